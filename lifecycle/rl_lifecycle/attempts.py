@@ -1,0 +1,82 @@
+"""An attempt is one machine for a trial. It is written before the machine is asked for, and settled when it ended."""
+
+import hashlib
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from rl_lifecycle.layout import TrialId
+from rl_lifecycle.records import Record
+
+
+class AttemptEnd(StrEnum):
+    """How an attempt ended."""
+
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"          # AWS took the machine back
+    NO_CAPACITY = "no_capacity"          # every pool refused
+    MACHINE_LOST = "machine_lost"        # it ended, and nobody said why
+    STALLED = "stalled"                  # alive, but its step did not move
+    CODE_FAILED = "code_failed"          # the trainer, the environment, or the spec
+    DIVERGED = "diverged"                # NaN
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"                  # AWS refused the request itself
+
+
+class Refusal(Record):
+    """A pool that did not give a machine."""
+
+    instance_type: str
+    zone: str
+    market: Literal["spot", "on-demand"]
+    code: str
+    message: str = ""
+
+
+class Outcome(Record):
+    """What became of an attempt: filled in as it is known, complete when the machine is gone."""
+
+    instance_id: str | None = None
+    instance_type: str | None = None
+    market: Literal["spot", "on-demand"] | None = None
+    zone: str | None = None
+    launched_at: datetime | None = None
+    ended_at: datetime | None = None
+    seconds: float | None = None
+    usd: float | None = None
+    end: AttemptEnd | None = None
+    reason: str = ""
+    refusals: tuple[Refusal, ...] = ()
+
+
+class Attempt(Record):
+    """One machine for a trial, with the request that asks for it frozen: the same token means the same request."""
+
+    schema_version: Literal[1] = 1
+    experiment: str
+    run: str
+    trial: str
+    attempt: int = Field(ge=1)
+    token: str = Field(max_length=64)
+    nonce: str = Field(description="tells two writers of the same attempt apart")
+    request: dict[str, JsonValue] = Field(description="the CreateFleet request, without its ClientToken")
+    created_at: datetime
+    deadline_at: datetime
+    price_reserved_usd: float = Field(ge=0)
+    outcome: Outcome = Outcome()
+
+
+def client_token(trial: TrialId, attempt: int) -> str:
+    """The idempotency token of an attempt: 64 ASCII characters, EC2's limit.
+
+    Source: https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
+
+    >>> len(client_token(TrialId("cartpole", "r1", "seed-0"), 1))
+    64
+    """
+    return hashlib.sha256(f"nightshift\x1f{trial}\x1f{attempt}".encode()).hexdigest()

@@ -1,0 +1,77 @@
+"""Everything that `rl_lifecycle` raises on purpose.
+
+LifecycleError
+├── InvalidExperimentError      an experiment file, or a frozen spec, says something that is not allowed
+├── InvalidRecordError          a stored JSON is not of the form that the contract gives it
+├── MissingObjectError          a key that must exist does not
+├── PreconditionFailedError     a conditional write lost: somebody else wrote the key
+├── StoreUnavailableError       the store did not answer; nothing is known about the write
+├── OverlappingSeedsError       two evaluations would share episode seeds
+└── CorruptArtifactError        bytes do not have the digest that was recorded for them
+"""
+
+
+class LifecycleError(Exception):
+    """The base of all errors of this package; its message is one line for a person."""
+
+
+class InvalidExperimentError(LifecycleError):
+    """An experiment says something that is not allowed.
+
+    :param source: the file (or object) that says it.
+    :param key: dotted path of the offending key, empty when the whole document is wrong.
+    :param problem: what is wrong and what is allowed.
+    """
+
+    def __init__(self, source: str, key: str, problem: str) -> None:
+        self.source, self.key, self.problem = source, key, problem
+        where = f"{source}: {key}" if key else source
+        super().__init__(f"{where}: {problem}")
+
+
+class InvalidRecordError(LifecycleError):
+    """A stored JSON is not of the form that the contract gives it."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        self.where, self.problem = where, problem
+        super().__init__(f"{where}: {problem}")
+
+
+class MissingObjectError(LifecycleError):
+    """A key that must exist does not."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        super().__init__(f"{uri} does not exist")
+
+
+class PreconditionFailedError(LifecycleError):
+    """A conditional write lost: the key exists already, or is no longer what the writer had read."""
+
+    def __init__(self, uri: str, condition: str) -> None:
+        self.uri, self.condition = uri, condition
+        super().__init__(f"{uri} was written by somebody else ({condition} failed)")
+
+
+class StoreUnavailableError(LifecycleError):
+    """The store did not answer; whether a write took effect is unknown. Retry it."""
+
+    def __init__(self, uri: str, problem: str) -> None:
+        self.uri, self.problem = uri, problem
+        super().__init__(f"{uri}: {problem}")
+
+
+class OverlappingSeedsError(LifecycleError):
+    """Two evaluations would share episode seeds, so the later one would be no fresh evidence."""
+
+    def __init__(self, first: str, second: str) -> None:
+        self.first, self.second = first, second
+        super().__init__(f"episode seeds of {first} overlap with those of {second}")
+
+
+class CorruptArtifactError(LifecycleError):
+    """Bytes do not have the SHA-256 that was recorded for them."""
+
+    def __init__(self, uri: str, expected: str, actual: str) -> None:
+        self.uri, self.expected, self.actual = uri, expected, actual
+        super().__init__(f"{uri} has SHA-256 {actual[:12]}…, but {expected[:12]}… was recorded: do not use it")

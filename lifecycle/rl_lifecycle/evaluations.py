@@ -1,0 +1,121 @@
+"""Evaluations: one episode per seed, in shards that are each written once.
+
+A :class:`Shard` is also what `python -m rl_evaluator evaluate` prints, so a laptop and a Lambda speak one form.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.records import Record
+from rl_lifecycle.specs import Artifact
+
+
+class EpisodeEnd(StrEnum):
+    """Why an episode ended."""
+
+    TERMINATED = "terminated"
+    TRUNCATED = "truncated"
+    LOST = "lost"  # the environment raised, or the action was not finite: its return is null
+
+
+class EvaluateRequest(Record):
+    """Ask the evaluator for one shard. The answer is written to the shard's key and is the same however often asked."""
+
+    action: Literal["evaluate"] = "evaluate"
+    experiment: str
+    run: str
+    name: str = Field(description="slug of the evaluation, e.g. gate-candidate")
+    shard: int = Field(ge=0)
+    policy: Artifact
+    env_id: str
+    env_kwargs: dict[str, JsonValue] = {}
+    requirements: tuple[Artifact, ...] = ()
+    first_seed: int = Field(ge=0)
+    n_episodes: int = Field(ge=1)
+    deterministic: bool = True
+
+
+class CheckEnvironmentRequest(Record):
+    """Ask the evaluator whether an environment can be made, reset and stepped, and what it is like."""
+
+    action: Literal["check_environment"] = "check_environment"
+    env_id: str
+    env_kwargs: dict[str, JsonValue] = {}
+    requirements: tuple[Artifact, ...] = ()
+
+
+class EnvironmentReport(Record):
+    """What the evaluator found out about an environment. `problem` is empty when it can be trained on."""
+
+    problem: str = ""
+    max_episode_steps: int | None = None
+    observation_space: dict[str, JsonValue] = {}
+    action_space: dict[str, JsonValue] = {}
+    steps_per_s: float | None = None
+    versions: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()
+
+
+class DecideRequest(Record):
+    """Ask the evaluator to judge from the shards that are there, and to write the report if that ends it.
+
+    The evaluator decides, so that no role that can promote can also write what a promotion rests on.
+    """
+
+    action: Literal["decide"] = "decide"
+    experiment: str
+    run: str
+    candidate: str = Field(description="name of the candidate's evaluation")
+    champion: str | None = Field(description="name of the champion's evaluation; None: the absolute bar of a first champion")
+    spec: Artifact
+
+
+class Shard(Record):
+    """Returns of consecutive seeds. `returns[i]` belongs to seed `first_seed + i`; null when the episode was lost."""
+
+    schema_version: Literal[1] = 1
+    env_id: str
+    env_kwargs: dict[str, JsonValue] = {}
+    policy_sha256: str
+    policy_digest: str = ""
+    deterministic: bool = True
+    first_seed: int
+    returns: tuple[float | None, ...]
+    lengths: tuple[int | None, ...]
+    ends: tuple[EpisodeEnd, ...]
+    steps: int = Field(description="environment steps taken, all episodes together")
+    seconds: float
+    versions: dict[str, str] = {}
+    problems: tuple[str, ...] = Field((), description="first lines of what made episodes be lost")
+
+
+def merge_shards(shards: list[Shard]) -> Shard:
+    """Join shards of one evaluation in the order of their seeds.
+
+    :raises InvalidRecordError: if there is none, if they are not of one policy and environment, or do not follow
+        each other without gap or overlap.
+    """
+    if not shards:
+        raise InvalidRecordError("evaluation", "has no shard")
+    ordered = sorted(shards, key=lambda shard: shard.first_seed)
+    first = ordered[0]
+    expected = first.first_seed
+    for shard in ordered:
+        if (shard.policy_sha256, shard.env_id, shard.env_kwargs, shard.deterministic) != (
+                first.policy_sha256, first.env_id, first.env_kwargs, first.deterministic):
+            raise InvalidRecordError("evaluation", "its shards are not of one policy and one environment")
+        if shard.first_seed != expected:
+            raise InvalidRecordError("evaluation", f"seed {expected} is missing, or served twice")
+        if not len(shard.returns) == len(shard.lengths) == len(shard.ends):
+            raise InvalidRecordError("evaluation", f"the shard at seed {shard.first_seed} has lists of different length")
+        expected += len(shard.returns)
+    return first.model_copy(update={
+        "returns": tuple(value for shard in ordered for value in shard.returns),
+        "lengths": tuple(value for shard in ordered for value in shard.lengths),
+        "ends": tuple(value for shard in ordered for value in shard.ends),
+        "steps": sum(shard.steps for shard in ordered),
+        "seconds": sum(shard.seconds for shard in ordered),
+        "problems": tuple(dict.fromkeys(line for shard in ordered for line in shard.problems))})

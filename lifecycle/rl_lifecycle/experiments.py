@@ -1,0 +1,193 @@
+"""The experiment file: what a user says about a retraining, checked by schema alone.
+
+Reading YAML is the caller's business; here a parsed mapping becomes an :class:`Experiment`, or one line that names
+the key and what is allowed.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, JsonValue, ValidationError, field_validator, model_validator
+
+from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.names import is_slug
+from rl_lifecycle.records import Record
+
+#: SB3's and sb3-contrib's algorithms, lower case.
+ALGORITHMS = ("a2c", "ars", "crossq", "ddpg", "dqn", "maskable_ppo", "ppo", "ppo_lstm", "qrdqn", "sac", "td3", "tqc", "trpo")
+ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
+CRON = re.compile(r"(\S+\s+){4}\S+|@(hourly|daily|weekly|monthly|yearly|continuous|once)")
+
+
+def _instance_types(value: "Literal['auto'] | tuple[str, ...]") -> "Literal['auto'] | tuple[str, ...]":
+    if value != "auto" and (not value or not all(re.fullmatch(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", name) for name in value)):
+        raise ValueError("must be `auto` or a list of EC2 instance types such as c7i.large")
+    return value
+
+
+class Compute(Record):
+    """The machines that may be rented, and for how much."""
+
+    instance_types: Annotated[Literal["auto"] | tuple[str, ...], AfterValidator(_instance_types)] = "auto"
+    market: Literal["spot", "on-demand"] = "spot"
+    on_demand_after: int = Field(3, ge=0, description="attempts on spot before on-demand; 0: never go on-demand")
+    max_hours: float = Field(4, gt=0, le=168, description="hours that one trial may take, all attempts together")
+    budget_usd: float = Field(10, gt=0, le=100_000, description="US dollars for the whole run")
+    on_other_hardware: Literal["wait", "continue"] = Field(
+        "wait", description="continue: resume on another numeric class; the digest is then marked not comparable")
+
+
+class Scenario(Record):
+    """A variation of the environment on which a candidate must not crash more often."""
+
+    env_kwargs: dict[str, JsonValue] = {}
+    crash_below: float | None = Field(None, description="its own crash threshold; null: the base scenario's")
+
+
+class Evaluation(Record):
+    """How a policy is judged. The range and the crash threshold have no default: they must be thought about."""
+
+    return_range: tuple[float, float]
+    crash_below: float
+    first_champion_above: float | None = Field(None, description="mean return that the first champion must prove")
+    max_pairs: int = Field(2000, ge=40, le=20_000, description="most pairs of episodes that the gate may look at")
+    selection_episodes: int = Field(100, ge=1, le=2000, description="episodes on which a run's candidate is chosen")
+    deterministic: bool = True
+    scenarios: dict[str, Scenario] = {}
+
+    @model_validator(mode="after")
+    def _ranges_fit(self) -> Self:
+        low, high = self.return_range
+        if not low < high:
+            raise ValueError(f"return_range must be [lowest, highest] with lowest < highest, not [{low:g}, {high:g}]")
+        if not low <= self.crash_below <= high:
+            raise ValueError(f"crash_below must lie within return_range [{low:g}, {high:g}], not {self.crash_below:g}")
+        if self.first_champion_above is not None and not low <= self.first_champion_above < high:
+            raise ValueError(f"first_champion_above must lie within return_range [{low:g}, {high:g})")
+        return self
+
+
+class GateSettings(Record):
+    """How sure one must be before a candidate is promoted."""
+
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="probability of a false promotion, all looks together")
+    margin: float = Field(0.0, description="how much better the mean must be; negative: non-inferiority")
+    crash_margin: float = Field(0.02, gt=0, lt=1, description="how much more often it may crash than the champion")
+    max_crash_rate: float | None = Field(None, gt=0, le=1, description="how often it may crash at all")
+
+
+class Experiment(Record):
+    """One experiment: an environment, an algorithm, a budget and a gate. The name is the file's stem."""
+
+    name: str
+    env_id: str
+    env_kwargs: dict[str, JsonValue] = {}
+    requirements: tuple[str, ...] = Field((), description="wheels of the experiment's own, as paths beside its file")
+    algo: str
+    total_timesteps: int = Field(ge=1, le=10**11)
+    hyperparameters: Literal["zoo"] | dict[str, JsonValue] = "zoo"
+    trials: int = Field(3, ge=1, le=100)
+    seed: int = Field(0, ge=0, lt=2**31)
+    reseed: bool = Field(True, description="false: the same seeds every night")
+    init_from: Literal["scratch", "champion"] = "scratch"
+    checkpoint_every: int = Field(200_000, ge=1, description="env steps of a segment, rounded to whole rollouts")
+    schedule: str | None = Field("0 2 * * *", description="cron, in UTC; null: only by hand")
+    compute: Compute = Compute()
+    evaluation: Evaluation
+    gate: GateSettings = GateSettings()
+    approval: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_slug(cls, name: str) -> str:
+        if not is_slug(name):
+            raise ValueError(f"the file must be named in lower case, digits, - and _, not {name!r}")
+        return name
+
+    @field_validator("algo")
+    @classmethod
+    def _algo_is_known(cls, algo: str) -> str:
+        if algo not in ALGORITHMS:
+            raise ValueError(f"unknown algorithm {algo!r}{_did_you_mean(algo, ALGORITHMS)}; known: {', '.join(ALGORITHMS)}")
+        return algo
+
+    @field_validator("env_id")
+    @classmethod
+    def _env_id_has_form(cls, env_id: str) -> str:
+        if not ENV_ID.fullmatch(env_id):
+            raise ValueError(f"{env_id!r} is no Gymnasium id such as LunarLander-v3 or package:Env-v0")
+        return env_id
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule_has_form(cls, schedule: str | None) -> str | None:
+        if schedule is not None and not CRON.fullmatch(schedule.strip()):
+            raise ValueError(f"{schedule!r} is no cron expression such as \"0 2 * * *\"; null means only by hand")
+        return schedule
+
+
+def read_experiment(document: object, name: str, source: str | None = None) -> Experiment:
+    """Check a parsed experiment file.
+
+    :param document: what the YAML file holds.
+    :param name: the file's stem.
+    :param source: how errors call the file; None: `experiments/<name>.yaml`.
+    :raises InvalidExperimentError: naming the first key that is wrong, and what is allowed there.
+    """
+    source = source or f"experiments/{name}.yaml"
+    if not isinstance(document, Mapping):
+        raise InvalidExperimentError(source, "", "must hold a mapping of keys such as env_id, algo and evaluation")
+    try:
+        return Experiment.model_validate({**document, "name": name})
+    except ValidationError as error:
+        key, problem = _explain(error)
+        raise InvalidExperimentError(source, key, problem) from None
+
+
+def _explain(error: ValidationError) -> tuple[str, str]:
+    """Turn pydantic's first complaint into a key and a sentence for the author of the file."""
+    found = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")[0]
+    path = [str(part) for part in found["loc"] if not str(part).startswith(("literal[", "tuple[", "dict["))]
+    key = ".".join(path)
+    if found["type"] == "extra_forbidden":
+        allowed = _fields_at(path[:-1])
+        return key, f"unknown key{_did_you_mean(path[-1], allowed)}; allowed here: {', '.join(allowed)}"
+    if found["type"] == "missing":
+        return key, f"is missing{_MEANING.get(key, '')}"
+    message = str(found["msg"]).removeprefix("Value error, ")
+    value = found.get("input")
+    shown = f", not {value!r}" if isinstance(value, str | int | float | bool) and repr(value) not in message else ""
+    return key, message[0].lower() + message[1:] + shown
+
+
+_MEANING = {
+    "evaluation": "; it needs return_range and crash_below",
+    "evaluation.return_range": "; it must be [lowest, highest] return of an episode: anything below the lowest counts "
+                               "as equally bad, so choose the tightest honest floor before seeing any return",
+    "evaluation.crash_below": "; it must be the return below which an episode counts as failed",
+    "env_id": "; it must be a Gymnasium id such as LunarLander-v3",
+    "algo": f"; it must be one of {', '.join(ALGORITHMS)}",
+    "total_timesteps": "; it must be the number of environment steps to train for",
+}
+
+
+def _fields_at(path: list[str]) -> list[str]:
+    """The keys that are allowed at a place of the file."""
+    sections = {"compute": Compute, "evaluation": Evaluation, "gate": GateSettings}
+    if not path:
+        return sorted(set(Experiment.model_fields) - {"name"})
+    if path[:2] and path[0] == "evaluation" and len(path) == 3:
+        return sorted(Scenario.model_fields)
+    return sorted(sections[path[0]].model_fields) if path[0] in sections else []
+
+
+def _did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def describe_defaults() -> dict[str, Any]:
+    """The defaults of all keys that have one, for the documentation's test."""
+    return Experiment.model_construct(evaluation=Evaluation.model_construct()).model_dump(mode="json", warnings=False)

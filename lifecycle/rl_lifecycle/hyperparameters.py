@@ -1,0 +1,77 @@
+"""Hyper-parameters in rl_zoo3's keys: tuned values by environment, and how many steps make a rollout.
+
+Values are data: what rl_zoo3 writes as a Python expression (`dict(...)` strings) is parsed by the trainer with a
+whitelist, never evaluated. Source of the tuned values: DLR-RM/rl-baselines3-zoo, hyperparams/*.yml (MIT), numbers only.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.experiments import Experiment
+from rl_lifecycle.tuned import TUNED
+
+ON_POLICY = ("a2c", "ppo", "ppo_lstm", "maskable_ppo", "trpo")
+#: SB3's defaults for the length of a rollout, per environment.
+DEFAULT_N_STEPS = {"a2c": 5, "ppo": 2048, "ppo_lstm": 128, "maskable_ppo": 2048, "trpo": 2048}
+DEFAULT_TRAIN_FREQ = {"dqn": 4, "qrdqn": 4}
+#: A segment must be at least this many times the longest episode, on every environment.
+EPISODES_IN_SEGMENT = 10
+
+
+def resolve_hyperparameters(experiment: Experiment, source: str | None = None) -> dict[str, Any]:
+    """Give the hyper-parameters to train with: the experiment's own, or rl_zoo3's tuned ones.
+
+    `n_timesteps` is left out: the experiment's `total_timesteps` says it.
+
+    :raises InvalidExperimentError: if `zoo` is asked for and no tuned values are known for the pair.
+    """
+    if experiment.hyperparameters != "zoo":
+        return dict(experiment.hyperparameters)
+    tuned = TUNED.get(experiment.algo, {}).get(experiment.env_id.rsplit(":", 1)[-1])
+    if tuned is None:
+        known = ", ".join(sorted(TUNED.get(experiment.algo, {}))) or "none"
+        raise InvalidExperimentError(
+            source or f"experiments/{experiment.name}.yaml", "hyperparameters",
+            f"no tuned values for {experiment.algo} on {experiment.env_id}: write them as a mapping "
+            f"(known for {experiment.algo}: {known})")
+    return dict(tuned)
+
+
+def rollout_timesteps(algo: str, hyperparameters: Mapping[str, Any]) -> int:
+    """Environment steps between two updates, all environments together: what a segment is a multiple of."""
+    n_envs = int(hyperparameters.get("n_envs", 1))
+    if algo in ON_POLICY:
+        return n_envs * int(hyperparameters.get("n_steps", DEFAULT_N_STEPS[algo]))
+    freq = hyperparameters.get("train_freq", DEFAULT_TRAIN_FREQ.get(algo, 1))
+    steps = freq[0] if isinstance(freq, list | tuple) else freq
+    return n_envs * max(1, int(steps) if isinstance(steps, int | float) else 1)
+
+
+def segment_timesteps(checkpoint_every: int, rollout: int) -> int:
+    """Round a checkpoint interval to whole rollouts, at least one.
+
+    >>> segment_timesteps(50_000, 16_384)
+    49152
+    """
+    return max(1, round(checkpoint_every / rollout)) * rollout
+
+
+def check_segment(experiment: Experiment, segment: int, hyperparameters: Mapping[str, Any],
+                  max_episode_steps: int | None, source: str | None = None) -> None:
+    """Refuse a segment so short that the resets at its ends would shape what is learned.
+
+    :param max_episode_steps: the longest episode of the environment; None when it has no limit, which is accepted.
+    :raises InvalidExperimentError: naming the value of `checkpoint_every` that would do.
+    """
+    if max_episode_steps is None:
+        return
+    n_envs = int(hyperparameters.get("n_envs", 1))
+    needed = EPISODES_IN_SEGMENT * max_episode_steps * n_envs
+    if segment < needed:
+        rollout = rollout_timesteps(experiment.algo, hyperparameters)
+        raise InvalidExperimentError(
+            source or f"experiments/{experiment.name}.yaml", "checkpoint_every",
+            f"a segment of {segment} steps on {n_envs} environments is shorter than {EPISODES_IN_SEGMENT} episodes of "
+            f"{max_episode_steps} steps each; set checkpoint_every to at least {math.ceil(needed / rollout) * rollout}")

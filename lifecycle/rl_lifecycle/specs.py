@@ -1,0 +1,133 @@
+"""The frozen spec of a run: everything that decides what is trained, fixed before the first machine is asked for."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from rl_lifecycle.errors import InvalidExperimentError, InvalidRecordError
+from rl_lifecycle.experiments import Experiment, read_experiment
+from rl_lifecycle.hyperparameters import resolve_hyperparameters, rollout_timesteps, segment_timesteps
+from rl_lifecycle.layout import TrialId
+from rl_lifecycle.names import slug
+from rl_lifecycle.records import Record, sha256_hex
+from rl_lifecycle.seeds import Purpose, first_seed, trial_seed
+
+
+class WheelSet(Record):
+    """The wheels of one environment: which Python they are for, and each one's digest.
+
+    A wheel lies at `artifacts/<sha256>/<file_name>`; the set itself, as JSON, at `artifacts/<sha256>/wheels.json`.
+    """
+
+    schema_version: Literal[1] = 1
+    python: str = Field(pattern=r"^3\.\d+$")
+    wheels: dict[str, str] = Field(description="file name → SHA-256")
+
+
+class Artifact(Record):
+    """A file in the bucket, by key and digest."""
+
+    key: str
+    sha256: str
+
+
+class TrialPlan(Record):
+    """One trial of a run."""
+
+    name: str
+    seed: int
+
+
+class Champion(Record):
+    """The champion as it was when the run was frozen: what the candidate is compared with, and the CAS token."""
+
+    version: int
+    etag: str = Field(description="ETag of champion.json; promotion moves the pointer only if it is still this")
+    digest: str = Field(description="digest of its parameters and normalisation statistics")
+    policy: Artifact
+    parameters: Artifact
+
+
+class Spec(Record):
+    """A run, frozen. The SHA-256 of its bytes names it in every checkpoint and every version."""
+
+    schema_version: Literal[1] = 1
+    run: str
+    run_id: str = Field(description="Airflow's dag run id, or how a person called it")
+    created_at: datetime
+    experiment: Experiment
+    hyperparameters: dict[str, JsonValue]
+    segment_timesteps: int
+    trials: tuple[TrialPlan, ...]
+    selection_first_seed: int
+    gate_first_seed: int
+    trainer: Artifact | None = Field(None, description="the trainer's wheel set; None on a laptop")
+    requirements: tuple[Artifact, ...] = ()
+    image_id: str | None = Field(None, description="AMI; None on a laptop")
+    launch_template: str | None = Field(None, description="<id>:<version>")
+    commit: str | None = Field(None, description="git commit of the project that froze it, `+dirty` when changed")
+    champion: Champion | None = None
+
+    def trial(self, name: str) -> TrialPlan:
+        """Find a trial by name. :raises InvalidRecordError: if the run has none of that name."""
+        for plan in self.trials:
+            if plan.name == name:
+                return plan
+        known = ", ".join(plan.name for plan in self.trials)
+        raise InvalidRecordError(f"trial {name}", f"the run has no such trial; it has {known}")
+
+    def trial_id(self, name: str) -> TrialId:
+        """The place of a trial in the bucket."""
+        return TrialId(self.experiment.name, self.run, self.trial(name).name)
+
+    @property
+    def n_segments(self) -> int:
+        """How many segments the training is a chain of; the last may be shorter."""
+        return -(-self.experiment.total_timesteps // self.segment_timesteps)
+
+    @property
+    def sha256(self) -> str:
+        """The digest that names the spec."""
+        return sha256_hex(self.to_json())
+
+
+def freeze_spec(experiment: Experiment, *, run_id: str, created_at: datetime, overrides: Mapping[str, Any] | None = None,
+                trainer: Artifact | None = None, requirements: tuple[Artifact, ...] = (), image_id: str | None = None,
+                launch_template: str | None = None, commit: str | None = None, champion: Champion | None = None) -> Spec:
+    """Fix a run: resolve hyper-parameters, round the segment, draw the seeds.
+
+    :param run_id: Airflow's dag run id; it decides the seeds (unless the experiment says `reseed: false`).
+    :param created_at: an aware UTC datetime.
+    :param overrides: keys of the experiment that this run changes, e.g. `total_timesteps` from a form; None: none.
+    :raises InvalidExperimentError: if an override, or the hyper-parameters, are not allowed.
+    """
+    if created_at.tzinfo is None:
+        raise InvalidExperimentError("freeze_spec", "created_at", "must be an aware UTC datetime")
+    if overrides:
+        experiment = _override(experiment, overrides)
+    hyperparameters = resolve_hyperparameters(experiment)
+    rollout = rollout_timesteps(experiment.algo, hyperparameters)
+    run = slug(run_id)
+    names = [f"seed-{index}" for index in range(experiment.trials)]
+    return Spec(
+        run=run, run_id=run_id, created_at=created_at, experiment=experiment, hyperparameters=hyperparameters,
+        segment_timesteps=segment_timesteps(experiment.checkpoint_every, rollout),
+        trials=tuple(TrialPlan(name=name, seed=trial_seed(experiment.seed, run, name, reseed=experiment.reseed))
+                     for name in names),
+        selection_first_seed=first_seed(Purpose.SELECTION, experiment.name, run),
+        gate_first_seed=first_seed(Purpose.GATE, experiment.name, run),
+        trainer=trainer, requirements=requirements, image_id=image_id, launch_template=launch_template,
+        commit=commit, champion=champion)
+
+
+def _override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
+    document = experiment.model_dump(mode="json", exclude={"name"})
+    for key, value in overrides.items():
+        section, _, leaf = key.partition(".")
+        if leaf and isinstance(document.get(section), dict):
+            document[section][leaf] = value
+        else:
+            document[key] = value
+    return read_experiment(document, experiment.name, source=f"run of {experiment.name}")

@@ -1,0 +1,159 @@
+"""EC2's wire format, generated from botocore's own model: form fields to keyword arguments, dictionaries to XML."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import functools
+import secrets
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
+
+import botocore.session
+
+NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
+Response = tuple[int, dict[str, str], bytes]
+
+
+class Fault(Exception):
+    """An error as EC2 answers it.
+
+    :param code: as in https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+    """
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+
+    def response(self) -> Response:
+        """Return it as a response."""
+        error = f"<Error><Code>{self.code}</Code><Message>{escape(self.message)}</Message></Error>"
+        body = f"<Response><Errors>{error}</Errors><RequestID>{request_id()}</RequestID></Response>"
+        return self.status, {"Content-Type": "text/xml;charset=UTF-8"}, body.encode()
+
+
+@functools.cache
+def model() -> Any:
+    """Return botocore's model of EC2; loading it takes a tenth of a second, so not at import."""
+    return botocore.session.get_session().get_service_model("ec2")
+
+
+def request_id() -> str:
+    """Return a fresh request id in AWS's form."""
+    raw = secrets.token_hex(16)
+    return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
+
+
+def flatten(body: bytes, query: Mapping[str, list[str]] | None) -> dict[str, str]:
+    """Merge a request's query string and form."""
+    flat = {name: values[-1] for name, values in (query or {}).items()}
+    flat.update({name: values[-1] for name, values in parse_qs(body.decode(), keep_blank_values=True).items()})
+    return flat
+
+
+def decode_request(action: str, flat: Mapping[str, str]) -> dict[str, Any]:
+    """Return a request as boto3's keyword arguments.
+
+    :raises Fault: UnknownParameter for a field that the model does not have, as EC2 answers.
+    """
+    shape = model().operation_model(action).input_shape
+    used: set[str] = {"Action", "Version"}
+    decoded = decode(flat, shape, "", used) if shape else {}
+    unknown = sorted(set(flat) - used)
+    if unknown and not unknown[0].startswith("X-Amz-"):
+        raise Fault("UnknownParameter", f"The parameter {unknown[0]} is not recognized")
+    return dict(decoded or {})
+
+
+def decode(flat: Mapping[str, str], shape: Any, prefix: str, used: set[str]) -> Any:
+    """Decode the fields below a prefix as a shape; None where there are none."""
+    if prefix and not any(name == prefix or name.startswith(prefix + ".") for name in flat):
+        return None
+    if shape.type_name == "structure":
+        return _decode_structure(flat, shape, prefix, used)
+    if shape.type_name == "list":
+        return _decode_list(flat, shape, prefix, used)
+    used.add(prefix)
+    return _decode_scalar(flat.get(prefix, ""), shape.type_name, prefix)
+
+
+def _decode_structure(flat: Mapping[str, str], shape: Any, prefix: str, used: set[str]) -> dict[str, Any]:
+    """Decode each member that is there."""
+    out = {}
+    for name, member in shape.members.items():
+        serialization = member.serialization
+        wire = serialization.get("queryName") or serialization.get("name", name)
+        wire = wire[0].upper() + wire[1:]
+        value = decode(flat, member, f"{prefix}.{wire}" if prefix else wire, used)
+        if value is not None:
+            out[name] = value
+    return out
+
+
+def _decode_list(flat: Mapping[str, str], shape: Any, prefix: str, used: set[str]) -> list[Any]:
+    """Decode ``prefix.1``, ``prefix.2``, …"""
+    out: list[Any] = []
+    while (value := decode(flat, shape.member, f"{prefix}.{len(out) + 1}", used)) is not None:
+        out.append(value)
+    return out
+
+
+def _decode_scalar(raw: str, kind: str, name: str) -> Any:
+    """Decode one value.
+
+    :raises Fault: InvalidParameterValue for a number that is none.
+    """
+    try:
+        if kind in ("integer", "long"):
+            return int(raw)
+        if kind in ("double", "float"):
+            return float(raw)
+    except ValueError:
+        raise Fault("InvalidParameterValue", f"Value ({raw}) for parameter {name} is invalid.") from None
+    return raw == "true" if kind == "boolean" else raw
+
+
+def encode(value: Any, shape: Any, tag: str) -> str:
+    """Write a value of a shape as XML; nothing for None."""
+    if value is None:
+        return ""
+    kind = shape.type_name
+    if kind == "structure":
+        inner = _encode_members(value, shape)
+    elif kind == "list":
+        inner = "".join(encode(item, shape.member, shape.member.serialization.get("name", "item")) for item in value)
+    elif kind == "boolean":
+        inner = str(value).lower()
+    elif kind == "timestamp":
+        inner = as_timestamp(value)
+    elif kind == "blob":
+        inner = base64.b64encode(value).decode()
+    else:
+        inner = escape(str(value))
+    return f"<{tag}>{inner}</{tag}>"
+
+
+def _encode_members(value: Mapping[str, Any], shape: Any) -> str:
+    """Write the members that a dictionary has."""
+    return "".join(encode(value.get(name), member, member.serialization.get("name", name)) for name, member in shape.members.items())
+
+
+def as_timestamp(at: dt.datetime) -> str:
+    """Write a time as EC2 does.
+
+    >>> as_timestamp(dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.timezone.utc))
+    '2026-01-02T03:04:05.000Z'
+    """
+    return at.astimezone(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def encode_response(action: str, value: Mapping[str, Any]) -> Response:
+    """Return an action's success as a response."""
+    shape = model().operation_model(action).output_shape
+    inner = _encode_members(value, shape) if shape else "<return>true</return>"
+    body = f'<{action}Response xmlns="{NAMESPACE}"><requestId>{request_id()}</requestId>{inner}</{action}Response>'
+    return 200, {"Content-Type": "text/xml;charset=UTF-8"}, body.encode()
