@@ -7,7 +7,7 @@ the key and what is allowed.
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationError, field_validator, model_validator
 
@@ -175,7 +175,7 @@ _MEANING = {
 
 def _fields_at(path: list[str]) -> list[str]:
     """The keys that are allowed at a place of the file."""
-    sections = {"compute": Compute, "evaluation": Evaluation, "gate": GateSettings}
+    sections: dict[str, type[Record]] = {"compute": Compute, "evaluation": Evaluation, "gate": GateSettings}
     if not path:
         return sorted(set(Experiment.model_fields) - {"name"})
     if path[:2] and path[0] == "evaluation" and len(path) == 3:
@@ -186,8 +186,3 @@ def _fields_at(path: list[str]) -> list[str]:
 def _did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
-
-
-def describe_defaults() -> dict[str, Any]:
-    """The defaults of all keys that have one, for the documentation's test."""
-    return Experiment.model_construct(evaluation=Evaluation.model_construct()).model_dump(mode="json", warnings=False)

@@ -48,6 +48,7 @@ class Champion(Record):
     digest: str = Field(description="digest of its parameters and normalisation statistics")
     policy: Artifact
     parameters: Artifact
+    new_lineage: str = Field("", description="why a candidate cannot be compared with it; empty when it can")
 
 
 class Spec(Record):

@@ -1,0 +1,205 @@
+"""Put a judged policy into service, or an earlier one back: compare-and-swap on one pointer.
+
+Order of writes: claim, files, manifest (the version is whole now), then the pointer by If-Match on the ETag that was
+frozen before the evaluation. A crash between any two of them leaves the old champion in service, and a retry goes on
+where it stopped: what is written once has the same bytes, and the claim finds its own folder again.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from rl_lifecycle.checkpoints import CheckpointManifest
+from rl_lifecycle.errors import InvalidRecordError, PreconditionFailedError
+from rl_lifecycle.layout import champion_key, spec_key, version_prefix
+from rl_lifecycle.policies import PolicyRecord
+from rl_lifecycle.records import Record, sha256_hex
+from rl_lifecycle.registry import (
+    CLAIM_FILE,
+    MANIFEST_FILE,
+    PARAMETERS_FILE,
+    POLICY_FILE,
+    REPORT_FILE,
+    SPEC_FILE,
+    ChampionPointer,
+    HistoryEntry,
+    Move,
+    VersionClaim,
+    VersionManifest,
+    find_champion,
+    get_manifest,
+    read_history,
+    settle_history,
+)
+from rl_lifecycle.specs import Artifact, Spec
+from rl_lifecycle.stores import ObjectStore, get, put_once
+
+
+class PromotionOutcome(StrEnum):
+    """What became of a promotion. Only PROMOTED moved the pointer (now, or in an earlier try of the same run)."""
+
+    PROMOTED = "PROMOTED"
+    SUPERSEDED = "SUPERSEDED"    # the champion is no longer the one that the candidate was compared with
+    REFUSED = "REFUSED"          # this policy was rolled back before; it comes back only by a person's hand
+
+
+class Promotion(Record):
+    """The outcome of a promotion, for the report."""
+
+    schema_version: Literal[1] = 1
+    outcome: PromotionOutcome
+    version: int | None
+    uri: str | None = Field(None, description="where the champion's files are")
+    reason: str
+
+
+def promote(store: ObjectStore, spec: Spec, record: PolicyRecord, report: Artifact, *, who: str, why: str,
+            now: datetime, new_nonce: Callable[[], str], cost_usd: float | None = None) -> Promotion:
+    """Put a candidate into service if the champion is still the one that it was compared with.
+
+    :param spec: the run's frozen spec; its `champion` holds the ETag that must still be the pointer's.
+    :param record: the candidate. :param report: the verdict's report, which must exist with this digest.
+    :param now: an aware UTC datetime. :param new_nonce: makes the pointer's bytes unique to this write.
+    :raises MissingObjectError, CorruptArtifactError: if a file of the candidate is absent or is not what was recorded;
+        the champion stays in service.
+    """
+    experiment = spec.experiment.name
+    get(store, report.key, report.sha256)
+    current = find_champion(store, experiment)
+    if current is not None:
+        settle_history(store, current[0])
+        if current[0].digest == record.digest and _is_ours(store, current[0], spec, record):
+            return _promoted(store, experiment, current[0].version, "it is in service already")
+    frozen_etag = spec.champion.etag if spec.champion else None
+    if (current[1] if current else None) != frozen_etag:
+        return Promotion(outcome=PromotionOutcome.SUPERSEDED, version=None, reason=(
+            "the champion changed since the candidate was compared with it; the next night compares anew"))
+    if record.digest in rolled_back_digests(store, experiment):
+        return Promotion(outcome=PromotionOutcome.REFUSED, version=None, reason=(
+            f"policy {record.digest[:12]} was rolled back before; put it into service by hand if you mean it"))
+    manifest = write_version(store, spec, record, report, now=now, cost_usd=cost_usd)
+    entry = _entry(Move.PROMOTED, manifest, current[0] if current else None, now=now, who=who, why=why, report=report)
+    if not _swing(store, manifest, entry, frozen_etag, new_nonce()):
+        return Promotion(outcome=PromotionOutcome.SUPERSEDED, version=manifest.version, reason=(
+            "another promotion came first; this version is kept, but is not in service"))
+    return _promoted(store, experiment, manifest.version, why)
+
+
+def roll_back(store: ObjectStore, experiment: str, to_version: int, *, who: str, why: str, now: datetime,
+              new_nonce: Callable[[], str]) -> Promotion:
+    """Put an earlier version back into service. A move like any other: it is in the history, with its reason.
+
+    :param why: required; a rollback that nobody can explain later helps nobody.
+    :raises InvalidRecordError: if there is no champion, no reason, or the version is in service already.
+    :raises MissingObjectError, CorruptArtifactError: if the version is not whole.
+    """
+    if not why.strip():
+        raise InvalidRecordError("rollback", "needs a reason")
+    current = find_champion(store, experiment)
+    if current is None:
+        raise InvalidRecordError(f"rollback of {experiment}", "there is no champion, so nothing to roll back from")
+    pointer, etag = current
+    if pointer.version == to_version:
+        raise InvalidRecordError(f"rollback of {experiment}", f"version {to_version} is in service already")
+    settle_history(store, pointer)
+    manifest = verify_version(store, experiment, to_version)
+    entry = _entry(Move.ROLLED_BACK, manifest, pointer, now=now, who=who, why=why, report=None)
+    if not _swing(store, manifest, entry, etag, new_nonce()):
+        return Promotion(outcome=PromotionOutcome.SUPERSEDED, version=to_version,
+                         reason="the champion changed while it was being rolled back; look again before you repeat it")
+    return _promoted(store, experiment, to_version, why)
+
+
+def write_version(store: ObjectStore, spec: Spec, record: PolicyRecord, report: Artifact, *, now: datetime,
+                  cost_usd: float | None = None) -> VersionManifest:
+    """Copy a candidate into the registry under the next free number, whole or (if this dies) not at all.
+
+    Called again for the same candidate it completes, or returns, the version that it began.
+    """
+    version = _claim(store, spec, record)
+    prefix = version_prefix(spec.experiment.name, version)
+    files = {
+        POLICY_FILE: get(store, record.policy.key, record.policy.sha256).data,
+        PARAMETERS_FILE: get(store, record.parameters.key, record.parameters.sha256).data,
+        SPEC_FILE: get(store, spec_key(spec.experiment.name, spec.run), record.spec_sha256).data,
+        REPORT_FILE: get(store, report.key, report.sha256).data,
+    }
+    for name, data in files.items():
+        if not put_once(store, prefix + name, data):
+            raise InvalidRecordError(f"{store.uri}/{prefix}{name}", "holds other bytes than this candidate's")
+    checkpoint = get(store, record.manifest.key, record.manifest.sha256)
+    manifest = VersionManifest(
+        experiment=spec.experiment.name, version=version, created_at=now, run=spec.run, trial=record.trial,
+        trial_seed=spec.trial(record.trial).seed, step=record.step, digest=record.digest, spec_sha256=record.spec_sha256,
+        commit=spec.commit, image_id=spec.image_id,
+        numeric_class=CheckpointManifest.from_json(checkpoint.data, record.manifest.key).numeric_class,
+        files={name: sha256_hex(data) for name, data in files.items()}, metadata=record.metadata, cost_usd=cost_usd)
+    if put_once(store, prefix + MANIFEST_FILE, manifest.to_json()):
+        return manifest
+    return get_manifest(store, spec.experiment.name, version)  # an earlier try of ours wrote it, with another time
+
+
+def verify_version(store: ObjectStore, experiment: str, version: int) -> VersionManifest:
+    """Check that a version is whole and unchanged before the pointer may name it.
+
+    :raises MissingObjectError, CorruptArtifactError: naming the file.
+    """
+    manifest = get_manifest(store, experiment, version)
+    prefix = version_prefix(experiment, version)
+    for name, sha256 in manifest.files.items():
+        get(store, prefix + name, sha256)
+    return manifest
+
+
+def rolled_back_digests(store: ObjectStore, experiment: str) -> set[str]:
+    """Policies that were rolled back from, and were not put back by hand since."""
+    bad: set[str] = set()
+    for entry in read_history(store, experiment):
+        if entry.move is Move.ROLLED_BACK and entry.from_digest:
+            bad.add(entry.from_digest)
+        bad.discard(entry.to_digest)
+    return bad
+
+
+def _claim(store: ObjectStore, spec: Spec, record: PolicyRecord) -> int:
+    """Take the next free version number, or find the one that this candidate has already."""
+    claim = VersionClaim(experiment=spec.experiment.name, run=spec.run, trial=record.trial, step=record.step,
+                         digest=record.digest).to_json()
+    version = 1
+    while not put_once(store, version_prefix(spec.experiment.name, version) + CLAIM_FILE, claim):
+        version += 1
+    return version
+
+
+def _swing(store: ObjectStore, manifest: VersionManifest, entry: HistoryEntry, etag: str | None, nonce: str) -> bool:
+    """Move the pointer. :return: False if somebody else moved it first."""
+    verify_version(store, manifest.experiment, manifest.version)
+    pointer = ChampionPointer(experiment=manifest.experiment, version=manifest.version, digest=manifest.digest,
+                              manifest_sha256=sha256_hex(manifest.to_json()), entry=entry, nonce=nonce)
+    try:
+        store.put(champion_key(manifest.experiment), pointer.to_json(), if_match=etag, if_none_match=etag is None)
+    except PreconditionFailedError:
+        return False
+    settle_history(store, pointer)
+    return True
+
+
+def _entry(move: Move, manifest: VersionManifest, before: ChampionPointer | None, *, now: datetime, who: str, why: str,
+           report: Artifact | None) -> HistoryEntry:
+    return HistoryEntry(
+        sequence=before.entry.sequence + 1 if before else 1, move=move, experiment=manifest.experiment,
+        from_version=before.version if before else None, to_version=manifest.version,
+        from_digest=before.digest if before else None, to_digest=manifest.digest, at=now, who=who, why=why, report=report)
+
+
+def _is_ours(store: ObjectStore, pointer: ChampionPointer, spec: Spec, record: PolicyRecord) -> bool:
+    manifest = get_manifest(store, pointer.experiment, pointer.version, pointer.manifest_sha256)
+    return (manifest.run, manifest.trial, manifest.step) == (spec.run, record.trial, record.step)
+
+
+def _promoted(store: ObjectStore, experiment: str, version: int, reason: str) -> Promotion:
+    return Promotion(outcome=PromotionOutcome.PROMOTED, version=version, reason=reason,
+                     uri=f"{store.uri}/{version_prefix(experiment, version)}".rstrip("/"))
