@@ -1,0 +1,89 @@
+# Nightshift's front door. Every target makes what it needs; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+# A folder with a CPU wheel of torch, if you have one, spares Linux about 1.7 GB of CUDA libraries.
+# pip's own variable is honoured: PIP_FIND_LINKS=/path/to/wheels make setup
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+export NIGHTSHIFT_STATE ?= $(CURDIR)/.nightshift
+UV := .venv-uv/bin/uv
+RUN := .venv/bin/python
+STAMPS := .venv/.ready .venv-ami/.ready .venv-aws/.ready
+
+.PHONY: help setup demo test check bench soak ui aws-smoke clean lock
+
+help: ## show the targets
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
+
+setup: $(STAMPS) ## make the environments from the locks (the other targets do it by themselves)
+
+.venv-uv/.ready: locks/uv.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Nightshift needs Python 3.11 to 3.13, and $(PYTHON) is {v[0]}.{v[1]}: run make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module: install it (Debian: apt-get install python3-venv)" >&2; exit 2; }
+	@echo "setup: uv"
+	@$(PYTHON) -m venv --clear .venv-uv
+	@.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r locks/uv.txt
+	@touch $@
+
+# $(call environment,DIR,LOCKS…): an empty environment, then exactly what the locks say.
+install = $(UV) pip install --quiet --python $(1)/bin/python --no-deps --require-hashes --compile-bytecode
+torch = { $(call install,$(1)) --no-index -r locks/torch-cpu.txt 2> .venv-uv/torch.log \
+	|| { echo "setup: no CPU build of torch at hand, taking the one from the package index"; \
+	     $(call install,$(1)) -r locks/torch-pypi.txt -r locks/torch-cuda.txt || { cat .venv-uv/torch.log; exit 1; }; }; }
+
+.venv/.ready: .venv-uv/.ready locks/dev.txt locks/torch-cpu.txt locks/torch-pypi.txt locks/torch-cuda.txt
+	@echo "setup: .venv (Airflow, trainer, evaluator, checks)"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv
+	@$(call torch,.venv)
+	@$(call install,.venv) -r locks/dev.txt
+	@$(UV) pip check --quiet --python .venv/bin/python
+	@$(RUN) -c 'import site, pathlib; pathlib.Path(site.getsitepackages()[0], "nightshift.pth").write_text("\n".join(str(pathlib.Path.cwd() / room) for room in (".", "lifecycle", "trainer", "evaluator", "plugins")) + "\n")'
+	@touch $@
+
+.venv-ami/.ready: .venv-uv/.ready locks/ami.txt locks/torch-cpu.txt locks/torch-pypi.txt locks/torch-cuda.txt
+	@echo "setup: .venv-ami (what a training machine has: Python, torch, boto3)"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-ami
+	@$(call torch,.venv-ami)
+	@$(call install,.venv-ami) -r locks/ami.txt
+	@touch $@
+
+.venv-aws/.ready: .venv-uv/.ready locks/local-aws.txt
+	@echo "setup: .venv-aws (the local AWS)"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-aws
+	@$(call install,.venv-aws) -r locks/local-aws.txt
+	@touch $@
+
+demo: setup ## one whole night on the local AWS: bootstrap, train, judge, promote
+	@$(RUN) -m laptop demo
+
+ui: setup ## Airflow's UI on the local AWS; prints the URL and the login
+	@$(RUN) -m laptop ui
+
+test: setup ## every test, in parallel
+	@$(RUN) -m laptop test
+
+check: setup ## lint, types, import contracts, templates, policies
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy lifecycle/rl_lifecycle trainer/rl_trainer evaluator/rl_evaluator plugins/rl_airflow infra_bootstrap local_aws laptop
+	@$(RUN) -m mypy dags
+	@.venv/bin/lint-imports
+	@.venv/bin/cfn-lint infra_bootstrap/templates/*.yaml
+	@$(RUN) -m pytest -q tests/architecture
+
+bench: setup ## measure, and write a dated record to benchmarks/records/
+	@$(RUN) -m laptop bench
+
+soak: setup ## long fault runs: hundreds of kills
+	@$(RUN) -m laptop soak
+
+aws-smoke: setup ## a capped first run on a real account; read docs/aws-account.md first
+	@$(RUN) -m infra_bootstrap smoke
+
+lock: .venv-uv/.ready ## write the locks anew
+	@bash locks/compile.sh
+
+clean: ## stop what runs, remove all state; the environments stay
+	@if [ -x $(RUN) ]; then $(RUN) -m laptop clean; else rm -rf .nightshift; fi

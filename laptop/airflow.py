@@ -1,0 +1,100 @@
+"""Airflow on a laptop: its home in the state folder, one command at a time, output to a log."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from laptop.errors import StepFailedError
+from laptop.places import ROOT, log_folder, state_folder, tool
+
+
+def settings() -> dict[str, str]:
+    """The variables that make Airflow use this checkout and keep everything in the state folder."""
+    home = state_folder() / "airflow"
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "SQLALCHEMY_SILENCE_UBER_WARNING": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+
+
+def prepare(environment: Mapping[str, str]) -> None:
+    """Make Airflow's database, unless it is there."""
+    home = Path(environment["AIRFLOW_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    if (home / ".migrated").exists():
+        return
+    run([tool("airflow"), "db", "migrate"], environment, step="airflow db migrate", log_name="airflow-db.log")
+    (home / ".migrated").touch()
+
+
+def test_dag(dag_id: str, environment: Mapping[str, str], conf: str | None = None,
+             on_line: Callable[[str], None] | None = None) -> Path:
+    """Run `airflow dags test` to its end.
+
+    :param conf: JSON for the run's params; None: the defaults.
+    :return: the log. :raises StepFailedError: if the run was not successful.
+    """
+    command = [tool("airflow"), "dags", "test", dag_id, *(("--conf", conf) if conf else ())]
+    return run(command, environment, step=f"airflow dags test {dag_id}", log_name=f"{dag_id}.log", on_line=on_line)
+
+
+def run(command: list[str], environment: Mapping[str, str], *, step: str, log_name: str,
+        on_line: Callable[[str], None] | None = None, deadline_s: float = 1800) -> Path:
+    """Run a command with its output in a log, handing each line on.
+
+    :param deadline_s: when it is killed; nothing here may hang for ever.
+    :raises StepFailedError: with the last line that says something, and where the log is.
+    """
+    log = log_folder() / log_name
+    with log.open("w", encoding="utf-8") as file, subprocess.Popen(
+            command, cwd=ROOT, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+        watchdog = threading.Timer(deadline_s, process.kill)
+        watchdog.start()
+        try:
+            for line in process.stdout or ():
+                file.write(line)
+                file.flush()
+                if on_line:
+                    on_line(line.rstrip("\n"))
+            code = process.wait()
+        finally:
+            watchdog.cancel()
+            if process.poll() is None:
+                process.terminate()
+    if code:
+        raise StepFailedError(step, last_words(log) or f"exit code {code}", f"less {log}")
+    return log
+
+
+def last_words(log: Path) -> str:
+    """The line of a log that most likely says why: the last that names an error."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line or "error:" in line.lower() or "failed:" in line.lower()]
+    return (telling or lines or [""])[-1][-400:]
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float, interval_s: float = 0.5) -> bool:
+    """Poll until a condition holds. :return: False when the time is over."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(interval_s)
+    return True

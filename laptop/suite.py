@@ -1,0 +1,28 @@
+"""Run the tests, away from every real account."""
+
+import os
+import subprocess
+import sys
+
+from laptop.errors import RealCredentialsError
+from laptop.places import ROOT
+from laptop.twin import AWS_VARIABLES
+
+
+def refuse_real_credentials(environment: dict[str, str] | None = None) -> None:
+    """Refuse to go on where keys to a real account lie about.
+
+    :raises RealCredentialsError: naming the variables, never their values.
+    """
+    found = [name for name in AWS_VARIABLES if (environment if environment is not None else os.environ).get(name)]
+    if found:
+        raise RealCredentialsError(found)
+
+
+def test(arguments: list[str]) -> int:
+    """Run pytest on two processes; further arguments are handed on. :return: pytest's exit code."""
+    refuse_real_credentials()
+    workers = ["-n", str(max(2, min(4, os.cpu_count() or 2))), "--dist", "loadfile"]
+    environment = dict(os.environ) | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-m", "pytest", *workers, *arguments], cwd=ROOT, env=environment,
+                          check=False).returncode
