@@ -1,0 +1,55 @@
+"""A small experiment, and stores to keep it in."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from rl_lifecycle.experiments import Experiment, read_experiment
+from rl_lifecycle.specs import Spec, freeze_spec
+from rl_lifecycle.stores import DirectoryStore, ObjectStore, S3Store
+
+NIGHT = datetime(2026, 11, 22, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    """An experiment file's content: all that has no default."""
+    return {"env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 100_000,
+            "evaluation": {"return_range": [0, 500], "crash_below": 100}}
+
+
+@pytest.fixture
+def experiment(document: dict[str, Any]) -> Experiment:
+    """The experiment of that file."""
+    return read_experiment(document, "cartpole_ppo")
+
+
+@pytest.fixture
+def spec(experiment: Experiment) -> Spec:
+    """The experiment, frozen for one night."""
+    return freeze_spec(experiment, run_id="night-1", created_at=NIGHT)
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """Both kinds of store: what holds for one must hold for the other."""
+    if request.param == "directory":
+        yield DirectoryStore(tmp_path / "store")
+        return
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="lake")
+        yield S3Store(client, "lake", "team/")
+
+
+@pytest.fixture
+def new_nonce() -> Callable[[], str]:
+    """Nonces that differ."""
+    counter = iter(range(1000))
+    return lambda: f"nonce-{next(counter)}"

@@ -1,0 +1,36 @@
+"""The contract can be imported everywhere: nothing beyond the standard library and pydantic is needed."""
+
+import pkgutil
+import subprocess
+import sys
+
+import rl_lifecycle
+
+BLOCKER = """
+import sys
+BLOCKED = {"airflow", "boto3", "botocore", "torch", "numpy", "gymnasium", "yaml", "onnx", "onnxruntime", "stable_baselines3"}
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in BLOCKED:
+            raise ImportError("blocked: " + name)
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def _run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", BLOCKER + code], capture_output=True, text=True, check=False)
+
+
+def test_every_module_imports_with_the_heavy_packages_blocked() -> None:
+    """A Lambda without torch and a laptop without Airflow can both use the whole contract."""
+    names = [module.name for module in pkgutil.iter_modules(rl_lifecycle.__path__) if module.name != "__main__"]
+    assert len(names) > 10
+    done = _run("import importlib\n" + "\n".join(f"importlib.import_module('rl_lifecycle.{name}')" for name in names))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_blocker_blocks() -> None:
+    """The test above means something: what is blocked cannot be imported."""
+    done = _run("import numpy")
+    assert done.returncode != 0
+    assert "blocked: numpy" in done.stderr

@@ -1,0 +1,196 @@
+"""The pointer moves only to something complete, only from what was compared, and every move is in the history."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from rl_lifecycle import layout
+from rl_lifecycle.checkpoints import CheckpointManifest
+from rl_lifecycle.errors import CorruptArtifactError, InvalidRecordError, LifecycleError, MissingObjectError
+from rl_lifecycle.experiments import Experiment
+from rl_lifecycle.policies import PolicyMetadata, PolicyRecord, SpaceForm
+from rl_lifecycle.promotion import Promotion, PromotionOutcome, promote, roll_back
+from rl_lifecycle.records import Record, canonical_json, sha256_hex
+from rl_lifecycle.registry import Move, find_champion, freeze_champion, list_versions, read_history
+from rl_lifecycle.specs import Artifact, Spec, freeze_spec
+from rl_lifecycle.stores import DirectoryStore, ObjectStore
+from tests.lifecycle.conftest import NIGHT
+
+SPACE = SpaceForm(kind="Discrete", n=2)
+
+
+def _put(store: ObjectStore, key: str, value: bytes | Record) -> Artifact:
+    data = value if isinstance(value, bytes) else value.to_json()
+    store.put(key, data)
+    return Artifact(key=key, sha256=sha256_hex(data))
+
+
+def _train(store: ObjectStore, spec: Spec, digest: str) -> PolicyRecord:
+    """Leave in the store what a finished trial leaves there."""
+    store.put(layout.spec_key(spec.experiment.name, spec.run), spec.to_json())
+    trial = spec.trial_id("seed-0")
+    manifest = CheckpointManifest(step=100, segment=1, attempt=1, spec_sha256=spec.sha256, trial_seed=spec.trials[0].seed,
+                                  numeric_class={"cpu": "any"}, digest=digest, files={})
+    metadata = PolicyMetadata(algo="ppo", env_id="CartPole-v1", observation_space=SPACE, action_space=SPACE, digest=digest,
+                              versions={}, equality={})
+    return PolicyRecord(
+        experiment=trial.experiment, run=trial.run, trial=trial.trial, attempt=1, step=100, final=True, spec_sha256=spec.sha256,
+        digest=digest, metadata=metadata, policy=_put(store, layout.policy_key(trial, 100, "onnx"), b"onnx " + digest.encode()),
+        parameters=_put(store, layout.policy_key(trial, 100, "safetensors"), b"parameters " + digest.encode()),
+        manifest=_put(store, layout.checkpoint_key(trial, 100, 1, "manifest.json"), manifest))
+
+
+class Night:
+    """One retraining, as far as the registry sees it."""
+
+    def __init__(self, store: ObjectStore, experiment: Experiment, run: str, new_nonce: Callable[[], str]) -> None:
+        self.store, self.new_nonce = store, new_nonce
+        self.spec = freeze_spec(experiment, run_id=run, created_at=NIGHT, champion=freeze_champion(store, experiment))
+        self.record = _train(store, self.spec, f"digest of {run}")
+        self.report = _put(store, layout.report_key(experiment.name, run, "gate"), canonical_json({"decision": "PROMOTE"}))
+
+    def promote(self, store: ObjectStore | None = None, minutes: int = 0) -> Promotion:
+        return promote(store or self.store, self.spec, self.record, self.report, who="airflow", why="better",
+                       now=NIGHT + timedelta(minutes=minutes), new_nonce=self.new_nonce)
+
+
+@pytest.fixture
+def night(store: ObjectStore, experiment: Experiment, new_nonce: Callable[[], str]) -> Callable[[str], Night]:
+    """Make nights on one store."""
+    return lambda run: Night(store, experiment, run, new_nonce)
+
+
+def test_a_first_candidate_becomes_champion(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """Version 1 is whole, the pointer names it, and the history says who, when and why."""
+    done = night("n1").promote()
+    assert (done.outcome, done.version) == (PromotionOutcome.PROMOTED, 1)
+    assert done.uri == f"{store.uri}/registry/cartpole_ppo/versions/000001"
+    entry = read_history(store, "cartpole_ppo")[0]
+    assert (entry.move, entry.from_version, entry.to_version, entry.who, entry.why) == (Move.PROMOTED, None, 1, "airflow", "better")
+
+
+def test_a_second_night_supersedes_only_what_it_was_compared_with(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """Two candidates compared with one champion: the first to be promoted wins, the other is SUPERSEDED, hours later too."""
+    night("n1").promote()
+    one, other = night("n2"), night("n3")
+    assert one.promote().outcome is PromotionOutcome.PROMOTED
+    assert other.promote(minutes=600).outcome is PromotionOutcome.SUPERSEDED
+    champion = find_champion(store, "cartpole_ppo")
+    assert champion is not None
+    assert champion[0].digest == "digest of n2"
+
+
+def test_promoting_again_changes_nothing(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """A retried or cleared task finds its own success."""
+    first = night("n1")
+    assert [first.promote(minutes=minutes).version for minutes in (0, 5)] == [1, 1]
+    assert len(read_history(store, "cartpole_ppo")) == 1
+    assert len(list_versions(store, "cartpole_ppo")) == 1
+
+
+class KilledError(BaseException):
+    """The process died here."""
+
+
+class FakeDyingStore:
+    """A store whose writer dies right before its n-th write."""
+
+    def __init__(self, store: ObjectStore, writes_before_death: int) -> None:
+        self._store, self._left = store, writes_before_death
+
+    def put(self, key: str, data: bytes, **condition: Any) -> str:
+        if self._left == 0:
+            raise KilledError
+        self._left -= 1
+        return self._store.put(key, data, **condition)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.mark.parametrize("writes", range(9))  # a lost claim on version 1, a claim, four files, manifest, pointer, entry
+@pytest.mark.parametrize("store", ["directory"], indirect=True)
+def test_a_crash_between_any_two_writes_leaves_a_whole_champion_and_a_retry_ends_it(
+        night: Callable[[str], Night], store: DirectoryStore, writes: int) -> None:
+    """Whatever was written last, the pointer names something complete, and the retry gives one version and one entry."""
+    night("n1").promote()
+    second = night("n2")
+    with pytest.raises(KilledError):
+        second.promote(FakeDyingStore(store, writes))  # type: ignore[arg-type]
+    champion = freeze_champion(store, second.spec.experiment)
+    assert champion is not None
+    assert champion.version == (2 if writes == 8 else 1)
+    assert second.promote(minutes=30).outcome is PromotionOutcome.PROMOTED
+    assert [entry.to_version for entry in read_history(store, "cartpole_ppo")] == [1, 2]
+    assert [one.version for one in list_versions(store, "cartpole_ppo")] == [1, 2]
+
+
+def test_a_candidate_whose_files_changed_is_refused_and_the_champion_stays(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """What was judged is what is promoted, to the byte."""
+    night("n1").promote()
+    second = night("n2")
+    store.put(second.record.policy.key, b"another policy")
+    with pytest.raises(CorruptArtifactError):
+        second.promote()
+    champion = find_champion(store, "cartpole_ppo")
+    assert champion is not None
+    assert champion[0].version == 1
+
+
+def test_a_rollback_is_a_move_with_a_reason_and_the_bad_policy_does_not_come_back(
+        night: Callable[[str], Night], store: ObjectStore, new_nonce: Callable[[], str]) -> None:
+    """The rolled-back digest is REFUSED when a later night delivers it again."""
+    night("n1").promote()
+    bad = night("n2")
+    bad.promote()
+    done = roll_back(store, "cartpole_ppo", 1, who="ada", why="it shakes", now=NIGHT, new_nonce=new_nonce)
+    assert (done.outcome, done.version) == (PromotionOutcome.PROMOTED, 1)
+    assert [(entry.move, entry.to_version) for entry in read_history(store, "cartpole_ppo")] == [
+        (Move.PROMOTED, 1), (Move.PROMOTED, 2), (Move.ROLLED_BACK, 1)]
+    again = night("n3")
+    again.record = again.record.model_copy(update={"digest": bad.record.digest})
+    assert again.promote().outcome is PromotionOutcome.REFUSED
+
+
+@pytest.mark.parametrize(("version", "why", "said"), [(1, "why not", "in service already"), (2, "  ", "needs a reason")])
+def test_a_rollback_that_makes_no_sense_is_refused(night: Callable[[str], Night], store: ObjectStore,
+                                                   new_nonce: Callable[[], str], version: int, why: str, said: str) -> None:
+    """To where it is already, or without a reason."""
+    night("n1").promote()
+    with pytest.raises(InvalidRecordError, match=said):
+        roll_back(store, "cartpole_ppo", version, who="ada", why=why, now=NIGHT, new_nonce=new_nonce)
+
+
+def test_a_rollback_to_a_version_that_is_not_whole_is_refused(night: Callable[[str], Night], store: ObjectStore,
+                                                              new_nonce: Callable[[], str]) -> None:
+    """The pointer never names something incomplete."""
+    night("n1").promote()
+    night("n2").promote()
+    store.delete(layout.version_prefix("cartpole_ppo", 1) + "policy.onnx")
+    with pytest.raises(MissingObjectError):
+        roll_back(store, "cartpole_ppo", 1, who="ada", why="better", now=NIGHT, new_nonce=new_nonce)
+
+
+def test_a_changed_history_entry_is_noticed(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """Nobody rewrites history unseen."""
+    night("n1").promote()
+    second = night("n2")
+    store.put(layout.history_key("cartpole_ppo", 1), b"{}")
+    with pytest.raises(LifecycleError, match="somebody changed it"):
+        second.promote()
+
+
+def test_another_return_range_or_environment_begins_a_new_lineage(
+        night: Callable[[str], Night], store: ObjectStore, experiment: Experiment) -> None:
+    """A champion of another task is no measure for this one."""
+    night("n1").promote()
+    same = freeze_champion(store, experiment)
+    other = freeze_champion(store, experiment.model_copy(update={"env_id": "Acrobot-v1"}))
+    assert same is not None
+    assert same.new_lineage == ""
+    assert other is not None
+    assert "CartPole-v1" in other.new_lineage
+
+
