@@ -17,6 +17,9 @@ from typing import Any
 from local_aws import emulator
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
+PUBLIC_PARAMETER = re.compile(r"^(arn:aws:ssm:[^:]*):\d+:parameter/aws/service/")
+"""Parameters that AWS publishes belong to no account:
+https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-public-parameters.html"""
 LITERALS = {"*": "*", "?": "?", "$": "$"}
 Headers = Mapping[str, str]
 
@@ -87,6 +90,7 @@ class Authorizer:
         service_context: dict[str, Any] | None = None,
     ) -> Any:  # fmt: skip
         """Decide one call, as the emulator asks for it: None, an AuthError or an EvalResult."""
+        resource_arn = PUBLIC_PARAMETER.sub(r"\1::parameter/aws/service/", resource_arn)
         if self.authorizes_itself(service, iam_action):
             return self._enforce(access_key, "sts:GetCallerIdentity", service, region)
         result = self._enforce(access_key, iam_action, service, region, resource_arn=resource_arn, service_context=service_context)

@@ -13,12 +13,13 @@ from pathlib import Path
 
 MARK = "LOCAL_AWS_TWIN"
 MACHINE_MARK = "LOCAL_AWS_MACHINE"
+CAN_FIND_MARKED = Path("/proc/self/environ").exists()
 
 
 def find_marked(name: str, value: str) -> list[int]:
     """List live processes whose environment held ``name=value`` when they were started, this one excepted."""
     wanted, found = f"{name}={value}".encode(), []
-    for entry in Path("/proc").glob("[0-9]*") if Path("/proc/self/environ").exists() else ():
+    for entry in Path("/proc").glob("[0-9]*") if CAN_FIND_MARKED else ():
         try:
             inherited = (entry / "environ").read_bytes().split(b"\0")
         except OSError:

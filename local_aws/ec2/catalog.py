@@ -1,0 +1,119 @@
+"""Instance types with their real sizes, and prices of the right order.
+
+Sizes are those of https://aws.amazon.com/ec2/instance-types/. Prices are rounded on-demand list prices for Linux in
+eu-west-1 and a typical spot share of them: good for choosing and for budgets in a test, no quote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The accelerators of a type."""
+
+    name: str
+    count: int
+    memory_mib: int
+    manufacturer: str = "NVIDIA"
+
+
+@dataclass(frozen=True)
+class InstanceType:
+    """One instance type.
+
+    :param on_demand_usd: for one hour.
+    :param spot_share: the usual spot price as a share of it.
+    """
+
+    name: str
+    vcpus: int
+    memory_mib: int
+    on_demand_usd: float
+    spot_share: float = 0.38
+    architecture: str = "x86_64"
+    gpu: Gpu | None = None
+    burstable: bool = False
+
+    @property
+    def family(self) -> str:
+        """The part before the dot."""
+        return self.name.partition(".")[0]
+
+    def spot_usd(self, zone: str) -> float:
+        """Return the spot price for one hour; zones differ by up to a fifth, always in the same way."""
+        spread = int(hashlib.sha256(f"{self.name}/{zone}".encode()).hexdigest()[:4], 16) / 0xFFFF
+        return round(self.on_demand_usd * self.spot_share * (0.9 + 0.2 * spread), 6)
+
+
+def _sizes(family: str, cores: dict[str, int], mib_per_vcpu: int, usd_per_vcpu: float, architecture: str = "x86_64") -> list[InstanceType]:
+    """Describe a family whose memory and price grow with its cores."""
+    return [
+        InstanceType(f"{family}.{size}", n, n * mib_per_vcpu, round(n * usd_per_vcpu, 4), architecture=architecture)
+        for size, n in cores.items()
+    ]  # fmt: skip
+
+
+_COMMON = {"large": 2, "xlarge": 4, "2xlarge": 8, "4xlarge": 16, "8xlarge": 32, "12xlarge": 48, "16xlarge": 64, "24xlarge": 96}
+
+_ALL = [
+    InstanceType("t3.micro", 2, 1024, 0.0114, 0.35, burstable=True),
+    InstanceType("t3.small", 2, 2048, 0.0228, 0.35, burstable=True),
+    InstanceType("t3.medium", 2, 4096, 0.0456, 0.35, burstable=True),
+    InstanceType("t3.large", 2, 8192, 0.0912, 0.35, burstable=True),
+    InstanceType("t3.xlarge", 4, 16384, 0.1824, 0.35, burstable=True),
+    *_sizes("c6i", _COMMON, 2048, 0.0456),
+    *_sizes("c7i", _COMMON, 2048, 0.0478),
+    *_sizes("c7a", _COMMON, 2048, 0.0550),
+    *_sizes("m6i", _COMMON, 4096, 0.0535),
+    *_sizes("m7i", _COMMON, 4096, 0.0562),
+    *_sizes("r7i", _COMMON, 8192, 0.0741),
+    *_sizes("c7g", {k: v for k, v in _COMMON.items() if v <= 64 and v != 48}, 2048, 0.0390, "arm64"),
+    InstanceType("g4dn.xlarge", 4, 16384, 0.587, 0.40, gpu=Gpu("T4", 1, 16384)),
+    InstanceType("g4dn.2xlarge", 8, 32768, 0.838, 0.40, gpu=Gpu("T4", 1, 16384)),
+    InstanceType("g4dn.12xlarge", 48, 196608, 4.362, 0.40, gpu=Gpu("T4", 4, 16384)),
+    InstanceType("g5.xlarge", 4, 16384, 1.123, 0.42, gpu=Gpu("A10G", 1, 24576)),
+    InstanceType("g5.2xlarge", 8, 32768, 1.353, 0.42, gpu=Gpu("A10G", 1, 24576)),
+    InstanceType("g5.12xlarge", 48, 196608, 6.331, 0.42, gpu=Gpu("A10G", 4, 24576)),
+    InstanceType("g6.xlarge", 4, 16384, 0.898, 0.45, gpu=Gpu("L4", 1, 24576)),
+    InstanceType("g6.2xlarge", 8, 32768, 1.091, 0.45, gpu=Gpu("L4", 1, 24576)),
+    InstanceType("p3.2xlarge", 8, 62464, 3.305, 0.45, gpu=Gpu("V100", 1, 16384)),
+    InstanceType("p4d.24xlarge", 96, 1179648, 35.397, 0.50, gpu=Gpu("A100", 8, 40960)),
+    InstanceType("p5.48xlarge", 192, 2097152, 59.0, 0.50, gpu=Gpu("H100", 8, 81920)),
+]
+CATALOG = {entry.name: entry for entry in _ALL}
+
+SCARCE = {"p3.2xlarge": "a", "p4d.24xlarge": "b", "p5.48xlarge": "c", "g6.xlarge": "ab", "g6.2xlarge": "ab"}
+"""Types that not every zone offers: the zones' last letters."""
+
+
+def is_offered(instance_type: str, zone: str) -> bool:
+    """Say whether a zone offers a type at all.
+
+    >>> is_offered("g6.xlarge", "eu-west-1c"), is_offered("c7i.large", "eu-west-1c")
+    (False, True)
+    """
+    return zone[-1] in SCARCE.get(instance_type, zone[-1])
+
+
+QUOTAS = {
+    "L-1216C47A": ("Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", 64.0, "on-demand", "acdhimrtz"),
+    "L-34B43A08": ("All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests", 64.0, "spot", "acdhimrtz"),
+    "L-DB2E81BA": ("Running On-Demand G and VT instances", 32.0, "on-demand", "g"),
+    "L-3819A6DF": ("All G and VT Spot Instance Requests", 32.0, "spot", "g"),
+    "L-417A185B": ("Running On-Demand P instances", 16.0, "on-demand", "p"),
+    "L-7212CCBC": ("All P4, P3 and P2 Spot Instance Requests", 16.0, "spot", "p"),
+}
+"""Code: name, vCPUs, market, first letters of the families.
+https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html"""
+
+
+def quota_of(instance_type: str, market: str) -> str:
+    """Return the code of the quota that a launch counts against.
+
+    >>> quota_of("g5.xlarge", "spot"), quota_of("c7i.large", "on-demand")
+    ('L-3819A6DF', 'L-1216C47A')
+    """
+    return next(code for code, (_, _, of, letters) in QUOTAS.items() if of == market and instance_type[0] in letters)

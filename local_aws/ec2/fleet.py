@@ -1,0 +1,77 @@
+"""CreateFleet of type ``instant``: try the overrides in the strategy's order, launch, and report each refusal.
+
+Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instant-fleet.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from local_aws.ec2.catalog import CATALOG
+from local_aws.wire import Fault
+
+Choice = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""A launch template's reference, and one override."""
+OVERRIDABLE = ("InstanceType", "SubnetId", "ImageId", "Placement", "BlockDeviceMappings")
+UNKNOWN_PRICE = 1e9
+
+
+def choices(configs: Sequence[Mapping[str, Any]]) -> list[Choice]:
+    """List every template with each of its overrides, in the request's order."""
+    return [(config["LaunchTemplateSpecification"], override) for config in configs for override in config.get("Overrides") or [{}]]
+
+
+def strategy_of(request: Mapping[str, Any], market: str) -> str:
+    """Return the allocation strategy for a market, or AWS's default."""
+    options = request.get("SpotOptions" if market == "spot" else "OnDemandOptions") or {}
+    return str(options.get("AllocationStrategy", "lowest-price"))
+
+
+def in_order(tries: Sequence[Choice], strategy: str, market: str, zone_of: Mapping[str, str]) -> list[Choice]:
+    """Sort choices as a strategy prefers them.
+
+    How deep AWS's capacity pools are cannot be known here, so ``capacity-optimized`` keeps the request's order and
+    ``price-capacity-optimized`` takes the cheapest.
+
+    :param zone_of: the zone of each subnet, by id.
+    """
+    if strategy in ("prioritized", "capacity-optimized-prioritized"):
+        return sorted(tries, key=lambda choice: float(choice[1].get("Priority", UNKNOWN_PRICE)))
+    if strategy in ("lowest-price", "price-capacity-optimized", "diversified"):
+        return sorted(tries, key=lambda choice: _price(choice[1], market, zone_of))
+    return list(tries)
+
+
+def _price(override: Mapping[str, Any], market: str, zone_of: Mapping[str, str]) -> float:
+    """Return an override's price for one hour."""
+    known = CATALOG.get(str(override.get("InstanceType")))
+    if known is None:
+        return UNKNOWN_PRICE
+    return known.spot_usd(zone_of.get(str(override.get("SubnetId")), "")) if market == "spot" else known.on_demand_usd
+
+
+def targets(specification: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many instances of each market are wanted.
+
+    :raises Fault: InvalidParameterValue if the parts exceed the total.
+    """
+    total, default = int(specification["TotalTargetCapacity"]), str(specification.get("DefaultTargetCapacityType", "on-demand"))
+    asked = {"on-demand": int(specification.get("OnDemandTargetCapacity", 0)), "spot": int(specification.get("SpotTargetCapacity", 0))}
+    rest = total - sum(asked.values())
+    if total < 0 or rest < 0:
+        raise Fault("InvalidParameterValue", "The sum of the on-demand and spot target capacities exceeds the total target capacity.")
+    asked[default] += rest
+    return {market: count for market, count in asked.items() if count}
+
+
+def as_run_request(template: Mapping[str, Any], override: Mapping[str, Any], market: str, tags: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the launch that one choice means."""
+    request = {key: override[key] for key in OVERRIDABLE if override.get(key)}
+    market_options = {"InstanceMarketOptions": {"MarketType": "spot"}} if market == "spot" else {"InstanceMarketOptions": {"MarketType": None}}
+    return {"LaunchTemplate": template, "TagSpecifications": list(tags), **request, **market_options}
+
+
+def described(template: Mapping[str, Any], override: Mapping[str, Any], market: str) -> dict[str, Any]:
+    """Return how an answer names a choice."""
+    return {"LaunchTemplateAndOverrides": {"LaunchTemplateSpecification": dict(template), "Overrides": dict(override)}, "Lifecycle": market}

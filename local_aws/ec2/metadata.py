@@ -1,0 +1,109 @@
+"""What an instance's metadata service shows, as a table of paths."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from local_aws.ec2.store import Instance
+from local_aws.machines.imds import Leaf
+from local_aws.sessions import Renewing, RoleMissingError, TrustError, as_document
+
+CREDENTIALS = "meta-data/iam/security-credentials/"
+
+
+def tree(instance: Instance, account_id: str, region: str, credentials: Renewing | None) -> Callable[[], Mapping[str, Leaf]]:
+    """Return the function that shows an instance's metadata as it is at each request."""
+
+    def show() -> Mapping[str, Leaf]:
+        return {
+            **_identity(instance, account_id, region),
+            **_network(instance),
+            **_tags(instance),
+            **_notices(instance),
+            **_user_data(instance),
+            **(_role(instance, credentials) if credentials else {}),
+        }
+
+    return show
+
+
+def _identity(instance: Instance, account_id: str, region: str) -> dict[str, Leaf]:
+    """Show what and where the instance is."""
+    record, zone = instance.record, instance.record["Placement"]["AvailabilityZone"]
+    document = {
+        "accountId": account_id, "architecture": record["Architecture"], "availabilityZone": zone, "imageId": record["ImageId"],
+        "instanceId": record["InstanceId"], "instanceType": record["InstanceType"], "kernelId": None,
+        "pendingTime": record["LaunchTime"].strftime("%Y-%m-%dT%H:%M:%SZ"), "privateIp": record.get("PrivateIpAddress"),
+        "ramdiskId": None, "region": region, "version": "2017-09-30",
+    }  # fmt: skip
+    return {
+        "meta-data/instance-id": record["InstanceId"],
+        "meta-data/instance-type": record["InstanceType"],
+        "meta-data/instance-life-cycle": record.get("InstanceLifecycle", "on-demand"),
+        "meta-data/instance-action": "none",
+        "meta-data/ami-id": record["ImageId"],
+        "meta-data/ami-launch-index": str(record["AmiLaunchIndex"]),
+        "meta-data/reservation-id": instance.reservation_id,
+        "meta-data/placement/availability-zone": zone,
+        "meta-data/placement/availability-zone-id": f"{region.split('-')[0]}{region.split('-')[1][0]}{region[-1]}-az{ord(zone[-1]) - 96}",
+        "meta-data/placement/region": region,
+        "meta-data/services/domain": "amazonaws.com",
+        "meta-data/services/partition": "aws",
+        "dynamic/instance-identity/document": json.dumps(document, indent=2),
+    }
+
+
+def _network(instance: Instance) -> dict[str, Leaf]:
+    """Show its interface."""
+    record = instance.record
+    return {
+        "meta-data/local-ipv4": record.get("PrivateIpAddress", ""),
+        "meta-data/local-hostname": record.get("PrivateDnsName", ""),
+        "meta-data/hostname": record.get("PrivateDnsName", ""),
+        "meta-data/mac": instance.interfaces[0]["MacAddress"] if instance.interfaces else "",
+        "meta-data/security-groups": "\n".join(group["GroupName"] for group in record["SecurityGroups"]),
+    }
+
+
+def _tags(instance: Instance) -> dict[str, Leaf]:
+    """Show its tags, where the launch allowed that; AWS shows its own ``aws:`` tags nowhere here."""
+    if instance.record["MetadataOptions"].get("InstanceMetadataTags") != "enabled":
+        return {}
+    return {f"meta-data/tags/instance/{key}": value for key, value in instance.tags.items()}
+
+
+def _notices(instance: Instance) -> dict[str, Leaf]:
+    """Show an interruption or a recommendation once there is one.
+
+    Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
+    """
+    shown: dict[str, Leaf] = {}
+    if instance.notice:
+        shown["meta-data/spot/instance-action"] = json.dumps(instance.notice)
+        shown["meta-data/spot/termination-time"] = instance.notice["time"]
+    if instance.rebalance_at:
+        shown["meta-data/events/recommendations/rebalance"] = json.dumps({"noticeTime": instance.rebalance_at})
+    return shown
+
+
+def _user_data(instance: Instance) -> dict[str, Leaf]:
+    """Show the user data as text."""
+    return {"user-data": base64.b64decode(instance.user_data).decode(errors="replace")} if instance.user_data else {}
+
+
+def _role(instance: Instance, credentials: Renewing) -> dict[str, Leaf]:
+    """Show the role's credentials, renewed in time."""
+    profile: dict[str, Any] = instance.record.get("IamInstanceProfile", {})
+    info = {"Code": "Success", "InstanceProfileArn": profile.get("Arn"), "InstanceProfileId": profile.get("Id")}
+    return {"meta-data/iam/info": json.dumps(info), CREDENTIALS + credentials.role_name: lambda: _credentials(credentials)}
+
+
+def _credentials(credentials: Renewing) -> str:
+    """Write the credentials, or why there are none, as IMDS does."""
+    try:
+        return json.dumps(as_document(credentials.get()), indent=2)
+    except (TrustError, RoleMissingError) as error:
+        return json.dumps({"Code": "AssumeRoleUnauthorizedAccess", "Message": str(error)})

@@ -1,0 +1,160 @@
+"""EC2's authorization: each resource that a call touches is asked for by itself, with its own condition keys.
+
+Source: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from local_aws.authorization import Authorizer, Headers
+from local_aws.ec2.store import Instance
+from local_aws.wire import Fault
+
+if TYPE_CHECKING:
+    from local_aws.ec2.launch import Spec
+
+CALLER: contextvars.ContextVar[Headers] = contextvars.ContextVar("caller")
+"""The headers of the request that is being served."""
+Keys = dict[str, Any]
+
+
+def as_tags(specifications: Any, kind: str) -> dict[str, str]:
+    """Return the tags that a request puts on one kind of resource."""
+    chosen = [s for s in specifications or [] if s.get("ResourceType") == kind]
+    return {tag["Key"]: tag.get("Value", "") for s in chosen for tag in s.get("Tags", [])}
+
+
+def tag_keys(tags: Mapping[str, str]) -> Keys:
+    """Return the condition keys of tags in a request."""
+    return {f"aws:RequestTag/{key}": value for key, value in tags.items()} | ({"aws:TagKeys": list(tags)} if tags else {})
+
+
+def resource_keys(tags: Mapping[str, str]) -> Keys:
+    """Return the condition keys of tags on a resource."""
+    return {f"{prefix}:ResourceTag/{key}": value for key, value in tags.items() for prefix in ("aws", "ec2")}
+
+
+class Permissions:
+    """Asks for the caller of the request that is being served."""
+
+    def __init__(self, authorizer: Authorizer, account_id: str, region: str) -> None:
+        self._authorizer = authorizer
+        self._account_id = account_id
+        self._region = region
+
+    def arn(self, kind: str, name: str) -> str:
+        """Return the ARN of a resource."""
+        owner = "" if kind == "image" else self._account_id
+        return f"arn:aws:ec2:{self._region}:{owner}:{kind}/{name}"
+
+    def require(self, action: str, arn: str, keys: Keys) -> None:
+        """Ask for one action on one resource.
+
+        :raises Fault: UnauthorizedOperation, in EC2's words.
+        """
+        shared = {"ec2:Region": self._region, **keys}
+        denial = self._authorizer.check(CALLER.get(), action, arn, shared)
+        if denial:
+            why = "with an explicit deny in an identity-based policy" if denial.explicit else f"because no identity-based policy allows the {action} action"
+            raise Fault(
+                "UnauthorizedOperation",
+                f"You are not authorized to perform this operation. User: {denial.principal_arn} is not authorized to perform: {action} on resource: {arn} {why}",
+                403,
+            )
+
+    def require_read(self, action: str) -> None:
+        """Ask for a Describe action, which has no resource."""
+        self.require(f"ec2:{action}", "*", {})
+
+    def require_on(self, action: str, instances: list[Instance], keys: Keys | None = None) -> None:
+        """Ask for an action on each of some instances."""
+        for instance in instances:
+            self.require(f"ec2:{action}", self.arn("instance", instance.id), {**instance_keys(instance, self._account_id, self._region), **(keys or {})})
+
+    def require_launch(self, spec: Spec) -> None:
+        """Ask for everything that one launch touches."""
+        common = self._launch_keys(spec)
+        profile = {"ec2:InstanceProfile": spec.profile["Arn"]} if spec.profile else {}
+        self.require("ec2:RunInstances", self.arn("instance", "*"), {**common, **profile, **tag_keys(spec.tags("instance"))})
+        for kind, name, keys in self._launch_resources(spec):
+            self.require("ec2:RunInstances", self.arn(kind, name), {**common, **keys})
+        for kind in spec.tagged_kinds():
+            keys = {**common, **tag_keys(spec.tags(kind)), "ec2:CreateAction": "RunInstances"}
+            self.require("ec2:CreateTags", self.arn(kind, "*"), keys)
+        if spec.profile:
+            self.require("iam:PassRole", spec.profile["Roles"][0]["Arn"], {"iam:PassedToService": "ec2.amazonaws.com"})
+
+    def _launch_keys(self, spec: Spec) -> Keys:
+        """Return the keys that every resource of a launch has."""
+        keys: Keys = {
+            "ec2:InstanceType": spec.instance_type,
+            "ec2:InstanceMarketType": spec.market,
+            "ec2:AvailabilityZone": spec.zone,
+            "ec2:EbsOptimized": str(spec.ebs_optimized).lower(),
+            "ec2:MetadataHttpTokens": spec.metadata_options["HttpTokens"],
+            "ec2:MetadataHttpEndpoint": spec.metadata_options["HttpEndpoint"],
+            "ec2:MetadataHttpPutResponseHopLimit": str(spec.metadata_options["HttpPutResponseHopLimit"]),
+            "ec2:RootDeviceType": "ebs",
+            "ec2:Tenancy": "default",
+            "ec2:IsLaunchTemplateResource": "false",
+        }
+        if spec.template_id:
+            keys |= {"ec2:LaunchTemplate": self.arn("launch-template", spec.template_id)}
+        return keys
+
+    def _launch_resources(self, spec: Spec) -> list[tuple[str, str, Keys]]:
+        """List the resources of a launch besides the instance, each with its keys; what the template set says so."""
+        vpc, subnet = self.arn("vpc", spec.subnet["VpcId"]), self.arn("subnet", spec.subnet["SubnetId"])
+        image = {"ec2:ImageType": "machine", "ec2:Owner": spec.image["OwnerId"], "ec2:Public": str(spec.image.get("Public", False)).lower(),
+                 "ec2:ImageID": spec.image["ImageId"], **resource_keys(_tags_of(spec.image))}  # fmt: skip
+        network = {"ec2:Vpc": vpc, "ec2:Subnet": subnet, "ec2:AssociatePublicIpAddress": str(spec.public_address).lower()}
+        resources: list[tuple[str, str, Keys]] = [
+            ("image", spec.image["ImageId"], image | spec.from_template("ImageId")),
+            ("subnet", spec.subnet["SubnetId"], {"ec2:SubnetID": spec.subnet["SubnetId"], "ec2:Vpc": vpc, **resource_keys(_tags_of(spec.subnet))} | spec.from_template("SubnetId")),
+            ("network-interface", "*", network | tag_keys(spec.tags("network-interface")) | spec.from_template("NetworkInterfaces")),
+        ]
+        resources += [("volume", "*", volume_keys(v) | tag_keys(spec.tags("volume")) | spec.from_template("BlockDeviceMappings")) for v in spec.volumes]
+        resources += [
+            ("security-group", g["GroupId"], {"ec2:SecurityGroupID": g["GroupId"], "ec2:Vpc": vpc, **resource_keys(_tags_of(g))} | spec.from_template("SecurityGroupIds", "NetworkInterfaces"))
+            for g in spec.groups
+        ]
+        if spec.template_id:
+            resources.append(("launch-template", spec.template_id, {"ec2:IsLaunchTemplateResource": "true", **resource_keys(spec.template_tags)}))
+        if spec.key_name:
+            resources.append(("key-pair", spec.key_name, {"ec2:KeyPairName": spec.key_name} | spec.from_template("KeyName")))
+        if spec.market == "spot" and spec.tags("spot-instances-request"):
+            resources.append(("spot-instances-request", "*", tag_keys(spec.tags("spot-instances-request"))))
+        return resources
+
+
+def _tags_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return a described resource's tags."""
+    return {tag["Key"]: tag["Value"] for tag in record.get("Tags") or []}
+
+
+def volume_keys(volume: Mapping[str, Any]) -> Keys:
+    """Return the condition keys of a volume that a launch makes."""
+    keys: Keys = {"ec2:Encrypted": str(volume["Encrypted"]).lower(), "ec2:VolumeSize": str(volume["Size"]), "ec2:VolumeType": volume["VolumeType"]}
+    if volume.get("KmsKeyId"):
+        keys["ec2:KmsKeyId"] = volume["KmsKeyId"]
+    return keys
+
+
+def instance_keys(instance: Instance, account_id: str, region: str) -> Keys:
+    """Return the condition keys of an existing instance."""
+    record = instance.record
+    keys = resource_keys(instance.tags) | {
+        "ec2:InstanceType": record["InstanceType"],
+        "ec2:AvailabilityZone": record["Placement"]["AvailabilityZone"],
+        "ec2:InstanceMarketType": record.get("InstanceLifecycle", "on-demand"),
+        "ec2:MetadataHttpTokens": record["MetadataOptions"]["HttpTokens"],
+        "ec2:InstanceID": instance.id,
+        "ec2:RootDeviceType": "ebs",
+        "ec2:Tenancy": "default",
+    }
+    if "IamInstanceProfile" in record:
+        keys["ec2:InstanceProfile"] = record["IamInstanceProfile"]["Arn"]
+    return keys

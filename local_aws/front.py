@@ -1,0 +1,148 @@
+"""What stands in front of the emulator: the control routes, the container credentials, the faults, the commits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from local_aws import emulator
+from local_aws.account import TASKS, Grants
+from local_aws.control import TOKEN_HEADER
+from local_aws.errors import LocalAwsError
+from local_aws.persistence import Saver, may_change
+from local_aws.sessions import Issuer, Renewing, RoleMissingError, TrustError, as_document
+
+log = logging.getLogger("local_aws")
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Order = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Front:
+    """The ASGI application.
+
+    :param orders: what ``/_local/<name>`` does, by name; each takes the body and returns the answer.
+    """
+
+    def __init__(self, inner: App, issuer: Issuer, grants: Grants, control_token: str, saver: Saver) -> None:
+        self._inner = inner
+        self._issuer = issuer
+        self._grants = grants
+        self._control_token = control_token
+        self._saver = saver
+        self._sessions: dict[str, Renewing] = {}
+        self.orders: dict[str, Order] = {}
+        self.on_ready: Callable[[], None] = lambda: None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's request, or the server's own life."""
+        if scope["type"] == "lifespan":
+            return await self._inner(scope, receive, self._announcing(send))
+        if scope["type"] == "http" and scope["path"].startswith("/_local/"):
+            return await self._serve_local(scope, receive, send)
+        if scope["type"] == "http" and scope["path"].startswith(("/_ministack", "/_localstack")):
+            return await _answer(send, 404, {"message": "the emulator's own routes are closed"})
+        return await self._inner(scope, receive, send)
+
+    def _announcing(self, send: Send) -> Send:
+        """Call :attr:`on_ready` once the emulator has loaded its state."""
+
+        async def wrapped(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                try:
+                    self.on_ready()
+                except Exception:
+                    log.exception("the local AWS cannot start")
+                    os._exit(1)  # the server would swallow it and go on without its account
+            await send(message)
+
+        return wrapped
+
+    async def _serve_local(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve credentials to who has a role's token, and orders to who has the state folder's."""
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        name = scope["path"].removeprefix("/_local/")
+        if name.startswith("credentials/"):
+            return await _answer(send, *self._credentials(name.removeprefix("credentials/"), headers))
+        if headers.get(TOKEN_HEADER.lower()) != self._control_token:
+            return await _answer(send, 403, {"message": "this needs the token of the state folder"})
+        if name not in self.orders:
+            return await _answer(send, 404, {"message": f"there is no order {name!r}"})
+        await _answer(send, *await self._obey(name, await _read(receive)))
+
+    async def _obey(self, name: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Carry out an order."""
+        try:
+            return 200, await asyncio.to_thread(self.orders[name], json.loads(body or b"{}"))
+        except (LocalAwsError, RoleMissingError) as error:
+            return 400, {"message": str(error)}
+        except (ValueError, KeyError, TypeError) as error:
+            return 400, {"message": f"not understood: {type(error).__name__} {error}"}
+
+    def _credentials(self, role_name: str, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """Return a role's credentials, as a container's endpoint does.
+
+        Source: https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+        """
+        if not self._grants.is_valid(role_name, headers.get("authorization", "")):
+            return 401, {"code": "Unauthorized", "message": "the authorization token is not this role's"}
+        holder = self._sessions.setdefault(role_name, Renewing(self._issuer, role_name, "worker", TASKS))
+        try:
+            document = as_document(holder.get())
+        except TrustError as error:
+            return 403, {"code": "AccessDenied", "message": str(error)}
+        except RoleMissingError as error:
+            return 404, {"code": "NoSuchRole", "message": str(error)}
+        self._saver.touch()
+        return 200, {**document, "RoleArn": f"arn:aws:iam::{self._issuer.account_id}:role/{role_name}"}
+
+    def forget_sessions(self) -> None:
+        """Issue new credentials to everybody who asks next."""
+        for holder in self._sessions.values():
+            holder.forget()
+
+
+class Committing:
+    """Wraps a service's handler: a change is on disk before its caller hears of it."""
+
+    def __init__(self, service: str, inner: Any, saver: Saver) -> None:
+        self._service = service
+        self._inner = inner
+        self._saver = saver
+
+    async def __call__(self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]) -> Any:
+        """Serve, then commit."""
+        answer = await self._inner(method, path, headers, body, query)
+        actions = emulator.module("core.iam_actions")
+        action = actions.extract_iam_action(self._service, method, path, headers, body, query)
+        if may_change(self._service, action, method):
+            began = time.monotonic()
+            self._saver.save()
+            if (took := time.monotonic() - began) > 0.2:
+                log.warning("committing after %s took %.2f s", action, took)
+        return answer
+
+
+async def _read(receive: Receive) -> bytes:
+    """Read a request's whole body."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+
+
+async def _answer(send: Send, status: int, value: dict[str, Any]) -> None:
+    """Send a JSON response."""
+    body = json.dumps(value, default=str).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,200 @@
+"""One instance's process group: boot, console, power, end."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_aws.machines import bounds
+from local_aws.machines.imds import Metadata, MetadataServer
+from local_aws.machines.power import PowerButton
+from local_aws.machines.reaper import Reaper
+from local_aws.processes import CAN_FIND_MARKED, MACHINE_MARK, MARK, find_marked, kill_marked, send
+
+GRACE_S = 3.0
+"""Between SIGTERM and SIGKILL. systemd gives 90 s; nobody wants to wait for that on a laptop."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What all machines of a twin share.
+
+    :param folder: machines' folders lie below it.
+    :param ami: the environment whose ``bin`` comes first after the power commands.
+    :param endpoint_url: where AWS is.
+    """
+
+    folder: Path
+    ami: Path
+    endpoint_url: str
+    region: str
+    twin: str
+    reaper: Reaper
+
+
+class Machine:
+    """A process group that lives as long as its instance.
+
+    :param user_data: as EC2 decoded it; only a script is run, as by cloud-init.
+    :param on_power_off: called once when the machine shut itself down.
+    """
+
+    def __init__(self, host: Host, instance_id: str, user_data: bytes, metadata: Metadata, on_power_off: Callable[[], None]) -> None:
+        self._host = host
+        self.instance_id = instance_id
+        self.folder = host.folder / instance_id
+        self.console = self.folder / "console.log"
+        self.bounds_log = self.folder / "out-of-bounds.log"
+        self._work = self.folder / "root"
+        self._script = decompress(user_data)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._off = threading.Event()
+        self._lock = threading.Lock()
+        self._on_power_off = on_power_off
+        self._work.mkdir(parents=True)
+        (self.folder / "tmp").mkdir()
+        self.console.touch()
+        self.imds = MetadataServer(metadata)
+        self.power = PowerButton(self.folder, self.say, self._power_off)
+
+    def environment(self) -> dict[str, str]:
+        """Return all that the user data's environment holds; nothing of the host's gets in."""
+        guard = bounds.install_guard(self.folder / "lib")
+        return {
+            "PATH": f"{self.folder}/bin:{self._host.ami}/bin:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self._work),
+            "TMPDIR": str(self.folder / "tmp"),
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(guard),
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": self.imds.endpoint,
+            "AWS_ENDPOINT_URL": self._host.endpoint_url,
+            "AWS_REGION": self._host.region,
+            "AWS_DEFAULT_REGION": self._host.region,
+            "LOCAL_AWS_POWER": str(self.power.fifo),
+            "LOCAL_AWS_BOUNDS_LOG": str(self.bounds_log),
+            MARK: self._host.twin,
+            MACHINE_MARK: self.instance_id,
+        }
+
+    def boot(self) -> None:
+        """Run the user data in a new process group; its end does not end the instance, as on EC2."""
+        self.say(f"{self.instance_id} boots")
+        if not self._script.startswith(b"#!"):
+            if self._script.strip():
+                self.say("the user data is no script (no #! in front): cloud-init would not run it")
+            return
+        path = self.folder / "user-data"
+        path.write_bytes(self._script)
+        path.chmod(0o700)
+        with self._lock, self.console.open("ab") as log:
+            if self._off.is_set():
+                return
+            self._process = subprocess.Popen(
+                [str(path)], cwd=self._work, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+            self._host.reaper.watch(self._process.pid)
+        threading.Thread(target=self._await_user_data, daemon=True, name="user-data").start()
+
+    def _await_user_data(self) -> None:
+        """Write the user data's exit status to the console."""
+        assert self._process is not None
+        status = self._process.wait()
+        if not self._off.is_set():
+            self.say(f"the user data ended with exit status {status}")
+
+    def say(self, text: str) -> None:
+        """Write a line of the machine's own to the console."""
+        with contextlib.suppress(OSError), self.console.open("a") as log:
+            log.write(f"[local AWS] {text}\n")
+
+    def _power_off(self) -> None:
+        """The machine shut itself down."""
+        if not self._off.is_set():
+            self.say("power off")
+            self._on_power_off()
+
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """End every process of the machine: SIGTERM, then SIGKILL after the grace; erase its disk, keep its console."""
+        with self._lock:
+            self._off.set()
+            process = self._process
+        self.power.close()
+        if process:
+            self._signal_all(process.pid, signal.SIGTERM)
+            self._signal_all(process.pid, signal.SIGCONT)
+            self._await_end(process, grace_s)
+            self._signal_all(process.pid, signal.SIGKILL)
+            kill_marked(MACHINE_MARK, self.instance_id)
+            process.wait(timeout=5)
+            self._host.reaper.forget(process.pid)
+        self.imds.close()
+        self._erase()
+
+    def _erase(self) -> None:
+        """Remove what was on the instance's disk."""
+        for part in (self._work, self.folder / "tmp", self.folder / "bin", self.folder / "lib"):
+            shutil.rmtree(part, ignore_errors=True)
+        self.power.fifo.unlink(missing_ok=True)
+
+    def _signal_all(self, group: int, number: signal.Signals) -> None:
+        """Signal the group, and those that have left it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+        send([pid for pid in find_marked(MACHINE_MARK, self.instance_id) if _group(pid) != group], number)
+
+    def _await_end(self, process: subprocess.Popen[bytes], within_s: float) -> None:
+        """Wait until nothing of the machine is alive, or the time is up."""
+        end = time.monotonic() + within_s
+        while time.monotonic() < end:
+            if process.poll() is not None and not self._is_alive(process.pid):
+                return
+            time.sleep(0.03)
+
+    def _is_alive(self, group: int) -> bool:
+        """Say whether any process of the machine lives; zombies that nobody collects do not count."""
+        if CAN_FIND_MARKED:
+            return bool(find_marked(MACHINE_MARK, self.instance_id))
+        return _has_members(group)
+
+    def freeze(self) -> None:
+        """Stop every process without ending it: alive, its step unmoved."""
+        if self._process:
+            self._signal_all(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them run again."""
+        if self._process:
+            self._signal_all(self._process.pid, signal.SIGCONT)
+
+
+def decompress(user_data: bytes) -> bytes:
+    """Return user data as cloud-init sees it: it accepts gzip."""
+    return gzip.decompress(user_data) if user_data[:2] == b"\x1f\x8b" else user_data
+
+
+def _group(pid: int) -> int:
+    """Return a process's group, or 0 if it is gone."""
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
+
+
+def _has_members(group: int) -> bool:
+    """Say whether a process group has a member."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,132 @@
+"""``shutdown``, ``poweroff`` and ``halt`` inside an instance: small scripts that tell the server, without root.
+
+The dead-man timer of the user data is ``shutdown -h +MINUTES``; it must end the instance even when everything in it hangs.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shlex
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+SHIM = """#!/bin/sh
+# Tells the local AWS, which plays the part of the machine's init system.
+printf '%s' "${0##*/}" > "$LOCAL_AWS_POWER.$$"
+for word in "$@"; do printf ' %s' "$word" | tr '\\n' ' ' >> "$LOCAL_AWS_POWER.$$"; done
+printf '\\n' >> "$LOCAL_AWS_POWER.$$"
+cat "$LOCAL_AWS_POWER.$$" > "$LOCAL_AWS_POWER"; rm -f "$LOCAL_AWS_POWER.$$"
+"""
+COMMANDS = ("shutdown", "poweroff", "halt", "reboot")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a power command asks for.
+
+    :param verb: ``off``, ``reboot``, ``cancel``, or ``bad`` for a line that ``shutdown`` would refuse.
+    :param delay_s: seconds until it happens.
+    """
+
+    verb: str
+    delay_s: float = 0.0
+
+
+def read_order(line: str, at: dt.datetime) -> Order:
+    """Understand one command line as shutdown(8) does.
+
+    >>> now = dt.datetime(2026, 1, 1, 12, 0)
+    >>> read_order("shutdown -h +2", now), read_order("shutdown -c", now).verb, read_order("shutdown -h 12:30 bye", now).delay_s
+    (Order(verb='off', delay_s=120.0), 'cancel', 1800.0)
+    """
+    try:
+        command, *words = shlex.split(line)
+    except ValueError:
+        return Order("bad")
+    if command != "shutdown":
+        return Order("reboot" if command == "reboot" or "--reboot" in words else "off")
+    options = [word for word in words if word.startswith("-")]
+    rest = [word for word in words if not word.startswith("-")]
+    if "-c" in options:
+        return Order("cancel")
+    delay_s = _delay(rest[0] if rest else "+1", at)
+    return Order("bad") if delay_s is None else Order("reboot" if {"-r", "--reboot"} & set(options) else "off", delay_s)
+
+
+def _delay(text: str, at: dt.datetime) -> float | None:
+    """Return the seconds that ``now``, ``+m`` or ``hh:mm`` mean; None for anything else."""
+    if text == "now":
+        return 0.0
+    minutes = text.removeprefix("+")
+    if minutes.isdigit():
+        return int(minutes) * 60.0
+    try:
+        then = at.replace(hour=int(text[:-3]), minute=int(text[-2:]), second=0, microsecond=0)
+    except ValueError:
+        return None
+    return (then - at).total_seconds() % 86400 if text[-3] == ":" else None
+
+
+class PowerButton:
+    """Listens to an instance's power commands and keeps its one scheduled shutdown."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None], off: Callable[[], None]) -> None:
+        self.fifo = folder / "power"
+        self._say = say
+        self._off = off
+        self._timer: threading.Timer | None = None
+        os.mkfifo(self.fifo, 0o600)
+        self._write_shims(folder / "bin")
+        self._descriptor = os.open(self.fifo, os.O_RDWR)  # open for both: a reader that never sees the end of file
+        threading.Thread(target=self._listen, daemon=True, name="power").start()
+
+    def _write_shims(self, folder: Path) -> None:
+        """Put the commands where they come first on PATH."""
+        folder.mkdir(parents=True)
+        for name in COMMANDS:
+            (folder / name).write_text(SHIM)
+            (folder / name).chmod(0o755)
+
+    def _listen(self) -> None:
+        """Obey each line until the closing one."""
+        with os.fdopen(self._descriptor, "r") as lines:
+            for line in lines:
+                if line.strip() == "close":
+                    return
+                self._obey(line.strip())
+
+    def _obey(self, line: str) -> None:
+        """Act on one command line."""
+        order = read_order(line, dt.datetime.now())
+        if order.verb == "bad":
+            return self._say(f"{line}: not understood")
+        self._cancel()
+        if order.verb == "cancel":
+            return self._say("the scheduled shutdown was cancelled")
+        if order.verb == "reboot":
+            return self._say(f"{line}: a reboot is not emulated, the instance goes on")
+        if order.delay_s:
+            self._say(f"shutdown scheduled in {order.delay_s / 60:g} min")
+            self._timer = threading.Timer(order.delay_s, self._off)
+            self._timer.daemon = True
+            return self._timer.start()
+        return self._off()
+
+    def _cancel(self) -> None:
+        """Forget the scheduled shutdown."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def close(self) -> None:
+        """Stop listening, and forget the timer."""
+        self._cancel()
+        try:
+            descriptor = os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return
+        with os.fdopen(descriptor, "w") as line:
+            line.write("close\n")

@@ -1,0 +1,44 @@
+"""Loaded by every Python inside an instance or a function: refuses, and reports, connections beyond this machine.
+
+The air gap on AWS is the network's (private subnets, no NAT). Here it cannot be, so Python programs are stopped by an
+audit hook. Other programs are only seen afterwards, by :mod:`local_aws.machines.bounds`.
+"""
+
+import errno
+import ipaddress
+import os
+import sys
+
+
+def _is_local(host):
+    """Say whether an address or name is this machine's loopback."""
+    if isinstance(host, bytes):
+        host = host.decode("ascii", "replace")
+    if host in (None, "", "localhost") or str(host).endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(str(host).partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _guard(event, arguments):
+    """Stop a look-up or connection that leaves the machine."""
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple) and arguments[1]:
+        host = arguments[1][0]
+    else:
+        return
+    if _is_local(host) or host in ("0.0.0.0", "::"):
+        return
+    port = arguments[1][1] if isinstance(arguments[1], tuple) else arguments[1]
+    log = os.environ.get("LOCAL_AWS_BOUNDS_LOG")
+    if log:
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(descriptor, ("%s:%s\n" % (host, port)).encode())
+        os.close(descriptor)
+    raise OSError(errno.ENETUNREACH, "Network is unreachable: %s (the local AWS has no way out)" % (host,))
+
+
+sys.addaudithook(_guard)

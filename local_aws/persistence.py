@@ -1,0 +1,109 @@
+"""Commits survive a crash: a change of the account is on disk before its caller hears of it.
+
+Objects are written by the emulator as they come. The rest (roles, stacks, functions, rules, …) is written here, after
+each request that may have changed it, and once a second while something goes on in the background.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from local_aws import emulator
+
+log = logging.getLogger("local_aws")
+READS = ("Get", "List", "Describe", "Head", "Lookup", "Search", "Select", "BatchGet", "Estimate", "Validate", "Simulate", "Detect")
+DATA_PLANE = ("s3", "logs", "monitoring", "cloudwatch")
+"""Services whose requests change no account-wide state, or persist by themselves."""
+
+
+class Saver:
+    """Writes each service's state when it has changed."""
+
+    def __init__(self, folder: Path, sessions: Path) -> None:
+        self._folder = folder
+        self._sessions = sessions
+        self._digests: dict[str, str] = {}
+        self._dirty = False
+
+    def install(self) -> None:
+        """Write only what has changed."""
+        emulator.replace("core.persistence", "save_state", lambda original: self.save_state)
+
+    def save_state(self, service: str, data: dict[str, Any]) -> None:
+        """Write one service's state, atomically, if it differs from what was written last."""
+        persistence = emulator.module("core.persistence")
+        wrapped = {"__ministack_format__": persistence._state_format_version(service), "payload": data}
+        self._write(service, self._folder / f"{service}.json", json.dumps(wrapped, default=persistence._json_default))
+
+    def _write(self, name: str, path: Path, text: str) -> None:
+        """Replace a file if its new text differs."""
+        digest = hashlib.blake2b(text.encode()).hexdigest()
+        if self._digests.get(name) == digest:
+            return
+        fresh = path.with_suffix(".new")
+        with fresh.open("w") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        fresh.replace(path)
+        self._digests[name] = digest
+
+    def touch(self) -> None:
+        """Remember that something may have changed."""
+        self._dirty = True
+
+    def save(self) -> None:
+        """Write what has changed since the last time."""
+        self._dirty = False
+        app = emulator.module("app")
+        for name, get_state in app._build_persistence_save_dict().items():
+            state = get_state()
+            if state is not None:
+                self.save_state(name, state)
+        live = {k: s for k, s in emulator.module("services.sts")._sessions.items() if s.get("Expiration", 0) > time.time()}
+        self._write("sessions", self._sessions, json.dumps(live, default=str))
+
+    def save_if_touched(self) -> None:
+        """Write if something may have changed."""
+        if self._dirty:
+            self.save()
+
+    def load_sessions(self) -> None:
+        """Let sessions that were issued before a restart live on, as they do on AWS."""
+        if self._sessions.exists():
+            emulator.module("services.sts")._sessions.update(json.loads(self._sessions.read_text()))
+
+
+def mend_interrupted_stacks() -> list[str]:
+    """Report stack operations that a crash cut short as failed, since nobody will finish them; return their stacks.
+
+    CloudFormation itself would go on. A stack left in progress here would block its caller for ever.
+    """
+    mended = []
+    stacks = emulator.module("services.cloudformation")._stacks
+    for stack in list(stacks._data.values()):
+        status = str(stack.get("StackStatus", ""))
+        if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
+            verb = "UPDATE_ROLLBACK" if status.startswith("UPDATE") else status.split("_")[0]
+            stack["StackStatus"] = f"{verb}_FAILED"
+            stack["StackStatusReason"] = "The local AWS was stopped during this operation."
+            mended.append(str(stack.get("StackName")))
+    return mended
+
+
+def may_change(service: str, action: str | None, method: str) -> bool:
+    """Say whether a request may change what the account holds.
+
+    >>> may_change("iam", "iam:CreateRole", "POST"), may_change("iam", "iam:GetRole", "POST"), may_change("s3", "s3:PutObject", "PUT")
+    (True, False, False)
+    """
+    if service in DATA_PLANE and not (action or "").startswith(("s3:PutBucket", "s3:CreateBucket", "s3:DeleteBucket", "s3:PutLifecycle", "s3:PutEncryption")):
+        return False
+    name = (action or "").partition(":")[2]
+    return method not in ("GET", "HEAD") and not name.startswith(READS)

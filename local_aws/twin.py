@@ -1,0 +1,141 @@
+"""The parts of one local AWS, put together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from local_aws import account, emulator, inproc
+from local_aws.authorization import Authorizer
+from local_aws.ec2 import images
+from local_aws.ec2.launch import Resolver
+from local_aws.ec2.lifecycle import Life
+from local_aws.ec2.permissions import Permissions
+from local_aws.ec2.reading import Reader
+from local_aws.ec2.service import Ec2
+from local_aws.ec2.store import Store
+from local_aws.front import Committing, Front
+from local_aws.machines import bounds
+from local_aws.machines.machine import Host
+from local_aws.machines.reaper import Reaper
+from local_aws.persistence import Saver, mend_interrupted_stacks
+from local_aws.sessions import Issuer
+from local_aws.state import Running, StateFolder
+
+log = logging.getLogger("local_aws")
+COMMIT_EVERY_S = 1.0
+
+
+class Twin:
+    """A local AWS: the emulator with our parts in their places."""
+
+    def __init__(self, state: StateFolder, running: Running, ami: Path) -> None:
+        emulator.check()
+        self.state = state
+        self.running = running
+        self.authorizer = Authorizer(running.region)
+        self.authorizer.install()
+        self.saver = Saver(state.emulator, state.path / "sessions.json")
+        self.saver.install()
+        self.issuer = Issuer(running.account_id, running.region)
+        self.reaper = Reaper(running.twin)
+        self.host = Host(state.machines, ami, running.endpoint_url, running.region, running.twin, self.reaper)
+        self.ec2 = self._make_ec2()
+        self.front = Front(emulator.module("app").app, self.issuer, account.Grants(state.path / "secret"), running.control_token, self.saver)
+        self.front.on_ready = self.ready
+        self.front.orders = {"status": self.status, "grants": self.grant, "faults": self.faults}
+        self.app = self.front
+        self._commit_changes()
+
+    def _make_ec2(self) -> Ec2:
+        """Put our EC2 in front of the emulator's."""
+        region = self.running.region
+        original = inproc.keep_original("ec2")
+        network, iam = inproc.client("ec2", region), inproc.client("iam", region)
+        store = Store(self.state.path / "instances.json")
+        life = Life(store, self.host, self.issuer, self.running.account_id)
+        reader = Reader(store, network, region, self.images)
+        permissions = Permissions(self.authorizer, self.running.account_id, region)
+        ec2 = Ec2(original, store, life, reader, Resolver(network, iam), permissions, self.images)
+        life.on_change = lambda instance: store.save()
+        self.authorizer.authorizes_itself = ec2.authorizes
+        emulator.seam("app", "SERVICE_HANDLERS")["ec2"] = ec2
+        return ec2
+
+    def _commit_changes(self) -> None:
+        """Wrap every handler so that a change is on disk before its caller hears of it."""
+        handlers = emulator.seam("app", "SERVICE_HANDLERS")
+        for service, handler in list(handlers.items()):
+            handlers[service] = Committing(service, handler, self.saver)
+
+    def images(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the images of the account, by id."""
+        known = images.describe(self.running.region, python_of(self.host.ami))
+        return {image["ImageId"]: image for image in known}
+
+    # -- life ---------------------------------------------------------------------------------------------------
+    def ready(self) -> None:
+        """Finish the start, once the emulator has loaded its state: then announce the server."""
+        for stack in mend_interrupted_stacks():
+            log.warning("stack %s was in progress when the local AWS stopped: reported as failed", stack)
+        self.saver.load_sessions()
+        self.ec2.store.load()
+        account.seed(self.running.region)
+        self.saver.save()
+        threading.Thread(target=self._commit_in_background, daemon=True, name="commits").start()
+        self.state.announce(self.running)
+        log.info("ready at %s", self.running.endpoint_url)
+
+    def _commit_in_background(self) -> None:
+        """Commit what background work changed, such as a stack that goes on after its request was answered."""
+        pause = threading.Event()
+        while not pause.wait(COMMIT_EVERY_S):
+            try:
+                self.saver.save()
+            except RuntimeError:  # something changed while it was read: the next round gets it
+                continue
+            except Exception:
+                log.exception("committing")
+
+    def close(self) -> None:
+        """End everything that was started."""
+        self.ec2.life.end_all()
+        self.ec2.store.save()
+        self.reaper.close()
+
+    # -- orders -------------------------------------------------------------------------------------------------
+    def grant(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Return the token that opens a role's credentials."""
+        self.issuer.get_role(str(order["role"]))
+        return {"token": account.Grants(self.state.path / "secret").token(str(order["role"]))}
+
+    def faults(self, order: dict[str, Any]) -> dict[str, Any]:
+        """List the faults."""
+        return {"faults": []}
+
+    def status(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Report what runs and what went out of bounds."""
+        known = self.ec2.store.visible()
+        return {
+            "instances": [
+                {"instance_id": i.id, "state": i.state, "instance_type": i.record["InstanceType"], "name": i.tags.get("Name", "")} for i in known
+            ],
+            "faults": [],
+            "out_of_bounds": [{"who": i.id, "address": a} for i in known if i.machine for a in bounds.read_log(i.machine.bounds_log)],
+            "lambda_runtimes": [],
+            "usage": self.authorizer.usage.as_list(),
+        }  # fmt: skip
+
+
+def python_of(environment: Path) -> str:
+    """Return the X.Y version of an environment's Python, from its own record."""
+    try:
+        lines = (environment / "pyvenv.cfg").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    values = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+    version = values.get("version_info") or values.get("version") or "unknown"
+    return ".".join(version.split(".")[:2])
