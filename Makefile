@@ -34,12 +34,13 @@ torch = { $(call install,$(1)) --no-index -r locks/torch-cpu.txt 2> .venv-uv/tor
 	|| { echo "setup: no CPU build of torch at hand, taking the one from the package index"; \
 	     $(call install,$(1)) -r locks/torch-pypi.txt -r locks/torch-cuda.txt || { cat .venv-uv/torch.log; exit 1; }; }; }
 
-.venv/.ready: .venv-uv/.ready locks/dev.txt locks/torch-cpu.txt locks/torch-pypi.txt locks/torch-cuda.txt
+.venv/.ready: .venv-uv/.ready locks/dev.txt locks/compose.txt locks/torch-cpu.txt locks/torch-pypi.txt locks/torch-cuda.txt
 	@echo "setup: .venv (Airflow, trainer, evaluator, checks)"
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv
 	@$(call torch,.venv)
 	@$(call install,.venv) -r locks/dev.txt
 	@$(UV) pip check --quiet --python .venv/bin/python
+	@$(UV) pip install --quiet --target .venv/share/compose --no-deps --require-hashes -r locks/compose.txt # for its schema alone
 	@$(RUN) -c 'import site, pathlib; pathlib.Path(site.getsitepackages()[0], "nightshift.pth").write_text("\n".join(str(pathlib.Path.cwd() / room) for room in (".", "lifecycle", "trainer", "evaluator", "plugins")) + "\n")'
 	@touch $@
 

@@ -23,3 +23,4 @@ for name in trainer evaluator ami airflow; do
   keep "$work/$name.txt" "$name.txt" "!^torch==|${cuda}"
 done
 compile uv.in -o uv.txt
+compile --no-deps compose.in -o compose.txt

@@ -68,7 +68,8 @@ def test_a_first_candidate_becomes_champion(night: Callable[[str], Night], store
     assert (done.outcome, done.version) == (PromotionOutcome.PROMOTED, 1)
     assert done.uri == f"{store.uri}/registry/cartpole_ppo/versions/000001"
     entry = read_history(store, "cartpole_ppo")[0]
-    assert (entry.move, entry.from_version, entry.to_version, entry.who, entry.why) == (Move.PROMOTED, None, 1, "airflow", "better")
+    assert (entry.move, entry.from_version, entry.to_version) == (Move.PROMOTED, None, 1)
+    assert (entry.who, entry.why) == ("airflow", "better")
 
 
 def test_a_second_night_supersedes_only_what_it_was_compared_with(night: Callable[[str], Night], store: ObjectStore) -> None:
@@ -127,7 +128,8 @@ def test_a_crash_between_any_two_writes_leaves_a_whole_champion_and_a_retry_ends
     assert [one.version for one in list_versions(store, "cartpole_ppo")] == [1, 2]
 
 
-def test_a_candidate_whose_files_changed_is_refused_and_the_champion_stays(night: Callable[[str], Night], store: ObjectStore) -> None:
+def test_a_candidate_whose_files_changed_is_refused_and_the_champion_stays(
+        night: Callable[[str], Night], store: ObjectStore) -> None:
     """What was judged is what is promoted, to the byte."""
     night("n1").promote()
     second = night("n2")

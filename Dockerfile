@@ -1,0 +1,32 @@
+# A team's Airflow with Nightshift in it: from the hashed lock, without torch, as an ordinary user.
+FROM python:3.12-slim-bookworm
+
+RUN useradd --uid 50000 --gid 0 --create-home --home-dir /opt/airflow airflow
+COPY locks/uv.txt locks/airflow.txt /locks/
+RUN pip install --no-cache-dir --no-deps --require-hashes -r /locks/uv.txt \
+    && uv pip install --system --no-cache --no-deps --require-hashes --compile-bytecode -r /locks/airflow.txt
+
+WORKDIR /opt/airflow/nightshift
+COPY dags dags
+COPY plugins plugins
+COPY lifecycle lifecycle
+COPY infra_bootstrap infra_bootstrap
+COPY experiments experiments
+# bootstrap_infrastructure builds the trainer's wheels and the Lambda from these; they are not imported here.
+COPY trainer trainer
+COPY evaluator evaluator
+COPY locks locks
+
+ENV AIRFLOW_HOME=/opt/airflow \
+    AIRFLOW__CORE__DAGS_FOLDER=/opt/airflow/nightshift/dags \
+    AIRFLOW__CORE__PLUGINS_FOLDER=/opt/airflow/nightshift/plugins \
+    AIRFLOW__CORE__LOAD_EXAMPLES=False \
+    NIGHTSHIFT_STATE=/opt/airflow/nightshift-state \
+    PYTHONPATH=/opt/airflow/nightshift:/opt/airflow/nightshift/lifecycle:/opt/airflow/nightshift/plugins \
+    PYTHONUNBUFFERED=1
+RUN mkdir -p /opt/airflow/logs /opt/airflow/secrets /opt/airflow/nightshift-state \
+    && chown -R airflow:0 /opt/airflow
+USER airflow
+WORKDIR /opt/airflow
+ENTRYPOINT ["airflow"]
+CMD ["version"]

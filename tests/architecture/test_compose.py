@@ -1,0 +1,71 @@
+"""The team's stack: its file has the compose form, its secrets have no defaults, its image has no torch."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = Path(sys.prefix) / "share/compose/compose/config/compose_spec.json"
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """The compose file, with the variables that it must be given filled in."""
+    text = (ROOT / "docker-compose.yaml").read_text()
+    document: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{(\w+):\?[^}]*\}", r"value-of-\1", text))
+    return document
+
+
+def test_the_file_has_the_form_that_compose_asks_for(compose: dict[str, Any]) -> None:
+    """Checked against the schema that docker-compose itself ships."""
+    jsonschema.Draft7Validator(json.loads(SCHEMA.read_text())).validate(compose)
+
+
+def test_the_schema_refuses_what_compose_would_refuse(compose: dict[str, Any]) -> None:
+    """The check above means something: a misspelt key fails."""
+    broken = compose | {"services": compose["services"] | {"redis": {"imagee": "redis"}}}
+    assert list(jsonschema.Draft7Validator(json.loads(SCHEMA.read_text())).iter_errors(broken))
+
+
+def test_a_celery_airflow_has_all_its_parts(compose: dict[str, Any]) -> None:
+    """API server, scheduler, DAG processor, triggerer and worker, behind Postgres and Redis."""
+    assert set(compose["services"]) == {"postgres", "redis", "airflow-init", "airflow-apiserver", "airflow-scheduler",
+                                        "airflow-dag-processor", "airflow-triggerer", "airflow-worker"}
+    for name, service in compose["services"].items():
+        assert set(service.get("depends_on", {})) <= set(compose["services"]), name
+        mounted = {str(volume).split(":")[0] for volume in service.get("volumes", ())}
+        assert mounted <= set(compose["volumes"]), name
+
+
+def test_no_secret_has_a_default() -> None:
+    """A forgotten secret stops the stack with a message, instead of starting it with one that everybody knows."""
+    text = (ROOT / "docker-compose.yaml").read_text()
+    asked = set(re.findall(r"\$\{(\w+):\?", text))
+    assert asked >= {"AIRFLOW_FERNET_KEY", "AIRFLOW_API_SECRET_KEY", "AIRFLOW_JWT_SECRET", "POSTGRES_PASSWORD", "REDIS_PASSWORD"}
+    assert set(re.findall(r"\$\{(\w+):-[^}]+\}", text)) == set()
+    offered = set(re.findall(r"^(\w+)=$", (ROOT / ".env.example").read_text(), re.M))
+    assert offered == set(re.findall(r"\$\{(\w+):", text))
+
+
+def test_nothing_listens_beyond_this_machine(compose: dict[str, Any]) -> None:
+    """What is published is bound to the loopback."""
+    ports = [port for service in compose["services"].values() for port in service.get("ports", ())]
+    assert ports == ["127.0.0.1:8080:8080"]
+
+
+def test_the_image_is_made_from_the_hashed_lock_and_has_no_torch() -> None:
+    """Airflow's side never imports torch, so it is not there to be imported; and what is copied exists."""
+    lock = (ROOT / "locks/airflow.txt").read_text()
+    assert not re.search(r"^(torch|stable-baselines3|gymnasium)==", lock, re.M)
+    assert re.search(r"^apache-airflow==3\.3\.2", lock, re.M)
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert "--require-hashes" in dockerfile
+    for source in re.findall(r"^COPY (.+) \S+$", dockerfile, re.M):
+        for path in source.split():
+            assert (ROOT / path).exists(), path
