@@ -58,10 +58,10 @@ torch = { $(call install,$(1)) --no-index -r locks/torch-cpu.txt 2> .venv-uv/tor
 	@touch $@
 
 demo: setup ## one whole night on the local AWS: bootstrap, train, judge, promote
-	@$(RUN) -m laptop demo
+	@$(RUN) -m laptop demo $(foreach name,$(EXPERIMENT),--experiment $(name))
 
 ui: setup ## Airflow's UI on the local AWS; prints the URL and the login
-	@$(RUN) -m laptop ui
+	@$(RUN) -m laptop ui --port $(or $(PORT),0)
 
 test: setup ## every test, in parallel
 	@$(RUN) -m laptop test

@@ -1,0 +1,115 @@
+"""One whole night on the local AWS: bootstrap, train, judge, promote, and a short report of it.
+
+Nothing here stands in for the pipeline. It starts the local AWS, runs two DAGs as a person would by hand, and reads
+what they left in the account. Run again, it is the next night.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from laptop import airflow, twin
+from laptop.errors import StepFailedError
+from laptop.places import ROOT
+from laptop.report import render_stacks, stack_outcomes
+
+EXPERIMENT = "cartpole_ppo"
+#: Log lines of our own tasks are progress; Airflow's are for the log file.
+PROGRESS = re.compile(r"\[(?:rl_airflow|nightshift)[\w.]*\]")
+
+
+def run_demo(experiments: list[str], conf: str | None, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run a night for each experiment. :return: everything that the final report shows, for scripts.
+
+    :param conf: JSON params of the retraining; None: the experiment's own.
+    :raises StepFailedError: naming the step, the reason and the next command.
+    """
+    began = time.monotonic()
+    seconds: dict[str, float] = {}
+    answer = _timed(seconds, "local_aws", lambda: twin.call("up"))
+    say(f"local AWS at {answer['endpoint_url']} ({'started' if answer['started'] else 'found running'})")
+    stacks = _timed(seconds, "bootstrap", lambda: bootstrap(say))
+    nights = {}
+    for experiment in experiments:
+        say(f"airflow dags test retrain_{experiment}")
+        nights[experiment] = _timed(seconds, experiment, lambda name=experiment: retrain(name, conf, say))  # type: ignore[misc]
+    seconds["total"] = round(time.monotonic() - began, 2)
+    return {"stacks": stacks, "nights": nights, "seconds": seconds, "endpoint_url": answer["endpoint_url"]}
+
+
+def bootstrap(say: Callable[[str], None]) -> dict[str, str]:
+    """Make the infrastructure, or find it as it should be. :return: stack → created, updated or unchanged.
+
+    The first time an administrator must do it, because the roles do not exist yet; afterwards the Airflow worker can.
+    """
+    before = _report(twin.environment("administrator"), "stacks")
+    role = None if before else "administrator"
+    environment = airflow_environment(role)
+    airflow.prepare(environment)
+    say(f"airflow dags test bootstrap_infrastructure (as {role or 'the Airflow worker'})")
+    conf = json.dumps({"lambda_runtime": f"python{sys.version_info.major}.{sys.version_info.minor}"})
+    airflow.test_dag("bootstrap_infrastructure", environment, conf, _progress(say))
+    outcomes = stack_outcomes(before, _report(twin.environment("administrator"), "stacks"))
+    if bad := {name: outcome for name, outcome in outcomes.items() if outcome not in ("created", "updated", "unchanged")}:
+        raise StepFailedError("bootstrap", f"stacks are not well: {bad}", ".venv/bin/python -m infra_bootstrap plan --environment dev")
+    return outcomes
+
+
+def retrain(experiment: str, conf: str | None, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run one retraining as the Airflow worker, and read what it left."""
+    airflow.test_dag(f"retrain_{experiment}", airflow_environment(None), conf, _progress(say))
+    night = _report(twin.environment("launcher"), "night", experiment)
+    if night["instances_left"]:
+        raise StepFailedError("clean-up", f"instances left: {', '.join(night['instances_left'])}", "make clean")
+    return night
+
+
+def airflow_environment(role: str | None) -> dict[str, str]:
+    """Airflow on this checkout, pointed at the local AWS as a role. :param role: None: the Airflow worker's."""
+    return twin.environment(role) | airflow.settings()
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """Lay the night out as README shows it."""
+    lines = ["", *render_stacks(result["stacks"])]
+    for night in result["nights"].values():
+        lines += ["", night["text"], f"instances left: {len(night['instances_left'])}"]
+    spent = ", ".join(f"{name} {value:.0f} s" for name, value in result["seconds"].items())
+    return "\n".join([*lines, "", f"took {spent}; measured on the local AWS, which says nothing about AWS"])
+
+
+def _report(environment: Mapping[str, str], *what: str) -> Any:
+    done = subprocess.run([sys.executable, "-m", "laptop.report", *what], cwd=ROOT, env=dict(environment), check=False,
+                          capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise StepFailedError(f"reading the {what[0]}", lines[-1], ".venv/bin/python -m local_aws status")
+    return json.loads(done.stdout)
+
+
+def _timed(seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
+    began = time.monotonic()
+    try:
+        return work()
+    finally:
+        seconds[name] = round(time.monotonic() - began, 2)
+
+
+def _progress(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Pass our own tasks' lines on, without Airflow's time stamps and places; each once."""
+    last = ""
+
+    def on_line(line: str) -> None:
+        nonlocal last
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", line)
+        if PROGRESS.search(plain):
+            text = re.sub(r"^\S+ \[\w+ *\] ", "", PROGRESS.split(plain)[0]).strip()
+            if text and text != last:
+                say(f"  {text}")
+                last = text
+
+    return on_line

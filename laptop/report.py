@@ -1,0 +1,83 @@
+"""What a night left behind, read from the account alone: stacks, the run's summary, instances that are still there."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+
+from rl_lifecycle.stores import S3Store
+from rl_lifecycle.summaries import latest_spec, render_summary, summarise_run, table
+
+CONCERNS = ("identity", "network", "storage", "training", "evaluation")
+ENVIRONMENT = "dev"
+
+
+def read_stacks(cloudformation: Any) -> dict[str, str]:
+    """Read what would change when a stack is created or updated. :return: stack name → status and time of last change."""
+    found = {}
+    for page in cloudformation.get_paginator("describe_stacks").paginate():
+        for stack in page["Stacks"]:
+            changed = stack.get("LastUpdatedTime") or stack["CreationTime"]
+            found[stack["StackName"]] = f"{stack['StackStatus']} {changed.isoformat()}"
+    return {name: found[name] for concern in CONCERNS if (name := f"nightshift-{ENVIRONMENT}-{concern}") in found}
+
+
+def stack_outcomes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    """Compare two readings: created, updated, unchanged, or the status of a stack that is not well.
+
+    >>> stack_outcomes({"a": "CREATE_COMPLETE 1"}, {"a": "CREATE_COMPLETE 1", "b": "CREATE_COMPLETE 2"})
+    {'a': 'unchanged', 'b': 'created'}
+    """
+    outcomes = {}
+    for name, reading in after.items():
+        status = reading.split()[0]
+        if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+            outcomes[name] = status.lower()
+        elif name not in before:
+            outcomes[name] = "created"
+        else:
+            outcomes[name] = "unchanged" if before[name] == reading else "updated"
+    return outcomes
+
+
+def instances_left(ec2: Any) -> list[str]:
+    """Every machine of the environment that is not gone."""
+    pages = ec2.get_paginator("describe_instances").paginate(Filters=[
+        {"Name": "tag:nightshift:environment", "Values": [ENVIRONMENT]},
+        {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped", "shutting-down"]}])
+    return [instance["InstanceId"] for page in pages for reservation in page["Reservations"]
+            for instance in reservation["Instances"]]
+
+
+def read_night(experiment: str) -> dict[str, Any]:
+    """Read the newest run of an experiment, with the client's own credentials."""
+    session = boto3.Session()
+    bucket = _bucket(session.client("cloudformation"))
+    store = S3Store(session.client("s3"), bucket)
+    summary = summarise_run(store, experiment, latest_spec(store, experiment).run)
+    return {"summary": summary.model_dump(mode="json"), "text": render_summary(summary),
+            "instances_left": instances_left(session.client("ec2"))}
+
+
+def render_stacks(outcomes: Mapping[str, str]) -> list[str]:
+    """One line a stack."""
+    return table([("stack", "outcome"), *outcomes.items()]) if outcomes else ["stack  none"]
+
+
+def _bucket(cloudformation: Any) -> str:
+    stack = cloudformation.describe_stacks(StackName=f"nightshift-{ENVIRONMENT}-storage")["Stacks"][0]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())}
+    return str(next(value for key, value in outputs.items() if key in ("Bucket", "BucketName")))
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m laptop.report stacks | night EXPERIMENT`, run in the environment of the role that may read it."""
+    answer = read_stacks(boto3.client("cloudformation")) if arguments[0] == "stacks" else read_night(arguments[1])
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
