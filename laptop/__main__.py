@@ -35,7 +35,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         case "ui":
             ui.serve(options.port, _say)
         case "test":
-            return suite.test(rest)
+            return suite.run_tests(rest)
         case "env":
             _print_environment()
         case "clean":

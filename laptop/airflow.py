@@ -43,8 +43,8 @@ def prepare(environment: Mapping[str, str]) -> None:
     (home / ".migrated").touch()
 
 
-def test_dag(dag_id: str, environment: Mapping[str, str], conf: str | None = None,
-             on_line: Callable[[str], None] | None = None) -> Path:
+def run_dag(dag_id: str, environment: Mapping[str, str], conf: str | None = None,
+            on_line: Callable[[str], None] | None = None) -> Path:
     """Run `airflow dags test` to its end.
 
     :param conf: JSON for the run's params; None: the defaults.

@@ -52,17 +52,18 @@ def bootstrap(say: Callable[[str], None]) -> dict[str, str]:
     airflow.prepare(environment)
     say(f"airflow dags test bootstrap_infrastructure (as {role or 'the Airflow worker'})")
     conf = json.dumps({"lambda_runtime": f"python{sys.version_info.major}.{sys.version_info.minor}"})
-    airflow.test_dag("bootstrap_infrastructure", environment, conf, _progress(say))
+    airflow.run_dag("bootstrap_infrastructure", environment, conf, _progress(say))
     outcomes = stack_outcomes(before, _report(twin.environment("administrator"), "stacks"))
     if bad := {name: outcome for name, outcome in outcomes.items() if outcome not in ("created", "updated", "unchanged")}:
-        raise StepFailedError("bootstrap", f"stacks are not well: {bad}", ".venv/bin/python -m infra_bootstrap plan --environment dev")
+        raise StepFailedError("bootstrap", f"stacks are not well: {bad}",
+                              ".venv/bin/python -m infra_bootstrap plan --environment dev")
     return outcomes
 
 
 def retrain(experiment: str, conf: str | None, say: Callable[[str], None]) -> dict[str, Any]:
     """Run one retraining as the Airflow worker, and read what it left."""
-    airflow.test_dag(f"retrain_{experiment}", airflow_environment(None), conf, _progress(say))
-    night = _report(twin.environment("launcher"), "night", experiment)
+    airflow.run_dag(f"retrain_{experiment}", airflow_environment(None), conf, _progress(say))
+    night: dict[str, Any] = _report(twin.environment("launcher"), "night", experiment)
     if night["instances_left"]:
         raise StepFailedError("clean-up", f"instances left: {', '.join(night['instances_left'])}", "make clean")
     return night

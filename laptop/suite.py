@@ -19,7 +19,7 @@ def refuse_real_credentials(environment: dict[str, str] | None = None) -> None:
         raise RealCredentialsError(found)
 
 
-def test(arguments: list[str]) -> int:
+def run_tests(arguments: list[str]) -> int:
     """Run pytest on two processes; further arguments are handed on. :return: pytest's exit code."""
     refuse_real_credentials()
     workers = ["-n", str(max(2, min(4, os.cpu_count() or 2))), "--dist", "loadfile"]

@@ -43,7 +43,8 @@ def running(port: int = 0) -> Iterator[tuple[str, str, str, "subprocess.Popen[by
                                                   start_new_session=True) as process:
         try:
             url = f"http://127.0.0.1:{port}"
-            if not airflow.wait_for(lambda: _healthy(url) or process.poll() is not None, HEALTHY_WITHIN_S) or process.poll() is not None:
+            airflow.wait_for(lambda: _healthy(url) or process.poll() is not None, HEALTHY_WITHIN_S)
+            if not _healthy(url):
                 raise StepFailedError("Airflow", airflow.last_words(log) or "it did not come up", f"less {log}")
             yield url, "admin", _password(Path(environment["AIRFLOW_HOME"])), process
         finally:
