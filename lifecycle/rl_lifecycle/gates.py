@@ -14,8 +14,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from rl_lifecycle.evaluations import Shard
 from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.evaluations import Shard
 from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.records import Record
 
@@ -58,6 +58,8 @@ class Gate(Record):
             raise ValueError("margin must be smaller than the width of return_range")
         if self.looks and (list(self.looks) != sorted(set(self.looks)) or self.looks[0] < 1):
             raise ValueError("looks must be increasing numbers of pairs")
+        if self.looks and "max_pairs" in self.model_fields_set and self.looks[-1] > self.max_pairs:
+            raise ValueError(f"looks must end at max_pairs ({self.max_pairs}) at the latest, not at {self.looks[-1]}")
         return self
 
     def schedule(self) -> tuple[tuple[int, float], ...]:
@@ -129,13 +131,12 @@ def p_mean_at_most_zero(values: Sequence[float], worst: float) -> float:
     above = [value for value in values if value > 0]
     if not above:
         return 1.0
-    below = [-value for value in values if value <= 0]
+    below = [-value for value in values if value < 0]  # a zero moves no weight to either side
     below.append(worst)
-    share = [1.0] + [0.0] * len(above)
+    share = [0.0] * len(above)
     for fall in below:
-        left = share[0]
-        for index, rise in enumerate(above, 1):
-            left = share[index] = (rise * share[index] + fall * left) / (rise + fall)
+        left = 1.0
+        share = [left := (rise * old + fall * left) / (rise + fall) for rise, old in zip(above, share, strict=True)]
     return min(1.0, max(0.0, share[-1]))
 
 
@@ -188,10 +189,11 @@ class _Pairs:
         low, high = self.range = gate.return_range
         self.gate = gate
         self.missing = [a is None or b is None for a, b in zip(candidate, champion, strict=True)]
-        self.raw = [low if value is None else value for value in candidate], [high if value is None else value for value in champion]
+        self.raw = ([low if value is None else value for value in candidate],
+                    [high if value is None else value for value in champion])
         self.candidate, self.champion = ([min(max(value, low), high) for value in raw] for raw in self.raw)
         self.differences = [a - b for a, b in zip(self.candidate, self.champion, strict=True)]
-        self.crashed_candidate = [value < gate.crash_below for value in self.candidate]
+        self.crashed_candidate = [value is None or value < gate.crash_below for value in candidate]
         self.crashed_champion = [value < gate.crash_below for value in self.champion]
 
     def lost(self, n: int) -> int:
@@ -249,7 +251,7 @@ def decide_first(candidate: Sequence[float | None], above: float | None, gate: G
 
     :param above: the bar; None: the floor of the return range, which any policy that ever leaves the floor passes.
     """
-    low, high = gate.return_range
+    low = gate.return_range[0]
     bar = low if above is None else above
     schedule = gate.schedule()
     pairs = _Pairs(candidate, [bar] * len(candidate), gate.model_copy(update={"margin": 0.0}))

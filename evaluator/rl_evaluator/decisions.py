@@ -1,0 +1,82 @@
+"""Answer a DecideRequest: read the shards that are there, apply the gate, and write the report if that ends it."""
+
+from typing import Any
+
+from rl_evaluator.errors import InvalidRequestError
+from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.evaluations import DecideRequest, Shard, merge_shards
+from rl_lifecycle.gates import Decision, Verdict, decide_first, decide_shards, gate_of
+from rl_lifecycle.layout import report_key, shard_prefix
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.reports import Report
+from rl_lifecycle.specs import Spec
+from rl_lifecycle.stores import ObjectStore, get, put_once
+
+
+def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
+    """Judge, from what is stored alone. A decision that was reported stands: it is read back, not made again.
+
+    :return: the verdict, with `report_key` and `report_sha256` (None while the decision is CONTINUE).
+    :raises InvalidRequestError: if the spec is of another run, or shards are not of the policies, the environment or
+        the seeds that the run was frozen with.
+    """
+    key = report_key(request.experiment, request.run, request.candidate)
+    stored = store.find(key)
+    if stored is None:
+        report = _judge(request, store)
+        if report.verdict.decision is Decision.CONTINUE:
+            return {**report.verdict.model_dump(mode="json"), "report_key": None, "report_sha256": None}
+        put_once(store, key, report.to_json())
+        stored = get(store, key)
+    verdict = Report.from_json(stored.data, f"{store.uri}/{key}").verdict
+    return {**verdict.model_dump(mode="json"), "report_key": key, "report_sha256": sha256_hex(stored.data)}
+
+
+def _judge(request: DecideRequest, store: ObjectStore) -> Report:
+    spec = Spec.from_json(get(store, request.spec.key, request.spec.sha256).data, request.spec.key)
+    if (spec.experiment.name, spec.run) != (request.experiment, request.run):
+        raise InvalidRequestError(f"{request.spec.key}: is the spec of {spec.experiment.name}/{spec.run}, "
+                                  f"not of {request.experiment}/{request.run}")
+    candidate = _evaluation(request, store, request.candidate, spec)
+    champion = None if request.champion is None else _evaluation(request, store, request.champion, spec)
+    return Report(
+        experiment=request.experiment, run=request.run, spec_sha256=request.spec.sha256, gate=gate_of(spec.experiment),
+        verdict=_verdict(spec, candidate, champion), first_seed=spec.gate_first_seed,
+        candidate_sha256=candidate.policy_sha256 if candidate else None,
+        candidate_digest=candidate.policy_digest if candidate else None,
+        champion_sha256=champion.policy_sha256 if champion else None,
+        champion_digest=champion.policy_digest if champion else None)
+
+
+def _verdict(spec: Spec, candidate: Shard | None, champion: Shard | None) -> Verdict:
+    gate = gate_of(spec.experiment)
+    must_compare = spec.champion is not None and not spec.champion.new_lineage
+    if must_compare and champion is not None and spec.champion is not None:
+        if champion.policy_sha256 != spec.champion.policy.sha256:
+            raise InvalidRequestError("the champion's shards are of another policy than the champion that the run froze")
+        if candidate is not None:
+            return decide_shards(candidate, champion, gate)
+    if champion is None and not must_compare:
+        return decide_first(candidate.returns if candidate else (), spec.experiment.evaluation.first_champion_above, gate)
+    if champion is not None and not must_compare:
+        raise InvalidRequestError("the run froze no champion to compare with, but a champion's evaluation is named")
+    raise InvalidRequestError("the run froze a champion: its evaluation on the gate's seeds must be named and begun")
+
+
+def _evaluation(request: DecideRequest, store: ObjectStore, name: str, spec: Spec) -> Shard | None:
+    """Join what is there of an evaluation. :return: None if nothing is there yet."""
+    prefix = shard_prefix(request.experiment, request.run, name)
+    shards = [Shard.from_json(get(store, item.key).data, f"{store.uri}/{item.key}") for item in store.list(prefix)]
+    if not shards:
+        return None
+    try:
+        merged = merge_shards(shards)
+    except InvalidRecordError as error:
+        raise InvalidRequestError(f"{prefix}: {error.problem}") from None
+    experiment = spec.experiment
+    if merged.first_seed != spec.gate_first_seed:
+        raise InvalidRequestError(f"{prefix}: begins at seed {merged.first_seed}, but the run's gate at {spec.gate_first_seed}")
+    if (merged.env_id, merged.env_kwargs, merged.deterministic) != (
+            experiment.env_id, experiment.env_kwargs, experiment.evaluation.deterministic):
+        raise InvalidRequestError(f"{prefix}: was evaluated on another environment than the run's {experiment.env_id}")
+    return merged

@@ -1,0 +1,66 @@
+"""Everything that `rl_evaluator` raises on purpose.
+
+EvaluatorError
+├── InvalidRequestError       an event, an argument or a stored shard is not what the contract says
+├── InvalidPolicyError        bytes that are no policy of the contract, or one that must not be run
+├── SpaceMismatchError        the policy was made for other spaces than the environment has
+├── EnvironmentFailedError    the environment cannot be made, reset or stepped
+├── InvalidWheelError         a wheel of the experiment cannot be used
+└── EpisodeTooLongError       not one episode ends within the time that a Lambda has
+"""
+
+
+class EvaluatorError(Exception):
+    """The base of all errors of this package; its message is one line for a person."""
+
+
+class InvalidRequestError(EvaluatorError):
+    """An event, an argument or a stored shard is not what the contract says."""
+
+
+class InvalidPolicyError(EvaluatorError):
+    """Bytes that are no policy of the contract, or one that must not be run."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        self.source, self.problem = source, problem
+        super().__init__(f"{source}: {problem}")
+
+
+class SpaceMismatchError(EvaluatorError):
+    """The policy was made for other spaces than the environment has."""
+
+    def __init__(self, env_id: str, which: str, policy: str, environment: str) -> None:
+        self.env_id, self.which, self.policy, self.environment = env_id, which, policy, environment
+        super().__init__(f"the policy's {which} is {policy}, but {env_id} has {environment}: "
+                         "evaluate it on the environment that it was trained on")
+
+
+class EnvironmentFailedError(EvaluatorError):
+    """The environment cannot be made, reset or stepped."""
+
+    def __init__(self, env_id: str, problem: str) -> None:
+        self.env_id, self.problem = env_id, problem
+        super().__init__(f"{env_id}: {problem}")
+
+
+class InvalidWheelError(EvaluatorError):
+    """A wheel of the experiment cannot be used."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        self.key, self.problem = key, problem
+        super().__init__(f"{key}: {problem}")
+
+
+class EpisodeTooLongError(EvaluatorError):
+    """Not one episode ends within the time that a Lambda has."""
+
+    def __init__(self, env_id: str, seconds: float) -> None:
+        self.env_id, self.seconds = env_id, seconds
+        super().__init__(f"{env_id}: no episode ended within {seconds:.0f} s; give the environment a time limit "
+                         "(env_kwargs, or max_episode_steps where it is registered)")
+
+
+def first_line(error: BaseException) -> str:
+    """Say an error of somebody else's code in one line: its type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

@@ -1,0 +1,83 @@
+"""`python -m rl_lifecycle decide`: the gate on two stored evaluations, on a laptop, with the standard library's speed."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rl_lifecycle.errors import InvalidRecordError, LifecycleError
+from rl_lifecycle.gates import Gate, Verdict, decide
+from rl_lifecycle.records import Record
+
+
+class _Evaluation(Record):
+    """What of an evaluation the gate needs; what else an evaluation says is passed over."""
+
+    model_config = {"extra": "ignore"}
+
+    returns: tuple[float | None, ...]
+    first_seed: int | None = None
+    env_id: str | None = None
+    env_kwargs: dict[str, Any] | None = None
+    deterministic: bool | None = None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command. :return: 0, or 2 on bad input, which is said in one line on stderr."""
+    options = _parser().parse_args(arguments)
+    try:
+        verdict = _decide(options)
+    except LifecycleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(verdict.model_dump(mode="json")))
+    else:
+        print("\n".join(describe(verdict)))
+    return 0
+
+
+def describe(verdict: Verdict) -> list[str]:
+    """Say a verdict in lines for a terminal: the decision with its reason, then one line a look."""
+    lines = [f"{verdict.decision}: {verdict.reason}"]
+    for look in verdict.looks:
+        lines.append(f"  {look.n:>6} pairs, alpha {look.alpha:.4g}: mean difference {look.mean_difference:+.4g}, "
+                     f"p better {look.p_better:.3g}, p crashes no more often {look.p_guard:.3g}, p worse {look.p_worse:.3g}; "
+                     f"crashes {look.crashes_candidate} against {look.crashes_champion}, lost {look.lost}")
+    return lines
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rl_lifecycle", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    decide_ = commands.add_parser("decide", help="judge a candidate against the champion on the same seeds")
+    decide_.add_argument("--candidate", required=True, type=Path, help="evaluation as `rl_evaluator evaluate` prints it")
+    decide_.add_argument("--champion", required=True, type=Path, help="evaluation on the same seeds")
+    decide_.add_argument("--gate", required=True, type=Path, help="JSON: return_range, crash_below, alpha, margin, "
+                         "crash_margin, max_crash_rate, max_pairs, looks")
+    decide_.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    return parser
+
+
+def _decide(options: argparse.Namespace) -> Verdict:
+    gate = Gate.from_json(_read(options.gate), str(options.gate))
+    candidate = _Evaluation.from_json(_read(options.candidate), str(options.candidate))
+    champion = _Evaluation.from_json(_read(options.champion), str(options.champion))
+    for field in ("first_seed", "env_id", "env_kwargs", "deterministic"):
+        ours, theirs = getattr(candidate, field), getattr(champion, field)
+        if ours is not None and theirs is not None and ours != theirs:
+            raise InvalidRecordError("decide", f"{field} of the candidate is {ours}, of the champion {theirs}: pairs need "
+                                     "the same seeds on the same environment")
+    return decide(candidate.returns, champion.returns, gate)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRecordError(str(path), error.strerror or "cannot be read") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

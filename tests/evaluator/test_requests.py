@@ -1,0 +1,202 @@
+"""Each kind of event, answered from a store."""
+
+import math
+from typing import Any
+
+import pytest
+
+from rl_evaluator.environments import make_environment
+from rl_evaluator.errors import EpisodeTooLongError, InvalidRequestError, SpaceMismatchError
+from rl_evaluator.requests import answer
+from rl_evaluator.shard_requests import RESERVE_S
+from rl_lifecycle.errors import CorruptArtifactError
+from rl_lifecycle.evaluations import Shard, merge_shards
+from rl_lifecycle.layout import shard_key
+from rl_lifecycle.specs import Artifact
+from rl_lifecycle.stores import DirectoryStore, get
+from tests.evaluator.policy_files import policy_for_id
+from tests.evaluator.stored_runs import store_policy, store_spec
+
+PLENTY = lambda: math.inf  # noqa: E731
+
+
+def evaluate_event(policy: Artifact, **changes: Any) -> dict[str, Any]:
+    """A request as the pipeline sends it."""
+    return {"action": "evaluate", "experiment": "cartpole", "run": "night-1", "name": "gate-candidate", "shard": 0,
+            "policy": policy.model_dump(), "env_id": "CartPole-v1", "first_seed": 1000, "n_episodes": 40, **changes}
+
+
+def read_shard(store: DirectoryStore, key: str) -> Shard:
+    """Read a stored shard."""
+    return Shard.from_json(get(store, key).data)
+
+
+def test_a_shard_is_written_and_answered(store: DirectoryStore, cartpole: Artifact) -> None:
+    """The answer names the key; the shard there has one return, length and end per seed."""
+    said = answer(evaluate_event(cartpole), store, PLENTY)
+    assert said["key"] == shard_key("cartpole", "night-1", "gate-candidate", 0)
+    assert (said["n_episodes"], said["complete"], said["done"]) == (40, True, 40)
+    assert said["steps_per_s"] > 0
+    assert "rest" not in said
+    shard = read_shard(store, said["key"])
+    assert (shard.first_seed, len(shard.returns), len(shard.lengths), len(shard.ends)) == (1000, 40, 40, 40)
+    assert shard.returns == tuple(float(length or 0) for length in shard.lengths)
+    assert shard.policy_sha256 == cartpole.sha256
+
+
+def test_a_duplicate_delivery_changes_nothing(store: DirectoryStore, cartpole: Artifact) -> None:
+    """The second delivery answers the same and leaves the bytes alone, even if it was at work at the same time."""
+    first = answer(evaluate_event(cartpole), store, PLENTY)
+    before = get(store, first["key"]).data
+    assert answer(evaluate_event(cartpole), store, PLENTY) == first
+    assert get(store, first["key"]).data == before
+
+
+class _SlowTwin(DirectoryStore):
+    """A store in which another invocation writes a shorter shard just before ours does."""
+
+    def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
+        if if_none_match and self.find(key) is None:
+            shard = Shard.from_json(data)
+            short = shard.model_copy(update={"returns": shard.returns[:5], "lengths": shard.lengths[:5], "ends": shard.ends[:5]})
+            super().put(key, short.to_json(), if_none_match=True)
+        return super().put(key, data, if_match=if_match, if_none_match=if_none_match)
+
+
+def test_the_loser_of_two_deliveries_answers_what_is_stored(store: DirectoryStore, cartpole: Artifact) -> None:
+    """If a twin wrote less before us, the caller hears of what counts: what is stored, and the rest of that."""
+    said = answer(evaluate_event(cartpole), _SlowTwin(store.root), PLENTY)
+    assert (said["complete"], said["done"], said["rest"]) == (False, 5, {"first_seed": 1005, "n_episodes": 35})
+
+
+def _clock(n_calls: int) -> Any:
+    left = iter([*[900.0] * n_calls, *[RESERVE_S - 1] * 1_000_000])
+    return lambda: next(left)
+
+
+def test_a_shard_out_of_time_gives_its_rest_back(store: DirectoryStore, cartpole: Artifact) -> None:
+    """Asked for the rest again and again, the pieces join to the very shard that unlimited time would have given."""
+    whole = read_shard(store, answer(evaluate_event(cartpole, name="whole", n_episodes=150), store, PLENTY)["key"])
+    request, pieces = evaluate_event(cartpole, name="pieces", n_episodes=150), []
+    while True:
+        said = answer(request, store, _clock(40))
+        pieces.append(read_shard(store, said["key"]))
+        if said["complete"]:
+            break
+        assert said["done"] == len(pieces[-1].returns) > 0
+        request = {**request, **said["rest"], "shard": request["shard"] + 1}
+    assert len(pieces) > 1
+    joined = merge_shards(list(reversed(pieces)))
+    assert (joined.returns, joined.lengths, joined.ends) == (whole.returns, whole.lengths, whole.ends)
+
+
+def test_no_episode_within_the_time_is_an_error(store: DirectoryStore, cartpole: Artifact) -> None:
+    """Giving the whole shard back as its rest would go on for ever; nothing is written."""
+    with pytest.raises(EpisodeTooLongError, match="no episode ended within"):
+        answer(evaluate_event(cartpole), store, _clock(2))
+    assert list(store.list("evaluations/")) == []
+
+
+def test_a_key_that_holds_another_evaluation_is_refused(store: DirectoryStore, cartpole: Artifact) -> None:
+    """A shard number used twice for different episodes is a mistake of the caller, and is said."""
+    answer(evaluate_event(cartpole), store, PLENTY)
+    with pytest.raises(InvalidRequestError, match="holds episodes of another"):
+        answer(evaluate_event(cartpole, first_seed=2000), store, PLENTY)
+
+
+def test_a_policy_with_another_digest_is_not_evaluated(store: DirectoryStore, cartpole: Artifact) -> None:
+    """What is evaluated is what was recorded, or nothing."""
+    store.put(cartpole.key, policy_for_id("CartPole-v1", seed=1))
+    with pytest.raises(CorruptArtifactError):
+        answer(evaluate_event(cartpole), store, PLENTY)
+
+
+def test_a_policy_for_other_spaces_is_refused(store: DirectoryStore, cartpole: Artifact) -> None:
+    """The message names both spaces."""
+    with pytest.raises(SpaceMismatchError, match=r"Box\(\[4\]\), but Acrobot-v1 has Box\(\[6\]"):
+        answer(evaluate_event(cartpole, env_id="Acrobot-v1"), store, PLENTY)
+
+
+@pytest.mark.parametrize(("event", "said"), [
+    ({}, "unknown action None; known: evaluate, check_environment, decide"),
+    ({"action": "train"}, "unknown action 'train'"),
+    ({"action": "evaluate"}, "evaluate: experiment: Field required"),
+    ({"action": "check_environment", "env_id": "CartPole-v1", "gpu": 1}, "gpu: Extra inputs are not permitted"),
+])
+def test_a_request_that_is_none_is_refused(store: DirectoryStore, event: dict[str, Any], said: str) -> None:
+    """One line that names the key."""
+    with pytest.raises(InvalidRequestError, match=said):
+        answer(event, store, PLENTY)
+
+
+def test_an_environment_is_described(store: DirectoryStore) -> None:
+    """Limits, spaces, versions and speed of a good environment, and no problem."""
+    report = answer({"action": "check_environment", "env_id": "CartPole-v1"}, store, PLENTY)
+    assert report["problem"] == ""
+    assert report["max_episode_steps"] == 500
+    assert report["observation_space"]["shape"] == [4]
+    assert report["action_space"]["n"] == 2
+    assert report["steps_per_s"] > 100
+    assert report["versions"]["gymnasium"]
+
+
+@pytest.mark.parametrize(("env_id", "kwargs", "said"), [
+    ("CartPol-v1", {}, "did you mean CartPole-v1"),
+    ("CartPole-v99", {}, "did you mean CartPole-v1"),
+    ("nowhere:Env-v0", {}, "needs the module nowhere, which is not installed here"),
+    ("CartPole-v1", {"wind": 3}, "unexpected keyword argument 'wind'"),
+])
+def test_an_environment_that_cannot_be_made_is_a_problem(store: DirectoryStore, env_id: str, kwargs: dict[str, Any],
+                                                          said: str) -> None:
+    """A wrong id comes with those that come close; the answer is a report, not a stack trace."""
+    report = answer({"action": "check_environment", "env_id": env_id, "env_kwargs": kwargs}, store, PLENTY)
+    assert said in report["problem"]
+    assert "\n" not in report["problem"]
+
+
+def arrival(key: str) -> dict[str, Any]:
+    """EventBridge's event for a new object."""
+    return {"version": "0", "detail-type": "Object Created", "source": "aws.s3",
+            "detail": {"bucket": {"name": "b"}, "object": {"key": key, "size": 1}, "reason": "PutObject"}}
+
+
+def test_a_policy_that_arrives_is_evaluated_on_selection_seeds(store: DirectoryStore) -> None:
+    """The arrival of the record starts it; the name says trial and step; the seeds are the run's own."""
+    spec, _ = store_spec(store)
+    key = store_policy(store, spec, policy_for_id("CartPole-v1"))
+    said = answer(arrival(key), store, PLENTY)
+    assert said["key"] == shard_key("cartpole", "night-1", "select-seed-0-512", 0)
+    shard = read_shard(store, said["key"])
+    assert (shard.first_seed, len(shard.returns)) == (spec.selection_first_seed, 6)
+    assert answer(arrival(key), store, PLENTY) == said
+
+
+@pytest.mark.parametrize("key", ["policies/cartpole/night-1/seed-0/000000000512.onnx", "heartbeats/cartpole/night-1/seed-0.json",
+                                 "policies/cartpole/night-1.json", "logs/policies/a/b/c/1.json"])
+def test_other_objects_are_ignored(store: DirectoryStore, key: str) -> None:
+    """Whatever else the bus delivers is answered without an error, else it would be delivered again."""
+    assert answer(arrival(key), store, PLENTY) == {"ignored": True}
+
+
+def test_other_events_are_ignored(store: DirectoryStore) -> None:
+    """Deletions and foreign events are not arrivals."""
+    assert answer({"detail-type": "Object Deleted", "detail": {}}, store, PLENTY) == {"ignored": True}
+
+
+def test_an_arrival_that_cannot_be_evaluated_is_refused_not_repeated(store: DirectoryStore) -> None:
+    """A record of another spec, or at another trial's place, says why; raising would only deliver it again."""
+    spec, _ = store_spec(store)
+    key = store_policy(store, spec, policy_for_id("CartPole-v1"))
+    elsewhere = key.replace("seed-0", "seed-1")
+    store.put(elsewhere, get(store, key).data)
+    assert "speaks of cartpole/night-1/seed-0 at step 512" in answer(arrival(elsewhere), store, PLENTY)["refused"]
+    store_spec(store, total_timesteps=2000)
+    assert "SHA-256" in answer(arrival(key), store, PLENTY)["refused"]
+    assert "does not exist" in answer(arrival(key.replace("512", "513")), store, PLENTY)["refused"]
+
+
+def test_made_environments_are_not_rendered() -> None:
+    """Some environments simulate particles only for pictures."""
+    env = make_environment("LunarLander-v3", {})
+    assert env.render_mode is None
+    env.close()
