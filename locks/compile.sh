@@ -22,5 +22,6 @@ for name in trainer evaluator ami airflow; do
   compile "$name.in" -c "$work/constraints.txt" -o "$work/$name.txt"
   keep "$work/$name.txt" "$name.txt" "!^torch==|${cuda}"
 done
+compile local-aws.in -o local-aws.txt
 compile uv.in -o uv.txt
 compile --no-deps compose.in -o compose.txt

@@ -14,10 +14,14 @@ from laptop.suite import refuse_real_credentials
 
 ROOT = Path(__file__).resolve().parent.parent
 
-try:
-    refuse_real_credentials()
-except RealCredentialsError as error:
-    pytest.exit(str(error), returncode=2)
+
+def pytest_sessionstart() -> None:
+    """Stop before the first test where keys to a real account lie about."""
+    try:
+        refuse_real_credentials()
+    except RealCredentialsError as error:
+        pytest.exit(str(error), returncode=2)
+
 
 # Whatever asks for credentials or an endpoint without saying which gets one that leads nowhere.
 os.environ.update(AWS_EC2_METADATA_DISABLED="true", AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull,

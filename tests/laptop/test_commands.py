@@ -1,0 +1,42 @@
+"""A failing step ends with the reason and the next command; what hangs is ended."""
+
+import os
+import sys
+
+import pytest
+
+from laptop import airflow, ui
+from laptop.errors import StepFailedError
+
+
+def test_a_failing_command_gives_its_own_last_words() -> None:
+    """The line that names an error, not the last line of the log."""
+    code = "print('fine'); print('ValueError: the reason'); print('cleaning up'); raise SystemExit(3)"
+    with pytest.raises(StepFailedError, match=r"step failed: ValueError: the reason\n  next: less "):
+        airflow.run([sys.executable, "-c", code], os.environ, step="step", log_name="x.log")
+
+
+def test_lines_are_handed_on_while_they_come_and_kept_in_the_log() -> None:
+    """Progress is shown, and the whole output is there afterwards."""
+    seen: list[str] = []
+    log = airflow.run([sys.executable, "-c", "print('one'); print('two')"], os.environ, step="s", log_name="x.log",
+                      on_line=seen.append)
+    assert seen == ["one", "two"]
+    assert log.read_text() == "one\ntwo\n"
+
+
+def test_a_command_that_hangs_is_killed_at_its_deadline() -> None:
+    """Nothing here may wait for ever."""
+    with pytest.raises(StepFailedError):
+        airflow.run([sys.executable, "-c", "import time; time.sleep(60)"], os.environ, step="s", log_name="x.log", deadline_s=0.5)
+
+
+def test_a_taken_port_is_said_in_one_line() -> None:
+    """Another Airflow may be running."""
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(StepFailedError, match="is taken"), ui.running(other.getsockname()[1]):
+            pass

@@ -1,0 +1,25 @@
+"""All state lies under one folder."""
+
+from pathlib import Path
+
+import pytest
+
+from laptop import airflow
+from laptop.places import ROOT, state_folder
+
+
+def test_the_state_folder_is_in_the_checkout_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`make clean` removes exactly this."""
+    monkeypatch.delenv("NIGHTSHIFT_STATE")
+    assert state_folder() == ROOT / ".nightshift"
+    monkeypatch.setenv("NIGHTSHIFT_STATE", str(tmp_path))
+    assert state_folder() == tmp_path
+
+
+def test_airflow_keeps_its_state_there_and_loads_this_checkout() -> None:
+    """No file of ours lands in the home directory."""
+    settings = airflow.settings()
+    for key in ("AIRFLOW_HOME", "AIRFLOW__LOGGING__BASE_LOG_FOLDER"):
+        assert Path(settings[key]).is_relative_to(state_folder())
+    assert str(state_folder()) in settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    assert settings["AIRFLOW__CORE__DAGS_FOLDER"] == str(ROOT / "dags")
