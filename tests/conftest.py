@@ -3,7 +3,6 @@
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,6 @@ socket.socket.connect = _connect_to_loopback  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test a state folder of its own, so that none touches the developer's."""
     monkeypatch.setenv("NIGHTSHIFT_STATE", str(tmp_path / "nightshift-state"))
-    yield
