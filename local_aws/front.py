@@ -100,7 +100,6 @@ class Front:
             return 403, {"code": "AccessDenied", "message": str(error)}
         except RoleMissingError as error:
             return 404, {"code": "NoSuchRole", "message": str(error)}
-        self._saver.touch()
         return 200, {**document, "RoleArn": f"arn:aws:iam::{self._issuer.account_id}:role/{role_name}"}
 
     def forget_sessions(self) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from typing import Any
 from local_aws import emulator
 
 log = logging.getLogger("local_aws")
+MESSAGES = ("Invoke", "PutEvents", "SendMessage", "ReceiveMessage", "DeleteMessage", "ChangeMessage", "Publish", "Assume")
+"""Actions that come often and change no configuration: the round in the background writes what they leave."""
 READS = ("Get", "List", "Describe", "Head", "Lookup", "Search", "Select", "BatchGet", "Estimate", "Validate", "Simulate", "Detect")
+TRIES = 5
 DATA_PLANE = ("s3", "logs", "monitoring", "cloudwatch")
 """Services whose requests change no account-wide state, or persist by themselves."""
 
@@ -29,7 +33,7 @@ class Saver:
         self._folder = folder
         self._sessions = sessions
         self._digests: dict[str, str] = {}
-        self._dirty = False
+        self._lock = threading.Lock()
 
     def install(self) -> None:
         """Write only what has changed."""
@@ -54,13 +58,18 @@ class Saver:
         fresh.replace(path)
         self._digests[name] = digest
 
-    def touch(self) -> None:
-        """Remember that something may have changed."""
-        self._dirty = True
-
     def save(self) -> None:
-        """Write what has changed since the last time."""
-        self._dirty = False
+        """Write what has changed since the last time; what changes meanwhile is read again."""
+        with self._lock:
+            for _ in range(TRIES):
+                try:
+                    return self._save_all()
+                except RuntimeError:  # a dictionary changed while it was read
+                    continue
+            return self._save_all()
+
+    def _save_all(self) -> None:
+        """Write every service's state, and the sessions."""
         app = emulator.module("app")
         for name, get_state in app._build_persistence_save_dict().items():
             state = get_state()
@@ -68,11 +77,6 @@ class Saver:
                 self.save_state(name, state)
         live = {k: s for k, s in emulator.module("services.sts")._sessions.items() if s.get("Expiration", 0) > time.time()}
         self._write("sessions", self._sessions, json.dumps(live, default=str))
-
-    def save_if_touched(self) -> None:
-        """Write if something may have changed."""
-        if self._dirty:
-            self.save()
 
     def load_sessions(self) -> None:
         """Let sessions that were issued before a restart live on, as they do on AWS."""
@@ -106,4 +110,4 @@ def may_change(service: str, action: str | None, method: str) -> bool:
     if service in DATA_PLANE and not (action or "").startswith(("s3:PutBucket", "s3:CreateBucket", "s3:DeleteBucket", "s3:PutLifecycle", "s3:PutEncryption")):
         return False
     name = (action or "").partition(":")[2]
-    return method not in ("GET", "HEAD") and not name.startswith(READS)
+    return method not in ("GET", "HEAD") and not name.startswith((*READS, *MESSAGES))

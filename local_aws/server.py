@@ -75,7 +75,8 @@ async def serve(listening: socket.socket, app: object) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server; return its exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log.setLevel(logging.INFO)
     arguments = parse(argv)
     state = StateFolder(arguments.state)
     state.prepare()

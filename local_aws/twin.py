@@ -18,6 +18,10 @@ from local_aws.ec2.reading import Reader
 from local_aws.ec2.service import Ec2
 from local_aws.ec2.store import Store
 from local_aws.front import Committing, Front
+from local_aws.functions.delivery import Delivery, remembering_rule, reserved_concurrency
+from local_aws.functions.front import LambdaFront
+from local_aws.functions.runner import Runner
+from local_aws.functions.runtimes import Runtimes
 from local_aws.machines import bounds
 from local_aws.machines.machine import Host
 from local_aws.machines.reaper import Reaper
@@ -44,6 +48,10 @@ class Twin:
         self.reaper = Reaper(running.twin)
         self.host = Host(state.machines, ami, running.endpoint_url, running.region, running.twin, self.reaper)
         self.ec2 = self._make_ec2()
+        self.runtimes = Runtimes(state.functions / "runtime")
+        self.runner = Runner(state.functions, self.runtimes, self.issuer, self.reaper, running.endpoint_url, running.twin)
+        self.delivery = Delivery(self.issuer, self.authorizer)
+        self._install_functions()
         self.front = Front(emulator.module("app").app, self.issuer, account.Grants(state.path / "secret"), running.control_token, self.saver)
         self.front.on_ready = self.ready
         self.front.orders = {"status": self.status, "grants": self.grant, "faults": self.faults}
@@ -64,6 +72,16 @@ class Twin:
         self.authorizer.authorizes_itself = ec2.authorizes
         emulator.seam("app", "SERVICE_HANDLERS")["ec2"] = ec2
         return ec2
+
+    def _install_functions(self) -> None:
+        """Run functions in our runtime, deliver events by AWS's rules."""
+        handlers = emulator.seam("app", "SERVICE_HANDLERS")
+        handlers["lambda"] = LambdaFront(inproc.keep_original("lambda"), self.authorizer, self.runtimes, self.runner)
+        emulator.replace("services.lambda_svc", "_execute_function_warm", lambda _: self.runner.execute)
+        emulator.replace("services.lambda_svc", "invoke_async_with_retry", lambda _: self.delivery.invoke_async)
+        emulator.replace("services.lambda_svc", "_reserved_concurrency", lambda _: reserved_concurrency)
+        emulator.replace("services.eventbridge", "_dispatch_to_lambda", lambda _: self.delivery.deliver_rule)
+        emulator.replace("services.eventbridge", "_invoke_target", remembering_rule)
 
     def _commit_changes(self) -> None:
         """Wrap every handler so that a change is on disk before its caller hears of it."""
@@ -95,14 +113,13 @@ class Twin:
         while not pause.wait(COMMIT_EVERY_S):
             try:
                 self.saver.save()
-            except RuntimeError:  # something changed while it was read: the next round gets it
-                continue
             except Exception:
                 log.exception("committing")
 
     def close(self) -> None:
         """End everything that was started."""
         self.ec2.life.end_all()
+        self.runner.close()
         self.ec2.store.save()
         self.reaper.close()
 
@@ -124,10 +141,18 @@ class Twin:
                 {"instance_id": i.id, "state": i.state, "instance_type": i.record["InstanceType"], "name": i.tags.get("Name", "")} for i in known
             ],
             "faults": [],
-            "out_of_bounds": [{"who": i.id, "address": a} for i in known if i.machine for a in bounds.read_log(i.machine.bounds_log)],
-            "lambda_runtimes": [],
+            "out_of_bounds": self._out_of_bounds(),
+            "lambda_runtimes": self.runtimes.available(),
+            "functions_running": self.runner.running(),
             "usage": self.authorizer.usage.as_list(),
         }  # fmt: skip
+
+
+    def _out_of_bounds(self) -> list[dict[str, str]]:
+        """List who tried to reach beyond this machine."""
+        machines = {i.id: i.machine.bounds_log for i in self.ec2.store.visible() if i.machine}
+        functions = {path.name: path for path in (self.state.functions / "out-of-bounds").glob("*")}
+        return [{"who": who, "address": address} for who, path in {**machines, **functions}.items() for address in bounds.read_log(path)]
 
 
 def python_of(environment: Path) -> str:

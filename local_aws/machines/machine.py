@@ -20,8 +20,8 @@ from local_aws.machines.power import PowerButton
 from local_aws.machines.reaper import Reaper
 from local_aws.processes import CAN_FIND_MARKED, MACHINE_MARK, MARK, find_marked, kill_marked, send
 
-GRACE_S = 3.0
-"""Between SIGTERM and SIGKILL. systemd gives 90 s; nobody wants to wait for that on a laptop."""
+GRACE_S = 10.0
+"""Between SIGTERM and SIGKILL, for processes that do not end by themselves. systemd gives them 90 s."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,6 @@ class Machine:
         with self._lock:
             self._off.set()
             process = self._process
-        self.power.close()
         if process:
             self._signal_all(process.pid, signal.SIGTERM)
             self._signal_all(process.pid, signal.SIGCONT)
@@ -136,6 +135,7 @@ class Machine:
             kill_marked(MACHINE_MARK, self.instance_id)
             process.wait(timeout=5)
             self._host.reaper.forget(process.pid)
+        self.power.close()  # not earlier: user data that powers off at SIGTERM would wait for a reader
         self.imds.close()
         self._erase()
 

@@ -1,0 +1,130 @@
+"""Runs inside a function's process, under the function's own Python: loads the handler and serves invocations.
+
+It is a script of the standard library, started with ``-I -S``, so that the handler sees boto3 (which the runtime brings
+on AWS too), its zip and its layers, and nothing else. Requests and responses go through two pipes; what the handler
+prints is its log.
+"""
+
+import importlib
+import json
+import os
+import struct
+import sys
+import time
+import traceback
+
+
+class LambdaContext:
+    """The context object: https://docs.aws.amazon.com/lambda/latest/dg/python-context.html"""
+
+    identity = None
+    client_context = None
+    tenant_id = None
+
+    def __init__(self, request):
+        self.aws_request_id = request["request_id"]
+        self.invoked_function_arn = request["arn"]
+        self.function_name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
+        self.function_version = os.environ["AWS_LAMBDA_FUNCTION_VERSION"]
+        self.memory_limit_in_mb = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
+        self.log_group_name = os.environ["AWS_LAMBDA_LOG_GROUP_NAME"]
+        self.log_stream_name = os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
+        self._deadline = time.monotonic() + request["timeout_s"]
+
+    def get_remaining_time_in_millis(self):
+        """Milliseconds until the function is killed."""
+        return max(0, int((self._deadline - time.monotonic()) * 1000))
+
+    def log(self, message):
+        """Write to the log."""
+        sys.stdout.write(str(message))
+
+
+def read_message(source):
+    """Return the next message, or None at the end."""
+    head = source.read(4)
+    if len(head) < 4:
+        return None
+    return json.loads(source.read(struct.unpack(">I", head)[0]))
+
+
+def write_message(target, message):
+    """Send a message."""
+    raw = json.dumps(message).encode()
+    target.write(struct.pack(">I", len(raw)) + raw)
+    target.flush()
+
+
+def describe(error, request_id, skip):
+    """Write an exception as Lambda does, without this file's own frames."""
+    frames = traceback.format_list(traceback.extract_tb(error.__traceback__)[skip:])
+    return {"errorMessage": str(error), "errorType": type(error).__name__, "requestId": request_id, "stackTrace": frames}
+
+
+def import_error(module, error):
+    """Write a failure to load the handler's module as Lambda does."""
+    if isinstance(error, ImportError):
+        kind, text = "Runtime.ImportModuleError", "Unable to import module '%s': %s" % (module, error)
+    elif isinstance(error, SyntaxError):
+        kind, text = "Runtime.UserCodeSyntaxError", "Syntax error in module '%s': %s" % (module, error)
+    else:
+        return describe(error, "", 4)
+    return {"errorMessage": text, "errorType": kind, "requestId": "", "stackTrace": []}
+
+
+def load(handler):
+    """Return the handler function and None, or None and the error."""
+    module_name, dot, name = handler.rpartition(".")
+    if not dot:
+        return None, {"errorMessage": "Bad handler '%s': not enough values to unpack (expected 2, got 1)" % handler,
+                      "errorType": "Runtime.MalformedHandlerName", "requestId": "", "stackTrace": []}  # fmt: skip
+    try:
+        module = importlib.import_module(module_name.replace("/", "."))
+    except BaseException as error:
+        traceback.print_exc()
+        return None, import_error(module_name, error)
+    found = getattr(module, name, None)
+    if found is None:
+        return None, {"errorMessage": "Handler '%s' missing on module '%s'" % (name, module_name),
+                      "errorType": "Runtime.HandlerNotFound", "requestId": "", "stackTrace": []}  # fmt: skip
+    return found, None
+
+
+def invoke(function, request):
+    """Run the handler once; return the answer."""
+    try:
+        result = function(request["event"], LambdaContext(request))
+    except Exception as error:
+        traceback.print_exc()
+        return {"error": describe(error, request["request_id"], 1)}
+    try:
+        return {"result": json.dumps(result, ensure_ascii=False)}
+    except (TypeError, ValueError) as error:
+        text = "Unable to marshal response: %s" % error
+        return {"error": {"errorMessage": text, "errorType": "Runtime.MarshalError", "requestId": request["request_id"], "stackTrace": []}}
+
+
+def guard():
+    """Stop connections that leave this machine."""
+    path = os.environ.pop("LOCAL_AWS_GUARD")
+    with open(path) as source:
+        exec(compile(source.read(), path, "exec"), {"__name__": "local_aws_guard"})
+
+
+def main():
+    """Serve until the pipe closes."""
+    requests, responses = os.fdopen(int(sys.argv[1]), "rb"), os.fdopen(int(sys.argv[2]), "wb")
+    sys.path[:0] = json.loads(os.environ.pop("LOCAL_AWS_PATHS"))
+    sys.argv = [""]
+    guard()
+    sys.stdout.reconfigure(line_buffering=True)
+    function, error = load(os.environ["_HANDLER"])
+    write_message(responses, {"ready": error is None, "error": error})
+    while error is None and (request := read_message(requests)) is not None:
+        answer = invoke(function, request)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        write_message(responses, answer)
+
+
+main()

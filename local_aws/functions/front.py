@@ -1,0 +1,89 @@
+"""What stands before the emulator's Lambda: PassRole, the runtimes that this machine has, payload limits."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from local_aws import emulator
+from local_aws.authorization import Authorizer
+from local_aws.functions.runner import NESTED, SERVICE, Runner
+from local_aws.functions.runtimes import Runtimes
+
+SYNC_LIMIT = 6 * 1024 * 1024
+ASYNC_LIMIT = 1024 * 1024
+"""Bytes: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+CONFIGURES = re.compile(r"^/2015-03-31/functions(/[^/]+/configuration)?/?$")
+INVOKES = re.compile(r"^/2015-03-31/functions/[^/]+/invocations/?$")
+Response = tuple[int, dict[str, str], bytes]
+
+
+class LambdaFront:
+    """The handler in front of the emulator's."""
+
+    def __init__(self, inner: Any, authorizer: Authorizer, runtimes: Runtimes, runner: Runner) -> None:
+        self._inner = inner
+        self._authorizer = authorizer
+        self._runtimes = runtimes
+        self._runner = runner
+
+    async def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]) -> Response:
+        """Serve one request."""
+        if method in ("POST", "PUT") and CONFIGURES.match(path):
+            refused = self._refuse_configuration(headers, json.loads(body or b"{}"))
+            if refused:
+                return refused
+        if method == "POST" and INVOKES.match(path):
+            if refused := refuse_payload(headers, body):
+                return refused
+            NESTED.set(emulator.module("core.router").extract_access_key_id(headers) in self._runner.keys)
+        answer: Response = await self._inner(method, path, headers, body, query)
+        return answer
+
+    def _refuse_configuration(self, headers: Mapping[str, str], data: Mapping[str, Any]) -> Response | None:
+        """Refuse a role that the caller may not pass, or that Lambda cannot assume, and a runtime that is not here."""
+        role = data.get("Role")
+        if role:
+            denial = self._authorizer.check(headers, "iam:PassRole", role, {"iam:PassedToService": SERVICE})
+            if denial:
+                text = f"User: {denial.principal_arn} is not authorized to perform: iam:PassRole on resource: {role} because no identity-based policy allows the iam:PassRole action"
+                return error(403, "AccessDeniedException", text)
+        try:
+            check_function(data, self._runtimes, self._runner)
+        except ValueError as problem:
+            return error(400, "InvalidParameterValueException", str(problem))
+        return None
+
+
+def check_function(properties: Mapping[str, Any], runtimes: Runtimes, runner: Runner) -> None:
+    """Check what this machine and IAM ask of a function.
+
+    :raises ValueError: naming the runtimes that are here, or the role that Lambda cannot assume.
+    """
+    runtime = properties.get("Runtime")
+    if runtime and runtimes.interpreter(str(runtime)) is None:
+        here = ", ".join(runtimes.available()) or "none"
+        raise ValueError(f"The runtime parameter of {runtime} is not available: this machine can run {here} (a local AWS needs the interpreter on PATH).")
+    role = properties.get("Role")
+    if role and not runner.can_assume(str(role)):
+        raise ValueError("The role defined for the function cannot be assumed by Lambda.")
+
+
+def refuse_payload(headers: Mapping[str, str], body: bytes) -> Response | None:
+    """Refuse an event that is too large, or no JSON."""
+    limit = ASYNC_LIMIT if headers.get("x-amz-invocation-type") == "Event" else SYNC_LIMIT
+    if len(body) > limit:
+        return error(413, "RequestTooLargeException", f"{len(body)} byte payload is too large for the {'Event' if limit == ASYNC_LIMIT else 'RequestResponse'} invocation type (limit {limit} bytes)")
+    try:
+        json.loads(body or b"null")
+    except ValueError as problem:
+        return error(400, "InvalidRequestContentException", f"Could not parse request body into json: Could not parse payload into json: {problem}")
+    return None
+
+
+def error(status: int, code: str, message: str) -> Response:
+    """Return an error as Lambda's REST API does."""
+    headers = {"Content-Type": "application/json", "x-amzn-errortype": code}
+    return status, headers, json.dumps({"Type": "User", "message": message, "Message": message}).encode()

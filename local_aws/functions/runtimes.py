@@ -1,0 +1,77 @@
+"""Which of Lambda's Python runtimes this machine can run, and with which interpreter."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
+OFFERED_BY_RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
+"""What AWS's runtime brings besides Python: the SDK and its dependencies, pure Python all of them."""
+
+
+class Runtimes:
+    """Finds interpreters once, in the background of the start, because asking each takes a moment.
+
+    :param folder: where the packages that a runtime offers are linked together.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.packages = folder
+        self._found: dict[str, str] = {}
+        self._search = threading.Thread(target=self._find_all, daemon=True, name="runtimes")
+        self._search.start()
+
+    def _find_all(self) -> None:
+        """Look for every runtime."""
+        link_packages(self.packages)
+        for runtime in RUNTIMES:
+            if path := find_interpreter(runtime):
+                self._found[runtime] = path
+
+    def available(self) -> list[str]:
+        """List the runtimes that this machine can run."""
+        self._search.join()
+        return list(self._found)
+
+    def interpreter(self, runtime: str) -> str | None:
+        """Return a runtime's interpreter, or None."""
+        self._search.join()
+        return self._found.get(runtime)
+
+
+def find_interpreter(runtime: str) -> str | None:
+    """Return an interpreter of a version: this one, or the first on PATH that really starts (a version manager's shim may not)."""
+    if runtime == f"python{sys.version_info.major}.{sys.version_info.minor}":
+        return sys.executable
+    path = shutil.which(runtime)
+    return path if path and _starts(path, runtime) else None
+
+
+def _starts(path: str, runtime: str) -> bool:
+    """Say whether an interpreter starts and is of the version."""
+    command = [path, "-I", "-S", "-c", "import sys; print('python%d.%d' % sys.version_info[:2])"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 0 and answer.stdout.strip() == runtime
+
+
+def link_packages(folder: Path) -> None:
+    """Link the packages that a runtime offers into one folder, apart from the emulator's own."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in OFFERED_BY_RUNTIME:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            continue
+        origin = Path(spec.origin)
+        source = origin.parent if origin.name == "__init__.py" else origin
+        (folder / source.name).symlink_to(source)
+        for metadata in source.parent.glob(f"{name}-*.dist-info"):
+            (folder / metadata.name).symlink_to(metadata)
