@@ -51,6 +51,9 @@ class Outcome(Record):
     usd: float | None = None
     end: AttemptEnd | None = None
     reason: str = ""
+    usd_per_hour: float | None = Field(None, description="the price that `usd` is reckoned with")
+    reached_step: int | None = Field(None, description="the last step that the machine told of")
+    committed_step: int | None = Field(None, description="the step that the next attempt resumes from")
     refusals: tuple[Refusal, ...] = ()
 
 

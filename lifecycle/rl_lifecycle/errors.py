@@ -7,6 +7,8 @@ LifecycleError
 ├── PreconditionFailedError     a conditional write lost: somebody else wrote the key
 ├── StoreUnavailableError       the store did not answer; nothing is known about the write
 ├── OverlappingSeedsError       two evaluations would share episode seeds
+├── BudgetExceededError         a machine would cost more than what is left of the run's budget
+├── LaunchRefusedError          a launch that cannot work is refused before it is asked for
 └── CorruptArtifactError        bytes do not have the digest that was recorded for them
 """
 
@@ -75,3 +77,19 @@ class CorruptArtifactError(LifecycleError):
     def __init__(self, uri: str, expected: str, actual: str) -> None:
         self.uri, self.expected, self.actual = uri, expected, actual
         super().__init__(f"{uri} has SHA-256 {actual[:12]}…, but {expected[:12]}… was recorded: do not use it")
+
+
+class BudgetExceededError(LifecycleError):
+    """A machine may cost more than what is left of the run's budget.
+
+    :param needed_usd: what would have to be reserved. :param left_usd: what is not reserved or spent yet.
+    """
+
+    def __init__(self, needed_usd: float, left_usd: float, budget_usd: float) -> None:
+        self.needed_usd, self.left_usd, self.budget_usd = needed_usd, left_usd, budget_usd
+        super().__init__(f"the next machine may cost up to USD {needed_usd:.4g}, but USD {left_usd:.4g} are left of "
+                         f"compute.budget_usd {budget_usd:g}; raise the budget, or lower compute.max_hours or trials")
+
+
+class LaunchRefusedError(LifecycleError):
+    """A launch that cannot work is refused before it is asked for; the message says what to set."""

@@ -1,0 +1,78 @@
+"""What a run may still spend and what it has spent: one record a run, under the month in which it began.
+
+Pure: a caller reads the record, changes it here, and writes it back under If-Match, so that launches side by side
+cannot both take the last dollar. An entry is (trial, attempt); reserving or settling one twice changes nothing.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field
+
+from rl_lifecycle.errors import BudgetExceededError
+from rl_lifecycle.records import Record
+
+#: Dollars are sums of floats: what is smaller than this is rounding.
+EPSILON_USD = 1e-9
+
+
+class LedgerEntry(Record):
+    """The money of one machine."""
+
+    trial: str
+    attempt: int = Field(ge=1)
+    reserved_usd: float = Field(ge=0)
+    usd: float | None = Field(None, description="what it cost; None while it may still run")
+    seconds: float | None = None
+    instance_type: str | None = None
+    market: Literal["spot", "on-demand"] | None = None
+
+
+class Ledger(Record):
+    """The money of one run."""
+
+    schema_version: Literal[1] = 1
+    experiment: str
+    run: str
+    month: str = Field(pattern=r"^\d{4}-\d{2}$", description="of the run's start, in UTC")
+    budget_usd: float
+    entries: tuple[LedgerEntry, ...] = ()
+    promoted_version: int | None = Field(None, description="the champion that the money bought")
+
+    @property
+    def committed_usd(self) -> float:
+        """What is spent, and what may yet be."""
+        return sum(entry.reserved_usd if entry.usd is None else entry.usd for entry in self.entries)
+
+    @property
+    def spent_usd(self) -> float:
+        """What machines that are gone have cost."""
+        return sum(entry.usd or 0.0 for entry in self.entries)
+
+    def find(self, trial: str, attempt: int) -> LedgerEntry | None:
+        """Find the entry of one machine."""
+        return next((entry for entry in self.entries if (entry.trial, entry.attempt) == (trial, attempt)), None)
+
+    def reserve(self, trial: str, attempt: int, usd: float) -> Self:
+        """Set money aside for a machine that is about to be asked for.
+
+        :return: the ledger itself when that was done before.
+        :raises BudgetExceededError: if it does not fit into what is left.
+        """
+        if self.find(trial, attempt) is not None:
+            return self
+        left = self.budget_usd - self.committed_usd
+        if usd > left + EPSILON_USD:
+            raise BudgetExceededError(usd, max(0.0, left), self.budget_usd)
+        entry = LedgerEntry(trial=trial, attempt=attempt, reserved_usd=usd)
+        return self.model_copy(update={"entries": (*self.entries, entry)})
+
+    def settle(self, trial: str, attempt: int, *, usd: float, seconds: float, instance_type: str | None = None,
+               market: Literal["spot", "on-demand"] | None = None) -> Self:
+        """Replace a reservation by what the machine really cost; a machine that nobody reserved for is added."""
+        before = self.find(trial, attempt)
+        if before is not None and before.usd is not None:
+            return self
+        entry = LedgerEntry(trial=trial, attempt=attempt, reserved_usd=before.reserved_usd if before else 0.0, usd=usd,
+                            seconds=seconds, instance_type=instance_type, market=market)
+        others = tuple(other for other in self.entries if other != before)
+        return self.model_copy(update={"entries": tuple(sorted((*others, entry), key=lambda e: (e.trial, e.attempt)))})

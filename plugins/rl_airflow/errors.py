@@ -1,0 +1,36 @@
+"""Everything that `rl_airflow` raises on purpose.
+
+RlAirflowError
+├── EnvironmentNotReadyError     the AWS environment was not bootstrapped, or lacks something
+├── EvaluationFailedError        the evaluator answered with an error, or did not answer
+└── InstancesLeftError           machines that should be gone are not
+"""
+
+
+class RlAirflowError(Exception):
+    """The base of all errors of this package; its message is one line that ends with what to do."""
+
+
+class EnvironmentNotReadyError(RlAirflowError):
+    """The AWS environment was not bootstrapped, or lacks something that is needed."""
+
+    def __init__(self, environment: str, problem: str) -> None:
+        self.environment, self.problem = environment, problem
+        super().__init__(f"environment {environment!r}: {problem}; trigger the DAG bootstrap_infrastructure")
+
+
+class EvaluationFailedError(RlAirflowError):
+    """The evaluator answered with an error, or did not answer."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        self.what, self.problem = what, problem
+        super().__init__(f"{what}: {problem}")
+
+
+class InstancesLeftError(RlAirflowError):
+    """Machines that should be gone are not."""
+
+    def __init__(self, instance_ids: tuple[str, ...]) -> None:
+        self.instance_ids = instance_ids
+        super().__init__(f"instances left: {len(instance_ids)} ({', '.join(instance_ids)}); "
+                         "clear this task, or terminate them in the EC2 console")

@@ -1,0 +1,161 @@
+"""Ask the evaluator for episodes, and see what is there of them.
+
+A shard's number is the offset of its first seed, so the same seeds always have the same key: whoever asks again, after
+a kill, a clear or a lost event, finds what was evaluated and asks only for what is missing. A shard that ran out of
+time holds fewer episodes than were asked for; the gap behind it is then simply missing, and asked for by its own offset.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import Field, JsonValue
+
+from rl_airflow.errors import EvaluationFailedError
+from rl_lifecycle.evaluations import (
+    CheckEnvironmentRequest,
+    DecideRequest,
+    EnvironmentReport,
+    EvaluateRequest,
+    Shard,
+    merge_shards,
+)
+from rl_lifecycle.gates import Verdict
+from rl_lifecycle.layout import shard_prefix
+from rl_lifecycle.records import Record
+from rl_lifecycle.specs import Artifact
+from rl_lifecycle.stores import ObjectStore, get
+
+#: Episodes of one invocation: few enough that a slow environment fits into Lambda's 15 minutes, many enough that a
+#: cold start is a small part.
+SHARD_EPISODES = 50
+
+
+class Job(Record):
+    """One policy on a range of seeds, under one name."""
+
+    name: str
+    policy: Artifact
+    first_seed: int
+    n_episodes: int = Field(ge=1)
+
+
+class Scene(Record):
+    """Where all episodes of a run are played."""
+
+    experiment: str
+    run: str
+    env_id: str
+    env_kwargs: dict[str, JsonValue] = {}
+    requirements: tuple[Artifact, ...] = ()
+    deterministic: bool = True
+
+
+class Gap(NamedTuple):
+    """Episodes of a job that are not there: `offset` counts from the job's first seed."""
+
+    name: str
+    offset: int
+    n_episodes: int
+
+
+class Judged(NamedTuple):
+    """The evaluator's verdict, and where its report is; None while the decision is CONTINUE."""
+
+    verdict: Verdict
+    report: Artifact | None
+
+
+class EvaluationFiles:
+    """The shards of a run's evaluations, each read once: they never change."""
+
+    def __init__(self, store: ObjectStore, scene: Scene) -> None:
+        self.store, self.scene = store, scene
+        self._shards: dict[str, Shard] = {}
+
+    def read(self, job: Job) -> list[Shard]:
+        """All shards of a job, in the order of their seeds."""
+        found = []
+        for item in self.store.list(shard_prefix(self.scene.experiment, self.scene.run, job.name)):
+            if item.key not in self._shards:
+                self._shards[item.key] = Shard.from_json(get(self.store, item.key).data, f"{self.store.uri}/{item.key}")
+            found.append(self._shards[item.key])
+        return sorted(found, key=lambda shard: shard.first_seed)
+
+    def find_gaps(self, jobs: Iterable[Job]) -> list[Gap]:
+        """What is missing of jobs, in pieces of one invocation."""
+        return [gap for job in jobs for gap in split_gaps(job, self.read(job))]
+
+    def get_merged(self, job: Job) -> Shard:
+        """All episodes of a job as one shard. :raises InvalidRecordError: if some are missing or served twice."""
+        return merge_shards(self.read(job))
+
+
+def split_gaps(job: Job, shards: Sequence[Shard], most: int = SHARD_EPISODES) -> list[Gap]:
+    """Find the seeds that no shard holds, cut at multiples of `most` so that every asker cuts alike."""
+    gaps, at, end = [], job.first_seed, job.first_seed + job.n_episodes
+    ranges = [(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards]
+    for start, stop in [*sorted(ranges), (end, end)]:
+        while at < min(start, end):
+            offset = at - job.first_seed
+            size = min(most - offset % most, min(start, end) - at)
+            gaps.append(Gap(job.name, offset, size))
+            at += size
+        at = max(at, stop)
+    return gaps
+
+
+class Evaluator:
+    """The evaluating Lambda.
+
+    :param client: a boto3 Lambda client; its read time-out must outwait the function, and it must not retry.
+    :param function: name or ARN, with the alias.
+    """
+
+    def __init__(self, client: Any, function: str) -> None:
+        self.client, self.function = client, function
+
+    def check_environment(self, scene: Scene) -> EnvironmentReport:
+        """Ask what an environment is like, and whether it can be trained on."""
+        request = CheckEnvironmentRequest(env_id=scene.env_id, env_kwargs=scene.env_kwargs, requirements=scene.requirements)
+        answer = self._ask("check_environment", request)
+        return EnvironmentReport.model_validate(answer)
+
+    def start(self, scene: Scene, job: Job, gap: Gap) -> None:
+        """Ask for episodes without waiting; Lambda queues the request, and may deliver it twice."""
+        self.client.invoke(FunctionName=self.function, InvocationType="Event", Payload=_request(scene, job, gap).to_json())
+
+    def evaluate(self, scene: Scene, job: Job, gap: Gap) -> dict[str, Any]:
+        """Ask for episodes and wait. :raises EvaluationFailedError: with the evaluator's own words."""
+        return self._ask(f"evaluation {job.name}", _request(scene, job, gap))
+
+    def decide(self, request: DecideRequest) -> Judged:
+        """Ask for the verdict on what is there."""
+        answer = self._ask("decision", request)
+        key, sha256 = answer.pop("report_key", None), answer.pop("report_sha256", None)
+        report = Artifact(key=key, sha256=sha256) if key and sha256 else None
+        return Judged(Verdict.model_validate(answer), report)
+
+    def _ask(self, what: str, request: Record) -> dict[str, Any]:
+        answer = self.client.invoke(FunctionName=self.function, InvocationType="RequestResponse", Payload=request.to_json())
+        payload = json.loads(answer["Payload"].read() or b"null")
+        if answer.get("FunctionError"):
+            raise EvaluationFailedError(what, _function_error(payload))
+        if not isinstance(payload, dict):
+            raise EvaluationFailedError(what, f"the evaluator answered {payload!r}")
+        return payload
+
+
+def _request(scene: Scene, job: Job, gap: Gap) -> EvaluateRequest:
+    return EvaluateRequest(
+        experiment=scene.experiment, run=scene.run, name=job.name, shard=gap.offset, policy=job.policy, env_id=scene.env_id,
+        env_kwargs=scene.env_kwargs, requirements=scene.requirements, first_seed=job.first_seed + gap.offset,
+        n_episodes=gap.n_episodes, deterministic=scene.deterministic)
+
+
+def _function_error(payload: Any) -> str:
+    if isinstance(payload, dict) and payload.get("errorMessage"):
+        return f"{payload.get('errorType', 'error')}: {payload['errorMessage']}"
+    return str(payload)[:500]
+
+

@@ -1,0 +1,92 @@
+"""Read the experiment files while DAGs are parsed: fast, without network, and never raising."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.experiments import Experiment, read_experiment
+from rl_lifecycle.hyperparameters import resolve_hyperparameters
+from rl_lifecycle.names import slug
+
+SUFFIXES = (".yaml", ".yml")
+
+
+class ExperimentFile(NamedTuple):
+    """One file: an experiment, or what is wrong with it in one line."""
+
+    path: Path
+    experiment: Experiment | None
+    problem: str
+
+    @property
+    def dag_id(self) -> str:
+        """The DAG that is made of it. A stem that is no slug is made one, so that its DAG can say what is wrong."""
+        return f"retrain_{slug(self.path.stem)}"
+
+
+def list_experiment_files(folder: Path) -> list[Path]:
+    """All experiment files of a folder, in order; empty if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))
+
+
+def read_experiment_files(folder: Path, only_dag_id: str | None = None) -> Iterator[ExperimentFile]:
+    """Read a folder's experiments.
+
+    :param only_dag_id: the one DAG that a worker needs; the other files are not even opened. None: all.
+    """
+    seen: dict[str, Path] = {}
+    for path in list_experiment_files(folder):
+        dag_id = ExperimentFile(path, None, "").dag_id
+        if dag_id in seen:
+            continue  # a second spelling (.yml beside .yaml) would replace the first one's DAG
+        seen[dag_id] = path
+        if only_dag_id is None or only_dag_id == dag_id:
+            yield read_experiment_file(path)
+
+
+def read_experiment_file(path: Path) -> ExperimentFile:
+    """Read one file. What is wrong with it becomes its `problem`, in one line that names file, key and what is allowed."""
+    source = f"{path.parent.name}/{path.name}"
+    try:
+        experiment = read_experiment(_load(path, source), path.stem, source)
+        resolve_hyperparameters(experiment, source)
+    except InvalidExperimentError as error:
+        return ExperimentFile(path, None, " ".join(str(error).split()))
+    except Exception as error:  # a raise here would silence every experiment
+        return ExperimentFile(path, None, f"{source}: cannot be read: {type(error).__name__}: {error}".splitlines()[0])
+    return ExperimentFile(path, experiment, "")
+
+
+def _load(path: Path, source: str) -> object:
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        _refuse_duplicates(yaml.compose(text, Loader=yaml.SafeLoader), source)
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark is not None else ""
+        raise InvalidExperimentError(source, where, f"is not YAML: {getattr(error, 'problem', None) or error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidExperimentError(source, "", f"cannot be read: {error}") from None
+
+
+def _refuse_duplicates(node: object, source: str) -> None:
+    """YAML lets the last of two equal keys win in silence; a budget that is written twice must not."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise InvalidExperimentError(source, str(key.value), f"is written twice (again in line {line})")
+            seen.add(key.value)
+            _refuse_duplicates(value, source)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_duplicates(item, source)

@@ -1,0 +1,45 @@
+"""The ledger of a run in the bucket, changed by compare-and-swap so that launches side by side share one budget."""
+
+from collections.abc import Callable
+
+from rl_lifecycle.errors import PreconditionFailedError, StoreUnavailableError
+from rl_lifecycle.layout import ledger_key
+from rl_lifecycle.ledger import Ledger
+from rl_lifecycle.specs import Spec
+from rl_lifecycle.stores import ObjectStore
+
+#: A hundred trials that reserve at the same moment each lose at most so often.
+MOST_TRIES = 200
+
+
+class LedgerFile:
+    """The money of one run."""
+
+    def __init__(self, store: ObjectStore, spec: Spec) -> None:
+        self.store = store
+        self.empty = Ledger(experiment=spec.experiment.name, run=spec.run, month=f"{spec.created_at:%Y-%m}",
+                            budget_usd=spec.experiment.compute.budget_usd)
+        self.key = ledger_key(self.empty.month, self.empty.experiment, self.empty.run)
+
+    def read(self) -> Ledger:
+        """Read the ledger; an empty one if nothing was spent yet."""
+        found = self.store.find(self.key)
+        return Ledger.from_json(found.data, self.key) if found else self.empty
+
+    def change(self, change: Callable[[Ledger], Ledger]) -> Ledger:
+        """Apply a pure change to what is there, again whenever somebody else was faster.
+
+        :raises BudgetExceededError: if the change does.
+        """
+        for _ in range(MOST_TRIES):
+            found = self.store.find(self.key)
+            before = Ledger.from_json(found.data, self.key) if found else self.empty
+            after = change(before)
+            if found is not None and after == before:
+                return after
+            try:
+                self.store.put(self.key, after.to_json(), if_match=found.etag if found else None, if_none_match=found is None)
+            except PreconditionFailedError:
+                continue
+            return after
+        raise StoreUnavailableError(f"{self.store.uri}/{self.key}", "others kept changing it")

@@ -1,0 +1,162 @@
+"""The EC2 calls: ask for one machine, find ours by tag, terminate, prove that none is left."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from rl_lifecycle.attempts import Attempt, Refusal
+from rl_lifecycle.launches import TAG_PREFIX, Market, market_of
+from rl_lifecycle.layout import TrialId
+from rl_lifecycle.states import InstanceState, Machine
+from rl_lifecycle.stores import error_code
+
+#: DescribeInstances takes at most this many ids.
+DESCRIBE_AT_ONCE = 1000
+LIVING = ("pending", "running", "stopping", "stopped")
+
+
+class Granted(NamedTuple):
+    """What a request was answered with: a machine, or the pools that refused."""
+
+    instance_id: str | None
+    instance_type: str | None
+    zone: str | None
+    market: Market
+    refusals: tuple[Refusal, ...]
+
+
+class TaggedMachine(NamedTuple):
+    """A machine with the tags that say whose it is."""
+
+    machine: Machine
+    tags: Mapping[str, str]
+
+    @property
+    def trial(self) -> str:
+        """`experiment/run/trial`, or what is known of it."""
+        return "/".join(self.tags.get(f"{TAG_PREFIX}{name}", "?") for name in ("experiment", "run", "trial"))
+
+    @property
+    def deadline_at(self) -> datetime | None:
+        """When it must be gone; None if its tag is missing or unreadable."""
+        try:
+            deadline = datetime.fromisoformat(self.tags.get(f"{TAG_PREFIX}deadline", "").replace("Z", "+00:00"))
+        except ValueError:
+            return None
+        return deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC)
+
+
+class Machines:
+    """The machines of one environment.
+
+    :param ec2: a boto3 EC2 client of the launcher or the reaper.
+    :param environment: only machines with this tag are seen or touched.
+    """
+
+    def __init__(self, ec2: Any, environment: str) -> None:
+        self.ec2, self.environment = ec2, environment
+
+    def request(self, attempt: Attempt) -> Granted:
+        """Ask EC2 Fleet for the machine of an attempt. Starts billing.
+
+        The token makes asking again harmless: AWS answers what it answered before.
+        """
+        answer = self.ec2.create_fleet(**attempt.request, ClientToken=attempt.token)
+        market = market_of(attempt)
+        for group in answer.get("Instances", ()):
+            for instance_id in group.get("InstanceIds", ()):
+                override = group.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
+                lifecycle: Market = "spot" if group.get("Lifecycle") == "spot" else market
+                return Granted(instance_id, group.get("InstanceType") or override.get("InstanceType"),
+                               override.get("AvailabilityZone"), lifecycle, ())
+        return Granted(None, None, None, market, tuple(_refusal(error, market) for error in answer.get("Errors", ())))
+
+    def find(self, trial: TrialId, attempt: int) -> Machine | None:
+        """Find the machine of an attempt by its tags: a living one before one that is gone."""
+        tags = {**_trial_filter(trial), "attempt": str(attempt)}
+        found = [tagged.machine for tagged in self.list(tags, states=None)]
+        return min(found, key=lambda machine: (not machine.state.alive, machine.launched_at), default=None)
+
+    def list(self, tags: Mapping[str, str], states: Sequence[str] | None = LIVING) -> Iterator[TaggedMachine]:
+        """List machines of the environment that bear tags.
+
+        :param tags: names without our prefix → values. :param states: None: also those that are gone.
+        """
+        filters = [{"Name": f"tag:{TAG_PREFIX}{name}", "Values": [value]}
+                   for name, value in {"environment": self.environment, **tags}.items()]
+        if states is not None:
+            filters.append({"Name": "instance-state-name", "Values": list(states)})
+        for page in self.ec2.get_paginator("describe_instances").paginate(Filters=filters):
+            yield from _machines(page)
+
+    def list_of_trial(self, trial: TrialId) -> Iterator[TaggedMachine]:
+        """List the living machines of a trial, whichever attempt they are."""
+        return self.list(_trial_filter(trial))
+
+    def list_of_run(self, experiment: str, run: str) -> Iterator[TaggedMachine]:
+        """List the living machines of a run."""
+        return self.list({"experiment": experiment, "run": run})
+
+    def describe(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
+        """Look at many machines with one call a thousand; one that EC2 does not show (yet, or any more) is absent."""
+        wanted = list(dict.fromkeys(instance_ids))
+        found: dict[str, Machine] = {}
+        for start in range(0, len(wanted), DESCRIBE_AT_ONCE):
+            # As a filter, because an unknown id among InstanceIds would fail the whole call.
+            batch = [{"Name": "instance-id", "Values": wanted[start:start + DESCRIBE_AT_ONCE]}]
+            for page in self.ec2.get_paginator("describe_instances").paginate(Filters=batch):
+                found.update((tagged.machine.instance_id, tagged.machine) for tagged in _machines(page))
+        return found
+
+    def terminate(self, instance_ids: Iterable[str]) -> None:
+        """Terminate machines; those that are gone already are no error."""
+        for instance_id in dict.fromkeys(instance_ids):
+            try:
+                self.ec2.terminate_instances(InstanceIds=[instance_id])
+            except Exception as error:
+                if error_code(error) != "InvalidInstanceID.NotFound":
+                    raise
+
+    def terminate_run(self, experiment: str, run: str, *, wait_s: float, sleep: Callable[[float], None]) -> tuple[str, ...]:
+        """Terminate a run's machines until none is left, or the time is up.
+
+        :return: the ids of what is left: empty is the proof.
+        """
+        waited = 0.0
+        while left := tuple(tagged.machine.instance_id for tagged in self.list_of_run(experiment, run)):
+            self.terminate(left)
+            if waited >= wait_s:
+                return left
+            pause = min(2.0, max(0.2, waited / 4))
+            sleep(pause)
+            waited += pause
+        return ()
+
+
+def _trial_filter(trial: TrialId) -> dict[str, str]:
+    return {"experiment": trial.experiment, "run": trial.run, "trial": trial.trial}
+
+
+def _refusal(error: Mapping[str, Any], market: Market) -> Refusal:
+    override = error.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
+    return Refusal(instance_type=override.get("InstanceType", "?"), market=market,
+                   zone=override.get("AvailabilityZone") or override.get("SubnetId") or "?",
+                   code=error.get("ErrorCode", "?"), message=error.get("ErrorMessage", ""))
+
+
+def _machines(page: Mapping[str, Any]) -> Iterator[TaggedMachine]:
+    for reservation in page.get("Reservations", ()):
+        for instance in reservation.get("Instances", ()):
+            tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
+            yield TaggedMachine(_machine(instance, tags), tags)
+
+
+def _machine(instance: Mapping[str, Any], tags: Mapping[str, str]) -> Machine:
+    reason = instance.get("StateReason") or {}
+    number = tags.get(f"{TAG_PREFIX}attempt", "")
+    return Machine(
+        instance_id=instance["InstanceId"], attempt=int(number) if number.isdigit() else 0,
+        state=InstanceState(instance["State"]["Name"]), reason_code=reason.get("Code", ""),
+        reason=reason.get("Message") or instance.get("StateTransitionReason", ""),
+        instance_type=instance.get("InstanceType", ""), zone=(instance.get("Placement") or {}).get("AvailabilityZone", ""),
+        market="spot" if instance.get("InstanceLifecycle") == "spot" else "on-demand", launched_at=instance["LaunchTime"])

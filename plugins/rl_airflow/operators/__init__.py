@@ -1,0 +1,1 @@
+"""Operators, one file per thing they act on."""

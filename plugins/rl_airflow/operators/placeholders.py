@@ -1,0 +1,17 @@
+"""The one task of an experiment whose file is wrong."""
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException
+
+
+class ExplainProblemOperator(BaseOperator):
+    """Fail with the line that says what is wrong with a file. A retry or a clear fails again until the file is correct."""
+
+    def __init__(self, *, problem: str, **kwargs: object) -> None:
+        super().__init__(**kwargs)  # type: ignore[arg-type]
+        self.problem = problem
+
+    def execute(self, context: Context) -> None:
+        """Fail."""
+        del context
+        raise AirflowFailException(self.problem)

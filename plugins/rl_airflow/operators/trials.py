@@ -1,0 +1,223 @@
+"""The operators of a trial: launch its machine, wait for it, and end whatever is left of a run."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from rl_airflow.errors import InstancesLeftError
+from rl_airflow.links import TRIAL_LINKS, show_links, trial_links
+from rl_airflow.machines import Machines
+from rl_airflow.market_prices import MarketPrices
+from rl_airflow.run_plan import RunPlan
+from rl_airflow.supervision import TrialSupervisor
+from rl_airflow.trial_reports import TrialEnd, end_of_trial, read_log_tail
+from rl_airflow.triggers.trials import Ec2TrialTrigger
+from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
+from rl_lifecycle.states import Action, ActionKind, Evidence, Progress, TrialState, decide_action
+
+#: XCom under which a trial's end lies, whether its task succeeded or failed.
+END_KEY = "trial_end"
+
+
+class RunOperator(BaseOperator):
+    """What the operators of a run share: the plan that was frozen, and a session as the launcher.
+
+    :param plan: the run's plan as `freeze_spec` returned it.
+    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else the assumed role.
+    """
+
+    template_fields: Sequence[str] = ("plan",)
+
+    def __init__(self, *, plan: Any, aws_conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+        self.aws_conn_id = aws_conn_id
+        self.links: dict[str, str] = {}
+
+    def _plan(self) -> RunPlan:
+        return RunPlan.model_validate(self.plan)
+
+    def _supervisor(self, plan: RunPlan, trial: str) -> TrialSupervisor:
+        session = plan.session("launcher", self.aws_conn_id)
+        store, ec2 = plan.store(session), session.client("ec2")
+        return TrialSupervisor(plan, plan.get_spec(store), trial, store, Machines(ec2, plan.environment),
+                               MarketPrices(ec2, self.log), now=_utcnow, log=self.log)  # type: ignore[arg-type]
+
+    def _show_links(self, context: Context, plan: RunPlan, trial: str, evidence: Evidence) -> None:
+        newest = evidence.newest
+        if newest is not None:
+            self.links = trial_links(plan, trial, newest.attempt, newest.outcome.instance_id)
+            show_links(context, self.links)
+
+
+class Ec2LaunchTrialOperator(RunOperator):
+    """Ask for a trial's machine, exactly once, and return without waiting for it. Starts billing.
+
+    A retry, or a second run of the same task, adopts the machine that is there. A clear means "once more": a trial that
+    had failed or was cancelled gets another attempt, which resumes from its last checkpoint. `on_kill` ends the machine.
+    Refused capacity is no failure here: `await_training` waits it out.
+    """
+
+    template_fields: Sequence[str] = ("plan", "trial")
+    operator_extra_links = TRIAL_LINKS
+
+    def __init__(self, *, trial: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.trial = trial
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Launch or adopt. :return: what is known of the newest attempt."""
+        plan = self._plan()
+        supervisor = self._supervisor(plan, self.trial)
+        try:
+            action, evidence = supervisor.advance(again=True)
+        except (BudgetExceededError, LaunchRefusedError) as error:
+            raise AirflowFailException(f"{self.trial}: {error}") from None
+        newest = evidence.newest
+        instance_id = newest.outcome.instance_id if newest is not None else None
+        self._show_links(context, plan, self.trial, evidence)
+        if action.kind is ActionKind.FAIL:
+            raise AirflowFailException(f"{self.trial}: {action.finding.reason}")
+        return {"trial": self.trial, "attempt": newest.attempt if newest else None, "instance_id": instance_id,
+                "state": action.finding.state.value}
+
+    def on_kill(self) -> None:
+        """End the machine that was being asked for."""
+        self._supervisor(self._plan(), self.trial).cancel("the launching task was killed")
+
+
+class Ec2AwaitTrialOperator(RunOperator):
+    """Wait until a trial is trained; relaunch it when its machine is lost, give up when its code fails.
+
+    A retry looks at what is there and goes on waiting. A clear starts another attempt if the trial had failed (its
+    launch is cleared with it). `on_kill`, in the worker or deferred, ends the machine; the checkpoints stay.
+
+    :param trial: the trial's name.
+    :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
+    :param waiter_delay: longest pause between looks, seconds; shorter while the machine is young.
+    """
+
+    template_fields: Sequence[str] = ("plan", "trial")
+    operator_extra_links = TRIAL_LINKS
+
+    def __init__(self, *, trial: Any, deferrable: bool = True, waiter_delay: float = 15.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.trial, self.deferrable, self.waiter_delay = trial, deferrable, waiter_delay
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Look once, act, and defer until there is more to do."""
+        return self._go_on(context, None)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Come back from the triggerer: something changed, so look and act again."""
+        progress = (event or {}).get("progress")
+        return self._go_on(context, Progress.model_validate(progress) if progress else None)
+
+    def _go_on(self, context: Context, progress: Progress | None) -> dict[str, Any]:
+        plan = self._plan()
+        supervisor = self._supervisor(plan, self.trial)
+        while True:
+            try:
+                action, evidence = supervisor.advance(progress)
+            except (BudgetExceededError, LaunchRefusedError) as error:
+                self._tell(context, supervisor, *self._stopped(supervisor))
+                raise AirflowFailException(f"{self.trial}: {error}") from None
+            self._show_links(context, plan, self.trial, evidence)
+            if action.kind is ActionKind.WAIT:
+                progress = self._wait(evidence)
+            else:
+                return self._end(context, supervisor, action, evidence)
+
+    def _wait(self, evidence: Evidence) -> Progress | None:
+        trigger = Ec2TrialTrigger(plan=self.plan, trial=self.trial, evidence=_for_trigger(evidence),
+                                  waiter_delay=self.waiter_delay, aws_conn_id=self.aws_conn_id)
+        if self.deferrable:
+            self.defer(trigger=trigger, method_name="execute_complete")
+        return _run_here(trigger)
+
+    def _end(self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence) -> dict[str, Any]:
+        end = self._tell(context, supervisor, action, evidence)
+        if action.kind is ActionKind.FINISH:
+            return end.model_dump(mode="json")
+        for line in read_log_tail(supervisor.store, supervisor.trial, evidence.attempts):
+            self.log.error("%s | %s", self.trial, line)
+        raise AirflowFailException(f"{self.trial}: {action.finding.reason}")
+
+    def _tell(self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence) -> TrialEnd:
+        """Leave word of the end for the tasks after this one, also when the task fails."""
+        end = end_of_trial(supervisor.trial, evidence, action.finding)
+        context["ti"].xcom_push(key=END_KEY, value=end.model_dump(mode="json"))
+        return end
+
+    @staticmethod
+    def _stopped(supervisor: TrialSupervisor) -> tuple[Action, Evidence]:
+        evidence, _ = supervisor.observe()
+        action = decide_action(evidence)
+        failed = action.finding.model_copy(update={"state": TrialState.FAILED})
+        return action.model_copy(update={"finding": failed}), evidence
+
+    def on_kill(self) -> None:
+        """End the trial's machine."""
+        self._supervisor(self._plan(), self.trial).cancel("the awaiting task was killed")
+
+
+class Ec2TerminateRunOperator(RunOperator):
+    """Tear a run down: end its machines, prove by listing that none is left, close its books.
+
+    Runs also when training failed. A retry or a clear repeats it harmlessly.
+
+    :param waiter_max_seconds: how long termination may take, seconds.
+    """
+
+    def __init__(self, *, waiter_max_seconds: float = 300.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.waiter_max_seconds = waiter_max_seconds
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """End and prove. :return: the ids that are left, of which there are none.
+
+        :raises InstancesLeftError: if machines are still there when the time is up.
+        """
+        del context
+        if not self.plan:
+            self.log.info("instances left: 0 (no run was planned)")
+            return {"instances_left": []}
+        plan = self._plan()
+        for trial in plan.trials:
+            self._supervisor(plan, trial).cancel("the run ended")
+        ec2 = plan.session("launcher", self.aws_conn_id).client("ec2")
+        left = Machines(ec2, plan.environment).terminate_run(plan.experiment, plan.run, wait_s=self.waiter_max_seconds,
+                                                             sleep=time.sleep)
+        if left:
+            raise InstancesLeftError(left)
+        for trial in plan.trials:
+            supervisor = self._supervisor(plan, trial)
+            evidence, _ = supervisor.observe()
+            supervisor.settle_ledger(evidence.attempts)
+        self.log.info("instances left: 0")
+        return {"instances_left": []}
+
+
+def _utcnow() -> datetime:
+    return datetime.now(UTC)
+
+
+def _for_trigger(evidence: Evidence) -> dict[str, Any]:
+    """What the triggerer needs to know: the attempts without their long requests."""
+    slim = tuple(attempt.model_copy(update={"request": {}}) for attempt in evidence.attempts)
+    return evidence.model_copy(update={"attempts": slim}).model_dump(mode="json")
+
+
+def _run_here(trigger: Ec2TrialTrigger) -> Progress | None:
+    """Wait in the worker, with the very code that waits in the triggerer."""
+    import asyncio
+
+    async def first() -> Any:
+        return await anext(trigger.run())
+
+    progress = asyncio.run(first()).payload["progress"]
+    return Progress.model_validate(progress) if progress else None

@@ -1,0 +1,86 @@
+"""Build the DAG of an experiment, or the placeholder of a file that is wrong."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, CronTriggerTimetable, chain, task_group
+
+from rl_airflow.experiment_files import ExperimentFile
+from rl_airflow.forms import retraining_params
+from rl_airflow.operators.approvals import AskBeforePromotingOperator
+from rl_airflow.operators.evaluations import (
+    LambdaCheckEnvironmentOperator,
+    LambdaJudgeCandidateOperator,
+    LambdaSelectCandidateOperator,
+)
+from rl_airflow.operators.outcomes import S3ReportRunOperator, VerdictOperator
+from rl_airflow.operators.placeholders import ExplainProblemOperator
+from rl_airflow.operators.registry import S3PromoteCandidateOperator
+from rl_airflow.operators.specs import S3FreezeSpecOperator
+from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
+from rl_lifecycle.experiments import Experiment
+
+#: Every DAG begins here; with catch-up off it only has to lie in the past.
+START = datetime(2026, 1, 1, tzinfo=UTC)
+#: At least two, because Airflow can fail a deferred task for reasons of its own; soon, because machines cost meanwhile.
+DEFAULT_ARGS: dict[str, Any] = {"owner": "nightshift", "retries": 2, "retry_delay": timedelta(seconds=10)}
+#: The run's plan, or None when there is none (the operators that clean up run all the same).
+PLAN = "{{ ti.xcom_pull(task_ids='freeze_spec', key='plan') }}"
+PROMOTION = "{{ ti.xcom_pull(task_ids='promote') }}"
+AWAITED = "train.await_training"
+
+
+def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | None = None) -> DAG:
+    """Build `retrain_<experiment>`.
+
+    :param folder: where the experiment's file lies. :param doc_md: what the UI shows beside the DAG.
+    """
+    with DAG(
+            f"retrain_{experiment.name}", description=f"{experiment.algo} on {experiment.env_id}: train, judge, promote",
+            schedule=_timetable(experiment.schedule), start_date=START, catchup=False, max_active_runs=1,
+            params=retraining_params(experiment), default_args=DEFAULT_ARGS, doc_md=doc_md,
+            tags=["nightshift", "retraining"], render_template_as_native_obj=True) as dag:
+        freeze = S3FreezeSpecOperator(task_id="freeze_spec", experiment=experiment.model_dump(mode="json"), folder=str(folder))
+        check = LambdaCheckEnvironmentOperator(task_id="check_environment", plan=PLAN)
+        terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
+
+        @task_group(group_id="train")
+        def train(trial: str) -> None:
+            launch = Ec2LaunchTrialOperator(task_id="launch_machine", plan=PLAN, trial=trial,
+                                            map_index_template="{{ task.trial }}")
+            wait = Ec2AwaitTrialOperator(task_id="await_training", plan=PLAN, trial=trial, retries=5,
+                                         map_index_template="{{ task.trial }}")
+            chain(launch.as_setup(), wait)  # type: ignore[no-untyped-call]
+
+        training = train.expand(trial=freeze.output)
+        candidate = LambdaSelectCandidateOperator(task_id="select_candidate", plan=PLAN, awaited_task_id=AWAITED,
+                                                  trigger_rule="all_done_min_one_success")
+        judge = LambdaJudgeCandidateOperator(task_id="judge_candidate", plan=PLAN, candidate=candidate.output)
+        approve = AskBeforePromotingOperator(task_id="approve", verdict=judge.output)
+        promote = S3PromoteCandidateOperator(task_id="promote", plan=PLAN, candidate=candidate.output, verdict=judge.output,
+                                             approval=approve.output)
+        report = S3ReportRunOperator(task_id="report", plan=PLAN, promotion=PROMOTION, trigger_rule="all_done")
+        verdict = VerdictOperator(
+            task_id="verdict", awaited_task_id=AWAITED, promoting_task_id="promote", terminating_task_id="terminate",
+            required={"the frozen spec": "freeze_spec", "the candidate": "select_candidate", "the verdict": "judge_candidate"},
+            trigger_rule="all_done", retries=0)
+        chain(freeze, check, training, candidate, judge, approve, promote, report, verdict)
+        chain(training, terminate.as_teardown(), report)
+    return dag
+
+
+def build_placeholder_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
+    """Build the DAG of a file that is wrong: its one task fails with the line that says what."""
+    with DAG(file.dag_id, description=f"Cannot run: {file.problem}"[:250], schedule=None, start_date=START, catchup=False,
+             default_args={"owner": "nightshift"}, tags=["nightshift", "retraining", "broken"],
+             doc_md=f"**This experiment cannot run:** {file.problem}\n\n{doc_md or ''}") as dag:
+        ExplainProblemOperator(task_id="explain_problem", problem=file.problem)
+    return dag
+
+
+def _timetable(schedule: str | None) -> CronTriggerTimetable | str | None:
+    """A cron expression in UTC, each night a run of its own; presets such as @daily as they are."""
+    if schedule is None or schedule.startswith("@"):
+        return schedule
+    return CronTriggerTimetable(schedule, timezone="UTC")

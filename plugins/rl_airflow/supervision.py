@@ -1,0 +1,237 @@
+"""Bring one trial forward: look at everything, do the one thing that is due, look again, until there is only waiting.
+
+Every step is written so that dying before, in or after it, or two doing it at once, ends in the same state:
+
+    LAUNCH   reserve money (ledger, If-Match) ► write attempts/<n>.json (If-None-Match)
+    ASK      adopt by tag, else CreateFleet with the attempt's frozen request and token ► write the outcome (If-Match)
+    SETTLE   terminate ► write how it ended (If-Match) ► settle the ledger
+"""
+
+import logging
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+
+from rl_airflow.attempt_files import AttemptFiles, StoredAttempt
+from rl_airflow.ledger_files import LedgerFile
+from rl_airflow.machines import Granted, Machines
+from rl_airflow.market_prices import MarketPrices
+from rl_airflow.run_plan import RunPlan
+from rl_lifecycle.attempts import Attempt, AttemptEnd, Refusal, client_token
+from rl_lifecycle.checkpoints import Head
+from rl_lifecycle.errors import LaunchRefusedError
+from rl_lifecycle.heartbeats import Heartbeat
+from rl_lifecycle.launches import (
+    WAITABLE_CODES,
+    build_fleet_request,
+    explain_refusals,
+    market_of,
+    plan_deadline,
+    plan_market,
+    plan_pools,
+    plan_types,
+    trial_tags,
+)
+from rl_lifecycle.layout import head_key, heartbeat_key
+from rl_lifecycle.prices import cost_usd, highest_on_demand_usd
+from rl_lifecycle.specs import Spec
+from rl_lifecycle.states import Action, ActionKind, Evidence, Finding, Machine, Patience, Progress, TrialState, decide_action
+from rl_lifecycle.stores import ObjectStore, error_code
+
+#: A trial that needs more actions than this in one go is not converging.
+MOST_ACTIONS = 20
+
+
+class TrialSupervisor:
+    """One trial of one run.
+
+    :param now: the clock, giving aware UTC datetimes.
+    """
+
+    def __init__(self, plan: RunPlan, spec: Spec, trial: str, store: ObjectStore, machines: Machines, prices: MarketPrices,
+                 *, now: Callable[[], datetime], log: logging.Logger, patience: Patience | None = None) -> None:
+        self.plan, self.spec, self.trial = plan, spec, spec.trial_id(trial)
+        self.store, self.machines, self.prices = store, machines, prices
+        self.now, self.log, self.patience = now, log, patience or Patience()
+        self.attempts = AttemptFiles(store, self.trial)
+        self.ledger = LedgerFile(store, spec)
+
+    def observe(self, progress: Progress | None = None, *, again: bool = False) -> tuple[Evidence, tuple[StoredAttempt, ...]]:
+        """Look at everything that is known of the trial."""
+        stored = self.attempts.read()
+        newest = stored[-1].attempt if stored else None
+        beat = self.store.find(heartbeat_key(self.trial))
+        head = self.store.find(head_key(self.trial))
+        evidence = Evidence(
+            now=self.now(), total_timesteps=self.spec.experiment.total_timesteps,
+            segment_timesteps=self.spec.segment_timesteps, compute=self.spec.experiment.compute,
+            attempts=tuple(one.attempt for one in stored),
+            machine=self._find_machine(newest) if newest is not None and newest.outcome.end is None else None,
+            heartbeat=Heartbeat.from_json(beat.data, heartbeat_key(self.trial)) if beat else None,
+            committed_step=Head.from_json(head.data, head_key(self.trial)).step if head else 0,
+            progress=progress, again=again, patience=self.patience)
+        return evidence, stored
+
+    def advance(self, progress: Progress | None = None, *, again: bool = False) -> tuple[Action, Evidence]:
+        """Do what is due until there is only waiting, or the trial is over.
+
+        :param progress: the stall clock, from an earlier look. :param again: a person asked for one more attempt, so
+            an end that would stop the trial does not.
+        :return: WAIT, FINISH or FAIL, and what it rests on.
+        :raises LaunchRefusedError, BudgetExceededError: if the next machine must not be asked for.
+        """
+        for _ in range(MOST_ACTIONS):
+            evidence, stored = self.observe(progress, again=again)
+            action = decide_action(evidence)
+            if action.kind is ActionKind.LAUNCH:
+                self._launch(evidence)
+                again = False
+            elif action.kind is ActionKind.ASK:
+                self._ask(stored[-1])
+            elif action.kind is ActionKind.SETTLE:
+                self._settle(stored[-1], action.finding, evidence)
+            else:
+                if action.kind is not ActionKind.WAIT:
+                    self.settle_ledger(evidence.attempts)
+                return action, evidence
+        raise LaunchRefusedError(f"{self.trial}: no rest after {MOST_ACTIONS} actions; see {self.attempts.uri}")
+
+    def cancel(self, reason: str) -> None:
+        """Terminate whatever works on the trial and close its open attempt. Safe to repeat."""
+        self.machines.terminate(tagged.machine.instance_id for tagged in self.machines.list_of_trial(self.trial))
+        evidence, stored = self.observe()
+        if stored and stored[-1].attempt.outcome.end is None:
+            finding = decide_action(evidence).finding
+            if finding.state is not TrialState.FINISHED:
+                finding = Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason=reason)
+            self._settle(stored[-1], finding, evidence)
+
+    def settle_ledger(self, attempts: tuple[Attempt, ...]) -> None:
+        """Make the ledger say what the attempts say; what was settled before stays as it is."""
+        ended = [(attempt, attempt.outcome) for attempt in attempts if attempt.outcome.end is not None]
+        if not ended:
+            return
+        ledger = self.ledger.read()
+        if all((entry := ledger.find(a.trial, a.attempt)) is not None and entry.usd is not None for a, _ in ended):
+            return
+
+        for attempt, outcome in ended:
+            self.ledger.change(lambda before, a=attempt, o=outcome: before.settle(  # type: ignore[misc]
+                a.trial, a.attempt, usd=o.usd or 0.0, seconds=o.seconds or 0.0, instance_type=o.instance_type, market=o.market))
+
+    def _find_machine(self, attempt: Attempt) -> Machine | None:
+        known = attempt.outcome.instance_id
+        if known is not None:
+            return self.machines.describe([known]).get(known)
+        return self.machines.find(self.trial, attempt.attempt)
+
+    def _launch(self, evidence: Evidence) -> None:
+        """Write the next attempt down, and set its money aside. The machine is asked for by the step after."""
+        self._end_strays()
+        self.settle_ledger(evidence.attempts)
+        number, compute = len(evidence.attempts) + 1, evidence.compute
+        types, market = plan_types(compute, evidence.attempts), plan_market(compute, evidence.attempts)
+        deadline_at = plan_deadline(compute, evidence.attempts, evidence.now)
+        offered = self.prices.offered_zones(types)
+        pools = plan_pools(types, self.plan.subnet_ids, offered)
+        hours = (deadline_at - evidence.now).total_seconds() / 3600
+        reserve = hours * highest_on_demand_usd({pool.instance_type for pool in pools}, self.prices.on_demand(types))
+        self.ledger.change(lambda ledger: ledger.reserve(self.trial.trial, number, reserve))
+        attempt = Attempt(
+            experiment=self.trial.experiment, run=self.trial.run, trial=self.trial.trial, attempt=number,
+            token=client_token(self.trial, number), nonce=uuid.uuid4().hex, created_at=evidence.now, deadline_at=deadline_at,
+            price_reserved_usd=reserve,
+            request=build_fleet_request(
+                launch_template_id=self.plan.launch_template_id, launch_template_version=self.plan.launch_template_version,
+                pools=pools, market=market,
+                tags=trial_tags(self.plan.environment, self.trial, number, self.plan.spec.sha256, deadline_at)))
+        if self.attempts.create(attempt):
+            self.log.info("%s: attempt %d, %s, %d pools, at most USD %.4f", self.trial.trial, number, market, len(pools), reserve)
+
+    def _end_strays(self) -> None:
+        """No attempt is open, so no machine of the trial may work: end one that a dead worker's late call brought."""
+        strays = [tagged.machine.instance_id for tagged in self.machines.list_of_trial(self.trial)
+                  if tagged.machine.state.alive]
+        if strays:
+            self.log.warning("%s: ending %s, whose attempt is closed", self.trial.trial, ", ".join(strays))
+            self.machines.terminate(strays)
+
+    def _ask(self, stored: StoredAttempt) -> None:
+        """Adopt the attempt's machine, or ask for it. Starts billing."""
+        attempt = stored.attempt
+        found = self.machines.find(self.trial, attempt.attempt)
+        if found is not None:
+            self.log.info("%s: adopting %s (%s)", self.trial.trial, found.instance_id, found.state)
+            granted = Granted(found.instance_id, found.instance_type, found.zone,
+                              "spot" if found.market == "spot" else "on-demand", ())
+        else:
+            granted = self._request(attempt)
+        if not self._record_answer(stored, granted) and granted.instance_id is not None:
+            self._end_if_closed(attempt, granted.instance_id)
+
+    def _request(self, attempt: Attempt) -> Granted:
+        """Ask, and turn an error of the request itself into a refusal that is written down."""
+        try:
+            return self.machines.request(attempt)
+        except Exception as error:
+            code = error_code(error)
+            if not code:
+                raise  # no answer: nothing is known, so the same token is asked with again
+            message = str(getattr(error, "response", {}).get("Error", {}).get("Message", error))
+            refusal = Refusal(instance_type="*", zone="*", market=market_of(attempt), code=code, message=message)
+            return Granted(None, None, None, refusal.market, (refusal,))
+
+    def _record_answer(self, stored: StoredAttempt, granted: Granted) -> bool:
+        now = self.now()
+        if granted.instance_id is not None:
+            self.log.info("%s: %s is %s, %s, in %s", self.trial.trial, granted.instance_id, granted.instance_type,
+                          granted.market, granted.zone)
+            return self.attempts.update(stored, lambda outcome: outcome.model_copy(update={
+                "instance_id": granted.instance_id, "instance_type": granted.instance_type, "market": granted.market,
+                "zone": granted.zone, "launched_at": now}))
+        codes = [refusal.code for refusal in granted.refusals]
+        waitable = bool(set(codes) & WAITABLE_CODES) or not codes
+        reason = explain_refusals(codes) or _name_refusals(granted)
+        self.log.warning("%s: no machine: %s", self.trial.trial, reason)
+        return self.attempts.update(stored, lambda outcome: outcome.model_copy(update={
+            "end": AttemptEnd.NO_CAPACITY if waitable else AttemptEnd.REFUSED, "reason": reason, "ended_at": now,
+            "refusals": granted.refusals, "seconds": 0.0, "usd": 0.0, "market": granted.market}))
+
+    def _end_if_closed(self, attempt: Attempt, instance_id: str) -> None:
+        """Somebody else moved the attempt while we asked. If they closed it, the machine that we got is nobody's."""
+        there = self.attempts.read()
+        if len(there) < attempt.attempt or there[attempt.attempt - 1].attempt.outcome.end is not None:
+            self.machines.terminate([instance_id])
+
+    def _settle(self, stored: StoredAttempt, finding: Finding, evidence: Evidence) -> None:
+        """Make sure that the machine is gone, then write how it ended and what it cost."""
+        outcome, machine = stored.attempt.outcome, evidence.machine
+        instance_id = machine.instance_id if machine is not None else outcome.instance_id
+        if instance_id is not None:
+            self.machines.terminate([instance_id])
+        beat = evidence.beat
+        launched_at = machine.launched_at if machine is not None else outcome.launched_at
+        instance_type = machine.instance_type if machine is not None else outcome.instance_type
+        zone = machine.zone if machine is not None else outcome.zone
+        seconds = max(0.0, (evidence.now - launched_at).total_seconds()) if launched_at is not None else 0.0
+        price = self.prices.paid(instance_type or "", outcome.market or "on-demand", zone or "")
+        usd = cost_usd(seconds, price) if launched_at is not None else 0.0
+        settled = self.attempts.update(stored, lambda before: before.model_copy(update={
+            "instance_id": instance_id, "instance_type": instance_type, "zone": zone, "launched_at": launched_at,
+            "market": outcome.market or (machine.market if machine is not None else None), "ended_at": evidence.now,
+            "seconds": seconds, "usd": usd, "usd_per_hour": price, "end": finding.cause, "reason": finding.reason,
+            "reached_step": beat.step if beat is not None else None, "committed_step": evidence.committed_step}))
+        if settled:
+            self.log.info("%s: attempt %d ended: %s (%.0f s, USD %.4f)", self.trial.trial, stored.attempt.attempt,
+                          finding.reason or finding.cause, seconds, usd)
+
+
+def _name_refusals(granted: Granted) -> str:
+    """Name the pools that refused, the same code once."""
+    if not granted.refusals:
+        return "EC2 gave no machine and no reason"
+    said: dict[str, list[str]] = {}
+    for refusal in granted.refusals:
+        said.setdefault(refusal.code, []).append(
+            refusal.message if refusal.instance_type == "*" else f"{refusal.instance_type} in {refusal.zone}")
+    return "; ".join(f"{code}: {', '.join(pools)}" for code, pools in said.items())

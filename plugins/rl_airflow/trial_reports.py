@@ -1,0 +1,78 @@
+"""What is told of a trial: a line of progress while it trains, how it ended, the end of its log."""
+
+import json
+from collections.abc import Sequence
+
+from rl_lifecycle.attempts import Attempt
+from rl_lifecycle.heartbeats import Heartbeat
+from rl_lifecycle.layout import TrialId, log_prefix
+from rl_lifecycle.records import Record
+from rl_lifecycle.states import Evidence, Finding, TrialState
+from rl_lifecycle.stores import ObjectStore
+
+#: How much of a machine's log is shown when it failed.
+TAIL_BYTES, TAIL_LINES = 16_384, 40
+
+
+class TrialEnd(Record):
+    """What became of a trial: the XCom that the tasks after it look at. The run's summary tells the rest."""
+
+    trial: str
+    state: TrialState
+    reason: str = ""
+    steps: int
+    attempts: int
+    seconds: float
+    usd: float
+
+
+def end_of_trial(trial: TrialId, evidence: Evidence, finding: Finding) -> TrialEnd:
+    """Sum a trial up over all its machines."""
+    outcomes = [attempt.outcome for attempt in evidence.attempts]
+    beat = evidence.heartbeat
+    return TrialEnd(
+        trial=trial.trial, state=finding.state, reason=finding.reason, attempts=len(outcomes),
+        steps=beat.step if beat is not None else evidence.committed_step,
+        seconds=round(sum(outcome.seconds or 0.0 for outcome in outcomes), 1),
+        usd=round(sum(outcome.usd or 0.0 for outcome in outcomes), 6))
+
+
+def describe_progress(trial: str, beat: Heartbeat, *, seconds: float, usd_per_hour: float) -> str:
+    """One line for the task log.
+
+    :param seconds: since the machine was launched.
+    """
+    share = beat.step / beat.total_timesteps if beat.total_timesteps else 0.0
+    parts = [f"{trial}: {beat.state} {beat.step:,}/{beat.total_timesteps:,} ({share:.0%})"]
+    if beat.steps_per_s > 0:
+        left = (beat.total_timesteps - beat.step) / beat.steps_per_s
+        parts.append(f"{beat.steps_per_s:,.0f} steps/s, {left:.0f} s to go")
+    if beat.episode_return_mean is not None:
+        parts.append(f"return {beat.episode_return_mean:.1f}")
+    parts.append(f"USD {seconds * usd_per_hour / 3600:.4f}")
+    return " · ".join(parts) + (f" · {beat.message}" if beat.message else "")
+
+
+def read_log_tail(store: ObjectStore, trial: TrialId, attempts: Sequence[Attempt]) -> list[str]:
+    """Read the end of what the last machine logged; empty if it logged nothing."""
+    for attempt in reversed(attempts):
+        keys = [item for item in store.list(log_prefix(trial, attempt.attempt)) if item.n_bytes]
+        if not keys:
+            continue
+        newest = max(keys, key=lambda item: (item.modified_at, item.key))
+        found = store.find(newest.key)
+        if found is not None:
+            text = found.data[-TAIL_BYTES:].decode(errors="replace")
+            return [_readable(line) for line in text.splitlines()[-TAIL_LINES:]]
+    return []
+
+
+def _readable(line: str) -> str:
+    """A line of JSON as its message, any other line as it is."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return line
+    if isinstance(record, dict) and isinstance(record.get("message"), str):
+        return str(record["message"])
+    return line

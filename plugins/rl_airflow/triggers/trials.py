@@ -1,0 +1,115 @@
+"""Waits for a trial: until its machine, its heartbeat or the clock say that there is something to do."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from rl_airflow.machines import Machines
+from rl_airflow.run_plan import RunPlan
+from rl_airflow.trial_reports import describe_progress
+from rl_airflow.watching import Look, TrialWatch
+from rl_lifecycle.heartbeats import Heartbeat
+from rl_lifecycle.layout import TrialId
+from rl_lifecycle.prices import hourly_usd
+from rl_lifecycle.states import ActionKind, Evidence, Progress, decide_action, track_progress
+
+#: A trigger that fires at once can be failed by the scheduler (apache/airflow#67287), so the first look comes late.
+FIRST_LOOK_S = 2.0
+#: The pause between looks grows with the machine's age: what is late by this share costs little.
+SHARE_OF_AGE = 0.05
+#: So many looks in a row may fail before the worker is asked to find out why.
+MOST_FAILURES = 10
+
+
+class Ec2TrialTrigger(BaseTrigger):
+    """Watch one trial; fires when the worker has something to do: settle, relaunch, finish, or fail.
+
+    It only looks. Being moved to another triggerer, or started twice, changes nothing.
+
+    :param plan: the run's :class:`RunPlan` as JSON. :param evidence: what was known when the task deferred, as JSON.
+    :param waiter_delay: longest pause between looks, seconds.
+    """
+
+    def __init__(self, plan: dict[str, Any], trial: str, evidence: dict[str, Any], waiter_delay: float = 15.0,
+                 aws_conn_id: str | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves its triggers untyped
+        self.plan, self.trial, self.evidence = plan, trial, evidence
+        self.waiter_delay, self.aws_conn_id = waiter_delay, aws_conn_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give the class path and the arguments to make the trigger anew from."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "plan": self.plan, "trial": self.trial, "evidence": self.evidence, "waiter_delay": self.waiter_delay,
+            "aws_conn_id": self.aws_conn_id}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look, wait, look again; yields one event."""
+        plan = RunPlan.model_validate(self.plan)
+        evidence = Evidence.model_validate(self.evidence)
+        trial = TrialId(plan.experiment, plan.run, self.trial)
+        watch = await asyncio.to_thread(self._watch, plan)
+        pause, failures, said = FIRST_LOOK_S, 0, ""
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                look = await asyncio.to_thread(self._look, watch, trial, evidence)
+            except Exception as error:
+                failures += 1
+                self.log.warning("%s: this look failed (%s), the next comes", self.trial, str(error).splitlines()[0])
+                if failures >= MOST_FAILURES:
+                    break
+                continue
+            failures = 0
+            evidence = see(evidence, look, datetime.now(UTC))
+            if (line := self._progress_line(evidence)) and line != said:
+                self.log.info("%s", line)
+                said = line
+            if decide_action(evidence).kind is not ActionKind.WAIT:
+                break
+            pause = self._pause(evidence)
+        progress = evidence.progress.model_dump(mode="json") if evidence.progress else None
+        yield TriggerEvent({"progress": progress})  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """End the trial's machine: a person marked the deferred task as failed, or cleared it."""
+        plan = RunPlan.model_validate(self.plan)
+        await asyncio.to_thread(self._terminate, plan)
+
+    def _watch(self, plan: RunPlan) -> TrialWatch:
+        session = plan.session("launcher", self.aws_conn_id)
+        return TrialWatch(plan.store(session), Machines(session.client("ec2"), plan.environment))
+
+    @staticmethod
+    def _look(watch: TrialWatch, trial: TrialId, evidence: Evidence) -> Look:
+        newest = evidence.newest
+        waiting = newest is None or newest.outcome.end is not None
+        return watch.look({trial: None if waiting or newest is None else newest.outcome.instance_id})[trial]
+
+    def _terminate(self, plan: RunPlan) -> None:
+        machines = Machines(plan.session("launcher", self.aws_conn_id).client("ec2"), plan.environment)
+        found = machines.list_of_trial(TrialId(plan.experiment, plan.run, self.trial))
+        machines.terminate(tagged.machine.instance_id for tagged in found)
+
+    def _pause(self, evidence: Evidence) -> float:
+        newest = evidence.newest
+        age = (evidence.now - newest.created_at).total_seconds() if newest is not None else 0.0
+        return min(self.waiter_delay, max(1.0, SHARE_OF_AGE * age))
+
+    def _progress_line(self, evidence: Evidence) -> str:
+        beat, newest = evidence.beat, evidence.newest
+        if beat is None or newest is None or newest.outcome.launched_at is None:
+            return ""
+        seconds = (beat.at - newest.outcome.launched_at).total_seconds()
+        usd = hourly_usd(newest.outcome.instance_type or "", newest.outcome.market or "on-demand")
+        return describe_progress(self.trial, beat, seconds=max(0.0, seconds), usd_per_hour=usd)
+
+
+def see(before: Evidence, look: Look, now: datetime) -> Evidence:
+    """Take a look into account: newer news replace older ones, and the stall clock goes on."""
+    beat: Heartbeat | None = look.heartbeat or before.heartbeat
+    progress: Progress | None = track_progress(before.progress, beat, now)
+    return before.model_copy(update={"now": now, "machine": look.machine or before.machine, "heartbeat": beat,
+                                     "progress": progress})
