@@ -76,6 +76,7 @@ class Authorizer:
         """Put this evaluation in the place of the emulator's."""
         emulator.replace("core.iam_evaluator", "is_root_access_key", lambda _: lambda access_key_id: False)
         emulator.replace("core.iam_evaluator", "_first_match", with_variables)
+        emulator.replace("core.iam_evaluator", "_resolve_condition_key", with_role_arn)
         emulator.replace("core.iam_actions", "s3_service_context", with_conditional_writes)
         emulator.replace("app", "pin_request_origin", lambda original: lambda ip, secure: original(ip, True))
         emulator.replace("core.iam_evaluator", "enforce", self._keep_and_replace)
@@ -196,6 +197,22 @@ def substitute(text: str, context: Any) -> str:
         return str(found)
 
     return VARIABLE.sub(value, text)
+
+
+def with_role_arn(original: Any) -> Any:
+    """Make ``aws:PrincipalArn`` the role's ARN for a session of a role, path included.
+
+    Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-principalarn
+    """
+
+    def resolve(key: str, context: Any) -> Any:
+        name = role_of(context.principal_arn)
+        if key.lower() != "aws:principalarn" or name == context.principal_arn:
+            return original(key, context)
+        role = emulator.module("services.iam")._roles.get_scoped(context.principal_account, None, name)
+        return role["Arn"] if role else f"arn:aws:iam::{context.principal_account}:role/{name}"
+
+    return resolve
 
 
 def with_conditional_writes(original: Any) -> Any:

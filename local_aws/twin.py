@@ -10,6 +10,8 @@ from typing import Any
 
 from local_aws import account, emulator, inproc
 from local_aws.authorization import Authorizer
+from local_aws.cloudformation.front import CloudFormationFront, with_request_keys
+from local_aws.cloudformation.provisioning import Provisioning
 from local_aws.ec2 import images
 from local_aws.ec2.launch import Resolver
 from local_aws.ec2.lifecycle import Life
@@ -52,6 +54,7 @@ class Twin:
         self.runner = Runner(state.functions, self.runtimes, self.issuer, self.reaper, running.endpoint_url, running.twin)
         self.delivery = Delivery(self.issuer, self.authorizer)
         self._install_functions()
+        self._install_cloudformation()
         self.front = Front(emulator.module("app").app, self.issuer, account.Grants(state.path / "secret"), running.control_token, self.saver)
         self.front.on_ready = self.ready
         self.front.orders = {"status": self.status, "grants": self.grant, "faults": self.faults}
@@ -82,6 +85,13 @@ class Twin:
         emulator.replace("services.lambda_svc", "_reserved_concurrency", lambda _: reserved_concurrency)
         emulator.replace("services.eventbridge", "_dispatch_to_lambda", lambda _: self.delivery.deliver_rule)
         emulator.replace("services.eventbridge", "_invoke_target", remembering_rule)
+
+    def _install_cloudformation(self) -> None:
+        """Make stacks act with their operator's rights, and keep what their templates say."""
+        handlers = emulator.seam("app", "SERVICE_HANDLERS")
+        handlers["cloudformation"] = CloudFormationFront(inproc.keep_original("cloudformation"), self.authorizer, self.issuer)
+        emulator.replace("core.iam_actions", "request_tag_context", with_request_keys)
+        Provisioning(self.authorizer, self.issuer, self.runtimes, self.runner).install()
 
     def _commit_changes(self) -> None:
         """Wrap every handler so that a change is on disk before its caller hears of it."""

@@ -1,0 +1,110 @@
+"""What stands before the emulator's CloudFormation: service roles, and the condition keys of stack operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
+
+from local_aws import emulator
+from local_aws.authorization import Authorizer
+from local_aws.cloudformation.provisioning import OPERATOR, Operator
+from local_aws.sessions import Issuer, RoleMissingError
+from local_aws.wire import request_id
+
+SERVICE = "cloudformation.amazonaws.com"
+OPERATIONS = ("CreateStack", "UpdateStack", "DeleteStack", "CreateChangeSet", "ExecuteChangeSet", "ContinueUpdateRollback", "RollbackStack")
+ROLE = "_service_role_arn"
+"""Where a stack's record keeps the role that was given last; CloudFormation goes on using it."""
+Response = tuple[int, dict[str, str], bytes]
+
+
+class CloudFormationFront:
+    """The handler in front of the emulator's."""
+
+    def __init__(self, inner: Any, authorizer: Authorizer, issuer: Issuer) -> None:
+        self._inner = inner
+        self._authorizer = authorizer
+        self._issuer = issuer
+
+    async def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]) -> Response:
+        """Serve one request, with the rights that it names for what it starts."""
+        form = {name: values[-1] for name, values in parse_qs(body.decode(errors="replace"), keep_blank_values=True).items()}
+        given = form.get("RoleARN")
+        if form.get("Action") not in OPERATIONS:
+            answer: Response = await self._inner(method, path, headers, body, query)
+            return answer
+        if given and (refused := self._refuse_role(headers, given)):
+            return refused
+        role = given or remembered_role(form)
+        OPERATOR.set(Operator(role, emulator.module("core.router").extract_access_key_id(headers)))
+        answer = await self._inner(method, path, headers, body, query)
+        if answer[0] < 300 and role:
+            remember_role(form, role)
+        return answer
+
+    def _refuse_role(self, headers: Mapping[str, str], role_arn: str) -> Response | None:
+        """Refuse a role that the caller may not pass, or that CloudFormation cannot assume."""
+        denial = self._authorizer.check(headers, "iam:PassRole", role_arn, {"iam:PassedToService": SERVICE})
+        if denial:
+            text = f"User: {denial.principal_arn} is not authorized to perform: iam:PassRole on resource: {role_arn} because no identity-based policy allows the iam:PassRole action"
+            return error(403, "AccessDenied", text)
+        try:
+            trusted = self._issuer.trusts(self._issuer.get_role(role_arn.rsplit("/", 1)[-1]), SERVICE, {})
+        except RoleMissingError:
+            trusted = False
+        return None if trusted else error(400, "ValidationError", f"Role {role_arn} is invalid or cannot be assumed")
+
+
+def _records(form: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the records of the stack and the change set that a request names; the change set first."""
+    service = emulator.module("services.cloudformation")
+    stack_name = form.get("StackName", "").split(":stack/")[-1].split("/")[0]
+    change_set = form.get("ChangeSetName", "")
+    found = [c for c in service._change_sets.values() if change_set and change_set in (c.get("ChangeSetName"), c.get("ChangeSetId"))]
+    if not stack_name and found:
+        stack_name = str(found[0].get("StackName", ""))
+    found = [c for c in found if c.get("StackName") == stack_name]
+    stack = service._stacks.get(stack_name)
+    return [*found, *([stack] if stack else [])]
+
+
+def remembered_role(form: Mapping[str, str]) -> str | None:
+    """Return the role that an earlier request gave for this change set or stack."""
+    return next((str(record[ROLE]) for record in _records(form) if record.get(ROLE)), None)
+
+
+def remember_role(form: Mapping[str, str], role_arn: str) -> None:
+    """Keep the role for later requests; a change set's role becomes the stack's when it is executed."""
+    records = _records(form)
+    for record in records[:1] if form.get("Action") == "CreateChangeSet" else records:
+        record[ROLE] = role_arn
+
+
+def with_request_keys(original: Any) -> Any:
+    """Add CloudFormation's condition keys to those that a request carries.
+
+    Source: https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscloudformation.html
+    """
+    names = {"RoleARN": "cloudformation:RoleArn", "ChangeSetName": "cloudformation:ChangeSetName", "TemplateURL": "cloudformation:TemplateUrl"}
+
+    def context(service: str, iam_action: str, body: bytes, params: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = original(service, iam_action, body, params)
+        if service == "cloudformation":
+            for parameter, key in names.items():
+                value = params.get(parameter)
+                if value:
+                    found[key] = value[-1] if isinstance(value, list) else value
+        return found
+
+    return context
+
+
+def error(status: int, code: str, message: str) -> Response:
+    """Return an error as CloudFormation does."""
+    body = (
+        '<ErrorResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"><Error><Type>Sender</Type>'
+        f"<Code>{code}</Code><Message>{escape(message)}</Message></Error><RequestId>{request_id()}</RequestId></ErrorResponse>"
+    )
+    return status, {"Content-Type": "text/xml"}, body.encode()

@@ -1,0 +1,131 @@
+"""Stands around the emulator's provisioners: checks properties, asks for the operator's rights, mends what was dropped."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local_aws import emulator
+from local_aws.authorization import Authorizer, Denial
+from local_aws.cloudformation import mends, rights, schema, types
+from local_aws.functions.front import check_function
+from local_aws.functions.runner import Runner
+from local_aws.functions.runtimes import Runtimes
+from local_aws.sessions import Issuer, RoleMissingError
+
+Properties = Mapping[str, Any]
+Made = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """With whose rights a stack operation acts.
+
+    :param role_arn: the service role; None for the caller's own rights.
+    """
+
+    role_arn: str | None
+    access_key_id: str
+
+
+OPERATOR: contextvars.ContextVar[Operator | None] = contextvars.ContextVar("operator", default=None)
+"""Set for each request; the operation's background task inherits it."""
+
+
+class Provisioning:
+    """What happens before and after each resource is made, changed and deleted."""
+
+    def __init__(self, authorizer: Authorizer, issuer: Issuer, runtimes: Runtimes, runner: Runner) -> None:
+        self._authorizer = authorizer
+        self._issuer = issuer
+        self._runtimes = runtimes
+        self._runner = runner
+        self._region = issuer.region
+
+    def install(self) -> None:
+        """Wrap the emulator's provisioners, and add the types that it lacks."""
+        name = "services.cloudformation.provisioners"
+        table = emulator.seam(name, "_RESOURCE_HANDLERS")
+        for kind, added in types.all_types(self._region, self._issuer.account_id).items():
+            table[kind] = added.handlers()
+        emulator.replace(name, "_provision_resource", self._creating)
+        emulator.replace(name, "_update_resource", self._updating)
+        emulator.replace(name, "_delete_resource", self._deleting)
+
+    def _creating(self, original: Any) -> Any:
+        """Wrap the creation of a resource."""
+
+        def create(kind: str, logical_id: str, properties: Properties, stack_name: str) -> Made:
+            schema.check(kind, properties)
+            self._check(kind, properties)
+            self._require(kind, "create", properties, "")
+            made, attributes = original(kind, logical_id, properties, stack_name)
+            return self._mended(kind, made, attributes, properties)
+
+        return create
+
+    def _updating(self, original: Any) -> Any:
+        """Wrap the change of a resource."""
+
+        def update(
+            kind: str, physical_id: str, old: Properties, new: Properties, stack_name: str, logical_id: str | None = None, old_attributes: Any = None
+        ) -> Made:
+            if old == new:
+                return physical_id, old_attributes or {}
+            schema.check(kind, new)
+            self._check(kind, new)
+            self._require(kind, "update", new, physical_id)
+            made, attributes = original(kind, physical_id, old, new, stack_name, logical_id, old_attributes)
+            return self._mended(kind, made, {**(old_attributes or {}), **(attributes or {})} if made == physical_id else attributes, new)
+
+        return update
+
+    def _deleting(self, original: Any) -> Any:
+        """Wrap the deletion of a resource."""
+
+        def delete(kind: str, physical_id: str, properties: Properties, stack_name: str | None = None, logical_id: str | None = None) -> None:
+            self._require(kind, "delete", properties or {}, physical_id)
+            if reason := mends.refuse_deletion(kind, physical_id, self._region):
+                raise ValueError(f'Resource handler returned message: "{reason}" (Service: S3, Status Code: 409)')
+            original(kind, physical_id, properties, stack_name, logical_id)
+
+        return delete
+
+    def _check(self, kind: str, properties: Properties) -> None:
+        """Check what this machine asks of a resource besides its schema."""
+        if kind == "AWS::Lambda::Function":
+            check_function(properties, self._runtimes, self._runner)
+
+    def _mended(self, kind: str, made: str, attributes: dict[str, Any] | None, properties: Properties) -> Made:
+        """Apply what the emulator dropped; return the right reference and attributes."""
+        name = mends.physical_id(kind, made)
+        mend = mends.MENDS.get(kind)
+        added = mend(name, properties, self._region) if mend else {}
+        return name, {**(attributes or {}), **added}
+
+    def _require(self, kind: str, verb: str, properties: Properties, physical_id: str) -> None:
+        """Ask for every call that CloudFormation makes for a resource.
+
+        :raises ValueError: in CloudFormation's words, at the first that is denied.
+        """
+        operator = OPERATOR.get()
+        if operator is None:
+            return
+        for action, arn, keys in rights.needed(kind, verb, properties, physical_id, self._issuer.account_id, self._region):
+            denial = self._ask(operator, action, arn, keys)
+            if denial:
+                why = "with an explicit deny" if denial.explicit else f"because no identity-based policy allows the {action} action"
+                text = f"User: {denial.principal_arn} is not authorized to perform: {action} on resource: {arn} {why}"
+                raise ValueError(f'Resource handler returned message: "{text}" (HandlerErrorCode: AccessDenied)')
+
+    def _ask(self, operator: Operator, action: str, arn: str, keys: dict[str, Any]) -> Denial | None:
+        """Ask for one call with the operator's rights."""
+        if operator.role_arn is None:
+            return self._authorizer.check_key(operator.access_key_id, action, arn, keys)
+        try:
+            role = self._issuer.get_role(operator.role_arn.rsplit("/", 1)[-1])
+        except RoleMissingError:
+            return Denial(operator.role_arn, False)
+        return self._authorizer.check_role(role, self._issuer.account_id, action, arn, keys)

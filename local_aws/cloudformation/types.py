@@ -1,0 +1,159 @@
+"""Types that the emulator's CloudFormation lacks, made through the services' own APIs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from local_aws import inproc
+
+Properties = Mapping[str, Any]
+Made = tuple[str, dict[str, Any]]
+
+
+def _tags(properties: Properties, kind: str) -> list[dict[str, Any]]:
+    """Return tags as EC2's create calls take them."""
+    tags = properties.get("Tags")
+    return [{"ResourceType": kind, "Tags": list(tags)}] if tags else []
+
+
+class Type:
+    """One type of resource in one region."""
+
+    def __init__(self, region: str) -> None:
+        self.ec2 = inproc.client("ec2", region)
+        self.budgets = inproc.client("budgets", region)
+
+    def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
+        """Make a resource; return its physical id and its attributes."""
+        raise NotImplementedError
+
+    def delete(self, physical_id: str, properties: Properties) -> None:
+        """Delete a resource."""
+        raise NotImplementedError
+
+    def handlers(self) -> dict[str, Any]:
+        """Return the emulator's table entry."""
+        return {"create": self.create, "delete": self.delete}
+
+
+class FlowLog(Type):
+    """``AWS::EC2::FlowLog``."""
+
+    def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
+        """Make a flow log."""
+        names = {"DeliverLogsPermissionArn", "LogGroupName", "LogDestinationType", "LogDestination", "LogFormat", "TrafficType"}
+        given = {name: properties[name] for name in names & set(properties)}
+        if "MaxAggregationInterval" in properties:
+            given["MaxAggregationInterval"] = int(properties["MaxAggregationInterval"])
+        answer = self.ec2.create_flow_logs(
+            ResourceIds=[properties["ResourceId"]], ResourceType=properties["ResourceType"], TagSpecifications=_tags(properties, "vpc-flow-log"), **given
+        )
+        if answer.get("Unsuccessful"):
+            raise ValueError(answer["Unsuccessful"][0]["Error"]["Message"])
+        made = str(answer["FlowLogIds"][0])
+        return made, {"Id": made}
+
+    def delete(self, physical_id: str, properties: Properties) -> None:
+        """Delete a flow log."""
+        self.ec2.delete_flow_logs(FlowLogIds=[physical_id])
+
+
+class Address(Type):
+    """``AWS::EC2::EIP``."""
+
+    def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
+        """Allocate an address."""
+        answer = self.ec2.allocate_address(Domain="vpc", TagSpecifications=_tags(properties, "elastic-ip"))
+        return str(answer["PublicIp"]), {"AllocationId": answer["AllocationId"], "PublicIp": answer["PublicIp"]}
+
+    def delete(self, physical_id: str, properties: Properties) -> None:
+        """Release an address."""
+        found = self.ec2.describe_addresses(PublicIps=[physical_id])["Addresses"]
+        for address in found:
+            self.ec2.release_address(AllocationId=address["AllocationId"])
+
+
+class NatGateway(Type):
+    """``AWS::EC2::NatGateway``."""
+
+    def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
+        """Make a NAT gateway."""
+        given = {"AllocationId": properties["AllocationId"]} if "AllocationId" in properties else {"ConnectivityType": "private"}
+        answer = self.ec2.create_nat_gateway(SubnetId=properties["SubnetId"], TagSpecifications=_tags(properties, "natgateway"), **given)
+        made = str(answer["NatGateway"]["NatGatewayId"])
+        return made, {"NatGatewayId": made}
+
+    def delete(self, physical_id: str, properties: Properties) -> None:
+        """Delete a NAT gateway."""
+        self.ec2.delete_nat_gateway(NatGatewayId=physical_id)
+
+
+class SecurityGroupRule(Type):
+    """``AWS::EC2::SecurityGroupIngress`` and ``AWS::EC2::SecurityGroupEgress``."""
+
+    def __init__(self, region: str, direction: str) -> None:
+        super().__init__(region)
+        self._authorize = getattr(self.ec2, f"authorize_security_group_{direction}")
+        self._revoke = getattr(self.ec2, f"revoke_security_group_{direction}")
+        self._peer = "SourceSecurityGroupId" if direction == "ingress" else "DestinationSecurityGroupId"
+        self._list = "SourcePrefixListId" if direction == "ingress" else "DestinationPrefixListId"
+
+    def _permission(self, properties: Properties) -> dict[str, Any]:
+        """Return the rule as the API takes it."""
+        note = {"Description": properties["Description"]} if properties.get("Description") else {}
+        made: dict[str, Any] = {"IpProtocol": str(properties["IpProtocol"])}
+        made |= {name: int(properties[name]) for name in ("FromPort", "ToPort") if name in properties}
+        for name, member, key in (("CidrIp", "IpRanges", "CidrIp"), ("CidrIpv6", "Ipv6Ranges", "CidrIpv6"), (self._list, "PrefixListIds", "PrefixListId"), (self._peer, "UserIdGroupPairs", "GroupId")):
+            if properties.get(name):
+                made[member] = [{key: properties[name], **note}]
+        return made
+
+    def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
+        """Add a rule."""
+        self._authorize(GroupId=properties["GroupId"], IpPermissions=[self._permission(properties)])
+        made = f"sgr-0{secrets.token_hex(8)}"
+        return made, {"Id": made}
+
+    def delete(self, physical_id: str, properties: Properties) -> None:
+        """Remove a rule."""
+        self._revoke(GroupId=properties["GroupId"], IpPermissions=[self._permission(properties)])
+
+
+class Budget(Type):
+    """``AWS::Budgets::Budget``."""
+
+    def __init__(self, region: str, account_id: str) -> None:
+        super().__init__(region)
+        self._account_id = account_id
+
+    def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
+        """Make a budget with its notifications."""
+        budget = dict(properties["Budget"])
+        name = budget.setdefault("BudgetName", f"{stack_name}-{logical_id}-{secrets.token_hex(4)}")
+        budget["BudgetLimit"] = {"Amount": str(budget["BudgetLimit"]["Amount"]), "Unit": budget["BudgetLimit"]["Unit"]}
+        notes = [_notification(entry) for entry in properties.get("NotificationsWithSubscribers") or []]
+        self.budgets.create_budget(AccountId=self._account_id, Budget=budget, NotificationsWithSubscribers=notes)
+        return str(name), {}
+
+    def delete(self, physical_id: str, properties: Properties) -> None:
+        """Delete a budget."""
+        self.budgets.delete_budget(AccountId=self._account_id, BudgetName=physical_id)
+
+
+def _notification(entry: Properties) -> dict[str, Any]:
+    """Return a notification with the number that a template may write as text."""
+    return {"Notification": {**entry["Notification"], "Threshold": float(entry["Notification"]["Threshold"])}, "Subscribers": list(entry["Subscribers"])}
+
+
+def all_types(region: str, account_id: str) -> dict[str, Type]:
+    """Return every type that is added to the emulator's."""
+    return {
+        "AWS::EC2::FlowLog": FlowLog(region),
+        "AWS::EC2::EIP": Address(region),
+        "AWS::EC2::NatGateway": NatGateway(region),
+        "AWS::EC2::SecurityGroupIngress": SecurityGroupRule(region, "ingress"),
+        "AWS::EC2::SecurityGroupEgress": SecurityGroupRule(region, "egress"),
+        "AWS::Budgets::Budget": Budget(region, account_id),
+    }
