@@ -4,6 +4,7 @@ Values are data: what rl_zoo3 writes as a Python expression (`dict(...)` strings
 whitelist, never evaluated. Source of the tuned values: DLR-RM/rl-baselines3-zoo, hyperparams/*.yml (MIT), numbers only.
 """
 
+import difflib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -31,11 +32,12 @@ def resolve_hyperparameters(experiment: Experiment, source: str | None = None) -
         return dict(experiment.hyperparameters)
     tuned = TUNED.get(experiment.algo, {}).get(experiment.env_id.rsplit(":", 1)[-1])
     if tuned is None:
-        known = ", ".join(sorted(TUNED.get(experiment.algo, {}))) or "none"
+        known = sorted(TUNED.get(experiment.algo, {}))
+        nearest = ", ".join(difflib.get_close_matches(experiment.env_id, known, n=3, cutoff=0.3) or known[:3])
         raise InvalidExperimentError(
             source or f"experiments/{experiment.name}.yaml", "hyperparameters",
             f"no tuned values for {experiment.algo} on {experiment.env_id}: write them as a mapping "
-            f"(known for {experiment.algo}: {known})")
+            f"({len(known)} environments are known for {experiment.algo}{f', nearest: {nearest}' if nearest else ''})")
     return dict(tuned)
 
 
