@@ -147,3 +147,17 @@ def is_full(name: str, region: str) -> bool:
     except s3.exceptions.ClientError:
         return False
     return bool(found.get("Versions") or found.get("DeleteMarkers"))
+
+
+def check_object(bucket_name: str, key: str, region: str) -> None:
+    """Check that the object that code is read from exists.
+
+    :raises ValueError: in Lambda's words.
+    """
+    s3 = inproc.client("s3", region)
+    try:
+        s3.head_object(Bucket=bucket_name, Key=key)
+    except s3.exceptions.ClientError as problem:
+        code = {"404": "NoSuchKey"}.get(problem.response["Error"]["Code"], problem.response["Error"]["Code"])
+        text = f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: s3://{bucket_name}/{key} cannot be read."
+        raise ValueError(f'Resource handler returned message: "{text}" (Service: Lambda, Status Code: 400)') from None

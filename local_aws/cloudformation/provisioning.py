@@ -97,6 +97,9 @@ class Provisioning:
         """Check what this machine asks of a resource besides its schema."""
         if kind == "AWS::Lambda::Function":
             check_function(properties, self._runtimes, self._runner)
+        code = properties.get(rights.READ_OBJECTS.get(kind, "")) or {}
+        if isinstance(code, Mapping) and code.get("S3Bucket"):
+            mends.check_object(str(code["S3Bucket"]), str(code.get("S3Key")), self._region)
 
     def _mended(self, kind: str, made: str, attributes: dict[str, Any] | None, properties: Properties) -> Made:
         """Apply what the emulator dropped; return the right reference and attributes."""
