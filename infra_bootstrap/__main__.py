@@ -1,0 +1,14 @@
+"""`python -m infra_bootstrap`: see :mod:`infra_bootstrap.cli`."""
+
+import sys
+
+from infra_bootstrap.cli import run
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""A file that is going to the bucket."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ArtifactFile:
+    """A file with its place in the bucket; its bytes are in memory or on disk.
+
+    :param key: `artifacts/<sha256>/<name>`.
+    """
+
+    key: str
+    sha256: str
+    path: Path | None = None
+    data: bytes | None = None
+
+    def read(self) -> bytes:
+        """The bytes."""
+        if self.data is not None:
+            return self.data
+        if self.path is None:
+            raise ValueError(f"{self.key} has neither bytes nor a path")
+        return self.path.read_bytes()

@@ -1,0 +1,68 @@
+"""Wheels of our own packages, written here: pure Python, the same bytes every time, in milliseconds and without network.
+
+Source: https://packaging.python.org/en/latest/specifications/binary-distribution-format/
+"""
+
+import base64
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+from infra_bootstrap.artifacts.archives import Entry, package_entries, zip_bytes
+from infra_bootstrap.errors import BuildFailedError
+
+
+class BuiltWheel(NamedTuple):
+    """A wheel in memory."""
+
+    file_name: str
+    data: bytes
+
+    @property
+    def sha256(self) -> str:
+        """The digest that names it."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def build_wheel(project: Path) -> BuiltWheel:
+    """Build the wheel of a folder that holds a pyproject.toml and one package.
+
+    The package is what `tool.uv.build-backend.module-name` says, else the project's name.
+
+    :raises BuildFailedError: if there is no such project.
+    """
+    try:
+        document = tomllib.loads((project / "pyproject.toml").read_text())
+        metadata = document["project"]
+    except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
+        raise BuildFailedError(f"wheel of {project.name}", f"{project.name}/pyproject.toml cannot be read ({error})") from None
+    name, version = metadata["name"].replace("-", "_"), metadata["version"]
+    module = document.get("tool", {}).get("uv", {}).get("build-backend", {}).get("module-name", name)
+    entries = list(package_entries(project / module))
+    if not entries:
+        raise BuildFailedError(f"wheel of {project.name}", f"{project.name}/{module} is no package")
+    folder = f"{name}-{version}.dist-info"
+    entries += [Entry(f"{folder}/METADATA", _metadata(metadata)), Entry(f"{folder}/WHEEL", _WHEEL)]
+    entries.append(Entry(f"{folder}/RECORD", _record(entries, folder)))
+    return BuiltWheel(f"{name}-{version}-py3-none-any.whl", zip_bytes(entries))
+
+
+_WHEEL = b"Wheel-Version: 1.0\nGenerator: nightshift\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+def _metadata(project: dict[str, object]) -> bytes:
+    lines = ["Metadata-Version: 2.1", f"Name: {project['name']}", f"Version: {project['version']}"]
+    lines += [f"Summary: {project['description']}"] if "description" in project else []
+    lines += [f"Requires-Python: {project['requires-python']}"] if "requires-python" in project else []
+    required = project.get("dependencies", [])
+    lines += [f"Requires-Dist: {requirement}" for requirement in required] if isinstance(required, list) else []
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _record(entries: list[Entry], folder: str) -> bytes:
+    def line(entry: Entry) -> str:
+        digest = base64.urlsafe_b64encode(hashlib.sha256(entry.data).digest()).rstrip(b"=").decode()
+        return f"{entry.name},sha256={digest},{len(entry.data)}"
+
+    return ("\n".join([*(line(entry) for entry in sorted(entries)), f"{folder}/RECORD,,"]) + "\n").encode()

@@ -1,0 +1,41 @@
+"""Put artifacts into the bucket, each once, under its digest.
+
+As the launcher: the bucket lets it and the deployer write `artifacts/`, the deployer is CloudFormation's alone, and the
+launcher is what Airflow's role (and the operator named at bootstrap) may become. What is there cannot be changed: the
+bucket's policy asks for If-None-Match.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from infra_bootstrap.artifacts.files import ArtifactFile
+from rl_lifecycle.layout import ARTIFACTS
+from rl_lifecycle.stores import S3Store, put_once
+
+PARALLEL = 8
+
+
+def upload(s3: Any, bucket: str, files: Sequence[ArtifactFile]) -> int:
+    """Upload what is not there yet.
+
+    :param s3: an S3 client that may write `artifacts/`. :param files: those that name others come last.
+    :return: how many were uploaded.
+    """
+    store = S3Store(s3, bucket)
+    if _are_there(store, [file.key for file in files]):
+        return 0
+    present = {info.key for info in store.list(ARTIFACTS)}
+    missing = [file for file in files if file.key not in present]
+    if not missing:
+        return 0
+    *named, last = missing
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        list(pool.map(lambda file: put_once(store, file.key, file.read()), named))
+    put_once(store, last.key, last.read())
+    return len(missing)
+
+
+def _are_there(store: S3Store, keys: Sequence[str]) -> bool:
+    """Look at the last key alone: it was written after all others of its set."""
+    return any(info.key == keys[-1] for info in store.list(keys[-1]))

@@ -1,0 +1,57 @@
+"""The trainer's wheel set: everything that a machine installs beside its image's Python and torch."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from infra_bootstrap.artifacts.cache import cached
+from infra_bootstrap.artifacts.files import ArtifactFile
+from infra_bootstrap.artifacts.installers import download_wheels
+from infra_bootstrap.artifacts.locks import ROOT, Requirements, Target, read_lock
+from infra_bootstrap.artifacts.own_wheels import BuiltWheel, build_wheel
+from rl_lifecycle.layout import artifact_key
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.specs import Artifact, WheelSet
+
+#: What torch requires, and the image therefore has; shadowing it would pair torch with versions it was not tested with.
+WITH_TORCH = frozenset({"filelock", "fsspec", "jinja2", "mpmath", "networkx", "setuptools", "sympy", "torch", "triton"})
+OWN = ("lifecycle", "trainer")
+INDEX = "digests.json"
+
+
+class TrainerWheels:
+    """A built wheel set: the record, and the files it names."""
+
+    def __init__(self, record: WheelSet, files: tuple[ArtifactFile, ...]) -> None:
+        self.record = record
+        data = record.to_json()
+        self.artifact = Artifact(key=artifact_key(sha256_hex(data), "wheels.json"), sha256=sha256_hex(data))
+        #: The set's own file comes last: where it lies, everything it names lies, too.
+        self.files = (*files, ArtifactFile(self.artifact.key, self.artifact.sha256, data=data))
+
+
+def build_trainer_wheels(target: Target, root: Path = ROOT, cache: Path | None = None) -> TrainerWheels:
+    """Collect the locked wheels and build our own.
+
+    :param target: the machine image's Python and platform.
+    :raises BuildFailedError: if a wheel cannot be had, or a package of ours is missing.
+    """
+    requirements = read_lock("trainer", target, without=WITH_TORCH)
+    folder = cached(f"trainer-{target.python}-{target.platform.name}", requirements.sha256,
+                    lambda fresh: _download(requirements, target, fresh), cache)
+    digests: dict[str, str] = json.loads((folder / INDEX).read_text())
+    files = [ArtifactFile(artifact_key(sha256, name), sha256, path=folder / name) for name, sha256 in digests.items()]
+    own = [build_wheel(root / project) for project in OWN]
+    files += [_own_file(wheel) for wheel in own]
+    wheels = digests | {wheel.file_name: wheel.sha256 for wheel in own}
+    return TrainerWheels(WheelSet(python=target.python, wheels=wheels), tuple(files))
+
+
+def _own_file(wheel: BuiltWheel) -> ArtifactFile:
+    return ArtifactFile(artifact_key(wheel.sha256, wheel.file_name), wheel.sha256, data=wheel.data)
+
+
+def _download(requirements: Requirements, target: Target, folder: Path) -> None:
+    download_wheels(requirements, target, folder)
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.whl"))}
+    (folder / INDEX).write_text(json.dumps(digests))

@@ -1,0 +1,116 @@
+"""The whole deployment, in order: identity, then network and storage beside the build, then training and evaluation."""
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from infra_bootstrap.artifacts.sets import ArtifactSet, Built, build
+from infra_bootstrap.artifacts.uploads import upload
+from infra_bootstrap.changes import summary
+from infra_bootstrap.clients import Clients
+from infra_bootstrap.deployed import find_stack
+from infra_bootstrap.deployment import Outcome, Prepared, Progress, delays, poll, prepare, protect, start
+from infra_bootstrap.errors import StackFailedError
+from infra_bootstrap.images import find_image
+from infra_bootstrap.parameters import lambda_runtime
+from infra_bootstrap.settings import Settings
+from infra_bootstrap.stacks import WAVES, Concern, bucket_name, role_name, stack_name
+from rl_lifecycle.records import Record
+
+DEPLOY_WITHIN_S = 3600.0
+Say = Callable[[str], None]
+
+
+class StackResult(Record):
+    """What became of a stack."""
+
+    stack_name: str
+    outcome: Outcome
+    changes: str
+    seconds: float
+
+
+def deploy(clients: Clients, settings: Settings, say: Say, only: Concern | None = None) -> list[StackResult]:
+    """Bring stacks to what the templates say. Starts what little it costs to keep them; no machine is started.
+
+    :param only: one stack; None: all.
+    :raises StackFailedError: if a stack fails; those that are done stay, and the same command goes on.
+    """
+    results: list[StackResult] = []
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(build_artifacts, clients, settings, say)
+        artifacts: ArtifactSet | None = None
+        for wave in WAVES:
+            concerns = [concern for concern in wave if only in (None, concern)]
+            if concerns and wave is WAVES[-1]:
+                artifacts = _upload(clients, settings, building, say)
+            results += deploy_side_by_side(clients, settings, concerns, artifacts, say)
+    return results
+
+
+def build_artifacts(clients: Clients, settings: Settings, say: Say = lambda _: None) -> Built:
+    """Build what machines and functions run, for the image's Python and Lambda's; what was built before is found again.
+
+    :raises BuildFailedError: if something cannot be built.
+    """
+    began = time.monotonic()
+    training = find_stack(clients, stack_name(settings.environment, Concern.TRAINING))
+    evaluation = find_stack(clients, stack_name(settings.environment, Concern.EVALUATION))
+    image = find_image(clients, settings.parameters.get("ImageId") or (training.parameters.get("ImageId") if training else None))
+    built = build(image.target, lambda_runtime(settings, evaluation.parameters if evaluation else None))
+    say(f"artifacts: {len(built.wheels) - 1} wheels for Python {image.target.python}, functions for "
+        f"{built.artifacts.lambda_runtime} ({time.monotonic() - began:.1f} s)")
+    return built
+
+
+def upload_artifacts(clients: Clients, settings: Settings, built: Built) -> int:
+    """Upload what is not there yet, as the launcher. :return: how many files were uploaded."""
+    bucket = bucket_name(settings.environment, clients.account_id, clients.region)
+    launcher = clients.assume(clients.role_arn(role_name(settings.environment, "launcher")), "nightshift-upload")
+    return upload(launcher.s3, bucket, built.functions) + upload(launcher.s3, bucket, built.wheels)
+
+
+def deploy_side_by_side(clients: Clients, settings: Settings, concerns: Iterable[Concern], artifacts: ArtifactSet | None,
+                        say: Say) -> list[StackResult]:
+    """Deploy stacks that do not need each other at the same time.
+
+    :raises StackFailedError: the first failure, after all have ended.
+    """
+    began = time.monotonic()
+    started = [start(clients, prepare(clients, settings, concern, artifacts)) for concern in concerns]
+    results, failures = [], []
+    for prepared in started:
+        if prepared.change_set:
+            say(f"{prepared.stack_name}: {summary(prepared.changes)}")
+        try:
+            progress = _await(clients, prepared)
+        except StackFailedError as error:
+            failures.append(error)
+            continue
+        protect(clients, prepared)
+        results.append(_result(prepared, progress, time.monotonic() - began))
+        say(f"{prepared.stack_name}: {results[-1].outcome}")
+    if failures:
+        raise failures[0]
+    return results
+
+
+def _upload(clients: Clients, settings: Settings, building: "Future[Built]", say: Say) -> ArtifactSet:
+    built = building.result()
+    count = upload_artifacts(clients, settings, built)
+    say(f"artifacts: {count or 'nothing'} uploaded")
+    return built.artifacts
+
+
+def _await(clients: Clients, prepared: Prepared) -> Progress:
+    for delay in delays(DEPLOY_WITHIN_S):
+        progress = poll(clients, prepared)
+        if progress.outcome:
+            return progress
+        time.sleep(delay)
+    raise StackFailedError(prepared.stack_name, "no end", "", f"it was not done after {DEPLOY_WITHIN_S:g} s.", prepared.command)
+
+
+def _result(prepared: Prepared, progress: Progress, seconds: float) -> StackResult:
+    return StackResult(stack_name=prepared.stack_name, outcome=progress.outcome or Outcome.UNCHANGED,
+                       changes=summary(prepared.changes), seconds=round(seconds, 2))

@@ -1,0 +1,102 @@
+"""`python -m infra_bootstrap preflight|plan|deploy|outputs|drift|destroy --environment NAME`.
+
+Every command takes ``--json`` (one object on stdout, progress on stderr). Exit status: 0 done, 2 bad input with one line
+that says what to do, 1 when AWS refused or something failed, with its reason and the next command.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from infra_bootstrap import commands
+from infra_bootstrap.clients import Clients
+from infra_bootstrap.errors import BadInputError, BootstrapError, NotConfirmedError, NotDeployedError
+from infra_bootstrap.settings import LAMBDA_RUNTIMES, Settings
+from infra_bootstrap.stacks import Concern
+from infra_bootstrap.template_files import check_parameters
+
+BAD_INPUT = (BadInputError, NotConfirmedError, NotDeployedError)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the complaint and exit 2."""
+        self.exit(2, f"infra_bootstrap: {message} (see {self.prog} --help)\n")
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command. :return: its exit status."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        answer, text = arguments.command(Clients(_session(arguments)), _settings(arguments), arguments, _say)
+    except BAD_INPUT as error:
+        _say(f"infra_bootstrap: {error}")
+        return 2
+    except (BootstrapError, ClientError, BotoCoreError) as error:
+        _say(f"infra_bootstrap: {' '.join(str(error).split())}")
+        return 1
+    sys.stdout.write((json.dumps(answer) if arguments.json else text) + "\n")
+    return int(answer.get("exit_status", 0))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the commands."""
+    parser = OneLineParser(prog="python -m infra_bootstrap", description="Nightshift's infrastructure on AWS.")
+    kinds = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=OneLineParser)
+    _add(kinds, "plan", commands.plan_stacks, "say what deploy would change")
+    _add(kinds, "deploy", commands.deploy_stacks, "bring the stacks to what the templates say")
+    _add(kinds, "build", commands.build_only, "build the artifacts into the cache, and upload nothing")
+    _add(kinds, "outputs", commands.show_outputs, "say where everything is")
+    destroy = _add(kinds, "destroy", commands.destroy_stacks, "delete the environment, and prove that nothing is left")
+    destroy.add_argument("--confirm", metavar="NAME", help="the environment's exact name")
+    destroy.add_argument("--delete-bucket", action="store_true", help="delete the bucket with all that is in it; there is no way back")
+    return parser
+
+
+def _add(kinds: Any, name: str, command: Any, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=text)
+    parser.add_argument("--environment", required=True, metavar="NAME", help="such as dev or prod")
+    parser.add_argument("--stack", choices=[str(concern) for concern in Concern], help="this stack alone")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--lambda-runtime", choices=LAMBDA_RUNTIMES, help="Lambda's Python (default: what is deployed, else python3.12)")
+    parser.add_argument("--airflow-role", metavar="NAME", help="role of Airflow's workers (default: what is deployed, else airflow-worker)")
+    parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="set a template's parameter; may be repeated")
+    parser.add_argument("--region", help="AWS region (default: the session's)")
+    parser.add_argument("--profile", help="AWS profile (default: the session's)")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _session(arguments: argparse.Namespace) -> boto3.Session:
+    try:
+        session = boto3.Session(profile_name=arguments.profile, region_name=arguments.region)
+    except BotoCoreError as error:
+        raise BadInputError(str(error)) from None
+    if session.region_name is None:
+        raise BadInputError("no AWS region: say `--region eu-west-1`, or set AWS_REGION")
+    if session.get_credentials() is None:
+        raise BadInputError("no AWS credentials: log in first (`aws sso login`, or AWS_PROFILE)")
+    return session
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    parameters = {}
+    for given in arguments.parameter:
+        name, found, value = given.partition("=")
+        if not found:
+            raise BadInputError(f"--parameter {given}: must be NAME=VALUE")
+        parameters[name] = value
+    check_parameters(parameters)
+    return Settings(arguments.environment, arguments.airflow_role, arguments.lambda_runtime, parameters)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,58 @@
+"""What is deployed now: stacks as CloudFormation describes them."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from infra_bootstrap.clients import Clients, message_of, refused_or_same
+
+#: Stacks in these states hold nothing and take no change set: they are deleted and made anew.
+DEAD = frozenset({"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED", "REVIEW_IN_PROGRESS"})
+
+
+class DeployedStack(NamedTuple):
+    """A stack, as far as a deployment needs it.
+
+    :param changed_at: when it was made or last changed, as CloudFormation says; tells an operation from the one before.
+    """
+
+    name: str
+    stack_id: str
+    status: str
+    reason: str
+    parameters: Mapping[str, str]
+    outputs: Mapping[str, str]
+    changed_at: str
+    protected: bool
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody is working on it."""
+        return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it must be deleted before it can be made."""
+        return self.status in DEAD
+
+
+def find_stack(clients: Clients, name: str) -> DeployedStack | None:
+    """Look a stack up. :return: None if there is none."""
+    try:
+        found = clients.cloudformation.describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        if "does not exist" in message_of(error):
+            return None
+        raise refused_or_same(error, f"cloudformation:DescribeStacks {name}") from error
+    return _read(found[0]) if found and found[0]["StackStatus"] != "DELETE_COMPLETE" else None
+
+
+def _read(stack: Mapping[str, Any]) -> DeployedStack:
+    return DeployedStack(
+        name=stack["StackName"], stack_id=stack["StackId"], status=stack["StackStatus"],
+        reason=stack.get("StackStatusReason", ""),
+        parameters={item["ParameterKey"]: item.get("ParameterValue", "") for item in stack.get("Parameters", ())},
+        outputs={item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", ())},
+        changed_at=str(stack.get("LastUpdatedTime") or stack.get("CreationTime") or ""),
+        protected=bool(stack.get("EnableTerminationProtection", False)))

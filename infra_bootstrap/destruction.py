@@ -1,0 +1,133 @@
+"""Deleting an environment, and proving that nothing of it is left."""
+
+from collections.abc import Callable, Iterator
+
+from botocore.exceptions import ClientError
+
+from infra_bootstrap.clients import Clients, code_of, refused_or_same
+from infra_bootstrap.deployed import find_stack
+from infra_bootstrap.deployment import DEPLOYMENT_TAG, await_deletion, delete_stack, is_airflow
+from infra_bootstrap.errors import AccessRefusedError, InstancesRunningError, NotConfirmedError
+from infra_bootstrap.reaper.reaper import ENVIRONMENT_TAG, find_machines
+from infra_bootstrap.settings import Settings
+from infra_bootstrap.stacks import WAVES, Concern, bucket_name, stack_name
+from rl_lifecycle.records import Record
+
+Say = Callable[[str], None]
+
+
+class Destruction(Record):
+    """What was deleted, what was kept on purpose, and what is left over: that must be empty."""
+
+    deleted: tuple[str, ...]
+    kept: tuple[str, ...]
+    leftovers: tuple[str, ...]
+
+
+def destroy(clients: Clients, settings: Settings, confirm: str | None, say: Say, *, delete_bucket: bool = False) -> Destruction:
+    """Delete the stacks of an environment, in the opposite order of their making.
+
+    The storage stack and its bucket are kept unless asked for: they hold what was trained, judged and promoted. Airflow's
+    role deletes what costs money and leaves identity and storage to an administrator.
+
+    :param confirm: must be the environment's exact name.
+    :raises NotConfirmedError: if it is not. :raises InstancesRunningError: if machines run.
+    """
+    if confirm != settings.environment:
+        raise NotConfirmedError(settings.environment)
+    running = [str(machine["InstanceId"]) for machine in find_machines(clients.ec2, settings.environment)]
+    if running:
+        raise InstancesRunningError(running)
+    kept = _kept(clients, settings, delete_bucket)
+    deleted = tuple(_delete(clients, settings, kept, say, delete_bucket=delete_bucket))
+    return Destruction(deleted=deleted, kept=tuple(stack_name(settings.environment, concern) for concern in kept),
+                       leftovers=tuple(find_leftovers(clients, settings, kept)))
+
+
+def _kept(clients: Clients, settings: Settings, delete_bucket: bool) -> set[Concern]:
+    identity = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
+    if identity is not None and is_airflow(clients, identity.parameters):
+        if delete_bucket:
+            raise AccessRefusedError("deleting the bucket", "Airflow's role may not; let an administrator run "
+                                     f"`python -m infra_bootstrap destroy --environment {settings.environment} --delete-bucket`")
+        return {Concern.IDENTITY, Concern.STORAGE}
+    return set() if delete_bucket else {Concern.STORAGE}
+
+
+def _delete(clients: Clients, settings: Settings, kept: set[Concern], say: Say, *, delete_bucket: bool) -> Iterator[str]:
+    command = f"python -m infra_bootstrap destroy --environment {settings.environment} --confirm {settings.environment}"
+    for wave in reversed(WAVES):
+        begun = []
+        for concern in wave:
+            stack = find_stack(clients, stack_name(settings.environment, concern))
+            if stack is None or concern in kept:
+                continue
+            if concern is Concern.STORAGE and delete_bucket:
+                say("emptying the bucket")
+                empty_bucket(clients, bucket_name(settings.environment, clients.account_id, clients.region))
+            if stack.protected:
+                clients.cloudformation.update_termination_protection(StackName=stack.name, EnableTerminationProtection=False)
+            delete_stack(clients, settings, concern)
+            begun.append(stack)
+        for stack in begun:
+            await_deletion(clients, stack.stack_id, command)
+            say(f"{stack.name}: deleted")
+            yield stack.name
+        if delete_bucket and Concern.STORAGE in wave:
+            yield from _delete_bucket(clients, bucket_name(settings.environment, clients.account_id, clients.region))
+
+
+def empty_bucket(clients: Clients, bucket: str) -> int:
+    """Delete every version of every object, after taking away the policy that forbids it. There is no way back.
+
+    :return: how many versions were deleted.
+    """
+    count = 0
+    try:
+        clients.s3.delete_bucket_policy(Bucket=bucket)
+        for page in clients.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            found = [{"Key": item["Key"], "VersionId": item["VersionId"]}
+                     for kind in ("Versions", "DeleteMarkers") for item in page.get(kind, ())]
+            if found:
+                clients.s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
+            count += len(found)
+    except ClientError as error:
+        if code_of(error) == "NoSuchBucket":
+            return 0
+        raise refused_or_same(error, f"emptying {bucket}") from error
+    return count
+
+
+def _delete_bucket(clients: Clients, bucket: str) -> Iterator[str]:
+    """Delete the bucket itself, which its stack retains. :return: its name, if it was there."""
+    try:
+        clients.s3.delete_bucket(Bucket=bucket)
+    except ClientError as error:
+        if code_of(error) in ("NoSuchBucket", "404"):
+            return
+        raise refused_or_same(error, f"s3:DeleteBucket {bucket}") from error
+    yield bucket
+
+
+def find_leftovers(clients: Clients, settings: Settings, kept: set[Concern]) -> Iterator[str]:
+    """List what still bears the environment's tags, and stacks that are still there, but for what was kept."""
+    for concern in Concern:
+        name = stack_name(settings.environment, concern)
+        if concern not in kept and find_stack(clients, name):
+            yield name
+    tagging = clients.client("resourcegroupstaggingapi")
+    found: set[str] = set()
+    for key in (ENVIRONMENT_TAG, DEPLOYMENT_TAG):
+        pages = tagging.get_paginator("get_resources").paginate(TagFilters=[{"Key": key, "Values": [settings.environment]}])
+        found |= {item["ResourceARN"] for page in pages for item in page["ResourceTagMappingList"]}
+    yield from sorted(arn for arn in found if not _is_kept(arn, settings, kept))
+
+
+def _is_kept(arn: str, settings: Settings, kept: set[Concern]) -> bool:
+    """Whether a tagged resource belongs to a stack that was kept, or is a machine's trace that EC2 itself will drop."""
+    service = arn.split(":")[2]
+    if any(f":stack/{stack_name(settings.environment, concern)}/" in arn for concern in kept):
+        return True
+    if service == "iam":
+        return Concern.IDENTITY in kept
+    return service == "s3" and Concern.STORAGE in kept

@@ -1,0 +1,41 @@
+"""Why a stack failed: the first resource that did, not those that were cancelled because of it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra_bootstrap.clients import Clients
+
+CANCELLED = ("cancelled", "The following resource(s) failed")
+
+
+def find_failure(clients: Clients, stack: str) -> tuple[str, str]:
+    """Read a stack's last operation. :return: logical id (empty: the stack itself) and AWS's reason."""
+    try:
+        events = clients.cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+    except ClientError as error:
+        return "", f"its events cannot be read ({error})"
+    return first_failure(events)
+
+
+def first_failure(newest_first: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
+    """Find the first failure of the last operation, in events as CloudFormation lists them.
+
+    >>> first_failure([
+    ...     {"LogicalResourceId": "s", "ResourceType": "AWS::CloudFormation::Stack", "ResourceStatus": "ROLLBACK_IN_PROGRESS"},
+    ...     {"LogicalResourceId": "B", "ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": "Resource creation cancelled"},
+    ...     {"LogicalResourceId": "A", "ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": "no such zone"}])
+    ('A', 'no such zone')
+    """
+    found, stack_reason = ("", ""), ""
+    for event in newest_first:
+        status, reason = str(event["ResourceStatus"]), str(event.get("ResourceStatusReason", ""))
+        is_stack = event.get("ResourceType") == "AWS::CloudFormation::Stack"
+        if is_stack and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS") and (found[1] or stack_reason):
+            break  # the operation before is another story
+        if is_stack:
+            stack_reason = stack_reason or (reason if "FAILED" in status or "ROLLBACK" in status else "")
+        elif status.endswith("_FAILED") and not any(word in reason for word in CANCELLED):
+            found = str(event["LogicalResourceId"]), reason
+    return found if found[1] else ("", stack_reason or "AWS gave no reason.")

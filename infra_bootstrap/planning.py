@@ -1,0 +1,43 @@
+"""A plan: what `deploy` would do, and nothing done."""
+
+from infra_bootstrap.artifacts.sets import ArtifactSet
+from infra_bootstrap.changes import Change, additions, read_changes
+from infra_bootstrap.clients import Clients
+from infra_bootstrap.deployed import find_stack
+from infra_bootstrap.deployment import create_change_set, identity_differences, is_airflow
+from infra_bootstrap.parameters import plan_parameters
+from infra_bootstrap.settings import Settings
+from infra_bootstrap.stacks import Concern, stack_name
+from infra_bootstrap.template_files import resources_made
+from rl_lifecycle.records import Record
+
+
+class StackPlan(Record):
+    """What would happen to a stack."""
+
+    stack_name: str
+    status: str
+    changes: tuple[Change, ...]
+    note: str = ""
+
+
+def plan(clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None) -> StackPlan:
+    """Plan a stack. A new one is read from its template; an existing one from a change set, which is deleted again.
+
+    :raises BadInputError: if a parameter is not allowed.
+    """
+    name = stack_name(settings.environment, concern)
+    stack = find_stack(clients, name)
+    living = stack if stack is not None and not stack.is_dead else None
+    values = plan_parameters(clients, settings, concern, living.parameters if living else None, artifacts)
+    if living is None:
+        return StackPlan(stack_name=name, status=stack.status if stack else "", changes=additions(resources_made(concern, values)))
+    if concern is Concern.IDENTITY and is_airflow(clients, living.parameters):
+        differences = identity_differences(clients, living, values)
+        note = f"an administrator must change {', '.join(differences)}: `{settings.command}`" if differences else ""
+        return StackPlan(stack_name=name, status=living.status, changes=(), note=note)
+    answer = create_change_set(clients, settings, concern, values, living.parameters)
+    if answer is None:
+        return StackPlan(stack_name=name, status=living.status, changes=())
+    clients.cloudformation.delete_change_set(StackName=name, ChangeSetName=answer["ChangeSetId"])
+    return StackPlan(stack_name=name, status=living.status, changes=read_changes(answer))

@@ -1,0 +1,1 @@
+"""The scheduled Lambda that ends machines past their deadline. Its zip holds `reaper.py` alone."""

@@ -1,0 +1,186 @@
+# A training machine, from its first second to its last. The launch template puts `region` and `bucket` in front.
+# It works as root on the deep-learning AMI, and as anybody on a machine with Python, torch, boto3, curl and shutdown.
+set -uo pipefail
+umask 077
+export HOME="${HOME:-/root}" AWS_DEFAULT_REGION="$region" AWS_REGION="$region" PYTHONUNBUFFERED=1
+export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1
+imds="${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}"
+work="$(mktemp -d "${TMPDIR:-/var/tmp}/nightshift.XXXXXX")"
+cd "$work"
+exec > >(tee -a boot.log) 2>&1
+say() { printf '%s nightshift: %s\n' "$(date -u +%H:%M:%S)" "$*"; }
+
+# 1. The dead man's timer, before anything that can hang: an hour until the deadline is known. Two ways, for one can fail.
+arm() {
+  echo $(($(date +%s) + $1)) > ends_at
+  shutdown -h "+$((($1 + 59) / 60))" || say "shutdown refused the timer"
+}
+power_off() { shutdown -h now || poweroff -f || { [ -w /proc/sysrq-trigger ] && echo o > /proc/sysrq-trigger; }; }
+arm 3600
+(while [ "$(date +%s)" -lt "$(($(cat ends_at) + 60))" ]; do sleep 15; done; power_off) > /dev/null 2>&1 &
+
+# 2. Whatever happens, say what happened, and end: shutting down terminates the machine, which ends the bill.
+finish() {
+  code=$?
+  trap - EXIT
+  say "ends with exit status $code after $SECONDS s"
+  [ -f boot.py ] && "$python" boot.py report "$code"
+  power_off
+}
+trap finish EXIT
+trap : TERM INT  # the trainer hears them, too, and saves its work
+
+# 3. The interpreter that has torch.
+for python in /opt/pytorch/bin/python3 python3 ''; do
+  [ -n "$python" ] && command -v "$python" > /dev/null &&
+    "$python" -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ("boto3", "torch"))))' && break
+done
+[ -n "$python" ] || { say "no Python with torch and boto3 on this image"; exit 3; }
+say "$("$python" --version) at $(command -v "$python")"
+
+# 4. Who am I: instance metadata, version 2, and the tags that the launch put on this machine.
+metadata() {
+  curl -sf --max-time 5 --retry 5 --retry-connrefused -H "X-aws-ec2-metadata-token: $token" "$imds/latest/meta-data/$1"
+}
+token="$(curl -sf --max-time 5 --retry 5 --retry-connrefused -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 21600' "$imds/latest/api/token")"
+for name in environment experiment run trial attempt spec deadline; do
+  value="$(metadata "tags/instance/nightshift:$name")" || { say "the tag nightshift:$name is missing"; exit 3; }
+  export "NIGHTSHIFT_$(printf %s "$name" | tr a-z A-Z)=$value"
+done
+export NIGHTSHIFT_BUCKET="$bucket" NIGHTSHIFT_WORK="$work"
+say "instance $(metadata instance-id): $NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/$NIGHTSHIFT_TRIAL, attempt $NIGHTSHIFT_ATTEMPT"
+left="$("$python" -c 'import datetime as d, sys; print(int((d.datetime.fromisoformat(sys.argv[1].replace("Z", "+00:00")) - d.datetime.now(d.timezone.utc)).total_seconds()))' "$NIGHTSHIFT_DEADLINE")" &&
+  arm "$((left > 60 ? left : 60))"
+
+# 5. Fetch spec and wheels by digest, install them beside the image's own packages, and report.
+cat > boot.py <<'PY'
+import concurrent.futures as futures
+import datetime
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+env = os.environ
+work, bucket = Path(env["NIGHTSHIFT_WORK"]), env["NIGHTSHIFT_BUCKET"]
+trial = "/".join(env["NIGHTSHIFT_" + name] for name in ("EXPERIMENT", "RUN", "TRIAL"))
+attempt = int(env["NIGHTSHIFT_ATTEMPT"])
+spec_key = f"specs/{env['NIGHTSHIFT_EXPERIMENT']}/{env['NIGHTSHIFT_RUN']}/spec.json"
+heartbeat_key = f"heartbeats/{trial}.json"
+s3 = boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=16))
+FINAL = ("finished", "interrupted", "fenced", "failed")
+
+
+class BootError(Exception):
+    """Cannot start; `cause` is one of the heartbeat's causes."""
+
+    def __init__(self, cause, message):
+        super().__init__(message)
+        self.cause = cause
+
+
+def code_of(error):
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+
+
+def fetch(key, sha256=None, tries=8):
+    """Read a key, patiently; what is missing or forbidden stays so."""
+    for n in range(tries):
+        try:
+            data = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            break
+        except Exception as error:
+            if code_of(error) in ("NoSuchKey", "404", "AccessDenied", "403"):
+                raise BootError("code", f"{key}: {code_of(error)}") from None
+            if n == tries - 1:
+                raise BootError("store", f"{key}: {code_of(error)}") from None
+            print(f"{key}: {code_of(error)}, again", flush=True)
+            time.sleep(min(2**n, 30))
+    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+        raise BootError("code", f"{key} does not have the digest that was recorded for it")
+    return data
+
+
+def save(name, sha256):
+    (work / "wheels" / name).write_bytes(fetch(f"artifacts/{sha256}/{name}", sha256))
+
+
+def install():
+    digest = env["NIGHTSHIFT_SPEC"]
+    spec = json.loads(fetch(spec_key, digest if len(digest) == 64 else None))
+    (work / "total").write_text(str(spec["experiment"]["total_timesteps"]))
+    if not spec.get("trainer"):
+        raise BootError("spec", f"{spec_key} names no wheel set (trainer)")
+    wheels = json.loads(fetch(spec["trainer"]["key"], spec["trainer"]["sha256"]))
+    here = "%d.%d" % sys.version_info[:2]
+    if wheels["python"] != here:
+        raise BootError("spec", f"the wheels are for Python {wheels['python']}, this image has {here}")
+    (work / "wheels").mkdir()
+    with futures.ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda item: save(*item), sorted(wheels["wheels"].items())))
+    with zipfile.ZipFile(next((work / "wheels").glob("uv-*.whl"))) as archive:
+        member = next(name for name in archive.namelist() if name.endswith(".data/scripts/uv"))
+        (work / "uv").write_bytes(archive.read(member))
+    (work / "uv").chmod(0o700)
+    files = sorted(str(path) for path in (work / "wheels").glob("*.whl") if not path.name.startswith("uv-"))
+    command = [str(work / "uv"), "pip", "install", "--quiet", "--offline", "--no-index", "--no-deps", "--no-config",
+               "--cache-dir", str(work / "cache"), "--python", sys.executable, "--target", str(work / "site"), *files]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise BootError("code", "uv: " + " ".join(done.stderr.split())[-500:])
+    print(f"{len(files)} wheels installed", flush=True)
+
+
+def report(status):
+    """Upload the log; if the trainer could not speak for itself, say that it failed, and why."""
+    signal.alarm(120)
+    try:
+        s3.put_object(Bucket=bucket, Key=f"logs/{trial}/{attempt:04d}/boot.log", Body=(work / "boot.log").read_bytes())
+    except Exception as error:
+        print(f"boot.log: {code_of(error)}", flush=True)
+    if status == 0:
+        return
+    try:
+        there = json.loads(s3.get_object(Bucket=bucket, Key=heartbeat_key)["Body"].read())
+    except Exception:
+        there = {}
+    if there.get("attempt", 0) > attempt or (there.get("attempt") == attempt and there.get("state") in FINAL):
+        return
+    why = json.loads((work / "why").read_text()) if (work / "why").exists() else {
+        "cause": "out_of_memory" if status == 137 else "code", "message": f"the trainer ended with exit status {status}"}
+    total = (work / "total").read_text() if (work / "total").exists() else "0"
+    beat = {"schema_version": 1, "attempt": attempt, "state": "failed", "step": there.get("step", 0),
+            "total_timesteps": int(total), "steps_per_s": 0.0, "segment": there.get("segment", 0),
+            "at": datetime.datetime.now(datetime.timezone.utc).isoformat(), **why}
+    s3.put_object(Bucket=bucket, Key=heartbeat_key, Body=json.dumps(beat).encode())
+
+
+try:
+    install() if sys.argv[1] == "install" else report(int(sys.argv[2]))
+except Exception as error:
+    why = {"cause": getattr(error, "cause", "code"), "message": f"machine could not start: {error}"[:900]}
+    if sys.argv[1] == "install":
+        (work / "why").write_text(json.dumps(why))
+    sys.exit(why["message"])
+PY
+"$python" boot.py install || exit 4
+say "ready after $SECONDS s"
+
+# 6. Train. What comes of it, the trainer says itself: in its heartbeat, its checkpoints and its policies.
+export PYTHONPATH="$work/site${PYTHONPATH:+:$PYTHONPATH}"
+"$python" -m rl_trainer train --spec "s3://$bucket/specs/$NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/spec.json" --store "s3://$bucket" \
+  --trial "$NIGHTSHIFT_TRIAL" --attempt "$NIGHTSHIFT_ATTEMPT" --watch-interruption &
+trainer=$!
+wait "$trainer"
+code=$?
+while kill -0 "$trainer" 2> /dev/null; do wait "$trainer"; code=$?; done  # a signal ends `wait`, not the trainer
+exit "$code"
