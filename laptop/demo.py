@@ -63,9 +63,15 @@ def bootstrap(say: Callable[[str], None]) -> dict[str, str]:
 def retrain(experiment: str, conf: str | None, say: Callable[[str], None]) -> dict[str, Any]:
     """Run one retraining as the Airflow worker, and read what it left."""
     airflow.run_dag(f"retrain_{experiment}", airflow_environment(None), conf, _progress(say))
-    night: dict[str, Any] = _report(twin.environment("launcher"), "night", experiment)
+    night = read_night(experiment)
     if night["instances_left"]:
         raise StepFailedError("clean-up", f"instances left: {', '.join(night['instances_left'])}", "make clean")
+    return night
+
+
+def read_night(experiment: str) -> dict[str, Any]:
+    """Read what the newest run of an experiment left in the account."""
+    night: dict[str, Any] = _report(twin.environment("launcher"), "night", experiment)
     return night
 
 

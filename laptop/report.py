@@ -7,7 +7,9 @@ from typing import Any
 
 import boto3
 
-from rl_lifecycle.stores import S3Store
+from rl_lifecycle.attempts import Attempt
+from rl_lifecycle.layout import attempt_prefix
+from rl_lifecycle.stores import S3Store, get
 from rl_lifecycle.summaries import latest_spec, render_summary, summarise_run, table
 
 CONCERNS = ("identity", "network", "storage", "training", "evaluation")
@@ -56,8 +58,11 @@ def read_night(experiment: str) -> dict[str, Any]:
     session = boto3.Session()
     bucket = _bucket(session.client("cloudformation"))
     store = S3Store(session.client("s3"), bucket)
-    summary = summarise_run(store, experiment, latest_spec(store, experiment).run)
-    return {"summary": summary.model_dump(mode="json"), "text": render_summary(summary),
+    spec = latest_spec(store, experiment)
+    summary = summarise_run(store, experiment, spec.run)
+    attempts = [Attempt.from_json(get(store, item.key).data, item.key).outcome.model_dump(mode="json")
+                for plan in spec.trials for item in store.list(attempt_prefix(spec.trial_id(plan.name)))]
+    return {"summary": summary.model_dump(mode="json"), "text": render_summary(summary), "attempts": attempts,
             "instances_left": instances_left(session.client("ec2"))}
 
 
