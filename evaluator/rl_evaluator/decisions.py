@@ -1,15 +1,16 @@
 """Answer a DecideRequest: read the shards that are there, apply the gate, and write the report if that ends it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rl_evaluator.errors import InvalidRequestError
 from rl_lifecycle.errors import InvalidRecordError
-from rl_lifecycle.evaluations import DecideRequest, Shard, merge_shards
-from rl_lifecycle.gates import Decision, Verdict, decide_first, decide_shards, gate_of
+from rl_lifecycle.evaluations import DecideRequest, Shard, merge_shards, scenario_evaluation
+from rl_lifecycle.gates import Decision, Verdict, decide, decide_first, decide_shards, gate_of
 from rl_lifecycle.layout import report_key, shard_prefix
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.reports import Report
-from rl_lifecycle.specs import Spec
+from rl_lifecycle.specs import Champion, Spec
 from rl_lifecycle.stores import ObjectStore, get, put_once
 
 
@@ -41,29 +42,48 @@ def _judge(request: DecideRequest, store: ObjectStore) -> Report:
     champion = None if request.champion is None else _evaluation(request, store, request.champion, spec)
     return Report(
         experiment=request.experiment, run=request.run, spec_sha256=request.spec.sha256, gate=gate_of(spec.experiment),
-        verdict=_verdict(spec, candidate, champion), first_seed=spec.gate_first_seed,
+        verdict=_verdict(request, store, spec, candidate, champion), first_seed=spec.gate_first_seed,
         candidate_sha256=candidate.policy_sha256 if candidate else None,
         candidate_digest=candidate.policy_digest if candidate else None,
         champion_sha256=champion.policy_sha256 if champion else None,
         champion_digest=champion.policy_digest if champion else None)
 
 
-def _verdict(spec: Spec, candidate: Shard | None, champion: Shard | None) -> Verdict:
+def _verdict(request: DecideRequest, store: ObjectStore, spec: Spec, candidate: Shard | None, champion: Shard | None) -> Verdict:
     gate = gate_of(spec.experiment)
-    must_compare = spec.champion is not None and not spec.champion.new_lineage
-    if must_compare and champion is not None and spec.champion is not None:
-        if champion.policy_sha256 != spec.champion.policy.sha256:
-            raise InvalidRequestError("the champion's shards are of another policy than the champion that the run froze")
-        if candidate is not None:
-            return decide_shards(candidate, champion, gate)
-    if champion is None and not must_compare:
+    if spec.champion is None or spec.champion.new_lineage:
+        if request.champion is not None:
+            raise InvalidRequestError("the run froze no champion to compare with, but a champion's evaluation is named")
         return decide_first(candidate.returns if candidate else (), spec.experiment.evaluation.first_champion_above, gate)
-    if champion is not None and not must_compare:
-        raise InvalidRequestError("the run froze no champion to compare with, but a champion's evaluation is named")
-    raise InvalidRequestError("the run froze a champion: its evaluation on the gate's seeds must be named and begun")
+    if request.champion is None:
+        raise InvalidRequestError("the run froze a champion: its evaluation on the gate's seeds must be named")
+    if candidate is None or champion is None:
+        return decide((), (), gate)
+    _check_champion(champion, spec.champion)
+    scenarios = {name: _scenario(request, store, name, spec, candidate, champion) for name in gate.scenarios}
+    return decide_shards(candidate, champion, gate, {name: pair for name, pair in scenarios.items() if pair is not None})
 
 
-def _evaluation(request: DecideRequest, store: ObjectStore, name: str, spec: Spec) -> Shard | None:
+def _check_champion(shard: Shard, champion: Champion) -> None:
+    if shard.policy_sha256 != champion.policy.sha256:
+        raise InvalidRequestError("the champion's shards are of another policy than the champion that the run froze")
+
+
+def _scenario(request: DecideRequest, store: ObjectStore, name: str, spec: Spec, candidate: Shard,
+              champion: Shard) -> tuple[Shard, Shard] | None:
+    """Join what is there of one scenario. :return: None if one of the two is not there yet."""
+    kwargs = spec.experiment.evaluation.scenarios[name].env_kwargs
+    ours = _evaluation(request, store, scenario_evaluation(request.candidate, name), spec, kwargs)
+    theirs = _evaluation(request, store, scenario_evaluation(str(request.champion), name), spec, kwargs)
+    if ours is None or theirs is None:
+        return None
+    if (ours.policy_sha256, theirs.policy_sha256) != (candidate.policy_sha256, champion.policy_sha256):
+        raise InvalidRequestError(f"scenario {name}: was evaluated with other policies than the experiment's own environment")
+    return ours, theirs
+
+
+def _evaluation(request: DecideRequest, store: ObjectStore, name: str, spec: Spec,
+                scenario_kwargs: Mapping[str, Any] | None = None) -> Shard | None:
     """Join what is there of an evaluation. :return: None if nothing is there yet."""
     prefix = shard_prefix(request.experiment, request.run, name)
     shards = [Shard.from_json(get(store, item.key).data, f"{store.uri}/{item.key}") for item in store.list(prefix)]
@@ -76,7 +96,8 @@ def _evaluation(request: DecideRequest, store: ObjectStore, name: str, spec: Spe
     experiment = spec.experiment
     if merged.first_seed != spec.gate_first_seed:
         raise InvalidRequestError(f"{prefix}: begins at seed {merged.first_seed}, but the run's gate at {spec.gate_first_seed}")
+    kwargs = {**experiment.env_kwargs, **(scenario_kwargs or {})}
     if (merged.env_id, merged.env_kwargs, merged.deterministic) != (
-            experiment.env_id, experiment.env_kwargs, experiment.evaluation.deterministic):
+            experiment.env_id, kwargs, experiment.evaluation.deterministic):
         raise InvalidRequestError(f"{prefix}: was evaluated on another environment than the run's {experiment.env_id}")
     return merged

@@ -5,7 +5,7 @@ lane takes the next seed when its episode ends, so the result does not depend on
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,15 +31,20 @@ class Episode:
     problem: str = ""
 
 
-@dataclass
+def _no_environment(action: Any) -> Any:
+    raise RuntimeError(f"a lane without an environment was asked to step {action}")
+
+
+@dataclass(slots=True)
 class Lane:
     """One environment and the episode that runs in it."""
 
     env: Env | None = None
+    step: Callable[[Any], Any] = _no_environment
     seed: int = -1
     total: float = 0.0
     length: int = 0
-    generator: np.random.Generator | None = field(default=None, repr=False)
+    generator: np.random.Generator | None = None
 
 
 def run_episodes(policy: Policy, make: Callable[[], Env], seeds: range, *, deterministic: bool = True,
@@ -66,6 +71,7 @@ class _Run:
         self.space = policy.metadata.action_space
         observation = policy.metadata.observation_space
         self.parts = tuple(observation.spaces) if observation.kind == "Dict" else None
+        self.plain_ints = False
         self.n_lanes = min(LANES, len(seeds))
         self.lanes: list[Lane] = []
 
@@ -90,6 +96,8 @@ class _Run:
             try:
                 if lane.env is None:
                     lane.env = self.make()
+                    lane.step = lane.env.step
+                    self.plain_ints = self.space.kind == "Discrete" and _is_gymnasiums_own(lane.env)
                 observation, _ = lane.env.reset(seed=seed)
                 self._observe(row, observation)
             except Exception as error:  # the environment's own code may raise anything
@@ -116,40 +124,46 @@ class _Run:
         outputs = self.policy.run(self.names, self.feeds, rows)
         if STATE_IN in self.feeds:
             self.feeds[STATE_IN][:rows] = outputs.pop()
-        actions = self._actions(outputs)
-        ended = [row for row, (lane, action) in enumerate(zip(self.lanes, actions, strict=True))
-                 if self._step(row, lane, action)]
+        ended = self._step_rows(self._actions(outputs))
         for row in reversed(ended):
             if not self._begin(row):
                 self._move_out(row)
 
     def _actions(self, outputs: "list[np.ndarray[Any, Any]]") -> Any:
-        if self.sample is None:
-            return outputs[0]
-        names = self.names[:len(outputs)]
-        rows = [dict(zip(names, parts, strict=True)) for parts in zip(*outputs, strict=True)]
-        generators = [lane.generator for lane in self.lanes]
-        return [self.sample(row, generator) for row, generator in zip(rows, generators, strict=True) if generator is not None]
+        """One action per lane, as the environments take it."""
+        if self.sample is not None:
+            names = self.names[:len(outputs)]
+            rows = (dict(zip(names, parts, strict=True)) for parts in zip(*outputs, strict=True))
+            return [self.sample(row, lane.generator) for row, lane in zip(rows, self.lanes, strict=True)]
+        return outputs[0].tolist() if self.plain_ints else outputs[0]
 
-    def _step(self, row: int, lane: Lane, action: Any) -> bool:
-        """One step of one lane. :return: whether its episode ended."""
-        if lane.env is None:
-            raise RuntimeError("a lane without an environment has no episode")
-        if self.space.kind == "Box" and not np.isfinite(action).all():
-            self._lose(lane, lane.seed, f"the action was not finite at step {lane.length}")
-            return True
-        try:
-            observation, reward, terminated, truncated, _ = lane.env.step(action)
-            lane.total += float(reward)
-            lane.length += 1
-            self._observe(row, observation)
-        except Exception as error:  # the environment's own code may raise anything
-            self._lose(lane, lane.seed, f"step {lane.length} raised {first_line(error)}")
-            return True
-        if not (terminated or truncated):
-            return False
-        self._finish(lane, EpisodeEnd.TERMINATED if terminated else EpisodeEnd.TRUNCATED)
-        return True
+    def _step_rows(self, actions: Any) -> list[int]:
+        """Step each lane once: the inner loop, so everything is at hand. :return: rows whose episode ended, ascending."""
+        ended = []
+        refused = self._rows_not_finite(actions)
+        for row, (lane, action) in enumerate(zip(self.lanes, actions, strict=True)):
+            if row in refused:
+                self._lose(lane, lane.seed, f"the action was not finite at step {lane.length}")
+                ended.append(row)
+                continue
+            try:
+                observation, reward, terminated, truncated, _ = lane.step(action)
+                lane.total += float(reward)
+                lane.length += 1
+                self._observe(row, observation)
+            except Exception as error:  # the environment's own code may raise anything
+                self._lose(lane, lane.seed, f"step {lane.length} raised {first_line(error)}")
+                ended.append(row)
+            else:
+                if terminated or truncated:
+                    self._finish(lane, EpisodeEnd.TERMINATED if terminated else EpisodeEnd.TRUNCATED)
+                    ended.append(row)
+        return ended
+
+    def _rows_not_finite(self, actions: Any) -> frozenset[int]:
+        if self.space.kind != "Box" or np.isfinite(actions).all():
+            return frozenset()
+        return frozenset(row for row, action in enumerate(actions) if not np.isfinite(action).all())
 
     def _finish(self, lane: Lane, end: EpisodeEnd) -> None:
         if not np.isfinite(lane.total):
@@ -172,9 +186,17 @@ class _Run:
         self.lanes.pop()
 
 
+def _is_gymnasiums_own(env: Env) -> bool:
+    """Tell whether an environment is one of Gymnasium's own: these take plain ints, and check them faster than NumPy's.
+
+    Others get NumPy's integers, as SB3 gives them: someone's `action.item()` must go on working.
+    """
+    return type(env.unwrapped).__module__.startswith("gymnasium.envs.")
+
+
 def _close(lane: Lane) -> None:
     """Close a lane's environment, if it has one; what it says while it dies is of no interest."""
-    env, lane.env = lane.env, None
+    env, lane.env, lane.step = lane.env, None, _no_environment
     if env is not None:
         try:
             env.close()

@@ -23,7 +23,7 @@ def episode_generator(seed: int) -> np.random.Generator:
     return np.random.default_rng([_STREAM, seed])
 
 
-def sampler(metadata: PolicyMetadata) -> Callable[[dict[str, Array], np.random.Generator], Array]:
+def sampler(metadata: PolicyMetadata) -> Callable[[dict[str, Array], Any], Array]:
     """Choose how to draw an action from one row of the policy's outputs.
 
     :return: a function of that row, by output name, and the episode's generator.

@@ -26,8 +26,8 @@ def answer_evaluate(request: EvaluateRequest, store: ObjectStore, remaining_s: C
     """Evaluate one shard unless it is there already.
 
     :param remaining_s: seconds until this process is stopped.
-    :return: `key`, `n_episodes` (written), `steps_per_s`, `complete`, and if not complete `done` and `rest`
-        (`first_seed`, `n_episodes`).
+    :return: `key`, `n_episodes` (that are stored there; more than asked for if a longer shard was there already),
+        `steps_per_s`, `complete`, and if not complete `done` and `rest` (`first_seed`, `n_episodes`).
     :raises EpisodeTooLongError: if time ran out before the first seed's episode ended; then nothing is written.
     :raises InvalidRequestError: if the key holds a shard of something else.
     """
@@ -61,14 +61,14 @@ def _find_shard(store: ObjectStore, key: str) -> Shard | None:
 def _check_same(shard: Shard, request: EvaluateRequest, key: str) -> None:
     stored = (shard.policy_sha256, shard.env_id, shard.env_kwargs, shard.deterministic, shard.first_seed)
     asked = (request.policy.sha256, request.env_id, request.env_kwargs, request.deterministic, request.first_seed)
-    if stored != asked or len(shard.returns) > request.n_episodes:
+    if stored != asked:
         raise InvalidRequestError(f"{key}: holds episodes of another policy, environment or seed range; "
                                   "ask under another name or shard number")
 
 
 def _answer(shard: Shard, request: EvaluateRequest, key: str) -> dict[str, Any]:
     done = len(shard.returns)
-    answer: dict[str, Any] = {"key": key, "n_episodes": done, "complete": done == request.n_episodes, "done": done,
+    answer: dict[str, Any] = {"key": key, "n_episodes": done, "complete": done >= request.n_episodes, "done": done,
                               "steps_per_s": round(shard.steps / shard.seconds, 1) if shard.seconds else None}
     if done < request.n_episodes:
         rest: Mapping[str, int] = {"first_seed": request.first_seed + done, "n_episodes": request.n_episodes - done}

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.names import slug
 from rl_lifecycle.records import Record
 from rl_lifecycle.specs import Artifact
 
@@ -92,30 +93,58 @@ class Shard(Record):
     problems: tuple[str, ...] = Field((), description="first lines of what made episodes be lost")
 
 
+def scenario_evaluation(name: str, scenario: str) -> str:
+    """The name of an evaluation in a scenario, beside the one in the experiment's own environment.
+
+    >>> scenario_evaluation("gate-candidate", "windy")
+    'gate-candidate--windy'
+    """
+    return f"{name}--{slug(scenario)}"
+
+
 def merge_shards(shards: list[Shard]) -> Shard:
     """Join shards of one evaluation in the order of their seeds.
 
-    :raises InvalidRecordError: if there is none, if they are not of one policy and environment, or do not follow
-        each other without gap or overlap.
+    Two deliveries may have been cut differently, so that a seed was played twice. An episode is a function of its seed,
+    so both must say the same, and it counts once.
+
+    :raises InvalidRecordError: if there is none, if they are not of one policy and environment, if a seed is missing
+        between them, or if one seed had two different episodes.
     """
     if not shards:
         raise InvalidRecordError("evaluation", "has no shard")
-    ordered = sorted(shards, key=lambda shard: shard.first_seed)
+    ordered = sorted(shards, key=lambda shard: (shard.first_seed, len(shard.returns)))
     first = ordered[0]
-    expected = first.first_seed
+    episodes: list[tuple[float | None, int | None, EpisodeEnd]] = []
     for shard in ordered:
-        if (shard.policy_sha256, shard.env_id, shard.env_kwargs, shard.deterministic) != (
-                first.policy_sha256, first.env_id, first.env_kwargs, first.deterministic):
-            raise InvalidRecordError("evaluation", "its shards are not of one policy and one environment")
-        if shard.first_seed != expected:
-            raise InvalidRecordError("evaluation", f"seed {expected} is missing, or served twice")
-        if not len(shard.returns) == len(shard.lengths) == len(shard.ends):
-            raise InvalidRecordError("evaluation", f"the shard at seed {shard.first_seed} has lists of different length")
-        expected += len(shard.returns)
+        _check_one_evaluation(first, shard)
+        episodes.extend(_new_episodes(shard, episodes, shard.first_seed - first.first_seed))
     return first.model_copy(update={
-        "returns": tuple(value for shard in ordered for value in shard.returns),
-        "lengths": tuple(value for shard in ordered for value in shard.lengths),
-        "ends": tuple(value for shard in ordered for value in shard.ends),
-        "steps": sum(shard.steps for shard in ordered),
+        "returns": tuple(value for value, _, _ in episodes),
+        "lengths": tuple(length for _, length, _ in episodes),
+        "ends": tuple(end for _, _, end in episodes),
+        "steps": sum(length or 0 for _, length, _ in episodes),
         "seconds": sum(shard.seconds for shard in ordered),
         "problems": tuple(dict.fromkeys(line for shard in ordered for line in shard.problems))})
+
+
+def _check_one_evaluation(first: Shard, shard: Shard) -> None:
+    if (shard.policy_sha256, shard.env_id, shard.env_kwargs, shard.deterministic) != (
+            first.policy_sha256, first.env_id, first.env_kwargs, first.deterministic):
+        raise InvalidRecordError("evaluation", "its shards are not of one policy and one environment")
+    if not len(shard.returns) == len(shard.lengths) == len(shard.ends):
+        raise InvalidRecordError("evaluation", f"the shard at seed {shard.first_seed} has lists of different length")
+
+
+def _new_episodes(shard: Shard, known: list[tuple[float | None, int | None, EpisodeEnd]],
+                  offset: int) -> list[tuple[float | None, int | None, EpisodeEnd]]:
+    """What a shard adds to the episodes known so far. :param offset: where it begins among them."""
+    if offset > len(known):
+        raise InvalidRecordError("evaluation", f"seed {shard.first_seed - offset + len(known)} is missing")
+    episodes = list(zip(shard.returns, shard.lengths, shard.ends, strict=True))
+    n_again = len(known) - offset
+    for index, (before, now) in enumerate(zip(known[offset:], episodes[:n_again], strict=False)):
+        if before != now:
+            raise InvalidRecordError("evaluation", f"seed {shard.first_seed + index} gave {before[0]} and {now[0]}: "
+                                     "the environment does not repeat itself, so its returns prove nothing")
+    return episodes[n_again:]

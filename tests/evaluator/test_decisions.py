@@ -51,8 +51,8 @@ def test_a_better_candidate_is_promoted_and_the_report_is_written(store: Directo
 
 def test_a_look_that_tells_nothing_writes_no_report(store: DirectoryStore) -> None:
     """CONTINUE is no decision: it names the pairs of the next look, and the report's place stays free."""
-    spec, artifact = store_spec(store, CHAMPION)
-    store_shard(store, spec, "gate-candidate", [500.0, 90.0] * 6)
+    spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
+    store_shard(store, spec, "gate-candidate", [500.0, 120.0] * 6)
     store_shard(store, spec, "gate-champion", [110.0, 450.0] * 6, sha256="c" * 64)
     said = ask(store, artifact)
     assert (said["decision"], said["next_look"], said["report_key"]) == ("CONTINUE", 20, None)
@@ -108,8 +108,8 @@ def test_nothing_evaluated_yet_asks_for_the_first_look(store: DirectoryStore) ->
     (lambda *to: store_shard(*to, "gate-champion", [1.0] * 80, sha256="b" * 64), "another policy than the champion"),
     (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 80, first=1), "begins at seed"),
     (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 80, env_id="Acrobot-v1"), "another environment"),
-    (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 9, first=81, shard=1), "is missing, or served twice"),
-    (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 9, first=79, shard=1), "is missing, or served twice"),
+    (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 9, first=81, shard=1), "is missing"),
+    (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 9, first=79, shard=1), "does not repeat itself"),
     (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 9, first=80, shard=1, sha256="f" * 64), "not of one policy"),
 ], ids=["another champion", "other seeds", "other environment", "gap", "overlap", "two policies"])
 def test_shards_that_are_not_the_runs_are_refused(store: DirectoryStore, break_it: Any, said: str) -> None:
@@ -134,3 +134,28 @@ def test_a_spec_of_another_run_is_refused(store: DirectoryStore) -> None:
     _, artifact = store_spec(store)
     with pytest.raises(InvalidRequestError, match="is the spec of cartpole/night-1"):
         ask(store, artifact, run="night-2")
+
+
+def test_the_crash_guard_is_asked_in_every_scenario(store: DirectoryStore) -> None:
+    """Better at home and more crashes in the wind is no promotion; the answer names the scenario."""
+    spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2},
+                                evaluation={"scenarios": {"windy": {"env_kwargs": {"sutton_barto_reward": True}}}})
+    put_returns(store, spec, 80, 450, 200)
+    said = ask(store, artifact)
+    assert (said["decision"], said["next_look"]) == ("CONTINUE", 10)
+    kwargs = {"sutton_barto_reward": True}
+    store_shard(store, spec, "gate-candidate--windy", [10.0] * 80, env_kwargs=kwargs)
+    store_shard(store, spec, "gate-champion--windy", [300.0] * 80, env_kwargs=kwargs, sha256="c" * 64)
+    said = ask(store, artifact)
+    assert said["decision"] == "KEEP"
+    assert "crashes more often in windy (" in said["reason"]
+
+
+def test_a_scenario_of_another_policy_is_refused(store: DirectoryStore) -> None:
+    """The guards are about the very policies that are compared."""
+    spec, artifact = store_spec(store, CHAMPION, evaluation={"scenarios": {"same": {}}})
+    put_returns(store, spec, 80, 450, 200)
+    for name in ("gate-candidate--same", "gate-champion--same"):
+        store_shard(store, spec, name, [300.0] * 80, sha256="e" * 64)
+    with pytest.raises(InvalidRequestError, match="scenario same: was evaluated with other policies"):
+        ask(store, artifact)
