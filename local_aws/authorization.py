@@ -94,7 +94,9 @@ class Authorizer:
         resource_arn = PUBLIC_PARAMETER.sub(r"\1::parameter/aws/service/", resource_arn)
         if self.authorizes_itself(service, iam_action):
             return self._enforce(access_key, "sts:GetCallerIdentity", service, region)
-        result = self._enforce(access_key, iam_action, service, region, resource_arn=resource_arn, service_context=service_context)
+        result = self._enforce(
+            access_key, iam_action, service, region, resource_arn=resource_arn, service_context=service_context
+        )
         principal = self._principal_arn(access_key)
         if result is None and self._is_denied_elsewhere(principal, iam_action, resource_arn, service_context or {}):
             result = emulator.module("core.iam_evaluator").EvalResult("Deny", principal_arn=principal)
@@ -221,7 +223,9 @@ def with_conditional_writes(original: Any) -> Any:
     Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
     """
 
-    def context(iam_action: str, query: dict[str, Any] | None, path: str = "", headers: dict[str, str] | None = None) -> dict[str, Any]:
+    def context(
+        iam_action: str, query: dict[str, Any] | None, path: str = "", headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         found: dict[str, Any] = original(iam_action, query, path, headers)
         sent = headers or {}
         for header in ("if-match", "if-none-match"):

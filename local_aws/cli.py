@@ -54,8 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "down", run_down, show_down, "stop it and every process it started; committed state stays")
     _add(commands, "status", run_status, show_status, "what runs, and what went out of bounds")
     env = _add(commands, "env", run_env, show_env, "shell lines that point any AWS client at it")
-    env.add_argument("--as", dest="role", metavar="ROLE", help="a role's name, or launcher, promoter, … (default: the Airflow worker's)")
-    env.add_argument("--environment", default="dev", metavar="NAME", help="what short role names belong to (default: %(default)s)")
+    env.add_argument(
+        "--as", dest="role", metavar="ROLE", help="a role's name, or launcher, promoter, … (default: the Airflow worker's)"
+    )
+    env.add_argument(
+        "--environment", default="dev", metavar="NAME", help="what short role names belong to (default: %(default)s)"
+    )
     fault = _add(commands, "fault", run_fault, faults_cli.show, "break something on purpose, and mend it again")
     faults_cli.add_arguments(fault)
     return parser
@@ -103,7 +107,7 @@ def run_up(arguments: argparse.Namespace) -> Answer:
 def show_up(answer: Answer) -> str:
     """Say where it is, and the next command."""
     what = "started" if answer["started"] else "already running"
-    return f"local AWS {what} at {answer['endpoint_url']} ({answer['region']}); use it: eval \"$(python -m local_aws env)\""
+    return f'local AWS {what} at {answer["endpoint_url"]} ({answer["region"]}); use it: eval "$(python -m local_aws env)"'
 
 
 def run_down(arguments: argparse.Namespace) -> Answer:
@@ -133,7 +137,9 @@ def show_status(answer: Answer) -> str:
     if not answer["running"]:
         return f"no local AWS runs for {answer['state']}"
     lines = [f"local AWS at {answer['endpoint_url']} (pid {answer['pid']}, {answer['region']})"]
-    lines += [f"  instance {i['instance_id']} {i['state']:<13} {i['instance_type']} {i['name']}".rstrip() for i in answer["instances"]]
+    lines += [
+        f"  instance {i['instance_id']} {i['state']:<13} {i['instance_type']} {i['name']}".rstrip() for i in answer["instances"]
+    ]
     lines += [f"  fault {f['id']} {f['kind']}" for f in answer["faults"]]
     lines += [f"  OUT OF BOUNDS {o['who']} tried {o['address']}" for o in answer["out_of_bounds"]]
     lines.append(f"  Lambda runtimes here: {', '.join(answer['lambda_runtimes']) or 'none'}")

@@ -72,7 +72,9 @@ def client(service: str, region: str) -> Any:
         headers["host"] = url.netloc
         responses.set_request_region(region)
         status, out, data = drive(
-            handler(request.method, url.path or "/", headers, _as_bytes(request.body), parse_qs(url.query, keep_blank_values=True))
+            handler(
+                request.method, url.path or "/", headers, _as_bytes(request.body), parse_qs(url.query, keep_blank_values=True)
+            )
         )
         return AWSResponse(request.url, status, {k.lower(): v for k, v in out.items()}, _Body(_as_bytes(data)))
 

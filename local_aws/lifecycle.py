@@ -44,9 +44,13 @@ def start(state: StateFolder, options: Options) -> tuple[Running, bool]:
     with state.starting():
         if running := state.find_running():
             if options.port not in (None, running.port):
-                raise PortTakenError(options.port or 0) if _is_taken(options.port or 0) else StartFailedError(
-                    f"a local AWS of this state folder already runs on port {running.port}: "
-                    "stop it with `python -m local_aws down`, or leave out --port"
+                raise (
+                    PortTakenError(options.port or 0)
+                    if _is_taken(options.port or 0)
+                    else StartFailedError(
+                        f"a local AWS of this state folder already runs on port {running.port}: "
+                        "stop it with `python -m local_aws down`, or leave out --port"
+                    )
                 )
             return running, False
         _clear_after_crash(state)
@@ -86,7 +90,12 @@ def _spawn(state: StateFolder, options: Options) -> subprocess.Popen[bytes]:
     with state.log_file.open("wb") as log:
         return subprocess.Popen(
             [str(python), "-m", "local_aws.server", *arguments],
-            cwd=state.path, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            cwd=state.path,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
 
 

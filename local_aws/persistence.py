@@ -20,7 +20,20 @@ from local_aws import emulator
 log = logging.getLogger("local_aws")
 MESSAGES = ("Invoke", "PutEvents", "SendMessage", "ReceiveMessage", "DeleteMessage", "ChangeMessage", "Publish", "Assume")
 """Actions that come often and change no configuration: the round in the background writes what they leave."""
-READS = ("Get", "List", "Describe", "Head", "Lookup", "Search", "Select", "BatchGet", "Estimate", "Validate", "Simulate", "Detect")
+READS = (
+    "Get",
+    "List",
+    "Describe",
+    "Head",
+    "Lookup",
+    "Search",
+    "Select",
+    "BatchGet",
+    "Estimate",
+    "Validate",
+    "Simulate",
+    "Detect",
+)
 TRIES = 5
 DATA_PLANE = ("s3", "logs", "monitoring", "cloudwatch")
 """Services whose requests change no account-wide state, or persist by themselves."""
@@ -107,7 +120,9 @@ def may_change(service: str, action: str | None, method: str) -> bool:
     >>> may_change("iam", "iam:CreateRole", "POST"), may_change("iam", "iam:GetRole", "POST"), may_change("s3", "s3:PutObject", "PUT")
     (True, False, False)
     """
-    if service in DATA_PLANE and not (action or "").startswith(("s3:PutBucket", "s3:CreateBucket", "s3:DeleteBucket", "s3:PutLifecycle", "s3:PutEncryption")):
+    if service in DATA_PLANE and not (action or "").startswith(
+        ("s3:PutBucket", "s3:CreateBucket", "s3:DeleteBucket", "s3:PutLifecycle", "s3:PutEncryption")
+    ):
         return False
     name = (action or "").partition(":")[2]
     return method not in ("GET", "HEAD") and not name.startswith((*READS, *MESSAGES))

@@ -93,7 +93,7 @@ class Issuer:
         expires = time.time() + self.lifetime_s
         made = Credentials(
             "ASIA" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30), "IQoJb3JpZ2lu" + secrets.token_urlsafe(96),
-            dt.datetime.fromtimestamp(expires, dt.timezone.utc).replace(microsecond=0),
+            dt.datetime.fromtimestamp(expires, dt.UTC).replace(microsecond=0),
         )  # fmt: skip
         arn = f"arn:aws:sts::{self.account_id}:assumed-role/{role['RoleName']}/{session_name}"
         emulator.module("services.sts").register_session(made.access_key_id, {
@@ -107,7 +107,9 @@ class Issuer:
 class Renewing:
     """The credentials of one holder: the same until they near their end, then new ones."""
 
-    def __init__(self, issuer: Issuer, role_name: str, session_name: str, service: str, keys: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, issuer: Issuer, role_name: str, session_name: str, service: str, keys: dict[str, str] | None = None
+    ) -> None:
         self._issuer = issuer
         self._arguments = (role_name, session_name, service, keys)
         self._current: Credentials | None = None
@@ -140,7 +142,7 @@ def as_document(credentials: Credentials) -> dict[str, str]:
     """Write credentials as instance metadata and container endpoints do."""
     stamp = "%Y-%m-%dT%H:%M:%SZ"
     return {
-        "Code": "Success", "Type": "AWS-HMAC", "LastUpdated": dt.datetime.now(dt.timezone.utc).strftime(stamp),
+        "Code": "Success", "Type": "AWS-HMAC", "LastUpdated": dt.datetime.now(dt.UTC).strftime(stamp),
         "AccessKeyId": credentials.access_key_id, "SecretAccessKey": credentials.secret_access_key,
         "Token": credentials.session_token, "Expiration": credentials.expires_at.strftime(stamp),
     }  # fmt: skip

@@ -55,7 +55,9 @@ class Twin:
         self.delivery = Delivery(self.issuer, self.authorizer)
         self._install_functions()
         self._install_cloudformation()
-        self.front = Front(emulator.module("app").app, self.issuer, account.Grants(state.path / "secret"), running.control_token, self.saver)
+        self.front = Front(
+            emulator.module("app").app, self.issuer, account.Grants(state.path / "secret"), running.control_token, self.saver
+        )
         self.front.on_ready = self.ready
         self.front.orders = {"status": self.status, "grants": self.grant, "faults": self.faults}
         self.app = self.front
@@ -157,12 +159,15 @@ class Twin:
             "usage": self.authorizer.usage.as_list(),
         }  # fmt: skip
 
-
     def _out_of_bounds(self) -> list[dict[str, str]]:
         """List who tried to reach beyond this machine."""
         machines = {i.id: i.machine.bounds_log for i in self.ec2.store.visible() if i.machine}
         functions = {path.name: path for path in (self.state.functions / "out-of-bounds").glob("*")}
-        return [{"who": who, "address": address} for who, path in {**machines, **functions}.items() for address in bounds.read_log(path)]
+        return [
+            {"who": who, "address": address}
+            for who, path in {**machines, **functions}.items()
+            for address in bounds.read_log(path)
+        ]
 
 
 def python_of(environment: Path) -> str:

@@ -139,7 +139,9 @@ def encode(value: Any, shape: Any, tag: str) -> str:
 
 def _encode_members(value: Mapping[str, Any], shape: Any) -> str:
     """Write the members that a dictionary has."""
-    return "".join(encode(value.get(name), member, member.serialization.get("name", name)) for name, member in shape.members.items())
+    return "".join(
+        encode(value.get(name), member, member.serialization.get("name", name)) for name, member in shape.members.items()
+    )
 
 
 def as_timestamp(at: dt.datetime) -> str:
@@ -148,7 +150,7 @@ def as_timestamp(at: dt.datetime) -> str:
     >>> as_timestamp(dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.timezone.utc))
     '2026-01-02T03:04:05.000Z'
     """
-    return at.astimezone(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return at.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def encode_response(action: str, value: Mapping[str, Any]) -> Response:

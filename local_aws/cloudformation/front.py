@@ -14,7 +14,15 @@ from local_aws.sessions import Issuer, RoleMissingError
 from local_aws.wire import request_id
 
 SERVICE = "cloudformation.amazonaws.com"
-OPERATIONS = ("CreateStack", "UpdateStack", "DeleteStack", "CreateChangeSet", "ExecuteChangeSet", "ContinueUpdateRollback", "RollbackStack")
+OPERATIONS = (
+    "CreateStack",
+    "UpdateStack",
+    "DeleteStack",
+    "CreateChangeSet",
+    "ExecuteChangeSet",
+    "ContinueUpdateRollback",
+    "RollbackStack",
+)
 ROLE = "_service_role_arn"
 """Where a stack's record keeps the role that was given last; CloudFormation goes on using it."""
 Response = tuple[int, dict[str, str], bytes]
@@ -28,7 +36,9 @@ class CloudFormationFront:
         self._authorizer = authorizer
         self._issuer = issuer
 
-    async def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]) -> Response:
+    async def __call__(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]
+    ) -> Response:
         """Serve one request, with the rights that it names for what it starts."""
         form = {name: values[-1] for name, values in parse_qs(body.decode(errors="replace"), keep_blank_values=True).items()}
         given = form.get("RoleARN")
@@ -62,7 +72,9 @@ def _records(form: Mapping[str, str]) -> list[dict[str, Any]]:
     service = emulator.module("services.cloudformation")
     stack_name = form.get("StackName", "").split(":stack/")[-1].split("/")[0]
     change_set = form.get("ChangeSetName", "")
-    found = [c for c in service._change_sets.values() if change_set and change_set in (c.get("ChangeSetName"), c.get("ChangeSetId"))]
+    found = [
+        c for c in service._change_sets.values() if change_set and change_set in (c.get("ChangeSetName"), c.get("ChangeSetId"))
+    ]
     if not stack_name and found:
         stack_name = str(found[0].get("StackName", ""))
     found = [c for c in found if c.get("StackName") == stack_name]
@@ -87,7 +99,11 @@ def with_request_keys(original: Any) -> Any:
 
     Source: https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscloudformation.html
     """
-    names = {"RoleARN": "cloudformation:RoleArn", "ChangeSetName": "cloudformation:ChangeSetName", "TemplateURL": "cloudformation:TemplateUrl"}
+    names = {
+        "RoleARN": "cloudformation:RoleArn",
+        "ChangeSetName": "cloudformation:ChangeSetName",
+        "TemplateURL": "cloudformation:TemplateUrl",
+    }
 
     def context(service: str, iam_action: str, body: bytes, params: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = original(service, iam_action, body, params)

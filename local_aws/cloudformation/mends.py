@@ -43,12 +43,18 @@ def bucket(name: str, properties: Properties, region: str) -> Attributes:
         s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": t["Key"], "Value": str(t["Value"])} for t in tags]})
     lifecycle = (properties.get("LifecycleConfiguration") or {}).get("Rules") or []
     if lifecycle:
-        s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [_lifecycle(rule) for rule in lifecycle]})
+        s3.put_bucket_lifecycle_configuration(
+            Bucket=name, LifecycleConfiguration={"Rules": [_lifecycle(rule) for rule in lifecycle]}
+        )
     else:
         s3.delete_bucket_lifecycle(Bucket=name)
     if ownership := properties.get("OwnershipControls"):
         s3.put_bucket_ownership_controls(Bucket=name, OwnershipControls={"Rules": ownership["Rules"]})
-    return {"Arn": f"arn:aws:s3:::{name}", "RegionalDomainName": f"{name}.s3.{region}.amazonaws.com", "DomainName": f"{name}.s3.amazonaws.com"}
+    return {
+        "Arn": f"arn:aws:s3:::{name}",
+        "RegionalDomainName": f"{name}.s3.{region}.amazonaws.com",
+        "DomainName": f"{name}.s3.amazonaws.com",
+    }
 
 
 def _encryption(rule: Properties) -> dict[str, Any]:
@@ -93,7 +99,9 @@ def endpoint(endpoint_id: str, properties: Properties, region: str) -> Attribute
     return {}
 
 
-OPEN_POLICY = json.dumps({"Version": "2008-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}]})
+OPEN_POLICY = json.dumps(
+    {"Version": "2008-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}]}
+)
 
 
 def function(name: str, properties: Properties, region: str) -> Attributes:
@@ -159,5 +167,7 @@ def check_object(bucket_name: str, key: str, region: str) -> None:
         s3.head_object(Bucket=bucket_name, Key=key)
     except s3.exceptions.ClientError as problem:
         code = {"404": "NoSuchKey"}.get(problem.response["Error"]["Code"], problem.response["Error"]["Code"])
-        text = f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: s3://{bucket_name}/{key} cannot be read."
+        text = (
+            f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: s3://{bucket_name}/{key} cannot be read."
+        )
         raise ValueError(f'Resource handler returned message: "{text}" (Service: Lambda, Status Code: 400)') from None

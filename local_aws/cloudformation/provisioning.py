@@ -70,7 +70,13 @@ class Provisioning:
         """Wrap the change of a resource."""
 
         def update(
-            kind: str, physical_id: str, old: Properties, new: Properties, stack_name: str, logical_id: str | None = None, old_attributes: Any = None
+            kind: str,
+            physical_id: str,
+            old: Properties,
+            new: Properties,
+            stack_name: str,
+            logical_id: str | None = None,
+            old_attributes: Any = None,
         ) -> Made:
             if old == new:
                 return physical_id, old_attributes or {}
@@ -78,14 +84,18 @@ class Provisioning:
             self._check(kind, new)
             self._require(kind, "update", new, physical_id)
             made, attributes = original(kind, physical_id, old, new, stack_name, logical_id, old_attributes)
-            return self._mended(kind, made, {**(old_attributes or {}), **(attributes or {})} if made == physical_id else attributes, new)
+            return self._mended(
+                kind, made, {**(old_attributes or {}), **(attributes or {})} if made == physical_id else attributes, new
+            )
 
         return update
 
     def _deleting(self, original: Any) -> Any:
         """Wrap the deletion of a resource."""
 
-        def delete(kind: str, physical_id: str, properties: Properties, stack_name: str | None = None, logical_id: str | None = None) -> None:
+        def delete(
+            kind: str, physical_id: str, properties: Properties, stack_name: str | None = None, logical_id: str | None = None
+        ) -> None:
             self._require(kind, "delete", properties or {}, physical_id)
             if reason := mends.refuse_deletion(kind, physical_id, self._region):
                 raise ValueError(f'Resource handler returned message: "{reason}" (Service: S3, Status Code: 409)')
@@ -119,7 +129,9 @@ class Provisioning:
         for action, arn, keys in rights.needed(kind, verb, properties, physical_id, self._issuer.account_id, self._region):
             denial = self._ask(operator, action, arn, keys)
             if denial:
-                why = "with an explicit deny" if denial.explicit else f"because no identity-based policy allows the {action} action"
+                why = (
+                    "with an explicit deny" if denial.explicit else f"because no identity-based policy allows the {action} action"
+                )
                 text = f"User: {denial.principal_arn} is not authorized to perform: {action} on resource: {arn} {why}"
                 raise ValueError(f'Resource handler returned message: "{text}" (HandlerErrorCode: AccessDenied)')
 

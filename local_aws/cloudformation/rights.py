@@ -78,7 +78,12 @@ _BUCKET_PARTS = (
     "s3:PutBucketOwnershipControls if OwnershipControls", "s3:PutBucketNotification if NotificationConfiguration",
     "s3:PutBucketTagging if Tags",
 )  # fmt: skip
-_ROLE_PARTS = ("iam:PutRolePolicy if Policies", "iam:AttachRolePolicy if ManagedPolicyArns", "iam:PutRolePermissionsBoundary if PermissionsBoundary", "iam:TagRole if Tags")
+_ROLE_PARTS = (
+    "iam:PutRolePolicy if Policies",
+    "iam:AttachRolePolicy if ManagedPolicyArns",
+    "iam:PutRolePermissionsBoundary if PermissionsBoundary",
+    "iam:TagRole if Tags",
+)
 _POLICY_PARTS = ("iam:AttachRolePolicy if Roles", "iam:AttachUserPolicy if Users", "iam:AttachGroupPolicy if Groups")
 
 TABLE: dict[str, Rights] = {
@@ -147,7 +152,9 @@ def tags_of(properties: Properties) -> dict[str, str]:
     return {str(tag["Key"]): str(tag.get("Value", "")) for tag in tags}
 
 
-def needed(kind: str, verb: str, properties: Properties, physical_id: str, account: str, region: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def needed(
+    kind: str, verb: str, properties: Properties, physical_id: str, account: str, region: str
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield each action, its resource and its condition keys for creating, updating or deleting a resource."""
     rights = TABLE.get(kind)
     if rights:

@@ -31,7 +31,9 @@ def check(kind: str, properties: Tree) -> None:
     known = known_types().get(kind)
     if known is None:
         return
-    wrong = [f"#{path}: extraneous key [{name}] is not permitted" for path, name in extraneous(properties, known["properties"], "")]
+    wrong = [
+        f"#{path}: extraneous key [{name}] is not permitted" for path, name in extraneous(properties, known["properties"], "")
+    ]
     wrong += [f"#: required key [{name}] not found" for name in known["required"] if name not in properties]
     if wrong:
         raise SchemaError(f"Properties validation failed for resource of type {kind} with message: [{', '.join(wrong)}]")

@@ -48,7 +48,10 @@ class FlowLog(Type):
         if "MaxAggregationInterval" in properties:
             given["MaxAggregationInterval"] = int(properties["MaxAggregationInterval"])
         answer = self.ec2.create_flow_logs(
-            ResourceIds=[properties["ResourceId"]], ResourceType=properties["ResourceType"], TagSpecifications=_tags(properties, "vpc-flow-log"), **given
+            ResourceIds=[properties["ResourceId"]],
+            ResourceType=properties["ResourceType"],
+            TagSpecifications=_tags(properties, "vpc-flow-log"),
+            **given,
         )
         if answer.get("Unsuccessful"):
             raise ValueError(answer["Unsuccessful"][0]["Error"]["Message"])
@@ -81,7 +84,9 @@ class NatGateway(Type):
     def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
         """Make a NAT gateway."""
         given = {"AllocationId": properties["AllocationId"]} if "AllocationId" in properties else {"ConnectivityType": "private"}
-        answer = self.ec2.create_nat_gateway(SubnetId=properties["SubnetId"], TagSpecifications=_tags(properties, "natgateway"), **given)
+        answer = self.ec2.create_nat_gateway(
+            SubnetId=properties["SubnetId"], TagSpecifications=_tags(properties, "natgateway"), **given
+        )
         made = str(answer["NatGateway"]["NatGatewayId"])
         return made, {"NatGatewayId": made}
 
@@ -105,7 +110,12 @@ class SecurityGroupRule(Type):
         note = {"Description": properties["Description"]} if properties.get("Description") else {}
         made: dict[str, Any] = {"IpProtocol": str(properties["IpProtocol"])}
         made |= {name: int(properties[name]) for name in ("FromPort", "ToPort") if name in properties}
-        for name, member, key in (("CidrIp", "IpRanges", "CidrIp"), ("CidrIpv6", "Ipv6Ranges", "CidrIpv6"), (self._list, "PrefixListIds", "PrefixListId"), (self._peer, "UserIdGroupPairs", "GroupId")):
+        for name, member, key in (
+            ("CidrIp", "IpRanges", "CidrIp"),
+            ("CidrIpv6", "Ipv6Ranges", "CidrIpv6"),
+            (self._list, "PrefixListIds", "PrefixListId"),
+            (self._peer, "UserIdGroupPairs", "GroupId"),
+        ):
             if properties.get(name):
                 made[member] = [{key: properties[name], **note}]
         return made
@@ -144,7 +154,10 @@ class Budget(Type):
 
 def _notification(entry: Properties) -> dict[str, Any]:
     """Return a notification with the number that a template may write as text."""
-    return {"Notification": {**entry["Notification"], "Threshold": float(entry["Notification"]["Threshold"])}, "Subscribers": list(entry["Subscribers"])}
+    return {
+        "Notification": {**entry["Notification"], "Threshold": float(entry["Notification"]["Threshold"])},
+        "Subscribers": list(entry["Subscribers"]),
+    }
 
 
 def all_types(region: str, account_id: str) -> dict[str, Type]:

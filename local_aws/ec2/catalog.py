@@ -48,7 +48,9 @@ class InstanceType:
         return round(self.on_demand_usd * self.spot_share * (0.9 + 0.2 * spread), 6)
 
 
-def _sizes(family: str, cores: dict[str, int], mib_per_vcpu: int, usd_per_vcpu: float, architecture: str = "x86_64") -> list[InstanceType]:
+def _sizes(
+    family: str, cores: dict[str, int], mib_per_vcpu: int, usd_per_vcpu: float, architecture: str = "x86_64"
+) -> list[InstanceType]:
     """Describe a family whose memory and price grow with its cores."""
     return [
         InstanceType(f"{family}.{size}", n, n * mib_per_vcpu, round(n * usd_per_vcpu, 4), architecture=architecture)

@@ -173,13 +173,18 @@ def _pattern(value: str) -> re.Pattern[str]:
     return re.compile("".join(parts), re.DOTALL)
 
 
-def page(items: Sequence[Item], size: int | None, token: str | None, largest: int = 1000, smallest: int = 5) -> tuple[list[Item], str | None]:
+def page(
+    items: Sequence[Item], size: int | None, token: str | None, largest: int = 1000, smallest: int = 5
+) -> tuple[list[Item], str | None]:
     """Return one page and the token of the next.
 
     :raises Fault: InvalidParameterValue for a size out of range, InvalidNextToken for a token that was not ours.
     """
     if size is not None and not smallest <= size <= largest:
-        raise Fault("InvalidParameterValue", f"Value ( {size} ) for parameter maxResults is invalid. Expecting a value from {smallest} to {largest}.")
+        raise Fault(
+            "InvalidParameterValue",
+            f"Value ( {size} ) for parameter maxResults is invalid. Expecting a value from {smallest} to {largest}.",
+        )
     start = _offset(token)
     end = start + (size or largest)
     return list(items[start:end]), (base64.b64encode(f"local:{end}".encode()).decode() if end < len(items) else None)

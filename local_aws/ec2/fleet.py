@@ -19,7 +19,9 @@ UNKNOWN_PRICE = 1e9
 
 def choices(configs: Sequence[Mapping[str, Any]]) -> list[Choice]:
     """List every template with each of its overrides, in the request's order."""
-    return [(config["LaunchTemplateSpecification"], override) for config in configs for override in config.get("Overrides") or [{}]]
+    return [
+        (config["LaunchTemplateSpecification"], override) for config in configs for override in config.get("Overrides") or [{}]
+    ]
 
 
 def strategy_of(request: Mapping[str, Any], market: str) -> str:
@@ -57,21 +59,33 @@ def targets(specification: Mapping[str, Any]) -> dict[str, int]:
     :raises Fault: InvalidParameterValue if the parts exceed the total.
     """
     total, default = int(specification["TotalTargetCapacity"]), str(specification.get("DefaultTargetCapacityType", "on-demand"))
-    asked = {"on-demand": int(specification.get("OnDemandTargetCapacity", 0)), "spot": int(specification.get("SpotTargetCapacity", 0))}
+    asked = {
+        "on-demand": int(specification.get("OnDemandTargetCapacity", 0)),
+        "spot": int(specification.get("SpotTargetCapacity", 0)),
+    }
     rest = total - sum(asked.values())
     if total < 0 or rest < 0:
-        raise Fault("InvalidParameterValue", "The sum of the on-demand and spot target capacities exceeds the total target capacity.")
+        raise Fault(
+            "InvalidParameterValue", "The sum of the on-demand and spot target capacities exceeds the total target capacity."
+        )
     asked[default] += rest
     return {market: count for market, count in asked.items() if count}
 
 
-def as_run_request(template: Mapping[str, Any], override: Mapping[str, Any], market: str, tags: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def as_run_request(
+    template: Mapping[str, Any], override: Mapping[str, Any], market: str, tags: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return the launch that one choice means."""
     request = {key: override[key] for key in OVERRIDABLE if override.get(key)}
-    market_options = {"InstanceMarketOptions": {"MarketType": "spot"}} if market == "spot" else {"InstanceMarketOptions": {"MarketType": None}}
+    market_options = (
+        {"InstanceMarketOptions": {"MarketType": "spot"}} if market == "spot" else {"InstanceMarketOptions": {"MarketType": None}}
+    )
     return {"LaunchTemplate": template, "TagSpecifications": list(tags), **request, **market_options}
 
 
 def described(template: Mapping[str, Any], override: Mapping[str, Any], market: str) -> dict[str, Any]:
     """Return how an answer names a choice."""
-    return {"LaunchTemplateAndOverrides": {"LaunchTemplateSpecification": dict(template), "Overrides": dict(override)}, "Lifecycle": market}
+    return {
+        "LaunchTemplateAndOverrides": {"LaunchTemplateSpecification": dict(template), "Overrides": dict(override)},
+        "Lifecycle": market,
+    }

@@ -5,7 +5,6 @@ Source: https://docs.aws.amazon.com/dlami/latest/devguide/find-dlami-id.html
 
 from __future__ import annotations
 
-
 import hashlib
 from typing import Any
 

@@ -119,7 +119,10 @@ class Resolver:
             return {}
         which = {key: reference[key] for key in ("LaunchTemplateId", "LaunchTemplateName") if reference.get(key)}
         if len(which) != 1:
-            raise Fault("MissingParameter" if not which else "InvalidParameterCombination", "The request must name the launch template by exactly one of its id and its name.")
+            raise Fault(
+                "MissingParameter" if not which else "InvalidParameterCombination",
+                "The request must name the launch template by exactly one of its id and its name.",
+            )
         version = str(reference.get("Version") or "$Default")
         try:
             found = self._network.describe_launch_template_versions(**which, Versions=[version])["LaunchTemplateVersions"]
@@ -127,7 +130,10 @@ class Resolver:
             raise as_fault(error) from None
         if not found:
             name = next(iter(which.values()))
-            raise Fault("InvalidLaunchTemplateId.VersionNotFound", f"Could not find the specified version {version} for the launch template with ID {name}.")
+            raise Fault(
+                "InvalidLaunchTemplateId.VersionNotFound",
+                f"Could not find the specified version {version} for the launch template with ID {name}.",
+            )
         return dict(found[0])
 
     def _template_tags(self, template_id: str | None) -> dict[str, str]:
@@ -169,18 +175,30 @@ class Resolver:
         """Return the security groups: those named, else the VPC's default one."""
         interface = (spec.get("NetworkInterfaces") or [{}])[0]
         if interface and (spec.get("SecurityGroupIds") or spec.get("SecurityGroups")) and "NetworkInterfaces" in spec:
-            raise Fault("InvalidParameterCombination", "Network interfaces and an instance-level security groups may not be specified on the same request")
+            raise Fault(
+                "InvalidParameterCombination",
+                "Network interfaces and an instance-level security groups may not be specified on the same request",
+            )
         wanted = spec.get("SecurityGroupIds") or interface.get("Groups") or []
-        chosen = {"GroupIds": wanted} if wanted else {"Filters": [{"Name": "vpc-id", "Values": [subnet["VpcId"]]}, {"Name": "group-name", "Values": ["default"]}]}
+        chosen = (
+            {"GroupIds": wanted}
+            if wanted
+            else {"Filters": [{"Name": "vpc-id", "Values": [subnet["VpcId"]]}, {"Name": "group-name", "Values": ["default"]}]}
+        )
         try:
             found = [dict(g) for g in self._network.describe_security_groups(**chosen)["SecurityGroups"]]
         except ClientError as error:
             raise as_fault(error) from None
         missing = set(wanted) - {group["GroupId"] for group in found}
         if missing:
-            raise Fault("InvalidGroup.NotFound", f"The security group '{sorted(missing)[0]}' does not exist in VPC '{subnet['VpcId']}'")
+            raise Fault(
+                "InvalidGroup.NotFound", f"The security group '{sorted(missing)[0]}' does not exist in VPC '{subnet['VpcId']}'"
+            )
         if any(group["VpcId"] != subnet["VpcId"] for group in found):
-            raise Fault("InvalidParameter", f"Security group {found[0]['GroupId']} and subnet {subnet['SubnetId']} belong to different networks.")
+            raise Fault(
+                "InvalidParameter",
+                f"Security group {found[0]['GroupId']} and subnet {subnet['SubnetId']} belong to different networks.",
+            )
         return found
 
     def _profile(self, reference: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -218,7 +236,9 @@ def _instance_type(spec: Mapping[str, Any], zone: str, image: Mapping[str, Any])
     if name not in CATALOG:
         raise Fault("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
     if not is_offered(name, zone):
-        raise Fault("Unsupported", f"Your requested instance type ({name}) is not supported in your requested Availability Zone ({zone}).")
+        raise Fault(
+            "Unsupported", f"Your requested instance type ({name}) is not supported in your requested Availability Zone ({zone})."
+        )
     if CATALOG[name].architecture != image["Architecture"]:
         raise Fault(
             "InvalidParameterValue",
@@ -232,7 +252,10 @@ def _volumes(spec: Mapping[str, Any], image: Mapping[str, Any]) -> list[dict[str
     """Return the disks: the image's, changed and added to by the request or template."""
     disks = {m["DeviceName"]: dict(m["Ebs"]) for m in image.get("BlockDeviceMappings", []) if "Ebs" in m}
     for mapping in spec.get("BlockDeviceMappings") or []:
-        disks[mapping["DeviceName"]] = {**disks.get(mapping["DeviceName"], {"DeleteOnTermination": True}), **(mapping.get("Ebs") or {})}
+        disks[mapping["DeviceName"]] = {
+            **disks.get(mapping["DeviceName"], {"DeleteOnTermination": True}),
+            **(mapping.get("Ebs") or {}),
+        }
     return [_volume(device, ebs) for device, ebs in disks.items()]
 
 

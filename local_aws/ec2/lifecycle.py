@@ -21,8 +21,16 @@ from local_aws.sessions import Issuer, Renewing
 
 log = logging.getLogger("local_aws")
 USER_INITIATED = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown", "User initiated")
-SHUT_ITSELF_DOWN = ("Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: Instance initiated shutdown", "User initiated")
-INTERRUPTED = ("Server.SpotInstanceTermination", "Server.SpotInstanceTermination: Spot instance termination", "Server.SpotInstanceTermination")
+SHUT_ITSELF_DOWN = (
+    "Client.InstanceInitiatedShutdown",
+    "Client.InstanceInitiatedShutdown: Instance initiated shutdown",
+    "User initiated",
+)
+INTERRUPTED = (
+    "Server.SpotInstanceTermination",
+    "Server.SpotInstanceTermination: Spot instance termination",
+    "Server.SpotInstanceTermination",
+)
 KILLED = ("Server.InternalError", "Server.InternalError: Internal error on launch", "Server.InternalError")
 Reason = tuple[str, str, str]
 """StateReason's code and message, and StateTransitionReason's text."""
@@ -86,7 +94,9 @@ class Life:
         if instance.role_name:
             keys = {"aws:SourceArn": f"arn:aws:ec2:{self._host.region}:{self._account_id}:instance/{instance.id}"}
             credentials = Renewing(self._issuer, instance.role_name, instance.id, "ec2.amazonaws.com", keys)
-        shown = Metadata(metadata.tree(instance, self._account_id, self._host.region, credentials), lambda: instance.record["MetadataOptions"])
+        shown = Metadata(
+            metadata.tree(instance, self._account_id, self._host.region, credentials), lambda: instance.record["MetadataOptions"]
+        )
         user_data = base64.b64decode(instance.user_data)
         return Machine(self._host, instance.id, user_data, shown, lambda: self._powered_off(instance))
 
@@ -144,20 +154,24 @@ class Life:
         with self._store.lock:
             instance.enter(last)
             if last == "terminated":
-                instance.ended_at, instance.volumes, instance.interfaces = time.time(), [v for v in instance.volumes if _outlives(v)], []
+                instance.ended_at, instance.volumes, instance.interfaces = (
+                    time.time(),
+                    [v for v in instance.volumes if _outlives(v)],
+                    [],
+                )
                 strip_after_end(instance.record)
         self.on_change(instance)
 
     def interrupt(self, instance: Instance, notice_s: float) -> None:
         """Interrupt a spot instance: notice now (none for 0), the end after ``notice_s``."""
         if notice_s:
-            at = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=notice_s)
+            at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=notice_s)
             instance.notice = {"action": "terminate", "time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
         self._later(instance, notice_s, lambda i: self.end(i, INTERRUPTED))
 
     def recommend_rebalance(self, instance: Instance) -> None:
         """Show a rebalance recommendation."""
-        instance.rebalance_at = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        instance.rebalance_at = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def kill(self, instance: Instance) -> None:
         """End an instance as a failing host does: at once, without a word to its processes."""
@@ -182,8 +196,14 @@ def _record(spec: Spec, address: str, tags: dict[str, str], client_token: str, i
     """Return what DescribeInstances reports of a new instance."""
     name = f"ip-{address.replace('.', '-')}.{spec.zone[:-1]}.compute.internal"
     spot = {"InstanceLifecycle": "spot", "SpotInstanceRequestId": f"sir-{secrets.token_hex(4)}"} if spec.market == "spot" else {}
-    profile = {"IamInstanceProfile": {"Arn": spec.profile["Arn"], "Id": spec.profile["InstanceProfileId"]}} if spec.profile else {}
-    template = {"aws:ec2launchtemplate:id": spec.template_id, "aws:ec2launchtemplate:version": spec.template_version} if spec.template_id else {}
+    profile = (
+        {"IamInstanceProfile": {"Arn": spec.profile["Arn"], "Id": spec.profile["InstanceProfileId"]}} if spec.profile else {}
+    )
+    template = (
+        {"aws:ec2launchtemplate:id": spec.template_id, "aws:ec2launchtemplate:version": spec.template_version}
+        if spec.template_id
+        else {}
+    )
     all_tags = {**tags, **{key: str(value) for key, value in template.items()}}
     key = {"KeyName": spec.key_name} if spec.key_name else {}
     return {
@@ -204,16 +224,39 @@ def _volume(wanted: object, spec: Spec, instance_id: str) -> dict[str, object]:
     """Return what DescribeVolumes reports of one disk."""
     disk = dict(wanted)  # type: ignore[call-overload]
     keep, device = disk.pop("DeleteOnTermination"), disk.pop("Device")
-    attachment = {"InstanceId": instance_id, "Device": device, "State": "attached", "AttachTime": now(), "DeleteOnTermination": keep}
-    made = {"VolumeId": new_id("vol"), "State": "in-use", "AvailabilityZone": spec.zone, "CreateTime": now(), "MultiAttachEnabled": False}
+    attachment = {
+        "InstanceId": instance_id,
+        "Device": device,
+        "State": "attached",
+        "AttachTime": now(),
+        "DeleteOnTermination": keep,
+    }
+    made = {
+        "VolumeId": new_id("vol"),
+        "State": "in-use",
+        "AvailabilityZone": spec.zone,
+        "CreateTime": now(),
+        "MultiAttachEnabled": False,
+    }
     tags = [{"Key": key, "Value": value} for key, value in spec.tags("volume").items()]
-    return {**disk, **made, "Attachments": [{**attachment, "VolumeId": made["VolumeId"]}], "Tags": tags, "_DeleteOnTermination": keep}
+    return {
+        **disk,
+        **made,
+        "Attachments": [{**attachment, "VolumeId": made["VolumeId"]}],
+        "Tags": tags,
+        "_DeleteOnTermination": keep,
+    }
 
 
 def _mapping(volume: dict[str, object]) -> dict[str, object]:
     """Return a disk as DescribeInstances reports it."""
     attachment = volume["Attachments"][0]  # type: ignore[index]
-    ebs = {"VolumeId": volume["VolumeId"], "Status": "attached", "AttachTime": attachment["AttachTime"], "DeleteOnTermination": attachment["DeleteOnTermination"]}
+    ebs = {
+        "VolumeId": volume["VolumeId"],
+        "Status": "attached",
+        "AttachTime": attachment["AttachTime"],
+        "DeleteOnTermination": attachment["DeleteOnTermination"],
+    }
     return {"DeviceName": attachment["Device"], "Ebs": ebs}
 
 
@@ -233,6 +276,22 @@ def _interface(spec: Spec, instance_id: str, address: str, account_id: str) -> d
 
 def _attached(interface: dict[str, object], address: str) -> dict[str, object]:
     """Return the interface as DescribeInstances reports it."""
-    kept = ("NetworkInterfaceId", "SubnetId", "VpcId", "Description", "OwnerId", "Status", "MacAddress", "InterfaceType", "PrivateIpAddress", "SourceDestCheck", "Groups")
+    kept = (
+        "NetworkInterfaceId",
+        "SubnetId",
+        "VpcId",
+        "Description",
+        "OwnerId",
+        "Status",
+        "MacAddress",
+        "InterfaceType",
+        "PrivateIpAddress",
+        "SourceDestCheck",
+        "Groups",
+    )
     attachment = {k: v for k, v in interface["Attachment"].items() if k not in ("InstanceId", "InstanceOwnerId")}  # type: ignore[attr-defined]
-    return {**{name: interface[name] for name in kept}, "Attachment": attachment, "PrivateIpAddresses": [{"Primary": True, "PrivateIpAddress": address}]}
+    return {
+        **{name: interface[name] for name in kept},
+        "Attachment": attachment,
+        "PrivateIpAddresses": [{"Primary": True, "PrivateIpAddress": address}],
+    }

@@ -58,7 +58,11 @@ class Permissions:
         shared = {"ec2:Region": self._region, **keys}
         denial = self._authorizer.check(CALLER.get(), action, arn, shared)
         if denial:
-            why = "with an explicit deny in an identity-based policy" if denial.explicit else f"because no identity-based policy allows the {action} action"
+            why = (
+                "with an explicit deny in an identity-based policy"
+                if denial.explicit
+                else f"because no identity-based policy allows the {action} action"
+            )
             raise Fault(
                 "UnauthorizedOperation",
                 f"You are not authorized to perform this operation. User: {denial.principal_arn} is not authorized to perform: {action} on resource: {arn} {why}",
@@ -72,7 +76,11 @@ class Permissions:
     def require_on(self, action: str, instances: list[Instance], keys: Keys | None = None) -> None:
         """Ask for an action on each of some instances."""
         for instance in instances:
-            self.require(f"ec2:{action}", self.arn("instance", instance.id), {**instance_keys(instance, self._account_id, self._region), **(keys or {})})
+            self.require(
+                f"ec2:{action}",
+                self.arn("instance", instance.id),
+                {**instance_keys(instance, self._account_id, self._region), **(keys or {})},
+            )
 
     def require_launch(self, spec: Spec) -> None:
         """Ask for everything that one launch touches."""
@@ -113,16 +121,39 @@ class Permissions:
         network = {"ec2:Vpc": vpc, "ec2:Subnet": subnet, "ec2:AssociatePublicIpAddress": str(spec.public_address).lower()}
         resources: list[tuple[str, str, Keys]] = [
             ("image", spec.image["ImageId"], image | spec.from_template("ImageId")),
-            ("subnet", spec.subnet["SubnetId"], {"ec2:SubnetID": spec.subnet["SubnetId"], "ec2:Vpc": vpc, **resource_keys(_tags_of(spec.subnet))} | spec.from_template("SubnetId")),
-            ("network-interface", "*", network | tag_keys(spec.tags("network-interface")) | spec.from_template("NetworkInterfaces")),
+            (
+                "subnet",
+                spec.subnet["SubnetId"],
+                {"ec2:SubnetID": spec.subnet["SubnetId"], "ec2:Vpc": vpc, **resource_keys(_tags_of(spec.subnet))}
+                | spec.from_template("SubnetId"),
+            ),
+            (
+                "network-interface",
+                "*",
+                network | tag_keys(spec.tags("network-interface")) | spec.from_template("NetworkInterfaces"),
+            ),
         ]
-        resources += [("volume", "*", volume_keys(v) | tag_keys(spec.tags("volume")) | spec.from_template("BlockDeviceMappings")) for v in spec.volumes]
         resources += [
-            ("security-group", g["GroupId"], {"ec2:SecurityGroupID": g["GroupId"], "ec2:Vpc": vpc, **resource_keys(_tags_of(g))} | spec.from_template("SecurityGroupIds", "NetworkInterfaces"))
+            ("volume", "*", volume_keys(v) | tag_keys(spec.tags("volume")) | spec.from_template("BlockDeviceMappings"))
+            for v in spec.volumes
+        ]
+        resources += [
+            (
+                "security-group",
+                g["GroupId"],
+                {"ec2:SecurityGroupID": g["GroupId"], "ec2:Vpc": vpc, **resource_keys(_tags_of(g))}
+                | spec.from_template("SecurityGroupIds", "NetworkInterfaces"),
+            )
             for g in spec.groups
         ]
         if spec.template_id:
-            resources.append(("launch-template", spec.template_id, {"ec2:IsLaunchTemplateResource": "true", **resource_keys(spec.template_tags)}))
+            resources.append(
+                (
+                    "launch-template",
+                    spec.template_id,
+                    {"ec2:IsLaunchTemplateResource": "true", **resource_keys(spec.template_tags)},
+                )
+            )
         if spec.key_name:
             resources.append(("key-pair", spec.key_name, {"ec2:KeyPairName": spec.key_name} | spec.from_template("KeyName")))
         if spec.market == "spot" and spec.tags("spot-instances-request"):
@@ -137,7 +168,11 @@ def _tags_of(record: Mapping[str, Any]) -> dict[str, str]:
 
 def volume_keys(volume: Mapping[str, Any]) -> Keys:
     """Return the condition keys of a volume that a launch makes."""
-    keys: Keys = {"ec2:Encrypted": str(volume["Encrypted"]).lower(), "ec2:VolumeSize": str(volume["Size"]), "ec2:VolumeType": volume["VolumeType"]}
+    keys: Keys = {
+        "ec2:Encrypted": str(volume["Encrypted"]).lower(),
+        "ec2:VolumeSize": str(volume["Size"]),
+        "ec2:VolumeType": volume["VolumeType"],
+    }
     if volume.get("KmsKeyId"):
         keys["ec2:KmsKeyId"] = volume["KmsKeyId"]
     return keys

@@ -43,7 +43,10 @@ class Reader:
         reservations: dict[str, Response] = {}
         for instance in chosen:
             owner = instance.interfaces[0]["OwnerId"] if instance.interfaces else ""
-            group = reservations.setdefault(instance.reservation_id, {"ReservationId": instance.reservation_id, "OwnerId": owner, "Groups": [], "Instances": []})
+            group = reservations.setdefault(
+                instance.reservation_id,
+                {"ReservationId": instance.reservation_id, "OwnerId": owner, "Groups": [], "Instances": []},
+            )
             group["Instances"].append(instance.described())
         return {"Reservations": list(reservations.values()), "NextToken": after}
 
@@ -51,7 +54,9 @@ class Reader:
         """List the status of running instances, or of all that are not gone."""
         chosen = [i for i in self._store.get(request["InstanceIds"])] if request.get("InstanceIds") else self._store.visible()
         shown = [_status(i) for i in chosen if request.get("IncludeAllInstances") or i.state == "running"]
-        page, after = filters.page(filters.select(shown, request.get("Filters", []), filters.STATUS), request.get("MaxResults"), request.get("NextToken"))
+        page, after = filters.page(
+            filters.select(shown, request.get("Filters", []), filters.STATUS), request.get("MaxResults"), request.get("NextToken")
+        )
         return {"InstanceStatuses": page, "NextToken": after}
 
     def describe_instance_attribute(self, request: Request) -> Response:
@@ -73,7 +78,11 @@ class Reader:
     def get_console_output(self, request: Request) -> Response:
         """Return the end of the console, in base64."""
         instance = self._store.get([request["InstanceId"]])[0]
-        text = instance.machine.console.read_bytes()[-CONSOLE_LIMIT:] if instance.machine and instance.machine.console.exists() else b""
+        text = (
+            instance.machine.console.read_bytes()[-CONSOLE_LIMIT:]
+            if instance.machine and instance.machine.console.exists()
+            else b""
+        )
         return {"InstanceId": instance.id, "Timestamp": now(), "Output": base64.b64encode(text).decode()}
 
     # -- what hangs on instances --------------------------------------------------------------------------------
@@ -89,16 +98,22 @@ class Reader:
         return self._described(request, ours, theirs, "NetworkInterface", filters.INTERFACE)
 
     @staticmethod
-    def _described(request: Request, ours: Sequence[Any], theirs: Sequence[Any], kind: str, known: Mapping[str, filters.Reader]) -> Response:
+    def _described(
+        request: Request, ours: Sequence[Any], theirs: Sequence[Any], kind: str, known: Mapping[str, filters.Reader]
+    ) -> Response:
         """Choose among resources by id and filter."""
         wanted, everything = request.get(f"{kind}Ids"), [*ours, *theirs]
         if wanted:
             missing = set(wanted) - {resource[f"{kind}Id"] for resource in everything}
             if missing:
                 code = {"Volume": "InvalidVolume.NotFound", "NetworkInterface": "InvalidNetworkInterfaceID.NotFound"}[kind]
-                raise Fault(code, f"The {'volume' if kind == 'Volume' else 'networkInterface ID'} '{sorted(missing)[0]}' does not exist")
+                raise Fault(
+                    code, f"The {'volume' if kind == 'Volume' else 'networkInterface ID'} '{sorted(missing)[0]}' does not exist"
+                )
             everything = [resource for resource in everything if resource[f"{kind}Id"] in wanted]
-        page, after = filters.page(filters.select(everything, request.get("Filters", []), known), request.get("MaxResults"), request.get("NextToken"))
+        page, after = filters.page(
+            filters.select(everything, request.get("Filters", []), known), request.get("MaxResults"), request.get("NextToken")
+        )
         return {f"{kind}s": page, "NextToken": after}
 
     # -- what can be launched -----------------------------------------------------------------------------------
@@ -119,7 +134,12 @@ class Reader:
         if request.get("InstanceTypes") and request.get("MaxResults"):
             raise Fault("InvalidParameterCombination", "The parameter InstanceTypes cannot be used with the parameter MaxResults")
         chosen = [_type(entry) for entry in _known(request.get("InstanceTypes"))]
-        page, after = filters.page(filters.select(chosen, request.get("Filters", []), filters.TYPE), request.get("MaxResults"), request.get("NextToken"), 100)
+        page, after = filters.page(
+            filters.select(chosen, request.get("Filters", []), filters.TYPE),
+            request.get("MaxResults"),
+            request.get("NextToken"),
+            100,
+        )
         return {"InstanceTypes": page, "NextToken": after}
 
     def describe_instance_type_offerings(self, request: Request) -> Response:
@@ -127,12 +147,20 @@ class Reader:
         kind = request.get("LocationType", "region")
         if kind not in ("region", "availability-zone", "availability-zone-id"):
             raise Fault("InvalidParameterValue", f"Value ({kind}) for parameter LocationType is invalid.")
-        places = {self._region: self._region} if kind == "region" else {z["ZoneName"]: z["ZoneId" if kind.endswith("id") else "ZoneName"] for z in self.zones()}
+        places = (
+            {self._region: self._region}
+            if kind == "region"
+            else {z["ZoneName"]: z["ZoneId" if kind.endswith("id") else "ZoneName"] for z in self.zones()}
+        )
         offered = [
             {"InstanceType": name, "LocationType": kind, "Location": shown}
             for name in CATALOG for place, shown in places.items() if kind == "region" or is_offered(name, place)
         ]  # fmt: skip
-        page, after = filters.page(filters.select(offered, request.get("Filters", []), filters.OFFERING), request.get("MaxResults"), request.get("NextToken"))
+        page, after = filters.page(
+            filters.select(offered, request.get("Filters", []), filters.OFFERING),
+            request.get("MaxResults"),
+            request.get("NextToken"),
+        )
         return {"InstanceTypeOfferings": page, "NextToken": after}
 
     def describe_spot_price_history(self, request: Request) -> Response:
@@ -140,8 +168,18 @@ class Reader:
         if set(request.get("ProductDescriptions", ["Linux/UNIX"])).isdisjoint({"Linux/UNIX", "Linux/UNIX (Amazon VPC)"}):
             return {"SpotPriceHistory": []}
         zones = [z["ZoneName"] for z in self.zones() if request.get("AvailabilityZone") in (None, "", z["ZoneName"])]
-        prices = [_price(entry, zone, hours) for entry in _known(request.get("InstanceTypes")) for zone in zones if is_offered(entry.name, zone) for hours in SPOT_HISTORY_H]
-        kept = [p for p in filters.select(prices, request.get("Filters", []), filters.SPOT_PRICE) if _is_within(p["Timestamp"], request)]
+        prices = [
+            _price(entry, zone, hours)
+            for entry in _known(request.get("InstanceTypes"))
+            for zone in zones
+            if is_offered(entry.name, zone)
+            for hours in SPOT_HISTORY_H
+        ]
+        kept = [
+            p
+            for p in filters.select(prices, request.get("Filters", []), filters.SPOT_PRICE)
+            if _is_within(p["Timestamp"], request)
+        ]
         kept.sort(key=lambda p: p["Timestamp"], reverse=True)
         page, after = filters.page(kept, request.get("MaxResults"), request.get("NextToken"), smallest=1)
         return {"SpotPriceHistory": page, "NextToken": after or ""}
@@ -176,7 +214,12 @@ def _type(entry: InstanceType) -> Response:
     """Return a type as DescribeInstanceTypes reports it."""
     gpu: Response = {}
     if entry.gpu:
-        one = {"Name": entry.gpu.name, "Manufacturer": entry.gpu.manufacturer, "Count": entry.gpu.count, "MemoryInfo": {"SizeInMiB": entry.gpu.memory_mib}}
+        one = {
+            "Name": entry.gpu.name,
+            "Manufacturer": entry.gpu.manufacturer,
+            "Count": entry.gpu.count,
+            "MemoryInfo": {"SizeInMiB": entry.gpu.memory_mib},
+        }
         gpu = {"GpuInfo": {"Gpus": [one], "TotalGpuMemoryInMiB": entry.gpu.memory_mib * entry.gpu.count}}
     return {
         "InstanceType": entry.name, "CurrentGeneration": not entry.name.startswith("p3"), "FreeTierEligible": entry.name == "t3.micro",
@@ -192,7 +235,13 @@ def _price(entry: InstanceType, zone: str, hours: int) -> Response:
     """Return one price of the history; older ones differ a little."""
     price = entry.spot_usd(zone) * (1 + 0.01 * (hours % 7))
     at = now().replace(minute=0, second=0) - dt.timedelta(hours=hours)
-    return {"InstanceType": entry.name, "AvailabilityZone": zone, "SpotPrice": f"{price:.6f}", "ProductDescription": "Linux/UNIX", "Timestamp": at}
+    return {
+        "InstanceType": entry.name,
+        "AvailabilityZone": zone,
+        "SpotPrice": f"{price:.6f}",
+        "ProductDescription": "Linux/UNIX",
+        "Timestamp": at,
+    }
 
 
 def _is_within(at: dt.datetime, request: Request) -> bool:

@@ -69,7 +69,9 @@ class Ec2:
         action = iam_action.partition(":")[2]
         return service == "ec2" and (action in self._reads or action in self._writes)
 
-    async def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, list[str]]) -> wire.Response:
+    async def __call__(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, list[str]]
+    ) -> wire.Response:
         """Serve one request."""
         flat = wire.flatten(body, query)
         action = flat.get("Action", "")
@@ -103,7 +105,10 @@ class Ec2:
         """Launch instances: starts their machines."""
         least, most = int(request.pop("MinCount", 1)), int(request.pop("MaxCount", 1))
         if not 1 <= least <= most:
-            raise Fault("InvalidParameterValue", f"Value ({least}) for parameter minCount is invalid. minCount must be from 1 to maxCount.")
+            raise Fault(
+                "InvalidParameterValue",
+                f"Value ({least}) for parameter minCount is invalid. minCount must be from 1 to maxCount.",
+            )
         token = request.pop("ClientToken", "")
         spec = self._resolver.resolve(request, self._images())
         self._permissions.require_launch(spec)
@@ -113,7 +118,12 @@ class Ec2:
         if token and (known := self.store.find_answer("RunInstances", token, asked)):
             return self._replayed(known)
         made = self._launch_many(spec, least, most, {}, token)
-        answer = {"ReservationId": made[0].reservation_id, "OwnerId": self._account(made[0]), "Groups": [], "Instances": [i.described() for i in made]}
+        answer = {
+            "ReservationId": made[0].reservation_id,
+            "OwnerId": self._account(made[0]),
+            "Groups": [],
+            "Instances": [i.described() for i in made],
+        }
         if token:
             self.store.remember("RunInstances", token, asked, {"instances": [i.id for i in made], "answer": answer})
         return answer
@@ -160,23 +170,34 @@ class Ec2:
         if fault := self.refuse(spec.instance_type, spec.zone, spec.market):
             return fault
         code = quota_of(spec.instance_type, spec.market)
-        used = sum(CATALOG[i.record["InstanceType"]].vcpus for i in self.store.visible() if i.state in ("pending", "running") and _quota(i) == code)
+        used = sum(
+            CATALOG[i.record["InstanceType"]].vcpus
+            for i in self.store.visible()
+            if i.state in ("pending", "running") and _quota(i) == code
+        )
         needed = used + (already + 1) * CATALOG[spec.instance_type].vcpus
         if needed <= QUOTAS[code][1]:
             return None
         if spec.market == "spot":
             return Fault("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
-        return Fault("VcpuLimitExceeded", f"You have requested more vCPU capacity than your current vCPU limit of {QUOTAS[code][1]:.0f} allows for the instance bucket that the specified instance type belongs to.")
+        return Fault(
+            "VcpuLimitExceeded",
+            f"You have requested more vCPU capacity than your current vCPU limit of {QUOTAS[code][1]:.0f} allows for the instance bucket that the specified instance type belongs to.",
+        )
 
     def create_fleet(self, request: Request, dry_run: bool) -> Response:
         """Launch an instant fleet: starts its machines, and reports each override that was refused."""
         if request.get("Type", "maintain") != "instant":
-            raise Fault("InvalidParameterValue", f"The local AWS has fleets of type instant only, not {request.get('Type', 'maintain')}.")
+            raise Fault(
+                "InvalidParameterValue", f"The local AWS has fleets of type instant only, not {request.get('Type', 'maintain')}."
+            )
         token = request.pop("ClientToken", "")
         fleet_tags = as_tags(request.get("TagSpecifications"), "fleet")
         self._permissions.require("ec2:CreateFleet", self._permissions.arn("fleet", "*"), tag_keys(fleet_tags))
         if fleet_tags:
-            self._permissions.require("ec2:CreateTags", self._permissions.arn("fleet", "*"), {**tag_keys(fleet_tags), "ec2:CreateAction": "CreateFleet"})
+            self._permissions.require(
+                "ec2:CreateTags", self._permissions.arn("fleet", "*"), {**tag_keys(fleet_tags), "ec2:CreateAction": "CreateFleet"}
+            )
         if dry_run:
             self._rehearse_fleet(request)
             raise DRY_RUN
@@ -244,7 +265,10 @@ class Ec2:
         """Stop instances: kills their processes."""
         chosen = self._authorized("StopInstances", request["InstanceIds"], dry_run)
         if any("InstanceLifecycle" in i.record for i in chosen):
-            raise Fault("UnsupportedOperation", "You can't stop the Spot Instance because it is associated with a one-time Spot Instance request. You can only stop Spot Instances associated with persistent Spot Instance requests.")
+            raise Fault(
+                "UnsupportedOperation",
+                "You can't stop the Spot Instance because it is associated with a one-time Spot Instance request. You can only stop Spot Instances associated with persistent Spot Instance requests.",
+            )
         return {"StoppingInstances": [self._ended(i, stop=True) for i in chosen]}
 
     def _authorized(self, action: str, instance_ids: list[str], dry_run: bool) -> list[Instance]:
@@ -277,7 +301,10 @@ class Ec2:
         wanted = {tag["Key"]: tag.get("Value", "") for tag in request["Tags"]}
         reserved = [key for key in wanted if key.lower().startswith("aws:")]
         if reserved:
-            raise Fault("InvalidParameterValue", f"Value ( {reserved[0]} ) for parameter key is invalid. Tag keys starting with 'aws:' are reserved for internal use")
+            raise Fault(
+                "InvalidParameterValue",
+                f"Value ( {reserved[0]} ) for parameter key is invalid. Tag keys starting with 'aws:' are reserved for internal use",
+            )
         return self._retag("CreateTags", request, dry_run, lambda tags: {**tags, **wanted}, wanted)
 
     def delete_tags(self, request: Request, dry_run: bool) -> Response:
@@ -285,7 +312,14 @@ class Ec2:
         gone = {tag["Key"]: tag.get("Value", "") for tag in request.get("Tags", [])}
         return self._retag("DeleteTags", request, dry_run, lambda tags: {k: v for k, v in tags.items() if k not in gone}, gone)
 
-    def _retag(self, action: str, request: Request, dry_run: bool, change: Callable[[dict[str, str]], dict[str, str]], named: dict[str, str]) -> Response:
+    def _retag(
+        self,
+        action: str,
+        request: Request,
+        dry_run: bool,
+        change: Callable[[dict[str, str]], dict[str, str]],
+        named: dict[str, str],
+    ) -> Response:
         """Change tags where the caller may."""
         holders = self._holders(request["Resources"])
         for resource_id, (instance, record) in holders.items():
@@ -307,10 +341,16 @@ class Ec2:
         found: dict[str, tuple[Instance, Response]] = {}
         for instance in self.store.visible():
             found[instance.id] = (instance, instance.record)
-            found |= {v["VolumeId"]: (instance, v) for v in instance.volumes} | {n["NetworkInterfaceId"]: (instance, n) for n in instance.interfaces}
+            found |= {v["VolumeId"]: (instance, v) for v in instance.volumes} | {
+                n["NetworkInterfaceId"]: (instance, n) for n in instance.interfaces
+            }
         missing = [r for r in resources if r not in found]
         if missing:
-            codes = {"i": "InvalidInstanceID.NotFound", "vol": "InvalidVolume.NotFound", "eni": "InvalidNetworkInterfaceID.NotFound"}
+            codes = {
+                "i": "InvalidInstanceID.NotFound",
+                "vol": "InvalidVolume.NotFound",
+                "eni": "InvalidNetworkInterfaceID.NotFound",
+            }
             raise Fault(codes.get(missing[0].partition("-")[0], "InvalidID"), f"The ID '{missing[0]}' does not exist")
         return {r: found[r] for r in resources}
 
@@ -318,7 +358,9 @@ class Ec2:
         """Authorize tags on what the emulator keeps; it then sets them."""
         named = {tag["Key"]: tag.get("Value", "") for tag in request.get("Tags", [])}
         for resource in request.get("Resources", []):
-            self._permissions.require(f"ec2:{action}", self._permissions.arn(KINDS.get(resource.rpartition("-")[0], "*"), resource), tag_keys(named))
+            self._permissions.require(
+                f"ec2:{action}", self._permissions.arn(KINDS.get(resource.rpartition("-")[0], "*"), resource), tag_keys(named)
+            )
 
 
 KINDS = {"vpc": "vpc", "subnet": "subnet", "sg": "security-group", "rtb": "route-table", "vpce": "vpc-endpoint", "lt": "launch-template",

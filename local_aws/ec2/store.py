@@ -27,7 +27,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/terminating-instances.html""
 
 def now() -> dt.datetime:
     """Return the time as EC2 reports it: UTC, whole seconds."""
-    return dt.datetime.now(dt.timezone.utc).replace(microsecond=0)
+    return dt.datetime.now(dt.UTC).replace(microsecond=0)
 
 
 def new_id(kind: str) -> str:
@@ -119,7 +119,9 @@ class Store:
         if known is None:
             return None
         if known.digest != digest(request):
-            raise Fault("IdempotentParameterMismatch", "The request uses the same client token as a previous, but non-identical request.")
+            raise Fault(
+                "IdempotentParameterMismatch", "The request uses the same client token as a previous, but non-identical request."
+            )
         return known.response
 
     def remember(self, action: str, token: str, request: dict[str, Any], response: dict[str, Any]) -> None:
@@ -196,7 +198,10 @@ class Store:
 def end_with_server(instance: Instance) -> None:
     """Report an instance as terminated because the local AWS that ran it has ended."""
     instance.enter("terminated")
-    instance.record["StateReason"] = {"Code": "Server.InternalError", "Message": "Server.InternalError: the local AWS that ran it was stopped"}
+    instance.record["StateReason"] = {
+        "Code": "Server.InternalError",
+        "Message": "Server.InternalError: the local AWS that ran it was stopped",
+    }
     instance.record["StateTransitionReason"] = f"Server.InternalError ({now():%Y-%m-%d %H:%M:%S} GMT)"
     instance.volumes, instance.interfaces, instance.ended_at = [], [], time.time()
     strip_after_end(instance.record)

@@ -101,7 +101,14 @@ def invoke(function, request):
         return {"result": json.dumps(result, ensure_ascii=False)}
     except (TypeError, ValueError) as error:
         text = "Unable to marshal response: %s" % error
-        return {"error": {"errorMessage": text, "errorType": "Runtime.MarshalError", "requestId": request["request_id"], "stackTrace": []}}
+        return {
+            "error": {
+                "errorMessage": text,
+                "errorType": "Runtime.MarshalError",
+                "requestId": request["request_id"],
+                "stackTrace": [],
+            }
+        }
 
 
 def guard():

@@ -50,7 +50,9 @@ class Delivery:
         config = record.get("config") or record
         for _ in range(self.copies(str(config["FunctionName"]))):
             context = contextvars.copy_context()
-            threading.Thread(target=context.run, args=(self._see_through, record, config, event), daemon=True, name="async-invoke").start()
+            threading.Thread(
+                target=context.run, args=(self._see_through, record, config, event), daemon=True, name="async-invoke"
+            ).start()
 
     def deliver_rule(self, arn: str, payload: str) -> None:
         """Invoke an EventBridge rule's target, if the function's policy lets the rule."""
@@ -121,7 +123,12 @@ class Delivery:
     def _send(self, config: Record, arn: str, body: str, attributes: dict[str, str]) -> None:
         """Send a message with the permissions of the function's role."""
         service = arn.split(":")[2]
-        action = {"sqs": "sqs:SendMessage", "sns": "sns:Publish", "lambda": "lambda:InvokeFunction", "events": "events:PutEvents"}[service]
+        action = {
+            "sqs": "sqs:SendMessage",
+            "sns": "sns:Publish",
+            "lambda": "lambda:InvokeFunction",
+            "events": "events:PutEvents",
+        }[service]
         role_name = str(config["Role"]).rsplit("/", 1)[-1]
         try:
             role = self._issuer.get_role(role_name)
@@ -177,10 +184,19 @@ class Ending:
         """Return the invocation record that a destination gets."""
         return {
             "version": "1.0",
-            "timestamp": dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
-            "requestContext": {"requestId": self.request_id, "functionArn": self.function_arn, "condition": self.condition, "approximateInvokeCount": self.tries},
+            "timestamp": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+            "requestContext": {
+                "requestId": self.request_id,
+                "functionArn": self.function_arn,
+                "condition": self.condition,
+                "approximateInvokeCount": self.tries,
+            },
             "requestPayload": self.event,
-            "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", **({"functionError": "Unhandled"} if self.result.get("error") else {})},
+            "responseContext": {
+                "statusCode": 200,
+                "executedVersion": "$LATEST",
+                **({"functionError": "Unhandled"} if self.result.get("error") else {}),
+            },
             "responsePayload": self._payload(),
         }
 
@@ -211,5 +227,7 @@ def invoke_config(record: Record, config: Record) -> Record:
     configs = record.get("event_invoke_configs") or {}
     arn = str(config.get("FunctionArn", ""))
     qualifier = arn.split(":")[7] if arn.count(":") >= 7 else ""
-    found = configs.get(qualifier) or (configs.get("$LATEST") or configs.get("") or record.get("event_invoke_config") if not qualifier else None)
+    found = configs.get(qualifier) or (
+        configs.get("$LATEST") or configs.get("") or record.get("event_invoke_config") if not qualifier else None
+    )
     return found or {}

@@ -109,7 +109,9 @@ class Environment:
         if error is None:
             payload, error = self._run(event, request_id, arn)
         usable = self._process.poll() is None and self._init_s is not None and not _is_fatal(error)
-        return Outcome(payload, error, self._take_log(), time.monotonic() - began, self._init_s if fresh else None, self._peak_mib, usable)
+        return Outcome(
+            payload, error, self._take_log(), time.monotonic() - began, self._init_s if fresh else None, self._peak_mib, usable
+        )
 
     def _await_init(self, request_id: str) -> dict[str, Any] | None:
         """Wait until the handler is loaded; return the error if it cannot be."""
@@ -169,8 +171,14 @@ class Environment:
         if self._killed_for_memory:
             return exit_error(request_id, "signal: killed")
         if self._timed_out:
-            return {"errorType": "Sandbox.Timedout", "errorMessage": f"RequestId: {request_id} Error: Task timed out after {limit_s:.2f} seconds"}
-        return exit_error(request_id, f"signal: {signal.Signals(-status).name.removeprefix('SIG').lower()}" if status < 0 else f"exit status {status}")
+            return {
+                "errorType": "Sandbox.Timedout",
+                "errorMessage": f"RequestId: {request_id} Error: Task timed out after {limit_s:.2f} seconds",
+            }
+        return exit_error(
+            request_id,
+            f"signal: {signal.Signals(-status).name.removeprefix('SIG').lower()}" if status < 0 else f"exit status {status}",
+        )
 
     def _take_log(self) -> str:
         """Return what was printed since the last time."""

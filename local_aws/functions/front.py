@@ -29,7 +29,9 @@ class LambdaFront:
         self._runtimes = runtimes
         self._runner = runner
 
-    async def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]) -> Response:
+    async def __call__(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]
+    ) -> Response:
         """Serve one request."""
         if method in ("POST", "PUT") and CONFIGURES.match(path):
             refused = self._refuse_configuration(headers, json.loads(body or b"{}"))
@@ -65,7 +67,9 @@ def check_function(properties: Mapping[str, Any], runtimes: Runtimes, runner: Ru
     runtime = properties.get("Runtime")
     if runtime and runtimes.interpreter(str(runtime)) is None:
         here = ", ".join(runtimes.available()) or "none"
-        raise ValueError(f"The runtime parameter of {runtime} is not available: this machine can run {here} (a local AWS needs the interpreter on PATH).")
+        raise ValueError(
+            f"The runtime parameter of {runtime} is not available: this machine can run {here} (a local AWS needs the interpreter on PATH)."
+        )
     role = properties.get("Role")
     if role and not runner.can_assume(str(role)):
         raise ValueError("The role defined for the function cannot be assumed by Lambda.")
@@ -75,11 +79,19 @@ def refuse_payload(headers: Mapping[str, str], body: bytes) -> Response | None:
     """Refuse an event that is too large, or no JSON."""
     limit = ASYNC_LIMIT if headers.get("x-amz-invocation-type") == "Event" else SYNC_LIMIT
     if len(body) > limit:
-        return error(413, "RequestTooLargeException", f"{len(body)} byte payload is too large for the {'Event' if limit == ASYNC_LIMIT else 'RequestResponse'} invocation type (limit {limit} bytes)")
+        return error(
+            413,
+            "RequestTooLargeException",
+            f"{len(body)} byte payload is too large for the {'Event' if limit == ASYNC_LIMIT else 'RequestResponse'} invocation type (limit {limit} bytes)",
+        )
     try:
         json.loads(body or b"null")
     except ValueError as problem:
-        return error(400, "InvalidRequestContentException", f"Could not parse request body into json: Could not parse payload into json: {problem}")
+        return error(
+            400,
+            "InvalidRequestContentException",
+            f"Could not parse request body into json: Could not parse payload into json: {problem}",
+        )
     return None
 
 

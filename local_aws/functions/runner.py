@@ -81,7 +81,7 @@ class Runner:
         key = environment_key(config)
         environment = self._take(key) or self._start(record, config)
         outcome = environment.invoke(event, request_id, str(config["FunctionArn"]))
-        if outcome.is_usable and outcome.error is None or outcome.is_usable and not is_init_error(outcome.error):
+        if (outcome.is_usable and outcome.error is None) or (outcome.is_usable and not is_init_error(outcome.error)):
             self._put(key, environment)
         else:
             self._drop(environment)
@@ -140,7 +140,9 @@ class Runner:
             raise OSError(f"this machine has no {runtime}")
         code = self._packages.unpack(record["code_zip"] or b"")
         role = str(config["Role"]).rsplit("/", 1)[-1]
-        credentials = self._issuer.issue(role, str(config["FunctionName"])[:64], SERVICE, {"aws:SourceArn": str(config["FunctionArn"])})
+        credentials = self._issuer.issue(
+            role, str(config["FunctionName"])[:64], SERVICE, {"aws:SourceArn": str(config["FunctionArn"])}
+        )
         self.keys.add(credentials.access_key_id)
         return Launch(
             interpreter, code, self._paths(code, config, runtime), self._variables(config, code, credentials, interpreter),
@@ -214,7 +216,12 @@ def environment_key(config: Record) -> str:
 def is_init_error(error: Mapping[str, Any] | None) -> bool:
     """Say whether the handler could not be loaded."""
     kind = (error or {}).get("errorType", "")
-    return kind in ("Runtime.ImportModuleError", "Runtime.UserCodeSyntaxError", "Runtime.HandlerNotFound", "Runtime.MalformedHandlerName")
+    return kind in (
+        "Runtime.ImportModuleError",
+        "Runtime.UserCodeSyntaxError",
+        "Runtime.HandlerNotFound",
+        "Runtime.MalformedHandlerName",
+    )
 
 
 def init_error(error: Exception) -> dict[str, Any]:
@@ -227,7 +234,12 @@ def as_result(outcome: Outcome) -> dict[str, Any]:
     text = report(outcome)
     if outcome.error is None and len(outcome.payload or "") > RESPONSE_LIMIT:
         too_large = f"Response payload size exceeded maximum allowed payload size ({RESPONSE_LIMIT} bytes)."
-        return {"body": {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": too_large}, "error": True, "function_error": "Unhandled", "log": text}
+        return {
+            "body": {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": too_large},
+            "error": True,
+            "function_error": "Unhandled",
+            "log": text,
+        }
     if outcome.error is None:
         return {"body": outcome.payload, "raw_payload": True, "log": text}
     return {"body": outcome.error, "error": True, "function_error": "Unhandled", "log": text}

@@ -59,7 +59,11 @@ def list_folder(tree: Mapping[str, Leaf], path: str) -> str | None:
     'a\\nb/'
     """
     below = path + "/" if path else ""
-    names = {rest.split("/")[0] + ("/" if "/" in rest else "") for name in tree if name.startswith(below) and (rest := name[len(below):])}
+    names = {
+        rest.split("/")[0] + ("/" if "/" in rest else "")
+        for name in tree
+        if name.startswith(below) and (rest := name[len(below) :])
+    }
     return "\n".join(sorted(names)) or None
 
 

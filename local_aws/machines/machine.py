@@ -48,7 +48,9 @@ class Machine:
     :param on_power_off: called once when the machine shut itself down.
     """
 
-    def __init__(self, host: Host, instance_id: str, user_data: bytes, metadata: Metadata, on_power_off: Callable[[], None]) -> None:
+    def __init__(
+        self, host: Host, instance_id: str, user_data: bytes, metadata: Metadata, on_power_off: Callable[[], None]
+    ) -> None:
         self._host = host
         self.instance_id = instance_id
         self.folder = host.folder / instance_id
@@ -99,7 +101,13 @@ class Machine:
             if self._off.is_set():
                 return
             self._process = subprocess.Popen(
-                [str(path)], cwd=self._work, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [str(path)],
+                cwd=self._work,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
             self._host.reaper.watch(self._process.pid)
         threading.Thread(target=self._await_user_data, daemon=True, name="user-data").start()

@@ -1,0 +1,131 @@
+"""Starting, finding, stopping and crashing."""
+
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from local_aws.processes import find_marked
+from local_aws.state import StateFolder
+
+from .conftest import run_cli, start, until
+
+
+def one_line(text: str) -> str:
+    """Return a complaint, which must be one line and no traceback."""
+    assert "Traceback" not in text
+    assert len(text.strip().splitlines()) == 1, text
+    return text.strip()
+
+
+def test_a_second_up_finds_the_first(own_state: Path) -> None:
+    """The second ``up`` answers with the first one's endpoint and starts nothing."""
+    first = start(own_state)
+    second = json.loads(run_cli("up", "--json", "--state", str(own_state)).stdout)
+    assert second["started"] is False
+    assert (second["endpoint_url"], second["pid"]) == (first.endpoint_url, first.pid)
+    assert set(second) == {"endpoint_url", "pid", "state", "account_id", "region", "started"}
+
+
+def test_nothing_is_left_after_down_and_committed_state_comes_back(own_state: Path) -> None:
+    """``down`` ends machines, functions and server; roles, objects and terminated instances are there after the next ``up``."""
+    twin = start(own_state)
+    twin.client("iam").create_role(RoleName="kept", AssumeRolePolicyDocument='{"Version":"2012-10-17","Statement":[]}')
+    bucket = twin.bucket()
+    twin.client("s3").put_object(Bucket=bucket, Key="a/b", Body=b"kept")
+    machine = twin.launch()
+    twin.await_state(machine, "running")
+    running = StateFolder(own_state).find_running()
+    assert running is not None
+    assert run_cli("down", "--state", str(own_state)).returncode == 0
+    assert find_marked("LOCAL_AWS_TWIN", running.twin) == []
+    assert StateFolder(own_state).find_running() is None
+    again = start(own_state)
+    assert again.endpoint_url == twin.endpoint_url, "shells that were set up keep working"
+    assert again.client("iam").get_role(RoleName="kept")["Role"]["RoleName"] == "kept"
+    assert again.client("s3").get_object(Bucket=bucket, Key="a/b")["Body"].read() == b"kept"
+    assert again.instance(machine)["State"]["Name"] == "terminated"
+    assert again.instance(machine)["StateReason"]["Code"] == "Server.InternalError"
+
+
+def test_a_killed_server_leaves_no_process_and_loses_nothing_committed(own_state: Path) -> None:
+    """SIGKILL of the server kills its machines, daemonised ones too; what was answered before is there after ``up``."""
+    twin = start(own_state)
+    twin.client("iam").create_role(RoleName="kept", AssumeRolePolicyDocument='{"Version":"2012-10-17","Statement":[]}')
+    bucket = twin.bucket()
+    machine = twin.launch("#!/bin/sh\n(setsid sleep 4711 &)\necho away\nsleep 4711\n")
+    twin.await_console(machine, "away")
+    twin.client("s3").put_object(Bucket=bucket, Key="last", Body=b"committed")
+    session = twin.session()
+    running = StateFolder(own_state).find_running()
+    assert running is not None
+    os.kill(running.pid, signal.SIGKILL)
+    until(lambda: not find_marked("LOCAL_AWS_TWIN", running.twin), "every process of the killed server is gone", 5)
+    again = start(own_state)
+    assert again.client("iam", session).get_role(RoleName="kept")["Role"]["RoleName"] == "kept", "sessions survive as on AWS"
+    assert again.client("s3").get_object(Bucket=bucket, Key="last")["Body"].read() == b"committed"
+    assert again.instance(machine)["State"]["Name"] == "terminated"
+
+
+def test_two_twins_do_not_meet(own_state: Path, tmp_path: Path) -> None:
+    """Two state folders are two accounts."""
+    first = start(own_state)
+    bucket = first.bucket()
+    second = start(tmp_path / "other")
+    try:
+        assert second.endpoint_url != first.endpoint_url
+        assert bucket not in [b["Name"] for b in second.client("s3").list_buckets()["Buckets"]]
+    finally:
+        run_cli("down", "--state", str(tmp_path / "other"))
+
+
+def test_starts_in_under_two_seconds(own_state: Path) -> None:
+    """``up`` of a new account takes less than two seconds on an idle machine; five are allowed to a busy one."""
+    began = time.monotonic()
+    start(own_state)
+    assert time.monotonic() - began < 5
+
+
+def test_a_taken_port_is_one_clear_line(own_state: Path) -> None:
+    """A fixed port that somebody else has: exit 2, the port in the message."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = run_cli("up", "--port", str(port), "--state", str(own_state))
+    assert done.returncode == 2
+    assert str(port) in one_line(done.stderr)
+
+
+@pytest.mark.parametrize("arguments", [["up", "--port", "99999999"], ["up", "--nonsense"], ["fly"], []])
+def test_bad_arguments_are_one_clear_line(arguments: list[str]) -> None:
+    """Bad input: exit 2 and one line."""
+    done = run_cli(*arguments)
+    assert done.returncode == 2
+    one_line(done.stderr)
+
+
+def test_a_folder_of_another_version_is_refused(own_state: Path) -> None:
+    """A state folder that another version wrote is named, not overwritten."""
+    own_state.mkdir()
+    (own_state / "version").write_text("0\n")
+    done = run_cli("up", "--state", str(own_state))
+    assert done.returncode == 2
+    assert str(own_state) in one_line(done.stderr)
+
+
+def test_env_without_a_server_names_the_next_command(own_state: Path) -> None:
+    """``env`` without a server: exit 2, and what to run."""
+    done = run_cli("env", "--state", str(own_state))
+    assert done.returncode == 2
+    assert "python -m local_aws up" in one_line(done.stderr)
+
+
+def test_down_and_status_without_a_server_succeed(own_state: Path) -> None:
+    """There is nothing to stop: that is an outcome, no error."""
+    assert json.loads(run_cli("down", "--json", "--state", str(own_state)).stdout)["stopped"] is False
+    assert json.loads(run_cli("status", "--json", "--state", str(own_state)).stdout)["running"] is False
