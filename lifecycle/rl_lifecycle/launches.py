@@ -161,9 +161,9 @@ def build_fleet_request(*, launch_template_id: str, launch_template_version: str
     No maximum price is set: AWS advises against it, and the on-demand price is the ceiling anyway.
     Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-request-type.html
     """
-    overrides: list[JsonValue] = [
-        {"InstanceType": pool.instance_type, "SubnetId": pool.subnet_id, **({"Priority": float(rank)} if market != "spot" else {})}
-        for rank, pool in enumerate(pools)]
+    overrides: list[JsonValue] = [{"InstanceType": pool.instance_type, "SubnetId": pool.subnet_id,
+                                   **({} if market == "spot" else {"Priority": float(rank)})}
+                                  for rank, pool in enumerate(pools)]
     strategy: dict[str, JsonValue] = (
         {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized"}} if market == "spot"
         else {"OnDemandOptions": {"AllocationStrategy": "prioritized"}})

@@ -1,7 +1,7 @@
 """From what is seen of a trial to its state, the cause, and the next thing to do: pure functions, no clock, no network.
 
     Evidence (attempts, machine, heartbeat, progress, time) ──diagnose──► Finding(state, cause, reason)
-                                                            ──decide_action──► Action(WAIT | ASK | SETTLE | LAUNCH | FINISH | FAIL)
+                                                            ──decide_action──► Action(WAIT | ASK | SETTLE | LAUNCH | …)
 
 Whoever acts looks again after each action, so that being killed between any two of them loses nothing.
 """

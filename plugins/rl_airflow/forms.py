@@ -19,6 +19,12 @@ OVERRIDES = {
     "market": "compute.market", "max_hours": "compute.max_hours", "budget_usd": "compute.budget_usd",
     "alpha": "gate.alpha", "max_pairs": "evaluation.max_pairs", "approval": "approval"}
 
+#: Field of the bootstrap's form → the template's parameter that it sets. An empty field leaves what is deployed.
+TEMPLATE_PARAMETERS = {
+    "image_parameter": "ImageId", "volume_gib": "VolumeGib", "vpc_cidr": "VpcCidr", "enable_session_manager":
+    "EnableSessionManager", "kms_key_arn": "KmsKeyArn"}
+KEEP = "Empty: what is deployed, else the default"
+
 
 def environment_param(section: str = "Where") -> Param:
     """Which AWS environment; empty means the variable's, else `dev`."""
@@ -81,3 +87,25 @@ def read_overrides(params: Mapping[str, Any], conf: Mapping[str, Any] | None, so
         if key not in allowed:
             raise InvalidExperimentError(source, str(key), f"is no field of this DAG's form; allowed: {', '.join(allowed)}")
     return {key: params[field] for field, key in OVERRIDES.items() if field in params}
+
+
+def bootstrap_params() -> dict[str, Param]:
+    """The form of the bootstrap. Everything may be left empty."""
+    return {
+        "environment": environment_param(), "region_name": region_param(),
+        "airflow_role_name": Param("", type="string", pattern=r"^[\w+=,.@-]{0,64}$", section="Who", title="Airflow's role",
+                                   description_md=f"Name of the role that Airflow's workers run as. {KEEP} `airflow-worker`."),
+        "lambda_runtime": Param("", type="string", enum=["", "python3.11", "python3.12", "python3.13", "python3.14"],
+                                section="Evaluation", title="Lambda's Python", description_md=f"{KEEP} `python3.12`."),
+        "image_parameter": Param("", type="string", pattern="^(/[A-Za-z0-9_./-]+)?$", section="Machines", title="Machine image",
+                                 description_md=f"SSM parameter that names the image. {KEEP}: AWS's deep-learning AMI."),
+        "volume_gib": Param(None, type=["null", "integer"], minimum=8, maximum=16384, section="Machines",
+                            title="Volume in GiB", description_md=f"{KEEP} 100."),
+        "enable_session_manager": Param(
+            "", type="string", enum=["", "true", "false"], section="Machines", title="Session Manager",
+            description_md=f"Whether machines can be entered, at about 22 USD a month and zone. {KEEP} `false`."),
+        "vpc_cidr": Param("", type="string", pattern=r"^(\d{1,3}(\.\d{1,3}){3}/1[678])?$", section="Network",
+                          title="Address range", description_md=f"Private, /16 to /18. {KEEP} `10.64.0.0/16`."),
+        "kms_key_arn": Param("", type="string", pattern="^(arn:.+)?$", section="Storage", title="KMS key",
+                             description_md=f"ARN of the bucket's own key. {KEEP}: S3-managed encryption."),
+    }

@@ -13,6 +13,8 @@ from rl_lifecycle.stores import error_code
 #: DescribeInstances takes at most this many ids.
 DESCRIBE_AT_ONCE = 1000
 LIVING = ("pending", "running", "stopping", "stopped")
+#: A machine that is shutting down costs nothing any more, but it is not gone.
+PRESENT = (*LIVING, "shutting-down")
 
 
 class Granted(NamedTuple):
@@ -94,8 +96,8 @@ class Machines:
         return self.list(_trial_filter(trial))
 
     def list_of_run(self, experiment: str, run: str) -> Iterator[TaggedMachine]:
-        """List the living machines of a run."""
-        return self.list({"experiment": experiment, "run": run})
+        """List the machines of a run that are not gone yet."""
+        return self.list({"experiment": experiment, "run": run}, PRESENT)
 
     def describe(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
         """Look at many machines with one call a thousand; one that EC2 does not show (yet, or any more) is absent."""
@@ -123,8 +125,9 @@ class Machines:
         :return: the ids of what is left: empty is the proof.
         """
         waited = 0.0
-        while left := tuple(tagged.machine.instance_id for tagged in self.list_of_run(experiment, run)):
-            self.terminate(left)
+        while found := [tagged.machine for tagged in self.list_of_run(experiment, run)]:
+            self.terminate(one.instance_id for one in found if one.state is not InstanceState.SHUTTING_DOWN)
+            left = tuple(one.instance_id for one in found)
             if waited >= wait_s:
                 return left
             pause = min(2.0, max(0.2, waited / 4))

@@ -3,7 +3,8 @@
 With a connection `nightshift_<role>` (`nightshift_airflow` for the worker's own, or another named by `aws_conn_id`) that
 connection decides. Without one, the
 environment's own credentials (those of the Airflow worker's role) assume `nightshift-<environment>-<role>` in their own
-account; the provider renews such a session before it expires.
+account; the provider renews such a session before it expires. The deployer is CloudFormation's own role, which nobody else
+can assume: who deploys does it as themselves, and passes the role on.
 """
 
 import json
@@ -55,7 +56,7 @@ class RoleSession:
         """The boto3 session; it holds renewing credentials."""
         connection = self._find_connection()
         if connection is None:
-            return self._own_session() if self.role is None else self._assumed_session(self.role)
+            return self._own_session() if self.role in (None, "deployer") else self._assumed_session(self.role)
         from airflow.providers.amazon.aws.hooks.base_aws import BaseSessionFactory
 
         session: Session = BaseSessionFactory(conn=connection, region_name=self.region_name).create_session()
@@ -78,7 +79,7 @@ class RoleSession:
 
         return boto3.session.Session(region_name=self.region_name)
 
-    def _assumed_session(self, role: Role) -> "Session":
+    def _assumed_session(self, role: Role | None) -> "Session":
         from airflow.providers.amazon.aws.hooks.base_aws import BaseSessionFactory
         from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
         from airflow.sdk import Connection
@@ -93,7 +94,7 @@ class RoleSession:
         return session
 
 
-def role_arn(caller_arn: str, environment: str, role: Role) -> str:
+def role_arn(caller_arn: str, environment: str, role: Role | None) -> str:
     """The role's ARN, in the partition and the account of whoever asks.
 
     >>> role_arn("arn:aws:sts::123456789012:assumed-role/airflow-worker/x", "dev", "launcher")

@@ -5,6 +5,7 @@ lost event costs at most the episodes that were not written yet.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +30,8 @@ from rl_lifecycle.selection import select, selection_name
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.states import TrialState
 from rl_lifecycle.stores import ObjectStore, get
+
+log = logging.getLogger(__name__)
 
 #: The worker looks for so long itself before it defers: a small evaluation is done by then.
 LOOK_HERE_S, LOOK_EVERY_S = 6.0, 0.4
@@ -107,7 +110,7 @@ class LambdaRunOperator(RunOperator):
             time.sleep(LOOK_EVERY_S)
 
     def _probe(self, evaluator: Evaluator, scene: Scene, job: Job, gap: Gap) -> None:
-        self.log.warning("%s: no news for %.0f s; asking for episode %d and waiting", job.name, QUIET_S, gap.offset)
+        log.warning("%s: no news for %.0f s; asking for episode %d and waiting", job.name, QUIET_S, gap.offset)
         evaluator.evaluate(scene, job, gap)
 
     def _wait(self, plan: RunPlan, scene: Scene, jobs: Sequence[Job], asked: set[Gap], token: Any) -> dict[str, Any]:
@@ -143,8 +146,8 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
         except InvalidExperimentError as error:
             raise AirflowFailException(str(error)) from None
         for warning in report.warnings:
-            self.log.warning("%s: %s", spec.experiment.env_id, warning)
-        self.log.info("%s: %s → %s, at most %s steps an episode", spec.experiment.env_id, report.observation_space,
+            log.warning("%s: %s", spec.experiment.env_id, warning)
+        log.info("%s: %s → %s, at most %s steps an episode", spec.experiment.env_id, report.observation_space,
                       report.action_space, report.max_episode_steps)
         return report.model_dump(mode="json")
 
@@ -186,7 +189,7 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
         files = self._gather(plan, scene_of(spec), list(jobs.values()), event, arriving=True)
         best, ranking = select({place: files.get_merged(job) for place, job in jobs.items()}, spec.experiment.evaluation)
         told = tuple(f"{one.trial} at step {one.step:,}: {one.mean_return:.2f}, {one.crash_rate:.0%} crashes" for one in ranking)
-        self.log.info("candidate, best first:\n  %s", "\n  ".join(told))
+        log.info("candidate, best first:\n  %s", "\n  ".join(told))
         key, record = records[best.trial, best.step]
         return Candidate(trial=best.trial, step=best.step, digest=record.digest, policy=record.policy,
                          record=Artifact(key=key, sha256=sha256_hex(record.to_json())), mean_return=best.mean_return,
@@ -228,7 +231,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
             return self._told(verdict, None)
         compared = champion if champion is not None and not champion.new_lineage else None
         if champion is not None and champion.new_lineage:
-            self.log.info("a new lineage: %s", champion.new_lineage)
+            log.info("a new lineage: %s", champion.new_lineage)
         look: int | None = int((event or {}).get("token") or gate_of(spec.experiment).schedule()[0][0])
         request = DecideRequest(experiment=plan.experiment, run=plan.run, candidate="gate-candidate",
                                 champion="gate-champion" if compared else None, spec=plan.spec)
@@ -243,12 +246,12 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
                 return self._told(judged.verdict, judged.report)
             if judged.verdict.next_look is None or judged.verdict.next_look <= look:
                 raise EvaluationFailedError("decision", f"the evaluator wants to go on after {look} pairs, and says not where to")
-            self.log.info("look at %d: %s", look, judged.verdict.reason)
+            log.info("look at %d: %s", look, judged.verdict.reason)
             look = judged.verdict.next_look
         raise EvaluationFailedError("decision", "there was no look to take")
 
     def _told(self, verdict: Verdict, report: Artifact | None) -> dict[str, Any]:
-        self.log.info("%s: %s", verdict.decision, verdict.reason)
+        log.info("%s: %s", verdict.decision, verdict.reason)
         return {"decision": verdict.decision.value, "reason": verdict.reason, "n_pairs": verdict.n_pairs,
                 "report": report.model_dump(mode="json") if report else None}
 

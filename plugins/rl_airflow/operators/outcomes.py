@@ -1,5 +1,6 @@
 """The last operators of a retraining: tell what happened, then say whether all that was required did."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from rl_airflow.operators.trials import RunOperator
 from rl_lifecycle.promotion import PromotionOutcome
 from rl_lifecycle.states import TrialState
 from rl_lifecycle.summaries import render_summary, summarise_run
+
+log = logging.getLogger(__name__)
 
 
 class S3ReportRunOperator(RunOperator):
@@ -30,7 +33,7 @@ class S3ReportRunOperator(RunOperator):
         """Report. :return: the run's summary as JSON; empty if the run was never frozen."""
         del context
         if not self.plan:
-            self.log.warning("the run was not frozen, so there is nothing to report; see the task freeze_spec")
+            log.warning("the run was not frozen, so there is nothing to report; see the task freeze_spec")
             return {}
         plan = self._plan()
         store = plan.store(plan.session("launcher", self.aws_conn_id))
@@ -39,7 +42,7 @@ class S3ReportRunOperator(RunOperator):
             ledger = LedgerFile(store, plan.get_spec(store))
             ledger.change(lambda before: before.model_copy(update={"promoted_version": version}))
         summary = summarise_run(store, plan.experiment, plan.run)
-        self.log.info("\n%s", render_summary(summary))
+        log.info("\n%s", render_summary(summary))
         return summary.model_dump(mode="json")
 
 

@@ -1,5 +1,6 @@
 """The operators that move the champion: promote the run's candidate, roll back to an earlier version. As the promoter."""
 
+import logging
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from rl_lifecycle.promotion import Promotion, promote, roll_back
 from rl_lifecycle.registry import list_versions, read_history
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore, S3Store, get
+
+log = logging.getLogger(__name__)
 
 
 class S3PromoteCandidateOperator(RunOperator):
@@ -46,7 +49,7 @@ class S3PromoteCandidateOperator(RunOperator):
             raise AirflowSkipException(f"{self.verdict['decision']}: {self.verdict['reason']}")
         if not (self.approval or {}).get("approved"):
             by = (self.approval or {}).get("by", "nobody answered")
-            self.log.info("not approved (%s): the champion stays", by)
+            log.info("not approved (%s): the champion stays", by)
             return {"outcome": "NOT_APPROVED", "version": None, "uri": None, "reason": f"not approved: {by}"}
         plan, candidate = self._plan(), Candidate.model_validate(self.candidate)
         session = plan.session("promoter", self.aws_conn_id)
@@ -56,7 +59,7 @@ class S3PromoteCandidateOperator(RunOperator):
         promotion = promote(
             store, spec, record, Artifact.model_validate(self.verdict["report"]), who=_who(context),
             why=self.verdict["reason"], now=datetime.now(UTC), new_nonce=lambda: uuid.uuid4().hex, cost_usd=_cost(store, spec))
-        self.log.info("%s: %s %s", promotion.outcome, promotion.uri or "", promotion.reason)
+        log.info("%s: %s %s", promotion.outcome, promotion.uri or "", promotion.reason)
         return promotion.model_dump(mode="json")
 
 
@@ -83,7 +86,7 @@ class S3RollBackChampionOperator(BaseOperator):
                               now=datetime.now(UTC), new_nonce=lambda: uuid.uuid4().hex)
         except LifecycleError as error:
             raise AirflowFailException(f"{error}; versions: {_versions(store, params['experiment'])}") from None
-        self.log.info("%s", describe_history(store, params["experiment"]))
+        log.info("%s", describe_history(store, params["experiment"]))
         return _told(moved)
 
 

@@ -1,5 +1,6 @@
 """The operator that fixes a run before anything is spent."""
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.registry import freeze_champion
 from rl_lifecycle.specs import Artifact, Spec, freeze_spec
 from rl_lifecycle.stores import ObjectStore, S3Store, get, put_once
+
+log = logging.getLogger(__name__)
 
 #: XCom under which the plan of the run lies; the return value is the list of trials, to map over.
 PLAN_KEY = "plan"
@@ -53,7 +56,7 @@ class S3FreezeSpecOperator(BaseOperator):
             put_once(store, key, found_spec.to_json())
             found = get(store, key)
         else:
-            self.log.info("the run was frozen before; it goes on as it was")
+            log.info("the run was frozen before; it goes on as it was")
         spec = Spec.from_json(found.data, f"{store.uri}/{key}")
         plan = _plan(place, region, spec, Artifact(key=key, sha256=sha256_hex(found.data)))
         self._tell(spec)
@@ -88,7 +91,7 @@ class S3FreezeSpecOperator(BaseOperator):
 
     def _tell(self, spec: Spec) -> None:
         champion = f"version {spec.champion.version}" if spec.champion else "none yet"
-        self.log.info("%s: %d trials × %s steps in segments of %s; seeds %s; champion: %s; spec %s", spec.run_id,
+        log.info("%s: %d trials × %s steps in segments of %s; seeds %s; champion: %s; spec %s", spec.run_id,
                       len(spec.trials), f"{spec.experiment.total_timesteps:,}", f"{spec.segment_timesteps:,}",
                       ", ".join(str(plan.seed) for plan in spec.trials), champion, spec.sha256[:12])
 

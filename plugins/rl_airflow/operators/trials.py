@@ -1,5 +1,6 @@
 """The operators of a trial: launch its machine, wait for it, and end whatever is left of a run."""
 
+import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from rl_airflow.trial_reports import TrialEnd, end_of_trial, read_log_tail
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
 from rl_lifecycle.states import Action, ActionKind, Evidence, Progress, TrialState, decide_action
+
+log = logging.getLogger(__name__)
 
 #: XCom under which a trial's end lies, whether its task succeeded or failed.
 END_KEY = "trial_end"
@@ -45,7 +48,7 @@ class RunOperator(BaseOperator):
         session = plan.session("launcher", self.aws_conn_id)
         store, ec2 = plan.store(session), session.client("ec2")
         return TrialSupervisor(plan, plan.get_spec(store), trial, store, Machines(ec2, plan.environment),
-                               MarketPrices(ec2, self.log), now=_utcnow, log=self.log)  # type: ignore[arg-type]
+                               MarketPrices(ec2, log), now=_utcnow, log=log)
 
     def _show_links(self, context: Context, plan: RunPlan, trial: str, evidence: Evidence) -> None:
         newest = evidence.newest
@@ -144,7 +147,7 @@ class Ec2AwaitTrialOperator(RunOperator):
         if action.kind is ActionKind.FINISH:
             return end.model_dump(mode="json")
         for line in read_log_tail(supervisor.store, supervisor.trial, evidence.attempts):
-            self.log.error("%s | %s", self.trial, line)
+            log.error("%s | %s", self.trial, line)
         raise AirflowFailException(f"{self.trial}: {action.finding.reason}")
 
     def _tell(self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence) -> TrialEnd:
@@ -184,7 +187,7 @@ class Ec2TerminateRunOperator(RunOperator):
         """
         del context
         if not self.plan:
-            self.log.info("instances left: 0 (no run was planned)")
+            log.info("instances left: 0 (no run was planned)")
             return {"instances_left": []}
         plan = self._plan()
         for trial in plan.trials:
@@ -198,7 +201,7 @@ class Ec2TerminateRunOperator(RunOperator):
             supervisor = self._supervisor(plan, trial)
             evidence, _ = supervisor.observe()
             supervisor.settle_ledger(evidence.attempts)
-        self.log.info("instances left: 0")
+        log.info("instances left: 0")
         return {"instances_left": []}
 
 
