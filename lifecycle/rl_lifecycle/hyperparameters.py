@@ -41,14 +41,32 @@ def resolve_hyperparameters(experiment: Experiment, source: str | None = None) -
     return dict(tuned)
 
 
-def rollout_timesteps(algo: str, hyperparameters: Mapping[str, Any]) -> int:
-    """Environment steps between two updates, all environments together: what a segment is a multiple of."""
-    n_envs = int(hyperparameters.get("n_envs", 1))
+def rollout_timesteps(algo: str, hyperparameters: Mapping[str, Any], source: str = "experiment") -> int:
+    """Environment steps between two updates, all environments together: what a segment is a multiple of.
+
+    :raises InvalidExperimentError: if a number of steps or environments is none.
+
+    >>> rollout_timesteps("ppo", {"n_envs": 8, "n_steps": 32}), rollout_timesteps("dqn", {"train_freq": [4, "step"]})
+    (256, 4)
+    """
+    n_envs = _count(hyperparameters, "n_envs", 1, source)
     if algo in ON_POLICY:
-        return n_envs * int(hyperparameters.get("n_steps", DEFAULT_N_STEPS[algo]))
+        return n_envs * _count(hyperparameters, "n_steps", DEFAULT_N_STEPS[algo], source)
     freq = hyperparameters.get("train_freq", DEFAULT_TRAIN_FREQ.get(algo, 1))
-    steps = freq[0] if isinstance(freq, list | tuple) else freq
-    return n_envs * max(1, int(steps) if isinstance(steps, int | float) else 1)
+    if not isinstance(freq, list | tuple):
+        return n_envs * _count(hyperparameters, "train_freq", DEFAULT_TRAIN_FREQ.get(algo, 1), source)
+    if len(freq) != 2 or freq[1] not in ("step", "episode") or not isinstance(freq[0], int) or freq[0] < 1:
+        raise InvalidExperimentError(source, "hyperparameters.train_freq",
+                                     f'must be a number, or a pair such as [1, "episode"], not {freq!r}')
+    return n_envs * (freq[0] if freq[1] == "step" else 1)
+
+
+def _count(hyperparameters: Mapping[str, Any], key: str, default: int, source: str) -> int:
+    """Read a number of steps or environments: whole, and at least 1."""
+    value = hyperparameters.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidExperimentError(source, f"hyperparameters.{key}", f"must be a whole number of at least 1, not {value!r}")
+    return value
 
 
 def segment_timesteps(checkpoint_every: int, rollout: int) -> int:
@@ -69,7 +87,7 @@ def check_segment(experiment: Experiment, segment: int, hyperparameters: Mapping
     """
     if max_episode_steps is None:
         return
-    n_envs = int(hyperparameters.get("n_envs", 1))
+    n_envs = _count(hyperparameters, "n_envs", 1, source or f"experiments/{experiment.name}.yaml")
     needed = EPISODES_IN_SEGMENT * max_episode_steps * n_envs
     if segment < needed:
         rollout = rollout_timesteps(experiment.algo, hyperparameters)

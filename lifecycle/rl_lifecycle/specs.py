@@ -85,8 +85,8 @@ class Spec(Record):
 
     @property
     def n_segments(self) -> int:
-        """How many segments the training is a chain of; the last may be shorter."""
-        return -(-self.experiment.total_timesteps // self.segment_timesteps)
+        """How many segments the training is a chain of: a remainder of less than half a segment is the last one's."""
+        return max(1, (2 * self.experiment.total_timesteps + self.segment_timesteps) // (2 * self.segment_timesteps))
 
     @property
     def sha256(self) -> str:
