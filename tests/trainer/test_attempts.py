@@ -1,0 +1,125 @@
+"""The trainer as a process: killed, interrupted, fenced, and asked again."""
+
+import json
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rl_lifecycle.heartbeats import Heartbeat, TrainerState
+from rl_lifecycle.policies import PolicyRecord
+from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged
+
+HEARTBEAT = "heartbeats/tiny/test/seed-0.json"
+
+
+def heartbeat(store: Path) -> Heartbeat:
+    """Read the trial's heartbeat."""
+    return Heartbeat.from_json((store / HEARTBEAT).read_bytes())
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def head_step(store: Path) -> int:
+    """The step that the head has committed; 0 if there is no head yet."""
+    head = store / "checkpoints/tiny/test/seed-0/head.json"
+    return int(json.loads(head.read_bytes())["step"]) if head.exists() else 0
+
+
+def test_killed_at_random_instants_equals_uninterrupted(tmp_path: Path, trainer: Trainer, start_trainer: Any,
+                                                        write_spec: Any) -> None:
+    """SIGKILL while it trains, commits or exports, again and again: the final digest is that of a run left alone."""
+    slow = merged(TINY_PPO, total_timesteps=16_384, hyperparameters={"n_epochs": 10})
+    spec, rng = str(write_spec(slow)), random.Random(7)
+    alone = json_of(trainer("train", "--spec", spec, "--store", str(tmp_path / "alone"), "--json", "--quiet"))
+    store, kills = tmp_path / "killed", 0
+    while kills < 4 and head_step(store) < alone["step"]:
+        process, before = start_trainer("train", "--spec", spec, "--store", str(store), "--quiet"), head_step(store)
+        wait_until(lambda: process.poll() is not None or ((store / HEARTBEAT).exists()  # noqa: B023
+                   and heartbeat(store).state is TrainerState.TRAINING and heartbeat(store).step > before))  # noqa: B023
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        kills += process.finish().returncode == -signal.SIGKILL
+    last = json_of(trainer("train", "--spec", spec, "--store", str(store), "--json", "--quiet"))
+    assert kills >= 2
+    assert last["digest"] == alone["digest"]
+    assert json_of(trainer("digest", "--store", str(store), "--json"))["digest"] == alone["digest"]
+
+
+def test_sigterm_finishes_uploads_and_says_interrupted(tmp_path: Path, trainer: Trainer, start_trainer: Any,
+                                                       write_spec: Any) -> None:
+    """On SIGTERM the trainer exits with 75, the heartbeat says INTERRUPTED, and the next start goes on and finishes."""
+    spec, store = str(write_spec(merged(TINY_PPO, total_timesteps=30_720, hyperparameters={"n_epochs": 20}))), tmp_path / "store"
+    process = start_trainer("train", "--spec", spec, "--store", str(store))
+    wait_until(lambda: head_step(store) > 0)
+    process.send_signal(signal.SIGTERM)
+    done = process.finish()
+    assert done.returncode == 75, done.stderr
+    assert "SIGTERM" in done.stderr.splitlines()[-1]
+    assert heartbeat(store).state is TrainerState.INTERRUPTED
+    finished = json_of(trainer("train", "--spec", spec, "--store", str(store), "--json", "--quiet"))
+    assert finished["resumed_from"] > 0
+    assert heartbeat(store).state is TrainerState.FINISHED
+
+
+def test_a_zombie_is_fenced(tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any) -> None:
+    """When a second attempt takes the trial over, the first ends with 76 and does not overwrite the second's heartbeat."""
+    spec, store = str(write_spec(merged(TINY_PPO, total_timesteps=200_000, hyperparameters={"n_epochs": 20}))), tmp_path / "store"
+    zombie = start_trainer("train", "--spec", spec, "--store", str(store), "--attempt", "1")
+    wait_until(lambda: head_step(store) > 0)
+    successor = start_trainer("train", "--spec", spec, "--store", str(store), "--attempt", "2")
+    done = zombie.finish()
+    assert done.returncode == 76, done.stderr
+    wait_until(lambda: heartbeat(store).attempt == 2)
+    successor.send_signal(signal.SIGTERM)
+    successor.finish()
+    assert trainer("train", "--spec", spec, "--store", str(store), "--attempt", "1").returncode == 76
+
+
+def test_every_segment_end_leaves_a_policy_and_the_last_one_says_so(tmp_path: Path, trainer: Trainer, write_spec: Any) -> None:
+    """Each checkpoint has a policy whose record came last; only the end of training is final, and replay repeats it."""
+    spec, store = str(write_spec(TINY_PPO)), tmp_path / "store"
+    result = json_of(trainer("train", "--spec", spec, "--store", str(store), "--json", "--quiet"))
+    paths = sorted((store / "policies/tiny/test/seed-0").glob("*.json"))
+    records = [PolicyRecord.from_json(path.read_bytes()) for path in paths]
+    assert [(record.step, record.final) for record in records] == [(2048, False), (4096, False), (6144, True)]
+    assert records[-1].digest == result["digest"]
+    assert records[-1].metadata.equality["visited_differing"] == 0
+    again = json_of(trainer("replay", "--manifest", str(paths[1]), "--spec", spec, "--json"))
+    assert again["equal"], again
+
+
+def test_a_policy_that_was_not_written_is_written_on_resume(tmp_path: Path, trainer: Trainer, write_spec: Any) -> None:
+    """The machine may vanish between the head and the policy: the next attempt completes it."""
+    spec, store = str(write_spec(TINY_PPO)), tmp_path / "store"
+    json_of(trainer("train", "--spec", spec, "--store", str(store), "--json", "--quiet"))
+    record = store / "policies/tiny/test/seed-0/000000006144.json"
+    before = PolicyRecord.from_json(record.read_bytes())
+    record.unlink()
+    json_of(trainer("train", "--spec", spec, "--store", str(store), "--json", "--quiet"))
+    after = PolicyRecord.from_json(record.read_bytes())
+    assert (after.digest, after.final, after.manifest) == (before.digest, True, before.manifest)
+
+
+def test_an_experiment_file_is_frozen_once_and_a_changed_one_is_refused(tmp_path: Path, trainer: Trainer) -> None:
+    """The YAML becomes the run `local`; trained again it is already done, changed it is refused in one line."""
+    file, store = tmp_path / "tiny.yaml", tmp_path / "store"
+    file.write_text(yaml.safe_dump(TINY_PPO))
+    first = json_of(trainer("train", "--spec", str(file), "--store", str(store), "--json", "--quiet"))
+    again = json_of(trainer("train", "--spec", str(file), "--store", str(store), "--json", "--quiet"))
+    assert (again["digest"], again["resumed_from"]) == (first["digest"], first["step"])
+    file.write_text(yaml.safe_dump(merged(TINY_PPO, total_timesteps=8192)))
+    refused = trainer("train", "--spec", str(file), "--store", str(store), "--quiet")
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert "total_timesteps" in refused.stderr

@@ -1,0 +1,61 @@
+"""A process that has imported the trainer and forks: children start in milliseconds, and are killed like any process.
+
+Importing torch takes seconds, and the tests start the trainer dozens of times. Requests are JSON lines on stdin,
+answers JSON lines on stdout: `{"start": [arguments], "out": path, "err": path}` → `{"pid": …}`,
+`{"wait": pid}` → `{"code": …}` (None while it runs; a negative signal number when it was killed).
+"""
+
+import json
+import os
+import sys
+
+from rl_trainer.numeric_class import pin_threads
+
+
+def serve() -> None:
+    """Answer requests until stdin ends."""
+    pin_threads()
+    import rl_trainer.foreign
+    import rl_trainer.onnx_export.export
+    import rl_trainer.replay
+    import rl_trainer.trials  # noqa: F401  loads torch, SB3, onnx
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = {"pid": start(request)} if "start" in request else {"code": poll(request["wait"])}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+def start(request: dict[str, object]) -> int:
+    """Fork a child that runs the command line and leaves with its exit code."""
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setpgid(0, 0)
+    for number, path in ((1, request["out"]), (2, request["err"])):
+        handle = os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.update(request.get("env") or {})  # type: ignore[call-overload]
+    code = 70
+    try:
+        from rl_trainer.cli import run
+
+        code = run(list(request["start"]))  # type: ignore[call-overload]
+    except SystemExit as error:
+        code = int(error.code or 0)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def poll(pid: int) -> int | None:
+    """Look whether a child has ended."""
+    done, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if done else None
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,14 @@
+"""`python -m rl_trainer`: see :mod:`rl_trainer.cli`."""
+
+import sys
+
+from rl_trainer.cli import run
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

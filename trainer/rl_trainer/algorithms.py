@@ -1,0 +1,76 @@
+"""The algorithms by the names that experiments use, and which of them resume exactly."""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from rl_trainer.errors import BadInputError
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One algorithm of SB3 or sb3-contrib.
+
+    :param module: where its class is. :param on_policy: whether it learns from rollouts that it then throws away.
+    :param refused: why segments of it are not exact, empty when they are.
+    """
+
+    name: str
+    module: str
+    class_name: str
+    on_policy: bool
+    default_policy: str = "MlpPolicy"
+    refused: str = ""
+
+    def load(self) -> Any:
+        """Import the class; this loads torch."""
+        block_tensorboard()
+        return getattr(importlib.import_module(self.module), self.class_name)
+
+
+def block_tensorboard() -> None:
+    """Keep SB3's logger from importing TensorBoard, which costs start-up time: our curves are written elsewhere."""
+    import sys
+
+    sys.modules.setdefault("torch.utils.tensorboard", None)  # type: ignore[arg-type]
+
+
+def _sb3(name: str, class_name: str, *, on_policy: bool) -> Algorithm:
+    return Algorithm(name, f"stable_baselines3.{name}.{name}", class_name, on_policy)
+
+
+def _contrib(name: str, class_name: str, *, on_policy: bool, module: str | None = None, policy: str = "MlpPolicy",
+             refused: str = "") -> Algorithm:
+    return Algorithm(name, f"sb3_contrib.{module or name}.{module or name}", class_name, on_policy, policy, refused)
+
+
+ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (
+    _sb3("ppo", "PPO", on_policy=True),
+    _sb3("a2c", "A2C", on_policy=True),
+    _sb3("dqn", "DQN", on_policy=False),
+    _sb3("sac", "SAC", on_policy=False),
+    _sb3("td3", "TD3", on_policy=False),
+    _sb3("ddpg", "DDPG", on_policy=False),
+    _contrib("tqc", "TQC", on_policy=False),
+    _contrib("qrdqn", "QRDQN", on_policy=False),
+    _contrib("crossq", "CrossQ", on_policy=False),
+    _contrib("trpo", "TRPO", on_policy=True),
+    _contrib("ppo_lstm", "RecurrentPPO", on_policy=True, module="ppo_recurrent", policy="MlpLstmPolicy"),
+    _contrib("maskable_ppo", "MaskablePPO", on_policy=True, module="ppo_mask"),
+    _contrib("ars", "ARS", on_policy=True, policy="LinearPolicy",
+             refused="its candidates are whole episodes that no segment end may cut"),
+)}
+
+
+def get_resumable(name: str) -> Algorithm:
+    """Find an algorithm whose segments are exact.
+
+    :raises BadInputError: if the trainer does not know it, or cannot resume it to the bit.
+    """
+    algorithm = ALGORITHMS.get(name)
+    if algorithm is None:
+        raise BadInputError(f"algo: {name!r} is unknown; known: {', '.join(sorted(ALGORITHMS))}")
+    if algorithm.refused:
+        exact = ", ".join(sorted(a.name for a in ALGORITHMS.values() if not a.refused))
+        raise BadInputError(f"algo: {name} cannot be resumed exactly ({algorithm.refused}); choose one of {exact}")
+    return algorithm

@@ -1,0 +1,141 @@
+"""The chain of a trial's checkpoints: taken over, read from its newest good link, and grown by one link at a time."""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from rl_lifecycle.checkpoints import CheckpointManifest, Head, StoredFile
+from rl_lifecycle.errors import LifecycleError, PreconditionFailedError
+from rl_lifecycle.layout import TrialId, checkpoint_key, head_key
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.stores import ObjectStore, get
+from rl_trainer.errors import FencedError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and verified."""
+
+    key: str
+    manifest: CheckpointManifest
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a segment's end hands over to be committed."""
+
+    step: int
+    segment: int
+    digest: str
+    files: Mapping[str, bytes]
+    numeric_class: dict[str, JsonValue]
+    buffer_chunks: tuple[str, ...] = ()
+
+
+class CheckpointChain:
+    """One attempt's hold on a trial: whoever took the head over last may write, and nobody else.
+
+    :param on_problem: told in a sentence when a checkpoint is damaged and an older one is used.
+    """
+
+    def __init__(self, store: ObjectStore, trial: TrialId, attempt: int, spec_sha256: str, trial_seed: int,
+                 on_problem: Callable[[str], None] | None = None) -> None:
+        self.store, self.trial, self.attempt = store, trial, attempt
+        self.spec_sha256, self.trial_seed, self._on_problem = spec_sha256, trial_seed, on_problem
+        self._head: Head | None = None
+        self._etag = ""
+        self._tip: str | None = None
+
+    @property
+    def _key(self) -> str:
+        return head_key(self.trial)
+
+    def take_over(self) -> Head:
+        """Write this attempt into the head, before anything is trained.
+
+        :raises FencedError: if a later attempt has it already.
+        """
+        while True:
+            found = self.store.find(self._key)
+            before = Head.from_json(found.data, self._key) if found else None
+            if before is not None and before.attempt > self.attempt:
+                raise FencedError(f"attempt {before.attempt} has taken {self.trial} over from attempt {self.attempt}")
+            head = (before.model_copy(update={"attempt": self.attempt, "nonce": secrets.token_hex(16)}) if before else
+                    Head(attempt=self.attempt, step=0, manifest_key=None, manifest_sha256=None, nonce=secrets.token_hex(16)))
+            try:
+                self._etag = self.store.put(self._key, head.to_json(), if_match=found.etag if found else None,
+                                            if_none_match=found is None)
+            except PreconditionFailedError:
+                continue  # somebody else moved it in between: look again
+            self._head = head
+            return head
+
+    def read_newest(self) -> Checkpoint | None:
+        """Read the newest checkpoint whose every byte is as recorded; an older one, and a word, if it is damaged.
+
+        :return: None if there is none to go on from: the training starts from its beginning.
+        """
+        head = self._head or self.take_over()
+        key, sha256 = head.manifest_key, head.manifest_sha256
+        while key is not None:
+            manifest: CheckpointManifest | None = None
+            try:
+                manifest = CheckpointManifest.from_json(get(self.store, key, sha256).data, key)
+                files = self._read_files(key, manifest)
+                self._tip = key
+                return Checkpoint(key, manifest, files)
+            except LifecycleError as error:
+                older = manifest.previous if manifest else self._older_manifest(key)
+                self._note(f"checkpoint {key} is damaged ({error}); going back to {older or 'the beginning'}")
+                key, sha256 = older, None
+        return None
+
+    def commit(self, contents: Contents) -> tuple[str, str]:
+        """Write a checkpoint's data, then its manifest, then move the head to it.
+
+        :return: key and SHA-256 of the manifest. :raises FencedError: if the head is no longer this attempt's.
+        """
+        for name, data in contents.files.items():
+            self.store.put(checkpoint_key(self.trial, contents.step, self.attempt, name), data)
+        data = self._manifest(contents).to_json()
+        key = checkpoint_key(self.trial, contents.step, self.attempt, MANIFEST)
+        self.store.put(key, data)
+        self._move_head(contents.step, key, sha256_hex(data))
+        self._tip = key
+        return key, sha256_hex(data)
+
+    def _manifest(self, contents: Contents) -> CheckpointManifest:
+        return CheckpointManifest(
+            step=contents.step, segment=contents.segment, attempt=self.attempt, spec_sha256=self.spec_sha256,
+            trial_seed=self.trial_seed, numeric_class=contents.numeric_class, digest=contents.digest,
+            files={name: StoredFile(sha256=hashlib.sha256(data).hexdigest(), n_bytes=len(data))
+                   for name, data in contents.files.items()},
+            buffer_chunks=contents.buffer_chunks, previous=self._tip)
+
+    def _move_head(self, step: int, key: str, sha256: str) -> None:
+        head = Head(attempt=self.attempt, step=step, manifest_key=key, manifest_sha256=sha256, nonce=secrets.token_hex(16))
+        try:
+            self._etag = self.store.put(self._key, head.to_json(), if_match=self._etag)
+        except PreconditionFailedError as error:
+            raise FencedError(f"another attempt has taken {self.trial} over; "
+                              f"the checkpoint at step {step} does not count") from error
+        self._head = head
+
+    def _note(self, problem: str) -> None:
+        if self._on_problem is not None:
+            self._on_problem(problem)
+
+    def _read_files(self, manifest_key: str, manifest: CheckpointManifest) -> dict[str, bytes]:
+        folder = manifest_key.removesuffix(MANIFEST)
+        return {name: get(self.store, folder + name, stored.sha256).data for name, stored in manifest.files.items()}
+
+    def _older_manifest(self, damaged: str) -> str | None:
+        """Find the manifest before a damaged one by looking: the chain is broken there."""
+        keys = [info.key for info in self.store.list(damaged.rsplit("/", 3)[0] + "/") if info.key.endswith(f"/{MANIFEST}")]
+        return max((key for key in keys if key < damaged), default=None)

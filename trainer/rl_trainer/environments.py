@@ -1,0 +1,108 @@
+"""The environments of one segment: made new, wrapped as rl_zoo3 wraps them, every one with a seed of its own."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+
+from rl_lifecycle.seeds import SPAN, segment_seed
+from rl_trainer.errors import BadInputError
+from rl_trainer.lean_vec_env import LeanVecEnv
+from rl_trainer.settings import Settings, Wrapper
+
+#: Packages whose wrappers an experiment may name; the package of its env_id and of its wheels come on top.
+WRAPPER_PACKAGES = ("gymnasium.wrappers", "stable_baselines3.common", "sb3_contrib.common.wrappers", "rl_trainer.wrappers")
+#: rl_zoo3's own wrappers that exist elsewhere too.
+RENAMED = {"rl_zoo3.wrappers.TimeFeatureWrapper": "sb3_contrib.common.wrappers.TimeFeatureWrapper",
+           "rl_zoo3.wrappers.MaskVelocityWrapper": "rl_trainer.wrappers.MaskVelocityWrapper"}
+
+
+class EnvironmentFactory:
+    """Makes the environments of a spec, the same ones every time.
+
+    :param env_id: a Gymnasium id, also `package:Env-v0`.
+    """
+
+    def __init__(self, env_id: str, env_kwargs: Mapping[str, Any], settings: Settings) -> None:
+        self.env_id, self.env_kwargs, self.settings = env_id, dict(env_kwargs), settings
+        self._wrap = [(_wrapper_class(wrapper, env_id), wrapper.kwargs) for wrapper in settings.wrappers]
+
+    def make_one(self) -> gym.Env[Any, Any]:
+        """Make one environment, without rendering: SB3's `make_vec_env` would ask for pictures, which costs time.
+
+        :raises BadInputError: if Gymnasium does not know it, or it takes no such arguments.
+        """
+        try:
+            env = gym.make(self.env_id, disable_env_checker=True, **self.env_kwargs)
+        except (gym.error.Error, ImportError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BadInputError(f"env_id: {self.env_id} cannot be made: {reason}") from error
+        monitored: gym.Env[Any, Any] = Monitor(env, **self.settings.monitor_kwargs)
+        for wrapper, kwargs in self._wrap:
+            monitored = wrapper(monitored, **kwargs)
+        return monitored
+
+    def make(self, trial_seed: int, segment: int) -> VecEnv:
+        """Make the environments of a segment, each with its own seed for its first reset and its action space."""
+        seeds = [environment_seed(trial_seed, segment, rank) for rank in range(self.settings.n_envs)]
+        vectorized: VecEnv = LeanVecEnv([self._maker(seed) for seed in seeds], seeds)
+        if self.settings.normalize is not None:
+            vectorized = VecNormalize(vectorized, **self.settings.normalize)
+        if self.settings.frame_stack:
+            vectorized = VecFrameStack(vectorized, self.settings.frame_stack)
+        return vectorized
+
+    def _maker(self, seed: int) -> Callable[[], gym.Env[Any, Any]]:
+        def make() -> gym.Env[Any, Any]:
+            env = self.make_one()
+            env.action_space.seed(seed)
+            return env
+        return make
+
+
+def environment_seed(trial_seed: int, segment: int, rank: int) -> int:
+    """The seed of one environment in one segment: within the third of the integers that belongs to training."""
+    return segment_seed(trial_seed, segment, f"env-{rank}") % SPAN
+
+
+def check_environment(factory: EnvironmentFactory) -> gym.Env[Any, Any]:
+    """Run SB3's checker on one environment, and refuse what SB3 cannot train on.
+
+    :return: the environment, for its spaces and its time limit; the caller closes it.
+    :raises BadInputError: with the checker's reason.
+    """
+    from stable_baselines3.common.env_checker import check_env
+
+    env = factory.make_one()
+    if isinstance(env.action_space, spaces.Discrete) and env.action_space.start != 0:
+        raise BadInputError(f"env_id: the actions of {factory.env_id} start at {env.action_space.start}; "
+                            "SB3 needs them to start at 0, so wrap the environment")
+    try:
+        check_env(env, warn=False, skip_render_check=True)
+    except Exception as error:  # whatever an environment raises here makes it unfit
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInputError(f"env_id: {factory.env_id} does not pass SB3's checker: {reason}") from error
+    return env
+
+
+def max_episode_steps(env: gym.Env[Any, Any]) -> int | None:
+    """The time limit that the environment is registered with; None if it has none."""
+    return env.spec.max_episode_steps if env.spec is not None else None
+
+
+def _wrapper_class(wrapper: Wrapper, env_id: str) -> Any:
+    name = RENAMED.get(wrapper.name, wrapper.name)
+    module, _, class_name = name.rpartition(".")
+    own = env_id.partition(":")[0].partition(".")[0] if ":" in env_id else None
+    allowed = (*WRAPPER_PACKAGES, *([own] if own else []))
+    if not any(module == package or module.startswith(f"{package}.") for package in allowed):
+        raise BadInputError(f"hyperparameters.env_wrapper: {wrapper.name!r} is not allowed; "
+                            f"it must come from {', '.join(allowed)}")
+    try:
+        return getattr(importlib.import_module(module), class_name)
+    except (ImportError, AttributeError) as error:
+        raise BadInputError(f"hyperparameters.env_wrapper: {wrapper.name!r} cannot be imported: {error}") from error

@@ -1,0 +1,97 @@
+"""Exporting a model that somebody else trained: any `model.zip` of SB3 or sb3-contrib."""
+
+import json
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rl_trainer.algorithms import ALGORITHMS
+from rl_trainer.errors import BadInputError
+from rl_trainer.numeric_class import pin_threads
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What the command line asks for."""
+
+    model: str
+    out: str
+    vecnormalize: str | None = None
+    algo: str | None = None
+    env_id: str = ""
+    trust: bool = False
+
+
+#: What a saved policy's module says about the algorithm.
+MODULES = {"dqn": "dqn", "sac": "sac", "td3": "td3", "tqc": "tqc", "qrdqn": "qrdqn", "crossq": "crossq", "ars": "ars",
+           "recurrent": "ppo_lstm", "maskable": "maskable_ppo"}
+
+
+def export_file(request: ExportRequest) -> dict[str, Any]:
+    """Load a model and write it as ONNX.
+
+    :raises BadInputError: without `trust`, or if a file is no such model, or cannot be written as ONNX.
+    """
+    if not request.trust:
+        raise BadInputError(f"--trust: is required, because loading {request.model} executes the code inside it")
+    pin_threads()
+    algo = request.algo or detect_algorithm(request.model)
+    if algo not in ALGORITHMS:
+        raise BadInputError(f"--algo {algo}: is unknown; known: {', '.join(sorted(ALGORITHMS))}")
+    from rl_trainer.digests import digest_arrays
+    from rl_trainer.onnx_export.export import export_policy
+
+    model, statistics = _load_model(algo, request.model), _load_statistics(request.vecnormalize)
+    parameters = _parameters(model, statistics)
+    exported = export_policy(model, parameters, algo=algo, env_id=request.env_id, env_kwargs={}, statistics=statistics)
+    try:
+        Path(request.out).write_bytes(exported.onnx)
+    except OSError as error:
+        raise BadInputError(f"--out {request.out}: {error.strerror}") from error
+    return {"out": request.out, "algo": algo, "digest": digest_arrays(parameters), "n_bytes": len(exported.onnx),
+            "equality": exported.metadata.equality}
+
+
+def detect_algorithm(path: str) -> str:
+    """Find out which algorithm saved a file, from its JSON alone: nothing is unpickled."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            document = json.loads(archive.read("data"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise BadInputError(f"--model {path}: is no model.zip of SB3: {error}") from error
+    policy = document.get("policy_class")
+    module = str(policy.get("__module__", "")) if isinstance(policy, dict) else ""
+    for part, algo in MODULES.items():
+        if part in module:
+            return algo
+    if "cg_max_steps" in document:
+        return "trpo"
+    return "ppo" if "n_epochs" in document else "a2c"
+
+
+def _load_model(algo: str, path: str) -> Any:
+    try:
+        return ALGORITHMS[algo].load().load(path, device="cpu")
+    except (OSError, ValueError, KeyError, AssertionError, ImportError, AttributeError, RuntimeError, pickle.UnpicklingError,
+            zipfile.BadZipFile) as error:
+        raise BadInputError(f"--model {path}: cannot be loaded as {algo}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _load_statistics(path: str | None) -> Any:
+    if path is None:
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            statistics = pickle.load(file)  # noqa: S301  the caller trusts it: --trust
+    except (OSError, pickle.UnpicklingError, ImportError, AttributeError, EOFError) as error:
+        raise BadInputError(f"--vecnormalize {path}: cannot be loaded: {error}") from error
+    statistics.training = False
+    return statistics
+
+
+def _parameters(model: Any, statistics: Any) -> Any:
+    from rl_trainer.model_state import capture, capture_normalisation, final_parameters
+
+    return final_parameters(capture(model)) | capture_normalisation(statistics)

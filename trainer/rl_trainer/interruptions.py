@@ -1,0 +1,65 @@
+"""Notices that the machine is being taken back: SIGTERM, and EC2's spot interruption notice.
+
+Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html (two minutes' notice)
+"""
+
+import os
+import signal
+import threading
+import urllib.error
+import urllib.request
+from types import FrameType
+
+POLL_S = 5.0
+TIMEOUT_S = 2.0
+DEFAULT_ENDPOINT = "http://169.254.169.254"
+
+
+class Interruption:
+    """A flag with a reason; the training loop looks at it at every step."""
+
+    def __init__(self) -> None:
+        self.notice = ""
+        self._stop = threading.Event()
+
+    def give_notice(self, notice: str) -> None:
+        """Set the flag; the first reason stays."""
+        self.notice = self.notice or notice
+
+    def listen_to_signals(self) -> None:
+        """Take SIGTERM and SIGINT as notices. Only the main thread may call this."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def watch_ec2(self) -> None:
+        """Start to ask the instance's metadata service every few seconds."""
+        threading.Thread(target=self._watch, name="interruption-notices", daemon=True).start()
+
+    def close(self) -> None:
+        """End the watch."""
+        self._stop.set()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.give_notice(signal.Signals(number).name)
+
+    def _watch(self) -> None:
+        endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", DEFAULT_ENDPOINT).rstrip("/")
+        while not self._stop.is_set() and not self.notice:
+            if (action := find_spot_action(endpoint)) is not None:
+                self.give_notice(f"spot interruption notice: {action}")
+            self._stop.wait(POLL_S)
+
+
+def find_spot_action(endpoint: str) -> str | None:
+    """Ask IMDSv2 for the spot notice. :return: its JSON; None if there is none, or no answer."""
+    try:
+        token = _request(f"{endpoint}/latest/api/token", "PUT", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+        return _request(f"{endpoint}/latest/meta-data/spot/instance-action", "GET", {"X-aws-ec2-metadata-token": token})
+    except (urllib.error.URLError, OSError):
+        return None  # 404: no notice
+
+
+def _request(url: str, method: str, headers: dict[str, str]) -> str:
+    request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310  the endpoint is EC2's own
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+        return str(answer.read().decode())

@@ -1,0 +1,90 @@
+"""Building the model of a segment: SB3's class, or the NumPy path where it covers the spec."""
+
+import copy
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.vec_env import VecEnv
+
+from rl_lifecycle.seeds import segment_seed
+from rl_trainer.errors import BadInputError
+from rl_trainer.numpy_ppo.algorithm import NumpyPPO
+from rl_trainer.numpy_ppo.coverage import why_not_covered
+from rl_trainer.settings import Settings
+
+
+class ModelBuilder:
+    """Builds the same untrained model every time.
+
+    :param fast: take the NumPy path where it covers the model; off to compare with stock SB3.
+    """
+
+    def __init__(self, settings: Settings, device: str = "cpu", *, fast: bool = True) -> None:
+        self.settings, self.device, self.fast = settings, device, fast
+        self._class: Any = None
+        self.reason = ""
+
+    @property
+    def path(self) -> str:
+        """`numpy` or `torch`: what trains. Known once it was chosen."""
+        return "numpy" if self._class is NumpyPPO else "torch"
+
+    def choose(self, env: VecEnv) -> None:
+        """Choose, once, what trains: building a model to look at draws from the global generators."""
+        if self._class is not None:
+            return
+        stock = self.settings.algorithm.load()
+        if self.settings.algorithm.name != "ppo" or not self.fast:
+            self.reason = "switched off" if not self.fast else "not PPO"
+        else:
+            self.reason = why_not_covered(self._construct(stock, env))
+        self._class = stock if self.reason else NumpyPPO
+
+    def build(self, env: VecEnv) -> Any:
+        """Build a model on an environment. :raises BadInputError: if SB3 refuses the hyper-parameters."""
+        self.choose(env)
+        return self._construct(self._class, env)
+
+    def _construct(self, kind: Any, env: VecEnv) -> Any:
+        settings = self.settings
+        kwargs = copy.deepcopy(settings.model_kwargs)  # SB3 writes into what it is given
+        if settings.noise is not None:
+            kwargs["action_noise"] = _noise(*settings.noise, env.action_space)
+        _check_minibatches(settings, kwargs)
+        try:
+            return kind(settings.policy, env, device=self.device, **kwargs)
+        except (AssertionError, ValueError, TypeError, KeyError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise BadInputError(f"hyperparameters: {settings.algorithm.name} refuses them: {reason}") from error
+
+
+def seed_generators(trial_seed: int, segment: int, purpose: str = "") -> None:
+    """Seed every global generator for a segment.
+
+    :param purpose: tells the seeds of building (initial weights) from those of training.
+    """
+    random.seed(segment_seed(trial_seed, segment, f"python{purpose}"))
+    np.random.seed(segment_seed(trial_seed, segment, f"numpy{purpose}"))
+    torch.manual_seed(segment_seed(trial_seed, segment, f"torch{purpose}"))
+
+
+def _noise(kind: str, std: float, space: spaces.Space[Any]) -> ActionNoise:
+    if not isinstance(space, spaces.Box):
+        raise BadInputError(f"hyperparameters.noise_type: needs continuous actions, not {space}")
+    mean, deviation = np.zeros(space.shape[0]), std * np.ones(space.shape[0])
+    return NormalActionNoise(mean, deviation) if kind == "normal" else OrnsteinUhlenbeckActionNoise(mean, deviation)
+
+
+def _check_minibatches(settings: Settings, kwargs: dict[str, Any]) -> None:
+    """Refuse a minibatch that no rollout can fill; SB3 would train on smaller ones without a word."""
+    if settings.algorithm.name not in ("ppo", "maskable_ppo", "ppo_lstm"):
+        return
+    rollout = settings.n_envs * int(kwargs.get("n_steps", 128 if settings.algorithm.name == "ppo_lstm" else 2048))
+    batch = int(kwargs.get("batch_size", 128 if settings.algorithm.name == "ppo_lstm" else 64))
+    if batch > rollout:
+        raise BadInputError(f"hyperparameters.batch_size: {batch} is more than a rollout of n_steps × n_envs = {rollout}; "
+                            f"allowed: 2 to {rollout}")

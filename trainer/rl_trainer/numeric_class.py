@@ -1,0 +1,82 @@
+"""On what the bits of a training depend beside its seeds: processor, instruction sets, threads, library versions.
+
+Two machines of one numeric class train to identical parameters; between classes, sums are taken in another order.
+"""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+from pydantic import JsonValue
+
+#: Read by BLAS and OpenMP when they are loaded, so it must be set before numpy is imported.
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+PACKAGES = ("gymnasium", "numpy", "sb3-contrib", "stable-baselines3", "torch")
+
+
+def pin_threads() -> None:
+    """Set one thread for every numeric library of this process, before it is loaded."""
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = "1"
+
+
+def library_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Installed versions, by distribution name; a package that is not installed is left out."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def numeric_class(device: str, path: str) -> dict[str, JsonValue]:
+    """Describe this process. :param path: `numpy` or `torch`: which implementation trains."""
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(1)
+    features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
+    facts: dict[str, JsonValue] = {
+        "architecture": platform.machine(), "cpu": cpu_model(), "device": device_name(device), "path": path,
+        "numpy_simd": "+".join(sorted(name for name, present in features.items() if present)),
+        "torch_simd": torch.backends.cpu.get_cpu_capability(), "threads": 1,
+        "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", ""), "python": platform.python_version()}
+    facts["versions"] = dict(library_versions())
+    return facts
+
+
+def device_name(device: str) -> str:
+    """Name the device by model: `cpu`, or the GPU's product name."""
+    if not device.startswith("cuda"):
+        return "cpu"
+    import torch
+
+    return str(torch.cuda.get_device_name(device))
+
+
+def cpu_model() -> str:
+    """Name the processor: vendor, family and model on Linux, what the platform says elsewhere."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return platform.processor() or platform.machine()
+    wanted = ("vendor_id", "cpu family", "model", "model name", "CPU implementer", "CPU part")
+    found: dict[str, str] = {}
+    for line in path.read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in wanted:
+            found.setdefault(key.strip(), value.strip())
+    return " ".join(found[key] for key in wanted if key in found) or platform.machine()
+
+
+def differences(before: dict[str, JsonValue], now: dict[str, JsonValue]) -> list[str]:
+    """Say in which facts two numeric classes differ, as `fact: before → now`.
+
+    >>> differences({"cpu": "A", "threads": 1}, {"cpu": "B", "threads": 1})
+    ['cpu: A → B']
+    """
+    ignored = {"mixed"}
+    return [f"{key}: {before.get(key)} → {now.get(key)}" for key in sorted({*before, *now} - ignored)
+            if before.get(key) != now.get(key)]

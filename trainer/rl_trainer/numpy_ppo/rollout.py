@@ -1,0 +1,83 @@
+"""Collecting a rollout: per step only the policy network runs; values and log-probabilities follow in one batch.
+
+The weights do not change during a rollout, so this is the same computation as SB3's, in another order.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from rl_trainer.numpy_ppo.adam import Floats
+from rl_trainer.numpy_ppo.distributions import Array
+from rl_trainer.numpy_ppo.update import PpoUpdate
+
+
+def collect(model: Any, engine: PpoUpdate, rng: np.random.Generator, env: VecEnv, callback: BaseCallback,
+            buffer: RolloutBuffer, n_steps: int) -> bool:
+    """Fill the buffer with `n_steps` of every environment.
+
+    :return: False if a callback stopped the rollout.
+    """
+    buffer.reset()
+    callback.on_rollout_start()
+    noise = engine.distribution.noise(rng, n_steps, env.num_envs)
+    bounds = _bounds(model.action_space)
+    truncated: list[tuple[int, int, Array]] = []
+    for step in range(n_steps):
+        observations = _rows(model._last_obs, env.num_envs)
+        actions = engine.distribution.sample(engine.policy_net.forward(observations), noise[step])
+        new_observations, rewards, dones, infos = env.step(np.clip(actions, *bounds) if bounds else actions)
+        model.num_timesteps += env.num_envs
+        callback.update_locals(locals())
+        if not callback.on_step():
+            return False
+        if dones.any():
+            model._update_info_buffer(infos, dones)
+            truncated += [(step, int(index), infos[index]["terminal_observation"]) for index in np.flatnonzero(dones)
+                          if infos[index].get("TimeLimit.truncated", False)]
+        buffer.observations[step] = model._last_obs
+        buffer.actions[step] = actions.reshape(env.num_envs, -1)
+        buffer.rewards[step] = rewards
+        buffer.episode_starts[step] = model._last_episode_starts
+        model._last_obs, model._last_episode_starts = new_observations, dones
+    _finish(model, engine, buffer, truncated)
+    callback.update_locals(locals())
+    callback.on_rollout_end()
+    return True
+
+
+def _finish(model: Any, engine: PpoUpdate, buffer: RolloutBuffer, truncated: list[tuple[int, int, Array]]) -> None:
+    """Add values, log-probabilities, bootstraps of truncated episodes, advantages and returns."""
+    steps, n_envs = buffer.rewards.shape
+    observations = _rows(buffer.observations, steps * n_envs)
+    actions = buffer.actions.reshape(steps * n_envs, -1)
+    evaluated = engine.distribution.evaluate(
+        engine.policy_net.forward(observations),
+        actions[:, 0] if isinstance(model.action_space, spaces.Discrete) else actions.astype(np.float32, copy=False))
+    buffer.log_probs[...] = evaluated.log_prob.reshape(steps, n_envs)
+    buffer.values[...] = values(engine, observations).reshape(steps, n_envs)
+    if truncated:
+        at_steps, at_envs, last = zip(*truncated, strict=True)
+        buffer.rewards[list(at_steps), list(at_envs)] += model.gamma * values(engine, _rows(np.array(last), len(last)))
+    buffer.pos, buffer.full = steps, True
+    last_values = torch.from_numpy(values(engine, _rows(model._last_obs, n_envs)).copy())
+    buffer.compute_returns_and_advantage(last_values=last_values, dones=model._last_episode_starts)
+
+
+def values(engine: PpoUpdate, observations: Floats) -> Floats:
+    """Run the value network. :return: one value a row, in an array that is written to again."""
+    return engine.value_net.forward(observations)[:, 0]
+
+
+def _rows(observations: Array, rows: int) -> Floats:
+    """Flatten observations as SB3's extractor does, in 32 bits."""
+    return observations.reshape(rows, -1).astype(np.float32, copy=False)
+
+
+def _bounds(space: spaces.Space[Any]) -> tuple[Array, Array] | None:
+    return (space.low, space.high) if isinstance(space, spaces.Box) else None

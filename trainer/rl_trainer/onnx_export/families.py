@@ -1,0 +1,80 @@
+"""Which of the graph's writers fits an SB3 policy."""
+
+from collections.abc import Callable
+from typing import Any
+
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.td3.policies import TD3Policy
+
+from rl_trainer.errors import BadInputError
+from rl_trainer.onnx_export import heads
+from rl_trainer.onnx_export.graph import Graph
+from rl_trainer.onnx_export.modules import add_module, register_contrib
+from rl_trainer.onnx_export.observations import Space, add_features
+
+Writer = Callable[[Graph, Any, Callable[[Any], str]], str]
+
+
+def add_policy(graph: Graph, policy: Any, space: Space, statistics: VecNormalize | None) -> str:
+    """Add a whole policy: inputs, network, outputs.
+
+    :param space: the environment's observation space. :param statistics: None without VecNormalize.
+    :return: the kind of distribution, as the contract names it.
+    :raises BadInputError: for a policy that has no translation.
+    """
+    register_contrib()
+
+    def features(extractor: Any) -> str:
+        return add_features(graph, extractor, space, statistics, scale_images=policy.normalize_images)
+
+    return _writer(policy)(graph, policy, features)
+
+
+def _writer(policy: Any) -> Writer:
+    from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+    from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+    from sb3_contrib.crossq.policies import CrossQPolicy
+    from sb3_contrib.qrdqn.policies import QRDQNPolicy
+    from sb3_contrib.tqc.policies import TQCPolicy
+
+    families: tuple[tuple[tuple[type, ...], Writer | None], ...] = (
+        ((RecurrentActorCriticPolicy,), None),
+        ((ActorCriticPolicy, MaskableActorCriticPolicy), _actor_critic),
+        ((SACPolicy, TQCPolicy, CrossQPolicy), _squashed),
+        ((TD3Policy,), _deterministic),
+        ((DQNPolicy,), _q_values),
+        ((QRDQNPolicy,), _quantiles))
+    for kinds, writer in families:
+        if isinstance(policy, kinds) and writer is not None:
+            return writer
+        if isinstance(policy, kinds):
+            break
+    raise BadInputError(f"a policy of type {type(policy).__name__} cannot be exported to ONNX")
+
+
+def _actor_critic(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
+    return heads.add_actor_critic(graph, policy, features(policy.pi_features_extractor))
+
+
+def _squashed(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
+    return heads.add_squashed_actor(graph, policy.actor, features(policy.actor.features_extractor))
+
+
+def _deterministic(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
+    return heads.add_deterministic_actor(graph, policy.actor, features(policy.actor.features_extractor))
+
+
+def _q_values(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
+    outputs = add_module(graph, policy.q_net.q_net, features(policy.q_net.features_extractor))
+    return heads.add_q_values(graph, outputs)
+
+
+def _quantiles(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
+    net = policy.quantile_net
+    flat = add_module(graph, net.quantile_net, features(net.features_extractor))
+    quantiles = graph.reshape(flat, (net.n_quantiles, int(policy.action_space.n)))
+    outputs = graph.node("ReduceMean", quantiles, axes=[1], keepdims=0)
+    return heads.add_q_values(graph, outputs)

@@ -1,0 +1,115 @@
+"""From features to actions, for each family of SB3's policies: the deterministic action, and the distribution's parameters."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.distributions import StateDependentNoiseDistribution
+
+from rl_lifecycle.policies import ACTION, LOG_STD, LOGITS, MEAN
+from rl_trainer.errors import BadInputError
+from rl_trainer.onnx_export.graph import Graph
+from rl_trainer.onnx_export.modules import add_chain, add_module
+
+#: torch's numeric guard inside gSDE's deviation.
+SDE_EPSILON = 1e-6
+
+
+def add_actor_critic(graph: Graph, policy: Any, features: str) -> str:
+    """PPO, A2C, TRPO and their relatives. :return: the kind of distribution."""
+    latent = add_chain(graph, policy.mlp_extractor.policy_net, features)
+    return add_action_net(graph, policy, latent)
+
+
+def add_action_net(graph: Graph, policy: Any, latent: str) -> str:
+    """The last layer of an actor-critic policy and its distribution."""
+    outputs, space = add_module(graph, policy.action_net, latent), policy.action_space
+    if isinstance(space, spaces.Discrete):
+        return _categorical(graph, outputs, int(space.n))
+    if isinstance(space, spaces.MultiDiscrete):
+        return _multi_categorical(graph, outputs, [int(n) for n in space.nvec])
+    if isinstance(space, spaces.MultiBinary):
+        return _bernoulli(graph, outputs, space)
+    if policy.squash_output:
+        _squashed(graph, outputs, space)
+    else:
+        _clipped(graph, outputs, space)
+    graph.output(outputs, MEAN, "float32", (_width(space),))
+    graph.output(_log_std(graph, policy, outputs, latent), LOG_STD, "float32", (_width(space),))
+    return "gaussian"
+
+
+def add_q_values(graph: Graph, outputs: str) -> str:
+    """DQN and QR-DQN: the action of the highest value; a policy without a distribution."""
+    graph.output(graph.node("ArgMax", outputs, axis=1, keepdims=0), ACTION, "int64", ())
+    return "none"
+
+
+def add_deterministic_actor(graph: Graph, actor: Any, features: str) -> str:
+    """TD3 and DDPG."""
+    _unscaled(graph, add_module(graph, actor.mu, features), actor.action_space)
+    return "none"
+
+
+def add_squashed_actor(graph: Graph, actor: Any, features: str) -> str:
+    """SAC, TQC and CrossQ: a Gaussian whose draws go through tanh."""
+    latent = add_module(graph, actor.latent_pi, features)
+    mean = add_module(graph, actor.mu, latent)
+    _squashed(graph, mean, actor.action_space)
+    return "none"
+
+
+def _categorical(graph: Graph, logits: str, n: int) -> str:
+    graph.output(graph.node("ArgMax", logits, axis=1, keepdims=0), ACTION, "int64", ())
+    graph.output(logits, LOGITS, "float32", (n,))
+    return "categorical"
+
+
+def _multi_categorical(graph: Graph, logits: str, sizes: list[int]) -> str:
+    parts = graph.nodes("Split", logits, graph.constant(sizes, "int64"), n_outputs=len(sizes), axis=1)
+    chosen = [graph.node("ArgMax", part, axis=1, keepdims=1) for part in parts]
+    graph.output(graph.node("Concat", *chosen, axis=1), ACTION, "int64", (len(sizes),))
+    graph.output(logits, LOGITS, "float32", (sum(sizes),))
+    return "multi_categorical"
+
+
+def _bernoulli(graph: Graph, logits: str, space: spaces.MultiBinary) -> str:
+    """Torch rounds the probability half to even, so 0.5 gives 0: the action is 1 where the logit is above 0."""
+    chosen = graph.cast(graph.node("Greater", logits, graph.constant(0.0)), "int8")
+    graph.output(graph.reshape(chosen, space.shape), ACTION, "int8", space.shape)
+    graph.output(logits, LOGITS, "float32", (int(np.prod(space.shape)),))
+    return "bernoulli"
+
+
+def _clipped(graph: Graph, mean: str, space: spaces.Box) -> None:
+    clipped = graph.clip(graph.reshape(mean, space.shape), space.low, space.high)
+    graph.output(clipped, ACTION, "float32", space.shape)
+
+
+def _squashed(graph: Graph, mean: str, space: spaces.Box) -> None:
+    _unscaled(graph, graph.node("Tanh", mean), space)
+
+
+def _unscaled(graph: Graph, scaled: str, space: spaces.Box) -> None:
+    """From [-1, 1] to the space: low + 0.5 (a + 1) (high - low), in SB3's order of operations."""
+    shaped = graph.reshape(scaled, space.shape)
+    half = graph.node("Mul", graph.constant(0.5), graph.node("Add", shaped, graph.constant(1.0)))
+    spread = graph.node("Mul", half, graph.constant(space.high - space.low))
+    graph.output(graph.node("Add", graph.constant(space.low), spread), ACTION, "float32", space.shape)
+
+
+def _log_std(graph: Graph, policy: Any, mean: str, latent: str) -> str:
+    """One row per observation: a parameter, or with gSDE a function of the latent features."""
+    zeros = graph.node("Mul", mean, graph.constant(0.0))
+    distribution = policy.action_dist
+    if not isinstance(distribution, StateDependentNoiseDistribution):
+        return graph.node("Add", zeros, graph.constant(policy.log_std.detach().cpu().numpy()))
+    if distribution.latent_sde_dim is None:
+        raise BadInputError("a policy with gSDE that was never used cannot be exported")
+    deviation = distribution.get_std(policy.log_std).detach().cpu().numpy()
+    variance = graph.node("MatMul", graph.node("Mul", latent, latent), graph.constant(deviation ** 2))
+    return graph.node("Log", graph.node("Sqrt", graph.node("Add", variance, graph.constant(SDE_EPSILON))))
+
+
+def _width(space: spaces.Box) -> int:
+    return int(np.prod(space.shape))

@@ -1,0 +1,35 @@
+"""Gymnasium spaces in the contract's form."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rl_lifecycle.policies import SpaceForm
+from rl_trainer.errors import BadInputError
+
+
+def space_form(space: spaces.Space[Any]) -> SpaceForm:
+    """Describe a space as far as a consumer needs it. :raises BadInputError: for a kind that the contract has not."""
+    match space:
+        case spaces.Box():
+            return SpaceForm(kind="Box", shape=space.shape, dtype=str(space.dtype), low=_bound(space.low),
+                             high=_bound(space.high))
+        case spaces.Discrete():
+            return SpaceForm(kind="Discrete", dtype=str(space.dtype), n=int(space.n), start=int(space.start))
+        case spaces.MultiDiscrete():
+            return SpaceForm(kind="MultiDiscrete", shape=space.shape, dtype=str(space.dtype),
+                             n=tuple(int(n) for n in space.nvec.flat))
+        case spaces.MultiBinary():
+            return SpaceForm(kind="MultiBinary", shape=space.shape, dtype=str(space.dtype))
+        case spaces.Dict():
+            return SpaceForm(kind="Dict", spaces={str(key): space_form(part) for key, part in space.spaces.items()})
+    raise BadInputError(f"a space of kind {type(space).__name__} cannot be exported to ONNX")
+
+
+def _bound(values: Any) -> float | tuple[float, ...] | None:
+    """One number if it is the same everywhere; None if it is unbounded anywhere."""
+    flat = np.asarray(values, np.float64).reshape(-1)
+    if not np.isfinite(flat).all():
+        return None
+    return float(flat[0]) if (flat == flat[0]).all() else tuple(float(value) for value in flat)

@@ -1,0 +1,46 @@
+"""The policy of a checkpoint in `policies/`: ONNX, parameters, and last the record whose arrival says that it is whole."""
+
+from typing import Any
+
+from rl_lifecycle.layout import policy_key
+from rl_lifecycle.policies import PolicyRecord
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.specs import Artifact, Spec
+from rl_lifecycle.stores import ObjectStore
+from rl_trainer.model_state import Arrays
+from rl_trainer.onnx_export.export import export_policy, raw_space, visited_observations
+
+
+class PolicyWriter:
+    """Writes the policies of one trial."""
+
+    def __init__(self, store: ObjectStore, spec: Spec, trial: str, attempt: int) -> None:
+        self.store, self.spec, self.trial, self.attempt = store, spec, trial, attempt
+        self._trial_id = spec.trial_id(trial)
+
+    def exists(self, step: int) -> bool:
+        """Tell whether the policy at a step is whole."""
+        return self.store.find(policy_key(self._trial_id, step, "json")) is not None
+
+    def write(self, model: Any, parameters: Arrays, step: int, *, final: bool, manifest: tuple[str, str]) -> PolicyRecord:
+        """Export a model and write its three files.
+
+        :param manifest: key and SHA-256 of the checkpoint that the policy is of.
+        """
+        experiment = self.spec.experiment
+        exported = export_policy(
+            model, parameters, algo=experiment.algo, env_id=experiment.env_id, env_kwargs=dict(experiment.env_kwargs),
+            observation_space=raw_space(model.env), statistics=model.get_vec_normalize_env(),
+            visited=visited_observations(model))
+        record = PolicyRecord(
+            experiment=experiment.name, run=self.spec.run, trial=self.trial, attempt=self.attempt, step=step, final=final,
+            spec_sha256=self.spec.sha256, digest=exported.metadata.digest, policy=self._put(step, "onnx", exported.onnx),
+            parameters=self._put(step, "safetensors", exported.parameters),
+            manifest=Artifact(key=manifest[0], sha256=manifest[1]), metadata=exported.metadata)
+        self.store.put(policy_key(self._trial_id, step, "json"), record.to_json())
+        return record
+
+    def _put(self, step: int, suffix: str, data: bytes) -> Artifact:
+        key = policy_key(self._trial_id, step, suffix)
+        self.store.put(key, data)
+        return Artifact(key=key, sha256=sha256_hex(data))

@@ -1,0 +1,97 @@
+"""One segment of a training: a pure function of the state before it, the spec and its index.
+
+Environments and model are new, every generator is seeded from (trial seed, segment), and the schedules run on over the
+whole training: SB3's own `learn` is called as if it were to train to the end, and stopped at the segment's.
+"""
+
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import RolloutReturn
+
+from rl_trainer.curves import Curves
+from rl_trainer.environments import EnvironmentFactory
+from rl_trainer.errors import DivergedError
+from rl_trainer.model_state import ModelState, capture, first_not_finite, restore
+from rl_trainer.models import ModelBuilder, seed_generators
+
+
+@dataclass(frozen=True)
+class SegmentPlan:
+    """How a training is cut: the segments' length in environment steps, and the whole."""
+
+    trial_seed: int
+    segment_timesteps: int
+    total_timesteps: int
+    n_segments: int
+
+    def end(self, segment: int) -> int:
+        """The step that a segment trains to; a last rollout may go beyond, as in SB3."""
+        return self.total_timesteps if segment + 1 == self.n_segments else (segment + 1) * self.segment_timesteps
+
+
+@dataclass(frozen=True)
+class TrainedSegment:
+    """A model at the end of a segment; nobody trains it on, so it may be exported beside the next one."""
+
+    model: Any
+    state: ModelState
+    curves: Curves
+
+    @property
+    def step(self) -> int:
+        """Environment steps since the beginning of the training."""
+        return int(self.model.num_timesteps)
+
+
+class SegmentTrainer:
+    """Trains segments of one trial."""
+
+    def __init__(self, plan: SegmentPlan, factory: EnvironmentFactory, builder: ModelBuilder) -> None:
+        self.plan, self.factory, self.builder = plan, factory, builder
+
+    def prepare(self, segment: int, state: ModelState | None) -> Any:
+        """Build the model as it is at the beginning of a segment.
+
+        :param state: what the segment before left; None: the beginning of the training.
+        """
+        seed_generators(self.plan.trial_seed, segment, purpose="-env")
+        env = self.factory.make(self.plan.trial_seed, segment)
+        self.builder.choose(env)
+        seed_generators(self.plan.trial_seed, segment, purpose="-build")
+        model = self.builder.build(env)
+        if state is not None:
+            restore(model, state)
+        seed_generators(self.plan.trial_seed, segment)
+        return model
+
+    def train(self, segment: int, state: ModelState | None, callback: BaseCallback) -> TrainedSegment:
+        """Train one segment. :raises DivergedError: if anything in the model is no longer finite."""
+        model, curves = self.prepare(segment, state), Curves()
+        model.set_logger(curves.logger())
+        with _stopping_at(model, self.plan.end(segment), on_policy=self.builder.settings.algorithm.on_policy):
+            model.learn(self.plan.total_timesteps - model.num_timesteps, callback=callback, reset_num_timesteps=False)
+        trained = TrainedSegment(model, capture(model), curves)
+        if (name := first_not_finite(trained.state.arrays)) is not None:
+            raise DivergedError(f"{name} is not finite at step {trained.step}: lower the learning rate, or look at the rewards")
+        return trained
+
+
+@contextmanager
+def _stopping_at(model: Any, step: int, *, on_policy: bool) -> Iterator[None]:
+    """Make `learn` end, between two rollouts, once the model is at a step."""
+    collect = model.collect_rollouts
+    stopped = False if on_policy else RolloutReturn(0, 0, continue_training=False)
+
+    def collect_or_stop(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return collect(*args, **kwargs) if self.num_timesteps < step else stopped
+
+    model.collect_rollouts = types.MethodType(collect_or_stop, model)
+    try:
+        yield
+    finally:
+        del model.collect_rollouts

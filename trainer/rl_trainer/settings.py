@@ -1,0 +1,197 @@
+"""Hyper-parameters in rl_zoo3's keys and forms, checked and turned into what SB3's constructors take.
+
+Source of the forms: https://github.com/DLR-RM/rl-baselines3-zoo/blob/master/rl_zoo3/exp_manager.py
+"""
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rl_trainer.algorithms import ALGORITHMS, Algorithm
+from rl_trainer.errors import BadInputError
+from rl_trainer.literals import parse_expression
+
+#: rl_zoo3's keys that are no argument of an algorithm's constructor.
+ZOO_KEYS = ("env_wrapper", "frame_stack", "monitor_kwargs", "n_envs", "n_timesteps", "noise_std", "noise_type",
+            "normalize", "policy")
+#: Arguments of the constructors that are ours to give.
+OURS = ("self", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model", "monitor_wrapper",
+        "stats_window_size", "action_noise", "rollout_buffer_class", "rollout_buffer_kwargs", "support_multi_env",
+        "supported_action_spaces", "_save_kwargs")
+SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
+EXPRESSIONS = ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "monitor_kwargs", "normalize")
+POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MlpLstmPolicy", "CnnLstmPolicy", "MultiInputLstmPolicy",
+            "LinearPolicy")
+NOISES = ("normal", "ornstein-uhlenbeck")
+INTEGERS = ("n_steps", "batch_size", "n_epochs", "n_envs", "buffer_size", "gradient_steps", "frame_stack", "learning_starts",
+            "target_update_interval")
+NUMBERS = ("gamma", "gae_lambda", "vf_coef", "max_grad_norm", "tau", "noise_std", "exploration_fraction",
+           "exploration_final_eps", "exploration_initial_eps", "target_kl")
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """A wrapper by its dotted name, and its keyword arguments."""
+
+    name: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a spec's hyper-parameters mean: for the environments, and for the algorithm's constructor."""
+
+    algorithm: Algorithm
+    policy: str
+    n_envs: int
+    model_kwargs: dict[str, Any]
+    normalize: dict[str, Any] | None
+    frame_stack: int | None
+    wrappers: tuple[Wrapper, ...]
+    monitor_kwargs: dict[str, Any]
+    noise: tuple[str, float] | None
+
+
+class LinearDecay:
+    """rl_zoo3's `lin_x`: falls from x to 0 with the progress of the whole training."""
+
+    def __init__(self, initial: float) -> None:
+        self.initial = initial
+
+    def __call__(self, progress_remaining: float) -> float:
+        """Give the value. :param progress_remaining: from 1 at the start to 0 at the end."""
+        return progress_remaining * self.initial
+
+    def __repr__(self) -> str:
+        return f"lin_{self.initial}"
+
+
+def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> Settings:
+    """Check hyper-parameters and give them their types.
+
+    :param algo: lower-case name, as in the experiment.
+    :raises BadInputError: naming the key that is wrong and what is allowed.
+    """
+    algorithm = ALGORITHMS[algo]
+    values = {key: _expression(key, value) for key, value in hyperparameters.items()}
+    _check_keys(algorithm, values)
+    _check_types(values)
+    gamma = values.get("gamma")
+    kwargs = {key: _model_value(key, value) for key, value in values.items() if key not in ZOO_KEYS}
+    return Settings(
+        algorithm=algorithm, policy=_policy(algorithm, values), n_envs=int(values.get("n_envs", 1)), model_kwargs=kwargs,
+        normalize=_normalize(values.get("normalize", False), gamma), frame_stack=values.get("frame_stack"),
+        wrappers=_wrappers(values.get("env_wrapper")), monitor_kwargs=dict(values.get("monitor_kwargs") or {}),
+        noise=_noise(values))
+
+
+def constructor_keys(algorithm: Algorithm) -> set[str]:
+    """The hyper-parameters that an algorithm's constructor takes."""
+    return {name for name in inspect.signature(algorithm.load().__init__).parameters if name not in OURS}
+
+
+def _expression(key: str, value: Any) -> Any:
+    return parse_expression(value, key) if key in EXPRESSIONS and isinstance(value, str) else value
+
+
+def _check_keys(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
+    allowed = sorted(constructor_keys(algorithm) | set(ZOO_KEYS))
+    for key in values:
+        if key not in allowed:
+            close = difflib.get_close_matches(key, allowed, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise BadInputError(f"hyperparameters.{key}: unknown for {algorithm.name}{hint}; allowed: {', '.join(allowed)}")
+
+
+def _check_types(values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if key in INTEGERS and value is not None and not whole:
+            raise BadInputError(f"hyperparameters.{key}: must be a whole number, not {value!r}")
+        if key in NUMBERS and value is not None and not (whole or isinstance(value, float)):
+            raise BadInputError(f"hyperparameters.{key}: must be a number, not {value!r}")
+    for key in ("n_envs", "n_steps", "batch_size", "n_epochs", "buffer_size", "frame_stack"):
+        if values.get(key) is not None and values[key] < 1:
+            raise BadInputError(f"hyperparameters.{key}: must be at least 1, not {values[key]!r}")
+
+
+def _model_value(key: str, value: Any) -> Any:
+    if key in SCHEDULED and value is not None:
+        return _schedule(key, value)
+    if key == "train_freq" and isinstance(value, list):
+        return tuple(value)
+    if key in ("policy_kwargs", "replay_buffer_kwargs"):
+        if not isinstance(value, dict):
+            raise BadInputError(f"hyperparameters.{key}: must be a mapping or dict(…), not {value!r}")
+        return {name: _expression_inside(key, inner) for name, inner in value.items()}
+    return value
+
+
+def _expression_inside(key: str, value: Any) -> Any:
+    """In a mapping, a class may be written by its name: `activation_fn: nn.ReLU`."""
+    return parse_expression(value, key) if isinstance(value, str) and value.startswith(("nn.", "th.", "torch.")) else value
+
+
+def _schedule(key: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadInputError(f"hyperparameters.{key}: must be a number or lin_<number>, not {value!r}")
+    if not isinstance(value, str):
+        return float(value)
+    kind, _, initial = value.partition("_")
+    try:
+        if kind != "lin":
+            return float(value)
+        return LinearDecay(float(initial))
+    except ValueError:
+        raise BadInputError(f"hyperparameters.{key}: must be a number or lin_<number>, not {value!r}") from None
+
+
+def _policy(algorithm: Algorithm, values: Mapping[str, Any]) -> str:
+    policy = values.get("policy", algorithm.default_policy)
+    if policy not in POLICIES or policy not in algorithm.load().policy_aliases:
+        allowed = ", ".join(sorted(algorithm.load().policy_aliases))
+        raise BadInputError(f"hyperparameters.policy: {policy!r} is unknown to {algorithm.name}; allowed: {allowed}")
+    return str(policy)
+
+
+def _normalize(value: Any, gamma: float | None) -> dict[str, Any] | None:
+    """VecNormalize's arguments; like rl_zoo3, with the algorithm's discount."""
+    if value is False or value is None:
+        return None
+    if value is not True and not isinstance(value, dict):
+        raise BadInputError(f"hyperparameters.normalize: must be true, false or dict(norm_obs=…), not {value!r}")
+    given = dict(value) if isinstance(value, dict) else {}
+    allowed = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "epsilon", "gamma", "norm_obs_keys")
+    for key in given:
+        if key not in allowed:
+            raise BadInputError(f"hyperparameters.normalize.{key}: unknown; allowed: {', '.join(allowed)}")
+    return {**given, "gamma": gamma} if gamma is not None else given
+
+
+def _wrappers(value: Any) -> tuple[Wrapper, ...]:
+    entries = value if isinstance(value, list) else [] if value is None else [value]
+    found = []
+    for entry in entries:
+        match entry:
+            case str():
+                found.append(Wrapper(entry))
+            case dict() if len(entry) == 1:
+                name, kwargs = next(iter(entry.items()))
+                found.append(Wrapper(str(name), dict(kwargs or {})))
+            case _:
+                raise BadInputError("hyperparameters.env_wrapper: must be a dotted name, or a name with its arguments, "
+                                    f"not {entry!r}")
+    return tuple(found)
+
+
+def _noise(values: Mapping[str, Any]) -> tuple[str, float] | None:
+    kind = values.get("noise_type")
+    if kind is None:
+        return None
+    if str(kind).strip() not in NOISES:
+        raise BadInputError(f"hyperparameters.noise_type: {kind!r} is unknown; allowed: {', '.join(NOISES)}")
+    if "noise_std" not in values:
+        raise BadInputError("hyperparameters.noise_std: is missing; noise_type needs it")
+    return str(kind).strip(), float(values["noise_std"])

@@ -1,0 +1,205 @@
+"""Training a trial from wherever it stands to its end: the segments in order, their commits beside them."""
+
+import hashlib
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import JsonValue
+
+from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.hyperparameters import check_segment
+from rl_lifecycle.records import canonical_json
+from rl_lifecycle.specs import Spec
+from rl_lifecycle.stores import ObjectStore
+from rl_trainer.algorithms import get_resumable
+from rl_trainer.checkpoints import Checkpoint, CheckpointChain, Contents
+from rl_trainer.committing import Committer
+from rl_trainer.curves import curves_key
+from rl_trainer.digests import digest_arrays
+from rl_trainer.environments import EnvironmentFactory, check_environment, max_episode_steps
+from rl_trainer.errors import BadInputError, OtherHardwareError
+from rl_trainer.interruptions import Interruption
+from rl_trainer.journal import Journal
+from rl_trainer.model_state import ModelState, final_parameters
+from rl_trainer.models import ModelBuilder
+from rl_trainer.numeric_class import differences, numeric_class
+from rl_trainer.policy_files import PolicyWriter
+from rl_trainer.segments import SegmentPlan, SegmentTrainer, TrainedSegment
+from rl_trainer.settings import read_settings
+from rl_trainer.watch import Progress, Watch
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """One trial to be trained by this process."""
+
+    spec: Spec
+    trial: str
+    store: ObjectStore
+    chain: CheckpointChain
+    journal: Journal
+    interruption: Interruption
+    report: Callable[[Progress, int, str], None]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """Where a trial stands now."""
+
+    step: int
+    digest: str
+    resumed_from: int
+    steps_per_s: float
+    path: str
+    episode_return_mean: float | None
+
+
+def make_trainer(spec: Spec, trial: str, *, fast: bool = True) -> SegmentTrainer:
+    """Check a spec against its algorithm and its environment, and give what trains its segments.
+
+    :raises BadInputError: if it cannot be trained; nothing has been trained then.
+    """
+    get_resumable(spec.experiment.algo)
+    settings = read_settings(spec.experiment.algo, spec.hyperparameters)
+    factory = EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
+    env = check_environment(factory)
+    try:
+        check_segment(spec.experiment, spec.segment_timesteps, spec.hyperparameters, max_episode_steps(env))
+    except InvalidExperimentError as error:
+        raise BadInputError(str(error)) from error
+    finally:
+        env.close()
+    plan = SegmentPlan(spec.trial(trial).seed, spec.segment_timesteps, spec.experiment.total_timesteps, spec.n_segments)
+    return SegmentTrainer(plan, factory, ModelBuilder(settings, _device(settings.policy), fast=fast))
+
+
+def train_trial(job: TrialJob) -> TrialResult:
+    """Go on from the newest good checkpoint to the end of the training.
+
+    :raises TrainerError: for everything that ends it earlier; what was finished before is committed or being so.
+    """
+    trainer = make_trainer(job.spec, job.trial)
+    trainer.prepare(0, None).env.close()  # chooses the path, and finds what SB3 refuses before a segment is trained
+    facts = numeric_class(trainer.builder.device, trainer.builder.path)
+    newest = job.chain.read_newest()
+    if newest is not None:
+        facts = _checked_class(job, newest, facts)
+    run = _TrialRun(job, trainer, facts)
+    return run.to_the_end(newest)
+
+
+class _TrialRun:
+    """The state of one process's work on a trial."""
+
+    def __init__(self, job: TrialJob, trainer: SegmentTrainer, facts: dict[str, JsonValue]) -> None:
+        self.job, self.trainer, self.facts = job, trainer, facts
+        self.class_name = hashlib.sha256(canonical_json(facts)).hexdigest()[:12]
+        self.policies = PolicyWriter(job.store, job.spec, job.trial, job.chain.attempt)
+        self.committer = Committer()
+        self.segment = 0
+        self.latest = Progress(0, 0.0, None)
+
+    def to_the_end(self, newest: Checkpoint | None) -> TrialResult:
+        """Train what is missing."""
+        state = ModelState.from_files(newest.files) if newest else None
+        resumed_from = newest.manifest.step if newest else 0
+        self.segment = newest.manifest.segment if newest else 0
+        self._announce(newest)
+        if newest is not None and state is not None:
+            self._complete_policy(newest, state)
+        started, digest = time.monotonic(), newest.manifest.digest if newest else ""
+        step = resumed_from
+        try:
+            while self.segment < self.trainer.plan.n_segments:
+                trained = self._train_one(state)
+                state, step = trained.state, trained.step
+                digest = digest_arrays(final_parameters(state))
+        finally:
+            self.committer.finish()
+        seconds = max(time.monotonic() - started, 1e-9)
+        return TrialResult(step, digest, resumed_from, (step - resumed_from) / seconds, self.trainer.builder.path,
+                           self.latest.episode_return_mean)
+
+    def _train_one(self, state: ModelState | None) -> TrainedSegment:
+        watch = Watch(self.job.interruption, self._report)
+        trained = self.trainer.train(self.segment, state, watch)
+        self.segment += 1
+        self.latest = watch.progress(time.monotonic())
+        self._report(self.latest)
+        self._note_segment(self.latest)
+        segment = self.segment
+        self.committer.submit(lambda: self._commit(trained, segment))
+        return trained
+
+    def _commit(self, trained: TrainedSegment, segment: int) -> None:
+        """Runs beside the next segment: checkpoint, head, policy, curves, log."""
+        final = segment == self.trainer.plan.n_segments
+        parameters = final_parameters(trained.state)
+        files = trained.state.to_files() | (_sb3_files(trained.model) if final else {})
+        contents = Contents(step=trained.step, segment=segment, digest=digest_arrays(parameters), files=files,
+                            numeric_class=self.facts)
+        manifest = self.job.chain.commit(contents)
+        self.policies.write(trained.model, parameters, trained.step, final=final, manifest=manifest)
+        self.job.store.put(curves_key(self.job.chain.trial, trained.step), trained.curves.take())
+        self.job.journal.write(self.job.store)
+        trained.model.env.close()
+
+    def _complete_policy(self, newest: Checkpoint, state: ModelState) -> None:
+        """Write the policy of the newest checkpoint, if the machine vanished between the two."""
+        manifest = newest.manifest
+        if self.policies.exists(manifest.step):
+            return
+        model = self.trainer.prepare(manifest.segment, state)
+        head = (newest.key, hashlib.sha256(manifest.to_json()).hexdigest())
+        final = manifest.segment == self.trainer.plan.n_segments
+        self.policies.write(model, final_parameters(state), manifest.step, final=final, manifest=head)
+        model.env.close()
+
+    def _announce(self, newest: Checkpoint | None) -> None:
+        builder, total = self.trainer.builder, self.trainer.plan.total_timesteps
+        begun = f"goes on from step {newest.manifest.step}" if newest else "begins"
+        why = f" ({builder.reason})" if builder.reason else ""
+        self.job.journal.event("started", f"{self.job.chain.trial} {begun} of {total}, attempt {self.job.chain.attempt}, "
+                               f"on {builder.path}{why}", numeric_class=self.facts, segment=self.segment)
+
+    def _note_segment(self, progress: Progress) -> None:
+        total = self.trainer.plan.total_timesteps
+        left_s = max(total - progress.step, 0) / max(progress.steps_per_s, 1e-9)
+        mean = "" if progress.episode_return_mean is None else f", mean return {progress.episode_return_mean:.1f}"
+        self.job.journal.event("segment_finished", f"{self.job.trial}: {progress.step}/{total} steps, "
+                               f"{progress.steps_per_s:.0f} steps/s{mean}, {left_s:.0f} s left", step=progress.step,
+                               steps_per_s=progress.steps_per_s, segment=self.segment)
+
+    def _report(self, progress: Progress) -> None:
+        self.committer.raise_if_failed()
+        self.latest = progress
+        self.job.report(progress, self.segment, self.class_name)
+
+
+def _checked_class(job: TrialJob, newest: Checkpoint, facts: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Compare this machine with the one that made the checkpoint. :raises OtherHardwareError: as the spec says."""
+    manifest = newest.manifest
+    if manifest.spec_sha256 != job.spec.sha256 or manifest.trial_seed != job.spec.trial(job.trial).seed:
+        raise BadInputError(f"{newest.key} is a checkpoint of another spec ({manifest.spec_sha256[:12]}…, not "
+                            f"{job.spec.sha256[:12]}…): use its spec, or another store or run")
+    other = differences(manifest.numeric_class, facts)
+    if other and job.spec.experiment.compute.on_other_hardware == "wait":
+        raise OtherHardwareError(f"{newest.key} was made on another numeric class ({'; '.join(other)}): go on there, or set "
+                                 "compute.on_other_hardware: continue, and the digest will not be comparable")
+    mixed = bool(other) or bool(manifest.numeric_class.get("mixed"))
+    return {**facts, "mixed": True} if mixed else facts
+
+
+def _sb3_files(model: Any) -> dict[str, bytes]:
+    """The model as SB3 itself saves it, for `PPO.load` and its like; it executes code when loaded."""
+    buffer = io.BytesIO()
+    model.save(buffer)
+    return {"model.zip": buffer.getvalue()}
+
+
+def _device(policy: str) -> str:
+    """Small MLP policies train faster on the CPU, even beside a GPU."""
+    return "auto" if "Cnn" in policy or "MultiInput" in policy else "cpu"

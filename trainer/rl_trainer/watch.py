@@ -1,0 +1,65 @@
+"""What the training loop does beside training: look for notices, check for NaN, report how far it is."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+
+from rl_trainer.errors import DivergedError, InterruptedTrainingError
+from rl_trainer.interruptions import Interruption
+
+INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the training loop is."""
+
+    step: int
+    steps_per_s: float
+    episode_return_mean: float | None
+
+
+class Watch(BaseCallback):
+    """Called by SB3 at every step; all but one comparison happens at most once a second.
+
+    :param report: takes the progress; whatever it raises ends the training; None: nobody asks.
+    """
+
+    def __init__(self, interruption: Interruption, report: Callable[[Progress], None] | None = None) -> None:
+        super().__init__()
+        self.interruption, self.report = interruption, report
+        self._next = 0.0
+        self._started, self._first_step = time.monotonic(), 0
+
+    def _on_training_start(self) -> None:
+        self._started, self._first_step = time.monotonic(), self.model.num_timesteps
+
+    def _on_step(self) -> bool:
+        if self.interruption.notice:
+            raise InterruptedTrainingError(f"{self.interruption.notice} at step {self.model.num_timesteps}")
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + INTERVAL_S
+            check_finite(self.model)
+            if self.report is not None:
+                self.report(self.progress(now))
+        return True
+
+    def progress(self, now: float) -> Progress:
+        """Say how far the model is."""
+        steps = self.model.num_timesteps - self._first_step
+        returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+        mean = float(np.mean(returns)) if returns else None
+        return Progress(self.model.num_timesteps, steps / max(now - self._started, 1e-9),
+                        mean if mean is not None and np.isfinite(mean) else None)
+
+
+def check_finite(model: object) -> None:
+    """Look at the policy's parameters. :raises DivergedError: naming the first that is not finite."""
+    for name, parameter in model.policy.named_parameters():  # type: ignore[attr-defined]
+        if not bool(parameter.detach().isfinite().all()):
+            raise DivergedError(f"the parameter {name} is not finite at step {model.num_timesteps}: "  # type: ignore[attr-defined]
+                                "lower the learning rate, or look at the rewards")
