@@ -13,7 +13,8 @@ from tests.trainer.conftest import TINY_PPO, Trainer, merged, trainer_environmen
 def test_help_loads_neither_torch_nor_boto3() -> None:
     """`--help` must be quick, also on a laptop without torch."""
     program = ("import sys\nfrom rl_trainer.cli import run\ntry:\n    run(['train', '--help'])\nexcept SystemExit:\n    pass\n"
-               "heavy = {'torch', 'boto3', 'numpy', 'stable_baselines3', 'gymnasium'} & set(sys.modules)\nassert not heavy, heavy")
+               "heavy = {'torch', 'boto3', 'numpy', 'stable_baselines3', 'gymnasium'} & set(sys.modules)\n"
+               "assert not heavy, heavy")
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, env=trainer_environment())
 
 
