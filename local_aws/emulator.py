@@ -21,6 +21,7 @@ SEAMS = {
     ("core.iam_evaluator", "is_root_access_key"): "no key is root: every caller is a role or a user",
     ("core.iam_actions", "s3_service_context"): "s3:if-match, s3:if-none-match and s3:object-lock keys",
     ("core.persistence", "save_state"): "unchanged state is not written again; a crash leaves no half file",
+    ("core.persistence", "_json_object_hook"): "large bytes lie in files of their own",
     ("core.iam_actions", "request_tag_context"): "cloudformation: condition keys",
     ("core.iam_evaluator", "_resolve_condition_key"): "aws:PrincipalArn is the role's ARN, not its session's",
     ("core.router", "SERVICE_PATTERNS"): "pricing and quotas are routed",

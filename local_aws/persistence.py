@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ READS = (
     "Detect",
 )
 TRIES = 5
+BLOB_BYTES = 256 * 1024
+"""Bytes from this size on lie in files of their own."""
 DATA_PLANE = ("s3", "logs", "monitoring", "cloudwatch")
 """Services whose requests change no account-wide state, or persist by themselves."""
 
@@ -46,17 +49,55 @@ class Saver:
         self._folder = folder
         self._sessions = sessions
         self._digests: dict[str, str] = {}
+        self._blobs: dict[int, tuple[bytes, str]] = {}
         self._lock = threading.Lock()
 
     def install(self) -> None:
-        """Write only what has changed."""
+        """Write only what has changed, and large bytes into files of their own."""
         emulator.replace("core.persistence", "save_state", lambda original: self.save_state)
+        emulator.replace("core.persistence", "_json_object_hook", self._reading_blobs)
 
     def save_state(self, service: str, data: dict[str, Any]) -> None:
         """Write one service's state, atomically, if it differs from what was written last."""
         persistence = emulator.module("core.persistence")
         wrapped = {"__ministack_format__": persistence._state_format_version(service), "payload": data}
-        self._write(service, self._folder / f"{service}.json", json.dumps(wrapped, default=persistence._json_default))
+        default = self._naming_blobs(persistence._json_default)
+        self._write(service, self._folder / f"{service}.json", json.dumps(wrapped, default=default))
+
+    def _naming_blobs(self, default: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Encode large bytes (function code, layers) as the name of a file: a state is written often, they never change."""
+
+        def encode(value: Any) -> Any:
+            if isinstance(value, bytes) and len(value) >= BLOB_BYTES:
+                return {"__blob__": self._keep_blob(value)}
+            return default(value)
+
+        return encode
+
+    def _keep_blob(self, data: bytes) -> str:
+        """Write large bytes once, under their digest. Known objects are not even hashed again."""
+        known = self._blobs.get(id(data))
+        if known is not None and known[0] is data:
+            return known[1]
+        name = hashlib.blake2b(data, digest_size=32).hexdigest()
+        path = self._folder / "blobs" / name
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            fresh = path.with_suffix(".new")
+            fresh.write_bytes(data)
+            fresh.replace(path)
+        self._blobs[id(data)] = (data, name)
+        return name
+
+    def _reading_blobs(self, original: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+        """Decode what :meth:`_naming_blobs` encoded."""
+
+        def decode(value: dict[str, Any]) -> Any:
+            if "__blob__" in value:
+                return (self._folder / "blobs" / str(value["__blob__"])).read_bytes()
+            return original(value)
+
+        return decode
 
     def _write(self, name: str, path: Path, text: str) -> None:
         """Replace a file if its new text differs."""
