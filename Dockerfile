@@ -21,10 +21,10 @@ ENV AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/airflow/nightshift/dags \
     AIRFLOW__CORE__PLUGINS_FOLDER=/opt/airflow/nightshift/plugins \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
-    NIGHTSHIFT_STATE=/opt/airflow/nightshift-state \
+    NIGHTSHIFT_CACHE=/opt/airflow/nightshift-cache \
     PYTHONPATH=/opt/airflow/nightshift:/opt/airflow/nightshift/lifecycle:/opt/airflow/nightshift/plugins \
     PYTHONUNBUFFERED=1
-RUN mkdir -p /opt/airflow/logs /opt/airflow/secrets /opt/airflow/nightshift-state \
+RUN mkdir -p /opt/airflow/logs /opt/airflow/secrets /opt/airflow/nightshift-cache \
     && chown -R airflow:0 /opt/airflow
 USER airflow
 WORKDIR /opt/airflow

@@ -9,6 +9,7 @@ ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 endif
 export NIGHTSHIFT_STATE ?= $(CURDIR)/.nightshift
+export NIGHTSHIFT_CACHE ?= $(CURDIR)/.cache
 UV := .venv-uv/bin/uv
 RUN := .venv/bin/python
 STAMPS := .venv/.ready .venv-ami/.ready .venv-aws/.ready

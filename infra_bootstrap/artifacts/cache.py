@@ -12,9 +12,9 @@ from infra_bootstrap.artifacts.locks import ROOT
 
 
 def cache_folder() -> Path:
-    """`.nightshift/cache` of the project, or of the folder that NIGHTSHIFT_STATE names."""
-    state = os.environ.get("NIGHTSHIFT_STATE")
-    return (Path(state) if state else ROOT / ".nightshift") / "cache"
+    """What NIGHTSHIFT_CACHE names, else `.cache` in the project. Everything in it is named by what it was made from."""
+    named = os.environ.get("NIGHTSHIFT_CACHE")
+    return Path(named) if named else ROOT / ".cache"
 
 
 def cached(kind: str, key: str, build: Callable[[Path], None], root: Path | None = None) -> Path:
