@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from pydantic import Field
+
 from rl_lifecycle.attempts import Attempt, AttemptEnd
 from rl_lifecycle.experiments import Compute
 from rl_lifecycle.heartbeats import Heartbeat, TrainerCause, TrainerState
@@ -59,6 +61,7 @@ class Machine(Record):
     zone: str = ""
     market: str = "on-demand"
     launched_at: datetime
+    ended_at: datetime | None = None
 
 
 class Progress(Record):
@@ -77,6 +80,7 @@ class Patience(Record):
     stall_segments: float = 5.0
     visible_s: float = 300.0
     attempts_without_progress: int = 3
+    last_words_s: float = Field(20.0, description="for a machine to upload its log and end by itself, when it is done")
 
 
 class Evidence(Record):
@@ -160,6 +164,8 @@ REASON_CODES = {
     "Client.InvalidSnapshot.NotFound": AttemptEnd.REFUSED,
     "Client.VolumeLimitExceeded": AttemptEnd.REFUSED,
 }
+#: After one of these the trainer says nothing more.
+LAST_WORDS = (TrainerState.FINISHED, TrainerState.FAILED, TrainerState.INTERRUPTED, TrainerState.FENCED)
 #: An attempt that ended so is followed by another: the trouble was the machine's, not the training's.
 RELAUNCHED = frozenset({AttemptEnd.INTERRUPTED, AttemptEnd.NO_CAPACITY, AttemptEnd.MACHINE_LOST, AttemptEnd.STALLED})
 #: What to do about an end that stops the trial.
@@ -304,10 +310,28 @@ def decide_action(evidence: Evidence) -> Action:
 
 def _of_open_attempt(evidence: Evidence, finding: Finding, newest: Attempt) -> Action:
     if finding.cause is not None:
-        return Action(kind=ActionKind.SETTLE, finding=finding)
+        return Action(kind=ActionKind.WAIT if _speaks_still(evidence) else ActionKind.SETTLE, finding=finding)
     if newest.outcome.instance_id is None and finding.state is TrialState.LAUNCHING and evidence.beat is None:
         return Action(kind=ActionKind.ASK, finding=finding)
     return Action(kind=ActionKind.WAIT, finding=finding)
+
+
+def _speaks_still(evidence: Evidence) -> bool:
+    """Whether the machine has said its last word and is about to end by itself: its log is still on the way."""
+    beat, machine = evidence.beat, evidence.machine
+    if beat is None or beat.state not in LAST_WORDS or machine is None or not machine.state.alive or evidence.cancelled:
+        return False
+    return (evidence.now - beat.at).total_seconds() < evidence.patience.last_words_s
+
+
+def ended_at(evidence: Evidence) -> datetime:
+    """When the newest attempt's machine ended: as EC2 says, else at its last sign of life, else (it still runs) now."""
+    machine, beat = evidence.machine, evidence.beat
+    if machine is not None and machine.state.alive:
+        return evidence.now
+    if machine is not None and machine.ended_at is not None:
+        return min(machine.ended_at, evidence.now)
+    return min(beat.at, evidence.now) if beat is not None else evidence.now
 
 
 def _not_before(attempts: Sequence[Attempt]) -> datetime | None:

@@ -1,5 +1,6 @@
 """The EC2 calls: ask for one machine, find ours by tag, terminate, prove that none is left."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from rl_lifecycle.stores import error_code
 
 #: DescribeInstances takes at most this many ids.
 DESCRIBE_AT_ONCE = 1000
+END_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 LIVING = ("pending", "running", "stopping", "stopped")
 #: A machine that is shutting down costs nothing any more, but it is not gone.
 PRESENT = (*LIVING, "shutting-down")
@@ -53,10 +55,11 @@ class Machines:
 
     :param ec2: a boto3 EC2 client of the launcher or the reaper.
     :param environment: only machines with this tag are seen or touched.
+    :param zones: subnet id → zone, because EC2 answers a request with the subnet alone.
     """
 
-    def __init__(self, ec2: Any, environment: str) -> None:
-        self.ec2, self.environment = ec2, environment
+    def __init__(self, ec2: Any, environment: str, zones: Mapping[str, str] | None = None) -> None:
+        self.ec2, self.environment, self.zones = ec2, environment, zones or {}
 
     def request(self, attempt: Attempt) -> Granted:
         """Ask EC2 Fleet for the machine of an attempt. Starts billing.
@@ -70,8 +73,17 @@ class Machines:
                 override = group.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
                 lifecycle: Market = "spot" if group.get("Lifecycle") == "spot" else market
                 return Granted(instance_id, group.get("InstanceType") or override.get("InstanceType"),
-                               override.get("AvailabilityZone"), lifecycle, ())
-        return Granted(None, None, None, market, tuple(_refusal(error, market) for error in answer.get("Errors", ())))
+                               self._zone(override), lifecycle, ())
+        return Granted(None, None, None, market, tuple(self._refusal(error, market) for error in answer.get("Errors", ())))
+
+    def _zone(self, override: Mapping[str, Any]) -> str | None:
+        return override.get("AvailabilityZone") or self.zones.get(override.get("SubnetId", ""))
+
+    def _refusal(self, error: Mapping[str, Any], market: Market) -> Refusal:
+        override = error.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
+        return Refusal(instance_type=override.get("InstanceType", "?"), market=market,
+                       zone=self._zone(override) or override.get("SubnetId") or "?",
+                       code=error.get("ErrorCode", "?"), message=error.get("ErrorMessage", ""))
 
     def find(self, trial: TrialId, attempt: int) -> Machine | None:
         """Find the machine of an attempt by its tags: a living one before one that is gone."""
@@ -140,13 +152,6 @@ def _trial_filter(trial: TrialId) -> dict[str, str]:
     return {"experiment": trial.experiment, "run": trial.run, "trial": trial.trial}
 
 
-def _refusal(error: Mapping[str, Any], market: Market) -> Refusal:
-    override = error.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
-    return Refusal(instance_type=override.get("InstanceType", "?"), market=market,
-                   zone=override.get("AvailabilityZone") or override.get("SubnetId") or "?",
-                   code=error.get("ErrorCode", "?"), message=error.get("ErrorMessage", ""))
-
-
 def _machines(page: Mapping[str, Any]) -> Iterator[TaggedMachine]:
     for reservation in page.get("Reservations", ()):
         for instance in reservation.get("Instances", ()):
@@ -162,4 +167,15 @@ def _machine(instance: Mapping[str, Any], tags: Mapping[str, str]) -> Machine:
         state=InstanceState(instance["State"]["Name"]), reason_code=reason.get("Code", ""),
         reason=reason.get("Message") or instance.get("StateTransitionReason", ""),
         instance_type=instance.get("InstanceType", ""), zone=(instance.get("Placement") or {}).get("AvailabilityZone", ""),
-        market="spot" if instance.get("InstanceLifecycle") == "spot" else "on-demand", launched_at=instance["LaunchTime"])
+        market="spot" if instance.get("InstanceLifecycle") == "spot" else "on-demand", launched_at=instance["LaunchTime"],
+        ended_at=_read_end(instance.get("StateTransitionReason", "")))
+
+
+def _read_end(reason: str) -> datetime | None:
+    """Read when a machine ended off EC2's sentence; None if it does not say.
+
+    >>> _read_end("User initiated (2026-11-22 18:51:12 GMT)").isoformat()
+    '2026-11-22T18:51:12+00:00'
+    """
+    found = END_TIME.search(reason)
+    return datetime.fromisoformat(found[1]).replace(tzinfo=UTC) if found else None

@@ -42,3 +42,8 @@ class RunPlan(Record):
     def to_xcom(self) -> dict[str, JsonValue]:
         """The plan as plain JSON."""
         return self.model_dump(mode="json")
+
+    @property
+    def zones(self) -> dict[str, str]:
+        """Subnet id → zone."""
+        return {subnet: zone for zone, subnet in self.subnet_ids.items()}

@@ -35,7 +35,18 @@ from rl_lifecycle.launches import (
 from rl_lifecycle.layout import head_key, heartbeat_key
 from rl_lifecycle.prices import cost_usd, highest_on_demand_usd
 from rl_lifecycle.specs import Spec
-from rl_lifecycle.states import Action, ActionKind, Evidence, Finding, Machine, Patience, Progress, TrialState, decide_action
+from rl_lifecycle.states import (
+    Action,
+    ActionKind,
+    Evidence,
+    Finding,
+    Machine,
+    Patience,
+    Progress,
+    TrialState,
+    decide_action,
+    ended_at,
+)
 from rl_lifecycle.stores import ObjectStore, error_code
 
 #: A trial that needs more actions than this in one go is not converging.
@@ -213,12 +224,13 @@ class TrialSupervisor:
         launched_at = machine.launched_at if machine is not None else outcome.launched_at
         instance_type = machine.instance_type if machine is not None else outcome.instance_type
         zone = machine.zone if machine is not None else outcome.zone
-        seconds = max(0.0, (evidence.now - launched_at).total_seconds()) if launched_at is not None else 0.0
+        ended = ended_at(evidence)
+        seconds = max(0.0, (ended - launched_at).total_seconds()) if launched_at is not None else 0.0
         price = self.prices.paid(instance_type or "", outcome.market or "on-demand", zone or "")
         usd = cost_usd(seconds, price) if launched_at is not None else 0.0
         settled = self.attempts.update(stored, lambda before: before.model_copy(update={
             "instance_id": instance_id, "instance_type": instance_type, "zone": zone, "launched_at": launched_at,
-            "market": outcome.market or (machine.market if machine is not None else None), "ended_at": evidence.now,
+            "market": outcome.market or (machine.market if machine is not None else None), "ended_at": ended,
             "seconds": seconds, "usd": usd, "usd_per_hour": price, "end": finding.cause, "reason": finding.reason,
             "reached_step": beat.step if beat is not None else None, "committed_step": evidence.committed_step}))
         if settled:

@@ -42,11 +42,11 @@ def describe_progress(trial: str, beat: Heartbeat, *, seconds: float, usd_per_ho
 
     :param seconds: since the machine was launched.
     """
-    share = beat.step / beat.total_timesteps if beat.total_timesteps else 0.0
+    share = min(1.0, beat.step / beat.total_timesteps) if beat.total_timesteps else 0.0
     parts = [f"{trial}: {beat.state} {beat.step:,}/{beat.total_timesteps:,} ({share:.0%})"]
     if beat.steps_per_s > 0:
-        left = (beat.total_timesteps - beat.step) / beat.steps_per_s
-        parts.append(f"{beat.steps_per_s:,.0f} steps/s, {left:.0f} s to go")
+        left = max(0, beat.total_timesteps - beat.step) / beat.steps_per_s
+        parts.append(f"{beat.steps_per_s:,.0f} steps/s" + (f", {left:.0f} s to go" if left else ""))
     if beat.episode_return_mean is not None:
         parts.append(f"return {beat.episode_return_mean:.1f}")
     parts.append(f"USD {seconds * usd_per_hour / 3600:.4f}")

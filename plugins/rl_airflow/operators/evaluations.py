@@ -276,5 +276,6 @@ def ends_of_trials(context: Context, task_id: str) -> list[TrialEnd]:
     """How the trials ended, of those whose tasks said so."""
     from rl_airflow.operators.trials import END_KEY
 
-    said = context["ti"].xcom_pull(task_ids=task_id, key=END_KEY, map_indexes=None)
-    return [TrialEnd.model_validate(end) for end in said or () if end]
+    said = context["ti"].xcom_pull(task_ids=task_id, key=END_KEY)  # of one trial its end itself, of several a list
+    ends = [said] if isinstance(said, dict) else said or ()
+    return [TrialEnd.model_validate(end) for end in ends if end]

@@ -47,7 +47,7 @@ class RunOperator(BaseOperator):
     def _supervisor(self, plan: RunPlan, trial: str) -> TrialSupervisor:
         session = plan.session("launcher", self.aws_conn_id)
         store, ec2 = plan.store(session), session.client("ec2")
-        return TrialSupervisor(plan, plan.get_spec(store), trial, store, Machines(ec2, plan.environment),
+        return TrialSupervisor(plan, plan.get_spec(store), trial, store, Machines(ec2, plan.environment, plan.zones),
                                MarketPrices(ec2, log), now=_utcnow, log=log)
 
     def _show_links(self, context: Context, plan: RunPlan, trial: str, evidence: Evidence) -> None:
