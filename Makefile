@@ -12,7 +12,7 @@ export NIGHTSHIFT_STATE ?= $(CURDIR)/.nightshift
 export NIGHTSHIFT_CACHE ?= $(CURDIR)/.cache
 UV := .venv-uv/bin/uv
 RUN := .venv/bin/python
-STAMPS := .venv/.ready .venv-ami/.ready .venv-aws/.ready
+STAMPS := .venv/.ready .venv-ami/.ready .venv-aws/.ready .cache/.ready
 
 .PHONY: help setup demo test check bench soak ui aws-smoke clean lock
 
@@ -57,6 +57,11 @@ torch = { $(call install,$(1)) --no-index -r locks/torch-cpu.txt 2> .venv-uv/tor
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-aws
 	@$(call install,.venv-aws) -r locks/local-aws.txt
 	@touch $@
+
+.cache/.ready: .venv/.ready locks/trainer.txt locks/evaluator.txt
+	@echo "setup: wheels for training machines, layer for Lambda"
+	@$(RUN) -m laptop artifacts
+	@mkdir -p .cache && touch $@
 
 demo: setup ## one whole night on the local AWS: bootstrap, train, judge, promote
 	@$(RUN) -m laptop demo $(foreach name,$(EXPERIMENT),--experiment $(name))

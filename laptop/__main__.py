@@ -7,6 +7,9 @@ import shlex
 import subprocess
 import sys
 
+from infra_bootstrap.artifacts.locks import Target
+from infra_bootstrap.artifacts.sets import build
+from infra_bootstrap.errors import BootstrapError
 from laptop import clean, demo, suite, twin, ui
 from laptop.errors import LaptopError
 from laptop.places import ROOT
@@ -20,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         return _run(options, rest)
-    except LaptopError as error:
+    except (LaptopError, BootstrapError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -40,6 +43,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             _print_environment()
         case "clean":
             clean.clean()
+        case "artifacts":
+            laptop_python = f"{sys.version_info.major}.{sys.version_info.minor}"
+            build(Target(laptop_python), f"python{laptop_python}")
         case "bench" | "soak":
             return subprocess.run([sys.executable, "-m", f"benchmarks.{options.target}", *rest], cwd=ROOT, check=False).returncode
     return 0
@@ -70,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     screen = targets.add_parser("ui", help="Airflow's UI on the local AWS")
     screen.add_argument("--port", type=int, default=0, help="on the loopback; 0: a free one")
     for name, what in (("test", "the tests"), ("bench", "measure"), ("soak", "long fault runs"),
-                       ("env", "print exports for a shell"), ("clean", "remove all state")):
+                       ("env", "print exports for a shell"), ("artifacts", "build what machines and functions run"), ("clean", "remove all state")):
         targets.add_parser(name, help=what)
     return parser
 
