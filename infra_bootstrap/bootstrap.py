@@ -67,7 +67,7 @@ def upload_artifacts(clients: Clients, settings: Settings, built: Built) -> int:
     """Upload what is not there yet, as the launcher. :return: how many files were uploaded."""
     bucket = bucket_name(settings.environment, clients.account_id, clients.region)
     launcher = clients.assume(clients.role_arn(role_name(settings.environment, "launcher")), "nightshift-upload")
-    return upload(launcher.s3, bucket, built.functions) + upload(launcher.s3, bucket, built.wheels)
+    return upload(launcher.s3, bucket, [*built.functions, *built.wheels])
 
 
 def deploy_side_by_side(clients: Clients, settings: Settings, concerns: Iterable[Concern], artifacts: ArtifactSet | None,

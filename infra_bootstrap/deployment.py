@@ -22,6 +22,7 @@ from infra_bootstrap.clients import Clients, message_of, refused_or_same, role_o
 from infra_bootstrap.deployed import DeployedStack, find_stack
 from infra_bootstrap.errors import IdentityChangedError, StackBusyError, StackFailedError
 from infra_bootstrap.events import find_failure
+from infra_bootstrap.images import find_image
 from infra_bootstrap.parameters import plan_parameters
 from infra_bootstrap.settings import Settings
 from infra_bootstrap.stacks import PROTECTED, Concern, role_name, stack_name, template_body
@@ -73,8 +74,8 @@ class Progress(Record):
 def prepare(clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None = None) -> Prepared:
     """Compare a stack with its template, and leave a change set if they differ. Costs nothing.
 
-    A stack that never came to life (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first. Identity is compared by its
-    text alone where the caller is Airflow's role.
+    A stack that never came to life (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first. Where the template's text,
+    the parameters and the image are the same no change set is made: it could not find anything.
 
     :param artifacts: what was built and uploaded; needed for training and evaluation.
     :raises IdentityChangedError: if identity differs, and the caller may not change it.
@@ -85,11 +86,11 @@ def prepare(clients: Clients, settings: Settings, concern: Concern, artifacts: A
     stack = find_living_stack(clients, settings, concern)
     values = plan_parameters(clients, settings, concern, stack.parameters if stack else None, artifacts)
     idle = Prepared(environment=settings.environment, concern=concern, stack_name=name, command=settings.command)
-    if concern is Concern.IDENTITY and stack is not None:
-        differences = identity_differences(clients, stack, values)
+    if stack is not None:
+        differences = find_differences(clients, concern, stack, values)
         if not differences:
             return idle
-        if is_airflow(clients, stack.parameters):
+        if concern is Concern.IDENTITY and is_airflow(clients, stack.parameters):
             raise IdentityChangedError(name, differences, settings.command)
     answer = create_change_set(clients, settings, concern, values, stack.parameters if stack else None)
     if answer is None:
@@ -192,12 +193,18 @@ def await_deletion(clients: Clients, stack_id: str, command: str, within_s: floa
     raise StackFailedError(stack_id, "DELETE_IN_PROGRESS", "", f"it was not gone after {within_s:g} s.", command)
 
 
-def identity_differences(clients: Clients, stack: DeployedStack, values: Mapping[str, str]) -> list[str]:
-    """Compare the deployed identity with the template's text and the planned parameters. Empty when they are the same."""
+def find_differences(clients: Clients, concern: Concern, stack: DeployedStack, values: Mapping[str, str]) -> list[str]:
+    """Compare a deployed stack with the template's text, the planned parameters and the image that "latest" means today.
+
+    :return: what differs, in words; empty when a change set could find nothing.
+    """
     deployed = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")["TemplateBody"]
-    differences = [] if str(deployed).strip() == template_body(Concern.IDENTITY).strip() else ["its template"]
-    return differences + [f"{name} from {stack.parameters.get(name)!r} to {value!r}" for name, value in sorted(values.items())
-                          if stack.parameters.get(name) != value]
+    differences = [] if str(deployed).strip() == template_body(concern).strip() else ["its template"]
+    differences += [f"{name} from {stack.parameters.get(name)!r} to {value!r}" for name, value in sorted(values.items())
+                    if stack.parameters.get(name) != value]
+    if concern is Concern.TRAINING and find_image(clients, values.get("ImageId")).image_id != stack.outputs.get("ImageId"):
+        differences.append("its machine image")
+    return differences
 
 
 def is_airflow(clients: Clients, identity_parameters: Mapping[str, str]) -> bool:

@@ -4,7 +4,7 @@ from infra_bootstrap.artifacts.sets import ArtifactSet
 from infra_bootstrap.changes import Change, additions, read_changes
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.deployed import find_stack
-from infra_bootstrap.deployment import create_change_set, identity_differences, is_airflow
+from infra_bootstrap.deployment import create_change_set, find_differences, is_airflow
 from infra_bootstrap.parameters import plan_parameters
 from infra_bootstrap.settings import Settings
 from infra_bootstrap.stacks import Concern, stack_name
@@ -32,9 +32,11 @@ def plan(clients: Clients, settings: Settings, concern: Concern, artifacts: Arti
     values = plan_parameters(clients, settings, concern, living.parameters if living else None, artifacts)
     if living is None:
         return StackPlan(stack_name=name, status=stack.status if stack else "", changes=additions(resources_made(concern, values)))
+    differences = find_differences(clients, concern, living, values)
+    if not differences:
+        return StackPlan(stack_name=name, status=living.status, changes=())
     if concern is Concern.IDENTITY and is_airflow(clients, living.parameters):
-        differences = identity_differences(clients, living, values)
-        note = f"an administrator must change {', '.join(differences)}: `{settings.command}`" if differences else ""
+        note = f"an administrator must change {', '.join(differences)}: `{settings.command}`"
         return StackPlan(stack_name=name, status=living.status, changes=(), note=note)
     answer = create_change_set(clients, settings, concern, values, living.parameters)
     if answer is None:

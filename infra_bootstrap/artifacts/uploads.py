@@ -23,19 +23,10 @@ def upload(s3: Any, bucket: str, files: Sequence[ArtifactFile]) -> int:
     :return: how many were uploaded.
     """
     store = S3Store(s3, bucket)
-    if _are_there(store, [file.key for file in files]):
-        return 0
     present = {info.key for info in store.list(ARTIFACTS)}
     missing = [file for file in files if file.key not in present]
-    if not missing:
-        return 0
-    *named, last = missing
     with ThreadPoolExecutor(PARALLEL) as pool:
-        list(pool.map(lambda file: put_once(store, file.key, file.read()), named))
-    put_once(store, last.key, last.read())
+        list(pool.map(lambda file: put_once(store, file.key, file.read()), missing[:-1]))
+    for file in missing[-1:]:
+        put_once(store, file.key, file.read())
     return len(missing)
-
-
-def _are_there(store: S3Store, keys: Sequence[str]) -> bool:
-    """Look at the last key alone: it was written after all others of its set."""
-    return any(info.key == keys[-1] for info in store.list(keys[-1]))

@@ -13,8 +13,15 @@ from rl_lifecycle.layout import artifact_key
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.specs import Artifact, WheelSet
 
-#: What torch requires, and the image therefore has; shadowing it would pair torch with versions it was not tested with.
-WITH_TORCH = frozenset({"filelock", "fsspec", "jinja2", "mpmath", "networkx", "setuptools", "sympy", "torch", "triton"})
+#: What the image has: torch and all that it requires (shadowing that would pair it with versions it was not tested
+#: with), and boto3, which the user data needs before there is anything else.
+IN_IMAGE = frozenset({
+    "filelock", "fsspec", "jinja2", "mpmath", "networkx", "setuptools", "sympy", "torch", "triton",
+    "boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3"})
+#: Required by what a trainer imports, but never imported there: a server for curves, rendering, a viewer. They are
+#: half of all files, and a machine's boot waits for each file.
+NOT_NEEDED = frozenset({
+    "grpcio", "markdown", "markupsafe", "mujoco-studio", "pyopengl", "tensorboard-data-server", "websockets", "werkzeug"})
 OWN = ("lifecycle", "trainer")
 INDEX = "digests.json"
 
@@ -36,7 +43,7 @@ def build_trainer_wheels(target: Target, root: Path = ROOT, cache: Path | None =
     :param target: the machine image's Python and platform.
     :raises BuildFailedError: if a wheel cannot be had, or a package of ours is missing.
     """
-    requirements = read_lock("trainer", target, without=WITH_TORCH)
+    requirements = read_lock("trainer", target, without=IN_IMAGE | NOT_NEEDED)
     folder = cached(f"trainer-{target.python}-{target.platform.name}", requirements.sha256,
                     lambda fresh: _download(requirements, target, fresh), cache)
     digests: dict[str, str] = json.loads((folder / INDEX).read_text())

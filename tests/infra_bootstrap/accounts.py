@@ -1,0 +1,148 @@
+"""A local AWS for the deployment's tests, with sessions of its roles, and stacks that are made without building anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from infra_bootstrap.artifacts.archives import Entry, zip_bytes
+from infra_bootstrap.artifacts.files import ArtifactFile
+from infra_bootstrap.artifacts.sets import ArtifactSet
+from infra_bootstrap.artifacts.uploads import upload
+from infra_bootstrap.bootstrap import StackResult, deploy_side_by_side
+from infra_bootstrap.clients import Clients
+from infra_bootstrap.outputs import Outputs, read_outputs
+from infra_bootstrap.settings import Settings
+from infra_bootstrap.stacks import Concern, bucket_name, role_name
+from rl_lifecycle.layout import artifact_key
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.specs import Artifact, WheelSet
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+#: What AWS's services call a refusal by policy.
+REFUSALS = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
+
+
+class Account:
+    """A running local AWS, seen from outside: an endpoint, and credentials of roles."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        up = self.local_aws("up", "--json")
+        self.endpoint_url, self.account_id, self.region = str(up["endpoint_url"]), str(up["account_id"]), str(up["region"])
+        self._clients: dict[str, Clients] = {}
+
+    def local_aws(self, *arguments: str) -> dict[str, Any]:
+        """Run a command of the local AWS."""
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+        done = subprocess.run([sys.executable, "-m", "local_aws", *arguments, "--state", str(self.state)], cwd=ROOT, env=environ,
+                              capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout)) if "--json" in arguments else {}
+
+    def variables(self, role: str, environment: str = "dev") -> dict[str, str]:
+        """Environment variables that act as a role, for a process."""
+        given: dict[str, str] = self.local_aws("env", "--as", role, "--environment", environment, "--json")["set"]
+        return given
+
+    def clients(self, role: str = "administrator", environment: str = "dev") -> Clients:
+        """Clients of a role: its full name, or short for a role of the environment."""
+        key = f"{environment}/{role}"
+        if key not in self._clients:
+            self._clients[key] = Clients(self._session(self.variables(role, environment)))
+        return self._clients[key]
+
+    def _session(self, variables: Mapping[str, str]) -> boto3.Session:
+        request = urllib.request.Request(variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"],
+                                         headers={"Authorization": variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"]})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            found = json.loads(answer.read())
+        return boto3.Session(found["AccessKeyId"], found["SecretAccessKey"], found["Token"], self.region)
+
+    def cli(self, *arguments: str, role: str = "administrator", **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `python -m infra_bootstrap` as a role, as a user would."""
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+        return subprocess.run([sys.executable, "-m", "infra_bootstrap", *arguments], cwd=ROOT, capture_output=True, text=True,
+                              env=environ | self.variables(role) | variables, timeout=300, check=False)
+
+    def down(self) -> None:
+        """Stop it."""
+        self.local_aws("down")
+
+    @contextmanager
+    def reachable(self) -> Iterator[None]:
+        """Point clients that are made meanwhile at this account."""
+        before = os.environ.get("AWS_ENDPOINT_URL")
+        os.environ["AWS_ENDPOINT_URL"] = self.endpoint_url
+        try:
+            yield
+        finally:
+            os.environ.pop("AWS_ENDPOINT_URL")
+            if before is not None:
+                os.environ["AWS_ENDPOINT_URL"] = before
+
+
+class Deployment:
+    """An environment whose five stacks are there, with functions and wheels that are placeholders."""
+
+    def __init__(self, account: Account, environment: str = "dev") -> None:
+        self.account, self.settings = account, Settings(environment, lambda_runtime=f"python{PYTHON}")
+        self.said: list[str] = []
+
+    def deploy(self, *waves: tuple[Concern, ...], clients: Clients | None = None, settings: Settings | None = None,
+               code: str = "def handle(event, context=None):\n    return event\n") -> list[StackResult]:
+        """Deploy stacks; all when none is named."""
+        clients, settings, results = clients or self.account.clients(), settings or self.settings, []
+        for wave in waves or ((Concern.IDENTITY,), (Concern.NETWORK, Concern.STORAGE), (Concern.TRAINING, Concern.EVALUATION)):
+            artifacts = self.upload(clients, code) if {Concern.TRAINING, Concern.EVALUATION} & set(wave) else None
+            results += deploy_side_by_side(clients, settings, wave, artifacts, self.said.append)
+        return results
+
+    def upload(self, clients: Clients, code: str) -> ArtifactSet:
+        """Upload small artifacts as the bootstrap does, as the launcher."""
+        launcher = clients.assume(clients.role_arn(role_name(self.settings.environment, "launcher")))
+        wheels = WheelSet(python=PYTHON, wheels={}).to_json()
+        reaper = (ROOT / "infra_bootstrap/reaper/reaper.py").read_bytes()
+        files = [_file("layer.zip", zip_bytes([Entry("python/placeholder.py", b"")])),
+                 _file("reaper.zip", zip_bytes([Entry("reaper.py", reaper)])),
+                 _file("evaluator.zip", zip_bytes([Entry("rl_evaluator/__init__.py", b""), Entry("rl_evaluator/handler.py", code.encode())])),
+                 _file("wheels.json", wheels)]
+        upload(launcher.s3, self.bucket, files)
+        layer, reaping, evaluating, wheel_set = (Artifact(key=file.key, sha256=file.sha256) for file in files)
+        return ArtifactSet(trainer_wheels=wheel_set, trainer_python=PYTHON, evaluator_code=evaluating, evaluator_layer=layer,
+                           reaper_code=reaping, lambda_runtime=f"python{PYTHON}", unzipped_bytes=0)
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return bucket_name(self.settings.environment, self.account.account_id, self.account.region)
+
+    @cached_property
+    def outputs(self) -> Outputs:
+        """Where everything is."""
+        return read_outputs(self.account.clients(), self.settings.environment)
+
+    def as_role(self, role: str) -> Clients:
+        """Clients of one of the environment's roles, or of the Airflow worker's."""
+        return self.account.clients(role, self.settings.environment)
+
+
+def _file(name: str, data: bytes) -> ArtifactFile:
+    return ArtifactFile(artifact_key(sha256_hex(data), name), sha256_hex(data), data=data)
+
+
+def refusal(error: ClientError) -> tuple[str, str]:
+    """Code and message of an error."""
+    return str(error.response["Error"]["Code"]), str(error.response["Error"].get("Message", ""))

@@ -1,0 +1,105 @@
+"""Stacks are made, found unchanged, changed, and mended after a failure."""
+
+import json
+import time
+
+import pytest
+
+from infra_bootstrap.bootstrap import deploy_side_by_side
+from infra_bootstrap.clients import Clients
+from infra_bootstrap.deployed import find_stack
+from infra_bootstrap.deployment import Outcome, Prepared, poll, prepare, start
+from infra_bootstrap.errors import IdentityChangedError, StackFailedError
+from infra_bootstrap.outputs import Outputs
+from infra_bootstrap.settings import Settings
+from infra_bootstrap.stacks import Concern, stack_name
+from rl_lifecycle.layout import artifact_key
+from rl_lifecycle.specs import Artifact
+from tests.infra_bootstrap.accounts import Deployment
+
+
+def test_a_first_bootstrap_by_an_administrator_creates_five_stacks(dev: Deployment) -> None:
+    """Every stack of a new environment is there and complete."""
+    stacks = [find_stack(dev.as_role("administrator"), stack_name("dev", concern)) for concern in Concern]
+    assert [stack.status if stack else None for stack in stacks] == ["CREATE_COMPLETE"] * 5
+
+
+def test_airflows_role_finds_everything_unchanged(dev: Deployment) -> None:
+    """A second bootstrap, by the worker's role, changes nothing and says so."""
+    results = dev.deploy(clients=dev.as_role("airflow-worker"))
+    assert {result.outcome for result in results} == {Outcome.UNCHANGED}
+
+
+def test_outputs_are_read_from_stacks_by_airflows_role(dev: Deployment) -> None:
+    """Everything the pipeline needs is in the outputs, as JSON too, without an environment variable."""
+    outputs: Outputs = dev.outputs
+    assert outputs.bucket == dev.bucket
+    assert set(outputs.subnet_ids) == {"eu-west-1a", "eu-west-1b", "eu-west-1c"}
+    assert outputs.evaluator_alias_arn.endswith(":function:nightshift-dev-evaluator:live")
+    assert json.loads(json.dumps(outputs.to_dict()))["trainer_wheels"]["sha256"] == outputs.trainer_wheels.sha256
+
+
+def test_airflows_role_may_not_change_identity(dev: Deployment) -> None:
+    """A change to roles ends with the command that an administrator must run."""
+    settings = Settings("dev", parameters={"MaxVolumeGib": "300"})
+    with pytest.raises(IdentityChangedError, match=r"MaxVolumeGib from '200' to '300'.*administrator run `python -m"):
+        prepare(dev.as_role("airflow-worker"), settings, Concern.IDENTITY)
+
+
+def test_a_changed_parameter_updates_its_stack_alone(dev: Deployment) -> None:
+    """An update through the deployer's role says what changed, and can be taken back."""
+    worker = dev.as_role("airflow-worker")
+    for value in ("31", "30"):
+        prepared = prepare(worker, Settings("dev", parameters={"CheckpointDays": value}), Concern.STORAGE)
+        assert "Bucket" in [change.resource for change in prepared.changes]
+        start(worker, prepared)
+        await_outcome(worker, prepared)
+        after = find_stack(worker, "nightshift-dev-storage")
+        assert after is not None
+        assert after.parameters["CheckpointDays"] == value
+
+
+def await_outcome(clients: Clients, prepared: Prepared) -> None:
+    """Wait until a started stack is updated."""
+    for _ in range(200):
+        if poll(clients, prepared).outcome is Outcome.UPDATED:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"{prepared.stack_name} was not updated")
+
+
+def test_new_code_and_nothing_else_rolls_alias_and_launch_template(fresh: Deployment) -> None:
+    """New bytes publish a version and move the alias; the machine's template gets a version with the new wheels."""
+    fresh.deploy()
+    before = fresh.outputs
+    del fresh.outputs
+    fresh.deploy((Concern.TRAINING, Concern.EVALUATION), code="def handle(event, context=None):\n    return 'new'\n")
+    lambda_ = fresh.as_role("administrator").client("lambda")
+    alias = lambda_.get_alias(FunctionName=before.evaluator_function_name, Name="live")
+    assert int(alias["FunctionVersion"]) == 2
+    answer = lambda_.invoke(FunctionName=before.evaluator_alias_arn, Payload=b"{}")["Payload"].read()
+    assert json.loads(answer) == "new"
+
+
+def test_a_stack_that_rolled_back_is_made_anew_by_the_same_command(fresh: Deployment) -> None:
+    """A failed first deployment names the resource and AWS's reason; corrected, the same command goes on."""
+    administrator = fresh.as_role("administrator")
+    fresh.deploy((Concern.IDENTITY,), (Concern.STORAGE,))
+    uploaded = fresh.upload(administrator, "def handle(event, context=None):\n    return event\n")
+    nowhere = uploaded.model_copy(update={"evaluator_layer": Artifact(key=artifact_key("0" * 64, "layer.zip"), sha256="0" * 64)})
+    with pytest.raises(StackFailedError, match=r"ended in ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it goes on from here"):
+        deploy_side_by_side(administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append)
+    found = find_stack(administrator, stack_name(fresh.settings.environment, Concern.EVALUATION))
+    assert found is not None
+    assert found.status == "ROLLBACK_COMPLETE"
+    assert [result.outcome for result in fresh.deploy((Concern.EVALUATION,))] == [Outcome.CREATED]
+
+
+def test_a_change_set_that_was_never_executed_is_in_nobodys_way(fresh: Deployment) -> None:
+    """A stack in REVIEW_IN_PROGRESS is cleared away and made."""
+    fresh.deploy((Concern.IDENTITY,))
+    prepare(fresh.as_role("administrator"), fresh.settings, Concern.STORAGE)
+    found = find_stack(fresh.as_role("administrator"), stack_name(fresh.settings.environment, Concern.STORAGE))
+    assert found is not None
+    assert found.status == "REVIEW_IN_PROGRESS"
+    assert [result.outcome for result in fresh.deploy((Concern.STORAGE,))] == [Outcome.CREATED]
