@@ -76,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     screen = targets.add_parser("ui", help="Airflow's UI on the local AWS")
     screen.add_argument("--port", type=int, default=0, help="on the loopback; 0: a free one")
     for name, what in (("test", "the tests"), ("bench", "measure"), ("soak", "long fault runs"),
-                       ("env", "print exports for a shell"), ("artifacts", "build what machines and functions run"), ("clean", "remove all state")):
+                       ("env", "print exports for a shell"),
+                       ("artifacts", "build what machines and functions run"), ("clean", "remove all state")):
         targets.add_parser(name, help=what)
     return parser
 
