@@ -127,7 +127,7 @@ class Resolver:
         try:
             found = self._network.describe_launch_template_versions(**which, Versions=[version])["LaunchTemplateVersions"]
         except ClientError as error:
-            raise as_fault(error) from None
+            raise _template_fault(which, error) from None
         if not found:
             name = next(iter(which.values()))
             raise Fault(
@@ -218,6 +218,15 @@ class Resolver:
         if not profile["Roles"] or (by_arn and profile["Arn"] != reference["Arn"]):
             raise invalid
         return profile
+
+
+def _template_fault(which: Mapping[str, Any], error: ClientError) -> Fault:
+    """Return the refusal of a template that does not exist, in EC2's words for how it was named."""
+    fault = as_fault(error)
+    if "LaunchTemplateName" in which and fault.code == "InvalidLaunchTemplateId.NotFoundException":
+        text = f"The specified launch template, with template name {which['LaunchTemplateName']}, does not exist."
+        return Fault("InvalidLaunchTemplateName.NotFoundException", text)
+    return fault
 
 
 def as_fault(error: ClientError) -> Fault:

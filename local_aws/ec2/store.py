@@ -105,6 +105,8 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.RLock()
+        self._file_lock = threading.Lock()
+        self._version = self._written = 0
         self.instances: dict[str, Instance] = {}
         self._answers: dict[str, Answer] = {}
         self._path = path
@@ -177,10 +179,19 @@ class Store:
             }
 
     def save(self) -> None:
-        """Write the file, atomically."""
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(json.dumps(self.as_json(), default=_encode))
-        fresh.replace(self._path)
+        """Write the file, atomically; an older state never replaces a newer one.
+
+        The state is read before the file's lock is taken: a caller may hold :attr:`lock` already.
+        """
+        with self.lock:
+            self._version += 1
+            version, text = self._version, json.dumps(self.as_json(), default=_encode)
+        with self._file_lock:
+            if version > self._written:
+                fresh = self._path.with_suffix(".new")
+                fresh.write_text(text)
+                fresh.replace(self._path)
+                self._written = version
 
     def load(self) -> None:
         """Read the file; instances that were alive ended with the server that ran them."""

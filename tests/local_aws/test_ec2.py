@@ -1,0 +1,211 @@
+"""Instances and fleets as EC2 documents them."""
+
+import base64
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, unique, until
+
+E = f"arn:aws:ec2:*:{ACCOUNT}:"
+ANY = ["subnet", "security-group", "network-interface", "volume", "launch-template", "spot-instances-request"]
+PARTS = [*(f"{E}{kind}/*" for kind in ANY), "arn:aws:ec2:*::image/*"]
+
+
+@pytest.fixture(scope="module")
+def template(twin: TwinUnderTest) -> str:
+    """A launch template that sets all that ours sets."""
+    name, ec2, profile = unique("template"), twin.client("ec2"), twin.instance_profile()
+    ec2.create_launch_template(
+        LaunchTemplateName=name,
+        LaunchTemplateData={
+            "ImageId": twin.image(),
+            "InstanceType": "c7i.large",
+            "IamInstanceProfile": {"Name": profile},
+            "InstanceInitiatedShutdownBehavior": "terminate",
+            "MetadataOptions": {"HttpTokens": "required", "InstanceMetadataTags": "enabled", "HttpPutResponseHopLimit": 1},
+            "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"Encrypted": True, "VolumeSize": 90, "VolumeType": "gp3"}}],
+            "TagSpecifications": [{"ResourceType": kind, "Tags": [{"Key": "project", "Value": "test"}]} for kind in ("instance", "volume")],
+            "UserData": base64.b64encode(b"#!/bin/sh\necho from the template\nsleep 300\n").decode(),
+        },
+    )
+    return name
+
+
+def fleet(template: str, token: str, types: list[str], target: int = 1, **request: Any) -> dict[str, Any]:
+    """Return the arguments of an instant fleet."""
+    return {
+        "Type": "instant",
+        "ClientToken": token,
+        "TargetCapacitySpecification": {"TotalTargetCapacity": target, "DefaultTargetCapacityType": "spot"},
+        "SpotOptions": {"AllocationStrategy": "price-capacity-optimized"},
+        "LaunchTemplateConfigs": [{"LaunchTemplateSpecification": {"LaunchTemplateName": template, "Version": "$Latest"}, "Overrides": [{"InstanceType": t} for t in types]}],
+        **request,
+    }
+
+
+def test_a_launch_inherits_all_that_its_template_sets(twin: TwinUnderTest, template: str) -> None:
+    """Image, type, profile, shutdown behaviour, metadata options, disks, tags and user data come from the template."""
+    ec2 = twin.client("ec2")
+    machine = ec2.run_instances(LaunchTemplate={"LaunchTemplateName": template}, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    twin.await_console(machine, "from the template")
+    found = twin.instance(machine)
+    volume = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [machine]}])["Volumes"][0]
+    assert found["InstanceType"] == "c7i.large"
+    assert found["MetadataOptions"]["HttpTokens"] == "required"
+    assert {"Key": "project", "Value": "test"} in found["Tags"]
+    assert found["IamInstanceProfile"]["Arn"].startswith(f"arn:aws:iam::{ACCOUNT}:instance-profile/")
+    assert (volume["Size"], volume["Encrypted"], volume["VolumeType"]) == (90, True, "gp3")
+    assert volume["Tags"] == [{"Key": "project", "Value": "test"}]
+    behaviour = ec2.describe_instance_attribute(InstanceId=machine, Attribute="instanceInitiatedShutdownBehavior")
+    assert behaviour["InstanceInitiatedShutdownBehavior"]["Value"] == "terminate"
+
+
+def test_an_instance_goes_through_its_states_and_leaves_nothing(twin: TwinUnderTest) -> None:
+    """pending, running, shutting-down, terminated with its reason; its disk and interface are gone at the end."""
+    ec2, seen = twin.client("ec2"), []
+    made = ec2.run_instances(ImageId=twin.image(), InstanceType="c7i.large", MinCount=1, MaxCount=1, UserData="#!/bin/sh\nsleep 99\n")["Instances"][0]
+    seen.append(made["State"]["Name"])
+    machine = made["InstanceId"]
+    seen.append(twin.await_state(machine, "running")["State"]["Name"])
+    seen.append(ec2.terminate_instances(InstanceIds=[machine])["TerminatingInstances"][0]["CurrentState"]["Name"])
+    ended = twin.await_state(machine, "terminated")
+    assert seen == ["pending", "running", "shutting-down"]
+    assert ended["StateReason"] == {"Code": "Client.UserInitiatedShutdown", "Message": "Client.UserInitiatedShutdown: User initiated shutdown"}
+    assert ended["StateTransitionReason"].startswith("User initiated (")
+    by_instance = [{"Name": "attachment.instance-id", "Values": [machine]}]
+    assert ec2.describe_volumes(Filters=by_instance)["Volumes"] == []
+    assert ec2.describe_network_interfaces(Filters=by_instance)["NetworkInterfaces"] == []
+
+
+def test_a_client_token_launches_once_however_often_it_is_sent(twin: TwinUnderTest) -> None:
+    """Sixteen racing launches with one token give one instance; another request with it is refused."""
+    ec2, token, image = twin.client("ec2"), unique("token"), twin.image()
+
+    def launch(count: int = 1) -> str:
+        answer = ec2.run_instances(ClientToken=token, ImageId=image, InstanceType="c7i.large", MinCount=count, MaxCount=count, UserData="#!/bin/sh\nsleep 99\n")
+        return str(answer["Instances"][0]["InstanceId"])
+
+    with ThreadPoolExecutor(16) as pool:
+        assert len(set(pool.map(lambda _: launch(), range(16)))) == 1
+    assert code_of(launch, count=2) == "IdempotentParameterMismatch"
+
+
+def test_a_replayed_token_is_authorized_first(twin: TwinUnderTest, template: str) -> None:
+    """Somebody who may not launch learns nothing from another's token."""
+    token = unique("token")
+    answer = twin.client("ec2").create_fleet(**fleet(template, token, ["c7i.large"]))
+    assert twin.client("ec2").create_fleet(**fleet(template, token, ["c7i.large"]))["Instances"] == answer["Instances"]
+    nobody = twin.client("ec2", twin.role_with(allow("ec2:Describe*")))
+    assert code_of(nobody.create_fleet, **fleet(template, token, ["c7i.large"])) == "UnauthorizedOperation"
+
+
+def test_a_dry_run_launches_nothing(twin: TwinUnderTest) -> None:
+    """DryRun answers what would have happened, as an error, and makes no instance."""
+    ec2, mark = twin.client("ec2"), unique("mark")
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
+    assert code_of(ec2.run_instances, ImageId=twin.image(), InstanceType="c7i.large", MinCount=1, MaxCount=1, DryRun=True, TagSpecifications=tags) == "DryRunOperation"
+    assert ec2.describe_instances(Filters=[{"Name": "tag:mark", "Values": [mark]}])["Reservations"] == []
+
+
+def test_filters_filter_and_unknown_ones_are_refused(twin: TwinUnderTest, template: str) -> None:
+    """Tags with wildcards, state and token; a filter that does not exist is an error, not everything."""
+    ec2, mark = twin.client("ec2"), unique("mark")
+    request = fleet(template, mark, ["c7i.large"], TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "run", "Value": mark}]}])
+    machine = ec2.create_fleet(**request)["Instances"][0]["InstanceIds"][0]
+    wanted = [{"Name": "tag:run", "Values": [mark[:-2] + "*"]}, {"Name": "client-token", "Values": [mark]}, {"Name": "instance-state-name", "Values": ["pending", "running"]}]
+    assert ec2.describe_instances(Filters=wanted)["Reservations"][0]["Instances"][0]["InstanceId"] == machine
+    assert code_of(ec2.describe_instances, Filters=[{"Name": "colour", "Values": ["red"]}]) == "InvalidParameterValue"
+
+
+def test_pages_cover_everything_once(twin: TwinUnderTest) -> None:
+    """Pages of five show each instance once; four at a time is refused, as on AWS."""
+    ec2, mark = twin.client("ec2"), unique("mark")
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
+    made = ec2.run_instances(ImageId=twin.image(), InstanceType="t3.micro", MinCount=7, MaxCount=7, TagSpecifications=tags)["Instances"]
+    pages = ec2.get_paginator("describe_instances").paginate(Filters=[{"Name": "tag:mark", "Values": [mark]}], PaginationConfig={"PageSize": 5})
+    shown = [[i["InstanceId"] for r in page["Reservations"] for i in r["Instances"]] for page in pages]
+    assert [len(page) for page in shown] == [5, 2]
+    assert {i for page in shown for i in page} == {i["InstanceId"] for i in made}
+    assert code_of(ec2.describe_instances, MaxResults=4) == "InvalidParameterValue"
+    ec2.terminate_instances(InstanceIds=[i["InstanceId"] for i in made])
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"InstanceType": "zz9.large"}, "InvalidParameterValue"),
+        ({"SubnetId": "subnet-0badbadbadbadbad0"}, "InvalidSubnetID.NotFound"),
+        ({"IamInstanceProfile": {"Name": "nobody"}}, "InvalidParameterValue"),
+        ({"ImageId": "ami-00000000000000000"}, "InvalidAMIID.NotFound"),
+        ({"InstanceType": "c7g.large"}, "InvalidParameterValue"),
+        ({"UserData": "x" * 16385}, "InvalidParameterValue"),
+        ({"SecurityGroupIds": ["sg-0badbadbadbadbad0"]}, "InvalidGroup.NotFound"),
+        ({"LaunchTemplate": {"LaunchTemplateName": "no-such-template"}}, "InvalidLaunchTemplateName.NotFoundException"),
+    ],
+)
+def test_a_launch_that_does_not_fit_is_refused(twin: TwinUnderTest, change: dict[str, Any], code: str) -> None:
+    """Each wrong reference has AWS's own error code."""
+    request = {"ImageId": twin.image(), "InstanceType": "c7i.large", "MinCount": 1, "MaxCount": 1, **change}
+    assert code_of(twin.client("ec2").run_instances, **request) == code
+
+
+def test_an_instance_that_does_not_exist_is_not_found(twin: TwinUnderTest) -> None:
+    """A malformed id and an unknown one differ."""
+    ec2 = twin.client("ec2")
+    assert code_of(ec2.describe_instances, InstanceIds=["i-0badbadbadbadbad0"]) == "InvalidInstanceID.NotFound"
+    assert code_of(ec2.terminate_instances, InstanceIds=["nonsense"]) == "InvalidInstanceID.Malformed"
+
+
+def test_a_fleet_takes_the_cheapest_that_it_can_get_and_reports_the_rest(twin: TwinUnderTest, template: str) -> None:
+    """A type that no machine image fits is an error of its override; the next one is launched."""
+    ec2 = twin.client("ec2")
+    answer = ec2.create_fleet(**fleet(template, unique("token"), ["c7i.xlarge", "c7g.large", "c7i.large"]))
+    assert answer["Instances"][0]["InstanceType"] == "c7i.large"
+    assert answer["Instances"][0]["Lifecycle"] == "spot"
+    assert [(e["ErrorCode"], e["LaunchTemplateAndOverrides"]["Overrides"]["InstanceType"]) for e in answer["Errors"]] == [("InvalidParameterValue", "c7g.large")]
+
+
+def test_types_offerings_and_prices_are_those_of_aws(twin: TwinUnderTest) -> None:
+    """Real sizes and accelerators; zones differ in what they offer; spot is cheaper than on-demand."""
+    ec2 = twin.client("ec2")
+    kind = ec2.describe_instance_types(InstanceTypes=["g5.xlarge"])["InstanceTypes"][0]
+    assert (kind["VCpuInfo"]["DefaultVCpus"], kind["MemoryInfo"]["SizeInMiB"], kind["GpuInfo"]["Gpus"][0]["Name"]) == (4, 16384, "A10G")
+    offers = ec2.describe_instance_type_offerings(LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": ["g6.xlarge", "c7i.large"]}])
+    zones = {(o["InstanceType"], o["Location"][-1]) for o in offers["InstanceTypeOfferings"]}
+    assert ("c7i.large", "c") in zones
+    assert ("g6.xlarge", "c") not in zones
+    prices = ec2.describe_spot_price_history(InstanceTypes=["c7i.large"], ProductDescriptions=["Linux/UNIX"])["SpotPriceHistory"]
+    assert {p["AvailabilityZone"][-1] for p in prices} == {"a", "b", "c"}
+    assert all(0.01 < float(p["SpotPrice"]) < 0.0956 for p in prices)
+    assert code_of(ec2.describe_instance_types, InstanceTypes=["zz9.large"]) == "InvalidInstanceType"
+
+
+def test_the_quota_is_enforced(twin: TwinUnderTest) -> None:
+    """More spot machines with accelerators than the account may have are refused with EC2's code."""
+    ec2 = twin.client("ec2")
+    spot = {"MarketType": "spot"}
+    assert code_of(ec2.run_instances, ImageId=twin.image(), InstanceType="g5.12xlarge", MinCount=1, MaxCount=1, InstanceMarketOptions=spot) == "MaxSpotInstanceCountExceeded"
+    assert code_of(ec2.run_instances, ImageId=twin.image(), InstanceType="p3.2xlarge", MinCount=3, MaxCount=3) in ("VcpuLimitExceeded", "Unsupported")
+
+
+def test_twenty_machines_at_once(twin: TwinUnderTest) -> None:
+    """Twenty machines start and end in seconds, each with a background process of its own."""
+    ec2, image = twin.client("ec2"), twin.image()
+
+    def launch(_: int) -> str:
+        return twin.launch("#!/bin/sh\nsleep 4712 & sleep 4712\n", ImageId=image, InstanceType="t3.micro")
+
+    with ThreadPoolExecutor(8) as pool:
+        machines = list(pool.map(launch, range(20)))
+
+    def states() -> set[str]:
+        return {i["State"]["Name"] for r in ec2.describe_instances(InstanceIds=machines)["Reservations"] for i in r["Instances"]}
+
+    until(lambda: states() == {"running"}, "all run")
+    began = time.monotonic()
+    ec2.terminate_instances(InstanceIds=machines)
+    until(lambda: states() == {"terminated"}, "all ended")
+    assert time.monotonic() - began < 15

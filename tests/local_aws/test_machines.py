@@ -1,0 +1,160 @@
+"""What is inside an instance, and how it ends."""
+
+import json
+import textwrap
+import time
+from pathlib import Path
+
+from local_aws.processes import find_marked
+
+from .conftest import TwinUnderTest, allow, unique, until
+
+IMDS = textwrap.dedent(
+    """\
+    #!/bin/bash
+    token=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/api/token")
+    get() { curl -s -w ' %{http_code}' -H "X-aws-ec2-metadata-token: $token" "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/$1"; echo; }
+    """
+)
+
+
+def test_an_instance_sees_nothing_of_the_hosts_environment(twin: TwinUnderTest) -> None:
+    """Its environment is its own: home, temporary folder, path, endpoint; python3 is the machine image's."""
+    machine = twin.launch("#!/bin/sh\nenv | sort\ncommand -v python3\necho done\nsleep 99\n")
+    console = twin.await_console(machine, "done")
+    names = {line.partition("=")[0] for line in console.splitlines() if "=" in line}
+    assert names <= {
+        "AWS_DEFAULT_REGION", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_REGION", "HOME", "LANG", "LOCAL_AWS_BOUNDS_LOG",
+        "LOCAL_AWS_MACHINE", "LOCAL_AWS_POWER", "LOCAL_AWS_TWIN", "OLDPWD", "PATH", "PWD", "PYTHONPATH", "SHLVL", "TMPDIR", "_",
+    }  # fmt: skip
+    assert ".venv-" in console.splitlines()[-2]
+
+
+def test_the_metadata_service_wants_a_token(twin: TwinUnderTest) -> None:
+    """With HttpTokens required nothing is readable without a token; with it, identity, tags and lifecycle are."""
+    options = {"HttpTokens": "required", "InstanceMetadataTags": "enabled"}
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "colour", "Value": "green"}]}]
+    script = IMDS + textwrap.dedent(
+        """\
+        curl -s -o /dev/null -w 'without a token %{http_code}\\n' "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/meta-data/instance-id"
+        for path in meta-data/instance-id meta-data/tags/instance/colour meta-data/instance-life-cycle meta-data/spot/instance-action \\
+          meta-data/placement/region meta-data/instance-type; do get $path; done
+        get dynamic/instance-identity/document
+        echo done; sleep 99
+        """
+    )
+    machine = twin.launch(script, MetadataOptions=options, TagSpecifications=tags, InstanceMarketOptions={"MarketType": "spot"})
+    lines = twin.await_console(machine, "done").splitlines()
+    assert "without a token 401" in lines
+    for line in (f"{machine} 200", "green 200", "spot 200", " 404", "eu-west-1 200", "c7i.large 200"):
+        assert line in lines, line
+    assert '"accountId": "123456789012"' in "\n".join(lines)
+
+
+def test_its_role_is_its_profiles_and_only_what_that_allows_works(twin: TwinUnderTest) -> None:
+    """boto3's default chain finds the role's credentials; a prefix that the role may not write is refused."""
+    bucket = twin.bucket()
+    profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/mine/*"))
+    script = textwrap.dedent(
+        f"""\
+        #!/bin/sh
+        exec python3 - <<'PY'
+        import boto3
+        print(boto3.client("sts").get_caller_identity()["Arn"])
+        s3 = boto3.client("s3")
+        s3.put_object(Bucket="{bucket}", Key="mine/x", Body=b"x")
+        try:
+            s3.put_object(Bucket="{bucket}", Key="theirs/x", Body=b"x")
+        except Exception as error:
+            print(type(error).__name__, "AccessDenied" in str(error))
+        print("done", flush=True)
+        PY
+        """
+    )
+    machine = twin.launch(script, IamInstanceProfile={"Name": profile})
+    console = twin.await_console(machine, "done")
+    assert f"assumed-role/{profile}/{machine}" in console
+    assert "AccessDenied True" in console
+
+
+def test_a_role_that_does_not_trust_ec2_gives_no_credentials(twin: TwinUnderTest) -> None:
+    """An instance profile alone is not enough: the trust policy must name EC2."""
+    name, iam = twin.service_role("lambda.amazonaws.com"), twin.client("iam")
+    iam.create_instance_profile(InstanceProfileName=name)
+    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    machine = twin.launch(f"{IMDS}get meta-data/iam/security-credentials/{name}\necho done; sleep 99\n", IamInstanceProfile={"Name": name})
+    console = twin.await_console(machine, "done")
+    assert "AssumeRoleUnauthorizedAccess" in console
+    assert "SecretAccessKey" not in console
+
+
+def test_shutting_down_inside_terminates_it(twin: TwinUnderTest) -> None:
+    """``shutdown -h now`` in the user data ends the instance with AWS's reason; what comes after is not reached for long."""
+    machine = twin.launch("#!/bin/sh\necho hello\nshutdown -h now\nsleep 20\necho NOT REACHED\n", InstanceInitiatedShutdownBehavior="terminate")
+    ended = twin.await_state(machine, "terminated")
+    assert ended["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
+    assert "NOT REACHED" not in twin.console(machine)
+
+
+def test_the_dead_mans_timer_ends_it_and_can_be_cancelled(twin: TwinUnderTest) -> None:
+    """``shutdown -h +0`` fires although the script hangs; ``shutdown -c`` calls a later one off."""
+    hangs = twin.launch("#!/bin/sh\nshutdown -h +0\nsleep 4713\n", InstanceInitiatedShutdownBehavior="terminate")
+    cancels = twin.launch("#!/bin/sh\nshutdown -h +1\nshutdown -c\necho alive; sleep 99\n", InstanceInitiatedShutdownBehavior="terminate")
+    twin.await_state(hangs, "terminated")
+    assert "scheduled in 1 min" in twin.await_console(cancels, "was cancelled")
+    assert twin.instance(cancels)["State"]["Name"] == "running"
+
+
+def test_the_end_of_the_user_data_does_not_end_the_instance(twin: TwinUnderTest) -> None:
+    """As on EC2: the machine goes on, and the console tells the exit status."""
+    machine = twin.launch("#!/bin/sh\nexit 3\n")
+    twin.await_console(machine, "exit status 3")
+    assert twin.instance(machine)["State"]["Name"] == "running"
+
+
+def test_terminating_kills_everything_that_ran_in_it(twin: TwinUnderTest) -> None:
+    """Also what left the process group and what ignores SIGTERM."""
+    machine = twin.launch("#!/bin/bash\ntrap '' TERM\n(setsid bash -c 'trap \"\" TERM; while :; do sleep 1; done' &)\necho away\nwhile :; do sleep 1; done\n")
+    twin.await_console(machine, "away")
+    assert len(find_marked("LOCAL_AWS_MACHINE", machine)) >= 2
+    twin.client("ec2").terminate_instances(InstanceIds=[machine])
+    twin.await_state(machine, "terminated")
+    assert find_marked("LOCAL_AWS_MACHINE", machine) == []
+    assert not (Path(twin.state) / "machines" / machine / "root").exists()
+
+
+def test_a_terminated_machine_can_say_goodbye(twin: TwinUnderTest) -> None:
+    """SIGTERM comes first, and a handler that works for a second is not cut off."""
+    machine = twin.launch("#!/bin/bash\ntrap 'sleep 1; echo goodbye; exit 0' TERM\necho ready\nwhile :; do sleep 0.1; done\n")
+    twin.await_console(machine, "ready")
+    twin.client("ec2").terminate_instances(InstanceIds=[machine])
+    twin.await_state(machine, "terminated")
+    assert "goodbye" in twin.console(machine)
+
+
+def test_a_connection_beyond_this_machine_is_refused_and_reported(twin: TwinUnderTest) -> None:
+    """The air gap: Python in an instance cannot connect to a public address, and ``status`` names who tried."""
+    machine = twin.launch("#!/bin/sh\npython3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 443), 5)' 2>&1 | tail -1\necho done; sleep 99\n")
+    assert "Network is unreachable" in twin.await_console(machine, "done")
+    tried = [o["address"] for o in twin.cli("status")["out_of_bounds"] if o["who"] == machine]
+    assert tried == ["192.0.2.1:443"]
+
+
+def test_credentials_renew_before_they_end(twin: TwinUnderTest) -> None:
+    """Credentials carry an expiration an hour away, and stay the same until they near it."""
+    profile = twin.instance_profile()
+    script = f"{IMDS}get meta-data/iam/security-credentials/{profile}\nget meta-data/iam/security-credentials/{profile}\necho done; sleep 99\n"
+    machine = twin.launch(script, IamInstanceProfile={"Name": profile})
+    documents = [json.loads(part + "}") for part in twin.await_console(machine, "done").partition("boots\n")[2].split("} 200\n")[:2]]
+    assert documents[0]["AccessKeyId"] == documents[1]["AccessKeyId"]
+    left = time.mktime(time.strptime(documents[0]["Expiration"], "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(time.gmtime())
+    assert 3000 < left <= 3600
+
+
+def test_spot_machines_and_user_data_survive_a_busy_host(twin: TwinUnderTest) -> None:
+    """Tags can be changed while a machine runs, and the machine sees the change."""
+    mark = unique("mark")
+    machine = twin.launch(f"{IMDS}while :; do get meta-data/tags/instance/mark; sleep 0.3; done\n", MetadataOptions={"InstanceMetadataTags": "enabled"})
+    twin.await_state(machine, "running")
+    twin.client("ec2").create_tags(Resources=[machine], Tags=[{"Key": "mark", "Value": mark}])
+    until(lambda: f"{mark} 200" in twin.console(machine), "the machine sees its new tag")
