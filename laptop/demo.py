@@ -71,7 +71,7 @@ def retrain(experiment: str, conf: str | None, say: Callable[[str], None]) -> di
 
 def read_night(experiment: str) -> dict[str, Any]:
     """Read what the newest run of an experiment left in the account."""
-    night: dict[str, Any] = _report(twin.environment("launcher"), "night", experiment)
+    night: dict[str, Any] = _report(twin.environment(), "night", experiment)
     return night
 
 

@@ -59,6 +59,7 @@ class RunSummary(Record):
     budget_usd: float
     candidate: str | None = Field(None, description="<trial> at step <step>, when the run promoted it")
     verdict: Verdict | None = None
+    against_bar: bool = Field(False, description="the candidate was judged by the absolute bar, not against a champion")
     report_uri: str | None = None
     champion_version: int | None = None
     champion_uri: str | None = None
@@ -101,7 +102,7 @@ def render_summary(summary: RunSummary) -> str:
 
     The lines on trials, the comparison and the champion always stand there; README shows them.
     """
-    return "\n".join([*_render_trials(summary), "", *_render_decision(summary.verdict), *_render_champion(summary)])
+    return "\n".join([*_render_trials(summary), "", *_render_decision(summary.verdict, against_bar=summary.against_bar), *_render_champion(summary)])
 
 
 def _summarise_trial(store: ObjectStore, spec: Spec, name: str) -> TrialSummary:
@@ -138,14 +139,15 @@ def _render_trials(summary: RunSummary) -> list[str]:
     return [head, *table(rows), f"cost {summary.usd:.4f} USD of {summary.budget_usd:g} USD allowed"]
 
 
-def _render_decision(verdict: Verdict | None) -> list[str]:
+def _render_decision(verdict: Verdict | None, *, against_bar: bool) -> list[str]:
     if verdict is None:
         return ["decision   none was made"]
     last = verdict.looks[-1] if verdict.looks else None
-    rows = [("", "candidate", "champion"),
+    rows = [("", "candidate", "the bar" if against_bar else "champion"),
             ("mean return", _number(verdict.mean_candidate), _number(verdict.mean_champion))]
     if last:
-        rows += [("crashes", f"{last.crashes_candidate} of {last.n}", f"{last.crashes_champion} of {last.n}"),
+        crashes = "–" if against_bar else f"{last.crashes_champion} of {last.n}"
+        rows += [("crashes", f"{last.crashes_candidate} of {last.n}", crashes),
                  ("difference", f"{last.mean_difference:+.2f}", f"p = {last.p_better:.2g}, alpha {last.alpha:.3g}")]
     return [*table(rows), f"decision   {verdict.decision.value}: {verdict.reason}"]
 
