@@ -82,11 +82,11 @@ def airflow_environment(role: str | None) -> dict[str, str]:
 
 def render(result: Mapping[str, Any]) -> str:
     """Lay the night out as README shows it."""
-    lines = ["", *render_stacks(result["stacks"])]
+    lines = ["", render_stacks(result["stacks"])]
     for night in result["nights"].values():
         lines += ["", night["text"], f"instances left: {len(night['instances_left'])}"]
     spent = ", ".join(f"{name} {value:.0f} s" for name, value in result["seconds"].items())
-    return "\n".join([*lines, "", f"took {spent}; measured on the local AWS, which says nothing about AWS"])
+    return "\n".join([*lines, f"took {spent} (on the local AWS: no claim about AWS)"])
 
 
 def _report(environment: Mapping[str, str], *what: str) -> Any:

@@ -10,7 +10,7 @@ import boto3
 from rl_lifecycle.attempts import Attempt
 from rl_lifecycle.layout import attempt_prefix
 from rl_lifecycle.stores import S3Store, get
-from rl_lifecycle.summaries import latest_spec, render_summary, summarise_run, table
+from rl_lifecycle.summaries import latest_spec, render_summary, summarise_run
 
 CONCERNS = ("identity", "network", "storage", "training", "evaluation")
 ENVIRONMENT = "dev"
@@ -66,9 +66,16 @@ def read_night(experiment: str) -> dict[str, Any]:
             "instances_left": instances_left(session.client("ec2"))}
 
 
-def render_stacks(outcomes: Mapping[str, str]) -> list[str]:
-    """One line a stack."""
-    return table([("stack", "outcome"), *outcomes.items()]) if outcomes else ["stack  none"]
+def render_stacks(outcomes: Mapping[str, str]) -> str:
+    """One line: what happened to which stacks.
+
+    >>> render_stacks({"nightshift-dev-identity": "unchanged", "nightshift-dev-training": "updated"})
+    'stacks     unchanged: identity; updated: training'
+    """
+    groups: dict[str, list[str]] = {}
+    for name, outcome in outcomes.items():
+        groups.setdefault(outcome, []).append(name.rsplit("-", 1)[-1])
+    return "stacks     " + ("; ".join(f"{outcome}: {', '.join(names)}" for outcome, names in groups.items()) or "none")
 
 
 def _bucket(cloudformation: Any) -> str:

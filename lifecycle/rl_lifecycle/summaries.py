@@ -102,7 +102,8 @@ def render_summary(summary: RunSummary) -> str:
 
     The lines on trials, the comparison and the champion always stand there; README shows them.
     """
-    return "\n".join([*_render_trials(summary), "", *_render_decision(summary.verdict, against_bar=summary.against_bar), *_render_champion(summary)])
+    decision = _render_decision(summary.verdict, against_bar=summary.against_bar)
+    return "\n".join([*_render_trials(summary), "", *decision, *_render_champion(summary)])
 
 
 def _summarise_trial(store: ObjectStore, spec: Spec, name: str) -> TrialSummary:
