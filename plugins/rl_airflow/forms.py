@@ -7,6 +7,7 @@ from airflow.sdk import Param
 
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiments import Experiment
+from rl_lifecycle.seeds import LONGEST, SPAN
 
 #: A variable that names the environment to work in when a form does not.
 ENVIRONMENT_VARIABLE = "nightshift_environment"
@@ -109,3 +110,52 @@ def bootstrap_params() -> dict[str, Param]:
         "kms_key_arn": Param("", type="string", pattern="^(arn:.+)?$", section="Storage", title="KMS key",
                              description_md=f"ARN of the bucket's own key. {KEEP}: S3-managed encryption."),
     }
+
+
+def experiment_param() -> Param:
+    """Which experiment."""
+    return Param("", type="string", minLength=1, maxLength=100, pattern="^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$",
+                 title="Experiment", section="What", description_md="The name of its file, without `.yaml`.")
+
+
+def reaping_params() -> dict[str, Param]:
+    """The form of the reaper."""
+    return {
+        "dry_run": Param(False, type="boolean", title="Only list", section="How", description_md="End nothing."),
+        "dry_first_time": Param(True, type="boolean", title="Only list the first time", section="How",
+                                description_md="End nothing until one run has succeeded."),
+        "environment": environment_param(), "region_name": region_param()}
+
+
+def destroying_params() -> dict[str, Param]:
+    """The form of the destruction. The environment has no default here: it must be said, twice."""
+    return {
+        "environment": Param("", type="string", minLength=1, pattern="^[a-z][a-z0-9-]{0,19}$", title="Environment",
+                             section="What", description_md="Name of the environment to delete."),
+        "confirm": Param("", type="string", minLength=1, title="The same name again", section="What",
+                         description_md="To be sure."),
+        "region_name": region_param()}
+
+
+def rollback_params() -> dict[str, Param]:
+    """The form of a rollback."""
+    return {
+        "experiment": experiment_param(),
+        "version": Param(1, type="integer", minimum=1, title="Version", section="What",
+                         description_md="The version to put back into service."),
+        "reason": Param("", type="string", format="multiline", minLength=3, title="Reason", section="Why",
+                        description_md="Written into the history, for whoever asks later."),
+        "environment": environment_param(), "region_name": region_param()}
+
+
+def evaluating_params() -> dict[str, Param]:
+    """The form of an evaluation."""
+    return {
+        "experiment": experiment_param(),
+        "version": Param(None, type=["null", "integer"], minimum=1, title="Version", section="What",
+                         description_md="A version of the registry. Empty: the champion."),
+        "n_episodes": Param(100, type="integer", minimum=1, maximum=20_000, title="Episodes", section="How",
+                            description_md="One episode per seed."),
+        "first_seed": Param(SPAN - LONGEST, type="integer", minimum=0, maximum=2**31 - 20_001, title="First seed", section="How",
+                            description_md="Training, selection and gate never use what follows the default."),
+        "environment": environment_param(), "region_name": region_param()}

@@ -1,0 +1,23 @@
+"""End training machines that nobody waits for any more: by tag and deadline, every 15 minutes.
+
+**How to trigger it.** It runs by itself once it is unpaused. By hand, the form can make it only list. The first run only lists.
+
+**What it ends.** Machines tagged with the environment whose deadline passed more than ten minutes ago (a machine ends itself at
+its deadline, so these failed to), and tagged machines without a deadline. A machine of a run that goes on is never touched.
+
+**What a failure means.** AWS did not answer, or the role `nightshift-<environment>-reaper` cannot be assumed: trigger
+`bootstrap_infrastructure`. The evaluation stack has a reaper of its own that works without Airflow.
+"""
+
+from datetime import UTC, datetime
+
+from airflow.sdk import DAG
+
+from rl_airflow.forms import reaping_params
+from rl_airflow.operators.reaping import Ec2ReapInstancesOperator
+from rl_airflow.retraining import DEFAULT_ARGS
+
+with DAG("reap_orphaned_instances", description="End machines past their deadline", schedule="*/15 * * * *",
+         start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, max_active_runs=1, params=reaping_params(),
+         default_args=DEFAULT_ARGS, tags=["nightshift", "care"], doc_md=__doc__) as dag:
+    Ec2ReapInstancesOperator(task_id="reap_instances")
