@@ -31,6 +31,7 @@ from rl_lifecycle.specs import Artifact, WheelSet
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+ROLES = ("trainer", "evaluator", "launcher", "promoter", "reaper", "deployer")
 #: What AWS's services call a refusal by policy.
 REFUSALS = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
 
@@ -52,17 +53,30 @@ class Account:
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout)) if "--json" in arguments else {}
 
-    def variables(self, role: str, environment: str = "dev") -> dict[str, str]:
+    def variables(self, role: str) -> dict[str, str]:
         """Environment variables that act as a role, for a process."""
-        given: dict[str, str] = self.local_aws("env", "--as", role, "--environment", environment, "--json")["set"]
+        given: dict[str, str] = self.local_aws("env", "--as", role, "--json")["set"]
         return given
 
     def clients(self, role: str = "administrator", environment: str = "dev") -> Clients:
         """Clients of a role: its full name, or short for a role of the environment."""
-        key = f"{environment}/{role}"
-        if key not in self._clients:
-            self._clients[key] = Clients(self._session(self.variables(role, environment)))
-        return self._clients[key]
+        name = role_name(environment, role) if role in ROLES else role
+        if name not in self._clients:
+            own = name in ("administrator", "airflow-worker")
+            self._clients[name] = Clients(self._session(self.variables(name))) if own else self._become(name)
+        return self._clients[name]
+
+    def _become(self, name: str) -> Clients:
+        """Become a role that trusts services alone: its trust is widened for one call, and put back."""
+        administrator = self.clients()
+        trust = administrator.iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
+        here = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{self.account_id}:root"}, "Action": "sts:AssumeRole"}
+        wide = {**trust, "Statement": [*trust["Statement"], here]}
+        administrator.iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(wide))
+        try:
+            return administrator.assume(administrator.role_arn(name))
+        finally:
+            administrator.iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
 
     def _session(self, variables: Mapping[str, str]) -> boto3.Session:
         request = urllib.request.Request(variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"],
