@@ -13,7 +13,7 @@ import numpy as np
 from rl_evaluator.environments import Env
 from rl_evaluator.errors import first_line
 from rl_evaluator.policies import BATCH_SIZES, Feeds, Policy
-from rl_evaluator.sampling import episode_generator, sampler
+from rl_evaluator.sampling import episode_generator, find_sampler
 from rl_lifecycle.evaluations import EpisodeEnd
 from rl_lifecycle.policies import OBSERVATION, STATE_IN
 
@@ -52,6 +52,7 @@ def run_episodes(policy: Policy, make: Callable[[], Env], seeds: range, *, deter
     """Run one episode per seed.
 
     :param make: makes one more environment; all must be of the spaces that the policy was checked against.
+    :param deterministic: False draws each action from the policy's distribution, if it has one.
     :param keep_going: asked at every step of all lanes; False abandons the episodes that have not ended.
     :return: seed → episode; a seed is missing only if `keep_going` said so.
     """
@@ -66,8 +67,8 @@ class _Run:
         self.waiting: Iterator[int] = iter(seeds)
         self.done: dict[int, Episode] = {}
         self.feeds: Feeds = policy.zeros(LANES)
-        self.names = policy.outputs(deterministic)
-        self.sample = None if deterministic else sampler(policy.metadata)
+        self.sample = None if deterministic else find_sampler(policy.metadata)
+        self.names = policy.outputs(deterministic=self.sample is None)
         self.space = policy.metadata.action_space
         observation = policy.metadata.observation_space
         self.parts = tuple(observation.spaces) if observation.kind == "Dict" else None

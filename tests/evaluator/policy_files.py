@@ -118,8 +118,9 @@ class _Graph:
             zeros = self.node("Mul", [shaped, self.constant(np.float32(0))])
             self.node("Add", [zeros, self.constant(np.float32(log_std))], "log_std")
             self.output("log_std", TensorProto.FLOAT, action.shape)
-            bounds = [self.constant(np.reshape(np.broadcast_to(bound, action.shape), (1, *action.shape)).astype(np.float32))
-                      for bound in (action.low, action.high)]
+            full = (np.reshape(bound, action.shape) if np.size(bound) > 1 else np.full(action.shape, bound)
+                    for bound in (action.low, action.high))
+            bounds = [self.constant(bound[None].astype(np.float32)) for bound in full]
             self.node("Min", [self.node("Max", [shaped, bounds[0]]), bounds[1]], "action")
             self.output("action", TensorProto.FLOAT, action.shape)
             return "gaussian"

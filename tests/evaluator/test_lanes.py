@@ -19,6 +19,7 @@ ACTIONS = {
     "discrete": spaces.Discrete(3),
     "discrete-from-2": spaces.Discrete(3, start=2),
     "box": spaces.Box(-2.0, 2.0, (2,)),
+    "box-of-a-matrix": spaces.Box(np.full((2, 3), -1.0, np.float32), np.arange(6, dtype=np.float32).reshape(2, 3)),
     "multi-discrete": spaces.MultiDiscrete([2, 4, 3]),
     "multi-binary": spaces.MultiBinary(4),
 }
