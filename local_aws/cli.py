@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from local_aws import environment, faults_cli, lifecycle
+from local_aws import environment, lifecycle
 from local_aws.control import ask
 from local_aws.errors import LocalAwsError, NotRunningError
+from local_aws.faults import cli as faults_cli
 from local_aws.state import ROOT, Running, StateFolder
 
 Answer = dict[str, Any]
@@ -160,5 +161,4 @@ def show_env(answer: Answer) -> str:
 
 def run_fault(arguments: argparse.Namespace) -> Answer:
     """Add, list or clear faults."""
-    _, running = get_running(arguments)
-    return faults_cli.run(arguments, running)
+    return faults_cli.run(arguments, *get_running(arguments))

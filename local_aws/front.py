@@ -12,12 +12,17 @@ from typing import Any
 
 from local_aws import emulator
 from local_aws.account import TASKS, Grants
+from local_aws.authorization import role_of
 from local_aws.control import TOKEN_HEADER
 from local_aws.errors import LocalAwsError
+from local_aws.faults import calls
+from local_aws.faults.calls import FATE, Fate
+from local_aws.faults.engine import Engine
 from local_aws.persistence import Saver, may_change
 from local_aws.sessions import Issuer, Renewing, RoleMissingError, TrustError, as_document
 
 log = logging.getLogger("local_aws")
+SLOW_COMMIT_S = 0.3
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -49,7 +54,9 @@ class Front:
             return await self._serve_local(scope, receive, send)
         if scope["type"] == "http" and scope["path"].startswith(("/_ministack", "/_localstack")):
             return await _answer(send, 404, {"message": "the emulator's own routes are closed"})
-        return await self._inner(scope, receive, send)
+        fate = Fate()
+        FATE.set(fate)
+        return await self._inner(scope, receive, breaking(send, fate) if scope["type"] == "http" else send)
 
     def _announcing(self, send: Send) -> Send:
         """Call :attr:`on_ready` once the emulator has loaded its state."""
@@ -93,7 +100,7 @@ class Front:
         """
         if not self._grants.is_valid(role_name, headers.get("authorization", "")):
             return 401, {"code": "Unauthorized", "message": "the authorization token is not this role's"}
-        holder = self._sessions.setdefault(role_name, Renewing(self._issuer, role_name, "worker", TASKS))
+        holder = self._sessions.setdefault(role_name, self._issuer.holder(role_name, "worker", TASKS))
         try:
             document = as_document(holder.get())
         except TrustError as error:
@@ -108,25 +115,67 @@ class Front:
             holder.forget()
 
 
-class Committing:
-    """Wraps a service's handler: a change is on disk before its caller hears of it."""
+def breaking(send: Send, fate: Fate) -> Send:
+    """Break the connection in place of an answer that is lost.
 
-    def __init__(self, service: str, inner: Any, saver: Saver) -> None:
+    The answer is cut short in the middle of its first bytes: the client sees a broken connection, and no result.
+    """
+
+    async def wrapped(message: MutableMapping[str, Any]) -> None:
+        if not fate.is_lost:
+            return await send(message)
+        if message["type"] == "http.response.start":
+            headers = [(b"content-length", b"1000000"), (b"content-type", b"application/xml")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"<", "more_body": False})
+        return None
+
+    return wrapped
+
+
+class Committing:
+    """Wraps a service's handler: faults strike it, and a change is on disk before its caller hears of it.
+
+    :param wrote: called with role session name, bucket/key and body after an object was written.
+    """
+
+    def __init__(self, service: str, inner: Any, saver: Saver, engine: Engine, wrote: Callable[[str, str, bytes], None]) -> None:
         self._service = service
         self._inner = inner
         self._saver = saver
+        self._engine = engine
+        self._wrote = wrote
 
     async def __call__(self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]) -> Any:
-        """Serve, then commit."""
-        answer = await self._inner(method, path, headers, body, query)
+        """Let faults strike, serve, commit."""
         actions = emulator.module("core.iam_actions")
         action = actions.extract_iam_action(self._service, method, path, headers, body, query)
+        principal = caller_arn(headers)
+        call = calls.call_of(self._service, action, role_of(principal), path, headers)
+        if refused := await calls.before(self._engine, call):
+            return refused
+        answer = await self._inner(method, path, headers, body, query)
+        if answer[0] < 300:
+            calls.after(self._engine, call)
+            if action == "s3:PutObject":
+                self._wrote(principal.rpartition("/")[2], call.key, body)
         if may_change(self._service, action, method):
-            began = time.monotonic()
-            self._saver.save()
-            if (took := time.monotonic() - began) > 0.2:
-                log.warning("committing after %s took %.2f s", action, took)
+            self._commit(action)
         return answer
+
+    def _commit(self, action: str | None) -> None:
+        """Write what has changed; say so if it took long."""
+        began = time.monotonic()
+        self._saver.save()
+        if (took := time.monotonic() - began) > SLOW_COMMIT_S:
+            log.warning("committing after %s took %.2f s", action, took)
+
+
+def caller_arn(headers: dict[str, str]) -> str:
+    """Return the ARN of a request's caller, or nothing."""
+    access_key = emulator.module("core.router").extract_access_key_id(headers)
+    identity = emulator.module("core.iam_evaluator").resolve_caller_identity(access_key) if access_key else None
+    return str(identity["userArn"]) if identity else ""
 
 
 async def _read(receive: Receive) -> bytes:

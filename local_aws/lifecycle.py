@@ -150,3 +150,12 @@ def _is_released(state: StateFolder, within_s: float) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def await_release(state: StateFolder) -> None:
+    """Wait until a killed server has let go of its folder.
+
+    :raises StartFailedError: if it does not.
+    """
+    if not _is_released(state, STOP_WITHIN_S):
+        raise StartFailedError(f"the killed local AWS still owns {state.path}")

@@ -7,9 +7,12 @@ can change while a machine runs.
 from __future__ import annotations
 
 import datetime as dt
+import fnmatch
 import json
 import secrets
 import time
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +52,8 @@ class Issuer:
     def __init__(self, account_id: str, region: str) -> None:
         self.account_id = account_id
         self.region = region
-        self.lifetime_s = LIFETIME_S
+        self.lifetime_s: Callable[[], float] = lambda: LIFETIME_S
+        self._holders: weakref.WeakSet[Renewing] = weakref.WeakSet()
 
     def get_role(self, name: str) -> dict[str, Any]:
         """Return a role's record.
@@ -88,9 +92,28 @@ class Issuer:
         )  # fmt: skip
         return bool(evaluator.evaluate(context, [evaluator.parse_policy_document({"Statement": named})]).decision == "Allow")
 
+    def holder(self, role_name: str, session_name: str, service: str, keys: dict[str, str] | None = None) -> Renewing:
+        """Return credentials that renew themselves."""
+        made = Renewing(self, role_name, session_name, service, keys)
+        self._holders.add(made)
+        return made
+
+    def expire(self, role_pattern: str) -> int:
+        """End every session of matching roles now; holders get new credentials when they ask. Return how many ended."""
+        ended = 0
+        for session in emulator.module("services.sts")._sessions.values():
+            role = str(session.get("Arn", "")).partition(":assumed-role/")[2].split("/")[0]
+            if role and fnmatch.fnmatchcase(role, role_pattern):
+                session["Expiration"] = time.time() - 1
+                ended += 1
+        for holder in self._holders:
+            if fnmatch.fnmatchcase(holder.role_name, role_pattern):
+                holder.forget()
+        return ended
+
     def _register(self, role: dict[str, Any], session_name: str) -> Credentials:
         """Make a session known to the emulator."""
-        expires = time.time() + self.lifetime_s
+        expires = time.time() + self.lifetime_s()
         made = Credentials(
             "ASIA" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30), "IQoJb3JpZ2lu" + secrets.token_urlsafe(96),
             dt.datetime.fromtimestamp(expires, dt.UTC).replace(microsecond=0),

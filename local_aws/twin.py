@@ -19,6 +19,9 @@ from local_aws.ec2.permissions import Permissions
 from local_aws.ec2.reading import Reader
 from local_aws.ec2.service import Ec2
 from local_aws.ec2.store import Store
+from local_aws.endpoints import Endpoints
+from local_aws.faults.engine import Engine
+from local_aws.faults.wiring import Wiring
 from local_aws.front import Committing, Front
 from local_aws.functions.delivery import Delivery, remembering_rule, reserved_concurrency
 from local_aws.functions.front import LambdaFront
@@ -28,6 +31,7 @@ from local_aws.machines import bounds
 from local_aws.machines.machine import Host
 from local_aws.machines.reaper import Reaper
 from local_aws.persistence import Saver, mend_interrupted_stacks
+from local_aws.prices import ROUTES, JsonService, PriceList, Quotas
 from local_aws.sessions import Issuer
 from local_aws.state import Running, StateFolder
 
@@ -55,11 +59,14 @@ class Twin:
         self.delivery = Delivery(self.issuer, self.authorizer)
         self._install_functions()
         self._install_cloudformation()
+        self._install_prices()
+        self.engine = Engine()
+        self.faults = Wiring(self.engine, self.ec2, self.issuer, self.authorizer, self.runner, self.delivery)
         self.front = Front(
             emulator.module("app").app, self.issuer, account.Grants(state.path / "secret"), running.control_token, self.saver
         )
         self.front.on_ready = self.ready
-        self.front.orders = {"status": self.status, "grants": self.grant, "faults": self.faults}
+        self.front.orders = {"status": self.status, "grants": self.grant, "faults": self.faults.order}
         self.app = self.front
         self._commit_changes()
 
@@ -74,7 +81,8 @@ class Twin:
         permissions = Permissions(self.authorizer, self.running.account_id, region)
         ec2 = Ec2(original, store, life, reader, Resolver(network, iam), permissions, self.images)
         life.on_change = lambda instance: store.save()
-        self.authorizer.authorizes_itself = ec2.authorizes
+        self.authorizer.authorizes_itself = lambda service, action: service in ROUTES or ec2.authorizes(service, action)
+        self.authorizer.endpoint_denies = Endpoints(store, self.running.account_id, region).denies
         emulator.seam("app", "SERVICE_HANDLERS")["ec2"] = ec2
         return ec2
 
@@ -95,11 +103,19 @@ class Twin:
         emulator.replace("core.iam_actions", "request_tag_context", with_request_keys)
         Provisioning(self.authorizer, self.issuer, self.runtimes, self.runner).install()
 
+    def _install_prices(self) -> None:
+        """Add the price list and the quotas."""
+        handlers, patterns = emulator.seam("app", "SERVICE_HANDLERS"), emulator.seam("core.router", "SERVICE_PATTERNS")
+        made = {"pricing": PriceList(self.running.region).actions, "servicequotas": Quotas(self.running.account_id, self.running.region).actions}
+        for name, actions in made.items():
+            handlers[name] = JsonService(name, actions, self.authorizer)
+            patterns[name] = {"target_prefixes": [ROUTES[name]], "host_patterns": []}
+
     def _commit_changes(self) -> None:
         """Wrap every handler so that a change is on disk before its caller hears of it."""
         handlers = emulator.seam("app", "SERVICE_HANDLERS")
         for service, handler in list(handlers.items()):
-            handlers[service] = Committing(service, handler, self.saver)
+            handlers[service] = Committing(service, handler, self.saver, self.engine, self.faults.machines.saw_write)
 
     def images(self) -> Mapping[str, Mapping[str, Any]]:
         """Return the images of the account, by id."""
@@ -116,6 +132,7 @@ class Twin:
         account.seed(self.running.region)
         self.saver.save()
         threading.Thread(target=self._commit_in_background, daemon=True, name="commits").start()
+        self.faults.machines.start()
         self.state.announce(self.running)
         log.info("ready at %s", self.running.endpoint_url)
 
@@ -130,6 +147,7 @@ class Twin:
 
     def close(self) -> None:
         """End everything that was started."""
+        self.faults.machines.close()
         self.ec2.life.end_all()
         self.runner.close()
         self.ec2.store.save()
@@ -141,10 +159,6 @@ class Twin:
         self.issuer.get_role(str(order["role"]))
         return {"token": account.Grants(self.state.path / "secret").token(str(order["role"]))}
 
-    def faults(self, order: dict[str, Any]) -> dict[str, Any]:
-        """List the faults."""
-        return {"faults": []}
-
     def status(self, order: dict[str, Any]) -> dict[str, Any]:
         """Report what runs and what went out of bounds."""
         known = self.ec2.store.visible()
@@ -152,10 +166,11 @@ class Twin:
             "instances": [
                 {"instance_id": i.id, "state": i.state, "instance_type": i.record["InstanceType"], "name": i.tags.get("Name", "")} for i in known
             ],
-            "faults": [],
+            "faults": self.engine.as_list(),
             "out_of_bounds": self._out_of_bounds(),
             "lambda_runtimes": self.runtimes.available(),
             "functions_running": self.runner.running(),
+            "ami": str(self.host.ami),
             "usage": self.authorizer.usage.as_list(),
         }  # fmt: skip
 

@@ -17,7 +17,7 @@ from local_aws.ec2.launch import Spec
 from local_aws.ec2.store import Instance, Store, new_id, now, strip_after_end
 from local_aws.machines.imds import Metadata
 from local_aws.machines.machine import Host, Machine
-from local_aws.sessions import Issuer, Renewing
+from local_aws.sessions import Issuer
 
 log = logging.getLogger("local_aws")
 USER_INITIATED = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown", "User initiated")
@@ -40,12 +40,12 @@ Reason = tuple[str, str, str]
 class Delays:
     """How long things take, in seconds; AWS takes tens of seconds for the first two.
 
-    :param invisible_s: how long a new instance is not found, where the fault for it is set.
+    :param invisible_s: asked at each launch how long the new instance is not found.
     """
 
     pending_s: float = 0.3
     ending_s: float = 0.2
-    invisible_s: float = 0.0
+    invisible_s: Callable[[], float] = lambda: 0.0
 
 
 class Life:
@@ -80,7 +80,7 @@ class Life:
         record = _record(spec, address, {**spec.tags("instance"), **extra_tags}, client_token, index)
         made = Instance(
             record, reservation_id, spec.user_data, spec.on_shutdown, spec.profile["Roles"][0]["RoleName"] if spec.profile else None,
-            volumes=[], interfaces=[], visible_at=time.time() + self.delays.invisible_s,
+            volumes=[], interfaces=[], visible_at=time.time() + self.delays.invisible_s(),
         )  # fmt: skip
         made.volumes = [_volume(volume, spec, made.id) for volume in spec.volumes]
         made.interfaces = [_interface(spec, made.id, address, self._account_id)]
@@ -93,7 +93,7 @@ class Life:
         credentials = None
         if instance.role_name:
             keys = {"aws:SourceArn": f"arn:aws:ec2:{self._host.region}:{self._account_id}:instance/{instance.id}"}
-            credentials = Renewing(self._issuer, instance.role_name, instance.id, "ec2.amazonaws.com", keys)
+            credentials = self._issuer.holder(instance.role_name, instance.id, "ec2.amazonaws.com", keys)
         shown = Metadata(
             metadata.tree(instance, self._account_id, self._host.region, credentials), lambda: instance.record["MetadataOptions"]
         )

@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30.0
 ACCOUNT = "123456789012"
-QUICK = Config(retries={"max_attempts": 1, "mode": "standard"}, max_pool_connections=64)
+QUICK = Config(retries={"total_max_attempts": 1, "mode": "standard"}, max_pool_connections=64)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,112 @@
+"""Faults of API calls: refused, failing, slow, or answered into a broken connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from xml.sax.saxutils import escape
+
+from local_aws.faults.engine import Engine
+from local_aws.wire import Fault as Ec2Fault
+from local_aws.wire import request_id
+
+Response = tuple[int, dict[str, str], bytes]
+QUERY = ("iam", "sts", "cloudformation", "sns", "monitoring", "sqs")
+THROTTLED = {"ec2": ("RequestLimitExceeded", 503), "s3": ("SlowDown", 503), "lambda": ("TooManyRequestsException", 429)}
+BROKEN = {("s3", 503): "ServiceUnavailable", ("s3", 500): "InternalError", ("ec2", 500): "InternalError", ("ec2", 503): "Unavailable",
+          ("lambda", 500): "ServiceException"}  # fmt: skip
+
+
+@dataclass
+class Fate:
+    """What becomes of one request.
+
+    :param is_lost: its answer must not arrive.
+    """
+
+    is_lost: bool = False
+
+
+FATE: contextvars.ContextVar[Fate | None] = contextvars.ContextVar("fate", default=None)
+"""Set for each request by the front, so that a handler's wrapper can decide about the connection."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One API call."""
+
+    service: str
+    action: str
+    role: str
+    key: str
+    is_conditional: bool
+
+    def names(self) -> dict[str, str]:
+        """Return what patterns are compared with."""
+        return {"service": self.service, "action": self.action, "role": self.role, "key": self.key}
+
+    def __str__(self) -> str:
+        return f"{self.service}:{self.action} by {self.role or 'nobody'} {self.key}".strip()
+
+
+async def before(engine: Engine, call: Call) -> Response | None:
+    """Delay a call, or return the error that it meets, before it has any effect."""
+    if slow := engine.strike("slow", str(call), **call.names()):
+        await asyncio.sleep(slow.values["seconds"])
+    if engine.strike("throttle", str(call), **call.names()):
+        code, status = THROTTLED.get(call.service, ("Throttling" if call.service in QUERY else "ThrottlingException", 400))
+        return error_response(call.service, code, "Rate exceeded", status)
+    if broken := engine.strike("error", str(call), **call.names()):
+        status = broken.values["status"]
+        return error_response(call.service, BROKEN.get((call.service, status), "InternalFailure"), "We encountered an internal error. Please try again.", status)
+    if call.is_conditional and engine.strike("conflict", str(call), role=call.role, key=call.key):
+        text = "The conditional request cannot succeed due to a conflicting operation against this resource."
+        return error_response("s3", "ConditionalRequestConflict", text, 409)
+    return None
+
+
+def after(engine: Engine, call: Call) -> None:
+    """Decide whether the answer of a call that took effect is lost."""
+    fate = FATE.get()
+    if fate and engine.strike("lose_response", str(call), **call.names()):
+        fate.is_lost = True
+
+
+def error_response(service: str, code: str, message: str, status: int) -> Response:
+    """Return an error in a service's own form."""
+    if service == "ec2":
+        return Ec2Fault(code, message, status).response()
+    if service == "s3":
+        body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{escape(message)}</Message><RequestId>{request_id()}</RequestId></Error>'
+        return status, {"Content-Type": "application/xml"}, body.encode()
+    if service in QUERY:
+        error = f"<Error><Type>{'Sender' if status < 500 else 'Receiver'}</Type><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+        return status, {"Content-Type": "text/xml"}, f"<ErrorResponse>{error}<RequestId>{request_id()}</RequestId></ErrorResponse>".encode()
+    headers = {"Content-Type": "application/json", "x-amzn-errortype": code}
+    return status, headers, json.dumps({"__type": code, "message": message, "Message": message}).encode()
+
+
+def call_of(service: str, iam_action: str | None, role: str, path: str, headers: Mapping[str, str]) -> Call:
+    """Return what faults look at in a request."""
+    key = path.lstrip("/") if service == "s3" else ""
+    is_conditional = service == "s3" and bool(headers.get("if-match") or headers.get("if-none-match"))
+    return Call(service, (iam_action or "").partition(":")[2], role, key, is_conditional)
+
+
+def read_field(body: bytes, name: str) -> Any:
+    """Return a field of a JSON document; None if it is none, or has no such field.
+
+    >>> read_field(b'{"a": {"step": 3}}', "a.step")
+    3
+    """
+    try:
+        found: Any = json.loads(body)
+    except ValueError:
+        return None
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found

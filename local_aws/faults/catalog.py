@@ -1,0 +1,130 @@
+"""Every kind of fault, its parameters, and what a wrong one is told. The standard library only: the command line reads it too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local_aws.errors import FaultScriptError
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a fault.
+
+    :param default: None where it must be given, or may be left open.
+    """
+
+    kind: type
+    default: Any
+    text: str
+
+
+WHEN = {
+    "rate": Parameter(float, 1.0, "share of the chances that are taken, from 0 to 1"),
+    "count": Parameter(int, None, "how often it strikes at most"),
+    "after_s": Parameter(float, 0.0, "seconds before it begins"),
+    "for_s": Parameter(float, None, "seconds after which it ends"),
+}
+"""Every fault has these."""
+CALL = {
+    "service": Parameter(str, "*", "service, such as ec2, s3, lambda; * for all"),
+    "action": Parameter(str, "*", "API action, with * and ?, such as Describe*"),
+    "role": Parameter(str, "*", "role of the caller, with * and ?"),
+    "key": Parameter(str, "*", "for s3: bucket/key, with * and ?"),
+}
+MACHINE = {
+    "instance": Parameter(str, "*", "instance id, with * and ?"),
+    "tag": Parameter(str, None, "Key=Value that the instance must have; * and ? in the value"),
+    "at_key": Parameter(str, None, "wait until the instance writes a matching bucket/key"),
+    "at_field": Parameter(str, None, "… whose JSON has this field (dots reach deeper)"),
+    "at_least": Parameter(float, None, "… of at least this value"),
+    "at_count": Parameter(int, 1, "… for the n-th time"),
+}
+FUNCTION = {"function": Parameter(str, "*", "function name, with * and ?")}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault.
+
+    :param machine: whether it strikes an instance; then it strikes once unless ``count`` says otherwise.
+    """
+
+    text: str
+    own: Mapping[str, Parameter]
+    machine: bool = False
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """All parameters."""
+        return {**self.own, **WHEN}
+
+
+KINDS: dict[str, Kind] = {
+    "capacity": Kind("launches are refused for lack of machines", {
+        "type": Parameter(str, "*", "instance type, with * and ?"),
+        "zone": Parameter(str, "*", "availability zone, with * and ?"),
+        "market": Parameter(str, "*", "spot, on-demand or *"),
+        "code": Parameter(str, "InsufficientInstanceCapacity", "EC2's error code"),
+    }),
+    "interrupt": Kind("a spot instance is interrupted", {
+        **MACHINE, "notice_s": Parameter(float, 120.0, "seconds between notice and end; 0 for no notice"),
+    }, machine=True),
+    "rebalance": Kind("an instance is recommended for rebalancing", MACHINE, machine=True),
+    "kill": Kind("an instance's host fails: its processes are gone at once", MACHINE, machine=True),
+    "hang": Kind("an instance hangs: alive, but nothing moves, until the fault is cleared", MACHINE, machine=True),
+    "throttle": Kind("calls are refused for coming too often", CALL),
+    "error": Kind("calls fail inside AWS, without effect", {**CALL, "status": Parameter(int, 500, "500 or 503")}),
+    "slow": Kind("calls take longer", {**CALL, "seconds": Parameter(float, 2.0, "how much longer")}),
+    "lose_response": Kind("calls take effect, but the connection breaks before their answer", CALL),
+    "conflict": Kind("conditional writes meet a concurrent one: 409 ConditionalRequestConflict", {
+        "role": CALL["role"], "key": CALL["key"],
+    }),
+    "deny": Kind("a permission is taken away", {
+        "role": CALL["role"], "action": Parameter(str, None, "IAM action, with * and ?, such as s3:PutObject"),
+    }),
+    "expire_credentials": Kind("the sessions of a role end now; who asks gets new ones", {"role": CALL["role"]}),
+    "short_credentials": Kind("credentials that services hand out live shorter", {
+        "seconds": Parameter(float, 900.0, "how long they live"),
+    }),
+    "function_timeout": Kind("a function runs into its time limit", FUNCTION),
+    "function_crash": Kind("a function's runtime is killed", FUNCTION),
+    "duplicate_event": Kind("an asynchronous event is delivered twice", FUNCTION),
+    "lost_event": Kind("an asynchronous event is never delivered", FUNCTION),
+    "late_visibility": Kind("a new instance is not found for a while", {"seconds": Parameter(float, 1.0, "how long")}),
+}  # fmt: skip
+
+
+def read(kind: str, given: Mapping[str, Any]) -> Values:
+    """Return a fault's parameters with their defaults.
+
+    :raises FaultScriptError: for an unknown kind or parameter, or a value that does not fit, naming what there is.
+    """
+    if kind not in KINDS:
+        raise FaultScriptError(f"there is no fault {kind!r}; there are {', '.join(KINDS)}")
+    known = KINDS[kind].parameters
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise FaultScriptError(f"{kind} has no parameter {unknown[0]!r}; it has {', '.join(known)}")
+    values = {name: _value(kind, name, parameter, given.get(name)) for name, parameter in known.items()}
+    if kind == "deny" and not values["action"]:
+        raise FaultScriptError("deny needs an action, such as action=s3:PutObject")
+    if not 0 <= values["rate"] <= 1:
+        raise FaultScriptError(f"{kind}: rate is a share from 0 to 1, not {values['rate']}")
+    if KINDS[kind].machine and values["count"] is None:
+        values["count"] = 1
+    return values
+
+
+def _value(kind: str, name: str, parameter: Parameter, given: Any) -> Any:
+    """Return one value in its type."""
+    if given is None:
+        return parameter.default
+    try:
+        return parameter.kind(given)
+    except (TypeError, ValueError):
+        raise FaultScriptError(f"{kind}: {name} must be {'a number' if parameter.kind in (int, float) else 'text'}, not {given!r}") from None

@@ -1,0 +1,100 @@
+"""Faults of instances: interrupted, killed, hanging; now, or when they have written something."""
+
+from __future__ import annotations
+
+import fnmatch
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from local_aws.ec2.lifecycle import Life
+from local_aws.ec2.store import Instance, Store
+from local_aws.faults.calls import read_field
+from local_aws.faults.catalog import KINDS
+from local_aws.faults.engine import Engine, Fault
+
+LOOK_EVERY_S = 0.1
+
+
+class MachineFaults:
+    """Looks for instances that a fault is meant for."""
+
+    def __init__(self, engine: Engine, store: Store, life: Life) -> None:
+        self._engine = engine
+        self._store = store
+        self._stop = threading.Event()
+        self._strikes: dict[str, Callable[[Instance, Fault], None]] = {
+            "interrupt": lambda instance, fault: life.interrupt(instance, fault.values["notice_s"]),
+            "rebalance": lambda instance, _: life.recommend_rebalance(instance),
+            "kill": lambda instance, _: life.kill(instance),
+            "hang": lambda instance, _: instance.machine.freeze() if instance.machine else None,
+        }
+        self._thread = threading.Thread(target=self._look, daemon=True, name="machine-faults")
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def _look(self) -> None:
+        """Strike running instances with the faults that wait for nothing else."""
+        while not self._stop.wait(LOOK_EVERY_S):
+            for kind in self._strikes:
+                for fault in self._engine.on(kind):
+                    if not fault.values["at_key"]:
+                        self._strike_running(fault)
+
+    def _strike_running(self, fault: Fault) -> None:
+        """Strike each running instance that a fault is meant for, once."""
+        for instance in self._store.visible():
+            if instance.state == "running" and self._is_meant(fault, instance):
+                self._strike(fault, instance)
+
+    def _is_meant(self, fault: Fault, instance: Instance) -> bool:
+        """Say whether a fault is meant for an instance that it has not decided about yet."""
+        if instance.id in fault.struck or not fnmatch.fnmatchcase(instance.id, fault.values["instance"]):
+            return False
+        if fault.kind == "interrupt" and "InstanceLifecycle" not in instance.record:
+            return False
+        key, _, pattern = (fault.values["tag"] or "").partition("=")
+        return not key or fnmatch.fnmatchcase(instance.tags.get(key, ""), pattern or "*")
+
+    def _strike(self, fault: Fault, instance: Instance) -> None:
+        """Let a fault decide about an instance."""
+        fault.struck.add(instance.id)
+        if self._engine.decide(fault, instance.id):
+            if instance.machine:
+                instance.machine.say(f"fault: {KINDS[fault.kind].text}")
+            self._strikes[fault.kind](instance, fault)
+
+    def saw_write(self, instance_id: str, key: str, body: bytes) -> None:
+        """Strike an instance that has just written what a fault waits for."""
+        instance = self._store.instances.get(instance_id)
+        if instance is None or instance.state != "running":
+            return
+        for kind in self._strikes:
+            for fault in self._engine.on(kind):
+                if fault.values["at_key"] and fnmatch.fnmatchcase(key, fault.values["at_key"]) and self._is_meant(fault, instance) and self._is_time(fault, instance_id, body):
+                    self._strike(fault, instance)
+
+    def _is_time(self, fault: Fault, instance_id: str, body: bytes) -> bool:
+        """Say whether a write is the one that a fault waits for."""
+        field: Any = fault.values["at_field"]
+        if field:
+            value = read_field(body, field)
+            least = fault.values["at_least"]
+            if value is None or (least is not None and float(value) < least):
+                return False
+        fault.seen[instance_id] = fault.seen.get(instance_id, 0) + 1
+        return fault.seen[instance_id] >= fault.values["at_count"]
+
+    def mend(self, faults: list[Fault]) -> None:
+        """Let hanging instances go on whose fault was cleared."""
+        for fault in faults:
+            for instance_id in fault.struck if fault.kind == "hang" else ():
+                instance = self._store.instances.get(instance_id)
+                if instance and instance.machine:
+                    instance.machine.thaw()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._stop.set()

@@ -1,0 +1,88 @@
+"""Connects the faults that are set with the parts that they strike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from local_aws.authorization import Authorizer
+from local_aws.ec2.service import Ec2, capacity_refusal
+from local_aws.faults import catalog, script
+from local_aws.faults.engine import Engine, Fault
+from local_aws.faults.machines import MachineFaults
+from local_aws.functions.delivery import Delivery
+from local_aws.functions.environment import exit_error
+from local_aws.functions.runner import Runner
+from local_aws.sessions import LIFETIME_S, Issuer
+from local_aws.wire import Fault as Ec2Fault
+
+
+class Wiring:
+    """Every place where a fault can strike, and the orders that set faults."""
+
+    def __init__(self, engine: Engine, ec2: Ec2, issuer: Issuer, authorizer: Authorizer, runner: Runner, delivery: Delivery) -> None:
+        self._engine = engine
+        self._issuer = issuer
+        self.machines = MachineFaults(engine, ec2.store, ec2.life)
+        ec2.refuse = self._refuse
+        ec2.life.delays.invisible_s = self._invisible_s
+        issuer.lifetime_s = self._lifetime_s
+        authorizer.denied_by_fault = self._is_denied
+        runner.spoil = self._spoil
+        delivery.copies = self._copies
+
+    def _refuse(self, instance_type: str, zone: str, market: str) -> Ec2Fault | None:
+        """Refuse a launch for lack of capacity."""
+        fault = self._engine.strike("capacity", f"{instance_type} {zone} {market}", type=instance_type, zone=zone, market=market)
+        if fault is None:
+            return None
+        refusal = capacity_refusal(instance_type, zone)
+        refusal.code = fault.values["code"]
+        return refusal
+
+    def _invisible_s(self) -> float:
+        """Return how long a new instance is not found."""
+        fault = self._engine.strike("late_visibility", "a new instance")
+        return float(fault.values["seconds"]) if fault else 0.0
+
+    def _lifetime_s(self) -> float:
+        """Return how long new credentials live."""
+        fault = self._engine.strike("short_credentials", "new credentials")
+        return float(fault.values["seconds"]) if fault else LIFETIME_S
+
+    def _is_denied(self, role: str, action: str) -> bool:
+        """Say whether a permission was taken away."""
+        return self._engine.strike("deny", f"{action} by {role}", role=role, action=action) is not None
+
+    def _spoil(self, function_name: str, request_id: str) -> dict[str, Any] | None:
+        """Return the error that a function meets instead of running."""
+        if self._engine.strike("function_timeout", function_name, function=function_name):
+            return {"errorType": "Sandbox.Timedout", "errorMessage": f"RequestId: {request_id} Error: Task timed out"}
+        if self._engine.strike("function_crash", function_name, function=function_name):
+            return exit_error(request_id, "signal: killed")
+        return None
+
+    def _copies(self, function_name: str) -> int:
+        """Return how often an event is delivered."""
+        if self._engine.strike("lost_event", function_name, function=function_name):
+            return 0
+        return 2 if self._engine.strike("duplicate_event", function_name, function=function_name) else 1
+
+    def order(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Set, clear or list faults."""
+        if "add" in order:
+            wanted = order["add"]
+            self._set(str(wanted["kind"]), catalog.read(str(wanted["kind"]), wanted["values"]), int(wanted["seed"]))
+        if "script" in order:
+            found = script.read(str(order["script"]))
+            for kind, values in found.faults:
+                self._set(kind, values, found.seed)
+        if "clear" in order:
+            self.machines.mend(self._engine.clear(order["clear"]))
+        return {"faults": self._engine.as_list(), "strikes": self._engine.strikes[-50:]}
+
+    def _set(self, kind: str, values: catalog.Values, seed: int) -> Fault:
+        """Set one fault; ending sessions happens at once."""
+        fault = self._engine.add(kind, values, seed)
+        if kind == "expire_credentials":
+            fault.strikes = self._issuer.expire(values["role"] or "*")
+        return fault

@@ -1,0 +1,308 @@
+"""Faults on demand: each strikes what it says, counts its strikes, and repeats itself with the same seed."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ConnectionClosedError
+
+from local_aws.errors import FaultScriptError
+from local_aws.faults import catalog, script
+from local_aws.faults.engine import Engine
+
+from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, run_cli, start, unique, until
+
+SLEEPS = "#!/bin/sh\nsleep 300\n"
+
+
+@pytest.fixture
+def fault(twin: TwinUnderTest) -> Iterator[Any]:
+    """Set a fault for one test: ``fault("throttle", "service=ec2")``."""
+    made: list[str] = []
+
+    def add(*words: str) -> dict[str, Any]:
+        answer = twin.cli("fault", "add", *words)["faults"][-1]
+        made.append(answer["id"])
+        return dict(answer)
+
+    yield add
+    for fault_id in made:
+        twin.cli("fault", "clear", fault_id)
+
+
+def strikes(twin: TwinUnderTest, fault: dict[str, Any]) -> int:
+    """Return how often a fault has struck."""
+    return next(int(f["strikes"]) for f in twin.cli("fault", "list")["faults"] if f["id"] == fault["id"])
+
+
+# -- deciding -----------------------------------------------------------------------------------------------------------
+def decisions(seed: int, rate: float) -> list[bool]:
+    """Return what a fault decides at its first fifty chances."""
+    engine = Engine()
+    engine.add("late_visibility", catalog.read("late_visibility", {"rate": rate}), seed)
+    return [engine.strike("late_visibility", "x") is not None for _ in range(50)]
+
+
+def test_the_same_seed_decides_in_the_same_way() -> None:
+    """A rate takes about its share of the chances, the same ones for the same seed, others for another."""
+    assert decisions(7, 0.3) == decisions(7, 0.3)
+    assert decisions(7, 0.3) != decisions(8, 0.3)
+    assert 5 <= sum(decisions(7, 0.3)) <= 25
+    assert not any(decisions(7, 0.0))
+
+
+def test_a_count_is_a_limit() -> None:
+    """A fault with a count strikes so often and no more."""
+    engine = Engine()
+    engine.add("late_visibility", catalog.read("late_visibility", {"count": 2}))
+    assert [engine.strike("late_visibility", "x") is not None for _ in range(4)] == [True, True, False, False]
+
+
+def test_a_fault_begins_and_ends_when_it_says() -> None:
+    """after_s and for_s bound the time in which it strikes."""
+    engine = Engine()
+    fault = engine.add("late_visibility", catalog.read("late_visibility", {"after_s": 10, "for_s": 5}))
+    assert [fault.is_on(fault.set_at + s) for s in (0, 9, 10, 14, 15)] == [False, False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("faults: [", "YAML"),
+        ("- capacity", "mapping"),
+        ("faults: [{explode: {}}]", "explode"),
+        ("faults: [{throttle: {colour: red}}]", "colour"),
+        ("faults: [{throttle: {rate: fast}}]", "rate"),
+        ("faults: [{throttle: {rate: 3}}]", "rate"),
+        ("faults: [{a: {}, b: {}}]", "fault 1"),
+        ("faults: []\nseed: x", "seed"),
+        ("faults: []\ncolour: red", "colour"),
+        ("faults: [{deny: {role: x}}]", "action"),
+    ],
+)
+def test_a_broken_script_says_where(text: str, names: str) -> None:
+    """Each complaint names what is wrong, in one line."""
+    with pytest.raises(FaultScriptError, match=names) as caught:
+        script.read(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_explains_bad_faults(twin: TwinUnderTest, tmp_path: Path) -> None:
+    """An unknown kind, parameter, id or file: exit 2, one line, no traceback."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("faults: {")
+    for words in (["add", "explode"], ["add", "throttle", "colour=red"], ["add", "throttle", "red"], ["add"], ["clear", "f999"], ["run", "/no/file"], ["run", str(broken)]):
+        done = run_cli("fault", *words, "--state", str(twin.state))
+        assert done.returncode == 2, words
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_script_sets_all_its_faults_with_its_seed(twin: TwinUnderTest, tmp_path: Path) -> None:
+    """``fault run`` sets each entry."""
+    path = tmp_path / "night.yaml"
+    path.write_text("seed: 7\nfaults:\n  - capacity: {type: nothing.*, for_s: 30}\n  - lost_event: {function: nobody, count: 1}\n")
+    made = twin.cli("fault", "run", str(path))["faults"][-2:]
+    assert [(f["kind"], f["seed"]) for f in made] == [("capacity", 7), ("lost_event", 7)]
+    for entry in made:
+        twin.cli("fault", "clear", entry["id"])
+
+
+# -- machines -----------------------------------------------------------------------------------------------------------
+def test_capacity_is_refused_where_the_fault_says(twin: TwinUnderTest, fault: Any) -> None:
+    """A type, a zone and a market: others can still be had."""
+    ec2, image = twin.client("ec2"), twin.image()
+    fault("capacity", "type=r7i.*", "zone=*a", "market=spot")
+    request = {"ImageId": image, "MinCount": 1, "MaxCount": 1, "Placement": {"AvailabilityZone": "eu-west-1a"}, "InstanceMarketOptions": {"MarketType": "spot"}}
+    assert code_of(ec2.run_instances, InstanceType="r7i.large", **request) == "InsufficientInstanceCapacity"
+    twin.launch(SLEEPS, InstanceType="r7i.large", Placement={"AvailabilityZone": "eu-west-1b"}, InstanceMarketOptions={"MarketType": "spot"})
+    twin.launch(SLEEPS, InstanceType="r7i.large", Placement={"AvailabilityZone": "eu-west-1a"})
+
+
+NOTICE = """#!/bin/bash
+token=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/api/token")
+get() { curl -s -f -H "X-aws-ec2-metadata-token: $token" "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/meta-data/$1"; }
+echo ready
+until get %s; do sleep 0.1; done
+echo; echo seen; sleep 60
+"""
+
+
+def test_an_interruption_is_announced_and_then_happens(twin: TwinUnderTest, fault: Any) -> None:
+    """The metadata service shows the notice; after it the instance is terminated with the spot reason."""
+    machine = twin.launch(NOTICE % "spot/instance-action", InstanceMarketOptions={"MarketType": "spot"})
+    twin.await_console(machine, "ready")
+    fault("interrupt", f"instance={machine}", "notice_s=2")
+    assert '"action": "terminate"' in twin.await_console(machine, "seen")
+    assert twin.await_state(machine, "terminated")["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+
+
+def test_a_rebalance_recommendation_is_shown(twin: TwinUnderTest, fault: Any) -> None:
+    """The instance reads it and goes on."""
+    machine = twin.launch(NOTICE % "events/recommendations/rebalance", InstanceMarketOptions={"MarketType": "spot"})
+    twin.await_console(machine, "ready")
+    fault("rebalance", f"instance={machine}")
+    assert "noticeTime" in twin.await_console(machine, "seen")
+    assert twin.instance(machine)["State"]["Name"] == "running"
+
+
+def test_a_machine_is_killed_when_it_has_reached_a_step(twin: TwinUnderTest, fault: Any) -> None:
+    """The fault waits until the machine has written a step of at least five, then its host fails without a word."""
+    bucket, mark = twin.bucket(), unique("mark")
+    profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
+    fault("kill", f"tag=mark={mark}", f"at_key={bucket}/beats/*", "at_field=step", "at_least=5")
+    source = f"""#!/bin/bash
+trap 'echo goodbye' TERM
+exec python3 -u - <<'PY'
+import boto3, json, time
+s3 = boto3.client("s3")
+for step in range(1, 50):
+    print("step", step)
+    s3.put_object(Bucket="{bucket}", Key="beats/x.json", Body=json.dumps({{"step": step}}))
+    time.sleep(0.3)
+PY
+"""
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
+    machine = twin.launch(source, IamInstanceProfile={"Name": profile}, TagSpecifications=tags)
+    ended = twin.await_state(machine, "terminated")
+    assert ended["StateReason"]["Code"] == "Server.InternalError"
+    assert json.loads(twin.client("s3").get_object(Bucket=bucket, Key="beats/x.json")["Body"].read())["step"] == 5
+    assert "goodbye" not in twin.console(machine)
+
+
+def test_a_hanging_machine_is_alive_and_does_not_move(twin: TwinUnderTest) -> None:
+    """While the fault is set the console stands still; cleared, it goes on."""
+    machine = twin.launch("#!/bin/bash\nn=0; while :; do n=$((n+1)); echo tick $n; sleep 0.1; done\n")
+    twin.await_console(machine, "tick 3")
+    made = twin.cli("fault", "add", "hang", f"instance={machine}")["faults"][-1]
+    until(lambda: strikes(twin, made) == 1, "the fault strikes")
+    time.sleep(0.3)
+    before = twin.console(machine)
+    time.sleep(0.6)
+    assert twin.console(machine) == before
+    assert twin.instance(machine)["State"]["Name"] == "running"
+    twin.cli("fault", "clear", made["id"])
+    until(lambda: twin.console(machine) != before, "it goes on")
+
+
+def test_a_new_instance_may_not_be_found_yet(twin: TwinUnderTest, fault: Any) -> None:
+    """Eventual consistency: right after its launch an instance is unknown, a moment later it is there."""
+    fault("late_visibility", "seconds=1", "count=1")
+    machine = twin.launch(SLEEPS)
+    assert code_of(twin.client("ec2").describe_instances, InstanceIds=[machine]) == "InvalidInstanceID.NotFound"
+    time.sleep(1.1)
+    assert twin.instance(machine)["InstanceId"] == machine
+
+
+# -- calls --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("service", "action", "code"),
+    [("ec2", "describe_instances", "RequestLimitExceeded"), ("s3", "list_buckets", "SlowDown"), ("iam", "list_roles", "Throttling"), ("ssm", "describe_parameters", "ThrottlingException")],
+)
+def test_throttling_has_each_services_own_code(twin: TwinUnderTest, fault: Any, service: str, action: str, code: str) -> None:
+    """What clients see is what botocore knows how to retry."""
+    role = twin.role_with(allow("*"))
+    name = twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
+    fault("throttle", f"service={service}", f"role={name}")
+    assert code_of(getattr(twin.client(service, role), action)) == code
+
+
+def test_a_response_is_lost_after_the_write_took_effect(twin: TwinUnderTest, fault: Any) -> None:
+    """The connection breaks, the object is there: a conditional write that is sent again meets its own success."""
+    bucket, s3 = twin.bucket(), twin.client("s3")
+    fault("lose_response", "service=s3", "action=PutObject", f"key={bucket}/once", "count=1")
+    with pytest.raises(ConnectionClosedError):
+        s3.put_object(Bucket=bucket, Key="once", Body=b"mine", IfNoneMatch="*")
+    assert s3.get_object(Bucket=bucket, Key="once")["Body"].read() == b"mine"
+    assert code_of(s3.put_object, Bucket=bucket, Key="once", Body=b"mine", IfNoneMatch="*") == "PreconditionFailed"
+
+
+def test_a_conditional_write_meets_a_conflict(twin: TwinUnderTest, fault: Any) -> None:
+    """409 ConditionalRequestConflict for conditional writes; others go through."""
+    bucket, s3 = twin.bucket(), twin.client("s3")
+    fault("conflict", f"key={bucket}/*", "count=1")
+    s3.put_object(Bucket=bucket, Key="plain", Body=b"")
+    assert code_of(s3.put_object, Bucket=bucket, Key="new", Body=b"", IfNoneMatch="*") == "ConditionalRequestConflict"
+    s3.put_object(Bucket=bucket, Key="new", Body=b"", IfNoneMatch="*")
+
+
+def test_errors_and_slowness(twin: TwinUnderTest, fault: Any) -> None:
+    """503 from S3 without effect; a slow call takes its time."""
+    bucket, s3 = twin.bucket(), twin.client("s3")
+    fault("error", "service=s3", f"key={bucket}/*", "status=503", "count=1")
+    assert code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"") in ("ServiceUnavailable", "503")
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+    fault("slow", "service=s3", f"key={bucket}*", "seconds=1", "count=1")
+    began = time.monotonic()
+    s3.list_objects_v2(Bucket=bucket)
+    assert time.monotonic() - began >= 1
+
+
+def test_a_permission_goes_in_the_middle(twin: TwinUnderTest, fault: Any) -> None:
+    """What was allowed a moment ago is denied, and allowed again when the fault is cleared."""
+    bucket, role = twin.bucket(), twin.role_with(allow("s3:*"))
+    name, s3 = twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1], twin.client("s3", role)
+    s3.put_object(Bucket=bucket, Key="x", Body=b"")
+    fault("deny", f"role={name}", "action=s3:PutObject", "count=1")
+    assert code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"") == "AccessDenied"
+    s3.put_object(Bucket=bucket, Key="x", Body=b"")
+
+
+def test_credentials_end_early(twin: TwinUnderTest, fault: Any) -> None:
+    """Sessions that are revoked answer ExpiredToken; whoever asks for new credentials gets them."""
+    role = twin.role_with(allow("s3:*"))
+    name = twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
+    fault("expire_credentials", f"role={name}")
+    assert code_of(twin.client("s3", role).list_buckets) == "ExpiredToken"
+    assert twin.client("s3", twin.assume(name)).list_buckets()["Buckets"] is not None
+
+
+def test_credentials_can_be_short_lived(twin: TwinUnderTest, fault: Any) -> None:
+    """New credentials of services say when they end."""
+    role = twin.service_role("ecs-tasks.amazonaws.com")
+    fault("short_credentials", "seconds=120")
+    document = twin.credentials(role)
+    left = time.mktime(time.strptime(document["Expiration"], "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(time.gmtime())
+    assert 60 < left <= 121
+
+
+# -- functions ----------------------------------------------------------------------------------------------------------
+def test_a_function_times_out_crashes_and_recovers(twin: TwinUnderTest, fault: Any) -> None:
+    """Each with Lambda's own error, and the third invocation is good."""
+    name, client = twin.function("def handler(event, context):\n    return 'fine'\n"), twin.client("lambda")
+    fault("function_timeout", f"function={name}", "count=1")
+    fault("function_crash", f"function={name}", "count=1")
+    answers = [client.invoke(FunctionName=name) for _ in range(3)]
+    payloads = [json.loads(a["Payload"].read()) for a in answers]
+    assert [a.get("FunctionError") for a in answers] == ["Unhandled", "Unhandled", None]
+    assert [p if isinstance(p, str) else p["errorType"] for p in payloads] == ["Sandbox.Timedout", "Runtime.ExitError", "fine"]
+
+
+def test_events_are_doubled_and_lost(twin: TwinUnderTest, fault: Any) -> None:
+    """At least once may mean twice; and what is lost never arrives."""
+    bucket = twin.bucket()
+    source = f"import boto3, uuid\ndef handler(event, context):\n    boto3.client('s3').put_object(Bucket='{bucket}', Key=event + '/' + uuid.uuid4().hex, Body=b'')\n"
+    name, client = twin.function(source, allow("s3:PutObject")), twin.client("lambda")
+    fault("duplicate_event", f"function={name}", "count=1")
+    client.invoke(FunctionName=name, InvocationType="Event", Payload='"first"')
+    until(lambda: twin.client("s3").list_objects_v2(Bucket=bucket, Prefix="first/")["KeyCount"] == 2, "two deliveries")
+    fault("lost_event", f"function={name}", "count=1")
+    client.invoke(FunctionName=name, InvocationType="Event", Payload='"second"')
+    client.invoke(FunctionName=name, InvocationType="Event", Payload='"third"')
+    until(lambda: twin.client("s3").list_objects_v2(Bucket=bucket, Prefix="third/")["KeyCount"] == 1, "the third arrives")
+    assert twin.client("s3").list_objects_v2(Bucket=bucket, Prefix="second/")["KeyCount"] == 0
+
+
+def test_killed_and_started_again_it_has_lost_nothing(own_state: Path) -> None:
+    """``fault restart``: same endpoint, same sessions, every object and role that was answered for."""
+    twin = start(own_state)
+    bucket = twin.bucket()
+    role = twin.service_role("ecs-tasks.amazonaws.com")
+    twin.client("s3").put_object(Bucket=bucket, Key="x", Body=b"kept")
+    answer = twin.cli("fault", "restart")
+    assert answer["restarted"]["endpoint_url"] == twin.endpoint_url
+    assert answer["restarted"]["pid"] != twin.pid
+    assert twin.client("s3").get_object(Bucket=bucket, Key="x")["Body"].read() == b"kept"
+    assert twin.client("iam").get_role(RoleName=role)["Role"]["Arn"] == f"arn:aws:iam::{ACCOUNT}:role/{role}"
