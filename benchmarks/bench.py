@@ -1,0 +1,35 @@
+"""`make bench`: every measurement one after another, each leaving a dated record in benchmarks/records/.
+
+    python -m benchmarks.bench [NAME …]     # night, gate_characteristics, trainer_speed, evaluation_speed; all by default
+"""
+
+import subprocess
+import sys
+
+from benchmarks.records import ROOT
+
+MEASUREMENTS = {
+    "night": "where the time of a retraining goes, on the local AWS",
+    "trainer_speed": "steps per second against stock SB3, interleaved",
+    "evaluation_speed": "episodes against SB3's evaluate_policy, interleaved",
+    "gate_characteristics": "how often the gate promotes falsely, a year's worth of nights included",
+}
+
+
+def main(names: list[str]) -> int:
+    """Run measurements. :return: 0, 1 if one failed, 2 if one is unknown."""
+    if unknown := [name for name in names if name not in MEASUREMENTS]:
+        print(f"error: unknown measurement {', '.join(unknown)}; known: {', '.join(MEASUREMENTS)}", file=sys.stderr)
+        return 2
+    failed = []
+    for name in names or list(MEASUREMENTS):
+        print(f"{name}: {MEASUREMENTS[name]}", file=sys.stderr, flush=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT, check=False).returncode:
+            failed.append(name)
+    if failed:
+        print(f"error: {', '.join(failed)} failed", file=sys.stderr)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,24 @@
+"""`make soak`: the tests that kill, with many more seeds than `make test` has.
+
+    python -m benchmarks.soak [ROUNDS]      # 100 by default; a failing seed is in the test's name and can be run alone
+"""
+
+import os
+import subprocess
+import sys
+
+from benchmarks.records import ROOT
+
+
+def main(arguments: list[str]) -> int:
+    """Run every test marked `kills` with so many seeds. :return: pytest's exit code."""
+    rounds = arguments[0] if arguments else "100"
+    if not rounds.isdigit() or int(rounds) < 1:
+        print(f"error: rounds must be a positive number, not {rounds}", file=sys.stderr)
+        return 2
+    return subprocess.run([sys.executable, "-m", "pytest", "-m", "kills", "-n", "2", "tests"], cwd=ROOT, check=False,
+                          env=dict(os.environ) | {"NIGHTSHIFT_KILL_ROUNDS": rounds}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
