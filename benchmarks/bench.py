@@ -1,6 +1,6 @@
 """`make bench`: every measurement one after another, each leaving a dated record in benchmarks/records/.
 
-    python -m benchmarks.bench [NAME …]     # night, gate_characteristics, trainer_speed, evaluation_speed; all by default
+python -m benchmarks.bench [NAME …]     # night, gate_characteristics, trainer_speed, evaluation_speed; all by default
 """
 
 import subprocess

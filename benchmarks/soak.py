@@ -1,6 +1,6 @@
 """`make soak`: the tests that kill, with many more seeds than `make test` has.
 
-    python -m benchmarks.soak [ROUNDS]      # 100 by default; a failing seed is in the test's name and can be run alone
+python -m benchmarks.soak [ROUNDS]      # 100 by default; a failing seed is in the test's name and can be run alone
 """
 
 import os
