@@ -1,0 +1,176 @@
+"""An EC2 that keeps EC2's promises about launches, checks what it is given, and can be told to refuse or interrupt.
+
+It validates every request against botocore's own service model, replays an answer for a token it knows, refuses a token
+with other parameters, and shows a new machine only after a while if asked to (`hidden`).
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import botocore.session
+from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
+
+_MODEL = botocore.session.get_session().get_service_model("ec2")
+_VALIDATOR = ParamValidator()
+ZONES = {"subnet-a": "eu-west-1a", "subnet-b": "eu-west-1b"}
+
+
+@dataclass
+class FakeMachine:
+    """One instance."""
+
+    instance_id: str
+    instance_type: str
+    subnet_id: str
+    market: str
+    tags: dict[str, str]
+    launched_at: datetime
+    state: str = "running"
+    reason_code: str = ""
+    reason: str = ""
+    hidden: bool = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may train."""
+        return self.state in ("pending", "running")
+
+    def describe(self) -> dict[str, Any]:
+        """The instance as DescribeInstances tells it."""
+        told: dict[str, Any] = {
+            "InstanceId": self.instance_id, "InstanceType": self.instance_type, "State": {"Name": self.state},
+            "SubnetId": self.subnet_id, "Placement": {"AvailabilityZone": ZONES[self.subnet_id]},
+            "LaunchTime": self.launched_at, "StateTransitionReason": self.reason,
+            "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()]}
+        if self.reason_code:
+            told["StateReason"] = {"Code": self.reason_code, "Message": self.reason_code}
+        if self.market == "spot":
+            told["InstanceLifecycle"] = "spot"
+        return told
+
+
+@dataclass
+class FakeEc2:
+    """The client. :param now: the clock. :param refuse: asked per (type, zone, market); an error code refuses the pool."""
+
+    now: Callable[[], datetime]
+    refuse: Callable[[str, str, str], str | None] = lambda *_: None
+    machines: dict[str, FakeMachine] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    hide_new: bool = False
+    _answers: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
+    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def create_fleet(self, **request: Any) -> dict[str, Any]:
+        """Launch one machine, or say who refused."""
+        self._check("CreateFleet", request)
+        token = request["ClientToken"]
+        assert request["Type"] == "instant"
+        assert request["TargetCapacitySpecification"]["TotalTargetCapacity"] == 1
+        if token in self._answers:
+            before, answer = self._answers[token]
+            if before != request:
+                raise error("IdempotentParameterMismatch", "the token was used with other parameters", "CreateFleet")
+            return answer
+        answer = self._launch(request)
+        self._answers[token] = (request, answer)
+        return answer
+
+    def _launch(self, request: dict[str, Any]) -> dict[str, Any]:
+        market = request["TargetCapacitySpecification"]["DefaultTargetCapacityType"]
+        tags = {tag["Key"]: tag["Value"] for spec in request["TagSpecifications"] if spec["ResourceType"] == "instance"
+                for tag in spec["Tags"]}
+        needed = {"nightshift:environment", "nightshift:deadline", "nightshift:attempt"}
+        assert needed <= set(tags), "the launcher's policy refuses"
+        refusals = []
+        for override in request["LaunchTemplateConfigs"][0]["Overrides"]:
+            zone = ZONES[override["SubnetId"]]
+            told = {"LaunchTemplateAndOverrides": {"Overrides": override}, "Lifecycle": market}
+            if code := self.refuse(override["InstanceType"], zone, market):
+                refusals.append({**told, "ErrorCode": code, "ErrorMessage": f"{code} in {zone}"})
+                continue
+            made = FakeMachine(f"i-{next(self._numbers):017x}", override["InstanceType"], override["SubnetId"], market, tags,
+                               self.now(), hidden=self.hide_new)
+            self.machines[made.instance_id] = made
+            return {"FleetId": "fleet-1", "Errors": refusals, "Instances": [
+                {**told, "InstanceIds": [made.instance_id], "InstanceType": made.instance_type}]}
+        return {"FleetId": "fleet-1", "Errors": refusals, "Instances": []}
+
+    def terminate_instances(self, **request: Any) -> dict[str, Any]:
+        """End machines."""
+        self._check("TerminateInstances", request)
+        for instance_id in request["InstanceIds"]:
+            if instance_id not in self.machines:
+                raise error("InvalidInstanceID.NotFound", f"{instance_id} does not exist", "TerminateInstances")
+            self.end(instance_id, "Client.UserInitiatedShutdown")
+        return {"TerminatingInstances": []}
+
+    def describe_instances(self, **request: Any) -> dict[str, Any]:
+        """List machines by filters."""
+        self._check("DescribeInstances", request)
+        found = [machine for machine in self.machines.values()
+                 if not machine.hidden and all(_matches(machine, one) for one in request.get("Filters", ()))]
+        return {"Reservations": [{"Instances": [machine.describe()]} for machine in found]}
+
+    def describe_instance_type_offerings(self, **request: Any) -> dict[str, Any]:
+        """Every type is offered everywhere."""
+        self._check("DescribeInstanceTypeOfferings", request)
+        names = request["Filters"][0]["Values"]
+        return {"InstanceTypeOfferings": [{"InstanceType": name, "Location": zone} for name in names for zone in ZONES.values()]}
+
+    def describe_spot_price_history(self, **request: Any) -> dict[str, Any]:
+        """One price."""
+        self._check("DescribeSpotPriceHistory", request)
+        return {"SpotPriceHistory": [{"SpotPrice": "0.036"}]}
+
+    def get_paginator(self, name: str) -> "FakePaginator":
+        """Page, in one page."""
+        return FakePaginator(getattr(self, name))
+
+    def end(self, instance_id: str, reason_code: str) -> None:
+        """A machine ends, for a reason; one that is gone stays as it is."""
+        machine = self.machines[instance_id]
+        if machine.state != "terminated":
+            machine.state, machine.reason_code = "terminated", reason_code
+            machine.reason = f"{reason_code} ({self.now():%Y-%m-%d %H:%M:%S} GMT)"
+
+    @property
+    def living(self) -> list[FakeMachine]:
+        """Machines that may train."""
+        return [machine for machine in self.machines.values() if machine.alive]
+
+    def _check(self, operation: str, request: dict[str, Any]) -> None:
+        self.calls.append(operation)
+        report = _VALIDATOR.validate(request, _MODEL.operation_model(operation).input_shape)
+        assert not report.has_errors(), f"{operation}: {report.generate_report()}"
+
+
+@dataclass
+class FakePaginator:
+    """All in one page."""
+
+    operation: Callable[..., dict[str, Any]]
+
+    def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
+        """Call once."""
+        yield self.operation(**request)
+
+
+def error(code: str, message: str, operation: str) -> ClientError:
+    """An error as botocore raises it."""
+    return ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+
+def _matches(machine: FakeMachine, one: dict[str, Any]) -> bool:
+    name, values = one["Name"], one["Values"]
+    if name.startswith("tag:"):
+        return machine.tags.get(name.removeprefix("tag:")) in values
+    if name == "instance-id":
+        return machine.instance_id in values
+    if name == "instance-state-name":
+        return machine.state in values
+    raise AssertionError(f"unknown filter {name}")

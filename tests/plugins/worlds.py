@@ -1,0 +1,178 @@
+"""A small world: a bucket, an EC2, a clock, machines that train a step at a time, and workers that may be killed anywhere.
+
+Killing is done by the line: :class:`Killer` counts the lines that a worker executes in our plugin and ends it before the
+n-th, as SIGKILL between two lines would. What it had written until then stays written.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rl_airflow.machines import Machines
+from rl_airflow.market_prices import MarketPrices
+from rl_airflow.run_plan import RunPlan
+from rl_airflow.supervision import TrialSupervisor
+from rl_lifecycle.checkpoints import Head
+from rl_lifecycle.errors import PreconditionFailedError
+from rl_lifecycle.experiments import Experiment, read_experiment
+from rl_lifecycle.heartbeats import Heartbeat, TrainerCause, TrainerState
+from rl_lifecycle.layout import TrialId, head_key, heartbeat_key, spec_key
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.specs import Artifact, Spec, freeze_spec
+from rl_lifecycle.states import Action, ActionKind, Evidence, Progress, track_progress
+from rl_lifecycle.stores import ObjectInfo, StoredObject
+from tests.plugins.fake_ec2 import ZONES, FakeEc2
+
+START = datetime(2026, 11, 22, 2, tzinfo=UTC)
+PLUGIN = str(Path(sys.modules["rl_airflow"].__file__ or "").parent)
+EXPERIMENT: dict[str, Any] = {
+    "env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 100_000, "trials": 2, "checkpoint_every": 40_960,
+    "evaluation": {"return_range": [0, 500], "crash_below": 100}}
+
+
+class Killed(BaseException):
+    """The worker's process ended here."""
+
+
+class Killer:
+    """Ends a worker before the n-th line that it executes in the plugin; counts the lines if n is None."""
+
+    def __init__(self, at_line: int | None = None) -> None:
+        self.at_line, self.lines = at_line, 0
+
+    def run(self, work: Callable[[], Any]) -> bool:
+        """Do the work under the knife. :return: whether it was done."""
+        before = sys.gettrace()
+        sys.settrace(self._trace)
+        try:
+            work()
+        except Killed:
+            return False
+        finally:
+            sys.settrace(before)
+        return True
+
+    def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(PLUGIN):
+            return None
+        if event == "line":
+            self.lines += 1
+            if self.lines == self.at_line:
+                raise Killed
+        return self._trace
+
+
+class MemoryStore:
+    """A store that keeps a bucket's promises in a dictionary, for worlds that are made by the thousand."""
+
+    uri = "s3://memory"
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def find(self, key: str) -> StoredObject | None:
+        """Read a key."""
+        data = self.objects.get(key)
+        return None if data is None else StoredObject(data, sha256_hex(data))
+
+    def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
+        """Write a key under a condition."""
+        there = self.find(key)
+        if there is not None and there.data == data:
+            return there.etag
+        if if_none_match and there is not None:
+            raise PreconditionFailedError(f"{self.uri}/{key}", "If-None-Match")
+        if if_match is not None and (there is None or there.etag != if_match):
+            raise PreconditionFailedError(f"{self.uri}/{key}", "If-Match")
+        self.objects[key] = data
+        return sha256_hex(data)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """List keys in order."""
+        for key in sorted(self.objects):
+            if key.startswith(prefix):
+                data = self.objects[key]
+                yield ObjectInfo(key, len(data), sha256_hex(data), START)
+
+    def delete(self, key: str) -> None:
+        """Delete a key."""
+        self.objects.pop(key, None)
+
+
+class World:
+    """One run in one environment."""
+
+    def __init__(self, **experiment: Any) -> None:
+        self.time = START
+        self.ec2 = FakeEc2(lambda: self.time)
+        self.store = MemoryStore()
+        self.experiment: Experiment = read_experiment({**EXPERIMENT, **experiment}, "cartpole_ppo")
+        self.spec: Spec = freeze_spec(self.experiment, run_id="night-1", created_at=START)
+        data = self.spec.to_json()
+        key = spec_key(self.spec.experiment.name, self.spec.run)
+        self.store.put(key, data)
+        self.plan = RunPlan(
+            environment="dev", region_name="eu-west-1", bucket="b", experiment=self.experiment.name, run=self.spec.run,
+            spec=Artifact(key=key, sha256=sha256_hex(data)), trials=tuple(trial.name for trial in self.spec.trials),
+            launch_template_id="lt-0123456789abcdef0", launch_template_version="1",
+            subnet_ids={zone: subnet for subnet, zone in ZONES.items()}, evaluator="evaluator:live")
+        self.progress: Progress | None = None
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the clock go on."""
+        self.time += timedelta(seconds=seconds)
+
+    def supervisor(self, trial: str = "seed-0") -> TrialSupervisor:
+        """A fresh worker's supervisor: it knows nothing but what lies in the bucket and in EC2."""
+        return TrialSupervisor(self.plan, self.spec, trial, self.store, Machines(self.ec2, "dev", ZONES),
+                               MarketPrices(self.ec2, logging.getLogger("world")), now=lambda: self.time,
+                               log=logging.getLogger("world"))
+
+    def look(self, trial: str = "seed-0") -> tuple[Action, Evidence]:
+        """One worker looks and acts; the stall clock goes on between looks, as the trigger carries it."""
+        beat = self.beat_of(trial)
+        self.progress = track_progress(self.progress, beat, self.time)
+        return self.supervisor(trial).advance(self.progress)
+
+    def beat_of(self, trial: str = "seed-0") -> Heartbeat | None:
+        """The trial's heartbeat."""
+        found = self.store.find(heartbeat_key(self.trial(trial)))
+        return Heartbeat.from_json(found.data) if found else None
+
+    def trial(self, name: str = "seed-0") -> TrialId:
+        """A trial's place."""
+        return self.spec.trial_id(name)
+
+    def beat(self, state: str = "training", step: int = 5000, trial: str = "seed-0", cause: str | None = None,
+             message: str = "") -> None:
+        """The trial's newest machine says something."""
+        attempt = len(self.supervisor(trial).attempts.read())
+        self.store.put(heartbeat_key(self.trial(trial)), Heartbeat(
+            attempt=attempt, state=TrainerState(state), step=step, total_timesteps=100_000, steps_per_s=1000.0, at=self.time,
+            cause=TrainerCause(cause) if cause else None, message=message).to_json())
+
+    def commit(self, step: int, trial: str = "seed-0") -> None:
+        """The trial's machine commits a checkpoint."""
+        head = Head(attempt=1, step=step, manifest_key="m", manifest_sha256="s", nonce=str(step))
+        self.store.put(head_key(self.trial(trial)), head.to_json())
+
+    def finish(self, trial: str = "seed-0") -> None:
+        """The trial's machine is done, and ends itself."""
+        self.commit(100_000, trial)
+        self.beat("finished", 100_096, trial)
+        for machine in self.machines_of(trial):
+            self.ec2.end(machine, "Client.InstanceInitiatedShutdown")
+
+    def machines_of(self, trial: str = "seed-0", *, alive: bool = True) -> list[str]:
+        """The trial's machines."""
+        return [machine.instance_id for machine in self.ec2.machines.values()
+                if machine.tags["nightshift:trial"] == trial and (machine.alive or not alive)]
+
+
+def is_over(action: Action) -> bool:
+    """Whether nothing more will be done."""
+    return action.kind in (ActionKind.FINISH, ActionKind.FAIL)
