@@ -3,13 +3,13 @@
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
 from rl_lifecycle.checkpoints import CheckpointManifest, Head, StoredFile
 from rl_lifecycle.errors import LifecycleError, PreconditionFailedError
-from rl_lifecycle.layout import TrialId, checkpoint_key, head_key
+from rl_lifecycle.layout import TrialId, buffer_key, checkpoint_key, head_key
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.stores import ObjectStore, get
 from rl_trainer.errors import FencedError
@@ -24,6 +24,7 @@ class Checkpoint:
     key: str
     manifest: CheckpointManifest
     files: dict[str, bytes]
+    chunks: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Contents:
     files: Mapping[str, bytes]
     numeric_class: dict[str, JsonValue]
     buffer_chunks: tuple[str, ...] = ()
+    new_chunks: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class CheckpointChain:
@@ -89,7 +91,7 @@ class CheckpointChain:
                 manifest = CheckpointManifest.from_json(get(self.store, key, sha256).data, key)
                 files = self._read_files(key, manifest)
                 self._tip = key
-                return Checkpoint(key, manifest, files)
+                return Checkpoint(key, manifest, files, self._read_chunks(manifest))
             except LifecycleError as error:
                 older = manifest.previous if manifest else self._older_manifest(key)
                 self._note(f"checkpoint {key} is damaged ({error}); going back to {older or 'the beginning'}")
@@ -101,6 +103,8 @@ class CheckpointChain:
 
         :return: key and SHA-256 of the manifest. :raises FencedError: if the head is no longer this attempt's.
         """
+        for sha256, data in contents.new_chunks.items():
+            self.store.put(buffer_key(self.trial, sha256), data)
         for name, data in contents.files.items():
             self.store.put(checkpoint_key(self.trial, contents.step, self.attempt, name), data)
         data = self._manifest(contents).to_json()
@@ -134,6 +138,9 @@ class CheckpointChain:
     def _read_files(self, manifest_key: str, manifest: CheckpointManifest) -> dict[str, bytes]:
         folder = manifest_key.removesuffix(MANIFEST)
         return {name: get(self.store, folder + name, stored.sha256).data for name, stored in manifest.files.items()}
+
+    def _read_chunks(self, manifest: CheckpointManifest) -> tuple[bytes, ...]:
+        return tuple(get(self.store, buffer_key(self.trial, sha256), sha256).data for sha256 in manifest.buffer_chunks)
 
     def _older_manifest(self, damaged: str) -> str | None:
         """Find the manifest before a damaged one by looking: the chain is broken there."""

@@ -5,7 +5,7 @@ model, so whatever is not captured here cannot leak from one segment into the ne
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rl_trainer.digests import NORMALISATION, POLICY
+from rl_trainer.replay_memory import ReplayMemory, attach
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 #: Counters that learning depends on, each where an algorithm has it.
@@ -26,20 +27,23 @@ COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_n_calls", "explorat
 
 @dataclass(frozen=True)
 class ModelState:
-    """Arrays by name, and everything else as JSON."""
+    """Arrays by name, everything else as JSON, and the replay buffer of an algorithm that has one."""
 
     arrays: Arrays
     values: dict[str, Any]
+    memory: ReplayMemory | None = None
 
     def to_files(self) -> dict[str, bytes]:
-        """Write it as the files of a checkpoint."""
-        return {"state.safetensors": save_safetensors(self.arrays),
-                "state.json": json.dumps(self.values, sort_keys=True).encode()}
+        """Write it as the files of a checkpoint; the buffer's chunks are stored on their own."""
+        values = self.values if self.memory is None else {**self.values, "memory": self.memory.to_values()}
+        return {"state.safetensors": save_safetensors(self.arrays), "state.json": json.dumps(values, sort_keys=True).encode()}
 
     @classmethod
-    def from_files(cls, files: Mapping[str, bytes]) -> "ModelState":
-        """Read it back."""
-        return cls(load_safetensors(files["state.safetensors"]), json.loads(files["state.json"]))
+    def from_files(cls, files: Mapping[str, bytes], chunks: Sequence[bytes] = ()) -> "ModelState":
+        """Read it back. :param chunks: the replay buffer's, oldest first."""
+        values = json.loads(files["state.json"])
+        memory = ReplayMemory.from_values(values.pop("memory"), chunks) if "memory" in values else None
+        return cls(load_safetensors(files["state.safetensors"]), values, memory)
 
 
 def capture(model: Any) -> ModelState:
@@ -76,6 +80,8 @@ def restore(model: Any, state: ModelState) -> None:
     for key, value in state.values["counters"].items():
         setattr(model, key, value)
     restore_normalisation(model.get_vec_normalize_env(), state.arrays)
+    if state.memory is not None:
+        attach(model, state.memory)
 
 
 def final_parameters(state: ModelState) -> Arrays:

@@ -24,6 +24,7 @@ class ModelBuilder:
     """
 
     def __init__(self, settings: Settings, device: str = "cpu", *, fast: bool = True) -> None:
+        torch.set_num_threads(1)  # sums are taken in another order by another number of threads
         self.settings, self.device, self.fast = settings, device, fast
         self._class: Any = None
         self.reason = ""

@@ -8,7 +8,8 @@ from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore
 from rl_trainer.model_state import Arrays
-from rl_trainer.onnx_export.export import export_policy, raw_space, visited_observations
+from rl_trainer.onnx_export.export import export_policy, raw_space
+from rl_trainer.onnx_export.reference import Observations
 
 
 class PolicyWriter:
@@ -22,16 +23,19 @@ class PolicyWriter:
         """Tell whether the policy at a step is whole."""
         return self.store.find(policy_key(self._trial_id, step, "json")) is not None
 
-    def write(self, model: Any, parameters: Arrays, step: int, *, final: bool, manifest: tuple[str, str]) -> PolicyRecord:
+    def write(self, model: Any, parameters: Arrays, step: int, *, final: bool, manifest: tuple[str, str],
+              visited: Observations | None = None) -> PolicyRecord:
         """Export a model and write its three files.
 
         :param manifest: key and SHA-256 of the checkpoint that the policy is of.
+        :param visited: observations from training, for the equality check; None: sampled ones only.
         """
         experiment = self.spec.experiment
+        space, stack = raw_space(model.env)
         exported = export_policy(
             model, parameters, algo=experiment.algo, env_id=experiment.env_id, env_kwargs=dict(experiment.env_kwargs),
-            observation_space=raw_space(model.env), statistics=model.get_vec_normalize_env(),
-            visited=visited_observations(model))
+            observation_space=space, stack=stack, statistics=model.get_vec_normalize_env(),
+            visited=visited)
         record = PolicyRecord(
             experiment=experiment.name, run=self.spec.run, trial=self.trial, attempt=self.attempt, step=step, final=final,
             spec_sha256=self.spec.sha256, digest=exported.metadata.digest, policy=self._put(step, "onnx", exported.onnx),

@@ -4,6 +4,7 @@ Environments and model are new, every generator is seeded from (trial seed, segm
 whole training: SB3's own `learn` is called as if it were to train to the end, and stopped at the segment's.
 """
 
+import dataclasses
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from rl_trainer.environments import EnvironmentFactory
 from rl_trainer.errors import DivergedError
 from rl_trainer.model_state import ModelState, capture, first_not_finite, restore
 from rl_trainer.models import ModelBuilder, seed_generators
+from rl_trainer.onnx_export.export import visited_observations
+from rl_trainer.onnx_export.reference import Observations
+from rl_trainer.replay_memory import close_episodes, grow
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class TrainedSegment:
     model: Any
     state: ModelState
     curves: Curves
+    visited: Observations | None
 
     @property
     def step(self) -> int:
@@ -75,10 +80,22 @@ class SegmentTrainer:
         model.set_logger(curves.logger())
         with _stopping_at(model, self.plan.end(segment), on_policy=self.builder.settings.algorithm.on_policy):
             model.learn(self.plan.total_timesteps - model.num_timesteps, callback=callback, reset_num_timesteps=False)
-        trained = TrainedSegment(model, capture(model), curves)
+        trained = TrainedSegment(model, _state_at_end(model, state), curves, visited_observations(model))
         if (name := first_not_finite(trained.state.arrays)) is not None:
             raise DivergedError(f"{name} is not finite at step {trained.step}: lower the learning rate, or look at the rewards")
         return trained
+
+
+def _state_at_end(model: Any, before: ModelState | None) -> ModelState:
+    """Capture a model, its replay buffer closed and grown by the segment's rows."""
+    state = capture(model)
+    buffer = getattr(model, "replay_buffer", None)
+    if buffer is None:
+        return state
+    close_episodes(buffer)
+    trained_before = before.values["counters"]["num_timesteps"] if before else 0
+    steps = (model.num_timesteps - trained_before) // model.n_envs
+    return dataclasses.replace(state, memory=grow(before.memory if before else None, buffer, steps))
 
 
 @contextmanager

@@ -78,6 +78,7 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> Settings:
     values = {key: _expression(key, value) for key, value in hyperparameters.items()}
     _check_keys(algorithm, values)
     _check_types(values)
+    _check_exactness(values)
     gamma = values.get("gamma")
     kwargs = {key: _model_value(key, value) for key, value in values.items() if key not in ZOO_KEYS}
     return Settings(
@@ -115,6 +116,16 @@ def _check_types(values: Mapping[str, Any]) -> None:
     for key in ("n_envs", "n_steps", "batch_size", "n_epochs", "buffer_size", "frame_stack"):
         if values.get(key) is not None and values[key] < 1:
             raise BadInputError(f"hyperparameters.{key}: must be at least 1, not {values[key]!r}")
+
+
+def _check_exactness(values: Mapping[str, Any]) -> None:
+    """Refuse by name what a segment's end would make inexact."""
+    if values.get("optimize_memory_usage"):
+        raise BadInputError("hyperparameters.optimize_memory_usage: true cannot be resumed exactly (a segment's last "
+                            "transition would lose its next observation); leave it out")
+    if (values.get("replay_buffer_kwargs") or {}).get("copy_info_dict"):
+        raise BadInputError("hyperparameters.replay_buffer_kwargs: copy_info_dict=True cannot be resumed exactly "
+                            "(infos are arbitrary objects); leave it out")
 
 
 def _model_value(key: str, value: Any) -> Any:

@@ -26,6 +26,7 @@ from rl_trainer.journal import Journal
 from rl_trainer.model_state import ModelState, final_parameters
 from rl_trainer.models import ModelBuilder
 from rl_trainer.numeric_class import differences, numeric_class
+from rl_trainer.onnx_export.export import check_exportable
 from rl_trainer.policy_files import PolicyWriter
 from rl_trainer.segments import SegmentPlan, SegmentTrainer, TrainedSegment
 from rl_trainer.settings import read_settings
@@ -82,13 +83,20 @@ def train_trial(job: TrialJob) -> TrialResult:
     :raises TrainerError: for everything that ends it earlier; what was finished before is committed or being so.
     """
     trainer = make_trainer(job.spec, job.trial)
-    trainer.prepare(0, None).env.close()  # chooses the path, and finds what SB3 refuses before a segment is trained
+    _check_untrained(trainer)
     facts = numeric_class(trainer.builder.device, trainer.builder.path)
     newest = job.chain.read_newest()
     if newest is not None:
         facts = _checked_class(job, newest, facts)
     run = _TrialRun(job, trainer, facts)
     return run.to_the_end(newest)
+
+
+def _check_untrained(trainer: SegmentTrainer) -> None:
+    """Build an untrained model: that chooses the path, and finds what SB3 or ONNX refuse before a segment is trained."""
+    model = trainer.prepare(0, None)
+    check_exportable(model)
+    model.env.close()
 
 
 class _TrialRun:
@@ -104,7 +112,7 @@ class _TrialRun:
 
     def to_the_end(self, newest: Checkpoint | None) -> TrialResult:
         """Train what is missing."""
-        state = ModelState.from_files(newest.files) if newest else None
+        state = ModelState.from_files(newest.files, newest.chunks) if newest else None
         resumed_from = newest.manifest.step if newest else 0
         self.segment = newest.manifest.segment if newest else 0
         self._announce(newest)
@@ -139,10 +147,12 @@ class _TrialRun:
         final = segment == self.trainer.plan.n_segments
         parameters = final_parameters(trained.state)
         files = trained.state.to_files() | (_sb3_files(trained.model) if final else {})
+        chunks = trained.state.memory.chunks if trained.state.memory else ()
         contents = Contents(step=trained.step, segment=segment, digest=digest_arrays(parameters), files=files,
-                            numeric_class=self.facts)
+                            numeric_class=self.facts, buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
+                            new_chunks={chunk.sha256: chunk.data for chunk in chunks[-1:] if chunk.data})
         manifest = self.job.chain.commit(contents)
-        self.policies.write(trained.model, parameters, trained.step, final=final, manifest=manifest)
+        self.policies.write(trained.model, parameters, trained.step, final=final, manifest=manifest, visited=trained.visited)
         self.job.store.put(curves_key(self.job.chain.trial, trained.step), trained.curves.take())
         self.job.journal.write(self.job.store)
         trained.model.env.close()

@@ -1,50 +1,49 @@
 """Whether the exported policy acts as the model does, on observations that were sampled and on some that were visited."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from pydantic import JsonValue
-from stable_baselines3.common.vec_env import VecNormalize
 
-from rl_lifecycle.policies import ACTION, OBSERVATION
+from rl_lifecycle.policies import ACTION, OBSERVATION, STATE_IN, STATE_OUT
 from rl_trainer.errors import TrainerError
 from rl_trainer.onnx_export.observations import Space
+from rl_trainer.onnx_export.reference import Observations, Reference, rows_of
 
 SAMPLED = 256
+STEPS_IF_RECURRENT = 3
 #: Largest difference of a continuous action, as a part of the action's range.
 TOLERANCE = 1e-4
 #: Discrete actions may differ where two are level to rounding: at most this part of the observations.
 LEVEL = 0.01
 
-Observations = np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]
-
-
 class UnequalPolicyError(TrainerError):
     """The exported policy acts otherwise than the model that it was made from."""
 
 
-def compare(onnx_policy: bytes, model: Any, space: Space, statistics: VecNormalize | None,
-            visited: Observations | None) -> dict[str, JsonValue]:
-    """Run both on the same observations.
+def compare(onnx_policy: bytes, reference: Callable[[int], Reference], space: Space, action_space: Space, *,
+            visited: Observations | None = None, recurrent: bool = False) -> dict[str, JsonValue]:
+    """Run both on the same observations, from the beginning of as many episodes.
 
+    :param reference: makes the model's side for so many rows.
     :param visited: observations from training, as the environment gave them; None: sampled ones only.
+    :param recurrent: take several steps, because the policy remembers.
     :return: what the metadata records: how many observations, how many actions differ, and by how much at most.
     :raises UnequalPolicyError: if they differ by more than rounding explains.
     """
-    sampled = sample_observations(space, SAMPLED)
-    batches = {"sampled": sampled, **({"visited": visited} if visited is not None else {})}
     found: dict[str, JsonValue] = {"tolerance": TOLERANCE}
+    batches = {"sampled": sample_observations(space, SAMPLED), **({"visited": visited} if visited is not None else {})}
     for name, observations in batches.items():
-        rows = rows_of(observations)
-        exported = run_exported(onnx_policy, observations)
-        ready = statistics.normalize_obs(observations) if statistics is not None else observations
-        expected, _ = model.predict(ready, deterministic=True)
-        differing, largest = _difference(exported, np.asarray(expected), model.action_space)
+        rows, differing, largest = rows_of(observations), 0, 0.0
+        expected, exported = reference(rows), ExportedSession(onnx_policy, rows)
+        for _ in range(STEPS_IF_RECURRENT if recurrent else 1):
+            step = _difference(exported.act(observations), expected.act(observations), action_space)
+            differing, largest = max(differing, step[0]), max(largest, step[1])
         found |= {name: rows, f"{name}_differing": differing, f"{name}_largest_difference": largest}
-        _check(name, rows, differing, largest, model.action_space)
+        _check(name, rows, differing, largest, action_space)
     return found
 
 
@@ -58,22 +57,27 @@ def sample_observations(space: Space, rows: int) -> Observations:
     return np.stack(drawn)
 
 
-def rows_of(observations: Observations) -> int:
-    """How many observations there are."""
-    return len(next(iter(observations.values()))) if isinstance(observations, Mapping) else len(observations)
+class ExportedSession:
+    """Steps an ONNX policy through observations of several episodes at once, from their beginnings."""
 
+    def __init__(self, onnx_policy: bytes, rows: int) -> None:
+        import onnxruntime
 
-def run_exported(onnx_policy: bytes, observations: Observations) -> np.ndarray[Any, Any]:
-    """Give the deterministic actions of an ONNX policy."""
-    import onnxruntime
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(onnx_policy, options, providers=["CPUExecutionProvider"])
+        self._state = {node.name: np.zeros((rows, *node.shape[1:]), np.float32)
+                       for node in self._session.get_inputs() if node.name == STATE_IN}
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(onnx_policy, options, providers=["CPUExecutionProvider"])
-    feeds = dict(observations) if isinstance(observations, Mapping) else {OBSERVATION: observations}
-    actions: np.ndarray[Any, Any] = session.run([ACTION], feeds)[0]
-    return actions
+    def act(self, observations: Observations) -> np.ndarray[Any, Any]:
+        """Give the deterministic actions."""
+        feeds = dict(observations) if isinstance(observations, Mapping) else {OBSERVATION: observations}
+        outputs = [ACTION, *([STATE_OUT] if self._state else [])]
+        actions, *states = self._session.run(outputs, feeds | self._state)
+        self._state = dict.fromkeys(self._state, states[0]) if states else {}
+        found: np.ndarray[Any, Any] = actions
+        return found
 
 
 def _difference(exported: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], space: Space) -> tuple[int, float]:

@@ -13,10 +13,12 @@ from rl_trainer.digests import digest_arrays
 from rl_trainer.errors import BadInputError
 from rl_trainer.model_state import Arrays
 from rl_trainer.numeric_class import library_versions
-from rl_trainer.onnx_export.equality import Observations, compare
+from rl_trainer.onnx_export.equality import compare
 from rl_trainer.onnx_export.families import add_policy
 from rl_trainer.onnx_export.graph import Graph
+from rl_trainer.onnx_export.memory import FrameStack
 from rl_trainer.onnx_export.observations import Space
+from rl_trainer.onnx_export.reference import Observations, Reference
 from rl_trainer.onnx_export.spaces import space_form
 
 PACKAGES = ("gymnasium", "numpy", "onnx", "onnxruntime", "sb3-contrib", "stable-baselines3", "torch")
@@ -34,22 +36,25 @@ class ExportedPolicy:
 
 
 def export_policy(model: Any, parameters: Arrays, *, algo: str, env_id: str, env_kwargs: dict[str, JsonValue],
-                  observation_space: Space | None = None, statistics: VecNormalize | None = None,
-                  visited: Observations | None = None) -> ExportedPolicy:
+                  observation_space: Space | None = None, stack: FrameStack | None = None,
+                  statistics: VecNormalize | None = None, visited: Observations | None = None) -> ExportedPolicy:
     """Write a model as ONNX, check that it acts the same, and add what it is.
 
     :param parameters: what the digest is over, and what the safetensors file holds.
     :param observation_space: the environment's; None: the model's.
+    :param stack: how frames are stacked; None: not at all.
     :raises BadInputError: if the policy cannot be written as ONNX.
     """
     space = observation_space if observation_space is not None else model.observation_space
     graph = Graph()
-    distribution = add_policy(graph, model.policy, space, statistics)
+    distribution, recurrent = add_policy(graph, model.policy, space, statistics, stack)
     metadata = PolicyMetadata(
         algo=algo, env_id=env_id, env_kwargs=env_kwargs, observation_space=space_form(space),
         action_space=space_form(model.action_space), digest=digest_arrays(parameters), distribution=distribution,
+        recurrent=recurrent,
         versions=library_versions(PACKAGES), equality={})
-    equality = compare(graph.to_bytes(metadata.to_json()), model, space, statistics, visited)
+    equality = compare(graph.to_bytes(metadata.to_json()), lambda rows: Reference(model, statistics, stack, rows), space,
+                       model.action_space, visited=visited, recurrent=recurrent)
     metadata = metadata.model_copy(update={"equality": equality})
     data = graph.to_bytes(metadata.to_json())
     if len(data) > MAX_BYTES:
@@ -57,25 +62,38 @@ def export_policy(model: Any, parameters: Arrays, *, algo: str, env_id: str, env
     return ExportedPolicy(data, save_safetensors(parameters), metadata)
 
 
-def raw_space(env: VecEnv) -> Space:
-    """The observation space of the environment itself. :raises BadInputError: if frames are stacked."""
+def check_exportable(model: Any) -> None:
+    """Write an untrained model's graph, so that what has no translation is refused before anything is trained.
+
+    :raises BadInputError: naming the layer, space or policy.
+    """
+    space, stack = raw_space(model.env)
+    space_form(space)
+    add_policy(Graph(), model.policy, space, model.get_vec_normalize_env(), stack)
+
+
+def raw_space(env: VecEnv) -> tuple[Space, FrameStack | None]:
+    """The observation space of the environment itself, and how its frames are stacked on the way to the model."""
+    stack = None
     while hasattr(env, "venv"):
         if isinstance(env, VecFrameStack):
-            raise BadInputError("a policy on stacked frames cannot be exported yet: stack them inside the environment with "
-                                "env_wrapper: gymnasium.wrappers.FrameStackObservation")
+            stack = FrameStack.of(env)
         env = env.venv
-    return env.observation_space
+    return env.observation_space, stack
 
 
 def visited_observations(model: Any) -> Observations | None:
     """Some of the last observations of the training, as the environment gave them; None if the model keeps none."""
     buffer = getattr(model, "rollout_buffer", None) or getattr(model, "replay_buffer", None)
-    if buffer is None or isinstance(buffer.observations, dict):
+    if buffer is None or isinstance(buffer.observations, dict) or model.env is None:
         return None
+    space, stack = raw_space(model.env)
+    if stack is not None or space.shape != model.observation_space.shape:
+        return None  # the buffer keeps what was stacked or transposed
     filled = buffer.buffer_size if buffer.full else buffer.pos
     rows = np.asarray(buffer.observations[:filled])
     rows = rows.reshape(-1, *model.observation_space.shape)[-VISITED:]
-    statistics = unwrap_vec_normalize(model.env) if model.env is not None else None
+    statistics = unwrap_vec_normalize(model.env)
     if statistics is not None and getattr(model, "rollout_buffer", None) is not None:
         rows = np.asarray(statistics.unnormalize_obs(rows)).astype(model.observation_space.dtype)
     return rows if len(rows) else None

@@ -12,46 +12,50 @@ from stable_baselines3.td3.policies import TD3Policy
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export import heads
 from rl_trainer.onnx_export.graph import Graph
+from rl_trainer.onnx_export.memory import FrameStack, Memory
 from rl_trainer.onnx_export.modules import add_module, register_contrib
 from rl_trainer.onnx_export.observations import Space, add_features
 
 Writer = Callable[[Graph, Any, Callable[[Any], str]], str]
 
 
-def add_policy(graph: Graph, policy: Any, space: Space, statistics: VecNormalize | None) -> str:
+def add_policy(graph: Graph, policy: Any, space: Space, statistics: VecNormalize | None,
+               stack: FrameStack | None) -> tuple[str, bool]:
     """Add a whole policy: inputs, network, outputs.
 
     :param space: the environment's observation space. :param statistics: None without VecNormalize.
-    :return: the kind of distribution, as the contract names it.
+    :param stack: None if frames are not stacked.
+    :return: the kind of distribution, as the contract names it, and whether the policy remembers anything.
     :raises BadInputError: for a policy that has no translation.
     """
     register_contrib()
+    memory = Memory(graph, stack, getattr(policy, "lstm_actor", None))
 
     def features(extractor: Any) -> str:
-        return add_features(graph, extractor, space, statistics, scale_images=policy.normalize_images)
+        found = add_features(graph, extractor, space, statistics, memory, scale_images=policy.normalize_images)
+        return memory.add_lstm(found)
 
-    return _writer(policy)(graph, policy, features)
+    distribution = _writer(policy)(graph, policy, features)
+    return distribution, memory.declare_output()
 
 
 def _writer(policy: Any) -> Writer:
+    from sb3_contrib.ars.policies import ARSPolicy
     from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-    from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
     from sb3_contrib.crossq.policies import CrossQPolicy
     from sb3_contrib.qrdqn.policies import QRDQNPolicy
     from sb3_contrib.tqc.policies import TQCPolicy
 
-    families: tuple[tuple[tuple[type, ...], Writer | None], ...] = (
-        ((RecurrentActorCriticPolicy,), None),
+    families: tuple[tuple[tuple[type, ...], Writer], ...] = (
         ((ActorCriticPolicy, MaskableActorCriticPolicy), _actor_critic),
         ((SACPolicy, TQCPolicy, CrossQPolicy), _squashed),
         ((TD3Policy,), _deterministic),
         ((DQNPolicy,), _q_values),
-        ((QRDQNPolicy,), _quantiles))
+        ((QRDQNPolicy,), _quantiles),
+        ((ARSPolicy,), _linear))
     for kinds, writer in families:
-        if isinstance(policy, kinds) and writer is not None:
-            return writer
         if isinstance(policy, kinds):
-            break
+            return writer
     raise BadInputError(f"a policy of type {type(policy).__name__} cannot be exported to ONNX")
 
 
@@ -70,6 +74,10 @@ def _deterministic(graph: Graph, policy: Any, features: Callable[[Any], str]) ->
 def _q_values(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
     outputs = add_module(graph, policy.q_net.q_net, features(policy.q_net.features_extractor))
     return heads.add_q_values(graph, outputs)
+
+
+def _linear(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
+    return heads.add_ars(graph, policy, add_module(graph, policy.action_net, features(policy.features_extractor)))
 
 
 def _quantiles(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:

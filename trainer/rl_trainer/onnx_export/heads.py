@@ -59,6 +59,14 @@ def add_squashed_actor(graph: Graph, actor: Any, features: str) -> str:
     return "none"
 
 
+def add_ars(graph: Graph, policy: Any, outputs: str) -> str:
+    """ARS: a network that is deterministic; its last layer squashes already, if it does."""
+    if isinstance(policy.action_space, spaces.Discrete):
+        return add_q_values(graph, outputs)
+    (_unscaled if policy.squash_output else _clipped)(graph, outputs, policy.action_space)
+    return "none"
+
+
 def _categorical(graph: Graph, logits: str, n: int) -> str:
     graph.output(graph.node("ArgMax", logits, axis=1, keepdims=0), ACTION, "int64", ())
     graph.output(logits, LOGITS, "float32", (n,))

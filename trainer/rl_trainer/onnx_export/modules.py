@@ -72,8 +72,8 @@ def _silu(graph: Graph, _module: Any, value: str) -> str:
 
 def _batch_renorm(graph: Graph, module: Any, value: str) -> str:
     """sb3-contrib's BatchRenorm when it does not train: the running statistics, then scale and shift."""
-    centered = graph.node("Sub", value, graph.constant(_numpy(module.running_mean)))
-    scaled = graph.node("Div", centered, graph.constant(_numpy((module.running_var + module.eps).sqrt())))
+    centered = graph.node("Sub", value, graph.constant(_numpy(module.ra_mean)))
+    scaled = graph.node("Div", centered, graph.constant(_numpy((module.ra_var + module.eps).sqrt())))
     if not module.affine:
         return scaled
     return graph.node("Add", graph.node("Mul", scaled, graph.constant(_numpy(module.scale))), graph.constant(_numpy(module.bias)))

@@ -11,20 +11,22 @@ from stable_baselines3.common.vec_env import VecNormalize
 from rl_lifecycle.policies import OBSERVATION
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export.graph import Graph
+from rl_trainer.onnx_export.memory import Memory
 from rl_trainer.onnx_export.modules import add_chain, add_module
 
 Space = spaces.Space[Any]
 
 
-def add_features(graph: Graph, extractor: Any, space: Space, statistics: VecNormalize | None, *, scale_images: bool) -> str:
+def add_features(graph: Graph, extractor: Any, space: Space, statistics: VecNormalize | None, memory: Memory, *,
+                 scale_images: bool) -> str:
     """Add the inputs and everything up to the features that the extractor gives.
 
-    :param space: the space of the environment, before SB3 transposed any picture.
-    :param statistics: None if observations are not normalised.
+    :param space: the space of the environment, before SB3 stacked or transposed any picture.
+    :param statistics: None if observations are not normalised. :param memory: stacks frames, if that is asked for.
     """
     inputs = add_inputs(graph, space)
     ready = {name: _prepared(graph, value, part, _moments(statistics, name if isinstance(space, spaces.Dict) else None),
-                             scale_images=scale_images)
+                             memory, scale_images=scale_images)
              for (name, part), value in zip(parts_of(space).items(), inputs.values(), strict=True)}
     return add_extractor(graph, extractor, ready)
 
@@ -63,21 +65,21 @@ def _dtype(space: Space) -> str:
     return "int64" if isinstance(space, spaces.Discrete) else str(np.dtype(space.dtype))
 
 
-def _prepared(graph: Graph, value: str, space: Space, moments: dict[str, Any] | None, *, scale_images: bool) -> str:
+def _prepared(graph: Graph, value: str, space: Space, moments: dict[str, Any] | None, memory: Memory, *,
+              scale_images: bool) -> str:
     if isinstance(space, spaces.Discrete):
         return _one_hot(graph, value, int(space.n))
     if isinstance(space, spaces.MultiDiscrete):
         columns = graph.nodes("Split", value, n_outputs=len(space.nvec), axis=1)
         hot = [_one_hot(graph, graph.reshape(column, ()), int(n)) for column, n in zip(columns, space.nvec, strict=True)]
         return graph.node("Concat", *hot, axis=1)
-    if isinstance(space, spaces.Box) and is_image_space(space) and not is_image_space_channels_first(space):
+    value = _normalized(graph, value, moments) if moments is not None else graph.cast(value, "float32")
+    value = memory.add_frames(value)
+    if not isinstance(space, spaces.Box) or not is_image_space(space):
+        return value
+    if not is_image_space_channels_first(space):
         value = graph.node("Transpose", value, perm=[0, 3, 1, 2])
-    if moments is not None:
-        return _normalized(graph, value, moments)
-    value = graph.cast(value, "float32")
-    if is_image_space(space) and scale_images:
-        return graph.node("Div", value, graph.constant(255.0))
-    return value
+    return graph.node("Div", value, graph.constant(255.0)) if scale_images and moments is None else value
 
 
 def _one_hot(graph: Graph, value: str, n: int) -> str:

@@ -1,0 +1,45 @@
+"""Training chains of segments inside the test's process, with and without a checkpoint between them."""
+
+from typing import Any
+
+from rl_trainer.digests import digest_arrays
+from rl_trainer.environments import EnvironmentFactory
+from rl_trainer.interruptions import Interruption
+from rl_trainer.model_state import ModelState
+from rl_trainer.models import ModelBuilder
+from rl_trainer.segments import SegmentPlan, SegmentTrainer, TrainedSegment
+from rl_trainer.settings import read_settings
+from rl_trainer.watch import Watch
+from tests.trainer import toy_envs
+
+TOY = f"{toy_envs.__name__}:Toy-v0"
+
+
+def make_trainer(algo: str, hyperparameters: dict[str, Any], *, env_id: str = TOY, env_kwargs: dict[str, Any] | None = None,
+                 segment: int = 200, total: int = 600, seed: int = 1, fast: bool = True) -> SegmentTrainer:
+    """Give a trainer of short segments."""
+    settings = read_settings(algo, hyperparameters)
+    plan = SegmentPlan(seed, segment, total, max(1, total // segment))
+    return SegmentTrainer(plan, EnvironmentFactory(env_id, env_kwargs or {}, settings), ModelBuilder(settings, fast=fast))
+
+
+def train_chain(trainer: SegmentTrainer, *, through_files: bool) -> TrainedSegment:
+    """Train to the end. :param through_files: write and read every checkpoint, as after a kill."""
+    state: ModelState | None = None
+    stored: dict[str, bytes] = {}
+    for segment in range(trainer.plan.n_segments):
+        trained = trainer.train(segment, state, Watch(Interruption()))
+        state = reread(trained.state, stored) if through_files else trained.state
+    return trained
+
+
+def reread(state: ModelState, stored: dict[str, bytes]) -> ModelState:
+    """What a new machine would read. :param stored: chunks by name, as the store keeps them."""
+    chunks = state.memory.chunks if state.memory else ()
+    stored |= {chunk.sha256: chunk.data for chunk in chunks if chunk.data}
+    return ModelState.from_files(state.to_files(), [stored[chunk.sha256] for chunk in chunks])
+
+
+def whole_digest(trained: TrainedSegment) -> str:
+    """The digest of everything: parameters, optimizers, statistics."""
+    return digest_arrays(trained.state.arrays)
