@@ -23,6 +23,7 @@ from local_aws.sessions import Issuer, Renewing, RoleMissingError, TrustError, a
 
 log = logging.getLogger("local_aws")
 SLOW_COMMIT_S = 0.3
+STEPS_TO_WRITER = 5
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -116,21 +117,32 @@ class Front:
 
 
 def breaking(send: Send, fate: Fate) -> Send:
-    """Break the connection in place of an answer that is lost.
-
-    The answer is cut short in the middle of its first bytes: the client sees a broken connection, and no result.
-    """
+    """Reset the connection in place of an answer that is lost: the client sees no byte of it."""
 
     async def wrapped(message: MutableMapping[str, Any]) -> None:
         if not fate.is_lost:
             return await send(message)
         if message["type"] == "http.response.start":
-            headers = [(b"content-length", b"1000000"), (b"content-type", b"application/xml")]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": b"<", "more_body": False})
+            find_writer(send).transport.abort()
+            await send({"type": "http.response.start", "status": 500, "headers": []})
         return None
 
     return wrapped
+
+
+def find_writer(send: Any) -> Any:
+    """Return the stream writer of the connection that a request came through.
+
+    ASGI hides it; hypercorn's ``send`` leads to it from one bound method to the next: stream, protocol, server.
+
+    :raises LookupError: if an upgrade of hypercorn has changed that.
+    """
+    for _ in range(STEPS_TO_WRITER):
+        owner = getattr(send, "__self__", None)
+        if hasattr(owner, "writer"):
+            return owner.writer
+        send = getattr(owner, "send", None)
+    raise LookupError("hypercorn hides the connection: see find_writer in local_aws/front.py")
 
 
 class Committing:
