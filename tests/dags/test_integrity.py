@@ -1,0 +1,152 @@
+"""What every DAG of ours must be: parsed quickly, known by name, documented, with permanent task ids."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.dags.conftest import DAGS, run_python
+from tests.plugins.airflow_home import ROOT
+
+if TYPE_CHECKING:
+    from airflow.dag_processing.dagbag import DagBag
+
+#: DAG → its tasks. Task ids are history: renaming one orphans its past, so this list changes only on purpose.
+RETRAIN = {"freeze_spec", "check_environment", "train.launch_machine", "train.await_training", "terminate", "select_candidate",
+           "judge_candidate", "approve", "promote", "report", "verdict"}
+EXPECTED: dict[str, set[str]] = {
+    "bootstrap_infrastructure": {"check_access", "build_artifacts", "upload_artifacts", "deploy_identity", "deploy_network",
+                                 "deploy_storage", "deploy_training", "deploy_evaluation", "summarise"},
+    "destroy_infrastructure": {"destroy_environment"},
+    "evaluate_policy": {"evaluate"},
+    "reap_orphaned_instances": {"reap_instances"},
+    "rollback_policy": {"roll_back"},
+}
+
+
+def expected() -> dict[str, set[str]]:
+    """Every DAG that must be there: those above, and one for each experiment."""
+    return EXPECTED | {f"retrain_{path.stem}": RETRAIN for path in (ROOT / "experiments").glob("*.yaml")}
+
+
+def test_every_file_parses(bag: "DagBag") -> None:
+    """No import error."""
+    assert bag.import_errors == {}
+
+
+def test_every_dag_and_task_is_the_one_that_is_expected(bag: "DagBag") -> None:
+    """No DAG is missing, none is unlisted, and no task was renamed."""
+    assert {dag_id: set(dag.task_ids) for dag_id, dag in bag.dags.items()} == expected()
+
+
+def test_every_dag_file_is_listed() -> None:
+    """A file in dags/ that makes no DAG is a file in the wrong place."""
+    assert {path.stem for path in DAGS.glob("*.py")} == {*EXPECTED, "retrain"}
+
+
+@pytest.mark.parametrize("dag_id", sorted(expected()))
+def test_a_dag_tells_how_to_trigger_it_and_what_a_failure_means(bag: "DagBag", dag_id: str) -> None:
+    """Its documentation, its owner, its tags; no catch-up, one run at a time unless it only reads."""
+    dag = bag.dags[dag_id]
+    assert "How to trigger it" in (dag.doc_md or "")
+    assert "What a failure means" in (dag.doc_md or "")
+    assert "nightshift" in dag.tags
+    assert not dag.catchup
+    assert dag.max_active_runs == (4 if dag_id == "evaluate_policy" else 1)
+
+
+@pytest.mark.parametrize("dag_id", sorted(expected()))
+def test_every_field_of_a_form_has_title_section_and_description(bag: "DagBag", dag_id: str) -> None:
+    """A user who has never seen the code fills it in."""
+    for name, param in bag.dags[dag_id].params.dump().items():
+        schema = bag.dags[dag_id].params.get_param(name).schema
+        assert schema.get("title"), f"{name} has no title: {param}"
+        assert schema.get("section"), f"{name} has no section"
+        assert schema.get("description_md"), f"{name} has no description"
+
+
+def test_tasks_that_wait_may_be_retried(bag: "DagBag") -> None:
+    """Airflow can fail a deferred task for reasons of its own, and the operators find what is there."""
+    for dag_id, dag in bag.dags.items():
+        for task in dag.tasks:
+            if task.task_id not in ("verdict", "check_access"):
+                assert task.retries >= 2, f"{dag_id}.{task.task_id}"
+
+
+@pytest.mark.parametrize("experiment", ["cartpole_ppo", "lunarlander_ppo"])
+def test_the_teardown_cannot_hide_a_failure(bag: "DagBag", experiment: str) -> None:
+    """The last task is no teardown, and runs whatever happened; the teardown belongs to the launch."""
+    dag = bag.dags[f"retrain_{experiment}"]
+    leaves = [task.task_id for task in dag.leaves]
+    assert leaves == ["verdict"]
+    assert not dag.get_task("verdict").is_teardown
+    assert dag.get_task("verdict").trigger_rule == "all_done"
+    assert dag.get_task("terminate").is_teardown
+    assert dag.get_task("train.launch_machine").is_setup
+    assert "verdict" in dag.get_task("terminate").get_flat_relative_ids(upstream=False)
+
+
+def test_the_schedule_of_the_file_is_the_dags_in_utc(bag: "DagBag") -> None:
+    """Each night once."""
+    timetable: Any = bag.dags["retrain_cartpole_ppo"].timetable
+    assert (timetable.expression, str(timetable.timezone)) == ("0 2 * * *", "UTC")
+
+
+PARSE = """
+import json, sys, time
+import airflow.sdk, airflow.models
+from airflow.dag_processing.dagbag import DagBag
+began = time.process_time()
+bag = DagBag(dag_folder=sys.argv[1] if len(sys.argv) > 1 else {folder!r})
+seconds = time.process_time() - began
+heavy = [name for name in ("boto3", "botocore", "torch", "numpy", "gymnasium", "infra_bootstrap") if name in sys.modules]
+print(json.dumps({{"seconds": seconds, "heavy": heavy, "dags": len(bag.dags), "errors": len(bag.import_errors)}}))
+"""
+
+
+def test_parsing_is_quick_and_loads_nothing_heavy() -> None:
+    """At most 0.3 s a file beyond importing Airflow, and neither torch nor boto3 nor numpy."""
+    told = json.loads(run_python(PARSE.format(folder=str(DAGS))).splitlines()[-1])
+    assert told["heavy"] == []
+    assert told["errors"] == 0
+    assert told["seconds"] < 0.3 * len(list(DAGS.glob("*.py")))
+
+
+def copy_project(folder: Path, files: dict[str, str]) -> Path:
+    """A copy of dags/ beside other experiments."""
+    (folder / "dags").mkdir()
+    (folder / "experiments").mkdir()
+    (folder / "dags" / "retrain.py").write_text((DAGS / "retrain.py").read_text())
+    for name, text in files.items():
+        (folder / "experiments" / name).write_text(text)
+    return folder / "dags"
+
+
+def test_a_wrong_file_becomes_a_dag_that_explains_itself_and_harms_no_other(tmp_path: Path) -> None:
+    """A raise at parse would silence every experiment."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    good = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()
+    folder = copy_project(tmp_path, {
+        "good.yaml": good, "typo.yaml": good.replace("trials: 2", "trails: 2"), "no yaml.yaml": "a: [", "empty.yaml": "",
+        "Caps.yaml": good, "twice.yaml": good + "\ntrials: 5\n"})
+    bag = DagBag(dag_folder=str(folder))
+    assert bag.import_errors == {}
+    assert set(bag.dags["retrain_good"].task_ids) == RETRAIN
+    broken = {dag_id: dag for dag_id, dag in bag.dags.items() if dag_id != "retrain_good"}
+    assert len(broken) == 5
+    problems = {dag_id: dag.get_task("explain_problem").problem for dag_id, dag in broken.items()}
+    assert "trails: unknown key (did you mean trials?)" in problems["retrain_typo"]
+    assert "twice.yaml: trials: is written twice" in problems["retrain_twice"]
+    assert all("\n" not in problem and "experiments/" in problem for problem in problems.values())
+
+
+def test_a_worker_builds_only_the_dag_that_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other files are not even read."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    good = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()
+    folder = copy_project(tmp_path, {"one.yaml": good, "two.yaml": good})
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "retrain_two")
+    assert list(DagBag(dag_folder=str(folder)).dags) == ["retrain_two"]
