@@ -1,6 +1,7 @@
 """Deleting an environment, and proving that nothing of it is left."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -14,6 +15,9 @@ from infra_bootstrap.stacks import WAVES, Concern, bucket_name, stack_name
 from rl_lifecycle.records import Record
 
 Say = Callable[[str], None]
+#: How services say that something does not exist.
+MISSING = frozenset({"404", "NoSuchBucket", "NotFound", "ResourceNotFoundException", "AWS.SimpleQueueService.NonExistentQueue",
+                     "QueueDoesNotExist"})
 
 
 class Destruction(Record):
@@ -110,24 +114,59 @@ def _delete_bucket(clients: Clients, bucket: str) -> Iterator[str]:
 
 
 def find_leftovers(clients: Clients, settings: Settings, kept: set[Concern]) -> Iterator[str]:
-    """List what still bears the environment's tags, and stacks that are still there, but for what was kept."""
+    """List what is still there of an environment, but for what was kept: stacks, roles, and all that bears its tags.
+
+    Asked in three ways, because none knows everything: CloudFormation for stacks, EC2 for its own tags (a terminated
+    machine keeps them for an hour and does not count), the tagging service for the rest. It answers late, so what it names
+    is looked at again by name where that is possible.
+    """
     for concern in Concern:
         name = stack_name(settings.environment, concern)
         if concern not in kept and find_stack(clients, name):
             yield name
-    tagging = clients.client("resourcegroupstaggingapi")
-    found: set[str] = set()
+    yield from _tagged_in_ec2(clients, settings.environment) if Concern.NETWORK not in kept else ()
+    arns = {arn for key in (ENVIRONMENT_TAG, DEPLOYMENT_TAG) for arn in _tagged(clients, key, settings.environment)}
+    yield from sorted(arn for arn in arns if not _is_kept(arn, settings, kept) and not _is_gone(clients, arn))
+
+
+def _tagged_in_ec2(clients: Clients, environment: str) -> Iterator[str]:
+    found: dict[str, str] = {}
     for key in (ENVIRONMENT_TAG, DEPLOYMENT_TAG):
-        pages = tagging.get_paginator("get_resources").paginate(TagFilters=[{"Key": key, "Values": [settings.environment]}])
-        found |= {item["ResourceARN"] for page in pages for item in page["ResourceTagMappingList"]}
-    yield from sorted(arn for arn in found if not _is_kept(arn, settings, kept))
+        filters = [{"Name": "key", "Values": [key]}, {"Name": "value", "Values": [environment]}]
+        for page in clients.ec2.get_paginator("describe_tags").paginate(Filters=filters):
+            found |= {item["ResourceId"]: item["ResourceType"] for item in page["Tags"]}
+    running = {str(machine["InstanceId"]) for machine in find_machines(clients.ec2, environment)}
+    with_machines = ("instance", "volume", "network-interface", "spot-instances-request", "fleet")
+    yield from (f"{kind} {name}" for name, kind in sorted(found.items()) if kind not in with_machines or name in running)
+
+
+def _tagged(clients: Clients, key: str, environment: str) -> Iterator[str]:
+    pages = clients.client("resourcegroupstaggingapi").get_paginator("get_resources").paginate(
+        TagFilters=[{"Key": key, "Values": [environment]}])
+    for page in pages:
+        yield from (item["ResourceARN"] for item in page["ResourceTagMappingList"])
 
 
 def _is_kept(arn: str, settings: Settings, kept: set[Concern]) -> bool:
-    """Whether a tagged resource belongs to a stack that was kept, or is a machine's trace that EC2 itself will drop."""
+    """Whether a tagged resource belongs to a stack that was kept; what EC2 has, EC2 was asked for."""
     service = arn.split(":")[2]
     if any(f":stack/{stack_name(settings.environment, concern)}/" in arn for concern in kept):
         return True
-    if service == "iam":
-        return Concern.IDENTITY in kept
-    return service == "s3" and Concern.STORAGE in kept
+    return service == "ec2" or (service == "iam" and Concern.IDENTITY in kept) or (service == "s3" and Concern.STORAGE in kept)
+
+
+def _is_gone(clients: Clients, arn: str) -> bool:
+    """Look again at what the tagging service still names: it may answer from before."""
+    service, name = arn.split(":")[2], arn.split(":", 5)[5]
+    looks: dict[str, Callable[[], Any]] = {
+        "lambda": lambda: clients.client("lambda").get_function(FunctionName=arn),
+        "sqs": lambda: clients.client("sqs").get_queue_url(QueueName=name),
+        "sns": lambda: clients.client("sns").get_topic_attributes(TopicArn=arn),
+        "s3": lambda: clients.s3.head_bucket(Bucket=name)}
+    if service == "cloudformation":
+        return find_stack(clients, arn) is None
+    try:
+        looks.get(service, lambda: None)()
+    except ClientError as error:
+        return code_of(error) in MISSING
+    return False

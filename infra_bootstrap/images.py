@@ -2,8 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from botocore.exceptions import ClientError
+
 from infra_bootstrap.artifacts.locks import LINUX, PLATFORMS, Target
-from infra_bootstrap.clients import Clients
+from infra_bootstrap.clients import Clients, code_of, refused_or_same
 from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.stacks import Concern
 from infra_bootstrap.template_files import parameters_of
@@ -43,11 +45,13 @@ def find_image(clients: Clients, ssm_parameter: str | None = None) -> Image:
 
 
 def _resolve(clients: Clients, name: str) -> str:
-    found = clients.ssm.get_parameters(Names=[name])["Parameters"]
-    if not found:
-        raise BadInputError(f"the SSM parameter {name} does not exist in {clients.region}: choose another image with "
-                            "`--parameter ImageId=/aws/service/deeplearning/ami/…/latest/ami-id`")
-    return str(found[0]["Value"])
+    try:
+        return str(clients.ssm.get_parameter(Name=name)["Parameter"]["Value"])
+    except ClientError as error:
+        if code_of(error) != "ParameterNotFound":
+            raise refused_or_same(error, f"ssm:GetParameter {name}") from error
+    raise BadInputError(f"the SSM parameter {name} does not exist in {clients.region}: choose another image with "
+                        "`--parameter ImageId=/aws/service/deeplearning/ami/…/latest/ami-id`")
 
 
 def _read(image: dict[str, Any]) -> Image:

@@ -104,6 +104,12 @@ def resources_made(concern: Concern, values: Mapping[str, str]) -> dict[str, dic
             if "Condition" not in resource or _holds(conditions[resource["Condition"]], conditions, known)}
 
 
+def condition_holds(concern: Concern, name: str, values: Mapping[str, str]) -> bool:
+    """Whether a condition of a template holds, with these parameters."""
+    conditions = template(concern).get("Conditions", {})
+    return _holds(conditions[name], conditions, values)
+
+
 def _holds(expression: Any, conditions: Mapping[str, Any], values: Mapping[str, str]) -> bool:
     """Evaluate a condition; our templates use Not, Equals and Ref."""
     (function, operand), = expression.items()

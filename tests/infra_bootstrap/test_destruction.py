@@ -1,0 +1,82 @@
+"""An environment goes as it came: after a confirmation, not under running machines, and nothing of it is left."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra_bootstrap.deployed import find_stack
+from infra_bootstrap.deployment import Outcome
+from infra_bootstrap.destruction import destroy, find_leftovers
+from infra_bootstrap.errors import AccessRefusedError, InstancesRunningError, NotConfirmedError
+from infra_bootstrap.stacks import Concern, stack_name
+from tests.infra_bootstrap.accounts import Deployment
+
+
+@pytest.mark.parametrize("confirm", [None, "", "Dev", "prod", "nightshift-dev"])
+def test_nothing_is_deleted_without_the_exact_name(dev: Deployment, confirm: str | None) -> None:
+    """Another name than the environment's is no confirmation."""
+    with pytest.raises(NotConfirmedError, match=r"nothing was deleted: say `--confirm dev`"):
+        destroy(dev.as_role("administrator"), dev.settings, confirm, dev.said.append)
+    assert find_stack(dev.as_role("administrator"), "nightshift-dev-training") is not None
+
+
+def test_nothing_is_deleted_under_a_running_machine(dev: Deployment) -> None:
+    """A machine of the environment stops its destruction."""
+    ec2 = dev.as_role("administrator").ec2
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "nightshift:environment", "Value": "dev"}]}]
+    made = ec2.run_instances(ImageId=dev.outputs.image_id, InstanceType="t3.micro", MinCount=1, MaxCount=1, TagSpecifications=tags,
+                             UserData="#!/bin/sh\nsleep 600\n")["Instances"][0]["InstanceId"]
+    try:
+        with pytest.raises(InstancesRunningError, match=f"1 machines run \\({made}\\)"):
+            destroy(dev.as_role("administrator"), dev.settings, "dev", dev.said.append)
+    finally:
+        ec2.terminate_instances(InstanceIds=[made])
+
+
+def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deployment) -> None:
+    """Airflow deletes what costs money, keeps identity and storage, cannot take the bucket, and nothing else is left.
+
+    A bootstrap afterwards finds the bucket again, with what was in it, and makes the rest anew.
+    """
+    fresh.deploy()
+    bucket = fresh.bucket
+    iam = fresh.as_role("administrator").iam
+    assert [policy["PolicyName"] for policy in iam.list_attached_role_policies(RoleName="airflow-worker")["AttachedPolicies"]
+            if fresh.settings.environment in policy["PolicyName"]]
+    worker = fresh.as_role("airflow-worker")
+    name = fresh.settings.environment
+    with pytest.raises(AccessRefusedError, match="let an administrator run"):
+        destroy(worker, fresh.settings, name, fresh.said.append, delete_bucket=True)
+    done = destroy(worker, fresh.settings, name, fresh.said.append)
+    assert set(done.deleted) == {stack_name(name, concern) for concern in (Concern.NETWORK, Concern.TRAINING, Concern.EVALUATION)}
+    assert set(done.kept) == {stack_name(name, concern) for concern in (Concern.IDENTITY, Concern.STORAGE)}
+    assert done.leftovers == ()
+    again = {result.stack_name: result.outcome for result in fresh.deploy(clients=worker)}
+    assert again[stack_name(name, Concern.STORAGE)] is Outcome.UNCHANGED
+    assert again[stack_name(name, Concern.NETWORK)] is Outcome.CREATED
+    assert fresh.as_role("administrator").s3.list_objects_v2(Bucket=bucket)["KeyCount"] > 0
+
+
+def test_an_administrator_takes_all_of_it_away(fresh: Deployment) -> None:
+    """Bucket, roles, policies and stacks are gone; looked for by name and by tag, nothing is found."""
+    fresh.deploy()
+    administrator, name = fresh.as_role("administrator"), fresh.settings.environment
+    done = destroy(administrator, fresh.settings, name, fresh.said.append, delete_bucket=True)
+    assert set(done.deleted) == {*(stack_name(name, concern) for concern in Concern), fresh.bucket}
+    assert (done.kept, done.leftovers) == ((), ())
+    with pytest.raises(ClientError, match="404"):
+        administrator.s3.head_bucket(Bucket=fresh.bucket)
+    roles = [role["RoleName"] for page in administrator.iam.get_paginator("list_roles").paginate() for role in page["Roles"]]
+    assert not [role for role in roles if role.startswith(f"nightshift-{name}-")]
+
+
+def test_leftovers_are_found_by_their_tag(dev: Deployment) -> None:
+    """A subnet that somebody made and tagged is listed: the proof is not only that the stacks are gone."""
+    ec2 = dev.as_role("administrator").ec2
+    vpc = ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
+    ec2.create_tags(Resources=[vpc], Tags=[{"Key": "nightshift:environment", "Value": "dev"}])
+    try:
+        assert f"vpc {vpc}" in list(find_leftovers(dev.as_role("administrator"), dev.settings, set()))
+    finally:
+        ec2.delete_vpc(VpcId=vpc)
