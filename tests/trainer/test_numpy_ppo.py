@@ -1,0 +1,200 @@
+"""NumPy PPO is SB3's PPO: the same rollout buffer, the same gradients, the same steps, the same schedules."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
+
+from rl_trainer.interruptions import Interruption
+from rl_trainer.models import seed_generators
+from rl_trainer.numpy_ppo.algorithm import NumpyPPO, build_update
+from rl_trainer.numpy_ppo.update import Coefficients, Minibatch
+from rl_trainer.watch import Watch
+from tests.trainer.chains import make_trainer, train_chain
+
+HYPERPARAMETERS: dict[str, Any] = {"n_envs": 3, "n_steps": 40, "batch_size": 32, "n_epochs": 3, "gae_lambda": 0.9,
+                                   "learning_rate": "lin_0.003", "clip_range": "lin_0.2", "ent_coef": 0.01}
+
+
+def models(hyperparameters: dict[str, Any], env_kwargs: dict[str, Any]) -> tuple[NumpyPPO, PPO]:
+    """The NumPy model and the stock one, with equal weights and equally seeded environments."""
+    made = []
+    for fast in (True, False):
+        model = make_trainer("ppo", hyperparameters, env_kwargs=env_kwargs, fast=fast).prepare(0, None)
+        model.set_logger(Logger(None, []))
+        model._setup_learn(1000, None, reset_num_timesteps=False)
+        made.append(model)
+    fast_model, stock = made
+    assert isinstance(fast_model, NumpyPPO)
+    assert type(stock) is PPO
+    return fast_model, stock
+
+
+def collect(model: PPO) -> None:
+    """Fill a model's rollout buffer."""
+    callback = Watch(Interruption())
+    callback.init_callback(model)
+    assert model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+
+
+def force_actions(model: PPO, actions: np.ndarray[Any, Any]) -> None:
+    """Make a stock model take recorded actions, and evaluate them as it would its own."""
+    steps = iter(actions)
+
+    def forward(obs: torch.Tensor, deterministic: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        chosen = torch.as_tensor(next(steps))
+        if isinstance(model.action_space, spaces.Discrete):
+            chosen = chosen.flatten()
+        values, log_prob, _ = model.policy.evaluate_actions(obs, chosen)
+        return chosen, values, log_prob
+    model.policy.forward = forward
+
+
+@pytest.mark.parametrize("env_kwargs", [{}, {"action": "wide"}, {"observation": "matrix", "action": "box"}])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_one_rollout_gives_the_same_buffer(env_kwargs: dict[str, Any], normalize: bool) -> None:
+    """Observations, rewards with the bootstraps of truncated episodes, values, log-probabilities, advantages, returns."""
+    fast, stock = models(HYPERPARAMETERS | {"normalize": normalize}, env_kwargs)
+    collect(fast)
+    force_actions(stock, fast.rollout_buffer.actions)
+    collect(stock)
+    for name in ("observations", "actions", "rewards", "episode_starts", "values", "log_probs", "advantages", "returns"):
+        ours, theirs = getattr(fast.rollout_buffer, name), getattr(stock.rollout_buffer, name)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-6, err_msg=name)
+    assert fast.rollout_buffer.episode_starts[1:].any(), "no episode ended, so nothing was shown about ends"
+    np.testing.assert_array_equal(fast._last_obs, stock._last_obs)
+
+
+CONFIGURATIONS = list(itertools.product(("discrete", "wide"), ("nn.Tanh", "nn.ReLU"), (0.0, 0.02), (None, 0.1), (True, False)))
+
+
+@pytest.mark.parametrize(("action", "activation", "entropy", "clip_vf", "normalize"), CONFIGURATIONS)
+def test_gradients_equal_autograd(action: str, activation: str, entropy: float, clip_vf: float | None, normalize: bool) -> None:
+    """Every covered configuration, on random data far enough from the old policy that clipping matters."""
+    chosen = HYPERPARAMETERS | {"policy_kwargs": f"dict(activation_fn={activation}, net_arch=dict(pi=[7, 5], vf=[9]))"}
+    fast, stock = models(chosen, {"action": action})
+    batch = random_minibatch(fast, rows=50)
+    by = Coefficients(learning_rate=0.001, clip_range=0.2, clip_range_vf=clip_vf, entropy=entropy, value=0.5, max_grad_norm=0.5,
+                      normalize_advantage=normalize, target_kl=None)
+    engine = build_update(fast)
+    losses = engine.gradients(batch, by)
+    expected = sb3_loss(stock, batch, by)
+    expected.backward()
+    total = losses.policy + by.entropy * losses.entropy + by.value * losses.value
+    assert total == pytest.approx(float(expected.detach()), rel=1e-4, abs=1e-5)
+    for (name, ours), theirs in zip(fast.policy.named_parameters(), stock.policy.parameters(), strict=True):
+        gradient = np.zeros(theirs.shape) if theirs.grad is None else theirs.grad.numpy()
+        np.testing.assert_allclose(engine.adam.views(ours)[1], gradient, rtol=2e-4, atol=2e-6, err_msg=name)
+
+
+def random_minibatch(model: PPO, rows: int) -> Minibatch:
+    """Made-up rows of a rollout."""
+    rng = np.random.default_rng(3)
+    discrete = isinstance(model.action_space, spaces.Discrete)
+    actions = rng.integers(0, 3, rows) if discrete else rng.normal(size=(rows, 2)).astype(np.float32)
+    columns = [rng.normal(size=rows).astype(np.float32) for _ in range(3)]
+    old = -1.1 + 0.4 * rng.normal(size=rows) - (0 if discrete else 2)
+    return Minibatch(rng.normal(size=(rows, 3)).astype(np.float32), actions, 0.1 * columns[0], old.astype(np.float32), columns[1],
+                     columns[2])
+
+
+def sb3_loss(model: PPO, batch: Minibatch, by: Coefficients) -> torch.Tensor:
+    """The loss of `PPO.train`, as SB3 writes it."""
+    observations, actions, old_values, old_log_prob, advantages, returns = (torch.as_tensor(column) for column in batch)
+    values, log_prob, entropy = model.policy.evaluate_actions(observations, actions)
+    values = values.flatten()
+    if by.normalize_advantage:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    ratio = torch.exp(log_prob - old_log_prob)
+    clipped = advantages * torch.clamp(ratio, 1 - by.clip_range, 1 + by.clip_range)
+    if by.clip_range_vf is not None:
+        values = old_values + torch.clamp(values - old_values, -by.clip_range_vf, by.clip_range_vf)
+    assert entropy is not None
+    loss: torch.Tensor = (-torch.min(advantages * ratio, clipped).mean() - by.entropy * entropy.mean()
+                          + by.value * torch.nn.functional.mse_loss(returns, values))
+    return loss
+
+
+@pytest.mark.parametrize("changes", [{}, {"target_kl": 0.0005}, {"clip_range_vf": 0.1},
+                                     {"batch_size": 50, "normalize_advantage": False}])
+@pytest.mark.parametrize("action", ["discrete", "wide"])
+def test_train_takes_the_same_steps(changes: dict[str, Any], action: str) -> None:
+    """From one buffer and one seed, all epochs: parameters, Adam's moments and its counter, and when `target_kl` stops."""
+    fast, stock = models(HYPERPARAMETERS | changes, {"action": action})
+    collect(fast)
+    for name in ("observations", "actions", "rewards", "episode_starts", "values", "log_probs", "advantages", "returns"):
+        setattr(stock.rollout_buffer, name, getattr(fast.rollout_buffer, name).copy())
+    stock.rollout_buffer.full = True
+    for model in (fast, stock):
+        seed_generators(5, 0)
+        model.train()
+    assert fast._n_updates == stock._n_updates
+    for ours, theirs in zip(fast.policy.parameters(), stock.policy.parameters(), strict=True):
+        np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-4, atol=2e-6)
+        mine, other = fast.policy.optimizer.state[ours], stock.policy.optimizer.state[theirs]
+        assert float(mine["step"]) == float(other["step"])
+        np.testing.assert_allclose(mine["exp_avg"].numpy(), other["exp_avg"].numpy(), rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(mine["exp_avg_sq"].numpy(), other["exp_avg_sq"].numpy(), rtol=1e-3, atol=1e-9)
+
+
+def test_actions_follow_the_policy() -> None:
+    """Gumbel noise draws from the softmax, Gaussian noise from the policy's normal distribution."""
+    for action in ("discrete", "wide"):
+        fast, _ = models(HYPERPARAMETERS | {"n_steps": 4000}, {"action": action})
+        engine, rng = build_update(fast), np.random.default_rng(0)
+        outputs = np.tile(np.array([[0.5, -0.2, 0.1] if action == "discrete" else [0.5, -0.2]], np.float32), (3, 1))
+        noise = engine.distribution.noise(rng, 4000, 3)
+        drawn = np.concatenate([engine.distribution.sample(outputs.copy(), step) for step in noise])
+        if action == "discrete":
+            expected = np.exp(outputs[0]) / np.exp(outputs[0]).sum()
+            np.testing.assert_allclose(np.bincount(drawn, minlength=3) / len(drawn), expected, atol=0.015)
+        else:
+            np.testing.assert_allclose(drawn.mean(axis=0), outputs[0], atol=0.03)
+            np.testing.assert_allclose(drawn.std(axis=0), 1.0, atol=0.03)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_schedules_equal_one_stock_learn(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    """Learning rate and clip range at every update of three segments are those of one `learn(total_timesteps)`."""
+    seen: list[tuple[int, float, float]] = []
+    original = BaseAlgorithm._update_learning_rate
+
+    def spy(self: Any, optimizers: Any) -> None:
+        progress = self._current_progress_remaining
+        seen.append((self.num_timesteps, self.lr_schedule(progress), self.clip_range(progress)))
+        original(self, optimizers)
+
+    monkeypatch.setattr(BaseAlgorithm, "_update_learning_rate", spy)
+    train_chain(make_trainer("ppo", HYPERPARAMETERS, segment=240, total=700, fast=fast), through_files=True)
+    chain, seen = seen.copy(), seen
+    seen.clear()
+    stock = make_trainer("ppo", HYPERPARAMETERS, fast=False).prepare(0, None)
+    stock.learn(700)
+    assert chain == seen
+    assert len(chain) == 6
+
+
+def test_exploration_equals_one_stock_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DQN's epsilon, warm-up and target updates run over the whole training, not anew in each segment."""
+    seen: list[tuple[int, float, int]] = []
+    original = DQN._on_step
+
+    def spy(self: Any) -> None:
+        original(self)
+        seen.append((self.num_timesteps, self.exploration_rate, self._n_calls))
+
+    monkeypatch.setattr(DQN, "_on_step", spy)
+    chosen = {"learning_starts": 150, "buffer_size": 300, "exploration_fraction": 0.7, "batch_size": 8,
+              "policy_kwargs": "dict(net_arch=[4])"}
+    train_chain(make_trainer("dqn", chosen, segment=100, total=300), through_files=True)
+    chain = seen.copy()
+    seen.clear()
+    make_trainer("dqn", chosen).prepare(0, None).learn(300)
+    assert chain == seen
+    assert len(chain) == 300
