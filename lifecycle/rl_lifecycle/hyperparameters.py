@@ -30,7 +30,7 @@ def resolve_hyperparameters(experiment: Experiment, source: str | None = None) -
     """
     if experiment.hyperparameters != "zoo":
         return dict(experiment.hyperparameters)
-    tuned = TUNED.get(experiment.algo, {}).get(experiment.env_id.rsplit(":", 1)[-1])
+    tuned = find_tuned(experiment.algo, experiment.env_id)
     if tuned is None:
         known = sorted(TUNED.get(experiment.algo, {}))
         nearest = ", ".join(difflib.get_close_matches(experiment.env_id, known, n=3, cutoff=0.3) or known[:3])
@@ -39,6 +39,16 @@ def resolve_hyperparameters(experiment: Experiment, source: str | None = None) -
             f"no tuned values for {experiment.algo} on {experiment.env_id}: write them as a mapping "
             f"({len(known)} environments are known for {experiment.algo}{f', nearest: {nearest}' if nearest else ''})")
     return dict(tuned)
+
+
+def find_tuned(algo: str, env_id: str) -> dict[str, Any] | None:
+    """Find rl_zoo3's values; MuJoCo's -v5 environments take those of -v4, which differ in rewards and observations only.
+
+    >>> find_tuned("ppo", "CartPole-v1")["n_steps"], find_tuned("ppo", "CartPole-v99")
+    (32, None)
+    """
+    known, name = TUNED.get(algo, {}), env_id.rsplit(":", 1)[-1]
+    return known.get(name) or (known.get(f"{name.removesuffix('-v5')}-v4") if name.endswith("-v5") else None)
 
 
 def rollout_timesteps(algo: str, hyperparameters: Mapping[str, Any], source: str = "experiment") -> int:
