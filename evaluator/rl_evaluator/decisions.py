@@ -1,15 +1,16 @@
 """Answer a DecideRequest: read the shards that are there, apply the gate, and write the report if that ends it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rl_evaluator.errors import InvalidRequestError
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluations import DecideRequest, Shard, merge_shards, scenario_evaluation
 from rl_lifecycle.gates import Decision, Verdict, decide, decide_first, decide_shards, gate_of
-from rl_lifecycle.layout import report_key, shard_prefix
+from rl_lifecycle.layout import report_key, report_page_key, shard_prefix
+from rl_lifecycle.pair_statistics import describe_pairs
 from rl_lifecycle.records import sha256_hex
-from rl_lifecycle.reports import Report
+from rl_lifecycle.reports import Report, render_report
 from rl_lifecycle.specs import Champion, Spec
 from rl_lifecycle.stores import ObjectStore, get, put_once
 
@@ -17,39 +18,61 @@ from rl_lifecycle.stores import ObjectStore, get, put_once
 def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
     """Judge, from what is stored alone. A decision that was reported stands: it is read back, not made again.
 
+    Beside the report, the same for a person is written as `report.html`; it comes first, so that whoever sees the
+    report finds its page.
+
     :return: the verdict, with `report_key` and `report_sha256` (None while the decision is CONTINUE).
     :raises InvalidRequestError: if the spec is of another run, or shards are not of the policies, the environment or
         the seeds that the run was frozen with.
     """
-    key = report_key(request.experiment, request.run, request.candidate)
+    place = (request.experiment, request.run, request.candidate)
+    key = report_key(*place)
     stored = store.find(key)
     if stored is None:
-        report = _judge(request, store)
-        if report.verdict.decision is Decision.CONTINUE:
-            return {**report.verdict.model_dump(mode="json"), "report_key": None, "report_sha256": None}
+        evidence = _gather(request, store)
+        verdict = _judge(request, store, evidence)
+        if verdict.decision is Decision.CONTINUE:
+            return {**verdict.model_dump(mode="json"), "report_key": None, "report_sha256": None}
+        report = _report(request, evidence, verdict)
+        put_once(store, report_page_key(*place), render_report(report, evidence.candidate, evidence.champion).encode())
         put_once(store, key, report.to_json())
         stored = get(store, key)
-    verdict = Report.from_json(stored.data, f"{store.uri}/{key}").verdict
-    return {**verdict.model_dump(mode="json"), "report_key": key, "report_sha256": sha256_hex(stored.data)}
+    told = Report.from_json(stored.data, f"{store.uri}/{key}").verdict
+    return {**told.model_dump(mode="json"), "report_key": key, "report_sha256": sha256_hex(stored.data)}
 
 
-def _judge(request: DecideRequest, store: ObjectStore) -> Report:
+class Evidence(NamedTuple):
+    """What a decision rests on; None where nothing was evaluated yet."""
+
+    spec: Spec
+    candidate: Shard | None
+    champion: Shard | None
+
+
+def _gather(request: DecideRequest, store: ObjectStore) -> Evidence:
     spec = Spec.from_json(get(store, request.spec.key, request.spec.sha256).data, request.spec.key)
     if (spec.experiment.name, spec.run) != (request.experiment, request.run):
         raise InvalidRequestError(f"{request.spec.key}: is the spec of {spec.experiment.name}/{spec.run}, "
                                   f"not of {request.experiment}/{request.run}")
-    candidate = _evaluation(request, store, request.candidate, spec)
     champion = None if request.champion is None else _evaluation(request, store, request.champion, spec)
+    return Evidence(spec, _evaluation(request, store, request.candidate, spec), champion)
+
+
+def _report(request: DecideRequest, evidence: Evidence, verdict: Verdict) -> Report:
+    spec, candidate, champion = evidence
+    gate, bar = gate_of(spec.experiment), spec.experiment.evaluation.first_champion_above
     return Report(
-        experiment=request.experiment, run=request.run, spec_sha256=request.spec.sha256, gate=gate_of(spec.experiment),
-        verdict=_verdict(request, store, spec, candidate, champion), first_seed=spec.gate_first_seed,
+        experiment=request.experiment, run=request.run, spec_sha256=request.spec.sha256, gate=gate, verdict=verdict,
+        first_seed=spec.gate_first_seed, bar=None if champion else bar,
         candidate_sha256=candidate.policy_sha256 if candidate else None,
         candidate_digest=candidate.policy_digest if candidate else None,
         champion_sha256=champion.policy_sha256 if champion else None,
-        champion_digest=champion.policy_digest if champion else None)
+        champion_digest=champion.policy_digest if champion else None,
+        statistics=describe_pairs(candidate, champion, gate, verdict, bar) if candidate else None)
 
 
-def _verdict(request: DecideRequest, store: ObjectStore, spec: Spec, candidate: Shard | None, champion: Shard | None) -> Verdict:
+def _judge(request: DecideRequest, store: ObjectStore, evidence: Evidence) -> Verdict:
+    spec, candidate, champion = evidence
     gate = gate_of(spec.experiment)
     if spec.champion is None or spec.champion.new_lineage:
         if request.champion is not None:

@@ -137,6 +137,11 @@ def report_key(experiment: str, run: str, name: str) -> str:
     return f"{evaluation_prefix(experiment, run, name)}report.json"
 
 
+def report_page_key(experiment: str, run: str, name: str) -> str:
+    """The same decision for a person: one self-contained HTML file."""
+    return f"{evaluation_prefix(experiment, run, name)}report.html"
+
+
 def ledger_key(month: str, experiment: str, run: str) -> str:
     """What a run cost. :param month: `yyyy-mm` of the run's start, in UTC."""
     return f"{LEDGER}{month}/{experiment}/{run}.json"

@@ -8,7 +8,7 @@ import pytest
 
 from rl_evaluator.errors import InvalidRequestError
 from rl_evaluator.requests import answer
-from rl_lifecycle.layout import report_key
+from rl_lifecycle.layout import report_key, report_page_key
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Artifact, Champion, Spec
@@ -47,6 +47,10 @@ def test_a_better_candidate_is_promoted_and_the_report_is_written(store: Directo
     assert (report.candidate_sha256, report.champion_sha256) == ("a" * 64, "c" * 64)
     assert report.spec_sha256 == artifact.sha256
     assert report.verdict.decision == "PROMOTE"
+    assert report.statistics is not None
+    assert report.statistics.lower_bound > 0
+    page = get(store, report_page_key("cartpole", "night-1", "gate-candidate")).data.decode()
+    assert "<h1>PROMOTE: the candidate goes into service</h1>" in page
 
 
 def test_a_look_that_tells_nothing_writes_no_report(store: DirectoryStore) -> None:

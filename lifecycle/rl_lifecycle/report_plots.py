@@ -1,0 +1,104 @@
+"""The report's two plots, as inline SVG: no library, no script, readable without colour.
+
+Colours are Okabe and Ito's, which people with colour-blindness can tell apart (https://jfly.uni-koeln.de/color/);
+lines differ in their dashes too.
+"""
+
+import html
+from collections.abc import Sequence
+
+WIDTH, HEIGHT = 480, 400
+LEFT, RIGHT, TOP, BOTTOM = 64, 14, 14, 48
+#: More points than this would only hide each other; every k-th is drawn then.
+MOST_POINTS = 2000
+
+
+class Axes:
+    """Maps values to places in one plot, and collects what is drawn."""
+
+    def __init__(self, title: str, x: tuple[str, float, float], y: tuple[str, float, float]) -> None:
+        self.title = title
+        (self.x_label, *x_limits), (self.y_label, *y_limits) = x, y
+        self.x_low, self.x_high = _widened(*x_limits)
+        self.y_low, self.y_high = _widened(*y_limits)
+        self.parts: list[str] = []
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where a pair of values lies."""
+        across = (x - self.x_low) / (self.x_high - self.x_low)
+        up = (y - self.y_low) / (self.y_high - self.y_low)
+        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+
+    def line(self, start: tuple[float, float], end: tuple[float, float], kind: str) -> None:
+        """Draw a straight line. :param kind: its class in the page's style."""
+        (x1, y1), (x2, y2) = self.at(*start), self.at(*end)
+        self.parts.append(f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
+
+    def dots(self, points: Sequence[tuple[float, float]]) -> None:
+        """Draw points."""
+        every = max(1, -(-len(points) // MOST_POINTS))
+        for x, y in points[::every]:
+            across, up = self.at(x, y)
+            self.parts.append(f'<circle class="dot" cx="{across:.1f}" cy="{up:.1f}" r="2.5"/>')
+
+    def steps(self, points: Sequence[tuple[float, float]]) -> None:
+        """Draw a curve through points."""
+        path = " ".join(f"{across:.1f},{up:.1f}" for across, up in (self.at(*point) for point in points))
+        self.parts.append(f'<polyline class="curve" points="{path}"/>')
+
+    def to_svg(self) -> str:
+        """Give the whole plot."""
+        title = html.escape(self.title)
+        return (f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}"><title>{title}</title>'
+                + "".join((*self._frame(), *self.parts)) + "</svg>")
+
+    def _frame(self) -> list[str]:
+        bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+        frame = [f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{right - LEFT}" height="{bottom - TOP}"/>',
+                 f'<text x="{(LEFT + right) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(self.x_label)}</text>',
+                 f'<text transform="translate(14 {(TOP + bottom) / 2:.0f}) rotate(-90)" text-anchor="middle">'
+                 f"{html.escape(self.y_label)}</text>"]
+        for k in range(5):
+            x = self.x_low + k / 4 * (self.x_high - self.x_low)
+            y = self.y_low + k / 4 * (self.y_high - self.y_low)
+            frame.append(f'<text x="{self.at(x, 0)[0]:.1f}" y="{bottom + 16}" text-anchor="middle">{x:.4g}</text>')
+            frame.append(f'<text x="{LEFT - 6}" y="{self.at(0, y)[1] + 4:.1f}" text-anchor="end">{y:.4g}</text>')
+        return frame
+
+
+def plot_pairs(candidate: Sequence[float], champion: Sequence[float], crash_below: float) -> str:
+    """Each seed a dot: above the diagonal the candidate did better; the dashed lines are the crash threshold."""
+    both = [*candidate, *champion]
+    low, high = _widened(min(both), max(both))
+    axes = Axes("Return of the candidate against return of the champion, one dot per seed",
+                ("champion's return", low, high), ("candidate's return", low, high))
+    axes.dots(list(zip(champion, candidate, strict=True)))
+    axes.line((low, low), (high, high), "diagonal")
+    if low < crash_below < high:
+        axes.line((crash_below, low), (crash_below, high), "crash")
+        axes.line((low, crash_below), (high, crash_below), "crash")
+    return axes.to_svg()
+
+
+def plot_share(values: Sequence[float], label: str, mark: float, bound: float | None = None) -> str:
+    """The share of values at or below each value.
+
+    :param mark: a value to compare with, e.g. 0 for differences. :param bound: the gate's lower bound of the mean.
+    """
+    ordered, n = sorted(values), len(values)
+    low, high = _widened(min(ordered[0], mark), max(ordered[-1], mark))
+    axes = Axes(f"Share of episodes at or below each {label}", (label, low, high), ("share", 0.0, 1.0))
+    every = max(1, n // 500)
+    points = [(low, 0.0)]
+    for index in range(0, n, every):
+        points += [(ordered[index], index / n), (ordered[index], min(1.0, (index + every) / n))]
+    axes.steps([*points, (high, 1.0)])
+    axes.line((mark, 0.0), (mark, 1.0), "diagonal")
+    if bound is not None and low < bound < high:
+        axes.line((bound, 0.0), (bound, 1.0), "crash")
+    return axes.to_svg()
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """Keep an axis from having no length."""
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
