@@ -56,7 +56,8 @@ def report_on(candidate: Shard, champion: Shard | None, gate: Gate = GATE, bar: 
     verdict = (decide_first(candidate.returns, bar, gate) if champion is None
                else decide(candidate.returns, champion.returns, gate))
     return Report(experiment="lunar <b>lander</b>", run="night-1", spec_sha256="5" * 64, gate=gate, verdict=verdict,
-                  first_seed=1000, candidate_sha256="a" * 64, candidate_digest="c" * 64, champion_sha256=None, champion_digest=None, bar=bar,
+                  first_seed=1000, candidate_sha256="a" * 64, candidate_digest="c" * 64, champion_sha256=None,
+                  champion_digest=None, bar=bar,
                   statistics=describe_pairs(candidate, champion, gate, verdict, bar))
 
 

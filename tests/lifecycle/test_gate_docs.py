@@ -1,0 +1,49 @@
+"""docs/gate.md quotes the record, and nothing else."""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "gate.md").read_text()
+RECORD = json.loads((ROOT / "benchmarks" / "records" / "2026-11-22-gate-characteristics.json").read_text())["result"]
+
+
+def table_rows() -> list[list[str]]:
+    """The cells of every table row."""
+    lines = [line.strip("|") for line in PAGE.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("*") for cell in line.split("|")] for line in lines]
+
+
+def test_the_false_promotion_rates_are_the_records() -> None:
+    """Mean and maximum over all nulls, for the gate and for what it is compared with."""
+    rows = {row[0]: row[1:] for row in table_rows()}
+    for name, rule in (("the gate", "gate"), ("paired t-test, once at 250 pairs", "paired_t_once"),
+                       ("paired t-test at the same four looks", "paired_t_four_looks")):
+        assert rows[name] == [str(RECORD["nulls"][rule]["mean"]), str(RECORD["nulls"][rule]["max"])]
+    assert f"{RECORD['nulls']['gate']['cells']} nulls" in PAGE
+    assert RECORD["nulls"]["gate"]["max"] <= 0.05
+
+
+def test_the_power_table_is_the_records() -> None:
+    """Promoted share and pairs of each comparison."""
+    rows = {row[0]: row[1:] for row in table_rows()}
+    shown = [case for case in RECORD["power"] if case["name"] in rows]
+    assert len(shown) == 4
+    for case in shown:
+        assert rows[case["name"]] == [str(case[key]) for key in ("in_sd_of_difference", "promoted", "mean_pairs")]
+
+
+def test_the_year_and_the_selection_are_the_records() -> None:
+    """The sentences' numbers."""
+    rules = RECORD["year"]["rules"]
+    words = " ".join(PAGE.split())
+    assert f"the gate promoted {rules['gate']['promotions']['mean']} times a year, never falsely" in words
+    assert rules["gate"]["false_promotions"]["max"] == 0
+    five = rules["mean of five episodes"]
+    assert f"promoted {five['promotions']['mean']} times, {five['false_promotions']['mean']} of them falsely" in words
+    assert f"{RECORD['year']['years']} simulated years of {RECORD['year']['nights']} nights" in words
+    reused = RECORD["selection"]["on the gate's seeds"]["paired_t_100_pairs"]
+    fresh = RECORD["selection"]["on seeds of their own"]["paired_t_100_pairs"]
+    assert f"in {100 * reused:g} % of cases; on seeds of their own in {100 * fresh:g} %" in words
+    assert all(case["promoted"] == 0 for case in RECORD["regressions"])
+    assert f"None of {len(RECORD['regressions'])} true regressions" in words
