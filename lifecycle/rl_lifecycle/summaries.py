@@ -92,7 +92,8 @@ def summarise_run(store: ObjectStore, experiment: str, run: str) -> RunSummary:
         trials=tuple(_summarise_trial(store, spec, plan.name) for plan in spec.trials),
         usd=ledger.spent_usd if ledger else 0.0, budget_usd=spec.experiment.compute.budget_usd,
         candidate=f"{manifest.trial} at step {manifest.step:,}" if manifest and ours else None,
-        verdict=reported[0].verdict if reported else None, report_uri=reported[1] if reported else None,
+        verdict=reported[0].verdict if reported else None,
+        against_bar=reported is not None and reported[0].champion_sha256 is None, report_uri=reported[1] if reported else None,
         champion_version=manifest.version if manifest else None, champion_of_this_run=ours,
         champion_uri=f"{store.uri}/{version_prefix(experiment, manifest.version)}".rstrip("/") if manifest else None)
 
