@@ -7,6 +7,8 @@ answers JSON lines on stdout: `{"start": [arguments], "out": path, "err": path}`
 
 import json
 import os
+import resource
+import signal
 import sys
 
 from rl_trainer.numeric_class import pin_threads
@@ -38,6 +40,9 @@ def start(request: dict[str, object]) -> int:
         os.dup2(handle, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.update(request.get("env") or {})  # type: ignore[call-overload]
+    if "TEST_FILE_LIMIT" in os.environ:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["TEST_FILE_LIMIT"]),) * 2)
     code = 70
     try:
         from rl_trainer.cli import run

@@ -4,14 +4,20 @@ import queue
 import threading
 from collections.abc import Callable
 
+LOOK_S = 0.1
+
 
 class Committer:
-    """Runs jobs one after another; holds at most one that waits, so that little is lost when the machine vanishes.
+    """Runs jobs one after another; none waits behind another, so that little is lost when the machine vanishes.
 
     A job that raises ends the thread; the error comes back at the next call.
+
+    :param check: called while the training thread waits for a job; what it raises ends the wait, e.g. when a machine that
+        is being taken back has no more time for a store that does not answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None] | None = None) -> None:
+        self._check = check or (lambda: None)
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._error: BaseException | None = None
         self._room = threading.Semaphore(1)
@@ -20,7 +26,8 @@ class Committer:
 
     def submit(self, job: Callable[[], None]) -> None:
         """Hand over a job; waits while the one before is not done. :raises BaseException: what an earlier job raised."""
-        self._room.acquire()
+        while not self._room.acquire(timeout=LOOK_S):
+            self._check()
         self.raise_if_failed()
         self._jobs.put(job)
 
@@ -32,7 +39,10 @@ class Committer:
     def finish(self) -> None:
         """Wait for all jobs. :raises BaseException: what one of them raised."""
         self._jobs.put(None)
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(LOOK_S)
+            if self._thread.is_alive():
+                self._check()
         self.raise_if_failed()
 
     def _run(self) -> None:

@@ -15,10 +15,9 @@ from rl_trainer.lean_vec_env import LeanVecEnv
 from rl_trainer.settings import Settings, Wrapper
 
 #: Packages whose wrappers an experiment may name; the package of its env_id and of its wheels come on top.
-WRAPPER_PACKAGES = ("gymnasium.wrappers", "stable_baselines3.common", "sb3_contrib.common.wrappers", "rl_trainer.wrappers")
+WRAPPER_PACKAGES = ("gymnasium.wrappers", "stable_baselines3.common", "sb3_contrib.common.wrappers")
 #: rl_zoo3's own wrappers that exist elsewhere too.
-RENAMED = {"rl_zoo3.wrappers.TimeFeatureWrapper": "sb3_contrib.common.wrappers.TimeFeatureWrapper",
-           "rl_zoo3.wrappers.MaskVelocityWrapper": "rl_trainer.wrappers.MaskVelocityWrapper"}
+RENAMED = {"rl_zoo3.wrappers.TimeFeatureWrapper": "sb3_contrib.common.wrappers.TimeFeatureWrapper"}
 
 
 class EnvironmentFactory:

@@ -6,12 +6,17 @@ Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termin
 import os
 import signal
 import threading
+import time
 import urllib.error
 import urllib.request
 from types import FrameType
 
+from rl_trainer.errors import InterruptedTrainingError
+
 POLL_S = 5.0
 TIMEOUT_S = 2.0
+#: How long uploads may go on after a notice: well within EC2's two minutes.
+GRACE_S = 75.0
 DEFAULT_ENDPOINT = "http://169.254.169.254"
 
 
@@ -20,11 +25,19 @@ class Interruption:
 
     def __init__(self) -> None:
         self.notice = ""
+        self._noticed_at = 0.0
         self._stop = threading.Event()
 
     def give_notice(self, notice: str) -> None:
         """Set the flag; the first reason stays."""
-        self.notice = self.notice or notice
+        if not self.notice:
+            self._noticed_at = time.monotonic()
+            self.notice = notice
+
+    def check_grace(self) -> None:
+        """Say when uploads have had long enough. :raises InterruptedTrainingError: some time after the notice."""
+        if self.notice and time.monotonic() - self._noticed_at > GRACE_S:
+            raise InterruptedTrainingError(f"{self.notice}; an upload did not end within {GRACE_S:.0f} s and is lost")
 
     def listen_to_signals(self) -> None:
         """Take SIGTERM and SIGINT as notices. Only the main thread may call this."""

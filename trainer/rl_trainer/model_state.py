@@ -18,6 +18,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rl_trainer.digests import NORMALISATION, POLICY
+from rl_trainer.errors import BadInputError
 from rl_trainer.replay_memory import ReplayMemory, attach
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -82,6 +83,26 @@ def restore(model: Any, state: ModelState) -> None:
     restore_normalisation(model.get_vec_normalize_env(), state.arrays)
     if state.memory is not None:
         attach(model, state.memory)
+
+
+def begin_with(model: Any, arrays: Arrays) -> None:
+    """Warm start: put another policy's parameters and statistics into a new model.
+
+    :raises BadInputError: if they are not of this model's form, naming the first difference.
+    """
+    own = final_parameters(capture(model))
+    for name in sorted(own.keys() | arrays.keys()):
+        ours, theirs = own.get(name), arrays.get(name)
+        if ours is None or theirs is None or ours.shape != theirs.shape:
+            raise BadInputError(f"init_from: the champion's parameters do not fit: {name} is {_form(theirs)} there, "
+                                f"{_form(ours)} here; set init_from: scratch, or undo the change of spaces, networks or "
+                                "normalize")
+    model.policy.load_state_dict(_tensors_below(POLICY, arrays))
+    restore_normalisation(model.get_vec_normalize_env(), arrays)
+
+
+def _form(array: np.ndarray[Any, Any] | None) -> str:
+    return "missing" if array is None else f"of shape {list(array.shape)}"
 
 
 def final_parameters(state: ModelState) -> Arrays:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rl_lifecycle.layout import spec_key
 from rl_lifecycle.specs import Spec
-from rl_lifecycle.stores import get
+from rl_lifecycle.stores import ObjectStore, get
 from rl_trainer.errors import BadInputError
 from rl_trainer.numeric_class import differences, pin_threads
 from rl_trainer.storage import open_store
@@ -41,17 +41,18 @@ def replay(manifest: str, spec: str | None, store: str | None) -> dict[str, Any]
     found = _find_spec(Path(manifest), document, claim, spec, store)
     trial = claim.trial or _trial_of_seed(found, claim.trial_seed)
     with tempfile.TemporaryDirectory(prefix="rl-trainer-") as folder:
+        opened = open_store(store) if store is not None else None
         if found.requirements:
-            if store is None:
+            if opened is None:
                 raise BadInputError("--store: is needed, because the spec names wheels")
-            make_importable(found.requirements, open_store(store), Path(folder))
-        digest, facts = _train_again(found, trial, claim.step)
+            make_importable(found.requirements, opened, Path(folder))
+        digest, facts = _train_again(found, trial, claim.step, opened)
     other = differences(claim.numeric_class, facts) if claim.numeric_class else []
     return {"trial": trial, "step": claim.step, "expected": claim.digest, "digest": digest, "equal": digest == claim.digest,
             "same_numeric_class": not other, "differences": other}
 
 
-def _train_again(spec: Spec, trial: str, step: int) -> tuple[str, dict[str, Any]]:
+def _train_again(spec: Spec, trial: str, step: int, store: ObjectStore | None) -> tuple[str, dict[str, Any]]:
     from rl_trainer.digests import digest_arrays
     from rl_trainer.interruptions import Interruption
     from rl_trainer.model_state import final_parameters
@@ -59,7 +60,7 @@ def _train_again(spec: Spec, trial: str, step: int) -> tuple[str, dict[str, Any]
     from rl_trainer.trials import make_trainer
     from rl_trainer.watch import Watch
 
-    trainer, state, digest = make_trainer(spec, trial), None, ""
+    trainer, state, digest = make_trainer(spec, trial, store), None, ""
     for segment in range(trainer.plan.n_segments):
         trained = trainer.train(segment, state, Watch(Interruption()))
         state, digest = trained.state, digest_arrays(final_parameters(trained.state))

@@ -16,12 +16,13 @@ from stable_baselines3.common.type_aliases import RolloutReturn
 
 from rl_trainer.curves import Curves
 from rl_trainer.environments import EnvironmentFactory
-from rl_trainer.errors import DivergedError
-from rl_trainer.model_state import ModelState, capture, first_not_finite, restore
+from rl_trainer.errors import DivergedError, EnvironmentFailedError, TrainerError
+from rl_trainer.model_state import Arrays, ModelState, begin_with, capture, first_not_finite, restore
 from rl_trainer.models import ModelBuilder, seed_generators
 from rl_trainer.onnx_export.export import visited_observations
 from rl_trainer.onnx_export.reference import Observations
 from rl_trainer.replay_memory import close_episodes, grow
+from rl_trainer.watch import check_finite
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,14 @@ class TrainedSegment:
 
 
 class SegmentTrainer:
-    """Trains segments of one trial."""
+    """Trains segments of one trial.
 
-    def __init__(self, plan: SegmentPlan, factory: EnvironmentFactory, builder: ModelBuilder) -> None:
-        self.plan, self.factory, self.builder = plan, factory, builder
+    :param initial: parameters and statistics to begin with, a champion's; None: fresh ones.
+    """
+
+    def __init__(self, plan: SegmentPlan, factory: EnvironmentFactory, builder: ModelBuilder,
+                 initial: Arrays | None = None) -> None:
+        self.plan, self.factory, self.builder, self.initial = plan, factory, builder, initial
 
     def prepare(self, segment: int, state: ModelState | None) -> Any:
         """Build the model as it is at the beginning of a segment.
@@ -71,6 +76,8 @@ class SegmentTrainer:
         model = self.builder.build(env)
         if state is not None:
             restore(model, state)
+        elif self.initial is not None:
+            begin_with(model, self.initial)
         seed_generators(self.plan.trial_seed, segment)
         return model
 
@@ -79,11 +86,24 @@ class SegmentTrainer:
         model, curves = self.prepare(segment, state), Curves()
         model.set_logger(curves.logger())
         with _stopping_at(model, self.plan.end(segment), on_policy=self.builder.settings.algorithm.on_policy):
-            model.learn(self.plan.total_timesteps - model.num_timesteps, callback=callback, reset_num_timesteps=False)
+            _learn(model, self.plan.total_timesteps, callback)
         trained = TrainedSegment(model, _state_at_end(model, state), curves, visited_observations(model))
         if (name := first_not_finite(trained.state.arrays)) is not None:
             raise DivergedError(f"{name} is not finite at step {trained.step}: lower the learning rate, or look at the rewards")
         return trained
+
+
+def _learn(model: Any, total_timesteps: int, callback: BaseCallback) -> None:
+    """Learn as if to the end. An error that a model which is no longer finite led to is called by that name."""
+    try:
+        model.learn(total_timesteps - model.num_timesteps, callback=callback, reset_num_timesteps=False)
+    except TrainerError as error:
+        if isinstance(error, EnvironmentFailedError):
+            check_finite(model)
+        raise
+    except Exception:
+        check_finite(model)
+        raise
 
 
 def _state_at_end(model: Any, before: ModelState | None) -> ModelState:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import JsonValue
+from safetensors.numpy import load as load_safetensors
 
-from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.errors import InvalidExperimentError, LifecycleError
 from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.records import canonical_json
 from rl_lifecycle.specs import Spec
-from rl_lifecycle.stores import ObjectStore
+from rl_lifecycle.stores import ObjectStore, get
 from rl_trainer.algorithms import get_resumable
 from rl_trainer.checkpoints import Checkpoint, CheckpointChain, Contents
 from rl_trainer.committing import Committer
@@ -23,7 +24,7 @@ from rl_trainer.environments import EnvironmentFactory, check_environment, max_e
 from rl_trainer.errors import BadInputError, OtherHardwareError
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
-from rl_trainer.model_state import ModelState, final_parameters
+from rl_trainer.model_state import Arrays, ModelState, final_parameters
 from rl_trainer.models import ModelBuilder
 from rl_trainer.numeric_class import differences, numeric_class
 from rl_trainer.onnx_export.export import check_exportable
@@ -58,9 +59,10 @@ class TrialResult:
     episode_return_mean: float | None
 
 
-def make_trainer(spec: Spec, trial: str, *, fast: bool = True) -> SegmentTrainer:
+def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: bool = True) -> SegmentTrainer:
     """Check a spec against its algorithm and its environment, and give what trains its segments.
 
+    :param store: where a champion's parameters are; None: there is none, which is refused if the spec needs one.
     :raises BadInputError: if it cannot be trained; nothing has been trained then.
     """
     get_resumable(spec.experiment.algo)
@@ -74,7 +76,21 @@ def make_trainer(spec: Spec, trial: str, *, fast: bool = True) -> SegmentTrainer
     finally:
         env.close()
     plan = SegmentPlan(spec.trial(trial).seed, spec.segment_timesteps, spec.experiment.total_timesteps, spec.n_segments)
-    return SegmentTrainer(plan, factory, ModelBuilder(settings, _device(settings.policy), fast=fast))
+    builder = ModelBuilder(settings, _device(settings.policy), fast=fast)
+    return SegmentTrainer(plan, factory, builder, _champion_parameters(spec, store))
+
+
+def _champion_parameters(spec: Spec, store: ObjectStore | None) -> Arrays | None:
+    """What a warm start begins with; None if the spec says scratch, or there was no champion when it was frozen."""
+    if spec.experiment.init_from != "champion" or spec.champion is None:
+        return None
+    if store is None:
+        raise BadInputError("--store: is needed, because the training began with a champion's parameters")
+    parameters = spec.champion.parameters
+    try:
+        return load_safetensors(get(store, parameters.key, parameters.sha256).data)
+    except LifecycleError as error:
+        raise BadInputError(f"init_from: the champion's parameters cannot be read: {error}") from error
 
 
 def train_trial(job: TrialJob) -> TrialResult:
@@ -82,7 +98,7 @@ def train_trial(job: TrialJob) -> TrialResult:
 
     :raises TrainerError: for everything that ends it earlier; what was finished before is committed or being so.
     """
-    trainer = make_trainer(job.spec, job.trial)
+    trainer = make_trainer(job.spec, job.trial, job.store)
     _check_untrained(trainer)
     facts = numeric_class(trainer.builder.device, trainer.builder.path)
     newest = job.chain.read_newest()
@@ -106,7 +122,7 @@ class _TrialRun:
         self.job, self.trainer, self.facts = job, trainer, facts
         self.class_name = hashlib.sha256(canonical_json(facts)).hexdigest()[:12]
         self.policies = PolicyWriter(job.store, job.spec, job.trial, job.chain.attempt)
-        self.committer = Committer()
+        self.committer = Committer(job.interruption.check_grace)
         self.segment = 0
         self.latest = Progress(0, 0.0, None)
 
@@ -171,6 +187,8 @@ class _TrialRun:
     def _announce(self, newest: Checkpoint | None) -> None:
         builder, total = self.trainer.builder, self.trainer.plan.total_timesteps
         begun = f"goes on from step {newest.manifest.step}" if newest else "begins"
+        if newest is None and self.trainer.initial is not None:
+            begun += " with the champion's parameters"
         why = f" ({builder.reason})" if builder.reason else ""
         self.job.journal.event("started", f"{self.job.chain.trial} {begun} of {total}, attempt {self.job.chain.attempt}, "
                                f"on {builder.path}{why}", numeric_class=self.facts, segment=self.segment)

@@ -1,0 +1,111 @@
+"""What ends a segment early, and what a warm start begins with."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from rl_trainer.errors import BadInputError, DivergedError, EnvironmentFailedError
+from rl_trainer.interruptions import Interruption
+from rl_trainer.model_state import final_parameters
+from rl_trainer.watch import Watch
+from tests.trainer.chains import make_trainer, train_chain
+from tests.trainer.toy_envs import ToyEnv
+
+SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 25, "batch_size": 25, "n_epochs": 2, "policy_kwargs": "dict(net_arch=[8])"}
+
+
+class PoisonedEnv(ToyEnv):
+    """Rewards NaN from the 150th step on, or raises."""
+
+    def __init__(self, poison: str) -> None:
+        super().__init__(action="box")
+        self.poison, self.steps = poison, 0
+
+    def step(self, action: Any) -> Any:
+        """Step, and at some time go wrong."""
+        self.steps += 1
+        if self.steps > 150 and self.poison == "raise":
+            raise RuntimeError("the simulator has exploded")
+        if not np.isfinite(action).all():
+            raise ValueError("actions must be finite")
+        observation, reward, *rest = super().step(action)
+        return observation, float("nan") if self.steps > 150 else reward, *rest
+
+
+gym.register("Poisoned-v0", f"{__name__}:PoisonedEnv", max_episode_steps=20)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_nan_is_called_diverged(fast: bool) -> None:
+    """Also when it shows first as an error of the environment or of torch's distributions."""
+    trainer = make_trainer("ppo", SMALL, env_id="Poisoned-v0", env_kwargs={"poison": "nan"}, segment=1000, total=1000, fast=fast)
+    with pytest.raises(DivergedError, match="not finite"):
+        train_chain(trainer, through_files=False)
+
+
+def test_an_error_of_the_environment_is_called_so() -> None:
+    """With the environment's own words."""
+    trainer = make_trainer("ppo", SMALL, env_id="Poisoned-v0", env_kwargs={"poison": "raise"}, segment=1000, total=1000)
+    with pytest.raises(EnvironmentFailedError, match="the simulator has exploded"):
+        train_chain(trainer, through_files=False)
+
+
+def test_a_warm_start_begins_with_the_champions_parameters() -> None:
+    """Parameters and statistics are the champion's, the optimizer is new; another form is refused by name."""
+    champion = train_chain(make_trainer("ppo", SMALL | {"normalize": True}), through_files=False)
+    parameters = final_parameters(champion.state)
+    trainer = make_trainer("ppo", SMALL | {"normalize": True}, seed=2)
+    trainer.initial = parameters
+    model = trainer.prepare(0, None)
+    for name, tensor in model.policy.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), parameters[f"policy/{name}"])
+    assert not model.policy.optimizer.state
+    narrow = make_trainer("ppo", SMALL | {"normalize": True, "policy_kwargs": "dict(net_arch=[4])"})
+    narrow.initial = parameters
+    with pytest.raises(BadInputError, match=r"policy/action_net.weight is of shape \[3, 8\] there, of shape \[3, 4\] here"):
+        narrow.prepare(0, None)
+    plain = make_trainer("ppo", SMALL)
+    plain.initial = parameters
+    with pytest.raises(BadInputError, match="normalisation/"):
+        plain.prepare(0, None)
+
+
+def test_the_lean_vec_env_gives_what_sb3s_gives() -> None:
+    """Observations, rewards, ends, terminal observations and episode statistics, step by step."""
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    trainer = make_trainer("ppo", SMALL)
+    lean = trainer.factory.make(1, 0)
+    stock = DummyVecEnv([trainer.factory.make_one] * 2)
+    stock._seeds = list(lean._seeds)
+    np.testing.assert_array_equal(lean.reset(), stock.reset())
+    for step in range(60):
+        actions = np.array([step % 3, (step + 1) % 3])
+        ours, theirs = lean.step(actions), stock.step(actions)
+        for one, other in zip(ours[:3], theirs[:3], strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert one.dtype == other.dtype
+        for one, other in zip(ours[3], theirs[3], strict=True):
+            assert one.keys() == other.keys()
+            assert one.get("TimeLimit.truncated") == other.get("TimeLimit.truncated")
+            np.testing.assert_array_equal(one.get("terminal_observation", 0), other.get("terminal_observation", 0))
+
+
+def test_two_trials_and_two_segments_share_no_environment_seed() -> None:
+    """Each environment of each segment of each trial has a seed of its own."""
+    seeds = [tuple(make_trainer("ppo", SMALL, seed=trial).factory.make(trial, segment)._seeds)
+             for trial in (1, 2) for segment in (0, 1)]
+    flat = [seed for pair in seeds for seed in pair]
+    assert len(set(flat)) == len(flat) == 8
+
+
+def test_a_notice_ends_the_training_at_the_next_step() -> None:
+    """The segment is not committed: only segment ends are."""
+    from rl_trainer.errors import InterruptedTrainingError
+
+    interruption = Interruption()
+    interruption.give_notice("SIGTERM")
+    with pytest.raises(InterruptedTrainingError, match="SIGTERM at step 2"):
+        make_trainer("ppo", SMALL).train(0, None, Watch(interruption))
