@@ -1,0 +1,76 @@
+"""Drive an environment with the champion: no torch, no Airflow; a newer champion is taken up between episodes.
+
+    python docs/examples/drive_champion.py STORE EXPERIMENT [--episodes N]
+
+STORE is a directory or s3://bucket. Needs rl_lifecycle, onnxruntime and gymnasium. For policies without memory, on
+observations that are one array.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import onnxruntime
+
+from rl_lifecycle.champions import LoadedChampion, load_champion, refresh_champion
+from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.stores import DirectoryStore, ObjectStore, S3Store, split_s3_uri
+
+
+def main() -> int:
+    """Play episodes and say their returns."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("store")
+    parser.add_argument("experiment")
+    parser.add_argument("--episodes", type=int, default=3)
+    options = parser.parse_args()
+    store = open_store(options.store)
+    try:
+        champion = load_champion(store, options.experiment)
+    except LifecycleError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    for seed in range(options.episodes):
+        champion = refreshed(store, champion)
+        sys.stdout.write(f"version {champion.version}, seed {seed}: return {play(champion, seed):g}\n")
+    return 0
+
+
+def open_store(uri: str) -> ObjectStore:
+    """Open a directory or a bucket."""
+    if not uri.startswith("s3://"):
+        return DirectoryStore(Path(uri))
+    import boto3
+
+    return S3Store(boto3.client("s3"), *split_s3_uri(uri))
+
+
+def refreshed(store: ObjectStore, champion: LoadedChampion) -> LoadedChampion:
+    """Take up a newer champion; while the store is in trouble, go on with the one at hand."""
+    try:
+        return refresh_champion(store, champion)
+    except LifecycleError as error:
+        sys.stderr.write(f"going on with version {champion.version}: {error}\n")
+        return champion
+
+
+def play(champion: LoadedChampion, seed: int) -> float:
+    """Play one episode with the deterministic action."""
+    session = onnxruntime.InferenceSession(champion.onnx, providers=["CPUExecutionProvider"])
+    kwargs: dict[str, Any] = dict(champion.metadata.env_kwargs)
+    env = gymnasium.make(champion.metadata.env_id, **kwargs)
+    observation, _ = env.reset(seed=seed)
+    total, over = 0.0, False
+    while not over:
+        action = session.run(["action"], {"obs": np.asarray(observation)[None]})[0][0]
+        observation, reward, terminated, truncated, _ = env.step(action)
+        total, over = total + float(reward), terminated or truncated
+    env.close()
+    return total
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The example in the documentation runs."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rl_lifecycle.checkpoints import CheckpointManifest
+from rl_lifecycle.policies import PolicyRecord
+from rl_lifecycle.promotion import promote
+from rl_lifecycle.stores import DirectoryStore, get
+from tests.evaluator.policy_files import policy_for_id
+from tests.evaluator.stored_runs import store_artifact, store_policy, store_spec
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "drive_champion.py"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the example as its docstring says, with torch made unimportable."""
+    code = ("import sys, runpy; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
+            "runpy.run_path(sys.argv[0], run_name='__main__')")
+    return subprocess.run([sys.executable, "-c", code, str(EXAMPLE), *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_example_drives_the_champion(store: DirectoryStore) -> None:
+    """A promoted policy plays; its version is said with each return."""
+    spec, _ = store_spec(store)
+    record = PolicyRecord.from_json(get(store, store_policy(store, spec, policy_for_id("CartPole-v1"))).data)
+    checkpoint = CheckpointManifest(step=512, segment=1, attempt=1, spec_sha256=spec.sha256, trial_seed=1, numeric_class={},
+                                    digest=record.digest, files={})
+    record = record.model_copy(update={"parameters": store_artifact(store, "p.safetensors", b"p"),
+                                       "manifest": store_artifact(store, "manifest.json", checkpoint.to_json())})
+    promote(store, spec, record, store_artifact(store, "report.json", b"{}"), who="test", why="first",
+            now=datetime(2026, 1, 3, tzinfo=UTC), new_nonce=lambda: "n")
+    done = run(str(store.root), "cartpole", "--episodes", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split(": return ")[0] for line in done.stdout.splitlines()] == ["version 1, seed 0", "version 1, seed 1"]
+
+
+def test_the_example_says_when_there_is_no_champion(store: DirectoryStore) -> None:
+    """One line, exit 2."""
+    done = run(str(store.root), "cartpole")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "does not exist" in done.stderr
