@@ -4,15 +4,18 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from botocore.exceptions import ClientError
+
 from infra_bootstrap.artifacts.sets import ArtifactSet, Built, build
 from infra_bootstrap.artifacts.uploads import upload
 from infra_bootstrap.changes import summary
-from infra_bootstrap.clients import Clients
+from infra_bootstrap.clients import Clients, is_refusal
 from infra_bootstrap.deployed import find_stack
 from infra_bootstrap.deployment import Outcome, Prepared, Progress, delays, poll, prepare, protect, start
 from infra_bootstrap.errors import StackFailedError
 from infra_bootstrap.images import find_image
 from infra_bootstrap.parameters import lambda_runtime
+from infra_bootstrap.preflight import check_runtime, ensure_service_roles
 from infra_bootstrap.settings import Settings
 from infra_bootstrap.stacks import WAVES, Concern, bucket_name, role_name, stack_name
 from rl_lifecycle.records import Record
@@ -45,7 +48,21 @@ def deploy(clients: Clients, settings: Settings, say: Say, only: Concern | None 
             if concerns and wave is WAVES[-1]:
                 artifacts = _upload(clients, settings, building, say)
             results += deploy_side_by_side(clients, settings, concerns, artifacts, say)
+            if Concern.IDENTITY in concerns:
+                _ensure_service_roles(clients, say)
     return results
+
+
+def _ensure_service_roles(clients: Clients, say: Say) -> None:
+    """Make AWS's own roles for Fleet and Spot. Airflow's role may not, and finds them made."""
+    try:
+        made = ensure_service_roles(clients)
+    except ClientError as error:
+        if not is_refusal(error):
+            raise
+        return
+    if made:
+        say(f"service-linked roles made: {', '.join(made)}")
 
 
 def build_artifacts(clients: Clients, settings: Settings, say: Say = lambda _: None) -> Built:
@@ -57,7 +74,9 @@ def build_artifacts(clients: Clients, settings: Settings, say: Say = lambda _: N
     training = find_stack(clients, stack_name(settings.environment, Concern.TRAINING))
     evaluation = find_stack(clients, stack_name(settings.environment, Concern.EVALUATION))
     image = find_image(clients, settings.parameters.get("ImageId") or (training.parameters.get("ImageId") if training else None))
-    built = build(image.target, lambda_runtime(settings, evaluation.parameters if evaluation else None))
+    runtime = lambda_runtime(settings, evaluation.parameters if evaluation else None)
+    check_runtime(clients, runtime)
+    built = build(image.target, runtime)
     say(f"artifacts: {len(built.wheels) - 1} wheels for Python {image.target.python}, functions for "
         f"{built.artifacts.lambda_runtime} ({time.monotonic() - began:.1f} s)")
     return built

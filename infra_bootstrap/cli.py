@@ -35,7 +35,9 @@ def run(argv: Sequence[str]) -> int:
     """Run one command. :return: its exit status."""
     arguments = build_parser().parse_args(argv)
     try:
-        answer, text = arguments.command(Clients(_session(arguments)), _settings(arguments), arguments, _say)
+        settings, clients = _settings(arguments), Clients(_session(arguments))
+        _check_account(clients, arguments.account)
+        answer, text = arguments.command(commands.Order(clients, settings, arguments, _say))
     except BAD_INPUT as error:
         _say(f"infra_bootstrap: {error}")
         return 2
@@ -50,28 +52,39 @@ def build_parser() -> argparse.ArgumentParser:
     """Describe the commands."""
     parser = OneLineParser(prog="python -m infra_bootstrap", description="Nightshift's infrastructure on AWS.")
     kinds = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=OneLineParser)
-    _add(kinds, "plan", commands.plan_stacks, "say what deploy would change")
+    _add(kinds, "preflight", commands.check_account, "find out what would go wrong, before anything is made")
+    _add(kinds, "plan", commands.plan_stacks, "say what deploy would change, and what it would cost a month")
     _add(kinds, "deploy", commands.deploy_stacks, "bring the stacks to what the templates say")
     _add(kinds, "build", commands.build_only, "build the artifacts into the cache, and upload nothing")
     _add(kinds, "outputs", commands.show_outputs, "say where everything is")
+    _add(kinds, "drift", commands.show_drift, "say what was changed by hand since it was deployed")
     destroy = _add(kinds, "destroy", commands.destroy_stacks, "delete the environment, and prove that nothing is left")
     destroy.add_argument("--confirm", metavar="NAME", help="the environment's exact name")
-    destroy.add_argument("--delete-bucket", action="store_true", help="delete the bucket with all that is in it; there is no way back")
+    destroy.add_argument("--delete-bucket", action="store_true", help="delete the bucket with all that is in it; no way back")
     return parser
 
 
 def _add(kinds: Any, name: str, command: Any, text: str) -> argparse.ArgumentParser:
+    """Add a command with the options that all share."""
     parser: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=text)
     parser.add_argument("--environment", required=True, metavar="NAME", help="such as dev or prod")
     parser.add_argument("--stack", choices=[str(concern) for concern in Concern], help="this stack alone")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--lambda-runtime", choices=LAMBDA_RUNTIMES, help="Lambda's Python (default: what is deployed, else python3.12)")
-    parser.add_argument("--airflow-role", metavar="NAME", help="role of Airflow's workers (default: what is deployed, else airflow-worker)")
-    parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="set a template's parameter; may be repeated")
+    parser.add_argument("--lambda-runtime", choices=LAMBDA_RUNTIMES, help="Lambda's Python (default: deployed, else python3.12)")
+    parser.add_argument("--airflow-role", metavar="NAME", help="Airflow's workers' role (default: deployed, else airflow-worker)")
+    parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="a template's parameter")
+    parser.add_argument("--account", metavar="ID", help="refuse to work in any other account than this")
     parser.add_argument("--region", help="AWS region (default: the session's)")
     parser.add_argument("--profile", help="AWS profile (default: the session's)")
     parser.set_defaults(command=command)
     return parser
+
+
+def _check_account(clients: Clients, expected: str | None) -> None:
+    """Refuse another account than the one that was meant. :raises BadInputError: naming both."""
+    if expected is not None and clients.account_id != expected:
+        raise BadInputError(f"--account {expected}: these credentials are of account {clients.account_id} "
+                            f"({clients.identity['Arn']})")
 
 
 def _session(arguments: argparse.Namespace) -> boto3.Session:

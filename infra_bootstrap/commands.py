@@ -2,60 +2,101 @@
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from infra_bootstrap import bootstrap, destruction, planning
+from infra_bootstrap import bootstrap, destruction, drift, planning, preflight
 from infra_bootstrap.changes import summary
 from infra_bootstrap.clients import Clients
+from infra_bootstrap.costs import total
 from infra_bootstrap.outputs import read_outputs
 from infra_bootstrap.settings import Settings
 from infra_bootstrap.stacks import Concern
 
-Say = Callable[[str], None]
 Answer = tuple[dict[str, Any], str]
 
 
-def deploy_stacks(clients: Clients, settings: Settings, arguments: argparse.Namespace, say: Say) -> Answer:
+class Order(NamedTuple):
+    """One command, with everything it needs. :param say: tells a person how it goes on."""
+
+    clients: Clients
+    settings: Settings
+    arguments: argparse.Namespace
+    say: Callable[[str], None]
+
+    @property
+    def only(self) -> Concern | None:
+        """The stack that was named; None: all."""
+        return Concern(self.arguments.stack) if self.arguments.stack else None
+
+
+def deploy_stacks(order: Order) -> Answer:
     """Deploy."""
-    results = bootstrap.deploy(clients, settings, say, _only(arguments))
+    results = bootstrap.deploy(order.clients, order.settings, order.say, order.only)
     stacks = {result.stack_name: result.model_dump(mode="json", exclude={"stack_name"}) for result in results}
     text = "\n".join(f"{result.stack_name:<34} {result.outcome:<10} {result.changes}" for result in results)
-    return {"environment": settings.environment, "stacks": stacks}, text
+    return {"environment": order.settings.environment, "stacks": stacks}, text
 
 
-def plan_stacks(clients: Clients, settings: Settings, arguments: argparse.Namespace, say: Say) -> Answer:
+def plan_stacks(order: Order) -> Answer:
     """Plan."""
-    only = _only(arguments)
-    artifacts = bootstrap.build_artifacts(clients, settings, say).artifacts
-    plans = [planning.plan(clients, settings, concern, artifacts) for concern in Concern if only in (None, concern)]
-    lines = []
-    for plan in plans:
-        lines.append(f"{plan.stack_name}: {summary(plan.changes)}{f' ({plan.note})' if plan.note else ''}")
-        lines += [f"  {change.kind:<15} {change.resource} ({change.type}){' ' + ', '.join(change.properties) if change.properties else ''}"
-                  for change in plan.changes]
-    return {"environment": settings.environment, "stacks": [plan.model_dump(mode="json") for plan in plans]}, "\n".join(lines)
+    artifacts = bootstrap.build_artifacts(order.clients, order.settings, order.say).artifacts
+    plans = [planning.plan(order.clients, order.settings, concern, artifacts)
+             for concern in Concern if order.only in (None, concern)]
+    usd = total(plan.monthly_usd for plan in plans)
+    lines = [line for plan in plans for line in _plan_lines(plan)]
+    lines.append(f"costs about {usd:.2f} USD a month while nothing runs (list prices); machines and storage are extra")
+    answer = {"environment": order.settings.environment, "monthly_usd": usd,
+              "stacks": [plan.model_dump(mode="json") for plan in plans]}
+    return answer, "\n".join(lines)
 
 
-def build_only(clients: Clients, settings: Settings, arguments: argparse.Namespace, say: Say) -> Answer:
+def _plan_lines(plan: planning.StackPlan) -> list[str]:
+    note = f" ({plan.note})" if plan.note else ""
+    costs = f"; {plan.monthly_usd:.2f} USD a month ({', '.join(plan.costs)})" if plan.monthly_usd else ""
+    lines = [f"{plan.stack_name}: {summary(plan.changes)}{note}{costs}"]
+    for change in plan.changes:
+        properties = f" {', '.join(change.properties)}" if change.properties else ""
+        lines.append(f"  {change.kind:<15} {change.resource} ({change.type}){properties}")
+    return lines
+
+
+def check_account(order: Order) -> Answer:
+    """Preflight."""
+    checks = preflight.run_checks(order.clients, order.settings)
+    failed = [check for check in checks if check.verdict is preflight.Verdict.FAILED]
+    lines = [f"{check.verdict:<8} {check.name:<36} {check.found}" + (f"\n{'':<9}{'':<36} → {check.fix}" if check.fix else "")
+             for check in checks]
+    lines.append("ready to deploy" if not failed else f"{len(failed)} of {len(checks)} checks failed; nothing was made")
+    answer = {"environment": order.settings.environment, "checks": [check.model_dump(mode="json") for check in checks],
+              "exit_status": 1 if failed else 0}
+    return answer, "\n".join(lines)
+
+
+def show_drift(order: Order) -> Answer:
+    """Drift."""
+    found = drift.find_drift(order.clients, order.settings.environment, order.only)
+    lines = [f"{item.stack_name} {item.resource}: {item.what}" for item in found] or ["no drift"]
+    answer = {"environment": order.settings.environment, "drift": [item.model_dump(mode="json") for item in found],
+              "exit_status": 1 if found else 0}
+    return answer, "\n".join(lines)
+
+
+def build_only(order: Order) -> Answer:
     """Build the artifacts."""
-    built = bootstrap.build_artifacts(clients, settings, say)
-    answer = built.artifacts.model_dump(mode="json")
+    answer = bootstrap.build_artifacts(order.clients, order.settings, order.say).artifacts.model_dump(mode="json")
     return answer, "\n".join(f"{name}: {value}" for name, value in answer.items())
 
 
-def show_outputs(clients: Clients, settings: Settings, arguments: argparse.Namespace, say: Say) -> Answer:
+def show_outputs(order: Order) -> Answer:
     """Read the outputs."""
-    answer = read_outputs(clients, settings.environment).to_dict()
+    answer = read_outputs(order.clients, order.settings.environment).to_dict()
     return answer, "\n".join(f"{name}: {value}" for name, value in answer.items())
 
 
-def destroy_stacks(clients: Clients, settings: Settings, arguments: argparse.Namespace, say: Say) -> Answer:
+def destroy_stacks(order: Order) -> Answer:
     """Destroy."""
-    done = destruction.destroy(clients, settings, arguments.confirm, say, delete_bucket=arguments.delete_bucket)
+    arguments = order.arguments
+    done = destruction.destroy(order.clients, order.settings, arguments.confirm, order.say, delete_bucket=arguments.delete_bucket)
     lines = [f"deleted: {', '.join(done.deleted) or 'nothing'}", f"kept: {', '.join(done.kept) or 'nothing'}",
              f"left over: {', '.join(done.leftovers) or 'nothing'}"]
     return done.model_dump(mode="json") | {"exit_status": 1 if done.leftovers else 0}, "\n".join(lines)
-
-
-def _only(arguments: argparse.Namespace) -> Concern | None:
-    return Concern(arguments.stack) if arguments.stack else None

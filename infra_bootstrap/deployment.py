@@ -119,8 +119,8 @@ def poll(clients: Clients, prepared: Prepared) -> Progress:
         return Progress(stack_name=prepared.stack_name, status="", outcome=Outcome.UNCHANGED)
     stack = find_stack(clients, prepared.stack_name)
     status = stack.status if stack else "DELETE_COMPLETE"
-    running = stack is not None and (status.endswith("_IN_PROGRESS") or (not prepared.is_new and stack.changed_at == prepared.changed_at))
-    if running:
+    not_begun = stack is not None and not prepared.is_new and stack.changed_at == prepared.changed_at
+    if status.endswith("_IN_PROGRESS") or not_begun:
         return Progress(stack_name=prepared.stack_name, status=status)
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         resource, reason = find_failure(clients, stack.stack_id if stack else prepared.stack_name)

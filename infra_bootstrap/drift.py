@@ -99,6 +99,11 @@ def _compared(stage: Stage) -> Iterator[Drift]:
         yield from (Drift(stack_name=stage.stack.name, resource=logical_id, what=what) for what in problems)
 
 
+def _as_document(document: Any) -> Any:
+    """A policy, which some services answer as text."""
+    return json.loads(document) if isinstance(document, str) else document
+
+
 def _different(name: str, expected: Any, actual: Any) -> Iterator[str]:
     if canonical(expected) != canonical(actual):
         yield name
@@ -130,7 +135,7 @@ def _managed_policy(stage: Stage, logical_id: str) -> Iterator[str]:
     iam, wanted, arn = stage.clients.iam, stage.properties(logical_id), stage.physical[logical_id]
     version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
     document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
-    yield from _different("its document", wanted["PolicyDocument"], json.loads(document) if isinstance(document, str) else document)
+    yield from _different("its document", wanted["PolicyDocument"], _as_document(document))
     for role in wanted.get("Roles", ()):
         attached = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
         if arn not in {policy["PolicyArn"] for policy in attached}:
@@ -140,12 +145,14 @@ def _managed_policy(stage: Stage, logical_id: str) -> Iterator[str]:
 def _bucket(stage: Stage, logical_id: str) -> Iterator[str]:
     """Versioning, public access, ownership, encryption."""
     s3, wanted, name = stage.clients.s3, stage.properties(logical_id), stage.physical[logical_id]
-    yield from _different("its versioning", wanted["VersioningConfiguration"]["Status"], s3.get_bucket_versioning(Bucket=name).get("Status"))
+    versioning = s3.get_bucket_versioning(Bucket=name).get("Status")
+    yield from _different("its versioning", wanted["VersioningConfiguration"]["Status"], versioning)
     yield from _or_gone("its block of public access", wanted["PublicAccessBlockConfiguration"],
                         lambda: s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"])
     yield from _or_gone("its ownership controls", wanted["OwnershipControls"]["Rules"],
                         lambda: s3.get_bucket_ownership_controls(Bucket=name)["OwnershipControls"]["Rules"])
-    algorithm = wanted["BucketEncryption"]["ServerSideEncryptionConfiguration"][0]["ServerSideEncryptionByDefault"]["SSEAlgorithm"]
+    encryption, = wanted["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    algorithm = encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"]
     yield from _or_gone("its encryption", algorithm, lambda: _algorithm(s3.get_bucket_encryption(Bucket=name)))
     if "EventBridgeConfiguration" not in s3.get_bucket_notification_configuration(Bucket=name):
         yield "its events"
@@ -207,8 +214,7 @@ def _endpoint(stage: Stage, logical_id: str) -> Iterator[str]:
     wanted = stage.properties(logical_id)
     found = stage.clients.ec2.describe_vpc_endpoints(VpcEndpointIds=[stage.physical[logical_id]])["VpcEndpoints"][0]
     if "PolicyDocument" in wanted:
-        document = found.get("PolicyDocument") or "{}"
-        yield from _different("its policy", wanted["PolicyDocument"], json.loads(document) if isinstance(document, str) else document)
+        yield from _different("its policy", wanted["PolicyDocument"], _as_document(found.get("PolicyDocument") or "{}"))
 
 
 def _launch_template(stage: Stage, logical_id: str) -> Iterator[str]:
@@ -223,7 +229,8 @@ def _launch_template(stage: Stage, logical_id: str) -> Iterator[str]:
     for key in ("SecurityGroupIds", "IamInstanceProfile", "InstanceInitiatedShutdownBehavior", "InstanceType", "UserData"):
         yield from _different(f"its {key}", wanted[key], version.get(key))
     options = version.get("MetadataOptions", {})
-    yield from _different("its MetadataOptions", wanted["MetadataOptions"], {key: options.get(key) for key in wanted["MetadataOptions"]})
+    there = {key: options.get(key) for key in wanted["MetadataOptions"]}
+    yield from _different("its MetadataOptions", wanted["MetadataOptions"], there)
 
 
 def _alias(stage: Stage, logical_id: str) -> Iterator[str]:

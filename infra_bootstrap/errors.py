@@ -48,7 +48,8 @@ class StackFailedError(BootstrapError):
     def __init__(self, stack_name: str, status: str, resource: str, reason: str, command: str) -> None:
         self.stack_name, self.status, self.resource, self.reason = stack_name, status, resource, reason
         what = f"{resource}: " if resource else ""
-        super().__init__(f"{stack_name} ended in {status}. {what}{reason} Mend that, then run `{command}` again: it goes on from here")
+        super().__init__(f"{stack_name} ended in {status}. {what}{reason} Mend that, then run `{command}` again: it goes on "
+                         "from here")
 
 
 class StackBusyError(BootstrapError):

@@ -32,7 +32,8 @@ def first_failure(newest_first: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
     for event in newest_first:
         status, reason = str(event["ResourceStatus"]), str(event.get("ResourceStatusReason", ""))
         is_stack = event.get("ResourceType") == "AWS::CloudFormation::Stack"
-        if is_stack and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS") and (found[1] or stack_reason):
+        begins = is_stack and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS")
+        if begins and (found[1] or stack_reason):
             break  # the operation before is another story
         if is_stack:
             stack_reason = stack_reason or (reason if "FAILED" in status or "ROLLBACK" in status else "")

@@ -75,7 +75,8 @@ def _following_image(clients: Clients, settings: Settings, concern: Concern, dep
     """What the image decides, each time: SSM's "latest" moves on."""
     if concern is not Concern.TRAINING:
         return {}
-    return {"RootDeviceName": find_image(clients, settings.parameters.get("ImageId") or (deployed or {}).get("ImageId")).root_device_name}
+    name = settings.parameters.get("ImageId") or (deployed or {}).get("ImageId")
+    return {"RootDeviceName": find_image(clients, name).root_device_name}
 
 
 def _operator(clients: Clients, settings: Settings) -> Values:
@@ -100,17 +101,23 @@ def _zones(clients: Clients, settings: Settings) -> Values:
     zones = sorted(zone["ZoneName"] for zone in clients.ec2.describe_availability_zones(
         Filters=[{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}],
     )["AvailabilityZones"])
-    offering = [zone for zone in zones if zone in _offering_zones(clients)]
+    offered = {zone for found in zones_by_type(clients).values() for zone in found}
+    offering = [zone for zone in zones if zone in offered]
     chosen = (offering or zones)[:len(ZONE_LETTERS)]
     if not chosen:
         raise BadInputError(f"{clients.region} has no availability zone for this account: choose another region")
     return {f"Zone{letter}": zone for letter, zone in zip(ZONE_LETTERS, chosen, strict=False)}
 
 
-def _offering_zones(clients: Clients) -> set[str]:
+def zones_by_type(clients: Clients) -> dict[str, set[str]]:
+    """Which of the wanted types are offered in which zones."""
     offerings = clients.ec2.get_paginator("describe_instance_type_offerings").paginate(
         LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": list(WANTED_TYPES)}])
-    return {offering["Location"] for page in offerings for offering in page["InstanceTypeOfferings"]}
+    found: dict[str, set[str]] = {}
+    for page in offerings:
+        for offering in page["InstanceTypeOfferings"]:
+            found.setdefault(offering["InstanceType"], set()).add(offering["Location"])
+    return found
 
 
 def _prefix_list(clients: Clients) -> Values:

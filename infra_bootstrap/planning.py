@@ -3,6 +3,7 @@
 from infra_bootstrap.artifacts.sets import ArtifactSet
 from infra_bootstrap.changes import Change, additions, read_changes
 from infra_bootstrap.clients import Clients
+from infra_bootstrap.costs import explain, monthly_usd
 from infra_bootstrap.deployed import find_stack
 from infra_bootstrap.deployment import create_change_set, find_differences, is_airflow
 from infra_bootstrap.parameters import plan_parameters
@@ -13,12 +14,17 @@ from rl_lifecycle.records import Record
 
 
 class StackPlan(Record):
-    """What would happen to a stack."""
+    """What would happen to a stack.
+
+    :param monthly_usd: what it costs a month afterwards, while nothing runs. :param costs: what of it costs something.
+    """
 
     stack_name: str
     status: str
     changes: tuple[Change, ...]
     note: str = ""
+    monthly_usd: float = 0.0
+    costs: tuple[str, ...] = ()
 
 
 def plan(clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None) -> StackPlan:
@@ -30,16 +36,19 @@ def plan(clients: Clients, settings: Settings, concern: Concern, artifacts: Arti
     stack = find_stack(clients, name)
     living = stack if stack is not None and not stack.is_dead else None
     values = plan_parameters(clients, settings, concern, living.parameters if living else None, artifacts)
+    made = resources_made(concern, values)
+    found = StackPlan(stack_name=name, status=stack.status if stack else "", changes=(), monthly_usd=monthly_usd(made),
+                      costs=tuple(explain(made)))
     if living is None:
-        return StackPlan(stack_name=name, status=stack.status if stack else "", changes=additions(resources_made(concern, values)))
+        return found.model_copy(update={"changes": additions(made)})
     differences = find_differences(clients, concern, living, values)
     if not differences:
-        return StackPlan(stack_name=name, status=living.status, changes=())
+        return found
     if concern is Concern.IDENTITY and is_airflow(clients, living.parameters):
         note = f"an administrator must change {', '.join(differences)}: `{settings.command}`"
-        return StackPlan(stack_name=name, status=living.status, changes=(), note=note)
+        return found.model_copy(update={"note": note})
     answer = create_change_set(clients, settings, concern, values, living.parameters)
     if answer is None:
-        return StackPlan(stack_name=name, status=living.status, changes=())
+        return found
     clients.cloudformation.delete_change_set(StackName=name, ChangeSetName=answer["ChangeSetId"])
-    return StackPlan(stack_name=name, status=living.status, changes=read_changes(answer))
+    return found.model_copy(update={"changes": read_changes(answer)})

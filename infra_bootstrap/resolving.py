@@ -97,7 +97,8 @@ class Stage:
         """The attributes that documents name are ARNs."""
         name, kind = self.physical[logical_id], self.resources[logical_id]["Type"]
         account, region, partition = self.clients.account_id, self.clients.region, self.clients.partition
-        arns = {"AWS::IAM::Role": f"arn:{partition}:iam::{account}:role/{name}", "AWS::S3::Bucket": f"arn:{partition}:s3:::{name}",
+        arns = {"AWS::IAM::Role": f"arn:{partition}:iam::{account}:role/{name}",
+                "AWS::S3::Bucket": f"arn:{partition}:s3:::{name}",
                 "AWS::SQS::Queue": f"arn:{partition}:sqs:{region}:{account}:{name.rsplit('/', 1)[-1]}"}
         if attribute != "Arn" or kind not in arns:
             raise BadInputError(f"templates/{self.concern}.yaml uses {logical_id}.{attribute}, which `drift` cannot work out")

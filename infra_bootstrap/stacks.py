@@ -87,7 +87,8 @@ def template_body(concern: Concern) -> str:
     if "'@user_data.sh@'" in text:
         text = text.replace("'@user_data.sh@'", json.dumps(user_data()))
     if len(text.encode()) > MOST_TEMPLATE_BYTES:
-        raise BadInputError(f"templates/{concern}.yaml has {len(text.encode())} bytes; CloudFormation takes {MOST_TEMPLATE_BYTES}")
+        raise BadInputError(f"templates/{concern}.yaml has {len(text.encode())} bytes; CloudFormation takes "
+                            f"{MOST_TEMPLATE_BYTES}")
     return text
 
 

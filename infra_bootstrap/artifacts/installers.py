@@ -21,9 +21,10 @@ def download_wheels(requirements: Requirements, target: Target, folder: Path) ->
     listed.write_text(requirements.text)
     platforms = [word for tag in target.platform.pip for word in ("--platform", tag)]
     try:
-        _run("trainer wheels", [*find_pip(), "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes",
-                                "--only-binary", ":all:", *platforms, "--python-version", target.python,
-                                "--implementation", "cp", "--dest", str(folder), "--requirement", str(listed)])
+        _run("trainer wheels", [
+            *find_pip(), "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes",
+            "--only-binary", ":all:", *platforms, "--python-version", target.python, "--implementation", "cp",
+            "--dest", str(folder), "--requirement", str(listed)])
     finally:
         listed.unlink()
 
@@ -36,9 +37,10 @@ def install_wheels(requirements: Requirements, target: Target, folder: Path) -> 
     listed = folder.with_name(folder.name + "-requirements.txt")
     listed.write_text(requirements.text)
     try:
-        _run("evaluator layer", [*find_uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:",
-                                 "--python-version", target.python, "--python-platform", target.platform.uv,
-                                 "--link-mode", "copy", "--target", str(folder), "--requirement", str(listed)])
+        _run("evaluator layer", [
+            *find_uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:",
+            "--python-version", target.python, "--python-platform", target.platform.uv, "--link-mode", "copy",
+            "--target", str(folder), "--requirement", str(listed)])
     finally:
         listed.unlink()
 

@@ -27,7 +27,7 @@ class Platform(NamedTuple):
 
 
 def _linux(machine: str) -> Platform:
-    tags = tuple(f"manylinux_2_{minor}_{machine}" for minor in (28, 27, 26, 24, 17, 12, 5)) + (f"manylinux2014_{machine}",)
+    tags = (*(f"manylinux_2_{minor}_{machine}" for minor in (28, 27, 26, 24, 17, 12, 5)), f"manylinux2014_{machine}")
     return Platform(f"linux-{machine}", f"{machine}-manylinux_2_28", tags, machine, "linux")
 
 

@@ -16,7 +16,7 @@ WITHOUT_DEADLINE = timedelta(hours=1)
 ALIVE = ("pending", "running", "stopping", "stopped")
 
 
-def handle(event: Mapping[str, Any], context: Any = None) -> dict[str, Any]:
+def handle(_event: Mapping[str, Any], _context: Any = None) -> dict[str, Any]:
     """Look at every machine of the environment, and end those that are late.
 
     :raises RuntimeError: if a machine could not be ended, so that the alarm rings.
@@ -44,7 +44,8 @@ def reap(ec2: Any, environment: str, now: datetime) -> dict[str, Any]:
 
 def find_machines(ec2: Any, environment: str) -> Iterator[Mapping[str, Any]]:
     """List the environment's machines that are not gone."""
-    filters = [{"Name": f"tag:{ENVIRONMENT_TAG}", "Values": [environment]}, {"Name": "instance-state-name", "Values": list(ALIVE)}]
+    filters = [{"Name": f"tag:{ENVIRONMENT_TAG}", "Values": [environment]},
+               {"Name": "instance-state-name", "Values": list(ALIVE)}]
     for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
         for reservation in page["Reservations"]:
             yield from reservation["Instances"]

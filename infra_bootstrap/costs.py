@@ -1,0 +1,49 @@
+"""What the stacks cost a month while nothing runs: list prices of us-east-1, rounded up, for orientation.
+
+Source: the price pages of EC2, VPC, CloudWatch, Lambda, S3 and SNS, read on 2026-11-22. A machine, an evaluation and a
+stored gigabyte cost extra; docs/aws-account.md says how much.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+#: US dollars a month for each resource that is there, by type; what is not named costs nothing while it is idle.
+MONTHLY_USD: dict[str, float] = {
+    "AWS::EC2::NatGateway": 32.85,       # 0.045 an hour
+    "AWS::EC2::EIP": 3.65,               # 0.005 an hour, since 2024 for every public address
+    "AWS::CloudWatch::Alarm": 0.10,
+    "AWS::EC2::FlowLog": 0.50,           # per GB of refused traffic, of which there is hardly any
+}
+#: An interface endpoint costs 0.01 an hour and zone; a gateway endpoint costs nothing.
+INTERFACE_ENDPOINT_USD = 7.30
+#: The reaper: 2,880 runs a month of less than a second at 256 MiB, most of it within the free tier.
+SCHEDULED_FUNCTION_USD = 0.02
+
+
+def monthly_usd(resources: Mapping[str, Mapping[str, Any]]) -> float:
+    """Add up what resources cost a month while nothing runs.
+
+    >>> monthly_usd({"A": {"Type": "AWS::CloudWatch::Alarm"}, "B": {"Type": "AWS::S3::Bucket"}})
+    0.1
+    """
+    return round(sum(_usd(resource) for resource in resources.values()), 2)
+
+
+def explain(resources: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Name what costs something, most expensive first."""
+    costs = sorted(((_usd(resource), name) for name, resource in resources.items()), reverse=True)
+    return [f"{name} {usd:.2f}" for usd, name in costs if usd]
+
+
+def total(parts: Iterable[float]) -> float:
+    """Add dollars up."""
+    return round(sum(parts), 2)
+
+
+def _usd(resource: Mapping[str, Any]) -> float:
+    kind, properties = resource["Type"], resource.get("Properties", {})
+    if kind == "AWS::EC2::VPCEndpoint" and properties.get("VpcEndpointType") == "Interface":
+        return INTERFACE_ENDPOINT_USD
+    if kind == "AWS::Events::Rule" and "ScheduleExpression" in properties:
+        return SCHEDULED_FUNCTION_USD
+    return MONTHLY_USD.get(str(kind), 0.0)

@@ -1,0 +1,174 @@
+"""Every policy in the templates: no action is everything, every `*` resource says why, every writer is the contract's.
+
+cfn-lint knows the schema of a template and nothing of what a policy means. This does, by reading templates as data. Where
+a test fails, its message says what to write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra_bootstrap.stacks import MOST_TEMPLATE_BYTES, Concern, template_body, user_data
+from infra_bootstrap.template_files import parse, template
+from rl_lifecycle.layout import WRITERS
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATES = ROOT / "infra_bootstrap" / "templates"
+Statement = dict[str, Any]
+
+
+def documents(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Find every policy document below a value."""
+    if isinstance(value, dict):
+        if "Statement" in value:
+            yield path, value
+        for key, item in value.items():
+            yield from documents(item, f"{path}/{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from documents(item, f"{path}/{index}")
+
+
+def statements() -> Iterator[tuple[str, Statement]]:
+    """Every statement of every policy, also those behind a condition, with its place."""
+    for concern in Concern:
+        for path, document in documents(template(concern)["Resources"]):
+            for statement in document["Statement"]:
+                found = statement["Fn::If"][1] if "Fn::If" in statement else statement
+                yield f"{concern}.yaml {path.split('/')[1]} {found.get('Sid', '')}".strip(), found
+
+
+def listed(value: Any) -> list[Any]:
+    """One or many, as many."""
+    return value if isinstance(value, list) else [value]
+
+
+STATEMENTS = list(statements())
+
+
+@pytest.mark.parametrize(("place", "statement"), STATEMENTS, ids=[place for place, _ in STATEMENTS])
+def test_no_statement_allows_everything(place: str, statement: Statement) -> None:
+    """No action is `*`, and none is a whole service but in a denial."""
+    assert "NotAction" not in statement, f"{place}: name the actions instead of those that are left out"
+    if statement["Effect"] == "Deny":
+        return
+    for action in listed(statement["Action"]):
+        assert action != "*", f"{place}: name the actions"
+        assert not action.endswith(":*"), f"{place}: {action} is a whole service; name the actions"
+
+
+def test_every_star_resource_says_why_where_it_stands() -> None:
+    """A resource `*` has a comment in its line; a reader of a template should not have to guess."""
+    for path in sorted(TEMPLATES.glob("*.yaml")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if re.search(r"Resource: ?\[?['\"]\*['\"]", line):
+                assert re.search(r"#\s+\w.{15,}", line), f"{path.name}:{number}: say in a comment why every resource is meant"
+
+
+@pytest.mark.parametrize(("place", "statement"), [pair for pair in STATEMENTS if "Principal" in pair[1]],
+                         ids=[place for place, statement in STATEMENTS if "Principal" in statement])
+def test_nobody_is_trusted_without_a_condition(place: str, statement: Statement) -> None:
+    """Everybody (`*`) is only ever denied, but at the endpoint of one bucket; the account is trusted by name of a role."""
+    if statement["Effect"] == "Deny" or "S3Endpoint" in place:
+        return
+    assert statement["Principal"] != "*", f"{place}: name who is trusted"
+    if "AWS" in statement["Principal"]:
+        assert "aws:PrincipalArn" in str(statement.get("Condition")), f"{place}: say which role, in a condition"
+
+
+def test_every_role_has_its_boundary() -> None:
+    """No role is made without a ceiling."""
+    roles = {name: resource for name, resource in template(Concern.IDENTITY)["Resources"].items()
+             if resource["Type"] == "AWS::IAM::Role"}
+    assert len(roles) == 7
+    for name, role in roles.items():
+        expected = "DeployerBoundary" if name == "DeployerRole" else "Boundary"
+        assert role["Properties"]["PermissionsBoundary"] == {"Ref": expected}, f"{name}: give it PermissionsBoundary: !Ref {expected}"
+
+
+def test_roles_are_made_by_the_identity_stack_alone() -> None:
+    """The deployer can make no role; a template that needs one asks the administrator's stack for it."""
+    for concern in set(Concern) - {Concern.IDENTITY}:
+        kinds = {resource["Type"] for resource in template(concern)["Resources"].values()}
+        assert not {kind for kind in kinds if kind.startswith("AWS::IAM::")}, f"{concern}.yaml: move it to identity.yaml"
+
+
+def test_the_bucket_policy_names_the_contracts_writers() -> None:
+    """Each class is denied to all but the roles that rl_lifecycle.layout.WRITERS names, and nothing else is writable."""
+    document = template(Concern.STORAGE)["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]
+    found: dict[str, tuple[str, ...]] = {}
+    for statement in document["Statement"]:
+        writers = statement.get("Condition", {}).get("ArnNotEquals", {}).get("aws:PrincipalArn")
+        if writers:
+            names = tuple(arn["Fn::Sub"].rsplit("nightshift-${Environment}-", 1)[1] for arn in writers)
+            found |= {_prefix(resource): names for resource in statement["Resource"]}
+    assert found == WRITERS
+    outside = next(statement for statement in document["Statement"] if "NotResource" in statement)
+    assert {_prefix(resource) for resource in outside["NotResource"]} == set(WRITERS)
+
+
+def _prefix(resource: dict[str, str]) -> str:
+    return resource["Fn::Sub"].removeprefix("${Bucket.Arn}/").removesuffix("*")
+
+
+def test_role_policies_write_what_the_contract_gives_them() -> None:
+    """The classes that a role's own policy lets it write are those of WRITERS; the deployer's right is never used."""
+    found: dict[str, set[str]] = {}
+    for name, resource in template(Concern.IDENTITY)["Resources"].items():
+        if resource["Type"] == "AWS::IAM::Role":
+            found[name.removesuffix("Role").lower()] = set(_written(resource["Properties"].get("Policies", [])))
+    expected = {role: {prefix for prefix, roles in WRITERS.items() if role in roles} for role in found}
+    assert found == expected | {"deployer": set(), "flowlogs": set()}
+
+
+def _written(policies: list[Any]) -> Iterator[str]:
+    for _, document in documents(policies):
+        for statement in document["Statement"]:
+            if "s3:PutObject" in listed(statement.get("Action", [])):
+                for resource in listed(statement["Resource"]):
+                    yield resource["Fn::Sub"].split("${AWS::Region}/", 1)[1].removesuffix("*")
+
+
+def test_templates_and_user_data_fit_into_what_aws_takes() -> None:
+    """CloudFormation takes 51,200 bytes of a template, EC2 16 KiB of user data."""
+    for concern in Concern:
+        assert len(template_body(concern).encode()) <= MOST_TEMPLATE_BYTES
+    assert user_data()
+
+
+def test_templates_name_no_account_no_region_and_no_person() -> None:
+    """What is deployed anywhere names no place: accounts, regions and partitions are pseudo parameters."""
+    for path in sorted(TEMPLATES.glob("*")):
+        text = path.read_text()
+        assert not re.search(r"\b\d{12}\b", text), f"{path.name}: an account id"
+        assert "arn:aws:" not in text, f"{path.name}: write arn:${{AWS::Partition}}: instead"
+        assert not re.search(r"(us|eu|ap)-(east|west|central|south|north)\w*-\d\b", text), f"{path.name}: a region"
+
+
+def test_every_parameter_is_described_and_bounded() -> None:
+    """A parameter says what it is for and what it may be; a default is safe, or there is none."""
+    for concern in Concern:
+        for name, declared in template(concern)["Parameters"].items():
+            assert declared.get("Description"), f"{concern}.yaml {name}: describe it"
+            bounded = {"AllowedPattern", "AllowedValues", "MinValue", "MaxLength"} & set(declared)
+            free = declared["Type"].startswith(("AWS::", "CommaDelimitedList"))
+            assert bounded or free, f"{concern}.yaml {name}: say what is allowed"
+
+
+def test_every_export_is_named_by_its_stack() -> None:
+    """Two environments side by side cannot export the same name."""
+    for concern in Concern:
+        for name, output in template(concern)["Outputs"].items():
+            assert output["Export"]["Name"] == {"Fn::Sub": f"${{AWS::StackName}}:{name}"}, f"{concern}.yaml {name}"
+
+
+def test_templates_use_no_yaml_alias() -> None:
+    """CloudFormation reads no aliases, which a YAML library at home happily does."""
+    for concern in Concern:
+        assert not re.search(r"(?m)[:-]\s+[&*][A-Za-z]\w*\s*$", template_body(concern)), f"{concern}.yaml: write it out"
+        assert parse(template_body(concern))["Resources"]

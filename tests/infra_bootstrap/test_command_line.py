@@ -1,0 +1,96 @@
+"""The command line, as users and scripts see it: one JSON object, one clear line, an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.infra_bootstrap.accounts import PYTHON, ROOT, Deployment
+
+
+def alone(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that must end before it speaks to AWS."""
+    environ = {"PATH": os.environ["PATH"], "HOME": os.devnull, "AWS_EC2_METADATA_DISABLED": "true", **variables}
+    return subprocess.run([sys.executable, "-m", "infra_bootstrap", *arguments], cwd=ROOT, capture_output=True, text=True,
+                          env=environ, timeout=60, check=False)
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+
+
+@pytest.mark.parametrize(("arguments", "variables", "said"), [
+    (["deploy"], {}, "the following arguments are required: --environment"),
+    (["deploy", "--environment", "Prod"], {}, "--environment 'Prod': lower case, digits and -"),
+    (["deploy", "--environment", "a" * 21], {}, "at most 20 characters"),
+    (["deploy", "--environment", "dev", "--stack", "compute"], {}, "invalid choice: 'compute'"),
+    (["deploy", "--environment", "dev", "--lambda-runtime", "python3.9"], {}, "invalid choice: 'python3.9'"),
+    (["deploy", "--environment", "dev", "--airflow-role", "arn:aws:iam::1:role/x"], {}, "without path and not its ARN"),
+    (["deploy", "--environment", "dev", "--parameter", "VpcCidr"], {}, "--parameter VpcCidr: must be NAME=VALUE"),
+    (["plan", "--environment", "dev", "--parameter", "VpcCidr=8.8.0.0/16"], {}, "must be a private range such as 10.64.0.0/16"),
+    (["plan", "--environment", "dev", "--parameter", "VpcCidr=10.0.0.0/8"], {}, "with a prefix from /16 to /18"),
+    (["plan", "--environment", "dev", "--parameter", "VolumeGib=1"], {}, "VolumeGib=1: must lie between 8 and 16384"),
+    (["plan", "--environment", "dev", "--parameter", "VolumeGib=big"], {}, "VolumeGib=big: must be a number"),
+    (["plan", "--environment", "dev", "--parameter", "EnableNat=yes"], {}, "EnableNat=yes: choose one of true, false"),
+    (["plan", "--environment", "dev", "--parameter", "Colour=red"], {}, "--parameter Colour: no template has it; they have AirflowRoleName"),
+    (["outputs", "--environment", "dev"], {}, "no AWS region: say `--region eu-west-1`"),
+    (["outputs", "--environment", "dev", "--region", "eu-west-1"], {}, "no AWS credentials: log in first"),
+    (["outputs", "--environment", "dev", "--profile", "absent"], {}, "The config profile (absent) could not be found")])
+def test_bad_input_is_one_clear_line_and_exit_status_2(arguments: list[str], variables: dict[str, str], said: str) -> None:
+    """What is wrong is said in one line, before anything is asked of AWS."""
+    done = alone(*arguments, **variables)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_an_endpoint_that_does_not_answer_is_one_line(tmp_path: object) -> None:
+    """No traceback when AWS cannot be reached."""
+    done = alone("outputs", "--environment", "dev", "--region", "eu-west-1", **KEYS, AWS_MAX_ATTEMPTS="1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("infra_bootstrap: Could not connect to the endpoint URL")
+    assert "Traceback" not in done.stderr
+
+
+def test_another_account_than_the_one_that_was_meant_is_refused(dev: Deployment) -> None:
+    """`--account` protects from the wrong credentials."""
+    done = dev.account.cli("deploy", "--environment", "dev", "--account", "999999999999")
+    assert done.returncode == 2
+    assert "these credentials are of account 123456789012" in done.stderr
+
+
+def test_what_is_not_deployed_says_what_to_run(dev: Deployment) -> None:
+    """The outputs of an environment that does not exist end with the command that makes it."""
+    done = dev.account.cli("outputs", "--environment", "nowhere", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "run `python -m infra_bootstrap deploy --environment nowhere`" in done.stderr
+
+
+def test_outputs_drift_and_preflight_print_one_json_object(dev: Deployment) -> None:
+    """Programs read stdout, people read stderr."""
+    outputs = json.loads(dev.account.cli("outputs", "--environment", "dev", "--json", role="airflow-worker").stdout)
+    assert outputs["bucket"] == dev.bucket
+    drift = dev.account.cli("drift", "--environment", "dev", "--stack", "identity", "--json")
+    assert (drift.returncode, json.loads(drift.stdout)["drift"]) == (0, [])
+    preflight = dev.account.cli("preflight", "--environment", "dev", "--json")
+    assert preflight.returncode == 0, preflight.stdout
+    verdicts = {check["name"]: check["verdict"] for check in json.loads(preflight.stdout)["checks"]}
+    assert verdicts["bucket"] == "ok"
+
+
+def test_destroy_without_confirmation_deletes_nothing(dev: Deployment) -> None:
+    """Exit status 2, and the words that would confirm."""
+    done = dev.account.cli("destroy", "--environment", "dev", "--confirm", "prod")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "say `--confirm dev`" in done.stderr
+
+
+def test_help_does_not_need_a_network_or_credentials() -> None:
+    """Every command explains itself."""
+    for command in ("preflight", "plan", "deploy", "build", "outputs", "drift", "destroy"):
+        done = alone(command, "--help")
+        assert done.returncode == 0
+        assert "--environment NAME" in done.stdout, PYTHON
