@@ -117,6 +117,19 @@ def _decode_scalar(raw: str, kind: str, name: str) -> Any:
     return raw == "true" if kind == "boolean" else raw
 
 
+def coerce(value: Any, shape: Any) -> Any:
+    """Return a value with the types of a shape: templates may write numbers and flags as text. Unknown members are dropped."""
+    if shape.type_name == "structure" and isinstance(value, Mapping):
+        return {name: coerce(value[name], member) for name, member in shape.members.items() if value.get(name) is not None}
+    if shape.type_name == "list" and isinstance(value, list):
+        return [coerce(item, shape.member) for item in value]
+    if shape.type_name in ("integer", "long"):
+        return int(value)
+    if shape.type_name in ("double", "float"):
+        return float(value)
+    return str(value).lower() == "true" if shape.type_name == "boolean" else value
+
+
 def encode(value: Any, shape: Any, tag: str) -> str:
     """Write a value of a shape as XML; nothing for None."""
     if value is None:

@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape
 from local_aws import emulator
 from local_aws.authorization import Authorizer
 from local_aws.cloudformation.provisioning import OPERATOR, Operator
+from local_aws.cloudformation.references import unresolved
 from local_aws.sessions import Issuer, RoleMissingError
 from local_aws.wire import request_id
 
@@ -45,6 +46,8 @@ class CloudFormationFront:
         if form.get("Action") not in OPERATIONS:
             answer: Response = await self._inner(method, path, headers, body, query)
             return answer
+        if refused := refuse_references(form.get("TemplateBody")):
+            return refused
         if given and (refused := self._refuse_role(headers, given)):
             return refused
         role = given or remembered_role(form)
@@ -65,6 +68,20 @@ class CloudFormationFront:
         except RoleMissingError:
             trusted = False
         return None if trusted else error(400, "ValidationError", f"Role {role_arn} is invalid or cannot be assumed")
+
+
+def refuse_references(body: str | None) -> Response | None:
+    """Refuse a template that refers to what it does not define; one that cannot be parsed is left to the emulator."""
+    if not body:
+        return None
+    try:
+        template = emulator.module("services.cloudformation.engine")._parse_template(body)
+    except Exception:  # whatever is wrong with it, the emulator says it better
+        return None
+    names = unresolved(template)
+    if not names:
+        return None
+    return error(400, "ValidationError", f"Template format error: Unresolved resource dependencies [{', '.join(names)}] in the Resources block of the template")
 
 
 def _records(form: Mapping[str, str]) -> list[dict[str, Any]]:

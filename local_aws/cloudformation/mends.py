@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from local_aws import emulator, inproc
+from local_aws.ec2.service import OPEN_POLICY
 
 Properties = Mapping[str, Any]
 Attributes = dict[str, Any]
@@ -99,9 +100,6 @@ def endpoint(endpoint_id: str, properties: Properties, region: str) -> Attribute
     return {}
 
 
-OPEN_POLICY = json.dumps(
-    {"Version": "2008-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}]}
-)
 
 
 def function(name: str, properties: Properties, region: str) -> Attributes:

@@ -145,11 +145,17 @@ READ_OBJECTS = {"AWS::Lambda::Function": "Code", "AWS::Lambda::LayerVersion": "C
 
 
 def tags_of(properties: Properties) -> dict[str, str]:
-    """Return a resource's tags from its properties."""
+    """Return a resource's own tags; those that CloudFormation adds by itself need nobody's permission."""
     tags = properties.get("Tags") or []
-    if isinstance(tags, Mapping):
-        return {str(k): str(v) for k, v in tags.items()}
-    return {str(tag["Key"]): str(tag.get("Value", "")) for tag in tags}
+    found = tags if isinstance(tags, Mapping) else {tag["Key"]: tag.get("Value", "") for tag in tags}
+    return {str(key): str(value) for key, value in found.items() if not str(key).startswith("aws:")}
+
+
+def is_caused(right: Right, properties: Properties) -> bool:
+    """Say whether a resource's properties cause a call."""
+    if right.when == "Tags":
+        return bool(tags_of(properties))
+    return right.when is None or properties.get(right.when) not in (None, [], {})
 
 
 def needed(
@@ -160,7 +166,7 @@ def needed(
     if rights:
         arn = rights.arn(properties, physical_id, account, region)
         for right in getattr(rights, verb):
-            if right.when is None or properties.get(right.when) not in (None, [], {}):
+            if is_caused(right, properties):
                 yield right.action, arn, _keys(right.action, verb, properties)
     if verb != "delete":
         yield from _passed(kind, properties)

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from local_aws import inproc
+from local_aws import emulator, inproc
 
 Properties = Mapping[str, Any]
 Made = tuple[str, dict[str, Any]]
@@ -56,6 +56,7 @@ class FlowLog(Type):
         if answer.get("Unsuccessful"):
             raise ValueError(answer["Unsuccessful"][0]["Error"]["Message"])
         made = str(answer["FlowLogIds"][0])
+        emulator.module("services.ec2")._flow_logs[made].update({**given, "Tags": properties.get("Tags") or []})
         return made, {"Id": made}
 
     def delete(self, physical_id: str, properties: Properties) -> None:

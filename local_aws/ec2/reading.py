@@ -7,10 +7,11 @@ import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from local_aws import emulator
 from local_aws.ec2 import filters
 from local_aws.ec2.catalog import CATALOG, InstanceType, is_offered
 from local_aws.ec2.store import Instance, Store, now
-from local_aws.wire import Fault
+from local_aws.wire import Fault, coerce, model
 
 Request = Mapping[str, Any]
 Response = dict[str, Any]
@@ -115,6 +116,36 @@ class Reader:
             filters.select(everything, request.get("Filters", []), known), request.get("MaxResults"), request.get("NextToken")
         )
         return {f"{kind}s": page, "NextToken": after}
+
+    def describe_vpc_endpoints(self, request: Request) -> Response:
+        """List endpoints with their policies, which the emulator keeps but does not report."""
+        answer = self._network.describe_vpc_endpoints(**request)
+        records = emulator.module("services.ec2")._vpc_endpoints
+        for endpoint in answer["VpcEndpoints"]:
+            endpoint["PolicyDocument"] = (records.get(endpoint["VpcEndpointId"]) or {}).get("PolicyDocument")
+        return dict(answer)
+
+    def describe_flow_logs(self, request: Request) -> Response:
+        """List flow logs with where they go and as whom, which the emulator does not report."""
+        answer = self._network.describe_flow_logs(**request)
+        records, kept = emulator.module("services.ec2")._flow_logs, ("DeliverLogsPermissionArn", "LogGroupName", "LogFormat", "MaxAggregationInterval")
+        for flow_log in answer["FlowLogs"]:
+            record = records.get(flow_log["FlowLogId"]) or {}
+            flow_log.update({name: record[name] for name in kept if name in record})
+            flow_log["DeliverLogsStatus"] = "SUCCESS"
+        return dict(answer)
+
+    def describe_launch_template_versions(self, request: Request) -> Response:
+        """List a template's versions with every member of their data, of which the emulator reports some."""
+        answer = self._network.describe_launch_template_versions(**request)
+        records = emulator.module("services.ec2")._launch_templates
+        shape = model().shape_for("ResponseLaunchTemplateData")
+        for version in answer["LaunchTemplateVersions"]:
+            kept = (records.get(version["LaunchTemplateId"]) or {}).get("Versions", [])
+            data = next((v["LaunchTemplateData"] for v in kept if int(v["VersionNumber"]) == version["VersionNumber"]), None)
+            if data:
+                version["LaunchTemplateData"] = coerce(data, shape) | {k: v for k, v in version["LaunchTemplateData"].items() if k not in data}
+        return dict(answer)
 
     # -- what can be launched -----------------------------------------------------------------------------------
     def describe_images(self, request: Request) -> Response:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from local_aws import wire
+from local_aws import emulator, wire
 from local_aws.ec2 import fleet
 from local_aws.ec2.catalog import CATALOG, QUOTAS, quota_of
 from local_aws.ec2.launch import Resolver, Spec, as_fault
@@ -21,6 +22,8 @@ from local_aws.wire import Fault
 Request = dict[str, Any]
 Response = dict[str, Any]
 DRY_RUN = Fault("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+ENDPOINT_ID = re.compile(rb"<vpcEndpointId>([^<]+)<")
+OPEN_POLICY = '{"Version":"2008-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}]}'
 OURS = ("i-", "vol-", "eni-")
 CAPACITY = (
     "We currently do not have sufficient {type} capacity in the Availability Zone you requested ({zone}). Our system will be working on "
@@ -53,6 +56,9 @@ class Ec2:
             "DescribeImages": reader.describe_images,
             "DescribeVolumes": reader.describe_volumes,
             "DescribeNetworkInterfaces": reader.describe_network_interfaces,
+            "DescribeFlowLogs": reader.describe_flow_logs,
+            "DescribeVpcEndpoints": reader.describe_vpc_endpoints,
+            "DescribeLaunchTemplateVersions": reader.describe_launch_template_versions,
         }
         self._writes: dict[str, Callable[[Request, bool], Response]] = {
             "RunInstances": self.run_instances,
@@ -87,6 +93,8 @@ class Ec2:
         except ClientError as error:
             return as_fault(error).response()
         answer: wire.Response = await self._original(method, path, headers, body, query)
+        if action == "CreateVpcEndpoint" and answer[0] == 200:
+            keep_policy(answer[2], flat.get("PolicyDocument"))
         return answer
 
     def _serve(self, action: str, request: Request) -> Response:
@@ -365,6 +373,14 @@ class Ec2:
 
 KINDS = {"vpc": "vpc", "subnet": "subnet", "sg": "security-group", "rtb": "route-table", "vpce": "vpc-endpoint", "lt": "launch-template",
          "fl": "vpc-flow-log", "ami": "image", "igw": "internet-gateway", "acl": "network-acl", "sgr": "security-group-rule"}  # fmt: skip
+
+
+def keep_policy(answer: bytes, document: str | None) -> None:
+    """Keep the policy of an endpoint that was just made; the emulator drops it."""
+    found = ENDPOINT_ID.search(answer if isinstance(answer, bytes) else str(answer).encode())
+    record = emulator.module("services.ec2")._vpc_endpoints.get(found.group(1).decode()) if found else None
+    if record is not None:
+        record["PolicyDocument"] = document or OPEN_POLICY
 
 
 def _names_ours(flat: Mapping[str, str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import os
 import shutil
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from local_aws.machines import bounds
 from local_aws.machines.imds import Metadata, MetadataServer
@@ -20,6 +22,7 @@ from local_aws.machines.power import PowerButton
 from local_aws.machines.reaper import Reaper
 from local_aws.processes import CAN_FIND_MARKED, MACHINE_MARK, MARK, find_marked, kill_marked, send
 
+BUSY_TRIES = 50
 GRACE_S = 10.0
 """Between SIGTERM and SIGKILL, for processes that do not end by themselves. systemd gives them 90 s."""
 
@@ -100,15 +103,7 @@ class Machine:
         with self._lock, self.console.open("ab") as log:
             if self._off.is_set():
                 return
-            self._process = subprocess.Popen(
-                [str(path)],
-                cwd=self._work,
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self._process = start_script(path, self._work, self.environment(), log)
             self._host.reaper.watch(self._process.pid)
         threading.Thread(target=self._await_user_data, daemon=True, name="user-data").start()
 
@@ -182,6 +177,29 @@ class Machine:
         """Let them run again."""
         if self._process:
             self._signal_all(self._process.pid, signal.SIGCONT)
+
+
+def start_script(path: Path, folder: Path, environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a script that has just been written, in a process group of its own.
+
+    While another thread forks, its child holds our descriptor for writing for a moment, and the kernel answers "text
+    file busy": then it is tried again.
+    """
+    for _ in range(BUSY_TRIES):
+        try:
+            return _popen(path, folder, environment, log)
+        except OSError as error:
+            if error.errno != errno.ETXTBSY:
+                raise
+            time.sleep(0.02)
+    return _popen(path, folder, environment, log)
+
+
+def _popen(path: Path, folder: Path, environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start the process."""
+    return subprocess.Popen(
+        [str(path)], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    )
 
 
 def decompress(user_data: bytes) -> bytes:

@@ -1,0 +1,219 @@
+"""Functions run what was uploaded, as their own role, within their limits."""
+
+import base64
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, policy, trust, unique, until, zipped
+
+WHO = """import boto3, sys
+import numpyish
+def handler(event, context):
+    print("hello from", context.function_name)
+    return {"who": boto3.client("sts").get_caller_identity()["Arn"], "python": "python%d.%d" % sys.version_info[:2],
+            "layer": numpyish.N, "left": context.get_remaining_time_in_millis(), "emulator": any("ministack" in name for name in sys.modules)}
+"""
+DOES = """import os, time
+def handler(event, context):
+    do = event.get("do")
+    if do == "raise": raise ValueError("boom")
+    if do == "sleep": time.sleep(event["s"])
+    if do == "eat":
+        hoard = bytearray(event["mib"] << 20)
+        time.sleep(1)
+    if do == "exit": os._exit(3)
+    if do == "big": return "x" * (6 * 1024 * 1024 + 1)
+    return os.getpid()
+"""
+
+
+def call(twin: TwinUnderTest, name: str, event: Any = None, **arguments: Any) -> tuple[str | None, Any]:
+    """Invoke a function; return its error and its payload."""
+    answer = twin.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event or {}), **arguments)
+    return answer.get("FunctionError"), json.loads(answer["Payload"].read() or b"null")
+
+
+@pytest.fixture(scope="module")
+def doing(twin: TwinUnderTest) -> str:
+    """A function that does what its event says."""
+    return twin.function(DOES, Timeout=2, MemorySize=128)
+
+
+def test_zip_and_layer_run_as_the_functions_role_under_its_runtime(twin: TwinUnderTest) -> None:
+    """boto3 and the layer are there, the emulator's packages are not, and AWS sees the function's role."""
+    client = twin.client("lambda")
+    layer = client.publish_layer_version(LayerName=unique("layer"), Content={"ZipFile": zipped({"python/numpyish.py": "N = 7"})})["LayerVersionArn"]
+    name = twin.function(WHO, Layers=[layer])
+    error, payload = call(twin, name)
+    assert error is None, payload
+    assert payload["who"].endswith(f"/{name}")
+    assert (payload["layer"], payload["emulator"]) == (7, False)
+    assert payload["python"] == client.get_function(FunctionName=name)["Configuration"]["Runtime"]
+    assert 15_000 < payload["left"] <= 20_000
+
+
+def test_what_a_function_prints_is_its_log(twin: TwinUnderTest) -> None:
+    """In the answer's tail and in its log group."""
+    name = twin.function("def handler(event, context):\n    print('hello', event['n'])\n")
+    answer = twin.client("lambda").invoke(FunctionName=name, Payload=b'{"n": 1}', LogType="Tail")
+    assert "hello 1" in base64.b64decode(answer["LogResult"]).decode()
+    logs = twin.client("logs")
+    stream = logs.describe_log_streams(logGroupName=f"/aws/lambda/{name}")["logStreams"][0]["logStreamName"]
+    messages = [e["message"] for e in logs.get_log_events(logGroupName=f"/aws/lambda/{name}", logStreamName=stream)["events"]]
+    assert any("hello 1" in m for m in messages)
+    assert any(m.startswith("REPORT RequestId") for m in messages)
+
+
+def test_errors_have_lambdas_own_form(twin: TwinUnderTest, doing: str) -> None:
+    """An exception with its stack; time and memory limits that bite; a runtime that exits; an answer too large."""
+    error, payload = call(twin, doing, {"do": "raise"})
+    assert error == "Unhandled"
+    assert (payload["errorType"], payload["errorMessage"]) == ("ValueError", "boom")
+    assert len(payload["requestId"]) == 36
+    assert 'raise ValueError("boom")' in payload["stackTrace"][-1]
+    kinds = {do: call(twin, doing, event)[1]["errorType"] for do, event in {
+        "time": {"do": "sleep", "s": 5}, "memory": {"do": "eat", "mib": 300}, "exit": {"do": "exit"}, "large": {"do": "big"},
+    }.items()}  # fmt: skip
+    assert kinds == {"time": "Sandbox.Timedout", "memory": "Runtime.ExitError", "exit": "Runtime.ExitError", "large": "Function.ResponseSizeTooLarge"}
+    assert call(twin, doing)[0] is None, "the next invocation gets a new environment"
+
+
+def test_a_handler_that_cannot_be_loaded_says_so(twin: TwinUnderTest) -> None:
+    """Missing module, missing function, broken source."""
+    found = [call(twin, twin.function(source, Handler=handler))[1]["errorType"] for source, handler in (
+        ("import nothing_like_it\n", "index.handler"), ("x = 1\n", "index.handler"), ("def (\n", "index.handler"), ("x = 1\n", "nonsense"),
+    )]  # fmt: skip
+    assert found == ["Runtime.ImportModuleError", "Runtime.HandlerNotFound", "Runtime.UserCodeSyntaxError", "Runtime.MalformedHandlerName"]
+
+
+def test_an_environment_is_used_again_and_replaced_after_a_change(twin: TwinUnderTest) -> None:
+    """Warm invocations share a process; another configuration begins a new one."""
+    name, client = twin.function(DOES), twin.client("lambda")
+    first, second = call(twin, name)[1], call(twin, name)[1]
+    client.update_function_configuration(FunctionName=name, Environment={"Variables": {"A": "B"}})
+    until(lambda: client.get_function(FunctionName=name)["Configuration"]["LastUpdateStatus"] == "Successful", "updated")
+    third = call(twin, name)[1]
+    assert first == second != third
+
+
+def test_a_runtime_that_is_not_here_is_refused_with_those_that_are(twin: TwinUnderTest) -> None:
+    """CreateFunction and UpdateFunctionConfiguration name the runtimes that this machine can run."""
+    here = twin.cli("status")["lambda_runtimes"]
+    absent = next(r for r in ("python3.14", "python3.13", "python3.12", "python3.8") if r not in here)
+    role = f"arn:aws:iam::{ACCOUNT}:role/{twin.service_role('lambda.amazonaws.com')}"
+    client = twin.client("lambda")
+    request = {"FunctionName": unique("f"), "Runtime": absent, "Handler": "a.b", "Role": role, "Code": {"ZipFile": zipped({"a.py": ""})}}
+    with pytest.raises(client.exceptions.InvalidParameterValueException, match=here[0]):
+        client.create_function(**request)
+    name = twin.function(DOES)
+    assert code_of(client.update_function_configuration, FunctionName=name, Runtime=absent) == "InvalidParameterValueException"
+
+
+def test_a_role_must_be_passed_and_must_trust_lambda(twin: TwinUnderTest) -> None:
+    """iam:PassRole is asked for, and a role that Lambda cannot assume is refused."""
+    good, bad = twin.service_role("lambda.amazonaws.com"), twin.service_role("ec2.amazonaws.com")
+    maker = twin.client("lambda", twin.role_with(allow("lambda:*"), allow("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/{bad}")))
+    request = {"FunctionName": unique("f"), "Runtime": twin.cli("status")["lambda_runtimes"][0], "Handler": "a.b", "Code": {"ZipFile": zipped({"a.py": ""})}}
+    assert code_of(maker.create_function, Role=f"arn:aws:iam::{ACCOUNT}:role/{good}", **request) == "AccessDeniedException"
+    assert code_of(maker.create_function, Role=f"arn:aws:iam::{ACCOUNT}:role/{bad}", **request) == "InvalidParameterValueException"
+
+
+def test_sixty_four_at_once_on_few_cores(twin: TwinUnderTest) -> None:
+    """None fails, none waits for ever, and functions that merely sleep do not wait for one another's turn."""
+    name = twin.function("import time\ndef handler(event, context):\n    time.sleep(0.5)\n    return 1\n", Timeout=10)
+    began = time.monotonic()
+    with ThreadPoolExecutor(64) as pool:
+        errors = list(pool.map(lambda _: call(twin, name)[0], range(64)))
+    assert errors == [None] * 64
+    assert time.monotonic() - began < 60
+
+
+def test_a_function_that_invokes_a_function_does_not_wait_for_itself(twin: TwinUnderTest) -> None:
+    """More nested calls than there are slots: nobody deadlocks."""
+    inner = twin.function("import time\ndef handler(event, context):\n    time.sleep(0.3)\n    return 1\n")
+    source = f"import boto3\ndef handler(event, context):\n    return boto3.client('lambda').invoke(FunctionName='{inner}')['StatusCode']\n"
+    outer = twin.function(source, allow("lambda:InvokeFunction"), Timeout=60)
+    with ThreadPoolExecutor(16) as pool:
+        assert {call(twin, outer)[1] for _ in pool.map(lambda _: call(twin, outer), range(16))} == {200}
+
+
+def test_reserved_concurrency_throttles(twin: TwinUnderTest) -> None:
+    """One at a time: the second is told to come back, for an alias too."""
+    name, client = twin.function("import time\ndef handler(event, context):\n    time.sleep(1.5)\n"), twin.client("lambda")
+    version = client.publish_version(FunctionName=name)["Version"]
+    client.create_alias(FunctionName=name, Name="live", FunctionVersion=version)
+    client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(call, twin, name, {}, Qualifier="live")
+        time.sleep(0.6)
+        assert code_of(client.invoke, FunctionName=name, Qualifier="live") == "TooManyRequestsException"
+        assert running.result()[0] is None
+
+
+def test_a_failed_event_is_tried_again_and_then_kept(twin: TwinUnderTest) -> None:
+    """Three tries in all, then the record goes to the destination and the event to the dead-letter queue."""
+    sqs, client, bucket = twin.client("sqs"), twin.client("lambda"), twin.bucket()
+    queues = {kind: sqs.create_queue(QueueName=unique(kind))["QueueUrl"] for kind in ("letters", "records")}
+    arns = {kind: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"] for kind, url in queues.items()}
+    source = f"import boto3, uuid\ndef handler(event, context):\n    boto3.client('s3').put_object(Bucket='{bucket}', Key=uuid.uuid4().hex, Body=b'')\n    raise RuntimeError('no')\n"
+    name = twin.function(source, allow("s3:PutObject"), allow("sqs:SendMessage", list(arns.values())), DeadLetterConfig={"TargetArn": arns["letters"]})
+    client.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=2, DestinationConfig={"OnFailure": {"Destination": arns["records"]}})
+    assert client.invoke(FunctionName=name, InvocationType="Event", Payload=b'{"n": 1}')["StatusCode"] == 202
+
+    def receive(kind: str) -> dict[str, Any]:
+        found = sqs.receive_message(QueueUrl=queues[kind], MessageAttributeNames=["All"]).get("Messages", [])
+        return dict(found[0]) if found else {}
+
+    record = json.loads(until(lambda: receive("records"), "the record")["Body"])
+    letter = until(lambda: receive("letters"), "the dead letter")
+    assert twin.client("s3").list_objects_v2(Bucket=bucket)["KeyCount"] == 3
+    assert record["requestContext"]["condition"] == "RetriesExhausted"
+    assert (record["requestContext"]["approximateInvokeCount"], record["requestPayload"]) == (3, {"n": 1})
+    assert record["responsePayload"]["errorMessage"] == "no"
+    assert json.loads(letter["Body"]) == {"n": 1}
+    assert letter["MessageAttributes"]["ErrorMessage"]["StringValue"] == "no"
+
+
+def test_an_arriving_object_wakes_a_function_if_its_policy_allows(twin: TwinUnderTest) -> None:
+    """S3 to EventBridge to Lambda: a wildcard on the key, and nothing without a permission for that very rule."""
+    bucket, events, client = twin.bucket(), twin.client("events"), twin.client("lambda")
+    twin.client("s3").put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}})
+    source = f"import boto3\ndef handler(event, context):\n    boto3.client('s3').put_object(Bucket='{bucket}', Key='seen/' + event['detail']['object']['key'], Body=b'')\n"
+    name, rule = twin.function(source, allow("s3:PutObject")), unique("rule")
+    pattern = {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": {"bucket": {"name": [bucket]}, "object": {"key": [{"wildcard": "policies/*.json"}]}}}
+    arn = events.put_rule(Name=rule, EventPattern=json.dumps(pattern))["RuleArn"]
+    events.put_targets(Rule=rule, Targets=[{"Id": "f", "Arn": client.get_function(FunctionName=name)["Configuration"]["FunctionArn"]}])
+    s3 = twin.client("s3")
+    s3.put_object(Bucket=bucket, Key="policies/early.json", Body=b"")
+    time.sleep(1)
+    client.add_permission(FunctionName=name, StatementId="rule", Action="lambda:InvokeFunction", Principal="events.amazonaws.com", SourceArn=arn)
+    for key in ("policies/a.json", "policies/a.onnx", "other/a.json"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"")
+
+    def seen() -> list[str]:
+        return [o["Key"] for o in s3.list_objects_v2(Bucket=bucket, Prefix="seen/").get("Contents", [])]
+
+    until(lambda: "seen/policies/a.json" in seen(), "the function was woken")
+    time.sleep(0.5)
+    assert seen() == ["seen/policies/a.json"]
+
+
+def test_payload_limits(twin: TwinUnderTest, doing: str) -> None:
+    """More than six megabytes are refused before anything runs; no JSON, too."""
+    client = twin.client("lambda")
+    assert code_of(client.invoke, FunctionName=doing, Payload=b'"' + b"x" * (6 * 1024 * 1024) + b'"') in ("RequestTooLargeException", "413")
+    assert code_of(client.invoke, FunctionName=doing, Payload=b"{nonsense") == "InvalidRequestContentException"
+
+
+def test_a_lambda_role_without_trust_is_found_at_creation(twin: TwinUnderTest) -> None:
+    """A role with another trust policy is no role for a function."""
+    name, iam = unique("role"), twin.client("iam")
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}))
+    iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=policy(allow("*")))
+    runtime = twin.cli("status")["lambda_runtimes"][0]
+    request = {"Runtime": runtime, "Handler": "a.b", "Role": f"arn:aws:iam::{ACCOUNT}:role/{name}", "Code": {"ZipFile": zipped({"a.py": ""})}}
+    assert code_of(twin.client("lambda").create_function, FunctionName=unique("f"), **request) == "InvalidParameterValueException"
