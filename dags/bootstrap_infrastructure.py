@@ -10,8 +10,6 @@ back. Correct that and clear the task: it goes on from there. `deploy_identity` 
 administrator may do.
 """
 
-from datetime import UTC, datetime
-
 from airflow.sdk import DAG, chain
 
 from rl_airflow.forms import bootstrap_params
@@ -25,7 +23,7 @@ from rl_airflow.operators.stacks import (
 from rl_airflow.retraining import DEFAULT_ARGS
 
 with DAG("bootstrap_infrastructure", description="Make or update the AWS environment", schedule=None,
-         start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, max_active_runs=1, params=bootstrap_params(),
+         catchup=False, max_active_runs=1, params=bootstrap_params(),
          default_args=DEFAULT_ARGS, tags=["nightshift", "infrastructure"], doc_md=__doc__,
          render_template_as_native_obj=True) as dag:
     check = StsCheckAccessOperator(task_id="check_access", retries=0)

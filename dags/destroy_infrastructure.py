@@ -9,8 +9,6 @@ promoted may go, too).
 over, which the message names. Clear the task to go on.
 """
 
-from datetime import UTC, datetime
-
 from airflow.sdk import DAG
 
 from rl_airflow.forms import destroying_params
@@ -18,6 +16,6 @@ from rl_airflow.operators.stacks import CloudFormationDestroyEnvironmentOperator
 from rl_airflow.retraining import DEFAULT_ARGS
 
 with DAG("destroy_infrastructure", description="Delete an environment's stacks; the bucket stays", schedule=None,
-         start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, max_active_runs=1, params=destroying_params(),
+         catchup=False, max_active_runs=1, params=destroying_params(),
          default_args=DEFAULT_ARGS, tags=["nightshift", "infrastructure"], doc_md=__doc__) as dag:
     CloudFormationDestroyEnvironmentOperator(task_id="destroy_environment")

@@ -8,8 +8,6 @@ promoted, and the seeds are not those of training, selection or gate. The shards
 that are there are kept.
 """
 
-from datetime import UTC, datetime
-
 from airflow.sdk import DAG
 
 from rl_airflow.forms import evaluating_params
@@ -17,6 +15,6 @@ from rl_airflow.operators.policy_evaluations import LambdaEvaluatePolicyOperator
 from rl_airflow.retraining import DEFAULT_ARGS
 
 with DAG("evaluate_policy", description="Evaluate a stored policy on fresh seeds", schedule=None,
-         start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, max_active_runs=4, params=evaluating_params(),
+         catchup=False, max_active_runs=4, params=evaluating_params(),
          default_args=DEFAULT_ARGS, tags=["nightshift", "policies"], doc_md=__doc__) as dag:
     LambdaEvaluatePolicyOperator(task_id="evaluate")

@@ -9,8 +9,6 @@ its deadline, so these failed to), and tagged machines without a deadline. A mac
 `bootstrap_infrastructure`. The evaluation stack has a reaper of its own that works without Airflow.
 """
 
-from datetime import UTC, datetime
-
 from airflow.sdk import DAG
 
 from rl_airflow.forms import reaping_params
@@ -18,6 +16,6 @@ from rl_airflow.operators.reaping import Ec2ReapInstancesOperator
 from rl_airflow.retraining import DEFAULT_ARGS
 
 with DAG("reap_orphaned_instances", description="End machines past their deadline", schedule="*/15 * * * *",
-         start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, max_active_runs=1, params=reaping_params(),
+         catchup=False, max_active_runs=1, params=reaping_params(),
          default_args=DEFAULT_ARGS, tags=["nightshift", "care"], doc_md=__doc__) as dag:
     Ec2ReapInstancesOperator(task_id="reap_instances")

@@ -7,8 +7,6 @@ back from is not promoted again by a later night; a rollback to it puts it back.
 or somebody moved the champion at the same moment: look at the history, then trigger again.
 """
 
-from datetime import UTC, datetime
-
 from airflow.sdk import DAG
 
 from rl_airflow.forms import rollback_params
@@ -16,6 +14,6 @@ from rl_airflow.operators.registry import S3RollBackChampionOperator
 from rl_airflow.retraining import DEFAULT_ARGS
 
 with DAG("rollback_policy", description="Put an earlier version back into service", schedule=None,
-         start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, max_active_runs=1, params=rollback_params(),
+         catchup=False, max_active_runs=1, params=rollback_params(),
          default_args=DEFAULT_ARGS, tags=["nightshift", "policies"], doc_md=__doc__) as dag:
     S3RollBackChampionOperator(task_id="roll_back")

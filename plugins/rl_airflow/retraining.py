@@ -1,6 +1,6 @@
 """Build the DAG of an experiment, or the placeholder of a file that is wrong."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,6 @@ from rl_airflow.operators.specs import S3FreezeSpecOperator
 from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
 from rl_lifecycle.experiments import Experiment
 
-#: Every DAG begins here; with catch-up off it only has to lie in the past.
-START = datetime(2026, 1, 1, tzinfo=UTC)
 #: At least two, because Airflow can fail a deferred task for reasons of its own; soon, because machines cost meanwhile.
 DEFAULT_ARGS: dict[str, Any] = {"owner": "nightshift", "retries": 2, "retry_delay": timedelta(seconds=10)}
 #: The run's plan, or None when there is none (the operators that clean up run all the same).
@@ -38,7 +36,7 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
     """
     with DAG(
             f"retrain_{experiment.name}", description=f"{experiment.algo} on {experiment.env_id}: train, judge, promote",
-            schedule=_timetable(experiment.schedule), start_date=START, catchup=False, max_active_runs=1,
+            schedule=_timetable(experiment.schedule), catchup=False, max_active_runs=1,
             params=retraining_params(experiment), default_args=DEFAULT_ARGS, doc_md=doc_md,
             tags=["nightshift", "retraining"], render_template_as_native_obj=True) as dag:
         freeze = S3FreezeSpecOperator(task_id="freeze_spec", experiment=experiment.model_dump(mode="json"), folder=str(folder))
@@ -72,7 +70,7 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
 
 def build_placeholder_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
     """Build the DAG of a file that is wrong: its one task fails with the line that says what."""
-    with DAG(file.dag_id, description=f"Cannot run: {file.problem}"[:250], schedule=None, start_date=START, catchup=False,
+    with DAG(file.dag_id, description=f"Cannot run: {file.problem}"[:250], schedule=None, catchup=False,
              default_args={"owner": "nightshift"}, tags=["nightshift", "retraining", "broken"],
              doc_md=f"**This experiment cannot run:** {file.problem}\n\n{doc_md or ''}") as dag:
         ExplainProblemOperator(task_id="explain_problem", problem=file.problem)

@@ -1,48 +1,139 @@
-"""Looking without acting: what a trigger sees of a trial at each poll, with as few calls as the newest news need."""
+"""Looking without acting: what triggers see of their trials, with calls that grow by the thousand and not by the trial.
 
+All triggers of one triggerer that watch the same environment share one :class:`SharedWatch`. They wake up at the same
+moments (:func:`until_next`), and whoever asks first looks for all: one DescribeInstances a thousand machines, one LIST of
+heartbeats, and a GET for the few beats that are new *and* due. A long training is read seldom, a young one often.
+"""
+
+import asyncio
+import math
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from rl_airflow.machines import Machines
 from rl_lifecycle.heartbeats import Heartbeat
-from rl_lifecycle.layout import TrialId, heartbeat_key, heartbeat_prefix
+from rl_lifecycle.layout import HEARTBEATS, TrialId, heartbeat_key, heartbeat_prefix
 from rl_lifecycle.states import Machine
 from rl_lifecycle.stores import ObjectStore
 
+#: With more runs than this, one LIST of all heartbeats is cheaper than one for each run.
+MOST_PREFIXES = 10
+#: Who asks within this time of the first looks together with it.
+GATHER_S = 0.05
+
+
+class Wanted(NamedTuple):
+    """What one trigger wants to know. :param refresh_s: how old a heartbeat may be while the machine lives."""
+
+    instance_id: str | None
+    refresh_s: float = 0.0
+
 
 class Look(NamedTuple):
-    """What was seen of a trial at one poll."""
+    """What was seen of a trial."""
 
     machine: Machine | None
     heartbeat: Heartbeat | None
 
 
+class KnownBeat(NamedTuple):
+    """A heartbeat, as it was when it was read."""
+
+    etag: str
+    read_at: float
+    beat: Heartbeat
+
+
 class TrialWatch:
-    """Looks at trials of one environment: one DescribeInstances and one LIST a run, and only the changed beats are read."""
+    """Looks at many trials of one environment at once, and remembers what it has read.
 
-    def __init__(self, store: ObjectStore, machines: Machines) -> None:
-        self.store, self.machines = store, machines
-        self._beats: dict[str, tuple[str, Heartbeat]] = {}
+    :param clock: seconds that only grow.
+    """
 
-    def look(self, trials: dict[TrialId, str | None]) -> dict[TrialId, Look]:
-        """Look at trials.
+    def __init__(self, store: ObjectStore, machines: Machines, clock: Callable[[], float] = time.monotonic) -> None:
+        self.store, self.machines, self.clock = store, machines, clock
+        self._beats: dict[str, KnownBeat] = {}
 
-        :param trials: trial → the id of its machine, None if it has none.
-        """
-        machines = self.machines.describe(instance for instance in trials.values() if instance)
-        for experiment, run in sorted({(trial.experiment, trial.run) for trial in trials}):
-            wanted = {heartbeat_key(trial) for trial in trials if (trial.experiment, trial.run) == (experiment, run)}
-            self._read_changed(heartbeat_prefix(experiment, run), wanted)
-        return {trial: Look(machines.get(instance) if instance else None, self._beat(trial))
-                for trial, instance in trials.items()}
+    def look(self, trials: Mapping[TrialId, Wanted]) -> dict[TrialId, Look]:
+        """Look at trials."""
+        machines = self.machines.describe(wanted.instance_id for wanted in trials.values() if wanted.instance_id)
+        etags = {item.key: item.etag for prefix in prefixes_of(trials) for item in self.store.list(prefix)}
+        return {trial: self._see(trial, wanted, machines, etags) for trial, wanted in trials.items()}
 
-    def _read_changed(self, prefix: str, wanted: set[str]) -> None:
-        for item in self.store.list(prefix):
-            known = self._beats.get(item.key)
-            if item.key in wanted and (known is None or known[0] != item.etag):
-                found = self.store.find(item.key)
-                if found is not None:
-                    self._beats[item.key] = (found.etag, Heartbeat.from_json(found.data, item.key))
+    def _see(self, trial: TrialId, wanted: Wanted, machines: Mapping[str, Machine], etags: Mapping[str, str]) -> Look:
+        machine = machines.get(wanted.instance_id) if wanted.instance_id else None
+        key = heartbeat_key(trial)
+        known, etag = self._beats.get(key), etags.get(key)
+        if etag is not None and (known is None or (known.etag != etag and self._is_due(known, wanted, machine))):
+            found = self.store.find(key)
+            if found is not None:
+                known = self._beats[key] = KnownBeat(found.etag, self.clock(), Heartbeat.from_json(found.data, key))
+        return Look(machine, known.beat if known is not None else None)
 
-    def _beat(self, trial: TrialId) -> Heartbeat | None:
-        known = self._beats.get(heartbeat_key(trial))
-        return known[1] if known is not None else None
+    def _is_due(self, known: KnownBeat, wanted: Wanted, machine: Machine | None) -> bool:
+        """A new beat is read if the last one is old, or if the machine is no longer simply running."""
+        calm = machine is not None and machine.state.alive
+        return not calm or self.clock() - known.read_at >= wanted.refresh_s
+
+
+class SharedWatch:
+    """One watch for all triggers of an event loop that look at the same environment."""
+
+    def __init__(self, make: Callable[[], TrialWatch]) -> None:
+        self._make = make
+        self._watch: TrialWatch | None = None
+        self._asked: dict[TrialId, Wanted] = {}
+        self._next: asyncio.Future[dict[TrialId, Look]] | None = None
+        self._lock = asyncio.Lock()
+
+    async def look(self, trial: TrialId, wanted: Wanted) -> Look:
+        """Look at one trial, together with all who ask at about the same time."""
+        self._asked[trial] = wanted
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._look_for_all())
+        return (await asyncio.shield(self._next))[trial]
+
+    async def _look_for_all(self) -> dict[TrialId, Look]:
+        await asyncio.sleep(GATHER_S)
+        asked, self._asked, self._next = self._asked, {}, None
+        async with self._lock:  # a slow look is not overtaken by the next
+            return await asyncio.to_thread(self._look, asked)
+
+    def _look(self, asked: Mapping[TrialId, Wanted]) -> dict[TrialId, Look]:
+        if self._watch is None:
+            self._watch = self._make()
+        return self._watch.look(asked)
+
+
+Place = tuple[str | None, ...]
+_SHARED: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Place, SharedWatch]]" = weakref.WeakKeyDictionary()
+
+
+def shared_watch(place: Place, make: Callable[[], TrialWatch]) -> SharedWatch:
+    """Find the running event loop's watch of a place, or make it.
+
+    :param place: what tells places apart: environment, bucket, region, connection.
+    """
+    watches = _SHARED.setdefault(asyncio.get_running_loop(), {})
+    if place not in watches:
+        watches[place] = SharedWatch(make)
+    return watches[place]
+
+
+def prefixes_of(trials: Iterable[TrialId]) -> list[str]:
+    """What to list to see the heartbeats of trials: each run's, or all when there are many runs."""
+    prefixes = sorted({heartbeat_prefix(trial.experiment, trial.run) for trial in trials})
+    return prefixes if len(prefixes) <= MOST_PREFIXES else [HEARTBEATS]
+
+
+def until_next(pause_s: float, now: float) -> float:
+    """How long to sleep so that all who pause alike wake up together, at least half a pause.
+
+    >>> until_next(10.0, 103.0), until_next(10.0, 109.0)
+    (7.0, 11.0)
+    """
+    step = 2.0 ** round(math.log2(pause_s)) if pause_s < 8 else round(pause_s)
+    left = step - now % step
+    return left if left >= step / 2 else left + step

@@ -1,6 +1,7 @@
 """Waits for a trial: until its machine, its heartbeat or the clock say that there is something to do."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from rl_airflow.machines import Machines
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.trial_reports import describe_progress
-from rl_airflow.watching import Look, TrialWatch
+from rl_airflow.watching import Look, TrialWatch, Wanted, shared_watch, until_next
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import TrialId
 from rl_lifecycle.prices import hourly_usd
@@ -20,6 +21,8 @@ from rl_lifecycle.states import ActionKind, Evidence, Progress, decide_action, t
 FIRST_LOOK_S = 2.0
 #: The pause between looks grows with the machine's age: what is late by this share costs little.
 SHARE_OF_AGE = 0.05
+#: A training of hours is read at least so often.
+REFRESH_MOST_S = 300.0
 #: So many looks in a row may fail before the worker is asked to find out why.
 MOST_FAILURES = 10
 
@@ -50,12 +53,12 @@ class Ec2TrialTrigger(BaseTrigger):
         plan = RunPlan.model_validate(self.plan)
         evidence = Evidence.model_validate(self.evidence)
         trial = TrialId(plan.experiment, plan.run, self.trial)
-        watch = await asyncio.to_thread(self._watch, plan)
+        watch = shared_watch((plan.environment, plan.bucket, plan.region_name, self.aws_conn_id), lambda: self._watch(plan))
         pause, failures, said = FIRST_LOOK_S, 0, ""
         while True:
             await asyncio.sleep(pause)
             try:
-                look = await asyncio.to_thread(self._look, watch, trial, evidence)
+                look = await watch.look(trial, self._wanted(evidence))
             except Exception as error:
                 failures += 1
                 self.log.warning("%s: this look failed (%s), the next comes", self.trial, str(error).splitlines()[0])
@@ -83,10 +86,13 @@ class Ec2TrialTrigger(BaseTrigger):
         return TrialWatch(plan.store(session), Machines(session.client("ec2"), plan.environment))
 
     @staticmethod
-    def _look(watch: TrialWatch, trial: TrialId, evidence: Evidence) -> Look:
+    def _wanted(evidence: Evidence) -> Wanted:
+        """An open attempt's machine; and the older it is, the seldomer its heartbeat."""
         newest = evidence.newest
-        waiting = newest is None or newest.outcome.end is not None
-        return watch.look({trial: None if waiting or newest is None else newest.outcome.instance_id})[trial]
+        if newest is None or newest.outcome.end is not None:
+            return Wanted(None)
+        age = (datetime.now(UTC) - newest.created_at).total_seconds()
+        return Wanted(newest.outcome.instance_id, min(REFRESH_MOST_S, SHARE_OF_AGE * age))
 
     def _terminate(self, plan: RunPlan) -> None:
         machines = Machines(plan.session("launcher", self.aws_conn_id).client("ec2"), plan.environment)
@@ -96,7 +102,7 @@ class Ec2TrialTrigger(BaseTrigger):
     def _pause(self, evidence: Evidence) -> float:
         newest = evidence.newest
         age = (evidence.now - newest.created_at).total_seconds() if newest is not None else 0.0
-        return min(self.waiter_delay, max(1.0, SHARE_OF_AGE * age))
+        return until_next(min(self.waiter_delay, max(1.0, SHARE_OF_AGE * age)), time.time())
 
     def _progress_line(self, evidence: Evidence) -> str:
         beat, newest = evidence.beat, evidence.newest

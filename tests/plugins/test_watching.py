@@ -1,0 +1,170 @@
+"""Looking at many trials at once: calls by the thousand, beats read when they are due, one look for all who ask."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from rl_airflow.machines import Machines
+from rl_airflow.watching import Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
+from rl_lifecycle.heartbeats import Heartbeat, TrainerState
+from rl_lifecycle.layout import TrialId, heartbeat_key
+from rl_lifecycle.stores import ObjectInfo, StoredObject
+from tests.plugins.fake_ec2 import FakeEc2, FakeMachine
+from tests.plugins.worlds import START, MemoryStore
+
+
+class CountingStore(MemoryStore):
+    """Counts what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gets = self.lists = 0
+
+    def find(self, key: str) -> StoredObject | None:
+        """Read a key."""
+        self.gets += 1
+        return super().find(key)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """List keys."""
+        self.lists += 1
+        return super().list(prefix)
+
+
+class Crowd:
+    """Many machines that train."""
+
+    def __init__(self, count: int, runs: int = 1) -> None:
+        self.store, self.ec2, self.seconds = CountingStore(), FakeEc2(lambda: START), 0.0
+        self.watch = TrialWatch(self.store, Machines(self.ec2, "dev"), clock=lambda: self.seconds)
+        self.trials: dict[TrialId, str] = {}
+        for number in range(count):
+            trial = TrialId("e", f"r{number % runs}", f"seed-{number}")
+            instance_id = f"i-{number:017x}"
+            self.ec2.machines[instance_id] = FakeMachine(instance_id, "c6i.large", "subnet-a", "spot", {}, START)
+            self.trials[trial] = instance_id
+        self.beat(1)
+
+    def beat(self, step: int) -> None:
+        """Every machine says something new."""
+        for trial in self.trials:
+            beat = Heartbeat(attempt=1, state=TrainerState.TRAINING, step=step, total_timesteps=10**6, steps_per_s=10.0,
+                             at=START + timedelta(seconds=step))
+            self.store.put(heartbeat_key(trial), beat.to_json())
+
+    def wanted(self, refresh_s: float) -> dict[TrialId, Wanted]:
+        """All of them."""
+        return {trial: Wanted(instance_id, refresh_s) for trial, instance_id in self.trials.items()}
+
+    def look(self, refresh_s: float = 0.0) -> dict[TrialId, Look]:
+        """Look, and forget what was counted before."""
+        self.ec2.calls.clear()
+        self.store.gets = self.store.lists = 0
+        return self.watch.look(self.wanted(refresh_s))
+
+
+def test_a_thousand_trials_are_one_describe_and_one_list_a_poll() -> None:
+    """However much they say: a beat that was read a moment ago is not read again while its machine lives."""
+    crowd = Crowd(1000)
+    crowd.look()
+    for step in range(2, 5):
+        crowd.seconds += 15
+        crowd.beat(step)
+        crowd.look(refresh_s=300)
+        assert (crowd.ec2.calls, crowd.store.lists, crowd.store.gets) == (["DescribeInstances"], 1, 0)
+
+
+def test_calls_grow_by_the_thousand() -> None:
+    """2,500 machines are three calls."""
+    crowd = Crowd(2500)
+    crowd.look()
+    crowd.look(refresh_s=300)
+    assert (len(crowd.ec2.calls), crowd.store.gets) == (3, 0)
+
+
+def test_many_runs_are_listed_at_once() -> None:
+    """A thousand runs of one trial each are not a thousand LISTs."""
+    crowd = Crowd(200, runs=200)
+    crowd.look()
+    assert crowd.store.lists == 1
+
+
+def test_a_beat_that_is_due_is_read() -> None:
+    """And only if it changed."""
+    crowd = Crowd(3)
+    crowd.look()
+    crowd.seconds += 400
+    crowd.look(refresh_s=300)
+    assert crowd.store.gets == 0
+    crowd.beat(7)
+    assert {look.heartbeat.step for look in crowd.look(refresh_s=300).values() if look.heartbeat} == {7}
+    assert crowd.store.gets == 3
+
+
+def test_the_last_word_of_a_machine_that_is_gone_is_read_at_once() -> None:
+    """Whether it was due or not: it says why."""
+    crowd = Crowd(2)
+    crowd.look()
+    crowd.beat(9)
+    trial, instance_id = next(iter(crowd.trials.items()))
+    crowd.ec2.end(instance_id, "Server.SpotInstanceTermination")
+    looks = crowd.look(refresh_s=300)
+    assert looks[trial].heartbeat is not None
+    assert looks[trial].heartbeat.step == 9
+    assert crowd.store.gets == 1
+
+
+def test_all_who_ask_at_once_share_one_look() -> None:
+    """A hundred triggers of one triggerer."""
+    crowd = Crowd(100)
+
+    async def ask() -> list[Look]:
+        shared = shared_watch(("dev",), lambda: crowd.watch)
+        assert shared_watch(("dev",), lambda: crowd.watch) is shared
+        return await asyncio.gather(*(shared.look(trial, wanted) for trial, wanted in crowd.wanted(0).items()))
+
+    looks = asyncio.run(ask())
+    assert crowd.ec2.calls == ["DescribeInstances"]
+    assert [look.machine.instance_id for look in looks if look.machine] == list(crowd.trials.values())
+
+
+def test_a_look_that_fails_fails_for_all_who_asked_and_not_for_the_next() -> None:
+    """Each trigger counts its own failures."""
+    crowd, fail = Crowd(3), [True]
+
+    def make() -> TrialWatch:
+        if fail[0]:
+            raise ConnectionError("no")
+        return crowd.watch
+
+    async def ask() -> list[object]:
+        shared = SharedWatch(make)
+        first = await asyncio.gather(*(shared.look(t, w) for t, w in crowd.wanted(0).items()), return_exceptions=True)
+        fail[0] = False
+        second = await asyncio.gather(*(shared.look(t, w) for t, w in crowd.wanted(0).items()))
+        return [*first, *second]
+
+    answers = asyncio.run(ask())
+    assert [type(answer) for answer in answers[:3]] == [ConnectionError] * 3
+    assert all(isinstance(answer, Look) for answer in answers[3:])
+
+
+def test_a_poll_of_a_hundred_trials_costs_little_cpu() -> None:
+    """Under 50 ms of the triggerer's, beside what the AWS client itself takes for its two calls."""
+    crowd = Crowd(100)
+    crowd.look()
+    began = time.process_time()
+    for _ in range(10):
+        crowd.look(refresh_s=300)
+    assert (time.process_time() - began) / 10 < 0.05
+
+
+@pytest.mark.parametrize("pause", [1.0, 1.7, 4.0, 9.3, 15.0])
+def test_who_pauses_alike_wakes_up_together(pause: float) -> None:
+    """Within a little more than the pause, and never at once."""
+    moments = {round((now + until_next(pause, now)) % round(max(pause, 1)), 6) for now in (1000.0, 1000.2, 1000.4)}
+    assert len({round(now + until_next(pause, now), 6) for now in (1000.1, 1000.2, 1000.3)}) == 1, moments
+    assert all(pause / 3 <= until_next(pause, 1000 + n / 7) <= 2.1 * pause for n in range(100))
