@@ -1,6 +1,7 @@
 """The trainer as a process: killed, interrupted, fenced, and asked again."""
 
 import json
+import os
 import random
 import signal
 import time
@@ -14,6 +15,8 @@ from rl_lifecycle.heartbeats import Heartbeat, TrainerState
 from rl_lifecycle.policies import PolicyRecord
 from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged
 
+#: `make soak` sets hundreds.
+KILLS = int(os.environ.get("NIGHTSHIFT_KILLS", "10"))
 HEARTBEAT = "heartbeats/tiny/test/seed-0.json"
 
 
@@ -36,22 +39,28 @@ def head_step(store: Path) -> int:
     return int(json.loads(head.read_bytes())["step"]) if head.exists() else 0
 
 
+def is_training_beyond(store: Path, step: int) -> bool:
+    """Whether the newest heartbeat comes from the training loop, after a step."""
+    return (store / HEARTBEAT).exists() and heartbeat(store).state is TrainerState.TRAINING and heartbeat(store).step > step
+
+
 def test_killed_at_random_instants_equals_uninterrupted(tmp_path: Path, trainer: Trainer, start_trainer: Any,
                                                         write_spec: Any) -> None:
     """SIGKILL while it trains, commits or exports, again and again: the final digest is that of a run left alone."""
-    slow = merged(TINY_PPO, total_timesteps=16_384, hyperparameters={"n_epochs": 10})
+    slow = merged(TINY_PPO, total_timesteps=2048 * (10 + 2 * KILLS), hyperparameters={"n_epochs": 6})
     spec, rng = str(write_spec(slow)), random.Random(7)
     alone = json_of(trainer("train", "--spec", spec, "--store", str(tmp_path / "alone"), "--json", "--quiet"))
     store, kills = tmp_path / "killed", 0
-    while kills < 4 and head_step(store) < alone["step"]:
-        process, before = start_trainer("train", "--spec", spec, "--store", str(store), "--quiet"), head_step(store)
-        wait_until(lambda: process.poll() is not None or ((store / HEARTBEAT).exists()  # noqa: B023
-                   and heartbeat(store).state is TrainerState.TRAINING and heartbeat(store).step > before))  # noqa: B023
-        time.sleep(rng.uniform(0, 0.5))
+    while kills < KILLS:
+        before = head_step(store)
+        process = start_trainer("train", "--spec", spec, "--store", str(store), "--quiet")
+        wait_until(lambda: is_training_beyond(store, before))  # noqa: B023
+        time.sleep(rng.uniform(0, 0.6))
         process.send_signal(signal.SIGKILL)
-        kills += process.finish().returncode == -signal.SIGKILL
+        assert process.finish().returncode == -signal.SIGKILL
+        kills += 1
     last = json_of(trainer("train", "--spec", spec, "--store", str(store), "--json", "--quiet"))
-    assert kills >= 2
+    assert last["resumed_from"] < last["step"], "it was done before the last kill"
     assert last["digest"] == alone["digest"]
     assert json_of(trainer("digest", "--store", str(store), "--json"))["digest"] == alone["digest"]
 

@@ -18,13 +18,13 @@ class Committer:
 
     def __init__(self, check: Callable[[], None] | None = None) -> None:
         self._check = check or (lambda: None)
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._jobs: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self._error: BaseException | None = None
         self._room = threading.Semaphore(1)
         self._thread = threading.Thread(target=self._run, name="commits", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Callable[[], None]) -> None:
+    def submit(self, job: Callable[[], object]) -> None:
         """Hand over a job; waits while the one before is not done. :raises BaseException: what an earlier job raised."""
         while not self._room.acquire(timeout=LOOK_S):
             self._check()
