@@ -6,6 +6,7 @@ that says what to do, 1 when AWS refused or something failed, with its reason an
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -61,6 +62,11 @@ def build_parser() -> argparse.ArgumentParser:
     destroy = _add(kinds, "destroy", commands.destroy_stacks, "delete the environment, and prove that nothing is left")
     destroy.add_argument("--confirm", metavar="NAME", help="the environment's exact name")
     destroy.add_argument("--delete-bucket", action="store_true", help="delete the bucket with all that is in it; no way back")
+    smoke = _add(kinds, "smoke", commands.smoke, "a capped first run on a real account: costs money, at most what it says")
+    smoke.add_argument("--confirm", metavar="WORDS", default=os.environ.get("CONFIRM"), help="the words that it asks for")
+    for action in smoke._actions:
+        if action.dest == "environment":
+            action.required, action.default = False, "smoke"
     return parser
 
 

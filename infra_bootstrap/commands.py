@@ -10,6 +10,7 @@ from infra_bootstrap.clients import Clients
 from infra_bootstrap.costs import total
 from infra_bootstrap.outputs import read_outputs
 from infra_bootstrap.settings import Settings
+from infra_bootstrap.smoke import run_smoke
 from infra_bootstrap.stacks import Concern
 
 Answer = tuple[dict[str, Any], str]
@@ -91,6 +92,14 @@ def show_outputs(order: Order) -> Answer:
     """Read the outputs."""
     answer = read_outputs(order.clients, order.settings.environment).to_dict()
     return answer, "\n".join(f"{name}: {value}" for name, value in answer.items())
+
+
+def smoke(order: Order) -> Answer:
+    """Run once, for real money."""
+    report = run_smoke(order.clients, order.settings, order.arguments.confirm, order.say)
+    text = (f"trained {report.trained_steps} steps on one machine in {report.machine_seconds:g} s ({report.usd:.4f} USD at list "
+            f"price), evaluated (mean return {report.mean_return}), destroyed, and nothing is left")
+    return report.model_dump(mode="json"), text
 
 
 def destroy_stacks(order: Order) -> Answer:
