@@ -43,11 +43,10 @@ def _night(environment: dict[str, str]) -> dict[str, Any]:
     began = time.monotonic()
     done = _run([sys.executable, "-m", "laptop", "demo", "--json"], environment)
     result = json.loads(done)
-    parts = _parts(environment)
-    trials = result["nights"][DAG.removeprefix("retrain_")]["summary"]["trials"]
-    return {"total_s": round(time.monotonic() - began, 1), "steps": result["seconds"], "tasks": parts["tasks"],
-            "parts": parts["parts"], "trials": [{key: one[key] for key in ("trial", "step", "steps_per_s", "seconds")} for one in trials],
-            "stacks": result["stacks"], "decision": result["nights"][DAG.removeprefix("retrain_")]["summary"]["verdict"]["decision"]}
+    summary = result["nights"][DAG.removeprefix("retrain_")]["summary"]
+    trials = [{key: one[key] for key in ("trial", "step", "steps_per_s", "seconds")} for one in summary["trials"]]
+    return {"total_s": round(time.monotonic() - began, 1), "steps": result["seconds"], **_parts(environment), "trials": trials,
+            "stacks": result["stacks"], "decision": summary["verdict"]["decision"]}
 
 
 def _parts(environment: dict[str, str]) -> dict[str, dict[str, float]]:

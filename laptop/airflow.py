@@ -1,6 +1,7 @@
 """Airflow on a laptop: its home in the state folder, one command at a time, output to a log."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -10,6 +11,9 @@ from pathlib import Path
 
 from laptop.errors import StepFailedError
 from laptop.places import ROOT, log_folder, state_folder, tool
+
+#: The last line of a traceback.
+EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception): (.+)")
 
 
 def settings() -> dict[str, str]:
@@ -84,10 +88,13 @@ def run(command: list[str], environment: Mapping[str, str], *, step: str, log_na
 
 
 def last_words(log: Path) -> str:
-    """The line of a log that most likely says why: the last that names an error."""
+    """The words of a log that most likely say why: the last exception's message, else the last line that names an error."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    for line in reversed(lines):
+        if raised := EXCEPTION.match(line):
+            return raised.group(1)[-600:]
     telling = [line for line in lines if "Error" in line or "error:" in line.lower() or "failed:" in line.lower()]
-    return (telling or lines or [""])[-1][-400:]
+    return (telling or lines or [""])[-1][-600:]
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float, interval_s: float = 0.5) -> bool:
