@@ -18,6 +18,8 @@ from rl_lifecycle.stores import ObjectStore
 #: How long random steps are timed.
 TIMED_S = 0.3
 MOST_STEPS = 5_000
+#: Longest episode that is played again to see whether it repeats itself.
+REPEATED_STEPS = 300
 MOST_WARNINGS = 10
 
 
@@ -47,6 +49,7 @@ def check_environment(make: Callable[[], Env], env_id: str, clock: Callable[[], 
         spec = env.spec
         observation, action = describe_space(env.observation_space, env_id), describe_space(env.action_space, env_id)
         _check_api(env, env_id)
+        _warn_unless_repeatable(env, make, env_id)
         return EnvironmentReport(
             max_episode_steps=None if spec is None else spec.max_episode_steps,
             observation_space=observation.model_dump(mode="json"), action_space=action.model_dump(mode="json"),
@@ -60,6 +63,38 @@ def _check_api(env: Env, env_id: str) -> None:
         check_env(env.unwrapped, skip_render_check=True, skip_close_check=True)
     except Exception as error:  # assertions, and whatever the environment's own code raises
         raise EnvironmentFailedError(env_id, f"does not follow Gymnasium's API: {first_line(error)}") from None
+
+
+def _warn_unless_repeatable(env: Env, make: Callable[[], Env], env_id: str) -> None:
+    """Warn if a seed's episode depends on the episodes before it, or differs between two environments.
+
+    Evaluation reuses an environment for many seeds and pairs two policies by seed; both lose their meaning then.
+    """
+    fresh = make()
+    try:
+        first = _rewards(fresh, seed=1)
+        _rewards(env, seed=2)
+        again, after_another = _rewards(fresh, seed=1), _rewards(env, seed=1)
+    except Exception as error:  # the environment's own code may raise anything
+        raise EnvironmentFailedError(env_id, f"fails when it is stepped: {first_line(error)}") from None
+    finally:
+        fresh.close()
+    if first != again or first != after_another:
+        warnings.warn(f"{env_id} does not repeat an episode for the same seed: returns will differ from one evaluation to the "
+                      "next, and pairing by seed helps nothing; draw everything at random from self.np_random", stacklevel=2)
+
+
+def _rewards(env: Env, seed: int) -> list[float]:
+    """Play the same actions from a seed."""
+    env.action_space.seed(0)
+    env.reset(seed=seed)
+    rewards = []
+    for _ in range(REPEATED_STEPS):
+        _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        rewards.append(float(reward))
+        if terminated or truncated:
+            break
+    return [*rewards, float(len(rewards))]
 
 
 def _time_steps(env: Env, env_id: str, clock: Callable[[], float]) -> float:

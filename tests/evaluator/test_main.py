@@ -49,6 +49,13 @@ def test_one_seed_has_one_return(policy: Path, capsys: pytest.CaptureFixture[str
     assert returns(10, 40)[5:9] == returns(15, 4)
 
 
+def test_several_processes_give_the_same_returns(policy: Path) -> None:
+    """Cores change how long it takes and nothing else."""
+    arguments = ("evaluate", "--policy", policy, "--env-id", "CartPole-v1", "--n-episodes", 7, "--first-seed", 3, "--json")
+    alone, together = (Shard.from_json(run(*arguments, *more).stdout.encode()) for more in ((), ("--processes", 3)))
+    assert together.model_copy(update={"seconds": alone.seconds}) == alone
+
+
 @pytest.mark.parametrize(("changes", "said"), [
     ({"--policy": "nowhere.onnx"}, "nowhere.onnx: No such file or directory"),
     ({"--env-id": "CartPol-v1"}, "did you mean CartPole-v1"),

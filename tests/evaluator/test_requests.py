@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
+import gymnasium
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from rl_evaluator.environments import make_environment
 from rl_evaluator.errors import EpisodeTooLongError, InvalidRequestError, SpaceMismatchError
@@ -152,6 +154,33 @@ def test_an_environment_that_cannot_be_made_is_a_problem(store: DirectoryStore, 
     report = answer({"action": "check_environment", "env_id": env_id, "env_kwargs": kwargs}, store, PLENTY)
     assert said in report["problem"]
     assert "\n" not in report["problem"]
+
+
+class ForgetfulEnv(CartPoleEnv):
+    """Gets harder with every episode, a few steps in, where Gymnasium's own checker no longer looks."""
+
+    episodes = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.steps, self.episodes = 0, self.episodes + 1
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        observation, reward, *rest = super().step(action)
+        self.steps += 1
+        return observation, reward / self.episodes if self.steps > 5 else reward, *rest
+
+
+def test_an_environment_that_does_not_repeat_itself_is_warned_of(store: DirectoryStore) -> None:
+    """The report says so before a night is spent on it; a good environment has no such warning."""
+    gymnasium.register("Forgetful-v0", entry_point=ForgetfulEnv, max_episode_steps=50)
+    try:
+        report = answer({"action": "check_environment", "env_id": "Forgetful-v0"}, store, PLENTY)
+    finally:
+        del gymnasium.registry["Forgetful-v0"]
+    assert any("does not repeat an episode for the same seed" in warning for warning in report["warnings"])
+    good = answer({"action": "check_environment", "env_id": "LunarLander-v3"}, store, PLENTY)
+    assert not any("repeat" in warning for warning in good["warnings"])
 
 
 def arrival(key: str) -> dict[str, Any]:
