@@ -12,8 +12,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rl_lifecycle.seeds import segment_seed
 from rl_trainer.errors import BadInputError
-from rl_trainer.numpy_ppo.algorithm import NumpyPPO
-from rl_trainer.numpy_ppo.coverage import why_not_covered
+from rl_trainer.numpy_path.algorithms import NUMPY_CLASSES, NumpyOnPolicy
+from rl_trainer.numpy_path.coverage import why_not_covered
 from rl_trainer.settings import Settings
 
 
@@ -32,18 +32,19 @@ class ModelBuilder:
     @property
     def path(self) -> str:
         """`numpy` or `torch`: what trains. Known once it was chosen."""
-        return "numpy" if self._class is NumpyPPO else "torch"
+        return "numpy" if self._class is not None and issubclass(self._class, NumpyOnPolicy) else "torch"
 
     def choose(self, env: VecEnv) -> None:
         """Choose, once, what trains: building a model to look at draws from the global generators."""
         if self._class is not None:
             return
         stock = self.settings.algorithm.load()
-        if self.settings.algorithm.name != "ppo" or not self.fast:
-            self.reason = "switched off" if not self.fast else "not PPO"
+        numpy_class = NUMPY_CLASSES.get(stock)
+        if numpy_class is None or not self.fast:
+            self.reason = "switched off" if not self.fast else "not PPO or A2C"
         else:
             self.reason = why_not_covered(self._construct(stock, env))
-        self._class = stock if self.reason else NumpyPPO
+        self._class = stock if self.reason else numpy_class
 
     def build(self, env: VecEnv) -> Any:
         """Build a model on an environment. :raises BadInputError: if SB3 refuses the hyper-parameters."""

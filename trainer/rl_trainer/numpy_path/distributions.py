@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from rl_trainer.numpy_ppo.adam import Floats
+from rl_trainer.numpy_path.optimizers import Floats
 
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 Array = np.ndarray[Any, Any]

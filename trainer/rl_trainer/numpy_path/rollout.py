@@ -12,12 +12,12 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from rl_trainer.numpy_ppo.adam import Floats
-from rl_trainer.numpy_ppo.distributions import Array
-from rl_trainer.numpy_ppo.update import PpoUpdate
+from rl_trainer.numpy_path.distributions import Array
+from rl_trainer.numpy_path.optimizers import Floats
+from rl_trainer.numpy_path.update import ActorCriticUpdate
 
 
-def collect(model: Any, engine: PpoUpdate, rng: np.random.Generator, env: VecEnv, callback: BaseCallback,
+def collect(model: Any, engine: ActorCriticUpdate, rng: np.random.Generator, env: VecEnv, callback: BaseCallback,
             buffer: RolloutBuffer, n_steps: int) -> bool:
     """Fill the buffer with `n_steps` of every environment.
 
@@ -51,7 +51,7 @@ def collect(model: Any, engine: PpoUpdate, rng: np.random.Generator, env: VecEnv
     return True
 
 
-def _finish(model: Any, engine: PpoUpdate, buffer: RolloutBuffer, truncated: list[tuple[int, int, Array]]) -> None:
+def _finish(model: Any, engine: ActorCriticUpdate, buffer: RolloutBuffer, truncated: list[tuple[int, int, Array]]) -> None:
     """Add values, log-probabilities, bootstraps of truncated episodes, advantages and returns."""
     steps, n_envs = buffer.rewards.shape
     observations = _rows(buffer.observations, steps * n_envs)
@@ -69,7 +69,7 @@ def _finish(model: Any, engine: PpoUpdate, buffer: RolloutBuffer, truncated: lis
     buffer.compute_returns_and_advantage(last_values=last_values, dones=model._last_episode_starts)
 
 
-def values(engine: PpoUpdate, observations: Floats) -> Floats:
+def values(engine: ActorCriticUpdate, observations: Floats) -> Floats:
     """Run the value network. :return: one value a row, in an array that is written to again."""
     return engine.value_net.forward(observations)[:, 0]
 

@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3 import PPO
+from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
+
+from rl_trainer.numpy_path.optimizers import flat_optimizer_for
 
 #: Wider networks spend their time in BLAS anyway, where NumPy and torch are level.
 WIDEST = 512
@@ -23,8 +25,8 @@ def why_not_covered(model: Any) -> str:
 
 def _reasons(model: Any) -> list[tuple[str, bool]]:
     policy = model.policy
-    if not isinstance(model, PPO) or type(policy) is not ActorCriticPolicy:
-        return [("not PPO with MlpPolicy", True)]
+    if not isinstance(model, PPO | A2C) or type(policy) is not ActorCriticPolicy:
+        return [("not PPO or A2C with MlpPolicy", True)]
     return [
         (f"runs on {model.device}", model.device.type != "cpu"),
         ("state-dependent exploration", bool(model.use_sde)),
@@ -32,7 +34,7 @@ def _reasons(model: Any) -> list[tuple[str, bool]]:
         (f"action space {model.action_space}", not _plain_actions(model.action_space)),
         ("a features extractor of its own", type(policy.features_extractor) is not FlattenExtractor),
         (f"activation {policy.activation_fn.__name__}", policy.activation_fn not in (torch.nn.Tanh, torch.nn.ReLU)),
-        ("another optimizer than plain Adam", not _plain_adam(policy.optimizer)),
+        ("another optimizer than plain Adam or RMSprop", flat_optimizer_for(policy.optimizer) is None),
         (f"layers wider than {WIDEST}", _widest(policy) > WIDEST),
     ]
 
@@ -43,12 +45,6 @@ def _flat_floats(space: spaces.Space[Any]) -> bool:
 
 def _plain_actions(space: spaces.Space[Any]) -> bool:
     return isinstance(space, spaces.Discrete) or (isinstance(space, spaces.Box) and len(space.shape) == 1)
-
-
-def _plain_adam(optimizer: torch.optim.Optimizer) -> bool:
-    group = optimizer.param_groups[0]
-    return (type(optimizer) is torch.optim.Adam and len(optimizer.param_groups) == 1
-            and not (group["weight_decay"] or group["amsgrad"] or group["maximize"]))
 
 
 def _widest(policy: ActorCriticPolicy) -> int:

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 
 from rl_trainer.interruptions import Interruption
 from rl_trainer.models import seed_generators
-from rl_trainer.numpy_ppo.algorithm import NumpyPPO, build_update
-from rl_trainer.numpy_ppo.update import Coefficients, Minibatch
+from rl_trainer.numpy_path.algorithms import NumpyA2C, NumpyPPO
+from rl_trainer.numpy_path.update import Coefficients, Minibatch
 from rl_trainer.watch import Watch
 from tests.trainer.chains import make_trainer, train_chain
 
@@ -22,17 +22,17 @@ HYPERPARAMETERS: dict[str, Any] = {"n_envs": 3, "n_steps": 40, "batch_size": 32,
                                    "learning_rate": "lin_0.003", "clip_range": "lin_0.2", "ent_coef": 0.01}
 
 
-def models(hyperparameters: dict[str, Any], env_kwargs: dict[str, Any]) -> tuple[NumpyPPO, PPO]:
+def models(hyperparameters: dict[str, Any], env_kwargs: dict[str, Any], algo: str = "ppo") -> tuple[Any, Any]:
     """The NumPy model and the stock one, with equal weights and equally seeded environments."""
     made = []
     for fast in (True, False):
-        model = make_trainer("ppo", hyperparameters, env_kwargs=env_kwargs, fast=fast).prepare(0, None)
+        model = make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, fast=fast).prepare(0, None)
         model.set_logger(Logger(None, []))
         model._setup_learn(1000, None, reset_num_timesteps=False)
         made.append(model)
     fast_model, stock = made
-    assert isinstance(fast_model, NumpyPPO)
-    assert type(stock) is PPO
+    assert isinstance(fast_model, NumpyPPO | NumpyA2C)
+    assert type(stock) in (PPO, A2C)
     return fast_model, stock
 
 
@@ -82,7 +82,7 @@ def test_gradients_equal_autograd(action: str, activation: str, entropy: float, 
     batch = random_minibatch(fast, rows=50)
     by = Coefficients(learning_rate=0.001, clip_range=0.2, clip_range_vf=clip_vf, entropy=entropy, value=0.5, max_grad_norm=0.5,
                       normalize_advantage=normalize, target_kl=None)
-    engine = build_update(fast)
+    engine = fast.prepared()
     losses = engine.gradients(batch, by)
     expected = sb3_loss(stock, batch, by)
     expected.backward()
@@ -90,7 +90,7 @@ def test_gradients_equal_autograd(action: str, activation: str, entropy: float, 
     assert total == pytest.approx(float(expected.detach()), rel=1e-4, abs=1e-5)
     for (name, ours), theirs in zip(fast.policy.named_parameters(), stock.policy.parameters(), strict=True):
         gradient = np.zeros(theirs.shape) if theirs.grad is None else theirs.grad.numpy()
-        np.testing.assert_allclose(engine.adam.views(ours)[1], gradient, rtol=2e-4, atol=2e-6, err_msg=name)
+        np.testing.assert_allclose(engine.optimizer.views(ours)[1], gradient, rtol=2e-4, atol=2e-6, err_msg=name)
 
 
 def random_minibatch(model: PPO, rows: int) -> Minibatch:
@@ -143,11 +143,33 @@ def test_train_takes_the_same_steps(changes: dict[str, Any], action: str) -> Non
         np.testing.assert_allclose(mine["exp_avg_sq"].numpy(), other["exp_avg_sq"].numpy(), rtol=1e-3, atol=1e-9)
 
 
+@pytest.mark.parametrize("changes", [{}, {"normalize_advantage": True}, {"use_rms_prop": False}])
+@pytest.mark.parametrize("action", ["discrete", "wide"])
+def test_a2c_takes_the_same_steps(changes: dict[str, Any], action: str) -> None:
+    """Twenty rollouts, each evaluated by both on the same data: parameters and RMSprop's moments stay together."""
+    # A larger epsilon than A2C's: with 1e-5, RMSprop's first steps are the sign of the gradient, rounding included.
+    chosen = {"n_envs": 3, "n_steps": 5, "ent_coef": 0.01, "learning_rate": "lin_0.01", "rms_prop_eps": 0.1} | changes
+    fast, stock = models(chosen, {"action": action}, algo="a2c")
+    assert isinstance(fast, NumpyA2C)
+    for turn in range(20):
+        collect(fast)
+        for name in ("observations", "actions", "rewards", "episode_starts", "values", "log_probs", "advantages", "returns"):
+            setattr(stock.rollout_buffer, name, getattr(fast.rollout_buffer, name).copy())
+        stock.rollout_buffer.full, stock.rollout_buffer.generator_ready = True, False
+        for model in (fast, stock):
+            seed_generators(turn, 0)
+            model.train()
+    for ours, theirs in zip(fast.policy.parameters(), stock.policy.parameters(), strict=True):
+        np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-3, atol=2e-5)
+        mine, other = fast.policy.optimizer.state[ours], stock.policy.optimizer.state[theirs]
+        assert float(mine["step"]) == float(other["step"]) == 20
+
+
 def test_actions_follow_the_policy() -> None:
     """Gumbel noise draws from the softmax, Gaussian noise from the policy's normal distribution."""
     for action in ("discrete", "wide"):
         fast, _ = models(HYPERPARAMETERS | {"n_steps": 4000}, {"action": action})
-        engine, rng = build_update(fast), np.random.default_rng(0)
+        engine, rng = fast.prepared(), np.random.default_rng(0)
         outputs = np.tile(np.array([[0.5, -0.2, 0.1] if action == "discrete" else [0.5, -0.2]], np.float32), (3, 1))
         noise = engine.distribution.noise(rng, 4000, 3)
         drawn = np.concatenate([engine.distribution.sample(outputs.copy(), step) for step in noise])

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from rl_trainer.numpy_ppo.adam import FlatAdam, Floats
+from rl_trainer.numpy_path.optimizers import FlatOptimizer, Floats
 
 MOST_WORKSPACES = 8
 
@@ -34,9 +34,9 @@ class Mlp:
     :param modules: torch's layers in order; those that are not linear are the activation.
     """
 
-    def __init__(self, modules: Sequence[torch.nn.Module], adam: FlatAdam, *, relu: bool) -> None:
+    def __init__(self, modules: Sequence[torch.nn.Module], optimizer: FlatOptimizer, *, relu: bool) -> None:
         linear = [module for module in modules if isinstance(module, torch.nn.Linear)]
-        self.layers = [self._layer(module, adam) for module in linear]
+        self.layers = [self._layer(module, optimizer) for module in linear]
         self.relu = relu
         self._workspaces: dict[int, Workspace] = {}
 
@@ -92,9 +92,9 @@ class Mlp:
         return self._workspaces[rows]
 
     @staticmethod
-    def _layer(module: torch.nn.Linear, adam: FlatAdam) -> Linear:
-        weight, weight_gradient = adam.views(module.weight)
-        bias, bias_gradient = adam.views(module.bias)
+    def _layer(module: torch.nn.Linear, optimizer: FlatOptimizer) -> Linear:
+        weight, weight_gradient = optimizer.views(module.weight)
+        bias, bias_gradient = optimizer.views(module.bias)
         return Linear(weight, bias, weight_gradient, bias_gradient)
 
 

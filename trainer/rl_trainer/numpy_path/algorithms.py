@@ -1,0 +1,158 @@
+"""The PPO and A2C subclasses whose rollouts and updates run in NumPy."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
+
+from rl_trainer.numpy_path.distributions import ActionDistribution, Categorical, DiagonalGaussian
+from rl_trainer.numpy_path.layers import Mlp
+from rl_trainer.numpy_path.optimizers import flat_optimizer_for
+from rl_trainer.numpy_path.rollout import collect
+from rl_trainer.numpy_path.update import A2cUpdate, ActorCriticUpdate, Coefficients, Losses, Minibatch, PpoUpdate
+
+
+class NumpyOnPolicy(OnPolicyAlgorithm):
+    """What both have in common. A saved model is a plain one of SB3's class.
+
+    Actions are drawn from a generator of its own, so that a seed gives another sequence than stock SB3: the same algorithm,
+    not the same numbers.
+    """
+
+    _update_class: type[ActorCriticUpdate]
+    _engine: ActorCriticUpdate | None = None
+    _actions: np.random.Generator
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer,
+                         n_rollout_steps: int) -> bool:
+        """Fill SB3's own rollout buffer."""
+        engine = self.prepared()
+        self.policy.set_training_mode(False)
+        return collect(self, engine, self._actions, env, callback, rollout_buffer, n_rollout_steps)
+
+    def prepared(self) -> ActorCriticUpdate:
+        """Move the parameters into flat arrays, once, and give the engine that trains them."""
+        if self._engine is None:
+            self._engine = build_update(self, self._update_class)
+            self._actions = np.random.default_rng(int(np.random.randint(2**31)))
+        return self._engine
+
+    def record(self, losses: list[Losses], rollout: Minibatch, names: dict[str, str]) -> None:
+        """Log the means as SB3 does. :param names: field of :class:`Losses` → SB3's name."""
+        means = Losses(*(float(np.mean(column)) for column in zip(*losses, strict=True)))
+        for field, name in names.items():
+            self.logger.record(f"train/{name}", getattr(means, field))
+        self.logger.record("train/explained_variance", explained_variance(rollout.old_values, rollout.returns))
+        if hasattr(self.policy, "log_std"):
+            self.logger.record("train/std", float(np.exp(self.policy.log_std.detach().numpy()).mean()))
+        self.logger.record("train/n_updates", self._n_updates)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_engine", "_actions"]
+
+
+class NumpyPPO(NumpyOnPolicy, PPO):
+    """SB3's PPO, for models that :func:`rl_trainer.numpy_path.coverage.why_not_covered` finds no reason against."""
+
+    _update_class = PpoUpdate
+
+    def train(self) -> None:
+        """Take the epochs over the rollout buffer."""
+        engine = self.prepared()
+        self._update_learning_rate(self.policy.optimizer)
+        by, rollout = self._coefficients(), rows_of(self.rollout_buffer, self.action_space)
+        engine.optimizer.begin()
+        losses = self._epochs(engine, rollout, by)
+        engine.optimizer.end()
+        self.record(losses, rollout, {
+            "policy": "policy_gradient_loss", "value": "value_loss", "entropy": "entropy_loss", "approx_kl": "approx_kl",
+            "clip_fraction": "clip_fraction", "gradient_norm": "gradient_norm"})
+        self.logger.record("train/clip_range", by.clip_range)
+
+    def _epochs(self, engine: ActorCriticUpdate, rollout: Minibatch, by: Coefficients) -> list[Losses]:
+        losses: list[Losses] = []
+        for _ in range(self.n_epochs):
+            order, going_on = np.random.permutation(len(rollout.returns)), True
+            shuffled = Minibatch(*(column[order] for column in rollout))
+            for start in range(0, len(order), self.batch_size):
+                batch = Minibatch(*(column[start:start + self.batch_size] for column in shuffled))
+                step, going_on = engine.step(batch, by)
+                losses.append(step)
+                if not going_on:
+                    break
+            self._n_updates += 1
+            if not going_on:
+                break
+        return losses
+
+    def _coefficients(self) -> Coefficients:
+        progress = self._current_progress_remaining
+        clip_range: Any = self.clip_range  # SB3 makes schedules of both
+        clip_range_vf: Any = self.clip_range_vf
+        return Coefficients(
+            learning_rate=self.lr_schedule(progress), clip_range=clip_range(progress),
+            clip_range_vf=None if clip_range_vf is None else clip_range_vf(progress), entropy=self.ent_coef,
+            value=self.vf_coef, max_grad_norm=self.max_grad_norm, normalize_advantage=self.normalize_advantage,
+            target_kl=self.target_kl)
+
+
+class NumpyA2C(NumpyOnPolicy, A2C):
+    """SB3's A2C, for models that are covered."""
+
+    _update_class = A2cUpdate
+
+    def train(self) -> None:
+        """Take one step on the whole rollout buffer."""
+        engine = self.prepared()
+        self._update_learning_rate(self.policy.optimizer)
+        by = Coefficients(learning_rate=self.lr_schedule(self._current_progress_remaining), clip_range=0.0, clip_range_vf=None,
+                          entropy=self.ent_coef, value=self.vf_coef, max_grad_norm=self.max_grad_norm,
+                          normalize_advantage=self.normalize_advantage, target_kl=None)
+        rollout = rows_of(self.rollout_buffer, self.action_space)
+        order = np.random.permutation(len(rollout.returns))  # SB3 shuffles here too, and draws from this generator
+        engine.optimizer.begin()
+        losses, _ = engine.step(Minibatch(*(column[order] for column in rollout)), by)
+        engine.optimizer.end()
+        self._n_updates += 1
+        self.record([losses], rollout, {"policy": "policy_loss", "value": "value_loss", "entropy": "entropy_loss",
+                                        "gradient_norm": "gradient_norm"})
+
+
+#: SB3's class → ours.
+NUMPY_CLASSES: dict[type[OnPolicyAlgorithm], type[NumpyOnPolicy]] = {PPO: NumpyPPO, A2C: NumpyA2C}
+
+
+def build_update(model: OnPolicyAlgorithm, update_class: type[ActorCriticUpdate]) -> ActorCriticUpdate:
+    """Move a covered model's parameters into flat arrays, and give the engine that trains them.
+
+    :raises TypeError: if the optimizer is not covered.
+    """
+    policy = model.policy
+    flat = flat_optimizer_for(policy.optimizer)
+    if flat is None:
+        raise TypeError(f"{type(policy.optimizer).__name__} with these options is not covered")
+    optimizer, relu = flat(policy, policy.optimizer), policy.activation_fn is torch.nn.ReLU
+    distribution: ActionDistribution = (
+        Categorical(int(model.action_space.n)) if isinstance(model.action_space, spaces.Discrete)
+        else DiagonalGaussian(*optimizer.views(policy.log_std)))
+    return update_class(optimizer, Mlp([*policy.mlp_extractor.policy_net, policy.action_net], optimizer, relu=relu),
+                        Mlp([*policy.mlp_extractor.value_net, policy.value_net], optimizer, relu=relu), distribution)
+
+
+def rows_of(buffer: RolloutBuffer, action_space: spaces.Space[Any]) -> Minibatch:
+    """The rollout as rows, in SB3's order: one environment after another."""
+    def rows(column: np.ndarray[Any, Any]) -> Any:
+        return column.swapaxes(0, 1).reshape(-1, *column.shape[2:])
+
+    observations = rows(buffer.observations).reshape(buffer.buffer_size * buffer.n_envs, -1)
+    actions = rows(buffer.actions)
+    return Minibatch(observations.astype(np.float32, copy=False),
+                     actions[:, 0] if isinstance(action_space, spaces.Discrete) else actions.astype(np.float32, copy=False),
+                     rows(buffer.values), rows(buffer.log_probs), rows(buffer.advantages), rows(buffer.returns))
