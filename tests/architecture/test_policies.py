@@ -88,7 +88,7 @@ def test_every_role_has_its_boundary() -> None:
     assert len(roles) == 7
     for name, role in roles.items():
         expected = "DeployerBoundary" if name == "DeployerRole" else "Boundary"
-        assert role["Properties"]["PermissionsBoundary"] == {"Ref": expected}, f"{name}: give it PermissionsBoundary: !Ref {expected}"
+        assert role["Properties"]["PermissionsBoundary"] == {"Ref": expected}, f"{name}: PermissionsBoundary: !Ref {expected}"
 
 
 def test_roles_are_made_by_the_identity_stack_alone() -> None:

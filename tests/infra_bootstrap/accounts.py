@@ -131,7 +131,8 @@ class Deployment:
         reaper = (ROOT / "infra_bootstrap/reaper/reaper.py").read_bytes()
         files = [_file("layer.zip", zip_bytes([Entry("python/placeholder.py", b"")])),
                  _file("reaper.zip", zip_bytes([Entry("reaper.py", reaper)])),
-                 _file("evaluator.zip", zip_bytes([Entry("rl_evaluator/__init__.py", b""), Entry("rl_evaluator/handler.py", code.encode())])),
+                 _file("evaluator.zip", zip_bytes([Entry("rl_evaluator/__init__.py", b""),
+                                                   Entry("rl_evaluator/handler.py", code.encode())])),
                  _file("wheels.json", wheels)]
         upload(launcher.s3, self.bucket, files)
         layer, reaping, evaluating, wheel_set = (Artifact(key=file.key, sha256=file.sha256) for file in files)

@@ -34,7 +34,8 @@ def test_an_archive_depends_on_its_content_alone(tmp_path: Path) -> None:
     assert zip_bytes(entries) == zip_bytes(reversed(entries))
     assert zip_bytes(entries) != zip_bytes([Entry("b.py", b"3"), entries[1]])
     with zipfile.ZipFile(io.BytesIO(zip_bytes(entries))) as archive:
-        assert [(info.filename, info.external_attr >> 16 & 0o777) for info in archive.infolist()] == [("a.so", 0o755), ("b.py", 0o644)]
+        modes = [(info.filename, info.external_attr >> 16 & 0o777) for info in archive.infolist()]
+    assert modes == [("a.so", 0o755), ("b.py", 0o644)]
 
 
 def test_a_package_is_packed_without_what_only_this_machine_needs(tmp_path: Path) -> None:
@@ -53,8 +54,8 @@ def test_our_wheels_are_reproducible_and_install(tmp_path: Path, project: str, m
     wheel = build_wheel(ROOT / project)
     assert wheel == build_wheel(ROOT / project)
     (tmp_path / wheel.file_name).write_bytes(wheel.data)
-    subprocess.run([sys.executable, "-m", "uv", "pip", "install", "--quiet", "--offline", "--no-index", "--no-deps", "--no-config",
-                    "--target", str(tmp_path / "site"), str(tmp_path / wheel.file_name)], check=True)
+    subprocess.run([sys.executable, "-m", "uv", "pip", "install", "--quiet", "--offline", "--no-index", "--no-deps",
+                    "--no-config", "--target", str(tmp_path / "site"), str(tmp_path / wheel.file_name)], check=True)
     assert (tmp_path / "site" / module / "__init__.py").exists()
 
 
@@ -123,10 +124,10 @@ def test_the_functions_fit_and_the_layer_imports(tmp_path: Path) -> None:
     for file in (functions.layer, functions.evaluator):
         with zipfile.ZipFile(io.BytesIO(file.read())) as archive:
             archive.extractall(tmp_path)
-    program = ("import numpy, onnxruntime, gymnasium, pydantic, rl_evaluator.handler; env = gymnasium.make('LunarLander-v3'); "
+    program = (f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(tmp_path / 'python')!r}]; "
+               "import numpy, onnxruntime, gymnasium, pydantic, rl_evaluator.handler; env = gymnasium.make('LunarLander-v3'); "
                "env.reset(seed=0); print(env.step(0)[0].shape)")
-    done = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(tmp_path / 'python')!r}]; {program}"],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "(8,)", done.stderr
 
 
@@ -143,7 +144,8 @@ def test_a_wheel_set_names_every_wheel_by_its_digest() -> None:
 
 def test_artifacts_are_uploaded_once_and_what_names_others_last(dev: Deployment) -> None:
     """A second upload finds them; one that is missing is uploaded though the last is there."""
-    files = [ArtifactFile(artifact_key(sha256_hex(data), "x.whl"), sha256_hex(data), data=data) for data in (b"one", b"two", b"set")]
+    files = [ArtifactFile(artifact_key(sha256_hex(data), "x.whl"), sha256_hex(data), data=data)
+             for data in (b"one", b"two", b"set")]
     launcher = dev.as_role("launcher").s3
     assert upload(launcher, dev.bucket, files[2:]) == 1
     assert upload(launcher, dev.bucket, files) == 2

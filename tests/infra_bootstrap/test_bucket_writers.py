@@ -18,8 +18,10 @@ ROLES = ("trainer", "evaluator", "launcher", "promoter", "reaper", "deployer", "
 WRITES = {(role, prefix) for prefix, roles in WRITERS.items() for role in roles} - {("deployer", ARTIFACTS)}
 FOREIGN = sorted({(role, prefix) for role in ROLES for prefix in WRITERS} - WRITES)
 #: A key of each class, as the layout spells it.
-KEYS = {ARTIFACTS: f"artifacts/{'a' * 64}/x.whl", SPECS: "specs/exp/run/spec.json", CHECKPOINTS: "checkpoints/exp/run/seed-0/head.json",
-        EVALUATIONS: "evaluations/exp/run/gate/shards/0000.json", REGISTRY: "registry/exp/champion.json", LEDGER: "ledger/2026-11/exp/run.json"}
+KEYS = {
+    ARTIFACTS: f"artifacts/{'a' * 64}/x.whl", SPECS: "specs/exp/run/spec.json",
+    CHECKPOINTS: "checkpoints/exp/run/seed-0/head.json", EVALUATIONS: "evaluations/exp/run/gate/shards/0000.json",
+    REGISTRY: "registry/exp/champion.json", LEDGER: "ledger/2026-11/exp/run.json"}
 
 
 def key_of(prefix: str, suffix: str = "") -> str:
@@ -55,14 +57,16 @@ def test_no_role_writes_outside_of_the_contract(dev: Deployment, role: str) -> N
     assert_refused(dev.as_role(role).s3.put_object, Bucket=dev.bucket, Key=f"elsewhere/{role}", Body=b"")
 
 
-@pytest.mark.parametrize(("role", "prefix"), [("launcher", ARTIFACTS), ("launcher", SPECS), ("evaluator", EVALUATIONS),
-                                              ("promoter", "registry/exp/versions/000001/"), ("promoter", "registry/exp/history/")])
+@pytest.mark.parametrize(("role", "prefix"), [
+    ("launcher", ARTIFACTS), ("launcher", SPECS), ("evaluator", EVALUATIONS), ("promoter", "registry/exp/versions/000001/"),
+    ("promoter", "registry/exp/history/")])
 def test_what_is_written_once_cannot_be_written_without_saying_so(dev: Deployment, role: str, prefix: str) -> None:
     """A write without If-None-Match is refused, also by the class's own writer."""
     assert_refused(dev.as_role(role).s3.put_object, Bucket=dev.bucket, Key=f"{prefix}unconditional/x.json", Body=b"")
 
 
-@pytest.mark.parametrize(("role", "key"), [("promoter", "registry/other/champion.json"), ("trainer", "checkpoints/e/r/t/head.json")])
+@pytest.mark.parametrize(("role", "key"), [
+    ("promoter", "registry/other/champion.json"), ("trainer", "checkpoints/e/r/t/head.json")])
 def test_a_pointer_moves_only_by_comparing(dev: Deployment, role: str, key: str) -> None:
     """Without If-Match or If-None-Match a pointer cannot be written; with the ETag that was read it can."""
     s3 = dev.as_role(role).s3

@@ -35,7 +35,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_ENDPO
     (["plan", "--environment", "dev", "--parameter", "VolumeGib=1"], {}, "VolumeGib=1: must lie between 8 and 16384"),
     (["plan", "--environment", "dev", "--parameter", "VolumeGib=big"], {}, "VolumeGib=big: must be a number"),
     (["plan", "--environment", "dev", "--parameter", "EnableNat=yes"], {}, "EnableNat=yes: choose one of true, false"),
-    (["plan", "--environment", "dev", "--parameter", "Colour=red"], {}, "--parameter Colour: no template has it; they have AirflowRoleName"),
+    (["plan", "--environment", "dev", "--parameter", "Colour=red"], {}, "--parameter Colour: no template has it; they have Ai"),
     (["outputs", "--environment", "dev"], {}, "no AWS region: say `--region eu-west-1`"),
     (["outputs", "--environment", "dev", "--region", "eu-west-1"], {}, "no AWS credentials: log in first"),
     (["outputs", "--environment", "dev", "--profile", "absent"], {}, "The config profile (absent) could not be found")])

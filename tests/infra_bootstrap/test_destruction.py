@@ -25,8 +25,8 @@ def test_nothing_is_deleted_under_a_running_machine(dev: Deployment) -> None:
     """A machine of the environment stops its destruction."""
     ec2 = dev.as_role("administrator").ec2
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "nightshift:environment", "Value": "dev"}]}]
-    made = ec2.run_instances(ImageId=dev.outputs.image_id, InstanceType="t3.micro", MinCount=1, MaxCount=1, TagSpecifications=tags,
-                             UserData="#!/bin/sh\nsleep 600\n")["Instances"][0]["InstanceId"]
+    made = ec2.run_instances(ImageId=dev.outputs.image_id, InstanceType="t3.micro", MinCount=1, MaxCount=1,
+                             TagSpecifications=tags, UserData="#!/bin/sh\nsleep 600\n")["Instances"][0]["InstanceId"]
     try:
         with pytest.raises(InstancesRunningError, match=f"1 machines run \\({made}\\)"):
             destroy(dev.as_role("administrator"), dev.settings, "dev", dev.said.append)

@@ -26,13 +26,14 @@ TAGS = {"nightshift:environment": "dev", "nightshift:deadline": "2026-01-01T00:0
 def fleet(dev: Deployment, **override: Any) -> Request:
     """The request that the launcher makes, as a dry run."""
     subnet = dev.outputs.subnet_ids["eu-west-1a"]
+    template = {"LaunchTemplateId": dev.outputs.launch_template_id, "Version": dev.outputs.launch_template_version}
+    tags = [{"Key": key, "Value": value} for key, value in TAGS.items()]
     return {
         "Type": "instant", "DryRun": True,
-        "LaunchTemplateConfigs": [{
-            "LaunchTemplateSpecification": {"LaunchTemplateId": dev.outputs.launch_template_id, "Version": dev.outputs.launch_template_version},
-            "Overrides": [{"InstanceType": "c7i.large", "SubnetId": subnet, **override}]}],
+        "LaunchTemplateConfigs": [{"LaunchTemplateSpecification": template,
+                                   "Overrides": [{"InstanceType": "c7i.large", "SubnetId": subnet, **override}]}],
         "TargetCapacitySpecification": {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "spot"},
-        "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in TAGS.items()]}]}
+        "TagSpecifications": [{"ResourceType": "instance", "Tags": tags}]}
 
 
 def instance(dev: Deployment, **changes: Any) -> Request:
@@ -52,6 +53,11 @@ def tagged(request: Request, **tags: str | None) -> Request:
     return changed
 
 
+def without_template(request: Request) -> Request:
+    """The request for a machine that says everything itself."""
+    return {key: value for key, value in request.items() if key != "LaunchTemplate"}
+
+
 def dry_run(call: Callable[..., Any], request: Request) -> str:
     """What AWS says about a request that it does not carry out."""
     with pytest.raises(ClientError) as caught:
@@ -69,16 +75,20 @@ def foreign(dev: Deployment, what: str) -> str:
     ec2 = dev.as_role("administrator").ec2
     if what == "template":
         data = {"ImageId": dev.outputs.image_id, "InstanceType": "c7i.large",
-                "IamInstanceProfile": {"Arn": dev.outputs.trainer_instance_profile_arn}, "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}}
+                "IamInstanceProfile": {"Arn": dev.outputs.trainer_instance_profile_arn},
+                "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}}
         name = "foreign-template"
-        found = [item for item in ec2.describe_launch_templates()["LaunchTemplates"] if item["LaunchTemplateName"] == name]
-        made = found[0] if found else ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)["LaunchTemplate"]
-        return str(made["LaunchTemplateId"])
+        templates = ec2.describe_launch_templates()["LaunchTemplates"]
+        found = [item for item in templates if item["LaunchTemplateName"] == name]
+        if not found:
+            found = [ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)["LaunchTemplate"]]
+        return str(found[0]["LaunchTemplateId"])
     vpc = ec2.describe_subnets(SubnetIds=list(dev.outputs.subnet_ids.values()))["Subnets"][0]["VpcId"]
     if what == "subnet":
-        return str(ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.64.{200 + len(ec2.describe_subnets()['Subnets'])}.0/24")["Subnet"]["SubnetId"])
-    groups = ec2.describe_security_groups(Filters=[{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": ["default"]}])["SecurityGroups"]
-    return str(groups[0]["GroupId"])
+        block = f"10.64.{200 + len(ec2.describe_subnets()['Subnets'])}.0/24"
+        return str(ec2.create_subnet(VpcId=vpc, CidrBlock=block)["Subnet"]["SubnetId"])
+    wanted = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": ["default"]}]
+    return str(ec2.describe_security_groups(Filters=wanted)["SecurityGroups"][0]["GroupId"])
 
 
 # ---------------------------------------------------------------------------------------------------- launching
@@ -91,10 +101,11 @@ LAUNCHES: dict[str, Callable[[Deployment], Request]] = {
     "in a subnet that is not ours": lambda dev: fleet(dev, SubnetId=foreign(dev, "subnet")),
 }
 DIRECT: dict[str, Callable[[Deployment], Request]] = {
-    "without our template": lambda dev: {key: value for key, value in instance(dev, ImageId=dev.outputs.image_id).items() if key != "LaunchTemplate"},
+    "without our template": lambda dev: without_template(instance(dev, ImageId=dev.outputs.image_id)),
     "from a template that is not ours": lambda dev: instance(dev, LaunchTemplate={"LaunchTemplateId": foreign(dev, "template")}),
     "with IMDSv1": lambda dev: instance(dev, MetadataOptions={"HttpTokens": "optional"}),
-    "with metadata that leaves the machine": lambda dev: instance(dev, MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 2}),
+    "with metadata that leaves the machine": lambda dev: instance(
+        dev, MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 2}),
     "from another image": lambda dev: instance(dev, ImageId=dev.outputs.image_id),
     "with a key pair": lambda dev: instance(dev, KeyName="somebody"),
     "with an open volume": lambda dev: instance(dev, BlockDeviceMappings=disk(Encrypted=False)),
@@ -211,7 +222,8 @@ def test_a_bystander_with_every_right_to_assume_is_not_trusted(dev: Deployment) 
     trust = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
     iam.create_role(RoleName="bystander", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}))
     may = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}
-    iam.put_role_policy(RoleName="bystander", PolicyName="may", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [may]}))
+    document = json.dumps({"Version": "2012-10-17", "Statement": [may]})
+    iam.put_role_policy(RoleName="bystander", PolicyName="may", PolicyDocument=document)
     with pytest.raises(AccessRefusedError):
         dev.account.clients("bystander").assume(dev.outputs.launcher_role_arn)
 
@@ -236,14 +248,16 @@ def test_airflow_asks_the_alias_and_nothing_past_it(dev: Deployment) -> None:
 def test_airflow_deletes_neither_identity_nor_storage(dev: Deployment, stack: str) -> None:
     """Stacks that hold roles, history or other people's things are not Airflow's to delete."""
     cloudformation = dev.as_role("airflow-worker").cloudformation
-    assert_refused(cloudformation.delete_stack, StackName=stack, RoleARN=f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-deployer")
+    deployer = f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-deployer"
+    assert_refused(cloudformation.delete_stack, StackName=stack, RoleARN=deployer)
 
 
 def test_airflow_deploys_as_the_deployer_or_not_at_all(dev: Deployment) -> None:
     """A change set without the deployer's role, or for identity, is refused."""
     cloudformation = dev.as_role("airflow-worker").cloudformation
     empty = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
-    for stack, role in (("nightshift-dev-network", None), ("nightshift-dev-network", "administrator"), ("nightshift-dev-identity", "nightshift-dev-deployer")):
+    for stack, role in (("nightshift-dev-network", None), ("nightshift-dev-network", "administrator"),
+                        ("nightshift-dev-identity", "nightshift-dev-deployer")):
         as_role = {"RoleARN": f"arn:aws:iam::{dev.account.account_id}:role/{role}"} if role else {}
         assert_refused(cloudformation.create_change_set, StackName=stack, ChangeSetName="sly", TemplateBody=empty, **as_role)
 

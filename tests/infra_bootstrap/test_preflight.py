@@ -89,8 +89,8 @@ def test_the_root_user_is_refused() -> None:
 
 def test_a_laptops_python_is_refused_on_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Onnxruntime does not load in Lambda's python3.11; on this machine's loopback Lambda's Python is this machine's."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with pytest.raises(BadInputError, match=r"python3.11 has 2.26; choose python3.12 or later"):
-        monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
         check_runtime(FakeClients({}), "python3.11")
     check_runtime(FakeClients({}), "python3.12")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

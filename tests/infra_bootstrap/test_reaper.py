@@ -18,7 +18,9 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 def machine(deadline: str | None, launched: datetime = NOW) -> dict[str, Any]:
     """A machine as DescribeInstances shows it."""
-    tags = [{"Key": ENVIRONMENT_TAG, "Value": "dev"}] + ([{"Key": DEADLINE_TAG, "Value": deadline}] if deadline is not None else [])
+    tags = [{"Key": ENVIRONMENT_TAG, "Value": "dev"}]
+    if deadline is not None:
+        tags.append({"Key": DEADLINE_TAG, "Value": deadline})
     return {"InstanceId": "i-1", "LaunchTime": launched, "Tags": tags}
 
 
@@ -47,7 +49,8 @@ def test_only_late_machines_of_this_environment_are_ended(monkeypatch: pytest.Mo
 
     def launch(environment: str, deadline: str) -> str:
         tags = [{"Key": ENVIRONMENT_TAG, "Value": environment}, {"Key": DEADLINE_TAG, "Value": deadline}]
-        made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=[{"ResourceType": "instance", "Tags": tags}])
+        made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1,
+                                 TagSpecifications=[{"ResourceType": "instance", "Tags": tags}])
         return str(made["Instances"][0]["InstanceId"])
 
     past, future = "2026-11-22T11:00:00Z", "2026-11-22T13:00:00Z"
