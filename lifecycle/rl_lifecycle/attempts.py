@@ -54,6 +54,8 @@ class Outcome(Record):
     usd_per_hour: float | None = Field(None, description="the price that `usd` is reckoned with")
     reached_step: int | None = Field(None, description="the last step that the machine told of")
     committed_step: int | None = Field(None, description="the step that the next attempt resumes from")
+    notice_at: datetime | None = Field(None, description="when the machine said that it was given notice")
+    first_step_at: datetime | None = Field(None, description="when it trained its first new step, as far as seen")
     refusals: tuple[Refusal, ...] = ()
 
 

@@ -17,6 +17,7 @@ from rl_lifecycle.experiments import Compute
 from rl_lifecycle.heartbeats import Heartbeat, TrainerCause, TrainerState
 from rl_lifecycle.launches import TOKEN_HOLDS, back_off_s, hours_used
 from rl_lifecycle.records import Record
+from rl_lifecycle.recoveries import first_step_of
 
 
 class TrialState(StrEnum):
@@ -70,6 +71,7 @@ class Progress(Record):
     attempt: int
     step: int
     since: datetime
+    first_step_at: datetime | None = None
 
 
 class Patience(Record):
@@ -278,13 +280,18 @@ def stall_limit_s(evidence: Evidence, beat: Heartbeat) -> float:
     return max(evidence.patience.stall_s, evidence.patience.stall_segments * segment_s)
 
 
-def track_progress(before: Progress | None, beat: Heartbeat | None, now: datetime) -> Progress | None:
-    """Carry on the stall clock: it starts anew when the step moves, or another attempt speaks."""
+def track_progress(before: Progress | None, beat: Heartbeat | None, now: datetime, committed_step: int = 0) -> Progress | None:
+    """Carry on the stall clock: it starts anew when the step moves, or another attempt speaks.
+
+    :param committed_step: where the attempt resumed, to tell its first new step.
+    """
     if beat is None:
         return before
     if before is not None and (before.attempt, before.step) == (beat.attempt, beat.step):
         return before
-    return Progress(attempt=beat.attempt, step=beat.step, since=now)
+    same = before is not None and before.attempt == beat.attempt
+    first = before.first_step_at if before is not None and same else None
+    return Progress(attempt=beat.attempt, step=beat.step, since=now, first_step_at=first or first_step_of(beat, committed_step))
 
 
 def decide_action(evidence: Evidence) -> Action:

@@ -159,3 +159,11 @@ def evaluating_params() -> dict[str, Param]:
         "first_seed": Param(SPAN - LONGEST, type="integer", minimum=0, maximum=2**31 - 20_001, title="First seed", section="How",
                             description_md="Training, selection and gate never use what follows the default."),
         "environment": environment_param(), "region_name": region_param()}
+
+
+def drill_params() -> dict[str, Param]:
+    """The form of the drill."""
+    return {
+        "objective_s": Param(300, type="number", exclusiveMinimum=0, maximum=3600, title="Objective in seconds", section="How",
+                             description_md="From the termination to the first new step on another machine."),
+        "environment": environment_param(), "region_name": region_param()}

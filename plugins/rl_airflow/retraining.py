@@ -8,6 +8,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, chain, task_group
 
 from rl_airflow.experiment_files import ExperimentFile
 from rl_airflow.forms import retraining_params
+from rl_airflow.notices import SnsRunNotifier
 from rl_airflow.operators.approvals import AskBeforePromotingOperator
 from rl_airflow.operators.evaluations import (
     LambdaCheckEnvironmentOperator,
@@ -62,7 +63,7 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
         verdict = VerdictOperator(
             task_id="verdict", awaited_task_id=AWAITED, promoting_task_id="promote", terminating_task_id="terminate",
             required={"the frozen spec": "freeze_spec", "the candidate": "select_candidate", "the verdict": "judge_candidate"},
-            trigger_rule="all_done", retries=0)
+            trigger_rule="all_done", retries=0, on_failure_callback=SnsRunNotifier(event="failed"))
         chain(freeze, check, training, candidate, judge, approve, promote, report, verdict)
         chain(training, terminate.as_teardown(), report)
     return dag

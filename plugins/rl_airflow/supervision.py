@@ -20,7 +20,7 @@ from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.attempts import Attempt, AttemptEnd, Refusal, client_token
 from rl_lifecycle.checkpoints import Head
 from rl_lifecycle.errors import LaunchRefusedError
-from rl_lifecycle.heartbeats import Heartbeat
+from rl_lifecycle.heartbeats import Heartbeat, TrainerState
 from rl_lifecycle.launches import (
     WAITABLE_CODES,
     build_fleet_request,
@@ -232,10 +232,17 @@ class TrialSupervisor:
             "instance_id": instance_id, "instance_type": instance_type, "zone": zone, "launched_at": launched_at,
             "market": outcome.market or (machine.market if machine is not None else None), "ended_at": ended,
             "seconds": seconds, "usd": usd, "usd_per_hour": price, "end": finding.cause, "reason": finding.reason,
-            "reached_step": beat.step if beat is not None else None, "committed_step": evidence.committed_step}))
+            "reached_step": beat.step if beat is not None else None, "committed_step": evidence.committed_step,
+            "notice_at": beat.at if beat is not None and beat.state is TrainerState.INTERRUPTED else None,
+            "first_step_at": _first_step_at(evidence)}))
         if settled:
             self.log.info("%s: attempt %d ended: %s (%.0f s, USD %.4f)", self.trial.trial, stored.attempt.attempt,
                           finding.reason or finding.cause, seconds, usd)
+
+
+def _first_step_at(evidence: Evidence) -> datetime | None:
+    progress, newest = evidence.progress, evidence.newest
+    return progress.first_step_at if progress is not None and newest is not None and progress.attempt == newest.attempt else None
 
 
 def _name_refusals(granted: Granted) -> str:

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 
 from rl_lifecycle.attempts import Attempt
 from rl_lifecycle.heartbeats import Heartbeat
-from rl_lifecycle.layout import TrialId, log_prefix
+from rl_lifecycle.layout import TrialId, log_prefix, metrics_prefix
 from rl_lifecycle.records import Record
 from rl_lifecycle.states import Evidence, Finding, TrialState
 from rl_lifecycle.stores import ObjectStore
 
 #: How much of a machine's log is shown when it failed.
 TAIL_BYTES, TAIL_LINES = 16_384, 40
+#: What of SB3's log is shown while a trial trains.
+CURVE = ("rollout/ep_rew_mean", "rollout/ep_len_mean", "train/loss", "train/approx_kl", "train/entropy_loss",
+         "train/explained_variance", "train/actor_loss", "train/critic_loss")
 
 
 class TrialEnd(Record):
@@ -65,6 +68,18 @@ def read_log_tail(store: ObjectStore, trial: TrialId, attempts: Sequence[Attempt
             text = found.data[-TAIL_BYTES:].decode(errors="replace")
             return [_readable(line) for line in text.splitlines()[-TAIL_LINES:]]
     return []
+
+
+def read_curve_end(store: ObjectStore, trial: TrialId) -> str:
+    """Read the newest point of a trial's learning curve; empty if there is none."""
+    keys = [item.key for item in store.list(metrics_prefix(trial)) if item.key.endswith(".jsonl")]
+    found = store.find(max(keys)) if keys else None
+    lines = found.data.decode(errors="replace").splitlines() if found is not None else []
+    if not lines:
+        return ""
+    point = json.loads(lines[-1])
+    values = [f"{name} {point[name]:.4g}" for name in CURVE if isinstance(point.get(name), int | float)]
+    return f"curve at step {int(point.get('step', 0)):,}: {', '.join(values)}" if values else ""
 
 
 def _readable(line: str) -> str:

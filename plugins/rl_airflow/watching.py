@@ -101,6 +101,11 @@ class SharedWatch:
         async with self._lock:  # a slow look is not overtaken by the next
             return await asyncio.to_thread(self._look, asked)
 
+    async def read(self, reading: Callable[[ObjectStore], str]) -> str:
+        """Read something else from the same store."""
+        watch = self._watch
+        return await asyncio.to_thread(reading, watch.store) if watch is not None else ""
+
     def _look(self, asked: Mapping[TrialId, Wanted]) -> dict[TrialId, Look]:
         if self._watch is None:
             self._watch = self._make()

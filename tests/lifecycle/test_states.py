@@ -187,9 +187,25 @@ def test_capacity_is_not_waited_for_beyond_the_hours_allowed() -> None:
 def test_the_stall_clock_starts_anew_when_the_step_moves_or_another_machine_speaks() -> None:
     """And only then: a heartbeat with the same step proves nothing."""
     first = track_progress(None, beat(step=10), START)
+    assert first is not None
     assert track_progress(first, beat(step=10), NOW) == first
-    assert track_progress(first, beat(step=11), NOW) == Progress(attempt=1, step=11, since=NOW)
-    assert track_progress(first, beat(step=10, number=2), NOW) == Progress(attempt=2, step=10, since=NOW)
+    for later in (beat(step=11), beat(step=10, number=2)):
+        moved = track_progress(first, later, NOW)
+        assert moved is not None
+        assert (moved.attempt, moved.step, moved.since) == (later.attempt, later.step, NOW)
+
+
+def test_the_first_new_step_is_remembered_for_each_machine() -> None:
+    """Recovery is measured with it: not the first beat that was seen, but when it must have taken its first step."""
+    starting = track_progress(None, beat("starting", step=0), START)
+    seen = track_progress(starting, beat(step=41_960, ago_s=0, number=1), NOW, committed_step=40_960)
+    assert starting is not None
+    assert seen is not None
+    assert starting.first_step_at is None
+    assert seen.first_step_at == NOW - timedelta(seconds=1)
+    later = track_progress(seen, beat(step=60_000), NOW)
+    assert later is not None
+    assert later.first_step_at == seen.first_step_at
 
 
 def test_a_machine_ended_when_ec2_says_so_or_at_its_last_word() -> None:

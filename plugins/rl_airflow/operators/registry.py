@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rl_airflow.forms import environment_of
+from rl_airflow.notices import tell
 from rl_airflow.operators.evaluations import Candidate
 from rl_airflow.operators.trials import RunOperator
 from rl_airflow.places import find_place
@@ -19,7 +20,7 @@ from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.gates import Decision
 from rl_lifecycle.layout import attempt_prefix
 from rl_lifecycle.policies import PolicyRecord
-from rl_lifecycle.promotion import Promotion, promote, roll_back
+from rl_lifecycle.promotion import Promotion, PromotionOutcome, promote, roll_back
 from rl_lifecycle.registry import list_versions, read_history
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore, S3Store, get
@@ -60,6 +61,8 @@ class S3PromoteCandidateOperator(RunOperator):
             store, spec, record, Artifact.model_validate(self.verdict["report"]), who=_who(context),
             why=self.verdict["reason"], now=datetime.now(UTC), new_nonce=lambda: uuid.uuid4().hex, cost_usd=_cost(store, spec))
         log.info("%s: %s %s", promotion.outcome, promotion.uri or "", promotion.reason)
+        if promotion.outcome is PromotionOutcome.PROMOTED:
+            tell(plan, "promoted", f"version {promotion.version} at {promotion.uri}: {promotion.reason}")
         return promotion.model_dump(mode="json")
 
 

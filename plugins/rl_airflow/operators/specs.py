@@ -35,12 +35,14 @@ class S3FreezeSpecOperator(BaseOperator):
     is a new run. Nothing is launched here.
 
     :param experiment: the experiment as JSON. :param folder: where its file lies, for the wheels that it names.
+    :param with_form: whether the DAG's form may override the experiment.
     :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else the assumed role.
     """
 
-    def __init__(self, *, experiment: dict[str, Any], folder: str, aws_conn_id: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, experiment: dict[str, Any], folder: str, with_form: bool = True, aws_conn_id: str | None = None,
+                 **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.experiment, self.folder, self.aws_conn_id = experiment, folder, aws_conn_id
+        self.experiment, self.folder, self.with_form, self.aws_conn_id = experiment, folder, with_form, aws_conn_id
 
     def execute(self, context: Context) -> list[str]:
         """Freeze. :return: the names of the trials; the plan is pushed as XCom `plan`."""
@@ -66,7 +68,7 @@ class S3FreezeSpecOperator(BaseOperator):
     def _freeze(self, context: Context, experiment: Experiment, place: Place, store: ObjectStore) -> Spec:
         run = context["dag_run"]
         try:
-            overrides = read_overrides(context["params"], run.conf, f"run of {experiment.name}")
+            overrides = read_overrides(context["params"], run.conf, f"run of {experiment.name}") if self.with_form else {}
             return freeze_spec(
                 experiment, run_id=context["run_id"], created_at=datetime.now(UTC), overrides=overrides,
                 trainer=place.trainer_wheels, requirements=self._upload_wheels(experiment, store), image_id=place.image_id,

@@ -13,11 +13,13 @@ from rl_airflow.errors import InstancesLeftError
 from rl_airflow.links import TRIAL_LINKS, show_links, trial_links
 from rl_airflow.machines import Machines
 from rl_airflow.market_prices import MarketPrices
+from rl_airflow.notices import tell
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.supervision import TrialSupervisor
 from rl_airflow.trial_reports import TrialEnd, end_of_trial, read_log_tail
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
+from rl_lifecycle.recoveries import find_recoveries
 from rl_lifecycle.states import Action, ActionKind, Evidence, Progress, TrialState, decide_action
 
 log = logging.getLogger(__name__)
@@ -124,16 +126,29 @@ class Ec2AwaitTrialOperator(RunOperator):
         plan = self._plan()
         supervisor = self._supervisor(plan, self.trial)
         while True:
+            before = len(supervisor.attempts.read())
             try:
                 action, evidence = supervisor.advance(progress)
             except (BudgetExceededError, LaunchRefusedError) as error:
                 self._tell(context, supervisor, *self._stopped(supervisor))
                 raise AirflowFailException(f"{self.trial}: {error}") from None
             self._show_links(context, plan, self.trial, evidence)
+            self._tell_of_relaunch(plan, before, evidence)
             if action.kind is ActionKind.WAIT:
                 progress = self._wait(evidence)
             else:
                 return self._end(context, supervisor, action, evidence)
+
+    def _tell_of_relaunch(self, plan: RunPlan, before: int, evidence: Evidence) -> None:
+        """Say that a machine was lost and another one was asked for, in the log and over SNS."""
+        if not 0 < before < len(evidence.attempts):
+            return
+        lost = evidence.attempts[before - 1].outcome
+        if lost.instance_id is not None:
+            message = (f"{self.trial}: {lost.instance_id} was lost at step {lost.reached_step}: {lost.reason}; going on from "
+                       f"step {lost.committed_step}")
+            log.warning("%s", message)
+            tell(plan, "interrupted", message)
 
     def _wait(self, evidence: Evidence) -> Progress | None:
         trigger = Ec2TrialTrigger(plan=self.plan, trial=self.trial, evidence=_for_trigger(evidence),
@@ -144,6 +159,9 @@ class Ec2AwaitTrialOperator(RunOperator):
 
     def _end(self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence) -> dict[str, Any]:
         end = self._tell(context, supervisor, action, evidence)
+        for recovery in find_recoveries(evidence.attempts):
+            log.info("%s: attempt %d %s: %s steps lost, %s s to the first new step", self.trial, recovery.attempt, recovery.end,
+                     recovery.steps_lost, recovery.seconds_to_first_step)
         if action.kind is ActionKind.FINISH:
             return end.model_dump(mode="json")
         for line in read_log_tail(supervisor.store, supervisor.trial, evidence.attempts):

@@ -10,12 +10,12 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rl_airflow.machines import Machines
 from rl_airflow.run_plan import RunPlan
-from rl_airflow.trial_reports import describe_progress
-from rl_airflow.watching import Look, TrialWatch, Wanted, shared_watch, until_next
+from rl_airflow.trial_reports import describe_progress, read_curve_end
+from rl_airflow.watching import Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import TrialId
 from rl_lifecycle.prices import hourly_usd
-from rl_lifecycle.states import ActionKind, Evidence, Progress, decide_action, track_progress
+from rl_lifecycle.states import LAST_WORDS, ActionKind, Evidence, Progress, decide_action, track_progress
 
 #: A trigger that fires at once can be failed by the scheduler (apache/airflow#67287), so the first look comes late.
 FIRST_LOOK_S = 2.0
@@ -54,7 +54,7 @@ class Ec2TrialTrigger(BaseTrigger):
         evidence = Evidence.model_validate(self.evidence)
         trial = TrialId(plan.experiment, plan.run, self.trial)
         watch = shared_watch((plan.environment, plan.bucket, plan.region_name, self.aws_conn_id), lambda: self._watch(plan))
-        pause, failures, said = FIRST_LOOK_S, 0, ""
+        pause, failures, said, segment = FIRST_LOOK_S, 0, "", -1
         while True:
             await asyncio.sleep(pause)
             try:
@@ -70,11 +70,26 @@ class Ec2TrialTrigger(BaseTrigger):
             if (line := self._progress_line(evidence)) and line != said:
                 self.log.info("%s", line)
                 said = line
+            segment = await self._relay_curve(watch, trial, evidence, segment)
             if decide_action(evidence).kind is not ActionKind.WAIT:
                 break
             pause = self._pause(evidence)
         progress = evidence.progress.model_dump(mode="json") if evidence.progress else None
         yield TriggerEvent({"progress": progress})  # type: ignore[no-untyped-call]
+
+    async def _relay_curve(self, watch: SharedWatch, trial: TrialId, evidence: Evidence, told: int) -> int:
+        """Show the curve's newest point once a segment. :return: the segment that was told of."""
+        beat = evidence.beat
+        if beat is None or beat.segment <= told or beat.segment == 0:
+            return told
+        try:
+            point = await watch.read(lambda store: read_curve_end(store, trial))
+        except Exception as error:
+            self.log.info("%s: the curve could not be read (%s)", self.trial, str(error).splitlines()[0])
+            return beat.segment
+        if point:
+            self.log.info("%s: %s", self.trial, point)
+        return beat.segment
 
     async def on_kill(self) -> None:
         """End the trial's machine: a person marked the deferred task as failed, or cleared it."""
@@ -100,9 +115,14 @@ class Ec2TrialTrigger(BaseTrigger):
         machines.terminate(tagged.machine.instance_id for tagged in found)
 
     def _pause(self, evidence: Evidence) -> float:
-        newest = evidence.newest
+        newest, beat = evidence.newest, evidence.beat
         age = (evidence.now - newest.created_at).total_seconds() if newest is not None else 0.0
-        return until_next(min(self.waiter_delay, max(1.0, SHARE_OF_AGE * age)), time.time())
+        pause = SHARE_OF_AGE * age
+        if beat is not None and beat.state in LAST_WORDS:
+            pause = 1.0  # it ends within seconds
+        elif beat is not None and beat.steps_per_s > 0:
+            pause = min(pause, (beat.total_timesteps - beat.step) / beat.steps_per_s)
+        return until_next(min(self.waiter_delay, max(1.0, pause)), time.time())
 
     def _progress_line(self, evidence: Evidence) -> str:
         beat, newest = evidence.beat, evidence.newest
@@ -116,6 +136,6 @@ class Ec2TrialTrigger(BaseTrigger):
 def see(before: Evidence, look: Look, now: datetime) -> Evidence:
     """Take a look into account: newer news replace older ones, and the stall clock goes on."""
     beat: Heartbeat | None = look.heartbeat or before.heartbeat
-    progress: Progress | None = track_progress(before.progress, beat, now)
+    progress: Progress | None = track_progress(before.progress, beat, now, before.committed_step)
     return before.model_copy(update={"now": now, "machine": look.machine or before.machine, "heartbeat": beat,
                                      "progress": progress})

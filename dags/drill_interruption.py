@@ -1,0 +1,33 @@
+"""Interrupt a small training on purpose, and see whether it goes on as fast as it should. Costs about a cent.
+
+**How to trigger it.** By hand, or by its weekly schedule once it is unpaused. The form says how fast is fast enough.
+
+**What it does.** Trains CartPole on one machine, terminates that machine as soon as it has committed a checkpoint, waits until
+another one has finished the training, and measures the seconds from the termination to the first new step.
+
+**What a failure means.** `measure` failed: recovery was slower than its objective; its log says which part took long. Any other
+task failed: interruptions of real trainings would fail alike, so look at it before the next night.
+"""
+
+from airflow.sdk import DAG, chain
+
+from rl_airflow.drills import drill_experiment
+from rl_airflow.forms import drill_params
+from rl_airflow.operators.drills import Ec2InterruptTrialOperator, S3MeasureRecoveryOperator
+from rl_airflow.operators.specs import S3FreezeSpecOperator
+from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
+from rl_airflow.retraining import DEFAULT_ARGS, PLAN
+
+TRIAL = "seed-0"
+
+with DAG("drill_interruption", description="Interrupt a small training and measure its recovery", schedule="0 5 * * 1",
+         catchup=False, max_active_runs=1, params=drill_params(), default_args=DEFAULT_ARGS, tags=["nightshift", "care"],
+         doc_md=__doc__, render_template_as_native_obj=True) as dag:
+    freeze = S3FreezeSpecOperator(task_id="freeze_spec", experiment=drill_experiment(), folder="", with_form=False)
+    launch = Ec2LaunchTrialOperator(task_id="launch_machine", plan=PLAN, trial=TRIAL)
+    interrupt = Ec2InterruptTrialOperator(task_id="interrupt_machine", plan=PLAN, trial=TRIAL)
+    wait = Ec2AwaitTrialOperator(task_id="await_training", plan=PLAN, trial=TRIAL, retries=5)
+    terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
+    measure = S3MeasureRecoveryOperator(task_id="measure", plan=PLAN, trial=TRIAL, retries=0)
+    chain(freeze, launch.as_setup(), interrupt, wait, terminate.as_teardown(setups=launch))  # type: ignore[no-untyped-call]
+    chain(wait, measure)
