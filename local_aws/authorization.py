@@ -67,18 +67,18 @@ class Authorizer:
     def __init__(self, region: str) -> None:
         self.region = region
         self.usage = UsageRecord()
-        self.authorizes_itself: Callable[[str, str], bool] = lambda service, action: False
-        self.endpoint_denies: Callable[[str, str, str, dict[str, Any]], bool] = lambda session, action, arn, keys: False
-        self.denied_by_fault: Callable[[str, str], bool] = lambda role, action: False
+        self.authorizes_itself: Callable[[str, str], bool] = lambda _service, _action: False
+        self.endpoint_denies: Callable[[str, str, str, dict[str, Any]], bool] = lambda _session, _action, _arn, _keys: False
+        self.denied_by_fault: Callable[[str, str], bool] = lambda _role, _action: False
         self._enforce: Any = None
 
     def install(self) -> None:
         """Put this evaluation in the place of the emulator's."""
-        emulator.replace("core.iam_evaluator", "is_root_access_key", lambda _: lambda access_key_id: False)
+        emulator.replace("core.iam_evaluator", "is_root_access_key", lambda _: lambda _access_key_id: False)
         emulator.replace("core.iam_evaluator", "_first_match", with_variables)
         emulator.replace("core.iam_evaluator", "_resolve_condition_key", with_role_arn)
         emulator.replace("core.iam_actions", "s3_service_context", with_conditional_writes)
-        emulator.replace("app", "pin_request_origin", lambda original: lambda ip, secure: original(ip, True))
+        emulator.replace("app", "pin_request_origin", lambda original: lambda ip, _secure: original(ip, True))
         emulator.replace("core.iam_evaluator", "enforce", self._keep_and_replace)
 
     def _keep_and_replace(self, original: Any) -> Any:

@@ -29,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         answer = command(arguments)
     except LocalAwsError as error:
-        print(f"local_aws: {error}", file=sys.stderr)
+        sys.stderr.write(f"local_aws: {error}\n")
         return 2
     show: Callable[[Answer], str] = arguments.show
-    print(json.dumps(answer) if arguments.json else show(answer))
+    sys.stdout.write(f"{json.dumps(answer) if arguments.json else show(answer)}\n")
     return 0
 
 

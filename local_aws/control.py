@@ -10,7 +10,7 @@ from typing import Any
 from local_aws.errors import LocalAwsError, NotRunningError
 from local_aws.state import Running
 
-TOKEN_HEADER = "X-Local-Aws-Token"
+TOKEN_HEADER = "X-Local-Aws-Token"  # noqa: S105 - a name, no secret
 
 
 def ask(running: Running, path: str, order: dict[str, Any] | None = None, timeout_s: float = 10.0) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def ask(running: Running, path: str, order: dict[str, Any] | None = None, timeou
     :raises LocalAwsError: with the server's own words when it refuses.
     :raises NotRunningError: when it does not answer.
     """
-    request = urllib.request.Request(
+    request = urllib.request.Request(  # noqa: S310 - our own http:// endpoint
         f"{running.endpoint_url}/_local/{path}",
         data=None if order is None else json.dumps(order).encode(),
         headers={TOKEN_HEADER: running.control_token, "Content-Type": "application/json"},

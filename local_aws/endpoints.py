@@ -38,7 +38,9 @@ class Endpoints:
         ec2 = emulator.module("services.ec2")
         tables = self._tables(ec2, instance)
         service = f"com.amazonaws.{self._region}.s3"
-        return [e for e in ec2._vpc_endpoints.values() if e.get("ServiceName") == service and set(e.get("RouteTableIds", [])) & tables]
+        return [
+            e for e in ec2._vpc_endpoints.values() if e.get("ServiceName") == service and set(e.get("RouteTableIds", [])) & tables
+        ]
 
     @staticmethod
     def _tables(ec2: Any, instance: Instance) -> set[str]:

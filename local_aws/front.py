@@ -50,14 +50,15 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's request, or the server's own life."""
         if scope["type"] == "lifespan":
-            return await self._inner(scope, receive, self._announcing(send))
-        if scope["type"] == "http" and scope["path"].startswith("/_local/"):
-            return await self._serve_local(scope, receive, send)
-        if scope["type"] == "http" and scope["path"].startswith(("/_ministack", "/_localstack")):
-            return await _answer(send, 404, {"message": "the emulator's own routes are closed"})
-        fate = Fate()
-        FATE.set(fate)
-        return await self._inner(scope, receive, breaking(send, fate) if scope["type"] == "http" else send)
+            await self._inner(scope, receive, self._announcing(send))
+        elif scope["type"] == "http" and scope["path"].startswith("/_local/"):
+            await self._serve_local(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].startswith(("/_ministack", "/_localstack")):
+            await _answer(send, 404, {"message": "the emulator's own routes are closed"})
+        else:
+            fate = Fate()
+            FATE.set(fate)
+            await self._inner(scope, receive, breaking(send, fate) if scope["type"] == "http" else send)
 
     def _announcing(self, send: Send) -> Send:
         """Call :attr:`on_ready` once the emulator has loaded its state."""
@@ -78,12 +79,14 @@ class Front:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         name = scope["path"].removeprefix("/_local/")
         if name.startswith("credentials/"):
-            return await _answer(send, *self._credentials(name.removeprefix("credentials/"), headers))
-        if headers.get(TOKEN_HEADER.lower()) != self._control_token:
-            return await _answer(send, 403, {"message": "this needs the token of the state folder"})
-        if name not in self.orders:
-            return await _answer(send, 404, {"message": f"there is no order {name!r}"})
-        await _answer(send, *await self._obey(name, await _read(receive)))
+            answer = self._credentials(name.removeprefix("credentials/"), headers)
+        elif headers.get(TOKEN_HEADER.lower()) != self._control_token:
+            answer = 403, {"message": "this needs the token of the state folder"}
+        elif name not in self.orders:
+            answer = 404, {"message": f"there is no order {name!r}"}
+        else:
+            answer = await self._obey(name, await _read(receive))
+        await _answer(send, *answer)
 
     async def _obey(self, name: str, body: bytes) -> tuple[int, dict[str, Any]]:
         """Carry out an order."""
@@ -121,11 +124,10 @@ def breaking(send: Send, fate: Fate) -> Send:
 
     async def wrapped(message: MutableMapping[str, Any]) -> None:
         if not fate.is_lost:
-            return await send(message)
-        if message["type"] == "http.response.start":
+            await send(message)
+        elif message["type"] == "http.response.start":
             find_writer(send).transport.abort()
             await send({"type": "http.response.start", "status": 500, "headers": []})
-        return None
 
     return wrapped
 
@@ -138,7 +140,7 @@ def find_writer(send: Any) -> Any:
     :raises LookupError: if an upgrade of hypercorn has changed that.
     """
     for _ in range(STEPS_TO_WRITER):
-        owner = getattr(send, "__self__", None)
+        owner: Any = getattr(send, "__self__", send)
         if hasattr(owner, "writer"):
             return owner.writer
         send = getattr(owner, "send", None)
@@ -195,7 +197,7 @@ async def _read(receive: Receive) -> bytes:
     body = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if not message.get("more_body"):
             return body
 

@@ -60,7 +60,7 @@ def keep_original(service: str) -> Any:
 def client(service: str, region: str) -> Any:
     """Return a client of a service in one region."""
     handler = _HANDLERS.get(service) or emulator.seam("app", "SERVICE_HANDLERS")[service]
-    made = boto3.client(
+    made: Any = boto3.client(  # type: ignore[call-overload]
         service, region_name=region, endpoint_url="http://127.0.0.1:1", aws_access_key_id=KEY, aws_secret_access_key=KEY,
         config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}),
     )  # fmt: skip
@@ -76,7 +76,8 @@ def client(service: str, region: str) -> Any:
                 request.method, url.path or "/", headers, _as_bytes(request.body), parse_qs(url.query, keep_blank_values=True)
             )
         )
-        return AWSResponse(request.url, status, {k.lower(): v for k, v in out.items()}, _Body(_as_bytes(data)))
+        answered: Any = {k.lower(): v for k, v in out.items()}
+        return AWSResponse(request.url, status, answered, _Body(_as_bytes(data)))
 
     made.meta.events.register("before-send.*.*", answer)
     return made

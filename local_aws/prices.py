@@ -45,7 +45,9 @@ class JsonService:
         self._actions = actions
         self._authorizer = authorizer
 
-    async def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]) -> Response:
+    async def __call__(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]
+    ) -> Response:
         """Serve one request; it was authenticated before."""
         del method, path, query
         action = headers.get("x-amz-target", "").rpartition(".")[2]
@@ -53,7 +55,10 @@ class JsonService:
             return answer(400, {"__type": "UnknownOperationException", "message": f"{action} is not known here"})
         denial = self._authorizer.check(headers, f"{self._name}:{action}", "*", {})
         if denial:
-            text = f"User: {denial.principal_arn} is not authorized to perform: {self._name}:{action} because no identity-based policy allows the {self._name}:{action} action"
+            text = (
+                f"User: {denial.principal_arn} is not authorized to perform: {self._name}:{action} because no "
+                f"identity-based policy allows the {self._name}:{action} action"
+            )
             return answer(400, {"__type": "AccessDeniedException", "message": text, "Message": text})
         try:
             return answer(200, self._actions[action](json.loads(body or b"{}")))
@@ -78,12 +83,17 @@ class PriceList:
 
     def __init__(self, region: str) -> None:
         self._region = region
-        self.actions: dict[str, Callable[[Data], Data]] = {"GetProducts": self.get_products, "DescribeServices": self.describe_services}
+        self.actions: dict[str, Callable[[Data], Data]] = {
+            "GetProducts": self.get_products,
+            "DescribeServices": self.describe_services,
+        }
 
     def get_products(self, data: Data) -> Data:
         """List products that pass every filter."""
         if data.get("ServiceCode") != "AmazonEC2":
-            raise RequestError("NotFoundException", f"Invalid ServiceCode {data.get('ServiceCode')!r}: the local AWS prices AmazonEC2 only")
+            raise RequestError(
+                "NotFoundException", f"Invalid ServiceCode {data.get('ServiceCode')!r}: the local AWS prices AmazonEC2 only"
+            )
         products = [product(entry, self._region) for entry in CATALOG.values()]
         chosen = [p for p in products if passes(p["product"]["attributes"], data.get("Filters") or [])]
         shown, after = page(chosen, data)
@@ -92,7 +102,10 @@ class PriceList:
     def describe_services(self, data: Data) -> Data:
         """List the services that have prices."""
         del data
-        return {"FormatVersion": "aws_v1", "Services": [{"ServiceCode": "AmazonEC2", "AttributeNames": ["instanceType", "regionCode", "operatingSystem"]}]}
+        return {
+            "FormatVersion": "aws_v1",
+            "Services": [{"ServiceCode": "AmazonEC2", "AttributeNames": ["instanceType", "regionCode", "operatingSystem"]}],
+        }
 
 
 def passes(attributes: Mapping[str, str], filters: Iterable[Mapping[str, str]]) -> bool:
@@ -113,11 +126,23 @@ def product(entry: InstanceType, region: str) -> Data:
     """Return an instance type as the price list shows it."""
     sku = hashlib.sha256(entry.name.encode()).hexdigest()[:16].upper()
     attributes = {
-        "instanceType": entry.name, "regionCode": region, "location": LOCATIONS.get(region, region), "locationType": "AWS Region",
-        "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used", "licenseModel": "No License required",
-        "servicecode": "AmazonEC2", "operation": "RunInstances", "marketoption": "OnDemand", "vcpu": str(entry.vcpus),
-        "memory": f"{entry.memory_mib / 1024:g} GiB", "currentGeneration": "Yes", **({"gpu": str(entry.gpu.count)} if entry.gpu else {}),
-    }  # fmt: skip
+        "instanceType": entry.name,
+        "regionCode": region,
+        "location": LOCATIONS.get(region, region),
+        "locationType": "AWS Region",
+        "operatingSystem": "Linux",
+        "tenancy": "Shared",
+        "preInstalledSw": "NA",
+        "capacitystatus": "Used",
+        "licenseModel": "No License required",
+        "servicecode": "AmazonEC2",
+        "operation": "RunInstances",
+        "marketoption": "OnDemand",
+        "vcpu": str(entry.vcpus),
+        "memory": f"{entry.memory_mib / 1024:g} GiB",
+        "currentGeneration": "Yes",
+        **({"gpu": str(entry.gpu.count)} if entry.gpu else {}),
+    }
     rate = f"{sku}.JRTCKXETXF.6YS6EN2CT7"
     price = {
         "unit": "Hrs",
@@ -125,8 +150,21 @@ def product(entry: InstanceType, region: str) -> Data:
         "rateCode": rate,
         "description": f"${entry.on_demand_usd} per On Demand Linux {entry.name} Instance Hour",
     }
-    terms = {"OnDemand": {f"{sku}.JRTCKXETXF": {"sku": sku, "offerTermCode": "JRTCKXETXF", "termAttributes": {}, "priceDimensions": {rate: price}}}}
-    return {"product": {"productFamily": "Compute Instance", "sku": sku, "attributes": attributes}, "serviceCode": "AmazonEC2", "terms": terms}
+    terms = {
+        "OnDemand": {
+            f"{sku}.JRTCKXETXF": {
+                "sku": sku,
+                "offerTermCode": "JRTCKXETXF",
+                "termAttributes": {},
+                "priceDimensions": {rate: price},
+            }
+        }
+    }
+    return {
+        "product": {"productFamily": "Compute Instance", "sku": sku, "attributes": attributes},
+        "serviceCode": "AmazonEC2",
+        "terms": terms,
+    }
 
 
 class Quotas:
@@ -145,13 +183,18 @@ class Quotas:
         """Return one quota."""
         code = data.get("QuotaCode", "")
         if data.get("ServiceCode") != "ec2" or code not in QUOTAS:
-            raise RequestError("NoSuchResourceException", f"The request failed because the specified service quota {code} does not exist.")
+            raise RequestError(
+                "NoSuchResourceException", f"The request failed because the specified service quota {code} does not exist."
+            )
         return {"Quota": self._describe(code)}
 
     def list(self, data: Data) -> Data:
         """List the quotas of EC2."""
         if data.get("ServiceCode") != "ec2":
-            raise RequestError("NoSuchResourceException", f"The request failed because the specified service {data.get('ServiceCode')} does not exist.")
+            raise RequestError(
+                "NoSuchResourceException",
+                f"The request failed because the specified service {data.get('ServiceCode')} does not exist.",
+            )
         shown, after = page([self._describe(code) for code in QUOTAS], data)
         return {"Quotas": shown, **after}
 
@@ -159,6 +202,13 @@ class Quotas:
         """Return a quota as the service shows it."""
         name, value, _, _ = QUOTAS[code]
         return {
-            "ServiceCode": "ec2", "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)", "QuotaCode": code, "QuotaName": name, "Value": value,
-            "QuotaArn": f"arn:aws:servicequotas:{self._region}:{self._account_id}:ec2/{code}", "Unit": "None", "Adjustable": True, "GlobalQuota": False,
-        }  # fmt: skip
+            "ServiceCode": "ec2",
+            "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)",
+            "QuotaCode": code,
+            "QuotaName": name,
+            "Value": value,
+            "QuotaArn": f"arn:aws:servicequotas:{self._region}:{self._account_id}:ec2/{code}",
+            "Unit": "None",
+            "Adjustable": True,
+            "GlobalQuota": False,
+        }

@@ -80,7 +80,7 @@ class Twin:
         reader = Reader(store, network, region, self.images)
         permissions = Permissions(self.authorizer, self.running.account_id, region)
         ec2 = Ec2(original, store, life, reader, Resolver(network, iam), permissions, self.images)
-        life.on_change = lambda instance: store.save()
+        life.on_change = lambda _instance: store.save()
         self.authorizer.authorizes_itself = lambda service, action: service in ROUTES or ec2.authorizes(service, action)
         self.authorizer.endpoint_denies = Endpoints(store, self.running.account_id, region).denies
         emulator.seam("app", "SERVICE_HANDLERS")["ec2"] = ec2
@@ -106,7 +106,10 @@ class Twin:
     def _install_prices(self) -> None:
         """Add the price list and the quotas."""
         handlers, patterns = emulator.seam("app", "SERVICE_HANDLERS"), emulator.seam("core.router", "SERVICE_PATTERNS")
-        made = {"pricing": PriceList(self.running.region).actions, "servicequotas": Quotas(self.running.account_id, self.running.region).actions}
+        made = {
+            "pricing": PriceList(self.running.region).actions,
+            "servicequotas": Quotas(self.running.account_id, self.running.region).actions,
+        }
         for name, actions in made.items():
             handlers[name] = JsonService(name, actions, self.authorizer)
             patterns[name] = {"target_prefixes": [ROUTES[name]], "host_patterns": []}
@@ -159,12 +162,13 @@ class Twin:
         self.issuer.get_role(str(order["role"]))
         return {"token": account.Grants(self.state.path / "secret").token(str(order["role"]))}
 
-    def status(self, order: dict[str, Any]) -> dict[str, Any]:
+    def status(self, _order: dict[str, Any]) -> dict[str, Any]:
         """Report what runs and what went out of bounds."""
         known = self.ec2.store.visible()
         return {
             "instances": [
-                {"instance_id": i.id, "state": i.state, "instance_type": i.record["InstanceType"], "name": i.tags.get("Name", "")} for i in known
+                {"instance_id": i.id, "state": i.state, "instance_type": i.record["InstanceType"], "name": i.tags.get("Name", "")}
+                for i in known
             ],
             "faults": self.engine.as_list(),
             "out_of_bounds": self._out_of_bounds(),
@@ -172,7 +176,7 @@ class Twin:
             "functions_running": self.runner.running(),
             "ami": str(self.host.ami),
             "usage": self.authorizer.usage.as_list(),
-        }  # fmt: skip
+        }
 
     def _out_of_bounds(self) -> list[dict[str, str]]:
         """List who tried to reach beyond this machine."""

@@ -17,7 +17,7 @@ NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 Response = tuple[int, dict[str, str], bytes]
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818 - what AWS calls it
     """An error as EC2 answers it.
 
     :param code: as in https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html

@@ -61,7 +61,10 @@ class CloudFormationFront:
         """Refuse a role that the caller may not pass, or that CloudFormation cannot assume."""
         denial = self._authorizer.check(headers, "iam:PassRole", role_arn, {"iam:PassedToService": SERVICE})
         if denial:
-            text = f"User: {denial.principal_arn} is not authorized to perform: iam:PassRole on resource: {role_arn} because no identity-based policy allows the iam:PassRole action"
+            text = (
+                f"User: {denial.principal_arn} is not authorized to perform: iam:PassRole on resource: {role_arn} "
+                "because no identity-based policy allows the iam:PassRole action"
+            )
             return error(403, "AccessDenied", text)
         try:
             trusted = self._issuer.trusts(self._issuer.get_role(role_arn.rsplit("/", 1)[-1]), SERVICE, {})
@@ -81,7 +84,11 @@ def refuse_references(body: str | None) -> Response | None:
     names = unresolved(template)
     if not names:
         return None
-    return error(400, "ValidationError", f"Template format error: Unresolved resource dependencies [{', '.join(names)}] in the Resources block of the template")
+    return error(
+        400,
+        "ValidationError",
+        f"Template format error: Unresolved resource dependencies [{', '.join(names)}] in the Resources block of the template",
+    )
 
 
 def _records(form: Mapping[str, str]) -> list[dict[str, Any]]:

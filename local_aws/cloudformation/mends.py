@@ -86,20 +86,18 @@ def _lifecycle(rule: Properties) -> dict[str, Any]:
     return made
 
 
-def vpc(vpc_id: str, properties: Properties, region: str) -> Attributes:
+def vpc(_vpc_id: str, properties: Properties, _region: str) -> Attributes:
     """Give ``Fn::GetAtt`` the address range."""
     return {"CidrBlock": properties.get("CidrBlock"), "CidrBlockAssociations": [], "Ipv6CidrBlocks": []}
 
 
-def endpoint(endpoint_id: str, properties: Properties, region: str) -> Attributes:
+def endpoint(endpoint_id: str, properties: Properties, _region: str) -> Attributes:
     """Keep the endpoint's policy as text, as the API reports it."""
     record = emulator.module("services.ec2")._vpc_endpoints.get(endpoint_id)
     policy = properties.get("PolicyDocument")
     if record is not None:
         record["PolicyDocument"] = json.dumps(policy) if isinstance(policy, Mapping) else policy or OPEN_POLICY
     return {}
-
-
 
 
 def function(name: str, properties: Properties, region: str) -> Attributes:
@@ -117,7 +115,7 @@ def function(name: str, properties: Properties, region: str) -> Attributes:
     return {}
 
 
-def instance_profile(name: str, properties: Properties, region: str) -> Attributes:
+def instance_profile(name: str, _properties: Properties, region: str) -> Attributes:
     """Give ``Fn::GetAtt`` the ARN."""
     profile = inproc.client("iam", region).get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
     return {"Arn": profile["Arn"]}

@@ -40,7 +40,7 @@ class Rights:
 
 def _ec2(kind: str) -> Callable[[Properties, str, str, str], str]:
     """Return how an EC2 resource's ARN is made."""
-    return lambda properties, physical_id, account, region: f"arn:aws:ec2:{region}:{account}:{kind}/{physical_id or '*'}"
+    return lambda _properties, physical_id, account, region: f"arn:aws:ec2:{region}:{account}:{kind}/{physical_id or '*'}"
 
 
 def _named(service: str, prefix: str, name: str, region_free: bool = False) -> Callable[[Properties, str, str, str], str]:
@@ -60,7 +60,7 @@ def _function(properties: Properties, physical_id: str, account: str, region: st
     return f"arn:aws:lambda:{region}:{account}:function:{name}"
 
 
-def _bucket(properties: Properties, physical_id: str, account: str, region: str) -> str:
+def _bucket(properties: Properties, physical_id: str, _account: str, _region: str) -> str:
     """Return a bucket's ARN."""
     return f"arn:aws:s3:::{properties.get('BucketName') or properties.get('Bucket') or physical_id}"
 
@@ -87,52 +87,131 @@ _ROLE_PARTS = (
 _POLICY_PARTS = ("iam:AttachRolePolicy if Roles", "iam:AttachUserPolicy if Users", "iam:AttachGroupPolicy if Groups")
 
 TABLE: dict[str, Rights] = {
-    "AWS::EC2::VPC": Rights(_ec2("vpc"), _r("ec2:CreateVpc", _TAGS, "ec2:ModifyVpcAttribute if EnableDnsHostnames"), _r("ec2:ModifyVpcAttribute"), _r("ec2:DeleteVpc")),
-    "AWS::EC2::Subnet": Rights(_ec2("subnet"), _r("ec2:CreateSubnet", _TAGS), _r("ec2:ModifySubnetAttribute"), _r("ec2:DeleteSubnet")),
+    "AWS::EC2::VPC": Rights(
+        _ec2("vpc"),
+        _r("ec2:CreateVpc", _TAGS, "ec2:ModifyVpcAttribute if EnableDnsHostnames"),
+        _r("ec2:ModifyVpcAttribute"),
+        _r("ec2:DeleteVpc"),
+    ),
+    "AWS::EC2::Subnet": Rights(
+        _ec2("subnet"), _r("ec2:CreateSubnet", _TAGS), _r("ec2:ModifySubnetAttribute"), _r("ec2:DeleteSubnet")
+    ),
     "AWS::EC2::RouteTable": Rights(_ec2("route-table"), _r("ec2:CreateRouteTable", _TAGS), _r(_TAGS), _r("ec2:DeleteRouteTable")),
     "AWS::EC2::Route": Rights(_ec2("route-table"), _r("ec2:CreateRoute"), _r("ec2:ReplaceRoute"), _r("ec2:DeleteRoute")),
-    "AWS::EC2::SubnetRouteTableAssociation": Rights(_ec2("subnet"), _r("ec2:AssociateRouteTable"), _r("ec2:AssociateRouteTable"), _r("ec2:DisassociateRouteTable")),
-    "AWS::EC2::VPCEndpoint": Rights(_ec2("vpc-endpoint"), _r("ec2:CreateVpcEndpoint", _TAGS), _r("ec2:ModifyVpcEndpoint"), _r("ec2:DeleteVpcEndpoints")),
+    "AWS::EC2::SubnetRouteTableAssociation": Rights(
+        _ec2("subnet"), _r("ec2:AssociateRouteTable"), _r("ec2:AssociateRouteTable"), _r("ec2:DisassociateRouteTable")
+    ),
+    "AWS::EC2::VPCEndpoint": Rights(
+        _ec2("vpc-endpoint"), _r("ec2:CreateVpcEndpoint", _TAGS), _r("ec2:ModifyVpcEndpoint"), _r("ec2:DeleteVpcEndpoints")
+    ),
     "AWS::EC2::SecurityGroup": Rights(
         _ec2("security-group"),
-        _r("ec2:CreateSecurityGroup", _TAGS, "ec2:AuthorizeSecurityGroupEgress if SecurityGroupEgress", "ec2:RevokeSecurityGroupEgress if SecurityGroupEgress",
-           "ec2:AuthorizeSecurityGroupIngress if SecurityGroupIngress"),
-        _r("ec2:AuthorizeSecurityGroupEgress if SecurityGroupEgress", "ec2:RevokeSecurityGroupEgress if SecurityGroupEgress"), _r("ec2:DeleteSecurityGroup"),
+        _r(
+            "ec2:CreateSecurityGroup",
+            _TAGS,
+            "ec2:AuthorizeSecurityGroupEgress if SecurityGroupEgress",
+            "ec2:RevokeSecurityGroupEgress if SecurityGroupEgress",
+            "ec2:AuthorizeSecurityGroupIngress if SecurityGroupIngress",
+        ),
+        _r("ec2:AuthorizeSecurityGroupEgress if SecurityGroupEgress", "ec2:RevokeSecurityGroupEgress if SecurityGroupEgress"),
+        _r("ec2:DeleteSecurityGroup"),
     ),
-    "AWS::EC2::InternetGateway": Rights(_ec2("internet-gateway"), _r("ec2:CreateInternetGateway", _TAGS), _r(_TAGS), _r("ec2:DeleteInternetGateway")),
-    "AWS::EC2::VPCGatewayAttachment": Rights(_ec2("internet-gateway"), _r("ec2:AttachInternetGateway"), _r("ec2:AttachInternetGateway"), _r("ec2:DetachInternetGateway")),
+    "AWS::EC2::InternetGateway": Rights(
+        _ec2("internet-gateway"), _r("ec2:CreateInternetGateway", _TAGS), _r(_TAGS), _r("ec2:DeleteInternetGateway")
+    ),
+    "AWS::EC2::VPCGatewayAttachment": Rights(
+        _ec2("internet-gateway"),
+        _r("ec2:AttachInternetGateway"),
+        _r("ec2:AttachInternetGateway"),
+        _r("ec2:DetachInternetGateway"),
+    ),
     "AWS::EC2::EIP": Rights(_ec2("elastic-ip"), _r("ec2:AllocateAddress", _TAGS), _r(_TAGS), _r("ec2:ReleaseAddress")),
     "AWS::EC2::NatGateway": Rights(_ec2("natgateway"), _r("ec2:CreateNatGateway", _TAGS), _r(_TAGS), _r("ec2:DeleteNatGateway")),
     "AWS::EC2::FlowLog": Rights(_ec2("vpc-flow-log"), _r("ec2:CreateFlowLogs", _TAGS), _r(_TAGS), _r("ec2:DeleteFlowLogs")),
     "AWS::EC2::LaunchTemplate": Rights(
-        _ec2("launch-template"), _r("ec2:CreateLaunchTemplate", "ec2:CreateTags if TagSpecifications"), _r("ec2:CreateLaunchTemplateVersion"), _r("ec2:DeleteLaunchTemplate")
+        _ec2("launch-template"),
+        _r("ec2:CreateLaunchTemplate", "ec2:CreateTags if TagSpecifications"),
+        _r("ec2:CreateLaunchTemplateVersion"),
+        _r("ec2:DeleteLaunchTemplate"),
     ),
     "AWS::S3::Bucket": Rights(_bucket, _r("s3:CreateBucket", *_BUCKET_PARTS), _r(*_BUCKET_PARTS), _r("s3:DeleteBucket")),
     "AWS::S3::BucketPolicy": Rights(_bucket, _r("s3:PutBucketPolicy"), _r("s3:PutBucketPolicy"), _r("s3:DeleteBucketPolicy")),
-    "AWS::IAM::Role": Rights(_named("iam", "role/", "RoleName", True), _r("iam:CreateRole", *_ROLE_PARTS), _r("iam:UpdateRole", *_ROLE_PARTS), _r("iam:DeleteRole", "iam:DeleteRolePolicy if Policies")),
-    "AWS::IAM::ManagedPolicy": Rights(_named("iam", "policy/", "ManagedPolicyName", True), _r("iam:CreatePolicy"), _r("iam:CreatePolicyVersion"), _r("iam:DeletePolicy")),
+    "AWS::IAM::Role": Rights(
+        _named("iam", "role/", "RoleName", True),
+        _r("iam:CreateRole", *_ROLE_PARTS),
+        _r("iam:UpdateRole", *_ROLE_PARTS),
+        _r("iam:DeleteRole", "iam:DeleteRolePolicy if Policies"),
+    ),
+    "AWS::IAM::ManagedPolicy": Rights(
+        _named("iam", "policy/", "ManagedPolicyName", True),
+        _r("iam:CreatePolicy"),
+        _r("iam:CreatePolicyVersion"),
+        _r("iam:DeletePolicy"),
+    ),
     "AWS::IAM::InstanceProfile": Rights(
-        _named("iam", "instance-profile/", "InstanceProfileName", True), _r("iam:CreateInstanceProfile", "iam:AddRoleToInstanceProfile if Roles"),
-        _r("iam:AddRoleToInstanceProfile if Roles"), _r("iam:RemoveRoleFromInstanceProfile if Roles", "iam:DeleteInstanceProfile"),
+        _named("iam", "instance-profile/", "InstanceProfileName", True),
+        _r("iam:CreateInstanceProfile", "iam:AddRoleToInstanceProfile if Roles"),
+        _r("iam:AddRoleToInstanceProfile if Roles"),
+        _r("iam:RemoveRoleFromInstanceProfile if Roles", "iam:DeleteInstanceProfile"),
     ),
     "AWS::Lambda::Function": Rights(
-        _function, _r("lambda:CreateFunction", "lambda:PutFunctionConcurrency if ReservedConcurrentExecutions", "lambda:TagResource if Tags"),
-        _r("lambda:UpdateFunctionConfiguration", "lambda:UpdateFunctionCode if Code"), _r("lambda:DeleteFunction"),
+        _function,
+        _r(
+            "lambda:CreateFunction", "lambda:PutFunctionConcurrency if ReservedConcurrentExecutions", "lambda:TagResource if Tags"
+        ),
+        _r("lambda:UpdateFunctionConfiguration", "lambda:UpdateFunctionCode if Code"),
+        _r("lambda:DeleteFunction"),
     ),
-    "AWS::Lambda::Version": Rights(_function, _r("lambda:PublishVersion"), _r("lambda:PublishVersion"), _r("lambda:DeleteFunction")),
+    "AWS::Lambda::Version": Rights(
+        _function, _r("lambda:PublishVersion"), _r("lambda:PublishVersion"), _r("lambda:DeleteFunction")
+    ),
     "AWS::Lambda::Alias": Rights(_function, _r("lambda:CreateAlias"), _r("lambda:UpdateAlias"), _r("lambda:DeleteAlias")),
-    "AWS::Lambda::EventInvokeConfig": Rights(_function, _r("lambda:PutFunctionEventInvokeConfig"), _r("lambda:PutFunctionEventInvokeConfig"), _r("lambda:DeleteFunctionEventInvokeConfig")),
-    "AWS::Lambda::Permission": Rights(_function, _r("lambda:AddPermission"), _r("lambda:AddPermission"), _r("lambda:RemovePermission")),
-    "AWS::Lambda::LayerVersion": Rights(_named("lambda", "layer:", "LayerName"), _r("lambda:PublishLayerVersion"), _r("lambda:PublishLayerVersion"), _r("lambda:DeleteLayerVersion")),
-    "AWS::Logs::LogGroup": Rights(
-        _named("logs", "log-group:", "LogGroupName"), _r("logs:CreateLogGroup", "logs:PutRetentionPolicy if RetentionInDays", "logs:TagResource if Tags"),
-        _r("logs:PutRetentionPolicy if RetentionInDays"), _r("logs:DeleteLogGroup"),
+    "AWS::Lambda::EventInvokeConfig": Rights(
+        _function,
+        _r("lambda:PutFunctionEventInvokeConfig"),
+        _r("lambda:PutFunctionEventInvokeConfig"),
+        _r("lambda:DeleteFunctionEventInvokeConfig"),
     ),
-    "AWS::Events::Rule": Rights(_named("events", "rule/", "Name"), _r("events:PutRule", "events:PutTargets if Targets"), _r("events:PutRule", "events:PutTargets if Targets"), _r("events:RemoveTargets if Targets", "events:DeleteRule")),
-    "AWS::SQS::Queue": Rights(_named("sqs", "", "QueueName"), _r("sqs:CreateQueue", "sqs:TagQueue if Tags"), _r("sqs:SetQueueAttributes"), _r("sqs:DeleteQueue")),
-    "AWS::SNS::Topic": Rights(_named("sns", "", "TopicName"), _r("sns:CreateTopic", "sns:TagResource if Tags"), _r("sns:SetTopicAttributes"), _r("sns:DeleteTopic")),
-    "AWS::CloudWatch::Alarm": Rights(_named("cloudwatch", "alarm:", "AlarmName"), _r("cloudwatch:PutMetricAlarm"), _r("cloudwatch:PutMetricAlarm"), _r("cloudwatch:DeleteAlarms")),
-}  # fmt: skip
+    "AWS::Lambda::Permission": Rights(
+        _function, _r("lambda:AddPermission"), _r("lambda:AddPermission"), _r("lambda:RemovePermission")
+    ),
+    "AWS::Lambda::LayerVersion": Rights(
+        _named("lambda", "layer:", "LayerName"),
+        _r("lambda:PublishLayerVersion"),
+        _r("lambda:PublishLayerVersion"),
+        _r("lambda:DeleteLayerVersion"),
+    ),
+    "AWS::Logs::LogGroup": Rights(
+        _named("logs", "log-group:", "LogGroupName"),
+        _r("logs:CreateLogGroup", "logs:PutRetentionPolicy if RetentionInDays", "logs:TagResource if Tags"),
+        _r("logs:PutRetentionPolicy if RetentionInDays"),
+        _r("logs:DeleteLogGroup"),
+    ),
+    "AWS::Events::Rule": Rights(
+        _named("events", "rule/", "Name"),
+        _r("events:PutRule", "events:PutTargets if Targets"),
+        _r("events:PutRule", "events:PutTargets if Targets"),
+        _r("events:RemoveTargets if Targets", "events:DeleteRule"),
+    ),
+    "AWS::SQS::Queue": Rights(
+        _named("sqs", "", "QueueName"),
+        _r("sqs:CreateQueue", "sqs:TagQueue if Tags"),
+        _r("sqs:SetQueueAttributes"),
+        _r("sqs:DeleteQueue"),
+    ),
+    "AWS::SNS::Topic": Rights(
+        _named("sns", "", "TopicName"),
+        _r("sns:CreateTopic", "sns:TagResource if Tags"),
+        _r("sns:SetTopicAttributes"),
+        _r("sns:DeleteTopic"),
+    ),
+    "AWS::CloudWatch::Alarm": Rights(
+        _named("cloudwatch", "alarm:", "AlarmName"),
+        _r("cloudwatch:PutMetricAlarm"),
+        _r("cloudwatch:PutMetricAlarm"),
+        _r("cloudwatch:DeleteAlarms"),
+    ),
+}
 PASSED = {
     "AWS::Lambda::Function": ("Role", "lambda.amazonaws.com"),
     "AWS::EC2::FlowLog": ("DeliverLogsPermissionArn", "vpc-flow-logs.amazonaws.com"),

@@ -41,7 +41,7 @@ class Type:
 class FlowLog(Type):
     """``AWS::EC2::FlowLog``."""
 
-    def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
+    def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Make a flow log."""
         names = {"DeliverLogsPermissionArn", "LogGroupName", "LogDestinationType", "LogDestination", "LogFormat", "TrafficType"}
         given = {name: properties[name] for name in names & set(properties)}
@@ -59,7 +59,7 @@ class FlowLog(Type):
         emulator.module("services.ec2")._flow_logs[made].update({**given, "Tags": properties.get("Tags") or []})
         return made, {"Id": made}
 
-    def delete(self, physical_id: str, properties: Properties) -> None:
+    def delete(self, physical_id: str, _properties: Properties) -> None:
         """Delete a flow log."""
         self.ec2.delete_flow_logs(FlowLogIds=[physical_id])
 
@@ -67,12 +67,12 @@ class FlowLog(Type):
 class Address(Type):
     """``AWS::EC2::EIP``."""
 
-    def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
+    def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Allocate an address."""
         answer = self.ec2.allocate_address(Domain="vpc", TagSpecifications=_tags(properties, "elastic-ip"))
         return str(answer["PublicIp"]), {"AllocationId": answer["AllocationId"], "PublicIp": answer["PublicIp"]}
 
-    def delete(self, physical_id: str, properties: Properties) -> None:
+    def delete(self, physical_id: str, _properties: Properties) -> None:
         """Release an address."""
         found = self.ec2.describe_addresses(PublicIps=[physical_id])["Addresses"]
         for address in found:
@@ -82,7 +82,7 @@ class Address(Type):
 class NatGateway(Type):
     """``AWS::EC2::NatGateway``."""
 
-    def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
+    def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Make a NAT gateway."""
         given = {"AllocationId": properties["AllocationId"]} if "AllocationId" in properties else {"ConnectivityType": "private"}
         answer = self.ec2.create_nat_gateway(
@@ -91,7 +91,7 @@ class NatGateway(Type):
         made = str(answer["NatGateway"]["NatGatewayId"])
         return made, {"NatGatewayId": made}
 
-    def delete(self, physical_id: str, properties: Properties) -> None:
+    def delete(self, physical_id: str, _properties: Properties) -> None:
         """Delete a NAT gateway."""
         self.ec2.delete_nat_gateway(NatGatewayId=physical_id)
 
@@ -121,13 +121,13 @@ class SecurityGroupRule(Type):
                 made[member] = [{key: properties[name], **note}]
         return made
 
-    def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
+    def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Add a rule."""
         self._authorize(GroupId=properties["GroupId"], IpPermissions=[self._permission(properties)])
         made = f"sgr-0{secrets.token_hex(8)}"
         return made, {"Id": made}
 
-    def delete(self, physical_id: str, properties: Properties) -> None:
+    def delete(self, _physical_id: str, properties: Properties) -> None:
         """Remove a rule."""
         self._revoke(GroupId=properties["GroupId"], IpPermissions=[self._permission(properties)])
 
@@ -148,7 +148,7 @@ class Budget(Type):
         self.budgets.create_budget(AccountId=self._account_id, Budget=budget, NotificationsWithSubscribers=notes)
         return str(name), {}
 
-    def delete(self, physical_id: str, properties: Properties) -> None:
+    def delete(self, physical_id: str, _properties: Properties) -> None:
         """Delete a budget."""
         self.budgets.delete_budget(AccountId=self._account_id, BudgetName=physical_id)
 

@@ -128,7 +128,14 @@ STATUS: dict[str, Reader] = {
     "instance-status.status": path("InstanceStatus", "Status"),
     "system-status.status": path("SystemStatus", "Status"),
 }
-TAGGED = (INSTANCE, VOLUME, INTERFACE, IMAGE)
+ENDPOINT: dict[str, Reader] = {
+    "vpc-endpoint-id": path("VpcEndpointId"),
+    "vpc-endpoint-state": path("State"),
+    "vpc-endpoint-type": path("VpcEndpointType"),
+    "vpc-id": path("VpcId"),
+    "service-name": path("ServiceName"),
+}
+TAGGED = (ENDPOINT, INSTANCE, VOLUME, INTERFACE, IMAGE)
 
 
 def select(records: Iterable[Item], filters: Sequence[Mapping[str, Any]], known: Mapping[str, Reader]) -> list[Item]:

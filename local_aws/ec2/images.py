@@ -12,7 +12,8 @@ OWNER = "898082745236"
 """The account that publishes the deep-learning AMIs."""
 _SSM = "/aws/service/deeplearning/ami/x86_64/{}/latest/ami-id"
 FLAVOURS = {
-    "oss-nvidia-driver-gpu-pytorch-2.13-ubuntu-24.04": "Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.13 (Ubuntu 24.04) 20261101",
+    "oss-nvidia-driver-gpu-pytorch-2.13-ubuntu-24.04": "Deep Learning OSS Nvidia Driver AMI GPU PyTorch "
+    "2.13 (Ubuntu 24.04) 20261101",
     "base-oss-nvidia-driver-gpu-ubuntu-24.04": "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 20261101",
 }
 PYTHON_TAG = "nightshift:python"
@@ -36,8 +37,15 @@ def describe(region: str, python_version: str) -> list[dict[str, Any]]:
 
 def _describe(flavour: str, name: str, region: str, python_version: str) -> dict[str, Any]:
     """Describe one image."""
-    ebs = {"DeleteOnTermination": True, "SnapshotId": "snap-0" + image_id(flavour, region)[5:], "VolumeSize": 75, "VolumeType": "gp3",
-           "Iops": 3000, "Throughput": 125, "Encrypted": False}  # fmt: skip
+    ebs = {
+        "DeleteOnTermination": True,
+        "SnapshotId": "snap-0" + image_id(flavour, region)[5:],
+        "VolumeSize": 75,
+        "VolumeType": "gp3",
+        "Iops": 3000,
+        "Throughput": 125,
+        "Encrypted": False,
+    }
     created = "2026-11-01T08:00:00.000Z"
     return {
         "Architecture": "x86_64", "CreationDate": created, "DeprecationTime": "2028-11-01T08:00:00.000Z",

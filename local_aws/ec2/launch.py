@@ -209,7 +209,8 @@ class Resolver:
         name = str(reference.get("Name") or reference["Arn"].rsplit("/", 1)[-1])
         invalid = Fault(
             "InvalidParameterValue",
-            f"Value ({reference['Arn'] if by_arn else name}) for parameter iamInstanceProfile.{'arn' if by_arn else 'name'} is invalid. Invalid IAM Instance Profile {'ARN' if by_arn else 'name'}",
+            f"Value ({reference['Arn'] if by_arn else name}) for parameter iamInstanceProfile.{'arn' if by_arn else 'name'} "
+            f"is invalid. Invalid IAM Instance Profile {'ARN' if by_arn else 'name'}",
         )
         try:
             profile = dict(self._iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"])
@@ -251,7 +252,8 @@ def _instance_type(spec: Mapping[str, Any], zone: str, image: Mapping[str, Any])
     if CATALOG[name].architecture != image["Architecture"]:
         raise Fault(
             "InvalidParameterValue",
-            f"The architecture '{CATALOG[name].architecture}' of the specified instance type does not match the architecture '{image['Architecture']}' of the specified AMI. "
+            f"The architecture '{CATALOG[name].architecture}' of the specified instance type does not match the "
+            f"architecture '{image['Architecture']}' of the specified AMI. "
             "Specify an instance type and an AMI that have matching architectures, and try again.",
         )
     return name

@@ -57,7 +57,7 @@ class Life:
         self._issuer = issuer
         self._account_id = account_id
         self.delays = Delays()
-        self.on_change: Callable[[Instance], None] = lambda instance: None
+        self.on_change: Callable[[Instance], None] = lambda _instance: None
 
     @property
     def ami(self) -> Path:
@@ -79,9 +79,15 @@ class Life:
         address = self._store.free_address(spec.subnet["CidrBlock"])
         record = _record(spec, address, {**spec.tags("instance"), **extra_tags}, client_token, index)
         made = Instance(
-            record, reservation_id, spec.user_data, spec.on_shutdown, spec.profile["Roles"][0]["RoleName"] if spec.profile else None,
-            volumes=[], interfaces=[], visible_at=time.time() + self.delays.invisible_s(),
-        )  # fmt: skip
+            record,
+            reservation_id,
+            spec.user_data,
+            spec.on_shutdown,
+            spec.profile["Roles"][0]["RoleName"] if spec.profile else None,
+            volumes=[],
+            interfaces=[],
+            visible_at=time.time() + self.delays.invisible_s(),
+        )
         made.volumes = [_volume(volume, spec, made.id) for volume in spec.volumes]
         made.interfaces = [_interface(spec, made.id, address, self._account_id)]
         record["BlockDeviceMappings"] = [_mapping(volume) for volume in made.volumes]
@@ -207,17 +213,39 @@ def _record(spec: Spec, address: str, tags: dict[str, str], client_token: str, i
     all_tags = {**tags, **{key: str(value) for key, value in template.items()}}
     key = {"KeyName": spec.key_name} if spec.key_name else {}
     return {
-        "InstanceId": new_id("i"), "ImageId": spec.image["ImageId"], "State": {"Code": 0, "Name": "pending"}, "PrivateDnsName": name,
-        "PublicDnsName": "", "StateTransitionReason": "", "AmiLaunchIndex": index, "ProductCodes": [], "InstanceType": spec.instance_type,
-        "LaunchTime": now(), "Placement": {"AvailabilityZone": spec.zone, "GroupName": "", "Tenancy": "default"},
-        "Monitoring": {"State": "enabled" if spec.monitoring else "disabled"}, "SubnetId": spec.subnet["SubnetId"],
-        "VpcId": spec.subnet["VpcId"], "PrivateIpAddress": address, "Architecture": spec.image["Architecture"], "ClientToken": client_token,
-        "EbsOptimized": spec.ebs_optimized, "EnaSupport": True, "Hypervisor": "xen", "RootDeviceName": spec.image.get("RootDeviceName", "/dev/sda1"),
-        "RootDeviceType": "ebs", "SecurityGroups": [{"GroupId": g["GroupId"], "GroupName": g["GroupName"]} for g in spec.groups],
-        "SourceDestCheck": True, "Tags": [{"Key": k, "Value": v} for k, v in all_tags.items()], "VirtualizationType": "hvm",
-        "MetadataOptions": dict(spec.metadata_options), "PlatformDetails": "Linux/UNIX", "UsageOperation": "RunInstances",
-        **spot, **profile, **key,
-    }  # fmt: skip
+        "InstanceId": new_id("i"),
+        "ImageId": spec.image["ImageId"],
+        "State": {"Code": 0, "Name": "pending"},
+        "PrivateDnsName": name,
+        "PublicDnsName": "",
+        "StateTransitionReason": "",
+        "AmiLaunchIndex": index,
+        "ProductCodes": [],
+        "InstanceType": spec.instance_type,
+        "LaunchTime": now(),
+        "Placement": {"AvailabilityZone": spec.zone, "GroupName": "", "Tenancy": "default"},
+        "Monitoring": {"State": "enabled" if spec.monitoring else "disabled"},
+        "SubnetId": spec.subnet["SubnetId"],
+        "VpcId": spec.subnet["VpcId"],
+        "PrivateIpAddress": address,
+        "Architecture": spec.image["Architecture"],
+        "ClientToken": client_token,
+        "EbsOptimized": spec.ebs_optimized,
+        "EnaSupport": True,
+        "Hypervisor": "xen",
+        "RootDeviceName": spec.image.get("RootDeviceName", "/dev/sda1"),
+        "RootDeviceType": "ebs",
+        "SecurityGroups": [{"GroupId": g["GroupId"], "GroupName": g["GroupName"]} for g in spec.groups],
+        "SourceDestCheck": True,
+        "Tags": [{"Key": k, "Value": v} for k, v in all_tags.items()],
+        "VirtualizationType": "hvm",
+        "MetadataOptions": dict(spec.metadata_options),
+        "PlatformDetails": "Linux/UNIX",
+        "UsageOperation": "RunInstances",
+        **spot,
+        **profile,
+        **key,
+    }
 
 
 def _volume(wanted: object, spec: Spec, instance_id: str) -> dict[str, object]:
@@ -263,15 +291,33 @@ def _mapping(volume: dict[str, object]) -> dict[str, object]:
 def _interface(spec: Spec, instance_id: str, address: str, account_id: str) -> dict[str, object]:
     """Return what DescribeNetworkInterfaces reports of the one interface."""
     mac = ":".join(["0a", *(f"{secrets.randbelow(256):02x}" for _ in range(5))])
-    attachment = {"AttachmentId": new_id("eni-attach"), "InstanceId": instance_id, "DeviceIndex": 0, "Status": "attached", "AttachTime": now(),
-                  "DeleteOnTermination": True, "InstanceOwnerId": account_id}  # fmt: skip
+    attachment = {
+        "AttachmentId": new_id("eni-attach"),
+        "InstanceId": instance_id,
+        "DeviceIndex": 0,
+        "Status": "attached",
+        "AttachTime": now(),
+        "DeleteOnTermination": True,
+        "InstanceOwnerId": account_id,
+    }
     return {
-        "NetworkInterfaceId": new_id("eni"), "SubnetId": spec.subnet["SubnetId"], "VpcId": spec.subnet["VpcId"], "AvailabilityZone": spec.zone,
-        "Description": "", "OwnerId": account_id, "RequesterManaged": False, "Status": "in-use", "MacAddress": mac, "InterfaceType": "interface",
-        "PrivateIpAddress": address, "SourceDestCheck": True, "Groups": [{"GroupId": g["GroupId"], "GroupName": g["GroupName"]} for g in spec.groups],
-        "Attachment": attachment, "TagSet": [{"Key": k, "Value": v} for k, v in spec.tags("network-interface").items()],
+        "NetworkInterfaceId": new_id("eni"),
+        "SubnetId": spec.subnet["SubnetId"],
+        "VpcId": spec.subnet["VpcId"],
+        "AvailabilityZone": spec.zone,
+        "Description": "",
+        "OwnerId": account_id,
+        "RequesterManaged": False,
+        "Status": "in-use",
+        "MacAddress": mac,
+        "InterfaceType": "interface",
+        "PrivateIpAddress": address,
+        "SourceDestCheck": True,
+        "Groups": [{"GroupId": g["GroupId"], "GroupName": g["GroupName"]} for g in spec.groups],
+        "Attachment": attachment,
+        "TagSet": [{"Key": k, "Value": v} for k, v in spec.tags("network-interface").items()],
         "Tags": [{"Key": k, "Value": v} for k, v in spec.tags("network-interface").items()],
-    }  # fmt: skip
+    }
 
 
 def _attached(interface: dict[str, object], address: str) -> dict[str, object]:

@@ -48,12 +48,22 @@ def _identity(instance: Instance, account_id: str, region: str) -> dict[str, Lea
         "meta-data/ami-launch-index": str(record["AmiLaunchIndex"]),
         "meta-data/reservation-id": instance.reservation_id,
         "meta-data/placement/availability-zone": zone,
-        "meta-data/placement/availability-zone-id": f"{region.split('-')[0]}{region.split('-')[1][0]}{region[-1]}-az{ord(zone[-1]) - 96}",
+        "meta-data/placement/availability-zone-id": zone_id(zone),
         "meta-data/placement/region": region,
         "meta-data/services/domain": "amazonaws.com",
         "meta-data/services/partition": "aws",
         "dynamic/instance-identity/document": json.dumps(document, indent=2),
     }
+
+
+def zone_id(zone: str) -> str:
+    """Return a zone's id.
+
+    >>> zone_id("eu-west-1b")
+    'euw1-az2'
+    """
+    continent, direction, rest = zone.split("-")
+    return f"{continent}{direction[0]}{rest[0]}-az{ord(rest[-1]) - 96}"
 
 
 def _network(instance: Instance) -> dict[str, Leaf]:

@@ -65,7 +65,8 @@ class Permissions:
             )
             raise Fault(
                 "UnauthorizedOperation",
-                f"You are not authorized to perform this operation. User: {denial.principal_arn} is not authorized to perform: {action} on resource: {arn} {why}",
+                f"You are not authorized to perform this operation. User: {denial.principal_arn} is not authorized to "
+                f"perform: {action} on resource: {arn} {why}",
                 403,
             )
 
@@ -116,8 +117,13 @@ class Permissions:
     def _launch_resources(self, spec: Spec) -> list[tuple[str, str, Keys]]:
         """List the resources of a launch besides the instance, each with its keys; what the template set says so."""
         vpc, subnet = self.arn("vpc", spec.subnet["VpcId"]), self.arn("subnet", spec.subnet["SubnetId"])
-        image = {"ec2:ImageType": "machine", "ec2:Owner": spec.image["OwnerId"], "ec2:Public": str(spec.image.get("Public", False)).lower(),
-                 "ec2:ImageID": spec.image["ImageId"], **resource_keys(_tags_of(spec.image))}  # fmt: skip
+        image = {
+            "ec2:ImageType": "machine",
+            "ec2:Owner": spec.image["OwnerId"],
+            "ec2:Public": str(spec.image.get("Public", False)).lower(),
+            "ec2:ImageID": spec.image["ImageId"],
+            **resource_keys(_tags_of(spec.image)),
+        }
         network = {"ec2:Vpc": vpc, "ec2:Subnet": subnet, "ec2:AssociatePublicIpAddress": str(spec.public_address).lower()}
         resources: list[tuple[str, str, Keys]] = [
             ("image", spec.image["ImageId"], image | spec.from_template("ImageId")),
@@ -178,7 +184,7 @@ def volume_keys(volume: Mapping[str, Any]) -> Keys:
     return keys
 
 
-def instance_keys(instance: Instance, account_id: str, region: str) -> Keys:
+def instance_keys(instance: Instance, _account_id: str, _region: str) -> Keys:
     """Return the condition keys of an existing instance."""
     record = instance.record
     keys = resource_keys(instance.tags) | {

@@ -53,7 +53,7 @@ class Reader:
 
     def describe_instance_status(self, request: Request) -> Response:
         """List the status of running instances, or of all that are not gone."""
-        chosen = [i for i in self._store.get(request["InstanceIds"])] if request.get("InstanceIds") else self._store.visible()
+        chosen = list(self._store.get(request["InstanceIds"])) if request.get("InstanceIds") else self._store.visible()
         shown = [_status(i) for i in chosen if request.get("IncludeAllInstances") or i.state == "running"]
         page, after = filters.page(
             filters.select(shown, request.get("Filters", []), filters.STATUS), request.get("MaxResults"), request.get("NextToken")
@@ -118,17 +118,20 @@ class Reader:
         return {f"{kind}s": page, "NextToken": after}
 
     def describe_vpc_endpoints(self, request: Request) -> Response:
-        """List endpoints with their policies, which the emulator keeps but does not report."""
-        answer = self._network.describe_vpc_endpoints(**request)
+        """List endpoints with their policies, and by filter: the emulator does neither."""
+        answer = self._network.describe_vpc_endpoints(**{k: v for k, v in request.items() if k == "VpcEndpointIds"})
         records = emulator.module("services.ec2")._vpc_endpoints
         for endpoint in answer["VpcEndpoints"]:
             endpoint["PolicyDocument"] = (records.get(endpoint["VpcEndpointId"]) or {}).get("PolicyDocument")
-        return dict(answer)
+        return {"VpcEndpoints": filters.select(answer["VpcEndpoints"], request.get("Filters", []), filters.ENDPOINT)}
 
     def describe_flow_logs(self, request: Request) -> Response:
         """List flow logs with where they go and as whom, which the emulator does not report."""
         answer = self._network.describe_flow_logs(**request)
-        records, kept = emulator.module("services.ec2")._flow_logs, ("DeliverLogsPermissionArn", "LogGroupName", "LogFormat", "MaxAggregationInterval")
+        records, kept = (
+            emulator.module("services.ec2")._flow_logs,
+            ("DeliverLogsPermissionArn", "LogGroupName", "LogFormat", "MaxAggregationInterval"),
+        )
         for flow_log in answer["FlowLogs"]:
             record = records.get(flow_log["FlowLogId"]) or {}
             flow_log.update({name: record[name] for name in kept if name in record})
@@ -144,7 +147,9 @@ class Reader:
             kept = (records.get(version["LaunchTemplateId"]) or {}).get("Versions", [])
             data = next((v["LaunchTemplateData"] for v in kept if int(v["VersionNumber"]) == version["VersionNumber"]), None)
             if data:
-                version["LaunchTemplateData"] = coerce(data, shape) | {k: v for k, v in version["LaunchTemplateData"].items() if k not in data}
+                version["LaunchTemplateData"] = coerce(data, shape) | {
+                    k: v for k, v in version["LaunchTemplateData"].items() if k not in data
+                }
         return dict(answer)
 
     # -- what can be launched -----------------------------------------------------------------------------------
@@ -253,13 +258,24 @@ def _type(entry: InstanceType) -> Response:
         }
         gpu = {"GpuInfo": {"Gpus": [one], "TotalGpuMemoryInMiB": entry.gpu.memory_mib * entry.gpu.count}}
     return {
-        "InstanceType": entry.name, "CurrentGeneration": not entry.name.startswith("p3"), "FreeTierEligible": entry.name == "t3.micro",
-        "SupportedUsageClasses": ["on-demand", "spot"], "SupportedRootDeviceTypes": ["ebs"], "SupportedVirtualizationTypes": ["hvm"],
-        "BareMetal": False, "Hypervisor": "nitro", "ProcessorInfo": {"SupportedArchitectures": [entry.architecture]},
+        "InstanceType": entry.name,
+        "CurrentGeneration": not entry.name.startswith("p3"),
+        "FreeTierEligible": entry.name == "t3.micro",
+        "SupportedUsageClasses": ["on-demand", "spot"],
+        "SupportedRootDeviceTypes": ["ebs"],
+        "SupportedVirtualizationTypes": ["hvm"],
+        "BareMetal": False,
+        "Hypervisor": "nitro",
+        "ProcessorInfo": {"SupportedArchitectures": [entry.architecture]},
         "VCpuInfo": {"DefaultVCpus": entry.vcpus, "DefaultCores": max(1, entry.vcpus // 2), "DefaultThreadsPerCore": 2},
-        "MemoryInfo": {"SizeInMiB": entry.memory_mib}, "InstanceStorageSupported": False, "EbsInfo": {"EbsOptimizedSupport": "default", "EncryptionSupport": "supported"},
-        "HibernationSupported": False, "BurstablePerformanceSupported": entry.burstable, "DedicatedHostsSupported": not entry.burstable, **gpu,
-    }  # fmt: skip
+        "MemoryInfo": {"SizeInMiB": entry.memory_mib},
+        "InstanceStorageSupported": False,
+        "EbsInfo": {"EbsOptimizedSupport": "default", "EncryptionSupport": "supported"},
+        "HibernationSupported": False,
+        "BurstablePerformanceSupported": entry.burstable,
+        "DedicatedHostsSupported": not entry.burstable,
+        **gpu,
+    }
 
 
 def _price(entry: InstanceType, zone: str, hours: int) -> Response:

@@ -26,8 +26,10 @@ ENDPOINT_ID = re.compile(rb"<vpcEndpointId>([^<]+)<")
 OPEN_POLICY = '{"Version":"2008-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}]}'
 OURS = ("i-", "vol-", "eni-")
 CAPACITY = (
-    "We currently do not have sufficient {type} capacity in the Availability Zone you requested ({zone}). Our system will be working on "
-    "provisioning additional capacity. You can currently get {type} capacity by not specifying an Availability Zone in your request."
+    "We currently do not have sufficient {type} capacity in the Availability Zone you requested "
+    "({zone}). Our system will be working on "
+    "provisioning additional capacity. You can currently get {type} capacity by not specifying an "
+    "Availability Zone in your request."
 )
 
 
@@ -45,7 +47,7 @@ class Ec2:
         self._resolver = resolver
         self._permissions = permissions
         self._images = images
-        self.refuse: Callable[[str, str, str], Fault | None] = lambda instance_type, zone, market: None
+        self.refuse: Callable[[str, str, str], Fault | None] = lambda _instance_type, _zone, _market: None
         self._reads: dict[str, Callable[[Request], Response]] = {
             "DescribeInstances": reader.describe_instances,
             "DescribeInstanceStatus": reader.describe_instance_status,
@@ -190,7 +192,8 @@ class Ec2:
             return Fault("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
         return Fault(
             "VcpuLimitExceeded",
-            f"You have requested more vCPU capacity than your current vCPU limit of {QUOTAS[code][1]:.0f} allows for the instance bucket that the specified instance type belongs to.",
+            f"You have requested more vCPU capacity than your current vCPU limit of {QUOTAS[code][1]:.0f} allows "
+            "for the instance bucket that the specified instance type belongs to.",
         )
 
     def create_fleet(self, request: Request, dry_run: bool) -> Response:
@@ -275,7 +278,8 @@ class Ec2:
         if any("InstanceLifecycle" in i.record for i in chosen):
             raise Fault(
                 "UnsupportedOperation",
-                "You can't stop the Spot Instance because it is associated with a one-time Spot Instance request. You can only stop Spot Instances associated with persistent Spot Instance requests.",
+                "You can't stop the Spot Instance because it is associated with a one-time Spot Instance request. "
+                "You can only stop Spot Instances associated with persistent Spot Instance requests.",
             )
         return {"StoppingInstances": [self._ended(i, stop=True) for i in chosen]}
 
@@ -311,7 +315,8 @@ class Ec2:
         if reserved:
             raise Fault(
                 "InvalidParameterValue",
-                f"Value ( {reserved[0]} ) for parameter key is invalid. Tag keys starting with 'aws:' are reserved for internal use",
+                f"Value ( {reserved[0]} ) for parameter key is invalid. Tag keys starting with 'aws:' are reserved "
+                "for internal use",
             )
         return self._retag("CreateTags", request, dry_run, lambda tags: {**tags, **wanted}, wanted)
 
@@ -330,7 +335,7 @@ class Ec2:
     ) -> Response:
         """Change tags where the caller may."""
         holders = self._holders(request["Resources"])
-        for resource_id, (instance, record) in holders.items():
+        for resource_id, (instance, _) in holders.items():
             kind = {"i": "instance", "vol": "volume", "eni": "network-interface"}[resource_id.partition("-")[0]]
             if kind == "instance":
                 self._permissions.require_on(action, [instance], tag_keys(named))
@@ -371,8 +376,19 @@ class Ec2:
             )
 
 
-KINDS = {"vpc": "vpc", "subnet": "subnet", "sg": "security-group", "rtb": "route-table", "vpce": "vpc-endpoint", "lt": "launch-template",
-         "fl": "vpc-flow-log", "ami": "image", "igw": "internet-gateway", "acl": "network-acl", "sgr": "security-group-rule"}  # fmt: skip
+KINDS = {
+    "vpc": "vpc",
+    "subnet": "subnet",
+    "sg": "security-group",
+    "rtb": "route-table",
+    "vpce": "vpc-endpoint",
+    "lt": "launch-template",
+    "fl": "vpc-flow-log",
+    "ami": "image",
+    "igw": "internet-gateway",
+    "acl": "network-acl",
+    "sgr": "security-group-rule",
+}
 
 
 def keep_policy(answer: bytes, document: str | None) -> None:

@@ -17,8 +17,13 @@ from local_aws.wire import request_id
 Response = tuple[int, dict[str, str], bytes]
 QUERY = ("iam", "sts", "cloudformation", "sns", "monitoring", "sqs")
 THROTTLED = {"ec2": ("RequestLimitExceeded", 503), "s3": ("SlowDown", 503), "lambda": ("TooManyRequestsException", 429)}
-BROKEN = {("s3", 503): "ServiceUnavailable", ("s3", 500): "InternalError", ("ec2", 500): "InternalError", ("ec2", 503): "Unavailable",
-          ("lambda", 500): "ServiceException"}  # fmt: skip
+BROKEN = {
+    ("s3", 503): "ServiceUnavailable",
+    ("s3", 500): "InternalError",
+    ("ec2", 500): "InternalError",
+    ("ec2", 503): "Unavailable",
+    ("lambda", 500): "ServiceException",
+}
 
 
 @dataclass
@@ -62,7 +67,12 @@ async def before(engine: Engine, call: Call) -> Response | None:
         return error_response(call.service, code, "Rate exceeded", status)
     if broken := engine.strike("error", str(call), **call.names()):
         status = broken.values["status"]
-        return error_response(call.service, BROKEN.get((call.service, status), "InternalFailure"), "We encountered an internal error. Please try again.", status)
+        return error_response(
+            call.service,
+            BROKEN.get((call.service, status), "InternalFailure"),
+            "We encountered an internal error. Please try again.",
+            status,
+        )
     if call.is_conditional and engine.strike("conflict", str(call), role=call.role, key=call.key):
         text = "The conditional request cannot succeed due to a conflicting operation against this resource."
         return error_response("s3", "ConditionalRequestConflict", text, 409)
@@ -80,12 +90,14 @@ def error_response(service: str, code: str, message: str, status: int) -> Respon
     """Return an error in a service's own form."""
     if service == "ec2":
         return Ec2Fault(code, message, status).response()
+    told = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
     if service == "s3":
-        body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{escape(message)}</Message><RequestId>{request_id()}</RequestId></Error>'
+        body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{told}<RequestId>{request_id()}</RequestId></Error>'
         return status, {"Content-Type": "application/xml"}, body.encode()
     if service in QUERY:
-        error = f"<Error><Type>{'Sender' if status < 500 else 'Receiver'}</Type><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-        return status, {"Content-Type": "text/xml"}, f"<ErrorResponse>{error}<RequestId>{request_id()}</RequestId></ErrorResponse>".encode()
+        error = f"<Error><Type>{'Sender' if status < 500 else 'Receiver'}</Type>{told}</Error>"
+        body = f"<ErrorResponse>{error}<RequestId>{request_id()}</RequestId></ErrorResponse>"
+        return status, {"Content-Type": "text/xml"}, body.encode()
     headers = {"Content-Type": "application/json", "x-amzn-errortype": code}
     return status, headers, json.dumps({"__type": code, "message": message, "Message": message}).encode()
 

@@ -127,4 +127,6 @@ def _value(kind: str, name: str, parameter: Parameter, given: Any) -> Any:
     try:
         return parameter.kind(given)
     except (TypeError, ValueError):
-        raise FaultScriptError(f"{kind}: {name} must be {'a number' if parameter.kind in (int, float) else 'text'}, not {given!r}") from None
+        raise FaultScriptError(
+            f"{kind}: {name} must be {'a number' if parameter.kind in (int, float) else 'text'}, not {given!r}"
+        ) from None

@@ -19,9 +19,15 @@ Answer = dict[str, Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe ``fault kinds|list|add|run|clear|restart``."""
-    parser.add_argument("verb", choices=["kinds", "list", "add", "run", "clear", "restart"], help="restart kills the server and starts it again")
-    parser.add_argument("words", nargs="*", metavar="WORD", help="add: KIND name=value …; run: SCRIPT.yaml; clear: ID (all without)")
-    parser.add_argument("--seed", type=int, default=0, help="add: decides which chances a rate below 1 takes (default: %(default)s)")
+    parser.add_argument(
+        "verb", choices=["kinds", "list", "add", "run", "clear", "restart"], help="restart kills the server and starts it again"
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="WORD", help="add: KIND name=value …; run: SCRIPT.yaml; clear: ID (all without)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="add: decides which chances a rate below 1 takes (default: %(default)s)"
+    )
 
 
 def run(arguments: argparse.Namespace, state: StateFolder, running: Running) -> Answer:
@@ -36,7 +42,9 @@ def run(arguments: argparse.Namespace, state: StateFolder, running: Running) -> 
     if arguments.verb == "clear":
         return ask(running, "faults", {"clear": words[0] if words else None})
     if not words:
-        raise FaultScriptError(f"fault {arguments.verb} needs {'a kind; see `fault kinds`' if arguments.verb == 'add' else 'a script'}")
+        raise FaultScriptError(
+            f"fault {arguments.verb} needs {'a kind; see `fault kinds`' if arguments.verb == 'add' else 'a script'}"
+        )
     if arguments.verb == "add":
         values = read_words(words[1:])
         catalog.read(words[0], values)

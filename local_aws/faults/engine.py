@@ -52,7 +52,14 @@ class Fault:
     def as_dict(self) -> dict[str, Any]:
         """Return it for ``fault list``."""
         shown = {name: value for name, value in self.values.items() if value is not None}
-        return {"id": self.id, "kind": self.kind, "strikes": self.strikes, "chances": self.chances, "seed": self.seed, "parameters": shown}
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "strikes": self.strikes,
+            "chances": self.chances,
+            "seed": self.seed,
+            "parameters": shown,
+        }
 
 
 class Engine:

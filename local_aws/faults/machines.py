@@ -73,7 +73,12 @@ class MachineFaults:
             return
         for kind in self._strikes:
             for fault in self._engine.on(kind):
-                if fault.values["at_key"] and fnmatch.fnmatchcase(key, fault.values["at_key"]) and self._is_meant(fault, instance) and self._is_time(fault, instance_id, body):
+                if (
+                    fault.values["at_key"]
+                    and fnmatch.fnmatchcase(key, fault.values["at_key"])
+                    and self._is_meant(fault, instance)
+                    and self._is_time(fault, instance_id, body)
+                ):
                     self._strike(fault, instance)
 
     def _is_time(self, fault: Fault, instance_id: str, body: bytes) -> bool:
@@ -85,7 +90,7 @@ class MachineFaults:
             if value is None or (least is not None and float(value) < least):
                 return False
         fault.seen[instance_id] = fault.seen.get(instance_id, 0) + 1
-        return fault.seen[instance_id] >= fault.values["at_count"]
+        return fault.seen[instance_id] >= int(fault.values["at_count"])
 
     def mend(self, faults: list[Fault]) -> None:
         """Let hanging instances go on whose fault was cleared."""

@@ -19,7 +19,9 @@ from local_aws.wire import Fault as Ec2Fault
 class Wiring:
     """Every place where a fault can strike, and the orders that set faults."""
 
-    def __init__(self, engine: Engine, ec2: Ec2, issuer: Issuer, authorizer: Authorizer, runner: Runner, delivery: Delivery) -> None:
+    def __init__(
+        self, engine: Engine, ec2: Ec2, issuer: Issuer, authorizer: Authorizer, runner: Runner, delivery: Delivery
+    ) -> None:
         self._engine = engine
         self._issuer = issuer
         self.machines = MachineFaults(engine, ec2.store, ec2.life)

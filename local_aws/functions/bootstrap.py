@@ -12,6 +12,8 @@ import struct
 import sys
 import time
 import traceback
+from pathlib import Path
+from typing import IO, Any
 
 
 class LambdaContext:
@@ -21,7 +23,7 @@ class LambdaContext:
     client_context = None
     tenant_id = None
 
-    def __init__(self, request):
+    def __init__(self, request: dict[str, Any]) -> None:
         self.aws_request_id = request["request_id"]
         self.invoked_function_arn = request["arn"]
         self.function_name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
@@ -31,16 +33,16 @@ class LambdaContext:
         self.log_stream_name = os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
         self._deadline = time.monotonic() + request["timeout_s"]
 
-    def get_remaining_time_in_millis(self):
+    def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the function is killed."""
         return max(0, int((self._deadline - time.monotonic()) * 1000))
 
-    def log(self, message):
+    def log(self, message: object) -> None:
         """Write to the log."""
         sys.stdout.write(str(message))
 
 
-def read_message(source):
+def read_message(source: IO[bytes]) -> Any:
     """Return the next message, or None at the end."""
     head = source.read(4)
     if len(head) < 4:
@@ -48,35 +50,35 @@ def read_message(source):
     return json.loads(source.read(struct.unpack(">I", head)[0]))
 
 
-def write_message(target, message):
+def write_message(target: IO[bytes], message: dict[str, Any]) -> None:
     """Send a message."""
     raw = json.dumps(message).encode()
     target.write(struct.pack(">I", len(raw)) + raw)
     target.flush()
 
 
-def describe(error, request_id, skip):
+def describe(error: BaseException, request_id: str, skip: int) -> dict[str, Any]:
     """Write an exception as Lambda does, without this file's own frames."""
     frames = traceback.format_list(traceback.extract_tb(error.__traceback__)[skip:])
     return {"errorMessage": str(error), "errorType": type(error).__name__, "requestId": request_id, "stackTrace": frames}
 
 
-def import_error(module, error):
+def import_error(module: str, error: BaseException) -> dict[str, Any]:
     """Write a failure to load the handler's module as Lambda does."""
     if isinstance(error, ImportError):
-        kind, text = "Runtime.ImportModuleError", "Unable to import module '%s': %s" % (module, error)
+        kind, text = "Runtime.ImportModuleError", f"Unable to import module '{module}': {error}"
     elif isinstance(error, SyntaxError):
-        kind, text = "Runtime.UserCodeSyntaxError", "Syntax error in module '%s': %s" % (module, error)
+        kind, text = "Runtime.UserCodeSyntaxError", f"Syntax error in module '{module}': {error}"
     else:
         return describe(error, "", 4)
     return {"errorMessage": text, "errorType": kind, "requestId": "", "stackTrace": []}
 
 
-def load(handler):
+def load(handler: str) -> tuple[Any, dict[str, Any] | None]:
     """Return the handler function and None, or None and the error."""
     module_name, dot, name = handler.rpartition(".")
     if not dot:
-        return None, {"errorMessage": "Bad handler '%s': not enough values to unpack (expected 2, got 1)" % handler,
+        return None, {"errorMessage": f"Bad handler '{handler}': not enough values to unpack (expected 2, got 1)",
                       "errorType": "Runtime.MalformedHandlerName", "requestId": "", "stackTrace": []}  # fmt: skip
     try:
         module = importlib.import_module(module_name.replace("/", "."))
@@ -85,12 +87,12 @@ def load(handler):
         return None, import_error(module_name, error)
     found = getattr(module, name, None)
     if found is None:
-        return None, {"errorMessage": "Handler '%s' missing on module '%s'" % (name, module_name),
+        return None, {"errorMessage": f"Handler '{name}' missing on module '{module_name}'",
                       "errorType": "Runtime.HandlerNotFound", "requestId": "", "stackTrace": []}  # fmt: skip
     return found, None
 
 
-def invoke(function, request):
+def invoke(function: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Run the handler once; return the answer."""
     try:
         result = function(request["event"], LambdaContext(request))
@@ -100,7 +102,7 @@ def invoke(function, request):
     try:
         return {"result": json.dumps(result, ensure_ascii=False)}
     except (TypeError, ValueError) as error:
-        text = "Unable to marshal response: %s" % error
+        text = f"Unable to marshal response: {error}"
         return {
             "error": {
                 "errorMessage": text,
@@ -111,20 +113,19 @@ def invoke(function, request):
         }
 
 
-def guard():
+def guard() -> None:
     """Stop connections that leave this machine."""
-    path = os.environ.pop("LOCAL_AWS_GUARD")
-    with open(path) as source:
-        exec(compile(source.read(), path, "exec"), {"__name__": "local_aws_guard"})
+    path = Path(os.environ.pop("LOCAL_AWS_GUARD"))
+    exec(compile(path.read_text(), str(path), "exec"), {"__name__": "local_aws_guard"})  # noqa: S102 - our own file
 
 
-def main():
+def main() -> None:
     """Serve until the pipe closes."""
     requests, responses = os.fdopen(int(sys.argv[1]), "rb"), os.fdopen(int(sys.argv[2]), "wb")
     sys.path[:0] = json.loads(os.environ.pop("LOCAL_AWS_PATHS"))
     sys.argv = [""]
     guard()
-    sys.stdout.reconfigure(line_buffering=True)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     function, error = load(os.environ["_HANDLER"])
     write_message(responses, {"ready": error is None, "error": error})
     while error is None and (request := read_message(requests)) is not None:
@@ -134,4 +135,5 @@ def main():
         write_message(responses, answer)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -42,7 +42,7 @@ class Delivery:
         self._issuer = issuer
         self._authorizer = authorizer
         self.pace = Pace()
-        self.copies: Callable[[str], int] = lambda function_name: 1
+        self.copies: Callable[[str], int] = lambda _function_name: 1
 
     # -- the emulator's seams -----------------------------------------------------------------------------------
     def invoke_async(self, record: Record, event: Any) -> None:
@@ -73,10 +73,14 @@ class Delivery:
         if found is None:
             return False
         context = evaluator.EvalContext(
-            principal_arn=service, principal_type="Service", principal_account=self._issuer.account_id, action="lambda:InvokeFunction",
-            resource_arn=arn, region=self._issuer.region,
+            principal_arn=service,
+            principal_type="Service",
+            principal_account=self._issuer.account_id,
+            action="lambda:InvokeFunction",
+            resource_arn=arn,
+            region=self._issuer.region,
             service_context={"aws:sourcearn": source_arn, "aws:sourceaccount": self._issuer.account_id},
-        )  # fmt: skip
+        )
         return bool(evaluator.evaluate_resource_policy(found[0], context, service=service).decision == "Allow")
 
     # -- an event's way -----------------------------------------------------------------------------------------
@@ -214,7 +218,7 @@ def base_record(config: Record) -> Record:
     return dict(service._functions.get_scoped(account, region, config["FunctionName"]) or {})
 
 
-def reserved_concurrency(record: Record, config: Record) -> int | None:
+def reserved_concurrency(_record: Record, config: Record) -> int | None:
     """Return a function's reserved concurrency, for any of its versions."""
     reserved = base_record(config).get("concurrency")
     if isinstance(reserved, dict):

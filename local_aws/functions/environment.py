@@ -80,9 +80,15 @@ class Environment:
         environ = {**self._launch.variables, "LOCAL_AWS_PATHS": json.dumps(self._launch.paths), "LOCAL_AWS_GUARD": str(TEMPLATE)}
         try:
             self._process = subprocess.Popen(
-                command, cwd=self._launch.code, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                pass_fds=(request_read, response_write), start_new_session=True,
-            )  # fmt: skip
+                command,
+                cwd=self._launch.code,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(request_read, response_write),
+                start_new_session=True,
+            )
         finally:
             os.close(request_read)
             os.close(response_write)

@@ -50,7 +50,10 @@ class LambdaFront:
         if role:
             denial = self._authorizer.check(headers, "iam:PassRole", role, {"iam:PassedToService": SERVICE})
             if denial:
-                text = f"User: {denial.principal_arn} is not authorized to perform: iam:PassRole on resource: {role} because no identity-based policy allows the iam:PassRole action"
+                text = (
+                    f"User: {denial.principal_arn} is not authorized to perform: iam:PassRole on resource: {role} because "
+                    "no identity-based policy allows the iam:PassRole action"
+                )
                 return error(403, "AccessDeniedException", text)
         try:
             check_function(data, self._runtimes, self._runner)
@@ -68,7 +71,8 @@ def check_function(properties: Mapping[str, Any], runtimes: Runtimes, runner: Ru
     if runtime and runtimes.interpreter(str(runtime)) is None:
         here = ", ".join(runtimes.available()) or "none"
         raise ValueError(
-            f"The runtime parameter of {runtime} is not available: this machine can run {here} (a local AWS needs the interpreter on PATH)."
+            f"The runtime parameter of {runtime} is not available: this machine can run {here} (a local AWS needs "
+            "the interpreter on PATH)."
         )
     role = properties.get("Role")
     if role and not runner.can_assume(str(role)):
@@ -82,7 +86,8 @@ def refuse_payload(headers: Mapping[str, str], body: bytes) -> Response | None:
         return error(
             413,
             "RequestTooLargeException",
-            f"{len(body)} byte payload is too large for the {'Event' if limit == ASYNC_LIMIT else 'RequestResponse'} invocation type (limit {limit} bytes)",
+            f"{len(body)} byte payload is too large for the {'Event' if limit == ASYNC_LIMIT else 'RequestResponse'} "
+            f"invocation type (limit {limit} bytes)",
         )
     try:
         json.loads(body or b"null")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 import tempfile
 import threading
@@ -50,7 +49,7 @@ class Packages:
             shutil.rmtree(fresh, ignore_errors=True)
             raise BadPackageError(f"Could not unzip uploaded file: {error}") from None
         fresh.chmod(0o755)
-        os.replace(fresh, target)
+        fresh.replace(target)
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:

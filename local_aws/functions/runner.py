@@ -61,7 +61,7 @@ class Runner:
         self._idle: dict[str, list[Idle]] = {}
         self._all: set[Environment] = set()
         self.keys: set[str] = set()
-        self.spoil: Callable[[str, str], dict[str, Any] | None] = lambda function_name, request_id: None
+        self.spoil: Callable[[str, str], dict[str, Any] | None] = lambda _function_name, _request_id: None
 
     # -- the emulator's seam ------------------------------------------------------------------------------------
     def execute(self, record: Record, event: Any, request_id: str) -> dict[str, Any]:
@@ -168,18 +168,33 @@ class Runner:
         group = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{name}"
         own = {str(k): str(v) for k, v in (config.get("Environment") or {}).get("Variables", {}).items()}
         return {
-            "LANG": "en_US.UTF-8", "TZ": ":UTC", "PATH": f"{Path(interpreter).parent}:/usr/local/bin:/usr/bin:/bin",
-            "TMPDIR": str(scratch), "HOME": str(scratch), **own,
-            "_HANDLER": str(config["Handler"]), "LAMBDA_TASK_ROOT": str(code), "LAMBDA_RUNTIME_DIR": str(self._runtimes.packages),
-            "AWS_EXECUTION_ENV": f"AWS_Lambda_{config['Runtime']}", "AWS_LAMBDA_FUNCTION_NAME": name,
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "PATH": f"{Path(interpreter).parent}:/usr/local/bin:/usr/bin:/bin",
+            "TMPDIR": str(scratch),
+            "HOME": str(scratch),
+            **own,
+            "_HANDLER": str(config["Handler"]),
+            "LAMBDA_TASK_ROOT": str(code),
+            "LAMBDA_RUNTIME_DIR": str(self._runtimes.packages),
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{config['Runtime']}",
+            "AWS_LAMBDA_FUNCTION_NAME": name,
             "AWS_LAMBDA_FUNCTION_VERSION": str(config.get("Version", "$LATEST")),
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(config.get("MemorySize", 128)), "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-            "AWS_LAMBDA_LOG_GROUP_NAME": group, "AWS_LAMBDA_LOG_STREAM_NAME": f"{time.strftime('%Y/%m/%d')}/[$LATEST]{secrets.token_hex(16)}",
-            "AWS_REGION": self._issuer.region, "AWS_DEFAULT_REGION": self._issuer.region, "AWS_ENDPOINT_URL": self._endpoint_url,
-            "AWS_EC2_METADATA_DISABLED": "true", "AWS_ACCESS_KEY_ID": credentials.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key, "AWS_SESSION_TOKEN": credentials.session_token,
-            "PYTHONPATH": str(self._runtimes.packages), "LOCAL_AWS_BOUNDS_LOG": str(self._folder / "out-of-bounds" / name), MARK: self._twin,
-        }  # fmt: skip
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(config.get("MemorySize", 128)),
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_LOG_GROUP_NAME": group,
+            "AWS_LAMBDA_LOG_STREAM_NAME": f"{time.strftime('%Y/%m/%d')}/[$LATEST]{secrets.token_hex(16)}",
+            "AWS_REGION": self._issuer.region,
+            "AWS_DEFAULT_REGION": self._issuer.region,
+            "AWS_ENDPOINT_URL": self._endpoint_url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ACCESS_KEY_ID": credentials.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
+            "AWS_SESSION_TOKEN": credentials.session_token,
+            "PYTHONPATH": str(self._runtimes.packages),
+            "LOCAL_AWS_BOUNDS_LOG": str(self._folder / "out-of-bounds" / name),
+            MARK: self._twin,
+        }
 
     def can_assume(self, role_arn: str) -> bool:
         """Say whether a role exists and trusts Lambda."""

@@ -105,12 +105,12 @@ class Machine:
                 return
             self._process = start_script(path, self._work, self.environment(), log)
             self._host.reaper.watch(self._process.pid)
-        threading.Thread(target=self._await_user_data, daemon=True, name="user-data").start()
+            process = self._process
+        threading.Thread(target=self._await_user_data, args=[process], daemon=True, name="user-data").start()
 
-    def _await_user_data(self) -> None:
+    def _await_user_data(self, process: subprocess.Popen[bytes]) -> None:
         """Write the user data's exit status to the console."""
-        assert self._process is not None
-        status = self._process.wait()
+        status = process.wait()
         if not self._off.is_set():
             self.say(f"the user data ended with exit status {status}")
 

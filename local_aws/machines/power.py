@@ -100,7 +100,7 @@ class PowerButton:
 
     def _obey(self, line: str) -> None:
         """Act on one command line."""
-        order = read_order(line, dt.datetime.now())
+        order = read_order(line, dt.datetime.now().astimezone())
         if order.verb == "bad":
             return self._say(f"{line}: not understood")
         self._cancel()

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import IO, cast
 
 from local_aws.processes import MARK, kill_marked
 
@@ -38,6 +39,7 @@ class Reaper:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "local_aws.machines.reaper", twin], stdin=subprocess.PIPE, start_new_session=True
         )
+        self._pipe = cast(IO[bytes], self._process.stdin)
 
     def watch(self, group: int) -> None:
         """Kill this process group when the server dies."""
@@ -50,15 +52,13 @@ class Reaper:
     def _tell(self, number: int) -> None:
         """Write one line; a reaper that is gone is no reason to fail a launch."""
         with self._lock, contextlib.suppress(BrokenPipeError):
-            assert self._process.stdin is not None
-            self._process.stdin.write(f"{number}\n".encode())
-            self._process.stdin.flush()
+            self._pipe.write(f"{number}\n".encode())
+            self._pipe.flush()
 
     def close(self) -> None:
         """Let it finish its work now, and wait for it."""
         with self._lock:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
+            self._pipe.close()
         self._process.wait(timeout=5)
 
 

@@ -8,9 +8,12 @@ import errno
 import ipaddress
 import os
 import sys
+from typing import Any
+
+ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - a listener's address is no way out
 
 
-def _is_local(host):
+def _is_local(host: Any) -> bool:
     """Say whether an address or name is this machine's loopback."""
     if isinstance(host, bytes):
         host = host.decode("ascii", "replace")
@@ -22,7 +25,7 @@ def _is_local(host):
         return False
 
 
-def _guard(event, arguments):
+def _guard(event: str, arguments: Any) -> None:
     """Stop a look-up or connection that leaves the machine."""
     if event == "socket.getaddrinfo":
         host = arguments[0]
@@ -30,15 +33,16 @@ def _guard(event, arguments):
         host = arguments[1][0]
     else:
         return
-    if _is_local(host) or host in ("0.0.0.0", "::"):
+    if _is_local(host) or host in ANYWHERE:
         return
     port = arguments[1][1] if isinstance(arguments[1], tuple) else arguments[1]
     log = os.environ.get("LOCAL_AWS_BOUNDS_LOG")
     if log:
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        os.write(descriptor, ("%s:%s\n" % (host, port)).encode())
+        os.write(descriptor, f"{host}:{port}\n".encode())
         os.close(descriptor)
-    raise OSError(errno.ENETUNREACH, "Network is unreachable: %s (the local AWS has no way out)" % (host,))
+    raise OSError(errno.ENETUNREACH, f"Network is unreachable: {host} (the local AWS has no way out)")
 
 
-sys.addaudithook(_guard)
+if __name__ in ("sitecustomize", "local_aws_guard"):  # a hook cannot be taken out again
+    sys.addaudithook(_guard)

@@ -35,8 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def run_cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m local_aws`` as a user does, from another folder."""
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "NIGHTSHIFT_"))} | {"PYTHONPATH": str(ROOT)} | variables
-    return subprocess.run([sys.executable, "-m", "local_aws", *arguments], capture_output=True, text=True, env=environ, timeout=90, check=False)
+    environ = (
+        {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "NIGHTSHIFT_"))} | {"PYTHONPATH": str(ROOT)} | variables
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "local_aws", *arguments], capture_output=True, text=True, env=environ, timeout=90, check=False
+    )
 
 
 def until(condition: Callable[[], Any], what: str, within_s: float = DEADLINE_S) -> Any:
@@ -104,7 +108,10 @@ class TwinUnderTest:
     def credentials(self, role: str) -> dict[str, str]:
         """Fetch a role's credentials as a container does."""
         variables = self.cli("env", "--as", role)["set"]
-        request = urllib.request.Request(variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"], headers={"Authorization": variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"]})
+        request = urllib.request.Request(
+            variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"],
+            headers={"Authorization": variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"]},
+        )
         with urllib.request.urlopen(request, timeout=10) as answer:
             return dict(json.loads(answer.read()))
 
@@ -121,7 +128,9 @@ class TwinUnderTest:
 
     def assume(self, role: str, session: boto3.Session | None = None) -> boto3.Session:
         """Return a session of a role that the session's own role may assume."""
-        found = self.client("sts", session).assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{role}", RoleSessionName="test")["Credentials"]
+        found = self.client("sts", session).assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{role}", RoleSessionName="test")[
+            "Credentials"
+        ]
         return boto3.Session(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"], self.region)
 
     def role_with(self, *statements: dict[str, Any], boundary: str | None = None) -> boto3.Session:
@@ -186,7 +195,13 @@ class TwinUnderTest:
         name, client = unique("function"), self.client("lambda")
         role = self.service_role("lambda.amazonaws.com", *statements)
         runtime = self.cli("status")["lambda_runtimes"][0]
-        defaults = {"Runtime": runtime, "Handler": "index.handler", "Timeout": 20, "MemorySize": 512, "Code": {"ZipFile": zipped({"index.py": source})}}
+        defaults = {
+            "Runtime": runtime,
+            "Handler": "index.handler",
+            "Timeout": 20,
+            "MemorySize": 512,
+            "Code": {"ZipFile": zipped({"index.py": source})},
+        }
         client.create_function(FunctionName=name, Role=f"arn:aws:iam::{ACCOUNT}:role/{role}", **{**defaults, **settings})
         until(lambda: client.get_function(FunctionName=name)["Configuration"]["State"] == "Active", f"{name} is active")
         return name

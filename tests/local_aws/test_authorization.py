@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - programs that machines and functions run, on one line each
 """IAM is enforced, in the places where the pipeline leans on it."""
 
 import json
@@ -9,7 +10,10 @@ import pytest
 from .conftest import ACCOUNT, QUICK, TwinUnderTest, allow, code_of, policy, trust, unique
 
 E = f"arn:aws:ec2:*:{ACCOUNT}:"
-EVERYTHING_BUT_THE_INSTANCE = [*(f"{E}{k}/*" for k in ("subnet", "security-group", "network-interface", "volume", "launch-template")), "arn:aws:ec2:*::image/*"]
+EVERYTHING_BUT_THE_INSTANCE = [
+    *(f"{E}{k}/*" for k in ("subnet", "security-group", "network-interface", "volume", "launch-template")),
+    "arn:aws:ec2:*::image/*",
+]
 
 
 def launch(twin: TwinUnderTest, session: boto3.Session, **request: Any) -> str:
@@ -27,7 +31,9 @@ def refused(twin: TwinUnderTest, session: boto3.Session, **request: Any) -> str:
 def test_no_key_is_root(twin: TwinUnderTest, key: str) -> None:
     """A made-up key, an account id and the emulator's own magic key are all unknown."""
     nobody = boto3.Session(key, "secret", region_name=twin.region)
-    assert code_of(nobody.client("sts", endpoint_url=twin.endpoint_url, config=QUICK).get_caller_identity) == "InvalidClientTokenId"
+    assert (
+        code_of(nobody.client("sts", endpoint_url=twin.endpoint_url, config=QUICK).get_caller_identity) == "InvalidClientTokenId"
+    )
     assert code_of(nobody.client("s3", endpoint_url=twin.endpoint_url, config=QUICK).list_buckets) == "InvalidAccessKeyId"
     assert code_of(nobody.client("ec2", endpoint_url=twin.endpoint_url, config=QUICK).describe_instances) == "AuthFailure"
 
@@ -44,7 +50,12 @@ def test_the_worker_may_nothing_until_it_is_given_something(twin: TwinUnderTest)
     """The seeded role has no policies, and cannot assume a role that does not trust it."""
     worker = twin.session("airflow-worker")
     assert code_of(twin.client("s3", worker).list_buckets) == "AccessDenied"
-    assert code_of(twin.client("sts", worker).assume_role, RoleArn=f"arn:aws:iam::{ACCOUNT}:role/administrator", RoleSessionName="x2") == "AccessDenied"
+    assert (
+        code_of(
+            twin.client("sts", worker).assume_role, RoleArn=f"arn:aws:iam::{ACCOUNT}:role/administrator", RoleSessionName="x2"
+        )
+        == "AccessDenied"
+    )
 
 
 def test_chained_roles_need_both_sides(twin: TwinUnderTest) -> None:
@@ -67,7 +78,9 @@ def test_launching_needs_the_roles_passing_and_the_tags(twin: TwinUnderTest) -> 
     profile = twin.instance_profile()
     tagged = allow("ec2:RunInstances", f"{E}instance/*", {"StringEquals": {"aws:RequestTag/project": "test"}})
     tagging = allow("ec2:CreateTags", f"{E}*/*", {"StringEquals": {"ec2:CreateAction": "RunInstances"}})
-    passing = allow("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/{profile}", {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}})
+    passing = allow(
+        "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/{profile}", {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+    )
     base = [allow("ec2:RunInstances", EVERYTHING_BUT_THE_INSTANCE), tagged, tagging, allow("ec2:Describe*")]
     tags = {"TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "project", "Value": "test"}]}]}
     without, with_pass = twin.role_with(*base), twin.role_with(*base, passing)
@@ -80,15 +93,37 @@ def test_launching_needs_the_roles_passing_and_the_tags(twin: TwinUnderTest) -> 
     ("resource", "condition", "good", "bad"),
     [
         ("instance", {"StringLike": {"ec2:InstanceType": "c7i.*"}}, {"InstanceType": "c7i.large"}, {"InstanceType": "m7i.large"}),
-        ("instance", {"StringEquals": {"ec2:MetadataHttpTokens": "required"}}, {"MetadataOptions": {"HttpTokens": "required"}}, {}),
+        (
+            "instance",
+            {"StringEquals": {"ec2:MetadataHttpTokens": "required"}},
+            {"MetadataOptions": {"HttpTokens": "required"}},
+            {},
+        ),
         ("instance", {"StringEquals": {"ec2:InstanceMarketType": "spot"}}, {"InstanceMarketOptions": {"MarketType": "spot"}}, {}),
-        ("instance", {"NumericEquals": {"ec2:MetadataHttpPutResponseHopLimit": "1"}}, {}, {"MetadataOptions": {"HttpPutResponseHopLimit": 3}}),
-        ("volume", {"Bool": {"ec2:Encrypted": "true"}}, {"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"Encrypted": True}}]}, {}),
-        ("volume", {"NumericLessThanEquals": {"ec2:VolumeSize": "100"}}, {}, {"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 500}}]}),
+        (
+            "instance",
+            {"NumericEquals": {"ec2:MetadataHttpPutResponseHopLimit": "1"}},
+            {},
+            {"MetadataOptions": {"HttpPutResponseHopLimit": 3}},
+        ),
+        (
+            "volume",
+            {"Bool": {"ec2:Encrypted": "true"}},
+            {"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"Encrypted": True}}]},
+            {},
+        ),
+        (
+            "volume",
+            {"NumericLessThanEquals": {"ec2:VolumeSize": "100"}},
+            {},
+            {"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 500}}]},
+        ),
         ("image", {"StringEquals": {"ec2:Owner": "898082745236"}}, {}, None),
     ],
-)  # fmt: skip
-def test_each_part_of_a_launch_is_asked_for_with_its_own_keys(twin: TwinUnderTest, resource: str, condition: dict[str, Any], good: dict[str, Any], bad: dict[str, Any] | None) -> None:
+)
+def test_each_part_of_a_launch_is_asked_for_with_its_own_keys(
+    twin: TwinUnderTest, resource: str, condition: dict[str, Any], good: dict[str, Any], bad: dict[str, Any] | None
+) -> None:
     """A condition on one kind of resource decides, whatever the others allow."""
     arn = "arn:aws:ec2:*::image/*" if resource == "image" else f"{E}{resource}/*"
     others = [a for a in (*EVERYTHING_BUT_THE_INSTANCE, f"{E}instance/*") if a != arn]
@@ -102,7 +137,10 @@ def test_only_tagged_instances_can_be_ended(twin: TwinUnderTest) -> None:
     """aws:ResourceTag on TerminateInstances: yours, not theirs."""
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "project", "Value": "mine"}]}]
     mine, theirs = twin.launch(TagSpecifications=tags), twin.launch()
-    ec2 = twin.client("ec2", twin.role_with(allow("ec2:TerminateInstances", f"{E}instance/*", {"StringEquals": {"aws:ResourceTag/project": "mine"}})))
+    ec2 = twin.client(
+        "ec2",
+        twin.role_with(allow("ec2:TerminateInstances", f"{E}instance/*", {"StringEquals": {"aws:ResourceTag/project": "mine"}})),
+    )
     assert code_of(ec2.terminate_instances, InstanceIds=[theirs]) == "UnauthorizedOperation"
     assert code_of(ec2.terminate_instances, InstanceIds=[mine, theirs]) == "UnauthorizedOperation"
     assert twin.instance(mine)["State"]["Name"] != "shutting-down", "all or nothing"
@@ -123,7 +161,12 @@ def test_policy_variables_and_principal_tags(twin: TwinUnderTest) -> None:
 
 def test_a_boundary_is_a_ceiling(twin: TwinUnderTest) -> None:
     """What the boundary does not allow, no policy gives."""
-    bucket, arn = twin.bucket(), twin.client("iam").create_policy(PolicyName=unique("boundary"), PolicyDocument=policy(allow("s3:GetObject")))["Policy"]["Arn"]
+    bucket, arn = (
+        twin.bucket(),
+        twin.client("iam").create_policy(PolicyName=unique("boundary"), PolicyDocument=policy(allow("s3:GetObject")))["Policy"][
+            "Arn"
+        ],
+    )
     s3 = twin.client("s3", twin.role_with(allow("s3:*"), boundary=arn))
     assert code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"") == "AccessDenied"
 
@@ -132,8 +175,16 @@ def test_a_bucket_policy_can_demand_conditional_writes(twin: TwinUnderTest) -> N
     """Deny unless the writer says If-None-Match or If-Match; multipart parts are exempt, their completion is not."""
     bucket, s3 = twin.bucket(), twin.client("s3")
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject"}
-    once = {**deny, "Resource": f"arn:aws:s3:::{bucket}/once/*", "Condition": {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}}}
-    moved = {**deny, "Resource": f"arn:aws:s3:::{bucket}/moved/*", "Condition": {"Null": {"s3:if-match": "true", "s3:if-none-match": "true"}}}
+    once = {
+        **deny,
+        "Resource": f"arn:aws:s3:::{bucket}/once/*",
+        "Condition": {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}},
+    }
+    moved = {
+        **deny,
+        "Resource": f"arn:aws:s3:::{bucket}/moved/*",
+        "Condition": {"Null": {"s3:if-match": "true", "s3:if-none-match": "true"}},
+    }
     s3.put_bucket_policy(Bucket=bucket, Policy=policy(once, moved))
     assert code_of(s3.put_object, Bucket=bucket, Key="once/x", Body=b"") == "AccessDenied"
     s3.put_object(Bucket=bucket, Key="once/x", Body=b"", IfNoneMatch="*")
@@ -144,7 +195,12 @@ def test_a_bucket_policy_can_demand_conditional_writes(twin: TwinUnderTest) -> N
     assert code_of(s3.put_object, Bucket=bucket, Key="moved/x", Body=b"3", IfMatch=tag) == "PreconditionFailed"
     upload = s3.create_multipart_upload(Bucket=bucket, Key="once/big")["UploadId"]
     part = s3.upload_part(Bucket=bucket, Key="once/big", UploadId=upload, PartNumber=1, Body=b"x")["ETag"]
-    done = {"Bucket": bucket, "Key": "once/big", "UploadId": upload, "MultipartUpload": {"Parts": [{"ETag": part, "PartNumber": 1}]}}
+    done = {
+        "Bucket": bucket,
+        "Key": "once/big",
+        "UploadId": upload,
+        "MultipartUpload": {"Parts": [{"ETag": part, "PartNumber": 1}]},
+    }
     assert code_of(s3.complete_multipart_upload, **done) == "AccessDenied"
     s3.complete_multipart_upload(**done, IfNoneMatch="*")
 
@@ -156,7 +212,13 @@ def test_a_bucket_policy_denies_administrators_too_and_loopback_is_secure(twin: 
     name = twin.client("sts", writer).get_caller_identity()["Arn"].split("/")[1]
     only = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*",
             "Condition": {"ArnNotEquals": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/{name}"}}}  # fmt: skip
-    tls = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"], "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    tls = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
     twin.client("s3").put_bucket_policy(Bucket=bucket, Policy=policy(only, tls))
     twin.client("s3", writer).put_object(Bucket=bucket, Key="x", Body=b"")
     assert code_of(twin.client("s3").put_object, Bucket=bucket, Key="x", Body=b"") == "AccessDenied"
@@ -165,7 +227,9 @@ def test_a_bucket_policy_denies_administrators_too_and_loopback_is_secure(twin: 
 def test_listing_can_be_bound_to_a_prefix(twin: TwinUnderTest) -> None:
     """s3:prefix decides what may be listed."""
     bucket = twin.bucket()
-    s3 = twin.client("s3", twin.role_with(allow("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"StringLike": {"s3:prefix": "mine/*"}})))
+    s3 = twin.client(
+        "s3", twin.role_with(allow("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"StringLike": {"s3:prefix": "mine/*"}}))
+    )
     s3.list_objects_v2(Bucket=bucket, Prefix="mine/")
     assert code_of(s3.list_objects_v2, Bucket=bucket, Prefix="theirs/") == "AccessDenied"
 
@@ -187,8 +251,13 @@ def test_a_vpc_endpoint_has_a_say(twin: TwinUnderTest) -> None:
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24", AvailabilityZone="eu-west-1a")["Subnet"]["SubnetId"]
     table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
     ec2.associate_route_table(RouteTableId=table, SubnetId=subnet)
-    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{near}/*"}]}
-    ec2.create_vpc_endpoint(VpcId=vpc, ServiceName=f"com.amazonaws.{twin.region}.s3", RouteTableIds=[table], PolicyDocument=json.dumps(document))
+    document = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{near}/*"}],
+    }
+    ec2.create_vpc_endpoint(
+        VpcId=vpc, ServiceName=f"com.amazonaws.{twin.region}.s3", RouteTableIds=[table], PolicyDocument=json.dumps(document)
+    )
     profile = twin.instance_profile(allow("s3:PutObject"))
     script = "#!/bin/sh\nfor b in %s %s; do python3 -c \"import boto3; boto3.client('s3').put_object(Bucket='$b', Key='x', Body=b'')\" 2>/dev/null && echo wrote $b || echo not $b; done\necho done\n"
     machine = twin.launch(script % (near, far), SubnetId=subnet, IamInstanceProfile={"Name": profile})
@@ -201,4 +270,7 @@ def test_a_service_is_trusted_only_by_name(twin: TwinUnderTest) -> None:
     """A trust policy for a service lets no role in."""
     name, iam = unique("role"), twin.client("iam")
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"Service": "lambda.amazonaws.com"}))
-    assert code_of(twin.client("sts").assume_role, RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{name}", RoleSessionName="test") == "AccessDenied"
+    assert (
+        code_of(twin.client("sts").assume_role, RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{name}", RoleSessionName="test")
+        == "AccessDenied"
+    )

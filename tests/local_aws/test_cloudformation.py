@@ -14,12 +14,19 @@ TEMPLATE = Path(__file__).with_name("everything.yaml")
 Read = Callable[..., Any]
 
 
-def deploy(twin: TwinUnderTest, body: str, stack: str | None = None, session: boto3.Session | None = None, **request: Any) -> tuple[str, str]:
+def deploy(
+    twin: TwinUnderTest, body: str, stack: str | None = None, session: boto3.Session | None = None, **request: Any
+) -> tuple[str, str]:
     """Create or update a stack through a change set; return its name and its last status."""
     cloudformation, name, change = twin.client("cloudformation", session), stack or unique("stack"), unique("change")
     exists = stack is not None
     cloudformation.create_change_set(
-        StackName=name, ChangeSetName=change, ChangeSetType="UPDATE" if exists else "CREATE", TemplateBody=body, Capabilities=["CAPABILITY_NAMED_IAM"], **request
+        StackName=name,
+        ChangeSetName=change,
+        ChangeSetType="UPDATE" if exists else "CREATE",
+        TemplateBody=body,
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+        **request,
     )
     waiter = cloudformation.get_waiter("change_set_create_complete")
     waiter.wait(StackName=name, ChangeSetName=change, WaiterConfig={"Delay": 1, "MaxAttempts": 20})
@@ -58,7 +65,9 @@ def everything(twin: TwinUnderTest) -> dict[str, str]:
     twin.client("s3").put_object(Bucket=bucket, Key="layer.zip", Body=zipped({"python/a.py": "N = 1\n"}))
     runtime = twin.cli("status")["lambda_runtimes"][0]
     parameters = {"Name": unique("all"), "CodeBucket": bucket, "Runtime": runtime}
-    name, status = deploy(twin, TEMPLATE.read_text(), Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()])
+    name, status = deploy(
+        twin, TEMPLATE.read_text(), Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()]
+    )
     assert status == "CREATE_COMPLETE", why(twin, name)
     return {**outputs(twin, name), "Stack": name, "Name": parameters["Name"], "CodeBucket": bucket}
 
@@ -91,7 +100,9 @@ def test_the_bucket_has_all_that_was_asked_for(twin: TwinUnderTest, everything: 
     assert lifecycle["logs"]["NoncurrentVersionExpiration"]["NoncurrentDays"] == 2
     assert lifecycle["logs"]["Filter"] == {"Prefix": "logs/"}
     assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
-    assert s3.get_bucket_ownership_controls(Bucket=bucket)["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    assert s3.get_bucket_ownership_controls(Bucket=bucket)["OwnershipControls"]["Rules"] == [
+        {"ObjectOwnership": "BucketOwnerEnforced"}
+    ]
     assert s3.get_bucket_tagging(Bucket=bucket)["TagSet"] == [{"Key": "team", "Value": "blue"}]
     assert "EventBridgeConfiguration" in s3.get_bucket_notification_configuration(Bucket=bucket)
     assert json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"][0]["Sid"] == "TlsOnly"
@@ -99,7 +110,9 @@ def test_the_bucket_has_all_that_was_asked_for(twin: TwinUnderTest, everything: 
 
 def test_the_key_encrypts_the_second_bucket(twin: TwinUnderTest, everything: dict[str, str]) -> None:
     """KMS encryption with the key's own ARN."""
-    rule = twin.client("s3").get_bucket_encryption(Bucket=everything["KmsBucket"])["ServerSideEncryptionConfiguration"]["Rules"][0]
+    rule = twin.client("s3").get_bucket_encryption(Bucket=everything["KmsBucket"])["ServerSideEncryptionConfiguration"]["Rules"][
+        0
+    ]
     assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": everything["KeyArn"]}
 
 
@@ -112,25 +125,46 @@ def test_the_network_is_as_described(twin: TwinUnderTest, everything: dict[str, 
     assert {"Key": "team", "Value": "blue"} in found["Tags"]
     assert ec2.describe_vpc_attribute(VpcId=vpc, Attribute="enableDnsHostnames")["EnableDnsHostnames"]["Value"] is True
     subnet = ec2.describe_subnets(Filters=of_vpc)["Subnets"][0]
-    assert (subnet["CidrBlock"], subnet["AvailabilityZone"], subnet["MapPublicIpOnLaunch"]) == ("10.7.0.0/21", "eu-west-1a", False)
+    assert (subnet["CidrBlock"], subnet["AvailabilityZone"], subnet["MapPublicIpOnLaunch"]) == (
+        "10.7.0.0/21",
+        "eu-west-1a",
+        False,
+    )
     endpoint = ec2.describe_vpc_endpoints(Filters=of_vpc)["VpcEndpoints"][0]
     assert endpoint["VpcEndpointType"] == "Gateway"
     assert json.loads(endpoint["PolicyDocument"])["Statement"][0]["Sid"] == "OnlyOurs"
-    table = next(t for t in ec2.describe_route_tables(Filters=of_vpc)["RouteTables"] if t["RouteTableId"] == endpoint["RouteTableIds"][0])
+    table = next(
+        t for t in ec2.describe_route_tables(Filters=of_vpc)["RouteTables"] if t["RouteTableId"] == endpoint["RouteTableIds"][0]
+    )
     assert [a["SubnetId"] for a in table["Associations"] if "SubnetId" in a] == [subnet["SubnetId"]]
     group = ec2.describe_security_groups(GroupIds=[everything["Group"]])["SecurityGroups"][0]
-    assert [(p["FromPort"], p["IpRanges"][0]["CidrIp"], p["IpRanges"][0]["Description"]) for p in group["IpPermissionsEgress"] if p.get("FromPort") == 443] == [(443, "0.0.0.0/0", "out")]
+    assert [
+        (p["FromPort"], p["IpRanges"][0]["CidrIp"], p["IpRanges"][0]["Description"])
+        for p in group["IpPermissionsEgress"]
+        if p.get("FromPort") == 443
+    ] == [(443, "0.0.0.0/0", "out")]
     assert [(p["FromPort"], p["IpRanges"][0]["CidrIp"]) for p in group["IpPermissions"]] == [(22, "10.7.0.0/16")]
     log = ec2.describe_flow_logs(Filters=[{"Name": "resource-id", "Values": [vpc]}])["FlowLogs"][0]
-    assert (log["TrafficType"], log["LogGroupName"], log["LogDestinationType"]) == ("REJECT", everything["LogGroup"], "cloud-watch-logs")
+    assert (log["TrafficType"], log["LogGroupName"], log["LogDestinationType"]) == (
+        "REJECT",
+        everything["LogGroup"],
+        "cloud-watch-logs",
+    )
     assert log["DeliverLogsPermissionArn"].endswith("-flow")
 
 
 def test_the_launch_template_keeps_every_member(twin: TwinUnderTest, everything: dict[str, str]) -> None:
     """Numbers and flags in their types, the key of the disk, tags for three kinds, user data."""
-    version = twin.client("ec2").describe_launch_template_versions(LaunchTemplateId=everything["Template"], Versions=["$Latest"])["LaunchTemplateVersions"][0]
+    version = twin.client("ec2").describe_launch_template_versions(LaunchTemplateId=everything["Template"], Versions=["$Latest"])[
+        "LaunchTemplateVersions"
+    ][0]
     data = version["LaunchTemplateData"]
-    options = {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1, "InstanceMetadataTags": "enabled"}
+    options = {
+        "HttpEndpoint": "enabled",
+        "HttpTokens": "required",
+        "HttpPutResponseHopLimit": 1,
+        "InstanceMetadataTags": "enabled",
+    }
     assert data["MetadataOptions"].items() >= options.items()
     ebs = data["BlockDeviceMappings"][0]["Ebs"]
     assert (ebs["Encrypted"], ebs["VolumeSize"], ebs["VolumeType"], ebs["KmsKeyId"]) == (True, 100, "gp3", everything["KeyArn"])
@@ -147,7 +181,12 @@ def test_the_function_keeps_every_setting(twin: TwinUnderTest, everything: dict[
     client, name = twin.client("lambda"), everything["Function"]
     found = client.get_function(FunctionName=name)
     config = found["Configuration"]
-    assert (config["MemorySize"], config["Timeout"], config["EphemeralStorage"]["Size"], config["Architectures"]) == (256, 30, 1024, ["x86_64"])
+    assert (config["MemorySize"], config["Timeout"], config["EphemeralStorage"]["Size"], config["Architectures"]) == (
+        256,
+        30,
+        1024,
+        ["x86_64"],
+    )
     assert config["Environment"]["Variables"] == {"A": "B"}
     assert config["DeadLetterConfig"]["TargetArn"] == everything["QueueArn"]
     assert [layer["Arn"] for layer in config["Layers"]] == [everything["Layer"]]
@@ -166,7 +205,9 @@ def test_rules_queues_topics_alarms_and_the_rest(twin: TwinUnderTest, everything
     """Pattern, schedule, targets; retention; policies; thresholds; budget; parameter."""
     name = everything["Name"]
     events = twin.client("events")
-    assert json.loads(events.describe_rule(Name=name)["EventPattern"])["detail"]["object"]["key"] == [{"wildcard": "policies/*.json"}]
+    assert json.loads(events.describe_rule(Name=name)["EventPattern"])["detail"]["object"]["key"] == [
+        {"wildcard": "policies/*.json"}
+    ]
     assert events.describe_rule(Name=f"{name}-timer")["ScheduleExpression"] == "rate(15 minutes)"
     target = events.list_targets_by_rule(Rule=name)["Targets"][0]
     assert target["Arn"] == everything["Alias"]
@@ -192,7 +233,12 @@ def test_an_update_adds_a_version_to_the_launch_template(twin: TwinUnderTest, ev
     request = {"StackName": everything["Stack"], "Capabilities": ["CAPABILITY_NAMED_IAM"], "Parameters": parameters}
     with pytest.raises(cloudformation.exceptions.ClientError, match="No updates are to be performed"):
         cloudformation.update_stack(TemplateBody=TEMPLATE.read_text(), **request)
-    _, status = deploy(twin, TEMPLATE.read_text().replace("InstanceType: c7i.large", "InstanceType: m7i.large"), everything["Stack"], Parameters=parameters)
+    _, status = deploy(
+        twin,
+        TEMPLATE.read_text().replace("InstanceType: c7i.large", "InstanceType: m7i.large"),
+        everything["Stack"],
+        Parameters=parameters,
+    )
     assert status == "UPDATE_COMPLETE", why(twin, everything["Stack"])
     template = twin.client("ec2").describe_launch_templates(LaunchTemplateIds=[everything["Template"]])["LaunchTemplates"][0]
     assert template["LatestVersionNumber"] == 2
@@ -212,7 +258,16 @@ def resource(kind: str, **properties: Any) -> str:
         (resource("AWS::S3::Bucket", LifecycleConfiguration={"Rules": [{"Status": "Enabled", "Colour": 1}]}), "Colour"),
         (resource("AWS::EC2::FlowLog", ResourceId="vpc-1"), "ResourceType"),
         (resource("AWS::Lambda::LayerVersion", Content={"S3Bucket": "no-such-bucket-here", "S3Key": "x"}), "NoSuch"),
-        (resource("AWS::Lambda::Function", Code={"ZipFile": "x"}, Role="arn:aws:iam::123456789012:role/administrator", Handler="a.b", Runtime="python3.8"), "python3.8"),
+        (
+            resource(
+                "AWS::Lambda::Function",
+                Code={"ZipFile": "x"},
+                Role="arn:aws:iam::123456789012:role/administrator",
+                Handler="a.b",
+                Runtime="python3.8",
+            ),
+            "python3.8",
+        ),
     ],
 )
 def test_what_does_not_fit_its_type_fails_the_stack(twin: TwinUnderTest, body: str, words: str) -> None:
@@ -225,7 +280,9 @@ def test_what_does_not_fit_its_type_fails_the_stack(twin: TwinUnderTest, body: s
 def test_undefined_references_and_missing_capabilities_are_refused_at_once(twin: TwinUnderTest) -> None:
     """Before anything is made."""
     cloudformation = twin.client("cloudformation")
-    role = resource("AWS::IAM::Role", RoleName=unique("role"), AssumeRolePolicyDocument=json.loads(trust({"Service": "ec2.amazonaws.com"})))
+    role = resource(
+        "AWS::IAM::Role", RoleName=unique("role"), AssumeRolePolicyDocument=json.loads(trust({"Service": "ec2.amazonaws.com"}))
+    )
     with pytest.raises(cloudformation.exceptions.InsufficientCapabilitiesException):
         cloudformation.create_stack(StackName=unique("stack"), TemplateBody=role)
     undefined = json.dumps({"Resources": {"It": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": {"Ref": "Nobody"}}}}})
@@ -249,7 +306,9 @@ def test_a_full_bucket_is_not_deleted(twin: TwinUnderTest) -> None:
 def test_the_service_roles_permissions_count(twin: TwinUnderTest) -> None:
     """A stack that acts as a role makes what the role may make, and fails where it may not; the caller must pass the role."""
     queue = unique("queue")
-    deployer = twin.service_role("cloudformation.amazonaws.com", allow(["sqs:CreateQueue", "sqs:DeleteQueue"], f"arn:aws:sqs:*:*:{queue}"))
+    deployer = twin.service_role(
+        "cloudformation.amazonaws.com", allow(["sqs:CreateQueue", "sqs:DeleteQueue"], f"arn:aws:sqs:*:*:{queue}")
+    )
     arn = f"arn:aws:iam::{ACCOUNT}:role/{deployer}"
     allowed, status = deploy(twin, resource("AWS::SQS::Queue", QueueName=queue), RoleARN=arn)
     assert status == "CREATE_COMPLETE", why(twin, allowed)
@@ -258,7 +317,9 @@ def test_the_service_roles_permissions_count(twin: TwinUnderTest) -> None:
     assert "is not authorized to perform: sqs:CreateQueue" in why(twin, denied)
     caller = twin.role_with(allow("cloudformation:*"))
     with pytest.raises(twin.client("cloudformation").exceptions.ClientError, match="iam:PassRole"):
-        twin.client("cloudformation", caller).create_stack(StackName=unique("stack"), TemplateBody=resource("AWS::SQS::Queue"), RoleARN=arn)
+        twin.client("cloudformation", caller).create_stack(
+            StackName=unique("stack"), TemplateBody=resource("AWS::SQS::Queue"), RoleARN=arn
+        )
 
 
 def test_the_role_can_be_a_condition(twin: TwinUnderTest) -> None:
@@ -266,7 +327,9 @@ def test_the_role_can_be_a_condition(twin: TwinUnderTest) -> None:
     deployer = twin.service_role("cloudformation.amazonaws.com", allow("sqs:*"))
     arn = f"arn:aws:iam::{ACCOUNT}:role/{deployer}"
     caller = twin.role_with(
-        allow("cloudformation:CreateStack", "*", {"StringEquals": {"cloudformation:RoleArn": arn}}), allow("cloudformation:Describe*"), allow("iam:PassRole", arn)
+        allow("cloudformation:CreateStack", "*", {"StringEquals": {"cloudformation:RoleArn": arn}}),
+        allow("cloudformation:Describe*"),
+        allow("iam:PassRole", arn),
     )
     client = twin.client("cloudformation", caller)
     with pytest.raises(client.exceptions.ClientError, match="not authorized"):
@@ -287,8 +350,18 @@ def test_a_stack_without_a_role_acts_as_its_caller(twin: TwinUnderTest) -> None:
 def test_exports_hold_stacks_together(twin: TwinUnderTest) -> None:
     """ImportValue finds an export, and what is imported cannot be deleted."""
     export, cloudformation = unique("export"), twin.client("cloudformation")
-    first, _ = deploy(twin, json.dumps({"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}, "Outputs": {"A": {"Value": {"Fn::GetAtt": ["Q", "Arn"]}, "Export": {"Name": export}}}}))
-    second, status = deploy(twin, resource("AWS::SSM::Parameter", Type="String", Name=f"/{export}", Value={"Fn::ImportValue": export}))
+    first, _ = deploy(
+        twin,
+        json.dumps(
+            {
+                "Resources": {"Q": {"Type": "AWS::SQS::Queue"}},
+                "Outputs": {"A": {"Value": {"Fn::GetAtt": ["Q", "Arn"]}, "Export": {"Name": export}}},
+            }
+        ),
+    )
+    second, status = deploy(
+        twin, resource("AWS::SSM::Parameter", Type="String", Name=f"/{export}", Value={"Fn::ImportValue": export})
+    )
     assert status == "CREATE_COMPLETE", why(twin, second)
     with pytest.raises(cloudformation.exceptions.ClientError, match=export):
         cloudformation.delete_stack(StackName=first)
@@ -297,7 +370,12 @@ def test_exports_hold_stacks_together(twin: TwinUnderTest) -> None:
 def test_policies_are_documents(twin: TwinUnderTest) -> None:
     """A managed policy from a template can be attached and counts."""
     name = unique("policy")
-    body = resource("AWS::IAM::ManagedPolicy", ManagedPolicyName=name, Roles=["airflow-worker"], PolicyDocument=json.loads(policy(allow("s3:ListAllMyBuckets"))))
+    body = resource(
+        "AWS::IAM::ManagedPolicy",
+        ManagedPolicyName=name,
+        Roles=["airflow-worker"],
+        PolicyDocument=json.loads(policy(allow("s3:ListAllMyBuckets"))),
+    )
     stack, status = deploy(twin, body)
     assert status == "CREATE_COMPLETE", why(twin, stack)
     assert twin.client("s3", twin.session("airflow-worker")).list_buckets()["Buckets"] is not None

@@ -26,8 +26,12 @@ def template(twin: TwinUnderTest) -> str:
             "IamInstanceProfile": {"Name": profile},
             "InstanceInitiatedShutdownBehavior": "terminate",
             "MetadataOptions": {"HttpTokens": "required", "InstanceMetadataTags": "enabled", "HttpPutResponseHopLimit": 1},
-            "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"Encrypted": True, "VolumeSize": 90, "VolumeType": "gp3"}}],
-            "TagSpecifications": [{"ResourceType": kind, "Tags": [{"Key": "project", "Value": "test"}]} for kind in ("instance", "volume")],
+            "BlockDeviceMappings": [
+                {"DeviceName": "/dev/sda1", "Ebs": {"Encrypted": True, "VolumeSize": 90, "VolumeType": "gp3"}}
+            ],
+            "TagSpecifications": [
+                {"ResourceType": kind, "Tags": [{"Key": "project", "Value": "test"}]} for kind in ("instance", "volume")
+            ],
             "UserData": base64.b64encode(b"#!/bin/sh\necho from the template\nsleep 300\n").decode(),
         },
     )
@@ -41,7 +45,12 @@ def fleet(template: str, token: str, types: list[str], target: int = 1, **reques
         "ClientToken": token,
         "TargetCapacitySpecification": {"TotalTargetCapacity": target, "DefaultTargetCapacityType": "spot"},
         "SpotOptions": {"AllocationStrategy": "price-capacity-optimized"},
-        "LaunchTemplateConfigs": [{"LaunchTemplateSpecification": {"LaunchTemplateName": template, "Version": "$Latest"}, "Overrides": [{"InstanceType": t} for t in types]}],
+        "LaunchTemplateConfigs": [
+            {
+                "LaunchTemplateSpecification": {"LaunchTemplateName": template, "Version": "$Latest"},
+                "Overrides": [{"InstanceType": t} for t in types],
+            }
+        ],
         **request,
     }
 
@@ -49,7 +58,9 @@ def fleet(template: str, token: str, types: list[str], target: int = 1, **reques
 def test_a_launch_inherits_all_that_its_template_sets(twin: TwinUnderTest, template: str) -> None:
     """Image, type, profile, shutdown behaviour, metadata options, disks, tags and user data come from the template."""
     ec2 = twin.client("ec2")
-    machine = ec2.run_instances(LaunchTemplate={"LaunchTemplateName": template}, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    machine = ec2.run_instances(LaunchTemplate={"LaunchTemplateName": template}, MinCount=1, MaxCount=1)["Instances"][0][
+        "InstanceId"
+    ]
     twin.await_console(machine, "from the template")
     found = twin.instance(machine)
     volume = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [machine]}])["Volumes"][0]
@@ -66,14 +77,19 @@ def test_a_launch_inherits_all_that_its_template_sets(twin: TwinUnderTest, templ
 def test_an_instance_goes_through_its_states_and_leaves_nothing(twin: TwinUnderTest) -> None:
     """pending, running, shutting-down, terminated with its reason; its disk and interface are gone at the end."""
     ec2, seen = twin.client("ec2"), []
-    made = ec2.run_instances(ImageId=twin.image(), InstanceType="c7i.large", MinCount=1, MaxCount=1, UserData="#!/bin/sh\nsleep 99\n")["Instances"][0]
+    made = ec2.run_instances(
+        ImageId=twin.image(), InstanceType="c7i.large", MinCount=1, MaxCount=1, UserData="#!/bin/sh\nsleep 99\n"
+    )["Instances"][0]
     seen.append(made["State"]["Name"])
     machine = made["InstanceId"]
     seen.append(twin.await_state(machine, "running")["State"]["Name"])
     seen.append(ec2.terminate_instances(InstanceIds=[machine])["TerminatingInstances"][0]["CurrentState"]["Name"])
     ended = twin.await_state(machine, "terminated")
     assert seen == ["pending", "running", "shutting-down"]
-    assert ended["StateReason"] == {"Code": "Client.UserInitiatedShutdown", "Message": "Client.UserInitiatedShutdown: User initiated shutdown"}
+    assert ended["StateReason"] == {
+        "Code": "Client.UserInitiatedShutdown",
+        "Message": "Client.UserInitiatedShutdown: User initiated shutdown",
+    }
     assert ended["StateTransitionReason"].startswith("User initiated (")
     by_instance = [{"Name": "attachment.instance-id", "Values": [machine]}]
     assert ec2.describe_volumes(Filters=by_instance)["Volumes"] == []
@@ -85,7 +101,14 @@ def test_a_client_token_launches_once_however_often_it_is_sent(twin: TwinUnderTe
     ec2, token, image = twin.client("ec2"), unique("token"), twin.image()
 
     def launch(count: int = 1) -> str:
-        answer = ec2.run_instances(ClientToken=token, ImageId=image, InstanceType="c7i.large", MinCount=count, MaxCount=count, UserData="#!/bin/sh\nsleep 99\n")
+        answer = ec2.run_instances(
+            ClientToken=token,
+            ImageId=image,
+            InstanceType="c7i.large",
+            MinCount=count,
+            MaxCount=count,
+            UserData="#!/bin/sh\nsleep 99\n",
+        )
         return str(answer["Instances"][0]["InstanceId"])
 
     with ThreadPoolExecutor(16) as pool:
@@ -106,16 +129,33 @@ def test_a_dry_run_launches_nothing(twin: TwinUnderTest) -> None:
     """DryRun answers what would have happened, as an error, and makes no instance."""
     ec2, mark = twin.client("ec2"), unique("mark")
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
-    assert code_of(ec2.run_instances, ImageId=twin.image(), InstanceType="c7i.large", MinCount=1, MaxCount=1, DryRun=True, TagSpecifications=tags) == "DryRunOperation"
+    assert (
+        code_of(
+            ec2.run_instances,
+            ImageId=twin.image(),
+            InstanceType="c7i.large",
+            MinCount=1,
+            MaxCount=1,
+            DryRun=True,
+            TagSpecifications=tags,
+        )
+        == "DryRunOperation"
+    )
     assert ec2.describe_instances(Filters=[{"Name": "tag:mark", "Values": [mark]}])["Reservations"] == []
 
 
 def test_filters_filter_and_unknown_ones_are_refused(twin: TwinUnderTest, template: str) -> None:
     """Tags with wildcards, state and token; a filter that does not exist is an error, not everything."""
     ec2, mark = twin.client("ec2"), unique("mark")
-    request = fleet(template, mark, ["c7i.large"], TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "run", "Value": mark}]}])
+    request = fleet(
+        template, mark, ["c7i.large"], TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "run", "Value": mark}]}]
+    )
     machine = ec2.create_fleet(**request)["Instances"][0]["InstanceIds"][0]
-    wanted = [{"Name": "tag:run", "Values": [mark[:-2] + "*"]}, {"Name": "client-token", "Values": [mark]}, {"Name": "instance-state-name", "Values": ["pending", "running"]}]
+    wanted = [
+        {"Name": "tag:run", "Values": [mark[:-2] + "*"]},
+        {"Name": "client-token", "Values": [mark]},
+        {"Name": "instance-state-name", "Values": ["pending", "running"]},
+    ]
     assert ec2.describe_instances(Filters=wanted)["Reservations"][0]["Instances"][0]["InstanceId"] == machine
     assert code_of(ec2.describe_instances, Filters=[{"Name": "colour", "Values": ["red"]}]) == "InvalidParameterValue"
 
@@ -124,8 +164,12 @@ def test_pages_cover_everything_once(twin: TwinUnderTest) -> None:
     """Pages of five show each instance once; four at a time is refused, as on AWS."""
     ec2, mark = twin.client("ec2"), unique("mark")
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
-    made = ec2.run_instances(ImageId=twin.image(), InstanceType="t3.micro", MinCount=7, MaxCount=7, TagSpecifications=tags)["Instances"]
-    pages = ec2.get_paginator("describe_instances").paginate(Filters=[{"Name": "tag:mark", "Values": [mark]}], PaginationConfig={"PageSize": 5})
+    made = ec2.run_instances(ImageId=twin.image(), InstanceType="t3.micro", MinCount=7, MaxCount=7, TagSpecifications=tags)[
+        "Instances"
+    ]
+    pages = ec2.get_paginator("describe_instances").paginate(
+        Filters=[{"Name": "tag:mark", "Values": [mark]}], PaginationConfig={"PageSize": 5}
+    )
     shown = [[i["InstanceId"] for r in page["Reservations"] for i in r["Instances"]] for page in pages]
     assert [len(page) for page in shown] == [5, 2]
     assert {i for page in shown for i in page} == {i["InstanceId"] for i in made}
@@ -165,15 +209,23 @@ def test_a_fleet_takes_the_cheapest_that_it_can_get_and_reports_the_rest(twin: T
     answer = ec2.create_fleet(**fleet(template, unique("token"), ["c7i.xlarge", "c7g.large", "c7i.large"]))
     assert answer["Instances"][0]["InstanceType"] == "c7i.large"
     assert answer["Instances"][0]["Lifecycle"] == "spot"
-    assert [(e["ErrorCode"], e["LaunchTemplateAndOverrides"]["Overrides"]["InstanceType"]) for e in answer["Errors"]] == [("InvalidParameterValue", "c7g.large")]
+    assert [(e["ErrorCode"], e["LaunchTemplateAndOverrides"]["Overrides"]["InstanceType"]) for e in answer["Errors"]] == [
+        ("InvalidParameterValue", "c7g.large")
+    ]
 
 
 def test_types_offerings_and_prices_are_those_of_aws(twin: TwinUnderTest) -> None:
     """Real sizes and accelerators; zones differ in what they offer; spot is cheaper than on-demand."""
     ec2 = twin.client("ec2")
     kind = ec2.describe_instance_types(InstanceTypes=["g5.xlarge"])["InstanceTypes"][0]
-    assert (kind["VCpuInfo"]["DefaultVCpus"], kind["MemoryInfo"]["SizeInMiB"], kind["GpuInfo"]["Gpus"][0]["Name"]) == (4, 16384, "A10G")
-    offers = ec2.describe_instance_type_offerings(LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": ["g6.xlarge", "c7i.large"]}])
+    assert (kind["VCpuInfo"]["DefaultVCpus"], kind["MemoryInfo"]["SizeInMiB"], kind["GpuInfo"]["Gpus"][0]["Name"]) == (
+        4,
+        16384,
+        "A10G",
+    )
+    offers = ec2.describe_instance_type_offerings(
+        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": ["g6.xlarge", "c7i.large"]}]
+    )
     zones = {(o["InstanceType"], o["Location"][-1]) for o in offers["InstanceTypeOfferings"]}
     assert ("c7i.large", "c") in zones
     assert ("g6.xlarge", "c") not in zones
@@ -187,8 +239,21 @@ def test_the_quota_is_enforced(twin: TwinUnderTest) -> None:
     """More spot machines with accelerators than the account may have are refused with EC2's code."""
     ec2 = twin.client("ec2")
     spot = {"MarketType": "spot"}
-    assert code_of(ec2.run_instances, ImageId=twin.image(), InstanceType="g5.12xlarge", MinCount=1, MaxCount=1, InstanceMarketOptions=spot) == "MaxSpotInstanceCountExceeded"
-    assert code_of(ec2.run_instances, ImageId=twin.image(), InstanceType="p3.2xlarge", MinCount=3, MaxCount=3) in ("VcpuLimitExceeded", "Unsupported")
+    assert (
+        code_of(
+            ec2.run_instances,
+            ImageId=twin.image(),
+            InstanceType="g5.12xlarge",
+            MinCount=1,
+            MaxCount=1,
+            InstanceMarketOptions=spot,
+        )
+        == "MaxSpotInstanceCountExceeded"
+    )
+    assert code_of(ec2.run_instances, ImageId=twin.image(), InstanceType="p3.2xlarge", MinCount=3, MaxCount=3) in (
+        "VcpuLimitExceeded",
+        "Unsupported",
+    )
 
 
 def test_twenty_machines_at_once(twin: TwinUnderTest) -> None:

@@ -17,7 +17,9 @@ def test_a_shell_becomes_the_airflow_worker(twin: TwinUnderTest) -> None:
     """The printed lines, evaluated in a shell that holds a real-looking key, give the worker's role."""
     lines = run_cli("env", "--state", str(twin.state)).stdout
     environ = {**os.environ, "AWS_ACCESS_KEY_ID": "AKIAREALLYREALKEY000", "AWS_SECRET_ACCESS_KEY": "x", "AWS_PROFILE": "company"}
-    done = subprocess.run(["bash", "-c", f"{lines}\nexec {sys.executable} -c \"{WHO}\""], capture_output=True, text=True, env=environ, check=False)
+    done = subprocess.run(
+        ["bash", "-c", f'{lines}\nexec {sys.executable} -c "{WHO}"'], capture_output=True, text=True, env=environ, check=False
+    )
     assert done.stdout.strip() == "arn:aws:sts::123456789012:assumed-role/airflow-worker/worker", done.stderr
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - programs that machines and functions run, on one line each
 """Faults on demand: each strikes what it says, counts its strikes, and repeats itself with the same seed."""
 
 import json
@@ -94,7 +95,15 @@ def test_the_command_line_explains_bad_faults(twin: TwinUnderTest, tmp_path: Pat
     """An unknown kind, parameter, id or file: exit 2, one line, no traceback."""
     broken = tmp_path / "broken.yaml"
     broken.write_text("faults: {")
-    for words in (["add", "explode"], ["add", "throttle", "colour=red"], ["add", "throttle", "red"], ["add"], ["clear", "f999"], ["run", "/no/file"], ["run", str(broken)]):
+    for words in (
+        ["add", "explode"],
+        ["add", "throttle", "colour=red"],
+        ["add", "throttle", "red"],
+        ["add"],
+        ["clear", "f999"],
+        ["run", "/no/file"],
+        ["run", str(broken)],
+    ):
         done = run_cli("fault", *words, "--state", str(twin.state))
         assert done.returncode == 2, words
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
@@ -103,7 +112,9 @@ def test_the_command_line_explains_bad_faults(twin: TwinUnderTest, tmp_path: Pat
 def test_a_script_sets_all_its_faults_with_its_seed(twin: TwinUnderTest, tmp_path: Path) -> None:
     """``fault run`` sets each entry."""
     path = tmp_path / "night.yaml"
-    path.write_text("seed: 7\nfaults:\n  - capacity: {type: nothing.*, for_s: 30}\n  - lost_event: {function: nobody, count: 1}\n")
+    path.write_text(
+        "seed: 7\nfaults:\n  - capacity: {type: nothing.*, for_s: 30}\n  - lost_event: {function: nobody, count: 1}\n"
+    )
     made = twin.cli("fault", "run", str(path))["faults"][-2:]
     assert [(f["kind"], f["seed"]) for f in made] == [("capacity", 7), ("lost_event", 7)]
     for entry in made:
@@ -115,9 +126,20 @@ def test_capacity_is_refused_where_the_fault_says(twin: TwinUnderTest, fault: An
     """A type, a zone and a market: others can still be had."""
     ec2, image = twin.client("ec2"), twin.image()
     fault("capacity", "type=r7i.*", "zone=*a", "market=spot")
-    request = {"ImageId": image, "MinCount": 1, "MaxCount": 1, "Placement": {"AvailabilityZone": "eu-west-1a"}, "InstanceMarketOptions": {"MarketType": "spot"}}
+    request = {
+        "ImageId": image,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "Placement": {"AvailabilityZone": "eu-west-1a"},
+        "InstanceMarketOptions": {"MarketType": "spot"},
+    }
     assert code_of(ec2.run_instances, InstanceType="r7i.large", **request) == "InsufficientInstanceCapacity"
-    twin.launch(SLEEPS, InstanceType="r7i.large", Placement={"AvailabilityZone": "eu-west-1b"}, InstanceMarketOptions={"MarketType": "spot"})
+    twin.launch(
+        SLEEPS,
+        InstanceType="r7i.large",
+        Placement={"AvailabilityZone": "eu-west-1b"},
+        InstanceMarketOptions={"MarketType": "spot"},
+    )
     twin.launch(SLEEPS, InstanceType="r7i.large", Placement={"AvailabilityZone": "eu-west-1a"})
 
 
@@ -199,7 +221,12 @@ def test_a_new_instance_may_not_be_found_yet(twin: TwinUnderTest, fault: Any) ->
 # -- calls --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("service", "action", "code"),
-    [("ec2", "describe_instances", "RequestLimitExceeded"), ("s3", "list_buckets", "SlowDown"), ("iam", "list_roles", "Throttling"), ("ssm", "describe_parameters", "ThrottlingException")],
+    [
+        ("ec2", "describe_instances", "RequestLimitExceeded"),
+        ("s3", "list_buckets", "SlowDown"),
+        ("iam", "list_roles", "Throttling"),
+        ("ssm", "describe_parameters", "ThrottlingException"),
+    ],
 )
 def test_throttling_has_each_services_own_code(twin: TwinUnderTest, fault: Any, service: str, action: str, code: str) -> None:
     """What clients see is what botocore knows how to retry."""

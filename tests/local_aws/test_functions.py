@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - programs that machines and functions run, on one line each
 """Functions run what was uploaded, as their own role, within their limits."""
 
 import base64
@@ -46,7 +47,9 @@ def doing(twin: TwinUnderTest) -> str:
 def test_zip_and_layer_run_as_the_functions_role_under_its_runtime(twin: TwinUnderTest) -> None:
     """boto3 and the layer are there, the emulator's packages are not, and AWS sees the function's role."""
     client = twin.client("lambda")
-    layer = client.publish_layer_version(LayerName=unique("layer"), Content={"ZipFile": zipped({"python/numpyish.py": "N = 7"})})["LayerVersionArn"]
+    layer = client.publish_layer_version(LayerName=unique("layer"), Content={"ZipFile": zipped({"python/numpyish.py": "N = 7"})})[
+        "LayerVersionArn"
+    ]
     name = twin.function(WHO, Layers=[layer])
     error, payload = call(twin, name)
     assert error is None, payload
@@ -78,16 +81,32 @@ def test_errors_have_lambdas_own_form(twin: TwinUnderTest, doing: str) -> None:
     kinds = {do: call(twin, doing, event)[1]["errorType"] for do, event in {
         "time": {"do": "sleep", "s": 5}, "memory": {"do": "eat", "mib": 300}, "exit": {"do": "exit"}, "large": {"do": "big"},
     }.items()}  # fmt: skip
-    assert kinds == {"time": "Sandbox.Timedout", "memory": "Runtime.ExitError", "exit": "Runtime.ExitError", "large": "Function.ResponseSizeTooLarge"}
+    assert kinds == {
+        "time": "Sandbox.Timedout",
+        "memory": "Runtime.ExitError",
+        "exit": "Runtime.ExitError",
+        "large": "Function.ResponseSizeTooLarge",
+    }
     assert call(twin, doing)[0] is None, "the next invocation gets a new environment"
 
 
 def test_a_handler_that_cannot_be_loaded_says_so(twin: TwinUnderTest) -> None:
     """Missing module, missing function, broken source."""
-    found = [call(twin, twin.function(source, Handler=handler))[1]["errorType"] for source, handler in (
-        ("import nothing_like_it\n", "index.handler"), ("x = 1\n", "index.handler"), ("def (\n", "index.handler"), ("x = 1\n", "nonsense"),
-    )]  # fmt: skip
-    assert found == ["Runtime.ImportModuleError", "Runtime.HandlerNotFound", "Runtime.UserCodeSyntaxError", "Runtime.MalformedHandlerName"]
+    found = [
+        call(twin, twin.function(source, Handler=handler))[1]["errorType"]
+        for source, handler in (
+            ("import nothing_like_it\n", "index.handler"),
+            ("x = 1\n", "index.handler"),
+            ("def (\n", "index.handler"),
+            ("x = 1\n", "nonsense"),
+        )
+    ]
+    assert found == [
+        "Runtime.ImportModuleError",
+        "Runtime.HandlerNotFound",
+        "Runtime.UserCodeSyntaxError",
+        "Runtime.MalformedHandlerName",
+    ]
 
 
 def test_an_environment_is_used_again_and_replaced_after_a_change(twin: TwinUnderTest) -> None:
@@ -106,7 +125,13 @@ def test_a_runtime_that_is_not_here_is_refused_with_those_that_are(twin: TwinUnd
     absent = next(r for r in ("python3.14", "python3.13", "python3.12", "python3.8") if r not in here)
     role = f"arn:aws:iam::{ACCOUNT}:role/{twin.service_role('lambda.amazonaws.com')}"
     client = twin.client("lambda")
-    request = {"FunctionName": unique("f"), "Runtime": absent, "Handler": "a.b", "Role": role, "Code": {"ZipFile": zipped({"a.py": ""})}}
+    request = {
+        "FunctionName": unique("f"),
+        "Runtime": absent,
+        "Handler": "a.b",
+        "Role": role,
+        "Code": {"ZipFile": zipped({"a.py": ""})},
+    }
     with pytest.raises(client.exceptions.InvalidParameterValueException, match=here[0]):
         client.create_function(**request)
     name = twin.function(DOES)
@@ -117,9 +142,16 @@ def test_a_role_must_be_passed_and_must_trust_lambda(twin: TwinUnderTest) -> Non
     """iam:PassRole is asked for, and a role that Lambda cannot assume is refused."""
     good, bad = twin.service_role("lambda.amazonaws.com"), twin.service_role("ec2.amazonaws.com")
     maker = twin.client("lambda", twin.role_with(allow("lambda:*"), allow("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/{bad}")))
-    request = {"FunctionName": unique("f"), "Runtime": twin.cli("status")["lambda_runtimes"][0], "Handler": "a.b", "Code": {"ZipFile": zipped({"a.py": ""})}}
+    request = {
+        "FunctionName": unique("f"),
+        "Runtime": twin.cli("status")["lambda_runtimes"][0],
+        "Handler": "a.b",
+        "Code": {"ZipFile": zipped({"a.py": ""})},
+    }
     assert code_of(maker.create_function, Role=f"arn:aws:iam::{ACCOUNT}:role/{good}", **request) == "AccessDeniedException"
-    assert code_of(maker.create_function, Role=f"arn:aws:iam::{ACCOUNT}:role/{bad}", **request) == "InvalidParameterValueException"
+    assert (
+        code_of(maker.create_function, Role=f"arn:aws:iam::{ACCOUNT}:role/{bad}", **request) == "InvalidParameterValueException"
+    )
 
 
 def test_sixty_four_at_once_on_few_cores(twin: TwinUnderTest) -> None:
@@ -158,10 +190,20 @@ def test_a_failed_event_is_tried_again_and_then_kept(twin: TwinUnderTest) -> Non
     """Three tries in all, then the record goes to the destination and the event to the dead-letter queue."""
     sqs, client, bucket = twin.client("sqs"), twin.client("lambda"), twin.bucket()
     queues = {kind: sqs.create_queue(QueueName=unique(kind))["QueueUrl"] for kind in ("letters", "records")}
-    arns = {kind: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"] for kind, url in queues.items()}
+    arns = {
+        kind: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        for kind, url in queues.items()
+    }
     source = f"import boto3, uuid\ndef handler(event, context):\n    boto3.client('s3').put_object(Bucket='{bucket}', Key=uuid.uuid4().hex, Body=b'')\n    raise RuntimeError('no')\n"
-    name = twin.function(source, allow("s3:PutObject"), allow("sqs:SendMessage", list(arns.values())), DeadLetterConfig={"TargetArn": arns["letters"]})
-    client.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=2, DestinationConfig={"OnFailure": {"Destination": arns["records"]}})
+    name = twin.function(
+        source,
+        allow("s3:PutObject"),
+        allow("sqs:SendMessage", list(arns.values())),
+        DeadLetterConfig={"TargetArn": arns["letters"]},
+    )
+    client.put_function_event_invoke_config(
+        FunctionName=name, MaximumRetryAttempts=2, DestinationConfig={"OnFailure": {"Destination": arns["records"]}}
+    )
     assert client.invoke(FunctionName=name, InvocationType="Event", Payload=b'{"n": 1}')["StatusCode"] == 202
 
     def receive(kind: str) -> dict[str, Any]:
@@ -181,16 +223,26 @@ def test_a_failed_event_is_tried_again_and_then_kept(twin: TwinUnderTest) -> Non
 def test_an_arriving_object_wakes_a_function_if_its_policy_allows(twin: TwinUnderTest) -> None:
     """S3 to EventBridge to Lambda: a wildcard on the key, and nothing without a permission for that very rule."""
     bucket, events, client = twin.bucket(), twin.client("events"), twin.client("lambda")
-    twin.client("s3").put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}})
+    twin.client("s3").put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
     source = f"import boto3\ndef handler(event, context):\n    boto3.client('s3').put_object(Bucket='{bucket}', Key='seen/' + event['detail']['object']['key'], Body=b'')\n"
     name, rule = twin.function(source, allow("s3:PutObject")), unique("rule")
-    pattern = {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": {"bucket": {"name": [bucket]}, "object": {"key": [{"wildcard": "policies/*.json"}]}}}
+    pattern = {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {"bucket": {"name": [bucket]}, "object": {"key": [{"wildcard": "policies/*.json"}]}},
+    }
     arn = events.put_rule(Name=rule, EventPattern=json.dumps(pattern))["RuleArn"]
-    events.put_targets(Rule=rule, Targets=[{"Id": "f", "Arn": client.get_function(FunctionName=name)["Configuration"]["FunctionArn"]}])
+    events.put_targets(
+        Rule=rule, Targets=[{"Id": "f", "Arn": client.get_function(FunctionName=name)["Configuration"]["FunctionArn"]}]
+    )
     s3 = twin.client("s3")
     s3.put_object(Bucket=bucket, Key="policies/early.json", Body=b"")
     time.sleep(1)
-    client.add_permission(FunctionName=name, StatementId="rule", Action="lambda:InvokeFunction", Principal="events.amazonaws.com", SourceArn=arn)
+    client.add_permission(
+        FunctionName=name, StatementId="rule", Action="lambda:InvokeFunction", Principal="events.amazonaws.com", SourceArn=arn
+    )
     for key in ("policies/a.json", "policies/a.onnx", "other/a.json"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"")
 
@@ -205,7 +257,10 @@ def test_an_arriving_object_wakes_a_function_if_its_policy_allows(twin: TwinUnde
 def test_payload_limits(twin: TwinUnderTest, doing: str) -> None:
     """More than six megabytes are refused before anything runs; no JSON, too."""
     client = twin.client("lambda")
-    assert code_of(client.invoke, FunctionName=doing, Payload=b'"' + b"x" * (6 * 1024 * 1024) + b'"') in ("RequestTooLargeException", "413")
+    assert code_of(client.invoke, FunctionName=doing, Payload=b'"' + b"x" * (6 * 1024 * 1024) + b'"') in (
+        "RequestTooLargeException",
+        "413",
+    )
     assert code_of(client.invoke, FunctionName=doing, Payload=b"{nonsense") == "InvalidRequestContentException"
 
 
@@ -215,5 +270,10 @@ def test_a_lambda_role_without_trust_is_found_at_creation(twin: TwinUnderTest) -
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}))
     iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=policy(allow("*")))
     runtime = twin.cli("status")["lambda_runtimes"][0]
-    request = {"Runtime": runtime, "Handler": "a.b", "Role": f"arn:aws:iam::{ACCOUNT}:role/{name}", "Code": {"ZipFile": zipped({"a.py": ""})}}
+    request = {
+        "Runtime": runtime,
+        "Handler": "a.b",
+        "Role": f"arn:aws:iam::{ACCOUNT}:role/{name}",
+        "Code": {"ZipFile": zipped({"a.py": ""})},
+    }
     assert code_of(twin.client("lambda").create_function, FunctionName=unique("f"), **request) == "InvalidParameterValueException"

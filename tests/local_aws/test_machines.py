@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - programs that machines and functions run, on one line each
 """What is inside an instance, and how it ends."""
 
 import json
@@ -24,9 +25,24 @@ def test_an_instance_sees_nothing_of_the_hosts_environment(twin: TwinUnderTest) 
     console = twin.await_console(machine, "done")
     names = {line.partition("=")[0] for line in console.splitlines() if "=" in line}
     assert names <= {
-        "AWS_DEFAULT_REGION", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_REGION", "HOME", "LANG", "LOCAL_AWS_BOUNDS_LOG",
-        "LOCAL_AWS_MACHINE", "LOCAL_AWS_POWER", "LOCAL_AWS_TWIN", "OLDPWD", "PATH", "PWD", "PYTHONPATH", "SHLVL", "TMPDIR", "_",
-    }  # fmt: skip
+        "AWS_DEFAULT_REGION",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        "AWS_ENDPOINT_URL",
+        "AWS_REGION",
+        "HOME",
+        "LANG",
+        "LOCAL_AWS_BOUNDS_LOG",
+        "LOCAL_AWS_MACHINE",
+        "LOCAL_AWS_POWER",
+        "LOCAL_AWS_TWIN",
+        "OLDPWD",
+        "PATH",
+        "PWD",
+        "PYTHONPATH",
+        "SHLVL",
+        "TMPDIR",
+        "_",
+    }
     assert ".venv-" in console.splitlines()[-2]
 
 
@@ -82,7 +98,9 @@ def test_a_role_that_does_not_trust_ec2_gives_no_credentials(twin: TwinUnderTest
     name, iam = twin.service_role("lambda.amazonaws.com"), twin.client("iam")
     iam.create_instance_profile(InstanceProfileName=name)
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
-    machine = twin.launch(f"{IMDS}get meta-data/iam/security-credentials/{name}\necho done; sleep 99\n", IamInstanceProfile={"Name": name})
+    machine = twin.launch(
+        f"{IMDS}get meta-data/iam/security-credentials/{name}\necho done; sleep 99\n", IamInstanceProfile={"Name": name}
+    )
     console = twin.await_console(machine, "done")
     assert "AssumeRoleUnauthorizedAccess" in console
     assert "SecretAccessKey" not in console
@@ -90,7 +108,9 @@ def test_a_role_that_does_not_trust_ec2_gives_no_credentials(twin: TwinUnderTest
 
 def test_shutting_down_inside_terminates_it(twin: TwinUnderTest) -> None:
     """``shutdown -h now`` in the user data ends the instance with AWS's reason; what comes after is not reached for long."""
-    machine = twin.launch("#!/bin/sh\necho hello\nshutdown -h now\nsleep 20\necho NOT REACHED\n", InstanceInitiatedShutdownBehavior="terminate")
+    machine = twin.launch(
+        "#!/bin/sh\necho hello\nshutdown -h now\nsleep 20\necho NOT REACHED\n", InstanceInitiatedShutdownBehavior="terminate"
+    )
     ended = twin.await_state(machine, "terminated")
     assert ended["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
     assert "NOT REACHED" not in twin.console(machine)
@@ -99,7 +119,9 @@ def test_shutting_down_inside_terminates_it(twin: TwinUnderTest) -> None:
 def test_the_dead_mans_timer_ends_it_and_can_be_cancelled(twin: TwinUnderTest) -> None:
     """``shutdown -h +0`` fires although the script hangs; ``shutdown -c`` calls a later one off."""
     hangs = twin.launch("#!/bin/sh\nshutdown -h +0\nsleep 4713\n", InstanceInitiatedShutdownBehavior="terminate")
-    cancels = twin.launch("#!/bin/sh\nshutdown -h +1\nshutdown -c\necho alive; sleep 99\n", InstanceInitiatedShutdownBehavior="terminate")
+    cancels = twin.launch(
+        "#!/bin/sh\nshutdown -h +1\nshutdown -c\necho alive; sleep 99\n", InstanceInitiatedShutdownBehavior="terminate"
+    )
     twin.await_state(hangs, "terminated")
     assert "scheduled in 1 min" in twin.await_console(cancels, "was cancelled")
     assert twin.instance(cancels)["State"]["Name"] == "running"
@@ -114,7 +136,9 @@ def test_the_end_of_the_user_data_does_not_end_the_instance(twin: TwinUnderTest)
 
 def test_terminating_kills_everything_that_ran_in_it(twin: TwinUnderTest) -> None:
     """Also what left the process group and what ignores SIGTERM."""
-    machine = twin.launch("#!/bin/bash\ntrap '' TERM\n(setsid bash -c 'trap \"\" TERM; while :; do sleep 1; done' &)\necho away\nwhile :; do sleep 1; done\n")
+    machine = twin.launch(
+        "#!/bin/bash\ntrap '' TERM\n(setsid bash -c 'trap \"\" TERM; while :; do sleep 1; done' &)\necho away\nwhile :; do sleep 1; done\n"
+    )
     twin.await_console(machine, "away")
     assert len(find_marked("LOCAL_AWS_MACHINE", machine)) >= 2
     twin.client("ec2").terminate_instances(InstanceIds=[machine])
@@ -134,7 +158,9 @@ def test_a_terminated_machine_can_say_goodbye(twin: TwinUnderTest) -> None:
 
 def test_a_connection_beyond_this_machine_is_refused_and_reported(twin: TwinUnderTest) -> None:
     """The air gap: Python in an instance cannot connect to a public address, and ``status`` names who tried."""
-    machine = twin.launch("#!/bin/sh\npython3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 443), 5)' 2>&1 | tail -1\necho done; sleep 99\n")
+    machine = twin.launch(
+        "#!/bin/sh\npython3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 443), 5)' 2>&1 | tail -1\necho done; sleep 99\n"
+    )
     assert "Network is unreachable" in twin.await_console(machine, "done")
     tried = [o["address"] for o in twin.cli("status")["out_of_bounds"] if o["who"] == machine]
     assert tried == ["192.0.2.1:443"]
@@ -145,7 +171,9 @@ def test_credentials_renew_before_they_end(twin: TwinUnderTest) -> None:
     profile = twin.instance_profile()
     script = f"{IMDS}get meta-data/iam/security-credentials/{profile}\nget meta-data/iam/security-credentials/{profile}\necho done; sleep 99\n"
     machine = twin.launch(script, IamInstanceProfile={"Name": profile})
-    documents = [json.loads(part + "}") for part in twin.await_console(machine, "done").partition("boots\n")[2].split("} 200\n")[:2]]
+    documents = [
+        json.loads(part + "}") for part in twin.await_console(machine, "done").partition("boots\n")[2].split("} 200\n")[:2]
+    ]
     assert documents[0]["AccessKeyId"] == documents[1]["AccessKeyId"]
     left = time.mktime(time.strptime(documents[0]["Expiration"], "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(time.gmtime())
     assert 3000 < left <= 3600
@@ -154,7 +182,10 @@ def test_credentials_renew_before_they_end(twin: TwinUnderTest) -> None:
 def test_spot_machines_and_user_data_survive_a_busy_host(twin: TwinUnderTest) -> None:
     """Tags can be changed while a machine runs, and the machine sees the change."""
     mark = unique("mark")
-    machine = twin.launch(f"{IMDS}while :; do get meta-data/tags/instance/mark; sleep 0.3; done\n", MetadataOptions={"InstanceMetadataTags": "enabled"})
+    machine = twin.launch(
+        f"{IMDS}while :; do get meta-data/tags/instance/mark; sleep 0.3; done\n",
+        MetadataOptions={"InstanceMetadataTags": "enabled"},
+    )
     twin.await_state(machine, "running")
     twin.client("ec2").create_tags(Resources=[machine], Tags=[{"Key": "mark", "Value": mark}])
     until(lambda: f"{mark} 200" in twin.console(machine), "the machine sees its new tag")
