@@ -8,7 +8,7 @@ import html
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 480, 400
-LEFT, RIGHT, TOP, BOTTOM = 64, 14, 14, 48
+LEFT, RIGHT, TOP, BOTTOM = 64, 24, 14, 48
 #: More points than this would only hide each other; every k-th is drawn then.
 MOST_POINTS = 2000
 

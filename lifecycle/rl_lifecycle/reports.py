@@ -72,7 +72,9 @@ h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.1rem;margin:1.8rem 0 .4rem}
 p.reason{font-size:1.1rem;border-left:.3rem solid var(--blue);padding-left:.8rem}
 .table{overflow-x:auto;overflow-wrap:normal}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}small,.faint{color:var(--faint)}
+th:first-child,td:first-child{text-align:left;white-space:normal;min-width:4.5rem}
+@media(max-width:34rem){body{font-size:15px}th,td{padding-right:.45rem}}
+small,.faint{color:var(--faint)}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1rem}figure{margin:0}
 svg{width:100%;height:auto;font-size:12px}svg text{fill:var(--ink)}svg .frame{fill:none;stroke:var(--line)}
 svg .dot{fill:var(--blue);fill-opacity:.45}svg .curve{fill:none;stroke:var(--blue);stroke-width:2}
