@@ -68,7 +68,7 @@ def _decide(options: argparse.Namespace) -> Verdict:
         ours, theirs = getattr(candidate, field), getattr(champion, field)
         if ours is not None and theirs is not None and ours != theirs:
             raise InvalidRecordError("decide", f"{field} of the candidate is {ours}, of the champion {theirs}: pairs need "
-                                     "the same seeds on the same environment")
+                                     "the same seeds, environment and settings")
     return decide(candidate.returns, champion.returns, gate)
 
 
