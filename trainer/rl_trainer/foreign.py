@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,12 @@ class ExportRequest:
 
 
 #: What a saved policy's module says about the algorithm.
-MODULES = {"dqn": "dqn", "sac": "sac", "td3": "td3", "tqc": "tqc", "qrdqn": "qrdqn", "crossq": "crossq", "ars": "ars",
+MODULES = {"qrdqn": "qrdqn", "dqn": "dqn", "sac": "sac", "td3": "td3", "tqc": "tqc", "crossq": "crossq", "ars": "ars",
            "recurrent": "ppo_lstm", "maskable": "maskable_ppo"}
+
+
+#: What stands in for saved schedules; nothing is trained with them.
+SCHEDULES: dict[str, Any] = {"learning_rate": 0.0, "clip_range": 0.0, "clip_range_vf": None, "exploration_schedule": None}
 
 
 def export_file(request: ExportRequest) -> dict[str, Any]:
@@ -72,18 +77,30 @@ def detect_algorithm(path: str) -> str:
 
 
 def _load_model(algo: str, path: str) -> Any:
+    """Load a model to predict with. Its schedules are left out: they are code of the Python that saved them."""
+    from rl_trainer.old_gym import gym_stands_for_gymnasium
+
+    kind = ALGORITHMS[algo].load()
     try:
-        return ALGORITHMS[algo].load().load(path, device="cpu")
+        with gym_stands_for_gymnasium(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what it cannot deserialise and an export does not need
+            return kind.load(path, device="cpu", custom_objects=SCHEDULES | {"lr_schedule": _no_schedule})
     except (OSError, ValueError, KeyError, AssertionError, ImportError, AttributeError, RuntimeError, pickle.UnpicklingError,
             zipfile.BadZipFile) as error:
         raise BadInputError(f"--model {path}: cannot be loaded as {algo}: {' '.join(str(error).split())[:300]}") from error
 
 
+def _no_schedule(_progress_remaining: float) -> float:
+    return 0.0
+
+
 def _load_statistics(path: str | None) -> Any:
     if path is None:
         return None
+    from rl_trainer.old_gym import gym_stands_for_gymnasium
+
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).open("rb") as file, gym_stands_for_gymnasium():
             statistics = pickle.load(file)  # noqa: S301  the caller trusts it: --trust
     except (OSError, pickle.UnpicklingError, ImportError, AttributeError, EOFError) as error:
         raise BadInputError(f"--vecnormalize {path}: cannot be loaded: {error}") from error

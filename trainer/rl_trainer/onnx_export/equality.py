@@ -14,6 +14,7 @@ from rl_trainer.onnx_export.observations import Space
 from rl_trainer.onnx_export.reference import Observations, Reference, rows_of
 
 SAMPLED = 256
+LARGEST = 1e6
 STEPS_IF_RECURRENT = 3
 #: Largest difference of a continuous action, as a part of the action's range.
 TOLERANCE = 1e-4
@@ -53,8 +54,16 @@ def sample_observations(space: Space, rows: int) -> Observations:
     own.seed(0)
     drawn = [own.sample() for _ in range(rows)]
     if isinstance(space, spaces.Dict):
-        return {key: np.stack([sample[key] for sample in drawn]) for key in space.spaces}
-    return np.stack(drawn)
+        return {key: _within_reason(np.stack([sample[key] for sample in drawn])) for key in space.spaces}
+    return _within_reason(np.stack(drawn))
+
+
+def _within_reason(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Replace numbers that no environment gives: some spaces are bounded by the largest float, and networks overflow."""
+    if values.dtype.kind != "f":
+        return values
+    reasonable = np.random.default_rng(0).normal(size=values.shape).astype(values.dtype)
+    return np.where(np.abs(values) < LARGEST, values, reasonable)
 
 
 class ExportedSession:
