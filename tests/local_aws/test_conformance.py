@@ -1,0 +1,326 @@
+"""Documented behaviours, each with its source: run against the local AWS here, against a real account by whoever has one.
+
+With ``LOCAL_AWS_CONFORMANCE=real`` the rows run with the shell's own credentials and region instead, which makes roles,
+buckets, queues and dry runs, costs nothing worth naming, and needs administrator's rights in an account meant for tests.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from .conftest import QUICK, ROOT, code_of, policy, trust, unique, until
+
+REAL = os.environ.get("LOCAL_AWS_CONFORMANCE") == "real"
+DOCS = "https://docs.aws.amazon.com/"
+
+
+class Account:
+    """An account under test: clients, and what must be cleaned up."""
+
+    def __init__(self, client: Callable[[str], Any], region: str) -> None:
+        self.client = client
+        self.region = region
+        self._clean: list[Callable[[], Any]] = []
+
+    def later(self, undo: Callable[[], Any]) -> None:
+        """Register a clean-up in the statement after what it undoes."""
+        self._clean.append(undo)
+
+    def clean(self) -> None:
+        """Undo everything, the last first."""
+        for undo in reversed(self._clean):
+            undo()
+
+    def bucket(self) -> tuple[Any, str]:
+        """Make a versionless bucket; return a client and its name."""
+        s3, name = self.client("s3"), unique("conformance")
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": self.region})
+        self.later(lambda: s3.delete_bucket(Bucket=name))
+        self.later(
+            lambda: [s3.delete_object(Bucket=name, Key=o["Key"]) for o in s3.list_objects_v2(Bucket=name).get("Contents", [])]
+        )
+        return s3, name
+
+
+@pytest.fixture
+def account(request: pytest.FixtureRequest) -> Iterator[Account]:
+    """The local AWS, or the real account that was asked for."""
+    if REAL:
+        session = boto3.Session()
+        made = Account(lambda service: session.client(service, config=QUICK), str(session.region_name))  # type: ignore[call-overload]
+    else:
+        twin = request.getfixturevalue("twin")
+        made = Account(twin.client, twin.region)
+    yield made
+    made.clean()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One behaviour.
+
+    :param source: where AWS documents it.
+    :param holds: raises, or returns false, where it does not hold.
+    """
+
+    name: str
+    source: str
+    holds: Callable[[Account], Any]
+
+
+def if_none_match(account: Account) -> bool:
+    """The second writer of a key loses."""
+    s3, bucket = account.bucket()
+    s3.put_object(Bucket=bucket, Key="x", Body=b"1", IfNoneMatch="*")
+    return code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"2", IfNoneMatch="*") == "PreconditionFailed"
+
+
+def if_match(account: Account) -> bool:
+    """A write against an old ETag loses, one against none that exists is told that there is no key."""
+    s3, bucket = account.bucket()
+    tag = s3.put_object(Bucket=bucket, Key="x", Body=b"1")["ETag"]
+    s3.put_object(Bucket=bucket, Key="x", Body=b"2", IfMatch=tag)
+    stale = code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"3", IfMatch=tag)
+    return (stale, code_of(s3.put_object, Bucket=bucket, Key="absent", Body=b"", IfMatch=tag)) == (
+        "PreconditionFailed",
+        "NoSuchKey",
+    )
+
+
+def listing_is_sorted(account: Account) -> bool:
+    """Keys come in the order of their bytes, a page at a time, each once."""
+    s3, bucket = account.bucket()
+    keys = ["b", "a/2", "a/10", "A", "a/1"]
+    for key in keys:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"")
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, PaginationConfig={"PageSize": 2})
+    return [o["Key"] for page in pages for o in page["Contents"]] == sorted(keys)
+
+
+def common_prefixes(account: Account) -> bool:
+    """A delimiter folds what lies deeper."""
+    s3, bucket = account.bucket()
+    for key in ("a/1", "a/2", "b"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"")
+    found = s3.list_objects_v2(Bucket=bucket, Delimiter="/")
+    return ([p["Prefix"] for p in found["CommonPrefixes"]], [o["Key"] for o in found["Contents"]]) == (["a/"], ["b"])
+
+
+def full_bucket(account: Account) -> bool:
+    """A bucket with an object in it is not deleted."""
+    s3, bucket = account.bucket()
+    s3.put_object(Bucket=bucket, Key="x", Body=b"")
+    return code_of(s3.delete_bucket, Bucket=bucket) == "BucketNotEmpty"
+
+
+def checksum(account: Account) -> bool:
+    """A body that does not have the digest that was promised is refused."""
+    s3, bucket = account.bucket()
+    return code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"x", ContentMD5="1B2M2Y8AsgTpgAmY7PhCfg==") == "BadDigest"
+
+
+def range_read(account: Account) -> bool:
+    """A range is answered with 206 and that part."""
+    s3, bucket = account.bucket()
+    s3.put_object(Bucket=bucket, Key="x", Body=b"0123456789")
+    found = s3.get_object(Bucket=bucket, Key="x", Range="bytes=2-4")
+    return (found["ResponseMetadata"]["HTTPStatusCode"], found["Body"].read()) == (206, b"234")
+
+
+def presigned(account: Account) -> bool:
+    """A presigned URL opens one object to who holds it."""
+    s3, bucket = account.bucket()
+    s3.put_object(Bucket=bucket, Key="x", Body=b"x")
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "x"}, ExpiresIn=60)
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return bool(answer.read() == b"x")
+
+
+def malformed_policy(account: Account) -> bool:
+    """A role with a trust policy that is no policy is refused."""
+    return (
+        code_of(account.client("iam").create_role, RoleName=unique("role"), AssumeRolePolicyDocument="{}")
+        == "MalformedPolicyDocument"
+    )
+
+
+def role_twice(account: Account) -> bool:
+    """A name is taken once."""
+    iam, name = account.client("iam"), unique("role")
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"}))
+    account.later(lambda: iam.delete_role(RoleName=name))
+    return (
+        code_of(iam.create_role, RoleName=name, AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"}))
+        == "EntityAlreadyExists"
+    )
+
+
+def role_in_use(account: Account) -> bool:
+    """A role with a policy in it is not deleted."""
+    iam, name = account.client("iam"), unique("role")
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"}))
+    account.later(lambda: iam.delete_role(RoleName=name))
+    iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=policy({"Effect": "Deny", "Action": "*", "Resource": "*"}))
+    account.later(lambda: iam.delete_role_policy(RoleName=name, PolicyName="p"))
+    return code_of(iam.delete_role, RoleName=name) == "DeleteConflict"
+
+
+def dry_run(account: Account) -> bool:
+    """A dry run says what would have happened, as an error."""
+    ec2 = account.client("ec2")
+    image = ec2.describe_images(
+        Owners=["amazon"], Filters=[{"Name": "name", "Values": ["Deep Learning Base OSS*Ubuntu 24.04*"]}]
+    )["Images"][0]["ImageId"]
+    return (
+        code_of(ec2.run_instances, ImageId=image, InstanceType="c7i.large", MinCount=1, MaxCount=1, DryRun=True)
+        == "DryRunOperation"
+    )
+
+
+def unknown_instance(account: Account) -> bool:
+    """An id that nobody has, and one that is none."""
+    ec2 = account.client("ec2")
+    codes = [code_of(ec2.describe_instances, InstanceIds=[given]) for given in ("i-0123456789abcdef0", "x")]
+    return codes == ["InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"]
+
+
+def ids_and_pages(account: Account) -> bool:
+    """Ids and a page size exclude one another."""
+    ec2 = account.client("ec2")
+    return code_of(ec2.describe_instances, InstanceIds=["i-0123456789abcdef0"], MaxResults=5) == "InvalidParameterCombination"
+
+
+def unknown_filter(account: Account) -> bool:
+    """A filter that does not exist is refused."""
+    return (
+        code_of(account.client("ec2").describe_instances, Filters=[{"Name": "colour", "Values": ["red"]}])
+        == "InvalidParameterValue"
+    )
+
+
+def unknown_type(account: Account) -> bool:
+    """An instance type that does not exist."""
+    return code_of(account.client("ec2").describe_instance_types, InstanceTypes=["zz9.large"]) == "InvalidInstanceType"
+
+
+def stack_without_capability(account: Account) -> bool:
+    """Identities in a template have to be acknowledged."""
+    body = '{"Resources":{"R":{"Type":"AWS::IAM::Role","Properties":{"AssumeRolePolicyDocument":{}}}}}'
+    return (
+        code_of(account.client("cloudformation").create_stack, StackName=unique("stack"), TemplateBody=body)
+        == "InsufficientCapabilitiesException"
+    )
+
+
+def stack_unknown(account: Account) -> bool:
+    """A stack that does not exist is a validation error that says so."""
+    with pytest.raises(ClientError, match="does not exist"):
+        account.client("cloudformation").describe_stacks(StackName=unique("stack"))
+    return True
+
+
+def unresolved_reference(account: Account) -> bool:
+    """A reference to nothing is refused before anything is made."""
+    body = '{"Resources":{"Q":{"Type":"AWS::SQS::Queue","Properties":{"QueueName":{"Ref":"Nobody"}}}}}'
+    with pytest.raises(ClientError, match=re.escape("Unresolved resource dependencies [Nobody]")):
+        account.client("cloudformation").create_stack(StackName=unique("stack"), TemplateBody=body)
+    return True
+
+
+def function_unknown(account: Account) -> bool:
+    """A function that does not exist."""
+    return code_of(account.client("lambda").invoke, FunctionName=unique("function")) == "ResourceNotFoundException"
+
+
+def queue_delivers(account: Account) -> bool:
+    """What is sent is received with its digest."""
+    sqs = account.client("sqs")
+    url = sqs.create_queue(QueueName=unique("queue"))["QueueUrl"]
+    account.later(lambda: sqs.delete_queue(QueueUrl=url))
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    found = until(lambda: sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1).get("Messages"), "the message")
+    return bool(found[0]["MD5OfBody"] == "9dd4e461268c8034f5c8564e155c67a6")
+
+
+def parameter_of_aws(account: Account) -> bool:
+    """AWS's public parameters belong to no account."""
+    name = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+    found = account.client("ssm").get_parameter(Name=name)["Parameter"]
+    return bool(found["ARN"] == f"arn:aws:ssm:{account.region}::parameter{name}" and found["Value"].startswith("ami-"))
+
+
+def chained_session(account: Account) -> bool:
+    """A session that was assumed from a session lives for an hour at most."""
+    sts = account.client("sts")
+    if ":assumed-role/" not in sts.get_caller_identity()["Arn"]:
+        pytest.skip("the caller is no role: nothing is chained")
+    arn = re.sub(r":sts:(.*):assumed-role/([^/]+)/.*", r":iam:\1:role/\2", sts.get_caller_identity()["Arn"])
+    return code_of(sts.assume_role, RoleArn=arn, RoleSessionName="test", DurationSeconds=7200) in (
+        "ValidationError",
+        "AccessDenied",
+    )
+
+
+S3, EC2, IAM = f"{DOCS}AmazonS3/latest/", f"{DOCS}AWSEC2/latest/APIReference/", f"{DOCS}IAM/latest/APIReference/"
+CFN, LAMBDA = f"{DOCS}AWSCloudFormation/latest/APIReference/", f"{DOCS}lambda/latest/api/"
+TABLE = [
+    Row("IfNoneMatch lets one writer win", f"{S3}userguide/conditional-writes.html", if_none_match),
+    Row("IfMatch moves by comparing", f"{S3}userguide/conditional-writes.html", if_match),
+    Row("listings are sorted and paged", f"{S3}API/API_ListObjectsV2.html", listing_is_sorted),
+    Row("delimiters fold", f"{S3}API/API_ListObjectsV2.html", common_prefixes),
+    Row("a full bucket stays", f"{S3}API/API_DeleteBucket.html", full_bucket),
+    Row("a wrong digest is refused", f"{S3}API/API_PutObject.html", checksum),
+    Row("ranges", f"{S3}API/API_GetObject.html", range_read),
+    Row("presigned URLs", f"{S3}userguide/using-presigned-url.html", presigned),
+    Row("malformed trust policies are refused", f"{IAM}API_CreateRole.html", malformed_policy),
+    Row("a role's name is taken once", f"{IAM}API_CreateRole.html", role_twice),
+    Row("a role in use stays", f"{IAM}API_DeleteRole.html", role_in_use),
+    Row("dry runs", f"{EC2}API_RunInstances.html", dry_run),
+    Row("unknown and malformed ids", f"{EC2}errors-overview.html", unknown_instance),
+    Row("ids exclude pages", f"{EC2}API_DescribeInstances.html", ids_and_pages),
+    Row("unknown filters are refused", f"{EC2}API_DescribeInstances.html", unknown_filter),
+    Row("unknown instance types are refused", f"{EC2}API_DescribeInstanceTypes.html", unknown_type),
+    Row("capabilities are asked for", f"{CFN}API_CreateStack.html", stack_without_capability),
+    Row("an unknown stack", f"{CFN}API_DescribeStacks.html", stack_unknown),
+    Row("unresolved references are refused", f"{CFN}API_CreateStack.html", unresolved_reference),
+    Row("an unknown function", f"{LAMBDA}API_Invoke.html", function_unknown),
+    Row("queues deliver", f"{DOCS}AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html", queue_delivers),
+    Row("public parameters", f"{DOCS}systems-manager/latest/userguide/parameter-store-public-parameters.html", parameter_of_aws),
+    Row("chained sessions live an hour", f"{DOCS}STS/latest/APIReference/API_AssumeRole.html", chained_session),
+]
+
+
+def unmet() -> set[str]:
+    """Return the rows that docs/local-aws.md lists as not met."""
+    section = (ROOT / "docs" / "local-aws.md").read_text().partition("### Rows not met")[2]
+    return set(re.findall(r"^- `([^`]+)`", section, re.MULTILINE))
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name.replace(" ", "-"))
+def test_the_local_aws_does_what_aws_documents(account: Account, row: Row) -> None:
+    """Each row holds, unless the documentation says that it does not."""
+    if not REAL and row.name in unmet():
+        pytest.xfail(f"docs/local-aws.md says so ({row.source})")
+    assert row.holds(account), row.source
+
+
+def test_the_documentation_lists_no_row_that_does_not_exist() -> None:
+    """A row that was renamed or mended leaves the list."""
+    assert unmet() <= {row.name for row in TABLE}
+
+
+def test_every_row_has_a_source() -> None:
+    """Nobody's memory is a source."""
+    assert all(row.source.startswith(DOCS) for row in TABLE)
+    assert len({row.name for row in TABLE}) == len(TABLE)
+    assert Path(__file__).exists()
