@@ -82,7 +82,8 @@ class Patience(Record):
     stall_segments: float = 5.0
     visible_s: float = 300.0
     attempts_without_progress: int = 3
-    last_words_s: float = Field(20.0, description="for a machine to upload its log and end by itself, when it is done")
+    last_words_s: float = Field(20.0, description="for a machine that failed to upload its log and end by itself")
+    farewell_s: float = Field(5.0, description="the same for one that finished, whose log is there already")
 
 
 class Evidence(Record):
@@ -328,7 +329,8 @@ def _speaks_still(evidence: Evidence) -> bool:
     beat, machine = evidence.beat, evidence.machine
     if beat is None or beat.state not in LAST_WORDS or machine is None or not machine.state.alive or evidence.cancelled:
         return False
-    return (evidence.now - beat.at).total_seconds() < evidence.patience.last_words_s
+    patience = evidence.patience.farewell_s if beat.state is TrainerState.FINISHED else evidence.patience.last_words_s
+    return (evidence.now - beat.at).total_seconds() < patience
 
 
 def ended_at(evidence: Evidence) -> datetime:

@@ -40,7 +40,7 @@ class Ec2InterruptTrialOperator(RunOperator):
         """Wait for a checkpoint, then terminate. :return: which machine, and at which committed step."""
         del context
         plan = self._plan()
-        session = plan.session("launcher", self.aws_conn_id)
+        session = self._session(plan)
         store, machines = plan.store(session), Machines(session.client("ec2"), plan.environment)
         trial = plan.get_spec(store).trial_id(self.trial)
         step = self._await_checkpoint(store, head_key(trial))

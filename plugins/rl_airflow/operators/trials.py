@@ -15,11 +15,13 @@ from rl_airflow.machines import Machines
 from rl_airflow.market_prices import MarketPrices
 from rl_airflow.notices import tell
 from rl_airflow.run_plan import RunPlan
+from rl_airflow.sessions import RoleSession
 from rl_airflow.supervision import TrialSupervisor
 from rl_airflow.trial_reports import TrialEnd, end_of_trial, read_log_tail
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
 from rl_lifecycle.recoveries import find_recoveries
+from rl_lifecycle.specs import Spec
 from rl_lifecycle.states import Action, ActionKind, Evidence, Progress, TrialState, decide_action
 
 log = logging.getLogger(__name__)
@@ -42,14 +44,21 @@ class RunOperator(BaseOperator):
         self.plan = plan
         self.aws_conn_id = aws_conn_id
         self.links: dict[str, str] = {}
+        self._launcher: RoleSession | None = None
 
     def _plan(self) -> RunPlan:
         return RunPlan.model_validate(self.plan)
 
-    def _supervisor(self, plan: RunPlan, trial: str) -> TrialSupervisor:
-        session = plan.session("launcher", self.aws_conn_id)
+    def _session(self, plan: RunPlan) -> RoleSession:
+        """The launcher's session, one for the whole run of the task: an EC2 client takes 0.4 s of CPU to make."""
+        if self._launcher is None:
+            self._launcher = plan.session("launcher", self.aws_conn_id)
+        return self._launcher
+
+    def _supervisor(self, plan: RunPlan, trial: str, spec: Spec | None = None) -> TrialSupervisor:
+        session = self._session(plan)
         store, ec2 = plan.store(session), session.client("ec2")
-        return TrialSupervisor(plan, plan.get_spec(store), trial, store, Machines(ec2, plan.environment, plan.zones),
+        return TrialSupervisor(plan, spec or plan.get_spec(store), trial, store, Machines(ec2, plan.environment, plan.zones),
                                MarketPrices(ec2, log), now=_utcnow, log=log)
 
     def _show_links(self, context: Context, plan: RunPlan, trial: str, evidence: Evidence) -> None:
@@ -208,17 +217,17 @@ class Ec2TerminateRunOperator(RunOperator):
             log.info("instances left: 0 (no run was planned)")
             return {"instances_left": []}
         plan = self._plan()
-        for trial in plan.trials:
-            self._supervisor(plan, trial).cancel("the run ended")
-        ec2 = plan.session("launcher", self.aws_conn_id).client("ec2")
-        left = Machines(ec2, plan.environment).terminate_run(plan.experiment, plan.run, wait_s=self.waiter_max_seconds,
-                                                             sleep=time.sleep)
+        session = self._session(plan)
+        spec = plan.get_spec(plan.store(session))
+        supervisors = [self._supervisor(plan, trial, spec) for trial in plan.trials]
+        for supervisor in supervisors:
+            supervisor.cancel("the run ended")
+        left = Machines(session.client("ec2"), plan.environment).terminate_run(
+            plan.experiment, plan.run, wait_s=self.waiter_max_seconds, sleep=time.sleep)
         if left:
             raise InstancesLeftError(left)
-        for trial in plan.trials:
-            supervisor = self._supervisor(plan, trial)
-            evidence, _ = supervisor.observe()
-            supervisor.settle_ledger(evidence.attempts)
+        for supervisor in supervisors:
+            supervisor.settle_ledger(tuple(stored.attempt for stored in supervisor.attempts.read()))
         log.info("instances left: 0")
         return {"instances_left": []}
 
