@@ -14,6 +14,7 @@ from pydantic import Field
 
 from rl_lifecycle.checkpoints import CheckpointManifest
 from rl_lifecycle.errors import InvalidRecordError, PreconditionFailedError
+from rl_lifecycle.gates import Decision
 from rl_lifecycle.layout import champion_key, spec_key, version_prefix
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.records import Record, sha256_hex
@@ -34,6 +35,7 @@ from rl_lifecycle.registry import (
     read_history,
     settle_history,
 )
+from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore, get, put_once
 
@@ -63,11 +65,12 @@ def promote(store: ObjectStore, spec: Spec, record: PolicyRecord, report: Artifa
     :param spec: the run's frozen spec; its `champion` holds the ETag that must still be the pointer's.
     :param record: the candidate. :param report: the verdict's report, which must exist with this digest.
     :param now: an aware UTC datetime. :param new_nonce: makes the pointer's bytes unique to this write.
+    :raises InvalidRecordError: if the report does not say PROMOTE, or says it of another candidate or another spec.
     :raises MissingObjectError, CorruptArtifactError: if a file of the candidate is absent or is not what was recorded;
         the champion stays in service.
     """
     experiment = spec.experiment.name
-    get(store, report.key, report.sha256)
+    _check_report(Report.from_json(get(store, report.key, report.sha256).data, report.key), spec, record)
     current = find_champion(store, experiment)
     if current is not None:
         settle_history(store, current[0])
@@ -162,6 +165,15 @@ def rolled_back_digests(store: ObjectStore, experiment: str) -> set[str]:
             bad.add(entry.from_digest)
         bad.discard(entry.to_digest)
     return bad
+
+
+def _check_report(report: Report, spec: Spec, record: PolicyRecord) -> None:
+    """Refuse to promote on anything but a PROMOTE of this very candidate."""
+    if report.verdict.decision is not Decision.PROMOTE:
+        raise InvalidRecordError("promotion", f"the report says {report.verdict.decision}, not PROMOTE")
+    judged = {report.spec_sha256, record.spec_sha256, spec.sha256}
+    if len(judged) > 1 or report.candidate_sha256 != record.policy.sha256:
+        raise InvalidRecordError("promotion", "the report is of another candidate, or of another run's spec")
 
 
 def _claim(store: ObjectStore, spec: Spec, record: PolicyRecord) -> int:

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rl_lifecycle.checkpoints import CheckpointManifest
+from rl_lifecycle.gates import Decision, Verdict, gate_of
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.promotion import promote
+from rl_lifecycle.reports import Report
 from rl_lifecycle.stores import DirectoryStore, get
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_artifact, store_policy, store_spec
@@ -30,7 +32,11 @@ def test_the_example_drives_the_champion(store: DirectoryStore) -> None:
                                     digest=record.digest, files={})
     record = record.model_copy(update={"parameters": store_artifact(store, "p.safetensors", b"p"),
                                        "manifest": store_artifact(store, "manifest.json", checkpoint.to_json())})
-    promote(store, spec, record, store_artifact(store, "report.json", b"{}"), who="test", why="first",
+    report = Report(
+        experiment=spec.experiment.name, run=spec.run, spec_sha256=record.spec_sha256, gate=gate_of(spec.experiment), first_seed=0,
+        verdict=Verdict(decision=Decision.PROMOTE, reason="", n_pairs=0, alpha_spent=0.0, looks=()),
+        candidate_sha256=record.policy.sha256, candidate_digest=record.digest, champion_sha256=None, champion_digest=None)
+    promote(store, spec, record, store_artifact(store, "report.json", report.to_json()), who="test", why="first",
             now=datetime(2026, 1, 3, tzinfo=UTC), new_nonce=lambda: "n")
     done = run(str(store.root), "cartpole", "--episodes", "2")
     assert (done.returncode, done.stderr) == (0, "")

@@ -10,10 +10,12 @@ from rl_lifecycle import layout
 from rl_lifecycle.checkpoints import CheckpointManifest
 from rl_lifecycle.errors import CorruptArtifactError, InvalidRecordError, LifecycleError, MissingObjectError
 from rl_lifecycle.experiments import Experiment
+from rl_lifecycle.gates import Decision, Verdict, gate_of
 from rl_lifecycle.policies import PolicyMetadata, PolicyRecord, SpaceForm
 from rl_lifecycle.promotion import Promotion, PromotionOutcome, promote, roll_back
-from rl_lifecycle.records import Record, canonical_json, sha256_hex
+from rl_lifecycle.records import Record, sha256_hex
 from rl_lifecycle.registry import Move, find_champion, freeze_champion, list_versions, read_history
+from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Artifact, Spec, freeze_spec
 from rl_lifecycle.stores import DirectoryStore, ObjectStore
 from tests.lifecycle.conftest import NIGHT
@@ -49,7 +51,16 @@ class Night:
         self.store, self.new_nonce = store, new_nonce
         self.spec = freeze_spec(experiment, run_id=run, created_at=NIGHT, champion=freeze_champion(store, experiment))
         self.record = _train(store, self.spec, f"digest of {run}")
-        self.report = _put(store, layout.report_key(experiment.name, run, "gate"), canonical_json({"decision": "PROMOTE"}))
+        self.report = self.reported(Decision.PROMOTE)
+
+    def reported(self, decision: Decision, policy_sha256: str | None = None) -> Artifact:
+        verdict = Verdict(decision=decision, reason="", n_pairs=0, alpha_spent=0.0, looks=())
+        report = Report(
+            experiment=self.spec.experiment.name, run=self.spec.run, spec_sha256=self.spec.sha256,
+            gate=gate_of(self.spec.experiment), verdict=verdict, first_seed=0,
+            candidate_sha256=policy_sha256 or self.record.policy.sha256,
+            candidate_digest=self.record.digest, champion_sha256=None, champion_digest=None)
+        return _put(self.store, layout.report_key(self.spec.experiment.name, self.spec.run, "gate"), report)
 
     def promote(self, store: ObjectStore | None = None, minutes: int = 0) -> Promotion:
         return promote(store or self.store, self.spec, self.record, self.report, who="airflow", why="better",
@@ -139,6 +150,24 @@ def test_a_candidate_whose_files_changed_is_refused_and_the_champion_stays(
     champion = find_champion(store, "cartpole_ppo")
     assert champion is not None
     assert champion[0].version == 1
+
+
+@pytest.mark.parametrize("decision", [Decision.KEEP, Decision.INCONCLUSIVE, Decision.UNCHANGED])
+def test_only_a_report_that_says_promote_promotes(night: Callable[[str], Night], decision: Decision) -> None:
+    """Whoever calls it: without evidence nothing moves."""
+    one = night("n1")
+    one.report = one.reported(decision)
+    with pytest.raises(InvalidRecordError, match=f"says {decision}"):
+        one.promote()
+
+
+def test_a_report_of_another_candidate_promotes_nothing(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """What was judged better is what is promoted."""
+    one = night("n1")
+    one.report = one.reported(Decision.PROMOTE, policy_sha256="0" * 64)
+    with pytest.raises(InvalidRecordError, match="another candidate"):
+        one.promote()
+    assert find_champion(store, "cartpole_ppo") is None
 
 
 def test_a_rollback_is_a_move_with_a_reason_and_the_bad_policy_does_not_come_back(
