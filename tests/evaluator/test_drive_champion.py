@@ -33,7 +33,8 @@ def test_the_example_drives_the_champion(store: DirectoryStore) -> None:
     record = record.model_copy(update={"parameters": store_artifact(store, "p.safetensors", b"p"),
                                        "manifest": store_artifact(store, "manifest.json", checkpoint.to_json())})
     report = Report(
-        experiment=spec.experiment.name, run=spec.run, spec_sha256=record.spec_sha256, gate=gate_of(spec.experiment), first_seed=0,
+        experiment=spec.experiment.name, run=spec.run, spec_sha256=record.spec_sha256, gate=gate_of(spec.experiment),
+        first_seed=0,
         verdict=Verdict(decision=Decision.PROMOTE, reason="", n_pairs=0, alpha_spent=0.0, looks=()),
         candidate_sha256=record.policy.sha256, candidate_digest=record.digest, champion_sha256=None, champion_digest=None)
     promote(store, spec, record, store_artifact(store, "report.json", report.to_json()), who="test", why="first",
