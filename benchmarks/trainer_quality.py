@@ -1,0 +1,135 @@
+"""Whether the fast path and the forced resets cost final return: many seeds a side, and a test that is stated beforehand.
+
+    python -m benchmarks.trainer_quality [--seeds N] [--case NAME …] [--table]
+
+Three arms train the same experiment with the same seeds: `sb3` (stock, one segment), `numpy` (the fast path, one segment) and
+`segments` (the fast path, ten segments with their resets). Each final policy plays 20 episodes, deterministically; its mean
+is one number. Two arms are compared by the two-sided Mann–Whitney U test, in the normal approximation with ties corrected.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from benchmarks.records import FOLDER, write_record
+from rl_lifecycle.hyperparameters import rollout_timesteps, segment_timesteps
+from rl_lifecycle.tuned import TUNED
+from rl_trainer.environments import EnvironmentFactory
+from rl_trainer.interruptions import Interruption
+from rl_trainer.model_state import ModelState
+from rl_trainer.models import ModelBuilder
+from rl_trainer.segments import SegmentPlan, SegmentTrainer
+from rl_trainer.settings import read_settings
+from rl_trainer.watch import Watch
+
+EPISODES = 20
+SEGMENTS = 10
+#: arm → (fast path, segments)
+ARMS = {"sb3": (False, 1), "numpy": (True, 1), "segments": (True, SEGMENTS)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One experiment. :param without: tuned keys that are left out."""
+
+    env_id: str
+    steps: int
+    without: tuple[str, ...] = ()
+
+
+CASES = {"cartpole": Case("CartPole-v1", 100_000), "acrobot": Case("Acrobot-v1", 300_000),
+         "pendulum": Case("Pendulum-v1", 100_000, ("use_sde", "sde_sample_freq")), "lunarlander": Case("LunarLander-v3", 500_000)}
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, or print the newest record as a table. :return: 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10, help="trainings of each arm (default 10)")
+    parser.add_argument("--case", nargs="*", choices=sorted(CASES), default=sorted(CASES), help="default: all, which takes hours")
+    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
+    options = parser.parse_args(arguments)
+    if options.table:
+        print(table(json.loads(max(FOLDER.glob("*-trainer-quality.json")).read_text())))
+        return 0
+    torch.set_num_threads(1)
+    result = {"seeds": options.seeds, "episodes": EPISODES, "segments": SEGMENTS,
+              "cases": {name: measure(CASES[name], options.seeds) for name in options.case}}
+    print(write_record("trainer-quality", result), file=sys.stderr)
+    return 0
+
+
+def measure(case: Case, seeds: int) -> dict[str, Any]:
+    """Train all arms, seed by seed, and compare them."""
+    returns: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    for seed in range(1, seeds + 1):
+        for arm in ARMS:
+            started = time.process_time()
+            returns[arm].append(round(final_return(case, arm, seed), 2))
+            print(case.env_id, seed, arm, returns[arm][-1], f"{time.process_time() - started:.0f} s", file=sys.stderr,
+                  flush=True)
+    return {"steps": case.steps, "returns": returns, "p_numpy_against_sb3": mann_whitney(returns["numpy"], returns["sb3"]),
+            "p_segments_against_numpy": mann_whitney(returns["segments"], returns["numpy"])}
+
+
+def final_return(case: Case, arm: str, seed: int) -> float:
+    """Train once. :return: the mean of the final policy's episodes."""
+    fast, n_segments = ARMS[arm]
+    tuned = {key: value for key, value in TUNED["ppo"][case.env_id].items() if key not in case.without}
+    settings = read_settings("ppo", tuned)
+    length = segment_timesteps(case.steps // n_segments, rollout_timesteps("ppo", tuned))
+    plan = SegmentPlan(seed, length, case.steps, n_segments)
+    trainer = SegmentTrainer(plan, EnvironmentFactory(case.env_id, {}, settings), ModelBuilder(settings, fast=fast))
+    state: ModelState | None = None
+    for segment in range(n_segments):
+        trained = trainer.train(segment, state, Watch(Interruption()))
+        state = trained.state
+    env = trainer.factory.make(seed, n_segments)
+    if (own := trained.model.get_vec_normalize_env()) is not None:
+        env.obs_rms, env.training, env.norm_reward = own.obs_rms, False, False
+    mean, _ = evaluate_policy(trained.model, env, n_eval_episodes=EPISODES, deterministic=True)
+    return float(mean)
+
+
+def mann_whitney(ours: list[float], theirs: list[float]) -> float:
+    """The two-sided p-value in the normal approximation, ties corrected; 1 if all values are equal.
+
+    >>> mann_whitney([1, 2, 3], [1, 2, 3])
+    1.0
+    """
+    values = np.array([*ours, *theirs])
+    unique, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    n, m, total = len(ours), len(theirs), len(values)
+    statistic = ranks[:n].sum() - n * (n + 1) / 2
+    variance = n * m / 12 * ((total + 1) - (counts**3 - counts).sum() / (total * (total - 1)))
+    if len(unique) == 1 or variance == 0:
+        return 1.0
+    z = max(0.0, abs(statistic - n * m / 2) - 0.5) / math.sqrt(variance)
+    return round(math.erfc(z / math.sqrt(2)), 4)
+
+
+def table(record: dict[str, Any]) -> str:
+    """A record as Markdown."""
+    lines = ["| PPO | steps | stock SB3 | NumPy | p | NumPy, 10 segments | p |", "|---|---|---|---|---|---|---|"]
+    for name, case in record["result"]["cases"].items():
+        shown = {arm: f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})"
+                 for arm, values in case["returns"].items()}
+        lines.append(f"| {name} | {case['steps']} | {shown['sb3']} | {shown['numpy']} | {case['p_numpy_against_sb3']} "
+                     f"| {shown['segments']} | {case['p_segments_against_numpy']} |")
+    facts = record["result"]
+    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['seeds']} seeds a side, mean of {facts['episodes']} "
+                      "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests, each against the column "
+                      "before."])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,144 @@
+"""How fast the trainer is beside stock SB3, and what its checkpoints and exports cost.
+
+    python -m benchmarks.trainer_speed [--rounds N] [--table]
+
+The two take turns in one process, one thread each, because machines are shared and only ratios taken side by side mean
+anything. Both call `learn`, with rl_zoo3's hyper-parameters; stock SB3 gets its own DummyVecEnv of environments made
+without a render mode (its `make_vec_env` would draw pictures that nobody sees, and be slower for it). Times are CPU time of
+the process: with one thread it is what the machine is paid for, and neighbours do not change it.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from benchmarks.records import FOLDER, write_record
+from rl_lifecycle.tuned import TUNED
+from rl_trainer.curves import Curves
+from rl_trainer.environments import EnvironmentFactory
+from rl_trainer.interruptions import Interruption
+from rl_trainer.model_state import capture, final_parameters
+from rl_trainer.models import ModelBuilder
+from rl_trainer.onnx_export.export import export_policy
+from rl_trainer.segments import SegmentPlan, SegmentTrainer
+from rl_trainer.settings import read_settings
+from rl_trainer.watch import Watch
+
+
+@dataclass(frozen=True)
+class Case:
+    """One algorithm on one environment. :param steps: of one turn. :param without: tuned keys that are left out."""
+
+    algo: str
+    env_id: str
+    steps: int
+    without: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """How the table calls it."""
+        return f"{self.algo} {self.env_id}" + (" without gSDE" if "use_sde" in self.without else "")
+
+
+CASES = (Case("ppo", "CartPole-v1", 10_240), Case("ppo", "Pendulum-v1", 8_192, ("use_sde", "sde_sample_freq")),
+         Case("ppo", "Acrobot-v1", 8_192), Case("ppo", "LunarLander-v3", 16_384), Case("a2c", "CartPole-v1", 5_120))
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, or print the newest record as a table. :return: 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each; the medians are reported (default 5)")
+    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
+    options = parser.parse_args(arguments)
+    if options.table:
+        newest = max(FOLDER.glob("*-trainer-speed.json"))
+        print(table(json.loads(newest.read_text())))
+        return 0
+    torch.set_num_threads(1)
+    result = {"rounds": options.rounds, "cases": {case.name: measure(case, options.rounds) for case in CASES}}
+    print(write_record("trainer-speed", result), file=sys.stderr)
+    return 0
+
+
+def measure(case: Case, rounds: int) -> dict[str, Any]:
+    """Let both learn in turns, after one short turn each that is not counted."""
+    fast, stock = _trainer(case, fast=True), _trainer(case, fast=False)
+    theirs, ours = [], []
+    for turn in range(rounds + 1):
+        steps = case.steps if turn else 1
+        slow_s, fast_s = _learn(stock, turn, steps, lean=False), _learn(fast, turn, steps, lean=True)
+        if turn:
+            theirs.append(case.steps / slow_s)
+            ours.append(case.steps / fast_s)
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    return {"steps": case.steps, "path": fast.builder.path, "sb3_steps_per_cpu_s": _spread(theirs),
+            "trainer_steps_per_cpu_s": _spread(ours), "times_faster": _spread(ratios), **_costs(case, fast)}
+
+
+def table(record: dict[str, Any]) -> str:
+    """A record as Markdown."""
+    lines = ["| | SB3, steps/s | trainer, steps/s | times faster (lowest–highest) | checkpoint, ms | export, ms |",
+             "|---|---|---|---|---|---|"]
+    for name, case in record["result"]["cases"].items():
+        ratio = case["times_faster"]
+        lines.append(f"| {name} | {case['sb3_steps_per_cpu_s']['median']:.0f} | {case['trainer_steps_per_cpu_s']['median']:.0f} "
+                     f"| {ratio['median']:.1f} ({ratio['min']:.1f}–{ratio['max']:.1f}) | {case['checkpoint_ms']:.0f} "
+                     f"| {case['export_ms']:.0f} |")
+    facts = record["machine"]
+    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['processor']}, one thread, Python {facts['python']}, "
+                      f"{record['result']['rounds']} turns each, interleaved; medians, per second of CPU time."])
+
+
+def _trainer(case: Case, *, fast: bool) -> SegmentTrainer:
+    tuned = {key: value for key, value in TUNED[case.algo][case.env_id].items() if key not in case.without}
+    settings = read_settings(case.algo, tuned)
+    plan = SegmentPlan(1, 10**6, 10**6, 1)
+    return SegmentTrainer(plan, EnvironmentFactory(case.env_id, {}, settings), ModelBuilder(settings, fast=fast))
+
+
+def _learn(trainer: SegmentTrainer, turn: int, steps: int, *, lean: bool) -> float:
+    """Seconds of CPU time that `learn` takes."""
+    model = trainer.prepare(turn, None)
+    if not lean:
+        model.set_env(_stock_environments(trainer))
+    model.set_logger(Curves().logger())
+    started = time.process_time()
+    model.learn(steps, callback=Watch(Interruption()))
+    return time.process_time() - started
+
+
+def _stock_environments(trainer: SegmentTrainer) -> Any:
+    settings = trainer.factory.settings
+    env: Any = DummyVecEnv([trainer.factory.make_one for _ in range(settings.n_envs)])
+    return VecNormalize(env, **settings.normalize) if settings.normalize is not None else env
+
+
+def _costs(case: Case, trainer: SegmentTrainer) -> dict[str, float]:
+    """What one segment's end costs beside the training: writing the state, and exporting the policy with its check."""
+    model = trainer.prepare(0, None)
+    checkpoints, exports = [], []
+    for _ in range(5):
+        started = time.process_time()
+        state = capture(model)
+        state.to_files()
+        checkpoints.append(1000 * (time.process_time() - started))
+        started = time.process_time()
+        export_policy(model, final_parameters(state), algo=case.algo, env_id=case.env_id, env_kwargs={},
+                      statistics=model.get_vec_normalize_env())
+        exports.append(1000 * (time.process_time() - started))
+    return {"checkpoint_ms": round(statistics.median(checkpoints), 2), "export_ms": round(statistics.median(exports), 2)}
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3)}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
