@@ -32,10 +32,11 @@ SHARD_EPISODES = 50
 
 
 class Job(Record):
-    """One policy on a range of seeds, under one name."""
+    """One policy on a range of seeds, under one name. `env_kwargs` are a scenario's, laid over the scene's."""
 
     name: str
     policy: Artifact
+    env_kwargs: dict[str, JsonValue] = {}
     first_seed: int
     n_episodes: int = Field(ge=1)
 
@@ -149,7 +150,7 @@ class Evaluator:
 def _request(scene: Scene, job: Job, gap: Gap) -> EvaluateRequest:
     return EvaluateRequest(
         experiment=scene.experiment, run=scene.run, name=job.name, shard=gap.offset, policy=job.policy, env_id=scene.env_id,
-        env_kwargs=scene.env_kwargs, requirements=scene.requirements, first_seed=job.first_seed + gap.offset,
+        env_kwargs={**scene.env_kwargs, **job.env_kwargs}, requirements=scene.requirements, first_seed=job.first_seed + gap.offset,
         n_episodes=gap.n_episodes, deterministic=scene.deterministic)
 
 

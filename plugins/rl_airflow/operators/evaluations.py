@@ -20,19 +20,21 @@ from rl_airflow.run_plan import RunPlan
 from rl_airflow.trial_reports import TrialEnd
 from rl_airflow.triggers.evaluations import LambdaEvaluationTrigger
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.evaluations import DecideRequest
+from rl_lifecycle.evaluations import DecideRequest, scenario_evaluation
 from rl_lifecycle.gates import Decision, Verdict, gate_of
 from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.layout import policy_prefix
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.records import Record, sha256_hex
 from rl_lifecycle.selection import select, selection_name
-from rl_lifecycle.specs import Artifact, Spec
+from rl_lifecycle.specs import Artifact, Champion, Spec
 from rl_lifecycle.states import TrialState
 from rl_lifecycle.stores import ObjectStore, get
 
 log = logging.getLogger(__name__)
 
+#: The evaluations that the gate rests on.
+CANDIDATE, CHAMPION = "gate-candidate", "gate-champion"
 #: The worker looks for so long itself before it defers: a small evaluation is done by then.
 LOOK_HERE_S, LOOK_EVERY_S = 6.0, 0.4
 #: Without a new shard for so long, one missing shard is asked for synchronously, to hear what is wrong with it.
@@ -233,13 +235,10 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         if champion is not None and champion.new_lineage:
             log.info("a new lineage: %s", champion.new_lineage)
         look: int | None = int((event or {}).get("token") or gate_of(spec.experiment).schedule()[0][0])
-        request = DecideRequest(experiment=plan.experiment, run=plan.run, candidate="gate-candidate",
-                                champion="gate-champion" if compared else None, spec=plan.spec)
+        request = DecideRequest(experiment=plan.experiment, run=plan.run, candidate=CANDIDATE,
+                                champion=CHAMPION if compared else None, spec=plan.spec)
         while look is not None:
-            jobs = [Job(name="gate-candidate", policy=candidate.policy, first_seed=spec.gate_first_seed, n_episodes=look)]
-            if compared:
-                jobs.append(Job(name="gate-champion", policy=compared.policy, first_seed=spec.gate_first_seed, n_episodes=look))
-            self._gather(plan, scene_of(spec), jobs, event, token=look)
+            self._gather(plan, scene_of(spec), jobs_of_look(spec, candidate.policy, compared, look), event, token=look)
             event = None
             judged = self._evaluator(plan).decide(request)
             if judged.verdict.decision is not Decision.CONTINUE:
@@ -254,6 +253,19 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         log.info("%s: %s", verdict.decision, verdict.reason)
         return {"decision": verdict.decision.value, "reason": verdict.reason, "n_pairs": verdict.n_pairs,
                 "report": report.model_dump(mode="json") if report else None}
+
+
+def jobs_of_look(spec: Spec, candidate: Artifact, champion: Champion | None, n_pairs: int) -> list[Job]:
+    """The episodes that a look needs: both policies, in the experiment's own environment and in each scenario.
+
+    :param champion: None for a first champion, which is judged by the bar in the experiment's own environment alone.
+    """
+    policies = {CANDIDATE: candidate} | ({CHAMPION: champion.policy} if champion else {})
+    scenarios = spec.experiment.evaluation.scenarios if champion else {}
+    return [Job(name=name, policy=policy, first_seed=spec.gate_first_seed, n_episodes=n_pairs, env_kwargs=kwargs)
+            for evaluated, policy in policies.items()
+            for name, kwargs in {evaluated: {}, **{scenario_evaluation(evaluated, scenario): settings.env_kwargs
+                                                   for scenario, settings in scenarios.items()}}.items()]
 
 
 def scene_of(spec: Spec) -> Scene:
