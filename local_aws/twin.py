@@ -84,6 +84,7 @@ class Twin:
         self.authorizer.authorizes_itself = lambda service, action: service in ROUTES or ec2.authorizes(service, action)
         self.authorizer.endpoint_denies = Endpoints(store, self.running.account_id, region).denies
         emulator.seam("app", "SERVICE_HANDLERS")["ec2"] = ec2
+        emulator.seam("services.tagging", "_COLLECTORS")["ec2"] = lambda: reader.tagged_resources(permissions.arn)
         return ec2
 
     def _install_functions(self) -> None:

@@ -135,6 +135,12 @@ ENDPOINT: dict[str, Reader] = {
     "vpc-id": path("VpcId"),
     "service-name": path("ServiceName"),
 }
+TAG: dict[str, Reader] = {
+    "key": path("Key"),
+    "value": path("Value"),
+    "resource-id": path("ResourceId"),
+    "resource-type": path("ResourceType"),
+}
 TAGGED = (ENDPOINT, INSTANCE, VOLUME, INTERFACE, IMAGE)
 
 
@@ -154,6 +160,8 @@ def select(records: Iterable[Item], filters: Sequence[Mapping[str, Any]], known:
 def _reader(name: str, known: Mapping[str, Reader]) -> Reader:
     """Return how to read what a filter looks at."""
     is_tagged = any(known is table for table in TAGGED)
+    if known is TAG and name.startswith("tag:"):
+        return lambda tag: tag["Value"] if tag["Key"] == name[4:] else None
     if name in known:
         return known[name]
     if is_tagged and name.startswith("tag:"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from local_aws import emulator
@@ -97,6 +97,28 @@ class Reader:
         ours = [interface for instance in self._store.visible() for interface in instance.interfaces]
         theirs = [{**i, "Tags": i.get("TagSet", [])} for i in self._network.describe_network_interfaces()["NetworkInterfaces"]]
         return self._described(request, ours, theirs, "NetworkInterface", filters.INTERFACE)
+
+    def all_tags(self) -> list[dict[str, str]]:
+        """Return every tag, as DescribeTags shows it: of instances, disks, interfaces, and of what the emulator keeps."""
+        known = self._store.visible()
+        ours = [(i.id, "instance", i.record["Tags"]) for i in known]
+        ours += [(v["VolumeId"], "volume", v["Tags"]) for i in known for v in i.volumes]
+        ours += [(n["NetworkInterfaceId"], "network-interface", n["Tags"]) for i in known for n in i.interfaces]
+        tags = [{**tag, "ResourceId": resource_id, "ResourceType": kind} for resource_id, kind, found in ours for tag in found]
+        return [*tags, *self._network.describe_tags()["Tags"]]
+
+    def tagged_resources(self, arn: Callable[[str, str], str]) -> Iterator[tuple[str, list[dict[str, str]]]]:
+        """Yield each tagged resource's ARN with its tags, for the tagging service."""
+        found: dict[str, list[dict[str, str]]] = {}
+        for tag in self.all_tags():
+            found.setdefault(arn(tag["ResourceType"], tag["ResourceId"]), []).append({"Key": tag["Key"], "Value": tag["Value"]})
+        yield from found.items()
+
+    def describe_tags(self, request: Request) -> Response:
+        """List tags by filter."""
+        chosen = filters.select(self.all_tags(), request.get("Filters", []), filters.TAG)
+        page, after = filters.page(chosen, request.get("MaxResults"), request.get("NextToken"))
+        return {"Tags": page, "NextToken": after}
 
     @staticmethod
     def _described(

@@ -58,6 +58,7 @@ class Ec2:
             "DescribeImages": reader.describe_images,
             "DescribeVolumes": reader.describe_volumes,
             "DescribeNetworkInterfaces": reader.describe_network_interfaces,
+            "DescribeTags": reader.describe_tags,
             "DescribeFlowLogs": reader.describe_flow_logs,
             "DescribeVpcEndpoints": reader.describe_vpc_endpoints,
             "DescribeLaunchTemplateVersions": reader.describe_launch_template_versions,

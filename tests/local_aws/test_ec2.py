@@ -274,3 +274,21 @@ def test_twenty_machines_at_once(twin: TwinUnderTest) -> None:
     ec2.terminate_instances(InstanceIds=machines)
     until(lambda: states() == {"terminated"}, "all ended")
     assert time.monotonic() - began < 15
+
+
+def test_what_is_tagged_is_found_by_its_tag(twin: TwinUnderTest) -> None:
+    """DescribeTags and the tagging service name the instance, its disk and the network around it."""
+    ec2, mark = twin.client("ec2"), unique("mark")
+    tags = [{"ResourceType": kind, "Tags": [{"Key": "mark", "Value": mark}]} for kind in ("instance", "volume")]
+    machine = twin.launch(TagSpecifications=tags)
+    vpc = ec2.create_vpc(CidrBlock="10.11.0.0/16", TagSpecifications=[{"ResourceType": "vpc", "Tags": tags[0]["Tags"]}])["Vpc"][
+        "VpcId"
+    ]
+    found = ec2.describe_tags(Filters=[{"Name": "key", "Values": ["mark"]}, {"Name": "value", "Values": [mark]}])["Tags"]
+    assert {t["ResourceType"] for t in found} == {"instance", "volume", "vpc"}
+    arns = twin.client("resourcegroupstaggingapi").get_resources(TagFilters=[{"Key": "mark", "Values": [mark]}])[
+        "ResourceTagMappingList"
+    ]
+    assert {f"arn:aws:ec2:{twin.region}:{ACCOUNT}:instance/{machine}", f"arn:aws:ec2:{twin.region}:{ACCOUNT}:vpc/{vpc}"} <= {
+        a["ResourceARN"] for a in arns
+    }
