@@ -150,8 +150,8 @@ class Evaluator:
 def _request(scene: Scene, job: Job, gap: Gap) -> EvaluateRequest:
     return EvaluateRequest(
         experiment=scene.experiment, run=scene.run, name=job.name, shard=gap.offset, policy=job.policy, env_id=scene.env_id,
-        env_kwargs={**scene.env_kwargs, **job.env_kwargs}, requirements=scene.requirements, first_seed=job.first_seed + gap.offset,
-        n_episodes=gap.n_episodes, deterministic=scene.deterministic)
+        env_kwargs={**scene.env_kwargs, **job.env_kwargs}, requirements=scene.requirements,
+        first_seed=job.first_seed + gap.offset, n_episodes=gap.n_episodes, deterministic=scene.deterministic)
 
 
 def _function_error(payload: Any) -> str:
