@@ -54,7 +54,7 @@ def deploy(clients: Clients, settings: Settings, say: Say, only: Concern | None 
 
 
 def _ensure_service_roles(clients: Clients, say: Say) -> None:
-    """Make AWS's own roles for Fleet and Spot. Airflow's role may not, and finds them made."""
+    """Make AWS's own role for Spot. Airflow's role may not, and finds it made."""
     try:
         made = ensure_service_roles(clients)
     except ClientError as error:

@@ -26,8 +26,10 @@ VCPU_QUOTAS = (
     ("standard, spot", "L-34B43A08", 2, True), ("standard, on-demand", "L-1216C47A", 2, True),
     ("G and VT (GPU), spot", "L-3819A6DF", 4, False), ("G and VT (GPU), on-demand", "L-DB2E81BA", 4, False))
 VPC_QUOTA = "L-F678F1CE"
-#: Roles that EC2 Fleet and Spot work as; they belong to AWS and cannot be made by a stack of ours that may be deleted.
-SERVICE_ROLES = {"spot.amazonaws.com": "AWSServiceRoleForEC2Spot", "ec2fleet.amazonaws.com": "AWSServiceRoleForEC2Fleet"}
+#: The role that Spot works as; it belongs to AWS and cannot be made by a stack of ours that may be deleted. Fleet's role is
+#: not made: an instant fleet needs none, and only with it could a standing fleet launch past the launcher's conditions.
+#: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-prerequisites.html
+SERVICE_ROLES = {"spot.amazonaws.com": "AWSServiceRoleForEC2Spot"}
 #: What an administrator must be able to do for a first bootstrap, and Airflow's role for all others.
 ADMINISTRATOR_ACTIONS = (
     "cloudformation:CreateChangeSet", "cloudformation:ExecuteChangeSet", "cloudformation:DescribeStacks", "iam:CreateRole",
@@ -245,7 +247,7 @@ CHECKS: dict[str, Callable[[Situation], Iterator[Check]]] = {
 
 
 def ensure_service_roles(clients: Clients) -> list[str]:
-    """Make the roles that Fleet and Spot work as, where they are missing. They belong to AWS and cost nothing.
+    """Make the role that Spot works as, where it is missing. It belongs to AWS and costs nothing.
 
     :return: the services whose role was made.
     """
