@@ -11,6 +11,11 @@ HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 Array = np.ndarray[Any, Any]
 
 
+def mean(values: Array) -> float:
+    """The mean of a row, without what `ndarray.mean` spends on options: it is called several times a minibatch."""
+    return float(np.add.reduce(values)) / len(values)
+
+
 class Evaluated(NamedTuple):
     """Log-probabilities and mean entropy of a batch, and what the backward pass needs again."""
 
@@ -56,14 +61,14 @@ class Categorical:
 
     def evaluate(self, outputs: Floats, actions: Array) -> Evaluated:
         """Log-softmax, computed in place."""
-        outputs -= outputs.max(axis=1, keepdims=True)
+        outputs -= np.maximum.reduce(outputs, axis=1, keepdims=True)
         probabilities = np.exp(outputs)
-        sums = probabilities.sum(axis=1, keepdims=True)
+        sums = np.add.reduce(probabilities, axis=1, keepdims=True)
         probabilities /= sums
         outputs -= np.log(sums)
         rows = np.arange(len(outputs))
-        entropies = -(probabilities * outputs).sum(axis=1)
-        return Evaluated(outputs[rows, actions], float(entropies.mean()), (probabilities, outputs, entropies, rows))
+        entropies = -np.add.reduce(probabilities * outputs, axis=1)
+        return Evaluated(outputs[rows, actions], mean(entropies), (probabilities, outputs, entropies, rows))
 
     def backward(self, evaluated: Evaluated, actions: Array, by_log_prob: Floats, by_entropy: float) -> Floats:
         """The gradient of log p(a) is onehot(a) − p; that of the entropy is −p (log p + H)."""
@@ -97,7 +102,7 @@ class DiagonalGaussian:
         inverse = np.exp(-self.log_std)
         scaled = (actions - outputs) * inverse
         constant = float(self.log_std.sum()) + HALF_LOG_2_PI * len(self.log_std)
-        log_prob = -0.5 * (scaled * scaled).sum(axis=1) - np.float32(constant)
+        log_prob = -0.5 * np.add.reduce(scaled * scaled, axis=1) - np.float32(constant)
         return Evaluated(log_prob, constant + 0.5 * len(self.log_std), (scaled, inverse))
 
     def backward(self, evaluated: Evaluated, _actions: Array, by_log_prob: Floats, by_entropy: float) -> Floats:

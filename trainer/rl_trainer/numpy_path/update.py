@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rl_trainer.numpy_path.distributions import ActionDistribution, Array
+from rl_trainer.numpy_path.distributions import ActionDistribution, Array, mean
 from rl_trainer.numpy_path.layers import Mlp
 from rl_trainer.numpy_path.optimizers import FlatOptimizer, Floats
 
@@ -111,8 +111,9 @@ class PpoUpdate(ActorCriticUpdate):
         plain = advantages * ratio
         clipped = advantages * np.minimum(np.maximum(ratio, 1 - by.clip_range), 1 + by.clip_range)
         by_log_prob = np.where(plain <= clipped, plain, 0) * np.float32(-1 / len(plain))
-        return PolicyTerm(-float(np.minimum(plain, clipped).mean()), by_log_prob, float((ratio - 1 - log_ratio).mean()),
-                          float((np.abs(ratio - 1) > by.clip_range).mean()))
+        moved = ratio - 1
+        clip_fraction = np.count_nonzero(np.abs(moved) > by.clip_range) / len(moved)
+        return PolicyTerm(-mean(np.minimum(plain, clipped)), by_log_prob, mean(moved - log_ratio), clip_fraction)
 
 
 class A2cUpdate(ActorCriticUpdate):
@@ -129,6 +130,6 @@ def _normalized(advantages: Floats) -> Floats:
     """Mean 0 and deviation 1, with torch's unbiased deviation; a single row is left alone, as SB3 does."""
     if len(advantages) <= 1:
         return advantages
-    centered: Floats = advantages - advantages.mean()
+    centered: Floats = advantages - mean(advantages)
     centered /= math.sqrt(float(centered.dot(centered)) / (len(centered) - 1)) + 1e-8
     return centered
