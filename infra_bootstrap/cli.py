@@ -20,6 +20,7 @@ from infra_bootstrap.errors import BadInputError, BootstrapError, NotConfirmedEr
 from infra_bootstrap.settings import LAMBDA_RUNTIMES, Settings
 from infra_bootstrap.stacks import Concern
 from infra_bootstrap.template_files import check_parameters
+from rl_lifecycle.errors import LifecycleError
 
 BAD_INPUT = (BadInputError, NotConfirmedError, NotDeployedError)
 
@@ -42,9 +43,12 @@ def run(argv: Sequence[str]) -> int:
     except BAD_INPUT as error:
         _say(f"infra_bootstrap: {error}")
         return 2
-    except (BootstrapError, ClientError, BotoCoreError) as error:
+    except (BootstrapError, LifecycleError, ClientError, BotoCoreError, OSError) as error:
         _say(f"infra_bootstrap: {' '.join(str(error).split())}")
         return 1
+    except KeyboardInterrupt:
+        _say("infra_bootstrap: stopped; CloudFormation goes on with what it began, and the same command looks again")
+        return 130
     sys.stdout.write((json.dumps(answer) if arguments.json else text) + "\n")
     return int(answer.get("exit_status", 0))
 

@@ -19,7 +19,7 @@ MANAGED_POLICY, INLINE_POLICIES_OF_A_ROLE, TRUST_POLICY = 6144, 10_240, 2048
 #: Bytes. https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-policies.html
 BUCKET_POLICY = 20_480
 LONGEST = {"Environment": "e" * 20, "AirflowRoleName": "a" * 64, "OperatorArn": "arn:aws:iam::123456789012:role/" + "o" * 64,
-           "KmsKeyArn": "arn:aws:kms:ap-southeast-2:123456789012:key/" + "0" * 36}
+           "KmsKeyArn": "arn:aws:kms:ap-southeast-2:123456789012:key/" + "0" * 36, "EnableSessionManager": "true"}
 
 
 class FarClients(FakeClients):
