@@ -56,6 +56,7 @@ class Front:
         elif scope["type"] == "http" and scope["path"].startswith(("/_ministack", "/_localstack")):
             await _answer(send, 404, {"message": "the emulator's own routes are closed"})
         else:
+            self._saver.touch()
             fate = Fate()
             FATE.set(fate)
             await self._inner(scope, receive, breaking(send, fate) if scope["type"] == "http" else send)

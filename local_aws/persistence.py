@@ -36,6 +36,8 @@ READS = (
     "Detect",
 )
 TRIES = 5
+BUSY_FOR_S = 10.0
+"""How long after the last request background work is looked for, once a second."""
 BLOB_BYTES = 256 * 1024
 """Bytes from this size on lie in files of their own."""
 DATA_PLANE = ("s3", "logs", "monitoring", "cloudwatch")
@@ -51,6 +53,16 @@ class Saver:
         self._digests: dict[str, str] = {}
         self._blobs: dict[int, tuple[bytes, str]] = {}
         self._lock = threading.Lock()
+        self._touched_at = time.monotonic()
+
+    def touch(self) -> None:
+        """Note that a request was served: what it set going in the background may change things for a while."""
+        self._touched_at = time.monotonic()
+
+    def save_while_busy(self) -> None:
+        """Write what has changed, unless nobody has asked for anything lately."""
+        if time.monotonic() - self._touched_at < BUSY_FOR_S:
+            self.save()
 
     def install(self) -> None:
         """Write only what has changed, and large bytes into files of their own."""

@@ -145,7 +145,7 @@ class Twin:
         pause = threading.Event()
         while not pause.wait(COMMIT_EVERY_S):
             try:
-                self.saver.save()
+                self.saver.save_while_busy()
             except Exception:
                 log.exception("committing")
 
