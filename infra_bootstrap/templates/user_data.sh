@@ -11,11 +11,16 @@ exec > >(tee -a boot.log) 2>&1
 say() { printf '%s nightshift: %s\n' "$(date -u +%H:%M:%S)" "$*"; }
 
 # 1. The dead man's timer, before anything that can hang: an hour until the deadline is known. Two ways, for one can fail.
+# `shutdown` is found once: where something plays EC2's part, another one on PATH later would end the host instead.
+off="$(command -v shutdown)"
 arm() {
   echo $(($(date +%s) + $1)) > ends_at
-  shutdown -h "+$((($1 + 59) / 60))" || say "shutdown refused the timer"
+  "$off" -h "+$((($1 + 59) / 60))" || say "shutdown refused the timer"
 }
-power_off() { shutdown -h now || poweroff -f || { [ -w /proc/sysrq-trigger ] && echo o > /proc/sysrq-trigger; }; }
+power_off() {
+  "$off" -h now && return
+  [ -z "${AWS_EC2_METADATA_SERVICE_ENDPOINT:-}" ] && { poweroff -f || echo o > /proc/sysrq-trigger; }
+}
 arm 3600
 (while [ "$(date +%s)" -lt "$(($(cat ends_at) + 60))" ]; do sleep 15; done; power_off) > /dev/null 2>&1 &
 
