@@ -26,15 +26,16 @@ def test_help_loads_neither_torch_nor_boto3() -> None:
     ({"env_id": "NoSuchEnv-v0"}, "env_id: NoSuchEnv-v0 cannot be made"),
     ({"env_id": "no_such_package:Env-v0"}, "env_id: no_such_package:Env-v0 cannot be made"),
     ({"checkpoint_every": 500}, "set checkpoint_every to at least"),
-    ({"algo": "ars", "hyperparameters": {"n_envs": 1, "n_steps": None}}, "ars cannot be resumed exactly"),
+    ({"algo": "maskable_ppo", "hyperparameters": {}}, "maskable_ppo needs an environment with action_masks()"),
+    ({"algo": "dqn", "hyperparameters": {"train_freq": [1, "episode"], "n_envs": 2}}, "whole episodes need n_envs: 1"),
+    ({"algo": "dqn", "hyperparameters": {"optimize_memory_usage": True}}, "optimize_memory_usage: true cannot be resumed"),
+    ({"algo": "sac", "hyperparameters": {}}, "sac refuses them"),
+    ({"algo": "ars", "hyperparameters": {"n_delta": 2}}, "ars cannot be resumed exactly"),
 ])
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, trainer: Trainer, write_spec: Any, changes: dict[str, Any],
                                                said: str) -> None:
     """The line names the key and what is allowed; nothing was trained."""
-    if changes.get("algo") == "ars":
-        document = {**TINY_PPO, "algo": "ars", "hyperparameters": {"n_delta": 2}}
-    else:
-        document = merged(TINY_PPO, **changes)
+    document = {**TINY_PPO, **changes} if "algo" in changes else merged(TINY_PPO, **changes)
     done = trainer("train", "--spec", str(write_spec(document)), "--store", str(tmp_path / "store"), "--quiet")
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -1,40 +1,48 @@
-"""Learning curves: what SB3's logger records, as JSON lines in the store, one object a segment."""
+"""Learning curves: what SB3's logger records, as JSON lines and as TensorBoard events, one object of each a segment."""
 
 import json
 import math
+import time
 from typing import Any
 
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from rl_lifecycle.layout import TrialId, metrics_prefix
+from rl_trainer import event_files
 
 
 class Curves(KVWriter):
-    """Keeps the lines of one segment until they are taken."""
+    """Keeps what one segment recorded."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._points: list[tuple[float, int, dict[str, float]]] = []
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """Take one dump of SB3's logger."""
         del key_excluded  # says what is not meant for TensorBoard or a terminal
         numbers = {key: float(value) for key, value in key_values.items() if not isinstance(value, str)}
-        finite = {key: value for key, value in numbers.items() if math.isfinite(value)}
-        self._lines.append(json.dumps({"step": step, **finite}, sort_keys=True))
+        finite = {key: value for key, value in sorted(numbers.items()) if math.isfinite(value)}
+        self._points.append((time.time(), step, finite))
 
     def close(self) -> None:
         """Do nothing: there is no file."""
 
-    def take(self) -> bytes:
-        """Hand over what was written since the last call."""
-        lines, self._lines = self._lines, []
-        return "".join(f"{line}\n" for line in lines).encode()
+    def to_json_lines(self) -> bytes:
+        """One JSON object a dump."""
+        return "".join(f"{json.dumps({'step': step, **values})}\n" for _, step, values in self._points).encode()
+
+    def to_events(self) -> bytes:
+        """The same as a TensorBoard event file."""
+        begun = self._points[0][0] if self._points else time.time()
+        return event_files.header(begun) + b"".join(event_files.scalars(*point) for point in self._points)
 
     def logger(self) -> Logger:
         """A logger of SB3's that writes here and nowhere else."""
         return Logger(folder=None, output_formats=[self])
 
 
-def curves_key(trial: TrialId, step: int) -> str:
-    """Where the curves of the segment that ended at a step lie."""
-    return f"{metrics_prefix(trial)}{step:012d}.jsonl"
+def curve_files(curves: Curves, trial: TrialId, step: int) -> dict[str, bytes]:
+    """The objects of the segment that ended at a step, by key; TensorBoard reads the event files in the order of their names."""
+    prefix = metrics_prefix(trial)
+    return {f"{prefix}{step:012d}.jsonl": curves.to_json_lines(),
+            f"{prefix}events.out.tfevents.{step:012d}.trainer": curves.to_events()}

@@ -88,6 +88,12 @@ def check_environment(factory: EnvironmentFactory) -> gym.Env[Any, Any]:
     return env
 
 
+def check_action_masks(env: gym.Env[Any, Any], env_id: str) -> None:
+    """Refuse an environment that tells MaskablePPO nothing. :raises BadInputError: if it has no `action_masks`."""
+    if not env.has_wrapper_attr("action_masks"):
+        raise BadInputError(f"algo: maskable_ppo needs an environment with action_masks(); {env_id} has none: use ppo")
+
+
 def max_episode_steps(env: gym.Env[Any, Any]) -> int | None:
     """The time limit that the environment is registered with; None if it has none."""
     return env.spec.max_episode_steps if env.spec is not None else None

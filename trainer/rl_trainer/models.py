@@ -25,6 +25,7 @@ class ModelBuilder:
 
     def __init__(self, settings: Settings, device: str = "cpu", *, fast: bool = True) -> None:
         torch.set_num_threads(1)  # sums are taken in another order by another number of threads
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.settings, self.device, self.fast = settings, device, fast
         self._class: Any = None
         self.reason = ""

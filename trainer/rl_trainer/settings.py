@@ -78,7 +78,7 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> Settings:
     values = {key: _expression(key, value) for key, value in hyperparameters.items()}
     _check_keys(algorithm, values)
     _check_types(values)
-    _check_exactness(values)
+    _check_combinations(values)
     gamma = values.get("gamma")
     kwargs = {key: _model_value(key, value) for key, value in values.items() if key not in ZOO_KEYS}
     return Settings(
@@ -118,8 +118,11 @@ def _check_types(values: Mapping[str, Any]) -> None:
             raise BadInputError(f"hyperparameters.{key}: must be at least 1, not {values[key]!r}")
 
 
-def _check_exactness(values: Mapping[str, Any]) -> None:
-    """Refuse by name what a segment's end would make inexact."""
+def _check_combinations(values: Mapping[str, Any]) -> None:
+    """Refuse by name what SB3 would stop at later, and what a segment's end would make inexact."""
+    frequency = values.get("train_freq")
+    if isinstance(frequency, list) and frequency[-1] == "episode" and values.get("n_envs", 1) > 1:
+        raise BadInputError("hyperparameters.train_freq: whole episodes need n_envs: 1; give a number of steps instead")
     if values.get("optimize_memory_usage"):
         raise BadInputError("hyperparameters.optimize_memory_usage: true cannot be resumed exactly (a segment's last "
                             "transition would lose its next observation); leave it out")

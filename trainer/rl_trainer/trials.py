@@ -18,9 +18,9 @@ from rl_lifecycle.stores import ObjectStore, get
 from rl_trainer.algorithms import get_resumable
 from rl_trainer.checkpoints import Checkpoint, CheckpointChain, Contents
 from rl_trainer.committing import Committer
-from rl_trainer.curves import curves_key
+from rl_trainer.curves import curve_files
 from rl_trainer.digests import digest_arrays
-from rl_trainer.environments import EnvironmentFactory, check_environment, max_episode_steps
+from rl_trainer.environments import EnvironmentFactory, check_action_masks, check_environment, max_episode_steps
 from rl_trainer.errors import BadInputError, OtherHardwareError
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
@@ -70,6 +70,8 @@ def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: boo
     factory = EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
     env = check_environment(factory)
     try:
+        if settings.algorithm.name == "maskable_ppo":
+            check_action_masks(env, factory.env_id)
         check_segment(spec.experiment, spec.segment_timesteps, spec.hyperparameters, max_episode_steps(env))
     except InvalidExperimentError as error:
         raise BadInputError(str(error)) from error
@@ -169,7 +171,8 @@ class _TrialRun:
                             new_chunks={chunk.sha256: chunk.data for chunk in chunks[-1:] if chunk.data})
         manifest = self.job.chain.commit(contents)
         self.policies.write(trained.model, parameters, trained.step, final=final, manifest=manifest, visited=trained.visited)
-        self.job.store.put(curves_key(self.job.chain.trial, trained.step), trained.curves.take())
+        for key, data in curve_files(trained.curves, self.job.chain.trial, trained.step).items():
+            self.job.store.put(key, data)
         self.job.journal.write(self.job.store)
         trained.model.env.close()
 
@@ -230,4 +233,7 @@ def _sb3_files(model: Any) -> dict[str, bytes]:
 
 def _device(policy: str) -> str:
     """Small MLP policies train faster on the CPU, even beside a GPU."""
-    return "auto" if "Cnn" in policy or "MultiInput" in policy else "cpu"
+    import torch
+
+    wide = "Cnn" in policy or "MultiInput" in policy
+    return "cuda" if wide and torch.cuda.is_available() else "cpu"
