@@ -1,0 +1,72 @@
+"""An evaluator that answers as the real one does, plays no episodes, and can lose events or run out of time."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rl_airflow.evaluations import Evaluator
+from rl_evaluator.decisions import answer_decide
+from rl_evaluator.errors import EvaluatorError
+from rl_lifecycle.evaluations import DecideRequest, EpisodeEnd, EvaluateRequest, Shard
+from rl_lifecycle.layout import shard_key
+from rl_lifecycle.stores import ObjectStore, put_once
+
+
+@dataclass
+class FakeLambda:
+    """The Lambda client.
+
+    :param returns: (name of the evaluation, seed) → return of the episode.
+    :param lose: how many of the next events are lost. :param at_most: episodes that fit into one invocation.
+    """
+
+    store: ObjectStore
+    returns: Callable[[str, int], float]
+    lose: int = 0
+    at_most: int = 10_000
+    broken: str = ""
+    events: list[EvaluateRequest] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def invoke(self, *, FunctionName: str, InvocationType: str, Payload: bytes) -> dict[str, Any]:
+        """Take a request as Lambda does."""
+        assert FunctionName == "evaluator:live"
+        document = json.loads(Payload)
+        self.asked.append(f"{document['action']} {InvocationType}")
+        if InvocationType == "Event":
+            request = EvaluateRequest.model_validate(document)
+            self.events.append(request)
+            if self.lose:
+                self.lose -= 1
+            elif not self.broken:
+                self._play(request)
+            return {"StatusCode": 202}
+        try:
+            if self.broken:
+                raise EvaluatorError(self.broken)
+            answer = self._answer(document)
+        except EvaluatorError as error:
+            answer = {"errorType": type(error).__name__, "errorMessage": str(error)}
+            return {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": io.BytesIO(json.dumps(answer).encode())}
+        return {"StatusCode": 200, "Payload": io.BytesIO(json.dumps(answer).encode())}
+
+    def _answer(self, document: dict[str, Any]) -> dict[str, Any]:
+        if document["action"] == "decide":
+            return answer_decide(DecideRequest.model_validate(document), self.store)
+        return self._play(EvaluateRequest.model_validate(document))
+
+    def _play(self, request: EvaluateRequest) -> dict[str, Any]:
+        count = min(request.n_episodes, self.at_most)
+        shard = Shard(
+            env_id=request.env_id, env_kwargs=request.env_kwargs, policy_sha256=request.policy.sha256,
+            deterministic=request.deterministic, first_seed=request.first_seed, steps=count, seconds=1.0,
+            returns=tuple(self.returns(request.name, request.first_seed + n) for n in range(count)), lengths=(1,) * count,
+            ends=(EpisodeEnd.TERMINATED,) * count)
+        put_once(self.store, shard_key(request.experiment, request.run, request.name, request.shard), shard.to_json())
+        return {"complete": count == request.n_episodes}
+
+    def evaluator(self) -> Evaluator:
+        """The evaluator that stands on this client."""
+        return Evaluator(self, "evaluator:live")

@@ -1,0 +1,202 @@
+"""Asking for episodes and judging: only what is missing is asked for, nothing twice, and a lost event loses nothing."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rl_airflow.errors import EvaluationFailedError
+from rl_airflow.evaluations import EvaluationFiles, Gap, Job, split_gaps
+from rl_airflow.operators import evaluations as operators
+from rl_airflow.operators.evaluations import Candidate, LambdaJudgeCandidateOperator, scene_of
+from rl_airflow.triggers import evaluations as triggers
+from rl_lifecycle.evaluations import EpisodeEnd, Shard
+from rl_lifecycle.gates import gate_of
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.specs import Artifact, Champion
+from tests.plugins.fake_lambda import FakeLambda
+from tests.plugins.worlds import World
+
+CANDIDATE = Artifact(key="policies/c.onnx", sha256="c" * 64)
+CHAMPION = Champion(version=3, etag="e", digest="champion", policy=Artifact(key="registry/p.onnx", sha256="d" * 64),
+                    parameters=Artifact(key="registry/p.safetensors", sha256="e" * 64))
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits in a test."""
+    monkeypatch.setattr(operators, "LOOK_HERE_S", 0.0)
+    monkeypatch.setattr(operators, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(operators, "QUIET_S", 0.0)
+    monkeypatch.setattr(triggers, "FIRST_LOOK_S", 0.0)
+
+
+def shard(first_seed: int, count: int) -> Shard:
+    """A shard of so many episodes."""
+    return Shard(env_id="E", policy_sha256="p", first_seed=first_seed, returns=(1.0,) * count, lengths=(1,) * count,
+                 ends=(EpisodeEnd.TERMINATED,) * count, steps=count, seconds=1.0)
+
+
+def job(count: int = 120) -> Job:
+    """A job from seed 1000."""
+    return Job(name="gate-candidate", policy=CANDIDATE, first_seed=1000, n_episodes=count)
+
+
+def test_nothing_there_is_cut_into_shards() -> None:
+    """At multiples of the shard's size."""
+    assert [(gap.offset, gap.n_episodes) for gap in split_gaps(job(), [], 50)] == [(0, 50), (50, 50), (100, 20)]
+
+
+def test_a_shard_that_ran_out_of_time_leaves_a_gap_with_its_own_number() -> None:
+    """The rest is asked for under the offset at which it begins."""
+    assert split_gaps(job(100), [shard(1000, 20), shard(1050, 50)], 50) == [Gap("gate-candidate", 20, 30)]
+
+
+@given(st.integers(1, 300), st.integers(1, 60), st.randoms(use_true_random=False))
+def test_filling_the_gaps_in_any_order_gives_every_seed_once(count: int, most: int, rng: random.Random) -> None:
+    """However short the shards turn out, and whoever asks."""
+    wanted, shards = job(count), []
+    for _ in range(10 * count):
+        gaps = split_gaps(wanted, shards, most)
+        if not gaps:
+            break
+        gap = rng.choice(gaps)
+        shards.append(shard(1000 + gap.offset, rng.randint(1, gap.n_episodes)))
+    seeds = sorted(seed for one in shards for seed in range(one.first_seed, one.first_seed + len(one.returns)))
+    assert seeds == list(range(1000, 1000 + count))
+    assert len({one.first_seed for one in shards}) == len(shards)
+
+
+class Judge:
+    """A judging task in a world with an evaluator."""
+
+    def __init__(self, returns: Any, champion: Champion | None = CHAMPION, digest: str = "candidate") -> None:
+        self.world = World(gate={"crash_margin": 0.3})
+        spec = self.world.spec.model_copy(update={"champion": champion})
+        key, data = self.world.plan.spec.key, spec.to_json()
+        self.world.store.objects[key] = data
+        self.plan = self.world.plan.model_copy(update={"spec": Artifact(key=key, sha256=sha256_hex(data))})
+        self.spec = spec
+        self.aws = FakeLambda(self.world.store, returns)
+        self.candidate = Candidate(trial="seed-0", step=1, digest=digest, policy=CANDIDATE, record=CANDIDATE, mean_return=0.0)
+
+    def operator(self) -> LambdaJudgeCandidateOperator:
+        """A fresh task, as after a retry or a clear."""
+        operator = LambdaJudgeCandidateOperator(task_id="judge_candidate", plan=self.plan.to_xcom(),
+                                                candidate=self.candidate.model_dump(mode="json"))
+        operator._store = lambda plan: self.world.store  # type: ignore[method-assign]
+        operator._evaluator = lambda plan: self.aws.evaluator()  # type: ignore[method-assign]
+        return operator
+
+    def run(self, most_deferrals: int = 20) -> dict[str, Any]:
+        """Run to the end, through the real trigger whenever the task defers."""
+        try:
+            return self.operator().execute({})  # type: ignore[typeddict-item]
+        except TaskDeferred as deferred:
+            waiting = deferred
+        for _ in range(most_deferrals):
+            trigger = triggers.LambdaEvaluationTrigger(**waiting.trigger.serialize()[1])
+            trigger._files = lambda: EvaluationFiles(self.world.store, scene_of(self.spec))  # type: ignore[method-assign]
+            event = asyncio.run(first_event(trigger))
+            try:
+                return self.operator().execute_complete({}, event)  # type: ignore[typeddict-item]
+            except TaskDeferred as again:
+                waiting = again
+        raise AssertionError("the judge did not come to an end")
+
+
+async def first_event(trigger: triggers.LambdaEvaluationTrigger) -> dict[str, Any]:
+    """What the trigger says."""
+    payload: dict[str, Any] = (await anext(trigger.run())).payload
+    return payload
+
+
+def better(name: str, seed: int) -> float:
+    """The candidate is clearly better."""
+    return 450.0 if name == "gate-candidate" else 150.0 + seed % 3
+
+
+def test_a_clearly_better_candidate_is_promoted_at_the_first_look() -> None:
+    """And no episode beyond that look is played."""
+    judge = Judge(better)
+    told = judge.run()
+    look = gate_of(judge.spec.experiment).schedule()[0][0]
+    assert told["decision"] == "PROMOTE"
+    assert told["report"]["key"].endswith("gate-candidate/report.json")
+    assert sum(event.n_episodes for event in judge.aws.events) == 2 * look
+
+
+def test_candidate_and_champion_play_the_same_seeds_on_the_same_environment() -> None:
+    """Pairs need that."""
+    judge = Judge(better)
+    judge.run()
+    seeds = {name: sorted((event.first_seed, event.n_episodes, event.env_id) for event in judge.aws.events if event.name == name)
+             for name in ("gate-candidate", "gate-champion")}
+    assert seeds["gate-candidate"] == seeds["gate-champion"]
+    assert {event.policy for event in judge.aws.events} == {CANDIDATE, CHAMPION.policy}
+
+
+def test_an_unclear_look_is_followed_by_the_next() -> None:
+    """Only if it must."""
+    judge = Judge(lambda name, seed: 250 + random.Random(seed).uniform(-100, 100) + (12 if name == "gate-candidate" else 0)
+                  + random.Random(f"{name}{seed}").uniform(-60, 60))
+    told = judge.run()
+    assert told["n_pairs"] > gate_of(judge.spec.experiment).schedule()[0][0]
+
+
+def test_a_first_champion_is_judged_alone() -> None:
+    """By the absolute bar; nobody else plays."""
+    judge = Judge(better, champion=None)
+    assert judge.run()["decision"] == "PROMOTE"
+    assert {event.name for event in judge.aws.events} == {"gate-candidate"}
+
+
+def test_a_champion_of_another_lineage_is_no_measure() -> None:
+    """It stays in service until a candidate has proved itself by the bar."""
+    judge = Judge(better, champion=CHAMPION.model_copy(update={"new_lineage": "another return range"}))
+    judge.run()
+    assert {event.name for event in judge.aws.events} == {"gate-candidate"}
+
+
+def test_equal_digests_are_unchanged_without_an_episode() -> None:
+    """There is nothing to tell apart."""
+    judge = Judge(better, digest="champion")
+    assert judge.run() == {"decision": "UNCHANGED", "reason": "the candidate is champion version 3, byte for byte", "n_pairs": 0,
+                           "report": None}
+    assert judge.aws.asked == []
+
+
+def test_a_cleared_task_plays_nothing_again() -> None:
+    """The shards are there, and the decision stands."""
+    judge = Judge(better)
+    first = judge.run()
+    judge.aws.events.clear()
+    assert judge.run() == first
+    assert judge.aws.events == []
+
+
+def test_lost_events_are_noticed_and_asked_for_again() -> None:
+    """Lambda's queue, or EventBridge, lost some."""
+    judge = Judge(better)
+    judge.aws.lose = 3
+    assert judge.run()["decision"] == "PROMOTE"
+    assert "evaluate RequestResponse" in judge.aws.asked
+
+
+def test_shards_that_run_out_of_time_are_completed() -> None:
+    """A slow environment plays a few episodes an invocation."""
+    judge = Judge(better)
+    judge.aws.at_most = 30
+    assert judge.run()["decision"] == "PROMOTE"
+
+
+def test_an_evaluator_that_cannot_is_heard_with_its_own_words() -> None:
+    """It does not wait for ever."""
+    judge = Judge(better)
+    judge.aws.broken = "policies/c.onnx: is no ONNX file"
+    with pytest.raises(EvaluationFailedError, match="is no ONNX file"):
+        judge.run()

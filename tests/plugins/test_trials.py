@@ -1,0 +1,248 @@
+"""The tasks of a trial and their trigger, run as Airflow runs them: defer, look, come back, end."""
+
+import asyncio
+import functools
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from rl_airflow.errors import InstancesLeftError
+from rl_airflow.links import trial_links
+from rl_airflow.machines import Machines
+from rl_airflow.operators import trials as operators
+from rl_airflow.operators.trials import (
+    END_KEY,
+    Ec2AwaitTrialOperator,
+    Ec2LaunchTrialOperator,
+    Ec2TerminateRunOperator,
+    RunOperator,
+)
+from rl_airflow.triggers import trials as triggers
+from rl_airflow.triggers.trials import Ec2TrialTrigger
+from rl_airflow.watching import TrialWatch
+from rl_lifecycle.layout import log_prefix
+from rl_lifecycle.states import TrialState
+from tests.plugins.worlds import World
+
+
+class FakeTaskInstance:
+    """Takes XComs."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Keep it."""
+        self.pushed[key] = value
+
+
+class Stage:
+    """A world, and tasks that play in it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **experiment: Any) -> None:
+        self.world = World(**experiment)
+        self.ti = FakeTaskInstance()
+        self.context: Any = {"ti": self.ti}
+        monkeypatch.setattr(RunOperator, "_supervisor", lambda operator, plan, trial, spec=None: self.world.supervisor(trial))
+        monkeypatch.setattr(RunOperator, "_session", lambda operator, plan: self)
+        monkeypatch.setattr(Ec2TrialTrigger, "_watch", lambda trigger, plan: self.watch())
+        monkeypatch.setattr(type(self.world.plan), "store", lambda plan, session: self.world.store)
+        monkeypatch.setattr(triggers, "FIRST_LOOK_S", 0.0)
+        monkeypatch.setattr(triggers, "until_next", lambda pause, now: 0.0)
+        monkeypatch.setattr(operators, "tell", lambda *_: self.told.append(_[1:]))
+        self.told: list[Any] = []
+
+    def client(self, service: str) -> Any:
+        """The session's EC2 client."""
+        assert service == "ec2"
+        return self.world.ec2
+
+    def watch(self) -> TrialWatch:
+        """What the trigger looks with."""
+        return TrialWatch(self.world.store, Machines(self.world.ec2, "dev"))
+
+    def launch(self, trial: str = "seed-0") -> Any:
+        """Run the launching task."""
+        return Ec2LaunchTrialOperator(task_id="launch_machine", plan=self.world.plan.to_xcom(), trial=trial).execute(self.context)
+
+    def awaiting(self, **arguments: Any) -> Ec2AwaitTrialOperator:
+        """A fresh awaiting task."""
+        return Ec2AwaitTrialOperator(task_id="await_training", plan=self.world.plan.to_xcom(), trial="seed-0", **arguments)
+
+    def defer(self, event: dict[str, Any] | None = None) -> Ec2TrialTrigger:
+        """Run the awaiting task until it defers. :return: the trigger, as the triggerer makes it anew."""
+        task = self.awaiting()
+        run = functools.partial(task.execute, self.context) if event is None else functools.partial(
+            task.execute_complete, self.context, event)
+        with pytest.raises(TaskDeferred) as deferred:
+            run()
+        path, arguments = deferred.value.trigger.serialize()
+        assert path == "rl_airflow.triggers.trials.Ec2TrialTrigger"
+        assert deferred.value.method_name == "execute_complete"
+        return Ec2TrialTrigger(**arguments)
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A stage without events."""
+    return Stage(monkeypatch)
+
+
+def fire(trigger: Ec2TrialTrigger) -> dict[str, Any]:
+    """Run a trigger until it fires."""
+    async def first() -> dict[str, Any]:
+        payload: dict[str, Any] = (await asyncio.wait_for(anext(trigger.run()), 10)).payload
+        return payload
+
+    return asyncio.run(first())
+
+
+def test_launching_returns_at_once_with_the_machine(stage: Stage) -> None:
+    """It does not wait for it."""
+    told = stage.launch()
+    assert (told["attempt"], told["state"]) == (1, "launching")
+    assert [told["instance_id"]] == stage.world.machines_of()
+
+
+def test_refused_capacity_fails_no_launching_task(stage: Stage) -> None:
+    """The awaiting task waits it out."""
+    stage.world.ec2.refuse = lambda *_: "InsufficientInstanceCapacity"
+    assert stage.launch()["state"] == TrialState.WAITING_FOR_CAPACITY
+
+
+def test_a_launch_beyond_the_budget_fails_without_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the fix in its message."""
+    stage = Stage(monkeypatch, compute={"budget_usd": 0.01})
+    with pytest.raises(AirflowFailException, match="raise the budget"):
+        stage.launch()
+
+
+def test_a_trial_is_awaited_through_the_trigger_to_its_end(stage: Stage) -> None:
+    """The event carries nothing but the stall clock: the worker looks for itself."""
+    stage.launch()
+    trigger = stage.defer()
+    stage.world.finish()
+    event = fire(trigger)
+    assert set(event) == {"progress"}
+    told = stage.awaiting().execute_complete(stage.context, event)
+    assert (told["state"], told["steps"]) == ("finished", 100_096)
+    assert stage.ti.pushed[END_KEY] == told
+
+
+def test_an_interrupted_machine_is_replaced_on_the_way_through_the_worker(stage: Stage) -> None:
+    """And people are told."""
+    stage.launch()
+    trigger = stage.defer()
+    stage.world.commit(40_960)
+    stage.world.beat("interrupted", 42_000, message="spot notice")
+    stage.world.ec2.end(stage.world.machines_of()[0], "Server.SpotInstanceTermination")
+    stage.defer(fire(trigger))
+    assert len(stage.world.machines_of()) == 1
+    (event, message), = stage.told
+    assert event == "interrupted"
+    assert "lost at step 42000: spot notice; going on from step 40960" in message
+
+
+def test_failing_code_fails_the_task_without_a_retry_and_shows_the_end_of_the_log(
+        stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """With the trainer's own words."""
+    stage.launch()
+    stage.world.beat("failed", cause="code", message="ValueError: boom")
+    stage.world.ec2.end(stage.world.machines_of()[0], "Client.InstanceInitiatedShutdown")
+    log = b'{"message": "as JSON"}\n  File "env.py", line 3\nboom\n'
+    stage.world.store.put(log_prefix(stage.world.trial(), 1) + "boot.log", log)
+    with pytest.raises(AirflowFailException, match=r"seed-0: ValueError: boom; read the traceback"):
+        stage.awaiting().execute(stage.context)
+    shown = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert shown == ["seed-0 | as JSON", 'seed-0 |   File "env.py", line 3', "seed-0 | boom"]
+    assert stage.ti.pushed[END_KEY]["state"] == "failed"
+
+
+def test_without_a_triggerer_the_worker_waits_with_the_same_code(stage: Stage) -> None:
+    """`deferrable=False`."""
+    stage.launch()
+    stage.world.beat(step=99_000)
+    real = stage.watch
+
+    def watch_and_finish() -> TrialWatch:
+        stage.world.finish()
+        return real()
+
+    stage.watch = watch_and_finish  # type: ignore[method-assign]
+    assert stage.awaiting(deferrable=False).execute(stage.context)["state"] == "finished"
+
+
+def test_a_retry_of_the_awaiting_task_launches_nothing(stage: Stage) -> None:
+    """Airflow failed it for reasons of its own."""
+    stage.launch()
+    stage.world.beat(step=100)
+    stage.defer()
+    stage.defer()
+    assert len(stage.world.ec2.machines) == 1
+
+
+def test_the_trigger_survives_looks_that_fail_and_asks_the_worker_when_they_go_on(stage: Stage) -> None:
+    """A throttled call ends no training."""
+    stage.launch()
+    trigger = stage.defer()
+
+    def broken() -> TrialWatch:
+        raise ConnectionError("throttled")
+
+    stage.watch = broken  # type: ignore[method-assign]
+    assert fire(trigger) == {"progress": None}
+    assert len(stage.world.machines_of()) == 1
+
+
+def test_killing_a_deferred_task_ends_its_machine_and_no_other(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marked failed, or cleared, by a person."""
+    stage.launch("seed-0")
+    stage.launch("seed-1")
+    trigger = stage.defer()
+    monkeypatch.setattr(type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage)
+    asyncio.run(trigger.on_kill())
+    assert (stage.world.machines_of("seed-0"), len(stage.world.machines_of("seed-1"))) == ([], 1)
+
+
+def test_killing_a_running_task_ends_its_machine_and_closes_the_attempt(stage: Stage) -> None:
+    """The worker was told to stop."""
+    stage.launch()
+    stage.awaiting().on_kill()
+    assert stage.world.machines_of() == []
+    assert stage.world.look()[0].finding.state is TrialState.CANCELLED
+
+
+def test_the_teardown_ends_all_trials_and_proves_it(stage: Stage) -> None:
+    """Also those that nobody awaited."""
+    stage.launch("seed-0")
+    stage.launch("seed-1")
+    teardown = Ec2TerminateRunOperator(task_id="terminate", plan=stage.world.plan.to_xcom())
+    assert teardown.execute(stage.context) == {"instances_left": []}
+    assert stage.world.ec2.living == []
+    assert all(entry.usd is not None for entry in stage.world.supervisor().ledger.read().entries)
+
+
+def test_a_teardown_that_cannot_end_a_machine_is_red(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And names it."""
+    stage.launch()
+    monkeypatch.setattr(stage.world.ec2, "terminate_instances", lambda **_: {})
+    teardown = Ec2TerminateRunOperator(task_id="terminate", plan=stage.world.plan.to_xcom(), waiter_max_seconds=0)
+    with pytest.raises(InstancesLeftError, match=stage.world.machines_of()[0]):
+        teardown.execute(stage.context)
+
+
+def test_a_teardown_without_a_plan_has_nothing_to_do(stage: Stage) -> None:
+    """The run failed before it was frozen."""
+    for nothing in (None, ""):
+        assert Ec2TerminateRunOperator(task_id="terminate", plan=nothing).execute(stage.context) == {"instances_left": []}
+
+
+def test_links_lead_to_the_machine_its_log_and_its_files(stage: Stage) -> None:
+    """As soon as the machine is known, also while the task is deferred."""
+    stage.launch()
+    shown = {key: value for key, value in stage.ti.pushed.items() if key.startswith("_link_")}
+    assert set(shown) == {"_link_Ec2InstanceLink", "_link_S3LogLink", "_link_S3TrialLink"}
+    assert stage.world.machines_of()[0] in shown["_link_Ec2InstanceLink"]
+    assert "region=eu-west-1" in shown["_link_Ec2InstanceLink"]
+    assert trial_links(stage.world.plan, "seed-0", 2, None).keys() == {"S3TrialLink", "S3LogLink"}
