@@ -6,7 +6,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.validate import ParamValidator
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_lifecycle.attempts import Attempt, AttemptEnd, Outcome, client_token
@@ -91,6 +91,7 @@ def test_no_subnet_with_the_type_is_refused_with_the_fix() -> None:
         plan_pools(["p5.48xlarge"], SUBNETS, {})
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["c7i.large", "m7i.large", "g5.xlarge"]), min_size=1), st.integers(1, 400))
 def test_pools_never_exceed_what_ec2_takes(types: list[str], zones: int) -> None:
     """EC2 refuses a request with too many overrides as a whole; no pool is named twice."""

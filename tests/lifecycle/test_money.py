@@ -1,7 +1,7 @@
 """Prices, and the ledger that reserves before a launch and settles after it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
@@ -70,6 +70,7 @@ def test_a_machine_that_nobody_reserved_for_is_in_the_books_too() -> None:
     assert ledger().settle("seed-0", 1, usd=0.2, seconds=10).spent_usd == 0.2
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.floats(0, 1), st.floats(0, 1)), max_size=30))
 def test_the_ledger_never_commits_more_than_the_budget(moves: list[tuple[int, int, float, float]]) -> None:
     """Whatever is reserved and settled in whatever order, as long as nothing costs more than was reserved for it."""

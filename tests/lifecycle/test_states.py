@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_lifecycle.attempts import Attempt, AttemptEnd, Outcome
@@ -238,6 +238,7 @@ def evidences(draw: st.DrawFn) -> Evidence:
                     heartbeat=draw(beats), cancelled=draw(st.booleans()), again=draw(st.booleans()))
 
 
+@settings(deadline=None)
 @given(evidences())
 def test_a_new_machine_is_asked_for_only_when_no_attempt_is_open(seen: Evidence) -> None:
     """The first half of: at most one machine works on a trial."""
@@ -249,6 +250,7 @@ def test_a_new_machine_is_asked_for_only_when_no_attempt_is_open(seen: Evidence)
         assert newest.outcome.end is None
 
 
+@settings(deadline=None)
 @given(evidences())
 def test_no_trial_is_over_while_an_attempt_is_open(seen: Evidence) -> None:
     """The second half: whoever stops looking has settled first, so nothing is left running."""
@@ -256,6 +258,7 @@ def test_no_trial_is_over_while_an_attempt_is_open(seen: Evidence) -> None:
         assert seen.newest is None or seen.newest.outcome.end is not None
 
 
+@settings(deadline=None)
 @given(evidences())
 def test_what_is_settled_has_a_cause_and_what_fails_a_reason(seen: Evidence) -> None:
     """An end that nobody can explain helps nobody; and a decision is the same however often it is made."""
@@ -268,6 +271,7 @@ def test_what_is_settled_has_a_cause_and_what_fails_a_reason(seen: Evidence) -> 
     assert Evidence.model_validate_json(seen.model_dump_json()) == seen
 
 
+@settings(deadline=None)
 @given(evidences())
 def test_a_cancelled_trial_gets_no_new_machine(seen: Evidence) -> None:
     """Cancelled means cancelled."""
