@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from botocore.exceptions import ClientError
 
+from infra_bootstrap.artifacts.locks import LINUX
 from infra_bootstrap.artifacts.sets import ArtifactSet, Built, build
 from infra_bootstrap.artifacts.uploads import upload
 from infra_bootstrap.changes import summary
@@ -17,7 +18,7 @@ from infra_bootstrap.images import find_image
 from infra_bootstrap.parameters import lambda_runtime
 from infra_bootstrap.preflight import check_runtime, ensure_service_roles
 from infra_bootstrap.settings import Settings
-from infra_bootstrap.stacks import WAVES, Concern, bucket_name, role_name, stack_name
+from infra_bootstrap.stacks import NEED_ARTIFACTS, WAVES, Concern, bucket_name, role_name, stack_name
 from rl_lifecycle.records import Record
 
 DEPLOY_WITHIN_S = 3600.0
@@ -41,11 +42,11 @@ def deploy(clients: Clients, settings: Settings, say: Say, only: Concern | None 
     """
     results: list[StackResult] = []
     with ThreadPoolExecutor(1) as pool:
-        building = pool.submit(build_artifacts, clients, settings, say)
+        building = pool.submit(build_artifacts, clients, settings, say) if only in (None, *NEED_ARTIFACTS) else None
         artifacts: ArtifactSet | None = None
         for wave in WAVES:
             concerns = [concern for concern in wave if only in (None, concern)]
-            if concerns and wave is WAVES[-1]:
+            if building is not None and set(concerns) & set(NEED_ARTIFACTS):
                 artifacts = _upload(clients, settings, building, say)
             results += deploy_side_by_side(clients, settings, concerns, artifacts, say)
             if Concern.IDENTITY in concerns:
@@ -76,7 +77,9 @@ def build_artifacts(clients: Clients, settings: Settings, say: Say = lambda _: N
     image = find_image(clients, settings.parameters.get("ImageId") or (training.parameters.get("ImageId") if training else None))
     runtime = lambda_runtime(settings, evaluation.parameters if evaluation else None)
     check_runtime(clients, runtime)
-    built = build(image.target, runtime)
+    # Lambda is Linux; only a laptop that plays AWS has an image for macOS, and its functions run there, too.
+    platform = image.target.platform if image.target.platform.sys_platform == "darwin" else LINUX
+    built = build(image.target, runtime, platform)
     say(f"artifacts: {len(built.wheels) - 1} wheels for Python {image.target.python}, functions for "
         f"{built.artifacts.lambda_runtime} ({time.monotonic() - began:.1f} s)")
     return built

@@ -11,7 +11,7 @@ from infra_bootstrap.costs import total
 from infra_bootstrap.outputs import read_outputs
 from infra_bootstrap.settings import Settings
 from infra_bootstrap.smoke import run_smoke
-from infra_bootstrap.stacks import Concern
+from infra_bootstrap.stacks import NEED_ARTIFACTS, Concern
 
 Answer = tuple[dict[str, Any], str]
 
@@ -40,7 +40,8 @@ def deploy_stacks(order: Order) -> Answer:
 
 def plan_stacks(order: Order) -> Answer:
     """Plan."""
-    artifacts = bootstrap.build_artifacts(order.clients, order.settings, order.say).artifacts
+    needed = order.only in (None, *NEED_ARTIFACTS)
+    artifacts = bootstrap.build_artifacts(order.clients, order.settings, order.say).artifacts if needed else None
     plans = [planning.plan(order.clients, order.settings, concern, artifacts)
              for concern in Concern if order.only in (None, concern)]
     usd = total(plan.monthly_usd for plan in plans)

@@ -37,6 +37,8 @@ DEPENDENCIES: dict[Concern, tuple[Concern, ...]] = {
 #: Stacks that are made at the same time, in order. Deleting goes the other way.
 WAVES: tuple[tuple[Concern, ...], ...] = (
     (Concern.IDENTITY,), (Concern.NETWORK, Concern.STORAGE), (Concern.TRAINING, Concern.EVALUATION))
+#: What these are made of is built and uploaded first.
+NEED_ARTIFACTS = (Concern.TRAINING, Concern.EVALUATION)
 #: Kept from deletion by CloudFormation's termination protection.
 PROTECTED = (Concern.IDENTITY, Concern.STORAGE)
 
