@@ -16,7 +16,7 @@ from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.images import find_image
 from infra_bootstrap.parameters import WANTED_TYPES, lambda_runtime, zones_by_type
 from infra_bootstrap.settings import LAPTOP_RUNTIMES, Settings
-from infra_bootstrap.stacks import Concern, bucket_name, stack_name
+from infra_bootstrap.stacks import Concern, bucket_name, role_name, stack_name
 from infra_bootstrap.template_files import parameters_of
 from rl_lifecycle.records import Record
 
@@ -119,6 +119,24 @@ def _airflow_role(at: Situation) -> Iterator[Check]:
                     fix="name the role that Airflow's workers run as: --airflow-role NAME")
         return
     yield Check(name="Airflow's role", verdict=Verdict.GOOD, found=name)
+
+
+def _names(at: Situation) -> Iterator[Check]:
+    """Role names are global in an account: the same environment cannot live in two regions."""
+    clients, settings = at
+    name = role_name(settings.environment, "launcher")
+    stack = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
+    if stack is not None and not stack.is_dead:
+        yield Check(name="environment", verdict=Verdict.GOOD, found=f"{settings.environment} is deployed here")
+        return
+    try:
+        clients.iam.get_role(RoleName=name)
+    except clients.iam.exceptions.NoSuchEntityException:
+        yield Check(name="environment", verdict=Verdict.GOOD, found=f"{settings.environment} is free")
+        return
+    yield Check(name="environment", verdict=Verdict.FAILED,
+                found=f"the role {name} exists, and its stack is not in {clients.region}",
+                fix="choose the region where the environment lives, or another name")
 
 
 def _permissions(at: Situation) -> Iterator[Check]:
@@ -241,8 +259,8 @@ def _stacks(at: Situation) -> Iterator[Check]:
 
 
 CHECKS: dict[str, Callable[[Situation], Iterator[Check]]] = {
-    "who am I": _caller, "Airflow's role": _airflow_role, "permissions": _permissions, "zones": _zones, "vCPUs": _quotas,
-    "VPCs": _vpcs, "machine image": _image, "bucket": _bucket, "Lambda": _lambda, "service-linked roles": _service_roles,
+    "who am I": _caller, "Airflow's role": _airflow_role, "environment": _names, "permissions": _permissions,
+    "zones": _zones, "vCPUs": _quotas, "VPCs": _vpcs, "machine image": _image, "bucket": _bucket, "Lambda": _lambda, "service-linked roles": _service_roles,
     "stacks": _stacks}
 
 

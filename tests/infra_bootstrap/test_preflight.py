@@ -62,6 +62,18 @@ def test_a_bucket_that_is_not_ours_is_refused(dev: Deployment) -> None:
     assert "delete it, or choose another environment's name" in found["bucket"].fix
 
 
+def test_an_environment_that_lives_in_another_region_is_refused(dev: Deployment) -> None:
+    """Role names are global; a second region would fail half-way through identity."""
+    elsewhere = Clients(boto3.Session(*_credentials(dev), region_name="eu-central-1"))
+    assert "choose the region where the environment lives" in failed(run_checks(elsewhere, dev.settings))["environment"].fix
+
+
+def _credentials(dev: Deployment) -> tuple[str, str, str]:
+    found = dev.as_role("administrator").session.get_credentials()
+    assert found is not None
+    return str(found.access_key), str(found.secret_key), str(found.token)
+
+
 def test_an_image_that_does_not_exist_or_does_not_fit_is_refused(dev: Deployment) -> None:
     """A wrong SSM parameter, and a volume smaller than the image, are both found."""
     wrong = Settings("new", parameters={"ImageId": "/aws/service/deeplearning/ami/x86_64/none/latest/ami-id"})
