@@ -1,20 +1,26 @@
 """What EC2 says of the day: which zones offer a type, and what spot costs there. Falls back to the dated table."""
 
+import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from rl_lifecycle.prices import hourly_usd
+from rl_lifecycle.prices import AS_OF, hourly_usd
+
+#: The price list has endpoints in three regions; this one is in the same partition as most.
+#: https://docs.aws.amazon.com/general/latest/gr/billing.html
+PRICES_REGION = "us-east-1"
 
 
 class MarketPrices:
     """Look-ups that a launch may do without: each answer None means that it could not be had.
 
     :param ec2: a boto3 EC2 client; None: never look up.
+    :param make_pricing: makes a client of the price list, which has endpoints in few regions; None: the table is used.
     """
 
-    def __init__(self, ec2: Any, log: logging.Logger) -> None:
-        self.ec2, self.log = ec2, log
+    def __init__(self, ec2: Any, log: logging.Logger, make_pricing: Callable[[], Any] | None = None) -> None:
+        self.ec2, self.log, self.make_pricing = ec2, log, make_pricing
 
     def offered_zones(self, instance_types: Iterable[str]) -> dict[str, tuple[str, ...]] | None:
         """Type → zones that offer it; None if EC2 would not say."""
@@ -33,9 +39,17 @@ class MarketPrices:
         return {name: tuple(zones) for name, zones in found.items()}
 
     def on_demand(self, instance_types: Iterable[str]) -> dict[str, float] | None:
-        """On-demand prices of the day; None: the table is used. The price list has no endpoint inside a VPC."""
-        del instance_types
-        return None
+        """On-demand prices of the day by type, from the price list; None: the table is used."""
+        if self.make_pricing is None or self.ec2 is None:
+            return None
+        try:
+            pricing, region = self.make_pricing(), self.ec2.meta.region_name
+            found = {name: _read_price(pricing.get_products(
+                ServiceCode="AmazonEC2", Filters=_price_filters(name, region), MaxResults=10)) for name in instance_types}
+        except Exception as error:
+            self.log.info("the price list could not be read (%s); the table of %s is used", _first_line(error), AS_OF)
+            return None
+        return {name: price for name, price in found.items() if price is not None}
 
     def paid(self, instance_type: str, market: str, zone: str) -> float:
         """US dollars an hour to settle with: the spot price history's newest, else the table's."""
@@ -54,6 +68,24 @@ class MarketPrices:
             self.log.info("the spot price of %s in %s could not be read (%s); the table's is used", instance_type, zone,
                           _first_line(error))
             return None
+
+
+def _price_filters(instance_type: str, region: str) -> list[dict[str, str]]:
+    """One type's Linux on-demand price without anything on top."""
+    wanted = {"instanceType": instance_type, "regionCode": region, "operatingSystem": "Linux", "preInstalledSw": "NA",
+              "tenancy": "Shared", "capacitystatus": "Used"}
+    return [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
+
+
+def _read_price(answer: Mapping[str, Any]) -> float | None:
+    """Read the dearest hourly price off GetProducts' JSON strings; None if there is none.
+
+    Source: https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
+    """
+    prices = [float(dimension["pricePerUnit"]["USD"]) for text in answer.get("PriceList", ())
+              for term in json.loads(text)["terms"].get("OnDemand", {}).values()
+              for dimension in term["priceDimensions"].values() if dimension.get("unit") == "Hrs"]
+    return max((price for price in prices if price > 0), default=None)
 
 
 def _first_line(error: Exception) -> str:

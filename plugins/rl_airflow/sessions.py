@@ -51,6 +51,13 @@ class RoleSession:
             self._clients[service] = self.session.client(service, config=config)  # type: ignore[call-overload]
         return self._clients[service]
 
+    def client_in(self, region_name: str, service: str) -> Any:
+        """A client of a service that has endpoints in few regions; one quick try, for what may be done without."""
+        from botocore.config import Config
+
+        config = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1})
+        return self.session.client(service, region_name=region_name, config=config)  # type: ignore[call-overload]
+
     @cached_property
     def session(self) -> "Session":
         """The boto3 session; it holds renewing credentials."""

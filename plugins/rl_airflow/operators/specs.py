@@ -13,12 +13,13 @@ from rl_airflow.places import Place, find_place
 from rl_airflow.project import find_commit
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.sessions import RoleSession
-from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.errors import InvalidExperimentError, OverlappingSeedsError
 from rl_lifecycle.experiments import Experiment
-from rl_lifecycle.layout import artifact_key, spec_key
+from rl_lifecycle.layout import SPECS, artifact_key, spec_key
 from rl_lifecycle.names import slug
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.registry import freeze_champion
+from rl_lifecycle.seeds import Purpose, SeedRange, check_no_overlap, first_seed
 from rl_lifecycle.specs import Artifact, Spec, freeze_spec
 from rl_lifecycle.stores import ObjectStore, S3Store, get, put_once
 
@@ -55,6 +56,7 @@ class S3FreezeSpecOperator(BaseOperator):
         found = store.find(key)
         if found is None:
             found_spec = self._freeze(context, experiment, place, store)
+            refuse_served_seeds(store, found_spec)
             put_once(store, key, found_spec.to_json())
             found = get(store, key)
         else:
@@ -104,3 +106,17 @@ def _plan(place: Place, region: str | None, spec: Spec, artifact: Artifact) -> R
         spec=artifact, trials=tuple(trial.name for trial in spec.trials), launch_template_id=place.launch_template_id,
         launch_template_version=place.launch_template_version, subnet_ids=place.subnet_ids, evaluator=place.evaluator,
         topic_arn=place.topic_arn)
+
+
+def refuse_served_seeds(store: ObjectStore, spec: Spec) -> None:
+    """Refuse gate seeds that an earlier run of the experiment was judged on. Runs and seeds go by name, so a LIST suffices.
+
+    :raises AirflowFailException: naming the run; another run draws other seeds.
+    """
+    name, pairs = spec.experiment.name, spec.experiment.evaluation.max_pairs
+    earlier = {item.key.split("/")[2] for item in store.list(f"{SPECS}{name}/")} - {spec.run}
+    served = {run: SeedRange(first_seed=first_seed(Purpose.GATE, name, run), n_episodes=pairs) for run in earlier}
+    try:
+        check_no_overlap(SeedRange(first_seed=spec.gate_first_seed, n_episodes=pairs), spec.run, served)
+    except OverlappingSeedsError as error:
+        raise AirflowFailException(f"{error}; trigger again: another run draws other seeds") from None

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from rl_airflow.errors import InstancesLeftError
 from rl_airflow.links import TRIAL_LINKS, show_links, trial_links
 from rl_airflow.machines import Machines
-from rl_airflow.market_prices import MarketPrices
+from rl_airflow.market_prices import PRICES_REGION, MarketPrices
 from rl_airflow.notices import tell
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.sessions import RoleSession
@@ -59,7 +59,7 @@ class RunOperator(BaseOperator):
         session = self._session(plan)
         store, ec2 = plan.store(session), session.client("ec2")
         return TrialSupervisor(plan, spec or plan.get_spec(store), trial, store, Machines(ec2, plan.environment, plan.zones),
-                               MarketPrices(ec2, log), now=_utcnow, log=log)
+                               MarketPrices(ec2, log, lambda: session.client_in(PRICES_REGION, "pricing")), now=_utcnow, log=log)
 
     def _show_links(self, context: Context, plan: RunPlan, trial: str, evidence: Evidence) -> None:
         newest = evidence.newest

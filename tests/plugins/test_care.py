@@ -1,0 +1,192 @@
+"""The reaper, notices, prices of the day, the guards of the spec and of the run's verdict."""
+
+import json
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from rl_airflow import notices
+from rl_airflow.machines import Machines
+from rl_airflow.market_prices import MarketPrices
+from rl_airflow.notices import SnsRunNotifier, tell
+from rl_airflow.operators.outcomes import VerdictOperator
+from rl_airflow.operators.reaping import GRACE, WITHOUT_DEADLINE, find_overdue
+from rl_airflow.operators.specs import refuse_served_seeds
+from rl_airflow.run_plan import RunPlan
+from rl_lifecycle.layout import spec_key
+from tests.plugins.worlds import World
+
+
+def overdue(world: World) -> list[str]:
+    """What the reaper would end."""
+    return [one.reason for one in find_overdue(list(Machines(world.ec2, "dev").list({})), world.time, GRACE)]
+
+
+def test_a_machine_within_its_deadline_is_left_alone() -> None:
+    """However old it is."""
+    world = World()
+    world.look()
+    world.pass_time(4 * 3600)
+    assert overdue(world) == []
+
+
+def test_a_machine_that_outlived_its_deadline_is_overdue() -> None:
+    """It should have ended itself ten minutes ago."""
+    world = World()
+    world.look()
+    world.pass_time(4 * 3600 + GRACE.total_seconds() + 1)
+    assert overdue(world) == ["its deadline was 2026-11-22 06:00 UTC"]
+
+
+@pytest.mark.parametrize("deadline", [None, "tomorrow"])
+def test_a_machine_without_a_readable_deadline_gets_an_hour(deadline: str | None) -> None:
+    """Somebody tagged it by hand."""
+    world = World()
+    world.look()
+    tags = next(iter(world.ec2.machines.values())).tags
+    tags.pop("nightshift:deadline") if deadline is None else tags.update({"nightshift:deadline": deadline})
+    assert overdue(world) == []
+    world.time += WITHOUT_DEADLINE + timedelta(seconds=1)
+    assert overdue(world) == ["it bears no deadline"]
+
+
+def test_another_environments_machines_are_not_seen() -> None:
+    """Several live side by side in one account."""
+    world = World()
+    world.look()
+    assert list(Machines(world.ec2, "prod").list({})) == []
+
+
+class FakeSns:
+    """Takes messages, or does not."""
+
+    def __init__(self, broken: bool = False) -> None:
+        self.broken = broken
+        self.sent: list[dict[str, Any]] = []
+
+    def client(self, service: str) -> "FakeSns":
+        """The session's client."""
+        assert service == "sns"
+        return self
+
+    def publish(self, **message: Any) -> None:
+        """Take a message."""
+        if self.broken:
+            raise ConnectionError("no SNS")
+        assert len(message["Subject"]) <= 100
+        assert message["Subject"].isascii()
+        self.sent.append(message)
+
+
+def plan_with_topic(topic: str | None = "arn:aws:sns:eu-west-1:123456789012:nightshift-dev-alarms") -> RunPlan:
+    """A plan whose environment has a topic."""
+    return World().plan.model_copy(update={"topic_arn": topic})
+
+
+def test_a_notice_names_environment_experiment_and_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a mail filter can sort it."""
+    sns = FakeSns()
+    monkeypatch.setattr(notices, "RoleSession", lambda *_: sns)
+    assert tell(plan_with_topic(), "interrupted", "seed-0: i-1 was lost")
+    assert sns.sent[0]["Subject"] == "Nightshift dev: cartpole_ppo interrupted"
+    assert "i-1 was lost" in sns.sent[0]["Message"]
+    assert sns.sent[0]["MessageAttributes"]["event"]["StringValue"] == "interrupted"
+
+
+def test_a_notice_that_cannot_be_sent_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a topic, without SNS, without a plan."""
+    monkeypatch.setattr(notices, "RoleSession", lambda *_: FakeSns(broken=True))
+    assert not tell(plan_with_topic(), "failed", "because")
+    assert not tell(plan_with_topic(None), "failed", "because")
+    SnsRunNotifier(event="failed").notify({"ti": FakeTi({})})  # type: ignore[typeddict-item]
+
+
+class FakeTi:
+    """XComs by (task, key)."""
+
+    task_id = "verdict"
+
+    def __init__(self, xcoms: dict[Any, Any]) -> None:
+        self.xcoms = xcoms
+
+    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
+        """Read one."""
+        return self.xcoms.get((task_ids, key)) if key != "return_value" else self.xcoms.get(task_ids)
+
+
+def test_prices_of_the_day_come_from_the_price_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dearest hourly term; a type that it does not know falls back to the table."""
+    dimension = {"unit": "Hrs", "pricePerUnit": {"USD": "0.11"}}
+    product = json.dumps({"terms": {"OnDemand": {"t": {"priceDimensions": {"d": dimension}}}}})
+
+    class Pricing:
+        def get_products(self, **request: Any) -> dict[str, Any]:
+            wanted = {one["Field"]: one["Value"] for one in request["Filters"]}
+            assert wanted["regionCode"] == "eu-west-1"
+            return {"PriceList": [product] if wanted["instanceType"] == "c6i.large" else []}
+
+    world = World()
+    monkeypatch.setattr(world.ec2, "meta", type("Meta", (), {"region_name": "eu-west-1"}), raising=False)
+    prices = MarketPrices(world.ec2, logging.getLogger("t"), Pricing)
+    assert prices.on_demand(["c6i.large", "c7i.large"]) == {"c6i.large": 0.11}
+
+
+def test_a_price_list_that_does_not_answer_is_done_without() -> None:
+    """And the log says which table is used."""
+
+    def broken() -> Any:
+        raise ConnectionError("no route")
+
+    assert MarketPrices(World().ec2, logging.getLogger("t"), broken).on_demand(["c6i.large"]) is None
+
+
+def test_gate_seeds_that_were_served_before_are_refused() -> None:
+    """The same seeds would be no fresh evidence."""
+    world = World()
+    refuse_served_seeds(world.store, world.spec)  # its own frozen spec is no earlier run
+    world.store.put(spec_key("cartpole_ppo", "other"), b"{}")
+    refuse_served_seeds(world.store, world.spec)
+    same = world.spec.model_copy(update={"run": "third"})
+    with pytest.raises(AirflowFailException, match=r"night-1; trigger again"):
+        refuse_served_seeds(world.store, same)
+
+
+END = {"trial": "seed-0", "state": "finished", "steps": 1, "attempts": 1, "seconds": 1.0, "usd": 0.0}
+FINE: dict[Any, Any] = {
+    "freeze_spec": ["seed-0"], "select_candidate": {"trial": "seed-0"}, "promote": {"outcome": "PROMOTED"},
+    "judge_candidate": {"decision": "PROMOTE", "reason": "better"}, "terminate": {"instances_left": []}, ("train.await_training", "trial_end"): [END]}
+
+
+def verdict(**changes: Any) -> str:
+    """Run the last task on what the others left."""
+    operator = VerdictOperator(
+        task_id="verdict", awaited_task_id="train.await_training", promoting_task_id="promote", terminating_task_id="terminate",
+        required={"the frozen spec": "freeze_spec", "the candidate": "select_candidate", "the verdict": "judge_candidate"})
+    xcoms = {**FINE, **changes}
+    if "ends" in xcoms:
+        xcoms["train.await_training", "trial_end"] = xcoms.pop("ends")
+    return operator.execute({"ti": FakeTi(xcoms)})  # type: ignore[typeddict-item]
+
+
+def test_a_run_that_did_all_that_was_required_is_green() -> None:
+    """KEEP and a superseded promotion are good ends, too."""
+    assert verdict() == "PROMOTE: better"
+    assert verdict(judge_candidate={"decision": "KEEP", "reason": "worse"}, promote=None) == "KEEP: worse"
+    assert verdict(promote={"outcome": "SUPERSEDED"})
+    assert verdict(ends=END)  # of a single trial Airflow gives the value itself
+
+
+@pytest.mark.parametrize(("changes", "problem"), [
+    ({"judge_candidate": None}, "the verdict is missing (see the task judge_candidate)"),
+    ({"promote": None}, "was not promoted"),
+    ({"terminate": None}, "nobody proved that no machine is left"),
+    ({"terminate": {"instances_left": ["i-1"]}}, "instances left: i-1"),
+    ({"ends": [END, {**END, "trial": "seed-1", "state": "failed", "reason": "boom"}]}, "seed-1 failed: boom")])
+def test_a_run_that_lacks_something_is_red_and_says_what(changes: dict[str, Any], problem: str) -> None:
+    """Also when the teardown went well, and when something was promoted all the same."""
+    with pytest.raises(AirflowFailException) as failed:
+        verdict(**changes)
+    assert problem in str(failed.value)
