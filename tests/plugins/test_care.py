@@ -157,7 +157,8 @@ def test_gate_seeds_that_were_served_before_are_refused() -> None:
 END = {"trial": "seed-0", "state": "finished", "steps": 1, "attempts": 1, "seconds": 1.0, "usd": 0.0}
 FINE: dict[Any, Any] = {
     "freeze_spec": ["seed-0"], "select_candidate": {"trial": "seed-0"}, "promote": {"outcome": "PROMOTED"},
-    "judge_candidate": {"decision": "PROMOTE", "reason": "better"}, "terminate": {"instances_left": []}, ("train.await_training", "trial_end"): [END]}
+    "judge_candidate": {"decision": "PROMOTE", "reason": "better"}, "terminate": {"instances_left": []},
+    ("train.await_training", "trial_end"): [END]}
 
 
 def verdict(**changes: Any) -> str:

@@ -6,8 +6,9 @@ lost event costs at most the episodes that were not written yet.
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow.sdk import Context
@@ -41,6 +42,8 @@ LOOK_HERE_S, LOOK_EVERY_S = 6.0, 0.4
 QUIET_S = 120.0
 #: A policy's arrival starts its selection by itself; only what is missing after this is asked for.
 ARRIVAL_GRACE_S = 10.0
+#: Gymnasium colours its warnings for terminals.
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Candidate(Record):
@@ -148,9 +151,9 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
         except InvalidExperimentError as error:
             raise AirflowFailException(str(error)) from None
         for warning in report.warnings:
-            log.warning("%s: %s", spec.experiment.env_id, warning)
-        log.info("%s: %s → %s, at most %s steps an episode", spec.experiment.env_id, report.observation_space,
-                      report.action_space, report.max_episode_steps)
+            log.warning("%s: %s", spec.experiment.env_id, COLOURS.sub("", warning))
+        log.info("%s: %s → %s, at most %s steps an episode", spec.experiment.env_id, _describe(report.observation_space),
+                 _describe(report.action_space), report.max_episode_steps)
         return report.model_dump(mode="json")
 
 
@@ -253,6 +256,12 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         log.info("%s: %s", verdict.decision, verdict.reason)
         return {"decision": verdict.decision.value, "reason": verdict.reason, "n_pairs": verdict.n_pairs,
                 "report": report.model_dump(mode="json") if report else None}
+
+
+def _describe(space: Mapping[str, Any]) -> str:
+    """A space in a few words, such as `Box [4]` or `Discrete 2`."""
+    size = space.get("n") or list(space.get("shape") or ()) or ", ".join(space.get("spaces") or ())
+    return f"{space.get('kind', '?')} {size}".strip()
 
 
 def jobs_of_look(spec: Spec, candidate: Artifact, champion: Champion | None, n_pairs: int) -> list[Job]:
