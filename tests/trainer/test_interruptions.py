@@ -97,6 +97,18 @@ def test_uploads_may_go_on_for_a_while_after_a_notice(monkeypatch: pytest.Monkey
     never.set()
 
 
+def test_a_loop_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that hangs must not keep the process beyond the machine; after a clean end nothing is called."""
+    monkeypatch.setattr(interruptions, "DEADLINE_S", 0.05)
+    ended, late = threading.Event(), threading.Event()
+    Interruption(ended.set).give_notice("SIGTERM")
+    clean = Interruption(late.set)
+    clean.give_notice("SIGTERM")
+    clean.close()
+    assert ended.wait(5)
+    assert not late.is_set()
+
+
 def test_commits_run_in_order_beside_the_training_and_their_errors_come_back() -> None:
     """A second job waits for the first; what a job raises is raised at the next call, and no further job runs."""
     order: list[int] = []

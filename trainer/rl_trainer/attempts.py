@@ -4,12 +4,13 @@ torch is imported only after the head is taken over and the first heartbeat is o
 """
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rl_lifecycle.checkpoints import Head
 from rl_lifecycle.errors import LifecycleError
@@ -18,7 +19,7 @@ from rl_lifecycle.layout import TrialId, head_key
 from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import ObjectStore
 from rl_trainer.checkpoints import CheckpointChain
-from rl_trainer.errors import BadInputError, FencedError, OutOfMemoryError, TrainerError
+from rl_trainer.errors import BadInputError, FencedError, InterruptedTrainingError, OutOfMemoryError, TrainerError
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
 from rl_trainer.numeric_class import pin_threads
@@ -58,6 +59,7 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
     beats = HeartbeatThread(near, trial, attempt)
     reporter = _Reporter(beats, attempt, spec.experiment.total_timesteps, head.step)
     store.on_wait = reporter.waiting
+    interruption.on_deadline = reporter.give_up
     with _reported(reporter, journal, store):
         if request.watch_interruption:
             interruption.watch_ec2()
@@ -125,6 +127,11 @@ class _Reporter:
         if state is TrainerState.FENCED:
             self.beats.fenced.set()
         self.beats.close(self._heartbeat(state, cause, message[:500]))
+
+    def give_up(self) -> NoReturn:
+        """End the process although the training loop has not: what was committed is good."""
+        self.close(TrainerState.INTERRUPTED, message="the training loop did not end in time")
+        os._exit(InterruptedTrainingError.exit_code)
 
     def _heartbeat(self, state: TrainerState, cause: TrainerCause | None = None, message: str = "") -> Heartbeat:
         return Heartbeat(attempt=self.attempt, state=state, step=self.step, total_timesteps=self.total_timesteps,

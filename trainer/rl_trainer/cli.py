@@ -60,7 +60,10 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     interruption.listen_to_signals()
     request = TrainRequest(options.spec, options.store, options.trial, options.attempt, options.watch_interruption,
                            options.quiet)
-    return run_attempt(request, interruption)
+    try:
+        return run_attempt(request, interruption)
+    finally:
+        interruption.close()
 
 
 def _digest(options: argparse.Namespace) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from types import FrameType
 
 from rl_trainer.errors import InterruptedTrainingError
@@ -17,13 +18,20 @@ POLL_S = 5.0
 TIMEOUT_S = 2.0
 #: How long uploads may go on after a notice: well within EC2's two minutes.
 GRACE_S = 75.0
+#: When the process ends although the training loop has not.
+DEADLINE_S = 90.0
 DEFAULT_ENDPOINT = "http://169.254.169.254"
 
 
 class Interruption:
-    """A flag with a reason; the training loop looks at it at every step."""
+    """A flag with a reason; the training loop looks at it at every step.
 
-    def __init__(self) -> None:
+    :param on_deadline: called, in another thread, when the training loop has not ended some time after the notice: a long
+        update, or an environment that hangs, must not keep the trainer from saying INTERRUPTED.
+    """
+
+    def __init__(self, on_deadline: Callable[[], None] | None = None) -> None:
+        self.on_deadline = on_deadline
         self.notice = ""
         self._noticed_at = 0.0
         self._stop = threading.Event()
@@ -33,6 +41,9 @@ class Interruption:
         if not self.notice:
             self._noticed_at = time.monotonic()
             self.notice = notice
+            timer = threading.Timer(DEADLINE_S, self._end)
+            timer.daemon = True
+            timer.start()
 
     def check_grace(self) -> None:
         """Say when uploads have had long enough. :raises InterruptedTrainingError: some time after the notice."""
@@ -51,6 +62,10 @@ class Interruption:
     def close(self) -> None:
         """End the watch."""
         self._stop.set()
+
+    def _end(self) -> None:
+        if self.on_deadline is not None and not self._stop.is_set():
+            self.on_deadline()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.give_notice(signal.Signals(number).name)
