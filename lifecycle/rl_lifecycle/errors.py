@@ -68,7 +68,7 @@ class OverlappingSeedsError(LifecycleError):
 
     def __init__(self, first: str, second: str) -> None:
         self.first, self.second = first, second
-        super().__init__(f"episode seeds of {first} overlap with those of {second}")
+        super().__init__(f"episode seeds of {first} overlap with those of {second}: trigger again, another run draws others")
 
 
 class CorruptArtifactError(LifecycleError):

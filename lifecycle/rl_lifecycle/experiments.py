@@ -18,7 +18,11 @@ from rl_lifecycle.records import Record
 #: SB3's and sb3-contrib's algorithms, lower case.
 ALGORITHMS = ("a2c", "ars", "crossq", "ddpg", "dqn", "maskable_ppo", "ppo", "ppo_lstm", "qrdqn", "sac", "td3", "tqc", "trpo")
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
-CRON = re.compile(r"(\S+\s+){4}\S+|@(hourly|daily|weekly|monthly|yearly|continuous|once)")
+PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
+#: Lowest and highest value of cron's fields: minute, hour, day of month, month, day of week.
+CRON_FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
 def _instance_types(value: "Literal['auto'] | tuple[str, ...]") -> "Literal['auto'] | tuple[str, ...]":
@@ -123,9 +127,41 @@ class Experiment(Record):
     @field_validator("schedule")
     @classmethod
     def _schedule_has_form(cls, schedule: str | None) -> str | None:
-        if schedule is not None and not CRON.fullmatch(schedule.strip()):
+        if schedule is not None and not _is_schedule(schedule.strip()):
             raise ValueError(f"{schedule!r} is no cron expression such as \"0 2 * * *\"; null means only by hand")
         return schedule
+
+    @model_validator(mode="after")
+    def _margin_fits_the_range(self) -> Self:
+        low, high = self.evaluation.return_range
+        if abs(self.gate.margin) >= high - low:
+            raise ValueError(f"gate.margin must be smaller than the width of evaluation.return_range, {high - low:g}")
+        return self
+
+
+def _is_schedule(text: str) -> bool:
+    """Tell whether Airflow will take a schedule: one that it refuses would silence every experiment of the file.
+
+    >>> [_is_schedule(text) for text in ("0 2 * * *", "*/15 0-6,22 * jan-mar mon", "@daily", "0 25 * * *", "every night")]
+    [True, True, True, False, False]
+    """
+    fields = text.lower().split()
+    if len(fields) != len(CRON_FIELDS):
+        return text in PRESETS
+    return all(_is_cron_part(part, *limits) for field, limits in zip(fields, CRON_FIELDS, strict=True) for part in field.split(","))
+
+
+def _is_cron_part(part: str, low: int, high: int) -> bool:
+    spread, slash, step = part.partition("/")
+    if slash and not (step.isdigit() and int(step) > 0):
+        return False
+    if spread == "*":
+        return True
+    names = {12: {name: index for index, name in enumerate(MONTHS, 1)}, 7: {name: index for index, name in enumerate(DAYS)}}
+    ends = [str(names.get(high, {}).get(end, end)) for end in spread.split("-")]
+    if len(ends) > 2 or not all(end.isascii() and end.isdigit() and low <= int(end) <= high for end in ends):
+        return False
+    return int(ends[0]) <= int(ends[-1])
 
 
 def read_experiment(document: object, name: str, source: str | None = None) -> Experiment:

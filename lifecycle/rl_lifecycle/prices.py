@@ -1,8 +1,9 @@
 """What a machine costs: a dated table to fall back on, and sums. Prices of the day are the caller's to look up.
 
-Source: https://aws.amazon.com/ec2/pricing/on-demand/ and the spot price history, us-east-1, Linux, read on
-:data:`AS_OF`. A price is only used to reserve (the on-demand one, which spot does not exceed) and, when AWS's own
-could not be read, to settle; records say which price they used.
+The table is approximate: list prices of us-east-1, Linux, written down on :data:`AS_OF` from general knowledge and not
+fetched from AWS, with spot at about two fifths. It is only used where AWS's own prices could not be read: to reserve (the
+on-demand one, which spot does not exceed) and to settle; records say which price they used. Compare with
+https://aws.amazon.com/ec2/pricing/on-demand/.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,8 +12,8 @@ from typing import NamedTuple
 
 from rl_lifecycle.errors import LaunchRefusedError
 
-#: When the table was read.
-AS_OF = date(2026, 11, 1)
+#: When the table was written down.
+AS_OF = date(2026, 11, 22)
 #: EC2 bills by the second, but never less than this. https://aws.amazon.com/ec2/pricing/on-demand/
 BILLED_AT_LEAST_S = 60.0
 

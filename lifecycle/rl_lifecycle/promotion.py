@@ -189,8 +189,10 @@ def _claim(store: ObjectStore, spec: Spec, record: PolicyRecord) -> int:
 def _swing(store: ObjectStore, manifest: VersionManifest, entry: HistoryEntry, etag: str | None, nonce: str) -> bool:
     """Move the pointer. :return: False if somebody else moved it first."""
     verify_version(store, manifest.experiment, manifest.version)
+    # The digest is of the bytes that lie there: an older writer may have spelt the same manifest otherwise.
+    stored = get(store, version_prefix(manifest.experiment, manifest.version) + MANIFEST_FILE).data
     pointer = ChampionPointer(experiment=manifest.experiment, version=manifest.version, digest=manifest.digest,
-                              manifest_sha256=sha256_hex(manifest.to_json()), entry=entry, nonce=nonce)
+                              manifest_sha256=sha256_hex(stored), entry=entry, nonce=nonce)
     try:
         store.put(champion_key(manifest.experiment), pointer.to_json(), if_match=etag, if_none_match=etag is None)
     except PreconditionFailedError:

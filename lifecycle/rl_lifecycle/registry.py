@@ -137,9 +137,12 @@ def freeze_champion(store: ObjectStore, experiment: Experiment) -> Champion | No
 
 
 def explain_new_lineage(before: Experiment, now: Experiment) -> str:
-    """Say why two policies cannot be compared; empty when they can."""
-    if (before.env_id, before.env_kwargs, before.requirements) != (now.env_id, now.env_kwargs, now.requirements):
-        return f"the champion was trained on {before.env_id} with other settings or wheels than {now.env_id} has now"
+    """Say why two policies cannot be compared; empty when they can.
+
+    A new wheel of the environment is no reason: both are judged on the candidate's.
+    """
+    if (before.env_id, before.env_kwargs) != (now.env_id, now.env_kwargs):
+        return f"the champion was trained on {before.env_id} with other settings than {now.env_id} has now"
     if before.evaluation.return_range != now.evaluation.return_range:
         return f"the champion was judged on the return range {before.evaluation.return_range}, not {now.evaluation.return_range}"
     return ""

@@ -1,7 +1,7 @@
 """Choose a run's candidate: the (trial, step) with the best mean return on the selection seeds.
 
 The gate never sees these seeds, so choosing the best of many costs the gate nothing (on the gate's own seeds it would:
-the best of five trials was promoted falsely in up to 23 % of simulated nights).
+docs/gate.md says how often the best of five trials is then promoted falsely).
 """
 
 import math

@@ -1,6 +1,6 @@
 """The frozen spec of a run: everything that decides what is trained, fixed before the first machine is asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from rl_lifecycle.hyperparameters import resolve_hyperparameters, rollout_timest
 from rl_lifecycle.layout import TrialId
 from rl_lifecycle.names import slug
 from rl_lifecycle.records import Record, sha256_hex
-from rl_lifecycle.seeds import Purpose, first_seed, trial_seed
+from rl_lifecycle.seeds import Purpose, SeedRange, check_no_overlap, first_seed, trial_seed
 
 
 class WheelSet(Record):
@@ -121,6 +121,21 @@ def freeze_spec(experiment: Experiment, *, run_id: str, created_at: datetime, ov
         gate_first_seed=first_seed(Purpose.GATE, experiment.name, run),
         trainer=trainer, requirements=requirements, image_id=image_id, launch_template=launch_template,
         commit=commit, champion=champion)
+
+
+def check_fresh_seeds(spec: Spec, earlier_runs: Iterable[str]) -> None:
+    """Refuse a run whose selection or gate would play seeds that an earlier run of the experiment has played.
+
+    :param earlier_runs: their slugs, as the keys under specs/ show them. Seeds follow from the names alone; how many were
+        played is taken to be as many as this run may play.
+    :raises OverlappingSeedsError: another run id draws other seeds, so triggering again helps.
+    """
+    evaluation, name = spec.experiment.evaluation, spec.experiment.name
+    for purpose, first, n in ((Purpose.SELECTION, spec.selection_first_seed, evaluation.selection_episodes),
+                              (Purpose.GATE, spec.gate_first_seed, evaluation.max_pairs)):
+        served = {f"the {purpose} of run {run}": SeedRange(first_seed=first_seed(purpose, name, run), n_episodes=n)
+                  for run in earlier_runs if run != spec.run}
+        check_no_overlap(SeedRange(first_seed=first, n_episodes=n), f"the {purpose} of run {spec.run}", served)
 
 
 def _override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:

@@ -1,5 +1,6 @@
 """The pointer moves only to something complete, only from what was compared, and every move is in the history."""
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,11 +14,11 @@ from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.gates import Decision, Verdict, gate_of
 from rl_lifecycle.policies import PolicyMetadata, PolicyRecord, SpaceForm
 from rl_lifecycle.promotion import Promotion, PromotionOutcome, promote, roll_back
-from rl_lifecycle.records import Record, sha256_hex
+from rl_lifecycle.records import Record, canonical_json, sha256_hex
 from rl_lifecycle.registry import Move, find_champion, freeze_champion, list_versions, read_history
 from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Artifact, Spec, freeze_spec
-from rl_lifecycle.stores import DirectoryStore, ObjectStore
+from rl_lifecycle.stores import DirectoryStore, ObjectStore, get
 from tests.lifecycle.conftest import NIGHT
 
 SPACE = SpaceForm(kind="Discrete", n=2)
@@ -183,6 +184,19 @@ def test_a_rollback_is_a_move_with_a_reason_and_the_bad_policy_does_not_come_bac
     again = night("n3")
     again.record = again.record.model_copy(update={"digest": bad.record.digest})
     assert again.promote().outcome is PromotionOutcome.REFUSED
+
+
+def test_a_version_whose_manifest_an_older_release_wrote_can_be_put_back(
+        night: Callable[[str], Night], store: ObjectStore, new_nonce: Callable[[], str]) -> None:
+    """Its manifest lacks a key that came later; the pointer names the bytes that are there, and all goes on."""
+    night("n1").promote()
+    night("n2").promote()
+    key = layout.version_prefix("cartpole_ppo", 1) + "manifest.json"
+    older = json.loads(get(store, key).data)
+    del older["cost_usd"]
+    store.put(key, canonical_json(older))
+    roll_back(store, "cartpole_ppo", 1, who="ada", why="it was better", now=NIGHT, new_nonce=new_nonce)
+    assert night("n3").promote().outcome is PromotionOutcome.PROMOTED
 
 
 @pytest.mark.parametrize(("version", "why", "said"), [(1, "why not", "in service already"), (2, "  ", "needs a reason")])

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from rl_lifecycle.errors import InvalidExperimentError, InvalidRecordError
+from rl_lifecycle.errors import InvalidExperimentError, InvalidRecordError, OverlappingSeedsError
 from rl_lifecycle.experiments import Experiment, read_experiment
 from rl_lifecycle.hyperparameters import check_segment, rollout_timesteps
 from rl_lifecycle.layout import TrialId
-from rl_lifecycle.specs import Spec, freeze_spec
+from rl_lifecycle.specs import Spec, check_fresh_seeds, freeze_spec
 from tests.lifecycle.conftest import NIGHT
 
 
@@ -82,3 +82,12 @@ def test_a_segment_shorter_than_ten_episodes_is_refused_with_the_value_to_set(ex
 def test_a_rollout_is_what_sb3_collects_between_updates(algo: str, hyperparameters: dict[str, Any], steps: int) -> None:
     """SB3's own defaults count where the file says nothing."""
     assert rollout_timesteps(algo, hyperparameters) == steps
+
+
+def test_a_run_that_would_play_an_earlier_runs_seeds_is_refused(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes can meet; evidence on seeds that were served before would be no fresh evidence."""
+    spec = freeze_spec(experiment, run_id="night-2", created_at=NIGHT)
+    check_fresh_seeds(spec, ["night-1", "night-2"])
+    monkeypatch.setattr("rl_lifecycle.specs.first_seed", lambda purpose, name, run: spec.gate_first_seed + 1999)
+    with pytest.raises(OverlappingSeedsError, match="the gate of run night-2 overlap with those of the gate of run night-1"):
+        check_fresh_seeds(spec, ["night-1"])
