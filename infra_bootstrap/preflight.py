@@ -260,8 +260,8 @@ def _stacks(at: Situation) -> Iterator[Check]:
 
 CHECKS: dict[str, Callable[[Situation], Iterator[Check]]] = {
     "who am I": _caller, "Airflow's role": _airflow_role, "environment": _names, "permissions": _permissions,
-    "zones": _zones, "vCPUs": _quotas, "VPCs": _vpcs, "machine image": _image, "bucket": _bucket, "Lambda": _lambda, "service-linked roles": _service_roles,
-    "stacks": _stacks}
+    "zones": _zones, "vCPUs": _quotas, "VPCs": _vpcs, "machine image": _image, "bucket": _bucket, "Lambda": _lambda,
+    "service-linked roles": _service_roles, "stacks": _stacks}
 
 
 def ensure_service_roles(clients: Clients) -> list[str]:
