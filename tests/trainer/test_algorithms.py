@@ -20,6 +20,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ppo-multi-binary": ("ppo", ON_POLICY | {"batch_size": 50}, {"action": "multi_binary", "observation": "multi_binary"}),
     "ppo-dict": ("ppo", ON_POLICY | {"policy": "MultiInputPolicy", "normalize": True, "batch_size": 50}, {"observation": "dict"}),
     "ppo-frames": ("ppo", ON_POLICY | {"batch_size": 50, "frame_stack": 3, "normalize": "dict(norm_reward=False)"}, {}),
+    "ppo-pictures": ("ppo", {"policy": "CnnPolicy", "n_envs": 2, "n_steps": 20, "batch_size": 40, "n_epochs": 1, "frame_stack": 2,
+                             "policy_kwargs": "dict(features_extractor_kwargs=dict(features_dim=8))"}, {"observation": "image"}),
     "a2c": ("a2c", ON_POLICY | {"n_steps": 5, "normalize": True, "learning_rate": "lin_0.001"}, {"action": "box"}),
     "trpo": ("trpo", ON_POLICY | {"batch_size": 25}, {"observation": "discrete"}),
     "ppo_lstm": ("ppo_lstm", {"n_envs": 2, "n_steps": 25, "batch_size": 25, "n_epochs": 2,
@@ -67,7 +69,7 @@ def test_the_exported_policy_acts_as_the_model(name: str) -> None:
                              visited=trained.visited)
     assert exported.metadata.equality["sampled_differing"] == 0 or np.allclose(
         exported.metadata.equality["sampled_largest_difference"], 0, atol=1e-5)
-    assert exported.metadata.recurrent == (name in ("ppo_lstm", "ppo-frames"))
+    assert exported.metadata.recurrent == (name in ("ppo_lstm", "ppo-frames", "ppo-pictures"))
 
 
 def test_only_what_is_covered_takes_the_numpy_path() -> None:
