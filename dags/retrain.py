@@ -29,17 +29,12 @@ Interrupted machines are replaced by themselves and resume from the last checkpo
 
 from pathlib import Path
 
-from airflow.sdk import DAG, get_parsing_context
+from airflow.sdk import get_parsing_context
 
 from rl_airflow.experiment_files import read_experiment_files
-from rl_airflow.retraining import build_placeholder_dag, build_retraining_dag
+from rl_airflow.retraining import build_dag
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 
 for file in read_experiment_files(EXPERIMENTS, only_dag_id=get_parsing_context().dag_id):
-    dag: DAG
-    if file.experiment is None:
-        dag = build_placeholder_dag(file, doc_md=__doc__)
-    else:
-        dag = build_retraining_dag(file.experiment, EXPERIMENTS, doc_md=__doc__)
-    globals()[dag.dag_id] = dag
+    globals()[file.dag_id] = build_dag(file, doc_md=__doc__)

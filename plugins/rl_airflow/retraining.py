@@ -30,6 +30,22 @@ PROMOTION = "{{ ti.xcom_pull(task_ids='promote') }}"
 AWAITED = "train.await_training"
 
 
+def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
+    """Build the DAG of an experiment file, whatever is in it: one that Airflow refuses would silence all the others.
+
+    :param doc_md: what the UI shows beside the DAG.
+    """
+    if file.experiment is None:
+        return build_placeholder_dag(file, doc_md=doc_md)
+    try:
+        dag = build_retraining_dag(file.experiment, file.path.parent, doc_md=doc_md)
+        dag.validate()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        problem = f"{file.path.parent.name}/{file.path.name}: Airflow refuses it: {error}".splitlines()[0]
+        return build_placeholder_dag(file._replace(problem=problem), doc_md=doc_md)
+    return dag
+
+
 def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | None = None) -> DAG:
     """Build `retrain_<experiment>`.
 
@@ -61,7 +77,7 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
                                              approval=approve.output)
         report = S3ReportRunOperator(task_id="report", plan=PLAN, promotion=PROMOTION, trigger_rule="all_done")
         verdict = VerdictOperator(
-            task_id="verdict", awaited_task_id=AWAITED, promoting_task_id="promote", terminating_task_id="terminate",
+            task_id="verdict", freezing_task_id="freeze_spec", awaited_task_id=AWAITED, promoting_task_id="promote", terminating_task_id="terminate",
             required={"the frozen spec": "freeze_spec", "the candidate": "select_candidate", "the verdict": "judge_candidate"},
             trigger_rule="all_done", retries=0, on_failure_callback=SnsRunNotifier(event="failed"))
         chain(freeze, check, training, candidate, judge, approve, promote, report, verdict)

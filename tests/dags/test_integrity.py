@@ -131,12 +131,12 @@ def test_a_wrong_file_becomes_a_dag_that_explains_itself_and_harms_no_other(tmp_
     good = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()
     folder = copy_project(tmp_path, {
         "good.yaml": good, "typo.yaml": good.replace("trials: 2", "trails: 2"), "no yaml.yaml": "a: [", "empty.yaml": "",
-        "Caps.yaml": good, "twice.yaml": good + "\ntrials: 5\n"})
+        "Caps.yaml": good, "twice.yaml": good + "\ntrials: 5\n", "cron.yaml": good.replace("0 2 * * *", "61 2 * * *")})
     bag = DagBag(dag_folder=str(folder))
     assert bag.import_errors == {}
     assert set(bag.dags["retrain_good"].task_ids) == RETRAIN
     broken = {dag_id: dag for dag_id, dag in bag.dags.items() if dag_id != "retrain_good"}
-    assert len(broken) == 5
+    assert len(broken) == 6
     problems = {dag_id: dag.get_task("explain_problem").problem for dag_id, dag in broken.items()}
     assert "trails: unknown key (did you mean trials?)" in problems["retrain_typo"]
     assert "twice.yaml: trials: is written twice" in problems["retrain_twice"]

@@ -150,7 +150,7 @@ def test_gate_seeds_that_were_served_before_are_refused() -> None:
     world.store.put(spec_key("cartpole_ppo", "other"), b"{}")
     refuse_served_seeds(world.store, world.spec)
     same = world.spec.model_copy(update={"run": "third"})
-    with pytest.raises(AirflowFailException, match=r"night-1; trigger again"):
+    with pytest.raises(AirflowFailException, match=r"overlap with those of night-1"):
         refuse_served_seeds(world.store, same)
 
 

@@ -19,8 +19,7 @@ from rl_lifecycle.layout import SPECS, artifact_key, spec_key
 from rl_lifecycle.names import slug
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.registry import freeze_champion
-from rl_lifecycle.seeds import Purpose, SeedRange, check_no_overlap, first_seed
-from rl_lifecycle.specs import Artifact, Spec, freeze_spec
+from rl_lifecycle.specs import Artifact, Spec, check_fresh_seeds, freeze_spec
 from rl_lifecycle.stores import ObjectStore, S3Store, get, put_once
 
 log = logging.getLogger(__name__)
@@ -101,22 +100,23 @@ class S3FreezeSpecOperator(BaseOperator):
 
 
 def _plan(place: Place, region: str | None, spec: Spec, artifact: Artifact) -> RunPlan:
+    """Where the run happens. Its machines are launched from the template version that was frozen, whatever is newer now."""
+    template = spec.launch_template or f"{place.launch_template_id}:{place.launch_template_version}"
+    template_id, _, template_version = template.partition(":")
     return RunPlan(
         environment=place.environment, region_name=region, bucket=place.bucket, experiment=spec.experiment.name, run=spec.run,
-        spec=artifact, trials=tuple(trial.name for trial in spec.trials), launch_template_id=place.launch_template_id,
-        launch_template_version=place.launch_template_version, subnet_ids=place.subnet_ids, evaluator=place.evaluator,
+        spec=artifact, trials=tuple(trial.name for trial in spec.trials), launch_template_id=template_id,
+        launch_template_version=template_version, subnet_ids=place.subnet_ids, evaluator=place.evaluator,
         topic_arn=place.topic_arn)
 
 
 def refuse_served_seeds(store: ObjectStore, spec: Spec) -> None:
-    """Refuse gate seeds that an earlier run of the experiment was judged on. Runs and seeds go by name, so a LIST suffices.
+    """Refuse seeds that an earlier run of the experiment was selected or judged on. Seeds go by names, so a LIST suffices.
 
     :raises AirflowFailException: naming the run; another run draws other seeds.
     """
-    name, pairs = spec.experiment.name, spec.experiment.evaluation.max_pairs
-    earlier = {item.key.split("/")[2] for item in store.list(f"{SPECS}{name}/")} - {spec.run}
-    served = {run: SeedRange(first_seed=first_seed(Purpose.GATE, name, run), n_episodes=pairs) for run in earlier}
+    earlier = {item.key.split("/")[2] for item in store.list(f"{SPECS}{spec.experiment.name}/")}
     try:
-        check_no_overlap(SeedRange(first_seed=spec.gate_first_seed, n_episodes=pairs), spec.run, served)
+        check_fresh_seeds(spec, sorted(earlier))
     except OverlappingSeedsError as error:
-        raise AirflowFailException(f"{error}; trigger again: another run draws other seeds") from None
+        raise AirflowFailException(str(error)) from None
