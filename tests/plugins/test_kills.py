@@ -11,7 +11,7 @@ from rl_lifecycle.states import ActionKind
 from tests.plugins.worlds import Killer, World, is_over
 
 #: `make soak` sets it: how many seeded worlds are run.
-SEEDS = int(os.environ.get("NIGHTSHIFT_SOAK_KILLS", "10"))
+SEEDS = int(os.environ.get("NIGHTSHIFT_KILL_ROUNDS", "10"))
 
 
 def launch(world: World) -> None:
@@ -78,6 +78,7 @@ def test_a_cancellation_killed_before_any_line_can_be_repeated() -> None:
         assert world.supervisor().attempts.read()[-1].attempt.outcome.end is AttemptEnd.CANCELLED
 
 
+@pytest.mark.kills
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_trial_ends_whatever_is_killed_and_interrupted(seed: int) -> None:
     """Workers die anywhere, machines are taken, hang or vanish, capacity comes and goes, two workers look at once."""
