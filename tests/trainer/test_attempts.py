@@ -132,3 +132,20 @@ def test_an_experiment_file_is_frozen_once_and_a_changed_one_is_refused(tmp_path
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
     assert "total_timesteps" in refused.stderr
+
+
+def test_another_numeric_class_waits_or_is_marked(tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any) -> None:
+    """A checkpoint of other hardware is not gone on from, unless the spec says so; then the digest is not comparable."""
+    other = {"OPENBLAS_CORETYPE": "Haswell"}
+    for choice in ("wait", "continue"):
+        document = merged(TINY_PPO, total_timesteps=20_480, compute={"on_other_hardware": choice})
+        spec, store = str(write_spec(document)), tmp_path / choice
+        process = start_trainer("train", "--spec", spec, "--store", str(store))
+        wait_until(lambda: head_step(store) > 0)  # noqa: B023
+        process.send_signal(signal.SIGTERM)
+        assert process.finish().returncode == 75
+        done = start_trainer("train", "--spec", spec, "--store", str(store), "--json", "--quiet", env=other).finish()
+        assert done.returncode == (77 if choice == "wait" else 0), done.stderr
+        if choice == "wait":
+            assert "openblas_coretype: → Haswell" in done.stderr
+    assert not json_of(trainer("digest", "--store", str(tmp_path / "continue"), "--json"))["comparable"]
