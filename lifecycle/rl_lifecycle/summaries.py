@@ -126,11 +126,12 @@ def _find_heartbeat(store: ObjectStore, trial: TrialId) -> Heartbeat | None:
 
 
 def _find_report(store: ObjectStore, experiment: str, run: str) -> tuple[Report, str] | None:
-    """Find the one report of a run: a run is decided once."""
-    for item in store.list(f"{EVALUATIONS}{experiment}/{run}/"):
-        if item.key.endswith("/report.json"):
-            return Report.from_json(get(store, item.key).data, item.key), f"{store.uri}/{item.key}"
-    return None
+    """Find the report of a run; the newest, should a cleared run have chosen another candidate."""
+    found = [item for item in store.list(f"{EVALUATIONS}{experiment}/{run}/") if item.key.endswith("/report.json")]
+    if not found:
+        return None
+    newest = max(found, key=lambda item: (item.modified_at, item.key))
+    return Report.from_json(get(store, newest.key).data, newest.key), f"{store.uri}/{newest.key}"
 
 
 def _render_trials(summary: RunSummary) -> list[str]:

@@ -77,7 +77,8 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
                                              approval=approve.output)
         report = S3ReportRunOperator(task_id="report", plan=PLAN, promotion=PROMOTION, trigger_rule="all_done")
         verdict = VerdictOperator(
-            task_id="verdict", freezing_task_id="freeze_spec", awaited_task_id=AWAITED, promoting_task_id="promote", terminating_task_id="terminate",
+            task_id="verdict", freezing_task_id="freeze_spec", awaited_task_id=AWAITED, promoting_task_id="promote",
+            terminating_task_id="terminate",
             required={"the frozen spec": "freeze_spec", "the candidate": "select_candidate", "the verdict": "judge_candidate"},
             trigger_rule="all_done", retries=0, on_failure_callback=SnsRunNotifier(event="failed"))
         chain(freeze, check, training, candidate, judge, approve, promote, report, verdict)

@@ -150,7 +150,7 @@ def test_gate_seeds_that_were_served_before_are_refused() -> None:
     world.store.put(spec_key("cartpole_ppo", "other"), b"{}")
     refuse_served_seeds(world.store, world.spec)
     same = world.spec.model_copy(update={"run": "third"})
-    with pytest.raises(AirflowFailException, match=r"overlap with those of night-1"):
+    with pytest.raises(AirflowFailException, match=r"overlap with those of the (gate|selection) of run night-1"):
         refuse_served_seeds(world.store, same)
 
 
@@ -164,7 +164,8 @@ FINE: dict[Any, Any] = {
 def verdict(**changes: Any) -> str:
     """Run the last task on what the others left."""
     operator = VerdictOperator(
-        task_id="verdict", awaited_task_id="train.await_training", promoting_task_id="promote", terminating_task_id="terminate",
+        task_id="verdict", freezing_task_id="freeze_spec", awaited_task_id="train.await_training",
+        promoting_task_id="promote", terminating_task_id="terminate",
         required={"the frozen spec": "freeze_spec", "the candidate": "select_candidate", "the verdict": "judge_candidate"})
     xcoms = {**FINE, **changes}
     if "ends" in xcoms:
@@ -185,7 +186,8 @@ def test_a_run_that_did_all_that_was_required_is_green() -> None:
     ({"promote": None}, "was not promoted"),
     ({"terminate": None}, "nobody proved that no machine is left"),
     ({"terminate": {"instances_left": ["i-1"]}}, "instances left: i-1"),
-    ({"ends": [END, {**END, "trial": "seed-1", "state": "failed", "reason": "boom"}]}, "seed-1 failed: boom")])
+    ({"ends": [END, {**END, "trial": "seed-1", "state": "failed", "reason": "boom"}]}, "seed-1 failed: boom"),
+    ({"freeze_spec": ["seed-0", "seed-1"]}, "seed-1 never ended its training")])
 def test_a_run_that_lacks_something_is_red_and_says_what(changes: dict[str, Any], problem: str) -> None:
     """Also when the teardown went well, and when something was promoted all the same."""
     with pytest.raises(AirflowFailException) as failed:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rl_airflow.errors import EvaluationFailedError
 from rl_airflow.evaluations import EvaluationFiles, Gap, Job, split_gaps
 from rl_airflow.operators import evaluations as operators
-from rl_airflow.operators.evaluations import Candidate, LambdaJudgeCandidateOperator, scene_of
+from rl_airflow.operators.evaluations import Candidate, LambdaJudgeCandidateOperator, candidate_evaluation, scene_of
 from rl_airflow.triggers import evaluations as triggers
 from rl_lifecycle.evaluations import EpisodeEnd, Shard
 from rl_lifecycle.gates import gate_of
@@ -22,6 +22,7 @@ from tests.plugins.fake_lambda import FakeLambda
 from tests.plugins.worlds import World
 
 CANDIDATE = Artifact(key="policies/c.onnx", sha256="c" * 64)
+OURS = candidate_evaluation(CANDIDATE)
 CHAMPION = Champion(version=3, etag="e", digest="champion", policy=Artifact(key="registry/p.onnx", sha256="d" * 64),
                     parameters=Artifact(key="registry/p.safetensors", sha256="e" * 64))
 
@@ -43,7 +44,7 @@ def shard(first_seed: int, count: int) -> Shard:
 
 def job(count: int = 120) -> Job:
     """A job from seed 1000."""
-    return Job(name="gate-candidate", policy=CANDIDATE, first_seed=1000, n_episodes=count)
+    return Job(name=OURS, policy=CANDIDATE, first_seed=1000, n_episodes=count)
 
 
 def test_nothing_there_is_cut_into_shards() -> None:
@@ -53,7 +54,7 @@ def test_nothing_there_is_cut_into_shards() -> None:
 
 def test_a_shard_that_ran_out_of_time_leaves_a_gap_with_its_own_number() -> None:
     """The rest is asked for under the offset at which it begins."""
-    assert split_gaps(job(100), [shard(1000, 20), shard(1050, 50)], 50) == [Gap("gate-candidate", 20, 30)]
+    assert split_gaps(job(100), [shard(1000, 20), shard(1050, 50)], 50) == [Gap(OURS, 20, 30)]
 
 
 @settings(deadline=None)
@@ -118,7 +119,7 @@ async def first_event(trigger: triggers.LambdaEvaluationTrigger) -> dict[str, An
 
 def better(name: str, seed: int) -> float:
     """The candidate is clearly better."""
-    return 450.0 if name == "gate-candidate" else 150.0 + seed % 3
+    return 450.0 if name == OURS else 150.0 + seed % 3
 
 
 def test_a_clearly_better_candidate_is_promoted_at_the_first_look() -> None:
@@ -127,7 +128,7 @@ def test_a_clearly_better_candidate_is_promoted_at_the_first_look() -> None:
     told = judge.run()
     look = gate_of(judge.spec.experiment).schedule()[0][0]
     assert told["decision"] == "PROMOTE"
-    assert told["report"]["key"].endswith("gate-candidate/report.json")
+    assert told["report"]["key"].endswith(f"{OURS}/report.json")
     assert sum(event.n_episodes for event in judge.aws.events) == 2 * look
 
 
@@ -136,14 +137,14 @@ def test_candidate_and_champion_play_the_same_seeds_on_the_same_environment() ->
     judge = Judge(better)
     judge.run()
     seeds = {name: sorted((event.first_seed, event.n_episodes, event.env_id) for event in judge.aws.events if event.name == name)
-             for name in ("gate-candidate", "gate-champion")}
-    assert seeds["gate-candidate"] == seeds["gate-champion"]
+             for name in (OURS, "gate-champion")}
+    assert seeds[OURS] == seeds["gate-champion"]
     assert {event.policy for event in judge.aws.events} == {CANDIDATE, CHAMPION.policy}
 
 
 def test_an_unclear_look_is_followed_by_the_next() -> None:
     """Only if it must."""
-    judge = Judge(lambda name, seed: 250 + random.Random(seed).uniform(-100, 100) + (12 if name == "gate-candidate" else 0)
+    judge = Judge(lambda name, seed: 250 + random.Random(seed).uniform(-100, 100) + (12 if name == OURS else 0)
                   + random.Random(f"{name}{seed}").uniform(-60, 60))
     told = judge.run()
     assert told["n_pairs"] > gate_of(judge.spec.experiment).schedule()[0][0]
@@ -153,14 +154,14 @@ def test_a_first_champion_is_judged_alone() -> None:
     """By the absolute bar; nobody else plays."""
     judge = Judge(better, champion=None)
     assert judge.run()["decision"] == "PROMOTE"
-    assert {event.name for event in judge.aws.events} == {"gate-candidate"}
+    assert {event.name for event in judge.aws.events} == {OURS}
 
 
 def test_a_champion_of_another_lineage_is_no_measure() -> None:
     """It stays in service until a candidate has proved itself by the bar."""
     judge = Judge(better, champion=CHAMPION.model_copy(update={"new_lineage": "another return range"}))
     judge.run()
-    assert {event.name for event in judge.aws.events} == {"gate-candidate"}
+    assert {event.name for event in judge.aws.events} == {OURS}
 
 
 def test_equal_digests_are_unchanged_without_an_episode() -> None:

@@ -1,6 +1,6 @@
 """Which episodes a look asks for."""
 
-from rl_airflow.operators.evaluations import jobs_of_look
+from rl_airflow.operators.evaluations import candidate_evaluation, jobs_of_look
 from rl_lifecycle.evaluations import scenario_evaluation
 from rl_lifecycle.experiments import read_experiment
 from rl_lifecycle.specs import Artifact, Champion, Spec, freeze_spec
@@ -22,7 +22,8 @@ def test_both_policies_play_the_same_seeds_in_every_scenario() -> None:
     spec = _spec({"low sun": {"env_kwargs": {"sutton_barto_reward": True}}})
     jobs = jobs_of_look(spec, CANDIDATE, CHAMPION, 40)
     assert [(job.name, job.policy.sha256[0], job.env_kwargs) for job in jobs] == [
-        ("gate-candidate", "c", {}), (scenario_evaluation("gate-candidate", "low sun"), "c", {"sutton_barto_reward": True}),
+        ("gate-candidate-cccccccccccc", "c", {}),
+        (scenario_evaluation("gate-candidate-cccccccccccc", "low sun"), "c", {"sutton_barto_reward": True}),
         ("gate-champion", "d", {}), (scenario_evaluation("gate-champion", "low sun"), "d", {"sutton_barto_reward": True})]
     assert {(job.first_seed, job.n_episodes) for job in jobs} == {(spec.gate_first_seed, 40)}
 
@@ -30,4 +31,10 @@ def test_both_policies_play_the_same_seeds_in_every_scenario() -> None:
 def test_a_first_champion_plays_alone_in_the_experiments_own_environment() -> None:
     """There is nobody to crash less often than."""
     jobs = jobs_of_look(_spec({"low sun": {}}), CANDIDATE, None, 40)
-    assert [job.name for job in jobs] == ["gate-candidate"]
+    assert [job.name for job in jobs] == ["gate-candidate-cccccccccccc"]
+
+
+def test_another_candidate_of_the_same_run_has_shards_of_its_own() -> None:
+    """A cleared run may choose another trial: what was seen of the first one says nothing of it."""
+    other = Artifact(key="policies/o.onnx", sha256="0" * 64)
+    assert candidate_evaluation(other) != candidate_evaluation(CANDIDATE)

@@ -34,8 +34,8 @@ from rl_lifecycle.stores import ObjectStore, get
 
 log = logging.getLogger(__name__)
 
-#: The evaluations that the gate rests on.
-CANDIDATE, CHAMPION = "gate-candidate", "gate-champion"
+#: The evaluation of the champion that the run froze.
+CHAMPION = "gate-champion"
 #: The worker looks for so long itself before it defers: a small evaluation is done by then.
 LOOK_HERE_S, LOOK_EVERY_S = 6.0, 0.4
 #: Without a new shard for so long, one missing shard is asked for synchronously, to hear what is wrong with it.
@@ -238,7 +238,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         if champion is not None and champion.new_lineage:
             log.info("a new lineage: %s", champion.new_lineage)
         look: int | None = int((event or {}).get("token") or gate_of(spec.experiment).schedule()[0][0])
-        request = DecideRequest(experiment=plan.experiment, run=plan.run, candidate=CANDIDATE,
+        request = DecideRequest(experiment=plan.experiment, run=plan.run, candidate=candidate_evaluation(candidate.policy),
                                 champion=CHAMPION if compared else None, spec=plan.spec)
         while look is not None:
             self._gather(plan, scene_of(spec), jobs_of_look(spec, candidate.policy, compared, look), event, token=look)
@@ -269,12 +269,17 @@ def jobs_of_look(spec: Spec, candidate: Artifact, champion: Champion | None, n_p
 
     :param champion: None for a first champion, which is judged by the bar in the experiment's own environment alone.
     """
-    policies = {CANDIDATE: candidate} | ({CHAMPION: champion.policy} if champion else {})
+    policies = {candidate_evaluation(candidate): candidate} | ({CHAMPION: champion.policy} if champion else {})
     scenarios = spec.experiment.evaluation.scenarios if champion else {}
     return [Job(name=name, policy=policy, first_seed=spec.gate_first_seed, n_episodes=n_pairs, env_kwargs=kwargs)
             for evaluated, policy in policies.items()
             for name, kwargs in {evaluated: {}, **{scenario_evaluation(evaluated, scenario): settings.env_kwargs
                                                    for scenario, settings in scenarios.items()}}.items()]
+
+
+def candidate_evaluation(policy: Artifact) -> str:
+    """The name of a candidate's evaluation. Another candidate of the same run, after a clear, has shards of its own."""
+    return f"gate-candidate-{policy.sha256[:12]}"
 
 
 def scene_of(spec: Spec) -> Scene:

@@ -52,13 +52,14 @@ class VerdictOperator(BaseOperator):
     Required: every trial finished, the candidate was judged, a candidate judged better was promoted (or the champion
     had changed meanwhile), and no machine is left. A retry or a clear looks again.
 
+    :param freezing_task_id: the task that returns the names of all trials: one that was never launched counts as missing.
     :param required: what must have succeeded, as a name for people → the task's id.
     """
 
-    def __init__(self, *, awaited_task_id: str, required: dict[str, str], promoting_task_id: str, terminating_task_id: str,
-                 **kwargs: Any) -> None:
+    def __init__(self, *, freezing_task_id: str, awaited_task_id: str, required: dict[str, str], promoting_task_id: str,
+                 terminating_task_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.awaited_task_id, self.required = awaited_task_id, required
+        self.freezing_task_id, self.awaited_task_id, self.required = freezing_task_id, awaited_task_id, required
         self.promoting_task_id, self.terminating_task_id = promoting_task_id, terminating_task_id
 
     def execute(self, context: Context) -> str:
@@ -74,9 +75,11 @@ class VerdictOperator(BaseOperator):
                 if context["ti"].xcom_pull(task_ids=task_id) is None]
 
     def _untrained(self, context: Context) -> list[str]:
-        ends = ends_of_trials(context, self.awaited_task_id)
-        untrained = [end for end in ends if end.state is not TrialState.FINISHED]
-        return [f"{end.trial} {end.state.replace('_', ' ')}: {end.reason}" for end in untrained]
+        ends = {end.trial: end for end in ends_of_trials(context, self.awaited_task_id)}
+        trials = context["ti"].xcom_pull(task_ids=self.freezing_task_id) or ()
+        silent = [f"{trial} never ended its training (see its tasks)" for trial in trials if trial not in ends]
+        untrained = [end for end in ends.values() if end.state is not TrialState.FINISHED]
+        return silent + [f"{end.trial} {end.state.replace('_', ' ')}: {end.reason}" for end in untrained]
 
     def _unpromoted(self, context: Context) -> list[str]:
         verdict = context["ti"].xcom_pull(task_ids=self.required["the verdict"])

@@ -21,7 +21,7 @@ from rl_lifecycle.gates import Decision
 from rl_lifecycle.layout import attempt_prefix
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.promotion import Promotion, PromotionOutcome, promote, roll_back
-from rl_lifecycle.registry import list_versions, read_history
+from rl_lifecycle.registry import find_champion, list_versions, read_history
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore, S3Store, get
 
@@ -84,11 +84,18 @@ class S3RollBackChampionOperator(BaseOperator):
         environment, region = environment_of(params), params.get("region_name") or None
         place = find_place(environment, region)
         store = S3Store(RoleSession("promoter", environment, self.aws_conn_id, region).client("s3"), place.bucket)
+        who = _who(context)
+        there = find_champion(store, params["experiment"])
+        if there is not None and (there[0].version, there[0].entry.who) == (int(params["version"]), who):
+            log.info("version %s is in service by this very run", params["version"])
+            return there[0].entry.model_dump(mode="json")
         try:
-            moved = roll_back(store, params["experiment"], int(params["version"]), who=_who(context), why=params["reason"],
+            moved = roll_back(store, params["experiment"], int(params["version"]), who=who, why=params["reason"],
                               now=datetime.now(UTC), new_nonce=lambda: uuid.uuid4().hex)
         except LifecycleError as error:
             raise AirflowFailException(f"{error}; versions: {_versions(store, params['experiment'])}") from None
+        if moved.outcome is not PromotionOutcome.PROMOTED:
+            raise AirflowFailException(f"{moved.outcome}: {moved.reason}")
         log.info("%s", describe_history(store, params["experiment"]))
         return _told(moved)
 
