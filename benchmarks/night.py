@@ -19,10 +19,10 @@ DAG = "retrain_cartpole_ppo"
 #: Which tasks make up which part of the night, as the record names it.
 PARTS = {
     "freeze": ("freeze_spec", "check_environment"),
-    "launch": ("train.launch_machine",),
-    "train": ("train.await_training",),
-    "select": ("select_candidate",),
-    "evaluate_and_decide": ("judge_candidate",),
+    "launch": ("launch",),
+    "train": ("await",),
+    "select": ("select",),
+    "evaluate_and_decide": ("judge",),
     "promote_and_report": ("promote", "report", "verdict"),
     "teardown": ("terminate",),
 }

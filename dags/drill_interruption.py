@@ -24,9 +24,9 @@ with DAG("drill_interruption", description="Interrupt a small training and measu
          catchup=False, max_active_runs=1, params=drill_params(), default_args=DEFAULT_ARGS, tags=["nightshift", "care"],
          doc_md=__doc__, render_template_as_native_obj=True) as dag:
     freeze = S3FreezeSpecOperator(task_id="freeze_spec", experiment=drill_experiment(), folder="", with_form=False)
-    launch = Ec2LaunchTrialOperator(task_id="launch_machine", plan=PLAN, trial=TRIAL)
+    launch = Ec2LaunchTrialOperator(task_id="launch", plan=PLAN, trial=TRIAL)
     interrupt = Ec2InterruptTrialOperator(task_id="interrupt_machine", plan=PLAN, trial=TRIAL)
-    wait = Ec2AwaitTrialOperator(task_id="await_training", plan=PLAN, trial=TRIAL, retries=5)
+    wait = Ec2AwaitTrialOperator(task_id="await", plan=PLAN, trial=TRIAL, retries=5)
     terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
     measure = S3MeasureRecoveryOperator(task_id="measure", plan=PLAN, trial=TRIAL, retries=0)
     chain(freeze, launch.as_setup(), interrupt, wait, terminate.as_teardown(setups=launch))  # type: ignore[no-untyped-call]

@@ -14,11 +14,11 @@ gate says PROMOTE. KEEP, INCONCLUSIVE and UNCHANGED are good ends, too: the cham
   `bootstrap_infrastructure`; trigger again.
 - `check_environment`: the Gymnasium environment cannot be made, or segments are too short for it. Its message names the key
   and the value to set.
-- `launch_machine`: AWS refuses the request itself, or the budget does not suffice; its message says which. Refused
+- `launch`: AWS refuses the request itself, or the budget does not suffice; its message says which. Refused
   *capacity* is no failure, it is waited out.
-- `await_training`: the training's own code failed (the log ends with its traceback), or hours, money or attempts are used
+- `await`: the training's own code failed (the log ends with its traceback), or hours, money or attempts are used
   up. Correct the experiment, trigger again.
-- `select_candidate`, `judge_candidate`: the evaluator failed. Clear the task: what was evaluated is kept.
+- `select`, `judge`: the evaluator failed. Clear the task: what was evaluated is kept.
 - `promote`: the champion's files or the bucket are in trouble; the old champion stays in service. Clear the task.
 - `terminate`: a machine is still there. Clear the task; `reap_orphaned_instances` ends it at its deadline.
 - `verdict`: something above did not succeed; it names all of it.

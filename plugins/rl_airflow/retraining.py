@@ -27,7 +27,7 @@ DEFAULT_ARGS: dict[str, Any] = {"owner": "nightshift", "retries": 2, "retry_dela
 #: The run's plan, or None when there is none (the operators that clean up run all the same).
 PLAN = "{{ ti.xcom_pull(task_ids='freeze_spec', key='plan') }}"
 PROMOTION = "{{ ti.xcom_pull(task_ids='promote') }}"
-AWAITED = "train.await_training"
+AWAITED = "await"
 
 
 def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
@@ -60,18 +60,18 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
         check = LambdaCheckEnvironmentOperator(task_id="check_environment", plan=PLAN)
         terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
 
-        @task_group(group_id="train")
+        @task_group(group_id="train", prefix_group_id=False)
         def train(trial: str) -> None:
-            launch = Ec2LaunchTrialOperator(task_id="launch_machine", plan=PLAN, trial=trial,
+            launch = Ec2LaunchTrialOperator(task_id="launch", plan=PLAN, trial=trial,
                                             map_index_template="{{ task.trial }}")
-            wait = Ec2AwaitTrialOperator(task_id="await_training", plan=PLAN, trial=trial, retries=5,
+            wait = Ec2AwaitTrialOperator(task_id="await", plan=PLAN, trial=trial, retries=5,
                                          map_index_template="{{ task.trial }}")
             chain(launch.as_setup(), wait)  # type: ignore[no-untyped-call]
 
         training = train.expand(trial=freeze.output)
-        candidate = LambdaSelectCandidateOperator(task_id="select_candidate", plan=PLAN, awaited_task_id=AWAITED,
+        candidate = LambdaSelectCandidateOperator(task_id="select", plan=PLAN, awaited_task_id=AWAITED,
                                                   trigger_rule="all_done_min_one_success")
-        judge = LambdaJudgeCandidateOperator(task_id="judge_candidate", plan=PLAN, candidate=candidate.output)
+        judge = LambdaJudgeCandidateOperator(task_id="judge", plan=PLAN, candidate=candidate.output)
         approve = AskBeforePromotingOperator(task_id="approve", verdict=judge.output)
         promote = S3PromoteCandidateOperator(task_id="promote", plan=PLAN, candidate=candidate.output, verdict=judge.output,
                                              approval=approve.output)
@@ -79,7 +79,7 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
         verdict = VerdictOperator(
             task_id="verdict", freezing_task_id="freeze_spec", awaited_task_id=AWAITED, promoting_task_id="promote",
             terminating_task_id="terminate",
-            required={"the frozen spec": "freeze_spec", "the candidate": "select_candidate", "the verdict": "judge_candidate"},
+            required={"the frozen spec": "freeze_spec", "the candidate": "select", "the verdict": "judge"},
             trigger_rule="all_done", retries=0, on_failure_callback=SnsRunNotifier(event="failed"))
         chain(freeze, check, training, candidate, judge, approve, promote, report, verdict)
         chain(training, terminate.as_teardown(), report)

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
 
 #: DAG → its tasks. Task ids are history: renaming one orphans its past, so this list changes only on purpose.
-RETRAIN = {"freeze_spec", "check_environment", "train.launch_machine", "train.await_training", "terminate", "select_candidate",
-           "judge_candidate", "approve", "promote", "report", "verdict"}
+RETRAIN = {"freeze_spec", "check_environment", "launch", "await", "terminate", "select",
+           "judge", "approve", "promote", "report", "verdict"}
 EXPECTED: dict[str, set[str]] = {
     "bootstrap_infrastructure": {"check_access", "build_artifacts", "upload_artifacts", "deploy_identity", "deploy_network",
                                  "deploy_storage", "deploy_training", "deploy_evaluation", "summarise"},
     "destroy_infrastructure": {"destroy_environment"},
-    "drill_interruption": {"freeze_spec", "launch_machine", "interrupt_machine", "await_training", "terminate", "measure"},
+    "drill_interruption": {"freeze_spec", "launch", "interrupt_machine", "await", "terminate", "measure"},
     "evaluate_policy": {"evaluate"},
     "reap_orphaned_instances": {"reap_instances"},
     "rollback_policy": {"roll_back"},
@@ -84,7 +84,7 @@ def test_the_teardown_cannot_hide_a_failure(bag: "DagBag", experiment: str) -> N
     assert not dag.get_task("verdict").is_teardown
     assert dag.get_task("verdict").trigger_rule == "all_done"
     assert dag.get_task("terminate").is_teardown
-    assert dag.get_task("train.launch_machine").is_setup
+    assert dag.get_task("launch").is_setup
     assert "verdict" in dag.get_task("terminate").get_flat_relative_ids(upstream=False)
 
 

@@ -156,33 +156,33 @@ def test_gate_seeds_that_were_served_before_are_refused() -> None:
 
 END = {"trial": "seed-0", "state": "finished", "steps": 1, "attempts": 1, "seconds": 1.0, "usd": 0.0}
 FINE: dict[Any, Any] = {
-    "freeze_spec": ["seed-0"], "select_candidate": {"trial": "seed-0"}, "promote": {"outcome": "PROMOTED"},
-    "judge_candidate": {"decision": "PROMOTE", "reason": "better"}, "terminate": {"instances_left": []},
-    ("train.await_training", "trial_end"): [END]}
+    "freeze_spec": ["seed-0"], "select": {"trial": "seed-0"}, "promote": {"outcome": "PROMOTED"},
+    "judge": {"decision": "PROMOTE", "reason": "better"}, "terminate": {"instances_left": []},
+    ("await", "trial_end"): [END]}
 
 
 def verdict(**changes: Any) -> str:
     """Run the last task on what the others left."""
     operator = VerdictOperator(
-        task_id="verdict", freezing_task_id="freeze_spec", awaited_task_id="train.await_training",
+        task_id="verdict", freezing_task_id="freeze_spec", awaited_task_id="await",
         promoting_task_id="promote", terminating_task_id="terminate",
-        required={"the frozen spec": "freeze_spec", "the candidate": "select_candidate", "the verdict": "judge_candidate"})
+        required={"the frozen spec": "freeze_spec", "the candidate": "select", "the verdict": "judge"})
     xcoms = {**FINE, **changes}
     if "ends" in xcoms:
-        xcoms["train.await_training", "trial_end"] = xcoms.pop("ends")
+        xcoms["await", "trial_end"] = xcoms.pop("ends")
     return operator.execute({"ti": FakeTi(xcoms)})  # type: ignore[typeddict-item]
 
 
 def test_a_run_that_did_all_that_was_required_is_green() -> None:
     """KEEP and a superseded promotion are good ends, too."""
     assert verdict() == "PROMOTE: better"
-    assert verdict(judge_candidate={"decision": "KEEP", "reason": "worse"}, promote=None) == "KEEP: worse"
+    assert verdict(judge={"decision": "KEEP", "reason": "worse"}, promote=None) == "KEEP: worse"
     assert verdict(promote={"outcome": "SUPERSEDED"})
     assert verdict(ends=END)  # of a single trial Airflow gives the value itself
 
 
 @pytest.mark.parametrize(("changes", "problem"), [
-    ({"judge_candidate": None}, "the verdict is missing (see the task judge_candidate)"),
+    ({"judge": None}, "the verdict is missing (see the task judge)"),
     ({"promote": None}, "was not promoted"),
     ({"terminate": None}, "nobody proved that no machine is left"),
     ({"terminate": {"instances_left": ["i-1"]}}, "instances left: i-1"),

@@ -88,7 +88,7 @@ class Judge:
 
     def operator(self) -> LambdaJudgeCandidateOperator:
         """A fresh task, as after a retry or a clear."""
-        operator = LambdaJudgeCandidateOperator(task_id="judge_candidate", plan=self.plan.to_xcom(),
+        operator = LambdaJudgeCandidateOperator(task_id="judge", plan=self.plan.to_xcom(),
                                                 candidate=self.candidate.model_dump(mode="json"))
         operator._store = lambda plan: self.world.store  # type: ignore[method-assign]
         operator._evaluator = lambda plan: self.aws.evaluator()  # type: ignore[method-assign]

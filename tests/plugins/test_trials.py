@@ -64,11 +64,11 @@ class Stage:
 
     def launch(self, trial: str = "seed-0") -> Any:
         """Run the launching task."""
-        return Ec2LaunchTrialOperator(task_id="launch_machine", plan=self.world.plan.to_xcom(), trial=trial).execute(self.context)
+        return Ec2LaunchTrialOperator(task_id="launch", plan=self.world.plan.to_xcom(), trial=trial).execute(self.context)
 
     def awaiting(self, **arguments: Any) -> Ec2AwaitTrialOperator:
         """A fresh awaiting task."""
-        return Ec2AwaitTrialOperator(task_id="await_training", plan=self.world.plan.to_xcom(), trial="seed-0", **arguments)
+        return Ec2AwaitTrialOperator(task_id="await", plan=self.world.plan.to_xcom(), trial="seed-0", **arguments)
 
     def defer(self, event: dict[str, Any] | None = None) -> Ec2TrialTrigger:
         """Run the awaiting task until it defers. :return: the trigger, as the triggerer makes it anew."""

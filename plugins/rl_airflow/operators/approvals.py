@@ -15,14 +15,14 @@ class AskBeforePromotingOperator(HITLOperator):
     The answer is given in the UI (Required Actions) or over REST. An answer that is missing is no approval, so a task
     that was marked as successful by hand promotes nothing. A retry asks again; a clear withdraws the answer.
 
-    :param verdict: what `judge_candidate` returned.
+    :param verdict: what `judge` returned.
     """
 
     template_fields: Collection[str] = ("subject", "body", "verdict")
 
     def __init__(self, *, verdict: Any, **kwargs: Any) -> None:
         super().__init__(subject="Promote the candidate of {{ dag_run.run_id }}?", options=[APPROVE, REJECT],
-                         body="{{ ti.xcom_pull(task_ids='judge_candidate')['reason'] }}", **kwargs)
+                         body="{{ ti.xcom_pull(task_ids='judge')['reason'] }}", **kwargs)
         self.verdict = verdict
 
     def execute(self, context: Context) -> Any:

@@ -47,7 +47,7 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Candidate(Record):
-    """What `select_candidate` chose."""
+    """What `select` chose."""
 
     trial: str
     step: int
@@ -162,7 +162,7 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
 
     Policies were evaluated when they arrived; what is missing is asked for. A retry or a clear chooses the same again.
 
-    :param ends: the ends of the trials, from `await_training`.
+    :param ends: the ends of the trials, from `await`.
     """
 
     template_fields: Sequence[str] = ("plan",)
@@ -185,7 +185,7 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
         spec = plan.get_spec(store)
         finished = [end.trial for end in ends_of_trials(context, self.awaited_task_id) if end.state is TrialState.FINISHED]
         if not finished:
-            raise AirflowFailException("no trial finished its training, so there is no candidate; see the tasks await_training")
+            raise AirflowFailException("no trial finished its training, so there is no candidate; see the tasks await")
         records = {(record.trial, record.step): (key, record) for trial in finished
                    for key, record in list_policies(store, spec, trial)}
         jobs = {place: Job(name=selection_name(*place), policy=record.policy, first_seed=spec.selection_first_seed,
@@ -207,7 +207,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
     Both are evaluated on the run's environment and the same seeds. A first champion is judged by the absolute bar; equal
     digests are UNCHANGED without an episode. A retry or a clear finds the shards, and a decision that was written stands.
 
-    :param candidate: what `select_candidate` returned.
+    :param candidate: what `select` returned.
     """
 
     template_fields: Sequence[str] = ("plan", "candidate")

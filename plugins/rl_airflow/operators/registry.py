@@ -33,7 +33,7 @@ class S3PromoteCandidateOperator(RunOperator):
 
     A retry or a clear goes on where it stopped, and finds its own version again. Any other decision skips the task.
 
-    :param candidate: what `select_candidate` returned. :param verdict: what `judge_candidate` returned.
+    :param candidate: what `select` returned. :param verdict: what `judge` returned.
     :param approval: what `approve` returned; without an approval nothing is promoted.
     :param aws_conn_id: a connection of the promoter's; None: `nightshift_promoter` if defined, else the assumed role.
     """

@@ -73,7 +73,7 @@ class Ec2LaunchTrialOperator(RunOperator):
 
     A retry, or a second run of the same task, adopts the machine that is there. A clear means "once more": a trial that
     had failed or was cancelled gets another attempt, which resumes from its last checkpoint. `on_kill` ends the machine.
-    Refused capacity is no failure here: `await_training` waits it out.
+    Refused capacity is no failure here: `await` waits it out.
     """
 
     template_fields: Sequence[str] = ("plan", "trial")
