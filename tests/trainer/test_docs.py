@@ -1,10 +1,14 @@
 """docs/trainer.md says what the code does."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks import trainer_quality, trainer_speed
+from benchmarks.records import FOLDER
 from rl_lifecycle.heartbeats import TrainerCause
 from rl_trainer import errors
 from rl_trainer.algorithms import ALGORITHMS
@@ -28,14 +32,10 @@ def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
         assert f"`{algorithm.name}`" in (refused if algorithm.refused else exact)
 
 
-def test_the_table_is_the_newest_record() -> None:
+@pytest.mark.parametrize(("module", "end"), [(trainer_speed, "measured"), (trainer_quality, "measured quality")])
+def test_the_tables_are_the_newest_records(module: Any, end: str) -> None:
     """Every figure comes from a record under version control."""
-    import json
-
-    from benchmarks.trainer_speed import FOLDER, table
-
-    shown = PAGE.split("<!-- measured: benchmarks.trainer_speed -->\n")[1].split("\n<!-- end of measured -->")[0]
-    records = sorted(FOLDER.glob("*-trainer-speed.json"))
-    if not records:
-        pytest.fail("no record: run python -m benchmarks.trainer_speed")
-    assert shown == table(json.loads(records[-1].read_text()))
+    name = module.__name__.rpartition(".")[2]
+    shown = PAGE.split(f"<!-- measured: benchmarks.{name} -->\n")[1].split(f"\n<!-- end of {end} -->")[0]
+    newest = max(FOLDER.glob(f"*-{name.replace('_', '-')}.json"))
+    assert shown == module.table(json.loads(newest.read_text()))
