@@ -1,6 +1,5 @@
 """A worker killed before any line, a world that interrupts: never two machines, never an orphan, always an end."""
 
-import os
 import random
 from collections.abc import Callable
 
@@ -8,10 +7,11 @@ import pytest
 
 from rl_lifecycle.attempts import AttemptEnd
 from rl_lifecycle.states import ActionKind
+from tests.kill_rounds import seeds
 from tests.plugins.worlds import Killer, World, is_over
 
 #: `make soak` sets it: how many seeded worlds are run.
-SEEDS = int(os.environ.get("NIGHTSHIFT_KILL_ROUNDS", "10"))
+SEEDS = seeds(10)
 
 
 def launch(world: World) -> None:
@@ -79,7 +79,8 @@ def test_a_cancellation_killed_before_any_line_can_be_repeated() -> None:
 
 
 @pytest.mark.kills
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.kills
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_trial_ends_whatever_is_killed_and_interrupted(seed: int) -> None:
     """Workers die anywhere, machines are taken, hang or vanish, capacity comes and goes, two workers look at once."""
     rng = random.Random(seed)

@@ -1,7 +1,6 @@
 """The trainer as a process: killed, interrupted, fenced, and asked again."""
 
 import json
-import os
 import random
 import signal
 import time
@@ -9,14 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from rl_lifecycle.heartbeats import Heartbeat, TrainerState
 from rl_lifecycle.policies import PolicyRecord
+from tests.kill_rounds import seeds
 from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged
 
 #: `make soak` sets hundreds.
-KILLS = int(os.environ.get("NIGHTSHIFT_KILLS", "10"))
+KILLS = len(seeds(10))
 HEARTBEAT = "heartbeats/tiny/test/seed-0.json"
 
 
@@ -44,6 +45,7 @@ def is_training_beyond(store: Path, step: int) -> bool:
     return (store / HEARTBEAT).exists() and heartbeat(store).state is TrainerState.TRAINING and heartbeat(store).step > step
 
 
+@pytest.mark.kills
 def test_killed_at_random_instants_equals_uninterrupted(tmp_path: Path, trainer: Trainer, start_trainer: Any,
                                                         write_spec: Any) -> None:
     """SIGKILL while it trains, commits or exports, again and again: the final digest is that of a run left alone."""
