@@ -19,6 +19,7 @@ class AttemptEnd(StrEnum):
     NO_CAPACITY = "no_capacity"          # every pool refused
     MACHINE_LOST = "machine_lost"        # it ended, and nobody said why
     STALLED = "stalled"                  # alive, but its step did not move
+    OTHER_HARDWARE = "other_hardware"    # the machine is of another numeric class than the checkpoint
     CODE_FAILED = "code_failed"          # the trainer, the environment, or the spec
     DIVERGED = "diverged"                # NaN
     OUT_OF_MEMORY = "out_of_memory"

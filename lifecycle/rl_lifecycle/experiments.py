@@ -5,6 +5,7 @@ the key and what is allowed.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
@@ -16,7 +17,11 @@ from rl_lifecycle.names import is_slug
 from rl_lifecycle.records import Record
 
 #: SB3's and sb3-contrib's algorithms, lower case.
-ALGORITHMS = ("a2c", "ars", "crossq", "ddpg", "dqn", "maskable_ppo", "ppo", "ppo_lstm", "qrdqn", "sac", "td3", "tqc", "trpo")
+ALGORITHMS = ("a2c", "crossq", "ddpg", "dqn", "maskable_ppo", "ppo", "ppo_lstm", "qrdqn", "sac", "td3", "tqc", "trpo")
+#: Its state is spread over processes of its own that nobody can write down between two steps.
+NOT_RESUMABLE = ("ars",)
+#: The last look may spend this share of alpha; see :data:`rl_lifecycle.gates.ALPHA_SHARES`.
+LAST_ALPHA_SHARE = 0.4
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 #: Lowest and highest value of cron's fields: minute, hour, day of month, month, day of week.
@@ -113,8 +118,10 @@ class Experiment(Record):
     @field_validator("algo")
     @classmethod
     def _algo_is_known(cls, algo: str) -> str:
-        if algo not in ALGORITHMS:
+        if algo not in (*ALGORITHMS, *NOT_RESUMABLE):
             raise ValueError(f"unknown algorithm {algo!r}{_did_you_mean(algo, ALGORITHMS)}; known: {', '.join(ALGORITHMS)}")
+        if algo in NOT_RESUMABLE:
+            raise ValueError(f"{algo} cannot be resumed exactly, so it is not trained here; known: {', '.join(ALGORITHMS)}")
         return algo
 
     @field_validator("env_id")
@@ -136,6 +143,15 @@ class Experiment(Record):
         low, high = self.evaluation.return_range
         if abs(self.gate.margin) >= high - low:
             raise ValueError(f"gate.margin must be smaller than the width of evaluation.return_range, {high - low:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _gate_can_promote(self) -> Self:
+        # Without a single crash on either side the guard's p value after n pairs is (1 - crash_margin)^n.
+        needed = math.ceil(math.log(self.gate.alpha * LAST_ALPHA_SHARE) / math.log(1 - self.gate.crash_margin))
+        if self.evaluation.max_pairs < needed:
+            raise ValueError(f"evaluation.max_pairs {self.evaluation.max_pairs} could never promote anything: with gate.alpha "
+                             f"{self.gate.alpha:g} and gate.crash_margin {self.gate.crash_margin:g} it takes at least {needed} pairs")
         return self
 
 

@@ -29,6 +29,7 @@ class TrainerCause(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     STORE = "store"
+    OTHER_HARDWARE = "other_hardware"  # the checkpoint is of another numeric class: wait for a machine of that class
 
 
 class Heartbeat(Record):

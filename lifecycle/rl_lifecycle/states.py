@@ -153,6 +153,7 @@ CAUSES: dict[TrainerCause | None, AttemptEnd] = {
     TrainerCause.OUT_OF_MEMORY: AttemptEnd.OUT_OF_MEMORY,
     TrainerCause.DISK_FULL: AttemptEnd.DISK_FULL,
     TrainerCause.STORE: AttemptEnd.MACHINE_LOST,
+    TrainerCause.OTHER_HARDWARE: AttemptEnd.OTHER_HARDWARE,
     None: AttemptEnd.CODE_FAILED,
 }
 #: EC2's StateReason codes that say more than "it is gone".
@@ -170,7 +171,8 @@ REASON_CODES = {
 #: After one of these the trainer says nothing more.
 LAST_WORDS = (TrainerState.FINISHED, TrainerState.FAILED, TrainerState.INTERRUPTED, TrainerState.FENCED)
 #: An attempt that ended so is followed by another: the trouble was the machine's, not the training's.
-RELAUNCHED = frozenset({AttemptEnd.INTERRUPTED, AttemptEnd.NO_CAPACITY, AttemptEnd.MACHINE_LOST, AttemptEnd.STALLED})
+RELAUNCHED = frozenset({AttemptEnd.INTERRUPTED, AttemptEnd.NO_CAPACITY, AttemptEnd.MACHINE_LOST, AttemptEnd.STALLED,
+                        AttemptEnd.OTHER_HARDWARE})
 #: What to do about an end that stops the trial.
 ADVICE = {
     AttemptEnd.CODE_FAILED: "read the traceback in the machine's log, correct the experiment or its environment, trigger again",
@@ -211,7 +213,8 @@ def _of_end(end: AttemptEnd, reason: str) -> Finding:
     """The state that an attempt's end leaves the trial in."""
     states = {AttemptEnd.FINISHED: TrialState.FINISHED, AttemptEnd.CANCELLED: TrialState.CANCELLED,
               AttemptEnd.NO_CAPACITY: TrialState.WAITING_FOR_CAPACITY, AttemptEnd.STALLED: TrialState.STALLED,
-              AttemptEnd.INTERRUPTED: TrialState.INTERRUPTED, AttemptEnd.MACHINE_LOST: TrialState.INTERRUPTED}
+              AttemptEnd.INTERRUPTED: TrialState.INTERRUPTED, AttemptEnd.MACHINE_LOST: TrialState.INTERRUPTED,
+              AttemptEnd.OTHER_HARDWARE: TrialState.WAITING_FOR_CAPACITY}
     return Finding(state=states.get(end, TrialState.FAILED), cause=end, reason=reason or end.value.replace("_", " "))
 
 
@@ -353,7 +356,8 @@ def why_give_up(evidence: Evidence) -> str:
     used, most = hours_used(evidence.attempts), evidence.compute.max_hours
     if used >= most:
         return f"compute.max_hours {most:g} are used up"
-    if evidence.attempts and evidence.now - evidence.attempts[0].created_at > timedelta(hours=used + most):
+    since = _waiting_since(evidence)
+    if since is not None and evidence.now - since > timedelta(hours=most):
         return f"no machine was to be had within compute.max_hours {most:g}"
     ran = [attempt for attempt in evidence.attempts if attempt.outcome.end is not AttemptEnd.NO_CAPACITY]
     limit = evidence.patience.attempts_without_progress
@@ -361,6 +365,15 @@ def why_give_up(evidence: Evidence) -> str:
     if len(last) == limit and not _progressed(ran, limit):
         return f"{limit} machines in a row ended without a new checkpoint"
     return ""
+
+
+def _waiting_since(evidence: Evidence) -> datetime | None:
+    """When the waiting for a machine began: at the end of the last one that was had. None: a person asked for once more."""
+    if evidence.again or not evidence.attempts:
+        return None
+    had = [attempt.outcome.ended_at for attempt in evidence.attempts
+           if attempt.outcome.end is not AttemptEnd.NO_CAPACITY and attempt.outcome.ended_at is not None]
+    return had[-1] if had else evidence.attempts[0].created_at
 
 
 def _progressed(ran: Sequence[Attempt], limit: int) -> bool:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.experiments import Experiment, read_experiment
+from rl_lifecycle.experiments import LAST_ALPHA_SHARE, Experiment, read_experiment
+from rl_lifecycle.gates import ALPHA_SHARES
 
 
 def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -> None:
@@ -38,6 +39,8 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
     ({"evaluation": {"return_range": [0, 500], "crash_below": 900}}, "evaluation", "within return_range"),
     ({"evaluation": None}, "evaluation", "valid"),
     ({"gate": {"alpha": 2}}, "gate.alpha", "less than 0.5, not 2"),
+    ({"algo": "ars"}, "algo", "cannot be resumed exactly"),
+    ({"evaluation": {"return_range": [0, 500], "crash_below": 100, "max_pairs": 100}}, "", "takes at least 194 pairs"),
     ({"gate": {"margin": 600}}, "", "gate.margin must be smaller than the width"),
 ])
 def test_a_wrong_key_or_value_is_named_with_what_is_allowed(
@@ -83,3 +86,8 @@ def test_no_value_gives_anything_but_an_experiment_or_one_line(key: str, value: 
                 "evaluation": {"return_range": [0, 500], "crash_below": 100}} | {key: value}
     with contextlib.suppress(InvalidExperimentError):
         assert read_experiment(document, "fuzzed").name == "fuzzed"
+
+
+def test_the_last_looks_share_of_alpha_is_the_gates() -> None:
+    """The schema's arithmetic and the gate's schedule cannot part."""
+    assert ALPHA_SHARES[-1] == LAST_ALPHA_SHARE

@@ -276,3 +276,21 @@ def test_what_is_settled_has_a_cause_and_what_fails_a_reason(seen: Evidence) -> 
 def test_a_cancelled_trial_gets_no_new_machine(seen: Evidence) -> None:
     """Cancelled means cancelled."""
     assert decide_action(seen.model_copy(update={"cancelled": True, "again": False})).kind is not ActionKind.LAUNCH
+
+
+def test_another_numeric_class_is_waited_out_with_another_machine() -> None:
+    """The checkpoint is good, the machine is of the wrong kind: the trial goes on elsewhere, it does not fail."""
+    ended = attempt(end=AttemptEnd.OTHER_HARDWARE, ended_at=NOW - timedelta(hours=1), committed_step=40_000)
+    assert decide_action(evidence(ended)).kind is ActionKind.LAUNCH
+
+
+def test_waiting_for_a_machine_is_counted_from_the_end_of_the_last_one() -> None:
+    """A trial that trained for hours and is interrupted still gets its next machine; a market that gives none ends it."""
+    hours = Compute().max_hours
+    later = START + timedelta(hours=2 * hours)
+    trained = attempt(1, end=AttemptEnd.INTERRUPTED, ended_at=later - timedelta(hours=1), committed_step=40_000)
+    assert decide_action(evidence(trained, now=later)).kind is ActionKind.LAUNCH
+    longer = attempt(1, end=AttemptEnd.INTERRUPTED, ended_at=later - timedelta(hours=hours + 1), committed_step=40_000)
+    refused = attempt(2, instance_id=None, end=AttemptEnd.NO_CAPACITY, ended_at=later - timedelta(minutes=30))
+    assert decide_action(evidence(longer, refused, now=later)).kind is ActionKind.FAIL
+    assert decide_action(evidence(longer, refused, now=later, again=True)).kind is ActionKind.LAUNCH

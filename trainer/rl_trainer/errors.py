@@ -82,7 +82,7 @@ class OtherHardwareError(TrainerError):
     """The checkpoint was made on another numeric class, and the spec says to wait for a machine of that class."""
 
     exit_code = 77
-    cause = TrainerCause.SPEC
+    cause = TrainerCause.OTHER_HARDWARE
 
 
 class DivergedError(TrainerError):

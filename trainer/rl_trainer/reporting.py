@@ -1,4 +1,4 @@
-"""Heartbeats: the training loop says how far it is, a thread of its own tells the store, at most once a second.
+"""Heartbeats: the training loop says how far it is, a thread of its own tells the store: each second at first, then less often.
 
 The step comes from the loop, so a thread that lives on beside a loop that hangs repeats nothing: it beats only when the
 loop has reported. A heartbeat moves by If-Match like the head, so that a zombie cannot overwrite its successor's.
@@ -14,7 +14,18 @@ from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import TrialId, heartbeat_key
 from rl_lifecycle.stores import ObjectStore
 
-INTERVAL_S = 1.0
+#: A beat is a request that is paid for: often while a person may be watching, seldom through a long night.
+SHORTEST_S, LONGEST_S = 1.0, 15.0
+LONGER_EVERY_S = 60.0
+
+
+def interval_s(age_s: float) -> float:
+    """How long to wait between two beats of a trainer that runs for so long.
+
+    >>> [interval_s(age) for age in (0, 60, 300, 86_400)]
+    [1.0, 1.0, 5.0, 15.0]
+    """
+    return min(LONGEST_S, max(SHORTEST_S, age_s / LONGER_EVERY_S))
 
 
 class HeartbeatThread:
@@ -32,6 +43,7 @@ class HeartbeatThread:
         self._etag: str | None = None
         self._changed = threading.Condition()
         self._closing = False
+        self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
         self._thread.start()
 
@@ -63,7 +75,7 @@ class HeartbeatThread:
 
     def _pause(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closing, timeout=INTERVAL_S)
+            self._changed.wait_for(lambda: self._closing, timeout=interval_s(time.monotonic() - self._began))
 
     def _write(self, beat: Heartbeat, attempts: int) -> None:
         for _ in range(attempts):
