@@ -18,6 +18,7 @@ from infra_bootstrap import commands
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.errors import BadInputError, BootstrapError, NotConfirmedError, NotDeployedError
 from infra_bootstrap.settings import LAMBDA_RUNTIMES, Settings
+from infra_bootstrap.smoke import ENVIRONMENT
 from infra_bootstrap.stacks import Concern
 from infra_bootstrap.template_files import check_parameters
 from rl_lifecycle.errors import LifecycleError
@@ -70,7 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
     smoke.add_argument("--confirm", metavar="WORDS", default=os.environ.get("CONFIRM"), help="the words that it asks for")
     for action in smoke._actions:
         if action.dest == "environment":
-            action.required, action.default = False, "smoke"
+            action.required, action.default = False, ENVIRONMENT
+            action.help = f"an environment of which nothing exists: it is destroyed at the end (default: {ENVIRONMENT})"
     return parser
 
 

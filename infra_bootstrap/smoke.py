@@ -1,7 +1,9 @@
 """The first real account: bootstrap, one tiny training, one evaluation, destroy, and the proof that nothing is left.
 
-Costs money, and no more than it says: before anything is made, the dearest that can happen is added up and compared with
-the cap; the machine carries a deadline that its own timer, the reaper and this program enforce. Needs no Airflow.
+Costs money, and no more than it says, by the approximate prices of :mod:`rl_lifecycle.prices`: before anything is made,
+the dearest that can happen is added up and compared with the cap; the machine carries a deadline that its own timer, the
+reaper and this program enforce. Destroys what it made, so it refuses an environment of which anything exists. Needs no
+Airflow.
 """
 
 import time
@@ -17,6 +19,7 @@ from infra_bootstrap.outputs import Outputs, read_outputs
 from infra_bootstrap.preflight import Verdict, run_checks
 from infra_bootstrap.reaper.reaper import find_machines
 from infra_bootstrap.settings import Settings
+from infra_bootstrap.traces import find_traces
 from rl_lifecycle.evaluations import Shard
 from rl_lifecycle.experiments import read_experiment
 from rl_lifecycle.heartbeats import Heartbeat, TrainerState
@@ -28,6 +31,8 @@ from rl_lifecycle.selection import selection_name
 from rl_lifecycle.specs import Spec, freeze_spec
 from rl_lifecycle.stores import ObjectStore, S3Store
 
+#: The environment of `make aws-smoke`.
+ENVIRONMENT = "smoke"
 #: What the whole of it may cost at most.
 CAP_USD = 1.00
 #: Everything but the machine, at most: requests, storage of an hour, two Lambdas, alarms by the hour. Rounded up a lot.
@@ -70,25 +75,26 @@ class Trial(NamedTuple):
     launcher: Clients
 
 
-def confirmation(clients: Clients) -> str:
-    """The words that must be said, exactly."""
-    return f"spend up to {CAP_USD:.2f} USD in account {clients.account_id}, region {clients.region}"
+def confirmation(clients: Clients, environment: str) -> str:
+    """The words that must be said, exactly: for one environment of one account and region, and no other."""
+    return f"spend up to {CAP_USD:.2f} USD in account {clients.account_id}, region {clients.region}, environment {environment}"
 
 
 def highest_usd() -> float:
-    """The dearest that can happen: the dearest machine until its deadline and an hour of grace, and the rest."""
+    """The dearest that can happen, about: the dearest machine until its deadline and an hour of grace, and the rest."""
     hours = DEADLINE.total_seconds() / 3600 + 1
     return round(max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES) * hours + REST_USD, 2)
 
 
 def run_smoke(clients: Clients, settings: Settings, confirm: str | None, say: Say) -> SmokeReport:
-    """Make an environment of its own, train once, evaluate once, destroy it. Costs money.
+    """Make an environment of its own, train once, evaluate once, destroy it with its bucket. Costs money.
 
     :param confirm: must be :func:`confirmation`, exactly.
-    :raises BadInputError: if it is not; nothing was made.
+    :raises BadInputError: if it is not, or if anything of the environment exists: nothing was made, and nothing destroyed.
     :raises SmokeFailedError: if a step fails; the environment is destroyed all the same.
     """
-    _refuse_unless_confirmed(clients, confirm)
+    _refuse_unless_new(clients, settings.environment)
+    _refuse_unless_confirmed(clients, settings.environment, confirm)
     failed = [check for check in run_checks(clients, settings) if check.verdict is Verdict.FAILED]
     if failed:
         raise SmokeFailedError("; ".join(f"{check.name}: {check.found} → {check.fix}" for check in failed) + "; nothing was made")
@@ -112,11 +118,22 @@ def run_smoke(clients: Clients, settings: Settings, confirm: str | None, say: Sa
         machine_seconds=round(machine_seconds, 1), usd=usd, destruction=destruction)
 
 
-def _refuse_unless_confirmed(clients: Clients, confirm: str | None) -> None:
-    words = confirmation(clients)
+def _refuse_unless_new(clients: Clients, environment: str) -> None:
+    """Refuse what somebody may need: the end of a first run ends every machine of its environment and deletes its bucket."""
+    found = list(find_traces(clients, environment))
+    if found:
+        raise BadInputError(f"nothing was made and nothing destroyed: {environment} exists ({', '.join(found)}), and a first run "
+                            "destroys its environment: name one that is free with --environment. If this one is what an "
+                            "interrupted first run left, see `python -m infra_bootstrap destroy --help`")
+
+
+def _refuse_unless_confirmed(clients: Clients, environment: str, confirm: str | None) -> None:
+    words = confirmation(clients, environment)
     if confirm != words:
-        raise BadInputError(f'nothing was made: this costs real money (at most {highest_usd():.2f} USD). If you mean it: '
-                            f'make aws-smoke CONFIRM="{words}"')
+        command = (f'make aws-smoke CONFIRM="{words}"' if environment == ENVIRONMENT else
+                   f'python -m infra_bootstrap smoke --environment {environment} --confirm "{words}"')
+        raise BadInputError(f"nothing was made: this costs real money (at most about {highest_usd():.2f} USD). If you mean it: "
+                            f"{command}")
     if highest_usd() > CAP_USD:
         raise BadInputError(f"it could cost {highest_usd():.2f} USD, more than the cap of {CAP_USD:.2f}: nothing was made")
 
