@@ -1,0 +1,37 @@
+"""README's first screen is short, and what it names exists."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_first_screen_has_the_sentence_the_picture_the_command_and_its_output() -> None:
+    """Forty lines at most."""
+    first_screen = README.partition("\n## ")[0].splitlines()
+    assert len(first_screen) <= 40
+    assert any(line.startswith("    make demo") for line in first_screen)
+
+
+def test_every_file_and_link_exists() -> None:
+    """Nothing rots unseen."""
+    paths = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"`([\w./]+/[\w./-]+\.(?:py|yaml|md))`", README)
+    assert len(paths) > 12
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_make_target_exists() -> None:
+    """A command that README shows can be typed."""
+    targets = set(re.findall(r"make ([a-z][a-z-]*)", README))
+    known = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
+    assert targets <= known
+
+
+def test_each_promise_names_a_test_that_exists() -> None:
+    """The table of guarantees points at what holds them."""
+    rows = re.findall(r"^\| (?!promise|---)(.+?) \| `(.+?)` \| `(.+?)` \|$", README, re.M)
+    assert len(rows) >= 5
+    for promise, place, test in rows:
+        assert (ROOT / place).is_file(), promise
+        assert (ROOT / test).is_file(), promise
