@@ -46,7 +46,8 @@ def plan_stacks(order: Order) -> Answer:
              for concern in Concern if order.only in (None, concern)]
     usd = total(plan.monthly_usd for plan in plans)
     lines = [line for plan in plans for line in _plan_lines(plan)]
-    lines.append(f"costs about {usd:.2f} USD a month while nothing runs (list prices); machines and storage are extra")
+    lines.append(f"costs about {usd:.2f} USD a month while nothing runs (approximate list prices of us-east-1); machines and "
+                 "storage are extra")
     answer = {"environment": order.settings.environment, "monthly_usd": usd,
               "stacks": [plan.model_dump(mode="json") for plan in plans]}
     return answer, "\n".join(lines)
@@ -98,8 +99,9 @@ def show_outputs(order: Order) -> Answer:
 def smoke(order: Order) -> Answer:
     """Run once, for real money."""
     report = run_smoke(order.clients, order.settings, order.arguments.confirm, order.say)
-    text = (f"trained {report.trained_steps} steps on one machine in {report.machine_seconds:g} s ({report.usd:.4f} USD at list "
-            f"price), evaluated (mean return {report.mean_return}), destroyed, and nothing is left")
+    text = (f"trained {report.trained_steps} steps on one machine in {report.machine_seconds:g} s (about "
+            f"{report.usd:.4f} USD by an approximate price table), evaluated (mean return {report.mean_return}), destroyed, and "
+            "nothing is left")
     return report.model_dump(mode="json"), text
 
 
@@ -107,6 +109,7 @@ def destroy_stacks(order: Order) -> Answer:
     """Destroy."""
     arguments = order.arguments
     done = destruction.destroy(order.clients, order.settings, arguments.confirm, order.say, delete_bucket=arguments.delete_bucket)
-    lines = [f"deleted: {', '.join(done.deleted) or 'nothing'}", f"kept: {', '.join(done.kept) or 'nothing'}",
+    why = f" ({done.why_kept})" if done.why_kept else ""
+    lines = [f"deleted: {', '.join(done.deleted) or 'nothing'}", f"kept: {', '.join(done.kept) or 'nothing'}{why}",
              f"left over: {', '.join(done.leftovers) or 'nothing'}"]
     return done.model_dump(mode="json") | {"exit_status": 1 if done.leftovers else 0}, "\n".join(lines)

@@ -18,21 +18,29 @@ Say = Callable[[str], None]
 #: How services say that something does not exist.
 MISSING = frozenset({"404", "NoSuchBucket", "NotFound", "ResourceNotFoundException", "AWS.SimpleQueueService.NonExistentQueue",
                      "QueueDoesNotExist"})
+#: Said of what is kept.
+WHY_KEPT = ("storage holds what was trained, and identity the role that can delete it; `destroy --delete-bucket`, by an "
+            "administrator, takes both")
 
 
 class Destruction(Record):
-    """What was deleted, what was kept on purpose, and what is left over: that must be empty."""
+    """What was deleted, what was kept on purpose, and what is left over: that must be empty.
+
+    :param why_kept: for a person; empty when nothing was kept.
+    """
 
     deleted: tuple[str, ...]
     kept: tuple[str, ...]
     leftovers: tuple[str, ...]
+    why_kept: str = ""
 
 
 def destroy(clients: Clients, settings: Settings, confirm: str | None, say: Say, *, delete_bucket: bool = False) -> Destruction:
     """Delete the stacks of an environment, in the opposite order of their making.
 
-    The storage stack and its bucket are kept unless asked for: they hold what was trained, judged and promoted. Airflow's
-    role deletes what costs money and leaves identity and storage to an administrator.
+    The storage stack and its bucket are kept unless asked for: they hold what was trained, judged and promoted. Identity is
+    kept as long as storage is, because CloudFormation deletes the storage stack as identity's deployer. Airflow's role
+    deletes what costs money, and leaves these two to an administrator.
 
     :param confirm: must be the environment's exact name.
     :raises NotConfirmedError: if it is not. :raises InstancesRunningError: if machines run.
@@ -44,8 +52,12 @@ def destroy(clients: Clients, settings: Settings, confirm: str | None, say: Say,
         raise InstancesRunningError(running)
     kept = _kept(clients, settings, delete_bucket)
     deleted = tuple(_delete(clients, settings, kept, say, delete_bucket=delete_bucket))
-    return Destruction(deleted=deleted, kept=tuple(stack_name(settings.environment, concern) for concern in kept),
-                       leftovers=tuple(find_leftovers(clients, settings, kept)))
+    names = tuple(name for concern in Concern if concern in kept
+                  and find_stack(clients, name := stack_name(settings.environment, concern)))
+    if names:
+        say(f"{', '.join(names)}: kept; {WHY_KEPT}")
+    return Destruction(deleted=deleted, kept=names, leftovers=tuple(find_leftovers(clients, settings, kept)),
+                       why_kept=WHY_KEPT if names else "")
 
 
 def _kept(clients: Clients, settings: Settings, delete_bucket: bool) -> set[Concern]:
@@ -55,7 +67,10 @@ def _kept(clients: Clients, settings: Settings, delete_bucket: bool) -> set[Conc
             raise AccessRefusedError("deleting the bucket", "Airflow's role may not; let an administrator run "
                                      f"`python -m infra_bootstrap destroy --environment {settings.environment} --delete-bucket`")
         return {Concern.IDENTITY, Concern.STORAGE}
-    return set() if delete_bucket else {Concern.STORAGE}
+    if delete_bucket:
+        return set()
+    stored = find_stack(clients, stack_name(settings.environment, Concern.STORAGE)) is not None
+    return {Concern.IDENTITY, Concern.STORAGE} if stored else {Concern.STORAGE}
 
 
 def _delete(clients: Clients, settings: Settings, kept: set[Concern], say: Say, *, delete_bucket: bool) -> Iterator[str]:

@@ -71,6 +71,30 @@ def test_an_administrator_takes_all_of_it_away(fresh: Deployment) -> None:
     assert not [role for role in roles if role.startswith(f"nightshift-{name}-")]
 
 
+def test_what_was_kept_can_be_destroyed_later(fresh: Deployment) -> None:
+    """A plain destroy keeps the bucket and, with it, the roles that its deletion needs; the second one takes both."""
+    fresh.deploy((Concern.IDENTITY,), (Concern.NETWORK, Concern.STORAGE))
+    administrator, name = fresh.as_role("administrator"), fresh.settings.environment
+    administrator.s3.head_bucket(Bucket=fresh.bucket)
+    first = destroy(administrator, fresh.settings, name, fresh.said.append)
+    assert first.deleted == (stack_name(name, Concern.NETWORK),)
+    assert first.kept == (stack_name(name, Concern.IDENTITY), stack_name(name, Concern.STORAGE))
+    assert "identity the role that can delete it" in first.why_kept
+    assert any(first.why_kept in said for said in fresh.said)
+    assert first.leftovers == ()
+    second = destroy(administrator, fresh.settings, name, fresh.said.append, delete_bucket=True)
+    assert set(second.deleted) == {*first.kept, fresh.bucket}
+    assert (second.kept, second.why_kept, second.leftovers) == ((), "", ())
+
+
+def test_roles_without_a_bucket_are_not_kept(fresh: Deployment) -> None:
+    """A bootstrap that got no further than identity leaves nothing after a plain destroy."""
+    fresh.deploy((Concern.IDENTITY,))
+    done = destroy(fresh.as_role("administrator"), fresh.settings, fresh.settings.environment, fresh.said.append)
+    assert done.deleted == (stack_name(fresh.settings.environment, Concern.IDENTITY),)
+    assert (done.kept, done.why_kept, done.leftovers) == ((), "", ())
+
+
 def test_leftovers_are_found_by_their_tag(dev: Deployment) -> None:
     """A subnet that somebody made and tagged is listed: the proof is not only that the stacks are gone."""
     ec2 = dev.as_role("administrator").ec2
