@@ -1,7 +1,8 @@
-"""What the stacks cost a month while nothing runs: list prices of us-east-1, rounded up, for orientation.
+"""What the stacks cost a month while nothing runs, about: for orientation, and no quote.
 
-Source: the price pages of EC2, VPC, CloudWatch, Lambda, S3 and SNS, read on 2026-11-22. A machine, an evaluation and a
-stored gigabyte cost extra; docs/aws-account.md says how much.
+Approximate list prices of us-east-1, written down from general knowledge and not fetched from AWS; other regions differ.
+Compare with https://aws.amazon.com/vpc/pricing/ and https://aws.amazon.com/cloudwatch/pricing/. A machine, an evaluation
+and a stored gigabyte cost extra; docs/aws-account.md says about how much.
 """
 
 from collections.abc import Iterable, Mapping
