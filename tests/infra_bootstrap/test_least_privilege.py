@@ -196,6 +196,14 @@ def test_the_launcher_cannot_change_the_template(dev: Deployment) -> None:
                    SourceVersion="1", LaunchTemplateData={"InstanceType": "c7i.xlarge"})
 
 
+def test_the_reaper_reads_no_object(dev: Deployment) -> None:
+    """A machine's tag says when it is late; who may end machines need not know what they trained."""
+    reaper = dev.as_role("reaper").s3
+    for key in ("attempts/exp/run/seed-0/1.json", "heartbeats/exp/run/seed-0.json", "registry/exp/champion.json"):
+        assert_refused(reaper.get_object, Bucket=dev.bucket, Key=key)
+    assert_refused(reaper.list_objects_v2, Bucket=dev.bucket)
+
+
 # ---------------------------------------------------------------------------------------------------- becoming and passing
 BECOMING = [(role, target) for role in ("trainer", "evaluator", "launcher", "promoter", "reaper", "airflow-worker")
             for target in ("launcher", "promoter", "deployer", "trainer", "evaluator")
@@ -260,6 +268,28 @@ def test_airflow_deploys_as_the_deployer_or_not_at_all(dev: Deployment) -> None:
                         ("nightshift-dev-identity", "nightshift-dev-deployer")):
         as_role = {"RoleARN": f"arn:aws:iam::{dev.account.account_id}:role/{role}"} if role else {}
         assert_refused(cloudformation.create_change_set, StackName=stack, ChangeSetName="sly", TemplateBody=empty, **as_role)
+
+
+@pytest.mark.parametrize("stack", ["nightshift-dev-evaluation", "nightshift-dev-storage"])
+def test_airflow_could_replace_the_evaluator_unless_it_is_denied_to_deploy(dev: Deployment, stack: str) -> None:
+    """What docs/decisions/2026-11-22-the-evaluator-decides.md admits, and that the denial it recommends holds."""
+    iam, cloudformation = dev.as_role("administrator").iam, dev.as_role("airflow-worker").cloudformation
+    deployer = f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-deployer"
+    other = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    request = {"StackName": stack, "ChangeSetName": "sly", "TemplateBody": other, "RoleARN": deployer}
+    made = cloudformation.create_change_set(**request)["Id"]
+    cloudformation.delete_change_set(StackName=stack, ChangeSetName=made)
+    stacks = f"arn:aws:cloudformation:*:{dev.account.account_id}:stack/nightshift-dev-*"
+    actions = [f"cloudformation:{name}" for name in ("CreateChangeSet", "ExecuteChangeSet", "ContinueUpdateRollback", "DeleteStack")]
+    denials = [{"Effect": "Deny", "Action": "iam:PassRole", "Resource": deployer},
+               {"Effect": "Deny", "Action": actions, "Resource": stacks}]
+    for denial in denials:  # each is enough
+        iam.put_role_policy(RoleName="airflow-worker", PolicyName="no-deployments",
+                            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [denial]}))
+        try:
+            assert_refused(cloudformation.create_change_set, **request)
+        finally:
+            iam.delete_role_policy(RoleName="airflow-worker", PolicyName="no-deployments")
 
 
 @pytest.mark.parametrize("role", ["airflow-worker", "launcher", "promoter", "trainer", "evaluator", "reaper", "deployer"])
