@@ -70,6 +70,24 @@ def test_every_star_resource_says_why_where_it_stands() -> None:
                 assert re.search(r"#\s+\w.{15,}", line), f"{path.name}:{number}: say in a comment why every resource is meant"
 
 
+#: What the pipeline never asks for, though a reader might expect it to.
+NEVER_ASKED = ("ec2:GetSpotPlacementScores",)
+
+
+@pytest.mark.parametrize("action", NEVER_ASKED)
+def test_what_nothing_asks_for_is_allowed_nowhere(action: str) -> None:
+    """A right that no code uses is only good for somebody else."""
+    allowed = [place for place, statement in STATEMENTS if statement["Effect"] == "Allow" and action in listed(statement["Action"])]
+    assert allowed == [], f"{allowed}: take {action} out, or use it and take it out of NEVER_ASKED"
+
+
+def test_the_reaper_looks_at_machines_alone() -> None:
+    """It decides by a machine's own tag and reads no object: neither from the bucket nor with its key."""
+    statements = template(Concern.IDENTITY)["Resources"]["ReaperRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    services = {action.split(":")[0] for statement in statements for action in listed(statement["Action"])}
+    assert services == {"ec2", "logs"}, "reaper.py speaks to EC2 and to its log; take the other rights out of ReaperRole"
+
+
 @pytest.mark.parametrize(("place", "statement"), [pair for pair in STATEMENTS if "Principal" in pair[1]],
                          ids=[place for place, statement in STATEMENTS if "Principal" in statement])
 def test_nobody_is_trusted_without_a_condition(place: str, statement: Statement) -> None:
