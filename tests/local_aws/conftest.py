@@ -228,6 +228,18 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwinUnderTest]:
     run_cli("down", "--state", str(state))
 
 
+@pytest.fixture(autouse=True)
+def no_machine_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End a test's machines with it: they would count against the account's quota in the tests that follow."""
+    yield
+    if "twin" in request.fixturenames:
+        ec2 = request.getfixturevalue("twin").client("ec2")
+        living = ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}])
+        ids = [instance["InstanceId"] for reservation in living["Reservations"] for instance in reservation["Instances"]]
+        if ids:
+            ec2.terminate_instances(InstanceIds=ids)
+
+
 @pytest.fixture
 def own_state(tmp_path: Path) -> Iterator[Path]:
     """A state folder whose local AWS is stopped after the test, whatever happens."""
