@@ -29,14 +29,15 @@ KEEP = "Empty: what is deployed, else the default"
 
 def environment_param(section: str = "Where") -> Param:
     """Which AWS environment; empty means the variable's, else `dev`."""
-    return Param("", type="string", pattern=ENVIRONMENT_PATTERN, title="Environment", section=section,
+    return Param(None, type=["null", "string"], pattern=ENVIRONMENT_PATTERN, title="Environment", section=section,
                  description_md=f"Name of the bootstrapped environment. Empty: the Airflow variable `{ENVIRONMENT_VARIABLE}`, "
                                 f"else `{DEFAULT_ENVIRONMENT}`.")
 
 
 def region_param(section: str = "Where") -> Param:
     """Which region; empty means the credentials' own."""
-    return Param("", type="string", pattern="^([a-z]{2}(-[a-z]+)+-[0-9])?$", title="AWS region", section=section,
+    # The form takes an empty string for a missing value and would not let anybody trigger; null it lets through.
+    return Param(None, type=["null", "string"], pattern="^([a-z]{2}(-[a-z]+)+-[0-9])?$", title="AWS region", section=section,
                  description_md="Such as `eu-central-1`. Empty: as the worker is set up.")
 
 
@@ -94,20 +95,20 @@ def bootstrap_params() -> dict[str, Param]:
     """The form of the bootstrap. Everything may be left empty."""
     return {
         "environment": environment_param(), "region_name": region_param(),
-        "airflow_role_name": Param("", type="string", pattern=r"^[\w+=,.@-]{0,64}$", section="Who", title="Airflow's role",
+        "airflow_role_name": Param(None, type=["null", "string"], pattern=r"^[\w+=,.@-]{0,64}$", section="Who", title="Airflow's role",
                                    description_md=f"Name of the role that Airflow's workers run as. {KEEP} `airflow-worker`."),
-        "lambda_runtime": Param("", type="string", enum=["", "python3.11", "python3.12", "python3.13", "python3.14"],
+        "lambda_runtime": Param(None, type=["null", "string"], enum=[None, "python3.11", "python3.12", "python3.13", "python3.14"],
                                 section="Evaluation", title="Lambda's Python", description_md=f"{KEEP} `python3.12`."),
-        "image_parameter": Param("", type="string", pattern="^(/[A-Za-z0-9_./-]+)?$", section="Machines", title="Machine image",
+        "image_parameter": Param(None, type=["null", "string"], pattern="^(/[A-Za-z0-9_./-]+)?$", section="Machines", title="Machine image",
                                  description_md=f"SSM parameter that names the image. {KEEP}: AWS's deep-learning AMI."),
         "volume_gib": Param(None, type=["null", "integer"], minimum=8, maximum=16384, section="Machines",
                             title="Volume in GiB", description_md=f"{KEEP} 100."),
         "enable_session_manager": Param(
-            "", type="string", enum=["", "true", "false"], section="Machines", title="Session Manager",
+            None, type=["null", "string"], enum=[None, "true", "false"], section="Machines", title="Session Manager",
             description_md=f"Whether machines can be entered, at about 22 USD a month and zone. {KEEP} `false`."),
-        "vpc_cidr": Param("", type="string", pattern=r"^(\d{1,3}(\.\d{1,3}){3}/1[678])?$", section="Network",
+        "vpc_cidr": Param(None, type=["null", "string"], pattern=r"^(\d{1,3}(\.\d{1,3}){3}/1[678])?$", section="Network",
                           title="Address range", description_md=f"Private, /16 to /18. {KEEP} `10.64.0.0/16`."),
-        "kms_key_arn": Param("", type="string", pattern="^(arn:.+)?$", section="Storage", title="KMS key",
+        "kms_key_arn": Param(None, type=["null", "string"], pattern="^(arn:.+)?$", section="Storage", title="KMS key",
                              description_md=f"ARN of the bucket's own key. {KEEP}: S3-managed encryption."),
     }
 
@@ -157,7 +158,7 @@ def evaluating_params() -> dict[str, Param]:
         "n_episodes": Param(100, type="integer", minimum=1, maximum=20_000, title="Episodes", section="How",
                             description_md="One episode per seed."),
         "first_seed": Param(SPAN - LONGEST, type="integer", minimum=0, maximum=2**31 - 20_001, title="First seed", section="How",
-                            description_md="Training, selection and gate never use what follows the default."),
+                            description_md="Selection and gate never use what follows the default."),
         "environment": environment_param(), "region_name": region_param()}
 
 
