@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -21,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     if rest and options.target not in ("test", "bench"):
         print(f"error: {options.target} does not take {' '.join(rest)}", file=sys.stderr)
         return 2
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         return _run(options, rest)
     except (LaptopError, BootstrapError) as error:
@@ -28,6 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """End as Ctrl-C does, so that what was started is ended with us."""
+    raise KeyboardInterrupt
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
