@@ -18,7 +18,7 @@ from rl_lifecycle.records import Record
 
 #: SB3's and sb3-contrib's algorithms, lower case.
 ALGORITHMS = ("a2c", "crossq", "ddpg", "dqn", "maskable_ppo", "ppo", "ppo_lstm", "qrdqn", "sac", "td3", "tqc", "trpo")
-#: Its state is spread over processes of its own that nobody can write down between two steps.
+#: Its candidates are whole episodes, which no segment's end may cut.
 NOT_RESUMABLE = ("ars",)
 #: The last look may spend this share of alpha; see :data:`rl_lifecycle.gates.ALPHA_SHARES`.
 LAST_ALPHA_SHARE = 0.4

@@ -24,7 +24,8 @@ def store_spec(store: ObjectStore, champion: Champion | None = None, **changes: 
     """Freeze and store a run of CartPole."""
     evaluation = {"return_range": [0, 500], "crash_below": 100, "max_pairs": 80, "selection_episodes": 6,
                   **changes.pop("evaluation", {})}
-    document = {"env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 1000, "evaluation": evaluation, **changes}
+    gate = {"crash_margin": 0.1, **changes.pop("gate", {})}  # wide, so that few pairs can promote
+    document = {"env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 1000, "evaluation": evaluation, "gate": gate, **changes}
     spec = freeze_spec(read_experiment(document, "cartpole"), run_id="night-1", created_at=datetime(2026, 1, 2, tzinfo=UTC),
                        champion=champion)
     key = spec_key("cartpole", spec.run)

@@ -250,8 +250,8 @@ def test_the_gate_is_what_the_experiment_declares() -> None:
     """Every key arrives; a scenario without a threshold of its own takes the experiment's."""
     document = {"env_id": "E-v0", "algo": "ppo", "total_timesteps": 1,
                 "gate": {"alpha": 0.01, "margin": 3, "max_crash_rate": 0.1},
-                "evaluation": {"return_range": [0, 10], "crash_below": 2, "max_pairs": 80,
+                "evaluation": {"return_range": [0, 10], "crash_below": 2, "max_pairs": 800,
                                "scenarios": {"a": {}, "b": {"crash_below": 1}}}}
     gate = gate_of(read_experiment(document, "e"))
-    assert gate == Gate(return_range=(0, 10), crash_below=2, alpha=0.01, margin=3, max_crash_rate=0.1, max_pairs=80,
+    assert gate == Gate(return_range=(0, 10), crash_below=2, alpha=0.01, margin=3, max_crash_rate=0.1, max_pairs=800,
                         scenarios={"a": 2, "b": 1})

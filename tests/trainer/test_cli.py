@@ -30,7 +30,6 @@ def test_help_loads_neither_torch_nor_boto3() -> None:
     ({"algo": "dqn", "hyperparameters": {"train_freq": [1, "episode"], "n_envs": 2}}, "whole episodes need n_envs: 1"),
     ({"algo": "dqn", "hyperparameters": {"optimize_memory_usage": True}}, "optimize_memory_usage: true cannot be resumed"),
     ({"algo": "sac", "hyperparameters": {}}, "sac refuses them"),
-    ({"algo": "ars", "hyperparameters": {"n_delta": 2}}, "ars cannot be resumed exactly"),
 ])
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, trainer: Trainer, write_spec: Any, changes: dict[str, Any],
                                                said: str) -> None:
