@@ -54,9 +54,9 @@ def _parts(environment: dict[str, str]) -> dict[str, dict[str, float]]:
     airflow = str(Path(sys.executable).parent / "airflow")
     exported = json.loads(_run([sys.executable, "-c", "import json; from laptop.demo import airflow_environment; "
                                 "print(json.dumps(airflow_environment(None)))"], environment))
-    runs = json.loads(_run([airflow, "dags", "list-runs", DAG, "--output", "json"], exported))
+    runs = _read_table(_run([airflow, "dags", "list-runs", DAG, "--output", "json"], exported))
     newest = max(runs, key=lambda run: run["start_date"])["run_id"]
-    rows = json.loads(_run([airflow, "tasks", "states-for-dag-run", DAG, newest, "--output", "json"], exported))
+    rows = _read_table(_run([airflow, "tasks", "states-for-dag-run", DAG, newest, "--output", "json"], exported))
     tasks: dict[str, float] = {}
     for row in rows:
         if row["start_date"] and row["end_date"]:
@@ -64,6 +64,12 @@ def _parts(environment: dict[str, str]) -> dict[str, dict[str, float]]:
             tasks[row["task_id"]] = round(tasks.get(row["task_id"], 0.0) + spent.total_seconds(), 2)
     parts = {name: round(sum(tasks.get(task, 0.0) for task in members), 2) for name, members in PARTS.items()}
     return {"tasks": tasks, "parts": parts}
+
+
+def _read_table(output: str) -> list[dict[str, Any]]:
+    """Read the table that a command printed after its log lines."""
+    rows: list[dict[str, Any]] = json.loads(next(line for line in reversed(output.splitlines()) if line.startswith("[{")))
+    return rows
 
 
 def _parse_seconds(environment: dict[str, str]) -> dict[str, float]:
