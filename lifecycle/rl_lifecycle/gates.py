@@ -202,7 +202,7 @@ def decide_unchanged(candidate_digest: str, champion: Champion | None) -> Verdic
     if champion is None or champion.new_lineage or champion.digest != candidate_digest:
         return None
     return Verdict(decision=Decision.UNCHANGED, n_pairs=0, alpha_spent=0.0, looks=(),
-                   reason=f"the candidate has the digest of the champion, version {champion.version}: nothing to compare")
+                   reason=f"the candidate is champion version {champion.version}, byte for byte")
 
 
 def decide_shards(candidate: Shard, champion: Shard, gate: Gate,

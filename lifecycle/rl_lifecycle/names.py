@@ -12,7 +12,7 @@ def is_slug(name: str) -> bool:
 
 
 def slug(name: str) -> str:
-    """Make a name that is safe in keys; different names give different slugs.
+    """Make a name that is safe in keys; different run ids give different slugs, but for a chance of 1 in 16 million.
 
     Airflow's run ids hold `:`, `+` and `.`. What had to be replaced is told apart by six digits of its SHA-256.
 

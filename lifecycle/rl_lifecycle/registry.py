@@ -27,7 +27,6 @@ class Move(StrEnum):
 
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
-    IMPORTED = "imported"
 
 
 class VersionClaim(Record):

@@ -22,7 +22,7 @@ from rl_airflow.trial_reports import TrialEnd
 from rl_airflow.triggers.evaluations import LambdaEvaluationTrigger
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.evaluations import DecideRequest, scenario_evaluation
-from rl_lifecycle.gates import Decision, Verdict, gate_of
+from rl_lifecycle.gates import Decision, Verdict, decide_unchanged, gate_of
 from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.layout import policy_prefix
 from rl_lifecycle.policies import PolicyRecord
@@ -162,7 +162,7 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
 
     Policies were evaluated when they arrived; what is missing is asked for. A retry or a clear chooses the same again.
 
-    :param ends: the ends of the trials, from `await`.
+    :param awaited_task_id: the mapped task whose XComs say how the trials ended.
     """
 
     template_fields: Sequence[str] = ("plan",)
@@ -230,10 +230,8 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         plan, candidate = self._plan(), Candidate.model_validate(self.candidate)
         spec = plan.get_spec(self._store(plan))
         champion = spec.champion
-        if champion is not None and champion.digest == candidate.digest:
-            reason = f"the candidate is champion version {champion.version}, byte for byte"
-            verdict = Verdict(decision=Decision.UNCHANGED, reason=reason, n_pairs=0, alpha_spent=0.0, looks=())
-            return self._told(verdict, None)
+        if unchanged := decide_unchanged(candidate.digest, champion):
+            return self._told(unchanged, None)
         compared = champion if champion is not None and not champion.new_lineage else None
         if champion is not None and champion.new_lineage:
             log.info("a new lineage: %s", champion.new_lineage)
