@@ -58,6 +58,13 @@ torch = { $(call install,$(1)) --no-index -r locks/torch-cpu.txt 2> .venv-uv/tor
 	@$(call install,.venv-aws) -r locks/local-aws.txt
 	@touch $@
 
+.venv-sbx/.ready: .venv-uv/.ready locks/sbx.txt locks/torch-cpu.txt locks/torch-pypi.txt locks/torch-cuda.txt
+	@echo "setup: .venv-sbx (SBX and JAX, to compare speeds with)"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-sbx
+	@$(call torch,.venv-sbx)
+	@$(call install,.venv-sbx) -r locks/sbx.txt
+	@touch $@
+
 .cache/.ready: .venv/.ready locks/trainer.txt locks/evaluator.txt
 	@echo "setup: wheels for training machines, layer for Lambda"
 	@$(RUN) -m laptop artifacts
@@ -80,7 +87,7 @@ check: setup ## lint, types, import contracts, templates, policies
 	@.venv/bin/cfn-lint infra_bootstrap/templates/*.yaml
 	@$(RUN) -m pytest -q tests/architecture
 
-bench: setup ## measure, and write a dated record to benchmarks/records/
+bench: setup .venv-sbx/.ready ## measure, and write a dated record to benchmarks/records/
 	@$(RUN) -m laptop bench
 
 soak: setup ## long fault runs: hundreds of kills
