@@ -65,6 +65,13 @@ torch = { $(call install,$(1)) --no-index -r locks/torch-cpu.txt 2> .venv-uv/tor
 	@$(call install,.venv-sbx) -r locks/sbx.txt
 	@touch $@
 
+# The policy checker pins versions of its own (boto3, packaging) and is needed by `make check` alone.
+.venv-checkov/.ready: .venv-uv/.ready locks/checkov.txt
+	@echo "setup: .venv-checkov (the policy checker)"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-checkov
+	@$(call install,.venv-checkov) -r locks/checkov.txt
+	@touch $@
+
 .cache/.ready: .venv/.ready locks/trainer.txt locks/evaluator.txt
 	@echo "setup: wheels for training machines, layer for Lambda"
 	@$(RUN) -m laptop artifacts
@@ -79,12 +86,13 @@ ui: setup ## Airflow's UI on the local AWS; prints the URL and the login
 test: setup ## every test, in parallel
 	@$(RUN) -m laptop test
 
-check: setup ## lint, types, import contracts, templates, policies
+check: setup .venv-checkov/.ready ## lint, types, import contracts, templates, policies
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy lifecycle/rl_lifecycle trainer/rl_trainer evaluator/rl_evaluator plugins/rl_airflow infra_bootstrap local_aws laptop
 	@$(RUN) -m mypy dags
 	@.venv/bin/lint-imports
 	@.venv/bin/cfn-lint infra_bootstrap/templates/*.yaml
+	@.venv-checkov/bin/checkov --framework cloudformation --skip-download --compact --quiet --directory infra_bootstrap/templates
 	@$(RUN) -m pytest -q tests/architecture
 
 bench: setup .venv-sbx/.ready ## measure, and write a dated record to benchmarks/records/

@@ -24,4 +24,5 @@ for name in trainer evaluator ami airflow sbx; do
 done
 compile local-aws.in -o local-aws.txt
 compile uv.in -o uv.txt
+compile checkov.in -o checkov.txt
 compile --no-deps compose.in -o compose.txt
