@@ -39,7 +39,7 @@ _DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16, "tensor(bool)": np.bool_,
     **{f"tensor({name})": np.dtype(name).type for name in ("uint8", "int8", "uint16", "int16", "int32", "int64")}}
 _PARAMETERS = {"categorical": (LOGITS,), "multi_categorical": (LOGITS,), "bernoulli": (LOGITS,), "gaussian": (MEAN, LOG_STD),
-               "none": ()}
+               "squashed_gaussian": (MEAN, LOG_STD), "none": ()}
 _FOREIGN = {b"PK\x03\x04": "a zip file (SB3's model.zip executes code when loaded)", b"\x80": "a pickle"}
 
 

@@ -33,7 +33,8 @@ def find_sampler(metadata: PolicyMetadata) -> Sampler | None:
         "categorical": lambda row, rng: np.asarray(space.start + _categorical(row[LOGITS], rng)),
         "multi_categorical": lambda row, rng: _multi_categorical(row[LOGITS], rng, space),
         "bernoulli": lambda row, rng: _bernoulli(row[LOGITS], rng).reshape(space.shape),
-        "gaussian": lambda row, rng: _gaussian(row[MEAN], row[LOG_STD], rng, space)}
+        "gaussian": lambda row, rng: _gaussian(row[MEAN], row[LOG_STD], rng, space),
+        "squashed_gaussian": lambda row, rng: _squashed_gaussian(row[MEAN], row[LOG_STD], rng, space)}
     return samplers.get(metadata.distribution)
 
 
@@ -54,9 +55,20 @@ def _bernoulli(logits: Array, rng: np.random.Generator) -> Array:
 
 def _gaussian(mean: Array, log_std: Array, rng: np.random.Generator, space: SpaceForm) -> Array:
     """Draw, then clip to the space, as SB3 does before it steps the environment."""
-    drawn = mean + np.exp(log_std.astype(np.float64)) * rng.standard_normal(mean.shape)
-    return np.clip(drawn.reshape(space.shape), _bound(space.low, -np.inf, space), _bound(space.high, np.inf, space)).astype(
-        space.dtype or np.float32)
+    drawn = _drawn(mean, log_std, rng).reshape(space.shape)
+    return np.clip(drawn, _bound(space.low, -np.inf, space), _bound(space.high, np.inf, space)).astype(space.dtype or np.float32)
+
+
+def _squashed_gaussian(mean: Array, log_std: Array, rng: np.random.Generator, space: SpaceForm) -> Array:
+    """Draw, squash to [-1, 1], then unscale to the space, which is bounded for every policy of this kind."""
+    squashed = np.tanh(_drawn(mean, log_std, rng)).reshape(space.shape)
+    low, high = _bound(space.low, -1.0, space), _bound(space.high, 1.0, space)
+    return np.asarray(low + 0.5 * (squashed + 1.0) * (np.asarray(high) - low)).astype(space.dtype or np.float32)
+
+
+def _drawn(mean: Array, log_std: Array, rng: np.random.Generator) -> Array:
+    drawn: Array = mean + np.exp(log_std.astype(np.float64)) * rng.standard_normal(mean.shape)
+    return drawn
 
 
 def _bound(bound: float | tuple[float, ...] | None, unbounded: float, space: SpaceForm) -> Array | float:

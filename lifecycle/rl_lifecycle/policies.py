@@ -2,7 +2,8 @@
 
 Inputs are named as the observation's keys (`obs` when it is not a dict), batch first, of the space's own type. Outputs:
 `action`, the deterministic action as the environment takes it, then the distribution's parameters: `logits` (discrete
-kinds) or `mean` and `log_std` (Gaussian). Policies that remember (an LSTM, stacked frames) add `state_in` and `state_out`,
+kinds) or `mean` and `log_std` (Gaussian). A squashed Gaussian's draws go through tanh and from [-1, 1] to the action space; a
+plain one's are clipped to it. Policies that remember (an LSTM, stacked frames) add `state_in` and `state_out`,
 zeros at an episode's beginning. Normalisation, scaling and clipping are inside. No external data, no custom operator, at
 most :data:`MAX_BYTES`. Metadata is JSON under :data:`METADATA_KEY`.
 """
@@ -49,7 +50,7 @@ class PolicyMetadata(Record):
     observation_space: SpaceForm
     action_space: SpaceForm
     digest: str = Field(description="SHA-256 over the parameters and normalisation statistics it was made from")
-    distribution: Literal["categorical", "multi_categorical", "bernoulli", "gaussian", "none"] = "none"
+    distribution: Literal["categorical", "multi_categorical", "bernoulli", "gaussian", "squashed_gaussian", "none"] = "none"
     recurrent: bool = False
     versions: dict[str, str] = Field(description="torch, stable_baselines3, gymnasium … at export")
     equality: dict[str, JsonValue] = Field(description="how the export was compared with model.predict, and how far off")

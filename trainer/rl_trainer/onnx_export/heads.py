@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
+from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 
 from rl_lifecycle.policies import ACTION, LOG_STD, LOGITS, MEAN
 from rl_trainer.errors import BadInputError
@@ -34,13 +35,12 @@ def add_action_net(graph: Graph, policy: Any, latent: str) -> str:
         _squashed(graph, outputs, space)
     else:
         _clipped(graph, outputs, space)
-    graph.output(outputs, MEAN, "float32", (_width(space),))
-    graph.output(_log_std(graph, policy, outputs, latent), LOG_STD, "float32", (_width(space),))
-    return "gaussian"
+    _moments(graph, outputs, _log_std(graph, policy, outputs, latent), space)
+    return "squashed_gaussian" if policy.squash_output else "gaussian"
 
 
 def add_q_values(graph: Graph, outputs: str) -> str:
-    """DQN and QR-DQN: the action of the highest value; a policy without a distribution."""
+    """DQN and QR-DQN: the action of the highest value. Exploring at random is a way to train, no distribution of the policy."""
     graph.output(graph.node("ArgMax", outputs, axis=1, keepdims=0), ACTION, "int64", ())
     return "none"
 
@@ -53,10 +53,15 @@ def add_deterministic_actor(graph: Graph, actor: Any, features: str) -> str:
 
 def add_squashed_actor(graph: Graph, actor: Any, features: str) -> str:
     """SAC, TQC and CrossQ: a Gaussian whose draws go through tanh."""
-    latent = add_module(graph, actor.latent_pi, features)
+    latent, space = add_module(graph, actor.latent_pi, features), actor.action_space
     mean = add_module(graph, actor.mu, latent)
-    _squashed(graph, mean, actor.action_space)
-    return "none"
+    _squashed(graph, mean, space)
+    if actor.use_sde:
+        log_std = _log_std(graph, actor, mean, latent)
+    else:
+        log_std = graph.clip(add_module(graph, actor.log_std, latent), LOG_STD_MIN, LOG_STD_MAX)
+    _moments(graph, mean, log_std, space)
+    return "squashed_gaussian"
 
 
 def add_ars(graph: Graph, policy: Any, outputs: str) -> str:
@@ -104,6 +109,12 @@ def _unscaled(graph: Graph, scaled: str, space: spaces.Box) -> None:
     half = graph.node("Mul", graph.constant(0.5), graph.node("Add", shaped, graph.constant(1.0)))
     spread = graph.node("Mul", half, graph.constant(space.high - space.low))
     graph.output(graph.node("Add", graph.constant(space.low), spread), ACTION, "float32", space.shape)
+
+
+def _moments(graph: Graph, mean: str, log_std: str, space: spaces.Box) -> None:
+    """The parameters of a Gaussian, one row an observation, before anything is clipped or squashed."""
+    graph.output(mean, MEAN, "float32", (_width(space),))
+    graph.output(log_std, LOG_STD, "float32", (_width(space),))
 
 
 def _log_std(graph: Graph, policy: Any, mean: str, latent: str) -> str:
