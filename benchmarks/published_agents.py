@@ -1,0 +1,141 @@
+"""Do agents that others trained give the returns that others published? They are exported, evaluated, and compared.
+
+    git clone https://github.com/DLR-RM/rl-trained-agents
+    python -m benchmarks.published_agents rl-trained-agents [--episodes N] [--only TEXT] [--table]
+
+Every model.zip of that repository executes code when it is loaded: clone it from where you trust it. What is compared with is
+rl_zoo3's table (published_returns.json: mean, standard deviation and number of episodes, from benchmark.md of
+https://github.com/DLR-RM/rl-baselines3-zoo at commit 22e3ff24). Two means count as the same when they are closer than four
+standard errors of their difference: with some sixty comparisons, chance alone then calls one of 250 such records different.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.records import FOLDER, write_record
+from rl_trainer.numeric_class import pin_threads
+
+#: What an environment is called today, and with which arguments; Gymnasium has no other form of the old one.
+TODAY: dict[str, tuple[str, dict[str, Any]]] = {
+    "LunarLander-v2": ("LunarLander-v3", {}), "LunarLanderContinuous-v2": ("LunarLander-v3", {"continuous": True}),
+    "Ant-v3": ("Ant-v4", {"use_contact_forces": True}),
+    **{f"{name}-v3": (f"{name}-v4", {}) for name in ("HalfCheetah", "Hopper", "Humanoid", "Swimmer", "Walker2d")}}
+#: Environments that cannot be had any more as they were, and why.
+CHANGED = dict.fromkeys(("Ant-v3", "Humanoid-v3"), "the simulator of that time left the contact forces in the observation at zero")
+STANDARD_ERRORS = 4.0
+FIRST_SEED = 1_000
+PUBLISHED: dict[str, dict[str, list[float]]] = json.loads(Path(__file__).with_name("published_returns.json").read_text())
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One trained agent. :param statistics: its VecNormalize file, None if it has none."""
+
+    algo: str
+    env_id: str
+    model: Path
+    statistics: Path | None
+
+
+def main(arguments: list[str]) -> int:
+    """Evaluate, or print the newest record as a table. :return: 0, or 2 if the folder holds no agent."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="a clone of rl-trained-agents")
+    parser.add_argument("--episodes", type=int, default=100, help="of each agent (default 100)")
+    parser.add_argument("--only", default="", help="agents whose path holds this text")
+    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
+    options = parser.parse_args(arguments)
+    if options.table:
+        print(table(json.loads(max(FOLDER.glob("*-published-agents.json")).read_text())))
+        return 0
+    agents = find_agents(options.folder, options.only) if options.folder else []
+    if not agents:
+        print("error: give the folder of a clone of rl-trained-agents; none of the published agents is there", file=sys.stderr)
+        return 2
+    pin_threads()
+    result = {"episodes": options.episodes, "first_seed": FIRST_SEED, "agents": [measure(agent, options.episodes) for agent in agents]}
+    print(write_record("published-agents", result), file=sys.stderr)
+    return 0
+
+
+def find_agents(folder: Path, only: str = "") -> list[Agent]:
+    """List the agents of a clone whose returns were published and whose environment there is today."""
+    found = []
+    for algo, environments in PUBLISHED.items():
+        for env_id in environments:
+            model = folder / algo / f"{env_id}_1" / f"{env_id}.zip"
+            if model.is_file() and only in str(model):
+                normalized = model.with_suffix("") / "vecnormalize.pkl"
+                found.append(Agent(algo, env_id, model, normalized if normalized.is_file() else None))
+    return found
+
+
+def measure(agent: Agent, episodes: int) -> dict[str, Any]:
+    """Export an agent and let the evaluator play its episodes."""
+    from rl_evaluator.evaluation import Task, evaluate
+    from rl_evaluator.policies import load_policy
+    from rl_trainer.foreign import ExportRequest, export_file
+
+    env_id, env_kwargs = TODAY.get(agent.env_id, (agent.env_id, {}))
+    with tempfile.TemporaryDirectory() as work:
+        out = Path(work) / "policy.onnx"
+        statistics_file = str(agent.statistics) if agent.statistics else None
+        exported = export_file(ExportRequest(str(agent.model), str(out), statistics_file, agent.algo, env_id, trust=True))
+        shard = evaluate(load_policy(out.read_bytes()), Task(env_id, env_kwargs, FIRST_SEED, episodes))
+    returns = [value for value in shard.returns if value is not None]
+    mean, deviation = statistics.fmean(returns), statistics.stdev(returns)
+    published = PUBLISHED[agent.algo][agent.env_id]
+    print(f"{agent.algo} {agent.env_id}: {mean:.1f}, published {published[0]:.1f}", file=sys.stderr, flush=True)
+    return {"algo": agent.algo, "env_id": agent.env_id, "played_on": env_id, "env_kwargs": env_kwargs, "normalized": bool(agent.statistics),
+            "mean": round(mean, 3), "standard_deviation": round(deviation, 3), "episodes": len(returns), "published": published,
+            "standard_errors_apart": standard_errors_apart((mean, deviation, len(returns)), tuple(published)),
+            "equality": exported["equality"], "seconds": shard.seconds}
+
+
+def standard_errors_apart(ours: tuple[float, float, int], theirs: tuple[float, ...]) -> float:
+    """How many standard errors of the difference two means are apart.
+
+    :param ours: mean, standard deviation, number of episodes. :param theirs: likewise.
+
+    >>> standard_errors_apart((10.0, 3.0, 9), (10.0, 3.0, 9)), standard_errors_apart((10.0, 3.0, 9), (14.0, 0.0, 9))
+    (0.0, 4.0)
+    """
+    spread = math.sqrt(ours[1] ** 2 / ours[2] + theirs[1] ** 2 / theirs[2])
+    gap = abs(ours[0] - theirs[0])
+    return round(gap / spread, 2) if spread else (0.0 if gap < 1e-9 else math.inf)
+
+
+def is_same(agent: dict[str, Any]) -> bool:
+    """Whether an agent gives the published mean."""
+    return bool(agent["standard_errors_apart"] <= STANDARD_ERRORS)
+
+
+def table(record: dict[str, Any]) -> str:
+    """A record as Markdown: one row an environment, `ours / published` for each algorithm."""
+    agents = record["result"]["agents"]
+    comparable = [agent for agent in agents if agent["env_id"] not in CHANGED]
+    algorithms = sorted({agent["algo"] for agent in comparable})
+    cells = {(agent["env_id"], agent["algo"]): f"{agent['mean']:.0f} / {agent['published'][0]:.0f}" + ("" if is_same(agent) else " *")
+             for agent in comparable}
+    lines = [f"| ours / published | {' | '.join(algorithms)} |", "|---" * (len(algorithms) + 1) + "|"]
+    for env_id in dict.fromkeys(agent["env_id"] for agent in sorted(comparable, key=lambda agent: agent["env_id"])):
+        played_on = TODAY.get(env_id, (env_id, {}))[0]
+        name = env_id if played_on == env_id else f"{env_id}, on {played_on}"
+        lines.append(f"| {name} | {' | '.join(cells.get((env_id, algo), '') for algo in algorithms)} |")
+    same, left_out = sum(map(is_same, comparable)), sorted({agent["env_id"] for agent in agents} & CHANGED.keys())
+    lines += ["", f"{record['measured_at'][:10]}, {len(agents)} agents loaded and exported, {record['result']['episodes']} episodes "
+              f"each; of {len(comparable)} that can be compared, {same} are within {STANDARD_ERRORS:.0f} standard errors of the mean"
+              + (" (* is not)." if same < len(comparable) else ".")
+              + (f" Left out of the table: {' and '.join(left_out)}, because {CHANGED[left_out[0]]}." if left_out else "")]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
