@@ -142,7 +142,7 @@ def show_status(answer: Answer) -> str:
         f"  instance {i['instance_id']} {i['state']:<13} {i['instance_type']} {i['name']}".rstrip() for i in answer["instances"]
     ]
     lines += [f"  fault {f['id']} {f['kind']}" for f in answer["faults"]]
-    lines += [f"  OUT OF BOUNDS {o['who']} tried {o['address']}" for o in answer["out_of_bounds"]]
+    lines += [f"  OUT OF BOUNDS {o['who']} ({o['program']}) tried {o['address']}" for o in answer["out_of_bounds"]]
     lines.append(f"  Lambda runtimes here: {', '.join(answer['lambda_runtimes']) or 'none'}")
     return "\n".join(lines)
 

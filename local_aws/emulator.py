@@ -7,6 +7,7 @@ and never silently later.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import sys
@@ -46,8 +47,9 @@ class EmulatorChangedError(RuntimeError):
     """The installed emulator is not the one that our seams were written for."""
 
 
+@functools.cache
 def module(name: str) -> Any:
-    """Return a module of the emulator, as ``Any``: it has no types."""
+    """Return a module of the emulator, as ``Any``: it has no types. Kept, because every request asks several times."""
     return importlib.import_module(f"ministack.{name}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from local_aws.cloudformation.front import CloudFormationFront, with_request_key
 from local_aws.cloudformation.provisioning import Provisioning
 from local_aws.ec2 import images
 from local_aws.ec2.launch import Resolver
+from local_aws.ec2.launching import Launching
 from local_aws.ec2.lifecycle import Life
 from local_aws.ec2.permissions import Permissions
 from local_aws.ec2.reading import Reader
@@ -30,10 +32,12 @@ from local_aws.functions.runtimes import Runtimes
 from local_aws.machines import bounds
 from local_aws.machines.machine import Host
 from local_aws.machines.reaper import Reaper
+from local_aws.machines.watch import Watch
 from local_aws.persistence import Saver, mend_interrupted_stacks
 from local_aws.prices import ROUTES, JsonService, PriceList, Quotas
 from local_aws.sessions import Issuer
 from local_aws.state import Running, StateFolder
+from local_aws.trust import IamFront
 
 log = logging.getLogger("local_aws")
 COMMIT_EVERY_S = 1.0
@@ -52,6 +56,7 @@ class Twin:
         self.saver.install()
         self.issuer = Issuer(running.account_id, running.region)
         self.reaper = Reaper(running.twin)
+        self.watch = Watch(running.twin)
         self.host = Host(state.machines, ami, running.endpoint_url, running.region, running.twin, self.reaper)
         self.ec2 = self._make_ec2()
         self.runtimes = Runtimes(state.functions / "runtime")
@@ -79,7 +84,8 @@ class Twin:
         life = Life(store, self.host, self.issuer, self.running.account_id)
         reader = Reader(store, network, region, self.images)
         permissions = Permissions(self.authorizer, self.running.account_id, region)
-        ec2 = Ec2(original, store, life, reader, Resolver(network, iam), permissions, self.images)
+        launching = Launching(store, life, Resolver(network, iam), permissions, self.images)
+        ec2 = Ec2(original, store, life, reader, launching, permissions)
         life.on_change = lambda _instance: store.save()
         self.authorizer.authorizes_itself = lambda service, action: service in ROUTES or ec2.authorizes(service, action)
         self.authorizer.endpoint_denies = Endpoints(store, self.running.account_id, region).denies
@@ -88,8 +94,9 @@ class Twin:
         return ec2
 
     def _install_functions(self) -> None:
-        """Run functions in our runtime, deliver events by AWS's rules."""
+        """Run functions in our runtime, deliver events by AWS's rules; their roles need trust policies that are policies."""
         handlers = emulator.seam("app", "SERVICE_HANDLERS")
+        handlers["iam"] = IamFront(inproc.keep_original("iam"))
         handlers["lambda"] = LambdaFront(inproc.keep_original("lambda"), self.authorizer, self.runtimes, self.runner)
         emulator.replace("services.lambda_svc", "_execute_function_warm", lambda _: self.runner.execute)
         emulator.replace("services.lambda_svc", "invoke_async_with_retry", lambda _: self.delivery.invoke_async)
@@ -137,6 +144,9 @@ class Twin:
         self.saver.save()
         threading.Thread(target=self._commit_in_background, daemon=True, name="commits").start()
         self.faults.machines.start()
+        self.watch.start()
+        gc.collect()
+        gc.freeze()  # what a start leaves stays for ever: no collection needs to look at it again
         self.state.announce(self.running)
         log.info("ready at %s", self.running.endpoint_url)
 
@@ -152,6 +162,7 @@ class Twin:
     def close(self) -> None:
         """End everything that was started."""
         self.faults.machines.close()
+        self.watch.close()
         self.ec2.life.end_all()
         self.runner.close()
         self.ec2.store.save()
@@ -180,14 +191,15 @@ class Twin:
         }
 
     def _out_of_bounds(self) -> list[dict[str, str]]:
-        """List who tried to reach beyond this machine."""
+        """List who tried to reach beyond this machine: stopped by the guard in Python, else seen in the kernel's tables."""
         machines = {i.id: i.machine.bounds_log for i in self.ec2.store.visible() if i.machine}
         functions = {path.name: path for path in (self.state.functions / "out-of-bounds").glob("*")}
-        return [
-            {"who": who, "address": address}
+        logged = [
+            {"who": who, "address": address, "program": "python"}
             for who, path in {**machines, **functions}.items()
             for address in bounds.read_log(path)
         ]
+        return logged + self.watch.seen()
 
 
 def python_of(environment: Path) -> str:

@@ -36,6 +36,9 @@ class Fault(Exception):  # noqa: N818 - what AWS calls it
         return self.status, {"Content-Type": "text/xml;charset=UTF-8"}, body.encode()
 
 
+DRY_RUN = Fault("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+
+
 @functools.cache
 def model() -> Any:
     """Return botocore's model of EC2; loading it takes a tenth of a second, so not at import."""

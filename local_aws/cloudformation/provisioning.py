@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local_aws import emulator
+from local_aws import emulator, trust
 from local_aws.authorization import Authorizer, Denial
 from local_aws.cloudformation import mends, rights, schema, types
 from local_aws.functions.front import check_function
@@ -107,6 +107,8 @@ class Provisioning:
         """Check what this machine asks of a resource besides its schema."""
         if kind == "AWS::Lambda::Function":
             check_function(properties, self._runtimes, self._runner)
+        if kind == "AWS::IAM::Role" and (problem := trust.find_problem(properties.get("AssumeRolePolicyDocument"))):
+            raise ValueError(f'Resource handler returned message: "{problem}" (Service: Iam, Status Code: 400)')
         code = properties.get(rights.READ_OBJECTS.get(kind, "")) or {}
         if isinstance(code, Mapping) and code.get("S3Bucket"):
             mends.check_object(str(code["S3Bucket"]), str(code.get("S3Key")), self._region)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from local_aws.authorization import Authorizer
-from local_aws.ec2.service import Ec2, capacity_refusal
+from local_aws.ec2.launching import capacity_refusal
+from local_aws.ec2.service import Ec2
 from local_aws.faults import catalog, script
 from local_aws.faults.engine import Engine, Fault
 from local_aws.faults.machines import MachineFaults
@@ -25,7 +26,7 @@ class Wiring:
         self._engine = engine
         self._issuer = issuer
         self.machines = MachineFaults(engine, ec2.store, ec2.life)
-        ec2.refuse = self._refuse
+        ec2.launching.refuse = self._refuse
         ec2.life.delays.invisible_s = self._invisible_s
         issuer.lifetime_s = self._lifetime_s
         authorizer.denied_by_fault = self._is_denied

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import shutil
 import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-
-from local_aws.processes import MARK, find_marked
 
 TEMPLATE = Path(__file__).with_name("sitecustomize_template.py")
 TABLES = ("tcp", "tcp6", "udp", "udp6")
@@ -28,55 +29,64 @@ def read_log(path: Path) -> list[str]:
         return []
 
 
-def remote_address(hexadecimal: str) -> str:
-    """Decode an address of /proc/net/tcp.
+@dataclass(frozen=True)
+class Connection:
+    """A socket that is connected, or tries to connect, beyond this machine.
 
-    >>> remote_address("0100007F:0050"), remote_address("08080808:01BB")
-    ('127.0.0.1:80', '8.8.8.8:443')
+    :param inode: of the socket; 0 once no process has it any more.
+    """
+
+    address: str
+    inode: int
+
+
+@functools.lru_cache(maxsize=4096)
+def endpoint(hexadecimal: str) -> tuple[str, str]:
+    """Decode an address of /proc/net/tcp into host and port.
+
+    >>> endpoint("0100007F:0050"), endpoint("08080808:01BB")
+    (('127.0.0.1', '80'), ('8.8.8.8', '443'))
     """
     host, _, port = hexadecimal.partition(":")
     words = [int(host[i : i + 8], 16) for i in range(0, len(host), 8)]
     packed = b"".join(struct.pack("=I", word) for word in words)
     address = ipaddress.ip_address(packed)
     mapped = getattr(address, "ipv4_mapped", None) or address
-    return f"{mapped}:{int(port, 16)}"
+    return str(mapped), str(int(port, 16))
 
 
-def outside_sockets() -> dict[str, str]:
-    """Map inodes of sockets that are connected beyond loopback to the address they reach."""
-    found = {}
+def outside(rows: Iterable[str]) -> Iterator[Connection]:
+    """Yield the connections of a table that lead beyond this machine; one whose both ends are the same host does not.
+
+    :param rows: of /proc/net/tcp and its like, without the heading.
+    """
+    for row in rows:
+        fields = row.split()
+        (here, _), (there, port) = endpoint(fields[1]), endpoint(fields[2])
+        address = ipaddress.ip_address(there)
+        if not address.is_loopback and not address.is_unspecified and there != here:
+            yield Connection(f"{there}:{port}", int(fields[9]))
+
+
+def outside_connections() -> list[Connection]:
+    """Return the connections beyond this machine that the kernel knows now. Linux only; elsewhere none."""
+    found: list[Connection] = []
     for table in TABLES:
         try:
-            rows = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+            found += outside(Path(f"/proc/net/{table}").read_text().splitlines()[1:])
         except OSError:
             continue
-        for row in rows:
-            fields = row.split()
-            address = remote_address(fields[2])
-            ip = ipaddress.ip_address(address.rpartition(":")[0])
-            if not ip.is_loopback and not ip.is_unspecified:
-                found[fields[9]] = address
     return found
 
 
-def find_connections(twin: str) -> dict[int, set[str]]:
-    """Map each process of the twin that is connected beyond loopback to the addresses it reaches. Linux only."""
-    sockets = outside_sockets()
-    found: dict[int, set[str]] = {}
-    for pid in find_marked(MARK, twin) if sockets else ():
-        for entry in _descriptors(pid):
-            inode = entry.removeprefix("socket:[").rstrip("]")
-            if inode in sockets:
-                found.setdefault(pid, set()).add(sockets[inode])
-    return found
-
-
-def _descriptors(pid: int) -> list[str]:
-    """Return where a process's descriptors point."""
-    out = []
+def socket_inodes(pid: int) -> set[int]:
+    """Return the inodes of a process's sockets; none for a process that is gone or another user's."""
+    found = set()
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
-            out.append(str(entry.readlink()))
+            kind, _, inode = str(entry.readlink()).partition(":[")
+            if kind == "socket":
+                found.add(int(inode.rstrip("]")))
     except OSError:
         pass
-    return out
+    return found

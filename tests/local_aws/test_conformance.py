@@ -154,6 +154,25 @@ def malformed_policy(account: Account) -> bool:
     )
 
 
+def malformed_trust(account: Account) -> bool:
+    """A trust policy needs a principal and actions of STS, and names no resource."""
+    good = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    bad = [{k: v for k, v in good.items() if k != "Principal"}, {**good, "Action": "s3:GetObject"}, {**good, "Resource": "*"}]
+    iam = account.client("iam")
+    codes = {code_of(iam.create_role, RoleName=unique("role"), AssumeRolePolicyDocument=policy(one)) for one in bad}
+    return codes == {"MalformedPolicyDocument"}
+
+
+def malformed_identity_policy(account: Account) -> bool:
+    """A role's own policy must be one, too: no principal, and something to do."""
+    iam, name = account.client("iam"), unique("role")
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"}))
+    account.later(lambda: iam.delete_role(RoleName=name))
+    bad = ["{}", policy({"Effect": "Allow", "Resource": "*"}), policy({"Effect": "Perhaps", "Action": "*", "Resource": "*"})]
+    codes = {code_of(iam.put_role_policy, RoleName=name, PolicyName="p", PolicyDocument=text) for text in bad}
+    return codes == {"MalformedPolicyDocument"}
+
+
 def role_twice(account: Account) -> bool:
     """A name is taken once."""
     iam, name = account.client("iam"), unique("role")
@@ -282,6 +301,8 @@ TABLE = [
     Row("ranges", f"{S3}API/API_GetObject.html", range_read),
     Row("presigned URLs", f"{S3}userguide/using-presigned-url.html", presigned),
     Row("malformed trust policies are refused", f"{IAM}API_CreateRole.html", malformed_policy),
+    Row("trust policies need a principal and STS actions", f"{DOCS}IAM/latest/UserGuide/reference_policies_grammar.html", malformed_trust),
+    Row("malformed identity policies are refused", f"{IAM}API_PutRolePolicy.html", malformed_identity_policy),
     Row("a role's name is taken once", f"{IAM}API_CreateRole.html", role_twice),
     Row("a role in use stays", f"{IAM}API_DeleteRole.html", role_in_use),
     Row("dry runs", f"{EC2}API_RunInstances.html", dry_run),

@@ -12,7 +12,7 @@ import pytest
 from local_aws.processes import find_marked
 from local_aws.state import StateFolder
 
-from .conftest import run_cli, start, until
+from .conftest import run_cli, start, trust, until
 
 
 def one_line(text: str) -> str:
@@ -34,7 +34,7 @@ def test_a_second_up_finds_the_first(own_state: Path) -> None:
 def test_nothing_is_left_after_down_and_committed_state_comes_back(own_state: Path) -> None:
     """``down`` ends machines, functions and server; roles, objects and terminated instances are there after the next ``up``."""
     twin = start(own_state)
-    twin.client("iam").create_role(RoleName="kept", AssumeRolePolicyDocument='{"Version":"2012-10-17","Statement":[]}')
+    twin.client("iam").create_role(RoleName="kept", AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"}))
     bucket = twin.bucket()
     twin.client("s3").put_object(Bucket=bucket, Key="a/b", Body=b"kept")
     machine = twin.launch()
@@ -55,7 +55,7 @@ def test_nothing_is_left_after_down_and_committed_state_comes_back(own_state: Pa
 def test_a_killed_server_leaves_no_process_and_loses_nothing_committed(own_state: Path) -> None:
     """SIGKILL of the server kills its machines, daemonised ones too; what was answered before is there after ``up``."""
     twin = start(own_state)
-    twin.client("iam").create_role(RoleName="kept", AssumeRolePolicyDocument='{"Version":"2012-10-17","Statement":[]}')
+    twin.client("iam").create_role(RoleName="kept", AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"}))
     bucket = twin.bucket()
     machine = twin.launch("#!/bin/sh\n(setsid sleep 4711 &)\necho away\nsleep 4711\n")
     twin.await_console(machine, "away")

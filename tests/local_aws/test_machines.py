@@ -6,6 +6,7 @@ import textwrap
 import time
 from pathlib import Path
 
+from local_aws.machines.bounds import outside
 from local_aws.processes import find_marked
 
 from .conftest import TwinUnderTest, allow, unique, until
@@ -164,6 +165,35 @@ def test_a_connection_beyond_this_machine_is_refused_and_reported(twin: TwinUnde
     assert "Network is unreachable" in twin.await_console(machine, "done")
     tried = [o["address"] for o in twin.cli("status")["out_of_bounds"] if o["who"] == machine]
     assert tried == ["192.0.2.1:443"]
+
+
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:9AA7 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 1 0000 100 0 0 10 0
+   1: 0100007F:9AA7 0100007F:D7A2 01 00000000:00000000 00:00000000 00000000     0        0 102 1 0000 20 4 30 10 -1
+   2: 020200C0:A3C2 0A3364C6:01BB 02 00000001:00000000 01:00000064 00000000     0        0 103 2 0000 100 0 0 10 -1
+   3: 020200C0:A3C4 020200C0:1F90 01 00000000:00000000 00:00000000 00000000     0        0 104 1 0000 20 4 30 10 -1
+   4: 0000000000000000FFFF00000100007F:B1F4 0000000000000000FFFF00000100007F:9AA7 01 0:0 00:0 0 0 0 105 1 0 20 4 30 10 -1
+   5: 0000000000000000FFFF0000020200C0:B1F4 0000000000000000FFFF00000A3364C6:01BB 01 0:0 00:0 0 0 0 106 1 0 20 4 30 10 -1
+   6: 00000000000000000000000001000000:B1F4 00000000000000000000000001000000:9AA7 01 0:0 00:0 0 0 0 107 1 0 20 4 30 10 -1
+"""
+
+
+def test_the_kernels_tables_are_read_as_they_are() -> None:
+    """Listeners, loopback, and a host that talks to its own address stay inside; the rest is outside, mapped addresses too."""
+    found = [(c.address, c.inode) for c in outside(TCP.splitlines()[1:])]
+    assert found == [("198.100.51.10:443", 103), ("198.100.51.10:443", 106)]
+
+
+def test_a_program_that_is_not_python_is_caught_and_reported(twin: TwinUnderTest) -> None:
+    """The kernel's own tables name it. No packet leaves: a UDP socket is connected without one, and is killed before it sends."""
+    machine = twin.launch("#!/bin/sh\nbash -c 'exec 3<>/dev/udp/198.51.100.7/4444 || exit 9; read -t 60 <&3'\necho ended $?\nsleep 60\n")
+    routes = [row.split()[1:8:6] for row in Path("/proc/net/route").read_text().splitlines()[1:]]
+    has_way_out = ["00000000", "00000000"] in routes
+    caught = [{"who": machine, "address": "198.51.100.7:4444", "program": "bash"}]
+    console = twin.await_console(machine, "ended")
+    assert ("ended 137" if has_way_out else "ended 9") in console, "killed, or refused by a kernel that knows no way out"
+    assert [o for o in twin.cli("status")["out_of_bounds"] if o["who"] == machine] == (caught if has_way_out else [])
 
 
 def test_credentials_renew_before_they_end(twin: TwinUnderTest) -> None:
