@@ -2,11 +2,11 @@
 
 from airflow.plugins_manager import AirflowPlugin
 
-from rl_airflow.links import TRIAL_LINKS
+from rl_airflow.links import JUDGE_LINKS, TRIAL_LINKS
 
 
 class NightshiftPlugin(AirflowPlugin):
-    """The links that a trial's task shows in the UI."""
+    """The links that the tasks of a retraining show in the UI."""
 
     name = "nightshift"
-    operator_extra_links = list(TRIAL_LINKS)
+    operator_extra_links = [*TRIAL_LINKS, *JUDGE_LINKS]

@@ -41,7 +41,7 @@ def evaluate(policy: Policy, task: Task, *, keep_going: Callable[[], bool] = lam
     :raises EnvironmentFailedError: if the environment cannot be made.
     :raises SpaceMismatchError: if the policy is not made for it.
     """
-    _check_policy(policy, task)
+    check_fits(policy, task.env_id, task.env_kwargs)
     started = clock()
     episodes = run_episodes(policy, environment_maker(task.env_id, task.env_kwargs),
                             range(task.first_seed, task.first_seed + task.n_episodes),
@@ -49,11 +49,15 @@ def evaluate(policy: Policy, task: Task, *, keep_going: Callable[[], bool] = lam
     return _shard(policy, task, _prefix(episodes, task), clock() - started)
 
 
-def _check_policy(policy: Policy, task: Task) -> None:
-    env = make_environment(task.env_id, task.env_kwargs)
+def check_fits(policy: Policy, env_id: str, env_kwargs: Mapping[str, Any]) -> None:
+    """Compare a policy's spaces with an environment's.
+
+    :raises EnvironmentFailedError: if it cannot be made. :raises SpaceMismatchError: naming the space that differs.
+    """
+    env = make_environment(env_id, env_kwargs)
     try:
-        check_spaces(task.env_id, (policy.metadata.observation_space, describe_space(env.observation_space, task.env_id)),
-                     (policy.metadata.action_space, describe_space(env.action_space, task.env_id)))
+        check_spaces(env_id, (policy.metadata.observation_space, describe_space(env.observation_space, env_id)),
+                     (policy.metadata.action_space, describe_space(env.action_space, env_id)))
     finally:
         env.close()
 

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 from rl_evaluator.arrivals import answer_arrival, key_of_event
 from rl_evaluator.errors import EvaluatorError, InvalidRequestError
 from rl_lifecycle.errors import LifecycleError, StoreUnavailableError
-from rl_lifecycle.evaluations import CheckEnvironmentRequest, DecideRequest, EvaluateRequest
+from rl_lifecycle.evaluations import CheckEnvironmentRequest, CheckPolicyRequest, DecideRequest, EvaluateRequest
 from rl_lifecycle.records import Record, first_problem
 from rl_lifecycle.stores import ObjectStore
 
 _KINDS: dict[str, type[Record]] = {"evaluate": EvaluateRequest, "check_environment": CheckEnvironmentRequest,
-                                   "decide": DecideRequest}
+                                   "check_policy": CheckPolicyRequest, "decide": DecideRequest}
 
 
 def answer(event: Mapping[str, Any], store: ObjectStore, remaining_s: Callable[[], float]) -> dict[str, Any]:
@@ -33,6 +33,10 @@ def answer(event: Mapping[str, Any], store: ObjectStore, remaining_s: Callable[[
         from rl_evaluator.environment_checks import answer_check_environment
 
         return answer_check_environment(request, store).model_dump(mode="json")
+    if isinstance(request, CheckPolicyRequest):
+        from rl_evaluator.policy_checks import answer_check_policy
+
+        return answer_check_policy(request, store).model_dump(mode="json")
     if isinstance(request, DecideRequest):
         from rl_evaluator.decisions import answer_decide
 

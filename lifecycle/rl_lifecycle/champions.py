@@ -13,8 +13,8 @@ from rl_lifecycle.policies import PolicyMetadata
 from rl_lifecycle.registry import (
     PARAMETERS_FILE,
     POLICY_FILE,
-    ChampionPointer,
     VersionManifest,
+    check_pointer,
     find_champion,
     get_manifest,
 )
@@ -47,7 +47,7 @@ def load_champion(store: ObjectStore, experiment: str) -> LoadedChampion:
         raise MissingObjectError(f"{store.uri}/{champion_key(experiment)}")
     pointer, etag = found
     manifest = get_manifest(store, experiment, pointer.version, pointer.manifest_sha256)
-    _check_pointer(store, experiment, pointer, manifest)
+    check_pointer(store, experiment, pointer, manifest)
     prefix = version_prefix(experiment, pointer.version)
     return LoadedChampion(
         experiment=experiment, version=pointer.version, digest=pointer.digest,
@@ -75,13 +75,6 @@ def load_parameters(store: ObjectStore, champion: LoadedChampion) -> bytes:
     manifest = get_manifest(store, champion.experiment, champion.version)
     key = version_prefix(champion.experiment, champion.version) + PARAMETERS_FILE
     return get(store, key, _recorded(manifest, PARAMETERS_FILE)).data
-
-
-def _check_pointer(store: ObjectStore, experiment: str, pointer: ChampionPointer, manifest: VersionManifest) -> None:
-    named = (pointer.experiment, pointer.version, pointer.digest)
-    if named != (experiment, manifest.version, manifest.digest) or manifest.metadata.digest != manifest.digest:
-        raise InvalidRecordError(f"{store.uri}/{champion_key(experiment)}", f"does not fit version {pointer.version}, which it "
-                                 "names: somebody edited it; put a version back with rollback_policy")
 
 
 def _recorded(manifest: VersionManifest, file: str) -> str:

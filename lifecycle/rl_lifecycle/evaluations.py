@@ -60,6 +60,25 @@ class EnvironmentReport(Record):
     warnings: tuple[str, ...] = ()
 
 
+class CheckPolicyRequest(Record):
+    """Ask the evaluator whether a policy may be put into service: it loads it as it would to play, and compares spaces."""
+
+    action: Literal["check_policy"] = "check_policy"
+    policy: Artifact
+    env_id: str
+    env_kwargs: dict[str, JsonValue] = {}
+    requirements: tuple[Artifact, ...] = ()
+
+
+class PolicyReport(Record):
+    """What the evaluator found out about a policy. `problem` is empty when it may be put into service."""
+
+    problem: str = ""
+    digest: str = ""
+    sha256: str = ""
+    versions: dict[str, str] = {}
+
+
 class DecideRequest(Record):
     """Ask the evaluator to judge from the shards that are there, and to write the report if that ends it.
 

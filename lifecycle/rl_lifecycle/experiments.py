@@ -107,6 +107,7 @@ class Experiment(Record):
     evaluation: Evaluation
     gate: GateSettings = GateSettings()
     approval: bool = False
+    approval_hours: float = Field(12, gt=0, le=168, description="how long a person has to approve; no answer is a no")
 
     @field_validator("name")
     @classmethod

@@ -12,24 +12,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from rl_lifecycle.checkpoints import CheckpointManifest
 from rl_lifecycle.errors import InvalidRecordError, PreconditionFailedError
 from rl_lifecycle.gates import Decision
-from rl_lifecycle.layout import champion_key, spec_key, version_prefix
-from rl_lifecycle.policies import PolicyRecord
+from rl_lifecycle.layout import champion_key, version_prefix
 from rl_lifecycle.records import Record, sha256_hex
 from rl_lifecycle.registry import (
-    CLAIM_FILE,
     MANIFEST_FILE,
-    PARAMETERS_FILE,
-    POLICY_FILE,
-    REPORT_FILE,
-    SPEC_FILE,
     ChampionPointer,
     HistoryEntry,
     Move,
-    VersionClaim,
     VersionManifest,
+    check_pointer,
     find_champion,
     get_manifest,
     read_history,
@@ -37,7 +30,8 @@ from rl_lifecycle.registry import (
 )
 from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Artifact, Spec
-from rl_lifecycle.stores import ObjectStore, get, put_once
+from rl_lifecycle.stores import ObjectStore, get
+from rl_lifecycle.versions import ImportRecord, VersionSource, verify_version, write_version
 
 
 class PromotionOutcome(StrEnum):
@@ -55,15 +49,17 @@ class Promotion(Record):
     outcome: PromotionOutcome
     version: int | None
     uri: str | None = Field(None, description="where the champion's files are")
+    digest: str | None = Field(None, description="of the policy that is in service now; None if nothing moved")
     reason: str
 
 
-def promote(store: ObjectStore, spec: Spec, record: PolicyRecord, report: Artifact, *, who: str, why: str,
+def promote(store: ObjectStore, spec: Spec, record: VersionSource, report: Artifact, *, who: str, why: str,
             now: datetime, new_nonce: Callable[[], str], cost_usd: float | None = None) -> Promotion:
     """Put a candidate into service if the champion is still the one that it was compared with.
 
     :param spec: the run's frozen spec; its `champion` holds the ETag that must still be the pointer's.
-    :param record: the candidate. :param report: the verdict's report, which must exist with this digest.
+    :param record: the candidate, trained in the run or imported for it.
+    :param report: the verdict's report, which must exist with this digest.
     :param now: an aware UTC datetime. :param new_nonce: makes the pointer's bytes unique to this write.
     :raises InvalidRecordError: if the report does not say PROMOTE, or says it of another candidate or another spec.
     :raises MissingObjectError, CorruptArtifactError: if a file of the candidate is absent or is not what was recorded;
@@ -73,9 +69,10 @@ def promote(store: ObjectStore, spec: Spec, record: PolicyRecord, report: Artifa
     _check_report(Report.from_json(get(store, report.key, report.sha256).data, report.key), spec, record)
     current = find_champion(store, experiment)
     if current is not None:
+        _check_current(store, current[0])
         settle_history(store, current[0])
         if current[0].digest == record.digest and _is_ours(store, current[0], spec, record):
-            return _promoted(store, experiment, current[0].version, "it is in service already")
+            return _promoted(store, experiment, current[0].version, record.digest, "it is in service already")
     frozen_etag = spec.champion.etag if spec.champion else None
     if (current[1] if current else None) != frozen_etag:
         return Promotion(outcome=PromotionOutcome.SUPERSEDED, version=None, reason=(
@@ -84,11 +81,12 @@ def promote(store: ObjectStore, spec: Spec, record: PolicyRecord, report: Artifa
         return Promotion(outcome=PromotionOutcome.REFUSED, version=None, reason=(
             f"policy {record.digest[:12]} was rolled back before; put it into service by hand if you mean it"))
     manifest = write_version(store, spec, record, report, now=now, cost_usd=cost_usd)
-    entry = _entry(Move.PROMOTED, manifest, current[0] if current else None, now=now, who=who, why=why, report=report)
+    move = Move.IMPORTED if isinstance(record, ImportRecord) else Move.PROMOTED
+    entry = _entry(move, manifest, current[0] if current else None, now=now, who=who, why=why, report=report)
     if not _swing(store, manifest, entry, frozen_etag, new_nonce()):
         return Promotion(outcome=PromotionOutcome.SUPERSEDED, version=manifest.version, reason=(
             "another promotion came first; this version is kept, but is not in service"))
-    return _promoted(store, experiment, manifest.version, why)
+    return _promoted(store, experiment, manifest.version, record.digest, why)
 
 
 def roll_back(store: ObjectStore, experiment: str, to_version: int, *, who: str, why: str, now: datetime,
@@ -113,48 +111,7 @@ def roll_back(store: ObjectStore, experiment: str, to_version: int, *, who: str,
     if not _swing(store, manifest, entry, etag, new_nonce()):
         return Promotion(outcome=PromotionOutcome.SUPERSEDED, version=to_version,
                          reason="the champion changed while it was being rolled back; look again before you repeat it")
-    return _promoted(store, experiment, to_version, why)
-
-
-def write_version(store: ObjectStore, spec: Spec, record: PolicyRecord, report: Artifact, *, now: datetime,
-                  cost_usd: float | None = None) -> VersionManifest:
-    """Copy a candidate into the registry under the next free number, whole or (if this dies) not at all.
-
-    Called again for the same candidate it completes, or returns, the version that it began.
-    """
-    version = _claim(store, spec, record)
-    prefix = version_prefix(spec.experiment.name, version)
-    files = {
-        POLICY_FILE: get(store, record.policy.key, record.policy.sha256).data,
-        PARAMETERS_FILE: get(store, record.parameters.key, record.parameters.sha256).data,
-        SPEC_FILE: get(store, spec_key(spec.experiment.name, spec.run), record.spec_sha256).data,
-        REPORT_FILE: get(store, report.key, report.sha256).data,
-    }
-    for name, data in files.items():
-        if not put_once(store, prefix + name, data):
-            raise InvalidRecordError(f"{store.uri}/{prefix}{name}", "holds other bytes than this candidate's")
-    checkpoint = get(store, record.manifest.key, record.manifest.sha256)
-    manifest = VersionManifest(
-        experiment=spec.experiment.name, version=version, created_at=now, run=spec.run, trial=record.trial,
-        trial_seed=spec.trial(record.trial).seed, step=record.step, digest=record.digest, spec_sha256=record.spec_sha256,
-        commit=spec.commit, image_id=spec.image_id,
-        numeric_class=CheckpointManifest.from_json(checkpoint.data, record.manifest.key).numeric_class,
-        files={name: sha256_hex(data) for name, data in files.items()}, metadata=record.metadata, cost_usd=cost_usd)
-    if put_once(store, prefix + MANIFEST_FILE, manifest.to_json()):
-        return manifest
-    return get_manifest(store, spec.experiment.name, version)  # an earlier try of ours wrote it, with another time
-
-
-def verify_version(store: ObjectStore, experiment: str, version: int) -> VersionManifest:
-    """Check that a version is whole and unchanged before the pointer may name it.
-
-    :raises MissingObjectError, CorruptArtifactError: naming the file.
-    """
-    manifest = get_manifest(store, experiment, version)
-    prefix = version_prefix(experiment, version)
-    for name, sha256 in manifest.files.items():
-        get(store, prefix + name, sha256)
-    return manifest
+    return _promoted(store, experiment, to_version, manifest.digest, why)
 
 
 def rolled_back_digests(store: ObjectStore, experiment: str) -> set[str]:
@@ -167,23 +124,21 @@ def rolled_back_digests(store: ObjectStore, experiment: str) -> set[str]:
     return bad
 
 
-def _check_report(report: Report, spec: Spec, record: PolicyRecord) -> None:
+def _check_report(report: Report, spec: Spec, record: VersionSource) -> None:
     """Refuse to promote on anything but a PROMOTE of this very candidate."""
     if report.verdict.decision is not Decision.PROMOTE:
         raise InvalidRecordError("promotion", f"the report says {report.verdict.decision}, not PROMOTE")
     judged = {report.spec_sha256, record.spec_sha256, spec.sha256}
     if len(judged) > 1 or report.candidate_sha256 != record.policy.sha256:
         raise InvalidRecordError("promotion", "the report is of another candidate, or of another run's spec")
+    if record.metadata.digest != record.digest:
+        raise InvalidRecordError("promotion", "the candidate's record and its policy's own metadata name two digests")
 
 
-def _claim(store: ObjectStore, spec: Spec, record: PolicyRecord) -> int:
-    """Take the next free version number, or find the one that this candidate has already."""
-    claim = VersionClaim(experiment=spec.experiment.name, run=spec.run, trial=record.trial, step=record.step,
-                         digest=record.digest).to_json()
-    version = 1
-    while not put_once(store, version_prefix(spec.experiment.name, version) + CLAIM_FILE, claim):
-        version += 1
-    return version
+def _check_current(store: ObjectStore, pointer: ChampionPointer) -> None:
+    """Compare with the version in service, so that nobody promotes over a pointer that somebody edited."""
+    manifest = get_manifest(store, pointer.experiment, pointer.version, pointer.manifest_sha256)
+    check_pointer(store, pointer.experiment, pointer, manifest)
 
 
 def _swing(store: ObjectStore, manifest: VersionManifest, entry: HistoryEntry, etag: str | None, nonce: str) -> bool:
@@ -209,11 +164,11 @@ def _entry(move: Move, manifest: VersionManifest, before: ChampionPointer | None
         from_digest=before.digest if before else None, to_digest=manifest.digest, at=now, who=who, why=why, report=report)
 
 
-def _is_ours(store: ObjectStore, pointer: ChampionPointer, spec: Spec, record: PolicyRecord) -> bool:
+def _is_ours(store: ObjectStore, pointer: ChampionPointer, spec: Spec, record: VersionSource) -> bool:
     manifest = get_manifest(store, pointer.experiment, pointer.version, pointer.manifest_sha256)
     return (manifest.run, manifest.trial, manifest.step) == (spec.run, record.trial, record.step)
 
 
-def _promoted(store: ObjectStore, experiment: str, version: int, reason: str) -> Promotion:
-    return Promotion(outcome=PromotionOutcome.PROMOTED, version=version, reason=reason,
+def _promoted(store: ObjectStore, experiment: str, version: int, digest: str, reason: str) -> Promotion:
+    return Promotion(outcome=PromotionOutcome.PROMOTED, version=version, digest=digest, reason=reason,
                      uri=f"{store.uri}/{version_prefix(experiment, version)}".rstrip("/"))

@@ -18,6 +18,7 @@ POLICY_FILE = "policy.onnx"
 PARAMETERS_FILE = "parameters.safetensors"
 SPEC_FILE = "spec.json"
 REPORT_FILE = "report.json"
+CARD_FILE = "model_card.md"
 MANIFEST_FILE = "manifest.json"
 CLAIM_FILE = "claim.json"
 
@@ -27,6 +28,7 @@ class Move(StrEnum):
 
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
+    IMPORTED = "imported"  # a policy that was trained elsewhere, judged by the same gate
 
 
 class VersionClaim(Record):
@@ -47,11 +49,14 @@ class VersionManifest(Record):
     experiment: str
     version: int
     created_at: datetime
+    kind: Literal["trained", "imported"] = "trained"
     run: str
     trial: str
-    trial_seed: int
+    trial_seed: int | None = Field(description="None for an import, which nobody can train again from here")
     step: int
     digest: str
+    digests: dict[str, str] = Field({}, description="step → digest at the ends of its first segments, for a partial replay")
+    origin: str = Field("", description="where an imported policy came from, in the importer's words")
     spec_sha256: str
     commit: str | None
     image_id: str | None
@@ -113,6 +118,17 @@ def get_manifest(store: ObjectStore, experiment: str, version: int, sha256: str 
     return VersionManifest.from_json(get(store, key, sha256).data, f"{store.uri}/{key}")
 
 
+def check_pointer(store: ObjectStore, experiment: str, pointer: ChampionPointer, manifest: VersionManifest) -> None:
+    """Compare a pointer with the version that it names.
+
+    :raises InvalidRecordError: if they do not fit, so that nothing is compared with, or served as, what it is not.
+    """
+    named = (pointer.experiment, pointer.version, pointer.digest)
+    if named != (experiment, manifest.version, manifest.digest) or manifest.metadata.digest != manifest.digest:
+        raise InvalidRecordError(f"{store.uri}/{champion_key(experiment)}", f"does not fit version {pointer.version}, which it "
+                                 "names: somebody edited it; put a version back with rollback_policy")
+
+
 def freeze_champion(store: ObjectStore, experiment: Experiment) -> Champion | None:
     """Fix the champion that a run's candidate will be compared with, and the ETag that promotion must still find.
 
@@ -121,12 +137,14 @@ def freeze_champion(store: ObjectStore, experiment: Experiment) -> Champion | No
 
     :return: None if the experiment has no champion yet.
     :raises MissingObjectError: if the pointer names a version that is not complete.
+    :raises InvalidRecordError: if somebody edited the pointer.
     """
     found = find_champion(store, experiment.name)
     if found is None:
         return None
     pointer, etag = found
     manifest = get_manifest(store, experiment.name, pointer.version, pointer.manifest_sha256)
+    check_pointer(store, experiment.name, pointer, manifest)
     prefix = version_prefix(experiment.name, pointer.version)
     before = Spec.from_json(get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE)
     return Champion(version=pointer.version, etag=etag, digest=manifest.digest,

@@ -14,16 +14,18 @@ from pydantic import Field, JsonValue
 from rl_airflow.errors import EvaluationFailedError
 from rl_lifecycle.evaluations import (
     CheckEnvironmentRequest,
+    CheckPolicyRequest,
     DecideRequest,
     EnvironmentReport,
     EvaluateRequest,
+    PolicyReport,
     Shard,
     merge_shards,
 )
 from rl_lifecycle.gates import Verdict
 from rl_lifecycle.layout import shard_prefix
 from rl_lifecycle.records import Record
-from rl_lifecycle.specs import Artifact
+from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore, get
 
 #: Episodes of one invocation: few enough that a slow environment fits into Lambda's 15 minutes, many enough that a
@@ -50,6 +52,13 @@ class Scene(Record):
     env_kwargs: dict[str, JsonValue] = {}
     requirements: tuple[Artifact, ...] = ()
     deterministic: bool = True
+
+
+def scene_of(spec: Spec) -> Scene:
+    """The environment of a run, pinned: champion and candidate are both played there."""
+    experiment = spec.experiment
+    return Scene(experiment=experiment.name, run=spec.run, env_id=experiment.env_id, env_kwargs=experiment.env_kwargs,
+                 requirements=spec.requirements, deterministic=experiment.evaluation.deterministic)
 
 
 class Gap(NamedTuple):
@@ -121,6 +130,11 @@ class Evaluator:
         request = CheckEnvironmentRequest(env_id=scene.env_id, env_kwargs=scene.env_kwargs, requirements=scene.requirements)
         answer = self._ask("check_environment", request)
         return EnvironmentReport.model_validate(answer)
+
+    def check_policy(self, scene: Scene, policy: Artifact) -> PolicyReport:
+        """Ask whether a policy loads, fits its environment and acts there."""
+        request = CheckPolicyRequest(policy=policy, env_id=scene.env_id, env_kwargs=scene.env_kwargs, requirements=scene.requirements)
+        return PolicyReport.model_validate(self._ask("check_policy", request))
 
     def start(self, scene: Scene, job: Job, gap: Gap) -> None:
         """Ask for episodes without waiting; Lambda queues the request, and may deliver it twice."""

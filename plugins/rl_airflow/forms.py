@@ -18,7 +18,8 @@ ENVIRONMENT_PATTERN = "^([a-z][a-z0-9-]{0,19})?$"
 OVERRIDES = {
     "total_timesteps": "total_timesteps", "trials": "trials", "seed": "seed", "init_from": "init_from",
     "market": "compute.market", "max_hours": "compute.max_hours", "budget_usd": "compute.budget_usd",
-    "alpha": "gate.alpha", "max_pairs": "evaluation.max_pairs", "approval": "approval"}
+    "alpha": "gate.alpha", "max_pairs": "evaluation.max_pairs", "approval": "approval",
+    "approval_hours": "approval_hours"}
 
 #: Field of the bootstrap's form → the template's parameter that it sets. An empty field leaves what is deployed.
 TEMPLATE_PARAMETERS = {
@@ -74,6 +75,8 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
         "approval": Param(experiment.approval, type="boolean", section="Gate", title="Ask before promoting",
                           description_md="A person must approve in the UI (Required Actions). `airflow dags test` waits for "
                           "that answer, too."),
+        "approval_hours": Param(experiment.approval_hours, type="number", exclusiveMinimum=0, maximum=168, section="Gate",
+                                title="Hours to approve", description_md="No answer within this time is a no."),
         "environment": environment_param(), "region_name": region_param(),
     }
 

@@ -8,6 +8,7 @@ from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.layout import TrialId, checkpoint_prefix, log_prefix
 
 S3_CONSOLE = "https://s3.console.aws.amazon.com/s3/buckets/{bucket}?region={region}&prefix={prefix}"
+S3_OBJECT = "https://s3.console.aws.amazon.com/s3/object/{bucket}?region={region}&prefix={key}"
 EC2_CONSOLE = "https://{region}.console.aws.amazon.com/ec2/home?region={region}#InstanceDetails:instanceId={instance_id}"
 
 
@@ -42,7 +43,21 @@ class S3TrialLink(TrialLink):
     name = "Checkpoints"
 
 
+class S3ReportLink(TrialLink):
+    """The report of the decision, for a person."""
+
+    name = "Report"
+
+
 TRIAL_LINKS = (Ec2InstanceLink(), S3LogLink(), S3TrialLink())
+
+
+JUDGE_LINKS = (S3ReportLink(),)
+
+
+def report_link(plan: RunPlan, key: str) -> str:
+    """Where the console shows a report's page."""
+    return S3_OBJECT.format(bucket=plan.bucket, region=plan.region_name or "us-east-1", key=key)
 
 
 def trial_links(plan: RunPlan, trial: str, attempt: int, instance_id: str | None) -> dict[str, str]:

@@ -72,7 +72,7 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
         candidate = LambdaSelectCandidateOperator(task_id="select", plan=PLAN, awaited_task_id=AWAITED,
                                                   trigger_rule="all_done_min_one_success")
         judge = LambdaJudgeCandidateOperator(task_id="judge", plan=PLAN, candidate=candidate.output)
-        approve = AskBeforePromotingOperator(task_id="approve", verdict=judge.output)
+        approve = AskBeforePromotingOperator(task_id="approve", plan=PLAN, verdict=judge.output)
         promote = S3PromoteCandidateOperator(task_id="promote", plan=PLAN, candidate=candidate.output, verdict=judge.output,
                                              approval=approve.output)
         report = S3ReportRunOperator(task_id="report", plan=PLAN, promotion=PROMOTION, trigger_rule="all_done")

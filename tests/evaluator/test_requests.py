@@ -14,6 +14,7 @@ from rl_evaluator.shard_requests import RESERVE_S
 from rl_lifecycle.errors import CorruptArtifactError
 from rl_lifecycle.evaluations import Shard, merge_shards
 from rl_lifecycle.layout import shard_key
+from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.specs import Artifact
 from rl_lifecycle.stores import DirectoryStore, get
 from tests.evaluator.policy_files import policy_for_id
@@ -119,8 +120,52 @@ def test_a_policy_for_other_spaces_is_refused(store: DirectoryStore, cartpole: A
         answer(evaluate_event(cartpole, env_id="Acrobot-v1"), store, PLENTY)
 
 
+def check_event(policy: Artifact, env_id: str = "CartPole-v1", **changes: Any) -> dict[str, Any]:
+    """A request as it is sent before a pointer moves."""
+    return {"action": "check_policy", "policy": policy.model_dump(), "env_id": env_id, **changes}
+
+
+def test_a_policy_that_plays_has_no_problem(store: DirectoryStore, cartpole: Artifact) -> None:
+    """The answer names it by both digests."""
+    said = answer(check_event(cartpole), store, PLENTY)
+    assert (said["problem"], said["sha256"], len(said["digest"])) == ("", cartpole.sha256, 64)
+
+
+class BrokenCartPole(CartPoleEnv):
+    """Raises on its third step."""
+
+    def step(self, action: Any) -> Any:
+        """Break."""
+        raise ValueError("the pole fell off the cart")
+
+
+@pytest.mark.parametrize(("data", "env_id", "said"), [
+    (None, "CartPole-v1", "does not exist"),
+    (b"changed", "CartPole-v1", "do not use it"),
+    (b"\x80\x04a pickle", "CartPole-v1", "is a pickle, not ONNX"),
+    (b"PK\x03\x04zip", "CartPole-v1", "executes code when loaded"),
+    (policy_for_id("CartPole-v1")[:200], "CartPole-v1", "is no ONNX file"),
+    (policy_for_id("CartPole-v1"), "Acrobot-v1", "evaluate it on the environment that it was trained on"),
+    (policy_for_id("CartPole-v1"), "BrokenCartPole-v0", "cannot play it: step 0 raised ValueError: the pole fell off"),
+    (policy_for_id("CartPole-v1"), "Nowhere-v0", "is not a registered environment"),
+])
+def test_a_policy_that_must_not_be_put_into_service_is_told_why(store: DirectoryStore, data: bytes | None, env_id: str,
+                                                                 said: str) -> None:
+    """Gone, changed, a pickle in disguise, cut short, for other spaces, on an environment that fails: one line each."""
+    gymnasium.register("BrokenCartPole-v0", entry_point=BrokenCartPole)
+    try:
+        sha256 = sha256_hex(data if data is not None and data != b"changed" else b"")
+        if data is not None:
+            store.put("policies/p.onnx", data)
+        found = answer(check_event(Artifact(key="policies/p.onnx", sha256=sha256), env_id), store, PLENTY)
+    finally:
+        del gymnasium.registry["BrokenCartPole-v0"]
+    assert said in found["problem"]
+    assert found["digest"] == ""
+
+
 @pytest.mark.parametrize(("event", "said"), [
-    ({}, "unknown action None; known: evaluate, check_environment, decide"),
+    ({}, "unknown action None; known: evaluate, check_environment, check_policy, decide"),
     ({"action": "train"}, "unknown action 'train'"),
     ({"action": "evaluate"}, "evaluate: experiment: Field required"),
     ({"action": "check_environment", "env_id": "CartPole-v1", "gpu": 1}, "gpu: Extra inputs are not permitted"),

@@ -15,10 +15,11 @@ from rl_lifecycle.gates import Decision, Verdict, gate_of
 from rl_lifecycle.policies import PolicyMetadata, PolicyRecord, SpaceForm
 from rl_lifecycle.promotion import Promotion, PromotionOutcome, promote, roll_back
 from rl_lifecycle.records import Record, canonical_json, sha256_hex
-from rl_lifecycle.registry import Move, find_champion, freeze_champion, list_versions, read_history
+from rl_lifecycle.registry import Move, find_champion, freeze_champion, get_manifest, list_versions, read_history
 from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Artifact, Spec, freeze_spec
 from rl_lifecycle.stores import DirectoryStore, ObjectStore, get
+from rl_lifecycle.versions import ImportRecord, VersionSource
 from tests.lifecycle.conftest import NIGHT
 
 SPACE = SpaceForm(kind="Discrete", n=2)
@@ -51,7 +52,7 @@ class Night:
     def __init__(self, store: ObjectStore, experiment: Experiment, run: str, new_nonce: Callable[[], str]) -> None:
         self.store, self.new_nonce = store, new_nonce
         self.spec = freeze_spec(experiment, run_id=run, created_at=NIGHT, champion=freeze_champion(store, experiment))
-        self.record = _train(store, self.spec, f"digest of {run}")
+        self.record: VersionSource = _train(store, self.spec, f"digest of {run}")
         self.report = self.reported(Decision.PROMOTE)
 
     def reported(self, decision: Decision, policy_sha256: str | None = None) -> Artifact:
@@ -62,6 +63,11 @@ class Night:
             candidate_sha256=policy_sha256 or self.record.policy.sha256,
             candidate_digest=self.record.digest, champion_sha256=None, champion_digest=None)
         return _put(self.store, layout.report_key(self.spec.experiment.name, self.spec.run, "gate"), report)
+
+    def deliver(self, digest: str) -> None:
+        """Let the candidate be the policy of that digest."""
+        metadata = self.record.metadata.model_copy(update={"digest": digest})
+        self.record = self.record.model_copy(update={"digest": digest, "metadata": metadata})
 
     def promote(self, store: ObjectStore | None = None, minutes: int = 0) -> Promotion:
         return promote(store or self.store, self.spec, self.record, self.report, who="airflow", why="better",
@@ -123,7 +129,7 @@ class FakeDyingStore:
         return getattr(self._store, name)
 
 
-@pytest.mark.parametrize("writes", range(9))  # a lost claim on version 1, a claim, four files, manifest, pointer, entry
+@pytest.mark.parametrize("writes", range(10))  # a lost claim on version 1, a claim, five files, manifest, pointer, entry
 @pytest.mark.parametrize("store", ["directory"], indirect=True)
 def test_a_crash_between_any_two_writes_leaves_a_whole_champion_and_a_retry_ends_it(
         night: Callable[[str], Night], store: DirectoryStore, writes: int) -> None:
@@ -134,7 +140,7 @@ def test_a_crash_between_any_two_writes_leaves_a_whole_champion_and_a_retry_ends
         second.promote(FakeDyingStore(store, writes))  # type: ignore[arg-type]
     champion = freeze_champion(store, second.spec.experiment)
     assert champion is not None
-    assert champion.version == (2 if writes == 8 else 1)
+    assert champion.version == (2 if writes == 9 else 1)
     assert second.promote(minutes=30).outcome is PromotionOutcome.PROMOTED
     assert [entry.to_version for entry in read_history(store, "cartpole_ppo")] == [1, 2]
     assert [one.version for one in list_versions(store, "cartpole_ppo")] == [1, 2]
@@ -182,7 +188,7 @@ def test_a_rollback_is_a_move_with_a_reason_and_the_bad_policy_does_not_come_bac
     assert [(entry.move, entry.to_version) for entry in read_history(store, "cartpole_ppo")] == [
         (Move.PROMOTED, 1), (Move.PROMOTED, 2), (Move.ROLLED_BACK, 1)]
     again = night("n3")
-    again.record = again.record.model_copy(update={"digest": bad.record.digest})
+    again.deliver(bad.record.digest)
     assert again.promote().outcome is PromotionOutcome.REFUSED
 
 
@@ -216,6 +222,84 @@ def test_a_rollback_to_a_version_that_is_not_whole_is_refused(night: Callable[[s
     store.delete(layout.version_prefix("cartpole_ppo", 1) + "policy.onnx")
     with pytest.raises(MissingObjectError):
         roll_back(store, "cartpole_ppo", 1, who="ada", why="better", now=NIGHT, new_nonce=new_nonce)
+
+
+def test_nobody_promotes_over_a_pointer_that_was_edited(night: Callable[[str], Night], store: ObjectStore,
+                                                        new_nonce: Callable[[], str]) -> None:
+    """A night that compared with it before stops at its promotion, the next stops before it trains; a rollback mends it."""
+    for run in ("n1", "n2"):
+        night(run).promote()
+    third = night("n3")
+    key = layout.champion_key("cartpole_ppo")
+    edited = json.loads(get(store, key).data)
+    store.put(key, canonical_json(edited | {"digest": "another"}))
+    for refused in (third.promote, lambda: night("n4")):
+        with pytest.raises(InvalidRecordError, match="somebody edited it; put a version back with rollback_policy"):
+            refused()
+    roll_back(store, "cartpole_ppo", 1, who="ada", why="the pointer was edited", now=NIGHT, new_nonce=new_nonce)
+    assert night("n5").promote().outcome is PromotionOutcome.PROMOTED
+
+
+def test_a_champion_whose_files_are_gone_stops_the_night_with_its_name(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """Nothing is compared with what is not there; the pointer stays."""
+    night("n1").promote()
+    store.delete(layout.version_prefix("cartpole_ppo", 1) + "manifest.json")
+    with pytest.raises(MissingObjectError, match=r"versions/000001/manifest.json does not exist"):
+        night("n2")
+    assert find_champion(store, "cartpole_ppo") is not None
+
+
+def test_a_version_bears_a_card_that_says_what_it_is(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """Task, training, evaluation, limits, how to rebuild it; immutable like the rest, by digest in the manifest."""
+    night("n1").promote()
+    manifest = get_manifest(store, "cartpole_ppo", 1)
+    card = get(store, layout.version_prefix("cartpole_ppo", 1) + "model_card.md", manifest.files["model_card.md"]).data.decode()
+    for said in ("# cartpole_ppo, version 1", "ppo on CartPole-v1", "Discrete 2", "## How it was judged", "PROMOTE", "## Limits",
+                 "crashes", "rl_trainer replay --manifest", "`digest of n1`", "100,000 steps", "cpu any"):
+        assert said.lower() in card.lower(), said
+
+
+def test_a_manifest_keeps_the_digests_of_the_first_segments(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """Policies expire; what a partial replay compares with must not."""
+    one = night("n1")
+    early = one.record.model_copy(update={"step": 50, "digest": "early", "final": False})
+    later = one.record.model_copy(update={"step": 150, "digest": "later"})
+    for record in (early, one.record, later):
+        store.put(layout.policy_key(one.spec.trial_id("seed-0"), record.step, "json"), record.to_json())
+    one.promote()
+    assert get_manifest(store, "cartpole_ppo", 1).digests == {"50": "early", "100": "digest of n1"}
+
+
+def imported(night: Night) -> ImportRecord:
+    """The candidate of a night, as if it had been trained elsewhere."""
+    record = night.record
+    return ImportRecord(experiment=record.experiment, run=record.run, spec_sha256=record.spec_sha256, digest=record.digest,
+                        policy=record.policy, parameters=record.parameters, origin="trained on a laptop by Ada", metadata=record.metadata)
+
+
+def test_an_import_that_the_gate_promotes_is_a_version_like_any_other(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """It says so in manifest, history and card; the next night is compared with it."""
+    first = night("n1")
+    first.record = imported(first)
+    assert first.promote().outcome is PromotionOutcome.PROMOTED
+    assert first.promote().version == 1
+    manifest = get_manifest(store, "cartpole_ppo", 1)
+    assert (manifest.kind, manifest.origin, manifest.trial_seed) == ("imported", "trained on a laptop by Ada", None)
+    assert [entry.move for entry in read_history(store, "cartpole_ppo")] == [Move.IMPORTED]
+    assert b"trained on a laptop by Ada" in get(store, layout.version_prefix("cartpole_ppo", 1) + "model_card.md").data
+    second = night("n2")
+    assert second.spec.champion is not None
+    assert second.spec.champion.digest == "digest of n1"
+    assert second.promote().version == 2
+
+
+def test_an_import_needs_a_promote_as_well(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """Being somebody's favourite is no evidence."""
+    first = night("n1")
+    first.record, first.report = imported(first), first.reported(Decision.KEEP)
+    with pytest.raises(InvalidRecordError, match="says KEEP"):
+        first.promote()
+    assert find_champion(store, "cartpole_ppo") is None
 
 
 def test_a_changed_history_entry_is_noticed(night: Callable[[str], Night], store: ObjectStore) -> None:

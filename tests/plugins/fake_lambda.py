@@ -18,7 +18,7 @@ from rl_lifecycle.stores import ObjectStore, put_once
 class FakeLambda:
     """The Lambda client.
 
-    :param returns: (name of the evaluation, seed) → return of the episode.
+    :param refused: what is wrong with any policy that is checked. :param returns: (name of the evaluation, seed) → return of the episode.
     :param lose: how many of the next events are lost. :param at_most: episodes that fit into one invocation.
     """
 
@@ -27,6 +27,7 @@ class FakeLambda:
     lose: int = 0
     at_most: int = 10_000
     broken: str = ""
+    refused: str = ""
     events: list[EvaluateRequest] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -55,6 +56,8 @@ class FakeLambda:
     def _answer(self, document: dict[str, Any]) -> dict[str, Any]:
         if document["action"] == "decide":
             return answer_decide(DecideRequest.model_validate(document), self.store)
+        if document["action"] == "check_policy":
+            return {"problem": self.refused}
         return self._play(EvaluateRequest.model_validate(document))
 
     def _play(self, request: EvaluateRequest) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.errors import EvaluationFailedError
-from rl_airflow.evaluations import EvaluationFiles, Evaluator, Gap, Job, Scene
+from rl_airflow.evaluations import EvaluationFiles, Evaluator, Gap, Job, Scene, scene_of
+from rl_airflow.links import JUDGE_LINKS, report_link
 from rl_airflow.operators.trials import RunOperator
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.trial_reports import TrialEnd
@@ -27,6 +28,7 @@ from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.layout import policy_prefix
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.records import Record, sha256_hex
+from rl_lifecycle.reports import Report, summarise_report
 from rl_lifecycle.selection import select, selection_name
 from rl_lifecycle.specs import Artifact, Champion, Spec
 from rl_lifecycle.states import TrialState
@@ -211,13 +213,14 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
     """
 
     template_fields: Sequence[str] = ("plan", "candidate")
+    operator_extra_links = JUDGE_LINKS
 
     def __init__(self, *, candidate: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.candidate = candidate
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Judge. :return: the verdict as JSON, with `report` (key and digest) unless it is UNCHANGED."""
+        """Judge. :return: the verdict as JSON, with `report` (key and digest) and `summary` unless it is UNCHANGED."""
         del context
         return self._judge(None)
 
@@ -231,7 +234,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         spec = plan.get_spec(self._store(plan))
         champion = spec.champion
         if unchanged := decide_unchanged(candidate.digest, champion):
-            return self._told(unchanged, None)
+            return self._told(plan, unchanged, None)
         compared = champion if champion is not None and not champion.new_lineage else None
         if champion is not None and champion.new_lineage:
             log.info("a new lineage: %s", champion.new_lineage)
@@ -243,17 +246,24 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
             event = None
             judged = self._evaluator(plan).decide(request)
             if judged.verdict.decision is not Decision.CONTINUE:
-                return self._told(judged.verdict, judged.report)
+                return self._told(plan, judged.verdict, judged.report)
             if judged.verdict.next_look is None or judged.verdict.next_look <= look:
                 raise EvaluationFailedError("decision", f"the evaluator wants to go on after {look} pairs, and says not where to")
             log.info("look at %d: %s", look, judged.verdict.reason)
             look = judged.verdict.next_look
         raise EvaluationFailedError("decision", "there was no look to take")
 
-    def _told(self, verdict: Verdict, report: Artifact | None) -> dict[str, Any]:
-        log.info("%s: %s", verdict.decision, verdict.reason)
-        return {"decision": verdict.decision.value, "reason": verdict.reason, "n_pairs": verdict.n_pairs,
+    def _told(self, plan: RunPlan, verdict: Verdict, report: Artifact | None) -> dict[str, Any]:
+        told = {"decision": verdict.decision.value, "reason": verdict.reason, "n_pairs": verdict.n_pairs,
                 "report": report.model_dump(mode="json") if report else None}
+        if report is None:
+            log.info("%s: %s", verdict.decision, verdict.reason)
+            return told
+        page = report.key.removesuffix(".json") + ".html"
+        self.links = {"S3ReportLink": report_link(plan, page)}
+        summary = summarise_report(Report.from_json(get(self._store(plan), report.key, report.sha256).data, report.key))
+        log.info("%s\nreport: s3://%s/%s", summary, plan.bucket, page)
+        return told | {"summary": summary}
 
 
 def _describe(space: Mapping[str, Any]) -> str:
@@ -278,13 +288,6 @@ def jobs_of_look(spec: Spec, candidate: Artifact, champion: Champion | None, n_p
 def candidate_evaluation(policy: Artifact) -> str:
     """The name of a candidate's evaluation. Another candidate of the same run, after a clear, has shards of its own."""
     return f"gate-candidate-{policy.sha256[:12]}"
-
-
-def scene_of(spec: Spec) -> Scene:
-    """The environment of a run, pinned: champion and candidate are both played there."""
-    experiment = spec.experiment
-    return Scene(experiment=experiment.name, run=spec.run, env_id=experiment.env_id, env_kwargs=experiment.env_kwargs,
-                 requirements=spec.requirements, deterministic=experiment.evaluation.deterministic)
 
 
 def list_policies(store: ObjectStore, spec: Spec, trial: str) -> list[tuple[str, PolicyRecord]]:

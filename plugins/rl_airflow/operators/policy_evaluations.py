@@ -6,9 +6,9 @@ from typing import Any
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from rl_airflow.evaluations import Job
+from rl_airflow.evaluations import Job, scene_of
 from rl_airflow.forms import environment_of
-from rl_airflow.operators.evaluations import LambdaRunOperator, scene_of
+from rl_airflow.operators.evaluations import LambdaRunOperator
 from rl_airflow.places import Place, find_place
 from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.errors import LifecycleError

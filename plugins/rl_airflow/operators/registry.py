@@ -9,21 +9,24 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from rl_airflow.champion_assets import CHAMPIONS, announce
+from rl_airflow.evaluations import Evaluator, Scene, scene_of
 from rl_airflow.forms import environment_of
 from rl_airflow.notices import tell
 from rl_airflow.operators.evaluations import Candidate
 from rl_airflow.operators.trials import RunOperator
-from rl_airflow.places import find_place
+from rl_airflow.places import Place, find_place
 from rl_airflow.sessions import RoleSession
 from rl_lifecycle.attempts import Attempt
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.gates import Decision
-from rl_lifecycle.layout import attempt_prefix
+from rl_lifecycle.layout import attempt_prefix, version_prefix
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.promotion import Promotion, PromotionOutcome, promote, roll_back
-from rl_lifecycle.registry import find_champion, list_versions, read_history
+from rl_lifecycle.registry import POLICY_FILE, SPEC_FILE, Move, find_champion, get_manifest, list_versions, read_history
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore, S3Store, get
+from rl_lifecycle.versions import VersionSource
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,8 @@ log = logging.getLogger(__name__)
 class S3PromoteCandidateOperator(RunOperator):
     """Put the candidate into service if the verdict says so, and the champion is still the one it was compared with.
 
-    A retry or a clear goes on where it stopped, and finds its own version again. Any other decision skips the task.
+    The evaluator loads the policy once more before the pointer moves, and the move is announced as an asset event. A retry
+    or a clear goes on where it stopped, and finds its own version again. Any other decision skips the task.
 
     :param candidate: what `select` returned. :param verdict: what `judge` returned.
     :param approval: what `approve` returned; without an approval nothing is promoted.
@@ -39,9 +43,10 @@ class S3PromoteCandidateOperator(RunOperator):
     """
 
     template_fields: Sequence[str] = ("plan", "candidate", "verdict", "approval")
+    move = Move.PROMOTED
 
     def __init__(self, *, candidate: Any, verdict: Any, approval: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(outlets=[CHAMPIONS], **kwargs)
         self.candidate, self.verdict, self.approval = candidate, verdict, approval
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -56,14 +61,22 @@ class S3PromoteCandidateOperator(RunOperator):
         session = plan.session("promoter", self.aws_conn_id)
         store = plan.store(session)
         spec = plan.get_spec(store)
-        record = PolicyRecord.from_json(get(store, candidate.record.key, candidate.record.sha256).data, candidate.record.key)
+        record = self._record(store, candidate)
+        check_policy(_evaluator(plan.session(None), plan.evaluator), scene_of(spec), candidate.policy)
         promotion = promote(
             store, spec, record, Artifact.model_validate(self.verdict["report"]), who=_who(context),
             why=self.verdict["reason"], now=datetime.now(UTC), new_nonce=lambda: uuid.uuid4().hex, cost_usd=_cost(store, spec))
         log.info("%s: %s %s", promotion.outcome, promotion.uri or "", promotion.reason)
         if promotion.outcome is PromotionOutcome.PROMOTED:
             tell(plan, "promoted", f"version {promotion.version} at {promotion.uri}: {promotion.reason}")
+            announce(context, plan.experiment, environment=plan.environment, move=self.move.value, version=promotion.version,
+                     digest=promotion.digest, uri=promotion.uri)
         return promotion.model_dump(mode="json")
+
+    def _record(self, store: ObjectStore, candidate: Candidate) -> VersionSource:
+        """Read what the candidate was written down as."""
+        data = get(store, candidate.record.key, candidate.record.sha256).data
+        return PolicyRecord.from_json(data, candidate.record.key)
 
 
 class S3RollBackChampionOperator(BaseOperator):
@@ -75,29 +88,72 @@ class S3RollBackChampionOperator(BaseOperator):
     """
 
     def __init__(self, *, aws_conn_id: str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(outlets=[CHAMPIONS], **kwargs)
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Roll back. :return: the move as JSON."""
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        place = find_place(environment, region)
+        place, name, version = find_place(environment, region), params["experiment"], int(params["version"])
         store = S3Store(RoleSession("promoter", environment, self.aws_conn_id, region).client("s3"), place.bucket)
-        who = _who(context)
-        there = find_champion(store, params["experiment"])
-        if there is not None and (there[0].version, there[0].entry.who) == (int(params["version"]), who):
-            log.info("version %s is in service by this very run", params["version"])
-            return there[0].entry.model_dump(mode="json")
+        log.info("%s", describe_versions(store, name))
+        moved = self._moved(store, place, name, version, context)
+        log.info("%s", describe_history(store, name))
+        announce(context, name, environment=environment, move=Move.ROLLED_BACK.value, version=version, digest=moved["digest"],
+                 uri=moved["uri"])
+        return moved
+
+    def _moved(self, store: ObjectStore, place: Place, name: str, version: int, context: Context) -> dict[str, Any]:
+        """Move the pointer, unless this very run has done so before."""
+        who, uri = _who(context), f"{store.uri}/{version_prefix(name, version)}".rstrip("/")
         try:
-            moved = roll_back(store, params["experiment"], int(params["version"]), who=who, why=params["reason"],
-                              now=datetime.now(UTC), new_nonce=lambda: uuid.uuid4().hex)
+            there = find_champion(store, name)
+            if there is not None and (there[0].version, there[0].entry.who) == (version, who):
+                log.info("version %s is in service by this very run", version)
+                return _told(Promotion(outcome=PromotionOutcome.PROMOTED, version=version, digest=there[0].digest, uri=uri,
+                                       reason=there[0].entry.why))
+            region = context["params"].get("region_name") or None
+            session = RoleSession(None, place.environment, region_name=region)
+            check_version(store, _evaluator(session, place.evaluator), name, version)
+            moved = roll_back(store, name, version, who=who, why=context["params"]["reason"], now=datetime.now(UTC),
+                              new_nonce=lambda: uuid.uuid4().hex)
         except LifecycleError as error:
-            raise AirflowFailException(f"{error}; versions: {_versions(store, params['experiment'])}") from None
+            raise AirflowFailException(f"{error}; versions: {_versions(store, name)}") from None
         if moved.outcome is not PromotionOutcome.PROMOTED:
             raise AirflowFailException(f"{moved.outcome}: {moved.reason}")
-        log.info("%s", describe_history(store, params["experiment"]))
         return _told(moved)
+
+
+def check_policy(evaluator: Evaluator, scene: Scene, policy: Artifact) -> None:
+    """Have the evaluator load and try a policy before a pointer may name it.
+
+    :raises AirflowFailException: with what is wrong with it; the champion stays in service.
+    """
+    report = evaluator.check_policy(scene, policy)
+    if report.problem:
+        raise AirflowFailException(f"{report.problem}; it is not put into service, the champion stays")
+
+
+def check_version(store: ObjectStore, evaluator: Evaluator, experiment: str, version: int) -> None:
+    """Have the evaluator load and try a version on the environment that it was judged on.
+
+    :raises LifecycleError: if the version is not whole. :raises AirflowFailException: as :func:`check_policy`.
+    """
+    manifest, prefix = get_manifest(store, experiment, version), version_prefix(experiment, version)
+    spec = Spec.from_json(get(store, prefix + SPEC_FILE, manifest.files.get(SPEC_FILE)).data, prefix + SPEC_FILE)
+    check_policy(evaluator, scene_of(spec), Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE]))
+
+
+def describe_versions(store: ObjectStore, experiment: str) -> str:
+    """Every version that is whole, one line each, oldest first, the one in service marked."""
+    champion = find_champion(store, experiment)
+    lines = [f"versions of {experiment}:"]
+    for manifest in list_versions(store, experiment):
+        mark = "  ← in service" if champion is not None and champion[0].version == manifest.version else ""
+        lines.append(f"  {manifest.version}: {manifest.created_at:%Y-%m-%d %H:%M} UTC, {manifest.trial} at step {manifest.step:,} of "
+                     f"{manifest.run}, digest {manifest.digest[:12]}{mark}")
+    return "\n".join(lines)
 
 
 def describe_history(store: ObjectStore, experiment: str) -> str:
@@ -113,6 +169,10 @@ def describe_history(store: ObjectStore, experiment: str) -> str:
 def _told(moved: Promotion) -> dict[str, Any]:
     told: dict[str, Any] = moved.model_dump(mode="json")
     return told
+
+
+def _evaluator(session: RoleSession, function: str) -> Evaluator:
+    return Evaluator(session.client("lambda"), function)
 
 
 def _versions(store: ObjectStore, experiment: str) -> str:

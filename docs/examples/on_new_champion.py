@@ -1,0 +1,26 @@
+"""A DAG of your own that runs whenever another policy is in service: after a promotion, an import or a rollback.
+
+Copy it into the DAGs folder and put what your consumers need into `roll_out`. The event says which version; what is loaded
+is verified by `rl_lifecycle.champions.load_champion`, which also finds a still newer one.
+"""
+
+from typing import Any
+
+from airflow.sdk import DAG, Context, task
+
+from rl_airflow.champion_assets import champion_asset
+
+CHAMPION = champion_asset("cartpole_ppo")
+
+with DAG("on_new_champion", schedule=[CHAMPION], catchup=False, doc_md=__doc__, tags=["example"]) as dag:
+
+    @task(inlets=[CHAMPION])
+    def roll_out(**context: Any) -> dict[str, Any]:
+        """Say what is in service now. A cleared promotion may send its event twice, so this must bear being run again."""
+        asked: Context = context  # type: ignore[assignment]
+        event = asked["triggering_asset_events"][CHAMPION][-1]
+        told = dict(event.extra)
+        print(f"{told['experiment']}: version {told['version']} ({told['digest'][:12]}) by {told['move']}, files at {told['uri']}")  # noqa: T201
+        return told
+
+    roll_out()

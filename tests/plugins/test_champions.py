@@ -1,0 +1,243 @@
+"""The tasks that move a champion: they ask a person, have the policy checked, move, and announce it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
+from airflow.sdk.execution_time.context import OutletEventAccessors
+
+from rl_airflow.champion_assets import CHAMPIONS, champion_asset
+from rl_airflow.operators import approvals
+from rl_airflow.operators import registry as operators
+from rl_airflow.operators.approvals import AskBeforePromotingOperator
+from rl_airflow.operators.evaluations import Candidate
+from rl_airflow.operators.registry import S3PromoteCandidateOperator, S3RollBackChampionOperator
+from rl_lifecycle.gates import Decision
+from rl_lifecycle.layout import version_prefix
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.registry import find_champion, read_history
+from rl_lifecycle.specs import Artifact
+from tests.lifecycle.test_promotion import Night
+from tests.plugins.fake_lambda import FakeLambda
+from tests.plugins.worlds import World
+
+
+class FakeRun:
+    """Airflow's dag run, as far as `who` goes."""
+
+    run_id, triggering_user_name = "manual-1", "ada"
+
+    def __init__(self, dag_id: str) -> None:
+        self.dag_id = dag_id
+
+
+class Service:
+    """A world with a registry, an evaluator, and the tasks' contexts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.world = World()
+        self.aws = FakeLambda(self.world.store, lambda name, seed: 0.0)
+        self.events = OutletEventAccessors()
+        self.nonces = iter(range(100))
+        self.params: dict[str, Any] = {"experiment": "cartpole_ppo", "version": 1, "reason": "it shakes", "environment": "dev",
+                                       "region_name": None, "approval": True, "approval_hours": 2.0}
+        monkeypatch.setattr(type(self.world.plan), "store", lambda plan, session: self.world.store)
+        monkeypatch.setattr(operators, "_evaluator", lambda session, function: self.aws.evaluator())
+        monkeypatch.setattr(operators, "find_place", lambda environment, region: _Place())
+        monkeypatch.setattr(operators, "S3Store", lambda client, bucket: self.world.store)
+        monkeypatch.setattr(operators.RoleSession, "client", lambda session, service: None)
+
+    def context(self, dag_id: str = "retrain_cartpole_ppo") -> Any:
+        """What a task is given."""
+        return {"params": self.params, "dag_run": FakeRun(dag_id), "outlet_events": self.events}
+
+    def night(self, run: str) -> Night:
+        """A night that ended with PROMOTE."""
+        return Night(self.world.store, self.world.experiment, run, lambda: f"nonce-{next(self.nonces)}")
+
+    def promote(self, night: Night, *, approved: bool = True, decision: Decision = Decision.PROMOTE) -> dict[str, Any]:
+        """Run the promoting task of a night."""
+        spec = night.spec.to_json()
+        plan = self.world.plan.model_copy(update={"run": night.spec.run, "spec": Artifact(
+            key=f"specs/cartpole_ppo/{night.spec.run}/spec.json", sha256=sha256_hex(spec))})
+        record = night.record.to_json()
+        key = f"policies/cartpole_ppo/{night.spec.run}/seed-0/000000000100.json"
+        self.world.store.put(key, record)
+        candidate = Candidate(trial="seed-0", step=100, digest=night.record.digest, policy=night.record.policy,
+                              record=Artifact(key=key, sha256=sha256_hex(record)), mean_return=1.0)
+        verdict = {"decision": decision.value, "reason": "better", "report": night.report.model_dump()}
+        return S3PromoteCandidateOperator(
+            task_id="promote", plan=plan.to_xcom(), candidate=candidate.model_dump(mode="json"), verdict=verdict,
+            approval={"approved": approved, "by": "ada"}).execute(self.context())
+
+    def roll_back(self, version: int) -> dict[str, Any]:
+        """Run the rolling-back task."""
+        self.params["version"] = version
+        return S3RollBackChampionOperator(task_id="roll_back").execute(self.context("rollback_policy"))
+
+    def announced(self) -> list[dict[str, Any]]:
+        """What Airflow was told, and of which asset."""
+        told = list(self.events[CHAMPIONS].asset_alias_events)
+        assert {event.dest_asset_key.name for event in told} <= {"champion_cartpole_ppo"}
+        return [event.extra for event in told]
+
+    @property
+    def version(self) -> int | None:
+        """The version in service."""
+        found = find_champion(self.world.store, "cartpole_ppo")
+        return found[0].version if found else None
+
+
+class _Place:
+    bucket, evaluator, environment = "b", "evaluator:live", "dev"
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Service:
+    """An empty registry."""
+    return Service(monkeypatch)
+
+
+def test_a_promotion_is_announced_with_version_and_digest(service: Service) -> None:
+    """Whoever is scheduled on the asset knows what to load."""
+    done = service.promote(service.night("n1"))
+    assert (done["outcome"], done["version"]) == ("PROMOTED", 1)
+    assert service.announced() == [{
+        "experiment": "cartpole_ppo", "environment": "dev", "move": "promoted", "version": 1, "digest": "digest of n1",
+        "uri": "s3://memory/registry/cartpole_ppo/versions/000001"}]
+
+
+@pytest.mark.parametrize("case", ["not approved", "superseded", "refused"])
+def test_what_does_not_move_the_champion_is_not_announced(service: Service, case: str) -> None:
+    """A consumer never starts for nothing."""
+    service.promote(service.night("n1"))
+    late = service.night("n2")
+    service.promote(service.night("n3"))
+    if case == "refused":
+        service.roll_back(1)
+        late = service.night("n4")
+        late.deliver("digest of n3")
+    service.events = OutletEventAccessors()
+    done = service.promote(late, approved=case != "not approved")
+    assert done["outcome"] == case.upper().replace(" ", "_")
+    assert service.announced() == []
+
+
+def test_a_promotion_hours_after_the_approval_finds_that_the_champion_changed(service: Service) -> None:
+    """Approved is not promoted: in between somebody put another policy into service."""
+    service.promote(service.night("n1"))
+    slow, quick = service.night("n2"), service.night("n3")
+    service.promote(quick)
+    assert service.promote(slow, approved=True)["outcome"] == "SUPERSEDED"
+    champion = find_champion(service.world.store, "cartpole_ppo")
+    assert champion is not None
+    assert champion[0].digest == "digest of n3"
+
+
+def test_a_policy_that_the_evaluator_refuses_is_not_put_into_service(service: Service) -> None:
+    """Neither by a promotion nor by a rollback."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    service.aws.refused = "CartPole-v1: the policy cannot play it"
+    with pytest.raises(AirflowFailException, match="cannot play it; it is not put into service, the champion stays"):
+        service.promote(service.night("n3"))
+    with pytest.raises(AirflowFailException, match="cannot play it"):
+        service.roll_back(1)
+    assert service.version == 2
+
+
+def test_a_rollback_moves_announces_and_shows_what_there_is(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """The versions before, the history after; a retry of the same run says the same and moves nothing."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    service.events = OutletEventAccessors()
+    with caplog.at_level("INFO"):
+        done = service.roll_back(1)
+    assert (done["outcome"], done["version"], done["digest"], service.version) == ("PROMOTED", 1, "digest of n1", 1)
+    assert [event["move"] for event in service.announced()] == ["rolled_back"]
+    assert "UTC, seed-0 at step 100 of n2, digest digest of n2  ← in service" in caplog.text
+    assert "it shakes" in caplog.text
+    assert service.roll_back(1) == done
+    assert len(read_history(service.world.store, "cartpole_ppo")) == 3
+
+
+@pytest.mark.parametrize(("version", "said"), [
+    (7, r"versions/000007/manifest.json does not exist; versions: 1, 2"), (2, "version 2 is in service already; versions: 1, 2"),
+    (1, r"versions/000001/policy.onnx.*do not use it; versions: 1, 2")])
+def test_a_rollback_that_cannot_be_lists_what_can(service: Service, version: int, said: str) -> None:
+    """The message is what the person needs next."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    if version == 1:
+        service.world.store.objects[version_prefix("cartpole_ppo", 1) + "policy.onnx"] = b"changed"
+    with pytest.raises(AirflowFailException, match=said):
+        service.roll_back(version)
+    assert service.version == 2
+
+
+def test_a_rolled_back_policy_does_not_come_back_by_itself(service: Service) -> None:
+    """A later night that trains it again is REFUSED; a person can still put it back."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    service.roll_back(1)
+    again = service.night("n3")
+    again.deliver("digest of n2")
+    assert service.promote(again)["outcome"] == "REFUSED"
+    assert service.roll_back(2)["version"] == 2
+
+
+VERDICT = {"decision": "PROMOTE", "reason": "better", "summary": "PROMOTE: better\nmean return 450",
+           "report": {"key": "evaluations/cartpole_ppo/n1/gate/report.json", "sha256": "a" * 64}}
+
+
+def ask(service: Service, monkeypatch: pytest.MonkeyPatch,
+        verdict: dict[str, Any]) -> tuple[Any, AskBeforePromotingOperator, dict[str, Any]]:
+    """Run the asking task. :return: what it answered (or the time that it waits), itself, and the question it wrote down."""
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **detail: asked.update(detail))
+    task = AskBeforePromotingOperator(task_id="approve", plan=service.world.plan.to_xcom(), verdict=verdict)
+    context = {**service.context(), "task_instance": type("Ti", (), {"id": "1"})()}
+    try:
+        return task.execute(context), task, asked  # type: ignore[arg-type]
+    except TaskAwaitingInput as waiting:
+        return waiting.timeout, task, asked
+
+
+def test_the_question_bears_the_report_and_says_what_silence_means(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The summary, a link to the page, the limit; rejection is the default."""
+    answered, _, asked = ask(service, monkeypatch, VERDICT)
+    assert answered == timedelta(hours=2)
+    assert asked["defaults"] == [approvals.REJECT]
+    for said in ("mean return 450", "s3://b/evaluations/cartpole_ppo/n1/gate/report.html", "console.aws.amazon.com/s3/object/b",
+                 "No answer within 2 hours means no"):
+        assert said in asked["body"]
+
+
+@pytest.mark.parametrize(("decision", "approval", "expected"), [
+    ("KEEP", True, {"approved": False, "by": "the gate"}),
+    ("PROMOTE", False, {"approved": True, "by": "the gate, approval is off"})])
+def test_nobody_is_asked_for_nothing(service: Service, monkeypatch: pytest.MonkeyPatch, decision: str, approval: bool,
+                                     expected: dict[str, Any]) -> None:
+    """Off by default, and never when nothing would be promoted."""
+    service.params["approval"] = approval
+    assert ask(service, monkeypatch, VERDICT | {"decision": decision})[0] == expected
+
+
+@pytest.mark.parametrize(("chosen", "user", "expected"), [
+    (["Approve"], {"id": "7", "name": "ada"}, {"approved": True, "by": "ada"}),
+    (["Reject"], {"id": "7", "name": "ada"}, {"approved": False, "by": "ada"}),
+    (["Reject"], None, {"approved": False, "by": "nobody answered within 2 hours"}),
+    (["Approve"], None, {"approved": False, "by": "nobody answered within 2 hours"})])
+def test_only_a_persons_yes_is_a_yes(service: Service, monkeypatch: pytest.MonkeyPatch, chosen: list[str], user: Any,
+                                     expected: dict[str, Any]) -> None:
+    """A no is a no, and so is silence, whatever default it was resolved with."""
+    _, task, _ = ask(service, monkeypatch, VERDICT)
+    event = {"chosen_options": chosen, "params_input": {}, "responded_at": datetime.now(UTC), "responded_by_user": user}
+    assert task.execute_complete(service.context(), event) == expected
+
+
+def test_the_asset_of_an_experiment_is_always_the_same() -> None:
+    """A DAG that is scheduled on it is written without looking anything up."""
+    asset = champion_asset("cartpole_ppo")
+    assert (asset.name, asset.uri) == ("champion_cartpole_ppo", "nightshift://champion/cartpole_ppo")
