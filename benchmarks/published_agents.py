@@ -60,7 +60,9 @@ def main(arguments: list[str]) -> int:
         print("error: give the folder of a clone of rl-trained-agents; none of the published agents is there", file=sys.stderr)
         return 2
     pin_threads()
-    result = {"episodes": options.episodes, "first_seed": FIRST_SEED, "agents": [measure(agent, options.episodes) for agent in agents]}
+    measured = [measure(agent, options.episodes) for agent in agents]
+    result = {"episodes": options.episodes, "first_seed": FIRST_SEED, "agents": [one for one in measured if "left_out" not in one],
+              "left_out": [one for one in measured if "left_out" in one]}
     print(write_record("published-agents", result), file=sys.stderr)
     return 0
 
@@ -78,7 +80,8 @@ def find_agents(folder: Path, only: str = "") -> list[Agent]:
 
 
 def measure(agent: Agent, episodes: int) -> dict[str, Any]:
-    """Export an agent and let the evaluator play its episodes."""
+    """Export an agent and let the evaluator play its episodes; one that does not fit its environment is left out, and why is said."""
+    from rl_evaluator.errors import SpaceMismatchError
     from rl_evaluator.evaluation import Task, evaluate
     from rl_evaluator.policies import load_policy
     from rl_trainer.foreign import ExportRequest, export_file
@@ -88,7 +91,10 @@ def measure(agent: Agent, episodes: int) -> dict[str, Any]:
         out = Path(work) / "policy.onnx"
         statistics_file = str(agent.statistics) if agent.statistics else None
         exported = export_file(ExportRequest(str(agent.model), str(out), statistics_file, agent.algo, env_id, trust=True))
-        shard = evaluate(load_policy(out.read_bytes()), Task(env_id, env_kwargs, FIRST_SEED, episodes))
+        try:
+            shard = evaluate(load_policy(out.read_bytes()), Task(env_id, env_kwargs, FIRST_SEED, episodes))
+        except SpaceMismatchError as error:  # trained with a wrapper
+            return {"algo": agent.algo, "env_id": agent.env_id, "left_out": str(error)}
     returns = [value for value in shard.returns if value is not None]
     mean, deviation = statistics.fmean(returns), statistics.stdev(returns)
     published = PUBLISHED[agent.algo][agent.env_id]
@@ -129,11 +135,12 @@ def table(record: dict[str, Any]) -> str:
         played_on = TODAY.get(env_id, (env_id, {}))[0]
         name = env_id if played_on == env_id else f"{env_id}, on {played_on}"
         lines.append(f"| {name} | {' | '.join(cells.get((env_id, algo), '') for algo in algorithms)} |")
-    same, left_out = sum(map(is_same, comparable)), sorted({agent["env_id"] for agent in agents} & CHANGED.keys())
-    lines += ["", f"{record['measured_at'][:10]}, {len(agents)} agents loaded and exported, {record['result']['episodes']} episodes "
-              f"each; of {len(comparable)} that can be compared, {same} are within {STANDARD_ERRORS:.0f} standard errors of the mean"
+    same, loaded = sum(map(is_same, comparable)), len(agents) + len(record["result"]["left_out"])
+    changed = sorted({agent["env_id"] for agent in agents} & CHANGED.keys())
+    lines += ["", f"{record['measured_at'][:10]}, {loaded} agents loaded and exported, {record['result']['episodes']} episodes each; "
+              f"of {len(comparable)} that can be compared, {same} are within {STANDARD_ERRORS:.0f} standard errors of the mean"
               + (" (* is not)." if same < len(comparable) else ".")
-              + (f" Left out of the table: {' and '.join(left_out)}, because {CHANGED[left_out[0]]}." if left_out else "")]
+              + (f" Left out: {' and '.join(changed)}, because {CHANGED[changed[0]]}." if changed else "")]
     return "\n".join(lines)
 
 

@@ -11,6 +11,8 @@ from pydantic import Field, JsonValue
 
 from rl_lifecycle.records import Record
 
+MANIFEST = "manifest.json"
+
 
 class StoredFile(Record):
     """One file of a checkpoint."""

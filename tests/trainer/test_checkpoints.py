@@ -10,6 +10,7 @@ from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.stores import DirectoryStore, ObjectStore
 from rl_trainer.checkpoints import CheckpointChain, Contents
 from rl_trainer.errors import FencedError
+from rl_trainer.retention import DirectoryRetention
 from tests.trainer.fake_stores import FakeMeddlingStore
 
 TRIAL = TrialId("tiny", "test", "seed-0")
@@ -96,3 +97,27 @@ def test_if_all_are_damaged_the_training_begins_anew(tmp_path: Path) -> None:
     for path in tmp_path.glob("checkpoints/**/state.json"):
         path.write_bytes(b"x")
     assert chain(store, 2).read_newest() is None
+
+
+def test_a_directory_keeps_the_newest_checkpoints_and_every_manifest(tmp_path: Path) -> None:
+    """Old data and overwritten chunks go with each commit; what a killed machine left goes at the next start."""
+    store = DirectoryStore(tmp_path)
+    first = CheckpointChain(store, TRIAL, 1, "spec", 7, retention=DirectoryRetention(store, TRIAL, 1))
+    first.take_over()
+    chunks = [f"chunk {index}".encode() for index in range(6)]
+    for segment in range(6):
+        held = chunks[max(0, segment - 1):segment + 1]  # the buffer holds two
+        first.commit(Contents(step=100 * (segment + 1), segment=segment, digest="d", files={"state.json": b"state"}, numeric_class={},
+                              buffer_chunks=tuple(map(sha256_hex, held)), new_chunks={sha256_hex(chunks[segment]): chunks[segment]}))
+    folder = tmp_path / "checkpoints/tiny/test/seed-0"
+    assert [path.parent.parent.name for path in sorted(folder.glob("*/*/state.json"))] == [f"{step:012d}" for step in (400, 500, 600)]
+    assert len(list(folder.glob("*/*/manifest.json"))) == 6
+    assert {path.read_bytes() for path in (tmp_path / "buffers/tiny/test/seed-0").iterdir()} == set(chunks[2:])
+    left = folder / "000000000500/0000/state.json"
+    left.parent.mkdir()
+    left.write_bytes(b"never committed")
+    (folder / "000000000600/0001/state.json").write_bytes(b"damaged")
+    second = CheckpointChain(store, TRIAL, 2, "spec", 7, retention=DirectoryRetention(store, TRIAL, 2))
+    found = second.read_newest()
+    assert found is not None
+    assert (found.manifest.step, left.exists()) == (500, False)

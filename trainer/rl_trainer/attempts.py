@@ -17,13 +17,14 @@ from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.heartbeats import Heartbeat, TrainerCause, TrainerState
 from rl_lifecycle.layout import TrialId, head_key
 from rl_lifecycle.specs import Spec
-from rl_lifecycle.stores import ObjectStore
+from rl_lifecycle.stores import DirectoryStore, ObjectStore
 from rl_trainer.checkpoints import CheckpointChain
 from rl_trainer.errors import BadInputError, FencedError, InterruptedTrainingError, OutOfMemoryError, TrainerError
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
 from rl_trainer.numeric_class import pin_threads
 from rl_trainer.reporting import HeartbeatThread
+from rl_trainer.retention import DirectoryRetention
 from rl_trainer.spec_files import load_spec
 from rl_trainer.storage import PatientStore, open_store
 from rl_trainer.wheels import make_importable
@@ -54,7 +55,8 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
     attempt = request.attempt or next_attempt(store, trial)
     journal = Journal(trial, attempt, quiet=request.quiet)
     chain = CheckpointChain(store, trial, attempt, spec.sha256, spec.trial(trial.trial).seed,
-                            on_problem=lambda problem: journal.event("checkpoint_damaged", problem))
+                            on_problem=lambda problem: journal.event("checkpoint_damaged", problem),
+                            retention=DirectoryRetention(near, trial, attempt) if isinstance(near, DirectoryStore) else None)
     head = chain.take_over()
     beats = HeartbeatThread(near, trial, attempt)
     reporter = _Reporter(beats, attempt, spec.experiment.total_timesteps, head.step)

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from rl_lifecycle.checkpoints import CheckpointManifest, Head, StoredFile
+from rl_lifecycle.checkpoints import MANIFEST, CheckpointManifest, Head, StoredFile
 from rl_lifecycle.errors import LifecycleError, PreconditionFailedError
 from rl_lifecycle.layout import TrialId, buffer_key, checkpoint_key, head_key
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.stores import ObjectStore, get
 from rl_trainer.errors import FencedError
-
-MANIFEST = "manifest.json"
+from rl_trainer.retention import DirectoryRetention
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,12 @@ class CheckpointChain:
     """One attempt's hold on a trial: whoever took the head over last may write, and nobody else.
 
     :param on_problem: told in a sentence when a checkpoint is damaged and an older one is used.
+    :param retention: deletes what is no longer needed; None: somebody else does, as a bucket's lifecycle rules.
     """
 
     def __init__(self, store: ObjectStore, trial: TrialId, attempt: int, spec_sha256: str, trial_seed: int,
-                 on_problem: Callable[[str], None] | None = None) -> None:
-        self.store, self.trial, self.attempt = store, trial, attempt
+                 on_problem: Callable[[str], None] | None = None, retention: DirectoryRetention | None = None) -> None:
+        self.store, self.trial, self.attempt, self.retention = store, trial, attempt, retention
         self.spec_sha256, self.trial_seed, self._on_problem = spec_sha256, trial_seed, on_problem
         self._head: Head | None = None
         self._etag = ""
@@ -89,13 +89,16 @@ class CheckpointChain:
             manifest: CheckpointManifest | None = None
             try:
                 manifest = CheckpointManifest.from_json(get(self.store, key, sha256).data, key)
-                files = self._read_files(key, manifest)
-                self._tip = key
-                return Checkpoint(key, manifest, files, self._read_chunks(manifest))
+                found = Checkpoint(key, manifest, self._read_files(key, manifest), self._read_chunks(manifest))
             except LifecycleError as error:
                 older = manifest.previous if manifest else self._older_manifest(key)
                 self._note(f"checkpoint {key} is damaged ({error}); going back to {older or 'the beginning'}")
                 key, sha256 = older, None
+            else:
+                self._tip = key
+                if self.retention is not None:
+                    self.retention.sweep(key)
+                return found
         return None
 
     def commit(self, contents: Contents) -> tuple[str, str]:
@@ -112,6 +115,8 @@ class CheckpointChain:
         self.store.put(key, data)
         self._move_head(contents.step, key, sha256_hex(data))
         self._tip = key
+        if self.retention is not None:
+            self.retention.prune(key)
         return key, sha256_hex(data)
 
     def _manifest(self, contents: Contents) -> CheckpointManifest:
