@@ -17,6 +17,7 @@ from local_aws.ec2 import images
 from local_aws.ec2.launch import Resolver
 from local_aws.ec2.launching import Launching
 from local_aws.ec2.lifecycle import Life
+from local_aws.ec2.networks import Networks
 from local_aws.ec2.permissions import Permissions
 from local_aws.ec2.reading import Reader
 from local_aws.ec2.service import Ec2
@@ -85,7 +86,7 @@ class Twin:
         reader = Reader(store, network, region, self.images)
         permissions = Permissions(self.authorizer, self.running.account_id, region)
         launching = Launching(store, life, Resolver(network, iam), permissions, self.images)
-        ec2 = Ec2(original, store, life, reader, launching, permissions)
+        ec2 = Ec2(original, store, life, reader, Networks(network), launching, permissions)
         life.on_change = lambda _instance: store.save()
         self.authorizer.authorizes_itself = lambda service, action: service in ROUTES or ec2.authorizes(service, action)
         self.authorizer.endpoint_denies = Endpoints(store, self.running.account_id, region).denies

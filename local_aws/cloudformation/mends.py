@@ -5,12 +5,11 @@ What is mended here was found by reading every property of a template back; ``te
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local_aws import emulator, inproc
-from local_aws.ec2.service import OPEN_POLICY
+from local_aws import inproc
+from local_aws.ec2.service import keep_of_endpoint
 
 Properties = Mapping[str, Any]
 Attributes = dict[str, Any]
@@ -92,11 +91,8 @@ def vpc(_vpc_id: str, properties: Properties, _region: str) -> Attributes:
 
 
 def endpoint(endpoint_id: str, properties: Properties, _region: str) -> Attributes:
-    """Keep the endpoint's policy as text, as the API reports it."""
-    record = emulator.module("services.ec2")._vpc_endpoints.get(endpoint_id)
-    policy = properties.get("PolicyDocument")
-    if record is not None:
-        record["PolicyDocument"] = json.dumps(policy) if isinstance(policy, Mapping) else policy or OPEN_POLICY
+    """Keep the endpoint's policy, groups and private names."""
+    keep_of_endpoint(endpoint_id, properties)
     return {}
 
 

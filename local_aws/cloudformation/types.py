@@ -56,7 +56,9 @@ class FlowLog(Type):
         if answer.get("Unsuccessful"):
             raise ValueError(answer["Unsuccessful"][0]["Error"]["Message"])
         made = str(answer["FlowLogIds"][0])
-        emulator.module("services.ec2")._flow_logs[made].update({**given, "Tags": properties.get("Tags") or []})
+        emulator.module("services.ec2")._flow_logs[made].update(given)
+        if tags := properties.get("Tags"):
+            self.ec2.create_tags(Resources=[made], Tags=list(tags))
         return made, {"Id": made}
 
     def delete(self, physical_id: str, _properties: Properties) -> None:

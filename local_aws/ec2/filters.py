@@ -141,7 +141,8 @@ TAG: dict[str, Reader] = {
     "resource-id": path("ResourceId"),
     "resource-type": path("ResourceType"),
 }
-TAGGED = (ENDPOINT, INSTANCE, VOLUME, INTERFACE, IMAGE)
+TAGGED: tuple[Mapping[str, Reader], ...] = (ENDPOINT, INSTANCE, VOLUME, INTERFACE, IMAGE)
+"""What has tags; other modules add theirs."""
 
 
 def select(records: Iterable[Item], filters: Sequence[Mapping[str, Any]], known: Mapping[str, Reader]) -> list[Item]:

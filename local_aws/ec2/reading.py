@@ -140,11 +140,14 @@ class Reader:
         return {f"{kind}s": page, "NextToken": after}
 
     def describe_vpc_endpoints(self, request: Request) -> Response:
-        """List endpoints with their policies, and by filter: the emulator does neither."""
+        """List endpoints with their policies, groups and private names, and by filter: the emulator does none of it."""
         answer = self._network.describe_vpc_endpoints(**{k: v for k, v in request.items() if k == "VpcEndpointIds"})
         records = emulator.module("services.ec2")._vpc_endpoints
         for endpoint in answer["VpcEndpoints"]:
-            endpoint["PolicyDocument"] = (records.get(endpoint["VpcEndpointId"]) or {}).get("PolicyDocument")
+            record = records.get(endpoint["VpcEndpointId"]) or {}
+            endpoint["PolicyDocument"] = record.get("PolicyDocument")
+            endpoint["PrivateDnsEnabled"] = record.get("_PrivateDnsEnabled", False)
+            endpoint["Groups"] = [{"GroupId": group} for group in record.get("_SecurityGroupIds", [])]
         return {"VpcEndpoints": filters.select(answer["VpcEndpoints"], request.get("Filters", []), filters.ENDPOINT)}
 
     def describe_flow_logs(self, request: Request) -> Response:

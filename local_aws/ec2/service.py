@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from local_aws import emulator, wire
 from local_aws.ec2.launch import as_fault
 from local_aws.ec2.launching import Launching
 from local_aws.ec2.lifecycle import USER_INITIATED, Life
+from local_aws.ec2.networks import Networks
 from local_aws.ec2.permissions import CALLER, Permissions
 from local_aws.ec2.reading import Reader
 from local_aws.ec2.store import Instance, Store
@@ -29,8 +31,9 @@ class Ec2:
     """The handler that takes the place of the emulator's."""
 
     def __init__(
-        self, original: Any, store: Store, life: Life, reader: Reader, launching: Launching, permissions: Permissions
-    ) -> None:
+        self, original: Any, store: Store, life: Life, reader: Reader, networks: Networks, launching: Launching,
+        permissions: Permissions,
+    ) -> None:  # fmt: skip
         self._original = original
         self.store = store
         self.life = life
@@ -52,6 +55,7 @@ class Ec2:
             "DescribeFlowLogs": reader.describe_flow_logs,
             "DescribeVpcEndpoints": reader.describe_vpc_endpoints,
             "DescribeLaunchTemplateVersions": reader.describe_launch_template_versions,
+            **networks.reads(),
         }
         self._writes: dict[str, Callable[[Request, bool], Response]] = {
             "RunInstances": launching.run_instances,
@@ -81,13 +85,15 @@ class Ec2:
             elif action in self._reads or action in self._writes:
                 request = wire.decode_request(action, flat)
                 return wire.encode_response(action, await asyncio.to_thread(self._serve, action, request))
+            if flat.get("DryRun") == "true":
+                raise DRY_RUN  # the emulator would do it; the caller was authorized before
         except Fault as fault:
             return fault.response()
         except ClientError as error:
             return as_fault(error).response()
         answer: wire.Response = await self._original(method, path, headers, body, query)
         if action == "CreateVpcEndpoint" and answer[0] == 200:
-            keep_policy(answer[2], flat.get("PolicyDocument"))
+            keep_endpoint(answer[2], wire.decode_request(action, flat))
         return answer
 
     def _serve(self, action: str, request: Request) -> Response:
@@ -144,9 +150,23 @@ class Ec2:
         return self._reader.get_console_output(request)
 
 
-def keep_policy(answer: bytes, document: str | None) -> None:
-    """Keep the policy of an endpoint that was just made; the emulator drops it."""
+def keep_endpoint(answer: bytes, request: Request) -> None:
+    """Keep what the emulator drops of an endpoint that was just made."""
     found = ENDPOINT_ID.search(answer if isinstance(answer, bytes) else str(answer).encode())
-    record = emulator.module("services.ec2")._vpc_endpoints.get(found.group(1).decode()) if found else None
-    if record is not None:
-        record["PolicyDocument"] = document or OPEN_POLICY
+    if found:
+        keep_of_endpoint(found.group(1).decode(), request)
+
+
+def keep_of_endpoint(endpoint_id: str, wanted: Mapping[str, Any]) -> None:
+    """Keep an endpoint's policy, security groups and private names as the API reports them.
+
+    :param wanted: as CreateVpcEndpoint or a template names them.
+    """
+    record = emulator.module("services.ec2")._vpc_endpoints.get(endpoint_id)
+    if record is None:
+        return
+    policy = wanted.get("PolicyDocument")
+    record["PolicyDocument"] = json.dumps(policy) if isinstance(policy, Mapping) else policy or OPEN_POLICY
+    record["_SecurityGroupIds"] = list(wanted.get("SecurityGroupIds") or [])
+    is_interface = record.get("VpcEndpointType") == "Interface"  # whose names are private unless a request says otherwise
+    record["_PrivateDnsEnabled"] = str(wanted.get("PrivateDnsEnabled", is_interface)).lower() == "true"

@@ -160,6 +160,36 @@ def test_filters_filter_and_unknown_ones_are_refused(twin: TwinUnderTest, templa
     assert code_of(ec2.describe_instances, Filters=[{"Name": "colour", "Values": ["red"]}]) == "InvalidParameterValue"
 
 
+@pytest.mark.parametrize(("action", "member", "name"), [
+    ("describe_vpcs", "Vpcs", "vpc-id"), ("describe_subnets", "Subnets", "subnet-id"),
+    ("describe_security_groups", "SecurityGroups", "group-id"), ("describe_route_tables", "RouteTables", "route-table-id"),
+    ("describe_internet_gateways", "InternetGateways", "internet-gateway-id"),
+    ("describe_launch_templates", "LaunchTemplates", "launch-template-name"),
+    ("describe_managed_prefix_lists", "PrefixLists", "prefix-list-id"),
+    ("describe_availability_zones", "AvailabilityZones", "zone-name"),
+    ("describe_volumes", "Volumes", "volume-id"), ("describe_network_interfaces", "NetworkInterfaces", "network-interface-id"),
+])  # fmt: skip
+def test_filters_of_networks_filter_too(twin: TwinUnderTest, template: str, action: str, member: str, name: str) -> None:
+    """What the filter names is found alone, what nobody has is not found, and a filter that does not exist is refused."""
+    call = getattr(twin.client("ec2"), action)
+    twin.launch()
+    key = "".join(word.capitalize() for word in name.split("-"))
+    wanted = call()[member][-1][key]
+    assert [one[key] for one in call(Filters=[{"Name": name, "Values": [wanted]}])[member]] == [wanted]
+    assert call(Filters=[{"Name": name, "Values": ["nobodys"]}])[member] == []
+    assert code_of(call, Filters=[{"Name": "colour", "Values": ["red"]}]) == "InvalidParameterValue"
+
+
+def test_a_dry_run_makes_no_network(twin: TwinUnderTest) -> None:
+    """Also where the emulator answers: authorized first, then told what would have happened."""
+    ec2 = twin.client("ec2")
+    before = {vpc["VpcId"] for vpc in ec2.describe_vpcs()["Vpcs"]}
+    assert code_of(ec2.create_vpc, CidrBlock="10.12.0.0/16", DryRun=True) == "DryRunOperation"
+    nobody = twin.client("ec2", twin.role_with(allow("s3:*")))
+    assert code_of(nobody.create_vpc, CidrBlock="10.12.0.0/16", DryRun=True) == "UnauthorizedOperation"
+    assert {vpc["VpcId"] for vpc in ec2.describe_vpcs()["Vpcs"]} == before
+
+
 def test_pages_cover_everything_once(twin: TwinUnderTest) -> None:
     """Pages of five show each instance once; four at a time is refused, as on AWS."""
     ec2, mark = twin.client("ec2"), unique("mark")
