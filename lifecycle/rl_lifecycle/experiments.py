@@ -17,9 +17,7 @@ from rl_lifecycle.names import is_slug
 from rl_lifecycle.records import Record
 
 #: SB3's and sb3-contrib's algorithms, lower case.
-ALGORITHMS = ("a2c", "crossq", "ddpg", "dqn", "maskable_ppo", "ppo", "ppo_lstm", "qrdqn", "sac", "td3", "tqc", "trpo")
-#: Its candidates are whole episodes, which no segment's end may cut.
-NOT_RESUMABLE = ("ars",)
+ALGORITHMS = ("a2c", "ars", "crossq", "ddpg", "dqn", "maskable_ppo", "ppo", "ppo_lstm", "qrdqn", "sac", "td3", "tqc", "trpo")
 #: The last look may spend this share of alpha; see :data:`rl_lifecycle.gates.ALPHA_SHARES`.
 LAST_ALPHA_SHARE = 0.4
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
@@ -119,10 +117,8 @@ class Experiment(Record):
     @field_validator("algo")
     @classmethod
     def _algo_is_known(cls, algo: str) -> str:
-        if algo not in (*ALGORITHMS, *NOT_RESUMABLE):
+        if algo not in ALGORITHMS:
             raise ValueError(f"unknown algorithm {algo!r}{_did_you_mean(algo, ALGORITHMS)}; known: {', '.join(ALGORITHMS)}")
-        if algo in NOT_RESUMABLE:
-            raise ValueError(f"{algo} cannot be resumed exactly, so it is not trained here; known: {', '.join(ALGORITHMS)}")
         return algo
 
     @field_validator("env_id")

@@ -13,6 +13,7 @@ from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.tuned import TUNED
 
+ARS = "ars"
 ON_POLICY = ("a2c", "ppo", "ppo_lstm", "maskable_ppo", "trpo")
 #: SB3's defaults for the length of a rollout, per environment.
 DEFAULT_N_STEPS = {"a2c": 5, "ppo": 2048, "ppo_lstm": 128, "maskable_ppo": 2048, "trpo": 2048}
@@ -59,6 +60,8 @@ def rollout_timesteps(algo: str, hyperparameters: Mapping[str, Any], source: str
     >>> rollout_timesteps("ppo", {"n_envs": 8, "n_steps": 32}), rollout_timesteps("dqn", {"train_freq": [4, "step"]})
     (256, 4)
     """
+    if algo == ARS:
+        return 1  # it ends a segment after any iteration of whole episodes
     n_envs = _count(hyperparameters, "n_envs", 1, source)
     if algo in ON_POLICY:
         return n_envs * _count(hyperparameters, "n_steps", DEFAULT_N_STEPS[algo], source)
@@ -92,9 +95,12 @@ def check_segment(experiment: Experiment, segment: int, hyperparameters: Mapping
                   max_episode_steps: int | None, source: str | None = None) -> None:
     """Refuse a segment so short that the resets at its ends would shape what is learned.
 
-    :param max_episode_steps: the longest episode of the environment; None when it has no limit, which is accepted.
+    :param max_episode_steps: the longest episode of the environment; None when it has no limit, which is accepted but for ARS.
     :raises InvalidExperimentError: naming the value of `checkpoint_every` that would do.
     """
+    if experiment.algo == ARS:
+        _check_iteration(segment, hyperparameters, max_episode_steps, source or f"experiments/{experiment.name}.yaml")
+        return
     if max_episode_steps is None:
         return
     n_envs = _count(hyperparameters, "n_envs", 1, source or f"experiments/{experiment.name}.yaml")
@@ -105,3 +111,15 @@ def check_segment(experiment: Experiment, segment: int, hyperparameters: Mapping
             source or f"experiments/{experiment.name}.yaml", "checkpoint_every",
             f"a segment of {segment} steps on {n_envs} environments is shorter than {EPISODES_IN_SEGMENT} episodes of "
             f"{max_episode_steps} steps each; set checkpoint_every to at least {math.ceil(needed / rollout) * rollout}")
+
+
+def _check_iteration(segment: int, hyperparameters: Mapping[str, Any], max_episode_steps: int | None, source: str) -> None:
+    """Refuse a segment that one iteration of ARS could outlast: 2 n_delta candidates play whole episodes each."""
+    if max_episode_steps is None:
+        raise InvalidExperimentError(source, "env_id", "ars plays whole episodes, so the environment needs a time limit; give "
+                                     "env_kwargs.max_episode_steps")
+    episodes = 2 * _count(hyperparameters, "n_delta", 8, source) * _count(hyperparameters, "n_eval_episodes", 1, source)
+    if segment < episodes * max_episode_steps:
+        raise InvalidExperimentError(
+            source, "checkpoint_every", f"a segment of {segment} steps is shorter than one iteration of ars, {episodes} episodes of "
+            f"{max_episode_steps} steps each; set checkpoint_every to at least {episodes * max_episode_steps}")

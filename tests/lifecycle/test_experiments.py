@@ -39,7 +39,6 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
     ({"evaluation": {"return_range": [0, 500], "crash_below": 900}}, "evaluation", "within return_range"),
     ({"evaluation": None}, "evaluation", "valid"),
     ({"gate": {"alpha": 2}}, "gate.alpha", "less than 0.5, not 2"),
-    ({"algo": "ars"}, "algo", "cannot be resumed exactly"),
     ({"evaluation": {"return_range": [0, 500], "crash_below": 100, "max_pairs": 100}}, "", "takes at least 194 pairs"),
     ({"gate": {"margin": 600}}, "", "gate.margin must be smaller than the width"),
 ])

@@ -91,3 +91,16 @@ def test_a_run_that_would_play_an_earlier_runs_seeds_is_refused(experiment: Expe
     monkeypatch.setattr("rl_lifecycle.specs.first_seed", lambda purpose, name, run: spec.gate_first_seed + 1999)
     with pytest.raises(OverlappingSeedsError, match="the gate of run night-2 overlap with those of the gate of run night-1"):
         check_fresh_seeds(spec, ["night-1"])
+
+
+def test_a_segment_of_ars_must_hold_a_whole_iteration() -> None:
+    """It ends between two iterations, each of which plays 2 n_delta whole episodes: without a time limit they might never end."""
+    document = {"env_id": "CartPole-v1", "algo": "ars", "total_timesteps": 50_000, "hyperparameters": {"n_delta": 3, "n_envs": 8},
+                "evaluation": {"return_range": [0, 500], "crash_below": 100}}
+    experiment = read_experiment(document, "walker")
+    assert rollout_timesteps("ars", {"n_delta": 3, "n_envs": 8}) == 1
+    check_segment(experiment, 3000, {"n_delta": 3}, 500)
+    with pytest.raises(InvalidExperimentError, match="set checkpoint_every to at least 3000"):
+        check_segment(experiment, 2999, {"n_delta": 3}, 500)
+    with pytest.raises(InvalidExperimentError, match="needs a time limit"):
+        check_segment(experiment, 3000, {"n_delta": 3}, None)

@@ -42,6 +42,9 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ddpg": ("ddpg", OFF_POLICY | {"noise_type": "ornstein-uhlenbeck", "noise_std": 0.3, "train_freq": 8}, {"action": "box"}),
     "tqc": ("tqc", OFF_POLICY | {"train_freq": 8, "policy_kwargs": "dict(net_arch=[8], n_critics=2, n_quantiles=5)"},
             {"action": "box"}),
+    "ars": ("ars", {"n_delta": 4, "n_top": 2, "n_envs": 3, "delta_std": "lin_0.05", "normalize": "dict(norm_reward=False)"},
+            {"action": "wide"}),
+    "ars-mlp": ("ars", {"policy": "MlpPolicy", "n_delta": 2, "policy_kwargs": "dict(net_arch=[8])"}, {}),
     "crossq": ("crossq", OFF_POLICY | {"train_freq": 8}, {"action": "box"}),
 }
 

@@ -26,10 +26,12 @@ def test_every_exit_code_is_in_the_page_with_its_cause() -> None:
 
 
 def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
-    """No algorithm is silently inexact."""
+    """No algorithm is silently inexact, and no option."""
     exact, refused = PAGE.split("resume exactly")[0], PAGE.split("Refused by name")[1].split("Hyper-parameters")[0]
     for algorithm in ALGORITHMS.values():
-        assert f"`{algorithm.name}`" in (refused if algorithm.refused else exact)
+        assert f"`{algorithm.name}`" in exact
+    for option in ("optimize_memory_usage", "copy_info_dict"):
+        assert option in refused
 
 
 @pytest.mark.parametrize(("module", "end"), [(trainer_speed, "measured"), (trainer_quality, "measured quality")])

@@ -1,4 +1,4 @@
-"""The algorithms by the names that experiments use, and which of them resume exactly."""
+"""The algorithms by the names that experiments use. All of them resume exactly."""
 
 import importlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class Algorithm:
     """One algorithm of SB3 or sb3-contrib.
 
     :param module: where its class is. :param on_policy: whether it learns from rollouts that it then throws away.
-    :param refused: why segments of it are not exact, empty when they are.
+    :param by_episodes: whether it evaluates whole episodes, one environment at a time, and has no rollouts: ARS.
     """
 
     name: str
@@ -20,7 +20,7 @@ class Algorithm:
     class_name: str
     on_policy: bool
     default_policy: str = "MlpPolicy"
-    refused: str = ""
+    by_episodes: bool = False
 
     def load(self) -> Any:
         """Import the class; this loads torch."""
@@ -40,8 +40,8 @@ def _sb3(name: str, class_name: str, *, on_policy: bool) -> Algorithm:
 
 
 def _contrib(name: str, class_name: str, *, on_policy: bool, module: str | None = None, policy: str = "MlpPolicy",
-             refused: str = "") -> Algorithm:
-    return Algorithm(name, f"sb3_contrib.{module or name}.{module or name}", class_name, on_policy, policy, refused)
+             by_episodes: bool = False) -> Algorithm:
+    return Algorithm(name, f"sb3_contrib.{module or name}.{module or name}", class_name, on_policy, policy, by_episodes)
 
 
 ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (
@@ -57,20 +57,12 @@ ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (
     _contrib("trpo", "TRPO", on_policy=True),
     _contrib("ppo_lstm", "RecurrentPPO", on_policy=True, module="ppo_recurrent", policy="MlpLstmPolicy"),
     _contrib("maskable_ppo", "MaskablePPO", on_policy=True, module="ppo_mask"),
-    _contrib("ars", "ARS", on_policy=True, policy="LinearPolicy",
-             refused="its candidates are whole episodes that no segment end may cut"),
+    _contrib("ars", "ARS", on_policy=True, policy="LinearPolicy", by_episodes=True),
 )}
 
 
-def get_resumable(name: str) -> Algorithm:
-    """Find an algorithm whose segments are exact.
-
-    :raises BadInputError: if the trainer does not know it, or cannot resume it to the bit.
-    """
-    algorithm = ALGORITHMS.get(name)
-    if algorithm is None:
+def get_algorithm(name: str) -> Algorithm:
+    """Find an algorithm. :raises BadInputError: if the trainer does not know it."""
+    if name not in ALGORITHMS:
         raise BadInputError(f"algo: {name!r} is unknown; known: {', '.join(sorted(ALGORITHMS))}")
-    if algorithm.refused:
-        exact = ", ".join(sorted(a.name for a in ALGORITHMS.values() if not a.refused))
-        raise BadInputError(f"algo: {name} cannot be resumed exactly ({algorithm.refused}); choose one of {exact}")
-    return algorithm
+    return ALGORITHMS[name]

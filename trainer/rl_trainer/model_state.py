@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from rl_trainer.digests import NORMALISATION, POLICY
 from rl_trainer.errors import BadInputError
 from rl_trainer.replay_memory import ReplayMemory, attach
+from rl_trainer.stopping import synchronise_weights
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 #: Counters that learning depends on, each where an algorithm has it.
@@ -80,6 +81,7 @@ def restore(model: Any, state: ModelState) -> None:
             recursive_getattr(model, key.removeprefix("variable/")).data.copy_(torch.from_numpy(array.copy()))
     for key, value in state.values["counters"].items():
         setattr(model, key, value)
+    synchronise_weights(model)
     restore_normalisation(model.get_vec_normalize_env(), state.arrays)
     if state.memory is not None:
         attach(model, state.memory)
@@ -98,6 +100,7 @@ def begin_with(model: Any, arrays: Arrays) -> None:
                                 f"{_form(ours)} here; set init_from: scratch, or undo the change of spaces, networks or "
                                 "normalize")
     model.policy.load_state_dict(_tensors_below(POLICY, arrays))
+    synchronise_weights(model)
     restore_normalisation(model.get_vec_normalize_env(), arrays)
 
 

@@ -5,14 +5,10 @@ whole training: SB3's own `learn` is called as if it were to train to the end, a
 """
 
 import dataclasses
-import types
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import RolloutReturn
 
 from rl_trainer.curves import Curves
 from rl_trainer.environments import EnvironmentFactory
@@ -22,6 +18,7 @@ from rl_trainer.models import ModelBuilder, seed_generators
 from rl_trainer.onnx_export.export import visited_observations
 from rl_trainer.onnx_export.reference import Observations
 from rl_trainer.replay_memory import close_episodes, grow
+from rl_trainer.stopping import learn_until
 from rl_trainer.watch import check_finite
 
 
@@ -85,25 +82,23 @@ class SegmentTrainer:
         """Train one segment. :raises DivergedError: if anything in the model is no longer finite."""
         model, curves = self.prepare(segment, state), Curves()
         model.set_logger(curves.logger())
-        with _stopping_at(model, self.plan.end(segment), on_policy=self.builder.settings.algorithm.on_policy):
-            _learn(model, self.plan.total_timesteps, callback)
+        self._learn(model, self.plan.end(segment), callback)
         trained = TrainedSegment(model, _state_at_end(model, state), curves, visited_observations(model))
         if (name := first_not_finite(trained.state.arrays)) is not None:
             raise DivergedError(f"{name} is not finite at step {trained.step}: lower the learning rate, or look at the rewards")
         return trained
 
-
-def _learn(model: Any, total_timesteps: int, callback: BaseCallback) -> None:
-    """Learn as if to the end. An error that a model which is no longer finite led to is called by that name."""
-    try:
-        model.learn(total_timesteps - model.num_timesteps, callback=callback, reset_num_timesteps=False)
-    except TrainerError as error:
-        if isinstance(error, EnvironmentFailedError):
+    def _learn(self, model: Any, step: int, callback: BaseCallback) -> None:
+        """Learn to a step. An error that a model which is no longer finite led to is called by that name."""
+        try:
+            learn_until(model, self.builder.settings.algorithm, step, self.plan.total_timesteps, callback)
+        except TrainerError as error:
+            if isinstance(error, EnvironmentFailedError):
+                check_finite(model)
+            raise
+        except Exception:
             check_finite(model)
-        raise
-    except Exception:
-        check_finite(model)
-        raise
+            raise
 
 
 def _state_at_end(model: Any, before: ModelState | None) -> ModelState:
@@ -116,19 +111,3 @@ def _state_at_end(model: Any, before: ModelState | None) -> ModelState:
     trained_before = before.values["counters"]["num_timesteps"] if before else 0
     steps = (model.num_timesteps - trained_before) // model.n_envs
     return dataclasses.replace(state, memory=grow(before.memory if before else None, buffer, steps))
-
-
-@contextmanager
-def _stopping_at(model: Any, step: int, *, on_policy: bool) -> Iterator[None]:
-    """Make `learn` end, between two rollouts, once the model is at a step."""
-    collect = model.collect_rollouts
-    stopped = False if on_policy else RolloutReturn(0, 0, continue_training=False)
-
-    def collect_or_stop(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return collect(*args, **kwargs) if self.num_timesteps < step else stopped
-
-    model.collect_rollouts = types.MethodType(collect_or_stop, model)
-    try:
-        yield
-    finally:
-        del model.collect_rollouts

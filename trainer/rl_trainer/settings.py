@@ -26,9 +26,9 @@ POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MlpLstmPolicy", "CnnL
             "LinearPolicy")
 NOISES = ("normal", "ornstein-uhlenbeck")
 INTEGERS = ("n_steps", "batch_size", "n_epochs", "n_envs", "buffer_size", "gradient_steps", "frame_stack", "learning_starts",
-            "target_update_interval")
+            "target_update_interval", "n_delta", "n_top", "n_eval_episodes")
 NUMBERS = ("gamma", "gae_lambda", "vf_coef", "max_grad_norm", "tau", "noise_std", "exploration_fraction",
-           "exploration_final_eps", "exploration_initial_eps", "target_kl")
+           "exploration_final_eps", "exploration_initial_eps", "target_kl", "alive_bonus_offset")
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,15 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> Settings:
     gamma = values.get("gamma")
     kwargs = {key: _model_value(key, value) for key, value in values.items() if key not in ZOO_KEYS}
     return Settings(
-        algorithm=algorithm, policy=_policy(algorithm, values), n_envs=int(values.get("n_envs", 1)), model_kwargs=kwargs,
+        algorithm=algorithm, policy=_policy(algorithm, values), n_envs=_n_envs(algorithm, values), model_kwargs=kwargs,
         normalize=_normalize(values.get("normalize", False), gamma), frame_stack=values.get("frame_stack"),
         wrappers=_wrappers(values.get("env_wrapper")), monitor_kwargs=dict(values.get("monitor_kwargs") or {}),
         noise=_noise(values))
+
+
+def _n_envs(algorithm: Algorithm, values: Mapping[str, Any]) -> int:
+    """How many environments are stepped side by side. For ARS, rl_zoo3's `n_envs` counts worker processes; here there is one."""
+    return 1 if algorithm.by_episodes else int(values.get("n_envs", 1))
 
 
 def constructor_keys(algorithm: Algorithm) -> set[str]:

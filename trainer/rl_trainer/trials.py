@@ -15,7 +15,7 @@ from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.records import canonical_json
 from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import ObjectStore, get
-from rl_trainer.algorithms import get_resumable
+from rl_trainer.algorithms import get_algorithm
 from rl_trainer.checkpoints import Checkpoint, CheckpointChain, Contents
 from rl_trainer.committing import Committer
 from rl_trainer.curves import curve_files
@@ -65,7 +65,7 @@ def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: boo
     :param store: where a champion's parameters are; None: there is none, which is refused if the spec needs one.
     :raises BadInputError: if it cannot be trained; nothing has been trained then.
     """
-    get_resumable(spec.experiment.algo)
+    get_algorithm(spec.experiment.algo)
     settings = read_settings(spec.experiment.algo, spec.hyperparameters)
     factory = EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
     env = check_environment(factory)
