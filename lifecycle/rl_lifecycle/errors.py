@@ -8,6 +8,7 @@ LifecycleError
 ├── StoreUnavailableError       the store did not answer; nothing is known about the write
 ├── OverlappingSeedsError       two evaluations would share episode seeds
 ├── BudgetExceededError         a machine would cost more than what is left of the run's budget
+├── NoPlaceError                as many machines of the run are at work as may be at the same time
 ├── LaunchRefusedError          a launch that cannot work is refused before it is asked for
 └── CorruptArtifactError        bytes do not have the digest that was recorded for them
 """
@@ -89,6 +90,14 @@ class BudgetExceededError(LifecycleError):
         self.needed_usd, self.left_usd, self.budget_usd = needed_usd, left_usd, budget_usd
         super().__init__(f"the next machine may cost up to USD {needed_usd:.4g}, but USD {left_usd:.4g} are left of "
                          f"compute.budget_usd {budget_usd:g}; raise the budget, or lower compute.max_hours or trials")
+
+
+class NoPlaceError(LifecycleError):
+    """As many machines of the run are at work as may be at the same time: wait until one has ended."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(f"{most} machines of this run are at work (compute.max_parallel {most}); waiting for one to end")
 
 
 class LaunchRefusedError(LifecycleError):

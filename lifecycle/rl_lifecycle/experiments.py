@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationError, field_validator, model_validator
 
+from rl_lifecycle.due_times import read_needed_by
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.names import is_slug
 from rl_lifecycle.records import Record
@@ -39,7 +40,10 @@ class Compute(Record):
 
     instance_types: Annotated[Literal["auto"] | tuple[str, ...], AfterValidator(_instance_types)] = "auto"
     market: Literal["spot", "on-demand"] = "spot"
-    on_demand_after: int = Field(3, ge=0, description="attempts on spot before on-demand; 0: never go on-demand")
+    on_demand_after: int = Field(3, ge=0, description="attempts on spot before on-demand; 0: never for their number")
+    needed_by: Annotated[str | None, BeforeValidator(read_needed_by)] = Field(
+        None, description='"HH:MM" in UTC, or a moment: on-demand as soon as spot no longer leaves enough time')
+    max_parallel: int | None = Field(None, ge=1, le=100, description="machines of a run at the same time; null: all trials")
     max_hours: float = Field(4, gt=0, le=168, description="hours that one trial may take, all attempts together")
     budget_usd: float = Field(10, gt=0, le=100_000, description="US dollars for the whole run")
     on_other_hardware: Literal["wait", "continue"] = Field(

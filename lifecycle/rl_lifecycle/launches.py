@@ -65,12 +65,15 @@ def processor_of(instance_type: str) -> str:
     return PROCESSORS.get(family, family)
 
 
-def plan_market(compute: Compute, attempts: Sequence[Attempt]) -> Market:
-    """Choose the market of the next attempt: on-demand after as many spot attempts as the experiment allows.
+def plan_market(compute: Compute, attempts: Sequence[Attempt], *, spot_in_time: bool = True) -> Market:
+    """Choose the market of the next attempt: on-demand after as many spot attempts as the experiment allows, or when time is short.
 
     An attempt counts however it ended, also when every pool refused it.
+
+    :param spot_in_time: whether spot still leaves enough time until the result is needed;
+        see :func:`rl_lifecycle.due_times.spot_leaves_time`.
     """
-    if compute.market == "on-demand":
+    if compute.market == "on-demand" or not spot_in_time:
         return "on-demand"
     spot = sum(market_of(attempt) == "spot" for attempt in attempts)
     return "on-demand" if compute.on_demand_after and spot >= compute.on_demand_after else "spot"

@@ -112,6 +112,11 @@ def log_prefix(trial: TrialId, attempt: int) -> str:
     return f"{LOGS}{trial}/{attempt:04d}/"
 
 
+def trainer_log_key(trial: TrialId, attempt: int) -> str:
+    """What the trainer itself logged on one machine: JSON lines, only ever appended to."""
+    return f"{log_prefix(trial, attempt)}trainer.jsonl"
+
+
 def metrics_prefix(trial: TrialId) -> str:
     """Learning curves: JSON lines and TensorBoard events."""
     return f"{METRICS}{trial}/"

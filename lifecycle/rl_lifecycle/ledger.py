@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from rl_lifecycle.errors import BudgetExceededError
+from rl_lifecycle.errors import BudgetExceededError, NoPlaceError
 from rl_lifecycle.records import Record
 
 #: Dollars are sums of floats: what is smaller than this is rounding.
@@ -52,19 +52,39 @@ class Ledger(Record):
         """Find the entry of one machine."""
         return next((entry for entry in self.entries if (entry.trial, entry.attempt) == (trial, attempt)), None)
 
-    def reserve(self, trial: str, attempt: int, usd: float) -> Self:
+    def has_place(self, trial: str, most: int | None) -> bool:
+        """Whether another machine may be at work beside those that are: reservations that are not settled count.
+
+        :param trial: whose machine it would be; its own reservation does not stand in its way. :param most: None: any number.
+        """
+        return most is None or sum(entry.usd is None and entry.trial != trial for entry in self.entries) < most
+
+    def reserve(self, trial: str, attempt: int, usd: float, *, most: int | None = None) -> Self:
         """Set money aside for a machine that is about to be asked for.
 
+        :param most: how many machines of the run may be at work at the same time; None: any number.
         :return: the ledger itself when that was done before.
         :raises BudgetExceededError: if it does not fit into what is left.
+        :raises NoPlaceError: if as many as may be are at work.
         """
         if self.find(trial, attempt) is not None:
             return self
+        if most is not None and not self.has_place(trial, most):
+            raise NoPlaceError(most)
         left = self.budget_usd - self.committed_usd
         if usd > left + EPSILON_USD:
             raise BudgetExceededError(usd, max(0.0, left), self.budget_usd)
         entry = LedgerEntry(trial=trial, attempt=attempt, reserved_usd=usd)
         return self.model_copy(update={"entries": (*self.entries, entry)})
+
+    def release(self, trial: str, last_attempt: int) -> Self:
+        """Give back what was set aside for machines of a trial that will never be asked for.
+
+        :param last_attempt: the last that was written down; reservations beyond it are a dead worker's.
+        """
+        kept = tuple(entry for entry in self.entries
+                     if entry.trial != trial or entry.attempt <= last_attempt or entry.usd is not None)
+        return self if kept == self.entries else self.model_copy(update={"entries": kept})
 
     def settle(self, trial: str, attempt: int, *, usd: float, seconds: float, instance_type: str | None = None,
                market: Literal["spot", "on-demand"] | None = None) -> Self:

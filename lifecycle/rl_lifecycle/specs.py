@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
+from rl_lifecycle.due_times import needed_at
 from rl_lifecycle.errors import InvalidExperimentError, InvalidRecordError
 from rl_lifecycle.experiments import Experiment, read_experiment
 from rl_lifecycle.hyperparameters import resolve_hyperparameters, rollout_timesteps, segment_timesteps
@@ -89,6 +90,11 @@ class Spec(Record):
         return max(1, (2 * self.experiment.total_timesteps + self.segment_timesteps) // (2 * self.segment_timesteps))
 
     @property
+    def due_at(self) -> datetime | None:
+        """When the result is needed; None: whenever it is there."""
+        return needed_at(self.experiment.compute.needed_by, self.created_at)
+
+    @property
     def sha256(self) -> str:
         """The digest that names the spec."""
         return sha256_hex(self.to_json())
@@ -108,6 +114,7 @@ def freeze_spec(experiment: Experiment, *, run_id: str, created_at: datetime, ov
         raise InvalidExperimentError("freeze_spec", "created_at", "must be an aware UTC datetime")
     if overrides:
         experiment = _override(experiment, overrides)
+    _refuse_past(experiment, created_at)
     hyperparameters = resolve_hyperparameters(experiment)
     rollout = rollout_timesteps(experiment.algo, hyperparameters)
     run = slug(run_id)
@@ -121,6 +128,14 @@ def freeze_spec(experiment: Experiment, *, run_id: str, created_at: datetime, ov
         gate_first_seed=first_seed(Purpose.GATE, experiment.name, run),
         trainer=trainer, requirements=requirements, image_id=image_id, launch_template=launch_template,
         commit=commit, champion=champion)
+
+
+def _refuse_past(experiment: Experiment, created_at: datetime) -> None:
+    due_at = needed_at(experiment.compute.needed_by, created_at)
+    if due_at is not None and due_at <= created_at:
+        raise InvalidExperimentError(
+            f"run of {experiment.name}", "compute.needed_by",
+            f"{due_at:%Y-%m-%d %H:%M} UTC is in the past: choose a later moment, a time of day, or leave it out")
 
 
 def check_fresh_seeds(spec: Spec, earlier_runs: Iterable[str]) -> None:

@@ -103,7 +103,18 @@ class Evidence(Record):
     committed_step: int = 0
     cancelled: bool = False
     again: bool = False
+    no_place: bool = Field(False, description="as many machines of the run are at work as may be")
+    due_at: datetime | None = Field(None, description="when the result is needed")
     patience: Patience = Patience()
+
+    @property
+    def left_s(self) -> float:
+        """Seconds of training that are left: at the speed that was seen last, else all the hours that are allowed."""
+        allowed = max(0.0, self.compute.max_hours - hours_used(self.attempts)) * 3600
+        beat = self.heartbeat
+        if beat is None or beat.steps_per_s <= 0:
+            return allowed
+        return min(allowed, max(0, self.total_timesteps - self.committed_step) / beat.steps_per_s)
 
     @property
     def newest(self) -> Attempt | None:
@@ -316,7 +327,7 @@ def decide_action(evidence: Evidence) -> Action:
     not_before = _not_before(evidence.attempts)
     if not_before is not None and evidence.now < not_before:
         return Action(kind=ActionKind.WAIT, finding=finding, at=not_before)
-    return Action(kind=ActionKind.LAUNCH, finding=finding)
+    return Action(kind=ActionKind.WAIT if evidence.no_place else ActionKind.LAUNCH, finding=finding)
 
 
 def _of_open_attempt(evidence: Evidence, finding: Finding, newest: Attempt) -> Action:

@@ -83,6 +83,14 @@ def get(store: ObjectStore, key: str, sha256: str | None = None) -> StoredObject
     return found
 
 
+def read_from(store: ObjectStore, key: str, offset: int) -> bytes:
+    """Read a key's bytes from an offset on; a bucket sends no others. Empty if there are none, or no such key."""
+    if isinstance(store, S3Store):
+        return store.read_from(key, offset)
+    found = store.find(key)
+    return found.data[offset:] if found is not None else b""
+
+
 def put_once(store: ObjectStore, key: str, data: bytes) -> bool:
     """Write a key unless it is there already. :return: whether these bytes are what is there now."""
     try:
@@ -202,6 +210,15 @@ class S3Store:
         except Exception as error:
             if error_code(error) in ("NoSuchKey", "404"):
                 return None
+            raise self._unavailable(key, error) from error
+
+    def read_from(self, key: str, offset: int) -> bytes:
+        """Read a key's bytes from an offset on, and transfer only those."""
+        try:
+            return bytes(self.client.get_object(Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes={offset}-")["Body"].read())
+        except Exception as error:
+            if error_code(error) in ("NoSuchKey", "404", "InvalidRange", "416"):
+                return b""
             raise self._unavailable(key, error) from error
 
     def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:

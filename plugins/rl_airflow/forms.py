@@ -17,8 +17,8 @@ ENVIRONMENT_PATTERN = "^([a-z][a-z0-9-]{0,19})?$"
 #: Field of the retraining's form → the experiment's key that it overrides.
 OVERRIDES = {
     "total_timesteps": "total_timesteps", "trials": "trials", "seed": "seed", "init_from": "init_from",
-    "market": "compute.market", "max_hours": "compute.max_hours", "budget_usd": "compute.budget_usd",
-    "alpha": "gate.alpha", "max_pairs": "evaluation.max_pairs", "approval": "approval",
+    "market": "compute.market", "needed_by": "compute.needed_by", "max_hours": "compute.max_hours",
+    "budget_usd": "compute.budget_usd", "alpha": "gate.alpha", "max_pairs": "evaluation.max_pairs", "approval": "approval",
     "approval_hours": "approval_hours"}
 
 #: Field of the bootstrap's form → the template's parameter that it sets. An empty field leaves what is deployed.
@@ -63,6 +63,10 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
                            title="Begin from", description_md="`champion`: a warm start from its parameters."),
         "market": Param(compute.market, type="string", enum=["spot", "on-demand"], section="Machines", title="Market",
                         description_md="Spot costs about a third and may be interrupted, which loses at most one segment."),
+        "needed_by": Param(compute.needed_by, type=["null", "string"], section="Machines", title="Needed by",
+                           pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d$|^\d{4}-\d\d-\d\dT\d\d:\d\d",
+                           description_md="`HH:MM` in UTC, or a moment such as `2026-12-01T06:00Z`: on-demand from when spot no longer "
+                           "leaves enough time. Empty: whenever it is there."),
         "max_hours": Param(compute.max_hours, type="number", exclusiveMinimum=0, maximum=168, section="Machines",
                            title="Hours per trial", description_md="All machines of a trial together; then it is stopped."),
         "budget_usd": Param(compute.budget_usd, type="number", exclusiveMinimum=0, maximum=100_000, section="Machines",
@@ -91,7 +95,7 @@ def read_overrides(params: Mapping[str, Any], conf: Mapping[str, Any] | None, so
     for key in conf or {}:
         if key not in allowed:
             raise InvalidExperimentError(source, str(key), f"is no field of this DAG's form; allowed: {', '.join(allowed)}")
-    return {key: params[field] for field, key in OVERRIDES.items() if field in params}
+    return {key: params[field] if params[field] != "" else None for field, key in OVERRIDES.items() if field in params}
 
 
 def bootstrap_params() -> dict[str, Param]:

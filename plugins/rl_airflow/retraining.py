@@ -20,6 +20,7 @@ from rl_airflow.operators.placeholders import ExplainProblemOperator
 from rl_airflow.operators.registry import S3PromoteCandidateOperator
 from rl_airflow.operators.specs import S3FreezeSpecOperator
 from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
+from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
 from rl_lifecycle.experiments import Experiment
 
 #: At least two, because Airflow can fail a deferred task for reasons of its own; soon, because machines cost meanwhile.
@@ -62,10 +63,10 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
 
         @task_group(group_id="train", prefix_group_id=False)
         def train(trial: str) -> None:
-            launch = Ec2LaunchTrialOperator(task_id="launch", plan=PLAN, trial=trial,
-                                            map_index_template="{{ task.trial }}")
-            wait = Ec2AwaitTrialOperator(task_id="await", plan=PLAN, trial=trial, retries=5,
-                                         map_index_template="{{ task.trial }}")
+            launch = Ec2LaunchTrialOperator(task_id="launch", plan=PLAN, trial=trial, map_index_template="{{ task.trial }}",
+                                            **pool_arguments(experiment.compute, LAUNCH_PRIORITY))
+            wait = Ec2AwaitTrialOperator(task_id="await", plan=PLAN, trial=trial, retries=5, map_index_template="{{ task.trial }}",
+                                         **pool_arguments(experiment.compute, AWAIT_PRIORITY))
             chain(launch.as_setup(), wait)  # type: ignore[no-untyped-call]
 
         training = train.expand(trial=freeze.output)

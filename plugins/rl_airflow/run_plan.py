@@ -26,6 +26,7 @@ class RunPlan(Record):
     subnet_ids: dict[str, str]
     evaluator: str
     topic_arn: str | None = None
+    ledger_key: str | None = None
 
     def session(self, role: Role | None, aws_conn_id: str | None = None) -> RoleSession:
         """Act as a role in the run's environment and region; None: as the Airflow worker, who may read and ask the evaluator."""

@@ -13,13 +13,16 @@ from collections.abc import Callable
 from datetime import datetime
 
 from rl_airflow.attempt_files import AttemptFiles, StoredAttempt
+from rl_airflow.launch_checks import LaunchChecks
 from rl_airflow.ledger_files import LedgerFile
 from rl_airflow.machines import Granted, Machines
 from rl_airflow.market_prices import MarketPrices
+from rl_airflow.memories import MachineMemory
 from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.attempts import Attempt, AttemptEnd, Refusal, client_token
 from rl_lifecycle.checkpoints import Head
-from rl_lifecycle.errors import LaunchRefusedError
+from rl_lifecycle.due_times import spot_leaves_time
+from rl_lifecycle.errors import LaunchRefusedError, NoPlaceError
 from rl_lifecycle.heartbeats import Heartbeat, TrainerState
 from rl_lifecycle.launches import (
     WAITABLE_CODES,
@@ -57,13 +60,16 @@ class TrialSupervisor:
     """One trial of one run.
 
     :param now: the clock, giving aware UTC datetimes.
+    :param memory: what the task remembers over its retries; None: nothing.
     """
 
     def __init__(self, plan: RunPlan, spec: Spec, trial: str, store: ObjectStore, machines: Machines, prices: MarketPrices,
-                 *, now: Callable[[], datetime], log: logging.Logger, patience: Patience | None = None) -> None:
+                 *, checks: LaunchChecks, now: Callable[[], datetime], log: logging.Logger,
+                 patience: Patience | None = None, memory: MachineMemory | None = None) -> None:
         self.plan, self.spec, self.trial = plan, spec, spec.trial_id(trial)
         self.store, self.machines, self.prices = store, machines, prices
-        self.now, self.log, self.patience = now, log, patience or Patience()
+        self.checks, self.now, self.log, self.patience = checks, now, log, patience or Patience()
+        self.memory = memory or MachineMemory()
         self.attempts = AttemptFiles(store, self.trial)
         self.ledger = LedgerFile(store, spec)
 
@@ -80,7 +86,7 @@ class TrialSupervisor:
             machine=self._find_machine(newest) if newest is not None and newest.outcome.end is None else None,
             heartbeat=Heartbeat.from_json(beat.data, heartbeat_key(self.trial)) if beat else None,
             committed_step=Head.from_json(head.data, head_key(self.trial)).step if head else 0,
-            progress=progress, again=again, patience=self.patience)
+            progress=progress, again=again, due_at=self.spec.due_at, patience=self.patience)
         return evidence, stored
 
     def advance(self, progress: Progress | None = None, *, again: bool = False) -> tuple[Action, Evidence]:
@@ -95,7 +101,10 @@ class TrialSupervisor:
             evidence, stored = self.observe(progress, again=again)
             action = decide_action(evidence)
             if action.kind is ActionKind.LAUNCH:
-                self._launch(evidence)
+                try:
+                    self._launch(evidence)
+                except NoPlaceError as error:
+                    return self._wait_for_place(action, evidence, error)
                 again = False
             elif action.kind is ActionKind.ASK:
                 self._ask(stored[-1])
@@ -107,6 +116,11 @@ class TrialSupervisor:
                 return action, evidence
         raise LaunchRefusedError(f"{self.trial}: no rest after {MOST_ACTIONS} actions; see {self.attempts.uri}")
 
+    def _wait_for_place(self, action: Action, evidence: Evidence, error: NoPlaceError) -> tuple[Action, Evidence]:
+        self.log.info("%s: %s", self.trial.trial, error)
+        finding = action.finding.model_copy(update={"reason": str(error)})
+        return Action(kind=ActionKind.WAIT, finding=finding), evidence.model_copy(update={"no_place": True, "again": False})
+
     def cancel(self, reason: str) -> None:
         """Terminate whatever works on the trial and close its open attempt. Safe to repeat."""
         self.machines.terminate(tagged.machine.instance_id for tagged in self.machines.list_of_trial(self.trial))
@@ -116,6 +130,8 @@ class TrialSupervisor:
             if finding.state is not TrialState.FINISHED:
                 finding = Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason=reason)
             self._settle(stored[-1], finding, evidence)
+        if any(entry.trial == self.trial.trial and entry.attempt > len(stored) for entry in self.ledger.read().entries):
+            self.ledger.change(lambda before: before.release(self.trial.trial, len(stored)))
 
     def settle_ledger(self, attempts: tuple[Attempt, ...]) -> None:
         """Make the ledger say what the attempts say; what was settled before stays as it is."""
@@ -141,13 +157,16 @@ class TrialSupervisor:
         self._end_strays()
         self.settle_ledger(evidence.attempts)
         number, compute = len(evidence.attempts) + 1, evidence.compute
-        types, market = plan_types(compute, evidence.attempts), plan_market(compute, evidence.attempts)
+        types = plan_types(compute, evidence.attempts)
+        in_time = spot_leaves_time(evidence.due_at, evidence.now, evidence.left_s)
+        market = plan_market(compute, evidence.attempts, spot_in_time=in_time)
+        self.checks.check(self.plan.launch_template_id, self.plan.launch_template_version, types, market)
         deadline_at = plan_deadline(compute, evidence.attempts, evidence.now)
         offered = self.prices.offered_zones(types)
         pools = plan_pools(types, self.plan.subnet_ids, offered)
         hours = (deadline_at - evidence.now).total_seconds() / 3600
         reserve = hours * highest_on_demand_usd({pool.instance_type for pool in pools}, self.prices.on_demand(types))
-        self.ledger.change(lambda ledger: ledger.reserve(self.trial.trial, number, reserve))
+        self.ledger.change(lambda ledger: ledger.reserve(self.trial.trial, number, reserve, most=compute.max_parallel))
         attempt = Attempt(
             experiment=self.trial.experiment, run=self.trial.run, trial=self.trial.trial, attempt=number,
             token=client_token(self.trial, number), nonce=uuid.uuid4().hex, created_at=evidence.now, deadline_at=deadline_at,
@@ -170,18 +189,26 @@ class TrialSupervisor:
     def _ask(self, stored: StoredAttempt) -> None:
         """Adopt the attempt's machine, or ask for it. Starts billing."""
         attempt = stored.attempt
-        found = self.machines.find(self.trial, attempt.attempt)
+        found = self.machines.find(self.trial, attempt.attempt) or self._find_remembered(attempt)
         if found is not None:
             self.log.info("%s: adopting %s (%s)", self.trial.trial, found.instance_id, found.state)
             granted = Granted(found.instance_id, found.instance_type, found.zone,
                               "spot" if found.market == "spot" else "on-demand", ())
         else:
             granted = self._request(attempt)
+            if granted.instance_id is not None:
+                self.memory.keep(attempt.token, granted.instance_id)
         if not self._record_answer(stored, granted) and granted.instance_id is not None:
             self._end_if_closed(attempt, granted.instance_id)
 
+    def _find_remembered(self, attempt: Attempt) -> Machine | None:
+        known = self.memory.find(attempt.token)
+        return self.machines.describe([known]).get(known) if known is not None else None
+
     def _request(self, attempt: Attempt) -> Granted:
         """Ask, and turn an error of the request itself into a refusal that is written down."""
+        if full := self.checks.find_full(attempt, self.plan.zones):
+            return Granted(None, None, None, market_of(attempt), full)
         try:
             return self.machines.request(attempt)
         except Exception as error:

@@ -66,7 +66,7 @@ def read_log_tail(store: ObjectStore, trial: TrialId, attempts: Sequence[Attempt
         found = store.find(newest.key)
         if found is not None:
             text = found.data[-TAIL_BYTES:].decode(errors="replace")
-            return [_readable(line) for line in text.splitlines()[-TAIL_LINES:]]
+            return [readable_line(line) for line in text.splitlines()[-TAIL_LINES:]]
     return []
 
 
@@ -82,7 +82,7 @@ def read_curve_end(store: ObjectStore, trial: TrialId) -> str:
     return f"curve at step {int(point.get('step', 0)):,}: {', '.join(values)}" if values else ""
 
 
-def _readable(line: str) -> str:
+def readable_line(line: str) -> str:
     """A line of JSON as its message, any other line as it is."""
     try:
         record = json.loads(line)

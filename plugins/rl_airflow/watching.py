@@ -10,18 +10,23 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from rl_airflow.machines import Machines
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import HEARTBEATS, TrialId, heartbeat_key, heartbeat_prefix
+from rl_lifecycle.ledger import Ledger
 from rl_lifecycle.states import Machine
 from rl_lifecycle.stores import ObjectStore
+
+T = TypeVar("T")
 
 #: With more runs than this, one LIST of all heartbeats is cheaper than one for each run.
 MOST_PREFIXES = 10
 #: Who asks within this time of the first looks together with it.
 GATHER_S = 0.05
+#: A run's ledger is read at most so often, however many trials wait for a place.
+LEDGER_S = 5.0
 
 
 class Wanted(NamedTuple):
@@ -44,6 +49,13 @@ class KnownBeat(NamedTuple):
     etag: str
     read_at: float
     beat: Heartbeat
+
+
+class KnownLedger(NamedTuple):
+    """A run's ledger that is being read, or was."""
+
+    read_at: float
+    ledger: "asyncio.Future[Ledger | None]"
 
 
 class TrialWatch:
@@ -87,6 +99,7 @@ class SharedWatch:
         self._asked: dict[TrialId, Wanted] = {}
         self._next: asyncio.Future[dict[TrialId, Look]] | None = None
         self._lock = asyncio.Lock()
+        self._ledgers: dict[str, KnownLedger] = {}
 
     async def look(self, trial: TrialId, wanted: Wanted) -> Look:
         """Look at one trial, together with all who ask at about the same time."""
@@ -101,15 +114,29 @@ class SharedWatch:
         async with self._lock:  # a slow look is not overtaken by the next
             return await asyncio.to_thread(self._look, asked)
 
-    async def read(self, reading: Callable[[ObjectStore], str]) -> str:
+    async def read(self, reading: Callable[[ObjectStore], T]) -> T:
         """Read something else from the same store."""
-        watch = self._watch
-        return await asyncio.to_thread(reading, watch.store) if watch is not None else ""
+        return await asyncio.to_thread(lambda: reading(self._made().store))
 
-    def _look(self, asked: Mapping[TrialId, Wanted]) -> dict[TrialId, Look]:
+    async def read_ledger(self, key: str) -> Ledger | None:
+        """Read a run's ledger, once for all who ask within a moment; None if nothing was spent yet."""
+        known = self._ledgers.get(key)
+        if known is None or time.monotonic() - known.read_at > LEDGER_S:
+            reading = asyncio.ensure_future(asyncio.to_thread(self._read_ledger, key))
+            known = self._ledgers[key] = KnownLedger(time.monotonic(), reading)
+        return await asyncio.shield(known.ledger)
+
+    def _read_ledger(self, key: str) -> Ledger | None:
+        found = self._made().store.find(key)
+        return Ledger.from_json(found.data, key) if found else None
+
+    def _made(self) -> TrialWatch:
         if self._watch is None:
             self._watch = self._make()
-        return self._watch.look(asked)
+        return self._watch
+
+    def _look(self, asked: Mapping[TrialId, Wanted]) -> dict[TrialId, Look]:
+        return self._made().look(asked)
 
 
 Place = tuple[str | None, ...]

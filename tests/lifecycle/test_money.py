@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
+from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError, NoPlaceError
 from rl_lifecycle.launches import AUTO_TYPES
 from rl_lifecycle.ledger import Ledger
 from rl_lifecycle.prices import BILLED_AT_LEAST_S, FALL_BACK, cost_usd, highest_on_demand_usd, hourly_usd
@@ -86,3 +86,19 @@ def test_the_ledger_never_commits_more_than_the_budget(moves: list[tuple[int, in
             books = books.settle(f"seed-{trial}", attempt, usd=entry.reserved_usd * share, seconds=60)
         assert books.committed_usd <= books.budget_usd + 1e-6
         assert Ledger.from_json(books.to_json()) == books
+
+
+def test_only_so_many_machines_of_a_run_are_at_work() -> None:
+    """A place is free again when one is settled; a trial's own reservation does not stand in its way."""
+    books = ledger().reserve("seed-0", 1, 0.1, most=2).reserve("seed-1", 1, 0.1, most=2)
+    with pytest.raises(NoPlaceError, match=r"2 machines of this run are at work \(compute\.max_parallel 2\)"):
+        books.reserve("seed-2", 1, 0.1, most=2)
+    assert books.reserve("seed-1", 1, 0.1, most=2) is books
+    assert books.settle("seed-0", 1, usd=0.01, seconds=60).reserve("seed-2", 1, 0.1, most=2).has_place("seed-1", 2)
+
+
+def test_what_was_set_aside_for_a_machine_that_was_never_asked_for_is_given_back() -> None:
+    """A worker died between the two writes, and then the trial was cancelled."""
+    books = ledger().reserve("seed-0", 1, 0.1).reserve("seed-1", 1, 0.1)
+    assert [entry.trial for entry in books.release("seed-0", 0).entries] == ["seed-1"]
+    assert books.release("seed-0", 1) is books

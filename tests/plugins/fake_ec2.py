@@ -62,6 +62,8 @@ class FakeEc2:
     machines: dict[str, FakeMachine] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     hide_new: bool = False
+    template_gone: bool = False
+    image_gone: bool = False
     _answers: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
@@ -122,6 +124,18 @@ class FakeEc2:
         names = request["Filters"][0]["Values"]
         return {"InstanceTypeOfferings": [{"InstanceType": name, "Location": zone} for name in names for zone in ZONES.values()]}
 
+    def describe_launch_template_versions(self, **request: Any) -> dict[str, Any]:
+        """The template's data, while it is there."""
+        self._check("DescribeLaunchTemplateVersions", request)
+        if self.template_gone:
+            raise error("InvalidLaunchTemplateId.NotFound", "it does not exist", "DescribeLaunchTemplateVersions")
+        return {"LaunchTemplateVersions": [{"LaunchTemplateData": {"ImageId": "ami-0123456789abcdef0"}}]}
+
+    def describe_images(self, **request: Any) -> dict[str, Any]:
+        """The image, while it is there."""
+        self._check("DescribeImages", request)
+        return {"Images": [] if self.image_gone else [{"ImageId": request["ImageIds"][0], "State": "available"}]}
+
     def describe_spot_price_history(self, **request: Any) -> dict[str, Any]:
         """One price."""
         self._check("DescribeSpotPriceHistory", request)
@@ -174,3 +188,17 @@ def _matches(machine: FakeMachine, one: dict[str, Any]) -> bool:
     if name == "instance-state-name":
         return machine.state in values
     raise AssertionError(f"unknown filter {name}")
+
+
+@dataclass
+class FakeQuotas:
+    """Service Quotas, with so many vCPUs of each. :param vcpus: None: nobody may ask."""
+
+    vcpus: float | None = 1000.0
+
+    def get_service_quota(self, **request: Any) -> dict[str, Any]:
+        """One quota."""
+        assert request["ServiceCode"] == "ec2"
+        if self.vcpus is None:
+            raise error("AccessDeniedException", "no", "GetServiceQuota")
+        return {"Quota": {"Value": self.vcpus}}

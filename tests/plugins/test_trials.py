@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import json
+import logging
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from rl_airflow.errors import InstancesLeftError
 from rl_airflow.links import trial_links
 from rl_airflow.machines import Machines
+from rl_airflow.memories import MachineMemory, recall
 from rl_airflow.operators import trials as operators
 from rl_airflow.operators.trials import (
     END_KEY,
@@ -18,11 +21,13 @@ from rl_airflow.operators.trials import (
     Ec2TerminateRunOperator,
     RunOperator,
 )
+from rl_airflow.relays import Told
+from rl_airflow.supervision import TrialSupervisor
 from rl_airflow.triggers import trials as triggers
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_airflow.watching import TrialWatch
-from rl_lifecycle.layout import log_prefix
-from rl_lifecycle.states import TrialState
+from rl_lifecycle.layout import log_prefix, trainer_log_key
+from rl_lifecycle.states import Progress, TrialState
 from tests.plugins.worlds import World
 
 
@@ -37,14 +42,24 @@ class FakeTaskInstance:
         self.pushed[key] = value
 
 
+class FakeTaskStateStore(dict[str, Any]):
+    """What a task remembers over its retries: JSON, as Airflow's store takes it."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Write."""
+        assert value is not None
+        self[key] = json.loads(json.dumps(value))
+
+
 class Stage:
     """A world, and tasks that play in it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **experiment: Any) -> None:
         self.world = World(**experiment)
         self.ti = FakeTaskInstance()
-        self.context: Any = {"ti": self.ti}
-        monkeypatch.setattr(RunOperator, "_supervisor", lambda operator, plan, trial, spec=None: self.world.supervisor(trial))
+        self.context: Any = {"ti": self.ti, "task_state_store": FakeTaskStateStore()}
+        monkeypatch.setattr(RunOperator, "_supervisor", lambda operator, plan, trial, spec=None, context=None:
+                            self.world.supervisor(trial, MachineMemory(context)))
         monkeypatch.setattr(RunOperator, "_session", lambda operator, plan: self)
         monkeypatch.setattr(Ec2TrialTrigger, "_watch", lambda trigger, plan: self.watch())
         monkeypatch.setattr(type(self.world.plan), "store", lambda plan, session: self.world.store)
@@ -119,12 +134,12 @@ def test_a_launch_beyond_the_budget_fails_without_a_retry(monkeypatch: pytest.Mo
 
 
 def test_a_trial_is_awaited_through_the_trigger_to_its_end(stage: Stage) -> None:
-    """The event carries nothing but the stall clock: the worker looks for itself."""
+    """The event carries nothing but the stall clock and how much was told: the worker looks for itself."""
     stage.launch()
     trigger = stage.defer()
     stage.world.finish()
     event = fire(trigger)
-    assert set(event) == {"progress"}
+    assert set(event) == {"progress", "told"}
     told = stage.awaiting().execute_complete(stage.context, event)
     assert (told["state"], told["steps"]) == ("finished", 100_096)
     assert stage.ti.pushed[END_KEY] == told
@@ -191,8 +206,74 @@ def test_the_trigger_survives_looks_that_fail_and_asks_the_worker_when_they_go_o
         raise ConnectionError("throttled")
 
     stage.watch = broken  # type: ignore[method-assign]
-    assert fire(trigger) == {"progress": None}
+    assert fire(trigger)["progress"] is None
     assert len(stage.world.machines_of()) == 1
+
+
+def test_a_retry_goes_on_with_the_stall_clock_and_the_log_where_they_were(
+        stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The worker died after the task had come back from the triggerer; each line is told once, and a clear forgets."""
+    monkeypatch.setattr(Ec2TrialTrigger, "log", logging.getLogger("trigger"), raising=False)
+    stage.launch()
+    log_key = trainer_log_key(stage.world.trial(), 1)
+    stage.world.store.put(log_key, b'{"message": "segment 1"}\n')
+    stage.world.beat("interrupted", 41_000, segment=1)
+    event = fire(stage.defer())
+    stage.defer(event)
+    assert event["told"] == {"attempt": 1, "segment": 1, "n_bytes": 25}
+    assert [line for line in caplog.messages if "segment" in line] == ["seed-0 | segment 1"]
+    again = stage.defer()
+    assert (again.told, again.serialize()[1]["told"]) == (event["told"], event["told"])
+    assert recall(stage.context).progress == Progress.model_validate(event["progress"])
+    stage.context["task_state_store"].clear()
+    assert stage.defer().told == Told().model_dump()
+
+
+def test_a_machine_that_only_the_task_knows_is_adopted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker died before the bucket knew it, EC2 does not show its tags yet, and nothing is asked for again."""
+    monkeypatch.setattr(TrialSupervisor, "_record_answer", lambda *_: (_ for _ in ()).throw(ConnectionError("the worker died")))
+    with pytest.raises(ConnectionError):
+        stage.launch()
+    monkeypatch.undo()
+    again = Stage(monkeypatch)
+    again.world, again.context = stage.world, stage.context
+    monkeypatch.setattr(Machines, "find", lambda *_: None)
+    calls = again.world.ec2.calls.count("CreateFleet")
+    assert [again.launch()["instance_id"]] == again.world.machines_of()
+    assert again.world.ec2.calls.count("CreateFleet") == calls
+
+
+def test_a_state_store_that_does_not_answer_stops_nobody(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bucket is the truth."""
+    def broken(*_: Any) -> None:
+        raise ConnectionError("no API server")
+
+    for name in ("get", "set"):
+        monkeypatch.setattr(FakeTaskStateStore, name, broken)
+    stage.launch()
+    stage.defer()
+    assert len(stage.world.machines_of()) == 1
+
+
+def test_a_trial_without_a_place_waits_in_the_trigger_until_one_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only then is a worker started for it."""
+    stage = Stage(monkeypatch, compute={"max_parallel": 1})
+    stage.launch("seed-1")
+    assert stage.launch()["state"] == TrialState.PENDING
+    trigger = stage.defer()
+    monkeypatch.setattr(triggers, "TURN_S", 0.0)
+    monkeypatch.setattr("rl_airflow.watching.LEDGER_S", 0.0)
+
+    async def wait() -> Any:
+        waiting = asyncio.ensure_future(anext(trigger.run()))
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        stage.world.finish("seed-1")
+        stage.world.look("seed-1")
+        return (await asyncio.wait_for(waiting, 10)).payload
+
+    stage.defer(asyncio.run(wait()))
+    assert len(stage.world.machines_of("seed-0")) == 1
 
 
 def test_killing_a_deferred_task_ends_its_machine_and_no_other(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,20 +12,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from rl_airflow.launch_checks import LaunchChecks
 from rl_airflow.machines import Machines
 from rl_airflow.market_prices import MarketPrices
+from rl_airflow.memories import MachineMemory
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.supervision import TrialSupervisor
 from rl_lifecycle.checkpoints import Head
 from rl_lifecycle.errors import PreconditionFailedError
 from rl_lifecycle.experiments import Experiment, read_experiment
 from rl_lifecycle.heartbeats import Heartbeat, TrainerCause, TrainerState
-from rl_lifecycle.layout import TrialId, head_key, heartbeat_key, spec_key
+from rl_lifecycle.layout import TrialId, head_key, heartbeat_key, ledger_key, spec_key
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.specs import Artifact, Spec, freeze_spec
 from rl_lifecycle.states import Action, ActionKind, Evidence, Progress, track_progress
 from rl_lifecycle.stores import ObjectInfo, StoredObject
-from tests.plugins.fake_ec2 import ZONES, FakeEc2
+from tests.plugins.fake_ec2 import ZONES, FakeEc2, FakeQuotas
 
 START = datetime(2026, 11, 22, 2, tzinfo=UTC)
 PLUGIN = str(Path(sys.modules["rl_airflow"].__file__ or "").parent)
@@ -109,6 +111,7 @@ class World:
     def __init__(self, **experiment: Any) -> None:
         self.time = START
         self.ec2 = FakeEc2(lambda: self.time)
+        self.quotas = FakeQuotas()
         self.store = MemoryStore()
         self.experiment: Experiment = read_experiment({**EXPERIMENT, **experiment}, "cartpole_ppo")
         self.spec: Spec = freeze_spec(self.experiment, run_id="night-1", created_at=START)
@@ -118,6 +121,7 @@ class World:
         self.plan = RunPlan(
             environment="dev", region_name="eu-west-1", bucket="b", experiment=self.experiment.name, run=self.spec.run,
             spec=Artifact(key=key, sha256=sha256_hex(data)), trials=tuple(trial.name for trial in self.spec.trials),
+            ledger_key=ledger_key(f"{START:%Y-%m}", self.experiment.name, self.spec.run),
             launch_template_id="lt-0123456789abcdef0", launch_template_version="1",
             subnet_ids={zone: subnet for subnet, zone in ZONES.items()}, evaluator="evaluator:live")
         self.progress: Progress | None = None
@@ -126,11 +130,12 @@ class World:
         """Let the clock go on."""
         self.time += timedelta(seconds=seconds)
 
-    def supervisor(self, trial: str = "seed-0") -> TrialSupervisor:
+    def supervisor(self, trial: str = "seed-0", memory: MachineMemory | None = None) -> TrialSupervisor:
         """A fresh worker's supervisor: it knows nothing but what lies in the bucket and in EC2."""
         return TrialSupervisor(self.plan, self.spec, trial, self.store, Machines(self.ec2, "dev", ZONES),
                                MarketPrices(self.ec2, logging.getLogger("world")), now=lambda: self.time,
-                               log=logging.getLogger("world"))
+                               checks=LaunchChecks(self.ec2, logging.getLogger("world"), lambda: self.quotas),
+                               log=logging.getLogger("world"), memory=memory)
 
     def look(self, trial: str = "seed-0") -> tuple[Action, Evidence]:
         """One worker looks and acts; the stall clock goes on between looks, as the trigger carries it."""
@@ -148,12 +153,12 @@ class World:
         return self.spec.trial_id(name)
 
     def beat(self, state: str = "training", step: int = 5000, trial: str = "seed-0", cause: str | None = None,
-             message: str = "") -> None:
+             message: str = "", segment: int = 0) -> None:
         """The trial's newest machine says something."""
         attempt = len(self.supervisor(trial).attempts.read())
         self.store.put(heartbeat_key(self.trial(trial)), Heartbeat(
             attempt=attempt, state=TrainerState(state), step=step, total_timesteps=100_000, steps_per_s=1000.0, at=self.time,
-            cause=TrainerCause(cause) if cause else None, message=message).to_json())
+            cause=TrainerCause(cause) if cause else None, message=message, segment=segment).to_json())
 
     def commit(self, step: int, trial: str = "seed-0") -> None:
         """The trial's machine commits a checkpoint."""

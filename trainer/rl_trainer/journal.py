@@ -6,7 +6,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
-from rl_lifecycle.layout import TrialId, log_prefix
+from rl_lifecycle.layout import TrialId, trainer_log_key
 from rl_lifecycle.stores import ObjectStore
 
 
@@ -14,7 +14,7 @@ class Journal:
     """The log of one attempt: every event is a JSON line; a line of text for a person goes to stderr at once."""
 
     def __init__(self, trial: TrialId, attempt: int, *, quiet: bool = False) -> None:
-        self.key = f"{log_prefix(trial, attempt)}trainer.jsonl"
+        self.key = trainer_log_key(trial, attempt)
         self.quiet = quiet
         self._lines: list[str] = []
         self._written = 0

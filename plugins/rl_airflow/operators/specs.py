@@ -15,7 +15,7 @@ from rl_airflow.run_plan import RunPlan
 from rl_airflow.sessions import RoleSession
 from rl_lifecycle.errors import InvalidExperimentError, OverlappingSeedsError
 from rl_lifecycle.experiments import Experiment
-from rl_lifecycle.layout import SPECS, artifact_key, spec_key
+from rl_lifecycle.layout import SPECS, artifact_key, ledger_key, spec_key
 from rl_lifecycle.names import slug
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.registry import freeze_champion
@@ -107,7 +107,7 @@ def _plan(place: Place, region: str | None, spec: Spec, artifact: Artifact) -> R
         environment=place.environment, region_name=region, bucket=place.bucket, experiment=spec.experiment.name, run=spec.run,
         spec=artifact, trials=tuple(trial.name for trial in spec.trials), launch_template_id=template_id,
         launch_template_version=template_version, subnet_ids=place.subnet_ids, evaluator=place.evaluator,
-        topic_arn=place.topic_arn)
+        topic_arn=place.topic_arn, ledger_key=ledger_key(f"{spec.created_at:%Y-%m}", spec.experiment.name, spec.run))
 
 
 def refuse_served_seeds(store: ObjectStore, spec: Spec) -> None:

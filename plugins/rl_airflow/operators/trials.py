@@ -10,9 +10,11 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.errors import InstancesLeftError
+from rl_airflow.launch_checks import LaunchChecks
 from rl_airflow.links import TRIAL_LINKS, show_links, trial_links
 from rl_airflow.machines import Machines
 from rl_airflow.market_prices import PRICES_REGION, MarketPrices
+from rl_airflow.memories import MachineMemory, Memory, recall, remember
 from rl_airflow.notices import tell
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.sessions import RoleSession
@@ -22,7 +24,7 @@ from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
 from rl_lifecycle.recoveries import find_recoveries
 from rl_lifecycle.specs import Spec
-from rl_lifecycle.states import Action, ActionKind, Evidence, Progress, TrialState, decide_action
+from rl_lifecycle.states import Action, ActionKind, Evidence, TrialState, decide_action
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +57,13 @@ class RunOperator(BaseOperator):
             self._launcher = plan.session("launcher", self.aws_conn_id)
         return self._launcher
 
-    def _supervisor(self, plan: RunPlan, trial: str, spec: Spec | None = None) -> TrialSupervisor:
+    def _supervisor(self, plan: RunPlan, trial: str, spec: Spec | None = None, context: Context | None = None) -> TrialSupervisor:
         session = self._session(plan)
         store, ec2 = plan.store(session), session.client("ec2")
-        return TrialSupervisor(plan, spec or plan.get_spec(store), trial, store, Machines(ec2, plan.environment, plan.zones),
-                               MarketPrices(ec2, log, lambda: session.client_in(PRICES_REGION, "pricing")), now=_utcnow, log=log)
+        prices = MarketPrices(ec2, log, lambda: session.client_in(PRICES_REGION, "pricing"))
+        checks = LaunchChecks(ec2, log, lambda: session.client("service-quotas"))
+        return TrialSupervisor(plan, spec or plan.get_spec(store), trial, store, Machines(ec2, plan.environment, plan.zones), prices,
+                               checks=checks, now=_utcnow, log=log, memory=MachineMemory(context))
 
     def _show_links(self, context: Context, plan: RunPlan, trial: str, evidence: Evidence) -> None:
         newest = evidence.newest
@@ -86,7 +90,7 @@ class Ec2LaunchTrialOperator(RunOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Launch or adopt. :return: what is known of the newest attempt."""
         plan = self._plan()
-        supervisor = self._supervisor(plan, self.trial)
+        supervisor = self._supervisor(plan, self.trial, context=context)
         try:
             action, evidence = supervisor.advance(again=True)
         except (BudgetExceededError, LaunchRefusedError) as error:
@@ -107,8 +111,9 @@ class Ec2LaunchTrialOperator(RunOperator):
 class Ec2AwaitTrialOperator(RunOperator):
     """Wait until a trial is trained; relaunch it when its machine is lost, give up when its code fails.
 
-    A retry looks at what is there and goes on waiting. A clear starts another attempt if the trial had failed (its
-    launch is cleared with it). `on_kill`, in the worker or deferred, ends the machine; the checkpoints stay.
+    A retry looks at what is there and goes on waiting, with the stall clock and the place in the log where it was: they lie in
+    the task's state store. A clear starts another attempt if the trial had failed (its launch is cleared with it). `on_kill`,
+    in the worker or deferred, ends the machine; the checkpoints stay.
 
     :param trial: the trial's name.
     :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
@@ -118,35 +123,34 @@ class Ec2AwaitTrialOperator(RunOperator):
     template_fields: Sequence[str] = ("plan", "trial")
     operator_extra_links = TRIAL_LINKS
 
-    def __init__(self, *, trial: Any, deferrable: bool = True, waiter_delay: float = 15.0, **kwargs: Any) -> None:
+    def __init__(self, *, trial: Any, deferrable: bool = True, waiter_delay: float = 5.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.trial, self.deferrable, self.waiter_delay = trial, deferrable, waiter_delay
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Look once, act, and defer until there is more to do."""
-        return self._go_on(context, None)
+        return self._go_on(context, recall(context))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Come back from the triggerer: something changed, so look and act again."""
-        progress = (event or {}).get("progress")
-        return self._go_on(context, Progress.model_validate(progress) if progress else None)
+        return self._go_on(context, Memory.model_validate(event or {}))
 
-    def _go_on(self, context: Context, progress: Progress | None) -> dict[str, Any]:
+    def _go_on(self, context: Context, memory: Memory) -> dict[str, Any]:
         plan = self._plan()
-        supervisor = self._supervisor(plan, self.trial)
+        supervisor = self._supervisor(plan, self.trial, context=context)
         while True:
             before = len(supervisor.attempts.read())
             try:
-                action, evidence = supervisor.advance(progress)
+                action, evidence = supervisor.advance(memory.progress)
             except (BudgetExceededError, LaunchRefusedError) as error:
                 self._tell(context, supervisor, *self._stopped(supervisor))
                 raise AirflowFailException(f"{self.trial}: {error}") from None
             self._show_links(context, plan, self.trial, evidence)
             self._tell_of_relaunch(plan, before, evidence)
-            if action.kind is ActionKind.WAIT:
-                progress = self._wait(evidence)
-            else:
+            if action.kind is not ActionKind.WAIT:
                 return self._end(context, supervisor, action, evidence)
+            remember(context, memory)
+            memory = self._wait(evidence, memory)
 
     def _tell_of_relaunch(self, plan: RunPlan, before: int, evidence: Evidence) -> None:
         """Say that a machine was lost and another one was asked for, in the log and over SNS."""
@@ -159,9 +163,10 @@ class Ec2AwaitTrialOperator(RunOperator):
             log.warning("%s", message)
             tell(plan, "interrupted", message)
 
-    def _wait(self, evidence: Evidence) -> Progress | None:
+    def _wait(self, evidence: Evidence, memory: Memory) -> Memory:
         trigger = Ec2TrialTrigger(plan=self.plan, trial=self.trial, evidence=_for_trigger(evidence),
-                                  waiter_delay=self.waiter_delay, aws_conn_id=self.aws_conn_id)
+                                  told=memory.told.model_dump(mode="json"), waiter_delay=self.waiter_delay,
+                                  aws_conn_id=self.aws_conn_id)
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
         return _run_here(trigger)
@@ -242,12 +247,11 @@ def _for_trigger(evidence: Evidence) -> dict[str, Any]:
     return evidence.model_copy(update={"attempts": slim}).model_dump(mode="json")
 
 
-def _run_here(trigger: Ec2TrialTrigger) -> Progress | None:
+def _run_here(trigger: Ec2TrialTrigger) -> Memory:
     """Wait in the worker, with the very code that waits in the triggerer."""
     import asyncio
 
     async def first() -> Any:
         return await anext(trigger.run())
 
-    progress = asyncio.run(first()).payload["progress"]
-    return Progress.model_validate(progress) if progress else None
+    return Memory.model_validate(asyncio.run(first()).payload)

@@ -9,8 +9,9 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rl_airflow.machines import Machines
+from rl_airflow.relays import Told, relay
 from rl_airflow.run_plan import RunPlan
-from rl_airflow.trial_reports import describe_progress, read_curve_end
+from rl_airflow.trial_reports import describe_progress
 from rl_airflow.watching import Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import TrialId
@@ -23,6 +24,8 @@ FIRST_LOOK_S = 2.0
 SHARE_OF_AGE = 0.05
 #: A training of hours is read at least so often.
 REFRESH_MOST_S = 300.0
+#: How long a trial that waits for a place lets each trial before it go first; a ledger is read every few seconds.
+TURN_S, MOST_TURN_S = 6.0, 120.0
 #: So many looks in a row may fail before the worker is asked to find out why.
 MOST_FAILURES = 10
 
@@ -30,35 +33,36 @@ MOST_FAILURES = 10
 class Ec2TrialTrigger(BaseTrigger):
     """Watch one trial; fires when the worker has something to do: settle, relaunch, finish, or fail.
 
-    It only looks. Being moved to another triggerer, or started twice, changes nothing.
+    It only looks, and passes on what the machine wrote. Being moved to another triggerer, or started twice, changes nothing
+    but lines that are told again.
 
     :param plan: the run's :class:`RunPlan` as JSON. :param evidence: what was known when the task deferred, as JSON.
+    :param told: how much of the machine's log was passed on before, as JSON; None: nothing.
     :param waiter_delay: longest pause between looks, seconds.
     """
 
-    def __init__(self, plan: dict[str, Any], trial: str, evidence: dict[str, Any], waiter_delay: float = 15.0,
-                 aws_conn_id: str | None = None) -> None:
+    def __init__(self, plan: dict[str, Any], trial: str, evidence: dict[str, Any], told: dict[str, Any] | None = None,
+                 waiter_delay: float = 5.0, aws_conn_id: str | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves its triggers untyped
-        self.plan, self.trial, self.evidence = plan, trial, evidence
+        self.plan, self.trial, self.evidence, self.told = plan, trial, evidence, told
         self.waiter_delay, self.aws_conn_id = waiter_delay, aws_conn_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class path and the arguments to make the trigger anew from."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
-            "plan": self.plan, "trial": self.trial, "evidence": self.evidence, "waiter_delay": self.waiter_delay,
-            "aws_conn_id": self.aws_conn_id}
+            "plan": self.plan, "trial": self.trial, "evidence": self.evidence, "told": self.told,
+            "waiter_delay": self.waiter_delay, "aws_conn_id": self.aws_conn_id}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look, wait, look again; yields one event."""
-        plan = RunPlan.model_validate(self.plan)
-        evidence = Evidence.model_validate(self.evidence)
-        trial = TrialId(plan.experiment, plan.run, self.trial)
+        """Look, wait, look again; yields one event: the stall clock, and how much was told."""
+        plan, evidence = RunPlan.model_validate(self.plan), Evidence.model_validate(self.evidence)
+        told = Told.model_validate(self.told or {})
         watch = shared_watch((plan.environment, plan.bucket, plan.region_name, self.aws_conn_id), lambda: self._watch(plan))
-        pause, failures, said, segment = FIRST_LOOK_S, 0, "", -1
+        pause, failures, said = FIRST_LOOK_S, 0, ""
         while True:
             await asyncio.sleep(pause)
             try:
-                look = await watch.look(trial, self._wanted(evidence))
+                evidence = await self._see(watch, plan, evidence)
             except Exception as error:
                 failures += 1
                 self.log.warning("%s: this look failed (%s), the next comes", self.trial, str(error).splitlines()[0])
@@ -66,30 +70,32 @@ class Ec2TrialTrigger(BaseTrigger):
                     break
                 continue
             failures = 0
-            evidence = see(evidence, look, datetime.now(UTC))
             if (line := self._progress_line(evidence)) and line != said:
                 self.log.info("%s", line)
                 said = line
-            segment = await self._relay_curve(watch, trial, evidence, segment)
+            told = await relay(watch, TrialId(plan.experiment, plan.run, self.trial), evidence.beat, told, self.log)
             if decide_action(evidence).kind is not ActionKind.WAIT:
                 break
             pause = self._pause(evidence)
         progress = evidence.progress.model_dump(mode="json") if evidence.progress else None
-        yield TriggerEvent({"progress": progress})  # type: ignore[no-untyped-call]
+        yield TriggerEvent({"progress": progress, "told": told.model_dump(mode="json")})  # type: ignore[no-untyped-call]
 
-    async def _relay_curve(self, watch: SharedWatch, trial: TrialId, evidence: Evidence, told: int) -> int:
-        """Show the curve's newest point once a segment. :return: the segment that was told of."""
-        beat = evidence.beat
-        if beat is None or beat.segment <= told or beat.segment == 0:
-            return told
-        try:
-            point = await watch.read(lambda store: read_curve_end(store, trial))
-        except Exception as error:
-            self.log.info("%s: the curve could not be read (%s)", self.trial, str(error).splitlines()[0])
-            return beat.segment
-        if point:
-            self.log.info("%s: %s", self.trial, point)
-        return beat.segment
+    async def _see(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> Evidence:
+        """Look at machine and heartbeat, and whether there is a place again if the trial waits for one."""
+        look = await watch.look(TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence))
+        seen = see(evidence, look, datetime.now(UTC))
+        return seen.model_copy(update={"no_place": not await self._has_place(watch, plan, seen)}) if seen.no_place else seen
+
+    async def _has_place(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> bool:
+        """Whether a machine of the run has ended, so that the worker may ask for this trial's.
+
+        Those who wait look one after another, in the plan's order, lest a hundred workers start for one place.
+        """
+        if plan.ledger_key is None:
+            return True
+        await asyncio.sleep(min(MOST_TURN_S, TURN_S * plan.trials.index(self.trial)))
+        ledger = await watch.read_ledger(plan.ledger_key)
+        return ledger is None or ledger.has_place(self.trial, evidence.compute.max_parallel)
 
     async def on_kill(self) -> None:
         """End the trial's machine: a person marked the deferred task as failed, or cleared it."""

@@ -1,0 +1,79 @@
+"""The time by which a result is needed, and whether spot still leaves enough of it. Pure.
+
+Spot is cheaper and may be taken away; on-demand is not. So a trial stays on spot as long as an interruption at the worst
+moment would still leave an on-demand machine the time to end the training, and goes on-demand from then on.
+"""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+
+#: A time of day, as the experiment's file writes it.
+TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+#: What the estimate of a training's rest is raised by: speed varies, and an interruption repeats part of a segment.
+SPARE_SHARE = 0.25
+#: And for what comes beside the training: another machine's start, selection and judgement.
+SPARE_S = 900.0
+
+
+def read_needed_by(value: object) -> str | None:
+    """Check a due time and give it one form.
+
+    >>> read_needed_by("06:30"), read_needed_by("2026-12-01T07:00+01:00")
+    ('06:30', '2026-12-01T06:00:00+00:00')
+
+    :raises ValueError: saying which forms there are.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str) and TIME_OF_DAY.fullmatch(value):
+        return value
+    moment = _read_moment(value)
+    if moment is None:
+        raise ValueError('must be a time of day in UTC, in quotes, such as "06:30", or a moment such as "2026-12-01T06:00Z"')
+    return moment.astimezone(UTC).isoformat()
+
+
+def _read_moment(value: object) -> datetime | None:
+    """Read a moment with its offset; YAML gives a datetime for one that is not quoted, a number for a time of day."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    return value if value.tzinfo is not None else None
+
+
+def needed_at(needed_by: str | None, created_at: datetime) -> datetime | None:
+    """When the result of a run is needed: a time of day is the next one after the run's start.
+
+    :param created_at: when the run was frozen, an aware UTC datetime.
+
+    >>> needed_at("06:30", datetime(2026, 11, 22, 7, tzinfo=UTC)).isoformat()
+    '2026-11-23T06:30:00+00:00'
+    """
+    if needed_by is None:
+        return None
+    if not TIME_OF_DAY.fullmatch(needed_by):
+        return datetime.fromisoformat(needed_by)
+    hour, minute = map(int, needed_by.split(":"))
+    today = _at(created_at.astimezone(UTC).date(), hour, minute)
+    return today if today > created_at else today + timedelta(days=1)
+
+
+def _at(day: date, hour: int, minute: int) -> datetime:
+    return datetime(day.year, day.month, day.day, hour, minute, tzinfo=UTC)
+
+
+def spot_leaves_time(due_at: datetime | None, now: datetime, left_s: float) -> bool:
+    """Whether the rest of a training may still be tried on spot.
+
+    :param due_at: when the result is needed; None: whenever it is there.
+    :param left_s: how many seconds of training are left, from what is committed, at the speed that was seen.
+
+    >>> due = datetime(2026, 11, 22, 6, tzinfo=UTC)
+    >>> [spot_leaves_time(due, datetime(2026, 11, 22, hour, tzinfo=UTC), left_s=3600) for hour in (3, 5)]
+    [True, False]
+    """
+    return due_at is None or now + timedelta(seconds=(1 + SPARE_SHARE) * left_s + SPARE_S) <= due_at

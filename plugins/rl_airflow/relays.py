@@ -1,0 +1,67 @@
+"""Pass on to the task's log what a trial's machine wrote, while the task waits: each line once, and only what is new is fetched.
+
+The trainer writes its log and its curve at each segment's end, so that is when there is something to fetch: the log from the
+byte on that was told last, and the newest chunk of the curve.
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+from rl_airflow.trial_reports import read_curve_end, readable_line
+from rl_airflow.watching import SharedWatch
+from rl_lifecycle.heartbeats import Heartbeat
+from rl_lifecycle.layout import TrialId, trainer_log_key
+from rl_lifecycle.records import Record
+from rl_lifecycle.stores import ObjectStore, read_from
+
+#: So many lines are passed on at once; the log itself has them all.
+MOST_LINES = 100
+
+
+class Logger(Protocol):
+    """What lines are passed on to: the standard library's logger, or Airflow's own."""
+
+    def info(self, message: Any, /, *arguments: Any) -> Any:
+        """Take a line."""
+        ...
+
+
+class Told(Record):
+    """How much of a machine's word was passed on: it travels with the trigger, and survives a retry."""
+
+    attempt: int = 0
+    segment: int = 0
+    n_bytes: int = 0
+
+
+async def relay(watch: SharedWatch, trial: TrialId, beat: Heartbeat | None, told: Told, log: Logger) -> Told:
+    """Pass on what is new since the last time, if a segment has ended since. What cannot be read is tried again at the next.
+
+    :param told: what was passed on before. :return: what is passed on now.
+    """
+    if beat is None:
+        return told
+    if beat.attempt != told.attempt:
+        told = Told(attempt=beat.attempt)
+    if beat.segment <= told.segment:
+        return told
+    try:
+        new, point = await asyncio.gather(
+            watch.read(lambda store: read_new(store, trial, told)), watch.read(lambda store: read_curve_end(store, trial)))
+    except Exception as error:
+        log.info("%s: its log could not be read (%s)", trial.trial, str(error).splitlines()[0])
+        return told
+    lines = new.decode(errors="replace").splitlines()
+    if len(lines) > MOST_LINES:
+        log.info("%s | … %d lines more are in its log", trial.trial, len(lines) - MOST_LINES)
+    for line in lines[-MOST_LINES:]:
+        log.info("%s | %s", trial.trial, readable_line(line))
+    if point:
+        log.info("%s: %s", trial.trial, point)
+    return Told(attempt=beat.attempt, segment=beat.segment, n_bytes=told.n_bytes + len(new))
+
+
+def read_new(store: ObjectStore, trial: TrialId, told: Told) -> bytes:
+    """Read whole lines that were not told yet."""
+    new = read_from(store, trainer_log_key(trial, told.attempt), told.n_bytes)
+    return new[:new.rfind(b"\n") + 1]

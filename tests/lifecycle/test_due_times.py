@@ -1,0 +1,76 @@
+"""The time by which a result is needed: its forms, and when spot no longer leaves enough of it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rl_lifecycle.attempts import AttemptEnd
+from rl_lifecycle.due_times import needed_at, spot_leaves_time
+from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.experiments import Compute, read_experiment
+from rl_lifecycle.launches import plan_market
+from rl_lifecycle.specs import freeze_spec
+from tests.lifecycle.test_launches import attempt
+from tests.lifecycle.test_states import START, beat, evidence
+
+DOCUMENT: dict[str, Any] = {"env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 100_000,
+                            "evaluation": {"return_range": [0, 500], "crash_below": 100}}
+
+
+def experiment(needed_by: Any) -> Any:
+    """An experiment whose result is needed."""
+    return read_experiment({**DOCUMENT, "compute": {"needed_by": needed_by}}, "cartpole")
+
+
+@pytest.mark.parametrize("wrong", ["6:30", "24:00", 990, "soon", "2026-12-01T06:00",
+                                   datetime(2026, 12, 1), True])  # noqa: DTZ001  as YAML gives an unquoted one
+def test_a_due_time_without_a_form_is_refused_with_the_forms(wrong: Any) -> None:
+    """YAML reads an unquoted 16:30 as the number 990; a moment without an offset is nobody's."""
+    with pytest.raises(InvalidExperimentError, match=r'compute\.needed_by: must be a time of day in UTC, in quotes, such as "06:30"'):
+        experiment(wrong)
+
+
+def test_a_moment_may_come_unquoted_from_yaml() -> None:
+    """As a datetime with an offset."""
+    assert experiment(datetime(2026, 12, 1, 6, tzinfo=UTC)).compute.needed_by == "2026-12-01T06:00:00+00:00"
+
+
+def test_a_due_moment_in_the_past_is_refused_before_anything_is_frozen() -> None:
+    """With what to write instead."""
+    with pytest.raises(InvalidExperimentError, match=r"compute\.needed_by: 2026-11-22 01:00 UTC is in the past: choose a later"):
+        freeze_spec(experiment("2026-11-22T01:00Z"), run_id="r", created_at=START)
+
+
+@given(st.integers(0, 10**9), st.integers(0, 23), st.integers(0, 59))
+def test_a_time_of_day_is_the_next_one(seconds: int, hour: int, minute: int) -> None:
+    """Never in the past, and within a day."""
+    created_at = START + timedelta(seconds=seconds)
+    due = needed_at(f"{hour:02}:{minute:02}", created_at)
+    assert due is not None
+    assert created_at < due <= created_at + timedelta(days=1)
+    assert (due.hour, due.minute) == (hour, minute)
+
+
+def test_a_trial_goes_on_demand_from_the_moment_when_spot_no_longer_leaves_enough_time() -> None:
+    """Although it has spot attempts left; and an experiment that never goes on-demand for their number does then, too."""
+    for compute in (Compute(needed_by="06:00"), Compute(needed_by="06:00", on_demand_after=0)):
+        tried = [attempt(1, end=AttemptEnd.INTERRUPTED)]
+        assert [plan_market(compute, tried, spot_in_time=in_time) for in_time in (True, False)] == ["spot", "on-demand"]
+
+
+def test_the_rest_of_a_training_is_reckoned_at_the_speed_that_was_seen() -> None:
+    """From what is committed; before any speed was seen it is all the hours that are allowed."""
+    assert evidence(compute=Compute(max_hours=2)).left_s == 7200
+    assert evidence(heartbeat=beat(steps_per_s=10), committed_step=60_000).left_s == 4000
+    assert evidence(heartbeat=beat(steps_per_s=0.001), compute=Compute(max_hours=2)).left_s == 7200
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6))
+def test_once_too_late_for_spot_it_stays_too_late(now_s: float, later_s: float, left_s: float) -> None:
+    """A trial never goes back from on-demand because time passed without progress."""
+    due, now = START + timedelta(hours=24), START + timedelta(seconds=now_s)
+    later = now + timedelta(seconds=later_s)
+    assert spot_leaves_time(due, now, left_s) or not spot_leaves_time(due, later, left_s)
