@@ -61,6 +61,10 @@ def build_parser() -> argparse.ArgumentParser:
     env.add_argument(
         "--environment", default="dev", metavar="NAME", help="what short role names belong to (default: %(default)s)"
     )
+    permissions = _add(
+        commands, "permissions", run_permissions, show_permissions, "what each role may do, and has never done since the start"
+    )
+    permissions.add_argument("--role", metavar="PATTERN", help="only roles whose names fit, such as 'nightshift-dev-*'")
     fault = _add(commands, "fault", run_fault, faults_cli.show, "break something on purpose, and mend it again")
     faults_cli.add_arguments(fault)
     return parser
@@ -157,6 +161,22 @@ def run_env(arguments: argparse.Namespace) -> Answer:
 def show_env(answer: Answer) -> str:
     """Write the lines that a shell evaluates."""
     return environment.as_shell(answer["set"])
+
+
+def run_permissions(arguments: argparse.Namespace) -> Answer:
+    """Compare what each role's policies allow with what it has used."""
+    _, running = get_running(arguments)
+    return ask(running, "permissions", {"role": arguments.role})
+
+
+def show_permissions(answer: Answer) -> str:
+    """Write the comparison for people, one role after another."""
+    lines = []
+    for name, role in answer["roles"].items():
+        lines.append(f"{name}: used {len(role['used'])} actions in {sum(role['used'].values())} calls")
+        lines += [f"  never used: {action}" for action in role["never_used"]]
+        lines += [f"  denied: {action} ({count} times)" for action, count in role["denied"].items()]
+    return "\n".join(lines) or "no role fits"
 
 
 def run_fault(arguments: argparse.Namespace) -> Answer:

@@ -32,6 +32,7 @@ SEAMS = {
     ("services.ssm", "_PUBLIC_AMI_PARAMETERS"): "AWS's public parameters lead to our images",
     ("services.lambda_svc", "_execute_function_warm"): "functions run in our runtime: right Python, memory, error JSON",
     ("services.lambda_svc", "invoke_async_with_retry"): "the qualifier's own retries, age and destinations",
+    ("services.lambda_svc", "_emit_lambda_logs"): "a function's role must be allowed to write its log",
     ("services.lambda_svc", "_reserved_concurrency"): "counts for every version and alias",
     ("services.eventbridge", "_invoke_target"): "remembers which rule delivers",
     ("services.eventbridge", "_dispatch_to_lambda"): "delivery asks the function's policy and retries",

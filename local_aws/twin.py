@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local_aws import account, emulator, inproc
+from local_aws import account, emulator, inproc, least_privilege
 from local_aws.authorization import Authorizer
 from local_aws.cloudformation.front import CloudFormationFront, with_request_keys
 from local_aws.cloudformation.provisioning import Provisioning
@@ -34,6 +34,7 @@ from local_aws.machines import bounds
 from local_aws.machines.machine import Host
 from local_aws.machines.reaper import Reaper
 from local_aws.machines.watch import Watch
+from local_aws.objects import S3Front
 from local_aws.persistence import Saver, mend_interrupted_stacks
 from local_aws.prices import ROUTES, JsonService, PriceList, Quotas
 from local_aws.sessions import Issuer
@@ -63,6 +64,7 @@ class Twin:
         self.runtimes = Runtimes(state.functions / "runtime")
         self.runner = Runner(state.functions, self.runtimes, self.issuer, self.reaper, running.endpoint_url, running.twin)
         self.delivery = Delivery(self.issuer, self.authorizer)
+        self._install_fronts()
         self._install_functions()
         self._install_cloudformation()
         self._install_prices()
@@ -72,7 +74,9 @@ class Twin:
             emulator.module("app").app, self.issuer, account.Grants(state.path / "secret"), running.control_token, self.saver
         )
         self.front.on_ready = self.ready
-        self.front.orders = {"status": self.status, "grants": self.grant, "faults": self.faults.order}
+        self.front.orders = {
+            "status": self.status, "grants": self.grant, "faults": self.faults.order, "permissions": self.permissions,
+        }  # fmt: skip
         self.app = self.front
         self._commit_changes()
 
@@ -94,13 +98,19 @@ class Twin:
         emulator.seam("services.tagging", "_COLLECTORS")["ec2"] = lambda: reader.tagged_resources(permissions.arn)
         return ec2
 
-    def _install_functions(self) -> None:
-        """Run functions in our runtime, deliver events by AWS's rules; their roles need trust policies that are policies."""
+    def _install_fronts(self) -> None:
+        """Stand before IAM and S3, where the emulator is laxer than AWS."""
         handlers = emulator.seam("app", "SERVICE_HANDLERS")
+        handlers["s3"] = S3Front(inproc.keep_original("s3"), self.authorizer)
         handlers["iam"] = IamFront(inproc.keep_original("iam"))
+
+    def _install_functions(self) -> None:
+        """Run functions in our runtime, deliver events by AWS's rules."""
+        handlers = emulator.seam("app", "SERVICE_HANDLERS")
         handlers["lambda"] = LambdaFront(inproc.keep_original("lambda"), self.authorizer, self.runtimes, self.runner)
         emulator.replace("services.lambda_svc", "_execute_function_warm", lambda _: self.runner.execute)
         emulator.replace("services.lambda_svc", "invoke_async_with_retry", lambda _: self.delivery.invoke_async)
+        emulator.replace("services.lambda_svc", "_emit_lambda_logs", self.delivery.logging_as_role)
         emulator.replace("services.lambda_svc", "_reserved_concurrency", lambda _: reserved_concurrency)
         emulator.replace("services.eventbridge", "_dispatch_to_lambda", lambda _: self.delivery.deliver_rule)
         emulator.replace("services.eventbridge", "_invoke_target", remembering_rule)
@@ -174,6 +184,11 @@ class Twin:
         """Return the token that opens a role's credentials."""
         self.issuer.get_role(str(order["role"]))
         return {"token": account.Grants(self.state.path / "secret").token(str(order["role"]))}
+
+    def permissions(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Report what each role's policies allow and nobody used since the start."""
+        iam = inproc.client("iam", self.running.region)
+        return {"roles": least_privilege.report(iam, self.authorizer.usage.as_list(), str(order.get("role") or "*"))}
 
     def status(self, _order: dict[str, Any]) -> dict[str, Any]:
         """Report what runs and what went out of bounds."""

@@ -66,6 +66,29 @@ class Delivery:
             return
         self.invoke_async(service._execution_record_for_config(record, {**config, "FunctionArn": arn}), json.loads(payload))
 
+    def logging_as_role(self, original: Any) -> Any:
+        """Write a function's log only where its role may, as on AWS: without the permission there is silently none."""
+
+        def emit(record: Record, *arguments: Any, **settings: Any) -> None:
+            config = record.get("config") or record
+            group = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{config.get('FunctionName')}"
+            if self._may_log(str(config.get("Role", "")).rsplit("/", 1)[-1], group):
+                original(record, *arguments, **settings)
+
+        return emit
+
+    def _may_log(self, role_name: str, group: str) -> bool:
+        """Ask for what writing to a log group takes; the group itself only where it is not there yet."""
+        try:
+            role = self._issuer.get_role(role_name)
+        except RoleMissingError:
+            return False
+        arn = f"arn:aws:logs:{self._issuer.region}:{self._issuer.account_id}:log-group:{group}"
+        calls = [("logs:CreateLogStream", f"{arn}:log-stream:"), ("logs:PutLogEvents", f"{arn}:log-stream:function")]
+        if emulator.module("services.cloudwatch_logs")._log_groups.get(group) is None:
+            calls.insert(0, ("logs:CreateLogGroup", arn))
+        return not any(self._authorizer.check_role(role, self._issuer.account_id, action, on, {}) for action, on in calls)
+
     def _may_invoke(self, arn: str, service: str, source_arn: str) -> bool:
         """Ask the policy of a function, or of the alias that is named."""
         evaluator = emulator.module("core.iam_evaluator")

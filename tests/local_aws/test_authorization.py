@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 import pytest
 
-from .conftest import ACCOUNT, QUICK, TwinUnderTest, allow, code_of, policy, trust, unique
+from .conftest import ACCOUNT, QUICK, TwinUnderTest, allow, code_of, policy, run_cli, trust, unique
 
 E = f"arn:aws:ec2:*:{ACCOUNT}:"
 EVERYTHING_BUT_THE_INSTANCE = [
@@ -234,6 +234,18 @@ def test_listing_can_be_bound_to_a_prefix(twin: TwinUnderTest) -> None:
     assert code_of(s3.list_objects_v2, Bucket=bucket, Prefix="theirs/") == "AccessDenied"
 
 
+def test_who_may_not_list_does_not_learn_what_is_missing(twin: TwinUnderTest) -> None:
+    """A missing key reads as 404 with s3:ListBucket, as 403 without, and a condition on the prefix is as good as without."""
+    bucket = twin.bucket()
+    reading, listing = allow("s3:GetObject"), allow("s3:ListBucket", f"arn:aws:s3:::{bucket}")
+    prefixed = allow("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"StringLike": {"s3:prefix": "mine/*"}})
+    codes = []
+    for statements in ([reading, listing], [reading], [reading, prefixed]):
+        s3 = twin.client("s3", twin.role_with(*statements))
+        codes.append((code_of(s3.get_object, Bucket=bucket, Key="mine/x"), code_of(s3.head_object, Bucket=bucket, Key="mine/x")))
+    assert codes == [("NoSuchKey", "404"), ("AccessDenied", "403"), ("AccessDenied", "403")]
+
+
 def test_usage_tells_what_each_role_did(twin: TwinUnderTest) -> None:
     """``status`` counts, for each role, which actions were allowed and denied."""
     bucket, role = twin.bucket(), twin.role_with(allow("s3:ListBucket"))
@@ -242,6 +254,23 @@ def test_usage_tells_what_each_role_did(twin: TwinUnderTest) -> None:
     code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"")
     used = {(u["action"], u["decision"]): u["count"] for u in twin.cli("status")["usage"] if u["role"] == name}
     assert (used["s3:ListBucket", "allowed"], used["s3:PutObject", "denied"]) == (1, 1)
+
+
+def test_what_a_role_may_and_never_did_is_listed(twin: TwinUnderTest) -> None:
+    """``permissions`` compares a role's policies, its own and attached ones, with what it has used."""
+    bucket, iam = twin.bucket(), twin.client("iam")
+    role = twin.role_with(allow(["s3:List*", "s3:PutObject"]))
+    name = twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
+    arn = iam.create_policy(PolicyName=unique("policy"), PolicyDocument=policy(allow("sqs:SendMessage")))["Policy"]["Arn"]
+    iam.attach_role_policy(RoleName=name, PolicyArn=arn)
+    twin.client("s3", role).list_objects_v2(Bucket=bucket)
+    code_of(twin.client("sqs", role).list_queues)
+    listed = twin.cli("permissions", "--role", name)["roles"]
+    assert set(listed) == {name}
+    assert listed[name]["never_used"] == ["s3:PutObject", "sqs:SendMessage"]
+    assert (listed[name]["used"]["s3:ListBucket"], listed[name]["denied"]) == (1, {"sqs:ListQueues": 1})
+    shown = run_cli("permissions", "--role", name, "--state", str(twin.state)).stdout
+    assert "  never used: s3:PutObject" in shown.splitlines()
 
 
 def test_a_vpc_endpoint_has_a_say(twin: TwinUnderTest) -> None:

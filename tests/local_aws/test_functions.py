@@ -60,11 +60,14 @@ def test_zip_and_layer_run_as_the_functions_role_under_its_runtime(twin: TwinUnd
 
 
 def test_what_a_function_prints_is_its_log(twin: TwinUnderTest) -> None:
-    """In the answer's tail and in its log group."""
-    name = twin.function("def handler(event, context):\n    print('hello', event['n'])\n")
+    """In the answer's tail and, if its role may write there, in its log group; without the permission there is silently none."""
+    source, logs = "def handler(event, context):\n    print('hello', event['n'])\n", twin.client("logs")
+    mute = twin.function(source)
+    assert call(twin, mute, {"n": 1})[0] is None
+    assert logs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{mute}")["logGroups"] == []
+    name = twin.function(source, allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]))
     answer = twin.client("lambda").invoke(FunctionName=name, Payload=b'{"n": 1}', LogType="Tail")
     assert "hello 1" in base64.b64decode(answer["LogResult"]).decode()
-    logs = twin.client("logs")
     stream = logs.describe_log_streams(logGroupName=f"/aws/lambda/{name}")["logStreams"][0]["logStreamName"]
     messages = [e["message"] for e in logs.get_log_events(logGroupName=f"/aws/lambda/{name}", logStreamName=stream)["events"]]
     assert any("hello 1" in m for m in messages)

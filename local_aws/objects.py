@@ -1,0 +1,43 @@
+"""What stands before the emulator's S3: who may not list a bucket does not learn which keys are missing.
+
+Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html ("Permissions")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from local_aws import emulator
+from local_aws.authorization import Authorizer, Denial
+from local_aws.faults.calls import error_response
+
+Response = tuple[int, dict[str, str], Any]
+
+
+class S3Front:
+    """The handler in front of the emulator's."""
+
+    def __init__(self, inner: Any, authorizer: Authorizer) -> None:
+        self._inner = inner
+        self._authorizer = authorizer
+
+    async def __call__(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]
+    ) -> Response:
+        """Serve one request; the caller was authorized for it before."""
+        answer: Response = await self._inner(method, path, headers, body, query)
+        bucket, _, key = path.lstrip("/").partition("/")
+        if answer[0] == 404 and method in ("GET", "HEAD") and key and (denial := self._may_not_list(headers, bucket)):
+            text = (
+                f'User: {denial.principal_arn} is not authorized to perform: s3:ListBucket on resource: "arn:aws:s3:::{bucket}" '
+                "because no identity-based policy allows the s3:ListBucket action"
+            )
+            return error_response("s3", "AccessDenied", text, 403)
+        return answer
+
+    def _may_not_list(self, headers: Mapping[str, str], bucket: str) -> Denial | None:
+        """Ask whether the caller may list; who comes without credentials of their own was answered for already."""
+        if not emulator.module("core.router").extract_access_key_id(headers):
+            return None
+        return self._authorizer.check(headers, "s3:ListBucket", f"arn:aws:s3:::{bucket}", {})
