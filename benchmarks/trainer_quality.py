@@ -8,6 +8,7 @@ is one number. Two arms are compared by the two-sided Mann–Whitney U test, in 
 """
 
 import argparse
+import itertools
 import json
 import math
 import statistics
@@ -39,11 +40,13 @@ ARMS = {"sb3": (False, 1), "numpy": (True, 1), "segments": (True, SEGMENTS)}
 
 @dataclass(frozen=True)
 class Case:
-    """One experiment. :param without: tuned keys that are left out."""
+    """One experiment. :param without: tuned keys that are left out. :param arms: which of :data:`ARMS` are trained."""
 
     env_id: str
     steps: int
     without: tuple[str, ...] = ()
+    algo: str = "ppo"
+    arms: tuple[str, ...] = tuple(ARMS)
 
 
 CASES = {"cartpole": Case("CartPole-v1", 100_000), "acrobot": Case("Acrobot-v1", 300_000),
@@ -69,23 +72,24 @@ def main(arguments: list[str]) -> int:
 
 def measure(case: Case, seeds: int) -> dict[str, Any]:
     """Train all arms, seed by seed, and compare them."""
-    returns: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    returns: dict[str, list[float]] = {arm: [] for arm in case.arms}
     for seed in range(1, seeds + 1):
-        for arm in ARMS:
+        for arm in case.arms:
             started = time.process_time()
             returns[arm].append(round(final_return(case, arm, seed), 2))
             print(case.env_id, seed, arm, returns[arm][-1], f"{time.process_time() - started:.0f} s", file=sys.stderr,
                   flush=True)
-    return {"steps": case.steps, "returns": returns, "p_numpy_against_sb3": mann_whitney(returns["numpy"], returns["sb3"]),
-            "p_segments_against_numpy": mann_whitney(returns["segments"], returns["numpy"])}
+    pairs = [(arm, before) for before, arm in itertools.pairwise(case.arms)]
+    return {"steps": case.steps, "returns": returns,
+            **{f"p_{arm}_against_{before}": mann_whitney(returns[arm], returns[before]) for arm, before in pairs}}
 
 
 def final_return(case: Case, arm: str, seed: int) -> float:
     """Train once. :return: the mean of the final policy's episodes."""
     fast, n_segments = ARMS[arm]
-    tuned = {key: value for key, value in TUNED["ppo"][case.env_id].items() if key not in case.without}
-    settings = read_settings("ppo", tuned)
-    length = segment_timesteps(case.steps // n_segments, rollout_timesteps("ppo", tuned))
+    tuned = {key: value for key, value in TUNED[case.algo][case.env_id].items() if key not in case.without}
+    settings = read_settings(case.algo, tuned)
+    length = segment_timesteps(case.steps // n_segments, rollout_timesteps(case.algo, tuned))
     plan = SegmentPlan(seed, length, case.steps, n_segments)
     trainer = SegmentTrainer(plan, EnvironmentFactory(case.env_id, {}, settings), ModelBuilder(settings, fast=fast))
     state: ModelState | None = None

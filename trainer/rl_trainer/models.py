@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rl_lifecycle.seeds import segment_seed
 from rl_trainer.errors import BadInputError
-from rl_trainer.numpy_path.algorithms import NUMPY_CLASSES, NumpyOnPolicy
+from rl_trainer.numpy_path.classes import NUMPY_CLASSES
 from rl_trainer.numpy_path.coverage import why_not_covered
 from rl_trainer.settings import Settings
 
@@ -33,7 +33,7 @@ class ModelBuilder:
     @property
     def path(self) -> str:
         """`numpy` or `torch`: what trains. Known once it was chosen."""
-        return "numpy" if self._class is not None and issubclass(self._class, NumpyOnPolicy) else "torch"
+        return "numpy" if self._class in NUMPY_CLASSES.values() else "torch"
 
     def choose(self, env: VecEnv) -> None:
         """Choose, once, what trains: building a model to look at draws from the global generators."""
@@ -42,7 +42,7 @@ class ModelBuilder:
         stock = self.settings.algorithm.load()
         numpy_class = NUMPY_CLASSES.get(stock)
         if numpy_class is None or not self.fast:
-            self.reason = "switched off" if not self.fast else "not PPO or A2C"
+            self.reason = "switched off" if not self.fast else f"the NumPy path has no {stock.__name__}"
         else:
             self.reason = why_not_covered(self._construct(stock, env))
         self._class = stock if self.reason else numpy_class

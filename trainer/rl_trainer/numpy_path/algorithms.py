@@ -13,7 +13,7 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl_trainer.numpy_path.distributions import ActionDistribution, Categorical, DiagonalGaussian
-from rl_trainer.numpy_path.layers import Mlp
+from rl_trainer.numpy_path.layers import Mlp, linear_layers
 from rl_trainer.numpy_path.optimizers import flat_optimizer_for
 from rl_trainer.numpy_path.rollout import collect
 from rl_trainer.numpy_path.update import A2cUpdate, ActorCriticUpdate, Coefficients, Losses, Minibatch, PpoUpdate
@@ -125,10 +125,6 @@ class NumpyA2C(NumpyOnPolicy, A2C):
                                         "gradient_norm": "gradient_norm"})
 
 
-#: SB3's class → ours.
-NUMPY_CLASSES: dict[type[OnPolicyAlgorithm], type[NumpyOnPolicy]] = {PPO: NumpyPPO, A2C: NumpyA2C}
-
-
 def build_update(model: OnPolicyAlgorithm, update_class: type[ActorCriticUpdate]) -> ActorCriticUpdate:
     """Move a covered model's parameters into flat arrays, and give the engine that trains them.
 
@@ -138,12 +134,14 @@ def build_update(model: OnPolicyAlgorithm, update_class: type[ActorCriticUpdate]
     flat = flat_optimizer_for(policy.optimizer)
     if flat is None:
         raise TypeError(f"{type(policy.optimizer).__name__} with these options is not covered")
-    optimizer, relu = flat(policy, policy.optimizer), policy.activation_fn is torch.nn.ReLU
+    optimizer, relu = flat(policy.parameters(), policy.optimizer), policy.activation_fn is torch.nn.ReLU
     distribution: ActionDistribution = (
         Categorical(int(model.action_space.n)) if isinstance(model.action_space, spaces.Discrete)
         else DiagonalGaussian(*optimizer.views(policy.log_std)))
-    return update_class(optimizer, Mlp([*policy.mlp_extractor.policy_net, policy.action_net], optimizer, relu=relu),
-                        Mlp([*policy.mlp_extractor.value_net, policy.value_net], optimizer, relu=relu), distribution)
+    extractor = policy.mlp_extractor
+    policy_net = Mlp(linear_layers((*extractor.policy_net, policy.action_net), optimizer), relu=relu)
+    value_net = Mlp(linear_layers((*extractor.value_net, policy.value_net), optimizer), relu=relu)
+    return update_class(optimizer, policy_net, value_net, distribution)
 
 
 def rows_of(buffer: RolloutBuffer, action_space: spaces.Space[Any]) -> Minibatch:

@@ -1,6 +1,8 @@
 """Adam and RMSprop on one flat array, and the model's parameters and moments as views of it."""
 
+import itertools
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,34 +11,57 @@ import torch
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
-class FlatOptimizer:
-    """Moves a policy's parameters and its optimizer's moments into flat arrays, and takes the optimizer's steps there.
+class FlatParameters:
+    """Moves parameters into one flat array, in the order given. The torch objects stay valid: they become views.
 
-    The torch objects stay valid: they become views, so `state_dict()` sees every step at once.
+    :param parameters: those that need no gradient are left where they are.
     """
+
+    def __init__(self, parameters: Iterable[torch.Tensor]) -> None:
+        self.parameters = [p for p in parameters if p.requires_grad]
+        size = sum(p.numel() for p in self.parameters)
+        self.weights, self.gradient = np.empty(size, np.float32), np.zeros(size, np.float32)
+        self._places: dict[int, tuple[slice, torch.Size]] = {}
+        offset = 0
+        for parameter in self.parameters:
+            place = slice(offset, offset + parameter.numel())
+            self._places[id(parameter)] = (place, parameter.shape)
+            self.weights[place] = parameter.detach().numpy().reshape(-1)
+            parameter.data = torch.from_numpy(self.weights[place].reshape(parameter.shape))
+            offset = place.stop
+
+    def place(self, parameter: torch.Tensor) -> tuple[slice, torch.Size]:
+        """Where a parameter lies, and its shape."""
+        return self._places[id(parameter)]
+
+    def views(self, *parameters: torch.Tensor) -> tuple[Floats, Floats]:
+        """The weights and the gradient of one parameter, to read and to write.
+
+        :param parameters: several are seen as one, their rows in order; they must lie one after another.
+        """
+        places = [self.place(parameter) for parameter in parameters]
+        if any(before.stop != after.start for (before, _), (after, _) in itertools.pairwise(places)):
+            raise ValueError("the parameters do not lie one after another")
+        whole = slice(places[0][0].start, places[-1][0].stop)
+        shape = (sum(shape[0] for _, shape in places), *places[0][1][1:]) if len(places) > 1 else places[0][1]
+        return self.weights[whole].reshape(shape), self.gradient[whole].reshape(shape)
+
+
+class FlatOptimizer(FlatParameters):
+    """Moves an optimizer's moments into flat arrays too, and takes its steps there; `state_dict()` sees every step at once."""
 
     #: What torch calls the arrays that it keeps for each parameter.
     slots: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, policy: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        parameters = [p for p in policy.parameters() if p.requires_grad]
-        size = sum(p.numel() for p in parameters)
-        self.weights, self.gradient = np.empty(size, np.float32), np.zeros(size, np.float32)
+    def __init__(self, parameters: Iterable[torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(parameters)
+        size = len(self.weights)
         self.moments = {slot: np.zeros(size, np.float32) for slot in self.slots}
         self._scratch, self._root = np.empty(size, np.float32), np.empty(size, np.float32)
         self._step, self._count = torch.zeros(()), 0
         self.group: dict[str, Any] = optimizer.param_groups[0]
-        self._places: dict[int, tuple[int, torch.Size]] = {}
-        offset = 0
-        for parameter in parameters:
-            self._adopt(parameter, optimizer, offset)
-            offset += parameter.numel()
-
-    def views(self, parameter: torch.Tensor) -> tuple[Floats, Floats]:
-        """The weights and the gradient of one parameter, to read and to write."""
-        offset, shape = self._places[id(parameter)]
-        place = slice(offset, offset + parameter.numel())
-        return self.weights[place].reshape(shape), self.gradient[place].reshape(shape)
+        for parameter in self.parameters:
+            self._adopt(parameter, optimizer)
 
     def step(self, learning_rate: float, max_norm: float) -> float:
         """Clip the gradient to a norm, as torch's `clip_grad_norm_` does, and take one step.
@@ -45,9 +70,13 @@ class FlatOptimizer:
         """
         norm = math.sqrt(float(self.gradient.dot(self.gradient)))
         self.gradient *= min(1.0, max_norm / (norm + 1e-6))
+        self.step_unclipped(learning_rate)
+        return norm
+
+    def step_unclipped(self, learning_rate: float) -> None:
+        """Take one step."""
         self._count += 1
         self._move(learning_rate)
-        return norm
 
     def begin(self) -> None:
         """Read the step counter from the optimizer's state."""
@@ -69,18 +98,14 @@ class FlatOptimizer:
         moment += scratch
         return moment
 
-    def _adopt(self, parameter: torch.nn.Parameter, optimizer: torch.optim.Optimizer, offset: int) -> None:
-        place, shape = slice(offset, offset + parameter.numel()), parameter.shape
-        self._places[id(parameter)] = (offset, shape)
-        self.weights[place] = parameter.detach().numpy().reshape(-1)
-        state = optimizer.state[parameter]
+    def _adopt(self, parameter: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+        (place, shape), state = self.place(parameter), optimizer.state[parameter]
         if "step" in state:
             self._step.copy_(state["step"])
         for slot, moment in self.moments.items():
             if slot in state:
                 moment[place] = state[slot].numpy().reshape(-1)
             state[slot] = torch.from_numpy(moment[place].reshape(shape))
-        parameter.data = torch.from_numpy(self.weights[place].reshape(shape))
         state["step"] = self._step
 
 

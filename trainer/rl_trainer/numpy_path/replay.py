@@ -1,0 +1,51 @@
+"""Drawing minibatches from SB3's replay buffers: the same transitions for the same seed, without tensors in between."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.vec_env import VecNormalize
+
+from rl_trainer.numpy_path.layers import Array
+from rl_trainer.numpy_path.optimizers import Floats
+
+
+class Transitions(NamedTuple):
+    """Rows of a replay buffer, flattened as SB3's extractor does. :param discounts: by row where a buffer has n-step returns."""
+
+    observations: Floats
+    actions: Array
+    next_observations: Floats
+    dones: Floats
+    rewards: Floats
+    discounts: Floats | float
+
+
+def draw(buffer: Any, batch_size: int, statistics: VecNormalize | None, gamma: float) -> Transitions:
+    """Draw rows with replacement, normalised if the environment is.
+
+    Buffers other than SB3's plain one (n-step returns) draw by themselves.
+    """
+    if type(buffer) is not ReplayBuffer or buffer.optimize_memory_usage or statistics is not None:
+        return _from_tensors(buffer.sample(batch_size, env=statistics), gamma)
+    rows = np.random.randint(0, buffer.buffer_size if buffer.full else buffer.pos, size=batch_size)
+    envs = np.random.randint(0, high=buffer.n_envs, size=batch_size)  # SB3 draws this also for a single environment
+    places = rows * buffer.n_envs + envs
+
+    def taken(column: Array) -> Array:
+        return column.reshape(buffer.buffer_size * buffer.n_envs, -1).take(places, axis=0)
+
+    dones = taken(buffer.dones)[:, 0] * (1 - taken(buffer.timeouts)[:, 0])
+    return Transitions(_floats(taken(buffer.observations)), taken(buffer.actions), _floats(taken(buffer.next_observations)),
+                       dones, taken(buffer.rewards)[:, 0], gamma)
+
+
+def _from_tensors(samples: Any, gamma: float) -> Transitions:
+    discounts = gamma if samples.discounts is None else samples.discounts.numpy().reshape(-1)
+    return Transitions(_floats(samples.observations.numpy()), samples.actions.numpy(), _floats(samples.next_observations.numpy()),
+                       samples.dones.numpy().reshape(-1), samples.rewards.numpy().reshape(-1), discounts)
+
+
+def _floats(observations: Array) -> Floats:
+    """One row each, in 32 bits."""
+    return observations.reshape(len(observations), -1).astype(np.float32, copy=False)
