@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 from rl_evaluator.errors import InvalidRequestError
 from rl_lifecycle.errors import InvalidRecordError
-from rl_lifecycle.evaluations import DecideRequest, Shard, merge_shards, scenario_evaluation
+from rl_lifecycle.evaluations import DecideRequest, RenderReportRequest, Shard, merge_shards, scenario_evaluation
 from rl_lifecycle.gates import Decision, Verdict, decide, decide_first, decide_shards, gate_of
-from rl_lifecycle.layout import report_key, report_page_key, shard_prefix
+from rl_lifecycle.layout import report_key, shard_prefix
 from rl_lifecycle.pair_statistics import describe_pairs
 from rl_lifecycle.records import sha256_hex
-from rl_lifecycle.reports import Report, render_report
+from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Champion, Spec
 from rl_lifecycle.stores import ObjectStore, get, put_once
 
@@ -18,8 +18,7 @@ from rl_lifecycle.stores import ObjectStore, get, put_once
 def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
     """Judge, from what is stored alone. A decision that was reported stands: it is read back, not made again.
 
-    Beside the report, the same for a person is written as `report.html`; it comes first, so that whoever sees the
-    report finds its page.
+    The page for a person is written apart (:mod:`rl_evaluator.report_pages`): no picture ever delays a verdict.
 
     :return: the verdict, with `report_key` and `report_sha256` (None while the decision is CONTINUE).
     :raises InvalidRequestError: if the spec is of another run, or shards are not of the policies, the environment or
@@ -29,12 +28,11 @@ def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
     key = report_key(*place)
     stored = store.find(key)
     if stored is None:
-        evidence = _gather(request, store)
+        evidence = gather(request, store)
         verdict = _judge(request, store, evidence)
         if verdict.decision is Decision.CONTINUE:
             return {**verdict.model_dump(mode="json"), "report_key": None, "report_sha256": None}
         report = _report(request, evidence, verdict)
-        put_once(store, report_page_key(*place), render_report(report, evidence.candidate, evidence.champion).encode())
         put_once(store, key, report.to_json())
         stored = get(store, key)
     told = Report.from_json(stored.data, f"{store.uri}/{key}").verdict
@@ -49,7 +47,11 @@ class Evidence(NamedTuple):
     champion: Shard | None
 
 
-def _gather(request: DecideRequest, store: ObjectStore) -> Evidence:
+def gather(request: DecideRequest | RenderReportRequest, store: ObjectStore) -> Evidence:
+    """Read the spec and the episodes of both policies.
+
+    :raises InvalidRequestError: if they do not belong together.
+    """
     spec = Spec.from_json(get(store, request.spec.key, request.spec.sha256).data, request.spec.key)
     if (spec.experiment.name, spec.run) != (request.experiment, request.run):
         raise InvalidRequestError(f"{request.spec.key}: is the spec of {spec.experiment.name}/{spec.run}, "
@@ -105,7 +107,7 @@ def _scenario(request: DecideRequest, store: ObjectStore, name: str, spec: Spec,
     return ours, theirs
 
 
-def _evaluation(request: DecideRequest, store: ObjectStore, name: str, spec: Spec,
+def _evaluation(request: DecideRequest | RenderReportRequest, store: ObjectStore, name: str, spec: Spec,
                 scenario_kwargs: Mapping[str, Any] | None = None) -> Shard | None:
     """Join what is there of an evaluation. :return: None if nothing is there yet."""
     prefix = shard_prefix(request.experiment, request.run, name)

@@ -14,13 +14,14 @@ Env = gymnasium.Env[Any, Any]
 def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> Env:
     """Make one environment.
 
-    Without a render mode, because some environments simulate particles only for pictures; and without Gymnasium's
-    passive checker, which :mod:`rl_evaluator.environment_checks` runs once instead of at every step.
+    Without a render mode, because some environments simulate particles only for pictures (one that does not know the
+    argument is made without it); and without Gymnasium's passive checker, which :mod:`rl_evaluator.environment_checks` runs
+    once instead of at every step.
 
     :raises EnvironmentFailedError: if it is not registered (with the ids that come close), or cannot be made.
     """
     try:
-        return gymnasium.make(env_id, disable_env_checker=True, **{"render_mode": None, **env_kwargs})
+        return _make(env_id, env_kwargs)
     except gymnasium.error.UnregisteredEnv:
         raise EnvironmentFailedError(env_id, f"is not a registered environment{_suggest(env_id)}") from None
     except ModuleNotFoundError as error:
@@ -29,6 +30,15 @@ def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> Env:
                                      "under `requirements`") from None
     except Exception as error:  # the environment's own code may raise anything
         raise EnvironmentFailedError(env_id, f"cannot be made: {first_line(error)}") from None
+
+
+def _make(env_id: str, env_kwargs: Mapping[str, Any]) -> Env:
+    try:
+        return gymnasium.make(env_id, disable_env_checker=True, **{"render_mode": None, **env_kwargs})
+    except TypeError as error:
+        if "render_mode" not in str(error) or "render_mode" in env_kwargs:
+            raise
+        return gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
 
 
 def environment_maker(env_id: str, env_kwargs: Mapping[str, Any]) -> Callable[[], Env]:

@@ -8,12 +8,18 @@ from pydantic import ValidationError
 from rl_evaluator.arrivals import answer_arrival, key_of_event
 from rl_evaluator.errors import EvaluatorError, InvalidRequestError
 from rl_lifecycle.errors import LifecycleError, StoreUnavailableError
-from rl_lifecycle.evaluations import CheckEnvironmentRequest, CheckPolicyRequest, DecideRequest, EvaluateRequest
+from rl_lifecycle.evaluations import (
+    CheckEnvironmentRequest,
+    CheckPolicyRequest,
+    DecideRequest,
+    EvaluateRequest,
+    RenderReportRequest,
+)
 from rl_lifecycle.records import Record, first_problem
 from rl_lifecycle.stores import ObjectStore
 
 _KINDS: dict[str, type[Record]] = {"evaluate": EvaluateRequest, "check_environment": CheckEnvironmentRequest,
-                                   "check_policy": CheckPolicyRequest, "decide": DecideRequest}
+                                   "check_policy": CheckPolicyRequest, "decide": DecideRequest, "render_report": RenderReportRequest}
 
 
 def answer(event: Mapping[str, Any], store: ObjectStore, remaining_s: Callable[[], float]) -> dict[str, Any]:
@@ -41,6 +47,10 @@ def answer(event: Mapping[str, Any], store: ObjectStore, remaining_s: Callable[[
         from rl_evaluator.decisions import answer_decide
 
         return answer_decide(request, store)
+    if isinstance(request, RenderReportRequest):
+        from rl_evaluator.report_pages import answer_render_report
+
+        return answer_render_report(request, store, remaining_s)
     raise InvalidRequestError("a kind of request was added without an answer")
 
 

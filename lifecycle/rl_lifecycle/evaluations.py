@@ -93,6 +93,22 @@ class DecideRequest(Record):
     spec: Artifact
 
 
+class RenderReportRequest(Record):
+    """Ask the evaluator to write the page of a decision that was made: plots, and films of the worst episodes.
+
+    Apart from the decision, so that a picture that takes too long, or cannot be drawn, never costs a verdict.
+    """
+
+    action: Literal["render_report"] = "render_report"
+    experiment: str
+    run: str
+    candidate: str = Field(description="name of the candidate's evaluation")
+    champion: str | None = Field(description="name of the champion's evaluation; None: there is none")
+    spec: Artifact
+    policy: Artifact = Field(description="the candidate, to play the worst episodes again")
+    films: int = Field(3, ge=0, le=5, description="how many of the worst episodes to film")
+
+
 class Shard(Record):
     """Returns of consecutive seeds. `returns[i]` belongs to seed `first_seed + i`; null when the episode was lost."""
 

@@ -3,9 +3,10 @@
 :class:`Report` is what promotion rests on; :func:`render_report` is the same for a person, as one self-contained file.
 """
 
+import base64
 import html
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rl_lifecycle.evaluations import Shard
 from rl_lifecycle.gates import Decision, Gate, Look, Verdict
@@ -13,6 +14,14 @@ from rl_lifecycle.pair_statistics import PairStatistics, PolicyStatistics
 from rl_lifecycle.paired_returns import PairedReturns
 from rl_lifecycle.records import Record
 from rl_lifecycle.report_plots import plot_pairs, plot_share
+
+
+class Film(NamedTuple):
+    """One episode to look at: an animated WebP, or why there is none."""
+
+    seed: int
+    webp: bytes = b""
+    note: str = ""
 
 
 class Report(Record):
@@ -48,14 +57,15 @@ def summarise_report(report: Report) -> str:
     return "\n".join(lines)
 
 
-def render_report(report: Report, candidate: Shard | None, champion: Shard | None) -> str:
+def render_report(report: Report, candidate: Shard | None, champion: Shard | None, films: Sequence[Film] = ()) -> str:
     """Render a decision as one HTML file: no script, no request, readable on a phone and without colour.
 
     :param candidate: the episodes that the verdict saw. :param champion: None for a first champion.
+    :param films: of the candidate's worst episodes, embedded.
     """
     sections = [_headline(report), _looks(report.verdict.looks), _comparison(report.statistics)]
     if report.statistics is not None and candidate is not None:
-        sections += [_plots(report, report.statistics, candidate, champion), _worst(report.statistics)]
+        sections += [_plots(report, report.statistics, candidate, champion), _worst(report.statistics), _films(report.statistics, films)]
     sections.append(_declared(report))
     title = html.escape(f"{report.verdict.decision}: {report.experiment}, {report.run}")
     return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -73,9 +83,11 @@ p.reason{font-size:1.1rem;border-left:.3rem solid var(--blue);padding-left:.8rem
 .table{overflow-x:auto;overflow-wrap:normal}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left;white-space:normal;min-width:4.5rem}
-@media(max-width:34rem){body{font-size:15px}th,td{padding-right:.45rem}}
+@media(max-width:34rem){body{font-size:15px}table{font-size:13px}th,td{padding-right:.35rem}td{white-space:normal}}
 small,.faint{color:var(--faint)}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1rem}figure{margin:0}
+.films{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:.5rem 1rem;align-items:start}
+summary{cursor:pointer;padding:.3rem 0}img{max-width:100%;height:auto;border:1px solid var(--line)}
 svg{width:100%;height:auto;font-size:12px}svg text{fill:var(--ink)}svg .frame{fill:none;stroke:var(--line)}
 svg .dot{fill:var(--blue);fill-opacity:.45}svg .curve{fill:none;stroke:var(--blue);stroke-width:2}
 svg .diagonal{stroke:var(--ink);stroke-width:1}svg .crash{stroke:var(--orange);stroke-width:1.5;stroke-dasharray:6 4}
@@ -154,6 +166,19 @@ def _worst(found: PairStatistics) -> str:
     rows = [[str(pair.seed), _number(pair.candidate, "lost"), _number(pair.champion, "–"), f"{pair.difference:+.4g}"]
             for pair in found.worst]
     return "<h2>The candidate's worst seeds</h2>" + _table(["seed", "candidate", "champion", "difference"], rows)
+
+
+def _films(found: PairStatistics, films: Sequence[Film]) -> str:
+    """The worst episodes to look at. Each is unfolded by hand, so nothing moves that nobody wants to see; the first is open."""
+    returns = {pair.seed: _number(pair.candidate, "lost") for pair in found.worst}
+    parts = []
+    for number, film in enumerate(films):
+        note = f"<p><small>{html.escape(film.note)}</small></p>" if film.note else ""
+        data = base64.b64encode(film.webp).decode()
+        picture = f'<img alt="The candidate on seed {film.seed}" src="data:image/webp;base64,{data}">' if film.webp else ""
+        parts.append(f"<details{' open' if number == 0 else ''}><summary>seed {film.seed}: return {returns.get(film.seed, '–')}</summary>"
+                     f"{picture}{note}</details>")
+    return f'<h2>The worst episodes, filmed</h2><div class="films">{"".join(parts)}</div>' if parts else ""
 
 
 def _declared(report: Report) -> str:

@@ -19,6 +19,7 @@ from rl_lifecycle.evaluations import (
     EnvironmentReport,
     EvaluateRequest,
     PolicyReport,
+    RenderReportRequest,
     Shard,
     merge_shards,
 )
@@ -150,6 +151,10 @@ class Evaluator:
         key, sha256 = answer.pop("report_key", None), answer.pop("report_sha256", None)
         report = Artifact(key=key, sha256=sha256) if key and sha256 else None
         return Judged(Verdict.model_validate(answer), report)
+
+    def render_report(self, request: RenderReportRequest) -> dict[str, Any]:
+        """Ask for the page of a decision. :return: its key, size, and how many films it shows."""
+        return self._ask("page of the report", request)
 
     def _ask(self, what: str, request: Record) -> dict[str, Any]:
         answer = self.client.invoke(FunctionName=self.function, InvocationType="RequestResponse", Payload=request.to_json())

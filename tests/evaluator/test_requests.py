@@ -165,7 +165,7 @@ def test_a_policy_that_must_not_be_put_into_service_is_told_why(store: Directory
 
 
 @pytest.mark.parametrize(("event", "said"), [
-    ({}, "unknown action None; known: evaluate, check_environment, check_policy, decide"),
+    ({}, "unknown action None; known: evaluate, check_environment, check_policy, decide, render_report"),
     ({"action": "train"}, "unknown action 'train'"),
     ({"action": "evaluate"}, "evaluate: experiment: Field required"),
     ({"action": "check_environment", "env_id": "CartPole-v1", "gpu": 1}, "gpu: Extra inputs are not permitted"),

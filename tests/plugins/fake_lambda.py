@@ -18,7 +18,8 @@ from rl_lifecycle.stores import ObjectStore, put_once
 class FakeLambda:
     """The Lambda client.
 
-    :param refused: what is wrong with any policy that is checked. :param returns: (name of the evaluation, seed) → return of the episode.
+    :param blind: it cannot draw films. :param refused: what is wrong with any policy that is checked.
+    :param returns: (name of the evaluation, seed) → return of the episode.
     :param lose: how many of the next events are lost. :param at_most: episodes that fit into one invocation.
     """
 
@@ -28,6 +29,7 @@ class FakeLambda:
     at_most: int = 10_000
     broken: str = ""
     refused: str = ""
+    blind: bool = False
     events: list[EvaluateRequest] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -56,9 +58,16 @@ class FakeLambda:
     def _answer(self, document: dict[str, Any]) -> dict[str, Any]:
         if document["action"] == "decide":
             return answer_decide(DecideRequest.model_validate(document), self.store)
+        if document["action"] == "render_report":
+            return self._draw(document)
         if document["action"] == "check_policy":
             return {"problem": self.refused}
         return self._play(EvaluateRequest.model_validate(document))
+
+    def _draw(self, document: dict[str, Any]) -> dict[str, Any]:
+        if self.blind and document["films"]:
+            raise EvaluatorError("the camera is broken")
+        return {"page": "page.html", "n_bytes": 1, "films": document["films"]}
 
     def _play(self, request: EvaluateRequest) -> dict[str, Any]:
         count = min(request.n_episodes, self.at_most)

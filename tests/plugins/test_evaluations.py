@@ -196,6 +196,22 @@ def test_shards_that_run_out_of_time_are_completed() -> None:
     assert judge.run()["decision"] == "PROMOTE"
 
 
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_page_that_cannot_be_drawn_costs_no_verdict(blind: bool) -> None:
+    """It is asked for with films, then without; the verdict was there before."""
+    judge = Judge(better)
+    judge.aws.blind = blind
+    assert judge.run()["decision"] == "PROMOTE"
+    assert judge.aws.asked.count("render_report RequestResponse") == 1 + blind
+
+
+def test_the_verdict_says_in_a_few_lines_what_was_seen() -> None:
+    """For the log, and for whoever approves."""
+    told = Judge(better).run()
+    assert told["summary"].startswith("PROMOTE: after")
+    assert "crashes (below 100)" in told["summary"]
+
+
 def test_an_evaluator_that_cannot_is_heard_with_its_own_words() -> None:
     """It does not wait for ever."""
     judge = Judge(better)

@@ -22,7 +22,7 @@ from rl_airflow.run_plan import RunPlan
 from rl_airflow.trial_reports import TrialEnd
 from rl_airflow.triggers.evaluations import LambdaEvaluationTrigger
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.evaluations import DecideRequest, scenario_evaluation
+from rl_lifecycle.evaluations import DecideRequest, RenderReportRequest, scenario_evaluation
 from rl_lifecycle.gates import Decision, Verdict, decide_unchanged, gate_of
 from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.layout import policy_prefix
@@ -44,6 +44,8 @@ LOOK_HERE_S, LOOK_EVERY_S = 6.0, 0.4
 QUIET_S = 120.0
 #: A policy's arrival starts its selection by itself; only what is missing after this is asked for.
 ARRIVAL_GRACE_S = 10.0
+#: How many of the candidate's worst episodes a report shows.
+FILMS = 3
 #: Gymnasium colours its warnings for terminals.
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -246,12 +248,25 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
             event = None
             judged = self._evaluator(plan).decide(request)
             if judged.verdict.decision is not Decision.CONTINUE:
+                self._draw(plan, request, candidate.policy)
                 return self._told(plan, judged.verdict, judged.report)
             if judged.verdict.next_look is None or judged.verdict.next_look <= look:
                 raise EvaluationFailedError("decision", f"the evaluator wants to go on after {look} pairs, and says not where to")
             log.info("look at %d: %s", look, judged.verdict.reason)
             look = judged.verdict.next_look
         raise EvaluationFailedError("decision", "there was no look to take")
+
+    def _draw(self, plan: RunPlan, request: DecideRequest, policy: Artifact) -> None:
+        """Have the page written: with films, else without. The verdict stands whatever becomes of it."""
+        for films in (FILMS, 0):
+            try:
+                drawn = self._evaluator(plan).render_report(RenderReportRequest(
+                    **request.model_dump(exclude={"action"}), policy=policy, films=films))
+            except Exception as error:
+                log.warning("the report's page was not written%s: %s", " with films" * bool(films), str(error).splitlines()[0])
+            else:
+                log.info("page of %s bytes, films: %s", f"{drawn['n_bytes']:,}", drawn["films"])
+                return
 
     def _told(self, plan: RunPlan, verdict: Verdict, report: Artifact | None) -> dict[str, Any]:
         told = {"decision": verdict.decision.value, "reason": verdict.reason, "n_pairs": verdict.n_pairs,
