@@ -122,6 +122,11 @@ def metrics_prefix(trial: TrialId) -> str:
     return f"{METRICS}{trial}/"
 
 
+def video_key(trial: TrialId, step: int) -> str:
+    """One episode of the policy at a step, as a person would see it: an animated WebP."""
+    return f"{metrics_prefix(trial)}{step:012d}.webp"
+
+
 def evaluation_prefix(experiment: str, run: str, name: str) -> str:
     """One evaluation: a policy on a list of seeds."""
     return f"{EVALUATIONS}{experiment}/{run}/{name}/"

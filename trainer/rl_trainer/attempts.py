@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rl_lifecycle.checkpoints import Head
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.heartbeats import Heartbeat, TrainerCause, TrainerState
-from rl_lifecycle.layout import TrialId, head_key
+from rl_lifecycle.layout import TrialId, head_key, policy_key, video_key
+from rl_lifecycle.seeds import SPAN, segment_seed
 from rl_lifecycle.specs import Spec
-from rl_lifecycle.stores import DirectoryStore, ObjectStore
+from rl_lifecycle.stores import DirectoryStore, ObjectStore, get
 from rl_trainer.checkpoints import CheckpointChain
 from rl_trainer.errors import BadInputError, FencedError, InterruptedTrainingError, OutOfMemoryError, TrainerError
 from rl_trainer.interruptions import Interruption
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What the command line asks for. :param attempt: None: one more than the last."""
+    """What the command line asks for. :param attempt: None: one more than the last. :param video: film the candidate at the end."""
 
     spec: str
     store: str
@@ -43,6 +44,7 @@ class TrainRequest:
     attempt: int | None = None
     watch_interruption: bool = False
     quiet: bool = False
+    video: bool = False
 
 
 def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, Any]:
@@ -62,20 +64,43 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
     reporter = _Reporter(beats, attempt, spec.experiment.total_timesteps, head.step)
     store.on_wait = reporter.waiting
     interruption.on_deadline = reporter.give_up
-    with _reported(reporter, journal, store):
-        if request.watch_interruption:
-            interruption.watch_ec2()
-        return _train(spec, trial, store, chain, journal, interruption, reporter)
+    if request.watch_interruption:
+        interruption.watch_ec2()
+    with tempfile.TemporaryDirectory(prefix="rl-trainer-") as folder:
+        with _reported(reporter, journal, store):
+            result = _train(spec, trial, store, chain, journal, interruption, reporter, Path(folder))
+        if request.video and not interruption.notice:  # nobody waits for it: the heartbeat says FINISHED already
+            _add_video(store, spec, trial, int(result["step"]), journal)
+    return result
+
+
+def _add_video(store: ObjectStore, spec: Spec, trial: TrialId, step: int, journal: Journal) -> None:
+    """Film the candidate. Whatever goes wrong is a line in the log: the training is over, and good."""
+    from rl_trainer.settings import read_settings
+    from rl_trainer.videos import CannotFilmError, film
+
+    experiment = spec.experiment
+    try:
+        if store.find(video_key(trial, step)) is not None:
+            return
+        policy = get(store, policy_key(trial, step, "onnx")).data
+        wrappers = read_settings(experiment.algo, spec.hyperparameters).wrappers
+        seed = segment_seed(spec.trial(trial.trial).seed, spec.n_segments, "video") % SPAN  # of training, so that it judges nothing
+        webp = film(policy, experiment.env_id, experiment.env_kwargs, wrappers, seed)
+        store.put(video_key(trial, step), webp)
+        journal.event("video", f"a video of the candidate is in {video_key(trial, step)}")
+        journal.write(store)
+    except (CannotFilmError, TrainerError, LifecycleError) as error:
+        journal.event("no_video", f"no video: {error}")
 
 
 def _train(spec: Spec, trial: TrialId, store: ObjectStore, chain: CheckpointChain, journal: Journal,
-           interruption: Interruption, reporter: "_Reporter") -> dict[str, Any]:
+           interruption: Interruption, reporter: "_Reporter", folder: Path) -> dict[str, Any]:
     reporter.beat(TrainerState.STARTING)
-    with tempfile.TemporaryDirectory(prefix="rl-trainer-") as folder:
-        make_importable(spec.requirements, store, Path(folder))
-        from rl_trainer.trials import TrialJob, train_trial
+    make_importable(spec.requirements, store, folder)
+    from rl_trainer.trials import TrialJob, train_trial
 
-        result = train_trial(TrialJob(spec, trial.trial, store, chain, journal, interruption, reporter.progress))
+    result = train_trial(TrialJob(spec, trial.trial, store, chain, journal, interruption, reporter.progress))
     reporter.step, reporter.segment = result.step, spec.n_segments
     return {"experiment": trial.experiment, "run": trial.run, "trial": trial.trial, "attempt": chain.attempt,
             "state": TrainerState.FINISHED.value, "step": result.step, "digest": result.digest,

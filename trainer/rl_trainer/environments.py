@@ -1,6 +1,5 @@
 """The environments of one segment: made new, wrapped as rl_zoo3 wraps them, every one with a seed of its own."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,12 +11,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 from rl_lifecycle.seeds import SPAN, segment_seed
 from rl_trainer.errors import BadInputError
 from rl_trainer.lean_vec_env import LeanVecEnv
-from rl_trainer.settings import Settings, Wrapper
-
-#: Packages whose wrappers an experiment may name; the package of its env_id and of its wheels come on top.
-WRAPPER_PACKAGES = ("gymnasium.wrappers", "stable_baselines3.common", "sb3_contrib.common.wrappers")
-#: rl_zoo3's own wrappers that exist elsewhere too.
-RENAMED = {"rl_zoo3.wrappers.TimeFeatureWrapper": "sb3_contrib.common.wrappers.TimeFeatureWrapper"}
+from rl_trainer.settings import Settings
+from rl_trainer.wrappers import wrapper_of
 
 
 class EnvironmentFactory:
@@ -28,7 +23,7 @@ class EnvironmentFactory:
 
     def __init__(self, env_id: str, env_kwargs: Mapping[str, Any], settings: Settings) -> None:
         self.env_id, self.env_kwargs, self.settings = env_id, dict(env_kwargs), settings
-        self._wrap = [(_wrapper_class(wrapper, env_id), wrapper.kwargs) for wrapper in settings.wrappers]
+        self._wrap = [wrapper_of(wrapper, env_id) for wrapper in settings.wrappers]
 
     def make_one(self) -> gym.Env[Any, Any]:
         """Make one environment, without rendering: SB3's `make_vec_env` would ask for pictures, which costs time.
@@ -41,8 +36,8 @@ class EnvironmentFactory:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BadInputError(f"env_id: {self.env_id} cannot be made: {reason}") from error
         monitored: gym.Env[Any, Any] = Monitor(env, **self.settings.monitor_kwargs)
-        for wrapper, kwargs in self._wrap:
-            monitored = wrapper(monitored, **kwargs)
+        for wrap in self._wrap:
+            monitored = wrap(monitored)
         return monitored
 
     def make(self, trial_seed: int, segment: int) -> VecEnv:
@@ -97,17 +92,3 @@ def check_action_masks(env: gym.Env[Any, Any], env_id: str) -> None:
 def max_episode_steps(env: gym.Env[Any, Any]) -> int | None:
     """The time limit that the environment is registered with; None if it has none."""
     return env.spec.max_episode_steps if env.spec is not None else None
-
-
-def _wrapper_class(wrapper: Wrapper, env_id: str) -> Any:
-    name = RENAMED.get(wrapper.name, wrapper.name)
-    module, _, class_name = name.rpartition(".")
-    own = env_id.partition(":")[0].partition(".")[0] if ":" in env_id else None
-    allowed = (*WRAPPER_PACKAGES, *([own] if own else []))
-    if not any(module == package or module.startswith(f"{package}.") for package in allowed):
-        raise BadInputError(f"hyperparameters.env_wrapper: {wrapper.name!r} is not allowed; "
-                            f"it must come from {', '.join(allowed)}")
-    try:
-        return getattr(importlib.import_module(module), class_name)
-    except (ImportError, AttributeError) as error:
-        raise BadInputError(f"hyperparameters.env_wrapper: {wrapper.name!r} cannot be imported: {error}") from error

@@ -6,12 +6,13 @@ Source of the forms: https://github.com/DLR-RM/rl-baselines3-zoo/blob/master/rl_
 import difflib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rl_trainer.algorithms import ALGORITHMS, Algorithm
 from rl_trainer.errors import BadInputError
 from rl_trainer.literals import parse_expression
+from rl_trainer.wrappers import Wrapper
 
 #: rl_zoo3's keys that are no argument of an algorithm's constructor.
 ZOO_KEYS = ("env_wrapper", "frame_stack", "monitor_kwargs", "n_envs", "n_timesteps", "noise_std", "noise_type",
@@ -29,14 +30,6 @@ INTEGERS = ("n_steps", "batch_size", "n_epochs", "n_envs", "buffer_size", "gradi
             "target_update_interval", "n_delta", "n_top", "n_eval_episodes")
 NUMBERS = ("gamma", "gae_lambda", "vf_coef", "max_grad_norm", "tau", "noise_std", "exploration_fraction",
            "exploration_final_eps", "exploration_initial_eps", "target_kl", "alive_bonus_offset")
-
-
-@dataclass(frozen=True)
-class Wrapper:
-    """A wrapper by its dotted name, and its keyword arguments."""
-
-    name: str
-    kwargs: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
