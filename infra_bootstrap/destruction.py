@@ -1,6 +1,6 @@
 """Deleting an environment, and proving that nothing of it is left."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -152,7 +152,22 @@ def _tagged_in_ec2(clients: Clients, environment: str) -> Iterator[str]:
             found |= {item["ResourceId"]: item["ResourceType"] for item in page["Tags"]}
     running = {str(machine["InstanceId"]) for machine in find_machines(clients.ec2, environment)}
     with_machines = ("instance", "volume", "network-interface", "spot-instances-request", "fleet")
-    yield from (f"{kind} {name}" for name, kind in sorted(found.items()) if kind not in with_machines or name in running)
+    gone = _deleted_gateways(clients, [name for name, kind in found.items() if kind == "natgateway"])
+    yield from (f"{kind} {name}" for name, kind in sorted(found.items())
+                if name not in gone and (kind not in with_machines or name in running))
+
+
+def _deleted_gateways(clients: Clients, gateways: Sequence[str]) -> set[str]:
+    """NAT gateways that are deleted, which EC2 shows for about an hour more, tags and all.
+
+    Source: https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html
+    """
+    if not gateways:
+        return set()
+    wanted = [{"Name": "nat-gateway-id", "Values": list(gateways)}]
+    living = {gateway["NatGatewayId"] for page in clients.ec2.get_paginator("describe_nat_gateways").paginate(Filters=wanted)
+              for gateway in page["NatGateways"] if gateway["State"] != "deleted"}
+    return set(gateways) - living
 
 
 def _tagged(clients: Clients, key: str, environment: str) -> Iterator[str]:

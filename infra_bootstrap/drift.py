@@ -191,10 +191,17 @@ def _security_group(stage: Stage, logical_id: str) -> Iterator[str]:
     rules = stage.clients.ec2.describe_security_groups(GroupIds=[stage.physical[logical_id]])["SecurityGroups"][0]
     for words, key, actual in (("a way in", "SecurityGroupIngress", rules.get("IpPermissions", ())),
                                ("a way out", "SecurityGroupEgress", rules.get("IpPermissionsEgress", ()))):
-        expected = {_target(rule) for rule in wanted.get(key, ())}
+        expected = {_target(rule) for rule in [*wanted.get(key, ()), *_rules_beside(stage, logical_id, f"AWS::EC2::{key}")]}
         there = {target for permission in actual for target in _targets(permission)}
         yield from (f"{words} was added: {' '.join(map(str, target))}" for target in sorted(there - expected, key=str))
         yield from (f"{words} is gone: {' '.join(map(str, target))}" for target in sorted(expected - there, key=str))
+
+
+def _rules_beside(stage: Stage, group: str, kind: str) -> Iterator[Mapping[str, Any]]:
+    """The rules of a group that are resources of their own."""
+    for logical_id, resource in resources_made(stage.concern, stage.stack.parameters).items():
+        if resource["Type"] == kind and resource["Properties"]["GroupId"] == {"Ref": group}:
+            yield stage.properties(logical_id)
 
 
 def _target(rule: Mapping[str, Any]) -> tuple[str, ...]:

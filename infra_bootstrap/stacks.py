@@ -8,6 +8,8 @@ from pathlib import Path
 from infra_bootstrap.errors import BadInputError
 
 TEMPLATES = Path(__file__).parent / "templates"
+#: A line that is a comment and nothing else.
+COMMENT = re.compile(r"(?m)^[ ]*#.*\n")
 ENVIRONMENT = re.compile(r"[a-z][a-z0-9-]{0,19}")
 #: CloudFormation takes at most this much template in a request.
 #: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
@@ -81,11 +83,13 @@ def check_environment(name: str) -> str:
 
 
 def template_body(concern: Concern) -> str:
-    """Read a template, with the user data put into it where it asks for it.
+    """Read a template, without its comments, and with the user data put into it where it asks for it.
+
+    Comments are for who reads the file; CloudFormation would count them.
 
     :raises BadInputError: if the template, or the user data, is larger than AWS takes.
     """
-    text = (TEMPLATES / f"{concern}.yaml").read_text()
+    text = COMMENT.sub("", (TEMPLATES / f"{concern}.yaml").read_text())
     if "'@user_data.sh@'" in text:
         text = text.replace("'@user_data.sh@'", json.dumps(user_data()))
     if len(text.encode()) > MOST_TEMPLATE_BYTES:

@@ -37,6 +37,7 @@ SEAMS = {
     ("services.eventbridge", "_invoke_target"): "remembers which rule delivers",
     ("services.eventbridge", "_dispatch_to_lambda"): "delivery asks the function's policy and retries",
     ("services.cloudformation.provisioners", "_RESOURCE_HANDLERS"): "properties that it drops, types that it lacks",
+    ("services.cloudformation.provisioners", "_STACK_TAG_PROPERTY"): "types of ours bear their stack's tags",
     ("services.cloudformation.provisioners", "_provision_resource"): "properties are checked, the deployer's permissions count",
     ("services.cloudformation.provisioners", "_update_resource"): "the same for updates",
     ("services.cloudformation.provisioners", "_delete_resource"): "the same for deletions",

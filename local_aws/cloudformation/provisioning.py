@@ -50,6 +50,7 @@ class Provisioning:
         table = emulator.seam(name, "_RESOURCE_HANDLERS")
         for kind, added in types.all_types(self._region, self._issuer.account_id).items():
             table[kind] = added.handlers()
+        emulator.seam(name, "_STACK_TAG_PROPERTY").update(dict.fromkeys(types.TAGGED, ("Tags", "list")))
         emulator.replace(name, "_provision_resource", self._creating)
         emulator.replace(name, "_update_resource", self._updating)
         emulator.replace(name, "_delete_resource", self._deleting)
@@ -128,7 +129,8 @@ class Provisioning:
         operator = OPERATOR.get()
         if operator is None:
             return
-        for action, arn, keys in rights.needed(kind, verb, properties, physical_id, self._issuer.account_id, self._region):
+        account = self._issuer.account_id
+        for action, arn, keys in rights.needed(kind, verb, properties, physical_id, account, self._region, tags_on):
             denial = self._ask(operator, action, arn, keys)
             if denial:
                 why = (
@@ -146,3 +148,9 @@ class Provisioning:
         except RoleMissingError:
             return Denial(operator.role_arn, False)
         return self._authorizer.check_role(role, self._issuer.account_id, action, arn, keys)
+
+
+def tags_on(resource_id: str) -> dict[str, str]:
+    """Return the tags that a resource of EC2 bears; none for one that does not exist."""
+    found = emulator.module("services.ec2")._tags.get(resource_id) or []
+    return {tag["Key"]: tag["Value"] for tag in found}

@@ -14,8 +14,12 @@ Made = tuple[str, dict[str, Any]]
 
 def _tags(properties: Properties, kind: str) -> list[dict[str, Any]]:
     """Return tags as EC2's create calls take them."""
-    tags = properties.get("Tags")
-    return [{"ResourceType": kind, "Tags": list(tags)}] if tags else []
+    tags = [tag for tag in properties.get("Tags") or [] if not str(tag["Key"]).startswith("aws:")]
+    return [{"ResourceType": kind, "Tags": tags}] if tags else []
+
+
+TAGGED = ("AWS::EC2::FlowLog", "AWS::EC2::EIP", "AWS::EC2::NatGateway")
+"""Types of ours that bear the tags of their stack."""
 
 
 class Type:
@@ -57,8 +61,8 @@ class FlowLog(Type):
             raise ValueError(answer["Unsuccessful"][0]["Error"]["Message"])
         made = str(answer["FlowLogIds"][0])
         emulator.module("services.ec2")._flow_logs[made].update(given)
-        if tags := properties.get("Tags"):
-            self.ec2.create_tags(Resources=[made], Tags=list(tags))
+        if specified := _tags(properties, "vpc-flow-log"):
+            self.ec2.create_tags(Resources=[made], Tags=specified[0]["Tags"])
         return made, {"Id": made}
 
     def delete(self, physical_id: str, _properties: Properties) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from botocore.exceptions import ClientError
 
 from infra_bootstrap.deployed import find_stack
 from infra_bootstrap.deployment import Outcome
@@ -56,19 +55,6 @@ def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deploymen
     assert again[stack_name(name, Concern.STORAGE)] is Outcome.UNCHANGED
     assert again[stack_name(name, Concern.NETWORK)] is Outcome.CREATED
     assert fresh.as_role("administrator").s3.list_objects_v2(Bucket=bucket)["KeyCount"] > 0
-
-
-def test_an_administrator_takes_all_of_it_away(fresh: Deployment) -> None:
-    """Bucket, roles, policies and stacks are gone; looked for by name and by tag, nothing is found."""
-    fresh.deploy()
-    administrator, name = fresh.as_role("administrator"), fresh.settings.environment
-    done = destroy(administrator, fresh.settings, name, fresh.said.append, delete_bucket=True)
-    assert set(done.deleted) == {*(stack_name(name, concern) for concern in Concern), fresh.bucket}
-    assert (done.kept, done.leftovers) == ((), ())
-    with pytest.raises(ClientError, match="404"):
-        administrator.s3.head_bucket(Bucket=fresh.bucket)
-    roles = [role["RoleName"] for page in administrator.iam.get_paginator("list_roles").paginate() for role in page["Roles"]]
-    assert not [role for role in roles if role.startswith(f"nightshift-{name}-")]
 
 
 def test_what_was_kept_can_be_destroyed_later(fresh: Deployment) -> None:

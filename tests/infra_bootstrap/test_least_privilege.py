@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from infra_bootstrap.clients import Clients
+from infra_bootstrap.deployed import find_stack
 from infra_bootstrap.errors import AccessRefusedError
+from infra_bootstrap.events import find_failure
 from tests.infra_bootstrap.accounts import Deployment, refusal
 from tests.infra_bootstrap.test_bucket_writers import assert_refused
 
@@ -202,6 +205,121 @@ def test_the_reaper_reads_no_object(dev: Deployment) -> None:
     for key in ("attempts/exp/run/seed-0/1.json", "heartbeats/exp/run/seed-0.json", "registry/exp/champion.json"):
         assert_refused(reaper.get_object, Bucket=dev.bucket, Key=key)
     assert_refused(reaper.list_objects_v2, Bucket=dev.bucket)
+
+
+# ---------------------------------------------------------------------------------------------------- what the deployer touches
+Resource = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def foreign_network(deployed: Deployment) -> Iterator[dict[str, str]]:
+    """Somebody else's network in the same account: nothing of it bears our tags."""
+    with deployed.account.reachable():
+        ec2 = deployed.as_role("administrator").ec2
+        vpc = ec2.create_vpc(CidrBlock="10.77.0.0/16")["Vpc"]["VpcId"]
+        made = {
+            "Vpc": vpc, "OwnVpc": vpc_of(deployed), "OwnTable": table_of(deployed),
+            "OwnSubnet": deployed.outputs.subnet_ids["eu-west-1a"],
+            "Subnet": ec2.create_subnet(VpcId=vpc, CidrBlock="10.77.0.0/24")["Subnet"]["SubnetId"],
+            "Table": ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"],
+            "Group": ec2.create_security_group(GroupName="theirs", Description="theirs", VpcId=vpc)["GroupId"],
+            "Gateway": ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"],
+            "Address": ec2.allocate_address(Domain="vpc")["AllocationId"]}
+        yield made
+        ec2.release_address(AllocationId=made["Address"])
+        ec2.delete_internet_gateway(InternetGatewayId=made["Gateway"])
+        ec2.delete_security_group(GroupId=made["Group"])
+        ec2.delete_route_table(RouteTableId=made["Table"])
+        ec2.delete_subnet(SubnetId=made["Subnet"])
+        ec2.delete_vpc(VpcId=vpc)
+
+
+def vpc_of(dev: Deployment) -> str:
+    """The environment's own network."""
+    subnets = dev.as_role("administrator").ec2.describe_subnets(SubnetIds=list(dev.outputs.subnet_ids.values()))["Subnets"]
+    return str(subnets[0]["VpcId"])
+
+
+def table_of(dev: Deployment) -> str:
+    """The environment's own route table."""
+    wanted = [{"Name": "association.subnet-id", "Values": [dev.outputs.subnet_ids["eu-west-1a"]]}]
+    return str(dev.as_role("administrator").ec2.describe_route_tables(Filters=wanted)["RouteTables"][0]["RouteTableId"])
+
+
+def kind(name: str, **properties: Any) -> Resource:
+    """A resource of a template."""
+    return {"Type": f"AWS::EC2::{name}", "Properties": properties}
+
+
+def prods(value: str) -> list[dict[str, str]]:
+    """Tags of another environment."""
+    return [{"Key": value, "Value": "prod"}]
+
+
+#: What a template could ask of the deployer, and the call on the resource that must be refused.
+INTRUSIONS: dict[str, tuple[Callable[[dict[str, str]], Resource], str]] = {
+    "a route in their table": (
+        lambda their: kind("Route", RouteTableId=their["Table"], DestinationCidrBlock="0.0.0.0/0", GatewayId=their["Gateway"]),
+        "ec2:CreateRoute on resource: {Table}"),
+    "our table for their subnet": (
+        lambda their: kind("SubnetRouteTableAssociation", RouteTableId=their["OwnTable"], SubnetId=their["Subnet"]),
+        "ec2:AssociateRouteTable on resource: {Subnet}"),
+    "a subnet in their network": (
+        lambda their: kind("Subnet", VpcId=their["Vpc"], CidrBlock="10.77.9.0/24"), "ec2:CreateSubnet on resource: {Vpc}"),
+    "a table in their network": (
+        lambda their: kind("RouteTable", VpcId=their["Vpc"]), "ec2:CreateRouteTable on resource: {Vpc}"),
+    "a group in their network": (
+        lambda their: kind("SecurityGroup", VpcId=their["Vpc"], GroupDescription="sly"),
+        "ec2:CreateSecurityGroup on resource: {Vpc}"),
+    "a way into their group": (
+        lambda their: kind("SecurityGroupIngress", GroupId=their["Group"], IpProtocol="tcp", FromPort=22, ToPort=22,
+                           CidrIp="0.0.0.0/0"),
+        "ec2:AuthorizeSecurityGroupIngress on resource: {Group}"),
+    "their gateway on our network": (
+        lambda their: kind("VPCGatewayAttachment", VpcId=their["OwnVpc"], InternetGatewayId=their["Gateway"]),
+        "ec2:AttachInternetGateway on resource: {Gateway}"),
+    "a NAT gateway on their address": (
+        lambda their: kind("NatGateway", SubnetId=their["OwnSubnet"], AllocationId=their["Address"]),
+        "ec2:CreateNatGateway on resource: {Address}"),
+    "an endpoint on their table": (
+        lambda their: kind("VPCEndpoint", VpcId=their["OwnVpc"], RouteTableIds=[their["Table"]],
+                           ServiceName="com.amazonaws.eu-west-1.s3", VpcEndpointType="Gateway"),
+        "ec2:CreateVpcEndpoint on resource: {Table}"),
+    "a flow log of their network": (
+        lambda their: kind("FlowLog", ResourceId=their["Vpc"], ResourceType="VPC", TrafficType="ALL", LogGroupName="sly"),
+        "ec2:CreateFlowLogs on resource: {Vpc}"),
+    "a network that says it is another environment's": (
+        lambda _: kind("VPC", CidrBlock="10.78.0.0/16", Tags=prods("nightshift:environment")), "ec2:CreateVpc on resource: vpc/*"),
+    "a gateway that says it is another deployment's": (
+        lambda _: kind("InternetGateway", Tags=prods("nightshift:deployment")),
+        "ec2:CreateInternetGateway on resource: internet-gateway/*"),
+    "a group that says it is another environment's": (
+        lambda their: kind("SecurityGroup", VpcId=their["OwnVpc"], GroupDescription="sly", Tags=prods("nightshift:environment")),
+        "ec2:CreateTags on resource: security-group/"),
+}
+
+
+@pytest.mark.parametrize("intrusion", INTRUSIONS)
+def test_the_deployer_touches_nothing_that_is_not_ours(dev: Deployment, foreign_network: dict[str, str], intrusion: str) -> None:
+    """Whoever may hand the deployer a template cannot reach another network, or another environment, through it."""
+    make, refused = INTRUSIONS[intrusion]
+    clients, name = dev.as_role("administrator"), "sly-" + "-".join(intrusion.split()).replace("'", "")[:60]
+    body = json.dumps({"Resources": {"Sly": make(foreign_network)}})
+    made = clients.cloudformation.create_stack(
+        StackName=name, TemplateBody=body, RoleARN=clients.role_arn("nightshift-dev-deployer"))["StackId"]
+    for _ in range(100):
+        stack = find_stack(clients, made)
+        assert stack is not None
+        if not stack.is_busy:
+            break
+        time.sleep(0.1)
+    resource, reason = find_failure(clients, made)
+    clients.cloudformation.delete_stack(StackName=name)
+    assert resource == "Sly"
+    assert "is not authorized to perform: " in reason, reason
+    action, _, touched = refused.partition(" on resource: ")
+    assert action in reason, reason
+    assert touched.format(**foreign_network) in reason, reason
 
 
 # ---------------------------------------------------------------------------------------------------- becoming and passing
