@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
     if not rounds.isdigit() or int(rounds) < 1:
         print(f"error: rounds must be a positive number, not {rounds}", file=sys.stderr)
         return 2
-    return subprocess.run([sys.executable, "-m", "pytest", "-m", "kills", "-n", "2", "tests"], cwd=ROOT, check=False,
+    return subprocess.run([sys.executable, "-m", "pytest", "-m", "kills", "-n", "2", "--timeout", "0", "tests"], cwd=ROOT, check=False,
                           env=dict(os.environ) | {"NIGHTSHIFT_KILL_ROUNDS": rounds}).returncode
 
 

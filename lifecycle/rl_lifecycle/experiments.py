@@ -103,6 +103,8 @@ class Experiment(Record):
     seed: int = Field(0, ge=0, lt=2**31)
     reseed: bool = Field(True, description="false: the same seeds every night")
     init_from: Literal["scratch", "champion"] = "scratch"
+    init_optimizer: Literal["fresh", "champion"] = Field(
+        "fresh", description="champion: with init_from: champion, go on with its optimizer's state, too")
     checkpoint_every: int = Field(200_000, ge=1, description="env steps of a segment, rounded to whole rollouts")
     schedule: str | None = Field("0 2 * * *", description="cron, in UTC; null: only by hand")
     compute: Compute = Compute()
@@ -138,6 +140,12 @@ class Experiment(Record):
         if schedule is not None and not _is_schedule(schedule.strip()):
             raise ValueError(f"{schedule!r} is no cron expression such as \"0 2 * * *\"; null means only by hand")
         return schedule
+
+    @model_validator(mode="after")
+    def _optimizer_has_parameters(self) -> Self:
+        if self.init_optimizer == "champion" and self.init_from != "champion":
+            raise ValueError("init_optimizer: champion needs init_from: champion, not scratch")
+        return self
 
     @model_validator(mode="after")
     def _margin_fits_the_range(self) -> Self:

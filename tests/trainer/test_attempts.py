@@ -18,6 +18,8 @@ from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged
 
 #: `make soak` sets hundreds.
 KILLS = len(seeds(10))
+#: The longer the run, the longer it may take on a busy machine.
+PATIENCE_S = 90.0 + 10 * KILLS
 HEARTBEAT = "heartbeats/tiny/test/seed-0.json"
 
 
@@ -51,7 +53,7 @@ def test_killed_at_random_instants_equals_uninterrupted(tmp_path: Path, trainer:
     """SIGKILL while it trains, commits or exports, again and again: the final digest is that of a run left alone."""
     slow = merged(TINY_PPO, total_timesteps=2048 * (10 + 2 * KILLS), hyperparameters={"n_epochs": 6})
     spec, rng = str(write_spec(slow)), random.Random(7)
-    alone = json_of(trainer("train", "--spec", spec, "--store", str(tmp_path / "alone"), "--json", "--quiet"))
+    alone = json_of(start_trainer("train", "--spec", spec, "--store", str(tmp_path / "alone"), "--json", "--quiet").finish(PATIENCE_S))
     store, kills = tmp_path / "killed", 0
     while kills < KILLS:
         before = head_step(store)
@@ -61,7 +63,7 @@ def test_killed_at_random_instants_equals_uninterrupted(tmp_path: Path, trainer:
         process.send_signal(signal.SIGKILL)
         assert process.finish().returncode == -signal.SIGKILL
         kills += 1
-    last = json_of(trainer("train", "--spec", spec, "--store", str(store), "--json", "--quiet"))
+    last = json_of(start_trainer("train", "--spec", spec, "--store", str(store), "--json", "--quiet").finish(PATIENCE_S))
     assert last["resumed_from"] < last["step"], "it was done before the last kill"
     assert last["digest"] == alone["digest"]
     assert json_of(trainer("digest", "--store", str(store), "--json"))["digest"] == alone["digest"]

@@ -1,4 +1,4 @@
-"""What ends a segment early, and what a warm start begins with."""
+"""What ends a segment early, and what its environments are."""
 
 from typing import Any
 
@@ -6,9 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rl_trainer.errors import BadInputError, DivergedError, EnvironmentFailedError
+from rl_trainer.errors import DivergedError, EnvironmentFailedError
 from rl_trainer.interruptions import Interruption
-from rl_trainer.model_state import final_parameters
 from rl_trainer.watch import Watch
 from tests.trainer.chains import make_trainer, train_chain
 from tests.trainer.toy_envs import ToyEnv
@@ -50,26 +49,6 @@ def test_an_error_of_the_environment_is_called_so() -> None:
     trainer = make_trainer("ppo", SMALL, env_id="Poisoned-v0", env_kwargs={"poison": "raise"}, segment=1000, total=1000)
     with pytest.raises(EnvironmentFailedError, match="the simulator has exploded"):
         train_chain(trainer, through_files=False)
-
-
-def test_a_warm_start_begins_with_the_champions_parameters() -> None:
-    """Parameters and statistics are the champion's, the optimizer is new; another form is refused by name."""
-    champion = train_chain(make_trainer("ppo", SMALL | {"normalize": True}), through_files=False)
-    parameters = final_parameters(champion.state)
-    trainer = make_trainer("ppo", SMALL | {"normalize": True}, seed=2)
-    trainer.initial = parameters
-    model = trainer.prepare(0, None)
-    for name, tensor in model.policy.state_dict().items():
-        np.testing.assert_array_equal(tensor.numpy(), parameters[f"policy/{name}"])
-    assert not model.policy.optimizer.state
-    narrow = make_trainer("ppo", SMALL | {"normalize": True, "policy_kwargs": "dict(net_arch=[4])"})
-    narrow.initial = parameters
-    with pytest.raises(BadInputError, match=r"policy/action_net.weight is of shape \[3, 8\] there, of shape \[3, 4\] here"):
-        narrow.prepare(0, None)
-    plain = make_trainer("ppo", SMALL)
-    plain.initial = parameters
-    with pytest.raises(BadInputError, match="normalisation/"):
-        plain.prepare(0, None)
 
 
 def test_the_lean_vec_env_gives_what_sb3s_gives() -> None:

@@ -18,7 +18,6 @@ from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rl_trainer.digests import NORMALISATION, POLICY
-from rl_trainer.errors import BadInputError
 from rl_trainer.replay_memory import ReplayMemory, attach
 from rl_trainer.stopping import synchronise_weights
 
@@ -75,7 +74,7 @@ def restore(model: Any, state: ModelState) -> None:
         if isinstance(part, torch.optim.Optimizer):
             part.load_state_dict(_optimizer_state(name, state))
         else:
-            part.load_state_dict(_tensors_below(f"{name}/", state.arrays))
+            part.load_state_dict(tensors_below(f"{name}/", state.arrays))
     for key, array in state.arrays.items():
         if key.startswith("variable/"):
             recursive_getattr(model, key.removeprefix("variable/")).data.copy_(torch.from_numpy(array.copy()))
@@ -85,27 +84,6 @@ def restore(model: Any, state: ModelState) -> None:
     restore_normalisation(model.get_vec_normalize_env(), state.arrays)
     if state.memory is not None:
         attach(model, state.memory)
-
-
-def begin_with(model: Any, arrays: Arrays) -> None:
-    """Warm start: put another policy's parameters and statistics into a new model.
-
-    :raises BadInputError: if they are not of this model's form, naming the first difference.
-    """
-    own = final_parameters(capture(model))
-    for name in sorted(own.keys() | arrays.keys()):
-        ours, theirs = own.get(name), arrays.get(name)
-        if ours is None or theirs is None or ours.shape != theirs.shape:
-            raise BadInputError(f"init_from: the champion's parameters do not fit: {name} is {_form(theirs)} there, "
-                                f"{_form(ours)} here; set init_from: scratch, or undo the change of spaces, networks or "
-                                "normalize")
-    model.policy.load_state_dict(_tensors_below(POLICY, arrays))
-    synchronise_weights(model)
-    restore_normalisation(model.get_vec_normalize_env(), arrays)
-
-
-def _form(array: np.ndarray[Any, Any] | None) -> str:
-    return "missing" if array is None else f"of shape {list(array.shape)}"
 
 
 def final_parameters(state: ModelState) -> Arrays:
@@ -139,7 +117,7 @@ def _capture_optimizer(name: str, optimizer: torch.optim.Optimizer, arrays: Arra
 
 def _optimizer_state(name: str, state: ModelState) -> dict[str, Any]:
     slots: dict[int, dict[str, Any]] = {}
-    for key, tensor in _tensors_below(f"{name}/", state.arrays).items():
+    for key, tensor in tensors_below(f"{name}/", state.arrays).items():
         index, _, slot = key.partition("/")
         slots.setdefault(int(index), {})[slot] = tensor
     for key, value in state.values[name]["numbers"].items():
@@ -150,7 +128,8 @@ def _optimizer_state(name: str, state: ModelState) -> dict[str, Any]:
     return {"state": slots, "param_groups": groups}
 
 
-def _tensors_below(prefix: str, arrays: Arrays) -> dict[str, torch.Tensor]:
+def tensors_below(prefix: str, arrays: Arrays) -> dict[str, torch.Tensor]:
+    """Copies of the arrays whose names begin with a prefix, by the rest of the name."""
     return {key.removeprefix(prefix): torch.from_numpy(array.copy())
             for key, array in arrays.items() if key.startswith(prefix)}
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from safetensors.numpy import save as save_safetensors
+
 from rl_lifecycle.layout import policy_key
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.records import sha256_hex
@@ -24,11 +26,12 @@ class PolicyWriter:
         return self.store.find(policy_key(self._trial_id, step, "json")) is not None
 
     def write(self, model: Any, parameters: Arrays, step: int, *, final: bool, manifest: tuple[str, str],
-              visited: Observations | None = None) -> PolicyRecord:
+              visited: Observations | None = None, learning: Arrays | None = None) -> PolicyRecord:
         """Export a model and write its three files.
 
         :param manifest: key and SHA-256 of the checkpoint that the policy is of.
         :param visited: observations from training, for the equality check; None: sampled ones only.
+        :param learning: kept beside the parameters for a warm start, and no part of the digest.
         """
         experiment = self.spec.experiment
         space, stack = raw_space(model.env)
@@ -39,7 +42,7 @@ class PolicyWriter:
         record = PolicyRecord(
             experiment=experiment.name, run=self.spec.run, trial=self.trial, attempt=self.attempt, step=step, final=final,
             spec_sha256=self.spec.sha256, digest=exported.metadata.digest, policy=self._put(step, "onnx", exported.onnx),
-            parameters=self._put(step, "safetensors", exported.parameters),
+            parameters=self._put(step, "safetensors", save_safetensors({**(learning or {}), **parameters})),
             manifest=Artifact(key=manifest[0], sha256=manifest[1]), metadata=exported.metadata)
         self.store.put(policy_key(self._trial_id, step, "json"), record.to_json())
         return record

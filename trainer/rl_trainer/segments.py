@@ -13,12 +13,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from rl_trainer.curves import Curves
 from rl_trainer.environments import EnvironmentFactory
 from rl_trainer.errors import DivergedError, EnvironmentFailedError, TrainerError
-from rl_trainer.model_state import Arrays, ModelState, begin_with, capture, first_not_finite, restore
+from rl_trainer.model_state import ModelState, capture, first_not_finite, restore
 from rl_trainer.models import ModelBuilder, seed_generators
 from rl_trainer.onnx_export.export import visited_observations
 from rl_trainer.onnx_export.reference import Observations
 from rl_trainer.replay_memory import close_episodes, grow
 from rl_trainer.stopping import learn_until
+from rl_trainer.warm_start import WarmStart, begin_with
 from rl_trainer.watch import check_finite
 
 
@@ -54,11 +55,11 @@ class TrainedSegment:
 class SegmentTrainer:
     """Trains segments of one trial.
 
-    :param initial: parameters and statistics to begin with, a champion's; None: fresh ones.
+    :param initial: what to begin with, a champion's parameters; None: fresh ones.
     """
 
     def __init__(self, plan: SegmentPlan, factory: EnvironmentFactory, builder: ModelBuilder,
-                 initial: Arrays | None = None) -> None:
+                 initial: WarmStart | None = None) -> None:
         self.plan, self.factory, self.builder, self.initial = plan, factory, builder, initial
 
     def prepare(self, segment: int, state: ModelState | None) -> Any:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import JsonValue
-from safetensors.numpy import load as load_safetensors
 
-from rl_lifecycle.errors import InvalidExperimentError, LifecycleError
+from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.records import canonical_json
 from rl_lifecycle.specs import Spec
-from rl_lifecycle.stores import ObjectStore, get
+from rl_lifecycle.stores import ObjectStore
 from rl_trainer.algorithms import get_algorithm
 from rl_trainer.checkpoints import Checkpoint, CheckpointChain, Contents
 from rl_trainer.committing import Committer
@@ -24,13 +23,14 @@ from rl_trainer.environments import EnvironmentFactory, check_action_masks, chec
 from rl_trainer.errors import BadInputError, OtherHardwareError
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
-from rl_trainer.model_state import Arrays, ModelState, final_parameters
+from rl_trainer.model_state import ModelState, final_parameters
 from rl_trainer.models import ModelBuilder
 from rl_trainer.numeric_class import differences, numeric_class
 from rl_trainer.onnx_export.export import check_exportable
 from rl_trainer.policy_files import PolicyWriter
 from rl_trainer.segments import SegmentPlan, SegmentTrainer, TrainedSegment
 from rl_trainer.settings import read_settings
+from rl_trainer.warm_start import check_acts_alike, learning_state, read_warm_start
 from rl_trainer.watch import Progress, Watch
 
 
@@ -79,20 +79,7 @@ def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: boo
         env.close()
     plan = SegmentPlan(spec.trial(trial).seed, spec.segment_timesteps, spec.experiment.total_timesteps, spec.n_segments)
     builder = ModelBuilder(settings, _device(settings.policy), fast=fast)
-    return SegmentTrainer(plan, factory, builder, _champion_parameters(spec, store))
-
-
-def _champion_parameters(spec: Spec, store: ObjectStore | None) -> Arrays | None:
-    """What a warm start begins with; None if the spec says scratch, or there was no champion when it was frozen."""
-    if spec.experiment.init_from != "champion" or spec.champion is None:
-        return None
-    if store is None:
-        raise BadInputError("--store: is needed, because the training began with a champion's parameters")
-    parameters = spec.champion.parameters
-    try:
-        return load_safetensors(get(store, parameters.key, parameters.sha256).data)
-    except LifecycleError as error:
-        raise BadInputError(f"init_from: the champion's parameters cannot be read: {error}") from error
+    return SegmentTrainer(plan, factory, builder, read_warm_start(spec, store))
 
 
 def train_trial(job: TrialJob) -> TrialResult:
@@ -114,6 +101,8 @@ def _check_untrained(trainer: SegmentTrainer) -> None:
     """Build an untrained model: that chooses the path, and finds what SB3 or ONNX refuse before a segment is trained."""
     model = trainer.prepare(0, None)
     check_exportable(model)
+    if trainer.initial is not None:
+        check_acts_alike(model, trainer.initial)
     model.env.close()
 
 
@@ -170,7 +159,8 @@ class _TrialRun:
                             numeric_class=self.facts, buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
                             new_chunks={chunk.sha256: chunk.data for chunk in chunks[-1:] if chunk.data})
         manifest = self.job.chain.commit(contents)
-        self.policies.write(trained.model, parameters, trained.step, final=final, manifest=manifest, visited=trained.visited)
+        self.policies.write(trained.model, parameters, trained.step, final=final, manifest=manifest, visited=trained.visited,
+                            learning=learning_state(trained.state))
         for key, data in curve_files(trained.curves, self.job.chain.trial, trained.step).items():
             self.job.store.put(key, data)
         self.job.journal.write(self.job.store)
@@ -184,7 +174,7 @@ class _TrialRun:
         model = self.trainer.prepare(manifest.segment, state)
         head = (newest.key, hashlib.sha256(manifest.to_json()).hexdigest())
         final = manifest.segment == self.trainer.plan.n_segments
-        self.policies.write(model, final_parameters(state), manifest.step, final=final, manifest=head)
+        self.policies.write(model, final_parameters(state), manifest.step, final=final, manifest=head, learning=learning_state(state))
         model.env.close()
 
     def _announce(self, newest: Checkpoint | None) -> None:

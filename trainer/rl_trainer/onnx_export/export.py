@@ -1,11 +1,10 @@
-"""A model as the files that leave its trial: ONNX, parameters, and metadata."""
+"""A model as the ONNX file that leaves its trial, and what it says of itself."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pydantic import JsonValue
-from safetensors.numpy import save as save_safetensors
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, unwrap_vec_normalize
 
 from rl_lifecycle.policies import MAX_BYTES, PolicyMetadata
@@ -31,7 +30,6 @@ class ExportedPolicy:
     """The bytes of a policy, and what it says of itself."""
 
     onnx: bytes
-    parameters: bytes
     metadata: PolicyMetadata
 
 
@@ -40,7 +38,7 @@ def export_policy(model: Any, parameters: Arrays, *, algo: str, env_id: str, env
                   statistics: VecNormalize | None = None, visited: Observations | None = None) -> ExportedPolicy:
     """Write a model as ONNX, check that it acts the same, and add what it is.
 
-    :param parameters: what the digest is over, and what the safetensors file holds.
+    :param parameters: what the digest is over.
     :param observation_space: the environment's; None: the model's.
     :param stack: how frames are stacked; None: not at all.
     :raises BadInputError: if the policy cannot be written as ONNX.
@@ -59,7 +57,7 @@ def export_policy(model: Any, parameters: Arrays, *, algo: str, env_id: str, env
     data = graph.to_bytes(metadata.to_json())
     if len(data) > MAX_BYTES:
         raise BadInputError(f"the policy takes {len(data)} bytes as ONNX; at most {MAX_BYTES} are allowed")
-    return ExportedPolicy(data, save_safetensors(parameters), metadata)
+    return ExportedPolicy(data, metadata)
 
 
 def check_exportable(model: Any) -> None:
