@@ -17,6 +17,7 @@ from local_aws import environment, lifecycle
 from local_aws.control import ask
 from local_aws.errors import LocalAwsError, NotRunningError
 from local_aws.faults import cli as faults_cli
+from local_aws.pace import PACES
 from local_aws.state import ROOT, Running, StateFolder
 
 Answer = dict[str, Any]
@@ -52,6 +53,10 @@ def build_parser() -> argparse.ArgumentParser:
     up.add_argument("--port", type=_port, help="a fixed loopback port (default: the last one, or any free one)")
     up.add_argument("--region", default="eu-west-1", help="the account's region (default: %(default)s)")
     up.add_argument("--ami", type=Path, default=ROOT / ".venv-ami", help="what the machine image holds (default: .venv-ami)")
+    up.add_argument(
+        "--pace", choices=sorted(PACES), default="fast", help="how long things take; steady: fast, and no launch is late (default: fast)"
+    )
+    up.add_argument("--seed", type=int, default=0, help="decides which launches are not found at first (default: %(default)s)")
     _add(commands, "down", run_down, show_down, "stop it and every process it started; committed state stays")
     _add(commands, "status", run_status, show_status, "what runs, and what went out of bounds")
     env = _add(commands, "env", run_env, show_env, "shell lines that point any AWS client at it")
@@ -101,7 +106,7 @@ def get_running(arguments: argparse.Namespace) -> tuple[StateFolder, Running]:
 def run_up(arguments: argparse.Namespace) -> Answer:
     """Start the server unless it runs."""
     state = StateFolder.resolve(arguments.state)
-    options = lifecycle.Options(arguments.port, arguments.region, arguments.ami.absolute())
+    options = lifecycle.Options(arguments.port, arguments.region, arguments.ami.absolute(), arguments.pace, arguments.seed)
     running, started = lifecycle.start(state, options)
     return {
         "endpoint_url": running.endpoint_url, "pid": running.pid, "state": str(state.path),

@@ -26,11 +26,15 @@ class Options:
 
     :param port: a fixed loopback port; None takes the last one again, or any free one.
     :param ami: the environment whose ``bin`` is first on every instance's PATH.
+    :param pace: a name of :data:`local_aws.pace.PACES`.
+    :param seed: decides which launches are not found at first.
     """
 
     port: int | None
     region: str
     ami: Path
+    pace: str = "fast"
+    seed: int = 0
     environment: Path = ROOT / ".venv-aws"
 
 
@@ -83,6 +87,7 @@ def _spawn(state: StateFolder, options: Options) -> subprocess.Popen[bytes]:
         raise EnvironmentMissingError(f"the local AWS has no environment at {options.environment}: run `make setup`")
     last = state.last_known()
     arguments = ["--state", str(state.path), "--region", options.region, "--ami", str(options.ami)]
+    arguments += ["--pace", options.pace, "--seed", str(options.seed)]
     arguments += ["--port", str(options.port)] if options.port else ["--prefer-port", str(last.port if last else 0)]
     environ = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     environ |= {"PYTHONPATH": str(ROOT), "HOME": str(state.path), "TMPDIR": str(state.scratch), "PYTHONUNBUFFERED": "1"}

@@ -30,6 +30,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--region", required=True)
     parser.add_argument("--ami", type=Path, required=True)
+    parser.add_argument("--pace", required=True)
+    parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--port", type=int)
     parser.add_argument("--prefer-port", type=int, default=0)
     return parser.parse_args(argv)
@@ -90,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     running = Running(os.getpid(), port, endpoint, ACCOUNT_ID, arguments.region, secrets.token_hex(8), secrets.token_urlsafe(24))
     from local_aws.twin import Twin  # imports the emulator, which reads the environment set above
 
-    twin = Twin(state, running, arguments.ami)
+    twin = Twin(state, running, arguments.ami, arguments.pace, arguments.seed)
     try:
         asyncio.run(serve(listening, twin.app))
     finally:

@@ -35,6 +35,7 @@ from local_aws.machines.machine import Host
 from local_aws.machines.reaper import Reaper
 from local_aws.machines.watch import Watch
 from local_aws.objects import S3Front
+from local_aws.pace import PACES, Lateness
 from local_aws.persistence import Saver, mend_interrupted_stacks
 from local_aws.prices import ROUTES, JsonService, PriceList, Quotas
 from local_aws.sessions import Issuer
@@ -46,12 +47,18 @@ COMMIT_EVERY_S = 1.0
 
 
 class Twin:
-    """A local AWS: the emulator with our parts in their places."""
+    """A local AWS: the emulator with our parts in their places.
 
-    def __init__(self, state: StateFolder, running: Running, ami: Path) -> None:
+    :param ami: what the machine image holds.
+    :param pace: a name of :data:`local_aws.pace.PACES`.
+    :param seed: decides which launches are not found at first.
+    """
+
+    def __init__(self, state: StateFolder, running: Running, ami: Path, pace: str, seed: int) -> None:
         emulator.check()
         self.state = state
         self.running = running
+        self.pace, self.seed = pace, seed
         self.authorizer = Authorizer(running.region)
         self.authorizer.install()
         self.saver = Saver(state.emulator, state.path / "sessions.json")
@@ -63,7 +70,7 @@ class Twin:
         self.ec2 = self._make_ec2()
         self.runtimes = Runtimes(state.functions / "runtime")
         self.runner = Runner(state.functions, self.runtimes, self.issuer, self.reaper, running.endpoint_url, running.twin)
-        self.delivery = Delivery(self.issuer, self.authorizer)
+        self.delivery = Delivery(self.issuer, self.authorizer, PACES[pace])
         self._install_fronts()
         self._install_functions()
         self._install_cloudformation()
@@ -86,7 +93,8 @@ class Twin:
         original = inproc.keep_original("ec2")
         network, iam = inproc.client("ec2", region), inproc.client("iam", region)
         store = Store(self.state.path / "instances.json")
-        life = Life(store, self.host, self.issuer, self.running.account_id)
+        pace = PACES[self.pace]
+        life = Life(store, self.host, self.issuer, self.running.account_id, pace, Lateness(pace, self.seed))
         reader = Reader(store, network, region, self.images)
         permissions = Permissions(self.authorizer, self.running.account_id, region)
         launching = Launching(store, life, Resolver(network, iam), permissions, self.images)
@@ -203,6 +211,8 @@ class Twin:
             "lambda_runtimes": self.runtimes.available(),
             "functions_running": self.runner.running(),
             "ami": str(self.host.ami),
+            "pace": self.pace,
+            "seed": self.seed,
             "usage": self.authorizer.usage.as_list(),
         }
 

@@ -9,7 +9,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from local_aws.ec2 import metadata
@@ -17,6 +16,7 @@ from local_aws.ec2.launch import Spec
 from local_aws.ec2.store import Instance, Store, new_id, now, strip_after_end
 from local_aws.machines.imds import Metadata
 from local_aws.machines.machine import Host, Machine
+from local_aws.pace import Lateness, Pace
 from local_aws.sessions import Issuer
 
 log = logging.getLogger("local_aws")
@@ -36,27 +36,19 @@ Reason = tuple[str, str, str]
 """StateReason's code and message, and StateTransitionReason's text."""
 
 
-@dataclass
-class Delays:
-    """How long things take, in seconds; AWS takes tens of seconds for the first two.
+class Life:
+    """Starts and ends instances.
 
-    :param invisible_s: asked at each launch how long the new instance is not found.
+    :ivar invisible_s: asked at each launch how long the new instance is not found.
     """
 
-    pending_s: float = 0.3
-    ending_s: float = 0.2
-    invisible_s: Callable[[], float] = lambda: 0.0
-
-
-class Life:
-    """Starts and ends instances."""
-
-    def __init__(self, store: Store, host: Host, issuer: Issuer, account_id: str) -> None:
+    def __init__(self, store: Store, host: Host, issuer: Issuer, account_id: str, pace: Pace, lateness: Lateness) -> None:
         self._store = store
         self._host = host
         self._issuer = issuer
         self._account_id = account_id
-        self.delays = Delays()
+        self._pace = pace
+        self.invisible_s: Callable[[], float] = lateness.next_s
         self.on_change: Callable[[Instance], None] = lambda _instance: None
 
     @property
@@ -71,7 +63,7 @@ class Life:
             instance = self._create(spec, extra_tags, client_token, index, reservation_id)
             instance.machine = self._make_machine(instance)
             self._store.instances[instance.id] = instance
-        self._later(instance, self.delays.pending_s, self._boot)
+        self._later(instance, self._pace.pending_s, self._boot)
         return instance
 
     def _create(self, spec: Spec, extra_tags: dict[str, str], client_token: str, index: int, reservation_id: str) -> Instance:
@@ -86,7 +78,7 @@ class Life:
             spec.profile["Roles"][0]["RoleName"] if spec.profile else None,
             volumes=[],
             interfaces=[],
-            visible_at=time.time() + self.delays.invisible_s(),
+            visible_at=time.time() + self.invisible_s(),
         )
         made.volumes = [_volume(volume, spec, made.id) for volume in spec.volumes]
         made.interfaces = [_interface(spec, made.id, address, self._account_id)]
@@ -156,7 +148,7 @@ class Life:
                 instance.machine.stop(*([] if grace_s is None else [grace_s]))
         except Exception:  # the instance must not stay in "shutting-down" whatever went wrong
             log.exception("ending %s", instance.id)
-        time.sleep(max(0.0, self.delays.ending_s - (time.monotonic() - began)))
+        time.sleep(max(0.0, self._pace.ending_s - (time.monotonic() - began)))
         with self._store.lock:
             instance.enter(last)
             if last == "terminated":

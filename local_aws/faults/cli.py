@@ -77,7 +77,7 @@ def restart(state: StateFolder, running: Running) -> Answer:
     """Kill the server as a power cut would, and start it again on the same port."""
     settings = ask(running, "status")
     os.kill(running.pid, signal.SIGKILL)
-    options = lifecycle.Options(running.port, running.region, Path(settings["ami"]))
+    options = lifecycle.Options(running.port, running.region, Path(settings["ami"]), settings["pace"], settings["seed"])
     lifecycle.await_release(state)
     again, _ = lifecycle.start(state, options)
     return {"faults": [], "restarted": {"pid": again.pid, "endpoint_url": again.endpoint_url}}

@@ -27,7 +27,8 @@ class Wiring:
         self._issuer = issuer
         self.machines = MachineFaults(engine, ec2.store, ec2.life)
         ec2.launching.refuse = self._refuse
-        ec2.life.delays.invisible_s = self._invisible_s
+        self._usual_invisible_s = ec2.life.invisible_s
+        ec2.life.invisible_s = self._invisible_s
         issuer.lifetime_s = self._lifetime_s
         authorizer.denied_by_fault = self._is_denied
         runner.spoil = self._spoil
@@ -45,7 +46,7 @@ class Wiring:
     def _invisible_s(self) -> float:
         """Return how long a new instance is not found."""
         fault = self._engine.strike("late_visibility", "a new instance")
-        return float(fault.values["seconds"]) if fault else 0.0
+        return float(fault.values["seconds"]) if fault else self._usual_invisible_s()
 
     def _lifetime_s(self) -> float:
         """Return how long new credentials live."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from local_aws import emulator, inproc
 from local_aws.authorization import Authorizer
+from local_aws.pace import Pace
 from local_aws.sessions import Issuer, RoleMissingError
 
 log = logging.getLogger("local_aws")
@@ -26,22 +27,13 @@ RULE: contextvars.ContextVar[str] = contextvars.ContextVar("rule", default="")
 """ARN of the EventBridge rule that is delivering."""
 
 
-@dataclass
-class Pace:
-    """How long asynchronous retries wait; AWS waits one minute, then two, and up to five minutes when throttled."""
-
-    after_error_s: tuple[float, ...] = (0.5, 1.0)
-    after_throttle_s: float = 0.5
-    longest_throttle_s: float = 8.0
-
-
 class Delivery:
     """Invokes functions for events."""
 
-    def __init__(self, issuer: Issuer, authorizer: Authorizer) -> None:
+    def __init__(self, issuer: Issuer, authorizer: Authorizer, pace: Pace) -> None:
         self._issuer = issuer
         self._authorizer = authorizer
-        self.pace = Pace()
+        self.pace = pace
         self.copies: Callable[[str], int] = lambda _function_name: 1
 
     # -- the emulator's seams -----------------------------------------------------------------------------------

@@ -222,9 +222,9 @@ def start(state: Path, *arguments: str) -> TwinUnderTest:
 
 @pytest.fixture(scope="session")
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwinUnderTest]:
-    """A local AWS that the tests of one process share; each makes its own roles, buckets and machines."""
+    """A local AWS that the tests of one process share; each makes its own roles, buckets and machines. No launch is late."""
     state = tmp_path_factory.mktemp("twin") / "state"
-    yield start(state)
+    yield start(state, "--pace", "steady")
     run_cli("down", "--state", str(state))
 
 

@@ -218,6 +218,25 @@ def test_a_new_instance_may_not_be_found_yet(twin: TwinUnderTest, fault: Any) ->
     assert twin.instance(machine)["InstanceId"] == machine
 
 
+def test_now_and_then_a_launch_is_late_by_itself(own_state: Path) -> None:
+    """Without any fault: the same seed makes the same launches late, and after a restart that is still the seed."""
+    late = []
+    for _ in range(2):
+        twin = start(own_state, "--seed", "0")
+        image, answers = twin.image(), []
+        for _ in range(5):
+            machine = twin.launch(SLEEPS, ImageId=image)
+            try:
+                twin.instance(machine)
+                answers.append("found")
+            except twin.client("ec2").exceptions.ClientError as error:
+                answers.append(error.response["Error"]["Code"])
+        late.append(answers)
+        assert twin.cli("status")["seed"] == 0
+        run_cli("down", "--state", str(own_state))
+    assert late == [["found"] * 3 + ["InvalidInstanceID.NotFound", "found"]] * 2
+
+
 # -- calls --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("service", "action", "code"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from laptop import airflow, demo
+from laptop import airflow, demo, twin
 from laptop.errors import StepFailedError
 from laptop.report import stack_outcomes
 from rl_lifecycle.gates import Decision
@@ -121,6 +121,19 @@ def test_a_wrong_file_is_a_dag_that_explains_itself_beside_the_others(first: dic
         _run_there(other_experiments, "retrain_wrong")
     log = (airflow.log_folder() / "retrain_wrong.log").read_text()
     assert "wrong.yaml: total_timestep: unknown key (did you mean total_timesteps?)" in log
+
+
+def test_what_a_role_may_and_no_night_used_has_its_reason(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Per role: each allowed action that none of these nights used stands in the reviewed table, which lists no other."""
+    listed = twin.call("permissions")["roles"]
+    reasons = yaml.safe_load((ROOT / "tests/system/unused_permissions.yaml").read_text())
+    never = {role: set(found["never_used"]) for role, found in listed.items() if role != "administrator"}
+    explained = {role: {action for group in groups for action in group["actions"]} for role, groups in reasons.items()}
+    unexplained = {role: sorted(actions - explained.get(role, set())) for role, actions in never.items()}
+    assert not any(unexplained.values()), f"give a reason in unused_permissions.yaml, or take it away: {unexplained}"
+    used = {role: sorted(explained[role] & set(listed[role]["used"])) for role in explained}
+    assert not any(used.values()), f"these nights use what the table calls unused: {used}"
+    assert all(group["reason"] for groups in reasons.values() for group in groups)
 
 
 def test_outcomes_of_stacks_are_told_apart() -> None:
