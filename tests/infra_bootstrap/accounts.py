@@ -41,7 +41,7 @@ class Account:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        up = self.local_aws("up", "--json")
+        up = self.local_aws("up", "--pace", "steady", "--json")
         self.endpoint_url, self.account_id, self.region = str(up["endpoint_url"]), str(up["account_id"]), str(up["region"])
         self._clients: dict[str, Clients] = {}
 
