@@ -39,7 +39,7 @@ def bucket(name: str, properties: Properties, region: str) -> Attributes:
     rules = (properties.get("BucketEncryption") or {}).get("ServerSideEncryptionConfiguration") or []
     if rules:
         s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [_encryption(rule) for rule in rules]})
-    if tags := properties.get("Tags"):
+    if tags := [tag for tag in properties.get("Tags") or [] if not str(tag["Key"]).startswith("aws:")]:
         s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": t["Key"], "Value": str(t["Value"])} for t in tags]})
     lifecycle = (properties.get("LifecycleConfiguration") or {}).get("Rules") or []
     if lifecycle:

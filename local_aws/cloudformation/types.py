@@ -18,8 +18,8 @@ def _tags(properties: Properties, kind: str) -> list[dict[str, Any]]:
     return [{"ResourceType": kind, "Tags": tags}] if tags else []
 
 
-TAGGED = ("AWS::EC2::FlowLog", "AWS::EC2::EIP", "AWS::EC2::NatGateway")
-"""Types of ours that bear the tags of their stack."""
+TAGGED = ("AWS::EC2::FlowLog", "AWS::EC2::EIP", "AWS::EC2::NatGateway", "AWS::S3::Bucket", "AWS::Events::Rule")
+"""Types that bear the tags of their stack, besides those that the emulator knows to."""
 
 
 class Type:

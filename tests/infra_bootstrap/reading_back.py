@@ -77,9 +77,15 @@ def _document(text: Any) -> Any:
 
 
 def _ours(tags: Any) -> list[dict[str, str]]:
-    """Tags without those that CloudFormation sets by itself or for the whole stack, as a list of keys and values."""
+    """Tags without those that CloudFormation sets by itself, as a list of keys and values."""
     pairs = tags.items() if isinstance(tags, Mapping) else [(tag["Key"], tag["Value"]) for tag in tags or ()]
-    return [{"Key": key, "Value": value} for key, value in pairs if not key.startswith("aws:") and key != DEPLOYMENT_TAG]
+    return [{"Key": key, "Value": value} for key, value in pairs if not key.startswith("aws:")]
+
+
+def with_stack_tags(wanted: Properties, environment: str) -> View:
+    """Add the stack's own tag, which CloudFormation gives to every resource that can bear it, to a resource's tags."""
+    tags = [tag for tag in wanted.get("Tags", ()) if tag["Key"] != DEPLOYMENT_TAG]
+    return {**wanted, **({"Tags": [*tags, {"Key": DEPLOYMENT_TAG, "Value": environment}]} if tags or "Tags" in wanted else {})}
 
 
 # -- identities ---------------------------------------------------------------------------------------------------------
@@ -146,7 +152,7 @@ def endpoint(stage: Stage, endpoint_id: str, _: Properties) -> View:
     found = stage.clients.ec2.describe_vpc_endpoints(VpcEndpointIds=[endpoint_id])["VpcEndpoints"][0]
     kept = ("VpcId", "VpcEndpointType", "ServiceName", "RouteTableIds", "PrivateDnsEnabled", "SubnetIds")
     return {**{name: found[name] for name in kept if name in found}, "PolicyDocument": _document(found.get("PolicyDocument")),
-            "SecurityGroupIds": [group["GroupId"] for group in found.get("Groups", ())]}
+            "SecurityGroupIds": [group["GroupId"] for group in found.get("Groups", ())], "Tags": _ours(found.get("Tags"))}
 
 
 def security_group(stage: Stage, group_id: str, _: Properties) -> View:
@@ -165,6 +171,13 @@ def _rules(permissions: list[Properties], peer: str) -> Iterator[View]:
                                     ("PrefixListIds", "PrefixListId", f"{peer}PrefixListId")):
             for target in permission.get(member, ()):
                 yield {**ports, there: target[here], "Description": target.get("Description")}
+
+
+def ingress(stage: Stage, _: str, wanted: Properties) -> View:
+    """AWS::EC2::SecurityGroupIngress."""
+    group = security_group(stage, wanted["GroupId"], wanted)
+    found = next(rule for rule in group["SecurityGroupIngress"] if rule["FromPort"] == wanted["FromPort"])
+    return {"GroupId": wanted["GroupId"], **found}
 
 
 def flow_log(stage: Stage, log_id: str, _: Properties) -> View:
@@ -387,7 +400,7 @@ READERS: dict[str, Reader] = {
     "AWS::Budgets::Budget": budget, "AWS::CloudWatch::Alarm": alarm, "AWS::EC2::EIP": address, "AWS::EC2::FlowLog": flow_log,
     "AWS::EC2::InternetGateway": internet_gateway, "AWS::EC2::LaunchTemplate": launch_template,
     "AWS::EC2::NatGateway": nat_gateway, "AWS::EC2::Route": route, "AWS::EC2::RouteTable": route_table,
-    "AWS::EC2::SecurityGroup": security_group, "AWS::EC2::Subnet": subnet,
+    "AWS::EC2::SecurityGroup": security_group, "AWS::EC2::SecurityGroupIngress": ingress, "AWS::EC2::Subnet": subnet,
     "AWS::EC2::SubnetRouteTableAssociation": association, "AWS::EC2::VPC": vpc, "AWS::EC2::VPCEndpoint": endpoint,
     "AWS::EC2::VPCGatewayAttachment": gateway_attachment, "AWS::Events::Rule": rule, "AWS::IAM::InstanceProfile": instance_profile,
     "AWS::IAM::ManagedPolicy": managed_policy, "AWS::IAM::Role": role, "AWS::Lambda::Alias": alias,

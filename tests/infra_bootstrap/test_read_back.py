@@ -14,7 +14,7 @@ from infra_bootstrap.settings import Settings
 from infra_bootstrap.stacks import Concern, stack_name
 from infra_bootstrap.template_files import resources_made, template
 from tests.infra_bootstrap.accounts import PYTHON, Account, Deployment
-from tests.infra_bootstrap.reading_back import READERS, Resolver, differences
+from tests.infra_bootstrap.reading_back import READERS, Resolver, differences, with_stack_tags
 
 #: Every switch of the templates is on, so that what stands behind a condition is made, too.
 EVERY_SWITCH = {"EnableNat": "true", "EnableSessionManager": "true", "EnableFlowLogs": "true", "ReservedConcurrency": "5",
@@ -54,7 +54,7 @@ def test_every_property_of_every_resource_is_what_its_service_reports(stages: di
     """Nothing is dropped, nothing is changed, nothing is read by nobody."""
     stage, lost = stages[concern], []
     for logical_id, resource in resources_made(concern, stage.stack.parameters).items():
-        wanted = stage.properties(logical_id)
+        wanted = with_stack_tags(stage.properties(logical_id), "every")
         reported = READERS[resource["Type"]](stage, stage.physical[logical_id], wanted)
         lost += list(differences(wanted, reported, logical_id))
     assert not lost, "\n".join(lost)
