@@ -1,4 +1,4 @@
-"""`python -m infra_bootstrap preflight|plan|deploy|outputs|drift|destroy --environment NAME`.
+"""`python -m infra_bootstrap preflight|plan|deploy|outputs|drift|upload-policy|destroy --environment NAME`.
 
 Every command takes ``--json`` (one object on stdout, progress on stderr). Exit status: 0 done, 2 bad input with one line
 that says what to do, 1 when AWS refused or something failed, with its reason and the next command.
@@ -64,6 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add(kinds, "build", commands.build_only, "build the artifacts into the cache, and upload nothing")
     _add(kinds, "outputs", commands.show_outputs, "say where everything is")
     _add(kinds, "drift", commands.show_drift, "say what was changed by hand since it was deployed")
+    bring = _add(kinds, "upload-policy", commands.bring_policy, "upload a policy that was trained elsewhere, to import it")
+    bring.add_argument("--policy", required=True, metavar="P.onnx", help="as `rl_trainer export` wrote it, P.safetensors beside it")
     destroy = _add(kinds, "destroy", commands.destroy_stacks, "delete the environment, and prove that nothing is left")
     destroy.add_argument("--confirm", metavar="NAME", help="the environment's exact name")
     destroy.add_argument("--delete-bucket", action="store_true", help="delete the bucket with all that is in it; no way back")

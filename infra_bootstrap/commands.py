@@ -1,7 +1,9 @@
 """What each command does: an answer for programs, and its text for people."""
 
 import argparse
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from infra_bootstrap import bootstrap, destruction, drift, planning, preflight
@@ -9,6 +11,7 @@ from infra_bootstrap.changes import summary
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.costs import total
 from infra_bootstrap.outputs import read_outputs
+from infra_bootstrap.policy_uploads import upload_policy
 from infra_bootstrap.settings import Settings
 from infra_bootstrap.smoke import run_smoke
 from infra_bootstrap.stacks import NEED_ARTIFACTS, Concern
@@ -36,6 +39,14 @@ def deploy_stacks(order: Order) -> Answer:
     stacks = {result.stack_name: result.model_dump(mode="json", exclude={"stack_name"}) for result in results}
     text = "\n".join(f"{result.stack_name:<34} {result.outcome:<10} {result.changes}" for result in results)
     return {"environment": order.settings.environment, "stacks": stacks}, text
+
+
+def bring_policy(order: Order) -> Answer:
+    """Upload a policy, and say how it is imported."""
+    done = upload_policy(order.clients, order.settings.environment, Path(order.arguments.policy))
+    conf = json.dumps({"experiment": "EXPERIMENT", "bundle": done.key, "origin": "who trained it, where, on what"})
+    text = f"{done.key}\nnext: trigger the DAG import_policy with it, e.g. airflow dags trigger import_policy --conf '{conf}'"
+    return {"environment": order.settings.environment, "bundle": done.key, "uploaded": done.n_new}, text
 
 
 def plan_stacks(order: Order) -> Answer:

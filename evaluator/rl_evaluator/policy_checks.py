@@ -25,7 +25,7 @@ def answer_check_policy(request: CheckPolicyRequest, store: ObjectStore) -> Poli
         _try_out(policy, request)
     except (EvaluatorError, MissingObjectError, CorruptArtifactError) as error:
         return PolicyReport(problem=str(error), versions=versions())
-    return PolicyReport(digest=policy.metadata.digest, sha256=policy.sha256, versions=versions())
+    return PolicyReport(digest=policy.metadata.digest, sha256=policy.sha256, metadata=policy.metadata, versions=versions())
 
 
 def _try_out(policy: Policy, request: CheckPolicyRequest) -> None:

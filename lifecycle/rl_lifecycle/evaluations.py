@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue
 
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.names import slug
+from rl_lifecycle.policies import PolicyMetadata
 from rl_lifecycle.records import Record
 from rl_lifecycle.specs import Artifact
 
@@ -76,6 +77,7 @@ class PolicyReport(Record):
     problem: str = ""
     digest: str = ""
     sha256: str = ""
+    metadata: PolicyMetadata | None = Field(None, description="what the policy says of itself; None if it could not be read")
     versions: dict[str, str] = {}
 
 

@@ -57,6 +57,11 @@ def spec_key(experiment: str, run: str) -> str:
     return f"{SPECS}{experiment}/{run}/spec.json"
 
 
+def import_key(experiment: str, run: str) -> str:
+    """What a run brought in from elsewhere, instead of training it."""
+    return f"{SPECS}{experiment}/{run}/import.json"
+
+
 def attempt_prefix(trial: TrialId) -> str:
     """All attempts of a trial."""
     return f"{ATTEMPTS}{trial}/"

@@ -36,6 +36,14 @@ from rl_lifecycle.stores import ObjectStore, get, put_once
 MOST_DIGESTS = 32
 
 
+class ImportBundle(Record):
+    """What `infra_bootstrap upload-policy` leaves among the artifacts: one key that names both files."""
+
+    schema_version: Literal[1] = 1
+    policy: Artifact
+    parameters: Artifact
+
+
 class ImportRecord(Record):
     """A policy that was trained elsewhere, brought in for one run: what :class:`PolicyRecord` is for a trained one."""
 

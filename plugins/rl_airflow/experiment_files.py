@@ -47,6 +47,15 @@ def read_experiment_files(folder: Path, only_dag_id: str | None = None) -> Itera
             yield read_experiment_file(path)
 
 
+def find_experiment_file(folder: Path, name: str) -> ExperimentFile:
+    """Read the experiment of a name. A name without a file gives a file whose problem lists the names that there are."""
+    paths = {path.stem: path for path in list_experiment_files(folder)}
+    if name in paths:
+        return read_experiment_file(paths[name])
+    known = ", ".join(sorted(paths)) or "none"
+    return ExperimentFile(folder / f"{name}.yaml", None, f"experiments/{name}.yaml: is not there; experiments: {known}")
+
+
 def read_experiment_file(path: Path) -> ExperimentFile:
     """Read one file. What is wrong with it becomes its `problem`, in one line that names file, key and what is allowed."""
     source = f"{path.parent.name}/{path.name}"

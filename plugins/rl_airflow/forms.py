@@ -156,6 +156,17 @@ def rollback_params() -> dict[str, Param]:
         "environment": environment_param(), "region_name": region_param()}
 
 
+def importing_params() -> dict[str, Param]:
+    """The form of an import."""
+    return {
+        "experiment": experiment_param(),
+        "bundle": Param("", type="string", pattern=r"^artifacts/[0-9a-f]{64}/import\.json$", title="Uploaded policy", section="What",
+                        description_md="The key that `python -m infra_bootstrap upload-policy` printed."),
+        "origin": Param("", type="string", format="multiline", minLength=3, title="Where it comes from", section="Why",
+                        description_md="Who trained it, on what, with what. Written into its manifest and its model card."),
+        "environment": environment_param(), "region_name": region_param()}
+
+
 def evaluating_params() -> dict[str, Param]:
     """The form of an evaluation."""
     return {

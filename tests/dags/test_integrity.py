@@ -21,6 +21,7 @@ EXPECTED: dict[str, set[str]] = {
     "destroy_infrastructure": {"destroy_environment"},
     "drill_interruption": {"freeze_spec", "launch", "interrupt_machine", "await", "terminate", "measure"},
     "evaluate_policy": {"evaluate"},
+    "import_policy": {"freeze_import", "check_environment", "judge", "import_policy"},
     "reap_orphaned_instances": {"reap_instances"},
     "rollback_policy": {"roll_back"},
 }

@@ -35,7 +35,7 @@ SCHEDULES: dict[str, Any] = {"learning_rate": 0.0, "clip_range": 0.0, "clip_rang
 
 
 def export_file(request: ExportRequest) -> dict[str, Any]:
-    """Load a model and write it as ONNX.
+    """Load a model and write it as ONNX, and its parameters beside it, for warm starts and for an import.
 
     :raises BadInputError: without `trust`, or if a file is no such model, or cannot be written as ONNX.
     """
@@ -51,11 +51,13 @@ def export_file(request: ExportRequest) -> dict[str, Any]:
     model, statistics = _load_model(algo, request.model), _load_statistics(request.vecnormalize)
     parameters = _parameters(model, statistics)
     exported = export_policy(model, parameters, algo=algo, env_id=request.env_id, env_kwargs={}, statistics=statistics)
+    beside = Path(request.out).with_suffix(".safetensors")
     try:
         Path(request.out).write_bytes(exported.onnx)
+        beside.write_bytes(exported.parameters)
     except OSError as error:
         raise BadInputError(f"--out {request.out}: {error.strerror}") from error
-    return {"out": request.out, "algo": algo, "digest": digest_arrays(parameters), "n_bytes": len(exported.onnx),
+    return {"out": request.out, "parameters": str(beside), "algo": algo, "digest": digest_arrays(parameters), "n_bytes": len(exported.onnx),
             "equality": exported.metadata.equality}
 
 

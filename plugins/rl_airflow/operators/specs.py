@@ -43,6 +43,7 @@ class S3FreezeSpecOperator(BaseOperator):
                  **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.experiment, self.folder, self.with_form, self.aws_conn_id = experiment, folder, with_form, aws_conn_id
+        self.plan: RunPlan | None = None
 
     def execute(self, context: Context) -> list[str]:
         """Freeze. :return: the names of the trials; the plan is pushed as XCom `plan`."""
@@ -63,6 +64,7 @@ class S3FreezeSpecOperator(BaseOperator):
         spec = Spec.from_json(found.data, f"{store.uri}/{key}")
         plan = _plan(place, region, spec, Artifact(key=key, sha256=sha256_hex(found.data)))
         self._tell(spec)
+        self.plan = plan
         context["ti"].xcom_push(key=PLAN_KEY, value=plan.to_xcom())
         return list(plan.trials)
 

@@ -1,0 +1,50 @@
+"""Put a policy that was trained elsewhere among the artifacts, so that `import_policy` can judge it. As the launcher."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from infra_bootstrap.artifacts.files import ArtifactFile
+from infra_bootstrap.artifacts.uploads import upload
+from infra_bootstrap.clients import Clients
+from infra_bootstrap.errors import BadInputError
+from infra_bootstrap.stacks import bucket_name, role_name
+from rl_lifecycle.layout import artifact_key
+from rl_lifecycle.policies import MAX_BYTES
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.specs import Artifact
+from rl_lifecycle.versions import ImportBundle
+
+
+class UploadedPolicy(NamedTuple):
+    """Where it is now. :param key: of the bundle, which is what the form of `import_policy` asks for."""
+
+    key: str
+    n_new: int
+
+
+def upload_policy(clients: Clients, environment: str, path: Path) -> UploadedPolicy:
+    """Upload an ONNX policy with the parameters that `rl_trainer export` wrote beside it. Nothing is read but bytes.
+
+    :raises BadInputError: if one of the two files is not there, or is too big for the evaluator.
+    """
+    files = [_read(path), _read(path.with_suffix(".safetensors"))]
+    bundle = ImportBundle(policy=_artifact(files[0]), parameters=_artifact(files[1])).to_json()
+    last = ArtifactFile(artifact_key(sha256_hex(bundle), "import.json"), sha256_hex(bundle), data=bundle)
+    launcher = clients.assume(clients.role_arn(role_name(environment, "launcher")), "nightshift-import")
+    bucket = bucket_name(environment, clients.account_id, clients.region)
+    return UploadedPolicy(last.key, upload(launcher.s3, bucket, [*files, last]))
+
+
+def _read(path: Path) -> ArtifactFile:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"--policy: {path}: {error.strerror}; `python -m rl_trainer export --model M.zip --trust --out "
+                            f"{path.with_suffix('.onnx')}` writes it") from None
+    if len(data) > MAX_BYTES:
+        raise BadInputError(f"--policy: {path} has {len(data):,} bytes, and the evaluator takes at most {MAX_BYTES:,}")
+    return ArtifactFile(artifact_key(sha256_hex(data), path.name), sha256_hex(data), data=data)
+
+
+def _artifact(file: ArtifactFile) -> Artifact:
+    return Artifact(key=file.key, sha256=file.sha256)
