@@ -15,6 +15,7 @@ class AttemptEnd(StrEnum):
     """How an attempt ended."""
 
     FINISHED = "finished"
+    STOPPED_EARLY = "stopped_early"      # its target was reached, or it was hopeless
     INTERRUPTED = "interrupted"          # AWS took the machine back
     NO_CAPACITY = "no_capacity"          # every pool refused
     MACHINE_LOST = "machine_lost"        # it ended, and nobody said why
@@ -57,6 +58,7 @@ class Outcome(Record):
     committed_step: int | None = Field(None, description="the step that the next attempt resumes from")
     notice_at: datetime | None = Field(None, description="when the machine said that it was given notice")
     first_step_at: datetime | None = Field(None, description="when it trained its first new step, as far as seen")
+    saved_usd: float | None = Field(None, description="about what the rest of the training would have cost, if it was stopped early")
     refusals: tuple[Refusal, ...] = ()
 
 

@@ -89,6 +89,19 @@ class GateSettings(Record):
     max_crash_rate: float | None = Field(None, gt=0, le=1, description="how often it may crash at all")
 
 
+class EarlyStop(Record):
+    """When a trial is ended before its last step, by what its policies do on the selection seeds."""
+
+    target_above: float | None = Field(None, description="end a trial whose policy is shown to have a mean return above it")
+    hopeless_below: float | None = Field(None, description="end a trial whose every policy is shown to have one below it")
+    hopeless_after: float = Field(0.5, gt=0, lt=1, description="share of the steps before which no trial is called hopeless")
+
+    @property
+    def active(self) -> bool:
+        """Whether any trial may be ended early."""
+        return self.target_above is not None or self.hopeless_below is not None
+
+
 class Experiment(Record):
     """One experiment: an environment, an algorithm, a budget and a gate. The name is the file's stem."""
 
@@ -110,6 +123,7 @@ class Experiment(Record):
     compute: Compute = Compute()
     evaluation: Evaluation
     gate: GateSettings = GateSettings()
+    early_stop: EarlyStop = EarlyStop()
     approval: bool = False
     approval_hours: float = Field(12, gt=0, le=168, description="how long a person has to approve; no answer is a no")
 
@@ -152,6 +166,15 @@ class Experiment(Record):
         low, high = self.evaluation.return_range
         if abs(self.gate.margin) >= high - low:
             raise ValueError(f"gate.margin must be smaller than the width of evaluation.return_range, {high - low:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _early_stop_fits_the_range(self) -> Self:
+        low, high = self.evaluation.return_range
+        for key in ("target_above", "hopeless_below"):
+            line = getattr(self.early_stop, key)
+            if line is not None and not low <= line <= high:
+                raise ValueError(f"early_stop.{key} must lie within evaluation.return_range [{low:g}, {high:g}], not {line:g}")
         return self
 
     @model_validator(mode="after")
@@ -236,7 +259,7 @@ _MEANING = {
 
 def _fields_at(path: list[str]) -> list[str]:
     """The keys that are allowed at a place of the file."""
-    sections: dict[str, type[Record]] = {"compute": Compute, "evaluation": Evaluation, "gate": GateSettings}
+    sections: dict[str, type[Record]] = {"compute": Compute, "evaluation": Evaluation, "gate": GateSettings, "early_stop": EarlyStop}
     if not path:
         return sorted(set(Experiment.model_fields) - {"name"})
     if path[:2] and path[0] == "evaluation" and len(path) == 3:

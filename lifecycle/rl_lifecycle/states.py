@@ -105,6 +105,8 @@ class Evidence(Record):
     again: bool = False
     no_place: bool = Field(False, description="as many machines of the run are at work as may be")
     due_at: datetime | None = Field(None, description="when the result is needed")
+    stops_early: bool = Field(False, description="the experiment has a rule by which it may be stopped early")
+    stop: str = Field("", description="why it need not be trained any further (rl_lifecycle.early_stops); empty: it must")
     patience: Patience = Patience()
 
     @property
@@ -204,6 +206,8 @@ def diagnose(evidence: Evidence) -> Finding:
     if newest is None:
         return (Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason="cancelled before it began")
                 if evidence.cancelled else Finding(state=TrialState.PENDING, reason="no machine was asked for yet"))
+    if evidence.stop:
+        return Finding(state=TrialState.FINISHED, cause=AttemptEnd.STOPPED_EARLY, reason=evidence.stop)
     if newest.outcome.end is not None:
         return _of_end(newest.outcome.end, newest.outcome.reason)
     if evidence.cancelled:
@@ -222,7 +226,8 @@ def _finished(evidence: Evidence) -> Finding | None:
 
 def _of_end(end: AttemptEnd, reason: str) -> Finding:
     """The state that an attempt's end leaves the trial in."""
-    states = {AttemptEnd.FINISHED: TrialState.FINISHED, AttemptEnd.CANCELLED: TrialState.CANCELLED,
+    states = {AttemptEnd.FINISHED: TrialState.FINISHED, AttemptEnd.STOPPED_EARLY: TrialState.FINISHED,
+              AttemptEnd.CANCELLED: TrialState.CANCELLED,
               AttemptEnd.NO_CAPACITY: TrialState.WAITING_FOR_CAPACITY, AttemptEnd.STALLED: TrialState.STALLED,
               AttemptEnd.INTERRUPTED: TrialState.INTERRUPTED, AttemptEnd.MACHINE_LOST: TrialState.INTERRUPTED,
               AttemptEnd.OTHER_HARDWARE: TrialState.WAITING_FOR_CAPACITY}

@@ -43,6 +43,8 @@ class TrialSummary(Record):
     machine: str = Field(description="instance type and market of the last attempt")
     seconds: float = Field(description="machine time, all attempts together")
     usd: float
+    stopped: str = Field("", description="why it was stopped early; empty: it was not")
+    saved_usd: float = Field(0.0, description="about what the rest of its training would have cost")
 
 
 class RunSummary(Record):
@@ -112,12 +114,14 @@ def _summarise_trial(store: ObjectStore, spec: Spec, name: str) -> TrialSummary:
     beat = _find_heartbeat(store, trial)
     attempts = [Attempt.from_json(get(store, item.key).data, item.key) for item in store.list(attempt_prefix(trial))]
     last = attempts[-1].outcome if attempts else None
+    stopped = last.reason if last and last.end is AttemptEnd.STOPPED_EARLY else ""
     return TrialSummary(
-        trial=name, state=beat.state.value if beat else "not started", step=beat.step if beat else 0,
+        trial=name, state="stopped early" if stopped else beat.state.value if beat else "not started", step=beat.step if beat else 0,
         total_timesteps=spec.experiment.total_timesteps, steps_per_s=beat.steps_per_s if beat else None,
         n_attempts=len(attempts), interruptions=sum(one.outcome.end is AttemptEnd.INTERRUPTED for one in attempts),
         machine=f"{last.instance_type} {last.market}" if last and last.instance_type else "none",
-        seconds=sum(one.outcome.seconds or 0.0 for one in attempts), usd=sum(one.outcome.usd or 0.0 for one in attempts))
+        seconds=sum(one.outcome.seconds or 0.0 for one in attempts), usd=sum(one.outcome.usd or 0.0 for one in attempts),
+        stopped=stopped, saved_usd=sum(one.outcome.saved_usd or 0.0 for one in attempts))
 
 
 def _find_heartbeat(store: ObjectStore, trial: TrialId) -> Heartbeat | None:
@@ -139,7 +143,8 @@ def _render_trials(summary: RunSummary) -> list[str]:
     rows += [(one.trial, one.state, f"{one.step:,}", f"{one.steps_per_s:,.0f}" if one.steps_per_s else "–", one.machine,
               str(one.n_attempts), f"{one.seconds:.0f}", f"{one.usd:.4f}") for one in summary.trials]
     head = f"{summary.experiment}: {summary.algo} on {summary.env_id}, run {summary.run_id}"
-    return [head, *table(rows), f"cost {summary.usd:.4f} USD of {summary.budget_usd:g} USD allowed"]
+    early = [f"{one.trial}: {one.stopped}; saved about {one.saved_usd:.4f} USD" for one in summary.trials if one.stopped]
+    return [head, *table(rows), *early, f"cost {summary.usd:.4f} USD of {summary.budget_usd:g} USD allowed"]
 
 
 def _render_decision(verdict: Verdict | None, *, against_bar: bool) -> list[str]:

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from rl_airflow.attempt_files import AttemptFiles, StoredAttempt
 from rl_airflow.launch_checks import LaunchChecks
+from rl_airflow.learning_curves import LearningCurve
 from rl_airflow.ledger_files import LedgerFile
 from rl_airflow.machines import Granted, Machines
 from rl_airflow.market_prices import MarketPrices
@@ -70,6 +71,7 @@ class TrialSupervisor:
         self.store, self.machines, self.prices = store, machines, prices
         self.checks, self.now, self.log, self.patience = checks, now, log, patience or Patience()
         self.memory = memory or MachineMemory()
+        self.curve = LearningCurve(trial, spec)
         self.attempts = AttemptFiles(store, self.trial)
         self.ledger = LedgerFile(store, spec)
 
@@ -86,7 +88,8 @@ class TrialSupervisor:
             machine=self._find_machine(newest) if newest is not None and newest.outcome.end is None else None,
             heartbeat=Heartbeat.from_json(beat.data, heartbeat_key(self.trial)) if beat else None,
             committed_step=Head.from_json(head.data, head_key(self.trial)).step if head else 0,
-            progress=progress, again=again, due_at=self.spec.due_at, patience=self.patience)
+            progress=progress, again=again, due_at=self.spec.due_at,
+            stops_early=self.spec.experiment.early_stop.active, stop=self.curve.why_stop(self.store, self.plan), patience=self.patience)
         return evidence, stored
 
     def advance(self, progress: Progress | None = None, *, again: bool = False) -> tuple[Action, Evidence]:
@@ -261,10 +264,18 @@ class TrialSupervisor:
             "seconds": seconds, "usd": usd, "usd_per_hour": price, "end": finding.cause, "reason": finding.reason,
             "reached_step": beat.step if beat is not None else None, "committed_step": evidence.committed_step,
             "notice_at": beat.at if beat is not None and beat.state is TrainerState.INTERRUPTED else None,
-            "first_step_at": _first_step_at(evidence)}))
+            "first_step_at": _first_step_at(evidence), "saved_usd": _saved_usd(evidence, finding, price)}))
         if settled:
             self.log.info("%s: attempt %d ended: %s (%.0f s, USD %.4f)", self.trial.trial, stored.attempt.attempt,
                           finding.reason or finding.cause, seconds, usd)
+
+
+def _saved_usd(evidence: Evidence, finding: Finding, usd_per_hour: float) -> float | None:
+    """About what the steps that are left would have cost; None if the trial was not stopped early."""
+    if finding.cause is not AttemptEnd.STOPPED_EARLY or evidence.beat is None or evidence.beat.steps_per_s <= 0:
+        return None
+    left = max(0, evidence.total_timesteps - evidence.beat.step)
+    return cost_usd(left / evidence.beat.steps_per_s, usd_per_hour)
 
 
 def _first_step_at(evidence: Evidence) -> datetime | None:

@@ -27,6 +27,7 @@ class TrialEnd(Record):
     attempts: int
     seconds: float
     usd: float
+    saved_usd: float = 0.0
 
 
 def end_of_trial(trial: TrialId, evidence: Evidence, finding: Finding) -> TrialEnd:
@@ -37,7 +38,8 @@ def end_of_trial(trial: TrialId, evidence: Evidence, finding: Finding) -> TrialE
         trial=trial.trial, state=finding.state, reason=finding.reason, attempts=len(outcomes),
         steps=beat.step if beat is not None else evidence.committed_step,
         seconds=round(sum(outcome.seconds or 0.0 for outcome in outcomes), 1),
-        usd=round(sum(outcome.usd or 0.0 for outcome in outcomes), 6))
+        usd=round(sum(outcome.usd or 0.0 for outcome in outcomes), 6),
+        saved_usd=round(sum(outcome.saved_usd or 0.0 for outcome in outcomes), 6))
 
 
 def describe_progress(trial: str, beat: Heartbeat, *, seconds: float, usd_per_hour: float) -> str:

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from rl_lifecycle.experiments import Compute, Evaluation, Experiment, GateSettings
+from rl_lifecycle.experiments import Compute, EarlyStop, Evaluation, Experiment, GateSettings
 from rl_lifecycle.records import Record
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS: dict[str, type[Record]] = {"compute": Compute, "evaluation": Evaluation, "gate": GateSettings}
+SECTIONS: dict[str, type[Record]] = {"compute": Compute, "evaluation": Evaluation, "gate": GateSettings, "early_stop": EarlyStop}
 
 
 def _documented() -> dict[str, str]:

@@ -147,7 +147,7 @@ def test_each_row_of_the_recovery_table(what: str, seen: Evidence, state: TrialS
 
 def test_every_failure_of_a_kind_that_a_person_must_mend_says_how() -> None:
     """The reason ends with advice."""
-    for end in set(AttemptEnd) - RELAUNCHED - {AttemptEnd.FINISHED}:
+    for end in set(AttemptEnd) - RELAUNCHED - {AttemptEnd.FINISHED, AttemptEnd.STOPPED_EARLY}:
         action = decide_action(evidence(attempt(end=end, ended_at=NOW, reason="because")))
         assert action.kind is ActionKind.FAIL
         assert action.finding.reason.startswith("because; ")

@@ -1,6 +1,9 @@
 """Airflow's own processes on the local AWS: what a person does in the UI, through the API that the UI uses."""
 
 import json
+import shutil
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -9,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from stable_baselines3 import PPO
 
-from laptop import demo, twin, ui
+from laptop import airflow, demo, twin, ui
+from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.airflow]
 DAGS = {"bootstrap_infrastructure", "retrain_cartpole_ppo", "retrain_lunarlander_ppo", "evaluate_policy", "rollback_policy",
-        "reap_orphaned_instances", "destroy_infrastructure"}
+        "reap_orphaned_instances", "destroy_infrastructure", "import_policy", "on_new_champion"}
+EXPERIMENT, NIGHT = "cartpole_ppo", "retrain_cartpole_ppo"
 
 
 class Api:
@@ -28,7 +35,7 @@ class Api:
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         request = urllib.request.Request(self.url + path, None if body is None else json.dumps(body).encode(), method=method,
                                          headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             answered: dict[str, Any] = json.load(answer)
         return answered
 
@@ -39,6 +46,49 @@ class Api:
             if found >= DAGS or time.monotonic() > end:
                 return found
             time.sleep(1)
+
+    def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
+        """Trigger a DAG as the form does. :return: the run's id."""
+        self.wait_for_dags()
+        self.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+        body = {"logical_date": None, "conf": conf} | ({"dag_run_id": run_id} if run_id else {})
+        return str(self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def answer_again(self, run_id: str, answer: str) -> None:
+        """Clear the approval with what follows, wait until it asks, and answer."""
+        self.call("POST", f"/api/v2/dags/{NIGHT}/clearTaskInstances", {
+            "dry_run": False, "dag_run_id": run_id, "task_ids": ["approve"], "include_downstream": True, "only_failed": False})
+        place = f"/api/v2/dags/{NIGHT}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
+
+        def respond() -> bool:
+            try:
+                asked = self.call("GET", place)
+                assert "No answer within" in asked["body"]
+                self.call("PATCH", place, {"chosen_options": [answer], "params_input": {}})
+            except urllib.error.HTTPError:
+                return False  # not asked yet, or answered by the clock just before
+            return True
+
+        assert airflow.wait_for(respond, 120, 0.2)
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What a task returned."""
+        return self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+                                "?deserialize=true")["value"]
+
+    def log(self, dag_id: str, run_id: str, task_id: str) -> str:
+        """What the first try of a task logged."""
+        return json.dumps(self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1?full_content=true"),
+                          ensure_ascii=False)
+
+    def events_of_champion(self) -> list[dict[str, Any]]:
+        """What the asset's consumers were told, oldest first."""
+        events = self.call("GET", "/api/v2/assets/events?limit=100&order_by=timestamp")["asset_events"]
+        return [event["extra"] for event in events if event["name"] == f"champion_{EXPERIMENT}"]
+
+    def runs(self, dag_id: str) -> int:
+        """How many runs of a DAG there are."""
+        return int(self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns")["total_entries"])
 
     def wait_for_run(self, dag_id: str, run_id: str, timeout_s: float) -> str:
         end = time.monotonic() + timeout_s
@@ -51,11 +101,30 @@ class Api:
 
 @pytest.fixture(scope="module")
 def api(night_state: Path) -> Iterator[Api]:
-    """Airflow up on a bootstrapped local AWS, and somebody logged in."""
+    """Airflow up on a bootstrapped local AWS, beside our DAGs a consumer's, and somebody logged in."""
     twin.call("up")
     demo.bootstrap(lambda line: None)
-    with ui.running() as (url, user, password, _process):
-        yield Api(url, user, password)
+    consumers = night_state / "consumers"
+    consumers.mkdir()
+    shutil.copy(ROOT / "docs/examples/on_new_champion.py", consumers)
+    bundles = [{"name": name, "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {"path": str(path)}}
+               for name, path in (("dags-folder", ROOT / "dags"), ("consumers", consumers))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
+        with ui.running() as (url, user, password, _process):
+            here = Api(url, user, password)
+            here.wait_for_dags()
+            here.call("PATCH", "/api/v2/dags/on_new_champion", {"is_paused": False})
+            yield here
+
+
+def run_module(module: str, *arguments: str) -> dict[str, Any]:
+    """Run a command of ours as an administrator of the local AWS would. :return: what it printed."""
+    done = subprocess.run([sys.executable, "-m", module, *arguments, "--json"], cwd=ROOT, env=twin.environment("administrator"),
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answered: dict[str, Any] = json.loads(done.stdout)
+    return answered
 
 
 def test_every_dag_is_there_and_none_is_broken(api: Api) -> None:
@@ -87,13 +156,58 @@ def test_a_value_beyond_its_limit_is_refused_before_anything_runs(api: Api) -> N
         api.call("POST", "/api/v2/dags/retrain_cartpole_ppo/dagRuns", {"logical_date": None, "conf": {"budget_usd": -1}})
 
 
-def test_a_retraining_that_a_person_triggers_is_seen_through(api: Api) -> None:
-    """Scheduler, triggerer and local machines: the run ends well, deferred tasks and all."""
+def test_a_model_that_was_trained_elsewhere_becomes_the_first_champion(api: Api, tmp_path: Path) -> None:
+    """SB3's model.zip, exported, uploaded, judged against the bar, in service: version 1, and it says that it was imported."""
+    model = PPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": []}, device="cpu")
+    with torch.no_grad():  # a hand-made controller: mean about 450, always above 100
+        model.policy.action_net.weight.copy_(torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, -0.1, 1.0, 0.8]]))
+        model.policy.action_net.bias.zero_()
+    model.save(tmp_path / "model.zip")
+    policy = tmp_path / "policy.onnx"
+    run_module("rl_trainer", "export", "--model", str(tmp_path / "model.zip"), "--trust", "--out", str(policy))
+    told = run_module("infra_bootstrap", "upload-policy", "--environment", "dev", "--policy", str(policy))
+    run = api.trigger("import_policy", {"experiment": EXPERIMENT, "bundle": told["bundle"], "origin": "a controller made by hand"})
+    assert api.wait_for_run("import_policy", run, timeout_s=240) == "success"
+    done = api.xcom("import_policy", run, "import_policy")
+    assert (done["outcome"], done["version"]) == ("PROMOTED", 1)
+    assert api.events_of_champion()[-1]["move"] == "imported"
+
+
+def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api) -> None:
+    """Scheduler, triggerer and local machines see it through. Silence within the limit, then a no, then a yes of the same run.
+
+    Only the yes moves the champion, and only then the consumer's DAG runs.
+    """
     api.wait_for_dags()
-    api.call("PATCH", "/api/v2/dags/retrain_cartpole_ppo", {"is_paused": False})
-    run = api.call("POST", "/api/v2/dags/retrain_cartpole_ppo/dagRuns",
-                   {"logical_date": None, "conf": {"trials": 1, "total_timesteps": 60_000}})
-    assert api.wait_for_run("retrain_cartpole_ppo", run["dag_run_id"], timeout_s=420) == "success"
-    night = demo.read_night("cartpole_ppo")
-    assert night["summary"]["verdict"]["decision"] in {"PROMOTE", "KEEP", "INCONCLUSIVE"}
+    run = api.trigger(NIGHT, {"trials": 1, "approval": True, "approval_hours": 2 / 3600}, run_id="night-of-the-ui")
+    assert api.wait_for_run(NIGHT, run, timeout_s=420) == "success"
+    told = api.xcom(NIGHT, run, "judge")
+    assert told["decision"] == "PROMOTE", told["reason"]
+    assert api.xcom(NIGHT, run, "promote")["reason"].startswith("not approved: nobody answered within")
+    consumed = api.runs("on_new_champion")
+    for answer, outcome in (("Reject", "NOT_APPROVED"), ("Approve", "PROMOTED")):
+        api.answer_again(run, answer)
+        assert api.wait_for_run(NIGHT, run, timeout_s=180) == "success"
+        done = api.xcom(NIGHT, run, "promote")
+        assert done["outcome"] == outcome
+    assert done["version"] == 2
+    event = api.events_of_champion()[-1]
+    assert (event["move"], event["version"], event["digest"]) == ("promoted", 2, done["digest"])
+    assert airflow.wait_for(lambda: api.runs("on_new_champion") > consumed, 60), "the consumer's DAG was not triggered"
+    night = demo.read_night(EXPERIMENT)
     assert night["instances_left"] == []
+    assert night["summary"]["champion_version"] == 2
+
+
+def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
+    """From the form: experiment, version, reason. Asked for a version that is not there, it lists those that are."""
+    wrong = api.trigger("rollback_policy", {"experiment": EXPERIMENT, "version": 9, "reason": "a typing error"})
+    assert api.wait_for_run("rollback_policy", wrong, timeout_s=120) == "failed"
+    run = api.trigger("rollback_policy", {"experiment": EXPERIMENT, "version": 1, "reason": "the new one shakes"})
+    assert api.wait_for_run("rollback_policy", run, timeout_s=120) == "success"
+    assert api.xcom("rollback_policy", run, "roll_back")["version"] == 1
+    assert api.events_of_champion()[-1]["move"] == "rolled_back"
+    log = api.log("rollback_policy", run, "roll_back")
+    for said in ("imported: nothing → version 1", "promoted: version 1 → version 2", "rolled_back: version 2 → version 1",
+                 "the new one shakes"):
+        assert said in log

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from rl_airflow.learning_curves import LearningCurve
 from rl_airflow.machines import Machines
 from rl_airflow.relays import Told, relay
 from rl_airflow.run_plan import RunPlan
@@ -46,6 +47,7 @@ class Ec2TrialTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves its triggers untyped
         self.plan, self.trial, self.evidence, self.told = plan, trial, evidence, told
         self.waiter_delay, self.aws_conn_id = waiter_delay, aws_conn_id
+        self._curve = LearningCurve(trial)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class path and the arguments to make the trigger anew from."""
@@ -81,9 +83,10 @@ class Ec2TrialTrigger(BaseTrigger):
         yield TriggerEvent({"progress": progress, "told": told.model_dump(mode="json")})  # type: ignore[no-untyped-call]
 
     async def _see(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> Evidence:
-        """Look at machine and heartbeat, and whether there is a place again if the trial waits for one."""
+        """Look at machine, heartbeat and learning curve, and whether there is a place again if the trial waits for one."""
         look = await watch.look(TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence))
-        seen = see(evidence, look, datetime.now(UTC))
+        stop = await watch.read(lambda store: self._curve.why_stop(store, plan)) if evidence.stops_early else ""
+        seen = see(evidence, look, datetime.now(UTC)).model_copy(update={"stop": stop})
         return seen.model_copy(update={"no_place": not await self._has_place(watch, plan, seen)}) if seen.no_place else seen
 
     async def _has_place(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> bool:

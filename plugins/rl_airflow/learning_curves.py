@@ -1,0 +1,43 @@
+"""The learning curve of a trial, read off the selection episodes that are there while it still trains."""
+
+import re
+
+from rl_airflow.run_plan import RunPlan
+from rl_lifecycle.early_stops import CurvePoint, curve_of, why_stop
+from rl_lifecycle.evaluations import Shard, merge_shards
+from rl_lifecycle.layout import evaluation_prefix
+from rl_lifecycle.selection import selection_name
+from rl_lifecycle.specs import Spec
+from rl_lifecycle.stores import ObjectStore, get
+
+
+class LearningCurve:
+    """One trial's curve; each shard is read once, because it never changes.
+
+    :param trial: the trial's name.
+    """
+
+    def __init__(self, trial: str, spec: Spec | None = None) -> None:
+        self.trial, self.spec = trial, spec
+        self._shards: dict[str, Shard] = {}
+
+    def why_stop(self, store: ObjectStore, plan: RunPlan) -> str:
+        """Look, and say why the trial need not be trained any further; empty while it must, or no rule was set.
+
+        Costs one LIST, and only if the experiment has a rule.
+        """
+        spec = self.spec = self.spec or plan.get_spec(store)
+        rule = spec.experiment.early_stop
+        return why_stop(self.read(store, spec), rule, spec.experiment.total_timesteps) if rule.active else ""
+
+    def read(self, store: ObjectStore, spec: Spec) -> tuple[CurvePoint, ...]:
+        """All points that are there."""
+        experiment = spec.experiment
+        stem = evaluation_prefix(experiment.name, spec.run, selection_name(self.trial, 0)).removesuffix("0/")
+        pattern, found = re.compile(rf"{re.escape(stem)}(\d+)/shards/\d+\.json"), dict[int, list[Shard]]()
+        for item in store.list(stem):
+            if matched := pattern.fullmatch(item.key):
+                if item.key not in self._shards:
+                    self._shards[item.key] = Shard.from_json(get(store, item.key).data, item.key)
+                found.setdefault(int(matched.group(1)), []).append(self._shards[item.key])
+        return curve_of({step: merge_shards(shards) for step, shards in found.items()}, experiment.evaluation)

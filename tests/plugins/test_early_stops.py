@@ -1,0 +1,98 @@
+"""A trial whose target is reached, or that is hopeless, gives its machine back."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rl_airflow.trial_reports import end_of_trial
+from rl_lifecycle.attempts import AttemptEnd
+from rl_lifecycle.evaluations import EpisodeEnd, Shard
+from rl_lifecycle.layout import shard_key
+from rl_lifecycle.selection import selection_name
+from rl_lifecycle.states import ActionKind, TrialState
+from rl_lifecycle.summaries import render_summary, summarise_run
+from tests.plugins.test_trials import Stage
+from tests.plugins.worlds import World
+
+RULE = {"target_above": 400, "hopeless_below": 100}
+
+
+def evaluated(world: World, step: int, value: float, n_episodes: int = 100) -> None:
+    """The evaluator has played a policy of the trial on the selection seeds."""
+    shard = Shard(env_id="CartPole-v1", policy_sha256=str(step), first_seed=world.spec.selection_first_seed,
+                  returns=(value,) * n_episodes, lengths=(1,) * n_episodes, ends=(EpisodeEnd.TERMINATED,) * n_episodes, steps=1,
+                  seconds=1.0)
+    world.store.put(shard_key(world.experiment.name, world.spec.run, selection_name("seed-0", step), 0), shard.to_json())
+
+
+def training(world: World, step: int = 40_960) -> World:
+    """The trial's machine is at work."""
+    world.look()
+    world.pass_time(60)
+    world.commit(step)
+    world.beat(step=step)
+    return world
+
+
+@pytest.mark.parametrize(("points", "said"), [
+    ({40_960: 480.0}, "target reached at step 40,960"),
+    ({10_000: 9.0, 20_000: 9.0, 60_000: 12.0}, "hopeless at step 60,000")])
+def test_a_trial_that_need_not_go_on_ends_its_machine_and_is_finished(points: dict[int, float], said: str) -> None:
+    """Its policies are candidates; the report says why, and what the rest would have cost."""
+    world = training(World(early_stop=RULE))
+    for step, value in points.items():
+        evaluated(world, step, value)
+    action, evidence = world.look()
+    assert (action.kind, action.finding.state) == (ActionKind.FINISH, TrialState.FINISHED)
+    assert action.finding.reason.startswith(said)
+    assert world.machines_of() == []
+    outcome = evidence.attempts[-1].outcome
+    assert outcome.end is AttemptEnd.STOPPED_EARLY
+    assert (outcome.saved_usd or 0) > 0
+    assert end_of_trial(world.trial(), evidence, action.finding).saved_usd > 0
+    told = render_summary(summarise_run(world.store, world.experiment.name, world.spec.run))
+    assert "stopped early" in told
+    assert f"seed-0: {said}" in told
+
+
+@pytest.mark.parametrize("rule", [{}, {"target_above": 490}, {"hopeless_below": 100}])
+def test_a_trial_that_shows_nothing_trains_on(rule: dict[str, Any]) -> None:
+    """Without a rule, or with one that does not say so."""
+    world = training(World(early_stop=rule))
+    evaluated(world, 40_960, 480.0)
+    assert world.look()[0].kind is ActionKind.WAIT
+    assert len(world.machines_of()) == 1
+
+
+def test_an_evaluation_that_is_not_complete_stops_nothing() -> None:
+    """The rest of its episodes may say otherwise."""
+    world = training(World(early_stop=RULE))
+    evaluated(world, 40_960, 480.0, n_episodes=99)
+    assert world.look()[0].kind is ActionKind.WAIT
+
+
+def test_a_trial_that_waits_for_a_machine_needs_none_any_more() -> None:
+    """Interrupted after it had reached its target: it is not launched again."""
+    world = training(World(early_stop=RULE))
+    world.ec2.end(world.machines_of()[0], "Server.SpotInstanceTermination")
+    evaluated(world, 40_960, 480.0)
+    assert world.look()[0].kind is ActionKind.FINISH
+    assert world.machines_of() == []
+
+
+def test_the_deferred_task_wakes_up_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trigger sees the curve, too."""
+    stage = Stage(monkeypatch, early_stop=RULE)
+    stage.launch()
+    training(stage.world)
+    trigger = stage.defer()
+    evaluated(stage.world, 40_960, 480.0)
+
+    async def first() -> Any:
+        return await anext(trigger.run())
+
+    event = asyncio.run(first()).payload
+    told = stage.awaiting().execute_complete(stage.context, event)
+    assert told["state"] == "finished"
+    assert told["reason"].startswith("target reached")
