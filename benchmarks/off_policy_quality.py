@@ -19,7 +19,7 @@ from benchmarks.trainer_quality import EPISODES, Case, measure
 
 ARMS = ("sb3", "numpy")
 CASES = {"dqn cartpole": Case("CartPole-v1", 50_000, algo="dqn", arms=ARMS),
-         "sac pendulum": Case("Pendulum-v1", 5_000, algo="sac", arms=ARMS)}
+         "sac pendulum": Case("Pendulum-v1", 4_000, algo="sac", arms=ARMS)}
 
 
 def main(arguments: list[str]) -> int:

@@ -78,8 +78,8 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
             theirs.append(case.steps / slow_s)
             ours.append(case.steps / fast_s)
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-    return {"steps": case.steps, "path": fast.builder.path, "sb3_steps_per_cpu_s": _spread(theirs),
-            "trainer_steps_per_cpu_s": _spread(ours), "times_faster": _spread(ratios), **_costs(case, fast)}
+    return {"steps": case.steps, "path": fast.builder.path, "sb3_steps_per_cpu_s": spread(theirs),
+            "trainer_steps_per_cpu_s": spread(ours), "times_faster": spread(ratios), **_costs(case, fast)}
 
 
 def table(record: dict[str, Any]) -> str:
@@ -107,14 +107,15 @@ def _learn(trainer: SegmentTrainer, turn: int, steps: int, *, lean: bool) -> flo
     """Seconds of CPU time that `learn` takes."""
     model = trainer.prepare(turn, None)
     if not lean:
-        model.set_env(_stock_environments(trainer))
+        model.set_env(stock_environments(trainer))
     model.set_logger(Curves().logger())
     started = time.process_time()
     model.learn(steps, callback=Watch(Interruption()))
     return time.process_time() - started
 
 
-def _stock_environments(trainer: SegmentTrainer) -> Any:
+def stock_environments(trainer: SegmentTrainer) -> Any:
+    """SB3's own DummyVecEnv of the trainer's environments."""
     settings = trainer.factory.settings
     env: Any = DummyVecEnv([trainer.factory.make_one for _ in range(settings.n_envs)])
     return VecNormalize(env, **settings.normalize) if settings.normalize is not None else env
@@ -136,7 +137,8 @@ def _costs(case: Case, trainer: SegmentTrainer) -> dict[str, float]:
     return {"checkpoint_ms": round(statistics.median(checkpoints), 2), "export_ms": round(statistics.median(exports), 2)}
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> dict[str, float]:
+    """Median and extremes."""
     return {"median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3)}
 
 

@@ -1,0 +1,165 @@
+"""How fast the trainer is beside SBX, the JAX form of SB3, and beside stock SB3, all three interleaved in one run.
+
+    python -m benchmarks.trainer_against_sbx [--rounds N] [--case NAME …] [--table]
+
+SBX has an environment of its own (`make .venv-sbx/.ready`, which `make bench` does) and runs in a process of its own that
+waits while the others take their turns. One core each. A first turn of each is not counted: SBX compiles in it. Then all
+train one model on and on with the same hyper-parameters: rl_zoo3's, with schedules held at their first value and without
+long warm-ups, whose random steps would say nothing about training. Seconds are CPU time.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, cast
+
+import torch
+
+from benchmarks.records import FOLDER, ROOT, write_record
+from benchmarks.trainer_speed import spread, stock_environments
+from rl_lifecycle.tuned import TUNED
+from rl_trainer.curves import Curves
+from rl_trainer.environments import EnvironmentFactory
+from rl_trainer.interruptions import Interruption
+from rl_trainer.literals import parse_expression
+from rl_trainer.models import ModelBuilder
+from rl_trainer.segments import SegmentPlan, SegmentTrainer
+from rl_trainer.settings import read_settings
+from rl_trainer.watch import Watch
+
+PYTHON = ROOT / ".venv-sbx" / "bin" / "python"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One algorithm on one environment. :param steps: of one turn. :param without: tuned keys that are left out."""
+
+    algo: str
+    env_id: str
+    steps: int
+    without: tuple[str, ...] = ()
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """What all three get."""
+        chosen = {key: value for key, value in TUNED[self.algo][self.env_id].items() if key not in ("n_timesteps", *self.without)}
+        for key, value in chosen.items():
+            if isinstance(value, str) and value.startswith("lin_"):
+                chosen[key] = float(value.removeprefix("lin_"))
+        if "learning_starts" in chosen:
+            chosen["learning_starts"] = 100
+        return chosen
+
+
+CASES = {"ppo CartPole-v1": Case("ppo", "CartPole-v1", 10_240),
+         "ppo Pendulum-v1 without gSDE": Case("ppo", "Pendulum-v1", 8_192, ("use_sde", "sde_sample_freq")),
+         "sac Pendulum-v1": Case("sac", "Pendulum-v1", 300), "td3 Pendulum-v1": Case("td3", "Pendulum-v1", 300),
+         "dqn CartPole-v1": Case("dqn", "CartPole-v1", 2_048)}
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, or print the newest record as a table. :return: 0, 2 if SBX is not installed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each; the medians are reported (default 5)")
+    parser.add_argument("--case", nargs="*", choices=sorted(CASES), default=sorted(CASES), help="default: all")
+    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
+    options = parser.parse_args(arguments)
+    if options.table:
+        print(table(json.loads(max(FOLDER.glob("*-trainer-against-sbx.json")).read_text())))
+        return 0
+    if not PYTHON.exists():
+        print("error: .venv-sbx is missing: run make .venv-sbx/.ready", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    cases = {name: measure(CASES[name], options.rounds) for name in options.case}
+    print(write_record("trainer-against-sbx", {"rounds": options.rounds, "cases": cases}), file=sys.stderr)
+    return 0
+
+
+def measure(case: Case, rounds: int) -> dict[str, Any]:
+    """Let all three learn in turns, after one turn each that is not counted."""
+    with _sbx(case) as (sbx, versions):
+        arms: dict[str, Callable[[int], float]] = {"sb3": _ours(case, fast=False), "trainer": _ours(case, fast=True), "sbx": sbx}
+        speeds: dict[str, list[float]] = {arm: [] for arm in arms}
+        for turn in range(rounds + 1):
+            for arm, learn in arms.items():
+                seconds = learn(case.steps)
+                print(f"{case.algo} {case.env_id} {turn} {arm} {seconds:.2f} s", file=sys.stderr, flush=True)
+                if turn:
+                    speeds[arm].append(case.steps / seconds)
+
+    def against(ours: str, other: str) -> dict[str, float]:
+        return spread([mine / theirs for mine, theirs in zip(speeds[ours], speeds[other], strict=True)])
+
+    return {"steps": case.steps, "versions": versions, "steps_per_cpu_s": {arm: spread(values) for arm, values in speeds.items()},
+            "trainer_against_sbx": against("trainer", "sbx"), "trainer_against_sb3": against("trainer", "sb3"),
+            "sbx_against_sb3": against("sbx", "sb3")}
+
+
+def table(record: dict[str, Any]) -> str:
+    """A record as Markdown."""
+    lines = ["| | SB3, steps/s | SBX, steps/s | trainer, steps/s | trainer against SBX (lowest–highest) | SBX against SB3 |",
+             "|---|---|---|---|---|---|"]
+    for name, case in record["result"]["cases"].items():
+        speeds = case["steps_per_cpu_s"]
+        lines.append(f"| {name} | {speeds['sb3']['median']:.0f} | {speeds['sbx']['median']:.0f} | {speeds['trainer']['median']:.0f} "
+                     f"| {_shown(case['trainer_against_sbx'])} | {_shown(case['sbx_against_sb3'])} |")
+    facts, versions = record["machine"], next(iter(record["result"]["cases"].values()))["versions"]
+    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['processor']}, one core each, SBX {versions['sbx-rl']} with "
+                      f"JAX {versions['jax']} after its warm-up, {record['result']['rounds']} turns each, interleaved; medians, per "
+                      "second of CPU time."])
+
+
+def _shown(ratio: dict[str, float]) -> str:
+    return f"{ratio['median']:.1f} ({ratio['min']:.1f}–{ratio['max']:.1f})"
+
+
+def _ours(case: Case, *, fast: bool) -> Callable[[int], float]:
+    """One of our two arms: trains its model on, and gives the seconds of CPU time."""
+    settings = read_settings(case.algo, case.hyperparameters)
+    factory, builder = EnvironmentFactory(case.env_id, {}, settings), ModelBuilder(settings, fast=fast)
+    trainer = SegmentTrainer(SegmentPlan(1, 10**6, 10**6, 1), factory, builder)
+    model = trainer.prepare(0, None)
+    if not fast:
+        model.set_env(stock_environments(trainer))
+    model.set_logger(Curves().logger())
+
+    def learn(steps: int) -> float:
+        started = time.process_time()
+        model.learn(steps, callback=Watch(Interruption()), reset_num_timesteps=False)
+        return time.process_time() - started
+    return learn
+
+
+@contextmanager
+def _sbx(case: Case) -> Iterator[tuple[Callable[[int], float], dict[str, str]]]:
+    """SBX's arm, in its own process, which ends with the block."""
+    kwargs = {key: parse_expression(value, key) if key == "policy_kwargs" else value
+              for key, value in case.hyperparameters.items() if key not in ("policy", "n_envs", "noise_type", "noise_std")}
+    worker = subprocess.Popen([str(PYTHON), "benchmarks/sbx_worker.py"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              text=True)
+
+    def ask(task: dict[str, Any]) -> dict[str, Any]:
+        stdin, stdout = cast(IO[str], worker.stdin), cast(IO[str], worker.stdout)
+        print(json.dumps(task), file=stdin, flush=True)
+        answer = stdout.readline()
+        if not answer:
+            raise RuntimeError("SBX's process ended; its error is above")
+        return dict(json.loads(answer))
+
+    try:
+        versions = ask({"algo": case.algo, "env_id": case.env_id, "n_envs": case.hyperparameters.get("n_envs", 1),
+                        "kwargs": kwargs})
+        yield (lambda steps: float(ask({"steps": steps})["cpu_s"])), versions
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
