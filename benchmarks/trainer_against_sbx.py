@@ -56,9 +56,9 @@ class Case:
         return chosen
 
 
-CASES = {"ppo CartPole-v1": Case("ppo", "CartPole-v1", 10_240),
-         "ppo Pendulum-v1 without gSDE": Case("ppo", "Pendulum-v1", 8_192, ("use_sde", "sde_sample_freq")),
-         "sac Pendulum-v1": Case("sac", "Pendulum-v1", 300), "td3 Pendulum-v1": Case("td3", "Pendulum-v1", 300),
+CASES = {"ppo CartPole-v1": Case("ppo", "CartPole-v1", 5_120),
+         "ppo Pendulum-v1 without gSDE": Case("ppo", "Pendulum-v1", 4_096, ("use_sde", "sde_sample_freq")),
+         "sac Pendulum-v1": Case("sac", "Pendulum-v1", 200), "td3 Pendulum-v1": Case("td3", "Pendulum-v1", 200),
          "dqn CartPole-v1": Case("dqn", "CartPole-v1", 2_048)}
 
 

@@ -1,0 +1,170 @@
+"""What the trainer's safety costs: checkpoints beside the training, resuming, exporting, and memory beside stock SB3.
+
+    python -m benchmarks.trainer_costs [--rounds N] [--table]
+
+Replay buffers hold a million transitions, all rows written. *Checkpoint*: CPU time of capturing and committing a segment's
+end, as a share of the CPU time of the whole segment. *Resume*: from the call to the first step of the environment, on the
+local AWS's S3, in a process that has imported everything: seconds of CPU, and on the clock (which neighbours slow down).
+*Memory*: the highest resident set of `python -m rl_trainer train`, resumed with the full buffer until it has trained and
+committed a segment, and of a process in which stock SB3 alone trains as long with as full a buffer.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.records import FOLDER, ROOT, write_record
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, or print the newest record as a table. :return: 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each; the medians are reported (default 5)")
+    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
+    options = parser.parse_args(arguments)
+    if options.table:
+        print(table(json.loads(max(FOLDER.glob("*-trainer-costs.json")).read_text())))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as folder:
+        result = {"rounds": options.rounds, "cases": _measure(Path(folder), options.rounds)}
+    print(write_record("trainer-costs", result), file=sys.stderr)
+    return 0
+
+
+def _measure(folder: Path, rounds: int) -> dict[str, Any]:
+    from benchmarks.cost_cases import CASES
+
+    cases: dict[str, Any] = {}
+    for case in CASES:
+        _say(f"{case.name}: checkpoints")
+        cases[case.name] = {"segment": case.segment, **_checkpoints(case, rounds)}
+        _say(f"{case.name}: memory")
+        cases[case.name] |= _memory(case, folder / f"memory-{case.algo}", rounds)
+    _say("resuming")
+    for name, seconds in _resumes(folder, rounds).items():
+        cases[name] |= seconds
+    return cases
+
+
+def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
+    """CPU time of a segment, of its checkpoint and of its policy. What is written lies in a directory."""
+    from benchmarks.cost_cases import TRIAL, full_state
+    from rl_lifecycle.stores import DirectoryStore
+    from rl_trainer.checkpoints import CheckpointChain, Contents
+    from rl_trainer.digests import digest_arrays
+    from rl_trainer.interruptions import Interruption
+    from rl_trainer.model_state import capture, final_parameters, first_not_finite
+    from rl_trainer.policy_files import PolicyWriter
+    from rl_trainer.replay_memory import grow
+    from rl_trainer.trials import make_trainer
+    from rl_trainer.watch import Watch
+
+    spec = case.spec(rounds)
+    trainer = make_trainer(spec, TRIAL, None)
+    state, _ = full_state(case, trainer.prepare(0, None))
+    shares, captures, commits, exports, segments = [], [], [], [], []
+    with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as folder:
+        store = DirectoryStore(Path(folder))
+        chain = CheckpointChain(store, spec.trial_id(TRIAL), 1, spec.sha256, spec.trial(TRIAL).seed)
+        chain.take_over()
+        writer = PolicyWriter(store, spec, TRIAL, 1)
+        for turn in range(rounds):
+            segment, marks = case.step // case.segment + turn, [time.process_time()]
+            trained = trainer.train(segment, state, Watch(Interruption()))
+            marks.append(time.process_time())
+            if case.buffered and state.memory is not None:  # once more, to see what of the segment it took
+                grow(state.memory, trained.model.replay_buffer, case.segment)
+            first_not_finite(capture(trained.model).arrays)
+            marks.append(time.process_time())
+            parameters, chunks = final_parameters(trained.state), trained.state.memory.chunks if trained.state.memory else ()
+            manifest = chain.commit(Contents(
+                step=trained.step, segment=segment + 1, digest=digest_arrays(parameters), files=trained.state.to_files(),
+                numeric_class={}, buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
+                new_chunks={chunk.sha256: chunk.data for chunk in chunks[-1:]}))
+            marks.append(time.process_time())
+            writer.write(trained.model, parameters, trained.step, final=False, manifest=manifest, visited=trained.visited)
+            marks.append(time.process_time())
+            whole, captured, committed, exported = (after - before for before, after in itertools.pairwise(marks))
+            segments.append(whole)
+            captures.append(captured)
+            commits.append(committed)
+            exports.append(exported)
+            shares.append((captured + committed) / whole)
+            state = trained.state
+    return {"segment_cpu_s": _median(segments), "capture_ms": 1000 * _median(captures), "commit_ms": 1000 * _median(commits),
+            "checkpoint_share": _median(shares), "export_ms": 1000 * _median(exports)}
+
+
+def _memory(case: Any, folder: Path, rounds: int) -> dict[str, float]:
+    """MiB of both, in turns, each in a process of its own."""
+    from benchmarks.cost_cases import write_store
+
+    ours, theirs = [], []
+    for turn in range(rounds):
+        store = folder / str(turn)
+        key = write_store(case, str(store), 1)
+        ours.append(_highest_mib(["-m", "rl_trainer", "train", "--spec", str(store / key), "--store", str(store), "--json"]))
+        theirs.append(_highest_mib(["-m", "benchmarks.stock_memory", json.dumps(case.stock)]))
+    return {"trainer_mib": _median(ours), "sb3_mib": _median(theirs),
+            "memory_ratio": _median([mine / other for mine, other in zip(ours, theirs, strict=True)])}
+
+
+def _highest_mib(arguments: list[str]) -> float:
+    """Run a Python process to its end. :return: the highest resident set it had."""
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}")
+    return usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+
+
+def _resumes(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
+    """Resume each case from the local AWS's S3."""
+    from laptop import twin
+
+    os.environ["NIGHTSHIFT_STATE"] = str(folder / "aws")
+    try:
+        twin.call("up")
+        done = subprocess.run([sys.executable, "-m", "benchmarks.resume_time", str(rounds)], cwd=ROOT, check=True, text=True,
+                              stdout=subprocess.PIPE, env=twin.environment("administrator"))
+    finally:
+        twin.call("down")
+    measured: dict[str, list[dict[str, float]]] = json.loads(done.stdout)
+    return {name: {key: _median([one[key] for one in values]) for key in ("resume_cpu_s", "resume_s")}
+            for name, values in measured.items()}
+
+
+def table(record: dict[str, Any]) -> str:
+    """A record as Markdown."""
+    lines = ["| buffer of 10⁶ transitions but for PPO | segment, steps | checkpoint, ms | of the segment's time | export, ms "
+             "| resume from S3, CPU s (on the clock) | memory, MiB | stock SB3, MiB | ratio |", "|---|---|---|---|---|---|---|---|---|"]
+    for name, case in record["result"]["cases"].items():
+        lines.append(f"| {name} | {case['segment']} | {case['capture_ms'] + case['commit_ms']:.0f} "
+                     f"| {100 * case['checkpoint_share']:.2f} % | {case['export_ms']:.0f} "
+                     f"| {case['resume_cpu_s']:.1f} ({case['resume_s']:.1f}) | {case['trainer_mib']:.0f} | {case['sb3_mib']:.0f} "
+                     f"| {case['memory_ratio']:.2f} |")
+    facts = record["machine"]
+    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['processor']}, {facts['cores']} shared cores, load "
+                      f"{facts['load'][0]}, Python {facts['python']}, medians of {record['result']['rounds']}; S3 is the local "
+                      "AWS's, which is no claim about AWS."])
+
+
+def _median(values: list[float]) -> float:
+    return round(statistics.median(values), 5)
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
