@@ -12,15 +12,13 @@ from typing import Literal, NamedTuple
 from pydantic import JsonValue
 
 from rl_lifecycle.attempts import Attempt, AttemptEnd
+from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.experiments import Compute
 from rl_lifecycle.layout import TrialId
 
 Market = Literal["spot", "on-demand"]
 
-#: What `instance_types: auto` means: two virtual CPUs of compute-optimised families, because a small MLP policy is
-#: bound by one core. Several, because each type in each zone is a spot pool of its own.
-AUTO_TYPES = ("c7i.large", "c7a.large", "c6i.large", "m7i.large")
 #: EC2 takes at most this many overrides in one request of type instant.
 MOST_OVERRIDES = 300
 #: Which processor a family has. Machines of one processor generation form one numeric class.

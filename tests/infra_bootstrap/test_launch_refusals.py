@@ -8,8 +8,9 @@ import pytest
 
 from rl_airflow.launch_checks import LaunchChecks
 from rl_airflow.market_prices import MarketPrices
+from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import LaunchRefusedError
-from rl_lifecycle.launches import AUTO_TYPES, plan_pools
+from rl_lifecycle.launches import plan_pools
 from tests.infra_bootstrap.accounts import Deployment
 from tests.infra_bootstrap.test_bucket_writers import assert_refused
 

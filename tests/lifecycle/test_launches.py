@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_lifecycle.attempts import Attempt, AttemptEnd, Outcome, client_token
+from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.experiments import Compute
 from rl_lifecycle.launches import (
-    AUTO_TYPES,
     BACK_OFF_MOST_S,
     MOST_OVERRIDES,
     back_off_s,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError, NoPlaceError
-from rl_lifecycle.launches import AUTO_TYPES
 from rl_lifecycle.ledger import Ledger
 from rl_lifecycle.prices import BILLED_AT_LEAST_S, FALL_BACK, cost_usd, highest_on_demand_usd, hourly_usd
 

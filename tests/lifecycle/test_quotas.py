@@ -2,8 +2,9 @@
 
 import pytest
 
+from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import LaunchRefusedError
-from rl_lifecycle.launches import AUTO_TYPES, WAITABLE_CODES
+from rl_lifecycle.launches import WAITABLE_CODES
 from rl_lifecycle.quotas import FULL, Usage, quota_code, refusals_of_full, refuse_hopeless, vcpus_of
 
 SPOT, G_SPOT = "L-34B43A08", "L-3819A6DF"
