@@ -14,7 +14,7 @@ from laptop import airflow, demo, twin
 from laptop.errors import StepFailedError
 from laptop.places import ROOT, log_folder, tool
 
-HEALTHY_WITHIN_S = 180.0
+HEALTHY_WITHIN_S = 300.0
 
 
 def serve(port: int, say: Callable[[str], None]) -> None:
@@ -80,7 +80,7 @@ def _refuse_taken(port: int) -> None:
 
 def _healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=2) as answer:  # noqa: S310 (our own loopback URL)
+        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=10) as answer:  # noqa: S310 (our own loopback URL)
             parts = json.load(answer)
     except (OSError, ValueError):
         return False

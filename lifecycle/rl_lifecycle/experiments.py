@@ -124,6 +124,8 @@ class Experiment(Record):
     evaluation: Evaluation
     gate: GateSettings = GateSettings()
     early_stop: EarlyStop = EarlyStop()
+    replay_schedule: str | None = Field(None, description="cron, in UTC, of replays of the champion; null: only by hand")
+    replay_segments: int = Field(1, ge=1, le=32, description="after how many segments a replay is compared")
     approval: bool = False
     approval_hours: float = Field(12, gt=0, le=168, description="how long a person has to approve; no answer is a no")
 
@@ -148,7 +150,7 @@ class Experiment(Record):
             raise ValueError(f"{env_id!r} is no Gymnasium id such as LunarLander-v3 or package:Env-v0")
         return env_id
 
-    @field_validator("schedule")
+    @field_validator("schedule", "replay_schedule")
     @classmethod
     def _schedule_has_form(cls, schedule: str | None) -> str | None:
         if schedule is not None and not _is_schedule(schedule.strip()):

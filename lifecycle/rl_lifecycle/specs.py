@@ -52,6 +52,15 @@ class Champion(Record):
     new_lineage: str = Field("", description="why a candidate cannot be compared with it; empty when it can")
 
 
+class Replay(Record):
+    """What a run trains again only to compare: a version's digest at the end of one of its segments."""
+
+    experiment: str
+    version: int
+    step: int
+    digest: str
+
+
 class Spec(Record):
     """A run, frozen. The SHA-256 of its bytes names it in every checkpoint and every version."""
 
@@ -71,6 +80,7 @@ class Spec(Record):
     launch_template: str | None = Field(None, description="<id>:<version>")
     commit: str | None = Field(None, description="git commit of the project that froze it, `+dirty` when changed")
     champion: Champion | None = None
+    replay: Replay | None = Field(None, description="only for a replay: it ends as soon as its policy of that step is there")
 
     def trial(self, name: str) -> TrialPlan:
         """Find a trial by name. :raises InvalidRecordError: if the run has none of that name."""

@@ -156,6 +156,18 @@ def rollback_params() -> dict[str, Param]:
         "environment": environment_param(), "region_name": region_param()}
 
 
+def replaying_params(experiment: Experiment | None = None) -> dict[str, Param]:
+    """The form of a replay. :param experiment: the one that the DAG is for; None: the form asks."""
+    asked = {} if experiment is not None else {"experiment": experiment_param()}
+    return {
+        **asked,
+        "version": Param(None, type=["null", "integer"], minimum=1, title="Version", section="What",
+                         description_md="A version of the registry. Empty: the champion."),
+        "segments": Param(experiment.replay_segments if experiment else 1, type="integer", minimum=1, maximum=32, title="Segments",
+                          section="How", description_md="After how many the digests are compared; then the machine ends."),
+        "environment": environment_param(), "region_name": region_param()}
+
+
 def importing_params() -> dict[str, Param]:
     """The form of an import."""
     return {

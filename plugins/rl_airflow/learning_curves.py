@@ -1,11 +1,11 @@
-"""The learning curve of a trial, read off the selection episodes that are there while it still trains."""
+"""Whether a trial has been trained enough: its learning curve, read off the selection episodes that are there already."""
 
 import re
 
 from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.early_stops import CurvePoint, curve_of, why_stop
 from rl_lifecycle.evaluations import Shard, merge_shards
-from rl_lifecycle.layout import evaluation_prefix
+from rl_lifecycle.layout import evaluation_prefix, policy_key
 from rl_lifecycle.selection import selection_name
 from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import ObjectStore, get
@@ -24,10 +24,13 @@ class LearningCurve:
     def why_stop(self, store: ObjectStore, plan: RunPlan) -> str:
         """Look, and say why the trial need not be trained any further; empty while it must, or no rule was set.
 
-        Costs one LIST, and only if the experiment has a rule.
+        Costs one LIST, and only if the experiment has a rule; for a replay one GET.
         """
         spec = self.spec = self.spec or plan.get_spec(store)
         rule = spec.experiment.early_stop
+        if spec.replay is not None:
+            there = store.find(policy_key(spec.trial_id(self.trial), spec.replay.step, "json"))
+            return f"step {spec.replay.step:,} is there: enough to compare with" if there else ""
         return why_stop(self.read(store, spec), rule, spec.experiment.total_timesteps) if rule.active else ""
 
     def read(self, store: ObjectStore, spec: Spec) -> tuple[CurvePoint, ...]:

@@ -54,7 +54,7 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
     """
     with DAG(
             f"retrain_{experiment.name}", description=f"{experiment.algo} on {experiment.env_id}: train, judge, promote",
-            schedule=_timetable(experiment.schedule), catchup=False, max_active_runs=1,
+            schedule=timetable_of(experiment.schedule), catchup=False, max_active_runs=1,
             params=retraining_params(experiment), default_args=DEFAULT_ARGS, doc_md=doc_md,
             tags=["nightshift", "retraining"], render_template_as_native_obj=True) as dag:
         freeze = S3FreezeSpecOperator(task_id="freeze_spec", experiment=experiment.model_dump(mode="json"), folder=str(folder))
@@ -96,7 +96,7 @@ def build_placeholder_dag(file: ExperimentFile, *, doc_md: str | None = None) ->
     return dag
 
 
-def _timetable(schedule: str | None) -> CronTriggerTimetable | str | None:
+def timetable_of(schedule: str | None) -> CronTriggerTimetable | str | None:
     """A cron expression in UTC, each night a run of its own; presets such as @daily as they are."""
     if schedule is None or schedule.startswith("@"):
         return schedule

@@ -89,7 +89,8 @@ class TrialSupervisor:
             heartbeat=Heartbeat.from_json(beat.data, heartbeat_key(self.trial)) if beat else None,
             committed_step=Head.from_json(head.data, head_key(self.trial)).step if head else 0,
             progress=progress, again=again, due_at=self.spec.due_at,
-            stops_early=self.spec.experiment.early_stop.active, stop=self.curve.why_stop(self.store, self.plan), patience=self.patience)
+            stops_early=self.spec.experiment.early_stop.active or self.spec.replay is not None,
+            stop=self.curve.why_stop(self.store, self.plan), patience=self.patience)
         return evidence, stored
 
     def advance(self, progress: Progress | None = None, *, again: bool = False) -> tuple[Action, Evidence]:

@@ -23,6 +23,7 @@ EXPECTED: dict[str, set[str]] = {
     "evaluate_policy": {"evaluate"},
     "import_policy": {"freeze_import", "check_environment", "judge", "import_policy"},
     "reap_orphaned_instances": {"reap_instances"},
+    "replay_champion": {"freeze_replay", "launch", "await", "terminate", "compare"},
     "rollback_policy": {"roll_back"},
 }
 

@@ -199,6 +199,16 @@ def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api) -> None
     assert night["summary"]["champion_version"] == 2
 
 
+def test_a_version_is_trained_again_and_has_the_same_digest(api: Api) -> None:
+    """One segment of the night's, on another machine of the same kind, which ends before the training would."""
+    run = api.trigger("replay_champion", {"experiment": EXPERIMENT, "version": 2, "segments": 1})
+    assert api.wait_for_run("replay_champion", run, timeout_s=300) == "success"
+    answer = api.xcom("replay_champion", run, "compare")
+    assert answer["outcome"] == "SAME"
+    assert answer["step"] < 100_000
+    assert "enough to compare with" in api.xcom("replay_champion", run, "await")["reason"]
+
+
 def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
     """From the form: experiment, version, reason. Asked for a version that is not there, it lists those that are."""
     wrong = api.trigger("rollback_policy", {"experiment": EXPERIMENT, "version": 9, "reason": "a typing error"})

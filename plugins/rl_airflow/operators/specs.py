@@ -62,7 +62,7 @@ class S3FreezeSpecOperator(BaseOperator):
         else:
             log.info("the run was frozen before; it goes on as it was")
         spec = Spec.from_json(found.data, f"{store.uri}/{key}")
-        plan = _plan(place, region, spec, Artifact(key=key, sha256=sha256_hex(found.data)))
+        plan = plan_of(place, region, spec, Artifact(key=key, sha256=sha256_hex(found.data)))
         self._tell(spec)
         self.plan = plan
         context["ti"].xcom_push(key=PLAN_KEY, value=plan.to_xcom())
@@ -101,7 +101,7 @@ class S3FreezeSpecOperator(BaseOperator):
                       ", ".join(str(plan.seed) for plan in spec.trials), champion, spec.sha256[:12])
 
 
-def _plan(place: Place, region: str | None, spec: Spec, artifact: Artifact) -> RunPlan:
+def plan_of(place: Place, region: str | None, spec: Spec, artifact: Artifact) -> RunPlan:
     """Where the run happens. Its machines are launched from the template version that was frozen, whatever is newer now."""
     template = spec.launch_template or f"{place.launch_template_id}:{place.launch_template_version}"
     template_id, _, template_version = template.partition(":")

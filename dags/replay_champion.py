@@ -1,0 +1,27 @@
+"""Train a version's first segments again and compare digests: can what is in service still be rebuilt?
+
+**How to trigger it.** The form asks for the experiment, a version (empty: the champion) and the number of segments. With
+`replay_schedule` in its file an experiment gets a DAG of its own, `replay_<experiment>`, that does it by that schedule.
+
+**What it does.** Takes the version's own spec: seeds, steps, wheels, image. Rents one machine of the type that trained it, ends
+it as soon as the segment is committed, and compares the digest with the one that the version's manifest keeps.
+
+**What a failure means.** `compare` failed: DRIFTED. The same kind of machine gives other parameters, so the version cannot be
+rebuilt any more: compare the numeric class and the wheels of the two manifests. Skipped: NOT_COMPARABLE, the machine was of
+another numeric class; trigger again. `freeze_replay`: there is no such version, or it was imported. Any other task: as in a night.
+"""
+
+from pathlib import Path
+
+from airflow.sdk import get_parsing_context
+
+from rl_airflow.experiment_files import read_experiment_files
+from rl_airflow.replaying import DAG_ID, build_replay_dag, scheduled_dag_id
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+
+wanted = get_parsing_context().dag_id
+dag = build_replay_dag(DAG_ID, doc_md=__doc__)
+for file in read_experiment_files(EXPERIMENTS) if wanted != DAG_ID else ():
+    if (name := scheduled_dag_id(file)) and wanted in (None, name):
+        globals()[name] = build_replay_dag(name, file.experiment, doc_md=__doc__)

@@ -1,0 +1,40 @@
+"""Build the DAGs that train a version's first segments again: one with a form, and one for each experiment with a schedule."""
+
+from airflow.sdk import DAG, chain
+
+from rl_airflow.experiment_files import ExperimentFile
+from rl_airflow.forms import replaying_params
+from rl_airflow.operators.replays import S3CompareReplayOperator, S3FreezeReplayOperator
+from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
+from rl_airflow.retraining import DEFAULT_ARGS, timetable_of
+from rl_lifecycle.experiments import Experiment
+
+#: The DAG with the form.
+DAG_ID = "replay_champion"
+PLAN = "{{ ti.xcom_pull(task_ids='freeze_replay', key='plan') }}"
+TRIAL = "{{ ti.xcom_pull(task_ids='freeze_replay') }}"
+
+
+def scheduled_dag_id(file: ExperimentFile) -> str | None:
+    """The DAG of an experiment that wants its champion replayed; None if it does not, or its file is wrong."""
+    wanted = file.experiment is not None and file.experiment.replay_schedule is not None
+    return file.dag_id.replace("retrain_", "replay_", 1) if wanted else None
+
+
+def build_replay_dag(dag_id: str, experiment: Experiment | None = None, *, doc_md: str | None = None) -> DAG:
+    """Build the DAG of a replay.
+
+    :param experiment: whose champion it replays, by the schedule in its file; None: the form asks, and nothing is scheduled.
+    """
+    with DAG(
+            dag_id, description="Train a version's first segments again, and compare", catchup=False, max_active_runs=1,
+            schedule=timetable_of(experiment.replay_schedule) if experiment else None, params=replaying_params(experiment),
+            default_args=DEFAULT_ARGS, tags=["nightshift", "care"], doc_md=doc_md, render_template_as_native_obj=True) as dag:
+        freeze = S3FreezeReplayOperator(task_id="freeze_replay", experiment=experiment.name if experiment else None)
+        launch = Ec2LaunchTrialOperator(task_id="launch", plan=PLAN, trial=TRIAL)
+        wait = Ec2AwaitTrialOperator(task_id="await", plan=PLAN, trial=TRIAL, retries=5)
+        terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
+        compare = S3CompareReplayOperator(task_id="compare", plan=PLAN, trial=TRIAL)
+        chain(freeze, launch.as_setup(), wait, terminate.as_teardown(setups=launch))  # type: ignore[no-untyped-call]
+        chain(wait, compare)
+    return dag
