@@ -45,6 +45,8 @@ def export_file(request: ExportRequest) -> dict[str, Any]:
     algo = request.algo or detect_algorithm(request.model)
     if algo not in ALGORITHMS:
         raise BadInputError(f"--algo {algo}: is unknown; known: {', '.join(sorted(ALGORITHMS))}")
+    from safetensors.numpy import save as save_safetensors
+
     from rl_trainer.digests import digest_arrays
     from rl_trainer.onnx_export.export import export_policy
 
@@ -54,11 +56,11 @@ def export_file(request: ExportRequest) -> dict[str, Any]:
     beside = Path(request.out).with_suffix(".safetensors")
     try:
         Path(request.out).write_bytes(exported.onnx)
-        beside.write_bytes(exported.parameters)
+        beside.write_bytes(save_safetensors(parameters))
     except OSError as error:
         raise BadInputError(f"--out {request.out}: {error.strerror}") from error
-    return {"out": request.out, "parameters": str(beside), "algo": algo, "digest": digest_arrays(parameters), "n_bytes": len(exported.onnx),
-            "equality": exported.metadata.equality}
+    return {"out": request.out, "parameters": str(beside), "algo": algo, "digest": digest_arrays(parameters),
+            "n_bytes": len(exported.onnx), "equality": exported.metadata.equality}
 
 
 def detect_algorithm(path: str) -> str:

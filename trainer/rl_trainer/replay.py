@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_lifecycle.layout import spec_key
+from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import ObjectStore, get
 from rl_trainer.errors import BadInputError
@@ -80,6 +81,9 @@ def _read(manifest: str) -> dict[str, Any]:
 
 
 def _claim(manifest: str, document: dict[str, Any]) -> Claim:
+    if document.get("kind") == "imported":
+        raise BadInputError(f"--manifest {manifest}: the version was imported ({document.get('origin')}), so it cannot be trained "
+                            "again from here")
     try:
         return Claim(document.get("trial"), document.get("trial_seed"), int(document["step"]), str(document["digest"]),
                      str(document["spec_sha256"]), dict(document.get("numeric_class") or {}))
@@ -88,24 +92,25 @@ def _claim(manifest: str, document: dict[str, Any]) -> Claim:
 
 
 def _find_spec(manifest: Path, document: dict[str, Any], claim: Claim, spec: str | None, store: str | None) -> Spec:
+    """Find the spec, and compare its bytes as they were stored: read and written again, an old one would have new keys."""
     beside = manifest.parent / "spec.json"
     if spec is None and beside.is_file():
         spec = str(beside)
     if spec is not None:
-        found = _spec_of_bytes(spec)
+        where, data = spec, _spec_bytes(spec)
     elif store is not None and {"experiment", "run"} <= document.keys():
-        key = spec_key(str(document["experiment"]), str(document["run"]))
-        found = Spec.from_json(get(open_store(store), key).data, key)
+        where = spec_key(str(document["experiment"]), str(document["run"]))
+        data = get(open_store(store), where).data
     else:
         raise BadInputError("--spec: is needed, the spec.json that the manifest's digest names (or --store, where the run's is)")
-    if found.sha256 != claim.spec_sha256:
-        raise BadInputError(f"--spec: has SHA-256 {found.sha256[:12]}…, but the manifest was made from {claim.spec_sha256[:12]}…")
-    return found
+    if (found := sha256_hex(data)) != claim.spec_sha256:
+        raise BadInputError(f"--spec: has SHA-256 {found[:12]}…, but the manifest was made from {claim.spec_sha256[:12]}…")
+    return Spec.from_json(data, where)
 
 
-def _spec_of_bytes(path: str) -> Spec:
+def _spec_bytes(path: str) -> bytes:
     try:
-        return Spec.from_json(Path(path).read_bytes(), path)
+        return Path(path).read_bytes()
     except OSError as error:
         raise BadInputError(f"--spec {path}: {error.strerror}") from error
 
