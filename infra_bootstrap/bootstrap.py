@@ -6,17 +6,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from botocore.exceptions import ClientError
 
+from infra_bootstrap.account_checks import check_runtime, ensure_service_roles
 from infra_bootstrap.artifacts.locks import LINUX
 from infra_bootstrap.artifacts.sets import ArtifactSet, Built, build
 from infra_bootstrap.artifacts.uploads import upload
 from infra_bootstrap.changes import summary
+from infra_bootstrap.checking import Verdict
 from infra_bootstrap.clients import Clients, is_refusal
 from infra_bootstrap.deployed import find_stack
 from infra_bootstrap.deployment import Outcome, Prepared, Progress, delays, poll, prepare, protect, start
 from infra_bootstrap.errors import StackFailedError
 from infra_bootstrap.images import find_image
 from infra_bootstrap.parameters import lambda_runtime
-from infra_bootstrap.preflight import check_runtime, ensure_service_roles
+from infra_bootstrap.preflight import refuse_what_would_fail
 from infra_bootstrap.settings import Settings
 from infra_bootstrap.stacks import NEED_ARTIFACTS, WAVES, Concern, bucket_name, role_name, stack_name
 from rl_lifecycle.records import Record
@@ -34,12 +36,17 @@ class StackResult(Record):
     seconds: float
 
 
-def deploy(clients: Clients, settings: Settings, say: Say, only: Concern | None = None) -> list[StackResult]:
+def deploy(clients: Clients, settings: Settings, say: Say, only: Concern | None = None, *, check: bool = True) -> list[StackResult]:
     """Bring stacks to what the templates say. Starts what little it costs to keep them; no machine is started.
 
-    :param only: one stack; None: all.
+    :param only: one stack; None: all. :param check: whether the account is checked before a new stack is made.
+    :raises PreflightFailedError: if the account is not ready; nothing was made.
     :raises StackFailedError: if a stack fails; those that are done stay, and the same command goes on.
     """
+    if check:
+        for found in refuse_what_would_fail(clients, settings, only):
+            if found.verdict is Verdict.WARNING:
+                say(f"{found.name}: {found.found} → {found.fix}")
     results: list[StackResult] = []
     with ThreadPoolExecutor(1) as pool:
         building = pool.submit(build_artifacts, clients, settings, say) if only in (None, *NEED_ARTIFACTS) else None

@@ -5,6 +5,7 @@ that says what to do, 1 when AWS refused or something failed, with its reason an
 """
 
 import argparse
+import difflib
 import json
 import os
 import sys
@@ -15,15 +16,17 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra_bootstrap import commands
-from infra_bootstrap.clients import Clients
-from infra_bootstrap.errors import BadInputError, BootstrapError, NotConfirmedError, NotDeployedError
+from infra_bootstrap.clients import Clients, code_of
+from infra_bootstrap.errors import BadInputError, BootstrapError, NotConfirmedError, NotDeployedError, PreflightFailedError
 from infra_bootstrap.settings import LAMBDA_RUNTIMES, Settings
 from infra_bootstrap.smoke import ENVIRONMENT
 from infra_bootstrap.stacks import Concern
 from infra_bootstrap.template_files import check_parameters
 from rl_lifecycle.errors import LifecycleError
 
-BAD_INPUT = (BadInputError, NotConfirmedError, NotDeployedError)
+#: How AWS says that it does not know the credentials.
+UNKNOWN_CREDENTIALS = ("AuthFailure", "ExpiredToken", "InvalidClientTokenId", "UnrecognizedClientException")
+BAD_INPUT = (BadInputError, NotConfirmedError, NotDeployedError, PreflightFailedError)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -45,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
         _say(f"infra_bootstrap: {error}")
         return 2
     except (BootstrapError, LifecycleError, ClientError, BotoCoreError, OSError) as error:
-        _say(f"infra_bootstrap: {' '.join(str(error).split())}")
+        _say(f"infra_bootstrap: {' '.join(str(error).split())}{_advice(error)}")
         return 1
     except KeyboardInterrupt:
         _say("infra_bootstrap: stopped; CloudFormation goes on with what it began, and the same command looks again")
@@ -60,7 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     kinds = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=OneLineParser)
     _add(kinds, "preflight", commands.check_account, "find out what would go wrong, before anything is made")
     _add(kinds, "plan", commands.plan_stacks, "say what deploy would change, and what it would cost a month")
-    _add(kinds, "deploy", commands.deploy_stacks, "bring the stacks to what the templates say")
+    deploy = _add(kinds, "deploy", commands.deploy_stacks, "bring the stacks to what the templates say")
+    deploy.add_argument("--unchecked", action="store_true", help="make new stacks although a check of the preflight fails")
     _add(kinds, "build", commands.build_only, "build the artifacts into the cache, and upload nothing")
     _add(kinds, "outputs", commands.show_outputs, "say where everything is")
     _add(kinds, "drift", commands.show_drift, "say what was changed by hand since it was deployed")
@@ -94,6 +98,14 @@ def _add(kinds: Any, name: str, command: Any, text: str) -> argparse.ArgumentPar
     return parser
 
 
+def _advice(error: Exception) -> str:
+    """What to do about credentials that AWS does not know: that is also how a region answers that was never opted into."""
+    if isinstance(error, ClientError) and code_of(error) in UNKNOWN_CREDENTIALS:
+        return ("; log in again, or choose another region: one that the account has not opted into refuses all credentials "
+                "(`aws account enable-region --region-name REGION`)")
+    return ""
+
+
 def _check_account(clients: Clients, expected: str | None) -> None:
     """Refuse another account than the one that was meant. :raises BadInputError: naming both."""
     if expected is not None and clients.account_id != expected:
@@ -108,6 +120,12 @@ def _session(arguments: argparse.Namespace) -> boto3.Session:
         raise BadInputError(str(error)) from None
     if session.region_name is None:
         raise BadInputError("no AWS region: say `--region eu-west-1`, or set AWS_REGION")
+    known = {region for partition in session.get_available_partitions()
+             for region in session.get_available_regions("ec2", partition_name=partition)}
+    if session.region_name not in known:
+        near = difflib.get_close_matches(session.region_name, sorted(known), n=3)
+        raise BadInputError(f"AWS region {session.region_name!r}: there is none of that name; did you mean "
+                            f"{' or '.join(near) or 'eu-west-1'}?")
     if session.get_credentials() is None:
         raise BadInputError("no AWS credentials: log in first (`aws sso login`, or AWS_PROFILE)")
     return session

@@ -35,7 +35,7 @@ class Order(NamedTuple):
 
 def deploy_stacks(order: Order) -> Answer:
     """Deploy."""
-    results = bootstrap.deploy(order.clients, order.settings, order.say, order.only)
+    results = bootstrap.deploy(order.clients, order.settings, order.say, order.only, check=not order.arguments.unchecked)
     stacks = {result.stack_name: result.model_dump(mode="json", exclude={"stack_name"}) for result in results}
     text = "\n".join(f"{result.stack_name:<34} {result.outcome:<10} {result.changes}" for result in results)
     return {"environment": order.settings.environment, "stacks": stacks}, text
@@ -77,7 +77,7 @@ def _plan_lines(plan: planning.StackPlan) -> list[str]:
 def check_account(order: Order) -> Answer:
     """Preflight."""
     checks = preflight.run_checks(order.clients, order.settings)
-    failed = [check for check in checks if check.verdict is preflight.Verdict.FAILED]
+    failed = preflight.failures(checks)
     lines = [f"{check.verdict:<8} {check.name:<36} {check.found}" + (f"\n{'':<9}{'':<36} → {check.fix}" if check.fix else "")
              for check in checks]
     lines.append("ready to deploy" if not failed else f"{len(failed)} of {len(checks)} checks failed; nothing was made")

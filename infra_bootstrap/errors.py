@@ -2,6 +2,7 @@
 
 BootstrapError
 ├── BadInputError             an option, a parameter or a name is not allowed
+├── PreflightFailedError      the account is not ready for what would be made; nothing was made
 ├── BuildFailedError          an artifact could not be built
 ├── AccessRefusedError        AWS refused a call, and names what is missing
 ├── StackFailedError          a stack could not be made, changed or deleted
@@ -21,6 +22,14 @@ class BootstrapError(Exception):
 
 class BadInputError(BootstrapError):
     """An option, a parameter or a name is not allowed."""
+
+
+class PreflightFailedError(BootstrapError):
+    """The account is not ready for what would be made. :param problems: each with its fix."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"nothing was made: {'; '.join(problems)}")
 
 
 class BuildFailedError(BootstrapError):

@@ -16,7 +16,7 @@ from infra_bootstrap.clients import Clients
 from infra_bootstrap.destruction import Destruction, destroy
 from infra_bootstrap.errors import BadInputError, BootstrapError
 from infra_bootstrap.outputs import Outputs, read_outputs
-from infra_bootstrap.preflight import Verdict, run_checks
+from infra_bootstrap.preflight import failures, run_checks
 from infra_bootstrap.reaper.reaper import find_machines
 from infra_bootstrap.settings import Settings
 from infra_bootstrap.traces import find_traces
@@ -95,13 +95,13 @@ def run_smoke(clients: Clients, settings: Settings, confirm: str | None, say: Sa
     """
     _refuse_unless_new(clients, settings.environment)
     _refuse_unless_confirmed(clients, settings.environment, confirm)
-    failed = [check for check in run_checks(clients, settings) if check.verdict is Verdict.FAILED]
+    failed = failures(run_checks(clients, settings))
     if failed:
         raise SmokeFailedError("; ".join(f"{check.name}: {check.found} → {check.fix}" for check in failed) + "; nothing was made")
     seconds: dict[str, float] = {}
     began = time.monotonic()
     try:
-        _timed(seconds, "bootstrap", lambda: bootstrap.deploy(clients, settings, say))
+        _timed(seconds, "bootstrap", lambda: bootstrap.deploy(clients, settings, say, check=False))
         trial = _prepare(clients, settings)
         beat, machine_seconds = _timed(seconds, "train", lambda: _train(trial, say))
         shard = _timed(seconds, "evaluate", lambda: _await_shard(trial, beat, say))

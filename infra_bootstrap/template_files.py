@@ -1,5 +1,6 @@
 """Templates as data: their parameters, conditions and resources, without asking AWS."""
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -78,8 +79,26 @@ def check_value(name: str, value: str, declared: Mapping[str, Any]) -> None:
         raise BadInputError(f"{name}={value}: choose one of {', '.join(map(str, allowed))}")
     if pattern and not re.fullmatch(str(pattern), value):
         raise BadInputError(f"{name}={value}: must be {declared.get('ConstraintDescription', pattern)}")
+    if name.endswith("Cidr"):
+        _check_cidr(name, value)
     if declared["Type"] == "Number":
         _check_number(name, value, declared)
+
+
+def _check_cidr(name: str, value: str) -> None:
+    """Refuse what looks like an address range and is none: a pattern knows neither 256 nor where a range may begin."""
+    try:
+        ipaddress.ip_network(value)
+    except ValueError as error:
+        whole = _range_around(value)
+        raise BadInputError(f"{name}={value}: {error}; " + (f"write {whole}" if whole else "write for example 10.64.0.0/16")) from None
+
+
+def _range_around(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        return ""
 
 
 def _check_number(name: str, value: str, declared: Mapping[str, Any]) -> None:

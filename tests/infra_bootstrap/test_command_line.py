@@ -33,12 +33,15 @@ KEYS = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_ENDPO
     (["deploy", "--environment", "dev", "--parameter", "VpcCidr"], {}, "--parameter VpcCidr: must be NAME=VALUE"),
     (["plan", "--environment", "dev", "--parameter", "VpcCidr=8.8.0.0/16"], {}, "must be a private range such as 10.64.0.0/16"),
     (["plan", "--environment", "dev", "--parameter", "VpcCidr=10.0.0.0/8"], {}, "with a prefix from /16 to /18"),
+    (["plan", "--environment", "dev", "--parameter", "VpcCidr=10.300.0.0/16"], {}, "IPv4 or IPv6 network; write for example 10.64.0.0/16"),
+    (["plan", "--environment", "dev", "--parameter", "VpcCidr=10.64.7.0/17"], {}, "10.64.7.0/17 has host bits set; write 10.64.0.0/17"),
     (["plan", "--environment", "dev", "--parameter", "VolumeGib=1"], {}, "VolumeGib=1: must lie between 8 and 16384"),
     (["plan", "--environment", "dev", "--parameter", "VolumeGib=big"], {}, "VolumeGib=big: must be a number"),
     (["plan", "--environment", "dev", "--parameter", "EnableNat=yes"], {}, "EnableNat=yes: choose one of true, false"),
     (["plan", "--environment", "dev", "--parameter", "Colour=red"], {}, "--parameter Colour: no template has it; they have Ai"),
     (["outputs", "--environment", "dev"], {}, "no AWS region: say `--region eu-west-1`"),
     (["outputs", "--environment", "dev", "--region", "eu-west-1"], {}, "no AWS credentials: log in first"),
+    (["deploy", "--environment", "dev", "--region", "eu-wset-1"], {}, "did you mean eu-west-1 or "),
     (["outputs", "--environment", "dev", "--profile", "absent"], {}, "The config profile (absent) could not be found")])
 def test_bad_input_is_one_clear_line_and_exit_status_2(arguments: list[str], variables: dict[str, str], said: str) -> None:
     """What is wrong is said in one line, before anything is asked of AWS."""
@@ -61,6 +64,16 @@ def test_another_account_than_the_one_that_was_meant_is_refused(dev: Deployment)
     done = dev.account.cli("deploy", "--environment", "dev", "--account", "999999999999")
     assert done.returncode == 2
     assert "these credentials are of account 123456789012" in done.stderr
+
+
+def test_credentials_that_a_region_does_not_know_are_told_why(dev: Deployment) -> None:
+    """A region that was never opted into answers as if the credentials were wrong; both are said, and what to do."""
+    done = subprocess.run([sys.executable, "-m", "infra_bootstrap", "outputs", "--environment", "dev", "--region", "eu-south-2"],
+                          cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env={
+                              "PATH": os.environ["PATH"], "HOME": os.devnull, **KEYS, "AWS_ENDPOINT_URL": dev.account.endpoint_url})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "aws account enable-region --region-name REGION" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_what_is_not_deployed_says_what_to_run(dev: Deployment) -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
 import pytest
 from botocore.stub import Stubber
 
+from infra_bootstrap import account_checks, environment_checks
+from infra_bootstrap.account_checks import VCPU_QUOTAS, check_runtime
+from infra_bootstrap.checking import Check, Situation, Verdict
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.errors import BadInputError
-from infra_bootstrap.preflight import VCPU_QUOTAS, Check, Situation, Verdict, _caller, _quotas, check_runtime, run_checks
+from infra_bootstrap.preflight import CHECKS, failures, make_check, run_checks
 from infra_bootstrap.settings import Settings
-from tests.infra_bootstrap.accounts import Deployment
+from infra_bootstrap.traces import find_traces
+from tests.infra_bootstrap.accounts import PYTHON, Account, Deployment
 
 
 class FakeClients(Clients):
@@ -30,7 +37,7 @@ class FakeClients(Clients):
 
 def failed(checks: list[Check]) -> dict[str, Check]:
     """Failures by name."""
-    return {check.name: check for check in checks if check.verdict is Verdict.FAILED}
+    return {check.name: check for check in failures(checks)}
 
 
 def test_a_good_account_is_ready(dev: Deployment) -> None:
@@ -44,12 +51,6 @@ def test_what_a_caller_may_not_look_at_is_a_warning_that_names_it(dev: Deploymen
     found = {check.name: check for check in run_checks(dev.as_role("airflow-worker"), dev.settings)}
     assert found["vCPUs"].verdict is Verdict.WARNING
     assert "what GetServiceQuota needs" in found["vCPUs"].fix
-
-
-def test_a_role_that_does_not_exist_is_named(dev: Deployment) -> None:
-    """Identity would fail to attach its policy: found before."""
-    found = failed(run_checks(dev.as_role("administrator"), Settings("dev", airflow_role="nobody")))
-    assert found["Airflow's role"].fix == "name the role that Airflow's workers run as: --airflow-role NAME"
 
 
 def test_a_bucket_that_is_not_ours_is_refused(dev: Deployment) -> None:
@@ -82,21 +83,150 @@ def test_an_image_that_does_not_exist_or_does_not_fit_is_refused(dev: Deployment
     assert failed(run_checks(dev.as_role("administrator"), small))["machine image"].fix == "--parameter VolumeGib=75"
 
 
-def test_a_quota_of_zero_is_refused_with_the_command_that_asks_for_more() -> None:
+# ---------------------------------------------------------------------------------------------------- every row can fail
+def answering(service: str, *answers: tuple[str, Any]) -> Any:
+    """A client of a service whose calls are answered in this order: by a response, or by an error's code."""
+    client = boto3.client(service, region_name="eu-west-1", aws_access_key_id="none", aws_secret_access_key="none")
+    stub = Stubber(client)
+    for call, answer in answers:
+        if isinstance(answer, str):
+            stub.add_client_error(call, service_error_code=answer, http_status_code=403 if answer == "403" else 404)
+        else:
+            stub.add_response(call, answer)
+    stub.activate()
+    return client
+
+
+def quota(value: float) -> tuple[str, Any]:
+    """Service Quotas' answer."""
+    return "get_service_quota", {"Quota": {"Value": value}}
+
+
+def no_stack(times: int = 1) -> Any:
+    """A CloudFormation that knows no stack."""
+    client = boto3.client("cloudformation", region_name="eu-west-1", aws_access_key_id="none", aws_secret_access_key="none")
+    stub = Stubber(client)
+    for _ in range(times):
+        stub.add_client_error("describe_stacks", "ValidationError", "Stack with id x does not exist")
+    stub.activate()
+    return client
+
+
+def stack(concern: str, status: str, **more: Any) -> dict[str, Any]:
+    """One stack as CloudFormation describes it."""
+    return {"Stacks": [{"StackName": f"nightshift-dev-{concern}", "StackId": "x", "StackStatus": status, "CreationTime": AT, **more}]}
+
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+MISSING_ROLE = ("get_role", "NoSuchEntity")
+#: One failing situation for each row of the table: the clients, the settings, what is found, and the fix.
+FAILING: dict[str, tuple[Callable[[], FakeClients], dict[str, Any], str, str]] = {
+    "who am I": (lambda: FakeClients({}, "arn:aws:iam::123456789012:root"), {}, ":root", "use a role or a user"),
+    "region": (
+        lambda: FakeClients({"ec2": answering("ec2", ("describe_regions", {"Regions": [{"OptInStatus": "not-opted-in"}]}))}), {},
+        "eu-west-1, not-opted-in", "aws account enable-region --region-name eu-west-1, or choose another region"),
+    "Airflow's role": (
+        lambda: FakeClients({"cloudformation": no_stack(), "iam": answering("iam", MISSING_ROLE)}), {"airflow_role": "nobody"},
+        "nobody does not exist", "--airflow-role NAME"),
+    "environment": (
+        lambda: FakeClients({"cloudformation": no_stack(), "iam": answering("iam", ("get_role", {"Role": A_ROLE}))}), {},
+        "the role nightshift-dev-launcher exists, and its stack is not in eu-west-1", "or another name"),
+    "permissions": (
+        lambda: FakeClients({"cloudformation": no_stack(), "iam": answering("iam", ("get_role", {"Role": A_ROLE}), REFUSED)}), {},
+        "may not iam:CreateRole", "let an administrator bootstrap the first time"),
+    "zones": (
+        lambda: FakeClients({"ec2": answering("ec2", ("describe_instance_type_offerings", {"InstanceTypeOfferings": []}))}), {},
+        "no zone offers what is wanted", "choose another region"),
+    "vCPUs": (
+        lambda: FakeClients({"service-quotas": answering("service-quotas", *[quota(0.0)] * len(VCPU_QUOTAS))}), {},
+        "0", "aws service-quotas request-service-quota-increase --service-code ec2 --quota-code L-34B43A08"),
+    "VPCs": (
+        lambda: FakeClients({"service-quotas": answering("service-quotas", quota(1.0)), "cloudformation": no_stack(),
+                             "ec2": answering("ec2", ("describe_vpcs", {"Vpcs": [{"VpcId": "vpc-1"}]}))}), {},
+        "1 of 1", "delete one, or ask for more (quota L-F678F1CE of service vpc)"),
+    "free addresses": (
+        lambda: FakeClients({
+            "cloudformation": answering("cloudformation", ("describe_stacks", stack("network", "CREATE_COMPLETE", Outputs=[
+                {"OutputKey": "SubnetA", "OutputValue": "eu-west-1a=subnet-1"}]))),
+            "ec2": answering("ec2", ("describe_subnets", {"Subnets": [
+                {"AvailabilityZone": "eu-west-1a", "AvailableIpAddressCount": 0}]}))}), {},
+        "eu-west-1a 0", "no room in eu-west-1a: end machines or network interfaces that hold addresses there"),
+    "machine image": (
+        lambda: FakeClients({"cloudformation": no_stack(), "ssm": answering("ssm", ("get_parameter", "ParameterNotFound"))}),
+        {"parameters": {"ImageId": "/no/image"}}, "the SSM parameter /no/image does not exist in eu-west-1", "choose another image"),
+    "bucket": (
+        lambda: FakeClients({"s3": answering("s3", ("head_bucket", "403"))}), {},
+        "nightshift-dev-123456789012-eu-west-1 is taken by somebody else", "choose another environment's name"),
+    "Lambda": (
+        lambda: FakeClients({"cloudformation": no_stack(), "lambda": answering("lambda", ("get_account_settings", {
+            "AccountLimit": {"UnreservedConcurrentExecutions": 100}}))}), {"parameters": {"ReservedConcurrency": "5"}},
+        "100, of which 5 would be reserved", "leave ReservedConcurrency at -1"),
+    "service-linked roles": (
+        lambda: FakeClients({"iam": answering("iam", MISSING_ROLE)}), {},
+        "not there yet", "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com"),
+    "stacks": (
+        lambda: FakeClients({"cloudformation": answering("cloudformation", *[
+            ("describe_stacks", stack("network", "UPDATE_IN_PROGRESS"))] * 5)}), {},
+        "UPDATE_IN_PROGRESS", "wait until it has ended"),
+}
+A_ROLE = {"Path": "/", "RoleName": "x" * 3, "RoleId": "x" * 16, "Arn": "arn:aws:iam::123456789012:role/xxx", "CreateDate": AT}
+REFUSED = ("simulate_principal_policy", {"EvaluationResults": [
+    {"EvalActionName": "iam:CreateRole", "EvalDecision": "implicitDeny"}, {"EvalActionName": "sts:AssumeRole", "EvalDecision": "allowed"}]})
+#: A role of AWS's that `deploy` makes itself is no failure.
+WARNED = {"service-linked roles"}
+
+
+@pytest.mark.parametrize("row", CHECKS)
+def test_every_row_can_fail_and_says_what_to_do(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row of the table has a situation in which it fails, says what it found, and names the fix."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    make, given, found, fix = FAILING[row]
+    situation = Situation(make(), Settings("dev", **given))
+    checks = make_check(row, situation)
+    wanted = Verdict.WARNING if row in WARNED else Verdict.FAILED
+    failed = [check for check in checks if check.verdict is wanted]
+    assert failed, checks
+    assert any(found in check.found and fix in f"{check.found} → {check.fix}" for check in failed), failed
+
+
+def test_a_quota_of_zero_fails_where_every_run_needs_it_and_warns_for_gpus() -> None:
     """New accounts have no GPU quota, which is a warning, and may have no spot quota, which is a failure."""
-    client = boto3.client("service-quotas", region_name="eu-west-1", aws_access_key_id="none", aws_secret_access_key="none")
-    with Stubber(client) as stub:
-        for _, code, _, _ in VCPU_QUOTAS:
-            stub.add_response("get_service_quota", {"Quota": {"Value": 0.0}}, {"ServiceCode": "ec2", "QuotaCode": code})
-        checks = list(_quotas(Situation(FakeClients({"service-quotas": client}), Settings("dev"))))
-    assert [check.verdict for check in checks] == [Verdict.FAILED, Verdict.FAILED, Verdict.WARNING, Verdict.WARNING]
-    assert "--quota-code L-34B43A08" in checks[0].fix
+    situation = Situation(FAILING["vCPUs"][0](), Settings("dev"))
+    verdicts = [check.verdict for check in account_checks.check_quotas(situation)]
+    assert verdicts == [Verdict.FAILED, Verdict.FAILED, Verdict.WARNING, Verdict.WARNING]
 
 
-def test_the_root_user_is_refused() -> None:
-    """Root cannot assume roles, so it could not upload anything."""
-    check, = _caller(Situation(FakeClients({}, "arn:aws:iam::123456789012:root"), Settings("dev")))
-    assert check.verdict is Verdict.FAILED
+def test_one_full_subnet_is_a_warning() -> None:
+    """Fleet takes the other zones; the table says which one is full."""
+    subnets = [{"AvailabilityZone": "a", "AvailableIpAddressCount": 3}, {"AvailabilityZone": "b", "AvailableIpAddressCount": 2000}]
+    check = environment_checks.judge_addresses(subnets)
+    assert (check.verdict, check.found) == (Verdict.WARNING, "a 3, b 2000")
+
+
+def test_somebody_with_few_rights_is_no_stand_in_for_airflows_role(dev: Deployment) -> None:
+    """Once identity is there its Airflow role may deploy; another role that may not administrate is told so, and by whom."""
+    iam = dev.as_role("administrator").iam
+    trust = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{dev.account.account_id}:root"}, "Action": "sts:AssumeRole"}
+    iam.create_role(RoleName="looker", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}))
+    may = {"Effect": "Allow", "Resource": "*", "Action": [
+        "iam:GetRole", "iam:SimulatePrincipalPolicy", "cloudformation:DescribeStacks"]}
+    iam.put_role_policy(RoleName="looker", PolicyName="look", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [may]}))
+    found = failed(run_checks(dev.account.clients("looker"), dev.settings))["permissions"]
+    assert "role/looker may not cloudformation:CreateChangeSet" in found.found
+    assert found.fix == "deploy as airflow-worker, or let an administrator do it"
+
+
+@pytest.mark.parametrize(("given", "problem"), [
+    (["--parameter", "ImageId=/no/image"], "machine image: the SSM parameter /no/image does not exist in eu-west-1"),
+    (["--airflow-role", "nobody"], "Airflow's role: nobody does not exist → name the role"),
+    (["--parameter", "ReservedConcurrency=950"], "Lambda's concurrency: ")])
+def test_deploy_refuses_before_anything_is_made(account: Account, given: list[str], problem: str) -> None:
+    """A first deployment begins with the preflight: what it finds is one line with the fix, and no stack exists afterwards."""
+    done = account.cli("deploy", "--environment", "unready", "--lambda-runtime", f"python{PYTHON}", *given)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"nothing was made: {problem}" in done.stderr
+    assert " → " in done.stderr.splitlines()[-1]
+    assert list(find_traces(account.clients(), "unready")) == []
 
 
 def test_a_laptops_python_is_refused_on_aws(monkeypatch: pytest.MonkeyPatch) -> None:

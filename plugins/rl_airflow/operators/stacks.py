@@ -62,7 +62,11 @@ class DeploymentOperator(BaseOperator):
 
 
 class StsCheckAccessOperator(DeploymentOperator):
-    """Say who is deploying what where, and refuse what could not work. Changes nothing."""
+    """Say who is deploying what where, and refuse what could not work. Changes nothing.
+
+    Before a new stack is made the account is checked as `python -m infra_bootstrap preflight` does; a failure is final until
+    its fix is applied and the task cleared.
+    """
 
     def execute(self, context: Context) -> dict[str, str]:
         """Check. :return: account, region and caller."""
@@ -71,8 +75,20 @@ class StsCheckAccessOperator(DeploymentOperator):
             raise AirflowFailException("no AWS region: choose one in the form, or set AWS_DEFAULT_REGION for the worker")
         log.info("environment %s in %s of account %s, as %s", settings.environment, clients.region, clients.account_id,
                  clients.identity["Arn"])
+        self._refuse_what_would_fail(clients, settings)
         return {"environment": settings.environment, "account_id": clients.account_id, "region": clients.region,
                 "caller": clients.identity["Arn"]}
+
+    def _refuse_what_would_fail(self, clients: "Clients", settings: "Settings") -> None:
+        from infra_bootstrap.errors import PreflightFailedError
+        from infra_bootstrap.preflight import refuse_what_would_fail
+
+        try:
+            checks = refuse_what_would_fail(clients, settings)
+        except PreflightFailedError as error:
+            raise AirflowFailException(str(error)) from None
+        for check in checks:
+            log.info("%-8s %-36s %s%s", check.verdict, check.name, check.found, f" → {check.fix}" if check.fix else "")
 
 
 class S3BuildArtifactsOperator(DeploymentOperator):
