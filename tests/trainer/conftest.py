@@ -81,7 +81,7 @@ class TrainerProcess:
         if self.poll() is None:
             os.kill(self.pid, number)
 
-    def finish(self, timeout_s: float = 90.0) -> Done:
+    def finish(self, timeout_s: float = 300.0) -> Done:
         """Wait for its end."""
         deadline = time.monotonic() + timeout_s
         while self.poll() is None:
@@ -116,7 +116,7 @@ class Zygote:
 
     def close(self) -> None:
         """End the zygote."""
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=300)
 
 
 @pytest.fixture(scope="session")
