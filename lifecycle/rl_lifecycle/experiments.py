@@ -240,6 +240,8 @@ def _explain(error: ValidationError) -> tuple[str, str]:
     if found["type"] == "extra_forbidden":
         allowed = _fields_at(path[:-1])
         return key, f"unknown key{_did_you_mean(path[-1], allowed)}; allowed here: {', '.join(allowed)}"
+    if path[:1] == ["hyperparameters"]:
+        return path[0], "must be `zoo`, or a mapping of rl_zoo3's keys, its numbers finite"
     if found["type"] == "missing":
         return key, f"is missing{_MEANING.get(key, '')}"
     message = str(found["msg"]).removeprefix("Value error, ")

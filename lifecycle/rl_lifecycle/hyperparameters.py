@@ -39,7 +39,18 @@ def resolve_hyperparameters(experiment: Experiment, source: str | None = None) -
             source or f"experiments/{experiment.name}.yaml", "hyperparameters",
             f"no tuned values for {experiment.algo} on {experiment.env_id}: write them as a mapping "
             f"({len(known)} environments are known for {experiment.algo}{f', nearest: {nearest}' if nearest else ''})")
-    return dict(tuned)
+    return _with_whole_minibatches(experiment.algo, tuned)
+
+
+def _with_whole_minibatches(algo: str, tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """Some tuned minibatches are larger than a rollout: SB3 trains on the whole rollout then, which is said here.
+
+    >>> _with_whole_minibatches("ppo", {"n_steps": 8, "n_envs": 1, "batch_size": 256})["batch_size"]
+    8
+    """
+    if algo not in ON_POLICY or "batch_size" not in tuned:
+        return dict(tuned)
+    return {**tuned, "batch_size": min(tuned["batch_size"], rollout_timesteps(algo, tuned))}
 
 
 def find_tuned(algo: str, env_id: str) -> dict[str, Any] | None:

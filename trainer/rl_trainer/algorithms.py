@@ -13,6 +13,7 @@ class Algorithm:
 
     :param module: where its class is. :param on_policy: whether it learns from rollouts that it then throws away.
     :param by_episodes: whether it evaluates whole episodes, one environment at a time, and has no rollouts: ARS.
+    :param actions: the kinds of action spaces that it handles.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Algorithm:
     on_policy: bool
     default_policy: str = "MlpPolicy"
     by_episodes: bool = False
+    actions: tuple[str, ...] = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
 
     def load(self) -> Any:
         """Import the class; this loads torch."""
@@ -35,29 +37,31 @@ def block_tensorboard() -> None:
     sys.modules.setdefault("torch.utils.tensorboard", None)  # type: ignore[arg-type]
 
 
-def _sb3(name: str, class_name: str, *, on_policy: bool) -> Algorithm:
-    return Algorithm(name, f"stable_baselines3.{name}.{name}", class_name, on_policy)
+def _sb3(name: str, class_name: str, *, on_policy: bool, **more: Any) -> Algorithm:
+    return Algorithm(name, f"stable_baselines3.{name}.{name}", class_name, on_policy, **more)
 
 
-def _contrib(name: str, class_name: str, *, on_policy: bool, module: str | None = None, policy: str = "MlpPolicy",
-             by_episodes: bool = False) -> Algorithm:
-    return Algorithm(name, f"sb3_contrib.{module or name}.{module or name}", class_name, on_policy, policy, by_episodes)
+def _contrib(name: str, class_name: str, *, on_policy: bool, module: str | None = None, **more: Any) -> Algorithm:
+    return Algorithm(name, f"sb3_contrib.{module or name}.{module or name}", class_name, on_policy, **more)
 
 
+BOX, DISCRETE = ("Box",), ("Discrete",)
 ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (
     _sb3("ppo", "PPO", on_policy=True),
     _sb3("a2c", "A2C", on_policy=True),
-    _sb3("dqn", "DQN", on_policy=False),
-    _sb3("sac", "SAC", on_policy=False),
-    _sb3("td3", "TD3", on_policy=False),
-    _sb3("ddpg", "DDPG", on_policy=False),
-    _contrib("tqc", "TQC", on_policy=False),
-    _contrib("qrdqn", "QRDQN", on_policy=False),
-    _contrib("crossq", "CrossQ", on_policy=False),
+    _sb3("dqn", "DQN", on_policy=False, actions=DISCRETE),
+    _sb3("sac", "SAC", on_policy=False, actions=BOX),
+    _sb3("td3", "TD3", on_policy=False, actions=BOX),
+    _sb3("ddpg", "DDPG", on_policy=False, actions=BOX),
+    _contrib("tqc", "TQC", on_policy=False, actions=BOX),
+    _contrib("qrdqn", "QRDQN", on_policy=False, actions=DISCRETE),
+    _contrib("crossq", "CrossQ", on_policy=False, actions=BOX),
     _contrib("trpo", "TRPO", on_policy=True),
-    _contrib("ppo_lstm", "RecurrentPPO", on_policy=True, module="ppo_recurrent", policy="MlpLstmPolicy"),
-    _contrib("maskable_ppo", "MaskablePPO", on_policy=True, module="ppo_mask"),
-    _contrib("ars", "ARS", on_policy=True, policy="LinearPolicy", by_episodes=True),
+    _contrib("ppo_lstm", "RecurrentPPO", on_policy=True, module="ppo_recurrent", default_policy="MlpLstmPolicy"),
+    _contrib("maskable_ppo", "MaskablePPO", on_policy=True, module="ppo_mask",
+             actions=("Discrete", "MultiDiscrete", "MultiBinary")),
+    _contrib("ars", "ARS", on_policy=True, default_policy="LinearPolicy", by_episodes=True,
+             actions=("Box", "Discrete")),
 )}
 
 

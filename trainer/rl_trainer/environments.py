@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
-from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
@@ -12,6 +11,7 @@ from rl_lifecycle.seeds import SPAN, segment_seed
 from rl_trainer.errors import BadInputError
 from rl_trainer.lean_vec_env import LeanVecEnv
 from rl_trainer.settings import Settings
+from rl_trainer.space_checks import check_spaces
 from rl_trainer.wrappers import wrapper_of
 
 
@@ -32,7 +32,9 @@ class EnvironmentFactory:
         """
         try:
             env = gym.make(self.env_id, disable_env_checker=True, **self.env_kwargs)
-        except (gym.error.Error, ImportError, TypeError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # the environment's own code, or its package's, may raise anything
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BadInputError(f"env_id: {self.env_id} cannot be made: {reason}") from error
         monitored: gym.Env[Any, Any] = Monitor(env, **self.settings.monitor_kwargs)
@@ -45,7 +47,7 @@ class EnvironmentFactory:
         seeds = [environment_seed(trial_seed, segment, rank) for rank in range(self.settings.n_envs)]
         vectorized: VecEnv = LeanVecEnv([self._maker(seed) for seed in seeds], seeds)
         if self.settings.normalize is not None:
-            vectorized = VecNormalize(vectorized, **self.settings.normalize)
+            vectorized = _normalized(vectorized, self.settings.normalize)
         if self.settings.frame_stack:
             vectorized = VecFrameStack(vectorized, self.settings.frame_stack)
         return vectorized
@@ -56,6 +58,13 @@ class EnvironmentFactory:
             env.action_space.seed(seed)
             return env
         return make
+
+
+def _normalized(env: VecEnv, kwargs: dict[str, Any]) -> VecNormalize:
+    try:
+        return VecNormalize(env, **kwargs)
+    except (AssertionError, TypeError, ValueError) as error:
+        raise BadInputError(f"hyperparameters.normalize: {' '.join(str(error).split())}") from error
 
 
 def environment_seed(trial_seed: int, segment: int, rank: int) -> int:
@@ -72,21 +81,13 @@ def check_environment(factory: EnvironmentFactory) -> gym.Env[Any, Any]:
     from stable_baselines3.common.env_checker import check_env
 
     env = factory.make_one()
-    if isinstance(env.action_space, spaces.Discrete) and env.action_space.start != 0:
-        raise BadInputError(f"env_id: the actions of {factory.env_id} start at {env.action_space.start}; "
-                            "SB3 needs them to start at 0, so wrap the environment")
+    check_spaces(env, factory.settings, factory.env_id)
     try:
         check_env(env, warn=False, skip_render_check=True)
     except Exception as error:  # whatever an environment raises here makes it unfit
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInputError(f"env_id: {factory.env_id} does not pass SB3's checker: {reason}") from error
     return env
-
-
-def check_action_masks(env: gym.Env[Any, Any], env_id: str) -> None:
-    """Refuse an environment that tells MaskablePPO nothing. :raises BadInputError: if it has no `action_masks`."""
-    if not env.has_wrapper_attr("action_masks"):
-        raise BadInputError(f"algo: maskable_ppo needs an environment with action_masks(); {env_id} has none: use ppo")
 
 
 def max_episode_steps(env: gym.Env[Any, Any]) -> int | None:

@@ -50,7 +50,7 @@ def export_file(request: ExportRequest) -> dict[str, Any]:
     from rl_trainer.digests import digest_arrays
     from rl_trainer.onnx_export.export import export_policy
 
-    model, statistics = _load_model(algo, request.model), _load_statistics(request.vecnormalize)
+    model, statistics = load_model(algo, request.model), load_statistics(request.vecnormalize)
     parameters = _parameters(model, statistics)
     exported = export_policy(model, parameters, algo=algo, env_id=request.env_id, env_kwargs={}, statistics=statistics)
     beside = Path(request.out).with_suffix(".safetensors")
@@ -80,7 +80,7 @@ def detect_algorithm(path: str) -> str:
     return "ppo" if "n_epochs" in document else "a2c"
 
 
-def _load_model(algo: str, path: str) -> Any:
+def load_model(algo: str, path: str) -> Any:
     """Load a model to predict with. Its schedules are left out: they are code of the Python that saved them."""
     from rl_trainer.old_gym import gym_stands_for_gymnasium
 
@@ -98,7 +98,8 @@ def _no_schedule(_progress_remaining: float) -> float:
     return 0.0
 
 
-def _load_statistics(path: str | None) -> Any:
+def load_statistics(path: str | None) -> Any:
+    """Load a VecNormalize file; None if there is none. It executes code when loaded."""
     if path is None:
         return None
     from rl_trainer.old_gym import gym_stands_for_gymnasium

@@ -57,10 +57,11 @@ class ModelBuilder:
         kwargs = copy.deepcopy(settings.model_kwargs)  # SB3 writes into what it is given
         if settings.noise is not None:
             kwargs["action_noise"] = _noise(*settings.noise, env.action_space)
-        _check_minibatches(settings, kwargs)
         try:
             return kind(settings.policy, env, device=self.device, **kwargs)
-        except (AssertionError, ValueError, TypeError, KeyError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # SB3 and torch raise a dozen types for arguments that do not fit
             reason = " ".join(str(error).split()) or type(error).__name__
             raise BadInputError(f"hyperparameters: {settings.algorithm.name} refuses them: {reason}") from error
 
@@ -80,14 +81,3 @@ def _noise(kind: str, std: float, space: spaces.Space[Any]) -> ActionNoise:
         raise BadInputError(f"hyperparameters.noise_type: needs continuous actions, not {space}")
     mean, deviation = np.zeros(space.shape[0]), std * np.ones(space.shape[0])
     return NormalActionNoise(mean, deviation) if kind == "normal" else OrnsteinUhlenbeckActionNoise(mean, deviation)
-
-
-def _check_minibatches(settings: Settings, kwargs: dict[str, Any]) -> None:
-    """Refuse a minibatch that no rollout can fill; SB3 would train on smaller ones without a word."""
-    if settings.algorithm.name not in ("ppo", "maskable_ppo", "ppo_lstm"):
-        return
-    rollout = settings.n_envs * int(kwargs.get("n_steps", 128 if settings.algorithm.name == "ppo_lstm" else 2048))
-    batch = int(kwargs.get("batch_size", 128 if settings.algorithm.name == "ppo_lstm" else 64))
-    if batch > rollout:
-        raise BadInputError(f"hyperparameters.batch_size: {batch} is more than a rollout of n_steps × n_envs = {rollout}; "
-                            f"allowed: 2 to {rollout}")

@@ -3,8 +3,6 @@
 Source of the forms: https://github.com/DLR-RM/rl-baselines3-zoo/blob/master/rl_zoo3/exp_manager.py
 """
 
-import difflib
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,24 +10,14 @@ from typing import Any
 from rl_trainer.algorithms import ALGORITHMS, Algorithm
 from rl_trainer.errors import BadInputError
 from rl_trainer.literals import parse_expression
+from rl_trainer.setting_checks import SCHEDULED, ZOO_KEYS, check_settings
 from rl_trainer.wrappers import Wrapper
 
-#: rl_zoo3's keys that are no argument of an algorithm's constructor.
-ZOO_KEYS = ("env_wrapper", "frame_stack", "monitor_kwargs", "n_envs", "n_timesteps", "noise_std", "noise_type",
-            "normalize", "policy")
-#: Arguments of the constructors that are ours to give.
-OURS = ("self", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model", "monitor_wrapper",
-        "stats_window_size", "action_noise", "rollout_buffer_class", "rollout_buffer_kwargs", "support_multi_env",
-        "supported_action_spaces", "_save_kwargs")
-SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
 EXPRESSIONS = ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "monitor_kwargs", "normalize")
 POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MlpLstmPolicy", "CnnLstmPolicy", "MultiInputLstmPolicy",
             "LinearPolicy")
+MONITOR_KEYS = ("allow_early_resets", "info_keywords", "reset_keywords")
 NOISES = ("normal", "ornstein-uhlenbeck")
-INTEGERS = ("n_steps", "batch_size", "n_epochs", "n_envs", "buffer_size", "gradient_steps", "frame_stack", "learning_starts",
-            "target_update_interval", "n_delta", "n_top", "n_eval_episodes")
-NUMBERS = ("gamma", "gae_lambda", "vf_coef", "max_grad_norm", "tau", "noise_std", "exploration_fraction",
-           "exploration_final_eps", "exploration_initial_eps", "target_kl", "alive_bonus_offset")
 
 
 @dataclass(frozen=True)
@@ -69,15 +57,13 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> Settings:
     """
     algorithm = ALGORITHMS[algo]
     values = {key: _expression(key, value) for key, value in hyperparameters.items()}
-    _check_keys(algorithm, values)
-    _check_types(values)
-    _check_combinations(values)
+    check_settings(algorithm, values)
     gamma = values.get("gamma")
     kwargs = {key: _model_value(key, value) for key, value in values.items() if key not in ZOO_KEYS}
     return Settings(
         algorithm=algorithm, policy=_policy(algorithm, values), n_envs=_n_envs(algorithm, values), model_kwargs=kwargs,
         normalize=_normalize(values.get("normalize", False), gamma), frame_stack=values.get("frame_stack"),
-        wrappers=_wrappers(values.get("env_wrapper")), monitor_kwargs=dict(values.get("monitor_kwargs") or {}),
+        wrappers=_wrappers(values.get("env_wrapper")), monitor_kwargs=_monitor_kwargs(values.get("monitor_kwargs")),
         noise=_noise(values))
 
 
@@ -86,47 +72,8 @@ def _n_envs(algorithm: Algorithm, values: Mapping[str, Any]) -> int:
     return 1 if algorithm.by_episodes else int(values.get("n_envs", 1))
 
 
-def constructor_keys(algorithm: Algorithm) -> set[str]:
-    """The hyper-parameters that an algorithm's constructor takes."""
-    return {name for name in inspect.signature(algorithm.load().__init__).parameters if name not in OURS}
-
-
 def _expression(key: str, value: Any) -> Any:
     return parse_expression(value, key) if key in EXPRESSIONS and isinstance(value, str) else value
-
-
-def _check_keys(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
-    allowed = sorted(constructor_keys(algorithm) | set(ZOO_KEYS))
-    for key in values:
-        if key not in allowed:
-            close = difflib.get_close_matches(key, allowed, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise BadInputError(f"hyperparameters.{key}: unknown for {algorithm.name}{hint}; allowed: {', '.join(allowed)}")
-
-
-def _check_types(values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if key in INTEGERS and value is not None and not whole:
-            raise BadInputError(f"hyperparameters.{key}: must be a whole number, not {value!r}")
-        if key in NUMBERS and value is not None and not (whole or isinstance(value, float)):
-            raise BadInputError(f"hyperparameters.{key}: must be a number, not {value!r}")
-    for key in ("n_envs", "n_steps", "batch_size", "n_epochs", "buffer_size", "frame_stack"):
-        if values.get(key) is not None and values[key] < 1:
-            raise BadInputError(f"hyperparameters.{key}: must be at least 1, not {values[key]!r}")
-
-
-def _check_combinations(values: Mapping[str, Any]) -> None:
-    """Refuse by name what SB3 would stop at later, and what a segment's end would make inexact."""
-    frequency = values.get("train_freq")
-    if isinstance(frequency, list) and frequency[-1] == "episode" and values.get("n_envs", 1) > 1:
-        raise BadInputError("hyperparameters.train_freq: whole episodes need n_envs: 1; give a number of steps instead")
-    if values.get("optimize_memory_usage"):
-        raise BadInputError("hyperparameters.optimize_memory_usage: true cannot be resumed exactly (a segment's last "
-                            "transition would lose its next observation); leave it out")
-    if (values.get("replay_buffer_kwargs") or {}).get("copy_info_dict"):
-        raise BadInputError("hyperparameters.replay_buffer_kwargs: copy_info_dict=True cannot be resumed exactly "
-                            "(infos are arbitrary objects); leave it out")
 
 
 def _model_value(key: str, value: Any) -> Any:
@@ -179,7 +126,17 @@ def _normalize(value: Any, gamma: float | None) -> dict[str, Any] | None:
     for key in given:
         if key not in allowed:
             raise BadInputError(f"hyperparameters.normalize.{key}: unknown; allowed: {', '.join(allowed)}")
+    for key in ("norm_obs", "norm_reward"):
+        if not isinstance(given.get(key, True), bool):
+            raise BadInputError(f"hyperparameters.normalize.{key}: must be true or false, not {given[key]!r}")
     return {**given, "gamma": gamma} if gamma is not None else given
+
+
+def _monitor_kwargs(value: Any) -> dict[str, Any]:
+    given = dict(value) if isinstance(value, Mapping) else {}
+    if (value is not None and not isinstance(value, Mapping)) or given.keys() - set(MONITOR_KEYS):
+        raise BadInputError(f"hyperparameters.monitor_kwargs: must be a mapping of {', '.join(MONITOR_KEYS)}, not {value!r}")
+    return given
 
 
 def _wrappers(value: Any) -> tuple[Wrapper, ...]:

@@ -19,7 +19,7 @@ from rl_trainer.checkpoints import Checkpoint, CheckpointChain, Contents
 from rl_trainer.committing import Committer
 from rl_trainer.curves import curve_files
 from rl_trainer.digests import digest_arrays
-from rl_trainer.environments import EnvironmentFactory, check_action_masks, check_environment, max_episode_steps
+from rl_trainer.environments import EnvironmentFactory, check_environment, max_episode_steps
 from rl_trainer.errors import BadInputError, OtherHardwareError
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
@@ -70,8 +70,6 @@ def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: boo
     factory = EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
     env = check_environment(factory)
     try:
-        if settings.algorithm.name == "maskable_ppo":
-            check_action_masks(env, factory.env_id)
         check_segment(spec.experiment, spec.segment_timesteps, spec.hyperparameters, max_episode_steps(env))
     except InvalidExperimentError as error:
         raise BadInputError(str(error)) from error
