@@ -1,11 +1,11 @@
 """Answer a DecideRequest: read the shards that are there, apply the gate, and write the report if that ends it."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rl_evaluator.errors import InvalidRequestError
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluations import DecideRequest, RenderReportRequest, Shard, merge_shards, scenario_evaluation
+from rl_lifecycle.experiments import Scenario
 from rl_lifecycle.gates import Decision, Verdict, decide, decide_first, decide_shards, gate_of
 from rl_lifecycle.layout import report_key, shard_prefix
 from rl_lifecycle.pair_statistics import describe_pairs
@@ -97,9 +97,9 @@ def _check_champion(shard: Shard, champion: Champion) -> None:
 def _scenario(request: DecideRequest, store: ObjectStore, name: str, spec: Spec, candidate: Shard,
               champion: Shard) -> tuple[Shard, Shard] | None:
     """Join what is there of one scenario. :return: None if one of the two is not there yet."""
-    kwargs = spec.experiment.evaluation.scenarios[name].env_kwargs
-    ours = _evaluation(request, store, scenario_evaluation(request.candidate, name), spec, kwargs)
-    theirs = _evaluation(request, store, scenario_evaluation(str(request.champion), name), spec, kwargs)
+    scenario = spec.experiment.evaluation.scenarios[name]
+    ours = _evaluation(request, store, scenario_evaluation(request.candidate, name), spec, scenario)
+    theirs = _evaluation(request, store, scenario_evaluation(str(request.champion), name), spec, scenario)
     if ours is None or theirs is None:
         return None
     if (ours.policy_sha256, theirs.policy_sha256) != (candidate.policy_sha256, champion.policy_sha256):
@@ -108,7 +108,7 @@ def _scenario(request: DecideRequest, store: ObjectStore, name: str, spec: Spec,
 
 
 def _evaluation(request: DecideRequest | RenderReportRequest, store: ObjectStore, name: str, spec: Spec,
-                scenario_kwargs: Mapping[str, Any] | None = None) -> Shard | None:
+                scenario: Scenario | None = None) -> Shard | None:
     """Join what is there of an evaluation. :return: None if nothing is there yet."""
     prefix = shard_prefix(request.experiment, request.run, name)
     shards = [Shard.from_json(get(store, item.key).data, f"{store.uri}/{item.key}") for item in store.list(prefix)]
@@ -121,8 +121,9 @@ def _evaluation(request: DecideRequest | RenderReportRequest, store: ObjectStore
     experiment = spec.experiment
     if merged.first_seed != spec.gate_first_seed:
         raise InvalidRequestError(f"{prefix}: begins at seed {merged.first_seed}, but the run's gate at {spec.gate_first_seed}")
-    kwargs = {**experiment.env_kwargs, **(scenario_kwargs or {})}
-    if (merged.env_id, merged.env_kwargs, merged.deterministic) != (
-            experiment.env_id, kwargs, experiment.evaluation.deterministic):
+    scenario = scenario or Scenario()
+    kwargs = {**experiment.env_kwargs, **scenario.env_kwargs}
+    if (merged.env_id, merged.env_kwargs, merged.perturbation, merged.deterministic) != (
+            experiment.env_id, kwargs, scenario.perturbation, experiment.evaluation.deterministic):
         raise InvalidRequestError(f"{prefix}: was evaluated on another environment than the run's {experiment.env_id}")
     return merged

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 
 from rl_evaluator.errors import EnvironmentFailedError, first_line
+from rl_lifecycle.experiments import Perturbation
 
 Env = gymnasium.Env[Any, Any]
 
@@ -41,9 +42,16 @@ def _make(env_id: str, env_kwargs: Mapping[str, Any]) -> Env:
         return gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
 
 
-def environment_maker(env_id: str, env_kwargs: Mapping[str, Any]) -> Callable[[], Env]:
-    """Give a function that makes one more environment of the same kind."""
-    return lambda: make_environment(env_id, env_kwargs)
+def environment_maker(env_id: str, env_kwargs: Mapping[str, Any], perturbation: Perturbation | None = None) -> Callable[[], Env]:
+    """Give a function that makes one more environment of the same kind.
+
+    :param perturbation: what disturbs its episodes; None: nothing.
+    """
+    if perturbation is None or perturbation == Perturbation():
+        return lambda: make_environment(env_id, env_kwargs)
+    from rl_evaluator.perturbations import perturb  # it imports this module
+
+    return lambda: perturb(make_environment(env_id, env_kwargs), perturbation)
 
 
 def _suggest(env_id: str) -> str:

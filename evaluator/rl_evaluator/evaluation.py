@@ -15,6 +15,7 @@ from rl_evaluator.lanes import Episode, run_episodes
 from rl_evaluator.policies import Policy
 from rl_evaluator.spaces import check_spaces, describe_space
 from rl_lifecycle.evaluations import Shard
+from rl_lifecycle.experiments import UNDISTURBED, Perturbation
 
 #: Only so many different problems of lost episodes are told.
 MOST_PROBLEMS = 5
@@ -29,6 +30,7 @@ class Task:
     first_seed: int
     n_episodes: int
     deterministic: bool = True
+    perturbation: Perturbation = UNDISTURBED
 
 
 def evaluate(policy: Policy, task: Task, *, keep_going: Callable[[], bool] = lambda: True,
@@ -43,7 +45,7 @@ def evaluate(policy: Policy, task: Task, *, keep_going: Callable[[], bool] = lam
     """
     check_fits(policy, task.env_id, task.env_kwargs)
     started = clock()
-    episodes = run_episodes(policy, environment_maker(task.env_id, task.env_kwargs),
+    episodes = run_episodes(policy, environment_maker(task.env_id, task.env_kwargs, task.perturbation),
                             range(task.first_seed, task.first_seed + task.n_episodes),
                             deterministic=task.deterministic, keep_going=keep_going)
     return _shard(policy, task, _prefix(episodes, task), clock() - started)
@@ -74,7 +76,7 @@ def _prefix(episodes: Mapping[int, Episode], task: Task) -> list[Episode]:
 def _shard(policy: Policy, task: Task, episodes: list[Episode], seconds: float) -> Shard:
     problems = dict.fromkeys(f"seed {one.seed}: {one.problem}" for one in episodes if one.problem)
     return Shard(
-        env_id=task.env_id, env_kwargs=dict(task.env_kwargs), policy_sha256=policy.sha256,
+        env_id=task.env_id, env_kwargs=dict(task.env_kwargs), perturbation=task.perturbation, policy_sha256=policy.sha256,
         policy_digest=policy.metadata.digest, deterministic=task.deterministic, first_seed=task.first_seed,
         returns=tuple(one.total for one in episodes), lengths=tuple(one.length for one in episodes),
         ends=tuple(one.end for one in episodes), steps=sum(one.length or 0 for one in episodes),

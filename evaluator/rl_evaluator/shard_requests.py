@@ -46,7 +46,8 @@ def _run(request: EvaluateRequest, store: ObjectStore, remaining_s: Callable[[],
     started = time.monotonic()
     use_wheels(store, request.requirements)
     policy = load_policy(get(store, request.policy.key, request.policy.sha256).data, request.policy.key)
-    task = Task(request.env_id, request.env_kwargs, request.first_seed, request.n_episodes, request.deterministic)
+    task = Task(request.env_id, request.env_kwargs, request.first_seed, request.n_episodes, request.deterministic,
+                request.perturbation)
     shard = evaluate(policy, task, keep_going=lambda: remaining_s() > RESERVE_S)
     if not shard.returns:
         raise EpisodeTooLongError(request.env_id, time.monotonic() - started)
@@ -59,8 +60,9 @@ def _find_shard(store: ObjectStore, key: str) -> Shard | None:
 
 
 def _check_same(shard: Shard, request: EvaluateRequest, key: str) -> None:
-    stored = (shard.policy_sha256, shard.env_id, shard.env_kwargs, shard.deterministic, shard.first_seed)
-    asked = (request.policy.sha256, request.env_id, request.env_kwargs, request.deterministic, request.first_seed)
+    stored = (shard.policy_sha256, shard.env_id, shard.env_kwargs, shard.perturbation, shard.deterministic, shard.first_seed)
+    asked = (request.policy.sha256, request.env_id, request.env_kwargs, request.perturbation, request.deterministic,
+             request.first_seed)
     if stored != asked:
         raise InvalidRequestError(f"{key}: holds episodes of another policy, environment or seed range; "
                                   "ask under another name or shard number")

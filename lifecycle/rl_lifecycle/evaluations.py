@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.experiments import Perturbation
 from rl_lifecycle.names import slug
 from rl_lifecycle.policies import PolicyMetadata
 from rl_lifecycle.records import Record
@@ -34,6 +35,7 @@ class EvaluateRequest(Record):
     policy: Artifact
     env_id: str
     env_kwargs: dict[str, JsonValue] = {}
+    perturbation: Perturbation = Perturbation()
     requirements: tuple[Artifact, ...] = ()
     first_seed: int = Field(ge=0)
     n_episodes: int = Field(ge=1)
@@ -117,6 +119,7 @@ class Shard(Record):
     schema_version: Literal[1] = 1
     env_id: str
     env_kwargs: dict[str, JsonValue] = {}
+    perturbation: Perturbation = Perturbation()
     policy_sha256: str
     policy_digest: str = ""
     deterministic: bool = True
@@ -166,8 +169,8 @@ def merge_shards(shards: list[Shard]) -> Shard:
 
 
 def _check_one_evaluation(first: Shard, shard: Shard) -> None:
-    if (shard.policy_sha256, shard.env_id, shard.env_kwargs, shard.deterministic) != (
-            first.policy_sha256, first.env_id, first.env_kwargs, first.deterministic):
+    if (shard.policy_sha256, shard.env_id, shard.env_kwargs, shard.perturbation, shard.deterministic) != (
+            first.policy_sha256, first.env_id, first.env_kwargs, first.perturbation, first.deterministic):
         raise InvalidRecordError("evaluation", "its shards are not of one policy and one environment")
     if not len(shard.returns) == len(shard.lengths) == len(shard.ends):
         raise InvalidRecordError("evaluation", f"the shard at seed {shard.first_seed} has lists of different length")

@@ -50,10 +50,22 @@ class Compute(Record):
         "wait", description="continue: resume on another numeric class; the digest is then marked not comparable")
 
 
+class Perturbation(Record):
+    """What disturbs an episode, drawn from its own seed."""
+
+    observation_noise: float = Field(0.0, ge=0, description="standard deviation added to observations that are real numbers")
+    action_noise: float = Field(0.0, ge=0, description="the same for actions, then clipped to their bounds")
+    sticky_actions: float = Field(0.0, ge=0, lt=1, description="probability that the action before is done again")
+
+
+UNDISTURBED = Perturbation()
+
+
 class Scenario(Record):
     """A variation of the environment on which a candidate must not crash more often."""
 
     env_kwargs: dict[str, JsonValue] = {}
+    perturbation: Perturbation = Perturbation()
     crash_below: float | None = Field(None, description="its own crash threshold; null: the base scenario's")
 
 

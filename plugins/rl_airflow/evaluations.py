@@ -23,25 +23,31 @@ from rl_lifecycle.evaluations import (
     Shard,
     merge_shards,
 )
+from rl_lifecycle.experiments import Perturbation
 from rl_lifecycle.gates import Verdict
 from rl_lifecycle.layout import shard_prefix
 from rl_lifecycle.records import Record
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore, get
 
-#: Episodes of one invocation: few enough that a slow environment fits into Lambda's 15 minutes, many enough that a
-#: cold start is a small part.
+#: Episodes of one invocation while nothing is known of their speed.
 SHARD_EPISODES = 50
+#: What one invocation should take, seconds: a cold start is a small part of it, and Lambda's 15 minutes are far.
+SHARD_S = 60.0
+#: More episodes than this are never one invocation, so that fast environments fan out, too.
+MOST_SHARD_EPISODES = 250
 
 
 class Job(Record):
-    """One policy on a range of seeds, under one name. `env_kwargs` are a scenario's, laid over the scene's."""
+    """One policy on a range of seeds, under one name. `env_kwargs` and `perturbation` are a scenario's, over the scene's."""
 
     name: str
     policy: Artifact
     env_kwargs: dict[str, JsonValue] = {}
+    perturbation: Perturbation = Perturbation()
     first_seed: int
     n_episodes: int = Field(ge=1)
+    shard_episodes: int = Field(SHARD_EPISODES, ge=1, description="episodes of one invocation")
 
 
 class Scene(Record):
@@ -95,11 +101,23 @@ class EvaluationFiles:
 
     def find_gaps(self, jobs: Iterable[Job]) -> list[Gap]:
         """What is missing of jobs, in pieces of one invocation."""
-        return [gap for job in jobs for gap in split_gaps(job, self.read(job))]
+        return [gap for job in jobs for gap in split_gaps(job, self.read(job), job.shard_episodes)]
 
     def get_merged(self, job: Job) -> Shard:
         """All episodes of a job as one shard. :raises InvalidRecordError: if some are missing or served twice."""
         return merge_shards(self.read(job))
+
+
+def plan_shard_episodes(measured: Iterable[Shard]) -> int:
+    """How many episodes fit into one invocation, by what episodes of the same policy and environment have taken.
+
+    :param measured: shards that were played before; none: :data:`SHARD_EPISODES`.
+    """
+    shards = [shard for shard in measured if shard.returns]
+    seconds = sum(shard.seconds for shard in shards) / max(1, sum(len(shard.returns) for shard in shards))
+    if seconds <= 0:
+        return SHARD_EPISODES
+    return max(1, min(MOST_SHARD_EPISODES, int(SHARD_S / seconds)))
 
 
 def split_gaps(job: Job, shards: Sequence[Shard], most: int = SHARD_EPISODES) -> list[Gap]:
@@ -170,7 +188,7 @@ def _request(scene: Scene, job: Job, gap: Gap) -> EvaluateRequest:
     return EvaluateRequest(
         experiment=scene.experiment, run=scene.run, name=job.name, shard=gap.offset, policy=job.policy, env_id=scene.env_id,
         env_kwargs={**scene.env_kwargs, **job.env_kwargs}, requirements=scene.requirements,
-        first_seed=job.first_seed + gap.offset, n_episodes=gap.n_episodes, deterministic=scene.deterministic)
+        perturbation=job.perturbation, first_seed=job.first_seed + gap.offset, n_episodes=gap.n_episodes, deterministic=scene.deterministic)
 
 
 def _function_error(payload: Any) -> str:

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_airflow.errors import EvaluationFailedError
-from rl_airflow.evaluations import EvaluationFiles, Gap, Job, split_gaps
+from rl_airflow.evaluations import EvaluationFiles, Gap, Job, plan_shard_episodes, split_gaps
 from rl_airflow.operators import evaluations as operators
 from rl_airflow.operators.evaluations import Candidate, LambdaJudgeCandidateOperator, candidate_evaluation, scene_of
 from rl_airflow.triggers import evaluations as triggers
 from rl_lifecycle.evaluations import EpisodeEnd, Shard
 from rl_lifecycle.gates import gate_of
+from rl_lifecycle.layout import shard_key
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.specs import Artifact, Champion
 from tests.plugins.fake_lambda import FakeLambda
@@ -71,6 +72,13 @@ def test_filling_the_gaps_in_any_order_gives_every_seed_once(count: int, most: i
     seeds = sorted(seed for one in shards for seed in range(one.first_seed, one.first_seed + len(one.returns)))
     assert seeds == list(range(1000, 1000 + count))
     assert len({one.first_seed for one in shards}) == len(shards)
+
+
+@pytest.mark.parametrize(("seconds", "episodes", "size"), [(0.0, 0, 50), (1.0, 100, 250), (100.0, 100, 60), (600.0, 3, 1)])
+def test_shards_are_sized_by_what_episodes_took(seconds: float, episodes: int, size: int) -> None:
+    """Fast ones fan out all the same, slow ones stay far from Lambda's limit, and nobody knows before the first."""
+    measured = [shard(1000, episodes).model_copy(update={"seconds": seconds})] if episodes else []
+    assert plan_shard_episodes(measured) == size
 
 
 class Judge:
@@ -148,6 +156,15 @@ def test_an_unclear_look_is_followed_by_the_next() -> None:
                   + random.Random(f"{name}{seed}").uniform(-60, 60))
     told = judge.run()
     assert told["n_pairs"] > gate_of(judge.spec.experiment).schedule()[0][0]
+
+
+def test_the_gates_shards_are_as_long_as_the_selection_was_slow() -> None:
+    """Ten seconds an episode: six in a shard."""
+    judge = Judge(better)
+    slow = shard(judge.spec.selection_first_seed, 100).model_copy(update={"seconds": 1000.0})
+    judge.world.store.put(shard_key("cartpole_ppo", judge.spec.run, "select-seed-0-1", 0), slow.to_json())
+    assert judge.run()["decision"] == "PROMOTE"
+    assert {event.n_episodes for event in judge.aws.events} <= {6, 4}
 
 
 def test_a_first_champion_is_judged_alone() -> None:

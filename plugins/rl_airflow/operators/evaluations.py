@@ -15,7 +15,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.errors import EvaluationFailedError
-from rl_airflow.evaluations import EvaluationFiles, Evaluator, Gap, Job, Scene, scene_of
+from rl_airflow.evaluations import EvaluationFiles, Evaluator, Gap, Job, Scene, plan_shard_episodes, scene_of
 from rl_airflow.links import JUDGE_LINKS, report_link
 from rl_airflow.operators.trials import RunOperator
 from rl_airflow.run_plan import RunPlan
@@ -23,6 +23,7 @@ from rl_airflow.trial_reports import TrialEnd
 from rl_airflow.triggers.evaluations import LambdaEvaluationTrigger
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.evaluations import DecideRequest, RenderReportRequest, scenario_evaluation
+from rl_lifecycle.experiments import Scenario
 from rl_lifecycle.gates import Decision, Verdict, decide_unchanged, gate_of
 from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.layout import policy_prefix
@@ -243,8 +244,10 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         look: int | None = int((event or {}).get("token") or gate_of(spec.experiment).schedule()[0][0])
         request = DecideRequest(experiment=plan.experiment, run=plan.run, candidate=candidate_evaluation(candidate.policy),
                                 champion=CHAMPION if compared else None, spec=plan.spec)
+        size = self._shard_episodes(plan, spec, candidate)
         while look is not None:
-            self._gather(plan, scene_of(spec), jobs_of_look(spec, candidate.policy, compared, look), event, token=look)
+            jobs = [job.model_copy(update={"shard_episodes": size}) for job in jobs_of_look(spec, candidate.policy, compared, look)]
+            self._gather(plan, scene_of(spec), jobs, event, token=look)
             event = None
             judged = self._evaluator(plan).decide(request)
             if judged.verdict.decision is not Decision.CONTINUE:
@@ -255,6 +258,13 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
             log.info("look at %d: %s", look, judged.verdict.reason)
             look = judged.verdict.next_look
         raise EvaluationFailedError("decision", "there was no look to take")
+
+    def _shard_episodes(self, plan: RunPlan, spec: Spec, candidate: Candidate) -> int:
+        """Size the shards by how long the candidate's selection took: the same every time it is asked, as shards must be."""
+        job = Job(name=selection_name(candidate.trial, candidate.step), policy=candidate.policy, first_seed=0, n_episodes=1)
+        size = plan_shard_episodes(EvaluationFiles(self._store(plan), scene_of(spec)).read(job))
+        log.info("shards of %d episodes", size)
+        return size
 
     def _draw(self, plan: RunPlan, request: DecideRequest, policy: Artifact) -> None:
         """Have the page written: with films, else without. The verdict stands whatever becomes of it."""
@@ -294,10 +304,11 @@ def jobs_of_look(spec: Spec, candidate: Artifact, champion: Champion | None, n_p
     """
     policies = {candidate_evaluation(candidate): candidate} | ({CHAMPION: champion.policy} if champion else {})
     scenarios = spec.experiment.evaluation.scenarios if champion else {}
-    return [Job(name=name, policy=policy, first_seed=spec.gate_first_seed, n_episodes=n_pairs, env_kwargs=kwargs)
+    return [Job(name=name, policy=policy, first_seed=spec.gate_first_seed, n_episodes=n_pairs, env_kwargs=scenario.env_kwargs,
+                perturbation=scenario.perturbation)
             for evaluated, policy in policies.items()
-            for name, kwargs in {evaluated: {}, **{scenario_evaluation(evaluated, scenario): settings.env_kwargs
-                                                   for scenario, settings in scenarios.items()}}.items()]
+            for name, scenario in {evaluated: Scenario(), **{scenario_evaluation(evaluated, name): scenario
+                                                             for name, scenario in scenarios.items()}}.items()]
 
 
 def candidate_evaluation(policy: Artifact) -> str:
