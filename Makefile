@@ -102,7 +102,7 @@ soak: setup ## long fault runs: hundreds of kills
 	@$(RUN) -m laptop soak
 
 aws-smoke: setup ## a capped first run on a real account; read docs/aws-account.md first
-	@$(RUN) -m infra_bootstrap smoke
+	@$(RUN) -m infra_bootstrap smoke $(ARGS)
 
 lock: .venv-uv/.ready ## write the locks anew
 	@bash locks/compile.sh

@@ -47,6 +47,7 @@ class Spec:
     ebs_optimized: bool
     monitoring: bool
     public_address: bool
+    placement: Mapping[str, Any]
 
     @property
     def zone(self) -> str:
@@ -107,6 +108,7 @@ class Resolver:
             ebs_optimized=_is_true(spec.get("EbsOptimized")),
             monitoring=_is_true((spec.get("Monitoring") or {}).get("Enabled")),
             public_address=_is_true((spec.get("NetworkInterfaces") or [{}])[0].get("AssociatePublicIpAddress")),
+            placement=spec.get("Placement") or {},
         )
 
     def subnets(self) -> list[dict[str, Any]]:

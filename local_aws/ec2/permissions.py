@@ -107,7 +107,7 @@ class Permissions:
             "ec2:MetadataHttpEndpoint": spec.metadata_options["HttpEndpoint"],
             "ec2:MetadataHttpPutResponseHopLimit": str(spec.metadata_options["HttpPutResponseHopLimit"]),
             "ec2:RootDeviceType": "ebs",
-            "ec2:Tenancy": "default",
+            "ec2:Tenancy": spec.placement.get("Tenancy") or "default",
             "ec2:IsLaunchTemplateResource": "false",
         }
         if spec.template_id:
@@ -160,6 +160,10 @@ class Permissions:
                     {"ec2:IsLaunchTemplateResource": "true", **resource_keys(spec.template_tags)},
                 )
             )
+        if group := spec.placement.get("GroupName"):
+            resources.append(("placement-group", group, {"ec2:PlacementGroupName": group}))
+        if spec.placement.get("HostId") or spec.placement.get("Tenancy") == "host":
+            resources.append(("dedicated-host", spec.placement.get("HostId") or "*", {}))
         if spec.key_name:
             resources.append(("key-pair", spec.key_name, {"ec2:KeyPairName": spec.key_name} | spec.from_template("KeyName")))
         if spec.market == "spot" and spec.tags("spot-instances-request"):

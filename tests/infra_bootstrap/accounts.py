@@ -127,7 +127,7 @@ class Deployment:
     def upload(self, clients: Clients, code: str) -> ArtifactSet:
         """Upload small artifacts as the bootstrap does, as the launcher."""
         launcher = clients.assume(clients.role_arn(role_name(self.settings.environment, "launcher")))
-        wheels = WheelSet(python=PYTHON, wheels={}).to_json()
+        wheels = WheelSet(python=PYTHON, wheels={"rl_trainer-1-py3-none-any.whl": sha256_hex(code.encode())}).to_json()
         reaper = (ROOT / "infra_bootstrap/reaper/reaper.py").read_bytes()
         files = [_file("layer.zip", zip_bytes([Entry("python/placeholder.py", b"")])),
                  _file("reaper.zip", zip_bytes([Entry("reaper.py", reaper)])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -124,6 +125,14 @@ def test_the_functions_fit_and_the_layer_imports(tmp_path: Path) -> None:
     for file in (functions.layer, functions.evaluator):
         with zipfile.ZipFile(io.BytesIO(file.read())) as archive:
             archive.extractall(tmp_path)
+    # New code is another zip and the same layer, found in the cache: nothing but the alias moves.
+    changed = tmp_path / "changed"
+    for room, module in (("evaluator", "rl_evaluator"), ("lifecycle", "rl_lifecycle")):
+        shutil.copytree(ROOT / room / module, changed / room / module)
+    (changed / "evaluator" / "rl_evaluator" / "new.py").write_text("")
+    again = build_functions(Target(PYTHON), root=changed, cache=CACHE)
+    assert (again.layer, again.reaper) == (functions.layer, functions.reaper)
+    assert again.evaluator.key != functions.evaluator.key
     program = (f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(tmp_path / 'python')!r}]; "
                "import numpy, onnxruntime, gymnasium, pydantic, rl_evaluator.handler; env = gymnasium.make('LunarLander-v3'); "
                "env.reset(seed=0); print(env.step(0)[0].shape)")

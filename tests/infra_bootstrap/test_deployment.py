@@ -69,16 +69,46 @@ def await_outcome(clients: Clients, prepared: Prepared) -> None:
 
 
 def test_new_code_and_nothing_else_rolls_alias_and_launch_template(fresh: Deployment) -> None:
-    """New bytes publish a version and move the alias; the machine's template gets a version with the new wheels."""
+    """New bytes publish a version and move the alias; the machine's template gets a version with the new wheels.
+
+    Nothing else changes: three stacks are unchanged, the layer is the one that was there, and the template's first version, which
+    specs that were frozen before have pinned, is still as it was.
+    """
     fresh.deploy()
-    before = fresh.outputs
+    before, administrator = fresh.outputs, fresh.as_role("administrator")
     del fresh.outputs
-    fresh.deploy((Concern.TRAINING, Concern.EVALUATION), code="def handle(event, context=None):\n    return 'new'\n")
-    lambda_ = fresh.as_role("administrator").client("lambda")
+    lambda_ = administrator.client("lambda")
+    layers = lambda_.get_function(FunctionName=before.evaluator_alias_arn)["Configuration"]["Layers"]
+    results = fresh.deploy(code="def handle(event, context=None):\n    return 'new'\n")
+    name = fresh.settings.environment
+    changed = {stack_name(name, Concern.TRAINING), stack_name(name, Concern.EVALUATION)}
+    assert {result.stack_name for result in results if result.outcome is Outcome.UPDATED} == changed
+    assert {result.outcome for result in results if result.stack_name not in changed} == {Outcome.UNCHANGED}
     alias = lambda_.get_alias(FunctionName=before.evaluator_function_name, Name="live")
     assert int(alias["FunctionVersion"]) == 2
     answer = lambda_.invoke(FunctionName=before.evaluator_alias_arn, Payload=b"{}")["Payload"].read()
     assert json.loads(answer) == "new"
+    assert lambda_.get_function(FunctionName=before.evaluator_alias_arn)["Configuration"]["Layers"] == layers
+    assert (before.launch_template_version, fresh.outputs.launch_template_version) == ("1", "2")
+    assert fresh.outputs.trainer_wheels != before.trainer_wheels
+    versions = administrator.ec2.describe_launch_template_versions(
+        LaunchTemplateId=before.launch_template_id, Versions=["1", "2"])["LaunchTemplateVersions"]
+    wheels = {str(version["VersionNumber"]): tag["Value"] for version in versions
+              for specification in version["LaunchTemplateData"]["TagSpecifications"] for tag in specification["Tags"]
+              if tag["Key"] == "nightshift:wheels"}
+    assert wheels == {"1": before.trainer_wheels.sha256, "2": fresh.outputs.trainer_wheels.sha256}
+
+
+def test_an_update_that_failed_goes_on_with_the_same_command(fresh: Deployment) -> None:
+    """A failed change names the resource and the reason, is rolled back, and corrected is UPDATED by the same command."""
+    administrator = fresh.as_role("administrator")
+    fresh.deploy((Concern.IDENTITY,), (Concern.STORAGE,), (Concern.EVALUATION,))
+    good = fresh.upload(administrator, "def handle(event, context=None):\n    return 'new'\n")
+    nowhere = good.model_copy(update={"evaluator_layer": Artifact(key=artifact_key("0" * 64, "layer.zip"), sha256="0" * 64)})
+    with pytest.raises(StackFailedError, match=r"ended in UPDATE_ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it goes on from here"):
+        deploy_side_by_side(administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append)
+    done = deploy_side_by_side(administrator, fresh.settings, (Concern.EVALUATION,), good, fresh.said.append)
+    assert [result.outcome for result in done] == [Outcome.UPDATED]
 
 
 def test_a_stack_that_rolled_back_is_made_anew_by_the_same_command(fresh: Deployment) -> None:

@@ -79,7 +79,36 @@ def a_trust(dev: Deployment) -> Iterator[None]:
     iam.update_assume_role_policy(RoleName="nightshift-dev-promoter", PolicyDocument=json.dumps(before))
 
 
+def public_access(dev: Deployment) -> Iterator[None]:
+    """Somebody takes the block of public access away."""
+    s3 = dev.as_role("administrator").s3
+    before = s3.get_public_access_block(Bucket=dev.bucket)["PublicAccessBlockConfiguration"]
+    s3.delete_public_access_block(Bucket=dev.bucket)
+    yield
+    s3.put_public_access_block(Bucket=dev.bucket, PublicAccessBlockConfiguration=before)
+
+
+def versioning(dev: Deployment) -> Iterator[None]:
+    """Somebody suspends versioning: what is overwritten would be gone."""
+    s3 = dev.as_role("administrator").s3
+    s3.put_bucket_versioning(Bucket=dev.bucket, VersioningConfiguration={"Status": "Suspended"})
+    yield
+    s3.put_bucket_versioning(Bucket=dev.bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+def an_alias(dev: Deployment) -> Iterator[None]:
+    """Somebody points the alias at the code that was uploaded last, whatever it is."""
+    lambda_, name = dev.as_role("administrator").client("lambda"), dev.outputs.evaluator_function_name
+    before = lambda_.get_alias(FunctionName=name, Name="live")["FunctionVersion"]
+    lambda_.update_alias(FunctionName=name, Name="live", FunctionVersion="$LATEST")
+    yield
+    lambda_.update_alias(FunctionName=name, Name="live", FunctionVersion=before)
+
+
 @pytest.mark.parametrize(("tamper", "named"), [
+    (public_access, "Bucket: its block of public access"),
+    (versioning, "Bucket: its versioning"),
+    (an_alias, "EvaluatorAlias: it points to version $LATEST, not 1"),
     (a_bucket_policy, "BucketPolicy: its statement NeverDeleted is gone"),
     (a_security_group, "TrainerSecurityGroup: a way in was added: tcp 22 22 0.0.0.0/0"),
     (a_role, "TrainerRole: a policy sly was added"),

@@ -101,6 +101,12 @@ LAUNCHES: dict[str, Callable[[Deployment], Request]] = {
     "without an attempt": lambda dev: tagged(fleet(dev), attempt=None),
     "of a type that was not allowed": lambda dev: fleet(dev, InstanceType="p3.2xlarge"),
     "from another image": lambda dev: fleet(dev, ImageId=dev.outputs.image_id),
+    "with an open volume": lambda dev: fleet(dev, BlockDeviceMappings=disk(Encrypted=False)),
+    "with a huge volume": lambda dev: fleet(dev, BlockDeviceMappings=disk(VolumeSize=4000)),
+    "with an expensive volume": lambda dev: fleet(dev, BlockDeviceMappings=disk(VolumeType="io2", Iops=1000)),
+    "on hardware of its own": lambda dev: fleet(dev, Placement={"Tenancy": "dedicated"}),
+    "on a host that somebody pays for": lambda dev: fleet(dev, Placement={"Tenancy": "host"}),
+    "in a placement group": lambda dev: fleet(dev, Placement={"GroupName": "somebodys"}),
     "in a subnet that is not ours": lambda dev: fleet(dev, SubnetId=foreign(dev, "subnet")),
 }
 DIRECT: dict[str, Callable[[Deployment], Request]] = {

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from infra_bootstrap import smoke
 from infra_bootstrap.deployed import find_stack
 from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.settings import Settings
@@ -96,12 +100,36 @@ def test_the_dearest_that_can_happen_is_below_the_cap() -> None:
     assert 0 < highest_usd() <= CAP_USD
 
 
+def test_what_could_cost_more_than_the_cap_is_refused(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadline so late that the machine could pass the cap: refused with the exact words said, and nothing was made."""
+    monkeypatch.setattr(smoke, "DEADLINE", timedelta(hours=24))
+    clients, said = account.clients(), list[str]()
+    with pytest.raises(BadInputError, match=r"it could cost \d+\.\d\d USD, more than the cap of 1\.00: nothing was made"):
+        run_smoke(clients, Settings("smoke", lambda_runtime=f"python{PYTHON}"), confirmation(clients, "smoke"), said.append)
+    assert list(find_traces(clients, "smoke")) == []
+    assert said == []
+
+
+def make(account: Account, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `make aws-smoke` as a user does, with an administrator's credentials."""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MAKE", "MFLAGS"))}
+    return subprocess.run(["make", "--old-file=setup", "aws-smoke", *words], cwd=ROOT, capture_output=True, text=True, timeout=400, check=False,
+                          env=environ | account.variables("administrator") | {"NIGHTSHIFT_STATE": str(ROOT / ".nightshift")})
+
+
+def test_make_refuses_without_the_words(account: Account) -> None:
+    """The target itself says what to type, and fails."""
+    done = make(account)
+    assert done.returncode != 0
+    assert f'make aws-smoke CONFIRM="{confirmation(account.clients(), "smoke")}"' in done.stderr
+
+
 def test_one_whole_run_leaves_nothing(account: Account) -> None:
     """Bootstrap, a real training, its policy's arrival judged by the real Lambda, destroy, proof."""
-    done = account.cli("smoke", "--lambda-runtime", f"python{PYTHON}", "--confirm", confirmation(account.clients(), "smoke"), "--json",
-                       NIGHTSHIFT_STATE=str(ROOT / ".nightshift"))
+    done = make(account, f"CONFIRM={confirmation(account.clients(), 'smoke')}", f"ARGS=--json --lambda-runtime python{PYTHON}")
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["usd"] <= highest_usd() <= CAP_USD
     assert report["trained_steps"] == 40_960
     assert report["mean_return"] is not None
     assert report["destruction"]["leftovers"] == []
