@@ -24,6 +24,9 @@ ENV AIRFLOW_HOME=/opt/airflow \
     NIGHTSHIFT_CACHE=/opt/airflow/nightshift-cache \
     PYTHONPATH=/opt/airflow/nightshift:/opt/airflow/nightshift/lifecycle:/opt/airflow/nightshift/plugins \
     PYTHONUNBUFFERED=1
+# The image has no git: which commit it was built from is said here, and stands in every spec and manifest.
+ARG NIGHTSHIFT_COMMIT=""
+ENV NIGHTSHIFT_COMMIT=${NIGHTSHIFT_COMMIT}
 RUN mkdir -p /opt/airflow/logs /opt/airflow/secrets /opt/airflow/nightshift-cache \
     && chown -R airflow:0 /opt/airflow
 USER airflow

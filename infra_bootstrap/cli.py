@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     deploy.add_argument("--unchecked", action="store_true", help="make new stacks although a check of the preflight fails")
     _add(kinds, "build", commands.build_only, "build the artifacts into the cache, and upload nothing")
     _add(kinds, "outputs", commands.show_outputs, "say where everything is")
+    _add(kinds, "airflow-policy", commands.show_airflow_policy, "print the policy that an Airflow worker needs, as a file to attach")
     _add(kinds, "drift", commands.show_drift, "say what was changed by hand since it was deployed")
     bring = _add(kinds, "upload-policy", commands.bring_policy, "upload a policy that was trained elsewhere, to import it")
     bring.add_argument("--policy", required=True, metavar="P.onnx", help="as `rl_trainer export` wrote it, P.safetensors beside it")

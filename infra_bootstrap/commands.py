@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from infra_bootstrap import bootstrap, destruction, drift, planning, preflight
+from infra_bootstrap.airflow_policy import airflow_policy
 from infra_bootstrap.changes import summary
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.costs import total
@@ -105,6 +106,12 @@ def show_outputs(order: Order) -> Answer:
     """Read the outputs."""
     answer = read_outputs(order.clients, order.settings.environment).to_dict()
     return answer, "\n".join(f"{name}: {value}" for name, value in answer.items())
+
+
+def show_airflow_policy(order: Order) -> Answer:
+    """Work out what an Airflow worker needs."""
+    document = airflow_policy(order.clients, order.settings)
+    return document, json.dumps(document, indent=2)
 
 
 def smoke(order: Order) -> Answer:

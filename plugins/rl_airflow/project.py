@@ -1,14 +1,21 @@
-"""Which version of the project is at work: told by git, where there is git."""
+"""Which version of the project is at work: told by git, or by the image that it was built into."""
 
+import os
 import subprocess
 from pathlib import Path
 
+#: Set in an image, which has no git: the Dockerfile's build argument of the same name.
+COMMIT_VARIABLE = "NIGHTSHIFT_COMMIT"
+
 
 def find_commit(folder: Path) -> str | None:
-    """The commit of the working tree that a folder lies in, with `+dirty` if it was changed; None outside of git."""
+    """The commit of the working tree that a folder lies in, with `+dirty` if it was changed.
+
+    Outside of git it is what the image was built from; None if nobody said.
+    """
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
-        return None
+        return os.environ.get(COMMIT_VARIABLE) or None
     changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return f"{commit}+dirty" if changed else commit
 

@@ -10,6 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
+from rl_airflow.project import COMMIT_VARIABLE, find_commit
+
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = Path(sys.prefix) / "share/compose/compose/config/compose_spec.json"
 
@@ -51,6 +53,18 @@ def test_no_secret_has_a_default() -> None:
     assert set(re.findall(r"\$\{(\w+):-[^}]+\}", text)) == set()
     offered = set(re.findall(r"^(\w+)=$", (ROOT / ".env.example").read_text(), re.M))
     assert offered == set(re.findall(r"\$\{(\w+):", text))
+
+
+def test_the_image_knows_the_commit_that_it_was_built_from(
+        compose: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no git in it: the build argument becomes a variable, which stands in where git says nothing."""
+    assert "ARG NIGHTSHIFT_COMMIT" in (ROOT / "Dockerfile").read_text()
+    assert f"ENV {COMMIT_VARIABLE}=${{NIGHTSHIFT_COMMIT}}" in (ROOT / "Dockerfile").read_text()
+    assert compose["services"]["airflow-worker"]["build"]["args"] == {"NIGHTSHIFT_COMMIT": "${NIGHTSHIFT_COMMIT:-}"}
+    monkeypatch.delenv(COMMIT_VARIABLE, raising=False)
+    assert find_commit(tmp_path) is None
+    monkeypatch.setenv(COMMIT_VARIABLE, "a" * 40)
+    assert find_commit(tmp_path) == "a" * 40
 
 
 def test_nothing_listens_beyond_this_machine(compose: dict[str, Any]) -> None:

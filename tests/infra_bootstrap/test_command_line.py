@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from infra_bootstrap.cli import build_parser
+from infra_bootstrap.resolving import canonical
 from tests.infra_bootstrap.accounts import ROOT, Deployment
 
 
@@ -93,6 +94,19 @@ def test_outputs_drift_and_preflight_print_one_json_object(dev: Deployment) -> N
     assert preflight.returncode == 0, preflight.stdout
     verdicts = {check["name"]: check["verdict"] for check in json.loads(preflight.stdout)["checks"]}
     assert verdicts["bucket"] == "ok"
+
+
+def test_the_policy_of_an_airflow_worker_is_a_file_to_attach(dev: Deployment) -> None:
+    """What is printed is what identity attached; it is known before identity exists, and names that environment's roles."""
+    printed = json.loads(dev.account.cli("airflow-policy", "--environment", "dev").stdout)
+    iam = dev.as_role("administrator").iam
+    arn = f"arn:aws:iam::{dev.account.account_id}:policy/nightshift-dev-airflow"
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    attached = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+    assert canonical(printed) == canonical(attached)
+    later = dev.account.cli("airflow-policy", "--environment", "later", "--json")
+    assert f"arn:aws:iam::{dev.account.account_id}:role/nightshift-later-launcher" in later.stdout
+    assert json.loads(later.stdout)["Version"] == "2012-10-17"
 
 
 def test_destroy_without_confirmation_deletes_nothing(dev: Deployment) -> None:

@@ -113,8 +113,9 @@ def test_what_could_cost_more_than_the_cap_is_refused(account: Account, monkeypa
 def make(account: Account, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `make aws-smoke` as a user does, with an administrator's credentials."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MAKE", "MFLAGS"))}
-    return subprocess.run(["make", "--old-file=setup", "aws-smoke", *words], cwd=ROOT, capture_output=True, text=True, timeout=400, check=False,
-                          env=environ | account.variables("administrator") | {"NIGHTSHIFT_STATE": str(ROOT / ".nightshift")})
+    environ |= account.variables("administrator") | {"NIGHTSHIFT_STATE": str(ROOT / ".nightshift")}
+    return subprocess.run(["make", "--old-file=setup", "aws-smoke", *words], cwd=ROOT, capture_output=True, text=True,
+                          timeout=400, check=False, env=environ)
 
 
 def test_make_refuses_without_the_words(account: Account) -> None:
