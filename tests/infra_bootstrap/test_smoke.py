@@ -115,7 +115,7 @@ def make(account: Account, *words: str) -> subprocess.CompletedProcess[str]:
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MAKE", "MFLAGS"))}
     environ |= account.variables("administrator") | {"NIGHTSHIFT_STATE": str(ROOT / ".nightshift")}
     return subprocess.run(["make", "--old-file=setup", "aws-smoke", *words], cwd=ROOT, capture_output=True, text=True,
-                          timeout=400, check=False, env=environ)
+                          timeout=600, check=False, env=environ)
 
 
 def test_make_refuses_without_the_words(account: Account) -> None:
