@@ -1,12 +1,14 @@
 """Do agents that others trained give the returns that others published? They are exported, evaluated, and compared.
 
     git clone https://github.com/DLR-RM/rl-trained-agents
-    python -m benchmarks.published_agents rl-trained-agents [--episodes N] [--only TEXT] [--table]
+    python -m benchmarks.published_agents rl-trained-agents [--episodes N] [--only TEXT] [--table] [--explain]
 
 Every model.zip of that repository executes code when it is loaded: clone it from where you trust it. What is compared with is
 rl_zoo3's table (published_returns.json: mean, standard deviation and number of episodes, from benchmark.md of
 https://github.com/DLR-RM/rl-baselines3-zoo at commit 22e3ff24). Two means count as the same when they are closer than four
-standard errors of their difference: with some sixty comparisons, chance alone then calls one of 250 such records different.
+standard errors of their difference: with some sixty comparisons, chance alone then calls one of 250 such records different. Where
+they are not, SB3 itself plays the first of the same seeds with the same model.zip: if it gets what the exported policy gets, the
+environment has changed since, not the policy.
 """
 
 import argparse
@@ -31,6 +33,8 @@ TODAY: dict[str, tuple[str, dict[str, Any]]] = {
 CHANGED = dict.fromkeys(("Ant-v3", "Humanoid-v3"), "the simulator of that time left the contact forces in the observation at zero")
 STANDARD_ERRORS = 4.0
 FIRST_SEED = 1_000
+#: How many episodes SB3 plays, where a mean is not the published one.
+EXPLAINED = 10
 PUBLISHED: dict[str, dict[str, list[float]]] = json.loads(Path(__file__).with_name("published_returns.json").read_text())
 
 
@@ -50,6 +54,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("folder", type=Path, nargs="?", help="a clone of rl-trained-agents")
     parser.add_argument("--episodes", type=int, default=100, help="of each agent (default 100)")
     parser.add_argument("--only", default="", help="agents whose path holds this text")
+    parser.add_argument("--explain", action="store_true", help="only let SB3 play where the newest record differs from the published mean")
     parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
     options = parser.parse_args(arguments)
     if options.table:
@@ -60,9 +65,16 @@ def main(arguments: list[str]) -> int:
         print("error: give the folder of a clone of rl-trained-agents; none of the published agents is there", file=sys.stderr)
         return 2
     pin_threads()
+    if options.explain:
+        newest = max(FOLDER.glob("*-published-agents.json"))
+        record = json.loads(newest.read_text())
+        explain(record["result"], agents)
+        newest.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        return 0
     measured = [measure(agent, options.episodes) for agent in agents]
     result = {"episodes": options.episodes, "first_seed": FIRST_SEED, "agents": [one for one in measured if "left_out" not in one],
               "left_out": [one for one in measured if "left_out" in one]}
+    explain(result, agents)
     print(write_record("published-agents", result), file=sys.stderr)
     return 0
 
@@ -101,11 +113,44 @@ def measure(agent: Agent, episodes: int) -> dict[str, Any]:
     print(f"{agent.algo} {agent.env_id}: {mean:.1f}, published {published[0]:.1f}", file=sys.stderr, flush=True)
     return {"algo": agent.algo, "env_id": agent.env_id, "played_on": env_id, "env_kwargs": env_kwargs, "normalized": bool(agent.statistics),
             "mean": round(mean, 3), "standard_deviation": round(deviation, 3), "episodes": len(returns), "published": published,
-            "standard_errors_apart": standard_errors_apart((mean, deviation, len(returns)), tuple(published)),
-            "equality": exported["equality"], "seconds": shard.seconds}
+            "standard_errors_apart": standard_errors_apart((mean, deviation, len(returns)), (published[0], published[1], published[2])),
+            "equality": exported["equality"], "seconds": shard.seconds,
+            "first_returns": [round(value, 6) for value in returns[:EXPLAINED]]}
 
 
-def standard_errors_apart(ours: tuple[float, float, int], theirs: tuple[float, ...]) -> float:
+def explain(result: dict[str, Any], agents: list[Agent]) -> None:
+    """Let SB3 play the first seeds of every agent whose mean is not the published one, and note what it got."""
+    models = {(agent.algo, agent.env_id): agent for agent in agents}
+    for one in result["agents"]:
+        agent = models.get((one["algo"], one["env_id"]))
+        if agent is not None and agent.env_id not in CHANGED and not is_same(one):
+            one["sb3_returns"] = play_with_sb3(agent, result["first_seed"])
+            if "first_returns" not in one:
+                one["first_returns"] = measure(agent, EXPLAINED)["first_returns"]
+            print(f"{agent.algo} {agent.env_id}: {one['first_returns']} here, {one['sb3_returns']} by SB3", file=sys.stderr, flush=True)
+
+
+def play_with_sb3(agent: Agent, first_seed: int) -> list[float]:
+    """The returns of the first seeds, with `model.predict` and VecNormalize as SB3 has them."""
+    import gymnasium
+
+    from rl_trainer.foreign import load_model, load_statistics
+    from rl_trainer.onnx_export.reference import Reference
+
+    env_id, env_kwargs = TODAY.get(agent.env_id, (agent.env_id, {}))
+    model, normalized = load_model(agent.algo, str(agent.model)), load_statistics(str(agent.statistics) if agent.statistics else None)
+    env = gymnasium.make(env_id, **env_kwargs)
+    returns = []
+    for seed in range(first_seed, first_seed + EXPLAINED):
+        reference, (observation, _), total, over = Reference(model, normalized, None, 1), env.reset(seed=seed), 0.0, False
+        while not over:
+            observation, reward, terminated, truncated, _ = env.step(reference.act(observation[None])[0])
+            total, over = total + float(reward), terminated or truncated
+        returns.append(round(total, 6))
+    return returns
+
+
+def standard_errors_apart(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> float:
     """How many standard errors of the difference two means are apart.
 
     :param ours: mean, standard deviation, number of episodes. :param theirs: likewise.
@@ -139,9 +184,22 @@ def table(record: dict[str, Any]) -> str:
     changed = sorted({agent["env_id"] for agent in agents} & CHANGED.keys())
     lines += ["", f"{record['measured_at'][:10]}, {loaded} agents loaded and exported, {record['result']['episodes']} episodes each; "
               f"of {len(comparable)} that can be compared, {same} are within {STANDARD_ERRORS:.0f} standard errors of the mean"
-              + (" (* is not)." if same < len(comparable) else ".")
+              + (f" (* is not; {_explained(comparable)})." if same < len(comparable) else ".")
               + (f" Left out: {' and '.join(changed)}, because {CHANGED[changed[0]]}." if changed else "")]
     return "\n".join(lines)
+
+
+def _explained(agents: list[dict[str, Any]]) -> str:
+    """Whether SB3 gets our returns where both are from the published mean."""
+    apart = []
+    for agent in agents:
+        if "sb3_returns" in agent:
+            sides = [(statistics.fmean(returns), statistics.stdev(returns), len(returns))
+                     for returns in (agent["first_returns"], agent["sb3_returns"])]
+            apart.append(standard_errors_apart(sides[0], sides[1]))
+    agree = sum(value <= STANDARD_ERRORS for value in apart)
+    return (f"there SB3 itself played the same model.zip on {EXPLAINED} of the seeds: its mean is within "
+            f"{STANDARD_ERRORS:.0f} standard errors of ours for {agree} of {len(apart)}, so it is the environments that have changed")
 
 
 if __name__ == "__main__":

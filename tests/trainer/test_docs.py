@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import trainer_quality, trainer_speed
+from benchmarks import published_agents, trainer_quality, trainer_speed
 from benchmarks.records import FOLDER
 from rl_lifecycle.heartbeats import TrainerCause
 from rl_trainer import errors
@@ -34,7 +34,8 @@ def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
         assert option in refused
 
 
-@pytest.mark.parametrize(("module", "end"), [(trainer_speed, "measured"), (trainer_quality, "measured quality")])
+@pytest.mark.parametrize(("module", "end"), [(trainer_speed, "measured"), (trainer_quality, "measured quality"),
+                                             (published_agents, "published agents")])
 def test_the_tables_are_the_newest_records(module: Any, end: str) -> None:
     """Every figure comes from a record under version control."""
     name = module.__name__.rpartition(".")[2]

@@ -45,6 +45,7 @@ class TrainRequest:
     watch_interruption: bool = False
     quiet: bool = False
     video: bool = False
+    usd_per_hour: float | None = None
 
 
 def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
         interruption.watch_ec2()
     with tempfile.TemporaryDirectory(prefix="rl-trainer-") as folder:
         with _reported(reporter, journal, store):
-            result = _train(spec, trial, store, chain, journal, interruption, reporter, Path(folder))
+            result = _train(spec, trial, store, chain, journal, interruption, reporter, Path(folder), request.usd_per_hour)
         if request.video and not interruption.notice:  # nobody waits for it: the heartbeat says FINISHED already
             _add_video(store, spec, trial, int(result["step"]), journal)
     return result
@@ -95,12 +96,13 @@ def _add_video(store: ObjectStore, spec: Spec, trial: TrialId, step: int, journa
 
 
 def _train(spec: Spec, trial: TrialId, store: ObjectStore, chain: CheckpointChain, journal: Journal,
-           interruption: Interruption, reporter: "_Reporter", folder: Path) -> dict[str, Any]:
+           interruption: Interruption, reporter: "_Reporter", folder: Path, usd_per_hour: float | None) -> dict[str, Any]:
     reporter.beat(TrainerState.STARTING)
     make_importable(spec.requirements, store, folder)
     from rl_trainer.trials import TrialJob, train_trial
 
-    result = train_trial(TrialJob(spec, trial.trial, store, chain, journal, interruption, reporter.progress))
+    result = train_trial(TrialJob(spec, trial.trial, store, chain, journal, interruption, reporter.progress,
+                                  usd_per_hour))
     reporter.step, reporter.segment = result.step, spec.n_segments
     return {"experiment": trial.experiment, "run": trial.run, "trial": trial.trial, "attempt": chain.attempt,
             "state": TrainerState.FINISHED.value, "step": result.step, "digest": result.digest,

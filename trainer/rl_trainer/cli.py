@@ -59,7 +59,7 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     interruption = Interruption()
     interruption.listen_to_signals()
     request = TrainRequest(options.spec, options.store, options.trial, options.attempt, options.watch_interruption,
-                           options.quiet, options.video)
+                           options.quiet, options.video, options.usd_per_hour)
     try:
         return run_attempt(request, interruption)
     finally:
@@ -109,6 +109,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attempt", type=_positive, help="number of this machine for the trial; default: one more than the last")
     parser.add_argument("--watch-interruption", action="store_true", help="ask EC2's metadata for spot interruption notices")
     parser.add_argument("--video", action="store_true", help="at the end, film an episode of the candidate, where the environment renders")
+    parser.add_argument("--usd-per-hour", type=float, help="what this machine costs, for the progress on stderr")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
 

@@ -2,7 +2,9 @@
 
 import json
 import math
+import statistics
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -20,8 +22,11 @@ class Curves(KVWriter):
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """Take one dump of SB3's logger."""
         del key_excluded  # says what is not meant for TensorBoard or a terminal
-        numbers = {key: float(value) for key, value in key_values.items() if not isinstance(value, str)}
-        finite = {key: value for key, value in sorted(numbers.items()) if math.isfinite(value)}
+        self.add(step, {key: float(value) for key, value in key_values.items() if not isinstance(value, str)})
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Keep some values of one step; what is not finite is left out."""
+        finite = {key: value for key, value in sorted(values.items()) if math.isfinite(value)}
         self._points.append((time.time(), step, finite))
 
     def close(self) -> None:
@@ -39,6 +44,24 @@ class Curves(KVWriter):
     def logger(self) -> Logger:
         """A logger of SB3's that writes here and nowhere else."""
         return Logger(folder=None, output_formats=[self])
+
+
+def episode_statistics(returns: Sequence[float], lengths: Sequence[int]) -> dict[str, float]:
+    """What the episodes of one segment were like, under names of their own beside SB3's; empty if none has ended.
+
+    :param returns: of every episode that ended, before any normalisation. :param lengths: likewise, in steps.
+
+    >>> episode_statistics([1.0, 3.0], [10, 30])["episodes/return_mean"]
+    2.0
+    """
+    if not returns:
+        return {}
+    found = {"episodes/n": float(len(returns))}
+    for name, values in (("return", [float(value) for value in returns]), ("length", [float(value) for value in lengths])):
+        found |= {f"episodes/{name}_mean": statistics.fmean(values), f"episodes/{name}_std": statistics.pstdev(values),
+                  f"episodes/{name}_min": min(values), f"episodes/{name}_median": statistics.median(values),
+                  f"episodes/{name}_max": max(values)}
+    return found
 
 
 def curve_files(curves: Curves, trial: TrialId, step: int) -> dict[str, bytes]:

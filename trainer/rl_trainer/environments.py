@@ -90,6 +90,12 @@ def check_environment(factory: EnvironmentFactory) -> gym.Env[Any, Any]:
     return env
 
 
+def ended_episodes(env: VecEnv) -> tuple[list[float], list[int]]:
+    """Returns and lengths of all episodes that ended since the environments were made, as the environments gave them."""
+    returns = [value for part in env.env_method("get_episode_rewards") for value in part]
+    return returns, [value for part in env.env_method("get_episode_lengths") for value in part]
+
+
 def max_episode_steps(env: gym.Env[Any, Any]) -> int | None:
     """The time limit that the environment is registered with; None if it has none."""
     return env.spec.max_episode_steps if env.spec is not None else None

@@ -10,8 +10,8 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from rl_trainer.curves import Curves
-from rl_trainer.environments import EnvironmentFactory
+from rl_trainer.curves import Curves, episode_statistics
+from rl_trainer.environments import EnvironmentFactory, ended_episodes
 from rl_trainer.errors import DivergedError, EnvironmentFailedError, TrainerError
 from rl_trainer.model_state import ModelState, capture, first_not_finite, restore
 from rl_trainer.models import ModelBuilder, seed_generators
@@ -84,6 +84,7 @@ class SegmentTrainer:
         model, curves = self.prepare(segment, state), Curves()
         model.set_logger(curves.logger())
         self._learn(model, self.plan.end(segment), callback)
+        curves.add(model.num_timesteps, episode_statistics(*ended_episodes(model.env)))
         trained = TrainedSegment(model, _state_at_end(model, state), curves, visited_observations(model))
         if (name := first_not_finite(trained.state.arrays)) is not None:
             raise DivergedError(f"{name} is not finite at step {trained.step}: lower the learning rate, or look at the rewards")

@@ -33,6 +33,9 @@ from rl_trainer.settings import read_settings
 from rl_trainer.warm_start import check_acts_alike, learning_state, read_warm_start
 from rl_trainer.watch import Progress, Watch
 
+#: How often a person hears how far a segment is.
+SAY_EVERY_S = 30.0
+
 
 @dataclass(frozen=True)
 class TrialJob:
@@ -45,6 +48,7 @@ class TrialJob:
     journal: Journal
     interruption: Interruption
     report: Callable[[Progress, int, str], None]
+    usd_per_hour: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class _TrialRun:
         self.committer = Committer(job.interruption.check_grace)
         self.segment = 0
         self.latest = Progress(0, 0.0, None)
+        self.began = self.said_at = time.monotonic()
 
     def to_the_end(self, newest: Checkpoint | None) -> TrialResult:
         """Train what is missing."""
@@ -142,7 +147,7 @@ class _TrialRun:
         self.segment += 1
         self.latest = watch.progress(time.monotonic())
         self._report(self.latest)
-        self._note_segment(self.latest)
+        self._note("segment_finished", self.latest)
         segment = self.segment
         self.committer.submit(lambda: self._commit(trained, segment))
         return trained
@@ -184,18 +189,37 @@ class _TrialRun:
         self.job.journal.event("started", f"{self.job.chain.trial} {begun} of {total}, attempt {self.job.chain.attempt}, "
                                f"on {builder.path}{why}", numeric_class=self.facts, segment=self.segment)
 
-    def _note_segment(self, progress: Progress) -> None:
-        total = self.trainer.plan.total_timesteps
-        left_s = max(total - progress.step, 0) / max(progress.steps_per_s, 1e-9)
-        mean = "" if progress.episode_return_mean is None else f", mean return {progress.episode_return_mean:.1f}"
-        self.job.journal.event("segment_finished", f"{self.job.trial}: {progress.step}/{total} steps, "
-                               f"{progress.steps_per_s:.0f} steps/s{mean}, {left_s:.0f} s left", step=progress.step,
-                               steps_per_s=progress.steps_per_s, segment=self.segment)
+    def _note(self, event: str, progress: Progress) -> None:
+        words = describe_progress(progress, self.trainer.plan.total_timesteps, time.monotonic() - self.began, self.job.usd_per_hour)
+        self.job.journal.event(event, f"{self.job.trial}: {words}", step=progress.step, steps_per_s=progress.steps_per_s,
+                               segment=self.segment)
+        self.said_at = time.monotonic()
 
     def _report(self, progress: Progress) -> None:
         self.committer.raise_if_failed()
         self.latest = progress
+        if time.monotonic() - self.said_at > SAY_EVERY_S:
+            self._note("progress", progress)
         self.job.report(progress, self.segment, self.class_name)
+
+
+def describe_progress(progress: Progress, total_timesteps: int, seconds: float, usd_per_hour: float | None) -> str:
+    """One line for a person: how far, how fast, how long still, for how much.
+
+    :param seconds: since this machine began. :param usd_per_hour: what it costs; None: nobody said.
+
+    >>> describe_progress(Progress(25_000, 500.0, 20.5), 100_000, 60.0, 0.36)
+    '25,000/100,000 steps (25%), 500 steps/s, mean return 20.5, 150 s left, USD 0.0060 so far, about USD 0.0210 in the end'
+    """
+    left_s = max(total_timesteps - progress.step, 0) / max(progress.steps_per_s, 1e-9)
+    parts = [f"{progress.step:,}/{total_timesteps:,} steps ({min(1.0, progress.step / total_timesteps):.0%})",
+             f"{progress.steps_per_s:,.0f} steps/s"]
+    if progress.episode_return_mean is not None:
+        parts.append(f"mean return {progress.episode_return_mean:.1f}")
+    parts.append(f"{left_s:.0f} s left" if left_s < 600 else f"{left_s / 60:.0f} min left")
+    if usd_per_hour is not None:
+        parts += [f"USD {seconds * usd_per_hour / 3600:.4f} so far", f"about USD {(seconds + left_s) * usd_per_hour / 3600:.4f} in the end"]
+    return ", ".join(parts)
 
 
 def _checked_class(job: TrialJob, newest: Checkpoint, facts: dict[str, JsonValue]) -> dict[str, JsonValue]:
