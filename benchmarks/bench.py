@@ -1,6 +1,6 @@
 """`make bench`: every measurement one after another, each leaving a dated record in benchmarks/records/.
 
-python -m benchmarks.bench [NAME …]     # night, gate_characteristics, trainer_speed, evaluation_speed; all by default
+python -m benchmarks.bench [NAME …]     # by the names in MEASUREMENTS; all by default
 """
 
 import subprocess
@@ -10,6 +10,7 @@ from benchmarks.records import ROOT
 
 MEASUREMENTS = {
     "night": "where the time of a retraining goes, on the local AWS",
+    "local_aws_speed": "the local AWS: start, memory, small and large objects, machines and functions at once",
     "trainer_speed": "steps per second against stock SB3, interleaved",
     "evaluation_speed": "episodes against SB3's evaluate_policy, interleaved",
     "gate_characteristics": "how often the gate promotes falsely, a year's worth of nights included",

@@ -10,12 +10,16 @@ from typing import Any
 from local_aws import emulator, trust
 from local_aws.authorization import Authorizer, Denial
 from local_aws.cloudformation import mends, rights, schema, types
+from local_aws.ec2 import refusals
 from local_aws.functions.front import check_function
 from local_aws.functions.runner import Runner
 from local_aws.functions.runtimes import Runtimes
 from local_aws.sessions import Issuer, RoleMissingError
+from local_aws.wire import Fault
 
 Properties = Mapping[str, Any]
+NETWORKS = {"AWS::EC2::VPC": refusals.check_vpc}
+"""What EC2 refuses of a network, by the type of the resource."""
 Made = tuple[str, dict[str, Any]]
 
 
@@ -108,6 +112,12 @@ class Provisioning:
         """Check what this machine asks of a resource besides its schema."""
         if kind == "AWS::Lambda::Function":
             check_function(properties, self._runtimes, self._runner)
+        if kind in NETWORKS:
+            try:
+                NETWORKS[kind](properties)
+            except Fault as fault:
+                text = f'"{fault.message}" (Service: Ec2, Status Code: {fault.status})'
+                raise ValueError(f"Resource handler returned message: {text}") from None
         if kind == "AWS::IAM::Role" and (problem := trust.find_problem(properties.get("AssumeRolePolicyDocument"))):
             raise ValueError(f'Resource handler returned message: "{problem}" (Service: Iam, Status Code: 400)')
         code = properties.get(rights.READ_OBJECTS.get(kind, "")) or {}

@@ -175,6 +175,11 @@ class Reader:
                 version["LaunchTemplateData"] = coerce(data, shape) | {
                     k: v for k, v in version["LaunchTemplateData"].items() if k not in data
                 }
+        asked = request.get("Versions") or []
+        if asked and not answer["LaunchTemplateVersions"]:
+            name = request.get("LaunchTemplateId") or request.get("LaunchTemplateName")
+            text = f"Could not find the specified version {asked[0]} for the launch template with ID {name}."
+            raise Fault("InvalidLaunchTemplateId.VersionNotFound", text)
         return dict(answer)
 
     # -- what can be launched -----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from local_aws import emulator, wire
+from local_aws.ec2 import refusals
 from local_aws.ec2.launch import as_fault
 from local_aws.ec2.launching import Launching
 from local_aws.ec2.lifecycle import USER_INITIATED, Life
@@ -85,6 +86,8 @@ class Ec2:
             elif action in self._reads or action in self._writes:
                 request = wire.decode_request(action, flat)
                 return wire.encode_response(action, await asyncio.to_thread(self._serve, action, request))
+            elif action in refusals.CHECKS:
+                refusals.check(action, wire.decode_request(action, flat))
             if flat.get("DryRun") == "true":
                 raise DRY_RUN  # the emulator would do it; the caller was authorized before
         except Fault as fault:

@@ -1,11 +1,13 @@
 """Instances and fleets as EC2 documents them."""
 
 import base64
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from botocore.config import Config
+
+from local_aws.processes import find_marked
 
 from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, unique, until
 
@@ -286,24 +288,26 @@ def test_the_quota_is_enforced(twin: TwinUnderTest) -> None:
     )
 
 
-def test_twenty_machines_at_once(twin: TwinUnderTest) -> None:
-    """Twenty machines start and end in seconds, each with a background process of its own."""
+def test_thirty_two_machines_and_sixty_four_functions_at_once(twin: TwinUnderTest) -> None:
+    """All that an account's quota allows, each with a background process, while functions run: none waits for ever, none fails."""
     ec2, image = twin.client("ec2"), twin.image()
+    function = twin.function("import time\ndef handler(event, context):\n    time.sleep(0.5)\n", Timeout=60)
+    patient = twin.session().client("lambda", endpoint_url=twin.endpoint_url, config=Config(read_timeout=300, max_pool_connections=64))
 
     def launch(_: int) -> str:
         return twin.launch("#!/bin/sh\nsleep 4712 & sleep 4712\n", ImageId=image, InstanceType="t3.micro")
 
-    with ThreadPoolExecutor(8) as pool:
-        machines = list(pool.map(launch, range(20)))
-
     def states() -> set[str]:
         return {i["State"]["Name"] for r in ec2.describe_instances(InstanceIds=machines)["Reservations"] for i in r["Instances"]}
 
-    until(lambda: states() == {"running"}, "all run")
-    began = time.monotonic()
+    with ThreadPoolExecutor(72) as pool:
+        answers = [pool.submit(patient.invoke, FunctionName=function) for _ in range(64)]
+        machines = list(pool.map(launch, range(32)))
+        until(lambda: states() == {"running"}, "all run", 120)
+        assert [answer.result().get("FunctionError") for answer in answers] == [None] * 64
     ec2.terminate_instances(InstanceIds=machines)
-    until(lambda: states() == {"terminated"}, "all ended")
-    assert time.monotonic() - began < 15
+    until(lambda: states() == {"terminated"}, "all ended", 120)
+    assert [machine for machine in machines if find_marked("LOCAL_AWS_MACHINE", machine)] == []
 
 
 def test_what_is_tagged_is_found_by_its_tag(twin: TwinUnderTest) -> None:

@@ -194,6 +194,63 @@ PY
     assert "goodbye" not in twin.console(machine)
 
 
+BEATS = """#!/bin/bash
+exec python3 -u - <<'PY'
+import boto3, json, time
+s3 = boto3.client("s3")
+for step in range(1, 200):
+    s3.put_object(Bucket="%s", Key="beats/x.json", Body=json.dumps({"step": step}))
+    time.sleep(0.3)
+PY
+"""
+
+
+@pytest.mark.parametrize("notice_s", [0, 3])
+def test_a_spot_machine_is_interrupted_at_a_step(twin: TwinUnderTest, fault: Any, notice_s: int) -> None:
+    """Not before the machine has written that step; with the notice and without one it ends with the spot reason."""
+    bucket, mark, s3 = twin.bucket(), unique("mark"), twin.client("s3")
+    profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
+    made = fault("interrupt", f"tag=mark={mark}", f"at_key={bucket}/beats/*", "at_field=step", "at_least=3", f"notice_s={notice_s}")
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
+    spot = {"MarketType": "spot"}
+    machine = twin.launch(
+        BEATS % bucket, IamInstanceProfile={"Name": profile}, TagSpecifications=tags, InstanceMarketOptions=spot
+    )
+    assert twin.await_state(machine, "terminated")["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+    assert json.loads(s3.get_object(Bucket=bucket, Key="beats/x.json")["Body"].read())["step"] >= 3
+    assert strikes(twin, made) == 1
+
+
+def test_credentials_end_and_renew_inside_a_machine(twin: TwinUnderTest, fault: Any) -> None:
+    """A session that was revoked is told ExpiredToken, and the metadata service has another by then, which works."""
+    bucket = twin.bucket()
+    profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
+    source = f"""#!/bin/bash
+exec python3 -u - <<'PY'
+import boto3, time
+def write(s3):
+    try:
+        s3.put_object(Bucket="{bucket}", Key="x", Body=b"")
+        return "written"
+    except Exception as error:
+        return error.response["Error"]["Code"]
+def fresh():
+    session = boto3.Session()
+    return session.client("s3"), session.get_credentials().access_key
+s3, key = fresh()
+print("first", write(s3))
+while (told := write(s3)) == "written":
+    time.sleep(0.2)
+again, other = fresh()
+print("then", told, write(again), key != other)
+PY
+"""
+    machine = twin.launch(source, IamInstanceProfile={"Name": profile})
+    twin.await_console(machine, "first written")
+    fault("expire_credentials", f"role={profile}")
+    assert "then ExpiredToken written True" in twin.await_console(machine, "then ")
+
+
 def test_a_hanging_machine_is_alive_and_does_not_move(twin: TwinUnderTest) -> None:
     """While the fault is set the console stands still; cleared, it goes on."""
     machine = twin.launch("#!/bin/bash\nn=0; while :; do n=$((n+1)); echo tick $n; sleep 0.1; done\n")

@@ -157,16 +157,6 @@ def test_a_role_must_be_passed_and_must_trust_lambda(twin: TwinUnderTest) -> Non
     )
 
 
-def test_sixty_four_at_once_on_few_cores(twin: TwinUnderTest) -> None:
-    """None fails, none waits for ever, and functions that merely sleep do not wait for one another's turn."""
-    name = twin.function("import time\ndef handler(event, context):\n    time.sleep(0.5)\n    return 1\n", Timeout=10)
-    began = time.monotonic()
-    with ThreadPoolExecutor(64) as pool:
-        errors = list(pool.map(lambda _: call(twin, name)[0], range(64)))
-    assert errors == [None] * 64
-    assert time.monotonic() - began < 60
-
-
 def test_a_function_that_invokes_a_function_does_not_wait_for_itself(twin: TwinUnderTest) -> None:
     """More nested calls than there are slots: nobody deadlocks."""
     inner = twin.function("import time\ndef handler(event, context):\n    time.sleep(0.3)\n    return 1\n")
