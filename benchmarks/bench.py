@@ -13,6 +13,8 @@ MEASUREMENTS = {
     "local_aws_speed": "the local AWS: start, memory, small and large objects, machines and functions at once",
     "trainer_speed": "steps per second against stock SB3, interleaved",
     "evaluation_speed": "episodes against SB3's evaluate_policy, interleaved",
+    "gate_speed": "the decision, a promotion, and 2,000 LunarLander pairs on the cores at hand",
+    "evaluation_fan_out": "2,000 LunarLander pairs through the evaluator's Lambda on the local AWS",
     "gate_characteristics": "how often the gate promotes falsely, a year's worth of nights included",
 }
 

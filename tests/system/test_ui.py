@@ -156,24 +156,47 @@ def test_a_value_beyond_its_limit_is_refused_before_anything_runs(api: Api) -> N
         api.call("POST", "/api/v2/dags/retrain_cartpole_ppo/dagRuns", {"logical_date": None, "conf": {"budget_usd": -1}})
 
 
-def test_a_model_that_was_trained_elsewhere_becomes_the_first_champion(api: Api, tmp_path: Path) -> None:
-    """SB3's model.zip, exported, uploaded, judged against the bar, in service: version 1, and it says that it was imported."""
+@pytest.fixture(scope="module")
+def imported(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of SB3's, exported, uploaded, and judged by the DAG. :return: its ONNX file."""
+    folder = tmp_path_factory.mktemp("elsewhere")
     model = PPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": []}, device="cpu")
     with torch.no_grad():  # a hand-made controller: mean about 450, always above 100
         model.policy.action_net.weight.copy_(torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, -0.1, 1.0, 0.8]]))
         model.policy.action_net.bias.zero_()
-    model.save(tmp_path / "model.zip")
-    policy = tmp_path / "policy.onnx"
-    run_module("rl_trainer", "export", "--model", str(tmp_path / "model.zip"), "--trust", "--out", str(policy))
+    model.save(folder / "model.zip")
+    policy = folder / "policy.onnx"
+    run_module("rl_trainer", "export", "--model", str(folder / "model.zip"), "--trust", "--out", str(policy))
     told = run_module("infra_bootstrap", "upload-policy", "--environment", "dev", "--policy", str(policy))
-    run = api.trigger("import_policy", {"experiment": EXPERIMENT, "bundle": told["bundle"], "origin": "a controller made by hand"})
-    assert api.wait_for_run("import_policy", run, timeout_s=240) == "success"
-    done = api.xcom("import_policy", run, "import_policy")
+    run = api.trigger("import_policy", {"experiment": EXPERIMENT, "bundle": told["bundle"], "origin": "a controller made by hand"},
+                      run_id="import-of-the-ui")
+    assert api.wait_for_run("import_policy", run, timeout_s=400) == "success"
+    return policy
+
+
+def test_a_model_that_was_trained_elsewhere_becomes_the_first_champion(api: Api, imported: Path) -> None:
+    """SB3's model.zip is version 1 now, after it had passed the bar, and the consumers were told that it was imported."""
+    done = api.xcom("import_policy", "import-of-the-ui", "import_policy")
     assert (done["outcome"], done["version"]) == ("PROMOTED", 1)
-    assert api.events_of_champion()[-1]["move"] == "imported"
+    event = api.events_of_champion()[-1]
+    assert (event["move"], event["digest"]) == ("imported", done["digest"])
 
 
-def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api) -> None:
+def test_lambda_and_laptop_play_the_same_episodes_though_events_come_twice(api: Api, imported: Path) -> None:
+    """The version in service on fresh seeds, with deliveries doubled: one return a seed, and the laptop's."""
+    for _ in range(2):
+        twin.call("fault", "add", "duplicate_event", "function=nightshift-dev-evaluator", "count=2")
+    run = api.trigger("evaluate_policy", {"experiment": EXPERIMENT, "n_episodes": 150, "first_seed": 900_000_000})
+    assert api.wait_for_run("evaluate_policy", run, timeout_s=180) == "success"
+    found = api.xcom("evaluate_policy", run, "evaluate")
+    here = run_module("rl_evaluator", "evaluate", "--policy", str(imported), "--env-id", "CartPole-v1", "--n-episodes", "150",
+                      "--first-seed", "900000000")
+    assert (found["version"], found["n_episodes"]) == (1, 150)
+    assert found["mean_return"] == sum(here["returns"]) / 150
+    assert found["crash_rate"] == sum(value < 100 for value in here["returns"]) / 150
+
+
+def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, imported: Path) -> None:
     """Scheduler, triggerer and local machines see it through. Silence within the limit, then a no, then a yes of the same run.
 
     Only the yes moves the champion, and only then the consumer's DAG runs.

@@ -1,0 +1,120 @@
+"""How long it takes to judge: the decision, 2,000 LunarLander pairs on the cores at hand, and a promotion.
+
+    python -m benchmarks.gate_speed [--pairs N]
+
+The decision and the promotion are measured in seconds of processor time as well, because machines are shared; the scaling
+over cores is a ratio of turns taken one after another.
+"""
+
+import argparse
+import functools
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import torch
+from stable_baselines3 import PPO
+
+from benchmarks.records import write_record
+from rl_evaluator.evaluation import Task
+from rl_evaluator.side_by_side import evaluate_side_by_side
+from rl_lifecycle.gates import Gate, decide
+from rl_lifecycle.stores import DirectoryStore
+from rl_trainer.onnx_export.export import export_policy
+
+ENV_ID, FIRST_SEED = "LunarLander-v3", 5000
+GATE = Gate(return_range=(-200, 320), crash_below=100)
+#: Steps of training of the champion and of the candidate, before they are compared.
+STEPS = (8192, 40_960)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    result = {"decision_on_2000_pairs": measure_decision(options.rounds), "promotion": measure_promotion(options.rounds),
+              "cores": measure_cores(train_policies(), options.pairs, options.rounds)}
+    sys.stdout.write(f"{write_record('gate-speed', result)}\n")
+    return 0
+
+
+def measure_decision(rounds: int) -> dict[str, Any]:
+    """All four looks of 2,000 pairs that tell nothing apart: the longest way there is."""
+    rng = random.Random(0)
+    pairs = [(rng.gauss(200, 60), rng.gauss(200, 60)) for _ in range(2000)]
+    ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    times = [_timed(lambda: decide(ours, theirs, GATE.model_copy(update={"crash_below": 0}))) for _ in range(rounds)]
+    return {**_spread(times), "looks": len(decide(ours, theirs, GATE.model_copy(update={"crash_below": 0})).looks)}
+
+
+def measure_promotion(rounds: int) -> dict[str, Any]:
+    """From a report to the moved pointer, in a directory: claim, files, manifest, verification, pointer, history."""
+    from rl_lifecycle.experiments import read_experiment
+    from tests.lifecycle.test_promotion import Night
+
+    experiment = read_experiment({"env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 100_000,
+                                  "evaluation": {"return_range": [0, 500], "crash_below": 100}}, "cartpole_ppo")
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = DirectoryStore(Path(folder))
+        for number in range(rounds):
+            night = Night(store, experiment, f"n{number}", lambda: uuid.uuid4().hex)
+            times.append(_timed(night.promote))
+    return _spread(times)
+
+
+def train_policies() -> list[bytes]:
+    """Two policies that differ: the same algorithm, trained for shorter and for longer."""
+    env = gymnasium.make(ENV_ID)
+    found = []
+    for steps in STEPS:
+        model = PPO("MlpPolicy", env, seed=0, n_steps=1024, gamma=0.999, device="cpu").learn(steps)
+        found.append(export_policy(model, {}, algo="ppo", env_id=ENV_ID, env_kwargs={}, observation_space=env.observation_space).onnx)
+    return found
+
+
+def measure_cores(policies: list[bytes], pairs: int, rounds: int) -> dict[str, Any]:
+    """Play so many pairs with all cores; and an eighth of them in turns with one process and with all, for the scaling."""
+    cores = os.cpu_count() or 1
+    part = max(32, pairs // 8)
+
+    def play(n_episodes: int, processes: int) -> list[Any]:
+        return [evaluate_side_by_side(policy, ENV_ID, Task(ENV_ID, {}, FIRST_SEED, n_episodes), processes) for policy in policies]
+
+    turns: dict[int, list[float]] = {1: [], cores: []}
+    for _ in range(rounds):
+        for processes, seconds in turns.items():
+            seconds.append(_timed(functools.partial(play, part, processes))["wall_s"])
+    whole: list[Any] = []
+    total = _timed(lambda: whole.extend(play(pairs, cores)))
+    ratios = [one / many for one, many in zip(turns[1], turns[cores], strict=True)]
+    return {"pairs": pairs, "cores": cores, "seconds": total["wall_s"], "env_steps": sum(shard.steps for shard in whole),
+            "steps_per_s": round(sum(shard.steps for shard in whole) / total["wall_s"]),
+            "times_faster_than_one_process": round(statistics.median(ratios), 2),
+            "same_returns": play(32, 1)[0].returns == play(32, cores)[0].returns,
+            "decision": decide(whole[1].returns, whole[0].returns, GATE).decision.value}
+
+
+def _timed(work: Callable[[], Any]) -> dict[str, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return {"wall_s": round(time.perf_counter() - wall, 4), "cpu_s": round(time.process_time() - cpu, 4)}
+
+
+def _spread(times: list[dict[str, float]]) -> dict[str, float]:
+    return {key: round(statistics.median(one[key] for one in times), 4) for key in ("wall_s", "cpu_s")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
