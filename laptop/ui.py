@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -37,6 +38,10 @@ def running(port: int = 0) -> Iterator[tuple[str, str, str, "subprocess.Popen[by
     _refuse_taken(port)
     environment = demo.airflow_environment(None) | _ui_settings(port)
     airflow.prepare(environment)
+    # Runs get their notes through the API, as its only user.
+    environment["AIRFLOW_CONN_NIGHTSHIFT_API"] = json.dumps({
+        "conn_type": "http", "host": "127.0.0.1", "port": port, "schema": "http", "login": "admin",
+        "password": _password(Path(environment["AIRFLOW_HOME"]))})
     log = log_folder() / "airflow-ui.log"
     with log.open("wb") as file, subprocess.Popen([tool("airflow"), "standalone"], cwd=ROOT, env=environment,
                                                   stdin=subprocess.DEVNULL, stdout=file, stderr=file,
@@ -88,7 +93,12 @@ def _healthy(url: str) -> bool:
 
 
 def _password(home: Path) -> str:
-    passwords: dict[str, str] = json.loads((home / "simple_auth_manager_passwords.json.generated").read_text())
+    """The password of the only user; made here before Airflow would make it, because the tasks need it, too."""
+    file = home / "simple_auth_manager_passwords.json.generated"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(json.dumps({"admin": secrets.token_urlsafe(12)}))
+    passwords: dict[str, str] = json.loads(file.read_text())
     return passwords["admin"]
 
 

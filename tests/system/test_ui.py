@@ -206,6 +206,7 @@ def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, importe
     assert api.wait_for_run(NIGHT, run, timeout_s=420) == "success"
     told = api.xcom(NIGHT, run, "judge")
     assert told["decision"] == "PROMOTE", told["reason"]
+    assert api.call("GET", f"/api/v2/dags/{NIGHT}/dagRuns/{run}")["note"].startswith("PROMOTE: after")
     assert api.xcom(NIGHT, run, "promote")["reason"].startswith("not approved: nobody answered within")
     consumed = api.runs("on_new_champion")
     for answer, outcome in (("Reject", "NOT_APPROVED"), ("Approve", "PROMOTED")):

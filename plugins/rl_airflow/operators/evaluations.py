@@ -18,6 +18,7 @@ from rl_airflow.errors import EvaluationFailedError
 from rl_airflow.evaluations import EvaluationFiles, Evaluator, Gap, Job, Scene, plan_shard_episodes, scene_of
 from rl_airflow.links import JUDGE_LINKS, report_link
 from rl_airflow.operators.trials import RunOperator
+from rl_airflow.run_notes import write_note
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.trial_reports import TrialEnd
 from rl_airflow.triggers.evaluations import LambdaEvaluationTrigger
@@ -224,13 +225,17 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Judge. :return: the verdict as JSON, with `report` (key and digest) and `summary` unless it is UNCHANGED."""
-        del context
-        return self._judge(None)
+        return self._noted(context, self._judge(None))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Come back from the triggerer to the look that was waited for."""
-        del context
-        return self._judge(event or {})
+        return self._noted(context, self._judge(event or {}))
+
+    @staticmethod
+    def _noted(context: Context, told: dict[str, Any]) -> dict[str, Any]:
+        """Put the verdict onto the run as its note, for the list of runs."""
+        write_note(context, told.get("summary") or f"{told['decision']}: {told['reason']}")
+        return told
 
     def _judge(self, event: dict[str, Any] | None) -> dict[str, Any]:
         plan, candidate = self._plan(), Candidate.model_validate(self.candidate)

@@ -1,0 +1,49 @@
+"""Write a run's note, which Airflow shows in its list of runs: a task may not, so it asks the REST API as a user does.
+
+The connection `nightshift_api` says where the API is and who asks (type HTTP: host with scheme and port, login, password).
+Without it nothing is written, and nothing fails.
+"""
+
+import json
+import logging
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from airflow.sdk import BaseHook, Context
+
+log = logging.getLogger(__name__)
+
+CONNECTION = "nightshift_api"
+#: Airflow's limit on a note.
+MOST_CHARACTERS = 1000
+TIMEOUT_S = 20.0
+
+
+def write_note(context: Context, text: str) -> bool:
+    """Put a text onto the run. :return: whether it is there now; a note that cannot be written fails nothing."""
+    try:
+        connection = BaseHook.get_connection(CONNECTION)
+    except Exception:  # Airflow raises a type of its own for each place where it looked
+        log.info("no connection %s, so the run gets no note", CONNECTION)
+        return False
+    run = context["dag_run"]
+    base = f"{connection.schema or 'http'}://{connection.host}" + (f":{connection.port}" if connection.port else "")
+    path = f"/api/v2/dags/{run.dag_id}/dagRuns/{urllib.parse.quote(run.run_id, safe='')}?update_mask=note"
+    try:
+        token = _call(base + "/auth/token", "POST", {"username": connection.login, "password": connection.password})["access_token"]
+        _call(base + path, "PATCH", {"note": text[:MOST_CHARACTERS]}, token)
+    except (OSError, ValueError, KeyError) as error:
+        log.warning("the run's note was not written: %s", str(error).splitlines()[0] if str(error) else type(error).__name__)
+        return False
+    return True
+
+
+def _call(url: str, method: str, body: dict[str, Any], token: str = "") -> dict[str, Any]:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{CONNECTION}: {url} is no HTTP address")
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)  # noqa: S310  checked above
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+        answered: dict[str, Any] = json.load(answer)
+    return answered
