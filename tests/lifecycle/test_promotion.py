@@ -1,8 +1,10 @@
 """The pointer moves only to something complete, only from what was compared, and every move is in the history."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -323,3 +325,17 @@ def test_another_return_range_or_environment_begins_a_new_lineage(
     assert "CartPole-v1" in other.new_lineage
 
 
+def test_no_expiring_rule_covers_what_a_version_rests_on(night: Callable[[str], Night], store: ObjectStore) -> None:
+    """Retention never deletes what the history names: the version's files, its report, its spec's wheels."""
+    template = (Path(__file__).resolve().parents[2] / "infra_bootstrap/templates/storage.yaml").read_text()
+    expiring = re.findall(r"Prefix: (\S+)\n\s+ExpirationInDays", template)
+    assert {"checkpoints/", "policies/"} <= set(expiring)
+    wheels = Artifact(key="artifacts/a/wheels.json", sha256="a")
+    one = night("n1")
+    one.promote()
+    entry = read_history(store, "cartpole_ppo")[0]
+    assert entry.report is not None
+    prefix = layout.version_prefix("cartpole_ppo", entry.to_version)
+    named = [entry.report.key, wheels.key, layout.spec_key("cartpole_ppo", one.spec.run), layout.champion_key("cartpole_ppo"),
+             layout.history_key("cartpole_ppo", 1), *(prefix + name for name in get_manifest(store, "cartpole_ppo", 1).files)]
+    assert not [key for key in named if key.startswith(tuple(expiring))]
