@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -24,6 +25,8 @@ from local_aws.sessions import Issuer, Renewing, RoleMissingError, TrustError, a
 log = logging.getLogger("local_aws")
 SLOW_COMMIT_S = 0.3
 STEPS_TO_WRITER = 5
+UNKNOWN_ACTION = re.compile(rb'"__type": "Invalid(Operation|Action)(Exception)?", "message": "(Unknown action|The action \w+ is not)')
+"""How the emulator's JSON services refuse an action that does not exist."""
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -169,7 +172,7 @@ class Committing:
         call = calls.call_of(self._service, action, role_of(principal), path, headers)
         if refused := await calls.before(self._engine, call):
             return refused
-        answer = await self._inner(method, path, headers, body, query)
+        answer = as_unknown_operation(headers, await self._inner(method, path, headers, body, query))
         if answer[0] < 300:
             calls.after(self._engine, call)
             if action == "s3:PutObject":
@@ -184,6 +187,20 @@ class Committing:
         self._saver.save()
         if (took := time.monotonic() - began) > SLOW_COMMIT_S:
             log.warning("committing after %s took %.2f s", action, took)
+
+
+def as_unknown_operation(headers: dict[str, str], answer: Any) -> Any:
+    """Give a JSON service's refusal of an action that does not exist AWS's code for it; return other answers as they are.
+
+    Source: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html
+    """
+    status, sent, text = answer
+    text = text.encode() if isinstance(text, str) else text
+    if status != 400 or "x-amz-target" not in headers or not isinstance(text, bytes) or not UNKNOWN_ACTION.search(text):
+        return answer
+    action = headers["x-amz-target"].rpartition(".")[2]
+    body = {"__type": "UnknownOperationException", "message": f"The operation {action} is not known"}
+    return 400, {**sent, "x-amzn-errortype": "UnknownOperationException"}, json.dumps(body).encode()
 
 
 def caller_arn(headers: dict[str, str]) -> str:

@@ -21,6 +21,7 @@ KEPT_STRIKES = 1000
 class Fault:
     """One fault that is set.
 
+    :param salt: tells faults of one script apart, whatever else is set.
     :param chances: how often it could have struck; the n-th chance is always decided in the same way for the same seed.
     """
 
@@ -29,6 +30,7 @@ class Fault:
     values: catalog.Values
     seed: int
     set_at: float
+    salt: str = ""
     chances: int = 0
     strikes: int = 0
     struck: set[str] = field(default_factory=set)
@@ -36,7 +38,7 @@ class Fault:
     random: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.random = random.Random(f"{self.seed}/{self.id}/{self.kind}")
+        self.random = random.Random(f"{self.seed}/{self.salt}/{self.kind}")
 
     def is_on(self, at: float) -> bool:
         """Say whether it can strike at a time (``time.monotonic``)."""
@@ -71,10 +73,10 @@ class Engine:
         self._numbers = itertools.count(1)
         self.strikes: list[dict[str, Any]] = []
 
-    def add(self, kind: str, values: catalog.Values, seed: int = 0) -> Fault:
-        """Set a fault."""
+    def add(self, kind: str, values: catalog.Values, seed: int = 0, salt: str = "") -> Fault:
+        """Set a fault; the same seed and salt decide in the same way, whatever was set before."""
         with self._lock:
-            fault = Fault(f"f{next(self._numbers)}", kind, values, seed, time.monotonic())
+            fault = Fault(f"f{next(self._numbers)}", kind, values, seed, time.monotonic(), salt)
             self._faults[fault.id] = fault
         return fault
 

@@ -78,15 +78,15 @@ class Wiring:
             self._set(str(wanted["kind"]), catalog.read(str(wanted["kind"]), wanted["values"]), int(wanted["seed"]))
         if "script" in order:
             found = script.read(str(order["script"]))
-            for kind, values in found.faults:
-                self._set(kind, values, found.seed)
+            for n, (kind, values) in enumerate(found.faults, 1):
+                self._set(kind, values, found.seed, str(n))
         if "clear" in order:
             self.machines.mend(self._engine.clear(order["clear"]))
         return {"faults": self._engine.as_list(), "strikes": self._engine.strikes[-50:]}
 
-    def _set(self, kind: str, values: catalog.Values, seed: int) -> Fault:
+    def _set(self, kind: str, values: catalog.Values, seed: int, salt: str = "") -> Fault:
         """Set one fault; ending sessions happens at once."""
-        fault = self._engine.add(kind, values, seed)
+        fault = self._engine.add(kind, values, seed, salt)
         if kind == "expire_credentials":
             fault.strikes = self._issuer.expire(values["role"] or "*")
         return fault

@@ -6,6 +6,9 @@ from typing import Any
 
 import boto3
 import pytest
+import requests
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 
 from .conftest import ACCOUNT, QUICK, TwinUnderTest, allow, code_of, policy, run_cli, trust, unique
 
@@ -44,6 +47,30 @@ def test_a_wrong_signature_is_refused(twin: TwinUnderTest) -> None:
     forger = boto3.Session(found["AccessKeyId"], "x" + found["SecretAccessKey"], found["Token"], twin.region)
     assert code_of(forger.client("s3", endpoint_url=twin.endpoint_url, config=QUICK).list_buckets) == "SignatureDoesNotMatch"
     assert code_of(forger.client("iam", endpoint_url=twin.endpoint_url, config=QUICK).list_roles) == "SignatureDoesNotMatch"
+
+
+@pytest.mark.parametrize(
+    ("service", "target", "code"),
+    [
+        ("ec2", "", "InvalidAction"),
+        ("iam", "", "InvalidAction"),
+        ("cloudformation", "", "InvalidAction"),
+        ("ssm", "AmazonSSM.", "UnknownOperationException"),
+        ("sqs", "AmazonSQS.", "UnknownOperationException"),
+        ("events", "AWSEvents.", "UnknownOperationException"),
+        ("logs", "Logs_20140328.", "UnknownOperationException"),
+        ("pricing", "AWSPriceListService.", "UnknownOperationException"),
+    ],
+)
+def test_an_unknown_action_is_refused_in_the_services_own_words(twin: TwinUnderTest, service: str, target: str, code: str) -> None:
+    """Query services and JSON services have different codes for it."""
+    kind = "application/x-amz-json-1.1" if target else "application/x-www-form-urlencoded"
+    headers = {"Content-Type": kind} | ({"X-Amz-Target": f"{target}FlyToTheMoon"} if target else {})
+    url, body = twin.endpoint_url + "/", "{}" if target else "Action=FlyToTheMoon&Version=2016-11-15"
+    request = AWSRequest("POST", url, data=body, headers=headers)
+    SigV4Auth(twin.session().get_credentials(), service, twin.region).add_auth(request)
+    answer = requests.post(url, data=body, headers=dict(request.headers), timeout=20)
+    assert (answer.status_code, code in answer.text) == (400, True), answer.text
 
 
 def test_the_worker_may_nothing_until_it_is_given_something(twin: TwinUnderTest) -> None:

@@ -1,6 +1,7 @@
 """Instances and fleets as EC2 documents them."""
 
 import base64
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -265,6 +266,25 @@ def test_types_offerings_and_prices_are_those_of_aws(twin: TwinUnderTest) -> Non
     assert {p["AvailabilityZone"][-1] for p in prices} == {"a", "b", "c"}
     assert all(0.01 < float(p["SpotPrice"]) < 0.0956 for p in prices)
     assert code_of(ec2.describe_instance_types, InstanceTypes=["zz9.large"]) == "InvalidInstanceType"
+
+
+def test_prices_and_quotas_can_be_asked_for(twin: TwinUnderTest) -> None:
+    """The price list answers by filter, in AWS's nested JSON; quotas count processors; both need permission and refuse nonsense."""
+    pricing, quotas = twin.client("pricing"), twin.client("service-quotas")
+    wanted = {"instanceType": "g5.xlarge", "regionCode": twin.region, "operatingSystem": "Linux"}
+    found = pricing.get_products(
+        ServiceCode="AmazonEC2", Filters=[{"Type": "TERM_MATCH", "Field": key, "Value": value} for key, value in wanted.items()]
+    )["PriceList"]
+    product = json.loads(found[0])
+    (term,) = product["terms"]["OnDemand"].values()
+    (dimension,) = term["priceDimensions"].values()
+    assert (len(found), product["product"]["attributes"]["vcpu"], dimension["unit"]) == (1, "4", "Hrs")
+    assert 0.5 < float(dimension["pricePerUnit"]["USD"]) < 3
+    assert quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-34B43A08")["Quota"]["Value"] == 64
+    assert code_of(quotas.get_service_quota, ServiceCode="ec2", QuotaCode="L-00000000") == "NoSuchResourceException"
+    assert code_of(pricing.get_products, ServiceCode="AmazonNothing") == "NotFoundException"
+    nobody = twin.role_with(allow("s3:*"))
+    assert code_of(twin.client("pricing", nobody).get_products, ServiceCode="AmazonEC2") == "AccessDeniedException"
 
 
 def test_the_quota_is_enforced(twin: TwinUnderTest) -> None:

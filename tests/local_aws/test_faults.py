@@ -55,6 +55,28 @@ def test_the_same_seed_decides_in_the_same_way() -> None:
     assert not any(decisions(7, 0.0))
 
 
+def test_a_script_replays_exactly_whatever_else_is_set(twin: TwinUnderTest, tmp_path: Path) -> None:
+    """The same calls meet the same failures at the second run of a script, although another fault was set meanwhile."""
+    bucket, path = twin.bucket(), tmp_path / "night.yaml"
+    path.write_text(f"seed: 11\nfaults:\n  - error: {{service: s3, action: PutObject, key: '{bucket}/*', rate: 0.5}}\n")
+    outcomes = []
+    for _ in range(2):
+        made = twin.cli("fault", "run", str(path))["faults"][-1]
+        s3, met = twin.client("s3"), []
+        for n in range(12):
+            try:
+                s3.put_object(Bucket=bucket, Key=str(n), Body=b"")
+                met.append("written")
+            except s3.exceptions.ClientError as error:
+                met.append(error.response["Error"]["Code"])
+        outcomes.append(met)
+        twin.cli("fault", "clear", made["id"])
+        other = twin.cli("fault", "add", "slow", "service=nothing")["faults"][-1]
+    twin.cli("fault", "clear", other["id"])
+    assert outcomes[0] == outcomes[1]
+    assert len(set(outcomes[0])) == 2
+
+
 def test_a_count_is_a_limit() -> None:
     """A fault with a count strikes so often and no more."""
     engine = Engine()
