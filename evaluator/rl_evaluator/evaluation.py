@@ -14,6 +14,7 @@ from rl_evaluator.environments import environment_maker, make_environment
 from rl_evaluator.lanes import Episode, run_episodes
 from rl_evaluator.policies import Policy
 from rl_evaluator.spaces import check_spaces, describe_space
+from rl_evaluator.wrapping import wrap_environment
 from rl_lifecycle.evaluations import Shard
 from rl_lifecycle.experiments import UNDISTURBED, Perturbation
 
@@ -56,7 +57,7 @@ def check_fits(policy: Policy, env_id: str, env_kwargs: Mapping[str, Any]) -> No
 
     :raises EnvironmentFailedError: if it cannot be made. :raises SpaceMismatchError: naming the space that differs.
     """
-    env = make_environment(env_id, env_kwargs)
+    env = wrap_environment(make_environment(env_id, env_kwargs), policy.metadata.wrappers, env_id)
     try:
         check_spaces(env_id, (policy.metadata.observation_space, describe_space(env.observation_space, env_id)),
                      (policy.metadata.action_space, describe_space(env.action_space, env_id)))

@@ -14,6 +14,7 @@ from rl_evaluator.environments import Env
 from rl_evaluator.errors import first_line
 from rl_evaluator.policies import BATCH_SIZES, Feeds, Policy
 from rl_evaluator.sampling import episode_generator, find_sampler
+from rl_evaluator.wrapping import wrap_environment
 from rl_lifecycle.evaluations import EpisodeEnd
 from rl_lifecycle.policies import OBSERVATION, STATE_IN
 
@@ -63,7 +64,8 @@ class _Run:
     """The lanes of one evaluation. Row i of every input belongs to lane i; lanes without work are moved out."""
 
     def __init__(self, policy: Policy, make: Callable[[], Env], seeds: range, deterministic: bool) -> None:
-        self.policy, self.make = policy, make
+        wrappers, env_id = policy.metadata.wrappers, policy.metadata.env_id
+        self.policy, self.make = policy, make if not wrappers else lambda: wrap_environment(make(), wrappers, env_id)
         self.waiting: Iterator[int] = iter(seeds)
         self.done: dict[int, Episode] = {}
         self.feeds: Feeds = policy.zeros(LANES)

@@ -40,6 +40,13 @@ class SpaceForm(Record):
     spaces: dict[str, "SpaceForm"] = {}
 
 
+class WrapperForm(Record):
+    """A wrapper that the policy was trained in, by its dotted name: whoever plays it needs it, too."""
+
+    name: str
+    kwargs: dict[str, JsonValue] = {}
+
+
 class PolicyMetadata(Record):
     """What a policy says of itself, inside the ONNX file."""
 
@@ -47,6 +54,7 @@ class PolicyMetadata(Record):
     algo: str
     env_id: str
     env_kwargs: dict[str, JsonValue] = {}
+    wrappers: tuple[WrapperForm, ...] = Field((), description="around the environment, innermost first; the spaces are the outermost's")
     observation_space: SpaceForm
     action_space: SpaceForm
     digest: str = Field(description="SHA-256 over the parameters and normalisation statistics it was made from")

@@ -7,7 +7,7 @@ import pytest
 
 from rl_lifecycle.errors import InvalidExperimentError, InvalidRecordError, OverlappingSeedsError
 from rl_lifecycle.experiments import Experiment, read_experiment
-from rl_lifecycle.hyperparameters import check_segment, rollout_timesteps
+from rl_lifecycle.hyperparameters import check_segment, check_wrappers, rollout_timesteps
 from rl_lifecycle.layout import TrialId
 from rl_lifecycle.specs import Spec, check_fresh_seeds, freeze_spec
 from tests.lifecycle.conftest import NIGHT
@@ -104,3 +104,11 @@ def test_a_segment_of_ars_must_hold_a_whole_iteration() -> None:
         check_segment(experiment, 2999, {"n_delta": 3}, 500)
     with pytest.raises(InvalidExperimentError, match="needs a time limit"):
         check_segment(experiment, 3000, {"n_delta": 3}, None)
+
+
+@pytest.mark.parametrize("entry", ["sb3_contrib.common.wrappers.TimeFeatureWrapper", [{"rl_zoo3.wrappers.HistoryWrapper": {"horizon": 2}}]])
+def test_wrappers_that_no_evaluator_has_are_refused(experiment: Experiment, entry: Any) -> None:
+    """Before a machine is rented: the policy could never be judged."""
+    check_wrappers(experiment, {"env_wrapper": ["gymnasium.wrappers.FlattenObservation", {"own.Wrapper": {}}]})
+    with pytest.raises(InvalidExperimentError, match="env_wrapper: .* cannot be had where policies are judged"):
+        check_wrappers(experiment, {"env_wrapper": entry})

@@ -12,6 +12,7 @@ import yaml
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from rl_lifecycle.policies import PolicyRecord
 from rl_trainer.foreign import detect_algorithm
 from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged
 from tests.trainer.toy_envs import ToyEnv
@@ -55,20 +56,30 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path, trainer:
 ENV_MODULE = """
 import gymnasium as gym
 from gymnasium.envs.classic_control import CartPoleEnv
-gym.register("OwnCartPole-v0", CartPoleEnv, max_episode_steps=50)
+class OwnCartPole(CartPoleEnv):
+    def __init__(self, length, **kwargs):
+        super().__init__(**kwargs)
+        self.length = length
+class Halved(gym.RewardWrapper):
+    def reward(self, reward):
+        return reward / 2
+gym.register("OwnCartPole-v0", OwnCartPole, max_episode_steps=50)
 """
 
 
 def test_an_environment_from_a_wheel_is_trained_on(tmp_path: Path, trainer: Trainer) -> None:
-    """`package:Env-v0` comes from a wheel beside the experiment file; it goes to `artifacts/` under its digest."""
+    """`package:Env-v0` with arguments and wrappers comes from a wheel beside the file; it goes to `artifacts/` under its digest."""
     wheel = tmp_path / "own_envs-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("own_envs/__init__.py", ENV_MODULE)
         archive.writestr("own_envs-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: own-envs\nVersion: 1.0\n")
     file, store = tmp_path / "own.yaml", tmp_path / "store"
-    document = merged(TINY_PPO, env_id="own_envs:OwnCartPole-v0", env_kwargs={}, requirements=[wheel.name])
+    document = merged(TINY_PPO, env_id="own_envs:OwnCartPole-v0", env_kwargs={"length": 0.4}, requirements=[wheel.name],
+                      hyperparameters={"env_wrapper": ["own_envs.Halved", {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 40}}]})
     file.write_text(yaml.safe_dump(document))
     assert json_of(trainer("train", "--spec", str(file), "--store", str(store), "--json", "--quiet"))["state"] == "finished"
+    record = PolicyRecord.from_json((store / "policies/own/local/seed-0/000000006144.json").read_bytes())
+    assert [wrapper.name for wrapper in record.metadata.wrappers] == ["own_envs.Halved", "gymnasium.wrappers.TimeLimit"]
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     stored = store / "artifacts" / digest / wheel.name
     stored.write_bytes(b"damaged")

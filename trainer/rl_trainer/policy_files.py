@@ -1,5 +1,6 @@
 """The policy of a checkpoint in `policies/`: ONNX, parameters, and last the record whose arrival says that it is whole."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from safetensors.numpy import save as save_safetensors
@@ -12,13 +13,14 @@ from rl_lifecycle.stores import ObjectStore
 from rl_trainer.model_state import Arrays
 from rl_trainer.onnx_export.export import export_policy, raw_space
 from rl_trainer.onnx_export.reference import Observations
+from rl_trainer.wrappers import Wrapper
 
 
 class PolicyWriter:
-    """Writes the policies of one trial."""
+    """Writes the policies of one trial. :param wrappers: what its environments are in."""
 
-    def __init__(self, store: ObjectStore, spec: Spec, trial: str, attempt: int) -> None:
-        self.store, self.spec, self.trial, self.attempt = store, spec, trial, attempt
+    def __init__(self, store: ObjectStore, spec: Spec, trial: str, attempt: int, wrappers: Sequence[Wrapper] = ()) -> None:
+        self.store, self.spec, self.trial, self.attempt, self.wrappers = store, spec, trial, attempt, wrappers
         self._trial_id = spec.trial_id(trial)
 
     def exists(self, step: int) -> bool:
@@ -38,7 +40,7 @@ class PolicyWriter:
         exported = export_policy(
             model, parameters, algo=experiment.algo, env_id=experiment.env_id, env_kwargs=dict(experiment.env_kwargs),
             observation_space=space, stack=stack, statistics=model.get_vec_normalize_env(),
-            visited=visited)
+            visited=visited, wrappers=self.wrappers)
         record = PolicyRecord(
             experiment=experiment.name, run=self.spec.run, trial=self.trial, attempt=self.attempt, step=step, final=final,
             spec_sha256=self.spec.sha256, digest=exported.metadata.digest, policy=self._put(step, "onnx", exported.onnx),

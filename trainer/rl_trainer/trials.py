@@ -114,7 +114,7 @@ class _TrialRun:
     def __init__(self, job: TrialJob, trainer: SegmentTrainer, facts: dict[str, JsonValue]) -> None:
         self.job, self.trainer, self.facts = job, trainer, facts
         self.class_name = hashlib.sha256(canonical_json(facts)).hexdigest()[:12]
-        self.policies = PolicyWriter(job.store, job.spec, job.trial, job.chain.attempt)
+        self.policies = PolicyWriter(job.store, job.spec, job.trial, job.chain.attempt, trainer.factory.settings.wrappers)
         self.committer = Committer(job.interruption.check_grace)
         self.segment = 0
         self.latest = Progress(0, 0.0, None)

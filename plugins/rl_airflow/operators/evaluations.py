@@ -26,7 +26,7 @@ from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.evaluations import DecideRequest, RenderReportRequest, scenario_evaluation
 from rl_lifecycle.experiments import Scenario
 from rl_lifecycle.gates import Decision, Verdict, decide_unchanged, gate_of
-from rl_lifecycle.hyperparameters import check_segment
+from rl_lifecycle.hyperparameters import check_segment, check_wrappers
 from rl_lifecycle.layout import policy_prefix
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.records import Record, sha256_hex
@@ -153,6 +153,7 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
         if report.problem:
             raise AirflowFailException(f"experiments/{plan.experiment}.yaml: env_id: {report.problem}")
         try:
+            check_wrappers(spec.experiment, spec.hyperparameters)
             check_segment(spec.experiment, spec.segment_timesteps, spec.hyperparameters, report.max_episode_steps)
         except InvalidExperimentError as error:
             raise AirflowFailException(str(error)) from None

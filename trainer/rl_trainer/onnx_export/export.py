@@ -1,5 +1,6 @@
 """A model as the ONNX file that leaves its trial, and what it says of itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from pydantic import JsonValue
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, unwrap_vec_normalize
 
-from rl_lifecycle.policies import MAX_BYTES, PolicyMetadata
+from rl_lifecycle.policies import MAX_BYTES, PolicyMetadata, WrapperForm
 from rl_trainer.digests import digest_arrays
 from rl_trainer.errors import BadInputError
 from rl_trainer.model_state import Arrays
@@ -19,6 +20,7 @@ from rl_trainer.onnx_export.memory import FrameStack
 from rl_trainer.onnx_export.observations import Space
 from rl_trainer.onnx_export.reference import Observations, Reference
 from rl_trainer.onnx_export.spaces import space_form
+from rl_trainer.wrappers import Wrapper
 
 PACKAGES = ("gymnasium", "numpy", "onnx", "onnxruntime", "sb3-contrib", "stable-baselines3", "torch")
 #: How many visited observations the equality check looks at.
@@ -35,12 +37,14 @@ class ExportedPolicy:
 
 def export_policy(model: Any, parameters: Arrays, *, algo: str, env_id: str, env_kwargs: dict[str, JsonValue],
                   observation_space: Space | None = None, stack: FrameStack | None = None,
-                  statistics: VecNormalize | None = None, visited: Observations | None = None) -> ExportedPolicy:
+                  statistics: VecNormalize | None = None, visited: Observations | None = None,
+                  wrappers: Sequence[Wrapper] = ()) -> ExportedPolicy:
     """Write a model as ONNX, check that it acts the same, and add what it is.
 
     :param parameters: what the digest is over.
     :param observation_space: the environment's; None: the model's.
     :param stack: how frames are stacked; None: not at all.
+    :param wrappers: what the environment was in; whoever plays the policy puts it into the same.
     :raises BadInputError: if the policy cannot be written as ONNX.
     """
     space = observation_space if observation_space is not None else model.observation_space
@@ -48,6 +52,7 @@ def export_policy(model: Any, parameters: Arrays, *, algo: str, env_id: str, env
     distribution, recurrent = add_policy(graph, model.policy, space, statistics, stack)
     metadata = PolicyMetadata(
         algo=algo, env_id=env_id, env_kwargs=env_kwargs, observation_space=space_form(space),
+        wrappers=tuple(WrapperForm(name=wrapper.name, kwargs=wrapper.kwargs) for wrapper in wrappers),
         action_space=space_form(model.action_space), digest=digest_arrays(parameters), distribution=distribution,
         recurrent=recurrent,
         versions=library_versions(PACKAGES), equality={})
