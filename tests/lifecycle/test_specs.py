@@ -110,5 +110,5 @@ def test_a_segment_of_ars_must_hold_a_whole_iteration() -> None:
 def test_wrappers_that_no_evaluator_has_are_refused(experiment: Experiment, entry: Any) -> None:
     """Before a machine is rented: the policy could never be judged."""
     check_wrappers(experiment, {"env_wrapper": ["gymnasium.wrappers.FlattenObservation", {"own.Wrapper": {}}]})
-    with pytest.raises(InvalidExperimentError, match="env_wrapper: .* cannot be had where policies are judged"):
+    with pytest.raises(InvalidExperimentError, match=r"env_wrapper: .* cannot be had where policies are judged"):
         check_wrappers(experiment, {"env_wrapper": entry})
