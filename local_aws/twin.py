@@ -21,7 +21,7 @@ from local_aws.ec2.networks import Networks
 from local_aws.ec2.permissions import Permissions
 from local_aws.ec2.reading import Reader
 from local_aws.ec2.service import Ec2
-from local_aws.ec2.store import Store
+from local_aws.ec2.store import LIVE, Store
 from local_aws.endpoints import Endpoints
 from local_aws.faults.engine import Engine
 from local_aws.faults.wiring import Wiring
@@ -65,7 +65,7 @@ class Twin:
         self.saver.install()
         self.issuer = Issuer(running.account_id, running.region)
         self.reaper = Reaper(running.twin)
-        self.watch = Watch(running.twin)
+        self.watch = Watch(running.twin, self._has_processes)
         self.host = Host(state.machines, ami, running.endpoint_url, running.region, running.twin, self.reaper)
         self.ec2 = self._make_ec2()
         self.runtimes = Runtimes(state.functions / "runtime")
@@ -186,6 +186,10 @@ class Twin:
         self.runner.close()
         self.ec2.store.save()
         self.reaper.close()
+
+    def _has_processes(self) -> bool:
+        """Say whether a machine or a function may be running."""
+        return self.runner.running() > 0 or any(instance.state in LIVE for instance in self.ec2.store.visible())
 
     # -- orders -------------------------------------------------------------------------------------------------
     def grant(self, order: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from local_aws.machines.bounds import Connection, outside_connections, socket_inodes
@@ -25,10 +26,12 @@ class Watch:
     """Looks for connections of a twin's processes to anywhere but this machine.
 
     :param twin: the mark that its processes carry.
+    :param is_needed: whether there is any process to look for; a laptop's own connections are none of its business.
     """
 
-    def __init__(self, twin: str) -> None:
+    def __init__(self, twin: str, is_needed: Callable[[], bool]) -> None:
         self._twin = twin
+        self._is_needed = is_needed
         self._stop = threading.Event()
         self._judged: set[int] = set()
         self._seen: dict[tuple[str, str], str] = {}
@@ -46,7 +49,8 @@ class Watch:
         """Look until closed; a process that ends while it is looked at is no error."""
         while not self._stop.wait(LOOK_EVERY_S):
             try:
-                self.look(outside_connections())
+                if self._is_needed():
+                    self.look(outside_connections())
             except Exception:
                 log.exception("looking for connections beyond this machine")
 

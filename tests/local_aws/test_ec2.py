@@ -247,6 +247,21 @@ def test_a_fleet_takes_the_cheapest_that_it_can_get_and_reports_the_rest(twin: T
     ]
 
 
+def test_a_fleets_refusals_name_their_overrides_and_its_token_stands_for_it(twin: TwinUnderTest, template: str) -> None:
+    """No room for one type: its error, and the other is launched; the token gives the same fleet again, and no other request."""
+    ec2, token = twin.client("ec2"), unique("token")
+    made = twin.cli("fault", "add", "capacity", "type=c7i.large", "market=spot")["faults"][-1]
+    answer = ec2.create_fleet(**fleet(template, token, ["c7i.large", "m7i.large"]))
+    twin.cli("fault", "clear", made["id"])
+    assert [(e["ErrorCode"], e["LaunchTemplateAndOverrides"]["Overrides"]["InstanceType"], e["Lifecycle"]) for e in answer["Errors"]] == [
+        ("InsufficientInstanceCapacity", "c7i.large", "spot")
+    ]
+    assert [i["InstanceType"] for i in answer["Instances"]] == ["m7i.large"]
+    again = ec2.create_fleet(**fleet(template, token, ["c7i.large", "m7i.large"]))
+    assert (again["FleetId"], again["Instances"]) == (answer["FleetId"], answer["Instances"])
+    assert code_of(ec2.create_fleet, **fleet(template, token, ["c7i.large"])) == "IdempotentParameterMismatch"
+
+
 def test_types_offerings_and_prices_are_those_of_aws(twin: TwinUnderTest) -> None:
     """Real sizes and accelerators; zones differ in what they offer; spot is cheaper than on-demand."""
     ec2 = twin.client("ec2")
