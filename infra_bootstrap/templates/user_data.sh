@@ -8,6 +8,9 @@ imds="${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}"
 work="$(mktemp -d "${TMPDIR:-/var/tmp}/nightshift.XXXXXX")"
 cd "$work"
 exec > >(tee -a boot.log) 2>&1
+# Moments in seconds, for whoever asks where a start's time went: the trainer writes them into its log.
+moment() { local at="${EPOCHREALTIME:-$(date +%s)}"; printf %s "${at/,/.}"; }
+export NIGHTSHIFT_BOOT_AT="$(moment)"
 say() { printf '%s nightshift: %s\n' "$(date -u +%H:%M:%S)" "$*"; }
 
 # 1. The dead man's timer, before anything that can hang: an hour until the deadline is known. Two ways, for one can fail.
@@ -177,7 +180,9 @@ except Exception as error:
         (work / "why").write_text(json.dumps(why))
     sys.exit(why["message"])
 PY
+export NIGHTSHIFT_INSTALL_AT="$(moment)"
 "$python" boot.py install || exit 4
+export NIGHTSHIFT_READY_AT="$(moment)"
 say "ready after $SECONDS s"
 
 # 6. Train. What comes of it, the trainer says itself: in its heartbeat, its checkpoints and its policies.

@@ -6,6 +6,7 @@ torch is imported only after the head is taken over and the first heartbeat is o
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,11 +28,16 @@ from rl_trainer.numeric_class import pin_threads
 from rl_trainer.reporting import HeartbeatThread
 from rl_trainer.retention import DirectoryRetention
 from rl_trainer.spec_files import load_spec
+from rl_trainer.startups import describe_startup, startup_facts
 from rl_trainer.storage import PatientStore, open_store
 from rl_trainer.wheels import make_importable
 
 if TYPE_CHECKING:
     from rl_trainer.watch import Progress
+
+
+#: When the process's first line of ours ran, nearly: the interpreter was there before.
+BEGAN = time.time()
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,13 @@ def _train(spec: Spec, trial: TrialId, store: ObjectStore, chain: CheckpointChai
            interruption: Interruption, reporter: "_Reporter", folder: Path, usd_per_hour: float | None) -> dict[str, Any]:
     reporter.beat(TrainerState.STARTING)
     make_importable(spec.requirements, store, folder)
+    importing = time.time()
+    from rl_trainer.lean_torch import leave_compiler_out
     from rl_trainer.trials import TrialJob, train_trial
 
+    leave_compiler_out()
+    facts = startup_facts(os.environ, began=BEGAN, importing=importing, imported=time.time())
+    journal.event("imported", describe_startup(facts), **facts)
     result = train_trial(TrialJob(spec, trial.trial, store, chain, journal, interruption, reporter.progress,
                                   usd_per_hour))
     reporter.step, reporter.segment = result.step, spec.n_segments

@@ -1,0 +1,69 @@
+"""A bootstrapped local AWS of a measurement's own, and a process inside of it that acts as the Airflow worker."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.records import ROOT
+
+INSIDE = "--inside"
+
+
+def measure_inside(module: str, *arguments: str) -> Any:
+    """Run `python -m <module> --inside …` as the Airflow worker on a fresh, bootstrapped local AWS.
+
+    :return: the JSON of its last line of output. Progress belongs on its stderr.
+    """
+    with _state_folder() as environment:
+        _run([sys.executable, "-m", "local_aws", "up"], environment)
+        runtime = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        _run([sys.executable, "-m", "infra_bootstrap", "deploy", "--environment", "dev", "--lambda-runtime", runtime],
+             _as("administrator", environment))
+        worker = _as(None, environment)
+        _run([sys.executable, "-c", "import os; from laptop import airflow; airflow.prepare(os.environ)"], worker)
+        done = subprocess.run([sys.executable, "-m", module, INSIDE, *arguments], cwd=ROOT, env=worker, check=False, text=True,
+                              stdout=subprocess.PIPE)
+        if done.returncode:
+            sys.exit(f"error: {module} failed inside the local AWS, see above")
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+@contextmanager
+def _state_folder() -> Iterator[dict[str, str]]:
+    """A state folder of its own, so that the developer's stays as it is; stopped and removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as folder:
+        environment = dict(os.environ) | {"NIGHTSHIFT_STATE": folder}
+        try:
+            yield environment
+        finally:
+            subprocess.run([sys.executable, "-m", "laptop", "clean"], cwd=ROOT, env=environment, check=False)
+
+
+def _as(role: str | None, environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a role, with Airflow's settings."""
+    code = "import json, sys; from laptop.demo import airflow_environment; print(json.dumps(airflow_environment(sys.argv[1] or None)))"
+    answered: dict[str, str] = json.loads(_run([sys.executable, "-c", code, role or ""], environment).splitlines()[-1])
+    return answered
+
+
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"error: {' '.join(command[:4])} … failed:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def local_aws(*arguments: str) -> dict[str, Any]:
+    """Run a command of the local AWS that this process is inside of."""
+    answered: dict[str, Any] = json.loads(_run([sys.executable, "-m", "local_aws", *arguments, "--json"], dict(os.environ)))
+    return answered
+
+
+def say(line: str) -> None:
+    """Tell how far it is."""
+    print(line, file=sys.stderr, flush=True)
