@@ -4,6 +4,7 @@ Pure: a caller reads the record, changes it here, and writes it back under If-Ma
 cannot both take the last dollar. An entry is (trial, attempt); reserving or settling one twice changes nothing.
 """
 
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import Field
@@ -25,6 +26,21 @@ class LedgerEntry(Record):
     seconds: float | None = None
     instance_type: str | None = None
     market: Literal["spot", "on-demand"] | None = None
+
+
+class MonthTotal(Record):
+    """What the runs of a month have cost."""
+
+    month: str
+    n_runs: int
+    usd: float
+    champions: int = Field(description="promoted versions that these runs bought")
+    by_experiment: dict[str, float]
+
+    @property
+    def usd_per_champion(self) -> float | None:
+        """All runs' money, also of those that promoted nothing, over the champions; None if there is none."""
+        return self.usd / self.champions if self.champions else None
 
 
 class Ledger(Record):
@@ -96,3 +112,25 @@ class Ledger(Record):
                             seconds=seconds, instance_type=instance_type, market=market)
         others = tuple(other for other in self.entries if other != before)
         return self.model_copy(update={"entries": tuple(sorted((*others, entry), key=lambda e: (e.trial, e.attempt)))})
+
+
+def sum_month(month: str, ledgers: Iterable[Ledger]) -> MonthTotal:
+    """Add up the ledgers of a month."""
+    books = [ledger for ledger in ledgers if ledger.month == month]
+    by_experiment: dict[str, float] = {}
+    for ledger in books:
+        by_experiment[ledger.experiment] = by_experiment.get(ledger.experiment, 0.0) + ledger.spent_usd
+    return MonthTotal(month=month, n_runs=len(books), usd=sum(by_experiment.values()),
+                      champions=sum(ledger.promoted_version is not None for ledger in books), by_experiment=by_experiment)
+
+
+def describe_month(total: MonthTotal) -> str:
+    """One line for a log.
+
+    >>> describe_month(MonthTotal(month="2026-11", n_runs=2, usd=0.5, champions=1, by_experiment={"cartpole": 0.5}))
+    '2026-11: USD 0.5000 in 2 runs (cartpole 0.5000), 1 champion, USD 0.5000 for each'
+    """
+    parts = ", ".join(f"{name} {usd:.4f}" for name, usd in sorted(total.by_experiment.items()))
+    champions = f"{total.champions} champion{'' if total.champions == 1 else 's'}"
+    each = f", USD {total.usd_per_champion:.4f} for each" if total.usd_per_champion is not None else ""
+    return f"{total.month}: USD {total.usd:.4f} in {total.n_runs} run{'' if total.n_runs == 1 else 's'} ({parts}), {champions}{each}"

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from rl_lifecycle.errors import PreconditionFailedError, StoreUnavailableError
-from rl_lifecycle.layout import ledger_key
-from rl_lifecycle.ledger import Ledger
+from rl_lifecycle.layout import LEDGER, ledger_key
+from rl_lifecycle.ledger import Ledger, MonthTotal, sum_month
 from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import ObjectStore
 
@@ -43,3 +43,9 @@ class LedgerFile:
                 continue
             return after
         raise StoreUnavailableError(f"{self.store.uri}/{self.key}", "others kept changing it")
+
+
+def read_month(store: ObjectStore, month: str) -> MonthTotal:
+    """Add up all runs that began in a month, `yyyy-mm`."""
+    found = ((item.key, store.find(item.key)) for item in store.list(f"{LEDGER}{month}/"))
+    return sum_month(month, [Ledger.from_json(one.data, key) for key, one in found if one is not None])

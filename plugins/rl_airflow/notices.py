@@ -1,10 +1,17 @@
-"""What people are told without asking: failures, interruptions, promotions. Over SNS, or any Airflow notifier beside it."""
+"""What people are told without asking: failures, interruptions, promotions. Over SNS, and over any Airflow notifier.
 
+Airflow's variable `nightshift_notifiers` names the notifiers, as a JSON list; their templated arguments may use `nightshift`:
+
+    [{"notifier": "airflow.providers.slack.notifications.slack.SlackNotifier",
+      "arguments": {"channel": "training", "text": "{{ nightshift.experiment }} {{ nightshift.event }}: {{ nightshift.message }}"}}]
+"""
+
+import importlib
 import logging
 from collections.abc import Sequence
 from typing import Any
 
-from airflow.sdk import BaseNotifier, Context
+from airflow.sdk import BaseNotifier, Context, Variable
 
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.sessions import RoleSession
@@ -13,6 +20,7 @@ log = logging.getLogger(__name__)
 
 #: SNS takes at most a hundred characters of ASCII as a subject.
 SUBJECT_CHARACTERS = 100
+NOTIFIERS_VARIABLE = "nightshift_notifiers"
 
 
 class SnsRunNotifier(BaseNotifier):
@@ -40,10 +48,11 @@ class SnsRunNotifier(BaseNotifier):
 
 
 def tell(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None) -> bool:
-    """Publish one message to the environment's topic, as the Airflow worker.
+    """Publish one message to the environment's topic, as the Airflow worker, and hand it to the notifiers of the variable.
 
-    :return: whether it was sent: without a topic, or when SNS does not answer, the run goes on.
+    :return: whether SNS took it: without a topic, or when nobody answers, the run goes on.
     """
+    _notify(plan, event, message)
     if not plan.topic_arn:
         return False
     subject = f"Nightshift {plan.environment}: {plan.experiment} {event}".encode("ascii", "replace").decode()
@@ -56,6 +65,30 @@ def tell(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None
         log.warning("SNS was not told of %r: %s", event, str(error).splitlines()[0] if str(error) else error)
         return False
     return True
+
+
+def _notify(plan: RunPlan, event: str, message: str) -> None:
+    """Hand a message to the notifiers that the variable names; one that is wrong is said and hinders no other."""
+    try:
+        named = Variable.get(NOTIFIERS_VARIABLE, default=None, deserialize_json=True) or []
+    except Exception as error:
+        log.warning("the variable %s could not be read (%s); it must be a JSON list", NOTIFIERS_VARIABLE, error)
+        return
+    told = {"environment": plan.environment, "experiment": plan.experiment, "run": plan.run, "event": event, "message": message}
+    for one in named:
+        try:
+            make_notifier(one["notifier"], one.get("arguments") or {})({"nightshift": told})
+        except Exception as error:
+            log.warning("the notifier %r of the variable %s did not work: %s", one, NOTIFIERS_VARIABLE, error)
+
+
+def make_notifier(path: str, arguments: dict[str, Any]) -> BaseNotifier:
+    """Make a notifier of a dotted path. :raises TypeError: if what is there is no notifier."""
+    module, _, name = path.rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    if not (isinstance(found, type) and issubclass(found, BaseNotifier)):
+        raise TypeError(f"{path} is no Airflow notifier")
+    return found(**arguments)
 
 
 def _why(context: Context) -> str:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError, NoPlaceError
-from rl_lifecycle.ledger import Ledger
+from rl_lifecycle.ledger import Ledger, sum_month
 from rl_lifecycle.prices import BILLED_AT_LEAST_S, FALL_BACK, cost_usd, highest_on_demand_usd, hourly_usd
 
 
@@ -102,3 +102,14 @@ def test_what_was_set_aside_for_a_machine_that_was_never_asked_for_is_given_back
     books = ledger().reserve("seed-0", 1, 0.1).reserve("seed-1", 1, 0.1)
     assert [entry.trial for entry in books.release("seed-0", 0).entries] == ["seed-1"]
     assert books.release("seed-0", 1) is books
+
+
+def test_a_month_is_the_sum_of_its_runs_and_what_each_champion_cost() -> None:
+    """Nights that promoted nothing are part of a champion's price."""
+    bought = ledger().settle("seed-0", 1, usd=0.2, seconds=60).model_copy(update={"promoted_version": 1})
+    nothing = ledger().settle("seed-0", 1, usd=0.3, seconds=60).model_copy(update={"run": "r2"})
+    other = ledger().settle("seed-0", 1, usd=9.0, seconds=60).model_copy(update={"month": "2026-10"})
+    total = sum_month("2026-11", [bought, nothing, other])
+    assert (total.n_runs, total.champions) == (2, 1)
+    assert total.usd == total.usd_per_champion == pytest.approx(0.5)
+    assert sum_month("2026-09", []).usd_per_champion is None

@@ -1,11 +1,15 @@
 """The reaper, notices, prices of the day, the guards of the spec and of the run's verdict."""
 
+import importlib
 import json
 import logging
+import sys
 from datetime import timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
+from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow import notices
@@ -60,6 +64,12 @@ def test_another_environments_machines_are_not_seen() -> None:
     assert list(Machines(world.ec2, "prod").list({})) == []
 
 
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No notifiers are named, and no Airflow is asked."""
+    monkeypatch.setattr(notices.Variable, "get", lambda *_, **__: None)
+
+
 class FakeSns:
     """Takes messages, or does not."""
 
@@ -102,6 +112,35 @@ def test_a_notice_that_cannot_be_sent_fails_nothing(monkeypatch: pytest.MonkeyPa
     assert not tell(plan_with_topic(), "failed", "because")
     assert not tell(plan_with_topic(None), "failed", "because")
     SnsRunNotifier(event="failed").notify({"ti": FakeTi({})})  # type: ignore[typeddict-item]
+
+
+class KeepingNotifier(BaseNotifier):
+    """A notifier of somebody's: keeps what it is told."""
+
+    template_fields = ("text",)
+    kept: ClassVar[list[str]] = []
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def notify(self, context: Any) -> None:
+        """Keep it."""
+        self.kept.append(self.text)
+
+
+def test_any_notifier_is_told_what_sns_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The variable names it; one that is wrong hinders neither the others nor the run."""
+    text = "{{ nightshift.experiment }} {{ nightshift.event }}: {{ nightshift.message }}"
+    variable = [{"notifier": "os.path.join"}, {"notifier": "no.such.Notifier"},
+                {"notifier": f"{__name__}.KeepingNotifier", "arguments": {"text": text}}]
+    monkeypatch.setattr(notices.Variable, "get", lambda *_, **__: variable)
+    monkeypatch.setattr(notices, "importlib", SimpleNamespace(
+        import_module=lambda name: sys.modules[__name__] if name == __name__ else importlib.import_module(name)))
+    tell(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
+    assert KeepingNotifier.kept == ["cartpole_ppo interrupted: seed-0: i-1 was lost"]
+    assert "os.path.join is no Airflow notifier" in caplog.text
+    assert "No module named 'no'" in caplog.text
 
 
 class FakeTi:

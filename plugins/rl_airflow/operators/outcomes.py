@@ -7,9 +7,10 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from rl_airflow.ledger_files import LedgerFile
+from rl_airflow.ledger_files import LedgerFile, read_month
 from rl_airflow.operators.evaluations import ends_of_trials
 from rl_airflow.operators.trials import RunOperator
+from rl_lifecycle.ledger import describe_month
 from rl_lifecycle.promotion import PromotionOutcome
 from rl_lifecycle.states import TrialState
 from rl_lifecycle.summaries import render_summary, summarise_run
@@ -43,6 +44,7 @@ class S3ReportRunOperator(RunOperator):
             ledger.change(lambda before: before.model_copy(update={"promoted_version": version}))
         summary = summarise_run(store, plan.experiment, plan.run)
         log.info("\n%s", render_summary(summary))
+        log.info("%s", describe_month(read_month(store, f"{plan.get_spec(store).created_at:%Y-%m}")))
         return summary.model_dump(mode="json")
 
 
