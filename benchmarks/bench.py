@@ -1,7 +1,6 @@
 """`make bench`: every measurement one after another, each leaving a dated record in benchmarks/records/.
 
 python -m benchmarks.bench [NAME …]     # by the names in MEASUREMENTS; all by default
-python -m benchmarks.bench [NAME …]     # as named below; all by default
 """
 
 import subprocess
@@ -14,6 +13,7 @@ MEASUREMENTS = {
     "local_aws_speed": "the local AWS: start, memory, small and large objects, machines and functions at once",
     "recovery": "seconds from launch, notice and kill to the next training step, on the local AWS",
     "triggerer_load": "calls, CPU and memory of 100 and 1,000 waiting trials, on the local AWS",
+    "bootstrap_speed": "a first bootstrap and one without a change, on the local AWS",
     "trainer_speed": "steps per second against stock SB3, interleaved",
     "evaluation_speed": "episodes against SB3's evaluate_policy, interleaved",
     "gate_speed": "the decision, a promotion, and 2,000 LunarLander pairs on the cores at hand",

@@ -1,6 +1,6 @@
 """What a deployment would change, as a person reads it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -54,6 +54,20 @@ def _kind(action: str, replacement: str) -> ChangeKind:
 def additions(resources: Mapping[str, Mapping[str, Any]]) -> tuple[Change, ...]:
     """What a new stack would make."""
     return tuple(Change(kind=ChangeKind.ADDED, resource=name, type=str(resource["Type"])) for name, resource in resources.items())
+
+
+def completed(changes: Sequence[Change], before: Mapping[str, Mapping[str, Any]],
+              after: Mapping[str, Mapping[str, Any]]) -> tuple[Change, ...]:
+    """Add what comes and goes with a parameter alone, where a change set compared texts and does not say so.
+
+    >>> [change.resource for change in completed((), {}, {"Nat": {"Type": "AWS::EC2::NatGateway"}})]
+    ['Nat']
+    """
+    told = {change.resource for change in changes}
+    new = additions({name: resource for name, resource in after.items() if name not in before and name not in told})
+    gone = tuple(Change(kind=ChangeKind.DELETED, resource=name, type=str(resource["Type"]))
+                 for name, resource in before.items() if name not in after and name not in told)
+    return (*changes, *new, *gone)
 
 
 def summary(changes: Iterable[Change]) -> str:

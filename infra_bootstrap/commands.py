@@ -56,18 +56,20 @@ def plan_stacks(order: Order) -> Answer:
     artifacts = bootstrap.build_artifacts(order.clients, order.settings, order.say).artifacts if needed else None
     plans = [planning.plan(order.clients, order.settings, concern, artifacts)
              for concern in Concern if order.only in (None, concern)]
-    usd = total(plan.monthly_usd for plan in plans)
+    usd, now = total(plan.monthly_usd for plan in plans), total(plan.monthly_usd_now for plan in plans)
     lines = [line for plan in plans for line in _plan_lines(plan)]
-    lines.append(f"costs about {usd:.2f} USD a month while nothing runs (approximate list prices of us-east-1); machines and "
-                 "storage are extra")
-    answer = {"environment": order.settings.environment, "monthly_usd": usd,
+    lines.append(f"costs about {usd:.2f} USD a month while nothing runs, {now:.2f} as it is deployed now "
+                 "(approximate list prices of us-east-1); machines, requests and storage are extra")
+    answer = {"environment": order.settings.environment, "monthly_usd": usd, "monthly_usd_now": now,
               "stacks": [plan.model_dump(mode="json") for plan in plans]}
     return answer, "\n".join(lines)
 
 
 def _plan_lines(plan: planning.StackPlan) -> list[str]:
     note = f" ({plan.note})" if plan.note else ""
-    costs = f"; {plan.monthly_usd:.2f} USD a month ({', '.join(plan.costs)})" if plan.monthly_usd else ""
+    before = f", now {plan.monthly_usd_now:.2f}" if plan.monthly_usd != plan.monthly_usd_now else ""
+    which = ", ".join(plan.costs) or "nothing costs"
+    costs = f"; {plan.monthly_usd:.2f} USD a month ({which}){before}" if plan.monthly_usd or before else ""
     lines = [f"{plan.stack_name}: {summary(plan.changes)}{note}{costs}"]
     for change in plan.changes:
         properties = f" {', '.join(change.properties)}" if change.properties else ""

@@ -17,6 +17,8 @@ MONTHLY_USD: dict[str, float] = {
 }
 #: An interface endpoint costs 0.01 an hour and zone; a gateway endpoint costs nothing.
 INTERFACE_ENDPOINT_USD = 7.30
+#: A thousand PUT or LIST requests of S3, and a thousand GETs. https://aws.amazon.com/s3/pricing/
+THOUSAND_PUTS_USD, THOUSAND_GETS_USD = 0.005, 0.0004
 #: The reaper: 2,880 runs a month of less than a second at 256 MiB, most of it within the free tier.
 SCHEDULED_FUNCTION_USD = 0.02
 
@@ -28,6 +30,15 @@ def monthly_usd(resources: Mapping[str, Mapping[str, Any]]) -> float:
     0.1
     """
     return round(sum(_usd(resource) for resource in resources.values()), 2)
+
+
+def heartbeats_usd_an_hour(every_s: float) -> float:
+    """What one machine's heartbeats cost an hour: a PUT each. Old versions go after a day and weigh nothing.
+
+    >>> heartbeats_usd_an_hour(15.0)
+    0.0012
+    """
+    return round(3600 / every_s / 1000 * THOUSAND_PUTS_USD, 6)
 
 
 def explain(resources: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -1,15 +1,17 @@
 """A plan: what `deploy` would do, and nothing done."""
 
+from typing import Any
+
 from infra_bootstrap.artifacts.sets import ArtifactSet
-from infra_bootstrap.changes import Change, additions, read_changes
+from infra_bootstrap.changes import Change, additions, completed, read_changes
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.costs import explain, monthly_usd
-from infra_bootstrap.deployed import find_stack
+from infra_bootstrap.deployed import DeployedStack, find_stack
 from infra_bootstrap.deployment import create_change_set, find_differences, is_airflow
 from infra_bootstrap.parameters import plan_parameters
 from infra_bootstrap.settings import Settings
 from infra_bootstrap.stacks import Concern, stack_name
-from infra_bootstrap.template_files import resources_made
+from infra_bootstrap.template_files import parse, resources_made, resources_of
 from rl_lifecycle.records import Record
 
 
@@ -17,6 +19,7 @@ class StackPlan(Record):
     """What would happen to a stack.
 
     :param monthly_usd: what it costs a month afterwards, while nothing runs. :param costs: what of it costs something.
+    :param monthly_usd_now: what it costs a month as it is deployed; 0 for one that is not.
     """
 
     stack_name: str
@@ -25,6 +28,7 @@ class StackPlan(Record):
     note: str = ""
     monthly_usd: float = 0.0
     costs: tuple[str, ...] = ()
+    monthly_usd_now: float = 0.0
 
 
 def plan(clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None) -> StackPlan:
@@ -43,7 +47,9 @@ def plan(clients: Clients, settings: Settings, concern: Concern, artifacts: Arti
         return found.model_copy(update={"changes": additions(made)})
     differences = find_differences(clients, concern, living, values)
     if not differences:
-        return found
+        return found.model_copy(update={"monthly_usd_now": found.monthly_usd})
+    before = _deployed_resources(clients, living)
+    found = found.model_copy(update={"monthly_usd_now": monthly_usd(before)})
     if concern is Concern.IDENTITY and is_airflow(clients, living.parameters):
         note = f"an administrator must change {', '.join(differences)}: `{settings.command}`"
         return found.model_copy(update={"note": note})
@@ -51,4 +57,10 @@ def plan(clients: Clients, settings: Settings, concern: Concern, artifacts: Arti
     if answer is None:
         return found
     clients.cloudformation.delete_change_set(StackName=name, ChangeSetName=answer["ChangeSetId"])
-    return found.model_copy(update={"changes": read_changes(answer)})
+    return found.model_copy(update={"changes": completed(read_changes(answer), before, made)})
+
+
+def _deployed_resources(clients: Clients, stack: DeployedStack) -> dict[str, dict[str, Any]]:
+    """What a stack is made of as it was deployed, whatever its template says today."""
+    body = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")["TemplateBody"]
+    return resources_of(parse(str(body)), stack.parameters)

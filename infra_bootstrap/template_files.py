@@ -116,7 +116,11 @@ def resources_made(concern: Concern, values: Mapping[str, str]) -> dict[str, dic
 
     :param values: parameters that differ from their defaults.
     """
-    document = template(concern)
+    return resources_of(template(concern), values)
+
+
+def resources_of(document: Template, values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The same of any template, such as the one that is deployed."""
     known = {name: str(declared.get("Default", "")) for name, declared in document["Parameters"].items()} | dict(values)
     conditions = document.get("Conditions", {})
     return {name: resource for name, resource in document["Resources"].items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,12 +30,18 @@ def key_of(prefix: str, suffix: str = "") -> str:
     return KEYS.get(prefix, f"{prefix}exp/run/seed-0.json") + suffix
 
 
+#: What an evaluation of policies says, and no missing resource does: which action, and which kind of policy decided.
+EVALUATED = re.compile(r"is not authorized to perform: ([a-z0-9-]+:\w+) .*?"
+                       r"(with an explicit deny in an? [\w-]+ policy|because no [\w-]+ policy allows the \1 action)")
+
+
 def assert_refused(call: Callable[..., Any], **arguments: Any) -> str:
-    """Make a call that policy must refuse. :return: AWS's message."""
+    """Make a call that policies must refuse, by evaluating them and not because something is missing. :return: AWS's message."""
     with pytest.raises(ClientError) as caught:
         call(**arguments)
     code, message = refusal(caught.value)
     assert code in REFUSALS, f"{code}: {message}"
+    assert EVALUATED.search(message), message
     return message
 
 

@@ -20,7 +20,7 @@ from infra_bootstrap.deployed import find_stack
 from infra_bootstrap.errors import AccessRefusedError
 from infra_bootstrap.events import find_failure
 from tests.infra_bootstrap.accounts import Deployment, refusal
-from tests.infra_bootstrap.test_bucket_writers import assert_refused
+from tests.infra_bootstrap.test_bucket_writers import EVALUATED, assert_refused
 
 Request = dict[str, Any]
 TAGS = {"nightshift:environment": "dev", "nightshift:deadline": "2026-01-01T00:00:00Z", "nightshift:attempt": "1"}
@@ -61,11 +61,18 @@ def without_template(request: Request) -> Request:
     return {key: value for key, value in request.items() if key != "LaunchTemplate"}
 
 
-def dry_run(call: Callable[..., Any], request: Request) -> str:
-    """What AWS says about a request that it does not carry out."""
+def dry_run(call: Callable[..., Any], request: Request, refused_on: str = "") -> str:
+    """What AWS says about a request that it does not carry out.
+
+    :param refused_on: the resource that a refusal must name; an action it must always name.
+    """
     with pytest.raises(ClientError) as caught:
         call(**request)
-    return refusal(caught.value)[0]
+    code, message = refusal(caught.value)
+    if code == "UnauthorizedOperation":
+        assert EVALUATED.search(message), message
+        assert refused_on in message, message
+    return code
 
 
 def disk(**settings: Any) -> list[dict[str, Any]]:
@@ -127,6 +134,29 @@ DIRECT: dict[str, Callable[[Deployment], Request]] = {
 }
 
 
+#: Which of a launch's resources each change is refused on: it shows that the condition meant for it is the one that decides.
+REFUSED_ON = {
+    "without the environment's tag": "instance/*",
+    "without a deadline": "instance/*",
+    "without an attempt": "instance/*",
+    "of a type that was not allowed": "instance/*",
+    "from another image": "image/",
+    "with an open volume": "volume/*",
+    "with a huge volume": "volume/*",
+    "with an expensive volume": "volume/*",
+    "on hardware of its own": "instance/*",
+    "on a host that somebody pays for": "instance/*",
+    "in a placement group": "placement-group/somebodys",
+    "in a subnet that is not ours": "subnet/",
+    "without our template": "instance/*",
+    "from a template that is not ours": "launch-template/",
+    "with IMDSv1": "instance/*",
+    "with metadata that leaves the machine": "instance/*",
+    "with a key pair": "key-pair/somebody",
+    "with another group": "security-group/",
+}
+
+
 @pytest.mark.parametrize("market", ["spot", "on-demand"])
 def test_the_launcher_may_launch_as_it_does(dev: Deployment, market: str) -> None:
     """The request that the pipeline makes is allowed, on both markets; so what is refused below is refused for its change."""
@@ -139,7 +169,7 @@ def test_the_launcher_may_launch_as_it_does(dev: Deployment, market: str) -> Non
 @pytest.mark.parametrize("change", LAUNCHES)
 def test_a_fleet_is_refused(dev: Deployment, change: str) -> None:
     """What an override or another tag could change is covered by a condition."""
-    assert dry_run(dev.as_role("launcher").ec2.create_fleet, LAUNCHES[change](dev)) == "UnauthorizedOperation"
+    assert dry_run(dev.as_role("launcher").ec2.create_fleet, LAUNCHES[change](dev), REFUSED_ON[change]) == "UnauthorizedOperation"
 
 
 @pytest.mark.parametrize("change", DIRECT)
@@ -149,7 +179,7 @@ def test_a_direct_launch_is_refused(dev: Deployment, change: str) -> None:
     if change == "with a key pair":
         dev.as_role("administrator").ec2.create_key_pair(KeyName="somebody")
     try:
-        assert dry_run(dev.as_role("launcher").ec2.run_instances, request) == "UnauthorizedOperation"
+        assert dry_run(dev.as_role("launcher").ec2.run_instances, request, REFUSED_ON[change]) == "UnauthorizedOperation"
     finally:
         if change == "with a key pair":
             dev.as_role("administrator").ec2.delete_key_pair(KeyName="somebody")
@@ -162,7 +192,8 @@ def test_the_launcher_passes_no_other_role(dev: Deployment) -> None:
     iam.add_role_to_instance_profile(InstanceProfileName="foreign", RoleName="administrator")
     try:
         request = instance(dev, IamInstanceProfile={"Name": "foreign"})
-        assert dry_run(dev.as_role("launcher").ec2.run_instances, request) == "UnauthorizedOperation"
+        refused = "iam:PassRole on resource: "
+        assert dry_run(dev.as_role("launcher").ec2.run_instances, request, refused) == "UnauthorizedOperation"
     finally:
         iam.remove_role_from_instance_profile(InstanceProfileName="foreign", RoleName="administrator")
         iam.delete_instance_profile(InstanceProfileName="foreign")
