@@ -86,6 +86,7 @@ def foreign(dev: Deployment, what: str) -> str:
     if what == "template":
         data = {"ImageId": dev.outputs.image_id, "InstanceType": "c7i.large",
                 "IamInstanceProfile": {"Arn": dev.outputs.trainer_instance_profile_arn},
+                "SecurityGroupIds": [dev.outputs.security_group_id], "BlockDeviceMappings": disk(),
                 "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}}
         name = "foreign-template"
         templates = ec2.describe_launch_templates()["LaunchTemplates"]
@@ -192,11 +193,25 @@ def test_the_launcher_passes_no_other_role(dev: Deployment) -> None:
     iam.add_role_to_instance_profile(InstanceProfileName="foreign", RoleName="administrator")
     try:
         request = instance(dev, IamInstanceProfile={"Name": "foreign"})
-        refused = "iam:PassRole on resource: "
-        assert dry_run(dev.as_role("launcher").ec2.run_instances, request, refused) == "UnauthorizedOperation"
+        assert dry_run(dev.as_role("launcher").ec2.run_instances, request, "instance/*") == "UnauthorizedOperation"
     finally:
         iam.remove_role_from_instance_profile(InstanceProfileName="foreign", RoleName="administrator")
         iam.delete_instance_profile(InstanceProfileName="foreign")
+
+
+def test_the_trainers_profile_with_another_role_in_it_is_not_passed(dev: Deployment) -> None:
+    """The profile's name is ours; what is passed is the role in it, and the launcher may pass the trainer's alone."""
+    iam, profile = dev.as_role("administrator").iam, "nightshift-dev-trainer"
+    iam.remove_role_from_instance_profile(InstanceProfileName=profile, RoleName="nightshift-dev-trainer")
+    iam.add_role_to_instance_profile(InstanceProfileName=profile, RoleName="administrator")
+    try:
+        refused = f"iam:PassRole on resource: arn:aws:iam::{dev.account.account_id}:role/administrator"
+        for call, request in ((dev.as_role("launcher").ec2.run_instances, instance(dev)),
+                              (dev.as_role("launcher").ec2.create_fleet, fleet(dev))):
+            assert dry_run(call, request, refused) == "UnauthorizedOperation"
+    finally:
+        iam.remove_role_from_instance_profile(InstanceProfileName=profile, RoleName="administrator")
+        iam.add_role_to_instance_profile(InstanceProfileName=profile, RoleName="nightshift-dev-trainer")
 
 
 @pytest.mark.parametrize("role", ["trainer", "evaluator", "promoter", "reaper", "deployer", "airflow-worker"])
