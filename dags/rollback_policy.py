@@ -1,6 +1,7 @@
 """Put an earlier version of a policy back into service.
 
-**How to trigger it.** The form asks for experiment, version and reason; all three are written into the history. What was rolled
+**How to trigger it.** The form asks for experiment, version and reason; all three are written into the history. *Only list* shows
+in the log which versions there are and what moved when, and moves nothing. What was rolled
 back from is not promoted again by a later night; a rollback to it puts it back.
 
 **What a failure means.** The version does not exist or is not whole (the message lists the versions), it is in service already,

@@ -150,7 +150,9 @@ def rollback_params() -> dict[str, Param]:
     return {
         "experiment": experiment_param(),
         "version": Param(1, type="integer", minimum=1, title="Version", section="What",
-                         description_md="The version to put back into service."),
+                         description_md="The version to put back into service. *Only list* shows which there are."),
+        "only_list": Param(False, type="boolean", title="Only list", section="What",
+                           description_md="Show versions and history in the log, and move nothing."),
         "reason": Param("", type="string", format="multiline", minLength=3, title="Reason", section="Why",
                         description_md="Written into the history, for whoever asks later."),
         "environment": environment_param(), "region_name": region_param()}

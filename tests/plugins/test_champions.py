@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from rl_airflow.champion_assets import CHAMPIONS, champion_asset
@@ -173,6 +173,18 @@ def test_a_rollback_that_cannot_be_lists_what_can(service: Service, version: int
         service.world.store.objects[version_prefix("cartpole_ppo", 1) + "policy.onnx"] = b"changed"
     with pytest.raises(AirflowFailException, match=said):
         service.roll_back(version)
+    assert service.version == 2
+
+
+def test_asked_to_list_it_moves_nothing(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """A form cannot know the versions before it is sent, so the log tells them."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    service.params["only_list"] = True
+    with caplog.at_level("INFO"), pytest.raises(AirflowSkipException, match="nothing was moved"):
+        service.roll_back(1)
+    assert "digest digest of n2  ← in service" in caplog.text
+    assert "promoted: version 1 → version 2" in caplog.text
     assert service.version == 2
 
 

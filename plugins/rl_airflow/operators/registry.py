@@ -98,6 +98,9 @@ class S3RollBackChampionOperator(BaseOperator):
         place, name, version = find_place(environment, region), params["experiment"], int(params["version"])
         store = S3Store(RoleSession("promoter", environment, self.aws_conn_id, region).client("s3"), place.bucket)
         log.info("%s", describe_versions(store, name))
+        if params.get("only_list"):
+            log.info("%s", describe_history(store, name))
+            raise AirflowSkipException("only listed: nothing was moved")
         moved = self._moved(store, place, name, version, context)
         log.info("%s", describe_history(store, name))
         announce(context, name, environment=environment, move=Move.ROLLED_BACK.value, version=version, digest=moved["digest"],
