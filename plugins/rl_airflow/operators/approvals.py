@@ -47,7 +47,7 @@ class AskBeforePromotingOperator(HITLOperator):
         answer = super().execute_complete(context, event)
         user = answer["responded_by_user"]
         if not user:
-            return {"approved": False, "by": f"nobody answered within {context['params']['approval_hours']:g} hours"}
+            return {"approved": False, "by": f"nobody answered within {context['params']['approval_hours']:.3g} hours"}
         return {"approved": APPROVE in answer["chosen_options"], "by": user.get("name") or user.get("id") or "unknown"}
 
 
@@ -56,4 +56,4 @@ def _question(plan: RunPlan, verdict: dict[str, Any], hours: float) -> str:
     report = Artifact.model_validate(verdict["report"])
     page = report.key.removesuffix(".json") + ".html"
     return (f"{verdict.get('summary') or verdict['reason']}\n\n[Report]({report_link(plan, page)}) "
-            f"(`s3://{plan.bucket}/{page}`)\n\nNo answer within {hours:g} hours means no: the champion stays.")
+            f"(`s3://{plan.bucket}/{page}`)\n\nNo answer within {hours:.3g} hours means no: the champion stays.")
