@@ -73,7 +73,8 @@ def latest_spec(store: ObjectStore, experiment: str) -> Spec:
 
     :raises MissingObjectError: if it was never run.
     """
-    specs = [Spec.from_json(get(store, item.key).data, item.key) for item in store.list(f"{SPECS}{experiment}/")]
+    specs = [Spec.from_json(get(store, item.key).data, item.key) for item in store.list(f"{SPECS}{experiment}/")
+             if item.key.endswith("/spec.json")]  # an import lies beside its spec
     if not specs:
         raise MissingObjectError(f"{store.uri}/{SPECS}{experiment}/")
     return max(specs, key=lambda spec: spec.created_at)

@@ -21,6 +21,7 @@ from rl_lifecycle.registry import Move, find_champion, freeze_champion, get_mani
 from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Artifact, Spec, freeze_spec
 from rl_lifecycle.stores import DirectoryStore, ObjectStore, get
+from rl_lifecycle.summaries import latest_spec
 from rl_lifecycle.versions import ImportRecord, VersionSource
 from tests.lifecycle.conftest import NIGHT
 
@@ -288,6 +289,8 @@ def test_an_import_that_the_gate_promotes_is_a_version_like_any_other(night: Cal
     manifest = get_manifest(store, "cartpole_ppo", 1)
     assert (manifest.kind, manifest.origin, manifest.trial_seed) == ("imported", "trained on a laptop by Ada", None)
     assert [entry.move for entry in read_history(store, "cartpole_ppo")] == [Move.IMPORTED]
+    store.put(layout.import_key("cartpole_ppo", first.spec.run), first.record.to_json())
+    assert latest_spec(store, "cartpole_ppo") == first.spec
     assert b"trained on a laptop by Ada" in get(store, layout.version_prefix("cartpole_ppo", 1) + "model_card.md").data
     second = night("n2")
     assert second.spec.champion is not None
