@@ -28,12 +28,16 @@ RUN, TRIAL = "costs", "seed-0"
 
 @dataclass(frozen=True)
 class Case:
-    """One experiment. :param segment: environment steps of a segment."""
+    """One experiment.
+
+    :param segment: environment steps of a segment. :param changes: hyper-parameters that are not rl_zoo3's.
+    """
 
     algo: str
     env_id: str
     segment: int
     return_range: tuple[float, float]
+    changes: tuple[tuple[str, int], ...] = ()
 
     @property
     def name(self) -> str:
@@ -54,7 +58,12 @@ class Case:
     def hyperparameters(self) -> dict[str, Any]:
         """rl_zoo3's, with a buffer for a million transitions."""
         chosen = {key: value for key, value in TUNED[self.algo][self.env_id].items() if key != "n_timesteps"}
-        return chosen | ({"buffer_size": ROWS} if self.buffered else {})
+        return chosen | dict(self.changes) | ({"buffer_size": ROWS} if self.buffered else {})
+
+    @property
+    def seldom_updated(self) -> "Case":
+        """The same with few gradient steps, which take long and no memory."""
+        return dataclasses.replace(self, changes=(("train_freq", 8),)) if self.algo == "sac" else self
 
     @property
     def stock(self) -> dict[str, Any]:
@@ -62,7 +71,7 @@ class Case:
         settings = read_settings(self.algo, self.hyperparameters)
         kwargs = {key: value.initial if isinstance(value, LinearDecay) else value for key, value in settings.model_kwargs.items()}
         return {"class": settings.algorithm.class_name, "env_id": self.env_id, "n_envs": settings.n_envs, "kwargs": kwargs,
-                "steps": self.segment}
+                "steps": min(self.segment, 2_048)}
 
     def spec(self, segments: int) -> Spec:
         """Freeze an experiment of so many segments beyond :attr:`step`."""

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 import uuid
+from typing import Any
 
 import boto3
 
@@ -36,7 +37,8 @@ class AtTheFirstStep(Interruption):
 def main(rounds: int) -> int:
     """Measure each case. :return: 0."""
     bucket = f"resume-{uuid.uuid4().hex[:12]}"
-    boto3.client("s3").create_bucket(Bucket=bucket)
+    client: Any = boto3.client("s3")
+    client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": client.meta.region_name})
     measured = {}
     for case in CASES:
         uri = f"s3://{bucket}/{case.algo}"

@@ -23,6 +23,9 @@ from typing import Any
 
 from benchmarks.records import FOLDER, ROOT, write_record
 
+#: A process's highest resident set hardly varies.
+MEMORY_ROUNDS = 3
+
 
 def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0."""
@@ -47,7 +50,7 @@ def _measure(folder: Path, rounds: int) -> dict[str, Any]:
         _say(f"{case.name}: checkpoints")
         cases[case.name] = {"segment": case.segment, **_checkpoints(case, rounds)}
         _say(f"{case.name}: memory")
-        cases[case.name] |= _memory(case, folder / f"memory-{case.algo}", rounds)
+        cases[case.name] |= _memory(case.seldom_updated, folder / f"memory-{case.algo}")
     _say("resuming")
     for name, seconds in _resumes(folder, rounds).items():
         cases[name] |= seconds
@@ -103,12 +106,12 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
             "checkpoint_share": _median(shares), "export_ms": 1000 * _median(exports)}
 
 
-def _memory(case: Any, folder: Path, rounds: int) -> dict[str, float]:
+def _memory(case: Any, folder: Path) -> dict[str, float]:
     """MiB of both, in turns, each in a process of its own."""
     from benchmarks.cost_cases import write_store
 
     ours, theirs = [], []
-    for turn in range(rounds):
+    for turn in range(MEMORY_ROUNDS):
         store = folder / str(turn)
         key = write_store(case, str(store), 1)
         ours.append(_highest_mib(["-m", "rl_trainer", "train", "--spec", str(store / key), "--store", str(store), "--json"]))
@@ -154,8 +157,8 @@ def table(record: dict[str, Any]) -> str:
                      f"| {case['memory_ratio']:.2f} |")
     facts = record["machine"]
     return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['processor']}, {facts['cores']} shared cores, load "
-                      f"{facts['load'][0]}, Python {facts['python']}, medians of {record['result']['rounds']}; S3 is the local "
-                      "AWS's, which is no claim about AWS."])
+                      f"{facts['load'][0]}, Python {facts['python']}, medians of {record['result']['rounds']} (memory: "
+                      f"{MEMORY_ROUNDS}); S3 is the local AWS's, which is no claim about AWS."])
 
 
 def _median(values: list[float]) -> float:

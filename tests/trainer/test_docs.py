@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks import published_agents, trainer_quality, trainer_speed
+from benchmarks import (
+    off_policy_quality,
+    published_agents,
+    steps_per_dollar,
+    trainer_against_sbx,
+    trainer_costs,
+    trainer_quality,
+    trainer_speed,
+)
 from benchmarks.records import FOLDER
 from rl_lifecycle.heartbeats import TrainerCause
 from rl_trainer import errors
@@ -34,8 +42,10 @@ def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
         assert option in refused
 
 
-@pytest.mark.parametrize(("module", "end"), [(trainer_speed, "measured"), (trainer_quality, "measured quality"),
-                                             (published_agents, "published agents")])
+@pytest.mark.parametrize(("module", "end"), [
+    (published_agents, "published agents"), (trainer_speed, "measured"), (trainer_quality, "measured quality"), (off_policy_quality, "measured off-policy quality"),
+    (trainer_against_sbx, "measured against SBX"), (trainer_costs, "measured costs"),
+    (steps_per_dollar, "measured steps per dollar")])
 def test_the_tables_are_the_newest_records(module: Any, end: str) -> None:
     """Every figure comes from a record under version control."""
     name = module.__name__.rpartition(".")[2]
