@@ -52,7 +52,7 @@ def table(record: dict[str, Any]) -> str:
     result = record["result"]
     cases = next(list(facts["steps_per_spot_usd"]) for facts in result["types"].values())
     lines = [f"| | on demand, $/h | spot, $/h | {' | '.join(cases)} |", "|---|---|---|" + "---|" * len(cases)]
-    for kind, facts in result["types"].items():
+    for kind, facts in sorted(result["types"].items(), key=lambda item: float(item[1]["on_demand_usd"])):
         bought = facts["steps_per_spot_usd"]
         shown = [NOT_MEASURED if bought == NOT_MEASURED else f"{bought[case]['trainer'] / 1e6:.0f} ({bought[case]['sb3'] / 1e6:.0f})"
                  for case in cases]
