@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from rl_lifecycle.attempts import AttemptEnd
+from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.states import ActionKind, TrialState
 from tests.plugins.worlds import World
@@ -51,7 +52,7 @@ def test_a_full_quota_is_waited_out_without_asking_ec2() -> None:
     first = evidence.attempts[0].outcome
     assert first.end is AttemptEnd.NO_CAPACITY
     assert first.reason.startswith("MaxSpotInstanceCountExceeded: the account's vCPU quota is used up")
-    assert len(first.refusals) == 8
+    assert len(first.refusals) == 2 * len(AUTO_TYPES)
     assert world.ec2.calls.count("CreateFleet") == calls
     world.finish("seed-0")
     world.pass_time(60)
