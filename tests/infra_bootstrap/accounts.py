@@ -39,9 +39,9 @@ REFUSALS = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "A
 class Account:
     """A running local AWS, seen from outside: an endpoint, and credentials of roles."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *options: str) -> None:
         self.state = state
-        up = self.local_aws("up", "--pace", "steady", "--json")
+        up = self.local_aws("up", "--pace", "steady", "--json", *options)
         self.endpoint_url, self.account_id, self.region = str(up["endpoint_url"]), str(up["account_id"]), str(up["region"])
         self._clients: dict[str, Clients] = {}
 

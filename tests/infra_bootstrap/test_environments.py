@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from infra_bootstrap.deployed import find_stack
+from infra_bootstrap.deployment import Outcome
 from infra_bootstrap.destruction import destroy
 from infra_bootstrap.drift import find_drift
 from infra_bootstrap.errors import AccessRefusedError
@@ -163,3 +165,18 @@ def test_an_administrator_takes_one_away_and_leaves_the_other(both: tuple[Deploy
     del dev.outputs
     assert dev.outputs == before
     assert find_drift(administrator, "dev") == []
+
+
+def test_another_region_is_as_good(tmp_path: Path) -> None:
+    """us-east-1, which names its buckets' place and its zones otherwise than all: five stacks, nothing in them names a region."""
+    account = Account(tmp_path / "state", "--region", "us-east-1")
+    try:
+        with account.reachable():
+            far = Deployment(account, environment="far")
+            assert {result.outcome for result in far.deploy()} == {Outcome.CREATED}
+            assert (far.outputs.region, far.outputs.bucket) == ("us-east-1", f"nightshift-far-{account.account_id}-us-east-1")
+            assert {zone[:-1] for zone in far.outputs.subnet_ids} == {"us-east-1"}
+            assert find_drift(account.clients(), "far") == []
+            far.as_role("launcher").s3.put_object(Bucket=far.bucket, Key=spec_key("exp", "far"), Body=b"{}", IfNoneMatch="*")
+    finally:
+        account.down()
