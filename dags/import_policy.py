@@ -15,8 +15,9 @@ from pathlib import Path
 from airflow.sdk import DAG, chain
 
 from rl_airflow.forms import importing_params
-from rl_airflow.operators.evaluations import LambdaCheckEnvironmentOperator, LambdaJudgeCandidateOperator
+from rl_airflow.operators.evaluations import LambdaCheckEnvironmentOperator
 from rl_airflow.operators.imports import S3FreezeImportOperator, S3ImportPolicyOperator
+from rl_airflow.operators.judging import LambdaJudgeCandidateOperator
 from rl_airflow.retraining import DEFAULT_ARGS
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"

@@ -10,11 +10,8 @@ from rl_airflow.experiment_files import ExperimentFile
 from rl_airflow.forms import retraining_params
 from rl_airflow.notices import SnsRunNotifier
 from rl_airflow.operators.approvals import AskBeforePromotingOperator
-from rl_airflow.operators.evaluations import (
-    LambdaCheckEnvironmentOperator,
-    LambdaJudgeCandidateOperator,
-    LambdaSelectCandidateOperator,
-)
+from rl_airflow.operators.evaluations import LambdaCheckEnvironmentOperator, LambdaSelectCandidateOperator
+from rl_airflow.operators.judging import LambdaJudgeCandidateOperator
 from rl_airflow.operators.outcomes import S3ReportRunOperator, VerdictOperator
 from rl_airflow.operators.placeholders import ExplainProblemOperator
 from rl_airflow.operators.registry import S3PromoteCandidateOperator

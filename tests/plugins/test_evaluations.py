@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_airflow.errors import EvaluationFailedError
-from rl_airflow.evaluations import EvaluationFiles, Gap, Job, plan_shard_episodes, split_gaps
+from rl_airflow.evaluations import EvaluationFiles, Gap, Job, plan_shard_episodes, scene_of, split_gaps
 from rl_airflow.operators import evaluations as operators
-from rl_airflow.operators.evaluations import Candidate, LambdaJudgeCandidateOperator, candidate_evaluation, scene_of
+from rl_airflow.operators.evaluations import Candidate
+from rl_airflow.operators.judging import LambdaJudgeCandidateOperator, candidate_evaluation
 from rl_airflow.triggers import evaluations as triggers
 from rl_lifecycle.evaluations import EpisodeEnd, Shard
 from rl_lifecycle.gates import gate_of

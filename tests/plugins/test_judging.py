@@ -1,6 +1,6 @@
 """Which episodes a look asks for."""
 
-from rl_airflow.operators.evaluations import candidate_evaluation, jobs_of_look
+from rl_airflow.operators.judging import candidate_evaluation, jobs_of_look
 from rl_lifecycle.evaluations import scenario_evaluation
 from rl_lifecycle.experiments import read_experiment
 from rl_lifecycle.specs import Artifact, Champion, Spec, freeze_spec
