@@ -29,6 +29,7 @@ SEAMS = {
     ("app", "pin_request_origin"): "loopback counts as secure transport",
     ("app", "SERVICE_HANDLERS"): "our EC2, pricing and quotas; PassRole and runtimes in front of Lambda",
     ("services.tagging", "_COLLECTORS"): "what EC2 keeps is found by tag",
+    ("services.s3", "_atomic_write"): "a crash leaves an object old or new, never half",
     ("services.ssm", "_PUBLIC_AMI_PARAMETERS"): "AWS's public parameters lead to our images",
     ("services.lambda_svc", "_execute_function_warm"): "functions run in our runtime: right Python, memory, error JSON",
     ("services.lambda_svc", "invoke_async_with_retry"): "the qualifier's own retries, age and destinations",

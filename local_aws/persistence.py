@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from local_aws import emulator
+from local_aws import emulator, overwrites
 
 log = logging.getLogger("local_aws")
 MESSAGES = ("Invoke", "PutEvents", "SendMessage", "ReceiveMessage", "DeleteMessage", "ChangeMessage", "Publish", "Assume")
@@ -65,7 +65,8 @@ class Saver:
             self.save()
 
     def install(self) -> None:
-        """Write only what has changed, and large bytes into files of their own."""
+        """Write only what has changed, large bytes into files of their own, and objects so that a crash leaves none half."""
+        emulator.replace("services.s3", "_atomic_write", overwrites.surviving)
         emulator.replace("core.persistence", "save_state", lambda _original: self.save_state)
         emulator.replace("core.persistence", "_json_object_hook", self._reading_blobs)
 

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from local_aws import overwrites
 from local_aws.state import Running, StateFolder
 
 ACCOUNT_ID = "123456789012"
@@ -85,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     owned = state.own()
     if owned is None:
         raise SystemExit(f"another server owns {state.path}")
+    if undone := overwrites.recover(state.objects):
+        log.warning("%d writes of objects that a crash cut short were undone: nobody was told of them", undone)
     listening = bind(arguments.port, arguments.prefer_port)
     port = int(listening.getsockname()[1])
     configure_emulator(state, port, arguments.region)

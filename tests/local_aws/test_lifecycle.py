@@ -4,9 +4,11 @@ import json
 import os
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import BotoCoreError
 
 from local_aws.processes import find_marked
 from local_aws.state import StateFolder
@@ -68,6 +70,34 @@ def test_a_killed_server_leaves_no_process_and_loses_nothing_committed(own_state
     assert again.client("iam", session).get_role(RoleName="kept")["Role"]["RoleName"] == "kept", "sessions survive as on AWS"
     assert again.client("s3").get_object(Bucket=bucket, Key="last")["Body"].read() == b"committed"
     assert again.instance(machine)["State"]["Name"] == "terminated"
+
+
+def test_a_pointer_that_moves_while_the_server_is_killed_is_whole(own_state: Path) -> None:
+    """What was answered for is there, as the current object and as each of its versions; nothing is half."""
+    twin = start(own_state)
+    bucket, s3, written = twin.bucket(), twin.client("s3"), []
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+    def write(name: str) -> None:
+        client = twin.client("s3")
+        for n in range(10_000):
+            try:
+                answer = client.put_object(Bucket=bucket, Key=name, Body=b"%d" % n * 50)
+            except BotoCoreError:
+                return
+            written.append((name, n, answer["VersionId"]))
+
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(write, name) for name in ("a/head.json", "b/head.json", "c/head.json")]
+        until(lambda: len(written) > 60, "some writes")
+        os.kill(twin.pid, signal.SIGKILL)
+        [writer.result() for writer in writers]
+    again = start(own_state).client("s3")
+    for name, n, version in written:
+        assert again.get_object(Bucket=bucket, Key=name, VersionId=version)["Body"].read() == b"%d" % n * 50
+    for name in ("a/head.json", "b/head.json", "c/head.json"):
+        last = max((n for key, n, _ in written if key == name), default=0)
+        assert again.get_object(Bucket=bucket, Key=name)["Body"].read() in (b"%d" % last * 50, b"%d" % (last + 1) * 50)
 
 
 def test_two_twins_do_not_meet(own_state: Path, tmp_path: Path) -> None:
