@@ -1,6 +1,6 @@
 """What the trainer's safety costs: checkpoints beside the training, resuming, exporting, and memory beside stock SB3.
 
-    python -m benchmarks.trainer_costs [--rounds N] [--table]
+    python -m benchmarks.trainer_costs [--rounds N] [--part NAME …] [--table]
 
 Replay buffers hold a million transitions, all rows written. *Checkpoint*: CPU time of capturing and committing a segment's
 end, as a share of the CPU time of the whole segment. *Resume*: from the call to the first step of the environment, on the
@@ -18,11 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.records import FOLDER, ROOT, write_record
 
+PARTS = ("memory", "checkpoints", "resume")
 #: A process's highest resident set hardly varies.
 MEMORY_ROUNDS = 3
 
@@ -31,30 +33,39 @@ def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each; the medians are reported (default 5)")
+    parser.add_argument("--part", nargs="*", choices=PARTS, default=PARTS,
+                        help="measure these alone, beside what today's record has already (default: all)")
     parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
     options = parser.parse_args(arguments)
     if options.table:
         print(table(json.loads(max(FOLDER.glob("*-trainer-costs.json")).read_text())))
         return 0
     with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as folder:
-        result = {"rounds": options.rounds, "cases": _measure(Path(folder), options.rounds)}
-    print(write_record("trainer-costs", result), file=sys.stderr)
+        for part in options.part:
+            _say(part)
+            cases = _todays_cases()
+            for name, measured in _measure(part, Path(folder), options.rounds).items():
+                cases.setdefault(name, {}).update(measured)
+            print(write_record("trainer-costs", {"rounds": options.rounds, "cases": cases}), file=sys.stderr)
     return 0
 
 
-def _measure(folder: Path, rounds: int) -> dict[str, Any]:
+def _todays_cases() -> dict[str, Any]:
+    found = FOLDER / f"{datetime.now(UTC):%Y-%m-%d}-trainer-costs.json"
+    cases: dict[str, Any] = json.loads(found.read_text())["result"]["cases"] if found.exists() else {}
+    return cases
+
+
+def _measure(part: str, folder: Path, rounds: int) -> dict[str, dict[str, float]]:
+    """Measure one part of all cases."""
     from benchmarks.cost_cases import CASES
 
-    cases: dict[str, Any] = {}
-    for case in CASES:
-        _say(f"{case.name}: checkpoints")
-        cases[case.name] = {"segment": case.segment, **_checkpoints(case, rounds)}
-        _say(f"{case.name}: memory")
-        cases[case.name] |= _memory(case.seldom_updated, folder / f"memory-{case.algo}")
-    _say("resuming")
-    for name, seconds in _resumes(folder, rounds).items():
-        cases[name] |= seconds
-    return cases
+    match part:
+        case "checkpoints":
+            return {case.name: {"segment": case.segment, **_checkpoints(case, rounds)} for case in CASES}
+        case "memory":
+            return {case.name: _memory(case.seldom_updated, folder / case.algo) for case in CASES}
+    return _resumes(folder, rounds)
 
 
 def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
