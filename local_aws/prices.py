@@ -167,6 +167,14 @@ def product(entry: InstanceType, region: str) -> Data:
     }
 
 
+OTHER_QUOTAS: dict[tuple[str, str], Data] = {
+    ("vpc", "L-F678F1CE"): {
+        "ServiceCode": "vpc", "ServiceName": "Amazon Virtual Private Cloud (Amazon VPC)", "QuotaName": "VPCs per Region", "Value": 50.0
+    }
+}  # fmt: skip
+"""Quotas of other services than EC2. AWS begins with 5 VPCs; this account has asked for more."""
+
+
 class Quotas:
     """``servicequotas``: how many virtual processors of each family may run."""
 
@@ -182,6 +190,8 @@ class Quotas:
     def get(self, data: Data) -> Data:
         """Return one quota."""
         code = data.get("QuotaCode", "")
+        if (data.get("ServiceCode"), code) in OTHER_QUOTAS:
+            return {"Quota": self._describe(code) | OTHER_QUOTAS[data["ServiceCode"], code]}
         if data.get("ServiceCode") != "ec2" or code not in QUOTAS:
             raise RequestError(
                 "NoSuchResourceException", f"The request failed because the specified service quota {code} does not exist."
@@ -200,7 +210,7 @@ class Quotas:
 
     def _describe(self, code: str) -> Data:
         """Return a quota as the service shows it."""
-        name, value, _, _ = QUOTAS[code]
+        name, value, _, _ = QUOTAS.get(code, (code, 0.0, "", ""))
         return {
             "ServiceCode": "ec2",
             "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)",

@@ -44,6 +44,8 @@ def test_a_good_account_is_ready(dev: Deployment) -> None:
     """Nothing fails for an administrator, nor for Airflow's role once identity is there."""
     for role in ("administrator", "airflow-worker"):
         assert failed(run_checks(dev.as_role(role), dev.settings)) == {}
+    found = run_checks(dev.as_role("administrator"), dev.settings)
+    assert {check.name for check in found if check.verdict is Verdict.WARNING} <= {"role of spot.amazonaws.com"}
 
 
 def test_what_a_caller_may_not_look_at_is_a_warning_that_names_it(dev: Deployment) -> None:
