@@ -52,6 +52,13 @@ def test_bad_input_is_one_clear_line_and_exit_status_2(arguments: list[str], var
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
+def test_a_policy_that_is_not_there_says_how_it_is_written() -> None:
+    """Before anything is asked of AWS; its parameters are looked for beside it."""
+    done = alone("upload-policy", "--environment", "dev", "--region", "eu-west-1", "--policy", "no/p.onnx", **KEYS)
+    assert done.returncode == 2
+    assert done.stderr.startswith("infra_bootstrap: --policy: no/p.onnx: No such file or directory; `python -m rl_trainer export")
+
+
 def test_an_endpoint_that_does_not_answer_is_one_line(tmp_path: object) -> None:
     """No traceback when AWS cannot be reached."""
     done = alone("outputs", "--environment", "dev", "--region", "eu-west-1", **KEYS, AWS_MAX_ATTEMPTS="1")
