@@ -1,5 +1,6 @@
 """Training chains of segments inside the test's process, with and without a checkpoint between them."""
 
+from functools import partial
 from typing import Any
 
 from rl_trainer.digests import digest_arrays
@@ -37,7 +38,7 @@ def reread(state: ModelState, stored: dict[str, bytes]) -> ModelState:
     """What a new machine would read. :param stored: chunks by name, as the store keeps them."""
     chunks = state.memory.chunks if state.memory else ()
     stored |= {chunk.sha256: chunk.data for chunk in chunks if chunk.data}
-    return ModelState.from_files(state.to_files(), [stored[chunk.sha256] for chunk in chunks])
+    return ModelState.from_files(state.to_files(), [(chunk.sha256, partial(stored.__getitem__, chunk.sha256)) for chunk in chunks])
 
 
 def whole_digest(trained: TrainedSegment) -> str:

@@ -112,6 +112,26 @@ def test_every_segment_end_leaves_a_policy_and_the_last_one_says_so(tmp_path: Pa
     assert again["equal"], again
 
 
+def test_a_damaged_replay_buffer_falls_back_and_the_end_is_the_same(tmp_path: Path, trainer: Trainer, start_trainer: Any,
+                                                                    write_spec: Any) -> None:
+    """A chunk is read when the buffer is filled: one that is not what was recorded sends the training back one checkpoint."""
+    document = {**TINY_PPO, "algo": "dqn", "total_timesteps": 4000, "checkpoint_every": 1000, "hyperparameters": {
+        "learning_starts": 100, "buffer_size": 10_000, "batch_size": 8, "policy_kwargs": "dict(net_arch=[8])"}}
+    spec, alone, store = str(write_spec(document)), tmp_path / "alone", tmp_path / "store"
+    expected = json_of(trainer("train", "--spec", spec, "--store", str(alone), "--json", "--quiet"))
+    process = start_trainer("train", "--spec", spec, "--store", str(store), "--quiet")
+    wait_until(lambda: head_step(store) >= 2000)
+    process.send_signal(signal.SIGKILL)
+    process.finish()
+    head = json.loads((store / "checkpoints/tiny/test/seed-0/head.json").read_bytes())
+    newest = json.loads((store / head["manifest_key"]).read_bytes())["buffer_chunks"][-1]
+    (store / "buffers/tiny/test/seed-0" / newest).write_bytes(b"damaged")
+    done = trainer("train", "--spec", spec, "--store", str(store), "--json")
+    assert json_of(done)["digest"] == expected["digest"]
+    assert json_of(done)["resumed_from"] < head["step"]
+    assert "is damaged" in done.stderr
+
+
 def test_a_policy_that_was_not_written_is_written_on_resume(tmp_path: Path, trainer: Trainer, write_spec: Any) -> None:
     """The machine may vanish between the head and the policy: the next attempt completes it."""
     spec, store = str(write_spec(TINY_PPO)), tmp_path / "store"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rl_lifecycle.checkpoints import Head
+from rl_lifecycle.errors import CorruptArtifactError
 from rl_lifecycle.layout import TrialId, buffer_key, head_key
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.stores import DirectoryStore, ObjectStore
@@ -39,7 +40,7 @@ def test_the_newest_checkpoint_is_read_back(tmp_path: Path) -> None:
     first.commit(contents(200))
     found = chain(store, 2).read_newest()
     assert found is not None
-    assert (found.manifest.step, found.files, found.chunks) == (200, {"state.json": b"state 200"}, (CHUNK,))
+    assert (found.manifest.step, found.files, [read() for _, read in found.chunks]) == (200, {"state.json": b"state 200"}, [CHUNK])
 
 
 def test_a_zombies_commit_fails_on_the_head(tmp_path: Path) -> None:
@@ -81,6 +82,11 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path: Path, damage: str
     second = chain(store, 2, heard)
     found = second.read_newest()
     assert found is not None
+    if damage == "chunk":  # the replay buffer is read when it is filled
+        with pytest.raises(CorruptArtifactError) as raised:
+            [read() for _, read in found.chunks]
+        found = second.read_before(found, raised.value)
+        assert found is not None
     assert found.manifest.step == 100
     assert len(heard) == 1
     assert "000000000200" in heard[0]

@@ -1,5 +1,6 @@
 """The chain of a trial's checkpoints: taken over, read from its newest good link, and grown by one link at a time."""
 
+import functools
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping
@@ -18,12 +19,15 @@ from rl_trainer.retention import DirectoryRetention
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read and verified."""
+    """A checkpoint that was read and verified.
+
+    :param chunks: the replay buffer's, digest and what reads and verifies it: together they may be most of the memory.
+    """
 
     key: str
     manifest: CheckpointManifest
     files: dict[str, bytes]
-    chunks: tuple[bytes, ...] = ()
+    chunks: tuple[tuple[str, Callable[[], bytes]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,21 @@ class CheckpointChain:
         :return: None if there is none to go on from: the training starts from its beginning.
         """
         head = self._head or self.take_over()
-        key, sha256 = head.manifest_key, head.manifest_sha256
+        return self._read_from(head.manifest_key, head.manifest_sha256)
+
+    def read_before(self, damaged: Checkpoint, problem: Exception) -> Checkpoint | None:
+        """Read the newest good checkpoint before one whose replay buffer turned out to be damaged. :return: None if there is none."""
+        older = damaged.manifest.previous
+        self._tip = None
+        self._note(f"checkpoint {damaged.key} is damaged ({problem}); going back to {older or 'the beginning'}")
+        return self._read_from(older, None)
+
+    def _read_from(self, key: str | None, sha256: str | None) -> Checkpoint | None:
         while key is not None:
             manifest: CheckpointManifest | None = None
             try:
                 manifest = CheckpointManifest.from_json(get(self.store, key, sha256).data, key)
-                found = Checkpoint(key, manifest, self._read_files(key, manifest), self._read_chunks(manifest))
+                found = Checkpoint(key, manifest, self._read_files(key, manifest), self._readers(manifest))
             except LifecycleError as error:
                 older = manifest.previous if manifest else self._older_manifest(key)
                 self._note(f"checkpoint {key} is damaged ({error}); going back to {older or 'the beginning'}")
@@ -144,8 +157,11 @@ class CheckpointChain:
         folder = manifest_key.removesuffix(MANIFEST)
         return {name: get(self.store, folder + name, stored.sha256).data for name, stored in manifest.files.items()}
 
-    def _read_chunks(self, manifest: CheckpointManifest) -> tuple[bytes, ...]:
-        return tuple(get(self.store, buffer_key(self.trial, sha256), sha256).data for sha256 in manifest.buffer_chunks)
+    def _readers(self, manifest: CheckpointManifest) -> tuple[tuple[str, Callable[[], bytes]], ...]:
+        return tuple((sha256, functools.partial(self._read_chunk, sha256)) for sha256 in manifest.buffer_chunks)
+
+    def _read_chunk(self, sha256: str) -> bytes:
+        return get(self.store, buffer_key(self.trial, sha256), sha256).data
 
     def _older_manifest(self, damaged: str) -> str | None:
         """Find the manifest before a damaged one by looking: the chain is broken there."""

@@ -18,7 +18,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rl_trainer.digests import NORMALISATION, POLICY
-from rl_trainer.replay_memory import ReplayMemory, attach
+from rl_trainer.replay_memory import ReplayMemory, Stored, attach
 from rl_trainer.stopping import synchronise_weights
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -40,8 +40,8 @@ class ModelState:
         return {"state.safetensors": save_safetensors(self.arrays), "state.json": json.dumps(values, sort_keys=True).encode()}
 
     @classmethod
-    def from_files(cls, files: Mapping[str, bytes], chunks: Sequence[bytes] = ()) -> "ModelState":
-        """Read it back. :param chunks: the replay buffer's, oldest first."""
+    def from_files(cls, files: Mapping[str, bytes], chunks: Sequence[Stored] = ()) -> "ModelState":
+        """Read it back. :param chunks: the replay buffer's, oldest first; they are read when it is filled."""
         values = json.loads(files["state.json"])
         memory = ReplayMemory.from_values(values.pop("memory"), chunks) if "memory" in values else None
         return cls(load_safetensors(files["state.safetensors"]), values, memory)

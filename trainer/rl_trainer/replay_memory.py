@@ -4,9 +4,10 @@ A chunk is named by its content; the manifest lists the chunks that together hol
 holds is never changed afterwards: at a segment's end every episode is closed, so no later step reaches back into it.
 """
 
+import dataclasses
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +17,28 @@ from safetensors.numpy import save as save_safetensors
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 Array = np.ndarray[Any, Any]
+#: A chunk's digest, and what reads its bytes.
+Stored = tuple[str, Callable[[], bytes]]
 #: The arrays of SB3's buffers that have one row a step, each where a buffer has it.
 COLUMNS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "ep_start", "ep_length")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of a buffer. :param data: their bytes, while they are not known to be stored; empty afterwards."""
+    """Some rows of a buffer.
+
+    :param data: their bytes, while they are not known to be stored; empty afterwards.
+    :param read: reads the bytes of a chunk that is stored; None for one that this process made.
+    """
 
     sha256: str
     rows: int
     data: bytes = b""
+    read: Callable[[], bytes] | None = None
+
+    def load(self) -> "dict[str, Array]":
+        """Give the rows by column. :raises LifecycleError: if what is stored is not what was recorded."""
+        return load_safetensors(self.read() if self.read is not None else self.data)
 
 
 @dataclass(frozen=True)
@@ -42,11 +54,17 @@ class ReplayMemory:
         """What the checkpoint's JSON keeps beside the chunks' names."""
         return {"rows": [chunk.rows for chunk in self.chunks], "position": self.position, "full": self.full}
 
+    def without_data(self) -> "ReplayMemory":
+        """The same, with no bytes held: whoever stores them has them, and the live buffer has the rows."""
+        return dataclasses.replace(self, chunks=tuple(Chunk(chunk.sha256, chunk.rows) for chunk in self.chunks))
+
     @classmethod
-    def from_values(cls, values: dict[str, Any], data: Sequence[bytes]) -> "ReplayMemory":
-        """Read it back. :param data: the chunks, oldest first."""
-        chunks = tuple(Chunk(hashlib.sha256(chunk).hexdigest(), rows, chunk)
-                       for rows, chunk in zip(values["rows"], data, strict=True))
+    def from_values(cls, values: dict[str, Any], stored: Sequence[Stored]) -> "ReplayMemory":
+        """Read it back; the chunks themselves are read when a buffer is filled, one after another.
+
+        :param stored: the digest of each chunk, and what reads it, oldest first; equal chunks have equal digests.
+        """
+        chunks = tuple(Chunk(sha256, rows, read=read) for rows, (sha256, read) in zip(values["rows"], stored, strict=True))
         return cls(chunks, values["position"], values["full"])
 
 
@@ -98,7 +116,7 @@ def fill(buffer: Any, memory: ReplayMemory) -> None:
     for chunk in reversed(memory.chunks):
         rows = min(chunk.rows, missing)
         places = np.arange(end - rows, end) % buffer.buffer_size
-        for name, values in load_safetensors(chunk.data).items():
+        for name, values in chunk.load().items():
             _column(buffer, name)[places] = values[chunk.rows - rows:]
         missing, end = missing - rows, end - rows
     buffer.pos, buffer.full = memory.position, memory.full
@@ -119,7 +137,9 @@ def _forget_cut_episodes(buffer: HerReplayBuffer) -> None:
 
 
 def _cut(buffer: Any, rows: int) -> Chunk:
-    places = np.arange(buffer.pos - rows, buffer.pos) % buffer.buffer_size
+    places: Any = np.arange(buffer.pos - rows, buffer.pos) % buffer.buffer_size
+    if buffer.pos >= rows:
+        places = slice(buffer.pos - rows, buffer.pos)  # no copy: a segment's rows may be much of the memory
     data = save_safetensors({name: np.ascontiguousarray(column[places]) for name, column in _columns(buffer).items()})
     return Chunk(hashlib.sha256(data).hexdigest(), rows, data)
 

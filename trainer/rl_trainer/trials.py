@@ -1,15 +1,16 @@
 """Training a trial from wherever it stands to its end: the segments in order, their commits beside them."""
 
+import dataclasses
 import hashlib
 import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
-from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.errors import CorruptArtifactError, InvalidExperimentError, MissingObjectError
 from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.records import canonical_json
 from rl_lifecycle.specs import Spec
@@ -108,6 +109,13 @@ def _check_untrained(trainer: SegmentTrainer) -> None:
     model.env.close()
 
 
+class _Position(NamedTuple):
+    """Where a training stands, and what its policy is."""
+
+    step: int
+    digest: str
+
+
 class _TrialRun:
     """The state of one process's work on a trial."""
 
@@ -122,26 +130,39 @@ class _TrialRun:
 
     def to_the_end(self, newest: Checkpoint | None) -> TrialResult:
         """Train what is missing."""
-        state = ModelState.from_files(newest.files, newest.chunks) if newest else None
-        resumed_from = newest.manifest.step if newest else 0
         self.segment = newest.manifest.segment if newest else 0
         self._announce(newest)
-        if newest is not None and state is not None:
-            self._complete_policy(newest, state)
-        started, digest = time.monotonic(), newest.manifest.digest if newest else ""
-        step = resumed_from
+        state, position = self._stand(newest)
+        started, resumed_from = time.monotonic(), position.step
         try:
             while self.segment < self.trainer.plan.n_segments:
-                trained = self._train_one(state)
-                state, step = trained.state, trained.step
-                digest = digest_arrays(final_parameters(state))
+                try:
+                    state, position = self._train_one(state)
+                except (CorruptArtifactError, MissingObjectError) as error:
+                    if newest is None or position.step != newest.manifest.step:
+                        raise
+                    newest = self.job.chain.read_before(newest, error)  # its replay buffer cannot be read
+                    state, position = self._stand(newest)
+                    resumed_from = position.step
+                newest = newest if position.step == resumed_from else None
         finally:
             self.committer.finish()
+        step, digest = position
         seconds = max(time.monotonic() - started, 1e-9)
         return TrialResult(step, digest, resumed_from, (step - resumed_from) / seconds, self.trainer.builder.path,
                            self.latest.episode_return_mean)
 
-    def _train_one(self, state: ModelState | None) -> TrainedSegment:
+    def _stand(self, newest: Checkpoint | None) -> tuple[ModelState | None, "_Position"]:
+        """Take a checkpoint's place: its state, and where it is. :param newest: None: at the beginning."""
+        self.segment = newest.manifest.segment if newest else 0
+        if newest is None:
+            return None, _Position(0, "")
+        state = ModelState.from_files(newest.files, newest.chunks)
+        self._complete_policy(newest, state)
+        return state, _Position(newest.manifest.step, newest.manifest.digest)
+
+    def _train_one(self, state: ModelState | None) -> tuple[ModelState, "_Position"]:
+        """Train a segment and have it committed. :return: the state for the next one, without the bytes that are being stored."""
         watch = Watch(self.job.interruption, self._report)
         trained = self.trainer.train(self.segment, state, watch)
         self.segment += 1
@@ -150,7 +171,9 @@ class _TrialRun:
         self._note("segment_finished", self.latest)
         segment = self.segment
         self.committer.submit(lambda: self._commit(trained, segment))
-        return trained
+        after = trained.state
+        memory = after.memory.without_data() if after.memory is not None else None
+        return dataclasses.replace(after, memory=memory), _Position(trained.step, digest_arrays(final_parameters(after)))
 
     def _commit(self, trained: TrainedSegment, segment: int) -> None:
         """Runs beside the next segment: checkpoint, head, policy, curves, log."""
@@ -174,7 +197,7 @@ class _TrialRun:
         manifest = newest.manifest
         if self.policies.exists(manifest.step):
             return
-        model = self.trainer.prepare(manifest.segment, state)
+        model = self.trainer.prepare(manifest.segment, dataclasses.replace(state, memory=None))  # a policy needs no replay buffer
         head = (newest.key, hashlib.sha256(manifest.to_json()).hexdigest())
         final = manifest.segment == self.trainer.plan.n_segments
         self.policies.write(model, final_parameters(state), manifest.step, final=final, manifest=head, learning=learning_state(state))
