@@ -2,13 +2,16 @@
 
 import json
 import time
+from datetime import UTC, datetime
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 from infra_bootstrap.bootstrap import deploy_side_by_side
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.deployed import find_stack
-from infra_bootstrap.deployment import Outcome, Prepared, poll, prepare, start
+from infra_bootstrap.deployment import Outcome, Prepared, find_living_stack, poll, prepare, start
 from infra_bootstrap.errors import IdentityChangedError, StackFailedError
 from infra_bootstrap.outputs import Outputs
 from infra_bootstrap.settings import Settings
@@ -16,6 +19,7 @@ from infra_bootstrap.stacks import Concern, stack_name
 from rl_lifecycle.layout import artifact_key
 from rl_lifecycle.specs import Artifact
 from tests.infra_bootstrap.accounts import Deployment
+from tests.infra_bootstrap.test_preflight import FakeClients
 
 
 def test_a_first_bootstrap_by_an_administrator_creates_five_stacks(dev: Deployment) -> None:
@@ -133,3 +137,20 @@ def test_a_change_set_that_was_never_executed_is_in_nobodys_way(fresh: Deploymen
     assert found is not None
     assert found.status == "REVIEW_IN_PROGRESS"
     assert [result.outcome for result in fresh.deploy((Concern.STORAGE,))] == [Outcome.CREATED]
+
+
+def test_a_rollback_that_stopped_half_way_is_finished_first() -> None:
+    """UPDATE_ROLLBACK_FAILED takes no change set: the rollback goes on as the deployer, and then the deployment does."""
+    client = boto3.client("cloudformation", region_name="eu-west-1", aws_access_key_id="none", aws_secret_access_key="none")
+    name = stack_name("dev", Concern.NETWORK)
+    with Stubber(client) as stub:
+        for status in ("UPDATE_ROLLBACK_FAILED", "UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"):
+            stub.add_response("describe_stacks", {"Stacks": [{
+                "StackName": name, "StackId": "x", "StackStatus": status, "CreationTime": datetime(2026, 1, 1, tzinfo=UTC)}]})
+            if status == "UPDATE_ROLLBACK_FAILED":
+                deployer = "arn:aws:iam::123456789012:role/nightshift-dev-deployer"
+                stub.add_response("continue_update_rollback", {}, {"StackName": name, "RoleARN": deployer})
+        found = find_living_stack(FakeClients({"cloudformation": client}), Settings("dev"), Concern.NETWORK)
+        stub.assert_no_pending_responses()
+    assert found is not None
+    assert found.status == "UPDATE_ROLLBACK_COMPLETE"
