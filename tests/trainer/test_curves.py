@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_lifecycle.layout import TrialId
-from rl_trainer.curves import Curves, curve_files
+from rl_trainer.curves import Curves, curve_files, episode_statistics
 from rl_trainer.environments import ended_episodes
 from tests.trainer.chains import make_trainer, train_chain
 from tests.trainer.toy_envs import LENGTH
@@ -46,3 +46,4 @@ def test_a_segment_ends_with_the_statistics_of_its_episodes() -> None:
     assert (last["episodes/n"], last["episodes/length_max"]) == (len(returns), max(lengths)) == (len(lengths), LENGTH)
     assert last["episodes/return_min"] <= last["episodes/return_median"] <= last["episodes/return_max"]
     assert last["episodes/return_mean"] == pytest.approx(np.mean(returns))
+    assert episode_statistics([float("nan")], [3]).keys() & {"episodes/n", "episodes/return_mean"} == {"episodes/n"}

@@ -57,7 +57,10 @@ def episode_statistics(returns: Sequence[float], lengths: Sequence[int]) -> dict
     if not returns:
         return {}
     found = {"episodes/n": float(len(returns))}
-    for name, values in (("return", [float(value) for value in returns]), ("length", [float(value) for value in lengths])):
+    for name, numbers in (("return", returns), ("length", lengths)):
+        values = [float(value) for value in numbers if math.isfinite(value)]
+        if not values:  # a training that diverged
+            continue
         found |= {f"episodes/{name}_mean": statistics.fmean(values), f"episodes/{name}_std": statistics.pstdev(values),
                   f"episodes/{name}_min": min(values), f"episodes/{name}_median": statistics.median(values),
                   f"episodes/{name}_max": max(values)}
