@@ -7,6 +7,7 @@ import pytest
 
 from rl_trainer.model_state import final_parameters
 from rl_trainer.onnx_export.export import check_exportable, export_policy, raw_space
+from rl_trainer.onnx_export.observations import parts_of
 from tests.trainer.chains import TOY, make_trainer, train_chain, whole_digest
 
 OFF_POLICY: dict[str, Any] = {"buffer_size": 350, "learning_starts": 50, "batch_size": 16, "policy_kwargs": "dict(net_arch=[8])"}
@@ -72,6 +73,11 @@ def test_the_exported_policy_acts_as_the_model(name: str) -> None:
                              visited=trained.visited)
     assert exported.metadata.equality["sampled_differing"] == 0 or np.allclose(
         exported.metadata.equality["sampled_largest_difference"], 0, atol=1e-5)
+    if algo != "ars":  # it keeps none
+        assert int(exported.metadata.equality["visited"]) > 1  # type: ignore[arg-type]
+        assert exported.metadata.equality["visited_largest_difference"] < 1e-4  # type: ignore[operator]
+        seen = trained.visited if isinstance(trained.visited, dict) else {"": trained.visited}
+        assert all(space.contains(rows[0]) for rows, space in zip(seen.values(), parts_of(space).values(), strict=True))
     assert exported.metadata.recurrent == (name in ("ppo_lstm", "ppo-frames", "ppo-pictures"))
 
 

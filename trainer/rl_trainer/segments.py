@@ -15,8 +15,8 @@ from rl_trainer.environments import EnvironmentFactory, ended_episodes
 from rl_trainer.errors import DivergedError, EnvironmentFailedError, TrainerError
 from rl_trainer.model_state import ModelState, capture, first_not_finite, restore
 from rl_trainer.models import ModelBuilder, seed_generators
-from rl_trainer.onnx_export.export import visited_observations
 from rl_trainer.onnx_export.reference import Observations
+from rl_trainer.onnx_export.visited import visited_observations
 from rl_trainer.replay_memory import close_episodes, grow
 from rl_trainer.stopping import learn_until
 from rl_trainer.warm_start import WarmStart, begin_with

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from pydantic import JsonValue
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
 from rl_lifecycle.policies import MAX_BYTES, PolicyMetadata, WrapperForm
 from rl_trainer.digests import digest_arrays
@@ -23,8 +22,6 @@ from rl_trainer.onnx_export.spaces import space_form
 from rl_trainer.wrappers import Wrapper
 
 PACKAGES = ("gymnasium", "numpy", "onnx", "onnxruntime", "sb3-contrib", "stable-baselines3", "torch")
-#: How many visited observations the equality check looks at.
-VISITED = 256
 
 
 @dataclass(frozen=True)
@@ -83,20 +80,3 @@ def raw_space(env: VecEnv) -> tuple[Space, FrameStack | None]:
             stack = FrameStack.of(env)
         env = env.venv
     return env.observation_space, stack
-
-
-def visited_observations(model: Any) -> Observations | None:
-    """Some of the last observations of the training, as the environment gave them; None if the model keeps none."""
-    buffer = getattr(model, "rollout_buffer", None) or getattr(model, "replay_buffer", None)
-    if buffer is None or isinstance(buffer.observations, dict) or model.env is None:
-        return None
-    space, stack = raw_space(model.env)
-    if stack is not None or space.shape != model.observation_space.shape:
-        return None  # the buffer keeps what was stacked or transposed
-    filled = buffer.buffer_size if buffer.full else buffer.pos
-    rows = np.asarray(buffer.observations[:filled])
-    rows = rows.reshape(-1, *model.observation_space.shape)[-VISITED:]
-    statistics = unwrap_vec_normalize(model.env)
-    if statistics is not None and getattr(model, "rollout_buffer", None) is not None:
-        rows = np.asarray(statistics.unnormalize_obs(rows)).astype(model.observation_space.dtype)
-    return rows if len(rows) else None
