@@ -7,7 +7,6 @@ report that the version rests on.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rl_lifecycle.gates import Decision
 from rl_lifecycle.policies import PolicyMetadata, SpaceForm
 from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Spec
@@ -31,7 +30,7 @@ def render_model_card(spec: Spec, report: Report, metadata: PolicyMetadata, *, v
         ("Whose it is", _names(spec, metadata)),
     ]
     head, *rest = sections
-    parts = [f"# {head[0]}", *head[1]]
+    parts = [f"# {head[0]}", "", *head[1]]
     for title, lines in rest:
         parts += ["", f"## {title}", "", *lines]
     return "\n".join(parts) + "\n"
@@ -78,10 +77,12 @@ def _limits(spec: Spec, report: Report) -> list[str]:
     lines = ["It was judged on this environment and these seeds alone; elsewhere nothing is known of it.",
              f"It was compared as it acts {'without' if experiment.evaluation.deterministic else 'with'} chance "
              f"(`evaluation.deterministic: {str(experiment.evaluation.deterministic).lower()}`).",
-             f"Crashes rarer than about 1 in {max(1, report.verdict.n_pairs)} could not be seen.",
-             f"Scenarios in which its crashes were guarded: {scenarios}." if scenarios else "No scenario was declared."]
-    if report.verdict.decision is Decision.PROMOTE and report.champion_sha256 is None:
-        lines.append("It had no champion to beat: it was shown to lie above an absolute bar only.")
+             f"Crashes rarer than about 1 in {max(1, report.verdict.n_pairs)} could not be seen."]
+    if report.champion_sha256 is None:
+        lines.append("It had no champion to beat: it was shown to lie above an absolute bar only."
+                     + f" The scenarios ({scenarios}) were not played." * bool(scenarios))
+    else:
+        lines.append(f"Scenarios in which its crashes were guarded: {scenarios}." if scenarios else "No scenario was declared.")
     lines += [f"{warning[0].upper()}{warning[1:]}." for warning in (report.statistics.warnings if report.statistics else ())]
     return [f"- {line}" for line in lines]
 

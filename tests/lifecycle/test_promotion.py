@@ -12,8 +12,9 @@ import pytest
 from rl_lifecycle import layout
 from rl_lifecycle.checkpoints import CheckpointManifest
 from rl_lifecycle.errors import CorruptArtifactError, InvalidRecordError, LifecycleError, MissingObjectError
-from rl_lifecycle.experiments import Experiment
+from rl_lifecycle.experiments import Evaluation, Experiment, Scenario
 from rl_lifecycle.gates import Decision, Verdict, gate_of
+from rl_lifecycle.model_cards import render_model_card
 from rl_lifecycle.policies import PolicyMetadata, PolicyRecord, SpaceForm
 from rl_lifecycle.promotion import Promotion, PromotionOutcome, promote, roll_back
 from rl_lifecycle.records import Record, canonical_json, sha256_hex
@@ -260,6 +261,18 @@ def test_a_version_bears_a_card_that_says_what_it_is(night: Callable[[str], Nigh
     for said in ("# cartpole_ppo, version 1", "ppo on CartPole-v1", "Discrete 2", "## How it was judged", "PROMOTE", "## Limits",
                  "crashes", "rl_trainer replay --manifest", "`digest of n1`", "100,000 steps", "cpu any"):
         assert said.lower() in card.lower(), said
+
+
+@pytest.mark.parametrize(("champion", "said"), [
+    (None, "an absolute bar only. The scenarios (windy) were not played"), ("c" * 64, "crashes were guarded: windy")])
+def test_a_card_claims_no_guard_that_was_not_asked(night: Callable[[str], Night], champion: str | None, said: str) -> None:
+    """A first champion plays its experiment's own environment alone."""
+    one = night("n1")
+    windy = Evaluation(return_range=(0, 500), crash_below=100, scenarios={"windy": Scenario()})
+    spec = one.spec.model_copy(update={"experiment": one.spec.experiment.model_copy(update={"evaluation": windy})})
+    report = Report.from_json(get(one.store, one.report.key).data).model_copy(update={"champion_sha256": champion})
+    card = render_model_card(spec, report, one.record.metadata, version=1, origin="", numeric_class={}, rebuild="")
+    assert said in card
 
 
 def test_a_manifest_keeps_the_digests_of_the_first_segments(night: Callable[[str], Night], store: ObjectStore) -> None:
