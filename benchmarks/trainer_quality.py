@@ -40,13 +40,18 @@ ARMS = {"sb3": (False, 1), "numpy": (True, 1), "segments": (True, SEGMENTS)}
 
 @dataclass(frozen=True)
 class Case:
-    """One experiment. :param without: tuned keys that are left out. :param arms: which of :data:`ARMS` are trained."""
+    """One experiment.
+
+    :param without: tuned keys that are left out. :param arms: which of :data:`ARMS` are trained.
+    :param net_arch: width of the layers; empty: the tuned ones, or SB3's.
+    """
 
     env_id: str
     steps: int
     without: tuple[str, ...] = ()
     algo: str = "ppo"
     arms: tuple[str, ...] = tuple(ARMS)
+    net_arch: tuple[int, ...] = ()
 
 
 CASES = {"cartpole": Case("CartPole-v1", 100_000), "acrobot": Case("Acrobot-v1", 300_000),
@@ -88,6 +93,8 @@ def final_return(case: Case, arm: str, seed: int) -> float:
     """Train once. :return: the mean of the final policy's episodes."""
     fast, n_segments = ARMS[arm]
     tuned = {key: value for key, value in TUNED[case.algo][case.env_id].items() if key not in case.without}
+    if case.net_arch:
+        tuned["policy_kwargs"] = {"net_arch": list(case.net_arch)}
     settings = read_settings(case.algo, tuned)
     length = segment_timesteps(case.steps // n_segments, rollout_timesteps(case.algo, tuned))
     plan = SegmentPlan(seed, length, case.steps, n_segments)
