@@ -1,4 +1,4 @@
-"""`make soak`: the tests that kill, with many more seeds than `make test` has.
+"""`make soak`: the tests that kill, with many more seeds than `make test` has, and every cause of a machine's end for real.
 
 python -m benchmarks.soak [ROUNDS]      # 100 by default; a failing seed is in the test's name and can be run alone
 """
@@ -11,13 +11,15 @@ from benchmarks.records import ROOT
 
 
 def main(arguments: list[str]) -> int:
-    """Run every test marked `kills` with so many seeds. :return: pytest's exit code."""
+    """Run every test marked `kills` with so many seeds, then break machines. :return: pytest's exit code, or that of the causes."""
     rounds = arguments[0] if arguments else "100"
     if not rounds.isdigit() or int(rounds) < 1:
         print(f"error: rounds must be a positive number, not {rounds}", file=sys.stderr)
         return 2
-    return subprocess.run([sys.executable, "-m", "pytest", "-m", "kills", "-n", "2", "--timeout", "0", "tests"], cwd=ROOT, check=False,
+    killed = subprocess.run([sys.executable, "-m", "pytest", "-m", "kills", "-n", "2", "--timeout", "0", "tests"], cwd=ROOT, check=False,
                           env=dict(os.environ) | {"NIGHTSHIFT_KILL_ROUNDS": rounds}).returncode
+    broken = subprocess.run([sys.executable, "-m", "benchmarks.causes"], cwd=ROOT, check=False).returncode
+    return killed or broken
 
 
 if __name__ == "__main__":

@@ -35,14 +35,15 @@ SPEAKER = """#!/bin/sh
 exec python3 - <<'PY'
 import datetime, json, time, boto3
 s3 = boto3.client("s3", region_name="eu-west-1")
-step, bucket, count, every = 0, "{bucket}", {count}, {every}
+step, bucket, every = 0, "{bucket}", {every}
+keys = [f"heartbeats/load/load-{{count}}/seed-{{number}}.json" for count in {counts} for number in range(count)]
 while True:
-    for number in range(count):
+    for key in keys:
         began = time.monotonic()
         beat = dict(schema_version=1, attempt=1, state="training", step=step, total_timesteps=10**9, steps_per_s=1000.0,
                     at=datetime.datetime.now(datetime.timezone.utc).isoformat(), segment=step // 40960)
-        s3.put_object(Bucket=bucket, Key=f"heartbeats/load/load/seed-{{number}}.json", Body=json.dumps(beat).encode())
-        time.sleep(max(0.0, every / count - (time.monotonic() - began)))
+        s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(beat).encode())
+        time.sleep(max(0.0, every / len(keys) - (time.monotonic() - began)))
     step += 1000
 PY
 """
@@ -66,8 +67,7 @@ def measure(seconds: float) -> list[dict[str, Any]]:
     place = find_place("dev")
     machines = _launch(REAL_MACHINES, place.bucket)
     try:
-        plan, trials, evidence = _prepare(max(COUNTS), place, machines)
-        return [_measure(count, seconds, plan, trials[:count], evidence) for count in COUNTS]
+        return [_measure(count, seconds, *_prepare(count, place, machines)) for count in COUNTS]
     finally:
         _end(machines)
 
@@ -80,23 +80,23 @@ def _prepare(count: int, place: Any, machines: list[str]) -> tuple[Any, list[str
 
     trials = [f"seed-{number}" for number in range(count)]
     plan = RunPlan(
-        environment="dev", region_name=None, bucket=place.bucket, experiment="load", run="load", trials=tuple(trials),
-        spec=Artifact(key="specs/load/load/spec.json", sha256=sha256_hex(b"")), launch_template_id=place.launch_template_id,
+        environment="dev", region_name=None, bucket=place.bucket, experiment="load", run=f"load-{count}", trials=tuple(trials),
+        spec=Artifact(key=f"specs/load/load-{count}/spec.json", sha256=sha256_hex(b"")), launch_template_id=place.launch_template_id,
         launch_template_version=place.launch_template_version, subnet_ids=place.subnet_ids, evaluator=place.evaluator)
     store = plan.store(plan.session(None))
-    until = time.monotonic() + 300
-    while (there := sum(1 for _ in store.list("heartbeats/load/load/"))) < count:
+    until = time.monotonic() + 600
+    while (there := sum(1 for _ in store.list(f"heartbeats/load/load-{count}/"))) < count:
         if time.monotonic() > until:
-            sys.exit(f"error: only {there} of {count} heartbeats after 300 s")
+            sys.exit(f"error: only {there} of {count} heartbeats after 600 s")
         time.sleep(2)
     ids = machines + [f"i-{number:017x}" for number in range(count - len(machines))]
     say(f"{len(machines)} machines run, {count} trials have a heartbeat")
-    return plan, trials, [_evidence(trial, instance_id) for trial, instance_id in zip(trials, ids, strict=True)]
+    return plan, trials, [_evidence(plan.run, trial, instance_id) for trial, instance_id in zip(trials, ids, strict=True)]
 
 
 def _launch(count: int, bucket: str) -> list[str]:
     """Start small machines as the account's administrator: one speaks for all trials, the others only wait."""
-    speaker = SPEAKER.format(bucket=bucket, count=max(COUNTS), every=BEAT_EVERY_S)
+    speaker = SPEAKER.format(bucket=bucket, counts=COUNTS, every=BEAT_EVERY_S)
     done = subprocess.run([sys.executable, "-c", LAUNCH, str(count), speaker, WAITER], check=True, text=True,
                           stdout=subprocess.PIPE, env=_environment("administrator"))
     made: list[str] = json.loads(done.stdout.splitlines()[-1])
@@ -109,7 +109,7 @@ def _end(machines: list[str]) -> None:
     subprocess.run([sys.executable, "-c", code, *machines], check=True, env=_environment("administrator"))
 
 
-def _evidence(trial: str, instance_id: str) -> dict[str, Any]:
+def _evidence(run: str, trial: str, instance_id: str) -> dict[str, Any]:
     """What a task knew when it deferred: a machine that has trained for an hour."""
     from rl_lifecycle.attempts import Attempt, Outcome, client_token
     from rl_lifecycle.experiments import Compute
@@ -118,7 +118,7 @@ def _evidence(trial: str, instance_id: str) -> dict[str, Any]:
 
     now = datetime.now(UTC)
     attempt = Attempt(
-        experiment="load", run="load", trial=trial, attempt=1, token=client_token(TrialId("load", "load", trial), 1), nonce="n",
+        experiment="load", run=run, trial=trial, attempt=1, token=client_token(TrialId("load", run, trial), 1), nonce="n",
         request={}, created_at=now - AGE, deadline_at=now + timedelta(hours=4), price_reserved_usd=0.1,
         outcome=Outcome(instance_id=instance_id, instance_type="c7i.large", market="spot", zone="a", launched_at=now - AGE))
     return Evidence(now=now, total_timesteps=10**9, segment_timesteps=40_960, compute=Compute(), attempts=(attempt,),

@@ -140,7 +140,9 @@ class World:
     def look(self, trial: str = "seed-0") -> tuple[Action, Evidence]:
         """One worker looks and acts; the stall clock goes on between looks, as the trigger carries it."""
         beat = self.beat_of(trial)
-        self.progress = track_progress(self.progress, beat, self.time)
+        head = self.store.find(head_key(self.trial(trial)))
+        committed = Head.from_json(head.data).step if head else 0
+        self.progress = track_progress(self.progress, beat, self.time, committed)
         return self.supervisor(trial).advance(self.progress)
 
     def beat_of(self, trial: str = "seed-0") -> Heartbeat | None:

@@ -1,0 +1,166 @@
+"""Every cause that a machine's end can have, with a real machine on the local AWS: what was seen, and what was made of it.
+
+An environment of the user's own, in a wheel, breaks on purpose: it raises, asks for more memory than there is, writes to a full
+disk, hangs, or gives rewards that make the parameters NaN; besides, a machine is killed and one is given notice. The pipeline's own
+supervisor watches, with less patience than it has otherwise. Part of `make soak`.
+
+python -m benchmarks.causes     # exits 1 when an end was taken for another
+"""
+
+import base64
+import hashlib
+import io
+import json
+import logging
+import sys
+import tempfile
+import time
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks.twin_runs import INSIDE, local_aws, measure_inside, say
+
+#: What breaks → how the trial must end, and words that its log or reason must hold.
+EXPECTED: dict[str, tuple[str, str]] = {
+    "bug": ("code_failed", "the arm is not attached"), "memory": ("out_of_memory", "memory"), "disk": ("disk_full", "space"),
+    "nan": ("diverged", "not finite"), "hang": ("stalled", "has not moved"), "kill": ("machine_lost", ""), "notice": ("interrupted", "")}
+#: So long a trial may take until its first attempt has ended, seconds.
+PATIENCE_S = 600.0
+ENVIRONMENT = '''
+import errno
+import time
+
+import gymnasium as gym
+import numpy as np
+
+
+class Breaking(gym.Env):
+    """Breaks in its two thousandth step, in the way that it is told."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, how):
+        self.how, self.steps = how, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        reward = 1.0
+        if self.steps > 2000:
+            if self.how == "bug":
+                raise ValueError("the arm is not attached")
+            if self.how == "memory":
+                np.ones(2**46)
+            if self.how == "disk":
+                with open("/dev/full", "wb", buffering=0) as full:
+                    full.write(b"x")
+            if self.how == "hang":
+                time.sleep(10**6)
+            if self.how == "nan":
+                reward = float("inf")
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), reward, False, self.steps % 50 == 0, {}
+
+
+gym.register("Breaking-v0", entry_point="breaking_env:Breaking", max_episode_steps=50)
+'''
+
+
+def write_wheel(folder: Path) -> str:
+    """Write the environment's wheel. :return: its file name."""
+    files = {"breaking_env.py": ENVIRONMENT.encode(),
+             "breaking_env-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: breaking-env\nVersion: 1.0\n",
+             "breaking_env-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: causes\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+    record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in files.items())
+    files["breaking_env-1.0.dist-info/RECORD"] = (record + "breaking_env-1.0.dist-info/RECORD,,\n").encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    (folder / "breaking_env-1.0-py3-none-any.whl").write_bytes(buffer.getvalue())
+    return "breaking_env-1.0-py3-none-any.whl"
+
+
+def _digest(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+def run_all() -> list[dict[str, Any]]:
+    """Let everything break once, one after another."""
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = write_wheel(Path(folder))
+        return [_run(how, folder, wheel) for how in EXPECTED]
+
+
+def _run(how: str, folder: str, wheel: str) -> dict[str, Any]:
+    from rl_airflow.operators.specs import PLAN_KEY, S3FreezeSpecOperator
+    from rl_airflow.operators.trials import Ec2TerminateRunOperator
+    from rl_lifecycle.experiments import read_experiment
+
+    experiment = read_experiment({
+        "env_id": "breaking_env:Breaking-v0", "env_kwargs": {"how": how}, "requirements": [wheel], "algo": "ppo",
+        "total_timesteps": 40_000, "trials": 1, "checkpoint_every": 2048, "schedule": None,
+        "hyperparameters": {"n_envs": 1, "n_steps": 512}, "compute": {"market": "spot", "max_hours": 1, "budget_usd": 1},
+        "evaluation": {"return_range": [0, 50], "crash_below": 1}}, "causes").model_dump(mode="json")
+    pushed: dict[str, Any] = {}
+    context: Any = {"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value})), "params": {},
+                    "run_id": f"{how}-{datetime.now(UTC):%H%M%S}", "dag_run": SimpleNamespace(conf=None)}
+    S3FreezeSpecOperator(task_id="freeze", experiment=experiment, folder=folder, with_form=False).execute(context)
+    plan = pushed[PLAN_KEY]
+    try:
+        found = _await_first_end(plan, how)
+    finally:
+        left = Ec2TerminateRunOperator(task_id="terminate", plan=plan).execute(context)["instances_left"]
+    end, words = EXPECTED[how]
+    good = found["end"] == end and words in found["told"] and not left
+    say(f"{how}: {found['end']} ({found['reason']}), instances left {len(left)}: {'as it should' if good else 'WRONG'}")
+    return {"broken": how, "good": good, "expected": end, **{name: found[name] for name in ("end", "reason", "seconds")}}
+
+
+def _await_first_end(plan: dict[str, Any], how: str) -> dict[str, Any]:
+    """Supervise until the first machine's end is written down."""
+    from rl_airflow.operators.trials import Ec2AwaitTrialOperator
+    from rl_airflow.run_plan import RunPlan
+    from rl_airflow.trial_reports import read_log_tail
+    from rl_lifecycle.states import Patience, track_progress
+
+    run = RunPlan.model_validate(plan)
+    supervisor = Ec2AwaitTrialOperator(task_id="await", plan=plan, trial="seed-0")._supervisor(run, "seed-0")
+    supervisor.patience = Patience(boot_s=300.0, stall_s=20.0, stall_segments=1.0)
+    progress, began, struck = None, time.monotonic(), False
+    while time.monotonic() - began < PATIENCE_S:
+        _, evidence = supervisor.advance(progress)
+        progress = track_progress(progress, evidence.beat, evidence.now, evidence.committed_step)
+        first = evidence.attempts[0].outcome
+        if first.end is not None:
+            tail = read_log_tail(supervisor.store, supervisor.trial, evidence.attempts[:1])
+            return {"end": str(first.end), "reason": first.reason[:300], "told": "\n".join((first.reason, *tail)),
+                    "seconds": round(time.monotonic() - began, 1)}
+        if how in ("kill", "notice") and not struck and evidence.committed_step > 0:
+            fault = ("interrupt", "notice_s=120") if how == "notice" else ("kill",)
+            local_aws("fault", "add", *fault, f"instance={first.instance_id}")
+            struck = True
+        time.sleep(1)
+    return {"end": "none", "reason": "no end was seen", "told": "", "seconds": PATIENCE_S}
+
+
+def main(arguments: list[str]) -> int:
+    """Break everything. :return: 0, 1 if an end was taken for another."""
+    if INSIDE in arguments:
+        logging.disable(logging.WARNING)
+        print(json.dumps(run_all()))
+        return 0
+    wrong = [one for one in measure_inside("benchmarks.causes") if not one["good"]]
+    for one in wrong:
+        print(f"error: {one['broken']} was taken for {one['end']}, not {one['expected']}: {one['reason']}", file=sys.stderr)
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
