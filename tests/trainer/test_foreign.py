@@ -1,14 +1,19 @@
 """Models that somebody else trained, and wheels that an experiment brings."""
 
+import base64
 import hashlib
+import json
+import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 import yaml
+from gymnasium.spaces import Box
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -40,6 +45,41 @@ def test_a_foreign_model_with_statistics_is_exported(tmp_path: Path, trainer: Tr
     raw = np.random.default_rng(0).uniform(-2, 2, (20, 3)).astype(np.float32)
     expected, _ = model.predict(env.normalize_obs(raw), deterministic=True)
     actions = onnxruntime.InferenceSession(out.read_bytes()).run(["action"], {"obs": raw})[0]
+    np.testing.assert_allclose(actions, expected, atol=1e-5)
+
+
+def old_class(kind: type, monkeypatch: pytest.MonkeyPatch) -> type:
+    """One of Gym's classes, in a module of Gym's name, as it was when people saved their agents."""
+    name = kind.__module__.replace("gymnasium", "gym")
+    for part in ("gym", "gym.spaces", name):
+        if part not in sys.modules:
+            monkeypatch.setitem(sys.modules, part, ModuleType(part))
+    vars(sys.modules["gym"])["__version__"] = "0.21.0"  # SB3 writes it into the file
+    made = type(kind.__name__, (kind,), {"__module__": name})
+    setattr(sys.modules[name], kind.__name__, made)
+    return made
+
+
+def test_a_file_of_gyms_time_is_exported_without_gym(tmp_path: Path, trainer: Trainer) -> None:
+    """The spaces inside are Gym's, which is not installed; so are those of the statistics."""
+    env = VecNormalize(DummyVecEnv([lambda: ToyEnv(action="wide")]))
+    model = PPO("MlpPolicy", env, n_steps=64).learn(64)
+    raw = np.random.default_rng(0).uniform(-2, 2, (20, 3)).astype(np.float32)
+    expected, _ = model.predict(env.normalize_obs(raw), deterministic=True)
+    with pytest.MonkeyPatch.context() as patch:
+        old = old_class(Box, patch)
+        spaces = [old(low=space.low, high=space.high) for space in (env.observation_space, env.action_space)]
+        model.observation_space, model.action_space = env.observation_space, env.action_space = spaces
+        model.save(tmp_path / "model.zip")
+        env.save(str(tmp_path / "statistics.pkl"))
+    assert b"gym.spaces.box" in (tmp_path / "statistics.pkl").read_bytes()
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        space = base64.b64decode(json.loads(archive.read("data"))["action_space"][":serialized:"])
+    assert b"gym.spaces.box" in space
+    result = json_of(trainer("export", "--model", str(tmp_path / "model.zip"), "--vecnormalize", str(tmp_path / "statistics.pkl"),
+                             "--out", str(tmp_path / "policy.onnx"), "--trust", "--json"))
+    assert result["algo"] == "ppo"
+    actions = onnxruntime.InferenceSession((tmp_path / "policy.onnx").read_bytes()).run(["action"], {"obs": raw})[0]
     np.testing.assert_allclose(actions, expected, atol=1e-5)
 
 
