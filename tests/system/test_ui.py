@@ -170,7 +170,7 @@ def imported(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Path:
     told = run_module("infra_bootstrap", "upload-policy", "--environment", "dev", "--policy", str(policy))
     run = api.trigger("import_policy", {"experiment": EXPERIMENT, "bundle": told["bundle"], "origin": "a controller made by hand"},
                       run_id="import-of-the-ui")
-    assert api.wait_for_run("import_policy", run, timeout_s=400) == "success"
+    assert api.wait_for_run("import_policy", run, timeout_s=420) == "success"
     return policy
 
 
@@ -187,7 +187,7 @@ def test_lambda_and_laptop_play_the_same_episodes_though_events_come_twice(api: 
     for _ in range(2):
         twin.call("fault", "add", "duplicate_event", "function=nightshift-dev-evaluator", "count=2")
     run = api.trigger("evaluate_policy", {"experiment": EXPERIMENT, "n_episodes": 150, "first_seed": 900_000_000})
-    assert api.wait_for_run("evaluate_policy", run, timeout_s=180) == "success"
+    assert api.wait_for_run("evaluate_policy", run, timeout_s=420) == "success"
     found = api.xcom("evaluate_policy", run, "evaluate")
     here = run_module("rl_evaluator", "evaluate", "--policy", str(imported), "--env-id", "CartPole-v1", "--n-episodes", "150",
                       "--first-seed", "900000000")
@@ -211,7 +211,7 @@ def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, importe
     consumed = api.runs("on_new_champion")
     for answer, outcome in (("Reject", "NOT_APPROVED"), ("Approve", "PROMOTED")):
         api.answer_again(run, answer)
-        assert api.wait_for_run(NIGHT, run, timeout_s=180) == "success"
+        assert api.wait_for_run(NIGHT, run, timeout_s=420) == "success"
         done = api.xcom(NIGHT, run, "promote")
         assert done["outcome"] == outcome
     assert done["version"] == 2
@@ -226,7 +226,7 @@ def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, importe
 def test_a_version_is_trained_again_and_has_the_same_digest(api: Api) -> None:
     """One segment of the night's, on another machine of the same kind, which ends before the training would."""
     run = api.trigger("replay_champion", {"experiment": EXPERIMENT, "version": 2, "segments": 1})
-    assert api.wait_for_run("replay_champion", run, timeout_s=300) == "success"
+    assert api.wait_for_run("replay_champion", run, timeout_s=420) == "success"
     answer = api.xcom("replay_champion", run, "compare")
     assert answer["outcome"] == "SAME"
     assert answer["step"] < 100_000
@@ -236,9 +236,9 @@ def test_a_version_is_trained_again_and_has_the_same_digest(api: Api) -> None:
 def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
     """From the form: experiment, version, reason. Asked for a version that is not there, it lists those that are."""
     wrong = api.trigger("rollback_policy", {"experiment": EXPERIMENT, "version": 9, "reason": "a typing error"})
-    assert api.wait_for_run("rollback_policy", wrong, timeout_s=120) == "failed"
+    assert api.wait_for_run("rollback_policy", wrong, timeout_s=420) == "failed"
     run = api.trigger("rollback_policy", {"experiment": EXPERIMENT, "version": 1, "reason": "the new one shakes"})
-    assert api.wait_for_run("rollback_policy", run, timeout_s=120) == "success"
+    assert api.wait_for_run("rollback_policy", run, timeout_s=420) == "success"
     assert api.xcom("rollback_policy", run, "roll_back")["version"] == 1
     assert api.events_of_champion()[-1]["move"] == "rolled_back"
     log = api.log("rollback_policy", run, "roll_back")
