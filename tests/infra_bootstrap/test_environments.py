@@ -49,7 +49,7 @@ def test_both_are_whole_and_as_their_templates_say(both: tuple[Deployment, Deplo
     administrator = dev.as_role("administrator")
     for deployment in both:
         stacks = [find_stack(administrator, stack_name(deployment.settings.environment, concern)) for concern in Concern]
-        assert [stack.status if stack else None for stack in stacks] == ["CREATE_COMPLETE"] * 5
+        assert {stack.status if stack else None for stack in stacks} <= {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
         assert find_drift(administrator, deployment.settings.environment) == []
     shared = {"environment", "account_id", "region", "image_id", "trainer_wheels", "trainer_python", "lambda_runtime",
               "launch_template_version"}
