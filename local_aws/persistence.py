@@ -40,7 +40,7 @@ BUSY_FOR_S = 10.0
 """How long after the last request background work is looked for, once a second."""
 BLOB_BYTES = 256 * 1024
 """Bytes from this size on lie in files of their own."""
-DATA_PLANE = ("s3", "logs", "monitoring", "cloudwatch")
+DATA_PLANE = ("s3", "logs", "monitoring", "cloudwatch", "pricing", "servicequotas")
 """Services whose requests change no account-wide state, or persist by themselves."""
 
 
