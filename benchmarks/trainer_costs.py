@@ -25,6 +25,18 @@ from typing import Any
 from benchmarks.records import FOLDER, ROOT, write_record
 
 PARTS = ("memory", "checkpoints", "resume")
+#: The table's cells, from a case's facts.
+COLUMNS = ("{segment}", "{checkpoint_share:.2%}", "{capture_ms:.1f} + {commit_ms:.1f}", "{export_ms:.0f}",
+           "{resume_cpu_s:.1f} ({resume_s:.1f})", "{trainer_mib:.0f}", "{sb3_mib:.0f}", "{memory_ratio:.2f}")
+#: Starts a process from a small one: what its parent holds when it forks counts as the child's.
+LAUNCHER = """
+import os, sys
+null = os.open(os.devnull, os.O_WRONLY)
+child = os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:]], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)])
+_, status, usage = os.wait4(child, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 #: A process's highest resident set hardly varies.
 MEMORY_ROUNDS = 3
 
@@ -133,12 +145,8 @@ def _memory(case: Any, folder: Path) -> dict[str, float]:
 
 def _highest_mib(arguments: list[str]) -> float:
     """Run a Python process to its end. :return: the highest resident set it had."""
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}")
-    return usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+    done = subprocess.run([sys.executable, "-S", "-c", LAUNCHER, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return int(done.stdout.splitlines()[-1]) / (1024 if sys.platform == "linux" else 1024**2)
 
 
 def _resumes(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
@@ -159,17 +167,23 @@ def _resumes(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
 
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
-    lines = ["| buffer of 10⁶ transitions but for PPO | segment, steps | checkpoint, ms | of the segment's time | export, ms "
+    lines = ["| buffer of 10⁶ transitions but for PPO | segment, steps | checkpoint, of its time | capture + commit, ms | export, ms "
              "| resume from S3, CPU s (on the clock) | memory, MiB | stock SB3, MiB | ratio |", "|---|---|---|---|---|---|---|---|---|"]
     for name, case in record["result"]["cases"].items():
-        lines.append(f"| {name} | {case['segment']} | {case['capture_ms'] + case['commit_ms']:.0f} "
-                     f"| {100 * case['checkpoint_share']:.2f} % | {case['export_ms']:.0f} "
-                     f"| {case['resume_cpu_s']:.1f} ({case['resume_s']:.1f}) | {case['trainer_mib']:.0f} | {case['sb3_mib']:.0f} "
-                     f"| {case['memory_ratio']:.2f} |")
+        cells = [_cell(case, form) for form in COLUMNS]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     facts = record["machine"]
     return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['processor']}, {facts['cores']} shared cores, load "
                       f"{facts['load'][0]}, Python {facts['python']}, medians of {record['result']['rounds']} (memory: "
-                      f"{MEMORY_ROUNDS}); S3 is the local AWS's, which is no claim about AWS."])
+                      f"{record['result'].get('memory_rounds', MEMORY_ROUNDS)}); S3 is the local AWS's, which is no claim about AWS."])
+
+
+def _cell(case: dict[str, float], form: str) -> str:
+    """Fill one cell; what a record has not is called so."""
+    try:
+        return form.format(**case)
+    except KeyError:
+        return "not measured"
 
 
 def _median(values: list[float]) -> float:
