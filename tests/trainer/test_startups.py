@@ -1,10 +1,19 @@
-"""What a machine's start does not do: import torch's compiler."""
+"""What a machine's start does not do (import torch's compiler), and how it names that it has no more memory or space."""
 
+import errno
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from rl_lifecycle.heartbeats import TrainerCause
+from rl_trainer.errors import TrainerError, find_exhaustion
+from rl_trainer.lean_vec_env import LeanVecEnv
 from tests.conftest import ROOT
 
 PROGRAM = """
@@ -39,3 +48,38 @@ def test_a_training_without_torchs_optimizer_never_imports_its_compiler(tmp_path
     events = [json.loads(line) for line in next((tmp_path / "runs").rglob("trainer.jsonl")).read_text().splitlines()]
     assert [event["event"] for event in events][:2] == ["imported", "started"]
     assert events[0]["imports_s"] > 0
+
+
+@pytest.mark.parametrize(("raised", "cause"), [
+    (MemoryError("Unable to allocate 512 TiB"), TrainerCause.OUT_OF_MEMORY),
+    (RuntimeError("CUDA out of memory. Tried to allocate"), TrainerCause.OUT_OF_MEMORY),
+    (OSError(errno.ENOSPC, "No space left on device"), TrainerCause.DISK_FULL), (OSError(errno.ENOENT, "no such file"), None),
+    (ValueError("the arm is not attached"), None)])
+def test_a_machine_that_has_no_more_of_something_is_told_from_code_that_fails(raised: Exception, cause: TrainerCause | None) -> None:
+    """Also where the user's environment runs into it: another machine helps, other code does not."""
+    found = find_exhaustion(raised)
+    assert (found.cause if found else None) is cause
+    vec_env = LeanVecEnv([lambda: _Raising(raised)], [0])
+    vec_env.reset()
+    vec_env.step_async(np.zeros(1, dtype=np.int64))
+    with pytest.raises(TrainerError) as failed:
+        vec_env.step_wait()
+    assert failed.value.cause is (cause or TrainerCause.ENVIRONMENT)
+
+
+class _Raising(gym.Env[Any, Any]):
+    """Raises when it is stepped."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        """Begin."""
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        """Raise."""
+        raise self.error

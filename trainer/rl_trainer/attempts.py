@@ -21,7 +21,7 @@ from rl_lifecycle.seeds import SPAN, segment_seed
 from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import DirectoryStore, ObjectStore, get
 from rl_trainer.checkpoints import CheckpointChain
-from rl_trainer.errors import BadInputError, FencedError, InterruptedTrainingError, OutOfMemoryError, TrainerError
+from rl_trainer.errors import BadInputError, FencedError, InterruptedTrainingError, TrainerError, find_exhaustion
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
 from rl_trainer.numeric_class import pin_threads
@@ -203,9 +203,8 @@ def as_trainer_error(error: BaseException) -> TrainerError:
     """Name what ended the training: the trainer's own errors as they are, the others by their nature."""
     if isinstance(error, TrainerError):
         return error
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
-    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
-        return OutOfMemoryError(f"memory is not enough: {text}; choose a larger machine or a smaller buffer_size")
+    if (exhausted := find_exhaustion(error)) is not None:
+        return exhausted
     if isinstance(error, LifecycleError):
         return BadInputError(str(error))
-    return TrainerError(text)
+    return TrainerError(f"{type(error).__name__}: {error}".splitlines()[0])

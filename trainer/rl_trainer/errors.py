@@ -4,7 +4,7 @@ TrainerError                        70
 ├── BadInputError                    2   a spec, a file or an argument says something that is not allowed
 ├── OutOfMemoryError                71   the machine's memory is not enough for this training
 ├── EnvironmentFailedError          72   the environment raised
-├── DiskFullError                   73   the store is a directory that takes no more bytes
+├── DiskFullError                   73   the store is a directory that takes no more bytes, or the machine's disk is full
 ├── StoreLostError                  74   the store stayed away longer than the trainer waits
 ├── InterruptedTrainingError        75   SIGTERM or a spot notice: what was finished is committed
 ├── FencedError                     76   a later attempt took the trial over; it owns everything now
@@ -14,6 +14,7 @@ TrainerError                        70
 70 also ends an error that nobody foresaw. The numbers are those of sysexits.h where one fits.
 """
 
+import errno
 from typing import ClassVar
 
 from rl_lifecycle.heartbeats import TrainerCause, TrainerState
@@ -49,7 +50,7 @@ class EnvironmentFailedError(TrainerError):
 
 
 class DiskFullError(TrainerError):
-    """The store is a directory, and it takes no more bytes: no space left, or read-only."""
+    """The store is a directory that takes no more bytes, or the machine's own disk is full."""
 
     exit_code = 73
     cause = TrainerCause.DISK_FULL
@@ -90,3 +91,16 @@ class DivergedError(TrainerError):
 
     exit_code = 78
     cause = TrainerCause.DIVERGED
+
+
+def find_exhaustion(error: BaseException) -> TrainerError | None:
+    """Name an error that says that the machine has no more memory, or no more space on its disk, wherever it was raised.
+
+    :return: None for any other error: then whose code raised it decides.
+    """
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
+        return OutOfMemoryError(f"memory is not enough: {text}; choose a larger machine or a smaller buffer_size")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(f"the disk is full: {text}; give the machine a larger volume, or write less")
+    return None

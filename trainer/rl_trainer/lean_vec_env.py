@@ -8,7 +8,7 @@ import gymnasium as gym
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from rl_trainer.errors import EnvironmentFailedError
+from rl_trainer.errors import EnvironmentFailedError, find_exhaustion
 
 
 class LeanVecEnv(DummyVecEnv):
@@ -32,7 +32,8 @@ class LeanVecEnv(DummyVecEnv):
             for index in range(self.num_envs):
                 infos.append(self._step_one(index))
         except Exception as error:  # whatever an environment raises
-            raise EnvironmentFailedError(f"the environment raised in step(): {type(error).__name__}: {error}") from error
+            raise find_exhaustion(error) or EnvironmentFailedError(
+                f"the environment raised in step(): {type(error).__name__}: {error}") from error
         return self._copied_observations(), self.buf_rews.copy(), self.buf_dones.copy(), infos
 
     def _step_one(self, index: int) -> dict[str, Any]:
