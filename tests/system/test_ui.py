@@ -245,3 +245,11 @@ def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
     for said in ("imported: nothing → version 1", "promoted: version 1 → version 2", "rolled_back: version 2 → version 1",
                  "the new one shakes"):
         assert said in log
+
+
+def test_the_pool_that_limits_vcpus_is_there_without_anybody_making_it(api: Api) -> None:
+    """Else every trial would wait for ever; deferred tasks count, because their machines train."""
+    pool = api.call("GET", "/api/v2/pools/nightshift_vcpus")
+    assert (pool["slots"], pool["include_deferred"]) == (256, True)
+    task = api.call("GET", "/api/v2/dags/retrain_cartpole_ppo/tasks/await")
+    assert (task["pool"], task["pool_slots"]) == ("nightshift_vcpus", 2)
