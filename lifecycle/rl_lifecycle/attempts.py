@@ -78,6 +78,12 @@ class Attempt(Record):
     price_reserved_usd: float = Field(ge=0)
     outcome: Outcome = Outcome()
 
+    @property
+    def reserved_usd_per_hour(self) -> float:
+        """The highest on-demand price among its pools, as it was when the money was set aside: more than it can have cost."""
+        hours = (self.deadline_at - self.created_at).total_seconds() / 3600
+        return self.price_reserved_usd / hours if hours > 0 else 0.0
+
 
 def client_token(trial: TrialId, attempt: int) -> str:
     """The idempotency token of an attempt: 64 ASCII characters, EC2's limit.

@@ -5,6 +5,7 @@ cannot both take the last dollar. An entry is (trial, attempt); reserving or set
 """
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Literal, Self
 
 from pydantic import Field
@@ -14,6 +15,8 @@ from rl_lifecycle.records import Record
 
 #: Dollars are sums of floats: what is smaller than this is rounding.
 EPSILON_USD = 1e-9
+#: So long after its deadline a machine takes no place any more: it ends itself at the deadline, and the reaper looks each 15 minutes.
+PLACE_GRACE = timedelta(minutes=30)
 
 
 class LedgerEntry(Record):
@@ -26,6 +29,15 @@ class LedgerEntry(Record):
     seconds: float | None = None
     instance_type: str | None = None
     market: Literal["spot", "on-demand"] | None = None
+    deadline_at: datetime | None = Field(None, description="when the machine is gone in any case; None in older ledgers")
+
+    def takes_place(self, now: datetime | None) -> bool:
+        """Whether the machine may be at work: it is not settled, and its deadline is not long past.
+
+        :param now: None: whatever its deadline.
+        """
+        gone = now is not None and self.deadline_at is not None and now > self.deadline_at + PLACE_GRACE
+        return self.usd is None and not gone
 
 
 class MonthTotal(Record):
@@ -68,29 +80,32 @@ class Ledger(Record):
         """Find the entry of one machine."""
         return next((entry for entry in self.entries if (entry.trial, entry.attempt) == (trial, attempt)), None)
 
-    def has_place(self, trial: str, most: int | None) -> bool:
-        """Whether another machine may be at work beside those that are: reservations that are not settled count.
+    def has_place(self, trial: str, most: int | None, now: datetime | None = None) -> bool:
+        """Whether another machine may be at work beside those that are: reservations that are not settled count until their deadline.
 
         :param trial: whose machine it would be; its own reservation does not stand in its way. :param most: None: any number.
+        :param now: None: deadlines do not count.
         """
-        return most is None or sum(entry.usd is None and entry.trial != trial for entry in self.entries) < most
+        return most is None or sum(entry.takes_place(now) and entry.trial != trial for entry in self.entries) < most
 
-    def reserve(self, trial: str, attempt: int, usd: float, *, most: int | None = None) -> Self:
+    def reserve(self, trial: str, attempt: int, usd: float, *, most: int | None = None, deadline_at: datetime | None = None,
+                now: datetime | None = None) -> Self:
         """Set money aside for a machine that is about to be asked for.
 
         :param most: how many machines of the run may be at work at the same time; None: any number.
+        :param deadline_at: when the machine must be gone. :param now: None: nobody's deadline counts.
         :return: the ledger itself when that was done before.
         :raises BudgetExceededError: if it does not fit into what is left.
         :raises NoPlaceError: if as many as may be are at work.
         """
         if self.find(trial, attempt) is not None:
             return self
-        if most is not None and not self.has_place(trial, most):
+        if most is not None and not self.has_place(trial, most, now):
             raise NoPlaceError(most)
         left = self.budget_usd - self.committed_usd
         if usd > left + EPSILON_USD:
             raise BudgetExceededError(usd, max(0.0, left), self.budget_usd)
-        entry = LedgerEntry(trial=trial, attempt=attempt, reserved_usd=usd)
+        entry = LedgerEntry(trial=trial, attempt=attempt, reserved_usd=usd, deadline_at=deadline_at)
         return self.model_copy(update={"entries": (*self.entries, entry)})
 
     def release(self, trial: str, last_attempt: int) -> Self:
@@ -109,7 +124,8 @@ class Ledger(Record):
         if before is not None and before.usd is not None:
             return self
         entry = LedgerEntry(trial=trial, attempt=attempt, reserved_usd=before.reserved_usd if before else 0.0, usd=usd,
-                            seconds=seconds, instance_type=instance_type, market=market)
+                            seconds=seconds, instance_type=instance_type, market=market,
+                            deadline_at=before.deadline_at if before else None)
         others = tuple(other for other in self.entries if other != before)
         return self.model_copy(update={"entries": tuple(sorted((*others, entry), key=lambda e: (e.trial, e.attempt)))})
 

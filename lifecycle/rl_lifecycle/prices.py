@@ -75,17 +75,11 @@ def highest_on_demand_usd(instance_types: Iterable[str], known: Mapping[str, flo
     return max(prices)
 
 
-def hourly_usd(instance_type: str, market: str, spot_usd: float | None = None) -> float:
-    """The price to settle with.
-
-    :param spot_usd: what the spot price history said; None: it could not be read.
-    :return: 0.0 for a type that is not in the table and whose price could not be read.
-    """
-    if market == "spot" and spot_usd is not None:
-        return spot_usd
+def table_usd(instance_type: str, market: str) -> float | None:
+    """The table's price of an hour; None if the type is not in it."""
     price = FALL_BACK.get(instance_type)
     if price is None:
-        return 0.0
+        return None
     return price.spot if market == "spot" else price.on_demand
 
 

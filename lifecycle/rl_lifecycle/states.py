@@ -142,7 +142,7 @@ class ActionKind(StrEnum):
     """What there is to do."""
 
     WAIT = "wait"          # until something changes, or until `at`
-    ASK = "ask"            # adopt the machine of the newest attempt, or ask for it again with the same token
+    ASK = "ask"            # adopt the machine of the newest attempt, or, if none is seen, ask for it again with the same token
     SETTLE = "settle"      # make sure that the newest attempt's machine is gone, and write down how it ended
     LAUNCH = "launch"      # write the next attempt and ask for its machine
     FINISH = "finish"      # the trial is trained
@@ -338,7 +338,8 @@ def decide_action(evidence: Evidence) -> Action:
 def _of_open_attempt(evidence: Evidence, finding: Finding, newest: Attempt) -> Action:
     if finding.cause is not None:
         return Action(kind=ActionKind.WAIT if _speaks_still(evidence) else ActionKind.SETTLE, finding=finding)
-    if newest.outcome.instance_id is None and finding.state is TrialState.LAUNCHING and evidence.beat is None:
+    unanswered = finding.state is TrialState.LAUNCHING and evidence.beat is None
+    if newest.outcome.instance_id is None and (evidence.machine is not None or unanswered):
         return Action(kind=ActionKind.ASK, finding=finding)
     return Action(kind=ActionKind.WAIT, finding=finding)
 

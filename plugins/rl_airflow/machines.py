@@ -107,6 +107,10 @@ class Machines:
         """List the living machines of a trial, whichever attempt they are."""
         return self.list(_trial_filter(trial))
 
+    def terminate_attempts(self, trial: TrialId, last_attempt: int) -> None:
+        """Terminate a trial's machines up to an attempt's; a later one's is left alone."""
+        self.terminate(tagged.machine.instance_id for tagged in self.list_of_trial(trial) if tagged.machine.attempt <= last_attempt)
+
     def list_of_run(self, experiment: str, run: str) -> Iterator[TaggedMachine]:
         """List the machines of a run that are not gone yet."""
         return self.list({"experiment": experiment, "run": run}, PRESENT)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from rl_lifecycle.prices import AS_OF, hourly_usd
+from rl_lifecycle.prices import AS_OF, table_usd
 
 #: The price list has endpoints in three regions; this one is in the same partition as most.
 #: https://docs.aws.amazon.com/general/latest/gr/billing.html
@@ -51,10 +51,22 @@ class MarketPrices:
             return None
         return {name: price for name, price in found.items() if price is not None}
 
-    def paid(self, instance_type: str, market: str, zone: str) -> float:
-        """US dollars an hour to settle with: the spot price history's newest, else the table's."""
+    def paid(self, instance_type: str, market: str, zone: str, *, reserved: float) -> float:
+        """US dollars an hour to settle with.
+
+        Spot: the history's newest, the table, the price list's on-demand price, which spot does not exceed. On-demand: the price
+        list, the table. A machine that ran is never free.
+
+        :param reserved: what was set aside for an hour, for a type of which no source knows the price.
+        """
         spot = self._spot(instance_type, zone) if market == "spot" else None
-        return hourly_usd(instance_type, market, spot)
+        if spot is not None:
+            return spot
+        known = table_usd(instance_type, market)
+        if known is None or market != "spot":
+            listed = (self.on_demand([instance_type]) or {}).get(instance_type) if instance_type else None
+            known = listed if listed is not None else known
+        return known if known is not None else reserved
 
     def _spot(self, instance_type: str, zone: str) -> float | None:
         if self.ec2 is None or not instance_type or not zone:

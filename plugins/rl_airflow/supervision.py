@@ -74,6 +74,7 @@ class TrialSupervisor:
         self.curve = LearningCurve(trial, spec)
         self.attempts = AttemptFiles(store, self.trial)
         self.ledger = LedgerFile(store, spec)
+        self._just_written: str | None = None
 
     def observe(self, progress: Progress | None = None, *, again: bool = False) -> tuple[Evidence, tuple[StoredAttempt, ...]]:
         """Look at everything that is known of the trial."""
@@ -111,7 +112,7 @@ class TrialSupervisor:
                     return self._wait_for_place(action, evidence, error)
                 again = False
             elif action.kind is ActionKind.ASK:
-                self._ask(stored[-1])
+                self._ask(stored[-1], evidence.machine)
             elif action.kind is ActionKind.SETTLE:
                 self._settle(stored[-1], action.finding, evidence)
             else:
@@ -130,12 +131,30 @@ class TrialSupervisor:
         self.machines.terminate(tagged.machine.instance_id for tagged in self.machines.list_of_trial(self.trial))
         evidence, stored = self.observe()
         if stored and stored[-1].attempt.outcome.end is None:
-            finding = decide_action(evidence).finding
-            if finding.state is not TrialState.FINISHED:
-                finding = Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason=reason)
-            self._settle(stored[-1], finding, evidence)
+            self._close(stored[-1], evidence, Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason=reason))
         if any(entry.trial == self.trial.trial and entry.attempt > len(stored) for entry in self.ledger.read().entries):
             self.ledger.change(lambda before: before.release(self.trial.trial, len(stored)))
+        self._settle_all()
+
+    def drop(self, attempt: int, reason: str) -> None:
+        """Terminate the machine of an attempt and close it, so that its place is free; a look after this may launch another.
+
+        For a task that was killed while nobody worked on it: a clear has perhaps begun to work on it again, so a later
+        attempt stays as it is.
+        """
+        self.machines.terminate_attempts(self.trial, attempt)
+        evidence, stored = self.observe()
+        if len(stored) == attempt and stored[-1].attempt.outcome.end is None:
+            self._close(stored[-1], evidence, Finding(state=TrialState.INTERRUPTED, cause=AttemptEnd.MACHINE_LOST, reason=reason))
+        self._settle_all()
+
+    def _close(self, stored: StoredAttempt, evidence: Evidence, otherwise: Finding) -> None:
+        """Settle an open attempt: as trained if it is, else as said."""
+        finding = decide_action(evidence).finding
+        self._settle(stored, finding if finding.state is TrialState.FINISHED else otherwise, evidence)
+
+    def _settle_all(self) -> None:
+        self.settle_ledger(tuple(stored.attempt for stored in self.attempts.read()))
 
     def settle_ledger(self, attempts: tuple[Attempt, ...]) -> None:
         """Make the ledger say what the attempts say; what was settled before stays as it is."""
@@ -170,7 +189,8 @@ class TrialSupervisor:
         pools = plan_pools(types, self.plan.subnet_ids, offered)
         hours = (deadline_at - evidence.now).total_seconds() / 3600
         reserve = hours * highest_on_demand_usd({pool.instance_type for pool in pools}, self.prices.on_demand(types))
-        self.ledger.change(lambda ledger: ledger.reserve(self.trial.trial, number, reserve, most=compute.max_parallel))
+        self.ledger.change(lambda ledger: ledger.reserve(self.trial.trial, number, reserve, most=compute.max_parallel,
+                                                         deadline_at=deadline_at, now=evidence.now))
         attempt = Attempt(
             experiment=self.trial.experiment, run=self.trial.run, trial=self.trial.trial, attempt=number,
             token=client_token(self.trial, number), nonce=uuid.uuid4().hex, created_at=evidence.now, deadline_at=deadline_at,
@@ -180,6 +200,7 @@ class TrialSupervisor:
                 pools=pools, market=market,
                 tags=trial_tags(self.plan.environment, self.trial, number, self.plan.spec.sha256, deadline_at)))
         if self.attempts.create(attempt):
+            self._just_written = attempt.token
             self.log.info("%s: attempt %d, %s, %d pools, at most USD %.4f", self.trial.trial, number, market, len(pools), reserve)
 
     def _end_strays(self) -> None:
@@ -190,10 +211,13 @@ class TrialSupervisor:
             self.log.warning("%s: ending %s, whose attempt is closed", self.trial.trial, ", ".join(strays))
             self.machines.terminate(strays)
 
-    def _ask(self, stored: StoredAttempt) -> None:
-        """Adopt the attempt's machine, or ask for it. Starts billing."""
+    def _ask(self, stored: StoredAttempt, seen: Machine | None = None) -> None:
+        """Adopt the attempt's machine, or ask for it. Starts billing.
+
+        :param seen: the machine, if it was seen before: then nothing is asked for.
+        """
         attempt = stored.attempt
-        found = self.machines.find(self.trial, attempt.attempt) or self._find_remembered(attempt)
+        found = seen or self.machines.find(self.trial, attempt.attempt) or self._find_remembered(attempt)
         if found is not None:
             self.log.info("%s: adopting %s (%s)", self.trial.trial, found.instance_id, found.state)
             granted = Granted(found.instance_id, found.instance_type, found.zone,
@@ -210,8 +234,13 @@ class TrialSupervisor:
         return self.machines.describe([known]).get(known) if known is not None else None
 
     def _request(self, attempt: Attempt) -> Granted:
-        """Ask, and turn an error of the request itself into a refusal that is written down."""
-        if full := self.checks.find_full(attempt, self.plan.zones):
+        """Ask, and turn an error of the request itself into a refusal that is written down.
+
+        The quotas are looked at only for an attempt that this worker has just written: an older one may have its machine, which
+        EC2 does not show yet and which may be what fills the quota, so there the token decides.
+        """
+        first, self._just_written = attempt.token == self._just_written, None
+        if first and (full := self.checks.find_full(attempt, self.plan.zones)):
             return Granted(None, None, None, market_of(attempt), full)
         try:
             return self.machines.request(attempt)
@@ -255,13 +284,15 @@ class TrialSupervisor:
         launched_at = machine.launched_at if machine is not None else outcome.launched_at
         instance_type = machine.instance_type if machine is not None else outcome.instance_type
         zone = machine.zone if machine is not None else outcome.zone
+        market = machine.market if machine is not None else outcome.market
         ended = ended_at(evidence)
         seconds = max(0.0, (ended - launched_at).total_seconds()) if launched_at is not None else 0.0
-        price = self.prices.paid(instance_type or "", outcome.market or "on-demand", zone or "")
+        price = self.prices.paid(instance_type or "", market or market_of(stored.attempt), zone or "",
+                                 reserved=stored.attempt.reserved_usd_per_hour)
         usd = cost_usd(seconds, price) if launched_at is not None else 0.0
         settled = self.attempts.update(stored, lambda before: before.model_copy(update={
             "instance_id": instance_id, "instance_type": instance_type, "zone": zone, "launched_at": launched_at,
-            "market": outcome.market or (machine.market if machine is not None else None), "ended_at": ended,
+            "market": market, "ended_at": ended,
             "seconds": seconds, "usd": usd, "usd_per_hour": price, "end": finding.cause, "reason": finding.reason,
             "reached_step": beat.step if beat is not None else None, "committed_step": evidence.committed_step,
             "notice_at": beat.at if beat is not None and beat.state is TrainerState.INTERRUPTED else None,

@@ -1,13 +1,15 @@
 """Prices, and the ledger that reserves before a launch and settles after it."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError, NoPlaceError
-from rl_lifecycle.ledger import Ledger, sum_month
-from rl_lifecycle.prices import BILLED_AT_LEAST_S, FALL_BACK, cost_usd, highest_on_demand_usd, hourly_usd
+from rl_lifecycle.ledger import PLACE_GRACE, Ledger, sum_month
+from rl_lifecycle.prices import BILLED_AT_LEAST_S, FALL_BACK, cost_usd, highest_on_demand_usd, table_usd
 
 
 def ledger(budget_usd: float = 1.0) -> Ledger:
@@ -33,11 +35,11 @@ def test_the_table_prices_every_type_that_auto_means_and_spot_below_on_demand() 
     assert all(0 < price.spot < price.on_demand for price in FALL_BACK.values())
 
 
-def test_the_spot_history_is_preferred_to_the_table() -> None:
-    """The table is dated."""
-    assert hourly_usd("c6i.large", "spot", 0.05) == 0.05
-    assert hourly_usd("c6i.large", "spot") == FALL_BACK["c6i.large"].spot
-    assert hourly_usd("c6i.large", "on-demand", 0.05) == FALL_BACK["c6i.large"].on_demand
+def test_the_table_says_nothing_of_a_type_that_is_not_in_it() -> None:
+    """No price is not a price of zero."""
+    assert table_usd("c6i.large", "spot") == FALL_BACK["c6i.large"].spot
+    assert table_usd("c6i.large", "on-demand") == FALL_BACK["c6i.large"].on_demand
+    assert table_usd("x9.huge", "on-demand") is None
 
 
 def test_a_minute_is_the_least_that_is_billed() -> None:
@@ -95,6 +97,18 @@ def test_only_so_many_machines_of_a_run_are_at_work() -> None:
         books.reserve("seed-2", 1, 0.1, most=2)
     assert books.reserve("seed-1", 1, 0.1, most=2) is books
     assert books.settle("seed-0", 1, usd=0.01, seconds=60).reserve("seed-2", 1, 0.1, most=2).has_place("seed-1", 2)
+
+
+def test_a_machine_that_nobody_settled_frees_its_place_after_its_deadline_and_keeps_its_money() -> None:
+    """Its worker is dead; it ended itself, or the reaper did. Ledgers of before have no deadline."""
+    deadline = datetime(2026, 11, 22, 6, tzinfo=UTC)
+    books = ledger().reserve("seed-0", 1, 0.1, most=1, deadline_at=deadline)
+    late, later = deadline + PLACE_GRACE, deadline + PLACE_GRACE + timedelta(seconds=1)
+    with pytest.raises(NoPlaceError):
+        books.reserve("seed-1", 1, 0.1, most=1, now=late)
+    assert books.reserve("seed-1", 1, 0.1, most=1, now=later).committed_usd == pytest.approx(0.2)
+    old = Ledger.from_json(ledger().reserve("seed-0", 1, 0.1).to_json().replace(b'"deadline_at":null,', b""))
+    assert not old.has_place("seed-1", 1, later)
 
 
 def test_what_was_set_aside_for_a_machine_that_was_never_asked_for_is_given_back() -> None:

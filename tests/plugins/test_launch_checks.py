@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from rl_airflow.machines import Machines
 from rl_lifecycle.attempts import AttemptEnd
 from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import LaunchRefusedError
@@ -110,3 +111,42 @@ def test_a_trial_that_is_due_soon_is_launched_on_demand() -> None:
     later.time += timedelta(hours=4)
     later.look()
     assert later.supervisor().attempts.read()[1].attempt.outcome.market == "on-demand"
+
+
+def test_a_cancelled_trials_place_is_free_at_once() -> None:
+    """Not only when the teardown settles, which waits for those who wait for the place."""
+    world = World(compute={"max_parallel": 1})
+    world.look("seed-0")
+    world.supervisor("seed-0").cancel("its task was killed")
+    assert world.look("seed-1")[0].finding.state is TrialState.LAUNCHING
+
+
+def test_a_place_whose_worker_and_machine_are_gone_is_free_after_the_deadline() -> None:
+    """Nobody closes the attempt, because its task has used up its retries."""
+    world = World(compute={"max_parallel": 1, "max_hours": 1})
+    world.look("seed-0")
+    world.ec2.end(world.machines_of("seed-0")[0], "Client.InstanceInitiatedShutdown")
+    world.pass_time(3600)
+    assert world.look("seed-1")[1].no_place
+    world.pass_time(1801)
+    assert world.look("seed-1")[0].finding.state is TrialState.LAUNCHING
+
+
+def test_a_repeated_request_is_asked_with_its_token_although_its_own_machine_fills_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answer was lost, and EC2 does not show the tags of the machine to the second worker."""
+    world = World()
+    world.quotas.vcpus = 2.0
+    real = world.ec2.create_fleet
+
+    def lose_the_answer(**request: object) -> object:
+        real(**request)
+        raise ConnectionError("the answer was lost")
+
+    monkeypatch.setattr(world.ec2, "create_fleet", lose_the_answer)
+    with pytest.raises(ConnectionError):
+        world.look()
+    monkeypatch.setattr(world.ec2, "create_fleet", real)
+    monkeypatch.setattr(Machines, "find", lambda *_: None)
+    _, evidence = world.look()
+    assert [attempt.outcome.end for attempt in evidence.attempts] == [None]
+    assert [evidence.attempts[0].outcome.instance_id] == world.machines_of()

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from rl_airflow.market_prices import MarketPrices
 from rl_lifecycle.attempts import AttemptEnd
 from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
@@ -273,3 +274,59 @@ def test_the_last_word_is_waited_for_but_not_for_ever(world: World) -> None:
     assert world.look()[0].kind is ActionKind.WAIT
     world.pass_time(timedelta(seconds=30).total_seconds())
     assert world.look()[0].kind is ActionKind.FAIL
+
+
+@pytest.mark.parametrize(("market", "listed", "history", "price"), [
+    ("spot", 9.0, True, 0.036), ("spot", 9.0, False, 9.0), ("on-demand", 9.0, True, 9.0), ("on-demand", None, True, 10.0)])
+def test_a_machine_whose_type_is_in_no_table_is_never_free(monkeypatch: pytest.MonkeyPatch, market: str, listed: float | None,
+                                                           history: bool, price: float) -> None:
+    """Spot history, price list, else what was reserved for an hour."""
+    world, asked = World(compute={"instance_types": ["x9.large"], "market": market, "budget_usd": 100}), [10.0]
+    monkeypatch.setattr(MarketPrices, "on_demand", lambda *_: {"x9.large": asked[0]} if asked[0] else None)
+    world.look()
+    asked[0] = listed
+    if not history:
+        monkeypatch.setattr(world.ec2, "describe_spot_price_history", lambda **_: {"SpotPriceHistory": []})
+    world.pass_time(3600)
+    world.finish()
+    _, evidence = world.look()
+    assert evidence.attempts[0].outcome.usd_per_hour == pytest.approx(price)
+    assert world.supervisor().ledger.read().spent_usd == pytest.approx(price)
+
+
+def test_a_machine_whose_launch_was_never_recorded_is_paid_as_what_it_is(world: World) -> None:
+    """It trained and ended before anybody looked: spot's price, not on-demand's."""
+    world.look()
+    stored = world.supervisor().attempts.read()[0]
+    world.supervisor().attempts.update(stored, lambda outcome: type(outcome)())
+    world.pass_time(3600)
+    world.finish()
+    _, evidence = world.look()
+    outcome = evidence.attempts[0].outcome
+    assert (outcome.market, outcome.usd_per_hour) == ("spot", 0.036)
+
+
+def test_a_machine_whose_launch_was_never_recorded_is_adopted_after_it_spoke_and_nothing_is_asked_for(world: World) -> None:
+    """Its heartbeat came before the worker's retry; the token may have expired by now."""
+    world.look()
+    stored = world.supervisor().attempts.read()[0]
+    world.supervisor().attempts.update(stored, lambda outcome: type(outcome)())
+    world.ec2._answers.clear()
+    world.pass_time(3000)
+    world.beat(step=5000)
+    calls = world.ec2.calls.count("CreateFleet")
+    _, evidence = world.look()
+    assert [evidence.attempts[0].outcome.instance_id] == world.machines_of()
+    assert world.ec2.calls.count("CreateFleet") == calls
+
+
+def test_dropping_an_attempt_leaves_a_later_one_alone(world: World) -> None:
+    """A cleared task's launch was faster than the triggerer."""
+    world.look()
+    world.supervisor().drop(1, "killed")
+    world.look()
+    assert len(world.machines_of()) == 1
+    world.supervisor().drop(1, "killed")
+    _, evidence = world.look()
+    assert [attempt.outcome.end for attempt in evidence.attempts] == [AttemptEnd.MACHINE_LOST, None]
+    assert len(world.machines_of()) == 1

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import json
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -258,6 +259,7 @@ def test_a_state_store_that_does_not_answer_stops_nobody(stage: Stage, monkeypat
 def test_a_trial_without_a_place_waits_in_the_trigger_until_one_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """And only then is a worker started for it."""
     stage = Stage(monkeypatch, compute={"max_parallel": 1})
+    stage.world.time = datetime.now(UTC)  # the trigger has no other clock, and a place is taken until the deadline
     stage.launch("seed-1")
     assert stage.launch()["state"] == TrialState.PENDING
     trigger = stage.defer()
@@ -284,6 +286,19 @@ def test_killing_a_deferred_task_ends_its_machine_and_no_other(stage: Stage, mon
     monkeypatch.setattr(type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage)
     asyncio.run(trigger.on_kill())
     assert (stage.world.machines_of("seed-0"), len(stage.world.machines_of("seed-1"))) == ([], 1)
+
+
+def test_killing_a_deferred_task_frees_its_place_and_a_clear_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teardown waits for those who wait for the place, so it cannot be what frees it."""
+    stage = Stage(monkeypatch, compute={"max_parallel": 1})
+    monkeypatch.setattr(type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage)
+    stage.launch("seed-0")
+    trigger = stage.defer()
+    asyncio.run(trigger.on_kill())
+    assert stage.launch("seed-1")["state"] == TrialState.LAUNCHING
+    stage.world.finish("seed-1")
+    stage.world.look("seed-1")
+    assert stage.launch("seed-0")["attempt"] == 2
 
 
 def test_killing_a_running_task_ends_its_machine_and_closes_the_attempt(stage: Stage) -> None:

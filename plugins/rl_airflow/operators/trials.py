@@ -3,22 +3,20 @@
 import logging
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.errors import InstancesLeftError
-from rl_airflow.launch_checks import LaunchChecks
 from rl_airflow.links import TRIAL_LINKS, show_links, trial_links
 from rl_airflow.machines import Machines
-from rl_airflow.market_prices import PRICES_REGION, MarketPrices
 from rl_airflow.memories import MachineMemory, Memory, recall, remember
 from rl_airflow.notices import tell
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.sessions import RoleSession
 from rl_airflow.supervision import TrialSupervisor
+from rl_airflow.supervisors import make_supervisor
 from rl_airflow.trial_reports import TrialEnd, end_of_trial, read_log_tail
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
@@ -58,12 +56,7 @@ class RunOperator(BaseOperator):
         return self._launcher
 
     def _supervisor(self, plan: RunPlan, trial: str, spec: Spec | None = None, context: Context | None = None) -> TrialSupervisor:
-        session = self._session(plan)
-        store, ec2 = plan.store(session), session.client("ec2")
-        prices = MarketPrices(ec2, log, lambda: session.client_in(PRICES_REGION, "pricing"))
-        checks = LaunchChecks(ec2, log, lambda: session.client("service-quotas"))
-        return TrialSupervisor(plan, spec or plan.get_spec(store), trial, store, Machines(ec2, plan.environment, plan.zones), prices,
-                               checks=checks, now=_utcnow, log=log, memory=MachineMemory(context))
+        return make_supervisor(plan, self._session(plan), trial, log, spec=spec, memory=MachineMemory(context))
 
     def _show_links(self, context: Context, plan: RunPlan, trial: str, evidence: Evidence) -> None:
         newest = evidence.newest
@@ -235,10 +228,6 @@ class Ec2TerminateRunOperator(RunOperator):
             supervisor.settle_ledger(tuple(stored.attempt for stored in supervisor.attempts.read()))
         log.info("instances left: 0")
         return {"instances_left": []}
-
-
-def _utcnow() -> datetime:
-    return datetime.now(UTC)
 
 
 def _for_trigger(evidence: Evidence) -> dict[str, Any]:

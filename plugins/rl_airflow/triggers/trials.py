@@ -12,11 +12,12 @@ from rl_airflow.learning_curves import LearningCurve
 from rl_airflow.machines import Machines
 from rl_airflow.relays import Told, relay
 from rl_airflow.run_plan import RunPlan
+from rl_airflow.supervisors import make_supervisor
 from rl_airflow.trial_reports import describe_progress
 from rl_airflow.watching import Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import TrialId
-from rl_lifecycle.prices import hourly_usd
+from rl_lifecycle.prices import table_usd
 from rl_lifecycle.states import LAST_WORDS, ActionKind, Evidence, Progress, decide_action, track_progress
 
 #: A trigger that fires at once can be failed by the scheduler (apache/airflow#67287), so the first look comes late.
@@ -98,12 +99,11 @@ class Ec2TrialTrigger(BaseTrigger):
             return True
         await asyncio.sleep(min(MOST_TURN_S, TURN_S * plan.trials.index(self.trial)))
         ledger = await watch.read_ledger(plan.ledger_key)
-        return ledger is None or ledger.has_place(self.trial, evidence.compute.max_parallel)
+        return ledger is None or ledger.has_place(self.trial, evidence.compute.max_parallel, evidence.now)
 
     async def on_kill(self) -> None:
-        """End the trial's machine: a person marked the deferred task as failed, or cleared it."""
-        plan = RunPlan.model_validate(self.plan)
-        await asyncio.to_thread(self._terminate, plan)
+        """End the trial's machine and free its place: a person marked the deferred task as failed, or cleared it."""
+        await asyncio.to_thread(self._drop, RunPlan.model_validate(self.plan))
 
     def _watch(self, plan: RunPlan) -> TrialWatch:
         session = plan.session("launcher", self.aws_conn_id)
@@ -118,10 +118,15 @@ class Ec2TrialTrigger(BaseTrigger):
         age = (datetime.now(UTC) - newest.created_at).total_seconds()
         return Wanted(newest.outcome.instance_id, min(REFRESH_MOST_S, SHARE_OF_AGE * age))
 
-    def _terminate(self, plan: RunPlan) -> None:
-        machines = Machines(plan.session("launcher", self.aws_conn_id).client("ec2"), plan.environment)
-        found = machines.list_of_trial(TrialId(plan.experiment, plan.run, self.trial))
-        machines.terminate(tagged.machine.instance_id for tagged in found)
+    def _drop(self, plan: RunPlan) -> None:
+        newest = Evidence.model_validate(self.evidence).newest
+        if newest is None:
+            return
+        session = plan.session("launcher", self.aws_conn_id)
+        # First what costs: the triggerer waits for this only so long.
+        Machines(session.client("ec2"), plan.environment).terminate_attempts(
+            TrialId(plan.experiment, plan.run, self.trial), newest.attempt)
+        make_supervisor(plan, session, self.trial, self.log).drop(newest.attempt, "its task was killed or cleared while it waited")
 
     def _pause(self, evidence: Evidence) -> float:
         newest, beat = evidence.newest, evidence.beat
@@ -138,7 +143,7 @@ class Ec2TrialTrigger(BaseTrigger):
         if beat is None or newest is None or newest.outcome.launched_at is None:
             return ""
         seconds = (beat.at - newest.outcome.launched_at).total_seconds()
-        usd = hourly_usd(newest.outcome.instance_type or "", newest.outcome.market or "on-demand")
+        usd = table_usd(newest.outcome.instance_type or "", newest.outcome.market or "on-demand") or newest.reserved_usd_per_hour
         return describe_progress(self.trial, beat, seconds=max(0.0, seconds), usd_per_hour=usd)
 
 
