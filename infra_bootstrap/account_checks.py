@@ -10,7 +10,7 @@ from infra_bootstrap.clients import Clients, code_of, role_of_arn
 from infra_bootstrap.deployed import find_stack
 from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.parameters import lambda_runtime
-from infra_bootstrap.settings import LAPTOP_RUNTIMES
+from infra_bootstrap.settings import LAPTOP_RUNTIMES, Settings
 from infra_bootstrap.stacks import Concern, stack_name
 
 #: Service Quotas' codes for vCPUs, and the fewest with which one machine of the family starts.
@@ -23,15 +23,24 @@ VCPU_QUOTAS = (
 #: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-prerequisites.html
 SERVICE_ROLES = {"spot.amazonaws.com": "AWSServiceRoleForEC2Spot"}
 #: What an administrator must be able to do for a first bootstrap: identity is made with the caller's own rights.
-ADMINISTRATOR_ACTIONS = (
-    "cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DeleteStack",
-    "cloudformation:DescribeChangeSet", "cloudformation:DescribeStackEvents", "cloudformation:DescribeStacks",
-    "cloudformation:ExecuteChangeSet", "cloudformation:GetTemplate", "cloudformation:UpdateTerminationProtection",
-    "ec2:DescribeAvailabilityZones", "ec2:DescribeImages", "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeManagedPrefixLists",
-    "iam:AddRoleToInstanceProfile", "iam:AttachRolePolicy", "iam:CreateInstanceProfile", "iam:CreatePolicy",
-    "iam:CreatePolicyVersion", "iam:CreateRole", "iam:CreateServiceLinkedRole", "iam:DeletePolicyVersion",
-    "iam:DeleteRolePolicy", "iam:DetachRolePolicy", "iam:GetRole", "iam:PassRole", "iam:PutRolePermissionsBoundary",
-    "iam:PutRolePolicy", "iam:TagRole", "iam:UpdateAssumeRolePolicy", "ssm:GetParameter", "sts:AssumeRole")
+#: Each with the resource that it is for: a simulation without one asks for everything, which rights that are scoped do not give.
+ADMINISTRATOR_ACTIONS = {
+    "arn:{partition}:cloudformation:{region}:{account}:stack/nightshift-{environment}-identity/*": (
+        "cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DeleteStack",
+        "cloudformation:DescribeChangeSet", "cloudformation:DescribeStackEvents", "cloudformation:DescribeStacks",
+        "cloudformation:ExecuteChangeSet", "cloudformation:GetTemplate", "cloudformation:UpdateTerminationProtection"),
+    "arn:{partition}:iam::{account}:role/nightshift-{environment}-deployer": (
+        "iam:CreateRole", "iam:DeleteRolePolicy", "iam:GetRole", "iam:PassRole", "iam:PutRolePermissionsBoundary",
+        "iam:PutRolePolicy", "iam:TagRole", "iam:UpdateAssumeRolePolicy", "sts:AssumeRole"),
+    "arn:{partition}:iam::{account}:role/{airflow_role}": ("iam:AttachRolePolicy", "iam:DetachRolePolicy"),
+    "arn:{partition}:iam::{account}:policy/nightshift-{environment}-boundary": (
+        "iam:CreatePolicy", "iam:CreatePolicyVersion", "iam:DeletePolicyVersion"),
+    "arn:{partition}:iam::{account}:instance-profile/nightshift-{environment}-trainer": (
+        "iam:AddRoleToInstanceProfile", "iam:CreateInstanceProfile"),
+    "arn:{partition}:iam::{account}:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot": (
+        "iam:CreateServiceLinkedRole",),
+    "*": ("ec2:DescribeAvailabilityZones", "ec2:DescribeImages", "ec2:DescribeInstanceTypeOfferings",
+          "ec2:DescribeManagedPrefixLists", "ssm:GetParameter")}
 
 
 def is_on_this_machine(clients: Clients) -> bool:
@@ -75,8 +84,7 @@ def check_permissions(at: Situation) -> Iterator[Check]:
     clients, settings = at
     role = role_of_arn(clients.identity["Arn"])
     source = clients.iam.get_role(RoleName=role)["Role"]["Arn"] if role else clients.identity["Arn"]
-    answers = clients.iam.simulate_principal_policy(PolicySourceArn=source, ActionNames=list(ADMINISTRATOR_ACTIONS))
-    refused = [answer["EvalActionName"] for answer in answers["EvaluationResults"] if answer["EvalDecision"] != "allowed"]
+    refused = _simulate(clients, settings, source)
     identity = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
     airflow = identity.parameters.get("AirflowRoleName") if identity is not None and not identity.is_dead else None
     if not refused:
@@ -87,6 +95,18 @@ def check_permissions(at: Situation) -> Iterator[Check]:
         fix = (f"deploy as {airflow}, or let an administrator do it" if airflow else
                "let an administrator bootstrap the first time: it makes the roles")
         yield Check(name="permissions", verdict=Verdict.FAILED, found=f"{source} may not {', '.join(refused)}", fix=fix)
+
+
+def _simulate(clients: Clients, settings: Settings, source: str) -> list[str]:
+    """The actions of a first bootstrap that a role or user may not do, each asked for the resource it would be done to."""
+    names = {"partition": clients.identity["Arn"].split(":")[1], "region": clients.region, "account": clients.account_id,
+             "environment": settings.environment, "airflow_role": settings.airflow_role or "airflow-worker"}
+    refused = []
+    for resource, actions in ADMINISTRATOR_ACTIONS.items():
+        answers = clients.iam.simulate_principal_policy(
+            PolicySourceArn=source, ActionNames=list(actions), ResourceArns=[resource.format(**names)])
+        refused += [answer["EvalActionName"] for answer in answers["EvaluationResults"] if answer["EvalDecision"] != "allowed"]
+    return refused
 
 
 def check_quotas(at: Situation) -> Iterator[Check]:

@@ -134,7 +134,7 @@ FAILING: dict[str, tuple[Callable[[], FakeClients], dict[str, Any], str, str]] =
         lambda: FakeClients({"cloudformation": no_stack(), "iam": answering("iam", ("get_role", {"Role": A_ROLE}))}), {},
         "the role nightshift-dev-launcher exists, and its stack is not in eu-west-1", "or another name"),
     "permissions": (
-        lambda: FakeClients({"cloudformation": no_stack(), "iam": answering("iam", ("get_role", {"Role": A_ROLE}), REFUSED)}), {},
+        lambda: FakeClients({"cloudformation": no_stack(), "iam": answering("iam", ("get_role", {"Role": A_ROLE}), *[REFUSED] * 7)}), {},
         "may not iam:CreateRole", "let an administrator bootstrap the first time"),
     "zones": (
         lambda: FakeClients({"ec2": answering("ec2", ("describe_instance_type_offerings", {"InstanceTypeOfferings": []}))}), {},
@@ -216,6 +216,29 @@ def test_somebody_with_few_rights_is_no_stand_in_for_airflows_role(dev: Deployme
     found = failed(run_checks(dev.account.clients("looker"), dev.settings))["permissions"]
     assert "role/looker may not cloudformation:CreateChangeSet" in found.found
     assert found.fix == "deploy as airflow-worker, or let an administrator do it"
+
+
+def test_rights_that_are_scoped_to_our_names_suffice(dev: Deployment) -> None:
+    """Whoever may do all of it to this environment's own resources, and nothing else, is an administrator here."""
+    iam = dev.as_role("administrator").iam
+    trust = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{dev.account.account_id}:root"}, "Action": "sts:AssumeRole"}
+    iam.create_role(RoleName="scoped", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}))
+    may: list[dict[str, Any]] = [{"Effect": "Allow", "Action": ["iam:*", "sts:AssumeRole"], "Resource": [
+                f"arn:aws:iam::*:{kind}/nightshift-{dev.settings.environment}-*" for kind in ("role", "policy", "instance-profile")]},
+           {"Effect": "Allow", "Action": ["iam:*"], "Resource": [
+               "arn:aws:iam::*:role/airflow-worker", "arn:aws:iam::*:role/aws-service-role/*", "arn:aws:iam::*:role/scoped"]},
+           {"Effect": "Allow", "Action": "cloudformation:*", "Resource": "arn:aws:cloudformation:*:*:stack/nightshift-*"},
+           {"Effect": "Allow", "Resource": "*", "Action": [
+               "ec2:Describe*", "ssm:GetParameter", "iam:GetRole", "iam:SimulatePrincipalPolicy"]}]
+    policy = {"Version": "2012-10-17", "Statement": may}
+    iam.put_role_policy(RoleName="scoped", PolicyName="may", PolicyDocument=json.dumps(policy))
+    rows = {check.name: check for check in run_checks(dev.account.clients("scoped"), dev.settings)}
+    assert (rows["permissions"].verdict, rows["permissions"].found) == (Verdict.GOOD, "an administrator's")
+    may[0]["Resource"] = may[0]["Resource"][:1]
+    iam.put_role_policy(RoleName="scoped", PolicyName="may", PolicyDocument=json.dumps(policy))
+    found = failed(run_checks(dev.account.clients("scoped"), dev.settings))["permissions"].found
+    assert found.endswith("role/scoped may not iam:CreatePolicy, iam:CreatePolicyVersion, iam:DeletePolicyVersion, "
+                          "iam:AddRoleToInstanceProfile, iam:CreateInstanceProfile")
 
 
 @pytest.mark.parametrize(("given", "problem"), [
