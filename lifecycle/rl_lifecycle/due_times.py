@@ -1,7 +1,8 @@
 """The time by which a result is needed, and whether spot still leaves enough of it. Pure.
 
 Spot is cheaper and may be taken away; on-demand is not. So a trial stays on spot as long as an interruption at the worst
-moment would still leave an on-demand machine the time to end the training, and goes on-demand from then on.
+moment would still leave an on-demand machine the time to end the training, and goes on-demand from then on. The worst moment
+is just before a segment ends: only whole segments are committed, so all of it is trained again.
 """
 
 import re
@@ -9,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 
 #: A time of day, as the experiment's file writes it.
 TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
-#: What the estimate of a training's rest is raised by: speed varies, and an interruption repeats part of a segment.
+#: What the estimate of a training's rest is raised by: speed varies.
 SPARE_SHARE = 0.25
 #: And for what comes beside the training: another machine's start, selection and judgement.
 SPARE_S = 900.0
@@ -66,14 +67,16 @@ def _at(day: date, hour: int, minute: int) -> datetime:
     return datetime(day.year, day.month, day.day, hour, minute, tzinfo=UTC)
 
 
-def spot_leaves_time(due_at: datetime | None, now: datetime, left_s: float) -> bool:
+def spot_leaves_time(due_at: datetime | None, now: datetime, left_s: float, segment_s: float = 0.0) -> bool:
     """Whether the rest of a training may still be tried on spot.
 
     :param due_at: when the result is needed; None: whenever it is there.
     :param left_s: how many seconds of training are left, from what is committed, at the speed that was seen.
+    :param segment_s: how long a segment takes, of which an interruption repeats at most one.
 
     >>> due = datetime(2026, 11, 22, 6, tzinfo=UTC)
     >>> [spot_leaves_time(due, datetime(2026, 11, 22, hour, tzinfo=UTC), left_s=3600) for hour in (3, 5)]
     [True, False]
     """
-    return due_at is None or now + timedelta(seconds=(1 + SPARE_SHARE) * left_s + SPARE_S) <= due_at
+    needed_s = (1 + SPARE_SHARE) * left_s + min(segment_s, left_s) + SPARE_S
+    return due_at is None or now + timedelta(seconds=needed_s) <= due_at

@@ -61,6 +61,14 @@ def quota_code(instance_type: str, market: Market) -> str | None:
     return family[1][market] if family else None
 
 
+def is_hopeless(instance_types: Iterable[str], market: Market, limits: Mapping[str, float]) -> bool:
+    """Whether no type could ever start on a market, however long one waits.
+
+    :param limits: quota code → vCPUs; a quota that could not be read is left out, and then EC2 decides.
+    """
+    return _shortest(tuple(instance_types), market, limits) is not None
+
+
 def refuse_hopeless(instance_types: Iterable[str], market: Market, limits: Mapping[str, float]) -> None:
     """Refuse a launch of which no type could ever start, however long one waits.
 
@@ -68,20 +76,26 @@ def refuse_hopeless(instance_types: Iterable[str], market: Market, limits: Mappi
     :raises LaunchRefusedError: naming the quota, and the command that asks for more.
     """
     names = tuple(instance_types)
-    short: dict[str, int] = {}
-    for name in names:
-        code = quota_code(name, market)
-        if code is None or code not in limits or limits[code] >= vcpus_of(name):
-            return
-        short[code] = min(short.get(code, METAL_VCPUS), vcpus_of(name))
-    if not short:
+    short = _shortest(names, market, limits)
+    if short is None:
         return
-    code, needed = min(short.items(), key=lambda item: item[1])
+    code, needed = short
     other = "on-demand" if market == "spot" else "spot"
     raise LaunchRefusedError(
         f"the account's quota {code} allows {limits[code]:g} vCPUs of {market} machines, and the smallest of {', '.join(names)} "
         f"has {needed}: ask for more (aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code} "
         f"--desired-value {max(16, needed)}), or try compute.market: {other}")
+
+
+def _shortest(names: tuple[str, ...], market: Market, limits: Mapping[str, float]) -> tuple[str, int] | None:
+    """The quota that stands in the way of the smallest type, and that type's vCPUs; None if one fits, or is not known."""
+    short: dict[str, int] = {}
+    for name in names:
+        code = quota_code(name, market)
+        if code is None or code not in limits or limits[code] >= vcpus_of(name):
+            return None
+        short[code] = min(short.get(code, vcpus_of(name)), vcpus_of(name))
+    return min(short.items(), key=lambda item: item[1], default=None)
 
 
 def refusals_of_full(pools: Iterable[tuple[str, str]], market: Market, usage: Mapping[str, Usage]) -> tuple[Refusal, ...]:

@@ -38,7 +38,8 @@ def plan_replay(spec: Spec, manifest: VersionManifest, *, segments: int, run_id:
                 instance_types: tuple[str, ...] = ()) -> Spec:
     """Make the spec of a replay: the version's own, for its one trial, stopped after some segments.
 
-    Steps, schedules, seeds, wheels and image stay as they were, because they decide the bits.
+    Steps, schedules, seeds, wheels and image stay as they were, because they decide the bits. Nobody waits for a replay, so it has no
+    time by which it is needed: the version's own has passed.
 
     :param segments: after how many to compare; more than the version has digests of: after the last of these.
     :param instance_types: of the machine that trained the version; empty: as its experiment says.
@@ -51,7 +52,8 @@ def plan_replay(spec: Spec, manifest: VersionManifest, *, segments: int, run_id:
     step = steps[min(max(1, segments), len(steps)) - 1]
     expected = manifest.digests.get(str(step), manifest.digest)
     before = spec.experiment
-    compute = before.compute.model_copy(update={"instance_types": instance_types or before.compute.instance_types})
+    compute = before.compute.model_copy(update={"instance_types": instance_types or before.compute.instance_types,
+                                                "needed_by": None})
     experiment = before.model_copy(update={"name": EXPERIMENT, "trials": 1, "approval": False, "early_stop": EarlyStop(),
                                            "compute": compute})
     return spec.model_copy(update={

@@ -119,6 +119,14 @@ class Evidence(Record):
         return min(allowed, max(0, self.total_timesteps - self.committed_step) / beat.steps_per_s)
 
     @property
+    def segment_s(self) -> float:
+        """Seconds that a segment takes: at the speed that was seen last, else its share of all the hours that are allowed."""
+        beat = self.heartbeat
+        if beat is not None and beat.steps_per_s > 0:
+            return self.segment_timesteps / beat.steps_per_s
+        return self.left_s * self.segment_timesteps / max(1, self.segment_timesteps, self.total_timesteps - self.committed_step)
+
+    @property
     def newest(self) -> Attempt | None:
         """The attempt that counts."""
         return self.attempts[-1] if self.attempts else None

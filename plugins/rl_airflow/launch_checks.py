@@ -11,7 +11,7 @@ from typing import Any
 from rl_lifecycle.attempts import Attempt, Refusal
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.launches import Market, market_of
-from rl_lifecycle.quotas import Usage, quota_code, refusals_of_full, refuse_hopeless, vcpus_of
+from rl_lifecycle.quotas import Usage, is_hopeless, quota_code, refusals_of_full, refuse_hopeless, vcpus_of
 from rl_lifecycle.stores import error_code
 
 #: The codes with which EC2 says that something is not there, as it begins them.
@@ -40,6 +40,11 @@ class LaunchChecks:
         self._check_template(template_id, version)
         names = tuple(instance_types)
         refuse_hopeless(names, market, self._read_limits(names, market))
+
+    def is_hopeless(self, instance_types: Iterable[str], market: Market) -> bool:
+        """Whether the account's quotas let no such machine ever start on a market."""
+        names = tuple(instance_types)
+        return is_hopeless(names, market, self._read_limits(names, market))
 
     def find_full(self, attempt: Attempt, zones: Mapping[str, str]) -> tuple[Refusal, ...]:
         """Name all pools of a request if no quota has room for any of them now; else empty.

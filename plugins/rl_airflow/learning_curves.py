@@ -21,6 +21,11 @@ class LearningCurve:
         self.trial, self.spec = trial, spec
         self._shards: dict[str, Shard] = {}
 
+    @property
+    def is_replay(self) -> bool:
+        """Whether it is known to be a replay: one trial, of which a look costs one GET."""
+        return self.spec is not None and self.spec.replay is not None
+
     def why_stop(self, store: ObjectStore, plan: RunPlan) -> str:
         """Look, and say why the trial need not be trained any further; empty while it must, or no rule was set.
 

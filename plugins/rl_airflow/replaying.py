@@ -6,8 +6,9 @@ from rl_airflow.experiment_files import ExperimentFile
 from rl_airflow.forms import replaying_params
 from rl_airflow.operators.replays import S3CompareReplayOperator, S3FreezeReplayOperator
 from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
+from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
 from rl_airflow.retraining import DEFAULT_ARGS, timetable_of
-from rl_lifecycle.experiments import Experiment
+from rl_lifecycle.experiments import Compute, Experiment
 
 #: The DAG with the form.
 DAG_ID = "replay_champion"
@@ -26,13 +27,15 @@ def build_replay_dag(dag_id: str, experiment: Experiment | None = None, *, doc_m
 
     :param experiment: whose champion it replays, by the schedule in its file; None: the form asks, and nothing is scheduled.
     """
+    # Which experiment the form will name is not known when the DAG is read: it takes what `auto` would.
+    compute = experiment.compute if experiment else Compute()
     with DAG(
             dag_id, description="Train a version's first segments again, and compare", catchup=False, max_active_runs=1,
             schedule=timetable_of(experiment.replay_schedule) if experiment else None, params=replaying_params(experiment),
             default_args=DEFAULT_ARGS, tags=["nightshift", "care"], doc_md=doc_md, render_template_as_native_obj=True) as dag:
         freeze = S3FreezeReplayOperator(task_id="freeze_replay", experiment=experiment.name if experiment else None)
-        launch = Ec2LaunchTrialOperator(task_id="launch", plan=PLAN, trial=TRIAL)
-        wait = Ec2AwaitTrialOperator(task_id="await", plan=PLAN, trial=TRIAL, retries=5)
+        launch = Ec2LaunchTrialOperator(task_id="launch", plan=PLAN, trial=TRIAL, **pool_arguments(compute, LAUNCH_PRIORITY))
+        wait = Ec2AwaitTrialOperator(task_id="await", plan=PLAN, trial=TRIAL, retries=5, **pool_arguments(compute, AWAIT_PRIORITY))
         terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
         compare = S3CompareReplayOperator(task_id="compare", plan=PLAN, trial=TRIAL)
         chain(freeze, launch.as_setup(), wait, terminate.as_teardown(setups=launch))  # type: ignore[no-untyped-call]

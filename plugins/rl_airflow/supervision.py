@@ -27,6 +27,7 @@ from rl_lifecycle.errors import LaunchRefusedError, NoPlaceError
 from rl_lifecycle.heartbeats import Heartbeat, TrainerState
 from rl_lifecycle.launches import (
     WAITABLE_CODES,
+    Market,
     build_fleet_request,
     explain_refusals,
     market_of,
@@ -181,8 +182,7 @@ class TrialSupervisor:
         self.settle_ledger(evidence.attempts)
         number, compute = len(evidence.attempts) + 1, evidence.compute
         types = plan_types(compute, evidence.attempts)
-        in_time = spot_leaves_time(evidence.due_at, evidence.now, evidence.left_s)
-        market = plan_market(compute, evidence.attempts, spot_in_time=in_time)
+        market = self._choose_market(evidence, types)
         self.checks.check(self.plan.launch_template_id, self.plan.launch_template_version, types, market)
         deadline_at = plan_deadline(compute, evidence.attempts, evidence.now)
         offered = self.prices.offered_zones(types)
@@ -202,6 +202,16 @@ class TrialSupervisor:
         if self.attempts.create(attempt):
             self._just_written = attempt.token
             self.log.info("%s: attempt %d, %s, %d pools, at most USD %.4f", self.trial.trial, number, market, len(pools), reserve)
+
+    def _choose_market(self, evidence: Evidence, types: tuple[str, ...]) -> Market:
+        """The market by the experiment's rules, unless they lead from spot to one on which no machine can ever start."""
+        in_time = spot_leaves_time(evidence.due_at, evidence.now, evidence.left_s, evidence.segment_s)
+        market = plan_market(evidence.compute, evidence.attempts, spot_in_time=in_time)
+        if market != evidence.compute.market and self.checks.is_hopeless(types, market):
+            self.log.warning("%s: it is time for %s, but the account's quota allows no such machine: staying on %s",
+                             self.trial.trial, market, evidence.compute.market)
+            return evidence.compute.market
+        return market
 
     def _end_strays(self) -> None:
         """No attempt is open, so no machine of the trial may work: end one that a dead worker's late call brought."""

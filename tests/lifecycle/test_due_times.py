@@ -1,5 +1,6 @@
 """The time by which a result is needed: its forms, and when spot no longer leaves enough of it."""
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_lifecycle.attempts import AttemptEnd
-from rl_lifecycle.due_times import needed_at, spot_leaves_time
+from rl_lifecycle.due_times import SPARE_S, SPARE_SHARE, needed_at, spot_leaves_time
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiments import Compute, read_experiment
 from rl_lifecycle.launches import plan_market
@@ -68,9 +69,33 @@ def test_the_rest_of_a_training_is_reckoned_at_the_speed_that_was_seen() -> None
     assert evidence(heartbeat=beat(steps_per_s=0.001), compute=Compute(max_hours=2)).left_s == 7200
 
 
-@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6))
-def test_once_too_late_for_spot_it_stays_too_late(now_s: float, later_s: float, left_s: float) -> None:
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6))
+def test_once_too_late_for_spot_it_stays_too_late(now_s: float, later_s: float, left_s: float, segment_s: float) -> None:
     """A trial never goes back from on-demand because time passed without progress."""
     due, now = START + timedelta(hours=24), START + timedelta(seconds=now_s)
     later = now + timedelta(seconds=later_s)
-    assert spot_leaves_time(due, now, left_s) or not spot_leaves_time(due, later, left_s)
+    assert spot_leaves_time(due, now, left_s, segment_s) or not spot_leaves_time(due, later, left_s, segment_s)
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e5), st.floats(1, 1e5), st.floats(0, 1))
+def test_an_interruption_at_any_moment_leaves_an_on_demand_machine_the_time(slack_s: float, left_s: float, segment_s: float,
+                                                                           share: float) -> None:
+    """Also just before a segment ends: all of it is trained again, with all that is spare."""
+    now = START
+    due, moment_s = now + timedelta(seconds=left_s + slack_s), share * left_s
+    for interrupted_s in (moment_s, math.nextafter((moment_s // segment_s + 1) * segment_s, 0)):
+        if interrupted_s <= left_s and spot_leaves_time(due, now, left_s, segment_s):
+            left_then_s = left_s - interrupted_s // segment_s * segment_s
+            ended = now + timedelta(seconds=interrupted_s + (1 + SPARE_SHARE) * left_then_s + SPARE_S)
+            assert ended <= due + timedelta(milliseconds=1)
+
+
+def test_the_segment_that_an_interruption_repeats_is_part_of_the_reckoning() -> None:
+    """At the speed that was seen, else by its share; and at most what is left."""
+    assert evidence(heartbeat=beat(steps_per_s=10)).segment_s == 4000
+    assert evidence(compute=Compute(max_hours=1)).segment_s == pytest.approx(0.4 * 3600)
+    assert evidence(compute=Compute(max_hours=1), committed_step=90_000).segment_s == 3600
+    due = START + timedelta(seconds=1.25 * 3600 + SPARE_S)
+    assert spot_leaves_time(due, START, 3600)
+    assert not spot_leaves_time(due, START, 3600, 60)
+    assert spot_leaves_time(due + timedelta(seconds=3600), START, 3600, 9e9)

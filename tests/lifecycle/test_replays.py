@@ -44,6 +44,15 @@ def test_all_that_decides_the_bits_stays_as_it_was(trained: tuple[Spec, VersionM
     assert not made.experiment.early_stop.active
 
 
+def test_a_replay_has_no_time_by_which_it_is_needed(trained: tuple[Spec, VersionManifest]) -> None:
+    """The version's own moment has passed, and would lead to on-demand."""
+    spec, manifest = trained
+    compute = spec.experiment.compute.model_copy(update={"needed_by": "2026-11-23T06:00:00+00:00"})
+    spec = spec.model_copy(update={"experiment": spec.experiment.model_copy(update={"compute": compute})})
+    assert spec.due_at is not None
+    assert plan_replay(spec, manifest, segments=1, run_id="r1", created_at=NIGHT).due_at is None
+
+
 def test_an_import_cannot_be_trained_again(night: Callable[[str], Night], store: ObjectStore) -> None:
     """It says where it came from."""
     one = night("n1")

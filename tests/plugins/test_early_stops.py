@@ -1,16 +1,20 @@
 """A trial whose target is reached, or that is hopeless, gives its machine back."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from rl_airflow.learning_curves import LearningCurve
 from rl_airflow.trial_reports import end_of_trial
+from rl_airflow.triggers import trials as triggers
+from rl_airflow.watching import SharedWatch
 from rl_lifecycle.attempts import AttemptEnd
 from rl_lifecycle.evaluations import EpisodeEnd, Shard
 from rl_lifecycle.layout import shard_key
 from rl_lifecycle.selection import selection_name
-from rl_lifecycle.states import ActionKind, TrialState
+from rl_lifecycle.states import ActionKind, Evidence, TrialState
 from rl_lifecycle.summaries import render_summary, summarise_run
 from tests.plugins.test_trials import Stage
 from tests.plugins.worlds import World
@@ -96,3 +100,29 @@ def test_the_deferred_task_wakes_up_for_it(monkeypatch: pytest.MonkeyPatch) -> N
     told = stage.awaiting().execute_complete(stage.context, event)
     assert told["state"] == "finished"
     assert told["reason"].startswith("target reached")
+
+
+def test_the_deferred_task_looks_at_its_curve_when_a_segment_ends_or_a_minute_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at each look: it is a LIST for each trial."""
+    stage = Stage(monkeypatch, early_stop=RULE)
+    stage.world.time = datetime.now(UTC)
+    stage.launch()
+    stage.world.beat(step=100)
+    trigger, listed = stage.defer(), []
+    real = LearningCurve.why_stop
+    monkeypatch.setattr(LearningCurve, "why_stop", lambda curve, *arguments: listed.append(1) or real(curve, *arguments))
+
+    async def look() -> None:
+        watch, evidence = SharedWatch(stage.watch), Evidence.model_validate(trigger.evidence)
+        for expected in (1, 1, 1):
+            evidence = await trigger._see(watch, stage.world.plan, evidence)
+            assert len(listed) == expected
+        stage.world.beat(step=40_960, segment=1)
+        for expected in (2, 2):
+            evidence = await trigger._see(watch, stage.world.plan, evidence)
+            assert len(listed) == expected
+        monkeypatch.setattr(triggers, "CURVE_S", 0.0)
+        await trigger._see(watch, stage.world.plan, evidence)
+        assert len(listed) == 3
+
+    asyncio.run(look())

@@ -150,3 +150,17 @@ def test_a_repeated_request_is_asked_with_its_token_although_its_own_machine_fil
     _, evidence = world.look()
     assert [attempt.outcome.end for attempt in evidence.attempts] == [None]
     assert [evidence.attempts[0].outcome.instance_id] == world.machines_of()
+
+
+def test_a_rule_leads_to_no_market_on_which_no_machine_can_start(caplog: pytest.LogCaptureFixture) -> None:
+    """The experiment says spot, it is due soon, and the account has no on-demand quota: it stays on spot, and says so."""
+    world = World(compute={"needed_by": "05:00"})
+    real = world.quotas.get_service_quota
+
+    def none_on_demand(**request: object) -> dict[str, object]:
+        return {"Quota": {"Value": 0.0}} if request["QuotaCode"] == "L-1216C47A" else real(**request)
+
+    world.quotas.get_service_quota = none_on_demand  # type: ignore[method-assign]
+    assert world.look()[0].finding.state is TrialState.LAUNCHING
+    assert [machine.market for machine in world.ec2.living] == ["spot"]
+    assert "it is time for on-demand, but the account's quota allows no such machine: staying on spot" in caplog.text

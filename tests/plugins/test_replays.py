@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from rl_airflow.experiment_files import ExperimentFile
 from rl_airflow.operators import replays as operators
 from rl_airflow.operators.replays import S3CompareReplayOperator, S3FreezeReplayOperator
+from rl_airflow.pools import VCPU_POOL
 from rl_airflow.replaying import build_replay_dag, scheduled_dag_id
 from rl_lifecycle.checkpoints import CheckpointManifest
 from rl_lifecycle.experiments import Experiment
@@ -138,3 +139,11 @@ def test_an_experiment_with_a_schedule_has_a_dag_of_its_own() -> None:
     assert timetable.expression == "0 6 * * *"
     assert dag.params["segments"] == 2
     assert scheduled_dag_id(file._replace(experiment=World().experiment)) is None
+
+
+def test_a_replays_machine_counts_in_the_pool() -> None:
+    """As any other."""
+    experiment: Experiment = World(replay_schedule="0 6 * * *", compute={"instance_types": ["c7i.xlarge"]}).experiment
+    for dag, slots in ((build_replay_dag("replay_cartpole_ppo", experiment), 4), (build_replay_dag("replay_champion"), 2)):
+        taken = {task_id: (dag.get_task(task_id).pool, dag.get_task(task_id).pool_slots) for task_id in ("launch", "await")}
+        assert taken == dict.fromkeys(("launch", "await"), (VCPU_POOL, slots))

@@ -28,6 +28,8 @@ SHARE_OF_AGE = 0.05
 REFRESH_MOST_S = 300.0
 #: How long a trial that waits for a place lets each trial before it go first; a ledger is read every few seconds.
 TURN_S, MOST_TURN_S = 6.0, 120.0
+#: The learning curve is looked at when a segment has ended, and at least so often: it is a LIST for each trial, and evaluations come later.
+CURVE_S = 60.0
 #: So many looks in a row may fail before the worker is asked to find out why.
 MOST_FAILURES = 10
 
@@ -49,6 +51,8 @@ class Ec2TrialTrigger(BaseTrigger):
         self.plan, self.trial, self.evidence, self.told = plan, trial, evidence, told
         self.waiter_delay, self.aws_conn_id = waiter_delay, aws_conn_id
         self._curve = LearningCurve(trial)
+        self._curve_seen: tuple[int, int] | None = None
+        self._curve_at = -CURVE_S
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class path and the arguments to make the trigger anew from."""
@@ -86,9 +90,17 @@ class Ec2TrialTrigger(BaseTrigger):
     async def _see(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> Evidence:
         """Look at machine, heartbeat and learning curve, and whether there is a place again if the trial waits for one."""
         look = await watch.look(TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence))
-        stop = await watch.read(lambda store: self._curve.why_stop(store, plan)) if evidence.stops_early else ""
-        seen = see(evidence, look, datetime.now(UTC)).model_copy(update={"stop": stop})
+        seen = see(evidence, look, datetime.now(UTC))
+        if evidence.stops_early and self._is_curve_due(seen.beat):
+            seen = seen.model_copy(update={"stop": await watch.read(lambda store: self._curve.why_stop(store, plan))})
         return seen.model_copy(update={"no_place": not await self._has_place(watch, plan, seen)}) if seen.no_place else seen
+
+    def _is_curve_due(self, beat: Heartbeat | None) -> bool:
+        seen, now = (beat.attempt, beat.segment) if beat is not None else None, time.monotonic()
+        if seen == self._curve_seen and now - self._curve_at < CURVE_S and not self._curve.is_replay:
+            return False
+        self._curve_seen, self._curve_at = seen, now
+        return True
 
     async def _has_place(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> bool:
         """Whether a machine of the run has ended, so that the worker may ask for this trial's.
