@@ -66,6 +66,7 @@ class _Run:
     def __init__(self, policy: Policy, make: Callable[[], Env], seeds: range, deterministic: bool) -> None:
         wrappers, env_id = policy.metadata.wrappers, policy.metadata.env_id
         self.policy, self.make = policy, make if not wrappers else lambda: wrap_environment(make(), wrappers, env_id)
+        self.wrapped = bool(wrappers)
         self.waiting: Iterator[int] = iter(seeds)
         self.done: dict[int, Episode] = {}
         self.feeds: Feeds = policy.zeros(LANES)
@@ -95,6 +96,8 @@ class _Run:
     def _begin(self, row: int) -> bool:
         """Start the next seed in a lane. :return: False if there is none left."""
         lane = self.lanes[row]
+        if self.wrapped:  # a wrapper may remember the episode before: each gets wrappers of its own
+            _close(lane)
         for seed in self.waiting:
             try:
                 if lane.env is None:

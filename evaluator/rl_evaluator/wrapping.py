@@ -1,7 +1,8 @@
 """Put an environment into the wrappers that a policy was trained in, and count its rewards as the environment gives them.
 
-A wrapper that scales or clips rewards helps training; it must not decide what a policy is worth. So returns are summed inside
-all wrappers: one that repeats an action gives the sum of what was earned meanwhile.
+A wrapper that scales or clips rewards, or ends episodes early, helps training; it must not decide what a policy is worth. So
+returns are summed inside all wrappers (one that repeats an action gives the sum of what was earned meanwhile), and an episode
+goes on until the environment itself ends it.
 """
 
 import importlib
@@ -12,23 +13,35 @@ import gymnasium
 
 from rl_evaluator.environments import Env
 from rl_evaluator.errors import EnvironmentFailedError, first_line
-from rl_lifecycle.policies import WrapperForm
+from rl_lifecycle.wrappers import WrapperForm, remembers_episodes
 
 
 class _Till(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Innermost: keeps what was earned since it was last asked."""
+    """Innermost: keeps what was earned since it was last asked, and whether the environment itself has ended the episode."""
 
     earned = 0.0
+    terminated = truncated = playing = False
+
+    def reset(self, **arguments: Any) -> Any:
+        """Begin an episode. :raises RuntimeError: if a wrapper asks within one: its return would be of two."""
+        if self.playing and not (self.terminated or self.truncated):
+            raise RuntimeError("a wrapper reset the environment within an episode")
+        answer = self.env.reset(**arguments)
+        if not self.playing:
+            self.terminated = self.truncated = False
+        return answer
 
     def step(self, action: Any) -> Any:
-        """Step, and keep the reward."""
+        """Step, and keep the reward; what a wrapper earns after the episode's end does not count."""
         answer = self.env.step(action)
-        self.earned += float(answer[1])
+        if not (self.terminated or self.truncated):
+            self.earned += float(answer[1])
+            self.terminated, self.truncated = bool(answer[2]), bool(answer[3])
         return answer
 
 
 class _Paid(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Outermost: gives what the till has."""
+    """Outermost: gives what the till has, and ends when the till has seen the end."""
 
     def __init__(self, env: Env, till: _Till) -> None:
         super().__init__(env)
@@ -36,15 +49,16 @@ class _Paid(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, **arguments: Any) -> Any:
         """Begin with an empty till: some wrappers step while they reset."""
+        self.till.playing = False
         answer = self.env.reset(**arguments)
-        self.till.earned = 0.0
+        self.till.earned, self.till.playing = 0.0, True
         return answer
 
     def step(self, action: Any) -> Any:
-        """Step, and empty the till."""
-        observation, _, terminated, truncated, info = self.env.step(action)
+        """Step, and empty the till. What the wrappers say of the episode's end is for training alone."""
+        observation, _, _, _, info = self.env.step(action)
         reward, self.till.earned = self.till.earned, 0.0
-        return observation, reward, terminated, truncated, info
+        return observation, reward, self.till.terminated, self.till.truncated, info
 
 
 def wrap_environment(env: Env, wrappers: Sequence[WrapperForm], env_id: str) -> Env:
@@ -66,6 +80,9 @@ def wrap_environment(env: Env, wrappers: Sequence[WrapperForm], env_id: str) -> 
 
 def _find(name: str, env_id: str) -> Callable[..., Env]:
     module, _, class_name = name.rpartition(".")
+    if remembers_episodes(name):
+        raise EnvironmentFailedError(env_id, f"its policy was trained in the wrapper {name}, whose statistics are not in the policy and "
+                                     "change with every episode played: train it with `normalize:` instead")
     own = env_id.partition(":")[0].partition(".")[0] if ":" in env_id else None
     if not any(module == package or module.startswith(f"{package}.") for package in ("gymnasium.wrappers", own) if package):
         raise EnvironmentFailedError(env_id, f"its policy was trained in the wrapper {name}, which cannot be had here: take one of "

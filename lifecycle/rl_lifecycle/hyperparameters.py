@@ -102,20 +102,6 @@ def segment_timesteps(checkpoint_every: int, rollout: int) -> int:
     return max(1, round(checkpoint_every / rollout)) * rollout
 
 
-def check_wrappers(experiment: Experiment, hyperparameters: Mapping[str, Any]) -> None:
-    """Refuse wrappers that the evaluator cannot have: it has neither SB3 nor torch, and must play what was trained.
-
-    :raises InvalidExperimentError: naming the wrapper, and what to take instead.
-    """
-    entries = hyperparameters.get("env_wrapper")
-    for entry in entries if isinstance(entries, list) else [entries]:
-        name = next(iter(entry)) if isinstance(entry, dict) and entry else entry
-        if isinstance(name, str) and name.startswith(("stable_baselines3.", "sb3_contrib.", "rl_zoo3.")):
-            raise InvalidExperimentError(
-                f"experiments/{experiment.name}.yaml", "hyperparameters.env_wrapper", f"{name} cannot be had where policies are judged; "
-                "take one of gymnasium.wrappers, or put it into the environment's wheel")
-
-
 def check_segment(experiment: Experiment, segment: int, hyperparameters: Mapping[str, Any],
                   max_episode_steps: int | None, source: str | None = None) -> None:
     """Refuse a segment so short that the resets at its ends would shape what is learned.

@@ -14,6 +14,7 @@ from pydantic import Field, JsonValue
 
 from rl_lifecycle.records import Record
 from rl_lifecycle.specs import Artifact
+from rl_lifecycle.wrappers import WrapperForm
 
 METADATA_KEY = "nightshift"
 OBSERVATION = "obs"
@@ -38,13 +39,6 @@ class SpaceForm(Record):
     n: int | tuple[int, ...] | None = None
     start: int = 0
     spaces: dict[str, "SpaceForm"] = {}
-
-
-class WrapperForm(Record):
-    """A wrapper that the policy was trained in, by its dotted name: whoever plays it needs it, too."""
-
-    name: str
-    kwargs: dict[str, JsonValue] = {}
 
 
 class PolicyMetadata(Record):

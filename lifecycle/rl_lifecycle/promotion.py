@@ -15,6 +15,7 @@ from pydantic import Field
 from rl_lifecycle.errors import InvalidRecordError, PreconditionFailedError
 from rl_lifecycle.gates import Decision
 from rl_lifecycle.layout import champion_key, version_prefix
+from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.records import Record, sha256_hex
 from rl_lifecycle.registry import (
     MANIFEST_FILE,
@@ -32,6 +33,7 @@ from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore, get
 from rl_lifecycle.versions import ImportRecord, VersionSource, verify_version, write_version
+from rl_lifecycle.wrappers import wrappers_of
 
 
 class PromotionOutcome(StrEnum):
@@ -131,6 +133,8 @@ def _check_report(report: Report, spec: Spec, record: VersionSource) -> None:
     judged = {report.spec_sha256, record.spec_sha256, spec.sha256}
     if len(judged) > 1 or report.candidate_sha256 != record.policy.sha256:
         raise InvalidRecordError("promotion", "the report is of another candidate, or of another run's spec")
+    if isinstance(record, PolicyRecord) and record.metadata.wrappers != wrappers_of(spec.hyperparameters):
+        raise InvalidRecordError("promotion", "the policy names other wrappers than its run was to train in: do not use it")
     if record.metadata.digest != record.digest:
         raise InvalidRecordError("promotion", "the candidate's record and its policy's own metadata name two digests")
 

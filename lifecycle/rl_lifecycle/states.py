@@ -214,7 +214,7 @@ def diagnose(evidence: Evidence) -> Finding:
     if newest is None:
         return (Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason="cancelled before it began")
                 if evidence.cancelled else Finding(state=TrialState.PENDING, reason="no machine was asked for yet"))
-    if evidence.stop:
+    if evidence.stop and _may_stop(evidence, newest):
         return Finding(state=TrialState.FINISHED, cause=AttemptEnd.STOPPED_EARLY, reason=evidence.stop)
     if newest.outcome.end is not None:
         return _of_end(newest.outcome.end, newest.outcome.reason)
@@ -222,6 +222,13 @@ def diagnose(evidence: Evidence) -> Finding:
         return Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason="cancelled")
     return (_said_by_trainer(evidence) or _said_by_ec2(evidence, newest) or _past_deadline(evidence, newest)
             or _silent(evidence, newest))
+
+
+def _may_stop(evidence: Evidence, newest: Attempt) -> bool:
+    """Whether an early stop may end the trial well: it must not turn a failure, or somebody's will, into success."""
+    beat, end = evidence.beat, newest.outcome.end
+    failed = beat is not None and beat.state is TrainerState.FAILED and CAUSES[beat.cause] not in RELAUNCHED
+    return not evidence.cancelled and (end is None or end in RELAUNCHED) and not failed
 
 
 def _finished(evidence: Evidence) -> Finding | None:

@@ -7,9 +7,10 @@ import pytest
 
 from rl_lifecycle.errors import InvalidExperimentError, InvalidRecordError, OverlappingSeedsError
 from rl_lifecycle.experiments import Experiment, read_experiment
-from rl_lifecycle.hyperparameters import check_segment, check_wrappers, rollout_timesteps
+from rl_lifecycle.hyperparameters import check_segment, rollout_timesteps
 from rl_lifecycle.layout import TrialId
 from rl_lifecycle.specs import Spec, check_fresh_seeds, freeze_spec
+from rl_lifecycle.wrappers import check_wrappers
 from tests.lifecycle.conftest import NIGHT
 
 
@@ -112,3 +113,9 @@ def test_wrappers_that_no_evaluator_has_are_refused(experiment: Experiment, entr
     check_wrappers(experiment, {"env_wrapper": ["gymnasium.wrappers.FlattenObservation", {"own.Wrapper": {}}]})
     with pytest.raises(InvalidExperimentError, match=r"env_wrapper: .* cannot be had where policies are judged"):
         check_wrappers(experiment, {"env_wrapper": entry})
+
+
+def test_a_wrapper_with_statistics_of_its_own_is_refused(experiment: Experiment) -> None:
+    """They would change with every episode that is judged, and are no part of the policy."""
+    with pytest.raises(InvalidExperimentError, match=r"NormalizeObservation keeps its statistics .* hyperparameters.normalize"):
+        check_wrappers(experiment, {"env_wrapper": ["gymnasium.wrappers.NormalizeObservation"]})

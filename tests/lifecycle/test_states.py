@@ -149,6 +149,26 @@ def test_each_row_of_the_recovery_table(what: str, seen: Evidence, state: TrialS
     assert (finding.state, finding.cause, decide_action(seen).kind) == (state, cause, kind), what
 
 
+STOP = "no better for 5 policies"
+
+
+@pytest.mark.parametrize(("seen", "state", "cause"), [
+    (evidence(attempt(), machine=machine(), heartbeat=beat(), stop=STOP), TrialState.FINISHED, AttemptEnd.STOPPED_EARLY),
+    (evidence(attempt(end=AttemptEnd.INTERRUPTED, ended_at=NOW), stop=STOP), TrialState.FINISHED, AttemptEnd.STOPPED_EARLY),
+    (evidence(attempt(), heartbeat=beat("failed", cause="store"), stop=STOP, **GONE), TrialState.FINISHED, AttemptEnd.STOPPED_EARLY),
+    (evidence(attempt(), heartbeat=beat("failed", cause="diverged"), stop=STOP, **GONE), TrialState.FAILED, AttemptEnd.DIVERGED),
+    (evidence(attempt(), heartbeat=beat("failed"), stop=STOP, **GONE), TrialState.FAILED, AttemptEnd.CODE_FAILED),
+    (evidence(attempt(end=AttemptEnd.OUT_OF_MEMORY, ended_at=NOW), stop=STOP), TrialState.FAILED, AttemptEnd.OUT_OF_MEMORY),
+    (evidence(attempt(end=AttemptEnd.CANCELLED, ended_at=NOW), stop=STOP), TrialState.CANCELLED, AttemptEnd.CANCELLED),
+    (evidence(attempt(end=AttemptEnd.DEADLINE, ended_at=NOW), stop=STOP), TrialState.FAILED, AttemptEnd.DEADLINE),
+    (evidence(attempt(), machine=machine(), heartbeat=beat(), cancelled=True, stop=STOP), TrialState.CANCELLED, AttemptEnd.CANCELLED),
+])
+def test_an_early_stop_makes_no_failure_and_no_cancellation_green(seen: Evidence, state: TrialState, cause: AttemptEnd) -> None:
+    """It ends a training that goes on, or one whose machine alone was the trouble."""
+    finding = diagnose(seen)
+    assert (finding.state, finding.cause) == (state, cause)
+
+
 def test_every_failure_of_a_kind_that_a_person_must_mend_says_how() -> None:
     """The reason ends with advice."""
     for end in set(AttemptEnd) - RELAUNCHED - {AttemptEnd.FINISHED, AttemptEnd.STOPPED_EARLY}:

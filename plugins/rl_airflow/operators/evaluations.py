@@ -20,7 +20,7 @@ from rl_airflow.run_plan import RunPlan
 from rl_airflow.trial_reports import TrialEnd
 from rl_airflow.triggers.evaluations import LambdaEvaluationTrigger
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.hyperparameters import check_segment, check_wrappers
+from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.layout import policy_prefix
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.records import Record, sha256_hex
@@ -28,6 +28,7 @@ from rl_lifecycle.selection import select, selection_name
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.states import TrialState
 from rl_lifecycle.stores import ObjectStore, get
+from rl_lifecycle.wrappers import check_wrappers, wrappers_of
 
 log = logging.getLogger(__name__)
 
@@ -184,6 +185,10 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
             raise AirflowFailException("no trial finished its training, so there is no candidate; see the tasks await")
         records = {(record.trial, record.step): (key, record) for trial in finished
                    for key, record in list_policies(store, spec, trial)}
+        expected = wrappers_of(spec.hyperparameters)
+        if strange := [key for key, record in records.values() if record.metadata.wrappers != expected]:
+            raise AirflowFailException(f"{strange[0]} names other wrappers than the experiment's env_wrapper, so it was not trained "
+                                       "as the run was frozen: do not use this run's policies; look at what its trainer ran")
         jobs = {place: Job(name=selection_name(*place), policy=record.policy, first_seed=spec.selection_first_seed,
                            n_episodes=spec.experiment.evaluation.selection_episodes)
                 for place, (_, record) in records.items()}

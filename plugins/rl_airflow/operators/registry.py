@@ -19,6 +19,7 @@ from rl_airflow.places import Place, find_place
 from rl_airflow.sessions import RoleSession
 from rl_lifecycle.attempts import Attempt
 from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.evaluations import PolicyReport
 from rl_lifecycle.gates import Decision
 from rl_lifecycle.layout import attempt_prefix, version_prefix
 from rl_lifecycle.policies import PolicyRecord
@@ -62,7 +63,8 @@ class S3PromoteCandidateOperator(RunOperator):
         store = plan.store(session)
         spec = plan.get_spec(store)
         record = self._record(store, candidate)
-        check_policy(_evaluator(plan.session(None), plan.evaluator), scene_of(spec), candidate.policy)
+        report = check_policy(_evaluator(plan.session(None), plan.evaluator), scene_of(spec), candidate.policy)
+        _check_what_it_says(report, record)
         promotion = promote(
             store, spec, record, Artifact.model_validate(self.verdict["report"]), who=_who(context),
             why=self.verdict["reason"], now=datetime.now(UTC), new_nonce=lambda: uuid.uuid4().hex, cost_usd=_cost(store, spec))
@@ -102,9 +104,9 @@ class S3RollBackChampionOperator(BaseOperator):
             log.info("%s", describe_history(store, name))
             raise AirflowSkipException("only listed: nothing was moved")
         moved = self._moved(store, place, name, version, context)
-        log.info("%s", describe_history(store, name))
         announce(context, name, environment=environment, move=Move.ROLLED_BACK.value, version=version, digest=moved["digest"],
                  uri=moved["uri"])
+        log.info("%s", describe_history(store, name))
         return moved
 
     def _moved(self, store: ObjectStore, place: Place, name: str, version: int, context: Context) -> dict[str, Any]:
@@ -128,14 +130,24 @@ class S3RollBackChampionOperator(BaseOperator):
         return _told(moved)
 
 
-def check_policy(evaluator: Evaluator, scene: Scene, policy: Artifact) -> None:
+def _check_what_it_says(report: PolicyReport, record: VersionSource) -> None:
+    """Compare what the policy's own file says with what was written down of it: a record must not speak for another file."""
+    said = report.metadata
+    if said is not None and (said.digest, said.wrappers) != (record.digest, record.metadata.wrappers):
+        raise AirflowFailException("the policy's own file names another digest or other wrappers than its record; "
+                                   "it is not put into service, the champion stays")
+
+
+def check_policy(evaluator: Evaluator, scene: Scene, policy: Artifact) -> PolicyReport:
     """Have the evaluator load and try a policy before a pointer may name it.
 
+    :return: what the policy says of itself.
     :raises AirflowFailException: with what is wrong with it; the champion stays in service.
     """
     report = evaluator.check_policy(scene, policy)
     if report.problem:
         raise AirflowFailException(f"{report.problem}; it is not put into service, the champion stays")
+    return report
 
 
 def check_version(store: ObjectStore, evaluator: Evaluator, experiment: str, version: int) -> None:

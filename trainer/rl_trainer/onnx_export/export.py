@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import JsonValue
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
-from rl_lifecycle.policies import MAX_BYTES, PolicyMetadata, WrapperForm
+from rl_lifecycle.policies import MAX_BYTES, PolicyMetadata
+from rl_lifecycle.wrappers import WrapperForm
 from rl_trainer.digests import digest_arrays
 from rl_trainer.errors import BadInputError
 from rl_trainer.model_state import Arrays

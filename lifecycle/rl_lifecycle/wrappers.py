@@ -1,0 +1,56 @@
+"""The wrappers that an experiment trains in, and that whoever plays its policies must have, too."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import JsonValue
+
+from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.experiments import Experiment
+from rl_lifecycle.records import Record
+
+
+class WrapperForm(Record):
+    """A wrapper that the policy was trained in, by its dotted name: whoever plays it needs it, too."""
+
+    name: str
+    kwargs: dict[str, JsonValue] = {}
+
+
+def remembers_episodes(wrapper: str) -> bool:
+    """Tell whether one of Gymnasium's wrappers carries statistics from episode to episode: then none is a function of its seed.
+
+    >>> remembers_episodes("gymnasium.wrappers.NormalizeObservation"), remembers_episodes("gymnasium.wrappers.TimeLimit")
+    (True, False)
+    """
+    package, _, name = wrapper.rpartition(".")
+    return package.partition(".")[0] == "gymnasium" and name in ("NormalizeObservation", "NormalizeReward")
+
+
+def check_wrappers(experiment: Experiment, hyperparameters: Mapping[str, Any]) -> None:
+    """Refuse wrappers that the evaluator cannot have: it has neither SB3 nor torch, and must play what was trained.
+
+    :raises InvalidExperimentError: naming the wrapper, and what to take instead.
+    """
+    for wrapper in wrappers_of(hyperparameters):
+        problem = ""
+        if wrapper.name.startswith(("stable_baselines3.", "sb3_contrib.", "rl_zoo3.")):
+            problem = "cannot be had where policies are judged; take one of gymnasium.wrappers, or put it into the environment's wheel"
+        elif remembers_episodes(wrapper.name):
+            problem = ("keeps its statistics outside the policy, so that it cannot be played elsewhere; "
+                       "take hyperparameters.normalize instead")
+        if problem:
+            raise InvalidExperimentError(f"experiments/{experiment.name}.yaml", "hyperparameters.env_wrapper",
+                                         f"{wrapper.name} {problem}")
+
+
+def wrappers_of(hyperparameters: Mapping[str, Any]) -> tuple[WrapperForm, ...]:
+    """The wrappers that are trained in, innermost first; what has no such form is left to the trainer to refuse.
+
+    >>> [wrapper.name for wrapper in wrappers_of({"env_wrapper": [{"a.B": {"c": 1}}, "d.E"]})]
+    ['a.B', 'd.E']
+    """
+    given = hyperparameters.get("env_wrapper")
+    pairs = [next(iter(entry.items())) if isinstance(entry, Mapping) and entry else (entry, None)
+             for entry in (given if isinstance(given, list | tuple) else [given])]
+    return tuple(WrapperForm(name=name, kwargs=dict(kwargs or {})) for name, kwargs in pairs if isinstance(name, str))
