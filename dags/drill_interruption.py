@@ -14,6 +14,7 @@ from airflow.sdk import DAG, chain
 from rl_airflow.drills import drill_experiment
 from rl_airflow.forms import drill_params
 from rl_airflow.operators.drills import Ec2InterruptTrialOperator, S3MeasureRecoveryOperator
+from rl_airflow.operators.outcomes import ProveNoneLeftOperator
 from rl_airflow.operators.specs import S3FreezeSpecOperator
 from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
 from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
@@ -31,6 +32,8 @@ with DAG("drill_interruption", description="Interrupt a small training and measu
     interrupt = Ec2InterruptTrialOperator(task_id="interrupt_machine", plan=PLAN, trial=TRIAL)
     wait = Ec2AwaitTrialOperator(task_id="await", plan=PLAN, trial=TRIAL, retries=5, **pool_arguments(COMPUTE, AWAIT_PRIORITY))
     terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
+    none_left = ProveNoneLeftOperator(task_id="prove_none_left", terminating_task_id="terminate", trigger_rule="all_done")
     measure = S3MeasureRecoveryOperator(task_id="measure", plan=PLAN, trial=TRIAL, retries=0)
-    chain(freeze, launch.as_setup(), interrupt, wait, terminate.as_teardown(setups=launch))  # type: ignore[no-untyped-call]
+    chain(freeze, launch, interrupt, wait, terminate.as_teardown())  # type: ignore[no-untyped-call]
     chain(wait, measure)
+    chain(terminate, none_left)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rl_lifecycle.errors import InvalidRecordError, PreconditionFailedError
+from rl_lifecycle.errors import CorruptArtifactError, InvalidRecordError, MissingObjectError, PreconditionFailedError
 from rl_lifecycle.gates import Decision
 from rl_lifecycle.layout import champion_key, version_prefix
 from rl_lifecycle.policies import PolicyRecord
@@ -26,6 +26,7 @@ from rl_lifecycle.registry import (
     check_pointer,
     find_champion,
     get_manifest,
+    read_entries,
     read_history,
     settle_history,
 )
@@ -84,7 +85,7 @@ def promote(store: ObjectStore, spec: Spec, record: VersionSource, report: Artif
             f"policy {record.digest[:12]} was rolled back before; put it into service by hand if you mean it"))
     manifest = write_version(store, spec, record, report, now=now, cost_usd=cost_usd)
     move = Move.IMPORTED if isinstance(record, ImportRecord) else Move.PROMOTED
-    entry = _entry(move, manifest, current[0] if current else None, now=now, who=who, why=why, report=report)
+    entry = _entry(move, manifest, current[0].entry if current else None, now=now, who=who, why=why, report=report)
     if not _swing(store, manifest, entry, frozen_etag, new_nonce()):
         return Promotion(outcome=PromotionOutcome.SUPERSEDED, version=manifest.version, reason=(
             "another promotion came first; this version is kept, but is not in service"))
@@ -95,25 +96,46 @@ def roll_back(store: ObjectStore, experiment: str, to_version: int, *, who: str,
               new_nonce: Callable[[], str]) -> Promotion:
     """Put an earlier version back into service. A move like any other: it is in the history, with its reason.
 
+    Nothing moves unless the history is whole. A pointer that somebody edited is replaced; the history says what was in service.
+
     :param why: required; a rollback that nobody can explain later helps nobody.
     :raises InvalidRecordError: if there is no champion, no reason, or the version is in service already.
     :raises MissingObjectError, CorruptArtifactError: if the version is not whole.
     """
     if not why.strip():
         raise InvalidRecordError("rollback", "needs a reason")
-    current = find_champion(store, experiment)
-    if current is None:
-        raise InvalidRecordError(f"rollback of {experiment}", "there is no champion, so nothing to roll back from")
-    pointer, etag = current
-    if pointer.version == to_version:
+    last, etag, sound = _standing(store, experiment)
+    if sound and last.to_version == to_version:
         raise InvalidRecordError(f"rollback of {experiment}", f"version {to_version} is in service already")
-    settle_history(store, pointer)
     manifest = verify_version(store, experiment, to_version)
-    entry = _entry(Move.ROLLED_BACK, manifest, pointer, now=now, who=who, why=why, report=None)
+    entry = _entry(Move.ROLLED_BACK, manifest, last, now=now, who=who, why=why, report=None)
     if not _swing(store, manifest, entry, etag, new_nonce()):
         return Promotion(outcome=PromotionOutcome.SUPERSEDED, version=to_version,
                          reason="the champion changed while it was being rolled back; look again before you repeat it")
     return _promoted(store, experiment, to_version, manifest.digest, why)
+
+
+def _standing(store: ObjectStore, experiment: str) -> tuple[HistoryEntry, str, bool]:
+    """Find the last move, the pointer's ETag, and whether the pointer still is what that move made it.
+
+    :raises InvalidRecordError: if there is no champion, or the history is not whole.
+    """
+    found = store.find(champion_key(experiment))
+    if found is None:
+        raise InvalidRecordError(f"rollback of {experiment}", "there is no champion, so nothing to roll back from")
+    try:
+        pointer = ChampionPointer.from_json(found.data, f"{store.uri}/{champion_key(experiment)}")
+        _check_current(store, pointer)
+        if (pointer.entry.to_version, pointer.entry.to_digest) != (pointer.version, pointer.digest):
+            raise InvalidRecordError("the pointer", "carries the history entry of another version")
+    except (InvalidRecordError, MissingObjectError, CorruptArtifactError):
+        entries = read_entries(store, experiment)
+        if not entries:
+            raise
+        return entries[-1], found.etag, False
+    read_entries(store, experiment, pointer.entry)
+    settle_history(store, pointer)
+    return pointer.entry, found.etag, True
 
 
 def rolled_back_digests(store: ObjectStore, experiment: str) -> set[str]:
@@ -160,12 +182,12 @@ def _swing(store: ObjectStore, manifest: VersionManifest, entry: HistoryEntry, e
     return True
 
 
-def _entry(move: Move, manifest: VersionManifest, before: ChampionPointer | None, *, now: datetime, who: str, why: str,
+def _entry(move: Move, manifest: VersionManifest, before: HistoryEntry | None, *, now: datetime, who: str, why: str,
            report: Artifact | None) -> HistoryEntry:
     return HistoryEntry(
-        sequence=before.entry.sequence + 1 if before else 1, move=move, experiment=manifest.experiment,
-        from_version=before.version if before else None, to_version=manifest.version,
-        from_digest=before.digest if before else None, to_digest=manifest.digest, at=now, who=who, why=why, report=report)
+        sequence=before.sequence + 1 if before else 1, move=move, experiment=manifest.experiment,
+        from_version=before.to_version if before else None, to_version=manifest.version,
+        from_digest=before.to_digest if before else None, to_digest=manifest.digest, at=now, who=who, why=why, report=report)
 
 
 def _is_ours(store: ObjectStore, pointer: ChampionPointer, spec: Spec, record: VersionSource) -> bool:

@@ -180,13 +180,20 @@ def read_history(store: ObjectStore, experiment: str) -> tuple[HistoryEntry, ...
 
     :raises InvalidRecordError: if an entry in the middle is missing.
     """
+    champion = find_champion(store, experiment)
+    return read_entries(store, experiment, champion[0].entry if champion else None)
+
+
+def read_entries(store: ObjectStore, experiment: str, newest: HistoryEntry | None = None) -> tuple[HistoryEntry, ...]:
+    """Every entry of the history that has a file, and the newest, whatever the pointer says.
+
+    :raises InvalidRecordError: if an entry in the middle is missing.
+    """
     prefix = f"{registry_prefix(experiment)}history/"
-    entries = {}
+    entries = {newest.sequence: newest} if newest else {}
     for item in store.list(prefix):
         entry = HistoryEntry.from_json(get(store, item.key).data, f"{store.uri}/{item.key}")
-        entries[entry.sequence] = entry
-    if champion := find_champion(store, experiment):
-        entries[champion[0].entry.sequence] = champion[0].entry
+        entries.setdefault(entry.sequence, entry)
     if sorted(entries) != list(range(1, len(entries) + 1)):
         raise InvalidRecordError(f"{store.uri}/{prefix}", "an entry is missing: restore it from the bucket's versions")
     return tuple(entries[sequence] for sequence in sorted(entries))

@@ -4,6 +4,7 @@ from airflow.sdk import DAG, chain
 
 from rl_airflow.experiment_files import ExperimentFile
 from rl_airflow.forms import replaying_params
+from rl_airflow.operators.outcomes import ProveNoneLeftOperator
 from rl_airflow.operators.replays import S3CompareReplayOperator, S3FreezeReplayOperator
 from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
 from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
@@ -37,7 +38,9 @@ def build_replay_dag(dag_id: str, experiment: Experiment | None = None, *, doc_m
         launch = Ec2LaunchTrialOperator(task_id="launch", plan=PLAN, trial=TRIAL, **pool_arguments(compute, LAUNCH_PRIORITY))
         wait = Ec2AwaitTrialOperator(task_id="await", plan=PLAN, trial=TRIAL, retries=5, **pool_arguments(compute, AWAIT_PRIORITY))
         terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
+        none_left = ProveNoneLeftOperator(task_id="prove_none_left", terminating_task_id="terminate", trigger_rule="all_done")
         compare = S3CompareReplayOperator(task_id="compare", plan=PLAN, trial=TRIAL)
-        chain(freeze, launch.as_setup(), wait, terminate.as_teardown(setups=launch))  # type: ignore[no-untyped-call]
+        chain(freeze, launch, wait, terminate.as_teardown())  # type: ignore[no-untyped-call]
         chain(wait, compare)
+        chain(terminate, none_left)
     return dag

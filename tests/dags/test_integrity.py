@@ -19,11 +19,11 @@ EXPECTED: dict[str, set[str]] = {
     "bootstrap_infrastructure": {"check_access", "build_artifacts", "upload_artifacts", "deploy_identity", "deploy_network",
                                  "deploy_storage", "deploy_training", "deploy_evaluation", "summarise"},
     "destroy_infrastructure": {"destroy_environment"},
-    "drill_interruption": {"freeze_spec", "launch", "interrupt_machine", "await", "terminate", "measure"},
+    "drill_interruption": {"freeze_spec", "launch", "interrupt_machine", "await", "terminate", "prove_none_left", "measure"},
     "evaluate_policy": {"evaluate"},
     "import_policy": {"freeze_import", "check_environment", "judge", "import_policy"},
     "reap_orphaned_instances": {"reap_instances"},
-    "replay_champion": {"freeze_replay", "launch", "await", "terminate", "compare"},
+    "replay_champion": {"freeze_replay", "launch", "await", "terminate", "prove_none_left", "compare"},
     "rollback_policy": {"roll_back"},
 }
 
@@ -88,6 +88,16 @@ def test_the_teardown_cannot_hide_a_failure(bag: "DagBag", experiment: str) -> N
     assert dag.get_task("terminate").is_teardown
     assert dag.get_task("launch").is_setup
     assert "verdict" in dag.get_task("terminate").get_flat_relative_ids(upstream=False)
+
+
+@pytest.mark.parametrize(("dag_id", "working"), [("drill_interruption", "measure"), ("replay_champion", "compare")])
+def test_the_teardown_of_a_replay_or_drill_cannot_hide_a_failure(bag: "DagBag", dag_id: str, working: str) -> None:
+    """It runs whatever became of the launch, for a request may have been answered; and its failure makes the run red."""
+    dag = bag.dags[dag_id]
+    assert {task.task_id for task in dag.leaves} == {working, "prove_none_left"}
+    proof, teardown = dag.get_task("prove_none_left"), dag.get_task("terminate")
+    assert (proof.trigger_rule, proof.upstream_task_ids, teardown.is_teardown) == ("all_done", {"terminate"}, True)
+    assert not any(task.is_setup for task in dag.tasks)
 
 
 def test_the_schedule_of_the_file_is_the_dags_in_utc(bag: "DagBag") -> None:

@@ -16,7 +16,7 @@ from rl_airflow import notices
 from rl_airflow.machines import Machines
 from rl_airflow.market_prices import MarketPrices
 from rl_airflow.notices import SnsRunNotifier, tell
-from rl_airflow.operators.outcomes import VerdictOperator
+from rl_airflow.operators.outcomes import ProveNoneLeftOperator, VerdictOperator
 from rl_airflow.operators.reaping import GRACE, WITHOUT_DEADLINE, find_overdue
 from rl_airflow.operators.specs import refuse_served_seeds
 from rl_airflow.run_plan import RunPlan
@@ -232,3 +232,13 @@ def test_a_run_that_lacks_something_is_red_and_says_what(changes: dict[str, Any]
     with pytest.raises(AirflowFailException) as failed:
         verdict(**changes)
     assert problem in str(failed.value)
+
+
+@pytest.mark.parametrize(("proof", "problem"), [(None, "nobody proved that no machine is left"),
+                                                ({"instances_left": ["i-1"]}, "instances left: i-1")])
+def test_a_replay_or_drill_that_leaves_a_machine_is_red(proof: Any, problem: str) -> None:
+    """A teardown's own failure would not count for the run."""
+    operator = ProveNoneLeftOperator(task_id="prove_none_left", terminating_task_id="terminate")
+    operator.execute({"ti": FakeTi({"terminate": {"instances_left": []}})})  # type: ignore[typeddict-item]
+    with pytest.raises(AirflowFailException, match=problem):
+        operator.execute({"ti": FakeTi({"terminate": proof})})  # type: ignore[typeddict-item]

@@ -1,5 +1,6 @@
 """The tasks that move a champion: they ask a person, have the policy checked, move, and announce it."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -174,6 +175,34 @@ def test_a_rollback_that_cannot_be_lists_what_can(service: Service, version: int
     with pytest.raises(AirflowFailException, match=said):
         service.roll_back(version)
     assert service.version == 2
+
+
+def test_a_hole_in_the_history_stops_a_rollback_before_anything_moves(service: Service) -> None:
+    """The task names the hole; the pointer stays, so no consumer runs on a move that nobody announced."""
+    for run in ("n1", "n2", "n3"):
+        service.promote(service.night(run))
+    entry = next(item.key for item in service.world.store.list("registry/cartpole_ppo/history/") if "2" in item.key)
+    del service.world.store.objects[entry]
+    service.events = OutletEventAccessors()
+    with pytest.raises(AirflowFailException, match="an entry is missing"):
+        service.roll_back(1)
+    assert (service.version, service.announced()) == (3, [])
+
+
+@pytest.mark.parametrize("to_version", [1, 2])
+@pytest.mark.parametrize("edit", ["not JSON", "another version", "another digest", "a version that is not there"])
+def test_a_rollback_mends_a_pointer_that_was_edited(service: Service, edit: str, to_version: int) -> None:
+    """To the version that was in service, too; the history goes on without a gap."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    key = "registry/cartpole_ppo/champion.json"
+    there = json.loads(service.world.store.objects[key])
+    edited = {"another version": {"version": 1}, "another digest": {"digest": "x"}, "a version that is not there": {"version": 9}}
+    service.world.store.put(key, b"hello" if edit == "not JSON" else json.dumps(there | edited[edit]).encode())
+    assert service.roll_back(to_version)["outcome"] == "PROMOTED"
+    assert service.version == to_version
+    history = read_history(service.world.store, "cartpole_ppo")
+    assert [(entry.from_version, entry.to_version) for entry in history] == [(None, 1), (1, 2), (2, to_version)]
 
 
 def test_asked_to_list_it_moves_nothing(service: Service, caplog: pytest.LogCaptureFixture) -> None:

@@ -93,7 +93,28 @@ class VerdictOperator(BaseOperator):
         return []
 
     def _left(self, context: Context) -> list[str]:
-        proof = context["ti"].xcom_pull(task_ids=self.terminating_task_id)
-        if proof is None:
-            return [f"nobody proved that no machine is left (see the task {self.terminating_task_id})"]
-        return [f"instances left: {', '.join(proof['instances_left'])}"] if proof["instances_left"] else []
+        return what_is_left(context, self.terminating_task_id)
+
+
+class ProveNoneLeftOperator(BaseOperator):
+    """Fail the run unless its teardown proved that no machine is left, since a teardown's own failure does not count.
+
+    A retry or a clear looks at the proof again; clear the teardown first.
+    """
+
+    def __init__(self, *, terminating_task_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.terminating_task_id = terminating_task_id
+
+    def execute(self, context: Context) -> None:
+        """Look at the proof. :raises AirflowFailException: if there is none, or machines are left."""
+        if problems := what_is_left(context, self.terminating_task_id):
+            raise AirflowFailException("; ".join(problems))
+
+
+def what_is_left(context: Context, terminating_task_id: str) -> list[str]:
+    """What the teardown of the machines did not prove; empty if none is left."""
+    proof = context["ti"].xcom_pull(task_ids=terminating_task_id)
+    if proof is None:
+        return [f"nobody proved that no machine is left (see the task {terminating_task_id})"]
+    return [f"instances left: {', '.join(proof['instances_left'])}"] if proof["instances_left"] else []

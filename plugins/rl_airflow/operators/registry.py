@@ -18,13 +18,13 @@ from rl_airflow.operators.trials import RunOperator
 from rl_airflow.places import Place, find_place
 from rl_airflow.sessions import RoleSession
 from rl_lifecycle.attempts import Attempt
-from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.errors import InvalidRecordError, LifecycleError
 from rl_lifecycle.evaluations import PolicyReport
 from rl_lifecycle.gates import Decision
 from rl_lifecycle.layout import attempt_prefix, version_prefix
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.promotion import Promotion, PromotionOutcome, promote, roll_back
-from rl_lifecycle.registry import POLICY_FILE, SPEC_FILE, Move, find_champion, get_manifest, list_versions, read_history
+from rl_lifecycle.registry import POLICY_FILE, SPEC_FILE, ChampionPointer, Move, find_champion, get_manifest, list_versions, read_history
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore, S3Store, get
 from rl_lifecycle.versions import VersionSource
@@ -99,9 +99,13 @@ class S3RollBackChampionOperator(BaseOperator):
         environment, region = environment_of(params), params.get("region_name") or None
         place, name, version = find_place(environment, region), params["experiment"], int(params["version"])
         store = S3Store(RoleSession("promoter", environment, self.aws_conn_id, region).client("s3"), place.bucket)
-        log.info("%s", describe_versions(store, name))
+        try:
+            log.info("%s", describe_versions(store, name))
+            if params.get("only_list"):
+                log.info("%s", describe_history(store, name))
+        except LifecycleError as error:
+            raise AirflowFailException(str(error)) from None
         if params.get("only_list"):
-            log.info("%s", describe_history(store, name))
             raise AirflowSkipException("only listed: nothing was moved")
         moved = self._moved(store, place, name, version, context)
         announce(context, name, environment=environment, move=Move.ROLLED_BACK.value, version=version, digest=moved["digest"],
@@ -113,7 +117,7 @@ class S3RollBackChampionOperator(BaseOperator):
         """Move the pointer, unless this very run has done so before."""
         who, uri = _who(context), f"{store.uri}/{version_prefix(name, version)}".rstrip("/")
         try:
-            there = find_champion(store, name)
+            there = _find_readable(store, name)
             if there is not None and (there[0].version, there[0].entry.who) == (version, who):
                 log.info("version %s is in service by this very run", version)
                 return _told(Promotion(outcome=PromotionOutcome.PROMOTED, version=version, digest=there[0].digest, uri=uri,
@@ -162,13 +166,22 @@ def check_version(store: ObjectStore, evaluator: Evaluator, experiment: str, ver
 
 def describe_versions(store: ObjectStore, experiment: str) -> str:
     """Every version that is whole, one line each, oldest first, the one in service marked."""
-    champion = find_champion(store, experiment)
+    champion = _find_readable(store, experiment)
     lines = [f"versions of {experiment}:"]
     for manifest in list_versions(store, experiment):
         mark = "  ← in service" if champion is not None and champion[0].version == manifest.version else ""
         lines.append(f"  {manifest.version}: {manifest.created_at:%Y-%m-%d %H:%M} UTC, {manifest.trial} at step {manifest.step:,} of "
                      f"{manifest.run}, digest {manifest.digest[:12]}{mark}")
     return "\n".join(lines)
+
+
+def _find_readable(store: ObjectStore, experiment: str) -> tuple[ChampionPointer, str] | None:
+    """Find the champion; None, with a warning, if somebody edited the pointer beyond recognition: a rollback replaces it."""
+    try:
+        return find_champion(store, experiment)
+    except InvalidRecordError as error:
+        log.warning("%s", error)
+        return None
 
 
 def describe_history(store: ObjectStore, experiment: str) -> str:
