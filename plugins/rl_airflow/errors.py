@@ -34,3 +34,12 @@ class InstancesLeftError(RlAirflowError):
         self.instance_ids = instance_ids
         super().__init__(f"instances left: {len(instance_ids)} ({', '.join(instance_ids)}); "
                          "clear this task, or terminate them in the EC2 console")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; one that says nothing, as some time-outs do, by its type.
+
+    >>> first_line(ValueError("no\\nmore")), first_line(TimeoutError())
+    ('no', 'TimeoutError')
+    """
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

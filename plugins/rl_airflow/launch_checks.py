@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rl_airflow.errors import first_line
 from rl_lifecycle.attempts import Attempt, Refusal
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.launches import Market, market_of
@@ -64,7 +65,7 @@ class LaunchChecks:
             image_id = self._find_image_id(template_id, version)
             there = image_id is not None and (not image_id.startswith("ami-") or self._is_available(image_id))
         except Exception as error:
-            self.log.info("template and image were not looked at (%s); EC2 decides", str(error).splitlines()[0])
+            self.log.info("template and image were not looked at (%s); EC2 decides", first_line(error))
             return
         if image_id is None:
             raise LaunchRefusedError(f"the launch template {template_id} has no version {version} any more: trigger "
@@ -106,7 +107,7 @@ class LaunchChecks:
             self._quotas = self._quotas or self.make_quotas()
             return float(self._quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
         except Exception as error:
-            self.log.info("the quota %s was not looked at (%s); EC2 decides", code, str(error).splitlines()[0])
+            self.log.info("the quota %s was not looked at (%s); EC2 decides", code, first_line(error))
             return None
 
     def _count_used(self, market: Market) -> Counter[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
+from rl_airflow.errors import first_line
 from rl_airflow.relays import Told
 from rl_lifecycle.records import Record
 from rl_lifecycle.states import Progress
@@ -61,7 +62,7 @@ def _get(context: Context | None, key: str) -> Any:
     try:
         return store.get(key) if store is not None else None
     except Exception as error:
-        log.info("the task's state store did not answer (%s)", str(error).splitlines()[0])
+        log.info("the task's state store did not answer (%s)", first_line(error))
         return None
 
 
@@ -71,4 +72,4 @@ def _set(context: Context | None, key: str, value: Any) -> None:
         if store is not None:
             store.set(key, value)
     except Exception as error:
-        log.info("the task's state store did not take %r (%s)", key, str(error).splitlines()[0])
+        log.info("the task's state store did not take %r (%s)", key, first_line(error))

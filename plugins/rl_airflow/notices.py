@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow.sdk import BaseNotifier, Context, Variable
 
+from rl_airflow.errors import first_line
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.sessions import RoleSession
 
@@ -44,7 +45,7 @@ class SnsRunNotifier(BaseNotifier):
             if plan:
                 tell(RunPlan.model_validate(plan), self.event, f"{ti.task_id}: {_why(context)}", self.aws_conn_id)
         except Exception as error:
-            log.warning("the notice %r could not be sent: %s", self.event, str(error).splitlines()[0] if str(error) else error)
+            log.warning("the notice %r could not be sent: %s", self.event, first_line(error))
 
 
 def tell(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None) -> bool:
@@ -62,7 +63,7 @@ def tell(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None
             MessageAttributes={"event": {"DataType": "String", "StringValue": event},
                                "experiment": {"DataType": "String", "StringValue": plan.experiment}})
     except Exception as error:
-        log.warning("SNS was not told of %r: %s", event, str(error).splitlines()[0] if str(error) else error)
+        log.warning("SNS was not told of %r: %s", event, first_line(error))
         return False
     return True
 
@@ -71,15 +72,17 @@ def _notify(plan: RunPlan, event: str, message: str) -> None:
     """Hand a message to the notifiers that the variable names; one that is wrong is said and hinders no other."""
     try:
         named = Variable.get(NOTIFIERS_VARIABLE, default=None, deserialize_json=True) or []
+        if not isinstance(named, list) or not all(isinstance(one, dict) for one in named):
+            raise TypeError("it is something else")
     except Exception as error:
-        log.warning("the variable %s could not be read (%s); it must be a JSON list", NOTIFIERS_VARIABLE, error)
+        log.warning("the variable %s could not be read (%s); it must be a JSON list of objects", NOTIFIERS_VARIABLE, first_line(error))
         return
     told = {"environment": plan.environment, "experiment": plan.experiment, "run": plan.run, "event": event, "message": message}
     for one in named:
         try:
             make_notifier(one["notifier"], one.get("arguments") or {})({"nightshift": told})
-        except Exception as error:
-            log.warning("the notifier %r of the variable %s did not work: %s", one, NOTIFIERS_VARIABLE, error)
+        except Exception as error:  # its arguments may be secret, so they are not told
+            log.warning("the notifier %s of the variable %s did not work: %s", one.get("notifier"), NOTIFIERS_VARIABLE, first_line(error))
 
 
 def make_notifier(path: str, arguments: dict[str, Any]) -> BaseNotifier:

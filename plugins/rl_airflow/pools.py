@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.listeners import hookimpl
 
+from rl_airflow.errors import first_line
 from rl_lifecycle.experiments import Compute
 from rl_lifecycle.launches import instance_types_of
 from rl_lifecycle.quotas import vcpus_of
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 #: Its slots are vCPUs; deferred tasks count, for their machines train.
 VCPU_POOL = "nightshift_vcpus"
-#: What it is made with: enough for every single machine type, so that no task can be too large for it.
+#: What it is made with: enough for one machine of every type that we know a price of, and of all but the largest others.
 FIRST_SLOTS = 256
 DESCRIPTION = "vCPUs that training machines may use at the same time, all experiments together; set it to your account's quota"
 #: A task that waits for a machine that is up goes before one that would launch another.
@@ -46,7 +47,7 @@ class PoolListener:
                 log.info("made the pool %s with %d slots", VCPU_POOL, FIRST_SLOTS)
         except Exception as error:
             log.warning("the pool %s could not be made (%s); make it: airflow pools set %s %d '%s' --include-deferred",
-                        VCPU_POOL, str(error).splitlines()[0], VCPU_POOL, FIRST_SLOTS, DESCRIPTION)
+                        VCPU_POOL, first_line(error), VCPU_POOL, FIRST_SLOTS, DESCRIPTION)
 
 
 def ensure_pool() -> bool:

@@ -7,6 +7,7 @@ byte on that was told last, and the newest chunk of the curve.
 import asyncio
 from typing import Any, Protocol
 
+from rl_airflow.errors import first_line
 from rl_airflow.trial_reports import read_curve_end, readable_line
 from rl_airflow.watching import SharedWatch
 from rl_lifecycle.heartbeats import Heartbeat
@@ -49,7 +50,7 @@ async def relay(watch: SharedWatch, trial: TrialId, beat: Heartbeat | None, told
         new, point = await asyncio.gather(
             watch.read(lambda store: read_new(store, trial, told)), watch.read(lambda store: read_curve_end(store, trial)))
     except Exception as error:
-        log.info("%s: its log could not be read (%s)", trial.trial, str(error).splitlines()[0])
+        log.info("%s: its log could not be read (%s)", trial.trial, first_line(error))
         return told
     lines = new.decode(errors="replace").splitlines()
     if len(lines) > MOST_LINES:

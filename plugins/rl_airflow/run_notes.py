@@ -4,6 +4,7 @@ The connection `nightshift_api` says where the API is and who asks (type HTTP: h
 Without it nothing is written, and nothing fails.
 """
 
+import http.client
 import json
 import logging
 import urllib.parse
@@ -11,6 +12,8 @@ import urllib.request
 from typing import Any
 
 from airflow.sdk import BaseHook, Context
+
+from rl_airflow.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +31,15 @@ def write_note(context: Context, text: str) -> bool:
         log.info("no connection %s, so the run gets no note", CONNECTION)
         return False
     run = context["dag_run"]
-    base = f"{connection.schema or 'http'}://{connection.host}" + (f":{connection.port}" if connection.port else "")
+    host = connection.host or ""
+    base = host.rstrip("/") if "://" in host else f"{connection.schema or 'http'}://{host}"
+    base += f":{connection.port}" if connection.port else ""
     path = f"/api/v2/dags/{run.dag_id}/dagRuns/{urllib.parse.quote(run.run_id, safe='')}?update_mask=note"
     try:
         token = _call(base + "/auth/token", "POST", {"username": connection.login, "password": connection.password})["access_token"]
         _call(base + path, "PATCH", {"note": text[:MOST_CHARACTERS]}, token)
-    except (OSError, ValueError, KeyError) as error:
-        log.warning("the run's note was not written: %s", str(error).splitlines()[0] if str(error) else type(error).__name__)
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
+        log.warning("the run's note was not written: %s", first_line(error))
         return False
     return True
 

@@ -6,6 +6,7 @@ heartbeats, and a GET for the few beats that are new *and* due, in turns. A long
 """
 
 import asyncio
+import logging
 import math
 import time
 import weakref
@@ -13,11 +14,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 from rl_airflow.machines import Machines
+from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import HEARTBEATS, TrialId, heartbeat_key, heartbeat_prefix
 from rl_lifecycle.ledger import Ledger
 from rl_lifecycle.states import Machine
 from rl_lifecycle.stores import ObjectStore
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -70,6 +74,7 @@ class TrialWatch:
     def __init__(self, store: ObjectStore, machines: Machines, clock: Callable[[], float] = time.monotonic) -> None:
         self.store, self.machines, self.clock = store, machines, clock
         self._beats: dict[str, KnownBeat] = {}
+        self._unreadable: dict[str, str] = {}
 
     def look(self, trials: Mapping[TrialId, Wanted]) -> dict[TrialId, Look]:
         """Look at trials."""
@@ -87,7 +92,7 @@ class TrialWatch:
     def _is_new(self, trial: TrialId, etags: Mapping[str, str]) -> bool:
         key = heartbeat_key(trial)
         known, etag = self._beats.get(key), etags.get(key)
-        return etag is not None and (known is None or known.etag != etag)
+        return etag is not None and (known is None or known.etag != etag) and self._unreadable.get(key) != etag
 
     def _is_due(self, trial: TrialId, wanted: Wanted) -> bool:
         return self.clock() - self._read_at(trial) >= wanted.refresh_s
@@ -99,8 +104,14 @@ class TrialWatch:
     def _read(self, trial: TrialId) -> None:
         key = heartbeat_key(trial)
         found = self.store.find(key)
-        if found is not None:
+        if found is None:
+            return
+        try:
             self._beats[key] = KnownBeat(found.etag, self.clock(), Heartbeat.from_json(found.data, key))
+        except InvalidRecordError as error:  # one trial's, and no reason to see nothing of the others
+            if key not in self._unreadable:
+                log.warning("%s; going by what was known before", error)
+            self._unreadable[key] = found.etag
 
     def _known(self, trial: TrialId) -> Heartbeat | None:
         known = self._beats.get(heartbeat_key(trial))

@@ -143,6 +143,25 @@ def test_any_notifier_is_told_what_sns_is_told(monkeypatch: pytest.MonkeyPatch, 
     assert "No module named 'no'" in caplog.text
 
 
+@pytest.mark.parametrize("variable", [7, "slack", True, {"notifier": "a.b"}, ["a.b"]])
+def test_a_variable_that_is_no_list_of_notifiers_is_said_and_fails_nothing(
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: object) -> None:
+    """A number is JSON, too; the training goes on."""
+    monkeypatch.setattr(notices.Variable, "get", lambda *_, **__: variable)
+    assert not tell(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
+    assert "it must be a JSON list of objects" in caplog.text
+
+
+def test_a_notifiers_arguments_are_not_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """They may be a webhook's address, which is a secret."""
+    variable = [{"notifier": "no.such.Notifier", "arguments": {"webhook": "https://hooks.example/T0/secret"}},
+                {"arguments": {"a": "secret"}}]
+    monkeypatch.setattr(notices.Variable, "get", lambda *_, **__: variable)
+    tell(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
+    assert "the notifier no.such.Notifier" in caplog.text
+    assert "secret" not in caplog.text
+
+
 class FakeTi:
     """XComs by (task, key)."""
 

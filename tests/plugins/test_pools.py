@@ -7,6 +7,8 @@ import pytest
 from rl_airflow import pools
 from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, VCPU_POOL, PoolListener, pool_arguments
 from rl_lifecycle.experiments import Compute
+from rl_lifecycle.prices import FALL_BACK
+from rl_lifecycle.quotas import vcpus_of
 
 
 def test_a_task_takes_as_many_slots_as_the_largest_machine_it_may_get_has_vcpus() -> None:
@@ -37,3 +39,9 @@ def test_a_pool_that_cannot_be_made_is_told_with_the_command_that_makes_it(
     assert "no database" in caplog.text
     assert "airflow pools set nightshift_vcpus 256" in caplog.text
     assert "--include-deferred" in caplog.text
+
+
+def test_the_pool_holds_one_machine_of_every_type_that_has_a_price_and_not_of_the_largest() -> None:
+    """As the documentation says: for those it is set by hand."""
+    assert max(vcpus_of(name) for name in FALL_BACK) <= pools.FIRST_SLOTS
+    assert vcpus_of("p5.48xlarge") <= pools.FIRST_SLOTS < vcpus_of("u-24tb1.112xlarge") == 448

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socketserver
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -65,3 +66,26 @@ def test_a_note_that_cannot_be_written_fails_nothing(api: http.server.HTTPServer
     if case != "no connection":
         connect(monkeypatch, api.server_port if case == "wrong password" else 9, "wrong")
     assert not write_note(CONTEXT, "KEEP")
+
+
+def test_a_host_may_come_with_its_scheme(api: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the connection's form says."""
+    made = Connection(conn_id=CONNECTION, conn_type="http", host="http://127.0.0.1/", port=api.server_port, login="ada", password="secret")
+    monkeypatch.setattr(BaseHook, "get_connection", classmethod(lambda hook, name: made))
+    assert write_note(CONTEXT, "KEEP")
+
+
+@pytest.mark.parametrize("answer", [b"not HTTP at all\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+                                    b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{"])
+def test_whoever_answers_something_else_fails_nothing(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    """Another service has the port."""
+    class Other(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(answer)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connect(monkeypatch, server.server_address[1])
+        assert not write_note(CONTEXT, "KEEP")
+        server.shutdown()

@@ -189,3 +189,20 @@ def test_who_pauses_alike_wakes_up_together(pause: float) -> None:
     moments = {round((now + until_next(pause, now)) % round(max(pause, 1)), 6) for now in (1000.0, 1000.2, 1000.4)}
     assert len({round(now + until_next(pause, now), 6) for now in (1000.1, 1000.2, 1000.3)}) == 1, moments
     assert all(pause / 3 <= until_next(pause, 1000 + n / 7) <= 2.1 * pause for n in range(100))
+
+
+def test_one_unreadable_heartbeat_hides_no_other_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """What was known of its trial stays known, and it is not fetched again until it changes."""
+    crowd = Crowd(3)
+    crowd.look()
+    trial = next(iter(crowd.trials))
+    crowd.beat(7)
+    for garbage in (b"{", b"[]"):
+        crowd.store.put(heartbeat_key(trial), garbage)
+        looks = crowd.look()
+        assert [look.heartbeat.step for look in looks.values() if look.heartbeat] == [1, 7, 7]
+        crowd.look()
+        assert crowd.store.gets == 0
+    assert caplog.text.count("going by what was known before") == 1
+    crowd.beat(9)
+    assert {look.heartbeat.step for look in crowd.look().values() if look.heartbeat} == {9}

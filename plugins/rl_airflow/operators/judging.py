@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from rl_airflow.errors import EvaluationFailedError
+from rl_airflow.errors import EvaluationFailedError, first_line
 from rl_airflow.evaluations import EvaluationFiles, Job, plan_shard_episodes, scene_of
 from rl_airflow.links import JUDGE_LINKS, report_link
 from rl_airflow.operators.evaluations import Candidate, LambdaRunOperator
@@ -99,7 +99,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
                 drawn = self._evaluator(plan).render_report(RenderReportRequest(
                     **request.model_dump(exclude={"action"}), policy=policy, films=films))
             except Exception as error:
-                log.warning("the report's page was not written%s: %s", " with films" * bool(films), str(error).splitlines()[0])
+                log.warning("the report's page was not written%s: %s", " with films" * bool(films), first_line(error))
             else:
                 log.info("page of %s bytes, films: %s", f"{drawn['n_bytes']:,}", drawn["films"])
                 return

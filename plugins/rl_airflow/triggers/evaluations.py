@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from rl_airflow.errors import first_line
 from rl_airflow.evaluations import EvaluationFiles, Gap, Job, Scene
 from rl_airflow.run_plan import RunPlan
 
@@ -46,7 +47,7 @@ class LambdaEvaluationTrigger(BaseTrigger):
                 gaps = set(await asyncio.to_thread(files.find_gaps, jobs))
             except Exception as error:
                 failures += 1
-                self.log.warning("this look failed (%s), the next comes", str(error).splitlines()[0])
+                self.log.warning("this look failed (%s), the next comes", first_line(error))
                 if failures >= MOST_FAILURES:
                     break
                 continue

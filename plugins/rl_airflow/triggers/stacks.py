@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from rl_airflow.errors import first_line
 from rl_airflow.sessions import RoleSession
 
 FIRST_LOOK_S = 2.0
@@ -45,7 +46,7 @@ class CloudFormationStackTrigger(BaseTrigger):
                 break  # the worker looks again, and says why
             except Exception as error:
                 failures += 1
-                self.log.warning("this look failed (%s), the next comes", str(error).splitlines()[0])
+                self.log.warning("this look failed (%s), the next comes", first_line(error))
                 if failures >= MOST_FAILURES:
                     break
             pause = min(self.waiter_delay, pause * 1.2)

@@ -1,6 +1,7 @@
 """Waits for a trial: until its machine, its heartbeat or the clock say that there is something to do."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from rl_airflow.errors import first_line
 from rl_airflow.learning_curves import LearningCurve
 from rl_airflow.machines import Machines
 from rl_airflow.relays import Told, relay
@@ -19,6 +21,8 @@ from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import TrialId
 from rl_lifecycle.prices import table_usd
 from rl_lifecycle.states import LAST_WORDS, ActionKind, Evidence, Progress, decide_action, track_progress
+
+log = logging.getLogger(__name__)
 
 #: A trigger that fires at once can be failed by the scheduler (apache/airflow#67287), so the first look comes late.
 FIRST_LOOK_S = 2.0
@@ -72,7 +76,7 @@ class Ec2TrialTrigger(BaseTrigger):
                 evidence = await self._see(watch, plan, evidence)
             except Exception as error:
                 failures += 1
-                self.log.warning("%s: this look failed (%s), the next comes", self.trial, str(error).splitlines()[0])
+                self.log.warning("%s: this look failed (%s), the next comes", self.trial, first_line(error))
                 if failures >= MOST_FAILURES:
                     break
                 continue
@@ -138,7 +142,7 @@ class Ec2TrialTrigger(BaseTrigger):
         # First what costs: the triggerer waits for this only so long.
         Machines(session.client("ec2"), plan.environment).terminate_attempts(
             TrialId(plan.experiment, plan.run, self.trial), newest.attempt)
-        make_supervisor(plan, session, self.trial, self.log).drop(newest.attempt, "its task was killed or cleared while it waited")
+        make_supervisor(plan, session, self.trial, log).drop(newest.attempt, "its task was killed or cleared while it waited")
 
     def _pause(self, evidence: Evidence) -> float:
         newest, beat = evidence.newest, evidence.beat
