@@ -201,6 +201,11 @@ class Experiment(Record):
         return self
 
 
+def without_due_time(experiment: Experiment) -> Experiment:
+    """The experiment for a run that nobody waits for and that must not be refused because its moment has passed."""
+    return experiment.model_copy(update={"compute": experiment.compute.model_copy(update={"needed_by": None})})
+
+
 def _is_schedule(text: str) -> bool:
     """Tell whether Airflow will take a schedule: one that it refuses would silence every experiment of the file.
 

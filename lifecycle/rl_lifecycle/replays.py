@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from rl_lifecycle.errors import InvalidRecordError
-from rl_lifecycle.experiments import EarlyStop
+from rl_lifecycle.experiments import EarlyStop, without_due_time
 from rl_lifecycle.names import slug
 from rl_lifecycle.records import Record
 from rl_lifecycle.registry import VersionManifest
@@ -51,9 +51,8 @@ def plan_replay(spec: Spec, manifest: VersionManifest, *, segments: int, run_id:
     steps = sorted(int(step) for step in manifest.digests or {str(manifest.step): manifest.digest})
     step = steps[min(max(1, segments), len(steps)) - 1]
     expected = manifest.digests.get(str(step), manifest.digest)
-    before = spec.experiment
-    compute = before.compute.model_copy(update={"instance_types": instance_types or before.compute.instance_types,
-                                                "needed_by": None})
+    before = without_due_time(spec.experiment)
+    compute = before.compute.model_copy(update={"instance_types": instance_types or before.compute.instance_types})
     experiment = before.model_copy(update={"name": EXPERIMENT, "trials": 1, "approval": False, "early_stop": EarlyStop(),
                                            "compute": compute})
     return spec.model_copy(update={

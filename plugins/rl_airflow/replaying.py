@@ -40,7 +40,7 @@ def build_replay_dag(dag_id: str, experiment: Experiment | None = None, *, doc_m
         terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
         none_left = ProveNoneLeftOperator(task_id="prove_none_left", terminating_task_id="terminate", trigger_rule="all_done")
         compare = S3CompareReplayOperator(task_id="compare", plan=PLAN, trial=TRIAL)
-        chain(freeze, launch, wait, terminate.as_teardown())  # type: ignore[no-untyped-call]
+        chain(freeze, launch, wait, terminate.as_teardown())
         chain(wait, compare)
         chain(terminate, none_left)
     return dag

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rl_lifecycle.attempts import AttemptEnd
 from rl_lifecycle.due_times import SPARE_S, SPARE_SHARE, needed_at, spot_leaves_time
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.experiments import Compute, read_experiment
+from rl_lifecycle.experiments import Compute, read_experiment, without_due_time
 from rl_lifecycle.launches import plan_market
 from rl_lifecycle.specs import freeze_spec
 from tests.lifecycle.test_launches import attempt
@@ -43,6 +43,12 @@ def test_a_due_moment_in_the_past_is_refused_before_anything_is_frozen() -> None
     """With what to write instead."""
     with pytest.raises(InvalidExperimentError, match=r"compute\.needed_by: 2026-11-22 01:00 UTC is in the past: choose a later"):
         freeze_spec(experiment("2026-11-22T01:00Z"), run_id="r", created_at=START)
+
+
+def test_a_run_that_nobody_waits_for_is_not_refused_for_a_moment_in_the_past() -> None:
+    """An import, a replay."""
+    past = without_due_time(experiment("2026-11-22T01:00Z"))
+    assert freeze_spec(past, run_id="r", created_at=START).due_at is None
 
 
 @given(st.integers(0, 10**9), st.integers(0, 23), st.integers(0, 59))

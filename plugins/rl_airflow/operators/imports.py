@@ -14,6 +14,7 @@ from rl_airflow.operators.registry import S3PromoteCandidateOperator
 from rl_airflow.operators.specs import S3FreezeSpecOperator
 from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.experiments import without_due_time
 from rl_lifecycle.gates import Decision
 from rl_lifecycle.layout import import_key
 from rl_lifecycle.records import sha256_hex
@@ -45,7 +46,7 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
         file = find_experiment_file(Path(self.folder), context["params"]["experiment"])
         if file.experiment is None:
             raise AirflowFailException(file.problem)
-        self.experiment = file.experiment.model_dump(mode="json")
+        self.experiment = without_due_time(file.experiment).model_dump(mode="json")
         super().execute(context)
         plan = self.plan
         if plan is None:
