@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks import published_agents, steps_per_dollar, trainer_against_sbx, trainer_costs, trainer_quality, trainer_speed
+from benchmarks import (
+    off_policy_quality,
+    published_agents,
+    steps_per_dollar,
+    trainer_against_sbx,
+    trainer_costs,
+    trainer_quality,
+    trainer_speed,
+)
 from benchmarks.records import FOLDER
 from rl_lifecycle.heartbeats import TrainerCause
 from rl_trainer import errors
@@ -37,6 +45,7 @@ def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
 @pytest.mark.parametrize(("module", "end"), [
     (published_agents, "published agents"), (trainer_speed, "measured"), (trainer_quality, "measured quality"),
     (trainer_against_sbx, "measured against SBX"),
+    (off_policy_quality, "measured off-policy quality"),
     (trainer_costs, "measured costs"),
     (steps_per_dollar, "measured steps per dollar")])
 def test_the_tables_are_the_newest_records(module: Any, end: str) -> None:
