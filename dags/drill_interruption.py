@@ -34,6 +34,6 @@ with DAG("drill_interruption", description="Interrupt a small training and measu
     terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
     none_left = ProveNoneLeftOperator(task_id="prove_none_left", terminating_task_id="terminate", trigger_rule="all_done")
     measure = S3MeasureRecoveryOperator(task_id="measure", plan=PLAN, trial=TRIAL, retries=0)
-    chain(freeze, launch, interrupt, wait, terminate.as_teardown())  # type: ignore[no-untyped-call]
+    chain(freeze, launch, interrupt, wait, terminate.as_teardown())
     chain(wait, measure)
     chain(terminate, none_left)

@@ -1,6 +1,6 @@
 """Put a policy that was trained elsewhere into service, for instance as an experiment's first champion.
 
-**How to trigger it.** Write it as ONNX with `python -m rl_trainer export --model M.zip --trust --out P.onnx`, upload it with
+**How to trigger it.** Write it as ONNX with `python -m rl_trainer export --model M.zip --trust --env-id ID --out P.onnx`, upload it with
 `python -m infra_bootstrap upload-policy --environment NAME --policy P.onnx`, and give the form the experiment, the key that was
 printed and where the policy comes from. It is judged like any candidate: against the champion, or without one against the bar.
 The nights after compare with it.

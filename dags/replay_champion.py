@@ -16,12 +16,12 @@ from pathlib import Path
 from airflow.sdk import get_parsing_context
 
 from rl_airflow.experiment_files import read_experiment_files
-from rl_airflow.replaying import DAG_ID, build_replay_dag, scheduled_dag_id
+from rl_airflow.replaying import DAG_ID, build_replay_dag, build_scheduled_replay, scheduled_dag_id
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 
 wanted = get_parsing_context().dag_id
 dag = build_replay_dag(DAG_ID, doc_md=__doc__)
 for file in read_experiment_files(EXPERIMENTS) if wanted != DAG_ID else ():
-    if (name := scheduled_dag_id(file)) and wanted in (None, name):
-        globals()[name] = build_replay_dag(name, file.experiment, doc_md=__doc__)
+    if (name := scheduled_dag_id(file)) and wanted in (None, name) and (replay := build_scheduled_replay(file, doc_md=__doc__)):
+        globals()[name] = replay

@@ -8,7 +8,9 @@ from infra_bootstrap.artifacts.uploads import upload
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.stacks import bucket_name, role_name
+from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.layout import artifact_key
+from rl_lifecycle.parameter_files import digest_parameters
 from rl_lifecycle.policies import MAX_BYTES
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.specs import Artifact
@@ -23,11 +25,12 @@ class UploadedPolicy(NamedTuple):
 
 
 def upload_policy(clients: Clients, environment: str, path: Path) -> UploadedPolicy:
-    """Upload an ONNX policy with the parameters that `rl_trainer export` wrote beside it. Nothing is read but bytes.
+    """Upload an ONNX policy with the parameters that `rl_trainer export` wrote beside it. Nothing in them is executed.
 
-    :raises BadInputError: if one of the two files is not there, or is too big for the evaluator.
+    :raises BadInputError: if one of the two files is not there, or too big for the evaluator, or the second is not the first's.
     """
     files = [_read(path), _read(path.with_suffix(".safetensors"))]
+    _check_belong_together(path)
     bundle = ImportBundle(policy=_artifact(files[0]), parameters=_artifact(files[1])).to_json()
     last = ArtifactFile(artifact_key(sha256_hex(bundle), "import.json"), sha256_hex(bundle), data=bundle)
     launcher = clients.assume(clients.role_arn(role_name(environment, "launcher")), "nightshift-import")
@@ -44,6 +47,17 @@ def _read(path: Path) -> ArtifactFile:
     if len(data) > MAX_BYTES:
         raise BadInputError(f"--policy: {path} has {len(data):,} bytes, and the evaluator takes at most {MAX_BYTES:,}")
     return ArtifactFile(artifact_key(sha256_hex(data), path.name), sha256_hex(data), data=data)
+
+
+def _check_belong_together(path: Path) -> None:
+    """Look for the digest of the parameters in the policy, whose metadata name it. :raises BadInputError: if it is not there."""
+    beside = path.with_suffix(".safetensors")
+    try:
+        digest = digest_parameters(beside.read_bytes(), f"--policy: {beside}")
+    except InvalidRecordError as error:
+        raise BadInputError(str(error)) from None
+    if digest.encode() not in path.read_bytes():
+        raise BadInputError(f"--policy: {beside} holds the parameters of another policy than {path}; export both anew")
 
 
 def _artifact(file: ArtifactFile) -> Artifact:

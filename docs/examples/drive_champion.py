@@ -2,8 +2,8 @@
 
     python docs/examples/drive_champion.py STORE EXPERIMENT [--episodes N]
 
-STORE is a directory or s3://bucket. Needs rl_lifecycle, onnxruntime and gymnasium. For policies without memory, on
-observations that are one array.
+STORE is a directory or s3://bucket. Needs rl_lifecycle, onnxruntime and gymnasium. For policies without memory and
+wrappers, on observations that are one array.
 """
 
 import argparse
@@ -35,6 +35,9 @@ def main() -> int:
         return 2
     for seed in range(options.episodes):
         champion = refreshed(store, champion)
+        if wrappers := ", ".join(wrapper.name for wrapper in champion.metadata.wrappers):
+            sys.stderr.write(f"error: version {champion.version} plays inside {wrappers}: put the environment into these first\n")
+            return 2
         sys.stdout.write(f"version {champion.version}, seed {seed}: return {play(champion, seed):g}\n")
     return 0
 

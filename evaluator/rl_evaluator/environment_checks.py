@@ -7,7 +7,7 @@ from itertools import count
 
 from gymnasium.utils.env_checker import check_env
 
-from rl_evaluator.environments import Env, make_environment
+from rl_evaluator.environments import Env, environment_maker
 from rl_evaluator.errors import EnvironmentFailedError, first_line
 from rl_evaluator.evaluation import versions
 from rl_evaluator.spaces import describe_space
@@ -32,7 +32,7 @@ def answer_check_environment(request: CheckEnvironmentRequest, store: ObjectStor
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            report = check_environment(lambda: make_environment(request.env_id, request.env_kwargs), request.env_id)
+            report = check_environment(environment_maker(request.env_id, request.env_kwargs, request.perturbation), request.env_id)
         except EnvironmentFailedError as error:
             report = EnvironmentReport(problem=str(error), versions=versions())
     said = dict.fromkeys(str(one.message).splitlines()[0] for one in caught if str(one.message))

@@ -48,6 +48,7 @@ class CheckEnvironmentRequest(Record):
     action: Literal["check_environment"] = "check_environment"
     env_id: str
     env_kwargs: dict[str, JsonValue] = {}
+    perturbation: Perturbation = Perturbation()
     requirements: tuple[Artifact, ...] = ()
 
 

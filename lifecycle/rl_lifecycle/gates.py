@@ -287,7 +287,7 @@ def _check_paired(candidate: Shard, champion: Shard) -> None:
     if candidate.first_seed != champion.first_seed:
         raise InvalidRecordError("decide", f"the candidate's seeds begin at {candidate.first_seed}, the champion's at "
                                  f"{champion.first_seed}: pairs need the same seeds")
-    if (candidate.env_id, candidate.env_kwargs, candidate.deterministic) != (
-            champion.env_id, champion.env_kwargs, champion.deterministic):
+    if (candidate.env_id, candidate.env_kwargs, candidate.perturbation, candidate.deterministic) != (
+            champion.env_id, champion.env_kwargs, champion.perturbation, champion.deterministic):
         raise InvalidRecordError("decide", f"the candidate was evaluated on {candidate.env_id}, the champion on "
                                  f"{champion.env_id}, or with other settings: evaluate both alike")

@@ -39,7 +39,9 @@ def render_model_card(spec: Spec, report: Report, metadata: PolicyMetadata, *, v
 def _interface(metadata: PolicyMetadata) -> list[str]:
     rows = [("observation", describe_space(metadata.observation_space)), ("action", describe_space(metadata.action_space)),
             ("remembers", "yes: `state_in` and `state_out`, zeros at an episode's beginning" if metadata.recurrent else "no"),
-            ("distribution", metadata.distribution)]
+            ("distribution", metadata.distribution),
+            ("wrappers", ", then ".join(f"`{one.name}` with `{dict(one.kwargs)}`" for one in metadata.wrappers)
+             + " around the environment, the first innermost" if metadata.wrappers else "none: it plays the environment as it is")]
     return [*_list(rows), "", "`policy.onnx` holds normalisation, scaling and clipping; `parameters.safetensors` is for warm starts."]
 
 

@@ -83,7 +83,7 @@ class Patience(Record):
     visible_s: float = 300.0
     attempts_without_progress: int = 3
     last_words_s: float = Field(20.0, description="for a machine that failed to upload its log and end by itself")
-    farewell_s: float = Field(20.0, description="the same for one that finished; it may still be filming its policy")
+    farewell_s: float = Field(40.0, description="the same for one that finished; it may still be filming its policy")
 
 
 class Evidence(Record):

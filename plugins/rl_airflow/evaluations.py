@@ -23,7 +23,7 @@ from rl_lifecycle.evaluations import (
     Shard,
     merge_shards,
 )
-from rl_lifecycle.experiments import Perturbation
+from rl_lifecycle.experiments import Perturbation, Scenario
 from rl_lifecycle.gates import Verdict
 from rl_lifecycle.layout import shard_prefix
 from rl_lifecycle.records import Record
@@ -144,9 +144,11 @@ class Evaluator:
     def __init__(self, client: Any, function: str) -> None:
         self.client, self.function = client, function
 
-    def check_environment(self, scene: Scene) -> EnvironmentReport:
-        """Ask what an environment is like, and whether it can be trained on."""
-        request = CheckEnvironmentRequest(env_id=scene.env_id, env_kwargs=scene.env_kwargs, requirements=scene.requirements)
+    def check_environment(self, scene: Scene, scenario: Scenario | None = None) -> EnvironmentReport:
+        """Ask what an environment is like, and whether it can be trained on; with a scenario, what it is like there."""
+        varied = scenario or Scenario()
+        request = CheckEnvironmentRequest(env_id=scene.env_id, env_kwargs={**scene.env_kwargs, **varied.env_kwargs},
+                                          perturbation=varied.perturbation, requirements=scene.requirements)
         answer = self._ask("check_environment", request)
         return EnvironmentReport.model_validate(answer)
 

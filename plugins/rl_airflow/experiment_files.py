@@ -10,6 +10,8 @@ from rl_lifecycle.hyperparameters import resolve_hyperparameters
 from rl_lifecycle.names import slug
 
 SUFFIXES = (".yaml", ".yml")
+#: Names that an experiment cannot have, and what has them: DAGs and folders of the bucket would be shared.
+RESERVED = {"champion": "the DAG replay_champion", "replay": "the runs of replays", "drill": "the runs of drill_interruption"}
 
 
 class ExperimentFile(NamedTuple):
@@ -59,6 +61,8 @@ def find_experiment_file(folder: Path, name: str) -> ExperimentFile:
 def read_experiment_file(path: Path) -> ExperimentFile:
     """Read one file. What is wrong with it becomes its `problem`, in one line that names file, key and what is allowed."""
     source = f"{path.parent.name}/{path.name}"
+    if taken := RESERVED.get(path.stem):
+        return ExperimentFile(path, None, f"{source}: the name {path.stem} belongs to {taken}; give the file another")
     try:
         experiment = read_experiment(_load(path, source), path.stem, source)
         resolve_hyperparameters(experiment, source)

@@ -153,7 +153,7 @@ def rollback_params() -> dict[str, Param]:
                          description_md="The version to put back into service. *Only list* shows which there are."),
         "only_list": Param(False, type="boolean", title="Only list", section="What",
                            description_md="Show versions and history in the log, and move nothing."),
-        "reason": Param("", type="string", format="multiline", minLength=3, title="Reason", section="Why",
+        "reason": Param("", type="string", format="multiline", minLength=3, pattern=r"\S[\s\S]+\S", title="Reason", section="Why",
                         description_md="Written into the history, for whoever asks later."),
         "environment": environment_param(), "region_name": region_param()}
 
@@ -176,7 +176,8 @@ def importing_params() -> dict[str, Param]:
         "experiment": experiment_param(),
         "bundle": Param("", type="string", pattern=r"^artifacts/[0-9a-f]{64}/import\.json$", title="Uploaded policy", section="What",
                         description_md="The key that `python -m infra_bootstrap upload-policy` printed."),
-        "origin": Param("", type="string", format="multiline", minLength=3, title="Where it comes from", section="Why",
+        "origin": Param("", type="string", format="multiline", minLength=3, pattern=r"\S[\s\S]+\S", section="Why",
+                        title="Where it comes from",
                         description_md="Who trained it, on what, with what. Written into its manifest and its model card."),
         "environment": environment_param(), "region_name": region_param()}
 

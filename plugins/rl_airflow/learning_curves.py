@@ -1,5 +1,6 @@
 """Whether a trial has been trained enough: its learning curve, read off the selection episodes that are there already."""
 
+import logging
 import re
 
 from rl_airflow.run_plan import RunPlan
@@ -9,6 +10,8 @@ from rl_lifecycle.layout import evaluation_prefix, policy_key
 from rl_lifecycle.selection import selection_name
 from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import ObjectStore, get
+
+log = logging.getLogger(__name__)
 
 
 class LearningCurve:
@@ -29,8 +32,16 @@ class LearningCurve:
     def why_stop(self, store: ObjectStore, plan: RunPlan) -> str:
         """Look, and say why the trial need not be trained any further; empty while it must, or no rule was set.
 
-        Costs one LIST, and only if the experiment has a rule; for a replay one GET.
+        Costs one LIST, and only if the experiment has a rule; for a replay one GET. A curve that cannot be read stops nothing: it
+        must not cost a healthy training.
         """
+        try:
+            return self._why_stop(store, plan)
+        except Exception as error:  # whatever lies there, or does not answer
+            log.warning("%s: its learning curve cannot be read, so it trains on: %s", self.trial, str(error).partition("\n")[0])
+            return ""
+
+    def _why_stop(self, store: ObjectStore, plan: RunPlan) -> str:
         spec = self.spec = self.spec or plan.get_spec(store)
         rule = spec.experiment.early_stop
         if spec.replay is not None:

@@ -1,5 +1,7 @@
 """Build the DAGs that train a version's first segments again: one with a form, and one for each experiment with a schedule."""
 
+import logging
+
 from airflow.sdk import DAG, chain
 
 from rl_airflow.experiment_files import ExperimentFile
@@ -11,6 +13,8 @@ from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
 from rl_airflow.retraining import DEFAULT_ARGS, timetable_of
 from rl_lifecycle.experiments import Compute, Experiment
 
+log = logging.getLogger(__name__)
+
 #: The DAG with the form.
 DAG_ID = "replay_champion"
 PLAN = "{{ ti.xcom_pull(task_ids='freeze_replay', key='plan') }}"
@@ -21,6 +25,24 @@ def scheduled_dag_id(file: ExperimentFile) -> str | None:
     """The DAG of an experiment that wants its champion replayed; None if it does not, or its file is wrong."""
     wanted = file.experiment is not None and file.experiment.replay_schedule is not None
     return file.dag_id.replace("retrain_", "replay_", 1) if wanted else None
+
+
+def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -> DAG | None:
+    """Build the DAG of an experiment that wants its champion replayed; None if it does not, or Airflow refuses the DAG.
+
+    What Airflow refuses is said by the experiment's own DAG, whose schedule and form are made alike; here it must not take
+    the other DAGs of the file with it.
+    """
+    dag_id = scheduled_dag_id(file)
+    if dag_id is None:
+        return None
+    try:
+        dag = build_replay_dag(dag_id, file.experiment, doc_md=doc_md)
+        dag.validate()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        log.warning("%s: Airflow refuses %s: %s", file.path.name, dag_id, str(error).partition("\n")[0])
+        return None
+    return dag
 
 
 def build_replay_dag(dag_id: str, experiment: Experiment | None = None, *, doc_md: str | None = None) -> DAG:

@@ -1,16 +1,22 @@
 """The example in the documentation runs."""
 
+import runpy
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from rl_evaluator.policies import load_policy
 from rl_lifecycle.checkpoints import CheckpointManifest
 from rl_lifecycle.gates import Decision, Verdict, gate_of
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.promotion import promote
 from rl_lifecycle.reports import Report
 from rl_lifecycle.stores import DirectoryStore, get
+from rl_lifecycle.wrappers import WrapperForm
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_artifact, store_policy, store_spec
 
@@ -42,6 +48,20 @@ def test_the_example_drives_the_champion(store: DirectoryStore) -> None:
     done = run(str(store.root), "cartpole", "--episodes", "2")
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split(": return ")[0] for line in done.stdout.splitlines()] == ["version 1, seed 0", "version 1, seed 1"]
+
+
+def test_the_example_refuses_a_policy_that_plays_inside_wrappers(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    """It would show it other observations than it was trained on; the model card names the wrappers, too."""
+    example = runpy.run_path(str(EXAMPLE))
+    policy = load_policy(policy_for_id("CartPole-v1"))
+    wrappers = (WrapperForm(name="gymnasium.wrappers.FlattenObservation"),)
+    champion = SimpleNamespace(version=3, metadata=policy.metadata.model_copy(update={"wrappers": wrappers}))
+    for name in ("load_champion", "refreshed"):
+        monkeypatch.setitem(example["main"].__globals__, name, lambda *asked: champion)
+    monkeypatch.setattr(sys, "argv", ["drive_champion.py", str(store.root), "cartpole"])
+    assert example["main"]() == 2
+    assert "version 3 plays inside gymnasium.wrappers.FlattenObservation" in capsys.readouterr().err
 
 
 def test_the_example_says_when_there_is_no_champion(store: DirectoryStore) -> None:

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from rl_lifecycle.bounds import p_mean_at_most_zero
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluations import EpisodeEnd, Shard
-from rl_lifecycle.experiments import read_experiment
+from rl_lifecycle.experiments import Perturbation, read_experiment
 from rl_lifecycle.gates import (
     Decision,
     Gate,
@@ -237,7 +237,7 @@ def shard(first_seed: int = 5, **changes: Any) -> Shard:
 
 
 @pytest.mark.parametrize("changes", [{"first_seed": 6}, {"env_id": "F-v0"}, {"env_kwargs": {"wind": 1}},
-                                     {"deterministic": False}], ids=str)
+                                     {"deterministic": False}, {"perturbation": Perturbation(sticky_actions=0.5)}], ids=str)
 def test_evaluations_that_are_no_pairs_are_refused(changes: dict[str, Any]) -> None:
     """Other seeds, another environment or other settings: nothing is compared."""
     with pytest.raises(InvalidRecordError):

@@ -24,6 +24,7 @@ from rl_lifecycle.specs import Artifact, Spec, freeze_spec
 from rl_lifecycle.stores import DirectoryStore, ObjectStore, get
 from rl_lifecycle.summaries import latest_spec
 from rl_lifecycle.versions import ImportRecord, VersionSource
+from rl_lifecycle.wrappers import WrapperForm, wrappers_of
 from tests.lifecycle.conftest import NIGHT
 
 SPACE = SpaceForm(kind="Discrete", n=2)
@@ -273,6 +274,25 @@ def test_a_card_claims_no_guard_that_was_not_asked(night: Callable[[str], Night]
     report = Report.from_json(get(one.store, one.report.key).data).model_copy(update={"champion_sha256": champion})
     card = render_model_card(spec, report, one.record.metadata, version=1, origin="", numeric_class={}, rebuild="")
     assert said in card
+
+
+@pytest.mark.parametrize(("named", "outcome"), [(False, "other wrappers than its run"), (True, "")])
+def test_a_policy_that_names_other_wrappers_than_its_run_had_is_not_promoted(
+        night: Callable[[str], Night], experiment: Experiment, store: ObjectStore, named: bool, outcome: str) -> None:
+    """What it is played in was frozen before it was trained; its card tells whoever plays it."""
+    one = night("n1")
+    wrapper = WrapperForm(name="gymnasium.wrappers.RescaleObservation", kwargs={"min_obs": 0})
+    metadata = one.record.metadata.model_copy(update={"wrappers": (wrapper,)})
+    one.record = one.record.model_copy(update={"metadata": metadata})
+    hyperparameters = {"env_wrapper": {wrapper.name: wrapper.kwargs}} if named else {}
+    spec = one.spec.model_copy(update={"hyperparameters": hyperparameters})
+    card = render_model_card(spec, Report.from_json(get(store, one.report.key).data), metadata, version=1, origin="", numeric_class={},
+                             rebuild="")
+    assert "`gymnasium.wrappers.RescaleObservation` with `{'min_obs': 0}` around the environment" in card
+    assert wrappers_of(hyperparameters) == ((wrapper,) if named else ())
+    if not named:
+        with pytest.raises(InvalidRecordError, match=outcome):
+            one.promote()
 
 
 def test_a_manifest_keeps_the_digests_of_the_first_segments(night: Callable[[str], Night], store: ObjectStore) -> None:

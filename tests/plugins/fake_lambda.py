@@ -8,9 +8,11 @@ from typing import Any
 
 from rl_airflow.evaluations import Evaluator
 from rl_evaluator.decisions import answer_decide
+from rl_evaluator.environment_checks import answer_check_environment
 from rl_evaluator.errors import EvaluatorError
-from rl_lifecycle.evaluations import DecideRequest, EpisodeEnd, EvaluateRequest, Shard
+from rl_lifecycle.evaluations import CheckEnvironmentRequest, DecideRequest, EpisodeEnd, EvaluateRequest, PolicyReport, Shard
 from rl_lifecycle.layout import shard_key
+from rl_lifecycle.policies import PolicyMetadata
 from rl_lifecycle.stores import ObjectStore, put_once
 
 
@@ -19,6 +21,7 @@ class FakeLambda:
     """The Lambda client.
 
     :param blind: it cannot draw films. :param refused: what is wrong with any policy that is checked.
+    :param metadata: what any policy that is checked says of itself.
     :param returns: (name of the evaluation, seed) → return of the episode.
     :param lose: how many of the next events are lost. :param at_most: episodes that fit into one invocation.
     """
@@ -29,6 +32,7 @@ class FakeLambda:
     at_most: int = 10_000
     broken: str = ""
     refused: str = ""
+    metadata: PolicyMetadata | None = None
     blind: bool = False
     events: list[EvaluateRequest] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -61,7 +65,10 @@ class FakeLambda:
         if document["action"] == "render_report":
             return self._draw(document)
         if document["action"] == "check_policy":
-            return {"problem": self.refused}
+            return PolicyReport(problem=self.refused, metadata=self.metadata,
+                                digest=self.metadata.digest if self.metadata else "").model_dump(mode="json")
+        if document["action"] == "check_environment":
+            return answer_check_environment(CheckEnvironmentRequest.model_validate(document), self.store).model_dump(mode="json")
         return self._play(EvaluateRequest.model_validate(document))
 
     def _draw(self, document: dict[str, Any]) -> dict[str, Any]:

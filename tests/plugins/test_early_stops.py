@@ -76,6 +76,14 @@ def test_an_evaluation_that_is_not_complete_stops_nothing() -> None:
     assert world.look()[0].kind is ActionKind.WAIT
 
 
+def test_a_curve_that_cannot_be_read_costs_no_training(caplog: pytest.LogCaptureFixture) -> None:
+    """Two shards that contradict each other, or one that is no JSON: the trial trains on, and the log says why."""
+    world = training(World(early_stop=RULE))
+    world.store.put(shard_key(world.experiment.name, world.spec.run, selection_name("seed-0", 40_960), 0), b"no JSON")
+    assert world.look()[0].kind is ActionKind.WAIT
+    assert "seed-0: its learning curve cannot be read, so it trains on" in caplog.text
+
+
 def test_a_trial_that_waits_for_a_machine_needs_none_any_more() -> None:
     """Interrupted after it had reached its target: it is not launched again."""
     world = training(World(early_stop=RULE))

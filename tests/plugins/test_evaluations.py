@@ -5,7 +5,7 @@ import random
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -236,3 +236,23 @@ def test_an_evaluator_that_cannot_is_heard_with_its_own_words() -> None:
     judge.aws.broken = "policies/c.onnx: is no ONNX file"
     with pytest.raises(EvaluationFailedError, match="is no ONNX file"):
         judge.run()
+
+
+@pytest.mark.parametrize(("scenario", "said"), [
+    ({"perturbation": {"action_noise": 0.1}}, "evaluation.scenarios.odd: "),
+    ({"env_kwargs": {"wnd": 1}}, "evaluation.scenarios.odd: .*unexpected keyword argument 'wnd'")])
+def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
+        monkeypatch: pytest.MonkeyPatch, scenario: dict[str, Any], said: str) -> None:
+    """The gate would find it only when the training has been paid; one that can be played passes."""
+    limits = {"return_range": [0, 500], "crash_below": 100}
+    def check(scenarios: dict[str, Any]) -> Any:
+        world = World(evaluation={**limits, "scenarios": scenarios}, checkpoint_every=50_000)
+        aws = FakeLambda(world.store, lambda name, seed: 0.0)
+        monkeypatch.setattr(type(world.plan), "store", lambda plan, session: world.store)
+        monkeypatch.setattr(type(world.plan), "session", lambda plan, role, conn=None: None)
+        task = operators.LambdaCheckEnvironmentOperator(task_id="check_environment", plan=world.plan.to_xcom())
+        monkeypatch.setattr(task, "_evaluator", lambda plan: aws.evaluator())
+        return task.execute({})
+    assert check({"sticky": {"perturbation": {"sticky_actions": 0.2}}})["problem"] == ""
+    with pytest.raises(AirflowFailException, match=said):
+        check({"odd": scenario})

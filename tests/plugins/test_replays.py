@@ -1,25 +1,26 @@
 """The tasks of a replay: freeze what was, end the machine as soon as there is enough, compare."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from rl_airflow.experiment_files import ExperimentFile
+from rl_airflow.experiment_files import ExperimentFile, read_experiment_file
 from rl_airflow.operators import replays as operators
 from rl_airflow.operators.replays import S3CompareReplayOperator, S3FreezeReplayOperator
 from rl_airflow.pools import VCPU_POOL
-from rl_airflow.replaying import build_replay_dag, scheduled_dag_id
+from rl_airflow.replaying import build_replay_dag, build_scheduled_replay, scheduled_dag_id
 from rl_lifecycle.checkpoints import CheckpointManifest
 from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.layout import checkpoint_key, policy_key, version_prefix
-from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.records import canonical_json, sha256_hex
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.states import ActionKind
 from tests.plugins.test_champions import Service
 from tests.plugins.test_trials import FakeTaskInstance
-from tests.plugins.worlds import World
+from tests.plugins.worlds import EXPERIMENT, World
 
 
 class _Place:
@@ -97,6 +98,21 @@ def test_another_kind_of_machine_says_nothing(replayed: Replayed) -> None:
         replayed.compare()
 
 
+@pytest.mark.parametrize("case", ["no champion yet", "was imported"])
+def test_a_scheduled_replay_with_nothing_to_replay_is_skipped(replayed: Replayed, case: str) -> None:
+    """Red every week would teach people to look away."""
+    objects = replayed.world.store.objects
+    if case == "no champion yet":
+        del objects["registry/cartpole_ppo/champion.json"]
+    else:
+        key = version_prefix("cartpole_ppo", 1) + "manifest.json"
+        objects[key] = canonical_json({**json.loads(objects[key]), "kind": "imported", "trial_seed": None})
+    task = S3FreezeReplayOperator(task_id="freeze_replay", experiment="cartpole_ppo")
+    context: Any = replayed.context("replay_cartpole_ppo") | {"ti": replayed.ti, "run_id": "scheduled-1"}
+    with pytest.raises(AirflowSkipException, match=case):
+        task.execute(context)
+
+
 @pytest.mark.parametrize(("version", "said"), [(5, "versions/000005/manifest.json does not exist")])
 def test_a_version_that_is_not_there_is_named(replayed: Replayed, version: int, said: str) -> None:
     """One line."""
@@ -147,3 +163,22 @@ def test_a_replays_machine_counts_in_the_pool() -> None:
     for dag, slots in ((build_replay_dag("replay_cartpole_ppo", experiment), 4), (build_replay_dag("replay_champion"), 2)):
         taken = {task_id: (dag.get_task(task_id).pool, dag.get_task(task_id).pool_slots) for task_id in ("launch", "await")}
         assert taken == dict.fromkeys(("launch", "await"), (VCPU_POOL, slots))
+
+
+@pytest.mark.parametrize("name", ["champion", "replay", "drill"])
+def test_names_that_are_taken_are_refused(tmp_path: Path, name: str) -> None:
+    """Its replays would take the place of the DAG with the form, or share a folder with all replays."""
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(json.dumps({**EXPERIMENT, "replay_schedule": "0 6 * * *"}))
+    file = read_experiment_file(path)
+    assert (file.experiment, scheduled_dag_id(file)) == (None, None)
+    assert f"the name {name} belongs to" in file.problem
+
+
+def test_a_replay_that_airflow_refuses_takes_no_other_dag_with_it() -> None:
+    """The experiment's own DAG says what is wrong."""
+    experiment = World(replay_schedule="0 6 * * *").experiment
+    good = ExperimentFile(Path("experiments/cartpole_ppo.yaml"), experiment, "")
+    bad = good._replace(experiment=experiment.model_copy(update={"replay_schedule": "every blue moon"}))
+    assert build_scheduled_replay(good) is not None
+    assert build_scheduled_replay(bad) is None

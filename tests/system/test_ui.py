@@ -166,7 +166,8 @@ def imported(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.policy.action_net.bias.zero_()
     model.save(folder / "model.zip")
     policy = folder / "policy.onnx"
-    run_module("rl_trainer", "export", "--model", str(folder / "model.zip"), "--trust", "--out", str(policy))
+    run_module("rl_trainer", "export", "--model", str(folder / "model.zip"), "--trust", "--out", str(policy),
+               "--env-id", "CartPole-v1")
     told = run_module("infra_bootstrap", "upload-policy", "--environment", "dev", "--policy", str(policy))
     run = api.trigger("import_policy", {"experiment": EXPERIMENT, "bundle": told["bundle"], "origin": "a controller made by hand"},
                       run_id="import-of-the-ui")

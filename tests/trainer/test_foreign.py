@@ -17,7 +17,8 @@ from gymnasium.spaces import Box
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from rl_lifecycle.policies import PolicyRecord
+from rl_lifecycle.parameter_files import digest_parameters
+from rl_lifecycle.policies import METADATA_KEY, PolicyRecord
 from rl_trainer.foreign import detect_algorithm
 from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged
 from tests.trainer.toy_envs import ToyEnv
@@ -40,8 +41,11 @@ def test_a_foreign_model_with_statistics_is_exported(tmp_path: Path, trainer: Tr
     env.save(str(tmp_path / "statistics.pkl"))
     out = tmp_path / "policy.onnx"
     result = json_of(trainer("export", "--model", str(tmp_path / "model.zip"), "--vecnormalize", str(tmp_path / "statistics.pkl"),
-                             "--out", str(out), "--trust", "--json"))
+                             "--out", str(out), "--trust", "--json", "--env-kwargs", '{"action": "wide"}'))
     assert (result["algo"], result["equality"]["sampled_largest_difference"] < 1e-5) == ("ppo", True)
+    assert digest_parameters(out.with_suffix(".safetensors").read_bytes(), "beside") == result["digest"]
+    metadata = onnxruntime.InferenceSession(out.read_bytes()).get_modelmeta().custom_metadata_map[METADATA_KEY]
+    assert json.loads(metadata)["env_kwargs"] == {"action": "wide"}
     raw = np.random.default_rng(0).uniform(-2, 2, (20, 3)).astype(np.float32)
     expected, _ = model.predict(env.normalize_obs(raw), deterministic=True)
     actions = onnxruntime.InferenceSession(out.read_bytes()).run(["action"], {"obs": raw})[0]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rl_lifecycle.states import Patience
 from rl_trainer import videos
 from rl_trainer.model_state import final_parameters
 from rl_trainer.onnx_export.export import export_policy, raw_space
@@ -73,3 +74,8 @@ def test_what_cannot_be_filmed_says_why(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(videos, "LIMIT_S", 0.01)
     with pytest.raises(CannotFilmError, match="longer than"):
         film(b"", TOY, {}, [], seed=1)
+
+
+def test_a_film_has_the_time_that_a_finished_machine_is_given() -> None:
+    """Otherwise whoever waits for the trial would end the machine while it draws."""
+    assert Patience().farewell_s > videos.LIMIT_S

@@ -82,7 +82,7 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
     from rl_trainer.foreign import ExportRequest, export_file
 
     return export_file(ExportRequest(options.model, options.out, options.vecnormalize, options.algo, options.env_id,
-                                     options.trust))
+                                     options.trust, options.env_kwargs))
 
 
 COMMANDS = {"train": _train, "digest": _digest, "replay": _replay, "export": _export}
@@ -132,8 +132,17 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="the ONNX file to write")
     parser.add_argument("--vecnormalize", help="the VecNormalize statistics that belong to it (.pkl)")
     parser.add_argument("--algo", help="ppo, sac, …; default: found out from the file")
-    parser.add_argument("--env-id", default="", help="recorded in the metadata")
+    parser.add_argument("--env-id", default="", help="where it was trained, recorded in the metadata; an import needs it")
+    parser.add_argument("--env-kwargs", default={}, type=_mapping, metavar="JSON", help="the environment's arguments, such as "
+                        '\'{"gravity": -9}\', recorded likewise')
     parser.add_argument("--trust", action="store_true", help="required: loading a model.zip executes the code inside it")
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object")
+    return value
 
 
 def _positive(text: str) -> int:

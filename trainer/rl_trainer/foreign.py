@@ -4,7 +4,7 @@ import json
 import pickle
 import warnings
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class ExportRequest:
     algo: str | None = None
     env_id: str = ""
     trust: bool = False
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
 
 
 #: What a saved policy's module says about the algorithm.
@@ -52,7 +53,7 @@ def export_file(request: ExportRequest) -> dict[str, Any]:
 
     model, statistics = load_model(algo, request.model), load_statistics(request.vecnormalize)
     parameters = _parameters(model, statistics)
-    exported = export_policy(model, parameters, algo=algo, env_id=request.env_id, env_kwargs={}, statistics=statistics)
+    exported = export_policy(model, parameters, algo=algo, env_id=request.env_id, env_kwargs=request.env_kwargs, statistics=statistics)
     beside = Path(request.out).with_suffix(".safetensors")
     try:
         Path(request.out).write_bytes(exported.onnx)

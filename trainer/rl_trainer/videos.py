@@ -1,4 +1,4 @@
-"""A short video of the candidate: one episode as a person would see it, an animated WebP of at most a megabyte.
+"""A short video of a trial's last policy: one episode as a person would see it, an animated WebP of at most a megabyte.
 
 It is made in a process of its own, from the exported policy: a renderer that hangs or dies must not cost a training. Whatever
 goes wrong there is a line in the log and no more.

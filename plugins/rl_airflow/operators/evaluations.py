@@ -20,6 +20,7 @@ from rl_airflow.run_plan import RunPlan
 from rl_airflow.trial_reports import TrialEnd
 from rl_airflow.triggers.evaluations import LambdaEvaluationTrigger
 from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.evaluations import EnvironmentReport
 from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.layout import policy_prefix
 from rl_lifecycle.policies import PolicyRecord
@@ -129,7 +130,9 @@ class LambdaRunOperator(RunOperator):
 
 
 class LambdaCheckEnvironmentOperator(LambdaRunOperator):
-    """Ask the evaluator whether the run's environment can be made, reset and stepped, and refuse segments too short.
+    """Ask the evaluator whether the run's environment can be made, reset and stepped, in each scenario of the gate, too.
+
+    Refuses wrappers that it cannot have and segments too short.
 
     A retry or a clear asks again; nothing is written.
     """
@@ -142,6 +145,7 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
         report = self._evaluator(plan).check_environment(scene_of(spec))
         if report.problem:
             raise AirflowFailException(f"experiments/{plan.experiment}.yaml: env_id: {report.problem}")
+        self._check_scenarios(plan, spec, report)
         try:
             check_wrappers(spec.experiment, spec.hyperparameters)
             check_segment(spec.experiment, spec.segment_timesteps, spec.hyperparameters, report.max_episode_steps)
@@ -152,6 +156,16 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
         log.info("%s: %s → %s, at most %s steps an episode", spec.experiment.env_id, _describe(report.observation_space),
                  _describe(report.action_space), report.max_episode_steps)
         return report.model_dump(mode="json")
+
+    def _check_scenarios(self, plan: RunPlan, spec: Spec, base: EnvironmentReport) -> None:
+        """Check what the gate will play, before a training is paid. :raises AirflowFailException: naming the scenario."""
+        for name, scenario in spec.experiment.evaluation.scenarios.items():
+            report = self._evaluator(plan).check_environment(scene_of(spec), scenario)
+            problem = report.problem
+            if not problem and (report.observation_space, report.action_space) != (base.observation_space, base.action_space):
+                problem = "has other spaces than the experiment's own environment, so no policy could play both"
+            if problem:
+                raise AirflowFailException(f"experiments/{plan.experiment}.yaml: evaluation.scenarios.{name}: {problem}")
 
 
 class LambdaSelectCandidateOperator(LambdaRunOperator):

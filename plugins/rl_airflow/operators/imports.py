@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from rl_airflow.evaluations import Evaluator, scene_of
+from rl_airflow.evaluations import Evaluator, Scene, scene_of
 from rl_airflow.experiment_files import find_experiment_file
 from rl_airflow.operators.evaluations import Candidate
 from rl_airflow.operators.registry import S3PromoteCandidateOperator
@@ -17,6 +17,8 @@ from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.experiments import without_due_time
 from rl_lifecycle.gates import Decision
 from rl_lifecycle.layout import import_key
+from rl_lifecycle.parameter_files import digest_parameters
+from rl_lifecycle.policies import PolicyMetadata
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.registry import Move
 from rl_lifecycle.specs import Artifact
@@ -37,6 +39,8 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
 
     :param folder: where the experiments' files lie.
     """
+
+    run_prefix = "import-"
 
     def __init__(self, *, folder: str, **kwargs: Any) -> None:
         super().__init__(experiment={}, folder=folder, with_form=False, **kwargs)
@@ -62,21 +66,36 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
 
     def _bring_in(self, store: ObjectStore, evaluator: Evaluator, plan: RunPlan, params: Any) -> Candidate:
         """Write down what is imported, once. :raises AirflowFailException: with what is wrong with the policy."""
-        key = import_key(plan.experiment, plan.run)
+        key, bundle_key = import_key(plan.experiment, plan.run), params["bundle"]
+        bundle = ImportBundle.from_json(get(store, bundle_key, bundle_key.split("/")[1]).data, bundle_key)
         if store.find(key) is None:
-            bundle_key = params["bundle"]
-            bundle = ImportBundle.from_json(get(store, bundle_key, bundle_key.split("/")[1]).data, bundle_key)
-            report = evaluator.check_policy(scene_of(plan.get_spec(store)), bundle.policy)
+            scene = scene_of(plan.get_spec(store))
+            report = evaluator.check_policy(scene, bundle.policy)
             if report.problem or report.metadata is None:
                 raise AirflowFailException(f"{report.problem or 'the policy says nothing of itself'}; nothing is imported")
+            _check_provenance(scene, report.metadata, digest_parameters(
+                get(store, bundle.parameters.key, bundle.parameters.sha256).data, bundle.parameters.key))
             put_once(store, key, ImportRecord(
                 experiment=plan.experiment, run=plan.run, spec_sha256=plan.spec.sha256, digest=report.digest, policy=bundle.policy,
                 parameters=bundle.parameters, origin=params["origin"].strip(), metadata=report.metadata).to_json())
         data = get(store, key).data
         record = ImportRecord.from_json(data, key)
+        if (record.policy, record.parameters) != (bundle.policy, bundle.parameters):
+            raise AirflowFailException(f"{key} is of another bundle: this run's id was used before; trigger again with another")
         log.info("%s: digest %s, %s", plan.experiment, record.digest[:12], record.origin)
         return Candidate(trial=record.trial, step=record.step, digest=record.digest, policy=record.policy,
                          record=Artifact(key=key, sha256=sha256_hex(data)), mean_return=0.0)
+
+
+def _check_provenance(scene: Scene, said: PolicyMetadata, digest: str) -> None:
+    """Compare what a policy says of itself with the experiment and its parameters. :raises AirflowFailException: with what differs."""
+    if (said.env_id, said.env_kwargs) != (scene.env_id, scene.env_kwargs):
+        raise AirflowFailException(
+            f"the policy says that it was trained on {said.env_id or 'no environment'} with {said.env_kwargs}, and the experiment is on "
+            f"{scene.env_id} with {scene.env_kwargs}: export it with --env-id and --env-kwargs of the experiment; nothing is imported")
+    if digest != said.digest:
+        raise AirflowFailException(f"the parameters have the digest {digest[:12]}, and the policy was made from {said.digest[:12]}: "
+                                   "upload the two files of one export; nothing is imported")
 
 
 class S3ImportPolicyOperator(S3PromoteCandidateOperator):

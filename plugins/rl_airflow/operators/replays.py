@@ -33,7 +33,7 @@ class S3FreezeReplayOperator(BaseOperator):
 
     A retry or a clear finds what was frozen. Nothing is launched here.
 
-    :param experiment: whose version; None: as the form says.
+    :param experiment: whose version, by a schedule: skipped while there is no champion, or an imported one; None: as the form says.
     :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else the assumed role.
     """
 
@@ -64,6 +64,8 @@ class S3FreezeReplayOperator(BaseOperator):
     def _planned(self, store: ObjectStore, place: Place, context: Context) -> Spec:
         params = context["params"]
         name = self.experiment or params["experiment"]
+        if self.experiment and not params.get("version"):
+            _skip_without_a_trained_champion(store, name)
         version = params.get("version") or champion_version(store, name)
         manifest, prefix = get_manifest(store, name, version), version_prefix(name, version)
         before = Spec.from_json(get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE)
@@ -112,6 +114,15 @@ class S3CompareReplayOperator(RunOperator):
         facts = CheckpointManifest.from_json(get(store, record.manifest.key, record.manifest.sha256).data, record.manifest.key)
         manifest = get_manifest(store, replay.experiment, replay.version)
         return judge_replay(replay, record.digest, facts.numeric_class, manifest.numeric_class)
+
+
+def _skip_without_a_trained_champion(store: ObjectStore, experiment: str) -> None:
+    """Leave a scheduled replay out, instead of failing night after night. :raises AirflowSkipException: with the reason."""
+    found = find_champion(store, experiment)
+    if found is None:
+        raise AirflowSkipException(f"{experiment} has no champion yet, so there is nothing to train again")
+    if get_manifest(store, experiment, found[0].version).kind == "imported":
+        raise AirflowSkipException(f"the champion of {experiment} was imported, so it cannot be trained again from here")
 
 
 def champion_version(store: ObjectStore, experiment: str) -> int:

@@ -13,7 +13,7 @@ from rl_airflow.places import Place, find_place
 from rl_airflow.project import find_commit
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.sessions import RoleSession
-from rl_lifecycle.errors import InvalidExperimentError, OverlappingSeedsError
+from rl_lifecycle.errors import InvalidExperimentError, LifecycleError, OverlappingSeedsError
 from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.layout import SPECS, artifact_key, ledger_key, spec_key
 from rl_lifecycle.names import slug
@@ -39,6 +39,9 @@ class S3FreezeSpecOperator(BaseOperator):
     :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else the assumed role.
     """
 
+    #: Before the run's id, so that two DAGs of one experiment never share a run.
+    run_prefix = ""
+
     def __init__(self, *, experiment: dict[str, Any], folder: str, with_form: bool = True, aws_conn_id: str | None = None,
                  **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -52,7 +55,7 @@ class S3FreezeSpecOperator(BaseOperator):
         place = find_place(environment, region)
         session = RoleSession("launcher", environment, self.aws_conn_id, region)
         store = S3Store(session.client("s3"), place.bucket)
-        key = spec_key(experiment.name, slug(context["run_id"]))
+        key = spec_key(experiment.name, slug(self.run_prefix + context["run_id"]))
         found = store.find(key)
         if found is None:
             found_spec = self._freeze(context, experiment, place, store)
@@ -73,11 +76,11 @@ class S3FreezeSpecOperator(BaseOperator):
         try:
             overrides = read_overrides(context["params"], run.conf, f"run of {experiment.name}") if self.with_form else {}
             return freeze_spec(
-                experiment, run_id=context["run_id"], created_at=datetime.now(UTC), overrides=overrides,
+                experiment, run_id=self.run_prefix + context["run_id"], created_at=datetime.now(UTC), overrides=overrides,
                 trainer=place.trainer_wheels, requirements=self._upload_wheels(experiment, store), image_id=place.image_id,
                 launch_template=f"{place.launch_template_id}:{place.launch_template_version}",
                 commit=find_commit(Path(self.folder)), champion=freeze_champion(store, experiment))
-        except InvalidExperimentError as error:
+        except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
 
     def _upload_wheels(self, experiment: Experiment, store: ObjectStore) -> tuple[Artifact, ...]:

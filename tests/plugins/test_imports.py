@@ -1,0 +1,207 @@
+"""A policy from elsewhere: what is brought in must be what it says, and moves the champion only if the gate says so."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from rl_airflow.forms import importing_params
+from rl_airflow.operators import imports, specs
+from rl_airflow.operators.imports import S3FreezeImportOperator, S3ImportPolicyOperator
+from rl_lifecycle.gates import Decision, Verdict, gate_of
+from rl_lifecycle.layout import artifact_key, report_key
+from rl_lifecycle.parameter_files import digest_parameters
+from rl_lifecycle.policies import PolicyMetadata
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.registry import Move, get_manifest, read_history
+from rl_lifecycle.reports import Report
+from rl_lifecycle.specs import Artifact, Spec
+from rl_lifecycle.versions import ImportBundle
+from tests.lifecycle.test_promotion import SPACE
+from tests.plugins.test_champions import Service
+from tests.plugins.test_trials import FakeTaskInstance
+from tests.plugins.worlds import EXPERIMENT
+
+
+class _Place:
+    environment, bucket, evaluator, topic_arn = "dev", "b", "evaluator:live", None
+    launch_template_id, launch_template_version, image_id, trainer_wheels = "lt-0123456789abcdef0", "7", "ami-1", None
+    subnet_ids = {"zone": "subnet"}
+
+
+class _Run:
+    """Airflow's dag run."""
+
+    run_id, dag_id, triggering_user_name, conf = "manual-1", "import_policy", "ada", {}
+
+
+def safetensors(value: float = 1.0) -> bytes:
+    """Parameters of one number."""
+    header = json.dumps({"policy/w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    return struct.pack("<Q", len(header)) + header + struct.pack("<f", value)
+
+
+class Importing(Service):
+    """A registry, and what `upload-policy` left in the bucket."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        super().__init__(monkeypatch)
+        folder.mkdir()
+        (folder / "cartpole_ppo.yaml").write_text(json.dumps(EXPERIMENT))
+        monkeypatch.setattr(specs, "find_place", lambda environment, region: _Place())
+        monkeypatch.setattr(specs, "S3Store", lambda client, bucket: self.world.store)
+        monkeypatch.setattr(imports, "Evaluator", lambda client, function: self.aws.evaluator())
+        self.folder, self.ti = folder, FakeTaskInstance()
+        self.params |= {"origin": "a controller made by hand"}
+        self.bundle = self.upload()
+
+    def upload(self, value: float = 1.0, **says: Any) -> str:
+        """Put a policy there, which says this of itself. :return: the bundle's key."""
+        parameters = safetensors(value)
+        digest = digest_parameters(parameters, "parameters")
+        self.aws.metadata = PolicyMetadata.model_validate({
+            "algo": "ppo", "env_id": "CartPole-v1", "observation_space": SPACE, "action_space": SPACE, "digest": digest, "versions": {},
+            "equality": {}, **says})
+        bundle = ImportBundle(policy=self._put(b"onnx" + parameters, "p.onnx"), parameters=self._put(parameters, "p.safetensors"))
+        self.params["bundle"] = self._put(bundle.to_json(), "import.json").key
+        return str(self.params["bundle"])
+
+    def _put(self, data: bytes, name: str) -> Artifact:
+        artifact = Artifact(key=artifact_key(sha256_hex(data), name), sha256=sha256_hex(data))
+        self.world.store.put(artifact.key, data)
+        return artifact
+
+    def freeze(self) -> Spec:
+        """Run the freezing task."""
+        S3FreezeImportOperator(task_id="freeze_import", folder=str(self.folder)).execute(
+            {**self.context("import_policy"), "ti": self.ti, "run_id": "manual-1", "dag_run": _Run()})  # type: ignore[typeddict-item]
+        return Spec.from_json(self.world.store.objects[self.ti.pushed["plan"]["spec"]["key"]])
+
+    def bring(self, spec: Spec, decision: Decision = Decision.PROMOTE) -> dict[str, Any]:
+        """Run the importing task after a verdict."""
+        candidate = self.ti.pushed["candidate"]
+        report = Report(
+            experiment=spec.experiment.name, run=spec.run, spec_sha256=spec.sha256, gate=gate_of(spec.experiment),
+            verdict=Verdict(decision=decision, reason="", n_pairs=0, alpha_spent=0.0, looks=()), first_seed=0,
+            candidate_sha256=candidate["policy"]["sha256"], candidate_digest=candidate["digest"], champion_sha256=None,
+            champion_digest=None).to_json()
+        key = report_key(spec.experiment.name, spec.run, "gate")
+        self.world.store.put(key, report)
+        verdict = {"decision": decision.value, "reason": "so it is", "report": {"key": key, "sha256": sha256_hex(report)}}
+        return S3ImportPolicyOperator(task_id="import_policy", plan=self.ti.pushed["plan"], candidate=candidate,
+                                      verdict=verdict).execute(self.context("import_policy"))
+
+
+@pytest.fixture
+def importing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Importing:
+    """A policy that was uploaded, and an empty registry."""
+    return Importing(monkeypatch, tmp_path / "experiments")
+
+
+def test_an_import_that_the_gate_promotes_is_in_service_and_announced(importing: Importing) -> None:
+    """With its origin; a retry of either task finds what it did and moves nothing."""
+    spec = importing.freeze()
+    done = importing.bring(spec)
+    assert (done["outcome"], done["version"], importing.version) == ("PROMOTED", 1, 1)
+    assert get_manifest(importing.world.store, "cartpole_ppo", 1).origin == "a controller made by hand"
+    assert [event["move"] for event in importing.announced()] == ["imported"]
+    assert importing.freeze() == spec
+    assert importing.bring(spec)["version"] == 1
+    assert [entry.move for entry in read_history(importing.world.store, "cartpole_ppo")] == [Move.IMPORTED]
+
+
+def test_an_import_never_shares_a_run_with_a_retraining(importing: Importing) -> None:
+    """Both DAGs may be given the same run id, and a run has one spec."""
+    assert importing.freeze().run == "import-manual-1"
+
+
+@pytest.mark.parametrize("decision", [Decision.KEEP, Decision.INCONCLUSIVE, Decision.UNCHANGED])
+def test_any_other_verdict_fails_with_its_reason(importing: Importing, decision: Decision) -> None:
+    """A person waits for the import, so nothing is skipped in silence."""
+    spec = importing.freeze()
+    with pytest.raises(AirflowFailException, match=rf"not imported\. {decision.value}: so it is"):
+        importing.bring(spec, decision)
+    assert (importing.version, importing.announced()) == (None, [])
+
+
+def test_a_champion_that_changed_meanwhile_or_a_policy_that_was_rolled_back_is_not_replaced(importing: Importing) -> None:
+    """SUPERSEDED and REFUSED are failures of an import."""
+    spec = importing.freeze()
+    importing.aws.metadata = None
+    importing.promote(importing.night("n1"))
+    with pytest.raises(AirflowFailException, match=r"not imported\. SUPERSEDED"):
+        importing.bring(spec)
+    other = importing.night("n2")
+    other.deliver(importing.ti.pushed["candidate"]["digest"])
+    importing.promote(other)
+    importing.roll_back(1)
+    importing.upload()
+    for key in [key for key in importing.world.store.objects if "import-manual-1" in key]:
+        del importing.world.store.objects[key]
+    spec = importing.freeze()
+    with pytest.raises(AirflowFailException, match=r"not imported\. REFUSED"):
+        importing.bring(spec)
+    assert importing.version == 1
+
+
+@pytest.mark.parametrize(("says", "said"), [
+    ({"env_id": ""}, "trained on no environment with {}, and the experiment is on CartPole-v1 with {}: export it with --env-id"),
+    ({"env_id": "Acrobot-v1"}, "trained on Acrobot-v1"), ({"env_kwargs": {"gravity": 1}}, "with {'gravity': 1}, and the experiment"),
+    ({"digest": "d" * 64}, "and the policy was made from dddddddddddd: upload the two files of one export")])
+def test_a_policy_that_is_not_what_it_says_is_not_imported(importing: Importing, says: dict[str, Any], said: str) -> None:
+    """Consumers go by its metadata, warm starts by its parameters."""
+    importing.upload(**says)
+    with pytest.raises(AirflowFailException) as failed:
+        importing.freeze()
+    assert said in str(failed.value)
+
+
+def test_a_policy_that_the_evaluator_refuses_is_not_imported(importing: Importing) -> None:
+    """With the evaluator's words."""
+    importing.aws.refused = "CartPole-v1: the policy cannot play it"
+    with pytest.raises(AirflowFailException, match="cannot play it; nothing is imported"):
+        importing.freeze()
+
+
+@pytest.mark.parametrize(("change", "said"), [("gone", "import.json does not exist"), ("changed", "do not use it"),
+                                              ("parameters", "is no safetensors file")])
+def test_a_bundle_that_is_gone_or_changed_is_named(importing: Importing, change: str, said: str) -> None:
+    """One line, no traceback."""
+    objects = importing.world.store.objects
+    if change == "gone":
+        del objects[importing.bundle]
+    elif change == "changed":
+        objects[importing.bundle] += b" "
+    else:
+        parameters = importing._put(b"no parameters", "p.safetensors")
+        policy = ImportBundle.from_json(objects[importing.bundle], "bundle").policy
+        importing.params["bundle"] = importing._put(ImportBundle(policy=policy, parameters=parameters).to_json(), "import.json").key
+    with pytest.raises(AirflowFailException, match=said):
+        importing.freeze()
+
+
+def test_a_run_id_that_was_used_for_another_bundle_is_refused(importing: Importing) -> None:
+    """Otherwise the first bundle would be judged in the second one's name."""
+    importing.freeze()
+    importing.upload(2.0)
+    with pytest.raises(AirflowFailException, match="is of another bundle"):
+        importing.freeze()
+
+
+def test_a_pointer_that_somebody_edited_stops_an_import_in_one_line(importing: Importing) -> None:
+    """As it stops a night."""
+    importing.world.store.put("registry/cartpole_ppo/champion.json", b"hello")
+    with pytest.raises(AirflowFailException, match=r"champion\.json"):
+        importing.freeze()
+
+
+def test_a_form_with_nothing_but_blanks_is_not_taken() -> None:
+    """The origin stands in the model card for ever."""
+    schema = importing_params()["origin"].schema
+    jsonschema.validate("me, on a laptop", schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate("  \n ", schema)
