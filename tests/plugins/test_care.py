@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -261,3 +262,13 @@ def test_a_replay_or_drill_that_leaves_a_machine_is_red(proof: Any, problem: str
     operator.execute({"ti": FakeTi({"terminate": {"instances_left": []}})})  # type: ignore[typeddict-item]
     with pytest.raises(AirflowFailException, match=problem):
         operator.execute({"ti": FakeTi({"terminate": proof})})  # type: ignore[typeddict-item]
+
+
+def test_the_documentation_says_when_each_reaper_ends_a_machine() -> None:
+    """The Lambda by its schedule, the DAG after a grace as well."""
+    root = Path(__file__).parents[2]
+    said = (root / "docs/machines.md").read_text()
+    assert "the reaper of the evaluation stack, which ends every 15 minutes what is past its deadline" in said
+    assert "rate(15 minutes)" in (root / "infra_bootstrap/templates/evaluation.yaml").read_text()
+    assert "`reap_orphaned_instances`, every 15 minutes, ten minutes after the deadline at the earliest" in said
+    assert timedelta(minutes=10) == GRACE
