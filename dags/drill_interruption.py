@@ -5,8 +5,9 @@
 **What it does.** Trains CartPole on one machine, terminates that machine as soon as it has committed a checkpoint, waits until
 another one has finished the training, and measures the seconds from the termination to the first new step.
 
-**What a failure means.** `measure` failed: recovery was slower than its objective; its log says which part took long. Any other
-task failed: interruptions of real trainings would fail alike, so look at it before the next night.
+**What a failure means.** `measure` failed: recovery was slower than its objective; its log says which part took long.
+`prove_none_left` failed: nobody proved that the machines are gone; clear `terminate`, then it.
+Any other task failed: interruptions of real trainings would fail alike, so look at it before the next night.
 """
 
 from airflow.sdk import DAG, chain

@@ -8,7 +8,10 @@ it as soon as the segment is committed, and compares the digest with the one tha
 
 **What a failure means.** `compare` failed: DRIFTED. The same kind of machine gives other parameters, so the version cannot be
 rebuilt any more: compare the numeric class and the wheels of the two manifests. Skipped: NOT_COMPARABLE, the machine was of
-another numeric class; trigger again. `freeze_replay`: there is no such version, or it was imported. Any other task: as in a night.
+another numeric class; trigger again.
+`freeze_replay`: there is no such version, or it was imported (by schedule such a replay, and one before the first champion, is skipped).
+`prove_none_left` failed: nobody
+proved that the machine is gone; clear `terminate`, then it. Any other task: as in a night.
 """
 
 from pathlib import Path

@@ -23,6 +23,7 @@ class LearningCurve:
     def __init__(self, trial: str, spec: Spec | None = None) -> None:
         self.trial, self.spec = trial, spec
         self._shards: dict[str, Shard] = {}
+        self._told: set[tuple[int, int]] = set()
 
     @property
     def is_replay(self) -> bool:
@@ -59,4 +60,14 @@ class LearningCurve:
                 if item.key not in self._shards:
                     self._shards[item.key] = Shard.from_json(get(store, item.key).data, item.key)
                 found.setdefault(int(matched.group(1)), []).append(self._shards[item.key])
-        return curve_of({step: merge_shards(shards) for step, shards in found.items()}, experiment.evaluation)
+        merged = {step: merge_shards(shards) for step, shards in found.items()}
+        self._tell_incomplete(merged, experiment.evaluation.selection_episodes)
+        return curve_of(merged, experiment.evaluation)
+
+    def _tell_incomplete(self, merged: dict[int, Shard], n_episodes: int) -> None:
+        """Say once of each policy that not all of its episodes are there: it is no point of the curve."""
+        for step, shard in merged.items():
+            if len(shard.returns) < n_episodes and (step, len(shard.returns)) not in self._told:
+                self._told.add((step, len(shard.returns)))
+                log.info("%s at step %s: %d of %d selection episodes are there, so it is no point of the learning curve yet",
+                         self.trial, f"{step:,}", len(shard.returns), n_episodes)

@@ -19,6 +19,7 @@ from rl_lifecycle.layout import version_prefix
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.registry import find_champion, read_history
 from rl_lifecycle.specs import Artifact
+from rl_lifecycle.wrappers import WrapperForm
 from tests.lifecycle.test_promotion import Night
 from tests.plugins.fake_lambda import FakeLambda
 from tests.plugins.worlds import World
@@ -146,6 +147,18 @@ def test_a_policy_that_the_evaluator_refuses_is_not_put_into_service(service: Se
     with pytest.raises(AirflowFailException, match="cannot play it"):
         service.roll_back(1)
     assert service.version == 2
+
+
+@pytest.mark.parametrize("changes", [{"digest": "x"}, {"wrappers": (WrapperForm(name="gymnasium.wrappers.FlattenObservation"),)}])
+def test_a_record_that_speaks_for_another_file_puts_nothing_into_service(service: Service, changes: dict[str, Any]) -> None:
+    """The evaluator reads the policy's own file; its record was written by the machine that trained it."""
+    night = service.night("n1")
+    service.aws.metadata = night.record.metadata.model_copy(update=changes)
+    with pytest.raises(AirflowFailException, match="names another digest or other wrappers than its record"):
+        service.promote(night)
+    assert service.version is None
+    service.aws.metadata = night.record.metadata
+    assert service.promote(night)["outcome"] == "PROMOTED"
 
 
 def test_a_rollback_moves_announces_and_shows_what_there_is(service: Service, caplog: pytest.LogCaptureFixture) -> None:

@@ -69,11 +69,13 @@ def test_a_trial_that_shows_nothing_trains_on(rule: dict[str, Any]) -> None:
     assert len(world.machines_of()) == 1
 
 
-def test_an_evaluation_that_is_not_complete_stops_nothing() -> None:
-    """The rest of its episodes may say otherwise."""
+def test_an_evaluation_that_is_not_complete_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The rest of its episodes may say otherwise; the log says how many there are."""
     world = training(World(early_stop=RULE))
     evaluated(world, 40_960, 480.0, n_episodes=99)
-    assert world.look()[0].kind is ActionKind.WAIT
+    with caplog.at_level("INFO"):
+        assert world.look()[0].kind is ActionKind.WAIT
+    assert "seed-0 at step 40,960: 99 of 100 selection episodes are there" in caplog.text
 
 
 def test_a_curve_that_cannot_be_read_costs_no_training(caplog: pytest.LogCaptureFixture) -> None:
