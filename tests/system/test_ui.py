@@ -203,7 +203,7 @@ def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, importe
     Only the yes moves the champion, and only then the consumer's DAG runs.
     """
     api.wait_for_dags()
-    run = api.trigger(NIGHT, {"trials": 1, "approval": True, "approval_hours": 30 / 3600}, run_id="night-of-the-ui")
+    run = api.trigger(NIGHT, {"trials": 1, "approval": True, "approval_hours": 60 / 3600}, run_id="night-of-the-ui")
     assert api.wait_for_run(NIGHT, run, timeout_s=420) == "success"
     told = api.xcom(NIGHT, run, "judge")
     assert told["decision"] == "PROMOTE", told["reason"]
