@@ -14,12 +14,17 @@ from rl_airflow.evaluations import EvaluationFiles, Gap, Job, plan_shard_episode
 from rl_airflow.operators import evaluations as operators
 from rl_airflow.operators.evaluations import Candidate
 from rl_airflow.operators.judging import LambdaJudgeCandidateOperator, candidate_evaluation
+from rl_airflow.trial_reports import TrialEnd
 from rl_airflow.triggers import evaluations as triggers
 from rl_lifecycle.evaluations import EpisodeEnd, Shard
 from rl_lifecycle.gates import gate_of
-from rl_lifecycle.layout import shard_key
+from rl_lifecycle.layout import policy_key, shard_key
+from rl_lifecycle.policies import PolicyMetadata, PolicyRecord
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.specs import Artifact, Champion
+from rl_lifecycle.states import TrialState
+from rl_lifecycle.wrappers import WrapperForm
+from tests.lifecycle.test_promotion import SPACE
 from tests.plugins.fake_lambda import FakeLambda
 from tests.plugins.worlds import World
 
@@ -256,3 +261,19 @@ def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
     assert check({"sticky": {"perturbation": {"sticky_actions": 0.2}}})["problem"] == ""
     with pytest.raises(AirflowFailException, match=said):
         check({"odd": scenario})
+
+
+def test_policies_that_name_other_wrappers_than_the_run_was_frozen_with_are_not_selected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they are judged in would be of their trainer's choice."""
+    world = World()
+    monkeypatch.setattr(operators, "ends_of_trials", lambda context, task_id: [
+        TrialEnd(trial="seed-0", state=TrialState.FINISHED, steps=100, attempts=1, seconds=1.0, usd=0.1)])
+    metadata = PolicyMetadata(algo="ppo", env_id="CartPole-v1", observation_space=SPACE, action_space=SPACE, digest="d", versions={},
+                              equality={}, wrappers=(WrapperForm(name="gymnasium.wrappers.FlattenObservation"),))
+    record = PolicyRecord(experiment="cartpole_ppo", run=world.spec.run, trial="seed-0", attempt=1, step=100, final=True, digest="d",
+                          spec_sha256=world.spec.sha256, policy=CANDIDATE, parameters=CANDIDATE, manifest=CANDIDATE, metadata=metadata)
+    world.store.put(policy_key(world.spec.trial_id("seed-0"), 100, "json"), record.to_json())
+    task = operators.LambdaSelectCandidateOperator(task_id="select", plan=world.plan.to_xcom(), awaited_task_id="await")
+    monkeypatch.setattr(task, "_store", lambda plan: world.store)
+    with pytest.raises(AirflowFailException, match=r"000100\.json names other wrappers than the experiment's env_wrapper"):
+        task.execute({})
