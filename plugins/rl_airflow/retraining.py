@@ -81,6 +81,8 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
             trigger_rule="all_done", retries=0, on_failure_callback=SnsRunNotifier(event="failed"))
         chain(freeze, check, training, candidate, judge, approve, promote, report, verdict)
         chain(training, terminate.as_teardown(), report)
+        # A run that a person marks as failed skips whatever is no teardown, and Airflow would call it a success.
+        verdict.as_teardown(on_failure_fail_dagrun=True)
     return dag
 
 

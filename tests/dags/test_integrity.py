@@ -79,12 +79,17 @@ def test_tasks_that_wait_may_be_retried(bag: "DagBag") -> None:
 
 @pytest.mark.parametrize("experiment", ["cartpole_ppo", "lunarlander_ppo"])
 def test_the_teardown_cannot_hide_a_failure(bag: "DagBag", experiment: str) -> None:
-    """The last task is no teardown, and runs whatever happened; the teardown belongs to the launch."""
+    """The last task raises unless all that was required succeeded, and counts for the run's state.
+
+    It is a teardown itself, because a run that a person marks as failed skips every other task.
+    """
     dag = bag.dags[f"retrain_{experiment}"]
     leaves = [task.task_id for task in dag.leaves]
     assert leaves == ["verdict"]
-    assert not dag.get_task("verdict").is_teardown
-    assert dag.get_task("verdict").trigger_rule == "all_done"
+    assert dag.get_task("verdict").on_failure_fail_dagrun
+    assert not dag.get_task("terminate").on_failure_fail_dagrun
+    assert dag.get_task("verdict").trigger_rule == "all_done_setup_success"
+    assert not [task for task in dag.get_task("verdict").upstream_list if task.is_setup], "it must run whatever became of a setup"
     assert dag.get_task("terminate").is_teardown
     assert dag.get_task("launch").is_setup
     assert "verdict" in dag.get_task("terminate").get_flat_relative_ids(upstream=False)

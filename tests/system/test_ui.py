@@ -24,6 +24,10 @@ DAGS = {"bootstrap_infrastructure", "retrain_cartpole_ppo", "retrain_lunarlander
 EXPERIMENT, NIGHT = "cartpole_ppo", "retrain_cartpole_ppo"
 
 
+#: A training that nobody waits for the end of.
+ENDLESS = {"trials": 1, "total_timesteps": 10**9, "max_hours": 1, "budget_usd": 5}
+
+
 class Api:
     """The REST API, as a logged-in user."""
 
@@ -36,7 +40,7 @@ class Api:
         request = urllib.request.Request(self.url + path, None if body is None else json.dumps(body).encode(), method=method,
                                          headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"})
         with urllib.request.urlopen(request, timeout=120) as answer:
-            answered: dict[str, Any] = json.load(answer)
+            answered: dict[str, Any] = json.loads(answer.read() or b"{}")
         return answered
 
     def wait_for_dags(self, timeout_s: float = 90) -> set[str]:
@@ -97,6 +101,46 @@ class Api:
             if state in ("success", "failed") or time.monotonic() > end:
                 return str(state)
             time.sleep(2)
+
+    def insist(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Call again when Airflow's SQLite was locked by its other processes, which a busy machine makes it say with 500."""
+        for _ in range(10):
+            try:
+                return self.call(method, path, body)
+            except urllib.error.HTTPError as refused:
+                if refused.code != 500:
+                    raise
+                time.sleep(2)
+        return self.call(method, path, body)
+
+    def begin_endless(self, dag_id: str) -> str:
+        """Trigger a training that goes on until somebody ends it."""
+        self.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+        run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": ENDLESS})
+        return str(run["dag_run_id"])
+
+    def wait_until_deferred(self, dag_id: str, run_id: str, timeout_s: float = 300) -> str:
+        """Wait until the task that awaits the trial is deferred. :return: its state."""
+        end = time.monotonic() + timeout_s
+        while True:
+            found = self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100")["task_instances"]
+            states = {one["task_id"]: one["state"] for one in found}
+            if states.get("await") == "deferred" or "failed" in states.values() or time.monotonic() > end:
+                return str(states.get("await"))
+            time.sleep(1)
+
+
+def living_machines() -> set[str]:
+    """The machines that may train."""
+    return {one["instance_id"] for one in twin.call("status")["instances"] if one["state"] in ("pending", "running")}
+
+
+def wait_for_machines(wanted: int, timeout_s: float = 90) -> set[str]:
+    """Wait until so many machines are up. :return: those that are."""
+    end = time.monotonic() + timeout_s
+    while len(found := living_machines()) != wanted and time.monotonic() < end:
+        time.sleep(1)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -254,3 +298,26 @@ def test_the_pool_that_limits_vcpus_is_there_without_anybody_making_it(api: Api)
     assert (pool["slots"], pool["include_deferred"]) == (256, True)
     task = api.call("GET", "/api/v2/dags/retrain_cartpole_ppo/tasks/await")
     assert (task["pool"], task["pool_slots"]) == ("nightshift_vcpus", 2)
+
+
+def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) -> None:
+    """Both while the task is deferred, where no worker runs that could be told: the triggerer ends them, within a minute."""
+    api.wait_for_dags()
+    dags = ("retrain_cartpole_ppo", "retrain_lunarlander_ppo")
+    runs = {dag_id: api.begin_endless(dag_id) for dag_id in dags}
+    assert [api.wait_until_deferred(dag_id, run_id) for dag_id, run_id in runs.items()] == ["deferred", "deferred"]
+    assert len(wait_for_machines(2)) == 2
+    failed, deleted = dags
+    api.insist("PATCH", f"/api/v2/dags/{failed}/dagRuns/{runs[failed]}/taskInstances/await/0", {"new_state": "failed"})
+    _delete_run(api, deleted, runs[deleted])
+    assert wait_for_machines(0) == set()
+    assert api.wait_for_run(failed, runs[failed], timeout_s=120) == "failed"
+
+
+def _delete_run(api: Api, dag_id: str, run_id: str) -> None:
+    """Delete a run as the UI does: it must be over first, so marking it as failed runs its teardown, and then it can go."""
+    with pytest.raises(urllib.error.HTTPError, match="409"):
+        api.call("DELETE", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
+    api.insist("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", {"state": "failed"})
+    assert api.wait_for_run(dag_id, run_id, timeout_s=180) == "failed"
+    api.insist("DELETE", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")

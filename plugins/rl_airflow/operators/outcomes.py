@@ -49,7 +49,7 @@ class S3ReportRunOperator(RunOperator):
 
 
 class VerdictOperator(BaseOperator):
-    """Fail the run unless what was required succeeded. A teardown cannot: it does not count for the run's state.
+    """Fail the run unless what was required succeeded. The teardown of the machines cannot: it succeeds after a failed training.
 
     Required: every trial finished, the candidate was judged, a candidate judged better was promoted (or the champion
     had changed meanwhile), and no machine is left. A retry or a clear looks again.
