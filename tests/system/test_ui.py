@@ -1,5 +1,6 @@
 """Airflow's own processes on the local AWS: what a person does in the UI, through the API that the UI uses."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -58,22 +59,25 @@ class Api:
         body = {"logical_date": None, "conf": conf} | ({"dag_run_id": run_id} if run_id else {})
         return str(self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
-    def answer_again(self, run_id: str, answer: str) -> None:
-        """Clear the approval with what follows, wait until it asks, and answer."""
+    def answer_again(self, run_id: str, answer: str, timeout_s: float = 420) -> str:
+        """Clear the approval with what follows, and answer as a person would: a moment after it asks, and as often as it asks.
+
+        Airflow loses an answer that comes before the task has paused, and may fail a task that is resumed at once, whose retry
+        then asks again. :return: how the run ended.
+        """
         self.call("POST", f"/api/v2/dags/{NIGHT}/clearTaskInstances", {
             "dry_run": False, "dag_run_id": run_id, "task_ids": ["approve"], "include_downstream": True, "only_failed": False})
-        place = f"/api/v2/dags/{NIGHT}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
-
-        def respond() -> bool:
-            try:
-                asked = self.call("GET", place)
-                assert "No answer within" in asked["body"]
-                self.call("PATCH", place, {"chosen_options": [answer], "params_input": {}})
-            except urllib.error.HTTPError:
-                return False  # not asked yet, or answered by the clock just before
-            return True
-
-        assert airflow.wait_for(respond, 120, 0.2)
+        run = f"/api/v2/dags/{NIGHT}/dagRuns/{run_id}"
+        end = time.monotonic() + timeout_s
+        while (state := self.call("GET", run)["state"]) not in ("success", "failed") and time.monotonic() < end:
+            if self.call("GET", f"{run}/taskInstances/approve")["state"] in ("awaiting_input", "deferred"):
+                time.sleep(2)
+                with contextlib.suppress(urllib.error.HTTPError):  # answered already, or by the clock just before
+                    place = f"{run}/taskInstances/approve/-1/hitlDetails"
+                    assert "No answer within" in self.call("GET", place)["body"]
+                    self.call("PATCH", place, {"chosen_options": [answer], "params_input": {}})
+            time.sleep(1)
+        return str(state)
 
     def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """What a task returned."""
@@ -89,6 +93,11 @@ class Api:
         """What the asset's consumers were told, oldest first."""
         events = self.call("GET", "/api/v2/assets/events?limit=100&order_by=timestamp")["asset_events"]
         return [event["extra"] for event in events if event["name"] == f"champion_{EXPERIMENT}"]
+
+    def wait_for_event(self, move: str) -> dict[str, Any]:
+        """The champion's newest event, once it tells of such a move: Airflow may write it a moment after the run has ended."""
+        assert airflow.wait_for(lambda: [event["move"] for event in self.events_of_champion()][-1:] == [move], 60)
+        return self.events_of_champion()[-1]
 
     def runs(self, dag_id: str) -> int:
         """How many runs of a DAG there are."""
@@ -223,8 +232,7 @@ def test_a_model_that_was_trained_elsewhere_becomes_the_first_champion(api: Api,
     """SB3's model.zip is version 1 now, after it had passed the bar, and the consumers were told that it was imported."""
     done = api.xcom("import_policy", "import-of-the-ui", "import_policy")
     assert (done["outcome"], done["version"]) == ("PROMOTED", 1)
-    event = api.events_of_champion()[-1]
-    assert (event["move"], event["digest"]) == ("imported", done["digest"])
+    assert api.wait_for_event("imported")["digest"] == done["digest"]
 
 
 def test_lambda_and_laptop_play_the_same_episodes_though_events_come_twice(api: Api, imported: Path) -> None:
@@ -255,13 +263,12 @@ def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, importe
     assert api.xcom(NIGHT, run, "promote")["reason"].startswith("not approved: nobody answered within")
     consumed = api.runs("on_new_champion")
     for answer, outcome in (("Reject", "NOT_APPROVED"), ("Approve", "PROMOTED")):
-        api.answer_again(run, answer)
-        assert api.wait_for_run(NIGHT, run, timeout_s=420) == "success"
+        assert api.answer_again(run, answer) == "success"
         done = api.xcom(NIGHT, run, "promote")
         assert done["outcome"] == outcome
     assert done["version"] == 2
-    event = api.events_of_champion()[-1]
-    assert (event["move"], event["version"], event["digest"]) == ("promoted", 2, done["digest"])
+    event = api.wait_for_event("promoted")
+    assert (event["version"], event["digest"]) == (2, done["digest"])
     assert airflow.wait_for(lambda: api.runs("on_new_champion") > consumed, 60), "the consumer's DAG was not triggered"
     night = demo.read_night(EXPERIMENT)
     assert night["instances_left"] == []
@@ -285,7 +292,7 @@ def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
     run = api.trigger("rollback_policy", {"experiment": EXPERIMENT, "version": 1, "reason": "the new one shakes"})
     assert api.wait_for_run("rollback_policy", run, timeout_s=420) == "success"
     assert api.xcom("rollback_policy", run, "roll_back")["version"] == 1
-    assert api.events_of_champion()[-1]["move"] == "rolled_back"
+    assert api.wait_for_event("rolled_back")["version"] == 1
     log = api.log("rollback_policy", run, "roll_back")
     for said in ("imported: nothing → version 1", "promoted: version 1 → version 2", "rolled_back: version 2 → version 1",
                  "the new one shakes"):
