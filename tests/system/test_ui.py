@@ -40,8 +40,15 @@ class Api:
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         request = urllib.request.Request(self.url + path, None if body is None else json.dumps(body).encode(), method=method,
                                          headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"})
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            answered: dict[str, Any] = json.loads(answer.read() or b"{}")
+        for patience in (*range(10), None):
+            try:
+                with urllib.request.urlopen(request, timeout=120) as answer:
+                    answered: dict[str, Any] = json.loads(answer.read() or b"{}")
+                break
+            except urllib.error.HTTPError as refused:  # its other processes lock Airflow's SQLite, and it says 500
+                if method != "GET" or refused.code != 500 or patience is None:
+                    raise
+                time.sleep(1)
         return answered
 
     def wait_for_dags(self, timeout_s: float = 90) -> set[str]:
@@ -276,13 +283,12 @@ def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, importe
 
 
 def test_a_version_is_trained_again_and_has_the_same_digest(api: Api) -> None:
-    """One segment of the night's, on another machine of the same kind, which ends before the training would."""
+    """One segment of the night's, on another machine of the same kind, which need not train on to the end."""
     run = api.trigger("replay_champion", {"experiment": EXPERIMENT, "version": 2, "segments": 1})
     assert api.wait_for_run("replay_champion", run, timeout_s=420) == "success"
     answer = api.xcom("replay_champion", run, "compare")
     assert answer["outcome"] == "SAME"
     assert answer["step"] < 100_000
-    assert "enough to compare with" in api.xcom("replay_champion", run, "await")["reason"]
 
 
 def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
