@@ -2,8 +2,9 @@
 
     python -m benchmarks.gate_speed [--pairs N]
 
-The decision and the promotion are measured in seconds of processor time as well, because machines are shared; the scaling
-over cores is a ratio of turns taken one after another.
+The decision and the promotion are measured in seconds of processor time as well, because machines are shared. The scaling
+over cores is a ratio within a round: all sides play the same seeds, one after the other, and the next round in the other
+order, so that whatever else the machine does meets all of them alike.
 """
 
 import argparse
@@ -15,34 +16,31 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import gymnasium
-import torch
-from stable_baselines3 import PPO
 
 from benchmarks.records import write_record
 from rl_evaluator.evaluation import Task
 from rl_evaluator.side_by_side import evaluate_side_by_side
+from rl_lifecycle.evaluations import Shard
 from rl_lifecycle.gates import Gate, decide
 from rl_lifecycle.stores import DirectoryStore
-from rl_trainer.onnx_export.export import export_policy
 
 ENV_ID, FIRST_SEED = "LunarLander-v3", 5000
 GATE = Gate(return_range=(-200, 320), crash_below=100)
 #: Steps of training of the champion and of the candidate, before they are compared.
 STEPS = (8192, 40_960)
+#: Episodes of one side's turn when the scaling is measured.
+TURN_EPISODES = 240
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
     result = {"decision_on_2000_pairs": measure_decision(options.rounds), "promotion": measure_promotion(options.rounds),
               "cores": measure_cores(train_policies(), options.pairs, options.rounds)}
     sys.stdout.write(f"{write_record('gate-speed', result)}\n")
@@ -76,6 +74,13 @@ def measure_promotion(rounds: int) -> dict[str, Any]:
 
 def train_policies() -> list[bytes]:
     """Two policies that differ: the same algorithm, trained for shorter and for longer."""
+    import gymnasium  # here, because the processes that play import this module, too, and torch would be most of their time
+    import torch
+    from stable_baselines3 import PPO
+
+    from rl_trainer.onnx_export.export import export_policy
+
+    torch.set_num_threads(1)
     env = gymnasium.make(ENV_ID)
     found = []
     for steps in STEPS:
@@ -85,25 +90,41 @@ def train_policies() -> list[bytes]:
 
 
 def measure_cores(policies: list[bytes], pairs: int, rounds: int) -> dict[str, Any]:
-    """Play so many pairs with all cores; and an eighth of them in turns with one process and with all, for the scaling."""
+    """Play so many pairs with all cores; and in turns some episodes with one process and with all, for the scaling."""
     cores = os.cpu_count() or 1
-    part = max(32, pairs // 8)
 
-    def play(n_episodes: int, processes: int) -> list[Any]:
-        return [evaluate_side_by_side(policy, ENV_ID, Task(ENV_ID, {}, FIRST_SEED, n_episodes), processes) for policy in policies]
+    def play(policy: bytes, first_seed: int, n_episodes: int, processes: int) -> Shard:
+        return evaluate_side_by_side(policy, ENV_ID, Task(ENV_ID, {}, first_seed, n_episodes), processes)
 
-    turns: dict[int, list[float]] = {1: [], cores: []}
-    for _ in range(rounds):
-        for processes, seconds in turns.items():
-            seconds.append(_timed(functools.partial(play, part, processes))["wall_s"])
-    whole: list[Any] = []
-    total = _timed(lambda: whole.extend(play(pairs, cores)))
-    ratios = [one / many for one, many in zip(turns[1], turns[cores], strict=True)]
-    return {"pairs": pairs, "cores": cores, "seconds": total["wall_s"], "env_steps": sum(shard.steps for shard in whole),
-            "steps_per_s": round(sum(shard.steps for shard in whole) / total["wall_s"]),
-            "times_faster_than_one_process": round(statistics.median(ratios), 2),
-            "same_returns": play(32, 1)[0].returns == play(32, cores)[0].returns,
+    def turn(processes: int, number: int) -> None:
+        play(policies[0], FIRST_SEED + number * TURN_EPISODES, TURN_EPISODES, processes)
+
+    seconds = take_turns({processes: functools.partial(turn, processes) for processes in (1, cores)}, rounds)
+    whole: list[Shard] = []
+    total = _timed(lambda: whole.extend(play(policy, FIRST_SEED, pairs, cores) for policy in policies))["wall_s"]
+    return {"pairs": pairs, "cores": cores, "seconds": total, "env_steps": sum(shard.steps for shard in whole),
+            "steps_per_s": round(sum(shard.steps for shard in whole) / total), "episodes_of_a_turn": TURN_EPISODES,
+            "times_faster_than_one_process": ratios_to(seconds[1], seconds[cores]),
+            "same_returns": play(policies[0], FIRST_SEED, 32, 1).returns == play(policies[0], FIRST_SEED, 32, cores).returns,
             "decision": decide(whole[1].returns, whole[0].returns, GATE).decision.value}
+
+
+def take_turns(sides: Mapping[int, Callable[[int], object]], rounds: int) -> dict[int, list[float]]:
+    """Let all sides work in each round, every second round in the other order. :return: each side's seconds, a round each.
+
+    :param sides: what a side does in a round, whose number it is given.
+    """
+    seconds: dict[int, list[float]] = {side: [] for side in sides}
+    for number in range(rounds):
+        for side in sorted(sides, reverse=number % 2 == 1):
+            seconds[side].append(_timed(functools.partial(sides[side], number))["wall_s"])
+    return seconds
+
+
+def ratios_to(base: list[float], side: list[float]) -> dict[str, Any]:
+    """How many times faster a side was than the base: within each round, and the median."""
+    ratios = [one / other for one, other in zip(base, side, strict=True)]
+    return {"median": round(statistics.median(ratios), 2), "rounds": [round(ratio, 2) for ratio in ratios]}
 
 
 def _timed(work: Callable[[], Any]) -> dict[str, float]:

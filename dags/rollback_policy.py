@@ -1,7 +1,8 @@
 """Put an earlier version of a policy back into service.
 
-**How to trigger it.** The form asks for experiment, version and reason; all three are written into the history. *Only list* shows
-in the log which versions there are and what moved when, and moves nothing. What was rolled
+**How to trigger it.** The form asks for experiment, version and reason; all three are written into the history. Without a
+version the task `choose` asks in *Required Actions* which one, for an hour: its options are the versions that there are. No answer
+moves nothing. *Only list* shows in the log which versions there are and what moved when, and moves nothing. What was rolled
 back from is not promoted again by a later night; a rollback to it puts it back.
 
 **What a failure means.** The version does not exist or is not whole (the message lists the versions), it is in service already,
@@ -12,9 +13,11 @@ from airflow.sdk import DAG
 
 from rl_airflow.forms import rollback_params
 from rl_airflow.operators.registry import S3RollBackChampionOperator
+from rl_airflow.operators.version_choices import AskForVersionOperator
 from rl_airflow.retraining import DEFAULT_ARGS
 
 with DAG("rollback_policy", description="Put an earlier version back into service", schedule=None,
          catchup=False, max_active_runs=1, params=rollback_params(),
          default_args=DEFAULT_ARGS, tags=["nightshift", "policies"], doc_md=__doc__) as dag:
-    S3RollBackChampionOperator(task_id="roll_back")
+    choose = AskForVersionOperator(task_id="choose")
+    S3RollBackChampionOperator(task_id="roll_back", choice=choose.output)

@@ -108,16 +108,22 @@ class EvaluationFiles:
         return merge_shards(self.read(job))
 
 
-def plan_shard_episodes(measured: Iterable[Shard]) -> int:
-    """How many episodes fit into one invocation, by what episodes of the same policy and environment have taken.
+def plan_shard_episodes(measured: Iterable[Shard], environment: EnvironmentReport | None = None) -> int:
+    """How many episodes fit into one invocation, by what the slowest of some evaluations has taken.
 
-    :param measured: shards that were played before; none: :data:`SHARD_EPISODES`.
+    :param measured: shards of the same environment that were played before.
+    :param environment: what is known while there are none: its longest episode at the speed of its own steps. The policy's share
+        is unknown then, so it makes shards smaller than :data:`SHARD_EPISODES`, never larger.
     """
-    shards = [shard for shard in measured if shard.returns]
-    seconds = sum(shard.seconds for shard in shards) / max(1, sum(len(shard.returns) for shard in shards))
-    if seconds <= 0:
+    slowest: dict[str, tuple[float, int]] = {}
+    for shard in measured:
+        seconds, episodes = slowest.get(shard.policy_sha256, (0.0, 0))
+        slowest[shard.policy_sha256] = (seconds + shard.seconds, episodes + len(shard.returns))
+    if took := [seconds / episodes for seconds, episodes in slowest.values() if episodes and seconds > 0]:
+        return max(1, min(MOST_SHARD_EPISODES, int(SHARD_S / max(took))))
+    if environment is None or not environment.steps_per_s or not environment.max_episode_steps:
         return SHARD_EPISODES
-    return max(1, min(MOST_SHARD_EPISODES, int(SHARD_S / seconds)))
+    return max(1, min(SHARD_EPISODES, int(SHARD_S * environment.steps_per_s / environment.max_episode_steps)))
 
 
 def split_gaps(job: Job, shards: Sequence[Shard], most: int = SHARD_EPISODES) -> list[Gap]:

@@ -78,7 +78,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
                            description_md="Most pairs of episodes that the gate may look at."),
         "approval": Param(experiment.approval, type="boolean", section="Gate", title="Ask before promoting",
                           description_md="A person must approve in the UI (Required Actions). `airflow dags test` waits for "
-                          "that answer, too."),
+                          "that answer, too. Where the experiment's file asks for it, it cannot be switched off here."),
         "approval_hours": Param(experiment.approval_hours, type="number", exclusiveMinimum=0, maximum=168, section="Gate",
                                 title="Hours to approve", description_md="No answer within this time is a no."),
         "environment": environment_param(), "region_name": region_param(),
@@ -149,8 +149,9 @@ def rollback_params() -> dict[str, Param]:
     """The form of a rollback."""
     return {
         "experiment": experiment_param(),
-        "version": Param(1, type="integer", minimum=1, title="Version", section="What",
-                         description_md="The version to put back into service. *Only list* shows which there are."),
+        "version": Param(None, type=["null", "integer"], minimum=1, title="Version", section="What",
+                         description_md="The version to put back into service. Empty: you are asked in *Required Actions*, where you "
+                         "choose from those that there are."),
         "only_list": Param(False, type="boolean", title="Only list", section="What",
                            description_md="Show versions and history in the log, and move nothing."),
         "reason": Param("", type="string", format="multiline", minLength=3, pattern=r"\S[\s\S]+\S", title="Reason", section="Why",

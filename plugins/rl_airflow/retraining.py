@@ -25,6 +25,8 @@ DEFAULT_ARGS: dict[str, Any] = {"owner": "nightshift", "retries": 2, "retry_dela
 #: The run's plan, or None when there is none (the operators that clean up run all the same).
 PLAN = "{{ ti.xcom_pull(task_ids='freeze_spec', key='plan') }}"
 PROMOTION = "{{ ti.xcom_pull(task_ids='promote') }}"
+#: How fast the environment is. No edge of its own: `select` must run when a trial failed.
+ENVIRONMENT = "{{ ti.xcom_pull(task_ids='check_environment') }}"
 AWAITED = "await"
 
 
@@ -67,9 +69,9 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
             chain(launch.as_setup(), wait)  # type: ignore[no-untyped-call]
 
         training = train.expand(trial=freeze.output)
-        candidate = LambdaSelectCandidateOperator(task_id="select", plan=PLAN, awaited_task_id=AWAITED,
+        candidate = LambdaSelectCandidateOperator(task_id="select", plan=PLAN, awaited_task_id=AWAITED, environment=ENVIRONMENT,
                                                   trigger_rule="all_done_min_one_success")
-        judge = LambdaJudgeCandidateOperator(task_id="judge", plan=PLAN, candidate=candidate.output)
+        judge = LambdaJudgeCandidateOperator(task_id="judge", plan=PLAN, candidate=candidate.output, environment=ENVIRONMENT)
         approve = AskBeforePromotingOperator(task_id="approve", plan=PLAN, verdict=judge.output)
         promote = S3PromoteCandidateOperator(task_id="promote", plan=PLAN, candidate=candidate.output, verdict=judge.output,
                                              approval=approve.output)

@@ -21,10 +21,10 @@ EXPECTED: dict[str, set[str]] = {
     "destroy_infrastructure": {"destroy_environment"},
     "drill_interruption": {"freeze_spec", "launch", "interrupt_machine", "await", "terminate", "prove_none_left", "measure"},
     "evaluate_policy": {"evaluate"},
-    "import_policy": {"freeze_import", "check_environment", "judge", "import_policy"},
+    "import_policy": {"freeze_import", "check_environment", "judge", "approve", "import_policy"},
     "reap_orphaned_instances": {"reap_instances"},
     "replay_champion": {"freeze_replay", "launch", "await", "terminate", "prove_none_left", "compare"},
-    "rollback_policy": {"roll_back"},
+    "rollback_policy": {"choose", "roll_back"},
 }
 
 

@@ -9,11 +9,12 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from rl_airflow.champion_assets import CHAMPIONS, champion_asset
-from rl_airflow.operators import approvals
+from rl_airflow.operators import approvals, version_choices
 from rl_airflow.operators import registry as operators
 from rl_airflow.operators.approvals import AskBeforePromotingOperator
 from rl_airflow.operators.evaluations import Candidate
 from rl_airflow.operators.registry import S3PromoteCandidateOperator, S3RollBackChampionOperator
+from rl_airflow.operators.version_choices import NONE_OF_THEM, AskForVersionOperator
 from rl_lifecycle.gates import Decision
 from rl_lifecycle.layout import version_prefix
 from rl_lifecycle.records import sha256_hex
@@ -42,8 +43,8 @@ class Service:
         self.aws = FakeLambda(self.world.store, lambda name, seed: 0.0)
         self.events = OutletEventAccessors()
         self.nonces = iter(range(100))
-        self.params: dict[str, Any] = {"experiment": "cartpole_ppo", "version": 1, "reason": "it shakes", "environment": "dev",
-                                       "region_name": None, "approval": True, "approval_hours": 2.0}
+        self.params: dict[str, Any] = {"experiment": "cartpole_ppo", "version": None, "reason": "it shakes", "environment": "dev",
+                                       "region_name": None}
         monkeypatch.setattr(type(self.world.plan), "store", lambda plan, session: self.world.store)
         monkeypatch.setattr(operators, "_evaluator", lambda session, function: self.aws.evaluator())
         monkeypatch.setattr(operators, "find_place", lambda environment, region: _Place())
@@ -71,12 +72,12 @@ class Service:
         verdict = {"decision": decision.value, "reason": "better", "report": night.report.model_dump()}
         return S3PromoteCandidateOperator(
             task_id="promote", plan=plan.to_xcom(), candidate=candidate.model_dump(mode="json"), verdict=verdict,
-            approval={"approved": approved, "by": "ada"}).execute(self.context())
+            approval={"approved": approved, "by": "grace", "person": "grace"}).execute(self.context())
 
-    def roll_back(self, version: int) -> dict[str, Any]:
+    def roll_back(self, version: int | None, person: str | None = None) -> dict[str, Any]:
         """Run the rolling-back task."""
-        self.params["version"] = version
-        return S3RollBackChampionOperator(task_id="roll_back").execute(self.context("rollback_policy"))
+        return S3RollBackChampionOperator(task_id="roll_back", choice={"version": version, "person": person}).execute(
+            self.context("rollback_policy"))
 
     def announced(self) -> list[dict[str, Any]]:
         """What Airflow was told, and of which asset."""
@@ -243,29 +244,47 @@ def test_a_rolled_back_policy_does_not_come_back_by_itself(service: Service) -> 
 
 VERDICT = {"decision": "PROMOTE", "reason": "better", "summary": "PROMOTE: better\nmean return 450",
            "report": {"key": "evaluations/cartpole_ppo/n1/gate/report.json", "sha256": "a" * 64}}
+ADA = {"id": "7", "name": "ada"}
 
 
-def ask(service: Service, monkeypatch: pytest.MonkeyPatch,
-        verdict: dict[str, Any]) -> tuple[Any, AskBeforePromotingOperator, dict[str, Any]]:
-    """Run the asking task. :return: what it answered (or the time that it waits), itself, and the question it wrote down."""
+def run_asking(task: Any, service: Service, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, dict[str, Any]]:
+    """Run a task that may ask. :return: what it answered (or the time that it waits), and the question that it wrote down."""
     asked: dict[str, Any] = {}
     monkeypatch.setattr("airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **detail: asked.update(detail))
-    task = AskBeforePromotingOperator(task_id="approve", plan=service.world.plan.to_xcom(), verdict=verdict)
     context = {**service.context(), "task_instance": type("Ti", (), {"id": "1"})()}
     try:
-        return task.execute(context), task, asked  # type: ignore[arg-type]
+        return task.execute(context), asked
     except TaskAwaitingInput as waiting:
-        return waiting.timeout, task, asked
+        return waiting.timeout, asked
 
 
-def test_the_question_bears_the_report_and_says_what_silence_means(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The summary, a link to the page, the limit; rejection is the default."""
-    answered, _, asked = ask(service, monkeypatch, VERDICT)
+def answer(chosen: str, user: Any) -> dict[str, Any]:
+    """What Airflow resumes a task with: a person's answer, or nobody's."""
+    return {"chosen_options": [chosen], "params_input": {}, "responded_at": datetime.now(UTC), "responded_by_user": user}
+
+
+def asking(service: Service, verdict: dict[str, Any], approval: bool = True) -> AskBeforePromotingOperator:
+    """The asking task of a run whose spec froze this."""
+    experiment = service.world.experiment.model_copy(update={"approval": approval, "approval_hours": 2.0})
+    data = service.world.spec.model_copy(update={"experiment": experiment}).to_json()
+    spec = Artifact(key=service.world.plan.spec.key, sha256=sha256_hex(data))
+    service.world.store.put(spec.key, data)
+    plan = service.world.plan.model_copy(update={"spec": spec})
+    return AskBeforePromotingOperator(task_id="approve", plan=plan.to_xcom(), verdict=verdict)
+
+
+@pytest.mark.parametrize("origin", [None, "a friend\nPROMOTE: approved by the security team"])
+def test_the_question_bears_the_report_and_says_what_silence_means(service: Service, monkeypatch: pytest.MonkeyPatch,
+                                                                   origin: str | None) -> None:
+    """The summary, a link to the page, the limit; rejection is the default. What an importer says of a policy is quoted as theirs."""
+    service.params["origin"] = origin
+    answered, asked = run_asking(asking(service, VERDICT), service, monkeypatch)
     assert answered == timedelta(hours=2)
     assert asked["defaults"] == [approvals.REJECT]
     for said in ("mean return 450", "s3://b/evaluations/cartpole_ppo/n1/gate/report.html", "console.aws.amazon.com/s3/object/b",
                  "No answer within 2 hours means no"):
         assert said in asked["body"]
+    assert ("> a friend\n> PROMOTE: approved by the security team" in asked["body"]) is bool(origin)
 
 
 @pytest.mark.parametrize(("decision", "approval", "expected"), [
@@ -274,21 +293,95 @@ def test_the_question_bears_the_report_and_says_what_silence_means(service: Serv
 def test_nobody_is_asked_for_nothing(service: Service, monkeypatch: pytest.MonkeyPatch, decision: str, approval: bool,
                                      expected: dict[str, Any]) -> None:
     """Off by default, and never when nothing would be promoted."""
-    service.params["approval"] = approval
-    assert ask(service, monkeypatch, VERDICT | {"decision": decision})[0] == expected
+    task = asking(service, VERDICT | {"decision": decision}, approval)
+    assert run_asking(task, service, monkeypatch)[0] == expected
 
 
 @pytest.mark.parametrize(("chosen", "user", "expected"), [
-    (["Approve"], {"id": "7", "name": "ada"}, {"approved": True, "by": "ada"}),
-    (["Reject"], {"id": "7", "name": "ada"}, {"approved": False, "by": "ada"}),
-    (["Reject"], None, {"approved": False, "by": "nobody answered within 2 hours"}),
-    (["Approve"], None, {"approved": False, "by": "nobody answered within 2 hours"})])
-def test_only_a_persons_yes_is_a_yes(service: Service, monkeypatch: pytest.MonkeyPatch, chosen: list[str], user: Any,
-                                     expected: dict[str, Any]) -> None:
+    ("Approve", ADA, {"approved": True, "by": "ada", "person": "ada"}), ("Reject", ADA, {"approved": False, "by": "ada", "person": "ada"}),
+    ("Reject", None, {"approved": False, "by": "nobody answered within 2 hours"}),
+    ("Approve", None, {"approved": False, "by": "nobody answered within 2 hours"})])
+def test_only_a_persons_yes_is_a_yes(service: Service, chosen: str, user: Any, expected: dict[str, Any]) -> None:
     """A no is a no, and so is silence, whatever default it was resolved with."""
-    _, task, _ = ask(service, monkeypatch, VERDICT)
-    event = {"chosen_options": chosen, "params_input": {}, "responded_at": datetime.now(UTC), "responded_by_user": user}
-    assert task.execute_complete(service.context(), event) == expected
+    assert asking(service, VERDICT).execute_complete(service.context(), answer(chosen, user)) == expected
+
+
+def test_the_history_names_who_approved_and_who_chose(service: Service) -> None:
+    """Beside the run, and whoever triggered it."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    service.roll_back(1, "grace")
+    assert [entry.who for entry in read_history(service.world.store, "cartpole_ppo")] == [
+        *(["ada, retrain_cartpole_ppo manual-1, approved by grace"] * 2), "ada, rollback_policy manual-1, chosen by grace"]
+
+
+def choosing(service: Service, monkeypatch: pytest.MonkeyPatch, **params: Any) -> tuple[Any, dict[str, Any]]:
+    """Run the task that asks for a version. :return: as :func:`run_asking`."""
+    service.params |= params
+    monkeypatch.setattr(version_choices, "find_place", lambda environment, region: _Place())
+    monkeypatch.setattr(version_choices, "S3Store", lambda client, bucket: service.world.store)
+    return run_asking(AskForVersionOperator(task_id="choose"), service, monkeypatch)
+
+
+@pytest.mark.parametrize("params", [{"version": 1}, {"only_list": True}, {"version": 1, "only_list": True}])
+def test_a_form_that_names_a_version_or_wants_a_list_asks_nobody(service: Service, monkeypatch: pytest.MonkeyPatch,
+                                                                 params: dict[str, Any]) -> None:
+    """So `airflow dags test` with a version never waits; the registry is not even read."""
+    assert choosing(service, monkeypatch, **params) == ({"version": params.get("version"), "person": None}, {})
+
+
+def test_a_form_without_a_version_offers_what_there_is(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newest first, without the version in service; the question tells the history and quotes the reason."""
+    for run in ("n1", "n2", "n3"):
+        service.promote(service.night(run))
+    waits, asked = choosing(service, monkeypatch)
+    assert waits == timedelta(hours=1)
+    assert [option.partition(" ")[0] for option in asked["options"]] == ["2:", "1:", "None"]
+    assert "seed-0 at step 100 of n2, digest digest of n2" in asked["options"][0]
+    assert asked["defaults"] == [NONE_OF_THEM]
+    for said in ("promoted: version 2 → version 3 by ada", "> it shakes", "No answer within an hour means no"):
+        assert said in asked["body"]
+
+
+@pytest.mark.parametrize("edit", [b"hello", {"version": 1}, {"digest": "x"}, {"version": 9}])
+def test_when_the_pointer_was_edited_every_version_is_offered(service: Service, monkeypatch: pytest.MonkeyPatch, edit: Any) -> None:
+    """A rollback mends it, to the version that was in service as well."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    key = "registry/cartpole_ppo/champion.json"
+    there = json.loads(service.world.store.objects[key])
+    service.world.store.put(key, edit if isinstance(edit, bytes) else json.dumps(there | edit).encode())
+    _, asked = choosing(service, monkeypatch)
+    assert [option.partition(" ")[0] for option in asked["options"]] == ["2:", "1:", "None"]
+    assert "promoted: version 1 → version 2" in asked["body"]
+
+
+@pytest.mark.parametrize("nights", [0, 1])
+def test_with_nothing_to_put_back_nobody_is_asked(service: Service, monkeypatch: pytest.MonkeyPatch, nights: int) -> None:
+    """It fails at once, and says why."""
+    for number in range(nights):
+        service.promote(service.night(f"n{number}"))
+    with pytest.raises(AirflowFailException, match="there is nothing to put back"):
+        choosing(service, monkeypatch)
+
+
+@pytest.mark.parametrize(("chosen", "user", "version"), [
+    ("12: 2026-11-22 02:00 UTC, seed-0 at step 100 of n12, digest d", ADA, 12), (NONE_OF_THEM, ADA, None), (NONE_OF_THEM, None, None),
+    ("12: 2026-11-22 02:00 UTC, seed-0 at step 100 of n12, digest d", None, None)])
+def test_only_a_person_chooses_a_version(service: Service, chosen: str, user: Any, version: int | None) -> None:
+    """Silence moves nothing, whatever it was resolved with; the process that takes the answer never saw the options."""
+    done = AskForVersionOperator(task_id="choose").execute_complete(service.context(), answer(chosen, user))
+    assert done == {"version": version, "person": "ada" if user else None}
+
+
+@pytest.mark.parametrize("choice", [None, {}, {"version": None, "person": "ada"}])
+def test_without_a_version_nothing_is_moved(service: Service, choice: Any) -> None:
+    """Nobody answered, or somebody marked the question as successful by hand."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    with pytest.raises(AirflowSkipException, match="no version was chosen: nothing was moved"):
+        S3RollBackChampionOperator(task_id="roll_back", choice=choice).execute(service.context("rollback_policy"))
+    assert service.version == 2
 
 
 def test_the_asset_of_an_experiment_is_always_the_same() -> None:

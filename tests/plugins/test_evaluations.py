@@ -16,7 +16,7 @@ from rl_airflow.operators.evaluations import Candidate
 from rl_airflow.operators.judging import LambdaJudgeCandidateOperator, candidate_evaluation
 from rl_airflow.trial_reports import TrialEnd
 from rl_airflow.triggers import evaluations as triggers
-from rl_lifecycle.evaluations import EpisodeEnd, Shard
+from rl_lifecycle.evaluations import EnvironmentReport, EpisodeEnd, Shard
 from rl_lifecycle.gates import gate_of
 from rl_lifecycle.layout import policy_key, shard_key
 from rl_lifecycle.policies import PolicyMetadata, PolicyRecord
@@ -263,17 +263,63 @@ def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
         check({"odd": scenario})
 
 
+def policy_record(world: World, step: int, wrappers: tuple[WrapperForm, ...] = ()) -> PolicyRecord:
+    """A policy of the world's trial, as its trainer writes it down."""
+    metadata = PolicyMetadata(algo="ppo", env_id="CartPole-v1", observation_space=SPACE, action_space=SPACE, digest="d", versions={},
+                              equality={}, wrappers=wrappers)
+    policy = Artifact(key=f"policies/{step}.onnx", sha256=f"{step:064d}")
+    record = PolicyRecord(experiment="cartpole_ppo", run=world.spec.run, trial="seed-0", attempt=1, step=step, final=True, digest="d",
+                          spec_sha256=world.spec.sha256, policy=policy, parameters=policy, manifest=policy, metadata=metadata)
+    world.store.put(policy_key(world.spec.trial_id("seed-0"), step, "json"), record.to_json())
+    return record
+
+
+def select_task(world: World, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> operators.LambdaSelectCandidateOperator:
+    """The task that chooses among the policies of the world's trial, which has finished."""
+    monkeypatch.setattr(operators, "ARRIVAL_GRACE_S", 0.0)
+    monkeypatch.setattr(operators, "ends_of_trials", lambda context, task_id: [
+        TrialEnd(trial="seed-0", state=TrialState.FINISHED, steps=100, attempts=1, seconds=1.0, usd=0.1)])
+    task = operators.LambdaSelectCandidateOperator(task_id="select", plan=world.plan.to_xcom(), awaited_task_id="await", **arguments)
+    monkeypatch.setattr(task, "_store", lambda plan: world.store)
+    return task
+
+
+@pytest.mark.parametrize("known_from", ["another policy", "the environment"])
+def test_the_selections_shards_are_as_long_as_the_environment_is_slow(monkeypatch: pytest.MonkeyPatch, known_from: str) -> None:
+    """Ten seconds an episode, as another policy took, or as the longest episode takes at the environment's own speed: six in a shard."""
+    world = World()
+    aws = FakeLambda(world.store, lambda name, seed: 100.0)
+    policy_record(world, 200)
+    other = known_from == "another policy"
+    if other:
+        played = policy_record(world, 100).policy.sha256
+        slow = shard(world.spec.selection_first_seed, 100).model_copy(update={"seconds": 1000.0, "policy_sha256": played})
+        world.store.put(shard_key("cartpole_ppo", world.spec.run, "select-seed-0-100", 0), slow.to_json())
+    checked = EnvironmentReport(max_episode_steps=500, steps_per_s=50.0).model_dump(mode="json")
+    task = select_task(world, monkeypatch, environment=None if other else checked)
+    monkeypatch.setattr(task, "_evaluator", lambda plan: aws.evaluator())
+    assert task.execute({})["step"] == 200  # type: ignore[typeddict-item]
+    assert {event.n_episodes for event in aws.events} == {6, 4}
+    assert sum(event.n_episodes for event in aws.events) == world.spec.experiment.evaluation.selection_episodes
+
+
+@pytest.mark.parametrize(("steps", "steps_per_s", "size"), [
+    (500, 50.0, 6), (500, 1e6, 50), (10**6, 1.0, 1), (None, 1.0, 50), (500, None, 50)])
+def test_without_an_episode_the_environments_own_speed_bounds_a_shard(steps: int | None, steps_per_s: float | None, size: int) -> None:
+    """It makes shards smaller, never larger: what the policy takes is not known."""
+    assert plan_shard_episodes([], EnvironmentReport(max_episode_steps=steps, steps_per_s=steps_per_s)) == size
+
+
+def test_the_slowest_policy_sizes_the_shards() -> None:
+    """A policy that falls at once says nothing of one that does not."""
+    quick, slow = (shard(1000, 100).model_copy(update={"policy_sha256": name, "seconds": seconds})
+                   for name, seconds in (("quick", 1.0), ("slow", 1000.0)))
+    assert plan_shard_episodes([quick, slow]) == 6
+
+
 def test_policies_that_name_other_wrappers_than_the_run_was_frozen_with_are_not_selected(monkeypatch: pytest.MonkeyPatch) -> None:
     """What they are judged in would be of their trainer's choice."""
     world = World()
-    monkeypatch.setattr(operators, "ends_of_trials", lambda context, task_id: [
-        TrialEnd(trial="seed-0", state=TrialState.FINISHED, steps=100, attempts=1, seconds=1.0, usd=0.1)])
-    metadata = PolicyMetadata(algo="ppo", env_id="CartPole-v1", observation_space=SPACE, action_space=SPACE, digest="d", versions={},
-                              equality={}, wrappers=(WrapperForm(name="gymnasium.wrappers.FlattenObservation"),))
-    record = PolicyRecord(experiment="cartpole_ppo", run=world.spec.run, trial="seed-0", attempt=1, step=100, final=True, digest="d",
-                          spec_sha256=world.spec.sha256, policy=CANDIDATE, parameters=CANDIDATE, manifest=CANDIDATE, metadata=metadata)
-    world.store.put(policy_key(world.spec.trial_id("seed-0"), 100, "json"), record.to_json())
-    task = operators.LambdaSelectCandidateOperator(task_id="select", plan=world.plan.to_xcom(), awaited_task_id="await")
-    monkeypatch.setattr(task, "_store", lambda plan: world.store)
+    policy_record(world, 100, (WrapperForm(name="gymnasium.wrappers.FlattenObservation"),))
     with pytest.raises(AirflowFailException, match=r"000100\.json names other wrappers than the experiment's env_wrapper"):
-        task.execute({})
+        select_task(world, monkeypatch).execute({})  # type: ignore[typeddict-item]

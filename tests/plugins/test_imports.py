@@ -2,6 +2,7 @@
 
 import json
 import struct
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.forms import importing_params
 from rl_airflow.operators import imports, specs
+from rl_airflow.operators.approvals import AskBeforePromotingOperator
 from rl_airflow.operators.imports import S3FreezeImportOperator, S3ImportPolicyOperator
+from rl_airflow.operators.specs import S3FreezeSpecOperator
 from rl_lifecycle.gates import Decision, Verdict, gate_of
 from rl_lifecycle.layout import artifact_key, report_key
 from rl_lifecycle.parameter_files import digest_parameters
@@ -22,7 +25,7 @@ from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.versions import ImportBundle
 from tests.lifecycle.test_promotion import SPACE
-from tests.plugins.test_champions import Service
+from tests.plugins.test_champions import Service, run_asking
 from tests.plugins.test_trials import FakeTaskInstance
 from tests.plugins.worlds import EXPERIMENT
 
@@ -81,7 +84,7 @@ class Importing(Service):
             {**self.context("import_policy"), "ti": self.ti, "run_id": "manual-1", "dag_run": _Run()})  # type: ignore[typeddict-item]
         return Spec.from_json(self.world.store.objects[self.ti.pushed["plan"]["spec"]["key"]])
 
-    def bring(self, spec: Spec, decision: Decision = Decision.PROMOTE) -> dict[str, Any]:
+    def bring(self, spec: Spec, decision: Decision = Decision.PROMOTE, *, approved: bool = True) -> dict[str, Any]:
         """Run the importing task after a verdict."""
         candidate = self.ti.pushed["candidate"]
         report = Report(
@@ -92,8 +95,8 @@ class Importing(Service):
         key = report_key(spec.experiment.name, spec.run, "gate")
         self.world.store.put(key, report)
         verdict = {"decision": decision.value, "reason": "so it is", "report": {"key": key, "sha256": sha256_hex(report)}}
-        return S3ImportPolicyOperator(task_id="import_policy", plan=self.ti.pushed["plan"], candidate=candidate,
-                                      verdict=verdict).execute(self.context("import_policy"))
+        return S3ImportPolicyOperator(task_id="import_policy", plan=self.ti.pushed["plan"], candidate=candidate, verdict=verdict,
+                                      approval={"approved": approved, "by": "grace"}).execute(self.context("import_policy"))
 
 
 @pytest.fixture
@@ -112,6 +115,37 @@ def test_an_import_that_the_gate_promotes_is_in_service_and_announced(importing:
     assert importing.freeze() == spec
     assert importing.bring(spec)["version"] == 1
     assert [entry.move for entry in read_history(importing.world.store, "cartpole_ppo")] == [Move.IMPORTED]
+
+
+def test_an_import_asks_for_the_approval_that_the_experiments_file_asks_for(
+        importing: Importing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be the way around it; without a yes nothing is imported."""
+    (importing.folder / "cartpole_ppo.yaml").write_text(json.dumps(EXPERIMENT | {"approval": True}))
+    spec = importing.freeze()
+    verdict = {"decision": "PROMOTE", "reason": "better", "report": {"key": "evaluations/r/report.json", "sha256": "a" * 64}}
+    task = AskBeforePromotingOperator(task_id="approve", plan=importing.ti.pushed["plan"], verdict=verdict)
+    waits, asked = run_asking(task, importing, monkeypatch)
+    assert waits == timedelta(hours=spec.experiment.approval_hours)
+    assert "> a controller made by hand" in asked["body"]
+    with pytest.raises(AirflowFailException, match=r"not imported\. NOT_APPROVED: not approved: grace"):
+        importing.bring(spec, approved=False)
+    assert (importing.version, importing.announced()) == (None, [])
+
+
+@pytest.mark.parametrize(("file", "form", "frozen"), [(False, True, True), (False, False, False), (True, True, True), (True, False, None)])
+def test_a_form_can_ask_for_an_approval_and_cannot_take_it_away(importing: Importing, file: bool, form: bool, frozen: bool | None) -> None:
+    """What the file asks for is not for whoever may trigger to decide."""
+    task = S3FreezeSpecOperator(task_id="freeze_spec", experiment={**EXPERIMENT, "name": "cartpole_ppo", "approval": file},
+                                folder=str(importing.folder))
+    importing.params["approval"] = form
+    context: Any = {**importing.context(), "ti": importing.ti, "run_id": "manual-1", "dag_run": _Run()}
+    if frozen is None:
+        with pytest.raises(AirflowFailException, match=r"approval: experiments/cartpole_ppo\.yaml asks for an approval"):
+            task.execute(context)
+        return
+    task.execute(context)
+    spec = Spec.from_json(importing.world.store.objects[importing.ti.pushed["plan"]["spec"]["key"]])
+    assert spec.experiment.approval is frozen
 
 
 def test_an_import_never_shares_a_run_with_a_retraining(importing: Importing) -> None:

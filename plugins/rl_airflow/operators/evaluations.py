@@ -8,19 +8,19 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from rl_airflow.evaluations import EvaluationFiles, Evaluator, Gap, Job, Scene, scene_of
+from rl_airflow.evaluations import EvaluationFiles, Evaluator, Gap, Job, Scene, plan_shard_episodes, scene_of
 from rl_airflow.operators.trials import RunOperator
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.trial_reports import TrialEnd
 from rl_airflow.triggers.evaluations import LambdaEvaluationTrigger
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.evaluations import EnvironmentReport
+from rl_lifecycle.evaluations import EnvironmentReport, Shard
 from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.layout import policy_prefix
 from rl_lifecycle.policies import PolicyRecord
@@ -58,18 +58,26 @@ class Candidate(Record):
 class LambdaRunOperator(RunOperator):
     """What the operators share that evaluate policies of a run.
 
+    :param environment: what `check_environment` returned: how fast the environment is, while no episode has been played there.
     :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
     """
 
-    def __init__(self, *, deferrable: bool = True, **kwargs: Any) -> None:
+    template_fields: Sequence[str] = ("plan", "environment")
+
+    def __init__(self, *, environment: Any = None, deferrable: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.deferrable = deferrable
+        self.environment, self.deferrable = environment, deferrable
 
     def _evaluator(self, plan: RunPlan) -> Evaluator:
         return Evaluator(plan.session(None, self.aws_conn_id).client("lambda"), plan.evaluator)
 
     def _store(self, plan: RunPlan) -> ObjectStore:
         return plan.store(plan.session(None, self.aws_conn_id))
+
+    def _shard_episodes(self, measured: Iterable[Shard]) -> int:
+        """Size the shards by what episodes took: by shards, which never change, so whoever comes back cuts alike."""
+        known = EnvironmentReport.model_validate(self.environment) if self.environment else None
+        return plan_shard_episodes(measured, known)
 
     def _gather(self, plan: RunPlan, scene: Scene, jobs: Sequence[Job], event: dict[str, Any] | None, *,
                 token: Any = None, arriving: bool = False) -> EvaluationFiles:
@@ -176,8 +184,6 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
     :param awaited_task_id: the mapped task whose XComs say how the trials ended.
     """
 
-    template_fields: Sequence[str] = ("plan",)
-
     def __init__(self, *, awaited_task_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.awaited_task_id = awaited_task_id
@@ -206,7 +212,7 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
         jobs = {place: Job(name=selection_name(*place), policy=record.policy, first_seed=spec.selection_first_seed,
                            n_episodes=spec.experiment.evaluation.selection_episodes)
                 for place, (_, record) in records.items()}
-        files = self._gather(plan, scene_of(spec), list(jobs.values()), event, arriving=True)
+        files = self._gather(plan, scene_of(spec), self._sized(store, spec, list(jobs.values())), event, arriving=True)
         best, ranking = select({place: files.get_merged(job) for place, job in jobs.items()}, spec.experiment.evaluation)
         told = tuple(f"{one.trial} at step {one.step:,}: {one.mean_return:.2f}, {one.crash_rate:.0%} crashes" for one in ranking)
         log.info("candidate, best first:\n  %s", "\n  ".join(told))
@@ -214,6 +220,13 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
         return Candidate(trial=best.trial, step=best.step, digest=record.digest, policy=record.policy,
                          record=Artifact(key=key, sha256=sha256_hex(record.to_json())), mean_return=best.mean_return,
                          ranking=told).model_dump(mode="json")
+
+    def _sized(self, store: ObjectStore, spec: Spec, jobs: Sequence[Job]) -> list[Job]:
+        """Size each policy's shards by its own episodes that are there, else by the slowest of the run's other policies."""
+        files = EvaluationFiles(store, scene_of(spec))
+        there = {job.name: files.read(job) for job in jobs}
+        everywhere = [shard for shards in there.values() for shard in shards]
+        return [job.model_copy(update={"shard_episodes": self._shard_episodes(there[job.name] or everywhere)}) for job in jobs]
 
 
 def _describe(space: Mapping[str, Any]) -> str:

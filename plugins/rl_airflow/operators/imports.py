@@ -101,13 +101,10 @@ def _check_provenance(scene: Scene, said: PolicyMetadata, digest: str) -> None:
 class S3ImportPolicyOperator(S3PromoteCandidateOperator):
     """Register the imported policy as a version and put it into service, if the gate says so; fail with its reason if not.
 
-    As the promoter. A retry or a clear goes on where it stopped. There is no approval: a person asked for the import.
+    As the promoter. A retry or a clear goes on where it stopped.
     """
 
     move = Move.IMPORTED
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(approval={"approved": True, "by": "whoever triggered the import"}, **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Import. :return: the promotion as JSON."""

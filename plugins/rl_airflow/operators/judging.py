@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import Context
 
 from rl_airflow.errors import EvaluationFailedError, first_line
-from rl_airflow.evaluations import EvaluationFiles, Job, plan_shard_episodes, scene_of
+from rl_airflow.evaluations import EvaluationFiles, Job, scene_of
 from rl_airflow.links import JUDGE_LINKS, report_link
 from rl_airflow.operators.evaluations import Candidate, LambdaRunOperator
 from rl_airflow.run_notes import write_note
@@ -37,7 +37,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
     :param candidate: what `select` returned.
     """
 
-    template_fields: Sequence[str] = ("plan", "candidate")
+    template_fields: Sequence[str] = ("plan", "candidate", "environment")
     operator_extra_links = JUDGE_LINKS
 
     def __init__(self, *, candidate: Any, **kwargs: Any) -> None:
@@ -70,7 +70,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         look: int | None = int((event or {}).get("token") or gate_of(spec.experiment).schedule()[0][0])
         request = DecideRequest(experiment=plan.experiment, run=plan.run, candidate=candidate_evaluation(candidate.policy),
                                 champion=CHAMPION if compared else None, spec=plan.spec)
-        size = self._shard_episodes(plan, spec, candidate)
+        size = self._size_of_shards(plan, spec, candidate)
         while look is not None:
             jobs = [job.model_copy(update={"shard_episodes": size}) for job in jobs_of_look(spec, candidate.policy, compared, look)]
             self._gather(plan, scene_of(spec), jobs, event, token=look)
@@ -85,10 +85,10 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
             look = judged.verdict.next_look
         raise EvaluationFailedError("decision", "there was no look to take")
 
-    def _shard_episodes(self, plan: RunPlan, spec: Spec, candidate: Candidate) -> int:
-        """Size the shards by how long the candidate's selection took: the same every time it is asked, as shards must be."""
+    def _size_of_shards(self, plan: RunPlan, spec: Spec, candidate: Candidate) -> int:
+        """Size the shards by how long the candidate's selection took; an imported one has none."""
         job = Job(name=selection_name(candidate.trial, candidate.step), policy=candidate.policy, first_seed=0, n_episodes=1)
-        size = plan_shard_episodes(EvaluationFiles(self._store(plan), scene_of(spec)).read(job))
+        size = self._shard_episodes(EvaluationFiles(self._store(plan), scene_of(spec)).read(job))
         log.info("shards of %d episodes", size)
         return size
 

@@ -6,9 +6,10 @@ from typing import Any
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from rl_airflow.evaluations import Job, scene_of
+from rl_airflow.evaluations import EvaluationFiles, Job, scene_of
 from rl_airflow.forms import environment_of
 from rl_airflow.operators.evaluations import LambdaRunOperator
+from rl_airflow.operators.judging import candidate_evaluation
 from rl_airflow.places import Place, find_place
 from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.errors import LifecycleError
@@ -57,6 +58,8 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
         policy = Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE])
         scene = scene_of(spec).model_copy(update={"run": plan.run})
         job = Job(name="evaluate", policy=policy, first_seed=params["first_seed"], n_episodes=params["n_episodes"])
+        judged = EvaluationFiles(store, scene_of(spec)).read(job.model_copy(update={"name": candidate_evaluation(policy)}))
+        job = job.model_copy(update={"shard_episodes": self._shard_episodes(judged)})
         files = self._gather(plan, scene, [job], event)
         summary = summarise(manifest.trial, manifest.step, files.get_merged(job), spec.experiment.evaluation)
         log.info("%s", _line(name, version, summary, job))

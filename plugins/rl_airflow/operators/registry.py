@@ -24,7 +24,17 @@ from rl_lifecycle.gates import Decision
 from rl_lifecycle.layout import attempt_prefix, version_prefix
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.promotion import Promotion, PromotionOutcome, promote, roll_back
-from rl_lifecycle.registry import POLICY_FILE, SPEC_FILE, ChampionPointer, Move, find_champion, get_manifest, list_versions, read_history
+from rl_lifecycle.registry import (
+    POLICY_FILE,
+    SPEC_FILE,
+    ChampionPointer,
+    Move,
+    VersionManifest,
+    find_champion,
+    get_manifest,
+    list_versions,
+    read_entries,
+)
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore, S3Store, get
 from rl_lifecycle.versions import VersionSource
@@ -66,8 +76,9 @@ class S3PromoteCandidateOperator(RunOperator):
         report = check_policy(_evaluator(plan.session(None), plan.evaluator), scene_of(spec), candidate.policy)
         _check_what_it_says(report, record)
         promotion = promote(
-            store, spec, record, Artifact.model_validate(self.verdict["report"]), who=_who(context),
-            why=self.verdict["reason"], now=datetime.now(UTC), new_nonce=lambda: uuid.uuid4().hex, cost_usd=_cost(store, spec))
+            store, spec, record, Artifact.model_validate(self.verdict["report"]),
+            who=_who(context, self.approval.get("person"), "approved by"), why=self.verdict["reason"], now=datetime.now(UTC),
+            new_nonce=lambda: uuid.uuid4().hex, cost_usd=_cost(store, spec))
         log.info("%s: %s %s", promotion.outcome, promotion.uri or "", promotion.reason)
         if promotion.outcome is PromotionOutcome.PROMOTED:
             tell(plan, "promoted", f"version {promotion.version} at {promotion.uri}: {promotion.reason}")
@@ -82,22 +93,25 @@ class S3PromoteCandidateOperator(RunOperator):
 
 
 class S3RollBackChampionOperator(BaseOperator):
-    """Put an earlier version back into service, with a reason, and show the history.
+    """Put an earlier version back into service, with a reason, and show the history. Without a version nothing is moved.
 
     A retry after the pointer moved finds the version in service and says so. A clear does the same.
 
+    :param choice: what `choose` returned: the form's version, or the one that a person chose.
     :param aws_conn_id: a connection of the promoter's; None: `nightshift_promoter` if defined, else the assumed role.
     """
 
-    def __init__(self, *, aws_conn_id: str | None = None, **kwargs: Any) -> None:
+    template_fields: Sequence[str] = ("choice",)
+
+    def __init__(self, *, choice: Any, aws_conn_id: str | None = None, **kwargs: Any) -> None:
         super().__init__(outlets=[CHAMPIONS], **kwargs)
-        self.aws_conn_id = aws_conn_id
+        self.choice, self.aws_conn_id = choice, aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Roll back. :return: the move as JSON."""
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        place, name, version = find_place(environment, region), params["experiment"], int(params["version"])
+        place, name, version = find_place(environment, region), params["experiment"], (self.choice or {}).get("version")
         store = S3Store(RoleSession("promoter", environment, self.aws_conn_id, region).client("s3"), place.bucket)
         try:
             log.info("%s", describe_versions(store, name))
@@ -107,6 +121,8 @@ class S3RollBackChampionOperator(BaseOperator):
             raise AirflowFailException(str(error)) from None
         if params.get("only_list"):
             raise AirflowSkipException("only listed: nothing was moved")
+        if version is None:
+            raise AirflowSkipException("no version was chosen: nothing was moved")
         moved = self._moved(store, place, name, version, context)
         announce(context, name, environment=environment, move=Move.ROLLED_BACK.value, version=version, digest=moved["digest"],
                  uri=moved["uri"])
@@ -115,9 +131,9 @@ class S3RollBackChampionOperator(BaseOperator):
 
     def _moved(self, store: ObjectStore, place: Place, name: str, version: int, context: Context) -> dict[str, Any]:
         """Move the pointer, unless this very run has done so before."""
-        who, uri = _who(context), f"{store.uri}/{version_prefix(name, version)}".rstrip("/")
+        who, uri = _who(context, (self.choice or {}).get("person"), "chosen by"), f"{store.uri}/{version_prefix(name, version)}".rstrip("/")
         try:
-            there = _find_readable(store, name)
+            there = find_readable_champion(store, name)
             if there is not None and (there[0].version, there[0].entry.who) == (version, who):
                 log.info("version %s is in service by this very run", version)
                 return _told(Promotion(outcome=PromotionOutcome.PROMOTED, version=version, digest=there[0].digest, uri=uri,
@@ -166,16 +182,21 @@ def check_version(store: ObjectStore, evaluator: Evaluator, experiment: str, ver
 
 def describe_versions(store: ObjectStore, experiment: str) -> str:
     """Every version that is whole, one line each, oldest first, the one in service marked."""
-    champion = _find_readable(store, experiment)
+    champion = find_readable_champion(store, experiment)
     lines = [f"versions of {experiment}:"]
     for manifest in list_versions(store, experiment):
         mark = "  ← in service" if champion is not None and champion[0].version == manifest.version else ""
-        lines.append(f"  {manifest.version}: {manifest.created_at:%Y-%m-%d %H:%M} UTC, {manifest.trial} at step {manifest.step:,} of "
-                     f"{manifest.run}, digest {manifest.digest[:12]}{mark}")
+        lines.append(f"  {describe_version(manifest)}{mark}")
     return "\n".join(lines)
 
 
-def _find_readable(store: ObjectStore, experiment: str) -> tuple[ChampionPointer, str] | None:
+def describe_version(manifest: VersionManifest) -> str:
+    """One version in one line; its number comes first."""
+    return (f"{manifest.version}: {manifest.created_at:%Y-%m-%d %H:%M} UTC, {manifest.trial} at step {manifest.step:,} of "
+            f"{manifest.run}, digest {manifest.digest[:12]}")
+
+
+def find_readable_champion(store: ObjectStore, experiment: str) -> tuple[ChampionPointer, str] | None:
     """Find the champion; None, with a warning, if somebody edited the pointer beyond recognition: a rollback replaces it."""
     try:
         return find_champion(store, experiment)
@@ -186,8 +207,9 @@ def _find_readable(store: ObjectStore, experiment: str) -> tuple[ChampionPointer
 
 def describe_history(store: ObjectStore, experiment: str) -> str:
     """Every move of the champion, one line each, oldest first."""
+    champion = find_readable_champion(store, experiment)
     lines = [f"history of {experiment}:"]
-    for entry in read_history(store, experiment):
+    for entry in read_entries(store, experiment, champion[0].entry if champion else None):
         before = f"version {entry.from_version}" if entry.from_version else "nothing"
         lines.append(f"  {entry.sequence}. {entry.at:%Y-%m-%d %H:%M} UTC {entry.move}: {before} → version {entry.to_version} "
                      f"by {entry.who}: {entry.why}")
@@ -207,11 +229,14 @@ def _versions(store: ObjectStore, experiment: str) -> str:
     return ", ".join(str(manifest.version) for manifest in list_versions(store, experiment)) or "none"
 
 
-def _who(context: Context) -> str:
-    """Who moves the champion: the person that triggered the run if Airflow knows, and the run."""
+def _who(context: Context, person: str | None = None, as_what: str = "") -> str:
+    """Who moves the champion: the person that triggered the run if Airflow knows, the run, and who answered in it.
+
+    :param person: who answered; None: nobody was asked. :param as_what: what the answer was.
+    """
     run = context["dag_run"]
-    person = getattr(run, "triggering_user_name", None)
-    return f"{person}, " * bool(person) + f"{run.dag_id} {run.run_id}"
+    triggered_by = getattr(run, "triggering_user_name", None)
+    return f"{triggered_by}, " * bool(triggered_by) + f"{run.dag_id} {run.run_id}" + f", {as_what} {person}" * bool(person)
 
 
 def _cost(store: ObjectStore, spec: Spec) -> float:

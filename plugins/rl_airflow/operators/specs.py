@@ -75,6 +75,7 @@ class S3FreezeSpecOperator(BaseOperator):
         run = context["dag_run"]
         try:
             overrides = read_overrides(context["params"], run.conf, f"run of {experiment.name}") if self.with_form else {}
+            _keep_approval(experiment, overrides)
             return freeze_spec(
                 experiment, run_id=self.run_prefix + context["run_id"], created_at=datetime.now(UTC), overrides=overrides,
                 trainer=place.trainer_wheels, requirements=self._upload_wheels(experiment, store), image_id=place.image_id,
@@ -102,6 +103,13 @@ class S3FreezeSpecOperator(BaseOperator):
         log.info("%s: %d trials × %s steps in segments of %s; seeds %s; champion: %s; spec %s", spec.run_id,
                       len(spec.trials), f"{spec.experiment.total_timesteps:,}", f"{spec.segment_timesteps:,}",
                       ", ".join(str(plan.seed) for plan in spec.trials), champion, spec.sha256[:12])
+
+
+def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
+    """Refuse a form that takes away the approval that the file asks for: whoever may trigger must not decide that alone."""
+    if experiment.approval and overrides.get("approval") is False:
+        raise InvalidExperimentError(f"run of {experiment.name}", "approval", f"experiments/{experiment.name}.yaml asks for an approval, "
+                                     "and a form cannot take it away; change the file, or leave the field as it is")
 
 
 def plan_of(place: Place, region: str | None, spec: Spec, artifact: Artifact) -> RunPlan:

@@ -1,0 +1,102 @@
+"""Ask a person which version to put back: a form is made when the DAG is parsed, before anybody may look into the registry."""
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from rl_airflow.forms import environment_of
+from rl_airflow.operators.approvals import name_of
+from rl_airflow.operators.registry import describe_history, describe_version, find_readable_champion
+from rl_airflow.places import find_place
+from rl_airflow.sessions import RoleSession
+from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.registry import VersionManifest, check_pointer, get_manifest, list_versions
+from rl_lifecycle.stores import ObjectStore, S3Store
+
+log = logging.getLogger(__name__)
+
+#: The answer that moves nothing, and what silence is taken for.
+NONE_OF_THEM = "None of them"
+ANSWER_WITHIN = timedelta(hours=1)
+#: So many of the newest versions are offered; an older one can be named in the form.
+MOST_OPTIONS = 12
+
+
+class AskForVersionOperator(HITLOperator):
+    """Ask which version to put back into service; does not ask when the form names one, or only wants a list.
+
+    The options are the versions that are whole, newest first, less the one in service. The answer is given in the UI (Required
+    Actions) or over REST within an hour; no answer moves nothing. A retry asks again; a clear withdraws the answer.
+
+    :param aws_conn_id: a connection of the worker's own; None: `nightshift_airflow` if defined, else its own role.
+    """
+
+    def __init__(self, *, aws_conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(subject="Which version of {{ params.experiment }} shall go into service?", options=[NONE_OF_THEM],
+                         defaults=NONE_OF_THEM, response_timeout=ANSWER_WITHIN, **kwargs)
+        self.aws_conn_id = aws_conn_id
+
+    def execute(self, context: Context) -> Any:
+        """Ask, unless it is known. :return: `version`, and `person` if somebody was asked."""
+        params = context["params"]
+        if params.get("version") or params.get("only_list"):
+            return {"version": params.get("version"), "person": None}
+        environment, region = environment_of(params), params.get("region_name") or None
+        session = RoleSession(None, environment, self.aws_conn_id, region)
+        store = S3Store(session.client("s3"), find_place(environment, region).bucket)
+        try:
+            offered = find_choices(store, params["experiment"])
+            self.options = [*(describe_version(manifest) for manifest in offered), NONE_OF_THEM]
+            self.body = _question(describe_history(store, params["experiment"]), params["reason"])
+        except LifecycleError as error:
+            raise AirflowFailException(str(error)) from None
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Take the answer. Airflow's API has compared it with the options that were written down; this process has not seen them."""
+        self.options = [*self.options, *event.get("chosen_options", ())]
+        answer = super().execute_complete(context, event)
+        user, chosen = answer["responded_by_user"], answer["chosen_options"][0]
+        if not user or chosen == NONE_OF_THEM:
+            log.info("%s: nothing is moved", "no version was chosen" if user else "nobody answered within an hour")
+            return {"version": None, "person": name_of(user) if user else None}
+        return {"version": int(chosen.partition(":")[0]), "person": name_of(user)}
+
+
+def find_choices(store: ObjectStore, experiment: str) -> Sequence[VersionManifest]:
+    """Find what could be put back, newest first.
+
+    :raises AirflowFailException: if there is nothing but what is in service.
+    """
+    in_service = _find_version_in_service(store, experiment)
+    versions = [manifest for manifest in list_versions(store, experiment) if manifest.version != in_service]
+    if not versions:
+        there = f"but version {in_service}, which is in service" if in_service else "that is whole"
+        raise AirflowFailException(f"{experiment} has no version {there}: there is nothing to put back")
+    return sorted(versions, key=lambda manifest: -manifest.version)[:MOST_OPTIONS]
+
+
+def _find_version_in_service(store: ObjectStore, experiment: str) -> int | None:
+    """Find the version in service; None if the pointer was edited, since a rollback may mend it to any version."""
+    champion = find_readable_champion(store, experiment)
+    if champion is None:
+        return None
+    pointer = champion[0]
+    try:
+        check_pointer(store, experiment, pointer, get_manifest(store, experiment, pointer.version, pointer.manifest_sha256))
+    except LifecycleError as error:
+        log.warning("%s", error)
+        return None
+    return pointer.version if pointer.entry.to_version == pointer.version else None
+
+
+def _question(history: str, reason: str) -> str:
+    """What the person reads, as Markdown: what moved when, why it is asked, what silence means. Others' words are quoted."""
+    quoted = "\n".join(f"    {line}" for line in history.splitlines())
+    why = "\n".join(f"> {line}" for line in reason.splitlines())
+    return f"{quoted}\n\nThe reason that was given:\n\n{why}\n\nNo answer within an hour means no: nothing is moved."
