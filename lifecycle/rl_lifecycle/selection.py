@@ -14,6 +14,9 @@ from rl_lifecycle.evaluations import Shard
 from rl_lifecycle.experiments import Evaluation
 from rl_lifecycle.records import Record
 
+#: What the names of such evaluations begin with.
+SELECTION = "select-"
+
 
 class Contender(Record):
     """A policy with what it did on the selection seeds."""
@@ -31,7 +34,17 @@ def selection_name(trial: str, step: int) -> str:
     >>> selection_name("seed-0", 40960)
     'select-seed-0-40960'
     """
-    return f"select-{trial}-{step}"
+    return f"{SELECTION}{trial}-{step}"
+
+
+def read_selection_name(name: str) -> tuple[str, int] | None:
+    """Read trial and step off the name of such an evaluation; None if it is another's.
+
+    >>> read_selection_name("select-seed-0-40960"), read_selection_name("gate")
+    (('seed-0', 40960), None)
+    """
+    trial, _, step = name.removeprefix(SELECTION).rpartition("-")
+    return (trial, int(step)) if name.startswith(SELECTION) and trial and step.isdecimal() else None
 
 
 def summarise(trial: str, step: int, shard: Shard, evaluation: Evaluation) -> Contender:

@@ -137,12 +137,14 @@ class TrialSupervisor:
             self.ledger.change(lambda before: before.release(self.trial.trial, len(stored)))
         self._settle_all()
 
-    def drop(self, attempt: int, reason: str) -> None:
+    def drop(self, attempt: int | None, reason: str) -> None:
         """Terminate the machine of an attempt and close it, so that its place is free; a look after this may launch another.
 
-        For a task that was killed while nobody worked on it: a clear has perhaps begun to work on it again, so a later
-        attempt stays as it is.
+        For a task that was killed: a clear or a retry has perhaps begun to work on it again, so a later attempt stays as it is.
+
+        :param attempt: None: the newest.
         """
+        attempt = attempt if attempt is not None else len(self.attempts.read())
         self.machines.terminate_attempts(self.trial, attempt)
         evidence, stored = self.observe()
         if len(stored) == attempt and stored[-1].attempt.outcome.end is None:

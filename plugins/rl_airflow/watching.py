@@ -11,7 +11,7 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from rl_airflow.machines import Machines
 from rl_lifecycle.errors import InvalidRecordError
@@ -32,8 +32,10 @@ GATHER_S = 0.05
 #: So many heartbeats of machines that simply run are read in one look, or one in so many of the trials if that is more; the
 #: rest is read at the next looks. Each is a request of two milliseconds of CPU, and a young machine speaks every second.
 CALM_READS, CALM_SHARE = 8, 20
-#: A run's ledger is read at most so often, however many trials wait for a place.
-LEDGER_S = 5.0
+#: What all trials of a run read alike (its ledger, its curves) is read at most so often, however many ask.
+SHARED_S = 5.0
+#: What nobody has asked for that long is forgotten.
+FORGOTTEN_S = 3600.0
 
 
 class Wanted(NamedTuple):
@@ -58,11 +60,16 @@ class KnownBeat(NamedTuple):
     beat: Heartbeat
 
 
-class KnownLedger(NamedTuple):
-    """A run's ledger that is being read, or was."""
+class SharedReading(NamedTuple):
+    """What is being read for many, or was."""
 
     read_at: float
-    ledger: "asyncio.Future[Ledger | None]"
+    answer: "asyncio.Future[Any]"
+
+    def is_stale(self, now: float, every_s: float) -> bool:
+        """Whether it must be read again; what failed is not kept for long."""
+        failed = self.answer.done() and (self.answer.cancelled() or self.answer.exception() is not None)
+        return now - self.read_at >= (min(every_s, SHARED_S) if failed else every_s)
 
 
 class TrialWatch:
@@ -127,7 +134,7 @@ class SharedWatch:
         self._asked: dict[TrialId, Wanted] = {}
         self._next: asyncio.Future[dict[TrialId, Look]] | None = None
         self._lock = asyncio.Lock()
-        self._ledgers: dict[str, KnownLedger] = {}
+        self._readings: dict[str, SharedReading] = {}
 
     async def look(self, trial: TrialId, wanted: Wanted) -> Look:
         """Look at one trial, together with all who ask at about the same time."""
@@ -146,17 +153,21 @@ class SharedWatch:
         """Read something else from the same store."""
         return await asyncio.to_thread(lambda: reading(self._made().store))
 
-    async def read_ledger(self, key: str) -> Ledger | None:
-        """Read a run's ledger, once for all who ask within a moment; None if nothing was spent yet."""
-        known = self._ledgers.get(key)
-        if known is None or time.monotonic() - known.read_at > LEDGER_S:
-            reading = asyncio.ensure_future(asyncio.to_thread(self._read_ledger, key))
-            known = self._ledgers[key] = KnownLedger(time.monotonic(), reading)
-        return await asyncio.shield(known.ledger)
+    async def read_once(self, name: str, reading: Callable[[ObjectStore], T], every_s: float = SHARED_S) -> T:
+        """Read something from the same store, once for all who ask for it under one name.
 
-    def _read_ledger(self, key: str) -> Ledger | None:
-        found = self._made().store.find(key)
-        return Ledger.from_json(found.data, key) if found else None
+        :param every_s: for how long it is not read again, seconds.
+        """
+        known, now = self._readings.get(name), time.monotonic()
+        if known is None or known.is_stale(now, every_s):
+            self._readings = {key: one for key, one in self._readings.items() if now - one.read_at < FORGOTTEN_S}
+            known = self._readings[name] = SharedReading(now, asyncio.ensure_future(self.read(reading)))
+        answer: T = await asyncio.shield(known.answer)
+        return answer
+
+    async def read_ledger(self, key: str) -> Ledger | None:
+        """Read a run's ledger; None if nothing was spent yet."""
+        return await self.read_once(key, lambda store: read_ledger(store, key), SHARED_S)
 
     def _made(self) -> TrialWatch:
         if self._watch is None:
@@ -165,6 +176,12 @@ class SharedWatch:
 
     def _look(self, asked: Mapping[TrialId, Wanted]) -> dict[TrialId, Look]:
         return self._made().look(asked)
+
+
+def read_ledger(store: ObjectStore, key: str) -> Ledger | None:
+    """Read a ledger, if it is there."""
+    found = store.find(key)
+    return Ledger.from_json(found.data, key) if found else None
 
 
 Place = tuple[str | None, ...]

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from rl_airflow.learning_curves import LearningCurve
+from rl_airflow.learning_curves import LearningCurve, find_shards
+from rl_airflow.machines import Machines
 from rl_airflow.trial_reports import end_of_trial
 from rl_airflow.triggers import trials as triggers
-from rl_airflow.watching import SharedWatch
+from rl_airflow.triggers.trials import Ec2TrialTrigger
+from rl_airflow.watching import SharedReading, SharedWatch, TrialWatch
 from rl_lifecycle.attempts import AttemptEnd
 from rl_lifecycle.evaluations import EpisodeEnd, Shard
 from rl_lifecycle.layout import shard_key
@@ -17,6 +19,7 @@ from rl_lifecycle.selection import selection_name
 from rl_lifecycle.states import ActionKind, Evidence, TrialState
 from rl_lifecycle.summaries import render_summary, summarise_run
 from tests.plugins.test_trials import Stage
+from tests.plugins.test_watching import CountingStore
 from tests.plugins.worlds import World
 
 RULE = {"target_above": 400, "hopeless_below": 100}
@@ -112,8 +115,49 @@ def test_the_deferred_task_wakes_up_for_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert told["reason"].startswith("target reached")
 
 
+def test_a_hundred_trials_look_at_their_curves_with_one_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one GET of the spec; each shard is read once, by its own trial's trigger, which then stops."""
+    stage = Stage(monkeypatch, early_stop=RULE, trials=100)
+    stage.launch()
+    stage.world.beat(step=100)
+    store, names = CountingStore(), stage.world.plan.trials
+    store.objects.update(stage.world.store.objects)
+    first = stage.defer()
+    triggered = [Ec2TrialTrigger(first.plan, name, first.evidence) for name in names]
+    evaluated(stage.world, 40_960, 480.0)
+    store.objects.update(stage.world.store.objects)
+
+    async def look() -> list[str]:
+        watch = SharedWatch(lambda: TrialWatch(store, Machines(stage.world.ec2, "dev")))
+        return await asyncio.gather(*(one._why_stop(watch, stage.world.plan) for one in triggered))
+
+    found = asyncio.run(look())
+    assert [name for name, stop in zip(names, found, strict=True) if stop] == ["seed-0"]
+    assert (store.lists, store.gets) == (1, 2)
+
+
+def test_the_list_of_a_run_tells_trials_apart_whose_names_begin_alike() -> None:
+    """`seed-1` and `seed-1-0` would share a prefix."""
+    world = World(early_stop=RULE)
+    for name in ("select-seed-1-512", "select-seed-1-0-512", "gate", "select-seed-1-x"):
+        world.store.put(shard_key(world.experiment.name, world.spec.run, name, 0), b"")
+    found = find_shards(world.store, world.plan)
+    assert {trial: list(steps) for trial, steps in found.items()} == {"seed-1": [512], "seed-1-0": [512]}
+    assert find_shards(world.store, world.plan, "seed-1")["seed-1"] == found["seed-1"]
+
+
+def test_a_reading_that_failed_is_not_kept() -> None:
+    """The spec is kept for an hour, an error for moments."""
+    answer: asyncio.Future[str] = asyncio.Future(loop=asyncio.new_event_loop())
+    reading = SharedReading(0.0, answer)
+    assert [reading.is_stale(now, 3600.0) for now in (10.0, 4000.0)] == [False, True]
+    answer.set_exception(ConnectionError())
+    assert [reading.is_stale(now, 3600.0) for now in (1.0, 10.0)] == [False, True]
+    answer.get_loop().close()
+
+
 def test_the_deferred_task_looks_at_its_curve_when_a_segment_ends_or_a_minute_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not at each look: it is a LIST for each trial."""
+    """Not at each look."""
     stage = Stage(monkeypatch, early_stop=RULE)
     stage.world.time = datetime.now(UTC)
     stage.launch()

@@ -27,6 +27,7 @@ from rl_airflow.supervision import TrialSupervisor
 from rl_airflow.triggers import trials as triggers
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_airflow.watching import TrialWatch
+from rl_lifecycle.attempts import AttemptEnd
 from rl_lifecycle.layout import log_prefix, trainer_log_key
 from rl_lifecycle.states import Progress, TrialState
 from tests.plugins.worlds import World
@@ -264,7 +265,7 @@ def test_a_trial_without_a_place_waits_in_the_trigger_until_one_is_free(monkeypa
     assert stage.launch()["state"] == TrialState.PENDING
     trigger = stage.defer()
     monkeypatch.setattr(triggers, "TURN_S", 0.0)
-    monkeypatch.setattr("rl_airflow.watching.LEDGER_S", 0.0)
+    monkeypatch.setattr("rl_airflow.watching.SHARED_S", 0.0)
 
     async def wait() -> Any:
         waiting = asyncio.ensure_future(anext(trigger.run()))
@@ -301,12 +302,36 @@ def test_killing_a_deferred_task_frees_its_place_and_a_clear_goes_on(monkeypatch
     assert stage.launch("seed-0")["attempt"] == 2
 
 
-def test_killing_a_running_task_ends_its_machine_and_closes_the_attempt(stage: Stage) -> None:
-    """The worker was told to stop."""
+def test_killing_a_running_task_ends_its_machine_and_a_retry_goes_on_with_another(stage: Stage) -> None:
+    """The worker was told to stop: by a person, after which Airflow retries nothing, or by the host that it ran on."""
     stage.launch()
     stage.awaiting().on_kill()
     assert stage.world.machines_of() == []
-    assert stage.world.look()[0].finding.state is TrialState.CANCELLED
+    assert stage.world.supervisor().ledger.read().entries[0].usd is not None
+    stage.defer()
+    assert len(stage.world.machines_of()) == 1
+    assert stage.world.supervisor().attempts.read()[0].attempt.outcome.end is AttemptEnd.MACHINE_LOST
+
+
+def test_killing_the_launching_task_ends_its_machine_and_a_retry_launches_another(stage: Stage) -> None:
+    """It was killed after its machine had been granted."""
+    stage.launch()
+    Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0").on_kill()
+    assert stage.world.machines_of() == []
+    assert stage.launch()["attempt"] == 2
+
+
+def test_a_worker_that_was_thought_dead_ends_no_machine_of_the_one_in_its_place(stage: Stage) -> None:
+    """Airflow tells it to stop as soon as it hears of it again; by then the retry has launched another machine."""
+    stage.launch()
+    stale = stage.awaiting()
+    with pytest.raises(TaskDeferred):
+        stale.execute(stage.context)
+    stage.world.ec2.end(stage.world.machines_of()[0], "Server.InternalError")
+    stage.defer()
+    stale.on_kill()
+    assert len(stage.world.machines_of()) == 1
+    assert stage.world.supervisor().attempts.read()[-1].attempt.outcome.end is None
 
 
 def test_the_teardown_ends_all_trials_and_proves_it(stage: Stage) -> None:

@@ -69,7 +69,8 @@ class Ec2LaunchTrialOperator(RunOperator):
     """Ask for a trial's machine, exactly once, and return without waiting for it. Starts billing.
 
     A retry, or a second run of the same task, adopts the machine that is there. A clear means "once more": a trial that
-    had failed or was cancelled gets another attempt, which resumes from its last checkpoint. `on_kill` ends the machine.
+    had failed or was cancelled gets another attempt, which resumes from its last checkpoint. `on_kill` ends the machine; if Airflow
+    then retries the task, another is asked for.
     Refused capacity is no failure here: `await` waits it out.
     """
 
@@ -98,7 +99,7 @@ class Ec2LaunchTrialOperator(RunOperator):
 
     def on_kill(self) -> None:
         """End the machine that was being asked for."""
-        self._supervisor(self._plan(), self.trial).cancel("the launching task was killed")
+        self._supervisor(self._plan(), self.trial).drop(None, "the launching task was killed")
 
 
 class Ec2AwaitTrialOperator(RunOperator):
@@ -106,7 +107,8 @@ class Ec2AwaitTrialOperator(RunOperator):
 
     A retry looks at what is there and goes on waiting, with the stall clock and the place in the log where it was: they lie in
     the task's state store. A clear starts another attempt if the trial had failed (its launch is cleared with it). `on_kill`,
-    in the worker or deferred, ends the machine; the checkpoints stay.
+    in the worker or deferred, ends the machine; the checkpoints stay, and if Airflow retries the task (its worker was told to stop,
+    or was thought to be dead), another machine goes on from them.
 
     :param trial: the trial's name.
     :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
@@ -119,6 +121,7 @@ class Ec2AwaitTrialOperator(RunOperator):
     def __init__(self, *, trial: Any, deferrable: bool = True, waiter_delay: float = 5.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.trial, self.deferrable, self.waiter_delay = trial, deferrable, waiter_delay
+        self._attempt: int | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Look once, act, and defer until there is more to do."""
@@ -138,6 +141,7 @@ class Ec2AwaitTrialOperator(RunOperator):
             except (BudgetExceededError, LaunchRefusedError) as error:
                 self._tell(context, supervisor, *self._stopped(supervisor))
                 raise AirflowFailException(f"{self.trial}: {error}") from None
+            self._attempt = len(evidence.attempts)
             self._show_links(context, plan, self.trial, evidence)
             self._tell_of_relaunch(plan, before, evidence)
             if action.kind is not ActionKind.WAIT:
@@ -189,8 +193,8 @@ class Ec2AwaitTrialOperator(RunOperator):
         return action.model_copy(update={"finding": failed}), evidence
 
     def on_kill(self) -> None:
-        """End the trial's machine."""
-        self._supervisor(self._plan(), self.trial).cancel("the awaiting task was killed")
+        """End the trial's machine, as far as this worker knows it: whoever was started in its place may have launched another."""
+        self._supervisor(self._plan(), self.trial).drop(self._attempt, "the awaiting task was killed")
 
 
 class Ec2TerminateRunOperator(RunOperator):

@@ -10,13 +10,13 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rl_airflow.errors import first_line
-from rl_airflow.learning_curves import LearningCurve
+from rl_airflow.learning_curves import LearningCurve, find_shards
 from rl_airflow.machines import Machines
 from rl_airflow.relays import Told, relay
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.supervisors import make_supervisor
 from rl_airflow.trial_reports import describe_progress
-from rl_airflow.watching import Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
+from rl_airflow.watching import FORGOTTEN_S, Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import TrialId
 from rl_lifecycle.prices import table_usd
@@ -32,7 +32,7 @@ SHARE_OF_AGE = 0.05
 REFRESH_MOST_S = 300.0
 #: How long a trial that waits for a place lets each trial before it go first; a ledger is read every few seconds.
 TURN_S, MOST_TURN_S = 6.0, 120.0
-#: The learning curve is looked at when a segment has ended, and at least so often: it is a LIST for each trial, and evaluations come later.
+#: The learning curve is looked at when a segment has ended, and at least so often: evaluations come later.
 CURVE_S = 60.0
 #: So many looks in a row may fail before the worker is asked to find out why.
 MOST_FAILURES = 10
@@ -96,8 +96,19 @@ class Ec2TrialTrigger(BaseTrigger):
         look = await watch.look(TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence))
         seen = see(evidence, look, datetime.now(UTC))
         if evidence.stops_early and self._is_curve_due(seen.beat):
-            seen = seen.model_copy(update={"stop": await watch.read(lambda store: self._curve.why_stop(store, plan))})
+            seen = seen.model_copy(update={"stop": await self._why_stop(watch, plan)})
         return seen.model_copy(update={"no_place": not await self._has_place(watch, plan, seen)}) if seen.no_place else seen
+
+    async def _why_stop(self, watch: SharedWatch, plan: RunPlan) -> str:
+        """Look at the learning curve: the spec and the LIST are the run's, the new shards are the trial's."""
+        try:
+            self._curve.spec = await watch.read_once(plan.spec.key, plan.get_spec, every_s=FORGOTTEN_S)
+            shards = {} if self._curve.is_replay else await watch.read_once(
+                f"curves of {plan.experiment}/{plan.run}", lambda store: find_shards(store, plan))
+        except Exception as error:
+            self._curve.pass_over(error)
+            return ""
+        return await watch.read(lambda store: self._curve.why_stop(store, plan, shards.get(self.trial, {})))
 
     def _is_curve_due(self, beat: Heartbeat | None) -> bool:
         seen, now = (beat.attempt, beat.segment) if beat is not None else None, time.monotonic()
