@@ -28,8 +28,12 @@ AWAIT_PRIORITY, LAUNCH_PRIORITY = 100, 1
 
 def pool_arguments(compute: Compute, priority: int) -> dict[str, Any]:
     """What a trial's task takes of the pool: as many slots as the largest machine that it may get has vCPUs."""
-    slots = max(vcpus_of(name) for name in instance_types_of(compute))
-    return {"pool": VCPU_POOL, "pool_slots": slots, "priority_weight": priority, "weight_rule": "absolute"}
+    return {"pool": VCPU_POOL, "pool_slots": slots_of(compute), "priority_weight": priority, "weight_rule": "absolute"}
+
+
+def slots_of(compute: Compute) -> int:
+    """The vCPUs of the largest machine that a trial may get."""
+    return max(vcpus_of(name) for name in instance_types_of(compute))
 
 
 class PoolListener:

@@ -158,9 +158,10 @@ def test_an_experiment_with_a_schedule_has_a_dag_of_its_own() -> None:
 
 
 def test_a_replays_machine_counts_in_the_pool() -> None:
-    """As any other."""
+    """As any other; that of the form, which names its experiment when it is too late, as the largest that it may name."""
     experiment: Experiment = World(replay_schedule="0 6 * * *", compute={"instance_types": ["c7i.xlarge"]}).experiment
-    for dag, slots in ((build_replay_dag("replay_cartpole_ppo", experiment), 4), (build_replay_dag("replay_champion"), 2)):
+    for dag, slots in ((build_replay_dag("replay_cartpole_ppo", experiment), 4), (build_replay_dag("replay_champion"), 2),
+                       (build_replay_dag("replay_champion", among=[World().experiment, experiment]), 4)):
         taken = {task_id: (dag.get_task(task_id).pool, dag.get_task(task_id).pool_slots) for task_id in ("launch", "await")}
         assert taken == dict.fromkeys(("launch", "await"), (VCPU_POOL, slots))
 
