@@ -4,16 +4,14 @@
 """
 
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.records import ROOT, write_record
+from benchmarks.twin_runs import as_role, run_command, state_folder
 
 DAG = "retrain_cartpole_ppo"
 #: Which tasks make up which part of the night, as the record names it.
@@ -30,18 +28,14 @@ PARTS = {
 
 def measure() -> dict[str, Any]:
     """Run two nights in a fresh state folder and read where their time went."""
-    with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as folder:
-        environment = dict(os.environ) | {"NIGHTSHIFT_STATE": folder}
-        try:
-            return {"parse_s_beyond_importing_airflow": _parse_seconds(environment),
-                    "nights": [_night(environment) for _ in range(2)]}
-        finally:
-            subprocess.run([sys.executable, "-m", "laptop", "clean"], cwd=ROOT, env=environment, check=False)
+    with state_folder() as environment:
+        return {"parse_s_beyond_importing_airflow": _parse_seconds(environment),
+                "nights": [_night(environment) for _ in range(2)]}
 
 
 def _night(environment: dict[str, str]) -> dict[str, Any]:
     began = time.monotonic()
-    done = _run([sys.executable, "-m", "laptop", "demo", "--json"], environment)
+    done = run_command([sys.executable, "-m", "laptop", "demo", "--json"], environment)
     result = json.loads(done)
     summary = result["nights"][DAG.removeprefix("retrain_")]["summary"]
     trials = [{key: one[key] for key in ("trial", "step", "steps_per_s", "seconds")} for one in summary["trials"]]
@@ -52,11 +46,10 @@ def _night(environment: dict[str, str]) -> dict[str, Any]:
 def _parts(environment: dict[str, str]) -> dict[str, dict[str, float]]:
     """Read the tasks' times from Airflow's own database, through its command line."""
     airflow = str(Path(sys.executable).parent / "airflow")
-    exported = json.loads(_run([sys.executable, "-c", "import json; from laptop.demo import airflow_environment; "
-                                "print(json.dumps(airflow_environment(None)))"], environment))
-    runs = _read_table(_run([airflow, "dags", "list-runs", DAG, "--output", "json"], exported))
+    exported = as_role(None, environment)
+    runs = _read_table(run_command([airflow, "dags", "list-runs", DAG, "--output", "json"], exported))
     newest = max(runs, key=lambda run: run["start_date"])["run_id"]
-    rows = _read_table(_run([airflow, "tasks", "states-for-dag-run", DAG, newest, "--output", "json"], exported))
+    rows = _read_table(run_command([airflow, "tasks", "states-for-dag-run", DAG, newest, "--output", "json"], exported))
     tasks: dict[str, float] = {}
     for row in rows:
         if row["start_date"] and row["end_date"]:
@@ -79,16 +72,9 @@ def _parse_seconds(environment: dict[str, str]) -> dict[str, float]:
     exported = environment | {"AIRFLOW_HOME": environment["NIGHTSHIFT_STATE"] + "/parse", "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     times = {}
     for path in sorted((ROOT / "dags").glob("*.py")):
-        runs = [float(_run([sys.executable, "-c", code, str(path)], exported).splitlines()[-1]) for _ in range(5)]
+        runs = [float(run_command([sys.executable, "-c", code, str(path)], exported).splitlines()[-1]) for _ in range(5)]
         times[path.stem] = round(min(runs), 3)
     return times
-
-
-def _run(command: list[str], environment: dict[str, str]) -> str:
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"error: {' '.join(command[:5])} … failed:\n{done.stderr[-2000:]}")
-    return done.stdout
 
 
 if __name__ == "__main__":

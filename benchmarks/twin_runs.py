@@ -19,13 +19,13 @@ def measure_inside(module: str, *arguments: str) -> Any:
 
     :return: the JSON of its last line of output. Progress belongs on its stderr.
     """
-    with _state_folder() as environment:
-        _run([sys.executable, "-m", "local_aws", "up"], environment)
+    with state_folder() as environment:
+        run_command([sys.executable, "-m", "local_aws", "up"], environment)
         runtime = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        _run([sys.executable, "-m", "infra_bootstrap", "deploy", "--environment", "dev", "--lambda-runtime", runtime],
-             _as("administrator", environment))
-        worker = _as(None, environment)
-        _run([sys.executable, "-c", "import os; from laptop import airflow; airflow.prepare(os.environ)"], worker)
+        run_command([sys.executable, "-m", "infra_bootstrap", "deploy", "--environment", "dev", "--lambda-runtime", runtime],
+             as_role("administrator", environment))
+        worker = as_role(None, environment)
+        run_command([sys.executable, "-c", "import os; from laptop import airflow; airflow.prepare(os.environ)"], worker)
         done = subprocess.run([sys.executable, "-m", module, INSIDE, *arguments], cwd=ROOT, env=worker, check=False, text=True,
                               stdout=subprocess.PIPE)
         if done.returncode:
@@ -34,7 +34,7 @@ def measure_inside(module: str, *arguments: str) -> Any:
 
 
 @contextmanager
-def _state_folder() -> Iterator[dict[str, str]]:
+def state_folder() -> Iterator[dict[str, str]]:
     """A state folder of its own, so that the developer's stays as it is; stopped and removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as folder:
         environment = dict(os.environ) | {"NIGHTSHIFT_STATE": folder}
@@ -44,14 +44,15 @@ def _state_folder() -> Iterator[dict[str, str]]:
             subprocess.run([sys.executable, "-m", "laptop", "clean"], cwd=ROOT, env=environment, check=False)
 
 
-def _as(role: str | None, environment: dict[str, str]) -> dict[str, str]:
+def as_role(role: str | None, environment: dict[str, str]) -> dict[str, str]:
     """The environment of a role, with Airflow's settings."""
     code = "import json, sys; from laptop.demo import airflow_environment; print(json.dumps(airflow_environment(sys.argv[1] or None)))"
-    answered: dict[str, str] = json.loads(_run([sys.executable, "-c", code, role or ""], environment).splitlines()[-1])
+    answered: dict[str, str] = json.loads(run_command([sys.executable, "-c", code, role or ""], environment).splitlines()[-1])
     return answered
 
 
-def _run(command: list[str], environment: dict[str, str]) -> str:
+def run_command(command: list[str], environment: dict[str, str]) -> str:
+    """Run a command that must succeed, else end the measurement with its last words. :return: what it printed."""
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"error: {' '.join(command[:4])} … failed:\n{done.stderr[-2000:]}")
@@ -60,7 +61,7 @@ def _run(command: list[str], environment: dict[str, str]) -> str:
 
 def local_aws(*arguments: str) -> dict[str, Any]:
     """Run a command of the local AWS that this process is inside of."""
-    answered: dict[str, Any] = json.loads(_run([sys.executable, "-m", "local_aws", *arguments, "--json"], dict(os.environ)))
+    answered: dict[str, Any] = json.loads(run_command([sys.executable, "-m", "local_aws", *arguments, "--json"], dict(os.environ)))
     return answered
 
 

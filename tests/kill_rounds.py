@@ -3,6 +3,9 @@
 import os
 
 
-def seeds(normally: int) -> range:
-    """The seeds to parametrise a test with. Each names its run: the same seed kills at the same instants."""
-    return range(int(os.environ.get("NIGHTSHIFT_KILL_ROUNDS", normally)))
+def seeds(normally: int, share: int = 1) -> range:
+    """The seeds to parametrise a test with. Each names its run: the same seed kills at the same instants.
+
+    :param share: a test whose round takes minutes runs one round in so many.
+    """
+    return range(-(-int(os.environ.get("NIGHTSHIFT_KILL_ROUNDS", normally * share)) // share))

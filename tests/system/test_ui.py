@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from stable_baselines3 import PPO
 
 from laptop import airflow, demo, twin, ui
 from tests.conftest import ROOT
+from tests.kill_rounds import seeds
+from tests.system.accounts import Account, MachineWatch, check_books
+from tests.system.killing import IMPATIENT, AirflowProcesses, StruckRun, plan_strikes
 
 pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.airflow]
 DAGS = {"bootstrap_infrastructure", "retrain_cartpole_ppo", "retrain_lunarlander_ppo", "evaluate_policy", "rollback_policy",
@@ -171,6 +175,8 @@ def api(night_state: Path) -> Iterator[Api]:
                for name, path in (("dags-folder", ROOT / "dags"), ("consumers", consumers))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
+        for name, value in IMPATIENT.items():
+            patch.setenv(name, value)
         with ui.running() as (url, user, password, _process):
             here = Api(url, user, password)
             here.wait_for_dags()
@@ -311,6 +317,43 @@ def test_the_pool_that_limits_vcpus_is_there_without_anybody_making_it(api: Api)
     assert (pool["slots"], pool["include_deferred"]) == (256, True)
     task = api.call("GET", "/api/v2/dags/retrain_cartpole_ppo/tasks/await")
     assert (task["pool"], task["pool_slots"]) == ("nightshift_vcpus", 2)
+
+
+@pytest.fixture(scope="module")
+def processes(api: Api) -> Iterator[AirflowProcesses]:
+    """The processes of this module's Airflow."""
+    found = AirflowProcesses()
+    yield found
+    found.end()
+
+
+@pytest.mark.kills
+@pytest.mark.parametrize("seed", seeds(1, share=5))
+def test_a_run_survives_the_death_of_whatever_runs_it(api: Api, processes: AirflowProcesses, seed: int) -> None:
+    """Workers, scheduler and triggerer die, the run is triggered twice, its waiting task is cleared: one machine at a time, none is left.
+
+    A second run of the same moment is a run of its own, after the first.
+    """
+    account, conf = Account(), {"trials": 1, "total_timesteps": 200_000, "max_hours": 1, "budget_usd": 5}
+    runs = [f"killed-{seed}-{name}" for name in ("first", "second")]
+    with MachineWatch(account) as watch:
+        for run in runs:
+            assert api.trigger(NIGHT, conf, run_id=run) == run
+            with pytest.raises(urllib.error.HTTPError, match="409"):
+                api.trigger(NIGHT, conf, run_id=run)
+        struck = StruckRun(api, processes, NIGHT, runs[0], random.Random(seed))
+        for task_id, kind in plan_strikes(seed):
+            struck.strike(task_id, kind)
+        assert api.wait_for_run(NIGHT, runs[0], timeout_s=420) == "success"
+        assert struck.hits
+        assert api.wait_until_deferred(NIGHT, runs[1]) == "deferred"
+        api.insist("PATCH", f"/api/v2/dags/{NIGHT}/dagRuns/{runs[1]}", {"state": "failed"})
+        assert api.wait_for_run(NIGHT, runs[1], timeout_s=180) == "failed"
+    assert watch.looks > 100
+    assert watch.twice == set()
+    check_books(account, EXPERIMENT, runs[0])
+    assert {one["State"]["Name"] for one in account.machines(runs[1])} == {"terminated"}
+    assert len(list(account.machines(runs[1]))) == 1
 
 
 def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) -> None:

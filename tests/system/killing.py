@@ -1,0 +1,158 @@
+"""Kill processes of a real Airflow at random instants, as a host that fails does, and start again what does not start by itself.
+
+A task runs in three processes, one below the other: the scheduler, one of its workers, which supervises the task and speaks for it,
+and the task's own. Each can go alone: a worker that is killed leaves its task behind, working on and unheard.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from typing import Any
+
+import psutil
+
+from laptop import airflow
+from laptop.places import log_folder
+from tests.conftest import ROOT
+
+#: Airflow's clocks for what is dead, short enough for a test (their defaults are minutes), long enough for a busy machine.
+IMPATIENT = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20", "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15", "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2", "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15"}
+#: What can be killed while a task is at work: its own process, its worker (told to stop, too), the scheduler with all workers.
+AT_WORK = ("worker", "runner", "scheduler", "stopped worker", "stopped runner")
+#: What can happen while it waits, deferred.
+WAITING = ("clear", "triggerer", "scheduler")
+
+
+def plan_strikes(seed: int) -> list[tuple[str, str]]:
+    """What happens to a run, in order, as task and kind: one death while it launches, a clear and deaths while it waits.
+
+    Only the first of the seeds spares the awaiting task's own worker, which takes Airflow half a minute to miss.
+
+    >>> plan_strikes(0)[0], {kind for _, kind in plan_strikes(0)} >= set(WAITING)
+    (('launch', 'worker'), True)
+    """
+    rng = random.Random(seed)
+    strikes = [("launch", AT_WORK[seed % len(AT_WORK)]), *(("await", kind) for kind in rng.sample(WAITING, len(WAITING)))]
+    return strikes + ([("await", rng.choice(AT_WORK))] if seed else [])
+
+
+class AirflowProcesses:
+    """The processes of the Airflow that has its home in the state folder, and those that were started in the place of killed ones."""
+
+    def __init__(self) -> None:
+        self.home = airflow.settings()["AIRFLOW_HOME"]
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def component(self, name: str) -> psutil.Process:
+        """Get the process of `airflow <name>`."""
+        for one in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if _title(one).endswith(f"airflow {name}") and one.environ().get("AIRFLOW_HOME") == self.home:
+                    return one
+        raise LookupError(f"no `airflow {name}` runs in {self.home}")
+
+    def worker_of(self, task_instance_id: str) -> psutil.Process | None:
+        """Find the worker that supervises a task."""
+        return self._titled(f"airflow worker -- LocalExecutor: {task_instance_id}")
+
+    def runner_of(self, task_instance_id: str) -> psutil.Process | None:
+        """Find a task's own process."""
+        return self._titled(f"airflow worker -- {task_instance_id}")
+
+    def _titled(self, title: str) -> psutil.Process | None:
+        below = self.component("scheduler").children(recursive=True)
+        return next((one for one in below if _title(one) == title), None)
+
+    def replace(self, name: str) -> None:
+        """Kill `airflow <name>` with all that runs below it, and start it again as it was started."""
+        killed = self.component(name)
+        command, environment, all_of_it = killed.cmdline(), killed.environ(), [killed, *killed.children(recursive=True)]
+        for one in all_of_it:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(all_of_it, timeout=10)
+        with (log_folder() / f"airflow-{name}-again.log").open("ab") as log:
+            self.started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                                                 stderr=log, start_new_session=True))
+
+    def end(self) -> None:
+        """End what was started here; the rest belongs to `airflow standalone`."""
+        for one in self.started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(one.pid, signal.SIGKILL)
+            one.wait()
+
+
+class StruckRun:
+    """A run of one trial whose tasks, or what runs them, are struck at instants drawn from a seed.
+
+    :param api: the REST API, as in test_ui.
+    """
+
+    def __init__(self, api: Any, processes: AirflowProcesses, dag_id: str, run_id: str, rng: random.Random) -> None:
+        self.api, self.processes, self.run_id, self.rng = api, processes, run_id, rng
+        self.dag = f"/api/v2/dags/{dag_id}"
+        self.place = f"{self.dag}/dagRuns/{run_id}"
+        self.hits: list[tuple[str, str]] = []
+
+    def strike(self, task_id: str, kind: str) -> None:
+        """Strike while the trial's task is at work, or waits; a miss is tried again until the task is over."""
+        states = ("running",) if kind in AT_WORK and kind not in WAITING else ("running", "deferred") if kind in AT_WORK else ("deferred",)
+        while (instance := self._await(task_id, states)) is not None:
+            time.sleep(self.rng.uniform(0, 2.0))
+            if self._hit(instance, kind):
+                self.hits.append((task_id, kind))
+                return
+
+    def _hit(self, instance: dict[str, Any], kind: str) -> bool:
+        if kind == "clear":
+            return self._clear(instance)
+        if kind in ("scheduler", "triggerer"):
+            self.processes.replace(kind)
+            return True
+        found = (self.processes.runner_of if kind.endswith("runner") else self.processes.worker_of)(instance["id"])
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if found is not None:
+                found.send_signal(signal.SIGTERM if kind.startswith("stopped") else signal.SIGKILL)
+                return True
+        return False
+
+    def _clear(self, instance: dict[str, Any]) -> bool:
+        """Clear the task with what follows, as the UI does."""
+        cleared = self.api.insist("POST", f"{self.dag}/clearTaskInstances", {
+            "dry_run": False, "dag_run_id": self.run_id, "task_ids": [[instance["task_id"], instance["map_index"]]],
+            "include_downstream": True, "only_failed": False})
+        return bool(cleared["total_entries"])
+
+    def _await(self, task_id: str, states: tuple[str, ...]) -> dict[str, Any] | None:
+        """Wait until a task is in a state. :return: the task's instance; None when the task, or the run, is over."""
+        while True:
+            found = self._instance(task_id)
+            state = found["state"] if found is not None else None
+            if state in states:
+                return found
+            if state in ("success", "failed") or self.state() in ("success", "failed"):
+                return None
+            time.sleep(0.2)
+
+    def _instance(self, task_id: str) -> dict[str, Any] | None:
+        found = self.api.call("GET", f"{self.place}/taskInstances?limit=100")["task_instances"]
+        return next((one for one in found if one["task_id"] == task_id), None)
+
+    def state(self) -> str:
+        """What the run is."""
+        return str(self.api.call("GET", self.place)["state"])
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline()).strip()
+    except psutil.Error:
+        return ""
