@@ -128,7 +128,7 @@ def _await_first_end(plan: dict[str, Any], how: str) -> dict[str, Any]:
     from rl_airflow.operators.trials import Ec2AwaitTrialOperator
     from rl_airflow.run_plan import RunPlan
     from rl_airflow.trial_reports import read_log_tail
-    from rl_lifecycle.states import Patience, track_progress
+    from rl_lifecycle.evidence import Patience, track_progress
 
     run = RunPlan.model_validate(plan)
     supervisor = Ec2AwaitTrialOperator(task_id="await", plan=plan, trial="seed-0")._supervisor(run, "seed-0")

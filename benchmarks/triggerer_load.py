@@ -112,9 +112,9 @@ def _end(machines: list[str]) -> None:
 def _evidence(run: str, trial: str, instance_id: str) -> dict[str, Any]:
     """What a task knew when it deferred: a machine that has trained for an hour."""
     from rl_lifecycle.attempts import Attempt, Outcome, client_token
+    from rl_lifecycle.evidence import Evidence, Patience
     from rl_lifecycle.experiments import Compute
     from rl_lifecycle.layout import TrialId
-    from rl_lifecycle.states import Evidence, Patience
 
     now = datetime.now(UTC)
     attempt = Attempt(

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from rl_lifecycle.attempts import Attempt, Refusal
+from rl_lifecycle.evidence import InstanceState, Machine
 from rl_lifecycle.launches import TAG_PREFIX, Market, market_of
 from rl_lifecycle.layout import TrialId
-from rl_lifecycle.states import InstanceState, Machine
 from rl_lifecycle.stores import error_code
 
 #: DescribeInstances takes at most this many ids.

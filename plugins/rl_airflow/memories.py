@@ -12,8 +12,8 @@ from airflow.sdk import Context
 
 from rl_airflow.errors import first_line
 from rl_airflow.relays import Told
+from rl_lifecycle.evidence import Progress
 from rl_lifecycle.records import Record
-from rl_lifecycle.states import Progress
 
 log = logging.getLogger(__name__)
 

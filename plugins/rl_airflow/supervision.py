@@ -20,10 +20,12 @@ from rl_airflow.machines import Granted, Machines
 from rl_airflow.market_prices import MarketPrices
 from rl_airflow.memories import MachineMemory
 from rl_airflow.run_plan import RunPlan
+from rl_lifecycle.actions import Action, ActionKind, decide_action
 from rl_lifecycle.attempts import Attempt, AttemptEnd, Refusal, client_token
 from rl_lifecycle.checkpoints import Head
 from rl_lifecycle.due_times import spot_leaves_time
 from rl_lifecycle.errors import LaunchRefusedError, NoPlaceError
+from rl_lifecycle.evidence import Evidence, Machine, Patience, Progress, ended_at
 from rl_lifecycle.heartbeats import Heartbeat, TrainerState
 from rl_lifecycle.launches import (
     WAITABLE_CODES,
@@ -40,18 +42,7 @@ from rl_lifecycle.launches import (
 from rl_lifecycle.layout import head_key, heartbeat_key
 from rl_lifecycle.prices import cost_usd, highest_on_demand_usd
 from rl_lifecycle.specs import Spec
-from rl_lifecycle.states import (
-    Action,
-    ActionKind,
-    Evidence,
-    Finding,
-    Machine,
-    Patience,
-    Progress,
-    TrialState,
-    decide_action,
-    ended_at,
-)
+from rl_lifecycle.states import Finding, TrialState
 from rl_lifecycle.stores import ObjectStore, error_code
 
 #: A trial that needs more actions than this in one go is not converging.

@@ -4,10 +4,11 @@ import json
 from collections.abc import Sequence
 
 from rl_lifecycle.attempts import Attempt
+from rl_lifecycle.evidence import Evidence
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import TrialId, log_prefix, metrics_prefix
 from rl_lifecycle.records import Record
-from rl_lifecycle.states import Evidence, Finding, TrialState
+from rl_lifecycle.states import Finding, TrialState
 from rl_lifecycle.stores import ObjectStore
 
 #: How much of a machine's log is shown when it failed.

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from rl_airflow.machines import Machines
 from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.evidence import Machine
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import HEARTBEATS, TrialId, heartbeat_key, heartbeat_prefix
 from rl_lifecycle.ledger import Ledger
-from rl_lifecycle.states import Machine
 from rl_lifecycle.stores import ObjectStore
 
 log = logging.getLogger(__name__)

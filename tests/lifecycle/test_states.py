@@ -7,23 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rl_lifecycle.actions import Action, ActionKind, decide_action
 from rl_lifecycle.attempts import Attempt, AttemptEnd, Outcome
+from rl_lifecycle.evidence import Evidence, InstanceState, Machine, Progress, ended_at, track_progress
 from rl_lifecycle.experiments import Compute
 from rl_lifecycle.heartbeats import Heartbeat, TrainerCause, TrainerState
-from rl_lifecycle.states import (
-    RELAUNCHED,
-    Action,
-    ActionKind,
-    Evidence,
-    InstanceState,
-    Machine,
-    Progress,
-    TrialState,
-    decide_action,
-    diagnose,
-    ended_at,
-    track_progress,
-)
+from rl_lifecycle.states import RELAUNCHED, TrialState, diagnose
 
 START = datetime(2026, 11, 22, 2, tzinfo=UTC)
 NOW = START + timedelta(minutes=10)

@@ -12,11 +12,13 @@ from rl_airflow.trial_reports import end_of_trial
 from rl_airflow.triggers import trials as triggers
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_airflow.watching import SharedReading, SharedWatch, TrialWatch
+from rl_lifecycle.actions import ActionKind
 from rl_lifecycle.attempts import AttemptEnd
 from rl_lifecycle.evaluations import EpisodeEnd, Shard
+from rl_lifecycle.evidence import Evidence
 from rl_lifecycle.layout import shard_key
 from rl_lifecycle.selection import selection_name
-from rl_lifecycle.states import ActionKind, Evidence, TrialState
+from rl_lifecycle.states import TrialState
 from rl_lifecycle.summaries import render_summary, summarise_run
 from tests.plugins.test_trials import Stage
 from tests.plugins.test_watching import CountingStore

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from rl_lifecycle.actions import ActionKind
 from rl_lifecycle.attempts import AttemptEnd
-from rl_lifecycle.states import ActionKind
 from tests.kill_rounds import seeds
 from tests.plugins.worlds import Killer, World, is_over
 

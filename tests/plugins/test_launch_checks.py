@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 
 from rl_airflow.machines import Machines
+from rl_lifecycle.actions import ActionKind
 from rl_lifecycle.attempts import AttemptEnd
 from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import LaunchRefusedError
-from rl_lifecycle.states import ActionKind, TrialState
+from rl_lifecycle.states import TrialState
 from tests.plugins.worlds import World
 
 

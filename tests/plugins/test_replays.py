@@ -12,12 +12,12 @@ from rl_airflow.operators import replays as operators
 from rl_airflow.operators.replays import S3CompareReplayOperator, S3FreezeReplayOperator
 from rl_airflow.pools import VCPU_POOL
 from rl_airflow.replaying import build_replay_dag, build_scheduled_replay, scheduled_dag_id
+from rl_lifecycle.actions import ActionKind
 from rl_lifecycle.checkpoints import CheckpointManifest
 from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.layout import checkpoint_key, policy_key, version_prefix
 from rl_lifecycle.records import canonical_json, sha256_hex
 from rl_lifecycle.specs import Artifact, Spec
-from rl_lifecycle.states import ActionKind
 from tests.plugins.test_champions import Service
 from tests.plugins.test_trials import FakeTaskInstance
 from tests.plugins.worlds import EXPERIMENT, World

@@ -5,12 +5,13 @@ from datetime import timedelta
 import pytest
 
 from rl_airflow.market_prices import MarketPrices
+from rl_lifecycle.actions import ActionKind
 from rl_lifecycle.attempts import AttemptEnd
 from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
 from rl_lifecycle.launches import processor_of
 from rl_lifecycle.prices import FALL_BACK
-from rl_lifecycle.states import ActionKind, TrialState
+from rl_lifecycle.states import TrialState
 from tests.plugins.fake_ec2 import error
 from tests.plugins.worlds import World
 

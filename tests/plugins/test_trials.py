@@ -28,8 +28,9 @@ from rl_airflow.triggers import trials as triggers
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_airflow.watching import TrialWatch
 from rl_lifecycle.attempts import AttemptEnd
+from rl_lifecycle.evidence import Progress
 from rl_lifecycle.layout import log_prefix, trainer_log_key
-from rl_lifecycle.states import Progress, TrialState
+from rl_lifecycle.states import TrialState
 from tests.plugins.worlds import World
 
 

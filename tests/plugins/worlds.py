@@ -18,14 +18,15 @@ from rl_airflow.market_prices import MarketPrices
 from rl_airflow.memories import MachineMemory
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.supervision import TrialSupervisor
+from rl_lifecycle.actions import Action, ActionKind
 from rl_lifecycle.checkpoints import Head
 from rl_lifecycle.errors import PreconditionFailedError
+from rl_lifecycle.evidence import Evidence, Progress, track_progress
 from rl_lifecycle.experiments import Experiment, read_experiment
 from rl_lifecycle.heartbeats import Heartbeat, TrainerCause, TrainerState
 from rl_lifecycle.layout import TrialId, head_key, heartbeat_key, ledger_key, spec_key
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.specs import Artifact, Spec, freeze_spec
-from rl_lifecycle.states import Action, ActionKind, Evidence, Progress, track_progress
 from rl_lifecycle.stores import ObjectInfo, StoredObject
 from tests.plugins.fake_ec2 import ZONES, FakeEc2, FakeQuotas
 

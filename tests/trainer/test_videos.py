@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rl_lifecycle.states import Patience
+from rl_lifecycle.evidence import Patience
 from rl_trainer import videos
 from rl_trainer.model_state import final_parameters
 from rl_trainer.onnx_export.export import export_policy, raw_space

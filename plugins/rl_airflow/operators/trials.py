@@ -19,10 +19,12 @@ from rl_airflow.supervision import TrialSupervisor
 from rl_airflow.supervisors import make_supervisor
 from rl_airflow.trial_reports import TrialEnd, end_of_trial, read_log_tail
 from rl_airflow.triggers.trials import Ec2TrialTrigger
+from rl_lifecycle.actions import Action, ActionKind, decide_action
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
+from rl_lifecycle.evidence import Evidence
 from rl_lifecycle.recoveries import find_recoveries
 from rl_lifecycle.specs import Spec
-from rl_lifecycle.states import Action, ActionKind, Evidence, TrialState, decide_action
+from rl_lifecycle.states import TrialState
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,12 @@ from rl_airflow.run_plan import RunPlan
 from rl_airflow.supervisors import make_supervisor
 from rl_airflow.trial_reports import describe_progress
 from rl_airflow.watching import FORGOTTEN_S, Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
+from rl_lifecycle.actions import ActionKind, decide_action
+from rl_lifecycle.evidence import Evidence, Progress, track_progress
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import TrialId
 from rl_lifecycle.prices import table_usd
-from rl_lifecycle.states import LAST_WORDS, ActionKind, Evidence, Progress, decide_action, track_progress
+from rl_lifecycle.states import LAST_WORDS
 
 log = logging.getLogger(__name__)
 
