@@ -1,44 +1,38 @@
-"""Whether the fast path costs SAC or DQN final return: many seeds a side, and the test of `trainer_quality`, stated beforehand.
+"""Whether the fast path costs SAC, TD3, DDPG or DQN final return: many seeds a side, and the test of `trainer_quality`.
 
-    python -m benchmarks.off_policy_quality [--seeds N] [--case NAME …] [--table]
+    python -m benchmarks.off_policy_quality [--seeds N] [--case NAME …] [--workers N] [--table]
 
 Stock SB3 and the NumPy path train the same experiment with the same seeds. Both draw the same numbers from the same
 generators, so a pair begins alike; rounding then drives it apart.
 """
 
-import argparse
 import json
 import statistics
 import sys
 from typing import Any
 
-import torch
-
-from benchmarks.records import FOLDER, write_record
-from benchmarks.trainer_quality import EPISODES, Case, measure
+from benchmarks.records import FOLDER
+from benchmarks.trainer_quality import measure, parse, record_cases
+from benchmarks.trainings import Case
 
 ARMS = ("sb3", "numpy")
-#: SAC also with small networks, whose trainings take a fifth of the time.
-CASES = {"dqn cartpole": Case("CartPole-v1", 50_000, algo="dqn", arms=ARMS),
-         "sac pendulum": Case("Pendulum-v1", 5_000, algo="sac", arms=ARMS),
-         "sac pendulum, 64 units": Case("Pendulum-v1", 5_000, algo="sac", arms=ARMS, net_arch=(64, 64))}
+#: Small networks, whose trainings take a fifth of the time; and few random steps before them.
+SMALL = (("policy_kwargs", {"net_arch": [64, 64]}),)
+SOON = (*SMALL, ("learning_starts", 1_000))
+CASES = {"dqn cartpole": Case("dqn", "CartPole-v1", 50_000),
+         "sac pendulum": Case("sac", "Pendulum-v1", 5_000),
+         "sac pendulum, 64 units": Case("sac", "Pendulum-v1", 5_000, changes=SMALL),
+         "td3 pendulum, 64 units": Case("td3", "Pendulum-v1", 8_000, changes=SOON),
+         "ddpg pendulum, 64 units": Case("ddpg", "Pendulum-v1", 8_000, changes=SOON)}
 
 
 def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10, help="trainings of each arm (default 10)")
-    parser.add_argument("--case", nargs="*", choices=sorted(CASES), default=sorted(CASES), help="default: all, about an hour")
-    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
-    options = parser.parse_args(arguments)
+    options = parse(__doc__, CASES, arguments)
     if options.table:
         print(table(json.loads(max(FOLDER.glob("*-off-policy-quality.json")).read_text())))
         return 0
-    torch.set_num_threads(1)
-    result: dict[str, Any] = {"seeds": options.seeds, "episodes": EPISODES, "cases": {}}
-    for name in options.case:
-        result["cases"][name] = measure(CASES[name], options.seeds)
-        print(write_record("off-policy-quality", result), file=sys.stderr, flush=True)
+    record_cases("off-policy-quality", options, {}, lambda name: measure(CASES[name], ARMS, options))
     return 0
 
 

@@ -22,6 +22,12 @@ def machine_facts() -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES}, "commit": _commit()}
 
 
+def todays_result(name: str) -> Any:
+    """What today's record of that name holds, so that parts may be measured one after another; None if there is none."""
+    found = FOLDER / f"{datetime.now(UTC):%Y-%m-%d}-{name}.json"
+    return json.loads(found.read_text())["result"] if found.exists() else None
+
+
 def write_record(name: str, result: Any) -> Path:
     """Write a result with its date and machine. :return: the file, to be put under version control."""
     now = datetime.now(UTC)

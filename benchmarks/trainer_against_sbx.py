@@ -15,14 +15,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import IO, Any, cast
 
 import torch
 
 from benchmarks.records import FOLDER, ROOT, write_record
 from benchmarks.trainer_speed import spread, stock_environments
-from rl_lifecycle.tuned import TUNED
+from benchmarks.trainings import GSDE, Case
 from rl_trainer.curves import Curves
 from rl_trainer.environments import EnvironmentFactory
 from rl_trainer.interruptions import Interruption
@@ -35,31 +34,9 @@ from rl_trainer.watch import Watch
 PYTHON = ROOT / ".venv-sbx" / "bin" / "python"
 
 
-@dataclass(frozen=True)
-class Case:
-    """One algorithm on one environment. :param steps: of one turn. :param without: tuned keys that are left out."""
-
-    algo: str
-    env_id: str
-    steps: int
-    without: tuple[str, ...] = ()
-
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        """What all three get."""
-        chosen = {key: value for key, value in TUNED[self.algo][self.env_id].items() if key not in ("n_timesteps", *self.without)}
-        for key, value in chosen.items():
-            if isinstance(value, str) and value.startswith("lin_"):
-                chosen[key] = float(value.removeprefix("lin_"))
-        if "learning_starts" in chosen:
-            chosen["learning_starts"] = 100
-        return chosen
-
-
-CASES = {"ppo CartPole-v1": Case("ppo", "CartPole-v1", 5_120),
-         "ppo Pendulum-v1 without gSDE": Case("ppo", "Pendulum-v1", 4_096, ("use_sde", "sde_sample_freq")),
-         "sac Pendulum-v1": Case("sac", "Pendulum-v1", 200), "td3 Pendulum-v1": Case("td3", "Pendulum-v1", 200),
-         "dqn CartPole-v1": Case("dqn", "CartPole-v1", 2_048)}
+CASES = {case.name: case for case in (
+    Case("ppo", "CartPole-v1", 5_120, held=True), Case("ppo", "Pendulum-v1", 4_096, GSDE, held=True),
+    Case("sac", "Pendulum-v1", 200, held=True), Case("td3", "Pendulum-v1", 200, held=True), Case("dqn", "CartPole-v1", 2_048, held=True))}
 
 
 def main(arguments: list[str]) -> int:
@@ -139,8 +116,16 @@ def _ours(case: Case, *, fast: bool) -> Callable[[int], float]:
 @contextmanager
 def _sbx(case: Case) -> Iterator[tuple[Callable[[int], float], dict[str, str]]]:
     """SBX's arm, in its own process, which ends with the block."""
-    kwargs = {key: parse_expression(value, key) if key == "policy_kwargs" else value
-              for key, value in case.hyperparameters.items() if key not in ("policy", "n_envs", "noise_type", "noise_std")}
+    with sbx_worker(case) as (ask, versions):
+        yield (lambda steps: float(ask({"steps": steps})["cpu_s"])), versions
+
+
+@contextmanager
+def sbx_worker(case: Case, seed: int = 0) -> Iterator[tuple[Callable[[dict[str, Any]], dict[str, Any]], dict[str, str]]]:
+    """Start SBX's process with a model of a case; it ends with the block. :return: what asks it, and its versions."""
+    given = case.hyperparameters
+    kwargs = {key: parse_expression(value, key) if key == "policy_kwargs" and isinstance(value, str) else value
+              for key, value in given.items() if key not in ("policy", "n_envs", "noise_type", "noise_std")}
     worker = subprocess.Popen([str(PYTHON), "benchmarks/sbx_worker.py"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               text=True)
 
@@ -153,9 +138,8 @@ def _sbx(case: Case) -> Iterator[tuple[Callable[[int], float], dict[str, str]]]:
         return dict(json.loads(answer))
 
     try:
-        versions = ask({"algo": case.algo, "env_id": case.env_id, "n_envs": case.hyperparameters.get("n_envs", 1),
-                        "kwargs": kwargs})
-        yield (lambda steps: float(ask({"steps": steps})["cpu_s"])), versions
+        yield ask, ask({"algo": case.algo, "env_id": case.env_id, "n_envs": given.get("n_envs", 1), "kwargs": kwargs, "seed": seed,
+                        "noise_std": given.get("noise_std")})
     finally:
         worker.kill()
         worker.wait()

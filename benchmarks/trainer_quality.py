@@ -1,6 +1,6 @@
 """Whether the fast path and the forced resets cost final return: many seeds a side, and a test that is stated beforehand.
 
-    python -m benchmarks.trainer_quality [--seeds N] [--case NAME …] [--table]
+    python -m benchmarks.trainer_quality [--seeds N] [--case NAME …] [--workers N] [--table]
 
 Three arms train the same experiment with the same seeds: `sb3` (stock, one segment), `numpy` (the fast path, one segment) and
 `segments` (the fast path, ten segments with their resets). Each final policy plays 20 episodes, deterministically; its mean
@@ -11,19 +11,20 @@ import argparse
 import itertools
 import json
 import math
+import os
 import statistics
 import sys
-import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-import torch
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from benchmarks.records import FOLDER, write_record
+from benchmarks.records import FOLDER, todays_result, write_record
+from benchmarks.trainings import GSDE, Case
 from rl_lifecycle.hyperparameters import rollout_timesteps, segment_timesteps
-from rl_lifecycle.tuned import TUNED
 from rl_trainer.environments import EnvironmentFactory
 from rl_trainer.interruptions import Interruption
 from rl_trainer.model_state import ModelState
@@ -38,53 +39,52 @@ SEGMENTS = 10
 ARMS = {"sb3": (False, 1), "numpy": (True, 1), "segments": (True, SEGMENTS)}
 
 
-@dataclass(frozen=True)
-class Case:
-    """One experiment.
-
-    :param without: tuned keys that are left out. :param arms: which of :data:`ARMS` are trained.
-    :param net_arch: width of the layers; empty: the tuned ones, or SB3's.
-    """
-
-    env_id: str
-    steps: int
-    without: tuple[str, ...] = ()
-    algo: str = "ppo"
-    arms: tuple[str, ...] = tuple(ARMS)
-    net_arch: tuple[int, ...] = ()
-
-
-CASES = {"cartpole": Case("CartPole-v1", 100_000), "acrobot": Case("Acrobot-v1", 300_000),
-         "pendulum": Case("Pendulum-v1", 100_000, ("use_sde", "sde_sample_freq")), "lunarlander": Case("LunarLander-v3", 500_000)}
+CASES = {"cartpole": Case("ppo", "CartPole-v1", 100_000), "acrobot": Case("ppo", "Acrobot-v1", 300_000),
+         "pendulum": Case("ppo", "Pendulum-v1", 100_000, GSDE), "lunarlander": Case("ppo", "LunarLander-v3", 500_000)}
 
 
 def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10, help="trainings of each arm (default 10)")
-    parser.add_argument("--case", nargs="*", choices=sorted(CASES), default=sorted(CASES), help="default: all, which takes hours")
-    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
-    options = parser.parse_args(arguments)
+    options = parse(__doc__, CASES, arguments)
     if options.table:
         print(table(json.loads(max(FOLDER.glob("*-trainer-quality.json")).read_text())))
         return 0
-    torch.set_num_threads(1)
-    result = {"seeds": options.seeds, "episodes": EPISODES, "segments": SEGMENTS,
-              "cases": {name: measure(CASES[name], options.seeds) for name in options.case}}
-    print(write_record("trainer-quality", result), file=sys.stderr)
+    record_cases("trainer-quality", options, {"segments": SEGMENTS}, lambda name: measure(CASES[name], tuple(ARMS), options))
     return 0
 
 
-def measure(case: Case, seeds: int) -> dict[str, Any]:
-    """Train all arms, seed by seed, and compare them."""
-    returns: dict[str, list[float]] = {arm: [] for arm in case.arms}
-    for seed in range(1, seeds + 1):
-        for arm in case.arms:
-            started = time.process_time()
-            returns[arm].append(round(final_return(case, arm, seed), 2))
-            print(case.env_id, seed, arm, returns[arm][-1], f"{time.process_time() - started:.0f} s", file=sys.stderr,
-                  flush=True)
-    pairs = [(arm, before) for before, arm in itertools.pairwise(case.arms)]
+def parse(description: str | None, cases: Mapping[str, Case], arguments: list[str]) -> argparse.Namespace:
+    """Read the options of a benchmark of final returns."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10, help="trainings of each arm (default 10)")
+    parser.add_argument("--case", nargs="*", choices=sorted(cases), default=list(cases),
+                        help="train these alone, beside what today's record has already (default: all)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings at once, one thread each (default: the cores)")
+    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and train nothing")
+    return parser.parse_args(arguments)
+
+
+def record_cases(name: str, options: argparse.Namespace, facts: dict[str, Any], measured: Callable[[str], dict[str, Any]]) -> None:
+    """Measure one case after another, and write the record after each; what today's record has of others stays."""
+    for case in options.case:
+        result = todays_result(name) or {"cases": {}}
+        cases = result["cases"] | {case: measured(case)}
+        print(write_record(name, {"seeds": options.seeds, "episodes": EPISODES, **facts, "cases": cases}), file=sys.stderr, flush=True)
+
+
+def measure(case: Case, arms: tuple[str, ...], options: argparse.Namespace,
+            train: "Callable[[Case, str, int], float] | None" = None) -> dict[str, Any]:
+    """Train all arms, every training in a process of its own, and compare each arm with the one before.
+
+    :param train: trains once; None: :func:`final_return`.
+    """
+    jobs = [(case, arm, seed) for seed in range(1, options.seeds + 1) for arm in arms]
+    returns: dict[str, list[float]] = {arm: [] for arm in arms}
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for (_, arm, seed), value in zip(jobs, pool.map(train or final_return, *zip(*jobs, strict=True)), strict=True):
+            returns[arm].append(round(value, 2))
+            print(case.name, seed, arm, returns[arm][-1], file=sys.stderr, flush=True)
+    pairs = [(arm, before) for before, arm in itertools.pairwise(arms)]
     return {"steps": case.steps, "returns": returns,
             **{f"p_{arm}_against_{before}": mann_whitney(returns[arm], returns[before]) for arm, before in pairs}}
 
@@ -92,11 +92,8 @@ def measure(case: Case, seeds: int) -> dict[str, Any]:
 def final_return(case: Case, arm: str, seed: int) -> float:
     """Train once. :return: the mean of the final policy's episodes."""
     fast, n_segments = ARMS[arm]
-    tuned = {key: value for key, value in TUNED[case.algo][case.env_id].items() if key not in case.without}
-    if case.net_arch:
-        tuned["policy_kwargs"] = {"net_arch": list(case.net_arch)}
-    settings = read_settings(case.algo, tuned)
-    length = segment_timesteps(case.steps // n_segments, rollout_timesteps(case.algo, tuned))
+    settings = read_settings(case.algo, case.hyperparameters)
+    length = segment_timesteps(case.steps // n_segments, rollout_timesteps(case.algo, case.hyperparameters))
     plan = SegmentPlan(seed, length, case.steps, n_segments)
     trainer = SegmentTrainer(plan, EnvironmentFactory(case.env_id, {}, settings), ModelBuilder(settings, fast=fast))
     state: ModelState | None = None

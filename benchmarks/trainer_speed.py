@@ -13,14 +13,13 @@ import json
 import statistics
 import sys
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from benchmarks.records import FOLDER, write_record
-from rl_lifecycle.tuned import TUNED
+from benchmarks.trainings import GSDE, Case
 from rl_trainer.curves import Curves
 from rl_trainer.environments import EnvironmentFactory
 from rl_trainer.interruptions import Interruption
@@ -31,23 +30,7 @@ from rl_trainer.segments import SegmentPlan, SegmentTrainer
 from rl_trainer.settings import read_settings
 from rl_trainer.watch import Watch
 
-
-@dataclass(frozen=True)
-class Case:
-    """One algorithm on one environment. :param steps: of one turn. :param without: tuned keys that are left out."""
-
-    algo: str
-    env_id: str
-    steps: int
-    without: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """How the table calls it."""
-        return f"{self.algo} {self.env_id}" + (" without gSDE" if "use_sde" in self.without else "")
-
-
-CASES = (Case("ppo", "CartPole-v1", 10_240), Case("ppo", "Pendulum-v1", 8_192, ("use_sde", "sde_sample_freq")),
+CASES = (Case("ppo", "CartPole-v1", 10_240), Case("ppo", "Pendulum-v1", 8_192, GSDE),
          Case("ppo", "Acrobot-v1", 8_192), Case("ppo", "LunarLander-v3", 16_384), Case("a2c", "CartPole-v1", 5_120))
 
 
@@ -97,8 +80,7 @@ def table(record: dict[str, Any]) -> str:
 
 
 def _trainer(case: Case, *, fast: bool) -> SegmentTrainer:
-    tuned = {key: value for key, value in TUNED[case.algo][case.env_id].items() if key not in case.without}
-    settings = read_settings(case.algo, tuned)
+    settings = read_settings(case.algo, case.hyperparameters)
     plan = SegmentPlan(1, 10**6, 10**6, 1)
     return SegmentTrainer(plan, EnvironmentFactory(case.env_id, {}, settings), ModelBuilder(settings, fast=fast))
 

@@ -1,0 +1,61 @@
+"""Whether trainings here end at SBX's returns: many seeds a side, and the test of `trainer_quality`.
+
+    python -m benchmarks.sbx_quality [--seeds N] [--case NAME …] [--workers N] [--table]
+
+The NumPy path and SBX train with the hyper-parameters that `trainer_against_sbx` measures speeds with. SAC and TD3 have smaller
+networks here, so that twenty trainings take minutes. Needs `.venv-sbx` (`make .venv-sbx/.ready`).
+"""
+
+import json
+import statistics
+import sys
+from typing import Any
+
+from benchmarks.records import FOLDER
+from benchmarks.trainer_against_sbx import PYTHON, sbx_worker
+from benchmarks.trainer_quality import EPISODES, final_return, measure, parse, record_cases
+from benchmarks.trainings import GSDE, Case
+
+ARMS = ("numpy", "sbx")
+SMALL = (("policy_kwargs", {"net_arch": [64, 64]}),)
+CASES = {case.name: case for case in (
+    Case("ppo", "CartPole-v1", 100_000, held=True), Case("ppo", "Pendulum-v1", 100_000, GSDE, held=True),
+    Case("sac", "Pendulum-v1", 5_000, changes=SMALL, held=True), Case("dqn", "CartPole-v1", 50_000, held=True),
+    Case("td3", "Pendulum-v1", 8_000, changes=SMALL, held=True))}
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, or print the newest record as a table. :return: 0, 2 if SBX is not installed."""
+    options = parse(__doc__, CASES, arguments)
+    if options.table:
+        print(table(json.loads(max(FOLDER.glob("*-sbx-quality.json")).read_text())))
+        return 0
+    if not PYTHON.exists():
+        print("error: .venv-sbx is missing: run make .venv-sbx/.ready", file=sys.stderr)
+        return 2
+    record_cases("sbx-quality", options, {}, lambda name: measure(CASES[name], ARMS, options, train))
+    return 0
+
+
+def train(case: Case, arm: str, seed: int) -> float:
+    """Train once. :return: the mean of the final policy's episodes."""
+    if arm != "sbx":
+        return final_return(case, arm, seed)
+    with sbx_worker(case, seed) as (ask, _):
+        ask({"steps": case.steps})
+        return float(ask({"episodes": EPISODES})["mean_return"])
+
+
+def table(record: dict[str, Any]) -> str:
+    """A record as Markdown."""
+    lines = ["| | steps | SBX | NumPy | p |", "|---|---|---|---|---|"]
+    for name, case in record["result"]["cases"].items():
+        shown = {arm: f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})" for arm, values in case["returns"].items()}
+        lines.append(f"| {name} | {case['steps']} | {shown['sbx']} | {shown['numpy']} | {case['p_sbx_against_numpy']} |")
+    facts = record["result"]
+    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['seeds']} seeds a side, mean of {facts['episodes']} "
+                      "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests."])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
