@@ -1,4 +1,8 @@
-"""What `trainer_costs` measures on: experiments with replay buffers of a million transitions, and stores that hold them."""
+"""What `trainer_costs` measures on: experiments with replay buffers of a million transitions, and stores that hold them.
+
+BipedalWalker's observations have 24 numbers, so its buffer takes as much memory as all the rest of a process. It is updated seldom,
+which makes its segments short for what a checkpoint of them holds.
+"""
 
 import dataclasses
 import json
@@ -10,6 +14,7 @@ import numpy as np
 
 from rl_lifecycle.experiments import read_experiment
 from rl_lifecycle.layout import spec_key
+from rl_lifecycle.pieces import Pieces
 from rl_lifecycle.specs import Spec, freeze_spec
 from rl_lifecycle.tuned import TUNED
 from rl_trainer.checkpoints import CheckpointChain, Contents
@@ -47,7 +52,7 @@ class Case:
     @property
     def buffered(self) -> bool:
         """Whether it has a replay buffer."""
-        return self.algo in ("dqn", "sac")
+        return self.algo != "ppo"
 
     @property
     def step(self) -> int:
@@ -85,7 +90,8 @@ class Case:
 
 
 CASES = (Case("ppo", "CartPole-v1", 51_200, (0, 500)), Case("dqn", "CartPole-v1", 10_240, (0, 500)),
-         Case("sac", "Pendulum-v1", 2_000, (-2000, 0)))
+         Case("sac", "Pendulum-v1", 2_000, (-2000, 0)),
+         Case("td3", "BipedalWalker-v3", 50_000, (-200, 350), (("train_freq", 256), ("gradient_steps", 1))))
 
 
 def fill_buffer(buffer: Any) -> None:
@@ -100,7 +106,7 @@ def fill_buffer(buffer: Any) -> None:
     buffer.pos, buffer.full = 0, True
 
 
-def full_state(case: Case, model: Any) -> tuple[ModelState, dict[str, bytes]]:
+def full_state(case: Case, model: Any) -> tuple[ModelState, dict[str, Pieces]]:
     """A model's state as if it had just filled its buffer, and the chunks that a checkpoint of it consists of."""
     model.num_timesteps = case.step
     if not case.buffered:
@@ -110,7 +116,7 @@ def full_state(case: Case, model: Any) -> tuple[ModelState, dict[str, bytes]]:
     for index in range(CHUNKS):
         buffer.pos, buffer.full = (index + 1) * ROWS // CHUNKS % ROWS, index + 1 == CHUNKS
         memory = grow(memory, buffer, ROWS // CHUNKS)
-        data[memory.chunks[-1].sha256] = memory.chunks[-1].data
+        data[memory.chunks[-1].sha256] = memory.chunks[-1].pieces
     assert isinstance(memory, ReplayMemory)  # noqa: S101  there is at least one chunk
     return dataclasses.replace(capture(model), memory=memory), data
 

@@ -13,16 +13,16 @@ import argparse
 import itertools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import FOLDER, ROOT, write_record
+from benchmarks.records import FOLDER, ROOT, todays_result, write_record
 
 PARTS = ("memory", "checkpoints", "resume")
 #: The table's cells, from a case's facts.
@@ -37,8 +37,6 @@ _, status, usage = os.wait4(child, 0)
 print(usage.ru_maxrss)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
-#: A process's highest resident set hardly varies.
-MEMORY_ROUNDS = 3
 
 
 def main(arguments: list[str]) -> int:
@@ -55,17 +53,11 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as folder:
         for part in options.part:
             _say(part)
-            cases = _todays_cases()
+            cases: dict[str, Any] = (todays_result("trainer-costs") or {"cases": {}})["cases"]
             for name, measured in _measure(part, Path(folder), options.rounds).items():
                 cases.setdefault(name, {}).update(measured)
             print(write_record("trainer-costs", {"rounds": options.rounds, "cases": cases}), file=sys.stderr)
     return 0
-
-
-def _todays_cases() -> dict[str, Any]:
-    found = FOLDER / f"{datetime.now(UTC):%Y-%m-%d}-trainer-costs.json"
-    cases: dict[str, Any] = json.loads(found.read_text())["result"]["cases"] if found.exists() else {}
-    return cases
 
 
 def _measure(part: str, folder: Path, rounds: int) -> dict[str, dict[str, float]]:
@@ -76,7 +68,7 @@ def _measure(part: str, folder: Path, rounds: int) -> dict[str, dict[str, float]
         case "checkpoints":
             return {case.name: {"segment": case.segment, **_checkpoints(case, rounds)} for case in CASES}
         case "memory":
-            return {case.name: _memory(case.seldom_updated, folder / case.algo) for case in CASES}
+            return {case.name: _memory(case.seldom_updated, folder / case.algo, rounds) for case in CASES}
     return _resumes(folder, rounds)
 
 
@@ -114,7 +106,7 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
             manifest = chain.commit(Contents(
                 step=trained.step, segment=segment + 1, digest=digest_arrays(parameters), files=trained.state.to_files(),
                 numeric_class={}, buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
-                new_chunks={chunk.sha256: chunk.data for chunk in chunks[-1:]}))
+                new_chunks={chunk.sha256: chunk.pieces for chunk in chunks[-1:]}))
             marks.append(time.process_time())
             writer.write(trained.model, parameters, trained.step, final=False, manifest=manifest, visited=trained.visited)
             marks.append(time.process_time())
@@ -129,16 +121,17 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
             "checkpoint_share": _median(shares), "export_ms": 1000 * _median(exports)}
 
 
-def _memory(case: Any, folder: Path) -> dict[str, float]:
+def _memory(case: Any, folder: Path, rounds: int) -> dict[str, float]:
     """MiB of both, in turns, each in a process of its own."""
     from benchmarks.cost_cases import write_store
 
     ours, theirs = [], []
-    for turn in range(MEMORY_ROUNDS):
+    for turn in range(rounds):
         store = folder / str(turn)
         key = write_store(case, str(store), 1)
         ours.append(_highest_mib(["-m", "rl_trainer", "train", "--spec", str(store / key), "--store", str(store), "--json"]))
         theirs.append(_highest_mib(["-m", "benchmarks.stock_memory", json.dumps(case.stock)]))
+        shutil.rmtree(store)
     return {"trainer_mib": _median(ours), "sb3_mib": _median(theirs),
             "memory_ratio": _median([mine / other for mine, other in zip(ours, theirs, strict=True)])}
 
@@ -174,8 +167,8 @@ def table(record: dict[str, Any]) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     facts = record["machine"]
     return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['processor']}, {facts['cores']} shared cores, load "
-                      f"{facts['load'][0]}, Python {facts['python']}, medians of {record['result']['rounds']} (memory: "
-                      f"{record['result'].get('memory_rounds', MEMORY_ROUNDS)}); S3 is the local AWS's, which is no claim about AWS."])
+                      f"{facts['load'][0]}, Python {facts['python']}, medians of {record['result']['rounds']}; "
+                      f"S3 is the local AWS's, which is no claim about AWS."])
 
 
 def _cell(case: dict[str, float], form: str) -> str:

@@ -7,17 +7,21 @@ condition must be unique to its writer, e.g. by a nonce, unless writing the same
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from rl_lifecycle.errors import CorruptArtifactError, MissingObjectError, PreconditionFailedError, StoreUnavailableError
+from rl_lifecycle.pieces import Pieces, PiecesReader, Reader
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -124,14 +128,27 @@ class DirectoryStore:
     def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
         """Write a key: into a temporary file, synchronised, then renamed over it, under a lock when conditional."""
         path = self._path(key)
-        try:
+        with self._answering(key):
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked() if if_match is not None or if_none_match else contextlib.nullcontext():
                 self._check(key, data, if_match, if_none_match)
-                self._replace(path, data)
-        except OSError as error:
-            raise StoreUnavailableError(f"{self.uri}/{key}", error.strerror or str(error)) from error
+                self._replace(path, (data,))
         return hashlib.sha256(data).hexdigest()
+
+    def put_pieces(self, key: str, pieces: Pieces) -> None:
+        """Write a key from pieces of memory, as whole as :meth:`put` does."""
+        path = self._path(key)
+        with self._answering(key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._replace(path, pieces)
+
+    def read_through(self, key: str, consume: Callable[[Reader], T]) -> T:
+        """Let a key's bytes be read one after another."""
+        path = self._path(key)
+        if not path.is_file():
+            raise MissingObjectError(f"{self.uri}/{key}")
+        with self._answering(key), path.open("rb") as file:
+            return consume(file)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """List keys in order."""
@@ -157,11 +174,19 @@ class DirectoryStore:
         if if_match is not None and (there is None or (there.etag != if_match and there.data != data)):
             raise PreconditionFailedError(f"{self.uri}/{key}", "If-Match")
 
-    def _replace(self, path: Path, data: bytes) -> None:
+    @contextlib.contextmanager
+    def _answering(self, key: str) -> Iterator[None]:
+        """Take an error of the file system for a store that does not answer."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreUnavailableError(f"{self.uri}/{key}", error.strerror or str(error)) from error
+
+    def _replace(self, path: Path, pieces: Iterable[bytes | memoryview]) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).replace(path)
@@ -242,6 +267,25 @@ class S3Store:
                     raise self._unavailable(key, error) from error
         raise StoreUnavailableError(f"{self.uri}/{key}", "conditional writes kept colliding")
 
+    def put_pieces(self, key: str, pieces: Pieces) -> None:
+        """Write a key from pieces of memory, which are sent as they lie."""
+        body = PiecesReader(pieces)
+        try:
+            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=body, ContentLength=len(body))
+        except Exception as error:
+            raise self._unavailable(key, error) from error
+
+    def read_through(self, key: str, consume: Callable[[Reader], T]) -> T:
+        """Let a key's bytes be read as they arrive; what fails on the way is the store's failure."""
+        try:
+            body = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"]
+        except Exception as error:
+            if error_code(error) in ("NoSuchKey", "404"):
+                raise MissingObjectError(f"{self.uri}/{key}") from error
+            raise self._unavailable(key, error) from error
+        with contextlib.closing(body):
+            return consume(_Arriving(body, functools.partial(self._unavailable, key)))
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """List keys in order, a thousand per request."""
         try:
@@ -262,6 +306,20 @@ class S3Store:
 
     def _unavailable(self, key: str, error: Exception) -> StoreUnavailableError:
         return StoreUnavailableError(f"{self.uri}/{key}", f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+class _Arriving:
+    """An answer's body, whose errors are the store's."""
+
+    def __init__(self, body: Any, failure: Callable[[Exception], StoreUnavailableError]) -> None:
+        self._body, self._failure = body, failure
+
+    def read(self, size: int) -> bytes:
+        """Give at most so many bytes; none at the end."""
+        try:
+            return bytes(self._body.read(size))
+        except Exception as error:  # urllib3's and botocore's, of many types
+            raise self._failure(error) from error
 
 
 def error_code(error: Exception) -> str:

@@ -1,8 +1,11 @@
 """Training chains of segments inside the test's process, with and without a checkpoint between them."""
 
+import io
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from rl_lifecycle.pieces import Reader
 from rl_trainer.digests import digest_arrays
 from rl_trainer.environments import EnvironmentFactory
 from rl_trainer.interruptions import Interruption
@@ -37,8 +40,12 @@ def train_chain(trainer: SegmentTrainer, *, through_files: bool) -> TrainedSegme
 def reread(state: ModelState, stored: dict[str, bytes]) -> ModelState:
     """What a new machine would read. :param stored: chunks by name, as the store keeps them."""
     chunks = state.memory.chunks if state.memory else ()
-    stored |= {chunk.sha256: chunk.data for chunk in chunks if chunk.data}
-    return ModelState.from_files(state.to_files(), [(chunk.sha256, partial(stored.__getitem__, chunk.sha256)) for chunk in chunks])
+    stored |= {chunk.sha256: b"".join(chunk.pieces) for chunk in chunks if chunk.pieces}
+    return ModelState.from_files(state.to_files(), [(chunk.sha256, partial(_read, stored, chunk.sha256)) for chunk in chunks])
+
+
+def _read(stored: dict[str, bytes], sha256: str, into: Callable[[Reader], None]) -> None:
+    into(io.BytesIO(stored[sha256]))
 
 
 def whole_digest(trained: TrainedSegment) -> str:

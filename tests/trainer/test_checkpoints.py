@@ -9,7 +9,7 @@ from rl_lifecycle.errors import CorruptArtifactError
 from rl_lifecycle.layout import TrialId, buffer_key, head_key
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.stores import DirectoryStore, ObjectStore
-from rl_trainer.checkpoints import CheckpointChain, Contents
+from rl_trainer.checkpoints import Checkpoint, CheckpointChain, Contents
 from rl_trainer.errors import FencedError
 from rl_trainer.retention import DirectoryRetention
 from tests.trainer.fake_stores import FakeMeddlingStore
@@ -28,7 +28,15 @@ def chain(store: ObjectStore, attempt: int, heard: list[str] | None = None) -> C
 def contents(step: int) -> Contents:
     """A made-up checkpoint with a replay-buffer chunk."""
     return Contents(step=step, segment=step // 100, digest=f"digest-{step}", files={"state.json": f"state {step}".encode()},
-                    numeric_class={}, buffer_chunks=(sha256_hex(CHUNK),), new_chunks={sha256_hex(CHUNK): CHUNK})
+                    numeric_class={}, buffer_chunks=(sha256_hex(CHUNK),), new_chunks={sha256_hex(CHUNK): [memoryview(CHUNK)]})
+
+
+def read_chunks(checkpoint: Checkpoint) -> list[bytes]:
+    """Read the replay buffer's chunks, verified."""
+    found: list[bytes] = []
+    for _, read in checkpoint.chunks:
+        read(lambda reader: found.append(reader.read(1000)))
+    return found
 
 
 def test_the_newest_checkpoint_is_read_back(tmp_path: Path) -> None:
@@ -40,7 +48,7 @@ def test_the_newest_checkpoint_is_read_back(tmp_path: Path) -> None:
     first.commit(contents(200))
     found = chain(store, 2).read_newest()
     assert found is not None
-    assert (found.manifest.step, found.files, [read() for _, read in found.chunks]) == (200, {"state.json": b"state 200"}, [CHUNK])
+    assert (found.manifest.step, found.files, read_chunks(found)) == (200, {"state.json": b"state 200"}, [CHUNK])
 
 
 def test_a_zombies_commit_fails_on_the_head(tmp_path: Path) -> None:
@@ -74,7 +82,7 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path: Path, damage: str
     first.commit(contents(100))
     other = b"another chunk"
     newest = Contents(step=200, segment=2, digest="d", files={"state.json": b"state 200"}, numeric_class={},
-                      buffer_chunks=(sha256_hex(other),), new_chunks={sha256_hex(other): other})
+                      buffer_chunks=(sha256_hex(other),), new_chunks={sha256_hex(other): [memoryview(other)]})
     first.commit(newest)
     folder = tmp_path / "checkpoints/tiny/test/seed-0/000000000200/0001"
     damaged = tmp_path / buffer_key(TRIAL, sha256_hex(other)) if damage == "chunk" else folder / damage
@@ -84,7 +92,7 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path: Path, damage: str
     assert found is not None
     if damage == "chunk":  # the replay buffer is read when it is filled
         with pytest.raises(CorruptArtifactError) as raised:
-            [read() for _, read in found.chunks]
+            read_chunks(found)
         found = second.read_before(found, raised.value)
         assert found is not None
     assert found.manifest.step == 100
@@ -111,10 +119,10 @@ def test_a_directory_keeps_the_newest_checkpoints_and_every_manifest(tmp_path: P
     first = CheckpointChain(store, TRIAL, 1, "spec", 7, retention=DirectoryRetention(store, TRIAL, 1))
     first.take_over()
     chunks = [f"chunk {index}".encode() for index in range(6)]
-    for segment in range(6):
+    for segment, chunk in enumerate(chunks):
         held = chunks[max(0, segment - 1):segment + 1]  # the buffer holds two
         first.commit(Contents(step=100 * (segment + 1), segment=segment, digest="d", files={"state.json": b"state"}, numeric_class={},
-                              buffer_chunks=tuple(map(sha256_hex, held)), new_chunks={sha256_hex(chunks[segment]): chunks[segment]}))
+                              buffer_chunks=tuple(map(sha256_hex, held)), new_chunks={sha256_hex(chunk): [memoryview(chunk)]}))
     folder = tmp_path / "checkpoints/tiny/test/seed-0"
     assert [path.parent.parent.name for path in sorted(folder.glob("*/*/state.json"))] == [f"{step:012d}" for step in (400, 500, 600)]
     assert len(list(folder.glob("*/*/manifest.json"))) == 6

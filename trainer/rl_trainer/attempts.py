@@ -20,6 +20,7 @@ from rl_lifecycle.layout import TrialId, head_key, policy_key, video_key
 from rl_lifecycle.seeds import SPAN, segment_seed
 from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import DirectoryStore, ObjectStore, get
+from rl_trainer.algorithms import block_tensorboard
 from rl_trainer.checkpoints import CheckpointChain
 from rl_trainer.errors import BadInputError, FencedError, InterruptedTrainingError, TrainerError, find_exhaustion
 from rl_trainer.interruptions import Interruption
@@ -106,6 +107,7 @@ def _train(spec: Spec, trial: TrialId, store: ObjectStore, chain: CheckpointChai
     reporter.beat(TrainerState.STARTING)
     make_importable(spec.requirements, store, folder)
     importing = time.time()
+    block_tensorboard()  # before anything imports SB3's logger
     from rl_trainer.lean_torch import leave_compiler_out
     from rl_trainer.trials import TrialJob, train_trial
 

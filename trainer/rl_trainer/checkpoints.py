@@ -11,8 +11,10 @@ from pydantic import JsonValue
 from rl_lifecycle.checkpoints import MANIFEST, CheckpointManifest, Head, StoredFile
 from rl_lifecycle.errors import LifecycleError, PreconditionFailedError
 from rl_lifecycle.layout import TrialId, buffer_key, checkpoint_key, head_key
+from rl_lifecycle.pieces import Pieces, Reader
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.stores import ObjectStore, get
+from rl_lifecycle.streams import put_pieces, read_verified
 from rl_trainer.errors import FencedError
 from rl_trainer.retention import DirectoryRetention
 
@@ -21,13 +23,19 @@ from rl_trainer.retention import DirectoryRetention
 class Checkpoint:
     """A checkpoint that was read and verified.
 
-    :param chunks: the replay buffer's, digest and what reads and verifies it: together they may be most of the memory.
+    :param chunks: the replay buffer's, digest and what lets it be read and verifies it: together they may be most of the memory.
     """
 
     key: str
     manifest: CheckpointManifest
     files: dict[str, bytes]
-    chunks: tuple[tuple[str, Callable[[], bytes]], ...] = ()
+    chunks: tuple[tuple[str, Callable[[Callable[[Reader], None]], None]], ...] = ()
+
+    def take_files(self) -> dict[str, bytes]:
+        """Give the files away: who has understood them needs their bytes no longer, and nobody else holds them."""
+        files = dict(self.files)
+        self.files.clear()
+        return files
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Contents:
     files: Mapping[str, bytes]
     numeric_class: dict[str, JsonValue]
     buffer_chunks: tuple[str, ...] = ()
-    new_chunks: Mapping[str, bytes] = field(default_factory=dict)
+    new_chunks: Mapping[str, Pieces] = field(default_factory=dict)
 
 
 class CheckpointChain:
@@ -119,8 +127,8 @@ class CheckpointChain:
 
         :return: key and SHA-256 of the manifest. :raises FencedError: if the head is no longer this attempt's.
         """
-        for sha256, data in contents.new_chunks.items():
-            self.store.put(buffer_key(self.trial, sha256), data)
+        for sha256, pieces in contents.new_chunks.items():
+            put_pieces(self.store, buffer_key(self.trial, sha256), pieces)
         for name, data in contents.files.items():
             self.store.put(checkpoint_key(self.trial, contents.step, self.attempt, name), data)
         data = self._manifest(contents).to_json()
@@ -157,11 +165,9 @@ class CheckpointChain:
         folder = manifest_key.removesuffix(MANIFEST)
         return {name: get(self.store, folder + name, stored.sha256).data for name, stored in manifest.files.items()}
 
-    def _readers(self, manifest: CheckpointManifest) -> tuple[tuple[str, Callable[[], bytes]], ...]:
-        return tuple((sha256, functools.partial(self._read_chunk, sha256)) for sha256 in manifest.buffer_chunks)
-
-    def _read_chunk(self, sha256: str) -> bytes:
-        return get(self.store, buffer_key(self.trial, sha256), sha256).data
+    def _readers(self, manifest: CheckpointManifest) -> tuple[tuple[str, Callable[[Callable[[Reader], None]], None]], ...]:
+        return tuple((sha256, functools.partial(read_verified, self.store, buffer_key(self.trial, sha256), sha256))
+                     for sha256 in manifest.buffer_chunks)
 
     def _older_manifest(self, damaged: str) -> str | None:
         """Find the manifest before a damaged one by looking: the chain is broken there."""

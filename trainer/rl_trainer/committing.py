@@ -53,4 +53,5 @@ class Committer:
                 self._error = error
                 return
             finally:
+                del job  # it holds a whole model
                 self._room.release()

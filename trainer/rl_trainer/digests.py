@@ -21,5 +21,5 @@ def digest_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name}\x1f{array.dtype.str}\x1f{array.shape}\x1f".encode())
-        digest.update(array.tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -9,36 +9,44 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load as load_safetensors
-from safetensors.numpy import save as save_safetensors
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-Array = np.ndarray[Any, Any]
-#: A chunk's digest, and what reads its bytes.
-Stored = tuple[str, Callable[[], bytes]]
+from rl_lifecycle.pieces import Pieces, PiecesReader, Reader
+from rl_trainer.chunk_files import Array, decode, encode
+
+#: Lets a chunk that is stored be read, and verifies what was read.
+ReadChunk = Callable[[Callable[[Reader], None]], None]
+#: A chunk's digest, and what reads it.
+Stored = tuple[str, ReadChunk]
 #: The arrays of SB3's buffers that have one row a step, each where a buffer has it.
 COLUMNS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "ep_start", "ep_length")
+#: A segment's rows are stored from the buffer's own memory if so many times as many fit into it.
+ROUND = 3
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Some rows of a buffer.
 
-    :param data: their bytes, while they are not known to be stored; empty afterwards.
-    :param read: reads the bytes of a chunk that is stored; None for one that this process made.
+    :param pieces: its bytes, mostly the buffer's own memory, while they are not known to be stored; empty afterwards.
+    :param read: reads a chunk that is stored; None for one that this process made.
     """
 
     sha256: str
     rows: int
-    data: bytes = b""
-    read: Callable[[], bytes] | None = None
+    pieces: Pieces = ()
+    read: ReadChunk | None = None
 
-    def load(self) -> "dict[str, Array]":
-        """Give the rows by column. :raises LifecycleError: if what is stored is not what was recorded."""
-        return load_safetensors(self.read() if self.read is not None else self.data)
+    def load(self, into: Callable[[Reader], None]) -> None:
+        """Let its bytes be read. :raises LifecycleError: if what is stored is not what was recorded."""
+        if self.read is not None:
+            self.read(into)
+        else:
+            into(PiecesReader(self.pieces))
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class ReplayMemory:
         return {"rows": [chunk.rows for chunk in self.chunks], "position": self.position, "full": self.full}
 
     def without_data(self) -> "ReplayMemory":
-        """The same, with no bytes held: whoever stores them has them, and the live buffer has the rows."""
+        """The same, without its bytes: whoever stores them has them, and the live buffer has the rows."""
         return dataclasses.replace(self, chunks=tuple(Chunk(chunk.sha256, chunk.rows) for chunk in self.chunks))
 
     @classmethod
@@ -111,13 +119,13 @@ def attach(model: Any, memory: ReplayMemory) -> None:
 
 
 def fill(buffer: Any, memory: ReplayMemory) -> None:
-    """Write the chunks' rows to where they were."""
+    """Read the chunks' rows to where they were, in the buffer's own memory."""
     missing, end = (buffer.buffer_size if memory.full else memory.position), memory.position
     for chunk in reversed(memory.chunks):
         rows = min(chunk.rows, missing)
-        places = np.arange(end - rows, end) % buffer.buffer_size
-        for name, values in chunk.load().items():
-            _column(buffer, name)[places] = values[chunk.rows - rows:]
+        places = _places(end - rows, rows, buffer.buffer_size)
+        columns = {name: [column[place] for place in places] for name, column in _columns(buffer).items()}
+        chunk.load(partial(decode, columns=columns, skipped=chunk.rows - rows))
         missing, end = missing - rows, end - rows
     buffer.pos, buffer.full = memory.position, memory.full
     if isinstance(buffer, HerReplayBuffer):
@@ -137,11 +145,31 @@ def _forget_cut_episodes(buffer: HerReplayBuffer) -> None:
 
 
 def _cut(buffer: Any, rows: int) -> Chunk:
-    places: Any = np.arange(buffer.pos - rows, buffer.pos) % buffer.buffer_size
-    if buffer.pos >= rows:
-        places = slice(buffer.pos - rows, buffer.pos)  # no copy: a segment's rows may be much of the memory
-    data = save_safetensors({name: np.ascontiguousarray(column[places]) for name, column in _columns(buffer).items()})
-    return Chunk(hashlib.sha256(data).hexdigest(), rows, data)
+    """Describe the newest rows as a chunk.
+
+    Its bytes are the buffer's own: they are stored beside the next segment's training, which must not have come round to them by
+    then. It may be half as long again as this one, and HER forgets episodes that are overwritten, so short buffers are copied.
+    """
+    places = _places(buffer.pos - rows, rows, buffer.buffer_size)
+    columns = {name: [column[place] for place in places] for name, column in _columns(buffer).items()}
+    if ROUND * rows > buffer.buffer_size:
+        columns = {name: [part.copy() for part in parts] for name, parts in columns.items()}
+    pieces = encode(columns)
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return Chunk(digest.hexdigest(), rows, pieces)
+
+
+def _places(start: int, rows: int, size: int) -> tuple[slice, ...]:
+    """Where so many rows lie in a buffer that begins anew at its end.
+
+    >>> _places(7, 2, 10), _places(-2, 5, 10)
+    ((slice(7, 9, None),), (slice(8, 10, None), slice(0, 3, None)))
+    """
+    start %= size
+    behind = start + rows - size
+    return (slice(start, start + rows),) if behind <= 0 else (slice(start, size), slice(0, behind))
 
 
 def _columns(buffer: Any) -> dict[str, Array]:
@@ -153,10 +181,3 @@ def _columns(buffer: Any) -> dict[str, Array]:
         elif column is not None:
             found[name] = column
     return found
-
-
-def _column(buffer: Any, name: str) -> Array:
-    name, _, key = name.partition("/")
-    column: Any = getattr(buffer, name)
-    array: Array = column[key] if key else column
-    return array

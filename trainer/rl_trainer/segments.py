@@ -82,10 +82,12 @@ class SegmentTrainer:
     def train(self, segment: int, state: ModelState | None, callback: BaseCallback) -> TrainedSegment:
         """Train one segment. :raises DivergedError: if anything in the model is no longer finite."""
         model, curves = self.prepare(segment, state), Curves()
+        before = dataclasses.replace(state, arrays={}) if state is not None else None
+        del state  # the model has its arrays, and nobody else needs to hold them while it trains
         model.set_logger(curves.logger())
         self._learn(model, self.plan.end(segment), callback)
         curves.add(model.num_timesteps, episode_statistics(*ended_episodes(model.env)))
-        trained = TrainedSegment(model, _state_at_end(model, state), curves, visited_observations(model))
+        trained = TrainedSegment(model, _state_at_end(model, before), curves, visited_observations(model))
         if (name := first_not_finite(trained.state.arrays)) is not None:
             raise DivergedError(f"{name} is not finite at step {trained.step}: lower the learning rate, or look at the rewards")
         return trained

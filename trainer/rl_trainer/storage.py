@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rl_lifecycle.errors import StoreUnavailableError
+from rl_lifecycle.pieces import Pieces, Reader
 from rl_lifecycle.stores import DirectoryStore, ObjectInfo, ObjectStore, S3Store, StoredObject, error_code, split_s3_uri
+from rl_lifecycle.streams import put_pieces, read_through
 from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError
 
 T = TypeVar("T")
@@ -88,6 +90,14 @@ class PatientStore:
     def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
         """Write a key."""
         return self._patiently(lambda: self.store.put(key, data, if_match=if_match, if_none_match=if_none_match))
+
+    def put_pieces(self, key: str, pieces: Pieces) -> None:
+        """Write a key from pieces of memory."""
+        self._patiently(lambda: put_pieces(self.store, key, pieces))
+
+    def read_through(self, key: str, consume: Callable[[Reader], T]) -> T:
+        """Let a key be read; from its beginning again, if the store fails in between."""
+        return self._patiently(lambda: read_through(self.store, key, consume))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """List keys."""

@@ -125,6 +125,7 @@ class _TrialRun:
         self.policies = PolicyWriter(job.store, job.spec, job.trial, job.chain.attempt, trainer.factory.settings.wrappers)
         self.committer = Committer(job.interruption.check_grace)
         self.segment = 0
+        self.state: ModelState | None = None
         self.latest = Progress(0, 0.0, None)
         self.began = self.said_at = time.monotonic()
 
@@ -132,17 +133,17 @@ class _TrialRun:
         """Train what is missing."""
         self.segment = newest.manifest.segment if newest else 0
         self._announce(newest)
-        state, position = self._stand(newest)
+        position = self._stand(newest)
         started, resumed_from = time.monotonic(), position.step
         try:
             while self.segment < self.trainer.plan.n_segments:
                 try:
-                    state, position = self._train_one(state)
+                    position = self._train_one()
                 except (CorruptArtifactError, MissingObjectError) as error:
                     if newest is None or position.step != newest.manifest.step:
                         raise
                     newest = self.job.chain.read_before(newest, error)  # its replay buffer cannot be read
-                    state, position = self._stand(newest)
+                    position = self._stand(newest)
                     resumed_from = position.step
                 newest = newest if position.step == resumed_from else None
         finally:
@@ -152,19 +153,25 @@ class _TrialRun:
         return TrialResult(step, digest, resumed_from, (step - resumed_from) / seconds, self.trainer.builder.path,
                            self.latest.episode_return_mean)
 
-    def _stand(self, newest: Checkpoint | None) -> tuple[ModelState | None, "_Position"]:
-        """Take a checkpoint's place: its state, and where it is. :param newest: None: at the beginning."""
+    def _stand(self, newest: Checkpoint | None) -> "_Position":
+        """Take a checkpoint's place: take its state, and say where it is. :param newest: None: at the beginning."""
         self.segment = newest.manifest.segment if newest else 0
         if newest is None:
-            return None, _Position(0, "")
-        state = ModelState.from_files(newest.files, newest.chunks)
-        self._complete_policy(newest, state)
-        return state, _Position(newest.manifest.step, newest.manifest.digest)
+            self.state = None
+            return _Position(0, "")
+        self.state = ModelState.from_files(newest.take_files(), newest.chunks)
+        self._complete_policy(newest, self.state)
+        return _Position(newest.manifest.step, newest.manifest.digest)
 
-    def _train_one(self, state: ModelState | None) -> tuple[ModelState, "_Position"]:
-        """Train a segment and have it committed. :return: the state for the next one, without the bytes that are being stored."""
+    def _take_state(self) -> ModelState | None:
+        """Give the state away: once a model has it, nobody needs to hold it."""
+        state, self.state = self.state, None
+        return state
+
+    def _train_one(self) -> "_Position":
+        """Train a segment and have it committed; the state for the next one is left without the bytes that are being stored."""
         watch = Watch(self.job.interruption, self._report)
-        trained = self.trainer.train(self.segment, state, watch)
+        trained = self.trainer.train(self.segment, self._take_state(), watch)
         self.segment += 1
         self.latest = watch.progress(time.monotonic())
         self._report(self.latest)
@@ -173,24 +180,26 @@ class _TrialRun:
         self.committer.submit(lambda: self._commit(trained, segment))
         after = trained.state
         memory = after.memory.without_data() if after.memory is not None else None
-        return dataclasses.replace(after, memory=memory), _Position(trained.step, digest_arrays(final_parameters(after)))
+        self.state = dataclasses.replace(after, memory=memory)
+        return _Position(trained.step, digest_arrays(final_parameters(after)))
 
     def _commit(self, trained: TrainedSegment, segment: int) -> None:
         """Runs beside the next segment: checkpoint, head, policy, curves, log."""
         final = segment == self.trainer.plan.n_segments
-        parameters = final_parameters(trained.state)
-        files = trained.state.to_files() | (_sb3_files(trained.model) if final else {})
-        chunks = trained.state.memory.chunks if trained.state.memory else ()
-        contents = Contents(step=trained.step, segment=segment, digest=digest_arrays(parameters), files=files,
-                            numeric_class=self.facts, buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
-                            new_chunks={chunk.sha256: chunk.data for chunk in chunks[-1:] if chunk.data})
-        manifest = self.job.chain.commit(contents)
-        self.policies.write(trained.model, parameters, trained.step, final=final, manifest=manifest, visited=trained.visited,
-                            learning=learning_state(trained.state))
+        manifest = self.job.chain.commit(self._contents(trained, segment, final=final))
+        self.policies.write(trained.model, final_parameters(trained.state), trained.step, final=final, manifest=manifest,
+                            visited=trained.visited, learning=learning_state(trained.state))
         for key, data in curve_files(trained.curves, self.job.chain.trial, trained.step).items():
             self.job.store.put(key, data)
         self.job.journal.write(self.job.store)
         trained.model.env.close()
+
+    def _contents(self, trained: TrainedSegment, segment: int, *, final: bool) -> Contents:
+        files = trained.state.to_files() | (_sb3_files(trained.model) if final else {})
+        chunks = trained.state.memory.chunks if trained.state.memory else ()
+        return Contents(step=trained.step, segment=segment, digest=digest_arrays(final_parameters(trained.state)), files=files,
+                        numeric_class=self.facts, buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
+                        new_chunks={chunk.sha256: chunk.pieces for chunk in chunks[-1:] if chunk.pieces})
 
     def _complete_policy(self, newest: Checkpoint, state: ModelState) -> None:
         """Write the policy of the newest checkpoint, if the machine vanished between the two."""
