@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from rl_trainer.divergence import largest_reward
 from rl_trainer.errors import DivergedError, EnvironmentFailedError
 from rl_trainer.interruptions import Interruption
 from rl_trainer.watch import Watch
@@ -42,6 +43,27 @@ def test_nan_is_called_diverged(fast: bool) -> None:
     trainer = make_trainer("ppo", SMALL, env_id="Poisoned-v0", env_kwargs={"poison": "nan"}, segment=1000, total=1000, fast=fast)
     with pytest.raises(DivergedError, match="not finite"):
         train_chain(trainer, through_files=False)
+
+
+@pytest.mark.parametrize(("algo", "changes", "said"), [
+    ("ppo", {**SMALL, "learning_rate": 1e6, "max_grad_norm": 1e9}, "a parameter has grown to .* lower the learning rate"),
+    ("dqn", {"learning_starts": 50, "batch_size": 16, "learning_rate": 3.0, "target_update_interval": 10}, "values are wrong by")])
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_has_left_all_bounds_is_called_diverged_before_it_is_nan(algo: str, changes: dict[str, Any], said: str, fast: bool) -> None:
+    """Numbers that are still finite are no training that anybody waits for: it stops at the segment's end, with the reason."""
+    trainer = make_trainer(algo, changes, env_id="CartPole-v1", segment=1000, total=2000, fast=fast)
+    with pytest.raises(DivergedError, match=said):
+        train_chain(trainer, through_files=False)
+
+
+def test_the_largest_reward_is_seen_by_its_size() -> None:
+    """Of every environment and step, also of those that a replay buffer has from earlier segments."""
+    small = {"learning_starts": 100, "policy_kwargs": "dict(net_arch=[8])"}
+    trainer = make_trainer("sac", small, env_id="Pendulum-v1", segment=400, total=400)
+    model = train_chain(trainer, through_files=False).model
+    assert largest_reward(model) == pytest.approx(float(np.abs(model.replay_buffer.rewards).max()), rel=1e-6)
+    model.env.largest_reward = 0.0
+    assert 1 < largest_reward(model) < 17
 
 
 def test_an_error_of_the_environment_is_called_so() -> None:

@@ -9,7 +9,7 @@ TrainerError                        70
 ├── InterruptedTrainingError        75   SIGTERM or a spot notice: what was finished is committed
 ├── FencedError                     76   a later attempt took the trial over; it owns everything now
 ├── OtherHardwareError              77   the checkpoint is of another numeric class, and the spec says to wait
-└── DivergedError                   78   a parameter, a reward or a loss is not finite
+└── DivergedError                   78   something in the model is not finite, or has grown beyond what learns anything
 
 70 also ends an error that nobody foresaw. The numbers are those of sysexits.h where one fits.
 """
@@ -87,7 +87,7 @@ class OtherHardwareError(TrainerError):
 
 
 class DivergedError(TrainerError):
-    """The training is no longer finite. The last committed checkpoint is."""
+    """The training is no longer finite, or its values or parameters have left all bounds. The last committed checkpoint is good."""
 
     exit_code = 78
     cause = TrainerCause.DIVERGED

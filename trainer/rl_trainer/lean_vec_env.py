@@ -23,6 +23,8 @@ class LeanVecEnv(DummyVecEnv):
     def __init__(self, makers: Sequence[Callable[[], gym.Env[Any, Any]]], seeds: Sequence[int]) -> None:
         super().__init__(list(makers))
         self._seeds = list(seeds)
+        #: By its size, of all that were given; whoever looks for divergence compares values with it.
+        self.largest_reward = 0.0
         self._single: Any = self.buf_obs[None] if self.keys == [None] else None  # type: ignore[index]
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -45,6 +47,7 @@ class LeanVecEnv(DummyVecEnv):
             info["terminal_observation"] = deepcopy(observation)
             observation, self.reset_infos[index] = env.reset()
         self.buf_rews[index] = reward
+        self.largest_reward = max(self.largest_reward, abs(float(reward)))
         self.buf_dones[index] = terminated or truncated
         self._save_obs(index, observation)
         return info

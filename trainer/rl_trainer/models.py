@@ -14,6 +14,7 @@ from rl_lifecycle.seeds import segment_seed
 from rl_trainer.errors import BadInputError
 from rl_trainer.numpy_path.classes import NUMPY_CLASSES
 from rl_trainer.numpy_path.coverage import why_not_covered
+from rl_trainer.replay_sizes import check_replay_fits
 from rl_trainer.settings import Settings
 
 
@@ -36,9 +37,13 @@ class ModelBuilder:
         return "numpy" if self._class in NUMPY_CLASSES.values() else "torch"
 
     def choose(self, env: VecEnv) -> None:
-        """Choose, once, what trains: building a model to look at draws from the global generators."""
+        """Choose, once, what trains: building a model to look at draws from the global generators.
+
+        :raises BadInputError: if this machine's memory cannot hold the replay buffer.
+        """
         if self._class is not None:
             return
+        check_replay_fits(self.settings, env)
         stock = self.settings.algorithm.load()
         numpy_class = NUMPY_CLASSES.get(stock)
         if numpy_class is None or not self.fast:

@@ -11,6 +11,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from rl_trainer.curves import Curves, episode_statistics
+from rl_trainer.divergence import check_sane
 from rl_trainer.environments import EnvironmentFactory, ended_episodes
 from rl_trainer.errors import DivergedError, EnvironmentFailedError, TrainerError
 from rl_trainer.model_state import ModelState, capture, first_not_finite, restore
@@ -80,7 +81,7 @@ class SegmentTrainer:
         return model
 
     def train(self, segment: int, state: ModelState | None, callback: BaseCallback) -> TrainedSegment:
-        """Train one segment. :raises DivergedError: if anything in the model is no longer finite."""
+        """Train one segment. :raises DivergedError: if anything in the model is no longer finite, or has grown beyond all bounds."""
         model, curves = self.prepare(segment, state), Curves()
         before = dataclasses.replace(state, arrays={}) if state is not None else None
         del state  # the model has its arrays, and nobody else needs to hold them while it trains
@@ -90,6 +91,7 @@ class SegmentTrainer:
         trained = TrainedSegment(model, _state_at_end(model, before), curves, visited_observations(model))
         if (name := first_not_finite(trained.state.arrays)) is not None:
             raise DivergedError(f"{name} is not finite at step {trained.step}: lower the learning rate, or look at the rewards")
+        check_sane(model)
         return trained
 
     def _learn(self, model: Any, step: int, callback: BaseCallback) -> None:
