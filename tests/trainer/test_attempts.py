@@ -1,6 +1,7 @@
 """The trainer as a process: killed, interrupted, fenced, and asked again."""
 
 import json
+import math
 import random
 import signal
 import time
@@ -20,6 +21,16 @@ from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged
 KILLS = len(seeds(10))
 #: The longer the run, the longer it may take on a busy machine.
 PATIENCE_S = 300.0 + 10 * KILLS
+SMALL = {"buffer_size": 2_500, "learning_starts": 300, "batch_size": 16, "policy_kwargs": "dict(net_arch=[8])"}
+OFF_POLICY = {**TINY_PPO, "total_timesteps": 15_000, "checkpoint_every": 1_000}
+#: What is killed, and its share of the kills: without a replay buffer, with one that is overwritten in mid-chunk, with an LSTM.
+KILLED: dict[str, tuple[dict[str, Any], float]] = {
+    "ppo": (merged(TINY_PPO, total_timesteps=2048 * 30, hyperparameters={"n_epochs": 6}), 0.4),
+    "dqn": ({**OFF_POLICY, "algo": "dqn", "hyperparameters": {**SMALL, "target_update_interval": 90, "n_envs": 2}}, 0.2),
+    "sac": ({**OFF_POLICY, "algo": "sac", "env_id": "Pendulum-v1", "hyperparameters": {**SMALL, "train_freq": 16},
+             "evaluation": {"return_range": [-2000, 0], "crash_below": -1500}}, 0.2),
+    "ppo_lstm": ({**TINY_PPO, "algo": "ppo_lstm", "total_timesteps": 1024 * 6, "checkpoint_every": 1024, "hyperparameters": {
+        "n_envs": 2, "n_steps": 64, "batch_size": 128, "n_epochs": 1, "policy_kwargs": "dict(net_arch=[8], lstm_hidden_size=8)"}}, 0.2)}
 HEARTBEAT = "heartbeats/tiny/test/seed-0.json"
 
 
@@ -48,18 +59,20 @@ def is_training_beyond(store: Path, step: int) -> bool:
 
 
 @pytest.mark.kills
+@pytest.mark.parametrize("name", KILLED)
 def test_killed_at_random_instants_equals_uninterrupted(tmp_path: Path, trainer: Trainer, start_trainer: Any,
-                                                        write_spec: Any) -> None:
+                                                        write_spec: Any, name: str) -> None:
     """SIGKILL while it trains, commits or exports, again and again: the final digest is that of a run left alone."""
-    spec, rng = str(write_spec(merged(TINY_PPO, total_timesteps=2048 * 30, hyperparameters={"n_epochs": 6}))), random.Random(7)
+    document, share = KILLED[name]
+    wanted, spec, rng = math.ceil(KILLS * share), str(write_spec(document)), random.Random(7)
     alone = json_of(start_trainer("train", "--spec", spec, "--store", str(tmp_path / "alone"), "--json", "--quiet").finish(PATIENCE_S))
     kills = trial = 0
-    while kills < KILLS:  # a trial that ends sooner than that is followed by another
+    while kills < wanted:  # a trial that ends sooner than that is followed by another
         store, killed, trial = tmp_path / f"killed-{trial}", True, trial + 1
         while killed:
             before = head_step(store)
             process = start_trainer("train", "--spec", spec, "--store", str(store), "--quiet")
-            if kills < KILLS:
+            if kills < wanted:
                 wait_until(lambda: process.poll() is not None or is_training_beyond(store, before))  # noqa: B023
                 time.sleep(rng.uniform(0, 0.6))
                 process.send_signal(signal.SIGKILL)
@@ -68,7 +81,7 @@ def test_killed_at_random_instants_equals_uninterrupted(tmp_path: Path, trainer:
             killed = done.returncode != 0
             kills += killed
         assert json_of(trainer("digest", "--store", str(store), "--json"))["digest"] == alone["digest"]
-    assert kills == KILLS
+    assert kills == wanted
 
 
 def test_sigterm_finishes_uploads_and_says_interrupted(tmp_path: Path, trainer: Trainer, start_trainer: Any,
