@@ -42,17 +42,27 @@ class Api:
         self.token = self.call("POST", "/auth/token", {"username": user, "password": password})["access_token"]
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        request = urllib.request.Request(self.url + path, None if body is None else json.dumps(body).encode(), method=method,
-                                         headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"})
-        for patience in (*range(10), None):
+        """Call once; what only reads, as often as :meth:`insist` does."""
+        if method == "GET":
+            return self.insist(method, path, body)
+        return self._call(method, path, body)
+
+    def insist(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Call again when Airflow's SQLite was locked by its other processes, which a busy machine makes it say with 500."""
+        for _ in range(10):
             try:
-                with urllib.request.urlopen(request, timeout=120) as answer:
-                    answered: dict[str, Any] = json.loads(answer.read() or b"{}")
-                break
-            except urllib.error.HTTPError as refused:  # its other processes lock Airflow's SQLite, and it says 500
-                if method != "GET" or refused.code != 500 or patience is None:
+                return self._call(method, path, body)
+            except urllib.error.HTTPError as refused:
+                if refused.code != 500:
                     raise
                 time.sleep(1)
+        return self._call(method, path, body)
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        request = urllib.request.Request(self.url + path, None if body is None else json.dumps(body).encode(), method=method,
+                                         headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"})
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            answered: dict[str, Any] = json.loads(answer.read() or b"{}")
         return answered
 
     def wait_for_dags(self, timeout_s: float = 90) -> set[str]:
@@ -66,9 +76,9 @@ class Api:
     def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
         """Trigger a DAG as the form does. :return: the run's id."""
         self.wait_for_dags()
-        self.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+        self.insist("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
         body = {"logical_date": None, "conf": conf} | ({"dag_run_id": run_id} if run_id else {})
-        return str(self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+        return str(self.insist("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
     def answer_again(self, run_id: str, answer: str, timeout_s: float = 420) -> str:
         """Clear the approval with what follows, and answer as a person would: a moment after it asks, and as often as it asks.
@@ -122,21 +132,10 @@ class Api:
                 return str(state)
             time.sleep(2)
 
-    def insist(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Call again when Airflow's SQLite was locked by its other processes, which a busy machine makes it say with 500."""
-        for _ in range(10):
-            try:
-                return self.call(method, path, body)
-            except urllib.error.HTTPError as refused:
-                if refused.code != 500:
-                    raise
-                time.sleep(2)
-        return self.call(method, path, body)
-
     def begin_endless(self, dag_id: str) -> str:
         """Trigger a training that goes on until somebody ends it."""
-        self.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
-        run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": ENDLESS})
+        self.insist("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+        run = self.insist("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": ENDLESS})
         return str(run["dag_run_id"])
 
     def wait_until_deferred(self, dag_id: str, run_id: str, timeout_s: float = 300) -> str:
@@ -328,6 +327,7 @@ def processes(api: Api) -> Iterator[AirflowProcesses]:
 
 
 @pytest.mark.kills
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", seeds(1, share=5))
 def test_a_run_survives_the_death_of_whatever_runs_it(api: Api, processes: AirflowProcesses, seed: int) -> None:
     """Workers, scheduler and triggerer die, the run is triggered twice, its waiting task is cleared: one machine at a time, none is left.
