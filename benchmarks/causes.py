@@ -1,10 +1,11 @@
 """Every cause that a machine's end can have, with a real machine on the local AWS: what was seen, and what was made of it.
 
 An environment of the user's own, in a wheel, breaks on purpose: it raises, asks for more memory than there is, writes to a full
-disk, hangs, or gives rewards that make the parameters NaN; besides, a machine is killed and one is given notice. The pipeline's own
-supervisor watches, with less patience than it has otherwise. Part of `make soak`.
+disk, hangs, or gives rewards that make the parameters NaN; besides, a machine is killed, one is given notice, and one hangs while nobody
+watches, as when Airflow is gone for good, until the timer in it ends it at its deadline. Else the pipeline's own supervisor watches,
+with less patience than it has otherwise. Part of `make soak`.
 
-python -m benchmarks.causes     # exits 1 when an end was taken for another
+python -m benchmarks.causes [HOW …]     # by the names in EXPECTED; exits 1 when an end was taken for another
 """
 
 import base64
@@ -26,7 +27,10 @@ from benchmarks.twin_runs import INSIDE, local_aws, measure_inside, say
 #: What breaks → how the trial must end, and words that its log or reason must hold.
 EXPECTED: dict[str, tuple[str, str]] = {
     "bug": ("code_failed", "the arm is not attached"), "memory": ("out_of_memory", "memory"), "disk": ("disk_full", "space"),
-    "nan": ("diverged", "not finite"), "hang": ("stalled", "has not moved"), "kill": ("machine_lost", ""), "notice": ("interrupted", "")}
+    "nan": ("diverged", "not finite"), "hang": ("stalled", "has not moved"), "kill": ("machine_lost", ""), "notice": ("interrupted", ""),
+    "abandoned": ("deadline", "the machine reached its deadline")}
+#: All the hours that the abandoned machine has: a minute, which is the shortest that its timer counts.
+SHORT_HOURS = 1 / 60
 #: So long a trial may take until its first attempt has ended, seconds.
 PATIENCE_S = 600.0
 ENVIRONMENT = '''
@@ -61,7 +65,7 @@ class Breaking(gym.Env):
             if self.how == "disk":
                 with open("/dev/full", "wb", buffering=0) as full:
                     full.write(b"x")
-            if self.how == "hang":
+            if self.how in ("hang", "abandoned"):
                 time.sleep(10**6)
             if self.how == "nan":
                 reward = float("inf")
@@ -91,11 +95,11 @@ def _digest(data: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
-def run_all() -> list[dict[str, Any]]:
-    """Let everything break once, one after another."""
+def run_all(kinds: list[str]) -> list[dict[str, Any]]:
+    """Let each break once, one after another."""
     with tempfile.TemporaryDirectory() as folder:
         wheel = write_wheel(Path(folder))
-        return [_run(how, folder, wheel) for how in EXPECTED]
+        return [_run(how, folder, wheel) for how in kinds]
 
 
 def _run(how: str, folder: str, wheel: str) -> dict[str, Any]:
@@ -106,7 +110,8 @@ def _run(how: str, folder: str, wheel: str) -> dict[str, Any]:
     experiment = read_experiment({
         "env_id": "breaking_env:Breaking-v0", "env_kwargs": {"how": how}, "requirements": [wheel], "algo": "ppo",
         "total_timesteps": 40_000, "trials": 1, "checkpoint_every": 2048, "schedule": None,
-        "hyperparameters": {"n_envs": 1, "n_steps": 512}, "compute": {"market": "spot", "max_hours": 1, "budget_usd": 1},
+        "hyperparameters": {"n_envs": 1, "n_steps": 512},
+        "compute": {"market": "spot", "max_hours": SHORT_HOURS if how == "abandoned" else 1, "budget_usd": 1},
         "evaluation": {"return_range": [0, 50], "crash_below": 1}}, "causes").model_dump(mode="json")
     pushed: dict[str, Any] = {}
     context: Any = {"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value})), "params": {},
@@ -138,6 +143,8 @@ def _await_first_end(plan: dict[str, Any], how: str) -> dict[str, Any]:
         _, evidence = supervisor.advance(progress)
         progress = track_progress(progress, evidence.beat, evidence.now, evidence.committed_step)
         first = evidence.attempts[0].outcome
+        if how == "abandoned" and first.end is None and first.instance_id is not None:
+            _await_its_own_end(supervisor.machines, first.instance_id)
         if first.end is not None:
             tail = read_log_tail(supervisor.store, supervisor.trial, evidence.attempts[:1])
             return {"end": str(first.end), "reason": first.reason[:300], "told": "\n".join((first.reason, *tail)),
@@ -150,13 +157,27 @@ def _await_first_end(plan: dict[str, Any], how: str) -> dict[str, Any]:
     return {"end": "none", "reason": "no end was seen", "told": "", "seconds": PATIENCE_S}
 
 
+def _await_its_own_end(machines: Any, instance_id: str) -> None:
+    """Do nothing but look until a machine is gone."""
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        found = machines.describe([instance_id]).get(instance_id)
+        if found is not None and not found.state.alive:
+            return
+        time.sleep(1)
+
+
 def main(arguments: list[str]) -> int:
-    """Break everything. :return: 0, 1 if an end was taken for another."""
+    """Break everything, or what is named. :return: 0, 1 if an end was taken for another, 2 on bad input."""
+    named = [one for one in arguments if one != INSIDE]
+    if unknown := [one for one in named if one not in EXPECTED]:
+        print(f"error: unknown {', '.join(unknown)}; known: {', '.join(EXPECTED)}", file=sys.stderr)
+        return 2
     if INSIDE in arguments:
         logging.disable(logging.WARNING)
-        print(json.dumps(run_all()))
+        print(json.dumps(run_all(named or list(EXPECTED))))
         return 0
-    wrong = [one for one in measure_inside("benchmarks.causes") if not one["good"]]
+    wrong = [one for one in measure_inside("benchmarks.causes", *named) if not one["good"]]
     for one in wrong:
         print(f"error: {one['broken']} was taken for {one['end']}, not {one['expected']}: {one['reason']}", file=sys.stderr)
     return bool(wrong)

@@ -1,0 +1,108 @@
+"""Airflow's own triggerer with as many deferred tasks as one likes, without the hours that a thousand workers would take to defer.
+
+A DAG of empty tasks is made, a run of it triggered through Airflow's command line, and then each of its tasks is put into the state
+that deferring leaves behind in Airflow's database. Whatever the triggerer does from there on is Airflow's own code.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.records import ROOT
+from benchmarks.twin_runs import run_command
+
+DAG = """
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+
+with DAG("load_{count}", schedule=None):
+    for number in range({count}):
+        EmptyOperator(task_id=f"seed-{{number}}")
+"""
+
+
+@contextmanager
+def deferred(triggers: list[Any]) -> Iterator[None]:
+    """Let as many tasks wait on triggers as there are; they are gone from the database afterwards."""
+    dag_id = f"load_{len(triggers)}"
+    airflow = str(Path(sys.executable).parent / "airflow")
+    with tempfile.TemporaryDirectory() as folder:
+        environment = dict(os.environ) | {"AIRFLOW__CORE__DAGS_FOLDER": folder}
+        Path(folder, "load.py").write_text(DAG.format(count=len(triggers)))
+        Path(folder, "triggers.json").write_text(json.dumps([one.serialize() for one in triggers]))
+        run_command([airflow, "dags", "reserialize"], environment)
+        run_command([airflow, "dags", "unpause", dag_id], environment)
+        run_command([airflow, "dags", "trigger", dag_id, "--run-id", "load"], environment)
+        run_command([sys.executable, "-m", "benchmarks.airflow_triggerer", dag_id, str(Path(folder, "triggers.json"))], environment)
+        try:
+            yield
+        finally:
+            run_command([airflow, "dags", "delete", dag_id, "--yes"], environment)
+
+
+def put_off(dag_id: str, triggers: list[tuple[str, dict[str, Any]]]) -> None:
+    """Put the tasks of a run into the state that deferring leaves behind."""
+    from airflow.models import TaskInstance, Trigger
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState, TaskInstanceState
+    from sqlalchemy import select
+
+    with create_session() as session:
+        instances = session.scalars(select(TaskInstance).where(TaskInstance.dag_id == dag_id)).all()
+        if len(instances) != len(triggers):
+            sys.exit(f"error: {len(instances)} tasks for {len(triggers)} triggers")
+        for instance, (classpath, arguments) in zip(instances, triggers, strict=True):
+            instance.trigger = Trigger(classpath=classpath, kwargs=arguments)
+            instance.state, instance.next_method, instance.try_number = TaskInstanceState.DEFERRED, "execute_complete", 1
+            instance.start_date = instance.dag_run.run_after
+            instance.dag_run.state = DagRunState.RUNNING
+
+
+class Triggerer:
+    """A running `airflow triggerer`: the process that talks to the database, and the one below that runs the triggers."""
+
+    def __init__(self, pid: int) -> None:
+        self.process = psutil.Process(pid)
+
+    def cpu_s(self) -> float:
+        """CPU seconds of all its processes."""
+        return sum(one.cpu_times().user + one.cpu_times().system for one in self._all())
+
+    def memory_mib(self) -> int:
+        """Resident memory of all its processes; what they share counts twice."""
+        return round(sum(one.memory_info().rss for one in self._all()) / 2**20)
+
+    def _all(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
+
+
+@contextmanager
+def running_triggerer() -> Iterator[Triggerer]:
+    """Run `airflow triggerer` on this process's Airflow, and end it afterwards."""
+    airflow = str(Path(sys.executable).parent / "airflow")
+    with tempfile.TemporaryFile() as log, subprocess.Popen([airflow, "triggerer", "--skip-serve-logs"], cwd=ROOT, stdin=subprocess.DEVNULL,
+                                                           stdout=log, stderr=log) as process:
+        try:
+            yield Triggerer(process.pid)
+        finally:
+            ended = process.poll()
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            if ended is not None:
+                log.seek(0)
+                sys.exit(f"error: airflow triggerer ended with {ended}:\n{log.read().decode(errors='replace')[-2000:]}")
+
+
+if __name__ == "__main__":
+    put_off(sys.argv[1], json.loads(Path(sys.argv[2]).read_text()))

@@ -1,0 +1,165 @@
+"""Many trials that wait, on the local AWS: what the load of a triggerer is measured with.
+
+Thirty-two machines are real instances (the account's quota); the other trials have attempts and heartbeats, and EC2 does not know
+their machines. One of the machines writes the heartbeats of all trials. Each trial has three policies that were played on the
+selection seeds, so that it has a learning curve, and a rule by which it might be stopped early, and is not.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks.twin_runs import local_aws, say
+
+REAL_MACHINES = 32
+#: Since when the trials train, and how often each says something: as a machine does in its later hours.
+AGE, BEAT_EVERY_S = timedelta(hours=1), 15.0
+EPISODES, CURVE = 20, (40_960, 81_920, 122_880)
+EXPERIMENT: dict[str, Any] = {
+    "env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 10**9, "trials": 1, "checkpoint_every": 40_960, "schedule": None,
+    "early_stop": {"target_above": 499}, "compute": {"market": "spot", "max_hours": 10, "budget_usd": 100},
+    "evaluation": {"return_range": [0, 500], "crash_below": 100, "selection_episodes": EPISODES}}
+#: What the machine runs that speaks for all: nobody but a machine may write a heartbeat.
+SPEAKER = """#!/bin/sh
+exec python3 - <<'PY'
+import datetime, json, time, boto3
+s3 = boto3.client("s3", region_name="eu-west-1")
+step, bucket, every = 0, "{bucket}", {every}
+keys = [f"heartbeats/load/load-{{count}}/seed-{{number}}.json" for count in {counts} for number in range(count)]
+while True:
+    for key in keys:
+        began = time.monotonic()
+        beat = dict(schema_version=1, attempt=1, state="training", step=step, total_timesteps=10**9, steps_per_s=1000.0,
+                    at=datetime.datetime.now(datetime.timezone.utc).isoformat(), segment=step // 40960)
+        s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(beat).encode())
+        time.sleep(max(0.0, every / len(keys) - (time.monotonic() - began)))
+    step += 1000
+PY
+"""
+WAITER = "#!/bin/sh\nexec sleep 3600\n"
+LAUNCH = """
+import boto3, json, sys
+ec2, profile = boto3.client("ec2"), "nightshift-dev-trainer"
+image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+made = []
+for count, user_data in ((1, sys.argv[2]), (int(sys.argv[1]) - 1, sys.argv[3])):
+    made += ec2.run_instances(ImageId=image, InstanceType="t3.micro", MinCount=count, MaxCount=count, UserData=user_data,
+                              IamInstanceProfile={"Name": profile})["Instances"]
+print(json.dumps([one["InstanceId"] for one in made]))
+"""
+#: Writes each of the keys that it reads with what stands in its last argument. The bucket's policy, by which nobody but the
+#: evaluator may write there, is lifted meanwhile.
+PUT_ALL = """
+import boto3, sys
+from concurrent.futures import ThreadPoolExecutor
+s3, bucket, keys = boto3.client("s3"), sys.argv[1], sys.stdin.read().split()
+policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
+s3.delete_bucket_policy(Bucket=bucket)
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=sys.argv[2].encode()), keys))
+s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+"""
+
+
+class Waiting:
+    """So many trials of one run, and what the tasks knew when they deferred."""
+
+    def __init__(self, plan: Any, evidence: list[dict[str, Any]]) -> None:
+        self.plan, self.evidence = plan, evidence
+
+    def triggers(self, delay_s: float, *, stops_early: bool) -> list[Any]:
+        """Make their triggers. :param stops_early: whether they look at their learning curves."""
+        from rl_airflow.triggers.trials import Ec2TrialTrigger
+
+        return [Ec2TrialTrigger(plan=self.plan.to_xcom(), trial=trial, evidence=one | {"stops_early": stops_early}, waiter_delay=delay_s)
+                for trial, one in zip(self.plan.trials, self.evidence, strict=True)]
+
+
+@contextmanager
+def waiting_trials(counts: tuple[int, ...]) -> Iterator[list[Waiting]]:
+    """Let runs of so many trials wait, on the same machines, which are ended afterwards."""
+    plan = _freeze()
+    machines = _launch(REAL_MACHINES, plan.bucket, counts)
+    try:
+        yield [_prepare(count, plan, machines) for count in counts]
+    finally:
+        code = "import boto3, sys; boto3.client('ec2').terminate_instances(InstanceIds=sys.argv[1:])"
+        subprocess.run([sys.executable, "-c", code, *machines], check=True, env=_administrator())
+
+
+def _freeze() -> Any:
+    """Freeze a spec, as a night does; the runs of many trials share it."""
+    from rl_airflow.operators.specs import PLAN_KEY, S3FreezeSpecOperator
+    from rl_airflow.run_plan import RunPlan
+    from rl_lifecycle.experiments import read_experiment
+
+    pushed: dict[str, Any] = {}
+    context: Any = {"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value})), "params": {},
+                    "run_id": "load", "dag_run": SimpleNamespace(conf=None)}
+    experiment = read_experiment(EXPERIMENT, "load").model_dump(mode="json")
+    S3FreezeSpecOperator(task_id="freeze", experiment=experiment, folder="", with_form=False).execute(context)
+    return RunPlan.model_validate(pushed[PLAN_KEY])
+
+
+def _launch(count: int, bucket: str, counts: tuple[int, ...]) -> list[str]:
+    """Start small machines as the account's administrator: one speaks for all trials, the others only wait."""
+    speaker = SPEAKER.format(bucket=bucket, counts=counts, every=BEAT_EVERY_S)
+    done = subprocess.run([sys.executable, "-c", LAUNCH, str(count), speaker, WAITER], check=True, text=True,
+                          stdout=subprocess.PIPE, env=_administrator())
+    made: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return made
+
+
+def _prepare(count: int, frozen: Any, machines: list[str]) -> Waiting:
+    """Write the learning curves, and wait for the first heartbeats."""
+    plan = frozen.model_copy(update={"run": f"load-{count}", "trials": tuple(f"seed-{number}" for number in range(count))})
+    _write_curves(plan)
+    store = plan.store(plan.session("launcher"))
+    until = time.monotonic() + 600
+    while (there := sum(1 for _ in store.list(f"heartbeats/load/{plan.run}/"))) < count:
+        if time.monotonic() > until:
+            sys.exit(f"error: only {there} of {count} heartbeats after 600 s")
+        time.sleep(2)
+    ids = machines[:count] + [f"i-{number:017x}" for number in range(count - len(machines))]
+    say(f"{len(machines)} machines run, {count} trials have a heartbeat and a curve")
+    return Waiting(plan, [_evidence(plan.run, trial, instance_id) for trial, instance_id in zip(plan.trials, ids, strict=True)])
+
+
+def _write_curves(plan: Any) -> None:
+    from rl_lifecycle.evaluations import EpisodeEnd, Shard
+    from rl_lifecycle.layout import shard_key
+    from rl_lifecycle.selection import selection_name
+
+    shard = Shard(env_id="CartPole-v1", policy_sha256="0" * 64, first_seed=0, returns=(300.0,) * EPISODES, lengths=(300,) * EPISODES,
+                  ends=(EpisodeEnd.TERMINATED,) * EPISODES, steps=300 * EPISODES, seconds=1.0)
+    keys = [shard_key(plan.experiment, plan.run, selection_name(trial, step), 0) for trial in plan.trials for step in CURVE]
+    subprocess.run([sys.executable, "-c", PUT_ALL, plan.bucket, shard.to_json().decode()], input="\n".join(keys), text=True, check=True,
+                   env=_administrator())
+
+
+def _evidence(run: str, trial: str, instance_id: str) -> dict[str, Any]:
+    """What a task knew when it deferred: a machine that has trained for an hour."""
+    from rl_lifecycle.attempts import Attempt, Outcome, client_token
+    from rl_lifecycle.evidence import Evidence, Patience
+    from rl_lifecycle.experiments import Compute
+    from rl_lifecycle.layout import TrialId
+
+    now = datetime.now(UTC)
+    attempt = Attempt(
+        experiment="load", run=run, trial=trial, attempt=1, token=client_token(TrialId("load", run, trial), 1), nonce="n",
+        request={}, created_at=now - AGE, deadline_at=now + timedelta(hours=4), price_reserved_usd=0.1,
+        outcome=Outcome(instance_id=instance_id, instance_type="c7i.large", market="spot", zone="a", launched_at=now - AGE))
+    return Evidence(now=now, total_timesteps=10**9, segment_timesteps=40_960, compute=Compute(), attempts=(attempt,),
+                    patience=Patience(visible_s=10**6)).model_dump(mode="json")
+
+
+def _administrator() -> dict[str, str]:
+    """Give the environment of the account's administrator."""
+    return {**os.environ, **{name: str(value) for name, value in local_aws("env", "--as", "administrator")["set"].items()}}
