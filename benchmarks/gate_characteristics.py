@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run all parts and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=200, help="of each null and each power figure")
-    parser.add_argument("--years", type=int, default=10)
+    parser.add_argument("--years", type=int, default=5)
     options = parser.parse_args(arguments)
     started = time.perf_counter()
     result: dict[str, Any] = {"repetitions": options.repetitions}

@@ -92,11 +92,14 @@ def load_policy(data: bytes, source: str = "policy") -> Policy:
     """
     _check_bytes(data, source)
     session = _open(data, source)
-    metadata = _read_metadata(session, source)
-    inputs = _check_inputs(session, metadata, source)
-    policy = Policy(session, metadata, sha256_hex(data), inputs, ())
-    _check_outputs(session, policy, source)
-    return Policy(session, metadata, policy.sha256, inputs, _try_out(policy, source))
+    try:
+        metadata = _read_metadata(session, source)
+        inputs = _check_inputs(session, metadata, source)
+        policy = Policy(session, metadata, sha256_hex(data), inputs, ())
+        _check_outputs(session, policy, source)
+        return Policy(session, metadata, policy.sha256, inputs, _try_out(policy, source))
+    except (TypeError, ValueError) as error:  # names that are no UTF-8, types that do not exist
+        raise InvalidPolicyError(source, f"names something that cannot be: {first_line(error)}") from None
 
 
 def _check_bytes(data: bytes, source: str) -> None:

@@ -1,7 +1,7 @@
 """Answer a CheckPolicyRequest: would this policy play where it is meant to? Asked before a pointer names it."""
 
 from rl_evaluator.environments import environment_maker
-from rl_evaluator.errors import EvaluatorError
+from rl_evaluator.errors import EvaluatorError, InvalidPolicyError, first_line
 from rl_evaluator.evaluation import check_fits, versions
 from rl_evaluator.lanes import run_episodes
 from rl_evaluator.policies import Policy, load_policy
@@ -21,11 +21,26 @@ def answer_check_policy(request: CheckPolicyRequest, store: ObjectStore) -> Poli
     """
     try:
         use_wheels(store, request.requirements)
-        policy = load_policy(get(store, request.policy.key, request.policy.sha256).data, request.policy.key)
+        data = get(store, request.policy.key, request.policy.sha256).data
+        policy = load_policy(data, request.policy.key)
+        _check_form(data, request.policy.key)
         _try_out(policy, request)
     except (EvaluatorError, MissingObjectError, CorruptArtifactError) as error:
         return PolicyReport(problem=str(error), versions=versions())
     return PolicyReport(digest=policy.metadata.digest, sha256=policy.sha256, metadata=policy.metadata, versions=versions())
+
+
+def _check_form(data: bytes, source: str) -> None:
+    """Ask ONNX's own checker as well: onnxruntime forgives some of what other runtimes, and consumers, need not.
+
+    :raises InvalidPolicyError: with what it says.
+    """
+    import onnx  # here: no evaluation waits for it
+
+    try:
+        onnx.checker.check_model(data)
+    except Exception as error:  # its own, and protobuf's
+        raise InvalidPolicyError(source, f"ONNX's checker refuses it: {first_line(error)}") from None
 
 
 def _try_out(policy: Policy, request: CheckPolicyRequest) -> None:

@@ -23,13 +23,13 @@ MOST_UNZIPPED_BYTES = 262_144_000
 TRIMMED_FOLDERS = (
     "bin", "numpy/f2py", "numpy/_core/include", "numpy/_core/lib", "numpy/random/lib", "numpy/distutils",
     "onnxruntime/tools", "onnxruntime/transformers", "onnxruntime/quantization", "onnxruntime/backend", "onnxruntime/datasets",
-    "pygame/docs", "pygame/examples")
+    "onnx/backend", "onnx/reference", "onnx/test", "pygame/docs", "pygame/examples")
 #: Folders of these names go wherever they are.
 TRIMMED_NAMES = frozenset({"tests", "testing_data", "__pycache__"})
 TRIMMED_SUFFIXES = (".pyi", ".pyx", ".pxd", ".h", ".a")
 TRIMMED_FILES = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", ".lock"})
 #: Changes when the trimming does, so that the cache does not answer with the old layer.
-TRIMMING = "1"
+TRIMMING = "2"
 
 
 class FunctionFiles(NamedTuple):

@@ -6,6 +6,8 @@ time holds fewer episodes than were asked for; the gap behind it is then simply 
 """
 
 import json
+import logging
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -28,8 +30,12 @@ from rl_lifecycle.gates import Verdict
 from rl_lifecycle.layout import shard_prefix
 from rl_lifecycle.records import Record
 from rl_lifecycle.specs import Artifact, Spec
-from rl_lifecycle.stores import ObjectStore, get
+from rl_lifecycle.stores import ObjectStore, error_code, get
 
+log = logging.getLogger(__name__)
+
+#: What Lambda says when calls come too often, and the pauses before one is made again, seconds.
+THROTTLED, AGAIN_AFTER_S = ("TooManyRequestsException", "ThrottlingException"), (1.0, 2.0, 4.0, 8.0, 16.0)
 #: Episodes of one invocation while nothing is known of their speed.
 SHARD_EPISODES = 50
 #: What one invocation should take, seconds: a cold start is a small part of it, and Lambda's 15 minutes are far.
@@ -165,7 +171,7 @@ class Evaluator:
 
     def start(self, scene: Scene, job: Job, gap: Gap) -> None:
         """Ask for episodes without waiting; Lambda queues the request, and may deliver it twice."""
-        self.client.invoke(FunctionName=self.function, InvocationType="Event", Payload=_request(scene, job, gap).to_json())
+        self._invoke("Event", _request(scene, job, gap))
 
     def evaluate(self, scene: Scene, job: Job, gap: Gap) -> dict[str, Any]:
         """Ask for episodes and wait. :raises EvaluationFailedError: with the evaluator's own words."""
@@ -183,13 +189,26 @@ class Evaluator:
         return self._ask("page of the report", request)
 
     def _ask(self, what: str, request: Record) -> dict[str, Any]:
-        answer = self.client.invoke(FunctionName=self.function, InvocationType="RequestResponse", Payload=request.to_json())
+        answer = self._invoke("RequestResponse", request)
         payload = json.loads(answer["Payload"].read() or b"null")
         if answer.get("FunctionError"):
             raise EvaluationFailedError(what, _function_error(payload))
         if not isinstance(payload, dict):
             raise EvaluationFailedError(what, f"the evaluator answered {payload!r}")
         return payload
+
+    def _invoke(self, kind: str, request: Record) -> dict[str, Any]:
+        """Call the function; again after a pause if Lambda refused the call for coming too often, because then nothing ran."""
+        for pause in (*AGAIN_AFTER_S, None):
+            try:
+                answer: dict[str, Any] = self.client.invoke(FunctionName=self.function, InvocationType=kind, Payload=request.to_json())
+                return answer
+            except Exception as error:
+                if pause is None or error_code(error) not in THROTTLED:
+                    raise
+                log.info("Lambda refuses for now (%s); asking again in %.0f s", error_code(error), pause)
+                time.sleep(pause)
+        raise RuntimeError("the loop above ends by returning or raising")
 
 
 def _request(scene: Scene, job: Job, gap: Gap) -> EvaluateRequest:

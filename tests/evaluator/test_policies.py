@@ -2,17 +2,27 @@
 
 import io
 import pickle
+import re
 import zipfile
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from rl_evaluator.errors import InvalidPolicyError
 from rl_evaluator.policies import BATCH_SIZES, load_policy
+from rl_evaluator.policy_checks import answer_check_policy
+from rl_lifecycle.evaluations import CheckPolicyRequest
 from rl_lifecycle.policies import METADATA_KEY
+from rl_lifecycle.stores import DirectoryStore
 from tests.evaluator.policy_files import policy_for_id
+from tests.evaluator.stored_runs import store_artifact
+
+GOOD = policy_for_id("CartPole-v1")
 
 
 def _zip() -> bytes:
@@ -67,6 +77,11 @@ def _renamed_input(model: Any) -> None:
     model.graph.node[0].input[0] = "observation"
 
 
+def _odd_type(model: Any) -> None:
+    entry = model.metadata_props[0]
+    entry.value = entry.value.replace('"float32"', '"flowt32"')
+
+
 def _no_logits(model: Any) -> None:
     del model.graph.output[0]
 
@@ -86,6 +101,7 @@ def _nan(model: Any) -> None:
     (_fixed_batch, "must have a free batch dimension"),
     (_wrong_width, r"takes \[5\], but its metadata says \[4\]"),
     (_renamed_input, r"its inputs are \['observation'\]"),
+    (_odd_type, "names something that cannot be: TypeError: data type 'flowt32' not understood"),
     (_no_logits, r"lacks the outputs \['logits'\]"),
     (_nan, "is not finite"),
 ], ids=lambda value: getattr(value, "__name__", ""))
@@ -121,3 +137,75 @@ def test_rows_that_depend_on_each_other_are_run_one_by_one() -> None:
 def test_ordinary_policies_run_in_whole_batches() -> None:
     """On the machines that the tests run on, an MLP's rows are independent in every batch size."""
     assert load_policy(policy_for_id("Pendulum-v1")).batch_sizes == BATCH_SIZES
+
+
+def _nodes_backwards(model: Any) -> None:
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(nodes))
+
+
+def _no_name(model: Any) -> None:
+    model.graph.name = ""
+
+
+def _output_without_type(model: Any) -> None:
+    model.graph.output[0].ClearField("type")
+
+
+def _weight_twice(model: Any) -> None:
+    model.graph.initializer.append(model.graph.initializer[0])
+
+
+def _weight_cut(model: Any) -> None:
+    model.graph.initializer[1].raw_data = model.graph.initializer[1].raw_data[:-4]
+
+
+def _weight_missing(model: Any) -> None:
+    del model.graph.initializer[0]
+
+
+def _unknown_operator(model: Any) -> None:
+    model.graph.node[0].op_type = "Frobnicate"
+
+
+def _unknown_attribute(model: Any) -> None:
+    model.graph.node[0].attribute.append(helper.make_attribute("nonsense", 1))
+
+
+def _cycle(model: Any) -> None:
+    model.graph.node[0].input[0] = model.graph.node[-1].output[0]
+
+
+def _same_output_twice(model: Any) -> None:
+    model.graph.node[1].output[0] = model.graph.node[0].output[0]
+
+
+def _no_opset(model: Any) -> None:
+    del model.opset_import[:]
+
+
+@pytest.mark.parametrize("edit", [
+    _nodes_backwards, _no_name, _output_without_type, _weight_twice, _weight_cut, _weight_missing, _unknown_operator,
+    _unknown_attribute, _cycle, _same_output_twice, _no_opset], ids=lambda edit: edit.__name__)
+def test_what_the_onnx_checker_refuses_no_pointer_will_name(store: DirectoryStore, edit: Any) -> None:
+    """Also what onnxruntime forgives: before a version is put into service the file must be ONNX by ONNX's own checker."""
+    data = policy_for_id("CartPole-v1", edit=edit)
+    with pytest.raises(onnx.checker.ValidationError):
+        onnx.checker.check_model(data)
+    request = CheckPolicyRequest(policy=store_artifact(store, "p.onnx", data), env_id="CartPole-v1")
+    assert re.search("onnxruntime cannot load it|ONNX's checker refuses it", answer_check_policy(request, store).problem)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_a_file_with_damaged_bytes_is_refused_or_plays(drawn: st.DataObject) -> None:
+    """Whatever bits fall over, loading ends with the one error that says so, or with a policy that gives finite numbers."""
+    data = bytearray(GOOD)
+    for at in drawn.draw(st.lists(st.integers(0, len(data) - 1), min_size=1, max_size=4)):
+        data[at] ^= 1 << drawn.draw(st.integers(0, 7))
+    try:
+        policy = load_policy(bytes(data))
+    except InvalidPolicyError:
+        return
+    assert all(np.isfinite(output).all() for output in policy.run(["logits"], policy.zeros(BATCH_SIZES[-1]), 1))

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "gate.md").read_text()
-RECORD = json.loads((ROOT / "benchmarks" / "records" / "2026-11-22-gate-characteristics.json").read_text())["result"]
+FILE = max((ROOT / "benchmarks" / "records").glob("*-gate-characteristics.json"))
+RECORD = json.loads(FILE.read_text())["result"]
 
 
 def table_rows() -> list[list[str]]:
@@ -22,6 +25,15 @@ def test_the_false_promotion_rates_are_the_records() -> None:
         assert rows[name] == [str(RECORD["nulls"][rule]["mean"]), str(RECORD["nulls"][rule]["max"])]
     assert f"{RECORD['nulls']['gate']['cells']} nulls" in PAGE
     assert RECORD["nulls"]["gate"]["max"] <= 0.05
+    assert f"benchmarks/records/{FILE.name}" in PAGE
+    assert f"{RECORD['repetitions']} repetitions" in PAGE
+    assert f"about {max(cell['gate']['standard_error'] for cell in RECORD['nulls']['cells']):.2f}" in PAGE
+
+
+def test_a_year_at_those_rates_is_worked_out_rightly() -> None:
+    """365 nights at the mean rate, and at the worst cell's."""
+    mean, worst = (365 * RECORD["nulls"]["gate"][key] for key in ("mean", "max"))
+    assert f"would promote falsely {mean:.1f} times a year, and {worst:.0f} times at the worst cell's rate" in " ".join(PAGE.split())
 
 
 def test_the_power_table_is_the_records() -> None:
@@ -31,6 +43,10 @@ def test_the_power_table_is_the_records() -> None:
     assert len(shown) == 4
     for case in shown:
         assert rows[case["name"]] == [str(case[key]) for key in ("in_sd_of_difference", "promoted", "mean_pairs")]
+    crashing = next(case for case in RECORD["power"] if case["name"] not in rows)
+    before, after = (f"{100 * rate:.1f} %" for rate in crashing["crash_rates"])
+    assert (f"has a mean {crashing['mean_difference']:.1f} higher and crashes in {after} instead of {before} of episodes: promoted "
+            f"{crashing['promoted']}") in " ".join(PAGE.split())
 
 
 def test_the_year_and_the_selection_are_the_records() -> None:
@@ -40,6 +56,8 @@ def test_the_year_and_the_selection_are_the_records() -> None:
     assert f"the gate promoted {rules['gate']['promotions']['mean']} times a year, never falsely" in words
     assert rules["gate"]["false_promotions"]["max"] == 0
     five = rules["mean of five episodes"]
+    assert "gained half as much over the year" in words
+    assert five["gain"]["mean"] / rules["gate"]["gain"]["mean"] == pytest.approx(0.5, abs=0.1)
     assert f"promoted {five['promotions']['mean']} times, {five['false_promotions']['mean']} of them falsely" in words
     assert f"{RECORD['year']['years']} simulated years of {RECORD['year']['nights']} nights" in words
     reused = RECORD["selection"]["on the gate's seeds"]["paired_t_100_pairs"]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from rl_airflow.evaluations import Evaluator
 from rl_evaluator.decisions import answer_decide
 from rl_evaluator.environment_checks import answer_check_environment
@@ -23,11 +25,13 @@ class FakeLambda:
     :param blind: it cannot draw films. :param refused: what is wrong with any policy that is checked.
     :param metadata: what any policy that is checked says of itself.
     :param returns: (name of the evaluation, seed) → return of the episode.
+    :param throttle: how many of the next calls are refused for coming too often.
     :param lose: how many of the next events are lost. :param at_most: episodes that fit into one invocation.
     """
 
     store: ObjectStore
     returns: Callable[[str, int], float]
+    throttle: int = 0
     lose: int = 0
     at_most: int = 10_000
     broken: str = ""
@@ -40,6 +44,9 @@ class FakeLambda:
     def invoke(self, *, FunctionName: str, InvocationType: str, Payload: bytes) -> dict[str, Any]:
         """Take a request as Lambda does."""
         assert FunctionName == "evaluator:live"
+        if self.throttle:
+            self.throttle -= 1
+            raise ClientError({"Error": {"Code": "TooManyRequestsException", "Message": "Rate Exceeded."}}, "Invoke")
         document = json.loads(Payload)
         self.asked.append(f"{document['action']} {InvocationType}")
         if InvocationType == "Event":

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rl_airflow import evaluations
 from rl_airflow.errors import EvaluationFailedError
 from rl_airflow.evaluations import EvaluationFiles, Gap, Job, plan_shard_episodes, scene_of, split_gaps
 from rl_airflow.operators import evaluations as operators
@@ -210,6 +212,19 @@ def test_lost_events_are_noticed_and_asked_for_again() -> None:
     judge.aws.lose = 3
     assert judge.run()["decision"] == "PROMOTE"
     assert "evaluate RequestResponse" in judge.aws.asked
+
+
+@pytest.mark.parametrize("throttle", [4, 6])
+def test_a_call_that_lambda_refuses_for_coming_too_often_is_made_again(monkeypatch: pytest.MonkeyPatch, throttle: int) -> None:
+    """Nothing ran, so nothing can run twice; after half a minute of refusals the task fails, and its retry goes on."""
+    monkeypatch.setattr(evaluations, "AGAIN_AFTER_S", (0.0,) * 5)
+    judge = Judge(better)
+    judge.aws.throttle = throttle
+    if throttle > 5:
+        with pytest.raises(ClientError, match="TooManyRequestsException"):
+            judge.run()
+        assert judge.aws.asked == []
+    assert judge.run()["decision"] == "PROMOTE"
 
 
 def test_shards_that_run_out_of_time_are_completed() -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from laptop.clean import clean
+from tests.plugins.airflow_home import HOME  # before anything imports Airflow
+
+assert HOME.is_dir()
 
 
 @pytest.fixture(scope="module")

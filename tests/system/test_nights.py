@@ -7,16 +7,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
+from botocore.config import Config
 
 from laptop import airflow, demo, twin
 from laptop.errors import StepFailedError
 from laptop.report import stack_outcomes
+from rl_lifecycle.evaluations import Shard, merge_shards
 from rl_lifecycle.gates import Decision
+from rl_lifecycle.layout import spec_key, version_prefix
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.specs import Artifact, Spec
+from rl_lifecycle.stores import S3Store, get
 from rl_lifecycle.summaries import RunSummary
 from tests.conftest import ROOT
+from tests.system import deliveries
 
+#: A mean return that CartPole's policies reach long before two million steps.
+TARGET = 300
 pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.airflow]
 
 
@@ -35,9 +45,20 @@ def first(night_state: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def second(first: dict[str, Any]) -> dict[str, Any]:
-    """The night after."""
-    return _night()
+def second(first: dict[str, Any], other_experiments: Path) -> dict[str, Any]:
+    """The night after, as somebody wants it who has read the guide: a scenario, and no step more than it takes."""
+    stacks = demo.bootstrap(lambda line: None)
+    _run_there(other_experiments, f"retrain_{demo.EXPERIMENT}")
+    return {"stacks": stacks, "nights": {demo.EXPERIMENT: demo.read_night(demo.EXPERIMENT)}}
+
+
+@pytest.fixture
+def store(first: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> S3Store:
+    """The account's bucket, as the Airflow worker sees it."""
+    for name, value in twin.environment().items():
+        monkeypatch.setenv(name, value)
+    bucket = str(first["nights"][demo.EXPERIMENT]["summary"]["champion_uri"]).split("/")[2]
+    return S3Store(boto3.session.Session().client("s3"), bucket)
 
 
 def test_a_first_night_ends_with_a_champion_that_earned_it(first: dict[str, Any]) -> None:
@@ -73,6 +94,58 @@ def test_a_second_night_changes_no_stack_and_meets_the_champion(first: dict[str,
     assert second["nights"][demo.EXPERIMENT]["instances_left"] == []
 
 
+def test_trials_end_when_their_target_is_reached_and_the_report_says_why(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Two million steps are allowed; each trial stops at the first policy that is shown to be good enough, and says what that saved."""
+    night = second["nights"][demo.EXPERIMENT]
+    summary = _summary(second)
+    assert {one.state for one in summary.trials} == {"stopped early"}
+    for one in summary.trials:
+        assert one.step < one.total_timesteps / 2
+        assert re.match(rf"target reached at step [\d,]+: mean return .* is at least {TARGET}$", one.stopped)
+        assert f"{one.trial}: {one.stopped}; saved about {one.saved_usd:.4f} USD" in night["text"]
+        assert one.saved_usd > 0
+    assert {one["end"] for one in night["attempts"]} == {"stopped_early"}
+
+
+def test_each_scenarios_guard_stands_in_the_report(second: dict[str, Any], store: S3Store) -> None:
+    """In the verdict, look by look, and on the page; both policies played there, on the same seeds as in the undisturbed environment."""
+    summary = _summary(second)
+    assert summary.verdict is not None
+    assert all(set(look.scenarios) == {"sticky"} for look in summary.verdict.looks)
+    assert summary.report_uri is not None
+    page = get(store, summary.report_uri.removeprefix(f"{store.uri}/").removesuffix(".json") + ".html").data.decode()
+    assert "p guard, sticky" in page
+    played = _shards_by_evaluation(store, summary)
+    gates = {name: merge_shards(shards) for name, shards in played.items() if name.startswith("gate-")}
+    disturbed = {name for name, shard in gates.items() if shard.perturbation.sticky_actions}
+    assert len(gates) == 4
+    assert {name.removesuffix("--sticky") for name in disturbed} == set(gates) - disturbed
+    assert len({(shard.first_seed, len(shard.returns)) for shard in gates.values()}) == 1
+    assert all(gates[name].returns != gates[name.removesuffix("--sticky")].returns for name in disturbed)
+
+
+def test_stopping_early_and_selecting_never_touch_the_gates_seeds(second: dict[str, Any], store: S3Store) -> None:
+    """What decided when to stop and whom to choose was played on other seeds, before the first episode of the gate."""
+    summary = _summary(second)
+    spec = Spec.from_json(get(store, spec_key(summary.experiment, summary.run)).data)
+    seeds: dict[bool, set[int]] = {True: set(), False: set()}
+    for name, shards in _shards_by_evaluation(store, summary).items():
+        for shard in shards:
+            seeds[name.startswith("gate-")].update(range(shard.first_seed, shard.first_seed + len(shard.returns)))
+    assert seeds[False] == set(range(spec.selection_first_seed, spec.selection_first_seed + spec.experiment.evaluation.selection_episodes))
+    assert min(seeds[True]) == spec.gate_first_seed
+    assert not seeds[True] & seeds[False]
+
+
+def _shards_by_evaluation(store: S3Store, summary: RunSummary) -> dict[str, list[Shard]]:
+    """All episodes of a run: name of the evaluation → its shards."""
+    found: dict[str, list[Shard]] = {}
+    for item in store.list(f"evaluations/{summary.experiment}/{summary.run}/"):
+        if "/shards/" in item.key:
+            found.setdefault(item.key.split("/")[3], []).append(Shard.from_json(get(store, item.key).data, item.key))
+    return found
+
+
 def test_the_report_has_the_form_that_readme_shows(first: dict[str, Any]) -> None:
     """README's example is this output with other numbers."""
     shown = re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
@@ -87,11 +160,14 @@ def test_the_report_has_the_form_that_readme_shows(first: dict[str, Any]) -> Non
 
 @pytest.fixture(scope="module")
 def other_experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our DAG files beside experiments of other kinds: one that diverges, and one whose file is wrong."""
+    """Our DAG files beside experiments of other kinds: one that stops early, one that diverges, and one whose file is wrong."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "dags", root / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     document = yaml.safe_load((ROOT / "experiments/cartpole_ppo.yaml").read_text())
     (root / "experiments").mkdir()
+    thrifty = document | {"total_timesteps": 2_000_000, "early_stop": {"target_above": TARGET}, "compute": document["compute"] | {
+        "budget_usd": 5}, "evaluation": document["evaluation"] | {"scenarios": {"sticky": {"perturbation": {"sticky_actions": 0.3}}}}}
+    (root / "experiments/cartpole_ppo.yaml").write_text(yaml.safe_dump(thrifty))
     wild = document | {"trials": 1, "hyperparameters": {"n_envs": 8, "n_steps": 32, "learning_rate": 1e30}}
     (root / "experiments/wild.yaml").write_text(yaml.safe_dump(wild))
     (root / "experiments/wrong.yaml").write_text(yaml.safe_dump(document | {"total_timestep": 5}))
@@ -101,6 +177,49 @@ def other_experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _run_there(folder: Path, dag_id: str) -> None:
     environment = demo.airflow_environment(None) | {"AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags")}
     airflow.run_dag(dag_id, environment)
+
+
+#: What may happen to a delivery: it is lost, comes twice, late or not at all, and its writes are slow.
+STORMS = (("lost_event", "count=2"), ("duplicate_event", "count=2"), ("function_crash", "count=2"), ("function_timeout", "count=1"),
+          ("throttle", "service=lambda", "action=Invoke", "count=2"),
+          ("slow", "service=s3", "action=PutObject", "key=*/evaluations/*", "seconds=2", "count=2"))
+
+
+def test_deliveries_that_are_lost_doubled_late_or_failed_change_no_byte(
+        first: dict[str, Any], store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The champion's episodes in calm and in storm: the same bytes but for the seconds, every shard written once, each fault struck."""
+    key = version_prefix(demo.EXPERIMENT, 1) + "policy.onnx"
+    policy = Artifact(key=key, sha256=sha256_hex(get(store, key).data))
+    client = boto3.session.Session().client("lambda", config=Config(retries={"total_max_attempts": 1}))
+    calm = deliveries.gather(store, client, policy, "calm", monkeypatch)
+    faults = [_add_fault(*storm) for storm in STORMS]
+    try:
+        stormy = deliveries.gather(store, client, policy, "stormy", monkeypatch)
+        struck = {fault["id"]: fault["strikes"] for fault in twin.call("fault", "list")["faults"]}
+    finally:
+        for fault in faults:
+            twin.call("fault", "clear", fault)
+    assert all(struck[fault] for fault in faults), struck
+    assert stormy.model_dump_json(exclude={"seconds"}) == calm.model_dump_json(exclude={"seconds"})
+    assert len(calm.returns) == deliveries.EPISODES
+    shards = deliveries.list_shards(store, "stormy")
+    assert len(shards) == deliveries.EPISODES / deliveries.SHARD
+    assert _versions(store, shards) == dict.fromkeys(shards, 1)
+
+
+def _add_fault(kind: str, *words: str) -> str:
+    """Set a fault for the evaluator. :return: its id."""
+    whom = () if kind in ("throttle", "slow") else (f"function={deliveries.FUNCTION}",)
+    return str(twin.call("fault", "add", kind, *whom, *words)["faults"][-1]["id"])
+
+
+def _versions(store: S3Store, keys: list[str]) -> dict[str, int]:
+    """How often each key was written, as the versioned bucket remembers it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in twin.environment("administrator").items():
+            patch.setenv(name, value)
+        client = boto3.session.Session().client("s3")
+        return {key: len(client.list_object_versions(Bucket=store.bucket, Prefix=key)["Versions"]) for key in keys}
 
 
 def test_a_failed_training_is_a_red_run_with_its_cause_and_no_machine_left(

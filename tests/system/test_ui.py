@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,23 +80,30 @@ class Api:
         body = {"logical_date": None, "conf": conf} | ({"dag_run_id": run_id} if run_id else {})
         return str(self.insist("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
-    def answer_again(self, run_id: str, answer: str, timeout_s: float = 420) -> str:
-        """Clear the approval with what follows, and answer as a person would: a moment after it asks, and as often as it asks.
-
-        Airflow loses an answer that comes before the task has paused, and may fail a task that is resumed at once, whose retry
-        then asks again. :return: how the run ended.
-        """
+    def answer_again(self, run_id: str, answer: str) -> str:
+        """Clear the approval with what follows, and answer it. :return: how the run ended."""
         self.call("POST", f"/api/v2/dags/{NIGHT}/clearTaskInstances", {
             "dry_run": False, "dag_run_id": run_id, "task_ids": ["approve"], "include_downstream": True, "only_failed": False})
-        run = f"/api/v2/dags/{NIGHT}/dagRuns/{run_id}"
+        return self.answer(NIGHT, run_id, "approve", lambda options: answer)
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, choose: Callable[[list[str]], str], timeout_s: float = 420) -> str:
+        """Answer as a person would: a moment after the task asks, and as often as it asks.
+
+        Airflow loses an answer that comes before the task has paused, and may fail a task that is resumed at once, whose retry
+        then asks again.
+
+        :param choose: given the options, says which. :return: how the run ended.
+        """
+        run = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
         end = time.monotonic() + timeout_s
         while (state := self.call("GET", run)["state"]) not in ("success", "failed") and time.monotonic() < end:
-            if self.call("GET", f"{run}/taskInstances/approve")["state"] in ("awaiting_input", "deferred"):
+            if self.call("GET", f"{run}/taskInstances/{task_id}")["state"] in ("awaiting_input", "deferred"):
                 time.sleep(2)
                 with contextlib.suppress(urllib.error.HTTPError):  # answered already, or by the clock just before
-                    place = f"{run}/taskInstances/approve/-1/hitlDetails"
-                    assert "No answer within" in self.call("GET", place)["body"]
-                    self.call("PATCH", place, {"chosen_options": [answer], "params_input": {}})
+                    place = f"{run}/taskInstances/{task_id}/-1/hitlDetails"
+                    question = self.call("GET", place)
+                    assert "No answer within" in question["body"]
+                    self.call("PATCH", place, {"chosen_options": [choose(question["options"])], "params_input": {}})
             time.sleep(1)
         return str(state)
 
@@ -297,16 +304,23 @@ def test_a_version_is_trained_again_and_has_the_same_digest(api: Api) -> None:
 
 
 def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
-    """From the form: experiment, version, reason. Asked for a version that is not there, it lists those that are."""
+    """A version that is not there fails with those that are, and asks nobody. Without a version a person chooses among them."""
     wrong = api.trigger("rollback_policy", {"experiment": EXPERIMENT, "version": 9, "reason": "a typing error"})
     assert api.wait_for_run("rollback_policy", wrong, timeout_s=420) == "failed"
-    run = api.trigger("rollback_policy", {"experiment": EXPERIMENT, "version": 1, "reason": "the new one shakes"})
-    assert api.wait_for_run("rollback_policy", run, timeout_s=420) == "success"
+    run = api.trigger("rollback_policy", {"experiment": EXPERIMENT, "reason": "the new one shakes"})
+    offered: list[str] = []
+
+    def choose(options: list[str]) -> str:
+        offered[:] = options
+        return options[0]
+
+    assert api.answer("rollback_policy", run, "choose", choose) == "success"
+    assert [option.partition(":")[0] for option in offered] == ["1", "None of them"]
     assert api.xcom("rollback_policy", run, "roll_back")["version"] == 1
     assert api.wait_for_event("rolled_back")["version"] == 1
     log = api.log("rollback_policy", run, "roll_back")
-    for said in ("imported: nothing → version 1", "promoted: version 1 → version 2", "rolled_back: version 2 → version 1",
-                 "the new one shakes"):
+    for said in ("imported: nothing → version 1", "promoted: version 1 → version 2", "approved by", "rolled_back: version 2 → version 1",
+                 "chosen by", "the new one shakes"):
         assert said in log
 
 
