@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from benchmarks import gate_tables
 from benchmarks.gate_speed import ENV_ID, FIRST_SEED, GATE, ratios_to, take_turns, train_policies
 from benchmarks.records import write_record
 from benchmarks.twin_runs import INSIDE, measure_inside, say
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         found = measure_inside("benchmarks.evaluation_fan_out", "--pairs", str(options.pairs), "--rounds", str(options.rounds))
         sys.stdout.write(f"{write_record('evaluation-fan-out', found)}\n")
+        gate_tables.main()
     return 0
 
 

@@ -25,6 +25,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from benchmarks import gate_tables
 from benchmarks.records import write_record
 from rl_evaluator.environments import environment_maker
 from rl_evaluator.lanes import run_episodes
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     result = {env_id: compare(env_id, steps, few, many, options.rounds) for env_id, steps, few, many in CASES}
     sys.stdout.write(f"{write_record('evaluation-speed', {**result, 'cold_start': measure_cold_start(options.rounds)})}\n")
+    gate_tables.main()
     return 0
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import gate_tables
 from benchmarks.records import write_record
 from rl_evaluator.evaluation import Task
 from rl_evaluator.side_by_side import evaluate_side_by_side
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     result = {"decision_on_2000_pairs": measure_decision(options.rounds), "promotion": measure_promotion(options.rounds),
               "cores": measure_cores(train_policies(), options.pairs, options.rounds)}
     sys.stdout.write(f"{write_record('gate-speed', result)}\n")
+    gate_tables.main()
     return 0
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import gate_tables
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "gate.md").read_text()
 FILE = max((ROOT / "benchmarks" / "records").glob("*-gate-characteristics.json"))
@@ -15,6 +17,11 @@ def table_rows() -> list[list[str]]:
     """The cells of every table row."""
     lines = [line.strip("|") for line in PAGE.splitlines() if line.startswith("|")]
     return [[cell.strip().strip("*") for cell in line.split("|")] for line in lines]
+
+
+def test_the_speed_table_is_the_records() -> None:
+    """What `python -m benchmarks.gate_tables` writes."""
+    assert gate_tables.BEGIN + gate_tables.render_table() + gate_tables.END in PAGE
 
 
 def test_the_false_promotion_rates_are_the_records() -> None:
