@@ -37,6 +37,13 @@ def test_the_false_promotion_rates_are_the_records() -> None:
     assert f"about {max(cell['gate']['standard_error'] for cell in RECORD['nulls']['cells']):.2f}" in PAGE
 
 
+def test_all_is_drawn_from_fixed_seeds() -> None:
+    """The figures of the earlier record, to the last digit."""
+    earlier = json.loads((FILE.parent / "2026-11-22-gate-characteristics.json").read_text())["result"]
+    assert "record of 2026-11-22 has the same figures to the last digit" in " ".join(PAGE.split())
+    assert earlier | {"seconds": 0} == RECORD | {"seconds": 0}
+
+
 def test_a_year_at_those_rates_is_worked_out_rightly() -> None:
     """365 nights at the mean rate, and at the worst cell's."""
     mean, worst = (365 * RECORD["nulls"]["gate"][key] for key in ("mean", "max"))
