@@ -97,6 +97,7 @@ def _find_version_in_service(store: ObjectStore, experiment: str) -> int | None:
 
 def _question(history: str, reason: str) -> str:
     """What the person reads, as Markdown: what moved when, why it is asked, what silence means. Others' words are quoted."""
-    quoted = "\n".join(f"    {line}" for line in history.splitlines())
+    title, *moves = history.splitlines()
+    listed = "\n".join(f"- `{move.strip().replace('`', chr(39))}`" for move in moves)
     why = "\n".join(f"> {line}" for line in reason.splitlines())
-    return f"{quoted}\n\nThe reason that was given:\n\n{why}\n\nNo answer within an hour means no: nothing is moved."
+    return f"{title}\n\n{listed}\n\nThe reason that was given:\n\n{why}\n\nNo answer within an hour means no: nothing is moved."
