@@ -10,6 +10,7 @@ import pytest
 from benchmarks import (
     off_policy_quality,
     published_agents,
+    sbx_quality,
     steps_per_dollar,
     trainer_against_sbx,
     trainer_costs,
@@ -44,7 +45,7 @@ def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
 
 @pytest.mark.parametrize(("module", "end"), [
     (published_agents, "published agents"), (trainer_speed, "measured"), (trainer_quality, "measured quality"),
-    (trainer_against_sbx, "measured against SBX"),
+    (trainer_against_sbx, "measured against SBX"), (sbx_quality, "measured SBX quality"),
     (off_policy_quality, "measured off-policy quality"),
     (trainer_costs, "measured costs"),
     (steps_per_dollar, "measured steps per dollar")])

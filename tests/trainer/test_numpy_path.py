@@ -9,11 +9,13 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
 
 from rl_trainer.interruptions import Interruption
 from rl_trainer.models import seed_generators
 from rl_trainer.numpy_path.algorithms import NumpyA2C, NumpyPPO
+from rl_trainer.numpy_path.rollout import estimate_advantages
 from rl_trainer.numpy_path.update import Coefficients, Minibatch
 from rl_trainer.watch import Watch
 from tests.trainer.chains import make_trainer, train_chain
@@ -220,3 +222,21 @@ def test_exploration_equals_one_stock_learn(monkeypatch: pytest.MonkeyPatch) -> 
     make_trainer("dqn", chosen).prepare(0, None).learn(300)
     assert chain == seen
     assert len(chain) == 300
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_advantages_are_sb3s_to_the_bit(n_envs: int) -> None:
+    """Episodes that end anywhere, also with the rollout."""
+    space, rng = spaces.Box(-1, 1, (2,)), np.random.default_rng(0)
+    ours, theirs = (RolloutBuffer(50, space, space, n_envs=n_envs, gamma=0.97, gae_lambda=0.9) for _ in range(2))
+    for name in ("rewards", "values"):
+        values = rng.standard_normal((50, n_envs)).astype(np.float32)
+        setattr(ours, name, values.copy())
+        setattr(theirs, name, values.copy())
+    ours.episode_starts = theirs.episode_starts = (rng.random((50, n_envs)) < 0.2).astype(np.float32)
+    last, dones = rng.standard_normal(n_envs).astype(np.float32), np.arange(n_envs) % 2 == 0
+    estimate_advantages(ours, last, dones)
+    theirs.compute_returns_and_advantage(torch.from_numpy(last), dones)
+    assert np.array_equal(ours.advantages, theirs.advantages)
+    assert np.array_equal(ours.returns, theirs.returns)
+    assert ours.returns.dtype == theirs.returns.dtype

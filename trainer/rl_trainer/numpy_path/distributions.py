@@ -60,24 +60,25 @@ class Categorical:
         return actions
 
     def evaluate(self, outputs: Floats, actions: Array) -> Evaluated:
-        """Log-softmax, computed in place."""
-        outputs -= np.maximum.reduce(outputs, axis=1, keepdims=True)
-        probabilities = np.exp(outputs)
-        sums = np.add.reduce(probabilities, axis=1, keepdims=True)
+        """Log-softmax, one row an action: sums over a few neighbours are slow."""
+        logs = np.ascontiguousarray(outputs.T)
+        logs -= np.maximum.reduce(logs, axis=0)
+        probabilities = np.exp(logs)
+        sums = np.add.reduce(probabilities, axis=0)
         probabilities /= sums
-        outputs -= np.log(sums)
+        logs -= np.log(sums)
         rows = np.arange(len(outputs))
-        entropies = -np.add.reduce(probabilities * outputs, axis=1)
-        return Evaluated(outputs[rows, actions], mean(entropies), (probabilities, outputs, entropies, rows))
+        entropies = -np.add.reduce(probabilities * logs, axis=0)
+        return Evaluated(logs[actions, rows], mean(entropies), (probabilities, logs, entropies, rows))
 
     def backward(self, evaluated: Evaluated, actions: Array, by_log_prob: Floats, by_entropy: float) -> Floats:
         """The gradient of log p(a) is onehot(a) − p; that of the entropy is −p (log p + H)."""
         probabilities, logs, entropies, rows = evaluated.kept
-        delta: Floats = probabilities * -by_log_prob[:, None]
-        delta[rows, actions] += by_log_prob
+        delta: Floats = probabilities * -by_log_prob
+        delta[actions, rows] += by_log_prob
         if by_entropy:
-            delta -= (by_entropy / len(rows)) * probabilities * (logs + entropies[:, None])
-        return delta
+            delta -= (by_entropy / len(rows)) * probabilities * (logs + entropies)
+        return np.ascontiguousarray(delta.T)
 
 
 class DiagonalGaussian:
@@ -101,14 +102,15 @@ class DiagonalGaussian:
         """Gaussian log-density, summed over the action's dimensions."""
         inverse = np.exp(-self.log_std)
         scaled = (actions - outputs) * inverse
-        constant = float(self.log_std.sum()) + HALF_LOG_2_PI * len(self.log_std)
-        log_prob = -0.5 * np.add.reduce(scaled * scaled, axis=1) - np.float32(constant)
-        return Evaluated(log_prob, constant + 0.5 * len(self.log_std), (scaled, inverse))
+        squares = scaled * scaled
+        summed = np.add.reduce(squares, axis=1) if len(self.log_std) > 1 else squares[:, 0]
+        constant = float(np.add.reduce(self.log_std)) + HALF_LOG_2_PI * len(self.log_std)
+        return Evaluated(-0.5 * summed - np.float32(constant), constant + 0.5 * len(self.log_std), (scaled, inverse, squares))
 
     def backward(self, evaluated: Evaluated, _actions: Array, by_log_prob: Floats, by_entropy: float) -> Floats:
         """Also writes the gradient of the deviations: z² − 1 by log-probability, 1 by entropy."""
-        scaled, inverse = evaluated.kept
-        np.dot(by_log_prob, scaled * scaled - 1, out=self.log_std_gradient)
+        scaled, inverse, squares = evaluated.kept
+        np.dot(by_log_prob, squares - 1, out=self.log_std_gradient)
         self.log_std_gradient += by_entropy
         delta: Floats = scaled * inverse * by_log_prob[:, None]
         return delta

@@ -6,7 +6,6 @@ The weights do not change during a rollout, so this is the same computation as S
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -31,12 +30,12 @@ def collect(model: Any, engine: ActorCriticUpdate, rng: np.random.Generator, env
     for step in range(n_steps):
         observations = _rows(model._last_obs, env.num_envs)
         actions = engine.distribution.sample(engine.policy_net.forward(observations), noise[step])
-        new_observations, rewards, dones, infos = env.step(np.clip(actions, *bounds) if bounds else actions)
+        new_observations, rewards, dones, infos = env.step(np.minimum(np.maximum(actions, bounds[0]), bounds[1]) if bounds else actions)
         model.num_timesteps += env.num_envs
         callback.update_locals(locals())
         if not callback.on_step():
             return False
-        if dones.any():
+        if np.count_nonzero(dones):  # several times as fast as any()
             model._update_info_buffer(infos, dones)
             truncated += [(step, int(index), infos[index]["terminal_observation"]) for index in np.flatnonzero(dones)
                           if infos[index].get("TimeLimit.truncated", False)]
@@ -65,8 +64,22 @@ def _finish(model: Any, engine: ActorCriticUpdate, buffer: RolloutBuffer, trunca
         at_steps, at_envs, last = zip(*truncated, strict=True)
         buffer.rewards[list(at_steps), list(at_envs)] += model.gamma * values(engine, _rows(np.array(last), len(last)))
     buffer.pos, buffer.full = steps, True
-    last_values = torch.from_numpy(values(engine, _rows(model._last_obs, n_envs)).copy())
-    buffer.compute_returns_and_advantage(last_values=last_values, dones=model._last_episode_starts)
+    estimate_advantages(buffer, values(engine, _rows(model._last_obs, n_envs)), model._last_episode_starts)
+
+
+def estimate_advantages(buffer: RolloutBuffer, last_values: Floats, dones: Array) -> None:
+    """Write advantages and returns as SB3's buffer does, to the bit; what needs no step before it is done for all steps at once."""
+    going_on = np.empty_like(buffer.values)
+    going_on[:-1], going_on[-1] = 1.0 - buffer.episode_starts[1:], 1.0 - dones.astype(np.float32)
+    following = np.concatenate((buffer.values[1:], last_values[None]))
+    advantages = buffer.rewards + buffer.gamma * following * going_on - buffer.values
+    decay = buffer.gamma * buffer.gae_lambda * going_on
+    later = np.zeros_like(last_values)
+    for step in range(len(advantages) - 1, -1, -1):
+        row = advantages[step]
+        row += decay[step] * later
+        later = row
+    buffer.advantages, buffer.returns = advantages, advantages + buffer.values
 
 
 def values(engine: ActorCriticUpdate, observations: Floats) -> Floats:

@@ -6,7 +6,7 @@ https://github.com/DLR-RM/stable-baselines3/blob/master/stable_baselines3/ppo/pp
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -90,13 +90,15 @@ class ActorCriticUpdate:
 
     def _value_gradients(self, batch: Minibatch, by: Coefficients) -> float:
         values = self.value_net.forward(batch.observations)[:, 0]
-        slope: Any = 1.0
+        slope: Array | None = None
         if by.clip_range_vf is not None:
             moved = values - batch.old_values
             slope = np.abs(moved) <= by.clip_range_vf
             values = batch.old_values + np.clip(moved, -by.clip_range_vf, by.clip_range_vf)
         error = values - batch.returns
-        delta = error * np.float32(2 * by.value / len(error)) * slope
+        delta = error * np.float32(2 * by.value / len(error))
+        if slope is not None:
+            delta *= slope
         self.value_net.backward(batch.observations, delta[:, None])
         return float(error.dot(error)) / len(error)
 
