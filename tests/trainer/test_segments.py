@@ -5,8 +5,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.box2d import BipedalWalker
 
 from rl_trainer.divergence import largest_reward
+from rl_trainer.environments import check_environment
 from rl_trainer.errors import DivergedError, EnvironmentFailedError
 from rl_trainer.interruptions import Interruption
 from rl_trainer.watch import Watch
@@ -54,6 +56,12 @@ def test_what_has_left_all_bounds_is_called_diverged_before_it_is_nan(algo: str,
     trainer = make_trainer(algo, changes, env_id="CartPole-v1", segment=1000, total=2000, fast=fast)
     with pytest.raises(DivergedError, match=said):
         train_chain(trainer, through_files=False)
+
+
+def test_rewards_that_are_numpys_numbers_pass_the_checker() -> None:
+    """BipedalWalker gives `float32`: SB3 trains on it, and only its checker minds."""
+    factory = make_trainer("ppo", SMALL, env_id="BipedalWalker-v3").factory
+    assert isinstance(check_environment(factory).unwrapped, BipedalWalker)
 
 
 def test_the_largest_reward_is_seen_by_its_size() -> None:
