@@ -46,8 +46,9 @@ class LeanVecEnv(DummyVecEnv):
         if terminated or truncated:
             info["terminal_observation"] = deepcopy(observation)
             observation, self.reset_infos[index] = env.reset()
-        self.buf_rews[index] = reward
-        self.largest_reward = max(self.largest_reward, abs(float(reward)))
+        self.buf_rews[index] = given = float(reward)
+        if given > self.largest_reward or -given > self.largest_reward:
+            self.largest_reward = abs(given)
         self.buf_dones[index] = terminated or truncated
         self._save_obs(index, observation)
         return info
