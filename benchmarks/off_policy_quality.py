@@ -40,7 +40,7 @@ def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
     lines = ["| | steps | stock SB3 | NumPy | p |", "|---|---|---|---|---|"]
     for name, case in record["result"]["cases"].items():
-        shown = [f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})" for values in case["returns"].values()]
+        shown = [f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})" for values in map(case["returns"].get, ARMS)]
         lines.append(f"| {name} | {case['steps']} | {' | '.join(shown)} | {case['p_numpy_against_sb3']} |")
     facts = record["result"]
     return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['seeds']} seeds a side, mean of {facts['episodes']} "
