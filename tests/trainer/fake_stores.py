@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rl_lifecycle.errors import StoreUnavailableError
+from rl_lifecycle.pieces import Reader
 from rl_lifecycle.stores import DirectoryStore, ObjectInfo, ObjectStore, StoredObject
 
 
@@ -60,3 +62,31 @@ class FakeMeddlingStore(DirectoryStore):
             self._end = ""
             self._meddle(DirectoryStore(self.root))
         return super().put(key, data, if_match=if_match, if_none_match=if_none_match)
+
+
+class FakeBreakingStore(DirectoryStore):
+    """Breaks off in the middle of the first object that is read piece by piece."""
+
+    broken = False
+
+    def read_through(self, key: str, consume: Callable[[Reader], Any]) -> Any:
+        """Give some bytes, then fail, once."""
+        if self.broken:
+            return super().read_through(key, consume)
+        self.broken = True
+        consume(Breaking())
+        raise AssertionError("whoever reads sees the failure")
+
+
+class Breaking:
+    """A body that ends in an error."""
+
+    def __init__(self) -> None:
+        self.sent = False
+
+    def read(self, _size: int, /) -> bytes:
+        """Give a few bytes, then fail."""
+        if self.sent:
+            raise StoreUnavailableError("s3://lake/chunk", "the connection was reset")
+        self.sent = True
+        return b"some"

@@ -11,10 +11,12 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.streams import put_pieces, read_verified
 from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError
 from rl_trainer.storage import PatientStore, open_store
 from tests.trainer.conftest import TINY_PPO, Trainer, merged, trainer_environment
-from tests.trainer.fake_stores import FakeFlakyStore
+from tests.trainer.fake_stores import FakeBreakingStore, FakeFlakyStore
 
 
 def test_a_store_that_comes_back_is_waited_for(tmp_path: Path) -> None:
@@ -90,3 +92,12 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_good(tmp_path: Path, tr
     assert "file too large" in done.stderr
     assert trainer("train", "--spec", spec, "--store", store, "--quiet").returncode == 0
     assert trainer_environment()
+
+
+def test_an_object_that_breaks_off_is_read_from_its_beginning_again(tmp_path: Path) -> None:
+    """What had arrived before does not count, neither for who reads nor for the digest."""
+    store = FakeBreakingStore(tmp_path)
+    patient = PatientStore(store, patience_s=30)
+    put_pieces(patient, "chunk", [memoryview(b"some"), memoryview(b"thing")])
+    assert read_verified(patient, "chunk", sha256_hex(b"something"), lambda reader: reader.read(4) + reader.read(9)) == b"something"
+    assert store.broken
