@@ -1,5 +1,5 @@
 # A training machine, from its first second to its last. The launch template puts `region` and `bucket` in front.
-# It works as root on the deep-learning AMI, and as anybody on a machine with Python, torch, boto3, curl and shutdown.
+# It works as root on the deep-learning AMI, and as anybody on a machine with Python, torch, boto3 and shutdown.
 set -uo pipefail
 umask 077
 export HOME="${HOME:-/root}" AWS_DEFAULT_REGION="$region" AWS_REGION="$region" PYTHONUNBUFFERED=1
@@ -47,16 +47,44 @@ done
 say "$("$python" --version) at $(command -v "$python")"
 
 # 4. Who am I: instance metadata, version 2, and the tags that the launch put on this machine.
-metadata() {
-  curl -sf --max-time 5 --retry 5 --retry-connrefused -H "X-aws-ec2-metadata-token: $token" "$imds/latest/meta-data/$1"
-}
-token="$(curl -sf --max-time 5 --retry 5 --retry-connrefused -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 21600' "$imds/latest/api/token")"
-for name in environment experiment run trial attempt spec deadline; do
-  value="$(metadata "tags/instance/nightshift:$name")" || { say "the tag nightshift:$name is missing"; exit 3; }
-  export "NIGHTSHIFT_$(printf %s "$name" | tr a-z A-Z)=$value"
-done
+cat > identity.py <<'PY'
+import sys
+import time
+import urllib.error
+import urllib.request
+
+imds, names = sys.argv[1] + "/latest/", sys.argv[2:]
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def ask(path, method="GET", tries=6, **headers):
+    """Answer, patiently: what throttles or fails is asked again, what is not there is not."""
+    for n in range(tries):
+        try:
+            with direct.open(urllib.request.Request(imds + path, method=method, headers=headers), timeout=5) as answer:
+                return answer.read().decode()
+        except urllib.error.HTTPError as error:
+            why = error.code
+            if why < 500 and why != 429:
+                break
+        except OSError as error:
+            why = error
+        time.sleep(min(2**n, 8) if n + 1 < tries else 0)
+    sys.exit(f"the instance metadata has no {path}: {why}")
+
+
+token = {"X-aws-ec2-metadata-token": ask("api/token", "PUT", **{"X-aws-ec2-metadata-token-ttl-seconds": "21600"})}
+for path in ("meta-data/instance-id", *("meta-data/tags/instance/nightshift:" + name for name in names)):
+    print(ask(path, **token))
+PY
+names=(environment experiment run trial attempt spec deadline)
+"$python" identity.py "$imds" "${names[@]}" > identity || exit 3
+{
+  read -r instance
+  for name in "${names[@]}"; do read -r "NIGHTSHIFT_${name^^}"; export "NIGHTSHIFT_${name^^}"; done
+} < identity
 export NIGHTSHIFT_BUCKET="$bucket" NIGHTSHIFT_WORK="$work"
-say "instance $(metadata instance-id): $NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/$NIGHTSHIFT_TRIAL, attempt $NIGHTSHIFT_ATTEMPT"
+say "instance $instance: $NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/$NIGHTSHIFT_TRIAL, attempt $NIGHTSHIFT_ATTEMPT"
 left="$("$python" -c 'import datetime as d, sys; print(int((d.datetime.fromisoformat(sys.argv[1].replace("Z", "+00:00")) - d.datetime.now(d.timezone.utc)).total_seconds()))' "$NIGHTSHIFT_DEADLINE")" &&
   arm "$((left > 60 ? left : 60))"
 

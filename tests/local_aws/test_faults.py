@@ -15,6 +15,7 @@ from local_aws.faults import catalog, script
 from local_aws.faults.engine import Engine
 
 from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, run_cli, start, unique, until
+from .imds import IMDS
 
 SLEEPS = "#!/bin/sh\nsleep 300\n"
 
@@ -165,11 +166,9 @@ def test_capacity_is_refused_where_the_fault_says(twin: TwinUnderTest, fault: An
     twin.launch(SLEEPS, InstanceType="r7i.large", Placement={"AvailabilityZone": "eu-west-1a"})
 
 
-NOTICE = """#!/bin/bash
-token=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/api/token")
-get() { curl -s -f -H "X-aws-ec2-metadata-token: $token" "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/meta-data/$1"; }
+NOTICE = f"""{IMDS}
 echo ready
-until get %s; do sleep 0.1; done
+get meta-data/%s wait
 echo; echo seen; sleep 60
 """
 
@@ -178,7 +177,7 @@ def test_an_interruption_is_announced_and_then_happens(twin: TwinUnderTest, faul
     """The metadata service shows the notice; after it the instance is terminated with the spot reason."""
     machine = twin.launch(NOTICE % "spot/instance-action", InstanceMarketOptions={"MarketType": "spot"})
     twin.await_console(machine, "ready")
-    fault("interrupt", f"instance={machine}", "notice_s=2")
+    fault("interrupt", f"instance={machine}", "notice_s=5")
     assert '"action": "terminate"' in twin.await_console(machine, "seen")
     assert twin.await_state(machine, "terminated")["StateReason"]["Code"] == "Server.SpotInstanceTermination"
 

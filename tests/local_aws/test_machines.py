@@ -10,14 +10,7 @@ from local_aws.machines.bounds import outside
 from local_aws.processes import find_marked
 
 from .conftest import TwinUnderTest, allow, unique, until
-
-IMDS = textwrap.dedent(
-    """\
-    #!/bin/bash
-    token=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/api/token")
-    get() { curl -s -w ' %{http_code}' -H "X-aws-ec2-metadata-token: $token" "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/$1"; echo; }
-    """
-)
+from .imds import IMDS
 
 
 def test_an_instance_sees_nothing_of_the_hosts_environment(twin: TwinUnderTest) -> None:
@@ -53,7 +46,7 @@ def test_the_metadata_service_wants_a_token(twin: TwinUnderTest) -> None:
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "colour", "Value": "green"}]}]
     script = IMDS + textwrap.dedent(
         """\
-        curl -s -o /dev/null -w 'without a token %{http_code}\\n' "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/meta-data/instance-id"
+        echo "without a token $(get meta-data/instance-id without | grep -o '[0-9]*$')"
         for path in meta-data/instance-id meta-data/tags/instance/colour meta-data/instance-life-cycle meta-data/spot/instance-action \\
           meta-data/placement/region meta-data/instance-type; do get $path; done
         get dynamic/instance-identity/document
