@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rl_airflow.errors import first_line
 from rl_lifecycle.prices import AS_OF, table_usd
 
 #: The price list has endpoints in three regions; this one is in the same partition as most.
@@ -34,7 +35,7 @@ class MarketPrices:
                 for offer in page["InstanceTypeOfferings"]:
                     found.setdefault(offer["InstanceType"], []).append(offer["Location"])
         except Exception as error:
-            self.log.info("which zones offer the types is not known (%s); all are asked for", _first_line(error))
+            self.log.info("which zones offer the types is not known (%s); all are asked for", first_line(error))
             return None
         return {name: tuple(zones) for name, zones in found.items()}
 
@@ -47,7 +48,7 @@ class MarketPrices:
             found = {name: _read_price(pricing.get_products(
                 ServiceCode="AmazonEC2", Filters=_price_filters(name, region), MaxResults=10)) for name in instance_types}
         except Exception as error:
-            self.log.info("the price list could not be read (%s); the table of %s is used", _first_line(error), AS_OF)
+            self.log.info("the price list could not be read (%s); the table of %s is used", first_line(error), AS_OF)
             return None
         return {name: price for name, price in found.items() if price is not None}
 
@@ -78,7 +79,7 @@ class MarketPrices:
             return float(history[0]["SpotPrice"]) if history else None
         except Exception as error:
             self.log.info("the spot price of %s in %s could not be read (%s); the table's is used", instance_type, zone,
-                          _first_line(error))
+                          first_line(error))
             return None
 
 
@@ -98,7 +99,3 @@ def _read_price(answer: Mapping[str, Any]) -> float | None:
               for term in json.loads(text)["terms"].get("OnDemand", {}).values()
               for dimension in term["priceDimensions"].values() if dimension.get("unit") == "Hrs"]
     return max((price for price in prices if price > 0), default=None)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

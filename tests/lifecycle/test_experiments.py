@@ -28,6 +28,7 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
     ({"trials": 0}, "trials", "greater than or equal to 1, not 0"),
     ({"trials": "many"}, "trials", "not 'many'"),
     ({"compute": {"budget_usd": -1}}, "compute.budget_usd", "greater than 0, not -1"),
+    ({"compute": {"budget_usd": 0}}, "compute.budget_usd", "greater than 0"),
     ({"compute": {"market": "cheap"}}, "compute.market", "'spot' or 'on-demand'"),
     ({"compute": {"instance_types": ["large"]}}, "compute.instance_types", "c7i.large"),
     ({"env_id": "no spaces here"}, "env_id", "no Gymnasium id"),

@@ -62,6 +62,7 @@ class FakeEc2:
     machines: dict[str, FakeMachine] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     hide_new: bool = False
+    lose_answers: bool = False
     template_gone: bool = False
     image_gone: bool = False
     _answers: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
@@ -80,6 +81,8 @@ class FakeEc2:
             return answer
         answer = self._launch(request)
         self._answers[token] = (request, answer)
+        if self.lose_answers:
+            raise ConnectionError("the answer was lost")
         return answer
 
     def _launch(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -137,16 +137,10 @@ def test_a_repeated_request_is_asked_with_its_token_although_its_own_machine_fil
     """The first answer was lost, and EC2 does not show the tags of the machine to the second worker."""
     world = World()
     world.quotas.vcpus = 2.0
-    real = world.ec2.create_fleet
-
-    def lose_the_answer(**request: object) -> object:
-        real(**request)
-        raise ConnectionError("the answer was lost")
-
-    monkeypatch.setattr(world.ec2, "create_fleet", lose_the_answer)
+    world.ec2.lose_answers = True
     with pytest.raises(ConnectionError):
         world.look()
-    monkeypatch.setattr(world.ec2, "create_fleet", real)
+    world.ec2.lose_answers = False
     monkeypatch.setattr(Machines, "find", lambda *_: None)
     _, evidence = world.look()
     assert [attempt.outcome.end for attempt in evidence.attempts] == [None]

@@ -56,19 +56,13 @@ def test_a_machine_whose_launch_was_never_recorded_is_adopted_by_its_tags(world:
     assert [evidence.newest.outcome.instance_id] == world.machines_of(alive=False)
 
 
-def test_an_unanswered_request_is_repeated_with_the_same_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unanswered_request_is_repeated_with_the_same_token(world: World) -> None:
     """EC2 answers as before, also while it does not show the machine yet."""
     world.ec2.hide_new = True
-    real = world.ec2.create_fleet
-
-    def lose_the_answer(**request: object) -> object:
-        real(**request)
-        raise ConnectionError("the answer was lost")
-
-    monkeypatch.setattr(world.ec2, "create_fleet", lose_the_answer)
+    world.ec2.lose_answers = True
     with pytest.raises(ConnectionError):
         world.look()
-    monkeypatch.setattr(world.ec2, "create_fleet", real)
+    world.ec2.lose_answers = False
     action, _ = world.look()
     assert (len(world.ec2.machines), action.finding.state) == (1, TrialState.LAUNCHING)
 

@@ -146,6 +146,17 @@ class StruckRun:
         found = self.api.call("GET", f"{self.place}/taskInstances?limit=100")["task_instances"]
         return next((one for one in found if one["task_id"] == task_id), None)
 
+    def log(self, task_id: str) -> str:
+        """What the trial's task logged in its last try, in the worker and while it waited."""
+        found = self._instance(task_id) or {}
+        return str(self.api.call("GET", f"{self.place}/taskInstances/{task_id}/logs/{found['try_number']}"
+                                        f"?map_index={found['map_index']}&full_content=true"))
+
+    def links(self, task_id: str) -> dict[str, str]:
+        """The buttons on the trial's task, by name."""
+        found: dict[str, str] = self.api.call("GET", f"{self.place}/taskInstances/{task_id}/links?map_index=0")["extra_links"]
+        return found
+
     def state(self) -> str:
         """What the run is."""
         return str(self.api.call("GET", self.place)["state"])
