@@ -1,6 +1,7 @@
 """The tasks of a trial and their trigger, run as Airflow runs them: defer, look, come back, end."""
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
@@ -31,7 +32,7 @@ from rl_lifecycle.attempts import AttemptEnd
 from rl_lifecycle.evidence import Progress
 from rl_lifecycle.layout import log_prefix, trainer_log_key
 from rl_lifecycle.states import TrialState
-from tests.plugins.worlds import World
+from tests.plugins.worlds import Killer, World
 
 
 class FakeTaskInstance:
@@ -306,7 +307,8 @@ def test_killing_a_deferred_task_frees_its_place_and_a_clear_goes_on(monkeypatch
 def test_killing_a_running_task_ends_its_machine_and_a_retry_goes_on_with_another(stage: Stage) -> None:
     """The worker was told to stop: by a person, after which Airflow retries nothing, or by the host that it ran on."""
     stage.launch()
-    stage.awaiting().on_kill()
+    with pytest.raises(SystemExit):
+        stage.awaiting().on_kill()
     assert stage.world.machines_of() == []
     assert stage.world.supervisor().ledger.read().entries[0].usd is not None
     stage.defer()
@@ -317,9 +319,34 @@ def test_killing_a_running_task_ends_its_machine_and_a_retry_goes_on_with_anothe
 def test_killing_the_launching_task_ends_its_machine_and_a_retry_launches_another(stage: Stage) -> None:
     """It was killed after its machine had been granted."""
     stage.launch()
-    Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0").on_kill()
+    with pytest.raises(SystemExit):
+        Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0").on_kill()
     assert stage.world.machines_of() == []
     assert stage.launch()["attempt"] == 2
+
+
+@pytest.mark.parametrize("relaunch", [False, True])
+def test_a_worker_that_is_told_to_stop_at_any_line_launches_no_other_machine(monkeypatch: pytest.MonkeyPatch, relaunch: bool) -> None:
+    """Airflow's signal handler calls `on_kill` and returns to the line that it interrupted: a person marked the task as failed."""
+    lines = _stop_at(monkeypatch, None, relaunch=relaunch)[1]
+    assert lines > 100
+    for line in range(1, lines + 1, 7):
+        stage, _ = _stop_at(monkeypatch, line, relaunch=relaunch)
+        assert stage.world.ec2.living == [], f"a machine works on after line {line}"
+
+
+def _stop_at(monkeypatch: pytest.MonkeyPatch, line: int | None, *, relaunch: bool) -> tuple[Stage, int]:
+    """Launch, or (after a machine was lost) await, and be told to stop before a line. :return: how many lines there were."""
+    stage = Stage(monkeypatch)
+    task: Any = Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0")
+    if relaunch:
+        stage.launch()
+        stage.world.ec2.end(stage.world.machines_of()[0], "Server.InternalError")
+        task = stage.awaiting()
+    killer = Killer(line, task.on_kill)
+    with contextlib.suppress(TaskDeferred):
+        killer.run(lambda: task.execute(stage.context))
+    return stage, killer.lines
 
 
 def test_a_worker_that_was_thought_dead_ends_no_machine_of_the_one_in_its_place(stage: Stage) -> None:
@@ -330,7 +357,8 @@ def test_a_worker_that_was_thought_dead_ends_no_machine_of_the_one_in_its_place(
         stale.execute(stage.context)
     stage.world.ec2.end(stage.world.machines_of()[0], "Server.InternalError")
     stage.defer()
-    stale.on_kill()
+    with pytest.raises(SystemExit):
+        stale.on_kill()
     assert len(stage.world.machines_of()) == 1
     assert stage.world.supervisor().attempts.read()[-1].attempt.outcome.end is None
 

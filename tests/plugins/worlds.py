@@ -42,10 +42,13 @@ class Killed(BaseException):
 
 
 class Killer:
-    """Ends a worker before the n-th line that it executes in the plugin; counts the lines if n is None."""
+    """Ends a worker before the n-th line that it executes in the plugin; counts the lines if n is None.
 
-    def __init__(self, at_line: int | None = None) -> None:
-        self.at_line, self.lines = at_line, 0
+    :param told: what the worker does first, as Airflow's signal handler has it do; None: it dies at once.
+    """
+
+    def __init__(self, at_line: int | None = None, told: Callable[[], Any] | None = None) -> None:
+        self.at_line, self.lines, self.told = at_line, 0, told
 
     def run(self, work: Callable[[], Any]) -> bool:
         """Do the work under the knife. :return: whether it was done."""
@@ -53,7 +56,7 @@ class Killer:
         sys.settrace(self._trace)
         try:
             work()
-        except Killed:
+        except (Killed, SystemExit):
             return False
         finally:
             sys.settrace(before)
@@ -65,7 +68,9 @@ class Killer:
         if event == "line":
             self.lines += 1
             if self.lines == self.at_line:
-                raise Killed
+                if self.told is None:
+                    raise Killed
+                self.told()
         return self._trace
 
 

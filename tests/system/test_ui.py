@@ -349,7 +349,7 @@ def test_a_run_survives_the_death_of_whatever_runs_it(api: Api, processes: Airfl
 
     A second run of the same moment is a run of its own, after the first.
     """
-    account, conf = Account(), {"trials": 1, "total_timesteps": 200_000, "max_hours": 1, "budget_usd": 5}
+    account, conf = Account(), {"trials": 1, "total_timesteps": 120_000, "max_hours": 1, "budget_usd": 5}
     runs = [f"killed-{seed}-{name}" for name in ("first", "second")]
     with MachineWatch(account) as watch:
         for run in runs:
@@ -359,7 +359,7 @@ def test_a_run_survives_the_death_of_whatever_runs_it(api: Api, processes: Airfl
         struck = StruckRun(api, processes, NIGHT, runs[0], random.Random(seed))
         for task_id, kind in plan_strikes(seed):
             struck.strike(task_id, kind)
-        assert api.wait_for_run(NIGHT, runs[0], timeout_s=420) == "success"
+        assert api.wait_for_run(NIGHT, runs[0], timeout_s=900) == "success"
         assert struck.hits
         assert re.search(r"steps/s.* to go.* · USD \d", struck.log("await")), "no progress was passed on while the task waited"
         assert api.wait_until_deferred(NIGHT, runs[1]) == "deferred"

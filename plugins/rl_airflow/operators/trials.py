@@ -1,14 +1,15 @@
 """The operators of a trial: launch its machine, wait for it, and end whatever is left of a run."""
 
 import logging
+import signal
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from rl_airflow.errors import InstancesLeftError
+from rl_airflow.errors import InstancesLeftError, first_line
 from rl_airflow.links import TRIAL_LINKS, show_links, trial_links
 from rl_airflow.machines import Machines
 from rl_airflow.memories import MachineMemory, Memory, recall, remember
@@ -60,6 +61,18 @@ class RunOperator(BaseOperator):
     def _supervisor(self, plan: RunPlan, trial: str, spec: Spec | None = None, context: Context | None = None) -> TrialSupervisor:
         return make_supervisor(plan, self._session(plan), trial, log, spec=spec, memory=MachineMemory(context))
 
+    def _drop_and_exit(self, trial: str, attempt: int | None, reason: str) -> NoReturn:
+        """End a trial's machine, and this process.
+
+        Airflow's signal handler would return to the line that it interrupted, and what stands there would find its machine gone
+        and launch another.
+        """
+        try:
+            self._supervisor(self._plan(), trial).drop(attempt, reason)
+        except Exception as error:
+            log.warning("%s: its machine could not be ended (%s); the teardown ends it", trial, first_line(error))
+        raise SystemExit(128 + signal.SIGTERM)
+
     def _show_links(self, context: Context, plan: RunPlan, trial: str, evidence: Evidence) -> None:
         newest = evidence.newest
         if newest is not None:
@@ -101,7 +114,7 @@ class Ec2LaunchTrialOperator(RunOperator):
 
     def on_kill(self) -> None:
         """End the machine that was being asked for."""
-        self._supervisor(self._plan(), self.trial).drop(None, "the launching task was killed")
+        self._drop_and_exit(self.trial, None, "the launching task was killed")
 
 
 class Ec2AwaitTrialOperator(RunOperator):
@@ -137,7 +150,7 @@ class Ec2AwaitTrialOperator(RunOperator):
         plan = self._plan()
         supervisor = self._supervisor(plan, self.trial, context=context)
         while True:
-            before = len(supervisor.attempts.read())
+            before, self._attempt = len(supervisor.attempts.read()), None
             try:
                 action, evidence = supervisor.advance(memory.progress)
             except (BudgetExceededError, LaunchRefusedError) as error:
@@ -196,7 +209,7 @@ class Ec2AwaitTrialOperator(RunOperator):
 
     def on_kill(self) -> None:
         """End the trial's machine, as far as this worker knows it: whoever was started in its place may have launched another."""
-        self._supervisor(self._plan(), self.trial).drop(self._attempt, "the awaiting task was killed")
+        self._drop_and_exit(self.trial, self._attempt, "the awaiting task was killed")
 
 
 class Ec2TerminateRunOperator(RunOperator):
