@@ -363,16 +363,15 @@ def test_a_run_survives_the_death_of_whatever_runs_it(api: Api, processes: Airfl
         assert struck.hits
         assert re.search(r"steps/s.* to go.* · USD \d", struck.log("await")), "no progress was passed on while the task waited"
         assert api.wait_until_deferred(NIGHT, runs[1]) == "deferred"
-        (machine,) = account.machines(runs[1])
         links = StruckRun(api, processes, NIGHT, runs[1], random.Random()).links("await")
-        assert machine["InstanceId"] in links["EC2 instance"]
+        assert any(one["InstanceId"] in links["EC2 instance"] for one in account.machines(runs[1]))
         assert all(links[name].startswith("https://s3.console.aws.amazon.com/") for name in ("Machine log", "Checkpoints"))
         api.insist("PATCH", f"/api/v2/dags/{NIGHT}/dagRuns/{runs[1]}", {"state": "failed"})
         assert api.wait_for_run(NIGHT, runs[1], timeout_s=180) == "failed"
     assert watch.looks > 100
     assert watch.twice == set()
     check_books(account, EXPERIMENT, runs[0])
-    assert [(one["InstanceId"], one["State"]["Name"]) for one in account.machines(runs[1])] == [(machine["InstanceId"], "terminated")]
+    assert {one["State"]["Name"] for one in account.machines(runs[1])} == {"terminated"}
 
 
 def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) -> None:
