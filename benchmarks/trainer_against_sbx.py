@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 
 import torch
 
-from benchmarks.records import FOLDER, ROOT, write_record
+from benchmarks.records import FOLDER, ROOT, todays_result, write_record
 from benchmarks.trainer_speed import spread, stock_environments
 from benchmarks.trainings import GSDE, Case
 from rl_trainer.curves import Curves
@@ -43,7 +43,8 @@ def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0, 2 if SBX is not installed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each; the medians are reported (default 5)")
-    parser.add_argument("--case", nargs="*", choices=sorted(CASES), default=sorted(CASES), help="default: all")
+    parser.add_argument("--case", nargs="*", choices=sorted(CASES), default=sorted(CASES),
+                        help="measure these alone, beside what today's record has already (default: all)")
     parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
     options = parser.parse_args(arguments)
     if options.table:
@@ -53,7 +54,8 @@ def main(arguments: list[str]) -> int:
         print("error: .venv-sbx is missing: run make .venv-sbx/.ready", file=sys.stderr)
         return 2
     torch.set_num_threads(1)
-    cases = {name: measure(CASES[name], options.rounds) for name in options.case}
+    cases = (todays_result("trainer-against-sbx") or {"cases": {}})["cases"]
+    cases |= {name: measure(CASES[name], options.rounds) for name in options.case}
     print(write_record("trainer-against-sbx", {"rounds": options.rounds, "cases": cases}), file=sys.stderr)
     return 0
 
