@@ -30,6 +30,8 @@ DAGS = {"bootstrap_infrastructure", "retrain_cartpole_ppo", "retrain_lunarlander
 EXPERIMENT, NIGHT = "cartpole_ppo", "retrain_cartpole_ppo"
 
 
+#: What is passed on from a machine to its task's log.
+PROGRESS = re.compile(r"steps/s.* to go.* · USD \d")
 #: A training that nobody waits for the end of.
 ENDLESS = {"trials": 1, "total_timesteps": 10**9, "max_hours": 1, "budget_usd": 5}
 
@@ -352,18 +354,19 @@ def test_a_run_survives_the_death_of_whatever_runs_it(api: Api, processes: Airfl
     account, conf = Account(), {"trials": 1, "total_timesteps": 120_000, "max_hours": 1, "budget_usd": 5}
     runs = [f"killed-{seed}-{name}" for name in ("first", "second")]
     with MachineWatch(account) as watch:
-        for run in runs:
-            assert api.trigger(NIGHT, conf, run_id=run) == run
+        for run, wanted in zip(runs, (conf, ENDLESS), strict=True):
+            assert api.trigger(NIGHT, wanted, run_id=run) == run
             with pytest.raises(urllib.error.HTTPError, match="409"):
-                api.trigger(NIGHT, conf, run_id=run)
+                api.trigger(NIGHT, wanted, run_id=run)
         struck = StruckRun(api, processes, NIGHT, runs[0], random.Random(seed))
         for task_id, kind in plan_strikes(seed):
             struck.strike(task_id, kind)
         assert api.wait_for_run(NIGHT, runs[0], timeout_s=900) == "success"
         assert struck.hits
-        assert re.search(r"steps/s.* to go.* · USD \d", struck.log("await")), "no progress was passed on while the task waited"
         assert api.wait_until_deferred(NIGHT, runs[1]) == "deferred"
-        links = StruckRun(api, processes, NIGHT, runs[1], random.Random()).links("await")
+        second = StruckRun(api, processes, NIGHT, runs[1], random.Random(seed))
+        assert airflow.wait_for(lambda: bool(PROGRESS.search(second.log("await"))), 180), "no progress is passed on while the task waits"
+        links = second.links("await")
         assert any(one["InstanceId"] in links["EC2 instance"] for one in account.machines(runs[1]))
         assert all(links[name].startswith("https://s3.console.aws.amazon.com/") for name in ("Machine log", "Checkpoints"))
         api.insist("PATCH", f"/api/v2/dags/{NIGHT}/dagRuns/{runs[1]}", {"state": "failed"})
