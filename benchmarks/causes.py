@@ -1,9 +1,9 @@
 """Every cause that a machine's end can have, with a real machine on the local AWS: what was seen, and what was made of it.
 
 An environment of the user's own, in a wheel, breaks on purpose: it raises, asks for more memory than there is, writes to a full
-disk, hangs, or gives rewards that make the parameters NaN; besides, a machine is killed, one is given notice, and one hangs while nobody
-watches, as when Airflow is gone for good, until the timer in it ends it at its deadline. Else the pipeline's own supervisor watches,
-with less patience than it has otherwise. Part of `make soak`.
+disk, hangs, or gives rewards that make the parameters NaN; besides, a machine is killed, one is given notice, one is taken without
+notice after a rebalance recommendation, and one hangs while nobody watches, as when Airflow is gone for good, until the timer in it
+ends it at its deadline. Else the pipeline's own supervisor watches, with less patience than it has otherwise. Part of `make soak`.
 
 python -m benchmarks.causes [HOW …]     # by the names in EXPECTED; exits 1 when an end was taken for another
 """
@@ -28,7 +28,7 @@ from benchmarks.twin_runs import INSIDE, local_aws, measure_inside, say
 EXPECTED: dict[str, tuple[str, str]] = {
     "bug": ("code_failed", "the arm is not attached"), "memory": ("out_of_memory", "memory"), "disk": ("disk_full", "space"),
     "nan": ("diverged", "not finite"), "hang": ("stalled", "has not moved"), "kill": ("machine_lost", ""), "notice": ("interrupted", ""),
-    "abandoned": ("deadline", "the machine reached its deadline")}
+    "rebalance": ("interrupted", "had recommended leaving it"), "abandoned": ("deadline", "the machine reached its deadline")}
 #: All the hours that the abandoned machine has: a minute, which is the shortest that its timer counts.
 SHORT_HOURS = 1 / 60
 #: So long a trial may take until its first attempt has ended, seconds.
@@ -149,12 +149,25 @@ def _await_first_end(plan: dict[str, Any], how: str) -> dict[str, Any]:
             tail = read_log_tail(supervisor.store, supervisor.trial, evidence.attempts[:1])
             return {"end": str(first.end), "reason": first.reason[:300], "told": "\n".join((first.reason, *tail)),
                     "seconds": round(time.monotonic() - began, 1)}
+        if how == "rebalance" and first.instance_id is not None:
+            struck = _recommend_then_take(first.instance_id, evidence, struck=struck)
         if how in ("kill", "notice") and not struck and evidence.committed_step > 0:
             fault = ("interrupt", "notice_s=120") if how == "notice" else ("kill",)
             local_aws("fault", "add", *fault, f"instance={first.instance_id}")
             struck = True
         time.sleep(1)
     return {"end": "none", "reason": "no end was seen", "told": "", "seconds": PATIENCE_S}
+
+
+def _recommend_then_take(instance_id: str, evidence: Any, *, struck: bool) -> bool:
+    """Recommend leaving a machine that trains; take it without notice when its trainer has said so. :return: whether it was struck."""
+    if not struck and evidence.committed_step > 0:
+        local_aws("fault", "add", "rebalance", f"instance={instance_id}")
+        return True
+    alive = evidence.machine is not None and evidence.machine.state.alive
+    if struck and alive and evidence.beat is not None and evidence.beat.rebalance_at is not None:
+        local_aws("fault", "add", "interrupt", "notice_s=0", f"instance={instance_id}")
+    return struck
 
 
 def _await_its_own_end(machines: Any, instance_id: str) -> None:

@@ -33,7 +33,10 @@ class TrainerCause(StrEnum):
 
 
 class Heartbeat(Record):
-    """One beat. `step` moving is the evidence of life; a beat from a thread proves nothing."""
+    """One beat. `step` moving is the evidence of life; a beat from a thread proves nothing.
+
+    `rebalance_at`: since when AWS recommends leaving the machine; None if it does not.
+    """
 
     schema_version: Literal[1] = 1
     attempt: int
@@ -47,3 +50,4 @@ class Heartbeat(Record):
     cause: TrainerCause | None = None
     message: str = ""
     numeric_class: str = ""
+    rebalance_at: datetime | None = None

@@ -133,9 +133,11 @@ def _said_by_ec2(evidence: Evidence, newest: Attempt) -> Finding | None:
         return None
     if evidence.now >= newest.deadline_at and machine.reason_code not in REASON_CODES:
         return _of_end(AttemptEnd.DEADLINE, f"the machine reached its deadline {newest.deadline_at:%Y-%m-%d %H:%M} UTC")
-    said = machine.reason or machine.reason_code or "no reason given"
-    return _of_end(REASON_CODES.get(machine.reason_code, AttemptEnd.MACHINE_LOST),
-                   f"{machine.instance_id} is {machine.state}: {said}")
+    said = f"{machine.instance_id} is {machine.state}: {machine.reason or machine.reason_code or 'no reason given'}"
+    cause, beat = REASON_CODES.get(machine.reason_code), evidence.beat
+    if cause in (None, AttemptEnd.INTERRUPTED) and beat is not None and beat.rebalance_at is not None:
+        return _of_end(AttemptEnd.INTERRUPTED, f"{said}; AWS had recommended leaving it at {beat.rebalance_at:%H:%M:%S} UTC")
+    return _of_end(cause or AttemptEnd.MACHINE_LOST, said)
 
 
 def _unseen(evidence: Evidence, newest: Attempt) -> Finding | None:

@@ -56,6 +56,8 @@ def describe_progress(trial: str, beat: Heartbeat, *, seconds: float, usd_per_ho
     if beat.episode_return_mean is not None:
         parts.append(f"return {beat.episode_return_mean:.1f}")
     parts.append(f"USD {seconds * usd_per_hour / 3600:.4f}")
+    if beat.rebalance_at is not None:
+        parts.append(f"AWS recommends leaving the machine since {beat.rebalance_at:%H:%M:%S} UTC")
     return " · ".join(parts) + (f" · {beat.message}" if beat.message else "")
 
 

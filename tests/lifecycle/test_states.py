@@ -34,10 +34,11 @@ def machine(state: str = "running", reason_code: str = "", reason: str = "", **m
 
 
 def beat(state: str = "training", *, step: int = 5000, number: int = 1, ago_s: float = 1, cause: str | None = None,
-         message: str = "", steps_per_s: float = 1000.0) -> Heartbeat:
+         message: str = "", steps_per_s: float = 1000.0, rebalance_at: datetime | None = None) -> Heartbeat:
     """What the machine of an attempt said."""
     return Heartbeat(attempt=number, state=TrainerState(state), step=step, total_timesteps=100_000, steps_per_s=steps_per_s,
-                     at=NOW - timedelta(seconds=ago_s), cause=TrainerCause(cause) if cause else None, message=message)
+                     at=NOW - timedelta(seconds=ago_s), cause=TrainerCause(cause) if cause else None, message=message,
+                     rebalance_at=rebalance_at)
 
 
 def evidence(*attempts: Attempt, now: datetime = NOW, compute: Compute | None = None, **seen: Any) -> Evidence:
@@ -80,6 +81,13 @@ TABLE: list[tuple[str, Evidence, TrialState, AttemptEnd | None, ActionKind]] = [
         attempt(), heartbeat=beat(), machine=machine("terminated", "Server.SpotInstanceTermination")),
      TrialState.INTERRUPTED, AttemptEnd.INTERRUPTED, ActionKind.SETTLE),
     ("somebody killed it", evidence(attempt(), heartbeat=beat(), machine=machine("terminated", "Client.UserInitiatedShutdown")),
+     TrialState.INTERRUPTED, AttemptEnd.MACHINE_LOST, ActionKind.SETTLE),
+    ("it was lost after a rebalance recommendation", evidence(attempt(), heartbeat=beat(rebalance_at=NOW), **GONE),
+     TrialState.INTERRUPTED, AttemptEnd.INTERRUPTED, ActionKind.SETTLE),
+    ("AWS recommends leaving it, and it trains on", evidence(attempt(), heartbeat=beat(rebalance_at=NOW), machine=machine()),
+     TrialState.RUNNING, None, ActionKind.WAIT),
+    ("its hardware failed after a recommendation",
+     evidence(attempt(), heartbeat=beat(rebalance_at=NOW), machine=machine("terminated", "Server.InternalError")),
      TrialState.INTERRUPTED, AttemptEnd.MACHINE_LOST, ActionKind.SETTLE),
     ("its hardware failed", evidence(attempt(), heartbeat=beat(), machine=machine("terminated", "Server.InternalError")),
      TrialState.INTERRUPTED, AttemptEnd.MACHINE_LOST, ActionKind.SETTLE),

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from rl_trainer import interruptions
 from rl_trainer.committing import Committer
 from rl_trainer.errors import InterruptedTrainingError
-from rl_trainer.interruptions import Interruption, find_spot_action
+from rl_trainer.interruptions import Interruption, find_rebalance, find_spot_action
 
 NOTICE = '{"action": "terminate", "time": "2026-01-01T00:02:00Z"}'
 
@@ -19,6 +20,7 @@ class FakeMetadata(ThreadingHTTPServer):
     """EC2's metadata service, version 2: a token first, then the notice, if there is one."""
 
     notice: str | None = None
+    rebalance: str | None = None
     token = "secret"
 
 
@@ -36,10 +38,10 @@ class Handler(BaseHTTPRequestHandler):
         """Hand out the notice."""
         if self.headers["X-aws-ec2-metadata-token"] != self.server.token:
             self.reply(401, "")
-        elif self.path != "/latest/meta-data/spot/instance-action" or self.server.notice is None:
-            self.reply(404, "")
         else:
-            self.reply(200, self.server.notice)
+            there = {"/latest/meta-data/spot/instance-action": self.server.notice,
+                     "/latest/meta-data/events/recommendations/rebalance": self.server.rebalance}.get(self.path)
+            self.reply(200 if there else 404, there or "")
 
     def reply(self, code: int, text: str) -> None:
         """Send an answer."""
@@ -75,8 +77,27 @@ def test_a_spot_notice_is_seen(metadata: FakeMetadata, monkeypatch: pytest.Monke
     interruption.close()
 
 
+@pytest.mark.parametrize("said", ['{"noticeTime": "2026-01-01T00:02:00Z"}', "soon"])
+def test_a_rebalance_recommendation_is_remembered_and_stops_nothing(metadata: FakeMetadata, monkeypatch: pytest.MonkeyPatch,
+                                                                    said: str) -> None:
+    """It is no notice, whatever form it has, and the watch goes on to the notice that may follow."""
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{metadata.server_address[1]}")
+    monkeypatch.setattr(interruptions, "POLL_S", 0.02)
+    interruption, metadata.rebalance = Interruption(), said
+    interruption.watch_ec2()
+    wait_for(lambda: interruption.rebalance_at is not None)
+    assert interruption.notice == ""
+    seen = interruption.rebalance_at
+    metadata.notice = NOTICE
+    wait_for(lambda: bool(interruption.notice))
+    assert interruption.rebalance_at == seen
+    assert said == "soon" or seen == datetime(2026, 1, 1, 0, 2, tzinfo=UTC)
+    interruption.close()
+
+
 def test_no_metadata_service_is_no_notice() -> None:
     """On a laptop nothing answers, and nothing happens."""
+    assert find_rebalance("http://127.0.0.1:9") is None
     assert find_spot_action("http://127.0.0.1:9") is None
 
 

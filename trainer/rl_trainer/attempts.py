@@ -69,7 +69,7 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
                             retention=DirectoryRetention(near, trial, attempt) if isinstance(near, DirectoryStore) else None)
     head = chain.take_over()
     beats = HeartbeatThread(near, trial, attempt)
-    reporter = _Reporter(beats, attempt, spec.experiment.total_timesteps, head.step)
+    reporter = _Reporter(beats, attempt, spec.experiment.total_timesteps, head.step, interruption)
     store.on_wait = reporter.waiting
     interruption.on_deadline = reporter.give_up
     if request.watch_interruption:
@@ -142,8 +142,8 @@ def _trial_name(spec: Spec, name: str | None) -> str:
 class _Reporter:
     """Turns progress into heartbeats, and remembers the last one for the end."""
 
-    def __init__(self, beats: HeartbeatThread, attempt: int, total_timesteps: int, step: int) -> None:
-        self.beats, self.attempt, self.total_timesteps = beats, attempt, total_timesteps
+    def __init__(self, beats: HeartbeatThread, attempt: int, total_timesteps: int, step: int, interruption: Interruption) -> None:
+        self.beats, self.attempt, self.total_timesteps, self.interruption = beats, attempt, total_timesteps, interruption
         self.step, self.segment, self.steps_per_s = step, 0, 0.0
         self.class_name = ""
         self.return_mean: float | None = None
@@ -178,7 +178,8 @@ class _Reporter:
     def _heartbeat(self, state: TrainerState, cause: TrainerCause | None = None, message: str = "") -> Heartbeat:
         return Heartbeat(attempt=self.attempt, state=state, step=self.step, total_timesteps=self.total_timesteps,
                          steps_per_s=self.steps_per_s, at=datetime.now(UTC), segment=self.segment,
-                         episode_return_mean=self.return_mean, cause=cause, message=message, numeric_class=self.class_name)
+                         episode_return_mean=self.return_mean, cause=cause, message=message, numeric_class=self.class_name,
+                         rebalance_at=self.interruption.rebalance_at)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
-"""Notices that the machine is being taken back: SIGTERM, and EC2's spot interruption notice.
+"""Notices that the machine is being taken back: SIGTERM, and EC2's spot interruption notice; and EC2's guess that it may be.
 
-Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html (two minutes' notice)
+Sources: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html (two minutes' notice),
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/rebalance-recommendations.html (no promise either way)
 """
 
+import json
 import os
 import signal
 import threading
@@ -10,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import FrameType
 
 from rl_trainer.errors import InterruptedTrainingError
@@ -26,6 +29,9 @@ DEFAULT_ENDPOINT = "http://169.254.169.254"
 class Interruption:
     """A flag with a reason; the training loop looks at it at every step.
 
+    A rebalance recommendation sets no flag: what could be saved is saved at each segment's end anyway. It is remembered, so that the
+    heartbeat can say it, and a machine that is lost afterwards was taken by AWS.
+
     :param on_deadline: called, in another thread, when the training loop has not ended some time after the notice: a long
         update, or an environment that hangs, must not keep the trainer from saying INTERRUPTED.
     """
@@ -33,6 +39,7 @@ class Interruption:
     def __init__(self, on_deadline: Callable[[], None] | None = None) -> None:
         self.on_deadline = on_deadline
         self.notice = ""
+        self.rebalance_at: datetime | None = None
         self._noticed_at = 0.0
         self._stop = threading.Event()
 
@@ -75,14 +82,30 @@ class Interruption:
         while not self._stop.is_set() and not self.notice:
             if (action := find_spot_action(endpoint)) is not None:
                 self.give_notice(f"spot interruption notice: {action}")
+            self.rebalance_at = self.rebalance_at or find_rebalance(endpoint)
             self._stop.wait(POLL_S)
 
 
 def find_spot_action(endpoint: str) -> str | None:
     """Ask IMDSv2 for the spot notice. :return: its JSON; None if there is none, or no answer."""
+    return _find(endpoint, "spot/instance-action")
+
+
+def find_rebalance(endpoint: str) -> datetime | None:
+    """Ask IMDSv2 for the rebalance recommendation. :return: since when there is one; None if there is none, or no answer."""
+    said = _find(endpoint, "events/recommendations/rebalance")
+    if said is None:
+        return None
+    try:
+        return datetime.fromisoformat(json.loads(said)["noticeTime"])
+    except (ValueError, KeyError, TypeError):
+        return datetime.now(UTC)  # it is recommended, whatever form the time has
+
+
+def _find(endpoint: str, path: str) -> str | None:
     try:
         token = _request(f"{endpoint}/latest/api/token", "PUT", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
-        return _request(f"{endpoint}/latest/meta-data/spot/instance-action", "GET", {"X-aws-ec2-metadata-token": token})
+        return _request(f"{endpoint}/latest/meta-data/{path}", "GET", {"X-aws-ec2-metadata-token": token})
     except (urllib.error.URLError, OSError):
         return None  # 404: no notice
 
