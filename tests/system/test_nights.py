@@ -10,17 +10,21 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from botocore.config import Config
 
 from laptop import airflow, demo, twin
 from laptop.errors import StepFailedError
 from laptop.report import stack_outcomes
 from rl_lifecycle.evaluations import Shard, merge_shards
 from rl_lifecycle.gates import Decision
-from rl_lifecycle.layout import spec_key
-from rl_lifecycle.specs import Spec
+from rl_lifecycle.layout import spec_key, version_prefix
+from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import S3Store, get
 from rl_lifecycle.summaries import RunSummary
 from tests.conftest import ROOT
+from tests.system import deliveries
+from tests.system.accounts import Account
 
 #: A mean return that CartPole's policies reach long before two million steps.
 TARGET = 300
@@ -174,6 +178,46 @@ def other_experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _run_there(folder: Path, dag_id: str) -> None:
     environment = demo.airflow_environment(None) | {"AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags")}
     airflow.run_dag(dag_id, environment)
+
+
+#: What may happen to a delivery: it is lost, comes twice, late or not at all, and its writes are slow.
+STORMS = (("lost_event", "count=2"), ("duplicate_event", "count=2"), ("function_crash", "count=2"), ("function_timeout", "count=1"),
+          ("throttle", "service=lambda", "action=Invoke*", "count=2"),
+          ("slow", "service=s3", "action=PutObject", "key=*/evaluations/*", "seconds=2", "count=2"))
+
+
+def test_deliveries_that_are_lost_doubled_late_or_failed_change_no_byte(
+        first: dict[str, Any], store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The champion's episodes in calm and in storm: the same bytes but for the seconds, every shard written once, each fault struck."""
+    key = version_prefix(demo.EXPERIMENT, 1) + "policy.onnx"
+    policy = Artifact(key=key, sha256=sha256_hex(get(store, key).data))
+    client = boto3.session.Session().client("lambda", config=Config(read_timeout=910, retries={"total_max_attempts": 1}))
+    calm = deliveries.gather(store, client, policy, "calm", monkeypatch)
+    faults = [_add_fault(*storm) for storm in STORMS]
+    try:
+        stormy = deliveries.gather(store, client, policy, "stormy", monkeypatch)
+        struck = {fault["id"]: fault["strikes"] for fault in twin.call("fault", "list")["faults"]}
+    finally:
+        for fault in faults:
+            twin.call("fault", "clear", fault)
+    assert not [STORMS[number] for number, fault in enumerate(faults) if not struck[fault]]
+    assert stormy.model_dump_json(exclude={"seconds"}) == calm.model_dump_json(exclude={"seconds"})
+    assert len(calm.returns) == deliveries.EPISODES
+    shards = deliveries.list_shards(store, "stormy")
+    assert len(shards) == deliveries.EPISODES / deliveries.SHARD
+    assert _versions(store, shards) == dict.fromkeys(shards, 1)
+
+
+def _add_fault(kind: str, *words: str) -> str:
+    """Set a fault for the evaluator. :return: its id."""
+    whom = () if kind in ("throttle", "slow") else (f"function={deliveries.FUNCTION}",)
+    return str(twin.call("fault", "add", kind, *whom, *words)["faults"][-1]["id"])
+
+
+def _versions(store: S3Store, keys: list[str]) -> dict[str, int]:
+    """How often each key was written, as the versioned bucket remembers it."""
+    client = Account().client("s3")
+    return {key: len(client.list_object_versions(Bucket=store.bucket, Prefix=key)["Versions"]) for key in keys}
 
 
 def test_a_failed_training_is_a_red_run_with_its_cause_and_no_machine_left(

@@ -1,0 +1,49 @@
+"""Ask the evaluator for episodes as the operators do, from this process, and see what is stored of them."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from rl_airflow.errors import EvaluationFailedError
+from rl_airflow.evaluations import EvaluationFiles, Evaluator, Job, Scene
+from rl_airflow.operators import evaluations as operators
+from rl_airflow.operators.evaluations import LambdaRunOperator
+from rl_airflow.triggers.evaluations import LambdaEvaluationTrigger
+from rl_lifecycle.evaluations import Shard
+from rl_lifecycle.layout import shard_prefix
+from rl_lifecycle.specs import Artifact
+from rl_lifecycle.stores import S3Store
+from tests.plugins.worlds import World
+
+log = logging.getLogger(__name__)
+
+FUNCTION = "nightshift-dev-evaluator"
+EPISODES, SHARD = 60, 5
+#: One more than the faults that can fail a call that waits.
+TRIES = 4
+
+
+def gather(store: S3Store, lambda_client: Any, policy: Artifact, name: str, patch: pytest.MonkeyPatch) -> Shard:
+    """Have CartPole's episodes played, with the operators' own asking, looking and asking again. :return: all of them.
+
+    A task that heard of a failure is tried again, as Airflow does: on a crowded machine it may be the one call that waits which fails.
+    """
+    scene = Scene(experiment="cartpole_ppo", run=f"deliveries-{name}", env_id="CartPole-v1")
+    job = Job(name="evaluate", policy=policy, first_seed=900_000_000, n_episodes=EPISODES, shard_episodes=SHARD)
+    task = LambdaRunOperator(task_id="gather", plan=None, deferrable=False)
+    patch.setattr(task, "_store", lambda plan: store)
+    patch.setattr(task, "_evaluator", lambda plan: Evaluator(lambda_client, f"{FUNCTION}:live"))
+    patch.setattr(LambdaEvaluationTrigger, "_files", lambda trigger: EvaluationFiles(store, scene))
+    patch.setattr(operators, "QUIET_S", 4.0)  # two minutes, in a real night
+    for _ in range(TRIES - 1):
+        try:
+            return task._gather(World().plan, scene, [job], None).get_merged(job)
+        except EvaluationFailedError as error:
+            log.warning("tried again: %s", error)
+    return task._gather(World().plan, scene, [job], None).get_merged(job)
+
+
+def list_shards(store: S3Store, name: str) -> list[str]:
+    """The keys of an evaluation's shards."""
+    return [item.key for item in store.list(shard_prefix("cartpole_ppo", f"deliveries-{name}", "evaluate"))]
