@@ -7,7 +7,8 @@ The nights after compare with it. If the experiment's file says `approval: true`
 
 **What a failure means.** `freeze_import`: there is no such experiment, or the evaluator cannot load the policy or play it (other
 spaces, a pickle in disguise, a damaged file): the message says which. `judge`: the evaluator failed; clear it. `import_policy`:
-the gate did not say PROMOTE, nobody approved, or the champion changed meanwhile. Nothing was put into service.
+the gate did not say PROMOTE, nobody approved, or the champion changed meanwhile. Nothing was put into service. Several imports
+may be judged, or wait for a person, at a time: each one moves only the champion that it was compared with.
 """
 
 from pathlib import Path
@@ -26,7 +27,7 @@ PLAN = "{{ ti.xcom_pull(task_ids='freeze_import', key='plan') }}"
 CANDIDATE = "{{ ti.xcom_pull(task_ids='freeze_import', key='candidate') }}"
 
 with DAG("import_policy", description="Judge a policy that was trained elsewhere, and put it into service", schedule=None,
-         catchup=False, max_active_runs=1, params=importing_params(), default_args=DEFAULT_ARGS, tags=["nightshift", "policies"],
+         catchup=False, max_active_runs=16, params=importing_params(), default_args=DEFAULT_ARGS, tags=["nightshift", "policies"],
          doc_md=__doc__, render_template_as_native_obj=True) as dag:
     freeze = S3FreezeImportOperator(task_id="freeze_import", folder=str(EXPERIMENTS))
     check = LambdaCheckEnvironmentOperator(task_id="check_environment", plan=PLAN)

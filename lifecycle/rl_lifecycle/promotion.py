@@ -26,6 +26,7 @@ from rl_lifecycle.registry import (
     check_pointer,
     find_champion,
     get_manifest,
+    mark_of,
     read_entries,
     read_history,
     settle_history,
@@ -93,18 +94,24 @@ def promote(store: ObjectStore, spec: Spec, record: VersionSource, report: Artif
 
 
 def roll_back(store: ObjectStore, experiment: str, to_version: int, *, who: str, why: str, now: datetime,
-              new_nonce: Callable[[], str]) -> Promotion:
+              new_nonce: Callable[[], str], pointer_mark: str | None = None) -> Promotion:
     """Put an earlier version back into service. A move like any other: it is in the history, with its reason.
 
     Nothing moves unless the history is whole. A pointer that somebody edited is replaced; the history says what was in service.
 
     :param why: required; a rollback that nobody can explain later helps nobody.
+    :param pointer_mark: what :func:`.registry.find_pointer_mark` said when the version was chosen; of another pointer than that
+        nobody was asked, so the outcome is SUPERSEDED. None: whatever is in service is replaced.
     :raises InvalidRecordError: if there is no champion, no reason, or the version is in service already.
     :raises MissingObjectError, CorruptArtifactError: if the version is not whole.
     """
     if not why.strip():
         raise InvalidRecordError("rollback", "needs a reason")
     last, etag, sound = _standing(store, experiment)
+    if pointer_mark is not None and mark_of(etag) != pointer_mark:
+        return Promotion(outcome=PromotionOutcome.SUPERSEDED, version=to_version, reason=(
+            f"the champion changed after version {to_version} was chosen: now it is version {last.to_version} (move {last.sequence}, "
+            f"{last.move} by {last.who}), and nothing was moved; look at that version, then trigger rollback_policy again if you mean it"))
     if sound and last.to_version == to_version:
         raise InvalidRecordError(f"rollback of {experiment}", f"version {to_version} is in service already")
     manifest = verify_version(store, experiment, to_version)

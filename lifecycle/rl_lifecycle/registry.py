@@ -10,7 +10,7 @@ from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.layout import champion_key, history_key, registry_prefix, version_prefix
 from rl_lifecycle.policies import PolicyMetadata
-from rl_lifecycle.records import Record
+from rl_lifecycle.records import Record, sha256_hex
 from rl_lifecycle.specs import Artifact, Champion, Spec
 from rl_lifecycle.stores import ObjectStore, get
 
@@ -106,6 +106,20 @@ def find_champion(store: ObjectStore, experiment: str) -> tuple[ChampionPointer,
     if found is None:
         return None
     return ChampionPointer.from_json(found.data, f"{store.uri}/{key}"), found.etag
+
+
+def find_pointer_mark(store: ObjectStore, experiment: str) -> str | None:
+    """Name the state of the pointer in eight digits, edited or not: another write is another mark, of the same version, too.
+
+    :return: None if the experiment has no champion yet.
+    """
+    found = store.find(champion_key(experiment))
+    return mark_of(found.etag) if found else None
+
+
+def mark_of(etag: str) -> str:
+    """Shorten a pointer's ETag to what a person can be shown beside a choice."""
+    return sha256_hex(etag.encode())[:8]
 
 
 def get_manifest(store: ObjectStore, experiment: str, version: int, sha256: str | None = None) -> VersionManifest:

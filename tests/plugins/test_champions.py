@@ -15,8 +15,10 @@ from rl_airflow.operators.approvals import AskBeforePromotingOperator
 from rl_airflow.operators.evaluations import Candidate
 from rl_airflow.operators.registry import S3PromoteCandidateOperator, S3RollBackChampionOperator
 from rl_airflow.operators.version_choices import NONE_OF_THEM, AskForVersionOperator
+from rl_lifecycle import promotion
 from rl_lifecycle.gates import Decision
 from rl_lifecycle.layout import version_prefix
+from rl_lifecycle.promotion import rolled_back_digests
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.registry import find_champion, read_history
 from rl_lifecycle.specs import Artifact
@@ -76,8 +78,13 @@ class Service:
 
     def roll_back(self, version: int | None, person: str | None = None) -> dict[str, Any]:
         """Run the rolling-back task."""
-        return S3RollBackChampionOperator(task_id="roll_back", choice={"version": version, "person": person}).execute(
-            self.context("rollback_policy"))
+        return self.put_back({"version": version, "person": person})
+
+    def put_back(self, choice: dict[str, Any], run_id: str = "manual-1") -> dict[str, Any]:
+        """Run the rolling-back task of a run with what was chosen in it."""
+        context = self.context("rollback_policy")
+        context["dag_run"].run_id = run_id
+        return S3RollBackChampionOperator(task_id="roll_back", choice=choice).execute(context)
 
     def announced(self) -> list[dict[str, Any]]:
         """What Airflow was told, and of which asset."""
@@ -338,6 +345,7 @@ def test_a_form_without_a_version_offers_what_there_is(service: Service, monkeyp
     assert waits == timedelta(hours=1)
     assert [option.partition(" ")[0] for option in asked["options"]] == ["2:", "1:", "None"]
     assert "seed-0 at step 100 of n2, digest digest of n2" in asked["options"][0]
+    assert "; replaces version 3 (pointer " in asked["options"][0]
     assert asked["defaults"] == [NONE_OF_THEM]
     for said in ("promoted: version 2 → version 3 by ada", "> it shakes", "No answer within an hour means no"):
         assert said in asked["body"]
@@ -365,13 +373,103 @@ def test_with_nothing_to_put_back_nobody_is_asked(service: Service, monkeypatch:
         choosing(service, monkeypatch)
 
 
+OPTION = "12: 2026-11-22 02:00 UTC, seed-0 at step 100 of n12, digest d; replaces version 13 (pointer 0badcafe)"
+
+
 @pytest.mark.parametrize(("chosen", "user", "version"), [
-    ("12: 2026-11-22 02:00 UTC, seed-0 at step 100 of n12, digest d", ADA, 12), (NONE_OF_THEM, ADA, None), (NONE_OF_THEM, None, None),
-    ("12: 2026-11-22 02:00 UTC, seed-0 at step 100 of n12, digest d", None, None)])
+    (OPTION, ADA, 12), (NONE_OF_THEM, ADA, None), (NONE_OF_THEM, None, None), (OPTION, None, None)])
 def test_only_a_person_chooses_a_version(service: Service, chosen: str, user: Any, version: int | None) -> None:
     """Silence moves nothing, whatever it was resolved with; the process that takes the answer never saw the options."""
     done = AskForVersionOperator(task_id="choose").execute_complete(service.context(), answer(chosen, user))
-    assert done == {"version": version, "person": "ada" if user else None}
+    assert done == {"version": version, "person": "ada" if user else None} | ({"pointer": "0badcafe"} if version else {})
+
+
+def choose_first(service: Service, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Ask for a version, and let a person take the first option. :return: the choice."""
+    asked = choosing(service, monkeypatch)[1]
+    done: dict[str, Any] = AskForVersionOperator(task_id="choose").execute_complete(service.context(), answer(asked["options"][0], ADA))
+    return done
+
+
+def test_a_version_that_was_chosen_replaces_only_the_champion_that_was_shown(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A night promotes while the question waits: nothing moves, the new champion is not barred, and the line says what to do."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    choice = choose_first(service, monkeypatch)
+    service.promote(service.night("n3"))
+    service.events = OutletEventAccessors()
+    with pytest.raises(AirflowFailException, match=r"SUPERSEDED: .* version 3 \(move 3, promoted by .*trigger rollback_policy again"):
+        service.put_back(choice)
+    assert (service.version, service.announced()) == (3, [])
+    assert not rolled_back_digests(service.world.store, "cartpole_ppo")
+    assert service.put_back(choose_first(service, monkeypatch))["version"] == 2
+
+
+def test_of_two_answers_to_the_same_state_one_moves(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs wait at a time; the second is SUPERSEDED, its retry, too, and the first's retry says again what it did."""
+    for run in ("n1", "n2", "n3"):
+        service.promote(service.night(run))
+    first, second = (choose_first(service, monkeypatch) for _ in range(2))
+    done = service.put_back(first)
+    for _ in range(2):
+        with pytest.raises(AirflowFailException, match="SUPERSEDED: the champion changed after version 2 was chosen: now it is version 2"):
+            service.put_back(second, "manual-2")
+    assert service.put_back(first) == done
+    assert len(read_history(service.world.store, "cartpole_ppo")) == 4
+
+
+def test_of_two_rollbacks_at_the_same_moment_one_moves(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other run's whole move falls between this one's reading and writing of the pointer, and is not overwritten."""
+    for run in ("n1", "n2", "n3"):
+        service.promote(service.night(run))
+    checked = operators.check_version
+
+    def meanwhile(*arguments: Any) -> None:
+        monkeypatch.setattr(operators, "check_version", checked)
+        checked(*arguments)
+        monkeypatch.setattr(promotion, "verify_version", late)
+
+    def late(store: Any, experiment: str, version: int) -> Any:
+        monkeypatch.setattr(promotion, "verify_version", verified)
+        service.put_back({"version": 2}, "manual-2")
+        return verified(store, experiment, version)
+
+    verified = promotion.verify_version
+    monkeypatch.setattr(operators, "check_version", meanwhile)
+    with pytest.raises(AirflowFailException, match="SUPERSEDED: the champion changed while it was being rolled back"):
+        service.put_back({"version": 1})
+    assert [entry.to_version for entry in read_history(service.world.store, "cartpole_ppo")] == [1, 2, 3, 2]
+
+
+def test_an_edited_pointer_that_somebody_mends_meanwhile_is_left_alone(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option says that the champion was edited; by the time of the answer it is whole."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    key = "registry/cartpole_ppo/champion.json"
+    whole = service.world.store.objects[key]
+    service.world.store.put(key, b"hello")
+    choice = choose_first(service, monkeypatch)
+    service.world.store.put(key, whole)
+    with pytest.raises(AirflowFailException, match="SUPERSEDED"):
+        service.put_back(choice | {"version": 1})
+    assert service.version == 2
+
+
+def test_an_option_without_a_mark_moves_nothing(service: Service) -> None:
+    """A question that an older release asked: nobody knows what it showed."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    old = OPTION.partition(";")[0].replace("12:", "1:")
+    with pytest.raises(AirflowFailException, match="SUPERSEDED"):
+        service.put_back(AskForVersionOperator(task_id="choose").execute_complete(service.context(), answer(old, ADA)))
+
+
+def test_a_forms_version_with_a_decimal_point_is_that_version(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON Schema takes 1.0 for an integer, and so does Airflow."""
+    service.promote(service.night("n1"))
+    service.promote(service.night("n2"))
+    choice, _ = choosing(service, monkeypatch, version=1.0)
+    assert service.put_back(choice)["version"] == 1
 
 
 @pytest.mark.parametrize("choice", [None, {}, {"version": None, "person": "ada"}])

@@ -95,9 +95,11 @@ class S3PromoteCandidateOperator(RunOperator):
 class S3RollBackChampionOperator(BaseOperator):
     """Put an earlier version back into service, with a reason, and show the history. Without a version nothing is moved.
 
-    A retry after the pointer moved finds the version in service and says so. A clear does the same.
+    A version that a person chose replaces only the champion that the question showed: after any other move the task fails with
+    SUPERSEDED. A version that the form names replaces whatever is in service. A retry after the pointer moved finds the version in
+    service and says so. A clear does the same.
 
-    :param choice: what `choose` returned: the form's version, or the one that a person chose.
+    :param choice: what `choose` returned: the form's version, or the one that a person chose, with the mark of the pointer then.
     :param aws_conn_id: a connection of the promoter's; None: `nightshift_promoter` if defined, else the assumed role.
     """
 
@@ -142,7 +144,7 @@ class S3RollBackChampionOperator(BaseOperator):
             session = RoleSession(None, place.environment, region_name=region)
             check_version(store, _evaluator(session, place.evaluator), name, version)
             moved = roll_back(store, name, version, who=who, why=context["params"]["reason"], now=datetime.now(UTC),
-                              new_nonce=lambda: uuid.uuid4().hex)
+                              new_nonce=lambda: uuid.uuid4().hex, pointer_mark=(self.choice or {}).get("pointer"))
         except LifecycleError as error:
             raise AirflowFailException(f"{error}; versions: {_versions(store, name)}") from None
         if moved.outcome is not PromotionOutcome.PROMOTED:

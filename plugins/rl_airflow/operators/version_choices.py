@@ -1,6 +1,7 @@
 """Ask a person which version to put back: a form is made when the DAG is parsed, before anybody may look into the registry."""
 
 import logging
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from rl_airflow.operators.registry import describe_history, describe_version, fi
 from rl_airflow.places import find_place
 from rl_airflow.sessions import RoleSession
 from rl_lifecycle.errors import LifecycleError
-from rl_lifecycle.registry import VersionManifest, check_pointer, get_manifest, list_versions
+from rl_lifecycle.registry import VersionManifest, check_pointer, find_pointer_mark, get_manifest, list_versions
 from rl_lifecycle.stores import ObjectStore, S3Store
 
 log = logging.getLogger(__name__)
@@ -25,13 +26,16 @@ NONE_OF_THEM = "None of them"
 ANSWER_WITHIN = timedelta(hours=1)
 #: So many of the newest versions are offered; an older one can be named in the form.
 MOST_OPTIONS = 12
+#: How an option ends: whoever takes the answer learns from it which pointer the question showed.
+SHOWN = re.compile(r"\(pointer (\w+)\)$")
 
 
 class AskForVersionOperator(HITLOperator):
     """Ask which version to put back into service; does not ask when the form names one, or only wants a list.
 
     The options are the versions that are whole, newest first, less the one in service. The answer is given in the UI (Required
-    Actions) or over REST within an hour; no answer moves nothing. A retry asks again; a clear withdraws the answer.
+    Actions) or over REST within an hour; no answer moves nothing. An option names what it would replace, because the champion may
+    move while the question waits. A retry asks again; a clear withdraws the answer.
 
     :param aws_conn_id: a connection of the worker's own; None: `nightshift_airflow` if defined, else its own role.
     """
@@ -42,16 +46,16 @@ class AskForVersionOperator(HITLOperator):
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Any:
-        """Ask, unless it is known. :return: `version`, and `person` if somebody was asked."""
+        """Ask, unless it is known. :return: `version`, and if somebody was asked `person` and `pointer`, the mark of what was shown."""
         params = context["params"]
         if params.get("version") or params.get("only_list"):
-            return {"version": params.get("version"), "person": None}
+            version = params.get("version")
+            return {"version": int(version) if version else None, "person": None}  # a form's 1.0 is an integer to JSON Schema
         environment, region = environment_of(params), params.get("region_name") or None
         session = RoleSession(None, environment, self.aws_conn_id, region)
         store = S3Store(session.client("s3"), find_place(environment, region).bucket)
         try:
-            offered = find_choices(store, params["experiment"])
-            self.options = [*(describe_version(manifest) for manifest in offered), NONE_OF_THEM]
+            self.options = [*describe_choices(store, params["experiment"]), NONE_OF_THEM]
             self.body = _question(describe_history(store, params["experiment"]), params["reason"])
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
@@ -65,15 +69,24 @@ class AskForVersionOperator(HITLOperator):
         if not user or chosen == NONE_OF_THEM:
             log.info("%s: nothing is moved", "no version was chosen" if user else "nobody answered within an hour")
             return {"version": None, "person": name_of(user) if user else None}
-        return {"version": int(chosen.partition(":")[0]), "person": name_of(user)}
+        shown = SHOWN.search(chosen)
+        return {"version": int(chosen.partition(":")[0]), "person": name_of(user), "pointer": shown[1] if shown else "unknown"}
 
 
-def find_choices(store: ObjectStore, experiment: str) -> Sequence[VersionManifest]:
-    """Find what could be put back, newest first.
+def describe_choices(store: ObjectStore, experiment: str) -> list[str]:
+    """What could be put back, newest first, each with what it would replace. The mark is read first: what moves while the rest is
+    read makes it old, and so no answer to it counts.
 
     :raises AirflowFailException: if there is nothing but what is in service.
     """
+    mark = find_pointer_mark(store, experiment)
     in_service = _find_version_in_service(store, experiment)
+    replaced = f"version {in_service}" if in_service else "a champion that was edited by hand"
+    return [f"{describe_version(manifest)}; replaces {replaced} (pointer {mark})"
+            for manifest in _find_choices(store, experiment, in_service)]
+
+
+def _find_choices(store: ObjectStore, experiment: str, in_service: int | None) -> Sequence[VersionManifest]:
     versions = [manifest for manifest in list_versions(store, experiment) if manifest.version != in_service]
     if not versions:
         there = f"but version {in_service}, which is in service" if in_service else "that is whole"
