@@ -8,7 +8,7 @@ time holds fewer episodes than were asked for; the gap behind it is then simply 
 import json
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import Field, JsonValue
@@ -82,6 +82,14 @@ class Gap(NamedTuple):
     n_episodes: int
 
 
+class Missing(NamedTuple):
+    """What is not there of some jobs: `gaps` is all of it; `unasked` what nobody plays; `in_flight` the asked gaps that may come yet."""
+
+    gaps: list[Gap]
+    unasked: list[Gap]
+    in_flight: set[Gap]
+
+
 class Judged(NamedTuple):
     """The evaluator's verdict, and where its report is; None while the decision is CONTINUE."""
 
@@ -109,6 +117,21 @@ class EvaluationFiles:
         """What is missing of jobs, in pieces of one invocation."""
         return [gap for job in jobs for gap in split_gaps(job, self.read(job), job.shard_episodes)]
 
+    def find_missing(self, jobs: Iterable[Job], asked: Collection[Gap]) -> Missing:
+        """What is missing of jobs, apart from what was asked for and has not answered, however its job is cut by now.
+
+        An invocation answers with a shard that begins where its gap does; what such a shard leaves over, nobody plays.
+        """
+        found = Missing([], [], set())
+        for job in jobs:
+            shards = self.read(job)
+            held = [range(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards]
+            silent = {gap for gap in asked if gap.name == job.name and not any(job.first_seed + gap.offset in one for one in held)}
+            found.in_flight.update(silent)
+            found.gaps.extend(split_gaps(job, shards, job.shard_episodes))
+            found.unasked.extend(split_gaps(job, shards, job.shard_episodes, silent))
+        return found
+
     def get_merged(self, job: Job) -> Shard:
         """All episodes of a job as one shard. :raises InvalidRecordError: if some are missing or served twice."""
         return merge_shards(self.read(job))
@@ -132,10 +155,11 @@ def plan_shard_episodes(measured: Iterable[Shard], environment: EnvironmentRepor
     return max(1, min(SHARD_EPISODES, int(SHARD_S * environment.steps_per_s / environment.max_episode_steps)))
 
 
-def split_gaps(job: Job, shards: Sequence[Shard], most: int = SHARD_EPISODES) -> list[Gap]:
-    """Find the seeds that no shard holds, cut at multiples of `most` so that every asker cuts alike."""
+def split_gaps(job: Job, shards: Sequence[Shard], most: int = SHARD_EPISODES, in_flight: Iterable[Gap] = ()) -> list[Gap]:
+    """Find the seeds that no shard holds and no gap in flight will bring, cut at multiples of `most` so that every asker cuts alike."""
     gaps, at, end = [], job.first_seed, job.first_seed + job.n_episodes
     ranges = [(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards]
+    ranges += [(at + gap.offset, at + gap.offset + gap.n_episodes) for gap in in_flight]
     for start, stop in [*sorted(ranges), (end, end)]:
         while at < min(start, end):
             offset = at - job.first_seed

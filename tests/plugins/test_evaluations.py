@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rl_airflow import evaluations
 from rl_airflow.errors import EvaluationFailedError
-from rl_airflow.evaluations import EvaluationFiles, Gap, Job, plan_shard_episodes, scene_of, split_gaps
+from rl_airflow.evaluations import EvaluationFiles, Gap, Job, Scene, plan_shard_episodes, scene_of, split_gaps
 from rl_airflow.operators import evaluations as operators
 from rl_airflow.operators.evaluations import Candidate
 from rl_airflow.operators.judging import LambdaJudgeCandidateOperator, candidate_evaluation
@@ -316,6 +316,57 @@ def test_the_selections_shards_are_as_long_as_the_environment_is_slow(monkeypatc
     assert task.execute({})["step"] == 200  # type: ignore[typeddict-item]
     assert {event.n_episodes for event in aws.events} == {6, 4}
     assert sum(event.n_episodes for event in aws.events) == world.spec.experiment.evaluation.selection_episodes
+
+
+def test_one_slow_shard_asks_again_for_nothing_that_is_being_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five of its fifty episodes are left, in pieces of a minute; the other invocations go on, and nobody asks twice."""
+    world = World()
+    aws = FakeLambda(world.store, lambda name, seed: 100.0, lose=10_000)
+    for step in range(100, 1100, 100):
+        policy_record(world, step)
+
+    def run(event: dict[str, Any] | None) -> dict[str, Any]:
+        task = select_task(world, monkeypatch)
+        monkeypatch.setattr(task, "_evaluator", lambda plan: aws.evaluator())
+        with pytest.raises(TaskDeferred) as deferred:
+            task.execute_complete({}, event) if event else task.execute({})  # type: ignore[typeddict-item]
+        return dict(deferred.value.trigger.serialize()[1])
+    waiting = run(None)
+    slow, *others = aws.events
+    aws.events.clear()
+    world.store.put(shard_key("cartpole_ppo", world.spec.run, slow.name, 0), shard(slow.first_seed, 45).model_copy(
+        update={"seconds": 850.0, "env_id": slow.env_id, "policy_sha256": slow.policy.sha256}).to_json())
+    trigger = triggers.LambdaEvaluationTrigger(**waiting)
+    monkeypatch.setattr(trigger, "_files", lambda: EvaluationFiles(world.store, scene_of(world.spec)))
+    again = run(asyncio.run(first_event(trigger)))
+    assert [(event.name, event.shard, event.n_episodes) for event in aws.events] == [(slow.name, 45, 3), (slow.name, 48, 2)]
+    assert len(again["asked"]) == len(others) + 2
+    aws.lose = 0
+    for event in [*others, *aws.events]:
+        aws._play(event)
+    aws.events.clear()
+    task = select_task(world, monkeypatch)
+    monkeypatch.setattr(task, "_evaluator", lambda plan: aws.evaluator())
+    assert task.execute_complete({}, {"asked": again["asked"]})["step"]  # type: ignore[typeddict-item]
+    assert aws.events == []
+
+
+@settings(deadline=None)
+@given(st.integers(1, 80), st.randoms(use_true_random=False))
+def test_however_the_cut_changes_every_seed_is_asked_for_once(count: int, rng: random.Random) -> None:
+    """What is in flight is nobody else's to play, and what an answer leaves over is asked for by its own offset."""
+    store = World().store
+    files, in_flight, played = EvaluationFiles(store, Scene(experiment="e", run="r", env_id="E")), set[Gap](), list[int]()
+    while (missing := files.find_missing([sized := job(count).model_copy(update={"shard_episodes": rng.randint(1, 30)})], in_flight)).gaps:
+        assert missing.in_flight == in_flight
+        in_flight |= set(missing.unasked)
+        answered = rng.choice(sorted(in_flight))
+        came = rng.randint(1, answered.n_episodes)
+        store.put(shard_key("e", "r", OURS, answered.offset), shard(sized.first_seed + answered.offset, came).to_json())
+        played.extend(range(answered.offset, answered.offset + came))
+        in_flight.discard(answered)
+    assert sorted(played) == list(range(count))
+    assert not in_flight
 
 
 @pytest.mark.parametrize(("steps", "steps_per_s", "size"), [

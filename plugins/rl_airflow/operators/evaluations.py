@@ -75,7 +75,7 @@ class LambdaRunOperator(RunOperator):
         return plan.store(plan.session(None, self.aws_conn_id))
 
     def _shard_episodes(self, measured: Iterable[Shard]) -> int:
-        """Size the shards by what episodes took: by shards, which never change, so whoever comes back cuts alike."""
+        """Size the shards by what episodes took. Whoever comes back may know more, and cuts what nobody plays yet by that."""
         known = EnvironmentReport.model_validate(self.environment) if self.environment else None
         return plan_shard_episodes(measured, known)
 
@@ -93,16 +93,15 @@ class LambdaRunOperator(RunOperator):
             asked = set(files.find_gaps(jobs))
             self._look(files, jobs, asked, ARRIVAL_GRACE_S)
             asked = set()
-        while gaps := files.find_gaps(jobs):
-            by_name = {job.name: job for job in jobs}
+        by_name = {job.name: job for job in jobs}
+        while (missing := files.find_missing(jobs, asked)).gaps:
             if (event or {}).get("quiet"):
-                self._probe(evaluator, scene, by_name[gaps[0].name], gaps[0])
+                self._probe(evaluator, scene, by_name[missing.gaps[0].name], missing.gaps[0])
                 event, asked = None, set()
                 continue
-            for gap in gaps:
-                if gap not in asked:
-                    evaluator.start(scene, by_name[gap.name], gap)
-                    asked.add(gap)
+            for gap in missing.unasked:
+                evaluator.start(scene, by_name[gap.name], gap)
+            asked = {*missing.in_flight, *missing.unasked}
             if not self._look(files, jobs, asked, LOOK_HERE_S):
                 event = self._wait(plan, scene, jobs, asked, token)
                 asked = {Gap(*gap) for gap in event["asked"]}
@@ -112,8 +111,8 @@ class LambdaRunOperator(RunOperator):
         """Look for a while. :return: whether there is something to do: nothing is missing, or a new gap opened."""
         until = time.monotonic() + seconds
         while True:
-            gaps = set(files.find_gaps(jobs))
-            if not gaps or gaps - asked:
+            missing = files.find_missing(jobs, asked)
+            if missing.unasked or not missing.gaps:
                 return True
             if time.monotonic() > until:
                 return False

@@ -39,12 +39,13 @@ class LambdaEvaluationTrigger(BaseTrigger):
         files = await asyncio.to_thread(self._files)
         jobs = [Job.model_validate(job) for job in self.jobs]
         asked = {Gap(*gap) for gap in self.asked}
-        before, pause, failures, news_at = asked, FIRST_LOOK_S, 0, time.monotonic()
+        before: list[Gap] | None = None
+        in_flight, pause, failures, news_at = asked, FIRST_LOOK_S, 0, time.monotonic()
         quiet = False
         while not quiet:
             await asyncio.sleep(pause)
             try:
-                gaps = set(await asyncio.to_thread(files.find_gaps, jobs))
+                gaps, unasked, in_flight = await asyncio.to_thread(files.find_missing, jobs, asked)
             except Exception as error:
                 failures += 1
                 self.log.warning("this look failed (%s), the next comes", first_line(error))
@@ -53,13 +54,12 @@ class LambdaEvaluationTrigger(BaseTrigger):
                 continue
             failures = 0
             if gaps != before:
-                before, news_at = gaps, time.monotonic()
-            if not gaps or gaps - asked:
+                before, news_at = gaps, news_at if before is None else time.monotonic()
+            if unasked or not gaps:
                 break
             quiet = time.monotonic() - news_at > self.quiet_s
             pause = min(self.waiter_delay, max(0.5, pause * 1.2))
-        asked_still = [list(gap) for gap in sorted(asked & before)]
-        yield TriggerEvent({"asked": asked_still, "quiet": quiet, "token": self.token})  # type: ignore[no-untyped-call]
+        yield TriggerEvent({"asked": [list(gap) for gap in sorted(in_flight)], "quiet": quiet, "token": self.token})  # type: ignore[no-untyped-call]
 
     def _files(self) -> EvaluationFiles:
         plan = RunPlan.model_validate(self.plan)
