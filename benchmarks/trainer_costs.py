@@ -99,14 +99,14 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
             trained = trainer.train(segment, state, Watch(Interruption()))
             marks.append(time.process_time())
             if case.buffered and state.memory is not None:  # once more, to see what of the segment it took
-                grow(state.memory, trained.model.replay_buffer, case.segment)
+                grow(state.memory, trained.model.replay_buffer, case.segment, case.segment)
             first_not_finite(capture(trained.model).arrays)
             marks.append(time.process_time())
             parameters, chunks = final_parameters(trained.state), trained.state.memory.chunks if trained.state.memory else ()
             manifest = chain.commit(Contents(
                 step=trained.step, segment=segment + 1, digest=digest_arrays(parameters), files=trained.state.to_files(),
                 numeric_class={}, buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
-                new_chunks={chunk.sha256: chunk.pieces for chunk in chunks[-1:]}))
+                new_chunks={chunk.sha256: chunk.pieces for chunk in chunks if chunk.pieces}))
             marks.append(time.process_time())
             writer.write(trained.model, parameters, trained.step, final=False, manifest=manifest, visited=trained.visited)
             marks.append(time.process_time())

@@ -10,7 +10,8 @@ LifecycleError
 ├── BudgetExceededError         a machine would cost more than what is left of the run's budget
 ├── NoPlaceError                as many machines of the run are at work as may be at the same time
 ├── LaunchRefusedError          a launch that cannot work is refused before it is asked for
-└── CorruptArtifactError        bytes do not have the digest that was recorded for them
+├── CorruptArtifactError        bytes do not have the digest that was recorded for them
+└── ChangedPiecesError          bytes in memory changed while they were being stored
 """
 
 
@@ -78,6 +79,14 @@ class CorruptArtifactError(LifecycleError):
     def __init__(self, uri: str, expected: str, actual: str) -> None:
         self.uri, self.expected, self.actual = uri, expected, actual
         super().__init__(f"{uri} has SHA-256 {actual[:12]}…, but {expected[:12]}… was recorded: do not use it")
+
+
+class ChangedPiecesError(LifecycleError):
+    """Bytes in memory are no longer what was to be stored: nothing may name what was written of them."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        super().__init__(f"{uri} changed in memory while it was being stored, so it does not count: start again from the last checkpoint")
 
 
 class BudgetExceededError(LifecycleError):

@@ -1,11 +1,16 @@
 """Bytes that lie in several places in memory, as one file: they need not be joined to be sent."""
 
+import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
+
+from rl_lifecycle.errors import ChangedPiecesError
 
 #: Bytes somewhere in memory, in the order in which they make up an object.
 Pieces = Sequence[memoryview]
+#: What is copied at a time.
+BLOCK = 1 << 20
 
 
 class Reader(Protocol):
@@ -55,3 +60,26 @@ class PiecesReader(io.RawIOBase):
                 return len(found)
             start += len(piece)
         return 0
+
+
+def digest_of(pieces: Pieces) -> str:
+    """SHA-256 of the bytes that the pieces hold now."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def copied(pieces: Pieces, sha256: str, uri: str) -> Iterator[bytes]:
+    """Give the bytes block by block, each copied before it is hashed: what is judged in the end is what was given.
+
+    :raises ChangedPiecesError: after the last block, if they were not the bytes of that digest.
+    """
+    digest = hashlib.sha256()
+    for piece in (piece.cast("B") for piece in pieces if piece.nbytes):
+        for start in range(0, len(piece), BLOCK):
+            block = bytes(piece[start:start + BLOCK])
+            digest.update(block)
+            yield block
+    if digest.hexdigest() != sha256:
+        raise ChangedPiecesError(uri)

@@ -5,6 +5,7 @@ win; a conditional write whose answer was lost is recognised as one's own by rea
 condition must be unique to its writer, e.g. by a nonce, unless writing the same bytes twice is harmless).
 """
 
+import base64
 import contextlib
 import fcntl
 import functools
@@ -18,8 +19,14 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from rl_lifecycle.errors import CorruptArtifactError, MissingObjectError, PreconditionFailedError, StoreUnavailableError
-from rl_lifecycle.pieces import Pieces, PiecesReader, Reader
+from rl_lifecycle.errors import (
+    ChangedPiecesError,
+    CorruptArtifactError,
+    MissingObjectError,
+    PreconditionFailedError,
+    StoreUnavailableError,
+)
+from rl_lifecycle.pieces import Pieces, PiecesReader, Reader, copied, digest_of
 
 T = TypeVar("T")
 
@@ -135,12 +142,12 @@ class DirectoryStore:
                 self._replace(path, (data,))
         return hashlib.sha256(data).hexdigest()
 
-    def put_pieces(self, key: str, pieces: Pieces) -> None:
-        """Write a key from pieces of memory, as whole as :meth:`put` does."""
+    def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
+        """Write a key from pieces of memory, as whole as :meth:`put` does; what changed on the way is not written."""
         path = self._path(key)
         with self._answering(key):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._replace(path, pieces)
+            self._replace(path, copied(pieces, sha256, f"{self.uri}/{key}"))
 
     def read_through(self, key: str, consume: Callable[[Reader], T]) -> T:
         """Let a key's bytes be read one after another."""
@@ -182,7 +189,7 @@ class DirectoryStore:
         except OSError as error:
             raise StoreUnavailableError(f"{self.uri}/{key}", error.strerror or str(error)) from error
 
-    def _replace(self, path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    def _replace(self, path: Path, pieces: Iterable[bytes]) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -267,13 +274,21 @@ class S3Store:
                     raise self._unavailable(key, error) from error
         raise StoreUnavailableError(f"{self.uri}/{key}", "conditional writes kept colliding")
 
-    def put_pieces(self, key: str, pieces: Pieces) -> None:
-        """Write a key from pieces of memory, which are sent as they lie."""
-        body = PiecesReader(pieces)
+    def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
+        """Write a key from pieces of memory, which are sent as they lie: S3 refuses them if they changed on the way.
+
+        They are looked at afterwards too, for a server that compares no digests: memory that is still as it was, was sent as it was.
+        """
+        body, checksum = PiecesReader(pieces), base64.b64encode(bytes.fromhex(sha256)).decode()
+        failure: Exception | None = None
         try:
-            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=body, ContentLength=len(body))
+            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=body, ContentLength=len(body), ChecksumSHA256=checksum)
         except Exception as error:
-            raise self._unavailable(key, error) from error
+            failure = error
+        if digest_of(pieces) != sha256:
+            raise ChangedPiecesError(f"{self.uri}/{key}") from failure
+        if failure is not None:
+            raise self._unavailable(key, failure) from failure
 
     def read_through(self, key: str, consume: Callable[[Reader], T]) -> T:
         """Let a key's bytes be read as they arrive; what fails on the way is the store's failure."""

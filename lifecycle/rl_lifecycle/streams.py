@@ -6,20 +6,21 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar, runtime_checkable
 
 from rl_lifecycle.errors import CorruptArtifactError
-from rl_lifecycle.pieces import Pieces, Reader
+from rl_lifecycle.pieces import BLOCK, Pieces, Reader, copied
 from rl_lifecycle.stores import ObjectStore, get
 
 T = TypeVar("T")
-#: What is asked of a store at a time.
-BLOCK = 1 << 20
 
 
 @runtime_checkable
 class StreamingStore(Protocol):
     """A store that sends and receives an object piece by piece."""
 
-    def put_pieces(self, key: str, pieces: Pieces) -> None:
-        """Write a key whole. :raises StoreUnavailableError: if the store did not answer."""
+    def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
+        """Write a key whole.
+
+        :raises ChangedPiecesError: if the bytes are not those of the digest. :raises StoreUnavailableError: if the store did not answer.
+        """
         ...
 
     def read_through(self, key: str, consume: Callable[[Reader], T]) -> T:
@@ -31,12 +32,15 @@ class StreamingStore(Protocol):
         ...
 
 
-def put_pieces(store: ObjectStore, key: str, pieces: Pieces) -> None:
-    """Write a key whole, from pieces where the store can."""
+def put_pieces(store: ObjectStore, key: str, pieces: Pieces, sha256: str) -> None:
+    """Write a key whole, from pieces where the store can.
+
+    :param sha256: what their digest was when they were to be stored. :raises ChangedPiecesError: if what was sent has another.
+    """
     if isinstance(store, StreamingStore):
-        store.put_pieces(key, pieces)
+        store.put_pieces(key, pieces, sha256)
     else:
-        store.put(key, b"".join(pieces))
+        store.put(key, b"".join(copied(pieces, sha256, f"{store.uri}/{key}")))
 
 
 def read_verified(store: ObjectStore, key: str, sha256: str, consume: Callable[[Reader], T]) -> T:

@@ -1,13 +1,16 @@
 """Large objects go to a store and come back piece by piece, and are verified on the way."""
 
+import base64
 import io
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from rl_lifecycle.errors import CorruptArtifactError, MissingObjectError
+from rl_lifecycle.errors import ChangedPiecesError, CorruptArtifactError, MissingObjectError
 from rl_lifecycle.pieces import PiecesReader
 from rl_lifecycle.records import sha256_hex
-from rl_lifecycle.stores import ObjectStore, get
+from rl_lifecycle.stores import DirectoryStore, ObjectStore, S3Store, get
 from rl_lifecycle.streams import put_pieces, read_verified
 
 PARTS = [b"one", b"", bytes(3_000_000), b"three"]
@@ -17,9 +20,32 @@ PIECES = [memoryview(part) for part in PARTS]
 
 def test_pieces_become_one_object_and_are_read_as_they_come(store: ObjectStore) -> None:
     """What was written in pieces is what joining them would have written."""
-    put_pieces(store, "a/chunk", PIECES)
+    put_pieces(store, "a/chunk", PIECES, sha256_hex(WHOLE))
     assert get(store, "a/chunk").data == WHOLE
     assert read_verified(store, "a/chunk", sha256_hex(WHOLE), lambda reader: reader.read(5)) == WHOLE[:5]
+
+
+def test_bytes_that_changed_in_memory_are_not_stored_under_their_digest(store: ObjectStore) -> None:
+    """However they changed, and whether or not the store compares digests: who commits hears of it."""
+    data = bytearray(WHOLE)
+    pieces = [memoryview(data)[:100], memoryview(data)[100:]]
+    expected = sha256_hex(WHOLE)
+    data[-1] ^= 1
+    with pytest.raises(ChangedPiecesError, match="a/chunk changed"):
+        put_pieces(store, "a/chunk", pieces, expected)
+    if isinstance(store, DirectoryStore):
+        assert list((store.root / "a").iterdir()) == []
+        return
+    data[-1] ^= 1
+
+    def overtaken(**request: Any) -> None:
+        """Send, and overwrite what was sent."""
+        assert request["Body"].read()
+        assert base64.b64decode(request["ChecksumSHA256"]).hex() == expected
+        data[0] ^= 1
+
+    with pytest.raises(ChangedPiecesError):
+        put_pieces(S3Store(SimpleNamespace(put_object=overtaken), "lake"), "a/chunk", pieces, expected)
 
 
 def test_other_bytes_than_were_recorded_are_refused_however_little_was_read(store: ObjectStore) -> None:

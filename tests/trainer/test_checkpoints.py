@@ -1,11 +1,12 @@
 """The chain of checkpoints: fenced, verified, and falling back."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from rl_lifecycle.checkpoints import Head
-from rl_lifecycle.errors import CorruptArtifactError
+from rl_lifecycle.errors import ChangedPiecesError, CorruptArtifactError
 from rl_lifecycle.layout import TrialId, buffer_key, head_key
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.stores import DirectoryStore, ObjectStore
@@ -63,6 +64,19 @@ def test_a_zombies_commit_fails_on_the_head(tmp_path: Path) -> None:
     assert (head.attempt, head.step) == (2, 100)
     with pytest.raises(FencedError):
         chain(store, 1)
+
+
+def test_a_chunk_that_changed_in_memory_fails_its_commit_and_the_head_stays(tmp_path: Path) -> None:
+    """Nothing names bytes that are not what they are called."""
+    store = DirectoryStore(tmp_path)
+    first = chain(store, 1)
+    first.commit(contents(100))
+    torn = dataclasses.replace(contents(200), new_chunks={sha256_hex(CHUNK): [memoryview(b"chunk overwritten")]})
+    with pytest.raises(ChangedPiecesError, match="start again from the last checkpoint"):
+        first.commit(torn)
+    found = chain(store, 2).read_newest()
+    assert found is not None
+    assert (found.manifest.step, read_chunks(found)) == (100, [CHUNK])
 
 
 def test_a_takeover_that_races_with_a_commit_looks_again(tmp_path: Path) -> None:

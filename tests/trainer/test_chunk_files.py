@@ -1,26 +1,14 @@
 """A replay buffer's chunks: the library's bytes, without its copies."""
 
-import hashlib
 import io
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import numpy as np
-import pytest
-from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
-from stable_baselines3.common.buffers import ReplayBuffer
 
-from rl_lifecycle.pieces import Reader
 from rl_trainer.chunk_files import TYPES, Array, decode, encode
-from rl_trainer.replay_memory import ReplayMemory, fill, grow
-
-NAMES = ("observations", "next_observations", "actions", "rewards")
-BOX = spaces.Box(-1, 1, (3,), np.float32)
 
 
 @st.composite
@@ -67,37 +55,3 @@ def test_damage_is_an_error_of_one_kind(arrays: dict[str, Array], data: st.DataO
     except ValueError:
         return
     assert len(damaged) >= len(whole)
-
-
-def add(buffer: ReplayBuffer, steps: int, rng: np.random.Generator) -> None:
-    """Add random transitions."""
-    for _ in range(steps):
-        values: list[Any] = [rng.standard_normal((1, 3)), rng.standard_normal((1, 3)), rng.standard_normal((1, 3)), rng.standard_normal(1)]
-        buffer.add(*values, np.zeros(1), [{}])
-
-
-@pytest.mark.parametrize("size", [100, 40])
-def test_a_chunk_is_what_it_was_while_the_next_segment_trains(size: int) -> None:
-    """Its bytes are stored beside the next segment's training, which is up to half as long again and may overwrite a short buffer."""
-    buffer, rng, memory = ReplayBuffer(size, BOX, BOX), np.random.default_rng(0), None
-    stored: dict[str, bytes] = {}
-    for _ in range(12):
-        add(buffer, 30, rng)
-        memory = grow(memory, buffer, 30)
-        newest, before = memory.chunks[-1], {name: getattr(buffer, name).copy() for name in NAMES}
-        add(buffer, 45, rng)  # as the next segment would
-        stored[newest.sha256] = b"".join(newest.pieces)
-        assert hashlib.sha256(stored[newest.sha256]).hexdigest() == newest.sha256
-        buffer.pos, buffer.full = memory.position, memory.full
-        for name, array in before.items():
-            getattr(buffer, name)[...] = array
-    chunks = [(chunk.sha256, partial(read, stored[chunk.sha256])) for chunk in memory.chunks]
-    again = ReplayBuffer(size, BOX, BOX)
-    fill(again, ReplayMemory.from_values(memory.to_values(), chunks))
-    assert (again.pos, again.full) == (buffer.pos, buffer.full)
-    assert all(np.array_equal(getattr(again, name), getattr(buffer, name)) for name in NAMES)
-
-
-def read(data: bytes, into: Callable[[Reader], None]) -> None:
-    """Let bytes be read."""
-    into(io.BytesIO(data))

@@ -13,7 +13,7 @@ from moto import mock_aws
 
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.streams import put_pieces, read_verified
-from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError
+from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError, TrainerError
 from rl_trainer.storage import PatientStore, open_store
 from tests.trainer.conftest import TINY_PPO, Trainer, merged, trainer_environment
 from tests.trainer.fake_stores import FakeBreakingStore, FakeFlakyStore
@@ -48,9 +48,10 @@ def test_a_full_or_read_only_directory_is_not_waited_for(tmp_path: Path, number:
     assert time.monotonic() - started < 1
 
 
-def test_a_bucket_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
-    """A wrong name does not become right."""
-    error = ClientError({"Error": {"Code": "NoSuchBucket"}}, "PutObject")
+@pytest.mark.parametrize("code", ["NoSuchBucket", "EntityTooLarge"])
+def test_a_bucket_that_is_not_there_is_not_waited_for(tmp_path: Path, code: str) -> None:
+    """A wrong name does not become right, and what is too large does not become smaller."""
+    error = ClientError({"Error": {"Code": code}}, "PutObject")
     with pytest.raises(StoreLostError):
         PatientStore(FakeFlakyStore(tmp_path, failures=10**6, error=error)).put("a", b"")
 
@@ -98,6 +99,9 @@ def test_an_object_that_breaks_off_is_read_from_its_beginning_again(tmp_path: Pa
     """What had arrived before does not count, neither for who reads nor for the digest."""
     store = FakeBreakingStore(tmp_path)
     patient = PatientStore(store, patience_s=30)
-    put_pieces(patient, "chunk", [memoryview(b"some"), memoryview(b"thing")])
+    put_pieces(patient, "chunk", [memoryview(b"some"), memoryview(b"thing")], sha256_hex(b"something"))
     assert read_verified(patient, "chunk", sha256_hex(b"something"), lambda reader: reader.read(4) + reader.read(9)) == b"something"
     assert store.broken
+    with pytest.raises(TrainerError, match="changed in memory") as raised:
+        put_pieces(patient, "other", [memoryview(b"overwritten")], sha256_hex(b"something"))
+    assert (raised.value.exit_code, patient.find("other")) == (70, None)

@@ -128,7 +128,7 @@ class CheckpointChain:
         :return: key and SHA-256 of the manifest. :raises FencedError: if the head is no longer this attempt's.
         """
         for sha256, pieces in contents.new_chunks.items():
-            put_pieces(self.store, buffer_key(self.trial, sha256), pieces)
+            put_pieces(self.store, buffer_key(self.trial, sha256), pieces, sha256)
         for name, data in contents.files.items():
             self.store.put(checkpoint_key(self.trial, contents.step, self.attempt, name), data)
         data = self._manifest(contents).to_json()

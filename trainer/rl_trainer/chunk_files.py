@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_lifecycle.pieces import Reader
-from rl_lifecycle.streams import BLOCK
+from rl_lifecycle.pieces import BLOCK, Reader
 
 Array = np.ndarray[Any, Any]
 #: Arrays, by column, whose rows follow one another: two where a buffer's end lies between.

@@ -1,11 +1,10 @@
 """Replay buffers in append-only chunks: a checkpoint writes the transitions of its segment, not the whole buffer.
 
-A chunk is named by its content; the manifest lists the chunks that together hold the buffer, oldest first. What a chunk
-holds is never changed afterwards: at a segment's end every episode is closed, so no later step reaches back into it.
+A chunk is named by its content; the manifest lists the chunks that together hold the buffer, oldest first. At a segment's end
+every episode is closed, so no later step reaches back into a chunk before it overwrites it.
 """
 
 import dataclasses
-import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from rl_lifecycle.pieces import Pieces, PiecesReader, Reader
+from rl_lifecycle.pieces import Pieces, PiecesReader, Reader, digest_of
 from rl_trainer.chunk_files import Array, decode, encode
 
 #: Lets a chunk that is stored be read, and verifies what was read.
@@ -24,8 +24,8 @@ ReadChunk = Callable[[Callable[[Reader], None]], None]
 Stored = tuple[str, ReadChunk]
 #: The arrays of SB3's buffers that have one row a step, each where a buffer has it.
 COLUMNS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "ep_start", "ep_length")
-#: A segment's rows are stored from the buffer's own memory if so many times as many fit into it.
-ROUND = 3
+#: A segment's rows are cut into chunks of at most so many bytes: S3 takes 5 GiB at once, and a lost connection loses one of them.
+CHUNK_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,29 @@ def close_episodes(buffer: Any) -> None:
         buffer.timeouts[last] = np.logical_or(buffer.timeouts[last], np.logical_not(buffer.dones[last]))
 
 
-def grow(before: ReplayMemory | None, buffer: Any, steps: int) -> ReplayMemory:
-    """Cut the newest rows of a buffer into a chunk, and forget chunks that were overwritten.
+def most_rows(model: Any, timesteps: int) -> int | None:
+    """How many rows a model adds to its buffer at most while it trains for so many environment steps.
 
-    :param steps: how many rows the segment added.
+    :return: None if nothing bounds it: it collects whole episodes, and an episode may be of any length.
+    """
+    if timesteps <= 0:
+        return 0
+    if model.train_freq.unit is not TrainFrequencyUnit.STEP:
+        return None
+    return int(-(-timesteps // model.n_envs) + model.train_freq.frequency)
+
+
+def grow(before: ReplayMemory | None, buffer: Any, steps: int, to_come: int | None) -> ReplayMemory:
+    """Cut the newest rows of a buffer into chunks, and forget chunks that were overwritten.
+
+    Their bytes are the buffer's own, because they are stored beside the next segment's training. What that may overwrite in the
+    meantime is copied; HER forgets no more than an episode whose first row is overwritten, and none reaches over a segment's end.
+
+    :param steps: how many rows the segment added. :param to_come: how many the next one adds at most; None: any number.
     """
     rows = min(steps, buffer.buffer_size)
     older = tuple(Chunk(chunk.sha256, chunk.rows) for chunk in before.chunks) if before else ()
-    newest = (_cut(buffer, rows),) if rows else ()
+    newest = _cut(buffer, rows, copied=to_come is None or to_come >= buffer.buffer_size - rows)
     kept: list[Chunk] = []
     missing = buffer.buffer_size if buffer.full else buffer.pos
     for chunk in reversed((*older, *newest)):
@@ -139,26 +154,24 @@ def _forget_cut_episodes(buffer: HerReplayBuffer) -> None:
         return
     for env in range(buffer.n_envs):
         start, length = buffer.ep_start[buffer.pos, env], buffer.ep_length[buffer.pos, env]
+        rest = length - (buffer.pos - start) % buffer.buffer_size
         if length > 0 and start != buffer.pos:
-            end = start + length if start + length > buffer.pos else start + length + buffer.buffer_size
-            buffer.ep_length[np.arange(buffer.pos, end) % buffer.buffer_size, env] = 0
+            buffer.ep_length[np.arange(buffer.pos, buffer.pos + rest) % buffer.buffer_size, env] = 0
 
 
-def _cut(buffer: Any, rows: int) -> Chunk:
-    """Describe the newest rows as a chunk.
+def _cut(buffer: Any, rows: int, *, copied: bool) -> tuple[Chunk, ...]:
+    """Describe the newest rows as chunks, oldest first. :param copied: take their bytes out of the buffer."""
+    columns = _columns(buffer)
+    row_bytes = sum(column.nbytes // len(column) for column in columns.values())
+    most = max(1, CHUNK_BYTES // row_bytes)
+    return tuple(_chunk(columns, buffer.pos - left, min(most, left), buffer.buffer_size, copied=copied) for left in range(rows, 0, -most))
 
-    Its bytes are the buffer's own: they are stored beside the next segment's training, which must not have come round to them by
-    then. It may be half as long again as this one, and HER forgets episodes that are overwritten, so short buffers are copied.
-    """
-    places = _places(buffer.pos - rows, rows, buffer.buffer_size)
-    columns = {name: [column[place] for place in places] for name, column in _columns(buffer).items()}
-    if ROUND * rows > buffer.buffer_size:
-        columns = {name: [part.copy() for part in parts] for name, parts in columns.items()}
-    pieces = encode(columns)
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return Chunk(digest.hexdigest(), rows, pieces)
+
+def _chunk(columns: dict[str, Array], start: int, rows: int, size: int, *, copied: bool) -> Chunk:
+    places = _places(start, rows, size)
+    parts = {name: [column[place].copy() if copied else column[place] for place in places] for name, column in columns.items()}
+    pieces = encode(parts)
+    return Chunk(digest_of(pieces), rows, pieces)
 
 
 def _places(start: int, rows: int, size: int) -> tuple[slice, ...]:

@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rl_lifecycle.errors import StoreUnavailableError
+from rl_lifecycle.errors import ChangedPiecesError, StoreUnavailableError
 from rl_lifecycle.pieces import Pieces, Reader
 from rl_lifecycle.stores import DirectoryStore, ObjectInfo, ObjectStore, S3Store, StoredObject, error_code, split_s3_uri
 from rl_lifecycle.streams import put_pieces, read_through
-from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError
+from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError, TrainerError
 
 T = TypeVar("T")
 #: Errors of a directory that waiting does not heal.
 FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota exceeded", errno.EROFS: "read-only",
         errno.EACCES: "not writable", errno.EPERM: "not writable", errno.EFBIG: "file too large"}
 #: Answers of S3 that waiting does not heal, and those that a fresh role may give for a while.
-HOPELESS = {"NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled"}
+HOPELESS = {"NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled", "EntityTooLarge"}
 DENIED = {"AccessDenied", "403", "ExpiredToken", "InvalidToken"}
 DENIED_PATIENCE_S = 30.0
 
@@ -91,9 +91,12 @@ class PatientStore:
         """Write a key."""
         return self._patiently(lambda: self.store.put(key, data, if_match=if_match, if_none_match=if_none_match))
 
-    def put_pieces(self, key: str, pieces: Pieces) -> None:
-        """Write a key from pieces of memory."""
-        self._patiently(lambda: put_pieces(self.store, key, pieces))
+    def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
+        """Write a key from pieces of memory. :raises TrainerError: if they changed while they were sent, which is nobody's input."""
+        try:
+            self._patiently(lambda: put_pieces(self.store, key, pieces, sha256))
+        except ChangedPiecesError as error:
+            raise TrainerError(str(error)) from error
 
     def read_through(self, key: str, consume: Callable[[Reader], T]) -> T:
         """Let a key be read; from its beginning again, if the store fails in between."""

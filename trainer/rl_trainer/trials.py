@@ -199,7 +199,7 @@ class _TrialRun:
         chunks = trained.state.memory.chunks if trained.state.memory else ()
         return Contents(step=trained.step, segment=segment, digest=digest_arrays(final_parameters(trained.state)), files=files,
                         numeric_class=self.facts, buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
-                        new_chunks={chunk.sha256: chunk.pieces for chunk in chunks[-1:] if chunk.pieces})
+                        new_chunks={chunk.sha256: chunk.pieces for chunk in chunks if chunk.pieces})
 
     def _complete_policy(self, newest: Checkpoint, state: ModelState) -> None:
         """Write the policy of the newest checkpoint, if the machine vanished between the two."""

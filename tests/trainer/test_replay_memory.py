@@ -1,0 +1,118 @@
+"""Replay buffers in chunks: filled again as they were, and stored as they were however the next segment goes on."""
+
+import dataclasses
+import io
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+
+from rl_lifecycle.records import sha256_hex
+from rl_trainer import replay_memory
+from rl_trainer.interruptions import Interruption
+from rl_trainer.replay_memory import COLUMNS, Chunk, ReplayMemory, close_episodes, fill, grow
+from rl_trainer.watch import Watch
+from tests.trainer.chains import make_trainer, train_chain, whole_digest
+
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+GOAL = spaces.Dict(dict.fromkeys(("achieved_goal", "desired_goal", "observation"), BOX))
+HER: dict[str, Any] = {"policy": "MultiInputPolicy", "replay_buffer_class": "HerReplayBuffer", "learning_starts": 100, "batch_size": 8,
+                       "train_freq": 20, "gradient_steps": 1, "policy_kwargs": "dict(net_arch=[8])"}
+DQN: dict[str, Any] = {"learning_starts": 10**6, "batch_size": 4, "policy_kwargs": "dict(net_arch=[4])"}
+
+
+class Ragged(gym.Env[Any, Any]):
+    """No time limit: most episodes are short, one in a while is longer than two segments."""
+
+    observation_space, action_space = BOX, spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Choose how long it lasts."""
+        super().reset(seed=seed, options=options)
+        self.left = int(self.np_random.choice([10, 500], p=[0.9, 0.1]))
+        return self._observe(), {}
+
+    def step(self, _action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Go on."""
+        self.left -= 1
+        return self._observe(), 1.0, self.left <= 0, False, {}
+
+    def _observe(self) -> Any:
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
+
+
+gym.register("Ragged-v0", Ragged)
+
+
+def add(buffer: Any, steps: int, episode: int, rng: np.random.Generator) -> None:
+    """Add random transitions, in episodes of a length from one to the next reset."""
+    her = isinstance(buffer, HerReplayBuffer)
+
+    def observed() -> Any:
+        return {name: rng.standard_normal((1, 2)) for name in GOAL.spaces} if her else rng.standard_normal((1, 2))
+
+    for step in range(steps):
+        ends = (step + 1) % episode == 0
+        numbers = rng.standard_normal((1, 2)), rng.standard_normal(1)
+        buffer.add(observed(), observed(), *numbers, np.full(1, ends), [{"TimeLimit.truncated": ends}])
+
+
+def columns(buffer: Any) -> dict[str, Any]:
+    """A buffer's arrays by name."""
+    return {name: column for name in COLUMNS if (column := getattr(buffer, name, None)) is not None}
+
+
+@pytest.mark.parametrize("size", [100, 105, 253, 257, 311, 320])
+@pytest.mark.parametrize("her", [True, False])
+def test_a_buffer_is_filled_again_as_it_was_wherever_it_stands(monkeypatch: pytest.MonkeyPatch, size: int, her: bool) -> None:
+    """Also in the middle of an episode that was overwritten, and when that episode lies over the buffer's end."""
+    monkeypatch.setattr(replay_memory, "CHUNK_BYTES", 1500)  # a segment makes several chunks
+    make = partial(HerReplayBuffer, size, GOAL, BOX, env=None) if her else partial(ReplayBuffer, size, BOX, BOX)
+    buffer, rng, memory, stored = make(), np.random.default_rng(0), None, dict[str, bytes]()
+    for _ in range(30):
+        add(buffer, 100, 10, rng)
+        close_episodes(buffer)
+        memory = grow(memory, buffer, 100, 100)
+        stored |= {chunk.sha256: b"".join(chunk.pieces) for chunk in memory.chunks if chunk.pieces}
+        assert max(chunk.rows for chunk in memory.chunks) < 100
+        chunks = [(chunk.sha256, partial(lambda data, into: into(io.BytesIO(data)), stored[chunk.sha256])) for chunk in memory.chunks]
+        again = make()
+        fill(again, ReplayMemory.from_values(memory.to_values(), chunks))
+        assert (again.pos, again.full) == (buffer.pos, buffer.full)
+        for name, column in columns(buffer).items():
+            np.testing.assert_equal(getattr(again, name), column, err_msg=f"{name} at {buffer.pos}")
+
+
+def test_hers_training_is_the_same_from_files_in_a_buffer_that_the_segments_do_not_divide() -> None:
+    """Every segment resumes in another place of the buffer, sometimes within an episode over its end."""
+    trainer = partial(make_trainer, "sac", HER | {"buffer_size": 295}, env_kwargs={"observation": "goal", "action": "box"}, total=800)
+    assert whole_digest(train_chain(trainer(), through_files=True)) == whole_digest(train_chain(trainer(), through_files=False))
+
+
+@pytest.mark.parametrize(("size", "changes", "live"), [
+    (700, {"train_freq": [1, "episode"]}, None), (300, {"train_freq": [1, "episode"]}, None),
+    (700, {}, True), (405, {}, True), (404, {}, False), (390, {}, False), (150, {}, False), (310, {"train_freq": 150}, False),
+    (500, {"train_freq": 150}, True), (700, {"train_freq": 150, "n_envs": 2}, True)])
+def test_a_chunk_is_what_it_was_after_the_next_segment_was_trained(size: int, changes: dict[str, Any],
+                                                                             live: bool | None) -> None:
+    """Its bytes are stored beside the next segment's training: they are copied wherever that may come round to them, and only there."""
+    trainer = make_trainer("dqn", DQN | {"buffer_size": size} | changes, env_id="Ragged-v0", segment=200, total=6000)
+    state, before, lives = None, tuple[Chunk, ...](), []
+    for segment in range(trainer.plan.n_segments):
+        trained = trainer.train(segment, state, Watch(Interruption()))
+        assert all(sha256_hex(b"".join(chunk.pieces)) == chunk.sha256 for chunk in before), f"segment {segment} overwrote a chunk"
+        assert trained.state.memory is not None
+        before = tuple(chunk for chunk in trained.state.memory.chunks if chunk.pieces)
+        state = dataclasses.replace(trained.state, memory=trained.state.memory.without_data())
+        lives += [shares(before, trained.model.replay_buffer)] if segment + 1 < trainer.plan.n_segments else []
+    assert live in {any(lives), None}
+
+
+def shares(chunks: tuple[Chunk, ...], buffer: ReplayBuffer) -> bool:
+    """Whether chunks consist of a buffer's own memory."""
+    return any(np.shares_memory(np.asarray(piece), buffer.observations) for chunk in chunks for piece in chunk.pieces)
