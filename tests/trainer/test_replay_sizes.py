@@ -1,13 +1,29 @@
 """A replay buffer that the machine cannot hold is refused before anything is trained, and no other is."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from rl_trainer.errors import BadInputError
+from rl_trainer.errors import BadInputError, OutOfMemoryError
 from rl_trainer.replay_memory import COLUMNS
-from rl_trainer.replay_sizes import REST, buffer_size, check_replay_fits, machine_memory, transition_bytes
+from rl_trainer.replay_sizes import (
+    INFOS,
+    REST,
+    ReplayNeeds,
+    ReplayTooLargeError,
+    buffer_size,
+    check_replay_fits,
+    machine_memory,
+    transition_bytes,
+)
+from rl_trainer.trials import _check_untrained as check_untrained
+from rl_trainer.trials import make_trainer as make_spec_trainer
 from tests.trainer.chains import make_trainer
+from tests.trainer.conftest import TINY_PPO, frozen
 
 OFF_POLICY: dict[str, Any] = {"buffer_size": 1000, "policy_kwargs": "dict(net_arch=[8])"}
 HER: dict[str, Any] = {"policy": "MultiInputPolicy", "replay_buffer_class": "HerReplayBuffer", "n_envs": 2}
@@ -31,8 +47,53 @@ def test_only_what_is_larger_than_the_memory_is_refused_with_what_would_fit() ->
     trainer = make_trainer("dqn", {}, env_id="CartPole-v1")
     env, settings = trainer.factory.make(1, 0), trainer.builder.settings
     assert buffer_size(settings) == 1_000_000
-    check_replay_fits(settings, env, 52_000_000 + REST)
-    with pytest.raises(BadInputError, match=r"of 52 bytes need 0\.0 GiB, .* set at most 999999, or"):
-        check_replay_fits(settings, env, 51_999_999 + REST)
-    check_replay_fits(make_trainer("ppo", {}, env_id="CartPole-v1").builder.settings, env, 1)
+    long = 10_000_000, 200_000
+    check_replay_fits(settings, *long, env, 52_000_000 + REST)
+    with pytest.raises(BadInputError, match=r"of 52 bytes need 0\.0 GiB in 10000000 steps, .* set at most 999999, or"):
+        check_replay_fits(settings, *long, env, 51_999_999 + REST)
+    check_replay_fits(settings, 5_000, 1_000, env, 52 * 5_000 + REST)  # SB3's empty pages take no memory
+    check_replay_fits(make_trainer("ppo", {}, env_id="CartPole-v1").builder.settings, *long, env, 1)
     assert (machine_memory() or 0) > 2**28
+
+
+@pytest.mark.parametrize(("needs", "size", "expected"), [
+    (ReplayNeeds(10, 0, 9_000, 300, episodic=False), 1_000, 10_000), (ReplayNeeds(10, 0, 9_000, 500, episodic=False), 1_000, 15_000),
+    (ReplayNeeds(10, 0, 9_000, 300, episodic=True), 1_000, 13_000), (ReplayNeeds(10, 0, 9_000, 5_000, episodic=False), 1_000, 20_000),
+    (ReplayNeeds(10, 0, 300, 300, episodic=True), 1_000, 3_000), (ReplayNeeds(10, 200, 300, 100, episodic=False), 1_000, 203_000)])
+def test_what_is_copied_and_what_is_taken_at_once_counts_and_what_is_never_filled_does_not(needs: ReplayNeeds, size: int,
+                                                                                          expected: int) -> None:
+    """A segment is copied where the next one could overwrite it; HER makes its dictionaries beforehand."""
+    assert needs.bytes_of(size) == expected
+
+
+@given(row=st.integers(1, 100), fixed=st.integers(0, 300), total=st.integers(1, 9_000), segment=st.integers(1, 9_000),
+       episodic=st.booleans(), memory=st.integers(-9, 10**6))
+def test_the_size_that_would_fit_fits(row: int, fixed: int, total: int, segment: int, episodic: bool, memory: int) -> None:
+    """What a person is told to set is not refused in its turn."""
+    needs = ReplayNeeds(row, fixed, total, segment, episodic)
+    assert 0 <= needs.bytes_of(max(needs.largest(memory), 0)) <= max(memory, 0)
+
+
+def test_hers_dictionaries_take_about_what_is_reckoned() -> None:
+    """At the peak of making them, which is the same for every size."""
+    model = make_trainer("sac", OFF_POLICY | HER | {"n_envs": 1}, env_kwargs={"observation": "goal", "action": "box"}).prepare(0, None)
+    spaces, rows = (model.env.observation_space, model.env.action_space), 20_000
+    tracemalloc.start()
+    try:
+        HerReplayBuffer(rows, *spaces, env=model.env)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0.9 < peak / rows / (transition_bytes(*spaces, her=True) + INFOS) < 1.1
+
+
+def test_a_trial_that_began_on_a_larger_machine_is_not_called_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it begins the spec asks for too much (2); once it was trained somewhere, the machine has too little (71)."""
+    document = {**TINY_PPO, "algo": "dqn", "total_timesteps": 2000, "checkpoint_every": 1000, "hyperparameters": {
+        "learning_starts": 100, "batch_size": 8, "policy_kwargs": "dict(net_arch=[8])"}}
+    monkeypatch.setattr("rl_trainer.replay_sizes.machine_memory", lambda: REST)
+    trainer = make_spec_trainer(frozen(document), "seed-0", None)
+    with pytest.raises(ReplayTooLargeError, match="or take a larger machine"):
+        check_untrained(trainer, begun=False)
+    with pytest.raises(OutOfMemoryError, match="go on on a larger machine"):
+        check_untrained(trainer, begun=True)

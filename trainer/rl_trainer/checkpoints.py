@@ -70,6 +70,11 @@ class CheckpointChain:
     def _key(self) -> str:
         return head_key(self.trial)
 
+    @property
+    def step(self) -> int:
+        """The step of the newest checkpoint; 0 if there is none, or the head was not taken over yet."""
+        return self._head.step if self._head is not None else 0
+
     def take_over(self) -> Head:
         """Write this attempt into the head, before anything is trained.
 

@@ -2,6 +2,7 @@
 
 import copy
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from rl_lifecycle.seeds import segment_seed
 from rl_trainer.errors import BadInputError
 from rl_trainer.numpy_path.classes import NUMPY_CLASSES
 from rl_trainer.numpy_path.coverage import why_not_covered
-from rl_trainer.replay_sizes import check_replay_fits
 from rl_trainer.settings import Settings
 
 
@@ -22,13 +22,16 @@ class ModelBuilder:
     """Builds the same untrained model every time.
 
     :param fast: take the NumPy path where it covers the model; off to compare with stock SB3.
+    :param check: called once with environments, before any model is built on such.
     """
 
-    def __init__(self, settings: Settings, device: str = "cpu", *, fast: bool = True) -> None:
+    def __init__(self, settings: Settings, device: str = "cpu", *, fast: bool = True,
+                 check: Callable[[VecEnv], None] | None = None) -> None:
         torch.set_num_threads(1)  # sums are taken in another order by another number of threads
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.settings, self.device, self.fast = settings, device, fast
         self._class: Any = None
+        self._check = check
         self.reason = ""
 
     @property
@@ -39,11 +42,12 @@ class ModelBuilder:
     def choose(self, env: VecEnv) -> None:
         """Choose, once, what trains: building a model to look at draws from the global generators.
 
-        :raises BadInputError: if this machine's memory cannot hold the replay buffer.
+        :raises BadInputError: what the check raises.
         """
         if self._class is not None:
             return
-        check_replay_fits(self.settings, env)
+        if self._check is not None:
+            self._check(env)
         stock = self.settings.algorithm.load()
         numpy_class = NUMPY_CLASSES.get(stock)
         if numpy_class is None or not self.fast:

@@ -4,6 +4,7 @@ SB3's buffers are mapped when they are made and take memory row by row, so one t
 """
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,67 @@ from rl_trainer.settings import Settings
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 #: Reward, done and timeout of a transition, in 32 bits each; HER keeps where its episode begins and how long it is, in 64.
 FLAGS, HER = 12, 16
+#: And a dictionary that it makes for every transition beforehand, as measured while it does: it fills lists, and then an array.
+INFOS = 210
 GIB = 2**30
 #: What a trainer takes at least beside its buffer: Python, torch, a small model (docs/trainer.md has it measured).
 REST = 300 * 2**20
 
 
-def check_replay_fits(settings: Settings, env: VecEnv, memory: int | None = None) -> None:
-    """Refuse a replay buffer that the machine's memory cannot hold when it is full.
+class ReplayTooLargeError(BadInputError):
+    """The machine's memory cannot hold the replay buffer. :param facts: what it needs and what there is, without what to do."""
 
-    :param memory: of the machine, in bytes; None: this one's. :raises BadInputError: naming `buffer_size`.
+    def __init__(self, facts: str, most: int) -> None:
+        self.facts = facts
+        super().__init__(f"{facts}; set at most {most}, or take a larger machine")
+
+
+@dataclass(frozen=True)
+class ReplayNeeds:
+    """What a replay buffer takes of the memory in the course of a training.
+
+    :param row: bytes of a transition. :param fixed: bytes a transition that are taken at once, however short the training is.
+    :param total: environment steps of the training. :param segment: of a segment. :param episodic: whether it collects whole episodes.
+    """
+
+    row: int
+    fixed: int
+    total: int
+    segment: int
+    episodic: bool
+
+    def bytes_of(self, size: int) -> int:
+        """Bytes at most with room for so many transitions: pages that no transition reaches cost nothing."""
+        filled = min(size, self.total)
+        copied = min(self.segment, filled) if self.total > self.segment and (self.episodic or 2 * self.segment >= size) else 0
+        return (filled + copied) * self.row + size * self.fixed
+
+    def largest(self, memory: int) -> int:
+        """A size that fits, the largest where that depends on no copies."""
+        each, memory = self.row + self.fixed, max(memory, 0)
+        tried = (memory // each, (memory - self.segment * self.row) // each, memory // (each + self.row))
+        return max(size for size in tried if self.bytes_of(max(size, 0)) <= memory)
+
+
+def check_replay_fits(settings: Settings, total: int, segment: int, env: VecEnv, memory: int | None = None) -> None:
+    """Refuse a replay buffer that the machine's memory cannot hold when it is as full as the training makes it.
+
+    :param total: environment steps of the training. :param segment: of a segment, which is copied where the next could overwrite it.
+    :param memory: of the machine, in bytes; None: this one's. :raises ReplayTooLargeError: naming `buffer_size`.
     """
     size = buffer_size(settings)
     if size is None:
         return
-    row = transition_bytes(env.observation_space, env.action_space, her="Her" in str(settings.model_kwargs.get("replay_buffer_class")))
+    kwargs = settings.model_kwargs
+    her, frequency = "Her" in str(kwargs.get("replay_buffer_class")), kwargs.get("train_freq")
+    row = transition_bytes(env.observation_space, env.action_space, her=her)
+    needs = ReplayNeeds(row, INFOS if her else 0, total, segment, isinstance(frequency, tuple | list) and frequency[-1] == "episode")
     there = machine_memory() if memory is None else memory
-    if there is not None and size * row + REST > there:
-        raise BadInputError(f"hyperparameters.buffer_size: {size} transitions of {row} bytes need {size * row / GIB:.1f} GiB, and this "
-                            f"machine has {there / GIB:.1f} GiB of memory, {REST / GIB:.1f} of them for everything else; set at most "
-                            f"{max(there - REST, 0) // row}, or take a larger machine")
+    if there is not None and needs.bytes_of(size) + REST > there:
+        raise ReplayTooLargeError(
+            f"hyperparameters.buffer_size: {size} transitions of {row + needs.fixed} bytes need {needs.bytes_of(size) / GIB:.1f} GiB "
+            f"in {total} steps, and this machine has {there / GIB:.1f} GiB of memory, {REST / GIB:.1f} of them for everything else",
+            needs.largest(there - REST))
 
 
 def buffer_size(settings: Settings) -> int | None:

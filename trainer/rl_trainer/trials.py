@@ -1,6 +1,7 @@
 """Training a trial from wherever it stands to its end: the segments in order, their commits beside them."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import time
@@ -21,7 +22,7 @@ from rl_trainer.committing import Committer
 from rl_trainer.curves import curve_files
 from rl_trainer.digests import digest_arrays
 from rl_trainer.environments import EnvironmentFactory, check_environment, max_episode_steps
-from rl_trainer.errors import BadInputError, OtherHardwareError
+from rl_trainer.errors import BadInputError, OtherHardwareError, OutOfMemoryError
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
 from rl_trainer.model_state import ModelState, final_parameters
@@ -29,6 +30,7 @@ from rl_trainer.models import ModelBuilder
 from rl_trainer.numeric_class import differences, numeric_class
 from rl_trainer.onnx_export.export import check_exportable
 from rl_trainer.policy_files import PolicyWriter
+from rl_trainer.replay_sizes import ReplayTooLargeError, check_replay_fits
 from rl_trainer.segments import SegmentPlan, SegmentTrainer, TrainedSegment
 from rl_trainer.settings import read_settings
 from rl_trainer.warm_start import check_acts_alike, learning_state, read_warm_start
@@ -81,7 +83,8 @@ def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: boo
     finally:
         env.close()
     plan = SegmentPlan(spec.trial(trial).seed, spec.segment_timesteps, spec.experiment.total_timesteps, spec.n_segments)
-    builder = ModelBuilder(settings, _device(settings.policy), fast=fast)
+    fits = functools.partial(check_replay_fits, settings, plan.total_timesteps, plan.segment_timesteps)
+    builder = ModelBuilder(settings, _device(settings.policy), fast=fast, check=fits)
     return SegmentTrainer(plan, factory, builder, read_warm_start(spec, store))
 
 
@@ -91,7 +94,7 @@ def train_trial(job: TrialJob) -> TrialResult:
     :raises TrainerError: for everything that ends it earlier; what was finished before is committed or being so.
     """
     trainer = make_trainer(job.spec, job.trial, job.store)
-    _check_untrained(trainer)
+    _check_untrained(trainer, begun=job.chain.step > 0)
     facts = numeric_class(trainer.builder.device, trainer.builder.path)
     newest = job.chain.read_newest()
     if newest is not None:
@@ -100,9 +103,18 @@ def train_trial(job: TrialJob) -> TrialResult:
     return run.to_the_end(newest)
 
 
-def _check_untrained(trainer: SegmentTrainer) -> None:
-    """Build an untrained model: that chooses the path, and finds what SB3 or ONNX refuse before a segment is trained."""
-    model = trainer.prepare(0, None)
+def _check_untrained(trainer: SegmentTrainer, *, begun: bool) -> None:
+    """Build an untrained model: that chooses the path, and finds what SB3 or ONNX refuse before a segment is trained.
+
+    :param begun: whether a checkpoint shows that a machine could train this; then it is the machine that is too small, not the spec
+        that is wrong.
+    """
+    try:
+        model = trainer.prepare(0, None)
+    except ReplayTooLargeError as error:
+        if not begun:
+            raise
+        raise OutOfMemoryError(f"{error.facts}: go on on a larger machine") from error
     check_exportable(model)
     if trainer.initial is not None:
         check_acts_alike(model, trainer.initial)
