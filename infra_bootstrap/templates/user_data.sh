@@ -47,7 +47,9 @@ done
 say "$("$python" --version) at $(command -v "$python")"
 
 # 4. Who am I: instance metadata, version 2, and the tags that the launch put on this machine.
+# It comes back as assignments, quoted so that no value can be anything but a value.
 cat > identity.py <<'PY'
+import shlex
 import sys
 import time
 import urllib.error
@@ -74,15 +76,12 @@ def ask(path, method="GET", tries=6, **headers):
 
 
 token = {"X-aws-ec2-metadata-token": ask("api/token", "PUT", **{"X-aws-ec2-metadata-token-ttl-seconds": "21600"})}
-for path in ("meta-data/instance-id", *("meta-data/tags/instance/nightshift:" + name for name in names)):
-    print(ask(path, **token))
+print("instance=" + shlex.quote(ask("meta-data/instance-id", **token)))
+for name in names:
+    print(f"export NIGHTSHIFT_{name.upper()}=" + shlex.quote(ask("meta-data/tags/instance/nightshift:" + name, **token)))
 PY
-names=(environment experiment run trial attempt spec deadline)
-"$python" identity.py "$imds" "${names[@]}" > identity || exit 3
-{
-  read -r instance
-  for name in "${names[@]}"; do read -r "NIGHTSHIFT_${name^^}"; export "NIGHTSHIFT_${name^^}"; done
-} < identity
+"$python" identity.py "$imds" environment experiment run trial attempt spec deadline > identity || exit 3
+. ./identity
 export NIGHTSHIFT_BUCKET="$bucket" NIGHTSHIFT_WORK="$work"
 say "instance $instance: $NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/$NIGHTSHIFT_TRIAL, attempt $NIGHTSHIFT_ATTEMPT"
 left="$("$python" -c 'import datetime as d, sys; print(int((d.datetime.fromisoformat(sys.argv[1].replace("Z", "+00:00")) - d.datetime.now(d.timezone.utc)).total_seconds()))' "$NIGHTSHIFT_DEADLINE")" &&

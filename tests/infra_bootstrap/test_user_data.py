@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
+import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +41,56 @@ def test_the_script_is_valid_shell() -> None:
     for program in inside:
         compile(program, "inside.py", "exec")
     assert "curl" not in script
+
+
+def test_the_script_needs_no_newer_shell_than_macos_has() -> None:
+    """The local AWS's machines are processes there, and its Bash is 3.2: none of what came with 4 and 5, outside of the programs."""
+    script = (TEMPLATES / "user_data.sh").read_text()
+    shell = "".join(part.partition("\nPY\n")[2] or part for part in script.split("<<'PY'\n"))
+    newer = re.compile(r"\$\{[^}]*(\^|,,|@[A-Za-z]\})|\b(mapfile|readarray|coproc|declare -[An]|local -n|wait -n)\b|&>>|\|&")
+    assert not newer.search(shell)
+
+
+TAGS = ("environment", "experiment", "run", "trial", "attempt", "spec", "deadline")
+
+
+@pytest.mark.parametrize("value", ["dev", "two words", "$(touch owned)", "`touch owned`", "'; touch owned; '", '"; touch owned; "',
+                                   "a\ntouch owned", "$HOME \\ !! *", "ünïcode", "-n", ""])
+def test_whatever_a_tag_says_is_a_value_and_never_a_command(tmp_path: Path, value: str) -> None:
+    """The step that asks who the machine is, with a metadata service that answers this for every tag."""
+    script = (TEMPLATES / "user_data.sh").read_text()
+    step = script[script.index("cat > identity.py"):script.index("export NIGHTSHIFT_BUCKET")]
+    show = 'printf "%s\\0" "$instance" ' + " ".join(f'"$NIGHTSHIFT_{name.upper()}"' for name in TAGS)
+    with answering(lambda path: value if "/tags/" in path else "i-1") as imds:
+        done = subprocess.run(["bash", "-uc", f'python="$1" imds="$2"\n{step}{show}', "bash", sys.executable, imds], cwd=tmp_path,
+                              capture_output=True, check=True, env={"PATH": os.environ["PATH"], "HOME": "/nowhere", "LC_ALL": "C.UTF-8"})
+    assert done.stdout.decode().split("\0") == ["i-1", *[value] * len(TAGS), ""]
+    assert not (tmp_path / "owned").exists()
+
+
+@contextmanager
+def answering(answer: Callable[[str], str]) -> Iterator[str]:
+    """Serve an instance metadata service that answers every path. :return: its address."""
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = answer(self.path).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_PUT = do_GET
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Keep the tests' output clean."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def boot(dev: Deployment, run: str, wheels: WheelSet | None, *, upload_set: bool = True) -> tuple[Spec, dict[str, Any]]:

@@ -39,7 +39,10 @@ class _Place:
 class _Run:
     """Airflow's dag run."""
 
-    run_id, dag_id, triggering_user_name, conf = "manual-1", "import_policy", "ada", {}
+    dag_id, triggering_user_name, conf = "import_policy", "ada", dict[str, Any]()
+
+    def __init__(self, run_id: str = "manual-1") -> None:
+        self.run_id = run_id
 
 
 def safetensors(value: float = 1.0) -> bytes:
@@ -78,10 +81,10 @@ class Importing(Service):
         self.world.store.put(artifact.key, data)
         return artifact
 
-    def freeze(self) -> Spec:
+    def freeze(self, run_id: str = "manual-1") -> Spec:
         """Run the freezing task."""
         S3FreezeImportOperator(task_id="freeze_import", folder=str(self.folder)).execute(
-            {**self.context("import_policy"), "ti": self.ti, "run_id": "manual-1", "dag_run": _Run()})  # type: ignore[typeddict-item]
+            {**self.context("import_policy"), "ti": self.ti, "run_id": run_id, "dag_run": _Run(run_id)})  # type: ignore[typeddict-item]
         return Spec.from_json(self.world.store.objects[self.ti.pushed["plan"]["spec"]["key"]])
 
     def bring(self, spec: Spec, decision: Decision = Decision.PROMOTE, *, approved: bool = True) -> dict[str, Any]:
@@ -231,6 +234,20 @@ def test_a_pointer_that_somebody_edited_stops_an_import_in_one_line(importing: I
     importing.world.store.put("registry/cartpole_ppo/champion.json", b"hello")
     with pytest.raises(AirflowFailException, match=r"champion\.json"):
         importing.freeze()
+
+
+def test_of_two_imports_at_a_time_one_moves_the_champion(importing: Importing) -> None:
+    """Both were frozen, judged and approved side by side; the second was compared with what is no longer in service."""
+    first, pushed, says = importing.freeze(), importing.ti.pushed, importing.aws.metadata
+    importing.upload(2.0)
+    importing.ti = FakeTaskInstance()
+    second = importing.freeze("manual-2")
+    assert importing.bring(second)["outcome"] == "PROMOTED"
+    importing.ti.pushed, importing.aws.metadata = pushed, says
+    with pytest.raises(AirflowFailException, match=r"not imported\. SUPERSEDED: the champion changed since"):
+        importing.bring(first)
+    assert [(entry.sequence, entry.move) for entry in read_history(importing.world.store, "cartpole_ppo")] == [(1, Move.IMPORTED)]
+    assert importing.version == 1
 
 
 def test_a_form_with_nothing_but_blanks_is_not_taken() -> None:
