@@ -5,6 +5,7 @@ Every step is written so that dying before, in or after it, or two doing it at o
     LAUNCH   reserve money (ledger, If-Match) ► write attempts/<n>.json (If-None-Match)
     ASK      adopt by tag, else CreateFleet with the attempt's frozen request and token ► write the outcome (If-Match)
     SETTLE   terminate ► write how it ended (If-Match) ► settle the ledger
+    CLOSE    (from outside) ask once more with the token if no answer is known ► SETTLE ► give back what no attempt has
 """
 
 import logging
@@ -28,6 +29,7 @@ from rl_lifecycle.errors import LaunchRefusedError, NoPlaceError
 from rl_lifecycle.evidence import Evidence, Machine, Patience, Progress, ended_at
 from rl_lifecycle.heartbeats import Heartbeat, TrainerState
 from rl_lifecycle.launches import (
+    TOKEN_HOLDS,
     WAITABLE_CODES,
     Market,
     build_fleet_request,
@@ -67,10 +69,19 @@ class TrialSupervisor:
         self.attempts = AttemptFiles(store, self.trial)
         self.ledger = LedgerFile(store, spec)
         self._just_written: str | None = None
+        self._first_seen: int | None = None
+        self._writing: str | None = None
+
+    def read_attempts(self) -> tuple[StoredAttempt, ...]:
+        """Read the trial's attempts. What the first look finds is what this worker works on (see :meth:`drop`)."""
+        stored = self.attempts.read()
+        if self._first_seen is None:
+            self._first_seen = len(stored)
+        return stored
 
     def observe(self, progress: Progress | None = None, *, again: bool = False) -> tuple[Evidence, tuple[StoredAttempt, ...]]:
         """Look at everything that is known of the trial."""
-        stored = self.attempts.read()
+        stored = self.read_attempts()
         newest = stored[-1].attempt if stored else None
         beat = self.store.find(heartbeat_key(self.trial))
         head = self.store.find(head_key(self.trial))
@@ -119,33 +130,67 @@ class TrialSupervisor:
         return Action(kind=ActionKind.WAIT, finding=finding), evidence.model_copy(update={"no_place": True, "again": False})
 
     def cancel(self, reason: str) -> None:
-        """Terminate whatever works on the trial and close its open attempt. Safe to repeat."""
+        """Terminate whatever works on the trial and close its open attempt. Safe to repeat.
+
+        :raises Exception: if AWS does not answer; then the attempt is still open, so a repetition ends its machine.
+        """
         self.machines.terminate(tagged.machine.instance_id for tagged in self.machines.list_of_trial(self.trial))
-        evidence, stored = self.observe()
-        if stored and stored[-1].attempt.outcome.end is None:
-            self._close(stored[-1], evidence, Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason=reason))
-        if any(entry.trial == self.trial.trial and entry.attempt > len(stored) for entry in self.ledger.read().entries):
-            self.ledger.change(lambda before: before.release(self.trial.trial, len(stored)))
-        self._settle_all()
+        self._close(len(self.attempts.read()), Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason=reason))
 
     def drop(self, attempt: int | None, reason: str) -> None:
         """Terminate the machine of an attempt and close it, so that its place is free; a look after this may launch another.
 
         For a task that was killed: a clear or a retry has perhaps begun to work on it again, so a later attempt stays as it is.
 
-        :param attempt: None: the newest.
+        :param attempt: None: the one that this worker works on, which is the newest that its first look found, or one that it wrote
+            itself; before its first look, the newest.
+        :raises Exception: as :meth:`cancel`.
         """
-        attempt = attempt if attempt is not None else len(self.attempts.read())
-        self.machines.terminate_attempts(self.trial, attempt)
-        evidence, stored = self.observe()
-        if len(stored) == attempt and stored[-1].attempt.outcome.end is None:
-            self._close(stored[-1], evidence, Finding(state=TrialState.INTERRUPTED, cause=AttemptEnd.MACHINE_LOST, reason=reason))
+        last = attempt if attempt is not None else self._own_attempt()
+        self.machines.terminate_attempts(self.trial, last)
+        self._close(last, Finding(state=TrialState.INTERRUPTED, cause=AttemptEnd.MACHINE_LOST, reason=reason))
+
+    def _own_attempt(self) -> int:
+        """The number of the attempt that this worker works on; 0 if there is none."""
+        stored = self.attempts.read()
+        if self._first_seen is None:
+            return len(stored)
+        written = (one.attempt.attempt for one in stored if one.attempt.nonce == self._writing)
+        return max(self._first_seen, *written, 0)
+
+    def _close(self, number: int, otherwise: Finding) -> None:
+        """Settle an attempt if it is the newest and open, as trained if it is, else as said; give back what was reserved beyond it."""
+        stored = self.attempts.read()
+        if stored and len(stored) == number and self._is_unanswered(stored[-1].attempt):
+            self._end_unanswered(stored[-1])
+        for _ in range(MOST_ACTIONS):  # others may write at the same time
+            evidence, stored = self.observe()
+            if not stored or len(stored) != number or stored[-1].attempt.outcome.end is not None:
+                break
+            finding = decide_action(evidence).finding
+            if self._settle(stored[-1], finding if finding.state is TrialState.FINISHED else otherwise, evidence):
+                break
+        if len(stored) == number and any(
+                entry.trial == self.trial.trial and entry.attempt > number for entry in self.ledger.read().entries):
+            self.ledger.change(lambda before: before.release(self.trial.trial, number))
         self._settle_all()
 
-    def _close(self, stored: StoredAttempt, evidence: Evidence, otherwise: Finding) -> None:
-        """Settle an open attempt: as trained if it is, else as said."""
-        finding = decide_action(evidence).finding
-        self._settle(stored, finding if finding.state is TrialState.FINISHED else otherwise, evidence)
+    def _is_unanswered(self, attempt: Attempt) -> bool:
+        """Whether an attempt may have a machine, or get one, that nobody knows: EC2 shows what it made only after a while."""
+        return (attempt.outcome.end is None and attempt.outcome.instance_id is None
+                and self.now() - attempt.created_at <= TOKEN_HOLDS and self.machines.find(self.trial, attempt.attempt) is None)
+
+    def _end_unanswered(self, stored: StoredAttempt) -> None:
+        """Ask with an attempt's token once more, and terminate what EC2 names.
+
+        If a worker died in the call, that is the machine which its call made. If its call is still on the way, or comes later, the
+        answer to it is the same machine. If there never was a call, a machine is made and ended at once. It is paid from the
+        moment when the attempt was written, because when it was made is not known.
+        """
+        granted = self._call(stored.attempt)
+        if granted.instance_id is not None:
+            self.machines.terminate([granted.instance_id])
+            self._record_answer(stored, granted, stored.attempt.created_at)
 
     def _settle_all(self) -> None:
         self.settle_ledger(tuple(stored.attempt for stored in self.attempts.read()))
@@ -182,8 +227,7 @@ class TrialSupervisor:
         pools = plan_pools(types, self.plan.subnet_ids, offered)
         hours = (deadline_at - evidence.now).total_seconds() / 3600
         reserve = hours * highest_on_demand_usd({pool.instance_type for pool in pools}, self.prices.on_demand(types))
-        self.ledger.change(lambda ledger: ledger.reserve(self.trial.trial, number, reserve, most=compute.max_parallel,
-                                                         deadline_at=deadline_at, now=evidence.now))
+        self._reserve(number, reserve, deadline_at, compute.max_parallel)
         attempt = Attempt(
             experiment=self.trial.experiment, run=self.trial.run, trial=self.trial.trial, attempt=number,
             token=client_token(self.trial, number), nonce=uuid.uuid4().hex, created_at=evidence.now, deadline_at=deadline_at,
@@ -192,9 +236,16 @@ class TrialSupervisor:
                 launch_template_id=self.plan.launch_template_id, launch_template_version=self.plan.launch_template_version,
                 pools=pools, market=market,
                 tags=trial_tags(self.plan.environment, self.trial, number, self.plan.spec.sha256, deadline_at)))
+        self._writing = attempt.nonce
         if self.attempts.create(attempt):
             self._just_written = attempt.token
+            # A worker that was thought dead may have given the reservation back, as no attempt had it until now.
+            self._reserve(number, reserve, deadline_at, None)
             self.log.info("%s: attempt %d, %s, %d pools, at most USD %.4f", self.trial.trial, number, market, len(pools), reserve)
+
+    def _reserve(self, number: int, usd: float, deadline_at: datetime, most: int | None) -> None:
+        self.ledger.change(lambda ledger: ledger.reserve(self.trial.trial, number, usd, most=most, deadline_at=deadline_at,
+                                                         now=self.now()))
 
     def _choose_market(self, evidence: Evidence, types: tuple[str, ...]) -> Market:
         """The market by the experiment's rules, unless they lead from spot to one on which no machine can ever start."""
@@ -229,7 +280,7 @@ class TrialSupervisor:
             granted = self._request(attempt)
             if granted.instance_id is not None:
                 self.memory.keep(attempt.token, granted.instance_id)
-        if not self._record_answer(stored, granted) and granted.instance_id is not None:
+        if not self._record_answer(stored, granted, self.now()) and granted.instance_id is not None:
             self._end_if_closed(attempt, granted.instance_id)
 
     def _find_remembered(self, attempt: Attempt) -> Machine | None:
@@ -245,6 +296,10 @@ class TrialSupervisor:
         first, self._just_written = attempt.token == self._just_written, None
         if first and (full := self.checks.find_full(attempt, self.plan.zones)):
             return Granted(None, None, None, market_of(attempt), full)
+        return self._call(attempt)
+
+    def _call(self, attempt: Attempt) -> Granted:
+        """Ask with the attempt's token. Starts billing."""
         try:
             return self.machines.request(attempt)
         except Exception as error:
@@ -255,8 +310,7 @@ class TrialSupervisor:
             refusal = Refusal(instance_type="*", zone="*", market=market_of(attempt), code=code, message=message)
             return Granted(None, None, None, refusal.market, (refusal,))
 
-    def _record_answer(self, stored: StoredAttempt, granted: Granted) -> bool:
-        now = self.now()
+    def _record_answer(self, stored: StoredAttempt, granted: Granted, now: datetime) -> bool:
         if granted.instance_id is not None:
             self.log.info("%s: %s is %s, %s, in %s", self.trial.trial, granted.instance_id, granted.instance_type,
                           granted.market, granted.zone)
@@ -277,8 +331,8 @@ class TrialSupervisor:
         if len(there) < attempt.attempt or there[attempt.attempt - 1].attempt.outcome.end is not None:
             self.machines.terminate([instance_id])
 
-    def _settle(self, stored: StoredAttempt, finding: Finding, evidence: Evidence) -> None:
-        """Make sure that the machine is gone, then write how it ended and what it cost."""
+    def _settle(self, stored: StoredAttempt, finding: Finding, evidence: Evidence) -> bool:
+        """Make sure that the machine is gone, then write how it ended and what it cost. :return: False if somebody else wrote first."""
         outcome, machine = stored.attempt.outcome, evidence.machine
         instance_id = machine.instance_id if machine is not None else outcome.instance_id
         if instance_id is not None:
@@ -303,6 +357,7 @@ class TrialSupervisor:
         if settled:
             self.log.info("%s: attempt %d ended: %s (%.0f s, USD %.4f)", self.trial.trial, stored.attempt.attempt,
                           finding.reason or finding.cause, seconds, usd)
+        return settled
 
 
 def _saved_usd(evidence: Evidence, finding: Finding, usd_per_hour: float) -> float | None:

@@ -55,7 +55,11 @@ class FakeMachine:
 
 @dataclass
 class FakeEc2:
-    """The client. :param now: the clock. :param refuse: asked per (type, zone, market); an error code refuses the pool."""
+    """The client.
+
+    :param now: the clock. :param refuse: asked per (type, zone, market); an error code refuses the pool.
+    :param during: what happens once while CreateFleet is `sent` (and did not arrive yet) or has `made` its machine (and did not answer).
+    """
 
     now: Callable[[], datetime]
     refuse: Callable[[str, str, str], str | None] = lambda *_: None
@@ -65,12 +69,14 @@ class FakeEc2:
     lose_answers: bool = False
     template_gone: bool = False
     image_gone: bool = False
+    during: dict[str, Callable[[], Any]] = field(default_factory=dict)
     _answers: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def create_fleet(self, **request: Any) -> dict[str, Any]:
         """Launch one machine, or say who refused."""
         self._check("CreateFleet", request)
+        self._happen("sent")
         token = request["ClientToken"]
         assert request["Type"] == "instant"
         assert request["TargetCapacitySpecification"]["TotalTargetCapacity"] == 1
@@ -81,9 +87,14 @@ class FakeEc2:
             return answer
         answer = self._launch(request)
         self._answers[token] = (request, answer)
+        self._happen("made")
         if self.lose_answers:
             raise ConnectionError("the answer was lost")
         return answer
+
+    def _happen(self, moment: str) -> None:
+        if (happening := self.during.pop(moment, None)) is not None:
+            happening()
 
     def _launch(self, request: dict[str, Any]) -> dict[str, Any]:
         market = request["TargetCapacitySpecification"]["DefaultTargetCapacityType"]

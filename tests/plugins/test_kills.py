@@ -1,14 +1,17 @@
 """A worker killed before any line, a world that interrupts: never two machines, never an orphan, always an end."""
 
+import functools
 import random
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
+from rl_airflow.supervision import TrialSupervisor
 from rl_lifecycle.actions import ActionKind
 from rl_lifecycle.attempts import AttemptEnd
 from tests.kill_rounds import seeds
-from tests.plugins.worlds import Killer, World, is_over
+from tests.plugins.worlds import Killed, Killer, World, is_over
 
 #: `make soak` sets it: how many seeded worlds are run.
 SEEDS = seeds(10)
@@ -37,13 +40,28 @@ def count_lines(before: Callable[[World], None], work: Callable[[World], object]
     return killer.lines
 
 
+def die() -> NoReturn:
+    """What SIGKILL does."""
+    raise Killed
+
+
+def stop(supervisor: TrialSupervisor) -> NoReturn:
+    """What a worker does that is told to stop."""
+    supervisor.drop(None, "told to stop")
+    raise SystemExit
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_a_launch_killed_before_any_line_launches_exactly_once(part: int) -> None:
-    """Every line of the plugin that a launch executes; then the task is retried."""
-    lines = count_lines(lambda _: None, launch)
+    """Every line of the plugin that a launch executes; then the task is retried. EC2 shows the machine at once, or (odd parts) not yet."""
+    def begin(world: World) -> None:
+        world.ec2.hide_new = part % 2 == 1
+
+    lines = count_lines(begin, launch)
     assert lines > 100
     for line in range(1 + part, lines + 1, 4):
         world = World()
+        begin(world)
         assert not Killer(line).run(lambda world=world: launch(world))
         launch(world)
         check(world, machines=1, attempts=1)
@@ -51,11 +69,15 @@ def test_a_launch_killed_before_any_line_launches_exactly_once(part: int) -> Non
 
 @pytest.mark.parametrize("part", range(4))
 def test_a_relaunch_killed_before_any_line_relaunches_exactly_once(part: int) -> None:
-    """Settling the lost machine, its money, the next attempt and its machine."""
-    lines = count_lines(interrupted, World.look)
+    """Settling the lost machine, its money, the next attempt and its machine, which EC2 shows at once, or (odd parts) not yet."""
+    def begin(world: World) -> None:
+        interrupted(world)
+        world.ec2.hide_new = part % 2 == 1
+
+    lines = count_lines(begin, World.look)
     for line in range(1 + part, lines + 1, 4):
         world = World()
-        interrupted(world)
+        begin(world)
         assert not Killer(line).run(lambda world=world: world.look())
         world.look()
         check(world, machines=2, attempts=2)
@@ -64,6 +86,53 @@ def test_a_relaunch_killed_before_any_line_relaunches_exactly_once(part: int) ->
         entry = world.supervisor().ledger.read().find("seed-0", 1)
         assert entry is not None
         assert entry.usd is not None
+
+
+@pytest.mark.parametrize("moment", ["sent", "made"])
+def test_a_launch_killed_inside_the_call_launches_exactly_once(moment: str) -> None:
+    """The request has not arrived, or EC2 has made the machine, which it does not show yet."""
+    world = World()
+    world.ec2.hide_new, world.ec2.during[moment] = True, die
+    assert not Killer().run(lambda: launch(world))
+    launch(world)
+    check(world, machines=1, attempts=1)
+
+
+@pytest.mark.parametrize("retried", [False, True])
+def test_a_worker_killed_while_it_stops_leaves_nothing_that_nobody_knows(retried: bool) -> None:
+    """It was told to stop while EC2 made its machine, and SIGKILL came before it was done; then a retry, or only the teardown."""
+    for line in range(1 + retried, 1000, 3):
+        world = World(compute={"max_parallel": 1})
+        killer = Killer(line)
+        told = _stopped_in_the_call(world, killer)
+        if retried:
+            for _ in range(2):  # the first look finds the machine gone, where the dead worker had ended it
+                world.look()
+                world.pass_time(400)
+            assert len(world.ec2.living) == 1
+        world.supervisor().cancel("the run ended")
+        assert world.ec2.living == [], f"a machine works on after line {line}"
+        ledger = world.supervisor().ledger.read()
+        assert all(entry.usd is not None for entry in ledger.entries)
+        assert len([one for one in world.supervisor().attempts.read() if one.attempt.outcome.instance_id]) == len(world.ec2.machines)
+        if told:
+            break
+    assert line > 50
+
+
+def _stopped_in_the_call(world: World, killer: Killer) -> bool:
+    """Launch, be told to stop before EC2 answers, and stop under the knife. :return: whether it got to the end of that."""
+    done: list[bool] = []
+    supervisor = world.supervisor()
+
+    def told() -> NoReturn:
+        world.pass_time(2)
+        done.append(killer.run(lambda: supervisor.drop(None, "told to stop")))
+        raise Killed
+
+    world.ec2.hide_new, world.ec2.during["made"] = True, told
+    assert not Killer().run(lambda: supervisor.advance(again=True))
+    return done == [True]
 
 
 def test_a_cancellation_killed_before_any_line_can_be_repeated() -> None:
@@ -79,18 +148,22 @@ def test_a_cancellation_killed_before_any_line_can_be_repeated() -> None:
 
 
 @pytest.mark.kills
-@pytest.mark.kills
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_trial_ends_whatever_is_killed_and_interrupted(seed: int) -> None:
-    """Workers die anywhere, machines are taken, hang or vanish, capacity comes and goes, two workers look at once."""
+    """Workers die or are told to stop anywhere, machines are taken, hang or vanish, capacity comes and goes, two workers look at once."""
     rng = random.Random(seed)
     world = World(compute={"max_hours": 50, "budget_usd": 1000})
     world.ec2.refuse = lambda *_: "InsufficientInstanceCapacity" if rng.random() < 0.6 else None
     action, step = None, 0
     for _ in range(400):
         for _ in range(rng.choice((1, 1, 2))):
-            killer = Killer(rng.randrange(1, 1500) if rng.random() < 0.5 else None)
-            killer.run(world.look)
+            supervisor = world.supervisor()
+            told = functools.partial(stop, supervisor) if rng.random() < 0.1 else die
+            if rng.random() < 0.1:
+                world.ec2.during[rng.choice(("sent", "made"))] = told
+            killer = Killer(rng.randrange(1, 1500) if rng.random() < 0.5 else None, told)
+            killer.run(functools.partial(world.look, supervisor=supervisor))
+            world.ec2.during.clear()
         assert len(world.ec2.living) <= 1, "two machines work on one trial"
         world.ec2.hide_new = rng.random() < 0.2
         for machine in world.ec2.machines.values():

@@ -6,7 +6,7 @@ import pytest
 
 from rl_airflow.market_prices import MarketPrices
 from rl_lifecycle.actions import ActionKind
-from rl_lifecycle.attempts import AttemptEnd
+from rl_lifecycle.attempts import Attempt, AttemptEnd
 from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
 from rl_lifecycle.launches import processor_of
@@ -313,6 +313,22 @@ def test_a_machine_whose_launch_was_never_recorded_is_adopted_after_it_spoke_and
     _, evidence = world.look()
     assert [evidence.attempts[0].outcome.instance_id] == world.machines_of()
     assert world.ec2.calls.count("CreateFleet") == calls
+
+
+def test_a_reservation_that_a_stopping_worker_gave_back_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looked after another worker had reserved for the next attempt, and before that was written."""
+    worker, other = world.supervisor(), world.supervisor()
+    create = worker.attempts.create
+
+    def late(attempt: Attempt) -> bool:
+        other.drop(None, "told to stop")
+        assert other.ledger.read().entries == ()
+        return create(attempt)
+
+    monkeypatch.setattr(worker.attempts, "create", late)
+    worker.advance()
+    assert [(entry.attempt, entry.usd) for entry in worker.ledger.read().entries] == [(1, None)]
+    assert len(world.machines_of()) == 1
 
 
 def test_dropping_an_attempt_leaves_a_later_one_alone(world: World) -> None:

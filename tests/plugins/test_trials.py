@@ -326,23 +326,88 @@ def test_killing_the_launching_task_ends_its_machine_and_a_retry_launches_anothe
 
 
 @pytest.mark.parametrize("relaunch", [False, True])
-def test_a_worker_that_is_told_to_stop_at_any_line_launches_no_other_machine(monkeypatch: pytest.MonkeyPatch, relaunch: bool) -> None:
-    """Airflow's signal handler calls `on_kill` and returns to the line that it interrupted: a person marked the task as failed."""
+def test_a_worker_that_is_told_to_stop_at_any_line_leaves_no_machine_and_takes_no_place(
+        monkeypatch: pytest.MonkeyPatch, relaunch: bool) -> None:
+    """Airflow's signal handler calls `on_kill` and returns to the line that it interrupted: a person marked the task as failed.
+
+    EC2 does not show the machine yet, and another trial waits for the place.
+    """
     lines = _stop_at(monkeypatch, None, relaunch=relaunch)[1]
     assert lines > 100
     for line in range(1, lines + 1, 7):
         stage, _ = _stop_at(monkeypatch, line, relaunch=relaunch)
         assert stage.world.ec2.living == [], f"a machine works on after line {line}"
+        assert stage.launch("seed-1")["state"] == TrialState.LAUNCHING, f"its place is taken after line {line}"
 
 
-def _stop_at(monkeypatch: pytest.MonkeyPatch, line: int | None, *, relaunch: bool) -> tuple[Stage, int]:
-    """Launch, or (after a machine was lost) await, and be told to stop before a line. :return: how many lines there were."""
-    stage = Stage(monkeypatch)
+@pytest.mark.parametrize("relaunch", [False, True])
+@pytest.mark.parametrize("moment", ["sent", "made"])
+def test_a_worker_that_is_told_to_stop_while_ec2_makes_its_machine_ends_it(
+        monkeypatch: pytest.MonkeyPatch, moment: str, relaunch: bool) -> None:
+    """The answer never comes, and EC2 does not show the machine yet; it is paid, and a call that arrives late makes no other."""
+    stage, task = _staged(monkeypatch, relaunch=relaunch)
+    world = stage.world
+
+    def told() -> None:
+        world.pass_time(2)
+        task.on_kill()
+
+    world.ec2.during[moment] = told
+    with pytest.raises(SystemExit):
+        task.execute(stage.context)
+    assert world.ec2.living == []
+    newest = world.supervisor().attempts.read()[-1].attempt
+    assert newest.outcome.end is AttemptEnd.MACHINE_LOST
+    assert newest.outcome.instance_id == list(world.ec2.machines)[-1]
+    assert (world.supervisor().ledger.read().entries[-1].usd or 0) > 0
+    world.ec2.create_fleet(**newest.request, ClientToken=newest.token)
+    assert world.ec2.living == []
+    assert stage.launch()["attempt"] == newest.attempt + 1
+    assert len(world.ec2.living) == 1
+
+
+def test_a_machine_that_cannot_be_ended_keeps_its_attempt_open_for_the_teardown(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """EC2 answers nobody while the worker stops: what is not known to be gone is not closed."""
+    world, task = stage.world, Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0")
+
+    def told() -> None:
+        world.ec2.lose_answers = True
+        world.ec2._answers.clear()
+        task.on_kill()
+
+    world.ec2.hide_new, world.ec2.during["sent"] = True, told
+    with pytest.raises(SystemExit):
+        task.execute(stage.context)
+    assert "its machine could not be ended (the answer was lost); the teardown ends it" in caplog.text
+    assert [one.attempt.outcome.end for one in world.supervisor().attempts.read()] == [None]
+    world.ec2.lose_answers = False
+    Ec2TerminateRunOperator(task_id="terminate", plan=world.plan.to_xcom()).execute(stage.context)
+    assert (world.ec2.living, len(world.ec2.machines)) == ([], 1)
+
+
+def test_a_worker_that_is_told_to_stop_before_it_began_has_nothing_to_end(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """No attempt was written yet."""
+    with pytest.raises(SystemExit):
+        Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0").on_kill()
+    assert "could not be ended" not in caplog.text
+    assert stage.world.ec2.machines == {}
+
+
+def _staged(monkeypatch: pytest.MonkeyPatch, *, relaunch: bool) -> tuple[Stage, Any]:
+    """A task that is about to launch, or (after a machine was lost) to relaunch; EC2 will not show its machine yet."""
+    stage = Stage(monkeypatch, compute={"max_parallel": 1})
     task: Any = Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0")
     if relaunch:
         stage.launch()
         stage.world.ec2.end(stage.world.machines_of()[0], "Server.InternalError")
         task = stage.awaiting()
+    stage.world.ec2.hide_new = True
+    return stage, task
+
+
+def _stop_at(monkeypatch: pytest.MonkeyPatch, line: int | None, *, relaunch: bool) -> tuple[Stage, int]:
+    """Launch, or (after a machine was lost) await, and be told to stop before a line. :return: how many lines there were."""
+    stage, task = _staged(monkeypatch, relaunch=relaunch)
     killer = Killer(line, task.on_kill)
     with contextlib.suppress(TaskDeferred):
         killer.run(lambda: task.execute(stage.context))
@@ -361,6 +426,27 @@ def test_a_worker_that_was_thought_dead_ends_no_machine_of_the_one_in_its_place(
         stale.on_kill()
     assert len(stage.world.machines_of()) == 1
     assert stage.world.supervisor().attempts.read()[-1].attempt.outcome.end is None
+
+
+def test_a_worker_that_was_thought_dead_while_it_acted_ends_no_machine_of_the_one_in_its_place(stage: Stage) -> None:
+    """It hung in the middle of its look; the retry relaunched; then it is told to stop."""
+    stage.launch()
+    stage.world.beat(step=100)
+    stale, real = stage.awaiting(), stage.world.store.find
+
+    def hang(key: str) -> Any:
+        if key.startswith("heartbeats/"):
+            stage.world.store.find = real  # type: ignore[method-assign]
+            stage.world.ec2.end(stage.world.machines_of()[0], "Server.InternalError")
+            stage.defer()
+            stale.on_kill()
+        return real(key)
+
+    stage.world.store.find = hang  # type: ignore[method-assign]
+    with pytest.raises(SystemExit):
+        stale.execute(stage.context)
+    assert len(stage.world.machines_of()) == 1
+    assert [one.attempt.outcome.end for one in stage.world.supervisor().attempts.read()] == [AttemptEnd.MACHINE_LOST, None]
 
 
 def test_the_teardown_ends_all_trials_and_proves_it(stage: Stage) -> None:

@@ -48,6 +48,7 @@ class RunOperator(BaseOperator):
         self.aws_conn_id = aws_conn_id
         self.links: dict[str, str] = {}
         self._launcher: RoleSession | None = None
+        self._working: TrialSupervisor | None = None
 
     def _plan(self) -> RunPlan:
         return RunPlan.model_validate(self.plan)
@@ -61,14 +62,14 @@ class RunOperator(BaseOperator):
     def _supervisor(self, plan: RunPlan, trial: str, spec: Spec | None = None, context: Context | None = None) -> TrialSupervisor:
         return make_supervisor(plan, self._session(plan), trial, log, spec=spec, memory=MachineMemory(context))
 
-    def _drop_and_exit(self, trial: str, attempt: int | None, reason: str) -> NoReturn:
-        """End a trial's machine, and this process.
+    def _drop_and_exit(self, trial: str, reason: str) -> NoReturn:
+        """End the machine that this worker works on, also one that EC2 is just making for it, and this process.
 
         Airflow's signal handler would return to the line that it interrupted, and what stands there would find its machine gone
         and launch another.
         """
         try:
-            self._supervisor(self._plan(), trial).drop(attempt, reason)
+            (self._working or self._supervisor(self._plan(), trial)).drop(None, reason)
         except Exception as error:
             log.warning("%s: its machine could not be ended (%s); the teardown ends it", trial, first_line(error))
         raise SystemExit(128 + signal.SIGTERM)
@@ -84,8 +85,8 @@ class Ec2LaunchTrialOperator(RunOperator):
     """Ask for a trial's machine, exactly once, and return without waiting for it. Starts billing.
 
     A retry, or a second run of the same task, adopts the machine that is there. A clear means "once more": a trial that
-    had failed or was cancelled gets another attempt, which resumes from its last checkpoint. `on_kill` ends the machine; if Airflow
-    then retries the task, another is asked for.
+    had failed or was cancelled gets another attempt, which resumes from its last checkpoint. `on_kill` ends the machine, also one
+    that EC2 has not yet answered with or does not show yet; if Airflow then retries the task, another is asked for.
     Refused capacity is no failure here: `await` waits it out.
     """
 
@@ -99,7 +100,7 @@ class Ec2LaunchTrialOperator(RunOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Launch or adopt. :return: what is known of the newest attempt."""
         plan = self._plan()
-        supervisor = self._supervisor(plan, self.trial, context=context)
+        supervisor = self._working = self._supervisor(plan, self.trial, context=context)
         try:
             action, evidence = supervisor.advance(again=True)
         except (BudgetExceededError, LaunchRefusedError) as error:
@@ -114,7 +115,7 @@ class Ec2LaunchTrialOperator(RunOperator):
 
     def on_kill(self) -> None:
         """End the machine that was being asked for."""
-        self._drop_and_exit(self.trial, None, "the launching task was killed")
+        self._drop_and_exit(self.trial, "the launching task was killed")
 
 
 class Ec2AwaitTrialOperator(RunOperator):
@@ -136,7 +137,6 @@ class Ec2AwaitTrialOperator(RunOperator):
     def __init__(self, *, trial: Any, deferrable: bool = True, waiter_delay: float = 5.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.trial, self.deferrable, self.waiter_delay = trial, deferrable, waiter_delay
-        self._attempt: int | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Look once, act, and defer until there is more to do."""
@@ -148,15 +148,14 @@ class Ec2AwaitTrialOperator(RunOperator):
 
     def _go_on(self, context: Context, memory: Memory) -> dict[str, Any]:
         plan = self._plan()
-        supervisor = self._supervisor(plan, self.trial, context=context)
+        supervisor = self._working = self._supervisor(plan, self.trial, context=context)
         while True:
-            before, self._attempt = len(supervisor.attempts.read()), None
+            before = len(supervisor.read_attempts())
             try:
                 action, evidence = supervisor.advance(memory.progress)
             except (BudgetExceededError, LaunchRefusedError) as error:
                 self._tell(context, supervisor, *self._stopped(supervisor))
                 raise AirflowFailException(f"{self.trial}: {error}") from None
-            self._attempt = len(evidence.attempts)
             self._show_links(context, plan, self.trial, evidence)
             self._tell_of_relaunch(plan, before, evidence)
             if action.kind is not ActionKind.WAIT:
@@ -208,8 +207,8 @@ class Ec2AwaitTrialOperator(RunOperator):
         return action.model_copy(update={"finding": failed}), evidence
 
     def on_kill(self) -> None:
-        """End the trial's machine, as far as this worker knows it: whoever was started in its place may have launched another."""
-        self._drop_and_exit(self.trial, self._attempt, "the awaiting task was killed")
+        """End the machine that this worker watches or has launched: whoever was started in its place may have launched another."""
+        self._drop_and_exit(self.trial, "the awaiting task was killed")
 
 
 class Ec2TerminateRunOperator(RunOperator):
