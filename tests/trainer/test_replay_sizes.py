@@ -52,6 +52,8 @@ def test_only_what_is_larger_than_the_memory_is_refused_with_what_would_fit() ->
     with pytest.raises(BadInputError, match=r"of 52 bytes need 0\.0 GiB in 10000000 steps, .* set at most 999999, or"):
         check_replay_fits(settings, *long, env, 51_999_999 + REST)
     check_replay_fits(settings, 5_000, 1_000, env, 52 * 5_000 + REST)  # SB3's empty pages take no memory
+    with pytest.raises(BadInputError, match=f"set at most {10**12 // 16}, or"):  # its observations alone are more than Linux maps
+        check_replay_fits(make_trainer("dqn", {"buffer_size": 10**14}, env_id="CartPole-v1").builder.settings, 5_000, 1_000, env, 10**12)
     check_replay_fits(make_trainer("ppo", {}, env_id="CartPole-v1").builder.settings, *long, env, 1)
     assert (machine_memory() or 0) > 2**28
 

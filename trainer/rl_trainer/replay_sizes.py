@@ -4,6 +4,7 @@ SB3's buffers are mapped when they are made and take memory row by row, so one t
 """
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class ReplayNeeds:
     def largest(self, memory: int) -> int:
         """A size that fits, the largest where that depends on no copies."""
         each, memory = self.row + self.fixed, max(memory, 0)
-        tried = (memory // each, (memory - self.segment * self.row) // each, memory // (each + self.row))
+        tried = (sys.maxsize, memory // each, (memory - self.segment * self.row) // each, memory // (each + self.row))
         return max(size for size in tried if self.bytes_of(max(size, 0)) <= memory)
 
 
@@ -78,11 +79,15 @@ def check_replay_fits(settings: Settings, total: int, segment: int, env: VecEnv,
     row = transition_bytes(env.observation_space, env.action_space, her=her)
     needs = ReplayNeeds(row, INFOS if her else 0, total, segment, isinstance(frequency, tuple | list) and frequency[-1] == "episode")
     there = machine_memory() if memory is None else memory
-    if there is not None and needs.bytes_of(size) + REST > there:
-        raise ReplayTooLargeError(
-            f"hyperparameters.buffer_size: {size} transitions of {row + needs.fixed} bytes need {needs.bytes_of(size) / GIB:.1f} GiB "
-            f"in {total} steps, and this machine has {there / GIB:.1f} GiB of memory, {REST / GIB:.1f} of them for everything else",
-            needs.largest(there - REST))
+    longest = (physical_memory() if memory is None else memory) or sys.maxsize
+    array = _largest_part(env.observation_space)
+    if there is None or (needs.bytes_of(size) + REST <= there and size * array <= longest):
+        return
+    needed = needs.bytes_of(size) if size * array <= longest else size * row  # no page is taken, but Linux maps no such array
+    raise ReplayTooLargeError(
+        f"hyperparameters.buffer_size: {size} transitions of {row + needs.fixed} bytes need {needed / GIB:.1f} GiB in {total} steps, and "
+        f"this machine has {there / GIB:.1f} GiB of memory, {REST / GIB:.1f} of them for everything else",
+        min(needs.largest(there - REST), longest // array))
 
 
 def buffer_size(settings: Settings) -> int | None:
@@ -99,10 +104,18 @@ def transition_bytes(observations: spaces.Space[Any], actions: spaces.Space[Any]
 
 def machine_memory() -> int | None:
     """The machine's memory in bytes, or what its container may use of it; None where the platform does not say."""
-    if "SC_PHYS_PAGES" not in os.sysconf_names:
-        return None
-    limits = [int(text) for path in LIMITS if (text := _text(Path(path))).isdigit()]
-    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *limits])
+    physical = physical_memory()
+    return None if physical is None else min([physical, *(int(text) for path in LIMITS if (text := _text(Path(path))).isdigit())])
+
+
+def physical_memory() -> int | None:
+    """The machine's memory in bytes; None where the platform does not say."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in os.sysconf_names else None
+
+
+def _largest_part(space: spaces.Space[Any]) -> int:
+    """Bytes of an observation in the largest of the arrays that it is kept in."""
+    return max(map(_observation_bytes, space.spaces.values())) if isinstance(space, spaces.Dict) else _observation_bytes(space)
 
 
 def _observation_bytes(space: spaces.Space[Any]) -> int:
