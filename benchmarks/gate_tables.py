@@ -52,14 +52,14 @@ def _rows_of_gate(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     decision, promotion, cores = result["decision_on_2000_pairs"], result["promotion"], result["cores"]
     times = cores["times_faster_than_one_process"]["median"]
     return [
-        (f"decision on 2,000 pairs, all {decision['looks']} looks", "1 s", _seconds(decision)),
+        (f"decision on 2,000 pairs, all {decision['looks']} looks, from the returns to the verdict", "1 s", _seconds(decision)),
         ("promotion into a directory, verified", "2 s", _seconds(promotion)),
         (f"{cores['pairs']:,} LunarLander pairs, {cores['cores']} processes", "shown",
          f"{cores['seconds']:.0f} s, {cores['steps_per_s']:,} steps/s, {times:.2f} × one process")]
 
 
 def _seconds(found: dict[str, float]) -> str:
-    return f"{found['wall_s']:.2f} s, {found['cpu_s']:.2f} s of a core"
+    return f"{found['wall_s']:.2f} s (quickest {found['quickest_wall_s']:.2f}), {found['cpu_s']:.2f} s of a core"
 
 
 def _rows_of_fan_out(result: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -1,11 +1,12 @@
 """docs/gate.md quotes the record, and nothing else."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import gate_tables
+from benchmarks import gate_speed, gate_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "gate.md").read_text()
@@ -22,6 +23,21 @@ def table_rows() -> list[list[str]]:
 def test_the_speed_table_is_the_records() -> None:
     """What `python -m benchmarks.gate_tables` writes."""
     assert gate_tables.BEGIN + gate_tables.render_table() + gate_tables.END in PAGE
+
+
+def test_what_the_speed_of_a_decision_and_of_a_promotion_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is imported while the clock runs, and there are several rounds, to show a quickest beside the median."""
+    assert gate_speed.QUICK > 1
+    monkeypatch.setattr(gate_speed, "QUICK", 2)
+    gate_speed.measure_decision(1)
+    gate_speed.measure_promotion(1)
+    loaded = set(sys.modules)
+    found = [gate_speed.measure_decision(1), gate_speed.measure_promotion(1)]
+    assert set(sys.modules) == loaded
+    assert found[0]["looks"] == 4
+    for times in found:
+        assert times["rounds"] == 2
+        assert 0 < times["quickest_wall_s"] <= times["wall_s"]
 
 
 def test_the_false_promotion_rates_are_the_records() -> None:
