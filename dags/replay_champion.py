@@ -24,8 +24,7 @@ from rl_airflow.replaying import DAG_ID, build_replay_dag, build_scheduled_repla
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 
 wanted = get_parsing_context().dag_id
-files = list(read_experiment_files(EXPERIMENTS))
-dag = build_replay_dag(DAG_ID, among=[file.experiment for file in files if file.experiment], doc_md=__doc__)
-for file in files if wanted != DAG_ID else ():
+dag = build_replay_dag(DAG_ID, doc_md=__doc__)
+for file in read_experiment_files(EXPERIMENTS) if wanted != DAG_ID else ():
     if (name := scheduled_dag_id(file)) and wanted in (None, name) and (replay := build_scheduled_replay(file, doc_md=__doc__)):
         globals()[name] = replay

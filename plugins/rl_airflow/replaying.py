@@ -1,7 +1,6 @@
 """Build the DAGs that train a version's first segments again: one with a form, and one for each experiment with a schedule."""
 
 import logging
-from collections.abc import Iterable
 
 from airflow.sdk import DAG, chain
 
@@ -10,7 +9,7 @@ from rl_airflow.forms import replaying_params
 from rl_airflow.operators.outcomes import ProveNoneLeftOperator
 from rl_airflow.operators.replays import S3CompareReplayOperator, S3FreezeReplayOperator
 from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
-from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments, slots_of
+from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
 from rl_airflow.retraining import DEFAULT_ARGS, timetable_of
 from rl_lifecycle.experiments import Compute, Experiment
 
@@ -46,15 +45,14 @@ def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -
     return dag
 
 
-def build_replay_dag(dag_id: str, experiment: Experiment | None = None, *, among: Iterable[Experiment] = (),
-                     doc_md: str | None = None) -> DAG:
+def build_replay_dag(dag_id: str, experiment: Experiment | None = None, *, doc_md: str | None = None) -> DAG:
     """Build the DAG of a replay.
 
     :param experiment: whose champion it replays, by the schedule in its file; None: the form asks, and nothing is scheduled.
-    :param among: those that the form may name: which one is not known when the DAG is read, so it takes as much of the pool as the
-        largest of them would.
     """
-    compute = experiment.compute if experiment else max([Compute(), *(one.compute for one in among)], key=slots_of)
+    # Which experiment the form will name is not known when the DAG is read. It takes of the pool what `auto` would: were it what the
+    # largest takes, one experiment with a machine larger than the pool would stop the replays of all. AWS's quota is looked at anyway.
+    compute = experiment.compute if experiment else Compute()
     with DAG(
             dag_id, description="Train a version's first segments again, and compare", catchup=False, max_active_runs=1,
             schedule=timetable_of(experiment.replay_schedule) if experiment else None, params=replaying_params(experiment),

@@ -95,13 +95,6 @@ def test_the_teardown_cannot_hide_a_failure(bag: "DagBag", experiment: str) -> N
     assert "verdict" in dag.get_task("terminate").get_flat_relative_ids(upstream=False)
 
 
-def test_a_replay_takes_as_much_of_the_pool_as_the_largest_experiment(bag: "DagBag") -> None:
-    """Which experiment the form names is not known when the DAG is read."""
-    slots = [task.pool_slots for dag_id, dag in bag.dags.items() if dag_id.startswith("retrain_") for task in dag.tasks
-             if task.task_id == "await"]
-    assert bag.dags["replay_champion"].get_task("await").pool_slots == max(slots)
-
-
 @pytest.mark.parametrize(("dag_id", "working"), [("drill_interruption", "measure"), ("replay_champion", "compare")])
 def test_the_teardown_of_a_replay_or_drill_cannot_hide_a_failure(bag: "DagBag", dag_id: str, working: str) -> None:
     """It runs whatever became of the launch, for a request may have been answered; and its failure makes the run red."""

@@ -1,6 +1,8 @@
 """The tasks of a replay: freeze what was, end the machine as soon as there is enough, compare."""
 
 import json
+import runpy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.layout import checkpoint_key, policy_key, version_prefix
 from rl_lifecycle.records import canonical_json, sha256_hex
 from rl_lifecycle.specs import Artifact, Spec
+from tests.conftest import ROOT
 from tests.plugins.test_champions import Service
 from tests.plugins.test_trials import FakeTaskInstance
 from tests.plugins.worlds import EXPERIMENT, World
@@ -158,12 +161,23 @@ def test_an_experiment_with_a_schedule_has_a_dag_of_its_own() -> None:
 
 
 def test_a_replays_machine_counts_in_the_pool() -> None:
-    """As any other; that of the form, which names its experiment when it is too late, as the largest that it may name."""
+    """As any other; that of the form, which names its experiment when it is too late, as one of the types of `auto`."""
     experiment: Experiment = World(replay_schedule="0 6 * * *", compute={"instance_types": ["c7i.xlarge"]}).experiment
-    for dag, slots in ((build_replay_dag("replay_cartpole_ppo", experiment), 4), (build_replay_dag("replay_champion"), 2),
-                       (build_replay_dag("replay_champion", among=[World().experiment, experiment]), 4)):
+    for dag, slots in ((build_replay_dag("replay_cartpole_ppo", experiment), 4), (build_replay_dag("replay_champion"), 2)):
         taken = {task_id: (dag.get_task(task_id).pool, dag.get_task(task_id).pool_slots) for task_id in ("launch", "await")}
         assert taken == dict.fromkeys(("launch", "await"), (VCPU_POOL, slots))
+
+
+def test_an_experiment_with_a_large_machine_stops_no_replay_of_another(tmp_path: Path) -> None:
+    """The form's replays take no more of the pool for it."""
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "experiments").mkdir()
+    shutil.copy(ROOT / "dags/replay_champion.py", tmp_path / "dags")
+    large = tmp_path / "experiments/cartpole_large.yaml"
+    large.write_text(json.dumps({**EXPERIMENT, "compute": {"instance_types": ["p5.48xlarge"], "budget_usd": 5000}}))
+    assert read_experiment_file(large).problem == ""
+    dag = runpy.run_path(str(tmp_path / "dags/replay_champion.py"))["dag"]
+    assert {dag.get_task(task_id).pool_slots for task_id in ("launch", "await")} == {2}
 
 
 @pytest.mark.parametrize("name", ["champion", "replay", "drill"])

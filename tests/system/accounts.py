@@ -18,6 +18,8 @@ from rl_lifecycle.ledger import Ledger
 from rl_lifecycle.stores import S3Store, get
 
 TAG = "nightshift:"
+#: So many looks in a row may fail.
+MOST_FAILURES = 5
 
 
 class Account:
@@ -88,28 +90,43 @@ def _step_and_attempt(key: str) -> tuple[int, int]:
 
 
 class MachineWatch(threading.Thread):
-    """Looks several times a second which machines are at work on the same trial; `twice` keeps those that were so together."""
+    """Looks several times a second which machines are at work on the same trial; `twice` keeps those that were so together.
+
+    A look that fails is repeated. One that fails for good ends the watch, which then ends the block that it watched with an error.
+    """
 
     def __init__(self, account: Account) -> None:
         super().__init__(daemon=True)
-        self.account, self.looks = account, 0
+        self.account = account
+        self.seen: set[str] = set()
         self.twice: set[tuple[str, ...]] = set()
         self._over = threading.Event()
+        self._failures: list[Exception] = []
 
     def run(self) -> None:
         """Look until it is over."""
-        while not self._over.wait(0.2):
-            working = defaultdict(list)
-            for one in self.account.machines():
-                if one["State"]["Name"] in ("pending", "running") and "trial" in one["tags"]:
-                    working[one["tags"]["experiment"], one["tags"]["run"], one["tags"]["trial"]].append(one["InstanceId"])
-            self.twice |= {(*trial, *sorted(ids)) for trial, ids in working.items() if len(ids) > 1}
-            self.looks += 1
+        while not self._over.wait(0.2) and len(self._failures) < MOST_FAILURES:
+            try:
+                self._look()
+            except Exception as error:
+                self._failures.append(error)
+            else:
+                self._failures.clear()
+
+    def _look(self) -> None:
+        working = defaultdict(list)
+        for one in self.account.machines():
+            if one["State"]["Name"] in ("pending", "running") and "trial" in one["tags"]:
+                working[one["tags"]["experiment"], one["tags"]["run"], one["tags"]["trial"]].append(one["InstanceId"])
+        self.seen |= {machine for ids in working.values() for machine in ids}
+        self.twice |= {(*trial, *sorted(ids)) for trial, ids in working.items() if len(ids) > 1}
 
     def __enter__(self) -> "MachineWatch":
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._over.set()
-        self.join(30)
+        self.join(120)
+        if kind is None and (self._failures or self.is_alive()):
+            raise RuntimeError("nobody looked at the machines any more") from (self._failures or [None])[-1]

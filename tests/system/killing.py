@@ -101,15 +101,17 @@ class StruckRun:
         self.dag = f"/api/v2/dags/{dag_id}"
         self.place = f"{self.dag}/dagRuns/{run_id}"
         self.hits: list[tuple[str, str]] = []
+        self.missed: list[tuple[str, str]] = []
 
     def strike(self, task_id: str, kind: str) -> None:
-        """Strike while the trial's task is at work, or waits; a miss is tried again until the task is over."""
+        """Strike while the trial's task is at work, or waits; a miss is tried again until the task is over, and then noted."""
         states = ("running",) if kind in AT_WORK and kind not in WAITING else ("running", "deferred") if kind in AT_WORK else ("deferred",)
         while (instance := self._await(task_id, states)) is not None:
             time.sleep(self.rng.uniform(0, 2.0))
             if self._hit(instance, kind):
                 self.hits.append((task_id, kind))
                 return
+        self.missed.append((task_id, kind))
 
     def _hit(self, instance: dict[str, Any], kind: str) -> bool:
         if kind == "clear":
@@ -147,10 +149,11 @@ class StruckRun:
         return next((one for one in found if one["task_id"] == task_id), None)
 
     def log(self, task_id: str) -> str:
-        """What the trial's task logged in its last try, in the worker and while it waited."""
+        """What the trial's task logged in all its tries, in the worker and while it waited."""
         found = self._instance(task_id) or {}
-        return str(self.api.call("GET", f"{self.place}/taskInstances/{task_id}/logs/{found['try_number']}"
-                                        f"?map_index={found['map_index']}&full_content=true"))
+        return "\n".join(str(self.api.call("GET", f"{self.place}/taskInstances/{task_id}/logs/{number}"
+                                                  f"?map_index={found['map_index']}&full_content=true"))
+                         for number in range(1, found["try_number"] + 1))
 
     def links(self, task_id: str) -> dict[str, str]:
         """The buttons on the trial's task, by name."""

@@ -362,7 +362,8 @@ def test_a_run_survives_the_death_of_whatever_runs_it(api: Api, processes: Airfl
         for task_id, kind in plan_strikes(seed):
             struck.strike(task_id, kind)
         assert api.wait_for_run(NIGHT, runs[0], timeout_s=900) == "success"
-        assert struck.hits
+        assert {task_id for task_id, _ in struck.hits} >= {"await"}, f"nothing struck the waiting task, missed: {struck.missed}"
+        assert len(struck.hits) > len(struck.missed), f"missed: {struck.missed}"
         assert api.wait_until_deferred(NIGHT, runs[1]) == "deferred"
         second = StruckRun(api, processes, NIGHT, runs[1], random.Random(seed))
         assert airflow.wait_for(lambda: bool(PROGRESS.search(second.log("await"))), 180), "no progress is passed on while the task waits"
@@ -371,7 +372,7 @@ def test_a_run_survives_the_death_of_whatever_runs_it(api: Api, processes: Airfl
         assert all(links[name].startswith("https://s3.console.aws.amazon.com/") for name in ("Machine log", "Checkpoints"))
         api.insist("PATCH", f"/api/v2/dags/{NIGHT}/dagRuns/{runs[1]}", {"state": "failed"})
         assert api.wait_for_run(NIGHT, runs[1], timeout_s=180) == "failed"
-    assert watch.looks > 100
+    assert all(watch.seen & {one["InstanceId"] for one in account.machines(run)} for run in runs)
     assert watch.twice == set()
     check_books(account, EXPERIMENT, runs[0])
     assert {one["State"]["Name"] for one in account.machines(runs[1])} == {"terminated"}
