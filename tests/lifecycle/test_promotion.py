@@ -2,7 +2,9 @@
 
 import json
 import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from rl_lifecycle.model_cards import render_model_card
 from rl_lifecycle.policies import PolicyMetadata, PolicyRecord, SpaceForm
 from rl_lifecycle.promotion import Promotion, PromotionOutcome, promote, roll_back
 from rl_lifecycle.records import Record, canonical_json, sha256_hex
-from rl_lifecycle.registry import Move, find_champion, freeze_champion, get_manifest, list_versions, read_history
+from rl_lifecycle.registry import Move, find_champion, find_pointer_mark, freeze_champion, get_manifest, list_versions, read_history
 from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Artifact, Spec, freeze_spec
 from rl_lifecycle.stores import DirectoryStore, ObjectStore, get
@@ -195,6 +197,27 @@ def test_a_rollback_is_a_move_with_a_reason_and_the_bad_policy_does_not_come_bac
     again = night("n3")
     again.deliver(bad.record.digest)
     assert again.promote().outcome is PromotionOutcome.REFUSED
+
+
+def test_of_many_rollbacks_at_once_one_moves(tmp_path: Path, experiment: Experiment, new_nonce: Callable[[], str]) -> None:
+    """Answers to the same question: the history has one move more, and the pointer is what it says."""
+    store = DirectoryStore(tmp_path)
+    for run in ("n1", "n2", "n3"):
+        Night(store, experiment, run, new_nonce).promote()
+    mark, together = find_pointer_mark(store, "cartpole_ppo"), threading.Barrier(6)
+
+    def move(number: int) -> PromotionOutcome:
+        together.wait()
+        return roll_back(store, "cartpole_ppo", 1 + number % 2, who="ada", why="it shakes", now=NIGHT,
+                         new_nonce=lambda: f"rollback {number}", pointer_mark=mark).outcome
+
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = list(pool.map(move, range(6)))
+    assert sorted(outcomes) == ["PROMOTED"] + ["SUPERSEDED"] * 5
+    history, champion = read_history(store, "cartpole_ppo"), find_champion(store, "cartpole_ppo")
+    assert [entry.sequence for entry in history] == [1, 2, 3, 4]
+    assert champion is not None
+    assert champion[0].version == history[-1].to_version
 
 
 def test_a_version_whose_manifest_an_older_release_wrote_can_be_put_back(

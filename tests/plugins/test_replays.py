@@ -77,8 +77,10 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> Replayed:
     return Replayed(monkeypatch)
 
 
-def test_a_replay_with_the_same_digest_is_green(replayed: Replayed) -> None:
-    """The champion's own spec under the replay's name; what is frozen is found again."""
+@pytest.mark.parametrize("version", [None, 1, 1.0])
+def test_a_replay_with_the_same_digest_is_green(replayed: Replayed, version: Any) -> None:
+    """The version's own spec under the replay's name; what is frozen is found again. A form's 1.0 is version 1."""
+    replayed.params["version"] = version
     spec = replayed.freeze()
     assert spec == replayed.freeze()
     assert (spec.experiment.name, spec.replay and spec.replay.version) == ("replay", 1)

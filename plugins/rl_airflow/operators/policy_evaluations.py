@@ -49,7 +49,7 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
         plan = _plan(place, region, name, slug(context["run_id"]))
         store = self._store(plan)
         try:
-            version = params.get("version") or _champion(store, name)
+            version = int(params.get("version") or _champion(store, name))
             prefix = version_prefix(name, version)
             manifest = get_manifest(store, name, version)
             spec = Spec.from_json(get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE)

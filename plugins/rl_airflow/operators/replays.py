@@ -66,7 +66,7 @@ class S3FreezeReplayOperator(BaseOperator):
         name = self.experiment or params["experiment"]
         if self.experiment and not params.get("version"):
             _skip_without_a_trained_champion(store, name)
-        version = params.get("version") or champion_version(store, name)
+        version = int(params.get("version") or champion_version(store, name))
         manifest, prefix = get_manifest(store, name, version), version_prefix(name, version)
         before = Spec.from_json(get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE)
         spec = plan_replay(before, manifest, segments=int(params["segments"]), run_id=context["run_id"], created_at=datetime.now(UTC),
