@@ -11,6 +11,7 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from rl_airflow.machines import Machines
@@ -34,6 +35,8 @@ GATHER_S = 0.05
 CALM_READS, CALM_SHARE = 8, 20
 #: What all trials of a run read alike (its ledger, its curves) is read at most so often, however many ask.
 SHARED_S = 5.0
+#: And a reading rests so many times as long as it took: the LIST of a large run's curves takes a second of CPU.
+REST_FACTOR = 20
 #: What nobody has asked for that long is forgotten.
 FORGOTTEN_S = 3600.0
 
@@ -60,16 +63,25 @@ class KnownBeat(NamedTuple):
     beat: Heartbeat
 
 
-class SharedReading(NamedTuple):
-    """What is being read for many, or was."""
+@dataclass
+class SharedReading:
+    """What is being read for many, or was. Times are seconds that only grow; `answered_at`: None while it is being read."""
 
-    read_at: float
+    began_at: float
     answer: "asyncio.Future[Any]"
+    answered_at: float | None = None
+
+    def note_answer(self, _: "asyncio.Future[Any]") -> None:
+        """Keep when the answer came."""
+        self.answered_at = time.monotonic()
 
     def is_stale(self, now: float, every_s: float) -> bool:
-        """Whether it must be read again; what failed is not kept for long."""
-        failed = self.answer.done() and (self.answer.cancelled() or self.answer.exception() is not None)
-        return now - self.read_at >= (min(every_s, SHARED_S) if failed else every_s)
+        """Whether it must be read again: never while it is being read; what failed is not kept for long, what took long is."""
+        if self.answered_at is None:
+            return False
+        failed = self.answer.cancelled() or self.answer.exception() is not None
+        took_s = self.answered_at - self.began_at
+        return now - self.answered_at >= (min(every_s, SHARED_S) if failed else max(every_s, REST_FACTOR * took_s))
 
 
 class TrialWatch:
@@ -156,12 +168,13 @@ class SharedWatch:
     async def read_once(self, name: str, reading: Callable[[ObjectStore], T], every_s: float = SHARED_S) -> T:
         """Read something from the same store, once for all who ask for it under one name.
 
-        :param every_s: for how long it is not read again, seconds.
+        :param every_s: for how long after the answer it is not read again, seconds; longer if the reading took long.
         """
         known, now = self._readings.get(name), time.monotonic()
         if known is None or known.is_stale(now, every_s):
-            self._readings = {key: one for key, one in self._readings.items() if now - one.read_at < FORGOTTEN_S}
+            self._readings = {key: one for key, one in self._readings.items() if now - one.began_at < FORGOTTEN_S}
             known = self._readings[name] = SharedReading(now, asyncio.ensure_future(self.read(reading)))
+            known.answer.add_done_callback(known.note_answer)
         answer: T = await asyncio.shield(known.answer)
         return answer
 

@@ -1,11 +1,13 @@
 """A trial whose target is reached, or that is hopeless, gives its machine back."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from rl_airflow import watching
 from rl_airflow.learning_curves import LearningCurve, find_shards
 from rl_airflow.machines import Machines
 from rl_airflow.trial_reports import end_of_trial
@@ -152,10 +154,44 @@ def test_a_reading_that_failed_is_not_kept() -> None:
     """The spec is kept for an hour, an error for moments."""
     answer: asyncio.Future[str] = asyncio.Future(loop=asyncio.new_event_loop())
     reading = SharedReading(0.0, answer)
-    assert [reading.is_stale(now, 3600.0) for now in (10.0, 4000.0)] == [False, True]
+    assert not reading.is_stale(4000.0, 3600.0), "it is still being read"
     answer.set_exception(ConnectionError())
+    reading.answered_at = 0.0
     assert [reading.is_stale(now, 3600.0) for now in (1.0, 10.0)] == [False, True]
     answer.get_loop().close()
+
+
+def test_a_reading_that_took_long_rests_long() -> None:
+    """A large run's LIST takes at most a twentieth of the triggerer's time, counted from its answer."""
+    answer: asyncio.Future[str] = asyncio.Future(loop=asyncio.new_event_loop())
+    answer.set_result("")
+    slow, quick = SharedReading(0.0, answer, answered_at=2.0), SharedReading(0.0, answer, answered_at=0.1)
+    assert [slow.is_stale(now, 5.0) for now in (6.9, 41.0, 42.0)] == [False, False, True]
+    assert [quick.is_stale(now, 5.0) for now in (5.0, 5.1)] == [False, True]
+    answer.get_loop().close()
+
+
+def test_a_slow_reading_is_not_overtaken_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks while it is on its way waits for it, and who asks after that begins another."""
+    monkeypatch.setattr(watching, "SHARED_S", 0.0)
+    monkeypatch.setattr(watching, "REST_FACTOR", 0)
+    begun, answers = [], threading.Event()
+
+    def read(_: object) -> int:
+        begun.append(1)
+        assert answers.wait(60)
+        return len(begun)
+
+    async def ask() -> list[int]:
+        watch = SharedWatch(lambda: TrialWatch(CountingStore(), Machines(None, "dev")))
+        asked = []
+        for _ in range(4):
+            asked.append(asyncio.ensure_future(watch.read_once("curves", read, every_s=0.0)))
+            await asyncio.sleep(0.05)
+        answers.set()
+        return [*await asyncio.gather(*asked), await watch.read_once("curves", read, every_s=0.0)]
+
+    assert asyncio.run(ask()) == [1, 1, 1, 1, 2]
 
 
 def test_the_deferred_task_looks_at_its_curve_when_a_segment_ends_or_a_minute_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
