@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,9 +25,19 @@ from rl_trainer.lean_torch import leave_compiler_out
 result = run_attempt(TrainRequest(sys.argv[1], sys.argv[2], quiet=True), Interruption())
 print(json.dumps({"path": result["path"], "methods": leave_compiler_out(), "compiler": "torch._dynamo" in sys.modules,
                   "tensorboard": "tensorboard" in sys.modules}))
+from torch.utils.tensorboard import SummaryWriter
+"""
+#: An environment's package that could have imported TensorBoard when it was imported.
+PACKAGE = """
+import sys
+import gymnasium
+from gymnasium.envs.classic_control import CartPoleEnv
+if sys.modules.get("torch.utils.tensorboard", "not imported") is None:
+    raise RuntimeError("an import of torch.utils.tensorboard would be refused")
+gymnasium.register("Told-v0", entry_point=CartPoleEnv, max_episode_steps=500)
 """
 SPEC = """
-env_id: CartPole-v1
+env_id: told_package:Told-v0
 algo: ppo
 total_timesteps: 20000
 checkpoint_every: 10000
@@ -37,10 +48,14 @@ evaluation: {return_range: [0, 500], crash_below: 100}
 
 
 def test_a_training_without_torchs_optimizer_imports_neither_its_compiler_nor_tensorboard(tmp_path: Path) -> None:
-    """Two segments with their checkpoints and a policy: 840 modules and 1.4 s of CPU less on every start, and 20 MiB of memory."""
+    """Two segments with their checkpoints and a policy: 840 modules and 1.4 s of CPU less on every start, and 20 MiB of memory.
+
+    An environment may import TensorBoard nevertheless.
+    """
     (tmp_path / "lean.yaml").write_text(SPEC)
+    (tmp_path / "told_package.py").write_text(PACKAGE)
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path / "lean.yaml"), str(tmp_path / "runs")], cwd=ROOT,
-                          capture_output=True, text=True, check=False)
+                          capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["path"] == "numpy"

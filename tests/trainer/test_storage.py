@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.stores import StoredObject
 from rl_lifecycle.streams import put_pieces, read_verified
 from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError, TrainerError
 from rl_trainer.storage import PatientStore, open_store
@@ -28,6 +29,20 @@ def test_a_store_that_comes_back_is_waited_for(tmp_path: Path) -> None:
     assert found is not None
     assert found.data == b"data"
     assert len(heard) == 3
+
+
+def test_a_long_transfer_uses_up_no_patience(tmp_path: Path) -> None:
+    """Patience is with a store that does not answer: it begins with the first failure, however long the transfer before took."""
+    class Slow(FakeFlakyStore):
+        """Takes longer than anybody's patience, and then fails."""
+
+        def find(self, key: str) -> StoredObject | None:
+            """Read, slowly if it fails."""
+            if self.calls < self.failures:
+                time.sleep(0.5)
+            return super().find(key)
+
+    assert PatientStore(Slow(tmp_path, failures=1), patience_s=0.4).find("a") is None
 
 
 def test_patience_ends(tmp_path: Path) -> None:

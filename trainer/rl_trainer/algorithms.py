@@ -1,6 +1,7 @@
 """The algorithms by the names that experiments use. All of them resume exactly."""
 
 import importlib
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +32,18 @@ class Algorithm:
 
 
 def block_tensorboard() -> None:
-    """Keep SB3's logger from importing TensorBoard, which costs start-up time: our curves are written elsewhere."""
-    import sys
+    """Import SB3 without TensorBoard, which costs start-up time: our curves are written elsewhere.
 
-    sys.modules.setdefault("torch.utils.tensorboard", None)  # type: ignore[arg-type]
+    Afterwards it can be imported again, by environments that write events of their own. Safe to repeat.
+    """
+    name = "torch.utils.tensorboard"
+    if name in sys.modules:
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("stable_baselines3")
+    finally:
+        del sys.modules[name]
 
 
 def _sb3(name: str, class_name: str, *, on_policy: bool, **more: Any) -> Algorithm:

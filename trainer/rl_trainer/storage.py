@@ -67,7 +67,7 @@ def keep_global_random_untouched() -> None:
 class PatientStore:
     """A store that waits for the one behind it, and tells hopeless answers from slow ones.
 
-    :param patience_s: how long a single operation is tried again.
+    :param patience_s: how long a single operation is tried again, from its first failure on.
     :param on_wait: called with a sentence when waiting begins; the trainer logs it and beats WAITING.
     """
 
@@ -111,12 +111,13 @@ class PatientStore:
         self._patiently(lambda: self.store.delete(key))
 
     def _patiently(self, operation: Callable[[], T]) -> T:
-        started, pause = time.monotonic(), 0.2
+        failing_since, pause = None, 0.2
         while True:
             try:
                 return operation()
             except StoreUnavailableError as error:
-                waited = time.monotonic() - started
+                failing_since = failing_since or time.monotonic()  # not since the transfer began, which may have been long
+                waited = time.monotonic() - failing_since
                 if waited >= _patience(error, self.patience_s) or self._stop.is_set():
                     raise StoreLostError(f"{error} (waited {waited:.0f} s)") from error
                 self.on_wait(str(error))
