@@ -64,6 +64,13 @@ def test_rewards_that_are_numpys_numbers_pass_the_checker() -> None:
     assert isinstance(check_environment(factory).unwrapped, BipedalWalker)
 
 
+def test_an_environment_with_goals_passes_the_checker() -> None:
+    """The checker asks the environment for its rewards, within its wrappers."""
+    factory = make_trainer("sac", {"policy": "MultiInputPolicy", "replay_buffer_class": "HerReplayBuffer"},
+                           env_kwargs={"observation": "goal", "action": "box"}).factory
+    assert isinstance(check_environment(factory).unwrapped, ToyEnv)
+
+
 def test_the_largest_reward_is_seen_by_its_size() -> None:
     """Of every environment and step, also of those that a replay buffer has from earlier segments."""
     small = {"learning_starts": 100, "policy_kwargs": "dict(net_arch=[8])"}

@@ -25,7 +25,10 @@ class ToyEnv(gym.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Reward, and draw the next observation."""
         reward = float(np.mean(np.asarray(action, np.float64)) * self._signal)
-        return self._observe(), reward, bool(self.np_random.random() < 0.02), False, {}
+        observation = self._observe()
+        if isinstance(observation, dict) and "desired_goal" in observation:
+            reward = float(self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {}))
+        return observation, reward, bool(self.np_random.random() < 0.02), False, {}
 
     def action_masks(self) -> np.ndarray[Any, Any]:
         """Forbid one action in three states of four, for MaskablePPO."""
