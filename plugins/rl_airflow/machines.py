@@ -1,6 +1,7 @@
 """The EC2 calls: ask for one machine, find ours by tag, terminate, prove that none is left."""
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from rl_lifecycle.stores import error_code
 DESCRIBE_AT_ONCE = 1000
 END_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 LIVING = ("pending", "running", "stopping", "stopped")
+#: EC2 finds a machine that it has just made within moments; `on_kill` has about five seconds.
+NEW_PAUSES_S = (0.2, 0.4, 0.8, 1.6)
 #: A machine that is shutting down costs nothing any more, but it is not gone.
 PRESENT = (*LIVING, "shutting-down")
 
@@ -56,10 +59,12 @@ class Machines:
     :param ec2: a boto3 EC2 client of the launcher or the reaper.
     :param environment: only machines with this tag are seen or touched.
     :param zones: subnet id → zone, because EC2 answers a request with the subnet alone.
+    :param sleep: waits so many seconds.
     """
 
-    def __init__(self, ec2: Any, environment: str, zones: Mapping[str, str] | None = None) -> None:
-        self.ec2, self.environment, self.zones = ec2, environment, zones or {}
+    def __init__(self, ec2: Any, environment: str, zones: Mapping[str, str] | None = None,
+                 sleep: Callable[[float], None] = time.sleep) -> None:
+        self.ec2, self.environment, self.zones, self.sleep = ec2, environment, zones or {}, sleep
 
     def request(self, attempt: Attempt) -> Granted:
         """Ask EC2 Fleet for the machine of an attempt. Starts billing.
@@ -134,6 +139,22 @@ class Machines:
             except Exception as error:
                 if error_code(error) != "InvalidInstanceID.NotFound":
                     raise
+
+    def terminate_new(self, instance_id: str) -> None:
+        """Terminate a machine that EC2 named a moment ago, and that it may not find yet.
+
+        :raises botocore.exceptions.ClientError: if EC2 goes on not finding it: then it is not known to be gone.
+
+        Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
+        """
+        for pause_s in (*NEW_PAUSES_S, None):
+            try:
+                self.ec2.terminate_instances(InstanceIds=[instance_id])
+                return
+            except Exception as error:
+                if pause_s is None or error_code(error) != "InvalidInstanceID.NotFound":
+                    raise
+                self.sleep(pause_s)
 
     def terminate_run(self, experiment: str, run: str, *, wait_s: float, sleep: Callable[[float], None]) -> tuple[str, ...]:
         """Terminate a run's machines until none is left, or the time is up.

@@ -189,7 +189,7 @@ class TrialSupervisor:
         """
         granted = self._call(stored.attempt)
         if granted.instance_id is not None:
-            self.machines.terminate([granted.instance_id])
+            self.machines.terminate_new(granted.instance_id)
             self._record_answer(stored, granted, stored.attempt.created_at)
 
     def _settle_all(self) -> None:
@@ -329,13 +329,15 @@ class TrialSupervisor:
         """Somebody else moved the attempt while we asked. If they closed it, the machine that we got is nobody's."""
         there = self.attempts.read()
         if len(there) < attempt.attempt or there[attempt.attempt - 1].attempt.outcome.end is not None:
-            self.machines.terminate([instance_id])
+            self.machines.terminate_new(instance_id)
 
     def _settle(self, stored: StoredAttempt, finding: Finding, evidence: Evidence) -> bool:
         """Make sure that the machine is gone, then write how it ended and what it cost. :return: False if somebody else wrote first."""
         outcome, machine = stored.attempt.outcome, evidence.machine
         instance_id = machine.instance_id if machine is not None else outcome.instance_id
-        if instance_id is not None:
+        if instance_id is not None and machine is None and _is_new(evidence):
+            self.machines.terminate_new(instance_id)
+        elif instance_id is not None:
             self.machines.terminate([instance_id])
         beat = evidence.beat
         launched_at = machine.launched_at if machine is not None else outcome.launched_at
@@ -366,6 +368,12 @@ def _saved_usd(evidence: Evidence, finding: Finding, usd_per_hour: float) -> flo
         return None
     left = max(0, evidence.total_timesteps - evidence.beat.step)
     return cost_usd(left / evidence.beat.steps_per_s, usd_per_hour)
+
+
+def _is_new(evidence: Evidence) -> bool:
+    """Whether the newest attempt's machine was granted so short ago that EC2 may not know it yet."""
+    launched_at = evidence.newest.outcome.launched_at if evidence.newest is not None else None
+    return launched_at is not None and (evidence.now - launched_at).total_seconds() <= evidence.patience.visible_s
 
 
 def _first_step_at(evidence: Evidence) -> datetime | None:

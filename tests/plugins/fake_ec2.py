@@ -58,6 +58,7 @@ class FakeEc2:
     """The client.
 
     :param now: the clock. :param refuse: asked per (type, zone, market); an error code refuses the pool.
+    :param unfound: so many times a machine that is hidden is not found when it is to be ended.
     :param during: what happens once while CreateFleet is `sent` (and did not arrive yet) or has `made` its machine (and did not answer).
     """
 
@@ -66,6 +67,7 @@ class FakeEc2:
     machines: dict[str, FakeMachine] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     hide_new: bool = False
+    unfound: int = 0
     lose_answers: bool = False
     template_gone: bool = False
     image_gone: bool = False
@@ -121,6 +123,9 @@ class FakeEc2:
         self._check("TerminateInstances", request)
         for instance_id in request["InstanceIds"]:
             if instance_id not in self.machines:
+                raise error("InvalidInstanceID.NotFound", f"{instance_id} does not exist", "TerminateInstances")
+            if self.machines[instance_id].hidden and self.unfound:
+                self.unfound -= 1
                 raise error("InvalidInstanceID.NotFound", f"{instance_id} does not exist", "TerminateInstances")
             self.end(instance_id, "Client.UserInitiatedShutdown")
         return {"TerminatingInstances": []}

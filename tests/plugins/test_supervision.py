@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from botocore.exceptions import ClientError
 
 from rl_airflow.market_prices import MarketPrices
 from rl_lifecycle.actions import ActionKind
@@ -313,6 +314,24 @@ def test_a_machine_whose_launch_was_never_recorded_is_adopted_after_it_spoke_and
     _, evidence = world.look()
     assert [evidence.attempts[0].outcome.instance_id] == world.machines_of()
     assert world.ec2.calls.count("CreateFleet") == calls
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_machine_that_ec2_does_not_find_yet_is_not_taken_for_gone(world: World, answered: bool) -> None:
+    """It was named a moment ago: it is tried again, and if it stays so, the attempt stays open for whoever comes next."""
+    world.ec2.hide_new = True
+    world.look()
+    if not answered:
+        stored = world.supervisor().attempts.read()[0]
+        world.supervisor().attempts.update(stored, lambda outcome: type(outcome)())
+    world.ec2.unfound = 100
+    with pytest.raises(ClientError, match="NotFound"):
+        world.supervisor().drop(None, "told to stop")
+    assert world.supervisor().attempts.read()[0].attempt.outcome.end is None
+    world.ec2.unfound = 2
+    world.supervisor().cancel("the run ended")
+    assert world.ec2.living == []
+    assert world.supervisor().attempts.read()[0].attempt.outcome.end is AttemptEnd.CANCELLED
 
 
 def test_a_reservation_that_a_stopping_worker_gave_back_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ class World:
 
     def supervisor(self, trial: str = "seed-0", memory: MachineMemory | None = None) -> TrialSupervisor:
         """A fresh worker's supervisor: it knows nothing but what lies in the bucket and in EC2."""
-        return TrialSupervisor(self.plan, self.spec, trial, self.store, Machines(self.ec2, "dev", ZONES),
+        return TrialSupervisor(self.plan, self.spec, trial, self.store, Machines(self.ec2, "dev", ZONES, self.pass_time),
                                MarketPrices(self.ec2, logging.getLogger("world")), now=lambda: self.time,
                                checks=LaunchChecks(self.ec2, logging.getLogger("world"), lambda: self.quotas),
                                log=logging.getLogger("world"), memory=memory)
