@@ -11,7 +11,7 @@ import statistics
 import sys
 from typing import Any
 
-from benchmarks.records import FOLDER
+from benchmarks.records import FOLDER, counted
 from benchmarks.trainer_quality import measure, parse, record_cases
 from benchmarks.trainings import Case
 
@@ -43,7 +43,7 @@ def table(record: dict[str, Any]) -> str:
         shown = [f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})" for values in map(case["returns"].get, ARMS)]
         lines.append(f"| {name} | {case['steps']} | {' | '.join(shown)} | {case['p_numpy_against_sb3']} |")
     facts = record["result"]
-    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['seeds']} seeds a side, mean of {facts['episodes']} "
+    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of {facts['episodes']} "
                       "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests."])
 
 

@@ -22,10 +22,54 @@ def machine_facts() -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES}, "commit": _commit()}
 
 
-def todays_result(name: str) -> Any:
-    """What today's record of that name holds, so that parts may be measured one after another; None if there is none."""
+def taken(**facts: Any) -> dict[str, Any]:
+    """When, from which commit and at which load something is measured, and whatever else is said of it, as of rounds."""
+    return {"at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit(),
+            "load": [round(value, 2) for value in os.getloadavg()], **facts}
+
+
+def todays_cases(name: str, *, whole: bool) -> dict[str, dict[str, Any]]:
+    """What today's record of that name holds, so that parts may be measured one after another.
+
+    :param whole: everything is measured anew, so nothing is kept.
+    :return: cases by name, each with what was :func:`taken`, by part; a record that says it of the whole alone says it of each.
+    """
+    record = _todays(name)
+    if whole or record is None:
+        return {}
+    counts = {key: record["result"][key] for key in ("rounds", "seeds") if key in record["result"]}
+    known = {"at": record["measured_at"], "commit": record["machine"]["commit"], "load": record["machine"]["load"], **counts}
+    return {case: {"taken": {"all": known}} | facts for case, facts in record["result"]["cases"].items()}
+
+
+def earlier_runs(name: str) -> list[dict[str, Any]]:
+    """Today's runs that the record holds, the newest last: a new one stands beside them, and replaces none silently."""
+    record = _todays(name)
+    if record is None:
+        return []
+    result = dict(record["result"])
+    earlier: list[dict[str, Any]] = result.pop("earlier", [])
+    machine = record["machine"]
+    return [*earlier, {"measured_at": record["measured_at"], "commit": machine["commit"], "load": machine["load"], "result": result}]
+
+
+def counted(record: dict[str, Any], what: str) -> int:
+    """The smallest number of rounds or seeds that any case of a record was measured with."""
+    result = record["result"]
+    counts = [part[what] for case in result["cases"].values() for part in case.get("taken", {}).values() if what in part]
+    return min(counts, default=result.get(what, 0))
+
+
+def loads(record: dict[str, Any]) -> str:
+    """The machine's load when a record's cases were measured: one number, or the lowest and the highest."""
+    found = [part["load"][0] for case in record["result"]["cases"].values() for part in case.get("taken", {}).values()]
+    low, high = min(found, default=record["machine"]["load"][0]), max(found, default=record["machine"]["load"][0])
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _todays(name: str) -> Any:
     found = FOLDER / f"{datetime.now(UTC):%Y-%m-%d}-{name}.json"
-    return json.loads(found.read_text())["result"] if found.exists() else None
+    return json.loads(found.read_text()) if found.exists() else None
 
 
 def write_record(name: str, result: Any) -> Path:

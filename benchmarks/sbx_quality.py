@@ -11,7 +11,7 @@ import statistics
 import sys
 from typing import Any
 
-from benchmarks.records import FOLDER
+from benchmarks.records import FOLDER, counted
 from benchmarks.trainer_against_sbx import PYTHON, sbx_worker
 from benchmarks.trainer_quality import EPISODES, final_return, measure, parse, record_cases
 from benchmarks.trainings import GSDE, Case
@@ -53,7 +53,7 @@ def table(record: dict[str, Any]) -> str:
         shown = {arm: f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})" for arm, values in case["returns"].items()}
         lines.append(f"| {name} | {case['steps']} | {shown['sbx']} | {shown['numpy']} | {case['p_sbx_against_numpy']} |")
     facts = record["result"]
-    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['seeds']} seeds a side, mean of {facts['episodes']} "
+    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of {facts['episodes']} "
                       "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests."])
 
 

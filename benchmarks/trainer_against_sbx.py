@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 
 import torch
 
-from benchmarks.records import FOLDER, ROOT, todays_result, write_record
+from benchmarks.records import FOLDER, ROOT, counted, earlier_runs, taken, todays_cases, write_record
 from benchmarks.trainer_speed import spread, stock_environments
 from benchmarks.trainings import GSDE, Case
 from rl_trainer.curves import Curves
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each; the medians are reported (default 5)")
     parser.add_argument("--case", nargs="*", choices=sorted(CASES), default=sorted(CASES),
-                        help="measure these alone, beside what today's record has already (default: all)")
+                        help="measure these alone, beside what today's record has already (default: all, anew)")
     parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
     options = parser.parse_args(arguments)
     if options.table:
@@ -54,9 +54,11 @@ def main(arguments: list[str]) -> int:
         print("error: .venv-sbx is missing: run make .venv-sbx/.ready", file=sys.stderr)
         return 2
     torch.set_num_threads(1)
-    cases = (todays_result("trainer-against-sbx") or {"cases": {}})["cases"]
-    cases |= {name: measure(CASES[name], options.rounds) for name in options.case}
-    print(write_record("trainer-against-sbx", {"rounds": options.rounds, "cases": cases}), file=sys.stderr)
+    cases, earlier = todays_cases("trainer-against-sbx", whole=set(options.case) == set(CASES)), earlier_runs("trainer-against-sbx")
+    for name in options.case:
+        said = taken(rounds=options.rounds)
+        cases[name] = measure(CASES[name], options.rounds) | {"taken": {"all": said}}
+    print(write_record("trainer-against-sbx", {"cases": cases, "earlier": earlier}), file=sys.stderr)
     return 0
 
 
@@ -90,7 +92,7 @@ def table(record: dict[str, Any]) -> str:
                      f"| {_shown(case['trainer_against_sbx'])} | {_shown(case['sbx_against_sb3'])} |")
     facts, versions = record["machine"], next(iter(record["result"]["cases"].values()))["versions"]
     return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['processor']}, one core each, SBX {versions['sbx-rl']} with "
-                      f"JAX {versions['jax']} after its warm-up, {record['result']['rounds']} turns each, interleaved; medians, per "
+                      f"JAX {versions['jax']} after its warm-up, {counted(record, 'rounds')} turns each, interleaved; medians, per "
                       "second of CPU time."])
 
 

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import FOLDER, ROOT, todays_result, write_record
+from benchmarks.records import FOLDER, ROOT, counted, loads, taken, todays_cases, write_record
 
 PARTS = ("memory", "checkpoints", "resume")
 #: The table's cells, from a case's facts.
@@ -44,19 +44,21 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each; the medians are reported (default 5)")
     parser.add_argument("--part", nargs="*", choices=PARTS, default=PARTS,
-                        help="measure these alone, beside what today's record has already (default: all)")
+                        help="measure these alone, beside what today's record has already (default: all, anew)")
     parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
     options = parser.parse_args(arguments)
     if options.table:
         print(table(json.loads(max(FOLDER.glob("*-trainer-costs.json")).read_text())))
         return 0
     with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as folder:
+        cases = todays_cases("trainer-costs", whole=set(options.part) == set(PARTS))
         for part in options.part:
             _say(part)
-            cases: dict[str, Any] = (todays_result("trainer-costs") or {"cases": {}})["cases"]
+            facts = taken(rounds=options.rounds)
             for name, measured in _measure(part, Path(folder), options.rounds).items():
-                cases.setdefault(name, {}).update(measured)
-            print(write_record("trainer-costs", {"rounds": options.rounds, "cases": cases}), file=sys.stderr)
+                case = cases.setdefault(name, {"taken": {}})
+                case.update(measured, taken=case["taken"] | {part: facts})
+            print(write_record("trainer-costs", {"cases": cases}), file=sys.stderr)
     return 0
 
 
@@ -167,7 +169,7 @@ def table(record: dict[str, Any]) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     facts = record["machine"]
     return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['processor']}, {facts['cores']} shared cores, load "
-                      f"{facts['load'][0]}, Python {facts['python']}, medians of {record['result']['rounds']}; "
+                      f"{loads(record)}, Python {facts['python']}, medians of {counted(record, 'rounds')}; "
                       f"S3 is the local AWS's, which is no claim about AWS."])
 
 

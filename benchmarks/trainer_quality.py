@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from benchmarks.records import FOLDER, todays_result, write_record
+from benchmarks.records import FOLDER, counted, taken, todays_cases, write_record
 from benchmarks.trainings import GSDE, Case
 from rl_lifecycle.hyperparameters import rollout_timesteps, segment_timesteps
 from rl_trainer.environments import EnvironmentFactory
@@ -58,18 +58,22 @@ def parse(description: str | None, cases: Mapping[str, Case], arguments: list[st
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10, help="trainings of each arm (default 10)")
     parser.add_argument("--case", nargs="*", choices=sorted(cases), default=list(cases),
-                        help="train these alone, beside what today's record has already (default: all)")
+                        help="train these alone, beside what today's record has already (default: all, anew)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings at once, one thread each (default: the cores)")
     parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and train nothing")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.whole = set(options.case) == set(cases)
+    return options
 
 
 def record_cases(name: str, options: argparse.Namespace, facts: dict[str, Any], measured: Callable[[str], dict[str, Any]]) -> None:
-    """Measure one case after another, and write the record after each; what today's record has of others stays."""
+    """Measure one case after another, and write the record after each; of others, if not all are asked for, what it has stays."""
+    measured_now: dict[str, dict[str, Any]] = {}
     for case in options.case:
-        result = todays_result(name) or {"cases": {}}
-        cases = result["cases"] | {case: measured(case)}
-        print(write_record(name, {"seeds": options.seeds, "episodes": EPISODES, **facts, "cases": cases}), file=sys.stderr, flush=True)
+        said = taken(seeds=options.seeds)
+        measured_now[case] = measured(case) | {"taken": {"all": said}}
+        cases = todays_cases(name, whole=options.whole) | measured_now
+        print(write_record(name, {"episodes": EPISODES, **facts, "cases": cases}), file=sys.stderr, flush=True)
 
 
 def measure(case: Case, arms: tuple[str, ...], options: argparse.Namespace,
@@ -134,7 +138,7 @@ def table(record: dict[str, Any]) -> str:
         lines.append(f"| {name} | {case['steps']} | {shown['sb3']} | {shown['numpy']} | {case['p_numpy_against_sb3']} "
                      f"| {shown['segments']} | {case['p_segments_against_numpy']} |")
     facts = record["result"]
-    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['seeds']} seeds a side, mean of {facts['episodes']} "
+    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of {facts['episodes']} "
                       "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests, each against the column "
                       "before."])
 

@@ -5,7 +5,8 @@
 The two take turns in one process, one thread each, because machines are shared and only ratios taken side by side mean
 anything. Both call `learn`, with rl_zoo3's hyper-parameters; stock SB3 gets its own DummyVecEnv of environments made
 without a render mode (its `make_vec_env` would draw pictures that nobody sees, and be slower for it). Times are CPU time of
-the process: with one thread it is what the machine is paid for, and neighbours do not change it.
+the process: with one thread it is what the machine is paid for. Neighbours change them too, and not those of both sides alike, so
+runs at different loads give different ratios; today's earlier runs stay in the record, beside the newest.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from benchmarks.records import FOLDER, write_record
+from benchmarks.records import FOLDER, earlier_runs, write_record
 from benchmarks.trainings import GSDE, Case
 from rl_trainer.curves import Curves
 from rl_trainer.environments import EnvironmentFactory
@@ -45,7 +46,8 @@ def main(arguments: list[str]) -> int:
         print(table(json.loads(newest.read_text())))
         return 0
     torch.set_num_threads(1)
-    result = {"rounds": options.rounds, "cases": {case.name: measure(case, options.rounds) for case in CASES}}
+    result = {"rounds": options.rounds, "cases": {case.name: measure(case, options.rounds) for case in CASES},
+              "earlier": earlier_runs("trainer-speed")}
     print(write_record("trainer-speed", result), file=sys.stderr)
     return 0
 

@@ -1,0 +1,61 @@
+"""Records of benchmarks say of each case when and with how many rounds it was measured, and lose no run of a day silently."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import records
+from benchmarks.records import counted, earlier_runs, loads, taken, todays_cases, write_record
+from benchmarks.trainer_quality import parse, record_cases
+from benchmarks.trainings import Case
+
+CASES = {name: Case("ppo", "CartPole-v1", 100) for name in ("one", "two")}
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "FOLDER", tmp_path)
+
+
+def measure(*arguments: str) -> dict[str, Any]:
+    """Run a benchmark of returns that trains nothing. :return: the record."""
+    options: argparse.Namespace = parse(None, CASES, list(arguments))
+    record_cases("made-up", options, {}, lambda name: {"returns": {"sb3": [1.0] * options.seeds}})
+    found: dict[str, Any] = records._todays("made-up")
+    return found
+
+
+def test_a_part_that_is_measured_alone_says_so_and_a_whole_run_leaves_nothing_of_before() -> None:
+    """A case of three seeds beside one of ten is no table of ten seeds."""
+    assert counted(measure(), "seeds") == 10
+    mixed = measure("--case", "two", "--seeds", "3")
+    assert [case["taken"]["all"]["seeds"] for case in mixed["result"]["cases"].values()] == [10, 3]
+    assert counted(mixed, "seeds") == 3
+    write_record("made-up", {"seeds": 7, "cases": {"of old": {}}})
+    assert list(measure()["result"]["cases"]) == ["one", "two"]
+
+
+def test_a_record_that_says_it_of_the_whole_says_it_of_each_that_stays() -> None:
+    """So were the records written before."""
+    write_record("made-up", {"seeds": 2, "cases": {"one": {"returns": {}}, "two": {"returns": {}}}})
+    kept = measure("--case", "two", "--seeds", "5")["result"]["cases"]["one"]["taken"]["all"]
+    assert kept["seeds"] == 2
+    assert {"at", "commit", "load"} <= kept.keys()
+    assert todays_cases("made-up", whole=True) == {}
+
+
+def test_a_second_run_of_a_day_keeps_the_first() -> None:
+    """Ratios differ between runs: whoever reads the record sees all of them."""
+    for turn in range(3):
+        write_record("made-up", {"rounds": turn, "cases": {}, "earlier": earlier_runs("made-up")})
+    assert [run["result"]["rounds"] for run in earlier_runs("made-up")] == [0, 1, 2]
+
+
+def test_the_load_that_is_shown_is_that_of_every_part() -> None:
+    """The last part's alone would hide what the others were measured beside."""
+    parts = {"memory": taken(rounds=5) | {"load": [0.1, 0, 0]}, "resume": taken(rounds=1) | {"load": [19.2, 0, 0]}}
+    record = {"result": {"cases": {"one": {"taken": parts}}}, "machine": {"load": [7, 7, 7]}}
+    assert (loads(record), counted(record, "rounds")) == ("0.1 to 19.2", 1)
+    assert loads({"result": {"cases": {}}, "machine": {"load": [7, 7, 7]}}) == "7"
