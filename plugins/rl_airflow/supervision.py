@@ -49,6 +49,9 @@ from rl_lifecycle.stores import ObjectStore, error_code
 
 #: A trial that needs more actions than this in one go is not converging.
 MOST_ACTIONS = 20
+#: AWS says these of itself or of the credentials, not of the request: whether an earlier call made a machine stays unknown.
+SILENT_CODES = frozenset({"", "RequestLimitExceeded", "Throttling", "InternalError", "Unavailable", "ServiceUnavailable",
+                          "RequestExpired", "ExpiredToken", "AuthFailure"})
 
 
 class TrialSupervisor:
@@ -187,7 +190,12 @@ class TrialSupervisor:
         answer to it is the same machine. If there never was a call, a machine is made and ended at once. It is paid from the
         moment when the attempt was written, because when it was made is not known.
         """
-        granted = self._call(stored.attempt)
+        try:
+            granted = self.machines.request(stored.attempt)
+        except Exception as error:
+            if error_code(error) in SILENT_CODES:
+                raise
+            return  # refused, so there is none
         if granted.instance_id is not None:
             self.machines.terminate_new(granted.instance_id)
             self._record_answer(stored, granted, stored.attempt.created_at)
@@ -296,10 +304,6 @@ class TrialSupervisor:
         first, self._just_written = attempt.token == self._just_written, None
         if first and (full := self.checks.find_full(attempt, self.plan.zones)):
             return Granted(None, None, None, market_of(attempt), full)
-        return self._call(attempt)
-
-    def _call(self, attempt: Attempt) -> Granted:
-        """Ask with the attempt's token. Starts billing."""
         try:
             return self.machines.request(attempt)
         except Exception as error:

@@ -1,5 +1,6 @@
 """One trial brought forward: launched once, adopted, relaunched, settled, paid for, cancelled."""
 
+import contextlib
 from datetime import timedelta
 
 import pytest
@@ -332,6 +333,19 @@ def test_a_machine_that_ec2_does_not_find_yet_is_not_taken_for_gone(world: World
     world.supervisor().cancel("the run ended")
     assert world.ec2.living == []
     assert world.supervisor().attempts.read()[0].attempt.outcome.end is AttemptEnd.CANCELLED
+
+
+@pytest.mark.parametrize(("code", "end"), [("RequestLimitExceeded", None), ("InvalidLaunchTemplateId.NotFound", AttemptEnd.CANCELLED)])
+def test_an_attempt_is_closed_on_a_refusal_and_not_on_an_answer_that_says_nothing(
+        world: World, monkeypatch: pytest.MonkeyPatch, code: str, end: AttemptEnd | None) -> None:
+    """Its own call was never answered; a throttled question does not tell what that call made."""
+    monkeypatch.setattr(world.ec2, "create_fleet", lambda **_: (_ for _ in ()).throw(ConnectionError("lost")))
+    with pytest.raises(ConnectionError):
+        world.look()
+    monkeypatch.setattr(world.ec2, "create_fleet", lambda **_: (_ for _ in ()).throw(error(code, "no", "CreateFleet")))
+    with contextlib.suppress(ClientError):
+        world.supervisor().cancel("the run ended")
+    assert world.supervisor().attempts.read()[0].attempt.outcome.end is end
 
 
 def test_a_reservation_that_a_stopping_worker_gave_back_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
