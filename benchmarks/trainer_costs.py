@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,16 +125,22 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
 
 
 def _memory(case: Any, folder: Path, rounds: int) -> dict[str, float]:
-    """MiB of both, in turns, each in a process of its own."""
+    """MiB of both, each in a process of its own; side by side, which changes no memory."""
     from benchmarks.cost_cases import write_store
 
     ours, theirs = [], []
+    key = write_store(case, str(folder / "first"), 1)
     for turn in range(rounds):
         store = folder / str(turn)
-        key = write_store(case, str(store), 1)
-        ours.append(_highest_mib(["-m", "rl_trainer", "train", "--spec", str(store / key), "--store", str(store), "--json"]))
-        theirs.append(_highest_mib(["-m", "benchmarks.stock_memory", json.dumps(case.stock)]))
+        shutil.copytree(folder / "first", store, copy_function=os.link)  # a store replaces files, and never writes into one
+        commands = (["-m", "rl_trainer", "train", "--spec", str(store / key), "--store", str(store), "--json"],
+                    ["-m", "benchmarks.stock_memory", json.dumps(case.stock)])
+        with ThreadPoolExecutor(2) as pool:
+            mine, other = pool.map(_highest_mib, commands)
+        ours.append(mine)
+        theirs.append(other)
         shutil.rmtree(store)
+    shutil.rmtree(folder)
     return {"trainer_mib": _median(ours), "sb3_mib": _median(theirs),
             "memory_ratio": _median([mine / other for mine, other in zip(ours, theirs, strict=True)])}
 
