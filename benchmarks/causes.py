@@ -29,6 +29,8 @@ EXPECTED: dict[str, tuple[str, str]] = {
     "bug": ("code_failed", "the arm is not attached"), "memory": ("out_of_memory", "memory"), "disk": ("disk_full", "space"),
     "nan": ("diverged", "not finite"), "hang": ("stalled", "has not moved"), "kill": ("machine_lost", ""), "notice": ("interrupted", ""),
     "rebalance": ("interrupted", "had recommended leaving it"), "abandoned": ("deadline", "the machine reached its deadline")}
+#: What happens to a machine that trains, which it must not have ended before.
+STRUCK = ("kill", "notice", "rebalance")
 #: All the hours that the abandoned machine has: a minute, which is the shortest that its timer counts.
 SHORT_HOURS = 1 / 60
 #: So long a trial may take until its first attempt has ended, seconds.
@@ -109,7 +111,7 @@ def _run(how: str, folder: str, wheel: str) -> dict[str, Any]:
 
     experiment = read_experiment({
         "env_id": "breaking_env:Breaking-v0", "env_kwargs": {"how": how}, "requirements": [wheel], "algo": "ppo",
-        "total_timesteps": 40_000, "trials": 1, "checkpoint_every": 2048, "schedule": None,
+        "total_timesteps": 2_000_000 if how in STRUCK else 40_000, "trials": 1, "checkpoint_every": 2048, "schedule": None,
         "hyperparameters": {"n_envs": 1, "n_steps": 512},
         "compute": {"market": "spot", "max_hours": SHORT_HOURS if how == "abandoned" else 1, "budget_usd": 1},
         "evaluation": {"return_range": [0, 50], "crash_below": 1}}, "causes").model_dump(mode="json")
