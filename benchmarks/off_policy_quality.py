@@ -7,12 +7,11 @@ generators, so a pair begins alike; rounding then drives it apart.
 """
 
 import json
-import statistics
 import sys
 from typing import Any
 
-from benchmarks.records import FOLDER, counted
-from benchmarks.trainer_quality import measure, parse, record_cases
+from benchmarks.records import FOLDER
+from benchmarks.trainer_quality import measure, parse, record_cases, table_of_two
 from benchmarks.trainings import Case
 
 ARMS = ("sb3", "numpy")
@@ -38,13 +37,7 @@ def main(arguments: list[str]) -> int:
 
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
-    lines = ["| | steps | stock SB3 | NumPy | p |", "|---|---|---|---|---|"]
-    for name, case in record["result"]["cases"].items():
-        shown = [f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})" for values in map(case["returns"].get, ARMS)]
-        lines.append(f"| {name} | {case['steps']} | {' | '.join(shown)} | {case['p_numpy_against_sb3']} |")
-    facts = record["result"]
-    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of {facts['episodes']} "
-                      "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests."])
+    return table_of_two(record, {"sb3": "stock SB3", "numpy": "NumPy"}, "p_numpy_against_sb3")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,12 @@ networks here, so that twenty trainings take minutes. Needs `.venv-sbx` (`make .
 """
 
 import json
-import statistics
 import sys
 from typing import Any
 
-from benchmarks.records import FOLDER, counted
+from benchmarks.records import FOLDER
 from benchmarks.trainer_against_sbx import PYTHON, sbx_worker
-from benchmarks.trainer_quality import EPISODES, final_return, measure, parse, record_cases
+from benchmarks.trainer_quality import EPISODES, final_return, measure, parse, record_cases, table_of_two
 from benchmarks.trainings import GSDE, Case
 
 ARMS = ("numpy", "sbx")
@@ -48,13 +47,7 @@ def train(case: Case, arm: str, seed: int) -> float:
 
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
-    lines = ["| | steps | SBX | NumPy | p |", "|---|---|---|---|---|"]
-    for name, case in record["result"]["cases"].items():
-        shown = {arm: f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})" for arm, values in case["returns"].items()}
-        lines.append(f"| {name} | {case['steps']} | {shown['sbx']} | {shown['numpy']} | {case['p_sbx_against_numpy']} |")
-    facts = record["result"]
-    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of {facts['episodes']} "
-                      "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests."])
+    return table_of_two(record, {"sbx": "SBX", "numpy": "NumPy"}, "p_sbx_against_numpy")
 
 
 if __name__ == "__main__":

@@ -129,6 +129,19 @@ def mann_whitney(ours: list[float], theirs: list[float]) -> float:
     return round(math.erfc(z / math.sqrt(2)), 4)
 
 
+def table_of_two(record: dict[str, Any], heads: Mapping[str, str], p_value: str) -> str:
+    """A record of two sides as Markdown.
+
+    :param heads: how each side is called, by its name in the record. :param p_value: its name there.
+    """
+    lines = [f"| | steps | {' | '.join(heads.values())} | p |", "|---|---|---|---|---|"]
+    for name, case in record["result"]["cases"].items():
+        shown = [f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})" for values in map(case["returns"].get, heads)]
+        lines.append(f"| {name} | {case['steps']} | {' | '.join(shown)} | {case[p_value]} |")
+    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of "
+                      f"{record['result']['episodes']} episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests."])
+
+
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
     lines = ["| PPO | steps | stock SB3 | NumPy | p | NumPy, 10 segments | p |", "|---|---|---|---|---|---|---|"]
