@@ -3,8 +3,8 @@
     python -m benchmarks.trainer_speed [--rounds N] [--table]
 
 The two take turns in one process, one thread each, because machines are shared and only ratios taken side by side mean
-anything. Both call `learn`, with rl_zoo3's hyper-parameters; stock SB3 gets its own DummyVecEnv of environments made
-without a render mode (its `make_vec_env` would draw pictures that nobody sees, and be slower for it). Times are CPU time of
+anything. Both call `learn`, with rl_zoo3's hyper-parameters; stock SB3 gets the environments of its own `make_vec_env`, made
+without a render mode (by itself it would draw pictures that nobody sees, and be slower for it). Times are CPU time of
 the process: with one thread it is what the machine is paid for. Neighbours change them too, and not those of both sides alike, so
 runs at different loads give different ratios; today's earlier runs stay in the record, beside the newest.
 """
@@ -17,7 +17,8 @@ import time
 from typing import Any
 
 import torch
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from benchmarks.records import FOLDER, earlier_runs, write_record
 from benchmarks.trainings import GSDE, Case
@@ -99,9 +100,9 @@ def _learn(trainer: SegmentTrainer, turn: int, steps: int, *, lean: bool) -> flo
 
 
 def stock_environments(trainer: SegmentTrainer) -> Any:
-    """SB3's own DummyVecEnv of the trainer's environments."""
+    """What SB3's own `make_vec_env` makes of the trainer's environment, without a render mode."""
     settings = trainer.factory.settings
-    env: Any = DummyVecEnv([trainer.factory.make_one for _ in range(settings.n_envs)])
+    env: Any = make_vec_env(trainer.factory.env_id, settings.n_envs, env_kwargs={"render_mode": None} | trainer.factory.env_kwargs)
     return VecNormalize(env, **settings.normalize) if settings.normalize is not None else env
 
 

@@ -15,8 +15,10 @@ from stable_baselines3.common.logger import Logger
 from rl_trainer.interruptions import Interruption
 from rl_trainer.models import seed_generators
 from rl_trainer.numpy_path.algorithms import NumpyA2C, NumpyPPO
+from rl_trainer.numpy_path.layers import FixedMlp
+from rl_trainer.numpy_path.optimizers import flat_optimizer_for
 from rl_trainer.numpy_path.rollout import estimate_advantages
-from rl_trainer.numpy_path.update import Coefficients, Minibatch
+from rl_trainer.numpy_path.update import Coefficients, Rows, Taken, costs
 from rl_trainer.watch import Watch
 from tests.trainer.chains import make_trainer, train_chain
 
@@ -76,39 +78,43 @@ def test_one_rollout_gives_the_same_buffer(env_kwargs: dict[str, Any], normalize
 CONFIGURATIONS = list(itertools.product(("discrete", "wide"), ("nn.Tanh", "nn.ReLU"), (0.0, 0.02), (None, 0.1), (True, False)))
 
 
+@pytest.mark.parametrize("layers", ["dict(pi=[7, 5], vf=[9])", "dict(pi=[7, 5], vf=[7, 5])", "[]"])
 @pytest.mark.parametrize(("action", "activation", "entropy", "clip_vf", "normalize"), CONFIGURATIONS)
-def test_gradients_equal_autograd(action: str, activation: str, entropy: float, clip_vf: float | None, normalize: bool) -> None:
+def test_gradients_equal_autograd(action: str, activation: str, entropy: float, clip_vf: float | None, normalize: bool,
+                                  layers: str) -> None:
     """Every covered configuration, on random data far enough from the old policy that clipping matters."""
-    chosen = HYPERPARAMETERS | {"policy_kwargs": f"dict(activation_fn={activation}, net_arch=dict(pi=[7, 5], vf=[9]))"}
+    chosen = HYPERPARAMETERS | {"policy_kwargs": f"dict(activation_fn={activation}, net_arch={layers})"}
     fast, stock = models(chosen, {"action": action})
-    batch = random_minibatch(fast, rows=50)
+    rows = random_rows(fast, 50)
     by = Coefficients(learning_rate=0.001, clip_range=0.2, clip_range_vf=clip_vf, entropy=entropy, value=0.5, max_grad_norm=0.5,
                       normalize_advantage=normalize, target_kl=None)
     engine = fast.prepared()
-    losses = engine.gradients(batch, by)
-    expected = sb3_loss(stock, batch, by)
+    batch = rows._replace(actions=engine.distribution.columns(rows.actions), costs=costs(rows.costs, 50, by))
+    losses = engine.losses(Taken([engine.gradients(batch, by)], epochs=[0]), by)
+    expected = sb3_loss(stock, rows, by)
     expected.backward()
-    total = losses.policy + by.entropy * losses.entropy + by.value * losses.value
+    total = float(losses.policy[0] + by.entropy * losses.entropy[0] + by.value * losses.value[0])
     assert total == pytest.approx(float(expected.detach()), rel=1e-4, abs=1e-5)
     for (name, ours), theirs in zip(fast.policy.named_parameters(), stock.policy.parameters(), strict=True):
         gradient = np.zeros(theirs.shape) if theirs.grad is None else theirs.grad.numpy()
         np.testing.assert_allclose(engine.optimizer.views(ours)[1], gradient, rtol=2e-4, atol=2e-6, err_msg=name)
 
 
-def random_minibatch(model: PPO, rows: int) -> Minibatch:
-    """Made-up rows of a rollout."""
+def random_rows(model: PPO, rows: int) -> Rows:
+    """Made-up rows of a rollout, with actions as its buffer holds them."""
     rng = np.random.default_rng(3)
     discrete = isinstance(model.action_space, spaces.Discrete)
-    actions = rng.integers(0, 3, rows) if discrete else rng.normal(size=(rows, 2)).astype(np.float32)
+    actions = rng.integers(0, 3, (rows, 1)) if discrete else rng.normal(size=(rows, 2)).astype(np.float32)
     columns = [rng.normal(size=rows).astype(np.float32) for _ in range(3)]
     old = -1.1 + 0.4 * rng.normal(size=rows) - (0 if discrete else 2)
-    return Minibatch(rng.normal(size=(rows, 3)).astype(np.float32), actions, 0.1 * columns[0], old.astype(np.float32), columns[1],
-                     columns[2])
+    return Rows(rng.normal(size=(rows, 3)).astype(np.float32), actions, 0.1 * columns[0], old.astype(np.float32), columns[1],
+                columns[2])
 
 
-def sb3_loss(model: PPO, batch: Minibatch, by: Coefficients) -> torch.Tensor:
+def sb3_loss(model: PPO, rows: Rows, by: Coefficients) -> torch.Tensor:
     """The loss of `PPO.train`, as SB3 writes it."""
-    observations, actions, old_values, old_log_prob, advantages, returns = (torch.as_tensor(column) for column in batch)
+    observations, actions, old_values, old_log_prob, advantages, returns = (torch.as_tensor(column) for column in rows)
+    actions = actions.flatten() if isinstance(model.action_space, spaces.Discrete) else actions
     values, log_prob, entropy = model.policy.evaluate_actions(observations, actions)
     values = values.flatten()
     if by.normalize_advantage:
@@ -123,11 +129,49 @@ def sb3_loss(model: PPO, batch: Minibatch, by: Coefficients) -> torch.Tensor:
     return loss
 
 
+@pytest.mark.parametrize("activation", ["nn.Tanh", "nn.ReLU"])
+def test_the_forms_of_a_network_agree(activation: str) -> None:
+    """One after another, side by side, and fixed for a rollout: the same outputs, values and gradients but for rounding."""
+    fast, _ = models(HYPERPARAMETERS | {"policy_kwargs": f"dict(activation_fn={activation}, net_arch=[16, 8])"}, {"action": "wide"})
+    engine, rng = fast.prepared(), np.random.default_rng(0)
+    assert engine.paired is not None
+    observations, by_outputs, by_values = (rng.standard_normal(shape).astype(np.float32) for shape in ((6, 3), (2, 6), 6))
+    fixed = FixedMlp(engine.two.policy, 6).forward(observations)
+    found = []
+    for networks in (engine.two, engine.paired):
+        outputs, values = (one.copy() for one in networks.forward(observations))
+        np.testing.assert_allclose(fixed.T, outputs, rtol=1e-5, atol=1e-6)
+        engine.optimizer.gradient[...] = np.nan
+        networks.backward(observations, by_outputs, by_values)
+        found.append((outputs, values, engine.optimizer.gradient[:-2].copy()))  # without the deviations'
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1e-3, 10.0, 1e18, 1e25, np.nan])
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.RMSprop])
+def test_clipping_is_torchs(length: float, kind: Any) -> None:
+    """Also of gradients whose squares overflow, and of those that are not numbers."""
+    ours, theirs = (torch.nn.Parameter(torch.ones(5)) for _ in range(2))
+    flat_class = flat_optimizer_for(optimizer := kind([ours], lr=0.1))
+    assert flat_class is not None
+    flat, stock = flat_class([ours], optimizer), kind([theirs], lr=0.1)
+    for _ in range(3):
+        gradient = np.float32(length) * np.array([1, -1, 0.5, 0, 2], np.float32)
+        flat.gradient[...] = gradient
+        theirs.grad = torch.from_numpy(gradient.copy())
+        with np.errstate(over="ignore", invalid="ignore"):
+            norm = flat.step(0.1, 0.5)
+        assert norm == pytest.approx(float(torch.nn.utils.clip_grad_norm_([theirs], 0.5)), rel=1e-5, nan_ok=True)
+        stock.step()
+        np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("changes", [{}, {"target_kl": 0.0005}, {"clip_range_vf": 0.1},
                                      {"batch_size": 50, "normalize_advantage": False}])
 @pytest.mark.parametrize("action", ["discrete", "wide"])
 def test_train_takes_the_same_steps(changes: dict[str, Any], action: str) -> None:
-    """From one buffer and one seed, all epochs: parameters, Adam's moments and its counter, and when `target_kl` stops."""
+    """From one buffer and one seed, all epochs: parameters, Adam's moments and counter, what is logged, and when `target_kl` stops."""
     fast, stock = models(HYPERPARAMETERS | changes, {"action": action})
     collect(fast)
     for name in ("observations", "actions", "rewards", "episode_starts", "values", "log_probs", "advantages", "returns"):
@@ -137,6 +181,9 @@ def test_train_takes_the_same_steps(changes: dict[str, Any], action: str) -> Non
         seed_generators(5, 0)
         model.train()
     assert fast._n_updates == stock._n_updates
+    logged, expected = fast.logger.name_to_value, stock.logger.name_to_value
+    for name in expected:
+        assert logged[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-6), name
     for ours, theirs in zip(fast.policy.parameters(), stock.policy.parameters(), strict=True):
         np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-4, atol=2e-6)
         mine, other = fast.policy.optimizer.state[ours], stock.policy.optimizer.state[theirs]
@@ -148,7 +195,7 @@ def test_train_takes_the_same_steps(changes: dict[str, Any], action: str) -> Non
 @pytest.mark.parametrize("changes", [{}, {"normalize_advantage": True}, {"use_rms_prop": False}])
 @pytest.mark.parametrize("action", ["discrete", "wide"])
 def test_a2c_takes_the_same_steps(changes: dict[str, Any], action: str) -> None:
-    """Twenty rollouts, each evaluated by both on the same data: parameters and RMSprop's moments stay together."""
+    """Twenty rollouts, each evaluated by both on the same data: parameters, RMSprop's moments and the log stay together."""
     # A larger epsilon than A2C's: with 1e-5, RMSprop's first steps are the sign of the gradient, rounding included.
     chosen = {"n_envs": 3, "n_steps": 5, "ent_coef": 0.01, "learning_rate": "lin_0.01", "rms_prop_eps": 0.1} | changes
     fast, stock = models(chosen, {"action": action}, algo="a2c")
@@ -161,6 +208,8 @@ def test_a2c_takes_the_same_steps(changes: dict[str, Any], action: str) -> None:
         for model in (fast, stock):
             seed_generators(turn, 0)
             model.train()
+        for name, value in stock.logger.name_to_value.items():
+            assert fast.logger.name_to_value[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
     for ours, theirs in zip(fast.policy.parameters(), stock.policy.parameters(), strict=True):
         np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-3, atol=2e-5)
         mine, other = fast.policy.optimizer.state[ours], stock.policy.optimizer.state[theirs]

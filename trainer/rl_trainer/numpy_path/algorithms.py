@@ -1,9 +1,9 @@
 """The PPO and A2C subclasses whose rollouts and updates run in NumPy."""
 
+import math
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -12,11 +12,12 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
+from rl_trainer.numpy_path.actor_critic import in_pairs, paired_mlps, two_mlps
 from rl_trainer.numpy_path.distributions import ActionDistribution, Categorical, DiagonalGaussian
-from rl_trainer.numpy_path.layers import Mlp, linear_layers
+from rl_trainer.numpy_path.layers import activation_of
 from rl_trainer.numpy_path.optimizers import flat_optimizer_for
 from rl_trainer.numpy_path.rollout import collect
-from rl_trainer.numpy_path.update import A2cUpdate, ActorCriticUpdate, Coefficients, Losses, Minibatch, PpoUpdate
+from rl_trainer.numpy_path.update import A2cUpdate, ActorCriticUpdate, Coefficients, Losses, PpoUpdate, Rows, Taken
 
 
 class NumpyOnPolicy(OnPolicyAlgorithm):
@@ -44,11 +45,11 @@ class NumpyOnPolicy(OnPolicyAlgorithm):
             self._actions = np.random.default_rng(int(np.random.randint(2**31)))
         return self._engine
 
-    def record(self, losses: list[Losses], rollout: Minibatch, names: dict[str, str]) -> None:
+    def record(self, losses: Losses, rollout: Rows, names: dict[str, str]) -> None:
         """Log the means as SB3 does. :param names: field of :class:`Losses` → SB3's name."""
-        means = Losses(*(float(np.mean(column)) for column in zip(*losses, strict=True)))
         for field, name in names.items():
-            self.logger.record(f"train/{name}", getattr(means, field))
+            column = getattr(losses, field)
+            self.logger.record(f"train/{name}", float(np.mean(column)) if len(column) else math.nan)  # `target_kl` stopped the first
         self.logger.record("train/explained_variance", explained_variance(rollout.old_values, rollout.returns))
         if hasattr(self.policy, "log_std"):
             self.logger.record("train/std", float(np.exp(self.policy.log_std.detach().numpy()).mean()))
@@ -67,30 +68,28 @@ class NumpyPPO(NumpyOnPolicy, PPO):
         """Take the epochs over the rollout buffer."""
         engine = self.prepared()
         self._update_learning_rate(self.policy.optimizer)
-        by, rollout = self._coefficients(), rows_of(self.rollout_buffer, self.action_space)
+        by, rollout = self._coefficients(), rows_of(self.rollout_buffer, engine.distribution)
         engine.optimizer.begin()
-        losses = self._epochs(engine, rollout, by)
+        taken = self._epochs(engine, rollout, by)
         engine.optimizer.end()
+        losses = engine.losses(taken, by)
         self.record(losses, rollout, {
             "policy": "policy_gradient_loss", "value": "value_loss", "entropy": "entropy_loss", "approx_kl": "approx_kl",
             "clip_fraction": "clip_fraction", "gradient_norm": "gradient_norm"})
+        self.logger.record("train/loss", losses.last(by))
         self.logger.record("train/clip_range", by.clip_range)
+        if by.clip_range_vf is not None:
+            self.logger.record("train/clip_range_vf", by.clip_range_vf)
 
-    def _epochs(self, engine: ActorCriticUpdate, rollout: Minibatch, by: Coefficients) -> list[Losses]:
-        losses: list[Losses] = []
+    def _epochs(self, engine: ActorCriticUpdate, rollout: Rows, by: Coefficients) -> Taken:
+        taken = Taken()
         for _ in range(self.n_epochs):
-            order, going_on = np.random.permutation(len(rollout.returns)), True
-            shuffled = Minibatch(*(column[order] for column in rollout))
-            for start in range(0, len(order), self.batch_size):
-                batch = Minibatch(*(column[start:start + self.batch_size] for column in shuffled))
-                step, going_on = engine.step(batch, by)
-                losses.append(step)
-                if not going_on:
-                    break
+            shuffled = rollout.chosen(np.random.permutation(len(rollout.returns)))
+            going_on = engine.epoch(shuffled, self.batch_size, by, taken)
             self._n_updates += 1
             if not going_on:
                 break
-        return losses
+        return taken
 
     def _coefficients(self) -> Coefficients:
         progress = self._current_progress_remaining
@@ -115,13 +114,14 @@ class NumpyA2C(NumpyOnPolicy, A2C):
         by = Coefficients(learning_rate=self.lr_schedule(self._current_progress_remaining), clip_range=0.0, clip_range_vf=None,
                           entropy=self.ent_coef, value=self.vf_coef, max_grad_norm=self.max_grad_norm,
                           normalize_advantage=self.normalize_advantage, target_kl=None)
-        rollout = rows_of(self.rollout_buffer, self.action_space)
+        rollout = rows_of(self.rollout_buffer, engine.distribution)
         order = np.random.permutation(len(rollout.returns))  # SB3 shuffles here too, and draws from this generator
         engine.optimizer.begin()
-        losses, _ = engine.step(Minibatch(*(column[order] for column in rollout)), by)
+        taken = Taken()
+        engine.epoch(rollout.chosen(order), len(order), by, taken)
         engine.optimizer.end()
         self._n_updates += 1
-        self.record([losses], rollout, {"policy": "policy_loss", "value": "value_loss", "entropy": "entropy_loss",
+        self.record(engine.losses(taken, by), rollout, {"policy": "policy_loss", "value": "value_loss", "entropy": "entropy_loss",
                                         "gradient_norm": "gradient_norm"})
 
 
@@ -134,23 +134,18 @@ def build_update(model: OnPolicyAlgorithm, update_class: type[ActorCriticUpdate]
     flat = flat_optimizer_for(policy.optimizer)
     if flat is None:
         raise TypeError(f"{type(policy.optimizer).__name__} with these options is not covered")
-    optimizer, relu = flat(policy.parameters(), policy.optimizer), policy.activation_fn is torch.nn.ReLU
+    optimizer, activation = flat(in_pairs(policy), policy.optimizer), activation_of(policy)
     distribution: ActionDistribution = (
         Categorical(int(model.action_space.n)) if isinstance(model.action_space, spaces.Discrete)
         else DiagonalGaussian(*optimizer.views(policy.log_std)))
-    extractor = policy.mlp_extractor
-    policy_net = Mlp(linear_layers((*extractor.policy_net, policy.action_net), optimizer), relu=relu)
-    value_net = Mlp(linear_layers((*extractor.value_net, policy.value_net), optimizer), relu=relu)
-    return update_class(optimizer, policy_net, value_net, distribution)
+    return update_class(optimizer, two_mlps(policy, optimizer, activation), paired_mlps(policy, optimizer, activation), distribution)
 
 
-def rows_of(buffer: RolloutBuffer, action_space: spaces.Space[Any]) -> Minibatch:
+def rows_of(buffer: RolloutBuffer, distribution: ActionDistribution) -> Rows:
     """The rollout as rows, in SB3's order: one environment after another."""
     def rows(column: np.ndarray[Any, Any]) -> Any:
         return column.swapaxes(0, 1).reshape(-1, *column.shape[2:])
 
     observations = rows(buffer.observations).reshape(buffer.buffer_size * buffer.n_envs, -1)
-    actions = rows(buffer.actions)
-    return Minibatch(observations.astype(np.float32, copy=False),
-                     actions[:, 0] if isinstance(action_space, spaces.Discrete) else actions.astype(np.float32, copy=False),
-                     rows(buffer.values), rows(buffer.log_probs), rows(buffer.advantages), rows(buffer.returns))
+    return Rows(observations.astype(np.float32, copy=False), distribution.columns(rows(buffer.actions)), rows(buffer.values),
+                rows(buffer.log_probs), rows(buffer.advantages), rows(buffer.returns))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from stable_baselines3.common.policies import ContinuousCritic
 
-from rl_trainer.numpy_path.layers import Mlp, linear_layers
+from rl_trainer.numpy_path.layers import Activation, Mlp, linear_layers
 from rl_trainer.numpy_path.optimizers import FlatOptimizer, FlatParameters, Floats
 
 
@@ -22,11 +22,11 @@ class Critics:
     :param loss_scale: SAC halves the squared errors, TD3 does not.
     """
 
-    def __init__(self, critic: ContinuousCritic, target: ContinuousCritic, optimizer: FlatOptimizer, *, relu: bool,
+    def __init__(self, critic: ContinuousCritic, target: ContinuousCritic, optimizer: FlatOptimizer, activation: Activation,
                  loss_scale: float) -> None:
         self.optimizer, self.target_parameters = optimizer, FlatParameters(target.parameters())
-        self.networks = [Mlp(linear_layers(network, optimizer), relu=relu) for network in _modules(critic)]
-        self.targets = [Mlp(linear_layers(network, self.target_parameters), relu=relu) for network in _modules(target)]
+        self.networks = [Mlp(linear_layers(network, optimizer), activation) for network in _modules(critic)]
+        self.targets = [Mlp(linear_layers(network, self.target_parameters), activation) for network in _modules(target)]
         self.loss_scale = loss_scale
         self._scratch = np.empty_like(optimizer.weights)
 

@@ -7,6 +7,8 @@ import numpy as np
 
 from rl_trainer.numpy_path.optimizers import Floats
 
+#: Of float32's normal numbers. An exponential draw may be zero, whose logarithm is infinite.
+SMALLEST = np.finfo(np.float32).tiny
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 Array = np.ndarray[Any, Any]
 
@@ -21,25 +23,33 @@ class Evaluated(NamedTuple):
 
     log_prob: Floats
     entropy: float
-    kept: tuple[Array, ...]
+    kept: tuple[Floats, ...]
 
 
 class ActionDistribution(Protocol):
-    """What rollout and update need of a distribution. `outputs` are those of the policy network."""
+    """What rollout and update need of a distribution.
 
-    def noise(self, rng: np.random.Generator, steps: int, n_envs: int) -> Array:
-        """Draw the noise of a whole rollout."""
+    An update looks at columns: arrays have a row for each of the policy network's outputs, and a column for each row of the
+    rollout, because sums over few neighbours are slow.
+    """
+
+    def noise(self, rng: np.random.Generator, steps: int, n_envs: int) -> Floats:
+        """Draw the noise of a whole rollout: (steps, environments, outputs)."""
         ...
 
-    def sample(self, outputs: Floats, noise: Array) -> Array:
-        """Turn one step's outputs and noise into actions."""
+    def sample(self, outputs: Floats, noise: Floats) -> Array:
+        """Turn one step's outputs and noise, both (environments, outputs), into actions."""
         ...
 
-    def evaluate(self, outputs: Floats, actions: Array) -> Evaluated:
-        """Log-probabilities of actions, and the entropy; `outputs` may be overwritten."""
+    def columns(self, actions: Array) -> Floats:
+        """Actions as the buffer holds them, (rows, 1 or more), in the form in which :meth:`evaluate` takes them: (outputs, rows)."""
         ...
 
-    def backward(self, evaluated: Evaluated, actions: Array, by_log_prob: Floats, by_entropy: float) -> Floats:
+    def evaluate(self, outputs: Floats, actions: Floats) -> Evaluated:
+        """Log-probabilities of actions, and the entropy. Both arguments are (outputs, rows)."""
+        ...
+
+    def backward(self, evaluated: Evaluated, actions: Floats, by_log_prob: Floats, by_entropy: float) -> Floats:
         """Give the loss's gradient with respect to the outputs, from those with respect to log-probabilities and entropy."""
         ...
 
@@ -50,35 +60,46 @@ class Categorical:
     def __init__(self, n: int) -> None:
         self.n = n
 
-    def noise(self, rng: np.random.Generator, steps: int, n_envs: int) -> Array:
-        """Gumbel noise: the largest of logits plus noise is a draw from the softmax."""
-        return rng.gumbel(size=(steps, n_envs, self.n)).astype(np.float32)
+    def noise(self, rng: np.random.Generator, steps: int, n_envs: int) -> Floats:
+        """Gumbel noise, minus the logarithm of exponential noise: the largest of logits plus noise is a draw from the softmax."""
+        noise = rng.standard_exponential((steps, n_envs, self.n), dtype=np.float32)
+        np.maximum(noise, SMALLEST, out=noise)
+        np.log(noise, out=noise)
+        return np.negative(noise, out=noise)
 
-    def sample(self, outputs: Floats, noise: Array) -> Array:
+    def sample(self, outputs: Floats, noise: Floats) -> Array:
         """Draw actions."""
         actions: Array = (outputs + noise).argmax(axis=1)
         return actions
 
-    def evaluate(self, outputs: Floats, actions: Array) -> Evaluated:
-        """Log-softmax, one row an action: sums over a few neighbours are slow."""
-        logs = np.ascontiguousarray(outputs.T)
-        logs -= np.maximum.reduce(logs, axis=0)
+    def columns(self, actions: Array) -> Floats:
+        """A one for the action that was taken, zeros for the others."""
+        taken: Floats = (np.arange(self.n)[:, None] == actions[:, 0]).astype(np.float32)
+        return taken
+
+    def evaluate(self, outputs: Floats, actions: Floats) -> Evaluated:
+        """Log-softmax."""
+        logs = outputs - np.maximum.reduce(outputs, axis=0)
         probabilities = np.exp(logs)
         sums = np.add.reduce(probabilities, axis=0)
         probabilities /= sums
         logs -= np.log(sums)
-        rows = np.arange(len(outputs))
-        entropies = -np.add.reduce(probabilities * logs, axis=0)
-        return Evaluated(logs[actions, rows], mean(entropies), (probabilities, logs, entropies, rows))
+        entropies = np.add.reduce(probabilities * logs, axis=0)
+        np.negative(entropies, out=entropies)
+        log_prob: Floats = np.add.reduce(logs * actions, axis=0)
+        return Evaluated(log_prob, mean(entropies), (probabilities, logs, entropies))
 
-    def backward(self, evaluated: Evaluated, actions: Array, by_log_prob: Floats, by_entropy: float) -> Floats:
+    def backward(self, evaluated: Evaluated, actions: Floats, by_log_prob: Floats, by_entropy: float) -> Floats:
         """The gradient of log p(a) is onehot(a) − p; that of the entropy is −p (log p + H)."""
-        probabilities, logs, entropies, rows = evaluated.kept
-        delta: Floats = probabilities * -by_log_prob
-        delta[actions, rows] += by_log_prob
+        probabilities, logs, entropies = evaluated.kept
+        delta: Floats = actions - probabilities
+        delta *= by_log_prob
         if by_entropy:
-            delta -= (by_entropy / len(rows)) * probabilities * (logs + entropies)
-        return np.ascontiguousarray(delta.T)
+            logs += entropies
+            logs *= probabilities
+            logs *= by_entropy / len(entropies)
+            delta -= logs
+        return delta
 
 
 class DiagonalGaussian:
@@ -87,30 +108,39 @@ class DiagonalGaussian:
     def __init__(self, log_std: Floats, log_std_gradient: Floats) -> None:
         self.log_std, self.log_std_gradient = log_std, log_std_gradient
 
-    def noise(self, rng: np.random.Generator, steps: int, n_envs: int) -> Array:
+    def noise(self, rng: np.random.Generator, steps: int, n_envs: int) -> Floats:
         """Gaussian noise, scaled already: the deviations stay as they are during a rollout."""
         noise = rng.standard_normal((steps, n_envs, len(self.log_std)), dtype=np.float32)
         noise *= np.exp(self.log_std)
         return noise
 
-    def sample(self, outputs: Floats, noise: Array) -> Array:
+    def sample(self, outputs: Floats, noise: Floats) -> Array:
         """Draw actions; the environment gets them clipped, the update does not."""
         actions: Array = outputs + noise
         return actions
 
-    def evaluate(self, outputs: Floats, actions: Array) -> Evaluated:
-        """Gaussian log-density, summed over the action's dimensions."""
-        inverse = np.exp(-self.log_std)
-        scaled = (actions - outputs) * inverse
-        squares = scaled * scaled
-        summed = np.add.reduce(squares, axis=1) if len(self.log_std) > 1 else squares[:, 0]
-        constant = float(np.add.reduce(self.log_std)) + HALF_LOG_2_PI * len(self.log_std)
-        return Evaluated(-0.5 * summed - np.float32(constant), constant + 0.5 * len(self.log_std), (scaled, inverse, squares))
+    def columns(self, actions: Array) -> Floats:
+        """The actions, transposed."""
+        return np.ascontiguousarray(actions.T, np.float32)
 
-    def backward(self, evaluated: Evaluated, _actions: Array, by_log_prob: Floats, by_entropy: float) -> Floats:
+    def evaluate(self, outputs: Floats, actions: Floats) -> Evaluated:
+        """Gaussian log-density, summed over the action's dimensions."""
+        inverse = np.exp(-self.log_std)[:, None]
+        scaled = actions - outputs
+        scaled *= inverse
+        squares = scaled * scaled
+        log_prob: Floats = np.add.reduce(squares, axis=0) if len(self.log_std) > 1 else squares[0].copy()
+        constant = float(np.add.reduce(self.log_std)) + HALF_LOG_2_PI * len(self.log_std)
+        log_prob *= -0.5
+        log_prob -= constant
+        return Evaluated(log_prob, constant + 0.5 * len(self.log_std), (scaled, inverse, squares))
+
+    def backward(self, evaluated: Evaluated, _actions: Floats, by_log_prob: Floats, by_entropy: float) -> Floats:
         """Also writes the gradient of the deviations: z² − 1 by log-probability, 1 by entropy."""
         scaled, inverse, squares = evaluated.kept
-        np.dot(by_log_prob, squares - 1, out=self.log_std_gradient)
+        squares -= 1
+        np.dot(squares, by_log_prob, out=self.log_std_gradient)
         self.log_std_gradient += by_entropy
-        delta: Floats = scaled * inverse * by_log_prob[:, None]
-        return delta
+        scaled *= by_log_prob
+        scaled *= inverse
+        return scaled

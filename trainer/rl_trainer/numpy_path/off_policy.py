@@ -14,7 +14,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from rl_trainer.numpy_path.critics import Critics
 from rl_trainer.numpy_path.deterministic import DeterministicUpdate, SquashedActor
-from rl_trainer.numpy_path.layers import Array, Mlp, joined, linear_layers
+from rl_trainer.numpy_path.layers import Activation, Array, Mlp, activation_of, joined, linear_layers
 from rl_trainer.numpy_path.optimizers import FlatOptimizer, FlatParameters, Floats, flat_optimizer_for
 from rl_trainer.numpy_path.q_learning import QUpdate
 from rl_trainer.numpy_path.replay import Transitions, draw
@@ -127,12 +127,12 @@ class NumpySAC(_Continuous, SAC):
     def build_engine(self) -> SoftUpdate:
         """Build the actor with both heads as one layer, the critics, and the entropy coefficient."""
         actor: Any = self.actor
-        relu = self.policy.activation_fn is torch.nn.ReLU
+        activation = activation_of(self.policy)
         heads = (actor.mu, actor.log_std)
         optimizer = _flat([*actor.latent_pi.parameters(), *(head.weight for head in heads), *(head.bias for head in heads)],
                           actor.optimizer)
-        network = Mlp([*linear_layers(actor.latent_pi, optimizer), joined(heads, optimizer)], relu=relu)
-        critics = _critics(self, relu=relu, loss_scale=0.5)
+        network = Mlp([*linear_layers(actor.latent_pi, optimizer), joined(heads, optimizer)], activation)
+        critics = _critics(self, activation, loss_scale=0.5)
         return SoftUpdate(SquashedGaussian(network), optimizer, critics, self._temperature())
 
     def _temperature(self) -> Temperature:
@@ -173,11 +173,11 @@ class NumpyTD3(_Continuous, TD3):
 
     def build_engine(self) -> DeterministicUpdate:
         """Build the actor, the critics, and the targets of both."""
-        relu = self.policy.activation_fn is torch.nn.ReLU
+        activation = activation_of(self.policy)
         optimizer, target = _flat(self.actor.parameters(), self.actor.optimizer), FlatParameters(self.actor_target.parameters())
-        actor = SquashedActor(Mlp(linear_layers(self.actor.mu, optimizer), relu=relu),
-                              Mlp(linear_layers(self.actor_target.mu, target), relu=relu), optimizer, target)
-        return DeterministicUpdate(actor, _critics(self, relu=relu, loss_scale=1.0))
+        actor = SquashedActor(Mlp(linear_layers(self.actor.mu, optimizer), activation),
+                              Mlp(linear_layers(self.actor_target.mu, target), activation), optimizer, target)
+        return DeterministicUpdate(actor, _critics(self, activation, loss_scale=1.0))
 
 
 class NumpyDDPG(NumpyTD3, DDPG):
@@ -208,14 +208,14 @@ class NumpyDQN(NumpyOffPolicy, DQN):
 
     def build_engine(self) -> QUpdate:
         """Build the network and its target."""
-        relu = self.policy.activation_fn is torch.nn.ReLU
+        activation = activation_of(self.policy)
         optimizer, target = _flat(self.q_net.parameters(), self.policy.optimizer), FlatParameters(self.q_net_target.parameters())
-        return QUpdate(Mlp(linear_layers(self.q_net.q_net, optimizer), relu=relu),
-                       Mlp(linear_layers(self.q_net_target.q_net, target), relu=relu), optimizer)
+        return QUpdate(Mlp(linear_layers(self.q_net.q_net, optimizer), activation),
+                       Mlp(linear_layers(self.q_net_target.q_net, target), activation), optimizer)
 
 
-def _critics(model: Any, *, relu: bool, loss_scale: float) -> Critics:
-    return Critics(model.critic, model.critic_target, _flat(model.critic.parameters(), model.critic.optimizer), relu=relu,
+def _critics(model: Any, activation: Activation, loss_scale: float) -> Critics:
+    return Critics(model.critic, model.critic_target, _flat(model.critic.parameters(), model.critic.optimizer), activation,
                    loss_scale=loss_scale)
 
 

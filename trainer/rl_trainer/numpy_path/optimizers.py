@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+#: Below it a gradient is so long that its squares would overflow, and it is scaled before they are taken, as torch does.
+SMALLEST_SCALE = 1e-12
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -69,14 +71,17 @@ class FlatOptimizer(FlatParameters):
         :return: the gradient's norm before clipping; not finite when the training has diverged.
         """
         norm = math.sqrt(float(self.gradient.dot(self.gradient)))
-        self.gradient *= min(1.0, max_norm / (norm + 1e-6))
-        self.step_unclipped(learning_rate)
+        scale = min(1.0, max_norm / (norm + 1e-6))
+        if scale < SMALLEST_SCALE:
+            self.gradient *= scale
+            scale = 1.0
+        self.step_unclipped(learning_rate, scale)
         return norm
 
-    def step_unclipped(self, learning_rate: float) -> None:
-        """Take one step."""
+    def step_unclipped(self, learning_rate: float, scale: float = 1.0) -> None:
+        """Take one step. :param scale: the gradient is multiplied by it, in whatever is computed of it."""
         self._count += 1
-        self._move(learning_rate)
+        self._move(learning_rate, scale)
 
     def begin(self) -> None:
         """Read the step counter from the optimizer's state."""
@@ -86,15 +91,15 @@ class FlatOptimizer(FlatParameters):
         """Write the step counter back, so that the optimizer's `state_dict()` is whole."""
         self._step.fill_(self._count)
 
-    def _move(self, learning_rate: float) -> None:
+    def _move(self, learning_rate: float, scale: float) -> None:
         raise NotImplementedError
 
-    def _second_moment(self, slot: str, decay: float) -> Floats:
-        """Update a mean of squared gradients."""
+    def _second_moment(self, slot: str, decay: float, scale: float) -> Floats:
+        """Update a mean of squared gradients, each multiplied by the scale."""
         moment, scratch = self.moments[slot], self._scratch
         moment *= decay
         np.multiply(self.gradient, self.gradient, out=scratch)
-        scratch *= 1 - decay
+        scratch *= (1 - decay) * scale**2
         moment += scratch
         return moment
 
@@ -114,17 +119,17 @@ class FlatAdam(FlatOptimizer):
 
     slots = ("exp_avg", "exp_avg_sq")
 
-    def _move(self, learning_rate: float) -> None:
+    def _move(self, learning_rate: float, scale: float) -> None:
         first, scratch, root = self.moments["exp_avg"], self._scratch, self._root
         beta1, beta2 = self.group["betas"]
         first *= beta1
-        np.multiply(self.gradient, 1 - beta1, out=scratch)
+        np.multiply(self.gradient, (1 - beta1) * scale, out=scratch)
         first += scratch
-        np.sqrt(self._second_moment("exp_avg_sq", beta2), out=root)
-        root /= math.sqrt(1 - beta2 ** self._count)
-        root += self.group["eps"]
+        np.sqrt(self._second_moment("exp_avg_sq", beta2, scale), out=root)
+        bias = math.sqrt(1 - beta2 ** self._count)  # of the root; what torch divides the array by is put into the two numbers
+        root += self.group["eps"] * bias
         np.divide(first, root, out=scratch)
-        scratch *= learning_rate / (1 - beta1 ** self._count)
+        scratch *= learning_rate * bias / (1 - beta1 ** self._count)
         self.weights -= scratch
 
 
@@ -133,12 +138,12 @@ class FlatRmsProp(FlatOptimizer):
 
     slots = ("square_avg",)
 
-    def _move(self, learning_rate: float) -> None:
+    def _move(self, learning_rate: float, scale: float) -> None:
         scratch, root = self._scratch, self._root
-        np.sqrt(self._second_moment("square_avg", self.group["alpha"]), out=root)
+        np.sqrt(self._second_moment("square_avg", self.group["alpha"], scale), out=root)
         root += self.group["eps"]
         np.divide(self.gradient, root, out=scratch)
-        scratch *= learning_rate
+        scratch *= learning_rate * scale
         self.weights -= scratch
 
 

@@ -12,8 +12,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl_trainer.numpy_path.distributions import Array
+from rl_trainer.numpy_path.layers import FixedMlp
 from rl_trainer.numpy_path.optimizers import Floats
 from rl_trainer.numpy_path.update import ActorCriticUpdate
+
+#: So many rows are evaluated at once: their activations stay in the processor's cache.
+BLOCK = 512
 
 
 def collect(model: Any, engine: ActorCriticUpdate, rng: np.random.Generator, env: VecEnv, callback: BaseCallback,
@@ -25,12 +29,14 @@ def collect(model: Any, engine: ActorCriticUpdate, rng: np.random.Generator, env
     buffer.reset()
     callback.on_rollout_start()
     noise = engine.distribution.noise(rng, n_steps, env.num_envs)
-    bounds = _bounds(model.action_space)
+    outputs = np.empty_like(noise)  # of the policy's network, for the log-probabilities
+    network, bounds = FixedMlp(engine.two.policy, env.num_envs), _bounds(model.action_space)
     truncated: list[tuple[int, int, Array]] = []
     for step in range(n_steps):
         observations = _rows(model._last_obs, env.num_envs)
-        actions = engine.distribution.sample(engine.policy_net.forward(observations), noise[step])
-        new_observations, rewards, dones, infos = env.step(np.minimum(np.maximum(actions, bounds[0]), bounds[1]) if bounds else actions)
+        outputs[step] = chosen = network.forward(observations)
+        actions = engine.distribution.sample(chosen, noise[step])
+        new_observations, rewards, dones, infos = env.step(_clipped(actions, bounds) if bounds else actions)
         model.num_timesteps += env.num_envs
         callback.update_locals(locals())
         if not callback.on_step():
@@ -44,22 +50,23 @@ def collect(model: Any, engine: ActorCriticUpdate, rng: np.random.Generator, env
         buffer.rewards[step] = rewards
         buffer.episode_starts[step] = model._last_episode_starts
         model._last_obs, model._last_episode_starts = new_observations, dones
-    _finish(model, engine, buffer, truncated)
+    _finish(model, engine, buffer, outputs, truncated)
     callback.update_locals(locals())
     callback.on_rollout_end()
     return True
 
 
-def _finish(model: Any, engine: ActorCriticUpdate, buffer: RolloutBuffer, truncated: list[tuple[int, int, Array]]) -> None:
+def _finish(model: Any, engine: ActorCriticUpdate, buffer: RolloutBuffer, outputs: Floats,
+            truncated: list[tuple[int, int, Array]]) -> None:
     """Add values, log-probabilities, bootstraps of truncated episodes, advantages and returns."""
     steps, n_envs = buffer.rewards.shape
-    observations = _rows(buffer.observations, steps * n_envs)
-    actions = buffer.actions.reshape(steps * n_envs, -1)
-    evaluated = engine.distribution.evaluate(
-        engine.policy_net.forward(observations),
-        actions[:, 0] if isinstance(model.action_space, spaces.Discrete) else actions.astype(np.float32, copy=False))
+    rows = steps * n_envs
+    evaluated = engine.distribution.evaluate(np.ascontiguousarray(outputs.reshape(rows, -1).T),
+                                             engine.distribution.columns(buffer.actions.reshape(rows, -1)))
     buffer.log_probs[...] = evaluated.log_prob.reshape(steps, n_envs)
-    buffer.values[...] = values(engine, observations).reshape(steps, n_envs)
+    observations, predicted = _rows(buffer.observations, rows), buffer.values.reshape(-1)
+    for start in range(0, rows, BLOCK):
+        predicted[start:start + BLOCK] = values(engine, observations[start:start + BLOCK])
     if truncated:
         at_steps, at_envs, last = zip(*truncated, strict=True)
         buffer.rewards[list(at_steps), list(at_envs)] += model.gamma * values(engine, _rows(np.array(last), len(last)))
@@ -84,12 +91,18 @@ def estimate_advantages(buffer: RolloutBuffer, last_values: Floats, dones: Array
 
 def values(engine: ActorCriticUpdate, observations: Floats) -> Floats:
     """Run the value network. :return: one value a row, in an array that is written to again."""
-    return engine.value_net.forward(observations)[:, 0]
+    return engine.two.value.forward(observations)[:, 0]
 
 
 def _rows(observations: Array, rows: int) -> Floats:
     """Flatten observations as SB3's extractor does, in 32 bits."""
     return observations.reshape(rows, -1).astype(np.float32, copy=False)
+
+
+def _clipped(actions: Array, bounds: tuple[Array, Array]) -> Array:
+    """Twice as fast as `np.clip`."""
+    clipped: Array = np.maximum(actions, bounds[0])
+    return np.minimum(clipped, bounds[1], out=clipped)
 
 
 def _bounds(space: spaces.Space[Any]) -> tuple[Array, Array] | None:

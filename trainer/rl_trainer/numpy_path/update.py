@@ -1,40 +1,35 @@
-"""One minibatch: losses, their gradients by hand, one step of the optimizer.
+"""One minibatch: the loss's gradient by hand, one step of the optimizer; and the losses, for the log, of all minibatches at once.
 
 Line by line these are `PPO.train` and `A2C.train` of SB3, with the derivative of each line beside it:
 https://github.com/DLR-RM/stable-baselines3/blob/master/stable_baselines3/ppo/ppo.py
 """
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
+from rl_trainer.numpy_path.actor_critic import PAIRED_ROWS, PairedMlps, TwoMlps
 from rl_trainer.numpy_path.distributions import ActionDistribution, Array, mean
-from rl_trainer.numpy_path.layers import Mlp
 from rl_trainer.numpy_path.optimizers import FlatOptimizer, Floats
 
 
-class Minibatch(NamedTuple):
-    """Rows of a rollout."""
+class Rows(NamedTuple):
+    """Rows of a rollout, and what they cost. Of each field the last axis but of the observations the first counts the rows."""
 
     observations: Floats
-    actions: Array
+    #: In the distribution's form.
+    actions: Floats
     old_values: Floats
     old_log_prob: Floats
-    advantages: Floats
+    #: Of a rollout the advantages; of a minibatch minus them, normalized if asked for, over its rows: what the loss multiplies by.
+    costs: Floats
     returns: Floats
 
-
-class Losses(NamedTuple):
-    """What SB3 logs of a minibatch."""
-
-    policy: float
-    value: float
-    entropy: float
-    approx_kl: float
-    clip_fraction: float
-    gradient_norm: float
+    def chosen(self, which: Array | slice) -> "Rows":
+        """Some of the rows, in a given order."""
+        return Rows(self.observations[which], self.actions[:, which], self.old_values[which], self.old_log_prob[which],
+                    self.costs[which], self.returns[which])
 
 
 @dataclass(frozen=True)
@@ -51,87 +46,173 @@ class Coefficients:
     target_kl: float | None
 
 
-class PolicyTerm(NamedTuple):
-    """The policy's part of a loss, and its gradient with respect to the log-probabilities."""
+class Losses(NamedTuple):
+    """What SB3 logs, one number a minibatch; of the divergence, as SB3 has it, those of the last epoch alone."""
 
-    loss: float
-    by_log_prob: Floats
-    approx_kl: float = 0.0
-    clip_fraction: float = 0.0
+    policy: Array
+    value: Array
+    entropy: Array
+    approx_kl: Array
+    clip_fraction: Array
+    gradient_norm: Array
+
+    def last(self, by: Coefficients) -> float:
+        """The whole loss of the last minibatch."""
+        return float(self.policy[-1] + by.entropy * self.entropy[-1] + by.value * self.value[-1])
+
+
+class Step(NamedTuple):
+    """What a minibatch leaves behind for the log: a row each, but for its mean entropy."""
+
+    costs: Floats
+    old_log_prob: Floats
+    log_prob: Floats
+    errors: Floats
+    entropy: float
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The steps of one call of `train`, and with how many of them each epoch began."""
+
+    steps: list[Step] = field(default_factory=list)
+    gradient_norms: list[float] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
 
 
 class ActorCriticUpdate:
-    """Takes steps on a policy whose parameters are views of the optimizer's array."""
+    """Takes steps on a policy whose parameters are views of the optimizer's array.
 
-    def __init__(self, optimizer: FlatOptimizer, policy_net: Mlp, value_net: Mlp, distribution: ActionDistribution) -> None:
-        self.optimizer, self.policy_net, self.value_net, self.distribution = optimizer, policy_net, value_net, distribution
+    :param two: the networks one after another. :param paired: the same parameters side by side, if the networks pair.
+    """
 
-    def step(self, batch: Minibatch, by: Coefficients) -> tuple[Losses, bool]:
-        """Take one step. :return: the losses, and whether to go on (`target_kl` may say no, before the step)."""
-        losses = self.gradients(batch, by)
-        if by.target_kl is not None and losses.approx_kl > 1.5 * by.target_kl:
-            return losses, False
-        norm = self.optimizer.step(by.learning_rate, by.max_grad_norm)
-        return losses._replace(gradient_norm=norm), True
+    def __init__(self, optimizer: FlatOptimizer, two: TwoMlps, paired: PairedMlps | None, distribution: ActionDistribution) -> None:
+        self.optimizer, self.two, self.paired, self.distribution = optimizer, two, paired, distribution
 
-    def gradients(self, batch: Minibatch, by: Coefficients) -> Losses:
+    def epoch(self, rollout: Rows, batch_size: int, by: Coefficients, taken: Taken) -> bool:
+        """Take a step on each minibatch of some rows.
+
+        :param taken: the steps are added to it. :return: whether to go on: where `target_kl` says no, the step that it was asked
+            about is not taken.
+        """
+        rows = rollout._replace(costs=costs(rollout.costs, batch_size, by))
+        taken.epochs.append(len(taken.steps))
+        for start in range(0, len(rows.costs), batch_size):
+            step = self.gradients(rows.chosen(slice(start, start + batch_size)), by)
+            taken.steps.append(step)
+            if by.target_kl is not None and approx_kl(step.log_prob - step.old_log_prob) > 1.5 * by.target_kl:
+                return False
+            taken.gradient_norms.append(self.optimizer.step(by.learning_rate, by.max_grad_norm))
+        return True
+
+    def gradients(self, batch: Rows, by: Coefficients) -> Step:
         """Write the gradient of SB3's loss into `optimizer.gradient`."""
-        evaluated = self.distribution.evaluate(self.policy_net.forward(batch.observations), batch.actions)
-        advantages = _normalized(batch.advantages) if by.normalize_advantage else batch.advantages
-        term = self.policy_term(evaluated.log_prob, advantages, batch, by)
-        delta = self.distribution.backward(evaluated, batch.actions, term.by_log_prob, -by.entropy)
-        self.policy_net.backward(batch.observations, delta)
-        return Losses(policy=term.loss, value=self._value_gradients(batch, by), entropy=-evaluated.entropy,
-                      approx_kl=term.approx_kl, clip_fraction=term.clip_fraction, gradient_norm=math.nan)
+        networks = self.paired if self.paired is not None and len(batch.costs) <= PAIRED_ROWS else self.two
+        outputs, values = networks.forward(batch.observations)
+        evaluated = self.distribution.evaluate(outputs, batch.actions)
+        by_log_prob = self.by_log_prob(evaluated.log_prob, batch, by)
+        errors, by_values = _by_values(values, batch, by)
+        by_outputs = self.distribution.backward(evaluated, batch.actions, by_log_prob, -by.entropy)
+        networks.backward(batch.observations, by_outputs, by_values)
+        return Step(batch.costs, batch.old_log_prob, evaluated.log_prob, errors, evaluated.entropy)
 
-    def policy_term(self, log_prob: Floats, advantages: Floats, batch: Minibatch, by: Coefficients) -> PolicyTerm:
-        """The policy's part of the loss."""
+    def losses(self, taken: Taken, by: Coefficients) -> Losses:
+        """The losses of all steps, at once: one after another they would cost as much as a layer."""
+        cost, old_log_prob, log_prob, errors = (np.concatenate(column) for column in list(zip(*taken.steps, strict=True))[:4])
+        log_ratio = log_prob - old_log_prob
+        moved = np.exp(log_ratio) - 1
+        sizes = np.array([len(step.costs) for step in taken.steps])
+
+        def sums(values: Array) -> Array:
+            return np.add.reduceat(values, np.cumsum(sizes) - sizes, dtype=np.float64)
+
+        return Losses(
+            policy=sums(self.policy_losses(log_prob, cost, log_ratio, by)), value=sums(errors * errors) / sizes,
+            entropy=-np.array([step.entropy for step in taken.steps]), approx_kl=(sums(moved - log_ratio) / sizes)[taken.epochs[-1]:],
+            clip_fraction=sums(np.abs(moved) > by.clip_range) / sizes, gradient_norm=np.array(taken.gradient_norms))
+
+    def by_log_prob(self, log_prob: Floats, batch: Rows, by: Coefficients) -> Floats:
+        """The gradient of the policy's part of the loss with respect to the log-probabilities."""
         raise NotImplementedError
 
-    def _value_gradients(self, batch: Minibatch, by: Coefficients) -> float:
-        values = self.value_net.forward(batch.observations)[:, 0]
-        slope: Array | None = None
-        if by.clip_range_vf is not None:
-            moved = values - batch.old_values
-            slope = np.abs(moved) <= by.clip_range_vf
-            values = batch.old_values + np.clip(moved, -by.clip_range_vf, by.clip_range_vf)
-        error = values - batch.returns
-        delta = error * np.float32(2 * by.value / len(error))
-        if slope is not None:
-            delta *= slope
-        self.value_net.backward(batch.observations, delta[:, None])
-        return float(error.dot(error)) / len(error)
+    def policy_losses(self, log_prob: Floats, cost: Floats, log_ratio: Floats, by: Coefficients) -> Floats:
+        """Each row's share in its minibatch's loss."""
+        raise NotImplementedError
 
 
 class PpoUpdate(ActorCriticUpdate):
     """PPO's clipped surrogate."""
 
-    def policy_term(self, log_prob: Floats, advantages: Floats, batch: Minibatch, by: Coefficients) -> PolicyTerm:
+    def by_log_prob(self, log_prob: Floats, batch: Rows, by: Coefficients) -> Floats:
         """Where the clipped surrogate is the smaller one, the ratio is outside its range and the slope is zero."""
-        log_ratio = log_prob - batch.old_log_prob
-        ratio = np.exp(log_ratio)
-        plain = advantages * ratio
-        clipped = advantages * np.minimum(np.maximum(ratio, 1 - by.clip_range), 1 + by.clip_range)
-        by_log_prob = np.where(plain <= clipped, plain, 0) * np.float32(-1 / len(plain))
-        moved = ratio - 1
-        clip_fraction = np.count_nonzero(np.abs(moved) > by.clip_range) / len(moved)
-        return PolicyTerm(-mean(np.minimum(plain, clipped)), by_log_prob, mean(moved - log_ratio), clip_fraction)
+        plain, clipped = _surrogates(log_prob - batch.old_log_prob, batch.costs, by)
+        plain *= plain >= clipped
+        return plain
+
+    def policy_losses(self, log_prob: Floats, cost: Floats, log_ratio: Floats, by: Coefficients) -> Floats:
+        """The larger of two costs, which is the smaller of two surrogates."""
+        del log_prob
+        return np.maximum(*_surrogates(log_ratio, cost, by))
 
 
 class A2cUpdate(ActorCriticUpdate):
     """A2C's policy gradient."""
 
-    def policy_term(self, log_prob: Floats, advantages: Floats, batch: Minibatch, by: Coefficients) -> PolicyTerm:
+    def by_log_prob(self, log_prob: Floats, batch: Rows, by: Coefficients) -> Floats:
         """-(advantages * log_prob).mean()."""
-        del batch, by
-        by_log_prob: Floats = advantages * np.float32(-1 / len(advantages))
-        return PolicyTerm(float(by_log_prob.dot(log_prob)), by_log_prob)
+        del log_prob, by
+        return batch.costs
+
+    def policy_losses(self, log_prob: Floats, cost: Floats, log_ratio: Floats, by: Coefficients) -> Floats:
+        """-(advantages * log_prob).mean()."""
+        del log_ratio, by
+        return cost * log_prob
 
 
-def _normalized(advantages: Floats) -> Floats:
-    """Mean 0 and deviation 1, with torch's unbiased deviation; a single row is left alone, as SB3 does."""
-    if len(advantages) <= 1:
-        return advantages
-    centered: Floats = advantages - mean(advantages)
-    centered /= math.sqrt(float(centered.dot(centered)) / (len(centered) - 1)) + 1e-8
-    return centered
+def costs(advantages: Floats, batch_size: int, by: Coefficients) -> Floats:
+    """Minus the advantages over the rows of their minibatch; normalized before, as SB3 does, to mean 0 and deviation 1 in each
+    minibatch of more than one row, with torch's unbiased deviation.
+    """
+    made = np.empty_like(advantages)
+    whole = len(advantages) - len(advantages) % batch_size
+    for part, size in ((slice(whole), batch_size), (slice(whole, None), len(advantages) - whole)):
+        if size:
+            batches: Floats = advantages[part].reshape(-1, size)
+            if by.normalize_advantage and size > 1:
+                batches = batches - _sums(batches) / np.float32(size)
+                batches /= np.sqrt(_sums(batches * batches) / np.float32(size - 1)) + np.float32(1e-8)
+            made[part] = (batches * np.float32(-1 / size)).reshape(-1)
+    return made
+
+
+def _sums(rows: Floats) -> Floats:
+    sums: Floats = np.add.reduce(rows, axis=1, keepdims=True)
+    return sums
+
+
+def approx_kl(log_ratio: Floats) -> float:
+    """SB3's estimate of the divergence of the old policy from the new one."""
+    return mean(np.exp(log_ratio) - 1 - log_ratio)
+
+
+def _surrogates(log_ratio: Floats, cost: Floats, by: Coefficients) -> tuple[Floats, Floats]:
+    """The costs of the ratio, and of the clipped ratio."""
+    ratio: Floats = np.exp(log_ratio)
+    clipped: Floats = np.minimum(np.maximum(ratio, 1 - by.clip_range), 1 + by.clip_range)
+    clipped *= cost
+    ratio *= cost
+    return ratio, clipped
+
+
+def _by_values(values: Floats, batch: Rows, by: Coefficients) -> tuple[Floats, Floats]:
+    """What the values are wrong by, and the gradient of their part of the loss."""
+    slope: Array | None = None
+    if by.clip_range_vf is not None:
+        moved = values - batch.old_values
+        slope = np.abs(moved) <= by.clip_range_vf
+        values = batch.old_values + np.clip(moved, -by.clip_range_vf, by.clip_range_vf)
+    errors: Floats = values - batch.returns
+    delta: Floats = errors * (2 * by.value / len(errors))
+    if slope is not None:
+        delta *= slope
+    return errors, delta
