@@ -48,6 +48,7 @@ class Compute(Record):
     budget_usd: float = Field(10, gt=0, le=100_000, description="US dollars for the whole run")
     on_other_hardware: Literal["wait", "continue"] = Field(
         "wait", description="continue: resume on another numeric class; the digest is then marked not comparable")
+    gpu_updates: Literal["sb3", "cuda_graphs"] = Field("sb3", description="cuda_graphs: record PPO's updates on a GPU and replay them")
 
 
 class Perturbation(Record):
@@ -173,6 +174,16 @@ class Experiment(Record):
     def _optimizer_has_parameters(self) -> Self:
         if self.init_optimizer == "champion" and self.init_from != "champion":
             raise ValueError("init_optimizer: champion needs init_from: champion, not scratch")
+        return self
+
+    @model_validator(mode="after")
+    def _graphs_have_a_gpu(self) -> Self:
+        if self.compute.gpu_updates == "cuda_graphs":
+            if self.algo != "ppo":
+                raise ValueError(f"compute.gpu_updates: cuda_graphs is for algo: ppo alone, not {self.algo}")
+            if self.compute.instance_types == "auto":
+                raise ValueError("compute.gpu_updates: cuda_graphs needs types with an NVIDIA GPU named in compute.instance_types, such "
+                                 "as g5.xlarge; auto never means one")
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from typing import Any
 from rl_lifecycle.pieces import Reader
 from rl_trainer.digests import digest_arrays
 from rl_trainer.environments import EnvironmentFactory
+from rl_trainer.graphs.captures import Capturer
 from rl_trainer.interruptions import Interruption
 from rl_trainer.model_state import ModelState
 from rl_trainer.models import ModelBuilder
@@ -20,11 +21,13 @@ TOY = f"{toy_envs.__name__}:Toy-v0"
 
 
 def make_trainer(algo: str, hyperparameters: dict[str, Any], *, env_id: str = TOY, env_kwargs: dict[str, Any] | None = None,
-                 segment: int = 200, total: int = 600, seed: int = 1, fast: bool = True) -> SegmentTrainer:
+                 segment: int = 200, total: int = 600, seed: int = 1, fast: bool = True,
+                 capturer: Capturer | None = None) -> SegmentTrainer:
     """Give a trainer of short segments."""
     settings = read_settings(algo, hyperparameters)
     plan = SegmentPlan(seed, segment, total, max(1, total // segment))
-    return SegmentTrainer(plan, EnvironmentFactory(env_id, env_kwargs or {}, settings), ModelBuilder(settings, fast=fast))
+    builder = ModelBuilder(settings, fast=fast, capturer=capturer)
+    return SegmentTrainer(plan, EnvironmentFactory(env_id, env_kwargs or {}, settings), builder)
 
 
 def train_chain(trainer: SegmentTrainer, *, through_files: bool) -> TrainedSegment:

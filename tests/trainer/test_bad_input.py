@@ -112,6 +112,9 @@ def broken(how: str) -> dict[str, Any]:
     ({"checkpoint_every": 500}, "set checkpoint_every to at least 1024"), (other("ars", n_delta=64), "checkpoint_every to at least 6400"),
     (other("dqn", train_freq=[1, "episode"], n_envs=2), "whole episodes need n_envs: 1"),
     (other("dqn", buffer_size=10**12), "buffer_size: 1000000000000 transitions of 52 bytes need 48428.8 GiB.*; set at most "),
+    # what this machine does not have
+    ({"compute": {"gpu_updates": "cuda_graphs", "instance_types": ["g5.xlarge"]}},
+     "compute.gpu_updates: cuda_graphs needs an NVIDIA GPU and torch's CUDA build, and torch finds none on this machine"),
     # what could not be resumed exactly
     (other("dqn", optimize_memory_usage=True), "optimize_memory_usage: true cannot be resumed exactly"),
     (PENDULUM | other("sac", replay_buffer_kwargs="dict(copy_info_dict=True)"), "copy_info_dict=True cannot be resumed exactly"),

@@ -1,4 +1,4 @@
-"""Building the model of a segment: SB3's class, or the NumPy path where it covers the spec."""
+"""Building the model of a segment: SB3's class, the NumPy path where it covers the spec, or recorded updates where they were asked for."""
 
 import copy
 import random
@@ -13,6 +13,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rl_lifecycle.seeds import segment_seed
 from rl_trainer.errors import BadInputError
+from rl_trainer.graphs.algorithms import GRAPH_CLASSES, GraphPPO
+from rl_trainer.graphs.captures import Capturer
+from rl_trainer.graphs.coverage import why_no_graphs
+from rl_trainer.graphs.self_check import why_not_equal
 from rl_trainer.numpy_path.classes import NUMPY_CLASSES
 from rl_trainer.numpy_path.coverage import why_not_covered
 from rl_trainer.settings import Settings
@@ -23,20 +27,24 @@ class ModelBuilder:
 
     :param fast: take the NumPy path where it covers the model; off to compare with stock SB3.
     :param check: called once with environments, before any model is built on such.
+    :param capturer: records updates, where they can be; None: nobody asked for that.
     """
 
     def __init__(self, settings: Settings, device: str = "cpu", *, fast: bool = True,
-                 check: Callable[[VecEnv], None] | None = None) -> None:
+                 check: Callable[[VecEnv], None] | None = None, capturer: Capturer | None = None) -> None:
         torch.set_num_threads(1)  # sums are taken in another order by another number of threads
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.settings, self.device, self.fast = settings, device, fast
         self._class: Any = None
         self._check = check
+        self._capturer = capturer
         self.reason = ""
 
     @property
     def path(self) -> str:
-        """`numpy` or `torch`: what trains. Known once it was chosen."""
+        """`numpy`, `graphs` or `torch`: what trains. Known once it was chosen."""
+        if self._class in GRAPH_CLASSES.values():
+            return "graphs"
         return "numpy" if self._class in NUMPY_CLASSES.values() else "torch"
 
     def choose(self, env: VecEnv) -> None:
@@ -49,6 +57,10 @@ class ModelBuilder:
         if self._check is not None:
             self._check(env)
         stock = self.settings.algorithm.load()
+        if self._capturer is not None:  # asked for, so nothing but SB3's own update stands in for it
+            self.reason = self._why_no_graphs(stock, env)
+            self._class = stock if self.reason else GRAPH_CLASSES[stock]
+            return
         numpy_class = NUMPY_CLASSES.get(stock)
         if numpy_class is None or not self.fast:
             self.reason = "switched off" if not self.fast else f"the NumPy path has no {stock.__name__}"
@@ -61,18 +73,26 @@ class ModelBuilder:
         self.choose(env)
         return self._construct(self._class, env)
 
+    def _why_no_graphs(self, stock: Any, env: VecEnv) -> str:
+        """Say why updates are not recorded: the model is not covered, or a recorded step is not equal to a plain one here."""
+        reason = why_no_graphs(self._construct(stock, env)) or why_not_equal(self._construct(GRAPH_CLASSES[stock], env))
+        return f"no CUDA graphs: {reason}" if reason else ""
+
     def _construct(self, kind: Any, env: VecEnv) -> Any:
         settings = self.settings
         kwargs = copy.deepcopy(settings.model_kwargs)  # SB3 writes into what it is given
         if settings.noise is not None:
             kwargs["action_noise"] = _noise(*settings.noise, env.action_space)
         try:
-            return kind(settings.policy, env, device=self.device, **kwargs)
+            model = kind(settings.policy, env, device=self.device, **kwargs)
         except MemoryError:
             raise
         except Exception as error:  # SB3 and torch raise a dozen types for arguments that do not fit
             reason = " ".join(str(error).split()) or type(error).__name__
             raise BadInputError(f"hyperparameters: {settings.algorithm.name} refuses them: {reason}") from error
+        if isinstance(model, GraphPPO) and self._capturer is not None:
+            model.capturer = self._capturer
+        return model
 
 
 def seed_generators(trial_seed: int, segment: int, purpose: str = "") -> None:

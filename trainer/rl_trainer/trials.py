@@ -23,6 +23,7 @@ from rl_trainer.curves import curve_files
 from rl_trainer.digests import digest_arrays
 from rl_trainer.environments import EnvironmentFactory, check_environment, max_episode_steps
 from rl_trainer.errors import BadInputError, OtherHardwareError, OutOfMemoryError
+from rl_trainer.graphs.requests import find_capturer
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
 from rl_trainer.model_state import ModelState, final_parameters
@@ -73,6 +74,7 @@ def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: boo
     :raises BadInputError: if it cannot be trained; nothing has been trained then.
     """
     get_algorithm(spec.experiment.algo)
+    capturer = find_capturer(spec.experiment.compute) if fast else None
     settings = read_settings(spec.experiment.algo, spec.hyperparameters)
     factory = EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
     env = check_environment(factory)
@@ -84,7 +86,7 @@ def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: boo
         env.close()
     plan = SegmentPlan(spec.trial(trial).seed, spec.segment_timesteps, spec.experiment.total_timesteps, spec.n_segments)
     fits = functools.partial(check_replay_fits, settings, plan.total_timesteps, plan.segment_timesteps)
-    builder = ModelBuilder(settings, _device(settings.policy), fast=fast, check=fits)
+    builder = ModelBuilder(settings, "cuda" if capturer else _device(settings.policy), fast=fast, check=fits, capturer=capturer)
     return SegmentTrainer(plan, factory, builder, read_warm_start(spec, store))
 
 
