@@ -127,6 +127,11 @@ def metrics_prefix(trial: TrialId) -> str:
     return f"{METRICS}{trial}/"
 
 
+def curve_key(trial: TrialId, step: int) -> str:
+    """What SB3 recorded in the segment that ended at a step: JSON lines."""
+    return f"{metrics_prefix(trial)}{step:012d}.jsonl"
+
+
 def video_key(trial: TrialId, step: int) -> str:
     """One episode of the policy at a step, as a person would see it: an animated WebP."""
     return f"{metrics_prefix(trial)}{step:012d}.webp"

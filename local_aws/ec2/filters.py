@@ -141,6 +141,9 @@ TAG: dict[str, Reader] = {
     "resource-id": path("ResourceId"),
     "resource-type": path("ResourceType"),
 }
+MOST_VALUES = 200
+"""So many values may all filters of a call have together, "FilterLimitExceeded" otherwise:
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"""
 TAGGED: tuple[Mapping[str, Reader], ...] = (ENDPOINT, INSTANCE, VOLUME, INTERFACE, IMAGE)
 """What has tags; other modules add theirs."""
 
@@ -148,8 +151,10 @@ TAGGED: tuple[Mapping[str, Reader], ...] = (ENDPOINT, INSTANCE, VOLUME, INTERFAC
 def select(records: Iterable[Item], filters: Sequence[Mapping[str, Any]], known: Mapping[str, Reader]) -> list[Item]:
     """Keep the records that pass every filter: any of a filter's values, with ``*`` and ``?``.
 
-    :raises Fault: InvalidParameterValue for a filter that the call does not have.
+    :raises Fault: InvalidParameterValue for a filter that the call does not have, FilterLimitExceeded for too many values.
     """
+    if sum(len(wanted.get("Values", [])) for wanted in filters) > MOST_VALUES:
+        raise Fault("FilterLimitExceeded", f"The maximum number of filter values specified on a single call is {MOST_VALUES}")
     chosen = list(records)
     for wanted in filters:
         reader = _reader(str(wanted.get("Name", "")), known)

@@ -38,6 +38,10 @@ class LearningCurve:
         """Whether it is known to be a replay: one trial, of which a look costs one GET."""
         return self.spec is not None and self.spec.replay is not None
 
+    def find_answer(self, shards: ShardKeys) -> str | None:
+        """What was answered of these very shards before; None if something is new."""
+        return self._judged[1] if self._judged is not None and self._judged[0] == shards and not self.is_replay else None
+
     def why_stop(self, store: ObjectStore, plan: RunPlan, shards: ShardKeys | None = None) -> str:
         """Look, and say why the trial need not be trained any further; empty while it must, or no rule was set.
 
@@ -65,8 +69,9 @@ class LearningCurve:
         if not rule.active:
             return ""
         shards = shards if shards is not None else find_shards(store, plan, self.trial).get(self.trial, {})
-        if self._judged is None or self._judged[0] != shards:
-            self._judged = shards, why_stop(self._read(store, spec, shards), rule, spec.experiment.total_timesteps)
+        if (known := self.find_answer(shards)) is not None:
+            return known
+        self._judged = shards, why_stop(self._read(store, spec, shards), rule, spec.experiment.total_timesteps)
         return self._judged[1]
 
     def _read(self, store: ObjectStore, spec: Spec, shards: ShardKeys) -> tuple[CurvePoint, ...]:

@@ -1,7 +1,7 @@
 """Pass on to the task's log what a trial's machine wrote, while the task waits: each line once, and only what is new is fetched.
 
 The trainer writes its log and its curve at each segment's end, so that is when there is something to fetch: the log from the
-byte on that was told last, and the newest chunk of the curve.
+byte on that was told last, and the newest chunk of the curve. No LIST is needed: the segment says where they are.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from rl_airflow.errors import first_line
 from rl_airflow.trial_reports import read_curve_end, readable_line
 from rl_airflow.watching import SharedWatch
+from rl_lifecycle.evidence import Evidence
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import TrialId, trainer_log_key
 from rl_lifecycle.records import Record
@@ -35,11 +36,12 @@ class Told(Record):
     n_bytes: int = 0
 
 
-async def relay(watch: SharedWatch, trial: TrialId, beat: Heartbeat | None, told: Told, log: Logger) -> Told:
+async def relay(watch: SharedWatch, trial: TrialId, evidence: Evidence, told: Told, log: Logger) -> Told:
     """Pass on what is new since the last time, if a segment has ended since. What cannot be read is tried again at the next.
 
     :param told: what was passed on before. :return: what is passed on now.
     """
+    beat = evidence.beat
     if beat is None:
         return told
     if beat.attempt != told.attempt:
@@ -48,7 +50,8 @@ async def relay(watch: SharedWatch, trial: TrialId, beat: Heartbeat | None, told
         return told
     try:
         new, point = await asyncio.gather(
-            watch.read(lambda store: read_new(store, trial, told)), watch.read(lambda store: read_curve_end(store, trial)))
+            watch.read(lambda store: read_new(store, trial, told)),
+            watch.read(lambda store: read_curve_end(store, trial, curve_steps(beat, evidence.segment_timesteps))))
     except Exception as error:
         log.info("%s: its log could not be read (%s)", trial.trial, first_line(error))
         return told
@@ -60,6 +63,19 @@ async def relay(watch: SharedWatch, trial: TrialId, beat: Heartbeat | None, told
     if point:
         log.info("%s: %s", trial.trial, point)
     return Told(attempt=beat.attempt, segment=beat.segment, n_bytes=told.n_bytes + len(new))
+
+
+def curve_steps(beat: Heartbeat, segment_timesteps: int) -> tuple[int, ...]:
+    """Where the newest chunk of the curve may be, the likeliest first: it is written beside the next segment.
+
+    >>> beat = Heartbeat(attempt=1, state="training", step=2500, total_timesteps=4100, steps_per_s=1, at="2026-01-01T00:00Z", segment=2)
+    >>> curve_steps(beat, 1000), curve_steps(beat.model_copy(update={"segment": 4, "step": 4128}), 1000)
+    ((2000, 1000), (4000, 4128, 3000))
+    """
+    ends = [beat.segment * segment_timesteps, (beat.segment - 1) * segment_timesteps]
+    if beat.step >= beat.total_timesteps:  # the last segment may be longer or shorter than the others
+        ends.insert(1, beat.step)
+    return tuple(dict.fromkeys(step for step in ends if step > 0))
 
 
 def read_new(store: ObjectStore, trial: TrialId, told: Told) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rl_lifecycle.attempts import Attempt
 from rl_lifecycle.evidence import Evidence
 from rl_lifecycle.heartbeats import Heartbeat
-from rl_lifecycle.layout import TrialId, log_prefix, metrics_prefix
+from rl_lifecycle.layout import TrialId, curve_key, log_prefix
 from rl_lifecycle.records import Record
 from rl_lifecycle.states import Finding, TrialState
 from rl_lifecycle.stores import ObjectStore
@@ -75,10 +75,12 @@ def read_log_tail(store: ObjectStore, trial: TrialId, attempts: Sequence[Attempt
     return []
 
 
-def read_curve_end(store: ObjectStore, trial: TrialId) -> str:
-    """Read the newest point of a trial's learning curve; empty if there is none."""
-    keys = [item.key for item in store.list(metrics_prefix(trial)) if item.key.endswith(".jsonl")]
-    found = store.find(max(keys)) if keys else None
+def read_curve_end(store: ObjectStore, trial: TrialId, steps: Sequence[int]) -> str:
+    """Read the last point of a chunk of a trial's learning curve; empty if there is none.
+
+    :param steps: at the end of which segment the chunk may have been written; the first that is there is read.
+    """
+    found = next((chunk for step in steps if (chunk := store.find(curve_key(trial, step))) is not None), None)
     lines = found.data.decode(errors="replace").splitlines() if found is not None else []
     if not lines:
         return ""

@@ -1,8 +1,9 @@
 """Looking without acting: what triggers see of their trials, with calls that grow by the thousand and not by the trial.
 
 All triggers of one triggerer that watch the same environment share one :class:`SharedWatch`. They wake up at the same
-moments (:func:`until_next`), and whoever asks first looks for all: one DescribeInstances a thousand machines, one LIST of
-heartbeats, and a GET for the few beats that are new *and* due, in turns. A long training is read seldom, a young one often.
+moments (:func:`until_next`), and whoever asks first looks for all: one DescribeInstances a thousand machines that run, one
+LIST of heartbeats if any is due, and a GET for the few beats that are due *and* new, in turns. A long training is read seldom,
+a young one often.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from rl_airflow.machines import Machines
+from rl_airflow.machines import KnownMachines, Machines
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evidence import Machine
 from rl_lifecycle.heartbeats import Heartbeat
@@ -91,22 +92,39 @@ class TrialWatch:
     """
 
     def __init__(self, store: ObjectStore, machines: Machines, clock: Callable[[], float] = time.monotonic) -> None:
-        self.store, self.machines, self.clock = store, machines, clock
+        self.store, self.machines, self.clock = store, KnownMachines(machines), clock
         self._beats: dict[str, KnownBeat] = {}
         self._unreadable: dict[str, str] = {}
+        self._asked_at: dict[str, float] = {}
+        self._forgot_at = clock()
 
     def look(self, trials: Mapping[TrialId, Wanted]) -> dict[TrialId, Look]:
         """Look at trials."""
-        machines = self.machines.describe(wanted.instance_id for wanted in trials.values() if wanted.instance_id)
-        etags = {item.key: item.etag for prefix in prefixes_of(trials) for item in self.store.list(prefix)}
+        self._forget({heartbeat_key(trial) for trial in trials})
+        machines = self.machines.look(wanted.instance_id for wanted in trials.values() if wanted.instance_id)
         seen = {trial: machines.get(wanted.instance_id) if wanted.instance_id else None for trial, wanted in trials.items()}
-        changed = [trial for trial in trials if self._is_new(trial, etags)]
         # A machine that is no longer simply running has said why: that is read at once. The others take turns.
-        urgent = [trial for trial in changed if (machine := seen[trial]) is not None and not machine.state.alive]
-        calm = sorted((trial for trial in changed if trial not in urgent and self._is_due(trial, trials[trial])), key=self._read_at)
-        for trial in (*urgent, *calm[:max(CALM_READS, len(trials) // CALM_SHARE)]):
-            self._read(trial)
+        urgent = {trial for trial, machine in seen.items() if machine is not None and not machine.state.alive}
+        due = [trial for trial, wanted in trials.items() if trial in urgent or self._is_due(trial, wanted)]
+        if due:
+            etags = {item.key: item.etag for prefix in prefixes_of(due) for item in self.store.list(prefix)}
+            changed = [trial for trial in due if self._is_new(trial, etags)]
+            calm = sorted((trial for trial in changed if trial not in urgent), key=self._read_at)
+            for trial in (*urgent.intersection(changed), *calm[:max(CALM_READS, len(trials) // CALM_SHARE)]):
+                self._read(trial)
         return {trial: Look(machine, self._known(trial)) for trial, machine in seen.items()}
+
+    def _forget(self, asked: Iterable[str]) -> None:
+        """Forget the heartbeats that nobody has asked for in an hour: a triggerer lives for months."""
+        now = self.clock()
+        self._asked_at.update(dict.fromkeys(asked, now))
+        if now - self._forgot_at < FORGOTTEN_S:
+            return
+        self._forgot_at = now
+        self._asked_at = {key: at for key, at in self._asked_at.items() if now - at < FORGOTTEN_S}
+        self._beats = {key: beat for key, beat in self._beats.items() if key in self._asked_at}
+        self._unreadable = {key: etag for key, etag in self._unreadable.items() if key in self._asked_at}
+        self.machines.forget_all()
 
     def _is_new(self, trial: TrialId, etags: Mapping[str, str]) -> bool:
         key = heartbeat_key(trial)

@@ -226,6 +226,13 @@ def unknown_filter(account: Account) -> bool:
     )
 
 
+def many_values(account: Account) -> bool:
+    """The filters of one call name at most 200 values."""
+    ec2, names = account.client("ec2"), [f"i-{number:017x}" for number in range(201)]
+    ec2.describe_instances(Filters=[{"Name": "instance-id", "Values": names[1:]}])
+    return code_of(ec2.describe_instances, Filters=[{"Name": "instance-id", "Values": names}]) == "FilterLimitExceeded"
+
+
 def unknown_type(account: Account) -> bool:
     """An instance type that does not exist."""
     return code_of(account.client("ec2").describe_instance_types, InstanceTypes=["zz9.large"]) == "InvalidInstanceType"
@@ -448,6 +455,7 @@ TABLE = [
     Row("unknown and malformed ids", f"{EC2}errors-overview.html", unknown_instance),
     Row("ids exclude pages", f"{EC2}API_DescribeInstances.html", ids_and_pages),
     Row("unknown filters are refused", f"{EC2}API_DescribeInstances.html", unknown_filter),
+    Row("filters with too many values are refused", f"{EC2}errors-overview.html", many_values),
     Row("unknown instance types are refused", f"{EC2}API_DescribeInstanceTypes.html", unknown_type),
     Row("capabilities are asked for", f"{CFN}API_CreateStack.html", stack_without_capability),
     Row("an unknown stack", f"{CFN}API_DescribeStacks.html", stack_unknown),

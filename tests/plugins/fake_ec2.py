@@ -131,10 +131,16 @@ class FakeEc2:
         return {"TerminatingInstances": []}
 
     def describe_instances(self, **request: Any) -> dict[str, Any]:
-        """List machines by filters."""
+        """List machines by ids, all of which must be there, and by filters, at most a page of them."""
         self._check("DescribeInstances", request)
-        found = [machine for machine in self.machines.values()
-                 if not machine.hidden and all(_matches(machine, one) for one in request.get("Filters", ()))]
+        shown = {name: machine for name, machine in self.machines.items() if not machine.hidden}
+        ids, filters = request.get("InstanceIds", ()), request.get("Filters", ())
+        if missing := [name for name in ids if name not in shown]:
+            raise error("InvalidInstanceID.NotFound", f"{missing[0]} does not exist", "DescribeInstances")
+        if len(ids) > 1000 or sum(len(one["Values"]) for one in filters) > 200:
+            raise error("FilterLimitExceeded", "The maximum number of filter values specified on a single call is 200", "DescribeInstances")
+        found = [machine for name, machine in shown.items()
+                 if (not ids or name in ids) and all(_matches(machine, one) for one in filters)]
         return {"Reservations": [{"Instances": [machine.describe()]} for machine in found]}
 
     def describe_instance_type_offerings(self, **request: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rl_airflow import watching
-from rl_airflow.learning_curves import LearningCurve, find_shards
+from rl_airflow.learning_curves import find_shards
 from rl_airflow.machines import Machines
 from rl_airflow.trial_reports import end_of_trial
 from rl_airflow.triggers import trials as triggers
@@ -200,21 +200,21 @@ def test_the_deferred_task_looks_at_its_curve_when_a_segment_ends_or_a_minute_is
     stage.world.time = datetime.now(UTC)
     stage.launch()
     stage.world.beat(step=100)
-    trigger, listed = stage.defer(), []
-    real = LearningCurve.why_stop
-    monkeypatch.setattr(LearningCurve, "why_stop", lambda curve, *arguments: listed.append(1) or real(curve, *arguments))
+    trigger, looked = stage.defer(), []
+    real = Ec2TrialTrigger._why_stop
+    monkeypatch.setattr(Ec2TrialTrigger, "_why_stop", lambda trigger, *arguments: looked.append(1) or real(trigger, *arguments))
 
     async def look() -> None:
         watch, evidence = SharedWatch(stage.watch), Evidence.model_validate(trigger.evidence)
         for expected in (1, 1, 1):
             evidence = await trigger._see(watch, stage.world.plan, evidence)
-            assert len(listed) == expected
+            assert len(looked) == expected
         stage.world.beat(step=40_960, segment=1)
         for expected in (2, 2):
             evidence = await trigger._see(watch, stage.world.plan, evidence)
-            assert len(listed) == expected
+            assert len(looked) == expected
         monkeypatch.setattr(triggers, "CURVE_S", 0.0)
         await trigger._see(watch, stage.world.plan, evidence)
-        assert len(listed) == 3
+        assert len(looked) == 3
 
     asyncio.run(look())

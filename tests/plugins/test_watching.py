@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -71,23 +72,73 @@ class Crowd:
             pass
 
 
-def test_a_thousand_trials_are_one_describe_and_one_list_a_poll() -> None:
-    """However much they say: a beat that was read a moment ago is not read again while its machine lives."""
+def test_a_thousand_trials_are_one_describe_and_at_most_one_list_a_poll() -> None:
+    """However much they say: a beat that was read a moment ago is not read again while its machine lives, nor is it looked for."""
     crowd = Crowd(1000)
     crowd.get_to_know()
     for step in range(2, 5):
         crowd.seconds += 15
         crowd.beat(step)
         crowd.look(refresh_s=300)
-        assert (crowd.ec2.calls, crowd.store.lists, crowd.store.gets) == (["DescribeInstances"], 1, 0)
+        assert (crowd.ec2.calls, crowd.store.lists, crowd.store.gets) == (["DescribeInstances"], 0, 0)
+    crowd.seconds += 300
+    crowd.look(refresh_s=300)
+    assert (crowd.ec2.calls, crowd.store.lists, crowd.store.gets) == (["DescribeInstances"], 1, 50)
+
+
+def test_a_machine_that_runs_is_read_whole_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the first look, 200 at a time, which is all that EC2 lets a filter name; afterwards only those that do not run any more."""
+    crowd, told, real = Crowd(1000), list[int](), FakeEc2.describe_instances
+
+    def describe(ec2: FakeEc2, **request: object) -> dict[str, Any]:
+        answer = real(ec2, **request)
+        told.append(len(answer["Reservations"]))
+        return answer
+
+    monkeypatch.setattr(FakeEc2, "describe_instances", describe)
+    crowd.look()
+    assert told == [200] * 5
+    trial, instance_id = next(iter(crowd.trials.items()))
+    crowd.ec2.end(instance_id, "Server.SpotInstanceTermination")
+    for turn in (1, 2):
+        ended = [one for one, look in crowd.look().items() if look.machine and not look.machine.state.alive]
+        assert (ended, sum(told[5:])) == ([trial], turn)
+
+
+def test_a_machine_that_ec2_shows_no_more_hides_no_other() -> None:
+    """It forgets terminated machines after an hour, and knows new ones only after moments."""
+    crowd = Crowd(3)
+    crowd.look()
+    first, second, third = crowd.ec2.machines.values()
+    first.hidden = True
+    second.state = "terminated"
+    for _ in range(2):
+        states = [look.machine.state if look.machine else None for look in crowd.look().values()]
+        assert states == [None, "terminated", "running"]
+    first.hidden = False
+    assert all(look.machine for look in crowd.look().values())
+    assert third.state == "running"
+
+
+def test_what_nobody_asks_for_any_more_is_forgotten() -> None:
+    """A triggerer lives for months, and each night has other trials."""
+    crowd = Crowd(20)
+    crowd.get_to_know()
+    stays = next(iter(crowd.trials))
+    for _ in range(3):
+        crowd.seconds += 1801
+        crowd.watch.look({stays: Wanted(crowd.trials[stays], 10**6)})
+    known = {trial for trial, look in crowd.look(refresh_s=10**6).items() if look.heartbeat}
+    assert (stays in known, crowd.store.gets, len(known)) == (True, 8, 9)
 
 
 def test_calls_grow_by_the_thousand() -> None:
     """2,500 machines are three calls."""
     crowd = Crowd(2500)
     crowd.get_to_know()
+    crowd.seconds += 400
     crowd.look(refresh_s=300)
-    assert (len(crowd.ec2.calls), crowd.store.gets) == (3, 0)
+    assert (len(crowd.ec2.calls), crowd.store.lists) == (3, 1)
 
 
 def test_many_runs_are_listed_at_once() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from rl_lifecycle.layout import TrialId, metrics_prefix
+from rl_lifecycle.layout import TrialId, curve_key, metrics_prefix
 from rl_trainer import event_files
 
 
@@ -69,6 +69,5 @@ def episode_statistics(returns: Sequence[float], lengths: Sequence[int]) -> dict
 
 def curve_files(curves: Curves, trial: TrialId, step: int) -> dict[str, bytes]:
     """The objects of the segment that ended at a step, by key; TensorBoard reads the event files in the order of their names."""
-    prefix = metrics_prefix(trial)
-    return {f"{prefix}{step:012d}.jsonl": curves.to_json_lines(),
-            f"{prefix}events.out.tfevents.{step:012d}.trainer": curves.to_events()}
+    return {curve_key(trial, step): curves.to_json_lines(),
+            f"{metrics_prefix(trial)}events.out.tfevents.{step:012d}.trainer": curves.to_events()}

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,8 +16,9 @@ from rl_airflow.relays import Told, relay
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.supervisors import make_supervisor
 from rl_airflow.trial_reports import describe_progress
-from rl_airflow.watching import FORGOTTEN_S, Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
+from rl_airflow.watching import FORGOTTEN_S, SHARED_S, Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
 from rl_lifecycle.actions import ActionKind, decide_action
+from rl_lifecycle.attempts import Attempt
 from rl_lifecycle.evidence import Evidence, Progress, track_progress
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import TrialId
@@ -86,7 +87,7 @@ class Ec2TrialTrigger(BaseTrigger):
             if (line := self._progress_line(evidence)) and line != said:
                 self.log.info("%s", line)
                 said = line
-            told = await relay(watch, TrialId(plan.experiment, plan.run, self.trial), evidence.beat, told, self.log)
+            told = await relay(watch, TrialId(plan.experiment, plan.run, self.trial), evidence, told, self.log)
             if decide_action(evidence).kind is not ActionKind.WAIT:
                 break
             pause = self._pause(evidence)
@@ -98,19 +99,26 @@ class Ec2TrialTrigger(BaseTrigger):
         look = await watch.look(TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence))
         seen = see(evidence, look, datetime.now(UTC))
         if evidence.stops_early and self._is_curve_due(seen.beat):
-            seen = seen.model_copy(update={"stop": await self._why_stop(watch, plan)})
+            every_s = SHARE_OF_AGE * age_s(seen.attempts, seen.now)
+            seen = seen.model_copy(update={"stop": await self._why_stop(watch, plan, every_s)})
         return seen.model_copy(update={"no_place": not await self._has_place(watch, plan, seen)}) if seen.no_place else seen
 
-    async def _why_stop(self, watch: SharedWatch, plan: RunPlan) -> str:
-        """Look at the learning curve: the spec and the LIST are the run's, the new shards are the trial's."""
+    async def _why_stop(self, watch: SharedWatch, plan: RunPlan, every_s: float = 0.0) -> str:
+        """Look at the learning curve: the spec and the LIST are the run's, the new shards are the trial's.
+
+        :param every_s: how old the LIST may be, seconds, within the bounds that hold for all.
+        """
         try:
             self._curve.spec = await watch.read_once(plan.spec.key, plan.get_spec, every_s=FORGOTTEN_S)
             shards = {} if self._curve.is_replay else await watch.read_once(
-                f"curves of {plan.experiment}/{plan.run}", lambda store: find_shards(store, plan))
+                f"curves of {plan.experiment}/{plan.run}", lambda store: find_shards(store, plan),
+                every_s=min(CURVE_S, max(SHARED_S, every_s)))
         except Exception as error:
             self._curve.pass_over(error)
             return ""
-        return await watch.read(lambda store: self._curve.why_stop(store, plan, shards.get(self.trial, {})))
+        mine = shards.get(self.trial, {})
+        known = self._curve.find_answer(mine)
+        return known if known is not None else await watch.read(lambda store: self._curve.why_stop(store, plan, mine))
 
     def _is_curve_due(self, beat: Heartbeat | None) -> bool:
         seen, now = (beat.attempt, beat.segment) if beat is not None else None, time.monotonic()
@@ -144,8 +152,7 @@ class Ec2TrialTrigger(BaseTrigger):
         newest = evidence.newest
         if newest is None or newest.outcome.end is not None:
             return Wanted(None)
-        age = (datetime.now(UTC) - newest.created_at).total_seconds()
-        return Wanted(newest.outcome.instance_id, min(REFRESH_MOST_S, SHARE_OF_AGE * age))
+        return Wanted(newest.outcome.instance_id, min(REFRESH_MOST_S, SHARE_OF_AGE * age_s((newest,), datetime.now(UTC))))
 
     def _drop(self, plan: RunPlan) -> None:
         newest = Evidence.model_validate(self.evidence).newest
@@ -158,9 +165,8 @@ class Ec2TrialTrigger(BaseTrigger):
         make_supervisor(plan, session, self.trial, log).drop(newest.attempt, "its task was killed or cleared while it waited")
 
     def _pause(self, evidence: Evidence) -> float:
-        newest, beat = evidence.newest, evidence.beat
-        age = (evidence.now - newest.created_at).total_seconds() if newest is not None else 0.0
-        pause = SHARE_OF_AGE * age
+        beat = evidence.beat
+        pause = SHARE_OF_AGE * age_s(evidence.attempts[-1:], evidence.now)
         if beat is not None and beat.state in LAST_WORDS:
             pause = 1.0  # it ends within seconds
         elif beat is not None and beat.steps_per_s > 0:
@@ -174,6 +180,11 @@ class Ec2TrialTrigger(BaseTrigger):
         seconds = (beat.at - newest.outcome.launched_at).total_seconds()
         usd = table_usd(newest.outcome.instance_type or "", newest.outcome.market or "on-demand") or newest.reserved_usd_per_hour
         return describe_progress(self.trial, beat, seconds=max(0.0, seconds), usd_per_hour=usd)
+
+
+def age_s(attempts: Sequence[Attempt], now: datetime) -> float:
+    """How long ago the first of some attempts was made, seconds; zero if there is none."""
+    return (now - attempts[0].created_at).total_seconds() if attempts else 0.0
 
 
 def see(before: Evidence, look: Look, now: datetime) -> Evidence:
