@@ -2,7 +2,9 @@
 
 import dataclasses
 import io
+import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -12,12 +14,18 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
+from rl_lifecycle.pieces import Pieces
 from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.stores import DirectoryStore
 from rl_trainer import replay_memory
+from rl_trainer.checkpoints import CheckpointChain
 from rl_trainer.interruptions import Interruption
+from rl_trainer.journal import Journal
 from rl_trainer.replay_memory import COLUMNS, Chunk, ReplayMemory, close_episodes, fill, grow
-from rl_trainer.watch import Watch
+from rl_trainer.trials import TrialJob, train_trial
+from rl_trainer.watch import Room, Watch
 from tests.trainer.chains import make_trainer, train_chain, whole_digest
+from tests.trainer.conftest import TINY_PPO, frozen
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 GOAL = spaces.Dict(dict.fromkeys(("achieved_goal", "desired_goal", "observation"), BOX))
@@ -77,7 +85,7 @@ def test_a_buffer_is_filled_again_as_it_was_wherever_it_stands(monkeypatch: pyte
     for _ in range(30):
         add(buffer, 100, 10, rng)
         close_episodes(buffer)
-        memory = grow(memory, buffer, 100, 100)
+        memory = grow(memory, buffer, 100)
         stored |= {chunk.sha256: b"".join(chunk.pieces) for chunk in memory.chunks if chunk.pieces}
         assert max(chunk.rows for chunk in memory.chunks) < 100
         chunks = [(chunk.sha256, partial(lambda data, into: into(io.BytesIO(data)), stored[chunk.sha256])) for chunk in memory.chunks]
@@ -94,23 +102,71 @@ def test_hers_training_is_the_same_from_files_in_a_buffer_that_the_segments_do_n
     assert whole_digest(train_chain(trainer(), through_files=True)) == whole_digest(train_chain(trainer(), through_files=False))
 
 
-@pytest.mark.parametrize(("size", "changes", "live"), [
-    (700, {"train_freq": [1, "episode"]}, None), (300, {"train_freq": [1, "episode"]}, None),
-    (700, {}, True), (405, {}, True), (404, {}, False), (390, {}, False), (150, {}, False), (310, {"train_freq": 150}, False),
-    (500, {"train_freq": 150}, True), (700, {"train_freq": 150, "n_envs": 2}, True)])
-def test_a_chunk_is_what_it_was_after_the_next_segment_was_trained(size: int, changes: dict[str, Any],
-                                                                             live: bool | None) -> None:
-    """Its bytes are stored beside the next segment's training: they are copied wherever that may come round to them, and only there."""
+@pytest.mark.parametrize(("size", "changes"), [
+    (700, {"train_freq": [1, "episode"]}), (300, {"train_freq": [1, "episode"]}), (700, {}), (401, {}), (400, {}), (399, {}), (150, {}),
+    (310, {"train_freq": 150}), (500, {"train_freq": 150}), (700, {"train_freq": 150, "n_envs": 2})])
+def test_a_chunk_is_what_it_was_until_the_next_segment_waits_for_it(size: int, changes: dict[str, Any]) -> None:
+    """Its bytes are stored beside the next segment's training, which waits exactly where it would come round to them."""
     trainer = make_trainer("dqn", DQN | {"buffer_size": size} | changes, env_id="Ragged-v0", segment=200, total=6000)
-    state, before, lives = None, tuple[Chunk, ...](), []
+    state, memory, before, n_envs = None, None, 0, changes.get("n_envs", 1)
     for segment in range(trainer.plan.n_segments):
-        trained = trainer.train(segment, state, Watch(Interruption()))
-        assert all(sha256_hex(b"".join(chunk.pieces)) == chunk.sha256 for chunk in before), f"segment {segment} overwrote a chunk"
-        assert trained.state.memory is not None
-        before = tuple(chunk for chunk in trained.state.memory.chunks if chunk.pieces)
-        state = dataclasses.replace(trained.state, memory=trained.state.memory.without_data())
-        lives += [shares(before, trained.model.replay_buffer)] if segment + 1 < trainer.plan.n_segments else []
-    assert live in {any(lives), None}
+        waited = Waited(memory)
+        room = None if memory is None or memory.free_rows is None else Room(memory.free_rows * n_envs, waited)
+        trained = trainer.train(segment, state, Watch(Interruption(), room=room))
+        added = trained.model.num_timesteps // n_envs - before
+        if memory is not None:
+            assert waited.whole or not waited.called, f"segment {segment} waited too late"
+            assert waited.called == (not waited.are_whole()), f"segment {segment} waited for nothing, or overwrote a chunk"
+            assert waited.called == (memory.free_rows is not None and added > memory.free_rows)
+        memory, before = trained.state.memory, trained.model.num_timesteps // n_envs
+        assert memory is not None
+        assert shares(memory.chunks, trained.model.replay_buffer) or not added
+        state = dataclasses.replace(trained.state, memory=memory.without_data())
+
+
+class Waited:
+    """Whether a segment waited, and whether the chunks that it had to wait for were whole then."""
+
+    def __init__(self, memory: ReplayMemory | None) -> None:
+        self.chunks = [chunk for chunk in memory.chunks if chunk.pieces] if memory is not None else []
+        self.called = self.whole = False
+
+    def __call__(self) -> None:
+        """Look at the chunks."""
+        self.called, self.whole = True, self.are_whole()
+
+    def are_whole(self) -> bool:
+        """Whether all chunks are what they were."""
+        return all(sha256_hex(b"".join(chunk.pieces)) == chunk.sha256 for chunk in self.chunks)
+
+
+def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(tmp_path: Path) -> None:
+    """A buffer smaller than a segment, and commits that take longer than the training between them: nothing is torn."""
+    document = {**TINY_PPO, "algo": "dqn", "total_timesteps": 12_000, "checkpoint_every": 5_000, "env_id": "CartPole-v1",
+                "hyperparameters": DQN | {"buffer_size": 1_500}}
+    spec, written = frozen(document), []
+    for delay in (0.0, 0.3):
+        store = SlowStore(tmp_path / str(delay), delay)
+        chain = CheckpointChain(store, spec.trial_id("seed-0"), 1, spec.sha256, spec.trial("seed-0").seed, on_problem=print)
+        chain.take_over()
+        job = TrialJob(spec, "seed-0", store, chain, Journal(chain.trial, 1, quiet=True), Interruption(), lambda *_: None)
+        train_trial(job)
+        written.append({info.key for info in store.list("buffers/")})
+    assert len(written[0]) == 2
+    assert written[0] == written[1]
+
+
+class SlowStore(DirectoryStore):
+    """Takes its time before it looks at the bytes of a large object."""
+
+    def __init__(self, root: Path, delay_s: float) -> None:
+        super().__init__(root)
+        self.delay_s = delay_s
+
+    def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
+        """Wait, then write."""
+        time.sleep(self.delay_s)
+        super().put_pieces(key, pieces, sha256)
 
 
 def shares(chunks: tuple[Chunk, ...], buffer: ReplayBuffer) -> bool:

@@ -1,5 +1,6 @@
 """A replay buffer that the machine cannot hold is refused before anything is trained, and no other is."""
 
+import sys
 import tracemalloc
 from typing import Any
 
@@ -47,33 +48,31 @@ def test_only_what_is_larger_than_the_memory_is_refused_with_what_would_fit() ->
     trainer = make_trainer("dqn", {}, env_id="CartPole-v1")
     env, settings = trainer.factory.make(1, 0), trainer.builder.settings
     assert buffer_size(settings) == 1_000_000
-    long = 10_000_000, 200_000
-    check_replay_fits(settings, *long, env, 52_000_000 + REST)
+    long = 10_000_000
+    check_replay_fits(settings, long, env, 52_000_000 + REST)
     with pytest.raises(BadInputError, match=r"of 52 bytes need 0\.0 GiB in 10000000 steps, .* set at most 999999, or"):
-        check_replay_fits(settings, *long, env, 51_999_999 + REST)
-    check_replay_fits(settings, 5_000, 1_000, env, 52 * 5_000 + REST)  # SB3's empty pages take no memory
+        check_replay_fits(settings, long, env, 51_999_999 + REST)
+    check_replay_fits(settings, 5_000, env, 52 * 5_000 + REST)  # SB3's empty pages take no memory
     with pytest.raises(BadInputError, match=f"set at most {10**12 // 16}, or"):  # its observations alone are more than Linux maps
-        check_replay_fits(make_trainer("dqn", {"buffer_size": 10**14}, env_id="CartPole-v1").builder.settings, 5_000, 1_000, env, 10**12)
-    check_replay_fits(make_trainer("ppo", {}, env_id="CartPole-v1").builder.settings, *long, env, 1)
+        check_replay_fits(make_trainer("dqn", {"buffer_size": 10**14}, env_id="CartPole-v1").builder.settings, 5_000, env, 10**12)
+    check_replay_fits(make_trainer("ppo", {}, env_id="CartPole-v1").builder.settings, long, env, 1)
     assert (machine_memory() or 0) > 2**28
 
 
 @pytest.mark.parametrize(("needs", "size", "expected"), [
-    (ReplayNeeds(10, 0, 9_000, 300, episodic=False), 1_000, 10_000), (ReplayNeeds(10, 0, 9_000, 500, episodic=False), 1_000, 15_000),
-    (ReplayNeeds(10, 0, 9_000, 300, episodic=True), 1_000, 13_000), (ReplayNeeds(10, 0, 9_000, 5_000, episodic=False), 1_000, 20_000),
-    (ReplayNeeds(10, 0, 300, 300, episodic=True), 1_000, 3_000), (ReplayNeeds(10, 200, 300, 100, episodic=False), 1_000, 203_000)])
-def test_what_is_copied_and_what_is_taken_at_once_counts_and_what_is_never_filled_does_not(needs: ReplayNeeds, size: int,
-                                                                                          expected: int) -> None:
-    """A segment is copied where the next one could overwrite it; HER makes its dictionaries beforehand."""
+    (ReplayNeeds(10, 0, 9_000), 1_000, 10_000), (ReplayNeeds(10, 0, 300), 1_000, 3_000), (ReplayNeeds(10, 200, 300), 1_000, 203_000)])
+def test_what_is_taken_at_once_counts_and_what_is_never_filled_does_not(needs: ReplayNeeds, size: int, expected: int) -> None:
+    """HER makes its dictionaries beforehand."""
     assert needs.bytes_of(size) == expected
 
 
-@given(row=st.integers(1, 100), fixed=st.integers(0, 300), total=st.integers(1, 9_000), segment=st.integers(1, 9_000),
-       episodic=st.booleans(), memory=st.integers(-9, 10**6))
-def test_the_size_that_would_fit_fits(row: int, fixed: int, total: int, segment: int, episodic: bool, memory: int) -> None:
+@given(row=st.integers(1, 100), fixed=st.integers(0, 300), total=st.integers(1, 9_000), memory=st.integers(-9, 10**6))
+def test_the_size_that_would_fit_fits_and_no_larger_one(row: int, fixed: int, total: int, memory: int) -> None:
     """What a person is told to set is not refused in its turn."""
-    needs = ReplayNeeds(row, fixed, total, segment, episodic)
-    assert 0 <= needs.bytes_of(max(needs.largest(memory), 0)) <= max(memory, 0)
+    needs = ReplayNeeds(row, fixed, total)
+    largest = needs.largest(memory)
+    assert 0 <= needs.bytes_of(largest) <= max(memory, 0)
+    assert largest == sys.maxsize or needs.bytes_of(largest + 1) > memory
 
 
 def test_hers_dictionaries_take_about_what_is_reckoned() -> None:

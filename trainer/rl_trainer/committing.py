@@ -31,6 +31,13 @@ class Committer:
         self.raise_if_failed()
         self._jobs.put(job)
 
+    def wait(self) -> None:
+        """Wait for the job that is being done, if there is one. :raises BaseException: what a job raised."""
+        while not self._room.acquire(timeout=LOOK_S):
+            self._check()
+        self._room.release()
+        self.raise_if_failed()
+
     def raise_if_failed(self) -> None:
         """Raise what a job raised, in the thread that asks."""
         if self._error is not None:

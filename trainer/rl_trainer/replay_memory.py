@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from rl_lifecycle.pieces import Pieces, PiecesReader, Reader, digest_of
@@ -58,6 +57,12 @@ class ReplayMemory:
     full: bool
     live: Any = None
 
+    @property
+    def free_rows(self) -> int | None:
+        """How many rows the live buffer takes before it comes round to one that is not known to be stored; None: any number."""
+        unsaved = sum(chunk.rows for chunk in self.chunks if chunk.pieces)
+        return max(self.live.buffer_size - unsaved, 0) if unsaved and self.live is not None else None
+
     def to_values(self) -> dict[str, Any]:
         """What the checkpoint's JSON keeps beside the chunks' names."""
         return {"rows": [chunk.rows for chunk in self.chunks], "position": self.position, "full": self.full}
@@ -90,29 +95,17 @@ def close_episodes(buffer: Any) -> None:
         buffer.timeouts[last] = np.logical_or(buffer.timeouts[last], np.logical_not(buffer.dones[last]))
 
 
-def most_rows(model: Any, timesteps: int) -> int | None:
-    """How many rows a model adds to its buffer at most while it trains for so many environment steps.
-
-    :return: None if nothing bounds it: it collects whole episodes, and an episode may be of any length.
-    """
-    if timesteps <= 0:
-        return 0
-    if model.train_freq.unit is not TrainFrequencyUnit.STEP:
-        return None
-    return int(-(-timesteps // model.n_envs) + model.train_freq.frequency)
-
-
-def grow(before: ReplayMemory | None, buffer: Any, steps: int, to_come: int | None) -> ReplayMemory:
+def grow(before: ReplayMemory | None, buffer: Any, steps: int) -> ReplayMemory:
     """Cut the newest rows of a buffer into chunks, and forget chunks that were overwritten.
 
-    Their bytes are the buffer's own, because they are stored beside the next segment's training. What that may overwrite in the
-    meantime is copied; HER forgets no more than an episode whose first row is overwritten, and none reaches over a segment's end.
+    Their bytes are the buffer's own, and they are stored beside the next segment's training, which must wait before it adds more
+    than :attr:`ReplayMemory.free_rows`. HER forgets no more than an episode whose first row is overwritten, and none reaches over
+    a segment's end.
 
-    :param steps: how many rows the segment added. :param to_come: how many the next one adds at most; None: any number.
+    :param steps: how many rows the segment added.
     """
-    rows = min(steps, buffer.buffer_size)
     older = tuple(Chunk(chunk.sha256, chunk.rows) for chunk in before.chunks) if before else ()
-    newest = _cut(buffer, rows, copied=to_come is None or to_come >= buffer.buffer_size - rows)
+    newest = _cut(buffer, min(steps, buffer.buffer_size))
     kept: list[Chunk] = []
     missing = buffer.buffer_size if buffer.full else buffer.pos
     for chunk in reversed((*older, *newest)):
@@ -159,18 +152,17 @@ def _forget_cut_episodes(buffer: HerReplayBuffer) -> None:
             buffer.ep_length[np.arange(buffer.pos, buffer.pos + rest) % buffer.buffer_size, env] = 0
 
 
-def _cut(buffer: Any, rows: int, *, copied: bool) -> tuple[Chunk, ...]:
-    """Describe the newest rows as chunks, oldest first. :param copied: take their bytes out of the buffer."""
+def _cut(buffer: Any, rows: int) -> tuple[Chunk, ...]:
+    """Describe the newest rows as chunks, oldest first."""
     columns = _columns(buffer)
     row_bytes = sum(column.nbytes // len(column) for column in columns.values())
     most = max(1, CHUNK_BYTES // row_bytes)
-    return tuple(_chunk(columns, buffer.pos - left, min(most, left), buffer.buffer_size, copied=copied) for left in range(rows, 0, -most))
+    return tuple(_chunk(columns, buffer.pos - left, min(most, left), buffer.buffer_size) for left in range(rows, 0, -most))
 
 
-def _chunk(columns: dict[str, Array], start: int, rows: int, size: int, *, copied: bool) -> Chunk:
+def _chunk(columns: dict[str, Array], start: int, rows: int, size: int) -> Chunk:
     places = _places(start, rows, size)
-    parts = {name: [column[place].copy() if copied else column[place] for place in places] for name, column in columns.items()}
-    pieces = encode(parts)
+    pieces = encode({name: [column[place] for place in places] for name, column in columns.items()})
     return Chunk(digest_of(pieces), rows, pieces)
 
 

@@ -43,41 +43,37 @@ class ReplayNeeds:
     """What a replay buffer takes of the memory in the course of a training.
 
     :param row: bytes of a transition. :param fixed: bytes a transition that are taken at once, however short the training is.
-    :param total: environment steps of the training. :param segment: of a segment. :param episodic: whether it collects whole episodes.
+    :param total: environment steps of the training.
     """
 
     row: int
     fixed: int
     total: int
-    segment: int
-    episodic: bool
 
     def bytes_of(self, size: int) -> int:
         """Bytes at most with room for so many transitions: pages that no transition reaches cost nothing."""
-        filled = min(size, self.total)
-        copied = min(self.segment, filled) if self.total > self.segment and (self.episodic or 2 * self.segment >= size) else 0
-        return (filled + copied) * self.row + size * self.fixed
+        return min(size, self.total) * self.row + size * self.fixed
 
     def largest(self, memory: int) -> int:
-        """A size that fits, the largest where that depends on no copies."""
-        each, memory = self.row + self.fixed, max(memory, 0)
-        tried = (sys.maxsize, memory // each, (memory - self.segment * self.row) // each, memory // (each + self.row))
-        return max(size for size in tried if self.bytes_of(max(size, 0)) <= memory)
+        """The largest size that fits."""
+        tried = (sys.maxsize, max(memory - self.total * self.row, 0) // self.fixed if self.fixed else 0,
+                 max(memory, 0) // (self.row + self.fixed))
+        return max(size for size in tried if size == 0 or self.bytes_of(size) <= memory)
 
 
-def check_replay_fits(settings: Settings, total: int, segment: int, env: VecEnv, memory: int | None = None) -> None:
+def check_replay_fits(settings: Settings, total: int, env: VecEnv, memory: int | None = None) -> None:
     """Refuse a replay buffer that the machine's memory cannot hold when it is as full as the training makes it.
 
-    :param total: environment steps of the training. :param segment: of a segment, which is copied where the next could overwrite it.
+    :param total: environment steps of the training.
     :param memory: of the machine, in bytes; None: this one's. :raises ReplayTooLargeError: naming `buffer_size`.
     """
     size = buffer_size(settings)
     if size is None:
         return
     kwargs = settings.model_kwargs
-    her, frequency = "Her" in str(kwargs.get("replay_buffer_class")), kwargs.get("train_freq")
+    her = "Her" in str(kwargs.get("replay_buffer_class"))
     row = transition_bytes(env.observation_space, env.action_space, her=her)
-    needs = ReplayNeeds(row, INFOS if her else 0, total, segment, isinstance(frequency, tuple | list) and frequency[-1] == "episode")
+    needs = ReplayNeeds(row, INFOS if her else 0, total)
     there = machine_memory() if memory is None else memory
     longest = (physical_memory() if memory is None else memory) or sys.maxsize
     array = _largest_part(env.observation_space)

@@ -18,7 +18,7 @@ from rl_trainer.model_state import ModelState, capture, first_not_finite, restor
 from rl_trainer.models import ModelBuilder, seed_generators
 from rl_trainer.onnx_export.reference import Observations
 from rl_trainer.onnx_export.visited import visited_observations
-from rl_trainer.replay_memory import close_episodes, grow, most_rows
+from rl_trainer.replay_memory import close_episodes, grow
 from rl_trainer.stopping import learn_until
 from rl_trainer.warm_start import WarmStart, begin_with
 from rl_trainer.watch import check_finite
@@ -88,8 +88,7 @@ class SegmentTrainer:
         model.set_logger(curves.logger())
         self._learn(model, self.plan.end(segment), callback)
         curves.add(model.num_timesteps, episode_statistics(*ended_episodes(model.env)))
-        to_come = self.plan.end(segment + 1) - model.num_timesteps if segment + 1 < self.plan.n_segments else 0
-        trained = TrainedSegment(model, _state_at_end(model, before, to_come), curves, visited_observations(model))
+        trained = TrainedSegment(model, _state_at_end(model, before), curves, visited_observations(model))
         if (name := first_not_finite(trained.state.arrays)) is not None:
             raise DivergedError(f"{name} is not finite at step {trained.step}: lower the learning rate, or look at the rewards")
         check_sane(model)
@@ -108,11 +107,8 @@ class SegmentTrainer:
             raise
 
 
-def _state_at_end(model: Any, before: ModelState | None, to_come: int) -> ModelState:
-    """Capture a model, its replay buffer closed and grown by the segment's rows.
-
-    :param to_come: environment steps of the next segment; its last rollout goes beyond.
-    """
+def _state_at_end(model: Any, before: ModelState | None) -> ModelState:
+    """Capture a model, its replay buffer closed and grown by the segment's rows."""
     state = capture(model)
     buffer = getattr(model, "replay_buffer", None)
     if buffer is None:
@@ -120,4 +116,4 @@ def _state_at_end(model: Any, before: ModelState | None, to_come: int) -> ModelS
     close_episodes(buffer)
     trained_before = before.values["counters"]["num_timesteps"] if before else 0
     steps = (model.num_timesteps - trained_before) // model.n_envs
-    return dataclasses.replace(state, memory=grow(before.memory if before else None, buffer, steps, most_rows(model, to_come)))
+    return dataclasses.replace(state, memory=grow(before.memory if before else None, buffer, steps))

@@ -35,7 +35,7 @@ from rl_trainer.replay_sizes import ReplayTooLargeError, check_replay_fits
 from rl_trainer.segments import SegmentPlan, SegmentTrainer, TrainedSegment
 from rl_trainer.settings import read_settings
 from rl_trainer.warm_start import check_acts_alike, learning_state, read_warm_start
-from rl_trainer.watch import Progress, Watch
+from rl_trainer.watch import Progress, Room, Watch
 
 #: How often a person hears how far a segment is.
 SAY_EVERY_S = 30.0
@@ -85,7 +85,7 @@ def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: boo
     finally:
         env.close()
     plan = SegmentPlan(spec.trial(trial).seed, spec.segment_timesteps, spec.experiment.total_timesteps, spec.n_segments)
-    fits = functools.partial(check_replay_fits, settings, plan.total_timesteps, plan.segment_timesteps)
+    fits = functools.partial(check_replay_fits, settings, plan.total_timesteps)
     builder = ModelBuilder(settings, "cuda" if capturer else _device(settings.policy), fast=fast, check=fits, capturer=capturer)
     return SegmentTrainer(plan, factory, builder, read_warm_start(spec, store))
 
@@ -141,6 +141,7 @@ class _TrialRun:
         self.segment = 0
         self.state: ModelState | None = None
         self.latest = Progress(0, 0.0, None)
+        self.room: Room | None = None
         self.began = self.said_at = time.monotonic()
 
     def to_the_end(self, newest: Checkpoint | None) -> TrialResult:
@@ -184,7 +185,7 @@ class _TrialRun:
 
     def _train_one(self) -> "_Position":
         """Train a segment and have it committed; the state for the next one is left without the bytes that are being stored."""
-        watch = Watch(self.job.interruption, self._report)
+        watch = Watch(self.job.interruption, self._report, self.room)
         trained = self.trainer.train(self.segment, self._take_state(), watch)
         self.segment += 1
         self.latest = watch.progress(time.monotonic())
@@ -193,9 +194,15 @@ class _TrialRun:
         segment = self.segment
         self.committer.submit(lambda: self._commit(trained, segment))
         after = trained.state
+        self.room = self._room_of(trained)
         memory = after.memory.without_data() if after.memory is not None else None
         self.state = dataclasses.replace(after, memory=memory)
         return _Position(trained.step, digest_arrays(final_parameters(after)))
+
+    def _room_of(self, trained: TrainedSegment) -> Room | None:
+        """How far the next segment may go while this one is being stored: it must not overwrite the replay buffer's newest rows."""
+        rows = trained.state.memory.free_rows if trained.state.memory is not None else None
+        return None if rows is None else Room(rows * trained.model.n_envs, self.committer.wait)
 
     def _commit(self, trained: TrainedSegment, segment: int) -> None:
         """Runs beside the next segment: checkpoint, head, policy, curves, log."""

@@ -14,6 +14,17 @@ INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
+class Room:
+    """How far a segment may train before something else must have happened.
+
+    :param steps: environment steps of this segment. :param wait: called once before any step beyond them is kept.
+    """
+
+    steps: int
+    wait: Callable[[], None]
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far the training loop is."""
 
@@ -25,12 +36,12 @@ class Progress:
 class Watch(BaseCallback):
     """Called by SB3 at every step; all but one comparison happens at most once a second.
 
-    :param report: takes the progress; whatever it raises ends the training; None: nobody asks.
+    :param report: takes the progress; whatever it raises ends the training; None: nobody asks. :param room: None: without end.
     """
 
-    def __init__(self, interruption: Interruption, report: Callable[[Progress], None] | None = None) -> None:
+    def __init__(self, interruption: Interruption, report: Callable[[Progress], None] | None = None, room: Room | None = None) -> None:
         super().__init__()
-        self.interruption, self.report = interruption, report
+        self.interruption, self.report, self.room = interruption, report, room
         self._next = 0.0
         self._started, self._first_step = time.monotonic(), 0
 
@@ -40,6 +51,9 @@ class Watch(BaseCallback):
     def _on_step(self) -> bool:
         if self.interruption.notice:
             raise InterruptedTrainingError(f"{self.interruption.notice} at step {self.model.num_timesteps}")
+        if self.room is not None and self.model.num_timesteps - self._first_step > self.room.steps:
+            self.room.wait()
+            self.room = None
         now = time.monotonic()
         if now >= self._next:
             self._next = now + INTERVAL_S
