@@ -27,7 +27,7 @@ CASES = {"dqn cartpole": Case("dqn", "CartPole-v1", 50_000),
 
 def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0."""
-    options = parse(__doc__, CASES, arguments)
+    options = parse(__doc__, CASES, ARMS, arguments)
     if options.table:
         print(table(json.loads(max(FOLDER.glob("*-off-policy-quality.json")).read_text())))
         return 0

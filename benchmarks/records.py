@@ -35,8 +35,17 @@ def todays_cases(name: str, *, whole: bool) -> dict[str, dict[str, Any]]:
     :return: cases by name, each with what was :func:`taken`, by part; a record that says it of the whole alone says it of each.
     """
     record = _todays(name)
-    if whole or record is None:
-        return {}
+    return {} if whole or record is None else cases_of(record)
+
+
+def newest_cases(name: str) -> dict[str, dict[str, Any]]:
+    """The cases of the newest record of that name, of whatever day; none if there is no record."""
+    found = max(FOLDER.glob(f"*-{name}.json"), default=None)
+    return {} if found is None else cases_of(json.loads(found.read_text()))
+
+
+def cases_of(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A record's cases by name, each with what was :func:`taken`, by part; a record that says it of the whole alone says it of each."""
     counts = {key: record["result"][key] for key in ("rounds", "seeds") if key in record["result"]}
     known = {"at": record["measured_at"], "commit": record["machine"]["commit"], "load": record["machine"]["load"], **counts}
     return {case: {"taken": {"all": known}} | facts for case, facts in record["result"]["cases"].items()}

@@ -25,7 +25,7 @@ CASES = {case.name: case for case in (
 
 def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0, 2 if SBX is not installed."""
-    options = parse(__doc__, CASES, arguments)
+    options = parse(__doc__, CASES, ARMS, arguments)
     if options.table:
         print(table(json.loads(max(FOLDER.glob("*-sbx-quality.json")).read_text())))
         return 0

@@ -1,6 +1,6 @@
 """Whether the fast path and the forced resets cost final return: many seeds a side, and a test that is stated beforehand.
 
-    python -m benchmarks.trainer_quality [--seeds N] [--case NAME …] [--workers N] [--table]
+    python -m benchmarks.trainer_quality [--seeds N] [--case NAME …] [--keep ARM …] [--workers N] [--table]
 
 Three arms train the same experiment with the same seeds: `sb3` (stock, one segment), `numpy` (the fast path, one segment) and
 `segments` (the fast path, ten segments with their resets). Each final policy plays 20 episodes, deterministically; its mean
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from benchmarks.records import FOLDER, counted, taken, todays_cases, write_record
+from benchmarks.records import FOLDER, counted, newest_cases, taken, todays_cases, write_record
 from benchmarks.trainings import GSDE, Case
 from rl_lifecycle.hyperparameters import rollout_timesteps, segment_timesteps
 from rl_trainer.environments import EnvironmentFactory
@@ -45,7 +45,7 @@ CASES = {"cartpole": Case("ppo", "CartPole-v1", 100_000), "acrobot": Case("ppo",
 
 def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0."""
-    options = parse(__doc__, CASES, arguments)
+    options = parse(__doc__, CASES, tuple(ARMS), arguments)
     if options.table:
         print(table(json.loads(max(FOLDER.glob("*-trainer-quality.json")).read_text())))
         return 0
@@ -53,12 +53,14 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def parse(description: str | None, cases: Mapping[str, Case], arguments: list[str]) -> argparse.Namespace:
+def parse(description: str | None, cases: Mapping[str, Case], arms: tuple[str, ...], arguments: list[str]) -> argparse.Namespace:
     """Read the options of a benchmark of final returns."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10, help="trainings of each arm (default 10)")
     parser.add_argument("--case", nargs="*", choices=sorted(cases), default=list(cases),
                         help="train these alone, beside what today's record has already (default: all, anew)")
+    parser.add_argument("--keep", nargs="*", choices=sorted(arms), default=[],
+                        help="take over the newest record's returns of these arms, if nothing of theirs has changed (default: none)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings at once, one thread each (default: the cores)")
     parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and train nothing")
     options = parser.parse_args(arguments)
@@ -68,10 +70,13 @@ def parse(description: str | None, cases: Mapping[str, Case], arguments: list[st
 
 def record_cases(name: str, options: argparse.Namespace, facts: dict[str, Any], measured: Callable[[str], dict[str, Any]]) -> None:
     """Measure one case after another, and write the record after each; of others, if not all are asked for, what it has stays."""
+    known = newest_cases(name) if options.keep else {}
     measured_now: dict[str, dict[str, Any]] = {}
     for case in options.case:
-        said = taken(seeds=options.seeds)
-        measured_now[case] = measured(case) | {"taken": {"all": said}}
+        said = {"all": taken(seeds=options.seeds)}
+        options.kept = {arm: known[case]["returns"][arm][:options.seeds] for arm in options.keep}
+        said |= {arm: known[case]["taken"].get(arm, known[case]["taken"]["all"]) for arm in options.keep}
+        measured_now[case] = measured(case) | {"taken": said}
         cases = todays_cases(name, whole=options.whole) | measured_now
         print(write_record(name, {"episodes": EPISODES, **facts, "cases": cases}), file=sys.stderr, flush=True)
 
@@ -82,8 +87,8 @@ def measure(case: Case, arms: tuple[str, ...], options: argparse.Namespace,
 
     :param train: trains once; None: :func:`final_return`.
     """
-    jobs = [(case, arm, seed) for seed in range(1, options.seeds + 1) for arm in arms]
-    returns: dict[str, list[float]] = {arm: [] for arm in arms}
+    jobs = [(case, arm, seed) for seed in range(1, options.seeds + 1) for arm in arms if arm not in options.kept]
+    returns: dict[str, list[float]] = {arm: options.kept.get(arm, []) for arm in arms}
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for (_, arm, seed), value in zip(jobs, pool.map(train or final_return, *zip(*jobs, strict=True)), strict=True):
             returns[arm].append(round(value, 2))
