@@ -80,15 +80,14 @@ def main(arguments: list[str]) -> int:
     if not torch.cuda.is_available():
         print("error: torch finds no NVIDIA GPU on this machine: run this on one that has one, with torch's CUDA build", file=sys.stderr)
         return 2
-    device = torch.device("cuda")
-    return run(device, CudaGraphs(device), options.rounds, gpu_facts())
+    return run(CudaGraphs(), options.rounds, gpu_facts())
 
 
-def run(device: torch.device, capturer: Capturer, rounds: int, facts: dict[str, Any], *, compared: tuple[Case, ...] = COMPARED,
+def run(capturer: Capturer, rounds: int, facts: dict[str, Any], *, compared: tuple[Case, ...] = COMPARED,
         measured: tuple[Case, ...] = MEASURED) -> int:
     """Compare, then measure, and write the record. :return: 0, or 1 if an update differs or is not recorded."""
     for case in compared:
-        difference = find_difference(case, device, capturer)
+        difference = find_difference(case, capturer)
         print(f"{case.name}: {difference or 'equal to stock SB3'}", file=sys.stderr, flush=True)
         if difference:
             print(f"error: {case.name}: {difference}; nothing was measured, and compute.gpu_updates: cuda_graphs must not be used here",
@@ -96,7 +95,7 @@ def run(device: torch.device, capturer: Capturer, rounds: int, facts: dict[str, 
             return 1
     cases = {}
     for case in measured:
-        cases[case.name] = measure(case, rounds, device, capturer)
+        cases[case.name] = measure(case, rounds, capturer)
         print(f"{case.name}: {cases[case.name]}", file=sys.stderr, flush=True)
     print(write_record("gpu-updates", {"rounds": rounds, "gpu": facts, "compared": [case.name for case in compared], "cases": cases}),
           file=sys.stderr)
@@ -110,9 +109,9 @@ def gpu_facts() -> dict[str, Any]:
             "cudnn": torch.backends.cudnn.version(), "capability": f"{properties.major}.{properties.minor}"}
 
 
-def find_difference(case: Case, device: torch.device, capturer: Capturer) -> str:
+def find_difference(case: Case, capturer: Capturer) -> str:
     """Train both from one rollout and one seed, twice. :return: the first difference; empty if there is none that matters."""
-    trainers = [_trainer(case, device, capturer), _trainer(case, device, None)]
+    trainers = [_trainer(case, capturer.device, capturer), _trainer(case, capturer.device, None)]
     ours, stock = (trainer.prepare(0, None) for trainer in trainers)
     if trainers[0].builder.path != "graphs":
         return trainers[0].builder.reason
@@ -165,11 +164,11 @@ def _states_differ(ours: Any, stock: Any, tolerance: float) -> str:
     return ""
 
 
-def measure(case: Case, rounds: int, device: torch.device, capturer: Capturer) -> dict[str, Any]:
+def measure(case: Case, rounds: int, capturer: Capturer) -> dict[str, Any]:
     """Let stock SB3, recorded updates and the trainer's own path on a CPU learn in turns, after one short turn that is not counted."""
-    arms = {"sb3": _trainer(case, device, None), "graphs": _trainer(case, device, capturer)}
+    arms = {"sb3": _trainer(case, capturer.device, None), "graphs": _trainer(case, capturer.device, capturer)}
     if case.hyperparameters.get("policy", "MlpPolicy") == "MlpPolicy":
-        arms["cpu"] = _trainer(case, torch.device("cpu"), None, fast=True)
+        arms["cpu"] = _trainer(case, "cpu", None, fast=True)
     steps: dict[str, list[float]] = {arm: [] for arm in arms}
     updates: dict[str, list[float]] = {arm: [] for arm in arms}
     for turn in range(rounds + 1):
@@ -201,9 +200,9 @@ def table(record: dict[str, Any]) -> str:
                       f"{record['result']['rounds']} turns each, interleaved; medians, per second on the clock."])
 
 
-def _trainer(case: Case, device: torch.device, capturer: Capturer | None, *, fast: bool = False) -> SegmentTrainer:
+def _trainer(case: Case, device: str, capturer: Capturer | None, *, fast: bool = False) -> SegmentTrainer:
     settings = read_settings("ppo", case.hyperparameters)
-    builder = ModelBuilder(settings, device.type, fast=fast, capturer=capturer)
+    builder = ModelBuilder(settings, device, fast=fast, capturer=capturer)
     return SegmentTrainer(SegmentPlan(1, 10**6, 10**6, 1), EnvironmentFactory(case.env_id, {}, settings), builder)
 
 

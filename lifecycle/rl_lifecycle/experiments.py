@@ -22,6 +22,8 @@ ALGORITHMS = ("a2c", "ars", "crossq", "ddpg", "dqn", "maskable_ppo", "ppo", "ppo
 #: The last look may spend this share of alpha; see :data:`rl_lifecycle.gates.ALPHA_SHARES`.
 LAST_ALPHA_SHARE = 0.4
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
+#: EC2's families with an NVIDIA GPU: G but for g4ad, and P. https://aws.amazon.com/ec2/instance-types/#accelerated-computing
+NVIDIA_TYPE = re.compile(r"(g(?!4ad)|p)\d[a-z0-9-]*\.")
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 #: Lowest and highest value of cron's fields: minute, hour, day of month, month, day of week.
 CRON_FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
@@ -181,9 +183,11 @@ class Experiment(Record):
         if self.compute.gpu_updates == "cuda_graphs":
             if self.algo != "ppo":
                 raise ValueError(f"compute.gpu_updates: cuda_graphs is for algo: ppo alone, not {self.algo}")
-            if self.compute.instance_types == "auto":
+            without = [name for name in self.compute.instance_types if not NVIDIA_TYPE.match(name)]
+            if self.compute.instance_types == "auto" or without:
+                found = "auto never means one" if self.compute.instance_types == "auto" else f"{without[0]} has none"
                 raise ValueError("compute.gpu_updates: cuda_graphs needs types with an NVIDIA GPU named in compute.instance_types, such "
-                                 "as g5.xlarge; auto never means one")
+                                 f"as g5.xlarge; {found}")
         return self
 
     @model_validator(mode="after")

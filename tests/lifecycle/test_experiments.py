@@ -33,6 +33,8 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
     ({"compute": {"instance_types": ["large"]}}, "compute.instance_types", "c7i.large"),
     ({"compute": {"gpu_updates": "yes"}}, "compute.gpu_updates", "'sb3' or 'cuda_graphs'"),
     ({"compute": {"gpu_updates": "cuda_graphs"}}, "", "compute.gpu_updates: cuda_graphs needs types with an NVIDIA GPU"),
+    ({"compute": {"gpu_updates": "cuda_graphs", "instance_types": ["g5.xlarge", "p4d.24xlarge", "g4ad.xlarge"]}}, "",
+     "g4ad.xlarge has none"),
     ({"algo": "dqn", "compute": {"gpu_updates": "cuda_graphs", "instance_types": ["g5.xlarge"]}}, "",
      "compute.gpu_updates: cuda_graphs is for algo: ppo alone, not dqn"),
     ({"env_id": "no spaces here"}, "env_id", "no Gymnasium id"),

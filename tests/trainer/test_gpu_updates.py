@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from benchmarks import records
 from benchmarks.gpu_updates import COMPARED, SHORT, Case, find_difference, main, run, table
@@ -12,7 +11,6 @@ from benchmarks.records import FOLDER
 from rl_trainer.graphs.captures import PlainCalls
 from rl_trainer.graphs.update import PpoUpdate
 
-CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 
 
@@ -28,7 +26,7 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("case", COMPARED, ids=lambda case: case.name)
 def test_equal_updates_are_called_equal(case: Case) -> None:
     """On a CPU both are equal to the bit, so none of the comparisons finds a difference."""
-    assert find_difference(case, CPU, PlainCalls()) == ""
+    assert find_difference(case, PlainCalls()) == ""
 
 
 def test_a_wrong_update_is_found_and_nothing_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -41,7 +39,7 @@ def test_a_wrong_update_is_found_and_nothing_is_measured(monkeypatch: pytest.Mon
         before(self, model, capturer)
         self._weights = type(self._weights)(0.5, self._weights.value, self._weights.normalize_advantage, self._weights.clips_values)
     monkeypatch.setattr(PpoUpdate, "__init__", wrong)
-    assert run(CPU, PlainCalls(), 1, {}, compared=COMPARED[:1]) == 1
+    assert run(PlainCalls(), 1, {}, compared=COMPARED[:1]) == 1
     assert "must not be used here" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -50,7 +48,7 @@ def test_it_runs_to_its_record_and_table(monkeypatch: pytest.MonkeyPatch, tmp_pa
     """What a later session on a GPU runs, on the CPU's stand-in: all arms learn in turns, and the record makes a table."""
     monkeypatch.setattr(records, "FOLDER", tmp_path)
     facts = {"name": "made up", "cuda": "0"}
-    assert run(CPU, PlainCalls(), 1, facts, compared=(), measured=(Case("small", "CartPole-v1", SHORT, 120),)) == 0
+    assert run(PlainCalls(), 1, facts, compared=(), measured=(Case("small", "CartPole-v1", SHORT, 120),)) == 0
     record = records._todays("gpu-updates")
     assert record["result"]["cases"]["small"]["paths"] == {"sb3": "torch", "graphs": "graphs", "cpu": "numpy"}
     assert table(record).splitlines()[2].startswith("| small | ")

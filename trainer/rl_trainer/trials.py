@@ -86,7 +86,7 @@ def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: boo
         env.close()
     plan = SegmentPlan(spec.trial(trial).seed, spec.segment_timesteps, spec.experiment.total_timesteps, spec.n_segments)
     fits = functools.partial(check_replay_fits, settings, plan.total_timesteps)
-    builder = ModelBuilder(settings, "cuda" if capturer else _device(settings.policy), fast=fast, check=fits, capturer=capturer)
+    builder = ModelBuilder(settings, capturer.device if capturer else _device(settings.policy), fast=fast, check=fits, capturer=capturer)
     return SegmentTrainer(plan, factory, builder, read_warm_start(spec, store))
 
 

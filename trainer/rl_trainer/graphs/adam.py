@@ -13,12 +13,12 @@ import torch
 class StaticAdam:
     """Keeps an Adam's state in the same memory while it trains.
 
-    :param optimizer: one that :func:`rl_trainer.graphs.coverage.is_plain_adam` knows.
+    :param optimizer: one that :func:`rl_trainer.graphs.coverage.is_plain_adam` knows. :param capturable: False: only its memory stays.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-        self.optimizer, self._capturable = optimizer, device.type == "cuda"
-        # On a CPU Adam reads it as a number, and SB3's is one of double precision.
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, *, capturable: bool) -> None:
+        self.optimizer, self._capturable = optimizer, capturable
+        # Where it is not capturable, Adam reads it as a number, and SB3's is one of double precision.
         self._learning_rate = torch.zeros((), dtype=torch.float32 if self._capturable else torch.float64, device=device)
         self._slots: dict[torch.Tensor, dict[str, torch.Tensor]] = {}
 

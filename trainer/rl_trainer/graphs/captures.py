@@ -3,6 +3,7 @@
 Source: https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Protocol
 
@@ -11,6 +12,11 @@ import torch
 
 class Capturer(Protocol):
     """Records calls that read and write tensors which stay where they are."""
+
+    #: Where those tensors are, by torch's name.
+    device: str
+    #: Whether what is recorded runs without Python, so that Adam must take the form that torch calls `capturable`.
+    without_python: bool
 
     def warm_up(self, call: Callable[[], None]) -> None:
         """Run a call as often as the libraries below need before it can be recorded: it has all its effects."""
@@ -28,9 +34,13 @@ class CudaGraphs:
 
     #: How often torch's documentation runs a call before it is recorded.
     WARM_UPS = 3
+    device = "cuda"
+    without_python = True
 
-    def __init__(self, device: torch.device) -> None:
-        self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    def __init__(self) -> None:
+        # An optimizer that can be recorded also takes the steps that are not, and torch warns of that.
+        warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
+        self._stream: torch.cuda.Stream = torch.cuda.Stream(torch.device(self.device))  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     def warm_up(self, call: Callable[[], None]) -> None:
         """Run a call three times on the stream that will record it."""
@@ -51,6 +61,9 @@ class CudaGraphs:
 
 class PlainCalls:
     """Stands in for CUDA graphs on a CPU, so that all else is tested there: what it gives runs the call itself. No setting leads here."""
+
+    device = "cpu"
+    without_python = False
 
     def warm_up(self, call: Callable[[], None]) -> None:
         """Run the call as often as :class:`CudaGraphs` would."""

@@ -17,4 +17,4 @@ def find_capturer(compute: Compute) -> Capturer | None:
     if not torch.cuda.is_available():
         raise BadInputError("compute.gpu_updates: cuda_graphs needs an NVIDIA GPU and torch's CUDA build, and torch finds none on this "
                             "machine: name types with a GPU in compute.instance_types, or set it to sb3")
-    return CudaGraphs(torch.device("cuda"))
+    return CudaGraphs()

@@ -31,7 +31,7 @@ class PpoUpdate:
         self.rollout, self.bounds = StaticRollout(buffer, device), ClipBounds(device)
         self._policy, self._max_grad_norm, self._target_kl = model.policy, model.max_grad_norm, model.target_kl
         self._weights = Weights(model.ent_coef, model.vf_coef, model.normalize_advantage, model.clip_range_vf is not None)
-        self._adam, self._capturer = StaticAdam(model.policy.optimizer, device), capturer
+        self._adam, self._capturer = StaticAdam(model.policy.optimizer, device, capturable=capturer.without_python), capturer
         self._indices = torch.arange(self.batch_size, device=device)
         self._numbers = torch.zeros(len(LOGGED), device=device)
         self._history = torch.zeros((model.n_epochs * -(-self.n_rows // self.batch_size), len(LOGGED)), device=device)
