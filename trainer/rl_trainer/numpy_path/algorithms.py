@@ -13,11 +13,11 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl_trainer.numpy_path.actor_critic import in_pairs, paired_mlps, two_mlps
-from rl_trainer.numpy_path.distributions import ActionDistribution, Categorical, DiagonalGaussian
+from rl_trainer.numpy_path.distributions import ActionDistribution, Categorical, DiagonalGaussian, mean
 from rl_trainer.numpy_path.layers import activation_of
 from rl_trainer.numpy_path.optimizers import flat_optimizer_for
 from rl_trainer.numpy_path.rollout import collect
-from rl_trainer.numpy_path.update import A2cUpdate, ActorCriticUpdate, Coefficients, Losses, PpoUpdate, Rows, Taken
+from rl_trainer.numpy_path.update import A2cUpdate, ActorCriticUpdate, Coefficients, Losses, PpoUpdate, Rows, Taken, moves
 
 
 class NumpyOnPolicy(OnPolicyAlgorithm):
@@ -49,7 +49,7 @@ class NumpyOnPolicy(OnPolicyAlgorithm):
         """Log the means as SB3 does. :param names: field of :class:`Losses` → SB3's name."""
         for field, name in names.items():
             column = getattr(losses, field)
-            self.logger.record(f"train/{name}", float(np.mean(column)) if len(column) else math.nan)  # `target_kl` stopped the first
+            self.logger.record(f"train/{name}", mean(column) if len(column) else math.nan)  # `target_kl` stopped the first
         self.logger.record("train/explained_variance", explained_variance(rollout.old_values, rollout.returns))
         if hasattr(self.policy, "log_std"):
             self.logger.record("train/std", float(np.exp(self.policy.log_std.detach().numpy()).mean()))
@@ -74,8 +74,10 @@ class NumpyPPO(NumpyOnPolicy, PPO):
         engine.optimizer.end()
         losses = engine.losses(taken, by)
         self.record(losses, rollout, {
-            "policy": "policy_gradient_loss", "value": "value_loss", "entropy": "entropy_loss", "approx_kl": "approx_kl",
-            "clip_fraction": "clip_fraction", "gradient_norm": "gradient_norm"})
+            "policy": "policy_gradient_loss", "value": "value_loss", "entropy": "entropy_loss", "gradient_norm": "gradient_norm"})
+        approx_kl, clip_fraction = moves(taken, by)
+        self.logger.record("train/approx_kl", approx_kl)
+        self.logger.record("train/clip_fraction", clip_fraction)
         self.logger.record("train/loss", losses.last(by))
         self.logger.record("train/clip_range", by.clip_range)
         if by.clip_range_vf is not None:

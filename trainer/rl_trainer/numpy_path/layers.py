@@ -118,17 +118,24 @@ class Mlp:
 
 
 class FixedMlp:
-    """A network as it is now, for batches of a few rows: transposed, and with the biases as the weights of an input that is one.
+    """A network as it was at the last :meth:`renew`, for batches of a few rows: transposed, and with the biases as the weights of
+    an input that is one.
 
     On four rows this takes half the time of :meth:`Mlp.forward`, most of which is NumPy's calls.
     """
 
     def __init__(self, mlp: Mlp, rows: int) -> None:
-        self._activation = mlp.activation
-        self._weights = [np.vstack((layer.weight.T, layer.bias)) for layer in mlp.layers]
+        self._mlp = mlp
+        self._weights = [empty(layer.weight.shape[1] + 1, len(layer.bias)) for layer in mlp.layers]
         self._inputs = [np.ones((rows, len(weight)), np.float32) for weight in self._weights]
         self._filled = [inputs[:, :-1] for inputs in self._inputs]
         self._outputs = [empty(rows, weight.shape[1]) for weight in self._weights]
+        self.renew()
+
+    def renew(self) -> None:
+        """Take the weights as they are now."""
+        for weight, layer in zip(self._weights, self._mlp.layers, strict=True):
+            weight[:-1], weight[-1] = layer.weight.T, layer.bias
 
     def forward(self, inputs: Floats) -> Floats:
         """Run the network. :return: its outputs, in an array that the next call writes to again."""
@@ -137,7 +144,7 @@ class FixedMlp:
         for index, out in enumerate(self._outputs):
             np.dot(self._inputs[index], self._weights[index], out=out)
             if index < last:
-                self._activation.apply(out, self._filled[index + 1])
+                self._mlp.activation.apply(out, self._filled[index + 1])
         return out
 
 

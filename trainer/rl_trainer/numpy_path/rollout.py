@@ -12,7 +12,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl_trainer.numpy_path.distributions import Array
-from rl_trainer.numpy_path.layers import FixedMlp
 from rl_trainer.numpy_path.optimizers import Floats
 from rl_trainer.numpy_path.update import ActorCriticUpdate
 
@@ -30,7 +29,7 @@ def collect(model: Any, engine: ActorCriticUpdate, rng: np.random.Generator, env
     callback.on_rollout_start()
     noise = engine.distribution.noise(rng, n_steps, env.num_envs)
     outputs = np.empty_like(noise)  # of the policy's network, for the log-probabilities
-    network, bounds = FixedMlp(engine.two.policy, env.num_envs), _bounds(model.action_space)
+    network, bounds = engine.fixed_policy(env.num_envs), _bounds(model.action_space)
     truncated: list[tuple[int, int, Array]] = []
     for step in range(n_steps):
         observations = _rows(model._last_obs, env.num_envs)

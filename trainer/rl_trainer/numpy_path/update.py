@@ -11,6 +11,7 @@ import numpy as np
 
 from rl_trainer.numpy_path.actor_critic import PAIRED_ROWS, PairedMlps, TwoMlps
 from rl_trainer.numpy_path.distributions import ActionDistribution, Array, mean
+from rl_trainer.numpy_path.layers import FixedMlp
 from rl_trainer.numpy_path.optimizers import FlatOptimizer, Floats
 
 
@@ -47,13 +48,11 @@ class Coefficients:
 
 
 class Losses(NamedTuple):
-    """What SB3 logs, one number a minibatch; of the divergence, as SB3 has it, those of the last epoch alone."""
+    """What SB3 logs, one number a minibatch."""
 
     policy: Array
     value: Array
     entropy: Array
-    approx_kl: Array
-    clip_fraction: Array
     gradient_norm: Array
 
     def last(self, by: Coefficients) -> float:
@@ -88,6 +87,15 @@ class ActorCriticUpdate:
 
     def __init__(self, optimizer: FlatOptimizer, two: TwoMlps, paired: PairedMlps | None, distribution: ActionDistribution) -> None:
         self.optimizer, self.two, self.paired, self.distribution = optimizer, two, paired, distribution
+        self._fixed: dict[int, FixedMlp] = {}
+
+    def fixed_policy(self, rows: int) -> FixedMlp:
+        """The policy's network as it is now, to act with on so many rows."""
+        if rows in self._fixed:
+            self._fixed[rows].renew()
+        else:
+            self._fixed[rows] = FixedMlp(self.two.policy, rows)
+        return self._fixed[rows]
 
     def epoch(self, rollout: Rows, batch_size: int, by: Coefficients, taken: Taken) -> bool:
         """Take a step on each minibatch of some rows.
@@ -118,24 +126,19 @@ class ActorCriticUpdate:
 
     def losses(self, taken: Taken, by: Coefficients) -> Losses:
         """The losses of all steps, at once: one after another they would cost as much as a layer."""
-        cost, old_log_prob, log_prob, errors = (np.concatenate(column) for column in list(zip(*taken.steps, strict=True))[:4])
-        log_ratio = log_prob - old_log_prob
-        moved = np.exp(log_ratio) - 1
+        costs, old_log_prob, log_prob, errors = (np.concatenate(column) for column in list(zip(*taken.steps, strict=True))[:4])
         sizes = np.array([len(step.costs) for step in taken.steps])
-
-        def sums(values: Array) -> Array:
-            return np.add.reduceat(values, np.cumsum(sizes) - sizes, dtype=np.float64)
-
+        starts = np.cumsum(sizes) - sizes
         return Losses(
-            policy=sums(self.policy_losses(log_prob, cost, log_ratio, by)), value=sums(errors * errors) / sizes,
-            entropy=-np.array([step.entropy for step in taken.steps]), approx_kl=(sums(moved - log_ratio) / sizes)[taken.epochs[-1]:],
-            clip_fraction=sums(np.abs(moved) > by.clip_range) / sizes, gradient_norm=np.array(taken.gradient_norms))
+            policy=np.add.reduceat(self.policy_losses(log_prob, old_log_prob, costs, by), starts, dtype=np.float64),
+            value=np.add.reduceat(errors * errors, starts, dtype=np.float64) / sizes,
+            entropy=-np.array([step.entropy for step in taken.steps]), gradient_norm=np.array(taken.gradient_norms))
 
     def by_log_prob(self, log_prob: Floats, batch: Rows, by: Coefficients) -> Floats:
         """The gradient of the policy's part of the loss with respect to the log-probabilities."""
         raise NotImplementedError
 
-    def policy_losses(self, log_prob: Floats, cost: Floats, log_ratio: Floats, by: Coefficients) -> Floats:
+    def policy_losses(self, log_prob: Floats, old_log_prob: Floats, costs: Floats, by: Coefficients) -> Floats:
         """Each row's share in its minibatch's loss."""
         raise NotImplementedError
 
@@ -149,10 +152,9 @@ class PpoUpdate(ActorCriticUpdate):
         plain *= plain >= clipped
         return plain
 
-    def policy_losses(self, log_prob: Floats, cost: Floats, log_ratio: Floats, by: Coefficients) -> Floats:
+    def policy_losses(self, log_prob: Floats, old_log_prob: Floats, costs: Floats, by: Coefficients) -> Floats:
         """The larger of two costs, which is the smaller of two surrogates."""
-        del log_prob
-        return np.maximum(*_surrogates(log_ratio, cost, by))
+        return np.maximum(*_surrogates(log_prob - old_log_prob, costs, by))
 
 
 class A2cUpdate(ActorCriticUpdate):
@@ -163,10 +165,10 @@ class A2cUpdate(ActorCriticUpdate):
         del log_prob, by
         return batch.costs
 
-    def policy_losses(self, log_prob: Floats, cost: Floats, log_ratio: Floats, by: Coefficients) -> Floats:
+    def policy_losses(self, log_prob: Floats, old_log_prob: Floats, costs: Floats, by: Coefficients) -> Floats:
         """-(advantages * log_prob).mean()."""
-        del log_ratio, by
-        return cost * log_prob
+        del old_log_prob, by
+        return costs * log_prob
 
 
 def costs(advantages: Floats, batch_size: int, by: Coefficients) -> Floats:
@@ -188,6 +190,17 @@ def costs(advantages: Floats, batch_size: int, by: Coefficients) -> Floats:
 def _sums(rows: Floats) -> Floats:
     sums: Floats = np.add.reduce(rows, axis=1, keepdims=True)
     return sums
+
+
+def moves(taken: Taken, by: Coefficients) -> tuple[float, float]:
+    """SB3's `approx_kl`, which it takes of the last epoch alone, and its `clip_fraction`; means of the minibatches' means."""
+    log_ratio = np.concatenate([step.log_prob - step.old_log_prob for step in taken.steps])
+    moved = np.exp(log_ratio) - 1
+    sizes = np.array([len(step.costs) for step in taken.steps])
+    starts = np.cumsum(sizes) - sizes
+    divergences, outside = (np.add.reduceat(values, starts, dtype=np.float64) / sizes
+                            for values in (moved - log_ratio, np.abs(moved) > by.clip_range))
+    return mean(divergences[taken.epochs[-1]:]), mean(outside)
 
 
 def approx_kl(log_ratio: Floats) -> float:
