@@ -10,8 +10,9 @@ from gymnasium import spaces
 class Pictures(gym.Env[np.ndarray[Any, Any], Any]):
     """Frames as an Atari game's, drawn at random: they cost nothing, so that what is measured is the training."""
 
-    observation_space = spaces.Box(0, 255, (4, 84, 84), np.uint8)
-    action_space = spaces.Discrete(6)
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+        self.action_space = spaces.Discrete(6)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         """Begin an episode."""
@@ -27,8 +28,9 @@ class Pictures(gym.Env[np.ndarray[Any, Any], Any]):
 class Parts(gym.Env[dict[str, Any], Any]):
     """A picture and a vector."""
 
-    observation_space = spaces.Dict({"picture": spaces.Box(0, 255, (3, 36, 36), np.uint8), "vector": spaces.Box(-1, 1, (5,))})
-    action_space = spaces.Box(-1, 1, (2,))
+    def __init__(self) -> None:
+        self.observation_space = spaces.Dict({"picture": spaces.Box(0, 255, (3, 36, 36), np.uint8), "vector": spaces.Box(-1, 1, (5,))})
+        self.action_space = spaces.Box(-1, 1, (2,))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Begin an episode."""

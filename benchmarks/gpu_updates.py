@@ -1,4 +1,4 @@
-"""PPO's updates recorded as CUDA graphs against stock SB3's, both on this machine's GPU: first whether they are equal, then how fast.
+"""Updates recorded as CUDA graphs against stock SB3's, both on this machine's GPU: first whether they are equal, then how fast.
 
     python -m benchmarks.gpu_updates [--rounds N] [--table]
 
@@ -43,25 +43,35 @@ ATARI = {"policy": "CnnPolicy", "n_envs": 8, "n_steps": 128, "batch_size": 256, 
          "clip_range": "lin_0.1", "ent_coef": 0.01}
 
 
+#: One gradient step after each of the last few steps.
+REPLAY = {"learning_starts": 64, "buffer_size": 1000, "batch_size": 32, "train_freq": 1, "learning_rate": 3e-4}
+
+
 @dataclass(frozen=True)
 class Case:
-    """A training. :param steps: of one turn."""
+    """A training. :param steps: of one turn; of all that is compared, where there are no rollouts."""
 
     name: str
     env_id: str
     hyperparameters: dict[str, Any]
     steps: int = 0
+    algo: str = "ppo"
 
 
 COMPARED = (
     Case("MlpPolicy", "CartPole-v1", SHORT), Case("MlpPolicy, Gaussian", "Pendulum-v1", SHORT | {"clip_range_vf": 0.2}),
     Case("MlpPolicy, target_kl", "CartPole-v1", SHORT | {"target_kl": 0.0005, "learning_rate": 0.002}),
     Case("MlpPolicy, gSDE", "Pendulum-v1", SHORT | {"use_sde": True, "sde_sample_freq": 4}),
-    Case("CnnPolicy", PICTURES, SHORT | {"policy": "CnnPolicy"}), Case("MultiInputPolicy", PARTS, SHORT | {"policy": "MultiInputPolicy"}))
+    Case("CnnPolicy", PICTURES, SHORT | {"policy": "CnnPolicy"}), Case("MultiInputPolicy", PARTS, SHORT | {"policy": "MultiInputPolicy"}),
+    Case("DQN", "CartPole-v1", REPLAY, 72, "dqn"), Case("DQN, CnnPolicy", PICTURES, REPLAY | {"policy": "CnnPolicy"}, 72, "dqn"),
+    Case("SAC", "Pendulum-v1", REPLAY, 72, "sac"))
 MEASURED = (
     Case("MlpPolicy CartPole-v1", "CartPole-v1",
          {"n_envs": 8, "n_steps": 256, "batch_size": 256, "n_epochs": 10, "learning_rate": 3e-4}, 20_480),
-    Case("CnnPolicy, pictures of 4 × 84 × 84", PICTURES, ATARI, 10_240))
+    Case("CnnPolicy, pictures of 4 × 84 × 84", PICTURES, ATARI, 10_240),
+    Case("DQN, CnnPolicy, pictures of 4 × 84 × 84", PICTURES,
+         {"policy": "CnnPolicy", "learning_starts": 500, "buffer_size": 5_000, "batch_size": 32, "learning_rate": 1e-4}, 8_000, "dqn"),
+    Case("SAC Pendulum-v1", "Pendulum-v1", {"learning_starts": 100, "buffer_size": 10_000, "learning_rate": 1e-3}, 2_000, "sac"))
 
 
 def main(arguments: list[str]) -> int:
@@ -110,15 +120,26 @@ def gpu_facts() -> dict[str, Any]:
 
 
 def find_difference(case: Case, capturer: Capturer) -> str:
-    """Train both from one rollout and one seed, twice. :return: the first difference; empty if there is none that matters."""
+    """Train both from the same transitions and one seed. :return: the first difference; empty if there is none that matters."""
     trainers = [_trainer(case, capturer.device, capturer), _trainer(case, capturer.device, None)]
     ours, stock = (trainer.prepare(0, None) for trainer in trainers)
     if trainers[0].builder.path != "graphs":
         return trainers[0].builder.reason
     for model in (ours, stock):
         model.set_logger(Curves().logger())
-        model._setup_learn(10**6, None, reset_num_timesteps=False)
+    if case.algo != "ppo":
+        for model in (ours, stock):
+            seed_generators(0, 0)
+            model.learn(case.steps, callback=Watch(Interruption()))
+        return _states_differ(ours, stock, TOLERANCE * stock._n_updates * stock.learning_rate)
+    return _rollouts_differ(ours, stock)
+
+
+def _rollouts_differ(ours: Any, stock: Any) -> str:
+    """Train PPO's two forms on two rollouts. :return: what differs first."""
     n_steps = 0
+    for model in (ours, stock):
+        model._setup_learn(10**6, None, reset_num_timesteps=False)
     for turn in range(2):
         _collect_same(ours, stock, turn)
         for model in (ours, stock):
@@ -201,7 +222,7 @@ def table(record: dict[str, Any]) -> str:
 
 
 def _trainer(case: Case, device: str, capturer: Capturer | None, *, fast: bool = False) -> SegmentTrainer:
-    settings = read_settings("ppo", case.hyperparameters)
+    settings = read_settings(case.algo, case.hyperparameters)
     builder = ModelBuilder(settings, device, fast=fast, capturer=capturer)
     return SegmentTrainer(SegmentPlan(1, 10**6, 10**6, 1), EnvironmentFactory(case.env_id, {}, settings), builder)
 
@@ -224,12 +245,12 @@ def _learn(trainer: SegmentTrainer, turn: int, steps: int) -> tuple[float, float
 class _Timed:
     """Adds up the seconds that a call takes, until the GPU has done what it asked for."""
 
-    def __init__(self, call: Callable[[], None], device: torch.device) -> None:
+    def __init__(self, call: Callable[..., None], device: torch.device) -> None:
         self._call, self._device, self.seconds = call, device, 0.0
 
-    def __call__(self) -> None:
+    def __call__(self, *arguments: Any, **options: Any) -> None:
         started = time.perf_counter()
-        self._call()
+        self._call(*arguments, **options)
         _wait(self._device)
         self.seconds += time.perf_counter() - started
 

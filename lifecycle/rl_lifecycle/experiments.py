@@ -50,7 +50,8 @@ class Compute(Record):
     budget_usd: float = Field(10, gt=0, le=100_000, description="US dollars for the whole run")
     on_other_hardware: Literal["wait", "continue"] = Field(
         "wait", description="continue: resume on another numeric class; the digest is then marked not comparable")
-    gpu_updates: Literal["sb3", "cuda_graphs"] = Field("sb3", description="cuda_graphs: record PPO's updates on a GPU and replay them")
+    gpu_updates: Literal["sb3", "cuda_graphs"] = Field(
+        "sb3", description="cuda_graphs: record the updates of PPO, DQN or SAC on a GPU and replay them")
 
 
 class Perturbation(Record):
@@ -181,8 +182,8 @@ class Experiment(Record):
     @model_validator(mode="after")
     def _graphs_have_a_gpu(self) -> Self:
         if self.compute.gpu_updates == "cuda_graphs":
-            if self.algo != "ppo":
-                raise ValueError(f"compute.gpu_updates: cuda_graphs is for algo: ppo alone, not {self.algo}")
+            if self.algo not in ("ppo", "dqn", "sac"):
+                raise ValueError(f"compute.gpu_updates: cuda_graphs is for algo: ppo, dqn or sac, not {self.algo}")
             without = [name for name in self.compute.instance_types if not NVIDIA_TYPE.match(name)]
             if self.compute.instance_types == "auto" or without:
                 found = "auto never means one" if self.compute.instance_types == "auto" else f"{without[0]} has none"

@@ -44,10 +44,10 @@ def collect(model: PPO) -> None:
 
 
 def train(model: PPO, turn: int) -> dict[str, Any]:
-    """Collect and train from a seed, the third of four. :return: what was logged."""
+    """Collect and train from a seed, the third at the end of the schedules. :return: what was logged."""
     seed_generators(turn, 0)
     collect(model)
-    model._current_progress_remaining = 1 - turn / 4
+    model._current_progress_remaining = 1 - turn / 2
     model.train()
     return dict(model.logger.name_to_value) | {"drawn after": np.random.random()}
 

@@ -22,8 +22,10 @@ class Tape(TorchDispatchMode):
         """Run a kernel and write it down, with what it overwrites. :raises RuntimeError: if it reads a value back."""
         if func is torch.ops.aten._local_scalar_dense.default:
             raise RuntimeError("operation not permitted when stream is capturing")
-        for parameter, value in zip(func._schema.arguments, args, strict=False):
-            if parameter.alias_info is not None and parameter.alias_info.is_write:
+        named = (kwargs or {}) | dict(zip((parameter.name for parameter in func._schema.arguments), args, strict=False))
+        for parameter in func._schema.arguments:
+            value = named.get(parameter.name)
+            if value is not None and parameter.alias_info is not None and parameter.alias_info.is_write:
                 for tensor in tree_leaves(value):
                     self._before.setdefault(id(tensor), (tensor, tensor.detach().clone()))
         made = func(*args, **(kwargs or {}))
@@ -33,7 +35,7 @@ class Tape(TorchDispatchMode):
     def undo(self) -> None:
         """Put back what was overwritten: recording runs nothing."""
         with torch.no_grad():
-            for tensor, values in self._before.values():
+            for tensor, values in reversed(self._before.values()):  # two of them may be the same memory
                 tensor.copy_(values)
 
     def replay(self) -> None:
@@ -59,7 +61,7 @@ class TapedCalls(PlainCalls):
 
     def capture(self, call: Callable[[], None]) -> Callable[[], None]:
         """Record a call."""
-        with Tape() as tape:
+        with torch.random.fork_rng(devices=[]), Tape() as tape:
             call()
         tape.undo()
         self.recorded += 1

@@ -119,11 +119,12 @@ def test_adam_takes_the_form_that_can_be_recorded_and_leaves_it() -> None:
         parameters[0].grad = torch.zeros(2, 3, device="cuda")
         adam = torch.optim.Adam(parameters, lr=1e-3)
         static = StaticAdam(adam, torch.device("cuda"), capturable=True)
-        with static.training():
-            changed = static.adopt()
-            adam.step()
-            assert adam.param_groups[0]["lr"].device.type == "cuda"
-            assert [tensor.device.type for tensor in changed] == ["cuda"] * 4
+        static.begin()
+        changed = static.adopt()
+        adam.step()
+        assert adam.param_groups[0]["lr"].device.type == "cuda"
+        assert [tensor.device.type for tensor in changed] == ["cuda"] * 4
+        static.end()
         assert len(adam.state) == 1, "Adam leaves alone what has no gradient"
         assert {name: slot.device.type for name, slot in adam.state[parameters[0]].items()} == {
             "step": "cpu", "exp_avg": "cuda", "exp_avg_sq": "cuda"}
@@ -137,7 +138,7 @@ def test_no_gradient_of_an_earlier_pass_is_kept() -> None:
     distribution: Any = stock.policy.action_dist
     assert distribution.exploration_mat.requires_grad
     before = distribution.exploration_matrices.detach().clone()
-    forget_gradients(stock.policy)
+    forget_gradients(distribution)
     held = [value for value in vars(distribution).values() if isinstance(value, torch.Tensor)]
     assert held
     assert not any(value.requires_grad for value in held)

@@ -147,4 +147,4 @@ def test_the_path_is_part_of_the_numeric_class_and_says_why_not() -> None:
         trainer.prepare(0, None)
         found[name] = trainer.builder.path, trainer.builder.reason
     assert found == {"ppo": ("graphs", ""), "optimizer": ("torch", "no CUDA graphs: another optimizer than plain Adam or AdamW"),
-                     "a2c": ("torch", "no CUDA graphs: not PPO with MlpPolicy, CnnPolicy or MultiInputPolicy")}
+                     "a2c": ("torch", "no CUDA graphs: not PPO, DQN or SAC with MlpPolicy, CnnPolicy or MultiInputPolicy")}

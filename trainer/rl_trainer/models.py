@@ -13,8 +13,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rl_lifecycle.seeds import segment_seed
 from rl_trainer.errors import BadInputError
-from rl_trainer.graphs.algorithms import GRAPH_CLASSES, GraphPPO
 from rl_trainer.graphs.captures import Capturer
+from rl_trainer.graphs.classes import GRAPH_CLASSES
 from rl_trainer.graphs.coverage import why_no_graphs
 from rl_trainer.graphs.self_check import why_not_equal
 from rl_trainer.numpy_path.classes import NUMPY_CLASSES
@@ -90,7 +90,7 @@ class ModelBuilder:
         except Exception as error:  # SB3 and torch raise a dozen types for arguments that do not fit
             reason = " ".join(str(error).split()) or type(error).__name__
             raise BadInputError(f"hyperparameters: {settings.algorithm.name} refuses them: {reason}") from error
-        if isinstance(model, GraphPPO) and self._capturer is not None:
+        if kind in GRAPH_CLASSES.values():
             model.capturer = self._capturer
         return model
 

@@ -4,7 +4,7 @@ Recorded, its counter and its learning rate must be on the GPU and its moments w
 Whoever reads, saves or loads the optimizer between two calls of `train` finds what stock SB3 leaves there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -21,29 +21,41 @@ class StaticAdam:
         # Where it is not capturable, Adam reads it as a number, and SB3's is one of double precision.
         self._learning_rate = torch.zeros((), dtype=torch.float32 if self._capturable else torch.float64, device=device)
         self._slots: dict[torch.Tensor, dict[str, torch.Tensor]] = {}
+        self._number: float | None = None
+        self._foreach = optimizer.param_groups[0]["foreach"]
 
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """Make it one that can be recorded, with the learning rate that it has now; afterwards it is plain again."""
+    def begin(self) -> None:
+        """Make it one that can be recorded, with the learning rate that it has now. Safe to repeat."""
         group = self.optimizer.param_groups[0]
-        learning_rate = float(group["lr"])
-        self._learning_rate.fill_(learning_rate)
+        if not isinstance(group["lr"], torch.Tensor):
+            self._number = float(group["lr"])
+            self._learning_rate.fill_(self._number)
         group["lr"], group["capturable"] = self._learning_rate, self._capturable
+        # With a learning rate of 0, where linear schedules end, torch's other form divides 0 by 0.
+        group["foreach"] = True if self._capturable else self._foreach
         for parameter in self._slots:
             self._take_up(parameter)
-        try:
-            yield
-        finally:
-            group["lr"], group["capturable"] = learning_rate, False
-            for parameter in self._slots:
-                self.optimizer.state[parameter]["step"] = self._slots[parameter]["step"].detach().clone().cpu()
 
-    def adopt(self) -> list[torch.Tensor]:
-        """Give the state of every parameter that has a gradient its place. :return: what a step changes, the parameters included."""
+    def end(self) -> None:
+        """Make it plain again. Safe to repeat."""
+        if self._number is None:
+            return
+        group = self.optimizer.param_groups[0]
+        group["lr"], group["capturable"], group["foreach"] = self._number, False, self._foreach
+        for parameter, slots in self._slots.items():
+            self.optimizer.state[parameter]["step"] = slots["step"].detach().clone().cpu()
+        self._number = None
+
+    def adopt(self, *, known: bool = False) -> list[torch.Tensor]:
+        """Give the state of every parameter that has a gradient its place.
+
+        :param known: of every parameter that has a state instead.
+        :return: what a step changes, the parameters included.
+        """
         group = self.optimizer.param_groups[0]
         moments = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
         for parameter in group["params"]:
-            if parameter.grad is not None and parameter not in self._slots:
+            if parameter not in self._slots and (parameter in self.optimizer.state if known else parameter.grad is not None):
                 step = torch.zeros((), dtype=torch.float32, device=parameter.device if self._capturable else "cpu")
                 self._slots[parameter] = {"step": step, **{name: torch.zeros_like(parameter) for name in moments}}
                 self._take_up(parameter)
@@ -59,3 +71,20 @@ class StaticAdam:
             elif found is not place:
                 place.copy_(found)
             state[name] = place
+
+    def forget_unknown(self) -> None:
+        """Forget the state of parameters that were given no place: what warming up left there."""
+        for parameter in [parameter for parameter in self.optimizer.state if parameter not in self._slots]:
+            del self.optimizer.state[parameter]
+
+
+@contextmanager
+def undone(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Put tensors' values back when the block ends."""
+    before = [tensor.detach().clone() for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, values in zip(tensors, before, strict=True):
+                tensor.copy_(values)

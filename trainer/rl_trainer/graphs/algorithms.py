@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3 import PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import explained_variance
 
 from rl_trainer.graphs.captures import Capturer
@@ -79,6 +78,3 @@ class GraphPPO(PPO):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "capturer", "_update"]
 
-
-#: SB3's class → ours.
-GRAPH_CLASSES: dict[type[BaseAlgorithm], type[GraphPPO]] = {PPO: GraphPPO}

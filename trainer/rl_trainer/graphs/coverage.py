@@ -4,26 +4,35 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.dqn import policies as dqn
+from stable_baselines3.sac import policies as sac
 
-#: The policies that are covered, with the features extractor that each has by default.
-EXTRACTORS: dict[type[ActorCriticPolicy], type[torch.nn.Module]] = {
-    ActorCriticPolicy: FlattenExtractor, ActorCriticCnnPolicy: NatureCNN, MultiInputActorCriticPolicy: CombinedExtractor}
+#: SB3's classes, and their policies that are covered: for vectors, pictures and dictionaries.
+POLICIES: dict[type[Any], tuple[type[Any], type[Any], type[Any]]] = {
+    PPO: (ActorCriticPolicy, ActorCriticCnnPolicy, MultiInputActorCriticPolicy),
+    DQN: (dqn.DQNPolicy, dqn.CnnPolicy, dqn.MultiInputPolicy), SAC: (sac.SACPolicy, sac.CnnPolicy, sac.MultiInputPolicy)}
+#: The features extractor that each of them has by default.
+EXTRACTORS = (FlattenExtractor, NatureCNN, CombinedExtractor)
 
 
 def why_no_graphs(model: Any) -> str:
     """Say why a model's updates are left to SB3; empty if they can be recorded."""
-    if not isinstance(model, PPO) or type(model.policy) not in EXTRACTORS:
-        return "not PPO with MlpPolicy, CnnPolicy or MultiInputPolicy"
-    return next((reason for reason, holds in _reasons(model) if holds), "")
+    policies = POLICIES.get(type(model), ())
+    if type(model.policy) not in policies:
+        return "not PPO, DQN or SAC with MlpPolicy, CnnPolicy or MultiInputPolicy"
+    extractor = EXTRACTORS[policies.index(type(model.policy))]
+    return next((reason for reason, holds in _reasons(model, extractor) if holds), "")
 
 
-def _reasons(model: Any) -> Iterator[tuple[str, bool]]:
+def _reasons(model: Any, extractor: type[torch.nn.Module]) -> Iterator[tuple[str, bool]]:
     policy = model.policy
-    yield "a features extractor of its own", policy.features_extractor_class is not EXTRACTORS[type(policy)]
-    yield "another optimizer than plain Adam or AdamW", not is_plain_adam(policy.optimizer)
+    optimizers = [part.optimizer for part in ((model.actor, model.critic) if isinstance(model, SAC) else (policy,))]
+    yield "state-dependent exploration of SAC", isinstance(model, SAC) and model.use_sde
+    yield "a features extractor of its own", policy.features_extractor_class is not extractor
+    yield "another optimizer than plain Adam or AdamW", not all(is_plain_adam(optimizer) for optimizer in optimizers)
 
 
 def is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:

@@ -77,12 +77,11 @@ def unchecked_distributions() -> Iterator[None]:
         Distribution.set_default_validate_args(before)
 
 
-def forget_gradients(policy: ActorCriticPolicy) -> None:
-    """Let go of what the policy's distribution still holds of the last pass, and of how its noise was drawn (gSDE).
+def forget_gradients(distribution: Any) -> None:
+    """Let go of what SB3's distribution of actions still holds of the last pass, and of how its noise was drawn (gSDE).
 
     Such tensors keep alive how a gradient flows into a parameter, and on which stream; a recording would have to wait for that.
     """
-    distribution: Any = policy.action_dist
     for name, value in list(vars(distribution).items()):
         if isinstance(value, torch.Tensor):
             setattr(distribution, name, value.detach())

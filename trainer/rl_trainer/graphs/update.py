@@ -1,13 +1,13 @@
 """One step of PPO on a minibatch, recorded: what is read and what is written stays in the same memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-from rl_trainer.graphs.adam import StaticAdam
+from rl_trainer.graphs.adam import StaticAdam, undone
 from rl_trainer.graphs.captures import Capturer
 from rl_trainer.graphs.losses import APPROX_KL, LOGGED, ClipBounds, Weights, evaluate, forget_gradients, unchecked_distributions
 from rl_trainer.graphs.rows import StaticRollout
@@ -44,10 +44,14 @@ class PpoUpdate:
         """Make steps possible, on the rollout that was loaded; the first time they are recorded. It leaves a plain model of SB3."""
         self.bounds.set(clip_range, clip_range_vf)
         self._taken = 0
-        with self._adam.training(), unchecked_distributions():
-            if self._recorded is None:
-                self._record()
-            yield
+        self._adam.begin()
+        try:
+            with unchecked_distributions():
+                if self._recorded is None:
+                    self._record()
+                yield
+        finally:
+            self._adam.end()
 
     def step(self, indices: torch.Tensor, *, replayed: bool = True) -> bool:
         """Take a step, if `target_kl` lets it.
@@ -78,7 +82,7 @@ class PpoUpdate:
         self._numbers.copy_(numbers)
         self._adam.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        forget_gradients(self._policy)
+        forget_gradients(self._policy.action_dist)
 
     def _apply(self) -> None:
         torch.nn.utils.clip_grad_norm_(self._policy.parameters(), self._max_grad_norm)
@@ -86,23 +90,11 @@ class PpoUpdate:
 
     def _record(self) -> None:
         """Record both halves of a step, and leave parameters, optimizer and generators as they were."""
-        forget_gradients(self._policy)
+        forget_gradients(self._policy.action_dist)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             self._capturer.warm_up(lambda: self._find_gradients(self._indices))
             with undone(self._adam.adopt()):
                 self._capturer.warm_up(self._apply)
-            find_gradients = self._capturer.capture(lambda: self._find_gradients(self._indices))
-            self._gradients = [parameter.grad for parameter in self._policy.parameters()]  # the second half reads these very tensors
-            self._recorded = find_gradients, self._capturer.capture(self._apply)
-
-
-@contextmanager
-def undone(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Put tensors' values back when the block ends."""
-    before = [tensor.detach().clone() for tensor in tensors]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, values in zip(tensors, before, strict=True):
-                tensor.copy_(values)
+        find_gradients = self._capturer.capture(lambda: self._find_gradients(self._indices))
+        self._gradients = [parameter.grad for parameter in self._policy.parameters()]  # the second half reads these very tensors
+        self._recorded = find_gradients, self._capturer.capture(self._apply)
