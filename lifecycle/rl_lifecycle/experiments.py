@@ -184,9 +184,10 @@ class Experiment(Record):
         if self.compute.gpu_updates == "cuda_graphs":
             if self.algo not in ("ppo", "dqn", "sac"):
                 raise ValueError(f"compute.gpu_updates: cuda_graphs is for algo: ppo, dqn or sac, not {self.algo}")
-            without = [name for name in self.compute.instance_types if not NVIDIA_TYPE.match(name)]
-            if self.compute.instance_types == "auto" or without:
-                found = "auto never means one" if self.compute.instance_types == "auto" else f"{without[0]} has none"
+            types = self.compute.instance_types
+            found = ("auto never means one" if types == "auto"
+                     else next((f"{name} has none" for name in types if not NVIDIA_TYPE.match(name)), ""))
+            if found:
                 raise ValueError("compute.gpu_updates: cuda_graphs needs types with an NVIDIA GPU named in compute.instance_types, such "
                                  f"as g5.xlarge; {found}")
         return self

@@ -3,6 +3,7 @@
 Source: https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
+import gc
 import warnings
 from collections.abc import Callable
 from typing import Protocol
@@ -52,6 +53,7 @@ class CudaGraphs:
 
     def capture(self, call: Callable[[], None]) -> Callable[[], None]:
         """Record a call as a graph. :raises RuntimeError: if it does what cannot be recorded, such as waiting for the GPU."""
+        gc.collect()  # SB3's models are cycles: that of the segment before may still hold its recordings' memory
         graph = torch.cuda.CUDAGraph()
         # The thread that commits the segment before exports its policy meanwhile, and may allocate: that is no error of this one.
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
