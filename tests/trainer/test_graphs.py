@@ -22,7 +22,7 @@ from rl_trainer.graphs.self_check import why_not_equal
 from rl_trainer.interruptions import Interruption
 from rl_trainer.model_state import capture
 from tests.trainer.chains import make_trainer, train_chain, whole_digest
-from tests.trainer.conftest import TINY_PPO
+from tests.trainer.conftest import TINY_PPO, merged
 from tests.trainer.graph_models import HYPERPARAMETERS, PICTURES, RefusesToRecord, models, train
 from tests.trainer.tapes import TapedCalls
 
@@ -98,6 +98,10 @@ def test_a_trial_is_committed_exported_and_resumed_on_its_path_alone(tmp_path: P
     monkeypatch.setattr(trials, "find_capturer", lambda compute: RefusesToRecord())
     with pytest.raises(OtherHardwareError, match="path: graphs → torch"):
         run_attempt(request, Interruption())
+    short = TrainRequest(str(write_spec(merged(TINY_PPO, total_timesteps=2048))), str(tmp_path / "other"), quiet=True)
+    assert run_attempt(short, Interruption())["path"] == "torch"
+    logs = "".join(path.read_text() for path in (tmp_path / "other" / "logs").rglob("*") if path.is_file())
+    assert "on torch (no CUDA graphs: they cannot be recorded: CUDA error" in logs
 
 
 def test_an_optimizer_that_was_loaded_in_between_is_taken_up() -> None:
