@@ -74,6 +74,8 @@ def record_cases(name: str, options: argparse.Namespace, facts: dict[str, Any], 
     measured_now: dict[str, dict[str, Any]] = {}
     for case in options.case:
         said = {"all": taken(seeds=options.seeds)}
+        if lacking := [arm for arm in options.keep if len(known.get(case, {}).get("returns", {}).get(arm, ())) < options.seeds]:
+            sys.exit(f"error: the newest record has fewer than {options.seeds} returns of {case} by {' and '.join(lacking)}: keep them not")
         options.kept = {arm: known[case]["returns"][arm][:options.seeds] for arm in options.keep}
         said |= {arm: known[case]["taken"].get(arm, known[case]["taken"]["all"]) for arm in options.keep}
         measured_now[case] = measured(case) | {"taken": said}

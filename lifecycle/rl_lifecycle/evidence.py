@@ -59,6 +59,7 @@ class Patience(Record):
     boot_s: float = 900.0
     stall_s: float = 600.0
     stall_segments: float = 5.0
+    waiting_s: float = Field(3600.0, description="for a trainer that says that it waits for the store, which gives up by itself")
     visible_s: float = 300.0
     attempts_without_progress: int = 3
     last_words_s: float = Field(20.0, description="for a machine that failed to upload its log and end by itself")

@@ -176,5 +176,7 @@ def _silent(evidence: Evidence, newest: Attempt) -> Finding:
 
 def stall_limit_s(evidence: Evidence, beat: Heartbeat) -> float:
     """How long a step may stand still: several expected segments, and never less than the patience's floor."""
+    patience = evidence.patience
     segment_s = evidence.segment_timesteps / beat.steps_per_s if beat.steps_per_s > 0 else 0.0
-    return max(evidence.patience.stall_s, evidence.patience.stall_segments * segment_s)
+    floor_s = patience.waiting_s if beat.state is TrainerState.WAITING else patience.stall_s
+    return max(floor_s, patience.stall_segments * segment_s)

@@ -216,6 +216,15 @@ def test_the_stall_clock_starts_anew_when_the_step_moves_or_another_machine_spea
         assert (moved.attempt, moved.step, moved.since) == (later.attempt, later.step, NOW)
 
 
+def test_a_trainer_that_waits_for_the_store_is_given_longer() -> None:
+    """It ends itself when the store does not answer; a large buffer may take long to send."""
+    for state, minutes, expected in (("training", 11, TrialState.STALLED), ("waiting", 59, TrialState.RUNNING),
+                                     ("waiting", 61, TrialState.STALLED)):
+        still = Progress(attempt=1, step=10, since=NOW - timedelta(minutes=minutes))
+        seen = diagnose(evidence(attempt(), machine=machine(), heartbeat=beat(state, step=10), progress=still))
+        assert seen.state is expected, (state, minutes)
+
+
 def test_the_first_new_step_is_remembered_for_each_machine() -> None:
     """Recovery is measured with it: not the first beat that was seen, but when it must have taken its first step."""
     starting = track_progress(None, beat("starting", step=0), START)

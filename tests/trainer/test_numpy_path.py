@@ -1,5 +1,6 @@
 """NumPy PPO is SB3's PPO: the same rollout buffer, the same gradients, the same steps, the same schedules."""
 
+import io
 import itertools
 from typing import Any
 
@@ -214,6 +215,26 @@ def test_a2c_takes_the_same_steps(changes: dict[str, Any], action: str) -> None:
         np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-3, atol=2e-5)
         mine, other = fast.policy.optimizer.state[ours], stock.policy.optimizer.state[theirs]
         assert float(mine["step"]) == float(other["step"]) == 20
+
+
+@pytest.mark.parametrize(("algo", "stock", "changes"), [
+    ("ppo", PPO, {"n_envs": 2, "n_steps": 20, "batch_size": 20, "n_epochs": 2}),
+    ("a2c", A2C, {"n_envs": 2, "n_steps": 20, "use_rms_prop": False}),
+    ("dqn", DQN, {"learning_starts": 50, "batch_size": 8, "train_freq": 40})])
+def test_stock_sb3_trains_a_saved_model_on(algo: str, stock: Any, changes: dict[str, Any]) -> None:
+    """Each parameter's step counter goes on by one a step, as that of a model that stock SB3 had trained would."""
+    trained = train_chain(make_trainer(algo, changes, segment=400, total=400), through_files=False)
+    trained.model.save(saved := io.BytesIO())
+    saved.seek(0)
+    model = stock.load(saved, env=trained.model.env)
+    before = [float(state["step"]) for state in model.policy.optimizer.state.values()]
+    counted = model._n_updates
+    model.learn(40, reset_num_timesteps=False)
+    steps_each = 2 if algo == "ppo" else 1  # minibatches of an update that `_n_updates` counts
+    after = [float(state["step"]) for state in model.policy.optimizer.state.values()]
+    assert len(set(before)) == 1
+    assert after == [before[0] + steps_each * (model._n_updates - counted)] * len(before)
+    assert after[0] > before[0]
 
 
 def test_actions_follow_the_policy() -> None:

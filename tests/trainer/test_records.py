@@ -54,6 +54,8 @@ def test_an_arm_that_is_kept_says_from_when_it_is() -> None:
     case = measure("--keep", "sb3", "--seeds", "3")["result"]["cases"]["one"]
     assert case["returns"] == {"sb3": [7.0, 8.0, 9.0], "numpy": [2.0] * 3}
     assert (case["taken"]["all"]["seeds"], case["taken"]["sb3"]["seeds"], case["taken"]["sb3"]["commit"]) == (3, 4, first)
+    with pytest.raises(SystemExit, match="fewer than 5 returns of one by sb3"):
+        measure("--keep", "sb3", "--seeds", "5")
     again = measure("--keep", "sb3", "--seeds", "3")["result"]["cases"]["one"]
     assert again["taken"]["sb3"] == case["taken"]["sb3"]
 

@@ -1,8 +1,10 @@
 """Replay buffers in chunks: filled again as they were, and stored as they were however the next segment goes on."""
 
 import dataclasses
+import gc
 import io
 import time
+import weakref
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,11 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from rl_lifecycle.pieces import Pieces
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.stores import DirectoryStore
-from rl_trainer import replay_memory
+from rl_trainer import replay_memory, trials
 from rl_trainer.checkpoints import CheckpointChain
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
+from rl_trainer.models import ModelBuilder
 from rl_trainer.replay_memory import COLUMNS, Chunk, ReplayMemory, close_episodes, fill, grow
 from rl_trainer.trials import TrialJob, train_trial
 from rl_trainer.watch import Room, Watch
@@ -140,20 +143,81 @@ class Waited:
         return all(sha256_hex(b"".join(chunk.pieces)) == chunk.sha256 for chunk in self.chunks)
 
 
-def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(tmp_path: Path) -> None:
-    """A buffer smaller than a segment, and commits that take longer than the training between them: nothing is torn."""
+@pytest.mark.parametrize(("size", "n_envs", "steps"), [(1_500, 1, 0), (7_000, 2, 2_000)])
+def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int,
+                                                                     n_envs: int, steps: int) -> None:
+    """Commits take longer than the training between them: nothing is torn, and whoever looks is told what it waits for.
+
+    :param steps: how far a segment may go before it comes round to the rows of the one before.
+    """
     document = {**TINY_PPO, "algo": "dqn", "total_timesteps": 12_000, "checkpoint_every": 5_000, "env_id": "CartPole-v1",
-                "hyperparameters": DQN | {"buffer_size": 1_500}}
-    spec, written = frozen(document), []
-    for delay in (0.0, 0.3):
+                "hyperparameters": DQN | {"buffer_size": size, "n_envs": n_envs}}
+    monkeypatch.setattr(trials, "WAITING_IS_SAID_S", 0.1)
+    spec, written, rooms, said = frozen(document), [], list[int](), list[str]()
+
+    def room(steps: int, wait: Any) -> Room:
+        rooms.append(steps)
+        return Room(steps, wait)
+
+    monkeypatch.setattr(trials, "Room", room)
+    for delay in (0.0, 0.6):
         store = SlowStore(tmp_path / str(delay), delay)
         chain = CheckpointChain(store, spec.trial_id("seed-0"), 1, spec.sha256, spec.trial("seed-0").seed, on_problem=print)
         chain.take_over()
-        job = TrialJob(spec, "seed-0", store, chain, Journal(chain.trial, 1, quiet=True), Interruption(), lambda *_: None)
-        train_trial(job)
+        journal = Journal(chain.trial, 1, quiet=True)
+        train_trial(TrialJob(spec, "seed-0", store, chain, journal, Interruption(), lambda *_: None, said.append))
         written.append({info.key for info in store.list("buffers/")})
     assert len(written[0]) == 2
     assert written[0] == written[1]
+    assert rooms == [steps, 0] * 2, "the last segment is longer, and would come round at once"
+    assert "is being stored, and training waits for it" in said[0]
+
+
+def test_a_models_buffers_go_when_it_is_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Python's collector: a segment's model holds its rollout, and pictures make that gigabytes."""
+    made: list[Any] = []
+    original = ModelBuilder._construct
+
+    def constructed(self: Any, *arguments: Any, **named: Any) -> Any:
+        alive.append(sum(rollout() is not None for rollout in made))
+        model = original(self, *arguments, **named)
+        made.append(weakref.ref(model.rollout_buffer))
+        return model
+
+    alive: list[int] = []
+    monkeypatch.setattr(ModelBuilder, "_construct", constructed)
+    store = DirectoryStore(tmp_path)
+    spec = frozen({**TINY_PPO, "total_timesteps": 2048 * 8})
+    chain = CheckpointChain(store, spec.trial_id("seed-0"), 1, spec.sha256, spec.trial("seed-0").seed, on_problem=print)
+    chain.take_over()
+    gc.collect()
+    gc.disable()
+    try:
+        train_trial(TrialJob(spec, "seed-0", store, chain, Journal(chain.trial, 1, quiet=True), Interruption(), lambda *_: None, print))
+    finally:
+        gc.enable()
+    assert len(made) > 6
+    assert max(alive) <= 2, "the one that is being committed, and the one before, whose commit the training waited for"
+
+
+def test_hers_dictionaries_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that is given the live buffer makes none of its own; what the model says of its size stays."""
+    sizes: list[int] = []
+    original = HerReplayBuffer.__init__
+
+    def counted(self: Any, buffer_size: int, *arguments: Any, **named: Any) -> None:
+        sizes.append(buffer_size)
+        original(self, buffer_size, *arguments, **named)
+
+    monkeypatch.setattr(HerReplayBuffer, "__init__", counted)
+    trainer = make_trainer("sac", HER | {"buffer_size": 295, "n_envs": 2}, env_kwargs={"observation": "goal", "action": "box"}, total=400)
+    trainer.builder.choose(env := trainer.factory.make(1, 0))
+    env.close()
+    sizes.clear()
+    trained = train_chain(trainer, through_files=False)
+    assert sizes == [295, *[2] * (trainer.plan.n_segments - 1)]
+    assert trained.model.buffer_size == 295
+    assert trained.model.replay_buffer.buffer_size == 295 // 2
 
 
 class SlowStore(DirectoryStore):

@@ -60,6 +60,15 @@ def test_what_has_left_all_bounds_is_called_diverged_before_it_is_nan(algo: str,
         train_chain(trainer, through_files=False)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_deviation_that_has_gone_to_nothing_is_called_diverged(fast: bool) -> None:
+    """Its logarithm is finite; torch's distribution refuses a deviation of zero with an error of its own."""
+    changes = {"n_envs": 2, "n_steps": 32, "learning_rate": 100.0}
+    trainer = make_trainer("a2c", changes, env_kwargs={"action": "box"}, segment=1280, total=1280, fast=fast)
+    with pytest.raises(DivergedError, match="lower the learning rate"):
+        train_chain(trainer, through_files=False)
+
+
 def test_rewards_that_are_numpys_numbers_pass_the_checker() -> None:
     """BipedalWalker gives `float32`: SB3 trains on it, and only its checker minds."""
     factory = make_trainer("ppo", SMALL, env_id="BipedalWalker-v3").factory

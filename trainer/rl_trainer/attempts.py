@@ -115,7 +115,7 @@ def _train(spec: Spec, trial: TrialId, store: ObjectStore, chain: CheckpointChai
     facts = startup_facts(os.environ, began=BEGAN, importing=importing, imported=time.time())
     journal.event("imported", describe_startup(facts), **facts)
     result = train_trial(TrialJob(spec, trial.trial, store, chain, journal, interruption, reporter.progress,
-                                  usd_per_hour))
+                                  reporter.waiting, usd_per_hour))
     reporter.step, reporter.segment = result.step, spec.n_segments
     return {"experiment": trial.experiment, "run": trial.run, "trial": trial.trial, "attempt": chain.attempt,
             "state": TrainerState.FINISHED.value, "step": result.step, "digest": result.digest,

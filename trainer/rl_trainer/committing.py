@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 LOOK_S = 0.1
@@ -12,12 +13,12 @@ class Committer:
 
     A job that raises ends the thread; the error comes back at the next call.
 
-    :param check: called while the training thread waits for a job; what it raises ends the wait, e.g. when a machine that
-        is being taken back has no more time for a store that does not answer.
+    :param check: called with the seconds waited while the training thread waits for a job; what it raises ends the wait, e.g. when a
+        machine that is being taken back has no more time for a store that does not answer.
     """
 
-    def __init__(self, check: Callable[[], None] | None = None) -> None:
-        self._check = check or (lambda: None)
+    def __init__(self, check: Callable[[float], None] | None = None) -> None:
+        self._check = check or (lambda _waited_s: None)
         self._jobs: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self._error: BaseException | None = None
         self._room = threading.Semaphore(1)
@@ -26,15 +27,13 @@ class Committer:
 
     def submit(self, job: Callable[[], object]) -> None:
         """Hand over a job; waits while the one before is not done. :raises BaseException: what an earlier job raised."""
-        while not self._room.acquire(timeout=LOOK_S):
-            self._check()
+        self._wait_for(lambda: self._room.acquire(timeout=LOOK_S))
         self.raise_if_failed()
         self._jobs.put(job)
 
     def wait(self) -> None:
         """Wait for the job that is being done, if there is one. :raises BaseException: what a job raised."""
-        while not self._room.acquire(timeout=LOOK_S):
-            self._check()
+        self._wait_for(lambda: self._room.acquire(timeout=LOOK_S))
         self._room.release()
         self.raise_if_failed()
 
@@ -46,11 +45,17 @@ class Committer:
     def finish(self) -> None:
         """Wait for all jobs. :raises BaseException: what one of them raised."""
         self._jobs.put(None)
-        while self._thread.is_alive():
-            self._thread.join(LOOK_S)
-            if self._thread.is_alive():
-                self._check()
+        self._wait_for(self._ended)
         self.raise_if_failed()
+
+    def _ended(self) -> bool:
+        self._thread.join(LOOK_S)
+        return not self._thread.is_alive()
+
+    def _wait_for(self, done: Callable[[], bool]) -> None:
+        began = time.monotonic()
+        while not done():
+            self._check(time.monotonic() - began)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

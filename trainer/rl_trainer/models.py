@@ -19,6 +19,8 @@ from rl_trainer.graphs.coverage import why_no_graphs
 from rl_trainer.graphs.self_check import why_not_equal
 from rl_trainer.numpy_path.classes import NUMPY_CLASSES
 from rl_trainer.numpy_path.coverage import why_not_covered
+from rl_trainer.replay_sizes import buffer_size
+from rl_trainer.setting_checks import constructor_keys
 from rl_trainer.settings import Settings
 
 
@@ -65,22 +67,31 @@ class ModelBuilder:
         if numpy_class is None or not self.fast:
             self.reason = "switched off" if not self.fast else f"the NumPy path has no {stock.__name__}"
         else:
-            self.reason = why_not_covered(self._construct(stock, env))
+            self.reason = why_not_covered(looked_at := self._construct(stock, env))
+            release(looked_at)
         self._class = stock if self.reason else numpy_class
 
-    def build(self, env: VecEnv) -> Any:
-        """Build a model on an environment. :raises BadInputError: if SB3 refuses the hyper-parameters."""
+    def build(self, env: VecEnv, *, with_buffer: bool = True) -> Any:
+        """Build a model on an environment.
+
+        :param with_buffer: False: it is given another replay buffer, so its own has room for next to nothing; HER's would take
+            memory at once. :raises BadInputError: if SB3 refuses the hyper-parameters.
+        """
         self.choose(env)
-        return self._construct(self._class, env)
+        if with_buffer or "buffer_size" not in constructor_keys(self.settings.algorithm):
+            return self._construct(self._class, env)
+        model = self._construct(self._class, env, buffer_size=env.num_envs)
+        model.buffer_size = buffer_size(self.settings)
+        return model
 
     def _why_no_graphs(self, stock: Any, env: VecEnv) -> str:
         """Say why updates are not recorded: the model is not covered, or a recorded step is not equal to a plain one here."""
         reason = why_no_graphs(self._construct(stock, env)) or why_not_equal(self._construct(GRAPH_CLASSES[stock], env))
         return f"no CUDA graphs: {reason}" if reason else ""
 
-    def _construct(self, kind: Any, env: VecEnv) -> Any:
+    def _construct(self, kind: Any, env: VecEnv, **changes: Any) -> Any:
         settings = self.settings
-        kwargs = copy.deepcopy(settings.model_kwargs)  # SB3 writes into what it is given
+        kwargs = copy.deepcopy(settings.model_kwargs) | changes  # SB3 writes into what it is given
         if settings.noise is not None:
             kwargs["action_noise"] = _noise(*settings.noise, env.action_space)
         try:
@@ -93,6 +104,13 @@ class ModelBuilder:
         if kind in GRAPH_CLASSES.values():
             model.capturer = self._capturer
         return model
+
+
+def release(model: Any) -> None:
+    """Let go of all that a model holds that is not needed any more: it and what it holds point at each other, so that without this its
+    buffers would stay until Python looks for such cycles, beside those of the next ones.
+    """
+    vars(model).clear()
 
 
 def seed_generators(trial_seed: int, segment: int, purpose: str = "") -> None:

@@ -21,7 +21,7 @@ from rl_trainer.onnx_export.visited import visited_observations
 from rl_trainer.replay_memory import close_episodes, grow
 from rl_trainer.stopping import learn_until
 from rl_trainer.warm_start import WarmStart, begin_with
-from rl_trainer.watch import check_finite
+from rl_trainer.watch import check_deviation, check_finite
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class SegmentTrainer:
         env = self.factory.make(self.plan.trial_seed, segment)
         self.builder.choose(env)
         seed_generators(self.plan.trial_seed, segment, purpose="-build")
-        model = self.builder.build(env)
+        live = state.memory.live if state is not None and state.memory is not None else None
+        model = self.builder.build(env, with_buffer=live is None)
         if state is not None:
             restore(model, state)
         elif self.initial is not None:
@@ -104,6 +105,7 @@ class SegmentTrainer:
             raise
         except Exception:
             check_finite(model)
+            check_deviation(model)
             raise
 
 

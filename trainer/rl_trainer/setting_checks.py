@@ -106,7 +106,7 @@ def _check_minibatches(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
     if batch < 2 or batch > rollout:
         problem = f"{batch} is more than" if batch > rollout else f"must be at least 2, not {batch}, of"
         raise BadInputError(f"hyperparameters.batch_size: {problem} a rollout of n_steps × n_envs = {rollout}; allowed: 2 to {rollout}")
-    if rollout % batch == 1 and algorithm.name != "trpo":
+    if rollout % batch == 1 and algorithm.name != "trpo" and values.get("normalize_advantage", True):
         raise BadInputError(f"hyperparameters.batch_size: {batch} leaves a minibatch of one of a rollout of n_steps × n_envs = {rollout}, "
                             "whose advantage has no deviation; allowed are others, best one that divides it")
 

@@ -21,11 +21,14 @@ class _SegmentEndedError(Exception):
 
 def learn_until(model: Any, algorithm: Algorithm, step: int, total_timesteps: int, callback: BaseCallback) -> None:
     """Train a model to a segment's end. :param step: where that is, counted from the beginning of the training."""
-    if algorithm.by_episodes:
-        _learn_in_iterations(model, step, total_timesteps, callback)
-        return
-    with _stopping_at(model, step, on_policy=algorithm.on_policy):
-        model.learn(total_timesteps - model.num_timesteps, callback=callback, reset_num_timesteps=False)
+    try:
+        if algorithm.by_episodes:
+            _learn_in_iterations(model, step, total_timesteps, callback)
+        else:
+            with _stopping_at(model, step, on_policy=algorithm.on_policy):
+                model.learn(total_timesteps - model.num_timesteps, callback=callback, reset_num_timesteps=False)
+    finally:
+        callback.locals, callback.globals = {}, {}  # SB3 leaves the loop's variables there, the rollout's memory among them
 
 
 def synchronise_weights(model: Any) -> None:

@@ -27,7 +27,7 @@ from rl_trainer.graphs.requests import find_capturer
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
 from rl_trainer.model_state import ModelState, final_parameters
-from rl_trainer.models import ModelBuilder
+from rl_trainer.models import ModelBuilder, release
 from rl_trainer.numeric_class import differences, numeric_class
 from rl_trainer.onnx_export.export import check_exportable
 from rl_trainer.policy_files import PolicyWriter
@@ -39,6 +39,7 @@ from rl_trainer.watch import Progress, Room, Watch
 
 #: How often a person hears how far a segment is.
 SAY_EVERY_S = 30.0
+WAITING_IS_SAID_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class TrialJob:
     journal: Journal
     interruption: Interruption
     report: Callable[[Progress, int, str], None]
+    waiting: Callable[[str], None]
     usd_per_hour: float | None = None
 
 
@@ -121,6 +123,7 @@ def _check_untrained(trainer: SegmentTrainer, *, begun: bool) -> None:
     if trainer.initial is not None:
         check_acts_alike(model, trainer.initial)
     model.env.close()
+    release(model)
 
 
 class _Position(NamedTuple):
@@ -137,12 +140,13 @@ class _TrialRun:
         self.job, self.trainer, self.facts = job, trainer, facts
         self.class_name = hashlib.sha256(canonical_json(facts)).hexdigest()[:12]
         self.policies = PolicyWriter(job.store, job.spec, job.trial, job.chain.attempt, trainer.factory.settings.wrappers)
-        self.committer = Committer(job.interruption.check_grace)
+        self.committer = Committer(self._while_waiting)
         self.segment = 0
         self.state: ModelState | None = None
         self.latest = Progress(0, 0.0, None)
         self.room: Room | None = None
         self.began = self.said_at = time.monotonic()
+        self.beat_at = 0.0
 
     def to_the_end(self, newest: Checkpoint | None) -> TrialResult:
         """Train what is missing."""
@@ -191,13 +195,25 @@ class _TrialRun:
         self.latest = watch.progress(time.monotonic())
         self._report(self.latest)
         self._note("segment_finished", self.latest)
-        segment = self.segment
-        self.committer.submit(lambda: self._commit(trained, segment))
-        after = trained.state
-        self.room = self._room_of(trained)
+        segment, after = self.segment, trained.state
+        self.room, position = self._room_of(trained), _Position(trained.step, digest_arrays(final_parameters(after)))
+        self.committer.submit(lambda: self._commit(trained, segment))  # and then the model is released
         memory = after.memory.without_data() if after.memory is not None else None
         self.state = dataclasses.replace(after, memory=memory)
-        return _Position(trained.step, digest_arrays(final_parameters(after)))
+        return position
+
+    def _while_waiting(self, waited_s: float) -> None:
+        """Look whether there is time to wait for the store, and say each second that the training waits, in the log each half minute."""
+        self.job.interruption.check_grace()
+        now = time.monotonic()
+        if waited_s < WAITING_IS_SAID_S or now < self.beat_at:
+            return
+        self.beat_at = now + WAITING_IS_SAID_S
+        problem = f"step {self.latest.step:,} is being stored, and training waits for it ({waited_s:.0f} s)"
+        self.job.waiting(problem)
+        if now - self.said_at > SAY_EVERY_S:
+            self.job.journal.event("waiting", f"{self.job.trial}: {problem}")
+            self.said_at = now
 
     def _room_of(self, trained: TrainedSegment) -> Room | None:
         """How far the next segment may go while this one is being stored: it must not overwrite the replay buffer's newest rows."""
@@ -214,6 +230,7 @@ class _TrialRun:
             self.job.store.put(key, data)
         self.job.journal.write(self.job.store)
         trained.model.env.close()
+        release(trained.model)
 
     def _contents(self, trained: TrainedSegment, segment: int, *, final: bool) -> Contents:
         files = trained.state.to_files() | (_sb3_files(trained.model) if final else {})
@@ -232,6 +249,7 @@ class _TrialRun:
         final = manifest.segment == self.trainer.plan.n_segments
         self.policies.write(model, final_parameters(state), manifest.step, final=final, manifest=head, learning=learning_state(state))
         model.env.close()
+        release(model)
 
     def _announce(self, newest: Checkpoint | None) -> None:
         builder, total = self.trainer.builder, self.trainer.plan.total_timesteps

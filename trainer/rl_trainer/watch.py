@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from rl_trainer.errors import DivergedError, InterruptedTrainingError
@@ -77,3 +78,15 @@ def check_finite(model: object) -> None:
         if not bool(parameter.detach().isfinite().all()):
             raise DivergedError(f"the parameter {name} is not finite at step {model.num_timesteps}: "  # type: ignore[attr-defined]
                                 "lower the learning rate, or look at the rewards")
+
+
+def check_deviation(model: object) -> None:
+    """Look at a Gaussian policy's deviations, which torch refuses to draw with when they are 0 or infinite although their logarithms are
+    neither. :raises DivergedError: naming the step.
+    """
+    log_std = getattr(model.policy, "log_std", None)  # type: ignore[attr-defined]
+    if isinstance(log_std, torch.nn.Parameter):
+        deviation = log_std.detach().exp()
+        if not bool((deviation.isfinite() & (deviation > 0)).all()):
+            raise DivergedError(f"a deviation of the policy is {float(deviation.min()):g} to {float(deviation.max()):g} at step "
+                                f"{model.num_timesteps}: lower the learning rate, or look at the rewards")  # type: ignore[attr-defined]

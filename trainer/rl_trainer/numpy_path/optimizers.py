@@ -60,10 +60,10 @@ class FlatOptimizer(FlatParameters):
         size = len(self.weights)
         self.moments = {slot: np.zeros(size, np.float32) for slot in self.slots}
         self._scratch, self._root = np.empty(size, np.float32), np.empty(size, np.float32)
-        self._step, self._count = torch.zeros(()), 0
+        self._steps, self._count = torch.zeros(len(self.parameters)), 0  # one each: torch counts each parameter's steps by itself
         self.group: dict[str, Any] = optimizer.param_groups[0]
-        for parameter in self.parameters:
-            self._adopt(parameter, optimizer)
+        for parameter, step in zip(self.parameters, self._steps, strict=True):
+            self._adopt(parameter, step, optimizer)
 
     def step(self, learning_rate: float, max_norm: float) -> float:
         """Clip the gradient to a norm, as torch's `clip_grad_norm_` does, and take one step.
@@ -85,11 +85,11 @@ class FlatOptimizer(FlatParameters):
 
     def begin(self) -> None:
         """Read the step counter from the optimizer's state."""
-        self._count = int(self._step)
+        self._count = int(self._steps.max())
 
     def end(self) -> None:
         """Write the step counter back, so that the optimizer's `state_dict()` is whole."""
-        self._step.fill_(self._count)
+        self._steps.fill_(self._count)
 
     def _move(self, learning_rate: float, scale: float) -> None:
         raise NotImplementedError
@@ -103,15 +103,15 @@ class FlatOptimizer(FlatParameters):
         moment += scratch
         return moment
 
-    def _adopt(self, parameter: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    def _adopt(self, parameter: torch.Tensor, step: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
         (place, shape), state = self.place(parameter), optimizer.state[parameter]
         if "step" in state:
-            self._step.copy_(state["step"])
+            step.copy_(state["step"])
         for slot, moment in self.moments.items():
             if slot in state:
                 moment[place] = state[slot].numpy().reshape(-1)
             state[slot] = torch.from_numpy(moment[place].reshape(shape))
-        state["step"] = self._step
+        state["step"] = step
 
 
 class FlatAdam(FlatOptimizer):
