@@ -146,7 +146,15 @@ def table_of_two(record: dict[str, Any], heads: Mapping[str, str], p_value: str)
         shown = [f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})" for values in map(case["returns"].get, heads)]
         lines.append(f"| {name} | {case['steps']} | {' | '.join(shown)} | {case[p_value]} |")
     return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of "
-                      f"{record['result']['episodes']} episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests."])
+                      f"{record['result']['episodes']} episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests."
+                      f"{kept(record)}"])
+
+
+def kept(record: dict[str, Any]) -> str:
+    """Say which arms' returns are of another day; nothing if none was kept."""
+    parts = [part for case in record["result"]["cases"].values() for part in case.get("taken", {}).items()]
+    found = {(arm, said["at"][:10]) for arm, said in parts if arm != "all"}
+    return f" Kept: {', '.join(f'{arm} of {day}' for arm, day in sorted(found))}." if found else ""
 
 
 def table(record: dict[str, Any]) -> str:
@@ -160,7 +168,7 @@ def table(record: dict[str, Any]) -> str:
     facts = record["result"]
     return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of {facts['episodes']} "
                       "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests, each against the column "
-                      "before."])
+                      f"before.{kept(record)}"])
 
 
 if __name__ == "__main__":
