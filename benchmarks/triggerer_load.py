@@ -5,9 +5,12 @@ they look at their learning curves. Then the same triggers lie in Airflow's data
 triggerer` runs them: its CPU is that of both of its processes, less what they take when no task is deferred. Calls are counted by the
 local AWS itself; benchmarks/waiting_trials.py says what stands behind the trials.
 
-python -m benchmarks.triggerer_load [SECONDS]       # of each of six measurements; 60 by default. Before each, every heartbeat is read once
+    python -m benchmarks.triggerer_load [SECONDS] [--table]
+
+Each of the six measurements takes 60 s by default, in which each heartbeat is due once. What is read once only (the spec, what was evaluated before) is read before a measurement begins.
 """
 
+import argparse
 import asyncio
 import json
 import logging
@@ -16,41 +19,43 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.airflow_triggerer import deferred, running_triggerer
-from benchmarks.records import write_record
-from benchmarks.twin_runs import INSIDE, local_aws, measure_inside
+from benchmarks.records import FOLDER, write_record
+from benchmarks.twin_runs import INSIDE, local_aws, measure_inside, say
 from benchmarks.waiting_trials import CURVE, Waiting, waiting_trials
 
 COUNTS = (100, 1000)
-#: Between looks, seconds.
+#: Between looks, seconds: as the tasks have it.
 DELAY_S = 5.0
-WARM_UP_MOST_S = 600.0
+WARM_UP_MOST_S, WARM_UP_STEP_S = 300.0, 5.0
 #: So long after its start a triggerer has nothing to do any more but to look whether there is something to do.
 IDLE_AFTER_S = 40.0
 OBJECTIVE_MS_PER_100 = 50.0
-ACTIONS = ("ec2:DescribeInstances", "s3:ListBucket", "s3:GetObject", "sts:AssumeRole")
+DESCRIBE, LIST, GET = ACTIONS = ("ec2:DescribeInstances", "s3:ListBucket", "s3:GetObject")
 
 
 def measure(seconds: float) -> list[dict[str, Any]]:
-    """Measure each count, one after another, with the same machines."""
-    with waiting_trials(COUNTS) as waiting:
-        found = [{"trials": len(one.plan.trials), "learning_curves": curves, "in": "an event loop",
-                  **asyncio.run(_wait(one.triggers(DELAY_S, stops_early=curves), seconds))} for one in waiting for curves in (False, True)]
-        idle = _measure_idle(seconds)
-        return found + [_in_airflow(one, seconds, idle) for one in waiting]
+    """Measure each count, one after another, with the same machines; the idle triggerer beside the first, as both hardly work."""
+    with ThreadPoolExecutor(1) as beside, waiting_trials(COUNTS) as waiting:
+        idle = beside.submit(_measure_idle, seconds)
+        found = [measured for one in waiting for measured in asyncio.run(_in_a_loop(one, seconds))]
+        return found + [_in_airflow(one, seconds, idle.result()) for one in waiting]
 
 
-async def _wait(triggers: list[Any], seconds: float) -> dict[str, Any]:
-    """Run the triggers, and measure once every heartbeat was read a first time."""
-    polls: list[int] = []
-    _count_polls(polls)
+async def _in_a_loop(waiting: Waiting, seconds: float) -> list[dict[str, Any]]:
+    """Let one event loop run them, without and with learning curves."""
+    return [{"trials": len(waiting.plan.trials), "learning_curves": curves, "in": "an event loop",
+             **await _wait(waiting.triggers(DELAY_S, stops_early=curves), seconds, curves=curves)} for curves in (False, True)]
+
+
+async def _wait(triggers: list[Any], seconds: float, *, curves: bool) -> dict[str, Any]:
+    """Run the triggers, and measure once what is read once was read."""
+    calls = count_calls()
     waiting = [asyncio.ensure_future(anext(trigger.run())) for trigger in triggers]
-    until = time.monotonic() + WARM_UP_MOST_S
-    while (not polls or polls[-1] < len(triggers)) and time.monotonic() < until:
-        await asyncio.sleep(1)
-    polls.clear()
+    await asyncio.to_thread(_warm_up, len(triggers), calls, 1 + len(triggers) * len(CURVE) if curves else 0)
     before, cpu, began = count_calls(), time.process_time(), time.monotonic()
     await asyncio.sleep(seconds)
     cpu_s, wall_s, after = time.process_time() - cpu, time.monotonic() - began, count_calls()
@@ -58,7 +63,7 @@ async def _wait(triggers: list[Any], seconds: float) -> dict[str, Any]:
     for one in waiting:
         one.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    return {"seconds": round(wall_s, 1), "fired": fired, **per_poll(len(triggers), len(polls), cpu_s, before, after),
+    return {"seconds": round(wall_s, 1), "fired": fired, **per_poll(len(triggers), cpu_s, before, after),
             "memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
 
 
@@ -72,49 +77,41 @@ def _measure_idle(seconds: float) -> float:
 
 
 def _in_airflow(waiting: Waiting, seconds: float, idle: float) -> dict[str, Any]:
-    """Let `airflow triggerer` run them. A look at all is a DescribeInstances for each thousand."""
-    count = len(waiting.plan.trials)
-    read_before = count_calls().get("s3:GetObject", 0)
-    with deferred(waiting.triggers(DELAY_S, stops_early=True)), running_triggerer() as triggerer:
-        _warm_up(count, read_before)
+    """Let `airflow triggerer` run them."""
+    count, triggers = len(waiting.plan.trials), waiting.triggers(DELAY_S, stops_early=True)
+    calls = count_calls()
+    with deferred(triggers), running_triggerer() as triggerer:
+        _warm_up(count, calls, 1 + count * len(CURVE))
         before, cpu, began = count_calls(), triggerer.cpu_s(), time.monotonic()
         time.sleep(seconds)
         cpu_s, wall_s, after = triggerer.cpu_s() - cpu, time.monotonic() - began, count_calls()
-        polls = round((after.get(ACTIONS[0], 0) - before.get(ACTIONS[0], 0)) / math.ceil(count / 1000))
         return {"trials": count, "learning_curves": True, "in": "airflow triggerer", "seconds": round(wall_s, 1),
-                "idle_cpu_ms_per_s": round(1000 * idle, 1), **per_poll(count, polls, cpu_s - idle * wall_s, before, after),
+                "idle_cpu_ms_per_s": round(1000 * idle, 1), **per_poll(count, cpu_s - idle * wall_s, before, after),
                 "memory_mib": triggerer.memory_mib()}
 
 
-def _warm_up(count: int, read_before: int) -> None:
-    """Wait until the triggerer has read the spec, and each trial's heartbeat and curve once."""
-    wanted, until = 1 + count * (1 + len(CURVE)), time.monotonic() + WARM_UP_MOST_S
-    while (read := count_calls().get("s3:GetObject", 0) - read_before) < wanted:
-        if time.monotonic() > until:
-            sys.exit(f"error: airflow triggerer has read {read} of {wanted} objects after {WARM_UP_MOST_S:.0f} s")
-        time.sleep(2)
+def _warm_up(count: int, before: Mapping[str, int], least: int) -> None:
+    """Wait until all poll, have read at least so many objects, and read no more than what changes meanwhile."""
+    most, last, began = 20 + count // 5, 0, time.monotonic()
+    while True:
+        time.sleep(WARM_UP_STEP_S)
+        now = count_calls()
+        polls, read = now.get(DESCRIBE, 0) - before.get(DESCRIBE, 0), now.get(GET, 0) - before.get(GET, 0)
+        if polls > 2 * math.ceil(count / 200) and read >= least and read - last <= most:
+            say(f"{count} trials: warm after {time.monotonic() - began:.0f} s")
+            return
+        if time.monotonic() - began > WARM_UP_MOST_S:
+            sys.exit(f"error: {polls} polls and {read} of {least} objects read after {WARM_UP_MOST_S:.0f} s")
+        last = read
 
 
-def per_poll(count: int, polls: int, cpu_s: float, before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, Any]:
-    """What was spent, and what that is for each look at all trials."""
-    calls, ms = {name: after.get(name, 0) - before.get(name, 0) for name in ACTIONS}, 1000 * cpu_s / max(1, polls)
+def per_poll(count: int, cpu_s: float, before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, Any]:
+    """What was spent, and what that is for each look at all trials, which is a DescribeInstances for each thousand."""
+    calls = {name: after.get(name, 0) - before.get(name, 0) for name in ACTIONS}
+    polls = round(calls[DESCRIBE] / math.ceil(count / 1000))
+    ms = 1000 * cpu_s / max(1, polls)
     return {"polls": polls, "cpu_s": round(cpu_s, 2), "cpu_ms_per_poll": round(ms, 1), "cpu_ms_per_poll_of_100": round(ms * 100 / count, 1),
             "calls": calls, "calls_per_poll": {name: round(n / max(1, polls), 2) for name, n in calls.items()}}
-
-
-def _count_polls(polls: list[int]) -> None:
-    """Note each shared look, with how many trials' heartbeats are known after it."""
-    from rl_airflow.watching import TrialWatch
-
-    look = getattr(TrialWatch, "plain_look", TrialWatch.look)
-
-    def counted(self: Any, trials: Any) -> Any:
-        seen = look(self, trials)
-        polls.append(sum(one.heartbeat is not None for one in seen.values()))
-        return seen
-
-    TrialWatch.plain_look = look  # type: ignore[attr-defined]
-    TrialWatch.look = counted  # type: ignore[method-assign]
 
 
 def count_calls() -> dict[str, int]:
@@ -124,24 +121,44 @@ def count_calls() -> dict[str, int]:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure. :return: 0, 1 if a poll took more CPU than it may, 2 on bad input."""
-    rest = [one for one in arguments if one != INSIDE]
-    seconds = rest[0] if rest else "60"
-    if not seconds.isdigit() or int(seconds) < 10:
-        print(f"error: seconds must be a number from 10 on, not {seconds}", file=sys.stderr)
-        return 2
-    if INSIDE in arguments:
-        logging.disable(logging.INFO)
-        print(json.dumps(measure(float(seconds))))
+    """Measure, or print the newest record as a table. :return: 0, 1 if a poll took more CPU than it may, 2 on bad input."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seconds", nargs="?", type=int, default=60, help="of each measurement, 10 at least")
+    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
+    parser.add_argument(INSIDE, action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.seconds < 10:
+        parser.error(f"seconds must be 10 at least, not {options.seconds}")
+    if options.table:
+        print(table(json.loads(max(FOLDER.glob("*-triggerer-load.json")).read_text())))
         return 0
-    result = measure_inside("benchmarks.triggerer_load", seconds)
+    if options.inside:
+        logging.disable(logging.INFO)
+        print(json.dumps(measure(options.seconds)))
+        return 0
+    began = time.monotonic()
+    result = measure_inside("benchmarks.triggerer_load", str(options.seconds))
+    print(write_record("triggerer-load", result), f"after {time.monotonic() - began:.0f} s", file=sys.stderr)
     print(json.dumps(result, indent=1), file=sys.stderr)
-    print(write_record("triggerer-load", result))
     worst = max(one["cpu_ms_per_poll_of_100"] for one in result)
     if worst > OBJECTIVE_MS_PER_100:
         print(f"error: {worst} ms of CPU per poll of 100 trials, and {OBJECTIVE_MS_PER_100:g} are promised", file=sys.stderr)
         return 1
     return 0
+
+
+def table(record: dict[str, Any]) -> str:
+    """A record as Markdown: a poll's CPU, calls and the memory."""
+    lines = ["| waiting trials | in | curves | polls | CPU of a poll, ms | of 100 trials, ms | DescribeInstances, LIST, GET | MiB |",
+             "|---|---|---|---|---|---|---|---|"]
+    for one in record["result"]:
+        calls = ", ".join(f"{one['calls_per_poll'][name]:.1f}" for name in ACTIONS)
+        lines.append(f"| {one['trials']:,} | {one['in']} | {'yes' if one['learning_curves'] else 'no'} | {one['polls']} | "
+                     f"{one['cpu_ms_per_poll']:.0f} | {one['cpu_ms_per_poll_of_100']:.0f} | {calls} | {one['memory_mib']} |")
+    machine = record["machine"]
+    return "\n".join([*lines, "", "CPU, calls and trials are those of one poll. "
+                      f"Measured on {record['measured_at'][:10]} at commit {machine['commit']} on {machine['cores']} cores of "
+                      f"{machine['processor']}, load {machine['load'][0]}, on the local AWS."])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Many trials that wait, on the local AWS: what the load of a triggerer is measured with.
 
-Thirty-two machines are real instances (the account's quota); the other trials have attempts and heartbeats, and EC2 does not know
-their machines. One of the machines writes the heartbeats of all trials. Each trial has three policies that were played on the
-selection seeds, so that it has a learning curve, and a rule by which it might be stopped early, and is not.
+Thirty-two machines are real instances (the account's quota), which the trials share: a machine that runs costs a poll nothing,
+because EC2 is only asked for those that do not. One of them writes the heartbeats of all trials, each every 15 s, and in one of them
+in ten a minute a segment ends. The trials are twenty minutes old, so that each of their heartbeats is due once a minute. Each has three
+policies that were played on the selection seeds, so that it has a learning curve, and a rule by which it might be stopped early, and is
+not.
 """
 
 import json
@@ -19,11 +21,11 @@ from typing import Any
 from benchmarks.twin_runs import local_aws, say
 
 REAL_MACHINES = 32
-#: Since when the trials train, and how often each says something: as a machine does in its later hours.
-AGE, BEAT_EVERY_S = timedelta(hours=1), 15.0
+#: Since when the trials train, how often each says something, and how long its segments are.
+AGE, BEAT_EVERY_S, SEGMENT = timedelta(minutes=20), 15.0, 40_960
 EPISODES, CURVE = 20, (40_960, 81_920, 122_880)
 EXPERIMENT: dict[str, Any] = {
-    "env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 10**9, "trials": 1, "checkpoint_every": 40_960, "schedule": None,
+    "env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 10**9, "trials": 1, "checkpoint_every": SEGMENT, "schedule": None,
     "early_stop": {"target_above": 499}, "compute": {"market": "spot", "max_hours": 10, "budget_usd": 100},
     "evaluation": {"return_range": [0, 500], "crash_below": 100, "selection_episodes": EPISODES}}
 #: What the machine runs that speaks for all: nobody but a machine may write a heartbeat.
@@ -31,16 +33,23 @@ SPEAKER = """#!/bin/sh
 exec python3 - <<'PY'
 import datetime, json, time, boto3
 s3 = boto3.client("s3", region_name="eu-west-1")
-step, bucket, every = 0, "{bucket}", {every}
-keys = [f"heartbeats/load/load-{{count}}/seed-{{number}}.json" for count in {counts} for number in range(count)]
+step, every = 0, {every}
+
+def put(key, *lines):
+    s3.put_object(Bucket="{bucket}", Key=key, Body="".join(json.dumps(line) + "\\n" for line in lines).encode())
+
+trials = [(f"load/load-{{count}}/seed-{{number}}", {segment} * number // count) for count in {counts} for number in range(count)]
 while True:
-    for key in keys:
-        began = time.monotonic()
-        beat = dict(schema_version=1, attempt=1, state="training", step=step, total_timesteps=10**9, steps_per_s=1000.0,
-                    at=datetime.datetime.now(datetime.timezone.utc).isoformat(), segment=step // 40960)
-        s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(beat).encode())
-        time.sleep(max(0.0, every / len(keys) - (time.monotonic() - began)))
-    step += 1000
+    for place, ahead in trials:
+        began, segment = time.monotonic(), (step + ahead) // {segment}
+        if segment > max(0, step - {segment} // 40 + ahead) // {segment}:  # one has ended since the last time
+            put(f"metrics/{{place}}/{{segment * {segment}:012d}}.jsonl", dict(step=segment * {segment}))
+            put(f"logs/{{place}}/0001/trainer.jsonl", *[dict(message=f"segment {{number}}") for number in range(segment)])
+        put(f"heartbeats/{{place}}.json", dict(
+            schema_version=1, attempt=1, state="training", step=step + ahead, total_timesteps=10**9, steps_per_s=1000.0,
+            at=datetime.datetime.now(datetime.timezone.utc).isoformat(), segment=segment))
+        time.sleep(max(0.0, every / len(trials) - (time.monotonic() - began)))
+    step += {segment} // 40
 PY
 """
 WAITER = "#!/bin/sh\nexec sleep 3600\n"
@@ -69,17 +78,27 @@ s3.put_bucket_policy(Bucket=bucket, Policy=policy)
 
 
 class Waiting:
-    """So many trials of one run, and what the tasks knew when they deferred."""
+    """So many trials of one run, and the machines that they share."""
 
-    def __init__(self, plan: Any, evidence: list[dict[str, Any]]) -> None:
-        self.plan, self.evidence = plan, evidence
+    def __init__(self, plan: Any, machines: list[str]) -> None:
+        self.plan, self.machines = plan, machines
 
     def triggers(self, delay_s: float, *, stops_early: bool) -> list[Any]:
-        """Make their triggers. :param stops_early: whether they look at their learning curves."""
+        """Make their triggers, of what the tasks know when they defer now. :param stops_early: whether they look at their curves."""
         from rl_airflow.triggers.trials import Ec2TrialTrigger
+        from rl_lifecycle.heartbeats import Heartbeat
+        from rl_lifecycle.layout import TrialId, heartbeat_key
+        from rl_lifecycle.stores import get
 
-        return [Ec2TrialTrigger(plan=self.plan.to_xcom(), trial=trial, evidence=one | {"stops_early": stops_early}, waiter_delay=delay_s)
-                for trial, one in zip(self.plan.trials, self.evidence, strict=True)]
+        plan, made = self.plan, []
+        store = plan.store(plan.session("launcher"))
+        for number, trial in enumerate(plan.trials):
+            place = TrialId(plan.experiment, plan.run, trial)
+            beat = Heartbeat.from_json(get(store, heartbeat_key(place)).data)
+            evidence = _evidence(place, self.machines[number % len(self.machines)], beat, stops_early=stops_early)
+            made.append(Ec2TrialTrigger(plan=plan.to_xcom(), trial=trial, evidence=evidence, waiter_delay=delay_s,
+                                        told={"attempt": 1, "segment": beat.segment}))
+        return made
 
 
 @contextmanager
@@ -110,7 +129,7 @@ def _freeze() -> Any:
 
 def _launch(count: int, bucket: str, counts: tuple[int, ...]) -> list[str]:
     """Start small machines as the account's administrator: one speaks for all trials, the others only wait."""
-    speaker = SPEAKER.format(bucket=bucket, counts=counts, every=BEAT_EVERY_S)
+    speaker = SPEAKER.format(bucket=bucket, counts=counts, every=BEAT_EVERY_S, segment=SEGMENT)
     done = subprocess.run([sys.executable, "-c", LAUNCH, str(count), speaker, WAITER], check=True, text=True,
                           stdout=subprocess.PIPE, env=_administrator())
     made: list[str] = json.loads(done.stdout.splitlines()[-1])
@@ -127,9 +146,8 @@ def _prepare(count: int, frozen: Any, machines: list[str]) -> Waiting:
         if time.monotonic() > until:
             sys.exit(f"error: only {there} of {count} heartbeats after 600 s")
         time.sleep(2)
-    ids = machines[:count] + [f"i-{number:017x}" for number in range(count - len(machines))]
     say(f"{len(machines)} machines run, {count} trials have a heartbeat and a curve")
-    return Waiting(plan, [_evidence(plan.run, trial, instance_id) for trial, instance_id in zip(plan.trials, ids, strict=True)])
+    return Waiting(plan, machines)
 
 
 def _write_curves(plan: Any) -> None:
@@ -144,20 +162,19 @@ def _write_curves(plan: Any) -> None:
                    env=_administrator())
 
 
-def _evidence(run: str, trial: str, instance_id: str) -> dict[str, Any]:
-    """What a task knew when it deferred: a machine that has trained for an hour."""
+def _evidence(place: Any, instance_id: str, beat: Any, *, stops_early: bool) -> dict[str, Any]:
+    """What a task knows when it defers: a machine that has trained for a while."""
     from rl_lifecycle.attempts import Attempt, Outcome, client_token
-    from rl_lifecycle.evidence import Evidence, Patience
+    from rl_lifecycle.evidence import Evidence
     from rl_lifecycle.experiments import Compute
-    from rl_lifecycle.layout import TrialId
 
     now = datetime.now(UTC)
     attempt = Attempt(
-        experiment="load", run=run, trial=trial, attempt=1, token=client_token(TrialId("load", run, trial), 1), nonce="n",
+        experiment=place.experiment, run=place.run, trial=place.trial, attempt=1, token=client_token(place, 1), nonce="n",
         request={}, created_at=now - AGE, deadline_at=now + timedelta(hours=4), price_reserved_usd=0.1,
         outcome=Outcome(instance_id=instance_id, instance_type="c7i.large", market="spot", zone="a", launched_at=now - AGE))
-    return Evidence(now=now, total_timesteps=10**9, segment_timesteps=40_960, compute=Compute(), attempts=(attempt,),
-                    patience=Patience(visible_s=10**6)).model_dump(mode="json")
+    return Evidence(now=now, total_timesteps=10**9, segment_timesteps=SEGMENT, compute=Compute(), attempts=(attempt,),
+                    heartbeat=beat, stops_early=stops_early).model_dump(mode="json")
 
 
 def _administrator() -> dict[str, str]:

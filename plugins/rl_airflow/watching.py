@@ -1,9 +1,9 @@
 """Looking without acting: what triggers see of their trials, with calls that grow by the thousand and not by the trial.
 
 All triggers of one triggerer that watch the same environment share one :class:`SharedWatch`. They wake up at the same
-moments (:func:`until_next`), and whoever asks first looks for all: one DescribeInstances a thousand machines that run, one
-LIST of heartbeats if any is due, and a GET for the few beats that are due *and* new, in turns. A long training is read seldom,
-a young one often.
+moments (:func:`until_next`), and whoever asks first looks for all: one DescribeInstances a thousand machines that run, one LIST of
+heartbeats when it is not known which are new, and a GET for the few that are due *and* new, in turns. A long training is read
+seldom, a young one often.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import logging
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -34,6 +34,8 @@ GATHER_S = 0.05
 #: So many heartbeats of machines that simply run are read in one look, or one in so many of the trials if that is more; the
 #: rest is read at the next looks. Each is a request of two milliseconds of CPU, and a young machine speaks every second.
 CALM_READS, CALM_SHARE = 8, 20
+#: While there are heartbeats to read of which a LIST has said that they are new, it is asked for the others so seldom, seconds.
+LISTED_S = 15.0
 #: What all trials of a run read alike (its ledger, its curves) is read at most so often, however many ask.
 SHARED_S = 5.0
 #: And a reading rests so many times as long as it took: the LIST of a large run's curves takes a second of CPU.
@@ -95,6 +97,8 @@ class TrialWatch:
         self.store, self.machines, self.clock = store, KnownMachines(machines), clock
         self._beats: dict[str, KnownBeat] = {}
         self._unreadable: dict[str, str] = {}
+        self._changed: set[TrialId] = set()
+        self._listed_at = -math.inf
         self._asked_at: dict[str, float] = {}
         self._forgot_at = clock()
 
@@ -106,13 +110,25 @@ class TrialWatch:
         # A machine that is no longer simply running has said why: that is read at once. The others take turns.
         urgent = {trial for trial, machine in seen.items() if machine is not None and not machine.state.alive}
         due = [trial for trial, wanted in trials.items() if trial in urgent or self._is_due(trial, wanted)]
-        if due:
-            etags = {item.key: item.etag for prefix in prefixes_of(due) for item in self.store.list(prefix)}
-            changed = [trial for trial in due if self._is_new(trial, etags)]
-            calm = sorted((trial for trial in changed if trial not in urgent), key=self._read_at)
-            for trial in (*urgent.intersection(changed), *calm[:max(CALM_READS, len(trials) // CALM_SHARE)]):
-                self._read(trial)
+        if urgent or self._must_list(due):
+            self._list(due)
+        waiting = [trial for trial in due if trial in self._changed]
+        calm = sorted((trial for trial in waiting if trial not in urgent), key=self._read_at)
+        for trial in (*urgent.intersection(waiting), *calm[:max(CALM_READS, len(trials) // CALM_SHARE)]):
+            self._read(trial)
         return {trial: Look(machine, self._known(trial)) for trial, machine in seen.items()}
+
+    def _must_list(self, due: Sequence[TrialId]) -> bool:
+        """Whether only a LIST can say what there is to read: not while it is known of all, or of some and since a moment ago."""
+        unknown = sum(trial not in self._changed for trial in due)
+        return unknown > 0 and (unknown == len(due) or self.clock() - self._listed_at >= LISTED_S)
+
+    def _list(self, due: Sequence[TrialId]) -> None:
+        """Note whose heartbeats are new."""
+        self._listed_at = self.clock()
+        etags = {item.key: item.etag for prefix in prefixes_of(due) for item in self.store.list(prefix)}
+        self._changed.difference_update(due)
+        self._changed.update(trial for trial in due if self._is_new(trial, etags))
 
     def _forget(self, asked: Iterable[str]) -> None:
         """Forget the heartbeats that nobody has asked for in an hour: a triggerer lives for months."""
@@ -124,6 +140,7 @@ class TrialWatch:
         self._asked_at = {key: at for key, at in self._asked_at.items() if now - at < FORGOTTEN_S}
         self._beats = {key: beat for key, beat in self._beats.items() if key in self._asked_at}
         self._unreadable = {key: etag for key, etag in self._unreadable.items() if key in self._asked_at}
+        self._changed.clear()
         self.machines.forget_all()
 
     def _is_new(self, trial: TrialId, etags: Mapping[str, str]) -> bool:
@@ -139,6 +156,7 @@ class TrialWatch:
         return known.read_at if known is not None else -math.inf
 
     def _read(self, trial: TrialId) -> None:
+        self._changed.discard(trial)
         key = heartbeat_key(trial)
         found = self.store.find(key)
         if found is None:
