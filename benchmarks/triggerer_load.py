@@ -7,7 +7,8 @@ local AWS itself; benchmarks/waiting_trials.py says what stands behind the trial
 
     python -m benchmarks.triggerer_load [SECONDS] [--table]
 
-Each of the six measurements takes 60 s by default, in which each heartbeat is due once. What is read once only (the spec, what was evaluated before) is read before a measurement begins.
+Each of the six measurements takes 60 s by default, in which each heartbeat is due once. What is read once only (the spec, what was
+evaluated before) is read before it begins.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """Many trials that wait, on the local AWS: what the load of a triggerer is measured with.
 
 Thirty-two machines are real instances (the account's quota), which the trials share: a machine that runs costs a poll nothing,
-because EC2 is only asked for those that do not. One of them writes the heartbeats of all trials, each every 15 s, and in one of them
-in ten a minute a segment ends. The trials are twenty minutes old, so that each of their heartbeats is due once a minute. Each has three
-policies that were played on the selection seeds, so that it has a learning curve, and a rule by which it might be stopped early, and is
-not.
+because EC2 is only asked for those that do not. One of them writes the heartbeats of all trials, each every 40 s, and in a tenth of
+them a segment ends in each minute. The trials are twenty minutes old, so that each of their heartbeats is due once a minute. Each
+has three policies that were played on the selection seeds, so that it has a learning curve, and a rule by which it might be stopped
+early, and is not.
 """
 
 import json
@@ -21,8 +21,8 @@ from typing import Any
 from benchmarks.twin_runs import local_aws, say
 
 REAL_MACHINES = 32
-#: Since when the trials train, how often each says something, and how long its segments are.
-AGE, BEAT_EVERY_S, SEGMENT = timedelta(minutes=20), 15.0, 40_960
+#: Since when the trials train, how often each says something, and how long its segments are, in steps and in seconds.
+AGE, BEAT_EVERY_S, SEGMENT, SEGMENT_S = timedelta(minutes=20), 40.0, 40_960, 600.0
 EPISODES, CURVE = 20, (40_960, 81_920, 122_880)
 EXPERIMENT: dict[str, Any] = {
     "env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 10**9, "trials": 1, "checkpoint_every": SEGMENT, "schedule": None,
@@ -42,14 +42,15 @@ trials = [(f"load/load-{{count}}/seed-{{number}}", {segment} * number // count) 
 while True:
     for place, ahead in trials:
         began, segment = time.monotonic(), (step + ahead) // {segment}
-        if segment > max(0, step - {segment} // 40 + ahead) // {segment}:  # one has ended since the last time
+        if segment > max(0, step - {steps} + ahead) // {segment}:  # one has ended since the last time
             put(f"metrics/{{place}}/{{segment * {segment}:012d}}.jsonl", dict(step=segment * {segment}))
             put(f"logs/{{place}}/0001/trainer.jsonl", *[dict(message=f"segment {{number}}") for number in range(segment)])
         put(f"heartbeats/{{place}}.json", dict(
             schema_version=1, attempt=1, state="training", step=step + ahead, total_timesteps=10**9, steps_per_s=1000.0,
             at=datetime.datetime.now(datetime.timezone.utc).isoformat(), segment=segment))
-        time.sleep(max(0.0, every / len(trials) - (time.monotonic() - began)))
-    step += {segment} // 40
+        if step:  # the first round makes haste
+            time.sleep(max(0.0, every / len(trials) - (time.monotonic() - began)))
+    step += {steps}
 PY
 """
 WAITER = "#!/bin/sh\nexec sleep 3600\n"
@@ -129,7 +130,8 @@ def _freeze() -> Any:
 
 def _launch(count: int, bucket: str, counts: tuple[int, ...]) -> list[str]:
     """Start small machines as the account's administrator: one speaks for all trials, the others only wait."""
-    speaker = SPEAKER.format(bucket=bucket, counts=counts, every=BEAT_EVERY_S, segment=SEGMENT)
+    speaker = SPEAKER.format(bucket=bucket, counts=counts, every=BEAT_EVERY_S, segment=SEGMENT,
+                             steps=round(SEGMENT * BEAT_EVERY_S / SEGMENT_S))
     done = subprocess.run([sys.executable, "-c", LAUNCH, str(count), speaker, WAITER], check=True, text=True,
                           stdout=subprocess.PIPE, env=_administrator())
     made: list[str] = json.loads(done.stdout.splitlines()[-1])

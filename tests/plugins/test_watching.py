@@ -164,6 +164,26 @@ def test_young_machines_that_all_speak_are_read_in_turns() -> None:
     assert all(look.heartbeat is not None for look in looks.values())
 
 
+def test_what_a_list_said_to_be_new_is_read_before_another_list() -> None:
+    """Twelve turns of eight; but who is not on it, as a machine launched since, waits fifteen seconds at most."""
+    crowd = Crowd(100)
+    lists = []
+    for _ in range(13):
+        crowd.look(refresh_s=3600)
+        lists.append(crowd.store.lists)
+    assert (sum(lists), crowd.store.gets) == (1, 4)
+    crowd.seconds += 4000
+    crowd.beat(2)
+    crowd.look(refresh_s=3600)
+    newcomer = TrialId("e", "r0", "newcomer")
+    crowd.store.put(heartbeat_key(newcomer), crowd.store.objects[heartbeat_key(next(iter(crowd.trials)))])
+    known = []
+    for _ in range(5):
+        crowd.seconds += 4
+        known.append(crowd.watch.look(crowd.wanted(3600) | {newcomer: Wanted(None, 0)})[newcomer].heartbeat is not None)
+    assert known == [False, False, False, True, True]
+
+
 def test_a_beat_that_is_due_is_read() -> None:
     """And only if it changed."""
     crowd = Crowd(3)
