@@ -1,5 +1,6 @@
 """Models whose updates are recorded, and stock ones beside them, equal and equally seeded."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -58,3 +59,25 @@ class RefusesToRecord(PlainCalls):
     def capture(self, call: Callable[[], None]) -> Callable[[], None]:
         """Raise what torch raises."""
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nSearch for it")
+
+
+class PlainInAnotherProcess(PlainCalls):
+    """Is tried like CUDA graphs, in a process of its own."""
+
+    may_do_harm = True
+
+
+class DiesRecording(PlainInAnotherProcess):
+    """Takes its process with it, as a failed assertion within a library does."""
+
+    def capture(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Abort."""
+        os.abort()
+
+
+class RecordsNothing(PlainInAnotherProcess):
+    """Gives calls that do nothing."""
+
+    def capture(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Forget the call."""
+        return lambda: None

@@ -2,10 +2,15 @@
 
 import copy
 import inspect
+import json
+import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,12 +21,21 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rl_trainer.graphs.adam import StaticAdam
 from rl_trainer.graphs.captures import CudaGraphs, PlainCalls
+from rl_trainer.graphs.isolation import ask_child
 from rl_trainer.graphs.losses import ClipBounds, Weights, evaluate, forget_gradients, unchecked_distributions
 from rl_trainer.graphs.rows import Rows
 from rl_trainer.graphs.self_check import why_not_equal
 from rl_trainer.models import seed_generators
 from tests.trainer.chains import make_trainer
-from tests.trainer.graph_models import HYPERPARAMETERS, PICTURES, RefusesToRecord, models
+from tests.trainer.graph_models import (
+    HYPERPARAMETERS,
+    PICTURES,
+    DiesRecording,
+    PlainInAnotherProcess,
+    RecordsNothing,
+    RefusesToRecord,
+    models,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 
@@ -50,7 +64,26 @@ class RepeatsTheNumbers(PlainCalls):
         return replay
 
 
+class StopsWhenOthersStep(PlainCalls):
+    """Takes no step any more once a minibatch was taken unrecorded."""
+
+    def capture(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Give a call that counts the optimizer's steps."""
+        if call.__name__ != "_apply":
+            return call
+        update: Any = cast("Any", call).__self__
+        counts: list[float] = []
+
+        def replay() -> None:
+            slots = next(iter(update._adam._slots.values()))
+            if not counts or float(slots["step"]) == counts[-1]:
+                call()
+                counts.append(float(slots["step"]))
+        return replay
+
+
 @pytest.mark.parametrize(("capturer", "reason"), [
+    (StopsWhenOthersStep(), "learning rates from where it belongs"),
     (ForgetsTheOptimizer(), "learning rates from where it belongs"), (RepeatsTheNumbers(), "of recorded step 1 is"),
     (RefusesToRecord(), "they cannot be recorded: CUDA error: operation not permitted when stream is capturing Search for it")])
 def test_a_recording_that_does_something_else_is_not_relied_on(capturer: PlainCalls, reason: str) -> None:
@@ -60,6 +93,42 @@ def test_a_recording_that_does_something_else_is_not_relied_on(capturer: PlainCa
     assert (type(model), trainer.builder.path) == (PPO, "torch")
     assert trainer.builder.reason.startswith("no CUDA graphs: ")
     assert reason in trainer.builder.reason
+
+
+@pytest.mark.parametrize(("capturer", "path", "reason"), [
+    (PlainInAnotherProcess(), "graphs", ""), (DiesRecording(), "torch", "no CUDA graphs: the process that tried it was ended by SIGABRT"),
+    (RecordsNothing(), "torch", "no CUDA graphs: after 6 recorded steps a parameter lies ")])
+def test_what_may_do_harm_is_tried_in_another_process(capturer: PlainCalls, path: str, reason: str) -> None:
+    """Whatever happens there, this one trains: recorded if it answered that it may, and with SB3's own update if not."""
+    chosen = {"buffer_size": 100, "batch_size": 8, "learning_starts": 10, "policy_kwargs": "dict(net_arch=[8])", "learning_rate": "lin_0.1"}
+    trainer = make_trainer("dqn", chosen, capturer=capturer)
+    model = trainer.prepare(0, None)
+    assert (trainer.builder.path, bool(trainer.builder.reason)) == (path, bool(reason))
+    assert trainer.builder.reason.startswith(reason)
+    assert len(trainer.builder.reason.splitlines()) <= 1
+    model.learn(20)
+
+
+@pytest.mark.parametrize(("question", "arguments", "limit_s", "answer"), [
+    (str.upper, ("yes",), 60, "YES"), (signal.raise_signal, (9,), 60, "the process that tried it was ended by SIGKILL"),
+    (os._exit, (3,), 60, "the process that tried it ended with code 3"),
+    (json.loads, ("{",), 60, "the process that tried it raised JSONDecodeError: Expecting property name"),
+    (time.sleep, (60,), 0.1, "the process that tried it gave no answer within 0 s"),
+    (str.upper, (lambda: None,), 60, "no process could be started to try it: ")])
+def test_a_child_that_gives_no_answer_says_why(question: Callable[..., str], arguments: tuple[Any, ...], limit_s: float,
+                                               answer: str) -> None:
+    """In one line, whether it was killed, ended, raised, hung or could not be made; and no process is left."""
+    said = ask_child(question, *arguments, limit_s=limit_s)
+    assert said.startswith(answer)
+    assert len(said.splitlines()) == 1
+    assert multiprocessing.active_children() == []
+
+
+def test_multi_discrete_actions_that_start_elsewhere_are_left_to_sb3() -> None:
+    """SB3 trains on them; what the check makes up of their space would be out of its policy's range."""
+    trainer = make_trainer("ppo", HYPERPARAMETERS, env_kwargs={"action": "multi_discrete_from_1"}, capturer=PlainCalls())
+    assert type(trainer.prepare(0, None)) is PPO
+    assert trainer.builder.reason == "no CUDA graphs: MultiDiscrete actions that do not start at 0"
 
 
 @pytest.mark.parametrize(("changes", "env_kwargs"), [
@@ -163,7 +232,7 @@ class FakeCuda:
 
         monkeypatch.setattr(torch.cuda, "Stream", lambda device: self._stream("own"))
         monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self.current)
-        monkeypatch.setattr(torch.cuda, "stream", lambda stream: self._on(stream, "run"))
+        monkeypatch.setattr(torch.cuda, "stream", self._stream_context)
         monkeypatch.setattr(torch.cuda, "graph", graph)
         monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: self.events.append("replay")))
 
@@ -171,8 +240,17 @@ class FakeCuda:
         return SimpleNamespace(name=name, device="cuda", wait_stream=lambda other: self.events.append(f"{name} waits for {other.name}"))
 
     @contextmanager
+    def _stream_context(self, stream: Any) -> Iterator[None]:
+        before = self.current
+        try:
+            with self._on(stream, "run"):
+                yield
+        finally:
+            self.current = before
+
+    @contextmanager
     def _on(self, stream: Any, what: str) -> Iterator[None]:
-        before, self.current = self.current, stream
+        before, self.current = self.current, stream  # after an error torch's `graph` leaves it so, other than its `stream`
         self.events.append(f"{what} on {stream.name}")
         yield
         self.current = before
@@ -190,6 +268,18 @@ def test_cuda_graphs_are_recorded_as_torch_asks(monkeypatch: pytest.MonkeyPatch)
     assert cuda.events == ["own waits for default", "run on own", *["call on own"] * 3, "default waits for own"]
     cuda.events.clear()
     replay = graphs.capture(call)
-    assert cuda.events == ["record, thread_local on own", "call on own"]
+    assert cuda.events == ["run on default", "record, thread_local on own", "call on own"]
     replay()
-    assert cuda.events[2:] == ["replay"]
+    assert cuda.events[3:] == ["replay"]
+
+
+def test_a_recording_that_fails_leaves_the_stream_that_was_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's own `graph` leaves the recording's when its end raises."""
+    cuda = FakeCuda(monkeypatch)
+
+    def call() -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+    with pytest.raises(RuntimeError, match="not permitted"):
+        CudaGraphs().capture(call)
+    assert cuda.events[-1] == "record, thread_local on own"
+    assert cuda.current is cuda.default

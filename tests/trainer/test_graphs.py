@@ -15,9 +15,10 @@ from stable_baselines3 import PPO
 from rl_trainer import trials
 from rl_trainer.attempts import TrainRequest, run_attempt
 from rl_trainer.digests import digest_arrays
-from rl_trainer.errors import OtherHardwareError
+from rl_trainer.errors import DivergedError, OtherHardwareError
 from rl_trainer.graphs.algorithms import GraphPPO
 from rl_trainer.graphs.captures import PlainCalls
+from rl_trainer.graphs.requests import find_capturer
 from rl_trainer.graphs.self_check import why_not_equal
 from rl_trainer.interruptions import Interruption
 from rl_trainer.model_state import capture
@@ -86,22 +87,34 @@ def test_kernels_replayed_without_python_take_the_same_steps(changes: dict[str, 
 
 def test_a_trial_is_committed_exported_and_resumed_on_its_path_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                                      write_spec: Any) -> None:
-    """The whole trainer with recorded updates: checkpoints, policies, model.zip; a machine that cannot record does not go on."""
-    monkeypatch.setattr(trials, "find_capturer", lambda compute: PlainCalls())
-    request = TrainRequest(str(write_spec(TINY_PPO)), str(tmp_path / "store"), quiet=True)
+    """Checkpoints, policies and model.zip of recorded updates; a machine that cannot record, or has no GPU, does not go on with them."""
+    monkeypatch.setattr(trials, "find_capturer", lambda compute, **_: PlainCalls())
+    asked = merged(TINY_PPO, compute={"gpu_updates": "cuda_graphs", "instance_types": ["g5.xlarge"]})
+    request = TrainRequest(str(write_spec(asked)), str(tmp_path / "store"), quiet=True)
     done = run_attempt(request, Interruption())
     assert (done["path"], done["step"]) == ("graphs", 6144)
     manifests = (tmp_path / "store" / "checkpoints").rglob("manifest.json")
     assert {json.loads(manifest.read_bytes())["numeric_class"]["path"] for manifest in manifests} == {"graphs"}
     assert type(PPO.load(io.BytesIO(next((tmp_path / "store").rglob("model.zip")).read_bytes()))) is PPO
     assert len(list((tmp_path / "store" / "policies").rglob("*.onnx"))) == 3
-    monkeypatch.setattr(trials, "find_capturer", lambda compute: RefusesToRecord())
+    monkeypatch.setattr(trials, "find_capturer", lambda compute, **_: RefusesToRecord())
     with pytest.raises(OtherHardwareError, match="path: graphs → torch"):
         run_attempt(request, Interruption())
-    short = TrainRequest(str(write_spec(merged(TINY_PPO, total_timesteps=2048))), str(tmp_path / "other"), quiet=True)
+    monkeypatch.setattr(trials, "find_capturer", find_capturer)
+    with pytest.raises(OtherHardwareError, match="torch finds none on this machine, though the training has begun with one"):
+        run_attempt(request, Interruption())
+    monkeypatch.setattr(trials, "find_capturer", lambda compute, **_: RefusesToRecord())
+    short = TrainRequest(str(write_spec(merged(asked, total_timesteps=2048))), str(tmp_path / "other"), quiet=True)
     assert run_attempt(short, Interruption())["path"] == "torch"
     logs = "".join(path.read_text() for path in (tmp_path / "other" / "logs").rglob("*") if path.is_file())
     assert "on torch (no CUDA graphs: they cannot be recorded: CUDA error" in logs
+
+
+def test_a_deviation_that_has_gone_to_nothing_is_called_diverged() -> None:
+    """Recorded updates do not look at their distributions; the next rollout does."""
+    changes = HYPERPARAMETERS | {"batch_size": 120, "n_epochs": 1, "learning_rate": 1e4, "max_grad_norm": 1e9}
+    with pytest.raises(DivergedError, match="a deviation of the policy is 0"):
+        train_chain(make_trainer("ppo", changes, env_kwargs={"action": "box"}, fast=False, capturer=PlainCalls()), through_files=False)
 
 
 def test_an_optimizer_that_was_loaded_in_between_is_taken_up() -> None:

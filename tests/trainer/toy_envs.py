@@ -75,6 +75,7 @@ ACTIONS: dict[str, spaces.Space[Any]] = {
     "box": spaces.Box(-1, 1, (2,), np.float32),
     "wide": spaces.Box(np.array([-2, 0], np.float32), np.array([1, 3], np.float32)),
     "multi_discrete": spaces.MultiDiscrete([2, 3]),
+    "multi_discrete_from_1": spaces.MultiDiscrete([2, 3], start=[1, 1]),
     "multi_binary": spaces.MultiBinary(2),
 }
 

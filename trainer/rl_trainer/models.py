@@ -16,6 +16,8 @@ from rl_trainer.errors import BadInputError
 from rl_trainer.graphs.captures import Capturer
 from rl_trainer.graphs.classes import GRAPH_CLASSES
 from rl_trainer.graphs.coverage import why_no_graphs
+from rl_trainer.graphs.isolation import ask_child
+from rl_trainer.graphs.made_up import unplayable
 from rl_trainer.graphs.self_check import why_not_equal
 from rl_trainer.numpy_path.classes import NUMPY_CLASSES
 from rl_trainer.numpy_path.coverage import why_not_covered
@@ -86,8 +88,22 @@ class ModelBuilder:
 
     def _why_no_graphs(self, stock: Any, env: VecEnv) -> str:
         """Say why updates are not recorded: the model is not covered, or a recorded step is not equal to a plain one here."""
-        reason = why_no_graphs(self._construct(stock, env)) or why_not_equal(self._construct(GRAPH_CLASSES[stock], env))
+        reason = why_no_graphs(looked_at := self._construct(stock, env))
+        release(looked_at)
+        reason = reason or self._why_not_equal(env)
         return f"no CUDA graphs: {reason}" if reason else ""
+
+    def _why_not_equal(self, env: VecEnv) -> str:
+        """Try recorded steps, in a process of their own if a failure could harm this one."""
+        if self._capturer is not None and self._capturer.may_do_harm:
+            spaces_of = env.observation_space, env.action_space, env.num_envs
+            return ask_child(_try_recordings, self.settings, self.device, type(self._capturer), *spaces_of)
+        return self._why_not_equal_here(env)
+
+    def _why_not_equal_here(self, env: VecEnv) -> str:
+        reason = why_not_equal(tried := self._construct(GRAPH_CLASSES[self.settings.algorithm.load()], env))
+        release(tried)
+        return reason
 
     def _construct(self, kind: Any, env: VecEnv, **changes: Any) -> Any:
         settings = self.settings
@@ -111,6 +127,11 @@ def release(model: Any) -> None:
     buffers would stay until Python looks for such cycles, beside those of the next ones.
     """
     vars(model).clear()
+
+
+def _try_recordings(settings: Settings, device: str, capturer: Callable[[], Capturer], *spaces_of: Any) -> str:
+    """Build the same model in this process and try recorded steps. :param spaces_of: what :func:`unplayable` takes."""
+    return ModelBuilder(settings, device, capturer=capturer())._why_not_equal_here(unplayable(*spaces_of))
 
 
 def seed_generators(trial_seed: int, segment: int, purpose: str = "") -> None:

@@ -69,14 +69,15 @@ class TrialResult:
     episode_return_mean: float | None
 
 
-def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: bool = True) -> SegmentTrainer:
+def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: bool = True, begun: bool = False) -> SegmentTrainer:
     """Check a spec against its algorithm and its environment, and give what trains its segments.
 
     :param store: where a champion's parameters are; None: there is none, which is refused if the spec needs one.
+    :param begun: whether there is a checkpoint of it.
     :raises BadInputError: if it cannot be trained; nothing has been trained then.
     """
     get_algorithm(spec.experiment.algo)
-    capturer = find_capturer(spec.experiment.compute) if fast else None
+    capturer = find_capturer(spec.experiment.compute, begun=begun) if fast else None
     settings = read_settings(spec.experiment.algo, spec.hyperparameters)
     factory = EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
     env = check_environment(factory)
@@ -97,7 +98,7 @@ def train_trial(job: TrialJob) -> TrialResult:
 
     :raises TrainerError: for everything that ends it earlier; what was finished before is committed or being so.
     """
-    trainer = make_trainer(job.spec, job.trial, job.store)
+    trainer = make_trainer(job.spec, job.trial, job.store, begun=job.chain.step > 0)
     _check_untrained(trainer, begun=job.chain.step > 0)
     facts = numeric_class(trainer.builder.device, trainer.builder.path)
     newest = job.chain.read_newest()

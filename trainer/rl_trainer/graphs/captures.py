@@ -18,6 +18,9 @@ class Capturer(Protocol):
     device: str
     #: Whether what is recorded runs without Python, so that Adam must take the form that torch calls `capturable`.
     without_python: bool
+    #: Whether a failure may harm the process in which it happens, so that a process of its own tries it first.
+    #: Then the class takes no arguments: that process makes another one.
+    may_do_harm: bool
 
     def warm_up(self, call: Callable[[], None]) -> None:
         """Run a call as often as the libraries below need before it can be recorded: it has all its effects."""
@@ -37,6 +40,7 @@ class CudaGraphs:
     WARM_UPS = 3
     device = "cuda"
     without_python = True
+    may_do_harm = True
 
     def __init__(self) -> None:
         # An optimizer that can be recorded also takes the steps that are not, and torch warns of that.
@@ -55,8 +59,10 @@ class CudaGraphs:
         """Record a call as a graph. :raises RuntimeError: if it does what cannot be recorded, such as waiting for the GPU."""
         gc.collect()  # SB3's models are cycles: that of the segment before may still hold its recordings' memory
         graph = torch.cuda.CUDAGraph()
+        current = torch.cuda.current_stream(self._stream.device)
         # The thread that commits the segment before exports its policy meanwhile, and may allocate: that is no error of this one.
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+        # If a recording fails, torch leaves its stream the current one, so the one before is put back around it.
+        with torch.cuda.stream(current), torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             call()
         return lambda: graph.replay()
 
@@ -66,6 +72,7 @@ class PlainCalls:
 
     device = "cpu"
     without_python = False
+    may_do_harm = False
 
     def warm_up(self, call: Callable[[], None]) -> None:
         """Run the call as often as :class:`CudaGraphs` would."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
@@ -30,6 +31,8 @@ def why_no_graphs(model: Any) -> str:
 def _reasons(model: Any, extractor: type[torch.nn.Module]) -> Iterator[tuple[str, bool]]:
     policy = model.policy
     optimizers = [part.optimizer for part in ((model.actor, model.critic) if isinstance(model, SAC) else (policy,))]
+    yield "MultiDiscrete actions that do not start at 0", (isinstance(model.action_space, spaces.MultiDiscrete)
+                                                           and bool(model.action_space.start.any()))
     yield "state-dependent exploration of SAC", isinstance(model, SAC) and model.use_sde
     yield "a features extractor of its own", policy.features_extractor_class is not extractor
     yield "another optimizer than plain Adam or AdamW", not all(is_plain_adam(optimizer) for optimizer in optimizers)

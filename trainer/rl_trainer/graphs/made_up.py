@@ -3,11 +3,13 @@
 import copy
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rl_trainer.graphs.losses import unchecked_distributions
 
@@ -15,9 +17,21 @@ from rl_trainer.graphs.losses import unchecked_distributions
 DRAWN = 64
 
 
-def fill_rollout(model: Any) -> None:
+class Unplayable(gym.Env[Any, Any]):
+    """Has the spaces of an environment, and nothing else: enough to build a model on."""
+
+    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+        self.observation_space, self.action_space = observation_space, action_space
+
+
+def unplayable(observation_space: spaces.Space[Any], action_space: spaces.Space[Any], n_envs: int) -> VecEnv:
+    """Make environments of given spaces that nobody can play."""
+    return DummyVecEnv([lambda: Unplayable(observation_space, action_space)] * n_envs)
+
+
+def fill_rollout(model: Any, seed: int) -> None:
     """Fill a model's rollout buffer, with log-probabilities near those of its policy."""
-    buffer, rng = model.rollout_buffer, np.random.default_rng(1)
+    buffer, rng = model.rollout_buffer, np.random.default_rng(seed)
     observations = buffer.observations
     if isinstance(observations, dict):
         seen: Any = {key: _repeat(column, buffer.observation_space[key], model.device) for key, column in observations.items()}
@@ -31,9 +45,9 @@ def fill_rollout(model: Any) -> None:
     buffer.log_probs[:] = np.resize(log_prob.cpu().numpy(), buffer.log_probs.shape) + rng.normal(0, 0.1, buffer.log_probs.shape)
 
 
-def made_up_batch(model: Any, seed: int) -> Any:
+def made_up_batch(model: Any, seed: int, rows: int) -> Any:
     """Make a batch of the form in which a model's replay buffer gives it."""
-    buffer, device, rows = model.replay_buffer, model.device, model.batch_size
+    buffer, device = model.replay_buffer, model.device
     rng, space = np.random.default_rng(seed), buffer.observation_space
     observations, following = ({key: _tensor(_draw(part, rows, seed + later), device) for key, part in space.items()}
                                if isinstance(space, spaces.Dict) else _tensor(_draw(space, rows, seed + later), device) for later in (0, 7))
