@@ -6,9 +6,12 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -36,6 +39,7 @@ from tests.trainer.graph_models import (
     RefusesToRecord,
     models,
 )
+from tests.trainer.test_attempts import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 
@@ -122,6 +126,19 @@ def test_a_child_that_gives_no_answer_says_why(question: Callable[..., str], arg
     assert said.startswith(answer)
     assert len(said.splitlines()) == 1
     assert multiprocessing.active_children() == []
+
+
+def test_a_child_ends_with_the_one_that_asked(tmp_path: Path) -> None:
+    """Also when that one was killed, and the child hangs."""
+    begun = tmp_path / "begun"
+    hangs = f"import os, time; os.symlink(str(os.getpid()), {str(begun)!r}); time.sleep(600)"
+    asks = f"from rl_trainer.graphs.isolation import ask_child; ask_child(exec, {hangs!r})"
+    with subprocess.Popen([sys.executable, "-c", asks]) as process:
+        wait_until(begun.is_symlink)
+        command = Path("/proc", begun.readlink(), "cmdline")
+        assert command.read_bytes()
+        process.kill()
+    wait_until(lambda: not (command.exists() and command.read_bytes()))
 
 
 def test_multi_discrete_actions_that_start_elsewhere_are_left_to_sb3() -> None:

@@ -1,7 +1,9 @@
 """Asking a question in a process of its own, so that whatever goes wrong with it does no harm to the one that trains."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -43,11 +45,19 @@ def one_line(error: BaseException) -> str:
 
 
 def _answer(sender: Connection, question: Callable[..., str], *arguments: Any) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         answer = question(*arguments)
     except Exception as error:  # whatever it is, the training goes on without what was asked about
         answer = f"the process that tried it raised {type(error).__name__}: {one_line(error)}"
     sender.send(answer)
+
+
+def _end_with_parent() -> None:
+    """Nobody would end a child that hangs once the one that asked was killed."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _end_of(exit_code: int) -> str:
