@@ -83,7 +83,7 @@ def test_a_thousand_trials_are_one_describe_and_at_most_one_list_a_poll() -> Non
         assert (crowd.ec2.calls, crowd.store.lists, crowd.store.gets) == (["DescribeInstances"], 0, 0)
     crowd.seconds += 300
     crowd.look(refresh_s=300)
-    assert (crowd.ec2.calls, crowd.store.lists, crowd.store.gets) == (["DescribeInstances"], 1, 50)
+    assert (crowd.ec2.calls, crowd.store.lists, crowd.store.gets) == (["DescribeInstances"], 1, 25)
 
 
 def test_a_machine_that_runs_is_read_whole_once(monkeypatch: pytest.MonkeyPatch) -> None:
