@@ -115,7 +115,7 @@ def full_state(case: Case, model: Any) -> tuple[ModelState, dict[str, Pieces]]:
     fill_buffer(buffer)
     for index in range(CHUNKS):
         buffer.pos, buffer.full = (index + 1) * ROWS // CHUNKS % ROWS, index + 1 == CHUNKS
-        memory = grow(memory, buffer, ROWS // CHUNKS, 0)
+        memory = grow(memory, buffer, ROWS // CHUNKS)
         data |= {chunk.sha256: chunk.pieces for chunk in memory.chunks if chunk.pieces}
     assert isinstance(memory, ReplayMemory)  # noqa: S101  there is at least one chunk
     return dataclasses.replace(capture(model), memory=memory), data

@@ -102,7 +102,7 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
             trained = trainer.train(segment, state, Watch(Interruption()))
             marks.append(time.process_time())
             if case.buffered and state.memory is not None:  # once more, to see what of the segment it took
-                grow(state.memory, trained.model.replay_buffer, case.segment, case.segment)
+                grow(state.memory, trained.model.replay_buffer, case.segment)
             first_not_finite(capture(trained.model).arrays)
             marks.append(time.process_time())
             parameters, chunks = final_parameters(trained.state), trained.state.memory.chunks if trained.state.memory else ()

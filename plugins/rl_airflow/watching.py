@@ -33,7 +33,7 @@ MOST_PREFIXES = 10
 GATHER_S = 0.05
 #: So many heartbeats of machines that simply run are read in one look, or one in so many of the trials if that is more; the
 #: rest is read at the next looks. Each is a request of two milliseconds of CPU, and a young machine speaks every second.
-CALM_READS, CALM_SHARE = 8, 40
+CALM_READS, CALM_SHARE = 5, 40
 #: While there are heartbeats to read of which a LIST has said that they are new, it is asked for the others so seldom, seconds.
 LISTED_S = 15.0
 #: What all trials of a run read alike (its ledger, its curves) is read at most so often, however many ask.
