@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rl_airflow.machines import Machines
-from rl_airflow.watching import Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
+from rl_airflow.watching import CALM_READS, Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
 from rl_lifecycle.heartbeats import Heartbeat, TrainerState
 from rl_lifecycle.layout import TrialId, heartbeat_key
 from rl_lifecycle.stores import ObjectInfo, StoredObject
@@ -129,7 +129,7 @@ def test_what_nobody_asks_for_any_more_is_forgotten() -> None:
         crowd.seconds += 1801
         crowd.watch.look({stays: Wanted(crowd.trials[stays], 10**6)})
     known = {trial for trial, look in crowd.look(refresh_s=10**6).items() if look.heartbeat}
-    assert (stays in known, crowd.store.gets, len(known)) == (True, 8, 9)
+    assert (stays in known, crowd.store.gets, len(known)) == (True, CALM_READS, CALM_READS + 1)
 
 
 def test_calls_grow_by_the_thousand() -> None:
@@ -152,26 +152,26 @@ def test_young_machines_that_all_speak_are_read_in_turns() -> None:
     """A hundred new beats are not a hundred GETs a look; after some looks each was read, the longest unread first."""
     crowd = Crowd(100)
     crowd.look()
-    assert crowd.store.gets == 8
-    for _ in range(12):
+    assert crowd.store.gets == CALM_READS
+    for _ in range(100 // CALM_READS):
         crowd.seconds += 4
         crowd.look()
-        assert crowd.store.gets <= 8
+        assert crowd.store.gets <= CALM_READS
     crowd.beat(9)
     crowd.seconds += 4
     looks = crowd.look()
-    assert sum(look.heartbeat is not None and look.heartbeat.step == 9 for look in looks.values()) == 8
+    assert sum(look.heartbeat is not None and look.heartbeat.step == 9 for look in looks.values()) == CALM_READS
     assert all(look.heartbeat is not None for look in looks.values())
 
 
 def test_what_a_list_said_to_be_new_is_read_before_another_list() -> None:
-    """Twelve turns of eight; but who is not on it, as a machine launched since, waits fifteen seconds at most."""
+    """As many turns as it takes; but who is not on it, as a machine launched since, waits fifteen seconds at most."""
     crowd = Crowd(100)
     lists = []
-    for _ in range(13):
+    for _ in range(100 // CALM_READS):
         crowd.look(refresh_s=3600)
         lists.append(crowd.store.lists)
-    assert (sum(lists), crowd.store.gets) == (1, 4)
+    assert (sum(lists), crowd.store.gets) == (1, CALM_READS)
     crowd.seconds += 4000
     crowd.beat(2)
     crowd.look(refresh_s=3600)
