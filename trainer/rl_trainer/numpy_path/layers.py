@@ -121,7 +121,7 @@ class FixedMlp:
     """A network as it was at the last :meth:`renew`, for batches of a few rows: transposed, and with the biases as the weights of
     an input that is one.
 
-    On four rows this takes half the time of :meth:`Mlp.forward`, most of which is NumPy's calls.
+    For few rows most of :meth:`Mlp.forward` is what NumPy's calls cost beside what they compute, and here there are fewer.
     """
 
     def __init__(self, mlp: Mlp, rows: int) -> None:

@@ -99,7 +99,7 @@ def _rows(observations: Array, rows: int) -> Floats:
 
 
 def _clipped(actions: Array, bounds: tuple[Array, Array]) -> Array:
-    """Twice as fast as `np.clip`."""
+    """What `np.clip` gives, without what it spends on its options."""
     clipped: Array = np.maximum(actions, bounds[0])
     return np.minimum(clipped, bounds[1], out=clipped)
 
