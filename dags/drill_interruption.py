@@ -20,12 +20,13 @@ from rl_airflow.operators.specs import S3FreezeSpecOperator
 from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
 from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
 from rl_airflow.retraining import DEFAULT_ARGS, PLAN
+from rl_airflow.schedules import timetable_of
 from rl_lifecycle.experiments import Compute
 
 TRIAL = "seed-0"
 COMPUTE = Compute.model_validate(drill_experiment()["compute"])
 
-with DAG("drill_interruption", description="Interrupt a small training and measure its recovery", schedule="0 5 * * 1",
+with DAG("drill_interruption", description="Interrupt a small training and measure its recovery", schedule=timetable_of("0 5 * * 1"),
          catchup=False, max_active_runs=1, params=drill_params(), default_args=DEFAULT_ARGS, tags=["nightshift", "care"],
          doc_md=__doc__, render_template_as_native_obj=True) as dag:
     freeze = S3FreezeSpecOperator(task_id="freeze_spec", experiment=drill_experiment(), folder="", with_form=False)

@@ -10,7 +10,8 @@ from rl_airflow.operators.outcomes import ProveNoneLeftOperator
 from rl_airflow.operators.replays import S3CompareReplayOperator, S3FreezeReplayOperator
 from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
 from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
-from rl_airflow.retraining import DEFAULT_ARGS, timetable_of
+from rl_airflow.retraining import DEFAULT_ARGS
+from rl_airflow.schedules import timetable_of
 from rl_lifecycle.experiments import Compute, Experiment
 
 log = logging.getLogger(__name__)

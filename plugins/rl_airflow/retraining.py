@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, chain, task_group
+from airflow.sdk import DAG, chain, task_group
 
 from rl_airflow.experiment_files import ExperimentFile
 from rl_airflow.forms import retraining_params
@@ -18,6 +18,7 @@ from rl_airflow.operators.registry import S3PromoteCandidateOperator
 from rl_airflow.operators.specs import S3FreezeSpecOperator
 from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
 from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
+from rl_airflow.schedules import timetable_of
 from rl_lifecycle.experiments import Experiment
 
 #: At least two, because Airflow can fail a deferred task for reasons of its own; soon, because machines cost meanwhile.
@@ -95,10 +96,3 @@ def build_placeholder_dag(file: ExperimentFile, *, doc_md: str | None = None) ->
              doc_md=f"**This experiment cannot run:** {file.problem}\n\n{doc_md or ''}") as dag:
         ExplainProblemOperator(task_id="explain_problem", problem=file.problem)
     return dag
-
-
-def timetable_of(schedule: str | None) -> CronTriggerTimetable | str | None:
-    """A cron expression in UTC, each night a run of its own; presets such as @daily as they are."""
-    if schedule is None or schedule.startswith("@"):
-        return schedule
-    return CronTriggerTimetable(schedule, timezone="UTC")

@@ -1,7 +1,6 @@
 """Whole nights on the local AWS, through the DAGs, as the Airflow worker: the first, the second, and a bad one."""
 
 import re
-import shutil
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from rl_lifecycle.summaries import RunSummary
 from tests.conftest import ROOT
 from tests.system import deliveries
 from tests.system.accounts import Account
+from tests.system.projects import copy_project, read_shipped
 
 #: A mean return that CartPole's policies reach long before two million steps.
 TARGET = 300
@@ -163,15 +163,11 @@ def test_the_report_has_the_form_that_readme_shows(first: dict[str, Any]) -> Non
 def other_experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Our DAG files beside experiments of other kinds: one that stops early, one that diverges, and one whose file is wrong."""
     root = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "dags", root / "dags", ignore=shutil.ignore_patterns("__pycache__"))
-    document = yaml.safe_load((ROOT / "experiments/cartpole_ppo.yaml").read_text())
-    (root / "experiments").mkdir()
+    document = read_shipped("cartpole_ppo")
     thrifty = document | {"total_timesteps": 2_000_000, "early_stop": {"target_above": TARGET}, "compute": document["compute"] | {
         "budget_usd": 5}, "evaluation": document["evaluation"] | {"scenarios": {"sticky": {"perturbation": {"sticky_actions": 0.3}}}}}
-    (root / "experiments/cartpole_ppo.yaml").write_text(yaml.safe_dump(thrifty))
     wild = document | {"trials": 1, "hyperparameters": {"n_envs": 8, "n_steps": 32, "learning_rate": 1e30}}
-    (root / "experiments/wild.yaml").write_text(yaml.safe_dump(wild))
-    (root / "experiments/wrong.yaml").write_text(yaml.safe_dump(document | {"total_timestep": 5}))
+    copy_project(root, {"cartpole_ppo": thrifty, "wild": wild, "wrong": document | {"total_timestep": 5}})
     return root
 
 

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from tests.conftest import ROOT
 from tests.kill_rounds import seeds
 from tests.system.accounts import Account, MachineWatch, check_books
 from tests.system.killing import IMPATIENT, AirflowProcesses, StruckRun, plan_strikes
+from tests.system.projects import MISSED, copy_unscheduled
 
 pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.airflow]
 DAGS = {"bootstrap_infrastructure", "retrain_cartpole_ppo", "retrain_lunarlander_ppo", "evaluate_policy", "rollback_policy",
-        "reap_orphaned_instances", "destroy_infrastructure", "import_policy", "on_new_champion"}
+        "reap_orphaned_instances", "destroy_infrastructure", "import_policy", "on_new_champion", f"retrain_{MISSED}"}
 EXPERIMENT, NIGHT = "cartpole_ppo", "retrain_cartpole_ppo"
 
 
@@ -181,7 +183,7 @@ def api(night_state: Path) -> Iterator[Api]:
     consumers.mkdir()
     shutil.copy(ROOT / "docs/examples/on_new_champion.py", consumers)
     bundles = [{"name": name, "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {"path": str(path)}}
-               for name, path in (("dags-folder", ROOT / "dags"), ("consumers", consumers))]
+               for name, path in (("dags-folder", copy_unscheduled(night_state / "project")), ("consumers", consumers))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
         for name, value in IMPATIENT.items():
@@ -189,7 +191,8 @@ def api(night_state: Path) -> Iterator[Api]:
         with ui.running() as (url, user, password, _process):
             here = Api(url, user, password)
             here.wait_for_dags()
-            here.call("PATCH", "/api/v2/dags/on_new_champion", {"is_paused": False})
+            for dag_id in ("on_new_champion", f"retrain_{MISSED}"):
+                here.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
             yield here
 
 
@@ -390,6 +393,15 @@ def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) 
     _delete_run(api, deleted, runs[deleted])
     assert wait_for_machines(0) == set()
     assert api.wait_for_run(failed, runs[failed], timeout_s=120) == "failed"
+
+
+def test_unpausing_a_dag_a_while_after_its_time_rents_nothing(api: Api) -> None:
+    """It was unpaused when this module began, twenty minutes after its time: its first night is the next one, as the UI says."""
+    dag = api.call("GET", f"/api/v2/dags/retrain_{MISSED}")
+    due = datetime.fromisoformat(dag["next_dagrun_run_after"])
+    assert not dag["is_paused"]
+    assert api.runs(f"retrain_{MISSED}") == 0
+    assert due > datetime.now(UTC)
 
 
 def _delete_run(api: Api, dag_id: str, run_id: str) -> None:
