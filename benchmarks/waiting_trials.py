@@ -86,6 +86,7 @@ class Waiting:
 
     def triggers(self, delay_s: float, *, stops_early: bool) -> list[Any]:
         """Make their triggers, of what the tasks know when they defer now. :param stops_early: whether they look at their curves."""
+        from rl_airflow.relays import Told
         from rl_airflow.triggers.trials import Ec2TrialTrigger
         from rl_lifecycle.heartbeats import Heartbeat
         from rl_lifecycle.layout import TrialId, heartbeat_key
@@ -97,8 +98,7 @@ class Waiting:
             place = TrialId(plan.experiment, plan.run, trial)
             beat = Heartbeat.from_json(get(store, heartbeat_key(place)).data)
             evidence = _evidence(place, self.machines[number % len(self.machines)], beat, stops_early=stops_early)
-            made.append(Ec2TrialTrigger(plan=plan.to_xcom(), trial=trial, evidence=evidence, waiter_delay=delay_s,
-                                        told={"attempt": 1, "segment": beat.segment}))
+            made.append(Ec2TrialTrigger.of(plan, trial, evidence, Told(attempt=1, segment=beat.segment), waiter_delay=delay_s))
         return made
 
 
@@ -164,7 +164,7 @@ def _write_curves(plan: Any) -> None:
                    env=_administrator())
 
 
-def _evidence(place: Any, instance_id: str, beat: Any, *, stops_early: bool) -> dict[str, Any]:
+def _evidence(place: Any, instance_id: str, beat: Any, *, stops_early: bool) -> Any:
     """What a task knows when it defers: a machine that has trained for a while."""
     from rl_lifecycle.attempts import Attempt, Outcome, client_token
     from rl_lifecycle.evidence import Evidence
@@ -176,7 +176,7 @@ def _evidence(place: Any, instance_id: str, beat: Any, *, stops_early: bool) -> 
         request={}, created_at=now - AGE, deadline_at=now + timedelta(hours=4), price_reserved_usd=0.1,
         outcome=Outcome(instance_id=instance_id, instance_type="c7i.large", market="spot", zone="a", launched_at=now - AGE))
     return Evidence(now=now, total_timesteps=10**9, segment_timesteps=SEGMENT, compute=Compute(), attempts=(attempt,),
-                    heartbeat=beat, stops_early=stops_early).model_dump(mode="json")
+                    heartbeat=beat, stops_early=stops_early)
 
 
 def _administrator() -> dict[str, str]:

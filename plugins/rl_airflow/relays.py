@@ -5,7 +5,6 @@ byte on that was told last, and the newest chunk of the curve. No LIST is needed
 """
 
 import asyncio
-from typing import Any, Protocol
 
 from rl_airflow.errors import first_line
 from rl_airflow.trial_reports import read_curve_end, readable_line
@@ -20,14 +19,6 @@ from rl_lifecycle.stores import ObjectStore, read_from
 MOST_LINES = 100
 
 
-class Logger(Protocol):
-    """What lines are passed on to: the standard library's logger, or Airflow's own."""
-
-    def info(self, message: Any, /, *arguments: Any) -> Any:
-        """Take a line."""
-        ...
-
-
 class Told(Record):
     """How much of a machine's word was passed on: it travels with the trigger, and survives a retry."""
 
@@ -36,33 +27,30 @@ class Told(Record):
     n_bytes: int = 0
 
 
-async def relay(watch: SharedWatch, trial: TrialId, evidence: Evidence, told: Told, log: Logger) -> Told:
-    """Pass on what is new since the last time, if a segment has ended since. What cannot be read is tried again at the next.
+async def relay(watch: SharedWatch, trial: TrialId, evidence: Evidence, told: Told) -> tuple[Told, list[str]]:
+    """Find what is new since the last time, if a segment has ended since. What cannot be read is tried again at the next.
 
-    :param told: what was passed on before. :return: what is passed on now.
+    :param told: what was passed on before. :return: what is passed on now, and its lines.
     """
     beat = evidence.beat
     if beat is None:
-        return told
+        return told, []
     if beat.attempt != told.attempt:
         told = Told(attempt=beat.attempt)
     if beat.segment <= told.segment:
-        return told
+        return told, []
     try:
         new, point = await asyncio.gather(
             watch.read(lambda store: read_new(store, trial, told)),
             watch.read(lambda store: read_curve_end(store, trial, curve_steps(beat, evidence.segment_timesteps))))
     except Exception as error:
-        log.info("%s: its log could not be read (%s)", trial.trial, first_line(error))
-        return told
-    lines = new.decode(errors="replace").splitlines()
-    if len(lines) > MOST_LINES:
-        log.info("%s | … %d lines more are in its log", trial.trial, len(lines) - MOST_LINES)
-    for line in lines[-MOST_LINES:]:
-        log.info("%s | %s", trial.trial, readable_line(line))
+        return told, [f"{trial.trial}: its log could not be read ({first_line(error)})"]
+    lines = [f"{trial.trial} | {readable_line(line)}" for line in new.decode(errors="replace").splitlines()]
+    if (more := len(lines) - MOST_LINES) > 0:
+        lines = [f"{trial.trial} | … {more} lines more are in its log", *lines[more:]]
     if point:
-        log.info("%s: %s", trial.trial, point)
-    return Told(attempt=beat.attempt, segment=beat.segment, n_bytes=told.n_bytes + len(new))
+        lines.append(f"{trial.trial}: {point}")
+    return Told(attempt=beat.attempt, segment=beat.segment, n_bytes=told.n_bytes + len(new)), lines
 
 
 def curve_steps(beat: Heartbeat, segment_timesteps: int) -> tuple[int, ...]:

@@ -11,9 +11,9 @@ import logging
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from rl_airflow.machines import KnownMachines, Machines
 from rl_lifecycle.errors import InvalidRecordError
@@ -66,25 +66,43 @@ class KnownBeat(NamedTuple):
     beat: Heartbeat
 
 
+class Shared(Generic[T]):
+    """What many wait for, and is done once; each of them may give up alone.
+
+    As `asyncio.shield` does it for one: that makes two closures for each who waits, which for a thousand of them keep Python's garbage
+    collector busy.
+    """
+
+    def __init__(self, doing: Coroutine[Any, Any, T]) -> None:
+        self.task = asyncio.ensure_future(doing)
+        self._over = asyncio.Event()
+        self.task.add_done_callback(lambda _: self._over.set())
+
+    async def wait(self) -> T:
+        """Wait until it is done. :return: its answer. :raises: what it raised."""
+        await self._over.wait()
+        return self.task.result()
+
+
 @dataclass
 class SharedReading:
     """What is being read for many, or was. Times are seconds that only grow; `answered_at`: None while it is being read."""
 
     began_at: float
-    answer: "asyncio.Future[Any]"
+    answer: Shared[Any]
     answered_at: float | None = None
+    failed: bool = False
 
-    def note_answer(self, _: "asyncio.Future[Any]") -> None:
-        """Keep when the answer came."""
-        self.answered_at = time.monotonic()
+    def note_answer(self, task: "asyncio.Task[Any]") -> None:
+        """Keep when the answer came, and whether it is one."""
+        self.answered_at, self.failed = time.monotonic(), task.cancelled() or task.exception() is not None
 
     def is_stale(self, now: float, every_s: float) -> bool:
         """Whether it must be read again: never while it is being read; what failed is not kept for long, what took long is."""
         if self.answered_at is None:
             return False
-        failed = self.answer.cancelled() or self.answer.exception() is not None
         took_s = self.answered_at - self.began_at
-        return now - self.answered_at >= (min(every_s, SHARED_S) if failed else max(every_s, REST_FACTOR * took_s))
+        return now - self.answered_at >= (min(every_s, SHARED_S) if self.failed else max(every_s, REST_FACTOR * took_s))
 
 
 class TrialWatch:
@@ -180,7 +198,7 @@ class SharedWatch:
         self._make = make
         self._watch: TrialWatch | None = None
         self._asked: dict[TrialId, Wanted] = {}
-        self._next: asyncio.Future[dict[TrialId, Look]] | None = None
+        self._next: Shared[dict[TrialId, Look]] | None = None
         self._lock = asyncio.Lock()
         self._readings: dict[str, SharedReading] = {}
 
@@ -188,8 +206,8 @@ class SharedWatch:
         """Look at one trial, together with all who ask at about the same time."""
         self._asked[trial] = wanted
         if self._next is None:
-            self._next = asyncio.ensure_future(self._look_for_all())
-        return (await asyncio.shield(self._next))[trial]
+            self._next = Shared(self._look_for_all())
+        return (await self._next.wait())[trial]
 
     async def _look_for_all(self) -> dict[TrialId, Look]:
         await asyncio.sleep(GATHER_S)
@@ -209,9 +227,9 @@ class SharedWatch:
         known, now = self._readings.get(name), time.monotonic()
         if known is None or known.is_stale(now, every_s):
             self._readings = {key: one for key, one in self._readings.items() if now - one.began_at < FORGOTTEN_S}
-            known = self._readings[name] = SharedReading(now, asyncio.ensure_future(self.read(reading)))
-            known.answer.add_done_callback(known.note_answer)
-        answer: T = await asyncio.shield(known.answer)
+            known = self._readings[name] = SharedReading(now, Shared(self.read(reading)))
+            known.answer.task.add_done_callback(known.note_answer)
+        answer: T = await known.answer.wait()
         return answer
 
     async def read_ledger(self, key: str) -> Ledger | None:

@@ -16,7 +16,10 @@ from rl_airflow.machines import Machines
 from rl_airflow.triggers import trials as triggers
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_airflow.watching import TrialWatch
+from rl_lifecycle.attempts import Attempt
+from rl_lifecycle.evidence import Evidence
 from rl_lifecycle.layout import curve_key, trainer_log_key
+from rl_lifecycle.records import canonical_json
 from rl_lifecycle.stores import ObjectInfo, StoredObject
 from tests.plugins.test_early_stops import RULE, evaluated
 from tests.plugins.test_trials import Stage
@@ -59,11 +62,12 @@ class Crowd:
         monkeypatch.setattr(triggers, "until_next", lambda pause, now: 0.2)
         monkeypatch.setattr(triggers, "SHARED_S", 60.0)
         monkeypatch.setattr(watching, "CALM_READS", COUNT)
-        self.triggers = [_revived(Ec2TrialTrigger(first.plan, name, first.evidence | {"attempts": [self._attempt(name)]}))
+        known = Evidence.model_validate(first.evidence)
+        self.triggers = [_revived(Ec2TrialTrigger.of(self.world.plan, name, known.model_copy(update={"attempts": (self._attempt(name),)})))
                          for name in self.world.plan.trials]
 
-    def _attempt(self, name: str) -> dict[str, Any]:
-        return self.world.supervisor(name).attempts.read()[0].attempt.model_dump(mode="json")
+    def _attempt(self, name: str) -> Attempt:
+        return self.world.supervisor(name).attempts.read()[0].attempt
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[list["asyncio.Future[Any]"]]:
@@ -90,6 +94,24 @@ def _revived(trigger: Ec2TrialTrigger) -> Ec2TrialTrigger:
     """Put it into the form of Airflow's database and back: no two triggers share an object."""
     arguments = Trigger.from_object(trigger).kwargs
     return Ec2TrialTrigger(**{name: smart_decode_trigger_kwargs(value) for name, value in arguments.items()})
+
+
+def test_a_trigger_knows_nothing_of_the_other_trials_of_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's triggerer reads the arguments of all of its triggers every second: they must not grow with the run, or with what was
+    asked of EC2.
+    """
+    stage = Stage(monkeypatch)
+    stage.launch()
+    stage.world.beat(step=100)
+    alone, plan = stage.defer(), stage.world.plan
+    known = Evidence.model_validate(alone.evidence)
+    many = plan.model_copy(update={"trials": tuple(f"seed-{number}" for number in range(1000))})
+    trigger = _revived(Ec2TrialTrigger.of(many, "seed-7", known))
+    assert len(canonical_json(trigger.serialize()[1])) <= len(canonical_json(alone.serialize()[1])) < 2500
+    assert (trigger.plan["trials"], trigger.turn) == (["seed-7"], 7)
+    assert [one["request"] for one in trigger.evidence["attempts"]] == [{}]
+    asked = stage.world.supervisor("seed-0").attempts.read()[0].attempt
+    assert Evidence.model_validate(trigger.evidence).attempts == (asked.model_copy(update={"request": {}}),)
 
 
 def test_a_poll_of_many_trials_asks_once_for_all_and_reads_only_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,9 +175,8 @@ class Ec2AwaitTrialOperator(RunOperator):
             tell(plan, "interrupted", message)
 
     def _wait(self, evidence: Evidence, memory: Memory) -> Memory:
-        trigger = Ec2TrialTrigger(plan=self.plan, trial=self.trial, evidence=_for_trigger(evidence),
-                                  told=memory.told.model_dump(mode="json"), waiter_delay=self.waiter_delay,
-                                  aws_conn_id=self.aws_conn_id)
+        trigger = Ec2TrialTrigger.of(self._plan(), self.trial, evidence, memory.told, waiter_delay=self.waiter_delay,
+                                     aws_conn_id=self.aws_conn_id)
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
         return _run_here(trigger)
@@ -246,12 +245,6 @@ class Ec2TerminateRunOperator(RunOperator):
             supervisor.settle_ledger(tuple(stored.attempt for stored in supervisor.attempts.read()))
         log.info("instances left: 0")
         return {"instances_left": []}
-
-
-def _for_trigger(evidence: Evidence) -> dict[str, Any]:
-    """What the triggerer needs to know: the attempts without their long requests."""
-    slim = tuple(attempt.model_copy(update={"request": {}}) for attempt in evidence.attempts)
-    return evidence.model_copy(update={"attempts": slim}).model_dump(mode="json")
 
 
 def _run_here(trigger: Ec2TrialTrigger) -> Memory:

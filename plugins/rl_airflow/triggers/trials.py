@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -49,30 +49,45 @@ class Ec2TrialTrigger(BaseTrigger):
 
     :param plan: the run's :class:`RunPlan` as JSON. :param evidence: what was known when the task deferred, as JSON.
     :param told: how much of the machine's log was passed on before, as JSON; None: nothing.
-    :param waiter_delay: longest pause between looks, seconds.
+    :param waiter_delay: longest pause between looks, seconds. :param turn: how many of the run's trials look for a place before it.
     """
 
     def __init__(self, plan: dict[str, Any], trial: str, evidence: dict[str, Any], told: dict[str, Any] | None = None,
-                 waiter_delay: float = 5.0, aws_conn_id: str | None = None) -> None:
+                 waiter_delay: float = 5.0, aws_conn_id: str | None = None, turn: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves its triggers untyped
         self.plan, self.trial, self.evidence, self.told = plan, trial, evidence, told
-        self.waiter_delay, self.aws_conn_id = waiter_delay, aws_conn_id
+        self.waiter_delay, self.aws_conn_id, self.turn = waiter_delay, aws_conn_id, turn
         self._curve = LearningCurve(trial)
         self._curve_seen: tuple[int, int] | None = None
         self._curve_at = -CURVE_S
+        self._heard: Heartbeat | None = None
+        self._said = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class path and the arguments to make the trigger anew from."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "plan": self.plan, "trial": self.trial, "evidence": self.evidence, "told": self.told,
-            "waiter_delay": self.waiter_delay, "aws_conn_id": self.aws_conn_id}
+            "waiter_delay": self.waiter_delay, "aws_conn_id": self.aws_conn_id, "turn": self.turn}
+
+    @classmethod
+    def of(cls, plan: RunPlan, trial: str, evidence: Evidence, told: Told | None = None, *, waiter_delay: float = 5.0,
+           aws_conn_id: str | None = None) -> Self:
+        """Make a trial's trigger of as little as it needs.
+
+        Airflow's triggerer reads through the arguments of all its triggers whenever it asks its database which are its own, every
+        second and more often: a thousand that each name the thousand trials of their run cost it more than their looks do.
+        """
+        slim = tuple(attempt.model_copy(update={"request": {}}) for attempt in evidence.attempts)
+        known = evidence.model_copy(update={"attempts": slim}).model_dump(mode="json", exclude_defaults=True)
+        return cls(plan.model_copy(update={"trials": (trial,)}).to_xcom(), trial, known,
+                   told.model_dump(mode="json") if told is not None else None, waiter_delay, aws_conn_id, plan.trials.index(trial))
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look, wait, look again; yields one event: the stall clock, and how much was told."""
         plan, evidence = RunPlan.model_validate(self.plan), Evidence.model_validate(self.evidence)
         told = Told.model_validate(self.told or {})
         watch = shared_watch((plan.environment, plan.bucket, plan.region_name, self.aws_conn_id), lambda: self._watch(plan))
-        pause, failures, said = FIRST_LOOK_S, 0, ""
+        pause, failures = FIRST_LOOK_S, 0
         while True:
             await asyncio.sleep(pause)
             try:
@@ -84,15 +99,24 @@ class Ec2TrialTrigger(BaseTrigger):
                     break
                 continue
             failures = 0
-            if (line := self._progress_line(evidence)) and line != said:
+            told, lines = await self._find_news(watch, plan, evidence, told)
+            for line in lines:
                 self.log.info("%s", line)
-                said = line
-            told = await relay(watch, TrialId(plan.experiment, plan.run, self.trial), evidence, told, self.log)
             if decide_action(evidence).kind is not ActionKind.WAIT:
                 break
             pause = self._pause(evidence)
         progress = evidence.progress.model_dump(mode="json") if evidence.progress else None
         yield TriggerEvent({"progress": progress, "told": told.model_dump(mode="json")})  # type: ignore[no-untyped-call]
+
+    async def _find_news(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, told: Told) -> tuple[Told, list[str]]:
+        """What is new since the last look, as lines. Most looks find the heartbeat that was known before, and cost next to nothing."""
+        progress = self._progress_line(evidence) if evidence.heartbeat is not self._heard else ""
+        self._heard = evidence.heartbeat
+        told, lines = await relay(watch, TrialId(plan.experiment, plan.run, self.trial), evidence, told)
+        if progress and progress != self._said:
+            self._said = progress
+            lines.insert(0, progress)
+        return told, lines
 
     async def _see(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> Evidence:
         """Look at machine, heartbeat and learning curve, and whether there is a place again if the trial waits for one."""
@@ -134,7 +158,7 @@ class Ec2TrialTrigger(BaseTrigger):
         """
         if plan.ledger_key is None:
             return True
-        await asyncio.sleep(min(MOST_TURN_S, TURN_S * plan.trials.index(self.trial)))
+        await asyncio.sleep(min(MOST_TURN_S, TURN_S * self.turn))
         ledger = await watch.read_ledger(plan.ledger_key)
         return ledger is None or ledger.has_place(self.trial, evidence.compute.max_parallel, evidence.now)
 
