@@ -31,9 +31,11 @@ T = TypeVar("T")
 MOST_PREFIXES = 10
 #: Who asks within this time of the first looks together with it.
 GATHER_S = 0.05
+#: Who has lines to log within this time of the first logs them together with it.
+TELL_S = 0.25
 #: So many heartbeats of machines that simply run are read in one look, or one in so many of the trials if that is more; the
 #: rest is read at the next looks. Each is a request of two milliseconds of CPU, and a young machine speaks every second.
-CALM_READS, CALM_SHARE = 5, 40
+CALM_READS, CALM_SHARE = 3, 40
 #: While there are heartbeats to read of which a LIST has said that they are new, it is asked for the others so seldom, seconds.
 LISTED_S = 15.0
 #: What all trials of a run read alike (its ledger, its curves) is read at most so often, however many ask.
@@ -199,6 +201,7 @@ class SharedWatch:
         self._watch: TrialWatch | None = None
         self._asked: dict[TrialId, Wanted] = {}
         self._next: Shared[dict[TrialId, Look]] | None = None
+        self._telling: Shared[None] | None = None
         self._lock = asyncio.Lock()
         self._readings: dict[str, SharedReading] = {}
 
@@ -214,6 +217,20 @@ class SharedWatch:
         asked, self._asked, self._next = self._asked, {}, None
         async with self._lock:  # a slow look is not overtaken by the next
             return await asyncio.to_thread(self._look, asked)
+
+    async def moment_to_tell(self) -> None:
+        """Wait for the moment at which all who have something to log now log it.
+
+        Airflow's triggerer asks its database for all its triggers whenever a line, or a handful at once, comes from the process that
+        runs them.
+        """
+        if self._telling is None:
+            self._telling = Shared(self._pass_time_to_tell())
+        await self._telling.wait()
+
+    async def _pass_time_to_tell(self) -> None:
+        await asyncio.sleep(TELL_S)
+        self._telling = None
 
     async def read(self, reading: Callable[[ObjectStore], T]) -> T:
         """Read something else from the same store."""

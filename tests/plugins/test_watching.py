@@ -1,6 +1,7 @@
 """Looking at many trials at once: calls by the thousand, beats read when they are due, one look for all who ask."""
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -258,6 +259,33 @@ def test_who_gives_up_disturbs_nobody_else_who_waits() -> None:
     assert isinstance(answers[0], asyncio.CancelledError)
     assert all(isinstance(answer, Look) for answer in answers[1:])
     assert crowd.ec2.calls == ["DescribeInstances"]
+
+
+def test_what_many_have_to_tell_is_told_at_one_moment() -> None:
+    """Whoever finds something while others wait for the moment tells it together with them: nothing else runs in between."""
+    happened: list[str] = []
+
+    async def tell(shared: SharedWatch, name: str, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        await shared.moment_to_tell()
+        happened.append(name)
+
+    async def ask() -> None:
+        shared = SharedWatch(lambda: Crowd(1).watch)
+        beside = asyncio.ensure_future(tick())
+        await asyncio.gather(*(tell(shared, f"line {n}", 0.02 * n) for n in range(5)))
+        await tell(shared, "later", 0.0)
+        beside.cancel()
+
+    async def tick() -> None:
+        while True:
+            happened.append("tick")
+            await asyncio.sleep(0)
+
+    asyncio.run(ask())
+    kinds = [kind for kind, _ in itertools.groupby(happened, key=lambda one: one.partition(" ")[0])]
+    assert kinds == ["tick", "line", "tick", "later"]
+    assert sorted(one for one in happened if one.startswith("line")) == [f"line {n}" for n in range(5)]
 
 
 @pytest.mark.parametrize("pause", [1.0, 1.7, 4.0, 9.3, 15.0])

@@ -100,9 +100,12 @@ class Ec2TrialTrigger(BaseTrigger):
                 continue
             failures = 0
             told, lines = await self._find_news(watch, plan, evidence, told)
+            is_over = decide_action(evidence).kind is not ActionKind.WAIT
+            if lines and not is_over:
+                await watch.moment_to_tell()
             for line in lines:
                 self.log.info("%s", line)
-            if decide_action(evidence).kind is not ActionKind.WAIT:
+            if is_over:
                 break
             pause = self._pause(evidence)
         progress = evidence.progress.model_dump(mode="json") if evidence.progress else None
