@@ -13,27 +13,25 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime
 
+from rl_airflow.asking import Asker
 from rl_airflow.attempt_files import AttemptFiles, StoredAttempt
 from rl_airflow.launch_checks import LaunchChecks
 from rl_airflow.learning_curves import LearningCurve
 from rl_airflow.ledger_files import LedgerFile
-from rl_airflow.machines import Granted, Machines
+from rl_airflow.machines import Machines
 from rl_airflow.market_prices import MarketPrices
 from rl_airflow.memories import MachineMemory
 from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.actions import Action, ActionKind, decide_action
-from rl_lifecycle.attempts import Attempt, AttemptEnd, Refusal, client_token
+from rl_lifecycle.attempts import Attempt, AttemptEnd, client_token
 from rl_lifecycle.checkpoints import Head
 from rl_lifecycle.due_times import spot_leaves_time
 from rl_lifecycle.errors import LaunchRefusedError, NoPlaceError
-from rl_lifecycle.evidence import Evidence, Machine, Patience, Progress, ended_at
-from rl_lifecycle.heartbeats import Heartbeat, TrainerState
+from rl_lifecycle.evidence import Evidence, Machine, Patience, Progress
+from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.launches import (
-    TOKEN_HOLDS,
-    WAITABLE_CODES,
     Market,
     build_fleet_request,
-    explain_refusals,
     market_of,
     plan_deadline,
     plan_market,
@@ -42,16 +40,14 @@ from rl_lifecycle.launches import (
     trial_tags,
 )
 from rl_lifecycle.layout import head_key, heartbeat_key
-from rl_lifecycle.prices import cost_usd, highest_on_demand_usd
+from rl_lifecycle.prices import highest_on_demand_usd
+from rl_lifecycle.settlements import settle_outcome, what_is_known
 from rl_lifecycle.specs import Spec
 from rl_lifecycle.states import Finding, TrialState
-from rl_lifecycle.stores import ObjectStore, error_code
+from rl_lifecycle.stores import ObjectStore
 
 #: A trial that needs more actions than this in one go is not converging.
 MOST_ACTIONS = 20
-#: AWS says these of itself or of the credentials, not of the request: whether an earlier call made a machine stays unknown.
-SILENT_CODES = frozenset({"", "RequestLimitExceeded", "Throttling", "InternalError", "Unavailable", "ServiceUnavailable",
-                          "RequestExpired", "ExpiredToken", "AuthFailure"})
 
 
 class TrialSupervisor:
@@ -67,10 +63,10 @@ class TrialSupervisor:
         self.plan, self.spec, self.trial = plan, spec, spec.trial_id(trial)
         self.store, self.machines, self.prices = store, machines, prices
         self.checks, self.now, self.log, self.patience = checks, now, log, patience or Patience()
-        self.memory = memory or MachineMemory()
         self.curve = LearningCurve(trial, spec)
         self.attempts = AttemptFiles(store, self.trial)
         self.ledger = LedgerFile(store, spec)
+        self.asker = Asker(self.attempts, machines, checks, memory or MachineMemory(), zones=plan.zones, now=now, log=log)
         self._just_written: str | None = None
         self._first_seen: int | None = None
         self._writing: str | None = None
@@ -118,7 +114,8 @@ class TrialSupervisor:
                     return self._wait_for_place(action, evidence, error)
                 again = False
             elif action.kind is ActionKind.ASK:
-                self._ask(stored[-1], evidence.machine)
+                just_written, self._just_written = stored[-1].attempt.token == self._just_written, None
+                self.asker.ask(stored[-1], evidence.machine, just_written=just_written)
             elif action.kind is ActionKind.SETTLE:
                 self._settle(stored[-1], action.finding, evidence)
             else:
@@ -164,8 +161,8 @@ class TrialSupervisor:
     def _close(self, number: int, otherwise: Finding) -> None:
         """Settle an attempt if it is the newest and open, as trained if it is, else as said; give back what was reserved beyond it."""
         stored = self.attempts.read()
-        if stored and len(stored) == number and self._is_unanswered(stored[-1].attempt):
-            self._end_unanswered(stored[-1])
+        if stored and len(stored) == number and self.asker.is_unanswered(stored[-1].attempt):
+            self.asker.end_unanswered(stored[-1])
         for _ in range(MOST_ACTIONS):  # others may write at the same time
             evidence, stored = self.observe()
             if not stored or len(stored) != number or stored[-1].attempt.outcome.end is not None:
@@ -177,28 +174,6 @@ class TrialSupervisor:
                 entry.trial == self.trial.trial and entry.attempt > number for entry in self.ledger.read().entries):
             self.ledger.change(lambda before: before.release(self.trial.trial, number))
         self._settle_all()
-
-    def _is_unanswered(self, attempt: Attempt) -> bool:
-        """Whether an attempt may have a machine, or get one, that nobody knows: EC2 shows what it made only after a while."""
-        return (attempt.outcome.end is None and attempt.outcome.instance_id is None
-                and self.now() - attempt.created_at <= TOKEN_HOLDS and self.machines.find(self.trial, attempt.attempt) is None)
-
-    def _end_unanswered(self, stored: StoredAttempt) -> None:
-        """Ask with an attempt's token once more, and terminate what EC2 names.
-
-        If a worker died in the call, that is the machine which its call made. If its call is still on the way, or comes later, the
-        answer to it is the same machine. If there never was a call, a machine is made and ended at once. It is paid from the
-        moment when the attempt was written, because when it was made is not known.
-        """
-        try:
-            granted = self.machines.request(stored.attempt)
-        except Exception as error:
-            if error_code(error) in SILENT_CODES:
-                raise
-            return  # refused, so there is none
-        if granted.instance_id is not None:
-            self.machines.terminate_new(granted.instance_id)
-            self._record_answer(stored, granted, stored.attempt.created_at)
 
     def _settle_all(self) -> None:
         self.settle_ledger(tuple(stored.attempt for stored in self.attempts.read()))
@@ -273,68 +248,6 @@ class TrialSupervisor:
             self.log.warning("%s: ending %s, whose attempt is closed", self.trial.trial, ", ".join(strays))
             self.machines.terminate(strays)
 
-    def _ask(self, stored: StoredAttempt, seen: Machine | None = None) -> None:
-        """Adopt the attempt's machine, or ask for it. Starts billing.
-
-        :param seen: the machine, if it was seen before: then nothing is asked for.
-        """
-        attempt = stored.attempt
-        found = seen or self.machines.find(self.trial, attempt.attempt) or self._find_remembered(attempt)
-        if found is not None:
-            self.log.info("%s: adopting %s (%s)", self.trial.trial, found.instance_id, found.state)
-            granted = Granted(found.instance_id, found.instance_type, found.zone,
-                              "spot" if found.market == "spot" else "on-demand", ())
-        else:
-            granted = self._request(attempt)
-            if granted.instance_id is not None:
-                self.memory.keep(attempt.token, granted.instance_id)
-        if not self._record_answer(stored, granted, self.now()) and granted.instance_id is not None:
-            self._end_if_closed(attempt, granted.instance_id)
-
-    def _find_remembered(self, attempt: Attempt) -> Machine | None:
-        known = self.memory.find(attempt.token)
-        return self.machines.describe([known]).get(known) if known is not None else None
-
-    def _request(self, attempt: Attempt) -> Granted:
-        """Ask, and turn an error of the request itself into a refusal that is written down.
-
-        The quotas are looked at only for an attempt that this worker has just written: an older one may have its machine, which
-        EC2 does not show yet and which may be what fills the quota, so there the token decides.
-        """
-        first, self._just_written = attempt.token == self._just_written, None
-        if first and (full := self.checks.find_full(attempt, self.plan.zones)):
-            return Granted(None, None, None, market_of(attempt), full)
-        try:
-            return self.machines.request(attempt)
-        except Exception as error:
-            code = error_code(error)
-            if not code:
-                raise  # no answer: nothing is known, so the same token is asked with again
-            message = str(getattr(error, "response", {}).get("Error", {}).get("Message", error))
-            refusal = Refusal(instance_type="*", zone="*", market=market_of(attempt), code=code, message=message)
-            return Granted(None, None, None, refusal.market, (refusal,))
-
-    def _record_answer(self, stored: StoredAttempt, granted: Granted, now: datetime) -> bool:
-        if granted.instance_id is not None:
-            self.log.info("%s: %s is %s, %s, in %s", self.trial.trial, granted.instance_id, granted.instance_type,
-                          granted.market, granted.zone)
-            return self.attempts.update(stored, lambda outcome: outcome.model_copy(update={
-                "instance_id": granted.instance_id, "instance_type": granted.instance_type, "market": granted.market,
-                "zone": granted.zone, "launched_at": now}))
-        codes = [refusal.code for refusal in granted.refusals]
-        waitable = bool(set(codes) & WAITABLE_CODES) or not codes
-        reason = explain_refusals(codes) or _name_refusals(granted)
-        self.log.warning("%s: no machine: %s", self.trial.trial, reason)
-        return self.attempts.update(stored, lambda outcome: outcome.model_copy(update={
-            "end": AttemptEnd.NO_CAPACITY if waitable else AttemptEnd.REFUSED, "reason": reason, "ended_at": now,
-            "refusals": granted.refusals, "seconds": 0.0, "usd": 0.0, "market": granted.market}))
-
-    def _end_if_closed(self, attempt: Attempt, instance_id: str) -> None:
-        """Somebody else moved the attempt while we asked. If they closed it, the machine that we got is nobody's."""
-        there = self.attempts.read()
-        if len(there) < attempt.attempt or there[attempt.attempt - 1].attempt.outcome.end is not None:
-            self.machines.terminate_new(instance_id)
-
     def _settle(self, stored: StoredAttempt, finding: Finding, evidence: Evidence) -> bool:
         """Make sure that the machine is gone, then write how it ended and what it cost. :return: False if somebody else wrote first."""
         outcome, machine = stored.attempt.outcome, evidence.machine
@@ -343,54 +256,18 @@ class TrialSupervisor:
             self.machines.terminate_new(instance_id)
         elif instance_id is not None:
             self.machines.terminate([instance_id])
-        beat = evidence.beat
-        launched_at = machine.launched_at if machine is not None else outcome.launched_at
-        instance_type = machine.instance_type if machine is not None else outcome.instance_type
-        zone = machine.zone if machine is not None else outcome.zone
-        market = machine.market if machine is not None else outcome.market
-        ended = ended_at(evidence)
-        seconds = max(0.0, (ended - launched_at).total_seconds()) if launched_at is not None else 0.0
-        price = self.prices.paid(instance_type or "", market or market_of(stored.attempt), zone or "",
+        known = what_is_known(outcome, machine)
+        price = self.prices.paid(known.instance_type or "", known.market or market_of(stored.attempt), known.zone or "",
                                  reserved=stored.attempt.reserved_usd_per_hour)
-        usd = cost_usd(seconds, price) if launched_at is not None else 0.0
-        settled = self.attempts.update(stored, lambda before: before.model_copy(update={
-            "instance_id": instance_id, "instance_type": instance_type, "zone": zone, "launched_at": launched_at,
-            "market": market, "ended_at": ended,
-            "seconds": seconds, "usd": usd, "usd_per_hour": price, "end": finding.cause, "reason": finding.reason,
-            "reached_step": beat.step if beat is not None else None, "committed_step": evidence.committed_step,
-            "notice_at": beat.at if beat is not None and beat.state is TrainerState.INTERRUPTED else None,
-            "first_step_at": _first_step_at(evidence), "saved_usd": _saved_usd(evidence, finding, price)}))
+        settlement = settle_outcome(known, evidence, finding, price)
+        settled = self.attempts.update(stored, lambda _: settlement)
         if settled:
             self.log.info("%s: attempt %d ended: %s (%.0f s, USD %.4f)", self.trial.trial, stored.attempt.attempt,
-                          finding.reason or finding.cause, seconds, usd)
+                          finding.reason or finding.cause, settlement.seconds, settlement.usd)
         return settled
-
-
-def _saved_usd(evidence: Evidence, finding: Finding, usd_per_hour: float) -> float | None:
-    """About what the steps that are left would have cost; None if the trial was not stopped early."""
-    if finding.cause is not AttemptEnd.STOPPED_EARLY or evidence.beat is None or evidence.beat.steps_per_s <= 0:
-        return None
-    left = max(0, evidence.total_timesteps - evidence.beat.step)
-    return cost_usd(left / evidence.beat.steps_per_s, usd_per_hour)
 
 
 def _is_new(evidence: Evidence) -> bool:
     """Whether the newest attempt's machine was granted so short ago that EC2 may not know it yet."""
     launched_at = evidence.newest.outcome.launched_at if evidence.newest is not None else None
     return launched_at is not None and (evidence.now - launched_at).total_seconds() <= evidence.patience.visible_s
-
-
-def _first_step_at(evidence: Evidence) -> datetime | None:
-    progress, newest = evidence.progress, evidence.newest
-    return progress.first_step_at if progress is not None and newest is not None and progress.attempt == newest.attempt else None
-
-
-def _name_refusals(granted: Granted) -> str:
-    """Name the pools that refused, the same code once."""
-    if not granted.refusals:
-        return "EC2 gave no machine and no reason"
-    said: dict[str, list[str]] = {}
-    for refusal in granted.refusals:
-        said.setdefault(refusal.code, []).append(
-            refusal.message if refusal.instance_type == "*" else f"{refusal.instance_type} in {refusal.zone}")
-    return "; ".join(f"{code}: {', '.join(pools)}" for code, pools in said.items())

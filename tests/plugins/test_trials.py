@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from rl_airflow.asking import Asker
 from rl_airflow.errors import InstancesLeftError
 from rl_airflow.links import trial_links
 from rl_airflow.machines import Machines
@@ -24,7 +25,6 @@ from rl_airflow.operators.trials import (
     RunOperator,
 )
 from rl_airflow.relays import Told
-from rl_airflow.supervision import TrialSupervisor
 from rl_airflow.triggers import trials as triggers
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_airflow.watching import TrialWatch
@@ -235,7 +235,7 @@ def test_a_retry_goes_on_with_the_stall_clock_and_the_log_where_they_were(
 
 def test_a_machine_that_only_the_task_knows_is_adopted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker died before the bucket knew it, EC2 does not show its tags yet, and nothing is asked for again."""
-    monkeypatch.setattr(TrialSupervisor, "_record_answer", lambda *_: (_ for _ in ()).throw(ConnectionError("the worker died")))
+    monkeypatch.setattr(Asker, "_record_answer", lambda *_: (_ for _ in ()).throw(ConnectionError("the worker died")))
     with pytest.raises(ConnectionError):
         stage.launch()
     monkeypatch.undo()
