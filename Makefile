@@ -88,7 +88,7 @@ test: setup ## every test, in parallel
 
 check: setup .venv-checkov/.ready ## lint, types, import contracts, templates, policies
 	@$(RUN) -m ruff check .
-	@$(RUN) -m mypy lifecycle/rl_lifecycle trainer/rl_trainer evaluator/rl_evaluator plugins/rl_airflow infra_bootstrap local_aws laptop
+	@$(RUN) -m mypy lifecycle/rl_lifecycle trainer/rl_trainer evaluator/rl_evaluator plugins/rl_airflow infra_bootstrap local_aws laptop benchmarks
 	@$(RUN) -m mypy dags
 	@.venv/bin/lint-imports
 	@.venv/bin/cfn-lint infra_bootstrap/templates/*.yaml

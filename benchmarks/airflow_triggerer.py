@@ -75,11 +75,11 @@ class Triggerer:
 
     def cpu_s(self) -> float:
         """CPU seconds of all its processes."""
-        return sum(one.cpu_times().user + one.cpu_times().system for one in self._all())
+        return float(sum(one.cpu_times().user + one.cpu_times().system for one in self._all()))
 
     def memory_mib(self) -> int:
         """Resident memory of all its processes; what they share counts twice."""
-        return round(sum(one.memory_info().rss for one in self._all()) / 2**20)
+        return int(sum(one.memory_info().rss for one in self._all()) / 2**20)
 
     def _all(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]

@@ -111,7 +111,8 @@ def full_state(case: Case, model: Any) -> tuple[ModelState, dict[str, Pieces]]:
     model.num_timesteps = case.step
     if not case.buffered:
         return capture(model), {}
-    buffer, memory, data = model.replay_buffer, None, {}
+    buffer, memory = model.replay_buffer, None
+    data: dict[str, Pieces] = {}
     fill_buffer(buffer)
     for index in range(CHUNKS):
         buffer.pos, buffer.full = (index + 1) * ROWS // CHUNKS % ROWS, index + 1 == CHUNKS

@@ -46,6 +46,6 @@ class Parts(gym.Env[dict[str, Any], Any]):
         return {"picture": np.full((3, 36, 36), int(127 + 100 * vector[0]), np.uint8), "vector": vector}
 
 
-gym.register("BenchmarkPictures-v0", Pictures, max_episode_steps=200)
-gym.register("BenchmarkParts-v0", Parts, max_episode_steps=50)
+gym.register("BenchmarkPictures-v0", f"{__name__}:Pictures", max_episode_steps=200)
+gym.register("BenchmarkParts-v0", f"{__name__}:Parts", max_episode_steps=50)
 PICTURES, PARTS = f"{__name__}:BenchmarkPictures-v0", f"{__name__}:BenchmarkParts-v0"

@@ -115,8 +115,9 @@ def run(capturer: Capturer, rounds: int, facts: dict[str, Any], *, compared: tup
 def gpu_facts() -> dict[str, Any]:
     """What a reader must know of the GPU to compare."""
     properties = torch.cuda.get_device_properties(0)
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return {"name": properties.name, "gib": round(properties.total_memory / 2**30, 1), "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(), "capability": f"{properties.major}.{properties.minor}"}
+            "cudnn": cudnn, "capability": f"{properties.major}.{properties.minor}"}
 
 
 def find_difference(case: Case, capturer: Capturer) -> str:

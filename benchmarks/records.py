@@ -65,8 +65,8 @@ def earlier_runs(name: str) -> list[dict[str, Any]]:
 def counted(record: dict[str, Any], what: str) -> int:
     """The smallest number of rounds or seeds that any case of a record was measured with."""
     result = record["result"]
-    counts = [part[what] for case in result["cases"].values() for part in case.get("taken", {}).values() if what in part]
-    return min(counts, default=result.get(what, 0))
+    counts: list[int] = [part[what] for case in result["cases"].values() for part in case.get("taken", {}).values() if what in part]
+    return min(counts, default=int(result.get(what, 0)))
 
 
 def loads(record: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ class AtTheFirstStep(Interruption):
     at: tuple[float, float] | None = None
 
     @property
-    def notice(self) -> str:  # type: ignore[override]  the base has an attribute
+    def notice(self) -> str:
         """Whoever asks has taken a step."""
         self.at = self.at or (time.monotonic(), time.process_time())
         return "measured"

@@ -22,6 +22,7 @@ def main() -> int:
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
     model: Any = None
     asked: dict[str, Any] = {}
+    answer: dict[str, Any]
     for line in sys.stdin:
         task = json.loads(line)
         if "algo" in task:
@@ -58,7 +59,7 @@ def _build(task: dict[str, Any]) -> Any:
     env = DummyVecEnv([lambda: Monitor(gym.make(task["env_id"])) for _ in range(task["n_envs"])])
     kwargs = dict(task["kwargs"])
     if task["noise_std"]:
-        size = env.action_space.shape[0]
+        size = env.action_space.sample().shape[0]
         kwargs["action_noise"] = NormalActionNoise(np.zeros(size), task["noise_std"] * np.ones(size))
     return getattr(sbx, task["algo"].upper())("MlpPolicy", env, seed=task["seed"], **kwargs)
 
@@ -72,7 +73,8 @@ def _play(model: Any, asked: dict[str, Any], episodes: int) -> float:
 
     env = DummyVecEnv([lambda: Monitor(gym.make(asked["env_id"]))])
     env.seed(1_000_000 + asked["seed"])
-    return float(evaluate_policy(model, env, n_eval_episodes=episodes, deterministic=True)[0])
+    mean: Any = evaluate_policy(model, env, n_eval_episodes=episodes, deterministic=True)[0]
+    return float(mean)
 
 
 def _versions() -> dict[str, str]:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from benchmarks.records import FOLDER, counted, newest_cases, taken, todays_cases, write_record
 from benchmarks.trainings import GSDE, Case
@@ -112,8 +113,10 @@ def final_return(case: Case, arm: str, seed: int) -> float:
         trained = trainer.train(segment, state, Watch(Interruption()))
         state = trained.state
     env = trainer.factory.make(seed, n_segments)
-    if (own := trained.model.get_vec_normalize_env()) is not None:
-        env.obs_rms, env.training, env.norm_reward = own.obs_rms, False, False
+    own, played = trained.model.get_vec_normalize_env(), unwrap_vec_normalize(env)
+    if own is not None and played is not None:
+        played.obs_rms, played.training, played.norm_reward = own.obs_rms, False, False
+    mean: Any
     mean, _ = evaluate_policy(trained.model, env, n_eval_episodes=EPISODES, deterministic=True)
     return float(mean)
 
