@@ -79,7 +79,8 @@ class Triggerer:
 
     def memory_mib(self) -> int:
         """Resident memory of all its processes; what they share counts twice."""
-        return int(sum(one.memory_info().rss for one in self._all()) / 2**20)
+        mib: int = round(sum(one.memory_info().rss for one in self._all()) / 2**20)
+        return mib
 
     def _all(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]

@@ -169,7 +169,8 @@ class Experiment(Record):
     @field_validator("schedule", "replay_schedule")
     @classmethod
     def _schedule_has_form(cls, schedule: str | None) -> str | None:
-        if schedule is not None and not _is_schedule(schedule.strip()):
+        schedule = schedule.strip() if schedule is not None else None
+        if schedule is not None and not _is_schedule(schedule):
             raise ValueError(f"{schedule!r} is no cron expression such as \"0 2 * * *\"; null means only by hand")
         return schedule
 

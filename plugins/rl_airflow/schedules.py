@@ -1,13 +1,14 @@
-"""When DAGs run by themselves: cron in UTC, and no training because somebody unpaused a DAG."""
+"""When DAGs run by themselves: cron in UTC, and a first night that somebody waited for, not one that was due before."""
 
 from datetime import timedelta
 
 from airflow.sdk import CronTriggerTimetable
 
-#: How long after its time a DAG that never ran by schedule may still begin. Airflow's own default is a tenth of the schedule's
-#: gap, which starts, and bills, a whole night when a nightly DAG is unpaused up to 2.4 hours after its time. None at all would
-#: lose a first night whose file was read again between its time and the scheduler's next look.
-LATE = timedelta(minutes=5)
+#: How long after its time a DAG that never ran by schedule may still begin, as of when its file was read last. Airflow's own default
+#: is a tenth of the schedule's gap, which starts, and bills, a whole night when a nightly DAG is unpaused up to 2.4 hours after
+#: its time. None at all would lose a first night whose file was read again between its time and the scheduler's next look, or
+#: that came while Airflow was being restarted. A first night that a run by hand holds up for longer is left out.
+LATE = timedelta(minutes=15)
 
 
 def timetable_of(schedule: str | None) -> CronTriggerTimetable | None:

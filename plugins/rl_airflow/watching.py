@@ -78,7 +78,12 @@ class Shared(Generic[T]):
     def __init__(self, doing: Coroutine[Any, Any, T]) -> None:
         self.task = asyncio.ensure_future(doing)
         self._over = asyncio.Event()
-        self.task.add_done_callback(lambda _: self._over.set())
+        self.task.add_done_callback(self._end)
+
+    def _end(self, task: "asyncio.Task[T]") -> None:
+        self._over.set()
+        if not task.cancelled():
+            task.exception()  # else asyncio complains of it where everybody has given up
 
     async def wait(self) -> T:
         """Wait until it is done. :return: its answer. :raises: what it raised."""
@@ -208,7 +213,7 @@ class SharedWatch:
     async def look(self, trial: TrialId, wanted: Wanted) -> Look:
         """Look at one trial, together with all who ask at about the same time."""
         self._asked[trial] = wanted
-        if self._next is None:
+        if self._next is None or self._next.task.done():
             self._next = Shared(self._look_for_all())
         return (await self._next.wait())[trial]
 
@@ -224,13 +229,9 @@ class SharedWatch:
         Airflow's triggerer asks its database for all its triggers whenever a line, or a handful at once, comes from the process that
         runs them.
         """
-        if self._telling is None:
-            self._telling = Shared(self._pass_time_to_tell())
+        if self._telling is None or self._telling.task.done():
+            self._telling = Shared(asyncio.sleep(TELL_S))
         await self._telling.wait()
-
-    async def _pass_time_to_tell(self) -> None:
-        await asyncio.sleep(TELL_S)
-        self._telling = None
 
     async def read(self, reading: Callable[[ObjectStore], T]) -> T:
         """Read something else from the same store."""

@@ -158,6 +158,27 @@ def test_a_reading_that_failed_is_not_kept() -> None:
     assert [failed.is_stale(now, 3600.0) for now in (1.0, 10.0)] == [False, True]
 
 
+def test_a_reading_that_failed_is_read_again_and_one_that_did_not_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through what all share: the error for moments, the answer for as long as it was asked for."""
+    monkeypatch.setattr(watching, "SHARED_S", 0.0)
+    begun: list[int] = []
+
+    def read(_: object) -> int:
+        begun.append(1)
+        if len(begun) == 1:
+            raise ConnectionError("no")
+        return len(begun)
+
+    async def ask() -> list[object]:
+        watch = SharedWatch(lambda: TrialWatch(CountingStore(), Machines(None, "dev")))
+        return [await asyncio.gather(watch.read_once("spec", read, every_s=3600.0), return_exceptions=True) for _ in range(3)]
+
+    failed, *read_well = asyncio.run(ask())
+    assert isinstance(failed, list)
+    assert isinstance(failed[0], ConnectionError)
+    assert read_well == [[2], [2]]
+
+
 def test_a_reading_that_took_long_rests_long() -> None:
     """A large run's LIST takes at most a twentieth of the triggerer's time, counted from its answer."""
     answer: Any = None

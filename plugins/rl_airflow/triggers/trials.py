@@ -49,11 +49,12 @@ class Ec2TrialTrigger(BaseTrigger):
 
     :param plan: the run's :class:`RunPlan` as JSON. :param evidence: what was known when the task deferred, as JSON.
     :param told: how much of the machine's log was passed on before, as JSON; None: nothing.
-    :param waiter_delay: longest pause between looks, seconds. :param turn: how many of the run's trials look for a place before it.
+    :param waiter_delay: longest pause between looks, seconds.
+    :param turn: how many of the run's trials look for a place before it; None: as many as its plan names before it.
     """
 
     def __init__(self, plan: dict[str, Any], trial: str, evidence: dict[str, Any], told: dict[str, Any] | None = None,
-                 waiter_delay: float = 5.0, aws_conn_id: str | None = None, turn: int = 0) -> None:
+                 waiter_delay: float = 5.0, aws_conn_id: str | None = None, turn: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves its triggers untyped
         self.plan, self.trial, self.evidence, self.told = plan, trial, evidence, told
         self.waiter_delay, self.aws_conn_id, self.turn = waiter_delay, aws_conn_id, turn
@@ -78,7 +79,7 @@ class Ec2TrialTrigger(BaseTrigger):
         second and more often: a thousand that each name the thousand trials of their run cost it more than their looks do.
         """
         slim = tuple(attempt.model_copy(update={"request": {}}) for attempt in evidence.attempts)
-        known = evidence.model_copy(update={"attempts": slim}).model_dump(mode="json", exclude_defaults=True)
+        known = evidence.model_copy(update={"attempts": slim}).model_dump(mode="json", exclude_none=True)
         return cls(plan.model_copy(update={"trials": (trial,)}).to_xcom(), trial, known,
                    told.model_dump(mode="json") if told is not None else None, waiter_delay, aws_conn_id, plan.trials.index(trial))
 
@@ -161,7 +162,8 @@ class Ec2TrialTrigger(BaseTrigger):
         """
         if plan.ledger_key is None:
             return True
-        await asyncio.sleep(min(MOST_TURN_S, TURN_S * self.turn))
+        turn = self.turn if self.turn is not None else plan.trials.index(self.trial)
+        await asyncio.sleep(min(MOST_TURN_S, TURN_S * turn))
         ledger = await watch.read_ledger(plan.ledger_key)
         return ledger is None or ledger.has_place(self.trial, evidence.compute.max_parallel, evidence.now)
 
