@@ -59,7 +59,7 @@ def _build(task: dict[str, Any]) -> Any:
     env = DummyVecEnv([lambda: Monitor(gym.make(task["env_id"])) for _ in range(task["n_envs"])])
     kwargs = dict(task["kwargs"])
     if task["noise_std"]:
-        size = env.action_space.sample().shape[0]
+        size = int(np.prod(env.action_space.shape or ()))
         kwargs["action_noise"] = NormalActionNoise(np.zeros(size), task["noise_std"] * np.ones(size))
     return getattr(sbx, task["algo"].upper())("MlpPolicy", env, seed=task["seed"], **kwargs)
 

@@ -34,7 +34,7 @@ DELAY_S = 5.0
 WARM_UP_MOST_S, WARM_UP_STEP_S = 300.0, 5.0
 #: So long after its start a triggerer has nothing to do any more but to look whether there is something to do.
 IDLE_AFTER_S = 40.0
-#: So long triggers wait in it before they are measured: each has passed on its first line, for which Airflow makes it a log.
+#: So long its triggers wait, once they are warm, before they are measured: taking them on still occupies it for a while.
 TOLD_AFTER_S = 70.0
 OBJECTIVE_MS_PER_100 = 50.0
 DESCRIBE, LIST, GET = ACTIONS = ("ec2:DescribeInstances", "s3:ListBucket", "s3:GetObject")

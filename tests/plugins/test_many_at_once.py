@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from airflow.serialization.decoders import smart_decode_trigger_kwargs
 
 from rl_airflow import watching
 from rl_airflow.machines import Machines
+from rl_airflow.run_plan import RunPlan
 from rl_airflow.triggers import trials as triggers
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_airflow.watching import TrialWatch
@@ -97,7 +99,7 @@ def _revived(trigger: Ec2TrialTrigger) -> Ec2TrialTrigger:
 
 
 def test_a_trigger_knows_nothing_of_the_other_trials_of_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow's triggerer reads the arguments of all of its triggers every second: they must not grow with the run, or with what was
+    """Airflow's triggerer looks through all of its triggers every second: their arguments must not grow with the run, or with what was
     asked of EC2.
     """
     stage = Stage(monkeypatch)
@@ -112,6 +114,29 @@ def test_a_trigger_knows_nothing_of_the_other_trials_of_its_run(monkeypatch: pyt
     assert [one["request"] for one in trigger.evidence["attempts"]] == [{}]
     asked = stage.world.supervisor("seed-0").attempts.read()[0].attempt
     assert Evidence.model_validate(trigger.evidence).attempts == (asked.model_copy(update={"request": {}}),)
+
+
+@pytest.mark.parametrize("stored_before", [False, True])
+def test_who_waits_for_a_place_looks_in_the_order_of_the_plan(monkeypatch: pytest.MonkeyPatch, stored_before: bool) -> None:
+    """Also a trigger that an earlier version stored, which names all trials and no turn."""
+    stage = Stage(monkeypatch)
+    stage.launch()
+    known = Evidence.model_validate(stage.defer().evidence)
+    plan = stage.world.plan.model_copy(update={"trials": tuple(f"seed-{number}" for number in range(9)), "ledger_key": "ledger.json"})
+    trigger = (Ec2TrialTrigger(plan.to_xcom(), "seed-7", known.model_dump(mode="json")) if stored_before
+               else Ec2TrialTrigger.of(plan, "seed-7", known))
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def read_ledger(_: str) -> None:
+        return None
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    watch: Any = SimpleNamespace(read_ledger=read_ledger)
+    assert asyncio.run(trigger._has_place(watch, RunPlan.model_validate(trigger.plan), known))
+    assert slept == [7 * triggers.TURN_S]
 
 
 def test_a_poll_of_many_trials_asks_once_for_all_and_reads_only_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:

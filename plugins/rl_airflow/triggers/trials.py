@@ -75,8 +75,8 @@ class Ec2TrialTrigger(BaseTrigger):
            aws_conn_id: str | None = None) -> Self:
         """Make a trial's trigger of as little as it needs.
 
-        Airflow's triggerer reads through the arguments of all its triggers whenever it asks its database which are its own, every
-        second and more often: a thousand that each name the thousand trials of their run cost it more than their looks do.
+        Airflow's triggerer asks its database every second, and more often, which triggers are its own, and they lie there with their
+        arguments: on SQLite a thousand that each named the thousand trials of their run made a poll nearly twice as dear.
         """
         slim = tuple(attempt.model_copy(update={"request": {}}) for attempt in evidence.attempts)
         known = evidence.model_copy(update={"attempts": slim}).model_dump(mode="json", exclude_none=True)
