@@ -42,7 +42,16 @@ def deferred(triggers: list[Any]) -> Iterator[None]:
         run_command([airflow, "dags", "reserialize"], environment)
         run_command([airflow, "dags", "unpause", dag_id], environment)
         run_command([airflow, "dags", "trigger", dag_id, "--run-id", "load"], environment)
-        run_command([sys.executable, "-m", "benchmarks.airflow_triggerer", dag_id, str(Path(folder, "triggers.json"))], environment)
+        run_command(
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.airflow_triggerer",
+                dag_id,
+                str(Path(folder, "triggers.json")),
+            ],
+            environment,
+        )
         try:
             yield
         finally:
@@ -62,7 +71,11 @@ def put_off(dag_id: str, triggers: list[tuple[str, dict[str, Any]]]) -> None:
             sys.exit(f"error: {len(instances)} tasks for {len(triggers)} triggers")
         for instance, (classpath, arguments) in zip(instances, triggers, strict=True):
             instance.trigger = Trigger(classpath=classpath, kwargs=arguments)
-            instance.state, instance.next_method, instance.try_number = TaskInstanceState.DEFERRED, "execute_complete", 1
+            instance.state, instance.next_method, instance.try_number = (
+                TaskInstanceState.DEFERRED,
+                "execute_complete",
+                1,
+            )
             instance.start_date = instance.dag_run.run_after
             instance.dag_run.state = DagRunState.RUNNING
 
@@ -90,8 +103,16 @@ class Triggerer:
 def running_triggerer() -> Iterator[Triggerer]:
     """Run `airflow triggerer` on this process's Airflow, and end it afterwards."""
     airflow = str(Path(sys.executable).parent / "airflow")
-    with tempfile.TemporaryFile() as log, subprocess.Popen([airflow, "triggerer", "--skip-serve-logs"], cwd=ROOT, stdin=subprocess.DEVNULL,
-                                                           stdout=log, stderr=log) as process:
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(
+            [airflow, "triggerer", "--skip-serve-logs"],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        ) as process,
+    ):
         try:
             yield Triggerer(process.pid)
         finally:
@@ -103,7 +124,9 @@ def running_triggerer() -> Iterator[Triggerer]:
                 process.kill()
             if ended is not None:
                 log.seek(0)
-                sys.exit(f"error: airflow triggerer ended with {ended}:\n{log.read().decode(errors='replace')[-2000:]}")
+                sys.exit(
+                    f"error: airflow triggerer ended with {ended}:\n{log.read().decode(errors='replace')[-2000:]}"
+                )
 
 
 if __name__ == "__main__":

@@ -33,12 +33,17 @@ MEASUREMENTS = {
 def main(names: list[str]) -> int:
     """Run measurements. :return: 0, 1 if one failed, 2 if one is unknown."""
     if unknown := [name for name in names if name not in MEASUREMENTS]:
-        print(f"error: unknown measurement {', '.join(unknown)}; known: {', '.join(MEASUREMENTS)}", file=sys.stderr)
+        print(
+            f"error: unknown measurement {', '.join(unknown)}; known: {', '.join(MEASUREMENTS)}",
+            file=sys.stderr,
+        )
         return 2
     failed = []
     for name in names or list(MEASUREMENTS):
         print(f"{name}: {MEASUREMENTS[name]}", file=sys.stderr, flush=True)
-        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT, check=False).returncode:
+        if subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT, check=False
+        ).returncode:
             failed.append(name)
     if failed:
         print(f"error: {', '.join(failed)} failed", file=sys.stderr)

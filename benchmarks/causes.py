@@ -26,9 +26,16 @@ from benchmarks.twin_runs import INSIDE, local_aws, measure_inside, say
 
 #: What breaks → how the trial must end, and words that its log or reason must hold.
 EXPECTED: dict[str, tuple[str, str]] = {
-    "bug": ("code_failed", "the arm is not attached"), "memory": ("out_of_memory", "memory"), "disk": ("disk_full", "space"),
-    "nan": ("diverged", "not finite"), "hang": ("stalled", "has not moved"), "kill": ("machine_lost", ""), "notice": ("interrupted", ""),
-    "rebalance": ("interrupted", "had recommended leaving it"), "abandoned": ("deadline", "the machine reached its deadline")}
+    "bug": ("code_failed", "the arm is not attached"),
+    "memory": ("out_of_memory", "memory"),
+    "disk": ("disk_full", "space"),
+    "nan": ("diverged", "not finite"),
+    "hang": ("stalled", "has not moved"),
+    "kill": ("machine_lost", ""),
+    "notice": ("interrupted", ""),
+    "rebalance": ("interrupted", "had recommended leaving it"),
+    "abandoned": ("deadline", "the machine reached its deadline"),
+}
 #: What happens to a machine that trains, which it must not have ended before.
 STRUCK = ("kill", "notice", "rebalance")
 #: All the hours that the abandoned machine has: a minute, which is the shortest that its timer counts.
@@ -80,11 +87,15 @@ gym.register("Breaking-v0", entry_point="breaking_env:Breaking", max_episode_ste
 
 def write_wheel(folder: Path) -> str:
     """Write the environment's wheel. :return: its file name."""
-    files = {"breaking_env.py": ENVIRONMENT.encode(),
-             "breaking_env-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: breaking-env\nVersion: 1.0\n",
-             "breaking_env-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: causes\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+    files = {
+        "breaking_env.py": ENVIRONMENT.encode(),
+        "breaking_env-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: breaking-env\nVersion: 1.0\n",
+        "breaking_env-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: causes\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
     record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in files.items())
-    files["breaking_env-1.0.dist-info/RECORD"] = (record + "breaking_env-1.0.dist-info/RECORD,,\n").encode()
+    files["breaking_env-1.0.dist-info/RECORD"] = (
+        record + "breaking_env-1.0.dist-info/RECORD,,\n"
+    ).encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, data in files.items():
@@ -109,25 +120,54 @@ def _run(how: str, folder: str, wheel: str) -> dict[str, Any]:
     from rl_airflow.operators.trials import Ec2TerminateRunOperator
     from rl_lifecycle.experiments import read_experiment
 
-    experiment = read_experiment({
-        "env_id": "breaking_env:Breaking-v0", "env_kwargs": {"how": how}, "requirements": [wheel], "algo": "ppo",
-        "total_timesteps": 2_000_000 if how in STRUCK else 40_000, "trials": 1, "checkpoint_every": 2048, "schedule": None,
-        "hyperparameters": {"n_envs": 1, "n_steps": 512},
-        "compute": {"market": "spot", "max_hours": SHORT_HOURS if how == "abandoned" else 1, "budget_usd": 1},
-        "evaluation": {"return_range": [0, 50], "crash_below": 1}}, "causes").model_dump(mode="json")
+    experiment = read_experiment(
+        {
+            "env_id": "breaking_env:Breaking-v0",
+            "env_kwargs": {"how": how},
+            "requirements": [wheel],
+            "algo": "ppo",
+            "total_timesteps": 2_000_000 if how in STRUCK else 40_000,
+            "trials": 1,
+            "checkpoint_every": 2048,
+            "schedule": None,
+            "hyperparameters": {"n_envs": 1, "n_steps": 512},
+            "compute": {
+                "market": "spot",
+                "max_hours": SHORT_HOURS if how == "abandoned" else 1,
+                "budget_usd": 1,
+            },
+            "evaluation": {"return_range": [0, 50], "crash_below": 1},
+        },
+        "causes",
+    ).model_dump(mode="json")
     pushed: dict[str, Any] = {}
-    context: Any = {"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value})), "params": {},
-                    "run_id": f"{how}-{datetime.now(UTC):%H%M%S}", "dag_run": SimpleNamespace(conf=None)}
-    S3FreezeSpecOperator(task_id="freeze", experiment=experiment, folder=folder, with_form=False).execute(context)
+    context: Any = {
+        "ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value})),
+        "params": {},
+        "run_id": f"{how}-{datetime.now(UTC):%H%M%S}",
+        "dag_run": SimpleNamespace(conf=None),
+    }
+    S3FreezeSpecOperator(
+        task_id="freeze", experiment=experiment, folder=folder, with_form=False
+    ).execute(context)
     plan = pushed[PLAN_KEY]
     try:
         found = _await_first_end(plan, how)
     finally:
-        left = Ec2TerminateRunOperator(task_id="terminate", plan=plan).execute(context)["instances_left"]
+        left = Ec2TerminateRunOperator(task_id="terminate", plan=plan).execute(context)[
+            "instances_left"
+        ]
     end, words = EXPECTED[how]
     good = found["end"] == end and words in found["told"] and not left
-    say(f"{how}: {found['end']} ({found['reason']}), instances left {len(left)}: {'as it should' if good else 'WRONG'}")
-    return {"broken": how, "good": good, "expected": end, **{name: found[name] for name in ("end", "reason", "seconds")}}
+    say(
+        f"{how}: {found['end']} ({found['reason']}), instances left {len(left)}: {'as it should' if good else 'WRONG'}"
+    )
+    return {
+        "broken": how,
+        "good": good,
+        "expected": end,
+        **{name: found[name] for name in ("end", "reason", "seconds")},
+    }
 
 
 def _await_first_end(plan: dict[str, Any], how: str) -> dict[str, Any]:
@@ -138,7 +178,9 @@ def _await_first_end(plan: dict[str, Any], how: str) -> dict[str, Any]:
     from rl_lifecycle.evidence import Patience, track_progress
 
     run = RunPlan.model_validate(plan)
-    supervisor = Ec2AwaitTrialOperator(task_id="await", plan=plan, trial="seed-0")._supervisor(run, "seed-0")
+    supervisor = Ec2AwaitTrialOperator(task_id="await", plan=plan, trial="seed-0")._supervisor(
+        run, "seed-0"
+    )
     supervisor.patience = Patience(boot_s=300.0, stall_s=20.0, stall_segments=1.0)
     progress, began, struck = None, time.monotonic(), False
     while time.monotonic() - began < PATIENCE_S:
@@ -149,8 +191,12 @@ def _await_first_end(plan: dict[str, Any], how: str) -> dict[str, Any]:
             _await_its_own_end(supervisor.machines, first.instance_id)
         if first.end is not None:
             tail = read_log_tail(supervisor.store, supervisor.trial, evidence.attempts[:1])
-            return {"end": str(first.end), "reason": first.reason[:300], "told": "\n".join((first.reason, *tail)),
-                    "seconds": round(time.monotonic() - began, 1)}
+            return {
+                "end": str(first.end),
+                "reason": first.reason[:300],
+                "told": "\n".join((first.reason, *tail)),
+                "seconds": round(time.monotonic() - began, 1),
+            }
         if how == "rebalance" and first.instance_id is not None:
             struck = _recommend_then_take(first.instance_id, evidence, struck=struck)
         if how in ("kill", "notice") and not struck and evidence.committed_step > 0:
@@ -194,7 +240,10 @@ def main(arguments: list[str]) -> int:
         return 0
     wrong = [one for one in measure_inside("benchmarks.causes", *named) if not one["good"]]
     for one in wrong:
-        print(f"error: {one['broken']} was taken for {one['end']}, not {one['expected']}: {one['reason']}", file=sys.stderr)
+        print(
+            f"error: {one['broken']} was taken for {one['end']}, not {one['expected']}: {one['reason']}",
+            file=sys.stderr,
+        )
     return bool(wrong)
 
 

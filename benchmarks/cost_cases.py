@@ -62,36 +62,66 @@ class Case:
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """rl_zoo3's, with a buffer for a million transitions."""
-        chosen = {key: value for key, value in TUNED[self.algo][self.env_id].items() if key != "n_timesteps"}
+        chosen = {
+            key: value
+            for key, value in TUNED[self.algo][self.env_id].items()
+            if key != "n_timesteps"
+        }
         return chosen | dict(self.changes) | ({"buffer_size": ROWS} if self.buffered else {})
 
     @property
     def seldom_updated(self) -> "Case":
         """The same with few gradient steps, which take long and no memory."""
-        return dataclasses.replace(self, changes=(("train_freq", 8),)) if self.algo == "sac" else self
+        return (
+            dataclasses.replace(self, changes=(("train_freq", 8),)) if self.algo == "sac" else self
+        )
 
     @property
     def stock(self) -> dict[str, Any]:
         """The same for stock SB3, as `stock_memory` takes it; schedules are held at their first value."""
         settings = read_settings(self.algo, self.hyperparameters)
-        kwargs = {key: value.initial if isinstance(value, LinearDecay) else value for key, value in settings.model_kwargs.items()}
-        return {"class": settings.algorithm.class_name, "env_id": self.env_id, "n_envs": settings.n_envs, "kwargs": kwargs,
-                "steps": min(self.segment, 2_048)}
+        kwargs = {
+            key: value.initial if isinstance(value, LinearDecay) else value
+            for key, value in settings.model_kwargs.items()
+        }
+        return {
+            "class": settings.algorithm.class_name,
+            "env_id": self.env_id,
+            "n_envs": settings.n_envs,
+            "kwargs": kwargs,
+            "steps": min(self.segment, 2_048),
+        }
 
     def spec(self, segments: int) -> Spec:
         """Freeze an experiment of so many segments beyond :attr:`step`."""
         document = {
-            "env_id": self.env_id, "algo": self.algo, "total_timesteps": self.step + segments * self.segment,
-            "checkpoint_every": self.segment, "trials": 1, "hyperparameters": self.hyperparameters,
+            "env_id": self.env_id,
+            "algo": self.algo,
+            "total_timesteps": self.step + segments * self.segment,
+            "checkpoint_every": self.segment,
+            "trials": 1,
+            "hyperparameters": self.hyperparameters,
             "compute": {"on_other_hardware": "continue"},
-            "evaluation": {"return_range": list(self.return_range), "crash_below": self.return_range[0]}}
-        return freeze_spec(read_experiment(json.loads(json.dumps(document)), "costs"), run_id=RUN,
-                           created_at=datetime(2026, 1, 1, tzinfo=UTC))
+            "evaluation": {
+                "return_range": list(self.return_range),
+                "crash_below": self.return_range[0],
+            },
+        }
+        return freeze_spec(
+            read_experiment(json.loads(json.dumps(document)), "costs"),
+            run_id=RUN,
+            created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        )
 
 
-CASES = (Case("ppo", "CartPole-v1", 51_200, (0, 500)), Case("dqn", "CartPole-v1", 10_240, (0, 500)),
-         Case("sac", "Pendulum-v1", 2_000, (-2000, 0)),
-         Case("td3", "BipedalWalker-v3", 50_000, (-200, 350), (("train_freq", 256), ("gradient_steps", 1))))
+CASES = (
+    Case("ppo", "CartPole-v1", 51_200, (0, 500)),
+    Case("dqn", "CartPole-v1", 10_240, (0, 500)),
+    Case("sac", "Pendulum-v1", 2_000, (-2000, 0)),
+    Case(
+        "td3", "BipedalWalker-v3", 50_000, (-200, 350), (("train_freq", 256), ("gradient_steps", 1))
+    ),
+)
 
 
 def fill_buffer(buffer: Any) -> None:
@@ -129,9 +159,17 @@ def write_store(case: Case, uri: str, segments: int) -> str:
     state, chunks = full_state(case, trainer.prepare(0, None))
     chain = CheckpointChain(store, spec.trial_id(TRIAL), 1, spec.sha256, spec.trial(TRIAL).seed)
     chain.take_over()
-    chain.commit(Contents(step=case.step, segment=case.step // case.segment, digest=digest_arrays(final_parameters(state)),
-                          files=state.to_files(), numeric_class=numeric_class("cpu", trainer.builder.path),
-                          buffer_chunks=tuple(chunks), new_chunks=chunks))
+    chain.commit(
+        Contents(
+            step=case.step,
+            segment=case.step // case.segment,
+            digest=digest_arrays(final_parameters(state)),
+            files=state.to_files(),
+            numeric_class=numeric_class("cpu", trainer.builder.path),
+            buffer_chunks=tuple(chunks),
+            new_chunks=chunks,
+        )
+    )
     key = spec_key("costs", spec.run)
     store.put(key, spec.to_json())
     return key

@@ -46,7 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.inside:
         print(json.dumps(measure(options.pairs, options.rounds)))
     else:
-        found = measure_inside("benchmarks.evaluation_fan_out", "--pairs", str(options.pairs), "--rounds", str(options.rounds))
+        found = measure_inside(
+            "benchmarks.evaluation_fan_out",
+            "--pairs",
+            str(options.pairs),
+            "--rounds",
+            str(options.rounds),
+        )
         sys.stdout.write(f"{write_record('evaluation-fan-out', found)}\n")
         gate_tables.main()
     return 0
@@ -61,24 +67,43 @@ def measure(pairs: int, rounds: int) -> dict[str, Any]:
     launcher = S3Store(RoleSession("launcher", "dev").client("s3"), place.bucket)
     policies = []
     for data in train_policies():
-        policies.append(Artifact(key=artifact_key(sha256_hex(data), "policy.onnx"), sha256=sha256_hex(data)))
+        policies.append(
+            Artifact(key=artifact_key(sha256_hex(data), "policy.onnx"), sha256=sha256_hex(data))
+        )
         put_once(launcher, policies[-1].key, data)
     worker = RoleSession(None, "dev")
     fan_out = FanOut(worker.client("lambda"), place.evaluator)
     say("warming up")  # the first call of each pays for the layer
     fan_out.play(policies[0], "warm-up", 8 * max(WIDTHS), 8, max(WIDTHS))
-    seconds = take_turns({width: partial(fan_out.turn, policies[0], width) for width in WIDTHS}, rounds)
+    seconds = take_turns(
+        {width: partial(fan_out.turn, policies[0], width) for width in WIDTHS}, rounds
+    )
     widest = max(WIDTHS)
     say(f"{pairs} pairs")
-    taken = [fan_out.play(policy, f"policy-{number}", pairs, SHARD, widest) for number, policy in enumerate(policies)]
+    taken = [
+        fan_out.play(policy, f"policy-{number}", pairs, SHARD, widest)
+        for number, policy in enumerate(policies)
+    ]
     store = S3Store(worker.client("s3"), place.bucket)
     shards = [_merged(store, f"policy-{number}") for number in range(len(policies))]
     steps = sum(shard.steps for shard in shards)
-    return {"pairs": pairs, "cores": os.cpu_count(), "functions_at_once": widest, "seconds": round(sum(taken), 1), "env_steps": steps,
-            "steps_per_s": round(steps / sum(taken)), "episodes_of_a_turn": TURN_SHARD * widest,
-            "times_faster_than_one_function": {str(width): ratios_to(seconds[1], turns) for width, turns in seconds.items()},
-            "same_returns_at_every_width": len({_merged(store, f"width-{width}-0").returns for width in WIDTHS}) == 1,
-            "decision": decide(shards[1].returns, shards[0].returns, GATE).decision.value}
+    return {
+        "pairs": pairs,
+        "cores": os.cpu_count(),
+        "functions_at_once": widest,
+        "seconds": round(sum(taken), 1),
+        "env_steps": steps,
+        "steps_per_s": round(steps / sum(taken)),
+        "episodes_of_a_turn": TURN_SHARD * widest,
+        "times_faster_than_one_function": {
+            str(width): ratios_to(seconds[1], turns) for width, turns in seconds.items()
+        },
+        "same_returns_at_every_width": len(
+            {_merged(store, f"width-{width}-0").returns for width in WIDTHS}
+        )
+        == 1,
+        "decision": decide(shards[1].returns, shards[0].returns, GATE).decision.value,
+    }
 
 
 class FanOut:
@@ -93,27 +118,58 @@ class FanOut:
     def turn(self, policy: Artifact, width: int, round_number: int) -> None:
         """One turn of a width; in a round all widths play the same seeds."""
         say(f"round {round_number}: {width} at once")
-        self.play(policy, f"width-{width}-{round_number}", TURN_SHARD * max(WIDTHS), TURN_SHARD, width,
-                  first_seed=FIRST_SEED + TURN_SHARD * max(WIDTHS) * round_number)
+        self.play(
+            policy,
+            f"width-{width}-{round_number}",
+            TURN_SHARD * max(WIDTHS),
+            TURN_SHARD,
+            width,
+            first_seed=FIRST_SEED + TURN_SHARD * max(WIDTHS) * round_number,
+        )
 
-    def play(self, policy: Artifact, name: str, episodes: int, shard: int, width: int, first_seed: int = FIRST_SEED) -> float:
+    def play(
+        self,
+        policy: Artifact,
+        name: str,
+        episodes: int,
+        shard: int,
+        width: int,
+        first_seed: int = FIRST_SEED,
+    ) -> float:
         """Ask for an evaluation, so many shards at once. :return: seconds."""
-        requests = [EvaluateRequest(**PLACE, name=name, shard=start, policy=policy, env_id=ENV_ID, first_seed=first_seed + start,
-                                    n_episodes=min(shard, episodes - start)) for start in range(0, episodes, shard)]
+        requests = [
+            EvaluateRequest(
+                **PLACE,
+                name=name,
+                shard=start,
+                policy=policy,
+                env_id=ENV_ID,
+                first_seed=first_seed + start,
+                n_episodes=min(shard, episodes - start),
+            )
+            for start in range(0, episodes, shard)
+        ]
         began = time.perf_counter()
         with ThreadPoolExecutor(width) as pool:
             list(pool.map(self._ask, requests))
         return time.perf_counter() - began
 
     def _ask(self, request: EvaluateRequest) -> None:
-        answer = self.client.invoke(FunctionName=self.function, InvocationType="RequestResponse", Payload=request.to_json())
+        answer = self.client.invoke(
+            FunctionName=self.function, InvocationType="RequestResponse", Payload=request.to_json()
+        )
         told = json.loads(answer["Payload"].read())
         if answer.get("FunctionError") or not told["complete"]:
             raise RuntimeError(f"{request.name}: {told}")
 
 
 def _merged(store: S3Store, name: str) -> Shard:
-    return merge_shards([Shard.from_json(get(store, item.key).data) for item in store.list(shard_prefix(**PLACE, name=name))])
+    return merge_shards(
+        [
+            Shard.from_json(get(store, item.key).data)
+            for item in store.list(shard_prefix(**PLACE, name=name))
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -55,8 +55,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    result = {env_id: compare(env_id, steps, few, many, options.rounds) for env_id, steps, few, many in CASES}
-    sys.stdout.write(f"{write_record('evaluation-speed', {**result, 'cold_start': measure_cold_start(options.rounds)})}\n")
+    result = {
+        env_id: compare(env_id, steps, few, many, options.rounds)
+        for env_id, steps, few, many in CASES
+    }
+    sys.stdout.write(
+        f"{write_record('evaluation-speed', {**result, 'cold_start': measure_cold_start(options.rounds)})}\n"
+    )
     gate_tables.main()
     return 0
 
@@ -68,8 +73,16 @@ def compare(env_id: str, steps: int, few: int, many: int, rounds: int) -> dict[s
     """
     env = gymnasium.make(env_id)
     model = PPO("MlpPolicy", env, seed=0, n_steps=1024, device="cpu").learn(steps)
-    policy = load_policy(export_policy(model, {}, algo="ppo", env_id=env_id, env_kwargs={},
-                                       observation_space=env.observation_space).onnx)
+    policy = load_policy(
+        export_policy(
+            model,
+            {},
+            algo="ppo",
+            env_id=env_id,
+            env_kwargs={},
+            observation_space=env.observation_space,
+        ).onnx
+    )
     theirs, ours = [], []
     same = 0
     for turn in range(rounds):
@@ -80,8 +93,14 @@ def compare(env_id: str, steps: int, few: int, many: int, rounds: int) -> dict[s
         ours.append(fast_us)
         same += sum(round(found[0][seed], 6) == value for seed, value in expected[0].items())
     ratios = [slow / fast for slow, fast in zip(theirs, ours, strict=True)]
-    return {"sb3_us_per_step": _spread(theirs), "evaluator_us_per_step": _spread(ours), "times_faster": _spread(ratios),
-            "episodes_compared": few * rounds, "episodes_with_the_same_return": same, "lanes": policy.batch_sizes[-1:]}
+    return {
+        "sb3_us_per_step": _spread(theirs),
+        "evaluator_us_per_step": _spread(ours),
+        "times_faster": _spread(ratios),
+        "episodes_compared": few * rounds,
+        "episodes_with_the_same_return": same,
+        "lanes": policy.batch_sizes[-1:],
+    }
 
 
 def measure_cold_start(rounds: int) -> dict[str, Any]:
@@ -91,11 +110,20 @@ def measure_cold_start(rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "policy.onnx"
         path.write_bytes(exported.onnx)
-        lines = [subprocess.run([sys.executable, "-c", COLD_START.format(path=str(path))], capture_output=True, text=True,
-                                check=True).stdout.split() for _ in range(rounds)]
-    return {"import_s": _spread([float(line[0]) for line in lines]),
-            "first_episode_s": _spread([float(line[1]) for line in lines]),
-            "imports_torch": any(line[2] == "True" for line in lines)}
+        lines = [
+            subprocess.run(
+                [sys.executable, "-c", COLD_START.format(path=str(path))],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.split()
+            for _ in range(rounds)
+        ]
+    return {
+        "import_s": _spread([float(line[0]) for line in lines]),
+        "first_episode_s": _spread([float(line[1]) for line in lines]),
+        "imports_torch": any(line[2] == "True" for line in lines),
+    }
 
 
 def _sb3(model: Any, env_id: str, seeds: range) -> tuple[dict[int, float], int]:
@@ -110,11 +138,15 @@ def _sb3(model: Any, env_id: str, seeds: range) -> tuple[dict[int, float], int]:
 
 def _lanes(policy: Policy, env_id: str, seeds: range) -> tuple[dict[int, float], int]:
     episodes = run_episodes(policy, environment_maker(env_id, {}), seeds)
-    return ({seed: episode.total or 0.0 for seed, episode in episodes.items()},
-            sum(episode.length or 0 for episode in episodes.values()))
+    return (
+        {seed: episode.total or 0.0 for seed, episode in episodes.items()},
+        sum(episode.length or 0 for episode in episodes.values()),
+    )
 
 
-def _timed(play: Callable[[], tuple[dict[int, float], int]]) -> tuple[float, tuple[dict[int, float], int]]:
+def _timed(
+    play: Callable[[], tuple[dict[int, float], int]],
+) -> tuple[float, tuple[dict[int, float], int]]:
     """Microseconds per environment step."""
     started = time.perf_counter()
     played = play()
@@ -122,7 +154,11 @@ def _timed(play: Callable[[], tuple[dict[int, float], int]]) -> tuple[float, tup
 
 
 def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3)}
+    return {
+        "median": round(statistics.median(values), 3),
+        "min": round(min(values), 3),
+        "max": round(max(values), 3),
+    }
 
 
 if __name__ == "__main__":

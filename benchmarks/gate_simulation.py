@@ -31,12 +31,16 @@ class Tally:
     @property
     def error(self) -> float:
         """Standard error of `promoted`."""
-        return float(np.sqrt(max(self.promoted * (1 - self.promoted), 1 / self.repetitions) / self.repetitions))
+        return float(
+            np.sqrt(
+                max(self.promoted * (1 - self.promoted), 1 / self.repetitions) / self.repetitions
+            )
+        )
 
 
 def p_values(gains: Array, worst: float) -> Array:
     """Compute :func:`rl_lifecycle.bounds.p_mean_at_most_zero` of every row."""
-    parts = [_p_batch(gains[at:at + BATCH], worst) for at in range(0, len(gains), BATCH)]
+    parts = [_p_batch(gains[at : at + BATCH], worst) for at in range(0, len(gains), BATCH)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
@@ -51,8 +55,10 @@ def _p_batch(gains: Array, worst: float) -> Array:
         first, last = max(1, diagonal - n_below + 1), min(n_above, diagonal)
         # Row i of this diagonal meets fall number diagonal - i; backwards, that index grows with i.
         start = n_below - 1 - (diagonal - first)
-        down, up = backwards[:, start:start + last - first + 1], rise[:, first - 1:last]
-        share[:, first:last + 1] = _mixed(up, share[:, first:last + 1], down, share[:, first - 1:last])
+        down, up = backwards[:, start : start + last - first + 1], rise[:, first - 1 : last]
+        share[:, first : last + 1] = _mixed(
+            up, share[:, first : last + 1], down, share[:, first - 1 : last]
+        )
     return np.where(rise.any(axis=1), np.clip(share[:, n_above], 0.0, 1.0), 1.0)
 
 
@@ -60,18 +66,24 @@ def _mixed(rise: Array, old: Array, fall: Array, left: Array) -> Array:
     """One step of the recursion. Padding is zero: without a rise it hands on `left`, without a fall `old`."""
     total = rise + fall
     mixed = rise * old + fall * left
-    return np.where(total > 0, np.divide(mixed, total, out=np.zeros_like(mixed), where=total > 0), left)
+    return np.where(
+        total > 0, np.divide(mixed, total, out=np.zeros_like(mixed), where=total > 0), left
+    )
 
 
 def _packed(values: Array) -> Array:
     """Move the positive values of each row to its front, zeros behind; as many columns as the fullest row needs."""
     order = np.argsort(values <= 0, axis=1, kind="stable")
     packed = np.take_along_axis(values, order, axis=1)
-    return packed[:, :max(1, int((values > 0).sum(axis=1).max()))]
+    return packed[:, : max(1, int((values > 0).sum(axis=1).max()))]
 
 
-def simulate(draw: Callable[[np.random.Generator, int], tuple[Array, Array]], gate: Gate, repetitions: int,
-             seed: int = 0) -> Tally:
+def simulate(
+    draw: Callable[[np.random.Generator, int], tuple[Array, Array]],
+    gate: Gate,
+    repetitions: int,
+    seed: int = 0,
+) -> Tally:
     """Judge fresh draws again and again.
 
     :param draw: gives the champion's and the candidate's returns of one repetition, as many pairs as asked for.
@@ -87,32 +99,50 @@ def judge_all(champion: Array, candidate: Array, gate: Gate) -> Tally:
     """Judge every row. Episodes are never lost here."""
     low, high = gate.return_range
     difference = np.clip(candidate, low, high) - np.clip(champion, low, high)
-    crashes = ((champion < gate.crash_below).astype(float) - (candidate < gate.crash_below))
+    crashes = (champion < gate.crash_below).astype(float) - (candidate < gate.crash_below)
     promoted, kept, futile = (np.zeros(len(difference), bool) for _ in range(3))
     pairs = np.full(len(difference), gate.schedule()[-1][0])
     for n, alpha in gate.schedule():
         open_rows = np.flatnonzero(~(promoted | kept | futile))
         if not len(open_rows):
             break
-        better, worse, hopeless = _judge_look(difference[open_rows, :n], crashes[open_rows, :n], gate, n, alpha)
-        promoted[open_rows[better]], kept[open_rows[worse]], futile[open_rows[hopeless]] = True, True, True
+        better, worse, hopeless = _judge_look(
+            difference[open_rows, :n], crashes[open_rows, :n], gate, n, alpha
+        )
+        promoted[open_rows[better]], kept[open_rows[worse]], futile[open_rows[hopeless]] = (
+            True,
+            True,
+            True,
+        )
         pairs[open_rows[better | worse | hopeless]] = n
-    return Tally(len(difference), float(promoted.mean()), float(kept.mean()), float(futile.mean()), float(pairs.mean()))
+    return Tally(
+        len(difference),
+        float(promoted.mean()),
+        float(kept.mean()),
+        float(futile.mean()),
+        float(pairs.mean()),
+    )
 
 
-def _judge_look(difference: Array, crashes: Array, gate: Gate, n: int, alpha: float) -> tuple[Array, Array, Array]:
+def _judge_look(
+    difference: Array, crashes: Array, gate: Gate, n: int, alpha: float
+) -> tuple[Array, Array, Array]:
     """Which rows are promoted, kept, or given up at this look."""
     width = gate.return_range[1] - gate.return_range[0]
     gains, guards = difference - gate.margin, crashes + gate.crash_margin
     better = p_values(gains, width + gate.margin) <= alpha
     better[better] = p_values(guards[better], 1 - gate.crash_margin) <= alpha
     worse = ~better
-    worse[worse] = ((p_values(-gains[worse], width - gate.margin) <= alpha)
-                    | (p_values(-guards[worse], 1 + gate.crash_margin) <= alpha))
+    worse[worse] = (p_values(-gains[worse], width - gate.margin) <= alpha) | (
+        p_values(-guards[worse], 1 + gate.crash_margin) <= alpha
+    )
     hopeless = np.zeros_like(better)
     if n < gate.schedule()[-1][0]:
-        hopeless = (_hopeless(gains, width + gate.margin, gate) | _hopeless(guards, 1 - gate.crash_margin, gate)
-                    | (~difference.any(axis=1) & (gate.margin >= 0)))
+        hopeless = (
+            _hopeless(gains, width + gate.margin, gate)
+            | _hopeless(guards, 1 - gate.crash_margin, gate)
+            | (~difference.any(axis=1) & (gate.margin >= 0))
+        )
     return better, worse, hopeless & ~better & ~worse
 
 

@@ -46,8 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args(arguments)
-    result = {"decision_on_2000_pairs": measure_decision(options.rounds), "promotion": measure_promotion(options.rounds),
-              "cores": measure_cores(train_policies(), options.pairs, options.rounds)}
+    result = {
+        "decision_on_2000_pairs": measure_decision(options.rounds),
+        "promotion": measure_promotion(options.rounds),
+        "cores": measure_cores(train_policies(), options.pairs, options.rounds),
+    }
     sys.stdout.write(f"{write_record('gate-speed', result)}\n")
     gate_tables.main()
     return 0
@@ -60,7 +63,10 @@ def measure_decision(rounds: int) -> dict[str, Any]:
     ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     gate = GATE.model_copy(update={"crash_below": 0})
     looks = len(decide(ours, theirs, gate).looks)
-    return {**_spread([_timed(lambda: decide(ours, theirs, gate)) for _ in range(QUICK * rounds)]), "looks": looks}
+    return {
+        **_spread([_timed(lambda: decide(ours, theirs, gate)) for _ in range(QUICK * rounds)]),
+        "looks": looks,
+    }
 
 
 def measure_promotion(rounds: int) -> dict[str, Any]:
@@ -68,8 +74,15 @@ def measure_promotion(rounds: int) -> dict[str, Any]:
     from rl_lifecycle.experiments import read_experiment
     from tests.lifecycle.test_promotion import Night
 
-    experiment = read_experiment({"env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 100_000,
-                                  "evaluation": {"return_range": [0, 500], "crash_below": 100}}, "cartpole_ppo")
+    experiment = read_experiment(
+        {
+            "env_id": "CartPole-v1",
+            "algo": "ppo",
+            "total_timesteps": 100_000,
+            "evaluation": {"return_range": [0, 500], "crash_below": 100},
+        },
+        "cartpole_ppo",
+    )
     times = []
     with tempfile.TemporaryDirectory() as folder:
         store = DirectoryStore(Path(folder))
@@ -92,7 +105,16 @@ def train_policies() -> list[bytes]:
     found = []
     for steps in STEPS:
         model = PPO("MlpPolicy", env, seed=0, n_steps=1024, gamma=0.999, device="cpu").learn(steps)
-        found.append(export_policy(model, {}, algo="ppo", env_id=ENV_ID, env_kwargs={}, observation_space=env.observation_space).onnx)
+        found.append(
+            export_policy(
+                model,
+                {},
+                algo="ppo",
+                env_id=ENV_ID,
+                env_kwargs={},
+                observation_space=env.observation_space,
+            ).onnx
+        )
     return found
 
 
@@ -101,19 +123,32 @@ def measure_cores(policies: list[bytes], pairs: int, rounds: int) -> dict[str, A
     cores = os.cpu_count() or 1
 
     def play(policy: bytes, first_seed: int, n_episodes: int, processes: int) -> Shard:
-        return evaluate_side_by_side(policy, ENV_ID, Task(ENV_ID, {}, first_seed, n_episodes), processes)
+        return evaluate_side_by_side(
+            policy, ENV_ID, Task(ENV_ID, {}, first_seed, n_episodes), processes
+        )
 
     def turn(processes: int, number: int) -> None:
         play(policies[0], FIRST_SEED + number * TURN_EPISODES, TURN_EPISODES, processes)
 
-    seconds = take_turns({processes: functools.partial(turn, processes) for processes in (1, cores)}, rounds)
+    seconds = take_turns(
+        {processes: functools.partial(turn, processes) for processes in (1, cores)}, rounds
+    )
     whole: list[Shard] = []
-    total = _timed(lambda: whole.extend(play(policy, FIRST_SEED, pairs, cores) for policy in policies))["wall_s"]
-    return {"pairs": pairs, "cores": cores, "seconds": total, "env_steps": sum(shard.steps for shard in whole),
-            "steps_per_s": round(sum(shard.steps for shard in whole) / total), "episodes_of_a_turn": TURN_EPISODES,
-            "times_faster_than_one_process": ratios_to(seconds[1], seconds[cores]),
-            "same_returns": play(policies[0], FIRST_SEED, 32, 1).returns == play(policies[0], FIRST_SEED, 32, cores).returns,
-            "decision": decide(whole[1].returns, whole[0].returns, GATE).decision.value}
+    total = _timed(
+        lambda: whole.extend(play(policy, FIRST_SEED, pairs, cores) for policy in policies)
+    )["wall_s"]
+    return {
+        "pairs": pairs,
+        "cores": cores,
+        "seconds": total,
+        "env_steps": sum(shard.steps for shard in whole),
+        "steps_per_s": round(sum(shard.steps for shard in whole) / total),
+        "episodes_of_a_turn": TURN_EPISODES,
+        "times_faster_than_one_process": ratios_to(seconds[1], seconds[cores]),
+        "same_returns": play(policies[0], FIRST_SEED, 32, 1).returns
+        == play(policies[0], FIRST_SEED, 32, cores).returns,
+        "decision": decide(whole[1].returns, whole[0].returns, GATE).decision.value,
+    }
 
 
 def take_turns(sides: Mapping[int, Callable[[int], object]], rounds: int) -> dict[int, list[float]]:
@@ -131,18 +166,30 @@ def take_turns(sides: Mapping[int, Callable[[int], object]], rounds: int) -> dic
 def ratios_to(base: list[float], side: list[float]) -> dict[str, Any]:
     """How many times faster a side was than the base: within each round, and the median."""
     ratios = [one / other for one, other in zip(base, side, strict=True)]
-    return {"median": round(statistics.median(ratios), 2), "rounds": [round(ratio, 2) for ratio in ratios]}
+    return {
+        "median": round(statistics.median(ratios), 2),
+        "rounds": [round(ratio, 2) for ratio in ratios],
+    }
 
 
 def _timed(work: Callable[[], Any]) -> dict[str, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return {"wall_s": round(time.perf_counter() - wall, 4), "cpu_s": round(time.process_time() - cpu, 4)}
+    return {
+        "wall_s": round(time.perf_counter() - wall, 4),
+        "cpu_s": round(time.process_time() - cpu, 4),
+    }
 
 
 def _spread(times: list[dict[str, float]]) -> dict[str, float]:
-    return {**{key: round(statistics.median(one[key] for one in times), 4) for key in ("wall_s", "cpu_s")},
-            "quickest_wall_s": min(one["wall_s"] for one in times), "rounds": len(times)}
+    return {
+        **{
+            key: round(statistics.median(one[key] for one in times), 4)
+            for key in ("wall_s", "cpu_s")
+        },
+        "quickest_wall_s": min(one["wall_s"] for one in times),
+        "rounds": len(times),
+    }
 
 
 if __name__ == "__main__":

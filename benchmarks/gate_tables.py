@@ -27,12 +27,18 @@ def main() -> int:
 def render_table() -> str:
     """Lay the newest record of each measurement out; one that was never taken has no row."""
     rows: list[tuple[str, str, str, str]] = []
-    kinds = {"evaluation-speed": _rows_of_evaluation, "gate-speed": _rows_of_gate, "evaluation-fan-out": _rows_of_fan_out}
+    kinds = {
+        "evaluation-speed": _rows_of_evaluation,
+        "gate-speed": _rows_of_gate,
+        "evaluation-fan-out": _rows_of_fan_out,
+    }
     for name, lay_out in kinds.items():
         if files := sorted(FOLDER.glob(f"*-{name}.json")):
             document = json.loads(files[-1].read_text())
             load = document["machine"]["load"][0]
-            rows += [(*row, f"{files[-1].stem}, load {load:g}") for row in lay_out(document["result"])]
+            rows += [
+                (*row, f"{files[-1].stem}, load {load:g}") for row in lay_out(document["result"])
+            ]
     return HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -41,21 +47,44 @@ def _rows_of_evaluation(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     for env_id, asked in (("CartPole-v1", 30), ("LunarLander-v3", 8)):
         found, times = result[env_id], result[env_id]["times_faster"]
         same = f"{found['episodes_with_the_same_return']} of {found['episodes_compared']} returns identical"
-        rows.append((f"{env_id}, steps per second against SB3's `evaluate_policy`", f"{asked}×",
-                     f"{times['median']:.1f}× ({times['min']:.1f} to {times['max']:.1f}), {same}"))
+        rows.append(
+            (
+                f"{env_id}, steps per second against SB3's `evaluate_policy`",
+                f"{asked}×",
+                f"{times['median']:.1f}× ({times['min']:.1f} to {times['max']:.1f}), {same}",
+            )
+        )
     cold = result["cold_start"]["first_episode_s"]
-    return [*rows, ("cold start, from import to the end of the first episode", "0.6 s",
-                    f"{cold['median']:.2f} s ({cold['min']:.2f} to {cold['max']:.2f})")]
+    return [
+        *rows,
+        (
+            "cold start, from import to the end of the first episode",
+            "0.6 s",
+            f"{cold['median']:.2f} s ({cold['min']:.2f} to {cold['max']:.2f})",
+        ),
+    ]
 
 
 def _rows_of_gate(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    decision, promotion, cores = result["decision_on_2000_pairs"], result["promotion"], result["cores"]
+    decision, promotion, cores = (
+        result["decision_on_2000_pairs"],
+        result["promotion"],
+        result["cores"],
+    )
     times = cores["times_faster_than_one_process"]["median"]
     return [
-        (f"decision on 2,000 pairs, all {decision['looks']} looks, from the returns to the verdict", "1 s", _seconds(decision)),
+        (
+            f"decision on 2,000 pairs, all {decision['looks']} looks, from the returns to the verdict",
+            "1 s",
+            _seconds(decision),
+        ),
         ("promotion into a directory, verified", "2 s", _seconds(promotion)),
-        (f"{cores['pairs']:,} LunarLander pairs, {cores['cores']} processes", "shown",
-         f"{cores['seconds']:.0f} s, {cores['steps_per_s']:,} steps/s, {times:.2f} × one process")]
+        (
+            f"{cores['pairs']:,} LunarLander pairs, {cores['cores']} processes",
+            "shown",
+            f"{cores['seconds']:.0f} s, {cores['steps_per_s']:,} steps/s, {times:.2f} × one process",
+        ),
+    ]
 
 
 def _seconds(found: dict[str, float]) -> str:
@@ -63,10 +92,18 @@ def _seconds(found: dict[str, float]) -> str:
 
 
 def _rows_of_fan_out(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    times = ", ".join(f"{width} at once {found['median']:.2f} × one" for width, found in result["times_faster_than_one_function"].items()
-                      if width != "1")
-    return [(f"{result['pairs']:,} LunarLander pairs through the local AWS's Lambda, {result['functions_at_once']} functions at once",
-             "shown", f"{result['seconds']:.0f} s, {result['steps_per_s']:,} steps/s on {result['cores']} cores; {times}")]
+    times = ", ".join(
+        f"{width} at once {found['median']:.2f} × one"
+        for width, found in result["times_faster_than_one_function"].items()
+        if width != "1"
+    )
+    return [
+        (
+            f"{result['pairs']:,} LunarLander pairs through the local AWS's Lambda, {result['functions_at_once']} functions at once",
+            "shown",
+            f"{result['seconds']:.0f} s, {result['steps_per_s']:,} steps/s on {result['cores']} cores; {times}",
+        )
+    ]
 
 
 if __name__ == "__main__":

@@ -31,7 +31,11 @@ class Signer:
         """Write a request as it goes over the wire."""
         made = AWSRequest(method, self.endpoint + path, data=body)
         S3SigV4Auth(self._credentials, "s3", REGION).add_auth(made)
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {self.endpoint.removeprefix('http://')}", f"Content-Length: {len(body)}"]
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            f"Host: {self.endpoint.removeprefix('http://')}",
+            f"Content-Length: {len(body)}",
+        ]
         lines += [f"{name}: {value}" for name, value in made.headers.items()]
         return "\r\n".join([*lines, "", ""]).encode() + body
 
@@ -53,7 +57,11 @@ class Connection:
         head, _, body = data.partition(b"\r\n\r\n")
         if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 204")):
             sys.exit(f"not answered with success: {data[:300]!r}")
-        lengths = [int(line.partition(b":")[2]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        lengths = [
+            int(line.partition(b":")[2])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length:")
+        ]
         wanted = lengths[0] if lengths else 0
         received = len(body)
         while received < wanted:
@@ -74,10 +82,16 @@ def make_bucket(signer: Signer, connection: Connection) -> str:
 def small_puts(signer: Signer, bucket: str, count: int, connections: int) -> float:
     """Write small objects over some connections at once. :return: objects a second."""
     share = count // connections
-    requests = [[signer.request("PUT", f"{bucket}/heartbeats/{c}/{n}.json", BODY) for n in range(share)] for c in range(connections)]
+    requests = [
+        [signer.request("PUT", f"{bucket}/heartbeats/{c}/{n}.json", BODY) for n in range(share)]
+        for c in range(connections)
+    ]
     opened = [Connection(signer.endpoint) for _ in range(connections)]
     began = time.perf_counter()
-    threads = [threading.Thread(target=lambda c=c: [opened[c].exchange(r) for r in requests[c]]) for c in range(connections)]
+    threads = [
+        threading.Thread(target=lambda c=c: [opened[c].exchange(r) for r in requests[c]])
+        for c in range(connections)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -88,7 +102,10 @@ def small_puts(signer: Signer, bucket: str, count: int, connections: int) -> flo
 def large_object(signer: Signer, bucket: str, mb: int = 50) -> dict[str, float]:
     """Write and read one large object. :return: megabytes a second, each way."""
     connection, body = Connection(signer.endpoint), os.urandom(mb * 1_000_000)
-    put, get = signer.request("PUT", f"{bucket}/large", body), signer.request("GET", f"{bucket}/large")
+    put, get = (
+        signer.request("PUT", f"{bucket}/large", body),
+        signer.request("GET", f"{bucket}/large"),
+    )
     began = time.perf_counter()
     connection.exchange(put)
     middle = time.perf_counter()
@@ -101,10 +118,20 @@ def large_object(signer: Signer, bucket: str, mb: int = 50) -> dict[str, float]:
 
 def main(endpoint: str, count: int, connections: int) -> None:
     """Measure one round."""
-    found = [os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")]
+    found = [
+        os.environ[name]
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    ]
     signer = Signer(endpoint, Credentials(*found))
     bucket = make_bucket(signer, Connection(endpoint))
-    print(json.dumps({"puts_per_s": small_puts(signer, bucket, count, connections), **large_object(signer, bucket)}))
+    print(
+        json.dumps(
+            {
+                "puts_per_s": small_puts(signer, bucket, count, connections),
+                **large_object(signer, bucket),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

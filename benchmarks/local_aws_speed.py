@@ -41,12 +41,19 @@ class Account:
         began = time.perf_counter()
         up = self.cli("up", "--pace", "steady")
         self.started_in_s = time.perf_counter() - began
-        self.endpoint, self.pid, self.region, self.account_id = (up[k] for k in ("endpoint_url", "pid", "region", "account_id"))
+        self.endpoint, self.pid, self.region, self.account_id = (
+            up[k] for k in ("endpoint_url", "pid", "region", "account_id")
+        )
 
     def cli(self, *arguments: str) -> dict[str, Any]:
         """Run a command of the local AWS. :raises SystemExit: with its own words, if it fails."""
-        done = subprocess.run([sys.executable, "-m", "local_aws", *arguments, "--json", "--state", str(self.state)], cwd=ROOT,
-                              capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "local_aws", *arguments, "--json", "--state", str(self.state)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             sys.exit(f"error: local_aws {arguments[0]}: {done.stderr.strip()}")
         return dict(json.loads(done.stdout))
@@ -55,17 +62,26 @@ class Account:
         """Fetch the administrator's credentials as a container does."""
         variables = self.cli("env", "--as", "administrator")["set"]
         headers = {"Authorization": variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"]}
-        request = urllib.request.Request(variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"], headers=headers)  # noqa: S310 - loopback
+        request = urllib.request.Request(  # noqa: S310 - loopback
+            variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"], headers=headers
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - as above
             found = json.loads(answer.read())
-        return {"AWS_ACCESS_KEY_ID": found["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": found["SecretAccessKey"],
-                "AWS_SESSION_TOKEN": found["Token"]}
+        return {
+            "AWS_ACCESS_KEY_ID": found["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": found["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": found["Token"],
+        }
 
     def client(self, service: str) -> Any:
         """A client of a service, as the administrator."""
         found = self.credentials()
-        session = boto3.Session(aws_access_key_id=found["AWS_ACCESS_KEY_ID"], region_name=self.region,
-                                aws_secret_access_key=found["AWS_SECRET_ACCESS_KEY"], aws_session_token=found["AWS_SESSION_TOKEN"])
+        session = boto3.Session(
+            aws_access_key_id=found["AWS_ACCESS_KEY_ID"],
+            region_name=self.region,
+            aws_secret_access_key=found["AWS_SECRET_ACCESS_KEY"],
+            aws_session_token=found["AWS_SESSION_TOKEN"],
+        )
         config = Config(max_pool_connections=FUNCTIONS, read_timeout=DEADLINE_S)
         return session.client(service, endpoint_url=self.endpoint, config=config)  # type: ignore[call-overload]
 
@@ -99,13 +115,30 @@ def objects(account: Account) -> dict[str, Any]:
     for _ in range(ROUNDS):
         for connections in (1, 4):
             before = account.cpu_s()
-            done = subprocess.run([sys.executable, "-m", "benchmarks.local_aws_client", account.endpoint, str(PUTS), str(connections)],
-                                  cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.local_aws_client",
+                    account.endpoint,
+                    str(PUTS),
+                    str(connections),
+                ],
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             if done.returncode:
                 sys.exit(f"error: the client failed: {done.stderr[-500:]}")
             answer = json.loads(done.stdout)
-            found.setdefault(f"puts_per_s_{connections}_connections", []).append(answer["puts_per_s"])
-            found.setdefault(f"server_cpu_s_a_round_{connections}_connections", []).append(account.cpu_s() - before)
+            found.setdefault(f"puts_per_s_{connections}_connections", []).append(
+                answer["puts_per_s"]
+            )
+            found.setdefault(f"server_cpu_s_a_round_{connections}_connections", []).append(
+                account.cpu_s() - before
+            )
             for name in ("put_mb_per_s", "get_mb_per_s"):
                 found.setdefault(name, []).append(answer[name])
     return {name: _of(values) for name, values in found.items()}
@@ -114,21 +147,42 @@ def objects(account: Account) -> dict[str, Any]:
 def at_once(account: Account) -> dict[str, Any]:
     """32 machines while 64 invocations run: seconds until all machines run, all functions have answered, all machines ended."""
     ec2, functions, iam = (account.client(service) for service in ("ec2", "lambda", "iam"))
-    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"},
-                                                     "Action": "sts:AssumeRole"}]}
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "lambda.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+            }
+        ],
+    }
     iam.create_role(RoleName="bench", AssumeRolePolicyDocument=json.dumps(trust))
     runtime = account.cli("status")["lambda_runtimes"][0]
-    functions.create_function(FunctionName="sleeper", Runtime=runtime, Handler="index.handler", Timeout=60,
-                              Role=f"arn:aws:iam::{account.account_id}:role/bench", Code={"ZipFile": _zipped(SLEEPER)})
+    functions.create_function(
+        FunctionName="sleeper",
+        Runtime=runtime,
+        Handler="index.handler",
+        Timeout=60,
+        Role=f"arn:aws:iam::{account.account_id}:role/bench",
+        Code={"ZipFile": _zipped(SLEEPER)},
+    )
     functions.get_waiter("function_active_v2").wait(FunctionName="sleeper")
     image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
     began = time.perf_counter()
     with ThreadPoolExecutor(FUNCTIONS) as pool:
         answers = [pool.submit(functions.invoke, FunctionName="sleeper") for _ in range(FUNCTIONS)]
         # t3.micro has two processors, and an account has 64: 32 machines are all it may have.
-        machines = [one["InstanceId"] for one in ec2.run_instances(
-            ImageId=image, InstanceType="t3.micro", MinCount=MACHINES, MaxCount=MACHINES,
-            UserData="#!/bin/sh\nsleep 600\n")["Instances"]]
+        machines = [
+            one["InstanceId"]
+            for one in ec2.run_instances(
+                ImageId=image,
+                InstanceType="t3.micro",
+                MinCount=MACHINES,
+                MaxCount=MACHINES,
+                UserData="#!/bin/sh\nsleep 600\n",
+            )["Instances"]
+        ]
         running = _until(lambda: _states(ec2, machines) == {"running"}, began)
         errors = [answer.result().get("FunctionError") for answer in answers]
     answered = time.perf_counter() - began
@@ -136,9 +190,16 @@ def at_once(account: Account) -> dict[str, Any]:
     ec2.terminate_instances(InstanceIds=machines)
     ended = _until(lambda: _states(ec2, machines) == {"terminated"}, began)
     left = sum(len(find_marked("LOCAL_AWS_MACHINE", machine)) for machine in machines)
-    return {"machines": MACHINES, "functions": FUNCTIONS, "all_machines_running_s": running, "all_functions_answered_s": answered,
-            "all_machines_ended_s": ended, "function_errors": sum(error is not None for error in errors), "processes_left": left,
-            "memory_mb_afterwards": account.status("VmRSS") / 1000}
+    return {
+        "machines": MACHINES,
+        "functions": FUNCTIONS,
+        "all_machines_running_s": running,
+        "all_functions_answered_s": answered,
+        "all_machines_ended_s": ended,
+        "function_errors": sum(error is not None for error in errors),
+        "processes_left": left,
+        "memory_mb_afterwards": account.status("VmRSS") / 1000,
+    }
 
 
 def _zipped(source: str) -> bytes:
@@ -150,7 +211,9 @@ def _zipped(source: str) -> bytes:
 
 def _states(ec2: Any, machines: list[str]) -> set[str]:
     found = ec2.describe_instances(InstanceIds=machines)["Reservations"]
-    return {instance["State"]["Name"] for reservation in found for instance in reservation["Instances"]}
+    return {
+        instance["State"]["Name"] for reservation in found for instance in reservation["Instances"]
+    }
 
 
 def _until(condition: Callable[[], bool], began: float) -> float:
@@ -163,7 +226,11 @@ def _until(condition: Callable[[], bool], began: float) -> float:
 
 
 def _of(values: list[float]) -> dict[str, float]:
-    return {"median": round(statistics.median(values), 3), "least": round(min(values), 3), "most": round(max(values), 3)}
+    return {
+        "median": round(statistics.median(values), 3),
+        "least": round(min(values), 3),
+        "most": round(max(values), 3),
+    }
 
 
 def measure() -> dict[str, Any]:

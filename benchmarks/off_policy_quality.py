@@ -18,11 +18,13 @@ ARMS = ("sb3", "numpy")
 #: Small networks, whose trainings take a fifth of the time; and few random steps before them.
 SMALL = (("policy_kwargs", {"net_arch": [64, 64]}),)
 SOON = (*SMALL, ("learning_starts", 1_000))
-CASES = {"dqn cartpole": Case("dqn", "CartPole-v1", 50_000),
-         "sac pendulum": Case("sac", "Pendulum-v1", 5_000),
-         "sac pendulum, 64 units": Case("sac", "Pendulum-v1", 5_000, changes=SMALL),
-         "td3 pendulum, 64 units": Case("td3", "Pendulum-v1", 8_000, changes=SOON),
-         "ddpg pendulum, 64 units": Case("ddpg", "Pendulum-v1", 8_000, changes=SOON)}
+CASES = {
+    "dqn cartpole": Case("dqn", "CartPole-v1", 50_000),
+    "sac pendulum": Case("sac", "Pendulum-v1", 5_000),
+    "sac pendulum, 64 units": Case("sac", "Pendulum-v1", 5_000, changes=SMALL),
+    "td3 pendulum, 64 units": Case("td3", "Pendulum-v1", 8_000, changes=SOON),
+    "ddpg pendulum, 64 units": Case("ddpg", "Pendulum-v1", 8_000, changes=SOON),
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -31,7 +33,9 @@ def main(arguments: list[str]) -> int:
     if options.table:
         print(table(json.loads(max(FOLDER.glob("*-off-policy-quality.json")).read_text())))
         return 0
-    record_cases("off-policy-quality", options, {}, lambda name: measure(CASES[name], ARMS, options))
+    record_cases(
+        "off-policy-quality", options, {}, lambda name: measure(CASES[name], ARMS, options)
+    )
     return 0
 
 

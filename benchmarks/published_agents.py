@@ -26,16 +26,26 @@ from rl_trainer.numeric_class import pin_threads
 
 #: What an environment is called today, and with which arguments; Gymnasium has no other form of the old one.
 TODAY: dict[str, tuple[str, dict[str, Any]]] = {
-    "LunarLander-v2": ("LunarLander-v3", {}), "LunarLanderContinuous-v2": ("LunarLander-v3", {"continuous": True}),
+    "LunarLander-v2": ("LunarLander-v3", {}),
+    "LunarLanderContinuous-v2": ("LunarLander-v3", {"continuous": True}),
     "Ant-v3": ("Ant-v4", {"use_contact_forces": True}),
-    **{f"{name}-v3": (f"{name}-v4", {}) for name in ("HalfCheetah", "Hopper", "Humanoid", "Swimmer", "Walker2d")}}
+    **{
+        f"{name}-v3": (f"{name}-v4", {})
+        for name in ("HalfCheetah", "Hopper", "Humanoid", "Swimmer", "Walker2d")
+    },
+}
 #: Environments that cannot be had any more as they were, and why.
-CHANGED = dict.fromkeys(("Ant-v3", "Humanoid-v3"), "the simulator of that time left the contact forces in the observation at zero")
+CHANGED = dict.fromkeys(
+    ("Ant-v3", "Humanoid-v3"),
+    "the simulator of that time left the contact forces in the observation at zero",
+)
 STANDARD_ERRORS = 4.0
 FIRST_SEED = 1_000
 #: How many episodes SB3 plays, where a mean is not the published one.
 EXPLAINED = 10
-PUBLISHED: dict[str, dict[str, list[float]]] = json.loads(Path(__file__).with_name("published_returns.json").read_text())
+PUBLISHED: dict[str, dict[str, list[float]]] = json.loads(
+    Path(__file__).with_name("published_returns.json").read_text()
+)
 
 
 @dataclass(frozen=True)
@@ -50,19 +60,32 @@ class Agent:
 
 def main(arguments: list[str]) -> int:
     """Evaluate, or print the newest record as a table. :return: 0, or 2 if the folder holds no agent."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, nargs="?", help="a clone of rl-trained-agents")
     parser.add_argument("--episodes", type=int, default=100, help="of each agent (default 100)")
     parser.add_argument("--only", default="", help="agents whose path holds this text")
-    parser.add_argument("--explain", action="store_true", help="only let SB3 play where the newest record differs from the published mean")
-    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="only let SB3 play where the newest record differs from the published mean",
+    )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="print the newest record as Markdown, and measure nothing",
+    )
     options = parser.parse_args(arguments)
     if options.table:
         print(table(json.loads(max(FOLDER.glob("*-published-agents.json")).read_text())))
         return 0
     agents = find_agents(options.folder, options.only) if options.folder else []
     if not agents:
-        print("error: give the folder of a clone of rl-trained-agents; none of the published agents is there", file=sys.stderr)
+        print(
+            "error: give the folder of a clone of rl-trained-agents; none of the published agents is there",
+            file=sys.stderr,
+        )
         return 2
     pin_threads()
     if options.explain:
@@ -72,8 +95,12 @@ def main(arguments: list[str]) -> int:
         newest.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
         return 0
     measured = [measure(agent, options.episodes) for agent in agents]
-    result = {"episodes": options.episodes, "first_seed": FIRST_SEED, "agents": [one for one in measured if "left_out" not in one],
-              "left_out": [one for one in measured if "left_out" in one]}
+    result = {
+        "episodes": options.episodes,
+        "first_seed": FIRST_SEED,
+        "agents": [one for one in measured if "left_out" not in one],
+        "left_out": [one for one in measured if "left_out" in one],
+    }
     explain(result, agents)
     print(write_record("published-agents", result), file=sys.stderr)
     return 0
@@ -87,7 +114,9 @@ def find_agents(folder: Path, only: str = "") -> list[Agent]:
             model = folder / algo / f"{env_id}_1" / f"{env_id}.zip"
             if model.is_file() and only in str(model):
                 normalized = model.with_suffix("") / "vecnormalize.pkl"
-                found.append(Agent(algo, env_id, model, normalized if normalized.is_file() else None))
+                found.append(
+                    Agent(algo, env_id, model, normalized if normalized.is_file() else None)
+                )
     return found
 
 
@@ -102,20 +131,42 @@ def measure(agent: Agent, episodes: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         out = Path(work) / "policy.onnx"
         statistics_file = str(agent.statistics) if agent.statistics else None
-        exported = export_file(ExportRequest(str(agent.model), str(out), statistics_file, agent.algo, env_id, trust=True))
+        exported = export_file(
+            ExportRequest(
+                str(agent.model), str(out), statistics_file, agent.algo, env_id, trust=True
+            )
+        )
         try:
-            shard = evaluate(load_policy(out.read_bytes()), Task(env_id, env_kwargs, FIRST_SEED, episodes))
+            shard = evaluate(
+                load_policy(out.read_bytes()), Task(env_id, env_kwargs, FIRST_SEED, episodes)
+            )
         except SpaceMismatchError as error:  # trained with a wrapper
             return {"algo": agent.algo, "env_id": agent.env_id, "left_out": str(error)}
     returns = [value for value in shard.returns if value is not None]
     mean, deviation = statistics.fmean(returns), statistics.stdev(returns)
     published = PUBLISHED[agent.algo][agent.env_id]
-    print(f"{agent.algo} {agent.env_id}: {mean:.1f}, published {published[0]:.1f}", file=sys.stderr, flush=True)
-    return {"algo": agent.algo, "env_id": agent.env_id, "played_on": env_id, "env_kwargs": env_kwargs, "normalized": bool(agent.statistics),
-            "mean": round(mean, 3), "standard_deviation": round(deviation, 3), "episodes": len(returns), "published": published,
-            "standard_errors_apart": standard_errors_apart((mean, deviation, len(returns)), (published[0], published[1], published[2])),
-            "equality": exported["equality"], "seconds": shard.seconds,
-            "first_returns": [round(value, 6) for value in returns[:EXPLAINED]]}
+    print(
+        f"{agent.algo} {agent.env_id}: {mean:.1f}, published {published[0]:.1f}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return {
+        "algo": agent.algo,
+        "env_id": agent.env_id,
+        "played_on": env_id,
+        "env_kwargs": env_kwargs,
+        "normalized": bool(agent.statistics),
+        "mean": round(mean, 3),
+        "standard_deviation": round(deviation, 3),
+        "episodes": len(returns),
+        "published": published,
+        "standard_errors_apart": standard_errors_apart(
+            (mean, deviation, len(returns)), (published[0], published[1], published[2])
+        ),
+        "equality": exported["equality"],
+        "seconds": shard.seconds,
+        "first_returns": [round(value, 6) for value in returns[:EXPLAINED]],
+    }
 
 
 def explain(result: dict[str, Any], agents: list[Agent]) -> None:
@@ -127,7 +178,11 @@ def explain(result: dict[str, Any], agents: list[Agent]) -> None:
             one["sb3_returns"] = play_with_sb3(agent, result["first_seed"])
             if "first_returns" not in one:
                 one["first_returns"] = measure(agent, EXPLAINED)["first_returns"]
-            print(f"{agent.algo} {agent.env_id}: {one['first_returns']} here, {one['sb3_returns']} by SB3", file=sys.stderr, flush=True)
+            print(
+                f"{agent.algo} {agent.env_id}: {one['first_returns']} here, {one['sb3_returns']} by SB3",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def play_with_sb3(agent: Agent, first_seed: int) -> list[float]:
@@ -138,19 +193,31 @@ def play_with_sb3(agent: Agent, first_seed: int) -> list[float]:
     from rl_trainer.onnx_export.reference import Reference
 
     env_id, env_kwargs = TODAY.get(agent.env_id, (agent.env_id, {}))
-    model, normalized = load_model(agent.algo, str(agent.model)), load_statistics(str(agent.statistics) if agent.statistics else None)
+    model, normalized = (
+        load_model(agent.algo, str(agent.model)),
+        load_statistics(str(agent.statistics) if agent.statistics else None),
+    )
     env = gymnasium.make(env_id, **env_kwargs)
     returns = []
     for seed in range(first_seed, first_seed + EXPLAINED):
-        reference, (observation, _), total, over = Reference(model, normalized, None, 1), env.reset(seed=seed), 0.0, False
+        reference, (observation, _), total, over = (
+            Reference(model, normalized, None, 1),
+            env.reset(seed=seed),
+            0.0,
+            False,
+        )
         while not over:
-            observation, reward, terminated, truncated, _ = env.step(reference.act(observation[None])[0])
+            observation, reward, terminated, truncated, _ = env.step(
+                reference.act(observation[None])[0]
+            )
             total, over = total + float(reward), terminated or truncated
         returns.append(round(total, 6))
     return returns
 
 
-def standard_errors_apart(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> float:
+def standard_errors_apart(
+    ours: tuple[float, float, float], theirs: tuple[float, float, float]
+) -> float:
     """How many standard errors of the difference two means are apart.
 
     :param ours: mean, standard deviation, number of episodes. :param theirs: likewise.
@@ -173,19 +240,34 @@ def table(record: dict[str, Any]) -> str:
     agents = record["result"]["agents"]
     comparable = [agent for agent in agents if agent["env_id"] not in CHANGED]
     algorithms = sorted({agent["algo"] for agent in comparable})
-    cells = {(agent["env_id"], agent["algo"]): f"{agent['mean']:.0f} / {agent['published'][0]:.0f}" + ("" if is_same(agent) else " *")
-             for agent in comparable}
-    lines = [f"| ours / published | {' | '.join(algorithms)} |", "|---" * (len(algorithms) + 1) + "|"]
-    for env_id in dict.fromkeys(agent["env_id"] for agent in sorted(comparable, key=lambda agent: agent["env_id"])):
+    cells = {
+        (agent["env_id"], agent["algo"]): f"{agent['mean']:.0f} / {agent['published'][0]:.0f}"
+        + ("" if is_same(agent) else " *")
+        for agent in comparable
+    }
+    lines = [
+        f"| ours / published | {' | '.join(algorithms)} |",
+        "|---" * (len(algorithms) + 1) + "|",
+    ]
+    for env_id in dict.fromkeys(
+        agent["env_id"] for agent in sorted(comparable, key=lambda agent: agent["env_id"])
+    ):
         played_on = TODAY.get(env_id, (env_id, {}))[0]
         name = env_id if played_on == env_id else f"{env_id}, on {played_on}"
-        lines.append(f"| {name} | {' | '.join(cells.get((env_id, algo), '') for algo in algorithms)} |")
+        lines.append(
+            f"| {name} | {' | '.join(cells.get((env_id, algo), '') for algo in algorithms)} |"
+        )
     same, loaded = sum(map(is_same, comparable)), len(agents) + len(record["result"]["left_out"])
     changed = sorted({agent["env_id"] for agent in agents} & CHANGED.keys())
-    lines += ["", f"{record['measured_at'][:10]}, {loaded} agents loaded and exported, {record['result']['episodes']} episodes each; "
-              f"of {len(comparable)} that can be compared, {same} are within {STANDARD_ERRORS:.0f} standard errors of the mean"
-              + (f" (* is not; {_explained(comparable)})." if same < len(comparable) else ".")
-              + (f" Left out: {' and '.join(changed)}, because {CHANGED[changed[0]]}." if changed else "")]
+    lines += [
+        "",
+        f"{record['measured_at'][:10]}, {loaded} agents loaded and exported, {record['result']['episodes']} episodes each; "
+        f"of {len(comparable)} that can be compared, {same} are within {STANDARD_ERRORS:.0f} standard errors of the mean"
+        + (f" (* is not; {_explained(comparable)})." if same < len(comparable) else ".")
+        + (
+            f" Left out: {' and '.join(changed)}, because {CHANGED[changed[0]]}." if changed else ""
+        ),
+    ]
     return "\n".join(lines)
 
 
@@ -194,12 +276,16 @@ def _explained(agents: list[dict[str, Any]]) -> str:
     apart = []
     for agent in agents:
         if "sb3_returns" in agent:
-            sides = [(statistics.fmean(returns), statistics.stdev(returns), len(returns))
-                     for returns in (agent["first_returns"], agent["sb3_returns"])]
+            sides = [
+                (statistics.fmean(returns), statistics.stdev(returns), len(returns))
+                for returns in (agent["first_returns"], agent["sb3_returns"])
+            ]
             apart.append(standard_errors_apart(sides[0], sides[1]))
     agree = sum(value <= STANDARD_ERRORS for value in apart)
-    return (f"there SB3 itself played the same model.zip on {EXPLAINED} of the seeds: its mean is within "
-            f"{STANDARD_ERRORS:.0f} standard errors of ours for {agree} of {len(apart)}, so it is the environments that have changed")
+    return (
+        f"there SB3 itself played the same model.zip on {EXPLAINED} of the seeds: its mean is within "
+        f"{STANDARD_ERRORS:.0f} standard errors of ours for {agree} of {len(apart)}, so it is the environments that have changed"
+    )
 
 
 if __name__ == "__main__":

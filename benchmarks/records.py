@@ -11,21 +11,38 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks" / "records"
-PACKAGES = ("apache-airflow", "torch", "stable-baselines3", "gymnasium", "numpy", "onnxruntime", "boto3")
+PACKAGES = (
+    "apache-airflow",
+    "torch",
+    "stable-baselines3",
+    "gymnasium",
+    "numpy",
+    "onnxruntime",
+    "boto3",
+)
 
 
 def machine_facts() -> dict[str, Any]:
     """What a reader must know to compare: processor, cores, load, versions, commit."""
     return {
-        "processor": _processor(), "cores": os.cpu_count(), "load": [round(value, 2) for value in os.getloadavg()],
-        "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES}, "commit": _commit()}
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load": [round(value, 2) for value in os.getloadavg()],
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
 
 
 def taken(**facts: Any) -> dict[str, Any]:
     """When, from which commit and at which load something is measured, and whatever else is said of it, as of rounds."""
-    return {"at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit(),
-            "load": [round(value, 2) for value in os.getloadavg()], **facts}
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "load": [round(value, 2) for value in os.getloadavg()],
+        **facts,
+    }
 
 
 def todays_cases(name: str, *, whole: bool) -> dict[str, dict[str, Any]]:
@@ -47,8 +64,15 @@ def newest_cases(name: str) -> dict[str, dict[str, Any]]:
 def cases_of(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """A record's cases by name, each with what was :func:`taken`, by part; a record that says it of the whole alone says it of each."""
     counts = {key: record["result"][key] for key in ("rounds", "seeds") if key in record["result"]}
-    known = {"at": record["measured_at"], "commit": record["machine"]["commit"], "load": record["machine"]["load"], **counts}
-    return {case: {"taken": {"all": known}} | facts for case, facts in record["result"]["cases"].items()}
+    known = {
+        "at": record["measured_at"],
+        "commit": record["machine"]["commit"],
+        "load": record["machine"]["load"],
+        **counts,
+    }
+    return {
+        case: {"taken": {"all": known}} | facts for case, facts in record["result"]["cases"].items()
+    }
 
 
 def earlier_runs(name: str) -> list[dict[str, Any]]:
@@ -59,20 +83,40 @@ def earlier_runs(name: str) -> list[dict[str, Any]]:
     result = dict(record["result"])
     earlier: list[dict[str, Any]] = result.pop("earlier", [])
     machine = record["machine"]
-    return [*earlier, {"measured_at": record["measured_at"], "commit": machine["commit"], "load": machine["load"], "result": result}]
+    return [
+        *earlier,
+        {
+            "measured_at": record["measured_at"],
+            "commit": machine["commit"],
+            "load": machine["load"],
+            "result": result,
+        },
+    ]
 
 
 def counted(record: dict[str, Any], what: str) -> int:
     """The smallest number of rounds or seeds that any case of a record was measured with."""
     result = record["result"]
-    counts: list[int] = [part[what] for case in result["cases"].values() for part in case.get("taken", {}).values() if what in part]
+    counts: list[int] = [
+        part[what]
+        for case in result["cases"].values()
+        for part in case.get("taken", {}).values()
+        if what in part
+    ]
     return min(counts, default=int(result.get(what, 0)))
 
 
 def loads(record: dict[str, Any]) -> str:
     """The machine's load when a record's cases were measured: one number, or the lowest and the highest."""
-    found = [part["load"][0] for case in record["result"]["cases"].values() for part in case.get("taken", {}).values()]
-    low, high = min(found, default=record["machine"]["load"][0]), max(found, default=record["machine"]["load"][0])
+    found = [
+        part["load"][0]
+        for case in record["result"]["cases"].values()
+        for part in case.get("taken", {}).values()
+    ]
+    low, high = (
+        min(found, default=record["machine"]["load"][0]),
+        max(found, default=record["machine"]["load"][0]),
+    )
     return f"{low}" if low == high else f"{low} to {high}"
 
 
@@ -86,13 +130,20 @@ def write_record(name: str, result: Any) -> Path:
     now = datetime.now(UTC)
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{now:%Y-%m-%d}-{name}.json"
-    record = {"name": name, "measured_at": now.isoformat(timespec="seconds"), "machine": machine_facts(), "result": result}
+    record = {
+        "name": name,
+        "measured_at": now.isoformat(timespec="seconds"),
+        "machine": machine_facts(),
+        "result": result,
+    }
     path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     return path
 
 
 def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+    for line in (
+        Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ()
+    ):
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
@@ -100,6 +151,10 @@ def _processor() -> str:
 
 def _commit() -> str:
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        ).stdout.strip()
 
-    return git("rev-parse", "--short", "HEAD") + ("+dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    return git("rev-parse", "--short", "HEAD") + (
+        "+dirty" if git("status", "--porcelain", "--untracked-files=no") else ""
+    )

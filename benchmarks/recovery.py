@@ -25,9 +25,15 @@ KINDS = ("notice", "kill")
 #: How long a whole trial may take before the measurement is given up, seconds.
 PATIENCE_S = 300.0
 EXPERIMENT: dict[str, Any] = {
-    "env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 245_760, "trials": 1, "checkpoint_every": 40_960, "schedule": None,
+    "env_id": "CartPole-v1",
+    "algo": "ppo",
+    "total_timesteps": 245_760,
+    "trials": 1,
+    "checkpoint_every": 40_960,
+    "schedule": None,
     "compute": {"market": "spot", "max_hours": 1, "budget_usd": 1},
-    "evaluation": {"return_range": [0, 500], "crash_below": 100}}
+    "evaluation": {"return_range": [0, 500], "crash_below": 100},
+}
 
 
 class _Ti:
@@ -44,16 +50,30 @@ class _Ti:
 def measure(rounds: int) -> dict[str, Any]:
     """Interrupt so many machines of each kind, each in a trial of its own."""
     found = [_measure_round(kind, number) for number in range(rounds) for kind in KINDS]
-    return {"rounds": found, "summary": {
-        "launch_to_first_step": _summary([one["launch"] for one in found], FIRST_STEP_S),
-        **{f"{kind}_to_next_step": _summary([one["interruption"] for one in found if one["kind"] == kind], NEXT_STEP_S)
-           for kind in KINDS},
-        "steps_lost": {kind: [one["steps_lost"] for one in found if one["kind"] == kind] for kind in KINDS}}}
+    return {
+        "rounds": found,
+        "summary": {
+            "launch_to_first_step": _summary([one["launch"] for one in found], FIRST_STEP_S),
+            **{
+                f"{kind}_to_next_step": _summary(
+                    [one["interruption"] for one in found if one["kind"] == kind], NEXT_STEP_S
+                )
+                for kind in KINDS
+            },
+            "steps_lost": {
+                kind: [one["steps_lost"] for one in found if one["kind"] == kind] for kind in KINDS
+            },
+        },
+    }
 
 
 def _measure_round(kind: str, number: int) -> dict[str, Any]:
     from rl_airflow.operators.specs import PLAN_KEY, S3FreezeSpecOperator
-    from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
+    from rl_airflow.operators.trials import (
+        Ec2AwaitTrialOperator,
+        Ec2LaunchTrialOperator,
+        Ec2TerminateRunOperator,
+    )
     from rl_airflow.run_plan import RunPlan
     from rl_lifecycle.experiments import read_experiment
 
@@ -61,13 +81,17 @@ def _measure_round(kind: str, number: int) -> dict[str, Any]:
     ti = _Ti()
     run_id = f"{kind}-{number}-{datetime.now(UTC):%H%M%S}"
     context: Any = {"ti": ti, "params": {}, "run_id": run_id, "dag_run": SimpleNamespace(conf=None)}
-    S3FreezeSpecOperator(task_id="freeze", experiment=experiment, folder="", with_form=False).execute(context)
+    S3FreezeSpecOperator(
+        task_id="freeze", experiment=experiment, folder="", with_form=False
+    ).execute(context)
     plan = ti.pushed[PLAN_KEY]
     try:
         Ec2LaunchTrialOperator(task_id="launch", plan=plan, trial="seed-0").execute(context)
         striker = _Striker(RunPlan.model_validate(plan), kind)
         striker.start()
-        Ec2AwaitTrialOperator(task_id="await", plan=plan, trial="seed-0", deferrable=False).execute(context)
+        Ec2AwaitTrialOperator(task_id="await", plan=plan, trial="seed-0", deferrable=False).execute(
+            context
+        )
         striker.join(PATIENCE_S)
         found = _read(RunPlan.model_validate(plan), kind, striker)
     finally:
@@ -121,11 +145,14 @@ def _read(plan: Any, kind: str, striker: _Striker) -> dict[str, Any]:
     # The machine's own last word is when it stopped training; one that was killed said none.
     stopped_at = lost.notice_at if kind == "notice" and lost.notice_at else struck_at
     return {
-        "kind": kind, "end": str(lost.end), "steps_lost": recovery.steps_lost,
+        "kind": kind,
+        "end": str(lost.end),
+        "steps_lost": recovery.steps_lost,
         "seconds_from_order_to_last_word": _seconds(struck_at, lost.notice_at),
         "seconds_to_new_machine": _seconds(stopped_at, after.launched_at),
         "launch": _part(lost.launched_at, lost.first_step_at, first),
-        "interruption": _part(stopped_at, after.first_step_at, second)}
+        "interruption": _part(stopped_at, after.first_step_at, second),
+    }
 
 
 def _startup(store: Any, trial: Any, attempt: int) -> dict[str, Any]:
@@ -134,19 +161,32 @@ def _startup(store: Any, trial: Any, attempt: int) -> dict[str, Any]:
 
     found = store.find(trainer_log_key(trial, attempt))
     lines = [json.loads(line) for line in found.data.splitlines()] if found is not None else []
-    return next(({name: line[name] for name in ("at", "boot_s", "installs_s", "imports_s")} for line in lines
-                 if line["event"] == "imported"), {})
+    return next(
+        (
+            {name: line[name] for name in ("at", "boot_s", "installs_s", "imports_s")}
+            for line in lines
+            if line["event"] == "imported"
+        ),
+        {},
+    )
 
 
-def _part(start: datetime | None, end: datetime | None, startup: dict[str, Any]) -> dict[str, float | None]:
+def _part(
+    start: datetime | None, end: datetime | None, startup: dict[str, Any]
+) -> dict[str, float | None]:
     """Take a way to a first step apart: until the machine's user data ran, its boot, installs, imports, and from there on."""
     total = _seconds(start, end)
     if total is None or end is None or not startup:
         return {"total_s": total, "beyond_s": None}
     last = _seconds(datetime.fromisoformat(startup["at"]), end) or 0.0
     known = {name: startup[name] for name in ("boot_s", "installs_s", "imports_s")}
-    return {"total_s": total, "until_boot_s": round(total - last - sum(known.values()), 2), **known, "imports_to_step_s": last,
-            "beyond_s": round(total - startup["installs_s"] - startup["imports_s"], 2)}
+    return {
+        "total_s": total,
+        "until_boot_s": round(total - last - sum(known.values()), 2),
+        **known,
+        "imports_to_step_s": last,
+        "beyond_s": round(total - startup["installs_s"] - startup["imports_s"], 2),
+    }
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:
@@ -156,9 +196,14 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
 def _summary(parts: list[dict[str, float | None]], objective_s: float) -> dict[str, Any]:
     beyond = [part["beyond_s"] for part in parts if part["beyond_s"] is not None]
     total = [part["total_s"] for part in parts if part["total_s"] is not None]
-    return {"n": len(beyond), "median_beyond_s": round(statistics.median(beyond), 2), "most_beyond_s": max(beyond),
-            "median_total_s": round(statistics.median(total), 2), "objective_beyond_s": objective_s,
-            "within_objective": sum(value <= objective_s for value in beyond)}
+    return {
+        "n": len(beyond),
+        "median_beyond_s": round(statistics.median(beyond), 2),
+        "most_beyond_s": max(beyond),
+        "median_total_s": round(statistics.median(total), 2),
+        "objective_beyond_s": objective_s,
+        "within_objective": sum(value <= objective_s for value in beyond),
+    }
 
 
 def main(arguments: list[str]) -> int:

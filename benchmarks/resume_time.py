@@ -38,7 +38,9 @@ def main(rounds: int) -> int:
     """Measure each case. :return: 0."""
     bucket = f"resume-{uuid.uuid4().hex[:12]}"
     client: Any = boto3.client("s3")
-    client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": client.meta.region_name})
+    client.create_bucket(
+        Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": client.meta.region_name}
+    )
     measured = {}
     for case in CASES:
         uri = f"s3://{bucket}/{case.algo}"

@@ -13,8 +13,12 @@ Draw = Callable[[np.random.Generator, int], tuple[Array, Array]]
 
 POOLS = Path(__file__).resolve().parent.parent / "tests" / "lifecycle" / "data" / "return_pools.npz"
 #: Declared before the returns were looked at: (lowest, highest, crash threshold).
-RANGES = {"LunarLander-v3": (-200.0, 320.0, 100.0), "Acrobot-v1": (-500.0, 0.0, -200.0),
-          "Pendulum-v1": (-1000.0, 0.0, -400.0), "CartPole-v1": (0.0, 500.0, 100.0)}
+RANGES = {
+    "LunarLander-v3": (-200.0, 320.0, 100.0),
+    "Acrobot-v1": (-500.0, 0.0, -200.0),
+    "Pendulum-v1": (-1000.0, 0.0, -400.0),
+    "CartPole-v1": (0.0, 500.0, 100.0),
+}
 
 
 def load_pool(env_id: str, agent: str) -> Array:
@@ -26,13 +30,17 @@ def load_pool(env_id: str, agent: str) -> Array:
 def agents_of(env_id: str) -> list[str]:
     """The agents of which an environment's returns are there, in order."""
     with np.load(POOLS) as pools:
-        return sorted(name.removeprefix(f"{env_id}.") for name in pools.files if name.startswith(f"{env_id}."))
+        return sorted(
+            name.removeprefix(f"{env_id}.") for name in pools.files if name.startswith(f"{env_id}.")
+        )
 
 
 def gate_for(env_id: str, **changes: Any) -> Gate:
     """The gate with an environment's declared range."""
     low, high, crash_below = RANGES[env_id]
-    return Gate(return_range=(low, high), crash_below=changes.pop("crash_below", crash_below), **changes)
+    return Gate(
+        return_range=(low, high), crash_below=changes.pop("crash_below", crash_below), **changes
+    )
 
 
 def paired(champion: Array, candidate: Array) -> Draw:
@@ -48,6 +56,7 @@ def paired(champion: Array, candidate: Array) -> Draw:
 
 def unpaired(champion: Array, candidate: Array) -> Draw:
     """Draw the two independently: with one pool twice, two policies of exactly the same quality."""
+
     def draw(rng: np.random.Generator, n_pairs: int) -> tuple[Array, Array]:
         return rng.choice(champion, n_pairs), rng.choice(candidate, n_pairs)
 

@@ -12,15 +12,28 @@ from typing import Any
 
 from benchmarks.records import FOLDER
 from benchmarks.trainer_against_sbx import PYTHON, sbx_worker
-from benchmarks.trainer_quality import EPISODES, final_return, measure, parse, record_cases, table_of_two
+from benchmarks.trainer_quality import (
+    EPISODES,
+    final_return,
+    measure,
+    parse,
+    record_cases,
+    table_of_two,
+)
 from benchmarks.trainings import GSDE, Case
 
 ARMS = ("numpy", "sbx")
 SMALL = (("policy_kwargs", {"net_arch": [64, 64]}),)
-CASES = {case.name: case for case in (
-    Case("ppo", "CartPole-v1", 100_000, held=True), Case("ppo", "Pendulum-v1", 100_000, GSDE, held=True),
-    Case("sac", "Pendulum-v1", 5_000, changes=SMALL, held=True), Case("dqn", "CartPole-v1", 50_000, held=True),
-    Case("td3", "Pendulum-v1", 8_000, changes=SMALL, held=True))}
+CASES = {
+    case.name: case
+    for case in (
+        Case("ppo", "CartPole-v1", 100_000, held=True),
+        Case("ppo", "Pendulum-v1", 100_000, GSDE, held=True),
+        Case("sac", "Pendulum-v1", 5_000, changes=SMALL, held=True),
+        Case("dqn", "CartPole-v1", 50_000, held=True),
+        Case("td3", "Pendulum-v1", 8_000, changes=SMALL, held=True),
+    )
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -32,7 +45,9 @@ def main(arguments: list[str]) -> int:
     if not PYTHON.exists():
         print("error: .venv-sbx is missing: run make .venv-sbx/.ready", file=sys.stderr)
         return 2
-    record_cases("sbx-quality", options, {}, lambda name: measure(CASES[name], ARMS, options, train))
+    record_cases(
+        "sbx-quality", options, {}, lambda name: measure(CASES[name], ARMS, options, train)
+    )
     return 0
 
 

@@ -39,9 +39,13 @@ def main() -> int:
 
 def _one_core() -> None:
     """Give XLA one core before it is loaded, so that its pools have one thread as ours have, and a cache of what it compiled."""
-    os.environ |= {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1",
-                   "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-                   "JAX_COMPILATION_CACHE_DIR": str(CACHE), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    os.environ |= {
+        "JAX_PLATFORMS": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+        "JAX_COMPILATION_CACHE_DIR": str(CACHE),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
@@ -60,7 +64,9 @@ def _build(task: dict[str, Any]) -> Any:
     kwargs = dict(task["kwargs"])
     if task["noise_std"]:
         size = int(np.prod(env.action_space.shape or ()))
-        kwargs["action_noise"] = NormalActionNoise(np.zeros(size), task["noise_std"] * np.ones(size))
+        kwargs["action_noise"] = NormalActionNoise(
+            np.zeros(size), task["noise_std"] * np.ones(size)
+        )
     return getattr(sbx, task["algo"].upper())("MlpPolicy", env, seed=task["seed"], **kwargs)
 
 

@@ -18,9 +18,26 @@ def main(arguments: list[str]) -> int:
     if not rounds.isdigit() or int(rounds) < 1:
         print(f"error: rounds must be a positive number, not {rounds}", file=sys.stderr)
         return 2
-    tests = [sys.executable, "-m", "pytest", "-m", "kills", "-n", "2", "--dist", "loadfile", "--timeout", "0", "tests"]
-    killed = subprocess.run(tests, cwd=ROOT, check=False, env=dict(os.environ) | {"NIGHTSHIFT_KILL_ROUNDS": rounds}).returncode
-    broken = subprocess.run([sys.executable, "-m", "benchmarks.causes"], cwd=ROOT, check=False).returncode
+    tests = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "kills",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        "--timeout",
+        "0",
+        "tests",
+    ]
+    killed = subprocess.run(
+        tests, cwd=ROOT, check=False, env=dict(os.environ) | {"NIGHTSHIFT_KILL_ROUNDS": rounds}
+    ).returncode
+    broken = subprocess.run(
+        [sys.executable, "-m", "benchmarks.causes"], cwd=ROOT, check=False
+    ).returncode
     return killed or broken
 
 

@@ -24,41 +24,84 @@ NOT_MEASURED = "not measured"
 
 def main(arguments: list[str]) -> int:
     """Reckon, or print the newest record as a table. :return: 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and reckon nothing")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="print the newest record as Markdown, and reckon nothing",
+    )
     if parser.parse_args(arguments).table:
         print(table(json.loads(max(FOLDER.glob("*-steps-per-dollar.json")).read_text())))
         return 0
     source = max(FOLDER.glob("*-trainer-against-sbx.json"))
-    print(write_record("steps-per-dollar", reckon(source.name, json.loads(source.read_text()))), file=sys.stderr)
+    print(
+        write_record("steps-per-dollar", reckon(source.name, json.loads(source.read_text()))),
+        file=sys.stderr,
+    )
     return 0
 
 
 def reckon(name: str, speeds: dict[str, Any]) -> dict[str, Any]:
     """Combine a record of speeds with the prices. :param name: of the record's file."""
-    cases = {case: {arm: facts["steps_per_cpu_s"][arm]["median"] for arm in ("sb3", "trainer")}
-             for case, facts in speeds["result"]["cases"].items()}
+    cases = {
+        case: {arm: facts["steps_per_cpu_s"][arm]["median"] for arm in ("sb3", "trainer")}
+        for case, facts in speeds["result"]["cases"].items()
+    }
     types: dict[str, Any] = {}
     for kind in (*AUTO_TYPES, LARGER, *GPU_TYPES):
         price = FALL_BACK[kind]
-        bought: Any = NOT_MEASURED if kind in GPU_TYPES else {
-            case: {arm: round(steps_per_usd(speed, price.spot)) for arm, speed in arms.items()} for case, arms in cases.items()}
-        types[kind] = {"on_demand_usd": price.on_demand, "spot_usd": price.spot, "steps_per_spot_usd": bought}
-    return {"speeds": name, "processor": speeds["machine"]["processor"], "prices_as_of": AS_OF.isoformat(), "types": types}
+        bought: Any = (
+            NOT_MEASURED
+            if kind in GPU_TYPES
+            else {
+                case: {arm: round(steps_per_usd(speed, price.spot)) for arm, speed in arms.items()}
+                for case, arms in cases.items()
+            }
+        )
+        types[kind] = {
+            "on_demand_usd": price.on_demand,
+            "spot_usd": price.spot,
+            "steps_per_spot_usd": bought,
+        }
+    return {
+        "speeds": name,
+        "processor": speeds["machine"]["processor"],
+        "prices_as_of": AS_OF.isoformat(),
+        "types": types,
+    }
 
 
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown: millions of steps for a dollar on spot, stock SB3's in brackets."""
     result = record["result"]
     cases = next(list(facts["steps_per_spot_usd"]) for facts in result["types"].values())
-    lines = [f"| | on demand, $/h | spot, $/h | {' | '.join(cases)} |", "|---|---|---|" + "---|" * len(cases)]
-    for kind, facts in sorted(result["types"].items(), key=lambda item: float(item[1]["on_demand_usd"])):
+    lines = [
+        f"| | on demand, $/h | spot, $/h | {' | '.join(cases)} |",
+        "|---|---|---|" + "---|" * len(cases),
+    ]
+    for kind, facts in sorted(
+        result["types"].items(), key=lambda item: float(item[1]["on_demand_usd"])
+    ):
         bought = facts["steps_per_spot_usd"]
-        shown = [NOT_MEASURED if bought == NOT_MEASURED else f"{bought[case]['trainer'] / 1e6:.0f} ({bought[case]['sb3'] / 1e6:.0f})"
-                 for case in cases]
-        lines.append(f"| {kind} | {facts['on_demand_usd']:.4f} | {facts['spot_usd']:.4f} | {' | '.join(shown)} |")
-    return "\n".join([*lines, "", f"Millions of steps for a dollar on spot (stock SB3's in brackets): speeds of {result['speeds']} on one "
-                      f"thread of {result['processor']}, prices approximate, of {result['prices_as_of']}."])
+        shown = [
+            NOT_MEASURED
+            if bought == NOT_MEASURED
+            else f"{bought[case]['trainer'] / 1e6:.0f} ({bought[case]['sb3'] / 1e6:.0f})"
+            for case in cases
+        ]
+        lines.append(
+            f"| {kind} | {facts['on_demand_usd']:.4f} | {facts['spot_usd']:.4f} | {' | '.join(shown)} |"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Millions of steps for a dollar on spot (stock SB3's in brackets): speeds of {result['speeds']} on one "
+            f"thread of {result['processor']}, prices approximate, of {result['prices_as_of']}.",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -20,10 +20,19 @@ def main(case: dict[str, Any]) -> int:
 
     torch.set_num_threads(1)
     env = DummyVecEnv([lambda: Monitor(gym.make(case["env_id"])) for _ in range(case["n_envs"])])
-    model = getattr(stable_baselines3, case["class"])("MlpPolicy", env, device="cpu", **case["kwargs"])
+    model = getattr(stable_baselines3, case["class"])(
+        "MlpPolicy", env, device="cpu", **case["kwargs"]
+    )
     buffer = getattr(model, "replay_buffer", None)
     if buffer is not None:
-        for column in (buffer.observations, buffer.next_observations, buffer.actions, buffer.rewards, buffer.dones, buffer.timeouts):
+        for column in (
+            buffer.observations,
+            buffer.next_observations,
+            buffer.actions,
+            buffer.rewards,
+            buffer.dones,
+            buffer.timeouts,
+        ):
             column[...] = np.zeros(column.shape[1:])
         buffer.pos, buffer.full = 0, True
     model.learn(case["steps"])

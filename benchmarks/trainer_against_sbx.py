@@ -19,7 +19,15 @@ from typing import IO, Any, cast
 
 import torch
 
-from benchmarks.records import FOLDER, ROOT, counted, earlier_runs, taken, todays_cases, write_record
+from benchmarks.records import (
+    FOLDER,
+    ROOT,
+    counted,
+    earlier_runs,
+    taken,
+    todays_cases,
+    write_record,
+)
 from benchmarks.trainer_speed import spread, stock_environments
 from benchmarks.trainings import GSDE, Case
 from rl_trainer.curves import Curves
@@ -34,18 +42,38 @@ from rl_trainer.watch import Watch
 PYTHON = ROOT / ".venv-sbx" / "bin" / "python"
 
 
-CASES = {case.name: case for case in (
-    Case("ppo", "CartPole-v1", 5_120, held=True), Case("ppo", "Pendulum-v1", 4_096, GSDE, held=True),
-    Case("sac", "Pendulum-v1", 200, held=True), Case("td3", "Pendulum-v1", 200, held=True), Case("dqn", "CartPole-v1", 2_048, held=True))}
+CASES = {
+    case.name: case
+    for case in (
+        Case("ppo", "CartPole-v1", 5_120, held=True),
+        Case("ppo", "Pendulum-v1", 4_096, GSDE, held=True),
+        Case("sac", "Pendulum-v1", 200, held=True),
+        Case("td3", "Pendulum-v1", 200, held=True),
+        Case("dqn", "CartPole-v1", 2_048, held=True),
+    )
+}
 
 
 def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0, 2 if SBX is not installed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each; the medians are reported (default 5)")
-    parser.add_argument("--case", nargs="*", choices=sorted(CASES), default=sorted(CASES),
-                        help="measure these alone, beside what today's record has already (default: all, anew)")
-    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="turns of each; the medians are reported (default 5)"
+    )
+    parser.add_argument(
+        "--case",
+        nargs="*",
+        choices=sorted(CASES),
+        default=sorted(CASES),
+        help="measure these alone, beside what today's record has already (default: all, anew)",
+    )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="print the newest record as Markdown, and measure nothing",
+    )
     options = parser.parse_args(arguments)
     if options.table:
         print(table(json.loads(max(FOLDER.glob("*-trainer-against-sbx.json")).read_text())))
@@ -54,46 +82,76 @@ def main(arguments: list[str]) -> int:
         print("error: .venv-sbx is missing: run make .venv-sbx/.ready", file=sys.stderr)
         return 2
     torch.set_num_threads(1)
-    cases, earlier = todays_cases("trainer-against-sbx", whole=set(options.case) == set(CASES)), earlier_runs("trainer-against-sbx")
+    cases, earlier = (
+        todays_cases("trainer-against-sbx", whole=set(options.case) == set(CASES)),
+        earlier_runs("trainer-against-sbx"),
+    )
     for name in options.case:
         said = taken(rounds=options.rounds)
         cases[name] = measure(CASES[name], options.rounds) | {"taken": {"all": said}}
-    print(write_record("trainer-against-sbx", {"cases": cases, "earlier": earlier}), file=sys.stderr)
+    print(
+        write_record("trainer-against-sbx", {"cases": cases, "earlier": earlier}), file=sys.stderr
+    )
     return 0
 
 
 def measure(case: Case, rounds: int) -> dict[str, Any]:
     """Let all three learn in turns, after one turn each that is not counted."""
     with _sbx(case) as (sbx, versions):
-        arms: dict[str, Callable[[int], float]] = {"sb3": _ours(case, fast=False), "trainer": _ours(case, fast=True), "sbx": sbx}
+        arms: dict[str, Callable[[int], float]] = {
+            "sb3": _ours(case, fast=False),
+            "trainer": _ours(case, fast=True),
+            "sbx": sbx,
+        }
         speeds: dict[str, list[float]] = {arm: [] for arm in arms}
         for turn in range(rounds + 1):
             for arm, learn in arms.items():
                 seconds = learn(case.steps)
-                print(f"{case.algo} {case.env_id} {turn} {arm} {seconds:.2f} s", file=sys.stderr, flush=True)
+                print(
+                    f"{case.algo} {case.env_id} {turn} {arm} {seconds:.2f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 if turn:
                     speeds[arm].append(case.steps / seconds)
 
     def against(ours: str, other: str) -> dict[str, float]:
-        return spread([mine / theirs for mine, theirs in zip(speeds[ours], speeds[other], strict=True)])
+        return spread(
+            [mine / theirs for mine, theirs in zip(speeds[ours], speeds[other], strict=True)]
+        )
 
-    return {"steps": case.steps, "versions": versions, "steps_per_cpu_s": {arm: spread(values) for arm, values in speeds.items()},
-            "trainer_against_sbx": against("trainer", "sbx"), "trainer_against_sb3": against("trainer", "sb3"),
-            "sbx_against_sb3": against("sbx", "sb3")}
+    return {
+        "steps": case.steps,
+        "versions": versions,
+        "steps_per_cpu_s": {arm: spread(values) for arm, values in speeds.items()},
+        "trainer_against_sbx": against("trainer", "sbx"),
+        "trainer_against_sb3": against("trainer", "sb3"),
+        "sbx_against_sb3": against("sbx", "sb3"),
+    }
 
 
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
-    lines = ["| | SB3, steps/s | SBX, steps/s | trainer, steps/s | trainer against SBX (lowest–highest) | SBX against SB3 |",
-             "|---|---|---|---|---|---|"]
+    lines = [
+        "| | SB3, steps/s | SBX, steps/s | trainer, steps/s | trainer against SBX (lowest–highest) | SBX against SB3 |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, case in record["result"]["cases"].items():
         speeds = case["steps_per_cpu_s"]
-        lines.append(f"| {name} | {speeds['sb3']['median']:.0f} | {speeds['sbx']['median']:.0f} | {speeds['trainer']['median']:.0f} "
-                     f"| {_shown(case['trainer_against_sbx'])} | {_shown(case['sbx_against_sb3'])} |")
+        lines.append(
+            f"| {name} | {speeds['sb3']['median']:.0f} | {speeds['sbx']['median']:.0f} | {speeds['trainer']['median']:.0f} "
+            f"| {_shown(case['trainer_against_sbx'])} | {_shown(case['sbx_against_sb3'])} |"
+        )
     facts, versions = record["machine"], next(iter(record["result"]["cases"].values()))["versions"]
-    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['processor']}, one core each, SBX {versions['sbx-rl']} with "
-                      f"JAX {versions['jax']} after its warm-up, {counted(record, 'rounds')} turns each, interleaved; medians, per "
-                      "second of CPU time."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{record['measured_at'][:10]}, {facts['processor']}, one core each, SBX {versions['sbx-rl']} with "
+            f"JAX {versions['jax']} after its warm-up, {counted(record, 'rounds')} turns each, interleaved; medians, per "
+            "second of CPU time.",
+        ]
+    )
 
 
 def _shown(ratio: dict[str, float]) -> str:
@@ -103,7 +161,10 @@ def _shown(ratio: dict[str, float]) -> str:
 def _ours(case: Case, *, fast: bool) -> Callable[[int], float]:
     """One of our two arms: trains its model on, and gives the seconds of CPU time."""
     settings = read_settings(case.algo, case.hyperparameters)
-    factory, builder = EnvironmentFactory(case.env_id, {}, settings), ModelBuilder(settings, fast=fast)
+    factory, builder = (
+        EnvironmentFactory(case.env_id, {}, settings),
+        ModelBuilder(settings, fast=fast),
+    )
     trainer = SegmentTrainer(SegmentPlan(1, 10**6, 10**6, 1), factory, builder)
     model = trainer.prepare(0, None)
     if not fast:
@@ -114,6 +175,7 @@ def _ours(case: Case, *, fast: bool) -> Callable[[int], float]:
         started = time.process_time()
         model.learn(steps, callback=Watch(Interruption()), reset_num_timesteps=False)
         return time.process_time() - started
+
     return learn
 
 
@@ -125,13 +187,25 @@ def _sbx(case: Case) -> Iterator[tuple[Callable[[int], float], dict[str, str]]]:
 
 
 @contextmanager
-def sbx_worker(case: Case, seed: int = 0) -> Iterator[tuple[Callable[[dict[str, Any]], dict[str, Any]], dict[str, str]]]:
+def sbx_worker(
+    case: Case, seed: int = 0
+) -> Iterator[tuple[Callable[[dict[str, Any]], dict[str, Any]], dict[str, str]]]:
     """Start SBX's process with a model of a case; it ends with the block. :return: what asks it, and its versions."""
     given = case.hyperparameters
-    kwargs = {key: parse_expression(value, key) if key == "policy_kwargs" and isinstance(value, str) else value
-              for key, value in given.items() if key not in ("policy", "n_envs", "noise_type", "noise_std")}
-    worker = subprocess.Popen([str(PYTHON), "benchmarks/sbx_worker.py"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              text=True)
+    kwargs = {
+        key: parse_expression(value, key)
+        if key == "policy_kwargs" and isinstance(value, str)
+        else value
+        for key, value in given.items()
+        if key not in ("policy", "n_envs", "noise_type", "noise_std")
+    }
+    worker = subprocess.Popen(
+        [str(PYTHON), "benchmarks/sbx_worker.py"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
     def ask(task: dict[str, Any]) -> dict[str, Any]:
         stdin, stdout = cast(IO[str], worker.stdin), cast(IO[str], worker.stdout)
@@ -142,8 +216,19 @@ def sbx_worker(case: Case, seed: int = 0) -> Iterator[tuple[Callable[[dict[str, 
         return dict(json.loads(answer))
 
     try:
-        yield ask, ask({"algo": case.algo, "env_id": case.env_id, "n_envs": given.get("n_envs", 1), "kwargs": kwargs, "seed": seed,
-                        "noise_std": given.get("noise_std")})
+        yield (
+            ask,
+            ask(
+                {
+                    "algo": case.algo,
+                    "env_id": case.env_id,
+                    "n_envs": given.get("n_envs", 1),
+                    "kwargs": kwargs,
+                    "seed": seed,
+                    "noise_std": given.get("noise_std"),
+                }
+            ),
+        )
     finally:
         worker.kill()
         worker.wait()

@@ -27,8 +27,16 @@ from benchmarks.records import FOLDER, ROOT, counted, loads, taken, todays_cases
 
 PARTS = ("memory", "checkpoints", "resume")
 #: The table's cells, from a case's facts.
-COLUMNS = ("{segment}", "{checkpoint_share:.2%}", "{capture_ms:.1f} + {commit_ms:.1f}", "{export_ms:.0f}",
-           "{resume_cpu_s:.1f} ({resume_s:.1f})", "{trainer_mib:.0f}", "{sb3_mib:.0f}", "{memory_ratio:.2f}")
+COLUMNS = (
+    "{segment}",
+    "{checkpoint_share:.2%}",
+    "{capture_ms:.1f} + {commit_ms:.1f}",
+    "{export_ms:.0f}",
+    "{resume_cpu_s:.1f} ({resume_s:.1f})",
+    "{trainer_mib:.0f}",
+    "{sb3_mib:.0f}",
+    "{memory_ratio:.2f}",
+)
 #: Starts a process from a small one: what its parent holds when it forks counts as the child's.
 LAUNCHER = """
 import os, sys
@@ -42,11 +50,27 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each; the medians are reported (default 5)")
-    parser.add_argument("--part", nargs="*", choices=PARTS, default=PARTS,
-                        help="measure these alone, beside what today's record has already (default: all, anew)")
-    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        help="measurements of each; the medians are reported (default 5)",
+    )
+    parser.add_argument(
+        "--part",
+        nargs="*",
+        choices=PARTS,
+        default=PARTS,
+        help="measure these alone, beside what today's record has already (default: all, anew)",
+    )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="print the newest record as Markdown, and measure nothing",
+    )
     options = parser.parse_args(arguments)
     if options.table:
         print(table(json.loads(max(FOLDER.glob("*-trainer-costs.json")).read_text())))
@@ -69,9 +93,14 @@ def _measure(part: str, folder: Path, rounds: int) -> dict[str, dict[str, float]
 
     match part:
         case "checkpoints":
-            return {case.name: {"segment": case.segment, **_checkpoints(case, rounds)} for case in CASES}
+            return {
+                case.name: {"segment": case.segment, **_checkpoints(case, rounds)} for case in CASES
+            }
         case "memory":
-            return {case.name: _memory(case.seldom_updated, folder / case.algo, rounds) for case in CASES}
+            return {
+                case.name: _memory(case.seldom_updated, folder / case.algo, rounds)
+                for case in CASES
+            }
     return _resumes(folder, rounds)
 
 
@@ -101,27 +130,53 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
             segment, marks = case.step // case.segment + turn, [time.process_time()]
             trained = trainer.train(segment, state, Watch(Interruption()))
             marks.append(time.process_time())
-            if case.buffered and state.memory is not None:  # once more, to see what of the segment it took
+            if (
+                case.buffered and state.memory is not None
+            ):  # once more, to see what of the segment it took
                 grow(state.memory, trained.model.replay_buffer, case.segment)
             first_not_finite(capture(trained.model).arrays)
             marks.append(time.process_time())
-            parameters, chunks = final_parameters(trained.state), trained.state.memory.chunks if trained.state.memory else ()
-            manifest = chain.commit(Contents(
-                step=trained.step, segment=segment + 1, digest=digest_arrays(parameters), files=trained.state.to_files(),
-                numeric_class={}, buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
-                new_chunks={chunk.sha256: chunk.pieces for chunk in chunks if chunk.pieces}))
+            parameters, chunks = (
+                final_parameters(trained.state),
+                trained.state.memory.chunks if trained.state.memory else (),
+            )
+            manifest = chain.commit(
+                Contents(
+                    step=trained.step,
+                    segment=segment + 1,
+                    digest=digest_arrays(parameters),
+                    files=trained.state.to_files(),
+                    numeric_class={},
+                    buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
+                    new_chunks={chunk.sha256: chunk.pieces for chunk in chunks if chunk.pieces},
+                )
+            )
             marks.append(time.process_time())
-            writer.write(trained.model, parameters, trained.step, final=False, manifest=manifest, visited=trained.visited)
+            writer.write(
+                trained.model,
+                parameters,
+                trained.step,
+                final=False,
+                manifest=manifest,
+                visited=trained.visited,
+            )
             marks.append(time.process_time())
-            whole, captured, committed, exported = (after - before for before, after in itertools.pairwise(marks))
+            whole, captured, committed, exported = (
+                after - before for before, after in itertools.pairwise(marks)
+            )
             segments.append(whole)
             captures.append(captured)
             commits.append(committed)
             exports.append(exported)
             shares.append((captured + committed) / whole)
             state = trained.state
-    return {"segment_cpu_s": _median(segments), "capture_ms": 1000 * _median(captures), "commit_ms": 1000 * _median(commits),
-            "checkpoint_share": _median(shares), "export_ms": 1000 * _median(exports)}
+    return {
+        "segment_cpu_s": _median(segments),
+        "capture_ms": 1000 * _median(captures),
+        "commit_ms": 1000 * _median(commits),
+        "checkpoint_share": _median(shares),
+        "export_ms": 1000 * _median(exports),
+    }
 
 
 def _memory(case: Any, folder: Path, rounds: int) -> dict[str, float]:
@@ -132,22 +187,44 @@ def _memory(case: Any, folder: Path, rounds: int) -> dict[str, float]:
     key = write_store(case, str(folder / "first"), 1)
     for turn in range(rounds):
         store = folder / str(turn)
-        shutil.copytree(folder / "first", store, copy_function=os.link)  # a store replaces files, and never writes into one
-        commands = (["-m", "rl_trainer", "train", "--spec", str(store / key), "--store", str(store), "--json"],
-                    ["-m", "benchmarks.stock_memory", json.dumps(case.stock)])
+        shutil.copytree(
+            folder / "first", store, copy_function=os.link
+        )  # a store replaces files, and never writes into one
+        commands = (
+            [
+                "-m",
+                "rl_trainer",
+                "train",
+                "--spec",
+                str(store / key),
+                "--store",
+                str(store),
+                "--json",
+            ],
+            ["-m", "benchmarks.stock_memory", json.dumps(case.stock)],
+        )
         with ThreadPoolExecutor(2) as pool:
             mine, other = pool.map(_highest_mib, commands)
         ours.append(mine)
         theirs.append(other)
         shutil.rmtree(store)
     shutil.rmtree(folder)
-    return {"trainer_mib": _median(ours), "sb3_mib": _median(theirs),
-            "memory_ratio": _median([mine / other for mine, other in zip(ours, theirs, strict=True)])}
+    return {
+        "trainer_mib": _median(ours),
+        "sb3_mib": _median(theirs),
+        "memory_ratio": _median([mine / other for mine, other in zip(ours, theirs, strict=True)]),
+    }
 
 
 def _highest_mib(arguments: list[str]) -> float:
     """Run a Python process to its end. :return: the highest resident set it had."""
-    done = subprocess.run([sys.executable, "-S", "-c", LAUNCHER, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", LAUNCHER, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     return int(done.stdout.splitlines()[-1]) / (1024 if sys.platform == "linux" else 1024**2)
 
 
@@ -158,26 +235,43 @@ def _resumes(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
     os.environ["NIGHTSHIFT_STATE"] = str(folder / "aws")
     try:
         twin.call("up")
-        done = subprocess.run([sys.executable, "-m", "benchmarks.resume_time", str(rounds)], cwd=ROOT, check=True, text=True,
-                              stdout=subprocess.PIPE, env=twin.environment("administrator"))
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.resume_time", str(rounds)],
+            cwd=ROOT,
+            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            env=twin.environment("administrator"),
+        )
     finally:
         twin.call("down")
     measured: dict[str, list[dict[str, float]]] = json.loads(done.stdout)
-    return {name: {key: _median([one[key] for one in values]) for key in ("resume_cpu_s", "resume_s")}
-            for name, values in measured.items()}
+    return {
+        name: {key: _median([one[key] for one in values]) for key in ("resume_cpu_s", "resume_s")}
+        for name, values in measured.items()
+    }
 
 
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
-    lines = ["| buffer of 10⁶ transitions but for PPO | segment, steps | checkpoint, of its time | capture + commit, ms | export, ms "
-             "| resume from S3, CPU s (on the clock) | memory, MiB | stock SB3, MiB | ratio |", "|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| buffer of 10⁶ transitions but for PPO | segment, steps | checkpoint, of its time | capture + commit, ms | export, ms "
+        "| resume from S3, CPU s (on the clock) | memory, MiB | stock SB3, MiB | ratio |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for name, case in record["result"]["cases"].items():
         cells = [_cell(case, form) for form in COLUMNS]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     facts = record["machine"]
-    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['processor']}, {facts['cores']} shared cores, load "
-                      f"{loads(record)}, Python {facts['python']}, medians of {counted(record, 'rounds')}; "
-                      f"S3 is the local AWS's, which is no claim about AWS."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{record['measured_at'][:10]}, {facts['processor']}, {facts['cores']} shared cores, load "
+            f"{loads(record)}, Python {facts['python']}, medians of {counted(record, 'rounds')}; "
+            f"S3 is the local AWS's, which is no claim about AWS.",
+        ]
+    )
 
 
 def _cell(case: dict[str, float], form: str) -> str:

@@ -40,8 +40,12 @@ SEGMENTS = 10
 ARMS = {"sb3": (False, 1), "numpy": (True, 1), "segments": (True, SEGMENTS)}
 
 
-CASES = {"cartpole": Case("ppo", "CartPole-v1", 100_000), "acrobot": Case("ppo", "Acrobot-v1", 300_000),
-         "pendulum": Case("ppo", "Pendulum-v1", 100_000, GSDE), "lunarlander": Case("ppo", "LunarLander-v3", 500_000)}
+CASES = {
+    "cartpole": Case("ppo", "CartPole-v1", 100_000),
+    "acrobot": Case("ppo", "Acrobot-v1", 300_000),
+    "pendulum": Case("ppo", "Pendulum-v1", 100_000, GSDE),
+    "lunarlander": Case("ppo", "LunarLander-v3", 500_000),
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -50,64 +54,132 @@ def main(arguments: list[str]) -> int:
     if options.table:
         print(table(json.loads(max(FOLDER.glob("*-trainer-quality.json")).read_text())))
         return 0
-    record_cases("trainer-quality", options, {"segments": SEGMENTS}, lambda name: measure(CASES[name], tuple(ARMS), options))
+    record_cases(
+        "trainer-quality",
+        options,
+        {"segments": SEGMENTS},
+        lambda name: measure(CASES[name], tuple(ARMS), options),
+    )
     return 0
 
 
-def parse(description: str | None, cases: Mapping[str, Case], arms: tuple[str, ...], arguments: list[str]) -> argparse.Namespace:
+def parse(
+    description: str | None, cases: Mapping[str, Case], arms: tuple[str, ...], arguments: list[str]
+) -> argparse.Namespace:
     """Read the options of a benchmark of final returns."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=10, help="trainings of each arm (default 10)")
-    parser.add_argument("--case", nargs="*", choices=sorted(cases), default=list(cases),
-                        help="train these alone, beside what today's record has already (default: all, anew)")
-    parser.add_argument("--keep", nargs="*", choices=sorted(arms), default=[],
-                        help="take over the newest record's returns of these arms, if nothing of theirs has changed (default: none)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings at once, one thread each (default: the cores)")
-    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and train nothing")
+    parser.add_argument(
+        "--case",
+        nargs="*",
+        choices=sorted(cases),
+        default=list(cases),
+        help="train these alone, beside what today's record has already (default: all, anew)",
+    )
+    parser.add_argument(
+        "--keep",
+        nargs="*",
+        choices=sorted(arms),
+        default=[],
+        help="take over the newest record's returns of these arms, if nothing of theirs has changed (default: none)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="trainings at once, one thread each (default: the cores)",
+    )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="print the newest record as Markdown, and train nothing",
+    )
     options = parser.parse_args(arguments)
     options.whole = set(options.case) == set(cases)
     return options
 
 
-def record_cases(name: str, options: argparse.Namespace, facts: dict[str, Any], measured: Callable[[str], dict[str, Any]]) -> None:
+def record_cases(
+    name: str,
+    options: argparse.Namespace,
+    facts: dict[str, Any],
+    measured: Callable[[str], dict[str, Any]],
+) -> None:
     """Measure one case after another, and write the record after each; of others, if not all are asked for, what it has stays."""
     known = newest_cases(name) if options.keep else {}
     measured_now: dict[str, dict[str, Any]] = {}
     for case in options.case:
         said = {"all": taken(seeds=options.seeds)}
-        if lacking := [arm for arm in options.keep if len(known.get(case, {}).get("returns", {}).get(arm, ())) < options.seeds]:
-            sys.exit(f"error: the newest record has fewer than {options.seeds} returns of {case} by {' and '.join(lacking)}: keep them not")
-        options.kept = {arm: known[case]["returns"][arm][:options.seeds] for arm in options.keep}
-        said |= {arm: known[case]["taken"].get(arm, known[case]["taken"]["all"]) for arm in options.keep}
+        if lacking := [
+            arm
+            for arm in options.keep
+            if len(known.get(case, {}).get("returns", {}).get(arm, ())) < options.seeds
+        ]:
+            sys.exit(
+                f"error: the newest record has fewer than {options.seeds} returns of {case} by {' and '.join(lacking)}: keep them not"
+            )
+        options.kept = {arm: known[case]["returns"][arm][: options.seeds] for arm in options.keep}
+        said |= {
+            arm: known[case]["taken"].get(arm, known[case]["taken"]["all"]) for arm in options.keep
+        }
         measured_now[case] = measured(case) | {"taken": said}
         cases = todays_cases(name, whole=options.whole) | measured_now
-        print(write_record(name, {"episodes": EPISODES, **facts, "cases": cases}), file=sys.stderr, flush=True)
+        print(
+            write_record(name, {"episodes": EPISODES, **facts, "cases": cases}),
+            file=sys.stderr,
+            flush=True,
+        )
 
 
-def measure(case: Case, arms: tuple[str, ...], options: argparse.Namespace,
-            train: "Callable[[Case, str, int], float] | None" = None) -> dict[str, Any]:
+def measure(
+    case: Case,
+    arms: tuple[str, ...],
+    options: argparse.Namespace,
+    train: "Callable[[Case, str, int], float] | None" = None,
+) -> dict[str, Any]:
     """Train all arms, every training in a process of its own, and compare each arm with the one before.
 
     :param train: trains once; None: :func:`final_return`.
     """
-    jobs = [(case, arm, seed) for seed in range(1, options.seeds + 1) for arm in arms if arm not in options.kept]
+    jobs = [
+        (case, arm, seed)
+        for seed in range(1, options.seeds + 1)
+        for arm in arms
+        if arm not in options.kept
+    ]
     returns: dict[str, list[float]] = {arm: options.kept.get(arm, []) for arm in arms}
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        for (_, arm, seed), value in zip(jobs, pool.map(train or final_return, *zip(*jobs, strict=True)), strict=True):
+    with ProcessPoolExecutor(
+        options.workers, mp_context=get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
+        for (_, arm, seed), value in zip(
+            jobs, pool.map(train or final_return, *zip(*jobs, strict=True)), strict=True
+        ):
             returns[arm].append(round(value, 2))
             print(case.name, seed, arm, returns[arm][-1], file=sys.stderr, flush=True)
     pairs = [(arm, before) for before, arm in itertools.pairwise(arms)]
-    return {"steps": case.steps, "returns": returns,
-            **{f"p_{arm}_against_{before}": mann_whitney(returns[arm], returns[before]) for arm, before in pairs}}
+    return {
+        "steps": case.steps,
+        "returns": returns,
+        **{
+            f"p_{arm}_against_{before}": mann_whitney(returns[arm], returns[before])
+            for arm, before in pairs
+        },
+    }
 
 
 def final_return(case: Case, arm: str, seed: int) -> float:
     """Train once. :return: the mean of the final policy's episodes."""
     fast, n_segments = ARMS[arm]
     settings = read_settings(case.algo, case.hyperparameters)
-    length = segment_timesteps(case.steps // n_segments, rollout_timesteps(case.algo, case.hyperparameters))
+    length = segment_timesteps(
+        case.steps // n_segments, rollout_timesteps(case.algo, case.hyperparameters)
+    )
     plan = SegmentPlan(seed, length, case.steps, n_segments)
-    trainer = SegmentTrainer(plan, EnvironmentFactory(case.env_id, {}, settings), ModelBuilder(settings, fast=fast))
+    trainer = SegmentTrainer(
+        plan, EnvironmentFactory(case.env_id, {}, settings), ModelBuilder(settings, fast=fast)
+    )
     state: ModelState | None = None
     for segment in range(n_segments):
         trained = trainer.train(segment, state, Watch(Interruption()))
@@ -146,32 +218,58 @@ def table_of_two(record: dict[str, Any], heads: Mapping[str, str], p_value: str)
     """
     lines = [f"| | steps | {' | '.join(heads.values())} | p |", "|---|---|---|---|---|"]
     for name, case in record["result"]["cases"].items():
-        shown = [f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})" for values in map(case["returns"].get, heads)]
+        shown = [
+            f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})"
+            for values in map(case["returns"].get, heads)
+        ]
         lines.append(f"| {name} | {case['steps']} | {' | '.join(shown)} | {case[p_value]} |")
-    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of "
-                      f"{record['result']['episodes']} episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests."
-                      f"{kept(record)}"])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of "
+            f"{record['result']['episodes']} episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests."
+            f"{kept(record)}",
+        ]
+    )
 
 
 def kept(record: dict[str, Any]) -> str:
     """Say which arms' returns are of another day; nothing if none was kept."""
-    parts = [part for case in record["result"]["cases"].values() for part in case.get("taken", {}).items()]
+    parts = [
+        part
+        for case in record["result"]["cases"].values()
+        for part in case.get("taken", {}).items()
+    ]
     found = {(arm, said["at"][:10]) for arm, said in parts if arm != "all"}
     return f" Kept: {', '.join(f'{arm} of {day}' for arm, day in sorted(found))}." if found else ""
 
 
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
-    lines = ["| PPO | steps | stock SB3 | NumPy | p | NumPy, 10 segments | p |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| PPO | steps | stock SB3 | NumPy | p | NumPy, 10 segments | p |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, case in record["result"]["cases"].items():
-        shown = {arm: f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})"
-                 for arm, values in case["returns"].items()}
-        lines.append(f"| {name} | {case['steps']} | {shown['sb3']} | {shown['numpy']} | {case['p_numpy_against_sb3']} "
-                     f"| {shown['segments']} | {case['p_segments_against_numpy']} |")
+        shown = {
+            arm: f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})"
+            for arm, values in case["returns"].items()
+        }
+        lines.append(
+            f"| {name} | {case['steps']} | {shown['sb3']} | {shown['numpy']} | {case['p_numpy_against_sb3']} "
+            f"| {shown['segments']} | {case['p_segments_against_numpy']} |"
+        )
     facts = record["result"]
-    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of {facts['episodes']} "
-                      "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests, each against the column "
-                      f"before.{kept(record)}"])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of {facts['episodes']} "
+            "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests, each against the column "
+            f"before.{kept(record)}",
+        ]
+    )
 
 
 if __name__ == "__main__":

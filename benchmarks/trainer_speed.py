@@ -33,23 +33,39 @@ from rl_trainer.segments import SegmentPlan, SegmentTrainer
 from rl_trainer.settings import read_settings
 from rl_trainer.watch import Watch
 
-CASES = (Case("ppo", "CartPole-v1", 10_240), Case("ppo", "Pendulum-v1", 8_192, GSDE),
-         Case("ppo", "Acrobot-v1", 8_192), Case("ppo", "LunarLander-v3", 16_384), Case("a2c", "CartPole-v1", 5_120))
+CASES = (
+    Case("ppo", "CartPole-v1", 10_240),
+    Case("ppo", "Pendulum-v1", 8_192, GSDE),
+    Case("ppo", "Acrobot-v1", 8_192),
+    Case("ppo", "LunarLander-v3", 16_384),
+    Case("a2c", "CartPole-v1", 5_120),
+)
 
 
 def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each; the medians are reported (default 5)")
-    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="turns of each; the medians are reported (default 5)"
+    )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="print the newest record as Markdown, and measure nothing",
+    )
     options = parser.parse_args(arguments)
     if options.table:
         newest = max(FOLDER.glob("*-trainer-speed.json"))
         print(table(json.loads(newest.read_text())))
         return 0
     torch.set_num_threads(1)
-    result = {"rounds": options.rounds, "cases": {case.name: measure(case, options.rounds) for case in CASES},
-              "earlier": earlier_runs("trainer-speed")}
+    result = {
+        "rounds": options.rounds,
+        "cases": {case.name: measure(case, options.rounds) for case in CASES},
+        "earlier": earlier_runs("trainer-speed"),
+    }
     print(write_record("trainer-speed", result), file=sys.stderr)
     return 0
 
@@ -60,33 +76,54 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
     theirs, ours = [], []
     for turn in range(rounds + 1):
         steps = case.steps if turn else 1
-        slow_s, fast_s = _learn(stock, turn, steps, lean=False), _learn(fast, turn, steps, lean=True)
+        slow_s, fast_s = (
+            _learn(stock, turn, steps, lean=False),
+            _learn(fast, turn, steps, lean=True),
+        )
         if turn:
             theirs.append(case.steps / slow_s)
             ours.append(case.steps / fast_s)
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-    return {"steps": case.steps, "path": fast.builder.path, "sb3_steps_per_cpu_s": spread(theirs),
-            "trainer_steps_per_cpu_s": spread(ours), "times_faster": spread(ratios), **_costs(case, fast)}
+    return {
+        "steps": case.steps,
+        "path": fast.builder.path,
+        "sb3_steps_per_cpu_s": spread(theirs),
+        "trainer_steps_per_cpu_s": spread(ours),
+        "times_faster": spread(ratios),
+        **_costs(case, fast),
+    }
 
 
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
-    lines = ["| | SB3, steps/s | trainer, steps/s | times faster (lowest–highest) | checkpoint, ms | export, ms |",
-             "|---|---|---|---|---|---|"]
+    lines = [
+        "| | SB3, steps/s | trainer, steps/s | times faster (lowest–highest) | checkpoint, ms | export, ms |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, case in record["result"]["cases"].items():
         ratio = case["times_faster"]
-        lines.append(f"| {name} | {case['sb3_steps_per_cpu_s']['median']:.0f} | {case['trainer_steps_per_cpu_s']['median']:.0f} "
-                     f"| {ratio['median']:.1f} ({ratio['min']:.1f}–{ratio['max']:.1f}) | {case['checkpoint_ms']:.0f} "
-                     f"| {case['export_ms']:.0f} |")
+        lines.append(
+            f"| {name} | {case['sb3_steps_per_cpu_s']['median']:.0f} | {case['trainer_steps_per_cpu_s']['median']:.0f} "
+            f"| {ratio['median']:.1f} ({ratio['min']:.1f}–{ratio['max']:.1f}) | {case['checkpoint_ms']:.0f} "
+            f"| {case['export_ms']:.0f} |"
+        )
     facts = record["machine"]
-    return "\n".join([*lines, "", f"{record['measured_at'][:10]}, {facts['processor']}, one thread, Python {facts['python']}, "
-                      f"{record['result']['rounds']} turns each, interleaved; medians, per second of CPU time."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{record['measured_at'][:10]}, {facts['processor']}, one thread, Python {facts['python']}, "
+            f"{record['result']['rounds']} turns each, interleaved; medians, per second of CPU time.",
+        ]
+    )
 
 
 def _trainer(case: Case, *, fast: bool) -> SegmentTrainer:
     settings = read_settings(case.algo, case.hyperparameters)
     plan = SegmentPlan(1, 10**6, 10**6, 1)
-    return SegmentTrainer(plan, EnvironmentFactory(case.env_id, {}, settings), ModelBuilder(settings, fast=fast))
+    return SegmentTrainer(
+        plan, EnvironmentFactory(case.env_id, {}, settings), ModelBuilder(settings, fast=fast)
+    )
 
 
 def _learn(trainer: SegmentTrainer, turn: int, steps: int, *, lean: bool) -> float:
@@ -103,7 +140,11 @@ def _learn(trainer: SegmentTrainer, turn: int, steps: int, *, lean: bool) -> flo
 def stock_environments(trainer: SegmentTrainer) -> Any:
     """What SB3's own `make_vec_env` makes of the trainer's environment, without a render mode."""
     settings = trainer.factory.settings
-    env: Any = make_vec_env(trainer.factory.env_id, settings.n_envs, env_kwargs={"render_mode": None} | trainer.factory.env_kwargs)
+    env: Any = make_vec_env(
+        trainer.factory.env_id,
+        settings.n_envs,
+        env_kwargs={"render_mode": None} | trainer.factory.env_kwargs,
+    )
     return VecNormalize(env, **settings.normalize) if settings.normalize is not None else env
 
 
@@ -117,15 +158,28 @@ def _costs(case: Case, trainer: SegmentTrainer) -> dict[str, float]:
         state.to_files()
         checkpoints.append(1000 * (time.process_time() - started))
         started = time.process_time()
-        export_policy(model, final_parameters(state), algo=case.algo, env_id=case.env_id, env_kwargs={},
-                      statistics=model.get_vec_normalize_env())
+        export_policy(
+            model,
+            final_parameters(state),
+            algo=case.algo,
+            env_id=case.env_id,
+            env_kwargs={},
+            statistics=model.get_vec_normalize_env(),
+        )
         exports.append(1000 * (time.process_time() - started))
-    return {"checkpoint_ms": round(statistics.median(checkpoints), 2), "export_ms": round(statistics.median(exports), 2)}
+    return {
+        "checkpoint_ms": round(statistics.median(checkpoints), 2),
+        "export_ms": round(statistics.median(exports), 2),
+    }
 
 
 def spread(values: list[float]) -> dict[str, float]:
     """Median and extremes."""
-    return {"median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3)}
+    return {
+        "median": round(statistics.median(values), 3),
+        "min": round(min(values), 3),
+        "max": round(max(values), 3),
+    }
 
 
 if __name__ == "__main__":

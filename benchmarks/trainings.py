@@ -33,12 +33,20 @@ class Case:
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """What it is trained with, in rl_zoo3's keys."""
-        chosen = {key: value for key, value in TUNED[self.algo][self.env_id].items() if key not in ("n_timesteps", *self.without)}
+        chosen = {
+            key: value
+            for key, value in TUNED[self.algo][self.env_id].items()
+            if key not in ("n_timesteps", *self.without)
+        }
         return _held(chosen) | dict(self.changes) if self.held else chosen | dict(self.changes)
 
 
 def _held(chosen: dict[str, Any]) -> dict[str, Any]:
     """Hold schedules at their first value, and shorten a warm-up, whose random steps say nothing about training."""
-    held = {key: float(value.removeprefix("lin_")) if isinstance(value, str) and value.startswith("lin_") else value
-            for key, value in chosen.items()}
+    held = {
+        key: float(value.removeprefix("lin_"))
+        if isinstance(value, str) and value.startswith("lin_")
+        else value
+        for key, value in chosen.items()
+    }
     return held | ({"learning_starts": 100} if "learning_starts" in held else {})

@@ -50,15 +50,24 @@ def measure(seconds: float) -> list[dict[str, Any]]:
 
 async def _in_a_loop(waiting: Waiting, seconds: float) -> list[dict[str, Any]]:
     """Let one event loop run them, without and with learning curves."""
-    return [{"trials": len(waiting.plan.trials), "learning_curves": curves, "in": "an event loop",
-             **await _wait(waiting.triggers(DELAY_S, stops_early=curves), seconds, curves=curves)} for curves in (False, True)]
+    return [
+        {
+            "trials": len(waiting.plan.trials),
+            "learning_curves": curves,
+            "in": "an event loop",
+            **await _wait(waiting.triggers(DELAY_S, stops_early=curves), seconds, curves=curves),
+        }
+        for curves in (False, True)
+    ]
 
 
 async def _wait(triggers: list[Any], seconds: float, *, curves: bool) -> dict[str, Any]:
     """Run the triggers, and measure once what is read once was read."""
     calls = count_calls()
     waiting = [asyncio.ensure_future(anext(trigger.run())) for trigger in triggers]
-    await asyncio.to_thread(_warm_up, len(triggers), calls, 1 + len(triggers) * len(CURVE) if curves else 0)
+    await asyncio.to_thread(
+        _warm_up, len(triggers), calls, 1 + len(triggers) * len(CURVE) if curves else 0
+    )
     before, cpu, began = count_calls(), time.process_time(), time.monotonic()
     await asyncio.sleep(seconds)
     cpu_s, wall_s, after = time.process_time() - cpu, time.monotonic() - began, count_calls()
@@ -66,8 +75,12 @@ async def _wait(triggers: list[Any], seconds: float, *, curves: bool) -> dict[st
     for one in waiting:
         one.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    return {"seconds": round(wall_s, 1), "fired": fired, **per_poll(len(triggers), cpu_s, before, after),
-            "memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+    return {
+        "seconds": round(wall_s, 1),
+        "fired": fired,
+        **per_poll(len(triggers), cpu_s, before, after),
+        "memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
 
 
 def _measure_idle(seconds: float) -> float:
@@ -89,9 +102,15 @@ def _in_airflow(waiting: Waiting, seconds: float, idle: float) -> dict[str, Any]
         before, cpu, began = count_calls(), triggerer.cpu_s(), time.monotonic()
         time.sleep(seconds)
         cpu_s, wall_s, after = triggerer.cpu_s() - cpu, time.monotonic() - began, count_calls()
-        return {"trials": count, "learning_curves": True, "in": "airflow triggerer", "seconds": round(wall_s, 1),
-                "idle_cpu_ms_per_s": round(1000 * idle, 1), **per_poll(count, cpu_s - idle * wall_s, before, after),
-                "memory_mib": triggerer.memory_mib()}
+        return {
+            "trials": count,
+            "learning_curves": True,
+            "in": "airflow triggerer",
+            "seconds": round(wall_s, 1),
+            "idle_cpu_ms_per_s": round(1000 * idle, 1),
+            **per_poll(count, cpu_s - idle * wall_s, before, after),
+            "memory_mib": triggerer.memory_mib(),
+        }
 
 
 def _warm_up(count: int, before: Mapping[str, int], least: int) -> None:
@@ -100,35 +119,60 @@ def _warm_up(count: int, before: Mapping[str, int], least: int) -> None:
     while True:
         time.sleep(WARM_UP_STEP_S)
         now = count_calls()
-        polls, read = now.get(DESCRIBE, 0) - before.get(DESCRIBE, 0), now.get(GET, 0) - before.get(GET, 0)
+        polls, read = (
+            now.get(DESCRIBE, 0) - before.get(DESCRIBE, 0),
+            now.get(GET, 0) - before.get(GET, 0),
+        )
         if polls > 2 * math.ceil(count / 200) and read >= least and read - last <= most:
             say(f"{count} trials: warm after {time.monotonic() - began:.0f} s")
             return
         if time.monotonic() - began > WARM_UP_MOST_S:
-            sys.exit(f"error: {polls} polls and {read} of {least} objects read after {WARM_UP_MOST_S:.0f} s")
+            sys.exit(
+                f"error: {polls} polls and {read} of {least} objects read after {WARM_UP_MOST_S:.0f} s"
+            )
         last = read
 
 
-def per_poll(count: int, cpu_s: float, before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, Any]:
+def per_poll(
+    count: int, cpu_s: float, before: Mapping[str, int], after: Mapping[str, int]
+) -> dict[str, Any]:
     """What was spent, and what that is for each look at all trials, which is a DescribeInstances for each thousand."""
     calls = {name: after.get(name, 0) - before.get(name, 0) for name in ACTIONS}
     polls = round(calls[DESCRIBE] / math.ceil(count / 1000))
     ms = 1000 * cpu_s / max(1, polls)
-    return {"polls": polls, "cpu_s": round(cpu_s, 2), "cpu_ms_per_poll": round(ms, 1), "cpu_ms_per_poll_of_100": round(ms * 100 / count, 1),
-            "calls": calls, "calls_per_poll": {name: round(n / max(1, polls), 2) for name, n in calls.items()}}
+    return {
+        "polls": polls,
+        "cpu_s": round(cpu_s, 2),
+        "cpu_ms_per_poll": round(ms, 1),
+        "cpu_ms_per_poll_of_100": round(ms * 100 / count, 1),
+        "calls": calls,
+        "calls_per_poll": {name: round(n / max(1, polls), 2) for name, n in calls.items()},
+    }
 
 
 def count_calls() -> dict[str, int]:
     """What the local AWS has counted of the launcher's calls."""
     usage = local_aws("status")["usage"]
-    return {one["action"]: one["count"] for one in usage if one["role"].endswith("-launcher") and one["decision"] == "allowed"}
+    return {
+        one["action"]: one["count"]
+        for one in usage
+        if one["role"].endswith("-launcher") and one["decision"] == "allowed"
+    }
 
 
 def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0, 1 if a poll took more CPU than it may, 2 on bad input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("seconds", nargs="?", type=int, default=60, help="of each measurement, 10 at least")
-    parser.add_argument("--table", action="store_true", help="print the newest record as Markdown, and measure nothing")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "seconds", nargs="?", type=int, default=60, help="of each measurement, 10 at least"
+    )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="print the newest record as Markdown, and measure nothing",
+    )
     parser.add_argument(INSIDE, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.seconds < 10:
@@ -142,27 +186,44 @@ def main(arguments: list[str]) -> int:
         return 0
     began = time.monotonic()
     result = measure_inside("benchmarks.triggerer_load", str(options.seconds))
-    print(write_record("triggerer-load", result), f"after {time.monotonic() - began:.0f} s", file=sys.stderr)
+    print(
+        write_record("triggerer-load", result),
+        f"after {time.monotonic() - began:.0f} s",
+        file=sys.stderr,
+    )
     print(json.dumps(result, indent=1), file=sys.stderr)
     worst = max(one["cpu_ms_per_poll_of_100"] for one in result)
     if worst > OBJECTIVE_MS_PER_100:
-        print(f"error: {worst} ms of CPU per poll of 100 trials, and {OBJECTIVE_MS_PER_100:g} are promised", file=sys.stderr)
+        print(
+            f"error: {worst} ms of CPU per poll of 100 trials, and {OBJECTIVE_MS_PER_100:g} are promised",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
 
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown: a poll's CPU, calls and the memory."""
-    lines = ["| waiting trials | in | curves | polls | CPU of a poll, ms | of 100 trials, ms | DescribeInstances, LIST, GET | MiB |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| waiting trials | in | curves | polls | CPU of a poll, ms | of 100 trials, ms | DescribeInstances, LIST, GET | MiB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for one in record["result"]:
         calls = ", ".join(f"{one['calls_per_poll'][name]:.1f}" for name in ACTIONS)
-        lines.append(f"| {one['trials']:,} | {one['in']} | {'yes' if one['learning_curves'] else 'no'} | {one['polls']} | "
-                     f"{one['cpu_ms_per_poll']:.0f} | {one['cpu_ms_per_poll_of_100']:.0f} | {calls} | {one['memory_mib']} |")
+        lines.append(
+            f"| {one['trials']:,} | {one['in']} | {'yes' if one['learning_curves'] else 'no'} | {one['polls']} | "
+            f"{one['cpu_ms_per_poll']:.0f} | {one['cpu_ms_per_poll_of_100']:.0f} | {calls} | {one['memory_mib']} |"
+        )
     machine = record["machine"]
-    return "\n".join([*lines, "", "CPU, calls and trials are those of one poll. "
-                      f"Measured on {record['measured_at'][:10]} at commit {machine['commit']} on {machine['cores']} cores of "
-                      f"{machine['processor']}, load {machine['load'][0]}, on the local AWS."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "CPU, calls and trials are those of one poll. "
+            f"Measured on {record['measured_at'][:10]} at commit {machine['commit']} on {machine['cores']} cores of "
+            f"{machine['processor']}, load {machine['load'][0]}, on the local AWS.",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -22,12 +22,36 @@ def measure_inside(module: str, *arguments: str) -> Any:
     with state_folder() as environment:
         run_command([sys.executable, "-m", "local_aws", "up"], environment)
         runtime = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        run_command([sys.executable, "-m", "infra_bootstrap", "deploy", "--environment", "dev", "--lambda-runtime", runtime],
-             as_role("administrator", environment))
+        run_command(
+            [
+                sys.executable,
+                "-m",
+                "infra_bootstrap",
+                "deploy",
+                "--environment",
+                "dev",
+                "--lambda-runtime",
+                runtime,
+            ],
+            as_role("administrator", environment),
+        )
         worker = as_role(None, environment)
-        run_command([sys.executable, "-c", "import os; from laptop import airflow; airflow.prepare(os.environ)"], worker)
-        done = subprocess.run([sys.executable, "-m", module, INSIDE, *arguments], cwd=ROOT, env=worker, check=False, text=True,
-                              stdout=subprocess.PIPE)
+        run_command(
+            [
+                sys.executable,
+                "-c",
+                "import os; from laptop import airflow; airflow.prepare(os.environ)",
+            ],
+            worker,
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", module, INSIDE, *arguments],
+            cwd=ROOT,
+            env=worker,
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE,
+        )
         if done.returncode:
             sys.exit(f"error: {module} failed inside the local AWS, see above")
         return json.loads(done.stdout.splitlines()[-1])
@@ -41,19 +65,25 @@ def state_folder() -> Iterator[dict[str, str]]:
         try:
             yield environment
         finally:
-            subprocess.run([sys.executable, "-m", "laptop", "clean"], cwd=ROOT, env=environment, check=False)
+            subprocess.run(
+                [sys.executable, "-m", "laptop", "clean"], cwd=ROOT, env=environment, check=False
+            )
 
 
 def as_role(role: str | None, environment: dict[str, str]) -> dict[str, str]:
     """The environment of a role, with Airflow's settings."""
     code = "import json, sys; from laptop.demo import airflow_environment; print(json.dumps(airflow_environment(sys.argv[1] or None)))"
-    answered: dict[str, str] = json.loads(run_command([sys.executable, "-c", code, role or ""], environment).splitlines()[-1])
+    answered: dict[str, str] = json.loads(
+        run_command([sys.executable, "-c", code, role or ""], environment).splitlines()[-1]
+    )
     return answered
 
 
 def run_command(command: list[str], environment: dict[str, str]) -> str:
     """Run a command that must succeed, else end the measurement with its last words. :return: what it printed."""
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"error: {' '.join(command[:4])} … failed:\n{done.stderr[-2000:]}")
     return done.stdout
@@ -61,7 +91,9 @@ def run_command(command: list[str], environment: dict[str, str]) -> str:
 
 def local_aws(*arguments: str) -> dict[str, Any]:
     """Run a command of the local AWS that this process is inside of."""
-    answered: dict[str, Any] = json.loads(run_command([sys.executable, "-m", "local_aws", *arguments, "--json"], dict(os.environ)))
+    answered: dict[str, Any] = json.loads(
+        run_command([sys.executable, "-m", "local_aws", *arguments, "--json"], dict(os.environ))
+    )
     return answered
 
 

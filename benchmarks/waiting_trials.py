@@ -25,9 +25,16 @@ REAL_MACHINES = 32
 AGE, BEAT_EVERY_S, SEGMENT, SEGMENT_S = timedelta(minutes=20), 40.0, 40_960, 600.0
 EPISODES, CURVE = 20, (40_960, 81_920, 122_880)
 EXPERIMENT: dict[str, Any] = {
-    "env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 10**9, "trials": 1, "checkpoint_every": SEGMENT, "schedule": None,
-    "early_stop": {"target_above": 499}, "compute": {"market": "spot", "max_hours": 10, "budget_usd": 100},
-    "evaluation": {"return_range": [0, 500], "crash_below": 100, "selection_episodes": EPISODES}}
+    "env_id": "CartPole-v1",
+    "algo": "ppo",
+    "total_timesteps": 10**9,
+    "trials": 1,
+    "checkpoint_every": SEGMENT,
+    "schedule": None,
+    "early_stop": {"target_above": 499},
+    "compute": {"market": "spot", "max_hours": 10, "budget_usd": 100},
+    "evaluation": {"return_range": [0, 500], "crash_below": 100, "selection_episodes": EPISODES},
+}
 #: What the machine runs that speaks for all: nobody but a machine may write a heartbeat.
 SPEAKER = """#!/bin/sh
 exec python3 - <<'PY'
@@ -97,8 +104,18 @@ class Waiting:
         for number, trial in enumerate(plan.trials):
             place = TrialId(plan.experiment, plan.run, trial)
             beat = Heartbeat.from_json(get(store, heartbeat_key(place)).data)
-            evidence = _evidence(place, self.machines[number % len(self.machines)], beat, stops_early=stops_early)
-            made.append(Ec2TrialTrigger.of(plan, trial, evidence, Told(attempt=1, segment=beat.segment), waiter_delay=delay_s))
+            evidence = _evidence(
+                place, self.machines[number % len(self.machines)], beat, stops_early=stops_early
+            )
+            made.append(
+                Ec2TrialTrigger.of(
+                    plan,
+                    trial,
+                    evidence,
+                    Told(attempt=1, segment=beat.segment),
+                    waiter_delay=delay_s,
+                )
+            )
         return made
 
 
@@ -110,7 +127,9 @@ def waiting_trials(counts: tuple[int, ...]) -> Iterator[list[Waiting]]:
     try:
         yield [_prepare(count, plan, machines) for count in counts]
     finally:
-        code = "import boto3, sys; boto3.client('ec2').terminate_instances(InstanceIds=sys.argv[1:])"
+        code = (
+            "import boto3, sys; boto3.client('ec2').terminate_instances(InstanceIds=sys.argv[1:])"
+        )
         subprocess.run([sys.executable, "-c", code, *machines], check=True, env=_administrator())
 
 
@@ -121,26 +140,47 @@ def _freeze() -> Any:
     from rl_lifecycle.experiments import read_experiment
 
     pushed: dict[str, Any] = {}
-    context: Any = {"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value})), "params": {},
-                    "run_id": "load", "dag_run": SimpleNamespace(conf=None)}
+    context: Any = {
+        "ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value})),
+        "params": {},
+        "run_id": "load",
+        "dag_run": SimpleNamespace(conf=None),
+    }
     experiment = read_experiment(EXPERIMENT, "load").model_dump(mode="json")
-    S3FreezeSpecOperator(task_id="freeze", experiment=experiment, folder="", with_form=False).execute(context)
+    S3FreezeSpecOperator(
+        task_id="freeze", experiment=experiment, folder="", with_form=False
+    ).execute(context)
     return RunPlan.model_validate(pushed[PLAN_KEY])
 
 
 def _launch(count: int, bucket: str, counts: tuple[int, ...]) -> list[str]:
     """Start small machines as the account's administrator: one speaks for all trials, the others only wait."""
-    speaker = SPEAKER.format(bucket=bucket, counts=counts, every=BEAT_EVERY_S, segment=SEGMENT,
-                             steps=round(SEGMENT * BEAT_EVERY_S / SEGMENT_S))
-    done = subprocess.run([sys.executable, "-c", LAUNCH, str(count), speaker, WAITER], check=True, text=True,
-                          stdout=subprocess.PIPE, env=_administrator())
+    speaker = SPEAKER.format(
+        bucket=bucket,
+        counts=counts,
+        every=BEAT_EVERY_S,
+        segment=SEGMENT,
+        steps=round(SEGMENT * BEAT_EVERY_S / SEGMENT_S),
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCH, str(count), speaker, WAITER],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        env=_administrator(),
+    )
     made: list[str] = json.loads(done.stdout.splitlines()[-1])
     return made
 
 
 def _prepare(count: int, frozen: Any, machines: list[str]) -> Waiting:
     """Write the learning curves, and wait for the first heartbeats."""
-    plan = frozen.model_copy(update={"run": f"load-{count}", "trials": tuple(f"seed-{number}" for number in range(count))})
+    plan = frozen.model_copy(
+        update={
+            "run": f"load-{count}",
+            "trials": tuple(f"seed-{number}" for number in range(count)),
+        }
+    )
     _write_curves(plan)
     store = plan.store(plan.session("launcher"))
     until = time.monotonic() + 600
@@ -157,11 +197,28 @@ def _write_curves(plan: Any) -> None:
     from rl_lifecycle.layout import shard_key
     from rl_lifecycle.selection import selection_name
 
-    shard = Shard(env_id="CartPole-v1", policy_sha256="0" * 64, first_seed=0, returns=(300.0,) * EPISODES, lengths=(300,) * EPISODES,
-                  ends=(EpisodeEnd.TERMINATED,) * EPISODES, steps=300 * EPISODES, seconds=1.0)
-    keys = [shard_key(plan.experiment, plan.run, selection_name(trial, step), 0) for trial in plan.trials for step in CURVE]
-    subprocess.run([sys.executable, "-c", PUT_ALL, plan.bucket, shard.to_json().decode()], input="\n".join(keys), text=True, check=True,
-                   env=_administrator())
+    shard = Shard(
+        env_id="CartPole-v1",
+        policy_sha256="0" * 64,
+        first_seed=0,
+        returns=(300.0,) * EPISODES,
+        lengths=(300,) * EPISODES,
+        ends=(EpisodeEnd.TERMINATED,) * EPISODES,
+        steps=300 * EPISODES,
+        seconds=1.0,
+    )
+    keys = [
+        shard_key(plan.experiment, plan.run, selection_name(trial, step), 0)
+        for trial in plan.trials
+        for step in CURVE
+    ]
+    subprocess.run(
+        [sys.executable, "-c", PUT_ALL, plan.bucket, shard.to_json().decode()],
+        input="\n".join(keys),
+        text=True,
+        check=True,
+        env=_administrator(),
+    )
 
 
 def _evidence(place: Any, instance_id: str, beat: Any, *, stops_early: bool) -> Any:
@@ -172,13 +229,41 @@ def _evidence(place: Any, instance_id: str, beat: Any, *, stops_early: bool) -> 
 
     now = datetime.now(UTC)
     attempt = Attempt(
-        experiment=place.experiment, run=place.run, trial=place.trial, attempt=1, token=client_token(place, 1), nonce="n",
-        request={}, created_at=now - AGE, deadline_at=now + timedelta(hours=4), price_reserved_usd=0.1,
-        outcome=Outcome(instance_id=instance_id, instance_type="c7i.large", market="spot", zone="a", launched_at=now - AGE))
-    return Evidence(now=now, total_timesteps=10**9, segment_timesteps=SEGMENT, compute=Compute(), attempts=(attempt,),
-                    heartbeat=beat, stops_early=stops_early)
+        experiment=place.experiment,
+        run=place.run,
+        trial=place.trial,
+        attempt=1,
+        token=client_token(place, 1),
+        nonce="n",
+        request={},
+        created_at=now - AGE,
+        deadline_at=now + timedelta(hours=4),
+        price_reserved_usd=0.1,
+        outcome=Outcome(
+            instance_id=instance_id,
+            instance_type="c7i.large",
+            market="spot",
+            zone="a",
+            launched_at=now - AGE,
+        ),
+    )
+    return Evidence(
+        now=now,
+        total_timesteps=10**9,
+        segment_timesteps=SEGMENT,
+        compute=Compute(),
+        attempts=(attempt,),
+        heartbeat=beat,
+        stops_early=stops_early,
+    )
 
 
 def _administrator() -> dict[str, str]:
     """Give the environment of the account's administrator."""
-    return {**os.environ, **{name: str(value) for name, value in local_aws("env", "--as", "administrator")["set"].items()}}
+    return {
+        **os.environ,
+        **{
+            name: str(value)
+            for name, value in local_aws("env", "--as", "administrator")["set"].items()
+        },
+    }

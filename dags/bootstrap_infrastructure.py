@@ -22,21 +22,35 @@ from rl_airflow.operators.stacks import (
 )
 from rl_airflow.retraining import DEFAULT_ARGS
 
-with DAG("bootstrap_infrastructure", description="Make or update the AWS environment", schedule=None,
-         catchup=False, max_active_runs=1, params=bootstrap_params(),
-         default_args=DEFAULT_ARGS, tags=["nightshift", "infrastructure"], doc_md=__doc__,
-         render_template_as_native_obj=True) as dag:
+with DAG(
+    "bootstrap_infrastructure",
+    description="Make or update the AWS environment",
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    params=bootstrap_params(),
+    default_args=DEFAULT_ARGS,
+    tags=["nightshift", "infrastructure"],
+    doc_md=__doc__,
+    render_template_as_native_obj=True,
+) as dag:
     check = StsCheckAccessOperator(task_id="check_access", retries=0)
     build = S3BuildArtifactsOperator(task_id="build_artifacts")
     upload = S3UploadArtifactsOperator(task_id="upload_artifacts")
     identity, network, storage = (
         CloudFormationDeployStackOperator(task_id=f"deploy_{concern}", concern=concern)
-        for concern in ("identity", "network", "storage"))
+        for concern in ("identity", "network", "storage")
+    )
     training, evaluation = (
-        CloudFormationDeployStackOperator(task_id=f"deploy_{concern}", concern=concern, artifacts=upload.output)
-        for concern in ("training", "evaluation"))
+        CloudFormationDeployStackOperator(
+            task_id=f"deploy_{concern}", concern=concern, artifacts=upload.output
+        )
+        for concern in ("training", "evaluation")
+    )
     stacks = [identity, network, storage, training, evaluation]
-    summarise = CloudFormationSummariseOperator(task_id="summarise", results=[stack.output for stack in stacks])
+    summarise = CloudFormationSummariseOperator(
+        task_id="summarise", results=[stack.output for stack in stacks]
+    )
 
     chain(check, [identity, build])
     chain(identity, [network, storage])

@@ -15,7 +15,15 @@ from rl_airflow.forms import destroying_params
 from rl_airflow.operators.stacks import CloudFormationDestroyEnvironmentOperator
 from rl_airflow.retraining import DEFAULT_ARGS
 
-with DAG("destroy_infrastructure", description="Delete an environment's stacks; the bucket stays", schedule=None,
-         catchup=False, max_active_runs=1, params=destroying_params(),
-         default_args=DEFAULT_ARGS, tags=["nightshift", "infrastructure"], doc_md=__doc__) as dag:
+with DAG(
+    "destroy_infrastructure",
+    description="Delete an environment's stacks; the bucket stays",
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    params=destroying_params(),
+    default_args=DEFAULT_ARGS,
+    tags=["nightshift", "infrastructure"],
+    doc_md=__doc__,
+) as dag:
     CloudFormationDestroyEnvironmentOperator(task_id="destroy_environment")

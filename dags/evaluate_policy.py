@@ -14,7 +14,15 @@ from rl_airflow.forms import evaluating_params
 from rl_airflow.operators.policy_evaluations import LambdaEvaluatePolicyOperator
 from rl_airflow.retraining import DEFAULT_ARGS
 
-with DAG("evaluate_policy", description="Evaluate a stored policy on fresh seeds", schedule=None,
-         catchup=False, max_active_runs=4, params=evaluating_params(),
-         default_args=DEFAULT_ARGS, tags=["nightshift", "policies"], doc_md=__doc__) as dag:
+with DAG(
+    "evaluate_policy",
+    description="Evaluate a stored policy on fresh seeds",
+    schedule=None,
+    catchup=False,
+    max_active_runs=4,
+    params=evaluating_params(),
+    default_args=DEFAULT_ARGS,
+    tags=["nightshift", "policies"],
+    doc_md=__doc__,
+) as dag:
     LambdaEvaluatePolicyOperator(task_id="evaluate")

@@ -15,7 +15,15 @@ from rl_airflow.forms import reaping_params
 from rl_airflow.operators.reaping import Ec2ReapInstancesOperator
 from rl_airflow.retraining import DEFAULT_ARGS
 
-with DAG("reap_orphaned_instances", description="End machines past their deadline", schedule="*/15 * * * *",
-         catchup=False, max_active_runs=1, params=reaping_params(),
-         default_args=DEFAULT_ARGS, tags=["nightshift", "care"], doc_md=__doc__) as dag:
+with DAG(
+    "reap_orphaned_instances",
+    description="End machines past their deadline",
+    schedule="*/15 * * * *",
+    catchup=False,
+    max_active_runs=1,
+    params=reaping_params(),
+    default_args=DEFAULT_ARGS,
+    tags=["nightshift", "care"],
+    doc_md=__doc__,
+) as dag:
     Ec2ReapInstancesOperator(task_id="reap_instances")

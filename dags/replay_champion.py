@@ -26,5 +26,9 @@ EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 wanted = get_parsing_context().dag_id
 dag = build_replay_dag(DAG_ID, doc_md=__doc__)
 for file in read_experiment_files(EXPERIMENTS) if wanted != DAG_ID else ():
-    if (name := scheduled_dag_id(file)) and wanted in (None, name) and (replay := build_scheduled_replay(file, doc_md=__doc__)):
+    if (
+        (name := scheduled_dag_id(file))
+        and wanted in (None, name)
+        and (replay := build_scheduled_replay(file, doc_md=__doc__))
+    ):
         globals()[name] = replay

@@ -18,8 +18,16 @@ from rl_airflow.operators.registry import S3RollBackChampionOperator
 from rl_airflow.operators.version_choices import AskForVersionOperator
 from rl_airflow.retraining import DEFAULT_ARGS
 
-with DAG("rollback_policy", description="Put an earlier version back into service", schedule=None,
-         catchup=False, max_active_runs=16, params=rollback_params(),
-         default_args=DEFAULT_ARGS, tags=["nightshift", "policies"], doc_md=__doc__) as dag:
+with DAG(
+    "rollback_policy",
+    description="Put an earlier version back into service",
+    schedule=None,
+    catchup=False,
+    max_active_runs=16,
+    params=rollback_params(),
+    default_args=DEFAULT_ARGS,
+    tags=["nightshift", "policies"],
+    doc_md=__doc__,
+) as dag:
     choose = AskForVersionOperator(task_id="choose")
     S3RollBackChampionOperator(task_id="roll_back", choice=choose.output)

@@ -16,8 +16,11 @@ from infra_bootstrap.stacks import Concern, stack_name
 #: Service Quotas' codes for vCPUs, and the fewest with which one machine of the family starts.
 #: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-quotas.html
 VCPU_QUOTAS = (
-    ("standard, spot", "L-34B43A08", 2, True), ("standard, on-demand", "L-1216C47A", 2, True),
-    ("G and VT (GPU), spot", "L-3819A6DF", 4, False), ("G and VT (GPU), on-demand", "L-DB2E81BA", 4, False))
+    ("standard, spot", "L-34B43A08", 2, True),
+    ("standard, on-demand", "L-1216C47A", 2, True),
+    ("G and VT (GPU), spot", "L-3819A6DF", 4, False),
+    ("G and VT (GPU), on-demand", "L-DB2E81BA", 4, False),
+)
 #: The role that Spot works as; it belongs to AWS and cannot be made by a stack of ours that may be deleted. Fleet's role is
 #: not made: an instant fleet needs none, and only with it could a standing fleet launch past the launcher's conditions.
 #: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-prerequisites.html
@@ -26,21 +29,51 @@ SERVICE_ROLES = {"spot.amazonaws.com": "AWSServiceRoleForEC2Spot"}
 #: Each with the resource that it is for: a simulation without one asks for everything, which rights that are scoped do not give.
 ADMINISTRATOR_ACTIONS = {
     "arn:{partition}:cloudformation:{region}:{account}:stack/nightshift-{environment}-identity/*": (
-        "cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DeleteStack",
-        "cloudformation:DescribeChangeSet", "cloudformation:DescribeStackEvents", "cloudformation:DescribeStacks",
-        "cloudformation:ExecuteChangeSet", "cloudformation:GetTemplate", "cloudformation:UpdateTerminationProtection"),
+        "cloudformation:CreateChangeSet",
+        "cloudformation:DeleteChangeSet",
+        "cloudformation:DeleteStack",
+        "cloudformation:DescribeChangeSet",
+        "cloudformation:DescribeStackEvents",
+        "cloudformation:DescribeStacks",
+        "cloudformation:ExecuteChangeSet",
+        "cloudformation:GetTemplate",
+        "cloudformation:UpdateTerminationProtection",
+    ),
     "arn:{partition}:iam::{account}:role/nightshift-{environment}-deployer": (
-        "iam:CreateRole", "iam:DeleteRolePolicy", "iam:GetRole", "iam:PassRole", "iam:PutRolePermissionsBoundary",
-        "iam:PutRolePolicy", "iam:TagRole", "iam:UpdateAssumeRolePolicy", "sts:AssumeRole"),
-    "arn:{partition}:iam::{account}:role/{airflow_role}": ("iam:AttachRolePolicy", "iam:DetachRolePolicy"),
+        "iam:CreateRole",
+        "iam:DeleteRolePolicy",
+        "iam:GetRole",
+        "iam:PassRole",
+        "iam:PutRolePermissionsBoundary",
+        "iam:PutRolePolicy",
+        "iam:TagRole",
+        "iam:UpdateAssumeRolePolicy",
+        "sts:AssumeRole",
+    ),
+    "arn:{partition}:iam::{account}:role/{airflow_role}": (
+        "iam:AttachRolePolicy",
+        "iam:DetachRolePolicy",
+    ),
     "arn:{partition}:iam::{account}:policy/nightshift-{environment}-boundary": (
-        "iam:CreatePolicy", "iam:CreatePolicyVersion", "iam:DeletePolicyVersion"),
+        "iam:CreatePolicy",
+        "iam:CreatePolicyVersion",
+        "iam:DeletePolicyVersion",
+    ),
     "arn:{partition}:iam::{account}:instance-profile/nightshift-{environment}-trainer": (
-        "iam:AddRoleToInstanceProfile", "iam:CreateInstanceProfile"),
+        "iam:AddRoleToInstanceProfile",
+        "iam:CreateInstanceProfile",
+    ),
     "arn:{partition}:iam::{account}:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot": (
-        "iam:CreateServiceLinkedRole",),
-    "*": ("ec2:DescribeAvailabilityZones", "ec2:DescribeImages", "ec2:DescribeInstanceTypeOfferings",
-          "ec2:DescribeManagedPrefixLists", "ssm:GetParameter")}
+        "iam:CreateServiceLinkedRole",
+    ),
+    "*": (
+        "ec2:DescribeAvailabilityZones",
+        "ec2:DescribeImages",
+        "ec2:DescribeInstanceTypeOfferings",
+        "ec2:DescribeManagedPrefixLists",
+        "ssm:GetParameter",
+    ),
+}
 
 
 def is_on_this_machine(clients: Clients) -> bool:
@@ -54,8 +87,10 @@ def check_runtime(clients: Clients, runtime: str) -> None:
     :raises BadInputError: with what to choose instead.
     """
     if runtime in LAPTOP_RUNTIMES and not is_on_this_machine(clients):
-        raise BadInputError(f"--lambda-runtime {runtime}: onnxruntime's wheels need glibc 2.28, and Lambda's {runtime} has 2.26; "
-                            "choose python3.12 or later")
+        raise BadInputError(
+            f"--lambda-runtime {runtime}: onnxruntime's wheels need glibc 2.28, and Lambda's {runtime} has 2.26; "
+            "choose python3.12 or later"
+        )
 
 
 def check_caller(at: Situation) -> Iterator[Check]:
@@ -63,10 +98,19 @@ def check_caller(at: Situation) -> Iterator[Check]:
     clients = at.clients
     arn = clients.identity["Arn"]
     if arn.endswith(":root"):
-        yield Check(name="who am I", verdict=Verdict.FAILED, found=arn, fix="use a role or a user: root cannot assume roles")
+        yield Check(
+            name="who am I",
+            verdict=Verdict.FAILED,
+            found=arn,
+            fix="use a role or a user: root cannot assume roles",
+        )
         return
     yield Check(name="who am I", verdict=Verdict.GOOD, found=arn)
-    yield Check(name="account and region", verdict=Verdict.GOOD, found=f"{clients.account_id}, {clients.region}")
+    yield Check(
+        name="account and region",
+        verdict=Verdict.GOOD,
+        found=f"{clients.account_id}, {clients.region}",
+    )
 
 
 def check_region(at: Situation) -> Iterator[Check]:
@@ -75,8 +119,14 @@ def check_region(at: Situation) -> Iterator[Check]:
     found = clients.ec2.describe_regions(RegionNames=[clients.region], AllRegions=True)["Regions"]
     status = str(found[0].get("OptInStatus", "opt-in-not-required")) if found else "unknown"
     closed = status not in ("opt-in-not-required", "opted-in")
-    yield Check(name="region", verdict=Verdict.FAILED if closed else Verdict.GOOD, found=f"{clients.region}, {status}",
-                fix=f"aws account enable-region --region-name {clients.region}, or choose another region" if closed else "")
+    yield Check(
+        name="region",
+        verdict=Verdict.FAILED if closed else Verdict.GOOD,
+        found=f"{clients.region}, {status}",
+        fix=f"aws account enable-region --region-name {clients.region}, or choose another region"
+        if closed
+        else "",
+    )
 
 
 def check_permissions(at: Situation) -> Iterator[Check]:
@@ -86,26 +136,52 @@ def check_permissions(at: Situation) -> Iterator[Check]:
     source = clients.iam.get_role(RoleName=role)["Role"]["Arn"] if role else clients.identity["Arn"]
     refused = _simulate(clients, settings, source)
     identity = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
-    airflow = identity.parameters.get("AirflowRoleName") if identity is not None and not identity.is_dead else None
+    airflow = (
+        identity.parameters.get("AirflowRoleName")
+        if identity is not None and not identity.is_dead
+        else None
+    )
     if not refused:
         yield Check(name="permissions", verdict=Verdict.GOOD, found="an administrator's")
     elif airflow is not None and role == airflow:
-        yield Check(name="permissions", verdict=Verdict.GOOD, found="Airflow's: everything but identity")
+        yield Check(
+            name="permissions", verdict=Verdict.GOOD, found="Airflow's: everything but identity"
+        )
     else:
-        fix = (f"deploy as {airflow}, or let an administrator do it" if airflow else
-               "let an administrator bootstrap the first time: it makes the roles")
-        yield Check(name="permissions", verdict=Verdict.FAILED, found=f"{source} may not {', '.join(refused)}", fix=fix)
+        fix = (
+            f"deploy as {airflow}, or let an administrator do it"
+            if airflow
+            else "let an administrator bootstrap the first time: it makes the roles"
+        )
+        yield Check(
+            name="permissions",
+            verdict=Verdict.FAILED,
+            found=f"{source} may not {', '.join(refused)}",
+            fix=fix,
+        )
 
 
 def _simulate(clients: Clients, settings: Settings, source: str) -> list[str]:
     """The actions of a first bootstrap that a role or user may not do, each asked for the resource it would be done to."""
-    names = {"partition": clients.identity["Arn"].split(":")[1], "region": clients.region, "account": clients.account_id,
-             "environment": settings.environment, "airflow_role": settings.airflow_role or "airflow-worker"}
+    names = {
+        "partition": clients.identity["Arn"].split(":")[1],
+        "region": clients.region,
+        "account": clients.account_id,
+        "environment": settings.environment,
+        "airflow_role": settings.airflow_role or "airflow-worker",
+    }
     refused = []
     for resource, actions in ADMINISTRATOR_ACTIONS.items():
         answers = clients.iam.simulate_principal_policy(
-            PolicySourceArn=source, ActionNames=list(actions), ResourceArns=[resource.format(**names)])
-        refused += [answer["EvalActionName"] for answer in answers["EvaluationResults"] if answer["EvalDecision"] != "allowed"]
+            PolicySourceArn=source,
+            ActionNames=list(actions),
+            ResourceArns=[resource.format(**names)],
+        )
+        refused += [
+            answer["EvalActionName"]
+            for answer in answers["EvaluationResults"]
+            if answer["EvalDecision"] != "allowed"
+        ]
     return refused
 
 
@@ -116,10 +192,16 @@ def check_quotas(at: Situation) -> Iterator[Check]:
     for family, code, fewest, needed in VCPU_QUOTAS:
         value = float(quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
         bad = Verdict.FAILED if needed else Verdict.WARNING
-        fix = ("ask for more: aws service-quotas request-service-quota-increase --service-code ec2 "
-               f"--quota-code {code} --desired-value 16")
-        yield Check(name=f"vCPUs of {family}", verdict=bad if value < fewest else Verdict.GOOD, found=f"{value:g}",
-                    fix=fix if value < fewest else "")
+        fix = (
+            "ask for more: aws service-quotas request-service-quota-increase --service-code ec2 "
+            f"--quota-code {code} --desired-value 16"
+        )
+        yield Check(
+            name=f"vCPUs of {family}",
+            verdict=bad if value < fewest else Verdict.GOOD,
+            found=f"{value:g}",
+            fix=fix if value < fewest else "",
+        )
 
 
 def check_lambda(at: Situation) -> Iterator[Check]:
@@ -129,15 +211,27 @@ def check_lambda(at: Situation) -> Iterator[Check]:
     runtime = lambda_runtime(settings, evaluation.parameters if evaluation else None)
     check_runtime(clients, runtime)
     yield Check(name="Lambda's Python", verdict=Verdict.GOOD, found=runtime)
-    limit = clients.client("lambda").get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
+    limit = clients.client("lambda").get_account_settings()["AccountLimit"][
+        "UnreservedConcurrentExecutions"
+    ]
     reserved = int(settings.parameters.get("ReservedConcurrency", "-1"))
     if reserved > 0 and limit - reserved < 100:
-        yield Check(name="Lambda's concurrency", verdict=Verdict.FAILED, found=f"{limit}, of which {reserved} would be reserved",
-                    fix="AWS keeps 100 unreserved: leave ReservedConcurrency at -1, or ask for more (quota L-B99A9384, lambda)")
+        yield Check(
+            name="Lambda's concurrency",
+            verdict=Verdict.FAILED,
+            found=f"{limit}, of which {reserved} would be reserved",
+            fix="AWS keeps 100 unreserved: leave ReservedConcurrency at -1, or ask for more (quota L-B99A9384, lambda)",
+        )
         return
     few = limit < 50
-    yield Check(name="Lambda's concurrency", verdict=Verdict.WARNING if few else Verdict.GOOD, found=f"{limit} at the same time",
-                fix="evaluations wait for each other; ask for more (quota L-B99A9384 of service lambda)" if few else "")
+    yield Check(
+        name="Lambda's concurrency",
+        verdict=Verdict.WARNING if few else Verdict.GOOD,
+        found=f"{limit} at the same time",
+        fix="evaluations wait for each other; ask for more (quota L-B99A9384 of service lambda)"
+        if few
+        else "",
+    )
 
 
 def check_service_roles(at: Situation) -> Iterator[Check]:
@@ -147,8 +241,12 @@ def check_service_roles(at: Situation) -> Iterator[Check]:
         try:
             clients.iam.get_role(RoleName=name)
         except clients.iam.exceptions.NoSuchEntityException:
-            yield Check(name=f"role of {service}", verdict=Verdict.WARNING, found="not there yet",
-                        fix=f"`deploy` makes it, or: aws iam create-service-linked-role --aws-service-name {service}")
+            yield Check(
+                name=f"role of {service}",
+                verdict=Verdict.WARNING,
+                found="not there yet",
+                fix=f"`deploy` makes it, or: aws iam create-service-linked-role --aws-service-name {service}",
+            )
         else:
             yield Check(name=f"role of {service}", verdict=Verdict.GOOD, found=name)
 
@@ -166,7 +264,10 @@ def ensure_service_roles(clients: Clients) -> list[str]:
             try:
                 clients.iam.create_service_linked_role(AWSServiceName=service)
             except ClientError as error:
-                if code_of(error) not in ("InvalidInput", "EntityAlreadyExists"):  # else somebody was faster
+                if code_of(error) not in (
+                    "InvalidInput",
+                    "EntityAlreadyExists",
+                ):  # else somebody was faster
                     raise
             else:
                 made.append(service)

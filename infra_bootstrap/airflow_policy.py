@@ -21,10 +21,18 @@ def airflow_policy(clients: Clients, settings: Settings) -> dict[str, Any]:
     name = stack_name(settings.environment, Concern.IDENTITY)
     found = find_stack(clients, name)
     living = found if found is not None and not found.is_dead else None
-    values = plan_parameters(clients, settings, Concern.IDENTITY, living.parameters if living else None)
+    values = plan_parameters(
+        clients, settings, Concern.IDENTITY, living.parameters if living else None
+    )
     stack = DeployedStack(name, "", "", "", values, {}, "", False)
     unnamed = Stage(clients, Concern.IDENTITY, stack, {}, {})
-    physical = {logical_id: str(unnamed.resolve(resource["Properties"][key])) for logical_id, resource in unnamed.resources.items()
-                for key in NAMES if key in resource["Properties"]}
-    document: dict[str, Any] = Stage(clients, Concern.IDENTITY, stack, physical, {}).properties("AirflowPolicy")["PolicyDocument"]
+    physical = {
+        logical_id: str(unnamed.resolve(resource["Properties"][key]))
+        for logical_id, resource in unnamed.resources.items()
+        for key in NAMES
+        if key in resource["Properties"]
+    }
+    document: dict[str, Any] = Stage(clients, Concern.IDENTITY, stack, physical, {}).properties(
+        "AirflowPolicy"
+    )["PolicyDocument"]
     return document

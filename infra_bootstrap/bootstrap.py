@@ -14,13 +14,29 @@ from infra_bootstrap.changes import summary
 from infra_bootstrap.checking import Verdict
 from infra_bootstrap.clients import Clients, is_refusal
 from infra_bootstrap.deployed import find_stack
-from infra_bootstrap.deployment import Outcome, Prepared, Progress, delays, poll, prepare, protect, start
+from infra_bootstrap.deployment import (
+    Outcome,
+    Prepared,
+    Progress,
+    delays,
+    poll,
+    prepare,
+    protect,
+    start,
+)
 from infra_bootstrap.errors import StackFailedError
 from infra_bootstrap.images import find_image
 from infra_bootstrap.parameters import lambda_runtime
 from infra_bootstrap.preflight import refuse_what_would_fail
 from infra_bootstrap.settings import Settings
-from infra_bootstrap.stacks import NEED_ARTIFACTS, WAVES, Concern, bucket_name, role_name, stack_name
+from infra_bootstrap.stacks import (
+    NEED_ARTIFACTS,
+    WAVES,
+    Concern,
+    bucket_name,
+    role_name,
+    stack_name,
+)
 from rl_lifecycle.records import Record
 
 DEPLOY_WITHIN_S = 3600.0
@@ -36,7 +52,14 @@ class StackResult(Record):
     seconds: float
 
 
-def deploy(clients: Clients, settings: Settings, say: Say, only: Concern | None = None, *, check: bool = True) -> list[StackResult]:
+def deploy(
+    clients: Clients,
+    settings: Settings,
+    say: Say,
+    only: Concern | None = None,
+    *,
+    check: bool = True,
+) -> list[StackResult]:
     """Bring stacks to what the templates say. Starts what little it costs to keep them; no machine is started.
 
     :param only: one stack; None: all. :param check: whether the account is checked before a new stack is made.
@@ -49,7 +72,11 @@ def deploy(clients: Clients, settings: Settings, say: Say, only: Concern | None 
                 say(f"{found.name}: {found.found} → {found.fix}")
     results: list[StackResult] = []
     with ThreadPoolExecutor(1) as pool:
-        building = pool.submit(build_artifacts, clients, settings, say) if only in (None, *NEED_ARTIFACTS) else None
+        building = (
+            pool.submit(build_artifacts, clients, settings, say)
+            if only in (None, *NEED_ARTIFACTS)
+            else None
+        )
         artifacts: ArtifactSet | None = None
         for wave in WAVES:
             concerns = [concern for concern in wave if only in (None, concern)]
@@ -81,32 +108,47 @@ def build_artifacts(clients: Clients, settings: Settings, say: Say = lambda _: N
     began = time.monotonic()
     training = find_stack(clients, stack_name(settings.environment, Concern.TRAINING))
     evaluation = find_stack(clients, stack_name(settings.environment, Concern.EVALUATION))
-    image = find_image(clients, settings.parameters.get("ImageId") or (training.parameters.get("ImageId") if training else None))
+    image = find_image(
+        clients,
+        settings.parameters.get("ImageId")
+        or (training.parameters.get("ImageId") if training else None),
+    )
     runtime = lambda_runtime(settings, evaluation.parameters if evaluation else None)
     check_runtime(clients, runtime)
     # Lambda is Linux; only a laptop that plays AWS has an image for macOS, and its functions run there, too.
     platform = image.target.platform if image.target.platform.sys_platform == "darwin" else LINUX
     built = build(image.target, runtime, platform)
-    say(f"artifacts: {len(built.wheels) - 1} wheels for Python {image.target.python}, functions for "
-        f"{built.artifacts.lambda_runtime} ({time.monotonic() - began:.1f} s)")
+    say(
+        f"artifacts: {len(built.wheels) - 1} wheels for Python {image.target.python}, functions for "
+        f"{built.artifacts.lambda_runtime} ({time.monotonic() - began:.1f} s)"
+    )
     return built
 
 
 def upload_artifacts(clients: Clients, settings: Settings, built: Built) -> int:
     """Upload what is not there yet, as the launcher. :return: how many files were uploaded."""
     bucket = bucket_name(settings.environment, clients.account_id, clients.region)
-    launcher = clients.assume(clients.role_arn(role_name(settings.environment, "launcher")), "nightshift-upload")
+    launcher = clients.assume(
+        clients.role_arn(role_name(settings.environment, "launcher")), "nightshift-upload"
+    )
     return upload(launcher.s3, bucket, [*built.functions, *built.wheels])
 
 
-def deploy_side_by_side(clients: Clients, settings: Settings, concerns: Iterable[Concern], artifacts: ArtifactSet | None,
-                        say: Say) -> list[StackResult]:
+def deploy_side_by_side(
+    clients: Clients,
+    settings: Settings,
+    concerns: Iterable[Concern],
+    artifacts: ArtifactSet | None,
+    say: Say,
+) -> list[StackResult]:
     """Deploy stacks that do not need each other at the same time.
 
     :raises StackFailedError: the first failure, after all have ended.
     """
     began = time.monotonic()
-    started = [start(clients, prepare(clients, settings, concern, artifacts)) for concern in concerns]
+    started = [
+        start(clients, prepare(clients, settings, concern, artifacts)) for concern in concerns
+    ]
     results, failures = [], []
     for prepared in started:
         if prepared.change_set:
@@ -124,7 +166,9 @@ def deploy_side_by_side(clients: Clients, settings: Settings, concerns: Iterable
     return results
 
 
-def _upload(clients: Clients, settings: Settings, building: "Future[Built]", say: Say) -> ArtifactSet:
+def _upload(
+    clients: Clients, settings: Settings, building: "Future[Built]", say: Say
+) -> ArtifactSet:
     built = building.result()
     count = upload_artifacts(clients, settings, built)
     say(f"artifacts: {count or 'nothing'} uploaded")
@@ -137,9 +181,19 @@ def _await(clients: Clients, prepared: Prepared) -> Progress:
         if progress.outcome:
             return progress
         time.sleep(delay)
-    raise StackFailedError(prepared.stack_name, "no end", "", f"it was not done after {DEPLOY_WITHIN_S:g} s.", prepared.command)
+    raise StackFailedError(
+        prepared.stack_name,
+        "no end",
+        "",
+        f"it was not done after {DEPLOY_WITHIN_S:g} s.",
+        prepared.command,
+    )
 
 
 def _result(prepared: Prepared, progress: Progress, seconds: float) -> StackResult:
-    return StackResult(stack_name=prepared.stack_name, outcome=progress.outcome or Outcome.UNCHANGED,
-                       changes=summary(prepared.changes), seconds=round(seconds, 2))
+    return StackResult(
+        stack_name=prepared.stack_name,
+        outcome=progress.outcome or Outcome.UNCHANGED,
+        changes=summary(prepared.changes),
+        seconds=round(seconds, 2),
+    )

@@ -17,7 +17,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra_bootstrap import commands
 from infra_bootstrap.clients import Clients, code_of
-from infra_bootstrap.errors import BadInputError, BootstrapError, NotConfirmedError, NotDeployedError, PreflightFailedError
+from infra_bootstrap.errors import (
+    BadInputError,
+    BootstrapError,
+    NotConfirmedError,
+    NotDeployedError,
+    PreflightFailedError,
+)
 from infra_bootstrap.settings import LAMBDA_RUNTIMES, Settings
 from infra_bootstrap.smoke import ENVIRONMENT
 from infra_bootstrap.stacks import Concern
@@ -25,7 +31,12 @@ from infra_bootstrap.template_files import check_parameters
 from rl_lifecycle.errors import LifecycleError
 
 #: How AWS says that it does not know the credentials.
-UNKNOWN_CREDENTIALS = ("AuthFailure", "ExpiredToken", "InvalidClientTokenId", "UnrecognizedClientException")
+UNKNOWN_CREDENTIALS = (
+    "AuthFailure",
+    "ExpiredToken",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+)
 BAD_INPUT = (BadInputError, NotConfirmedError, NotDeployedError, PreflightFailedError)
 
 
@@ -51,7 +62,9 @@ def run(argv: Sequence[str]) -> int:
         _say(f"infra_bootstrap: {' '.join(str(error).split())}{_advice(error)}")
         return 1
     except KeyboardInterrupt:
-        _say("infra_bootstrap: stopped; CloudFormation goes on with what it began, and the same command looks again")
+        _say(
+            "infra_bootstrap: stopped; CloudFormation goes on with what it began, and the same command looks again"
+        )
         return 130
     sys.stdout.write((json.dumps(answer) if arguments.json else text) + "\n")
     return int(answer.get("exit_status", 0))
@@ -59,23 +72,80 @@ def run(argv: Sequence[str]) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the commands."""
-    parser = OneLineParser(prog="python -m infra_bootstrap", description="Nightshift's infrastructure on AWS.")
+    parser = OneLineParser(
+        prog="python -m infra_bootstrap", description="Nightshift's infrastructure on AWS."
+    )
     kinds = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=OneLineParser)
-    _add(kinds, "preflight", commands.check_account, "find out what would go wrong, before anything is made")
-    _add(kinds, "plan", commands.plan_stacks, "say what deploy would change, and what it would cost a month")
-    deploy = _add(kinds, "deploy", commands.deploy_stacks, "bring the stacks to what the templates say")
-    deploy.add_argument("--unchecked", action="store_true", help="make new stacks although a check of the preflight fails")
-    _add(kinds, "build", commands.build_only, "build the artifacts into the cache, and upload nothing")
+    _add(
+        kinds,
+        "preflight",
+        commands.check_account,
+        "find out what would go wrong, before anything is made",
+    )
+    _add(
+        kinds,
+        "plan",
+        commands.plan_stacks,
+        "say what deploy would change, and what it would cost a month",
+    )
+    deploy = _add(
+        kinds, "deploy", commands.deploy_stacks, "bring the stacks to what the templates say"
+    )
+    deploy.add_argument(
+        "--unchecked",
+        action="store_true",
+        help="make new stacks although a check of the preflight fails",
+    )
+    _add(
+        kinds,
+        "build",
+        commands.build_only,
+        "build the artifacts into the cache, and upload nothing",
+    )
     _add(kinds, "outputs", commands.show_outputs, "say where everything is")
-    _add(kinds, "airflow-policy", commands.show_airflow_policy, "print the policy that an Airflow worker needs, as a file to attach")
+    _add(
+        kinds,
+        "airflow-policy",
+        commands.show_airflow_policy,
+        "print the policy that an Airflow worker needs, as a file to attach",
+    )
     _add(kinds, "drift", commands.show_drift, "say what was changed by hand since it was deployed")
-    bring = _add(kinds, "upload-policy", commands.bring_policy, "upload a policy that was trained elsewhere, to import it")
-    bring.add_argument("--policy", required=True, metavar="P.onnx", help="as `rl_trainer export` wrote it, P.safetensors beside it")
-    destroy = _add(kinds, "destroy", commands.destroy_stacks, "delete the environment, and prove that nothing is left")
+    bring = _add(
+        kinds,
+        "upload-policy",
+        commands.bring_policy,
+        "upload a policy that was trained elsewhere, to import it",
+    )
+    bring.add_argument(
+        "--policy",
+        required=True,
+        metavar="P.onnx",
+        help="as `rl_trainer export` wrote it, P.safetensors beside it",
+    )
+    destroy = _add(
+        kinds,
+        "destroy",
+        commands.destroy_stacks,
+        "delete the environment, and prove that nothing is left",
+    )
     destroy.add_argument("--confirm", metavar="NAME", help="the environment's exact name")
-    destroy.add_argument("--delete-bucket", action="store_true", help="delete the bucket with all that is in it; no way back")
-    smoke = _add(kinds, "smoke", commands.smoke, "a capped first run on a real account: costs money, at most what it says")
-    smoke.add_argument("--confirm", metavar="WORDS", default=os.environ.get("CONFIRM"), help="the words that it asks for")
+    destroy.add_argument(
+        "--delete-bucket",
+        action="store_true",
+        help="delete the bucket with all that is in it; no way back",
+    )
+    smoke = _add(
+        kinds,
+        "smoke",
+        commands.smoke,
+        "a capped first run on a real account: costs money, at most what it says",
+    )
+    smoke.add_argument(
+        "--confirm",
+        metavar="WORDS",
+        default=os.environ.get("CONFIRM"),
+        help="the words that it asks for",
+    )
     for action in smoke._actions:
         if action.dest == "environment":
             action.required, action.default = False, ENVIRONMENT
@@ -87,12 +157,30 @@ def _add(kinds: Any, name: str, command: Any, text: str) -> argparse.ArgumentPar
     """Add a command with the options that all share."""
     parser: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=text)
     parser.add_argument("--environment", required=True, metavar="NAME", help="such as dev or prod")
-    parser.add_argument("--stack", choices=[str(concern) for concern in Concern], help="this stack alone")
+    parser.add_argument(
+        "--stack", choices=[str(concern) for concern in Concern], help="this stack alone"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--lambda-runtime", choices=LAMBDA_RUNTIMES, help="Lambda's Python (default: deployed, else python3.12)")
-    parser.add_argument("--airflow-role", metavar="NAME", help="Airflow's workers' role (default: deployed, else airflow-worker)")
-    parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="a template's parameter")
-    parser.add_argument("--account", metavar="ID", help="refuse to work in any other account than this")
+    parser.add_argument(
+        "--lambda-runtime",
+        choices=LAMBDA_RUNTIMES,
+        help="Lambda's Python (default: deployed, else python3.12)",
+    )
+    parser.add_argument(
+        "--airflow-role",
+        metavar="NAME",
+        help="Airflow's workers' role (default: deployed, else airflow-worker)",
+    )
+    parser.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a template's parameter",
+    )
+    parser.add_argument(
+        "--account", metavar="ID", help="refuse to work in any other account than this"
+    )
     parser.add_argument("--region", help="AWS region (default: the session's)")
     parser.add_argument("--profile", help="AWS profile (default: the session's)")
     parser.set_defaults(command=command)
@@ -102,16 +190,20 @@ def _add(kinds: Any, name: str, command: Any, text: str) -> argparse.ArgumentPar
 def _advice(error: Exception) -> str:
     """What to do about credentials that AWS does not know: that is also how a region answers that was never opted into."""
     if isinstance(error, ClientError) and code_of(error) in UNKNOWN_CREDENTIALS:
-        return ("; log in again, or choose another region: one that the account has not opted into refuses all credentials "
-                "(`aws account enable-region --region-name REGION`)")
+        return (
+            "; log in again, or choose another region: one that the account has not opted into refuses all credentials "
+            "(`aws account enable-region --region-name REGION`)"
+        )
     return ""
 
 
 def _check_account(clients: Clients, expected: str | None) -> None:
     """Refuse another account than the one that was meant. :raises BadInputError: naming both."""
     if expected is not None and clients.account_id != expected:
-        raise BadInputError(f"--account {expected}: these credentials are of account {clients.account_id} "
-                            f"({clients.identity['Arn']})")
+        raise BadInputError(
+            f"--account {expected}: these credentials are of account {clients.account_id} "
+            f"({clients.identity['Arn']})"
+        )
 
 
 def _session(arguments: argparse.Namespace) -> boto3.Session:
@@ -121,12 +213,17 @@ def _session(arguments: argparse.Namespace) -> boto3.Session:
         raise BadInputError(str(error)) from None
     if session.region_name is None:
         raise BadInputError("no AWS region: say `--region eu-west-1`, or set AWS_REGION")
-    known = {region for partition in session.get_available_partitions()
-             for region in session.get_available_regions("ec2", partition_name=partition)}
+    known = {
+        region
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("ec2", partition_name=partition)
+    }
     if session.region_name not in known:
         near = difflib.get_close_matches(session.region_name, sorted(known), n=3)
-        raise BadInputError(f"AWS region {session.region_name!r}: there is none of that name; did you mean "
-                            f"{' or '.join(near) or 'eu-west-1'}?")
+        raise BadInputError(
+            f"AWS region {session.region_name!r}: there is none of that name; did you mean "
+            f"{' or '.join(near) or 'eu-west-1'}?"
+        )
     if session.get_credentials() is None:
         raise BadInputError("no AWS credentials: log in first (`aws sso login`, or AWS_PROFILE)")
     return session
@@ -140,7 +237,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             raise BadInputError(f"--parameter {given}: must be NAME=VALUE")
         parameters[name] = value
     check_parameters(parameters)
-    return Settings(arguments.environment, arguments.airflow_role, arguments.lambda_runtime, parameters)
+    return Settings(
+        arguments.environment, arguments.airflow_role, arguments.lambda_runtime, parameters
+    )
 
 
 def _say(text: str) -> None:

@@ -9,8 +9,14 @@ from botocore.exceptions import ClientError
 
 from infra_bootstrap.errors import AccessRefusedError
 
-REFUSED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403"})
-CONFIG = Config(retries={"mode": "standard", "max_attempts": 6}, max_pool_connections=16, user_agent_extra="nightshift")
+REFUSED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403"}
+)
+CONFIG = Config(
+    retries={"mode": "standard", "max_attempts": 6},
+    max_pool_connections=16,
+    user_agent_extra="nightshift",
+)
 
 
 class Clients:
@@ -86,17 +92,28 @@ class Clients:
         :raises AccessRefusedError: if the role does not trust the caller.
         """
         try:
-            given = self.sts.assume_role(RoleArn=role_arn, RoleSessionName=session_name)["Credentials"]
+            given = self.sts.assume_role(RoleArn=role_arn, RoleSessionName=session_name)[
+                "Credentials"
+            ]
         except ClientError as error:
             raise refused_or_same(error, f"sts:AssumeRole {role_arn}") from error
-        return Clients(boto3.Session(
-            aws_access_key_id=given["AccessKeyId"], aws_secret_access_key=given["SecretAccessKey"],
-            aws_session_token=given["SessionToken"], region_name=self.region))
+        return Clients(
+            boto3.Session(
+                aws_access_key_id=given["AccessKeyId"],
+                aws_secret_access_key=given["SecretAccessKey"],
+                aws_session_token=given["SessionToken"],
+                region_name=self.region,
+            )
+        )
 
 
 def as_clients(session_or_clients: "boto3.Session | Clients") -> Clients:
     """Take a session or clients."""
-    return session_or_clients if isinstance(session_or_clients, Clients) else Clients(session_or_clients)
+    return (
+        session_or_clients
+        if isinstance(session_or_clients, Clients)
+        else Clients(session_or_clients)
+    )
 
 
 def code_of(error: ClientError) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 
 #: US dollars a month for each resource that is there, by type; what is not named costs nothing while it is idle.
 MONTHLY_USD: dict[str, float] = {
-    "AWS::EC2::NatGateway": 32.85,       # 0.045 an hour
-    "AWS::EC2::EIP": 3.65,               # 0.005 an hour, since 2024 for every public address
+    "AWS::EC2::NatGateway": 32.85,  # 0.045 an hour
+    "AWS::EC2::EIP": 3.65,  # 0.005 an hour, since 2024 for every public address
     "AWS::CloudWatch::Alarm": 0.10,
-    "AWS::EC2::FlowLog": 0.50,           # per GB of refused traffic, of which there is hardly any
+    "AWS::EC2::FlowLog": 0.50,  # per GB of refused traffic, of which there is hardly any
 }
 #: An interface endpoint costs 0.01 an hour and zone; a gateway endpoint costs nothing.
 INTERFACE_ENDPOINT_USD = 7.30

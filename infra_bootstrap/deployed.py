@@ -8,7 +8,9 @@ from botocore.exceptions import ClientError
 from infra_bootstrap.clients import Clients, message_of, refused_or_same
 
 #: Stacks in these states hold nothing and take no change set: they are deleted and made anew.
-DEAD = frozenset({"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED", "REVIEW_IN_PROGRESS"})
+DEAD = frozenset(
+    {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED", "REVIEW_IN_PROGRESS"}
+)
 
 
 class DeployedStack(NamedTuple):
@@ -50,9 +52,15 @@ def find_stack(clients: Clients, name: str) -> DeployedStack | None:
 
 def _read(stack: Mapping[str, Any]) -> DeployedStack:
     return DeployedStack(
-        name=stack["StackName"], stack_id=stack["StackId"], status=stack["StackStatus"],
+        name=stack["StackName"],
+        stack_id=stack["StackId"],
+        status=stack["StackStatus"],
         reason=stack.get("StackStatusReason", ""),
-        parameters={item["ParameterKey"]: item.get("ParameterValue", "") for item in stack.get("Parameters", ())},
+        parameters={
+            item["ParameterKey"]: item.get("ParameterValue", "")
+            for item in stack.get("Parameters", ())
+        },
         outputs={item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", ())},
         changed_at=str(stack.get("LastUpdatedTime") or stack.get("CreationTime") or ""),
-        protected=bool(stack.get("EnableTerminationProtection", False)))
+        protected=bool(stack.get("EnableTerminationProtection", False)),
+    )

@@ -71,7 +71,9 @@ class Progress(Record):
     outcome: Outcome | None = None
 
 
-def prepare(clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None = None) -> Prepared:
+def prepare(
+    clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None = None
+) -> Prepared:
     """Compare a stack with its template, and leave a change set if they differ. Costs nothing.
 
     A stack that never came to life (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first. Where the template's text,
@@ -84,29 +86,44 @@ def prepare(clients: Clients, settings: Settings, concern: Concern, artifacts: A
     """
     name = stack_name(settings.environment, concern)
     stack = find_living_stack(clients, settings, concern)
-    values = plan_parameters(clients, settings, concern, stack.parameters if stack else None, artifacts)
-    idle = Prepared(environment=settings.environment, concern=concern, stack_name=name, command=settings.command)
+    values = plan_parameters(
+        clients, settings, concern, stack.parameters if stack else None, artifacts
+    )
+    idle = Prepared(
+        environment=settings.environment, concern=concern, stack_name=name, command=settings.command
+    )
     if stack is not None:
         differences = find_differences(clients, concern, stack, values)
         if not differences:
             return idle
         if concern is Concern.IDENTITY and is_airflow(clients, stack.parameters):
             raise IdentityChangedError(name, differences, settings.command)
-    answer = create_change_set(clients, settings, concern, values, stack.parameters if stack else None)
+    answer = create_change_set(
+        clients, settings, concern, values, stack.parameters if stack else None
+    )
     if answer is None:
         return idle
-    return idle.model_copy(update={
-        "change_set": answer["ChangeSetId"], "is_new": stack is None, "changed_at": stack.changed_at if stack else "",
-        "changes": read_changes(answer)})
+    return idle.model_copy(
+        update={
+            "change_set": answer["ChangeSetId"],
+            "is_new": stack is None,
+            "changed_at": stack.changed_at if stack else "",
+            "changes": read_changes(answer),
+        }
+    )
 
 
 def start(clients: Clients, prepared: Prepared) -> Prepared:
     """Execute a change set; CloudFormation begins to change resources, which may begin to cost. Returns at once."""
     if prepared.change_set is not None:
         try:
-            clients.cloudformation.execute_change_set(ChangeSetName=prepared.change_set, StackName=prepared.stack_name)
+            clients.cloudformation.execute_change_set(
+                ChangeSetName=prepared.change_set, StackName=prepared.stack_name
+            )
         except ClientError as error:
-            raise refused_or_same(error, f"cloudformation:ExecuteChangeSet {prepared.stack_name}") from error
+            raise refused_or_same(
+                error, f"cloudformation:ExecuteChangeSet {prepared.stack_name}"
+            ) from error
     return prepared
 
 
@@ -119,14 +136,19 @@ def poll(clients: Clients, prepared: Prepared) -> Progress:
         return Progress(stack_name=prepared.stack_name, status="", outcome=Outcome.UNCHANGED)
     stack = find_stack(clients, prepared.stack_name)
     status = stack.status if stack else "DELETE_COMPLETE"
-    not_begun = stack is not None and not prepared.is_new and stack.changed_at == prepared.changed_at
+    not_begun = (
+        stack is not None and not prepared.is_new and stack.changed_at == prepared.changed_at
+    )
     if status.endswith("_IN_PROGRESS") or not_begun:
         return Progress(stack_name=prepared.stack_name, status=status)
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         resource, reason = find_failure(clients, stack.stack_id if stack else prepared.stack_name)
         raise StackFailedError(prepared.stack_name, status, resource, reason, prepared.command)
-    return Progress(stack_name=prepared.stack_name, status=status,
-                    outcome=Outcome.CREATED if prepared.is_new else Outcome.UPDATED)
+    return Progress(
+        stack_name=prepared.stack_name,
+        status=status,
+        outcome=Outcome.CREATED if prepared.is_new else Outcome.UPDATED,
+    )
 
 
 def protect(clients: Clients, prepared: Prepared) -> bool:
@@ -137,13 +159,17 @@ def protect(clients: Clients, prepared: Prepared) -> bool:
     if stack is None or stack.protected:
         return stack is not None
     try:
-        clients.cloudformation.update_termination_protection(StackName=prepared.stack_name, EnableTerminationProtection=True)
+        clients.cloudformation.update_termination_protection(
+            StackName=prepared.stack_name, EnableTerminationProtection=True
+        )
     except ClientError:
         return False
     return True
 
 
-def find_living_stack(clients: Clients, settings: Settings, concern: Concern) -> DeployedStack | None:
+def find_living_stack(
+    clients: Clients, settings: Settings, concern: Concern
+) -> DeployedStack | None:
     """Look a stack up, and clear it away if it is dead.
 
     :raises StackBusyError: if somebody else is working on it.
@@ -167,7 +193,9 @@ def delete_stack(clients: Clients, settings: Settings, concern: Concern) -> None
     """Ask CloudFormation to delete a stack. Returns at once."""
     name = stack_name(settings.environment, concern)
     try:
-        clients.cloudformation.delete_stack(StackName=name, **_service_role(clients, settings, concern))
+        clients.cloudformation.delete_stack(
+            StackName=name, **_service_role(clients, settings, concern)
+        )
     except ClientError as error:
         raise refused_or_same(error, f"cloudformation:DeleteStack {name}") from error
 
@@ -183,26 +211,44 @@ def poll_deletion(clients: Clients, stack_id: str, command: str) -> Progress:
     return Progress(stack_name=stack.name, status=stack.status)
 
 
-def await_deletion(clients: Clients, stack_id: str, command: str, within_s: float = DELETE_WITHIN_S,
-                   sleep: Callable[[float], None] = time.sleep) -> None:
+def await_deletion(
+    clients: Clients,
+    stack_id: str,
+    command: str,
+    within_s: float = DELETE_WITHIN_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
     """Wait until a stack is gone. :raises StackFailedError: if it could not be deleted, or not in time."""
     for delay in delays(within_s):
         if poll_deletion(clients, stack_id, command).outcome:
             return
         sleep(delay)
-    raise StackFailedError(stack_id, "DELETE_IN_PROGRESS", "", f"it was not gone after {within_s:g} s.", command)
+    raise StackFailedError(
+        stack_id, "DELETE_IN_PROGRESS", "", f"it was not gone after {within_s:g} s.", command
+    )
 
 
-def find_differences(clients: Clients, concern: Concern, stack: DeployedStack, values: Mapping[str, str]) -> list[str]:
+def find_differences(
+    clients: Clients, concern: Concern, stack: DeployedStack, values: Mapping[str, str]
+) -> list[str]:
     """Compare a deployed stack with the template's text, the planned parameters and the image that "latest" means today.
 
     :return: what differs, in words; empty when a change set could find nothing.
     """
-    deployed = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")["TemplateBody"]
-    differences = [] if str(deployed).strip() == template_body(concern).strip() else ["its template"]
-    differences += [f"{name} from {stack.parameters.get(name)!r} to {value!r}" for name, value in sorted(values.items())
-                    if stack.parameters.get(name) != value]
-    if concern is Concern.TRAINING and find_image(clients, values.get("ImageId")).image_id != stack.outputs.get("ImageId"):
+    deployed = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")[
+        "TemplateBody"
+    ]
+    differences = (
+        [] if str(deployed).strip() == template_body(concern).strip() else ["its template"]
+    )
+    differences += [
+        f"{name} from {stack.parameters.get(name)!r} to {value!r}"
+        for name, value in sorted(values.items())
+        if stack.parameters.get(name) != value
+    ]
+    if concern is Concern.TRAINING and find_image(
+        clients, values.get("ImageId")
+    ).image_id != stack.outputs.get("ImageId"):
         differences.append("its machine image")
     return differences
 
@@ -212,8 +258,13 @@ def is_airflow(clients: Clients, identity_parameters: Mapping[str, str]) -> bool
     return role_of_arn(clients.identity["Arn"]) == identity_parameters.get("AirflowRoleName")
 
 
-def create_change_set(clients: Clients, settings: Settings, concern: Concern, values: Mapping[str, str],
-                      deployed: Mapping[str, str] | None) -> dict[str, Any] | None:
+def create_change_set(
+    clients: Clients,
+    settings: Settings,
+    concern: Concern,
+    values: Mapping[str, str],
+    deployed: Mapping[str, str] | None,
+) -> dict[str, Any] | None:
     """Make a change set and wait for it. :return: its description; None when it finds nothing to do.
 
     :param deployed: the stack's parameters now; None: it is new. What stays is said as "the value before", because the
@@ -222,23 +273,33 @@ def create_change_set(clients: Clients, settings: Settings, concern: Concern, va
     """
     name = stack_name(settings.environment, concern)
     request = {
-        "StackName": name, "ChangeSetName": f"nightshift-{uuid.uuid4().hex[:12]}",
-        "ChangeSetType": "CREATE" if deployed is None else "UPDATE", "TemplateBody": template_body(concern),
-        "Parameters": [_parameter(key, value, deployed or {}) for key, value in sorted(values.items())],
+        "StackName": name,
+        "ChangeSetName": f"nightshift-{uuid.uuid4().hex[:12]}",
+        "ChangeSetType": "CREATE" if deployed is None else "UPDATE",
+        "TemplateBody": template_body(concern),
+        "Parameters": [
+            _parameter(key, value, deployed or {}) for key, value in sorted(values.items())
+        ],
         "Capabilities": ["CAPABILITY_NAMED_IAM"] if concern is Concern.IDENTITY else [],
-        "Tags": [{"Key": DEPLOYMENT_TAG, "Value": settings.environment}], **_service_role(clients, settings, concern)}
+        "Tags": [{"Key": DEPLOYMENT_TAG, "Value": settings.environment}],
+        **_service_role(clients, settings, concern),
+    }
     try:
         made = clients.cloudformation.create_change_set(**request)["Id"]
     except ClientError as error:
         if refused_or_same(error, name) is not error:
             raise refused_or_same(error, f"cloudformation:CreateChangeSet {name}") from error
-        raise StackFailedError(name, "no change set", "", message_of(error), settings.command) from error
+        raise StackFailedError(
+            name, "no change set", "", message_of(error), settings.command
+        ) from error
     answer = _await_change_set(clients, name, made, settings.command)
     if answer["Status"] == "FAILED":
         clients.cloudformation.delete_change_set(StackName=name, ChangeSetName=made)
         if any(text in answer.get("StatusReason", "") for text in NOTHING_TO_DO):
             return None
-        raise StackFailedError(name, "a failed change set", "", answer.get("StatusReason", ""), settings.command)
+        raise StackFailedError(
+            name, "a failed change set", "", answer.get("StatusReason", ""), settings.command
+        )
     return answer
 
 
@@ -250,11 +311,15 @@ def _parameter(key: str, value: str, deployed: Mapping[str, str]) -> dict[str, A
 
 def _await_change_set(clients: Clients, name: str, change_set: str, command: str) -> dict[str, Any]:
     for delay in delays(PREPARE_WITHIN_S):
-        answer: dict[str, Any] = clients.cloudformation.describe_change_set(StackName=name, ChangeSetName=change_set)
+        answer: dict[str, Any] = clients.cloudformation.describe_change_set(
+            StackName=name, ChangeSetName=change_set
+        )
         if answer["Status"] in ("CREATE_COMPLETE", "FAILED"):
             return answer
         time.sleep(delay)
-    raise StackFailedError(name, "a pending change set", "", f"it was not ready after {PREPARE_WITHIN_S:g} s.", command)
+    raise StackFailedError(
+        name, "a pending change set", "", f"it was not ready after {PREPARE_WITHIN_S:g} s.", command
+    )
 
 
 def delays(within_s: float) -> list[float]:
@@ -270,9 +335,13 @@ def _service_role(clients: Clients, settings: Settings, concern: Concern) -> dic
     return {"RoleARN": clients.role_arn(role_name(settings.environment, "deployer"))}
 
 
-def _continue_rollback(clients: Clients, settings: Settings, stack: DeployedStack, concern: Concern) -> DeployedStack | None:
+def _continue_rollback(
+    clients: Clients, settings: Settings, stack: DeployedStack, concern: Concern
+) -> DeployedStack | None:
     """Finish a rollback that stopped half-way, which is what AWS asks for before anything else."""
-    clients.cloudformation.continue_update_rollback(StackName=stack.name, **_service_role(clients, settings, concern))
+    clients.cloudformation.continue_update_rollback(
+        StackName=stack.name, **_service_role(clients, settings, concern)
+    )
     for delay in delays(DELETE_WITHIN_S):
         found = find_stack(clients, stack.name)
         if found is None or not found.is_busy:

@@ -16,11 +16,21 @@ from rl_lifecycle.records import Record
 
 Say = Callable[[str], None]
 #: How services say that something does not exist.
-MISSING = frozenset({"404", "NoSuchBucket", "NotFound", "ResourceNotFoundException", "AWS.SimpleQueueService.NonExistentQueue",
-                     "QueueDoesNotExist"})
+MISSING = frozenset(
+    {
+        "404",
+        "NoSuchBucket",
+        "NotFound",
+        "ResourceNotFoundException",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "QueueDoesNotExist",
+    }
+)
 #: Said of what is kept.
-WHY_KEPT = ("storage holds what was trained, and identity the role that can delete it; `destroy --delete-bucket`, by an "
-            "administrator, takes both")
+WHY_KEPT = (
+    "storage holds what was trained, and identity the role that can delete it; `destroy --delete-bucket`, by an "
+    "administrator, takes both"
+)
 
 
 class Destruction(Record):
@@ -35,7 +45,14 @@ class Destruction(Record):
     why_kept: str = ""
 
 
-def destroy(clients: Clients, settings: Settings, confirm: str | None, say: Say, *, delete_bucket: bool = False) -> Destruction:
+def destroy(
+    clients: Clients,
+    settings: Settings,
+    confirm: str | None,
+    say: Say,
+    *,
+    delete_bucket: bool = False,
+) -> Destruction:
     """Delete the stacks of an environment, in the opposite order of their making.
 
     The storage stack and its bucket are kept unless asked for: they hold what was trained, judged and promoted. Identity is
@@ -47,25 +64,38 @@ def destroy(clients: Clients, settings: Settings, confirm: str | None, say: Say,
     """
     if confirm != settings.environment:
         raise NotConfirmedError(settings.environment)
-    running = [str(machine["InstanceId"]) for machine in find_machines(clients.ec2, settings.environment)]
+    running = [
+        str(machine["InstanceId"]) for machine in find_machines(clients.ec2, settings.environment)
+    ]
     if running:
         raise InstancesRunningError(running)
     kept = _kept(clients, settings, delete_bucket)
     deleted = tuple(_delete(clients, settings, kept, say, delete_bucket=delete_bucket))
-    names = tuple(name for concern in Concern if concern in kept
-                  and find_stack(clients, name := stack_name(settings.environment, concern)))
+    names = tuple(
+        name
+        for concern in Concern
+        if concern in kept
+        and find_stack(clients, name := stack_name(settings.environment, concern))
+    )
     if names:
         say(f"{', '.join(names)}: kept; {WHY_KEPT}")
-    return Destruction(deleted=deleted, kept=names, leftovers=tuple(find_leftovers(clients, settings, kept)),
-                       why_kept=WHY_KEPT if names else "")
+    return Destruction(
+        deleted=deleted,
+        kept=names,
+        leftovers=tuple(find_leftovers(clients, settings, kept)),
+        why_kept=WHY_KEPT if names else "",
+    )
 
 
 def _kept(clients: Clients, settings: Settings, delete_bucket: bool) -> set[Concern]:
     identity = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
     if identity is not None and is_airflow(clients, identity.parameters):
         if delete_bucket:
-            raise AccessRefusedError("deleting the bucket", "Airflow's role may not; let an administrator run "
-                                     f"`python -m infra_bootstrap destroy --environment {settings.environment} --delete-bucket`")
+            raise AccessRefusedError(
+                "deleting the bucket",
+                "Airflow's role may not; let an administrator run "
+                f"`python -m infra_bootstrap destroy --environment {settings.environment} --delete-bucket`",
+            )
         return {Concern.IDENTITY, Concern.STORAGE}
     if delete_bucket:
         return set()
@@ -73,7 +103,9 @@ def _kept(clients: Clients, settings: Settings, delete_bucket: bool) -> set[Conc
     return {Concern.IDENTITY, Concern.STORAGE} if stored else {Concern.STORAGE}
 
 
-def _delete(clients: Clients, settings: Settings, kept: set[Concern], say: Say, *, delete_bucket: bool) -> Iterator[str]:
+def _delete(
+    clients: Clients, settings: Settings, kept: set[Concern], say: Say, *, delete_bucket: bool
+) -> Iterator[str]:
     command = f"python -m infra_bootstrap destroy --environment {settings.environment} --confirm {settings.environment}"
     for wave in reversed(WAVES):
         begun = []
@@ -83,9 +115,13 @@ def _delete(clients: Clients, settings: Settings, kept: set[Concern], say: Say, 
                 continue
             if concern is Concern.STORAGE and delete_bucket:
                 say("emptying the bucket")
-                empty_bucket(clients, bucket_name(settings.environment, clients.account_id, clients.region))
+                empty_bucket(
+                    clients, bucket_name(settings.environment, clients.account_id, clients.region)
+                )
             if stack.protected:
-                clients.cloudformation.update_termination_protection(StackName=stack.name, EnableTerminationProtection=False)
+                clients.cloudformation.update_termination_protection(
+                    StackName=stack.name, EnableTerminationProtection=False
+                )
             delete_stack(clients, settings, concern)
             begun.append(stack)
         for stack in begun:
@@ -93,7 +129,9 @@ def _delete(clients: Clients, settings: Settings, kept: set[Concern], say: Say, 
             say(f"{stack.name}: deleted")
             yield stack.name
         if delete_bucket and Concern.STORAGE in wave:
-            yield from _delete_bucket(clients, bucket_name(settings.environment, clients.account_id, clients.region))
+            yield from _delete_bucket(
+                clients, bucket_name(settings.environment, clients.account_id, clients.region)
+            )
 
 
 def empty_bucket(clients: Clients, bucket: str) -> int:
@@ -105,8 +143,11 @@ def empty_bucket(clients: Clients, bucket: str) -> int:
     try:
         clients.s3.delete_bucket_policy(Bucket=bucket)
         for page in clients.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-            found = [{"Key": item["Key"], "VersionId": item["VersionId"]}
-                     for kind in ("Versions", "DeleteMarkers") for item in page.get(kind, ())]
+            found = [
+                {"Key": item["Key"], "VersionId": item["VersionId"]}
+                for kind in ("Versions", "DeleteMarkers")
+                for item in page.get(kind, ())
+            ]
             if found:
                 clients.s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
             count += len(found)
@@ -140,8 +181,14 @@ def find_leftovers(clients: Clients, settings: Settings, kept: set[Concern]) -> 
         if concern not in kept and find_stack(clients, name):
             yield name
     yield from _tagged_in_ec2(clients, settings.environment) if Concern.NETWORK not in kept else ()
-    arns = {arn for key in (ENVIRONMENT_TAG, DEPLOYMENT_TAG) for arn in _tagged(clients, key, settings.environment)}
-    yield from sorted(arn for arn in arns if not _is_kept(arn, settings, kept) and not _is_gone(clients, arn))
+    arns = {
+        arn
+        for key in (ENVIRONMENT_TAG, DEPLOYMENT_TAG)
+        for arn in _tagged(clients, key, settings.environment)
+    }
+    yield from sorted(
+        arn for arn in arns if not _is_kept(arn, settings, kept) and not _is_gone(clients, arn)
+    )
 
 
 def _tagged_in_ec2(clients: Clients, environment: str) -> Iterator[str]:
@@ -152,9 +199,14 @@ def _tagged_in_ec2(clients: Clients, environment: str) -> Iterator[str]:
             found |= {item["ResourceId"]: item["ResourceType"] for item in page["Tags"]}
     running = {str(machine["InstanceId"]) for machine in find_machines(clients.ec2, environment)}
     with_machines = ("instance", "volume", "network-interface", "spot-instances-request", "fleet")
-    gone = _deleted_gateways(clients, [name for name, kind in found.items() if kind == "natgateway"])
-    yield from (f"{kind} {name}" for name, kind in sorted(found.items())
-                if name not in gone and (kind not in with_machines or name in running))
+    gone = _deleted_gateways(
+        clients, [name for name, kind in found.items() if kind == "natgateway"]
+    )
+    yield from (
+        f"{kind} {name}"
+        for name, kind in sorted(found.items())
+        if name not in gone and (kind not in with_machines or name in running)
+    )
 
 
 def _deleted_gateways(clients: Clients, gateways: Sequence[str]) -> set[str]:
@@ -165,14 +217,21 @@ def _deleted_gateways(clients: Clients, gateways: Sequence[str]) -> set[str]:
     if not gateways:
         return set()
     wanted = [{"Name": "nat-gateway-id", "Values": list(gateways)}]
-    living = {gateway["NatGatewayId"] for page in clients.ec2.get_paginator("describe_nat_gateways").paginate(Filters=wanted)
-              for gateway in page["NatGateways"] if gateway["State"] != "deleted"}
+    living = {
+        gateway["NatGatewayId"]
+        for page in clients.ec2.get_paginator("describe_nat_gateways").paginate(Filters=wanted)
+        for gateway in page["NatGateways"]
+        if gateway["State"] != "deleted"
+    }
     return set(gateways) - living
 
 
 def _tagged(clients: Clients, key: str, environment: str) -> Iterator[str]:
-    pages = clients.client("resourcegroupstaggingapi").get_paginator("get_resources").paginate(
-        TagFilters=[{"Key": key, "Values": [environment]}])
+    pages = (
+        clients.client("resourcegroupstaggingapi")
+        .get_paginator("get_resources")
+        .paginate(TagFilters=[{"Key": key, "Values": [environment]}])
+    )
     for page in pages:
         yield from (item["ResourceARN"] for item in page["ResourceTagMappingList"])
 
@@ -182,7 +241,11 @@ def _is_kept(arn: str, settings: Settings, kept: set[Concern]) -> bool:
     service = arn.split(":")[2]
     if any(f":stack/{stack_name(settings.environment, concern)}/" in arn for concern in kept):
         return True
-    return service == "ec2" or (service == "iam" and Concern.IDENTITY in kept) or (service == "s3" and Concern.STORAGE in kept)
+    return (
+        service == "ec2"
+        or (service == "iam" and Concern.IDENTITY in kept)
+        or (service == "s3" and Concern.STORAGE in kept)
+    )
 
 
 def _is_gone(clients: Clients, arn: str) -> bool:
@@ -192,7 +255,8 @@ def _is_gone(clients: Clients, arn: str) -> bool:
         "lambda": lambda: clients.client("lambda").get_function(FunctionName=arn),
         "sqs": lambda: clients.client("sqs").get_queue_url(QueueName=name),
         "sns": lambda: clients.client("sns").get_topic_attributes(TopicArn=arn),
-        "s3": lambda: clients.s3.head_bucket(Bucket=name)}
+        "s3": lambda: clients.s3.head_bucket(Bucket=name),
+    }
     if service == "cloudformation":
         return find_stack(clients, arn) is None
     try:

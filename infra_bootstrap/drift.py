@@ -39,8 +39,11 @@ def find_drift(clients: Clients, environment: str, only: Concern | None = None) 
     :raises NotDeployedError: if a stack does not exist.
     """
     found: list[Drift] = []
-    exports = {item["Name"]: item["Value"] for page in clients.cloudformation.get_paginator("list_exports").paginate()
-               for item in page["Exports"]}
+    exports = {
+        item["Name"]: item["Value"]
+        for page in clients.cloudformation.get_paginator("list_exports").paginate()
+        for item in page["Exports"]
+    }
     for concern in Concern:
         if only in (None, concern):
             stage = _stage(clients, environment, concern, exports)
@@ -48,28 +51,44 @@ def find_drift(clients: Clients, environment: str, only: Concern | None = None) 
     return sorted(set(found), key=lambda drift: (drift.stack_name, drift.resource, drift.what))
 
 
-def _stage(clients: Clients, environment: str, concern: Concern, exports: Mapping[str, str]) -> Stage:
+def _stage(
+    clients: Clients, environment: str, concern: Concern, exports: Mapping[str, str]
+) -> Stage:
     name = stack_name(environment, concern)
     stack = find_stack(clients, name)
     if stack is None or stack.is_dead:
         raise NotDeployedError(name, environment)
     pages = clients.cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
-    physical = {item["LogicalResourceId"]: item["PhysicalResourceId"] for page in pages for item in page["StackResourceSummaries"]
-                if "PhysicalResourceId" in item}
+    physical = {
+        item["LogicalResourceId"]: item["PhysicalResourceId"]
+        for page in pages
+        for item in page["StackResourceSummaries"]
+        if "PhysicalResourceId" in item
+    }
     return Stage(clients, concern, stack, physical, exports)
 
 
 def _detected(clients: Clients, stack: DeployedStack) -> Iterator[Drift]:
     """Ask CloudFormation."""
-    detection = clients.cloudformation.detect_stack_drift(StackName=stack.name)["StackDriftDetectionId"]
+    detection = clients.cloudformation.detect_stack_drift(StackName=stack.name)[
+        "StackDriftDetectionId"
+    ]
     for delay in delays(DETECT_WITHIN_S):
-        status = clients.cloudformation.describe_stack_drift_detection_status(StackDriftDetectionId=detection)
+        status = clients.cloudformation.describe_stack_drift_detection_status(
+            StackDriftDetectionId=detection
+        )
         if status["DetectionStatus"] != "DETECTION_IN_PROGRESS":
             break
         time.sleep(delay)
     for item in _drifted_resources(clients, stack.name):
-        paths = sorted({difference["PropertyPath"] for difference in item.get("PropertyDifferences", ())})
-        what = "deleted" if item["StackResourceDriftStatus"] == "DELETED" else f"CloudFormation: {', '.join(paths)}"
+        paths = sorted(
+            {difference["PropertyPath"] for difference in item.get("PropertyDifferences", ())}
+        )
+        what = (
+            "deleted"
+            if item["StackResourceDriftStatus"] == "DELETED"
+            else f"CloudFormation: {', '.join(paths)}"
+        )
         yield Drift(stack_name=stack.name, resource=item["LogicalResourceId"], what=what)
 
 
@@ -77,7 +96,8 @@ def _drifted_resources(clients: Clients, name: str) -> Iterator[Mapping[str, Any
     more: dict[str, str] = {}
     while True:
         page = clients.cloudformation.describe_stack_resource_drifts(
-            StackName=name, StackResourceDriftStatusFilters=["MODIFIED", "DELETED"], **more)
+            StackName=name, StackResourceDriftStatusFilters=["MODIFIED", "DELETED"], **more
+        )
         yield from page["StackResourceDrifts"]
         if not page.get("NextToken"):
             return
@@ -96,7 +116,9 @@ def _compared(stage: Stage) -> Iterator[Drift]:
             if not code_of(error).startswith(("NoSuch", "Invalid", "ResourceNotFound")):
                 raise
             problems = ["deleted"]
-        yield from (Drift(stack_name=stage.stack.name, resource=logical_id, what=what) for what in problems)
+        yield from (
+            Drift(stack_name=stage.stack.name, resource=logical_id, what=what) for what in problems
+        )
 
 
 def _as_document(document: Any) -> Any:
@@ -113,7 +135,9 @@ def _role(stage: Stage, logical_id: str) -> Iterator[str]:
     """Trust, boundary, our policies, and that there is no other."""
     iam, wanted, name = stage.clients.iam, stage.properties(logical_id), stage.physical[logical_id]
     role = iam.get_role(RoleName=name)["Role"]
-    yield from _different("its trust policy", wanted["AssumeRolePolicyDocument"], role["AssumeRolePolicyDocument"])
+    yield from _different(
+        "its trust policy", wanted["AssumeRolePolicyDocument"], role["AssumeRolePolicyDocument"]
+    )
     boundary = role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
     yield from _different("its boundary", wanted["PermissionsBoundary"], boundary)
     policies = {policy["PolicyName"]: policy["PolicyDocument"] for policy in wanted["Policies"]}
@@ -147,29 +171,49 @@ def _bucket(stage: Stage, logical_id: str) -> Iterator[str]:
     s3, wanted, name = stage.clients.s3, stage.properties(logical_id), stage.physical[logical_id]
     versioning = s3.get_bucket_versioning(Bucket=name).get("Status")
     yield from _different("its versioning", wanted["VersioningConfiguration"]["Status"], versioning)
-    yield from _or_gone("its block of public access", wanted["PublicAccessBlockConfiguration"],
-                        lambda: s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"])
-    yield from _or_gone("its ownership controls", wanted["OwnershipControls"]["Rules"],
-                        lambda: s3.get_bucket_ownership_controls(Bucket=name)["OwnershipControls"]["Rules"])
-    encryption, = wanted["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    yield from _or_gone(
+        "its block of public access",
+        wanted["PublicAccessBlockConfiguration"],
+        lambda: s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"],
+    )
+    yield from _or_gone(
+        "its ownership controls",
+        wanted["OwnershipControls"]["Rules"],
+        lambda: s3.get_bucket_ownership_controls(Bucket=name)["OwnershipControls"]["Rules"],
+    )
+    (encryption,) = wanted["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     algorithm = encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"]
-    yield from _or_gone("its encryption", algorithm, lambda: _algorithm(s3.get_bucket_encryption(Bucket=name)))
+    yield from _or_gone(
+        "its encryption", algorithm, lambda: _algorithm(s3.get_bucket_encryption(Bucket=name))
+    )
     if "EventBridgeConfiguration" not in s3.get_bucket_notification_configuration(Bucket=name):
         yield "its events"
     rules = {rule["Id"]: rule["Status"] for rule in wanted["LifecycleConfiguration"]["Rules"]}
-    yield from _or_gone("its lifecycle", rules, lambda: {
-        rule["ID"]: rule["Status"] for rule in s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]})
+    yield from _or_gone(
+        "its lifecycle",
+        rules,
+        lambda: {
+            rule["ID"]: rule["Status"]
+            for rule in s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
+        },
+    )
 
 
 def _algorithm(answer: Mapping[str, Any]) -> str:
-    return str(answer["ServerSideEncryptionConfiguration"]["Rules"][0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"])
+    return str(
+        answer["ServerSideEncryptionConfiguration"]["Rules"][0][
+            "ApplyServerSideEncryptionByDefault"
+        ]["SSEAlgorithm"]
+    )
 
 
 def _or_gone(name: str, expected: Any, read: Callable[[], Any]) -> Iterator[str]:
     try:
         actual = read()
     except ClientError as error:
-        if not code_of(error).startswith(("NoSuch", "OwnershipControlsNotFound", "ServerSideEncryption")):
+        if not code_of(error).startswith(
+            ("NoSuch", "OwnershipControlsNotFound", "ServerSideEncryption")
+        ):
             raise
         actual = None
     yield from _different(name, expected, actual)
@@ -178,7 +222,10 @@ def _or_gone(name: str, expected: Any, read: Callable[[], Any]) -> Iterator[str]
 def _bucket_policy(stage: Stage, logical_id: str) -> Iterator[str]:
     wanted = stage.properties(logical_id)
     actual = json.loads(stage.clients.s3.get_bucket_policy(Bucket=wanted["Bucket"])["Policy"])
-    sids = {statement["Sid"]: canonical(statement) for statement in wanted["PolicyDocument"]["Statement"]}
+    sids = {
+        statement["Sid"]: canonical(statement)
+        for statement in wanted["PolicyDocument"]["Statement"]
+    }
     there = {statement.get("Sid", "?"): canonical(statement) for statement in actual["Statement"]}
     yield from (f"its statement {sid} is gone" for sid in sids if sid not in there)
     yield from (f"a statement {sid} was added" for sid in there if sid not in sids)
@@ -188,13 +235,29 @@ def _bucket_policy(stage: Stage, logical_id: str) -> Iterator[str]:
 def _security_group(stage: Stage, logical_id: str) -> Iterator[str]:
     """Its rules, each by itself."""
     wanted = stage.properties(logical_id)
-    rules = stage.clients.ec2.describe_security_groups(GroupIds=[stage.physical[logical_id]])["SecurityGroups"][0]
-    for words, key, actual in (("a way in", "SecurityGroupIngress", rules.get("IpPermissions", ())),
-                               ("a way out", "SecurityGroupEgress", rules.get("IpPermissionsEgress", ()))):
-        expected = {_target(rule) for rule in [*wanted.get(key, ()), *_rules_beside(stage, logical_id, f"AWS::EC2::{key}")]}
+    rules = stage.clients.ec2.describe_security_groups(GroupIds=[stage.physical[logical_id]])[
+        "SecurityGroups"
+    ][0]
+    for words, key, actual in (
+        ("a way in", "SecurityGroupIngress", rules.get("IpPermissions", ())),
+        ("a way out", "SecurityGroupEgress", rules.get("IpPermissionsEgress", ())),
+    ):
+        expected = {
+            _target(rule)
+            for rule in [
+                *wanted.get(key, ()),
+                *_rules_beside(stage, logical_id, f"AWS::EC2::{key}"),
+            ]
+        }
         there = {target for permission in actual for target in _targets(permission)}
-        yield from (f"{words} was added: {' '.join(map(str, target))}" for target in sorted(there - expected, key=str))
-        yield from (f"{words} is gone: {' '.join(map(str, target))}" for target in sorted(expected - there, key=str))
+        yield from (
+            f"{words} was added: {' '.join(map(str, target))}"
+            for target in sorted(there - expected, key=str)
+        )
+        yield from (
+            f"{words} is gone: {' '.join(map(str, target))}"
+            for target in sorted(expected - there, key=str)
+        )
 
 
 def _rules_beside(stage: Stage, group: str, kind: str) -> Iterator[Mapping[str, Any]]:
@@ -205,12 +268,20 @@ def _rules_beside(stage: Stage, group: str, kind: str) -> Iterator[Mapping[str, 
 
 
 def _target(rule: Mapping[str, Any]) -> tuple[str, ...]:
-    return (str(rule["IpProtocol"]), str(rule.get("FromPort", "all")), str(rule.get("ToPort", "all")),
-            str(rule.get("CidrIp") or rule.get("DestinationPrefixListId") or "?"))
+    return (
+        str(rule["IpProtocol"]),
+        str(rule.get("FromPort", "all")),
+        str(rule.get("ToPort", "all")),
+        str(rule.get("CidrIp") or rule.get("DestinationPrefixListId") or "?"),
+    )
 
 
 def _targets(permission: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    ports = str(permission["IpProtocol"]), str(permission.get("FromPort", "all")), str(permission.get("ToPort", "all"))
+    ports = (
+        str(permission["IpProtocol"]),
+        str(permission.get("FromPort", "all")),
+        str(permission.get("ToPort", "all")),
+    )
     yield from ((*ports, item["CidrIp"]) for item in permission.get("IpRanges", ()))
     yield from ((*ports, item["CidrIpv6"]) for item in permission.get("Ipv6Ranges", ()))
     yield from ((*ports, item["PrefixListId"]) for item in permission.get("PrefixListIds", ()))
@@ -219,21 +290,36 @@ def _targets(permission: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def _endpoint(stage: Stage, logical_id: str) -> Iterator[str]:
     wanted = stage.properties(logical_id)
-    found = stage.clients.ec2.describe_vpc_endpoints(VpcEndpointIds=[stage.physical[logical_id]])["VpcEndpoints"][0]
+    found = stage.clients.ec2.describe_vpc_endpoints(VpcEndpointIds=[stage.physical[logical_id]])[
+        "VpcEndpoints"
+    ][0]
     if "PolicyDocument" in wanted:
-        yield from _different("its policy", wanted["PolicyDocument"], _as_document(found.get("PolicyDocument") or "{}"))
+        yield from _different(
+            "its policy",
+            wanted["PolicyDocument"],
+            _as_document(found.get("PolicyDocument") or "{}"),
+        )
 
 
 def _launch_template(stage: Stage, logical_id: str) -> Iterator[str]:
     """That no version came after the deployed one, and that the deployed one is as it was made."""
     deployed = stage.stack.outputs["LaunchTemplateVersion"]
-    found = stage.clients.ec2.describe_launch_templates(LaunchTemplateIds=[stage.physical[logical_id]])["LaunchTemplates"][0]
+    found = stage.clients.ec2.describe_launch_templates(
+        LaunchTemplateIds=[stage.physical[logical_id]]
+    )["LaunchTemplates"][0]
     if str(found["LatestVersionNumber"]) != deployed:
         yield f"version {found['LatestVersionNumber']} was added after version {deployed}"
     wanted = stage.properties(logical_id)["LaunchTemplateData"]
     version = stage.clients.ec2.describe_launch_template_versions(
-        LaunchTemplateId=stage.physical[logical_id], Versions=[deployed])["LaunchTemplateVersions"][0]["LaunchTemplateData"]
-    for key in ("SecurityGroupIds", "IamInstanceProfile", "InstanceInitiatedShutdownBehavior", "InstanceType", "UserData"):
+        LaunchTemplateId=stage.physical[logical_id], Versions=[deployed]
+    )["LaunchTemplateVersions"][0]["LaunchTemplateData"]
+    for key in (
+        "SecurityGroupIds",
+        "IamInstanceProfile",
+        "InstanceInitiatedShutdownBehavior",
+        "InstanceType",
+        "UserData",
+    ):
         yield from _different(f"its {key}", wanted[key], version.get(key))
     options = version.get("MetadataOptions", {})
     there = {key: options.get(key) for key in wanted["MetadataOptions"]}
@@ -252,6 +338,12 @@ def _alias(stage: Stage, logical_id: str) -> Iterator[str]:
 
 
 READERS: dict[str, Callable[[Stage, str], Iterator[str]]] = {
-    "AWS::IAM::Role": _role, "AWS::IAM::ManagedPolicy": _managed_policy, "AWS::S3::Bucket": _bucket,
-    "AWS::S3::BucketPolicy": _bucket_policy, "AWS::EC2::SecurityGroup": _security_group, "AWS::EC2::VPCEndpoint": _endpoint,
-    "AWS::EC2::LaunchTemplate": _launch_template, "AWS::Lambda::Alias": _alias}
+    "AWS::IAM::Role": _role,
+    "AWS::IAM::ManagedPolicy": _managed_policy,
+    "AWS::S3::Bucket": _bucket,
+    "AWS::S3::BucketPolicy": _bucket_policy,
+    "AWS::EC2::SecurityGroup": _security_group,
+    "AWS::EC2::VPCEndpoint": _endpoint,
+    "AWS::EC2::LaunchTemplate": _launch_template,
+    "AWS::Lambda::Alias": _alias,
+}

@@ -45,7 +45,9 @@ class AccessRefusedError(BootstrapError):
 
     def __init__(self, action: str, message: str) -> None:
         self.action, self.message = action, message
-        super().__init__(f"{action}: {message}; run `python -m infra_bootstrap preflight` to see what is missing")
+        super().__init__(
+            f"{action}: {message}; run `python -m infra_bootstrap preflight` to see what is missing"
+        )
 
 
 class StackFailedError(BootstrapError):
@@ -54,11 +56,20 @@ class StackFailedError(BootstrapError):
     :param resource: logical id of what failed first; empty when the stack itself was refused. :param reason: AWS's words.
     """
 
-    def __init__(self, stack_name: str, status: str, resource: str, reason: str, command: str) -> None:
-        self.stack_name, self.status, self.resource, self.reason = stack_name, status, resource, reason
+    def __init__(
+        self, stack_name: str, status: str, resource: str, reason: str, command: str
+    ) -> None:
+        self.stack_name, self.status, self.resource, self.reason = (
+            stack_name,
+            status,
+            resource,
+            reason,
+        )
         what = f"{resource}: " if resource else ""
-        super().__init__(f"{stack_name} ended in {status}. {what}{reason} Mend that, then run `{command}` again: it goes on "
-                         "from here")
+        super().__init__(
+            f"{stack_name} ended in {status}. {what}{reason} Mend that, then run `{command}` again: it goes on "
+            "from here"
+        )
 
 
 class StackBusyError(BootstrapError):
@@ -66,7 +77,9 @@ class StackBusyError(BootstrapError):
 
     def __init__(self, stack_name: str, status: str) -> None:
         self.stack_name, self.status = stack_name, status
-        super().__init__(f"{stack_name} is in {status}: another deployment is at work; try again when it has ended")
+        super().__init__(
+            f"{stack_name} is in {status}: another deployment is at work; try again when it has ended"
+        )
 
 
 class IdentityChangedError(BootstrapError):
@@ -74,8 +87,10 @@ class IdentityChangedError(BootstrapError):
 
     def __init__(self, stack_name: str, differences: Sequence[str], command: str) -> None:
         self.stack_name, self.differences = stack_name, tuple(differences)
-        super().__init__(f"{stack_name} must be changed ({', '.join(differences)}), which Airflow's role may not do: "
-                         f"let an administrator run `{command}`")
+        super().__init__(
+            f"{stack_name} must be changed ({', '.join(differences)}), which Airflow's role may not do: "
+            f"let an administrator run `{command}`"
+        )
 
 
 class NotDeployedError(BootstrapError):
@@ -83,8 +98,10 @@ class NotDeployedError(BootstrapError):
 
     def __init__(self, stack_name: str, environment: str) -> None:
         self.stack_name, self.environment = stack_name, environment
-        super().__init__(f"there is no stack {stack_name}: run `python -m infra_bootstrap deploy --environment {environment}`, "
-                         "or trigger the DAG bootstrap_infrastructure")
+        super().__init__(
+            f"there is no stack {stack_name}: run `python -m infra_bootstrap deploy --environment {environment}`, "
+            "or trigger the DAG bootstrap_infrastructure"
+        )
 
 
 class NotConfirmedError(BootstrapError):
@@ -92,7 +109,9 @@ class NotConfirmedError(BootstrapError):
 
     def __init__(self, environment: str) -> None:
         self.environment = environment
-        super().__init__(f"nothing was deleted: say `--confirm {environment}` to delete the environment {environment}")
+        super().__init__(
+            f"nothing was deleted: say `--confirm {environment}` to delete the environment {environment}"
+        )
 
 
 class InstancesRunningError(BootstrapError):
@@ -100,5 +119,7 @@ class InstancesRunningError(BootstrapError):
 
     def __init__(self, instance_ids: Sequence[str]) -> None:
         self.instance_ids = tuple(instance_ids)
-        super().__init__(f"nothing was deleted: {len(instance_ids)} machines run ({', '.join(instance_ids[:5])}); end their runs "
-                         "first, or terminate them")
+        super().__init__(
+            f"nothing was deleted: {len(instance_ids)} machines run ({', '.join(instance_ids[:5])}); end their runs "
+            "first, or terminate them"
+        )

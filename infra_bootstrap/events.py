@@ -32,11 +32,17 @@ def first_failure(newest_first: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
     for event in newest_first:
         status, reason = str(event["ResourceStatus"]), str(event.get("ResourceStatusReason", ""))
         is_stack = event.get("ResourceType") == "AWS::CloudFormation::Stack"
-        begins = is_stack and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS")
+        begins = is_stack and status in (
+            "CREATE_IN_PROGRESS",
+            "UPDATE_IN_PROGRESS",
+            "DELETE_IN_PROGRESS",
+        )
         if begins and (found[1] or stack_reason):
             break  # the operation before is another story
         if is_stack:
-            stack_reason = stack_reason or (reason if "FAILED" in status or "ROLLBACK" in status else "")
+            stack_reason = stack_reason or (
+                reason if "FAILED" in status or "ROLLBACK" in status else ""
+            )
         elif status.endswith("_FAILED") and not any(word in reason for word in CANCELLED):
             found = str(event["LogicalResourceId"]), reason
     return found if found[1] else ("", stack_reason or "AWS gave no reason.")

@@ -40,7 +40,9 @@ def find_image(clients: Clients, ssm_parameter: str | None = None) -> Image:
     image_id = name if name.startswith("ami-") else _resolve(clients, name)
     images = clients.ec2.describe_images(ImageIds=[image_id])["Images"]
     if not images:
-        raise BadInputError(f"the image {image_id}, which {name} names, does not exist in {clients.region}")
+        raise BadInputError(
+            f"the image {image_id}, which {name} names, does not exist in {clients.region}"
+        )
     return _read(images[0])
 
 
@@ -50,14 +52,24 @@ def _resolve(clients: Clients, name: str) -> str:
     except ClientError as error:
         if code_of(error) != "ParameterNotFound":
             raise refused_or_same(error, f"ssm:GetParameter {name}") from error
-    raise BadInputError(f"the SSM parameter {name} does not exist in {clients.region}: choose another image with "
-                        "`--parameter ImageId=/aws/service/deeplearning/ami/…/latest/ami-id`")
+    raise BadInputError(
+        f"the SSM parameter {name} does not exist in {clients.region}: choose another image with "
+        "`--parameter ImageId=/aws/service/deeplearning/ami/…/latest/ami-id`"
+    )
 
 
 def _read(image: dict[str, Any]) -> Image:
     tags = {tag["Key"]: tag["Value"] for tag in image.get("Tags", ())}
     root = image.get("RootDeviceName", "/dev/sda1")
-    sizes = [disk["Ebs"].get("VolumeSize", 0) for disk in image.get("BlockDeviceMappings", ())
-             if disk.get("DeviceName") == root and "Ebs" in disk]
+    sizes = [
+        disk["Ebs"].get("VolumeSize", 0)
+        for disk in image.get("BlockDeviceMappings", ())
+        if disk.get("DeviceName") == root and "Ebs" in disk
+    ]
     platform = PLATFORMS.get(tags.get(PLATFORM_TAG, LINUX.name), LINUX)
-    return Image(image["ImageId"], root, max(sizes, default=0), Target(tags.get(PYTHON_TAG, DEFAULT_PYTHON), platform))
+    return Image(
+        image["ImageId"],
+        root,
+        max(sizes, default=0),
+        Target(tags.get(PYTHON_TAG, DEFAULT_PYTHON), platform),
+    )

@@ -54,19 +54,35 @@ def read_outputs(session_or_clients: boto3.Session | Clients, environment: str) 
     """
     clients = as_clients(session_or_clients)
     stacks = {concern: _get(clients, environment, concern) for concern in Concern}
-    identity, network, storage, training, evaluation = (stacks[concern].outputs for concern in Concern)
+    identity, network, storage, training, evaluation = (
+        stacks[concern].outputs for concern in Concern
+    )
     _, _, _, region, account_id, _ = stacks[Concern.IDENTITY].stack_id.split(":", 5)
     return Outputs(
-        environment=environment, account_id=account_id, region=region, bucket=storage["BucketName"],
-        launch_template_id=training["LaunchTemplateId"], launch_template_version=training["LaunchTemplateVersion"],
-        image_id=training["ImageId"], subnet_ids=_subnets(network), security_group_id=network["SecurityGroupId"],
-        trainer_instance_profile_arn=identity["TrainerInstanceProfileArn"], trainer_role_arn=identity["TrainerRoleArn"],
-        launcher_role_arn=identity["LauncherRoleArn"], promoter_role_arn=identity["PromoterRoleArn"],
-        reaper_role_arn=identity["ReaperRoleArn"], evaluator_role_arn=identity["EvaluatorRoleArn"],
-        evaluator_function_name=evaluation["EvaluatorFunctionName"], evaluator_alias_arn=evaluation["EvaluatorAliasArn"],
+        environment=environment,
+        account_id=account_id,
+        region=region,
+        bucket=storage["BucketName"],
+        launch_template_id=training["LaunchTemplateId"],
+        launch_template_version=training["LaunchTemplateVersion"],
+        image_id=training["ImageId"],
+        subnet_ids=_subnets(network),
+        security_group_id=network["SecurityGroupId"],
+        trainer_instance_profile_arn=identity["TrainerInstanceProfileArn"],
+        trainer_role_arn=identity["TrainerRoleArn"],
+        launcher_role_arn=identity["LauncherRoleArn"],
+        promoter_role_arn=identity["PromoterRoleArn"],
+        reaper_role_arn=identity["ReaperRoleArn"],
+        evaluator_role_arn=identity["EvaluatorRoleArn"],
+        evaluator_function_name=evaluation["EvaluatorFunctionName"],
+        evaluator_alias_arn=evaluation["EvaluatorAliasArn"],
         topic_arn=evaluation["TopicArn"],
-        trainer_wheels=Artifact(key=training["TrainerWheelsKey"], sha256=training["TrainerWheelsSha256"]),
-        trainer_python=training["TrainerPython"], lambda_runtime=evaluation["LambdaRuntime"])
+        trainer_wheels=Artifact(
+            key=training["TrainerWheelsKey"], sha256=training["TrainerWheelsSha256"]
+        ),
+        trainer_python=training["TrainerPython"],
+        lambda_runtime=evaluation["LambdaRuntime"],
+    )
 
 
 def _get(clients: Clients, environment: str, concern: Concern) -> DeployedStack:
@@ -79,4 +95,6 @@ def _get(clients: Clients, environment: str, concern: Concern) -> DeployedStack:
 
 def _subnets(network: Any) -> dict[str, str]:
     """Zone → subnet, from outputs that say `zone=subnet`."""
-    return dict(value.split("=", 1) for name, value in sorted(network.items()) if name.startswith("Subnet"))
+    return dict(
+        value.split("=", 1) for name, value in sorted(network.items()) if name.startswith("Subnet")
+    )

@@ -22,8 +22,13 @@ WANTED_TYPES = ("c7i.large", "c6i.large", "g4dn.xlarge", "g5.xlarge", "g6.xlarge
 Values = dict[str, str]
 
 
-def plan_parameters(clients: Clients, settings: Settings, concern: Concern, deployed: Mapping[str, str] | None,
-                    artifacts: ArtifactSet | None = None) -> Values:
+def plan_parameters(
+    clients: Clients,
+    settings: Settings,
+    concern: Concern,
+    deployed: Mapping[str, str] | None,
+    artifacts: ArtifactSet | None = None,
+) -> Values:
     """Give every parameter of a stack its value.
 
     :param deployed: the stack's values now; None: there is no stack.
@@ -51,16 +56,25 @@ def _asked_for(settings: Settings) -> Values:
 def _computed(concern: Concern, artifacts: ArtifactSet | None) -> Values:
     """What follows from the artifacts."""
     if concern is Concern.TRAINING and artifacts:
-        return {"TrainerWheelsKey": artifacts.trainer_wheels.key, "TrainerWheelsSha256": artifacts.trainer_wheels.sha256,
-                "TrainerPython": artifacts.trainer_python}
+        return {
+            "TrainerWheelsKey": artifacts.trainer_wheels.key,
+            "TrainerWheelsSha256": artifacts.trainer_wheels.sha256,
+            "TrainerPython": artifacts.trainer_python,
+        }
     if concern is Concern.EVALUATION and artifacts:
-        return {"EvaluatorCodeKey": artifacts.evaluator_code.key, "EvaluatorLayerKey": artifacts.evaluator_layer.key,
-                "ReaperCodeKey": artifacts.reaper_code.key, "EvaluatorVersionLabel": artifacts.version_label,
-                "LambdaRuntime": artifacts.lambda_runtime}
+        return {
+            "EvaluatorCodeKey": artifacts.evaluator_code.key,
+            "EvaluatorLayerKey": artifacts.evaluator_layer.key,
+            "ReaperCodeKey": artifacts.reaper_code.key,
+            "EvaluatorVersionLabel": artifacts.version_label,
+            "LambdaRuntime": artifacts.lambda_runtime,
+        }
     return {}
 
 
-def _looked_up(clients: Clients, settings: Settings, concern: Concern, deployed: Mapping[str, str] | None) -> Values:
+def _looked_up(
+    clients: Clients, settings: Settings, concern: Concern, deployed: Mapping[str, str] | None
+) -> Values:
     """What is found out when a stack is made, and stays."""
     if deployed is not None:
         return {}
@@ -71,7 +85,9 @@ def _looked_up(clients: Clients, settings: Settings, concern: Concern, deployed:
     return {}
 
 
-def _following_image(clients: Clients, settings: Settings, concern: Concern, deployed: Mapping[str, str] | None) -> Values:
+def _following_image(
+    clients: Clients, settings: Settings, concern: Concern, deployed: Mapping[str, str] | None
+) -> Values:
     """What the image decides, each time: SSM's "latest" moves on."""
     if concern is not Concern.TRAINING:
         return {}
@@ -85,7 +101,9 @@ def _operator(clients: Clients, settings: Settings) -> Values:
     role = role_of_arn(arn)
     if role is None:
         return {"OperatorArn": arn} if ":user/" in arn else {}
-    if role == (settings.airflow_role or parameters_of(Concern.IDENTITY)["AirflowRoleName"]["Default"]):
+    if role == (
+        settings.airflow_role or parameters_of(Concern.IDENTITY)["AirflowRoleName"]["Default"]
+    ):
         return {}
     return {"OperatorArn": str(clients.iam.get_role(RoleName=role)["Role"]["Arn"])}
 
@@ -98,21 +116,31 @@ def _zones(clients: Clients, settings: Settings) -> Values:
     given = {name for name in settings.parameters if name.startswith("Zone")}
     if given:
         return {}
-    zones = sorted(zone["ZoneName"] for zone in clients.ec2.describe_availability_zones(
-        Filters=[{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}],
-    )["AvailabilityZones"])
+    zones = sorted(
+        zone["ZoneName"]
+        for zone in clients.ec2.describe_availability_zones(
+            Filters=[
+                {"Name": "zone-type", "Values": ["availability-zone"]},
+                {"Name": "state", "Values": ["available"]},
+            ],
+        )["AvailabilityZones"]
+    )
     offered = {zone for found in zones_by_type(clients).values() for zone in found}
     offering = [zone for zone in zones if zone in offered]
-    chosen = (offering or zones)[:len(ZONE_LETTERS)]
+    chosen = (offering or zones)[: len(ZONE_LETTERS)]
     if not chosen:
-        raise BadInputError(f"{clients.region} has no availability zone for this account: choose another region")
+        raise BadInputError(
+            f"{clients.region} has no availability zone for this account: choose another region"
+        )
     return {f"Zone{letter}": zone for letter, zone in zip(ZONE_LETTERS, chosen, strict=False)}
 
 
 def zones_by_type(clients: Clients) -> dict[str, set[str]]:
     """Which of the wanted types are offered in which zones."""
     offerings = clients.ec2.get_paginator("describe_instance_type_offerings").paginate(
-        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": list(WANTED_TYPES)}])
+        LocationType="availability-zone",
+        Filters=[{"Name": "instance-type", "Values": list(WANTED_TYPES)}],
+    )
     found: dict[str, set[str]] = {}
     for page in offerings:
         for offering in page["InstanceTypeOfferings"]:
@@ -124,9 +152,14 @@ def _prefix_list(clients: Clients) -> Values:
     """The prefix list of S3; without it machines may speak TLS to any address, and still have no route but to S3."""
     try:
         found = clients.ec2.describe_managed_prefix_lists(
-            Filters=[{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{clients.region}.s3"]}])["PrefixLists"]
+            Filters=[{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{clients.region}.s3"]}]
+        )["PrefixLists"]
     except ClientError as error:
-        if is_refusal(error) or code_of(error) in ("InvalidAction", "UnknownOperation", "InternalFailure"):
+        if is_refusal(error) or code_of(error) in (
+            "InvalidAction",
+            "UnknownOperation",
+            "InternalFailure",
+        ):
             return {}
         raise
     return {"S3PrefixListId": found[0]["PrefixListId"]} if found else {}
@@ -134,4 +167,8 @@ def _prefix_list(clients: Clients) -> Values:
 
 def lambda_runtime(settings: Settings, deployed_evaluation: Mapping[str, str] | None) -> str:
     """Choose Lambda's Python: asked for, else deployed, else python3.12."""
-    return settings.lambda_runtime or (deployed_evaluation or {}).get("LambdaRuntime") or DEFAULT_LAMBDA_RUNTIME
+    return (
+        settings.lambda_runtime
+        or (deployed_evaluation or {}).get("LambdaRuntime")
+        or DEFAULT_LAMBDA_RUNTIME
+    )

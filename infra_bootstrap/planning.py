@@ -31,7 +31,9 @@ class StackPlan(Record):
     monthly_usd_now: float = 0.0
 
 
-def plan(clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None) -> StackPlan:
+def plan(
+    clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None
+) -> StackPlan:
     """Plan a stack. A new one is read from its template; an existing one from a change set, which is deleted again.
 
     :raises BadInputError: if a parameter is not allowed.
@@ -39,10 +41,17 @@ def plan(clients: Clients, settings: Settings, concern: Concern, artifacts: Arti
     name = stack_name(settings.environment, concern)
     stack = find_stack(clients, name)
     living = stack if stack is not None and not stack.is_dead else None
-    values = plan_parameters(clients, settings, concern, living.parameters if living else None, artifacts)
+    values = plan_parameters(
+        clients, settings, concern, living.parameters if living else None, artifacts
+    )
     made = resources_made(concern, values)
-    found = StackPlan(stack_name=name, status=stack.status if stack else "", changes=(), monthly_usd=monthly_usd(made),
-                      costs=tuple(explain(made)))
+    found = StackPlan(
+        stack_name=name,
+        status=stack.status if stack else "",
+        changes=(),
+        monthly_usd=monthly_usd(made),
+        costs=tuple(explain(made)),
+    )
     if living is None:
         return found.model_copy(update={"changes": additions(made)})
     differences = find_differences(clients, concern, living, values)
@@ -62,5 +71,7 @@ def plan(clients: Clients, settings: Settings, concern: Concern, artifacts: Arti
 
 def _deployed_resources(clients: Clients, stack: DeployedStack) -> dict[str, dict[str, Any]]:
     """What a stack is made of as it was deployed, whatever its template says today."""
-    body = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")["TemplateBody"]
+    body = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")[
+        "TemplateBody"
+    ]
     return resources_of(parse(str(body)), stack.parameters)

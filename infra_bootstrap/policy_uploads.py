@@ -32,8 +32,12 @@ def upload_policy(clients: Clients, environment: str, path: Path) -> UploadedPol
     files = [_read(path), _read(path.with_suffix(".safetensors"))]
     _check_belong_together(path)
     bundle = ImportBundle(policy=_artifact(files[0]), parameters=_artifact(files[1])).to_json()
-    last = ArtifactFile(artifact_key(sha256_hex(bundle), "import.json"), sha256_hex(bundle), data=bundle)
-    launcher = clients.assume(clients.role_arn(role_name(environment, "launcher")), "nightshift-import")
+    last = ArtifactFile(
+        artifact_key(sha256_hex(bundle), "import.json"), sha256_hex(bundle), data=bundle
+    )
+    launcher = clients.assume(
+        clients.role_arn(role_name(environment, "launcher")), "nightshift-import"
+    )
     bucket = bucket_name(environment, clients.account_id, clients.region)
     return UploadedPolicy(last.key, upload(launcher.s3, bucket, [*files, last]))
 
@@ -42,10 +46,14 @@ def _read(path: Path) -> ArtifactFile:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadInputError(f"--policy: {path}: {error.strerror}; `python -m rl_trainer export --model M.zip --trust --out "
-                            f"{path.with_suffix('.onnx')}` writes it") from None
+        raise BadInputError(
+            f"--policy: {path}: {error.strerror}; `python -m rl_trainer export --model M.zip --trust --out "
+            f"{path.with_suffix('.onnx')}` writes it"
+        ) from None
     if len(data) > MAX_BYTES:
-        raise BadInputError(f"--policy: {path} has {len(data):,} bytes, and the evaluator takes at most {MAX_BYTES:,}")
+        raise BadInputError(
+            f"--policy: {path} has {len(data):,} bytes, and the evaluator takes at most {MAX_BYTES:,}"
+        )
     return ArtifactFile(artifact_key(sha256_hex(data), path.name), sha256_hex(data), data=data)
 
 
@@ -57,7 +65,9 @@ def _check_belong_together(path: Path) -> None:
     except InvalidRecordError as error:
         raise BadInputError(str(error)) from None
     if digest.encode() not in path.read_bytes():
-        raise BadInputError(f"--policy: {beside} holds the parameters of another policy than {path}; export both anew")
+        raise BadInputError(
+            f"--policy: {beside} holds the parameters of another policy than {path}; export both anew"
+        )
 
 
 def _artifact(file: ArtifactFile) -> Artifact:

@@ -16,13 +16,21 @@ from infra_bootstrap.settings import Settings
 from infra_bootstrap.stacks import Concern, stack_name
 
 CHECKS: dict[str, Callable[[Situation], Iterator[Check]]] = {
-    "who am I": account_checks.check_caller, "region": account_checks.check_region,
-    "Airflow's role": environment_checks.check_airflow_role, "environment": environment_checks.check_names,
-    "permissions": account_checks.check_permissions, "zones": environment_checks.check_zones, "vCPUs": account_checks.check_quotas,
-    "VPCs": environment_checks.check_vpcs, "free addresses": environment_checks.check_addresses,
-    "machine image": environment_checks.check_image, "bucket": environment_checks.check_bucket,
-    "Lambda": account_checks.check_lambda, "service-linked roles": account_checks.check_service_roles,
-    "stacks": environment_checks.check_stacks}
+    "who am I": account_checks.check_caller,
+    "region": account_checks.check_region,
+    "Airflow's role": environment_checks.check_airflow_role,
+    "environment": environment_checks.check_names,
+    "permissions": account_checks.check_permissions,
+    "zones": environment_checks.check_zones,
+    "vCPUs": account_checks.check_quotas,
+    "VPCs": environment_checks.check_vpcs,
+    "free addresses": environment_checks.check_addresses,
+    "machine image": environment_checks.check_image,
+    "bucket": environment_checks.check_bucket,
+    "Lambda": account_checks.check_lambda,
+    "service-linked roles": account_checks.check_service_roles,
+    "stacks": environment_checks.check_stacks,
+}
 
 
 def run_checks(clients: Clients, settings: Settings) -> list[Check]:
@@ -42,8 +50,19 @@ def make_check(name: str, at: Situation) -> list[Check]:
     except BadInputError as error:
         return [Check(name=name, verdict=Verdict.FAILED, found=str(error), fix="see there")]
     except ClientError as error:
-        fix = f"allow {at.clients.identity['Arn']} what {error.operation_name} needs" if is_refusal(error) else ""
-        return [Check(name=name, verdict=Verdict.WARNING, found=f"cannot be looked at: {code_of(error)}", fix=fix)]
+        fix = (
+            f"allow {at.clients.identity['Arn']} what {error.operation_name} needs"
+            if is_refusal(error)
+            else ""
+        )
+        return [
+            Check(
+                name=name,
+                verdict=Verdict.WARNING,
+                found=f"cannot be looked at: {code_of(error)}",
+                fix=fix,
+            )
+        ]
 
 
 def failures(checks: list[Check]) -> list[Check]:
@@ -51,7 +70,9 @@ def failures(checks: list[Check]) -> list[Check]:
     return [check for check in checks if check.verdict is Verdict.FAILED]
 
 
-def refuse_what_would_fail(clients: Clients, settings: Settings, only: Concern | None = None) -> list[Check]:
+def refuse_what_would_fail(
+    clients: Clients, settings: Settings, only: Concern | None = None
+) -> list[Check]:
     """Check an account before something new is made in it; a deployment whose stacks are all there is not held up.
 
     :param only: the stack that is meant; None: all.
@@ -59,10 +80,14 @@ def refuse_what_would_fail(clients: Clients, settings: Settings, only: Concern |
     :raises PreflightFailedError: if a check failed; nothing was made.
     """
     concerns = [concern for concern in Concern if only in (None, concern)]
-    stacks = [find_stack(clients, stack_name(settings.environment, concern)) for concern in concerns]
+    stacks = [
+        find_stack(clients, stack_name(settings.environment, concern)) for concern in concerns
+    ]
     if all(stack is not None and not stack.is_dead for stack in stacks):
         return []
     checks = run_checks(clients, settings)
     if failed := failures(checks):
-        raise PreflightFailedError([f"{check.name}: {check.found} → {check.fix}" for check in failed])
+        raise PreflightFailedError(
+            [f"{check.name}: {check.found} → {check.fix}" for check in failed]
+        )
     return checks

@@ -36,8 +36,12 @@ class Stage:
 
     def __post_init__(self) -> None:
         """Work out the pseudo parameters."""
-        self.pseudo = {"AWS::AccountId": self.clients.account_id, "AWS::Region": self.clients.region,
-                       "AWS::Partition": self.clients.partition, "AWS::StackName": self.stack.name}
+        self.pseudo = {
+            "AWS::AccountId": self.clients.account_id,
+            "AWS::Region": self.clients.region,
+            "AWS::Partition": self.clients.partition,
+            "AWS::StackName": self.stack.name,
+        }
 
     @property
     def resources(self) -> dict[str, Any]:
@@ -59,7 +63,7 @@ class Stage:
         if not isinstance(value, dict):
             return value
         if len(value) == 1:
-            (name, operand), = value.items()
+            ((name, operand),) = value.items()
             if name == "Ref" or name.startswith("Fn::"):
                 return self._function(name, operand)
         resolved = {key: self.resolve(item) for key, item in value.items()}
@@ -67,12 +71,18 @@ class Stage:
 
     def _function(self, name: str, operand: Any) -> Any:
         functions: dict[str, Callable[[Any], Any]] = {
-            "Ref": self._ref, "Fn::Sub": self._sub, "Fn::GetAtt": lambda pair: self._attribute(*pair), "Fn::If": self._if,
+            "Ref": self._ref,
+            "Fn::Sub": self._sub,
+            "Fn::GetAtt": lambda pair: self._attribute(*pair),
+            "Fn::If": self._if,
             "Fn::ImportValue": lambda export: self.exports[self.resolve(export)],
             "Fn::Base64": lambda text: base64.b64encode(str(self.resolve(text)).encode()).decode(),
-            "Fn::Join": lambda pair: str(pair[0]).join(map(str, self.resolve(pair[1])))}
+            "Fn::Join": lambda pair: str(pair[0]).join(map(str, self.resolve(pair[1]))),
+        }
         if name not in functions:
-            raise BadInputError(f"templates/{self.concern}.yaml uses {name}, which `drift` cannot work out")
+            raise BadInputError(
+                f"templates/{self.concern}.yaml uses {name}, which `drift` cannot work out"
+            )
         return functions[name](operand)
 
     def _ref(self, name: str) -> Any:
@@ -84,7 +94,11 @@ class Stage:
         if name not in declared:
             return self.physical[name]
         value = self.stack.parameters[name]
-        return [part.strip() for part in value.split(",")] if declared[name]["Type"] == "CommaDelimitedList" else value
+        return (
+            [part.strip() for part in value.split(",")]
+            if declared[name]["Type"] == "CommaDelimitedList"
+            else value
+        )
 
     def _sub(self, text: str) -> str:
         def value(match: re.Match[str]) -> str:
@@ -96,17 +110,27 @@ class Stage:
     def _attribute(self, logical_id: str, attribute: str) -> str:
         """The attributes that documents name are ARNs."""
         name, kind = self.physical[logical_id], self.resources[logical_id]["Type"]
-        account, region, partition = self.clients.account_id, self.clients.region, self.clients.partition
-        arns = {"AWS::IAM::Role": f"arn:{partition}:iam::{account}:role/{name}",
-                "AWS::S3::Bucket": f"arn:{partition}:s3:::{name}",
-                "AWS::SQS::Queue": f"arn:{partition}:sqs:{region}:{account}:{name.rsplit('/', 1)[-1]}"}
+        account, region, partition = (
+            self.clients.account_id,
+            self.clients.region,
+            self.clients.partition,
+        )
+        arns = {
+            "AWS::IAM::Role": f"arn:{partition}:iam::{account}:role/{name}",
+            "AWS::S3::Bucket": f"arn:{partition}:s3:::{name}",
+            "AWS::SQS::Queue": f"arn:{partition}:sqs:{region}:{account}:{name.rsplit('/', 1)[-1]}",
+        }
         if attribute != "Arn" or kind not in arns:
-            raise BadInputError(f"templates/{self.concern}.yaml uses {logical_id}.{attribute}, which `drift` cannot work out")
+            raise BadInputError(
+                f"templates/{self.concern}.yaml uses {logical_id}.{attribute}, which `drift` cannot work out"
+            )
         return arns[kind]
 
     def _if(self, operand: Any) -> Any:
         condition, then, otherwise = operand
-        return self.resolve(then if condition_holds(self.concern, condition, self.stack.parameters) else otherwise)
+        return self.resolve(
+            then if condition_holds(self.concern, condition, self.stack.parameters) else otherwise
+        )
 
 
 def canonical(document: Any) -> Any:

@@ -35,9 +35,13 @@ class Settings:
         """Refuse what AWS would refuse later. :raises BadInputError: with what is allowed."""
         check_environment(self.environment)
         if self.lambda_runtime is not None and self.lambda_runtime not in LAMBDA_RUNTIMES:
-            raise BadInputError(f"--lambda-runtime {self.lambda_runtime!r}: choose one of {', '.join(LAMBDA_RUNTIMES)}")
+            raise BadInputError(
+                f"--lambda-runtime {self.lambda_runtime!r}: choose one of {', '.join(LAMBDA_RUNTIMES)}"
+            )
         if self.airflow_role is not None and not ROLE_NAME.fullmatch(self.airflow_role):
-            raise BadInputError(f"--airflow-role {self.airflow_role!r}: the name of a role, without path and not its ARN")
+            raise BadInputError(
+                f"--airflow-role {self.airflow_role!r}: the name of a role, without path and not its ARN"
+            )
 
     @property
     def command(self) -> str:

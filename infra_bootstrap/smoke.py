@@ -40,9 +40,19 @@ REST_USD = 0.25
 INSTANCE_TYPES = ("c7i.large", "c6i.large")
 DEADLINE = timedelta(minutes=30)
 EXPERIMENT = {
-    "env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 40_960, "checkpoint_every": 40_960, "trials": 1,
-    "compute": {"instance_types": list(INSTANCE_TYPES), "market": "on-demand", "max_hours": 0.5, "budget_usd": CAP_USD},
-    "evaluation": {"return_range": [0, 500], "crash_below": 50, "selection_episodes": 10}}
+    "env_id": "CartPole-v1",
+    "algo": "ppo",
+    "total_timesteps": 40_960,
+    "checkpoint_every": 40_960,
+    "trials": 1,
+    "compute": {
+        "instance_types": list(INSTANCE_TYPES),
+        "market": "on-demand",
+        "max_hours": 0.5,
+        "budget_usd": CAP_USD,
+    },
+    "evaluation": {"return_range": [0, 500], "crash_below": 50, "selection_episodes": 10},
+}
 OVER = (TrainerState.FINISHED, TrainerState.FAILED, TrainerState.INTERRUPTED, TrainerState.FENCED)
 Say = Callable[[str], None]
 Answer = TypeVar("Answer")
@@ -97,7 +107,10 @@ def run_smoke(clients: Clients, settings: Settings, confirm: str | None, say: Sa
     _refuse_unless_confirmed(clients, settings.environment, confirm)
     failed = failures(run_checks(clients, settings))
     if failed:
-        raise SmokeFailedError("; ".join(f"{check.name}: {check.found} → {check.fix}" for check in failed) + "; nothing was made")
+        raise SmokeFailedError(
+            "; ".join(f"{check.name}: {check.found} → {check.fix}" for check in failed)
+            + "; nothing was made"
+        )
     seconds: dict[str, float] = {}
     began = time.monotonic()
     try:
@@ -109,33 +122,53 @@ def run_smoke(clients: Clients, settings: Settings, confirm: str | None, say: Sa
         destruction = _timed(seconds, "destroy", lambda: _clean_up(clients, settings, say))
     seconds["total"] = round(time.monotonic() - began, 1)
     if destruction.leftovers:
-        raise SmokeFailedError(f"left over: {', '.join(destruction.leftovers)}; delete them by hand")
+        raise SmokeFailedError(
+            f"left over: {', '.join(destruction.leftovers)}; delete them by hand"
+        )
     returns = [value for value in shard.returns if value is not None]
-    usd = round(max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES) * machine_seconds / 3600, 4)
+    usd = round(
+        max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES) * machine_seconds / 3600, 4
+    )
     return SmokeReport(
-        account_id=clients.account_id, region=clients.region, environment=settings.environment, seconds=seconds,
-        trained_steps=beat.step, mean_return=sum(returns) / len(returns) if returns else None,
-        machine_seconds=round(machine_seconds, 1), usd=usd, destruction=destruction)
+        account_id=clients.account_id,
+        region=clients.region,
+        environment=settings.environment,
+        seconds=seconds,
+        trained_steps=beat.step,
+        mean_return=sum(returns) / len(returns) if returns else None,
+        machine_seconds=round(machine_seconds, 1),
+        usd=usd,
+        destruction=destruction,
+    )
 
 
 def _refuse_unless_new(clients: Clients, environment: str) -> None:
     """Refuse what somebody may need: the end of a first run ends every machine of its environment and deletes its bucket."""
     found = list(find_traces(clients, environment))
     if found:
-        raise BadInputError(f"nothing was made and nothing destroyed: {environment} exists ({', '.join(found)}), and a first run "
-                            "destroys its environment: name one that is free with --environment. If this one is what an "
-                            "interrupted first run left, see `python -m infra_bootstrap destroy --help`")
+        raise BadInputError(
+            f"nothing was made and nothing destroyed: {environment} exists ({', '.join(found)}), and a first run "
+            "destroys its environment: name one that is free with --environment. If this one is what an "
+            "interrupted first run left, see `python -m infra_bootstrap destroy --help`"
+        )
 
 
 def _refuse_unless_confirmed(clients: Clients, environment: str, confirm: str | None) -> None:
     words = confirmation(clients, environment)
     if confirm != words:
-        command = (f'make aws-smoke CONFIRM="{words}"' if environment == ENVIRONMENT else
-                   f'python -m infra_bootstrap smoke --environment {environment} --confirm "{words}"')
-        raise BadInputError(f"nothing was made: this costs real money (at most about {highest_usd():.2f} USD). If you mean it: "
-                            f"{command}")
+        command = (
+            f'make aws-smoke CONFIRM="{words}"'
+            if environment == ENVIRONMENT
+            else f'python -m infra_bootstrap smoke --environment {environment} --confirm "{words}"'
+        )
+        raise BadInputError(
+            f"nothing was made: this costs real money (at most about {highest_usd():.2f} USD). If you mean it: "
+            f"{command}"
+        )
     if highest_usd() > CAP_USD:
-        raise BadInputError(f"it could cost {highest_usd():.2f} USD, more than the cap of {CAP_USD:.2f}: nothing was made")
+        raise BadInputError(
+            f"it could cost {highest_usd():.2f} USD, more than the cap of {CAP_USD:.2f}: nothing was made"
+        )
 
 
 def _prepare(clients: Clients, settings: Settings) -> Trial:
@@ -144,8 +177,13 @@ def _prepare(clients: Clients, settings: Settings) -> Trial:
     launcher = clients.assume(outputs.launcher_role_arn, "nightshift-smoke")
     now = datetime.now(UTC)
     spec = freeze_spec(
-        read_experiment(EXPERIMENT, "smoke"), run_id=f"smoke-{now:%Y%m%dt%H%M%S}", created_at=now, trainer=outputs.trainer_wheels,
-        image_id=outputs.image_id, launch_template=f"{outputs.launch_template_id}:{outputs.launch_template_version}")
+        read_experiment(EXPERIMENT, "smoke"),
+        run_id=f"smoke-{now:%Y%m%dt%H%M%S}",
+        created_at=now,
+        trainer=outputs.trainer_wheels,
+        image_id=outputs.image_id,
+        launch_template=f"{outputs.launch_template_id}:{outputs.launch_template_version}",
+    )
     store = S3Store(launcher.s3, outputs.bucket)
     store.put(spec_key("smoke", spec.run), spec.to_json(), if_none_match=True)
     return Trial(spec, outputs, store, launcher)
@@ -159,14 +197,22 @@ def _train(trial: Trial, say: Say) -> tuple[Heartbeat, float]:
     outputs, name = trial.outputs, trial.spec.trial_id("seed-0")
     deadline = datetime.now(UTC) + DEADLINE
     request = build_fleet_request(
-        launch_template_id=outputs.launch_template_id, launch_template_version=outputs.launch_template_version,
-        pools=plan_pools(INSTANCE_TYPES, outputs.subnet_ids), market="on-demand",
-        tags=trial_tags(outputs.environment, name, 1, trial.spec.sha256, deadline))
+        launch_template_id=outputs.launch_template_id,
+        launch_template_version=outputs.launch_template_version,
+        pools=plan_pools(INSTANCE_TYPES, outputs.subnet_ids),
+        market="on-demand",
+        tags=trial_tags(outputs.environment, name, 1, trial.spec.sha256, deadline),
+    )
     answer = trial.launcher.ec2.create_fleet(**request, ClientToken=trial.spec.sha256)
     if not answer.get("Instances"):
-        refused = {f"{error.get('ErrorCode')}: {error.get('ErrorMessage')}" for error in answer.get("Errors", ())}
+        refused = {
+            f"{error.get('ErrorCode')}: {error.get('ErrorMessage')}"
+            for error in answer.get("Errors", ())
+        }
         raise SmokeFailedError(f"no machine: {'; '.join(sorted(refused)) or 'AWS gave no reason'}")
-    say(f"machine {answer['Instances'][0]['InstanceIds'][0]}, {answer['Instances'][0].get('InstanceType')}")
+    say(
+        f"machine {answer['Instances'][0]['InstanceIds'][0]}, {answer['Instances'][0].get('InstanceType')}"
+    )
     began = time.monotonic()
     beat = _await_training(trial, deadline, say)
     return beat, time.monotonic() - began
@@ -181,11 +227,15 @@ def _await_training(trial: Trial, deadline: datetime, say: Say) -> Heartbeat:
         if gone and beat is not None and beat.state in OVER:
             break
         if gone:
-            raise SmokeFailedError(f"the machine ended without a word (last heartbeat: {beat.state if beat else 'none'})")
+            raise SmokeFailedError(
+                f"the machine ended without a word (last heartbeat: {beat.state if beat else 'none'})"
+            )
         say(f"training: {f'{beat.state}, step {beat.step}' if beat else 'booting'}")
         time.sleep(5)
     if beat is None or beat.state is not TrainerState.FINISHED:
-        raise SmokeFailedError(f"training: {f'{beat.state}: {beat.message}' if beat else 'no heartbeat'} before its deadline")
+        raise SmokeFailedError(
+            f"training: {f'{beat.state}: {beat.message}' if beat else 'no heartbeat'} before its deadline"
+        )
     return beat
 
 
@@ -198,12 +248,16 @@ def _await_shard(trial: Trial, beat: Heartbeat, say: Say) -> Shard:
             return Shard.from_json(found.data, key)
         say("evaluating")
         time.sleep(5)
-    raise SmokeFailedError(f"{key} was not written within 10 minutes: read the evaluator's log group")
+    raise SmokeFailedError(
+        f"{key} was not written within 10 minutes: read the evaluator's log group"
+    )
 
 
 def _clean_up(clients: Clients, settings: Settings, say: Say) -> Destruction:
     """End the machine if it still runs, then destroy the environment with its bucket."""
-    left = [str(machine["InstanceId"]) for machine in find_machines(clients.ec2, settings.environment)]
+    left = [
+        str(machine["InstanceId"]) for machine in find_machines(clients.ec2, settings.environment)
+    ]
     if left:
         clients.ec2.terminate_instances(InstanceIds=left)
         clients.ec2.get_waiter("instance_terminated").wait(InstanceIds=left)

@@ -38,7 +38,10 @@ DEPENDENCIES: dict[Concern, tuple[Concern, ...]] = {
 }
 #: Stacks that are made at the same time, in order. Deleting goes the other way.
 WAVES: tuple[tuple[Concern, ...], ...] = (
-    (Concern.IDENTITY,), (Concern.NETWORK, Concern.STORAGE), (Concern.TRAINING, Concern.EVALUATION))
+    (Concern.IDENTITY,),
+    (Concern.NETWORK, Concern.STORAGE),
+    (Concern.TRAINING, Concern.EVALUATION),
+)
 #: What these are made of is built and uploaded first.
 NEED_ARTIFACTS = (Concern.TRAINING, Concern.EVALUATION)
 #: Kept from deletion by CloudFormation's termination protection.
@@ -77,8 +80,10 @@ def check_environment(name: str) -> str:
     'dev'
     """
     if not ENVIRONMENT.fullmatch(name) or name.endswith("-"):
-        raise BadInputError(f"--environment {name!r}: lower case, digits and -, at most 20 characters, beginning with a letter "
-                            "and ending with a letter or digit, for example dev")
+        raise BadInputError(
+            f"--environment {name!r}: lower case, digits and -, at most 20 characters, beginning with a letter "
+            "and ending with a letter or digit, for example dev"
+        )
     return name
 
 
@@ -93,8 +98,10 @@ def template_body(concern: Concern) -> str:
     if "'@user_data.sh@'" in text:
         text = text.replace("'@user_data.sh@'", json.dumps(user_data()))
     if len(text.encode()) > MOST_TEMPLATE_BYTES:
-        raise BadInputError(f"templates/{concern}.yaml has {len(text.encode())} bytes; CloudFormation takes "
-                            f"{MOST_TEMPLATE_BYTES}")
+        raise BadInputError(
+            f"templates/{concern}.yaml has {len(text.encode())} bytes; CloudFormation takes "
+            f"{MOST_TEMPLATE_BYTES}"
+        )
     return text
 
 
@@ -102,5 +109,7 @@ def user_data() -> str:
     """The script that a machine runs at boot, without the first lines that name region and bucket."""
     script = (TEMPLATES / "user_data.sh").read_text()
     if len(script.encode()) > MOST_USER_DATA_BYTES - 256:
-        raise BadInputError(f"templates/user_data.sh has {len(script.encode())} bytes; EC2 takes {MOST_USER_DATA_BYTES}")
+        raise BadInputError(
+            f"templates/user_data.sh has {len(script.encode())} bytes; EC2 takes {MOST_USER_DATA_BYTES}"
+        )
     return script

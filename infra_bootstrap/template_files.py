@@ -36,7 +36,8 @@ _Loader.add_multi_constructor("!", _long_form)
 # Dates stay text: a template's version is one.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def parse(text: str) -> Template:
@@ -61,10 +62,16 @@ def check_parameters(given: Mapping[str, str]) -> None:
     :raises BadInputError: with what is allowed.
     """
     for name, value in given.items():
-        found = [parameters_of(concern)[name] for concern in Concern if name in parameters_of(concern)]
+        found = [
+            parameters_of(concern)[name] for concern in Concern if name in parameters_of(concern)
+        ]
         if not found:
-            known = sorted({key for concern in Concern for key in parameters_of(concern)} - {"Environment"})
-            raise BadInputError(f"--parameter {name}: no template has it; they have {', '.join(known)}")
+            known = sorted(
+                {key for concern in Concern for key in parameters_of(concern)} - {"Environment"}
+            )
+            raise BadInputError(
+                f"--parameter {name}: no template has it; they have {', '.join(known)}"
+            )
         for declared in found:
             check_value(name, value, declared)
 
@@ -78,7 +85,9 @@ def check_value(name: str, value: str, declared: Mapping[str, Any]) -> None:
     if allowed and value not in [str(item) for item in allowed]:
         raise BadInputError(f"{name}={value}: choose one of {', '.join(map(str, allowed))}")
     if pattern and not re.fullmatch(str(pattern), value):
-        raise BadInputError(f"{name}={value}: must be {declared.get('ConstraintDescription', pattern)}")
+        raise BadInputError(
+            f"{name}={value}: must be {declared.get('ConstraintDescription', pattern)}"
+        )
     if name.endswith("Cidr"):
         _check_cidr(name, value)
     if declared["Type"] == "Number":
@@ -91,7 +100,10 @@ def _check_cidr(name: str, value: str) -> None:
         ipaddress.ip_network(value)
     except ValueError as error:
         whole = _range_around(value)
-        raise BadInputError(f"{name}={value}: {error}; " + (f"write {whole}" if whole else "write for example 10.64.0.0/16")) from None
+        raise BadInputError(
+            f"{name}={value}: {error}; "
+            + (f"write {whole}" if whole else "write for example 10.64.0.0/16")
+        ) from None
 
 
 def _range_around(value: str) -> str:
@@ -121,10 +133,16 @@ def resources_made(concern: Concern, values: Mapping[str, str]) -> dict[str, dic
 
 def resources_of(document: Template, values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The same of any template, such as the one that is deployed."""
-    known = {name: str(declared.get("Default", "")) for name, declared in document["Parameters"].items()} | dict(values)
+    known = {
+        name: str(declared.get("Default", "")) for name, declared in document["Parameters"].items()
+    } | dict(values)
     conditions = document.get("Conditions", {})
-    return {name: resource for name, resource in document["Resources"].items()
-            if "Condition" not in resource or _holds(conditions[resource["Condition"]], conditions, known)}
+    return {
+        name: resource
+        for name, resource in document["Resources"].items()
+        if "Condition" not in resource
+        or _holds(conditions[resource["Condition"]], conditions, known)
+    }
 
 
 def condition_holds(concern: Concern, name: str, values: Mapping[str, str]) -> bool:
@@ -135,7 +153,7 @@ def condition_holds(concern: Concern, name: str, values: Mapping[str, str]) -> b
 
 def _holds(expression: Any, conditions: Mapping[str, Any], values: Mapping[str, str]) -> bool:
     """Evaluate a condition; our templates use Not, Equals and Ref."""
-    (function, operand), = expression.items()
+    ((function, operand),) = expression.items()
     if function == "Fn::Not":
         return not _holds(operand[0], conditions, values)
     if function == "Fn::Equals":

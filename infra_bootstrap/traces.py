@@ -28,7 +28,9 @@ def find_traces(clients: Clients, environment: str) -> Iterator[str]:
     for role in roles():
         if _role_exists(clients, role_name(environment, role)):
             yield f"role {role_name(environment, role)}"
-    yield from (f"machine {machine['InstanceId']}" for machine in find_machines(clients.ec2, environment))
+    yield from (
+        f"machine {machine['InstanceId']}" for machine in find_machines(clients.ec2, environment)
+    )
 
 
 def roles() -> list[str]:
@@ -37,8 +39,13 @@ def roles() -> list[str]:
     >>> roles()
     ['deployer', 'evaluator', 'flow-logs', 'launcher', 'promoter', 'reaper', 'trainer']
     """
-    return sorted(str(resource["Properties"]["RoleName"]["Fn::Sub"]).removeprefix("nightshift-${Environment}-")
-                  for resource in template(Concern.IDENTITY)["Resources"].values() if resource["Type"] == "AWS::IAM::Role")
+    return sorted(
+        str(resource["Properties"]["RoleName"]["Fn::Sub"]).removeprefix(
+            "nightshift-${Environment}-"
+        )
+        for resource in template(Concern.IDENTITY)["Resources"].values()
+        if resource["Type"] == "AWS::IAM::Role"
+    )
 
 
 def _bucket_exists(clients: Clients, bucket: str) -> bool:

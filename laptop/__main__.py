@@ -55,7 +55,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             laptop_python = f"{sys.version_info.major}.{sys.version_info.minor}"
             build(Target(laptop_python), f"python{laptop_python}")
         case "bench" | "soak":
-            return subprocess.run([sys.executable, "-m", f"benchmarks.{options.target}", *rest], cwd=ROOT, check=False).returncode
+            return subprocess.run(
+                [sys.executable, "-m", f"benchmarks.{options.target}", *rest], cwd=ROOT, check=False
+            ).returncode
     return 0
 
 
@@ -78,14 +80,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m laptop", description=__doc__)
     targets = parser.add_subparsers(dest="target", required=True)
     night = targets.add_parser("demo", help="one whole night on the local AWS")
-    night.add_argument("--experiment", action="append", help="which to retrain; more than one in this order")
+    night.add_argument(
+        "--experiment", action="append", help="which to retrain; more than one in this order"
+    )
     night.add_argument("--conf", help="JSON params of the retraining")
     night.add_argument("--json", action="store_true", help="print the result as JSON")
     screen = targets.add_parser("ui", help="Airflow's UI on the local AWS")
     screen.add_argument("--port", type=int, default=0, help="on the loopback; 0: a free one")
-    for name, what in (("test", "the tests"), ("bench", "measure"), ("soak", "long fault runs"),
-                       ("env", "print exports for a shell"),
-                       ("artifacts", "build what machines and functions run"), ("clean", "remove all state")):
+    for name, what in (
+        ("test", "the tests"),
+        ("bench", "measure"),
+        ("soak", "long fault runs"),
+        ("env", "print exports for a shell"),
+        ("artifacts", "build what machines and functions run"),
+        ("clean", "remove all state"),
+    ):
         targets.add_parser(name, help=what)
     return parser
 

@@ -43,32 +43,64 @@ def prepare(environment: Mapping[str, str]) -> None:
     home.mkdir(parents=True, exist_ok=True)
     if (home / ".migrated").exists():
         return
-    run([tool("airflow"), "db", "migrate"], environment, step="airflow db migrate", log_name="airflow-db.log")
+    run(
+        [tool("airflow"), "db", "migrate"],
+        environment,
+        step="airflow db migrate",
+        log_name="airflow-db.log",
+    )
     (home / ".migrated").touch()
 
 
-def run_dag(dag_id: str, environment: Mapping[str, str], conf: str | None = None,
-            on_line: Callable[[str], None] | None = None) -> Path:
+def run_dag(
+    dag_id: str,
+    environment: Mapping[str, str],
+    conf: str | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> Path:
     """Run `airflow dags test` to its end.
 
     :param conf: JSON for the run's params; None: the defaults.
     :return: the log. :raises StepFailedError: if the run was not successful.
     """
     command = [tool("airflow"), "dags", "test", dag_id, *(("--conf", conf) if conf else ())]
-    return run(command, environment, step=f"airflow dags test {dag_id}", log_name=f"{dag_id}.log", on_line=on_line)
+    return run(
+        command,
+        environment,
+        step=f"airflow dags test {dag_id}",
+        log_name=f"{dag_id}.log",
+        on_line=on_line,
+    )
 
 
-def run(command: list[str], environment: Mapping[str, str], *, step: str, log_name: str,
-        on_line: Callable[[str], None] | None = None, deadline_s: float = 1800) -> Path:
+def run(
+    command: list[str],
+    environment: Mapping[str, str],
+    *,
+    step: str,
+    log_name: str,
+    on_line: Callable[[str], None] | None = None,
+    deadline_s: float = 1800,
+) -> Path:
     """Run a command with its output in a log, handing each line on.
 
     :param deadline_s: when it is killed; nothing here may hang for ever.
     :raises StepFailedError: with the last line that says something, and where the log is.
     """
     log = log_folder() / log_name
-    with log.open("w", encoding="utf-8") as file, subprocess.Popen(
-            command, cwd=ROOT, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+    with (
+        log.open("w", encoding="utf-8") as file,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
         watchdog = threading.Timer(deadline_s, process.kill)
         watchdog.start()
         try:
@@ -93,7 +125,11 @@ def last_words(log: Path) -> str:
     for line in reversed(lines):
         if raised := EXCEPTION.match(line):
             return raised.group(1)[-600:]
-    telling = [line for line in lines if "Error" in line or "error:" in line.lower() or "failed:" in line.lower()]
+    telling = [
+        line
+        for line in lines
+        if "Error" in line or "error:" in line.lower() or "failed:" in line.lower()
+    ]
     return (telling or lines or [""])[-1][-600:]
 
 

@@ -10,7 +10,18 @@ from laptop.places import ROOT, state_folder
 def clean() -> None:
     """Take the local AWS down and remove the state folder. The environments stay."""
     if state_folder().exists():
-        subprocess.run([sys.executable, "-m", "local_aws", "down"], cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "local_aws", "down"],
+            cwd=ROOT,
+            check=False,
+            stdout=subprocess.DEVNULL,
+        )
         shutil.rmtree(state_folder(), ignore_errors=True)
-    for cache in (".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis"):
+    for cache in (
+        ".pytest_cache",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".import_linter_cache",
+        ".hypothesis",
+    ):
         shutil.rmtree(ROOT / cache, ignore_errors=True)

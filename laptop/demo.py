@@ -22,7 +22,9 @@ EXPERIMENT = "cartpole_ppo"
 PROGRESS = re.compile(r"\[(?:rl_airflow|nightshift)[\w.]*\]")
 
 
-def run_demo(experiments: list[str], conf: str | None, say: Callable[[str], None]) -> dict[str, Any]:
+def run_demo(
+    experiments: list[str], conf: str | None, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Run a night for each experiment. :return: everything that the final report shows, for scripts.
 
     :param conf: JSON params of the retraining; None: the experiment's own.
@@ -31,14 +33,25 @@ def run_demo(experiments: list[str], conf: str | None, say: Callable[[str], None
     began = time.monotonic()
     seconds: dict[str, float] = {}
     answer = _timed(seconds, "local_aws", lambda: twin.call("up"))
-    say(f"local AWS at {answer['endpoint_url']} ({'started' if answer['started'] else 'found running'})")
+    say(
+        f"local AWS at {answer['endpoint_url']} ({'started' if answer['started'] else 'found running'})"
+    )
     stacks = _timed(seconds, "bootstrap", lambda: bootstrap(say))
     nights = {}
     for experiment in experiments:
         say(f"airflow dags test retrain_{experiment}")
-        nights[experiment] = _timed(seconds, experiment, lambda name=experiment: retrain(name, conf, say))  # type: ignore[misc]
+        nights[experiment] = _timed(
+            seconds,
+            experiment,
+            lambda name=experiment: retrain(name, conf, say),  # type: ignore[misc]
+        )
     seconds["total"] = round(time.monotonic() - began, 2)
-    return {"stacks": stacks, "nights": nights, "seconds": seconds, "endpoint_url": answer["endpoint_url"]}
+    return {
+        "stacks": stacks,
+        "nights": nights,
+        "seconds": seconds,
+        "endpoint_url": answer["endpoint_url"],
+    }
 
 
 def bootstrap(say: Callable[[str], None]) -> dict[str, str]:
@@ -56,9 +69,16 @@ def bootstrap(say: Callable[[str], None]) -> dict[str, str]:
         say(f"  {error.reason}")
         _bootstrap_as("administrator", say)
     outcomes = stack_outcomes(before, _report(twin.environment("administrator"), "stacks"))
-    if bad := {name: outcome for name, outcome in outcomes.items() if outcome not in ("created", "updated", "unchanged")}:
-        raise StepFailedError("bootstrap", f"stacks are not well: {bad}",
-                              ".venv/bin/python -m infra_bootstrap plan --environment dev")
+    if bad := {
+        name: outcome
+        for name, outcome in outcomes.items()
+        if outcome not in ("created", "updated", "unchanged")
+    }:
+        raise StepFailedError(
+            "bootstrap",
+            f"stacks are not well: {bad}",
+            ".venv/bin/python -m infra_bootstrap plan --environment dev",
+        )
     return outcomes
 
 
@@ -66,7 +86,9 @@ def _bootstrap_as(role: str | None, say: Callable[[str], None]) -> None:
     environment = airflow_environment(role)
     airflow.prepare(environment)
     say(f"airflow dags test bootstrap_infrastructure (as {role or 'the Airflow worker'})")
-    conf = json.dumps({"lambda_runtime": f"python{sys.version_info.major}.{sys.version_info.minor}"})
+    conf = json.dumps(
+        {"lambda_runtime": f"python{sys.version_info.major}.{sys.version_info.minor}"}
+    )
     airflow.run_dag("bootstrap_infrastructure", environment, conf, _progress(say))
 
 
@@ -75,7 +97,9 @@ def retrain(experiment: str, conf: str | None, say: Callable[[str], None]) -> di
     airflow.run_dag(f"retrain_{experiment}", airflow_environment(None), conf, _progress(say))
     night = read_night(experiment)
     if night["instances_left"]:
-        raise StepFailedError("clean-up", f"instances left: {', '.join(night['instances_left'])}", "make clean")
+        raise StepFailedError(
+            "clean-up", f"instances left: {', '.join(night['instances_left'])}", "make clean"
+        )
     return night
 
 
@@ -100,11 +124,19 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 def _report(environment: Mapping[str, str], *what: str) -> Any:
-    done = subprocess.run([sys.executable, "-m", "laptop.report", *what], cwd=ROOT, env=dict(environment), check=False,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "laptop.report", *what],
+        cwd=ROOT,
+        env=dict(environment),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise StepFailedError(f"reading the {what[0]}", lines[-1], ".venv/bin/python -m local_aws status")
+        raise StepFailedError(
+            f"reading the {what[0]}", lines[-1], ".venv/bin/python -m local_aws status"
+        )
     return json.loads(done.stdout)
 
 

@@ -23,5 +23,7 @@ class RealCredentialsError(LaptopError):
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
-        super().__init__(f"{', '.join(names)} in the environment could reach a real account: unset it, "
-                         f"tests use the local AWS alone\n  next: env {' '.join(f'-u {name}' for name in names)} make test")
+        super().__init__(
+            f"{', '.join(names)} in the environment could reach a real account: unset it, "
+            f"tests use the local AWS alone\n  next: env {' '.join(f'-u {name}' for name in names)} make test"
+        )

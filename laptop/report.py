@@ -23,7 +23,11 @@ def read_stacks(cloudformation: Any) -> dict[str, str]:
         for stack in page["Stacks"]:
             changed = stack.get("LastUpdatedTime") or stack["CreationTime"]
             found[stack["StackName"]] = f"{stack['StackStatus']} {changed.isoformat()}"
-    return {name: found[name] for concern in CONCERNS if (name := f"nightshift-{ENVIRONMENT}-{concern}") in found}
+    return {
+        name: found[name]
+        for concern in CONCERNS
+        if (name := f"nightshift-{ENVIRONMENT}-{concern}") in found
+    }
 
 
 def stack_outcomes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
@@ -46,11 +50,21 @@ def stack_outcomes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[
 
 def instances_left(ec2: Any) -> list[str]:
     """Every machine of the environment that is not gone."""
-    pages = ec2.get_paginator("describe_instances").paginate(Filters=[
-        {"Name": "tag:nightshift:environment", "Values": [ENVIRONMENT]},
-        {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped", "shutting-down"]}])
-    return [instance["InstanceId"] for page in pages for reservation in page["Reservations"]
-            for instance in reservation["Instances"]]
+    pages = ec2.get_paginator("describe_instances").paginate(
+        Filters=[
+            {"Name": "tag:nightshift:environment", "Values": [ENVIRONMENT]},
+            {
+                "Name": "instance-state-name",
+                "Values": ["pending", "running", "stopping", "stopped", "shutting-down"],
+            },
+        ]
+    )
+    return [
+        instance["InstanceId"]
+        for page in pages
+        for reservation in page["Reservations"]
+        for instance in reservation["Instances"]
+    ]
 
 
 def read_night(experiment: str) -> dict[str, Any]:
@@ -60,10 +74,17 @@ def read_night(experiment: str) -> dict[str, Any]:
     store = S3Store(session.client("s3"), bucket)
     spec = latest_spec(store, experiment)
     summary = summarise_run(store, experiment, spec.run)
-    attempts = [Attempt.from_json(get(store, item.key).data, item.key).outcome.model_dump(mode="json")
-                for plan in spec.trials for item in store.list(attempt_prefix(spec.trial_id(plan.name)))]
-    return {"summary": summary.model_dump(mode="json"), "text": render_summary(summary), "attempts": attempts,
-            "instances_left": instances_left(session.client("ec2"))}
+    attempts = [
+        Attempt.from_json(get(store, item.key).data, item.key).outcome.model_dump(mode="json")
+        for plan in spec.trials
+        for item in store.list(attempt_prefix(spec.trial_id(plan.name)))
+    ]
+    return {
+        "summary": summary.model_dump(mode="json"),
+        "text": render_summary(summary),
+        "attempts": attempts,
+        "instances_left": instances_left(session.client("ec2")),
+    }
 
 
 def render_stacks(outcomes: Mapping[str, str]) -> str:
@@ -75,18 +96,26 @@ def render_stacks(outcomes: Mapping[str, str]) -> str:
     groups: dict[str, list[str]] = {}
     for name, outcome in outcomes.items():
         groups.setdefault(outcome, []).append(name.rsplit("-", 1)[-1])
-    return "stacks     " + ("; ".join(f"{outcome}: {', '.join(names)}" for outcome, names in groups.items()) or "none")
+    return "stacks     " + (
+        "; ".join(f"{outcome}: {', '.join(names)}" for outcome, names in groups.items()) or "none"
+    )
 
 
 def _bucket(cloudformation: Any) -> str:
-    stack = cloudformation.describe_stacks(StackName=f"nightshift-{ENVIRONMENT}-storage")["Stacks"][0]
+    stack = cloudformation.describe_stacks(StackName=f"nightshift-{ENVIRONMENT}-storage")["Stacks"][
+        0
+    ]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())}
     return str(next(value for key, value in outputs.items() if key in ("Bucket", "BucketName")))
 
 
 def main(arguments: list[str]) -> int:
     """`python -m laptop.report stacks | night EXPERIMENT`, run in the environment of the role that may read it."""
-    answer = read_stacks(boto3.client("cloudformation")) if arguments[0] == "stacks" else read_night(arguments[1])
+    answer = (
+        read_stacks(boto3.client("cloudformation"))
+        if arguments[0] == "stacks"
+        else read_night(arguments[1])
+    )
     sys.stdout.write(json.dumps(answer) + "\n")
     return 0
 

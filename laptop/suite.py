@@ -14,7 +14,11 @@ def refuse_real_credentials(environment: dict[str, str] | None = None) -> None:
 
     :raises RealCredentialsError: naming the variables, never their values.
     """
-    found = [name for name in AWS_VARIABLES if (environment if environment is not None else os.environ).get(name)]
+    found = [
+        name
+        for name in AWS_VARIABLES
+        if (environment if environment is not None else os.environ).get(name)
+    ]
     if found:
         raise RealCredentialsError(found)
 
@@ -24,5 +28,9 @@ def run_tests(arguments: list[str]) -> int:
     refuse_real_credentials()
     workers = ["-n", str(max(2, min(4, os.cpu_count() or 2))), "--dist", "loadfile"]
     environment = dict(os.environ) | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-m", "pytest", *workers, *arguments], cwd=ROOT, env=environment,
-                          check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *workers, *arguments],
+        cwd=ROOT,
+        env=environment,
+        check=False,
+    ).returncode

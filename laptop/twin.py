@@ -11,8 +11,16 @@ from laptop.errors import StepFailedError
 from laptop.places import ROOT
 
 #: Everything by which an AWS client could find a real account.
-AWS_VARIABLES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-                 "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+AWS_VARIABLES = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+)
 
 
 def call(*arguments: str) -> dict[str, Any]:
@@ -20,10 +28,17 @@ def call(*arguments: str) -> dict[str, Any]:
 
     :raises StepFailedError: with the command's own line.
     """
-    done = subprocess.run([sys.executable, "-m", "local_aws", *arguments, "--json"], cwd=ROOT, capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "local_aws", *arguments, "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        lines = (done.stderr or done.stdout).strip().splitlines() or [
+            f"exit code {done.returncode}"
+        ]
         raise StepFailedError(f"local AWS {arguments[0]}", lines[-1], "make clean, then try again")
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

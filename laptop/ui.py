@@ -39,18 +39,36 @@ def running(port: int = 0) -> Iterator[tuple[str, str, str, "subprocess.Popen[by
     environment = demo.airflow_environment(None) | _ui_settings(port)
     airflow.prepare(environment)
     # Runs get their notes through the API, as its only user.
-    environment["AIRFLOW_CONN_NIGHTSHIFT_API"] = json.dumps({
-        "conn_type": "http", "host": "127.0.0.1", "port": port, "schema": "http", "login": "admin",
-        "password": _password(Path(environment["AIRFLOW_HOME"]))})
+    environment["AIRFLOW_CONN_NIGHTSHIFT_API"] = json.dumps(
+        {
+            "conn_type": "http",
+            "host": "127.0.0.1",
+            "port": port,
+            "schema": "http",
+            "login": "admin",
+            "password": _password(Path(environment["AIRFLOW_HOME"])),
+        }
+    )
     log = log_folder() / "airflow-ui.log"
-    with log.open("wb") as file, subprocess.Popen([tool("airflow"), "standalone"], cwd=ROOT, env=environment,
-                                                  stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                                                  start_new_session=True) as process:
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(
+            [tool("airflow"), "standalone"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             url = f"http://127.0.0.1:{port}"
             airflow.wait_for(lambda: _healthy(url) or process.poll() is not None, HEALTHY_WITHIN_S)
             if not _healthy(url):
-                raise StepFailedError("Airflow", airflow.last_words(log) or "it did not come up", f"less {log}")
+                raise StepFailedError(
+                    "Airflow", airflow.last_words(log) or "it did not come up", f"less {log}"
+                )
             yield url, "admin", _password(Path(environment["AIRFLOW_HOME"])), process
         finally:
             _stop(process)
@@ -80,7 +98,9 @@ def _refuse_taken(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise StepFailedError("Airflow's UI", f"port {port} is taken", "make ui PORT=0") from None
+            raise StepFailedError(
+                "Airflow's UI", f"port {port} is taken", "make ui PORT=0"
+            ) from None
 
 
 def _healthy(url: str) -> bool:

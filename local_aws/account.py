@@ -26,17 +26,30 @@ def trust_policy(service: str) -> str:
 def seed(region: str) -> None:
     """Create what is missing; change nothing that is there."""
     iam = inproc.client("iam", region)
-    _ensure_role(iam, ADMINISTRATOR, "Everything is allowed to it: for looking around, never for the pipeline.")
-    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
-    iam.put_role_policy(RoleName=ADMINISTRATOR, PolicyName="everything", PolicyDocument=json.dumps(everything))
-    _ensure_role(iam, WORKER, "The Airflow worker's task role; the identity stack attaches its policy.")
+    _ensure_role(
+        iam,
+        ADMINISTRATOR,
+        "Everything is allowed to it: for looking around, never for the pipeline.",
+    )
+    everything = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
+    }
+    iam.put_role_policy(
+        RoleName=ADMINISTRATOR, PolicyName="everything", PolicyDocument=json.dumps(everything)
+    )
+    _ensure_role(
+        iam, WORKER, "The Airflow worker's task role; the identity stack attaches its policy."
+    )
     _publish_images(region)
 
 
 def _ensure_role(iam: Any, name: str, description: str) -> None:
     """Create a role that container tasks may assume, unless it exists."""
     try:
-        iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust_policy(TASKS), Description=description)
+        iam.create_role(
+            RoleName=name, AssumeRolePolicyDocument=trust_policy(TASKS), Description=description
+        )
     except iam.exceptions.EntityAlreadyExistsException:
         return
 

@@ -48,7 +48,10 @@ class UsageRecord:
         """Return the counts, sorted."""
         with self._lock:
             counted = sorted(self._counts.items())
-        return [{"role": role, "action": action, "decision": what, "count": n} for (role, action, what), n in counted]
+        return [
+            {"role": role, "action": action, "decision": what, "count": n}
+            for (role, action, what), n in counted
+        ]
 
 
 def role_of(principal_arn: str) -> str:
@@ -68,17 +71,23 @@ class Authorizer:
         self.region = region
         self.usage = UsageRecord()
         self.authorizes_itself: Callable[[str, str], bool] = lambda _service, _action: False
-        self.endpoint_denies: Callable[[str, str, str, dict[str, Any]], bool] = lambda _session, _action, _arn, _keys: False
+        self.endpoint_denies: Callable[[str, str, str, dict[str, Any]], bool] = (
+            lambda _session, _action, _arn, _keys: False
+        )
         self.denied_by_fault: Callable[[str, str], bool] = lambda _role, _action: False
         self._enforce: Any = None
 
     def install(self) -> None:
         """Put this evaluation in the place of the emulator's."""
-        emulator.replace("core.iam_evaluator", "is_root_access_key", lambda _: lambda _access_key_id: False)
+        emulator.replace(
+            "core.iam_evaluator", "is_root_access_key", lambda _: lambda _access_key_id: False
+        )
         emulator.replace("core.iam_evaluator", "_first_match", with_variables)
         emulator.replace("core.iam_evaluator", "_resolve_condition_key", with_role_arn)
         emulator.replace("core.iam_actions", "s3_service_context", with_conditional_writes)
-        emulator.replace("app", "pin_request_origin", lambda original: lambda ip, _secure: original(ip, True))
+        emulator.replace(
+            "app", "pin_request_origin", lambda original: lambda ip, _secure: original(ip, True)
+        )
         emulator.replace("core.iam_evaluator", "enforce", self._keep_and_replace)
 
     def _keep_and_replace(self, original: Any) -> Any:
@@ -95,43 +104,73 @@ class Authorizer:
         if self.authorizes_itself(service, iam_action):
             return self._enforce(access_key, "sts:GetCallerIdentity", service, region)
         result = self._enforce(
-            access_key, iam_action, service, region, resource_arn=resource_arn, service_context=service_context
+            access_key,
+            iam_action,
+            service,
+            region,
+            resource_arn=resource_arn,
+            service_context=service_context,
         )
         principal = self._principal_arn(access_key)
-        if result is None and self._is_denied_elsewhere(principal, iam_action, resource_arn, service_context or {}):
-            result = emulator.module("core.iam_evaluator").EvalResult("Deny", principal_arn=principal)
+        if result is None and self._is_denied_elsewhere(
+            principal, iam_action, resource_arn, service_context or {}
+        ):
+            result = emulator.module("core.iam_evaluator").EvalResult(
+                "Deny", principal_arn=principal
+            )
         self.usage.note(principal, iam_action, result is None)
         return result
 
-    def _is_denied_elsewhere(self, principal: str, action: str, arn: str, keys: dict[str, Any]) -> bool:
+    def _is_denied_elsewhere(
+        self, principal: str, action: str, arn: str, keys: dict[str, Any]
+    ) -> bool:
         """Ask the VPC endpoint's policy, and the fault that denies mid-run."""
-        return self.denied_by_fault(role_of(principal), action) or self.endpoint_denies(principal, action, arn, keys)
+        return self.denied_by_fault(role_of(principal), action) or self.endpoint_denies(
+            principal, action, arn, keys
+        )
 
     def check(self, headers: Headers, action: str, arn: str, keys: dict[str, Any]) -> Denial | None:
         """Authorize one action on one resource for the caller of a request that was authenticated before."""
         access_key = emulator.module("core.router").extract_access_key_id(headers)
         return self.check_key(access_key, action, arn, keys)
 
-    def check_key(self, access_key: str, action: str, arn: str, keys: dict[str, Any]) -> Denial | None:
+    def check_key(
+        self, access_key: str, action: str, arn: str, keys: dict[str, Any]
+    ) -> Denial | None:
         """Do the same for an access key."""
         service = action.split(":")[0]
-        result = self._enforce(access_key, action, service, self.region, resource_arn=arn, service_context=keys)
+        result = self._enforce(
+            access_key, action, service, self.region, resource_arn=arn, service_context=keys
+        )
         principal = self._principal_arn(access_key)
         if result is None and self.denied_by_fault(role_of(principal), action):
-            result = emulator.module("core.iam_evaluator").EvalResult("Deny", principal_arn=principal)
+            result = emulator.module("core.iam_evaluator").EvalResult(
+                "Deny", principal_arn=principal
+            )
         self.usage.note(principal, action, result is None)
-        return None if result is None else Denial(principal, getattr(result, "decision", "") == "Deny")
+        return (
+            None if result is None else Denial(principal, getattr(result, "decision", "") == "Deny")
+        )
 
-    def check_role(self, role: Mapping[str, Any], account_id: str, action: str, arn: str, keys: dict[str, Any]) -> Denial | None:
+    def check_role(
+        self, role: Mapping[str, Any], account_id: str, action: str, arn: str, keys: dict[str, Any]
+    ) -> Denial | None:
         """Authorize an action that AWS performs with a role's own permissions, such as CloudFormation's service role."""
         evaluator = emulator.module("core.iam_evaluator")
-        name, principal = role["RoleName"], f"arn:aws:sts::{account_id}:assumed-role/{role['RoleName']}/AWSCloudFormation"
+        name, principal = (
+            role["RoleName"],
+            f"arn:aws:sts::{account_id}:assumed-role/{role['RoleName']}/AWSCloudFormation",
+        )
         context = evaluator.EvalContext(
             principal_arn=principal, principal_type="AssumedRole", principal_account=account_id, action=action,
             resource_arn=arn, region=self.region, service_context={k.lower(): v for k, v in keys.items()},
         )  # fmt: skip
-        limits = evaluator._permissions_boundary(emulator.module("services.iam")._roles, name, account_id)
-        result = evaluator.evaluate(context, evaluator._gather_role_policies(name, account_id), *limits)
+        limits = evaluator._permissions_boundary(
+            emulator.module("services.iam")._roles, name, account_id
+        )
+        result = evaluator.evaluate(
+            context, evaluator._gather_role_policies(name, account_id), *limits
+        )
         allowed = result.decision == "Allow" and not self.denied_by_fault(name, action)
         self.usage.note(principal, action, allowed)
         return None if allowed else Denial(principal, result.decision == "Deny")
@@ -150,7 +189,11 @@ def with_variables(original: Any) -> Any:
     """
 
     def first_match(context: Any, statements: list[Any], effect: str) -> Any:
-        return original(context, [s for statement in statements if (s := _substituted(statement, context))], effect)
+        return original(
+            context,
+            [s for statement in statements if (s := _substituted(statement, context))],
+            effect,
+        )
 
     return first_match
 
@@ -178,7 +221,10 @@ def _substitute_conditions(conditions: Mapping[str, Any], context: Any) -> dict[
             return [value(item) for item in given]
         return substitute(given, context) if isinstance(given, str) else given
 
-    return {operator: {key: value(given) for key, given in block.items()} for operator, block in conditions.items()}
+    return {
+        operator: {key: value(given) for key, given in block.items()}
+        for operator, block in conditions.items()
+    }
 
 
 def substitute(text: str, context: Any) -> str:
@@ -211,7 +257,9 @@ def with_role_arn(original: Any) -> Any:
         name = role_of(context.principal_arn)
         if key.lower() != "aws:principalarn" or name == context.principal_arn:
             return original(key, context)
-        role = emulator.module("services.iam")._roles.get_scoped(context.principal_account, None, name)
+        role = emulator.module("services.iam")._roles.get_scoped(
+            context.principal_account, None, name
+        )
         return role["Arn"] if role else f"arn:aws:iam::{context.principal_account}:role/{name}"
 
     return resolve
@@ -224,7 +272,10 @@ def with_conditional_writes(original: Any) -> Any:
     """
 
     def context(
-        iam_action: str, query: dict[str, Any] | None, path: str = "", headers: dict[str, str] | None = None
+        iam_action: str,
+        query: dict[str, Any] | None,
+        path: str = "",
+        headers: dict[str, str] | None = None,
     ) -> dict[str, Any]:
         found: dict[str, Any] = original(iam_action, query, path, headers)
         sent = headers or {}
@@ -233,7 +284,9 @@ def with_conditional_writes(original: Any) -> Any:
                 found[f"s3:{header}"] = sent[header]
         if iam_action == "s3:PutObject":
             parts = query or {}
-            found["s3:ObjectCreationOperation"] = str("uploads" not in parts and "partNumber" not in parts).lower()
+            found["s3:ObjectCreationOperation"] = str(
+                "uploads" not in parts and "partNumber" not in parts
+            ).lower()
         return found
 
     return context

@@ -50,27 +50,68 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m local_aws", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up = _add(commands, "up", run_up, show_up, "start it, or find the one that is running")
-    up.add_argument("--port", type=_port, help="a fixed loopback port (default: the last one, or any free one)")
-    up.add_argument("--region", default="eu-west-1", help="the account's region (default: %(default)s)")
-    up.add_argument("--ami", type=Path, default=ROOT / ".venv-ami", help="what the machine image holds (default: .venv-ami)")
     up.add_argument(
-        "--pace", choices=sorted(PACES), default="fast", help="how long things take; steady: fast, and no launch is late (default: fast)"
+        "--port", type=_port, help="a fixed loopback port (default: the last one, or any free one)"
     )
-    up.add_argument("--seed", type=int, default=0, help="decides which launches are not found at first (default: %(default)s)")
-    _add(commands, "down", run_down, show_down, "stop it and every process it started; committed state stays")
+    up.add_argument(
+        "--region", default="eu-west-1", help="the account's region (default: %(default)s)"
+    )
+    up.add_argument(
+        "--ami",
+        type=Path,
+        default=ROOT / ".venv-ami",
+        help="what the machine image holds (default: .venv-ami)",
+    )
+    up.add_argument(
+        "--pace",
+        choices=sorted(PACES),
+        default="fast",
+        help="how long things take; steady: fast, and no launch is late (default: fast)",
+    )
+    up.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="decides which launches are not found at first (default: %(default)s)",
+    )
+    _add(
+        commands,
+        "down",
+        run_down,
+        show_down,
+        "stop it and every process it started; committed state stays",
+    )
     _add(commands, "status", run_status, show_status, "what runs, and what went out of bounds")
     env = _add(commands, "env", run_env, show_env, "shell lines that point any AWS client at it")
     env.add_argument(
-        "--as", dest="role", metavar="ROLE", help="a role's name, or launcher, promoter, … (default: the Airflow worker's)"
+        "--as",
+        dest="role",
+        metavar="ROLE",
+        help="a role's name, or launcher, promoter, … (default: the Airflow worker's)",
     )
     env.add_argument(
-        "--environment", default="dev", metavar="NAME", help="what short role names belong to (default: %(default)s)"
+        "--environment",
+        default="dev",
+        metavar="NAME",
+        help="what short role names belong to (default: %(default)s)",
     )
     permissions = _add(
-        commands, "permissions", run_permissions, show_permissions, "what each role may do, and has never done since the start"
+        commands,
+        "permissions",
+        run_permissions,
+        show_permissions,
+        "what each role may do, and has never done since the start",
     )
-    permissions.add_argument("--role", metavar="PATTERN", help="only roles whose names fit, such as 'nightshift-dev-*'")
-    fault = _add(commands, "fault", run_fault, faults_cli.show, "break something on purpose, and mend it again")
+    permissions.add_argument(
+        "--role", metavar="PATTERN", help="only roles whose names fit, such as 'nightshift-dev-*'"
+    )
+    fault = _add(
+        commands,
+        "fault",
+        run_fault,
+        faults_cli.show,
+        "break something on purpose, and mend it again",
+    )
     faults_cli.add_arguments(fault)
     return parser
 
@@ -79,7 +120,9 @@ def _add(commands: Any, name: str, run: Any, show: Any, text: str) -> argparse.A
     """Add one command with the options that all share."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--state", metavar="DIR", help="the state folder (default: .nightshift/local_aws)")
+    parser.add_argument(
+        "--state", metavar="DIR", help="the state folder (default: .nightshift/local_aws)"
+    )
     parser.set_defaults(command=run, show=show)
     return parser
 
@@ -99,14 +142,18 @@ def get_running(arguments: argparse.Namespace) -> tuple[StateFolder, Running]:
     state = StateFolder.resolve(arguments.state)
     running = state.find_running()
     if running is None:
-        raise NotRunningError(f"no local AWS runs for {state.path}: start it with `python -m local_aws up`")
+        raise NotRunningError(
+            f"no local AWS runs for {state.path}: start it with `python -m local_aws up`"
+        )
     return state, running
 
 
 def run_up(arguments: argparse.Namespace) -> Answer:
     """Start the server unless it runs."""
     state = StateFolder.resolve(arguments.state)
-    options = lifecycle.Options(arguments.port, arguments.region, arguments.ami.absolute(), arguments.pace, arguments.seed)
+    options = lifecycle.Options(
+        arguments.port, arguments.region, arguments.ami.absolute(), arguments.pace, arguments.seed
+    )
     running, started = lifecycle.start(state, options)
     return {
         "endpoint_url": running.endpoint_url, "pid": running.pid, "state": str(state.path),
@@ -124,12 +171,20 @@ def run_down(arguments: argparse.Namespace) -> Answer:
     """Stop the server and what it started."""
     state = StateFolder.resolve(arguments.state)
     stopped = lifecycle.stop(state)
-    return {"stopped": stopped is not None, "pid": stopped.pid if stopped else None, "state": str(state.path)}
+    return {
+        "stopped": stopped is not None,
+        "pid": stopped.pid if stopped else None,
+        "state": str(state.path),
+    }
 
 
 def show_down(answer: Answer) -> str:
     """Say whether there was anything to stop."""
-    return f"local AWS stopped (its state stays in {answer['state']})" if answer["stopped"] else "no local AWS was running"
+    return (
+        f"local AWS stopped (its state stays in {answer['state']})"
+        if answer["stopped"]
+        else "no local AWS was running"
+    )
 
 
 def run_status(arguments: argparse.Namespace) -> Answer:
@@ -148,10 +203,14 @@ def show_status(answer: Answer) -> str:
         return f"no local AWS runs for {answer['state']}"
     lines = [f"local AWS at {answer['endpoint_url']} (pid {answer['pid']}, {answer['region']})"]
     lines += [
-        f"  instance {i['instance_id']} {i['state']:<13} {i['instance_type']} {i['name']}".rstrip() for i in answer["instances"]
+        f"  instance {i['instance_id']} {i['state']:<13} {i['instance_type']} {i['name']}".rstrip()
+        for i in answer["instances"]
     ]
     lines += [f"  fault {f['id']} {f['kind']}" for f in answer["faults"]]
-    lines += [f"  OUT OF BOUNDS {o['who']} ({o['program']}) tried {o['address']}" for o in answer["out_of_bounds"]]
+    lines += [
+        f"  OUT OF BOUNDS {o['who']} ({o['program']}) tried {o['address']}"
+        for o in answer["out_of_bounds"]
+    ]
     lines.append(f"  Lambda runtimes here: {', '.join(answer['lambda_runtimes']) or 'none'}")
     return "\n".join(lines)
 
@@ -178,7 +237,9 @@ def show_permissions(answer: Answer) -> str:
     """Write the comparison for people, one role after another."""
     lines = []
     for name, role in answer["roles"].items():
-        lines.append(f"{name}: used {len(role['used'])} actions in {sum(role['used'].values())} calls")
+        lines.append(
+            f"{name}: used {len(role['used'])} actions in {sum(role['used'].values())} calls"
+        )
         lines += [f"  never used: {action}" for action in role["never_used"]]
         lines += [f"  denied: {action} ({count} times)" for action, count in role["denied"].items()]
     return "\n".join(lines) or "no role fits"

@@ -13,7 +13,9 @@ from local_aws.state import Running
 TOKEN_HEADER = "X-Local-Aws-Token"  # noqa: S105 - a name, no secret
 
 
-def ask(running: Running, path: str, order: dict[str, Any] | None = None, timeout_s: float = 10.0) -> dict[str, Any]:
+def ask(
+    running: Running, path: str, order: dict[str, Any] | None = None, timeout_s: float = 10.0
+) -> dict[str, Any]:
     """Send an order to ``/_local/<path>``, or read it when there is none.
 
     :raises LocalAwsError: with the server's own words when it refuses.
@@ -32,7 +34,9 @@ def ask(running: Running, path: str, order: dict[str, Any] | None = None, timeou
     except urllib.error.HTTPError as refused:
         raise LocalAwsError(_reason(refused)) from None
     except (OSError, ValueError) as error:
-        raise NotRunningError(f"the local AWS at {running.endpoint_url} does not answer: {error}") from None
+        raise NotRunningError(
+            f"the local AWS at {running.endpoint_url} does not answer: {error}"
+        ) from None
 
 
 def _reason(refused: urllib.error.HTTPError) -> str:

@@ -67,9 +67,13 @@ def check() -> None:
             f"ministack {found} is installed, local_aws was written for {PINNED}: "
             "go through SEAMS in local_aws/emulator.py, then change PINNED"
         )
-    gone = [f"{name}.{attribute}" for name, attribute in SEAMS if not hasattr(module(name), attribute)]
+    gone = [
+        f"{name}.{attribute}" for name, attribute in SEAMS if not hasattr(module(name), attribute)
+    ]
     if gone:
-        raise EmulatorChangedError(f"ministack has no {', '.join(gone)} any more: see SEAMS in local_aws/emulator.py")
+        raise EmulatorChangedError(
+            f"ministack has no {', '.join(gone)} any more: see SEAMS in local_aws/emulator.py"
+        )
 
 
 def seam(name: str, attribute: str) -> Any:

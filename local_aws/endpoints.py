@@ -20,7 +20,9 @@ class Endpoints:
         self._account_id = account_id
         self._region = region
 
-    def denies(self, principal_arn: str, action: str, resource_arn: str, keys: dict[str, Any]) -> bool:
+    def denies(
+        self, principal_arn: str, action: str, resource_arn: str, keys: dict[str, Any]
+    ) -> bool:
         """Say whether a call of an instance is stopped on its way to S3.
 
         :param principal_arn: an instance's session is named after it.
@@ -31,7 +33,9 @@ class Endpoints:
         if instance is None or "SubnetId" not in instance.record:
             return False
         found = self._gateways(instance)
-        return bool(found) and not any(self._allows(endpoint, principal_arn, action, resource_arn, keys) for endpoint in found)
+        return bool(found) and not any(
+            self._allows(endpoint, principal_arn, action, resource_arn, keys) for endpoint in found
+        )
 
     def _gateways(self, instance: Instance) -> list[dict[str, Any]]:
         """Return the S3 endpoints of an instance's route table."""
@@ -39,7 +43,9 @@ class Endpoints:
         tables = self._tables(ec2, instance)
         service = f"com.amazonaws.{self._region}.s3"
         return [
-            e for e in ec2._vpc_endpoints.values() if e.get("ServiceName") == service and set(e.get("RouteTableIds", [])) & tables
+            e
+            for e in ec2._vpc_endpoints.values()
+            if e.get("ServiceName") == service and set(e.get("RouteTableIds", [])) & tables
         ]
 
     @staticmethod
@@ -47,10 +53,25 @@ class Endpoints:
         """Return the route table of an instance's subnet: its own, else the VPC's main one."""
         subnet, vpc = instance.record["SubnetId"], instance.record["VpcId"]
         tables = [t for t in ec2._route_tables.values() if t.get("VpcId") == vpc]
-        own = {t["RouteTableId"] for t in tables if any(a.get("SubnetId") == subnet for a in t.get("Associations", []))}
-        return own or {t["RouteTableId"] for t in tables if any(a.get("Main") for a in t.get("Associations", []))}
+        own = {
+            t["RouteTableId"]
+            for t in tables
+            if any(a.get("SubnetId") == subnet for a in t.get("Associations", []))
+        }
+        return own or {
+            t["RouteTableId"]
+            for t in tables
+            if any(a.get("Main") for a in t.get("Associations", []))
+        }
 
-    def _allows(self, endpoint: dict[str, Any], principal_arn: str, action: str, resource_arn: str, keys: dict[str, Any]) -> bool:
+    def _allows(
+        self,
+        endpoint: dict[str, Any],
+        principal_arn: str,
+        action: str,
+        resource_arn: str,
+        keys: dict[str, Any],
+    ) -> bool:
         """Evaluate an endpoint's policy."""
         evaluator = emulator.module("core.iam_evaluator")
         document = endpoint.get("PolicyDocument")

@@ -54,7 +54,12 @@ def as_shell(setting: dict[str, str]) -> str:
     >>> print(as_shell({"A": "b c"}).splitlines()[-1])
     export A='b c'
     """
-    return "\n".join([f"unset {' '.join(REMOVED)}", *(f"export {k}={shlex.quote(v)}" for k, v in setting.items())])
+    return "\n".join(
+        [
+            f"unset {' '.join(REMOVED)}",
+            *(f"export {k}={shlex.quote(v)}" for k, v in setting.items()),
+        ]
+    )
 
 
 def as_object(setting: dict[str, str]) -> dict[str, Any]:

@@ -21,7 +21,9 @@ class PortTakenError(LocalAwsError):
     """The port asked for belongs to another process."""
 
     def __init__(self, port: int) -> None:
-        super().__init__(f"port {port} is taken by another process: free it, or leave out --port for a free one")
+        super().__init__(
+            f"port {port} is taken by another process: free it, or leave out --port for a free one"
+        )
         self.port = port
 
 

@@ -25,7 +25,9 @@ from local_aws.sessions import Issuer, Renewing, RoleMissingError, TrustError, a
 log = logging.getLogger("local_aws")
 SLOW_COMMIT_S = 0.3
 STEPS_TO_WRITER = 5
-UNKNOWN_ACTION = re.compile(rb'"__type": "Invalid(Operation|Action)(Exception)?", "message": "(Unknown action|The action \w+ is not)')
+UNKNOWN_ACTION = re.compile(
+    rb'"__type": "Invalid(Operation|Action)(Exception)?", "message": "(Unknown action|The action \w+ is not)'
+)
 """How the emulator's JSON services refuse an action that does not exist."""
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -40,7 +42,9 @@ class Front:
     :param orders: what ``/_local/<name>`` does, by name; each takes the body and returns the answer.
     """
 
-    def __init__(self, inner: App, issuer: Issuer, grants: Grants, control_token: str, saver: Saver) -> None:
+    def __init__(
+        self, inner: App, issuer: Issuer, grants: Grants, control_token: str, saver: Saver
+    ) -> None:
         self._inner = inner
         self._issuer = issuer
         self._grants = grants
@@ -62,7 +66,9 @@ class Front:
             self._saver.touch()
             fate = Fate()
             FATE.set(fate)
-            await self._inner(scope, receive, breaking(send, fate) if scope["type"] == "http" else send)
+            await self._inner(
+                scope, receive, breaking(send, fate) if scope["type"] == "http" else send
+            )
 
     def _announcing(self, send: Send) -> Send:
         """Call :attr:`on_ready` once the emulator has loaded its state."""
@@ -80,7 +86,10 @@ class Front:
 
     async def _serve_local(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve credentials to who has a role's token, and orders to who has the state folder's."""
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
         name = scope["path"].removeprefix("/_local/")
         if name.startswith("credentials/"):
             answer = self._credentials(name.removeprefix("credentials/"), headers)
@@ -107,15 +116,23 @@ class Front:
         Source: https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
         """
         if not self._grants.is_valid(role_name, headers.get("authorization", "")):
-            return 401, {"code": "Unauthorized", "message": "the authorization token is not this role's"}
-        holder = self._sessions.setdefault(role_name, self._issuer.holder(role_name, "worker", TASKS))
+            return 401, {
+                "code": "Unauthorized",
+                "message": "the authorization token is not this role's",
+            }
+        holder = self._sessions.setdefault(
+            role_name, self._issuer.holder(role_name, "worker", TASKS)
+        )
         try:
             document = as_document(holder.get())
         except TrustError as error:
             return 403, {"code": "AccessDenied", "message": str(error)}
         except RoleMissingError as error:
             return 404, {"code": "NoSuchRole", "message": str(error)}
-        return 200, {**document, "RoleArn": f"arn:aws:iam::{self._issuer.account_id}:role/{role_name}"}
+        return 200, {
+            **document,
+            "RoleArn": f"arn:aws:iam::{self._issuer.account_id}:role/{role_name}",
+        }
 
     def forget_sessions(self) -> None:
         """Issue new credentials to everybody who asks next."""
@@ -157,14 +174,23 @@ class Committing:
     :param wrote: called with role session name, bucket/key and body after an object was written.
     """
 
-    def __init__(self, service: str, inner: Any, saver: Saver, engine: Engine, wrote: Callable[[str, str, bytes], None]) -> None:
+    def __init__(
+        self,
+        service: str,
+        inner: Any,
+        saver: Saver,
+        engine: Engine,
+        wrote: Callable[[str, str, bytes], None],
+    ) -> None:
         self._service = service
         self._inner = inner
         self._saver = saver
         self._engine = engine
         self._wrote = wrote
 
-    async def __call__(self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]) -> Any:
+    async def __call__(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
+    ) -> Any:
         """Let faults strike, serve, commit."""
         actions = emulator.module("core.iam_actions")
         action = actions.extract_iam_action(self._service, method, path, headers, body, query)
@@ -172,7 +198,9 @@ class Committing:
         call = calls.call_of(self._service, action, role_of(principal), path, headers)
         if refused := await calls.before(self._engine, call):
             return refused
-        answer = as_unknown_operation(headers, await self._inner(method, path, headers, body, query))
+        answer = as_unknown_operation(
+            headers, await self._inner(method, path, headers, body, query)
+        )
         if answer[0] < 300:
             calls.after(self._engine, call)
             if action == "s3:PutObject":
@@ -196,17 +224,29 @@ def as_unknown_operation(headers: dict[str, str], answer: Any) -> Any:
     """
     status, sent, text = answer
     text = text.encode() if isinstance(text, str) else text
-    if status != 400 or "x-amz-target" not in headers or not isinstance(text, bytes) or not UNKNOWN_ACTION.search(text):
+    if (
+        status != 400
+        or "x-amz-target" not in headers
+        or not isinstance(text, bytes)
+        or not UNKNOWN_ACTION.search(text)
+    ):
         return answer
     action = headers["x-amz-target"].rpartition(".")[2]
-    body = {"__type": "UnknownOperationException", "message": f"The operation {action} is not known"}
+    body = {
+        "__type": "UnknownOperationException",
+        "message": f"The operation {action} is not known",
+    }
     return 400, {**sent, "x-amzn-errortype": "UnknownOperationException"}, json.dumps(body).encode()
 
 
 def caller_arn(headers: dict[str, str]) -> str:
     """Return the ARN of a request's caller, or nothing."""
     access_key = emulator.module("core.router").extract_access_key_id(headers)
-    identity = emulator.module("core.iam_evaluator").resolve_caller_identity(access_key) if access_key else None
+    identity = (
+        emulator.module("core.iam_evaluator").resolve_caller_identity(access_key)
+        if access_key
+        else None
+    )
     return str(identity["userArn"]) if identity else ""
 
 

@@ -68,12 +68,18 @@ def client(service: str, region: str) -> Any:
 
     def answer(request: Any, **_: Any) -> AWSResponse:
         url = urlsplit(request.url)
-        headers = {k.lower(): v.decode() if isinstance(v, bytes) else v for k, v in request.headers.items()}
+        headers = {
+            k.lower(): v.decode() if isinstance(v, bytes) else v for k, v in request.headers.items()
+        }
         headers["host"] = url.netloc
         responses.set_request_region(region)
         status, out, data = drive(
             handler(
-                request.method, url.path or "/", headers, _as_bytes(request.body), parse_qs(url.query, keep_blank_values=True)
+                request.method,
+                url.path or "/",
+                headers,
+                _as_bytes(request.body),
+                parse_qs(url.query, keep_blank_values=True),
             )
         )
         answered: Any = {k.lower(): v for k, v in out.items()}

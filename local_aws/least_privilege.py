@@ -19,14 +19,25 @@ def report(iam: Any, usage: Iterable[Mapping[str, Any]], pattern: str = "*") -> 
     :param pattern: of the roles' names.
     """
     counted = list(usage)
-    names = [role["RoleName"] for page in iam.get_paginator("list_roles").paginate() for role in page["Roles"]]
-    return {name: _of_role(iam, name, counted) for name in sorted(names) if fnmatch.fnmatchcase(name, pattern)}
+    names = [
+        role["RoleName"]
+        for page in iam.get_paginator("list_roles").paginate()
+        for role in page["Roles"]
+    ]
+    return {
+        name: _of_role(iam, name, counted)
+        for name in sorted(names)
+        if fnmatch.fnmatchcase(name, pattern)
+    }
 
 
 def _of_role(iam: Any, name: str, usage: list[Mapping[str, Any]]) -> Report:
     """Return the report of one role."""
     own = [entry for entry in usage if entry["role"] == name]
-    used, denied = ({e["action"]: e["count"] for e in own if e["decision"] == kind} for kind in ("allowed", "denied"))
+    used, denied = (
+        {e["action"]: e["count"] for e in own if e["decision"] == kind}
+        for kind in ("allowed", "denied")
+    )
     allowed = {action for document in documents(iam, name) for action in allowed_actions(document)}
     return {"used": used, "denied": denied, "never_used": sorted(unused(allowed, used))}
 
@@ -37,7 +48,9 @@ def documents(iam: Any, name: str) -> Iterator[Any]:
         yield iam.get_role_policy(RoleName=name, PolicyName=policy_name)["PolicyDocument"]
     for attached in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
         version = iam.get_policy(PolicyArn=attached["PolicyArn"])["Policy"]["DefaultVersionId"]
-        yield iam.get_policy_version(PolicyArn=attached["PolicyArn"], VersionId=version)["PolicyVersion"]["Document"]
+        yield iam.get_policy_version(PolicyArn=attached["PolicyArn"], VersionId=version)[
+            "PolicyVersion"
+        ]["Document"]
 
 
 def allowed_actions(document: Any) -> set[str]:
@@ -47,8 +60,15 @@ def allowed_actions(document: Any) -> set[str]:
     ['s3:Get*', 's3:PutObject']
     """
     policy = json.loads(document) if isinstance(document, str) else document
-    statements = policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]
-    return {action for statement in statements if statement["Effect"] == "Allow" for action in _actions(statement)}
+    statements = (
+        policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]
+    )
+    return {
+        action
+        for statement in statements
+        if statement["Effect"] == "Allow"
+        for action in _actions(statement)
+    }
 
 
 def _actions(statement: Statement) -> list[str]:
@@ -64,4 +84,8 @@ def unused(allowed: Iterable[str], used: Iterable[str]) -> set[str]:
     ['ec2:*', 's3:PutObject']
     """
     seen = [action.lower() for action in used]
-    return {pattern for pattern in allowed if not any(fnmatch.fnmatchcase(action, pattern.lower()) for action in seen)}
+    return {
+        pattern
+        for pattern in allowed
+        if not any(fnmatch.fnmatchcase(action, pattern.lower()) for action in seen)
+    }

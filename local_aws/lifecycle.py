@@ -84,13 +84,24 @@ def _spawn(state: StateFolder, options: Options) -> subprocess.Popen[bytes]:
     """Start the server in its own session, with nothing of this shell's environment but a few names."""
     python = options.environment / "bin" / "python"
     if not python.exists():
-        raise EnvironmentMissingError(f"the local AWS has no environment at {options.environment}: run `make setup`")
+        raise EnvironmentMissingError(
+            f"the local AWS has no environment at {options.environment}: run `make setup`"
+        )
     last = state.last_known()
     arguments = ["--state", str(state.path), "--region", options.region, "--ami", str(options.ami)]
     arguments += ["--pace", options.pace, "--seed", str(options.seed)]
-    arguments += ["--port", str(options.port)] if options.port else ["--prefer-port", str(last.port if last else 0)]
+    arguments += (
+        ["--port", str(options.port)]
+        if options.port
+        else ["--prefer-port", str(last.port if last else 0)]
+    )
     environ = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    environ |= {"PYTHONPATH": str(ROOT), "HOME": str(state.path), "TMPDIR": str(state.scratch), "PYTHONUNBUFFERED": "1"}
+    environ |= {
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(state.path),
+        "TMPDIR": str(state.scratch),
+        "PYTHONUNBUFFERED": "1",
+    }
     state.server_file.unlink(missing_ok=True)
     with state.log_file.open("wb") as log:
         return subprocess.Popen(
@@ -112,10 +123,14 @@ def _wait_until_ready(state: StateFolder, process: subprocess.Popen[bytes]) -> R
         if running and running.pid == process.pid:
             return running
         if process.poll() is not None:
-            raise StartFailedError(f"the local AWS ended with exit code {process.returncode}: {_last_words(state)}")
+            raise StartFailedError(
+                f"the local AWS ended with exit code {process.returncode}: {_last_words(state)}"
+            )
         time.sleep(0.02)
     process.kill()
-    raise StartFailedError(f"the local AWS was not ready after {READY_WITHIN_S:.0f} s: {_last_words(state)}")
+    raise StartFailedError(
+        f"the local AWS was not ready after {READY_WITHIN_S:.0f} s: {_last_words(state)}"
+    )
 
 
 def _last_words(state: StateFolder, lines: int = 3) -> str:
@@ -124,7 +139,9 @@ def _last_words(state: StateFolder, lines: int = 3) -> str:
         text = state.log_file.read_text(errors="replace").strip().splitlines()[-lines:]
     except OSError:
         text = []
-    return f"{' | '.join(line.strip() for line in text) or 'it said nothing'} (log: {state.log_file})"
+    return (
+        f"{' | '.join(line.strip() for line in text) or 'it said nothing'} (log: {state.log_file})"
+    )
 
 
 def stop(state: StateFolder) -> Running | None:

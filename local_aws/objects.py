@@ -25,14 +25,24 @@ class S3Front:
         self._authorizer = authorizer
 
     async def __call__(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        query: Mapping[str, Any],
     ) -> Response:
         """Serve one request; the caller was authorized for it before."""
         if method == "PUT" and "policy" in query and (problem := find_problem(body)):
             return error_response("s3", "MalformedPolicy", problem, 400)
         answer: Response = await self._inner(method, path, headers, body, query)
         bucket, _, key = path.lstrip("/").partition("/")
-        if answer[0] == 404 and method in ("GET", "HEAD") and key and (denial := self._may_not_list(headers, bucket)):
+        if (
+            answer[0] == 404
+            and method in ("GET", "HEAD")
+            and key
+            and (denial := self._may_not_list(headers, bucket))
+        ):
             text = (
                 f'User: {denial.principal_arn} is not authorized to perform: s3:ListBucket on resource: "arn:aws:s3:::{bucket}" '
                 "because no identity-based policy allows the s3:ListBucket action"
@@ -61,7 +71,12 @@ def find_problem(body: bytes) -> str | None:
     for statement in (found if isinstance(found, list) else [found]) or [None]:
         if not isinstance(statement, dict):
             return "Missing required field Statement"
-        for name, other in (("Effect", ""), ("Principal", "NotPrincipal"), ("Action", "NotAction"), ("Resource", "NotResource")):
+        for name, other in (
+            ("Effect", ""),
+            ("Principal", "NotPrincipal"),
+            ("Action", "NotAction"),
+            ("Resource", "NotResource"),
+        ):
             if name not in statement and other not in statement:
                 return f"Missing required field {name}"
     return None

@@ -19,7 +19,16 @@ from typing import Any
 from local_aws import emulator, overwrites
 
 log = logging.getLogger("local_aws")
-MESSAGES = ("Invoke", "PutEvents", "SendMessage", "ReceiveMessage", "DeleteMessage", "ChangeMessage", "Publish", "Assume")
+MESSAGES = (
+    "Invoke",
+    "PutEvents",
+    "SendMessage",
+    "ReceiveMessage",
+    "DeleteMessage",
+    "ChangeMessage",
+    "Publish",
+    "Assume",
+)
 """Actions that come often and change no configuration: the round in the background writes what they leave."""
 READS = (
     "Get",
@@ -73,7 +82,10 @@ class Saver:
     def save_state(self, service: str, data: dict[str, Any]) -> None:
         """Write one service's state, atomically, if it differs from what was written last."""
         persistence = emulator.module("core.persistence")
-        wrapped = {"__ministack_format__": persistence._state_format_version(service), "payload": data}
+        wrapped = {
+            "__ministack_format__": persistence._state_format_version(service),
+            "payload": data,
+        }
         default = self._naming_blobs(persistence._json_default)
         self._write(service, self._folder / f"{service}.json", json.dumps(wrapped, default=default))
 
@@ -102,7 +114,9 @@ class Saver:
         self._blobs[id(data)] = (data, name)
         return name
 
-    def _reading_blobs(self, original: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+    def _reading_blobs(
+        self, original: Callable[[dict[str, Any]], Any]
+    ) -> Callable[[dict[str, Any]], Any]:
         """Decode what :meth:`_naming_blobs` encoded."""
 
         def decode(value: dict[str, Any]) -> Any:
@@ -142,7 +156,11 @@ class Saver:
             state = get_state()
             if state is not None:
                 self.save_state(name, state)
-        live = {k: s for k, s in emulator.module("services.sts")._sessions.items() if s.get("Expiration", 0) > time.time()}
+        live = {
+            k: s
+            for k, s in emulator.module("services.sts")._sessions.items()
+            if s.get("Expiration", 0) > time.time()
+        }
         self._write("sessions", self._sessions, json.dumps(live, default=str))
 
     def load_sessions(self) -> None:
@@ -177,7 +195,13 @@ def may_change(service: str, action: str | None, method: str) -> bool:
     False
     """
     if service in DATA_PLANE and not (action or "").startswith(
-        ("s3:PutBucket", "s3:CreateBucket", "s3:DeleteBucket", "s3:PutLifecycle", "s3:PutEncryption")
+        (
+            "s3:PutBucket",
+            "s3:CreateBucket",
+            "s3:DeleteBucket",
+            "s3:PutLifecycle",
+            "s3:PutEncryption",
+        )
     ):
         return False
     name = (action or "").partition(":")[2]

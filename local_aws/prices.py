@@ -19,7 +19,11 @@ Response = tuple[int, dict[str, str], bytes]
 Data = dict[str, Any]
 ROUTES = {"pricing": "AWSPriceListService.", "servicequotas": "ServiceQuotasV20190624."}
 """The prefix of the ``X-Amz-Target`` header of each."""
-LOCATIONS = {"eu-west-1": "EU (Ireland)", "us-east-1": "US East (N. Virginia)", "eu-central-1": "EU (Frankfurt)"}
+LOCATIONS = {
+    "eu-west-1": "EU (Ireland)",
+    "us-east-1": "US East (N. Virginia)",
+    "eu-central-1": "EU (Frankfurt)",
+}
 LARGEST_PAGE = 100
 
 
@@ -40,26 +44,38 @@ class JsonService:
     :param actions: what each operation does.
     """
 
-    def __init__(self, name: str, actions: Mapping[str, Callable[[Data], Data]], authorizer: Authorizer) -> None:
+    def __init__(
+        self, name: str, actions: Mapping[str, Callable[[Data], Data]], authorizer: Authorizer
+    ) -> None:
         self._name = name
         self._actions = actions
         self._authorizer = authorizer
 
     async def __call__(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        query: Mapping[str, Any],
     ) -> Response:
         """Serve one request; it was authenticated before."""
         del method, path, query
         action = headers.get("x-amz-target", "").rpartition(".")[2]
         if action not in self._actions:
-            return answer(400, {"__type": "UnknownOperationException", "message": f"{action} is not known here"})
+            return answer(
+                400,
+                {"__type": "UnknownOperationException", "message": f"{action} is not known here"},
+            )
         denial = self._authorizer.check(headers, f"{self._name}:{action}", "*", {})
         if denial:
             text = (
                 f"User: {denial.principal_arn} is not authorized to perform: {self._name}:{action} because no "
                 f"identity-based policy allows the {self._name}:{action} action"
             )
-            return answer(400, {"__type": "AccessDeniedException", "message": text, "Message": text})
+            return answer(
+                400, {"__type": "AccessDeniedException", "message": text, "Message": text}
+            )
         try:
             return answer(200, self._actions[action](json.loads(body or b"{}")))
         except RequestError as error:
@@ -75,7 +91,9 @@ def page(items: list[Any], data: Data) -> tuple[list[Any], Data]:
     """Return one page and what leads to the next."""
     start = int(base64.b64decode(data["NextToken"])) if data.get("NextToken") else 0
     end = start + min(int(data.get("MaxResults") or LARGEST_PAGE), LARGEST_PAGE)
-    return items[start:end], {"NextToken": base64.b64encode(str(end).encode()).decode()} if end < len(items) else {}
+    return items[start:end], {
+        "NextToken": base64.b64encode(str(end).encode()).decode()
+    } if end < len(items) else {}
 
 
 class PriceList:
@@ -92,10 +110,13 @@ class PriceList:
         """List products that pass every filter."""
         if data.get("ServiceCode") != "AmazonEC2":
             raise RequestError(
-                "NotFoundException", f"Invalid ServiceCode {data.get('ServiceCode')!r}: the local AWS prices AmazonEC2 only"
+                "NotFoundException",
+                f"Invalid ServiceCode {data.get('ServiceCode')!r}: the local AWS prices AmazonEC2 only",
             )
         products = [product(entry, self._region) for entry in CATALOG.values()]
-        chosen = [p for p in products if passes(p["product"]["attributes"], data.get("Filters") or [])]
+        chosen = [
+            p for p in products if passes(p["product"]["attributes"], data.get("Filters") or [])
+        ]
         shown, after = page(chosen, data)
         return {"FormatVersion": "aws_v1", "PriceList": [json.dumps(p) for p in shown], **after}
 
@@ -104,7 +125,12 @@ class PriceList:
         del data
         return {
             "FormatVersion": "aws_v1",
-            "Services": [{"ServiceCode": "AmazonEC2", "AttributeNames": ["instanceType", "regionCode", "operatingSystem"]}],
+            "Services": [
+                {
+                    "ServiceCode": "AmazonEC2",
+                    "AttributeNames": ["instanceType", "regionCode", "operatingSystem"],
+                }
+            ],
         }
 
 
@@ -194,7 +220,8 @@ class Quotas:
             return {"Quota": self._describe(code) | OTHER_QUOTAS[data["ServiceCode"], code]}
         if data.get("ServiceCode") != "ec2" or code not in QUOTAS:
             raise RequestError(
-                "NoSuchResourceException", f"The request failed because the specified service quota {code} does not exist."
+                "NoSuchResourceException",
+                f"The request failed because the specified service quota {code} does not exist.",
             )
         return {"Quota": self._describe(code)}
 

@@ -24,7 +24,11 @@ def find_marked(name: str, value: str) -> list[int]:
             inherited = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if wanted in inherited and int(entry.name) != os.getpid() and not is_zombie(int(entry.name)):
+        if (
+            wanted in inherited
+            and int(entry.name) != os.getpid()
+            and not is_zombie(int(entry.name))
+        ):
             found.append(int(entry.name))
     return found
 

@@ -73,12 +73,16 @@ async def serve(listening: socket.socket, app: object) -> None:
     config.bind = [f"fd://{listening.fileno()}"]
     config.loglevel, config.keep_alive_timeout, config.graceful_timeout = "WARNING", 75.0, 0.5
     config.h11_max_incomplete_size = 1 << 20
-    await importlib.import_module("hypercorn.asyncio").serve(app, config, shutdown_trigger=stop.wait)
+    await importlib.import_module("hypercorn.asyncio").serve(
+        app, config, shutdown_trigger=stop.wait
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server; return its exit status."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     log.setLevel(logging.INFO)
     arguments = parse(argv)
     state = StateFolder(arguments.state)
@@ -87,12 +91,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if owned is None:
         raise SystemExit(f"another server owns {state.path}")
     if undone := overwrites.recover(state.objects):
-        log.warning("%d writes of objects that a crash cut short were undone: nobody was told of them", undone)
+        log.warning(
+            "%d writes of objects that a crash cut short were undone: nobody was told of them",
+            undone,
+        )
     listening = bind(arguments.port, arguments.prefer_port)
     port = int(listening.getsockname()[1])
     configure_emulator(state, port, arguments.region)
     endpoint = f"http://127.0.0.1:{port}"
-    running = Running(os.getpid(), port, endpoint, ACCOUNT_ID, arguments.region, secrets.token_hex(8), secrets.token_urlsafe(24))
+    running = Running(
+        os.getpid(),
+        port,
+        endpoint,
+        ACCOUNT_ID,
+        arguments.region,
+        secrets.token_hex(8),
+        secrets.token_urlsafe(24),
+    )
     from local_aws.twin import Twin  # imports the emulator, which reads the environment set above
 
     twin = Twin(state, running, arguments.ami, arguments.pace, arguments.seed)

@@ -65,7 +65,9 @@ class Issuer:
             raise RoleMissingError(f"the account has no role {name}")
         return dict(role)
 
-    def issue(self, role_name: str, session_name: str, service: str, keys: dict[str, str] | None = None) -> Credentials:
+    def issue(
+        self, role_name: str, session_name: str, service: str, keys: dict[str, str] | None = None
+    ) -> Credentials:
         """Return new credentials of a role for a service.
 
         :param service: for example ``ec2.amazonaws.com``.
@@ -75,7 +77,9 @@ class Issuer:
         """
         role = self.get_role(role_name)
         if not self.trusts(role, service, keys or {}):
-            raise TrustError(f"{service} is not allowed to assume {role['Arn']}: its trust policy does not name it")
+            raise TrustError(
+                f"{service} is not allowed to assume {role['Arn']}: its trust policy does not name it"
+            )
         return self._register(role, session_name)
 
     def trusts(self, role: dict[str, Any], service: str, keys: dict[str, str]) -> bool:
@@ -83,16 +87,27 @@ class Issuer:
         evaluator = emulator.module("core.iam_evaluator")
         document = role["AssumeRolePolicyDocument"]
         document = json.loads(document) if isinstance(document, str) else document
-        statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
+        statements = (
+            document["Statement"]
+            if isinstance(document["Statement"], list)
+            else [document["Statement"]]
+        )
         named = [s for s in statements if names_service(s.get("Principal"), service)]
         context = evaluator.EvalContext(
             principal_arn=service, principal_type="Service", principal_account=self.account_id, action="sts:AssumeRole",
             resource_arn=role["Arn"], region=self.region,
             service_context={"aws:sourceaccount": self.account_id, **{k.lower(): v for k, v in keys.items()}},
         )  # fmt: skip
-        return bool(evaluator.evaluate(context, [evaluator.parse_policy_document({"Statement": named})]).decision == "Allow")
+        return bool(
+            evaluator.evaluate(
+                context, [evaluator.parse_policy_document({"Statement": named})]
+            ).decision
+            == "Allow"
+        )
 
-    def holder(self, role_name: str, session_name: str, service: str, keys: dict[str, str] | None = None) -> Renewing:
+    def holder(
+        self, role_name: str, session_name: str, service: str, keys: dict[str, str] | None = None
+    ) -> Renewing:
         """Return credentials that renew themselves."""
         made = Renewing(self, role_name, session_name, service, keys)
         self._holders.add(made)
@@ -131,7 +146,12 @@ class Renewing:
     """The credentials of one holder: the same until they near their end, then new ones."""
 
     def __init__(
-        self, issuer: Issuer, role_name: str, session_name: str, service: str, keys: dict[str, str] | None = None
+        self,
+        issuer: Issuer,
+        role_name: str,
+        session_name: str,
+        service: str,
+        keys: dict[str, str] | None = None,
     ) -> None:
         self._issuer = issuer
         self._arguments = (role_name, session_name, service, keys)

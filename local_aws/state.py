@@ -70,7 +70,9 @@ class StateFolder:
                 part.mkdir(exist_ok=True)
             self._check_version()
         except OSError as error:
-            raise StateFolderError(f"cannot use the state folder {self.path}: {error.strerror or error}") from None
+            raise StateFolderError(
+                f"cannot use the state folder {self.path}: {error.strerror or error}"
+            ) from None
 
     def _check_version(self) -> None:
         """Write the version into a new folder; refuse another one's."""

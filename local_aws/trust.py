@@ -27,10 +27,20 @@ class IamFront:
         self._inner = inner
 
     async def __call__(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        query: Mapping[str, Any],
     ) -> Response:
         """Serve one request; the caller was authorized before."""
-        form = {name: values[-1] for name, values in parse_qs(body.decode(errors="replace"), keep_blank_values=True).items()}
+        form = {
+            name: values[-1]
+            for name, values in parse_qs(
+                body.decode(errors="replace"), keep_blank_values=True
+            ).items()
+        }
         document = form.get(DOCUMENTS.get(form.get("Action", ""), ""))
         if document is not None and (problem := find_problem(document)):
             return refusal(problem)
@@ -60,10 +70,18 @@ def find_problem(document: Any) -> str | None:
         policy = json.loads(document) if isinstance(document, str) else document
     except ValueError:
         return "This policy contains invalid Json"
-    if not isinstance(policy, Mapping) or not policy.get("Statement") or set(policy) - {"Version", "Id", "Statement"}:
+    if (
+        not isinstance(policy, Mapping)
+        or not policy.get("Statement")
+        or set(policy) - {"Version", "Id", "Statement"}
+    ):
         return "Syntax errors in policy."
-    statements = policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]
-    return next((problem for statement in statements if (problem := _find_in_statement(statement))), None)
+    statements = (
+        policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]
+    )
+    return next(
+        (problem for statement in statements if (problem := _find_in_statement(statement))), None
+    )
 
 
 def _find_in_statement(statement: Any) -> str | None:
@@ -77,7 +95,9 @@ def _find_in_statement(statement: Any) -> str | None:
     if not {"Principal", "NotPrincipal"} & set(statement):
         return "Missing required field Principal"
     principal = statement.get("Principal", "*")
-    if principal != "*" and not (isinstance(principal, Mapping) and principal and set(principal) <= PRINCIPALS):
+    if principal != "*" and not (
+        isinstance(principal, Mapping) and principal and set(principal) <= PRINCIPALS
+    ):
         return "Invalid principal in policy"
     return _find_in_actions(statement.get("Action", statement.get("NotAction")))
 

@@ -54,7 +54,9 @@ class Twin:
     :param seed: decides which launches are not found at first.
     """
 
-    def __init__(self, state: StateFolder, running: Running, ami: Path, pace: str, seed: int) -> None:
+    def __init__(
+        self, state: StateFolder, running: Running, ami: Path, pace: str, seed: int
+    ) -> None:
         emulator.check()
         self.state = state
         self.running = running
@@ -66,19 +68,34 @@ class Twin:
         self.issuer = Issuer(running.account_id, running.region)
         self.reaper = Reaper(running.twin)
         self.watch = Watch(running.twin, self._has_processes)
-        self.host = Host(state.machines, ami, running.endpoint_url, running.region, running.twin, self.reaper)
+        self.host = Host(
+            state.machines, ami, running.endpoint_url, running.region, running.twin, self.reaper
+        )
         self.ec2 = self._make_ec2()
         self.runtimes = Runtimes(state.functions / "runtime")
-        self.runner = Runner(state.functions, self.runtimes, self.issuer, self.reaper, running.endpoint_url, running.twin)
+        self.runner = Runner(
+            state.functions,
+            self.runtimes,
+            self.issuer,
+            self.reaper,
+            running.endpoint_url,
+            running.twin,
+        )
         self.delivery = Delivery(self.issuer, self.authorizer, PACES[pace])
         self._install_fronts()
         self._install_functions()
         self._install_cloudformation()
         self._install_prices()
         self.engine = Engine()
-        self.faults = Wiring(self.engine, self.ec2, self.issuer, self.authorizer, self.runner, self.delivery)
+        self.faults = Wiring(
+            self.engine, self.ec2, self.issuer, self.authorizer, self.runner, self.delivery
+        )
         self.front = Front(
-            emulator.module("app").app, self.issuer, account.Grants(state.path / "secret"), running.control_token, self.saver
+            emulator.module("app").app,
+            self.issuer,
+            account.Grants(state.path / "secret"),
+            running.control_token,
+            self.saver,
         )
         self.front.on_ready = self.ready
         self.front.orders = {
@@ -94,16 +111,22 @@ class Twin:
         network, iam = inproc.client("ec2", region), inproc.client("iam", region)
         store = Store(self.state.path / "instances.json")
         pace = PACES[self.pace]
-        life = Life(store, self.host, self.issuer, self.running.account_id, pace, Lateness(pace, self.seed))
+        life = Life(
+            store, self.host, self.issuer, self.running.account_id, pace, Lateness(pace, self.seed)
+        )
         reader = Reader(store, network, region, self.images)
         permissions = Permissions(self.authorizer, self.running.account_id, region)
         launching = Launching(store, life, Resolver(network, iam), permissions, self.images)
         ec2 = Ec2(original, store, life, reader, Networks(network), launching, permissions)
         life.on_change = lambda _instance: store.save()
-        self.authorizer.authorizes_itself = lambda service, action: service in ROUTES or ec2.authorizes(service, action)
+        self.authorizer.authorizes_itself = lambda service, action: (
+            service in ROUTES or ec2.authorizes(service, action)
+        )
         self.authorizer.endpoint_denies = Endpoints(store, self.running.account_id, region).denies
         emulator.seam("app", "SERVICE_HANDLERS")["ec2"] = ec2
-        emulator.seam("services.tagging", "_COLLECTORS")["ec2"] = lambda: reader.tagged_resources(permissions.arn)
+        emulator.seam("services.tagging", "_COLLECTORS")["ec2"] = lambda: reader.tagged_resources(
+            permissions.arn
+        )
         return ec2
 
     def _install_fronts(self) -> None:
@@ -115,24 +138,39 @@ class Twin:
     def _install_functions(self) -> None:
         """Run functions in our runtime, deliver events by AWS's rules."""
         handlers = emulator.seam("app", "SERVICE_HANDLERS")
-        handlers["lambda"] = LambdaFront(inproc.keep_original("lambda"), self.authorizer, self.runtimes, self.runner)
-        emulator.replace("services.lambda_svc", "_execute_function_warm", lambda _: self.runner.execute)
-        emulator.replace("services.lambda_svc", "invoke_async_with_retry", lambda _: self.delivery.invoke_async)
+        handlers["lambda"] = LambdaFront(
+            inproc.keep_original("lambda"), self.authorizer, self.runtimes, self.runner
+        )
+        emulator.replace(
+            "services.lambda_svc", "_execute_function_warm", lambda _: self.runner.execute
+        )
+        emulator.replace(
+            "services.lambda_svc", "invoke_async_with_retry", lambda _: self.delivery.invoke_async
+        )
         emulator.replace("services.lambda_svc", "_emit_lambda_logs", self.delivery.logging_as_role)
-        emulator.replace("services.lambda_svc", "_reserved_concurrency", lambda _: reserved_concurrency)
-        emulator.replace("services.eventbridge", "_dispatch_to_lambda", lambda _: self.delivery.deliver_rule)
+        emulator.replace(
+            "services.lambda_svc", "_reserved_concurrency", lambda _: reserved_concurrency
+        )
+        emulator.replace(
+            "services.eventbridge", "_dispatch_to_lambda", lambda _: self.delivery.deliver_rule
+        )
         emulator.replace("services.eventbridge", "_invoke_target", remembering_rule)
 
     def _install_cloudformation(self) -> None:
         """Make stacks act with their operator's rights, and keep what their templates say."""
         handlers = emulator.seam("app", "SERVICE_HANDLERS")
-        handlers["cloudformation"] = CloudFormationFront(inproc.keep_original("cloudformation"), self.authorizer, self.issuer)
+        handlers["cloudformation"] = CloudFormationFront(
+            inproc.keep_original("cloudformation"), self.authorizer, self.issuer
+        )
         emulator.replace("core.iam_actions", "request_tag_context", with_request_keys)
         Provisioning(self.authorizer, self.issuer, self.runtimes, self.runner).install()
 
     def _install_prices(self) -> None:
         """Add the price list and the quotas."""
-        handlers, patterns = emulator.seam("app", "SERVICE_HANDLERS"), emulator.seam("core.router", "SERVICE_PATTERNS")
+        handlers, patterns = (
+            emulator.seam("app", "SERVICE_HANDLERS"),
+            emulator.seam("core.router", "SERVICE_PATTERNS"),
+        )
         made = {
             "pricing": PriceList(self.running.region).actions,
             "servicequotas": Quotas(self.running.account_id, self.running.region).actions,
@@ -145,7 +183,9 @@ class Twin:
         """Wrap every handler so that a change is on disk before its caller hears of it."""
         handlers = emulator.seam("app", "SERVICE_HANDLERS")
         for service, handler in list(handlers.items()):
-            handlers[service] = Committing(service, handler, self.saver, self.engine, self.faults.machines.saw_write)
+            handlers[service] = Committing(
+                service, handler, self.saver, self.engine, self.faults.machines.saw_write
+            )
 
     def images(self) -> Mapping[str, Mapping[str, Any]]:
         """Return the images of the account, by id."""
@@ -156,7 +196,9 @@ class Twin:
     def ready(self) -> None:
         """Finish the start, once the emulator has loaded its state: then announce the server."""
         for stack in mend_interrupted_stacks():
-            log.warning("stack %s was in progress when the local AWS stopped: reported as failed", stack)
+            log.warning(
+                "stack %s was in progress when the local AWS stopped: reported as failed", stack
+            )
         self.saver.load_sessions()
         self.ec2.store.load()
         account.seed(self.running.region)
@@ -189,7 +231,9 @@ class Twin:
 
     def _has_processes(self) -> bool:
         """Say whether a machine or a function may be running."""
-        return self.runner.running() > 0 or any(instance.state in LIVE for instance in self.ec2.store.visible())
+        return self.runner.running() > 0 or any(
+            instance.state in LIVE for instance in self.ec2.store.visible()
+        )
 
     # -- orders -------------------------------------------------------------------------------------------------
     def grant(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -200,14 +244,23 @@ class Twin:
     def permissions(self, order: dict[str, Any]) -> dict[str, Any]:
         """Report what each role's policies allow and nobody used since the start."""
         iam = inproc.client("iam", self.running.region)
-        return {"roles": least_privilege.report(iam, self.authorizer.usage.as_list(), str(order.get("role") or "*"))}
+        return {
+            "roles": least_privilege.report(
+                iam, self.authorizer.usage.as_list(), str(order.get("role") or "*")
+            )
+        }
 
     def status(self, _order: dict[str, Any]) -> dict[str, Any]:
         """Report what runs and what went out of bounds."""
         known = self.ec2.store.visible()
         return {
             "instances": [
-                {"instance_id": i.id, "state": i.state, "instance_type": i.record["InstanceType"], "name": i.tags.get("Name", "")}
+                {
+                    "instance_id": i.id,
+                    "state": i.state,
+                    "instance_type": i.record["InstanceType"],
+                    "name": i.tags.get("Name", ""),
+                }
                 for i in known
             ],
             "faults": self.engine.as_list(),
@@ -238,6 +291,8 @@ def python_of(environment: Path) -> str:
         lines = (environment / "pyvenv.cfg").read_text().splitlines()
     except OSError:
         return "unknown"
-    values = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+    values = {
+        key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)
+    }
     version = values.get("version_info") or values.get("version") or "unknown"
     return ".".join(version.split(".")[:2])

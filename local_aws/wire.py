@@ -54,7 +54,12 @@ def request_id() -> str:
 def flatten(body: bytes, query: Mapping[str, list[str]] | None) -> dict[str, str]:
     """Merge a request's query string and form."""
     flat = {name: values[-1] for name, values in (query or {}).items()}
-    flat.update({name: values[-1] for name, values in parse_qs(body.decode(), keep_blank_values=True).items()})
+    flat.update(
+        {
+            name: values[-1]
+            for name, values in parse_qs(body.decode(), keep_blank_values=True).items()
+        }
+    )
     return flat
 
 
@@ -84,7 +89,9 @@ def decode(flat: Mapping[str, str], shape: Any, prefix: str, used: set[str]) -> 
     return _decode_scalar(flat.get(prefix, ""), shape.type_name, prefix)
 
 
-def _decode_structure(flat: Mapping[str, str], shape: Any, prefix: str, used: set[str]) -> dict[str, Any]:
+def _decode_structure(
+    flat: Mapping[str, str], shape: Any, prefix: str, used: set[str]
+) -> dict[str, Any]:
     """Decode each member that is there."""
     out = {}
     for name, member in shape.members.items():
@@ -116,14 +123,20 @@ def _decode_scalar(raw: str, kind: str, name: str) -> Any:
         if kind in ("double", "float"):
             return float(raw)
     except ValueError:
-        raise Fault("InvalidParameterValue", f"Value ({raw}) for parameter {name} is invalid.") from None
+        raise Fault(
+            "InvalidParameterValue", f"Value ({raw}) for parameter {name} is invalid."
+        ) from None
     return raw == "true" if kind == "boolean" else raw
 
 
 def coerce(value: Any, shape: Any) -> Any:
     """Return a value with the types of a shape: templates may write numbers and flags as text. Unknown members are dropped."""
     if shape.type_name == "structure" and isinstance(value, Mapping):
-        return {name: coerce(value[name], member) for name, member in shape.members.items() if value.get(name) is not None}
+        return {
+            name: coerce(value[name], member)
+            for name, member in shape.members.items()
+            if value.get(name) is not None
+        }
     if shape.type_name == "list" and isinstance(value, list):
         return [coerce(item, shape.member) for item in value]
     if shape.type_name in ("integer", "long"):
@@ -141,7 +154,10 @@ def encode(value: Any, shape: Any, tag: str) -> str:
     if kind == "structure":
         inner = _encode_members(value, shape)
     elif kind == "list":
-        inner = "".join(encode(item, shape.member, shape.member.serialization.get("name", "item")) for item in value)
+        inner = "".join(
+            encode(item, shape.member, shape.member.serialization.get("name", "item"))
+            for item in value
+        )
     elif kind == "boolean":
         inner = str(value).lower()
     elif kind == "timestamp":
@@ -156,7 +172,8 @@ def encode(value: Any, shape: Any, tag: str) -> str:
 def _encode_members(value: Mapping[str, Any], shape: Any) -> str:
     """Write the members that a dictionary has."""
     return "".join(
-        encode(value.get(name), member, member.serialization.get("name", name)) for name, member in shape.members.items()
+        encode(value.get(name), member, member.serialization.get("name", name))
+        for name, member in shape.members.items()
     )
 
 

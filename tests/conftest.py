@@ -23,8 +23,14 @@ def pytest_sessionstart() -> None:
 
 
 # Whatever asks for credentials or an endpoint without saying which gets one that leads nowhere.
-os.environ.update(AWS_EC2_METADATA_DISABLED="true", AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull,
-                  AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_DEFAULT_REGION="eu-west-1", OPENBLAS_NUM_THREADS="1")
+os.environ.update(
+    AWS_EC2_METADATA_DISABLED="true",
+    AWS_CONFIG_FILE=os.devnull,
+    AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+    AWS_ENDPOINT_URL="http://127.0.0.1:9",
+    AWS_DEFAULT_REGION="eu-west-1",
+    OPENBLAS_NUM_THREADS="1",
+)
 
 
 class ForeignConnectionError(OSError):
@@ -38,7 +44,10 @@ def _connect_to_loopback(self: socket.socket, address: Any) -> None:
     """Connect if the address is on this machine, else refuse: the tests' traffic stays on the loopback."""
     if self.family in (socket.AF_INET, socket.AF_INET6):
         host = address[0]
-        if host != "localhost" and not ipaddress.ip_address(socket.getaddrinfo(host, None)[0][4][0]).is_loopback:
+        if (
+            host != "localhost"
+            and not ipaddress.ip_address(socket.getaddrinfo(host, None)[0][4][0]).is_loopback
+        ):
             raise ForeignConnectionError(f"a test tried to connect to {address}")
     _connect(self, address)
 

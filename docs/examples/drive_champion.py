@@ -36,9 +36,13 @@ def main() -> int:
     for seed in range(options.episodes):
         champion = refreshed(store, champion)
         if wrappers := ", ".join(wrapper.name for wrapper in champion.metadata.wrappers):
-            sys.stderr.write(f"error: version {champion.version} plays inside {wrappers}: put the environment into these first\n")
+            sys.stderr.write(
+                f"error: version {champion.version} plays inside {wrappers}: put the environment into these first\n"
+            )
             return 2
-        sys.stdout.write(f"version {champion.version}, seed {seed}: return {play(champion, seed):g}\n")
+        sys.stdout.write(
+            f"version {champion.version}, seed {seed}: return {play(champion, seed):g}\n"
+        )
     return 0
 
 

@@ -14,7 +14,9 @@ from rl_airflow.champion_assets import champion_asset
 CHAMPION = champion_asset("cartpole_ppo")
 ENVIRONMENT = "dev"
 
-with DAG("on_new_champion", schedule=[CHAMPION], catchup=False, doc_md=__doc__, tags=["example"]) as dag:
+with DAG(
+    "on_new_champion", schedule=[CHAMPION], catchup=False, doc_md=__doc__, tags=["example"]
+) as dag:
 
     @task(inlets=[CHAMPION])
     def roll_out(**context: Any) -> dict[str, Any]:
@@ -22,9 +24,15 @@ with DAG("on_new_champion", schedule=[CHAMPION], catchup=False, doc_md=__doc__, 
         asked: Context = context  # type: ignore[assignment]
         event = asked["triggering_asset_events"][CHAMPION][-1]
         told = dict(event.extra)
-        if told["environment"] != ENVIRONMENT:  # the asset's name does not tell environments apart, its event does
-            raise AirflowSkipException(f"a champion of the environment {told['environment']}, not of {ENVIRONMENT}")
-        print(f"{told['experiment']}: version {told['version']} ({told['digest'][:12]}) by {told['move']}, files at {told['uri']}")  # noqa: T201
+        if (
+            told["environment"] != ENVIRONMENT
+        ):  # the asset's name does not tell environments apart, its event does
+            raise AirflowSkipException(
+                f"a champion of the environment {told['environment']}, not of {ENVIRONMENT}"
+            )
+        print(  # noqa: T201
+            f"{told['experiment']}: version {told['version']} ({told['digest'][:12]}) by {told['move']}, files at {told['uri']}"
+        )
         return told
 
     roll_out()

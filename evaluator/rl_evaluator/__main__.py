@@ -23,15 +23,25 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rl_evaluator", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    evaluate = commands.add_parser("evaluate", help="run one episode per seed and print the returns as JSON")
+    evaluate = commands.add_parser(
+        "evaluate", help="run one episode per seed and print the returns as JSON"
+    )
     evaluate.add_argument("--policy", required=True, type=Path, help="ONNX policy")
     evaluate.add_argument("--env-id", required=True, help="Gymnasium id, or package:Env-v0")
-    evaluate.add_argument("--env-kwargs", default="{}", help="JSON object of keyword arguments for the environment")
+    evaluate.add_argument(
+        "--env-kwargs", default="{}", help="JSON object of keyword arguments for the environment"
+    )
     evaluate.add_argument("--n-episodes", required=True, type=int)
     evaluate.add_argument("--first-seed", required=True, type=int)
-    evaluate.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the best one")
-    evaluate.add_argument("--processes", type=int, default=1, help="play on several cores; the returns are the same")
-    evaluate.add_argument("--json", action="store_true", help="one line of JSON instead of indented JSON")
+    evaluate.add_argument(
+        "--stochastic", action="store_true", help="sample actions instead of taking the best one"
+    )
+    evaluate.add_argument(
+        "--processes", type=int, default=1, help="play on several cores; the returns are the same"
+    )
+    evaluate.add_argument(
+        "--json", action="store_true", help="one line of JSON instead of indented JSON"
+    )
     return parser
 
 
@@ -40,10 +50,16 @@ def _evaluate(options: argparse.Namespace) -> None:
     from rl_evaluator.side_by_side import evaluate_side_by_side
 
     if options.n_episodes < 1 or not 0 <= options.first_seed <= 2**31 - options.n_episodes:
-        raise InvalidRequestError("--n-episodes must be at least 1, and the seeds must lie between 0 and 2147483647")
+        raise InvalidRequestError(
+            "--n-episodes must be at least 1, and the seeds must lie between 0 and 2147483647"
+        )
     kwargs = _read_kwargs(options.env_kwargs)
-    task = Task(options.env_id, kwargs, options.first_seed, options.n_episodes, not options.stochastic)
-    shard = evaluate_side_by_side(_read_file(options.policy), str(options.policy), task, max(1, options.processes))
+    task = Task(
+        options.env_id, kwargs, options.first_seed, options.n_episodes, not options.stochastic
+    )
+    shard = evaluate_side_by_side(
+        _read_file(options.policy), str(options.policy), task, max(1, options.processes)
+    )
     print(json.dumps(shard.model_dump(mode="json"), indent=None if options.json else 2))
     for problem in shard.problems:
         print(f"lost: {problem}", file=sys.stderr)

@@ -30,19 +30,29 @@ def key_of_event(event: Mapping[str, Any]) -> str | None:
         return None
     detail = event.get("detail")
     key = str(detail.get("object", {}).get("key", "")) if isinstance(detail, Mapping) else ""
-    return key if key.startswith(POLICIES) and key.endswith(".json") and key.count("/") == 4 else None
+    return (
+        key if key.startswith(POLICIES) and key.endswith(".json") and key.count("/") == 4 else None
+    )
 
 
-def answer_arrival(key: str, store: ObjectStore, remaining_s: Callable[[], float]) -> dict[str, Any]:
+def answer_arrival(
+    key: str, store: ObjectStore, remaining_s: Callable[[], float]
+) -> dict[str, Any]:
     """Evaluate the policy that a record speaks of.
 
     :raises InvalidRequestError: if the record lies at another trial's place, or is not of the run's frozen spec.
     """
     record = PolicyRecord.from_json(get(store, key).data, f"{store.uri}/{key}")
     trial = trial_of_key(key, POLICIES)
-    if (record.experiment, record.run, record.trial) != trial or key != policy_key(trial, record.step, "json"):
-        raise InvalidRequestError(f"{key}: speaks of {record.experiment}/{record.run}/{record.trial} at step {record.step}")
-    spec = Spec.from_json(get(store, spec_key(record.experiment, record.run), record.spec_sha256).data, "spec")
+    if (record.experiment, record.run, record.trial) != trial or key != policy_key(
+        trial, record.step, "json"
+    ):
+        raise InvalidRequestError(
+            f"{key}: speaks of {record.experiment}/{record.run}/{record.trial} at step {record.step}"
+        )
+    spec = Spec.from_json(
+        get(store, spec_key(record.experiment, record.run), record.spec_sha256).data, "spec"
+    )
     return answer_evaluate(selection_request(record, spec), store, remaining_s)
 
 
@@ -50,7 +60,15 @@ def selection_request(record: PolicyRecord, spec: Spec) -> EvaluateRequest:
     """What to evaluate when a policy arrives: the run's environment, on the run's selection seeds."""
     experiment = spec.experiment
     return EvaluateRequest(
-        experiment=record.experiment, run=record.run, name=selection_name(record.trial, record.step), shard=0,
-        policy=record.policy, env_id=experiment.env_id, env_kwargs=experiment.env_kwargs, requirements=spec.requirements,
-        first_seed=spec.selection_first_seed, n_episodes=experiment.evaluation.selection_episodes,
-        deterministic=experiment.evaluation.deterministic)
+        experiment=record.experiment,
+        run=record.run,
+        name=selection_name(record.trial, record.step),
+        shard=0,
+        policy=record.policy,
+        env_id=experiment.env_id,
+        env_kwargs=experiment.env_kwargs,
+        requirements=spec.requirements,
+        first_seed=spec.selection_first_seed,
+        n_episodes=experiment.evaluation.selection_episodes,
+        deterministic=experiment.evaluation.deterministic,
+    )

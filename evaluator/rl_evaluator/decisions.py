@@ -4,7 +4,13 @@ from typing import Any, NamedTuple
 
 from rl_evaluator.errors import InvalidRequestError
 from rl_lifecycle.errors import InvalidRecordError
-from rl_lifecycle.evaluations import DecideRequest, RenderReportRequest, Shard, merge_shards, scenario_evaluation
+from rl_lifecycle.evaluations import (
+    DecideRequest,
+    RenderReportRequest,
+    Shard,
+    merge_shards,
+    scenario_evaluation,
+)
 from rl_lifecycle.experiments import Scenario
 from rl_lifecycle.gates import Decision, Verdict, decide, decide_first, decide_shards, gate_of
 from rl_lifecycle.layout import report_key, shard_prefix
@@ -36,7 +42,11 @@ def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
         put_once(store, key, report.to_json())
         stored = get(store, key)
     told = Report.from_json(stored.data, f"{store.uri}/{key}").verdict
-    return {**told.model_dump(mode="json"), "report_key": key, "report_sha256": sha256_hex(stored.data)}
+    return {
+        **told.model_dump(mode="json"),
+        "report_key": key,
+        "report_sha256": sha256_hex(stored.data),
+    }
 
 
 class Evidence(NamedTuple):
@@ -54,9 +64,13 @@ def gather(request: DecideRequest | RenderReportRequest, store: ObjectStore) -> 
     """
     spec = Spec.from_json(get(store, request.spec.key, request.spec.sha256).data, request.spec.key)
     if (spec.experiment.name, spec.run) != (request.experiment, request.run):
-        raise InvalidRequestError(f"{request.spec.key}: is the spec of {spec.experiment.name}/{spec.run}, "
-                                  f"not of {request.experiment}/{request.run}")
-    champion = None if request.champion is None else _evaluation(request, store, request.champion, spec)
+        raise InvalidRequestError(
+            f"{request.spec.key}: is the spec of {spec.experiment.name}/{spec.run}, "
+            f"not of {request.experiment}/{request.run}"
+        )
+    champion = (
+        None if request.champion is None else _evaluation(request, store, request.champion, spec)
+    )
     return Evidence(spec, _evaluation(request, store, request.candidate, spec), champion)
 
 
@@ -64,13 +78,19 @@ def _report(request: DecideRequest, evidence: Evidence, verdict: Verdict) -> Rep
     spec, candidate, champion = evidence
     gate, bar = gate_of(spec.experiment), spec.experiment.evaluation.first_champion_above
     return Report(
-        experiment=request.experiment, run=request.run, spec_sha256=request.spec.sha256, gate=gate, verdict=verdict,
-        first_seed=spec.gate_first_seed, bar=None if champion else bar,
+        experiment=request.experiment,
+        run=request.run,
+        spec_sha256=request.spec.sha256,
+        gate=gate,
+        verdict=verdict,
+        first_seed=spec.gate_first_seed,
+        bar=None if champion else bar,
         candidate_sha256=candidate.policy_sha256 if candidate else None,
         candidate_digest=candidate.policy_digest if candidate else None,
         champion_sha256=champion.policy_sha256 if champion else None,
         champion_digest=champion.policy_digest if champion else None,
-        statistics=describe_pairs(candidate, champion, gate, verdict, bar) if candidate else None)
+        statistics=describe_pairs(candidate, champion, gate, verdict, bar) if candidate else None,
+    )
 
 
 def _judge(request: DecideRequest, store: ObjectStore, evidence: Evidence) -> Verdict:
@@ -78,40 +98,78 @@ def _judge(request: DecideRequest, store: ObjectStore, evidence: Evidence) -> Ve
     gate = gate_of(spec.experiment)
     if spec.champion is None or spec.champion.new_lineage:
         if request.champion is not None:
-            raise InvalidRequestError("the run froze no champion to compare with, but a champion's evaluation is named")
-        return decide_first(candidate.returns if candidate else (), spec.experiment.evaluation.first_champion_above, gate)
+            raise InvalidRequestError(
+                "the run froze no champion to compare with, but a champion's evaluation is named"
+            )
+        return decide_first(
+            candidate.returns if candidate else (),
+            spec.experiment.evaluation.first_champion_above,
+            gate,
+        )
     if request.champion is None:
-        raise InvalidRequestError("the run froze a champion: its evaluation on the gate's seeds must be named")
+        raise InvalidRequestError(
+            "the run froze a champion: its evaluation on the gate's seeds must be named"
+        )
     if candidate is None or champion is None:
         return decide((), (), gate)
     _check_champion(champion, spec.champion)
-    scenarios = {name: _scenario(request, store, name, spec, candidate, champion) for name in gate.scenarios}
-    return decide_shards(candidate, champion, gate, {name: pair for name, pair in scenarios.items() if pair is not None})
+    scenarios = {
+        name: _scenario(request, store, name, spec, candidate, champion) for name in gate.scenarios
+    }
+    return decide_shards(
+        candidate,
+        champion,
+        gate,
+        {name: pair for name, pair in scenarios.items() if pair is not None},
+    )
 
 
 def _check_champion(shard: Shard, champion: Champion) -> None:
     if shard.policy_sha256 != champion.policy.sha256:
-        raise InvalidRequestError("the champion's shards are of another policy than the champion that the run froze")
+        raise InvalidRequestError(
+            "the champion's shards are of another policy than the champion that the run froze"
+        )
 
 
-def _scenario(request: DecideRequest, store: ObjectStore, name: str, spec: Spec, candidate: Shard,
-              champion: Shard) -> tuple[Shard, Shard] | None:
+def _scenario(
+    request: DecideRequest,
+    store: ObjectStore,
+    name: str,
+    spec: Spec,
+    candidate: Shard,
+    champion: Shard,
+) -> tuple[Shard, Shard] | None:
     """Join what is there of one scenario. :return: None if one of the two is not there yet."""
     scenario = spec.experiment.evaluation.scenarios[name]
     ours = _evaluation(request, store, scenario_evaluation(request.candidate, name), spec, scenario)
-    theirs = _evaluation(request, store, scenario_evaluation(str(request.champion), name), spec, scenario)
+    theirs = _evaluation(
+        request, store, scenario_evaluation(str(request.champion), name), spec, scenario
+    )
     if ours is None or theirs is None:
         return None
-    if (ours.policy_sha256, theirs.policy_sha256) != (candidate.policy_sha256, champion.policy_sha256):
-        raise InvalidRequestError(f"scenario {name}: was evaluated with other policies than the experiment's own environment")
+    if (ours.policy_sha256, theirs.policy_sha256) != (
+        candidate.policy_sha256,
+        champion.policy_sha256,
+    ):
+        raise InvalidRequestError(
+            f"scenario {name}: was evaluated with other policies than the experiment's own environment"
+        )
     return ours, theirs
 
 
-def _evaluation(request: DecideRequest | RenderReportRequest, store: ObjectStore, name: str, spec: Spec,
-                scenario: Scenario | None = None) -> Shard | None:
+def _evaluation(
+    request: DecideRequest | RenderReportRequest,
+    store: ObjectStore,
+    name: str,
+    spec: Spec,
+    scenario: Scenario | None = None,
+) -> Shard | None:
     """Join what is there of an evaluation. :return: None if nothing is there yet."""
     prefix = shard_prefix(request.experiment, request.run, name)
-    shards = [Shard.from_json(get(store, item.key).data, f"{store.uri}/{item.key}") for item in store.list(prefix)]
+    shards = [
+        Shard.from_json(get(store, item.key).data, f"{store.uri}/{item.key}")
+        for item in store.list(prefix)
+    ]
     if not shards:
         return None
     try:
@@ -120,10 +178,18 @@ def _evaluation(request: DecideRequest | RenderReportRequest, store: ObjectStore
         raise InvalidRequestError(f"{prefix}: {error.problem}") from None
     experiment = spec.experiment
     if merged.first_seed != spec.gate_first_seed:
-        raise InvalidRequestError(f"{prefix}: begins at seed {merged.first_seed}, but the run's gate at {spec.gate_first_seed}")
+        raise InvalidRequestError(
+            f"{prefix}: begins at seed {merged.first_seed}, but the run's gate at {spec.gate_first_seed}"
+        )
     scenario = scenario or Scenario()
     kwargs = {**experiment.env_kwargs, **scenario.env_kwargs}
     if (merged.env_id, merged.env_kwargs, merged.perturbation, merged.deterministic) != (
-            experiment.env_id, kwargs, scenario.perturbation, experiment.evaluation.deterministic):
-        raise InvalidRequestError(f"{prefix}: was evaluated on another environment than the run's {experiment.env_id}")
+        experiment.env_id,
+        kwargs,
+        scenario.perturbation,
+        experiment.evaluation.deterministic,
+    ):
+        raise InvalidRequestError(
+            f"{prefix}: was evaluated on another environment than the run's {experiment.env_id}"
+        )
     return merged

@@ -23,7 +23,9 @@ REPEATED_STEPS = 300
 MOST_WARNINGS = 10
 
 
-def answer_check_environment(request: CheckEnvironmentRequest, store: ObjectStore) -> EnvironmentReport:
+def answer_check_environment(
+    request: CheckEnvironmentRequest, store: ObjectStore
+) -> EnvironmentReport:
     """Check an environment; what is wrong with it is an answer, not an error.
 
     :raises MissingObjectError, CorruptArtifactError: if a wheel of the experiment is absent or damaged.
@@ -32,14 +34,19 @@ def answer_check_environment(request: CheckEnvironmentRequest, store: ObjectStor
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            report = check_environment(environment_maker(request.env_id, request.env_kwargs, request.perturbation), request.env_id)
+            report = check_environment(
+                environment_maker(request.env_id, request.env_kwargs, request.perturbation),
+                request.env_id,
+            )
         except EnvironmentFailedError as error:
             report = EnvironmentReport(problem=str(error), versions=versions())
     said = dict.fromkeys(str(one.message).splitlines()[0] for one in caught if str(one.message))
     return report.model_copy(update={"warnings": tuple(said)[:MOST_WARNINGS]})
 
 
-def check_environment(make: Callable[[], Env], env_id: str, clock: Callable[[], float] = time.perf_counter) -> EnvironmentReport:
+def check_environment(
+    make: Callable[[], Env], env_id: str, clock: Callable[[], float] = time.perf_counter
+) -> EnvironmentReport:
     """Run Gymnasium's checker and some random steps.
 
     :raises EnvironmentFailedError: with what is wrong, in one line.
@@ -47,13 +54,19 @@ def check_environment(make: Callable[[], Env], env_id: str, clock: Callable[[], 
     env = make()
     try:
         spec = env.spec
-        observation, action = describe_space(env.observation_space, env_id), describe_space(env.action_space, env_id)
+        observation, action = (
+            describe_space(env.observation_space, env_id),
+            describe_space(env.action_space, env_id),
+        )
         _check_api(env, env_id)
         _warn_unless_repeatable(env, make, env_id)
         return EnvironmentReport(
             max_episode_steps=None if spec is None else spec.max_episode_steps,
-            observation_space=observation.model_dump(mode="json"), action_space=action.model_dump(mode="json"),
-            steps_per_s=round(_time_steps(env, env_id, clock), 1), versions=versions())
+            observation_space=observation.model_dump(mode="json"),
+            action_space=action.model_dump(mode="json"),
+            steps_per_s=round(_time_steps(env, env_id, clock), 1),
+            versions=versions(),
+        )
     finally:
         env.close()
 
@@ -62,7 +75,9 @@ def _check_api(env: Env, env_id: str) -> None:
     try:
         check_env(env.unwrapped, skip_render_check=True, skip_close_check=True)
     except Exception as error:  # assertions, and whatever the environment's own code raises
-        raise EnvironmentFailedError(env_id, f"does not follow Gymnasium's API: {first_line(error)}") from None
+        raise EnvironmentFailedError(
+            env_id, f"does not follow Gymnasium's API: {first_line(error)}"
+        ) from None
 
 
 def _warn_unless_repeatable(env: Env, make: Callable[[], Env], env_id: str) -> None:
@@ -76,12 +91,17 @@ def _warn_unless_repeatable(env: Env, make: Callable[[], Env], env_id: str) -> N
         _rewards(env, seed=2)
         again, after_another = _rewards(fresh, seed=1), _rewards(env, seed=1)
     except Exception as error:  # the environment's own code may raise anything
-        raise EnvironmentFailedError(env_id, f"fails when it is stepped: {first_line(error)}") from None
+        raise EnvironmentFailedError(
+            env_id, f"fails when it is stepped: {first_line(error)}"
+        ) from None
     finally:
         fresh.close()
     if first != again or first != after_another:
-        warnings.warn(f"{env_id} does not repeat an episode for the same seed: returns will differ from one evaluation to the "
-                      "next, and pairing by seed helps nothing; draw everything at random from self.np_random", stacklevel=2)
+        warnings.warn(
+            f"{env_id} does not repeat an episode for the same seed: returns will differ from one evaluation to the "
+            "next, and pairing by seed helps nothing; draw everything at random from self.np_random",
+            stacklevel=2,
+        )
 
 
 def _rewards(env: Env, seed: int) -> list[float]:
@@ -110,5 +130,7 @@ def _time_steps(env: Env, env_id: str, clock: Callable[[], float]) -> float:
             if steps >= MOST_STEPS or clock() - started > TIMED_S:
                 return steps / max(clock() - started, 1e-9)
     except Exception as error:  # the environment's own code may raise anything
-        raise EnvironmentFailedError(env_id, f"fails when it is stepped: {first_line(error)}") from None
+        raise EnvironmentFailedError(
+            env_id, f"fails when it is stepped: {first_line(error)}"
+        ) from None
     raise RuntimeError("the loop above ends by returning")

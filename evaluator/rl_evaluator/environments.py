@@ -24,25 +24,34 @@ def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> Env:
     try:
         return _make(env_id, env_kwargs)
     except gymnasium.error.UnregisteredEnv:
-        raise EnvironmentFailedError(env_id, f"is not a registered environment{_suggest(env_id)}") from None
+        raise EnvironmentFailedError(
+            env_id, f"is not a registered environment{_suggest(env_id)}"
+        ) from None
     except ModuleNotFoundError as error:
         module = error.name or env_id.partition(":")[0]  # Gymnasium's own message has no name
-        raise EnvironmentFailedError(env_id, f"needs the module {module}, which is not installed here: name its wheel "
-                                     "under `requirements`") from None
+        raise EnvironmentFailedError(
+            env_id,
+            f"needs the module {module}, which is not installed here: name its wheel "
+            "under `requirements`",
+        ) from None
     except Exception as error:  # the environment's own code may raise anything
         raise EnvironmentFailedError(env_id, f"cannot be made: {first_line(error)}") from None
 
 
 def _make(env_id: str, env_kwargs: Mapping[str, Any]) -> Env:
     try:
-        return gymnasium.make(env_id, disable_env_checker=True, **{"render_mode": None, **env_kwargs})
+        return gymnasium.make(
+            env_id, disable_env_checker=True, **{"render_mode": None, **env_kwargs}
+        )
     except TypeError as error:
         if "render_mode" not in str(error) or "render_mode" in env_kwargs:
             raise
         return gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
 
 
-def environment_maker(env_id: str, env_kwargs: Mapping[str, Any], perturbation: Perturbation | None = None) -> Callable[[], Env]:
+def environment_maker(
+    env_id: str, env_kwargs: Mapping[str, Any], perturbation: Perturbation | None = None
+) -> Callable[[], Env]:
     """Give a function that makes one more environment of the same kind.
 
     :param perturbation: what disturbs its episodes; None: nothing.

@@ -31,8 +31,10 @@ class SpaceMismatchError(EvaluatorError):
 
     def __init__(self, env_id: str, which: str, policy: str, environment: str) -> None:
         self.env_id, self.which, self.policy, self.environment = env_id, which, policy, environment
-        super().__init__(f"the policy's {which} is {policy}, but {env_id} has {environment}: "
-                         "evaluate it on the environment that it was trained on")
+        super().__init__(
+            f"the policy's {which} is {policy}, but {env_id} has {environment}: "
+            "evaluate it on the environment that it was trained on"
+        )
 
 
 class EnvironmentFailedError(EvaluatorError):
@@ -56,8 +58,10 @@ class EpisodeTooLongError(EvaluatorError):
 
     def __init__(self, env_id: str, seconds: float) -> None:
         self.env_id, self.seconds = env_id, seconds
-        super().__init__(f"{env_id}: no episode ended within {seconds:.0f} s; give the environment a time limit "
-                         "(env_kwargs, or max_episode_steps where it is registered)")
+        super().__init__(
+            f"{env_id}: no episode ended within {seconds:.0f} s; give the environment a time limit "
+            "(env_kwargs, or max_episode_steps where it is registered)"
+        )
 
 
 def first_line(error: BaseException) -> str:

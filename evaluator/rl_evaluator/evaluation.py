@@ -34,8 +34,13 @@ class Task:
     perturbation: Perturbation = UNDISTURBED
 
 
-def evaluate(policy: Policy, task: Task, *, keep_going: Callable[[], bool] = lambda: True,
-             clock: Callable[[], float] = time.perf_counter) -> Shard:
+def evaluate(
+    policy: Policy,
+    task: Task,
+    *,
+    keep_going: Callable[[], bool] = lambda: True,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Shard:
     """Run the task's episodes.
 
     :param keep_going: asked at every step; False stops. The shard then holds the longest run of seeds from the first
@@ -46,9 +51,13 @@ def evaluate(policy: Policy, task: Task, *, keep_going: Callable[[], bool] = lam
     """
     check_fits(policy, task.env_id, task.env_kwargs)
     started = clock()
-    episodes = run_episodes(policy, environment_maker(task.env_id, task.env_kwargs, task.perturbation),
-                            range(task.first_seed, task.first_seed + task.n_episodes),
-                            deterministic=task.deterministic, keep_going=keep_going)
+    episodes = run_episodes(
+        policy,
+        environment_maker(task.env_id, task.env_kwargs, task.perturbation),
+        range(task.first_seed, task.first_seed + task.n_episodes),
+        deterministic=task.deterministic,
+        keep_going=keep_going,
+    )
     return _shard(policy, task, _prefix(episodes, task), clock() - started)
 
 
@@ -59,8 +68,11 @@ def check_fits(policy: Policy, env_id: str, env_kwargs: Mapping[str, Any]) -> No
     """
     env = wrap_environment(make_environment(env_id, env_kwargs), policy.metadata.wrappers, env_id)
     try:
-        check_spaces(env_id, (policy.metadata.observation_space, describe_space(env.observation_space, env_id)),
-                     (policy.metadata.action_space, describe_space(env.action_space, env_id)))
+        check_spaces(
+            env_id,
+            (policy.metadata.observation_space, describe_space(env.observation_space, env_id)),
+            (policy.metadata.action_space, describe_space(env.action_space, env_id)),
+        )
     finally:
         env.close()
 
@@ -77,14 +89,29 @@ def _prefix(episodes: Mapping[int, Episode], task: Task) -> list[Episode]:
 def _shard(policy: Policy, task: Task, episodes: list[Episode], seconds: float) -> Shard:
     problems = dict.fromkeys(f"seed {one.seed}: {one.problem}" for one in episodes if one.problem)
     return Shard(
-        env_id=task.env_id, env_kwargs=dict(task.env_kwargs), perturbation=task.perturbation, policy_sha256=policy.sha256,
-        policy_digest=policy.metadata.digest, deterministic=task.deterministic, first_seed=task.first_seed,
-        returns=tuple(one.total for one in episodes), lengths=tuple(one.length for one in episodes),
-        ends=tuple(one.end for one in episodes), steps=sum(one.length or 0 for one in episodes),
-        seconds=round(seconds, 6), versions=versions(), problems=tuple(problems)[:MOST_PROBLEMS])
+        env_id=task.env_id,
+        env_kwargs=dict(task.env_kwargs),
+        perturbation=task.perturbation,
+        policy_sha256=policy.sha256,
+        policy_digest=policy.metadata.digest,
+        deterministic=task.deterministic,
+        first_seed=task.first_seed,
+        returns=tuple(one.total for one in episodes),
+        lengths=tuple(one.length for one in episodes),
+        ends=tuple(one.end for one in episodes),
+        steps=sum(one.length or 0 for one in episodes),
+        seconds=round(seconds, 6),
+        versions=versions(),
+        problems=tuple(problems)[:MOST_PROBLEMS],
+    )
 
 
 def versions() -> dict[str, str]:
     """What the returns of an episode may depend on besides policy and seed: libraries, and the machine's kind."""
-    return {"python": platform.python_version(), "numpy": np.__version__, "onnxruntime": ort.__version__,
-            "gymnasium": gymnasium.__version__, "machine": platform.machine()}
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "onnxruntime": ort.__version__,
+        "gymnasium": gymnasium.__version__,
+        "machine": platform.machine(),
+    }

@@ -39,26 +39,41 @@ class CannotFilmError(Exception):
     """An episode cannot be shown; the message says why, in a few words."""
 
 
-def film_episode(policy: Policy, task: Task, length: int | None, *, until: float,
-                 clock: Callable[[], float] = time.monotonic) -> FilmedEpisode:
+def film_episode(
+    policy: Policy,
+    task: Task,
+    length: int | None,
+    *,
+    until: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> FilmedEpisode:
     """Play the task's first seed once more, and film it.
 
     :param length: steps that the episode is known to have, to spread the frames; None: unknown.
     :param until: when to stop, on the clock; what was filmed until then is kept.
     :raises CannotFilmError: if the environment draws no pictures, or fails to, or they are too big.
     """
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame must not look for a screen or a loudspeaker
+    os.environ.setdefault(
+        "SDL_VIDEODRIVER", "dummy"
+    )  # pygame must not look for a screen or a loudspeaker
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     camera = _open(task, max(1, math.ceil((length or 1000) / MOST_FRAMES)))
     try:
-        episode = run_episodes(policy, lambda: camera, range(task.first_seed, task.first_seed + 1),
-                               deterministic=task.deterministic, keep_going=lambda: clock() < until).get(task.first_seed)
+        episode = run_episodes(
+            policy,
+            lambda: camera,
+            range(task.first_seed, task.first_seed + 1),
+            deterministic=task.deterministic,
+            keep_going=lambda: clock() < until,
+        ).get(task.first_seed)
         if camera.problem or not camera.frames:
             raise CannotFilmError(camera.problem or "no time was left")
         webp = _encode(camera.frames, camera.milliseconds)
     finally:
         camera.close()
-    return FilmedEpisode(task.first_seed, webp, episode.total if episode else None, episode is not None)
+    return FilmedEpisode(
+        task.first_seed, webp, episode.total if episode else None, episode is not None
+    )
 
 
 class _Camera(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -114,7 +129,16 @@ def _open(task: Task, every: int) -> _Camera:
 def _encode(frames: list[Any], milliseconds: int) -> bytes:
     for quality in QUALITIES:
         buffer = io.BytesIO()
-        frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, quality=quality, method=0)
+        frames[0].save(
+            buffer,
+            "WEBP",
+            save_all=True,
+            append_images=frames[1:],
+            duration=milliseconds,
+            loop=0,
+            quality=quality,
+            method=0,
+        )
         if buffer.tell() <= MOST_BYTES:
             return buffer.getvalue()
     raise CannotFilmError(f"its film has {buffer.tell():,} bytes, more than a page should carry")

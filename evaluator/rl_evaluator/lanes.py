@@ -48,8 +48,14 @@ class Lane:
     generator: np.random.Generator | None = None
 
 
-def run_episodes(policy: Policy, make: Callable[[], Env], seeds: range, *, deterministic: bool = True,
-                 keep_going: Callable[[], bool] = lambda: True) -> dict[int, Episode]:
+def run_episodes(
+    policy: Policy,
+    make: Callable[[], Env],
+    seeds: range,
+    *,
+    deterministic: bool = True,
+    keep_going: Callable[[], bool] = lambda: True,
+) -> dict[int, Episode]:
     """Run one episode per seed.
 
     :param make: makes one more environment; all must be of the spaces that the policy was checked against.
@@ -63,9 +69,14 @@ def run_episodes(policy: Policy, make: Callable[[], Env], seeds: range, *, deter
 class _Run:
     """The lanes of one evaluation. Row i of every input belongs to lane i; lanes without work are moved out."""
 
-    def __init__(self, policy: Policy, make: Callable[[], Env], seeds: range, deterministic: bool) -> None:
+    def __init__(
+        self, policy: Policy, make: Callable[[], Env], seeds: range, deterministic: bool
+    ) -> None:
         wrappers, env_id = policy.metadata.wrappers, policy.metadata.env_id
-        self.policy, self.make = policy, make if not wrappers else lambda: wrap_environment(make(), wrappers, env_id)
+        self.policy, self.make = (
+            policy,
+            make if not wrappers else lambda: wrap_environment(make(), wrappers, env_id),
+        )
         self.wrapped = bool(wrappers)
         self.waiting: Iterator[int] = iter(seeds)
         self.done: dict[int, Episode] = {}
@@ -138,9 +149,11 @@ class _Run:
     def _actions(self, outputs: "list[np.ndarray[Any, Any]]") -> Any:
         """One action per lane, as the environments take it."""
         if self.sample is not None:
-            names = self.names[:len(outputs)]
+            names = self.names[: len(outputs)]
             rows = (dict(zip(names, parts, strict=True)) for parts in zip(*outputs, strict=True))
-            return [self.sample(row, lane.generator) for row, lane in zip(rows, self.lanes, strict=True)]
+            return [
+                self.sample(row, lane.generator) for row, lane in zip(rows, self.lanes, strict=True)
+            ]
         return outputs[0].tolist() if self.plain_ints else outputs[0]
 
     def _step_rows(self, actions: Any) -> list[int]:
@@ -162,7 +175,9 @@ class _Run:
                 ended.append(row)
             else:
                 if terminated or truncated:
-                    self._finish(lane, EpisodeEnd.TERMINATED if terminated else EpisodeEnd.TRUNCATED)
+                    self._finish(
+                        lane, EpisodeEnd.TERMINATED if terminated else EpisodeEnd.TRUNCATED
+                    )
                     ended.append(row)
         return ended
 

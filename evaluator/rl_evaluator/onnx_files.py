@@ -41,11 +41,25 @@ _SCHEMA: dict[str, dict[int, str]] = {
     "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
     "Function": {7: "Node", 11: "Attribute"},
     "Node": {5: "Attribute"},
-    "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "SparseTensor", 23: "SparseTensor"},
+    "Attribute": {
+        5: "Tensor",
+        6: "Graph",
+        10: "Tensor",
+        11: "Graph",
+        22: "SparseTensor",
+        23: "SparseTensor",
+    },
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
     "Tensor": {},
 }
-_NODE_DOMAIN, _FUNCTION_DOMAIN, _OPSET_DOMAIN, _OPSET_VERSION, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 7, 10, 1, 2, 13, 14
+(
+    _NODE_DOMAIN,
+    _FUNCTION_DOMAIN,
+    _OPSET_DOMAIN,
+    _OPSET_VERSION,
+    _TENSOR_EXTERNAL,
+    _TENSOR_LOCATION,
+) = 7, 10, 1, 2, 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -70,7 +84,11 @@ def _scan_message(data: memoryview, message: str, contents: OnnxContents, depth:
         if isinstance(value, memoryview):
             if part := _SCHEMA[message].get(number):
                 _scan_message(value, part, contents, depth + 1)
-            elif (message, number) in (("Node", _NODE_DOMAIN), ("Function", _FUNCTION_DOMAIN), ("Opset", _OPSET_DOMAIN)):
+            elif (message, number) in (
+                ("Node", _NODE_DOMAIN),
+                ("Function", _FUNCTION_DOMAIN),
+                ("Opset", _OPSET_DOMAIN),
+            ):
                 domain = bytes(value).decode(errors="replace")
             contents.external_data |= message == "Tensor" and number == _TENSOR_EXTERNAL
         elif message == "Tensor" and number == _TENSOR_LOCATION:
@@ -103,7 +121,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
             raise NotProtobufError(f"wire type {wire} does not exist")
         if number == 0 or at + size > len(data):
             raise NotProtobufError("it ends in the middle of a field")
-        yield number, wire, data[at:at + size]
+        yield number, wire, data[at : at + size]
         at += size
 
 

@@ -27,7 +27,9 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.generator = np.random.default_rng(_STREAM)
         self.before: Any = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode, and its disturbances."""
         self.generator = np.random.default_rng([_STREAM, seed or 0])
         self.before = None
@@ -40,12 +42,17 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._seen(observation), reward, terminated, truncated, info
 
     def _done(self, action: Any) -> Any:
-        sticks = self.perturbation.sticky_actions > 0 and self.generator.random() < self.perturbation.sticky_actions
+        sticks = (
+            self.perturbation.sticky_actions > 0
+            and self.generator.random() < self.perturbation.sticky_actions
+        )
         action = self.before if sticks and self.before is not None else action
         self.before = action
         space = self.env.action_space
         if self.perturbation.action_noise > 0 and isinstance(space, spaces.Box):
-            noisy = action + self.perturbation.action_noise * self.generator.standard_normal(space.shape)
+            noisy = action + self.perturbation.action_noise * self.generator.standard_normal(
+                space.shape
+            )
             return np.clip(noisy, space.low, space.high).astype(space.dtype)
         return action
 
@@ -61,7 +68,10 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         values = np.asarray(part)
         if not np.issubdtype(values.dtype, np.floating):
             return part
-        return (values + self.perturbation.observation_noise * self.generator.standard_normal(values.shape)).astype(values.dtype)
+        return (
+            values
+            + self.perturbation.observation_noise * self.generator.standard_normal(values.shape)
+        ).astype(values.dtype)
 
 
 def perturb(env: Env, perturbation: Perturbation) -> Env:
@@ -72,6 +82,9 @@ def perturb(env: Env, perturbation: Perturbation) -> Env:
     if perturbation == Perturbation():
         return env
     if perturbation.action_noise > 0 and not isinstance(env.action_space, spaces.Box):
-        raise EnvironmentFailedError(env.spec.id if env.spec else "environment", "action_noise needs actions that are real "
-                                     f"numbers, and its are {env.action_space}; use sticky_actions")
+        raise EnvironmentFailedError(
+            env.spec.id if env.spec else "environment",
+            "action_noise needs actions that are real "
+            f"numbers, and its are {env.action_space}; use sticky_actions",
+        )
     return PerturbedEnv(env, perturbation)

@@ -27,7 +27,12 @@ def answer_check_policy(request: CheckPolicyRequest, store: ObjectStore) -> Poli
         _try_out(policy, request)
     except (EvaluatorError, MissingObjectError, CorruptArtifactError) as error:
         return PolicyReport(problem=str(error), versions=versions())
-    return PolicyReport(digest=policy.metadata.digest, sha256=policy.sha256, metadata=policy.metadata, versions=versions())
+    return PolicyReport(
+        digest=policy.metadata.digest,
+        sha256=policy.sha256,
+        metadata=policy.metadata,
+        versions=versions(),
+    )
 
 
 def _check_form(data: bytes, source: str) -> None:
@@ -40,15 +45,21 @@ def _check_form(data: bytes, source: str) -> None:
     try:
         onnx.checker.check_model(data)
     except Exception as error:  # its own, and protobuf's
-        raise InvalidPolicyError(source, f"ONNX's checker refuses it: {first_line(error)}") from None
+        raise InvalidPolicyError(
+            source, f"ONNX's checker refuses it: {first_line(error)}"
+        ) from None
 
 
 def _try_out(policy: Policy, request: CheckPolicyRequest) -> None:
     """Compare the spaces, then act for a moment. :raises EvaluatorError: with what is wrong."""
     check_fits(policy, request.env_id, request.env_kwargs)
     steps = iter(range(TRIED_STEPS))
-    played = run_episodes(policy, environment_maker(request.env_id, request.env_kwargs), range(1),
-                          keep_going=lambda: next(steps, None) is not None)
+    played = run_episodes(
+        policy,
+        environment_maker(request.env_id, request.env_kwargs),
+        range(1),
+        keep_going=lambda: next(steps, None) is not None,
+    )
     for episode in played.values():
         if episode.end is EpisodeEnd.LOST:
             raise EvaluatorError(f"{request.env_id}: the policy cannot play it: {episode.problem}")

@@ -22,7 +22,9 @@ from rl_lifecycle.stores import ObjectStore, get, put_once
 FILMING_S, RESERVE_S = 45.0, 30.0
 
 
-def answer_render_report(request: RenderReportRequest, store: ObjectStore, remaining_s: Callable[[], float]) -> dict[str, Any]:
+def answer_render_report(
+    request: RenderReportRequest, store: ObjectStore, remaining_s: Callable[[], float]
+) -> dict[str, Any]:
     """Write the page unless it is there already.
 
     :return: `page` (its key), `n_bytes`, `films` (how many it shows; None if it was there before).
@@ -37,16 +39,24 @@ def answer_render_report(request: RenderReportRequest, store: ObjectStore, remai
     spec, candidate, champion = gather(request, store)
     if candidate is not None and candidate.policy_sha256 != request.policy.sha256:
         raise InvalidRequestError(f"{request.policy.key}: is not the policy that was judged")
-    films = _film(request, store, spec, report, candidate, remaining_s) if candidate is not None else []
+    films = (
+        _film(request, store, spec, report, candidate, remaining_s) if candidate is not None else []
+    )
     page = render_report(report, candidate, champion, films).encode()
     put_once(store, key, page)
     return {"page": key, "n_bytes": len(page), "films": sum(bool(film.webp) for film in films)}
 
 
-def _film(request: RenderReportRequest, store: ObjectStore, spec: Spec, report: Report, candidate: Shard,
-          remaining_s: Callable[[], float]) -> list[Film]:
+def _film(
+    request: RenderReportRequest,
+    store: ObjectStore,
+    spec: Spec,
+    report: Report,
+    candidate: Shard,
+    remaining_s: Callable[[], float],
+) -> list[Film]:
     """Film the worst episodes, as many as there is time for."""
-    worst = report.statistics.worst[:request.films] if report.statistics else ()
+    worst = report.statistics.worst[: request.films] if report.statistics else ()
     if not worst:
         return []
     try:
@@ -55,14 +65,22 @@ def _film(request: RenderReportRequest, store: ObjectStore, spec: Spec, report: 
         return [Film(seed=worst[0].seed, note=f"no films: {first_line(error)}")]
 
 
-def _film_all(request: RenderReportRequest, store: ObjectStore, spec: Spec, worst: tuple[WorstPair, ...], candidate: Shard,
-              remaining_s: Callable[[], float]) -> list[Film]:
+def _film_all(
+    request: RenderReportRequest,
+    store: ObjectStore,
+    spec: Spec,
+    worst: tuple[WorstPair, ...],
+    candidate: Shard,
+    remaining_s: Callable[[], float],
+) -> list[Film]:
     from rl_evaluator.films import CannotFilmError, film_episode
     from rl_evaluator.policies import load_policy
     from rl_evaluator.wheels import use_wheels
 
     use_wheels(store, spec.requirements)
-    policy = load_policy(get(store, request.policy.key, request.policy.sha256).data, request.policy.key)
+    policy = load_policy(
+        get(store, request.policy.key, request.policy.sha256).data, request.policy.key
+    )
     until, films = time.monotonic() + min(FILMING_S, remaining_s() - RESERVE_S), []
     for pair in worst:
         task = Task(candidate.env_id, candidate.env_kwargs, pair.seed, 1, candidate.deterministic)

@@ -18,11 +18,18 @@ from rl_lifecycle.evaluations import (
 from rl_lifecycle.records import Record, first_problem
 from rl_lifecycle.stores import ObjectStore
 
-_KINDS: dict[str, type[Record]] = {"evaluate": EvaluateRequest, "check_environment": CheckEnvironmentRequest,
-                                   "check_policy": CheckPolicyRequest, "decide": DecideRequest, "render_report": RenderReportRequest}
+_KINDS: dict[str, type[Record]] = {
+    "evaluate": EvaluateRequest,
+    "check_environment": CheckEnvironmentRequest,
+    "check_policy": CheckPolicyRequest,
+    "decide": DecideRequest,
+    "render_report": RenderReportRequest,
+}
 
 
-def answer(event: Mapping[str, Any], store: ObjectStore, remaining_s: Callable[[], float]) -> dict[str, Any]:
+def answer(
+    event: Mapping[str, Any], store: ObjectStore, remaining_s: Callable[[], float]
+) -> dict[str, Any]:
     """Answer an event of any kind.
 
     :param event: a request of :mod:`rl_lifecycle.evaluations` as a mapping, or an EventBridge event.
@@ -54,7 +61,9 @@ def answer(event: Mapping[str, Any], store: ObjectStore, remaining_s: Callable[[
     raise InvalidRequestError("a kind of request was added without an answer")
 
 
-def _answer_event(event: Mapping[str, Any], store: ObjectStore, remaining_s: Callable[[], float]) -> dict[str, Any]:
+def _answer_event(
+    event: Mapping[str, Any], store: ObjectStore, remaining_s: Callable[[], float]
+) -> dict[str, Any]:
     key = key_of_event(event)
     if key is None:
         return {"ignored": True}
@@ -69,7 +78,9 @@ def _answer_event(event: Mapping[str, Any], store: ObjectStore, remaining_s: Cal
 def _read(event: Mapping[str, Any]) -> Record:
     kind = _KINDS.get(str(event.get("action")))
     if kind is None:
-        raise InvalidRequestError(f"unknown action {event.get('action')!r}; known: {', '.join(_KINDS)}")
+        raise InvalidRequestError(
+            f"unknown action {event.get('action')!r}; known: {', '.join(_KINDS)}"
+        )
     try:
         return kind.model_validate(dict(event))
     except ValidationError as error:

@@ -34,19 +34,29 @@ def find_sampler(metadata: PolicyMetadata) -> Sampler | None:
         "multi_categorical": lambda row, rng: _multi_categorical(row[LOGITS], rng, space),
         "bernoulli": lambda row, rng: _bernoulli(row[LOGITS], rng).reshape(space.shape),
         "gaussian": lambda row, rng: _gaussian(row[MEAN], row[LOG_STD], rng, space),
-        "squashed_gaussian": lambda row, rng: _squashed_gaussian(row[MEAN], row[LOG_STD], rng, space)}
+        "squashed_gaussian": lambda row, rng: _squashed_gaussian(
+            row[MEAN], row[LOG_STD], rng, space
+        ),
+    }
     return samplers.get(metadata.distribution)
 
 
 def _categorical(logits: Array, rng: np.random.Generator) -> int:
     weights = np.exp(logits.astype(np.float64) - logits.max())
     cumulative = np.cumsum(weights)
-    return int(min(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"), len(cumulative) - 1))
+    return int(
+        min(
+            np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"),
+            len(cumulative) - 1,
+        )
+    )
 
 
 def _multi_categorical(logits: Array, rng: np.random.Generator, space: SpaceForm) -> Array:
     edges = np.cumsum(np.asarray(space.n, np.int64))[:-1]
-    return np.array([_categorical(part, rng) for part in np.split(logits, edges)]).reshape(space.shape)
+    return np.array([_categorical(part, rng) for part in np.split(logits, edges)]).reshape(
+        space.shape
+    )
 
 
 def _bernoulli(logits: Array, rng: np.random.Generator) -> Array:
@@ -56,14 +66,20 @@ def _bernoulli(logits: Array, rng: np.random.Generator) -> Array:
 def _gaussian(mean: Array, log_std: Array, rng: np.random.Generator, space: SpaceForm) -> Array:
     """Draw, then clip to the space, as SB3 does before it steps the environment."""
     drawn = _drawn(mean, log_std, rng).reshape(space.shape)
-    return np.clip(drawn, _bound(space.low, -np.inf, space), _bound(space.high, np.inf, space)).astype(space.dtype or np.float32)
+    return np.clip(
+        drawn, _bound(space.low, -np.inf, space), _bound(space.high, np.inf, space)
+    ).astype(space.dtype or np.float32)
 
 
-def _squashed_gaussian(mean: Array, log_std: Array, rng: np.random.Generator, space: SpaceForm) -> Array:
+def _squashed_gaussian(
+    mean: Array, log_std: Array, rng: np.random.Generator, space: SpaceForm
+) -> Array:
     """Draw, squash to [-1, 1], then unscale to the space, which is bounded for every policy of this kind."""
     squashed = np.tanh(_drawn(mean, log_std, rng)).reshape(space.shape)
     low, high = _bound(space.low, -1.0, space), _bound(space.high, 1.0, space)
-    return np.asarray(low + 0.5 * (squashed + 1.0) * (np.asarray(high) - low)).astype(space.dtype or np.float32)
+    return np.asarray(low + 0.5 * (squashed + 1.0) * (np.asarray(high) - low)).astype(
+        space.dtype or np.float32
+    )
 
 
 def _drawn(mean: Array, log_std: Array, rng: np.random.Generator) -> Array:
@@ -71,7 +87,9 @@ def _drawn(mean: Array, log_std: Array, rng: np.random.Generator) -> Array:
     return drawn
 
 
-def _bound(bound: float | tuple[float, ...] | None, unbounded: float, space: SpaceForm) -> Array | float:
+def _bound(
+    bound: float | tuple[float, ...] | None, unbounded: float, space: SpaceForm
+) -> Array | float:
     if bound is None:
         return unbounded
     return np.reshape(bound, space.shape) if isinstance(bound, tuple) else bound

@@ -22,7 +22,9 @@ from rl_lifecycle.stores import ObjectStore, get, put_once
 RESERVE_S = 10.0
 
 
-def answer_evaluate(request: EvaluateRequest, store: ObjectStore, remaining_s: Callable[[], float]) -> dict[str, Any]:
+def answer_evaluate(
+    request: EvaluateRequest, store: ObjectStore, remaining_s: Callable[[], float]
+) -> dict[str, Any]:
     """Evaluate one shard unless it is there already.
 
     :param remaining_s: seconds until this process is stopped.
@@ -45,9 +47,17 @@ def answer_evaluate(request: EvaluateRequest, store: ObjectStore, remaining_s: C
 def _run(request: EvaluateRequest, store: ObjectStore, remaining_s: Callable[[], float]) -> Shard:
     started = time.monotonic()
     use_wheels(store, request.requirements)
-    policy = load_policy(get(store, request.policy.key, request.policy.sha256).data, request.policy.key)
-    task = Task(request.env_id, request.env_kwargs, request.first_seed, request.n_episodes, request.deterministic,
-                request.perturbation)
+    policy = load_policy(
+        get(store, request.policy.key, request.policy.sha256).data, request.policy.key
+    )
+    task = Task(
+        request.env_id,
+        request.env_kwargs,
+        request.first_seed,
+        request.n_episodes,
+        request.deterministic,
+        request.perturbation,
+    )
     shard = evaluate(policy, task, keep_going=lambda: remaining_s() > RESERVE_S)
     if not shard.returns:
         raise EpisodeTooLongError(request.env_id, time.monotonic() - started)
@@ -60,19 +70,42 @@ def _find_shard(store: ObjectStore, key: str) -> Shard | None:
 
 
 def _check_same(shard: Shard, request: EvaluateRequest, key: str) -> None:
-    stored = (shard.policy_sha256, shard.env_id, shard.env_kwargs, shard.perturbation, shard.deterministic, shard.first_seed)
-    asked = (request.policy.sha256, request.env_id, request.env_kwargs, request.perturbation, request.deterministic,
-             request.first_seed)
+    stored = (
+        shard.policy_sha256,
+        shard.env_id,
+        shard.env_kwargs,
+        shard.perturbation,
+        shard.deterministic,
+        shard.first_seed,
+    )
+    asked = (
+        request.policy.sha256,
+        request.env_id,
+        request.env_kwargs,
+        request.perturbation,
+        request.deterministic,
+        request.first_seed,
+    )
     if stored != asked:
-        raise InvalidRequestError(f"{key}: holds episodes of another policy, environment or seed range; "
-                                  "ask under another name or shard number")
+        raise InvalidRequestError(
+            f"{key}: holds episodes of another policy, environment or seed range; "
+            "ask under another name or shard number"
+        )
 
 
 def _answer(shard: Shard, request: EvaluateRequest, key: str) -> dict[str, Any]:
     done = len(shard.returns)
-    answer: dict[str, Any] = {"key": key, "n_episodes": done, "complete": done >= request.n_episodes, "done": done,
-                              "steps_per_s": round(shard.steps / shard.seconds, 1) if shard.seconds else None}
+    answer: dict[str, Any] = {
+        "key": key,
+        "n_episodes": done,
+        "complete": done >= request.n_episodes,
+        "done": done,
+        "steps_per_s": round(shard.steps / shard.seconds, 1) if shard.seconds else None,
+    }
     if done < request.n_episodes:
-        rest: Mapping[str, int] = {"first_seed": request.first_seed + done, "n_episodes": request.n_episodes - done}
+        rest: Mapping[str, int] = {
+            "first_seed": request.first_seed + done,
+            "n_episodes": request.n_episodes - done,
+        }
         answer["rest"] = rest
     return answer

@@ -25,7 +25,9 @@ def evaluate_side_by_side(policy: bytes, source: str, task: Task, n_processes: i
     # Fresh processes: onnxruntime's threads do not survive a fork.
     with multiprocessing.get_context("spawn").Pool(len(parts)) as pool:
         shards = pool.starmap(_evaluate_part, [(policy, source, part) for part in parts])
-    return merge_shards(shards).model_copy(update={"seconds": round(time.perf_counter() - started, 6)})
+    return merge_shards(shards).model_copy(
+        update={"seconds": round(time.perf_counter() - started, 6)}
+    )
 
 
 def split_task(task: Task, n_parts: int) -> list[Task]:
@@ -36,8 +38,10 @@ def split_task(task: Task, n_parts: int) -> list[Task]:
     """
     n_parts = min(n_parts, task.n_episodes)
     edges = [-(-task.n_episodes * k // n_parts) for k in range(n_parts + 1)]
-    return [replace(task, first_seed=task.first_seed + start, n_episodes=end - start)
-            for start, end in itertools.pairwise(edges)]
+    return [
+        replace(task, first_seed=task.first_seed + start, n_episodes=end - start)
+        for start, end in itertools.pairwise(edges)
+    ]
 
 
 def _evaluate_part(policy: bytes, source: str, task: Task) -> Shard:

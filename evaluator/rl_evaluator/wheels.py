@@ -23,7 +23,9 @@ from rl_lifecycle.stores import ObjectStore, get
 FOLDER = "nightshift-wheels"
 
 
-def use_wheels(store: ObjectStore, requirements: Sequence[Artifact], folder: Path | None = None) -> None:
+def use_wheels(
+    store: ObjectStore, requirements: Sequence[Artifact], folder: Path | None = None
+) -> None:
     """Put exactly these wheels on sys.path, behind what the evaluator itself needs.
 
     :param requirements: wheels, or a wheel set's `wheels.json`.
@@ -45,7 +47,10 @@ def _expand(store: ObjectStore, requirements: Sequence[Artifact]) -> list[Artifa
     for artifact in requirements:
         if artifact.key.endswith(".json"):
             found = WheelSet.from_json(get(store, artifact.key, artifact.sha256).data, artifact.key)
-            wheels.extend(Artifact(key=artifact_key(sha256, name), sha256=sha256) for name, sha256 in found.wheels.items())
+            wheels.extend(
+                Artifact(key=artifact_key(sha256, name), sha256=sha256)
+                for name, sha256 in found.wheels.items()
+            )
         else:
             wheels.append(artifact)
     return wheels
@@ -78,12 +83,18 @@ def _unpack(store: ObjectStore, wheel: Artifact, root: Path) -> Path:
 def _forget(root: Path) -> None:
     """Undo the set before: its paths, its modules, and the environments that they registered."""
     sys.path[:] = [path for path in sys.path if Path(path).parent != root]
-    gone = {name for name, module in list(sys.modules.items()) if _lies_below(getattr(module, "__file__", None), root)}
+    gone = {
+        name
+        for name, module in list(sys.modules.items())
+        if _lies_below(getattr(module, "__file__", None), root)
+    }
     for name in gone:
         del sys.modules[name]
     for env_id, spec in list(gymnasium.registry.items()):
         entry = spec.entry_point
-        module = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+        module = (
+            entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+        )
         if module in gone:
             del gymnasium.registry[env_id]
 

@@ -74,21 +74,35 @@ def wrap_environment(env: Env, wrappers: Sequence[WrapperForm], env_id: str) -> 
         try:
             wrapped = _find(form.name, env_id)(wrapped, **form.kwargs)
         except (TypeError, ValueError, AssertionError) as error:
-            raise EnvironmentFailedError(env_id, f"does not fit into {form.name}: {first_line(error)}") from None
+            raise EnvironmentFailedError(
+                env_id, f"does not fit into {form.name}: {first_line(error)}"
+            ) from None
     return _Paid(wrapped, till)
 
 
 def _find(name: str, env_id: str) -> Callable[..., Env]:
     module, _, class_name = name.rpartition(".")
     if remembers_episodes(name):
-        raise EnvironmentFailedError(env_id, f"its policy was trained in the wrapper {name}, whose statistics are not in the policy and "
-                                     "change with every episode played: train it with `normalize:` instead")
+        raise EnvironmentFailedError(
+            env_id,
+            f"its policy was trained in the wrapper {name}, whose statistics are not in the policy and "
+            "change with every episode played: train it with `normalize:` instead",
+        )
     own = env_id.partition(":")[0].partition(".")[0] if ":" in env_id else None
-    if not any(module == package or module.startswith(f"{package}.") for package in ("gymnasium.wrappers", own) if package):
-        raise EnvironmentFailedError(env_id, f"its policy was trained in the wrapper {name}, which cannot be had here: take one of "
-                                     "gymnasium.wrappers, or put it into the environment's wheel")
+    if not any(
+        module == package or module.startswith(f"{package}.")
+        for package in ("gymnasium.wrappers", own)
+        if package
+    ):
+        raise EnvironmentFailedError(
+            env_id,
+            f"its policy was trained in the wrapper {name}, which cannot be had here: take one of "
+            "gymnasium.wrappers, or put it into the environment's wheel",
+        )
     try:
         found: Callable[..., Env] = getattr(importlib.import_module(module), class_name)
     except (ImportError, AttributeError) as error:
-        raise EnvironmentFailedError(env_id, f"its policy was trained in the wrapper {name}: {first_line(error)}") from None
+        raise EnvironmentFailedError(
+            env_id, f"its policy was trained in the wrapper {name}: {first_line(error)}"
+        ) from None
     return found

@@ -40,5 +40,10 @@ def package_entries(package: Path) -> Iterator[Entry]:
     """Read the files of a Python package, without what only this machine needs."""
     for path in sorted(package.rglob("*")):
         parts = path.relative_to(package.parent).parts
-        if path.is_file() and "__pycache__" not in parts and path.suffix not in (".pyc", ".pyo") and path.name != ".DS_Store":
+        if (
+            path.is_file()
+            and "__pycache__" not in parts
+            and path.suffix not in (".pyc", ".pyo")
+            and path.name != ".DS_Store"
+        ):
             yield Entry("/".join(parts), path.read_bytes())

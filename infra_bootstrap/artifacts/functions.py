@@ -21,9 +21,23 @@ from rl_lifecycle.layout import artifact_key
 MOST_UNZIPPED_BYTES = 262_144_000
 #: Folders that no policy is evaluated with, relative to the layer's `python/`.
 TRIMMED_FOLDERS = (
-    "bin", "numpy/f2py", "numpy/_core/include", "numpy/_core/lib", "numpy/random/lib", "numpy/distutils",
-    "onnxruntime/tools", "onnxruntime/transformers", "onnxruntime/quantization", "onnxruntime/backend", "onnxruntime/datasets",
-    "onnx/backend", "onnx/reference", "onnx/test", "pygame/docs", "pygame/examples")
+    "bin",
+    "numpy/f2py",
+    "numpy/_core/include",
+    "numpy/_core/lib",
+    "numpy/random/lib",
+    "numpy/distutils",
+    "onnxruntime/tools",
+    "onnxruntime/transformers",
+    "onnxruntime/quantization",
+    "onnxruntime/backend",
+    "onnxruntime/datasets",
+    "onnx/backend",
+    "onnx/reference",
+    "onnx/test",
+    "pygame/docs",
+    "pygame/examples",
+)
 #: Folders of these names go wherever they are.
 TRIMMED_NAMES = frozenset({"tests", "testing_data", "__pycache__"})
 TRIMMED_SUFFIXES = (".pyi", ".pyx", ".pxd", ".h", ".a")
@@ -46,19 +60,32 @@ def build_functions(target: Target, root: Path = ROOT, cache: Path | None = None
 
     :raises BuildFailedError: if a part is missing, or evaluator and layer together are larger than Lambda takes.
     """
-    code = [*package_entries(root / "evaluator" / "rl_evaluator"), *package_entries(root / "lifecycle" / "rl_lifecycle")]
+    code = [
+        *package_entries(root / "evaluator" / "rl_evaluator"),
+        *package_entries(root / "lifecycle" / "rl_lifecycle"),
+    ]
     reaper = [Entry("reaper.py", (Path(__file__).parents[1] / "reaper" / "reaper.py").read_bytes())]
     if not any(entry.name == "rl_evaluator/handler.py" for entry in code):
         raise BuildFailedError("evaluator zip", "evaluator/rl_evaluator/handler.py is missing")
     requirements = read_lock("evaluator", target)
-    key = hashlib.sha256(f"{requirements.sha256}{target.python}{target.platform.name}{TRIMMING}".encode()).hexdigest()
-    folder = cached(f"layer-{target.python}-{target.platform.name}", key,
-                    lambda fresh: _build_layer(requirements, target, fresh), cache)
+    key = hashlib.sha256(
+        f"{requirements.sha256}{target.python}{target.platform.name}{TRIMMING}".encode()
+    ).hexdigest()
+    folder = cached(
+        f"layer-{target.python}-{target.platform.name}",
+        key,
+        lambda fresh: _build_layer(requirements, target, fresh),
+        cache,
+    )
     facts = json.loads((folder / "facts.json").read_text())
     unzipped = facts["unzipped_bytes"] + sum(len(entry.data) for entry in code)
     check_size(unzipped)
-    layer = ArtifactFile(artifact_key(facts["sha256"], "layer.zip"), facts["sha256"], path=folder / "layer.zip")
-    return FunctionFiles(_zip_file("evaluator.zip", code), layer, _zip_file("reaper.zip", reaper), unzipped)
+    layer = ArtifactFile(
+        artifact_key(facts["sha256"], "layer.zip"), facts["sha256"], path=folder / "layer.zip"
+    )
+    return FunctionFiles(
+        _zip_file("evaluator.zip", code), layer, _zip_file("reaper.zip", reaper), unzipped
+    )
 
 
 def check_size(unzipped_bytes: int) -> None:
@@ -67,8 +94,11 @@ def check_size(unzipped_bytes: int) -> None:
     :raises BuildFailedError: if the evaluator with its layer is larger than Lambda's limit.
     """
     if unzipped_bytes > MOST_UNZIPPED_BYTES:
-        raise BuildFailedError("evaluator layer", f"{unzipped_bytes:,} bytes unzipped, and Lambda takes {MOST_UNZIPPED_BYTES:,}: "
-                               "take something out of locks/evaluator.in, or trim more in artifacts/functions.py")
+        raise BuildFailedError(
+            "evaluator layer",
+            f"{unzipped_bytes:,} bytes unzipped, and Lambda takes {MOST_UNZIPPED_BYTES:,}: "
+            "take something out of locks/evaluator.in, or trim more in artifacts/functions.py",
+        )
 
 
 def _zip_file(name: str, entries: list[Entry]) -> ArtifactFile:
@@ -83,7 +113,10 @@ def _build_layer(requirements: Requirements, target: Target, folder: Path) -> No
     entries = list(layer_entries(installed))
     data = zip_bytes(entries, level=4)
     (folder / "layer.zip").write_bytes(data)
-    facts = {"sha256": hashlib.sha256(data).hexdigest(), "unzipped_bytes": sum(len(entry.data) for entry in entries)}
+    facts = {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "unzipped_bytes": sum(len(entry.data) for entry in entries),
+    }
     (folder / "facts.json").write_text(json.dumps(facts))
     shutil.rmtree(installed)
 
@@ -93,7 +126,9 @@ def layer_entries(installed: Path) -> Iterator[Entry]:
     for path in sorted(installed.rglob("*")):
         name = path.relative_to(installed).as_posix()
         if path.is_file() and not is_trimmed(name):
-            yield Entry(f"python/{name}", path.read_bytes(), executable=bool(re.search(r"\.so(\.|$)", name)))
+            yield Entry(
+                f"python/{name}", path.read_bytes(), executable=bool(re.search(r"\.so(\.|$)", name))
+            )
 
 
 def is_trimmed(name: str) -> bool:
@@ -103,5 +138,9 @@ def is_trimmed(name: str) -> bool:
     (True, False)
     """
     parts = name.split("/")
-    return (any(name.startswith(folder + "/") for folder in TRIMMED_FOLDERS) or bool(TRIMMED_NAMES & set(parts[:-1]))
-            or name.endswith(TRIMMED_SUFFIXES) or parts[-1] in TRIMMED_FILES)
+    return (
+        any(name.startswith(folder + "/") for folder in TRIMMED_FOLDERS)
+        or bool(TRIMMED_NAMES & set(parts[:-1]))
+        or name.endswith(TRIMMED_SUFFIXES)
+        or parts[-1] in TRIMMED_FILES
+    )

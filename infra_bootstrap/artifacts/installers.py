@@ -21,10 +21,28 @@ def download_wheels(requirements: Requirements, target: Target, folder: Path) ->
     listed.write_text(requirements.text)
     platforms = [word for tag in target.platform.pip for word in ("--platform", tag)]
     try:
-        _run("trainer wheels", [
-            *find_pip(), "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes",
-            "--only-binary", ":all:", *platforms, "--python-version", target.python, "--implementation", "cp",
-            "--dest", str(folder), "--requirement", str(listed)])
+        _run(
+            "trainer wheels",
+            [
+                *find_pip(),
+                "download",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--require-hashes",
+                "--only-binary",
+                ":all:",
+                *platforms,
+                "--python-version",
+                target.python,
+                "--implementation",
+                "cp",
+                "--dest",
+                str(folder),
+                "--requirement",
+                str(listed),
+            ],
+        )
     finally:
         listed.unlink()
 
@@ -37,10 +55,29 @@ def install_wheels(requirements: Requirements, target: Target, folder: Path) -> 
     listed = folder.with_name(folder.name + "-requirements.txt")
     listed.write_text(requirements.text)
     try:
-        _run("evaluator layer", [
-            *find_uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:",
-            "--python-version", target.python, "--python-platform", target.platform.uv, "--link-mode", "copy",
-            "--target", str(folder), "--requirement", str(listed)])
+        _run(
+            "evaluator layer",
+            [
+                *find_uv(),
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--require-hashes",
+                "--only-binary",
+                ":all:",
+                "--python-version",
+                target.python,
+                "--python-platform",
+                target.platform.uv,
+                "--link-mode",
+                "copy",
+                "--target",
+                str(folder),
+                "--requirement",
+                str(listed),
+            ],
+        )
     finally:
         listed.unlink()
 
@@ -70,7 +107,9 @@ def find_uv() -> list[str]:
         return [on_path]
     if _works([sys.executable, "-m", "uv", "--version"]):
         return [sys.executable, "-m", "uv"]
-    raise BuildFailedError("evaluator layer", "no uv was found to install its wheels: run `make setup`")
+    raise BuildFailedError(
+        "evaluator layer", "no uv was found to install its wheels: run `make setup`"
+    )
 
 
 def _works(command: Sequence[str]) -> bool:
@@ -83,5 +122,11 @@ def _works(command: Sequence[str]) -> bool:
 def _run(artifact: str, command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip() and "WARNING" not in line]
-        raise BuildFailedError(artifact, (lines[-1] if lines else f"{command[0]} ended with {done.returncode}")[:500])
+        lines = [
+            line.strip()
+            for line in done.stderr.splitlines()
+            if line.strip() and "WARNING" not in line
+        ]
+        raise BuildFailedError(
+            artifact, (lines[-1] if lines else f"{command[0]} ended with {done.returncode}")[:500]
+        )

@@ -27,18 +27,30 @@ class Platform(NamedTuple):
 
 
 def _linux(machine: str) -> Platform:
-    tags = (*(f"manylinux_2_{minor}_{machine}" for minor in (28, 27, 26, 24, 17, 12, 5)), f"manylinux2014_{machine}")
+    tags = (
+        *(f"manylinux_2_{minor}_{machine}" for minor in (28, 27, 26, 24, 17, 12, 5)),
+        f"manylinux2014_{machine}",
+    )
     return Platform(f"linux-{machine}", f"{machine}-manylinux_2_28", tags, machine, "linux")
 
 
 def _macos(machine: str, uv: str) -> Platform:
-    tags = tuple(f"macosx_{major}_0_{kind}" for major in (14, 13, 12, 11) for kind in (machine, "universal2"))
+    tags = tuple(
+        f"macosx_{major}_0_{kind}" for major in (14, 13, 12, 11) for kind in (machine, "universal2")
+    )
     return Platform(f"macos-{machine}", uv, tags, machine, "darwin")
 
 
 #: Linux x86_64 is what Lambda and the deep-learning AMI are; the others are laptops that play them.
-PLATFORMS = {platform.name: platform for platform in (
-    _linux("x86_64"), _linux("aarch64"), _macos("arm64", "aarch64-apple-darwin"), _macos("x86_64", "x86_64-apple-darwin"))}
+PLATFORMS = {
+    platform.name: platform
+    for platform in (
+        _linux("x86_64"),
+        _linux("aarch64"),
+        _macos("arm64", "aarch64-apple-darwin"),
+        _macos("x86_64", "x86_64-apple-darwin"),
+    )
+}
 LINUX = PLATFORMS["linux-x86_64"]
 
 
@@ -72,7 +84,9 @@ def read_lock(name: str, target: Target, without: frozenset[str] = frozenset()) 
         text = path.read_text()
     except OSError:
         raise BuildFailedError(f"locks/{name}.txt", "is missing: run `make lock`") from None
-    kept = [entry for entry in _entries(text) if _applies(entry, target) and _name(entry) not in without]
+    kept = [
+        entry for entry in _entries(text) if _applies(entry, target) and _name(entry) not in without
+    ]
     return Requirements("\n".join(_without_marker(entry) for entry in kept) + "\n")
 
 
@@ -99,11 +113,18 @@ def _head(entry: str) -> tuple[str, str]:
 
 def _applies(entry: str, target: Target) -> bool:
     _, marker = _head(entry)
-    return not marker or Marker(marker).evaluate({
-        "python_version": target.python, "python_full_version": f"{target.python}.0",
-        "sys_platform": target.platform.sys_platform, "platform_machine": target.platform.machine,
-        "platform_system": "Linux" if target.platform.sys_platform == "linux" else "Darwin", "os_name": "posix",
-        "implementation_name": "cpython", "platform_python_implementation": "CPython"})
+    return not marker or Marker(marker).evaluate(
+        {
+            "python_version": target.python,
+            "python_full_version": f"{target.python}.0",
+            "sys_platform": target.platform.sys_platform,
+            "platform_machine": target.platform.machine,
+            "platform_system": "Linux" if target.platform.sys_platform == "linux" else "Darwin",
+            "os_name": "posix",
+            "implementation_name": "cpython",
+            "platform_python_implementation": "CPython",
+        }
+    )
 
 
 def _without_marker(entry: str) -> str:

@@ -36,9 +36,13 @@ def build_wheel(project: Path) -> BuiltWheel:
         document = tomllib.loads((project / "pyproject.toml").read_text())
         metadata = document["project"]
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
-        raise BuildFailedError(f"wheel of {project.name}", f"{project.name}/pyproject.toml cannot be read ({error})") from None
+        raise BuildFailedError(
+            f"wheel of {project.name}", f"{project.name}/pyproject.toml cannot be read ({error})"
+        ) from None
     name, version = metadata["name"].replace("-", "_"), metadata["version"]
-    module = document.get("tool", {}).get("uv", {}).get("build-backend", {}).get("module-name", name)
+    module = (
+        document.get("tool", {}).get("uv", {}).get("build-backend", {}).get("module-name", name)
+    )
     entries = list(package_entries(project / module))
     if not entries:
         raise BuildFailedError(f"wheel of {project.name}", f"{project.name}/{module} is no package")
@@ -54,9 +58,15 @@ _WHEEL = b"Wheel-Version: 1.0\nGenerator: nightshift\nRoot-Is-Purelib: true\nTag
 def _metadata(project: dict[str, object]) -> bytes:
     lines = ["Metadata-Version: 2.1", f"Name: {project['name']}", f"Version: {project['version']}"]
     lines += [f"Summary: {project['description']}"] if "description" in project else []
-    lines += [f"Requires-Python: {project['requires-python']}"] if "requires-python" in project else []
+    lines += (
+        [f"Requires-Python: {project['requires-python']}"] if "requires-python" in project else []
+    )
     required = project.get("dependencies", [])
-    lines += [f"Requires-Dist: {requirement}" for requirement in required] if isinstance(required, list) else []
+    lines += (
+        [f"Requires-Dist: {requirement}" for requirement in required]
+        if isinstance(required, list)
+        else []
+    )
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -65,4 +75,6 @@ def _record(entries: list[Entry], folder: str) -> bytes:
         digest = base64.urlsafe_b64encode(hashlib.sha256(entry.data).digest()).rstrip(b"=").decode()
         return f"{entry.name},sha256={digest},{len(entry.data)}"
 
-    return ("\n".join([*(line(entry) for entry in sorted(entries)), f"{folder}/RECORD,,"]) + "\n").encode()
+    return (
+        "\n".join([*(line(entry) for entry in sorted(entries)), f"{folder}/RECORD,,"]) + "\n"
+    ).encode()

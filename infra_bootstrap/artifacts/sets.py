@@ -26,8 +26,10 @@ class ArtifactSet(Record):
     def version_label(self) -> str:
         """Names what a version of the evaluator is made of; another label publishes another version."""
         made_of = f"{self.evaluator_code.sha256}{self.evaluator_layer.sha256}{self.lambda_runtime}"
-        return (f"code {self.evaluator_code.sha256[:12]} layer {self.evaluator_layer.sha256[:12]} {self.lambda_runtime} "
-                f"({sha256_hex(made_of.encode())[:8]})")
+        return (
+            f"code {self.evaluator_code.sha256[:12]} layer {self.evaluator_layer.sha256[:12]} {self.lambda_runtime} "
+            f"({sha256_hex(made_of.encode())[:8]})"
+        )
 
 
 class Built(NamedTuple):
@@ -38,24 +40,39 @@ class Built(NamedTuple):
     wheels: tuple[ArtifactFile, ...]
 
 
-def build(trainer: Target, lambda_runtime: str, lambda_platform: Platform = LINUX, root: Path = ROOT,
-          cache: Path | None = None) -> Built:
+def build(
+    trainer: Target,
+    lambda_runtime: str,
+    lambda_platform: Platform = LINUX,
+    root: Path = ROOT,
+    cache: Path | None = None,
+) -> Built:
     """Build, or find in the cache, everything that machines and functions run.
 
     :param trainer: the machine image's Python and platform. :param lambda_runtime: such as `python3.12`.
     :raises BuildFailedError: if something cannot be built.
     """
-    functions = build_functions(Target(lambda_runtime.removeprefix("python"), lambda_platform), root, cache)
+    functions = build_functions(
+        Target(lambda_runtime.removeprefix("python"), lambda_platform), root, cache
+    )
     wheels = build_trainer_wheels(trainer, root, cache)
-    return Built(_describe(functions, wheels, lambda_runtime),
-                 (functions.layer, functions.reaper, functions.evaluator), wheels.files)
+    return Built(
+        _describe(functions, wheels, lambda_runtime),
+        (functions.layer, functions.reaper, functions.evaluator),
+        wheels.files,
+    )
 
 
 def _describe(functions: FunctionFiles, wheels: TrainerWheels, lambda_runtime: str) -> ArtifactSet:
     return ArtifactSet(
-        trainer_wheels=wheels.artifact, trainer_python=wheels.record.python,
-        evaluator_code=_artifact(functions.evaluator), evaluator_layer=_artifact(functions.layer),
-        reaper_code=_artifact(functions.reaper), lambda_runtime=lambda_runtime, unzipped_bytes=functions.unzipped_bytes)
+        trainer_wheels=wheels.artifact,
+        trainer_python=wheels.record.python,
+        evaluator_code=_artifact(functions.evaluator),
+        evaluator_layer=_artifact(functions.layer),
+        reaper_code=_artifact(functions.reaper),
+        lambda_runtime=lambda_runtime,
+        unzipped_bytes=functions.unzipped_bytes,
+    )
 
 
 def _artifact(file: ArtifactFile) -> Artifact:

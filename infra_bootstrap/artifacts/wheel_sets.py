@@ -15,13 +15,40 @@ from rl_lifecycle.specs import Artifact, WheelSet
 
 #: What the image has: torch and all that it requires (shadowing that would pair it with versions it was not tested
 #: with), and boto3, which the user data needs before there is anything else.
-IN_IMAGE = frozenset({
-    "filelock", "fsspec", "jinja2", "mpmath", "networkx", "setuptools", "sympy", "torch", "triton",
-    "boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3"})
+IN_IMAGE = frozenset(
+    {
+        "filelock",
+        "fsspec",
+        "jinja2",
+        "mpmath",
+        "networkx",
+        "setuptools",
+        "sympy",
+        "torch",
+        "triton",
+        "boto3",
+        "botocore",
+        "jmespath",
+        "python-dateutil",
+        "s3transfer",
+        "six",
+        "urllib3",
+    }
+)
 #: Required by what a trainer imports, but never imported there: a server for curves, rendering, a viewer. They are
 #: half of all files, and a machine's boot waits for each file.
-NOT_NEEDED = frozenset({
-    "grpcio", "markdown", "markupsafe", "mujoco-studio", "pyopengl", "tensorboard-data-server", "websockets", "werkzeug"})
+NOT_NEEDED = frozenset(
+    {
+        "grpcio",
+        "markdown",
+        "markupsafe",
+        "mujoco-studio",
+        "pyopengl",
+        "tensorboard-data-server",
+        "websockets",
+        "werkzeug",
+    }
+)
 OWN = ("lifecycle", "trainer")
 INDEX = "digests.json"
 
@@ -32,22 +59,33 @@ class TrainerWheels:
     def __init__(self, record: WheelSet, files: tuple[ArtifactFile, ...]) -> None:
         self.record = record
         data = record.to_json()
-        self.artifact = Artifact(key=artifact_key(sha256_hex(data), "wheels.json"), sha256=sha256_hex(data))
+        self.artifact = Artifact(
+            key=artifact_key(sha256_hex(data), "wheels.json"), sha256=sha256_hex(data)
+        )
         #: The set's own file comes last: where it lies, everything it names lies, too.
         self.files = (*files, ArtifactFile(self.artifact.key, self.artifact.sha256, data=data))
 
 
-def build_trainer_wheels(target: Target, root: Path = ROOT, cache: Path | None = None) -> TrainerWheels:
+def build_trainer_wheels(
+    target: Target, root: Path = ROOT, cache: Path | None = None
+) -> TrainerWheels:
     """Collect the locked wheels and build our own.
 
     :param target: the machine image's Python and platform.
     :raises BuildFailedError: if a wheel cannot be had, or a package of ours is missing.
     """
     requirements = read_lock("trainer", target, without=IN_IMAGE | NOT_NEEDED)
-    folder = cached(f"trainer-{target.python}-{target.platform.name}", requirements.sha256,
-                    lambda fresh: _download(requirements, target, fresh), cache)
+    folder = cached(
+        f"trainer-{target.python}-{target.platform.name}",
+        requirements.sha256,
+        lambda fresh: _download(requirements, target, fresh),
+        cache,
+    )
     digests: dict[str, str] = json.loads((folder / INDEX).read_text())
-    files = [ArtifactFile(artifact_key(sha256, name), sha256, path=folder / name) for name, sha256 in digests.items()]
+    files = [
+        ArtifactFile(artifact_key(sha256, name), sha256, path=folder / name)
+        for name, sha256 in digests.items()
+    ]
     own = [build_wheel(root / project) for project in OWN]
     files += [_own_file(wheel) for wheel in own]
     wheels = digests | {wheel.file_name: wheel.sha256 for wheel in own}
@@ -60,5 +98,8 @@ def _own_file(wheel: BuiltWheel) -> ArtifactFile:
 
 def _download(requirements: Requirements, target: Target, folder: Path) -> None:
     download_wheels(requirements, target, folder)
-    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.whl"))}
+    digests = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.glob("*.whl"))
+    }
     (folder / INDEX).write_text(json.dumps(digests))

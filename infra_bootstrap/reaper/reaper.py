@@ -44,8 +44,10 @@ def reap(ec2: Any, environment: str, now: datetime) -> dict[str, Any]:
 
 def find_machines(ec2: Any, environment: str) -> Iterator[Mapping[str, Any]]:
     """List the environment's machines that are not gone."""
-    filters = [{"Name": f"tag:{ENVIRONMENT_TAG}", "Values": [environment]},
-               {"Name": "instance-state-name", "Values": list(ALIVE)}]
+    filters = [
+        {"Name": f"tag:{ENVIRONMENT_TAG}", "Values": [environment]},
+        {"Name": "instance-state-name", "Values": list(ALIVE)},
+    ]
     for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
         for reservation in page["Reservations"]:
             yield from reservation["Instances"]

@@ -42,20 +42,36 @@ def describe(verdict: Verdict) -> list[str]:
     """Say a verdict in lines for a terminal: the decision with its reason, then one line a look."""
     lines = [f"{verdict.decision}: {verdict.reason}"]
     for look in verdict.looks:
-        lines.append(f"  {look.n:>6} pairs, alpha {look.alpha:.4g}: mean difference {look.mean_difference:+.4g}, "
-                     f"p better {look.p_better:.3g}, p crashes no more often {look.p_guard:.3g}, p worse {look.p_worse:.3g}; "
-                     f"crashes {look.crashes_candidate} against {look.crashes_champion}, lost {look.lost}")
+        lines.append(
+            f"  {look.n:>6} pairs, alpha {look.alpha:.4g}: mean difference {look.mean_difference:+.4g}, "
+            f"p better {look.p_better:.3g}, p crashes no more often {look.p_guard:.3g}, p worse {look.p_worse:.3g}; "
+            f"crashes {look.crashes_candidate} against {look.crashes_champion}, lost {look.lost}"
+        )
     return lines
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rl_lifecycle", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    decide_ = commands.add_parser("decide", help="judge a candidate against the champion on the same seeds")
-    decide_.add_argument("--candidate", required=True, type=Path, help="evaluation as `rl_evaluator evaluate` prints it")
-    decide_.add_argument("--champion", required=True, type=Path, help="evaluation on the same seeds")
-    decide_.add_argument("--gate", required=True, type=Path, help="JSON: return_range, crash_below, alpha, margin, "
-                         "crash_margin, max_crash_rate, max_pairs, looks")
+    decide_ = commands.add_parser(
+        "decide", help="judge a candidate against the champion on the same seeds"
+    )
+    decide_.add_argument(
+        "--candidate",
+        required=True,
+        type=Path,
+        help="evaluation as `rl_evaluator evaluate` prints it",
+    )
+    decide_.add_argument(
+        "--champion", required=True, type=Path, help="evaluation on the same seeds"
+    )
+    decide_.add_argument(
+        "--gate",
+        required=True,
+        type=Path,
+        help="JSON: return_range, crash_below, alpha, margin, "
+        "crash_margin, max_crash_rate, max_pairs, looks",
+    )
     decide_.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     return parser
 
@@ -67,8 +83,11 @@ def _decide(options: argparse.Namespace) -> Verdict:
     for field in ("first_seed", "env_id", "env_kwargs", "deterministic"):
         ours, theirs = getattr(candidate, field), getattr(champion, field)
         if ours is not None and theirs is not None and ours != theirs:
-            raise InvalidRecordError("decide", f"{field} of the candidate is {ours}, of the champion {theirs}: pairs need "
-                                     "the same seeds, environment and settings")
+            raise InvalidRecordError(
+                "decide",
+                f"{field} of the candidate is {ours}, of the champion {theirs}: pairs need "
+                "the same seeds, environment and settings",
+            )
     return decide(candidate.returns, champion.returns, gate)
 
 

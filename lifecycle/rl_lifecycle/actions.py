@@ -18,12 +18,14 @@ from rl_lifecycle.states import LAST_WORDS, Finding, TrialState, diagnose
 class ActionKind(StrEnum):
     """What there is to do."""
 
-    WAIT = "wait"          # until something changes, or until `at`
-    ASK = "ask"            # adopt the machine of the newest attempt, or, if none is seen, ask for it again with the same token
-    SETTLE = "settle"      # make sure that the newest attempt's machine is gone, and write down how it ended
-    LAUNCH = "launch"      # write the next attempt and ask for its machine
-    FINISH = "finish"      # the trial is trained
-    FAIL = "fail"          # the trial is over, untrained
+    WAIT = "wait"  # until something changes, or until `at`
+    ASK = "ask"  # adopt the machine of the newest attempt, or, if none is seen, ask for it again with the same token
+    SETTLE = (
+        "settle"  # make sure that the newest attempt's machine is gone, and write down how it ended
+    )
+    LAUNCH = "launch"  # write the next attempt and ask for its machine
+    FINISH = "finish"  # the trial is trained
+    FAIL = "fail"  # the trial is over, untrained
 
 
 class Action(Record):
@@ -56,10 +58,16 @@ def decide_action(evidence: Evidence) -> Action:
     if finding.state in (TrialState.FAILED, TrialState.CANCELLED) and not evidence.again:
         return Action(kind=ActionKind.FAIL, finding=_advised(finding))
     if evidence.cancelled:
-        return Action(kind=ActionKind.FAIL, finding=Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED,
-                                                            reason="cancelled"))
+        return Action(
+            kind=ActionKind.FAIL,
+            finding=Finding(
+                state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason="cancelled"
+            ),
+        )
     if reason := why_give_up(evidence):
-        failed = Finding(state=TrialState.FAILED, cause=finding.cause, reason=f"{reason}; last: {finding.reason}")
+        failed = Finding(
+            state=TrialState.FAILED, cause=finding.cause, reason=f"{reason}; last: {finding.reason}"
+        )
         return Action(kind=ActionKind.FAIL, finding=failed)
     not_before = _not_before(evidence.attempts)
     if not_before is not None and evidence.now < not_before:
@@ -69,7 +77,9 @@ def decide_action(evidence: Evidence) -> Action:
 
 def _of_open_attempt(evidence: Evidence, finding: Finding, newest: Attempt) -> Action:
     if finding.cause is not None:
-        return Action(kind=ActionKind.WAIT if _speaks_still(evidence) else ActionKind.SETTLE, finding=finding)
+        return Action(
+            kind=ActionKind.WAIT if _speaks_still(evidence) else ActionKind.SETTLE, finding=finding
+        )
     unanswered = finding.state is TrialState.LAUNCHING and evidence.beat is None
     if newest.outcome.instance_id is None and (evidence.machine is not None or unanswered):
         return Action(kind=ActionKind.ASK, finding=finding)
@@ -79,9 +89,19 @@ def _of_open_attempt(evidence: Evidence, finding: Finding, newest: Attempt) -> A
 def _speaks_still(evidence: Evidence) -> bool:
     """Whether the machine has said its last word and is about to end by itself: its log is still on the way."""
     beat, machine = evidence.beat, evidence.machine
-    if beat is None or beat.state not in LAST_WORDS or machine is None or not machine.state.alive or evidence.cancelled:
+    if (
+        beat is None
+        or beat.state not in LAST_WORDS
+        or machine is None
+        or not machine.state.alive
+        or evidence.cancelled
+    ):
         return False
-    patience = evidence.patience.farewell_s if beat.state is TrainerState.FINISHED else evidence.patience.last_words_s
+    patience = (
+        evidence.patience.farewell_s
+        if beat.state is TrainerState.FINISHED
+        else evidence.patience.last_words_s
+    )
     return (evidence.now - beat.at).total_seconds() < patience
 
 
@@ -98,7 +118,11 @@ def why_give_up(evidence: Evidence) -> str:
     since = _waiting_since(evidence)
     if since is not None and evidence.now - since > timedelta(hours=most):
         return f"no machine was to be had within compute.max_hours {most:g}"
-    ran = [attempt for attempt in evidence.attempts if attempt.outcome.end is not AttemptEnd.NO_CAPACITY]
+    ran = [
+        attempt
+        for attempt in evidence.attempts
+        if attempt.outcome.end is not AttemptEnd.NO_CAPACITY
+    ]
     limit = evidence.patience.attempts_without_progress
     last = ran[-limit:]
     if len(last) == limit and not _progressed(ran, limit):
@@ -110,8 +134,12 @@ def _waiting_since(evidence: Evidence) -> datetime | None:
     """When the waiting for a machine began: at the end of the last one that was had. None: a person asked for once more."""
     if evidence.again or not evidence.attempts:
         return None
-    had = [attempt.outcome.ended_at for attempt in evidence.attempts
-           if attempt.outcome.end is not AttemptEnd.NO_CAPACITY and attempt.outcome.ended_at is not None]
+    had = [
+        attempt.outcome.ended_at
+        for attempt in evidence.attempts
+        if attempt.outcome.end is not AttemptEnd.NO_CAPACITY
+        and attempt.outcome.ended_at is not None
+    ]
     return had[-1] if had else evidence.attempts[0].created_at
 
 
@@ -123,4 +151,6 @@ def _progressed(ran: Sequence[Attempt], limit: int) -> bool:
 
 def _advised(finding: Finding) -> Finding:
     advice = ADVICE.get(finding.cause) if finding.cause is not None else None
-    return finding.model_copy(update={"reason": f"{finding.reason}; {advice}"}) if advice else finding
+    return (
+        finding.model_copy(update={"reason": f"{finding.reason}; {advice}"}) if advice else finding
+    )

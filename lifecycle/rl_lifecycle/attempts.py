@@ -15,19 +15,19 @@ class AttemptEnd(StrEnum):
     """How an attempt ended."""
 
     FINISHED = "finished"
-    STOPPED_EARLY = "stopped_early"      # its target was reached, or it was hopeless
-    INTERRUPTED = "interrupted"          # AWS took the machine back
-    NO_CAPACITY = "no_capacity"          # every pool refused
-    MACHINE_LOST = "machine_lost"        # it ended, and nobody said why
-    STALLED = "stalled"                  # alive, but its step did not move
-    OTHER_HARDWARE = "other_hardware"    # the machine is of another numeric class than the checkpoint
-    CODE_FAILED = "code_failed"          # the trainer, the environment, or the spec
-    DIVERGED = "diverged"                # NaN
+    STOPPED_EARLY = "stopped_early"  # its target was reached, or it was hopeless
+    INTERRUPTED = "interrupted"  # AWS took the machine back
+    NO_CAPACITY = "no_capacity"  # every pool refused
+    MACHINE_LOST = "machine_lost"  # it ended, and nobody said why
+    STALLED = "stalled"  # alive, but its step did not move
+    OTHER_HARDWARE = "other_hardware"  # the machine is of another numeric class than the checkpoint
+    CODE_FAILED = "code_failed"  # the trainer, the environment, or the spec
+    DIVERGED = "diverged"  # NaN
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
-    REFUSED = "refused"                  # AWS refused the request itself
+    REFUSED = "refused"  # AWS refused the request itself
 
 
 class Refusal(Record):
@@ -55,10 +55,19 @@ class Outcome(Record):
     reason: str = ""
     usd_per_hour: float | None = Field(None, description="the price that `usd` is reckoned with")
     reached_step: int | None = Field(None, description="the last step that the machine told of")
-    committed_step: int | None = Field(None, description="the step that the next attempt resumes from")
-    notice_at: datetime | None = Field(None, description="when the machine said that it was given notice")
-    first_step_at: datetime | None = Field(None, description="when it trained its first new step, as far as seen")
-    saved_usd: float | None = Field(None, description="about what the rest of the training would have cost, if it was stopped early")
+    committed_step: int | None = Field(
+        None, description="the step that the next attempt resumes from"
+    )
+    notice_at: datetime | None = Field(
+        None, description="when the machine said that it was given notice"
+    )
+    first_step_at: datetime | None = Field(
+        None, description="when it trained its first new step, as far as seen"
+    )
+    saved_usd: float | None = Field(
+        None,
+        description="about what the rest of the training would have cost, if it was stopped early",
+    )
     refusals: tuple[Refusal, ...] = ()
 
 
@@ -72,7 +81,9 @@ class Attempt(Record):
     attempt: int = Field(ge=1)
     token: str = Field(max_length=64)
     nonce: str = Field(description="tells two writers of the same attempt apart")
-    request: dict[str, JsonValue] = Field(description="the CreateFleet request, without its ClientToken")
+    request: dict[str, JsonValue] = Field(
+        description="the CreateFleet request, without its ClientToken"
+    )
     created_at: datetime
     deadline_at: datetime
     price_reserved_usd: float = Field(ge=0)

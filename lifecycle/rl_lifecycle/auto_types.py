@@ -34,9 +34,18 @@ def plan_auto_types(prices: Mapping[str, HourlyPrice]) -> tuple[str, ...]:
     ...                  "c7a.large": HourlyPrice(0.2, 0.1), "g5.xlarge": HourlyPrice(0.01, 0.01)})
     ('c6i.large', 'c7i.large')
     """
-    measured = {name: price.on_demand for name, price in prices.items() if name in {f"{family}.{SIZE}" for family in AVX_512}}
+    measured = {
+        name: price.on_demand
+        for name, price in prices.items()
+        if name in {f"{family}.{SIZE}" for family in AVX_512}
+    }
     most = SPREAD * min(measured.values())
-    return tuple(sorted((name for name, usd in measured.items() if usd <= most), key=lambda name: (measured[name], name)))
+    return tuple(
+        sorted(
+            (name for name, usd in measured.items() if usd <= most),
+            key=lambda name: (measured[name], name),
+        )
+    )
 
 
 AUTO_TYPES = plan_auto_types(FALL_BACK)

@@ -31,5 +31,8 @@ def p_mean_at_most_zero(values: Sequence[float], worst: float) -> float:
     share = [0.0] * len(above)
     for fall in below:
         left = 1.0
-        share = [left := (rise * old + fall * left) / (rise + fall) for rise, old in zip(above, share, strict=True)]
+        share = [
+            left := (rise * old + fall * left) / (rise + fall)
+            for rise, old in zip(above, share, strict=True)
+        ]
     return min(1.0, max(0.0, share[-1]))

@@ -50,9 +50,15 @@ def load_champion(store: ObjectStore, experiment: str) -> LoadedChampion:
     check_pointer(store, experiment, pointer, manifest)
     prefix = version_prefix(experiment, pointer.version)
     return LoadedChampion(
-        experiment=experiment, version=pointer.version, digest=pointer.digest,
-        onnx=get(store, prefix + POLICY_FILE, _recorded(manifest, POLICY_FILE)).data, metadata=manifest.metadata,
-        in_service_since=pointer.entry.at, uri=f"{store.uri}/{prefix}".rstrip("/"), etag=etag)
+        experiment=experiment,
+        version=pointer.version,
+        digest=pointer.digest,
+        onnx=get(store, prefix + POLICY_FILE, _recorded(manifest, POLICY_FILE)).data,
+        metadata=manifest.metadata,
+        in_service_since=pointer.entry.at,
+        uri=f"{store.uri}/{prefix}".rstrip("/"),
+        etag=etag,
+    )
 
 
 def refresh_champion(store: ObjectStore, champion: LoadedChampion) -> LoadedChampion:
@@ -79,5 +85,7 @@ def load_parameters(store: ObjectStore, champion: LoadedChampion) -> bytes:
 
 def _recorded(manifest: VersionManifest, file: str) -> str:
     if file not in manifest.files:
-        raise InvalidRecordError(f"version {manifest.version} of {manifest.experiment}", f"has no {file} in its manifest")
+        raise InvalidRecordError(
+            f"version {manifest.version} of {manifest.experiment}", f"has no {file} in its manifest"
+        )
     return manifest.files[file]

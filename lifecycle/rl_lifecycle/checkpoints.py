@@ -26,15 +26,25 @@ class CheckpointManifest(Record):
 
     schema_version: Literal[1] = 1
     step: int
-    segment: int = Field(description="index of the next segment to train; the chain's length when training is done")
+    segment: int = Field(
+        description="index of the next segment to train; the chain's length when training is done"
+    )
     attempt: int
     spec_sha256: str
     trial_seed: int
-    numeric_class: dict[str, JsonValue] = Field(description="CPU or GPU, instruction set, threads, library versions")
-    digest: str = Field(description="SHA-256 over the policy's parameters and the normalisation statistics")
+    numeric_class: dict[str, JsonValue] = Field(
+        description="CPU or GPU, instruction set, threads, library versions"
+    )
+    digest: str = Field(
+        description="SHA-256 over the policy's parameters and the normalisation statistics"
+    )
     files: dict[str, StoredFile]
-    buffer_chunks: tuple[str, ...] = Field((), description="SHA-256 of each replay-buffer chunk, oldest first")
-    previous: str | None = Field(None, description="manifest key of the checkpoint before, for the fall-back")
+    buffer_chunks: tuple[str, ...] = Field(
+        (), description="SHA-256 of each replay-buffer chunk, oldest first"
+    )
+    previous: str | None = Field(
+        None, description="manifest key of the checkpoint before, for the fall-back"
+    )
 
 
 class Head(Record):
@@ -45,4 +55,6 @@ class Head(Record):
     step: int
     manifest_key: str | None
     manifest_sha256: str | None
-    nonce: str = Field(description="makes the bytes of every write unique, so a lost answer can be told from a lost race")
+    nonce: str = Field(
+        description="makes the bytes of every write unique, so a lost answer can be told from a lost race"
+    )

@@ -23,7 +23,9 @@ def largest_error(largest_reward: float, gamma: float) -> float:
     return SLACK * (1 + largest_reward) * horizon
 
 
-def find_divergence(*, parameter: float, value_error: float | None, largest_reward: float, gamma: float) -> str | None:
+def find_divergence(
+    *, parameter: float, value_error: float | None, largest_reward: float, gamma: float
+) -> str | None:
     """Say what has diverged; None if nothing has.
 
     :param parameter: the largest of the policy's, by its size. :param value_error: how wrong the estimated values were in the last

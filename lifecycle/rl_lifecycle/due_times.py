@@ -30,7 +30,9 @@ def read_needed_by(value: object) -> str | None:
         return value
     moment = _read_moment(value)
     if moment is None:
-        raise ValueError('must be a time of day in UTC, in quotes, such as "06:30", or a moment such as "2026-12-01T06:00Z"')
+        raise ValueError(
+            'must be a time of day in UTC, in quotes, such as "06:30", or a moment such as "2026-12-01T06:00Z"'
+        )
     return moment.astimezone(UTC).isoformat()
 
 
@@ -67,7 +69,9 @@ def _at(day: date, hour: int, minute: int) -> datetime:
     return datetime(day.year, day.month, day.day, hour, minute, tzinfo=UTC)
 
 
-def spot_leaves_time(due_at: datetime | None, now: datetime, left_s: float, segment_s: float = 0.0) -> bool:
+def spot_leaves_time(
+    due_at: datetime | None, now: datetime, left_s: float, segment_s: float = 0.0
+) -> bool:
     """Whether the rest of a training may still be tried on spot.
 
     :param due_at: when the result is needed; None: whenever it is there.

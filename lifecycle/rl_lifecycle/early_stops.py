@@ -37,8 +37,11 @@ def curve_of(shards: Mapping[int, Shard], evaluation: Evaluation) -> tuple[Curve
 
     :param shards: step → its selection episodes. One that is not complete yet is no point yet.
     """
-    return tuple(_point(step, shards[step], evaluation) for step in sorted(shards)
-                 if len(shards[step].returns) >= evaluation.selection_episodes)
+    return tuple(
+        _point(step, shards[step], evaluation)
+        for step in sorted(shards)
+        if len(shards[step].returns) >= evaluation.selection_episodes
+    )
 
 
 def why_stop(curve: Iterable[CurvePoint], rule: EarlyStop, total_timesteps: int) -> str:
@@ -59,19 +62,27 @@ def _why_done(points: list[CurvePoint], rule: EarlyStop) -> str:
         return ""
     for point in points:
         if point.mean - CLEARANCE * point.error >= rule.target_above:
-            return (f"target reached at step {point.step:,}: mean return {point.mean:.4g} - {CLEARANCE:g} x {point.error:.2g} is at "
-                    f"least {rule.target_above:g}")
+            return (
+                f"target reached at step {point.step:,}: mean return {point.mean:.4g} - {CLEARANCE:g} x {point.error:.2g} is at "
+                f"least {rule.target_above:g}"
+            )
     return ""
 
 
 def _why_hopeless(points: list[CurvePoint], rule: EarlyStop, total_timesteps: int) -> str:
-    if rule.hopeless_below is None or len(points) < FEWEST_POINTS or points[-1].step < rule.hopeless_after * total_timesteps:
+    if (
+        rule.hopeless_below is None
+        or len(points) < FEWEST_POINTS
+        or points[-1].step < rule.hopeless_after * total_timesteps
+    ):
         return ""
     best = max(points, key=lambda point: point.mean + CLEARANCE * point.error)
     if best.mean + CLEARANCE * best.error >= rule.hopeless_below:
         return ""
-    return (f"hopeless at step {points[-1].step:,}: of {len(points)} policies the best has the mean return {best.mean:.4g} + "
-            f"{CLEARANCE:g} x {best.error:.2g}, below {rule.hopeless_below:g}")
+    return (
+        f"hopeless at step {points[-1].step:,}: of {len(points)} policies the best has the mean return {best.mean:.4g} + "
+        f"{CLEARANCE:g} x {best.error:.2g}, below {rule.hopeless_below:g}"
+    )
 
 
 def _point(step: int, shard: Shard, evaluation: Evaluation) -> CurvePoint:
@@ -79,4 +90,6 @@ def _point(step: int, shard: Shard, evaluation: Evaluation) -> CurvePoint:
     returns = [low if value is None else min(max(value, low), high) for value in shard.returns]
     mean = math.fsum(returns) / len(returns)
     spread = math.fsum((value - mean) ** 2 for value in returns) / max(1, len(returns) - 1)
-    return CurvePoint(step=step, mean=mean, error=math.sqrt(spread / len(returns)), n_episodes=len(returns))
+    return CurvePoint(
+        step=step, mean=mean, error=math.sqrt(spread / len(returns)), n_episodes=len(returns)
+    )

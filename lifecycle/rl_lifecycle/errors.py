@@ -70,7 +70,9 @@ class OverlappingSeedsError(LifecycleError):
 
     def __init__(self, first: str, second: str) -> None:
         self.first, self.second = first, second
-        super().__init__(f"episode seeds of {first} overlap with those of {second}: trigger again, another run draws others")
+        super().__init__(
+            f"episode seeds of {first} overlap with those of {second}: trigger again, another run draws others"
+        )
 
 
 class CorruptArtifactError(LifecycleError):
@@ -78,7 +80,9 @@ class CorruptArtifactError(LifecycleError):
 
     def __init__(self, uri: str, expected: str, actual: str) -> None:
         self.uri, self.expected, self.actual = uri, expected, actual
-        super().__init__(f"{uri} has SHA-256 {actual[:12]}…, but {expected[:12]}… was recorded: do not use it")
+        super().__init__(
+            f"{uri} has SHA-256 {actual[:12]}…, but {expected[:12]}… was recorded: do not use it"
+        )
 
 
 class ChangedPiecesError(LifecycleError):
@@ -86,7 +90,9 @@ class ChangedPiecesError(LifecycleError):
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        super().__init__(f"{uri} changed in memory while it was being stored, so it does not count: start again from the last checkpoint")
+        super().__init__(
+            f"{uri} changed in memory while it was being stored, so it does not count: start again from the last checkpoint"
+        )
 
 
 class BudgetExceededError(LifecycleError):
@@ -97,8 +103,10 @@ class BudgetExceededError(LifecycleError):
 
     def __init__(self, needed_usd: float, left_usd: float, budget_usd: float) -> None:
         self.needed_usd, self.left_usd, self.budget_usd = needed_usd, left_usd, budget_usd
-        super().__init__(f"the next machine may cost up to USD {needed_usd:.4g}, but USD {left_usd:.4g} are left of "
-                         f"compute.budget_usd {budget_usd:g}; raise the budget, or lower compute.max_hours or trials")
+        super().__init__(
+            f"the next machine may cost up to USD {needed_usd:.4g}, but USD {left_usd:.4g} are left of "
+            f"compute.budget_usd {budget_usd:g}; raise the budget, or lower compute.max_hours or trials"
+        )
 
 
 class NoPlaceError(LifecycleError):
@@ -106,7 +114,9 @@ class NoPlaceError(LifecycleError):
 
     def __init__(self, most: int) -> None:
         self.most = most
-        super().__init__(f"{most} machines of this run are at work (compute.max_parallel {most}); waiting for one to end")
+        super().__init__(
+            f"{most} machines of this run are at work (compute.max_parallel {most}); waiting for one to end"
+        )
 
 
 class LaunchRefusedError(LifecycleError):

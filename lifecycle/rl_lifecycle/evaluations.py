@@ -80,7 +80,9 @@ class PolicyReport(Record):
     problem: str = ""
     digest: str = ""
     sha256: str = ""
-    metadata: PolicyMetadata | None = Field(None, description="what the policy says of itself; None if it could not be read")
+    metadata: PolicyMetadata | None = Field(
+        None, description="what the policy says of itself; None if it could not be read"
+    )
     versions: dict[str, str] = {}
 
 
@@ -94,7 +96,9 @@ class DecideRequest(Record):
     experiment: str
     run: str
     candidate: str = Field(description="name of the candidate's evaluation")
-    champion: str | None = Field(description="name of the champion's evaluation; None: the absolute bar of a first champion")
+    champion: str | None = Field(
+        description="name of the champion's evaluation; None: the absolute bar of a first champion"
+    )
     spec: Artifact
 
 
@@ -108,7 +112,9 @@ class RenderReportRequest(Record):
     experiment: str
     run: str
     candidate: str = Field(description="name of the candidate's evaluation")
-    champion: str | None = Field(description="name of the champion's evaluation; None: there is none")
+    champion: str | None = Field(
+        description="name of the champion's evaluation; None: there is none"
+    )
     spec: Artifact
     policy: Artifact = Field(description="the candidate, to play the worst episodes again")
     films: int = Field(3, ge=0, le=5, description="how many of the worst episodes to film")
@@ -160,32 +166,56 @@ def merge_shards(shards: list[Shard]) -> Shard:
     for shard in ordered:
         _check_one_evaluation(first, shard)
         episodes.extend(_new_episodes(shard, episodes, shard.first_seed - first.first_seed))
-    return first.model_copy(update={
-        "returns": tuple(value for value, _, _ in episodes),
-        "lengths": tuple(length for _, length, _ in episodes),
-        "ends": tuple(end for _, _, end in episodes),
-        "steps": sum(length or 0 for _, length, _ in episodes),
-        "seconds": sum(shard.seconds for shard in ordered),
-        "problems": tuple(dict.fromkeys(line for shard in ordered for line in shard.problems))})
+    return first.model_copy(
+        update={
+            "returns": tuple(value for value, _, _ in episodes),
+            "lengths": tuple(length for _, length, _ in episodes),
+            "ends": tuple(end for _, _, end in episodes),
+            "steps": sum(length or 0 for _, length, _ in episodes),
+            "seconds": sum(shard.seconds for shard in ordered),
+            "problems": tuple(dict.fromkeys(line for shard in ordered for line in shard.problems)),
+        }
+    )
 
 
 def _check_one_evaluation(first: Shard, shard: Shard) -> None:
-    if (shard.policy_sha256, shard.env_id, shard.env_kwargs, shard.perturbation, shard.deterministic) != (
-            first.policy_sha256, first.env_id, first.env_kwargs, first.perturbation, first.deterministic):
-        raise InvalidRecordError("evaluation", "its shards are not of one policy and one environment")
+    if (
+        shard.policy_sha256,
+        shard.env_id,
+        shard.env_kwargs,
+        shard.perturbation,
+        shard.deterministic,
+    ) != (
+        first.policy_sha256,
+        first.env_id,
+        first.env_kwargs,
+        first.perturbation,
+        first.deterministic,
+    ):
+        raise InvalidRecordError(
+            "evaluation", "its shards are not of one policy and one environment"
+        )
     if not len(shard.returns) == len(shard.lengths) == len(shard.ends):
-        raise InvalidRecordError("evaluation", f"the shard at seed {shard.first_seed} has lists of different length")
+        raise InvalidRecordError(
+            "evaluation", f"the shard at seed {shard.first_seed} has lists of different length"
+        )
 
 
-def _new_episodes(shard: Shard, known: list[tuple[float | None, int | None, EpisodeEnd]],
-                  offset: int) -> list[tuple[float | None, int | None, EpisodeEnd]]:
+def _new_episodes(
+    shard: Shard, known: list[tuple[float | None, int | None, EpisodeEnd]], offset: int
+) -> list[tuple[float | None, int | None, EpisodeEnd]]:
     """What a shard adds to the episodes known so far. :param offset: where it begins among them."""
     if offset > len(known):
-        raise InvalidRecordError("evaluation", f"seed {shard.first_seed - offset + len(known)} is missing")
+        raise InvalidRecordError(
+            "evaluation", f"seed {shard.first_seed - offset + len(known)} is missing"
+        )
     episodes = list(zip(shard.returns, shard.lengths, shard.ends, strict=True))
     n_again = len(known) - offset
     for index, (before, now) in enumerate(zip(known[offset:], episodes[:n_again], strict=False)):
         if before != now:
-            raise InvalidRecordError("evaluation", f"seed {shard.first_seed + index} gave {before[0]} and {now[0]}: "
-                                     "the environment does not repeat itself, so its returns prove nothing")
+            raise InvalidRecordError(
+                "evaluation",
+                f"seed {shard.first_seed + index} gave {before[0]} and {now[0]}: "
+                "the environment does not repeat itself, so its returns prove nothing",
+            )
     return episodes[n_again:]

@@ -59,11 +59,18 @@ class Patience(Record):
     boot_s: float = 900.0
     stall_s: float = 600.0
     stall_segments: float = 5.0
-    waiting_s: float = Field(3600.0, description="for a trainer that says that it waits for the store, which gives up by itself")
+    waiting_s: float = Field(
+        3600.0,
+        description="for a trainer that says that it waits for the store, which gives up by itself",
+    )
     visible_s: float = 300.0
     attempts_without_progress: int = 3
-    last_words_s: float = Field(20.0, description="for a machine that failed to upload its log and end by itself")
-    farewell_s: float = Field(40.0, description="the same for one that finished; it may still be filming its policy")
+    last_words_s: float = Field(
+        20.0, description="for a machine that failed to upload its log and end by itself"
+    )
+    farewell_s: float = Field(
+        40.0, description="the same for one that finished; it may still be filming its policy"
+    )
 
 
 class Evidence(Record):
@@ -85,8 +92,13 @@ class Evidence(Record):
     again: bool = False
     no_place: bool = Field(False, description="as many machines of the run are at work as may be")
     due_at: datetime | None = Field(None, description="when the result is needed")
-    stops_early: bool = Field(False, description="the experiment has a rule by which it may be stopped early")
-    stop: str = Field("", description="why it need not be trained any further (rl_lifecycle.early_stops); empty: it must")
+    stops_early: bool = Field(
+        False, description="the experiment has a rule by which it may be stopped early"
+    )
+    stop: str = Field(
+        "",
+        description="why it need not be trained any further (rl_lifecycle.early_stops); empty: it must",
+    )
     patience: Patience = Patience()
 
     @property
@@ -104,7 +116,11 @@ class Evidence(Record):
         beat = self.heartbeat
         if beat is not None and beat.steps_per_s > 0:
             return self.segment_timesteps / beat.steps_per_s
-        return self.left_s * self.segment_timesteps / max(1, self.segment_timesteps, self.total_timesteps - self.committed_step)
+        return (
+            self.left_s
+            * self.segment_timesteps
+            / max(1, self.segment_timesteps, self.total_timesteps - self.committed_step)
+        )
 
     @property
     def newest(self) -> Attempt | None:
@@ -115,10 +131,16 @@ class Evidence(Record):
     def beat(self) -> Heartbeat | None:
         """What the newest attempt's own machine said; an older machine's word is history."""
         newest, beat = self.newest, self.heartbeat
-        return beat if newest is not None and beat is not None and beat.attempt == newest.attempt else None
+        return (
+            beat
+            if newest is not None and beat is not None and beat.attempt == newest.attempt
+            else None
+        )
 
 
-def track_progress(before: Progress | None, beat: Heartbeat | None, now: datetime, committed_step: int = 0) -> Progress | None:
+def track_progress(
+    before: Progress | None, beat: Heartbeat | None, now: datetime, committed_step: int = 0
+) -> Progress | None:
     """Carry on the stall clock: it starts anew when the step moves, or another attempt speaks.
 
     :param committed_step: where the attempt resumed, to tell its first new step.
@@ -129,7 +151,12 @@ def track_progress(before: Progress | None, beat: Heartbeat | None, now: datetim
         return before
     same = before is not None and before.attempt == beat.attempt
     first = before.first_step_at if before is not None and same else None
-    return Progress(attempt=beat.attempt, step=beat.step, since=now, first_step_at=first or first_step_of(beat, committed_step))
+    return Progress(
+        attempt=beat.attempt,
+        step=beat.step,
+        since=now,
+        first_step_at=first or first_step_of(beat, committed_step),
+    )
 
 
 def ended_at(evidence: Evidence) -> datetime:

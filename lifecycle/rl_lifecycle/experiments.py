@@ -10,7 +10,15 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from rl_lifecycle.due_times import read_needed_by
 from rl_lifecycle.errors import InvalidExperimentError
@@ -18,7 +26,21 @@ from rl_lifecycle.names import is_slug
 from rl_lifecycle.records import Record
 
 #: SB3's and sb3-contrib's algorithms, lower case.
-ALGORITHMS = ("a2c", "ars", "crossq", "ddpg", "dqn", "maskable_ppo", "ppo", "ppo_lstm", "qrdqn", "sac", "td3", "tqc", "trpo")
+ALGORITHMS = (
+    "a2c",
+    "ars",
+    "crossq",
+    "ddpg",
+    "dqn",
+    "maskable_ppo",
+    "ppo",
+    "ppo_lstm",
+    "qrdqn",
+    "sac",
+    "td3",
+    "tqc",
+    "trpo",
+)
 #: The last look may spend this share of alpha; see :data:`rl_lifecycle.gates.ALPHA_SHARES`.
 LAST_ALPHA_SHARE = 0.4
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
@@ -31,8 +53,12 @@ MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
-def _instance_types(value: "Literal['auto'] | tuple[str, ...]") -> "Literal['auto'] | tuple[str, ...]":
-    if value != "auto" and (not value or not all(re.fullmatch(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", name) for name in value)):
+def _instance_types(
+    value: "Literal['auto'] | tuple[str, ...]",
+) -> "Literal['auto'] | tuple[str, ...]":
+    if value != "auto" and (
+        not value or not all(re.fullmatch(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", name) for name in value)
+    ):
         raise ValueError("must be `auto` or a list of EC2 instance types such as c7i.large")
     return value
 
@@ -40,26 +66,46 @@ def _instance_types(value: "Literal['auto'] | tuple[str, ...]") -> "Literal['aut
 class Compute(Record):
     """The machines that may be rented, and for how much."""
 
-    instance_types: Annotated[Literal["auto"] | tuple[str, ...], AfterValidator(_instance_types)] = "auto"
+    instance_types: Annotated[
+        Literal["auto"] | tuple[str, ...], AfterValidator(_instance_types)
+    ] = "auto"
     market: Literal["spot", "on-demand"] = "spot"
-    on_demand_after: int = Field(3, ge=0, description="attempts on spot before on-demand; 0: never for their number")
+    on_demand_after: int = Field(
+        3, ge=0, description="attempts on spot before on-demand; 0: never for their number"
+    )
     needed_by: Annotated[str | None, BeforeValidator(read_needed_by)] = Field(
-        None, description='"HH:MM" in UTC, or a moment: on-demand as soon as spot no longer leaves enough time')
-    max_parallel: int | None = Field(None, ge=1, le=100, description="machines of a run at the same time; null: all trials")
-    max_hours: float = Field(4, gt=0, le=168, description="hours that one trial may take, all attempts together")
+        None,
+        description='"HH:MM" in UTC, or a moment: on-demand as soon as spot no longer leaves enough time',
+    )
+    max_parallel: int | None = Field(
+        None, ge=1, le=100, description="machines of a run at the same time; null: all trials"
+    )
+    max_hours: float = Field(
+        4, gt=0, le=168, description="hours that one trial may take, all attempts together"
+    )
     budget_usd: float = Field(10, gt=0, le=100_000, description="US dollars for the whole run")
     on_other_hardware: Literal["wait", "continue"] = Field(
-        "wait", description="continue: resume on another numeric class; the digest is then marked not comparable")
+        "wait",
+        description="continue: resume on another numeric class; the digest is then marked not comparable",
+    )
     gpu_updates: Literal["sb3", "cuda_graphs"] = Field(
-        "sb3", description="cuda_graphs: record the updates of PPO, DQN or SAC on a GPU and replay them")
+        "sb3",
+        description="cuda_graphs: record the updates of PPO, DQN or SAC on a GPU and replay them",
+    )
 
 
 class Perturbation(Record):
     """What disturbs an episode, drawn from its own seed."""
 
-    observation_noise: float = Field(0.0, ge=0, description="standard deviation added to observations that are real numbers")
-    action_noise: float = Field(0.0, ge=0, description="the same for actions, then clipped to their bounds")
-    sticky_actions: float = Field(0.0, ge=0, lt=1, description="probability that the action before is done again")
+    observation_noise: float = Field(
+        0.0, ge=0, description="standard deviation added to observations that are real numbers"
+    )
+    action_noise: float = Field(
+        0.0, ge=0, description="the same for actions, then clipped to their bounds"
+    )
+    sticky_actions: float = Field(
+        0.0, ge=0, lt=1, description="probability that the action before is done again"
+    )
 
 
 UNDISTURBED = Perturbation()
@@ -70,7 +116,9 @@ class Scenario(Record):
 
     env_kwargs: dict[str, JsonValue] = {}
     perturbation: Perturbation = Perturbation()
-    crash_below: float | None = Field(None, description="its own crash threshold; null: the base scenario's")
+    crash_below: float | None = Field(
+        None, description="its own crash threshold; null: the base scenario's"
+    )
 
 
 class Evaluation(Record):
@@ -78,9 +126,15 @@ class Evaluation(Record):
 
     return_range: tuple[float, float]
     crash_below: float
-    first_champion_above: float | None = Field(None, description="mean return that the first champion must prove")
-    max_pairs: int = Field(2000, ge=40, le=20_000, description="most pairs of episodes that the gate may look at")
-    selection_episodes: int = Field(100, ge=1, le=2000, description="episodes on which a run's candidate is chosen")
+    first_champion_above: float | None = Field(
+        None, description="mean return that the first champion must prove"
+    )
+    max_pairs: int = Field(
+        2000, ge=40, le=20_000, description="most pairs of episodes that the gate may look at"
+    )
+    selection_episodes: int = Field(
+        100, ge=1, le=2000, description="episodes on which a run's candidate is chosen"
+    )
     deterministic: bool = True
     scenarios: dict[str, Scenario] = {}
 
@@ -88,29 +142,49 @@ class Evaluation(Record):
     def _ranges_fit(self) -> Self:
         low, high = self.return_range
         if not low < high:
-            raise ValueError(f"return_range must be [lowest, highest] with lowest < highest, not [{low:g}, {high:g}]")
+            raise ValueError(
+                f"return_range must be [lowest, highest] with lowest < highest, not [{low:g}, {high:g}]"
+            )
         if not low <= self.crash_below <= high:
-            raise ValueError(f"crash_below must lie within return_range [{low:g}, {high:g}], not {self.crash_below:g}")
+            raise ValueError(
+                f"crash_below must lie within return_range [{low:g}, {high:g}], not {self.crash_below:g}"
+            )
         if self.first_champion_above is not None and not low <= self.first_champion_above < high:
-            raise ValueError(f"first_champion_above must lie within return_range [{low:g}, {high:g})")
+            raise ValueError(
+                f"first_champion_above must lie within return_range [{low:g}, {high:g})"
+            )
         return self
 
 
 class GateSettings(Record):
     """How sure one must be before a candidate is promoted."""
 
-    alpha: float = Field(0.05, gt=0, lt=0.5, description="probability of a false promotion, all looks together")
-    margin: float = Field(0.0, description="how much better the mean must be; negative: non-inferiority")
-    crash_margin: float = Field(0.02, gt=0, lt=1, description="how much more often it may crash than the champion")
-    max_crash_rate: float | None = Field(None, gt=0, le=1, description="how often it may crash at all")
+    alpha: float = Field(
+        0.05, gt=0, lt=0.5, description="probability of a false promotion, all looks together"
+    )
+    margin: float = Field(
+        0.0, description="how much better the mean must be; negative: non-inferiority"
+    )
+    crash_margin: float = Field(
+        0.02, gt=0, lt=1, description="how much more often it may crash than the champion"
+    )
+    max_crash_rate: float | None = Field(
+        None, gt=0, le=1, description="how often it may crash at all"
+    )
 
 
 class EarlyStop(Record):
     """When a trial is ended before its last step, by what its policies do on the selection seeds."""
 
-    target_above: float | None = Field(None, description="end a trial whose policy is shown to have a mean return above it")
-    hopeless_below: float | None = Field(None, description="end a trial whose every policy is shown to have one below it")
-    hopeless_after: float = Field(0.5, gt=0, lt=1, description="share of the steps before which no trial is called hopeless")
+    target_above: float | None = Field(
+        None, description="end a trial whose policy is shown to have a mean return above it"
+    )
+    hopeless_below: float | None = Field(
+        None, description="end a trial whose every policy is shown to have one below it"
+    )
+    hopeless_after: float = Field(
+        0.5, gt=0, lt=1, description="share of the steps before which no trial is called hopeless"
+    )
 
     @property
     def active(self) -> bool:
@@ -124,7 +198,9 @@ class Experiment(Record):
     name: str
     env_id: str
     env_kwargs: dict[str, JsonValue] = {}
-    requirements: tuple[str, ...] = Field((), description="wheels of the experiment's own, as paths beside its file")
+    requirements: tuple[str, ...] = Field(
+        (), description="wheels of the experiment's own, as paths beside its file"
+    )
     algo: str
     total_timesteps: int = Field(ge=1, le=10**11)
     hyperparameters: Literal["zoo"] | dict[str, JsonValue] = "zoo"
@@ -133,17 +209,27 @@ class Experiment(Record):
     reseed: bool = Field(True, description="false: the same seeds every night")
     init_from: Literal["scratch", "champion"] = "scratch"
     init_optimizer: Literal["fresh", "champion"] = Field(
-        "fresh", description="champion: with init_from: champion, go on with its optimizer's state, too")
-    checkpoint_every: int = Field(200_000, ge=1, description="env steps of a segment, rounded to whole rollouts")
+        "fresh",
+        description="champion: with init_from: champion, go on with its optimizer's state, too",
+    )
+    checkpoint_every: int = Field(
+        200_000, ge=1, description="env steps of a segment, rounded to whole rollouts"
+    )
     schedule: str | None = Field("0 2 * * *", description="cron, in UTC; null: only by hand")
     compute: Compute = Compute()
     evaluation: Evaluation
     gate: GateSettings = GateSettings()
     early_stop: EarlyStop = EarlyStop()
-    replay_schedule: str | None = Field(None, description="cron, in UTC, of replays of the champion; null: only by hand")
-    replay_segments: int = Field(1, ge=1, le=32, description="after how many segments a replay is compared")
+    replay_schedule: str | None = Field(
+        None, description="cron, in UTC, of replays of the champion; null: only by hand"
+    )
+    replay_segments: int = Field(
+        1, ge=1, le=32, description="after how many segments a replay is compared"
+    )
     approval: bool = False
-    approval_hours: float = Field(12, gt=0, le=168, description="how long a person has to approve; no answer is a no")
+    approval_hours: float = Field(
+        12, gt=0, le=168, description="how long a person has to approve; no answer is a no"
+    )
 
     @field_validator("name")
     @classmethod
@@ -156,14 +242,18 @@ class Experiment(Record):
     @classmethod
     def _algo_is_known(cls, algo: str) -> str:
         if algo not in ALGORITHMS:
-            raise ValueError(f"unknown algorithm {algo!r}{_did_you_mean(algo, ALGORITHMS)}; known: {', '.join(ALGORITHMS)}")
+            raise ValueError(
+                f"unknown algorithm {algo!r}{_did_you_mean(algo, ALGORITHMS)}; known: {', '.join(ALGORITHMS)}"
+            )
         return algo
 
     @field_validator("env_id")
     @classmethod
     def _env_id_has_form(cls, env_id: str) -> str:
         if not ENV_ID.fullmatch(env_id):
-            raise ValueError(f"{env_id!r} is no Gymnasium id such as LunarLander-v3 or package:Env-v0")
+            raise ValueError(
+                f"{env_id!r} is no Gymnasium id such as LunarLander-v3 or package:Env-v0"
+            )
         return env_id
 
     @field_validator("schedule", "replay_schedule")
@@ -171,7 +261,9 @@ class Experiment(Record):
     def _schedule_has_form(cls, schedule: str | None) -> str | None:
         schedule = schedule.strip() if schedule is not None else None
         if schedule is not None and not _is_schedule(schedule):
-            raise ValueError(f"{schedule!r} is no cron expression such as \"0 2 * * *\"; null means only by hand")
+            raise ValueError(
+                f'{schedule!r} is no cron expression such as "0 2 * * *"; null means only by hand'
+            )
         return schedule
 
     @model_validator(mode="after")
@@ -184,20 +276,29 @@ class Experiment(Record):
     def _graphs_have_a_gpu(self) -> Self:
         if self.compute.gpu_updates == "cuda_graphs":
             if self.algo not in ("ppo", "dqn", "sac"):
-                raise ValueError(f"compute.gpu_updates: cuda_graphs is for algo: ppo, dqn or sac, not {self.algo}")
+                raise ValueError(
+                    f"compute.gpu_updates: cuda_graphs is for algo: ppo, dqn or sac, not {self.algo}"
+                )
             types = self.compute.instance_types
-            found = ("auto never means one" if types == "auto"
-                     else next((f"{name} has none" for name in types if not NVIDIA_TYPE.match(name)), ""))
+            found = (
+                "auto never means one"
+                if types == "auto"
+                else next((f"{name} has none" for name in types if not NVIDIA_TYPE.match(name)), "")
+            )
             if found:
-                raise ValueError("compute.gpu_updates: cuda_graphs needs types with an NVIDIA GPU named in compute.instance_types, such "
-                                 f"as g5.xlarge; {found}")
+                raise ValueError(
+                    "compute.gpu_updates: cuda_graphs needs types with an NVIDIA GPU named in compute.instance_types, such "
+                    f"as g5.xlarge; {found}"
+                )
         return self
 
     @model_validator(mode="after")
     def _margin_fits_the_range(self) -> Self:
         low, high = self.evaluation.return_range
         if abs(self.gate.margin) >= high - low:
-            raise ValueError(f"gate.margin must be smaller than the width of evaluation.return_range, {high - low:g}")
+            raise ValueError(
+                f"gate.margin must be smaller than the width of evaluation.return_range, {high - low:g}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -206,22 +307,30 @@ class Experiment(Record):
         for key in ("target_above", "hopeless_below"):
             line = getattr(self.early_stop, key)
             if line is not None and not low <= line <= high:
-                raise ValueError(f"early_stop.{key} must lie within evaluation.return_range [{low:g}, {high:g}], not {line:g}")
+                raise ValueError(
+                    f"early_stop.{key} must lie within evaluation.return_range [{low:g}, {high:g}], not {line:g}"
+                )
         return self
 
     @model_validator(mode="after")
     def _gate_can_promote(self) -> Self:
         # Without a single crash on either side the guard's p value after n pairs is (1 - crash_margin)^n.
-        needed = math.ceil(math.log(self.gate.alpha * LAST_ALPHA_SHARE) / math.log(1 - self.gate.crash_margin))
+        needed = math.ceil(
+            math.log(self.gate.alpha * LAST_ALPHA_SHARE) / math.log(1 - self.gate.crash_margin)
+        )
         if self.evaluation.max_pairs < needed:
-            raise ValueError(f"evaluation.max_pairs {self.evaluation.max_pairs} could never promote anything: with gate.alpha "
-                             f"{self.gate.alpha:g} and gate.crash_margin {self.gate.crash_margin:g} it takes at least {needed} pairs")
+            raise ValueError(
+                f"evaluation.max_pairs {self.evaluation.max_pairs} could never promote anything: with gate.alpha "
+                f"{self.gate.alpha:g} and gate.crash_margin {self.gate.crash_margin:g} it takes at least {needed} pairs"
+            )
         return self
 
 
 def without_due_time(experiment: Experiment) -> Experiment:
     """The experiment for a run that nobody waits for and that must not be refused because its moment has passed."""
-    return experiment.model_copy(update={"compute": experiment.compute.model_copy(update={"needed_by": None})})
+    return experiment.model_copy(
+        update={"compute": experiment.compute.model_copy(update={"needed_by": None})}
+    )
 
 
 def _is_schedule(text: str) -> bool:
@@ -233,7 +342,11 @@ def _is_schedule(text: str) -> bool:
     fields = text.lower().split()
     if len(fields) != len(CRON_FIELDS):
         return text in PRESETS
-    return all(_is_cron_part(part, *limits) for field, limits in zip(fields, CRON_FIELDS, strict=True) for part in field.split(","))
+    return all(
+        _is_cron_part(part, *limits)
+        for field, limits in zip(fields, CRON_FIELDS, strict=True)
+        for part in field.split(",")
+    )
 
 
 def _is_cron_part(part: str, low: int, high: int) -> bool:
@@ -242,9 +355,14 @@ def _is_cron_part(part: str, low: int, high: int) -> bool:
         return False
     if spread == "*":
         return True
-    names = {12: {name: index for index, name in enumerate(MONTHS, 1)}, 7: {name: index for index, name in enumerate(DAYS)}}
+    names = {
+        12: {name: index for index, name in enumerate(MONTHS, 1)},
+        7: {name: index for index, name in enumerate(DAYS)},
+    }
     ends = [str(names.get(high, {}).get(end, end)) for end in spread.split("-")]
-    if len(ends) > 2 or not all(end.isascii() and end.isdigit() and low <= int(end) <= high for end in ends):
+    if len(ends) > 2 or not all(
+        end.isascii() and end.isdigit() and low <= int(end) <= high for end in ends
+    ):
         return False
     return int(ends[0]) <= int(ends[-1])
 
@@ -259,7 +377,9 @@ def read_experiment(document: object, name: str, source: str | None = None) -> E
     """
     source = source or f"experiments/{name}.yaml"
     if not isinstance(document, Mapping):
-        raise InvalidExperimentError(source, "", "must hold a mapping of keys such as env_id, algo and evaluation")
+        raise InvalidExperimentError(
+            source, "", "must hold a mapping of keys such as env_id, algo and evaluation"
+        )
     try:
         return Experiment.model_validate({**document, "name": name})
     except ValidationError as error:
@@ -270,25 +390,36 @@ def read_experiment(document: object, name: str, source: str | None = None) -> E
 def _explain(error: ValidationError) -> tuple[str, str]:
     """Turn pydantic's first complaint into a key and a sentence for the author of the file."""
     found = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")[0]
-    path = [str(part) for part in found["loc"] if not str(part).startswith(("literal[", "tuple[", "dict["))]
+    path = [
+        str(part)
+        for part in found["loc"]
+        if not str(part).startswith(("literal[", "tuple[", "dict["))
+    ]
     key = ".".join(path)
     if found["type"] == "extra_forbidden":
         allowed = _fields_at(path[:-1])
-        return key, f"unknown key{_did_you_mean(path[-1], allowed)}; allowed here: {', '.join(allowed)}"
+        return (
+            key,
+            f"unknown key{_did_you_mean(path[-1], allowed)}; allowed here: {', '.join(allowed)}",
+        )
     if path[:1] == ["hyperparameters"]:
         return path[0], "must be `zoo`, or a mapping of rl_zoo3's keys, its numbers finite"
     if found["type"] == "missing":
         return key, f"is missing{_MEANING.get(key, '')}"
     message = str(found["msg"]).removeprefix("Value error, ")
     value = found.get("input")
-    shown = f", not {value!r}" if isinstance(value, str | int | float | bool) and repr(value) not in message else ""
+    shown = (
+        f", not {value!r}"
+        if isinstance(value, str | int | float | bool) and repr(value) not in message
+        else ""
+    )
     return key, message[0].lower() + message[1:] + shown
 
 
 _MEANING = {
     "evaluation": "; it needs return_range and crash_below",
     "evaluation.return_range": "; it must be [lowest, highest] return of an episode: anything below the lowest counts "
-                               "as equally bad, so choose the tightest honest floor before seeing any return",
+    "as equally bad, so choose the tightest honest floor before seeing any return",
     "evaluation.crash_below": "; it must be the return below which an episode counts as failed",
     "env_id": "; it must be a Gymnasium id such as LunarLander-v3",
     "algo": f"; it must be one of {', '.join(ALGORITHMS)}",
@@ -298,7 +429,12 @@ _MEANING = {
 
 def _fields_at(path: list[str]) -> list[str]:
     """The keys that are allowed at a place of the file."""
-    sections: dict[str, type[Record]] = {"compute": Compute, "evaluation": Evaluation, "gate": GateSettings, "early_stop": EarlyStop}
+    sections: dict[str, type[Record]] = {
+        "compute": Compute,
+        "evaluation": Evaluation,
+        "gate": GateSettings,
+        "early_stop": EarlyStop,
+    }
     if not path:
         return sorted(set(Experiment.model_fields) - {"name"})
     if path[:2] and path[0] == "evaluation" and len(path) == 3:

@@ -27,7 +27,9 @@ def pairs_needed(hoped: float, spread: float, width: float) -> float:
     return math.inf if hoped <= 0 else 3 * width / hoped + (1.65 * spread / hoped) ** 2
 
 
-def why_futile(pairs: PairedReturns, crashes: Crashes, n: int, last: int, *, margin: float, crash_margin: float) -> str:
+def why_futile(
+    pairs: PairedReturns, crashes: Crashes, n: int, last: int, *, margin: float, crash_margin: float
+) -> str:
     """Say why looking on after `n` pairs is hopeless; empty when it is not.
 
     :param last: pairs at the last look.
@@ -38,12 +40,16 @@ def why_futile(pairs: PairedReturns, crashes: Crashes, n: int, last: int, *, mar
         return f"all {n} pairs are ties: there is nothing to tell apart"
     gains = [difference - margin for difference in pairs.differences[:n]]
     if _hopeless(gains, pairs.high - pairs.low + margin, last):
-        return (f"the mean difference of {pairs.mean_difference(n):+.3g} seen in {n} pairs is so small, or so far below, that "
-                f"even two standard errors more could not be shown within {last} pairs")
+        return (
+            f"the mean difference of {pairs.mean_difference(n):+.3g} seen in {n} pairs is so small, or so far below, that "
+            f"even two standard errors more could not be shown within {last} pairs"
+        )
     if _hopeless(crashes.gains(n, crash_margin), 1 - crash_margin, last):
-        return (f"after {sum(crashes.candidate[:n])} crashes against {sum(crashes.champion[:n])} in {n} pairs, it could not be "
-                f"shown within {last} that the candidate crashes no more often: that needs more pairs or a wider crash_margin "
-                f"than {crash_margin:g}")
+        return (
+            f"after {sum(crashes.candidate[:n])} crashes against {sum(crashes.champion[:n])} in {n} pairs, it could not be "
+            f"shown within {last} that the candidate crashes no more often: that needs more pairs or a wider crash_margin "
+            f"than {crash_margin:g}"
+        )
     return ""
 
 

@@ -19,8 +19,19 @@ from rl_lifecycle.paired_returns import Crashes, PairedReturns, Returns
 from rl_lifecycle.records import Record
 from rl_lifecycle.specs import Champion
 
-__all__ = ["Decision", "Gate", "Guard", "Look", "Verdict", "decide", "decide_first", "decide_shards", "decide_unchanged",
-           "gate_of", "p_mean_at_most_zero"]
+__all__ = [
+    "Decision",
+    "Gate",
+    "Guard",
+    "Look",
+    "Verdict",
+    "decide",
+    "decide_first",
+    "decide_shards",
+    "decide_unchanged",
+    "gate_of",
+    "p_mean_at_most_zero",
+]
 
 #: Share of alpha that each of four looks may spend; by the union bound they spend all of it.
 ALPHA_SHARES = (0.1, 0.2, 0.3, 0.4)
@@ -50,8 +61,12 @@ class Gate(Record):
     crash_margin: float = Field(0.02, gt=0, lt=1)
     max_crash_rate: float | None = Field(None, gt=0, le=1)
     max_pairs: int = Field(2000, ge=1)
-    looks: tuple[int, ...] = Field((), description="pairs at which to look; empty: 1/8, 1/4, 1/2 and all of max_pairs")
-    scenarios: dict[str, float] = Field({}, description="scenario → its crash threshold; the crash guard must hold in each")
+    looks: tuple[int, ...] = Field(
+        (), description="pairs at which to look; empty: 1/8, 1/4, 1/2 and all of max_pairs"
+    )
+    scenarios: dict[str, float] = Field(
+        {}, description="scenario → its crash threshold; the crash guard must hold in each"
+    )
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -63,7 +78,9 @@ class Gate(Record):
         if self.looks and (list(self.looks) != sorted(set(self.looks)) or self.looks[0] < 1):
             raise ValueError("looks must be increasing numbers of pairs")
         if self.looks and "max_pairs" in self.model_fields_set and self.looks[-1] > self.max_pairs:
-            raise ValueError(f"looks must end at max_pairs ({self.max_pairs}) at the latest, not at {self.looks[-1]}")
+            raise ValueError(
+                f"looks must end at max_pairs ({self.max_pairs}) at the latest, not at {self.looks[-1]}"
+            )
         return self
 
     def schedule(self) -> tuple[tuple[int, float], ...]:
@@ -112,7 +129,9 @@ class Verdict(Record):
     schema_version: Literal[1] = 1
     decision: Decision
     reason: str
-    next_look: int | None = Field(None, description="pairs that the next look needs; None when there is none")
+    next_look: int | None = Field(
+        None, description="pairs that the next look needs; None when there is none"
+    )
     n_pairs: int
     alpha_spent: float
     looks: tuple[Look, ...]
@@ -126,15 +145,28 @@ class Verdict(Record):
 def gate_of(experiment: Experiment) -> Gate:
     """The rule that an experiment declares."""
     evaluation, gate = experiment.evaluation, experiment.gate
-    thresholds = {name: evaluation.crash_below if scenario.crash_below is None else scenario.crash_below
-                  for name, scenario in evaluation.scenarios.items()}
-    return Gate(return_range=evaluation.return_range, crash_below=evaluation.crash_below, alpha=gate.alpha,
-                margin=gate.margin, crash_margin=gate.crash_margin, max_crash_rate=gate.max_crash_rate,
-                max_pairs=evaluation.max_pairs, scenarios=thresholds)
+    thresholds = {
+        name: evaluation.crash_below if scenario.crash_below is None else scenario.crash_below
+        for name, scenario in evaluation.scenarios.items()
+    }
+    return Gate(
+        return_range=evaluation.return_range,
+        crash_below=evaluation.crash_below,
+        alpha=gate.alpha,
+        margin=gate.margin,
+        crash_margin=gate.crash_margin,
+        max_crash_rate=gate.max_crash_rate,
+        max_pairs=evaluation.max_pairs,
+        scenarios=thresholds,
+    )
 
 
-def decide(candidate: Returns, champion: Returns, gate: Gate,
-           scenarios: Mapping[str, tuple[Returns, Returns]] | None = None) -> Verdict:
+def decide(
+    candidate: Returns,
+    champion: Returns,
+    gate: Gate,
+    scenarios: Mapping[str, tuple[Returns, Returns]] | None = None,
+) -> Verdict:
     """Judge a candidate against a champion on paired episodes, replaying the looks on prefixes.
 
     :param candidate: returns on the gate's seeds, in their order; None: the episode was lost.
@@ -145,19 +177,32 @@ def decide(candidate: Returns, champion: Returns, gate: Gate,
     """
     pairs = PairedReturns(candidate, champion, gate.return_range)
     crashes = Crashes.of(candidate, champion, gate.crash_below)
-    guards = {name: Crashes.of(*(scenarios or {}).get(name, ((), ())), threshold) for name, threshold in gate.scenarios.items()}
+    guards = {
+        name: Crashes.of(*(scenarios or {}).get(name, ((), ())), threshold)
+        for name, threshold in gate.scenarios.items()
+    }
     last = gate.schedule()[-1][0]
 
     def judge(n: int, alpha: float) -> tuple[Look, Decision, str]:
         look = _look(pairs, crashes, guards, gate, n, alpha)
         decision, reason = _decide_look(look, gate)
-        if decision is Decision.CONTINUE and (hopeless := why_futile(
-                pairs, crashes, n, last, margin=gate.margin, crash_margin=gate.crash_margin)):
+        if decision is Decision.CONTINUE and (
+            hopeless := why_futile(
+                pairs, crashes, n, last, margin=gate.margin, crash_margin=gate.crash_margin
+            )
+        ):
             return look, Decision.INCONCLUSIVE, hopeless
         return look, decision, reason
 
     lost = [pairs.missing, *(guard.lost for guard in guards.values())]
-    return _replay(pairs, lost, gate, judge, "pairs", "the last look did not tell the two apart: the champion stays")
+    return _replay(
+        pairs,
+        lost,
+        gate,
+        judge,
+        "pairs",
+        "the last look did not tell the two apart: the champion stays",
+    )
 
 
 def decide_first(candidate: Returns, above: float | None, gate: Gate) -> Verdict:
@@ -176,21 +221,44 @@ def decide_first(candidate: Returns, above: float | None, gate: Gate) -> Verdict
     def judge(n: int, alpha: float) -> tuple[Look, Decision, str]:
         # No return can lie further below the bar than the floor does, so the phantom need not either.
         gains = pairs.differences[:n]
-        look = _look(pairs, crashes, {}, alone, n, alpha).model_copy(update={
-            "p_guard": 0.0, "p_guard_broken": 1.0, "crashes_champion": 0,
-            "p_better": p_mean_at_most_zero(gains, bar - pairs.low),
-            "p_worse": p_mean_at_most_zero([-gain for gain in gains], pairs.high - bar)})
+        look = _look(pairs, crashes, {}, alone, n, alpha).model_copy(
+            update={
+                "p_guard": 0.0,
+                "p_guard_broken": 1.0,
+                "crashes_champion": 0,
+                "p_better": p_mean_at_most_zero(gains, bar - pairs.low),
+                "p_worse": p_mean_at_most_zero([-gain for gain in gains], pairs.high - bar),
+            }
+        )
         if look.p_better <= alpha and (look.p_ceiling is None or look.p_ceiling <= alpha):
-            return look, Decision.PROMOTE, (f"after {n} episodes the mean return is above {bar:g} "
-                                            f"(p = {look.p_better:.2g} ≤ {alpha:.3g}): the first champion")
+            return (
+                look,
+                Decision.PROMOTE,
+                (
+                    f"after {n} episodes the mean return is above {bar:g} "
+                    f"(p = {look.p_better:.2g} ≤ {alpha:.3g}): the first champion"
+                ),
+            )
         if look.p_worse <= alpha:
-            return look, Decision.KEEP, (f"after {n} episodes the mean return is not above {bar:g} "
-                                         f"(p = {look.p_worse:.2g} ≤ {alpha:.3g}): there is still no champion")
+            return (
+                look,
+                Decision.KEEP,
+                (
+                    f"after {n} episodes the mean return is not above {bar:g} "
+                    f"(p = {look.p_worse:.2g} ≤ {alpha:.3g}): there is still no champion"
+                ),
+            )
         return look, Decision.CONTINUE, ""
 
-    return _replay(pairs, [pairs.missing], gate, judge, "episodes",
-                   f"the last look did not show a mean return above {bar:g}"
-                   f"{' and few enough crashes' if gate.max_crash_rate is not None else ''}: there is still no champion")
+    return _replay(
+        pairs,
+        [pairs.missing],
+        gate,
+        judge,
+        "episodes",
+        f"the last look did not show a mean return above {bar:g}"
+        f"{' and few enough crashes' if gate.max_crash_rate is not None else ''}: there is still no champion",
+    )
 
 
 def decide_unchanged(candidate_digest: str, champion: Champion | None) -> Verdict | None:
@@ -201,12 +269,21 @@ def decide_unchanged(candidate_digest: str, champion: Champion | None) -> Verdic
     """
     if champion is None or champion.new_lineage or champion.digest != candidate_digest:
         return None
-    return Verdict(decision=Decision.UNCHANGED, n_pairs=0, alpha_spent=0.0, looks=(),
-                   reason=f"the candidate is champion version {champion.version}, byte for byte")
+    return Verdict(
+        decision=Decision.UNCHANGED,
+        n_pairs=0,
+        alpha_spent=0.0,
+        looks=(),
+        reason=f"the candidate is champion version {champion.version}, byte for byte",
+    )
 
 
-def decide_shards(candidate: Shard, champion: Shard, gate: Gate,
-                  scenarios: Mapping[str, tuple[Shard, Shard]] | None = None) -> Verdict:
+def decide_shards(
+    candidate: Shard,
+    champion: Shard,
+    gate: Gate,
+    scenarios: Mapping[str, tuple[Shard, Shard]] | None = None,
+) -> Verdict:
     """Judge two evaluations.
 
     :param scenarios: scenario → (candidate, champion), likewise.
@@ -214,12 +291,25 @@ def decide_shards(candidate: Shard, champion: Shard, gate: Gate,
     """
     for ours, theirs in ((candidate, champion), *(scenarios or {}).values()):
         _check_paired(ours, theirs)
-    return decide(candidate.returns, champion.returns, gate,
-                  {name: (ours.returns, theirs.returns) for name, (ours, theirs) in (scenarios or {}).items()})
+    return decide(
+        candidate.returns,
+        champion.returns,
+        gate,
+        {
+            name: (ours.returns, theirs.returns)
+            for name, (ours, theirs) in (scenarios or {}).items()
+        },
+    )
 
 
-def _replay(pairs: PairedReturns, lost: Sequence[Sequence[bool]], gate: Gate,
-            judge: Callable[[int, float], tuple[Look, Decision, str]], unit: str, undecided: str) -> Verdict:
+def _replay(
+    pairs: PairedReturns,
+    lost: Sequence[Sequence[bool]],
+    gate: Gate,
+    judge: Callable[[int, float], tuple[Look, Decision, str]],
+    unit: str,
+    undecided: str,
+) -> Verdict:
     """Take the looks in their order until one decides.
 
     :param lost: per scenario, the base first, which pairs lack an episode.
@@ -227,10 +317,21 @@ def _replay(pairs: PairedReturns, lost: Sequence[Sequence[bool]], gate: Gate,
     looks: list[Look] = []
     for n, alpha in gate.schedule():
         if n > min(len(part) for part in lost):
-            return _verdict(pairs, Decision.CONTINUE, f"{n} {unit} are needed for the next look", looks, next_look=n)
+            return _verdict(
+                pairs,
+                Decision.CONTINUE,
+                f"{n} {unit} are needed for the next look",
+                looks,
+                next_look=n,
+            )
         if (most := max(sum(part[:n]) for part in lost)) > MAX_LOST * n:
-            return _verdict(pairs, Decision.INCONCLUSIVE, f"{most} of {n} {unit} were lost: that is trouble with the "
-                            "infrastructure, not evidence", looks)
+            return _verdict(
+                pairs,
+                Decision.INCONCLUSIVE,
+                f"{most} of {n} {unit} were lost: that is trouble with the "
+                "infrastructure, not evidence",
+                looks,
+            )
         look, decision, reason = judge(n, alpha)
         looks.append(look)
         if decision is not Decision.CONTINUE:
@@ -238,21 +339,42 @@ def _replay(pairs: PairedReturns, lost: Sequence[Sequence[bool]], gate: Gate,
     return _verdict(pairs, Decision.INCONCLUSIVE, undecided, looks)
 
 
-def _look(pairs: PairedReturns, crashes: Crashes, guards: Mapping[str, Crashes], gate: Gate, n: int, alpha: float) -> Look:
+def _look(
+    pairs: PairedReturns,
+    crashes: Crashes,
+    guards: Mapping[str, Crashes],
+    gate: Gate,
+    n: int,
+    alpha: float,
+) -> Look:
     """Compute what there is to see at one look."""
     width, margin = pairs.high - pairs.low, gate.crash_margin
     gains = [difference - gate.margin for difference in pairs.differences[:n]]
     return Look(
-        n=n, alpha=alpha, mean_difference=pairs.mean_difference(n),
+        n=n,
+        alpha=alpha,
+        mean_difference=pairs.mean_difference(n),
         p_better=p_mean_at_most_zero(gains, width + gate.margin),
         p_worse=p_mean_at_most_zero([-gain for gain in gains], width - gate.margin),
-        p_guard=crashes.p_guard(n, margin), p_guard_broken=crashes.p_guard_broken(n, margin),
-        p_ceiling=None if gate.max_crash_rate is None else crashes.p_ceiling(n, gate.max_crash_rate),
-        crashes_candidate=sum(crashes.candidate[:n]), crashes_champion=sum(crashes.champion[:n]), lost=pairs.lost(n),
-        scenarios={name: Guard(
-            p_guard=guard.p_guard(n, margin), p_guard_broken=guard.p_guard_broken(n, margin),
-            crashes_candidate=sum(guard.candidate[:n]), crashes_champion=sum(guard.champion[:n]), lost=sum(guard.lost[:n]))
-            for name, guard in guards.items()})
+        p_guard=crashes.p_guard(n, margin),
+        p_guard_broken=crashes.p_guard_broken(n, margin),
+        p_ceiling=None
+        if gate.max_crash_rate is None
+        else crashes.p_ceiling(n, gate.max_crash_rate),
+        crashes_candidate=sum(crashes.candidate[:n]),
+        crashes_champion=sum(crashes.champion[:n]),
+        lost=pairs.lost(n),
+        scenarios={
+            name: Guard(
+                p_guard=guard.p_guard(n, margin),
+                p_guard_broken=guard.p_guard_broken(n, margin),
+                crashes_candidate=sum(guard.candidate[:n]),
+                crashes_champion=sum(guard.champion[:n]),
+                lost=sum(guard.lost[:n]),
+            )
+            for name, guard in guards.items()
+        },
+    )
 
 
 def _decide_look(look: Look, gate: Gate) -> tuple[Decision, str]:
@@ -260,34 +382,71 @@ def _decide_look(look: Look, gate: Gate) -> tuple[Decision, str]:
     shown = {"better": look.p_better, "crashes no more often": look.p_guard}
     if look.p_ceiling is not None:
         shown[f"crashes in at most {gate.max_crash_rate:.1%}"] = look.p_ceiling
-    shown |= {f"crashes no more often in {name}": guard.p_guard for name, guard in look.scenarios.items()}
+    shown |= {
+        f"crashes no more often in {name}": guard.p_guard for name, guard in look.scenarios.items()
+    }
     if all(p <= look.alpha for p in shown.values()):
         said = ", ".join(f"{what} (p = {p:.2g})" for what, p in shown.items())
-        return Decision.PROMOTE, f"after {look.n} pairs the candidate is {said}, each at most {look.alpha:.3g}"
+        return (
+            Decision.PROMOTE,
+            f"after {look.n} pairs the candidate is {said}, each at most {look.alpha:.3g}",
+        )
     if look.p_worse <= look.alpha:
-        return Decision.KEEP, f"after {look.n} pairs the candidate is not better (p = {look.p_worse:.2g} ≤ {look.alpha:.3g})"
-    places: dict[str, Look | Guard] = {"": look, **{f" in {name}": guard for name, guard in look.scenarios.items()}}
+        return (
+            Decision.KEEP,
+            f"after {look.n} pairs the candidate is not better (p = {look.p_worse:.2g} ≤ {look.alpha:.3g})",
+        )
+    places: dict[str, Look | Guard] = {
+        "": look,
+        **{f" in {name}": guard for name, guard in look.scenarios.items()},
+    }
     for where, guard in places.items():
         if guard.p_guard_broken <= look.alpha:
-            return Decision.KEEP, (f"after {look.n} pairs the candidate crashes more often{where} ({guard.crashes_candidate} "
-                                   f"against {guard.crashes_champion}; p = {guard.p_guard_broken:.2g} ≤ {look.alpha:.3g})")
+            return Decision.KEEP, (
+                f"after {look.n} pairs the candidate crashes more often{where} ({guard.crashes_candidate} "
+                f"against {guard.crashes_champion}; p = {guard.p_guard_broken:.2g} ≤ {look.alpha:.3g})"
+            )
     return Decision.CONTINUE, ""
 
 
-def _verdict(pairs: PairedReturns, decision: Decision, reason: str, looks: list[Look], next_look: int | None = None) -> Verdict:
+def _verdict(
+    pairs: PairedReturns,
+    decision: Decision,
+    reason: str,
+    looks: list[Look],
+    next_look: int | None = None,
+) -> Verdict:
     n = len(pairs)
     return Verdict(
-        decision=decision, reason=reason, next_look=next_look, n_pairs=n, alpha_spent=sum(look.alpha for look in looks),
-        looks=tuple(looks), mean_candidate=math.fsum(pairs.candidate) / n if n else None,
-        mean_champion=math.fsum(pairs.champion) / n if n else None, clipped_share=pairs.n_outside / (2 * n) if n else 0.0,
-        lost=pairs.lost(n), ties=sum(d == 0 for d in pairs.differences) / n if n else 0.0)
+        decision=decision,
+        reason=reason,
+        next_look=next_look,
+        n_pairs=n,
+        alpha_spent=sum(look.alpha for look in looks),
+        looks=tuple(looks),
+        mean_candidate=math.fsum(pairs.candidate) / n if n else None,
+        mean_champion=math.fsum(pairs.champion) / n if n else None,
+        clipped_share=pairs.n_outside / (2 * n) if n else 0.0,
+        lost=pairs.lost(n),
+        ties=sum(d == 0 for d in pairs.differences) / n if n else 0.0,
+    )
 
 
 def _check_paired(candidate: Shard, champion: Shard) -> None:
     if candidate.first_seed != champion.first_seed:
-        raise InvalidRecordError("decide", f"the candidate's seeds begin at {candidate.first_seed}, the champion's at "
-                                 f"{champion.first_seed}: pairs need the same seeds")
-    if (candidate.env_id, candidate.env_kwargs, candidate.perturbation, candidate.deterministic) != (
-            champion.env_id, champion.env_kwargs, champion.perturbation, champion.deterministic):
-        raise InvalidRecordError("decide", f"the candidate was evaluated on {candidate.env_id}, the champion on "
-                                 f"{champion.env_id}, or with other settings: evaluate both alike")
+        raise InvalidRecordError(
+            "decide",
+            f"the candidate's seeds begin at {candidate.first_seed}, the champion's at "
+            f"{champion.first_seed}: pairs need the same seeds",
+        )
+    if (
+        candidate.env_id,
+        candidate.env_kwargs,
+        candidate.perturbation,
+        candidate.deterministic,
+    ) != (champion.env_id, champion.env_kwargs, champion.perturbation, champion.deterministic):
+        raise InvalidRecordError(
+            "decide",
+            f"the candidate was evaluated on {candidate.env_id}, the champion on "
+            f"{champion.env_id}, or with other settings: evaluate both alike",
+        )

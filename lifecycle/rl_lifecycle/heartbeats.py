@@ -12,10 +12,10 @@ class TrainerState(StrEnum):
 
     STARTING = "starting"
     TRAINING = "training"
-    WAITING = "waiting"          # for the store
-    FINISHED = "finished"        # all steps done, final checkpoint and policy committed
+    WAITING = "waiting"  # for the store
+    FINISHED = "finished"  # all steps done, final checkpoint and policy committed
     INTERRUPTED = "interrupted"  # notice or SIGTERM: state written, exit
-    FENCED = "fenced"            # a later attempt took over the head
+    FENCED = "fenced"  # a later attempt took over the head
     FAILED = "failed"
 
 

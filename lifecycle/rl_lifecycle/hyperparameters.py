@@ -34,11 +34,15 @@ def resolve_hyperparameters(experiment: Experiment, source: str | None = None) -
     tuned = find_tuned(experiment.algo, experiment.env_id)
     if tuned is None:
         known = sorted(TUNED.get(experiment.algo, {}))
-        nearest = ", ".join(difflib.get_close_matches(experiment.env_id, known, n=3, cutoff=0.3) or known[:3])
+        nearest = ", ".join(
+            difflib.get_close_matches(experiment.env_id, known, n=3, cutoff=0.3) or known[:3]
+        )
         raise InvalidExperimentError(
-            source or f"experiments/{experiment.name}.yaml", "hyperparameters",
+            source or f"experiments/{experiment.name}.yaml",
+            "hyperparameters",
             f"no tuned values for {experiment.algo} on {experiment.env_id}: write them as a mapping "
-            f"({len(known)} environments are known for {experiment.algo}{f', nearest: {nearest}' if nearest else ''})")
+            f"({len(known)} environments are known for {experiment.algo}{f', nearest: {nearest}' if nearest else ''})",
+        )
     return _with_whole_minibatches(experiment.algo, tuned)
 
 
@@ -60,10 +64,14 @@ def find_tuned(algo: str, env_id: str) -> dict[str, Any] | None:
     (32, None)
     """
     known, name = TUNED.get(algo, {}), env_id.rsplit(":", 1)[-1]
-    return known.get(name) or (known.get(f"{name.removesuffix('-v5')}-v4") if name.endswith("-v5") else None)
+    return known.get(name) or (
+        known.get(f"{name.removesuffix('-v5')}-v4") if name.endswith("-v5") else None
+    )
 
 
-def rollout_timesteps(algo: str, hyperparameters: Mapping[str, Any], source: str = "experiment") -> int:
+def rollout_timesteps(
+    algo: str, hyperparameters: Mapping[str, Any], source: str = "experiment"
+) -> int:
     """Environment steps between two updates, all environments together: what a segment is a multiple of.
 
     :raises InvalidExperimentError: if a number of steps or environments is none.
@@ -78,10 +86,20 @@ def rollout_timesteps(algo: str, hyperparameters: Mapping[str, Any], source: str
         return n_envs * _count(hyperparameters, "n_steps", DEFAULT_N_STEPS[algo], source)
     freq = hyperparameters.get("train_freq", DEFAULT_TRAIN_FREQ.get(algo, 1))
     if not isinstance(freq, list | tuple):
-        return n_envs * _count(hyperparameters, "train_freq", DEFAULT_TRAIN_FREQ.get(algo, 1), source)
-    if len(freq) != 2 or freq[1] not in ("step", "episode") or not isinstance(freq[0], int) or freq[0] < 1:
-        raise InvalidExperimentError(source, "hyperparameters.train_freq",
-                                     f'must be a number, or a pair such as [1, "episode"], not {freq!r}')
+        return n_envs * _count(
+            hyperparameters, "train_freq", DEFAULT_TRAIN_FREQ.get(algo, 1), source
+        )
+    if (
+        len(freq) != 2
+        or freq[1] not in ("step", "episode")
+        or not isinstance(freq[0], int)
+        or freq[0] < 1
+    ):
+        raise InvalidExperimentError(
+            source,
+            "hyperparameters.train_freq",
+            f'must be a number, or a pair such as [1, "episode"], not {freq!r}',
+        )
     return n_envs * (freq[0] if freq[1] == "step" else 1)
 
 
@@ -89,7 +107,9 @@ def _count(hyperparameters: Mapping[str, Any], key: str, default: int, source: s
     """Read a number of steps or environments: whole, and at least 1."""
     value = hyperparameters.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidExperimentError(source, f"hyperparameters.{key}", f"must be a whole number of at least 1, not {value!r}")
+        raise InvalidExperimentError(
+            source, f"hyperparameters.{key}", f"must be a whole number of at least 1, not {value!r}"
+        )
     return value
 
 
@@ -102,15 +122,25 @@ def segment_timesteps(checkpoint_every: int, rollout: int) -> int:
     return max(1, round(checkpoint_every / rollout)) * rollout
 
 
-def check_segment(experiment: Experiment, segment: int, hyperparameters: Mapping[str, Any],
-                  max_episode_steps: int | None, source: str | None = None) -> None:
+def check_segment(
+    experiment: Experiment,
+    segment: int,
+    hyperparameters: Mapping[str, Any],
+    max_episode_steps: int | None,
+    source: str | None = None,
+) -> None:
     """Refuse a segment so short that the resets at its ends would shape what is learned.
 
     :param max_episode_steps: the longest episode of the environment; None when it has no limit, which is accepted but for ARS.
     :raises InvalidExperimentError: naming the value of `checkpoint_every` that would do.
     """
     if experiment.algo == ARS:
-        _check_iteration(segment, hyperparameters, max_episode_steps, source or f"experiments/{experiment.name}.yaml")
+        _check_iteration(
+            segment,
+            hyperparameters,
+            max_episode_steps,
+            source or f"experiments/{experiment.name}.yaml",
+        )
         return
     if max_episode_steps is None:
         return
@@ -119,18 +149,33 @@ def check_segment(experiment: Experiment, segment: int, hyperparameters: Mapping
     if segment < needed:
         rollout = rollout_timesteps(experiment.algo, hyperparameters)
         raise InvalidExperimentError(
-            source or f"experiments/{experiment.name}.yaml", "checkpoint_every",
+            source or f"experiments/{experiment.name}.yaml",
+            "checkpoint_every",
             f"a segment of {segment} steps on {n_envs} environments is shorter than {EPISODES_IN_SEGMENT} episodes of "
-            f"{max_episode_steps} steps each; set checkpoint_every to at least {math.ceil(needed / rollout) * rollout}")
+            f"{max_episode_steps} steps each; set checkpoint_every to at least {math.ceil(needed / rollout) * rollout}",
+        )
 
 
-def _check_iteration(segment: int, hyperparameters: Mapping[str, Any], max_episode_steps: int | None, source: str) -> None:
+def _check_iteration(
+    segment: int, hyperparameters: Mapping[str, Any], max_episode_steps: int | None, source: str
+) -> None:
     """Refuse a segment that one iteration of ARS could outlast: 2 n_delta candidates play whole episodes each."""
     if max_episode_steps is None:
-        raise InvalidExperimentError(source, "env_id", "ars plays whole episodes, so the environment needs a time limit; give "
-                                     "env_kwargs.max_episode_steps")
-    episodes = 2 * _count(hyperparameters, "n_delta", 8, source) * _count(hyperparameters, "n_eval_episodes", 1, source)
+        raise InvalidExperimentError(
+            source,
+            "env_id",
+            "ars plays whole episodes, so the environment needs a time limit; give "
+            "env_kwargs.max_episode_steps",
+        )
+    episodes = (
+        2
+        * _count(hyperparameters, "n_delta", 8, source)
+        * _count(hyperparameters, "n_eval_episodes", 1, source)
+    )
     if segment < episodes * max_episode_steps:
         raise InvalidExperimentError(
-            source, "checkpoint_every", f"a segment of {segment} steps is shorter than one iteration of ars, {episodes} episodes of "
-            f"{max_episode_steps} steps each; set checkpoint_every to at least {episodes * max_episode_steps}")
+            source,
+            "checkpoint_every",
+            f"a segment of {segment} steps is shorter than one iteration of ars, {episodes} episodes of "
+            f"{max_episode_steps} steps each; set checkpoint_every to at least {episodes * max_episode_steps}",
+        )

@@ -29,14 +29,20 @@ class LedgerEntry(Record):
     seconds: float | None = None
     instance_type: str | None = None
     market: Literal["spot", "on-demand"] | None = None
-    deadline_at: datetime | None = Field(None, description="when the machine is gone in any case; None in older ledgers")
+    deadline_at: datetime | None = Field(
+        None, description="when the machine is gone in any case; None in older ledgers"
+    )
 
     def takes_place(self, now: datetime | None) -> bool:
         """Whether the machine may be at work: it is not settled, and its deadline is not long past.
 
         :param now: None: whatever its deadline.
         """
-        gone = now is not None and self.deadline_at is not None and now > self.deadline_at + PLACE_GRACE
+        gone = (
+            now is not None
+            and self.deadline_at is not None
+            and now > self.deadline_at + PLACE_GRACE
+        )
         return self.usd is None and not gone
 
 
@@ -78,7 +84,10 @@ class Ledger(Record):
 
     def find(self, trial: str, attempt: int) -> LedgerEntry | None:
         """Find the entry of one machine."""
-        return next((entry for entry in self.entries if (entry.trial, entry.attempt) == (trial, attempt)), None)
+        return next(
+            (entry for entry in self.entries if (entry.trial, entry.attempt) == (trial, attempt)),
+            None,
+        )
 
     def has_place(self, trial: str, most: int | None, now: datetime | None = None) -> bool:
         """Whether another machine may be at work beside those that are: reservations that are not settled count until their deadline.
@@ -86,10 +95,21 @@ class Ledger(Record):
         :param trial: whose machine it would be; its own reservation does not stand in its way. :param most: None: any number.
         :param now: None: deadlines do not count.
         """
-        return most is None or sum(entry.takes_place(now) and entry.trial != trial for entry in self.entries) < most
+        return (
+            most is None
+            or sum(entry.takes_place(now) and entry.trial != trial for entry in self.entries) < most
+        )
 
-    def reserve(self, trial: str, attempt: int, usd: float, *, most: int | None = None, deadline_at: datetime | None = None,
-                now: datetime | None = None) -> Self:
+    def reserve(
+        self,
+        trial: str,
+        attempt: int,
+        usd: float,
+        *,
+        most: int | None = None,
+        deadline_at: datetime | None = None,
+        now: datetime | None = None,
+    ) -> Self:
         """Set money aside for a machine that is about to be asked for.
 
         :param most: how many machines of the run may be at work at the same time; None: any number.
@@ -113,21 +133,41 @@ class Ledger(Record):
 
         :param last_attempt: the last that was written down; reservations beyond it are a dead worker's.
         """
-        kept = tuple(entry for entry in self.entries
-                     if entry.trial != trial or entry.attempt <= last_attempt or entry.usd is not None)
+        kept = tuple(
+            entry
+            for entry in self.entries
+            if entry.trial != trial or entry.attempt <= last_attempt or entry.usd is not None
+        )
         return self if kept == self.entries else self.model_copy(update={"entries": kept})
 
-    def settle(self, trial: str, attempt: int, *, usd: float, seconds: float, instance_type: str | None = None,
-               market: Literal["spot", "on-demand"] | None = None) -> Self:
+    def settle(
+        self,
+        trial: str,
+        attempt: int,
+        *,
+        usd: float,
+        seconds: float,
+        instance_type: str | None = None,
+        market: Literal["spot", "on-demand"] | None = None,
+    ) -> Self:
         """Replace a reservation by what the machine really cost; a machine that nobody reserved for is added."""
         before = self.find(trial, attempt)
         if before is not None and before.usd is not None:
             return self
-        entry = LedgerEntry(trial=trial, attempt=attempt, reserved_usd=before.reserved_usd if before else 0.0, usd=usd,
-                            seconds=seconds, instance_type=instance_type, market=market,
-                            deadline_at=before.deadline_at if before else None)
+        entry = LedgerEntry(
+            trial=trial,
+            attempt=attempt,
+            reserved_usd=before.reserved_usd if before else 0.0,
+            usd=usd,
+            seconds=seconds,
+            instance_type=instance_type,
+            market=market,
+            deadline_at=before.deadline_at if before else None,
+        )
         others = tuple(other for other in self.entries if other != before)
-        return self.model_copy(update={"entries": tuple(sorted((*others, entry), key=lambda e: (e.trial, e.attempt)))})
+        return self.model_copy(
+            update={"entries": tuple(sorted((*others, entry), key=lambda e: (e.trial, e.attempt)))}
+        )
 
 
 def sum_month(month: str, ledgers: Iterable[Ledger]) -> MonthTotal:
@@ -135,9 +175,16 @@ def sum_month(month: str, ledgers: Iterable[Ledger]) -> MonthTotal:
     books = [ledger for ledger in ledgers if ledger.month == month]
     by_experiment: dict[str, float] = {}
     for ledger in books:
-        by_experiment[ledger.experiment] = by_experiment.get(ledger.experiment, 0.0) + ledger.spent_usd
-    return MonthTotal(month=month, n_runs=len(books), usd=sum(by_experiment.values()),
-                      champions=sum(ledger.promoted_version is not None for ledger in books), by_experiment=by_experiment)
+        by_experiment[ledger.experiment] = (
+            by_experiment.get(ledger.experiment, 0.0) + ledger.spent_usd
+        )
+    return MonthTotal(
+        month=month,
+        n_runs=len(books),
+        usd=sum(by_experiment.values()),
+        champions=sum(ledger.promoted_version is not None for ledger in books),
+        by_experiment=by_experiment,
+    )
 
 
 def describe_month(total: MonthTotal) -> str:
@@ -148,5 +195,7 @@ def describe_month(total: MonthTotal) -> str:
     """
     parts = ", ".join(f"{name} {usd:.4f}" for name, usd in sorted(total.by_experiment.items()))
     champions = f"{total.champions} champion{'' if total.champions == 1 else 's'}"
-    each = f", USD {total.usd_per_champion:.4f} for each" if total.usd_per_champion is not None else ""
+    each = (
+        f", USD {total.usd_per_champion:.4f} for each" if total.usd_per_champion is not None else ""
+    )
     return f"{total.month}: USD {total.usd:.4f} in {total.n_runs} run{'' if total.n_runs == 1 else 's'} ({parts}), {champions}{each}"

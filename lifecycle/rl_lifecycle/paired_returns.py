@@ -21,17 +21,21 @@ class Crashes:
     def of(cls, candidate: Returns, champion: Returns, crash_below: float) -> "Crashes":
         """Tell crashes by the threshold; only pairs that both have count."""
         n = min(len(candidate), len(champion))
-        return cls(tuple(value is None or value < crash_below for value in candidate[:n]),
-                   tuple(value is not None and value < crash_below for value in champion[:n]),
-                   tuple(a is None or b is None for a, b in zip(candidate[:n], champion[:n], strict=True)))
+        return cls(
+            tuple(value is None or value < crash_below for value in candidate[:n]),
+            tuple(value is not None and value < crash_below for value in champion[:n]),
+            tuple(a is None or b is None for a, b in zip(candidate[:n], champion[:n], strict=True)),
+        )
 
     def __len__(self) -> int:
         return len(self.candidate)
 
     def gains(self, n: int, margin: float) -> list[float]:
         """[champion crashed] - [candidate crashed] + margin: positive on average if the guard holds."""
-        return [float(theirs) - float(ours) + margin
-                for ours, theirs in zip(self.candidate[:n], self.champion[:n], strict=True)]
+        return [
+            float(theirs) - float(ours) + margin
+            for ours, theirs in zip(self.candidate[:n], self.champion[:n], strict=True)
+        ]
 
     def p_guard(self, n: int, margin: float) -> float:
         """Give p of the hypothesis that the candidate crashes more often than the champion by the margin or more."""
@@ -43,7 +47,9 @@ class Crashes:
 
     def p_ceiling(self, n: int, ceiling: float) -> float:
         """Give p of the hypothesis that the candidate crashes more often than the ceiling allows."""
-        return p_mean_at_most_zero([ceiling - float(crashed) for crashed in self.candidate[:n]], 1 - ceiling)
+        return p_mean_at_most_zero(
+            [ceiling - float(crashed) for crashed in self.candidate[:n]], 1 - ceiling
+        )
 
 
 class PairedReturns:
@@ -53,15 +59,25 @@ class PairedReturns:
     :param champion: None likewise; it then counts as the highest.
     """
 
-    def __init__(self, candidate: Returns, champion: Returns, return_range: tuple[float, float]) -> None:
+    def __init__(
+        self, candidate: Returns, champion: Returns, return_range: tuple[float, float]
+    ) -> None:
         self.low, self.high = return_range
         n = min(len(candidate), len(champion))
-        self.missing = [a is None or b is None for a, b in zip(candidate[:n], champion[:n], strict=True)]
-        raw = ([self.low if value is None else value for value in candidate[:n]],
-               [self.high if value is None else value for value in champion[:n]])
-        self.candidate, self.champion = ([min(max(value, self.low), self.high) for value in values] for values in raw)
+        self.missing = [
+            a is None or b is None for a, b in zip(candidate[:n], champion[:n], strict=True)
+        ]
+        raw = (
+            [self.low if value is None else value for value in candidate[:n]],
+            [self.high if value is None else value for value in champion[:n]],
+        )
+        self.candidate, self.champion = (
+            [min(max(value, self.low), self.high) for value in values] for values in raw
+        )
         self.differences = [a - b for a, b in zip(self.candidate, self.champion, strict=True)]
-        self.n_outside = sum(not self.low <= value <= self.high for values in raw for value in values)
+        self.n_outside = sum(
+            not self.low <= value <= self.high for values in raw for value in values
+        )
 
     def __len__(self) -> int:
         return len(self.differences)

@@ -54,8 +54,8 @@ class PiecesReader(io.RawIOBase):
         target, start = memoryview(buffer).cast("B"), 0
         for piece in self._pieces:
             if self._at < start + len(piece):
-                found = piece[self._at - start:self._at - start + len(target)]
-                target[:len(found)] = found
+                found = piece[self._at - start : self._at - start + len(target)]
+                target[: len(found)] = found
                 self._at += len(found)
                 return len(found)
             start += len(piece)
@@ -78,7 +78,7 @@ def copied(pieces: Pieces, sha256: str, uri: str) -> Iterator[bytes]:
     digest = hashlib.sha256()
     for piece in (piece.cast("B") for piece in pieces if piece.nbytes):
         for start in range(0, len(piece), BLOCK):
-            block = bytes(piece[start:start + BLOCK])
+            block = bytes(piece[start : start + BLOCK])
             digest.update(block)
             yield block
     if digest.hexdigest() != sha256:

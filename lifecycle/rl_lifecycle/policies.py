@@ -34,7 +34,9 @@ class SpaceForm(Record):
     kind: Literal["Box", "Discrete", "MultiDiscrete", "MultiBinary", "Dict", "Tuple"]
     shape: tuple[int, ...] = ()
     dtype: str = ""
-    low: float | tuple[float, ...] | None = Field(None, description="None: unbounded; one number: the same everywhere")
+    low: float | tuple[float, ...] | None = Field(
+        None, description="None: unbounded; one number: the same everywhere"
+    )
     high: float | tuple[float, ...] | None = None
     n: int | tuple[int, ...] | None = None
     start: int = 0
@@ -48,14 +50,22 @@ class PolicyMetadata(Record):
     algo: str
     env_id: str
     env_kwargs: dict[str, JsonValue] = {}
-    wrappers: tuple[WrapperForm, ...] = Field((), description="around the environment, innermost first; the spaces are the outermost's")
+    wrappers: tuple[WrapperForm, ...] = Field(
+        (), description="around the environment, innermost first; the spaces are the outermost's"
+    )
     observation_space: SpaceForm
     action_space: SpaceForm
-    digest: str = Field(description="SHA-256 over the parameters and normalisation statistics it was made from")
-    distribution: Literal["categorical", "multi_categorical", "bernoulli", "gaussian", "squashed_gaussian", "none"] = "none"
+    digest: str = Field(
+        description="SHA-256 over the parameters and normalisation statistics it was made from"
+    )
+    distribution: Literal[
+        "categorical", "multi_categorical", "bernoulli", "gaussian", "squashed_gaussian", "none"
+    ] = "none"
     recurrent: bool = False
     versions: dict[str, str] = Field(description="torch, stable_baselines3, gymnasium … at export")
-    equality: dict[str, JsonValue] = Field(description="how the export was compared with model.predict, and how far off")
+    equality: dict[str, JsonValue] = Field(
+        description="how the export was compared with model.predict, and how far off"
+    )
 
 
 class PolicyRecord(Record):

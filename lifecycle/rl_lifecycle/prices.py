@@ -54,7 +54,9 @@ FALL_BACK: dict[str, HourlyPrice] = {
 }
 
 
-def highest_on_demand_usd(instance_types: Iterable[str], known: Mapping[str, float] | None = None) -> float:
+def highest_on_demand_usd(
+    instance_types: Iterable[str], known: Mapping[str, float] | None = None
+) -> float:
     """The dearest of the types by the hour: what must be reserved when any of them may be launched.
 
     :param known: on-demand prices of the day by type, used before the table; None: the table alone.
@@ -65,10 +67,14 @@ def highest_on_demand_usd(instance_types: Iterable[str], known: Mapping[str, flo
     """
     prices = []
     for name in instance_types:
-        price = (known or {}).get(name) or (FALL_BACK[name].on_demand if name in FALL_BACK else None)
+        price = (known or {}).get(name) or (
+            FALL_BACK[name].on_demand if name in FALL_BACK else None
+        )
         if price is None:
-            raise LaunchRefusedError(f"no price is known for {name}, so its cost cannot be capped: allow pricing:GetProducts, "
-                                     "or choose compute.instance_types among " + ", ".join(sorted(FALL_BACK)))
+            raise LaunchRefusedError(
+                f"no price is known for {name}, so its cost cannot be capped: allow pricing:GetProducts, "
+                "or choose compute.instance_types among " + ", ".join(sorted(FALL_BACK))
+            )
         prices.append(price)
     if not prices:
         raise LaunchRefusedError("no instance type is left to launch; widen compute.instance_types")

@@ -14,14 +14,20 @@ from rl_lifecycle.launches import Market
 
 #: First letters of the families → what people call them, and the quota's code by market. P5 on spot has one of its own.
 FAMILIES: dict[str, tuple[str, Mapping[Market, str]]] = {
-    **dict.fromkeys(("a", "c", "d", "h", "i", "m", "r", "t", "z"),
-                    ("standard", {"spot": "L-34B43A08", "on-demand": "L-1216C47A"})),
+    **dict.fromkeys(
+        ("a", "c", "d", "h", "i", "m", "r", "t", "z"),
+        ("standard", {"spot": "L-34B43A08", "on-demand": "L-1216C47A"}),
+    ),
     **dict.fromkeys(("g", "vt"), ("G and VT", {"spot": "L-3819A6DF", "on-demand": "L-DB2E81BA"})),
-    "p": ("P", {"spot": "L-7212CCBC", "on-demand": "L-417A185B"})}
+    "p": ("P", {"spot": "L-7212CCBC", "on-demand": "L-417A185B"}),
+}
 #: Families whose first letters say something else: they have quotas that are not looked up here.
 OTHERS = ("dl", "hpc", "inf", "mac", "trn", "u")
 #: What EC2 answers when a quota is used up, by market.
-FULL: Mapping[Market, str] = {"spot": "MaxSpotInstanceCountExceeded", "on-demand": "VcpuLimitExceeded"}
+FULL: Mapping[Market, str] = {
+    "spot": "MaxSpotInstanceCountExceeded",
+    "on-demand": "VcpuLimitExceeded",
+}
 #: Sizes below `large`, and bare metal without a size, which is at most so large in the families above.
 SMALL_VCPUS, METAL_VCPUS = 2, 192
 
@@ -69,7 +75,9 @@ def is_hopeless(instance_types: Iterable[str], market: Market, limits: Mapping[s
     return _shortest(tuple(instance_types), market, limits) is not None
 
 
-def refuse_hopeless(instance_types: Iterable[str], market: Market, limits: Mapping[str, float]) -> None:
+def refuse_hopeless(
+    instance_types: Iterable[str], market: Market, limits: Mapping[str, float]
+) -> None:
     """Refuse a launch of which no type could ever start, however long one waits.
 
     :param limits: quota code → vCPUs; a quota that could not be read is left out, and then EC2 decides.
@@ -84,10 +92,13 @@ def refuse_hopeless(instance_types: Iterable[str], market: Market, limits: Mappi
     raise LaunchRefusedError(
         f"the account's quota {code} allows {limits[code]:g} vCPUs of {market} machines, and the smallest of {', '.join(names)} "
         f"has {needed}: ask for more (aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code} "
-        f"--desired-value {max(16, needed)}), or try compute.market: {other}")
+        f"--desired-value {max(16, needed)}), or try compute.market: {other}"
+    )
 
 
-def _shortest(names: tuple[str, ...], market: Market, limits: Mapping[str, float]) -> tuple[str, int] | None:
+def _shortest(
+    names: tuple[str, ...], market: Market, limits: Mapping[str, float]
+) -> tuple[str, int] | None:
     """The quota that stands in the way of the smallest type, and that type's vCPUs; None if one fits, or is not known."""
     short: dict[str, int] = {}
     for name in names:
@@ -98,7 +109,9 @@ def _shortest(names: tuple[str, ...], market: Market, limits: Mapping[str, float
     return min(short.items(), key=lambda item: item[1], default=None)
 
 
-def refusals_of_full(pools: Iterable[tuple[str, str]], market: Market, usage: Mapping[str, Usage]) -> tuple[Refusal, ...]:
+def refusals_of_full(
+    pools: Iterable[tuple[str, str]], market: Market, usage: Mapping[str, Usage]
+) -> tuple[Refusal, ...]:
     """Name the pools for which there is no room now; empty when at least one has room, for then EC2 chooses.
 
     :param pools: (type, zone) of the request. :param usage: by quota code; what could not be read is left out.
@@ -109,6 +122,13 @@ def refusals_of_full(pools: Iterable[tuple[str, str]], market: Market, usage: Ma
         room = usage.get(code) if code is not None else None
         if room is None or room.limit - room.used >= vcpus_of(name):
             return ()
-        refusals.append(Refusal(instance_type=name, zone=zone, market=market, code=FULL[market],
-                                message=f"{room.used:g} of {room.limit:g} vCPUs of quota {code} are in use"))
+        refusals.append(
+            Refusal(
+                instance_type=name,
+                zone=zone,
+                market=market,
+                code=FULL[market],
+                message=f"{room.used:g} of {room.limit:g} vCPUs of quota {code} are in use",
+            )
+        )
     return tuple(refusals)

@@ -37,7 +37,9 @@ def canonical_json(value: Any) -> bytes:
     >>> canonical_json({"b": 1, "a": [1.5]})
     b'{"a":[1.5],"b":1}\\n'
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return (
+        json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    )
 
 
 def sha256_hex(data: bytes) -> str:

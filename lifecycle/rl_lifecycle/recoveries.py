@@ -32,11 +32,20 @@ def find_recoveries(attempts: Sequence[Attempt]) -> tuple[Recovery, ...]:
         if before.end is None:
             continue
         noticed_at = before.notice_at or before.ended_at
-        steps = None if before.reached_step is None else max(0, before.reached_step - (before.committed_step or 0))
-        found.append(Recovery(
-            attempt=lost.attempt, end=before.end, steps_lost=steps,
-            seconds_to_new_machine=_seconds(noticed_at, after.launched_at),
-            seconds_to_first_step=_seconds(noticed_at, after.first_step_at)))
+        steps = (
+            None
+            if before.reached_step is None
+            else max(0, before.reached_step - (before.committed_step or 0))
+        )
+        found.append(
+            Recovery(
+                attempt=lost.attempt,
+                end=before.end,
+                steps_lost=steps,
+                seconds_to_new_machine=_seconds(noticed_at, after.launched_at),
+                seconds_to_first_step=_seconds(noticed_at, after.first_step_at),
+            )
+        )
     return tuple(found)
 
 

@@ -52,11 +52,17 @@ class VersionManifest(Record):
     kind: Literal["trained", "imported"] = "trained"
     run: str
     trial: str
-    trial_seed: int | None = Field(description="None for an import, which nobody can train again from here")
+    trial_seed: int | None = Field(
+        description="None for an import, which nobody can train again from here"
+    )
     step: int
     digest: str
-    digests: dict[str, str] = Field({}, description="step → digest at the ends of its first segments, for a partial replay")
-    origin: str = Field("", description="where an imported policy came from, in the importer's words")
+    digests: dict[str, str] = Field(
+        {}, description="step → digest at the ends of its first segments, for a partial replay"
+    )
+    origin: str = Field(
+        "", description="where an imported policy came from, in the importer's words"
+    )
     spec_sha256: str
     commit: str | None
     image_id: str | None
@@ -122,7 +128,9 @@ def mark_of(etag: str) -> str:
     return sha256_hex(etag.encode())[:8]
 
 
-def get_manifest(store: ObjectStore, experiment: str, version: int, sha256: str | None = None) -> VersionManifest:
+def get_manifest(
+    store: ObjectStore, experiment: str, version: int, sha256: str | None = None
+) -> VersionManifest:
     """Read the manifest of a version.
 
     :param sha256: its digest as the pointer records it; None: not checked.
@@ -132,15 +140,23 @@ def get_manifest(store: ObjectStore, experiment: str, version: int, sha256: str 
     return VersionManifest.from_json(get(store, key, sha256).data, f"{store.uri}/{key}")
 
 
-def check_pointer(store: ObjectStore, experiment: str, pointer: ChampionPointer, manifest: VersionManifest) -> None:
+def check_pointer(
+    store: ObjectStore, experiment: str, pointer: ChampionPointer, manifest: VersionManifest
+) -> None:
     """Compare a pointer with the version that it names.
 
     :raises InvalidRecordError: if they do not fit, so that nothing is compared with, or served as, what it is not.
     """
     named = (pointer.experiment, pointer.version, pointer.digest)
-    if named != (experiment, manifest.version, manifest.digest) or manifest.metadata.digest != manifest.digest:
-        raise InvalidRecordError(f"{store.uri}/{champion_key(experiment)}", f"does not fit version {pointer.version}, which it "
-                                 "names: somebody edited it; put a version back with rollback_policy")
+    if (
+        named != (experiment, manifest.version, manifest.digest)
+        or manifest.metadata.digest != manifest.digest
+    ):
+        raise InvalidRecordError(
+            f"{store.uri}/{champion_key(experiment)}",
+            f"does not fit version {pointer.version}, which it "
+            "names: somebody edited it; put a version back with rollback_policy",
+        )
 
 
 def freeze_champion(store: ObjectStore, experiment: Experiment) -> Champion | None:
@@ -160,11 +176,17 @@ def freeze_champion(store: ObjectStore, experiment: Experiment) -> Champion | No
     manifest = get_manifest(store, experiment.name, pointer.version, pointer.manifest_sha256)
     check_pointer(store, experiment.name, pointer, manifest)
     prefix = version_prefix(experiment.name, pointer.version)
-    before = Spec.from_json(get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE)
-    return Champion(version=pointer.version, etag=etag, digest=manifest.digest,
-                    policy=Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE]),
-                    parameters=Artifact(key=prefix + PARAMETERS_FILE, sha256=manifest.files[PARAMETERS_FILE]),
-                    new_lineage=explain_new_lineage(before.experiment, experiment))
+    before = Spec.from_json(
+        get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE
+    )
+    return Champion(
+        version=pointer.version,
+        etag=etag,
+        digest=manifest.digest,
+        policy=Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE]),
+        parameters=Artifact(key=prefix + PARAMETERS_FILE, sha256=manifest.files[PARAMETERS_FILE]),
+        new_lineage=explain_new_lineage(before.experiment, experiment),
+    )
 
 
 def explain_new_lineage(before: Experiment, now: Experiment) -> str:
@@ -185,7 +207,9 @@ def list_versions(store: ObjectStore, experiment: str) -> tuple[VersionManifest,
     found = []
     for item in store.list(prefix):
         if item.key.endswith(f"/{MANIFEST_FILE}"):
-            found.append(VersionManifest.from_json(get(store, item.key).data, f"{store.uri}/{item.key}"))
+            found.append(
+                VersionManifest.from_json(get(store, item.key).data, f"{store.uri}/{item.key}")
+            )
     return tuple(found)
 
 
@@ -198,7 +222,9 @@ def read_history(store: ObjectStore, experiment: str) -> tuple[HistoryEntry, ...
     return read_entries(store, experiment, champion[0].entry if champion else None)
 
 
-def read_entries(store: ObjectStore, experiment: str, newest: HistoryEntry | None = None) -> tuple[HistoryEntry, ...]:
+def read_entries(
+    store: ObjectStore, experiment: str, newest: HistoryEntry | None = None
+) -> tuple[HistoryEntry, ...]:
     """Every entry of the history that has a file, and the newest, whatever the pointer says.
 
     :raises InvalidRecordError: if an entry in the middle is missing.
@@ -209,7 +235,9 @@ def read_entries(store: ObjectStore, experiment: str, newest: HistoryEntry | Non
         entry = HistoryEntry.from_json(get(store, item.key).data, f"{store.uri}/{item.key}")
         entries.setdefault(entry.sequence, entry)
     if sorted(entries) != list(range(1, len(entries) + 1)):
-        raise InvalidRecordError(f"{store.uri}/{prefix}", "an entry is missing: restore it from the bucket's versions")
+        raise InvalidRecordError(
+            f"{store.uri}/{prefix}", "an entry is missing: restore it from the bucket's versions"
+        )
     return tuple(entries[sequence] for sequence in sorted(entries))
 
 
@@ -221,5 +249,6 @@ def settle_history(store: ObjectStore, pointer: ChampionPointer) -> None:
     if there is None:
         store.put(key, data, if_none_match=True)
     elif there.data != data:
-        raise InvalidRecordError(f"{store.uri}/{key}", "is not the entry that the pointer carries: somebody changed it")
-
+        raise InvalidRecordError(
+            f"{store.uri}/{key}", "is not the entry that the pointer carries: somebody changed it"
+        )

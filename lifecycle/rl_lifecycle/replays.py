@@ -19,8 +19,8 @@ EXPERIMENT = "replay"
 class ReplayOutcome(StrEnum):
     """What a replay showed."""
 
-    SAME = "SAME"                      # the digest is the same: the version can be rebuilt
-    DRIFTED = "DRIFTED"                # the same kind of machine gives another digest
+    SAME = "SAME"  # the digest is the same: the version can be rebuilt
+    DRIFTED = "DRIFTED"  # the same kind of machine gives another digest
     NOT_COMPARABLE = "NOT_COMPARABLE"  # the machine is of another numeric class, so nothing follows
 
 
@@ -34,8 +34,15 @@ class ReplayAnswer(Record):
     digest: str
 
 
-def plan_replay(spec: Spec, manifest: VersionManifest, *, segments: int, run_id: str, created_at: datetime,
-                instance_types: tuple[str, ...] = ()) -> Spec:
+def plan_replay(
+    spec: Spec,
+    manifest: VersionManifest,
+    *,
+    segments: int,
+    run_id: str,
+    created_at: datetime,
+    instance_types: tuple[str, ...] = (),
+) -> Spec:
     """Make the spec of a replay: the version's own, for its one trial, stopped after some segments.
 
     Steps, schedules, seeds, wheels and image stay as they were, because they decide the bits. Nobody waits for a replay, so it has no
@@ -46,34 +53,72 @@ def plan_replay(spec: Spec, manifest: VersionManifest, *, segments: int, run_id:
     :raises InvalidRecordError: if the version was imported, so that nobody knows how it was trained.
     """
     if manifest.kind != "trained" or manifest.trial_seed is None:
-        raise InvalidRecordError(f"version {manifest.version} of {manifest.experiment}",
-                                 f"was imported ({manifest.origin}), so it cannot be trained again from here")
+        raise InvalidRecordError(
+            f"version {manifest.version} of {manifest.experiment}",
+            f"was imported ({manifest.origin}), so it cannot be trained again from here",
+        )
     steps = sorted(int(step) for step in manifest.digests or {str(manifest.step): manifest.digest})
     step = steps[min(max(1, segments), len(steps)) - 1]
     expected = manifest.digests.get(str(step), manifest.digest)
     before = without_due_time(spec.experiment)
-    compute = before.compute.model_copy(update={"instance_types": instance_types or before.compute.instance_types})
-    experiment = before.model_copy(update={"name": EXPERIMENT, "trials": 1, "approval": False, "early_stop": EarlyStop(),
-                                           "compute": compute})
-    return spec.model_copy(update={
-        "run": slug(f"{manifest.experiment}-{run_id}"), "run_id": run_id, "created_at": created_at, "experiment": experiment,
-        "trials": (TrialPlan(name=manifest.trial, seed=manifest.trial_seed),),
-        "replay": Replay(experiment=manifest.experiment, version=manifest.version, step=step, digest=expected)})
+    compute = before.compute.model_copy(
+        update={"instance_types": instance_types or before.compute.instance_types}
+    )
+    experiment = before.model_copy(
+        update={
+            "name": EXPERIMENT,
+            "trials": 1,
+            "approval": False,
+            "early_stop": EarlyStop(),
+            "compute": compute,
+        }
+    )
+    return spec.model_copy(
+        update={
+            "run": slug(f"{manifest.experiment}-{run_id}"),
+            "run_id": run_id,
+            "created_at": created_at,
+            "experiment": experiment,
+            "trials": (TrialPlan(name=manifest.trial, seed=manifest.trial_seed),),
+            "replay": Replay(
+                experiment=manifest.experiment, version=manifest.version, step=step, digest=expected
+            ),
+        }
+    )
 
 
-def judge_replay(replay: Replay, digest: str, numeric_class: Mapping[str, Any], expected_class: Mapping[str, Any]) -> ReplayAnswer:
+def judge_replay(
+    replay: Replay, digest: str, numeric_class: Mapping[str, Any], expected_class: Mapping[str, Any]
+) -> ReplayAnswer:
     """Compare.
 
     :param digest: of the replay at the step. :param numeric_class: of its machine. :param expected_class: of the version's.
     """
     same = digest == replay.digest
     if same:
-        outcome, reason = ReplayOutcome.SAME, f"version {replay.version} has the same digest at step {replay.step:,}"
-    elif differing := sorted(name for name in {*numeric_class, *expected_class} if numeric_class.get(name) != expected_class.get(name)):
-        said = ", ".join(f"{name} {numeric_class.get(name)} instead of {expected_class.get(name)}" for name in differing)
-        outcome, reason = ReplayOutcome.NOT_COMPARABLE, f"the machine is of another numeric class: {said}"
+        outcome, reason = (
+            ReplayOutcome.SAME,
+            f"version {replay.version} has the same digest at step {replay.step:,}",
+        )
+    elif differing := sorted(
+        name
+        for name in {*numeric_class, *expected_class}
+        if numeric_class.get(name) != expected_class.get(name)
+    ):
+        said = ", ".join(
+            f"{name} {numeric_class.get(name)} instead of {expected_class.get(name)}"
+            for name in differing
+        )
+        outcome, reason = (
+            ReplayOutcome.NOT_COMPARABLE,
+            f"the machine is of another numeric class: {said}",
+        )
     else:
         outcome = ReplayOutcome.DRIFTED
-        reason = (f"version {replay.version} of {replay.experiment} cannot be rebuilt any more: at step {replay.step:,} the digest is "
-                  f"{digest[:12]} instead of {replay.digest[:12]}, on the same numeric class")
-    return ReplayAnswer(outcome=outcome, reason=reason, step=replay.step, expected=replay.digest, digest=digest)
+        reason = (
+            f"version {replay.version} of {replay.experiment} cannot be rebuilt any more: at step {replay.step:,} the digest is "
+            f"{digest[:12]} instead of {replay.digest[:12]}, on the same numeric class"
+        )
+    return ReplayAnswer(
+        outcome=outcome, reason=reason, step=replay.step, expected=replay.digest, digest=digest
+    )

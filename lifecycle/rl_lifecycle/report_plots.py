@@ -16,7 +16,9 @@ MOST_POINTS = 2000
 class Axes:
     """Maps values to places in one plot, and collects what is drawn."""
 
-    def __init__(self, title: str, x: tuple[str, float, float], y: tuple[str, float, float]) -> None:
+    def __init__(
+        self, title: str, x: tuple[str, float, float], y: tuple[str, float, float]
+    ) -> None:
         self.title = title
         (self.x_label, *x_limits), (self.y_label, *y_limits) = x, y
         self.x_low, self.x_high = _widened(*x_limits)
@@ -27,12 +29,16 @@ class Axes:
         """Where a pair of values lies."""
         across = (x - self.x_low) / (self.x_high - self.x_low)
         up = (y - self.y_low) / (self.y_high - self.y_low)
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (
+            HEIGHT - TOP - BOTTOM
+        )
 
     def line(self, start: tuple[float, float], end: tuple[float, float], kind: str) -> None:
         """Draw a straight line. :param kind: its class in the page's style."""
         (x1, y1), (x2, y2) = self.at(*start), self.at(*end)
-        self.parts.append(f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
+        self.parts.append(
+            f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+        )
 
     def dots(self, points: Sequence[tuple[float, float]]) -> None:
         """Draw points."""
@@ -43,26 +49,37 @@ class Axes:
 
     def steps(self, points: Sequence[tuple[float, float]]) -> None:
         """Draw a curve through points."""
-        path = " ".join(f"{across:.1f},{up:.1f}" for across, up in (self.at(*point) for point in points))
+        path = " ".join(
+            f"{across:.1f},{up:.1f}" for across, up in (self.at(*point) for point in points)
+        )
         self.parts.append(f'<polyline class="curve" points="{path}"/>')
 
     def to_svg(self) -> str:
         """Give the whole plot."""
         title = html.escape(self.title)
-        return (f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}"><title>{title}</title>'
-                + "".join((*self._frame(), *self.parts)) + "</svg>")
+        return (
+            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}"><title>{title}</title>'
+            + "".join((*self._frame(), *self.parts))
+            + "</svg>"
+        )
 
     def _frame(self) -> list[str]:
         bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
-        frame = [f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{right - LEFT}" height="{bottom - TOP}"/>',
-                 f'<text x="{(LEFT + right) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(self.x_label)}</text>',
-                 f'<text transform="translate(14 {(TOP + bottom) / 2:.0f}) rotate(-90)" text-anchor="middle">'
-                 f"{html.escape(self.y_label)}</text>"]
+        frame = [
+            f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{right - LEFT}" height="{bottom - TOP}"/>',
+            f'<text x="{(LEFT + right) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(self.x_label)}</text>',
+            f'<text transform="translate(14 {(TOP + bottom) / 2:.0f}) rotate(-90)" text-anchor="middle">'
+            f"{html.escape(self.y_label)}</text>",
+        ]
         for k in range(5):
             x = self.x_low + k / 4 * (self.x_high - self.x_low)
             y = self.y_low + k / 4 * (self.y_high - self.y_low)
-            frame.append(f'<text x="{self.at(x, 0)[0]:.1f}" y="{bottom + 16}" text-anchor="middle">{x:.4g}</text>')
-            frame.append(f'<text x="{LEFT - 6}" y="{self.at(0, y)[1] + 4:.1f}" text-anchor="end">{y:.4g}</text>')
+            frame.append(
+                f'<text x="{self.at(x, 0)[0]:.1f}" y="{bottom + 16}" text-anchor="middle">{x:.4g}</text>'
+            )
+            frame.append(
+                f'<text x="{LEFT - 6}" y="{self.at(0, y)[1] + 4:.1f}" text-anchor="end">{y:.4g}</text>'
+            )
         return frame
 
 
@@ -70,8 +87,11 @@ def plot_pairs(candidate: Sequence[float], champion: Sequence[float], crash_belo
     """Each seed a dot: above the diagonal the candidate did better; the dashed lines are the crash threshold."""
     both = [*candidate, *champion]
     low, high = _widened(min(both), max(both))
-    axes = Axes("Return of the candidate against return of the champion, one dot per seed",
-                ("champion's return", low, high), ("candidate's return", low, high))
+    axes = Axes(
+        "Return of the candidate against return of the champion, one dot per seed",
+        ("champion's return", low, high),
+        ("candidate's return", low, high),
+    )
     axes.dots(list(zip(champion, candidate, strict=True)))
     axes.line((low, low), (high, high), "diagonal")
     if low < crash_below < high:
@@ -87,7 +107,9 @@ def plot_share(values: Sequence[float], label: str, mark: float, bound: float | 
     """
     ordered, n = sorted(values), len(values)
     low, high = _widened(min(ordered[0], mark), max(ordered[-1], mark))
-    axes = Axes(f"Share of episodes at or below each {label}", (label, low, high), ("share", 0.0, 1.0))
+    axes = Axes(
+        f"Share of episodes at or below each {label}", (label, low, high), ("share", 0.0, 1.0)
+    )
     every = max(1, n // 500)
     points = [(low, 0.0)]
     for index in range(0, n, every):

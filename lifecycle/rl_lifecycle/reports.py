@@ -47,17 +47,25 @@ def summarise_report(report: Report) -> str:
     verdict, found = report.verdict, report.statistics
     lines = [f"{verdict.decision}: {verdict.reason}"]
     if found is not None:
-        against = f"the champion's {_number(found.champion.mean)}" if found.champion else "no champion"
-        lines.append(f"mean return {_number(found.candidate.mean)} against {against}; difference {found.mean_difference:+.4g}, "
-                     f"shown to be at least {found.lower_bound:+.4g} (alpha {found.bound_alpha:.3g}, {found.n} episodes each)")
+        against = (
+            f"the champion's {_number(found.champion.mean)}" if found.champion else "no champion"
+        )
+        lines.append(
+            f"mean return {_number(found.candidate.mean)} against {against}; difference {found.mean_difference:+.4g}, "
+            f"shown to be at least {found.lower_bound:+.4g} (alpha {found.bound_alpha:.3g}, {found.n} episodes each)"
+        )
         crashed = f" against {found.champion.crashes}/{found.champion.n}" if found.champion else ""
-        lines.append(f"crashes (below {report.gate.crash_below:g}) {found.candidate.crashes}/{found.candidate.n}{crashed}; "
-                     f"worst seeds {', '.join(str(pair.seed) for pair in found.worst)}")
+        lines.append(
+            f"crashes (below {report.gate.crash_below:g}) {found.candidate.crashes}/{found.candidate.n}{crashed}; "
+            f"worst seeds {', '.join(str(pair.seed) for pair in found.worst)}"
+        )
         lines.extend(f"note: {warning}" for warning in found.warnings)
     return "\n".join(lines)
 
 
-def render_report(report: Report, candidate: Shard | None, champion: Shard | None, films: Sequence[Film] = ()) -> str:
+def render_report(
+    report: Report, candidate: Shard | None, champion: Shard | None, films: Sequence[Film] = ()
+) -> str:
     """Render a decision as one HTML file: no script, no request, readable on a phone and without colour.
 
     :param candidate: the episodes that the verdict saw. :param champion: None for a first champion.
@@ -65,12 +73,18 @@ def render_report(report: Report, candidate: Shard | None, champion: Shard | Non
     """
     sections = [_headline(report), _looks(report.verdict.looks), _comparison(report.statistics)]
     if report.statistics is not None and candidate is not None:
-        sections += [_plots(report, report.statistics, candidate, champion), _worst(report.statistics), _films(report.statistics, films)]
+        sections += [
+            _plots(report, report.statistics, candidate, champion),
+            _worst(report.statistics),
+            _films(report.statistics, films),
+        ]
     sections.append(_declared(report))
     title = html.escape(f"{report.verdict.decision}: {report.experiment}, {report.run}")
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
-            f"<body><main>{''.join(sections)}</main></body></html>\n")
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
+        f"<body><main>{''.join(sections)}</main></body></html>\n"
+    )
 
 
 _STYLE = """
@@ -94,18 +108,23 @@ svg .diagonal{stroke:var(--ink);stroke-width:1}svg .crash{stroke:var(--orange);s
 """
 
 _MEANING = {
-    Decision.PROMOTE: "the candidate goes into service", Decision.KEEP: "the champion stays in service",
+    Decision.PROMOTE: "the candidate goes into service",
+    Decision.KEEP: "the champion stays in service",
     Decision.INCONCLUSIVE: "nothing was shown, so the champion stays in service",
-    Decision.CONTINUE: "more episodes are needed", Decision.UNCHANGED: "the candidate is the champion"}
+    Decision.CONTINUE: "more episodes are needed",
+    Decision.UNCHANGED: "the candidate is the champion",
+}
 
 
 def _headline(report: Report) -> str:
     verdict = report.verdict
     n = verdict.looks[-1].n if verdict.looks else verdict.n_pairs
-    return (f"<p class=faint>{html.escape(report.experiment)} · {html.escape(report.run)}</p>"
-            f"<h1>{verdict.decision}: {_MEANING[verdict.decision]}</h1><p class=reason>{html.escape(verdict.reason)}</p>"
-            f"<p>{n} episodes of each policy on the same seeds; alpha spent {verdict.alpha_spent:.3g} of {report.gate.alpha:g}; "
-            f"{verdict.lost} lost.</p>")
+    return (
+        f"<p class=faint>{html.escape(report.experiment)} · {html.escape(report.run)}</p>"
+        f"<h1>{verdict.decision}: {_MEANING[verdict.decision]}</h1><p class=reason>{html.escape(verdict.reason)}</p>"
+        f"<p>{n} episodes of each policy on the same seeds; alpha spent {verdict.alpha_spent:.3g} of {report.gate.alpha:g}; "
+        f"{verdict.lost} lost.</p>"
+    )
 
 
 def _looks(looks: Sequence[Look]) -> str:
@@ -113,14 +132,38 @@ def _looks(looks: Sequence[Look]) -> str:
     if not looks:
         return ""
     ceiling, names = any(look.p_ceiling is not None for look in looks), list(looks[0].scenarios)
-    head = ["pairs", "alpha", "difference", "p better", "p guard", *(["p ceiling"] if ceiling else []),
-            *(f"p guard, {name}" for name in names), "p worse", "p guard broken", "crashes"]
-    rows = [[str(look.n), f"{look.alpha:.3g}", f"{look.mean_difference:+.4g}", _p(look.p_better, look), _p(look.p_guard, look),
-             *([_p(look.p_ceiling, look)] if ceiling else []), *(_p(look.scenarios[name].p_guard, look) for name in names),
-             _p(look.p_worse, look), _p(look.p_guard_broken, look), f"{look.crashes_candidate} : {look.crashes_champion}"]
-            for look in looks]
-    return ("<h2>Look by look</h2>" + _table(head, rows)
-            + "<p><small>✓: at most the alpha of that look. PROMOTE needs “better” and every guard at one look.</small></p>")
+    head = [
+        "pairs",
+        "alpha",
+        "difference",
+        "p better",
+        "p guard",
+        *(["p ceiling"] if ceiling else []),
+        *(f"p guard, {name}" for name in names),
+        "p worse",
+        "p guard broken",
+        "crashes",
+    ]
+    rows = [
+        [
+            str(look.n),
+            f"{look.alpha:.3g}",
+            f"{look.mean_difference:+.4g}",
+            _p(look.p_better, look),
+            _p(look.p_guard, look),
+            *([_p(look.p_ceiling, look)] if ceiling else []),
+            *(_p(look.scenarios[name].p_guard, look) for name in names),
+            _p(look.p_worse, look),
+            _p(look.p_guard_broken, look),
+            f"{look.crashes_candidate} : {look.crashes_champion}",
+        ]
+        for look in looks
+    ]
+    return (
+        "<h2>Look by look</h2>"
+        + _table(head, rows)
+        + "<p><small>✓: at most the alpha of that look. PROMOTE needs “better” and every guard at one look.</small></p>"
+    )
 
 
 def _comparison(found: PairStatistics | None) -> str:
@@ -132,40 +175,81 @@ def _comparison(found: PairStatistics | None) -> str:
     def row(name: str, values: Iterable[str]) -> list[str]:
         return [name, *values]
 
-    rows = [row("mean return, as played", (_number(side.mean) for side in sides)),
-            row("standard deviation", (_number(side.deviation) for side in sides)),
-            row("mean of the worst tenth (CVaR10)", (_number(side.cvar10) for side in sides)),
-            row("lowest", (_number(side.lowest) for side in sides)),
-            row("crashes", (_crashes(side) for side in sides)), row("lost", (str(side.lost) for side in sides))]
-    facts = [["mean difference, clipped", f"{found.mean_difference:+.4g}"],
-             [f"shown to be at least (alpha {found.bound_alpha:.3g})", f"{found.lower_bound:+.4g}"],
-             ["BCa interval, 90 % (asymptotic: decides nothing)", f"{found.asymptotic_low:+.4g} … {found.asymptotic_high:+.4g}"],
-             ["ties", f"{found.ties:.1%}"], ["variance of the difference / sum of both", _number(found.variance_ratio)],
-             ["skew of the difference", f"{found.skew:+.2f}"], ["returns clipped to the range", f"{found.clipped_share:.2%}"]]
+    rows = [
+        row("mean return, as played", (_number(side.mean) for side in sides)),
+        row("standard deviation", (_number(side.deviation) for side in sides)),
+        row("mean of the worst tenth (CVaR10)", (_number(side.cvar10) for side in sides)),
+        row("lowest", (_number(side.lowest) for side in sides)),
+        row("crashes", (_crashes(side) for side in sides)),
+        row("lost", (str(side.lost) for side in sides)),
+    ]
+    facts = [
+        ["mean difference, clipped", f"{found.mean_difference:+.4g}"],
+        [f"shown to be at least (alpha {found.bound_alpha:.3g})", f"{found.lower_bound:+.4g}"],
+        [
+            "BCa interval, 90 % (asymptotic: decides nothing)",
+            f"{found.asymptotic_low:+.4g} … {found.asymptotic_high:+.4g}",
+        ],
+        ["ties", f"{found.ties:.1%}"],
+        ["variance of the difference / sum of both", _number(found.variance_ratio)],
+        ["skew of the difference", f"{found.skew:+.2f}"],
+        ["returns clipped to the range", f"{found.clipped_share:.2%}"],
+    ]
     notes = "".join(f"<p>⚠ {html.escape(warning)}</p>" for warning in found.warnings)
-    return "<h2>Candidate and champion</h2>" + _table(head, rows) + "<h2>The difference</h2>" + _table(["", ""], facts) + notes
+    return (
+        "<h2>Candidate and champion</h2>"
+        + _table(head, rows)
+        + "<h2>The difference</h2>"
+        + _table(["", ""], facts)
+        + notes
+    )
 
 
 def _plots(report: Report, found: PairStatistics, candidate: Shard, champion: Shard | None) -> str:
     gate, n = report.gate, found.n
     if champion is None:
         mark = gate.return_range[0] if report.bar is None else report.bar
-        alone = PairedReturns(candidate.returns[:n], candidate.returns[:n], gate.return_range).candidate
-        figures = [(plot_share(alone, "return", mark), "Share of episodes at or below each return; the line is the bar.")]
+        alone = PairedReturns(
+            candidate.returns[:n], candidate.returns[:n], gate.return_range
+        ).candidate
+        figures = [
+            (
+                plot_share(alone, "return", mark),
+                "Share of episodes at or below each return; the line is the bar.",
+            )
+        ]
     else:
         pairs = PairedReturns(candidate.returns[:n], champion.returns[:n], gate.return_range)
-        figures = [(plot_pairs(pairs.candidate, pairs.champion, gate.crash_below),
-                    "One dot a seed; above the diagonal the candidate did better. Dashed: the crash threshold."),
-                   (plot_share(pairs.differences, "difference", 0.0, found.lower_bound),
-                    "Share of pairs at or below each difference. Solid: no difference; dashed: the bound shown for the mean.")]
-    drawn = "".join(f"<figure>{svg}<figcaption><small>{text}</small></figcaption></figure>" for svg, text in figures)
+        figures = [
+            (
+                plot_pairs(pairs.candidate, pairs.champion, gate.crash_below),
+                "One dot a seed; above the diagonal the candidate did better. Dashed: the crash threshold.",
+            ),
+            (
+                plot_share(pairs.differences, "difference", 0.0, found.lower_bound),
+                "Share of pairs at or below each difference. Solid: no difference; dashed: the bound shown for the mean.",
+            ),
+        ]
+    drawn = "".join(
+        f"<figure>{svg}<figcaption><small>{text}</small></figcaption></figure>"
+        for svg, text in figures
+    )
     return f'<h2>Every episode</h2><div class="plots">{drawn}</div>'
 
 
 def _worst(found: PairStatistics) -> str:
-    rows = [[str(pair.seed), _number(pair.candidate, "lost"), _number(pair.champion, "–"), f"{pair.difference:+.4g}"]
-            for pair in found.worst]
-    return "<h2>The candidate's worst seeds</h2>" + _table(["seed", "candidate", "champion", "difference"], rows)
+    rows = [
+        [
+            str(pair.seed),
+            _number(pair.candidate, "lost"),
+            _number(pair.champion, "–"),
+            f"{pair.difference:+.4g}",
+        ]
+        for pair in found.worst
+    ]
+    return "<h2>The candidate's worst seeds</h2>" + _table(
+        ["seed", "candidate", "champion", "difference"], rows
+    )
 
 
 def _films(found: PairStatistics, films: Sequence[Film]) -> str:
@@ -175,27 +259,54 @@ def _films(found: PairStatistics, films: Sequence[Film]) -> str:
     for number, film in enumerate(films):
         note = f"<p><small>{html.escape(film.note)}</small></p>" if film.note else ""
         data = base64.b64encode(film.webp).decode()
-        picture = f'<img alt="The candidate on seed {film.seed}" src="data:image/webp;base64,{data}">' if film.webp else ""
-        parts.append(f"<details{' open' if number == 0 else ''}><summary>seed {film.seed}: return {returns.get(film.seed, '–')}</summary>"
-                     f"{picture}{note}</details>")
-    return f'<h2>The worst episodes, filmed</h2><div class="films">{"".join(parts)}</div>' if parts else ""
+        picture = (
+            f'<img alt="The candidate on seed {film.seed}" src="data:image/webp;base64,{data}">'
+            if film.webp
+            else ""
+        )
+        parts.append(
+            f"<details{' open' if number == 0 else ''}><summary>seed {film.seed}: return {returns.get(film.seed, '–')}</summary>"
+            f"{picture}{note}</details>"
+        )
+    return (
+        f'<h2>The worst episodes, filmed</h2><div class="films">{"".join(parts)}</div>'
+        if parts
+        else ""
+    )
 
 
 def _declared(report: Report) -> str:
     gate = report.gate
-    facts = [["return range", f"{gate.return_range[0]:g} … {gate.return_range[1]:g}"], ["crash below", f"{gate.crash_below:g}"],
-             ["margin", f"{gate.margin:g}"], ["crash margin", f"{gate.crash_margin:g}"],
-             ["most crashes at all", "not limited" if gate.max_crash_rate is None else f"{gate.max_crash_rate:.1%}"],
-             ["first seed", str(report.first_seed)],
-             ["SHA-256 of the seeds", _short(report.statistics.seeds_sha256 if report.statistics else None)],
-             ["candidate's digest", _short(report.candidate_digest)], ["champion's digest", _short(report.champion_digest)],
-             ["spec", _short(report.spec_sha256)]]
+    facts = [
+        ["return range", f"{gate.return_range[0]:g} … {gate.return_range[1]:g}"],
+        ["crash below", f"{gate.crash_below:g}"],
+        ["margin", f"{gate.margin:g}"],
+        ["crash margin", f"{gate.crash_margin:g}"],
+        [
+            "most crashes at all",
+            "not limited" if gate.max_crash_rate is None else f"{gate.max_crash_rate:.1%}",
+        ],
+        ["first seed", str(report.first_seed)],
+        [
+            "SHA-256 of the seeds",
+            _short(report.statistics.seeds_sha256 if report.statistics else None),
+        ],
+        ["candidate's digest", _short(report.candidate_digest)],
+        ["champion's digest", _short(report.champion_digest)],
+        ["spec", _short(report.spec_sha256)],
+    ]
     return "<h2>Declared before any return was seen</h2>" + _table(["", ""], facts)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    names = "<tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in head) + "</tr>" if any(head) else ""
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    names = (
+        "<tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in head) + "</tr>"
+        if any(head)
+        else ""
+    )
     return f'<div class="table"><table>{names}{body}</table></div>'
 
 

@@ -14,7 +14,9 @@ from rl_lifecycle.layout import TrialId, buffer_key
 KEPT = 3
 
 
-def plan_retention(trial: TrialId, chain: Sequence[tuple[str, CheckpointManifest]], kept: int = KEPT) -> tuple[str, ...]:
+def plan_retention(
+    trial: TrialId, chain: Sequence[tuple[str, CheckpointManifest]], kept: int = KEPT
+) -> tuple[str, ...]:
     """List the keys that a chain of checkpoints no longer needs, in the order in which to delete them.
 
     Chunks come before the files of the checkpoint that listed them, so that whoever dies in between finds them again.
@@ -23,12 +25,23 @@ def plan_retention(trial: TrialId, chain: Sequence[tuple[str, CheckpointManifest
     :param kept: how many stay whole, at least 1.
     """
     needed = {chunk for _, manifest in chain[:kept] for chunk in manifest.buffer_chunks}
-    chunks = {chunk: None for _, manifest in chain[kept:] for chunk in manifest.buffer_chunks if chunk not in needed}
-    files = [key.removesuffix(MANIFEST) + name for key, manifest in chain[kept:] for name in manifest.files]
+    chunks = {
+        chunk: None
+        for _, manifest in chain[kept:]
+        for chunk in manifest.buffer_chunks
+        if chunk not in needed
+    }
+    files = [
+        key.removesuffix(MANIFEST) + name
+        for key, manifest in chain[kept:]
+        for name in manifest.files
+    ]
     return (*(buffer_key(trial, chunk) for chunk in chunks), *files)
 
 
-def plan_sweep(keys: Iterable[str], chain: Mapping[str, CheckpointManifest], attempt: int) -> tuple[str, ...]:
+def plan_sweep(
+    keys: Iterable[str], chain: Mapping[str, CheckpointManifest], attempt: int
+) -> tuple[str, ...]:
     """List files of checkpoints that were never committed: a machine vanished while it wrote them.
 
     :param keys: what lies below the trial's checkpoint prefix.
@@ -41,7 +54,12 @@ def plan_sweep(keys: Iterable[str], chain: Mapping[str, CheckpointManifest], att
     for key in keys:
         folder, _, name = key.rpartition("/")
         parts = folder.rsplit("/", 2)[-2:]
-        if name == MANIFEST or f"{folder}/" in committed or len(parts) < 2 or not all(part.isdigit() for part in parts):
+        if (
+            name == MANIFEST
+            or f"{folder}/" in committed
+            or len(parts) < 2
+            or not all(part.isdigit() for part in parts)
+        ):
             continue
         step, writer = map(int, parts)
         if step <= newest and writer < attempt:

@@ -11,7 +11,9 @@ from rl_lifecycle.errors import OverlappingSeedsError
 from rl_lifecycle.records import Record
 
 SPAN = 2**31 // 3
-LONGEST = 100_000  # episodes that one evaluation may ask for: a start leaves this much room in its third
+LONGEST = (
+    100_000  # episodes that one evaluation may ask for: a start leaves this much room in its third
+)
 
 
 class Purpose(StrEnum):
@@ -30,8 +32,10 @@ class SeedRange(Record):
 
     def overlaps(self, other: "SeedRange") -> bool:
         """Tell whether the two ranges share a seed."""
-        return (self.first_seed < other.first_seed + other.n_episodes
-                and other.first_seed < self.first_seed + self.n_episodes)
+        return (
+            self.first_seed < other.first_seed + other.n_episodes
+            and other.first_seed < self.first_seed + self.n_episodes
+        )
 
 
 def hashed_int(*parts: object) -> int:

@@ -23,7 +23,9 @@ class Contender(Record):
 
     trial: str
     step: int
-    mean_return: float = Field(description="returns clipped to the declared range; a lost episode counts as the floor")
+    mean_return: float = Field(
+        description="returns clipped to the declared range; a lost episode counts as the floor"
+    )
     crash_rate: float
     n_episodes: int
 
@@ -53,12 +55,18 @@ def summarise(trial: str, step: int, shard: Shard, evaluation: Evaluation) -> Co
     returns = [low if value is None else min(max(value, low), high) for value in shard.returns]
     if not returns:
         raise InvalidRecordError(f"selection of {trial} at {step}", "holds no episode")
-    return Contender(trial=trial, step=step, mean_return=math.fsum(returns) / len(returns),
-                     crash_rate=sum(value < evaluation.crash_below for value in returns) / len(returns),
-                     n_episodes=len(returns))
+    return Contender(
+        trial=trial,
+        step=step,
+        mean_return=math.fsum(returns) / len(returns),
+        crash_rate=sum(value < evaluation.crash_below for value in returns) / len(returns),
+        n_episodes=len(returns),
+    )
 
 
-def select(shards: Mapping[tuple[str, int], Shard], evaluation: Evaluation) -> tuple[Contender, tuple[Contender, ...]]:
+def select(
+    shards: Mapping[tuple[str, int], Shard], evaluation: Evaluation
+) -> tuple[Contender, tuple[Contender, ...]]:
     """Choose the candidate; ties go to fewer crashes, then to the later step, then to the first trial by name.
 
     :param shards: (trial, step) → its selection episodes, all on the same seeds.
@@ -66,7 +74,11 @@ def select(shards: Mapping[tuple[str, int], Shard], evaluation: Evaluation) -> t
     :raises InvalidRecordError: if there is none: a run without a policy has no candidate.
     """
     if not shards:
-        raise InvalidRecordError("selection", "no trial delivered a policy, so there is no candidate")
-    ranking = sorted((summarise(trial, step, shard, evaluation) for (trial, step), shard in shards.items()),
-                     key=lambda one: (-one.mean_return, one.crash_rate, -one.step, one.trial))
+        raise InvalidRecordError(
+            "selection", "no trial delivered a policy, so there is no candidate"
+        )
+    ranking = sorted(
+        (summarise(trial, step, shard, evaluation) for (trial, step), shard in shards.items()),
+        key=lambda one: (-one.mean_return, one.crash_rate, -one.step, one.trial),
+    )
     return ranking[0], tuple(ranking)

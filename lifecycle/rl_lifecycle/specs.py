@@ -9,7 +9,11 @@ from pydantic import Field, JsonValue
 from rl_lifecycle.due_times import needed_at
 from rl_lifecycle.errors import InvalidExperimentError, InvalidRecordError
 from rl_lifecycle.experiments import Experiment, read_experiment
-from rl_lifecycle.hyperparameters import resolve_hyperparameters, rollout_timesteps, segment_timesteps
+from rl_lifecycle.hyperparameters import (
+    resolve_hyperparameters,
+    rollout_timesteps,
+    segment_timesteps,
+)
 from rl_lifecycle.layout import TrialId
 from rl_lifecycle.names import slug
 from rl_lifecycle.records import Record, sha256_hex
@@ -45,11 +49,15 @@ class Champion(Record):
     """The champion as it was when the run was frozen: what the candidate is compared with, and the CAS token."""
 
     version: int
-    etag: str = Field(description="ETag of champion.json; promotion moves the pointer only if it is still this")
+    etag: str = Field(
+        description="ETag of champion.json; promotion moves the pointer only if it is still this"
+    )
     digest: str = Field(description="digest of its parameters and normalisation statistics")
     policy: Artifact
     parameters: Artifact
-    new_lineage: str = Field("", description="why a candidate cannot be compared with it; empty when it can")
+    new_lineage: str = Field(
+        "", description="why a candidate cannot be compared with it; empty when it can"
+    )
 
 
 class Replay(Record):
@@ -78,9 +86,13 @@ class Spec(Record):
     requirements: tuple[Artifact, ...] = ()
     image_id: str | None = Field(None, description="AMI; None on a laptop")
     launch_template: str | None = Field(None, description="<id>:<version>")
-    commit: str | None = Field(None, description="git commit of the project that froze it, `+dirty` when changed")
+    commit: str | None = Field(
+        None, description="git commit of the project that froze it, `+dirty` when changed"
+    )
     champion: Champion | None = None
-    replay: Replay | None = Field(None, description="only for a replay: it ends as soon as its policy of that step is there")
+    replay: Replay | None = Field(
+        None, description="only for a replay: it ends as soon as its policy of that step is there"
+    )
 
     def trial(self, name: str) -> TrialPlan:
         """Find a trial by name. :raises InvalidRecordError: if the run has none of that name."""
@@ -97,7 +109,11 @@ class Spec(Record):
     @property
     def n_segments(self) -> int:
         """How many segments the training is a chain of: a remainder of less than half a segment is the last one's."""
-        return max(1, (2 * self.experiment.total_timesteps + self.segment_timesteps) // (2 * self.segment_timesteps))
+        return max(
+            1,
+            (2 * self.experiment.total_timesteps + self.segment_timesteps)
+            // (2 * self.segment_timesteps),
+        )
 
     @property
     def due_at(self) -> datetime | None:
@@ -110,9 +126,19 @@ class Spec(Record):
         return sha256_hex(self.to_json())
 
 
-def freeze_spec(experiment: Experiment, *, run_id: str, created_at: datetime, overrides: Mapping[str, Any] | None = None,
-                trainer: Artifact | None = None, requirements: tuple[Artifact, ...] = (), image_id: str | None = None,
-                launch_template: str | None = None, commit: str | None = None, champion: Champion | None = None) -> Spec:
+def freeze_spec(
+    experiment: Experiment,
+    *,
+    run_id: str,
+    created_at: datetime,
+    overrides: Mapping[str, Any] | None = None,
+    trainer: Artifact | None = None,
+    requirements: tuple[Artifact, ...] = (),
+    image_id: str | None = None,
+    launch_template: str | None = None,
+    commit: str | None = None,
+    champion: Champion | None = None,
+) -> Spec:
     """Fix a run: resolve hyper-parameters, round the segment, draw the seeds.
 
     :param run_id: Airflow's dag run id; it decides the seeds (unless the experiment says `reseed: false`).
@@ -130,22 +156,37 @@ def freeze_spec(experiment: Experiment, *, run_id: str, created_at: datetime, ov
     run = slug(run_id)
     names = [f"seed-{index}" for index in range(experiment.trials)]
     return Spec(
-        run=run, run_id=run_id, created_at=created_at, experiment=experiment, hyperparameters=hyperparameters,
+        run=run,
+        run_id=run_id,
+        created_at=created_at,
+        experiment=experiment,
+        hyperparameters=hyperparameters,
         segment_timesteps=segment_timesteps(experiment.checkpoint_every, rollout),
-        trials=tuple(TrialPlan(name=name, seed=trial_seed(experiment.seed, run, name, reseed=experiment.reseed))
-                     for name in names),
+        trials=tuple(
+            TrialPlan(
+                name=name, seed=trial_seed(experiment.seed, run, name, reseed=experiment.reseed)
+            )
+            for name in names
+        ),
         selection_first_seed=first_seed(Purpose.SELECTION, experiment.name, run),
         gate_first_seed=first_seed(Purpose.GATE, experiment.name, run),
-        trainer=trainer, requirements=requirements, image_id=image_id, launch_template=launch_template,
-        commit=commit, champion=champion)
+        trainer=trainer,
+        requirements=requirements,
+        image_id=image_id,
+        launch_template=launch_template,
+        commit=commit,
+        champion=champion,
+    )
 
 
 def _refuse_past(experiment: Experiment, created_at: datetime) -> None:
     due_at = needed_at(experiment.compute.needed_by, created_at)
     if due_at is not None and due_at <= created_at:
         raise InvalidExperimentError(
-            f"run of {experiment.name}", "compute.needed_by",
-            f"{due_at:%Y-%m-%d %H:%M} UTC is in the past: choose a later moment, a time of day, or leave it out")
+            f"run of {experiment.name}",
+            "compute.needed_by",
+            f"{due_at:%Y-%m-%d %H:%M} UTC is in the past: choose a later moment, a time of day, or leave it out",
+        )
 
 
 def check_fresh_seeds(spec: Spec, earlier_runs: Iterable[str]) -> None:
@@ -156,11 +197,20 @@ def check_fresh_seeds(spec: Spec, earlier_runs: Iterable[str]) -> None:
     :raises OverlappingSeedsError: another run id draws other seeds, so triggering again helps.
     """
     evaluation, name = spec.experiment.evaluation, spec.experiment.name
-    for purpose, first, n in ((Purpose.SELECTION, spec.selection_first_seed, evaluation.selection_episodes),
-                              (Purpose.GATE, spec.gate_first_seed, evaluation.max_pairs)):
-        served = {f"the {purpose} of run {run}": SeedRange(first_seed=first_seed(purpose, name, run), n_episodes=n)
-                  for run in earlier_runs if run != spec.run}
-        check_no_overlap(SeedRange(first_seed=first, n_episodes=n), f"the {purpose} of run {spec.run}", served)
+    for purpose, first, n in (
+        (Purpose.SELECTION, spec.selection_first_seed, evaluation.selection_episodes),
+        (Purpose.GATE, spec.gate_first_seed, evaluation.max_pairs),
+    ):
+        served = {
+            f"the {purpose} of run {run}": SeedRange(
+                first_seed=first_seed(purpose, name, run), n_episodes=n
+            )
+            for run in earlier_runs
+            if run != spec.run
+        }
+        check_no_overlap(
+            SeedRange(first_seed=first, n_episodes=n), f"the {purpose} of run {spec.run}", served
+        )
 
 
 def _override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:

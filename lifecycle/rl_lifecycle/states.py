@@ -63,10 +63,22 @@ REASON_CODES = {
     "Client.VolumeLimitExceeded": AttemptEnd.REFUSED,
 }
 #: After one of these the trainer says nothing more.
-LAST_WORDS = (TrainerState.FINISHED, TrainerState.FAILED, TrainerState.INTERRUPTED, TrainerState.FENCED)
+LAST_WORDS = (
+    TrainerState.FINISHED,
+    TrainerState.FAILED,
+    TrainerState.INTERRUPTED,
+    TrainerState.FENCED,
+)
 #: An attempt that ended so is followed by another: the trouble was the machine's, not the training's.
-RELAUNCHED = frozenset({AttemptEnd.INTERRUPTED, AttemptEnd.NO_CAPACITY, AttemptEnd.MACHINE_LOST, AttemptEnd.STALLED,
-                        AttemptEnd.OTHER_HARDWARE})
+RELAUNCHED = frozenset(
+    {
+        AttemptEnd.INTERRUPTED,
+        AttemptEnd.NO_CAPACITY,
+        AttemptEnd.MACHINE_LOST,
+        AttemptEnd.STALLED,
+        AttemptEnd.OTHER_HARDWARE,
+    }
+)
 
 
 def diagnose(evidence: Evidence) -> Finding:
@@ -75,41 +87,75 @@ def diagnose(evidence: Evidence) -> Finding:
     if finished := _finished(evidence):
         return finished
     if newest is None:
-        return (Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason="cancelled before it began")
-                if evidence.cancelled else Finding(state=TrialState.PENDING, reason="no machine was asked for yet"))
+        return (
+            Finding(
+                state=TrialState.CANCELLED,
+                cause=AttemptEnd.CANCELLED,
+                reason="cancelled before it began",
+            )
+            if evidence.cancelled
+            else Finding(state=TrialState.PENDING, reason="no machine was asked for yet")
+        )
     if evidence.stop and _may_stop(evidence, newest):
-        return Finding(state=TrialState.FINISHED, cause=AttemptEnd.STOPPED_EARLY, reason=evidence.stop)
+        return Finding(
+            state=TrialState.FINISHED, cause=AttemptEnd.STOPPED_EARLY, reason=evidence.stop
+        )
     if newest.outcome.end is not None:
         return _of_end(newest.outcome.end, newest.outcome.reason)
     if evidence.cancelled:
         return Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason="cancelled")
-    return (_said_by_trainer(evidence) or _said_by_ec2(evidence, newest) or _past_deadline(evidence, newest)
-            or _silent(evidence, newest))
+    return (
+        _said_by_trainer(evidence)
+        or _said_by_ec2(evidence, newest)
+        or _past_deadline(evidence, newest)
+        or _silent(evidence, newest)
+    )
 
 
 def _may_stop(evidence: Evidence, newest: Attempt) -> bool:
     """Whether an early stop may end the trial well: it must not turn a failure, or somebody's will, into success."""
     beat, end = evidence.beat, newest.outcome.end
-    failed = beat is not None and beat.state is TrainerState.FAILED and CAUSES[beat.cause] not in RELAUNCHED
+    failed = (
+        beat is not None
+        and beat.state is TrainerState.FAILED
+        and CAUSES[beat.cause] not in RELAUNCHED
+    )
     return not evidence.cancelled and (end is None or end in RELAUNCHED) and not failed
 
 
 def _finished(evidence: Evidence) -> Finding | None:
     """Only the trainer can say that a trial is finished: its policy is committed then, whichever attempt did it."""
     beat = evidence.heartbeat
-    if beat is not None and beat.state is TrainerState.FINISHED and beat.step >= evidence.total_timesteps:
-        return Finding(state=TrialState.FINISHED, cause=AttemptEnd.FINISHED, reason=f"trained {beat.step:,} steps")
+    if (
+        beat is not None
+        and beat.state is TrainerState.FINISHED
+        and beat.step >= evidence.total_timesteps
+    ):
+        return Finding(
+            state=TrialState.FINISHED,
+            cause=AttemptEnd.FINISHED,
+            reason=f"trained {beat.step:,} steps",
+        )
     return None
 
 
 def _of_end(end: AttemptEnd, reason: str) -> Finding:
     """The state that an attempt's end leaves the trial in."""
-    states = {AttemptEnd.FINISHED: TrialState.FINISHED, AttemptEnd.STOPPED_EARLY: TrialState.FINISHED,
-              AttemptEnd.CANCELLED: TrialState.CANCELLED,
-              AttemptEnd.NO_CAPACITY: TrialState.WAITING_FOR_CAPACITY, AttemptEnd.STALLED: TrialState.STALLED,
-              AttemptEnd.INTERRUPTED: TrialState.INTERRUPTED, AttemptEnd.MACHINE_LOST: TrialState.INTERRUPTED,
-              AttemptEnd.OTHER_HARDWARE: TrialState.WAITING_FOR_CAPACITY}
-    return Finding(state=states.get(end, TrialState.FAILED), cause=end, reason=reason or end.value.replace("_", " "))
+    states = {
+        AttemptEnd.FINISHED: TrialState.FINISHED,
+        AttemptEnd.STOPPED_EARLY: TrialState.FINISHED,
+        AttemptEnd.CANCELLED: TrialState.CANCELLED,
+        AttemptEnd.NO_CAPACITY: TrialState.WAITING_FOR_CAPACITY,
+        AttemptEnd.STALLED: TrialState.STALLED,
+        AttemptEnd.INTERRUPTED: TrialState.INTERRUPTED,
+        AttemptEnd.MACHINE_LOST: TrialState.INTERRUPTED,
+        AttemptEnd.OTHER_HARDWARE: TrialState.WAITING_FOR_CAPACITY,
+    }
+    return Finding(
+        state=states.get(end, TrialState.FAILED),
+        cause=end,
+        reason=reason or end.value.replace("_", " "),
+    )
 
 
 def _said_by_trainer(evidence: Evidence) -> Finding | None:
@@ -132,11 +178,21 @@ def _said_by_ec2(evidence: Evidence, newest: Attempt) -> Finding | None:
     if machine.state.alive:
         return None
     if evidence.now >= newest.deadline_at and machine.reason_code not in REASON_CODES:
-        return _of_end(AttemptEnd.DEADLINE, f"the machine reached its deadline {newest.deadline_at:%Y-%m-%d %H:%M} UTC")
+        return _of_end(
+            AttemptEnd.DEADLINE,
+            f"the machine reached its deadline {newest.deadline_at:%Y-%m-%d %H:%M} UTC",
+        )
     said = f"{machine.instance_id} is {machine.state}: {machine.reason or machine.reason_code or 'no reason given'}"
     cause, beat = REASON_CODES.get(machine.reason_code), evidence.beat
-    if cause in (None, AttemptEnd.INTERRUPTED) and beat is not None and beat.rebalance_at is not None:
-        return _of_end(AttemptEnd.INTERRUPTED, f"{said}; AWS had recommended leaving it at {beat.rebalance_at:%H:%M:%S} UTC")
+    if (
+        cause in (None, AttemptEnd.INTERRUPTED)
+        and beat is not None
+        and beat.rebalance_at is not None
+    ):
+        return _of_end(
+            AttemptEnd.INTERRUPTED,
+            f"{said}; AWS had recommended leaving it at {beat.rebalance_at:%H:%M:%S} UTC",
+        )
     return _of_end(cause or AttemptEnd.MACHINE_LOST, said)
 
 
@@ -145,18 +201,32 @@ def _unseen(evidence: Evidence, newest: Attempt) -> Finding | None:
     launched = newest.outcome.launched_at
     if newest.outcome.instance_id is None:
         if evidence.now - newest.created_at > TOKEN_HOLDS:
-            return _of_end(AttemptEnd.MACHINE_LOST, "the request for its machine was never answered")
-        return Finding(state=TrialState.LAUNCHING, reason="its machine was asked for, and the answer is not known")
-    if launched is not None and evidence.now - launched > timedelta(seconds=evidence.patience.visible_s):
-        return _of_end(AttemptEnd.MACHINE_LOST, f"EC2 does not know {newest.outcome.instance_id} any more")
-    return Finding(state=TrialState.LAUNCHING, reason=f"{newest.outcome.instance_id} is not visible yet")
+            return _of_end(
+                AttemptEnd.MACHINE_LOST, "the request for its machine was never answered"
+            )
+        return Finding(
+            state=TrialState.LAUNCHING,
+            reason="its machine was asked for, and the answer is not known",
+        )
+    if launched is not None and evidence.now - launched > timedelta(
+        seconds=evidence.patience.visible_s
+    ):
+        return _of_end(
+            AttemptEnd.MACHINE_LOST, f"EC2 does not know {newest.outcome.instance_id} any more"
+        )
+    return Finding(
+        state=TrialState.LAUNCHING, reason=f"{newest.outcome.instance_id} is not visible yet"
+    )
 
 
 def _past_deadline(evidence: Evidence, newest: Attempt) -> Finding | None:
     if evidence.now < newest.deadline_at:
         return None
-    return _of_end(AttemptEnd.DEADLINE, f"the deadline {newest.deadline_at:%Y-%m-%d %H:%M} UTC has passed "
-                   f"(compute.max_hours {evidence.compute.max_hours:g})")
+    return _of_end(
+        AttemptEnd.DEADLINE,
+        f"the deadline {newest.deadline_at:%Y-%m-%d %H:%M} UTC has passed "
+        f"(compute.max_hours {evidence.compute.max_hours:g})",
+    )
 
 
 def _silent(evidence: Evidence, newest: Attempt) -> Finding:
@@ -166,11 +236,16 @@ def _silent(evidence: Evidence, newest: Attempt) -> Finding:
     if beat is None or beat.state is TrainerState.STARTING:
         quiet = (evidence.now - up_since).total_seconds()
         if quiet > evidence.patience.boot_s:
-            return _of_end(AttemptEnd.STALLED, f"no training step within {quiet:.0f} s of the machine's launch")
+            return _of_end(
+                AttemptEnd.STALLED, f"no training step within {quiet:.0f} s of the machine's launch"
+            )
         return Finding(state=TrialState.LAUNCHING, reason="the machine is starting")
     still = (evidence.now - evidence.progress.since).total_seconds() if evidence.progress else 0.0
     if still > (limit := stall_limit_s(evidence, beat)):
-        return _of_end(AttemptEnd.STALLED, f"step {beat.step:,} has not moved for {still:.0f} s (limit {limit:.0f} s)")
+        return _of_end(
+            AttemptEnd.STALLED,
+            f"step {beat.step:,} has not moved for {still:.0f} s (limit {limit:.0f} s)",
+        )
     return Finding(state=TrialState.RUNNING, reason=beat.message)
 
 

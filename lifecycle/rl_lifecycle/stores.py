@@ -61,7 +61,9 @@ class ObjectStore(Protocol):
         """Read a key. :return: None if it does not exist. :raises StoreUnavailableError: if that cannot be known."""
         ...
 
-    def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
+    def put(
+        self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
         """Write a key whole.
 
         :param if_match: write only while the key still has this ETag. :param if_none_match: only while it is absent.
@@ -129,15 +131,23 @@ class DirectoryStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
-            raise StoreUnavailableError(f"{self.uri}/{key}", error.strerror or str(error)) from error
+            raise StoreUnavailableError(
+                f"{self.uri}/{key}", error.strerror or str(error)
+            ) from error
         return StoredObject(data, hashlib.sha256(data).hexdigest())
 
-    def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
+    def put(
+        self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
         """Write a key: into a temporary file, synchronised, then renamed over it, under a lock when conditional."""
         path = self._path(key)
         with self._answering(key):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._locked() if if_match is not None or if_none_match else contextlib.nullcontext():
+            with (
+                self._locked()
+                if if_match is not None or if_none_match
+                else contextlib.nullcontext()
+            ):
                 self._check(key, data, if_match, if_none_match)
                 self._replace(path, (data,))
         return hashlib.sha256(data).hexdigest()
@@ -162,13 +172,22 @@ class DirectoryStore:
         start = self._path(prefix if prefix.endswith("/") else prefix.rpartition("/")[0] or ".")
         for path in sorted(start.rglob("*")) if start.is_dir() else ():
             key = path.relative_to(self.root).as_posix()
-            if path.is_file() and key.startswith(prefix) and not path.name.startswith(".tmp-") and path.name != ".lock":
+            if (
+                path.is_file()
+                and key.startswith(prefix)
+                and not path.name.startswith(".tmp-")
+                and path.name != ".lock"
+            ):
                 try:
                     data, stat = path.read_bytes(), path.stat()
                 except FileNotFoundError:
                     continue  # deleted while we listed
-                yield ObjectInfo(key, len(data), hashlib.sha256(data).hexdigest(),
-                                 datetime.fromtimestamp(stat.st_mtime, UTC))
+                yield ObjectInfo(
+                    key,
+                    len(data),
+                    hashlib.sha256(data).hexdigest(),
+                    datetime.fromtimestamp(stat.st_mtime, UTC),
+                )
 
     def delete(self, key: str) -> None:
         """Delete a key."""
@@ -178,7 +197,9 @@ class DirectoryStore:
         there = self.find(key)
         if if_none_match and there is not None and there.data != data:
             raise PreconditionFailedError(f"{self.uri}/{key}", "If-None-Match")
-        if if_match is not None and (there is None or (there.etag != if_match and there.data != data)):
+        if if_match is not None and (
+            there is None or (there.etag != if_match and there.data != data)
+        ):
             raise PreconditionFailedError(f"{self.uri}/{key}", "If-Match")
 
     @contextlib.contextmanager
@@ -187,7 +208,9 @@ class DirectoryStore:
         try:
             yield
         except OSError as error:
-            raise StoreUnavailableError(f"{self.uri}/{key}", error.strerror or str(error)) from error
+            raise StoreUnavailableError(
+                f"{self.uri}/{key}", error.strerror or str(error)
+            ) from error
 
     def _replace(self, path: Path, pieces: Iterable[bytes]) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
@@ -247,21 +270,35 @@ class S3Store:
     def read_from(self, key: str, offset: int) -> bytes:
         """Read a key's bytes from an offset on, and transfer only those."""
         try:
-            return bytes(self.client.get_object(Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes={offset}-")["Body"].read())
+            return bytes(
+                self.client.get_object(
+                    Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes={offset}-"
+                )["Body"].read()
+            )
         except Exception as error:
             if error_code(error) in ("NoSuchKey", "404", "InvalidRange", "416"):
                 return b""
             raise self._unavailable(key, error) from error
 
-    def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
+    def put(
+        self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
         """Write a key; 409 (two conditional writes at once) is tried again, 412 is read back before it counts.
 
         Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         """
-        condition = {"IfMatch": if_match} if if_match is not None else {"IfNoneMatch": "*"} if if_none_match else {}
+        condition = (
+            {"IfMatch": if_match}
+            if if_match is not None
+            else {"IfNoneMatch": "*"}
+            if if_none_match
+            else {}
+        )
         for _ in range(5):
             try:
-                answer = self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
+                answer = self.client.put_object(
+                    Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition
+                )
                 return str(answer["ETag"])
             except Exception as error:
                 code = error_code(error)
@@ -269,7 +306,9 @@ class S3Store:
                     there = self.find(key)
                     if there is not None and there.data == data:
                         return there.etag  # the write that was retried had taken effect
-                    raise PreconditionFailedError(f"{self.uri}/{key}", next(iter(condition))) from error
+                    raise PreconditionFailedError(
+                        f"{self.uri}/{key}", next(iter(condition))
+                    ) from error
                 if code not in ("ConditionalRequestConflict", "409"):
                     raise self._unavailable(key, error) from error
         raise StoreUnavailableError(f"{self.uri}/{key}", "conditional writes kept colliding")
@@ -282,7 +321,13 @@ class S3Store:
         body, checksum = PiecesReader(pieces), base64.b64encode(bytes.fromhex(sha256)).decode()
         failure: Exception | None = None
         try:
-            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=body, ContentLength=len(body), ChecksumSHA256=checksum)
+            self.client.put_object(
+                Bucket=self.bucket,
+                Key=self.prefix + key,
+                Body=body,
+                ContentLength=len(body),
+                ChecksumSHA256=checksum,
+            )
         except Exception as error:
             failure = error
         if digest_of(pieces) != sha256:
@@ -304,11 +349,16 @@ class S3Store:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """List keys in order, a thousand per request."""
         try:
-            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket,
-                                                                               Prefix=self.prefix + prefix):
+            for page in self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self.prefix + prefix
+            ):
                 for item in page.get("Contents", ()):
-                    yield ObjectInfo(item["Key"].removeprefix(self.prefix), item["Size"], item["ETag"],
-                                     item["LastModified"])
+                    yield ObjectInfo(
+                        item["Key"].removeprefix(self.prefix),
+                        item["Size"],
+                        item["ETag"],
+                        item["LastModified"],
+                    )
         except Exception as error:
             raise self._unavailable(prefix, error) from error
 
@@ -320,7 +370,9 @@ class S3Store:
             raise self._unavailable(key, error) from error
 
     def _unavailable(self, key: str, error: Exception) -> StoreUnavailableError:
-        return StoreUnavailableError(f"{self.uri}/{key}", f"{type(error).__name__}: {error}".splitlines()[0])
+        return StoreUnavailableError(
+            f"{self.uri}/{key}", f"{type(error).__name__}: {error}".splitlines()[0]
+        )
 
 
 class _Arriving:

@@ -49,6 +49,7 @@ def read_verified(store: ObjectStore, key: str, sha256: str, consume: Callable[[
     :param consume: reads; a ValueError of it is taken for what damage looks like, if the digest is another.
     :raises MissingObjectError: if there is no such key. :raises CorruptArtifactError: if its digest is another.
     """
+
     def checked(reader: Reader) -> T:
         hashing = _HashingReader(reader)
         try:

@@ -59,9 +59,13 @@ class RunSummary(Record):
     trials: tuple[TrialSummary, ...]
     usd: float
     budget_usd: float
-    candidate: str | None = Field(None, description="<trial> at step <step>, when the run promoted it")
+    candidate: str | None = Field(
+        None, description="<trial> at step <step>, when the run promoted it"
+    )
     verdict: Verdict | None = None
-    against_bar: bool = Field(False, description="the candidate was judged by the absolute bar, not against a champion")
+    against_bar: bool = Field(
+        False, description="the candidate was judged by the absolute bar, not against a champion"
+    )
     report_uri: str | None = None
     champion_version: int | None = None
     champion_uri: str | None = None
@@ -73,8 +77,11 @@ def latest_spec(store: ObjectStore, experiment: str) -> Spec:
 
     :raises MissingObjectError: if it was never run.
     """
-    specs = [Spec.from_json(get(store, item.key).data, item.key) for item in store.list(f"{SPECS}{experiment}/")
-             if item.key.endswith("/spec.json")]  # an import lies beside its spec
+    specs = [
+        Spec.from_json(get(store, item.key).data, item.key)
+        for item in store.list(f"{SPECS}{experiment}/")
+        if item.key.endswith("/spec.json")
+    ]  # an import lies beside its spec
     if not specs:
         raise MissingObjectError(f"{store.uri}/{SPECS}{experiment}/")
     return max(specs, key=lambda spec: spec.created_at)
@@ -91,14 +98,24 @@ def summarise_run(store: ObjectStore, experiment: str, run: str) -> RunSummary:
     manifest = get_manifest(store, experiment, champion[0].version) if champion else None
     ours = manifest is not None and manifest.run == run
     return RunSummary(
-        experiment=experiment, run=run, run_id=spec.run_id, env_id=spec.experiment.env_id, algo=spec.experiment.algo,
+        experiment=experiment,
+        run=run,
+        run_id=spec.run_id,
+        env_id=spec.experiment.env_id,
+        algo=spec.experiment.algo,
         trials=tuple(_summarise_trial(store, spec, plan.name) for plan in spec.trials),
-        usd=ledger.spent_usd if ledger else 0.0, budget_usd=spec.experiment.compute.budget_usd,
+        usd=ledger.spent_usd if ledger else 0.0,
+        budget_usd=spec.experiment.compute.budget_usd,
         candidate=f"{manifest.trial} at step {manifest.step:,}" if manifest and ours else None,
         verdict=reported[0].verdict if reported else None,
-        against_bar=reported is not None and reported[0].champion_sha256 is None, report_uri=reported[1] if reported else None,
-        champion_version=manifest.version if manifest else None, champion_of_this_run=ours,
-        champion_uri=f"{store.uri}/{version_prefix(experiment, manifest.version)}".rstrip("/") if manifest else None)
+        against_bar=reported is not None and reported[0].champion_sha256 is None,
+        report_uri=reported[1] if reported else None,
+        champion_version=manifest.version if manifest else None,
+        champion_of_this_run=ours,
+        champion_uri=f"{store.uri}/{version_prefix(experiment, manifest.version)}".rstrip("/")
+        if manifest
+        else None,
+    )
 
 
 def render_summary(summary: RunSummary) -> str:
@@ -113,16 +130,26 @@ def render_summary(summary: RunSummary) -> str:
 def _summarise_trial(store: ObjectStore, spec: Spec, name: str) -> TrialSummary:
     trial = spec.trial_id(name)
     beat = _find_heartbeat(store, trial)
-    attempts = [Attempt.from_json(get(store, item.key).data, item.key) for item in store.list(attempt_prefix(trial))]
+    attempts = [
+        Attempt.from_json(get(store, item.key).data, item.key)
+        for item in store.list(attempt_prefix(trial))
+    ]
     last = attempts[-1].outcome if attempts else None
     stopped = last.reason if last and last.end is AttemptEnd.STOPPED_EARLY else ""
     return TrialSummary(
-        trial=name, state="stopped early" if stopped else beat.state.value if beat else "not started", step=beat.step if beat else 0,
-        total_timesteps=spec.experiment.total_timesteps, steps_per_s=beat.steps_per_s if beat else None,
-        n_attempts=len(attempts), interruptions=sum(one.outcome.end is AttemptEnd.INTERRUPTED for one in attempts),
+        trial=name,
+        state="stopped early" if stopped else beat.state.value if beat else "not started",
+        step=beat.step if beat else 0,
+        total_timesteps=spec.experiment.total_timesteps,
+        steps_per_s=beat.steps_per_s if beat else None,
+        n_attempts=len(attempts),
+        interruptions=sum(one.outcome.end is AttemptEnd.INTERRUPTED for one in attempts),
         machine=f"{last.instance_type} {last.market}" if last and last.instance_type else "none",
-        seconds=sum(one.outcome.seconds or 0.0 for one in attempts), usd=sum(one.outcome.usd or 0.0 for one in attempts),
-        stopped=stopped, saved_usd=sum(one.outcome.saved_usd or 0.0 for one in attempts))
+        seconds=sum(one.outcome.seconds or 0.0 for one in attempts),
+        usd=sum(one.outcome.usd or 0.0 for one in attempts),
+        stopped=stopped,
+        saved_usd=sum(one.outcome.saved_usd or 0.0 for one in attempts),
+    )
 
 
 def _find_heartbeat(store: ObjectStore, trial: TrialId) -> Heartbeat | None:
@@ -132,7 +159,11 @@ def _find_heartbeat(store: ObjectStore, trial: TrialId) -> Heartbeat | None:
 
 def _find_report(store: ObjectStore, experiment: str, run: str) -> tuple[Report, str] | None:
     """Find the report of a run; the newest, should a cleared run have chosen another candidate."""
-    found = [item for item in store.list(f"{EVALUATIONS}{experiment}/{run}/") if item.key.endswith("/report.json")]
+    found = [
+        item
+        for item in store.list(f"{EVALUATIONS}{experiment}/{run}/")
+        if item.key.endswith("/report.json")
+    ]
     if not found:
         return None
     newest = max(found, key=lambda item: (item.modified_at, item.key))
@@ -141,23 +172,51 @@ def _find_report(store: ObjectStore, experiment: str, run: str) -> tuple[Report,
 
 def _render_trials(summary: RunSummary) -> list[str]:
     rows = [("trial", "state", "steps", "steps/s", "machine", "attempts", "seconds", "USD")]
-    rows += [(one.trial, one.state, f"{one.step:,}", f"{one.steps_per_s:,.0f}" if one.steps_per_s else "–", one.machine,
-              str(one.n_attempts), f"{one.seconds:.0f}", f"{one.usd:.4f}") for one in summary.trials]
+    rows += [
+        (
+            one.trial,
+            one.state,
+            f"{one.step:,}",
+            f"{one.steps_per_s:,.0f}" if one.steps_per_s else "–",
+            one.machine,
+            str(one.n_attempts),
+            f"{one.seconds:.0f}",
+            f"{one.usd:.4f}",
+        )
+        for one in summary.trials
+    ]
     head = f"{summary.experiment}: {summary.algo} on {summary.env_id}, run {summary.run_id}"
-    early = [f"{one.trial}: {one.stopped}; saved about {one.saved_usd:.4f} USD" for one in summary.trials if one.stopped]
-    return [head, *table(rows), *early, f"cost {summary.usd:.4f} USD of {summary.budget_usd:g} USD allowed"]
+    early = [
+        f"{one.trial}: {one.stopped}; saved about {one.saved_usd:.4f} USD"
+        for one in summary.trials
+        if one.stopped
+    ]
+    return [
+        head,
+        *table(rows),
+        *early,
+        f"cost {summary.usd:.4f} USD of {summary.budget_usd:g} USD allowed",
+    ]
 
 
 def _render_decision(verdict: Verdict | None, *, against_bar: bool) -> list[str]:
     if verdict is None:
         return ["decision   none was made"]
     last = verdict.looks[-1] if verdict.looks else None
-    rows = [("", "candidate", "the bar" if against_bar else "champion"),
-            ("mean return", _number(verdict.mean_candidate), _number(verdict.mean_champion))]
+    rows = [
+        ("", "candidate", "the bar" if against_bar else "champion"),
+        ("mean return", _number(verdict.mean_candidate), _number(verdict.mean_champion)),
+    ]
     if last:
         crashes = "–" if against_bar else f"{last.crashes_champion} of {last.n}"
-        rows += [("crashes", f"{last.crashes_candidate} of {last.n}", crashes),
-                 ("difference", f"{last.mean_difference:+.2f}", f"p = {last.p_better:.2g}, alpha {last.alpha:.3g}")]
+        rows += [
+            ("crashes", f"{last.crashes_candidate} of {last.n}", crashes),
+            (
+                "difference",
+                f"{last.mean_difference:+.2f}",
+                f"p = {last.p_better:.2g}, alpha {last.alpha:.3g}",
+            ),
+        ]
     return [*table(rows), f"decision   {verdict.decision.value}: {verdict.reason}"]
 
 
@@ -165,9 +224,18 @@ def _render_champion(summary: RunSummary) -> list[str]:
     if summary.champion_version is None:
         return ["champion   none yet"]
     origin = f"new: {summary.candidate}" if summary.champion_of_this_run else "from an earlier run"
-    lines = [f"champion   version {summary.champion_version} ({origin})", f"           {summary.champion_uri}"]
-    if summary.verdict is not None and summary.verdict.decision is Decision.PROMOTE and not summary.champion_of_this_run:
-        lines.append("           the candidate was judged better, and was not put into service: see the task `promote`")
+    lines = [
+        f"champion   version {summary.champion_version} ({origin})",
+        f"           {summary.champion_uri}",
+    ]
+    if (
+        summary.verdict is not None
+        and summary.verdict.decision is Decision.PROMOTE
+        and not summary.champion_of_this_run
+    ):
+        lines.append(
+            "           the candidate was judged better, and was not put into service: see the task `promote`"
+        )
     return lines
 
 
@@ -183,5 +251,10 @@ def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
     """
     lines = list(rows)
     widths = [max(len(row[column]) for row in lines) for column in range(len(lines[0]))]
-    return ["  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
-                      for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in lines]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in lines
+    ]

@@ -11,4 +11,6 @@ import json
 from importlib.resources import files
 from typing import Any
 
-TUNED: dict[str, dict[str, dict[str, Any]]] = json.loads(files(__package__).joinpath("tuned.json").read_text())
+TUNED: dict[str, dict[str, dict[str, Any]]] = json.loads(
+    files(__package__).joinpath("tuned.json").read_text()
+)

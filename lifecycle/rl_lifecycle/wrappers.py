@@ -24,7 +24,10 @@ def remembers_episodes(wrapper: str) -> bool:
     (True, False)
     """
     package, _, name = wrapper.rpartition(".")
-    return package.partition(".")[0] == "gymnasium" and name in ("NormalizeObservation", "NormalizeReward")
+    return package.partition(".")[0] == "gymnasium" and name in (
+        "NormalizeObservation",
+        "NormalizeReward",
+    )
 
 
 def check_wrappers(experiment: Experiment, hyperparameters: Mapping[str, Any]) -> None:
@@ -37,11 +40,16 @@ def check_wrappers(experiment: Experiment, hyperparameters: Mapping[str, Any]) -
         if wrapper.name.startswith(("stable_baselines3.", "sb3_contrib.", "rl_zoo3.")):
             problem = "cannot be had where policies are judged; take one of gymnasium.wrappers, or put it into the environment's wheel"
         elif remembers_episodes(wrapper.name):
-            problem = ("keeps its statistics outside the policy, so that it cannot be played elsewhere; "
-                       "take hyperparameters.normalize instead")
+            problem = (
+                "keeps its statistics outside the policy, so that it cannot be played elsewhere; "
+                "take hyperparameters.normalize instead"
+            )
         if problem:
-            raise InvalidExperimentError(f"experiments/{experiment.name}.yaml", "hyperparameters.env_wrapper",
-                                         f"{wrapper.name} {problem}")
+            raise InvalidExperimentError(
+                f"experiments/{experiment.name}.yaml",
+                "hyperparameters.env_wrapper",
+                f"{wrapper.name} {problem}",
+            )
 
 
 def wrappers_of(hyperparameters: Mapping[str, Any]) -> tuple[WrapperForm, ...]:
@@ -51,6 +59,12 @@ def wrappers_of(hyperparameters: Mapping[str, Any]) -> tuple[WrapperForm, ...]:
     ['a.B', 'd.E']
     """
     given = hyperparameters.get("env_wrapper")
-    pairs = [next(iter(entry.items())) if isinstance(entry, Mapping) and entry else (entry, None)
-             for entry in (given if isinstance(given, list | tuple) else [given])]
-    return tuple(WrapperForm(name=name, kwargs=dict(kwargs or {})) for name, kwargs in pairs if isinstance(name, str))
+    pairs = [
+        next(iter(entry.items())) if isinstance(entry, Mapping) and entry else (entry, None)
+        for entry in (given if isinstance(given, list | tuple) else [given])
+    ]
+    return tuple(
+        WrapperForm(name=name, kwargs=dict(kwargs or {}))
+        for name, kwargs in pairs
+        if isinstance(name, str)
+    )

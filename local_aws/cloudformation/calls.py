@@ -42,14 +42,20 @@ class Rights:
 
 def _ec2(kind: str) -> Callable[[Properties, str, str, str], str]:
     """Return how an EC2 resource's ARN is made."""
-    return lambda _properties, physical_id, account, region: f"arn:aws:ec2:{region}:{account}:{kind}/{physical_id or '*'}"
+    return lambda _properties, physical_id, account, region: (
+        f"arn:aws:ec2:{region}:{account}:{kind}/{physical_id or '*'}"
+    )
 
 
-def _named(service: str, prefix: str, name: str, region_free: bool = False) -> Callable[[Properties, str, str, str], str]:
+def _named(
+    service: str, prefix: str, name: str, region_free: bool = False
+) -> Callable[[Properties, str, str, str], str]:
     """Return how the ARN of a resource with a name of its own is made."""
 
     def arn(properties: Properties, physical_id: str, account: str, region: str) -> str:
-        given = str(properties.get(name) or physical_id or "*").rsplit("/" if service != "logs" else "\0", 1)[-1]
+        given = str(properties.get(name) or physical_id or "*").rsplit(
+            "/" if service != "logs" else "\0", 1
+        )[-1]
         return f"arn:aws:{service}:{'' if region_free else region}:{account}:{prefix}{given}"
 
     return arn
@@ -84,7 +90,11 @@ def _endpoint(action: str) -> tuple[str, ...]:
     """Return a call's rights on what an endpoint is put into."""
     return tuple(
         f"{action} on {kind} {name}"
-        for kind, name in (("route-table", "RouteTableIds"), ("subnet", "SubnetIds"), ("security-group", "SecurityGroupIds"))
+        for kind, name in (
+            ("route-table", "RouteTableIds"),
+            ("subnet", "SubnetIds"),
+            ("security-group", "SecurityGroupIds"),
+        )
     )
 
 
@@ -101,7 +111,11 @@ _ROLE_PARTS = (
     "iam:PutRolePermissionsBoundary if PermissionsBoundary",
     "iam:TagRole if Tags",
 )
-_POLICY_PARTS = ("iam:AttachRolePolicy if Roles", "iam:AttachUserPolicy if Users", "iam:AttachGroupPolicy if Groups")
+_POLICY_PARTS = (
+    "iam:AttachRolePolicy if Roles",
+    "iam:AttachUserPolicy if Users",
+    "iam:AttachGroupPolicy if Groups",
+)
 
 TABLE: dict[str, Rights] = {
     "AWS::EC2::VPC": Rights(
@@ -130,13 +144,27 @@ TABLE: dict[str, Rights] = {
     ),
     "AWS::EC2::SubnetRouteTableAssociation": Rights(
         _ec2("subnet"),
-        _r("ec2:AssociateRouteTable on route-table RouteTableId", "ec2:AssociateRouteTable on subnet SubnetId"),
-        _r("ec2:AssociateRouteTable on route-table RouteTableId", "ec2:AssociateRouteTable on subnet SubnetId"),
-        _r("ec2:DisassociateRouteTable on route-table RouteTableId", "ec2:DisassociateRouteTable on subnet SubnetId"),
+        _r(
+            "ec2:AssociateRouteTable on route-table RouteTableId",
+            "ec2:AssociateRouteTable on subnet SubnetId",
+        ),
+        _r(
+            "ec2:AssociateRouteTable on route-table RouteTableId",
+            "ec2:AssociateRouteTable on subnet SubnetId",
+        ),
+        _r(
+            "ec2:DisassociateRouteTable on route-table RouteTableId",
+            "ec2:DisassociateRouteTable on subnet SubnetId",
+        ),
     ),
     "AWS::EC2::VPCEndpoint": Rights(
         _ec2("vpc-endpoint"),
-        _r("ec2:CreateVpcEndpoint", *_endpoint("ec2:CreateVpcEndpoint"), "ec2:CreateVpcEndpoint on vpc VpcId", _TAGS),
+        _r(
+            "ec2:CreateVpcEndpoint",
+            *_endpoint("ec2:CreateVpcEndpoint"),
+            "ec2:CreateVpcEndpoint on vpc VpcId",
+            _TAGS,
+        ),
         _r("ec2:ModifyVpcEndpoint", *_endpoint("ec2:ModifyVpcEndpoint")),
         _r("ec2:DeleteVpcEndpoints"),
     ),
@@ -150,17 +178,32 @@ TABLE: dict[str, Rights] = {
             "ec2:RevokeSecurityGroupEgress if SecurityGroupEgress",
             "ec2:AuthorizeSecurityGroupIngress if SecurityGroupIngress",
         ),
-        _r("ec2:AuthorizeSecurityGroupEgress if SecurityGroupEgress", "ec2:RevokeSecurityGroupEgress if SecurityGroupEgress"),
+        _r(
+            "ec2:AuthorizeSecurityGroupEgress if SecurityGroupEgress",
+            "ec2:RevokeSecurityGroupEgress if SecurityGroupEgress",
+        ),
         _r("ec2:DeleteSecurityGroup"),
     ),
     "AWS::EC2::InternetGateway": Rights(
-        _ec2("internet-gateway"), _r("ec2:CreateInternetGateway", _TAGS), _r(_TAGS), _r("ec2:DeleteInternetGateway")
+        _ec2("internet-gateway"),
+        _r("ec2:CreateInternetGateway", _TAGS),
+        _r(_TAGS),
+        _r("ec2:DeleteInternetGateway"),
     ),
     "AWS::EC2::VPCGatewayAttachment": Rights(
         _ec2("internet-gateway"),
-        _r("ec2:AttachInternetGateway on internet-gateway InternetGatewayId", "ec2:AttachInternetGateway on vpc VpcId"),
-        _r("ec2:AttachInternetGateway on internet-gateway InternetGatewayId", "ec2:AttachInternetGateway on vpc VpcId"),
-        _r("ec2:DetachInternetGateway on internet-gateway InternetGatewayId", "ec2:DetachInternetGateway on vpc VpcId"),
+        _r(
+            "ec2:AttachInternetGateway on internet-gateway InternetGatewayId",
+            "ec2:AttachInternetGateway on vpc VpcId",
+        ),
+        _r(
+            "ec2:AttachInternetGateway on internet-gateway InternetGatewayId",
+            "ec2:AttachInternetGateway on vpc VpcId",
+        ),
+        _r(
+            "ec2:DetachInternetGateway on internet-gateway InternetGatewayId",
+            "ec2:DetachInternetGateway on vpc VpcId",
+        ),
     ),
     "AWS::EC2::SecurityGroupIngress": Rights(
         _ec2("security-group"),
@@ -174,7 +217,9 @@ TABLE: dict[str, Rights] = {
         _r("ec2:AuthorizeSecurityGroupEgress on security-group GroupId"),
         _r("ec2:RevokeSecurityGroupEgress on security-group GroupId"),
     ),
-    "AWS::EC2::EIP": Rights(_ec2("elastic-ip"), _r("ec2:AllocateAddress", _TAGS), _r(_TAGS), _r("ec2:ReleaseAddress")),
+    "AWS::EC2::EIP": Rights(
+        _ec2("elastic-ip"), _r("ec2:AllocateAddress", _TAGS), _r(_TAGS), _r("ec2:ReleaseAddress")
+    ),
     "AWS::EC2::NatGateway": Rights(
         _ec2("natgateway"),
         _r(
@@ -198,8 +243,12 @@ TABLE: dict[str, Rights] = {
         _r("ec2:CreateLaunchTemplateVersion"),
         _r("ec2:DeleteLaunchTemplate"),
     ),
-    "AWS::S3::Bucket": Rights(_bucket, _r("s3:CreateBucket", *_BUCKET_PARTS), _r(*_BUCKET_PARTS), _r("s3:DeleteBucket")),
-    "AWS::S3::BucketPolicy": Rights(_bucket, _r("s3:PutBucketPolicy"), _r("s3:PutBucketPolicy"), _r("s3:DeleteBucketPolicy")),
+    "AWS::S3::Bucket": Rights(
+        _bucket, _r("s3:CreateBucket", *_BUCKET_PARTS), _r(*_BUCKET_PARTS), _r("s3:DeleteBucket")
+    ),
+    "AWS::S3::BucketPolicy": Rights(
+        _bucket, _r("s3:PutBucketPolicy"), _r("s3:PutBucketPolicy"), _r("s3:DeleteBucketPolicy")
+    ),
     "AWS::IAM::Role": Rights(
         _named("iam", "role/", "RoleName", True),
         _r("iam:CreateRole", *_ROLE_PARTS),
@@ -221,15 +270,22 @@ TABLE: dict[str, Rights] = {
     "AWS::Lambda::Function": Rights(
         _function,
         _r(
-            "lambda:CreateFunction", "lambda:PutFunctionConcurrency if ReservedConcurrentExecutions", "lambda:TagResource if Tags"
+            "lambda:CreateFunction",
+            "lambda:PutFunctionConcurrency if ReservedConcurrentExecutions",
+            "lambda:TagResource if Tags",
         ),
         _r("lambda:UpdateFunctionConfiguration", "lambda:UpdateFunctionCode if Code"),
         _r("lambda:DeleteFunction"),
     ),
     "AWS::Lambda::Version": Rights(
-        _function, _r("lambda:PublishVersion"), _r("lambda:PublishVersion"), _r("lambda:DeleteFunction")
+        _function,
+        _r("lambda:PublishVersion"),
+        _r("lambda:PublishVersion"),
+        _r("lambda:DeleteFunction"),
     ),
-    "AWS::Lambda::Alias": Rights(_function, _r("lambda:CreateAlias"), _r("lambda:UpdateAlias"), _r("lambda:DeleteAlias")),
+    "AWS::Lambda::Alias": Rights(
+        _function, _r("lambda:CreateAlias"), _r("lambda:UpdateAlias"), _r("lambda:DeleteAlias")
+    ),
     "AWS::Lambda::EventInvokeConfig": Rights(
         _function,
         _r("lambda:PutFunctionEventInvokeConfig"),
@@ -237,7 +293,10 @@ TABLE: dict[str, Rights] = {
         _r("lambda:DeleteFunctionEventInvokeConfig"),
     ),
     "AWS::Lambda::Permission": Rights(
-        _function, _r("lambda:AddPermission"), _r("lambda:AddPermission"), _r("lambda:RemovePermission")
+        _function,
+        _r("lambda:AddPermission"),
+        _r("lambda:AddPermission"),
+        _r("lambda:RemovePermission"),
     ),
     "AWS::Lambda::LayerVersion": Rights(
         _named("lambda", "layer:", "LayerName"),
@@ -247,7 +306,11 @@ TABLE: dict[str, Rights] = {
     ),
     "AWS::Logs::LogGroup": Rights(
         _named("logs", "log-group:", "LogGroupName"),
-        _r("logs:CreateLogGroup", "logs:PutRetentionPolicy if RetentionInDays", "logs:TagResource if Tags"),
+        _r(
+            "logs:CreateLogGroup",
+            "logs:PutRetentionPolicy if RetentionInDays",
+            "logs:TagResource if Tags",
+        ),
         _r("logs:PutRetentionPolicy if RetentionInDays"),
         _r("logs:DeleteLogGroup"),
     ),

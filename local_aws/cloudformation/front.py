@@ -38,10 +38,20 @@ class CloudFormationFront:
         self._issuer = issuer
 
     async def __call__(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        query: Mapping[str, Any],
     ) -> Response:
         """Serve one request, with the rights that it names for what it starts."""
-        form = {name: values[-1] for name, values in parse_qs(body.decode(errors="replace"), keep_blank_values=True).items()}
+        form = {
+            name: values[-1]
+            for name, values in parse_qs(
+                body.decode(errors="replace"), keep_blank_values=True
+            ).items()
+        }
         given = form.get("RoleARN")
         if form.get("Action") not in OPERATIONS:
             answer: Response = await self._inner(method, path, headers, body, query)
@@ -59,7 +69,9 @@ class CloudFormationFront:
 
     def _refuse_role(self, headers: Mapping[str, str], role_arn: str) -> Response | None:
         """Refuse a role that the caller may not pass, or that CloudFormation cannot assume."""
-        denial = self._authorizer.check(headers, "iam:PassRole", role_arn, {"iam:PassedToService": SERVICE})
+        denial = self._authorizer.check(
+            headers, "iam:PassRole", role_arn, {"iam:PassedToService": SERVICE}
+        )
         if denial:
             text = (
                 f"User: {denial.principal_arn} is not authorized to perform: iam:PassRole on resource: {role_arn} "
@@ -67,10 +79,16 @@ class CloudFormationFront:
             )
             return error(403, "AccessDenied", text)
         try:
-            trusted = self._issuer.trusts(self._issuer.get_role(role_arn.rsplit("/", 1)[-1]), SERVICE, {})
+            trusted = self._issuer.trusts(
+                self._issuer.get_role(role_arn.rsplit("/", 1)[-1]), SERVICE, {}
+            )
         except RoleMissingError:
             trusted = False
-        return None if trusted else error(400, "ValidationError", f"Role {role_arn} is invalid or cannot be assumed")
+        return (
+            None
+            if trusted
+            else error(400, "ValidationError", f"Role {role_arn} is invalid or cannot be assumed")
+        )
 
 
 def refuse_references(body: str | None) -> Response | None:
@@ -97,7 +115,9 @@ def _records(form: Mapping[str, str]) -> list[dict[str, Any]]:
     stack_name = form.get("StackName", "").split(":stack/")[-1].split("/")[0]
     change_set = form.get("ChangeSetName", "")
     found = [
-        c for c in service._change_sets.values() if change_set and change_set in (c.get("ChangeSetName"), c.get("ChangeSetId"))
+        c
+        for c in service._change_sets.values()
+        if change_set and change_set in (c.get("ChangeSetName"), c.get("ChangeSetId"))
     ]
     if not stack_name and found:
         stack_name = str(found[0].get("StackName", ""))
@@ -129,7 +149,9 @@ def with_request_keys(original: Any) -> Any:
         "TemplateURL": "cloudformation:TemplateUrl",
     }
 
-    def context(service: str, iam_action: str, body: bytes, params: Mapping[str, Any]) -> dict[str, Any]:
+    def context(
+        service: str, iam_action: str, body: bytes, params: Mapping[str, Any]
+    ) -> dict[str, Any]:
         found: dict[str, Any] = original(service, iam_action, body, params)
         if service == "cloudformation":
             for parameter, key in names.items():

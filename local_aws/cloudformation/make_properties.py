@@ -95,15 +95,23 @@ def shape(node: dict[str, Any], root: dict[str, Any], depth: int = 0) -> Any:
 def describe(kind: str) -> dict[str, Any]:
     """Return what is kept of a type."""
     schema = load_schema(kind)
-    read_only = {path.rsplit("/", 1)[-1] for path in schema.get("readOnlyProperties", []) if path.count("/") == 2}
-    properties = {name: below for name, below in shape(schema, schema).items() if name not in read_only}
+    read_only = {
+        path.rsplit("/", 1)[-1]
+        for path in schema.get("readOnlyProperties", [])
+        if path.count("/") == 2
+    }
+    properties = {
+        name: below for name, below in shape(schema, schema).items() if name not in read_only
+    }
     return {"properties": properties, "required": schema.get("required", [])}
 
 
 def main() -> None:
     """Write the file."""
     made = {kind: describe(kind) for kind in TYPES}
-    Path(__file__).with_name("properties.json").write_text(json.dumps(made, sort_keys=True, separators=(",", ":")) + "\n")
+    Path(__file__).with_name("properties.json").write_text(
+        json.dumps(made, sort_keys=True, separators=(",", ":")) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -36,11 +36,21 @@ def role(name: str, properties: Properties, region: str) -> Attributes:
 def bucket(name: str, properties: Properties, region: str) -> Attributes:
     """Set encryption, lifecycle, tags and ownership."""
     s3 = inproc.client("s3", region)
-    rules = (properties.get("BucketEncryption") or {}).get("ServerSideEncryptionConfiguration") or []
+    rules = (properties.get("BucketEncryption") or {}).get(
+        "ServerSideEncryptionConfiguration"
+    ) or []
     if rules:
-        s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [_encryption(rule) for rule in rules]})
-    if tags := [tag for tag in properties.get("Tags") or [] if not str(tag["Key"]).startswith("aws:")]:
-        s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": t["Key"], "Value": str(t["Value"])} for t in tags]})
+        s3.put_bucket_encryption(
+            Bucket=name,
+            ServerSideEncryptionConfiguration={"Rules": [_encryption(rule) for rule in rules]},
+        )
+    if tags := [
+        tag for tag in properties.get("Tags") or [] if not str(tag["Key"]).startswith("aws:")
+    ]:
+        s3.put_bucket_tagging(
+            Bucket=name,
+            Tagging={"TagSet": [{"Key": t["Key"], "Value": str(t["Value"])} for t in tags]},
+        )
     lifecycle = (properties.get("LifecycleConfiguration") or {}).get("Rules") or []
     if lifecycle:
         s3.put_bucket_lifecycle_configuration(
@@ -49,7 +59,9 @@ def bucket(name: str, properties: Properties, region: str) -> Attributes:
     else:
         s3.delete_bucket_lifecycle(Bucket=name)
     if ownership := properties.get("OwnershipControls"):
-        s3.put_bucket_ownership_controls(Bucket=name, OwnershipControls={"Rules": ownership["Rules"]})
+        s3.put_bucket_ownership_controls(
+            Bucket=name, OwnershipControls={"Rules": ownership["Rules"]}
+        )
     return {
         "Arn": f"arn:aws:s3:::{name}",
         "RegionalDomainName": f"{name}.s3.{region}.amazonaws.com",
@@ -59,7 +71,9 @@ def bucket(name: str, properties: Properties, region: str) -> Attributes:
 
 def _encryption(rule: Properties) -> dict[str, Any]:
     """Return an encryption rule as the API takes it."""
-    made: dict[str, Any] = {"ApplyServerSideEncryptionByDefault": dict(rule["ServerSideEncryptionByDefault"])}
+    made: dict[str, Any] = {
+        "ApplyServerSideEncryptionByDefault": dict(rule["ServerSideEncryptionByDefault"])
+    }
     if "BucketKeyEnabled" in rule:
         made["BucketKeyEnabled"] = is_true(rule["BucketKeyEnabled"])
     return made
@@ -77,17 +91,27 @@ def _lifecycle(rule: Properties) -> dict[str, Any]:
     if old := rule.get("NoncurrentVersionExpiration"):
         made["NoncurrentVersionExpiration"] = {name: int(value) for name, value in old.items()}
     if "NoncurrentVersionExpirationInDays" in rule:
-        made["NoncurrentVersionExpiration"] = {"NoncurrentDays": int(rule["NoncurrentVersionExpirationInDays"])}
+        made["NoncurrentVersionExpiration"] = {
+            "NoncurrentDays": int(rule["NoncurrentVersionExpirationInDays"])
+        }
     if unfinished := rule.get("AbortIncompleteMultipartUpload"):
-        made["AbortIncompleteMultipartUpload"] = {"DaysAfterInitiation": int(unfinished["DaysAfterInitiation"])}
+        made["AbortIncompleteMultipartUpload"] = {
+            "DaysAfterInitiation": int(unfinished["DaysAfterInitiation"])
+        }
     if moves := rule.get("Transitions"):
-        made["Transitions"] = [{"StorageClass": m["StorageClass"], "Days": int(m["TransitionInDays"])} for m in moves]
+        made["Transitions"] = [
+            {"StorageClass": m["StorageClass"], "Days": int(m["TransitionInDays"])} for m in moves
+        ]
     return made
 
 
 def vpc(_vpc_id: str, properties: Properties, _region: str) -> Attributes:
     """Give ``Fn::GetAtt`` the address range."""
-    return {"CidrBlock": properties.get("CidrBlock"), "CidrBlockAssociations": [], "Ipv6CidrBlocks": []}
+    return {
+        "CidrBlock": properties.get("CidrBlock"),
+        "CidrBlockAssociations": [],
+        "Ipv6CidrBlocks": [],
+    }
 
 
 def endpoint(endpoint_id: str, properties: Properties, _region: str) -> Attributes:
@@ -100,12 +124,18 @@ def function(name: str, properties: Properties, region: str) -> Attributes:
     """Set the dead-letter queue, reserved concurrency and the other settings that are dropped."""
     client = inproc.client("lambda", region)
     kept = ("DeadLetterConfig", "KmsKeyArn", "VpcConfig", "FileSystemConfigs")
-    wanted = {"KMSKeyArn" if key == "KmsKeyArn" else key: properties[key] for key in kept if properties.get(key)}
+    wanted = {
+        "KMSKeyArn" if key == "KmsKeyArn" else key: properties[key]
+        for key in kept
+        if properties.get(key)
+    }
     if wanted:
         client.update_function_configuration(FunctionName=name, **wanted)
     reserved = properties.get("ReservedConcurrentExecutions")
     if reserved is not None:
-        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=int(reserved))
+        client.put_function_concurrency(
+            FunctionName=name, ReservedConcurrentExecutions=int(reserved)
+        )
     else:
         client.delete_function_concurrency(FunctionName=name)
     return {}
@@ -113,7 +143,9 @@ def function(name: str, properties: Properties, region: str) -> Attributes:
 
 def instance_profile(name: str, _properties: Properties, region: str) -> Attributes:
     """Give ``Fn::GetAtt`` the ARN."""
-    profile = inproc.client("iam", region).get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+    profile = inproc.client("iam", region).get_instance_profile(InstanceProfileName=name)[
+        "InstanceProfile"
+    ]
     return {"Arn": profile["Arn"]}
 
 
@@ -158,8 +190,10 @@ def check_object(bucket_name: str, key: str, region: str) -> None:
     try:
         s3.head_object(Bucket=bucket_name, Key=key)
     except s3.exceptions.ClientError as problem:
-        code = {"404": "NoSuchKey"}.get(problem.response["Error"]["Code"], problem.response["Error"]["Code"])
-        text = (
-            f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: s3://{bucket_name}/{key} cannot be read."
+        code = {"404": "NoSuchKey"}.get(
+            problem.response["Error"]["Code"], problem.response["Error"]["Code"]
         )
-        raise ValueError(f'Resource handler returned message: "{text}" (Service: Lambda, Status Code: 400)') from None
+        text = f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: s3://{bucket_name}/{key} cannot be read."
+        raise ValueError(
+            f'Resource handler returned message: "{text}" (Service: Lambda, Status Code: 400)'
+        ) from None

@@ -41,7 +41,9 @@ OPERATOR: contextvars.ContextVar[Operator | None] = contextvars.ContextVar("oper
 class Provisioning:
     """What happens before and after each resource is made, changed and deleted."""
 
-    def __init__(self, authorizer: Authorizer, issuer: Issuer, runtimes: Runtimes, runner: Runner) -> None:
+    def __init__(
+        self, authorizer: Authorizer, issuer: Issuer, runtimes: Runtimes, runner: Runner
+    ) -> None:
         self._authorizer = authorizer
         self._issuer = issuer
         self._runtimes = runtimes
@@ -54,7 +56,9 @@ class Provisioning:
         table = emulator.seam(name, "_RESOURCE_HANDLERS")
         for kind, added in types.all_types(self._region, self._issuer.account_id).items():
             table[kind] = added.handlers()
-        emulator.seam(name, "_STACK_TAG_PROPERTY").update(dict.fromkeys(types.TAGGED, ("Tags", "list")))
+        emulator.seam(name, "_STACK_TAG_PROPERTY").update(
+            dict.fromkeys(types.TAGGED, ("Tags", "list"))
+        )
         emulator.replace(name, "_provision_resource", self._creating)
         emulator.replace(name, "_update_resource", self._updating)
         emulator.replace(name, "_delete_resource", self._deleting)
@@ -88,9 +92,16 @@ class Provisioning:
             schema.check(kind, new)
             self._check(kind, new)
             self._require(kind, "update", new, physical_id)
-            made, attributes = original(kind, physical_id, old, new, stack_name, logical_id, old_attributes)
+            made, attributes = original(
+                kind, physical_id, old, new, stack_name, logical_id, old_attributes
+            )
             return self._mended(
-                kind, made, {**(old_attributes or {}), **(attributes or {})} if made == physical_id else attributes, new
+                kind,
+                made,
+                {**(old_attributes or {}), **(attributes or {})}
+                if made == physical_id
+                else attributes,
+                new,
             )
 
         return update
@@ -99,11 +110,17 @@ class Provisioning:
         """Wrap the deletion of a resource."""
 
         def delete(
-            kind: str, physical_id: str, properties: Properties, stack_name: str | None = None, logical_id: str | None = None
+            kind: str,
+            physical_id: str,
+            properties: Properties,
+            stack_name: str | None = None,
+            logical_id: str | None = None,
         ) -> None:
             self._require(kind, "delete", properties or {}, physical_id)
             if reason := mends.refuse_deletion(kind, physical_id, self._region):
-                raise ValueError(f'Resource handler returned message: "{reason}" (Service: S3, Status Code: 409)')
+                raise ValueError(
+                    f'Resource handler returned message: "{reason}" (Service: S3, Status Code: 409)'
+                )
             original(kind, physical_id, properties, stack_name, logical_id)
 
         return delete
@@ -118,13 +135,19 @@ class Provisioning:
             except Fault as fault:
                 text = f'"{fault.message}" (Service: Ec2, Status Code: {fault.status})'
                 raise ValueError(f"Resource handler returned message: {text}") from None
-        if kind == "AWS::IAM::Role" and (problem := trust.find_problem(properties.get("AssumeRolePolicyDocument"))):
-            raise ValueError(f'Resource handler returned message: "{problem}" (Service: Iam, Status Code: 400)')
+        if kind == "AWS::IAM::Role" and (
+            problem := trust.find_problem(properties.get("AssumeRolePolicyDocument"))
+        ):
+            raise ValueError(
+                f'Resource handler returned message: "{problem}" (Service: Iam, Status Code: 400)'
+            )
         code = properties.get(rights.READ_OBJECTS.get(kind, "")) or {}
         if isinstance(code, Mapping) and code.get("S3Bucket"):
             mends.check_object(str(code["S3Bucket"]), str(code.get("S3Key")), self._region)
 
-    def _mended(self, kind: str, made: str, attributes: dict[str, Any] | None, properties: Properties) -> Made:
+    def _mended(
+        self, kind: str, made: str, attributes: dict[str, Any] | None, properties: Properties
+    ) -> Made:
         """Apply what the emulator dropped; return the right reference and attributes."""
         name = mends.physical_id(kind, made)
         mend = mends.MENDS.get(kind)
@@ -140,16 +163,24 @@ class Provisioning:
         if operator is None:
             return
         account = self._issuer.account_id
-        for action, arn, keys in rights.needed(kind, verb, properties, physical_id, account, self._region, tags_on):
+        for action, arn, keys in rights.needed(
+            kind, verb, properties, physical_id, account, self._region, tags_on
+        ):
             denial = self._ask(operator, action, arn, keys)
             if denial:
                 why = (
-                    "with an explicit deny" if denial.explicit else f"because no identity-based policy allows the {action} action"
+                    "with an explicit deny"
+                    if denial.explicit
+                    else f"because no identity-based policy allows the {action} action"
                 )
                 text = f"User: {denial.principal_arn} is not authorized to perform: {action} on resource: {arn} {why}"
-                raise ValueError(f'Resource handler returned message: "{text}" (HandlerErrorCode: AccessDenied)')
+                raise ValueError(
+                    f'Resource handler returned message: "{text}" (HandlerErrorCode: AccessDenied)'
+                )
 
-    def _ask(self, operator: Operator, action: str, arn: str, keys: dict[str, Any]) -> Denial | None:
+    def _ask(
+        self, operator: Operator, action: str, arn: str, keys: dict[str, Any]
+    ) -> Denial | None:
         """Ask for one call with the operator's rights."""
         if operator.role_arn is None:
             return self._authorizer.check_key(operator.access_key_id, action, arn, keys)

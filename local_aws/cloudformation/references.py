@@ -17,7 +17,9 @@ def unresolved(template: Template) -> list[str]:
     ['C', 'E']
     """
     known = {*template.get("Resources", {}), *template.get("Parameters", {})}
-    named = {name for resource in template.get("Resources", {}).values() for name in references(resource)}
+    named = {
+        name for resource in template.get("Resources", {}).values() for name in references(resource)
+    }
     return sorted(name for name in named if name not in known and not name.startswith("AWS::"))
 
 
@@ -41,5 +43,9 @@ def references(node: Any) -> Iterator[str]:
 def _in_text(value: Any) -> Iterator[str]:
     """Yield what a ``Fn::Sub`` refers to, its own variables apart."""
     text, own = (value[0], value[1]) if isinstance(value, list) and len(value) == 2 else (value, {})
-    yield from (name for found in IN_TEXT.findall(str(text)) if (name := found.strip().split(".")[0]) not in own)
+    yield from (
+        name
+        for found in IN_TEXT.findall(str(text))
+        if (name := found.strip().split(".")[0]) not in own
+    )
     yield from references(own)

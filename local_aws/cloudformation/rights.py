@@ -21,7 +21,9 @@ READ_OBJECTS = {"AWS::Lambda::Function": "Code", "AWS::Lambda::LayerVersion": "C
 def tags_of(properties: Properties) -> dict[str, str]:
     """Return a resource's own tags; those that CloudFormation adds by itself need nobody's permission."""
     tags = properties.get("Tags") or []
-    found = tags if isinstance(tags, Mapping) else {tag["Key"]: tag.get("Value", "") for tag in tags}
+    found = (
+        tags if isinstance(tags, Mapping) else {tag["Key"]: tag.get("Value", "") for tag in tags}
+    )
     return {str(key): str(value) for key, value in found.items() if not str(key).startswith("aws:")}
 
 
@@ -47,7 +49,12 @@ def needed(
             if not is_caused(right, properties):
                 continue
             if right.on is None:
-                yield right.action, arn, _keys(kind, right.action, verb, properties) | _resource_keys(tags_on(physical_id))
+                yield (
+                    right.action,
+                    arn,
+                    _keys(kind, right.action, verb, properties)
+                    | _resource_keys(tags_on(physical_id)),
+                )
             else:
                 yield from _touched(right, properties, account, region, tags_on)
     if verb != "delete":
@@ -56,18 +63,30 @@ def needed(
 
 
 def _touched(
-    right: Right, properties: Properties, account: str, region: str, tags_on: Callable[[str], Mapping[str, str]]
+    right: Right,
+    properties: Properties,
+    account: str,
+    region: str,
+    tags_on: Callable[[str], Mapping[str, str]],
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield a call once for each existing resource that it touches."""
     kind, name = right.on or ("", "")
     found = properties.get(name) or []
     for touched in found if isinstance(found, list) else [found]:
-        yield right.action, f"arn:aws:ec2:{region}:{account}:{kind}/{touched}", _resource_keys(tags_on(str(touched)))
+        yield (
+            right.action,
+            f"arn:aws:ec2:{region}:{account}:{kind}/{touched}",
+            _resource_keys(tags_on(str(touched))),
+        )
 
 
 def _resource_keys(tags: Mapping[str, str]) -> dict[str, Any]:
     """Return the condition keys of tags that a resource bears."""
-    return {f"{prefix}:ResourceTag/{key}": value for key, value in tags.items() for prefix in ("aws", "ec2")}
+    return {
+        f"{prefix}:ResourceTag/{key}": value
+        for key, value in tags.items()
+        for prefix in ("aws", "ec2")
+    }
 
 
 TAGGED_LATER = frozenset({"AWS::EC2::SecurityGroup", "AWS::EC2::EIP"})

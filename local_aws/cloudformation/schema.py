@@ -32,11 +32,18 @@ def check(kind: str, properties: Tree) -> None:
     if known is None:
         return
     wrong = [
-        f"#{path}: extraneous key [{name}] is not permitted" for path, name in extraneous(properties, known["properties"], "")
+        f"#{path}: extraneous key [{name}] is not permitted"
+        for path, name in extraneous(properties, known["properties"], "")
     ]
-    wrong += [f"#: required key [{name}] not found" for name in known["required"] if name not in properties]
+    wrong += [
+        f"#: required key [{name}] not found"
+        for name in known["required"]
+        if name not in properties
+    ]
     if wrong:
-        raise SchemaError(f"Properties validation failed for resource of type {kind} with message: [{', '.join(wrong)}]")
+        raise SchemaError(
+            f"Properties validation failed for resource of type {kind} with message: [{', '.join(wrong)}]"
+        )
 
 
 def extraneous(value: Any, tree: Tree | None, path: str) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,13 @@ def _tags(properties: Properties, kind: str) -> list[dict[str, Any]]:
     return [{"ResourceType": kind, "Tags": tags}] if tags else []
 
 
-TAGGED = ("AWS::EC2::FlowLog", "AWS::EC2::EIP", "AWS::EC2::NatGateway", "AWS::S3::Bucket", "AWS::Events::Rule")
+TAGGED = (
+    "AWS::EC2::FlowLog",
+    "AWS::EC2::EIP",
+    "AWS::EC2::NatGateway",
+    "AWS::S3::Bucket",
+    "AWS::Events::Rule",
+)
 """Types that bear the tags of their stack, besides those that the emulator knows to."""
 
 
@@ -47,7 +53,14 @@ class FlowLog(Type):
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Make a flow log."""
-        names = {"DeliverLogsPermissionArn", "LogGroupName", "LogDestinationType", "LogDestination", "LogFormat", "TrafficType"}
+        names = {
+            "DeliverLogsPermissionArn",
+            "LogGroupName",
+            "LogDestinationType",
+            "LogDestination",
+            "LogFormat",
+            "TrafficType",
+        }
         given = {name: properties[name] for name in names & set(properties)}
         if "MaxAggregationInterval" in properties:
             given["MaxAggregationInterval"] = int(properties["MaxAggregationInterval"])
@@ -75,8 +88,13 @@ class Address(Type):
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Allocate an address."""
-        answer = self.ec2.allocate_address(Domain="vpc", TagSpecifications=_tags(properties, "elastic-ip"))
-        return str(answer["PublicIp"]), {"AllocationId": answer["AllocationId"], "PublicIp": answer["PublicIp"]}
+        answer = self.ec2.allocate_address(
+            Domain="vpc", TagSpecifications=_tags(properties, "elastic-ip")
+        )
+        return str(answer["PublicIp"]), {
+            "AllocationId": answer["AllocationId"],
+            "PublicIp": answer["PublicIp"],
+        }
 
     def delete(self, physical_id: str, _properties: Properties) -> None:
         """Release an address."""
@@ -90,9 +108,15 @@ class NatGateway(Type):
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Make a NAT gateway."""
-        given = {"AllocationId": properties["AllocationId"]} if "AllocationId" in properties else {"ConnectivityType": "private"}
+        given = (
+            {"AllocationId": properties["AllocationId"]}
+            if "AllocationId" in properties
+            else {"ConnectivityType": "private"}
+        )
         answer = self.ec2.create_nat_gateway(
-            SubnetId=properties["SubnetId"], TagSpecifications=_tags(properties, "natgateway"), **given
+            SubnetId=properties["SubnetId"],
+            TagSpecifications=_tags(properties, "natgateway"),
+            **given,
         )
         made = str(answer["NatGateway"]["NatGatewayId"])
         return made, {"NatGatewayId": made}
@@ -109,14 +133,18 @@ class SecurityGroupRule(Type):
         super().__init__(region)
         self._authorize = getattr(self.ec2, f"authorize_security_group_{direction}")
         self._revoke = getattr(self.ec2, f"revoke_security_group_{direction}")
-        self._peer = "SourceSecurityGroupId" if direction == "ingress" else "DestinationSecurityGroupId"
+        self._peer = (
+            "SourceSecurityGroupId" if direction == "ingress" else "DestinationSecurityGroupId"
+        )
         self._list = "SourcePrefixListId" if direction == "ingress" else "DestinationPrefixListId"
 
     def _permission(self, properties: Properties) -> dict[str, Any]:
         """Return the rule as the API takes it."""
         note = {"Description": properties["Description"]} if properties.get("Description") else {}
         made: dict[str, Any] = {"IpProtocol": str(properties["IpProtocol"])}
-        made |= {name: int(properties[name]) for name in ("FromPort", "ToPort") if name in properties}
+        made |= {
+            name: int(properties[name]) for name in ("FromPort", "ToPort") if name in properties
+        }
         for name, member, key in (
             ("CidrIp", "IpRanges", "CidrIp"),
             ("CidrIpv6", "Ipv6Ranges", "CidrIpv6"),
@@ -149,9 +177,16 @@ class Budget(Type):
         """Make a budget with its notifications."""
         budget = dict(properties["Budget"])
         name = budget.setdefault("BudgetName", f"{stack_name}-{logical_id}-{secrets.token_hex(4)}")
-        budget["BudgetLimit"] = {"Amount": str(budget["BudgetLimit"]["Amount"]), "Unit": budget["BudgetLimit"]["Unit"]}
-        notes = [_notification(entry) for entry in properties.get("NotificationsWithSubscribers") or []]
-        self.budgets.create_budget(AccountId=self._account_id, Budget=budget, NotificationsWithSubscribers=notes)
+        budget["BudgetLimit"] = {
+            "Amount": str(budget["BudgetLimit"]["Amount"]),
+            "Unit": budget["BudgetLimit"]["Unit"],
+        }
+        notes = [
+            _notification(entry) for entry in properties.get("NotificationsWithSubscribers") or []
+        ]
+        self.budgets.create_budget(
+            AccountId=self._account_id, Budget=budget, NotificationsWithSubscribers=notes
+        )
         return str(name), {}
 
     def delete(self, physical_id: str, _properties: Properties) -> None:
@@ -162,7 +197,10 @@ class Budget(Type):
 def _notification(entry: Properties) -> dict[str, Any]:
     """Return a notification with the number that a template may write as text."""
     return {
-        "Notification": {**entry["Notification"], "Threshold": float(entry["Notification"]["Threshold"])},
+        "Notification": {
+            **entry["Notification"],
+            "Threshold": float(entry["Notification"]["Threshold"]),
+        },
         "Subscribers": list(entry["Subscribers"]),
     }
 

@@ -49,7 +49,11 @@ class InstanceType:
 
 
 def _sizes(
-    family: str, cores: dict[str, int], mib_per_vcpu: int, usd_per_vcpu: float, architecture: str = "x86_64"
+    family: str,
+    cores: dict[str, int],
+    mib_per_vcpu: int,
+    usd_per_vcpu: float,
+    architecture: str = "x86_64",
 ) -> list[InstanceType]:
     """Describe a family whose memory and price grow with its cores."""
     return [
@@ -58,7 +62,16 @@ def _sizes(
     ]  # fmt: skip
 
 
-_COMMON = {"large": 2, "xlarge": 4, "2xlarge": 8, "4xlarge": 16, "8xlarge": 32, "12xlarge": 48, "16xlarge": 64, "24xlarge": 96}
+_COMMON = {
+    "large": 2,
+    "xlarge": 4,
+    "2xlarge": 8,
+    "4xlarge": 16,
+    "8xlarge": 32,
+    "12xlarge": 48,
+    "16xlarge": 64,
+    "24xlarge": 96,
+}
 
 _ALL = [
     InstanceType("t3.micro", 2, 1024, 0.0114, 0.35, burstable=True),
@@ -72,7 +85,9 @@ _ALL = [
     *_sizes("m6i", _COMMON, 4096, 0.0535),
     *_sizes("m7i", _COMMON, 4096, 0.0562),
     *_sizes("r7i", _COMMON, 8192, 0.0741),
-    *_sizes("c7g", {k: v for k, v in _COMMON.items() if v <= 64 and v != 48}, 2048, 0.0390, "arm64"),
+    *_sizes(
+        "c7g", {k: v for k, v in _COMMON.items() if v <= 64 and v != 48}, 2048, 0.0390, "arm64"
+    ),
     InstanceType("g4dn.xlarge", 4, 16384, 0.587, 0.40, gpu=Gpu("T4", 1, 16384)),
     InstanceType("g4dn.2xlarge", 8, 32768, 0.838, 0.40, gpu=Gpu("T4", 1, 16384)),
     InstanceType("g4dn.12xlarge", 48, 196608, 4.362, 0.40, gpu=Gpu("T4", 4, 16384)),
@@ -87,7 +102,13 @@ _ALL = [
 ]
 CATALOG = {entry.name: entry for entry in _ALL}
 
-SCARCE = {"p3.2xlarge": "a", "p4d.24xlarge": "b", "p5.48xlarge": "c", "g6.xlarge": "ab", "g6.2xlarge": "ab"}
+SCARCE = {
+    "p3.2xlarge": "a",
+    "p4d.24xlarge": "b",
+    "p5.48xlarge": "c",
+    "g6.xlarge": "ab",
+    "g6.2xlarge": "ab",
+}
 """Types that not every zone offers: the zones' last letters."""
 
 
@@ -101,8 +122,18 @@ def is_offered(instance_type: str, zone: str) -> bool:
 
 
 QUOTAS = {
-    "L-1216C47A": ("Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", 64.0, "on-demand", "acdhimrtz"),
-    "L-34B43A08": ("All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests", 64.0, "spot", "acdhimrtz"),
+    "L-1216C47A": (
+        "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances",
+        64.0,
+        "on-demand",
+        "acdhimrtz",
+    ),
+    "L-34B43A08": (
+        "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests",
+        64.0,
+        "spot",
+        "acdhimrtz",
+    ),
     "L-DB2E81BA": ("Running On-Demand G and VT instances", 32.0, "on-demand", "g"),
     "L-3819A6DF": ("All G and VT Spot Instance Requests", 32.0, "spot", "g"),
     "L-417A185B": ("Running On-Demand P instances", 16.0, "on-demand", "p"),
@@ -118,4 +149,8 @@ def quota_of(instance_type: str, market: str) -> str:
     >>> quota_of("g5.xlarge", "spot"), quota_of("c7i.large", "on-demand")
     ('L-3819A6DF', 'L-1216C47A')
     """
-    return next(code for code, (_, _, of, letters) in QUOTAS.items() if of == market and instance_type[0] in letters)
+    return next(
+        code
+        for code, (_, _, of, letters) in QUOTAS.items()
+        if of == market and instance_type[0] in letters
+    )

@@ -148,18 +148,27 @@ TAGGED: tuple[Mapping[str, Reader], ...] = (ENDPOINT, INSTANCE, VOLUME, INTERFAC
 """What has tags; other modules add theirs."""
 
 
-def select(records: Iterable[Item], filters: Sequence[Mapping[str, Any]], known: Mapping[str, Reader]) -> list[Item]:
+def select(
+    records: Iterable[Item], filters: Sequence[Mapping[str, Any]], known: Mapping[str, Reader]
+) -> list[Item]:
     """Keep the records that pass every filter: any of a filter's values, with ``*`` and ``?``.
 
     :raises Fault: InvalidParameterValue for a filter that the call does not have, FilterLimitExceeded for too many values.
     """
     if sum(len(wanted.get("Values", [])) for wanted in filters) > MOST_VALUES:
-        raise Fault("FilterLimitExceeded", f"The maximum number of filter values specified on a single call is {MOST_VALUES}")
+        raise Fault(
+            "FilterLimitExceeded",
+            f"The maximum number of filter values specified on a single call is {MOST_VALUES}",
+        )
     chosen = list(records)
     for wanted in filters:
         reader = _reader(str(wanted.get("Name", "")), known)
         patterns = [_pattern(str(value)) for value in wanted.get("Values", [])]
-        chosen = [record for record in chosen if any(p.fullmatch(text) for text in _texts(reader(record)) for p in patterns)]
+        chosen = [
+            record
+            for record in chosen
+            if any(p.fullmatch(text) for text in _texts(reader(record)) for p in patterns)
+        ]
     return chosen
 
 
@@ -195,7 +204,11 @@ def _pattern(value: str) -> re.Pattern[str]:
 
 
 def page(
-    items: Sequence[Item], size: int | None, token: str | None, largest: int = 1000, smallest: int = 5
+    items: Sequence[Item],
+    size: int | None,
+    token: str | None,
+    largest: int = 1000,
+    smallest: int = 5,
 ) -> tuple[list[Item], str | None]:
     """Return one page and the token of the next.
 
@@ -208,7 +221,9 @@ def page(
         )
     start = _offset(token)
     end = start + (size or largest)
-    return list(items[start:end]), (base64.b64encode(f"local:{end}".encode()).decode() if end < len(items) else None)
+    return list(items[start:end]), (
+        base64.b64encode(f"local:{end}".encode()).decode() if end < len(items) else None
+    )
 
 
 def _offset(token: str | None) -> int:

@@ -20,7 +20,9 @@ UNKNOWN_PRICE = 1e9
 def choices(configs: Sequence[Mapping[str, Any]]) -> list[Choice]:
     """List every template with each of its overrides, in the request's order."""
     return [
-        (config["LaunchTemplateSpecification"], override) for config in configs for override in config.get("Overrides") or [{}]
+        (config["LaunchTemplateSpecification"], override)
+        for config in configs
+        for override in config.get("Overrides") or [{}]
     ]
 
 
@@ -30,7 +32,9 @@ def strategy_of(request: Mapping[str, Any], market: str) -> str:
     return str(options.get("AllocationStrategy", "lowest-price"))
 
 
-def in_order(tries: Sequence[Choice], strategy: str, market: str, zone_of: Mapping[str, str]) -> list[Choice]:
+def in_order(
+    tries: Sequence[Choice], strategy: str, market: str, zone_of: Mapping[str, str]
+) -> list[Choice]:
     """Sort choices as a strategy prefers them.
 
     How deep AWS's capacity pools are cannot be known here, so ``capacity-optimized`` keeps the request's order and
@@ -50,7 +54,11 @@ def _price(override: Mapping[str, Any], market: str, zone_of: Mapping[str, str])
     known = CATALOG.get(str(override.get("InstanceType")))
     if known is None:
         return UNKNOWN_PRICE
-    return known.spot_usd(zone_of.get(str(override.get("SubnetId")), "")) if market == "spot" else known.on_demand_usd
+    return (
+        known.spot_usd(zone_of.get(str(override.get("SubnetId")), ""))
+        if market == "spot"
+        else known.on_demand_usd
+    )
 
 
 def targets(specification: Mapping[str, Any]) -> dict[str, int]:
@@ -58,7 +66,10 @@ def targets(specification: Mapping[str, Any]) -> dict[str, int]:
 
     :raises Fault: InvalidParameterValue if the parts exceed the total.
     """
-    total, default = int(specification["TotalTargetCapacity"]), str(specification.get("DefaultTargetCapacityType", "on-demand"))
+    total, default = (
+        int(specification["TotalTargetCapacity"]),
+        str(specification.get("DefaultTargetCapacityType", "on-demand")),
+    )
     asked = {
         "on-demand": int(specification.get("OnDemandTargetCapacity", 0)),
         "spot": int(specification.get("SpotTargetCapacity", 0)),
@@ -66,26 +77,42 @@ def targets(specification: Mapping[str, Any]) -> dict[str, int]:
     rest = total - sum(asked.values())
     if total < 0 or rest < 0:
         raise Fault(
-            "InvalidParameterValue", "The sum of the on-demand and spot target capacities exceeds the total target capacity."
+            "InvalidParameterValue",
+            "The sum of the on-demand and spot target capacities exceeds the total target capacity.",
         )
     asked[default] += rest
     return {market: count for market, count in asked.items() if count}
 
 
 def as_run_request(
-    template: Mapping[str, Any], override: Mapping[str, Any], market: str, tags: Sequence[Mapping[str, Any]]
+    template: Mapping[str, Any],
+    override: Mapping[str, Any],
+    market: str,
+    tags: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return the launch that one choice means."""
     request = {key: override[key] for key in OVERRIDABLE if override.get(key)}
     market_options = (
-        {"InstanceMarketOptions": {"MarketType": "spot"}} if market == "spot" else {"InstanceMarketOptions": {"MarketType": None}}
+        {"InstanceMarketOptions": {"MarketType": "spot"}}
+        if market == "spot"
+        else {"InstanceMarketOptions": {"MarketType": None}}
     )
-    return {"LaunchTemplate": template, "TagSpecifications": list(tags), **request, **market_options}
+    return {
+        "LaunchTemplate": template,
+        "TagSpecifications": list(tags),
+        **request,
+        **market_options,
+    }
 
 
-def described(template: Mapping[str, Any], override: Mapping[str, Any], market: str) -> dict[str, Any]:
+def described(
+    template: Mapping[str, Any], override: Mapping[str, Any], market: str
+) -> dict[str, Any]:
     """Return how an answer names a choice."""
     return {
-        "LaunchTemplateAndOverrides": {"LaunchTemplateSpecification": dict(template), "Overrides": dict(override)},
+        "LaunchTemplateAndOverrides": {
+            "LaunchTemplateSpecification": dict(template),
+            "Overrides": dict(override),
+        },
         "Lifecycle": market,
     }

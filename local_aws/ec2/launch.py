@@ -65,7 +65,11 @@ class Spec:
 
     def from_template(self, *members: str) -> dict[str, str]:
         """Return the condition key that says whether the template specified a resource."""
-        return {"ec2:IsLaunchTemplateResource": str(any(m in self.template_keys for m in members)).lower()}
+        return {
+            "ec2:IsLaunchTemplateResource": str(
+                any(m in self.template_keys for m in members)
+            ).lower()
+        }
 
 
 class Resolver:
@@ -98,8 +102,15 @@ class Resolver:
             market=(spec.get("InstanceMarketOptions") or {}).get("MarketType") or "on-demand",
             user_data=_user_data(spec.get("UserData", "")),
             on_shutdown=spec.get("InstanceInitiatedShutdownBehavior", "stop"),
-            metadata_options={**METADATA_DEFAULTS, **(data.get("MetadataOptions") or {}), **(own.get("MetadataOptions") or {})},
-            tag_specifications=[*data.get("TagSpecifications", []), *own.get("TagSpecifications", [])],
+            metadata_options={
+                **METADATA_DEFAULTS,
+                **(data.get("MetadataOptions") or {}),
+                **(own.get("MetadataOptions") or {}),
+            },
+            tag_specifications=[
+                *data.get("TagSpecifications", []),
+                *own.get("TagSpecifications", []),
+            ],
             template_id=template.get("LaunchTemplateId"),
             template_version=str(template["VersionNumber"]) if template else None,
             template_tags=self._template_tags(template.get("LaunchTemplateId")),
@@ -107,7 +118,9 @@ class Resolver:
             key_name=spec.get("KeyName"),
             ebs_optimized=_is_true(spec.get("EbsOptimized")),
             monitoring=_is_true((spec.get("Monitoring") or {}).get("Enabled")),
-            public_address=_is_true((spec.get("NetworkInterfaces") or [{}])[0].get("AssociatePublicIpAddress")),
+            public_address=_is_true(
+                (spec.get("NetworkInterfaces") or [{}])[0].get("AssociatePublicIpAddress")
+            ),
             placement=spec.get("Placement") or {},
         )
 
@@ -119,7 +132,11 @@ class Resolver:
         """Return a launch template's version, or nothing for a launch without one."""
         if not reference:
             return {}
-        which = {key: reference[key] for key in ("LaunchTemplateId", "LaunchTemplateName") if reference.get(key)}
+        which = {
+            key: reference[key]
+            for key in ("LaunchTemplateId", "LaunchTemplateName")
+            if reference.get(key)
+        }
         if len(which) != 1:
             raise Fault(
                 "MissingParameter" if not which else "InvalidParameterCombination",
@@ -127,7 +144,9 @@ class Resolver:
             )
         version = str(reference.get("Version") or "$Default")
         try:
-            found = self._network.describe_launch_template_versions(**which, Versions=[version])["LaunchTemplateVersions"]
+            found = self._network.describe_launch_template_versions(**which, Versions=[version])[
+                "LaunchTemplateVersions"
+            ]
         except ClientError as error:
             raise _template_fault(which, error) from None
         if not found:
@@ -142,18 +161,24 @@ class Resolver:
         """Return a launch template's own tags."""
         if not template_id:
             return {}
-        found = self._network.describe_launch_templates(LaunchTemplateIds=[template_id])["LaunchTemplates"]
+        found = self._network.describe_launch_templates(LaunchTemplateIds=[template_id])[
+            "LaunchTemplates"
+        ]
         return {tag["Key"]: tag["Value"] for tag in found[0].get("Tags", [])} if found else {}
 
     @staticmethod
-    def _image(spec: Mapping[str, Any], images: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    def _image(
+        spec: Mapping[str, Any], images: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
         """Return the image."""
         image_id = spec.get("ImageId")
         if not image_id:
             raise Fault("MissingParameter", "The request must contain the parameter ImageId")
         if image_id not in images:
             if not str(image_id).startswith("ami-"):
-                raise Fault("InvalidAMIID.Malformed", f'Invalid id: "{image_id}" (expecting "ami-...")')
+                raise Fault(
+                    "InvalidAMIID.Malformed", f'Invalid id: "{image_id}" (expecting "ami-...")'
+                )
             raise Fault("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
         return images[image_id]
 
@@ -161,7 +186,11 @@ class Resolver:
         """Return the subnet: the one named, else the default VPC's."""
         interface = (spec.get("NetworkInterfaces") or [{}])[0]
         subnet_id = spec.get("SubnetId") or interface.get("SubnetId")
-        chosen = {"SubnetIds": [subnet_id]} if subnet_id else {"Filters": [{"Name": "default-for-az", "Values": ["true"]}]}
+        chosen = (
+            {"SubnetIds": [subnet_id]}
+            if subnet_id
+            else {"Filters": [{"Name": "default-for-az", "Values": ["true"]}]}
+        )
         try:
             found = self._network.describe_subnets(**chosen)["Subnets"]
         except ClientError as error:
@@ -169,14 +198,20 @@ class Resolver:
         if not found and subnet_id:
             raise Fault("InvalidSubnetID.NotFound", f"The subnet ID '{subnet_id}' does not exist")
         if not found:
-            raise Fault("MissingInput", "No subnets found for the default VPC. Please specify a subnet.")
+            raise Fault(
+                "MissingInput", "No subnets found for the default VPC. Please specify a subnet."
+            )
         zone = (spec.get("Placement") or {}).get("AvailabilityZone")
         return dict(next((s for s in found if zone in (None, s["AvailabilityZone"])), found[0]))
 
     def _groups(self, spec: Mapping[str, Any], subnet: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the security groups: those named, else the VPC's default one."""
         interface = (spec.get("NetworkInterfaces") or [{}])[0]
-        if interface and (spec.get("SecurityGroupIds") or spec.get("SecurityGroups")) and "NetworkInterfaces" in spec:
+        if (
+            interface
+            and (spec.get("SecurityGroupIds") or spec.get("SecurityGroups"))
+            and "NetworkInterfaces" in spec
+        ):
             raise Fault(
                 "InvalidParameterCombination",
                 "Network interfaces and an instance-level security groups may not be specified on the same request",
@@ -185,16 +220,24 @@ class Resolver:
         chosen = (
             {"GroupIds": wanted}
             if wanted
-            else {"Filters": [{"Name": "vpc-id", "Values": [subnet["VpcId"]]}, {"Name": "group-name", "Values": ["default"]}]}
+            else {
+                "Filters": [
+                    {"Name": "vpc-id", "Values": [subnet["VpcId"]]},
+                    {"Name": "group-name", "Values": ["default"]},
+                ]
+            }
         )
         try:
-            found = [dict(g) for g in self._network.describe_security_groups(**chosen)["SecurityGroups"]]
+            found = [
+                dict(g) for g in self._network.describe_security_groups(**chosen)["SecurityGroups"]
+            ]
         except ClientError as error:
             raise as_fault(error) from None
         missing = set(wanted) - {group["GroupId"] for group in found}
         if missing:
             raise Fault(
-                "InvalidGroup.NotFound", f"The security group '{sorted(missing)[0]}' does not exist in VPC '{subnet['VpcId']}'"
+                "InvalidGroup.NotFound",
+                f"The security group '{sorted(missing)[0]}' does not exist in VPC '{subnet['VpcId']}'",
             )
         if any(group["VpcId"] != subnet["VpcId"] for group in found):
             raise Fault(
@@ -215,7 +258,9 @@ class Resolver:
             f"is invalid. Invalid IAM Instance Profile {'ARN' if by_arn else 'name'}",
         )
         try:
-            profile = dict(self._iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"])
+            profile = dict(
+                self._iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+            )
         except ClientError:
             raise invalid from None
         if not profile["Roles"] or (by_arn and profile["Arn"] != reference["Arn"]):
@@ -249,7 +294,8 @@ def _instance_type(spec: Mapping[str, Any], zone: str, image: Mapping[str, Any])
         raise Fault("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
     if not is_offered(name, zone):
         raise Fault(
-            "Unsupported", f"Your requested instance type ({name}) is not supported in your requested Availability Zone ({zone})."
+            "Unsupported",
+            f"Your requested instance type ({name}) is not supported in your requested Availability Zone ({zone}).",
         )
     if CATALOG[name].architecture != image["Architecture"]:
         raise Fault(
@@ -263,7 +309,9 @@ def _instance_type(spec: Mapping[str, Any], zone: str, image: Mapping[str, Any])
 
 def _volumes(spec: Mapping[str, Any], image: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the disks: the image's, changed and added to by the request or template."""
-    disks = {m["DeviceName"]: dict(m["Ebs"]) for m in image.get("BlockDeviceMappings", []) if "Ebs" in m}
+    disks = {
+        m["DeviceName"]: dict(m["Ebs"]) for m in image.get("BlockDeviceMappings", []) if "Ebs" in m
+    }
     for mapping in spec.get("BlockDeviceMappings") or []:
         disks[mapping["DeviceName"]] = {
             **disks.get(mapping["DeviceName"], {"DeleteOnTermination": True}),
@@ -276,7 +324,11 @@ def _volume(device: str, ebs: Mapping[str, Any]) -> dict[str, Any]:
     """Return one disk."""
     kept = {name: ebs[name] for name in ("KmsKeyId", "SnapshotId") if ebs.get(name)}
     kind = ebs.get("VolumeType", "gp3")
-    speed = {"Iops": int(ebs.get("Iops", 3000)), "Throughput": int(ebs.get("Throughput", 125))} if kind == "gp3" else {}
+    speed = (
+        {"Iops": int(ebs.get("Iops", 3000)), "Throughput": int(ebs.get("Throughput", 125))}
+        if kind == "gp3"
+        else {}
+    )
     return {
         "Device": device, "Size": int(ebs.get("VolumeSize", 8)), "VolumeType": kind, "Encrypted": _is_true(ebs.get("Encrypted")),
         "DeleteOnTermination": _is_true(ebs.get("DeleteOnTermination", True)), **speed, **kept,

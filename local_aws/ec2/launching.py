@@ -39,7 +39,9 @@ class Launching:
         self._resolver = resolver
         self._permissions = permissions
         self._images = images
-        self.refuse: Callable[[str, str, str], Fault | None] = lambda _instance_type, _zone, _market: None
+        self.refuse: Callable[[str, str, str], Fault | None] = (
+            lambda _instance_type, _zone, _market: None
+        )
 
     def run_instances(self, request: Request, dry_run: bool) -> Response:
         """Launch instances: starts their machines."""
@@ -65,7 +67,9 @@ class Launching:
             "Instances": [i.described() for i in made],
         }
         if token:
-            self.store.remember("RunInstances", token, asked, {"instances": [i.id for i in made], "answer": answer})
+            self.store.remember(
+                "RunInstances", token, asked, {"instances": [i.id for i in made], "answer": answer}
+            )
         return answer
 
     @staticmethod
@@ -75,10 +79,16 @@ class Launching:
 
     def _replayed(self, known: Response) -> Response:
         """Return an earlier launch with its instances as they are now."""
-        current = [self.store.instances[i].described() for i in known["instances"] if i in self.store.instances]
+        current = [
+            self.store.instances[i].described()
+            for i in known["instances"]
+            if i in self.store.instances
+        ]
         return {**known["answer"], "Instances": current or known["answer"]["Instances"]}
 
-    def _launch_many(self, spec: Spec, least: int, most: int, tags: dict[str, str], token: str) -> list[Instance]:
+    def _launch_many(
+        self, spec: Spec, least: int, most: int, tags: dict[str, str], token: str
+    ) -> list[Instance]:
         """Launch as many as there is room for, at least ``least``.
 
         :raises Fault: the refusal, if there is room for fewer.
@@ -103,7 +113,10 @@ class Launching:
         :raises Fault: InvalidAMIID.Unavailable, naming what to run.
         """
         if not (self.life.ami / "bin" / "python").exists():
-            raise Fault("InvalidAMIID.Unavailable", f"The local AWS has no machine image at {self.life.ami}: run `make setup`")
+            raise Fault(
+                "InvalidAMIID.Unavailable",
+                f"The local AWS has no machine image at {self.life.ami}: run `make setup`",
+            )
 
     def _refusal(self, spec: Spec, already: int) -> Fault | None:
         """Return why one more instance cannot be launched, or None: a set fault, or the quota."""
@@ -130,14 +143,19 @@ class Launching:
         """Launch an instant fleet: starts its machines, and reports each override that was refused."""
         if request.get("Type", "maintain") != "instant":
             raise Fault(
-                "InvalidParameterValue", f"The local AWS has fleets of type instant only, not {request.get('Type', 'maintain')}."
+                "InvalidParameterValue",
+                f"The local AWS has fleets of type instant only, not {request.get('Type', 'maintain')}.",
             )
         token = request.pop("ClientToken", "")
         fleet_tags = as_tags(request.get("TagSpecifications"), "fleet")
-        self._permissions.require("ec2:CreateFleet", self._permissions.arn("fleet", "*"), tag_keys(fleet_tags))
+        self._permissions.require(
+            "ec2:CreateFleet", self._permissions.arn("fleet", "*"), tag_keys(fleet_tags)
+        )
         if fleet_tags:
             self._permissions.require(
-                "ec2:CreateTags", self._permissions.arn("fleet", "*"), {**tag_keys(fleet_tags), "ec2:CreateAction": "CreateFleet"}
+                "ec2:CreateTags",
+                self._permissions.arn("fleet", "*"),
+                {**tag_keys(fleet_tags), "ec2:CreateAction": "CreateFleet"},
             )
         if dry_run:
             self._rehearse_fleet(request)
@@ -177,7 +195,14 @@ class Launching:
         return {"FleetId": fleet_id, "Instances": made, "Errors": errors}
 
     def _fill_market(
-        self, request: Request, token: str, market: str, target: int, fleet_id: str, made: list[Response], errors: list[Response]
+        self,
+        request: Request,
+        token: str,
+        market: str,
+        target: int,
+        fleet_id: str,
+        made: list[Response],
+        errors: list[Response],
     ) -> None:
         """Try the choices of one market until its target is reached."""
         missing = target
@@ -189,19 +214,31 @@ class Launching:
                 run = fleet.as_run_request(template, override, market, self._instance_tags(request))
                 spec = self._resolver.resolve(run, self._images())
                 self._permissions.require_launch(spec)
-                launched = self._launch_many(spec, 1, missing, {"aws:ec2:fleet-id": fleet_id}, token)
+                launched = self._launch_many(
+                    spec, 1, missing, {"aws:ec2:fleet-id": fleet_id}, token
+                )
             except Fault as fault:
                 errors.append({**where, "ErrorCode": fault.code, "ErrorMessage": fault.message})
                 continue
             missing -= len(launched)
-            made.append({**where, "InstanceIds": [i.id for i in launched], "InstanceType": spec.instance_type})
+            made.append(
+                {
+                    **where,
+                    "InstanceIds": [i.id for i in launched],
+                    "InstanceType": spec.instance_type,
+                }
+            )
 
 
 def _quota(instance: Instance) -> str:
     """Return the quota that an instance counts against."""
-    return quota_of(instance.record["InstanceType"], instance.record.get("InstanceLifecycle", "on-demand"))
+    return quota_of(
+        instance.record["InstanceType"], instance.record.get("InstanceLifecycle", "on-demand")
+    )
 
 
 def capacity_refusal(instance_type: str, zone: str) -> Fault:
     """Return EC2's refusal for lack of machines."""
-    return Fault("InsufficientInstanceCapacity", CAPACITY.format(type=instance_type, zone=zone), 500)
+    return Fault(
+        "InsufficientInstanceCapacity", CAPACITY.format(type=instance_type, zone=zone), 500
+    )

@@ -20,7 +20,11 @@ from local_aws.pace import Lateness, Pace
 from local_aws.sessions import Issuer
 
 log = logging.getLogger("local_aws")
-USER_INITIATED = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown", "User initiated")
+USER_INITIATED = (
+    "Client.UserInitiatedShutdown",
+    "Client.UserInitiatedShutdown: User initiated shutdown",
+    "User initiated",
+)
 SHUT_ITSELF_DOWN = (
     "Client.InstanceInitiatedShutdown",
     "Client.InstanceInitiatedShutdown: Instance initiated shutdown",
@@ -31,7 +35,11 @@ INTERRUPTED = (
     "Server.SpotInstanceTermination: Spot instance termination",
     "Server.SpotInstanceTermination",
 )
-KILLED = ("Server.InternalError", "Server.InternalError: Internal error on launch", "Server.InternalError")
+KILLED = (
+    "Server.InternalError",
+    "Server.InternalError: Internal error on launch",
+    "Server.InternalError",
+)
 Reason = tuple[str, str, str]
 """StateReason's code and message, and StateTransitionReason's text."""
 
@@ -42,7 +50,15 @@ class Life:
     :ivar invisible_s: asked at each launch how long the new instance is not found.
     """
 
-    def __init__(self, store: Store, host: Host, issuer: Issuer, account_id: str, pace: Pace, lateness: Lateness) -> None:
+    def __init__(
+        self,
+        store: Store,
+        host: Host,
+        issuer: Issuer,
+        account_id: str,
+        pace: Pace,
+        lateness: Lateness,
+    ) -> None:
         self._store = store
         self._host = host
         self._issuer = issuer
@@ -57,7 +73,14 @@ class Life:
         return self._host.ami
 
     # -- birth --------------------------------------------------------------------------------------------------
-    def launch(self, spec: Spec, extra_tags: dict[str, str], client_token: str, index: int, reservation_id: str) -> Instance:
+    def launch(
+        self,
+        spec: Spec,
+        extra_tags: dict[str, str],
+        client_token: str,
+        index: int,
+        reservation_id: str,
+    ) -> Instance:
         """Create an instance in state pending and let it boot soon: this starts a process group."""
         with self._store.lock:
             instance = self._create(spec, extra_tags, client_token, index, reservation_id)
@@ -66,10 +89,19 @@ class Life:
         self._later(instance, self._pace.pending_s, self._boot)
         return instance
 
-    def _create(self, spec: Spec, extra_tags: dict[str, str], client_token: str, index: int, reservation_id: str) -> Instance:
+    def _create(
+        self,
+        spec: Spec,
+        extra_tags: dict[str, str],
+        client_token: str,
+        index: int,
+        reservation_id: str,
+    ) -> Instance:
         """Make the record of an instance, with its disks and its interface."""
         address = self._store.free_address(spec.subnet["CidrBlock"])
-        record = _record(spec, address, {**spec.tags("instance"), **extra_tags}, client_token, index)
+        record = _record(
+            spec, address, {**spec.tags("instance"), **extra_tags}, client_token, index
+        )
         made = Instance(
             record,
             reservation_id,
@@ -90,13 +122,20 @@ class Life:
         """Prepare the instance's folder and its metadata service."""
         credentials = None
         if instance.role_name:
-            keys = {"aws:SourceArn": f"arn:aws:ec2:{self._host.region}:{self._account_id}:instance/{instance.id}"}
-            credentials = self._issuer.holder(instance.role_name, instance.id, "ec2.amazonaws.com", keys)
+            keys = {
+                "aws:SourceArn": f"arn:aws:ec2:{self._host.region}:{self._account_id}:instance/{instance.id}"
+            }
+            credentials = self._issuer.holder(
+                instance.role_name, instance.id, "ec2.amazonaws.com", keys
+            )
         shown = Metadata(
-            metadata.tree(instance, self._account_id, self._host.region, credentials), lambda: instance.record["MetadataOptions"]
+            metadata.tree(instance, self._account_id, self._host.region, credentials),
+            lambda: instance.record["MetadataOptions"],
         )
         user_data = base64.b64decode(instance.user_data)
-        return Machine(self._host, instance.id, user_data, shown, lambda: self._powered_off(instance))
+        return Machine(
+            self._host, instance.id, user_data, shown, lambda: self._powered_off(instance)
+        )
 
     def _later(self, instance: Instance, delay_s: float, act: Callable[[Instance], None]) -> None:
         """Do something with an instance after a while."""
@@ -125,22 +164,35 @@ class Life:
         """The machine shut itself down: terminate or stop, as the launch said."""
         self.end(instance, SHUT_ITSELF_DOWN, stop=instance.on_shutdown == "stop")
 
-    def end(self, instance: Instance, reason: Reason, stop: bool = False, grace_s: float | None = None) -> None:
+    def end(
+        self, instance: Instance, reason: Reason, stop: bool = False, grace_s: float | None = None
+    ) -> None:
         """Terminate (or stop) an instance: its processes are killed, its disk is erased. Returns at once."""
         via, last = ("stopping", "stopped") if stop else ("shutting-down", "terminated")
         with self._store.lock:
-            if instance.state in ("shutting-down", "terminated") or (stop and instance.state in ("stopping", "stopped")):
+            if instance.state in ("shutting-down", "terminated") or (
+                stop and instance.state in ("stopping", "stopped")
+            ):
                 return
             for timer in instance.timers:
                 timer.cancel()
             was_stopped = instance.state == "stopped"
             instance.enter(via)
             instance.record["StateReason"] = {"Code": reason[0], "Message": reason[1]}
-            instance.record["StateTransitionReason"] = f"{reason[2]} ({now():%Y-%m-%d %H:%M:%S} GMT)"
+            instance.record["StateTransitionReason"] = (
+                f"{reason[2]} ({now():%Y-%m-%d %H:%M:%S} GMT)"
+            )
         self.on_change(instance)
-        threading.Thread(target=self._finish, args=[instance, last, was_stopped, grace_s], daemon=True, name="ending").start()
+        threading.Thread(
+            target=self._finish,
+            args=[instance, last, was_stopped, grace_s],
+            daemon=True,
+            name="ending",
+        ).start()
 
-    def _finish(self, instance: Instance, last: str, was_stopped: bool, grace_s: float | None) -> None:
+    def _finish(
+        self, instance: Instance, last: str, was_stopped: bool, grace_s: float | None
+    ) -> None:
         """End the processes, then report the last state."""
         began = time.monotonic()
         try:
@@ -177,7 +229,9 @@ class Life:
 
     def end_all(self) -> None:
         """End every machine, because the server ends; wait for it."""
-        ending = [i for i in self._store.instances.values() if i.machine and i.state != "terminated"]
+        ending = [
+            i for i in self._store.instances.values() if i.machine and i.state != "terminated"
+        ]
         for instance in ending:
             self.end(instance, KILLED, grace_s=1.0)
         end = time.monotonic() + 5
@@ -190,15 +244,31 @@ def _outlives(volume: dict[str, object]) -> bool:
     return volume["_DeleteOnTermination"] is False
 
 
-def _record(spec: Spec, address: str, tags: dict[str, str], client_token: str, index: int) -> dict[str, object]:
+def _record(
+    spec: Spec, address: str, tags: dict[str, str], client_token: str, index: int
+) -> dict[str, object]:
     """Return what DescribeInstances reports of a new instance."""
     name = f"ip-{address.replace('.', '-')}.{spec.zone[:-1]}.compute.internal"
-    spot = {"InstanceLifecycle": "spot", "SpotInstanceRequestId": f"sir-{secrets.token_hex(4)}"} if spec.market == "spot" else {}
+    spot = (
+        {"InstanceLifecycle": "spot", "SpotInstanceRequestId": f"sir-{secrets.token_hex(4)}"}
+        if spec.market == "spot"
+        else {}
+    )
     profile = (
-        {"IamInstanceProfile": {"Arn": spec.profile["Arn"], "Id": spec.profile["InstanceProfileId"]}} if spec.profile else {}
+        {
+            "IamInstanceProfile": {
+                "Arn": spec.profile["Arn"],
+                "Id": spec.profile["InstanceProfileId"],
+            }
+        }
+        if spec.profile
+        else {}
     )
     template = (
-        {"aws:ec2launchtemplate:id": spec.template_id, "aws:ec2launchtemplate:version": spec.template_version}
+        {
+            "aws:ec2launchtemplate:id": spec.template_id,
+            "aws:ec2launchtemplate:version": spec.template_version,
+        }
         if spec.template_id
         else {}
     )
@@ -227,7 +297,9 @@ def _record(spec: Spec, address: str, tags: dict[str, str], client_token: str, i
         "Hypervisor": "xen",
         "RootDeviceName": spec.image.get("RootDeviceName", "/dev/sda1"),
         "RootDeviceType": "ebs",
-        "SecurityGroups": [{"GroupId": g["GroupId"], "GroupName": g["GroupName"]} for g in spec.groups],
+        "SecurityGroups": [
+            {"GroupId": g["GroupId"], "GroupName": g["GroupName"]} for g in spec.groups
+        ],
         "SourceDestCheck": True,
         "Tags": [{"Key": k, "Value": v} for k, v in all_tags.items()],
         "VirtualizationType": "hvm",
@@ -327,7 +399,11 @@ def _attached(interface: dict[str, object], address: str) -> dict[str, object]:
         "SourceDestCheck",
         "Groups",
     )
-    attachment = {k: v for k, v in interface["Attachment"].items() if k not in ("InstanceId", "InstanceOwnerId")}  # type: ignore[attr-defined]
+    attachment = {
+        k: v
+        for k, v in interface["Attachment"].items()  # type: ignore[attr-defined]
+        if k not in ("InstanceId", "InstanceOwnerId")
+    }
     return {
         **{name: interface[name] for name in kept},
         "Attachment": attachment,

@@ -14,7 +14,9 @@ from local_aws.sessions import Renewing, RoleMissingError, TrustError, as_docume
 CREDENTIALS = "meta-data/iam/security-credentials/"
 
 
-def tree(instance: Instance, account_id: str, region: str, credentials: Renewing | None) -> Callable[[], Mapping[str, Leaf]]:
+def tree(
+    instance: Instance, account_id: str, region: str, credentials: Renewing | None
+) -> Callable[[], Mapping[str, Leaf]]:
     """Return the function that shows an instance's metadata as it is at each request."""
 
     def show() -> Mapping[str, Leaf]:
@@ -74,7 +76,9 @@ def _network(instance: Instance) -> dict[str, Leaf]:
         "meta-data/local-hostname": record.get("PrivateDnsName", ""),
         "meta-data/hostname": record.get("PrivateDnsName", ""),
         "meta-data/mac": instance.interfaces[0]["MacAddress"] if instance.interfaces else "",
-        "meta-data/security-groups": "\n".join(group["GroupName"] for group in record["SecurityGroups"]),
+        "meta-data/security-groups": "\n".join(
+            group["GroupName"] for group in record["SecurityGroups"]
+        ),
     }
 
 
@@ -95,20 +99,33 @@ def _notices(instance: Instance) -> dict[str, Leaf]:
         shown["meta-data/spot/instance-action"] = json.dumps(instance.notice)
         shown["meta-data/spot/termination-time"] = instance.notice["time"]
     if instance.rebalance_at:
-        shown["meta-data/events/recommendations/rebalance"] = json.dumps({"noticeTime": instance.rebalance_at})
+        shown["meta-data/events/recommendations/rebalance"] = json.dumps(
+            {"noticeTime": instance.rebalance_at}
+        )
     return shown
 
 
 def _user_data(instance: Instance) -> dict[str, Leaf]:
     """Show the user data as text."""
-    return {"user-data": base64.b64decode(instance.user_data).decode(errors="replace")} if instance.user_data else {}
+    return (
+        {"user-data": base64.b64decode(instance.user_data).decode(errors="replace")}
+        if instance.user_data
+        else {}
+    )
 
 
 def _role(instance: Instance, credentials: Renewing) -> dict[str, Leaf]:
     """Show the role's credentials, renewed in time."""
     profile: dict[str, Any] = instance.record.get("IamInstanceProfile", {})
-    info = {"Code": "Success", "InstanceProfileArn": profile.get("Arn"), "InstanceProfileId": profile.get("Id")}
-    return {"meta-data/iam/info": json.dumps(info), CREDENTIALS + credentials.role_name: lambda: _credentials(credentials)}
+    info = {
+        "Code": "Success",
+        "InstanceProfileArn": profile.get("Arn"),
+        "InstanceProfileId": profile.get("Id"),
+    }
+    return {
+        "meta-data/iam/info": json.dumps(info),
+        CREDENTIALS + credentials.role_name: lambda: _credentials(credentials),
+    }
 
 
 def _credentials(credentials: Renewing) -> str:

@@ -150,7 +150,17 @@ KINDS = {
     ),
 }  # fmt: skip
 """By action."""
-filters.TAGGED += (VPC, SUBNET, GROUP, ROUTE_TABLE, INTERNET_GATEWAY, NAT_GATEWAY, ADDRESS, TEMPLATE, PREFIX_LIST)
+filters.TAGGED += (
+    VPC,
+    SUBNET,
+    GROUP,
+    ROUTE_TABLE,
+    INTERNET_GATEWAY,
+    NAT_GATEWAY,
+    ADDRESS,
+    TEMPLATE,
+    PREFIX_LIST,
+)
 
 
 class Networks:
@@ -170,12 +180,21 @@ class Networks:
         """Return how one kind is described."""
 
         def read(request: Request) -> Response:
-            answer = getattr(self._network, kind.method)(**{name: request[name] for name in kind.ids if request.get(name)})
+            answer = getattr(self._network, kind.method)(
+                **{name: request[name] for name in kind.ids if request.get(name)}
+            )
             found = answer[kind.member]
             if kind.member == "NatGateways":
                 found = [with_addresses(gateway) for gateway in found]
-            chosen = filters.select(found, request.get("Filters") or request.get("Filter") or [], kind.known)
-            page, after = filters.page(chosen, request.get("MaxResults"), request.get("NextToken"), smallest=kind.smallest_page)
+            chosen = filters.select(
+                found, request.get("Filters") or request.get("Filter") or [], kind.known
+            )
+            page, after = filters.page(
+                chosen,
+                request.get("MaxResults"),
+                request.get("NextToken"),
+                smallest=kind.smallest_page,
+            )
             return {kind.member: page, **({"NextToken": after} if after else {})}
 
         return read

@@ -29,12 +29,18 @@ def as_tags(specifications: Any, kind: str) -> dict[str, str]:
 
 def tag_keys(tags: Mapping[str, str]) -> Keys:
     """Return the condition keys of tags in a request."""
-    return {f"aws:RequestTag/{key}": value for key, value in tags.items()} | ({"aws:TagKeys": list(tags)} if tags else {})
+    return {f"aws:RequestTag/{key}": value for key, value in tags.items()} | (
+        {"aws:TagKeys": list(tags)} if tags else {}
+    )
 
 
 def resource_keys(tags: Mapping[str, str]) -> Keys:
     """Return the condition keys of tags on a resource."""
-    return {f"{prefix}:ResourceTag/{key}": value for key, value in tags.items() for prefix in ("aws", "ec2")}
+    return {
+        f"{prefix}:ResourceTag/{key}": value
+        for key, value in tags.items()
+        for prefix in ("aws", "ec2")
+    }
 
 
 class Permissions:
@@ -87,14 +93,22 @@ class Permissions:
         """Ask for everything that one launch touches."""
         common = self._launch_keys(spec)
         profile = {"ec2:InstanceProfile": spec.profile["Arn"]} if spec.profile else {}
-        self.require("ec2:RunInstances", self.arn("instance", "*"), {**common, **profile, **tag_keys(spec.tags("instance"))})
+        self.require(
+            "ec2:RunInstances",
+            self.arn("instance", "*"),
+            {**common, **profile, **tag_keys(spec.tags("instance"))},
+        )
         for kind, name, keys in self._launch_resources(spec):
             self.require("ec2:RunInstances", self.arn(kind, name), {**common, **keys})
         for kind in spec.tagged_kinds():
             keys = {**common, **tag_keys(spec.tags(kind)), "ec2:CreateAction": "RunInstances"}
             self.require("ec2:CreateTags", self.arn(kind, "*"), keys)
         if spec.profile:
-            self.require("iam:PassRole", spec.profile["Roles"][0]["Arn"], {"iam:PassedToService": "ec2.amazonaws.com"})
+            self.require(
+                "iam:PassRole",
+                spec.profile["Roles"][0]["Arn"],
+                {"iam:PassedToService": "ec2.amazonaws.com"},
+            )
 
     def _launch_keys(self, spec: Spec) -> Keys:
         """Return the keys that every resource of a launch has."""
@@ -105,7 +119,9 @@ class Permissions:
             "ec2:EbsOptimized": str(spec.ebs_optimized).lower(),
             "ec2:MetadataHttpTokens": spec.metadata_options["HttpTokens"],
             "ec2:MetadataHttpEndpoint": spec.metadata_options["HttpEndpoint"],
-            "ec2:MetadataHttpPutResponseHopLimit": str(spec.metadata_options["HttpPutResponseHopLimit"]),
+            "ec2:MetadataHttpPutResponseHopLimit": str(
+                spec.metadata_options["HttpPutResponseHopLimit"]
+            ),
             "ec2:RootDeviceType": "ebs",
             "ec2:Tenancy": spec.placement.get("Tenancy") or "default",
             "ec2:IsLaunchTemplateResource": "false",
@@ -116,7 +132,10 @@ class Permissions:
 
     def _launch_resources(self, spec: Spec) -> list[tuple[str, str, Keys]]:
         """List the resources of a launch besides the instance, each with its keys; what the template set says so."""
-        vpc, subnet = self.arn("vpc", spec.subnet["VpcId"]), self.arn("subnet", spec.subnet["SubnetId"])
+        vpc, subnet = (
+            self.arn("vpc", spec.subnet["VpcId"]),
+            self.arn("subnet", spec.subnet["SubnetId"]),
+        )
         image = {
             "ec2:ImageType": "machine",
             "ec2:Owner": spec.image["OwnerId"],
@@ -124,23 +143,39 @@ class Permissions:
             "ec2:ImageID": spec.image["ImageId"],
             **resource_keys(_tags_of(spec.image)),
         }
-        network = {"ec2:Vpc": vpc, "ec2:Subnet": subnet, "ec2:AssociatePublicIpAddress": str(spec.public_address).lower()}
+        network = {
+            "ec2:Vpc": vpc,
+            "ec2:Subnet": subnet,
+            "ec2:AssociatePublicIpAddress": str(spec.public_address).lower(),
+        }
         resources: list[tuple[str, str, Keys]] = [
             ("image", spec.image["ImageId"], image | spec.from_template("ImageId")),
             (
                 "subnet",
                 spec.subnet["SubnetId"],
-                {"ec2:SubnetID": spec.subnet["SubnetId"], "ec2:Vpc": vpc, **resource_keys(_tags_of(spec.subnet))}
+                {
+                    "ec2:SubnetID": spec.subnet["SubnetId"],
+                    "ec2:Vpc": vpc,
+                    **resource_keys(_tags_of(spec.subnet)),
+                }
                 | spec.from_template("SubnetId"),
             ),
             (
                 "network-interface",
                 "*",
-                network | tag_keys(spec.tags("network-interface")) | spec.from_template("NetworkInterfaces"),
+                network
+                | tag_keys(spec.tags("network-interface"))
+                | spec.from_template("NetworkInterfaces"),
             ),
         ]
         resources += [
-            ("volume", "*", volume_keys(v) | tag_keys(spec.tags("volume")) | spec.from_template("BlockDeviceMappings"))
+            (
+                "volume",
+                "*",
+                volume_keys(v)
+                | tag_keys(spec.tags("volume"))
+                | spec.from_template("BlockDeviceMappings"),
+            )
             for v in spec.volumes
         ]
         resources += [
@@ -165,9 +200,17 @@ class Permissions:
         if spec.placement.get("HostId") or spec.placement.get("Tenancy") == "host":
             resources.append(("dedicated-host", spec.placement.get("HostId") or "*", {}))
         if spec.key_name:
-            resources.append(("key-pair", spec.key_name, {"ec2:KeyPairName": spec.key_name} | spec.from_template("KeyName")))
+            resources.append(
+                (
+                    "key-pair",
+                    spec.key_name,
+                    {"ec2:KeyPairName": spec.key_name} | spec.from_template("KeyName"),
+                )
+            )
         if spec.market == "spot" and spec.tags("spot-instances-request"):
-            resources.append(("spot-instances-request", "*", tag_keys(spec.tags("spot-instances-request"))))
+            resources.append(
+                ("spot-instances-request", "*", tag_keys(spec.tags("spot-instances-request")))
+            )
         return resources
 
 

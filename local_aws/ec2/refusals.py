@@ -32,7 +32,9 @@ def _network(block: Any, code: str) -> ipaddress.IPv4Network:
     try:
         network = ipaddress.IPv4Network(str(block), strict=False)
     except ValueError:
-        raise Fault("InvalidParameterValue", f"Value ({block}) for parameter cidrBlock is invalid.") from None
+        raise Fault(
+            "InvalidParameterValue", f"Value ({block}) for parameter cidrBlock is invalid."
+        ) from None
     if not WIDEST <= network.prefixlen <= NARROWEST:
         raise Fault(code, f"The CIDR '{block}' is invalid.")
     return network
@@ -59,9 +61,17 @@ def check_subnet(request: Request) -> None:
 
 def check_group(request: Request) -> None:
     """A group's name is taken once in a VPC."""
-    groups, name, vpc = emulator.module("services.ec2")._security_groups, request.get("GroupName"), request.get("VpcId")
-    if vpc and any((group.get("GroupName"), group.get("VpcId")) == (name, vpc) for group in groups.values()):
-        raise Fault("InvalidGroup.Duplicate", f"The security group '{name}' already exists for VPC '{vpc}'")
+    groups, name, vpc = (
+        emulator.module("services.ec2")._security_groups,
+        request.get("GroupName"),
+        request.get("VpcId"),
+    )
+    if vpc and any(
+        (group.get("GroupName"), group.get("VpcId")) == (name, vpc) for group in groups.values()
+    ):
+        raise Fault(
+            "InvalidGroup.Duplicate", f"The security group '{name}' already exists for VPC '{vpc}'"
+        )
 
 
 def _checking_rules(member: str) -> Callable[[Request], None]:
@@ -74,14 +84,20 @@ def _checking_rules(member: str) -> Callable[[Request], None]:
             for rule in _rules(permission):
                 if rule in known:
                     text = f"peer: {rule[3]}, {rule[0].upper()}, from port: {rule[1]}, to port: {rule[2]}, ALLOW"
-                    raise Fault("InvalidPermission.Duplicate", f'the specified rule "{text}" already exists')
+                    raise Fault(
+                        "InvalidPermission.Duplicate", f'the specified rule "{text}" already exists'
+                    )
 
     return check_rules
 
 
 def _rules(permission: Request) -> Iterator[tuple[str, str, str, str]]:
     """Yield the rules of a permission, each as protocol, ports and peer."""
-    ports = str(permission.get("IpProtocol")), str(permission.get("FromPort")), str(permission.get("ToPort"))
+    ports = (
+        str(permission.get("IpProtocol")),
+        str(permission.get("FromPort")),
+        str(permission.get("ToPort")),
+    )
     for member, name in (
         ("IpRanges", "CidrIp"),
         ("Ipv6Ranges", "CidrIpv6"),
@@ -93,9 +109,15 @@ def _rules(permission: Request) -> Iterator[tuple[str, str, str, str]]:
 
 def check_template(request: Request) -> None:
     """A launch template's name is taken once."""
-    templates, name = emulator.module("services.ec2")._launch_templates, request.get("LaunchTemplateName")
+    templates, name = (
+        emulator.module("services.ec2")._launch_templates,
+        request.get("LaunchTemplateName"),
+    )
     if any(template.get("LaunchTemplateName") == name for template in templates.values()):
-        raise Fault("InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use.")
+        raise Fault(
+            "InvalidLaunchTemplateName.AlreadyExistsException",
+            "Launch template name already in use.",
+        )
 
 
 CHECKS: dict[str, Callable[[Request], None]] = {

@@ -74,7 +74,12 @@ class Ec2:
         return service == "ec2" and (action in self._reads or action in self._writes)
 
     async def __call__(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, list[str]]
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        query: Mapping[str, list[str]],
     ) -> wire.Response:
         """Serve one request."""
         flat = wire.flatten(body, query)
@@ -85,7 +90,9 @@ class Ec2:
                 self._tagging.authorize_foreign(action, wire.decode_request(action, flat))
             elif action in self._reads or action in self._writes:
                 request = wire.decode_request(action, flat)
-                return wire.encode_response(action, await asyncio.to_thread(self._serve, action, request))
+                return wire.encode_response(
+                    action, await asyncio.to_thread(self._serve, action, request)
+                )
             elif action in refusals.CHECKS:
                 refusals.check(action, wire.decode_request(action, flat))
             if flat.get("DryRun") == "true":
@@ -135,7 +142,9 @@ class Ec2:
         known = [found for i in instance_ids if (found := self.store.find(i))]
         self._permissions.require_on(action, known)
         for missing in set(instance_ids) - {i.id for i in known}:
-            self._permissions.require(f"ec2:{action}", self._permissions.arn("instance", missing), {})
+            self._permissions.require(
+                f"ec2:{action}", self._permissions.arn("instance", missing), {}
+            )
         chosen = self.store.get(instance_ids)
         if dry_run:
             raise DRY_RUN
@@ -145,7 +154,11 @@ class Ec2:
         """End one instance and say what changed."""
         before = dict(instance.record["State"])
         self.life.end(instance, USER_INITIATED, stop=stop)
-        return {"InstanceId": instance.id, "PreviousState": before, "CurrentState": dict(instance.record["State"])}
+        return {
+            "InstanceId": instance.id,
+            "PreviousState": before,
+            "CurrentState": dict(instance.record["State"]),
+        }
 
     def get_console_output(self, request: Request, dry_run: bool) -> Response:
         """Return an instance's console, if the caller may read that instance's."""
@@ -169,7 +182,13 @@ def keep_of_endpoint(endpoint_id: str, wanted: Mapping[str, Any]) -> None:
     if record is None:
         return
     policy = wanted.get("PolicyDocument")
-    record["PolicyDocument"] = json.dumps(policy) if isinstance(policy, Mapping) else policy or OPEN_POLICY
+    record["PolicyDocument"] = (
+        json.dumps(policy) if isinstance(policy, Mapping) else policy or OPEN_POLICY
+    )
     record["_SecurityGroupIds"] = list(wanted.get("SecurityGroupIds") or [])
-    is_interface = record.get("VpcEndpointType") == "Interface"  # whose names are private unless a request says otherwise
-    record["_PrivateDnsEnabled"] = str(wanted.get("PrivateDnsEnabled", is_interface)).lower() == "true"
+    is_interface = (
+        record.get("VpcEndpointType") == "Interface"
+    )  # whose names are private unless a request says otherwise
+    record["_PrivateDnsEnabled"] = (
+        str(wanted.get("PrivateDnsEnabled", is_interface)).lower() == "true"
+    )

@@ -18,7 +18,14 @@ from typing import Any
 from local_aws.machines.machine import Machine
 from local_aws.wire import Fault
 
-STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+STATES = {
+    "pending": 0,
+    "running": 16,
+    "shutting-down": 32,
+    "terminated": 48,
+    "stopping": 64,
+    "stopped": 80,
+}
 LIVE = ("pending", "running", "stopping", "stopped", "shutting-down")
 FORGET_TERMINATED_S = 3600.0
 """Terminated instances stay visible for about an hour:
@@ -84,7 +91,16 @@ class Instance:
 
     def as_json(self) -> dict[str, Any]:
         """Return what survives a restart."""
-        kept = ("record", "reservation_id", "user_data", "on_shutdown", "role_name", "volumes", "interfaces", "ended_at")
+        kept = (
+            "record",
+            "reservation_id",
+            "user_data",
+            "on_shutdown",
+            "role_name",
+            "volumes",
+            "interfaces",
+            "ended_at",
+        )
         return {name: getattr(self, name) for name in kept}
 
 
@@ -112,7 +128,9 @@ class Store:
         self._path = path
 
     # -- client tokens ------------------------------------------------------------------------------------------
-    def find_answer(self, action: str, token: str, request: dict[str, Any]) -> dict[str, Any] | None:
+    def find_answer(
+        self, action: str, token: str, request: dict[str, Any]
+    ) -> dict[str, Any] | None:
         """Return the answer that a token stands for, or None.
 
         :raises Fault: IdempotentParameterMismatch if the token was used for another request.
@@ -122,11 +140,14 @@ class Store:
             return None
         if known.digest != digest(request):
             raise Fault(
-                "IdempotentParameterMismatch", "The request uses the same client token as a previous, but non-identical request."
+                "IdempotentParameterMismatch",
+                "The request uses the same client token as a previous, but non-identical request.",
             )
         return known.response
 
-    def remember(self, action: str, token: str, request: dict[str, Any], response: dict[str, Any]) -> None:
+    def remember(
+        self, action: str, token: str, request: dict[str, Any], response: dict[str, Any]
+    ) -> None:
         """Make a token stand for an answer."""
         self._answers[f"{action}/{token}"] = Answer(digest(request), response, time.time())
 
@@ -142,18 +163,29 @@ class Store:
         :raises Fault: InvalidInstanceID.Malformed or .NotFound, naming all that are missing.
         """
         for given in instance_ids:
-            if not (given.startswith("i-") and all(c in "0123456789abcdef" for c in given[2:]) and len(given) in (10, 19)):
+            if not (
+                given.startswith("i-")
+                and all(c in "0123456789abcdef" for c in given[2:])
+                and len(given) in (10, 19)
+            ):
                 raise Fault("InvalidInstanceID.Malformed", f'Invalid id: "{given}"')
         missing = [given for given in instance_ids if self.find(given) is None]
         if missing:
             ids, verb = ("ID", "does") if len(missing) == 1 else ("IDs", "do")
-            raise Fault("InvalidInstanceID.NotFound", f"The instance {ids} '{', '.join(missing)}' {verb} not exist")
+            raise Fault(
+                "InvalidInstanceID.NotFound",
+                f"The instance {ids} '{', '.join(missing)}' {verb} not exist",
+            )
         return [self.instances[given] for given in instance_ids]
 
     def visible(self) -> list[Instance]:
         """Return all instances that calls may see, the oldest first; forget those that ended long ago."""
         at = time.time()
-        for known in [i for i in self.instances.values() if i.ended_at and at - i.ended_at > FORGET_TERMINATED_S]:
+        for known in [
+            i
+            for i in self.instances.values()
+            if i.ended_at and at - i.ended_at > FORGET_TERMINATED_S
+        ]:
             del self.instances[known.id]
         return [i for i in self.instances.values() if i.visible_at <= at]
 
@@ -162,12 +194,19 @@ class Store:
 
         :raises Fault: InsufficientFreeAddressesInSubnet.
         """
-        taken = {i.record.get("PrivateIpAddress") for i in self.instances.values() if i.state != "terminated"}
+        taken = {
+            i.record.get("PrivateIpAddress")
+            for i in self.instances.values()
+            if i.state != "terminated"
+        }
         hosts = list(ipaddress.ip_network(cidr))[4:-1]  # AWS keeps the first four and the last
         for host in secrets.SystemRandom().sample(hosts, min(len(hosts), len(taken) + 1)):
             if str(host) not in taken:
                 return str(host)
-        raise Fault("InsufficientFreeAddressesInSubnet", "There are not enough free addresses in the subnet.")
+        raise Fault(
+            "InsufficientFreeAddressesInSubnet",
+            "There are not enough free addresses in the subnet.",
+        )
 
     # -- persistence --------------------------------------------------------------------------------------------
     def as_json(self) -> dict[str, Any]:
@@ -175,7 +214,10 @@ class Store:
         with self.lock:
             return {
                 "instances": [copy.deepcopy(i.as_json()) for i in self.instances.values()],
-                "answers": {key: [a.digest, copy.deepcopy(a.response), a.at] for key, a in self._answers.items()},
+                "answers": {
+                    key: [a.digest, copy.deepcopy(a.response), a.at]
+                    for key, a in self._answers.items()
+                },
             }
 
     def save(self) -> None:
@@ -213,14 +255,20 @@ def end_with_server(instance: Instance) -> None:
         "Code": "Server.InternalError",
         "Message": "Server.InternalError: the local AWS that ran it was stopped",
     }
-    instance.record["StateTransitionReason"] = f"Server.InternalError ({now():%Y-%m-%d %H:%M:%S} GMT)"
+    instance.record["StateTransitionReason"] = (
+        f"Server.InternalError ({now():%Y-%m-%d %H:%M:%S} GMT)"
+    )
     instance.volumes, instance.interfaces, instance.ended_at = [], [], time.time()
     strip_after_end(instance.record)
 
 
 def strip_after_end(record: dict[str, Any]) -> None:
     """Remove what a terminated instance no longer reports."""
-    record["BlockDeviceMappings"], record["NetworkInterfaces"], record["SecurityGroups"] = [], [], []
+    record["BlockDeviceMappings"], record["NetworkInterfaces"], record["SecurityGroups"] = (
+        [],
+        [],
+        [],
+    )
     for name in ("PrivateIpAddress", "SubnetId", "VpcId", "IamInstanceProfile"):
         record.pop(name, None)
     record["PrivateDnsName"] = ""

@@ -49,7 +49,13 @@ class Tagging:
     def delete_tags(self, request: Request, dry_run: bool) -> Response:
         """Remove tags of instances, disks and interfaces."""
         gone = {tag["Key"]: tag.get("Value", "") for tag in request.get("Tags", [])}
-        return self._retag("DeleteTags", request, dry_run, lambda tags: {k: v for k, v in tags.items() if k not in gone}, gone)
+        return self._retag(
+            "DeleteTags",
+            request,
+            dry_run,
+            lambda tags: {k: v for k, v in tags.items() if k not in gone},
+            gone,
+        )
 
     def _retag(
         self,
@@ -62,11 +68,15 @@ class Tagging:
         """Change tags where the caller may."""
         holders = self._holders(request["Resources"])
         for resource_id, (instance, _) in holders.items():
-            kind = {"i": "instance", "vol": "volume", "eni": "network-interface"}[resource_id.partition("-")[0]]
+            kind = {"i": "instance", "vol": "volume", "eni": "network-interface"}[
+                resource_id.partition("-")[0]
+            ]
             if kind == "instance":
                 self._permissions.require_on(action, [instance], tag_keys(named))
             else:
-                self._permissions.require(f"ec2:{action}", self._permissions.arn(kind, resource_id), tag_keys(named))
+                self._permissions.require(
+                    f"ec2:{action}", self._permissions.arn(kind, resource_id), tag_keys(named)
+                )
         if dry_run:
             raise DRY_RUN
         for _, record in holders.values():
@@ -90,7 +100,10 @@ class Tagging:
                 "vol": "InvalidVolume.NotFound",
                 "eni": "InvalidNetworkInterfaceID.NotFound",
             }
-            raise Fault(codes.get(missing[0].partition("-")[0], "InvalidID"), f"The ID '{missing[0]}' does not exist")
+            raise Fault(
+                codes.get(missing[0].partition("-")[0], "InvalidID"),
+                f"The ID '{missing[0]}' does not exist",
+            )
         return {r: found[r] for r in resources}
 
     def authorize_foreign(self, action: str, request: Request) -> None:
@@ -98,10 +111,14 @@ class Tagging:
         named = {tag["Key"]: tag.get("Value", "") for tag in request.get("Tags", [])}
         for resource in request.get("Resources", []):
             self._permissions.require(
-                f"ec2:{action}", self._permissions.arn(KINDS.get(resource.rpartition("-")[0], "*"), resource), tag_keys(named)
+                f"ec2:{action}",
+                self._permissions.arn(KINDS.get(resource.rpartition("-")[0], "*"), resource),
+                tag_keys(named),
             )
 
 
 def names_ours(flat: Mapping[str, str]) -> bool:
     """Say whether a tagging request names something that is kept here."""
-    return any(value.startswith(OURS) for name, value in flat.items() if name.startswith("ResourceId."))
+    return any(
+        value.startswith(OURS) for name, value in flat.items() if name.startswith("ResourceId.")
+    )

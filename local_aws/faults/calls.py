@@ -16,7 +16,11 @@ from local_aws.wire import request_id
 
 Response = tuple[int, dict[str, str], bytes]
 QUERY = ("iam", "sts", "cloudformation", "sns", "monitoring", "sqs")
-THROTTLED = {"ec2": ("RequestLimitExceeded", 503), "s3": ("SlowDown", 503), "lambda": ("TooManyRequestsException", 429)}
+THROTTLED = {
+    "ec2": ("RequestLimitExceeded", 503),
+    "s3": ("SlowDown", 503),
+    "lambda": ("TooManyRequestsException", 429),
+}
 BROKEN = {
     ("s3", 503): "ServiceUnavailable",
     ("s3", 500): "InternalError",
@@ -63,7 +67,9 @@ async def before(engine: Engine, call: Call) -> Response | None:
     if slow := engine.strike("slow", str(call), **call.names()):
         await asyncio.sleep(slow.values["seconds"])
     if engine.strike("throttle", str(call), **call.names()):
-        code, status = THROTTLED.get(call.service, ("Throttling" if call.service in QUERY else "ThrottlingException", 400))
+        code, status = THROTTLED.get(
+            call.service, ("Throttling" if call.service in QUERY else "ThrottlingException", 400)
+        )
         return error_response(call.service, code, "Rate exceeded", status)
     if broken := engine.strike("error", str(call), **call.names()):
         status = broken.values["status"]
@@ -99,13 +105,21 @@ def error_response(service: str, code: str, message: str, status: int) -> Respon
         body = f"<ErrorResponse>{error}<RequestId>{request_id()}</RequestId></ErrorResponse>"
         return status, {"Content-Type": "text/xml"}, body.encode()
     headers = {"Content-Type": "application/json", "x-amzn-errortype": code}
-    return status, headers, json.dumps({"__type": code, "message": message, "Message": message}).encode()
+    return (
+        status,
+        headers,
+        json.dumps({"__type": code, "message": message, "Message": message}).encode(),
+    )
 
 
-def call_of(service: str, iam_action: str | None, role: str, path: str, headers: Mapping[str, str]) -> Call:
+def call_of(
+    service: str, iam_action: str | None, role: str, path: str, headers: Mapping[str, str]
+) -> Call:
     """Return what faults look at in a request."""
     key = path.lstrip("/") if service == "s3" else ""
-    is_conditional = service == "s3" and bool(headers.get("if-match") or headers.get("if-none-match"))
+    is_conditional = service == "s3" and bool(
+        headers.get("if-match") or headers.get("if-none-match")
+    )
     return Call(service, (iam_action or "").partition(":")[2], role, key, is_conditional)
 
 

@@ -110,7 +110,9 @@ def read(kind: str, given: Mapping[str, Any]) -> Values:
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise FaultScriptError(f"{kind} has no parameter {unknown[0]!r}; it has {', '.join(known)}")
-    values = {name: _value(kind, name, parameter, given.get(name)) for name, parameter in known.items()}
+    values = {
+        name: _value(kind, name, parameter, given.get(name)) for name, parameter in known.items()
+    }
     if kind == "deny" and not values["action"]:
         raise FaultScriptError("deny needs an action, such as action=s3:PutObject")
     if not 0 <= values["rate"] <= 1:

@@ -20,13 +20,21 @@ Answer = dict[str, Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe ``fault kinds|list|add|run|clear|restart``."""
     parser.add_argument(
-        "verb", choices=["kinds", "list", "add", "run", "clear", "restart"], help="restart kills the server and starts it again"
+        "verb",
+        choices=["kinds", "list", "add", "run", "clear", "restart"],
+        help="restart kills the server and starts it again",
     )
     parser.add_argument(
-        "words", nargs="*", metavar="WORD", help="add: KIND name=value …; run: SCRIPT.yaml; clear: ID (all without)"
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="add: KIND name=value …; run: SCRIPT.yaml; clear: ID (all without)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="add: decides which chances a rate below 1 takes (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        help="add: decides which chances a rate below 1 takes (default: %(default)s)",
     )
 
 
@@ -48,7 +56,9 @@ def run(arguments: argparse.Namespace, state: StateFolder, running: Running) -> 
     if arguments.verb == "add":
         values = read_words(words[1:])
         catalog.read(words[0], values)
-        return ask(running, "faults", {"add": {"kind": words[0], "values": values, "seed": arguments.seed}})
+        return ask(
+            running, "faults", {"add": {"kind": words[0], "values": values, "seed": arguments.seed}}
+        )
     return ask(running, "faults", {"script": read_script(words[0])})
 
 
@@ -77,7 +87,9 @@ def restart(state: StateFolder, running: Running) -> Answer:
     """Kill the server as a power cut would, and start it again on the same port."""
     settings = ask(running, "status")
     os.kill(running.pid, signal.SIGKILL)
-    options = lifecycle.Options(running.port, running.region, Path(settings["ami"]), settings["pace"], settings["seed"])
+    options = lifecycle.Options(
+        running.port, running.region, Path(settings["ami"]), settings["pace"], settings["seed"]
+    )
     lifecycle.await_release(state)
     again, _ = lifecycle.start(state, options)
     return {"faults": [], "restarted": {"pid": again.pid, "endpoint_url": again.endpoint_url}}
@@ -94,9 +106,17 @@ def show(answer: Answer) -> str:
         lines = []
         for name, kind in answer["kinds"].items():
             own = {n: t for n, t in kind["parameters"].items() if n not in catalog.WHEN}
-            lines += [f"{name}: {kind['text']}", *(f"    {n:<10} {text}" for n, text in own.items())]
-        return "\n".join([*lines, "every fault:", *(f"    {n:<10} {p.text}" for n, p in catalog.WHEN.items())])
+            lines += [
+                f"{name}: {kind['text']}",
+                *(f"    {n:<10} {text}" for n, text in own.items()),
+            ]
+        return "\n".join(
+            [*lines, "every fault:", *(f"    {n:<10} {p.text}" for n, p in catalog.WHEN.items())]
+        )
     if "restarted" in answer:
         return f"killed and started again at {answer['restarted']['endpoint_url']}"
-    shown = [f"{f['id']} {f['kind']} struck {f['strikes']} of {f['chances']} {f['parameters']}" for f in answer["faults"]]
+    shown = [
+        f"{f['id']} {f['kind']} struck {f['strikes']} of {f['chances']} {f['parameters']}"
+        for f in answer["faults"]
+    ]
     return "\n".join(shown) or "no faults"

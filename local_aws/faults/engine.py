@@ -49,7 +49,10 @@ class Fault:
 
     def matches(self, names: Mapping[str, str]) -> bool:
         """Say whether every pattern that it has fits what is happening."""
-        return all(fnmatch.fnmatchcase(text, str(self.values.get(name) or "*")) for name, text in names.items())
+        return all(
+            fnmatch.fnmatchcase(text, str(self.values.get(name) or "*"))
+            for name, text in names.items()
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for ``fault list``."""
@@ -87,7 +90,9 @@ class Engine:
         """
         with self._lock:
             if fault_id is not None and fault_id not in self._faults:
-                raise FaultScriptError(f"there is no fault {fault_id}; there are {', '.join(self._faults) or 'none'}")
+                raise FaultScriptError(
+                    f"there is no fault {fault_id}; there are {', '.join(self._faults) or 'none'}"
+                )
             gone = [self._faults.pop(i) for i in ([fault_id] if fault_id else list(self._faults))]
             if not self._faults:
                 self._numbers = itertools.count(1)
@@ -120,7 +125,9 @@ class Engine:
             if fault.values["count"] is not None and fault.strikes >= fault.values["count"]:
                 return False
             fault.strikes += 1
-            self.strikes.append({"fault": fault.id, "kind": fault.kind, "what": what, "at": time.time()})
+            self.strikes.append(
+                {"fault": fault.id, "kind": fault.kind, "what": what, "at": time.time()}
+            )
             del self.strikes[:-KEPT_STRIKES]
         return True
 

@@ -51,7 +51,9 @@ class MachineFaults:
 
     def _is_meant(self, fault: Fault, instance: Instance) -> bool:
         """Say whether a fault is meant for an instance that it has not decided about yet."""
-        if instance.id in fault.struck or not fnmatch.fnmatchcase(instance.id, fault.values["instance"]):
+        if instance.id in fault.struck or not fnmatch.fnmatchcase(
+            instance.id, fault.values["instance"]
+        ):
             return False
         if fault.kind == "interrupt" and "InstanceLifecycle" not in instance.record:
             return False

@@ -37,13 +37,17 @@ def read(text: str) -> Script:
     except yaml.YAMLError as error:
         raise FaultScriptError(f"the script is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict) or not isinstance(found.get("faults"), list):
-        raise FaultScriptError("a script is a mapping with `faults`, a list, and perhaps `seed`, a number")
+        raise FaultScriptError(
+            "a script is a mapping with `faults`, a list, and perhaps `seed`, a number"
+        )
     unknown = sorted(set(found) - {"seed", "faults"})
     if unknown:
         raise FaultScriptError(f"a script has `seed` and `faults`, no {unknown[0]!r}")
     if not isinstance(found.get("seed", 0), int):
         raise FaultScriptError(f"the seed must be a whole number, not {found['seed']!r}")
-    return Script(found.get("seed", 0), [_fault(n, entry) for n, entry in enumerate(found["faults"], 1)])
+    return Script(
+        found.get("seed", 0), [_fault(n, entry) for n, entry in enumerate(found["faults"], 1)]
+    )
 
 
 def _fault(n: int, entry: Any) -> tuple[str, catalog.Values]:
@@ -51,7 +55,9 @@ def _fault(n: int, entry: Any) -> tuple[str, catalog.Values]:
     if isinstance(entry, str):
         entry = {entry: {}}
     if not isinstance(entry, dict) or len(entry) != 1:
-        raise FaultScriptError(f"fault {n} must be one kind with its parameters, such as `throttle: {{service: ec2}}`")
+        raise FaultScriptError(
+            f"fault {n} must be one kind with its parameters, such as `throttle: {{service: ec2}}`"
+        )
     kind, given = next(iter(entry.items()))
     if given is not None and not isinstance(given, dict):
         raise FaultScriptError(f"fault {n}: the parameters of {kind} must be a mapping")

@@ -21,7 +21,13 @@ class Wiring:
     """Every place where a fault can strike, and the orders that set faults."""
 
     def __init__(
-        self, engine: Engine, ec2: Ec2, issuer: Issuer, authorizer: Authorizer, runner: Runner, delivery: Delivery
+        self,
+        engine: Engine,
+        ec2: Ec2,
+        issuer: Issuer,
+        authorizer: Authorizer,
+        runner: Runner,
+        delivery: Delivery,
     ) -> None:
         self._engine = engine
         self._issuer = issuer
@@ -36,7 +42,13 @@ class Wiring:
 
     def _refuse(self, instance_type: str, zone: str, market: str) -> Ec2Fault | None:
         """Refuse a launch for lack of capacity."""
-        fault = self._engine.strike("capacity", f"{instance_type} {zone} {market}", type=instance_type, zone=zone, market=market)
+        fault = self._engine.strike(
+            "capacity",
+            f"{instance_type} {zone} {market}",
+            type=instance_type,
+            zone=zone,
+            market=market,
+        )
         if fault is None:
             return None
         refusal = capacity_refusal(instance_type, zone)
@@ -55,12 +67,17 @@ class Wiring:
 
     def _is_denied(self, role: str, action: str) -> bool:
         """Say whether a permission was taken away."""
-        return self._engine.strike("deny", f"{action} by {role}", role=role, action=action) is not None
+        return (
+            self._engine.strike("deny", f"{action} by {role}", role=role, action=action) is not None
+        )
 
     def _spoil(self, function_name: str, request_id: str) -> dict[str, Any] | None:
         """Return the error that a function meets instead of running."""
         if self._engine.strike("function_timeout", function_name, function=function_name):
-            return {"errorType": "Sandbox.Timedout", "errorMessage": f"RequestId: {request_id} Error: Task timed out"}
+            return {
+                "errorType": "Sandbox.Timedout",
+                "errorMessage": f"RequestId: {request_id} Error: Task timed out",
+            }
         if self._engine.strike("function_crash", function_name, function=function_name):
             return exit_error(request_id, "signal: killed")
         return None
@@ -69,13 +86,21 @@ class Wiring:
         """Return how often an event is delivered."""
         if self._engine.strike("lost_event", function_name, function=function_name):
             return 0
-        return 2 if self._engine.strike("duplicate_event", function_name, function=function_name) else 1
+        return (
+            2
+            if self._engine.strike("duplicate_event", function_name, function=function_name)
+            else 1
+        )
 
     def order(self, order: dict[str, Any]) -> dict[str, Any]:
         """Set, clear or list faults."""
         if "add" in order:
             wanted = order["add"]
-            self._set(str(wanted["kind"]), catalog.read(str(wanted["kind"]), wanted["values"]), int(wanted["seed"]))
+            self._set(
+                str(wanted["kind"]),
+                catalog.read(str(wanted["kind"]), wanted["values"]),
+                int(wanted["seed"]),
+            )
         if "script" in order:
             found = script.read(str(order["script"]))
             for n, (kind, values) in enumerate(found.faults, 1):

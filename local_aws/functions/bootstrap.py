@@ -60,7 +60,12 @@ def write_message(target: IO[bytes], message: dict[str, Any]) -> None:
 def describe(error: BaseException, request_id: str, skip: int) -> dict[str, Any]:
     """Write an exception as Lambda does, without this file's own frames."""
     frames = traceback.format_list(traceback.extract_tb(error.__traceback__)[skip:])
-    return {"errorMessage": str(error), "errorType": type(error).__name__, "requestId": request_id, "stackTrace": frames}
+    return {
+        "errorMessage": str(error),
+        "errorType": type(error).__name__,
+        "requestId": request_id,
+        "stackTrace": frames,
+    }
 
 
 def import_error(module: str, error: BaseException) -> dict[str, Any]:

@@ -43,7 +43,10 @@ class Delivery:
         for _ in range(self.copies(str(config["FunctionName"]))):
             context = contextvars.copy_context()
             threading.Thread(
-                target=context.run, args=(self._see_through, record, config, event), daemon=True, name="async-invoke"
+                target=context.run,
+                args=(self._see_through, record, config, event),
+                daemon=True,
+                name="async-invoke",
             ).start()
 
     def deliver_rule(self, arn: str, payload: str) -> None:
@@ -54,16 +57,25 @@ class Delivery:
             log.warning("EventBridge cannot invoke %s: there is no such function", name)
             return
         if not self._may_invoke(arn, "events.amazonaws.com", RULE.get()):
-            log.warning("EventBridge may not invoke %s for %s: the function's policy does not allow it", arn, RULE.get())
+            log.warning(
+                "EventBridge may not invoke %s for %s: the function's policy does not allow it",
+                arn,
+                RULE.get(),
+            )
             return
-        self.invoke_async(service._execution_record_for_config(record, {**config, "FunctionArn": arn}), json.loads(payload))
+        self.invoke_async(
+            service._execution_record_for_config(record, {**config, "FunctionArn": arn}),
+            json.loads(payload),
+        )
 
     def logging_as_role(self, original: Any) -> Any:
         """Write a function's log only where its role may, as on AWS: without the permission there is silently none."""
 
         def emit(record: Record, *arguments: Any, **settings: Any) -> None:
             config = record.get("config") or record
-            group = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{config.get('FunctionName')}"
+            group = (config.get("LoggingConfig") or {}).get(
+                "LogGroup"
+            ) or f"/aws/lambda/{config.get('FunctionName')}"
             if self._may_log(str(config.get("Role", "")).rsplit("/", 1)[-1], group):
                 original(record, *arguments, **settings)
 
@@ -76,10 +88,16 @@ class Delivery:
         except RoleMissingError:
             return False
         arn = f"arn:aws:logs:{self._issuer.region}:{self._issuer.account_id}:log-group:{group}"
-        calls = [("logs:CreateLogStream", f"{arn}:log-stream:"), ("logs:PutLogEvents", f"{arn}:log-stream:function")]
+        calls = [
+            ("logs:CreateLogStream", f"{arn}:log-stream:"),
+            ("logs:PutLogEvents", f"{arn}:log-stream:function"),
+        ]
         if emulator.module("services.cloudwatch_logs")._log_groups.get(group) is None:
             calls.insert(0, ("logs:CreateLogGroup", arn))
-        return not any(self._authorizer.check_role(role, self._issuer.account_id, action, on, {}) for action, on in calls)
+        return not any(
+            self._authorizer.check_role(role, self._issuer.account_id, action, on, {})
+            for action, on in calls
+        )
 
     def _may_invoke(self, arn: str, service: str, source_arn: str) -> bool:
         """Ask the policy of a function, or of the alias that is named."""
@@ -94,14 +112,24 @@ class Delivery:
             action="lambda:InvokeFunction",
             resource_arn=arn,
             region=self._issuer.region,
-            service_context={"aws:sourcearn": source_arn, "aws:sourceaccount": self._issuer.account_id},
+            service_context={
+                "aws:sourcearn": source_arn,
+                "aws:sourceaccount": self._issuer.account_id,
+            },
         )
-        return bool(evaluator.evaluate_resource_policy(found[0], context, service=service).decision == "Allow")
+        return bool(
+            evaluator.evaluate_resource_policy(found[0], context, service=service).decision
+            == "Allow"
+        )
 
     # -- an event's way -----------------------------------------------------------------------------------------
     def _see_through(self, record: Record, config: Record, event: Any) -> None:
         """Invoke until it succeeds or is given up, then tell the destination."""
-        settings, began, request_id = invoke_config(base_record(config), config), time.monotonic(), secrets.token_hex(16)
+        settings, began, request_id = (
+            invoke_config(base_record(config), config),
+            time.monotonic(),
+            secrets.token_hex(16),
+        )
         result, tries, condition = self._try(record, config, event, settings, began)
         outcome = Ending(str(config["FunctionArn"]), request_id, condition, tries, event, result)
         try:
@@ -109,15 +137,25 @@ class Delivery:
         except Exception:
             log.exception("telling the destination of %s", config["FunctionName"])
 
-    def _try(self, record: Record, config: Record, event: Any, settings: Record, began: float) -> tuple[dict[str, Any], int, str]:
+    def _try(
+        self, record: Record, config: Record, event: Any, settings: Record, began: float
+    ) -> tuple[dict[str, Any], int, str]:
         """Invoke with the retries that the settings allow; return the last result, how many tries, and how it ended."""
         service = emulator.module("services.lambda_svc")
-        retries, oldest_s = int(settings.get("MaximumRetryAttempts", 2)), float(settings.get("MaximumEventAgeInSeconds", 21600))
+        retries, oldest_s = (
+            int(settings.get("MaximumRetryAttempts", 2)),
+            float(settings.get("MaximumEventAgeInSeconds", 21600)),
+        )
         tries, throttled_s = 0, self.pace.after_throttle_s
         while True:
-            result = dict(service._execute_function_with_config_scope({**record, "config": config}, event))
+            result = dict(
+                service._execute_function_with_config_scope({**record, "config": config}, event)
+            )
             if result.get("throttle"):
-                wait_s, throttled_s = throttled_s, min(2 * throttled_s, self.pace.longest_throttle_s)
+                wait_s, throttled_s = (
+                    throttled_s,
+                    min(2 * throttled_s, self.pace.longest_throttle_s),
+                )
             else:
                 tries += 1
                 if not result.get("error"):
@@ -154,12 +192,20 @@ class Delivery:
         except RoleMissingError:
             return log.warning("%s has lost its role %s", config["FunctionName"], role_name)
         if self._authorizer.check_role(role, self._issuer.account_id, action, arn, {}):
-            return log.warning("%s may not %s on %s: the event of %s is lost", role_name, action, arn, config["FunctionName"])
+            return log.warning(
+                "%s may not %s on %s: the event of %s is lost",
+                role_name,
+                action,
+                arn,
+                config["FunctionName"],
+            )
         return self._hand_over(service, arn, body, attributes)
 
     def _hand_over(self, service: str, arn: str, body: str, attributes: dict[str, str]) -> None:
         """Send a message to a queue, a topic or a function."""
-        values = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
+        values = {
+            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+        }
         client = inproc.client(service, self._issuer.region)
         if service == "sqs":
             url = client.get_queue_url(QueueName=arn.rsplit(":", 1)[-1])["QueueUrl"]
@@ -197,7 +243,9 @@ class Ending:
     def _payload(self) -> Any:
         """Return what the function answered."""
         body = self.result.get("body")
-        return json.loads(body) if isinstance(body, str) and self.result.get("raw_payload") else body
+        return (
+            json.loads(body) if isinstance(body, str) and self.result.get("raw_payload") else body
+        )
 
     def record(self) -> dict[str, Any]:
         """Return the invocation record that a destination gets."""
@@ -223,7 +271,11 @@ class Ending:
         """Return the attributes that a message in a dead-letter queue has."""
         body = self.result.get("body")
         message = body.get("errorMessage", "") if isinstance(body, dict) else ""
-        return {"RequestID": self.request_id, "ErrorCode": "200", "ErrorMessage": str(message)[:1024] or "unknown"}
+        return {
+            "RequestID": self.request_id,
+            "ErrorCode": "200",
+            "ErrorMessage": str(message)[:1024] or "unknown",
+        }
 
 
 def base_record(config: Record) -> Record:
@@ -247,6 +299,8 @@ def invoke_config(record: Record, config: Record) -> Record:
     arn = str(config.get("FunctionArn", ""))
     qualifier = arn.split(":")[7] if arn.count(":") >= 7 else ""
     found = configs.get(qualifier) or (
-        configs.get("$LATEST") or configs.get("") or record.get("event_invoke_config") if not qualifier else None
+        configs.get("$LATEST") or configs.get("") or record.get("event_invoke_config")
+        if not qualifier
+        else None
     )
     return found or {}

@@ -76,8 +76,19 @@ class Environment:
         """Start the process; it loads the handler at once."""
         request_read, request_write = os.pipe()
         response_read, response_write = os.pipe()
-        command = [self._launch.interpreter, "-I", "-S", str(BOOTSTRAP), str(request_read), str(response_write)]
-        environ = {**self._launch.variables, "LOCAL_AWS_PATHS": json.dumps(self._launch.paths), "LOCAL_AWS_GUARD": str(TEMPLATE)}
+        command = [
+            self._launch.interpreter,
+            "-I",
+            "-S",
+            str(BOOTSTRAP),
+            str(request_read),
+            str(response_write),
+        ]
+        environ = {
+            **self._launch.variables,
+            "LOCAL_AWS_PATHS": json.dumps(self._launch.paths),
+            "LOCAL_AWS_GUARD": str(TEMPLATE),
+        }
         try:
             self._process = subprocess.Popen(
                 command,
@@ -92,9 +103,14 @@ class Environment:
         finally:
             os.close(request_read)
             os.close(response_write)
-        self._requests, self._responses = os.fdopen(request_write, "wb"), os.fdopen(response_read, "rb", buffering=0)
+        self._requests, self._responses = (
+            os.fdopen(request_write, "wb"),
+            os.fdopen(response_read, "rb", buffering=0),
+        )
         self._reaper.watch(self._process.pid)
-        self._reader = threading.Thread(target=self._collect_log, args=[self._process.stdout], daemon=True, name="function-log")
+        self._reader = threading.Thread(
+            target=self._collect_log, args=[self._process.stdout], daemon=True, name="function-log"
+        )
         self._reader.start()
 
     def _collect_log(self, stream: IO[bytes]) -> None:
@@ -116,7 +132,13 @@ class Environment:
             payload, error = self._run(event, request_id, arn)
         usable = self._process.poll() is None and self._init_s is not None and not _is_fatal(error)
         return Outcome(
-            payload, error, self._take_log(), time.monotonic() - began, self._init_s if fresh else None, self._peak_mib, usable
+            payload,
+            error,
+            self._take_log(),
+            time.monotonic() - began,
+            self._init_s if fresh else None,
+            self._peak_mib,
+            usable,
         )
 
     def _await_init(self, request_id: str) -> dict[str, Any] | None:
@@ -128,9 +150,18 @@ class Environment:
         error: dict[str, Any] | None = answer["error"]
         return error
 
-    def _run(self, event: Any, request_id: str, arn: str) -> tuple[str | None, dict[str, Any] | None]:
+    def _run(
+        self, event: Any, request_id: str, arn: str
+    ) -> tuple[str | None, dict[str, Any] | None]:
         """Send one request and wait for its answer."""
-        message = json.dumps({"event": event, "request_id": request_id, "arn": arn, "timeout_s": self._launch.timeout_s}).encode()
+        message = json.dumps(
+            {
+                "event": event,
+                "request_id": request_id,
+                "arn": arn,
+                "timeout_s": self._launch.timeout_s,
+            }
+        ).encode()
         with contextlib.suppress(BrokenPipeError):
             self._requests.write(struct.pack(">I", len(message)) + message)
             self._requests.flush()
@@ -152,7 +183,9 @@ class Environment:
         """Read so many bytes before a time, watching the memory meanwhile."""
         data = b""
         while len(data) < count:
-            ready, _, _ = select.select([self._responses], [], [], max(0.0, min(0.05, end - time.monotonic())))
+            ready, _, _ = select.select(
+                [self._responses], [], [], max(0.0, min(0.05, end - time.monotonic()))
+            )
             if ready:
                 chunk = os.read(self._responses.fileno(), count - len(data))
                 if not chunk:
@@ -183,7 +216,9 @@ class Environment:
             }
         return exit_error(
             request_id,
-            f"signal: {signal.Signals(-status).name.removeprefix('SIG').lower()}" if status < 0 else f"exit status {status}",
+            f"signal: {signal.Signals(-status).name.removeprefix('SIG').lower()}"
+            if status < 0
+            else f"exit status {status}",
         )
 
     def _take_log(self) -> str:
@@ -226,7 +261,10 @@ class Environment:
 
 def exit_error(request_id: str, how: str) -> dict[str, Any]:
     """Return Lambda's error for a runtime that ended."""
-    return {"errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {request_id} Error: Runtime exited with error: {how}"}
+    return {
+        "errorType": "Runtime.ExitError",
+        "errorMessage": f"RequestId: {request_id} Error: Runtime exited with error: {how}",
+    }
 
 
 def _is_fatal(error: dict[str, Any] | None) -> bool:

@@ -23,14 +23,21 @@ Response = tuple[int, dict[str, str], bytes]
 class LambdaFront:
     """The handler in front of the emulator's."""
 
-    def __init__(self, inner: Any, authorizer: Authorizer, runtimes: Runtimes, runner: Runner) -> None:
+    def __init__(
+        self, inner: Any, authorizer: Authorizer, runtimes: Runtimes, runner: Runner
+    ) -> None:
         self._inner = inner
         self._authorizer = authorizer
         self._runtimes = runtimes
         self._runner = runner
 
     async def __call__(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        query: Mapping[str, Any],
     ) -> Response:
         """Serve one request."""
         if method in ("POST", "PUT") and CONFIGURES.match(path):
@@ -40,15 +47,21 @@ class LambdaFront:
         if method == "POST" and INVOKES.match(path):
             if refused := refuse_payload(headers, body):
                 return refused
-            NESTED.set(emulator.module("core.router").extract_access_key_id(headers) in self._runner.keys)
+            NESTED.set(
+                emulator.module("core.router").extract_access_key_id(headers) in self._runner.keys
+            )
         answer: Response = await self._inner(method, path, headers, body, query)
         return answer
 
-    def _refuse_configuration(self, headers: Mapping[str, str], data: Mapping[str, Any]) -> Response | None:
+    def _refuse_configuration(
+        self, headers: Mapping[str, str], data: Mapping[str, Any]
+    ) -> Response | None:
         """Refuse a role that the caller may not pass, or that Lambda cannot assume, and a runtime that is not here."""
         role = data.get("Role")
         if role:
-            denial = self._authorizer.check(headers, "iam:PassRole", role, {"iam:PassedToService": SERVICE})
+            denial = self._authorizer.check(
+                headers, "iam:PassRole", role, {"iam:PassedToService": SERVICE}
+            )
             if denial:
                 text = (
                     f"User: {denial.principal_arn} is not authorized to perform: iam:PassRole on resource: {role} because "
@@ -103,4 +116,8 @@ def refuse_payload(headers: Mapping[str, str], body: bytes) -> Response | None:
 def error(status: int, code: str, message: str) -> Response:
     """Return an error as Lambda's REST API does."""
     headers = {"Content-Type": "application/json", "x-amzn-errortype": code}
-    return status, headers, json.dumps({"Type": "User", "message": message, "Message": message}).encode()
+    return (
+        status,
+        headers,
+        json.dumps({"Type": "User", "message": message, "Message": message}).encode(),
+    )

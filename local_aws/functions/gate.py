@@ -76,7 +76,11 @@ class Gate:
         with self._condition:
             self._queue.append(ticket)
             while not (self._queue[0] is ticket and self._has_room()):
-                if not self._condition.wait(TICK_S) and self._queue[0] is ticket and self._meter.idle_share() >= IDLE_ENOUGH:
+                if (
+                    not self._condition.wait(TICK_S)
+                    and self._queue[0] is ticket
+                    and self._meter.idle_share() >= IDLE_ENOUGH
+                ):
                     self._extra = MORE_AT_ONCE
             self._queue.pop(0)
             self._running += 1

@@ -48,7 +48,15 @@ class Runner:
     :param twin: the mark that every process carries.
     """
 
-    def __init__(self, folder: Path, runtimes: Runtimes, issuer: Issuer, reaper: Reaper, endpoint_url: str, twin: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        runtimes: Runtimes,
+        issuer: Issuer,
+        reaper: Reaper,
+        endpoint_url: str,
+        twin: str,
+    ) -> None:
         self._packages = Packages(folder / "unpacked")
         self._folder = folder
         self._runtimes = runtimes
@@ -61,7 +69,9 @@ class Runner:
         self._idle: dict[str, list[Idle]] = {}
         self._all: set[Environment] = set()
         self.keys: set[str] = set()
-        self.spoil: Callable[[str, str], dict[str, Any] | None] = lambda _function_name, _request_id: None
+        self.spoil: Callable[[str, str], dict[str, Any] | None] = (
+            lambda _function_name, _request_id: None
+        )
 
     # -- the emulator's seam ------------------------------------------------------------------------------------
     def execute(self, record: Record, event: Any, request_id: str) -> dict[str, Any]:
@@ -81,7 +91,9 @@ class Runner:
         key = environment_key(config)
         environment = self._take(key) or self._start(record, config)
         outcome = environment.invoke(event, request_id, str(config["FunctionArn"]))
-        if (outcome.is_usable and outcome.error is None) or (outcome.is_usable and not is_init_error(outcome.error)):
+        if (outcome.is_usable and outcome.error is None) or (
+            outcome.is_usable and not is_init_error(outcome.error)
+        ):
             self._put(key, environment)
         else:
             self._drop(environment)
@@ -93,7 +105,10 @@ class Runner:
             idle = self._idle.get(key, [])
             while idle:
                 known = idle.pop()
-                if time.monotonic() - known.environment.started_at < OLDEST_S and known.environment.is_alive():
+                if (
+                    time.monotonic() - known.environment.started_at < OLDEST_S
+                    and known.environment.is_alive()
+                ):
                     return known.environment
                 threading.Thread(target=self._drop, args=[known.environment], daemon=True).start()
         return None
@@ -141,7 +156,10 @@ class Runner:
         code = self._packages.unpack(record["code_zip"] or b"")
         role = str(config["Role"]).rsplit("/", 1)[-1]
         credentials = self._issuer.issue(
-            role, str(config["FunctionName"])[:64], SERVICE, {"aws:SourceArn": str(config["FunctionArn"])}
+            role,
+            str(config["FunctionName"])[:64],
+            SERVICE,
+            {"aws:SourceArn": str(config["FunctionArn"])},
         )
         self.keys.add(credentials.access_key_id)
         return Launch(
@@ -152,12 +170,22 @@ class Runner:
     def _paths(self, code: Path, config: Record, runtime: str) -> list[str]:
         """Return what the handler imports from: its zip, its layers (the later ones first), the runtime's packages."""
         service = emulator.module("services.lambda_svc")
-        layers = [content for layer in config.get("Layers", []) if (content := service._resolve_layer_zip(layer))]
+        layers = [
+            content
+            for layer in config.get("Layers", [])
+            if (content := service._resolve_layer_zip(layer))
+        ]
         roots = [self._packages.unpack(content) for content in reversed(layers)]
-        inside = [str(root / part) for root in roots for part in (f"python/lib/{runtime}/site-packages", "python")]
+        inside = [
+            str(root / part)
+            for root in roots
+            for part in (f"python/lib/{runtime}/site-packages", "python")
+        ]
         return [str(code), *inside, str(self._runtimes.packages)]
 
-    def _variables(self, config: Record, code: Path, credentials: Credentials, interpreter: str) -> dict[str, str]:
+    def _variables(
+        self, config: Record, code: Path, credentials: Credentials, interpreter: str
+    ) -> dict[str, str]:
         """Return a function's environment: its own variables, and those that Lambda reserves.
 
         Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
@@ -166,7 +194,10 @@ class Runner:
         scratch = self._folder / "tmp" / secrets.token_hex(6)
         scratch.mkdir(parents=True)
         group = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{name}"
-        own = {str(k): str(v) for k, v in (config.get("Environment") or {}).get("Variables", {}).items()}
+        own = {
+            str(k): str(v)
+            for k, v in (config.get("Environment") or {}).get("Variables", {}).items()
+        }
         return {
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
@@ -199,7 +230,9 @@ class Runner:
     def can_assume(self, role_arn: str) -> bool:
         """Say whether a role exists and trusts Lambda."""
         try:
-            return self._issuer.trusts(self._issuer.get_role(role_arn.rsplit("/", 1)[-1]), SERVICE, {})
+            return self._issuer.trusts(
+                self._issuer.get_role(role_arn.rsplit("/", 1)[-1]), SERVICE, {}
+            )
         except RoleMissingError:
             return False
 
@@ -248,7 +281,9 @@ def as_result(outcome: Outcome) -> dict[str, Any]:
     """Return an outcome as the emulator's executors do."""
     text = report(outcome)
     if outcome.error is None and len(outcome.payload or "") > RESPONSE_LIMIT:
-        too_large = f"Response payload size exceeded maximum allowed payload size ({RESPONSE_LIMIT} bytes)."
+        too_large = (
+            f"Response payload size exceeded maximum allowed payload size ({RESPONSE_LIMIT} bytes)."
+        )
         return {
             "body": {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": too_large},
             "error": True,

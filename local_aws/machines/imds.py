@@ -94,7 +94,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         """Issue a session token."""
         ttl = self.headers.get(TOKEN_TTL_HEADER, "")
-        if self.metadata.options().get("HttpEndpoint") == "disabled" or self.headers.get("X-Forwarded-For"):
+        if self.metadata.options().get("HttpEndpoint") == "disabled" or self.headers.get(
+            "X-Forwarded-For"
+        ):
             return self._answer(403)
         if self.path != "/latest/api/token":
             return self._answer(404)
@@ -111,7 +113,11 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path in ("", "/"):
             return self._answer(200, "latest")
-        found = self.metadata.find(path.removeprefix("/latest").lstrip("/")) if path.startswith("/latest") else None
+        found = (
+            self.metadata.find(path.removeprefix("/latest").lstrip("/"))
+            if path.startswith("/latest")
+            else None
+        )
         return self._answer(404) if found is None else self._answer(200, found)
 
 
@@ -123,7 +129,9 @@ class MetadataServer:
         self._server.daemon_threads = True
         self._server.metadata = metadata  # type: ignore[attr-defined]
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True, name="imds").start()
+        threading.Thread(
+            target=self._server.serve_forever, args=[0.05], daemon=True, name="imds"
+        ).start()
 
     def close(self) -> None:
         """Stop answering."""

@@ -52,7 +52,12 @@ class Machine:
     """
 
     def __init__(
-        self, host: Host, instance_id: str, user_data: bytes, metadata: Metadata, on_power_off: Callable[[], None]
+        self,
+        host: Host,
+        instance_id: str,
+        user_data: bytes,
+        metadata: Metadata,
+        on_power_off: Callable[[], None],
     ) -> None:
         self._host = host
         self.instance_id = instance_id
@@ -106,7 +111,9 @@ class Machine:
             self._process = start_script(path, self._work, self.environment(), log)
             self._host.reaper.watch(self._process.pid)
             process = self._process
-        threading.Thread(target=self._await_user_data, args=[process], daemon=True, name="user-data").start()
+        threading.Thread(
+            target=self._await_user_data, args=[process], daemon=True, name="user-data"
+        ).start()
 
     def _await_user_data(self, process: subprocess.Popen[bytes]) -> None:
         """Write the user data's exit status to the console."""
@@ -152,7 +159,10 @@ class Machine:
         """Signal the group, and those that have left it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, number)
-        send([pid for pid in find_marked(MACHINE_MARK, self.instance_id) if _group(pid) != group], number)
+        send(
+            [pid for pid in find_marked(MACHINE_MARK, self.instance_id) if _group(pid) != group],
+            number,
+        )
 
     def _await_end(self, process: subprocess.Popen[bytes], within_s: float) -> None:
         """Wait until nothing of the machine is alive, or the time is up."""
@@ -179,7 +189,9 @@ class Machine:
             self._signal_all(self._process.pid, signal.SIGCONT)
 
 
-def start_script(path: Path, folder: Path, environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+def start_script(
+    path: Path, folder: Path, environment: dict[str, str], log: IO[bytes]
+) -> subprocess.Popen[bytes]:
     """Start a script that has just been written, in a process group of its own.
 
     While another thread forks, its child holds our descriptor for writing for a moment, and the kernel answers "text
@@ -195,10 +207,18 @@ def start_script(path: Path, folder: Path, environment: dict[str, str], log: IO[
     return _popen(path, folder, environment, log)
 
 
-def _popen(path: Path, folder: Path, environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _popen(
+    path: Path, folder: Path, environment: dict[str, str], log: IO[bytes]
+) -> subprocess.Popen[bytes]:
     """Start the process."""
     return subprocess.Popen(
-        [str(path)], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        [str(path)],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
     )
 
 

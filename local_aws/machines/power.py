@@ -53,7 +53,11 @@ def read_order(line: str, at: dt.datetime) -> Order:
     if "-c" in options:
         return Order("cancel")
     delay_s = _delay(rest[0] if rest else "+1", at)
-    return Order("bad") if delay_s is None else Order("reboot" if {"-r", "--reboot"} & set(options) else "off", delay_s)
+    return (
+        Order("bad")
+        if delay_s is None
+        else Order("reboot" if {"-r", "--reboot"} & set(options) else "off", delay_s)
+    )
 
 
 def _delay(text: str, at: dt.datetime) -> float | None:
@@ -80,7 +84,9 @@ class PowerButton:
         self._timer: threading.Timer | None = None
         os.mkfifo(self.fifo, 0o600)
         self._write_shims(folder / "bin")
-        self._descriptor = os.open(self.fifo, os.O_RDWR)  # open for both: a reader that never sees the end of file
+        self._descriptor = os.open(
+            self.fifo, os.O_RDWR
+        )  # open for both: a reader that never sees the end of file
         threading.Thread(target=self._listen, daemon=True, name="power").start()
 
     def _write_shims(self, folder: Path) -> None:

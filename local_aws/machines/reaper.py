@@ -37,7 +37,9 @@ class Reaper:
     def __init__(self, twin: str) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "local_aws.machines.reaper", twin], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-m", "local_aws.machines.reaper", twin],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
         self._pipe = cast(IO[bytes], self._process.stdin)
 

@@ -29,7 +29,11 @@ def _guard(event: str, arguments: Any) -> None:
     """Stop a look-up or connection that leaves the machine."""
     if event == "socket.getaddrinfo":
         host = arguments[0]
-    elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple) and arguments[1]:
+    elif (
+        event in ("socket.connect", "socket.sendto")
+        and isinstance(arguments[1], tuple)
+        and arguments[1]
+    ):
         host = arguments[1][0]
     else:
         return
@@ -41,7 +45,9 @@ def _guard(event: str, arguments: Any) -> None:
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.write(descriptor, f"{host}:{port}\n".encode())
         os.close(descriptor)
-    raise OSError(errno.ENETUNREACH, f"Network is unreachable: {host} (the local AWS has no way out)")
+    raise OSError(
+        errno.ENETUNREACH, f"Network is unreachable: {host} (the local AWS has no way out)"
+    )
 
 
 if __name__ in ("sitecustomize", "local_aws_guard"):  # a hook cannot be taken out again

@@ -68,13 +68,18 @@ class Watch:
         who, program = describe(pid)
         for connection in held:
             self._seen.setdefault((who, connection.address), program)
-            log.warning("%s (%s, process %d) is connected to %s", who, program, pid, connection.address)
+            log.warning(
+                "%s (%s, process %d) is connected to %s", who, program, pid, connection.address
+            )
         if any(not connection.address.endswith(LOOKUP_PORT) for connection in held):
             send([pid], signal.SIGKILL)
 
     def seen(self) -> list[dict[str, str]]:
         """Return who was found connected to where, each pair once."""
-        return [{"who": who, "address": address, "program": program} for (who, address), program in list(self._seen.items())]
+        return [
+            {"who": who, "address": address, "program": program}
+            for (who, address), program in list(self._seen.items())
+        ]
 
 
 def describe(pid: int) -> tuple[str, str]:

@@ -41,7 +41,9 @@ class AttemptFiles:
         """
         moved = stored.attempt.model_copy(update={"outcome": change(stored.attempt.outcome)})
         try:
-            self.store.put(attempt_key(self.trial, moved.attempt), moved.to_json(), if_match=stored.etag)
+            self.store.put(
+                attempt_key(self.trial, moved.attempt), moved.to_json(), if_match=stored.etag
+            )
         except PreconditionFailedError:
             return False
         return True

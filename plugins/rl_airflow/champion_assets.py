@@ -26,4 +26,6 @@ def announce(context: Context, experiment: str, **extra: Any) -> None:
 
     :param extra: what a consumer needs to know, as JSON: environment, version, digest, uri, move.
     """
-    context["outlet_events"][CHAMPIONS].add(champion_asset(experiment), extra={"experiment": experiment, **extra})
+    context["outlet_events"][CHAMPIONS].add(
+        champion_asset(experiment), extra={"experiment": experiment, **extra}
+    )

@@ -16,7 +16,9 @@ class EnvironmentNotReadyError(RlAirflowError):
 
     def __init__(self, environment: str, problem: str) -> None:
         self.environment, self.problem = environment, problem
-        super().__init__(f"environment {environment!r}: {problem}; trigger the DAG bootstrap_infrastructure")
+        super().__init__(
+            f"environment {environment!r}: {problem}; trigger the DAG bootstrap_infrastructure"
+        )
 
 
 class EvaluationFailedError(RlAirflowError):
@@ -32,8 +34,10 @@ class InstancesLeftError(RlAirflowError):
 
     def __init__(self, instance_ids: tuple[str, ...]) -> None:
         self.instance_ids = instance_ids
-        super().__init__(f"instances left: {len(instance_ids)} ({', '.join(instance_ids)}); "
-                         "clear this task, or terminate them in the EC2 console")
+        super().__init__(
+            f"instances left: {len(instance_ids)} ({', '.join(instance_ids)}); "
+            "clear this task, or terminate them in the EC2 console"
+        )
 
 
 def first_line(error: BaseException) -> str:

@@ -35,7 +35,10 @@ from rl_lifecycle.stores import ObjectStore, error_code, get
 log = logging.getLogger(__name__)
 
 #: What Lambda says when calls come too often, and the pauses before one is made again, seconds.
-THROTTLED, AGAIN_AFTER_S = ("TooManyRequestsException", "ThrottlingException"), (1.0, 2.0, 4.0, 8.0, 16.0)
+THROTTLED, AGAIN_AFTER_S = (
+    ("TooManyRequestsException", "ThrottlingException"),
+    (1.0, 2.0, 4.0, 8.0, 16.0),
+)
 #: Episodes of one invocation while nothing is known of their speed.
 SHARD_EPISODES = 50
 #: What one invocation should take, seconds: a cold start is a small part of it, and Lambda's 15 minutes are far.
@@ -70,8 +73,14 @@ class Scene(Record):
 def scene_of(spec: Spec) -> Scene:
     """The environment of a run, pinned: champion and candidate are both played there."""
     experiment = spec.experiment
-    return Scene(experiment=experiment.name, run=spec.run, env_id=experiment.env_id, env_kwargs=experiment.env_kwargs,
-                 requirements=spec.requirements, deterministic=experiment.evaluation.deterministic)
+    return Scene(
+        experiment=experiment.name,
+        run=spec.run,
+        env_id=experiment.env_id,
+        env_kwargs=experiment.env_kwargs,
+        requirements=spec.requirements,
+        deterministic=experiment.evaluation.deterministic,
+    )
 
 
 class Gap(NamedTuple):
@@ -109,7 +118,9 @@ class EvaluationFiles:
         found = []
         for item in self.store.list(shard_prefix(self.scene.experiment, self.scene.run, job.name)):
             if item.key not in self._shards:
-                self._shards[item.key] = Shard.from_json(get(self.store, item.key).data, f"{self.store.uri}/{item.key}")
+                self._shards[item.key] = Shard.from_json(
+                    get(self.store, item.key).data, f"{self.store.uri}/{item.key}"
+                )
             found.append(self._shards[item.key])
         return sorted(found, key=lambda shard: shard.first_seed)
 
@@ -125,8 +136,15 @@ class EvaluationFiles:
         found = Missing([], [], set())
         for job in jobs:
             shards = self.read(job)
-            held = [range(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards]
-            silent = {gap for gap in asked if gap.name == job.name and not any(job.first_seed + gap.offset in one for one in held)}
+            held = [
+                range(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards
+            ]
+            silent = {
+                gap
+                for gap in asked
+                if gap.name == job.name
+                and not any(job.first_seed + gap.offset in one for one in held)
+            }
             found.in_flight.update(silent)
             found.gaps.extend(split_gaps(job, shards, job.shard_episodes))
             found.unasked.extend(split_gaps(job, shards, job.shard_episodes, silent))
@@ -137,7 +155,9 @@ class EvaluationFiles:
         return merge_shards(self.read(job))
 
 
-def plan_shard_episodes(measured: Iterable[Shard], environment: EnvironmentReport | None = None) -> int:
+def plan_shard_episodes(
+    measured: Iterable[Shard], environment: EnvironmentReport | None = None
+) -> int:
     """How many episodes fit into one invocation, by what the slowest of some evaluations has taken.
 
     :param measured: shards of the same environment that were played before.
@@ -148,14 +168,21 @@ def plan_shard_episodes(measured: Iterable[Shard], environment: EnvironmentRepor
     for shard in measured:
         seconds, episodes = slowest.get(shard.policy_sha256, (0.0, 0))
         slowest[shard.policy_sha256] = (seconds + shard.seconds, episodes + len(shard.returns))
-    if took := [seconds / episodes for seconds, episodes in slowest.values() if episodes and seconds > 0]:
+    if took := [
+        seconds / episodes for seconds, episodes in slowest.values() if episodes and seconds > 0
+    ]:
         return max(1, min(MOST_SHARD_EPISODES, int(SHARD_S / max(took))))
     if environment is None or not environment.steps_per_s or not environment.max_episode_steps:
         return SHARD_EPISODES
-    return max(1, min(SHARD_EPISODES, int(SHARD_S * environment.steps_per_s / environment.max_episode_steps)))
+    return max(
+        1,
+        min(SHARD_EPISODES, int(SHARD_S * environment.steps_per_s / environment.max_episode_steps)),
+    )
 
 
-def split_gaps(job: Job, shards: Sequence[Shard], most: int = SHARD_EPISODES, in_flight: Iterable[Gap] = ()) -> list[Gap]:
+def split_gaps(
+    job: Job, shards: Sequence[Shard], most: int = SHARD_EPISODES, in_flight: Iterable[Gap] = ()
+) -> list[Gap]:
     """Find the seeds that no shard holds and no gap in flight will bring, cut at multiples of `most` so that every asker cuts alike."""
     gaps, at, end = [], job.first_seed, job.first_seed + job.n_episodes
     ranges = [(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards]
@@ -180,17 +207,28 @@ class Evaluator:
     def __init__(self, client: Any, function: str) -> None:
         self.client, self.function = client, function
 
-    def check_environment(self, scene: Scene, scenario: Scenario | None = None) -> EnvironmentReport:
+    def check_environment(
+        self, scene: Scene, scenario: Scenario | None = None
+    ) -> EnvironmentReport:
         """Ask what an environment is like, and whether it can be trained on; with a scenario, what it is like there."""
         varied = scenario or Scenario()
-        request = CheckEnvironmentRequest(env_id=scene.env_id, env_kwargs={**scene.env_kwargs, **varied.env_kwargs},
-                                          perturbation=varied.perturbation, requirements=scene.requirements)
+        request = CheckEnvironmentRequest(
+            env_id=scene.env_id,
+            env_kwargs={**scene.env_kwargs, **varied.env_kwargs},
+            perturbation=varied.perturbation,
+            requirements=scene.requirements,
+        )
         answer = self._ask("check_environment", request)
         return EnvironmentReport.model_validate(answer)
 
     def check_policy(self, scene: Scene, policy: Artifact) -> PolicyReport:
         """Ask whether a policy loads, fits its environment and acts there."""
-        request = CheckPolicyRequest(policy=policy, env_id=scene.env_id, env_kwargs=scene.env_kwargs, requirements=scene.requirements)
+        request = CheckPolicyRequest(
+            policy=policy,
+            env_id=scene.env_id,
+            env_kwargs=scene.env_kwargs,
+            requirements=scene.requirements,
+        )
         return PolicyReport.model_validate(self._ask("check_policy", request))
 
     def start(self, scene: Scene, job: Job, gap: Gap) -> None:
@@ -225,26 +263,38 @@ class Evaluator:
         """Call the function; again after a pause if Lambda refused the call for coming too often, because then nothing ran."""
         for pause in (*AGAIN_AFTER_S, None):
             try:
-                answer: dict[str, Any] = self.client.invoke(FunctionName=self.function, InvocationType=kind, Payload=request.to_json())
+                answer: dict[str, Any] = self.client.invoke(
+                    FunctionName=self.function, InvocationType=kind, Payload=request.to_json()
+                )
                 return answer
             except Exception as error:
                 if pause is None or error_code(error) not in THROTTLED:
                     raise
-                log.info("Lambda refuses for now (%s); asking again in %.0f s", error_code(error), pause)
+                log.info(
+                    "Lambda refuses for now (%s); asking again in %.0f s", error_code(error), pause
+                )
                 time.sleep(pause)
         raise RuntimeError("the loop above ends by returning or raising")
 
 
 def _request(scene: Scene, job: Job, gap: Gap) -> EvaluateRequest:
     return EvaluateRequest(
-        experiment=scene.experiment, run=scene.run, name=job.name, shard=gap.offset, policy=job.policy, env_id=scene.env_id,
-        env_kwargs={**scene.env_kwargs, **job.env_kwargs}, requirements=scene.requirements,
-        perturbation=job.perturbation, first_seed=job.first_seed + gap.offset, n_episodes=gap.n_episodes, deterministic=scene.deterministic)
+        experiment=scene.experiment,
+        run=scene.run,
+        name=job.name,
+        shard=gap.offset,
+        policy=job.policy,
+        env_id=scene.env_id,
+        env_kwargs={**scene.env_kwargs, **job.env_kwargs},
+        requirements=scene.requirements,
+        perturbation=job.perturbation,
+        first_seed=job.first_seed + gap.offset,
+        n_episodes=gap.n_episodes,
+        deterministic=scene.deterministic,
+    )
 
 
 def _function_error(payload: Any) -> str:
     if isinstance(payload, dict) and payload.get("errorMessage"):
         return f"{payload.get('errorType', 'error')}: {payload['errorMessage']}"
     return str(payload)[:500]
-
-

@@ -11,7 +11,11 @@ from rl_lifecycle.names import slug
 
 SUFFIXES = (".yaml", ".yml")
 #: Names that an experiment cannot have, and what has them: DAGs and folders of the bucket would be shared.
-RESERVED = {"champion": "the DAG replay_champion", "replay": "the runs of replays", "drill": "the runs of drill_interruption"}
+RESERVED = {
+    "champion": "the DAG replay_champion",
+    "replay": "the runs of replays",
+    "drill": "the runs of drill_interruption",
+}
 
 
 class ExperimentFile(NamedTuple):
@@ -31,7 +35,11 @@ def list_experiment_files(folder: Path) -> list[Path]:
     """All experiment files of a folder, in order; empty if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in SUFFIXES and not path.name.startswith(".")
+    )
 
 
 def read_experiment_files(folder: Path, only_dag_id: str | None = None) -> Iterator[ExperimentFile]:
@@ -55,21 +63,29 @@ def find_experiment_file(folder: Path, name: str) -> ExperimentFile:
     if name in paths:
         return read_experiment_file(paths[name])
     known = ", ".join(sorted(paths)) or "none"
-    return ExperimentFile(folder / f"{name}.yaml", None, f"experiments/{name}.yaml: is not there; experiments: {known}")
+    return ExperimentFile(
+        folder / f"{name}.yaml",
+        None,
+        f"experiments/{name}.yaml: is not there; experiments: {known}",
+    )
 
 
 def read_experiment_file(path: Path) -> ExperimentFile:
     """Read one file. What is wrong with it becomes its `problem`, in one line that names file, key and what is allowed."""
     source = f"{path.parent.name}/{path.name}"
     if taken := RESERVED.get(path.stem):
-        return ExperimentFile(path, None, f"{source}: the name {path.stem} belongs to {taken}; give the file another")
+        return ExperimentFile(
+            path, None, f"{source}: the name {path.stem} belongs to {taken}; give the file another"
+        )
     try:
         experiment = read_experiment(_load(path, source), path.stem, source)
         resolve_hyperparameters(experiment, source)
     except InvalidExperimentError as error:
         return ExperimentFile(path, None, " ".join(str(error).split()))
     except Exception as error:  # a raise here would silence every experiment
-        return ExperimentFile(path, None, f"{source}: cannot be read: {type(error).__name__}: {error}".splitlines()[0])
+        return ExperimentFile(
+            path, None, f"{source}: cannot be read: {type(error).__name__}: {error}".splitlines()[0]
+        )
     return ExperimentFile(path, experiment, "")
 
 
@@ -83,7 +99,9 @@ def _load(path: Path, source: str) -> object:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark is not None else ""
-        raise InvalidExperimentError(source, where, f"is not YAML: {getattr(error, 'problem', None) or error}") from None
+        raise InvalidExperimentError(
+            source, where, f"is not YAML: {getattr(error, 'problem', None) or error}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidExperimentError(source, "", f"cannot be read: {error}") from None
 
@@ -97,7 +115,9 @@ def _refuse_duplicates(node: object, source: str) -> None:
         for key, value in node.value:
             if key.value in seen:
                 line = key.start_mark.line + 1
-                raise InvalidExperimentError(source, str(key.value), f"is written twice (again in line {line})")
+                raise InvalidExperimentError(
+                    source, str(key.value), f"is written twice (again in line {line})"
+                )
             seen.add(key.value)
             _refuse_duplicates(value, source)
     elif isinstance(node, yaml.SequenceNode):

@@ -12,7 +12,14 @@ from rl_airflow.errors import first_line
 from rl_lifecycle.attempts import Attempt, Refusal
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.launches import Market, market_of
-from rl_lifecycle.quotas import Usage, is_hopeless, quota_code, refusals_of_full, refuse_hopeless, vcpus_of
+from rl_lifecycle.quotas import (
+    Usage,
+    is_hopeless,
+    quota_code,
+    refusals_of_full,
+    refuse_hopeless,
+    vcpus_of,
+)
 from rl_lifecycle.stores import error_code
 
 #: The codes with which EC2 says that something is not there, as it begins them.
@@ -28,12 +35,16 @@ class LaunchChecks:
     :param make_quotas: makes a client of Service Quotas; None: quotas are not looked at.
     """
 
-    def __init__(self, ec2: Any, log: logging.Logger, make_quotas: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self, ec2: Any, log: logging.Logger, make_quotas: Callable[[], Any] | None = None
+    ) -> None:
         self.ec2, self.log, self.make_quotas = ec2, log, make_quotas
         self._limits: dict[str, float | None] = {}
         self._quotas: Any = None
 
-    def check(self, template_id: str, version: str, instance_types: Iterable[str], market: Market) -> None:
+    def check(
+        self, template_id: str, version: str, instance_types: Iterable[str], market: Market
+    ) -> None:
         """Look at what every launch needs.
 
         :raises LaunchRefusedError: if the template or its image is gone, or a quota can never hold such a machine.
@@ -53,31 +64,46 @@ class LaunchChecks:
         :param zones: subnet id → zone.
         """
         market = market_of(attempt)
-        pools = [(pool["InstanceType"], zones.get(pool["SubnetId"], pool["SubnetId"])) for pool in _overrides(attempt)]
+        pools = [
+            (pool["InstanceType"], zones.get(pool["SubnetId"], pool["SubnetId"]))
+            for pool in _overrides(attempt)
+        ]
         limits = self._read_limits([name for name, _ in pools], market)
         if not limits or not pools:
             return ()
         used = self._count_used(market)
-        return refusals_of_full(pools, market, {code: Usage(limit, used[code]) for code, limit in limits.items()})
+        return refusals_of_full(
+            pools, market, {code: Usage(limit, used[code]) for code, limit in limits.items()}
+        )
 
     def _check_template(self, template_id: str, version: str) -> None:
         try:
             image_id = self._find_image_id(template_id, version)
-            there = image_id is not None and (not image_id.startswith("ami-") or self._is_available(image_id))
+            there = image_id is not None and (
+                not image_id.startswith("ami-") or self._is_available(image_id)
+            )
         except Exception as error:
-            self.log.info("template and image were not looked at (%s); EC2 decides", first_line(error))
+            self.log.info(
+                "template and image were not looked at (%s); EC2 decides", first_line(error)
+            )
             return
         if image_id is None:
-            raise LaunchRefusedError(f"the launch template {template_id} has no version {version} any more: trigger "
-                                     "bootstrap_infrastructure, then a new run")
+            raise LaunchRefusedError(
+                f"the launch template {template_id} has no version {version} any more: trigger "
+                "bootstrap_infrastructure, then a new run"
+            )
         if not there:
-            raise LaunchRefusedError(f"the machine image {image_id} of the launch template {template_id} is gone, or not available: "
-                                     "trigger bootstrap_infrastructure, which takes the newest, then a new run")
+            raise LaunchRefusedError(
+                f"the machine image {image_id} of the launch template {template_id} is gone, or not available: "
+                "trigger bootstrap_infrastructure, which takes the newest, then a new run"
+            )
 
     def _find_image_id(self, template_id: str, version: str) -> str | None:
         """Read the image off a version of a template; None if there is no such version."""
         try:
-            found = self.ec2.describe_launch_template_versions(LaunchTemplateId=template_id, Versions=[version])
+            found = self.ec2.describe_launch_template_versions(
+                LaunchTemplateId=template_id, Versions=[version]
+            )
         except Exception as error:
             if error_code(error).startswith(MISSING_TEMPLATE):
                 return None
@@ -105,16 +131,21 @@ class LaunchChecks:
             return None
         try:
             self._quotas = self._quotas or self.make_quotas()
-            return float(self._quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
+            return float(
+                self._quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
+            )
         except Exception as error:
-            self.log.info("the quota %s was not looked at (%s); EC2 decides", code, first_line(error))
+            self.log.info(
+                "the quota %s was not looked at (%s); EC2 decides", code, first_line(error)
+            )
             return None
 
     def _count_used(self, market: Market) -> Counter[str]:
         """Count the vCPUs of all machines of the account in the region, ours or not, by quota."""
         used: Counter[str] = Counter()
         pages = self.ec2.get_paginator("describe_instances").paginate(
-            Filters=[{"Name": "instance-state-name", "Values": list(COUNTED)}])
+            Filters=[{"Name": "instance-state-name", "Values": list(COUNTED)}]
+        )
         for page in pages:
             for reservation in page["Reservations"]:
                 for machine in reservation["Instances"]:

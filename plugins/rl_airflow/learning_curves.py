@@ -40,7 +40,11 @@ class LearningCurve:
 
     def find_answer(self, shards: ShardKeys) -> str | None:
         """What was answered of these very shards before; None if something is new."""
-        return self._judged[1] if self._judged is not None and self._judged[0] == shards and not self.is_replay else None
+        return (
+            self._judged[1]
+            if self._judged is not None and self._judged[0] == shards and not self.is_replay
+            else None
+        )
 
     def why_stop(self, store: ObjectStore, plan: RunPlan, shards: ShardKeys | None = None) -> str:
         """Look, and say why the trial need not be trained any further; empty while it must, or no rule was set.
@@ -58,7 +62,11 @@ class LearningCurve:
 
     def pass_over(self, error: Exception) -> None:
         """Say that the curve cannot be read."""
-        log.warning("%s: its learning curve cannot be read, so it trains on: %s", self.trial, first_line(error))
+        log.warning(
+            "%s: its learning curve cannot be read, so it trains on: %s",
+            self.trial,
+            first_line(error),
+        )
 
     def _why_stop(self, store: ObjectStore, plan: RunPlan, shards: ShardKeys | None) -> str:
         spec = self.spec = self.spec or plan.get_spec(store)
@@ -68,15 +76,25 @@ class LearningCurve:
             return f"step {spec.replay.step:,} is there: enough to compare with" if there else ""
         if not rule.active:
             return ""
-        shards = shards if shards is not None else find_shards(store, plan, self.trial).get(self.trial, {})
+        shards = (
+            shards
+            if shards is not None
+            else find_shards(store, plan, self.trial).get(self.trial, {})
+        )
         if (known := self.find_answer(shards)) is not None:
             return known
-        self._judged = shards, why_stop(self._read(store, spec, shards), rule, spec.experiment.total_timesteps)
+        self._judged = (
+            shards,
+            why_stop(self._read(store, spec, shards), rule, spec.experiment.total_timesteps),
+        )
         return self._judged[1]
 
     def _read(self, store: ObjectStore, spec: Spec, shards: ShardKeys) -> tuple[CurvePoint, ...]:
         """All points that are there."""
-        merged = {step: merge_shards([self._shard(store, key) for key in keys]) for step, keys in shards.items()}
+        merged = {
+            step: merge_shards([self._shard(store, key) for key in keys])
+            for step, keys in shards.items()
+        }
         self._tell_incomplete(merged, spec.experiment.evaluation.selection_episodes)
         return curve_of(merged, spec.experiment.evaluation)
 
@@ -90,8 +108,13 @@ class LearningCurve:
         for step, shard in merged.items():
             if len(shard.returns) < n_episodes and (step, len(shard.returns)) not in self._told:
                 self._told.add((step, len(shard.returns)))
-                log.info("%s at step %s: %d of %d selection episodes are there, so it is no point of the learning curve yet",
-                         self.trial, f"{step:,}", len(shard.returns), n_episodes)
+                log.info(
+                    "%s at step %s: %d of %d selection episodes are there, so it is no point of the learning curve yet",
+                    self.trial,
+                    f"{step:,}",
+                    len(shard.returns),
+                    n_episodes,
+                )
 
 
 def find_shards(store: ObjectStore, plan: RunPlan, trial: str = "") -> dict[str, ShardKeys]:
@@ -105,4 +128,6 @@ def find_shards(store: ObjectStore, plan: RunPlan, trial: str = "") -> dict[str,
         name, _, file = item.key.removeprefix(stem).partition("/")
         if SHARD.fullmatch(file) and (read := read_selection_name(SELECTION + name)):
             found.setdefault(read[0], {}).setdefault(read[1], []).append(item.key)
-    return {name: {step: tuple(keys) for step, keys in steps.items()} for name, steps in found.items()}
+    return {
+        name: {step: tuple(keys) for step, keys in steps.items()} for name, steps in found.items()
+    }

@@ -17,8 +17,12 @@ class LedgerFile:
 
     def __init__(self, store: ObjectStore, spec: Spec) -> None:
         self.store = store
-        self.empty = Ledger(experiment=spec.experiment.name, run=spec.run, month=f"{spec.created_at:%Y-%m}",
-                            budget_usd=spec.experiment.compute.budget_usd)
+        self.empty = Ledger(
+            experiment=spec.experiment.name,
+            run=spec.run,
+            month=f"{spec.created_at:%Y-%m}",
+            budget_usd=spec.experiment.compute.budget_usd,
+        )
         self.key = ledger_key(self.empty.month, self.empty.experiment, self.empty.run)
 
     def read(self) -> Ledger:
@@ -38,7 +42,12 @@ class LedgerFile:
             if found is not None and after == before:
                 return after
             try:
-                self.store.put(self.key, after.to_json(), if_match=found.etag if found else None, if_none_match=found is None)
+                self.store.put(
+                    self.key,
+                    after.to_json(),
+                    if_match=found.etag if found else None,
+                    if_none_match=found is None,
+                )
             except PreconditionFailedError:
                 continue
             return after
@@ -48,4 +57,6 @@ class LedgerFile:
 def read_month(store: ObjectStore, month: str) -> MonthTotal:
     """Add up all runs that began in a month, `yyyy-mm`."""
     found = ((item.key, store.find(item.key)) for item in store.list(f"{LEDGER}{month}/"))
-    return sum_month(month, [Ledger.from_json(one.data, key) for key, one in found if one is not None])
+    return sum_month(
+        month, [Ledger.from_json(one.data, key) for key, one in found if one is not None]
+    )

@@ -63,8 +63,14 @@ def report_link(plan: RunPlan, key: str) -> str:
 def trial_links(plan: RunPlan, trial: str, attempt: int, instance_id: str | None) -> dict[str, str]:
     """The links of a trial, by class name; those that would lead nowhere are left out."""
     region, place = plan.region_name or "us-east-1", TrialId(plan.experiment, plan.run, trial)
-    links = {"S3TrialLink": S3_CONSOLE.format(bucket=plan.bucket, region=region, prefix=checkpoint_prefix(place)),
-             "S3LogLink": S3_CONSOLE.format(bucket=plan.bucket, region=region, prefix=log_prefix(place, attempt))}
+    links = {
+        "S3TrialLink": S3_CONSOLE.format(
+            bucket=plan.bucket, region=region, prefix=checkpoint_prefix(place)
+        ),
+        "S3LogLink": S3_CONSOLE.format(
+            bucket=plan.bucket, region=region, prefix=log_prefix(place, attempt)
+        ),
+    }
     if instance_id is not None:
         links["Ec2InstanceLink"] = EC2_CONSOLE.format(region=region, instance_id=instance_id)
     return links

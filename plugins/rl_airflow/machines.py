@@ -43,13 +43,17 @@ class TaggedMachine(NamedTuple):
     @property
     def trial(self) -> str:
         """`experiment/run/trial`, or what is known of it."""
-        return "/".join(self.tags.get(f"{TAG_PREFIX}{name}", "?") for name in ("experiment", "run", "trial"))
+        return "/".join(
+            self.tags.get(f"{TAG_PREFIX}{name}", "?") for name in ("experiment", "run", "trial")
+        )
 
     @property
     def deadline_at(self) -> datetime | None:
         """When it must be gone; None if its tag is missing or unreadable."""
         try:
-            deadline = datetime.fromisoformat(self.tags.get(f"{TAG_PREFIX}deadline", "").replace("Z", "+00:00"))
+            deadline = datetime.fromisoformat(
+                self.tags.get(f"{TAG_PREFIX}deadline", "").replace("Z", "+00:00")
+            )
         except ValueError:
             return None
         return deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC)
@@ -64,8 +68,13 @@ class Machines:
     :param sleep: waits so many seconds.
     """
 
-    def __init__(self, ec2: Any, environment: str, zones: Mapping[str, str] | None = None,
-                 sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        ec2: Any,
+        environment: str,
+        zones: Mapping[str, str] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.ec2, self.environment, self.zones, self.sleep = ec2, environment, zones or {}, sleep
 
     def request(self, attempt: Attempt) -> Granted:
@@ -79,32 +88,53 @@ class Machines:
             for instance_id in group.get("InstanceIds", ()):
                 override = group.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
                 lifecycle: Market = "spot" if group.get("Lifecycle") == "spot" else market
-                return Granted(instance_id, group.get("InstanceType") or override.get("InstanceType"),
-                               self._zone(override), lifecycle, ())
-        return Granted(None, None, None, market, tuple(self._refusal(error, market) for error in answer.get("Errors", ())))
+                return Granted(
+                    instance_id,
+                    group.get("InstanceType") or override.get("InstanceType"),
+                    self._zone(override),
+                    lifecycle,
+                    (),
+                )
+        return Granted(
+            None,
+            None,
+            None,
+            market,
+            tuple(self._refusal(error, market) for error in answer.get("Errors", ())),
+        )
 
     def _zone(self, override: Mapping[str, Any]) -> str | None:
         return override.get("AvailabilityZone") or self.zones.get(override.get("SubnetId", ""))
 
     def _refusal(self, error: Mapping[str, Any], market: Market) -> Refusal:
         override = error.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
-        return Refusal(instance_type=override.get("InstanceType", "?"), market=market,
-                       zone=self._zone(override) or override.get("SubnetId") or "?",
-                       code=error.get("ErrorCode", "?"), message=error.get("ErrorMessage", ""))
+        return Refusal(
+            instance_type=override.get("InstanceType", "?"),
+            market=market,
+            zone=self._zone(override) or override.get("SubnetId") or "?",
+            code=error.get("ErrorCode", "?"),
+            message=error.get("ErrorMessage", ""),
+        )
 
     def find(self, trial: TrialId, attempt: int) -> Machine | None:
         """Find the machine of an attempt by its tags: a living one before one that is gone."""
         tags = {**_trial_filter(trial), "attempt": str(attempt)}
         found = [tagged.machine for tagged in self.list(tags, states=None)]
-        return min(found, key=lambda machine: (not machine.state.alive, machine.launched_at), default=None)
+        return min(
+            found, key=lambda machine: (not machine.state.alive, machine.launched_at), default=None
+        )
 
-    def list(self, tags: Mapping[str, str], states: Sequence[str] | None = LIVING) -> Iterator[TaggedMachine]:
+    def list(
+        self, tags: Mapping[str, str], states: Sequence[str] | None = LIVING
+    ) -> Iterator[TaggedMachine]:
         """List machines of the environment that bear tags.
 
         :param tags: names without our prefix → values. :param states: None: also those that are gone.
         """
-        filters = [{"Name": f"tag:{TAG_PREFIX}{name}", "Values": [value]}
-                   for name, value in {"environment": self.environment, **tags}.items()]
+        filters = [
+            {"Name": f"tag:{TAG_PREFIX}{name}", "Values": [value]}
+            for name, value in {"environment": self.environment, **tags}.items()
+        ]
         if states is not None:
             filters.append({"Name": "instance-state-name", "Values": list(states)})
         for page in self.ec2.get_paginator("describe_instances").paginate(Filters=filters):
@@ -116,7 +146,11 @@ class Machines:
 
     def terminate_attempts(self, trial: TrialId, last_attempt: int) -> None:
         """Terminate a trial's machines up to an attempt's; a later one's is left alone."""
-        self.terminate(tagged.machine.instance_id for tagged in self.list_of_trial(trial) if tagged.machine.attempt <= last_attempt)
+        self.terminate(
+            tagged.machine.instance_id
+            for tagged in self.list_of_trial(trial)
+            if tagged.machine.attempt <= last_attempt
+        )
 
     def list_of_run(self, experiment: str, run: str) -> Iterator[TaggedMachine]:
         """List the machines of a run that are not gone yet."""
@@ -138,12 +172,19 @@ class Machines:
         """
         found: dict[str, Machine] = {}
         for some in batches(instance_ids, DESCRIBED_AT_ONCE):
-            found |= self._describe(InstanceIds=some, Filters=[{"Name": "instance-state-name", "Values": list(NO_LONGER_ALIVE)}])
+            found |= self._describe(
+                InstanceIds=some,
+                Filters=[{"Name": "instance-state-name", "Values": list(NO_LONGER_ALIVE)}],
+            )
         return found
 
     def _describe(self, **chosen: Any) -> dict[str, Machine]:
         pages = self.ec2.get_paginator("describe_instances").paginate(**chosen)
-        return {tagged.machine.instance_id: tagged.machine for page in pages for tagged in _machines(page)}
+        return {
+            tagged.machine.instance_id: tagged.machine
+            for page in pages
+            for tagged in _machines(page)
+        }
 
     def terminate(self, instance_ids: Iterable[str]) -> None:
         """Terminate machines; those that are gone already are no error."""
@@ -170,14 +211,18 @@ class Machines:
                     raise
                 self.sleep(pause_s)
 
-    def terminate_run(self, experiment: str, run: str, *, wait_s: float, sleep: Callable[[float], None]) -> tuple[str, ...]:
+    def terminate_run(
+        self, experiment: str, run: str, *, wait_s: float, sleep: Callable[[float], None]
+    ) -> tuple[str, ...]:
         """Terminate a run's machines until none is left, or the time is up.
 
         :return: the ids of what is left: empty is the proof.
         """
         waited = 0.0
         while found := [tagged.machine for tagged in self.list_of_run(experiment, run)]:
-            self.terminate(one.instance_id for one in found if one.state is not InstanceState.SHUTTING_DOWN)
+            self.terminate(
+                one.instance_id for one in found if one.state is not InstanceState.SHUTTING_DOWN
+            )
             left = tuple(one.instance_id for one in found)
             if waited >= wait_s:
                 return left
@@ -197,7 +242,11 @@ class KnownMachines:
     def look(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
         """Look at machines with one call for 1,000 that run, and one for 200 others; one that EC2 does not show is absent."""
         wanted = dict.fromkeys(instance_ids)
-        alive = {name: machine for name in wanted if (machine := self._known.get(name)) is not None and machine.state.alive}
+        alive = {
+            name: machine
+            for name in wanted
+            if (machine := self._known.get(name)) is not None and machine.state.alive
+        }
         try:
             alive |= self.machines.describe_ended(alive)
         except Exception as error:
@@ -220,7 +269,7 @@ def batches(names: Iterable[str], size: int) -> Iterator[list[str]]:
     [['a', 'b'], ['c']]
     """
     distinct = list(dict.fromkeys(names))
-    return (distinct[start:start + size] for start in range(0, len(distinct), size))
+    return (distinct[start : start + size] for start in range(0, len(distinct), size))
 
 
 def _trial_filter(trial: TrialId) -> dict[str, str]:
@@ -238,12 +287,17 @@ def _machine(instance: Mapping[str, Any], tags: Mapping[str, str]) -> Machine:
     reason = instance.get("StateReason") or {}
     number = tags.get(f"{TAG_PREFIX}attempt", "")
     return Machine(
-        instance_id=instance["InstanceId"], attempt=int(number) if number.isdigit() else 0,
-        state=InstanceState(instance["State"]["Name"]), reason_code=reason.get("Code", ""),
+        instance_id=instance["InstanceId"],
+        attempt=int(number) if number.isdigit() else 0,
+        state=InstanceState(instance["State"]["Name"]),
+        reason_code=reason.get("Code", ""),
         reason=reason.get("Message") or instance.get("StateTransitionReason", ""),
-        instance_type=instance.get("InstanceType", ""), zone=(instance.get("Placement") or {}).get("AvailabilityZone", ""),
-        market="spot" if instance.get("InstanceLifecycle") == "spot" else "on-demand", launched_at=instance["LaunchTime"],
-        ended_at=_read_end(instance.get("StateTransitionReason", "")))
+        instance_type=instance.get("InstanceType", ""),
+        zone=(instance.get("Placement") or {}).get("AvailabilityZone", ""),
+        market="spot" if instance.get("InstanceLifecycle") == "spot" else "on-demand",
+        launched_at=instance["LaunchTime"],
+        ended_at=_read_end(instance.get("StateTransitionReason", "")),
+    )
 
 
 def _read_end(reason: str) -> datetime | None:

@@ -20,7 +20,9 @@ class MarketPrices:
     :param make_pricing: makes a client of the price list, which has endpoints in few regions; None: the table is used.
     """
 
-    def __init__(self, ec2: Any, log: logging.Logger, make_pricing: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self, ec2: Any, log: logging.Logger, make_pricing: Callable[[], Any] | None = None
+    ) -> None:
         self.ec2, self.log, self.make_pricing = ec2, log, make_pricing
 
     def offered_zones(self, instance_types: Iterable[str]) -> dict[str, tuple[str, ...]] | None:
@@ -30,12 +32,17 @@ class MarketPrices:
         found: dict[str, list[str]] = {}
         try:
             pages = self.ec2.get_paginator("describe_instance_type_offerings").paginate(
-                LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": list(instance_types)}])
+                LocationType="availability-zone",
+                Filters=[{"Name": "instance-type", "Values": list(instance_types)}],
+            )
             for page in pages:
                 for offer in page["InstanceTypeOfferings"]:
                     found.setdefault(offer["InstanceType"], []).append(offer["Location"])
         except Exception as error:
-            self.log.info("which zones offer the types is not known (%s); all are asked for", first_line(error))
+            self.log.info(
+                "which zones offer the types is not known (%s); all are asked for",
+                first_line(error),
+            )
             return None
         return {name: tuple(zones) for name, zones in found.items()}
 
@@ -45,10 +52,20 @@ class MarketPrices:
             return None
         try:
             pricing, region = self.make_pricing(), self.ec2.meta.region_name
-            found = {name: _read_price(pricing.get_products(
-                ServiceCode="AmazonEC2", Filters=_price_filters(name, region), MaxResults=10)) for name in instance_types}
+            found = {
+                name: _read_price(
+                    pricing.get_products(
+                        ServiceCode="AmazonEC2", Filters=_price_filters(name, region), MaxResults=10
+                    )
+                )
+                for name in instance_types
+            }
         except Exception as error:
-            self.log.info("the price list could not be read (%s); the table of %s is used", first_line(error), AS_OF)
+            self.log.info(
+                "the price list could not be read (%s); the table of %s is used",
+                first_line(error),
+                AS_OF,
+            )
             return None
         return {name: price for name, price in found.items() if price is not None}
 
@@ -65,7 +82,11 @@ class MarketPrices:
             return spot
         known = table_usd(instance_type, market)
         if known is None or market != "spot":
-            listed = (self.on_demand([instance_type]) or {}).get(instance_type) if instance_type else None
+            listed = (
+                (self.on_demand([instance_type]) or {}).get(instance_type)
+                if instance_type
+                else None
+            )
             known = listed if listed is not None else known
         return known if known is not None else reserved
 
@@ -74,19 +95,33 @@ class MarketPrices:
             return None
         try:
             answer = self.ec2.describe_spot_price_history(
-                InstanceTypes=[instance_type], AvailabilityZone=zone, ProductDescriptions=["Linux/UNIX"], MaxResults=1)
+                InstanceTypes=[instance_type],
+                AvailabilityZone=zone,
+                ProductDescriptions=["Linux/UNIX"],
+                MaxResults=1,
+            )
             history = answer.get("SpotPriceHistory") or ()
             return float(history[0]["SpotPrice"]) if history else None
         except Exception as error:
-            self.log.info("the spot price of %s in %s could not be read (%s); the table's is used", instance_type, zone,
-                          first_line(error))
+            self.log.info(
+                "the spot price of %s in %s could not be read (%s); the table's is used",
+                instance_type,
+                zone,
+                first_line(error),
+            )
             return None
 
 
 def _price_filters(instance_type: str, region: str) -> list[dict[str, str]]:
     """One type's Linux on-demand price without anything on top."""
-    wanted = {"instanceType": instance_type, "regionCode": region, "operatingSystem": "Linux", "preInstalledSw": "NA",
-              "tenancy": "Shared", "capacitystatus": "Used"}
+    wanted = {
+        "instanceType": instance_type,
+        "regionCode": region,
+        "operatingSystem": "Linux",
+        "preInstalledSw": "NA",
+        "tenancy": "Shared",
+        "capacitystatus": "Used",
+    }
     return [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
 
 
@@ -95,7 +130,11 @@ def _read_price(answer: Mapping[str, Any]) -> float | None:
 
     Source: https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
     """
-    prices = [float(dimension["pricePerUnit"]["USD"]) for text in answer.get("PriceList", ())
-              for term in json.loads(text)["terms"].get("OnDemand", {}).values()
-              for dimension in term["priceDimensions"].values() if dimension.get("unit") == "Hrs"]
+    prices = [
+        float(dimension["pricePerUnit"]["USD"])
+        for text in answer.get("PriceList", ())
+        for term in json.loads(text)["terms"].get("OnDemand", {}).values()
+        for dimension in term["priceDimensions"].values()
+        if dimension.get("unit") == "Hrs"
+    ]
     return max((price for price in prices if price > 0), default=None)

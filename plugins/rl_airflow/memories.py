@@ -50,7 +50,11 @@ class MachineMemory:
     def find(self, token: str) -> str | None:
         """The instance id that an earlier try was given for an attempt, by the attempt's token."""
         found = _get(self.context, MACHINE_KEY)
-        return str(found["instance_id"]) if isinstance(found, dict) and found.get("token") == token else None
+        return (
+            str(found["instance_id"])
+            if isinstance(found, dict) and found.get("token") == token
+            else None
+        )
 
     def keep(self, token: str, instance_id: str) -> None:
         """Remember it, as soon as EC2 has answered."""

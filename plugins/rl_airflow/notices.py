@@ -43,7 +43,12 @@ class SnsRunNotifier(BaseNotifier):
         try:
             plan = ti.xcom_pull(task_ids="freeze_spec", key="plan")
             if plan:
-                tell(RunPlan.model_validate(plan), self.event, f"{ti.task_id}: {_why(context)}", self.aws_conn_id)
+                tell(
+                    RunPlan.model_validate(plan),
+                    self.event,
+                    f"{ti.task_id}: {_why(context)}",
+                    self.aws_conn_id,
+                )
         except Exception as error:
             log.warning("the notice %r could not be sent: %s", self.event, first_line(error))
 
@@ -56,12 +61,19 @@ def tell(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None
     _notify(plan, event, message)
     if not plan.topic_arn:
         return False
-    subject = f"Nightshift {plan.environment}: {plan.experiment} {event}".encode("ascii", "replace").decode()
+    subject = f"Nightshift {plan.environment}: {plan.experiment} {event}".encode(
+        "ascii", "replace"
+    ).decode()
     try:
         RoleSession(None, plan.environment, aws_conn_id, plan.region_name).client("sns").publish(
-            TopicArn=plan.topic_arn, Subject=subject[:SUBJECT_CHARACTERS], Message=f"{plan.run}\n{message}",
-            MessageAttributes={"event": {"DataType": "String", "StringValue": event},
-                               "experiment": {"DataType": "String", "StringValue": plan.experiment}})
+            TopicArn=plan.topic_arn,
+            Subject=subject[:SUBJECT_CHARACTERS],
+            Message=f"{plan.run}\n{message}",
+            MessageAttributes={
+                "event": {"DataType": "String", "StringValue": event},
+                "experiment": {"DataType": "String", "StringValue": plan.experiment},
+            },
+        )
     except Exception as error:
         log.warning("SNS was not told of %r: %s", event, first_line(error))
         return False
@@ -75,14 +87,29 @@ def _notify(plan: RunPlan, event: str, message: str) -> None:
         if not isinstance(named, list) or not all(isinstance(one, dict) for one in named):
             raise TypeError("it is something else")
     except Exception as error:
-        log.warning("the variable %s could not be read (%s); it must be a JSON list of objects", NOTIFIERS_VARIABLE, first_line(error))
+        log.warning(
+            "the variable %s could not be read (%s); it must be a JSON list of objects",
+            NOTIFIERS_VARIABLE,
+            first_line(error),
+        )
         return
-    told = {"environment": plan.environment, "experiment": plan.experiment, "run": plan.run, "event": event, "message": message}
+    told = {
+        "environment": plan.environment,
+        "experiment": plan.experiment,
+        "run": plan.run,
+        "event": event,
+        "message": message,
+    }
     for one in named:
         try:
             make_notifier(one["notifier"], one.get("arguments") or {})({"nightshift": told})
         except Exception as error:  # its arguments may be secret, so they are not told
-            log.warning("the notifier %s of the variable %s did not work: %s", one.get("notifier"), NOTIFIERS_VARIABLE, first_line(error))
+            log.warning(
+                "the notifier %s of the variable %s did not work: %s",
+                one.get("notifier"),
+                NOTIFIERS_VARIABLE,
+                first_line(error),
+            )
 
 
 def make_notifier(path: str, arguments: dict[str, Any]) -> BaseNotifier:

@@ -30,13 +30,21 @@ def find_place(environment: str, region_name: str | None = None) -> Place:
     from infra_bootstrap.outputs import read_outputs
 
     try:
-        outputs = read_outputs(RoleSession(None, environment, region_name=region_name).session, environment)
+        outputs = read_outputs(
+            RoleSession(None, environment, region_name=region_name).session, environment
+        )
     except BootstrapError as error:
         raise EnvironmentNotReadyError(environment, str(error)) from error
     if not outputs.subnet_ids:
         raise EnvironmentNotReadyError(environment, "it has no subnet")
     return Place(
-        environment=environment, bucket=outputs.bucket, launch_template_id=outputs.launch_template_id,
-        launch_template_version=outputs.launch_template_version, subnet_ids=dict(outputs.subnet_ids),
-        evaluator=outputs.evaluator_alias_arn, image_id=outputs.image_id, trainer_wheels=outputs.trainer_wheels,
-        topic_arn=outputs.topic_arn)
+        environment=environment,
+        bucket=outputs.bucket,
+        launch_template_id=outputs.launch_template_id,
+        launch_template_version=outputs.launch_template_version,
+        subnet_ids=dict(outputs.subnet_ids),
+        evaluator=outputs.evaluator_alias_arn,
+        image_id=outputs.image_id,
+        trainer_wheels=outputs.trainer_wheels,
+        topic_arn=outputs.topic_arn,
+    )

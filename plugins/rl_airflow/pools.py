@@ -28,7 +28,12 @@ AWAIT_PRIORITY, LAUNCH_PRIORITY = 100, 1
 
 def pool_arguments(compute: Compute, priority: int) -> dict[str, Any]:
     """What a trial's task takes of the pool: as many slots as the largest machine that it may get has vCPUs."""
-    return {"pool": VCPU_POOL, "pool_slots": slots_of(compute), "priority_weight": priority, "weight_rule": "absolute"}
+    return {
+        "pool": VCPU_POOL,
+        "pool_slots": slots_of(compute),
+        "priority_weight": priority,
+        "weight_rule": "absolute",
+    }
 
 
 def slots_of(compute: Compute) -> int:
@@ -50,8 +55,14 @@ class PoolListener:
             if ensure_pool():
                 log.info("made the pool %s with %d slots", VCPU_POOL, FIRST_SLOTS)
         except Exception as error:
-            log.warning("the pool %s could not be made (%s); make it: airflow pools set %s %d '%s' --include-deferred",
-                        VCPU_POOL, first_line(error), VCPU_POOL, FIRST_SLOTS, DESCRIPTION)
+            log.warning(
+                "the pool %s could not be made (%s); make it: airflow pools set %s %d '%s' --include-deferred",
+                VCPU_POOL,
+                first_line(error),
+                VCPU_POOL,
+                FIRST_SLOTS,
+                DESCRIPTION,
+            )
 
 
 def ensure_pool() -> bool:
@@ -60,5 +71,7 @@ def ensure_pool() -> bool:
 
     if Pool.get_pool(VCPU_POOL) is not None:
         return False
-    Pool.create_or_update_pool(name=VCPU_POOL, slots=FIRST_SLOTS, description=DESCRIPTION, include_deferred=True)
+    Pool.create_or_update_pool(
+        name=VCPU_POOL, slots=FIRST_SLOTS, description=DESCRIPTION, include_deferred=True
+    )
     return True

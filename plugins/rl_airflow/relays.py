@@ -27,7 +27,9 @@ class Told(Record):
     n_bytes: int = 0
 
 
-async def relay(watch: SharedWatch, trial: TrialId, evidence: Evidence, told: Told) -> tuple[Told, list[str]]:
+async def relay(
+    watch: SharedWatch, trial: TrialId, evidence: Evidence, told: Told
+) -> tuple[Told, list[str]]:
     """Find what is new since the last time, if a segment has ended since. What cannot be read is tried again at the next.
 
     :param told: what was passed on before. :return: what is passed on now, and its lines.
@@ -42,10 +44,18 @@ async def relay(watch: SharedWatch, trial: TrialId, evidence: Evidence, told: To
     try:
         new, point = await asyncio.gather(
             watch.read(lambda store: read_new(store, trial, told)),
-            watch.read(lambda store: read_curve_end(store, trial, curve_steps(beat, evidence.segment_timesteps))))
+            watch.read(
+                lambda store: read_curve_end(
+                    store, trial, curve_steps(beat, evidence.segment_timesteps)
+                )
+            ),
+        )
     except Exception as error:
         return told, [f"{trial.trial}: its log could not be read ({first_line(error)})"]
-    lines = [f"{trial.trial} | {readable_line(line)}" for line in new.decode(errors="replace").splitlines()]
+    lines = [
+        f"{trial.trial} | {readable_line(line)}"
+        for line in new.decode(errors="replace").splitlines()
+    ]
     if (more := len(lines) - MOST_LINES) > 0:
         lines = [f"{trial.trial} | … {more} lines more are in its log", *lines[more:]]
     if point:
@@ -61,7 +71,9 @@ def curve_steps(beat: Heartbeat, segment_timesteps: int) -> tuple[int, ...]:
     ((2000, 1000), (4000, 4128, 3000))
     """
     ends = [beat.segment * segment_timesteps, (beat.segment - 1) * segment_timesteps]
-    if beat.step >= beat.total_timesteps:  # the last segment may be longer or shorter than the others
+    if (
+        beat.step >= beat.total_timesteps
+    ):  # the last segment may be longer or shorter than the others
         ends.insert(1, beat.step)
     return tuple(dict.fromkeys(step for step in ends if step > 0))
 
@@ -69,4 +81,4 @@ def curve_steps(beat: Heartbeat, segment_timesteps: int) -> tuple[int, ...]:
 def read_new(store: ObjectStore, trial: TrialId, told: Told) -> bytes:
     """Read whole lines that were not told yet."""
     new = read_from(store, trainer_log_key(trial, told.attempt), told.n_bytes)
-    return new[:new.rfind(b"\n") + 1]
+    return new[: new.rfind(b"\n") + 1]

@@ -8,7 +8,11 @@ from rl_airflow.experiment_files import ExperimentFile
 from rl_airflow.forms import replaying_params
 from rl_airflow.operators.outcomes import ProveNoneLeftOperator
 from rl_airflow.operators.replays import S3CompareReplayOperator, S3FreezeReplayOperator
-from rl_airflow.operators.trials import Ec2AwaitTrialOperator, Ec2LaunchTrialOperator, Ec2TerminateRunOperator
+from rl_airflow.operators.trials import (
+    Ec2AwaitTrialOperator,
+    Ec2LaunchTrialOperator,
+    Ec2TerminateRunOperator,
+)
 from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
 from rl_airflow.retraining import DEFAULT_ARGS
 from rl_airflow.schedules import timetable_of
@@ -41,12 +45,16 @@ def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -
         dag = build_replay_dag(dag_id, file.experiment, doc_md=doc_md)
         dag.validate()  # type: ignore[no-untyped-call]
     except Exception as error:
-        log.warning("%s: Airflow refuses %s: %s", file.path.name, dag_id, str(error).partition("\n")[0])
+        log.warning(
+            "%s: Airflow refuses %s: %s", file.path.name, dag_id, str(error).partition("\n")[0]
+        )
         return None
     return dag
 
 
-def build_replay_dag(dag_id: str, experiment: Experiment | None = None, *, doc_md: str | None = None) -> DAG:
+def build_replay_dag(
+    dag_id: str, experiment: Experiment | None = None, *, doc_md: str | None = None
+) -> DAG:
     """Build the DAG of a replay.
 
     :param experiment: whose champion it replays, by the schedule in its file; None: the form asks, and nothing is scheduled.
@@ -55,14 +63,34 @@ def build_replay_dag(dag_id: str, experiment: Experiment | None = None, *, doc_m
     # largest takes, one experiment with a machine larger than the pool would stop the replays of all. AWS's quota is looked at anyway.
     compute = experiment.compute if experiment else Compute()
     with DAG(
-            dag_id, description="Train a version's first segments again, and compare", catchup=False, max_active_runs=1,
-            schedule=timetable_of(experiment.replay_schedule) if experiment else None, params=replaying_params(experiment),
-            default_args=DEFAULT_ARGS, tags=["nightshift", "care"], doc_md=doc_md, render_template_as_native_obj=True) as dag:
-        freeze = S3FreezeReplayOperator(task_id="freeze_replay", experiment=experiment.name if experiment else None)
-        launch = Ec2LaunchTrialOperator(task_id="launch", plan=PLAN, trial=TRIAL, **pool_arguments(compute, LAUNCH_PRIORITY))
-        wait = Ec2AwaitTrialOperator(task_id="await", plan=PLAN, trial=TRIAL, retries=5, **pool_arguments(compute, AWAIT_PRIORITY))
+        dag_id,
+        description="Train a version's first segments again, and compare",
+        catchup=False,
+        max_active_runs=1,
+        schedule=timetable_of(experiment.replay_schedule) if experiment else None,
+        params=replaying_params(experiment),
+        default_args=DEFAULT_ARGS,
+        tags=["nightshift", "care"],
+        doc_md=doc_md,
+        render_template_as_native_obj=True,
+    ) as dag:
+        freeze = S3FreezeReplayOperator(
+            task_id="freeze_replay", experiment=experiment.name if experiment else None
+        )
+        launch = Ec2LaunchTrialOperator(
+            task_id="launch", plan=PLAN, trial=TRIAL, **pool_arguments(compute, LAUNCH_PRIORITY)
+        )
+        wait = Ec2AwaitTrialOperator(
+            task_id="await",
+            plan=PLAN,
+            trial=TRIAL,
+            retries=5,
+            **pool_arguments(compute, AWAIT_PRIORITY),
+        )
         terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
-        none_left = ProveNoneLeftOperator(task_id="prove_none_left", terminating_task_id="terminate", trigger_rule="all_done")
+        none_left = ProveNoneLeftOperator(
+            task_id="prove_none_left", terminating_task_id="terminate", trigger_rule="all_done"
+        )
         compare = S3CompareReplayOperator(task_id="compare", plan=PLAN, trial=TRIAL)
         chain(freeze, launch, wait, terminate.as_teardown())
         chain(wait, compare)

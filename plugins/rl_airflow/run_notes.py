@@ -36,7 +36,11 @@ def write_note(context: Context, text: str) -> bool:
     base += f":{connection.port}" if connection.port else ""
     path = f"/api/v2/dags/{run.dag_id}/dagRuns/{urllib.parse.quote(run.run_id, safe='')}?update_mask=note"
     try:
-        token = _call(base + "/auth/token", "POST", {"username": connection.login, "password": connection.password})["access_token"]
+        token = _call(
+            base + "/auth/token",
+            "POST",
+            {"username": connection.login, "password": connection.password},
+        )["access_token"]
         _call(base + path, "PATCH", {"note": text[:MOST_CHARACTERS]}, token)
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
         log.warning("the run's note was not written: %s", first_line(error))
@@ -47,7 +51,9 @@ def write_note(context: Context, text: str) -> bool:
 def _call(url: str, method: str, body: dict[str, Any], token: str = "") -> dict[str, Any]:
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{CONNECTION}: {url} is no HTTP address")
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    headers = {"Content-Type": "application/json"} | (
+        {"Authorization": f"Bearer {token}"} if token else {}
+    )
     request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)  # noqa: S310  checked above
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
         answered: dict[str, Any] = json.load(answer)

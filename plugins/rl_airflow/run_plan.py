@@ -38,7 +38,9 @@ class RunPlan(Record):
 
     def get_spec(self, store: ObjectStore) -> Spec:
         """Read the frozen spec back, checked by its digest."""
-        return Spec.from_json(get(store, self.spec.key, self.spec.sha256).data, f"{store.uri}/{self.spec.key}")
+        return Spec.from_json(
+            get(store, self.spec.key, self.spec.sha256).data, f"{store.uri}/{self.spec.key}"
+        )
 
     def to_xcom(self) -> dict[str, JsonValue]:
         """The plan as plain JSON."""

@@ -16,4 +16,8 @@ def timetable_of(schedule: str | None) -> CronTriggerTimetable | None:
 
     :param schedule: a cron expression or a preset such as `@daily`, in UTC; None: only by hand.
     """
-    return None if schedule is None else CronTriggerTimetable(schedule, timezone="UTC", run_immediately=LATE)
+    return (
+        None
+        if schedule is None
+        else CronTriggerTimetable(schedule, timezone="UTC", run_immediately=LATE)
+    )

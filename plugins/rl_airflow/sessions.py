@@ -30,8 +30,13 @@ class RoleSession:
     :param region_name: None: the connection's, or AWS's usual default.
     """
 
-    def __init__(self, role: Role | None, environment: str, aws_conn_id: str | None = None,
-                 region_name: str | None = None) -> None:
+    def __init__(
+        self,
+        role: Role | None,
+        environment: str,
+        aws_conn_id: str | None = None,
+        region_name: str | None = None,
+    ) -> None:
         self.role, self.environment = role, environment
         self.aws_conn_id, self.region_name = aws_conn_id, region_name
         self._clients: dict[str, Any] = {}
@@ -45,9 +50,12 @@ class RoleSession:
             from botocore.config import Config
 
             patient = service == "lambda"
-            config = Config(connect_timeout=CONNECT_TIMEOUT_S, read_timeout=LAMBDA_TIMEOUT_S if patient else READ_TIMEOUT_S,
-                            tcp_keepalive=True,
-                            retries={"mode": "standard", "total_max_attempts": 1 if patient else ATTEMPTS})
+            config = Config(
+                connect_timeout=CONNECT_TIMEOUT_S,
+                read_timeout=LAMBDA_TIMEOUT_S if patient else READ_TIMEOUT_S,
+                tcp_keepalive=True,
+                retries={"mode": "standard", "total_max_attempts": 1 if patient else ATTEMPTS},
+            )
             self._clients[service] = self.session.client(service, config=config)  # type: ignore[call-overload]
         return self._clients[service]
 
@@ -63,10 +71,16 @@ class RoleSession:
         """The boto3 session; it holds renewing credentials."""
         connection = self._find_connection()
         if connection is None:
-            return self._own_session() if self.role in (None, "deployer") else self._assumed_session(self.role)
+            return (
+                self._own_session()
+                if self.role in (None, "deployer")
+                else self._assumed_session(self.role)
+            )
         from airflow.providers.amazon.aws.hooks.base_aws import BaseSessionFactory
 
-        session: Session = BaseSessionFactory(conn=connection, region_name=self.region_name).create_session()
+        session: Session = BaseSessionFactory(
+            conn=connection, region_name=self.region_name
+        ).create_session()
         return session
 
     def _find_connection(self) -> Any:
@@ -93,11 +107,18 @@ class RoleSession:
 
         own = self._own_session()
         caller = own.client("sts").get_caller_identity()["Arn"]
-        extra = {"role_arn": role_arn(caller, self.environment, role), "region_name": own.region_name,
-                 "assume_role_kwargs": {"RoleSessionName": f"airflow-{role}"}}
-        connection = Connection(conn_id=f"nightshift_{role}", conn_type="aws", extra=json.dumps(extra))
+        extra = {
+            "role_arn": role_arn(caller, self.environment, role),
+            "region_name": own.region_name,
+            "assume_role_kwargs": {"RoleSessionName": f"airflow-{role}"},
+        }
+        connection = Connection(
+            conn_id=f"nightshift_{role}", conn_type="aws", extra=json.dumps(extra)
+        )
         wrapper = AwsConnectionWrapper(conn=connection, region_name=own.region_name)
-        session: Session = BaseSessionFactory(conn=wrapper, region_name=own.region_name).create_session()
+        session: Session = BaseSessionFactory(
+            conn=wrapper, region_name=own.region_name
+        ).create_session()
         return session
 
 

@@ -57,16 +57,36 @@ class TrialSupervisor:
     :param memory: what the task remembers over its retries; None: nothing.
     """
 
-    def __init__(self, plan: RunPlan, spec: Spec, trial: str, store: ObjectStore, machines: Machines, prices: MarketPrices,
-                 *, checks: LaunchChecks, now: Callable[[], datetime], log: logging.Logger,
-                 patience: Patience | None = None, memory: MachineMemory | None = None) -> None:
+    def __init__(
+        self,
+        plan: RunPlan,
+        spec: Spec,
+        trial: str,
+        store: ObjectStore,
+        machines: Machines,
+        prices: MarketPrices,
+        *,
+        checks: LaunchChecks,
+        now: Callable[[], datetime],
+        log: logging.Logger,
+        patience: Patience | None = None,
+        memory: MachineMemory | None = None,
+    ) -> None:
         self.plan, self.spec, self.trial = plan, spec, spec.trial_id(trial)
         self.store, self.machines, self.prices = store, machines, prices
         self.checks, self.now, self.log, self.patience = checks, now, log, patience or Patience()
         self.curve = LearningCurve(trial, spec)
         self.attempts = AttemptFiles(store, self.trial)
         self.ledger = LedgerFile(store, spec)
-        self.asker = Asker(self.attempts, machines, checks, memory or MachineMemory(), zones=plan.zones, now=now, log=log)
+        self.asker = Asker(
+            self.attempts,
+            machines,
+            checks,
+            memory or MachineMemory(),
+            zones=plan.zones,
+            now=now,
+            log=log,
+        )
         self._just_written: str | None = None
         self._first_seen: int | None = None
         self._writing: str | None = None
@@ -78,25 +98,37 @@ class TrialSupervisor:
             self._first_seen = len(stored)
         return stored
 
-    def observe(self, progress: Progress | None = None, *, again: bool = False) -> tuple[Evidence, tuple[StoredAttempt, ...]]:
+    def observe(
+        self, progress: Progress | None = None, *, again: bool = False
+    ) -> tuple[Evidence, tuple[StoredAttempt, ...]]:
         """Look at everything that is known of the trial."""
         stored = self.read_attempts()
         newest = stored[-1].attempt if stored else None
         beat = self.store.find(heartbeat_key(self.trial))
         head = self.store.find(head_key(self.trial))
         evidence = Evidence(
-            now=self.now(), total_timesteps=self.spec.experiment.total_timesteps,
-            segment_timesteps=self.spec.segment_timesteps, compute=self.spec.experiment.compute,
+            now=self.now(),
+            total_timesteps=self.spec.experiment.total_timesteps,
+            segment_timesteps=self.spec.segment_timesteps,
+            compute=self.spec.experiment.compute,
             attempts=tuple(one.attempt for one in stored),
-            machine=self._find_machine(newest) if newest is not None and newest.outcome.end is None else None,
+            machine=self._find_machine(newest)
+            if newest is not None and newest.outcome.end is None
+            else None,
             heartbeat=Heartbeat.from_json(beat.data, heartbeat_key(self.trial)) if beat else None,
             committed_step=Head.from_json(head.data, head_key(self.trial)).step if head else 0,
-            progress=progress, again=again, due_at=self.spec.due_at,
+            progress=progress,
+            again=again,
+            due_at=self.spec.due_at,
             stops_early=self.spec.experiment.early_stop.active or self.spec.replay is not None,
-            stop=self.curve.why_stop(self.store, self.plan), patience=self.patience)
+            stop=self.curve.why_stop(self.store, self.plan),
+            patience=self.patience,
+        )
         return evidence, stored
 
-    def advance(self, progress: Progress | None = None, *, again: bool = False) -> tuple[Action, Evidence]:
+    def advance(
+        self, progress: Progress | None = None, *, again: bool = False
+    ) -> tuple[Action, Evidence]:
         """Do what is due until there is only waiting, or the trial is over.
 
         :param progress: the stall clock, from an earlier look. :param again: a person asked for one more attempt, so
@@ -114,7 +146,10 @@ class TrialSupervisor:
                     return self._wait_for_place(action, evidence, error)
                 again = False
             elif action.kind is ActionKind.ASK:
-                just_written, self._just_written = stored[-1].attempt.token == self._just_written, None
+                just_written, self._just_written = (
+                    stored[-1].attempt.token == self._just_written,
+                    None,
+                )
                 self.asker.ask(stored[-1], evidence.machine, just_written=just_written)
             elif action.kind is ActionKind.SETTLE:
                 self._settle(stored[-1], action.finding, evidence)
@@ -122,20 +157,31 @@ class TrialSupervisor:
                 if action.kind is not ActionKind.WAIT:
                     self.settle_ledger(evidence.attempts)
                 return action, evidence
-        raise LaunchRefusedError(f"{self.trial}: no rest after {MOST_ACTIONS} actions; see {self.attempts.uri}")
+        raise LaunchRefusedError(
+            f"{self.trial}: no rest after {MOST_ACTIONS} actions; see {self.attempts.uri}"
+        )
 
-    def _wait_for_place(self, action: Action, evidence: Evidence, error: NoPlaceError) -> tuple[Action, Evidence]:
+    def _wait_for_place(
+        self, action: Action, evidence: Evidence, error: NoPlaceError
+    ) -> tuple[Action, Evidence]:
         self.log.info("%s: %s", self.trial.trial, error)
         finding = action.finding.model_copy(update={"reason": str(error)})
-        return Action(kind=ActionKind.WAIT, finding=finding), evidence.model_copy(update={"no_place": True, "again": False})
+        return Action(kind=ActionKind.WAIT, finding=finding), evidence.model_copy(
+            update={"no_place": True, "again": False}
+        )
 
     def cancel(self, reason: str) -> None:
         """Terminate whatever works on the trial and close its open attempt. Safe to repeat.
 
         :raises Exception: if AWS does not answer; then the attempt is still open, so a repetition ends its machine.
         """
-        self.machines.terminate(tagged.machine.instance_id for tagged in self.machines.list_of_trial(self.trial))
-        self._close(len(self.attempts.read()), Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason=reason))
+        self.machines.terminate(
+            tagged.machine.instance_id for tagged in self.machines.list_of_trial(self.trial)
+        )
+        self._close(
+            len(self.attempts.read()),
+            Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason=reason),
+        )
 
     def drop(self, attempt: int | None, reason: str) -> None:
         """Terminate the machine of an attempt and close it, so that its place is free; a look after this may launch another.
@@ -148,7 +194,10 @@ class TrialSupervisor:
         """
         last = attempt if attempt is not None else self._own_attempt()
         self.machines.terminate_attempts(self.trial, last)
-        self._close(last, Finding(state=TrialState.INTERRUPTED, cause=AttemptEnd.MACHINE_LOST, reason=reason))
+        self._close(
+            last,
+            Finding(state=TrialState.INTERRUPTED, cause=AttemptEnd.MACHINE_LOST, reason=reason),
+        )
 
     def _own_attempt(self) -> int:
         """The number of the attempt that this worker works on; 0 if there is none."""
@@ -168,10 +217,14 @@ class TrialSupervisor:
             if not stored or len(stored) != number or stored[-1].attempt.outcome.end is not None:
                 break
             finding = decide_action(evidence).finding
-            if self._settle(stored[-1], finding if finding.state is TrialState.FINISHED else otherwise, evidence):
+            if self._settle(
+                stored[-1], finding if finding.state is TrialState.FINISHED else otherwise, evidence
+            ):
                 break
         if len(stored) == number and any(
-                entry.trial == self.trial.trial and entry.attempt > number for entry in self.ledger.read().entries):
+            entry.trial == self.trial.trial and entry.attempt > number
+            for entry in self.ledger.read().entries
+        ):
             self.ledger.change(lambda before: before.release(self.trial.trial, number))
         self._settle_all()
 
@@ -180,16 +233,29 @@ class TrialSupervisor:
 
     def settle_ledger(self, attempts: tuple[Attempt, ...]) -> None:
         """Make the ledger say what the attempts say; what was settled before stays as it is."""
-        ended = [(attempt, attempt.outcome) for attempt in attempts if attempt.outcome.end is not None]
+        ended = [
+            (attempt, attempt.outcome) for attempt in attempts if attempt.outcome.end is not None
+        ]
         if not ended:
             return
         ledger = self.ledger.read()
-        if all((entry := ledger.find(a.trial, a.attempt)) is not None and entry.usd is not None for a, _ in ended):
+        if all(
+            (entry := ledger.find(a.trial, a.attempt)) is not None and entry.usd is not None
+            for a, _ in ended
+        ):
             return
 
         for attempt, outcome in ended:
-            self.ledger.change(lambda before, a=attempt, o=outcome: before.settle(  # type: ignore[misc]
-                a.trial, a.attempt, usd=o.usd or 0.0, seconds=o.seconds or 0.0, instance_type=o.instance_type, market=o.market))
+            self.ledger.change(
+                lambda before, a=attempt, o=outcome: before.settle(  # type: ignore[misc]
+                    a.trial,
+                    a.attempt,
+                    usd=o.usd or 0.0,
+                    seconds=o.seconds or 0.0,
+                    instance_type=o.instance_type,
+                    market=o.market,
+                )
+            )
 
     def _find_machine(self, attempt: Attempt) -> Machine | None:
         known = attempt.outcome.instance_id
@@ -204,48 +270,85 @@ class TrialSupervisor:
         number, compute = len(evidence.attempts) + 1, evidence.compute
         types = plan_types(compute, evidence.attempts)
         market = self._choose_market(evidence, types)
-        self.checks.check(self.plan.launch_template_id, self.plan.launch_template_version, types, market)
+        self.checks.check(
+            self.plan.launch_template_id, self.plan.launch_template_version, types, market
+        )
         deadline_at = plan_deadline(compute, evidence.attempts, evidence.now)
         offered = self.prices.offered_zones(types)
         pools = plan_pools(types, self.plan.subnet_ids, offered)
         hours = (deadline_at - evidence.now).total_seconds() / 3600
-        reserve = hours * highest_on_demand_usd({pool.instance_type for pool in pools}, self.prices.on_demand(types))
+        reserve = hours * highest_on_demand_usd(
+            {pool.instance_type for pool in pools}, self.prices.on_demand(types)
+        )
         self._reserve(number, reserve, deadline_at, compute.max_parallel)
         attempt = Attempt(
-            experiment=self.trial.experiment, run=self.trial.run, trial=self.trial.trial, attempt=number,
-            token=client_token(self.trial, number), nonce=uuid.uuid4().hex, created_at=evidence.now, deadline_at=deadline_at,
+            experiment=self.trial.experiment,
+            run=self.trial.run,
+            trial=self.trial.trial,
+            attempt=number,
+            token=client_token(self.trial, number),
+            nonce=uuid.uuid4().hex,
+            created_at=evidence.now,
+            deadline_at=deadline_at,
             price_reserved_usd=reserve,
             request=build_fleet_request(
-                launch_template_id=self.plan.launch_template_id, launch_template_version=self.plan.launch_template_version,
-                pools=pools, market=market,
-                tags=trial_tags(self.plan.environment, self.trial, number, self.plan.spec.sha256, deadline_at)))
+                launch_template_id=self.plan.launch_template_id,
+                launch_template_version=self.plan.launch_template_version,
+                pools=pools,
+                market=market,
+                tags=trial_tags(
+                    self.plan.environment, self.trial, number, self.plan.spec.sha256, deadline_at
+                ),
+            ),
+        )
         self._writing = attempt.nonce
         if self.attempts.create(attempt):
             self._just_written = attempt.token
             # A worker that was thought dead may have given the reservation back, as no attempt had it until now.
             self._reserve(number, reserve, deadline_at, None)
-            self.log.info("%s: attempt %d, %s, %d pools, at most USD %.4f", self.trial.trial, number, market, len(pools), reserve)
+            self.log.info(
+                "%s: attempt %d, %s, %d pools, at most USD %.4f",
+                self.trial.trial,
+                number,
+                market,
+                len(pools),
+                reserve,
+            )
 
     def _reserve(self, number: int, usd: float, deadline_at: datetime, most: int | None) -> None:
-        self.ledger.change(lambda ledger: ledger.reserve(self.trial.trial, number, usd, most=most, deadline_at=deadline_at,
-                                                         now=self.now()))
+        self.ledger.change(
+            lambda ledger: ledger.reserve(
+                self.trial.trial, number, usd, most=most, deadline_at=deadline_at, now=self.now()
+            )
+        )
 
     def _choose_market(self, evidence: Evidence, types: tuple[str, ...]) -> Market:
         """The market by the experiment's rules, unless they lead from spot to one on which no machine can ever start."""
-        in_time = spot_leaves_time(evidence.due_at, evidence.now, evidence.left_s, evidence.segment_s)
+        in_time = spot_leaves_time(
+            evidence.due_at, evidence.now, evidence.left_s, evidence.segment_s
+        )
         market = plan_market(evidence.compute, evidence.attempts, spot_in_time=in_time)
         if market != evidence.compute.market and self.checks.is_hopeless(types, market):
-            self.log.warning("%s: it is time for %s, but the account's quota allows no such machine: staying on %s",
-                             self.trial.trial, market, evidence.compute.market)
+            self.log.warning(
+                "%s: it is time for %s, but the account's quota allows no such machine: staying on %s",
+                self.trial.trial,
+                market,
+                evidence.compute.market,
+            )
             return evidence.compute.market
         return market
 
     def _end_strays(self) -> None:
         """No attempt is open, so no machine of the trial may work: end one that a dead worker's late call brought."""
-        strays = [tagged.machine.instance_id for tagged in self.machines.list_of_trial(self.trial)
-                  if tagged.machine.state.alive]
+        strays = [
+            tagged.machine.instance_id
+            for tagged in self.machines.list_of_trial(self.trial)
+            if tagged.machine.state.alive
+        ]
         if strays:
-            self.log.warning("%s: ending %s, whose attempt is closed", self.trial.trial, ", ".join(strays))
+            self.log.warning(
+                "%s: ending %s, whose attempt is closed", self.trial.trial, ", ".join(strays)
+            )
             self.machines.terminate(strays)
 
     def _settle(self, stored: StoredAttempt, finding: Finding, evidence: Evidence) -> bool:
@@ -257,17 +360,30 @@ class TrialSupervisor:
         elif instance_id is not None:
             self.machines.terminate([instance_id])
         known = what_is_known(outcome, machine)
-        price = self.prices.paid(known.instance_type or "", known.market or market_of(stored.attempt), known.zone or "",
-                                 reserved=stored.attempt.reserved_usd_per_hour)
+        price = self.prices.paid(
+            known.instance_type or "",
+            known.market or market_of(stored.attempt),
+            known.zone or "",
+            reserved=stored.attempt.reserved_usd_per_hour,
+        )
         settlement = settle_outcome(known, evidence, finding, price)
         settled = self.attempts.update(stored, lambda _: settlement)
         if settled:
-            self.log.info("%s: attempt %d ended: %s (%.0f s, USD %.4f)", self.trial.trial, stored.attempt.attempt,
-                          finding.reason or finding.cause, settlement.seconds, settlement.usd)
+            self.log.info(
+                "%s: attempt %d ended: %s (%.0f s, USD %.4f)",
+                self.trial.trial,
+                stored.attempt.attempt,
+                finding.reason or finding.cause,
+                settlement.seconds,
+                settlement.usd,
+            )
         return settled
 
 
 def _is_new(evidence: Evidence) -> bool:
     """Whether the newest attempt's machine was granted so short ago that EC2 may not know it yet."""
     launched_at = evidence.newest.outcome.launched_at if evidence.newest is not None else None
-    return launched_at is not None and (evidence.now - launched_at).total_seconds() <= evidence.patience.visible_s
+    return (
+        launched_at is not None
+        and (evidence.now - launched_at).total_seconds() <= evidence.patience.visible_s
+    )

@@ -13,8 +13,15 @@ from rl_airflow.supervision import TrialSupervisor
 from rl_lifecycle.specs import Spec
 
 
-def make_supervisor(plan: RunPlan, session: RoleSession, trial: str, log: logging.Logger, *, spec: Spec | None = None,
-                    memory: MachineMemory | None = None) -> TrialSupervisor:
+def make_supervisor(
+    plan: RunPlan,
+    session: RoleSession,
+    trial: str,
+    log: logging.Logger,
+    *,
+    spec: Spec | None = None,
+    memory: MachineMemory | None = None,
+) -> TrialSupervisor:
     """Make the supervisor of a trial.
 
     :param session: the launcher's. :param spec: None: it is read. :param memory: what the task remembers; None: nothing.
@@ -22,5 +29,15 @@ def make_supervisor(plan: RunPlan, session: RoleSession, trial: str, log: loggin
     store, ec2 = plan.store(session), session.client("ec2")
     prices = MarketPrices(ec2, log, lambda: session.client_in(PRICES_REGION, "pricing"))
     checks = LaunchChecks(ec2, log, lambda: session.client("service-quotas"))
-    return TrialSupervisor(plan, spec or plan.get_spec(store), trial, store, Machines(ec2, plan.environment, plan.zones), prices,
-                           checks=checks, now=lambda: datetime.now(UTC), log=log, memory=memory)
+    return TrialSupervisor(
+        plan,
+        spec or plan.get_spec(store),
+        trial,
+        store,
+        Machines(ec2, plan.environment, plan.zones),
+        prices,
+        checks=checks,
+        now=lambda: datetime.now(UTC),
+        log=log,
+        memory=memory,
+    )

@@ -14,8 +14,16 @@ from rl_lifecycle.stores import ObjectStore
 #: How much of a machine's log is shown when it failed.
 TAIL_BYTES, TAIL_LINES = 16_384, 40
 #: What of SB3's log is shown while a trial trains.
-CURVE = ("rollout/ep_rew_mean", "rollout/ep_len_mean", "train/loss", "train/approx_kl", "train/entropy_loss",
-         "train/explained_variance", "train/actor_loss", "train/critic_loss")
+CURVE = (
+    "rollout/ep_rew_mean",
+    "rollout/ep_len_mean",
+    "train/loss",
+    "train/approx_kl",
+    "train/entropy_loss",
+    "train/explained_variance",
+    "train/actor_loss",
+    "train/critic_loss",
+)
 
 
 class TrialEnd(Record):
@@ -36,11 +44,15 @@ def end_of_trial(trial: TrialId, evidence: Evidence, finding: Finding) -> TrialE
     outcomes = [attempt.outcome for attempt in evidence.attempts]
     beat = evidence.heartbeat
     return TrialEnd(
-        trial=trial.trial, state=finding.state, reason=finding.reason, attempts=len(outcomes),
+        trial=trial.trial,
+        state=finding.state,
+        reason=finding.reason,
+        attempts=len(outcomes),
         steps=beat.step if beat is not None else evidence.committed_step,
         seconds=round(sum(outcome.seconds or 0.0 for outcome in outcomes), 1),
         usd=round(sum(outcome.usd or 0.0 for outcome in outcomes), 6),
-        saved_usd=round(sum(outcome.saved_usd or 0.0 for outcome in outcomes), 6))
+        saved_usd=round(sum(outcome.saved_usd or 0.0 for outcome in outcomes), 6),
+    )
 
 
 def describe_progress(trial: str, beat: Heartbeat, *, seconds: float, usd_per_hour: float) -> str:
@@ -80,12 +92,16 @@ def read_curve_end(store: ObjectStore, trial: TrialId, steps: Sequence[int]) -> 
 
     :param steps: at the end of which segment the chunk may have been written; the first that is there is read.
     """
-    found = next((chunk for step in steps if (chunk := store.find(curve_key(trial, step))) is not None), None)
+    found = next(
+        (chunk for step in steps if (chunk := store.find(curve_key(trial, step))) is not None), None
+    )
     lines = found.data.decode(errors="replace").splitlines() if found is not None else []
     if not lines:
         return ""
     point = json.loads(lines[-1])
-    values = [f"{name} {point[name]:.4g}" for name in CURVE if isinstance(point.get(name), int | float)]
+    values = [
+        f"{name} {point[name]:.4g}" for name in CURVE if isinstance(point.get(name), int | float)
+    ]
     return f"curve at step {int(point.get('step', 0)):,}: {', '.join(values)}" if values else ""
 
 

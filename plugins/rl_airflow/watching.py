@@ -102,14 +102,19 @@ class SharedReading:
 
     def note_answer(self, task: "asyncio.Task[Any]") -> None:
         """Keep when the answer came, and whether it is one."""
-        self.answered_at, self.failed = time.monotonic(), task.cancelled() or task.exception() is not None
+        self.answered_at, self.failed = (
+            time.monotonic(),
+            task.cancelled() or task.exception() is not None,
+        )
 
     def is_stale(self, now: float, every_s: float) -> bool:
         """Whether it must be read again: never while it is being read; what failed is not kept for long, what took long is."""
         if self.answered_at is None:
             return False
         took_s = self.answered_at - self.began_at
-        return now - self.answered_at >= (min(every_s, SHARED_S) if self.failed else max(every_s, REST_FACTOR * took_s))
+        return now - self.answered_at >= (
+            min(every_s, SHARED_S) if self.failed else max(every_s, REST_FACTOR * took_s)
+        )
 
 
 class TrialWatch:
@@ -118,7 +123,9 @@ class TrialWatch:
     :param clock: seconds that only grow.
     """
 
-    def __init__(self, store: ObjectStore, machines: Machines, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, store: ObjectStore, machines: Machines, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.store, self.machines, self.clock = store, KnownMachines(machines), clock
         self._beats: dict[str, KnownBeat] = {}
         self._unreadable: dict[str, str] = {}
@@ -130,16 +137,32 @@ class TrialWatch:
     def look(self, trials: Mapping[TrialId, Wanted]) -> dict[TrialId, Look]:
         """Look at trials."""
         self._forget({heartbeat_key(trial) for trial in trials})
-        machines = self.machines.look(wanted.instance_id for wanted in trials.values() if wanted.instance_id)
-        seen = {trial: machines.get(wanted.instance_id) if wanted.instance_id else None for trial, wanted in trials.items()}
+        machines = self.machines.look(
+            wanted.instance_id for wanted in trials.values() if wanted.instance_id
+        )
+        seen = {
+            trial: machines.get(wanted.instance_id) if wanted.instance_id else None
+            for trial, wanted in trials.items()
+        }
         # A machine that is no longer simply running has said why: that is read at once. The others take turns.
-        urgent = {trial for trial, machine in seen.items() if machine is not None and not machine.state.alive}
-        due = [trial for trial, wanted in trials.items() if trial in urgent or self._is_due(trial, wanted)]
+        urgent = {
+            trial
+            for trial, machine in seen.items()
+            if machine is not None and not machine.state.alive
+        }
+        due = [
+            trial
+            for trial, wanted in trials.items()
+            if trial in urgent or self._is_due(trial, wanted)
+        ]
         if urgent or self._must_list(due):
             self._list(due)
         waiting = [trial for trial in due if trial in self._changed]
         calm = sorted((trial for trial in waiting if trial not in urgent), key=self._read_at)
-        for trial in (*urgent.intersection(waiting), *calm[:max(CALM_READS, len(trials) // CALM_SHARE)]):
+        for trial in (
+            *urgent.intersection(waiting),
+            *calm[: max(CALM_READS, len(trials) // CALM_SHARE)],
+        ):
             self._read(trial)
         return {trial: Look(machine, self._known(trial)) for trial, machine in seen.items()}
 
@@ -151,7 +174,9 @@ class TrialWatch:
     def _list(self, due: Sequence[TrialId]) -> None:
         """Note whose heartbeats are new."""
         self._listed_at = self.clock()
-        etags = {item.key: item.etag for prefix in prefixes_of(due) for item in self.store.list(prefix)}
+        etags = {
+            item.key: item.etag for prefix in prefixes_of(due) for item in self.store.list(prefix)
+        }
         self._changed.difference_update(due)
         self._changed.update(trial for trial in due if self._is_new(trial, etags))
 
@@ -164,14 +189,20 @@ class TrialWatch:
         self._forgot_at = now
         self._asked_at = {key: at for key, at in self._asked_at.items() if now - at < FORGOTTEN_S}
         self._beats = {key: beat for key, beat in self._beats.items() if key in self._asked_at}
-        self._unreadable = {key: etag for key, etag in self._unreadable.items() if key in self._asked_at}
+        self._unreadable = {
+            key: etag for key, etag in self._unreadable.items() if key in self._asked_at
+        }
         self._changed.clear()
         self.machines.forget_all()
 
     def _is_new(self, trial: TrialId, etags: Mapping[str, str]) -> bool:
         key = heartbeat_key(trial)
         known, etag = self._beats.get(key), etags.get(key)
-        return etag is not None and (known is None or known.etag != etag) and self._unreadable.get(key) != etag
+        return (
+            etag is not None
+            and (known is None or known.etag != etag)
+            and self._unreadable.get(key) != etag
+        )
 
     def _is_due(self, trial: TrialId, wanted: Wanted) -> bool:
         return self.clock() - self._read_at(trial) >= wanted.refresh_s
@@ -187,8 +218,12 @@ class TrialWatch:
         if found is None:
             return
         try:
-            self._beats[key] = KnownBeat(found.etag, self.clock(), Heartbeat.from_json(found.data, key))
-        except InvalidRecordError as error:  # one trial's, and no reason to see nothing of the others
+            self._beats[key] = KnownBeat(
+                found.etag, self.clock(), Heartbeat.from_json(found.data, key)
+            )
+        except (
+            InvalidRecordError
+        ) as error:  # one trial's, and no reason to see nothing of the others
             if key not in self._unreadable:
                 log.warning("%s; going by what was known before", error)
             self._unreadable[key] = found.etag
@@ -237,14 +272,18 @@ class SharedWatch:
         """Read something else from the same store."""
         return await asyncio.to_thread(lambda: reading(self._made().store))
 
-    async def read_once(self, name: str, reading: Callable[[ObjectStore], T], every_s: float = SHARED_S) -> T:
+    async def read_once(
+        self, name: str, reading: Callable[[ObjectStore], T], every_s: float = SHARED_S
+    ) -> T:
         """Read something from the same store, once for all who ask for it under one name.
 
         :param every_s: for how long after the answer it is not read again, seconds; longer if the reading took long.
         """
         known, now = self._readings.get(name), time.monotonic()
         if known is None or known.is_stale(now, every_s):
-            self._readings = {key: one for key, one in self._readings.items() if now - one.began_at < FORGOTTEN_S}
+            self._readings = {
+                key: one for key, one in self._readings.items() if now - one.began_at < FORGOTTEN_S
+            }
             known = self._readings[name] = SharedReading(now, Shared(self.read(reading)))
             known.answer.task.add_done_callback(known.note_answer)
         answer: T = await known.answer.wait()
@@ -270,7 +309,9 @@ def read_ledger(store: ObjectStore, key: str) -> Ledger | None:
 
 
 Place = tuple[str | None, ...]
-_SHARED: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Place, SharedWatch]]" = weakref.WeakKeyDictionary()
+_SHARED: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Place, SharedWatch]]" = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def shared_watch(place: Place, make: Callable[[], TrialWatch]) -> SharedWatch:

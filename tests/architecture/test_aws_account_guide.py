@@ -13,15 +13,23 @@ GUIDE = (Path(__file__).resolve().parents[2] / "docs/aws-account.md").read_text(
 
 def test_every_stack_and_what_it_needs_is_in_the_table() -> None:
     """A stack, its place in the order, and no other."""
-    rows = dict(re.findall(r"^\| `nightshift-<environment>-(\w+)` \| [^|]+ \| ([^|]+) \|$", GUIDE, re.M))
-    needs = {str(concern): ", ".join(found) or "an administrator" for concern, found in DEPENDENCIES.items()}
+    rows = dict(
+        re.findall(r"^\| `nightshift-<environment>-(\w+)` \| [^|]+ \| ([^|]+) \|$", GUIDE, re.M)
+    )
+    needs = {
+        str(concern): ", ".join(found) or "an administrator"
+        for concern, found in DEPENDENCIES.items()
+    }
     assert {name: needed for name, needed in rows.items() if name in needs} == needs
 
 
 def test_every_role_is_in_the_table() -> None:
     """Each role that identity makes is explained, and none that it does not."""
-    made = {resource["Properties"]["RoleName"]["Fn::Sub"].removeprefix("nightshift-${Environment}-")
-            for resource in template(Concern.IDENTITY)["Resources"].values() if resource["Type"] == "AWS::IAM::Role"}
+    made = {
+        resource["Properties"]["RoleName"]["Fn::Sub"].removeprefix("nightshift-${Environment}-")
+        for resource in template(Concern.IDENTITY)["Resources"].values()
+        if resource["Type"] == "AWS::IAM::Role"
+    }
     section = GUIDE.split("## Who may do what")[1].split("## Drift")[0]
     assert set(re.findall(r"^\| `nightshift-<environment>-([\w-]+)`", section, re.M)) == made
 
@@ -30,7 +38,11 @@ def test_every_parameter_that_is_named_exists() -> None:
     """A parameter in the guide is one of a template."""
     known = {name for concern in Concern for name in parameters_of(concern)}
     rows = GUIDE.split("## Other choices")[1].split("## Taking it away")[0]
-    named = {word for row in re.findall(r"^\| (.+?) \|", rows, re.M) for word in re.findall(r"`(\w+)`", row)}
+    named = {
+        word
+        for row in re.findall(r"^\| (.+?) \|", rows, re.M)
+        for word in re.findall(r"`(\w+)`", row)
+    }
     assert named
     assert named <= known
 

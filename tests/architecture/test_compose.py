@@ -37,8 +37,16 @@ def test_the_schema_refuses_what_compose_would_refuse(compose: dict[str, Any]) -
 
 def test_a_celery_airflow_has_all_its_parts(compose: dict[str, Any]) -> None:
     """API server, scheduler, DAG processor, triggerer and worker, behind Postgres and Redis."""
-    assert set(compose["services"]) == {"postgres", "redis", "airflow-init", "airflow-apiserver", "airflow-scheduler",
-                                        "airflow-dag-processor", "airflow-triggerer", "airflow-worker"}
+    assert set(compose["services"]) == {
+        "postgres",
+        "redis",
+        "airflow-init",
+        "airflow-apiserver",
+        "airflow-scheduler",
+        "airflow-dag-processor",
+        "airflow-triggerer",
+        "airflow-worker",
+    }
     for name, service in compose["services"].items():
         assert set(service.get("depends_on", {})) <= set(compose["services"]), name
         mounted = {str(volume).split(":")[0] for volume in service.get("volumes", ())}
@@ -49,18 +57,27 @@ def test_no_secret_has_a_default() -> None:
     """A forgotten secret stops the stack with a message, instead of starting it with one that everybody knows."""
     text = (ROOT / "docker-compose.yaml").read_text()
     asked = set(re.findall(r"\$\{(\w+):\?", text))
-    assert asked >= {"AIRFLOW_FERNET_KEY", "AIRFLOW_API_SECRET_KEY", "AIRFLOW_JWT_SECRET", "POSTGRES_PASSWORD", "REDIS_PASSWORD"}
+    assert asked >= {
+        "AIRFLOW_FERNET_KEY",
+        "AIRFLOW_API_SECRET_KEY",
+        "AIRFLOW_JWT_SECRET",
+        "POSTGRES_PASSWORD",
+        "REDIS_PASSWORD",
+    }
     assert set(re.findall(r"\$\{(\w+):-[^}]+\}", text)) == set()
     offered = set(re.findall(r"^(\w+)=$", (ROOT / ".env.example").read_text(), re.M))
     assert offered == set(re.findall(r"\$\{(\w+):", text))
 
 
 def test_the_image_knows_the_commit_that_it_was_built_from(
-        compose: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compose: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There is no git in it: the build argument becomes a variable, which stands in where git says nothing."""
     assert "ARG NIGHTSHIFT_COMMIT" in (ROOT / "Dockerfile").read_text()
     assert f"ENV {COMMIT_VARIABLE}=${{NIGHTSHIFT_COMMIT}}" in (ROOT / "Dockerfile").read_text()
-    assert compose["services"]["airflow-worker"]["build"]["args"] == {"NIGHTSHIFT_COMMIT": "${NIGHTSHIFT_COMMIT:-}"}
+    assert compose["services"]["airflow-worker"]["build"]["args"] == {
+        "NIGHTSHIFT_COMMIT": "${NIGHTSHIFT_COMMIT:-}"
+    }
     monkeypatch.delenv(COMMIT_VARIABLE, raising=False)
     assert find_commit(tmp_path) is None
     monkeypatch.setenv(COMMIT_VARIABLE, "a" * 40)

@@ -10,7 +10,12 @@ from rl_lifecycle.experiments import Compute, EarlyStop, Evaluation, Experiment,
 from rl_lifecycle.records import Record
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS: dict[str, type[Record]] = {"compute": Compute, "evaluation": Evaluation, "gate": GateSettings, "early_stop": EarlyStop}
+SECTIONS: dict[str, type[Record]] = {
+    "compute": Compute,
+    "evaluation": Evaluation,
+    "gate": GateSettings,
+    "early_stop": EarlyStop,
+}
 
 
 def _documented() -> dict[str, str]:
@@ -21,12 +26,20 @@ def _documented() -> dict[str, str]:
 def _shown(value: Any) -> str:
     if value is PydanticUndefined:
         return "required"
-    return {"None": "null", "True": "true", "False": "false", "()": "[]"}.get(str(value), str(value))
+    return {"None": "null", "True": "true", "False": "false", "()": "[]"}.get(
+        str(value), str(value)
+    )
 
 
 def test_every_key_is_documented_with_its_default() -> None:
     """No key is missing, none is made up, and each default is the one that counts."""
-    expected = {name: _shown(field.default) for name, field in Experiment.model_fields.items() if name not in {"name", *SECTIONS}}
+    expected = {
+        name: _shown(field.default)
+        for name, field in Experiment.model_fields.items()
+        if name not in {"name", *SECTIONS}
+    }
     for section, model in SECTIONS.items():
-        expected |= {f"{section}.{name}": _shown(field.default) for name, field in model.model_fields.items()}
+        expected |= {
+            f"{section}.{name}": _shown(field.default) for name, field in model.model_fields.items()
+        }
     assert _documented() == expected

@@ -54,7 +54,9 @@ STATEMENTS = list(statements())
 @pytest.mark.parametrize(("place", "statement"), STATEMENTS, ids=[place for place, _ in STATEMENTS])
 def test_no_statement_allows_everything(place: str, statement: Statement) -> None:
     """No action is `*`, and none is a whole service but in a denial."""
-    assert "NotAction" not in statement, f"{place}: name the actions instead of those that are left out"
+    assert "NotAction" not in statement, (
+        f"{place}: name the actions instead of those that are left out"
+    )
     if statement["Effect"] == "Deny":
         return
     for action in listed(statement["Action"]):
@@ -67,16 +69,24 @@ def test_every_star_resource_says_why_where_it_stands() -> None:
     for path in sorted(TEMPLATES.glob("*.yaml")):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if re.search(r"Resource: ?\[?['\"]\*['\"]", line):
-                assert re.search(r"#\s+\w.{15,}", line), f"{path.name}:{number}: say in a comment why every resource is meant"
+                assert re.search(r"#\s+\w.{15,}", line), (
+                    f"{path.name}:{number}: say in a comment why every resource is meant"
+                )
 
 
 def test_every_suppression_says_why() -> None:
     """The policy checker is silenced for one check on one resource at a time, with a reason that a reader can weigh."""
-    found = [(path.name, line.strip()) for path in sorted(TEMPLATES.glob("*.yaml")) for line in path.read_text().splitlines()
-             if "checkov" in line or "cfn-lint" in line]
+    found = [
+        (path.name, line.strip())
+        for path in sorted(TEMPLATES.glob("*.yaml"))
+        for line in path.read_text().splitlines()
+        if "checkov" in line or "cfn-lint" in line
+    ]
     assert found
     for name, line in found:
-        assert re.fullmatch(r"# checkov:skip=CKV_AWS_\d+:(\S+ ){7,}\S+", line), f"{name}: {line}: say in a sentence why it does not hold"
+        assert re.fullmatch(r"# checkov:skip=CKV_AWS_\d+:(\S+ ){7,}\S+", line), (
+            f"{name}: {line}: say in a sentence why it does not hold"
+        )
 
 
 def test_the_policy_checker_is_run_by_make_check_and_needed_by_nothing_else() -> None:
@@ -88,7 +98,9 @@ def test_the_policy_checker_is_run_by_make_check_and_needed_by_nothing_else() ->
     assert "soft-fail" not in command
     needing = re.findall(r"^([\w-]+):.*\.venv-checkov/\.ready", makefile, re.M)
     assert needing == ["check"]
-    assert ".venv-checkov" not in next(line for line in makefile.splitlines() if line.startswith("STAMPS"))
+    assert ".venv-checkov" not in next(
+        line for line in makefile.splitlines() if line.startswith("STAMPS")
+    )
 
 
 #: What the pipeline never asks for, though a reader might expect it to.
@@ -98,53 +110,79 @@ NEVER_ASKED = ("ec2:GetSpotPlacementScores",)
 @pytest.mark.parametrize("action", NEVER_ASKED)
 def test_what_nothing_asks_for_is_allowed_nowhere(action: str) -> None:
     """A right that no code uses is only good for somebody else."""
-    allowed = [place for place, statement in STATEMENTS if statement["Effect"] == "Allow" and action in listed(statement["Action"])]
+    allowed = [
+        place
+        for place, statement in STATEMENTS
+        if statement["Effect"] == "Allow" and action in listed(statement["Action"])
+    ]
     assert allowed == [], f"{allowed}: take {action} out, or use it and take it out of NEVER_ASKED"
 
 
 def test_the_reaper_looks_at_machines_alone() -> None:
     """It decides by a machine's own tag and reads no object: neither from the bucket nor with its key."""
-    statements = template(Concern.IDENTITY)["Resources"]["ReaperRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
-    services = {action.split(":")[0] for statement in statements for action in listed(statement["Action"])}
-    assert services == {"ec2", "logs"}, "reaper.py speaks to EC2 and to its log; take the other rights out of ReaperRole"
+    statements = template(Concern.IDENTITY)["Resources"]["ReaperRole"]["Properties"]["Policies"][0][
+        "PolicyDocument"
+    ]["Statement"]
+    services = {
+        action.split(":")[0] for statement in statements for action in listed(statement["Action"])
+    }
+    assert services == {"ec2", "logs"}, (
+        "reaper.py speaks to EC2 and to its log; take the other rights out of ReaperRole"
+    )
 
 
-@pytest.mark.parametrize(("place", "statement"), [pair for pair in STATEMENTS if "Principal" in pair[1]],
-                         ids=[place for place, statement in STATEMENTS if "Principal" in statement])
+@pytest.mark.parametrize(
+    ("place", "statement"),
+    [pair for pair in STATEMENTS if "Principal" in pair[1]],
+    ids=[place for place, statement in STATEMENTS if "Principal" in statement],
+)
 def test_nobody_is_trusted_without_a_condition(place: str, statement: Statement) -> None:
     """Everybody (`*`) is only ever denied, but at the endpoint of one bucket; the account is trusted by name of a role."""
     if statement["Effect"] == "Deny" or "S3Endpoint" in place:
         return
     assert statement["Principal"] != "*", f"{place}: name who is trusted"
     if "AWS" in statement["Principal"]:
-        assert "aws:PrincipalArn" in str(statement.get("Condition")), f"{place}: say which role, in a condition"
+        assert "aws:PrincipalArn" in str(statement.get("Condition")), (
+            f"{place}: say which role, in a condition"
+        )
 
 
 def test_every_role_has_its_boundary() -> None:
     """No role is made without a ceiling."""
-    roles = {name: resource for name, resource in template(Concern.IDENTITY)["Resources"].items()
-             if resource["Type"] == "AWS::IAM::Role"}
+    roles = {
+        name: resource
+        for name, resource in template(Concern.IDENTITY)["Resources"].items()
+        if resource["Type"] == "AWS::IAM::Role"
+    }
     assert len(roles) == 7
     for name, role in roles.items():
         expected = "DeployerBoundary" if name == "DeployerRole" else "Boundary"
-        assert role["Properties"]["PermissionsBoundary"] == {"Ref": expected}, f"{name}: PermissionsBoundary: !Ref {expected}"
+        assert role["Properties"]["PermissionsBoundary"] == {"Ref": expected}, (
+            f"{name}: PermissionsBoundary: !Ref {expected}"
+        )
 
 
 def test_roles_are_made_by_the_identity_stack_alone() -> None:
     """The deployer can make no role; a template that needs one asks the administrator's stack for it."""
     for concern in set(Concern) - {Concern.IDENTITY}:
         kinds = {resource["Type"] for resource in template(concern)["Resources"].values()}
-        assert not {kind for kind in kinds if kind.startswith("AWS::IAM::")}, f"{concern}.yaml: move it to identity.yaml"
+        assert not {kind for kind in kinds if kind.startswith("AWS::IAM::")}, (
+            f"{concern}.yaml: move it to identity.yaml"
+        )
 
 
 def test_the_bucket_policy_names_the_contracts_writers() -> None:
     """Each class is denied to all but the roles that rl_lifecycle.layout.WRITERS names, and nothing else is writable."""
-    document = template(Concern.STORAGE)["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]
+    document = template(Concern.STORAGE)["Resources"]["BucketPolicy"]["Properties"][
+        "PolicyDocument"
+    ]
     found: dict[str, tuple[str, ...]] = {}
     for statement in document["Statement"]:
         writers = statement.get("Condition", {}).get("ArnNotEquals", {}).get("aws:PrincipalArn")
         if writers:
-            names = tuple(arn["Fn::Sub"].rsplit("nightshift-${Environment}-", 1)[1] for arn in writers)
+            names = tuple(
+                arn["Fn::Sub"].rsplit("nightshift-${Environment}-", 1)[1] for arn in writers
+            )
             found |= {_prefix(resource): names for resource in statement["Resource"]}
     assert found == WRITERS
     outside = next(statement for statement in document["Statement"] if "NotResource" in statement)
@@ -160,8 +198,12 @@ def test_role_policies_write_what_the_contract_gives_them() -> None:
     found: dict[str, set[str]] = {}
     for name, resource in template(Concern.IDENTITY)["Resources"].items():
         if resource["Type"] == "AWS::IAM::Role":
-            found[name.removesuffix("Role").lower()] = set(_written(resource["Properties"].get("Policies", [])))
-    expected = {role: {prefix for prefix, roles in WRITERS.items() if role in roles} for role in found}
+            found[name.removesuffix("Role").lower()] = set(
+                _written(resource["Properties"].get("Policies", []))
+            )
+    expected = {
+        role: {prefix for prefix, roles in WRITERS.items() if role in roles} for role in found
+    }
     assert found == expected | {"deployer": set(), "flowlogs": set()}
 
 
@@ -186,7 +228,9 @@ def test_templates_name_no_account_no_region_and_no_person() -> None:
         text = path.read_text()
         assert not re.search(r"\b\d{12}\b", text), f"{path.name}: an account id"
         assert "arn:aws:" not in text, f"{path.name}: write arn:${{AWS::Partition}}: instead"
-        assert not re.search(r"(us|eu|ap)-(east|west|central|south|north)\w*-\d\b", text), f"{path.name}: a region"
+        assert not re.search(r"(us|eu|ap)-(east|west|central|south|north)\w*-\d\b", text), (
+            f"{path.name}: a region"
+        )
 
 
 def test_every_parameter_is_described_and_bounded() -> None:
@@ -203,11 +247,15 @@ def test_every_export_is_named_by_its_stack() -> None:
     """Two environments side by side cannot export the same name."""
     for concern in Concern:
         for name, output in template(concern)["Outputs"].items():
-            assert output["Export"]["Name"] == {"Fn::Sub": f"${{AWS::StackName}}:{name}"}, f"{concern}.yaml {name}"
+            assert output["Export"]["Name"] == {"Fn::Sub": f"${{AWS::StackName}}:{name}"}, (
+                f"{concern}.yaml {name}"
+            )
 
 
 def test_templates_use_no_yaml_alias() -> None:
     """CloudFormation reads no aliases, which a YAML library at home happily does."""
     for concern in Concern:
-        assert not re.search(r"(?m)[:-]\s+[&*][A-Za-z]\w*\s*$", template_body(concern)), f"{concern}.yaml: write it out"
+        assert not re.search(r"(?m)[:-]\s+[&*][A-Za-z]\w*\s*$", template_body(concern)), (
+            f"{concern}.yaml: write it out"
+        )
         assert parse(template_body(concern))["Resources"]

@@ -16,7 +16,9 @@ def test_the_first_screen_has_the_sentence_the_picture_the_command_and_its_outpu
 
 def test_every_file_and_link_exists() -> None:
     """Nothing rots unseen."""
-    paths = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"`([\w./]+/[\w./-]+\.(?:py|yaml|md))`", README)
+    paths = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(
+        r"`([\w./]+/[\w./-]+\.(?:py|yaml|md))`", README
+    )
     assert len(paths) > 12
     assert [path for path in paths if not (ROOT / path).exists()] == []
 

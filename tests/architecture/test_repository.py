@@ -10,7 +10,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _tracked() -> list[Path]:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     return [ROOT / line for line in listed.splitlines() if (ROOT / line).is_file()]
 
 
@@ -19,7 +21,9 @@ def test_locks_name_no_host_and_hash_everything() -> None:
     for lock in (ROOT / "locks").glob("*.txt"):
         text = lock.read_text()
         assert "://" not in text, lock.name
-        entries = re.findall(r"^[A-Za-z0-9][^\n]*==[^\n]*\n(?:    --hash=\S+[^\n]*\n?)+", text, re.M)
+        entries = re.findall(
+            r"^[A-Za-z0-9][^\n]*==[^\n]*\n(?:    --hash=\S+[^\n]*\n?)+", text, re.M
+        )
         assert len(entries) == len(re.findall(r"^[A-Za-z0-9]", text, re.M)), lock.name
 
 
@@ -33,17 +37,26 @@ def test_every_lock_is_written_by_the_one_script() -> None:
 def test_no_path_of_a_developers_machine_is_tracked() -> None:
     """Home and scratch folders mean nothing on another machine."""
     bad = re.compile(r"(?<![\w.${}])/(?:work|root|home/\w+)/")
-    offenders = [str(path.relative_to(ROOT)) for path in _tracked()
-                 if path.suffix in {".py", ".yaml", ".md", ".sh", ".toml", ".txt", ".in"} and bad.search(path.read_text())]
+    offenders = [
+        str(path.relative_to(ROOT))
+        for path in _tracked()
+        if path.suffix in {".py", ".yaml", ".md", ".sh", ".toml", ".txt", ".in"}
+        and bad.search(path.read_text())
+    ]
     assert offenders == []
 
 
 def test_nothing_generated_is_tracked() -> None:
     """But for locks and dated benchmark records."""
-    assert [path for path in _tracked() if path.suffix in {".pyc", ".zip", ".whl", ".log", ".db"}] == []
+    assert [
+        path for path in _tracked() if path.suffix in {".pyc", ".zip", ".whl", ".log", ".db"}
+    ] == []
 
 
-@pytest.mark.parametrize("target", ["setup", "demo", "test", "check", "bench", "soak", "ui", "aws-smoke", "clean", "lock"])
+@pytest.mark.parametrize(
+    "target",
+    ["setup", "demo", "test", "check", "bench", "soak", "ui", "aws-smoke", "clean", "lock"],
+)
 def test_the_makefile_has_each_target_with_a_help_line(target: str) -> None:
     """`make help` shows all there is."""
     assert re.search(rf"^{target}:.*## \w", (ROOT / "Makefile").read_text(), re.M)
@@ -51,13 +64,22 @@ def test_the_makefile_has_each_target_with_a_help_line(target: str) -> None:
 
 def test_ci_runs_the_readmes_test_command_and_nothing_hidden() -> None:
     """What CI runs, anybody can run."""
-    lines = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / ".ci/run").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "exec make test"]
 
 
 def test_no_test_is_switched_off() -> None:
     """A skipped test proves nothing."""
-    switched_off = re.compile(r"pytest\.(?:mark\.)?(?:skip|skipif|xfail|importorskip)\b|MagicMock\(")
-    offenders = [str(path.relative_to(ROOT)) for path in _tracked()
-                 if path.suffix == ".py" and path != Path(__file__) and switched_off.search(path.read_text())]
+    switched_off = re.compile(
+        r"pytest\.(?:mark\.)?(?:skip|skipif|xfail|importorskip)\b|MagicMock\("
+    )
+    offenders = [
+        str(path.relative_to(ROOT))
+        for path in _tracked()
+        if path.suffix == ".py" and path != Path(__file__) and switched_off.search(path.read_text())
+    ]
     assert offenders == []

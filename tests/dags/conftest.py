@@ -25,7 +25,14 @@ def bag() -> "DagBag":
 
 def run_python(code: str) -> str:
     """Run a piece of Python in a fresh process with our Airflow's settings. :return: what it printed."""
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | SETTINGS, cwd=ROOT, capture_output=True, text=True,
-                          check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | SETTINGS,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout

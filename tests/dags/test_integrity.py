@@ -13,24 +13,61 @@ if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
 
 #: DAG → its tasks. Task ids are history: renaming one orphans its past, so this list changes only on purpose.
-RETRAIN = {"freeze_spec", "check_environment", "launch", "await", "terminate", "select",
-           "judge", "approve", "promote", "report", "verdict"}
+RETRAIN = {
+    "freeze_spec",
+    "check_environment",
+    "launch",
+    "await",
+    "terminate",
+    "select",
+    "judge",
+    "approve",
+    "promote",
+    "report",
+    "verdict",
+}
 EXPECTED: dict[str, set[str]] = {
-    "bootstrap_infrastructure": {"check_access", "build_artifacts", "upload_artifacts", "deploy_identity", "deploy_network",
-                                 "deploy_storage", "deploy_training", "deploy_evaluation", "summarise"},
+    "bootstrap_infrastructure": {
+        "check_access",
+        "build_artifacts",
+        "upload_artifacts",
+        "deploy_identity",
+        "deploy_network",
+        "deploy_storage",
+        "deploy_training",
+        "deploy_evaluation",
+        "summarise",
+    },
     "destroy_infrastructure": {"destroy_environment"},
-    "drill_interruption": {"freeze_spec", "launch", "interrupt_machine", "await", "terminate", "prove_none_left", "measure"},
+    "drill_interruption": {
+        "freeze_spec",
+        "launch",
+        "interrupt_machine",
+        "await",
+        "terminate",
+        "prove_none_left",
+        "measure",
+    },
     "evaluate_policy": {"evaluate"},
     "import_policy": {"freeze_import", "check_environment", "judge", "approve", "import_policy"},
     "reap_orphaned_instances": {"reap_instances"},
-    "replay_champion": {"freeze_replay", "launch", "await", "terminate", "prove_none_left", "compare"},
+    "replay_champion": {
+        "freeze_replay",
+        "launch",
+        "await",
+        "terminate",
+        "prove_none_left",
+        "compare",
+    },
     "rollback_policy": {"choose", "roll_back"},
 }
 
 
 def expected() -> dict[str, set[str]]:
     """Every DAG that must be there: those above, and one for each experiment."""
-    return EXPECTED | {f"retrain_{path.stem}": RETRAIN for path in (ROOT / "experiments").glob("*.yaml")}
+    return EXPECTED | {
+        f"retrain_{path.stem}": RETRAIN for path in (ROOT / "experiments").glob("*.yaml")
+    }
 
 
 def test_every_file_parses(bag: "DagBag") -> None:
@@ -56,11 +93,17 @@ def test_a_dag_tells_how_to_trigger_it_and_what_a_failure_means(bag: "DagBag", d
     assert "What a failure means" in (dag.doc_md or "")
     assert "nightshift" in dag.tags
     assert not dag.catchup
-    assert dag.max_active_runs == {"evaluate_policy": 4, "rollback_policy": 16, "import_policy": 16}.get(dag_id, 1)
+    assert dag.max_active_runs == {
+        "evaluate_policy": 4,
+        "rollback_policy": 16,
+        "import_policy": 16,
+    }.get(dag_id, 1)
 
 
 @pytest.mark.parametrize("dag_id", sorted(expected()))
-def test_every_field_of_a_form_has_title_section_and_description(bag: "DagBag", dag_id: str) -> None:
+def test_every_field_of_a_form_has_title_section_and_description(
+    bag: "DagBag", dag_id: str
+) -> None:
     """A user who has never seen the code fills it in."""
     for name, param in bag.dags[dag_id].params.dump().items():
         schema = bag.dags[dag_id].params.get_param(name).schema
@@ -89,19 +132,29 @@ def test_the_teardown_cannot_hide_a_failure(bag: "DagBag", experiment: str) -> N
     assert dag.get_task("verdict").on_failure_fail_dagrun
     assert not dag.get_task("terminate").on_failure_fail_dagrun
     assert dag.get_task("verdict").trigger_rule == "all_done_setup_success"
-    assert not [task for task in dag.get_task("verdict").upstream_list if task.is_setup], "it must run whatever became of a setup"
+    assert not [task for task in dag.get_task("verdict").upstream_list if task.is_setup], (
+        "it must run whatever became of a setup"
+    )
     assert dag.get_task("terminate").is_teardown
     assert dag.get_task("launch").is_setup
     assert "verdict" in dag.get_task("terminate").get_flat_relative_ids(upstream=False)
 
 
-@pytest.mark.parametrize(("dag_id", "working"), [("drill_interruption", "measure"), ("replay_champion", "compare")])
-def test_the_teardown_of_a_replay_or_drill_cannot_hide_a_failure(bag: "DagBag", dag_id: str, working: str) -> None:
+@pytest.mark.parametrize(
+    ("dag_id", "working"), [("drill_interruption", "measure"), ("replay_champion", "compare")]
+)
+def test_the_teardown_of_a_replay_or_drill_cannot_hide_a_failure(
+    bag: "DagBag", dag_id: str, working: str
+) -> None:
     """It runs whatever became of the launch, for a request may have been answered; and its failure makes the run red."""
     dag = bag.dags[dag_id]
     assert {task.task_id for task in dag.leaves} == {working, "prove_none_left"}
     proof, teardown = dag.get_task("prove_none_left"), dag.get_task("terminate")
-    assert (proof.trigger_rule, proof.upstream_task_ids, teardown.is_teardown) == ("all_done", {"terminate"}, True)
+    assert (proof.trigger_rule, proof.upstream_task_ids, teardown.is_teardown) == (
+        "all_done",
+        {"terminate"},
+        True,
+    )
     assert not any(task.is_setup for task in dag.tasks)
 
 
@@ -146,9 +199,18 @@ def test_a_wrong_file_becomes_a_dag_that_explains_itself_and_harms_no_other(tmp_
     from airflow.dag_processing.dagbag import DagBag
 
     good = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()
-    folder = copy_project(tmp_path, {
-        "good.yaml": good, "typo.yaml": good.replace("trials: 2", "trails: 2"), "no yaml.yaml": "a: [", "empty.yaml": "",
-        "Caps.yaml": good, "twice.yaml": good + "\ntrials: 5\n", "cron.yaml": good.replace("0 2 * * *", "61 2 * * *")})
+    folder = copy_project(
+        tmp_path,
+        {
+            "good.yaml": good,
+            "typo.yaml": good.replace("trials: 2", "trails: 2"),
+            "no yaml.yaml": "a: [",
+            "empty.yaml": "",
+            "Caps.yaml": good,
+            "twice.yaml": good + "\ntrials: 5\n",
+            "cron.yaml": good.replace("0 2 * * *", "61 2 * * *"),
+        },
+    )
     bag = DagBag(dag_folder=str(folder))
     assert bag.import_errors == {}
     assert set(bag.dags["retrain_good"].task_ids) == RETRAIN
@@ -160,7 +222,9 @@ def test_a_wrong_file_becomes_a_dag_that_explains_itself_and_harms_no_other(tmp_
     assert all("\n" not in problem and "experiments/" in problem for problem in problems.values())
 
 
-def test_a_worker_builds_only_the_dag_that_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_builds_only_the_dag_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Other files are not even read."""
     from airflow.dag_processing.dagbag import DagBag
 

@@ -15,23 +15,55 @@ from rl_lifecycle.specs import Artifact, Champion, Spec
 from rl_lifecycle.stores import DirectoryStore, get
 from tests.evaluator.stored_runs import store_shard, store_spec
 
-CHAMPION = Champion(version=1, etag="e", digest="c" * 64, policy=Artifact(key="k", sha256="c" * 64),
-                    parameters=Artifact(key="p", sha256="0" * 64))
+CHAMPION = Champion(
+    version=1,
+    etag="e",
+    digest="c" * 64,
+    policy=Artifact(key="k", sha256="c" * 64),
+    parameters=Artifact(key="p", sha256="0" * 64),
+)
 
 
-def ask(store: DirectoryStore, spec: Artifact, champion: str | None = "gate-champion", **changes: Any) -> dict[str, Any]:
+def ask(
+    store: DirectoryStore, spec: Artifact, champion: str | None = "gate-champion", **changes: Any
+) -> dict[str, Any]:
     """Send the request as the pipeline does."""
-    event = {"action": "decide", "experiment": "cartpole", "run": "night-1", "candidate": "gate-candidate",
-             "champion": champion, "spec": spec.model_dump(), **changes}
+    event = {
+        "action": "decide",
+        "experiment": "cartpole",
+        "run": "night-1",
+        "candidate": "gate-candidate",
+        "champion": champion,
+        "spec": spec.model_dump(),
+        **changes,
+    }
     return answer(event, store, lambda: math.inf)
 
 
-def put_returns(store: DirectoryStore, spec: Spec, n: int, candidate: float, champion: float, first: int = 0,
-                shard: int = 0) -> None:
+def put_returns(
+    store: DirectoryStore,
+    spec: Spec,
+    n: int,
+    candidate: float,
+    champion: float,
+    first: int = 0,
+    shard: int = 0,
+) -> None:
     """Store shards of both with a little noise."""
     rng = random.Random(first)
-    for name, mean, sha256 in (("gate-candidate", candidate, "a" * 64), ("gate-champion", champion, "c" * 64)):
-        store_shard(store, spec, name, [mean + rng.uniform(-20, 20) for _ in range(n)], sha256=sha256, first=first, shard=shard)
+    for name, mean, sha256 in (
+        ("gate-candidate", candidate, "a" * 64),
+        ("gate-champion", champion, "c" * 64),
+    ):
+        store_shard(
+            store,
+            spec,
+            name,
+            [mean + rng.uniform(-20, 20) for _ in range(n)],
+            sha256=sha256,
+            first=first,
+            shard=shard,
+        )
 
 
 def test_a_better_candidate_is_promoted_and_the_report_is_written(store: DirectoryStore) -> None:
@@ -96,7 +128,9 @@ def test_a_first_champion_below_the_bar_is_not_promoted(store: DirectoryStore) -
 
 def test_a_new_lineage_is_judged_by_the_bar(store: DirectoryStore) -> None:
     """A champion of another environment is no measure."""
-    spec, artifact = store_spec(store, CHAMPION.model_copy(update={"new_lineage": "another environment"}))
+    spec, artifact = store_spec(
+        store, CHAMPION.model_copy(update={"new_lineage": "another environment"})
+    )
     store_shard(store, spec, "gate-candidate", [450.0] * 80)
     assert ask(store, artifact, champion=None)["decision"] == "PROMOTE"
 
@@ -104,18 +138,44 @@ def test_a_new_lineage_is_judged_by_the_bar(store: DirectoryStore) -> None:
 def test_nothing_evaluated_yet_asks_for_the_first_look(store: DirectoryStore) -> None:
     """The very first call may come before any shard."""
     _, artifact = store_spec(store)
-    assert (ask(store, artifact, champion=None)["decision"], ask(store, artifact, champion=None)["next_look"]) == ("CONTINUE", 10)
+    assert (
+        ask(store, artifact, champion=None)["decision"],
+        ask(store, artifact, champion=None)["next_look"],
+    ) == ("CONTINUE", 10)
 
 
-@pytest.mark.parametrize(("break_it", "said"), [
-    (lambda *to: store_shard(*to, "gate-champion", [1.0] * 80, sha256="b" * 64), "another policy than the champion"),
-    (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 80, first=1), "begins at seed"),
-    (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 80, env_id="Acrobot-v1"), "another environment"),
-    (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 9, first=81, shard=1), "is missing"),
-    (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 9, first=79, shard=1), "does not repeat itself"),
-    (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 9, first=80, shard=1, sha256="f" * 64), "not of one policy"),
-], ids=["another champion", "other seeds", "other environment", "gap", "overlap", "two policies"])
-def test_shards_that_are_not_the_runs_are_refused(store: DirectoryStore, break_it: Any, said: str) -> None:
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (
+            lambda *to: store_shard(*to, "gate-champion", [1.0] * 80, sha256="b" * 64),
+            "another policy than the champion",
+        ),
+        (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 80, first=1), "begins at seed"),
+        (
+            lambda *to: store_shard(*to, "gate-candidate", [1.0] * 80, env_id="Acrobot-v1"),
+            "another environment",
+        ),
+        (
+            lambda *to: store_shard(*to, "gate-candidate", [1.0] * 9, first=81, shard=1),
+            "is missing",
+        ),
+        (
+            lambda *to: store_shard(*to, "gate-candidate", [1.0] * 9, first=79, shard=1),
+            "does not repeat itself",
+        ),
+        (
+            lambda *to: store_shard(
+                *to, "gate-candidate", [1.0] * 9, first=80, shard=1, sha256="f" * 64
+            ),
+            "not of one policy",
+        ),
+    ],
+    ids=["another champion", "other seeds", "other environment", "gap", "overlap", "two policies"],
+)
+def test_shards_that_are_not_the_runs_are_refused(
+    store: DirectoryStore, break_it: Any, said: str
+) -> None:
     """Evidence must be of the frozen policies, environment and seeds; the champion stays."""
     spec, artifact = store_spec(store, CHAMPION)
     put_returns(store, spec, 80, 450, 200)
@@ -141,14 +201,20 @@ def test_a_spec_of_another_run_is_refused(store: DirectoryStore) -> None:
 
 def test_the_crash_guard_is_asked_in_every_scenario(store: DirectoryStore) -> None:
     """Better at home and more crashes in the wind is no promotion; the answer names the scenario."""
-    spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2},
-                                evaluation={"scenarios": {"windy": {"env_kwargs": {"sutton_barto_reward": True}}}})
+    spec, artifact = store_spec(
+        store,
+        CHAMPION,
+        gate={"crash_margin": 0.2},
+        evaluation={"scenarios": {"windy": {"env_kwargs": {"sutton_barto_reward": True}}}},
+    )
     put_returns(store, spec, 80, 450, 200)
     said = ask(store, artifact)
     assert (said["decision"], said["next_look"]) == ("CONTINUE", 10)
     kwargs = {"sutton_barto_reward": True}
     store_shard(store, spec, "gate-candidate--windy", [10.0] * 80, env_kwargs=kwargs)
-    store_shard(store, spec, "gate-champion--windy", [300.0] * 80, env_kwargs=kwargs, sha256="c" * 64)
+    store_shard(
+        store, spec, "gate-champion--windy", [300.0] * 80, env_kwargs=kwargs, sha256="c" * 64
+    )
     said = ask(store, artifact)
     assert said["decision"] == "KEEP"
     assert "crashes more often in windy (" in said["reason"]
@@ -160,5 +226,7 @@ def test_a_scenario_of_another_policy_is_refused(store: DirectoryStore) -> None:
     put_returns(store, spec, 80, 450, 200)
     for name in ("gate-candidate--same", "gate-champion--same"):
         store_shard(store, spec, name, [300.0] * 80, sha256="e" * 64)
-    with pytest.raises(InvalidRequestError, match="scenario same: was evaluated with other policies"):
+    with pytest.raises(
+        InvalidRequestError, match="scenario same: was evaluated with other policies"
+    ):
         ask(store, artifact)

@@ -25,38 +25,80 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "drive_cha
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the example as its docstring says, with torch made unimportable."""
-    code = ("import sys, runpy; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
-            "runpy.run_path(sys.argv[0], run_name='__main__')")
-    return subprocess.run([sys.executable, "-c", code, str(EXAMPLE), *arguments], capture_output=True, text=True, check=False)
+    code = (
+        "import sys, runpy; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, str(EXAMPLE), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_the_example_drives_the_champion(store: DirectoryStore) -> None:
     """A promoted policy plays; its version is said with each return."""
     spec, _ = store_spec(store)
-    record = PolicyRecord.from_json(get(store, store_policy(store, spec, policy_for_id("CartPole-v1"))).data)
-    checkpoint = CheckpointManifest(step=512, segment=1, attempt=1, spec_sha256=spec.sha256, trial_seed=1, numeric_class={},
-                                    digest=record.digest, files={})
-    record = record.model_copy(update={"parameters": store_artifact(store, "p.safetensors", b"p"),
-                                       "manifest": store_artifact(store, "manifest.json", checkpoint.to_json())})
+    record = PolicyRecord.from_json(
+        get(store, store_policy(store, spec, policy_for_id("CartPole-v1"))).data
+    )
+    checkpoint = CheckpointManifest(
+        step=512,
+        segment=1,
+        attempt=1,
+        spec_sha256=spec.sha256,
+        trial_seed=1,
+        numeric_class={},
+        digest=record.digest,
+        files={},
+    )
+    record = record.model_copy(
+        update={
+            "parameters": store_artifact(store, "p.safetensors", b"p"),
+            "manifest": store_artifact(store, "manifest.json", checkpoint.to_json()),
+        }
+    )
     report = Report(
-        experiment=spec.experiment.name, run=spec.run, spec_sha256=record.spec_sha256, gate=gate_of(spec.experiment),
+        experiment=spec.experiment.name,
+        run=spec.run,
+        spec_sha256=record.spec_sha256,
+        gate=gate_of(spec.experiment),
         first_seed=0,
         verdict=Verdict(decision=Decision.PROMOTE, reason="", n_pairs=0, alpha_spent=0.0, looks=()),
-        candidate_sha256=record.policy.sha256, candidate_digest=record.digest, champion_sha256=None, champion_digest=None)
-    promote(store, spec, record, store_artifact(store, "report.json", report.to_json()), who="test", why="first",
-            now=datetime(2026, 1, 3, tzinfo=UTC), new_nonce=lambda: "n")
+        candidate_sha256=record.policy.sha256,
+        candidate_digest=record.digest,
+        champion_sha256=None,
+        champion_digest=None,
+    )
+    promote(
+        store,
+        spec,
+        record,
+        store_artifact(store, "report.json", report.to_json()),
+        who="test",
+        why="first",
+        now=datetime(2026, 1, 3, tzinfo=UTC),
+        new_nonce=lambda: "n",
+    )
     done = run(str(store.root), "cartpole", "--episodes", "2")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split(": return ")[0] for line in done.stdout.splitlines()] == ["version 1, seed 0", "version 1, seed 1"]
+    assert [line.split(": return ")[0] for line in done.stdout.splitlines()] == [
+        "version 1, seed 0",
+        "version 1, seed 1",
+    ]
 
 
-def test_the_example_refuses_a_policy_that_plays_inside_wrappers(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch,
-                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_refuses_a_policy_that_plays_inside_wrappers(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It would show it other observations than it was trained on; the model card names the wrappers, too."""
     example = runpy.run_path(str(EXAMPLE))
     policy = load_policy(policy_for_id("CartPole-v1"))
     wrappers = (WrapperForm(name="gymnasium.wrappers.FlattenObservation"),)
-    champion = SimpleNamespace(version=3, metadata=policy.metadata.model_copy(update={"wrappers": wrappers}))
+    champion = SimpleNamespace(
+        version=3, metadata=policy.metadata.model_copy(update={"wrappers": wrappers})
+    )
     for name in ("load_champion", "refreshed"):
         monkeypatch.setitem(example["main"].__globals__, name, lambda *asked: champion)
     monkeypatch.setattr(sys, "argv", ["drive_champion.py", str(store.root), "cartpole"])

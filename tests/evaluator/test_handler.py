@@ -32,23 +32,43 @@ class FakeContext:
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
     """A bucket, and the environment of a Lambda."""
-    for name, value in {"BUCKET": "nightshift-test", "AWS_DEFAULT_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "testing",
-                        "AWS_SECRET_ACCESS_KEY": "testing"}.items():
+    for name, value in {
+        "BUCKET": "nightshift-test",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     handler._store.cache_clear()
     with mock_aws():
         client = boto3.client("s3")
-        client.create_bucket(Bucket="nightshift-test", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        client.create_bucket(
+            Bucket="nightshift-test",
+            CreateBucketConfiguration={"LocationConstraint": "eu-central-1"},
+        )
         yield S3Store(client, "nightshift-test")
     handler._store.cache_clear()
 
 
 def event(policy: Artifact) -> dict[str, Any]:
     """A request as it comes in: JSON."""
-    return json.loads(json.dumps({
-        "action": "evaluate", "experiment": "cartpole", "run": "r1", "name": "gate-candidate", "shard": 3,
-        "policy": policy.model_dump(), "env_id": "CartPole-v1", "first_seed": 5, "n_episodes": 4, "deterministic": False}))
+    return json.loads(
+        json.dumps(
+            {
+                "action": "evaluate",
+                "experiment": "cartpole",
+                "run": "r1",
+                "name": "gate-candidate",
+                "shard": 3,
+                "policy": policy.model_dump(),
+                "env_id": "CartPole-v1",
+                "first_seed": 5,
+                "n_episodes": 4,
+                "deterministic": False,
+            }
+        )
+    )
 
 
 def test_the_handler_evaluates_from_s3_to_s3(bucket: S3Store) -> None:
@@ -71,7 +91,9 @@ def test_the_context_says_how_long_there_is(bucket: S3Store) -> None:
 
 def test_importing_the_handler_loads_nothing_heavy() -> None:
     """Neither torch, nor Airflow, nor a client: a cold start pays for what the first event needs."""
-    code = ("import sys, rl_evaluator.handler; "
-            "print(sorted({'torch', 'stable_baselines3', 'airflow', 'boto3', 'onnx', 'scipy'} & set(sys.modules)))")
+    code = (
+        "import sys, rl_evaluator.handler; "
+        "print(sorted({'torch', 'stable_baselines3', 'airflow', 'boto3', 'onnx', 'scipy'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

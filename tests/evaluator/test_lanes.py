@@ -19,7 +19,9 @@ ACTIONS = {
     "discrete": spaces.Discrete(3),
     "discrete-from-2": spaces.Discrete(3, start=2),
     "box": spaces.Box(-2.0, 2.0, (2,)),
-    "box-of-a-matrix": spaces.Box(np.full((2, 3), -1.0, np.float32), np.arange(6, dtype=np.float32).reshape(2, 3)),
+    "box-of-a-matrix": spaces.Box(
+        np.full((2, 3), -1.0, np.float32), np.arange(6, dtype=np.float32).reshape(2, 3)
+    ),
     "multi-discrete": spaces.MultiDiscrete([2, 4, 3]),
     "multi-binary": spaces.MultiBinary(4),
 }
@@ -27,8 +29,13 @@ OBSERVATIONS = {
     "vector": spaces.Box(-1, 1, (4,)),
     "image": spaces.Box(0, 255, (6, 5, 3), np.uint8),
     "discrete": spaces.Discrete(7),
-    "dict": spaces.Dict({"camera": spaces.Box(0, 255, (4, 4, 1), np.uint8), "joints": spaces.Box(-1, 1, (3,)),
-                         "flags": spaces.MultiBinary(2)}),
+    "dict": spaces.Dict(
+        {
+            "camera": spaces.Box(0, 255, (4, 4, 1), np.uint8),
+            "joints": spaces.Box(-1, 1, (3,)),
+            "flags": spaces.MultiBinary(2),
+        }
+    ),
 }
 
 
@@ -41,11 +48,14 @@ def alone(policy: Policy, make: Callable[[], Env], seed: int, deterministic: boo
 @pytest.mark.parametrize("recurrent", [False, True], ids=["feed-forward", "recurrent"])
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("observation", OBSERVATIONS)
-def test_lanes_give_every_seed_the_return_it_has_alone(observation: str, action: str, recurrent: bool,
-                                                       deterministic: bool) -> None:
+def test_lanes_give_every_seed_the_return_it_has_alone(
+    observation: str, action: str, recurrent: bool, deterministic: bool
+) -> None:
     """Neighbouring lanes, their number and their order leave no trace in an episode, for every kind of space."""
+
     def make() -> Env:
         return SpacesEnv(OBSERVATIONS[observation], ACTIONS[action])
+
     policy = load_policy(policy_for(make(), recurrent=recurrent))
     together = run_episodes(policy, make, range(100, 170), deterministic=deterministic)
     assert sorted(together) == list(range(100, 170))
@@ -73,8 +83,10 @@ def test_lanes_match_a_plain_loop(env_id: str) -> None:
 
 def test_long_episodes_are_not_dropped() -> None:
     """Of more seeds than lanes, every one ends, the longest too: none is cut off because others came first."""
+
     def make() -> Env:
         return SpacesEnv(spaces.Box(-1, 1, (2,)), spaces.Discrete(2), longest=200)
+
     episodes = run_episodes(load_policy(policy_for(make())), make, range(5 * LANES + 3))
     assert len(episodes) == 5 * LANES + 3
     lengths = [episode.length or 0 for episode in episodes.values()]
@@ -90,7 +102,10 @@ def test_an_episode_that_raises_is_lost_and_says_why() -> None:
     assert {seed for seed in lost if seed % 10 == 3} == set(range(3, 100, 10))
     assert {seed % 10 for seed in lost} == {3, 7}
     assert episodes[3].problem == "reset raised RuntimeError: no world for seed 3"
-    assert any(episode.problem == "step 1 raised ZeroDivisionError: physics" for episode in episodes.values())
+    assert any(
+        episode.problem == "step 1 raised ZeroDivisionError: physics"
+        for episode in episodes.values()
+    )
     assert episodes[4] == run_episodes(policy, RaisingEnv, range(4, 5))[4]
 
 
@@ -102,12 +117,15 @@ def test_an_action_that_is_not_finite_loses_the_episode() -> None:
         def _observe(self) -> Any:
             return np.full(2, np.nan, np.float32) if self.far else super()._observe()
 
-        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        def reset(
+            self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        ) -> tuple[Any, dict[str, Any]]:
             self.far = seed == 2
             return super().reset(seed=seed)
 
     def make() -> Env:
         return FarAwayEnv(space, space)
+
     episodes = run_episodes(load_policy(policy_for(make())), make, range(4))
     assert [episodes[seed].total is None for seed in range(4)] == [False, False, True, False]
     assert episodes[2].problem == "the action was not finite at step 0"
@@ -115,8 +133,10 @@ def test_an_action_that_is_not_finite_loses_the_episode() -> None:
 
 def test_stopping_abandons_only_unfinished_episodes() -> None:
     """What had ended when time ran out is kept as it was."""
+
     def make() -> Env:
         return SpacesEnv(spaces.Box(-1, 1, (2,)), spaces.Discrete(2))
+
     policy = load_policy(policy_for(make()))
     whole = run_episodes(policy, make, range(100))
     budget = iter(range(20))

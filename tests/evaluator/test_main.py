@@ -23,14 +23,32 @@ def policy(tmp_path: Path) -> Path:
 
 def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does, with torch made unimportable."""
-    code = ("import sys, runpy; sys.modules['torch'] = None; sys.argv = ['rl_evaluator', *sys.argv[1:]]; "
-            "runpy.run_module('rl_evaluator', run_name='__main__')")
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False)
+    code = (
+        "import sys, runpy; sys.modules['torch'] = None; sys.argv = ['rl_evaluator', *sys.argv[1:]]; "
+        "runpy.run_module('rl_evaluator', run_name='__main__')"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_evaluate_prints_a_shard_without_torch(policy: Path) -> None:
     """One return per seed, in the form that the Lambda writes, on one line with --json; the same the second time."""
-    arguments = ("evaluate", "--policy", policy, "--env-id", "CartPole-v1", "--n-episodes", 5, "--first-seed", 7, "--json")
+    arguments = (
+        "evaluate",
+        "--policy",
+        policy,
+        "--env-id",
+        "CartPole-v1",
+        "--n-episodes",
+        5,
+        "--first-seed",
+        7,
+        "--json",
+    )
     done = run(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
@@ -42,35 +60,75 @@ def test_evaluate_prints_a_shard_without_torch(policy: Path) -> None:
 
 def test_one_seed_has_one_return(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Any part of a seed range gives that part of the returns, sampled actions too."""
+
     def returns(first: int, n: int) -> list[float]:
-        assert main(["evaluate", "--policy", str(policy), "--env-id", "CartPole-v1", "--n-episodes", str(n), "--first-seed",
-                     str(first), "--stochastic"]) == 0
+        assert (
+            main(
+                [
+                    "evaluate",
+                    "--policy",
+                    str(policy),
+                    "--env-id",
+                    "CartPole-v1",
+                    "--n-episodes",
+                    str(n),
+                    "--first-seed",
+                    str(first),
+                    "--stochastic",
+                ]
+            )
+            == 0
+        )
         return list(json.loads(capsys.readouterr().out)["returns"])
+
     assert returns(10, 40)[5:9] == returns(15, 4)
 
 
 def test_several_processes_give_the_same_returns(policy: Path) -> None:
     """Cores change how long it takes and nothing else."""
-    arguments = ("evaluate", "--policy", policy, "--env-id", "CartPole-v1", "--n-episodes", 7, "--first-seed", 3, "--json")
-    alone, together = (Shard.from_json(run(*arguments, *more).stdout.encode()) for more in ((), ("--processes", 3)))
+    arguments = (
+        "evaluate",
+        "--policy",
+        policy,
+        "--env-id",
+        "CartPole-v1",
+        "--n-episodes",
+        7,
+        "--first-seed",
+        3,
+        "--json",
+    )
+    alone, together = (
+        Shard.from_json(run(*arguments, *more).stdout.encode()) for more in ((), ("--processes", 3))
+    )
     assert together.model_copy(update={"seconds": alone.seconds}) == alone
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"--policy": "nowhere.onnx"}, "nowhere.onnx: No such file or directory"),
-    ({"--env-id": "CartPol-v1"}, "did you mean CartPole-v1"),
-    ({"--env-id": "Acrobot-v1"}, "the policy's observation space is Box([4])"),
-    ({"--env-kwargs": "{"}, "--env-kwargs is not JSON"),
-    ({"--env-kwargs": "[1]"}, "--env-kwargs must be a JSON object"),
-    ({"--env-kwargs": '{"wind": 1}'}, "cannot be made: TypeError"),
-    ({"--n-episodes": "0"}, "--n-episodes must be at least 1"),
-    ({"--first-seed": "-1"}, "the seeds must lie between 0 and"),
-    ({"--policy": __file__}, "is no ONNX file"),
-])
-def test_bad_input_is_one_line_and_exit_2(policy: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str],
-                                          said: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"--policy": "nowhere.onnx"}, "nowhere.onnx: No such file or directory"),
+        ({"--env-id": "CartPol-v1"}, "did you mean CartPole-v1"),
+        ({"--env-id": "Acrobot-v1"}, "the policy's observation space is Box([4])"),
+        ({"--env-kwargs": "{"}, "--env-kwargs is not JSON"),
+        ({"--env-kwargs": "[1]"}, "--env-kwargs must be a JSON object"),
+        ({"--env-kwargs": '{"wind": 1}'}, "cannot be made: TypeError"),
+        ({"--n-episodes": "0"}, "--n-episodes must be at least 1"),
+        ({"--first-seed": "-1"}, "the seeds must lie between 0 and"),
+        ({"--policy": __file__}, "is no ONNX file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    policy: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], said: str
+) -> None:
     """No traceback, nothing on stdout."""
-    options = {"--policy": str(policy), "--env-id": "CartPole-v1", "--n-episodes": "2", "--first-seed": "0", **changes}
+    options = {
+        "--policy": str(policy),
+        "--env-id": "CartPole-v1",
+        "--n-episodes": "2",
+        "--first-seed": "0",
+        **changes,
+    }
     assert main(["evaluate", *(part for pair in options.items() for part in pair)]) == 2
     out, err = capsys.readouterr()
     assert out == ""

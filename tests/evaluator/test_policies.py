@@ -32,13 +32,17 @@ def _zip() -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(("data", "said"), [
-    (b"", "holds no graph"),
-    (b"not a policy at all", "is no ONNX file"),
-    (pickle.dumps({"a": 1}), "is a pickle"),
-    (_zip(), "is a zip file"),
-    (policy_for_id("CartPole-v1")[:200], "is no ONNX file"),
-], ids=["empty", "text", "pickle", "zip", "cut off"])
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "holds no graph"),
+        (b"not a policy at all", "is no ONNX file"),
+        (pickle.dumps({"a": 1}), "is a pickle"),
+        (_zip(), "is a zip file"),
+        (policy_for_id("CartPole-v1")[:200], "is no ONNX file"),
+    ],
+    ids=["empty", "text", "pickle", "zip", "cut off"],
+)
 def test_bytes_that_are_no_onnx_are_refused(data: bytes, said: str) -> None:
     """A foreign file is named for what it is, and never opened by anything that executes code."""
     with pytest.raises(InvalidPolicyError, match=said):
@@ -93,18 +97,25 @@ def _nan(model: Any) -> None:
             tensor.CopyFrom(numpy_helper.from_array(np.full_like(values, np.nan), tensor.name))
 
 
-@pytest.mark.parametrize(("edit", "said"), [
-    (_external, "keeps tensors in other files"),
-    (_custom, "uses operators of com.microsoft"),
-    (_no_metadata, "has no 'nightshift' metadata"),
-    (_bad_metadata, "its metadata is not of the contract's form"),
-    (_fixed_batch, "must have a free batch dimension"),
-    (_wrong_width, r"takes \[5\], but its metadata says \[4\]"),
-    (_renamed_input, r"its inputs are \['observation'\]"),
-    (_odd_type, "names something that cannot be: TypeError: data type 'flowt32' not understood"),
-    (_no_logits, r"lacks the outputs \['logits'\]"),
-    (_nan, "is not finite"),
-], ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (_external, "keeps tensors in other files"),
+        (_custom, "uses operators of com.microsoft"),
+        (_no_metadata, "has no 'nightshift' metadata"),
+        (_bad_metadata, "its metadata is not of the contract's form"),
+        (_fixed_batch, "must have a free batch dimension"),
+        (_wrong_width, r"takes \[5\], but its metadata says \[4\]"),
+        (_renamed_input, r"its inputs are \['observation'\]"),
+        (
+            _odd_type,
+            "names something that cannot be: TypeError: data type 'flowt32' not understood",
+        ),
+        (_no_logits, r"lacks the outputs \['logits'\]"),
+        (_nan, "is not finite"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
 def test_a_spoilt_policy_is_refused_with_the_reason(edit: Any, said: str) -> None:
     """Every way of breaking the contract has its own sentence."""
     with pytest.raises(InvalidPolicyError, match=said):
@@ -120,11 +131,20 @@ def test_a_policy_that_is_too_big_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_rows_that_depend_on_each_other_are_run_one_by_one() -> None:
     """A policy that normalises over its batch cannot be run in lanes; it is then run a row at a time."""
+
     def average_over_batch(model: Any) -> None:
         graph = model.graph
-        graph.node.insert(1, helper.make_node("ReduceMean", [graph.node[0].output[0]], ["mean_row"], axes=[0], keepdims=1))
-        graph.node.insert(2, helper.make_node("Sub", [graph.node[0].output[0], "mean_row"], ["centred"]))
+        graph.node.insert(
+            1,
+            helper.make_node(
+                "ReduceMean", [graph.node[0].output[0]], ["mean_row"], axes=[0], keepdims=1
+            ),
+        )
+        graph.node.insert(
+            2, helper.make_node("Sub", [graph.node[0].output[0], "mean_row"], ["centred"])
+        )
         graph.node[3].input[0] = "centred"
+
     policy = load_policy(policy_for_id("CartPole-v1", edit=average_over_batch))
     assert policy.batch_sizes == ()
     feeds = policy.zeros(BATCH_SIZES[-1])
@@ -185,16 +205,35 @@ def _no_opset(model: Any) -> None:
     del model.opset_import[:]
 
 
-@pytest.mark.parametrize("edit", [
-    _nodes_backwards, _no_name, _output_without_type, _weight_twice, _weight_cut, _weight_missing, _unknown_operator,
-    _unknown_attribute, _cycle, _same_output_twice, _no_opset], ids=lambda edit: edit.__name__)
-def test_what_the_onnx_checker_refuses_no_pointer_will_name(store: DirectoryStore, edit: Any) -> None:
+@pytest.mark.parametrize(
+    "edit",
+    [
+        _nodes_backwards,
+        _no_name,
+        _output_without_type,
+        _weight_twice,
+        _weight_cut,
+        _weight_missing,
+        _unknown_operator,
+        _unknown_attribute,
+        _cycle,
+        _same_output_twice,
+        _no_opset,
+    ],
+    ids=lambda edit: edit.__name__,
+)
+def test_what_the_onnx_checker_refuses_no_pointer_will_name(
+    store: DirectoryStore, edit: Any
+) -> None:
     """Also what onnxruntime forgives: before a version is put into service the file must be ONNX by ONNX's own checker."""
     data = policy_for_id("CartPole-v1", edit=edit)
     with pytest.raises(onnx.checker.ValidationError):
         onnx.checker.check_model(data)
     request = CheckPolicyRequest(policy=store_artifact(store, "p.onnx", data), env_id="CartPole-v1")
-    assert re.search("onnxruntime cannot load it|ONNX's checker refuses it", answer_check_policy(request, store).problem)
+    assert re.search(
+        "onnxruntime cannot load it|ONNX's checker refuses it",
+        answer_check_policy(request, store).problem,
+    )
 
 
 @settings(deadline=None, max_examples=150)
@@ -208,4 +247,7 @@ def test_a_file_with_damaged_bytes_is_refused_or_plays(drawn: st.DataObject) -> 
         policy = load_policy(bytes(data))
     except InvalidPolicyError:
         return
-    assert all(np.isfinite(output).all() for output in policy.run(["logits"], policy.zeros(BATCH_SIZES[-1]), 1))
+    assert all(
+        np.isfinite(output).all()
+        for output in policy.run(["logits"], policy.zeros(BATCH_SIZES[-1]), 1)
+    )

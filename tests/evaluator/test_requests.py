@@ -25,8 +25,18 @@ PLENTY = lambda: math.inf  # noqa: E731
 
 def evaluate_event(policy: Artifact, **changes: Any) -> dict[str, Any]:
     """A request as the pipeline sends it."""
-    return {"action": "evaluate", "experiment": "cartpole", "run": "night-1", "name": "gate-candidate", "shard": 0,
-            "policy": policy.model_dump(), "env_id": "CartPole-v1", "first_seed": 1000, "n_episodes": 40, **changes}
+    return {
+        "action": "evaluate",
+        "experiment": "cartpole",
+        "run": "night-1",
+        "name": "gate-candidate",
+        "shard": 0,
+        "policy": policy.model_dump(),
+        "env_id": "CartPole-v1",
+        "first_seed": 1000,
+        "n_episodes": 40,
+        **changes,
+    }
 
 
 def read_shard(store: DirectoryStore, key: str) -> Shard:
@@ -42,7 +52,12 @@ def test_a_shard_is_written_and_answered(store: DirectoryStore, cartpole: Artifa
     assert said["steps_per_s"] > 0
     assert "rest" not in said
     shard = read_shard(store, said["key"])
-    assert (shard.first_seed, len(shard.returns), len(shard.lengths), len(shard.ends)) == (1000, 40, 40, 40)
+    assert (shard.first_seed, len(shard.returns), len(shard.lengths), len(shard.ends)) == (
+        1000,
+        40,
+        40,
+        40,
+    )
     assert shard.returns == tuple(float(length or 0) for length in shard.lengths)
     assert shard.policy_sha256 == cartpole.sha256
 
@@ -58,18 +73,32 @@ def test_a_duplicate_delivery_changes_nothing(store: DirectoryStore, cartpole: A
 class _SlowTwin(DirectoryStore):
     """A store in which another invocation writes a shorter shard just before ours does."""
 
-    def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
+    def put(
+        self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
         if if_none_match and self.find(key) is None:
             shard = Shard.from_json(data)
-            short = shard.model_copy(update={"returns": shard.returns[:5], "lengths": shard.lengths[:5], "ends": shard.ends[:5]})
+            short = shard.model_copy(
+                update={
+                    "returns": shard.returns[:5],
+                    "lengths": shard.lengths[:5],
+                    "ends": shard.ends[:5],
+                }
+            )
             super().put(key, short.to_json(), if_none_match=True)
         return super().put(key, data, if_match=if_match, if_none_match=if_none_match)
 
 
-def test_the_loser_of_two_deliveries_answers_what_is_stored(store: DirectoryStore, cartpole: Artifact) -> None:
+def test_the_loser_of_two_deliveries_answers_what_is_stored(
+    store: DirectoryStore, cartpole: Artifact
+) -> None:
     """If a twin wrote less before us, the caller hears of what counts: what is stored, and the rest of that."""
     said = answer(evaluate_event(cartpole), _SlowTwin(store.root), PLENTY)
-    assert (said["complete"], said["done"], said["rest"]) == (False, 5, {"first_seed": 1005, "n_episodes": 35})
+    assert (said["complete"], said["done"], said["rest"]) == (
+        False,
+        5,
+        {"first_seed": 1005, "n_episodes": 35},
+    )
 
 
 def _clock(n_calls: int) -> Any:
@@ -79,7 +108,9 @@ def _clock(n_calls: int) -> Any:
 
 def test_a_shard_out_of_time_gives_its_rest_back(store: DirectoryStore, cartpole: Artifact) -> None:
     """Asked for the rest again and again, the pieces join to the very shard that unlimited time would have given."""
-    whole = read_shard(store, answer(evaluate_event(cartpole, name="whole", n_episodes=150), store, PLENTY)["key"])
+    whole = read_shard(
+        store, answer(evaluate_event(cartpole, name="whole", n_episodes=150), store, PLENTY)["key"]
+    )
     request, pieces = evaluate_event(cartpole, name="pieces", n_episodes=150), []
     while True:
         said = answer(request, store, _clock(40))
@@ -90,7 +121,11 @@ def test_a_shard_out_of_time_gives_its_rest_back(store: DirectoryStore, cartpole
         request = {**request, **said["rest"], "shard": request["shard"] + 1}
     assert len(pieces) > 1
     joined = merge_shards(list(reversed(pieces)))
-    assert (joined.returns, joined.lengths, joined.ends) == (whole.returns, whole.lengths, whole.ends)
+    assert (joined.returns, joined.lengths, joined.ends) == (
+        whole.returns,
+        whole.lengths,
+        whole.ends,
+    )
 
 
 def test_no_episode_within_the_time_is_an_error(store: DirectoryStore, cartpole: Artifact) -> None:
@@ -100,14 +135,18 @@ def test_no_episode_within_the_time_is_an_error(store: DirectoryStore, cartpole:
     assert list(store.list("evaluations/")) == []
 
 
-def test_a_key_that_holds_another_evaluation_is_refused(store: DirectoryStore, cartpole: Artifact) -> None:
+def test_a_key_that_holds_another_evaluation_is_refused(
+    store: DirectoryStore, cartpole: Artifact
+) -> None:
     """A shard number used twice for different episodes is a mistake of the caller, and is said."""
     answer(evaluate_event(cartpole), store, PLENTY)
     with pytest.raises(InvalidRequestError, match="holds episodes of another"):
         answer(evaluate_event(cartpole, first_seed=2000), store, PLENTY)
 
 
-def test_a_policy_with_another_digest_is_not_evaluated(store: DirectoryStore, cartpole: Artifact) -> None:
+def test_a_policy_with_another_digest_is_not_evaluated(
+    store: DirectoryStore, cartpole: Artifact
+) -> None:
     """What is evaluated is what was recorded, or nothing."""
     store.put(cartpole.key, policy_for_id("CartPole-v1", seed=1))
     with pytest.raises(CorruptArtifactError):
@@ -139,38 +178,63 @@ class BrokenCartPole(CartPoleEnv):
         raise ValueError("the pole fell off the cart")
 
 
-@pytest.mark.parametrize(("data", "env_id", "said"), [
-    (None, "CartPole-v1", "does not exist"),
-    (b"changed", "CartPole-v1", "do not use it"),
-    (b"\x80\x04a pickle", "CartPole-v1", "is a pickle, not ONNX"),
-    (b"PK\x03\x04zip", "CartPole-v1", "executes code when loaded"),
-    (policy_for_id("CartPole-v1")[:200], "CartPole-v1", "is no ONNX file"),
-    (policy_for_id("CartPole-v1"), "Acrobot-v1", "evaluate it on the environment that it was trained on"),
-    (policy_for_id("CartPole-v1"), "BrokenCartPole-v0", "cannot play it: step 0 raised ValueError: the pole fell off"),
-    (policy_for_id("CartPole-v1"), "Nowhere-v0", "is not a registered environment"),
-])
-def test_a_policy_that_must_not_be_put_into_service_is_told_why(store: DirectoryStore, data: bytes | None, env_id: str,
-                                                                 said: str) -> None:
+@pytest.mark.parametrize(
+    ("data", "env_id", "said"),
+    [
+        (None, "CartPole-v1", "does not exist"),
+        (b"changed", "CartPole-v1", "do not use it"),
+        (b"\x80\x04a pickle", "CartPole-v1", "is a pickle, not ONNX"),
+        (b"PK\x03\x04zip", "CartPole-v1", "executes code when loaded"),
+        (policy_for_id("CartPole-v1")[:200], "CartPole-v1", "is no ONNX file"),
+        (
+            policy_for_id("CartPole-v1"),
+            "Acrobot-v1",
+            "evaluate it on the environment that it was trained on",
+        ),
+        (
+            policy_for_id("CartPole-v1"),
+            "BrokenCartPole-v0",
+            "cannot play it: step 0 raised ValueError: the pole fell off",
+        ),
+        (policy_for_id("CartPole-v1"), "Nowhere-v0", "is not a registered environment"),
+    ],
+)
+def test_a_policy_that_must_not_be_put_into_service_is_told_why(
+    store: DirectoryStore, data: bytes | None, env_id: str, said: str
+) -> None:
     """Gone, changed, a pickle in disguise, cut short, for other spaces, on an environment that fails: one line each."""
     gymnasium.register("BrokenCartPole-v0", entry_point=BrokenCartPole)
     try:
         sha256 = sha256_hex(data if data is not None and data != b"changed" else b"")
         if data is not None:
             store.put("policies/p.onnx", data)
-        found = answer(check_event(Artifact(key="policies/p.onnx", sha256=sha256), env_id), store, PLENTY)
+        found = answer(
+            check_event(Artifact(key="policies/p.onnx", sha256=sha256), env_id), store, PLENTY
+        )
     finally:
         del gymnasium.registry["BrokenCartPole-v0"]
     assert said in found["problem"]
     assert found["digest"] == ""
 
 
-@pytest.mark.parametrize(("event", "said"), [
-    ({}, "unknown action None; known: evaluate, check_environment, check_policy, decide, render_report"),
-    ({"action": "train"}, "unknown action 'train'"),
-    ({"action": "evaluate"}, "evaluate: experiment: Field required"),
-    ({"action": "check_environment", "env_id": "CartPole-v1", "gpu": 1}, "gpu: Extra inputs are not permitted"),
-])
-def test_a_request_that_is_none_is_refused(store: DirectoryStore, event: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            {},
+            "unknown action None; known: evaluate, check_environment, check_policy, decide, render_report",
+        ),
+        ({"action": "train"}, "unknown action 'train'"),
+        ({"action": "evaluate"}, "evaluate: experiment: Field required"),
+        (
+            {"action": "check_environment", "env_id": "CartPole-v1", "gpu": 1},
+            "gpu: Extra inputs are not permitted",
+        ),
+    ],
+)
+def test_a_request_that_is_none_is_refused(
+    store: DirectoryStore, event: dict[str, Any], said: str
+) -> None:
     """One line that names the key."""
     with pytest.raises(InvalidRequestError, match=said):
         answer(event, store, PLENTY)
@@ -187,16 +251,22 @@ def test_an_environment_is_described(store: DirectoryStore) -> None:
     assert report["versions"]["gymnasium"]
 
 
-@pytest.mark.parametrize(("env_id", "kwargs", "said"), [
-    ("CartPol-v1", {}, "did you mean CartPole-v1"),
-    ("CartPole-v99", {}, "did you mean CartPole-v1"),
-    ("nowhere:Env-v0", {}, "needs the module nowhere, which is not installed here"),
-    ("CartPole-v1", {"wind": 3}, "unexpected keyword argument 'wind'"),
-])
-def test_an_environment_that_cannot_be_made_is_a_problem(store: DirectoryStore, env_id: str, kwargs: dict[str, Any],
-                                                          said: str) -> None:
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "said"),
+    [
+        ("CartPol-v1", {}, "did you mean CartPole-v1"),
+        ("CartPole-v99", {}, "did you mean CartPole-v1"),
+        ("nowhere:Env-v0", {}, "needs the module nowhere, which is not installed here"),
+        ("CartPole-v1", {"wind": 3}, "unexpected keyword argument 'wind'"),
+    ],
+)
+def test_an_environment_that_cannot_be_made_is_a_problem(
+    store: DirectoryStore, env_id: str, kwargs: dict[str, Any], said: str
+) -> None:
     """A wrong id comes with those that come close; the answer is a report, not a stack trace."""
-    report = answer({"action": "check_environment", "env_id": env_id, "env_kwargs": kwargs}, store, PLENTY)
+    report = answer(
+        {"action": "check_environment", "env_id": env_id, "env_kwargs": kwargs}, store, PLENTY
+    )
     assert said in report["problem"]
     assert "\n" not in report["problem"]
 
@@ -223,15 +293,25 @@ def test_an_environment_that_does_not_repeat_itself_is_warned_of(store: Director
         report = answer({"action": "check_environment", "env_id": "Forgetful-v0"}, store, PLENTY)
     finally:
         del gymnasium.registry["Forgetful-v0"]
-    assert any("does not repeat an episode for the same seed" in warning for warning in report["warnings"])
+    assert any(
+        "does not repeat an episode for the same seed" in warning for warning in report["warnings"]
+    )
     good = answer({"action": "check_environment", "env_id": "LunarLander-v3"}, store, PLENTY)
     assert not any("repeat" in warning for warning in good["warnings"])
 
 
 def arrival(key: str) -> dict[str, Any]:
     """EventBridge's event for a new object."""
-    return {"version": "0", "detail-type": "Object Created", "source": "aws.s3",
-            "detail": {"bucket": {"name": "b"}, "object": {"key": key, "size": 1}, "reason": "PutObject"}}
+    return {
+        "version": "0",
+        "detail-type": "Object Created",
+        "source": "aws.s3",
+        "detail": {
+            "bucket": {"name": "b"},
+            "object": {"key": key, "size": 1},
+            "reason": "PutObject",
+        },
+    }
 
 
 def test_a_policy_that_arrives_is_evaluated_on_selection_seeds(store: DirectoryStore) -> None:
@@ -245,8 +325,15 @@ def test_a_policy_that_arrives_is_evaluated_on_selection_seeds(store: DirectoryS
     assert answer(arrival(key), store, PLENTY) == said
 
 
-@pytest.mark.parametrize("key", ["policies/cartpole/night-1/seed-0/000000000512.onnx", "heartbeats/cartpole/night-1/seed-0.json",
-                                 "policies/cartpole/night-1.json", "logs/policies/a/b/c/1.json"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "policies/cartpole/night-1/seed-0/000000000512.onnx",
+        "heartbeats/cartpole/night-1/seed-0.json",
+        "policies/cartpole/night-1.json",
+        "logs/policies/a/b/c/1.json",
+    ],
+)
 def test_other_objects_are_ignored(store: DirectoryStore, key: str) -> None:
     """Whatever else the bus delivers is answered without an error, else it would be delivered again."""
     assert answer(arrival(key), store, PLENTY) == {"ignored": True}
@@ -254,7 +341,9 @@ def test_other_objects_are_ignored(store: DirectoryStore, key: str) -> None:
 
 def test_other_events_are_ignored(store: DirectoryStore) -> None:
     """Deletions and foreign events are not arrivals."""
-    assert answer({"detail-type": "Object Deleted", "detail": {}}, store, PLENTY) == {"ignored": True}
+    assert answer({"detail-type": "Object Deleted", "detail": {}}, store, PLENTY) == {
+        "ignored": True
+    }
 
 
 def test_an_arrival_that_cannot_be_evaluated_is_refused_not_repeated(store: DirectoryStore) -> None:
@@ -263,7 +352,10 @@ def test_an_arrival_that_cannot_be_evaluated_is_refused_not_repeated(store: Dire
     key = store_policy(store, spec, policy_for_id("CartPole-v1"))
     elsewhere = key.replace("seed-0", "seed-1")
     store.put(elsewhere, get(store, key).data)
-    assert "speaks of cartpole/night-1/seed-0 at step 512" in answer(arrival(elsewhere), store, PLENTY)["refused"]
+    assert (
+        "speaks of cartpole/night-1/seed-0 at step 512"
+        in answer(arrival(elsewhere), store, PLENTY)["refused"]
+    )
     store_spec(store, total_timesteps=2000)
     assert "SHA-256" in answer(arrival(key), store, PLENTY)["refused"]
     assert "does not exist" in answer(arrival(key.replace("512", "513")), store, PLENTY)["refused"]

@@ -53,10 +53,16 @@ def test_a_wheel_makes_its_environment_known(store: DirectoryStore, tmp_path: Pa
     assert make_environment("shop_envs:Shop-v0", {}).unwrapped.version == 1  # type: ignore[attr-defined]
 
 
-def test_a_warm_container_serves_another_version_of_the_same_package(store: DirectoryStore, tmp_path: Path) -> None:
+def test_a_warm_container_serves_another_version_of_the_same_package(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
     """The modules of the set before are forgotten: an experiment never runs on its neighbour's environment."""
     for version in (1, 2, 1):
-        use_wheels(store, [store_artifact(store, "shop_envs-0.1-py3-none-any.whl", wheel(version))], tmp_path)
+        use_wheels(
+            store,
+            [store_artifact(store, "shop_envs-0.1-py3-none-any.whl", wheel(version))],
+            tmp_path,
+        )
         assert make_environment("shop_envs:Shop-v0", {}).unwrapped.version == version  # type: ignore[attr-defined]
 
 
@@ -76,8 +82,13 @@ def test_a_changed_wheel_is_refused(store: DirectoryStore, tmp_path: Path) -> No
         use_wheels(store, [artifact], tmp_path)
 
 
-@pytest.mark.parametrize(("name", "data", "said"), [("a.tar.gz", b"x", "takes .whl files"), ("a.whl", b"x", "is no wheel")])
-def test_what_is_no_wheel_is_refused(store: DirectoryStore, tmp_path: Path, name: str, data: bytes, said: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [("a.tar.gz", b"x", "takes .whl files"), ("a.whl", b"x", "is no wheel")],
+)
+def test_what_is_no_wheel_is_refused(
+    store: DirectoryStore, tmp_path: Path, name: str, data: bytes, said: str
+) -> None:
     """The message names the key."""
     with pytest.raises(InvalidWheelError, match=said):
         use_wheels(store, [store_artifact(store, name, data)], tmp_path)

@@ -42,14 +42,25 @@ class Account:
     def __init__(self, state: Path, *options: str) -> None:
         self.state = state
         up = self.local_aws("up", "--pace", "steady", "--json", *options)
-        self.endpoint_url, self.account_id, self.region = str(up["endpoint_url"]), str(up["account_id"]), str(up["region"])
+        self.endpoint_url, self.account_id, self.region = (
+            str(up["endpoint_url"]),
+            str(up["account_id"]),
+            str(up["region"]),
+        )
         self._clients: dict[str, Clients] = {}
 
     def local_aws(self, *arguments: str) -> dict[str, Any]:
         """Run a command of the local AWS."""
         environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
-        done = subprocess.run([sys.executable, "-m", "local_aws", *arguments, "--state", str(self.state)], cwd=ROOT, env=environ,
-                              capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "local_aws", *arguments, "--state", str(self.state)],
+            cwd=ROOT,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout)) if "--json" in arguments else {}
 
@@ -63,33 +74,54 @@ class Account:
         name = role_name(environment, role) if role in ROLES else role
         if name not in self._clients:
             own = name in ("administrator", "airflow-worker")
-            self._clients[name] = Clients(self._session(self.variables(name))) if own else self._become(name)
+            self._clients[name] = (
+                Clients(self._session(self.variables(name))) if own else self._become(name)
+            )
         return self._clients[name]
 
     def _become(self, name: str) -> Clients:
         """Become a role that trusts services alone: its trust is widened for one call, and put back."""
         administrator = self.clients()
         trust = administrator.iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
-        here = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{self.account_id}:root"}, "Action": "sts:AssumeRole"}
+        here = {
+            "Effect": "Allow",
+            "Principal": {"AWS": f"arn:aws:iam::{self.account_id}:root"},
+            "Action": "sts:AssumeRole",
+        }
         wide = {**trust, "Statement": [*trust["Statement"], here]}
         administrator.iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(wide))
         try:
             return administrator.assume(administrator.role_arn(name))
         finally:
-            administrator.iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
+            administrator.iam.update_assume_role_policy(
+                RoleName=name, PolicyDocument=json.dumps(trust)
+            )
 
     def _session(self, variables: Mapping[str, str]) -> boto3.Session:
-        request = urllib.request.Request(variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"],
-                                         headers={"Authorization": variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"]})
+        request = urllib.request.Request(
+            variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"],
+            headers={"Authorization": variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"]},
+        )
         with urllib.request.urlopen(request, timeout=20) as answer:
             found = json.loads(answer.read())
-        return boto3.Session(found["AccessKeyId"], found["SecretAccessKey"], found["Token"], self.region)
+        return boto3.Session(
+            found["AccessKeyId"], found["SecretAccessKey"], found["Token"], self.region
+        )
 
-    def cli(self, *arguments: str, role: str = "administrator", **variables: str) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *arguments: str, role: str = "administrator", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run `python -m infra_bootstrap` as a role, as a user would."""
         environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
-        return subprocess.run([sys.executable, "-m", "infra_bootstrap", *arguments], cwd=ROOT, capture_output=True, text=True,
-                              env=environ | self.variables(role) | variables, timeout=300, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", "infra_bootstrap", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env=environ | self.variables(role) | variables,
+            timeout=300,
+            check=False,
+        )
 
     def down(self) -> None:
         """Stop it."""
@@ -112,32 +144,74 @@ class Deployment:
     """An environment whose five stacks are there, with functions and wheels that are placeholders."""
 
     def __init__(self, account: Account, environment: str = "dev") -> None:
-        self.account, self.settings = account, Settings(environment, lambda_runtime=f"python{PYTHON}")
+        self.account, self.settings = (
+            account,
+            Settings(environment, lambda_runtime=f"python{PYTHON}"),
+        )
         self.said: list[str] = []
 
-    def deploy(self, *waves: tuple[Concern, ...], clients: Clients | None = None, settings: Settings | None = None,
-               code: str = "def handle(event, context=None):\n    return event\n") -> list[StackResult]:
+    def deploy(
+        self,
+        *waves: tuple[Concern, ...],
+        clients: Clients | None = None,
+        settings: Settings | None = None,
+        code: str = "def handle(event, context=None):\n    return event\n",
+    ) -> list[StackResult]:
         """Deploy stacks; all when none is named."""
-        clients, settings, results = clients or self.account.clients(), settings or self.settings, []
-        for wave in waves or ((Concern.IDENTITY,), (Concern.NETWORK, Concern.STORAGE), (Concern.TRAINING, Concern.EVALUATION)):
-            artifacts = self.upload(clients, code) if {Concern.TRAINING, Concern.EVALUATION} & set(wave) else None
+        clients, settings, results = (
+            clients or self.account.clients(),
+            settings or self.settings,
+            [],
+        )
+        for wave in waves or (
+            (Concern.IDENTITY,),
+            (Concern.NETWORK, Concern.STORAGE),
+            (Concern.TRAINING, Concern.EVALUATION),
+        ):
+            artifacts = (
+                self.upload(clients, code)
+                if {Concern.TRAINING, Concern.EVALUATION} & set(wave)
+                else None
+            )
             results += deploy_side_by_side(clients, settings, wave, artifacts, self.said.append)
         return results
 
     def upload(self, clients: Clients, code: str) -> ArtifactSet:
         """Upload small artifacts as the bootstrap does, as the launcher."""
-        launcher = clients.assume(clients.role_arn(role_name(self.settings.environment, "launcher")))
-        wheels = WheelSet(python=PYTHON, wheels={"rl_trainer-1-py3-none-any.whl": sha256_hex(code.encode())}).to_json()
+        launcher = clients.assume(
+            clients.role_arn(role_name(self.settings.environment, "launcher"))
+        )
+        wheels = WheelSet(
+            python=PYTHON, wheels={"rl_trainer-1-py3-none-any.whl": sha256_hex(code.encode())}
+        ).to_json()
         reaper = (ROOT / "infra_bootstrap/reaper/reaper.py").read_bytes()
-        files = [_file("layer.zip", zip_bytes([Entry("python/placeholder.py", b"")])),
-                 _file("reaper.zip", zip_bytes([Entry("reaper.py", reaper)])),
-                 _file("evaluator.zip", zip_bytes([Entry("rl_evaluator/__init__.py", b""),
-                                                   Entry("rl_evaluator/handler.py", code.encode())])),
-                 _file("wheels.json", wheels)]
+        files = [
+            _file("layer.zip", zip_bytes([Entry("python/placeholder.py", b"")])),
+            _file("reaper.zip", zip_bytes([Entry("reaper.py", reaper)])),
+            _file(
+                "evaluator.zip",
+                zip_bytes(
+                    [
+                        Entry("rl_evaluator/__init__.py", b""),
+                        Entry("rl_evaluator/handler.py", code.encode()),
+                    ]
+                ),
+            ),
+            _file("wheels.json", wheels),
+        ]
         upload(launcher.s3, self.bucket, files)
-        layer, reaping, evaluating, wheel_set = (Artifact(key=file.key, sha256=file.sha256) for file in files)
-        return ArtifactSet(trainer_wheels=wheel_set, trainer_python=PYTHON, evaluator_code=evaluating, evaluator_layer=layer,
-                           reaper_code=reaping, lambda_runtime=f"python{PYTHON}", unzipped_bytes=0)
+        layer, reaping, evaluating, wheel_set = (
+            Artifact(key=file.key, sha256=file.sha256) for file in files
+        )
+        return ArtifactSet(
+            trainer_wheels=wheel_set,
+            trainer_python=PYTHON,
+            evaluator_code=evaluating,
+            evaluator_layer=layer,
+            reaper_code=reaping,
+            lambda_runtime=f"python{PYTHON}",
+            unzipped_bytes=0,
+        )
 
     @property
     def bucket(self) -> str:

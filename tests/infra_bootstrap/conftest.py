@@ -50,5 +50,11 @@ def dev(account: Account, deployed: Deployment) -> Deployment:
 @pytest.fixture
 def fresh(account: Account, request: pytest.FixtureRequest) -> Deployment:
     """An environment of the test's own, of which nothing exists yet."""
-    words = [word for word in request.node.name.replace("[", "_").split("_") if word not in ("test", "a", "the")]
-    return Deployment(account, environment=("t-" + "".join(word[:3] for word in words))[:18].rstrip("-"))
+    words = [
+        word
+        for word in request.node.name.replace("[", "_").split("_")
+        if word not in ("test", "a", "the")
+    ]
+    return Deployment(
+        account, environment=("t-" + "".join(word[:3] for word in words))[:18].rstrip("-")
+    )

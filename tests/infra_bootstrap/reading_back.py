@@ -29,18 +29,29 @@ class Resolver(Stage):
             return self.resolve(operand[1])[int(operand[0])]
         if name == "Fn::Cidr":
             block, count, bits = (self.resolve(part) for part in operand)
-            return [str(part) for part in list(ipaddress.ip_network(block).subnets(new_prefix=32 - int(bits)))[: int(count)]]
+            return [
+                str(part)
+                for part in list(ipaddress.ip_network(block).subnets(new_prefix=32 - int(bits)))[
+                    : int(count)
+                ]
+            ]
         return super()._function(name, operand)
 
     def _attribute(self, logical_id: str, attribute: str) -> str:
         name, kind = self.physical[logical_id], self.resources[logical_id]["Type"]
         account, region = self.clients.account_id, self.clients.region
         if (kind, attribute) == ("AWS::EC2::EIP", "AllocationId"):
-            return str(self.clients.ec2.describe_addresses(PublicIps=[name])["Addresses"][0]["AllocationId"])
-        found = {("AWS::Lambda::Function", "Arn"): f"arn:aws:lambda:{region}:{account}:function:{name}",
-                 ("AWS::Events::Rule", "Arn"): f"arn:aws:events:{region}:{account}:rule/{name}",
-                 ("AWS::SQS::Queue", "QueueName"): name.rsplit("/", 1)[-1],
-                 ("AWS::Lambda::Version", "Version"): name.rsplit(":", 1)[-1]}.get((kind, attribute))
+            return str(
+                self.clients.ec2.describe_addresses(PublicIps=[name])["Addresses"][0][
+                    "AllocationId"
+                ]
+            )
+        found = {
+            ("AWS::Lambda::Function", "Arn"): f"arn:aws:lambda:{region}:{account}:function:{name}",
+            ("AWS::Events::Rule", "Arn"): f"arn:aws:events:{region}:{account}:rule/{name}",
+            ("AWS::SQS::Queue", "QueueName"): name.rsplit("/", 1)[-1],
+            ("AWS::Lambda::Version", "Version"): name.rsplit(":", 1)[-1],
+        }.get((kind, attribute))
         return found if found is not None else super()._attribute(logical_id, attribute)
 
 
@@ -78,14 +89,25 @@ def _document(text: Any) -> Any:
 
 def _ours(tags: Any) -> list[dict[str, str]]:
     """Tags without those that CloudFormation sets by itself, as a list of keys and values."""
-    pairs = tags.items() if isinstance(tags, Mapping) else [(tag["Key"], tag["Value"]) for tag in tags or ()]
+    pairs = (
+        tags.items()
+        if isinstance(tags, Mapping)
+        else [(tag["Key"], tag["Value"]) for tag in tags or ()]
+    )
     return [{"Key": key, "Value": value} for key, value in pairs if not key.startswith("aws:")]
 
 
 def with_stack_tags(wanted: Properties, environment: str) -> View:
     """Add the stack's own tag, which CloudFormation gives to every resource that can bear it, to a resource's tags."""
     tags = [tag for tag in wanted.get("Tags", ()) if tag["Key"] != DEPLOYMENT_TAG]
-    return {**wanted, **({"Tags": [*tags, {"Key": DEPLOYMENT_TAG, "Value": environment}]} if tags or "Tags" in wanted else {})}
+    return {
+        **wanted,
+        **(
+            {"Tags": [*tags, {"Key": DEPLOYMENT_TAG, "Value": environment}]}
+            if tags or "Tags" in wanted
+            else {}
+        ),
+    }
 
 
 # -- identities ---------------------------------------------------------------------------------------------------------
@@ -93,28 +115,51 @@ def managed_policy(stage: Stage, arn: str, _: Properties) -> View:
     """AWS::IAM::ManagedPolicy."""
     iam = stage.clients.iam
     found = iam.get_policy(PolicyArn=arn)["Policy"]
-    version = iam.get_policy_version(PolicyArn=arn, VersionId=found["DefaultVersionId"])["PolicyVersion"]
-    roles = [role["RoleName"] for role in iam.list_entities_for_policy(PolicyArn=arn)["PolicyRoles"]]
-    return {"ManagedPolicyName": found["PolicyName"], "Description": found.get("Description"), "Roles": roles,
-            "PolicyDocument": _document(version["Document"])}
+    version = iam.get_policy_version(PolicyArn=arn, VersionId=found["DefaultVersionId"])[
+        "PolicyVersion"
+    ]
+    roles = [
+        role["RoleName"] for role in iam.list_entities_for_policy(PolicyArn=arn)["PolicyRoles"]
+    ]
+    return {
+        "ManagedPolicyName": found["PolicyName"],
+        "Description": found.get("Description"),
+        "Roles": roles,
+        "PolicyDocument": _document(version["Document"]),
+    }
 
 
 def role(stage: Stage, name: str, _: Properties) -> View:
     """AWS::IAM::Role."""
     iam = stage.clients.iam
     found = iam.get_role(RoleName=name)["Role"]
-    inline = [{"PolicyName": policy, "PolicyDocument": iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]}
-              for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]]
-    return {"RoleName": found["RoleName"], "Description": found.get("Description"), "Tags": _ours(found.get("Tags")),
-            "PermissionsBoundary": found.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
-            "AssumeRolePolicyDocument": found["AssumeRolePolicyDocument"], "Policies": inline,
-            "MaxSessionDuration": found["MaxSessionDuration"]}
+    inline = [
+        {
+            "PolicyName": policy,
+            "PolicyDocument": iam.get_role_policy(RoleName=name, PolicyName=policy)[
+                "PolicyDocument"
+            ],
+        }
+        for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]
+    ]
+    return {
+        "RoleName": found["RoleName"],
+        "Description": found.get("Description"),
+        "Tags": _ours(found.get("Tags")),
+        "PermissionsBoundary": found.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
+        "AssumeRolePolicyDocument": found["AssumeRolePolicyDocument"],
+        "Policies": inline,
+        "MaxSessionDuration": found["MaxSessionDuration"],
+    }
 
 
 def instance_profile(stage: Stage, name: str, _: Properties) -> View:
     """AWS::IAM::InstanceProfile."""
     found = stage.clients.iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
-    return {"InstanceProfileName": found["InstanceProfileName"], "Roles": [one["RoleName"] for one in found["Roles"]]}
+    return {
+        "InstanceProfileName": found["InstanceProfileName"],
+        "Roles": [one["RoleName"] for one in found["Roles"]],
+    }
 
 
 # -- network ------------------------------------------------------------------------------------------------------------
@@ -122,8 +167,12 @@ def vpc(stage: Stage, vpc_id: str, _: Properties) -> View:
     """AWS::EC2::VPC."""
     ec2 = stage.clients.ec2
     found = ec2.describe_vpcs(VpcIds=[vpc_id])["Vpcs"][0]
-    flags = {f"E{name[1:]}": ec2.describe_vpc_attribute(VpcId=vpc_id, Attribute=name)[f"E{name[1:]}"]["Value"]
-             for name in ("enableDnsSupport", "enableDnsHostnames")}
+    flags = {
+        f"E{name[1:]}": ec2.describe_vpc_attribute(VpcId=vpc_id, Attribute=name)[f"E{name[1:]}"][
+            "Value"
+        ]
+        for name in ("enableDnsSupport", "enableDnsHostnames")
+    }
     return {"CidrBlock": found["CidrBlock"], **flags, "Tags": _ours(found["Tags"])}
 
 
@@ -136,39 +185,71 @@ def route_table(stage: Stage, table_id: str, _: Properties) -> View:
 def subnet(stage: Stage, subnet_id: str, _: Properties) -> View:
     """AWS::EC2::Subnet."""
     found = stage.clients.ec2.describe_subnets(SubnetIds=[subnet_id])["Subnets"][0]
-    kept = {name: found[name] for name in ("VpcId", "AvailabilityZone", "CidrBlock", "MapPublicIpOnLaunch")}
+    kept = {
+        name: found[name]
+        for name in ("VpcId", "AvailabilityZone", "CidrBlock", "MapPublicIpOnLaunch")
+    }
     return {**kept, "Tags": _ours(found["Tags"])}
 
 
 def association(stage: Stage, association_id: str, _: Properties) -> View:
     """AWS::EC2::SubnetRouteTableAssociation."""
     tables = stage.clients.ec2.describe_route_tables()["RouteTables"]
-    found = next(a for t in tables for a in t["Associations"] if a["RouteTableAssociationId"] == association_id)
+    found = next(
+        a
+        for t in tables
+        for a in t["Associations"]
+        if a["RouteTableAssociationId"] == association_id
+    )
     return {"SubnetId": found["SubnetId"], "RouteTableId": found["RouteTableId"]}
 
 
 def endpoint(stage: Stage, endpoint_id: str, _: Properties) -> View:
     """AWS::EC2::VPCEndpoint."""
-    found = stage.clients.ec2.describe_vpc_endpoints(VpcEndpointIds=[endpoint_id])["VpcEndpoints"][0]
-    kept = ("VpcId", "VpcEndpointType", "ServiceName", "RouteTableIds", "PrivateDnsEnabled", "SubnetIds")
-    return {**{name: found[name] for name in kept if name in found}, "PolicyDocument": _document(found.get("PolicyDocument")),
-            "SecurityGroupIds": [group["GroupId"] for group in found.get("Groups", ())], "Tags": _ours(found.get("Tags"))}
+    found = stage.clients.ec2.describe_vpc_endpoints(VpcEndpointIds=[endpoint_id])["VpcEndpoints"][
+        0
+    ]
+    kept = (
+        "VpcId",
+        "VpcEndpointType",
+        "ServiceName",
+        "RouteTableIds",
+        "PrivateDnsEnabled",
+        "SubnetIds",
+    )
+    return {
+        **{name: found[name] for name in kept if name in found},
+        "PolicyDocument": _document(found.get("PolicyDocument")),
+        "SecurityGroupIds": [group["GroupId"] for group in found.get("Groups", ())],
+        "Tags": _ours(found.get("Tags")),
+    }
 
 
 def security_group(stage: Stage, group_id: str, _: Properties) -> View:
     """AWS::EC2::SecurityGroup."""
     found = stage.clients.ec2.describe_security_groups(GroupIds=[group_id])["SecurityGroups"][0]
-    return {"GroupDescription": found["Description"], "VpcId": found["VpcId"], "Tags": _ours(found["Tags"]),
-            "SecurityGroupIngress": list(_rules(found["IpPermissions"], "Source")),
-            "SecurityGroupEgress": list(_rules(found["IpPermissionsEgress"], "Destination"))}
+    return {
+        "GroupDescription": found["Description"],
+        "VpcId": found["VpcId"],
+        "Tags": _ours(found["Tags"]),
+        "SecurityGroupIngress": list(_rules(found["IpPermissions"], "Source")),
+        "SecurityGroupEgress": list(_rules(found["IpPermissionsEgress"], "Destination")),
+    }
 
 
 def _rules(permissions: list[Properties], peer: str) -> Iterator[View]:
     """Yield a group's rules one by one."""
     for permission in permissions:
-        ports = {name: permission[name] for name in ("IpProtocol", "FromPort", "ToPort") if name in permission}
-        for member, here, there in (("IpRanges", "CidrIp", "CidrIp"), ("Ipv6Ranges", "CidrIpv6", "CidrIpv6"),
-                                    ("PrefixListIds", "PrefixListId", f"{peer}PrefixListId")):
+        ports = {
+            name: permission[name]
+            for name in ("IpProtocol", "FromPort", "ToPort")
+            if name in permission
+        }
+        for member, here, there in (
+            ("IpRanges", "CidrIp", "CidrIp"),
+            ("Ipv6Ranges", "CidrIpv6", "CidrIpv6"),
+            ("PrefixListIds", "PrefixListId", f"{peer}PrefixListId"),
+        ):
             for target in permission.get(member, ()):
                 yield {**ports, there: target[here], "Description": target.get("Description")}
 
@@ -176,29 +257,48 @@ def _rules(permissions: list[Properties], peer: str) -> Iterator[View]:
 def ingress(stage: Stage, _: str, wanted: Properties) -> View:
     """AWS::EC2::SecurityGroupIngress."""
     group = security_group(stage, wanted["GroupId"], wanted)
-    found = next(rule for rule in group["SecurityGroupIngress"] if rule["FromPort"] == wanted["FromPort"])
+    found = next(
+        rule for rule in group["SecurityGroupIngress"] if rule["FromPort"] == wanted["FromPort"]
+    )
     return {"GroupId": wanted["GroupId"], **found}
 
 
 def flow_log(stage: Stage, log_id: str, _: Properties) -> View:
     """AWS::EC2::FlowLog."""
     found = stage.clients.ec2.describe_flow_logs(FlowLogIds=[log_id])["FlowLogs"][0]
-    kept = ("ResourceId", "TrafficType", "LogDestinationType", "LogGroupName", "DeliverLogsPermissionArn")
+    kept = (
+        "ResourceId",
+        "TrafficType",
+        "LogDestinationType",
+        "LogGroupName",
+        "DeliverLogsPermissionArn",
+    )
     kind = {"vpc-": "VPC", "subnet-": "Subnet"}[found["ResourceId"].partition("-")[0] + "-"]
-    return {**{name: found[name] for name in kept}, "ResourceType": kind, "Tags": _ours(found["Tags"])}
+    return {
+        **{name: found[name] for name in kept},
+        "ResourceType": kind,
+        "Tags": _ours(found["Tags"]),
+    }
 
 
 def internet_gateway(stage: Stage, gateway_id: str, _: Properties) -> View:
     """AWS::EC2::InternetGateway."""
-    found = stage.clients.ec2.describe_internet_gateways(InternetGatewayIds=[gateway_id])["InternetGateways"][0]
+    found = stage.clients.ec2.describe_internet_gateways(InternetGatewayIds=[gateway_id])[
+        "InternetGateways"
+    ][0]
     return {"Tags": _ours(found["Tags"])}
 
 
 def gateway_attachment(stage: Stage, _: str, wanted: Properties) -> View:
     """AWS::EC2::VPCGatewayAttachment."""
     gateway_id = wanted["InternetGatewayId"]
-    found = stage.clients.ec2.describe_internet_gateways(InternetGatewayIds=[gateway_id])["InternetGateways"][0]
-    return {"InternetGatewayId": found["InternetGatewayId"], "VpcId": found["Attachments"][0]["VpcId"]}
+    found = stage.clients.ec2.describe_internet_gateways(InternetGatewayIds=[gateway_id])[
+        "InternetGateways"
+    ][0]
+    return {
+        "InternetGatewayId": found["InternetGatewayId"],
+        "VpcId": found["Attachments"][0]["VpcId"],
+    }
 
 
 def address(stage: Stage, public_ip: str, _: Properties) -> View:
@@ -210,14 +310,23 @@ def address(stage: Stage, public_ip: str, _: Properties) -> View:
 def nat_gateway(stage: Stage, gateway_id: str, _: Properties) -> View:
     """AWS::EC2::NatGateway."""
     found = stage.clients.ec2.describe_nat_gateways(NatGatewayIds=[gateway_id])["NatGateways"][0]
-    return {"SubnetId": found["SubnetId"], "AllocationId": found["NatGatewayAddresses"][0]["AllocationId"],
-            "Tags": _ours(found["Tags"])}
+    return {
+        "SubnetId": found["SubnetId"],
+        "AllocationId": found["NatGatewayAddresses"][0]["AllocationId"],
+        "Tags": _ours(found["Tags"]),
+    }
 
 
 def route(stage: Stage, _: str, wanted: Properties) -> View:
     """AWS::EC2::Route."""
-    found = stage.clients.ec2.describe_route_tables(RouteTableIds=[wanted["RouteTableId"]])["RouteTables"][0]
-    there = next(r for r in found["Routes"] if r.get("DestinationCidrBlock") == wanted["DestinationCidrBlock"])
+    found = stage.clients.ec2.describe_route_tables(RouteTableIds=[wanted["RouteTableId"]])[
+        "RouteTables"
+    ][0]
+    there = next(
+        r
+        for r in found["Routes"]
+        if r.get("DestinationCidrBlock") == wanted["DestinationCidrBlock"]
+    )
     return {"RouteTableId": found["RouteTableId"], **there}
 
 
@@ -226,36 +335,60 @@ def bucket(stage: Stage, name: str, _: Properties) -> View:
     """AWS::S3::Bucket."""
     s3 = stage.clients.s3
     rules = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"]
-    encryption = [{"ServerSideEncryptionByDefault": rule["ApplyServerSideEncryptionByDefault"],
-                   "BucketKeyEnabled": rule["BucketKeyEnabled"]} for rule in rules]
+    encryption = [
+        {
+            "ServerSideEncryptionByDefault": rule["ApplyServerSideEncryptionByDefault"],
+            "BucketKeyEnabled": rule["BucketKeyEnabled"],
+        }
+        for rule in rules
+    ]
     events = "EventBridgeConfiguration" in s3.get_bucket_notification_configuration(Bucket=name)
     lifecycle = s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
     return {
-        "BucketName": name, "VersioningConfiguration": {"Status": s3.get_bucket_versioning(Bucket=name)["Status"]},
+        "BucketName": name,
+        "VersioningConfiguration": {"Status": s3.get_bucket_versioning(Bucket=name)["Status"]},
         "BucketEncryption": {"ServerSideEncryptionConfiguration": encryption},
-        "PublicAccessBlockConfiguration": s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"],
-        "OwnershipControls": {"Rules": s3.get_bucket_ownership_controls(Bucket=name)["OwnershipControls"]["Rules"]},
+        "PublicAccessBlockConfiguration": s3.get_public_access_block(Bucket=name)[
+            "PublicAccessBlockConfiguration"
+        ],
+        "OwnershipControls": {
+            "Rules": s3.get_bucket_ownership_controls(Bucket=name)["OwnershipControls"]["Rules"]
+        },
         "NotificationConfiguration": {"EventBridgeConfiguration": {"EventBridgeEnabled": events}},
         "LifecycleConfiguration": {"Rules": [_lifecycle(rule) for rule in lifecycle]},
-        "Tags": _ours(s3.get_bucket_tagging(Bucket=name)["TagSet"])}
+        "Tags": _ours(s3.get_bucket_tagging(Bucket=name)["TagSet"]),
+    }
 
 
 def _lifecycle(rule: Properties) -> View:
     """A lifecycle rule by the template's names."""
-    view: View = {"Id": rule["ID"], "Status": rule["Status"], "Prefix": rule.get("Filter", {}).get("Prefix", "")}
+    view: View = {
+        "Id": rule["ID"],
+        "Status": rule["Status"],
+        "Prefix": rule.get("Filter", {}).get("Prefix", ""),
+    }
     expiration = rule.get("Expiration", {})
     view |= {"ExpirationInDays": expiration["Days"]} if "Days" in expiration else {}
-    view |= {"ExpiredObjectDeleteMarker": True} if expiration.get("ExpiredObjectDeleteMarker") else {}
+    view |= (
+        {"ExpiredObjectDeleteMarker": True} if expiration.get("ExpiredObjectDeleteMarker") else {}
+    )
     kept = ("NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload")
     view |= {name: rule[name] for name in kept if name in rule}
-    moves = [{"StorageClass": m["StorageClass"], "TransitionInDays": m["Days"]} for m in rule.get("Transitions", ())]
+    moves = [
+        {"StorageClass": m["StorageClass"], "TransitionInDays": m["Days"]}
+        for m in rule.get("Transitions", ())
+    ]
     return view | ({"Transitions": moves} if moves else {})
 
 
 def bucket_policy(stage: Stage, _: str, wanted: Properties) -> View:
     """AWS::S3::BucketPolicy."""
-    return {"Bucket": wanted["Bucket"],
-            "PolicyDocument": _document(stage.clients.s3.get_bucket_policy(Bucket=wanted["Bucket"])["Policy"])}
+    return {
+        "Bucket": wanted["Bucket"],
+        "PolicyDocument": _document(
+            stage.clients.s3.get_bucket_policy(Bucket=wanted["Bucket"])["Policy"]
+        ),
+    }
 
 
 def _is_stored(stage: Stage, place: Properties, digest: str) -> bool:
@@ -269,18 +402,31 @@ def launch_template(stage: Stage, template_id: str, _: Properties) -> View:
     """AWS::EC2::LaunchTemplate."""
     ec2 = stage.clients.ec2
     found = ec2.describe_launch_templates(LaunchTemplateIds=[template_id])["LaunchTemplates"][0]
-    newest = ec2.describe_launch_template_versions(LaunchTemplateId=template_id, Versions=["$Latest"])["LaunchTemplateVersions"][0]
+    newest = ec2.describe_launch_template_versions(
+        LaunchTemplateId=template_id, Versions=["$Latest"]
+    )["LaunchTemplateVersions"][0]
     tags = [{"ResourceType": "launch-template", "Tags": _ours(found.get("Tags"))}]
-    return {"LaunchTemplateName": found["LaunchTemplateName"], "LaunchTemplateData": newest["LaunchTemplateData"],
-            "VersionDescription": newest.get("VersionDescription"), "TagSpecifications": tags}
+    return {
+        "LaunchTemplateName": found["LaunchTemplateName"],
+        "LaunchTemplateData": newest["LaunchTemplateData"],
+        "VersionDescription": newest.get("VersionDescription"),
+        "TagSpecifications": tags,
+    }
 
 
 # -- functions ----------------------------------------------------------------------------------------------------------
 def layer(stage: Stage, arn: str, wanted: Properties) -> View:
     """AWS::Lambda::LayerVersion."""
     found = stage.clients.client("lambda").get_layer_version_by_arn(Arn=arn)
-    kept = {name: found[name] for name in ("Description", "CompatibleRuntimes", "CompatibleArchitectures")}
-    content = wanted["Content"] if _is_stored(stage, wanted["Content"], found["Content"]["CodeSha256"]) else "another"
+    kept = {
+        name: found[name]
+        for name in ("Description", "CompatibleRuntimes", "CompatibleArchitectures")
+    }
+    content = (
+        wanted["Content"]
+        if _is_stored(stage, wanted["Content"], found["Content"]["CodeSha256"])
+        else "another"
+    )
     return {**kept, "LayerName": found["LayerArn"].rsplit(":", 1)[-1], "Content": content}
 
 
@@ -288,12 +434,34 @@ def function(stage: Stage, name: str, wanted: Properties) -> View:
     """AWS::Lambda::Function."""
     found = stage.clients.client("lambda").get_function(FunctionName=name)
     config = found["Configuration"]
-    kept = ("FunctionName", "Description", "Runtime", "Architectures", "Handler", "Role", "MemorySize", "EphemeralStorage",
-            "Timeout", "DeadLetterConfig", "Environment")
+    kept = (
+        "FunctionName",
+        "Description",
+        "Runtime",
+        "Architectures",
+        "Handler",
+        "Role",
+        "MemorySize",
+        "EphemeralStorage",
+        "Timeout",
+        "DeadLetterConfig",
+        "Environment",
+    )
     view = {name: config[name] for name in kept if name in config}
-    view |= {"ReservedConcurrentExecutions": found.get("Concurrency", {}).get("ReservedConcurrentExecutions")}
-    view |= {"Layers": [layer["Arn"] for layer in config.get("Layers", ())], "Tags": _ours(found.get("Tags", {}))}
-    return view | {"Code": wanted["Code"] if _is_stored(stage, wanted["Code"], config["CodeSha256"]) else "another"}
+    view |= {
+        "ReservedConcurrentExecutions": found.get("Concurrency", {}).get(
+            "ReservedConcurrentExecutions"
+        )
+    }
+    view |= {
+        "Layers": [layer["Arn"] for layer in config.get("Layers", ())],
+        "Tags": _ours(found.get("Tags", {})),
+    }
+    return view | {
+        "Code": wanted["Code"]
+        if _is_stored(stage, wanted["Code"], config["CodeSha256"])
+        else "another"
+    }
 
 
 def version(stage: Stage, arn: str, _: Properties) -> View:
@@ -306,14 +474,18 @@ def alias(stage: Stage, arn: str, _: Properties) -> View:
     """AWS::Lambda::Alias."""
     name, _, alias_name = arn.partition(":function:")[2].partition(":")
     found = stage.clients.client("lambda").get_alias(FunctionName=name, Name=alias_name)
-    return {"Name": found["Name"], "FunctionVersion": found["FunctionVersion"],
-            "FunctionName": found["AliasArn"].split(":function:")[1].split(":")[0]}
+    return {
+        "Name": found["Name"],
+        "FunctionVersion": found["FunctionVersion"],
+        "FunctionName": found["AliasArn"].split(":function:")[1].split(":")[0],
+    }
 
 
 def asynchronous(stage: Stage, _: str, wanted: Properties) -> View:
     """AWS::Lambda::EventInvokeConfig."""
     found = stage.clients.client("lambda").get_function_event_invoke_config(
-        FunctionName=wanted["FunctionName"], Qualifier=wanted["Qualifier"])
+        FunctionName=wanted["FunctionName"], Qualifier=wanted["Qualifier"]
+    )
     _, _, named = found["FunctionArn"].partition(":function:")
     return {**found, "FunctionName": named.split(":")[0], "Qualifier": named.split(":")[1]}
 
@@ -322,12 +494,21 @@ def permission(stage: Stage, _: str, wanted: Properties) -> View:
     """AWS::Lambda::Permission."""
     name, _, qualifier = str(wanted["FunctionName"]).rpartition(":function:")[2].partition(":")
     where = {"FunctionName": name, **({"Qualifier": qualifier} if qualifier else {})}
-    statements = json.loads(stage.clients.client("lambda").get_policy(**where)["Policy"])["Statement"]
-    found = next(s for s in statements if s["Condition"]["ArnLike"]["AWS:SourceArn"] == wanted["SourceArn"])
-    return {"FunctionName": wanted["FunctionName"] if found["Resource"].endswith(f":{qualifier or name}") else found["Resource"],
-            "Action": found["Action"], "Principal": found["Principal"]["Service"],
-            "SourceArn": found["Condition"]["ArnLike"]["AWS:SourceArn"],
-            "SourceAccount": found["Condition"].get("StringEquals", {}).get("AWS:SourceAccount")}
+    statements = json.loads(stage.clients.client("lambda").get_policy(**where)["Policy"])[
+        "Statement"
+    ]
+    found = next(
+        s for s in statements if s["Condition"]["ArnLike"]["AWS:SourceArn"] == wanted["SourceArn"]
+    )
+    return {
+        "FunctionName": wanted["FunctionName"]
+        if found["Resource"].endswith(f":{qualifier or name}")
+        else found["Resource"],
+        "Action": found["Action"],
+        "Principal": found["Principal"]["Service"],
+        "SourceArn": found["Condition"]["ArnLike"]["AWS:SourceArn"],
+        "SourceAccount": found["Condition"].get("StringEquals", {}).get("AWS:SourceAccount"),
+    }
 
 
 # -- events, messages, watching -----------------------------------------------------------------------------------------
@@ -335,23 +516,35 @@ def rule(stage: Stage, name: str, _: Properties) -> View:
     """AWS::Events::Rule."""
     events = stage.clients.client("events")
     found = events.describe_rule(Name=name)
-    view = {key: found[key] for key in ("Name", "Description", "ScheduleExpression", "State") if key in found}
+    view = {
+        key: found[key]
+        for key in ("Name", "Description", "ScheduleExpression", "State")
+        if key in found
+    }
     view |= {"EventPattern": json.loads(found["EventPattern"])} if found.get("EventPattern") else {}
-    return view | {"Targets": events.list_targets_by_rule(Rule=name)["Targets"],
-                   "Tags": _ours(events.list_tags_for_resource(ResourceARN=found["Arn"])["Tags"])}
+    return view | {
+        "Targets": events.list_targets_by_rule(Rule=name)["Targets"],
+        "Tags": _ours(events.list_tags_for_resource(ResourceARN=found["Arn"])["Tags"]),
+    }
 
 
 def queue(stage: Stage, url: str, _: Properties) -> View:
     """AWS::SQS::Queue."""
     sqs = stage.clients.client("sqs")
     found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    return {**found, "QueueName": found["QueueArn"].rsplit(":", 1)[-1], "Tags": _ours(sqs.list_queue_tags(QueueUrl=url).get("Tags"))}
+    return {
+        **found,
+        "QueueName": found["QueueArn"].rsplit(":", 1)[-1],
+        "Tags": _ours(sqs.list_queue_tags(QueueUrl=url).get("Tags")),
+    }
 
 
 def queue_policy(stage: Stage, _: str, wanted: Properties) -> View:
     """AWS::SQS::QueuePolicy."""
-    url, = wanted["Queues"]
-    found = stage.clients.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]
+    (url,) = wanted["Queues"]
+    found = stage.clients.client("sqs").get_queue_attributes(
+        QueueUrl=url, AttributeNames=["Policy"]
+    )["Attributes"]
     return {"Queues": [url], "PolicyDocument": _document(found["Policy"])}
 
 
@@ -359,53 +552,104 @@ def topic(stage: Stage, arn: str, _: Properties) -> View:
     """AWS::SNS::Topic."""
     sns = stage.clients.client("sns")
     found = sns.get_topic_attributes(TopicArn=arn)["Attributes"]
-    return {"TopicName": found["TopicArn"].rsplit(":", 1)[-1], "Tags": _ours(sns.list_tags_for_resource(ResourceArn=arn)["Tags"])}
+    return {
+        "TopicName": found["TopicArn"].rsplit(":", 1)[-1],
+        "Tags": _ours(sns.list_tags_for_resource(ResourceArn=arn)["Tags"]),
+    }
 
 
 def topic_policy(stage: Stage, _: str, wanted: Properties) -> View:
     """AWS::SNS::TopicPolicy."""
-    arn, = wanted["Topics"]
+    (arn,) = wanted["Topics"]
     found = stage.clients.client("sns").get_topic_attributes(TopicArn=arn)["Attributes"]
     return {"Topics": [found["TopicArn"]], "PolicyDocument": _document(found["Policy"])}
 
 
 def subscription(stage: Stage, _: str, wanted: Properties) -> View:
     """AWS::SNS::Subscription."""
-    found = stage.clients.client("sns").list_subscriptions_by_topic(TopicArn=wanted["TopicArn"])["Subscriptions"]
+    found = stage.clients.client("sns").list_subscriptions_by_topic(TopicArn=wanted["TopicArn"])[
+        "Subscriptions"
+    ]
     return next(dict(one) for one in found if one["Protocol"] == wanted["Protocol"])
 
 
 def alarm(stage: Stage, name: str, _: Properties) -> View:
     """AWS::CloudWatch::Alarm."""
-    return dict(stage.clients.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"][0])
+    return dict(
+        stage.clients.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"][0]
+    )
 
 
 def log_group(stage: Stage, name: str, _: Properties) -> View:
     """AWS::Logs::LogGroup."""
     logs = stage.clients.client("logs")
-    found = next(g for g in logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"] if g["logGroupName"] == name)
+    found = next(
+        g
+        for g in logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+        if g["logGroupName"] == name
+    )
     tags = logs.list_tags_for_resource(resourceArn=found["arn"].removesuffix(":*"))["tags"]
-    return {"LogGroupName": found["logGroupName"], "RetentionInDays": found["retentionInDays"], "Tags": _ours(tags)}
+    return {
+        "LogGroupName": found["logGroupName"],
+        "RetentionInDays": found["retentionInDays"],
+        "Tags": _ours(tags),
+    }
 
 
 def budget(stage: Stage, name: str, _: Properties) -> View:
     """AWS::Budgets::Budget."""
-    budgets, where = stage.clients.client("budgets"), {"AccountId": stage.clients.account_id, "BudgetName": name}
-    notes = [{"Notification": note, "Subscribers": budgets.describe_subscribers_for_notification(
-        **where, Notification=note)["Subscribers"]} for note in budgets.describe_notifications_for_budget(**where)["Notifications"]]
-    return {"Budget": budgets.describe_budget(**where)["Budget"], "NotificationsWithSubscribers": notes}
+    budgets, where = (
+        stage.clients.client("budgets"),
+        {"AccountId": stage.clients.account_id, "BudgetName": name},
+    )
+    notes = [
+        {
+            "Notification": note,
+            "Subscribers": budgets.describe_subscribers_for_notification(
+                **where, Notification=note
+            )["Subscribers"],
+        }
+        for note in budgets.describe_notifications_for_budget(**where)["Notifications"]
+    ]
+    return {
+        "Budget": budgets.describe_budget(**where)["Budget"],
+        "NotificationsWithSubscribers": notes,
+    }
 
 
 READERS: dict[str, Reader] = {
-    "AWS::Budgets::Budget": budget, "AWS::CloudWatch::Alarm": alarm, "AWS::EC2::EIP": address, "AWS::EC2::FlowLog": flow_log,
-    "AWS::EC2::InternetGateway": internet_gateway, "AWS::EC2::LaunchTemplate": launch_template,
-    "AWS::EC2::NatGateway": nat_gateway, "AWS::EC2::Route": route, "AWS::EC2::RouteTable": route_table,
-    "AWS::EC2::SecurityGroup": security_group, "AWS::EC2::SecurityGroupIngress": ingress, "AWS::EC2::Subnet": subnet,
-    "AWS::EC2::SubnetRouteTableAssociation": association, "AWS::EC2::VPC": vpc, "AWS::EC2::VPCEndpoint": endpoint,
-    "AWS::EC2::VPCGatewayAttachment": gateway_attachment, "AWS::Events::Rule": rule, "AWS::IAM::InstanceProfile": instance_profile,
-    "AWS::IAM::ManagedPolicy": managed_policy, "AWS::IAM::Role": role, "AWS::Lambda::Alias": alias,
-    "AWS::Lambda::EventInvokeConfig": asynchronous, "AWS::Lambda::Function": function, "AWS::Lambda::LayerVersion": layer,
-    "AWS::Lambda::Permission": permission, "AWS::Lambda::Version": version, "AWS::Logs::LogGroup": log_group,
-    "AWS::S3::Bucket": bucket, "AWS::S3::BucketPolicy": bucket_policy, "AWS::SNS::Subscription": subscription,
-    "AWS::SNS::Topic": topic, "AWS::SNS::TopicPolicy": topic_policy, "AWS::SQS::Queue": queue,
-    "AWS::SQS::QueuePolicy": queue_policy}
+    "AWS::Budgets::Budget": budget,
+    "AWS::CloudWatch::Alarm": alarm,
+    "AWS::EC2::EIP": address,
+    "AWS::EC2::FlowLog": flow_log,
+    "AWS::EC2::InternetGateway": internet_gateway,
+    "AWS::EC2::LaunchTemplate": launch_template,
+    "AWS::EC2::NatGateway": nat_gateway,
+    "AWS::EC2::Route": route,
+    "AWS::EC2::RouteTable": route_table,
+    "AWS::EC2::SecurityGroup": security_group,
+    "AWS::EC2::SecurityGroupIngress": ingress,
+    "AWS::EC2::Subnet": subnet,
+    "AWS::EC2::SubnetRouteTableAssociation": association,
+    "AWS::EC2::VPC": vpc,
+    "AWS::EC2::VPCEndpoint": endpoint,
+    "AWS::EC2::VPCGatewayAttachment": gateway_attachment,
+    "AWS::Events::Rule": rule,
+    "AWS::IAM::InstanceProfile": instance_profile,
+    "AWS::IAM::ManagedPolicy": managed_policy,
+    "AWS::IAM::Role": role,
+    "AWS::Lambda::Alias": alias,
+    "AWS::Lambda::EventInvokeConfig": asynchronous,
+    "AWS::Lambda::Function": function,
+    "AWS::Lambda::LayerVersion": layer,
+    "AWS::Lambda::Permission": permission,
+    "AWS::Lambda::Version": version,
+    "AWS::Logs::LogGroup": log_group,
+    "AWS::S3::Bucket": bucket,
+    "AWS::S3::BucketPolicy": bucket_policy,
+    "AWS::SNS::Subscription": subscription,
+    "AWS::SNS::Topic": topic,
+    "AWS::SNS::TopicPolicy": topic_policy,
+    "AWS::SQS::Queue": queue,
+    "AWS::SQS::QueuePolicy": queue_policy,
+}

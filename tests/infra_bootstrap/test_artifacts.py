@@ -46,23 +46,46 @@ def test_a_package_is_packed_without_what_only_this_machine_needs(tmp_path: Path
     (package / "__pycache__" / "x.pyc").write_bytes(b"")
     (package / "__init__.py").write_bytes(b"")
     (package / "data.json").write_bytes(b"{}")
-    assert [entry.name for entry in package_entries(package)] == ["thing/__init__.py", "thing/data.json"]
+    assert [entry.name for entry in package_entries(package)] == [
+        "thing/__init__.py",
+        "thing/data.json",
+    ]
 
 
-@pytest.mark.parametrize(("project", "module"), [("lifecycle", "rl_lifecycle"), ("trainer", "rl_trainer")])
+@pytest.mark.parametrize(
+    ("project", "module"), [("lifecycle", "rl_lifecycle"), ("trainer", "rl_trainer")]
+)
 def test_our_wheels_are_reproducible_and_install(tmp_path: Path, project: str, module: str) -> None:
     """The same bytes twice; uv installs the wheel, and its module is there."""
     wheel = build_wheel(ROOT / project)
     assert wheel == build_wheel(ROOT / project)
     (tmp_path / wheel.file_name).write_bytes(wheel.data)
-    subprocess.run([sys.executable, "-m", "uv", "pip", "install", "--quiet", "--offline", "--no-index", "--no-deps",
-                    "--no-config", "--target", str(tmp_path / "site"), str(tmp_path / wheel.file_name)], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "install",
+            "--quiet",
+            "--offline",
+            "--no-index",
+            "--no-deps",
+            "--no-config",
+            "--target",
+            str(tmp_path / "site"),
+            str(tmp_path / wheel.file_name),
+        ],
+        check=True,
+    )
     assert (tmp_path / "site" / module / "__init__.py").exists()
 
 
 def test_a_project_that_is_none_says_which(tmp_path: Path) -> None:
     """The message names the file."""
-    with pytest.raises(BuildFailedError, match=r"wheel of ghost: ghost/pyproject.toml cannot be read"):
+    with pytest.raises(
+        BuildFailedError, match=r"wheel of ghost: ghost/pyproject.toml cannot be read"
+    ):
         build_wheel(tmp_path / "ghost")
 
 
@@ -83,7 +106,15 @@ def test_what_the_image_has_is_not_shipped() -> None:
     text = read_lock("trainer", Target("3.12"), without=IN_IMAGE | NOT_NEEDED).text
     names = {line.split("==")[0] for line in text.splitlines() if line[:1].isalnum()}
     assert not names & (IN_IMAGE | NOT_NEEDED)
-    assert {"numpy", "stable-baselines3", "sb3-contrib", "gymnasium", "onnxruntime", "pydantic", "uv"} <= names
+    assert {
+        "numpy",
+        "stable-baselines3",
+        "sb3-contrib",
+        "gymnasium",
+        "onnxruntime",
+        "pydantic",
+        "uv",
+    } <= names
 
 
 def test_every_platform_has_its_tags() -> None:
@@ -114,7 +145,9 @@ def test_the_cache_builds_once_and_never_half(tmp_path: Path) -> None:
 def test_a_layer_that_lambda_would_refuse_is_refused_here() -> None:
     """The message says how large it is, and where to take something out."""
     check_size(MOST_UNZIPPED_BYTES)
-    with pytest.raises(BuildFailedError, match=r"262,144,001 bytes unzipped, and Lambda takes 262,144,000"):
+    with pytest.raises(
+        BuildFailedError, match=r"262,144,001 bytes unzipped, and Lambda takes 262,144,000"
+    ):
         check_size(MOST_UNZIPPED_BYTES + 1)
 
 
@@ -133,10 +166,14 @@ def test_the_functions_fit_and_the_layer_imports(tmp_path: Path) -> None:
     again = build_functions(Target(PYTHON), root=changed, cache=CACHE)
     assert (again.layer, again.reaper) == (functions.layer, functions.reaper)
     assert again.evaluator.key != functions.evaluator.key
-    program = (f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(tmp_path / 'python')!r}]; "
-               "import numpy, onnxruntime, gymnasium, pydantic, rl_evaluator.handler; env = gymnasium.make('LunarLander-v3'); "
-               "env.reset(seed=0); print(env.step(0)[0].shape)")
-    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
+    program = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(tmp_path / 'python')!r}]; "
+        "import numpy, onnxruntime, gymnasium, pydantic, rl_evaluator.handler; env = gymnasium.make('LunarLander-v3'); "
+        "env.reset(seed=0); print(env.step(0)[0].shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.stdout.strip() == "(8,)", done.stderr
 
 
@@ -145,7 +182,9 @@ def test_a_wheel_set_names_every_wheel_by_its_digest() -> None:
     wheels = build_trainer_wheels(Target(PYTHON), cache=CACHE)
     record = WheelSet.from_json(wheels.files[-1].read())
     assert wheels.artifact.sha256 == sha256_hex(wheels.files[-1].read())
-    assert {artifact_key(sha256, name) for name, sha256 in record.wheels.items()} == {file.key for file in wheels.files[:-1]}
+    assert {artifact_key(sha256, name) for name, sha256 in record.wheels.items()} == {
+        file.key for file in wheels.files[:-1]
+    }
     assert all(sha256_hex(file.read()) == file.sha256 for file in wheels.files)
     assert [name for name in record.wheels if name.startswith("uv-")]
     assert wheels.artifact == build_trainer_wheels(Target(PYTHON), cache=CACHE).artifact
@@ -153,8 +192,10 @@ def test_a_wheel_set_names_every_wheel_by_its_digest() -> None:
 
 def test_artifacts_are_uploaded_once_and_what_names_others_last(dev: Deployment) -> None:
     """A second upload finds them; one that is missing is uploaded though the last is there."""
-    files = [ArtifactFile(artifact_key(sha256_hex(data), "x.whl"), sha256_hex(data), data=data)
-             for data in (b"one", b"two", b"set")]
+    files = [
+        ArtifactFile(artifact_key(sha256_hex(data), "x.whl"), sha256_hex(data), data=data)
+        for data in (b"one", b"two", b"set")
+    ]
     launcher = dev.as_role("launcher").s3
     assert upload(launcher, dev.bucket, files[2:]) == 1
     assert upload(launcher, dev.bucket, files) == 2

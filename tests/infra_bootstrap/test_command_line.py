@@ -16,35 +16,113 @@ from tests.infra_bootstrap.accounts import ROOT, Deployment
 
 def alone(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command that must end before it speaks to AWS."""
-    environ = {"PATH": os.environ["PATH"], "HOME": os.devnull, "AWS_EC2_METADATA_DISABLED": "true", **variables}
-    return subprocess.run([sys.executable, "-m", "infra_bootstrap", *arguments], cwd=ROOT, capture_output=True, text=True,
-                          env=environ, timeout=60, check=False)
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        **variables,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "infra_bootstrap", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environ,
+        timeout=60,
+        check=False,
+    )
 
 
-KEYS = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "none",
+    "AWS_SECRET_ACCESS_KEY": "none",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+}
 
 
-@pytest.mark.parametrize(("arguments", "variables", "said"), [
-    (["deploy"], {}, "the following arguments are required: --environment"),
-    (["deploy", "--environment", "Prod"], {}, "--environment 'Prod': lower case, digits and -"),
-    (["deploy", "--environment", "a" * 21], {}, "at most 20 characters"),
-    (["deploy", "--environment", "dev", "--stack", "compute"], {}, "invalid choice: 'compute'"),
-    (["deploy", "--environment", "dev", "--lambda-runtime", "python3.9"], {}, "invalid choice: 'python3.9'"),
-    (["deploy", "--environment", "dev", "--airflow-role", "arn:aws:iam::1:role/x"], {}, "without path and not its ARN"),
-    (["deploy", "--environment", "dev", "--parameter", "VpcCidr"], {}, "--parameter VpcCidr: must be NAME=VALUE"),
-    (["plan", "--environment", "dev", "--parameter", "VpcCidr=8.8.0.0/16"], {}, "must be a private range such as 10.64.0.0/16"),
-    (["plan", "--environment", "dev", "--parameter", "VpcCidr=10.0.0.0/8"], {}, "with a prefix from /16 to /18"),
-    (["plan", "--environment", "dev", "--parameter", "VpcCidr=10.300.0.0/16"], {}, "IPv4 or IPv6 network; write for example 10.64.0.0/16"),
-    (["plan", "--environment", "dev", "--parameter", "VpcCidr=10.64.7.0/17"], {}, "10.64.7.0/17 has host bits set; write 10.64.0.0/17"),
-    (["plan", "--environment", "dev", "--parameter", "VolumeGib=1"], {}, "VolumeGib=1: must lie between 8 and 16384"),
-    (["plan", "--environment", "dev", "--parameter", "VolumeGib=big"], {}, "VolumeGib=big: must be a number"),
-    (["plan", "--environment", "dev", "--parameter", "EnableNat=yes"], {}, "EnableNat=yes: choose one of true, false"),
-    (["plan", "--environment", "dev", "--parameter", "Colour=red"], {}, "--parameter Colour: no template has it; they have Ai"),
-    (["outputs", "--environment", "dev"], {}, "no AWS region: say `--region eu-west-1`"),
-    (["outputs", "--environment", "dev", "--region", "eu-west-1"], {}, "no AWS credentials: log in first"),
-    (["deploy", "--environment", "dev", "--region", "eu-wset-1"], {}, "did you mean eu-west-1 or "),
-    (["outputs", "--environment", "dev", "--profile", "absent"], {}, "The config profile (absent) could not be found")])
-def test_bad_input_is_one_clear_line_and_exit_status_2(arguments: list[str], variables: dict[str, str], said: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "variables", "said"),
+    [
+        (["deploy"], {}, "the following arguments are required: --environment"),
+        (["deploy", "--environment", "Prod"], {}, "--environment 'Prod': lower case, digits and -"),
+        (["deploy", "--environment", "a" * 21], {}, "at most 20 characters"),
+        (["deploy", "--environment", "dev", "--stack", "compute"], {}, "invalid choice: 'compute'"),
+        (
+            ["deploy", "--environment", "dev", "--lambda-runtime", "python3.9"],
+            {},
+            "invalid choice: 'python3.9'",
+        ),
+        (
+            ["deploy", "--environment", "dev", "--airflow-role", "arn:aws:iam::1:role/x"],
+            {},
+            "without path and not its ARN",
+        ),
+        (
+            ["deploy", "--environment", "dev", "--parameter", "VpcCidr"],
+            {},
+            "--parameter VpcCidr: must be NAME=VALUE",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "VpcCidr=8.8.0.0/16"],
+            {},
+            "must be a private range such as 10.64.0.0/16",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "VpcCidr=10.0.0.0/8"],
+            {},
+            "with a prefix from /16 to /18",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "VpcCidr=10.300.0.0/16"],
+            {},
+            "IPv4 or IPv6 network; write for example 10.64.0.0/16",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "VpcCidr=10.64.7.0/17"],
+            {},
+            "10.64.7.0/17 has host bits set; write 10.64.0.0/17",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "VolumeGib=1"],
+            {},
+            "VolumeGib=1: must lie between 8 and 16384",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "VolumeGib=big"],
+            {},
+            "VolumeGib=big: must be a number",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "EnableNat=yes"],
+            {},
+            "EnableNat=yes: choose one of true, false",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "Colour=red"],
+            {},
+            "--parameter Colour: no template has it; they have Ai",
+        ),
+        (["outputs", "--environment", "dev"], {}, "no AWS region: say `--region eu-west-1`"),
+        (
+            ["outputs", "--environment", "dev", "--region", "eu-west-1"],
+            {},
+            "no AWS credentials: log in first",
+        ),
+        (
+            ["deploy", "--environment", "dev", "--region", "eu-wset-1"],
+            {},
+            "did you mean eu-west-1 or ",
+        ),
+        (
+            ["outputs", "--environment", "dev", "--profile", "absent"],
+            {},
+            "The config profile (absent) could not be found",
+        ),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_status_2(
+    arguments: list[str], variables: dict[str, str], said: str
+) -> None:
     """What is wrong is said in one line, before anything is asked of AWS."""
     done = alone(*arguments, **variables)
     assert (done.returncode, done.stdout) == (2, "")
@@ -54,14 +132,27 @@ def test_bad_input_is_one_clear_line_and_exit_status_2(arguments: list[str], var
 
 def test_a_policy_that_is_not_there_says_how_it_is_written() -> None:
     """Before anything is asked of AWS; its parameters are looked for beside it."""
-    done = alone("upload-policy", "--environment", "dev", "--region", "eu-west-1", "--policy", "no/p.onnx", **KEYS)
+    done = alone(
+        "upload-policy",
+        "--environment",
+        "dev",
+        "--region",
+        "eu-west-1",
+        "--policy",
+        "no/p.onnx",
+        **KEYS,
+    )
     assert done.returncode == 2
-    assert done.stderr.startswith("infra_bootstrap: --policy: no/p.onnx: No such file or directory; `python -m rl_trainer export")
+    assert done.stderr.startswith(
+        "infra_bootstrap: --policy: no/p.onnx: No such file or directory; `python -m rl_trainer export"
+    )
 
 
 def test_an_endpoint_that_does_not_answer_is_one_line(tmp_path: object) -> None:
     """No traceback when AWS cannot be reached."""
-    done = alone("outputs", "--environment", "dev", "--region", "eu-west-1", **KEYS, AWS_MAX_ATTEMPTS="1")
+    done = alone(
+        "outputs", "--environment", "dev", "--region", "eu-west-1", **KEYS, AWS_MAX_ATTEMPTS="1"
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("infra_bootstrap: Could not connect to the endpoint URL")
     assert "Traceback" not in done.stderr
@@ -76,9 +167,29 @@ def test_another_account_than_the_one_that_was_meant_is_refused(dev: Deployment)
 
 def test_credentials_that_a_region_does_not_know_are_told_why(dev: Deployment) -> None:
     """A region that was never opted into answers as if the credentials were wrong; both are said, and what to do."""
-    done = subprocess.run([sys.executable, "-m", "infra_bootstrap", "outputs", "--environment", "dev", "--region", "eu-south-2"],
-                          cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env={
-                              "PATH": os.environ["PATH"], "HOME": os.devnull, **KEYS, "AWS_ENDPOINT_URL": dev.account.endpoint_url})
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "infra_bootstrap",
+            "outputs",
+            "--environment",
+            "dev",
+            "--region",
+            "eu-south-2",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": os.devnull,
+            **KEYS,
+            "AWS_ENDPOINT_URL": dev.account.endpoint_url,
+        },
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert "aws account enable-region --region-name REGION" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -93,7 +204,9 @@ def test_what_is_not_deployed_says_what_to_run(dev: Deployment) -> None:
 
 def test_outputs_drift_and_preflight_print_one_json_object(dev: Deployment) -> None:
     """Programs read stdout, people read stderr."""
-    outputs = json.loads(dev.account.cli("outputs", "--environment", "dev", "--json", role="airflow-worker").stdout)
+    outputs = json.loads(
+        dev.account.cli("outputs", "--environment", "dev", "--json", role="airflow-worker").stdout
+    )
     assert outputs["bucket"] == dev.bucket
     drift = dev.account.cli("drift", "--environment", "dev", "--stack", "identity", "--json")
     assert (drift.returncode, json.loads(drift.stdout)["drift"]) == (0, [])

@@ -24,7 +24,9 @@ from tests.infra_bootstrap.test_preflight import FakeClients
 
 def test_a_first_bootstrap_by_an_administrator_creates_five_stacks(dev: Deployment) -> None:
     """Every stack of a new environment is there and complete."""
-    stacks = [find_stack(dev.as_role("administrator"), stack_name("dev", concern)) for concern in Concern]
+    stacks = [
+        find_stack(dev.as_role("administrator"), stack_name("dev", concern)) for concern in Concern
+    ]
     assert [stack.status if stack else None for stack in stacks] == ["CREATE_COMPLETE"] * 5
 
 
@@ -40,13 +42,19 @@ def test_outputs_are_read_from_stacks_by_airflows_role(dev: Deployment) -> None:
     assert outputs.bucket == dev.bucket
     assert set(outputs.subnet_ids) == {"eu-west-1a", "eu-west-1b", "eu-west-1c"}
     assert outputs.evaluator_alias_arn.endswith(":function:nightshift-dev-evaluator:live")
-    assert json.loads(json.dumps(outputs.to_dict()))["trainer_wheels"]["sha256"] == outputs.trainer_wheels.sha256
+    assert (
+        json.loads(json.dumps(outputs.to_dict()))["trainer_wheels"]["sha256"]
+        == outputs.trainer_wheels.sha256
+    )
 
 
 def test_airflows_role_may_not_change_identity(dev: Deployment) -> None:
     """A change to roles ends with the command that an administrator must run."""
     settings = Settings("dev", parameters={"MaxVolumeGib": "300"})
-    with pytest.raises(IdentityChangedError, match=r"MaxVolumeGib from '200' to '300'.*administrator run `python -m"):
+    with pytest.raises(
+        IdentityChangedError,
+        match=r"MaxVolumeGib from '200' to '300'.*administrator run `python -m",
+    ):
         prepare(dev.as_role("airflow-worker"), settings, Concern.IDENTITY)
 
 
@@ -54,7 +62,9 @@ def test_a_changed_parameter_updates_its_stack_alone(dev: Deployment) -> None:
     """An update through the deployer's role says what changed, and can be taken back."""
     worker = dev.as_role("airflow-worker")
     for value in ("31", "30"):
-        prepared = prepare(worker, Settings("dev", parameters={"CheckpointDays": value}), Concern.STORAGE)
+        prepared = prepare(
+            worker, Settings("dev", parameters={"CheckpointDays": value}), Concern.STORAGE
+        )
         assert "Bucket" in [change.resource for change in prepared.changes]
         start(worker, prepared)
         await_outcome(worker, prepared)
@@ -82,24 +92,38 @@ def test_new_code_and_nothing_else_rolls_alias_and_launch_template(fresh: Deploy
     before, administrator = fresh.outputs, fresh.as_role("administrator")
     del fresh.outputs
     lambda_ = administrator.client("lambda")
-    layers = lambda_.get_function(FunctionName=before.evaluator_alias_arn)["Configuration"]["Layers"]
+    layers = lambda_.get_function(FunctionName=before.evaluator_alias_arn)["Configuration"][
+        "Layers"
+    ]
     results = fresh.deploy(code="def handle(event, context=None):\n    return 'new'\n")
     name = fresh.settings.environment
     changed = {stack_name(name, Concern.TRAINING), stack_name(name, Concern.EVALUATION)}
     assert {result.stack_name for result in results if result.outcome is Outcome.UPDATED} == changed
-    assert {result.outcome for result in results if result.stack_name not in changed} == {Outcome.UNCHANGED}
+    assert {result.outcome for result in results if result.stack_name not in changed} == {
+        Outcome.UNCHANGED
+    }
     alias = lambda_.get_alias(FunctionName=before.evaluator_function_name, Name="live")
     assert int(alias["FunctionVersion"]) == 2
-    answer = lambda_.invoke(FunctionName=before.evaluator_alias_arn, Payload=b"{}")["Payload"].read()
+    answer = lambda_.invoke(FunctionName=before.evaluator_alias_arn, Payload=b"{}")[
+        "Payload"
+    ].read()
     assert json.loads(answer) == "new"
-    assert lambda_.get_function(FunctionName=before.evaluator_alias_arn)["Configuration"]["Layers"] == layers
+    assert (
+        lambda_.get_function(FunctionName=before.evaluator_alias_arn)["Configuration"]["Layers"]
+        == layers
+    )
     assert (before.launch_template_version, fresh.outputs.launch_template_version) == ("1", "2")
     assert fresh.outputs.trainer_wheels != before.trainer_wheels
     versions = administrator.ec2.describe_launch_template_versions(
-        LaunchTemplateId=before.launch_template_id, Versions=["1", "2"])["LaunchTemplateVersions"]
-    wheels = {str(version["VersionNumber"]): tag["Value"] for version in versions
-              for specification in version["LaunchTemplateData"]["TagSpecifications"] for tag in specification["Tags"]
-              if tag["Key"] == "nightshift:wheels"}
+        LaunchTemplateId=before.launch_template_id, Versions=["1", "2"]
+    )["LaunchTemplateVersions"]
+    wheels = {
+        str(version["VersionNumber"]): tag["Value"]
+        for version in versions
+        for specification in version["LaunchTemplateData"]["TagSpecifications"]
+        for tag in specification["Tags"]
+        if tag["Key"] == "nightshift:wheels"
+    }
     assert wheels == {"1": before.trainer_wheels.sha256, "2": fresh.outputs.trainer_wheels.sha256}
 
 
@@ -108,10 +132,21 @@ def test_an_update_that_failed_goes_on_with_the_same_command(fresh: Deployment) 
     administrator = fresh.as_role("administrator")
     fresh.deploy((Concern.IDENTITY,), (Concern.STORAGE,), (Concern.EVALUATION,))
     good = fresh.upload(administrator, "def handle(event, context=None):\n    return 'new'\n")
-    nowhere = good.model_copy(update={"evaluator_layer": Artifact(key=artifact_key("0" * 64, "layer.zip"), sha256="0" * 64)})
-    with pytest.raises(StackFailedError, match=r"ended in UPDATE_ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it goes on from here"):
-        deploy_side_by_side(administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append)
-    done = deploy_side_by_side(administrator, fresh.settings, (Concern.EVALUATION,), good, fresh.said.append)
+    nowhere = good.model_copy(
+        update={
+            "evaluator_layer": Artifact(key=artifact_key("0" * 64, "layer.zip"), sha256="0" * 64)
+        }
+    )
+    with pytest.raises(
+        StackFailedError,
+        match=r"ended in UPDATE_ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it goes on from here",
+    ):
+        deploy_side_by_side(
+            administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append
+        )
+    done = deploy_side_by_side(
+        administrator, fresh.settings, (Concern.EVALUATION,), good, fresh.said.append
+    )
     assert [result.outcome for result in done] == [Outcome.UPDATED]
 
 
@@ -120,9 +155,18 @@ def test_a_stack_that_rolled_back_is_made_anew_by_the_same_command(fresh: Deploy
     administrator = fresh.as_role("administrator")
     fresh.deploy((Concern.IDENTITY,), (Concern.STORAGE,))
     uploaded = fresh.upload(administrator, "def handle(event, context=None):\n    return event\n")
-    nowhere = uploaded.model_copy(update={"evaluator_layer": Artifact(key=artifact_key("0" * 64, "layer.zip"), sha256="0" * 64)})
-    with pytest.raises(StackFailedError, match=r"ended in ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it goes on from here"):
-        deploy_side_by_side(administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append)
+    nowhere = uploaded.model_copy(
+        update={
+            "evaluator_layer": Artifact(key=artifact_key("0" * 64, "layer.zip"), sha256="0" * 64)
+        }
+    )
+    with pytest.raises(
+        StackFailedError,
+        match=r"ended in ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it goes on from here",
+    ):
+        deploy_side_by_side(
+            administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append
+        )
     found = find_stack(administrator, stack_name(fresh.settings.environment, Concern.EVALUATION))
     assert found is not None
     assert found.status == "ROLLBACK_COMPLETE"
@@ -133,7 +177,9 @@ def test_a_change_set_that_was_never_executed_is_in_nobodys_way(fresh: Deploymen
     """A stack in REVIEW_IN_PROGRESS is cleared away and made."""
     fresh.deploy((Concern.IDENTITY,))
     prepare(fresh.as_role("administrator"), fresh.settings, Concern.STORAGE)
-    found = find_stack(fresh.as_role("administrator"), stack_name(fresh.settings.environment, Concern.STORAGE))
+    found = find_stack(
+        fresh.as_role("administrator"), stack_name(fresh.settings.environment, Concern.STORAGE)
+    )
     assert found is not None
     assert found.status == "REVIEW_IN_PROGRESS"
     assert [result.outcome for result in fresh.deploy((Concern.STORAGE,))] == [Outcome.CREATED]
@@ -141,16 +187,40 @@ def test_a_change_set_that_was_never_executed_is_in_nobodys_way(fresh: Deploymen
 
 def test_a_rollback_that_stopped_half_way_is_finished_first() -> None:
     """UPDATE_ROLLBACK_FAILED takes no change set: the rollback goes on as the deployer, and then the deployment does."""
-    client = boto3.client("cloudformation", region_name="eu-west-1", aws_access_key_id="none", aws_secret_access_key="none")
+    client = boto3.client(
+        "cloudformation",
+        region_name="eu-west-1",
+        aws_access_key_id="none",
+        aws_secret_access_key="none",
+    )
     name = stack_name("dev", Concern.NETWORK)
     with Stubber(client) as stub:
-        for status in ("UPDATE_ROLLBACK_FAILED", "UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"):
-            stub.add_response("describe_stacks", {"Stacks": [{
-                "StackName": name, "StackId": "x", "StackStatus": status, "CreationTime": datetime(2026, 1, 1, tzinfo=UTC)}]})
+        for status in (
+            "UPDATE_ROLLBACK_FAILED",
+            "UPDATE_ROLLBACK_IN_PROGRESS",
+            "UPDATE_ROLLBACK_COMPLETE",
+        ):
+            stub.add_response(
+                "describe_stacks",
+                {
+                    "Stacks": [
+                        {
+                            "StackName": name,
+                            "StackId": "x",
+                            "StackStatus": status,
+                            "CreationTime": datetime(2026, 1, 1, tzinfo=UTC),
+                        }
+                    ]
+                },
+            )
             if status == "UPDATE_ROLLBACK_FAILED":
                 deployer = "arn:aws:iam::123456789012:role/nightshift-dev-deployer"
-                stub.add_response("continue_update_rollback", {}, {"StackName": name, "RoleARN": deployer})
-        found = find_living_stack(FakeClients({"cloudformation": client}), Settings("dev"), Concern.NETWORK)
+                stub.add_response(
+                    "continue_update_rollback", {}, {"StackName": name, "RoleARN": deployer}
+                )
+        found = find_living_stack(
+            FakeClients({"cloudformation": client}), Settings("dev"), Concern.NETWORK
+        )
         stub.assert_no_pending_responses()
     assert found is not None
     assert found.status == "UPDATE_ROLLBACK_COMPLETE"

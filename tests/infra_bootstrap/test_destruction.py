@@ -23,9 +23,17 @@ def test_nothing_is_deleted_without_the_exact_name(dev: Deployment, confirm: str
 def test_nothing_is_deleted_under_a_running_machine(dev: Deployment) -> None:
     """A machine of the environment stops its destruction."""
     ec2 = dev.as_role("administrator").ec2
-    tags = [{"ResourceType": "instance", "Tags": [{"Key": "nightshift:environment", "Value": "dev"}]}]
-    made = ec2.run_instances(ImageId=dev.outputs.image_id, InstanceType="t3.micro", MinCount=1, MaxCount=1,
-                             TagSpecifications=tags, UserData="#!/bin/sh\nsleep 600\n")["Instances"][0]["InstanceId"]
+    tags = [
+        {"ResourceType": "instance", "Tags": [{"Key": "nightshift:environment", "Value": "dev"}]}
+    ]
+    made = ec2.run_instances(
+        ImageId=dev.outputs.image_id,
+        InstanceType="t3.micro",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=tags,
+        UserData="#!/bin/sh\nsleep 600\n",
+    )["Instances"][0]["InstanceId"]
     try:
         with pytest.raises(InstancesRunningError, match=f"1 machines run \\({made}\\)"):
             destroy(dev.as_role("administrator"), dev.settings, "dev", dev.said.append)
@@ -41,15 +49,23 @@ def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deploymen
     fresh.deploy()
     bucket = fresh.bucket
     iam = fresh.as_role("administrator").iam
-    assert [policy["PolicyName"] for policy in iam.list_attached_role_policies(RoleName="airflow-worker")["AttachedPolicies"]
-            if fresh.settings.environment in policy["PolicyName"]]
+    assert [
+        policy["PolicyName"]
+        for policy in iam.list_attached_role_policies(RoleName="airflow-worker")["AttachedPolicies"]
+        if fresh.settings.environment in policy["PolicyName"]
+    ]
     worker = fresh.as_role("airflow-worker")
     name = fresh.settings.environment
     with pytest.raises(AccessRefusedError, match="let an administrator run"):
         destroy(worker, fresh.settings, name, fresh.said.append, delete_bucket=True)
     done = destroy(worker, fresh.settings, name, fresh.said.append)
-    assert set(done.deleted) == {stack_name(name, concern) for concern in (Concern.NETWORK, Concern.TRAINING, Concern.EVALUATION)}
-    assert set(done.kept) == {stack_name(name, concern) for concern in (Concern.IDENTITY, Concern.STORAGE)}
+    assert set(done.deleted) == {
+        stack_name(name, concern)
+        for concern in (Concern.NETWORK, Concern.TRAINING, Concern.EVALUATION)
+    }
+    assert set(done.kept) == {
+        stack_name(name, concern) for concern in (Concern.IDENTITY, Concern.STORAGE)
+    }
     assert done.leftovers == ()
     again = {result.stack_name: result.outcome for result in fresh.deploy(clients=worker)}
     assert again[stack_name(name, Concern.STORAGE)] is Outcome.UNCHANGED
@@ -76,7 +92,12 @@ def test_what_was_kept_can_be_destroyed_later(fresh: Deployment) -> None:
 def test_roles_without_a_bucket_are_not_kept(fresh: Deployment) -> None:
     """A bootstrap that got no further than identity leaves nothing after a plain destroy."""
     fresh.deploy((Concern.IDENTITY,))
-    done = destroy(fresh.as_role("administrator"), fresh.settings, fresh.settings.environment, fresh.said.append)
+    done = destroy(
+        fresh.as_role("administrator"),
+        fresh.settings,
+        fresh.settings.environment,
+        fresh.said.append,
+    )
     assert done.deleted == (stack_name(fresh.settings.environment, Concern.IDENTITY),)
     assert (done.kept, done.why_kept, done.leftovers) == ((), "", ())
 
@@ -87,6 +108,8 @@ def test_leftovers_are_found_by_their_tag(dev: Deployment) -> None:
     vpc = ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
     ec2.create_tags(Resources=[vpc], Tags=[{"Key": "nightshift:environment", "Value": "dev"}])
     try:
-        assert f"vpc {vpc}" in list(find_leftovers(dev.as_role("administrator"), dev.settings, set()))
+        assert f"vpc {vpc}" in list(
+            find_leftovers(dev.as_role("administrator"), dev.settings, set())
+        )
     finally:
         ec2.delete_vpc(VpcId=vpc)

@@ -26,20 +26,28 @@ def checks(dev: Deployment) -> LaunchChecks:
 def template(dev: Deployment, image_id: str) -> str:
     """A template of somebody's, with an image."""
     made = dev.as_role("administrator").ec2.create_launch_template(
-        LaunchTemplateName=f"t-{image_id}", LaunchTemplateData={"ImageId": image_id, "InstanceType": "c7i.large"})
+        LaunchTemplateName=f"t-{image_id}",
+        LaunchTemplateData={"ImageId": image_id, "InstanceType": "c7i.large"},
+    )
     return str(made["LaunchTemplate"]["LaunchTemplateId"])
 
 
-def test_what_is_deployed_passes_every_check(dev: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_deployed_passes_every_check(
+    dev: Deployment, caplog: pytest.LogCaptureFixture
+) -> None:
     """The launcher may look at all of it, quotas included: nothing was passed over."""
     with caplog.at_level(logging.INFO):
-        checks(dev).check(dev.outputs.launch_template_id, dev.outputs.launch_template_version, AUTO_TYPES, "spot")
+        checks(dev).check(
+            dev.outputs.launch_template_id, dev.outputs.launch_template_version, AUTO_TYPES, "spot"
+        )
     assert [record.getMessage() for record in caplog.records if record.name == LOG.name] == []
 
 
 def test_a_deleted_template_is_refused(dev: Deployment) -> None:
     """A version, or all of it."""
-    with pytest.raises(LaunchRefusedError, match="has no version 99 any more: trigger bootstrap_infrastructure"):
+    with pytest.raises(
+        LaunchRefusedError, match="has no version 99 any more: trigger bootstrap_infrastructure"
+    ):
         checks(dev).check(dev.outputs.launch_template_id, "99", AUTO_TYPES, "spot")
     gone = template(dev, dev.outputs.image_id)
     dev.as_role("administrator").ec2.delete_launch_template(LaunchTemplateId=gone)
@@ -49,26 +57,46 @@ def test_a_deleted_template_is_refused(dev: Deployment) -> None:
 
 def test_an_image_that_is_gone_is_refused(dev: Deployment) -> None:
     """The template names it, EC2 does not know it."""
-    with pytest.raises(LaunchRefusedError, match="is gone, or not available: trigger bootstrap_infrastructure"):
+    with pytest.raises(
+        LaunchRefusedError, match="is gone, or not available: trigger bootstrap_infrastructure"
+    ):
         checks(dev).check(template(dev, "ami-0dead0dead0dead00"), "1", AUTO_TYPES, "spot")
 
 
 def test_a_quota_that_can_never_hold_the_machine_is_refused(dev: Deployment) -> None:
     """The account has 16 vCPUs of P, the machine 192."""
-    with pytest.raises(LaunchRefusedError, match=r"quota L-417A185B allows 16 vCPUs .* has 192: ask for more"):
-        checks(dev).check(dev.outputs.launch_template_id, dev.outputs.launch_template_version, ["p5.48xlarge"], "on-demand")
+    with pytest.raises(
+        LaunchRefusedError, match=r"quota L-417A185B allows 16 vCPUs .* has 192: ask for more"
+    ):
+        checks(dev).check(
+            dev.outputs.launch_template_id,
+            dev.outputs.launch_template_version,
+            ["p5.48xlarge"],
+            "on-demand",
+        )
 
 
 def test_a_type_that_no_subnet_of_ours_offers_is_refused(dev: Deployment) -> None:
     """P5 is offered in one zone; a network without that zone cannot have it."""
     offered = MarketPrices(dev.as_role("launcher").ec2, LOG).offered_zones(["p5.48xlarge"])
     assert offered is not None
-    subnets = {zone: subnet for zone, subnet in dev.outputs.subnet_ids.items() if zone not in offered.get("p5.48xlarge", ())}
-    with pytest.raises(LaunchRefusedError, match=r"none of p5\.48xlarge is offered .* choose other compute\.instance_types"):
+    subnets = {
+        zone: subnet
+        for zone, subnet in dev.outputs.subnet_ids.items()
+        if zone not in offered.get("p5.48xlarge", ())
+    }
+    with pytest.raises(
+        LaunchRefusedError,
+        match=r"none of p5\.48xlarge is offered .* choose other compute\.instance_types",
+    ):
         plan_pools(["p5.48xlarge"], subnets, offered)
 
 
 @pytest.mark.parametrize("role", ["trainer", "promoter", "reaper", "evaluator"])
 def test_nobody_else_asks_for_quotas(dev: Deployment, role: str) -> None:
     """Only who launches needs them."""
-    assert_refused(dev.as_role(role).client("service-quotas").get_service_quota, ServiceCode="ec2", QuotaCode="L-34B43A08")
+    assert_refused(
+        dev.as_role(role).client("service-quotas").get_service_quota,
+        ServiceCode="ec2",
+        QuotaCode="L-34B43A08",
+    )

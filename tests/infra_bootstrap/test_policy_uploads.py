@@ -14,8 +14,10 @@ from rl_lifecycle.parameter_files import digest_parameters
 
 def safetensors(value: float) -> bytes:
     """A policy of one number, and an optimizer's state beside it."""
-    form = {"policy/w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
-            "optimizer/step": {"dtype": "F32", "shape": [], "data_offsets": [4, 8]}}
+    form = {
+        "policy/w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+        "optimizer/step": {"dtype": "F32", "shape": [], "data_offsets": [4, 8]},
+    }
     header = json.dumps(form).encode()
     return struct.pack("<Q", len(header)) + header + struct.pack("<ff", value, 7.0)
 
@@ -31,8 +33,17 @@ def test_parameters_of_another_policy_are_not_uploaded(tmp_path: Path) -> None:
         _check_belong_together(policy)
 
 
-@pytest.mark.parametrize("data", [b"", b"no parameters at all", safetensors(1.0)[:-6], struct.pack("<Q", 2) + b"[]",
-                                  struct.pack("<Q", 1 << 60) + b"{}", struct.pack("<Q", 2) + b"{}"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no parameters at all",
+        safetensors(1.0)[:-6],
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 1 << 60) + b"{}",
+        struct.pack("<Q", 2) + b"{}",
+    ],
+)
 def test_what_are_no_parameters_is_said_in_one_line(tmp_path: Path, data: bytes) -> None:
     """Whatever the bytes are."""
     with pytest.raises(InvalidRecordError) as failed:

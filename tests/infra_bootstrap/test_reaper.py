@@ -9,7 +9,14 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from infra_bootstrap.reaper.reaper import DEADLINE_TAG, ENVIRONMENT_TAG, find_machines, is_late, read_deadline, reap
+from infra_bootstrap.reaper.reaper import (
+    DEADLINE_TAG,
+    ENVIRONMENT_TAG,
+    find_machines,
+    is_late,
+    read_deadline,
+    reap,
+)
 from tests.infra_bootstrap.accounts import Deployment
 from tests.infra_bootstrap.test_least_privilege import fleet
 
@@ -24,9 +31,15 @@ def machine(deadline: str | None, launched: datetime = NOW) -> dict[str, Any]:
     return {"InstanceId": "i-1", "LaunchTime": launched, "Tags": tags}
 
 
-@pytest.mark.parametrize(("deadline", "late"), [
-    ("2026-11-22T12:00:00Z", True), ("2026-11-22T12:00:01Z", False), ("2026-11-22T13:00:00+02:00", True),
-    ("2026-11-22T11:59:59", True)])
+@pytest.mark.parametrize(
+    ("deadline", "late"),
+    [
+        ("2026-11-22T12:00:00Z", True),
+        ("2026-11-22T12:00:01Z", False),
+        ("2026-11-22T13:00:00+02:00", True),
+        ("2026-11-22T11:59:59", True),
+    ],
+)
 def test_a_deadline_is_a_moment_whatever_its_offset(deadline: str, late: bool) -> None:
     """ISO times with Z, with an offset, and without one, which is UTC."""
     assert is_late(machine(deadline), NOW) is late
@@ -44,17 +57,31 @@ def test_a_machine_without_a_readable_deadline_gets_an_hour(deadline: str | None
 def test_only_late_machines_of_this_environment_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second opinion on EC2, moto's: of four machines the one that is ours and late is ended."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    ec2: Any = boto3.client("ec2", region_name="eu-west-1", aws_access_key_id="none", aws_secret_access_key="none")
+    ec2: Any = boto3.client(
+        "ec2", region_name="eu-west-1", aws_access_key_id="none", aws_secret_access_key="none"
+    )
     image = ec2.describe_images()["Images"][0]["ImageId"]
 
     def launch(environment: str, deadline: str) -> str:
-        tags = [{"Key": ENVIRONMENT_TAG, "Value": environment}, {"Key": DEADLINE_TAG, "Value": deadline}]
-        made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1,
-                                 TagSpecifications=[{"ResourceType": "instance", "Tags": tags}])
+        tags = [
+            {"Key": ENVIRONMENT_TAG, "Value": environment},
+            {"Key": DEADLINE_TAG, "Value": deadline},
+        ]
+        made = ec2.run_instances(
+            ImageId=image,
+            MinCount=1,
+            MaxCount=1,
+            TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        )
         return str(made["Instances"][0]["InstanceId"])
 
     past, future = "2026-11-22T11:00:00Z", "2026-11-22T13:00:00Z"
-    late, _, _, _ = launch("dev", past), launch("dev", future), launch("prod", past), launch("prod", future)
+    late, _, _, _ = (
+        launch("dev", past),
+        launch("dev", future),
+        launch("prod", past),
+        launch("prod", future),
+    )
     assert reap(ec2, "dev", NOW) == {"seen": 2, "ended": [late]}
     assert late not in {found["InstanceId"] for found in find_machines(ec2, "dev")}
 
@@ -89,13 +116,22 @@ def test_the_deployed_reaper_ends_a_late_machine_and_spares_the_other(dev: Deplo
         deadline = (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
         for tag in request["TagSpecifications"][0]["Tags"]:
             tag["Value"] = deadline if tag["Key"] == DEADLINE_TAG else tag["Value"]
-        launched.append(dev.as_role("launcher").ec2.create_fleet(**request)["Instances"][0]["InstanceIds"][0])
+        launched.append(
+            dev.as_role("launcher").ec2.create_fleet(**request)["Instances"][0]["InstanceIds"][0]
+        )
     late, early = launched
     try:
-        answer = dev.as_role("administrator").client("lambda").invoke(FunctionName="nightshift-dev-reaper", Payload=b"{}")
+        answer = (
+            dev.as_role("administrator")
+            .client("lambda")
+            .invoke(FunctionName="nightshift-dev-reaper", Payload=b"{}")
+        )
         assert "FunctionError" not in answer, answer["Payload"].read()
-        states = {found["InstanceId"] for found in find_machines(dev.as_role("administrator").ec2, "dev") if
-                  found["State"]["Name"] in ("pending", "running")}
+        states = {
+            found["InstanceId"]
+            for found in find_machines(dev.as_role("administrator").ec2, "dev")
+            if found["State"]["Name"] in ("pending", "running")
+        }
         assert late not in states
     finally:
         dev.as_role("launcher").ec2.terminate_instances(InstanceIds=[late, early])

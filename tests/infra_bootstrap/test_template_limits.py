@@ -18,8 +18,13 @@ from tests.infra_bootstrap.test_preflight import FakeClients
 MANAGED_POLICY, INLINE_POLICIES_OF_A_ROLE, TRUST_POLICY = 6144, 10_240, 2048
 #: Bytes. https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-policies.html
 BUCKET_POLICY = 20_480
-LONGEST = {"Environment": "e" * 20, "AirflowRoleName": "a" * 64, "OperatorArn": "arn:aws:iam::123456789012:role/" + "o" * 64,
-           "KmsKeyArn": "arn:aws:kms:ap-southeast-2:123456789012:key/" + "0" * 36, "EnableSessionManager": "true"}
+LONGEST = {
+    "Environment": "e" * 20,
+    "AirflowRoleName": "a" * 64,
+    "OperatorArn": "arn:aws:iam::123456789012:role/" + "o" * 64,
+    "KmsKeyArn": "arn:aws:kms:ap-southeast-2:123456789012:key/" + "0" * 36,
+    "EnableSessionManager": "true",
+}
 
 
 class FarClients(FakeClients):
@@ -39,10 +44,17 @@ def stage() -> Stage:
 
 def stage_of(concern: Concern) -> Stage:
     """A stack worked out with the longest names."""
-    values = {name: str(declared.get("Default", "")) for name, declared in parameters_of(concern).items()} | LONGEST
-    stack = DeployedStack(f"nightshift-{'e' * 20}-{concern}", "", "CREATE_COMPLETE", "", values, {}, "", False)
+    values = {
+        name: str(declared.get("Default", "")) for name, declared in parameters_of(concern).items()
+    } | LONGEST
+    stack = DeployedStack(
+        f"nightshift-{'e' * 20}-{concern}", "", "CREATE_COMPLETE", "", values, {}, "", False
+    )
     clients: Clients = FarClients({})
-    physical = {name: f"nightshift-{'e' * 20}-{name.lower()[:20]}" for name in template(concern)["Resources"]}
+    physical = {
+        name: f"nightshift-{'e' * 20}-{name.lower()[:20]}"
+        for name in template(concern)["Resources"]
+    }
     return Stage(clients, concern, stack, physical, {})
 
 
@@ -53,8 +65,11 @@ def size(document: Any) -> int:
 
 def test_managed_policies_fit(stage: Stage) -> None:
     """Boundaries and Airflow's policy."""
-    sizes = {name: size(stage.properties(name)["PolicyDocument"]) for name, resource in stage.resources.items()
-             if resource["Type"] == "AWS::IAM::ManagedPolicy"}
+    sizes = {
+        name: size(stage.properties(name)["PolicyDocument"])
+        for name, resource in stage.resources.items()
+        if resource["Type"] == "AWS::IAM::ManagedPolicy"
+    }
     assert len(sizes) == 3
     assert max(sizes.values()) <= MANAGED_POLICY, sizes
 
@@ -64,7 +79,9 @@ def test_inline_and_trust_policies_of_roles_fit(stage: Stage) -> None:
     for name, resource in stage.resources.items():
         if resource["Type"] == "AWS::IAM::Role":
             properties = stage.properties(name)
-            inline = sum(size(policy["PolicyDocument"]) for policy in properties.get("Policies", ()))
+            inline = sum(
+                size(policy["PolicyDocument"]) for policy in properties.get("Policies", ())
+            )
             assert inline <= INLINE_POLICIES_OF_A_ROLE, (name, inline)
             assert size(properties["AssumeRolePolicyDocument"]) <= TRUST_POLICY, name
 

@@ -11,7 +11,9 @@ from laptop.errors import StepFailedError
 
 def test_a_failing_command_gives_its_own_last_words() -> None:
     """The line that names an error, not the last line of the log."""
-    code = "print('fine'); print('ValueError: the reason'); print('cleaning up'); raise SystemExit(3)"
+    code = (
+        "print('fine'); print('ValueError: the reason'); print('cleaning up'); raise SystemExit(3)"
+    )
     with pytest.raises(StepFailedError, match=r"step failed: the reason\n  next: less "):
         airflow.run([sys.executable, "-c", code], os.environ, step="step", log_name="x.log")
 
@@ -19,8 +21,13 @@ def test_a_failing_command_gives_its_own_last_words() -> None:
 def test_lines_are_handed_on_while_they_come_and_kept_in_the_log() -> None:
     """Progress is shown, and the whole output is there afterwards."""
     seen: list[str] = []
-    log = airflow.run([sys.executable, "-c", "print('one'); print('two')"], os.environ, step="s", log_name="x.log",
-                      on_line=seen.append)
+    log = airflow.run(
+        [sys.executable, "-c", "print('one'); print('two')"],
+        os.environ,
+        step="s",
+        log_name="x.log",
+        on_line=seen.append,
+    )
     assert seen == ["one", "two"]
     assert log.read_text() == "one\ntwo\n"
 
@@ -28,7 +35,13 @@ def test_lines_are_handed_on_while_they_come_and_kept_in_the_log() -> None:
 def test_a_command_that_hangs_is_killed_at_its_deadline() -> None:
     """Nothing here may wait for ever."""
     with pytest.raises(StepFailedError):
-        airflow.run([sys.executable, "-c", "import time; time.sleep(60)"], os.environ, step="s", log_name="x.log", deadline_s=0.5)
+        airflow.run(
+            [sys.executable, "-c", "import time; time.sleep(60)"],
+            os.environ,
+            step="s",
+            log_name="x.log",
+            deadline_s=0.5,
+        )
 
 
 def test_a_taken_port_is_said_in_one_line() -> None:

@@ -8,7 +8,9 @@ from laptop import airflow
 from laptop.places import ROOT, state_folder
 
 
-def test_the_state_folder_is_in_the_checkout_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_state_folder_is_in_the_checkout_unless_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """`make clean` removes exactly this."""
     monkeypatch.delenv("NIGHTSHIFT_STATE")
     assert state_folder() == ROOT / ".nightshift"

@@ -29,11 +29,19 @@ def test_an_environment_without_keys_is_fine() -> None:
 
 def test_pytest_itself_stops_before_the_first_test(tmp_path: Path) -> None:
     """Also when somebody calls pytest by hand."""
-    done = subprocess.run([sys.executable, "-m", "pytest", "tests/laptop/test_places.py", "-p", "no:cacheprovider"], cwd=ROOT,
-                          env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "AWS_ACCESS_KEY_ID": "AKIA"},
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/laptop/test_places.py", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "AWS_ACCESS_KEY_ID": "AKIA"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2
-    assert "AWS_ACCESS_KEY_ID in the environment could reach a real account" in done.stdout + done.stderr
+    assert (
+        "AWS_ACCESS_KEY_ID in the environment could reach a real account"
+        in done.stdout + done.stderr
+    )
 
 
 def test_a_connection_beyond_the_loopback_is_refused() -> None:

@@ -19,8 +19,12 @@ NIGHT = datetime(2026, 11, 22, 2, tzinfo=UTC)
 @pytest.fixture
 def document() -> dict[str, Any]:
     """An experiment file's content: all that has no default."""
-    return {"env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 100_000,
-            "evaluation": {"return_range": [0, 500], "crash_below": 100}}
+    return {
+        "env_id": "CartPole-v1",
+        "algo": "ppo",
+        "total_timesteps": 100_000,
+        "evaluation": {"return_range": [0, 500], "crash_below": 100},
+    }
 
 
 @pytest.fixture
@@ -36,7 +40,9 @@ def spec(experiment: Experiment) -> Spec:
 
 
 @pytest.fixture(params=["directory", "bucket"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ObjectStore]:
     """Both kinds of store: what holds for one must hold for the other."""
     if request.param == "directory":
         yield DirectoryStore(tmp_path / "store")

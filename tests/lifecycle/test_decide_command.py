@@ -25,55 +25,96 @@ def write(folder: Path, **documents: Any) -> list[str]:
 
 def evaluation(returns: list[float | None], **more: Any) -> dict[str, Any]:
     """An evaluation as `rl_evaluator evaluate` prints it, as far as the gate reads it."""
-    return {"env_id": "CartPole-v1", "first_seed": 5, "returns": returns, "lengths": [1] * len(returns), **more}
+    return {
+        "env_id": "CartPole-v1",
+        "first_seed": 5,
+        "returns": returns,
+        "lengths": [1] * len(returns),
+        **more,
+    }
 
 
 def test_a_better_candidate_is_promoted(tmp_path: Path) -> None:
     """The command as a user types it: one JSON object, the looks that were taken, no look left."""
-    arguments = write(tmp_path, candidate=evaluation([480.0, 500.0] * 200), champion=evaluation([200.0, 300.0] * 200))
+    arguments = write(
+        tmp_path,
+        candidate=evaluation([480.0, 500.0] * 200),
+        champion=evaluation([200.0, 300.0] * 200),
+    )
     command = [sys.executable, "-m", "rl_lifecycle", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     said = json.loads(done.stdout)
     assert said["decision"] == "PROMOTE"
     assert said["next_look"] is None
-    assert [look["n"] for look in said["looks"]] == [50, 100, 200, 400][:len(said["looks"])]
+    assert [look["n"] for look in said["looks"]] == [50, 100, 200, 400][: len(said["looks"])]
 
 
-def test_without_json_a_person_can_read_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_json_a_person_can_read_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The decision first, then one line a look."""
-    assert main(write(tmp_path, candidate=evaluation([1.0] * 60), champion=evaluation([499.0] * 60))) == 0
+    assert (
+        main(write(tmp_path, candidate=evaluation([1.0] * 60), champion=evaluation([499.0] * 60)))
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("KEEP: after 50 pairs the candidate is not better")
     assert lines[1].split()[:2] == ["50", "pairs,"]
 
 
-def test_too_few_pairs_name_the_next_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_pairs_name_the_next_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """CONTINUE says how many pairs to come back with."""
-    assert main([*write(tmp_path, candidate=evaluation([1.0] * 9), champion=evaluation([9.0] * 9)), "--json"]) == 0
+    assert (
+        main(
+            [
+                *write(tmp_path, candidate=evaluation([1.0] * 9), champion=evaluation([9.0] * 9)),
+                "--json",
+            ]
+        )
+        == 0
+    )
     said = json.loads(capsys.readouterr().out)
     assert (said["decision"], said["next_look"], said["looks"]) == ("CONTINUE", 50, [])
 
 
-@pytest.mark.parametrize(("documents", "said"), [
-    ({"candidate": "{"}, "candidate.json: "),
-    ({"candidate": []}, "candidate.json: "),
-    ({"candidate": {"first_seed": 1}}, "candidate.json: returns: Field required"),
-    ({"candidate": evaluation([1.0, "x"])}, "candidate.json: returns.1: "),
-    ({"candidate": '{"returns": [NaN]}'}, "candidate.json: returns.0: "),
-    ({"candidate": evaluation([1.0], first_seed=6)}, "first_seed of the candidate is 6, of the champion 5"),
-    ({"candidate": evaluation([1.0], env_id="A-v0")}, "env_id of the candidate is A-v0"),
-    ({"gate": {"crash_below": 1}}, "gate.json: return_range: Field required"),
-    ({"gate": {**GATE, "return_range": [5, 5]}}, "return_range must be [lowest, highest]"),
-    ({"gate": {**GATE, "alpah": 0.1}}, "gate.json: alpah: Extra inputs"),
-    ({"gate": {**GATE, "alpha": 0}}, "gate.json: alpha: "),
-    ({"gate": {**GATE, "looks": [5, 5]}}, "looks must be increasing"),
-    ({"gate": {**GATE, "looks": [500]}}, "looks must end at max_pairs (400)"),
-    ({"gate": {**GATE, "margin": 500}}, "margin must be smaller than the width"),
-], ids=str)
-def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], documents: dict[str, Any],
-                                          said: str) -> None:
+@pytest.mark.parametrize(
+    ("documents", "said"),
+    [
+        ({"candidate": "{"}, "candidate.json: "),
+        ({"candidate": []}, "candidate.json: "),
+        ({"candidate": {"first_seed": 1}}, "candidate.json: returns: Field required"),
+        ({"candidate": evaluation([1.0, "x"])}, "candidate.json: returns.1: "),
+        ({"candidate": '{"returns": [NaN]}'}, "candidate.json: returns.0: "),
+        (
+            {"candidate": evaluation([1.0], first_seed=6)},
+            "first_seed of the candidate is 6, of the champion 5",
+        ),
+        ({"candidate": evaluation([1.0], env_id="A-v0")}, "env_id of the candidate is A-v0"),
+        ({"gate": {"crash_below": 1}}, "gate.json: return_range: Field required"),
+        ({"gate": {**GATE, "return_range": [5, 5]}}, "return_range must be [lowest, highest]"),
+        ({"gate": {**GATE, "alpah": 0.1}}, "gate.json: alpah: Extra inputs"),
+        ({"gate": {**GATE, "alpha": 0}}, "gate.json: alpha: "),
+        ({"gate": {**GATE, "looks": [5, 5]}}, "looks must be increasing"),
+        ({"gate": {**GATE, "looks": [500]}}, "looks must end at max_pairs (400)"),
+        ({"gate": {**GATE, "margin": 500}}, "margin must be smaller than the width"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_line_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], documents: dict[str, Any], said: str
+) -> None:
     """The file and the key are named; there is no traceback."""
-    assert main(write(tmp_path, **{"candidate": evaluation([1.0]), "champion": evaluation([1.0]), **documents})) == 2
+    assert (
+        main(
+            write(
+                tmp_path,
+                **{"candidate": evaluation([1.0]), "champion": evaluation([1.0]), **documents},
+            )
+        )
+        == 2
+    )
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
@@ -82,5 +123,8 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, capsys: pytest.Capture
 
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Not a stack trace."""
-    assert main(["decide", "--candidate", str(tmp_path / "no.json"), "--champion", "x", "--gate", "y"]) == 2
+    assert (
+        main(["decide", "--candidate", str(tmp_path / "no.json"), "--champion", "x", "--gate", "y"])
+        == 2
+    )
     assert capsys.readouterr().err.startswith("error: ")

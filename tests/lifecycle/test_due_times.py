@@ -17,8 +17,12 @@ from rl_lifecycle.specs import freeze_spec
 from tests.lifecycle.test_launches import attempt
 from tests.lifecycle.test_states import START, beat, evidence
 
-DOCUMENT: dict[str, Any] = {"env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 100_000,
-                            "evaluation": {"return_range": [0, 500], "crash_below": 100}}
+DOCUMENT: dict[str, Any] = {
+    "env_id": "CartPole-v1",
+    "algo": "ppo",
+    "total_timesteps": 100_000,
+    "evaluation": {"return_range": [0, 500], "crash_below": 100},
+}
 
 
 def experiment(needed_by: Any) -> Any:
@@ -26,22 +30,41 @@ def experiment(needed_by: Any) -> Any:
     return read_experiment({**DOCUMENT, "compute": {"needed_by": needed_by}}, "cartpole")
 
 
-@pytest.mark.parametrize("wrong", ["6:30", "24:00", 990, "soon", "2026-12-01T06:00",
-                                   datetime(2026, 12, 1), True])  # noqa: DTZ001  as YAML gives an unquoted one
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "6:30",
+        "24:00",
+        990,
+        "soon",
+        "2026-12-01T06:00",
+        datetime(2026, 12, 1),  # noqa: DTZ001 - as YAML gives an unquoted one
+        True,
+    ],
+)
 def test_a_due_time_without_a_form_is_refused_with_the_forms(wrong: Any) -> None:
     """YAML reads an unquoted 16:30 as the number 990; a moment without an offset is nobody's."""
-    with pytest.raises(InvalidExperimentError, match=r'compute\.needed_by: must be a time of day in UTC, in quotes, such as "06:30"'):
+    with pytest.raises(
+        InvalidExperimentError,
+        match=r'compute\.needed_by: must be a time of day in UTC, in quotes, such as "06:30"',
+    ):
         experiment(wrong)
 
 
 def test_a_moment_may_come_unquoted_from_yaml() -> None:
     """As a datetime with an offset."""
-    assert experiment(datetime(2026, 12, 1, 6, tzinfo=UTC)).compute.needed_by == "2026-12-01T06:00:00+00:00"
+    assert (
+        experiment(datetime(2026, 12, 1, 6, tzinfo=UTC)).compute.needed_by
+        == "2026-12-01T06:00:00+00:00"
+    )
 
 
 def test_a_due_moment_in_the_past_is_refused_before_anything_is_frozen() -> None:
     """With what to write instead."""
-    with pytest.raises(InvalidExperimentError, match=r"compute\.needed_by: 2026-11-22 01:00 UTC is in the past: choose a later"):
+    with pytest.raises(
+        InvalidExperimentError,
+        match=r"compute\.needed_by: 2026-11-22 01:00 UTC is in the past: choose a later",
+    ):
         freeze_spec(experiment("2026-11-22T01:00Z"), run_id="r", created_at=START)
 
 
@@ -65,7 +88,10 @@ def test_a_trial_goes_on_demand_from_the_moment_when_spot_no_longer_leaves_enoug
     """Although it has spot attempts left; and an experiment that never goes on-demand for their number does then, too."""
     for compute in (Compute(needed_by="06:00"), Compute(needed_by="06:00", on_demand_after=0)):
         tried = [attempt(1, end=AttemptEnd.INTERRUPTED)]
-        assert [plan_market(compute, tried, spot_in_time=in_time) for in_time in (True, False)] == ["spot", "on-demand"]
+        assert [plan_market(compute, tried, spot_in_time=in_time) for in_time in (True, False)] == [
+            "spot",
+            "on-demand",
+        ]
 
 
 def test_the_rest_of_a_training_is_reckoned_at_the_speed_that_was_seen() -> None:
@@ -76,23 +102,30 @@ def test_the_rest_of_a_training_is_reckoned_at_the_speed_that_was_seen() -> None
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6))
-def test_once_too_late_for_spot_it_stays_too_late(now_s: float, later_s: float, left_s: float, segment_s: float) -> None:
+def test_once_too_late_for_spot_it_stays_too_late(
+    now_s: float, later_s: float, left_s: float, segment_s: float
+) -> None:
     """A trial never goes back from on-demand because time passed without progress."""
     due, now = START + timedelta(hours=24), START + timedelta(seconds=now_s)
     later = now + timedelta(seconds=later_s)
-    assert spot_leaves_time(due, now, left_s, segment_s) or not spot_leaves_time(due, later, left_s, segment_s)
+    assert spot_leaves_time(due, now, left_s, segment_s) or not spot_leaves_time(
+        due, later, left_s, segment_s
+    )
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e5), st.floats(1, 1e5), st.floats(0, 1))
-def test_an_interruption_at_any_moment_leaves_an_on_demand_machine_the_time(slack_s: float, left_s: float, segment_s: float,
-                                                                           share: float) -> None:
+def test_an_interruption_at_any_moment_leaves_an_on_demand_machine_the_time(
+    slack_s: float, left_s: float, segment_s: float, share: float
+) -> None:
     """Also just before a segment ends: all of it is trained again, with all that is spare."""
     now = START
     due, moment_s = now + timedelta(seconds=left_s + slack_s), share * left_s
     for interrupted_s in (moment_s, math.nextafter((moment_s // segment_s + 1) * segment_s, 0)):
         if interrupted_s <= left_s and spot_leaves_time(due, now, left_s, segment_s):
             left_then_s = left_s - interrupted_s // segment_s * segment_s
-            ended = now + timedelta(seconds=interrupted_s + (1 + SPARE_SHARE) * left_then_s + SPARE_S)
+            ended = now + timedelta(
+                seconds=interrupted_s + (1 + SPARE_SHARE) * left_then_s + SPARE_S
+            )
             assert ended <= due + timedelta(milliseconds=1)
 
 

@@ -21,42 +21,78 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
     assert experiment.approval is False
 
 
-@pytest.mark.parametrize(("change", "key", "said"), [
-    ({"total_timestep": 5}, "total_timestep", "did you mean total_timesteps?"),
-    ({"compute": {"budget": 3}}, "compute.budget", "did you mean budget_usd?"),
-    ({"algo": "pop"}, "algo", "did you mean ppo?"),
-    ({"trials": 0}, "trials", "greater than or equal to 1, not 0"),
-    ({"trials": "many"}, "trials", "not 'many'"),
-    ({"compute": {"budget_usd": -1}}, "compute.budget_usd", "greater than 0, not -1"),
-    ({"compute": {"budget_usd": 0}}, "compute.budget_usd", "greater than 0"),
-    ({"compute": {"market": "cheap"}}, "compute.market", "'spot' or 'on-demand'"),
-    ({"compute": {"instance_types": ["large"]}}, "compute.instance_types", "c7i.large"),
-    ({"compute": {"gpu_updates": "yes"}}, "compute.gpu_updates", "'sb3' or 'cuda_graphs'"),
-    ({"compute": {"gpu_updates": "cuda_graphs"}}, "", "compute.gpu_updates: cuda_graphs needs types with an NVIDIA GPU"),
-    ({"compute": {"gpu_updates": "cuda_graphs", "instance_types": ["g5.xlarge", "p4d.24xlarge", "g4ad.xlarge"]}}, "",
-     "g4ad.xlarge has none"),
-    ({"algo": "td3", "compute": {"gpu_updates": "cuda_graphs", "instance_types": ["g5.xlarge"]}}, "",
-     "compute.gpu_updates: cuda_graphs is for algo: ppo, dqn or sac, not td3"),
-    ({"env_id": "no spaces here"}, "env_id", "no Gymnasium id"),
-    ({"schedule": "every night"}, "schedule", "no cron expression"),
-    ({"schedule": "0 25 * * *"}, "schedule", "no cron expression"),
-    ({"evaluation": {"crash_below": 1}}, "evaluation.return_range", "tightest honest floor"),
-    ({"evaluation": {"return_range": [0, 500]}}, "evaluation.crash_below", "counts as failed"),
-    ({"evaluation": {"return_range": [500, 0], "crash_below": 1}}, "evaluation", "lowest < highest"),
-    ({"evaluation": {"return_range": [0, 500], "crash_below": 900}}, "evaluation", "within return_range"),
-    ({"evaluation": None}, "evaluation", "valid"),
-    ({"gate": {"alpha": 2}}, "gate.alpha", "less than 0.5, not 2"),
-    ({"evaluation": {"return_range": [0, 500], "crash_below": 100, "max_pairs": 100}}, "", "takes at least 194 pairs"),
-    ({"gate": {"margin": 600}}, "", "gate.margin must be smaller than the width"),
-])
+@pytest.mark.parametrize(
+    ("change", "key", "said"),
+    [
+        ({"total_timestep": 5}, "total_timestep", "did you mean total_timesteps?"),
+        ({"compute": {"budget": 3}}, "compute.budget", "did you mean budget_usd?"),
+        ({"algo": "pop"}, "algo", "did you mean ppo?"),
+        ({"trials": 0}, "trials", "greater than or equal to 1, not 0"),
+        ({"trials": "many"}, "trials", "not 'many'"),
+        ({"compute": {"budget_usd": -1}}, "compute.budget_usd", "greater than 0, not -1"),
+        ({"compute": {"budget_usd": 0}}, "compute.budget_usd", "greater than 0"),
+        ({"compute": {"market": "cheap"}}, "compute.market", "'spot' or 'on-demand'"),
+        ({"compute": {"instance_types": ["large"]}}, "compute.instance_types", "c7i.large"),
+        ({"compute": {"gpu_updates": "yes"}}, "compute.gpu_updates", "'sb3' or 'cuda_graphs'"),
+        (
+            {"compute": {"gpu_updates": "cuda_graphs"}},
+            "",
+            "compute.gpu_updates: cuda_graphs needs types with an NVIDIA GPU",
+        ),
+        (
+            {
+                "compute": {
+                    "gpu_updates": "cuda_graphs",
+                    "instance_types": ["g5.xlarge", "p4d.24xlarge", "g4ad.xlarge"],
+                }
+            },
+            "",
+            "g4ad.xlarge has none",
+        ),
+        (
+            {
+                "algo": "td3",
+                "compute": {"gpu_updates": "cuda_graphs", "instance_types": ["g5.xlarge"]},
+            },
+            "",
+            "compute.gpu_updates: cuda_graphs is for algo: ppo, dqn or sac, not td3",
+        ),
+        ({"env_id": "no spaces here"}, "env_id", "no Gymnasium id"),
+        ({"schedule": "every night"}, "schedule", "no cron expression"),
+        ({"schedule": "0 25 * * *"}, "schedule", "no cron expression"),
+        ({"evaluation": {"crash_below": 1}}, "evaluation.return_range", "tightest honest floor"),
+        ({"evaluation": {"return_range": [0, 500]}}, "evaluation.crash_below", "counts as failed"),
+        (
+            {"evaluation": {"return_range": [500, 0], "crash_below": 1}},
+            "evaluation",
+            "lowest < highest",
+        ),
+        (
+            {"evaluation": {"return_range": [0, 500], "crash_below": 900}},
+            "evaluation",
+            "within return_range",
+        ),
+        ({"evaluation": None}, "evaluation", "valid"),
+        ({"gate": {"alpha": 2}}, "gate.alpha", "less than 0.5, not 2"),
+        (
+            {"evaluation": {"return_range": [0, 500], "crash_below": 100, "max_pairs": 100}},
+            "",
+            "takes at least 194 pairs",
+        ),
+        ({"gate": {"margin": 600}}, "", "gate.margin must be smaller than the width"),
+    ],
+)
 def test_a_wrong_key_or_value_is_named_with_what_is_allowed(
-        document: dict[str, Any], change: dict[str, Any], key: str, said: str) -> None:
+    document: dict[str, Any], change: dict[str, Any], key: str, said: str
+) -> None:
     """The error is one line: the file, the key, and what would be right."""
     with pytest.raises(InvalidExperimentError) as caught:
         read_experiment(document | change, "cartpole_ppo")
     assert caught.value.key == key
     assert said in str(caught.value)
-    assert str(caught.value).startswith(f"experiments/cartpole_ppo.yaml: {key}" + (": " if key else ""))
+    assert str(caught.value).startswith(
+        f"experiments/cartpole_ppo.yaml: {key}" + (": " if key else "")
+    )
     assert "\n" not in str(caught.value)
 
 
@@ -81,15 +117,24 @@ def test_a_file_name_that_is_no_slug_is_refused(document: dict[str, Any]) -> Non
         read_experiment(document, "Cart Pole")
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3), max_leaves=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
 
 
 @given(key=st.sampled_from(sorted(Experiment.model_fields)) | st.text(max_size=10), value=JSON)
 def test_no_value_gives_anything_but_an_experiment_or_one_line(key: str, value: Any) -> None:
     """Whatever a YAML file may hold, the reader answers; a raise of another kind would silence every experiment."""
-    document = {"env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 1,
-                "evaluation": {"return_range": [0, 500], "crash_below": 100}} | {key: value}
+    document = {
+        "env_id": "CartPole-v1",
+        "algo": "ppo",
+        "total_timesteps": 1,
+        "evaluation": {"return_range": [0, 500], "crash_below": 100},
+    } | {key: value}
     with contextlib.suppress(InvalidExperimentError):
         assert read_experiment(document, "fuzzed").name == "fuzzed"
 

@@ -25,8 +25,11 @@ from rl_lifecycle.gates import Decision, Gate, decide
 
 ALPHA = 0.05
 #: Ordered pairs of agents of one environment: champion, candidate.
-PAIRS = [(env_id, *pair) for env_id in ("LunarLander-v3", "Acrobot-v1", "Pendulum-v1")
-         for pair in itertools.permutations(agents_of(env_id), 2)]
+PAIRS = [
+    (env_id, *pair)
+    for env_id in ("LunarLander-v3", "Acrobot-v1", "Pendulum-v1")
+    for pair in itertools.permutations(agents_of(env_id), 2)
+]
 
 
 def test_the_simulation_computes_the_gates_own_p_value() -> None:
@@ -49,14 +52,20 @@ def test_the_simulation_decides_as_the_gate_does() -> None:
         candidate = [float(rng.choice(pool)) + shift for _ in range(160)]
         verdict = decide(candidate, champion, gate)
         tally = judge_all(np.array([champion]), np.array([candidate]), gate)
-        simulated = {(1, 0): Decision.PROMOTE, (0, 1): Decision.KEEP}.get((tally.promoted, tally.kept), Decision.INCONCLUSIVE)
+        simulated = {(1, 0): Decision.PROMOTE, (0, 1): Decision.KEEP}.get(
+            (tally.promoted, tally.kept), Decision.INCONCLUSIVE
+        )
         assert (verdict.decision, verdict.looks[-1].n) == (simulated, tally.mean_pairs)
         seen.add(verdict.decision)
     assert seen == {Decision.PROMOTE, Decision.KEEP, Decision.INCONCLUSIVE}
 
 
-@pytest.mark.parametrize(("env_id", "champion", "candidate"), PAIRS, ids=lambda part: str(part).removesuffix(".det"))
-def test_no_real_pair_of_equal_means_is_promoted_too_often(env_id: str, champion: str, candidate: str) -> None:
+@pytest.mark.parametrize(
+    ("env_id", "champion", "candidate"), PAIRS, ids=lambda part: str(part).removesuffix(".det")
+)
+def test_no_real_pair_of_equal_means_is_promoted_too_often(
+    env_id: str, champion: str, candidate: str
+) -> None:
     """Two different agents, shifted until their means are equal: at most one night in twenty may promote. No crash
     threshold helps here, so it is the mean's own bound that holds.
     """
@@ -67,12 +76,18 @@ def test_no_real_pair_of_equal_means_is_promoted_too_often(env_id: str, champion
     assert tally.promoted <= ALPHA
 
 
-@pytest.mark.parametrize(("env_id", "agent"), [(env_id, agent) for env_id in RANGES for agent in agents_of(env_id)],
-                         ids=lambda part: str(part).removesuffix(".det"))
+@pytest.mark.parametrize(
+    ("env_id", "agent"),
+    [(env_id, agent) for env_id in RANGES for agent in agents_of(env_id)],
+    ids=lambda part: str(part).removesuffix(".det"),
+)
 def test_a_policy_is_not_better_than_itself(env_id: str, agent: str) -> None:
     """A/A: the same agent on other seeds."""
     pool = load_pool(env_id, agent)
-    assert simulate(unpaired(pool, pool), gate_for(env_id, max_pairs=400), repetitions=100).promoted <= ALPHA
+    assert (
+        simulate(unpaired(pool, pool), gate_for(env_id, max_pairs=400), repetitions=100).promoted
+        <= ALPHA
+    )
 
 
 @pytest.mark.parametrize("rate", [0.002, 0.005, 0.01, 0.03])
@@ -93,7 +108,14 @@ def test_calibrating_on_equal_policies_proves_nothing() -> None:
     def t_promotes(draw: Draw) -> float:
         rng = np.random.default_rng(0)
         drawn = (draw(rng, 400) for _ in range(600))
-        return float(np.mean([stats.ttest_rel(after, before, alternative="greater").pvalue <= ALPHA for before, after in drawn]))
+        return float(
+            np.mean(
+                [
+                    stats.ttest_rel(after, before, alternative="greater").pvalue <= ALPHA
+                    for before, after in drawn
+                ]
+            )
+        )
 
     assert t_promotes(equal) <= 0.07
     assert t_promotes(crashing) >= 0.25
@@ -103,7 +125,9 @@ def test_calibrating_on_equal_policies_proves_nothing() -> None:
 
 
 @pytest.mark.parametrize("crash_margin", [0.02, 0.05])
-def test_a_candidate_at_the_edge_of_the_crash_guard_is_not_promoted_too_often(crash_margin: float) -> None:
+def test_a_candidate_at_the_edge_of_the_crash_guard_is_not_promoted_too_often(
+    crash_margin: float,
+) -> None:
     """Clearly better on average, but crashing more often by exactly the margin."""
     pool = load_pool("LunarLander-v3", "c0.det")
 
@@ -111,7 +135,10 @@ def test_a_candidate_at_the_edge_of_the_crash_guard_is_not_promoted_too_often(cr
         before = rng.choice(pool, n)
         crashes = (before >= 100) & (rng.random(n) < crash_margin / np.mean(pool >= 100))
         return before, np.where(crashes, 50.0, np.where(before < 100, before, before + 60))
-    tally = simulate(draw, gate_for("LunarLander-v3", crash_margin=crash_margin, max_pairs=1000), repetitions=200)
+
+    tally = simulate(
+        draw, gate_for("LunarLander-v3", crash_margin=crash_margin, max_pairs=1000), repetitions=200
+    )
     assert tally.promoted <= ALPHA
 
 
@@ -124,13 +151,26 @@ def test_a_better_mean_does_not_excuse_more_crashes() -> None:
     assert tally.kept + tally.stopped_early == 1
 
 
-@pytest.mark.parametrize(("env_id", "champion", "candidate", "shift", "power", "pairs"), [
-    ("LunarLander-v3", "c0.det", "c1.det", 0.0, 0.97, 900),      # +.22 standard deviations of the difference
-    ("LunarLander-v3", "c0.det", "c1.det", -2.83, 0.85, 1900),   # +.11
-    ("Acrobot-v1", "dqn.det", "ppo.det", 0.0, 0.97, 1200),       # +.20
-    ("Pendulum-v1", "ppo.det", "sac.det", 0.0, 0.97, 600),       # +.55
-], ids=["LunarLander +.22 sd", "LunarLander +.11 sd", "Acrobot +.20 sd", "Pendulum +.55 sd"])
-def test_a_better_candidate_is_found(env_id: str, champion: str, candidate: str, shift: float, power: float, pairs: int) -> None:
+@pytest.mark.parametrize(
+    ("env_id", "champion", "candidate", "shift", "power", "pairs"),
+    [
+        (
+            "LunarLander-v3",
+            "c0.det",
+            "c1.det",
+            0.0,
+            0.97,
+            900,
+        ),  # +.22 standard deviations of the difference
+        ("LunarLander-v3", "c0.det", "c1.det", -2.83, 0.85, 1900),  # +.11
+        ("Acrobot-v1", "dqn.det", "ppo.det", 0.0, 0.97, 1200),  # +.20
+        ("Pendulum-v1", "ppo.det", "sac.det", 0.0, 0.97, 600),  # +.55
+    ],
+    ids=["LunarLander +.22 sd", "LunarLander +.11 sd", "Acrobot +.20 sd", "Pendulum +.55 sd"],
+)
+def test_a_better_candidate_is_found(
+    env_id: str, champion: str, candidate: str, shift: float, power: float, pairs: int
+) -> None:
     """The power that docs/gate.md publishes, with futility stops, within the pairs that it publishes."""
     draw = paired(load_pool(env_id, champion), load_pool(env_id, candidate) + shift)
     tally = simulate(draw, gate_for(env_id), repetitions=60)
@@ -148,7 +188,10 @@ def test_ties_end_at_the_first_look() -> None:
 
 def test_futility_costs_no_power_that_matters() -> None:
     """Without the early stops, barely more candidates with a real gain would have been promoted."""
-    before, after = load_pool("LunarLander-v3", "c0.det"), load_pool("LunarLander-v3", "c1.det") - 2.0
+    before, after = (
+        load_pool("LunarLander-v3", "c0.det"),
+        load_pool("LunarLander-v3", "c1.det") - 2.0,
+    )
     rng = np.random.default_rng(3)
     drawn = [paired(before, after)(rng, 1000) for _ in range(60)]
     champion, candidate = (np.array([pair[side] for pair in drawn]) for side in (0, 1))

@@ -36,7 +36,10 @@ def noisy(mean: float, n: int, seed: int = 0, spread: float = 40) -> list[float 
     return [rng.uniform(mean - spread, mean + spread) for _ in range(n)]
 
 
-@pytest.mark.parametrize(("k", "n", "rate"), [(30, 100, 0.25), (0, 40, 0.1), (40, 40, 0.9), (7, 500, 0.01), (990, 1000, 0.98)])
+@pytest.mark.parametrize(
+    ("k", "n", "rate"),
+    [(30, 100, 0.25), (0, 40, 0.1), (40, 40, 0.9), (7, 500, 0.01), (990, 1000, 0.98)],
+)
 def test_on_zeros_and_ones_p_is_the_exact_binomial_test(k: int, n: int, rate: float) -> None:
     """A reader can check the p-value against scipy's."""
     p = p_mean_at_most_zero([1 - rate] * k + [-rate] * (n - k), rate)
@@ -44,26 +47,36 @@ def test_on_zeros_and_ones_p_is_the_exact_binomial_test(k: int, n: int, rate: fl
 
 
 @given(values=VALUES, worst=st.floats(0.5, 3), data=st.data())
-def test_p_grows_when_anything_gets_worse(values: list[float], worst: float, data: st.DataObject) -> None:
+def test_p_grows_when_anything_gets_worse(
+    values: list[float], worst: float, data: st.DataObject
+) -> None:
     """A lower return, or a lower declared floor, is never stronger evidence; and the order of episodes says nothing."""
     p = p_mean_at_most_zero(values, worst)
     assert 0 <= p <= 1
     index = data.draw(st.integers(0, len(values) - 1))
-    lower = [*values[:index], values[index] - data.draw(st.floats(0, 1)), *values[index + 1:]]
+    lower = [*values[:index], values[index] - data.draw(st.floats(0, 1)), *values[index + 1 :]]
     assert p_mean_at_most_zero(lower, worst) >= p - 1e-12
     assert p_mean_at_most_zero(values, worst + 1) >= p - 1e-12
-    assert p_mean_at_most_zero(data.draw(st.permutations(values)), worst) == pytest.approx(p, abs=1e-12)
+    assert p_mean_at_most_zero(data.draw(st.permutations(values)), worst) == pytest.approx(
+        p, abs=1e-12
+    )
 
 
 @given(values=VALUES, worst=st.floats(0.5, 3))
 def test_the_two_sides_cannot_both_be_shown(values: list[float], worst: float) -> None:
     """Better and worse add up to at least one, so no data promote and keep at once."""
-    assert p_mean_at_most_zero(values, worst) + p_mean_at_most_zero([-value for value in values], worst) >= 1 - 1e-12
+    assert (
+        p_mean_at_most_zero(values, worst)
+        + p_mean_at_most_zero([-value for value in values], worst)
+        >= 1 - 1e-12
+    )
 
 
 def test_ties_neither_help_nor_hurt() -> None:
     """A pair without a difference moves no weight to either side."""
-    assert p_mean_at_most_zero([1.0, -2.0, 3.0, 0.0, 0.0], 5.0) == p_mean_at_most_zero([1.0, -2.0, 3.0], 5.0)
+    assert p_mean_at_most_zero([1.0, -2.0, 3.0, 0.0, 0.0], 5.0) == p_mean_at_most_zero(
+        [1.0, -2.0, 3.0], 5.0
+    )
 
 
 def test_the_looks_spend_all_of_alpha_and_no_more() -> None:
@@ -71,20 +84,34 @@ def test_the_looks_spend_all_of_alpha_and_no_more() -> None:
     default = Gate(return_range=(0, 1), crash_below=0)
     assert [n for n, _ in default.schedule()] == [250, 500, 1000, 2000]
     assert [alpha for _, alpha in default.schedule()] == pytest.approx([0.005, 0.01, 0.015, 0.02])
-    for gate in (default, Gate(return_range=(0, 1), crash_below=0, max_pairs=3),
-                 Gate(return_range=(0, 1), crash_below=0, looks=(5, 9, 40))):
+    for gate in (
+        default,
+        Gate(return_range=(0, 1), crash_below=0, max_pairs=3),
+        Gate(return_range=(0, 1), crash_below=0, looks=(5, 9, 40)),
+    ):
         assert sum(alpha for _, alpha in gate.schedule()) == pytest.approx(0.05)
 
 
 @settings(max_examples=60, deadline=None)
-@given(candidate=RETURNS, champion=RETURNS, cut=st.integers(0, 90), margin=st.sampled_from([0.0, 30.0, -30.0]))
-def test_a_decision_stands(candidate: list[float | None], champion: list[float | None], cut: int, margin: float) -> None:
+@given(
+    candidate=RETURNS,
+    champion=RETURNS,
+    cut=st.integers(0, 90),
+    margin=st.sampled_from([0.0, 30.0, -30.0]),
+)
+def test_a_decision_stands(
+    candidate: list[float | None], champion: list[float | None], cut: int, margin: float
+) -> None:
     """Whatever was decided on some pairs is decided on more of them too: looking again cannot change it."""
     gate = GATE.model_copy(update={"max_pairs": 80, "margin": margin, "crash_margin": 0.2})
     early, late = decide(candidate[:cut], champion[:cut], gate), decide(candidate, champion, gate)
-    assert late.looks[:len(early.looks)] == early.looks
+    assert late.looks[: len(early.looks)] == early.looks
     if early.decision is not Decision.CONTINUE:
-        assert (late.decision, late.reason, late.looks) == (early.decision, early.reason, early.looks)
+        assert (late.decision, late.reason, late.looks) == (
+            early.decision,
+            early.reason,
+            early.looks,
+        )
     else:
         assert early.next_look is not None
         assert early.next_look > min(cut, len(candidate), len(champion))
@@ -92,9 +119,13 @@ def test_a_decision_stands(candidate: list[float | None], champion: list[float |
 
 @settings(max_examples=60, deadline=None)
 @given(candidate=RETURNS, champion=RETURNS)
-def test_only_evidence_at_a_look_promotes(candidate: list[float | None], champion: list[float | None]) -> None:
+def test_only_evidence_at_a_look_promotes(
+    candidate: list[float | None], champion: list[float | None]
+) -> None:
     """PROMOTE means that the last look's p-values are all within its alpha; every answer has a reason."""
-    verdict = decide(candidate, champion, GATE.model_copy(update={"max_pairs": 80, "crash_margin": 0.3}))
+    verdict = decide(
+        candidate, champion, GATE.model_copy(update={"max_pairs": 80, "crash_margin": 0.3})
+    )
     assert verdict.reason
     if verdict.decision is Decision.PROMOTE:
         look = verdict.looks[-1]
@@ -130,17 +161,30 @@ def test_many_lost_episodes_are_no_evidence() -> None:
     assert "2 of 100 pairs were lost" in verdict.reason
 
 
-@pytest.mark.parametrize(("candidate", "champion", "changes", "decision", "said"), [
-    (450, 150, {}, Decision.PROMOTE, "the candidate is better"),
-    (150, 450, {}, Decision.KEEP, "is not better"),
-    (300, 300, {"looks": (50,)}, Decision.INCONCLUSIVE, "did not tell the two apart"),
-    (300, 300, {}, Decision.INCONCLUSIVE, "even two standard errors more could not be shown"),
-    (300, 300, {"margin": -100}, Decision.PROMOTE, "the candidate is better"),
-    (400, 300, {"margin": 150}, Decision.KEEP, "is not better"),
-    (450, 150, {"max_crash_rate": 0.02}, Decision.PROMOTE, "crashes in at most 2.0%"),
-], ids=["better", "worse", "alike", "hopeless", "non-inferior", "not better by enough", "below the ceiling"])
-def test_decisions_and_their_reasons(candidate: float, champion: float, changes: dict[str, Any], decision: Decision,
-                                     said: str) -> None:
+@pytest.mark.parametrize(
+    ("candidate", "champion", "changes", "decision", "said"),
+    [
+        (450, 150, {}, Decision.PROMOTE, "the candidate is better"),
+        (150, 450, {}, Decision.KEEP, "is not better"),
+        (300, 300, {"looks": (50,)}, Decision.INCONCLUSIVE, "did not tell the two apart"),
+        (300, 300, {}, Decision.INCONCLUSIVE, "even two standard errors more could not be shown"),
+        (300, 300, {"margin": -100}, Decision.PROMOTE, "the candidate is better"),
+        (400, 300, {"margin": 150}, Decision.KEEP, "is not better"),
+        (450, 150, {"max_crash_rate": 0.02}, Decision.PROMOTE, "crashes in at most 2.0%"),
+    ],
+    ids=[
+        "better",
+        "worse",
+        "alike",
+        "hopeless",
+        "non-inferior",
+        "not better by enough",
+        "below the ceiling",
+    ],
+)
+def test_decisions_and_their_reasons(
+    candidate: float, champion: float, changes: dict[str, Any], decision: Decision, said: str
+) -> None:
     """Each way out says what decided."""
     gate = GATE.model_copy(update={"max_pairs": 1600, **changes})
     verdict = decide(noisy(candidate, 1600), noisy(champion, 1600, 1), gate)
@@ -162,7 +206,10 @@ def test_an_absolute_ceiling_stops_the_ratchet() -> None:
     champion: list[float | None] = [0.0 if rng.random() < 0.1 else 300.0 for _ in range(800)]
     candidate = [0.0 if value == 0 else 480.0 for value in champion]
     assert decide(candidate, champion, GATE).decision is Decision.PROMOTE
-    assert decide(candidate, champion, GATE.model_copy(update={"max_crash_rate": 0.05})).decision is not Decision.PROMOTE
+    assert (
+        decide(candidate, champion, GATE.model_copy(update={"max_crash_rate": 0.05})).decision
+        is not Decision.PROMOTE
+    )
 
 
 def test_every_scenario_is_guarded() -> None:
@@ -170,7 +217,10 @@ def test_every_scenario_is_guarded() -> None:
     gate = GATE.model_copy(update={"scenarios": {"windy": 100.0, "dark": 100.0}})
     better, worse = noisy(450, 800), noisy(150, 800, 1)
     fine, crashing = noisy(300, 800), noisy(50, 800)
-    assert decide(better, worse, gate, {"windy": (fine, fine), "dark": (fine, fine)}).decision is Decision.PROMOTE
+    assert (
+        decide(better, worse, gate, {"windy": (fine, fine), "dark": (fine, fine)}).decision
+        is Decision.PROMOTE
+    )
     kept = decide(better, worse, gate, {"windy": (fine, fine), "dark": (crashing, fine)})
     assert kept.decision is Decision.KEEP
     assert "crashes more often in dark" in kept.reason
@@ -227,17 +277,37 @@ def test_the_champion_itself_is_unchanged() -> None:
     assert "version 4" in verdict.reason
     assert decide_unchanged("e" * 64, champion) is None
     assert decide_unchanged("d" * 64, None) is None
-    assert decide_unchanged("d" * 64, champion.model_copy(update={"new_lineage": "another range"})) is None
+    assert (
+        decide_unchanged("d" * 64, champion.model_copy(update={"new_lineage": "another range"}))
+        is None
+    )
 
 
 def shard(first_seed: int = 5, **changes: Any) -> Shard:
     """A shard of one episode."""
-    return Shard(env_id="E-v0", policy_sha256="a", first_seed=first_seed, returns=(1.0,), lengths=(1,),
-                 ends=(EpisodeEnd.TERMINATED,), steps=1, seconds=1.0).model_copy(update=changes)
+    return Shard(
+        env_id="E-v0",
+        policy_sha256="a",
+        first_seed=first_seed,
+        returns=(1.0,),
+        lengths=(1,),
+        ends=(EpisodeEnd.TERMINATED,),
+        steps=1,
+        seconds=1.0,
+    ).model_copy(update=changes)
 
 
-@pytest.mark.parametrize("changes", [{"first_seed": 6}, {"env_id": "F-v0"}, {"env_kwargs": {"wind": 1}},
-                                     {"deterministic": False}, {"perturbation": Perturbation(sticky_actions=0.5)}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"first_seed": 6},
+        {"env_id": "F-v0"},
+        {"env_kwargs": {"wind": 1}},
+        {"deterministic": False},
+        {"perturbation": Perturbation(sticky_actions=0.5)},
+    ],
+    ids=str,
+)
 def test_evaluations_that_are_no_pairs_are_refused(changes: dict[str, Any]) -> None:
     """Other seeds, another environment or other settings: nothing is compared."""
     with pytest.raises(InvalidRecordError):
@@ -248,10 +318,25 @@ def test_evaluations_that_are_no_pairs_are_refused(changes: dict[str, Any]) -> N
 
 def test_the_gate_is_what_the_experiment_declares() -> None:
     """Every key arrives; a scenario without a threshold of its own takes the experiment's."""
-    document = {"env_id": "E-v0", "algo": "ppo", "total_timesteps": 1,
-                "gate": {"alpha": 0.01, "margin": 3, "max_crash_rate": 0.1},
-                "evaluation": {"return_range": [0, 10], "crash_below": 2, "max_pairs": 800,
-                               "scenarios": {"a": {}, "b": {"crash_below": 1}}}}
+    document = {
+        "env_id": "E-v0",
+        "algo": "ppo",
+        "total_timesteps": 1,
+        "gate": {"alpha": 0.01, "margin": 3, "max_crash_rate": 0.1},
+        "evaluation": {
+            "return_range": [0, 10],
+            "crash_below": 2,
+            "max_pairs": 800,
+            "scenarios": {"a": {}, "b": {"crash_below": 1}},
+        },
+    }
     gate = gate_of(read_experiment(document, "e"))
-    assert gate == Gate(return_range=(0, 10), crash_below=2, alpha=0.01, margin=3, max_crash_rate=0.1, max_pairs=800,
-                        scenarios={"a": 2, "b": 1})
+    assert gate == Gate(
+        return_range=(0, 10),
+        crash_below=2,
+        alpha=0.01,
+        margin=3,
+        max_crash_rate=0.1,
+        max_pairs=800,
+        scenarios={"a": 2, "b": 1},
+    )

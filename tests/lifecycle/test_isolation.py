@@ -18,14 +18,23 @@ sys.meta_path.insert(0, Blocker())
 
 
 def _run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", BLOCKER + code], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKER + code], capture_output=True, text=True, check=False
+    )
 
 
 def test_every_module_imports_with_the_heavy_packages_blocked() -> None:
     """A Lambda without torch and a laptop without Airflow can both use the whole contract."""
-    names = [module.name for module in pkgutil.iter_modules(rl_lifecycle.__path__) if module.name != "__main__"]
+    names = [
+        module.name
+        for module in pkgutil.iter_modules(rl_lifecycle.__path__)
+        if module.name != "__main__"
+    ]
     assert len(names) > 10
-    done = _run("import importlib\n" + "\n".join(f"importlib.import_module('rl_lifecycle.{name}')" for name in names))
+    done = _run(
+        "import importlib\n"
+        + "\n".join(f"importlib.import_module('rl_lifecycle.{name}')" for name in names)
+    )
     assert done.returncode == 0, done.stderr
 
 

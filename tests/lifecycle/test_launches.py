@@ -32,12 +32,24 @@ TRIAL = TrialId("cartpole", "r1", "seed-0")
 SUBNETS = {"eu-west-1a": "subnet-a", "eu-west-1b": "subnet-b"}
 
 
-def attempt(number: int, market: str = "spot", end: AttemptEnd | None = None, **outcome: Any) -> Attempt:
+def attempt(
+    number: int, market: str = "spot", end: AttemptEnd | None = None, **outcome: Any
+) -> Attempt:
     """An attempt as it lies in the bucket."""
     request = {"TargetCapacitySpecification": {"DefaultTargetCapacityType": market}}
-    return Attempt(experiment="cartpole", run="r1", trial="seed-0", attempt=number, token=client_token(TRIAL, number), nonce="n",
-                   request=request, created_at=NOW, deadline_at=NOW + timedelta(hours=1), price_reserved_usd=0.1,
-                   outcome=Outcome(end=end, **outcome))
+    return Attempt(
+        experiment="cartpole",
+        run="r1",
+        trial="seed-0",
+        attempt=number,
+        token=client_token(TRIAL, number),
+        nonce="n",
+        request=request,
+        created_at=NOW,
+        deadline_at=NOW + timedelta(hours=1),
+        price_reserved_usd=0.1,
+        outcome=Outcome(end=end, **outcome),
+    )
 
 
 def test_spot_comes_first_then_on_demand_after_as_many_attempts_as_the_experiment_says() -> None:
@@ -45,7 +57,11 @@ def test_spot_comes_first_then_on_demand_after_as_many_attempts_as_the_experimen
     compute = Compute(on_demand_after=2)
     first = attempt(1, end=AttemptEnd.NO_CAPACITY)
     second = attempt(2, end=AttemptEnd.INTERRUPTED)
-    assert [plan_market(compute, tried) for tried in ([], [first], [first, second])] == ["spot", "spot", "on-demand"]
+    assert [plan_market(compute, tried) for tried in ([], [first], [first, second])] == [
+        "spot",
+        "spot",
+        "on-demand",
+    ]
 
 
 def test_never_on_demand_when_the_experiment_says_zero() -> None:
@@ -80,19 +96,31 @@ def test_an_experiment_that_accepts_other_hardware_keeps_all_types() -> None:
 
 def test_pools_are_types_in_zones_that_offer_them() -> None:
     """A pool that cannot exist is not asked for."""
-    pools = plan_pools(["c7i.large", "c7a.large"], SUBNETS, {"c7i.large": ["eu-west-1a", "eu-west-1b"], "c7a.large": ["eu-west-1b"]})
+    pools = plan_pools(
+        ["c7i.large", "c7a.large"],
+        SUBNETS,
+        {"c7i.large": ["eu-west-1a", "eu-west-1b"], "c7a.large": ["eu-west-1b"]},
+    )
     assert [(pool.instance_type, pool.zone) for pool in pools] == [
-        ("c7i.large", "eu-west-1a"), ("c7i.large", "eu-west-1b"), ("c7a.large", "eu-west-1b")]
+        ("c7i.large", "eu-west-1a"),
+        ("c7i.large", "eu-west-1b"),
+        ("c7a.large", "eu-west-1b"),
+    ]
 
 
 def test_no_subnet_with_the_type_is_refused_with_the_fix() -> None:
     """Refused before launch."""
-    with pytest.raises(LaunchRefusedError, match=r"p5\.48xlarge is offered in the zones .*eu-west-1a.*choose other"):
+    with pytest.raises(
+        LaunchRefusedError, match=r"p5\.48xlarge is offered in the zones .*eu-west-1a.*choose other"
+    ):
         plan_pools(["p5.48xlarge"], SUBNETS, {})
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(["c7i.large", "m7i.large", "g5.xlarge"]), min_size=1), st.integers(1, 400))
+@given(
+    st.lists(st.sampled_from(["c7i.large", "m7i.large", "g5.xlarge"]), min_size=1),
+    st.integers(1, 400),
+)
 def test_pools_never_exceed_what_ec2_takes(types: list[str], zones: int) -> None:
     """EC2 refuses a request with too many overrides as a whole; no pool is named twice."""
     pools = plan_pools(types, {f"z{n}": f"subnet-{n}" for n in range(zones)})
@@ -124,19 +152,32 @@ def test_back_off_grows_with_refusals_in_a_row_and_has_a_ceiling() -> None:
 
 def test_an_interruption_does_not_wait() -> None:
     """Only refused capacity does."""
-    assert back_off_s([attempt(1, end=AttemptEnd.NO_CAPACITY), attempt(2, end=AttemptEnd.INTERRUPTED)]) == 0
+    assert (
+        back_off_s([attempt(1, end=AttemptEnd.NO_CAPACITY), attempt(2, end=AttemptEnd.INTERRUPTED)])
+        == 0
+    )
 
 
 @pytest.mark.parametrize("market", ["spot", "on-demand"])
 def test_the_request_is_one_that_ec2s_own_model_accepts(market: Any) -> None:
     """Every member exists, of the right type: botocore's service model is the judge."""
     tags = trial_tags("dev", TRIAL, 1, "ab" * 32, NOW)
-    request = build_fleet_request(launch_template_id="lt-0123456789abcdef0", launch_template_version="7",
-                                  pools=plan_pools(AUTO_TYPES, SUBNETS), market=market, tags=tags)
+    request = build_fleet_request(
+        launch_template_id="lt-0123456789abcdef0",
+        launch_template_version="7",
+        pools=plan_pools(AUTO_TYPES, SUBNETS),
+        market=market,
+        tags=tags,
+    )
     model = botocore.session.get_session().get_service_model("ec2").operation_model("CreateFleet")
-    report = ParamValidator().validate({**request, "ClientToken": client_token(TRIAL, 1)}, model.input_shape)
+    report = ParamValidator().validate(
+        {**request, "ClientToken": client_token(TRIAL, 1)}, model.input_shape
+    )
     assert not report.has_errors(), report.generate_report()
-    assert request["TargetCapacitySpecification"] == {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": market}
+    assert request["TargetCapacitySpecification"] == {
+        "TotalTargetCapacity": 1,
+        "DefaultTargetCapacityType": market,
+    }
     assert "MaxPrice" not in str(request)
 
 
@@ -144,19 +185,33 @@ def test_a_machine_bears_what_the_trainer_and_the_reaper_need() -> None:
     """The names are the contract between launcher, user data, adoption and reaper."""
     tags = trial_tags("dev", TRIAL, 3, "ab" * 32, NOW)
     assert {name.removeprefix("nightshift:") for name in tags} == {
-        "Name", "environment", "experiment", "run", "trial", "attempt", "spec", "deadline"}
+        "Name",
+        "environment",
+        "experiment",
+        "run",
+        "trial",
+        "attempt",
+        "spec",
+        "deadline",
+    }
     assert tags["nightshift:deadline"] == "2026-11-22T02:00:00Z"
     assert tags["nightshift:attempt"] == "3"
 
 
 def test_tokens_differ_by_trial_and_attempt_and_fit_ec2() -> None:
     """At most 64 ASCII characters, one per attempt."""
-    tokens = {client_token(TrialId("e", "r", f"seed-{trial}"), number) for trial in range(20) for number in range(1, 20)}
+    tokens = {
+        client_token(TrialId("e", "r", f"seed-{trial}"), number)
+        for trial in range(20)
+        for number in range(1, 20)
+    }
     assert len(tokens) == 380
     assert all(len(token) <= 64 and token.isascii() for token in tokens)
 
 
 def test_a_used_up_quota_is_told_with_what_to_do() -> None:
     """A quota does not cure itself by waiting alone."""
-    assert "Service Quotas" in explain_refusals(["VcpuLimitExceeded", "InsufficientInstanceCapacity"])
+    assert "Service Quotas" in explain_refusals(
+        ["VcpuLimitExceeded", "InsufficientInstanceCapacity"]
+    )
     assert explain_refusals(["InsufficientInstanceCapacity"]) == ""

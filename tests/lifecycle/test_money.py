@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError, NoPlaceError
 from rl_lifecycle.ledger import PLACE_GRACE, Ledger, sum_month
-from rl_lifecycle.prices import BILLED_AT_LEAST_S, FALL_BACK, cost_usd, highest_on_demand_usd, table_usd
+from rl_lifecycle.prices import (
+    BILLED_AT_LEAST_S,
+    FALL_BACK,
+    cost_usd,
+    highest_on_demand_usd,
+    table_usd,
+)
 
 
 def ledger(budget_usd: float = 1.0) -> Ledger:
@@ -50,7 +56,9 @@ def test_a_minute_is_the_least_that_is_billed() -> None:
 
 def test_a_reservation_that_does_not_fit_is_refused_with_the_fix() -> None:
     """And changes nothing."""
-    with pytest.raises(BudgetExceededError, match=r"USD 0\.3 are left of compute\.budget_usd 1; raise the budget"):
+    with pytest.raises(
+        BudgetExceededError, match=r"USD 0\.3 are left of compute\.budget_usd 1; raise the budget"
+    ):
         ledger().reserve("seed-0", 1, 0.7).reserve("seed-1", 1, 0.4)
 
 
@@ -62,7 +70,11 @@ def test_reserving_twice_is_reserving_once() -> None:
 
 def test_settling_gives_back_what_was_not_spent() -> None:
     """And settling again changes nothing."""
-    settled = ledger().reserve("seed-0", 1, 0.7).settle("seed-0", 1, usd=0.1, seconds=100, instance_type="c6i.large", market="spot")
+    settled = (
+        ledger()
+        .reserve("seed-0", 1, 0.7)
+        .settle("seed-0", 1, usd=0.1, seconds=100, instance_type="c6i.large", market="spot")
+    )
     assert settled.committed_usd == pytest.approx(0.1)
     assert settled.settle("seed-0", 1, usd=5.0, seconds=1) == settled
 
@@ -73,8 +85,15 @@ def test_a_machine_that_nobody_reserved_for_is_in_the_books_too() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.floats(0, 1), st.floats(0, 1)), max_size=30))
-def test_the_ledger_never_commits_more_than_the_budget(moves: list[tuple[int, int, float, float]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(1, 4), st.floats(0, 1), st.floats(0, 1)),
+        max_size=30,
+    )
+)
+def test_the_ledger_never_commits_more_than_the_budget(
+    moves: list[tuple[int, int, float, float]],
+) -> None:
     """Whatever is reserved and settled in whatever order, as long as nothing costs more than was reserved for it."""
     books = ledger(1.0)
     for trial, attempt, usd, share in moves:
@@ -85,7 +104,9 @@ def test_the_ledger_never_commits_more_than_the_budget(moves: list[tuple[int, in
         entry = books.find(f"seed-{trial}", attempt)
         assert entry is not None
         if share < 0.5:
-            books = books.settle(f"seed-{trial}", attempt, usd=entry.reserved_usd * share, seconds=60)
+            books = books.settle(
+                f"seed-{trial}", attempt, usd=entry.reserved_usd * share, seconds=60
+            )
         assert books.committed_usd <= books.budget_usd + 1e-6
         assert Ledger.from_json(books.to_json()) == books
 
@@ -93,13 +114,21 @@ def test_the_ledger_never_commits_more_than_the_budget(moves: list[tuple[int, in
 def test_only_so_many_machines_of_a_run_are_at_work() -> None:
     """A place is free again when one is settled; a trial's own reservation does not stand in its way."""
     books = ledger().reserve("seed-0", 1, 0.1, most=2).reserve("seed-1", 1, 0.1, most=2)
-    with pytest.raises(NoPlaceError, match=r"2 machines of this run are at work \(compute\.max_parallel 2\)"):
+    with pytest.raises(
+        NoPlaceError, match=r"2 machines of this run are at work \(compute\.max_parallel 2\)"
+    ):
         books.reserve("seed-2", 1, 0.1, most=2)
     assert books.reserve("seed-1", 1, 0.1, most=2) is books
-    assert books.settle("seed-0", 1, usd=0.01, seconds=60).reserve("seed-2", 1, 0.1, most=2).has_place("seed-1", 2)
+    assert (
+        books.settle("seed-0", 1, usd=0.01, seconds=60)
+        .reserve("seed-2", 1, 0.1, most=2)
+        .has_place("seed-1", 2)
+    )
 
 
-def test_a_machine_that_nobody_settled_frees_its_place_after_its_deadline_and_keeps_its_money() -> None:
+def test_a_machine_that_nobody_settled_frees_its_place_after_its_deadline_and_keeps_its_money() -> (
+    None
+):
     """Its worker is dead; it ended itself, or the reaper did. Ledgers of before have no deadline."""
     deadline = datetime(2026, 11, 22, 6, tzinfo=UTC)
     books = ledger().reserve("seed-0", 1, 0.1, most=1, deadline_at=deadline)
@@ -107,7 +136,9 @@ def test_a_machine_that_nobody_settled_frees_its_place_after_its_deadline_and_ke
     with pytest.raises(NoPlaceError):
         books.reserve("seed-1", 1, 0.1, most=1, now=late)
     assert books.reserve("seed-1", 1, 0.1, most=1, now=later).committed_usd == pytest.approx(0.2)
-    old = Ledger.from_json(ledger().reserve("seed-0", 1, 0.1).to_json().replace(b'"deadline_at":null,', b""))
+    old = Ledger.from_json(
+        ledger().reserve("seed-0", 1, 0.1).to_json().replace(b'"deadline_at":null,', b"")
+    )
     assert not old.has_place("seed-1", 1, later)
 
 
@@ -120,9 +151,13 @@ def test_what_was_set_aside_for_a_machine_that_was_never_asked_for_is_given_back
 
 def test_a_month_is_the_sum_of_its_runs_and_what_each_champion_cost() -> None:
     """Nights that promoted nothing are part of a champion's price."""
-    bought = ledger().settle("seed-0", 1, usd=0.2, seconds=60).model_copy(update={"promoted_version": 1})
+    bought = (
+        ledger().settle("seed-0", 1, usd=0.2, seconds=60).model_copy(update={"promoted_version": 1})
+    )
     nothing = ledger().settle("seed-0", 1, usd=0.3, seconds=60).model_copy(update={"run": "r2"})
-    other = ledger().settle("seed-0", 1, usd=9.0, seconds=60).model_copy(update={"month": "2026-10"})
+    other = (
+        ledger().settle("seed-0", 1, usd=9.0, seconds=60).model_copy(update={"month": "2026-10"})
+    )
     total = sum_month("2026-11", [bought, nothing, other])
     assert (total.n_runs, total.champions) == (2, 1)
     assert total.usd == total.usd_per_champion == pytest.approx(0.5)

@@ -22,12 +22,24 @@ def test_different_names_give_different_slugs(one: str, other: str) -> None:
 def test_each_key_begins_with_a_class_that_has_a_writer() -> None:
     """Policies and lifecycle rules match these prefixes, so no key may lie outside them."""
     trial = layout.TrialId("e", "r", "t")
-    keys = [layout.artifact_key("ab", "x.whl"), layout.spec_key("e", "r"), layout.attempt_key(trial, 1),
-            layout.heartbeat_key(trial), layout.head_key(trial), layout.checkpoint_key(trial, 5, 1, "manifest.json"),
-            layout.buffer_key(trial, "ab"), layout.policy_key(trial, 5, "onnx"), layout.log_prefix(trial, 1),
-            layout.metrics_prefix(trial), layout.shard_key("e", "r", "gate", 0), layout.report_key("e", "r", "gate"),
-            layout.ledger_key("2026-11", "e", "r"), layout.version_prefix("e", 1), layout.champion_key("e"),
-            layout.history_key("e", 1)]
+    keys = [
+        layout.artifact_key("ab", "x.whl"),
+        layout.spec_key("e", "r"),
+        layout.attempt_key(trial, 1),
+        layout.heartbeat_key(trial),
+        layout.head_key(trial),
+        layout.checkpoint_key(trial, 5, 1, "manifest.json"),
+        layout.buffer_key(trial, "ab"),
+        layout.policy_key(trial, 5, "onnx"),
+        layout.log_prefix(trial, 1),
+        layout.metrics_prefix(trial),
+        layout.shard_key("e", "r", "gate", 0),
+        layout.report_key("e", "r", "gate"),
+        layout.ledger_key("2026-11", "e", "r"),
+        layout.version_prefix("e", 1),
+        layout.champion_key("e"),
+        layout.history_key("e", 1),
+    ]
     assert {key.split("/")[0] + "/" for key in keys} == set(layout.WRITERS)
     assert not any(key.startswith("/") for key in keys)
 

@@ -27,6 +27,7 @@ def test_the_lower_bound_is_where_the_gates_test_stops(n: int, alpha: float) -> 
 
     def p(margin: float) -> float:
         return p_mean_at_most_zero([value - margin for value in differences], width + margin)
+
     assert p(bound) <= alpha or bound <= -width + 1
     assert p(bound + 0.001 * width) > alpha
 
@@ -34,8 +35,14 @@ def test_the_lower_bound_is_where_the_gates_test_stops(n: int, alpha: float) -> 
 def test_the_analytic_interval_is_near_the_resampled_one() -> None:
     """It stands for BCa without a draw, so the same report has the same bytes."""
     differences = skewed(400)
-    resampled = stats.bootstrap((np.array(differences),), np.mean, confidence_level=0.9, method="BCa", n_resamples=3000,
-                                rng=np.random.default_rng(0)).confidence_interval
+    resampled = stats.bootstrap(
+        (np.array(differences),),
+        np.mean,
+        confidence_level=0.9,
+        method="BCa",
+        n_resamples=3000,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
     low, high = analytic_bca(differences)
     width = resampled.high - resampled.low
     assert low == pytest.approx(resampled.low, abs=0.08 * width)
@@ -50,8 +57,16 @@ def test_skewness_is_scipys() -> None:
 
 def shard(returns: list[float | None]) -> Shard:
     """An evaluation of made-up returns."""
-    return Shard(env_id="E-v0", policy_sha256="a", first_seed=70, returns=tuple(returns), lengths=tuple(1 for _ in returns),
-                 ends=tuple(EpisodeEnd.TERMINATED for _ in returns), steps=1, seconds=1.0)
+    return Shard(
+        env_id="E-v0",
+        policy_sha256="a",
+        first_seed=70,
+        returns=tuple(returns),
+        lengths=tuple(1 for _ in returns),
+        ends=tuple(EpisodeEnd.TERMINATED for _ in returns),
+        steps=1,
+        seconds=1.0,
+    )
 
 
 def test_pairs_are_described() -> None:
@@ -77,8 +92,12 @@ def test_pairs_are_described() -> None:
 def test_a_long_left_tail_is_warned_of() -> None:
     """That is where usual tests promote falsely."""
     gate = Gate(return_range=(-200, 200), crash_below=-100, looks=(300,))
-    candidate: list[float | None] = [-200.0 if index % 60 == 0 else 20.0 + index % 3 for index in range(300)]
+    candidate: list[float | None] = [
+        -200.0 if index % 60 == 0 else 20.0 + index % 3 for index in range(300)
+    ]
     champion: list[float | None] = [10.0] * 300
-    found = describe_pairs(shard(candidate), shard(champion), gate, decide(candidate, champion, gate))
+    found = describe_pairs(
+        shard(candidate), shard(champion), gate, decide(candidate, champion, gate)
+    )
     assert found is not None
     assert any("skewed to the left" in warning for warning in found.warnings)

@@ -12,7 +12,10 @@ SPOT, G_SPOT = "L-34B43A08", "L-3819A6DF"
 
 def test_a_quota_of_zero_is_refused_with_the_command_that_asks_for_more() -> None:
     """A new account has none for GPUs."""
-    with pytest.raises(LaunchRefusedError, match=rf"quota {G_SPOT} allows 0 vCPUs of spot.*--quota-code {G_SPOT} --desired-value 16"):
+    with pytest.raises(
+        LaunchRefusedError,
+        match=rf"quota {G_SPOT} allows 0 vCPUs of spot.*--quota-code {G_SPOT} --desired-value 16",
+    ):
         refuse_hopeless(["g5.xlarge", "g6.xlarge"], "spot", {G_SPOT: 0.0})
 
 
@@ -34,14 +37,23 @@ def test_a_full_quota_names_every_pool_with_a_code_that_is_waited_out() -> None:
     pools = [("c7i.large", "eu-west-1a"), ("m7i.large", "eu-west-1b")]
     refusals = refusals_of_full(pools, "spot", {SPOT: Usage(64, 63)})
     assert [(one.instance_type, one.zone, one.code) for one in refusals] == [
-        ("c7i.large", "eu-west-1a", "MaxSpotInstanceCountExceeded"), ("m7i.large", "eu-west-1b", "MaxSpotInstanceCountExceeded")]
+        ("c7i.large", "eu-west-1a", "MaxSpotInstanceCountExceeded"),
+        ("m7i.large", "eu-west-1b", "MaxSpotInstanceCountExceeded"),
+    ]
     assert "63 of 64 vCPUs" in refusals[0].message
     assert set(FULL.values()) <= WAITABLE_CODES
 
 
 def test_room_in_one_pool_is_left_to_ec2() -> None:
     """It chooses among those that have room."""
-    assert refusals_of_full([("g5.xlarge", "a"), ("c7i.large", "a")], "spot", {SPOT: Usage(64, 62), G_SPOT: Usage(0, 0)}) == ()
+    assert (
+        refusals_of_full(
+            [("g5.xlarge", "a"), ("c7i.large", "a")],
+            "spot",
+            {SPOT: Usage(64, 62), G_SPOT: Usage(0, 0)},
+        )
+        == ()
+    )
 
 
 def test_the_vcpus_of_the_types_that_auto_means() -> None:

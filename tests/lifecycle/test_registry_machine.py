@@ -20,8 +20,15 @@ from tests.lifecycle.test_promotion import FakeDyingStore, KilledError, Night, i
 from tests.plugins.worlds import MemoryStore
 
 NAME = "cartpole_ppo"
-EXPERIMENT = read_experiment({"env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 100_000,
-                              "evaluation": {"return_range": [0, 500], "crash_below": 100}}, NAME)
+EXPERIMENT = read_experiment(
+    {
+        "env_id": "CartPole-v1",
+        "algo": "ppo",
+        "total_timesteps": 100_000,
+        "evaluation": {"return_range": [0, 500], "crash_below": 100},
+    },
+    NAME,
+)
 #: Beyond the last write of any move, so that nobody dies.
 NEVER = 99
 
@@ -89,7 +96,17 @@ class RegistryMachine(RuleBasedStateMachine):
         champion = find_champion(self.store, NAME)
         assume(champion is not None and champion[0].version != to)
         store: Any = FakeDyingStore(self.store, writes)
-        self._try(lambda: roll_back(store, NAME, to, who="ada", why="it shakes", now=NIGHT + timedelta(days=1), new_nonce=self._nonce))
+        self._try(
+            lambda: roll_back(
+                store,
+                NAME,
+                to,
+                who="ada",
+                why="it shakes",
+                now=NIGHT + timedelta(days=1),
+                new_nonce=self._nonce,
+            )
+        )
 
     @invariant()
     def the_pointer_names_something_whole(self) -> None:
@@ -97,7 +114,12 @@ class RegistryMachine(RuleBasedStateMachine):
         if champion := find_champion(self.store, NAME):
             manifest = verify_version(self.store, NAME, champion[0].version)
             assert manifest.digest == champion[0].digest
-            assert {"policy.onnx", "spec.json", "report.json", "model_card.md"} <= manifest.files.keys()
+            assert {
+                "policy.onnx",
+                "spec.json",
+                "report.json",
+                "model_card.md",
+            } <= manifest.files.keys()
 
     @invariant()
     def history_has_every_move_in_its_order(self) -> None:

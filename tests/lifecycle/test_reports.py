@@ -12,7 +12,9 @@ from rl_lifecycle.gates import Gate, decide, decide_first
 from rl_lifecycle.pair_statistics import describe_pairs
 from rl_lifecycle.reports import Report, render_report, summarise_report
 
-GATE = Gate(return_range=(-200, 320), crash_below=100, max_pairs=400, crash_margin=0.1, scenarios={})
+GATE = Gate(
+    return_range=(-200, 320), crash_below=100, max_pairs=400, crash_margin=0.1, scenarios={}
+)
 
 
 class PageReader(HTMLParser):
@@ -27,7 +29,9 @@ class PageReader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in ("meta", "line", "circle", "rect", "polyline"):
             self.open.append(tag)
-        self.references += [value or "" for name, value in attrs if name in ("src", "href", "action", "xlink:href")]
+        self.references += [
+            value or "" for name, value in attrs if name in ("src", "href", "action", "xlink:href")
+        ]
 
     def handle_endtag(self, tag: str) -> None:
         if self.open[-1:] == [tag]:
@@ -41,8 +45,16 @@ class PageReader(HTMLParser):
 
 def shard(returns: list[float | None]) -> Shard:
     """An evaluation of made-up returns."""
-    return Shard(env_id="E-v0", policy_sha256="a", first_seed=1000, returns=tuple(returns), lengths=tuple(1 for _ in returns),
-                 ends=tuple(EpisodeEnd.TERMINATED for _ in returns), steps=len(returns), seconds=1.0)
+    return Shard(
+        env_id="E-v0",
+        policy_sha256="a",
+        first_seed=1000,
+        returns=tuple(returns),
+        lengths=tuple(1 for _ in returns),
+        ends=tuple(EpisodeEnd.TERMINATED for _ in returns),
+        steps=len(returns),
+        seconds=1.0,
+    )
 
 
 def noisy(mean: float, n: int, seed: int) -> list[float | None]:
@@ -51,14 +63,29 @@ def noisy(mean: float, n: int, seed: int) -> list[float | None]:
     return [rng.gauss(mean, 30) if rng.random() > 0.02 else rng.uniform(-250, 0) for _ in range(n)]
 
 
-def report_on(candidate: Shard, champion: Shard | None, gate: Gate = GATE, bar: float | None = None) -> Report:
+def report_on(
+    candidate: Shard, champion: Shard | None, gate: Gate = GATE, bar: float | None = None
+) -> Report:
     """Judge and report."""
-    verdict = (decide_first(candidate.returns, bar, gate) if champion is None
-               else decide(candidate.returns, champion.returns, gate))
-    return Report(experiment="lunar <b>lander</b>", run="night-1", spec_sha256="5" * 64, gate=gate, verdict=verdict,
-                  first_seed=1000, candidate_sha256="a" * 64, candidate_digest="c" * 64, champion_sha256=None,
-                  champion_digest=None, bar=bar,
-                  statistics=describe_pairs(candidate, champion, gate, verdict, bar))
+    verdict = (
+        decide_first(candidate.returns, bar, gate)
+        if champion is None
+        else decide(candidate.returns, champion.returns, gate)
+    )
+    return Report(
+        experiment="lunar <b>lander</b>",
+        run="night-1",
+        spec_sha256="5" * 64,
+        gate=gate,
+        verdict=verdict,
+        first_seed=1000,
+        candidate_sha256="a" * 64,
+        candidate_digest="c" * 64,
+        champion_sha256=None,
+        champion_digest=None,
+        bar=bar,
+        statistics=describe_pairs(candidate, champion, gate, verdict, bar),
+    )
 
 
 def read_page(page: str) -> PageReader:
@@ -76,9 +103,23 @@ def test_the_page_tells_all_that_a_person_must_see() -> None:
     report = report_on(candidate, champion)
     reader = read_page(render_report(report, candidate, champion))
     assert report.verdict.reason in reader.text
-    for words in ("alpha spent", "p better", "p guard", "shown to be at least", "BCa interval, 90 % (asymptotic", "crashes",
-                  "CVaR10", "worst seeds", "clipped to the range", "as played", "ties", "variance of the difference", "skew",
-                  "return range-200 … 320", "SHA-256 of the seeds"):
+    for words in (
+        "alpha spent",
+        "p better",
+        "p guard",
+        "shown to be at least",
+        "BCa interval, 90 % (asymptotic",
+        "crashes",
+        "CVaR10",
+        "worst seeds",
+        "clipped to the range",
+        "as played",
+        "ties",
+        "variance of the difference",
+        "skew",
+        "return range-200 … 320",
+        "SHA-256 of the seeds",
+    ):
         assert words in reader.text, words
     assert report.statistics is not None
     assert all(str(pair.seed) in reader.text for pair in report.statistics.worst)
@@ -98,20 +139,35 @@ def test_the_page_is_one_file_and_safe_to_open() -> None:
     for plot in plots:
         tree = ET.fromstring(plot)
         assert tree.get("aria-label")
-        assert not any("nan" in value or "inf" in value for element in tree.iter() for value in element.attrib.values())
+        assert not any(
+            "nan" in value or "inf" in value
+            for element in tree.iter()
+            for value in element.attrib.values()
+        )
 
 
 def test_the_same_decision_gives_the_same_bytes() -> None:
     """A page that is written twice is written once."""
     candidate, champion = shard(noisy(250, 400, 1)), shard(noisy(180, 400, 2))
-    assert (render_report(report_on(candidate, champion), candidate, champion)
-            == render_report(report_on(candidate, champion), candidate, champion))
+    assert render_report(report_on(candidate, champion), candidate, champion) == render_report(
+        report_on(candidate, champion), candidate, champion
+    )
 
 
-@pytest.mark.parametrize(("candidate", "champion"), [
-    ([500.0] * 400, [500.0] * 400), ([None] * 400, [1.0] * 400), ([1.0] * 10, [2.0] * 10), ([5.0], [5.0]), ([], []),
-], ids=["ties", "all lost", "too few", "one", "none"])
-def test_a_page_comes_of_anything(candidate: list[float | None], champion: list[float | None]) -> None:
+@pytest.mark.parametrize(
+    ("candidate", "champion"),
+    [
+        ([500.0] * 400, [500.0] * 400),
+        ([None] * 400, [1.0] * 400),
+        ([1.0] * 10, [2.0] * 10),
+        ([5.0], [5.0]),
+        ([], []),
+    ],
+    ids=["ties", "all lost", "too few", "one", "none"],
+)
+def test_a_page_comes_of_anything(
+    candidate: list[float | None], champion: list[float | None]
+) -> None:
     """Ties, losses and nothing at all have a page too."""
     ours, theirs = shard(candidate), shard(champion)
     report = report_on(ours, theirs)

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_lifecycle.errors import OverlappingSeedsError
-from rl_lifecycle.seeds import LONGEST, Purpose, SeedRange, check_no_overlap, first_seed, segment_seed, trial_seed
+from rl_lifecycle.seeds import (
+    LONGEST,
+    Purpose,
+    SeedRange,
+    check_no_overlap,
+    first_seed,
+    segment_seed,
+    trial_seed,
+)
 
 TEXT = st.text(min_size=1, max_size=20)
 
@@ -13,8 +21,11 @@ TEXT = st.text(min_size=1, max_size=20)
 @given(TEXT, TEXT)
 def test_no_two_purposes_can_meet(experiment: str, run: str) -> None:
     """Whatever the names are, the longest evaluation of one purpose ends before the next purpose's seeds begin."""
-    ranges = [SeedRange(first_seed=first_seed(purpose, experiment, run), n_episodes=LONGEST) for purpose in Purpose]
-    assert not any(a.overlaps(b) for i, a in enumerate(ranges) for b in ranges[i + 1:])
+    ranges = [
+        SeedRange(first_seed=first_seed(purpose, experiment, run), n_episodes=LONGEST)
+        for purpose in Purpose
+    ]
+    assert not any(a.overlaps(b) for i, a in enumerate(ranges) for b in ranges[i + 1 :])
     assert all(one.first_seed >= 0 and one.first_seed + LONGEST <= 2**31 for one in ranges)
 
 

@@ -11,8 +11,16 @@ RULES = Evaluation(return_range=(0, 500), crash_below=100)
 
 
 def _shard(*returns: float | None) -> Shard:
-    return Shard(env_id="CartPole-v1", policy_sha256="0", first_seed=1, returns=returns, lengths=tuple(1 for _ in returns),
-                 ends=tuple(EpisodeEnd.TERMINATED for _ in returns), steps=len(returns), seconds=0.1)
+    return Shard(
+        env_id="CartPole-v1",
+        policy_sha256="0",
+        first_seed=1,
+        returns=returns,
+        lengths=tuple(1 for _ in returns),
+        ends=tuple(EpisodeEnd.TERMINATED for _ in returns),
+        steps=len(returns),
+        seconds=0.1,
+    )
 
 
 def test_the_best_mean_wins_and_the_rest_is_ranked() -> None:
@@ -30,7 +38,14 @@ def test_lost_episodes_count_as_the_floor_and_returns_are_clipped() -> None:
 
 def test_ties_go_to_fewer_crashes_then_to_the_later_step() -> None:
     """The choice is the same on every machine."""
-    best, _ = select({("seed-0", 1): _shard(50, 450), ("seed-1", 1): _shard(250, 250), ("seed-1", 2): _shard(250, 250)}, RULES)
+    best, _ = select(
+        {
+            ("seed-0", 1): _shard(50, 450),
+            ("seed-1", 1): _shard(250, 250),
+            ("seed-1", 2): _shard(250, 250),
+        },
+        RULES,
+    )
     assert (best.trial, best.step) == ("seed-1", 2)
 
 

@@ -42,8 +42,14 @@ def test_each_night_has_other_seeds_unless_reseed_is_off(document: dict[str, Any
 
 def test_overrides_of_a_form_go_through_the_same_checks(experiment: Experiment) -> None:
     """A run may change single keys; a wrong one gets the file's error."""
-    spec = freeze_spec(experiment, run_id="r", created_at=NIGHT, overrides={"trials": 1, "compute.budget_usd": 2.5})
-    assert (len(spec.trials), spec.experiment.compute.budget_usd, spec.experiment.compute.max_hours) == (1, 2.5, 4)
+    spec = freeze_spec(
+        experiment, run_id="r", created_at=NIGHT, overrides={"trials": 1, "compute.budget_usd": 2.5}
+    )
+    assert (
+        len(spec.trials),
+        spec.experiment.compute.budget_usd,
+        spec.experiment.compute.max_hours,
+    ) == (1, 2.5, 4)
     with pytest.raises(InvalidExperimentError, match=r"run of cartpole_ppo: trials"):
         freeze_spec(experiment, run_id="r", created_at=NIGHT, overrides={"trials": -1})
 
@@ -51,7 +57,10 @@ def test_overrides_of_a_form_go_through_the_same_checks(experiment: Experiment) 
 def test_no_tuned_values_is_said_with_what_is_known(document: dict[str, Any]) -> None:
     """`zoo` for a pair that rl_zoo3 did not tune names the nearest that it did."""
     unknown = read_experiment(document | {"env_id": "CartPole-v9"}, "x")
-    with pytest.raises(InvalidExperimentError, match=r"no tuned values for ppo on CartPole-v9.*nearest: CartPole-v1"):
+    with pytest.raises(
+        InvalidExperimentError,
+        match=r"no tuned values for ppo on CartPole-v9.*nearest: CartPole-v1",
+    ):
         freeze_spec(unknown, run_id="r", created_at=NIGHT)
 
 
@@ -68,7 +77,9 @@ def test_an_unknown_trial_is_named_with_those_there_are(spec: Spec) -> None:
         spec.trial("seed-9")
 
 
-def test_a_segment_shorter_than_ten_episodes_is_refused_with_the_value_to_set(experiment: Experiment) -> None:
+def test_a_segment_shorter_than_ten_episodes_is_refused_with_the_value_to_set(
+    experiment: Experiment,
+) -> None:
     """CartPole on 8 environments: 10 × 500 × 8 = 40,000 steps, 40,192 in whole rollouts."""
     hyperparameters = {"n_envs": 8, "n_steps": 32}
     check_segment(experiment, 40_192, hyperparameters, 500)
@@ -77,27 +88,50 @@ def test_a_segment_shorter_than_ten_episodes_is_refused_with_the_value_to_set(ex
         check_segment(experiment, 20_480, hyperparameters, 500)
 
 
-@pytest.mark.parametrize(("algo", "hyperparameters", "steps"), [
-    ("ppo", {"n_envs": 4, "n_steps": 128}, 512), ("ppo", {}, 2048), ("a2c", {"n_envs": 2}, 10),
-    ("dqn", {}, 4), ("dqn", {"train_freq": 16}, 16), ("sac", {}, 1), ("td3", {"train_freq": [8, "step"], "n_envs": 2}, 16)])
-def test_a_rollout_is_what_sb3_collects_between_updates(algo: str, hyperparameters: dict[str, Any], steps: int) -> None:
+@pytest.mark.parametrize(
+    ("algo", "hyperparameters", "steps"),
+    [
+        ("ppo", {"n_envs": 4, "n_steps": 128}, 512),
+        ("ppo", {}, 2048),
+        ("a2c", {"n_envs": 2}, 10),
+        ("dqn", {}, 4),
+        ("dqn", {"train_freq": 16}, 16),
+        ("sac", {}, 1),
+        ("td3", {"train_freq": [8, "step"], "n_envs": 2}, 16),
+    ],
+)
+def test_a_rollout_is_what_sb3_collects_between_updates(
+    algo: str, hyperparameters: dict[str, Any], steps: int
+) -> None:
     """SB3's own defaults count where the file says nothing."""
     assert rollout_timesteps(algo, hyperparameters) == steps
 
 
-def test_a_run_that_would_play_an_earlier_runs_seeds_is_refused(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_would_play_an_earlier_runs_seeds_is_refused(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Hashes can meet; evidence on seeds that were served before would be no fresh evidence."""
     spec = freeze_spec(experiment, run_id="night-2", created_at=NIGHT)
     check_fresh_seeds(spec, ["night-1", "night-2"])
-    monkeypatch.setattr("rl_lifecycle.specs.first_seed", lambda purpose, name, run: spec.gate_first_seed + 1999)
-    with pytest.raises(OverlappingSeedsError, match="the gate of run night-2 overlap with those of the gate of run night-1"):
+    monkeypatch.setattr(
+        "rl_lifecycle.specs.first_seed", lambda purpose, name, run: spec.gate_first_seed + 1999
+    )
+    with pytest.raises(
+        OverlappingSeedsError,
+        match="the gate of run night-2 overlap with those of the gate of run night-1",
+    ):
         check_fresh_seeds(spec, ["night-1"])
 
 
 def test_a_segment_of_ars_must_hold_a_whole_iteration() -> None:
     """It ends between two iterations, each of which plays 2 n_delta whole episodes: without a time limit they might never end."""
-    document = {"env_id": "CartPole-v1", "algo": "ars", "total_timesteps": 50_000, "hyperparameters": {"n_delta": 3, "n_envs": 8},
-                "evaluation": {"return_range": [0, 500], "crash_below": 100}}
+    document = {
+        "env_id": "CartPole-v1",
+        "algo": "ars",
+        "total_timesteps": 50_000,
+        "hyperparameters": {"n_delta": 3, "n_envs": 8},
+        "evaluation": {"return_range": [0, 500], "crash_below": 100},
+    }
     experiment = read_experiment(document, "walker")
     assert rollout_timesteps("ars", {"n_delta": 3, "n_envs": 8}) == 1
     check_segment(experiment, 3000, {"n_delta": 3}, 500)
@@ -107,15 +141,28 @@ def test_a_segment_of_ars_must_hold_a_whole_iteration() -> None:
         check_segment(experiment, 3000, {"n_delta": 3}, None)
 
 
-@pytest.mark.parametrize("entry", ["sb3_contrib.common.wrappers.TimeFeatureWrapper", [{"rl_zoo3.wrappers.HistoryWrapper": {"horizon": 2}}]])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "sb3_contrib.common.wrappers.TimeFeatureWrapper",
+        [{"rl_zoo3.wrappers.HistoryWrapper": {"horizon": 2}}],
+    ],
+)
 def test_wrappers_that_no_evaluator_has_are_refused(experiment: Experiment, entry: Any) -> None:
     """Before a machine is rented: the policy could never be judged."""
-    check_wrappers(experiment, {"env_wrapper": ["gymnasium.wrappers.FlattenObservation", {"own.Wrapper": {}}]})
-    with pytest.raises(InvalidExperimentError, match=r"env_wrapper: .* cannot be had where policies are judged"):
+    check_wrappers(
+        experiment, {"env_wrapper": ["gymnasium.wrappers.FlattenObservation", {"own.Wrapper": {}}]}
+    )
+    with pytest.raises(
+        InvalidExperimentError, match=r"env_wrapper: .* cannot be had where policies are judged"
+    ):
         check_wrappers(experiment, {"env_wrapper": entry})
 
 
 def test_a_wrapper_with_statistics_of_its_own_is_refused(experiment: Experiment) -> None:
     """They would change with every episode that is judged, and are no part of the policy."""
-    with pytest.raises(InvalidExperimentError, match=r"NormalizeObservation keeps its statistics .* hyperparameters.normalize"):
+    with pytest.raises(
+        InvalidExperimentError,
+        match=r"NormalizeObservation keeps its statistics .* hyperparameters.normalize",
+    ):
         check_wrappers(experiment, {"env_wrapper": ["gymnasium.wrappers.NormalizeObservation"]})

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from rl_lifecycle.errors import CorruptArtifactError, MissingObjectError, PreconditionFailedError, StoreUnavailableError
+from rl_lifecycle.errors import (
+    CorruptArtifactError,
+    MissingObjectError,
+    PreconditionFailedError,
+    StoreUnavailableError,
+)
 from rl_lifecycle.stores import DirectoryStore, ObjectStore, S3Store, get, put_once, split_s3_uri
 
 

@@ -22,7 +22,10 @@ def test_pieces_become_one_object_and_are_read_as_they_come(store: ObjectStore) 
     """What was written in pieces is what joining them would have written."""
     put_pieces(store, "a/chunk", PIECES, sha256_hex(WHOLE))
     assert get(store, "a/chunk").data == WHOLE
-    assert read_verified(store, "a/chunk", sha256_hex(WHOLE), lambda reader: reader.read(5)) == WHOLE[:5]
+    assert (
+        read_verified(store, "a/chunk", sha256_hex(WHOLE), lambda reader: reader.read(5))
+        == WHOLE[:5]
+    )
 
 
 def test_bytes_that_changed_in_memory_are_not_stored_under_their_digest(store: ObjectStore) -> None:
@@ -45,17 +48,23 @@ def test_bytes_that_changed_in_memory_are_not_stored_under_their_digest(store: O
         data[0] ^= 1
 
     with pytest.raises(ChangedPiecesError):
-        put_pieces(S3Store(SimpleNamespace(put_object=overtaken), "lake"), "a/chunk", pieces, expected)
+        put_pieces(
+            S3Store(SimpleNamespace(put_object=overtaken), "lake"), "a/chunk", pieces, expected
+        )
 
 
-def test_other_bytes_than_were_recorded_are_refused_however_little_was_read(store: ObjectStore) -> None:
+def test_other_bytes_than_were_recorded_are_refused_however_little_was_read(
+    store: ObjectStore,
+) -> None:
     """The digest is over all of the object, also over what nobody asked for."""
     store.put("chunk", WHOLE[:-1] + b"x")
     with pytest.raises(CorruptArtifactError, match="chunk has SHA-256"):
         read_verified(store, "chunk", sha256_hex(WHOLE), lambda reader: reader.read(1))
 
 
-def test_what_cannot_be_understood_is_damage_only_if_its_digest_is_another(store: ObjectStore) -> None:
+def test_what_cannot_be_understood_is_damage_only_if_its_digest_is_another(
+    store: ObjectStore,
+) -> None:
     """A reader's ValueError is named damage where it is, and stays the reader's where the bytes are as recorded."""
     store.put("chunk", b"odd")
 
@@ -77,8 +86,16 @@ def test_a_key_that_does_not_exist_is_named(store: ObjectStore) -> None:
 def test_pieces_can_be_sought_in_like_a_file() -> None:
     """An HTTP client measures a body and sends it again after a redirect."""
     reader = PiecesReader(PIECES)
-    assert (len(reader), reader.seek(0, io.SEEK_END), reader.tell()) == (len(WHOLE), len(WHOLE), len(WHOLE))
+    assert (len(reader), reader.seek(0, io.SEEK_END), reader.tell()) == (
+        len(WHOLE),
+        len(WHOLE),
+        len(WHOLE),
+    )
     assert reader.read(10) == b""
-    assert (reader.seek(2), reader.read(1), reader.seek(-6, io.SEEK_END)) == (2, b"e", len(WHOLE) - 6)
+    assert (reader.seek(2), reader.read(1), reader.seek(-6, io.SEEK_END)) == (
+        2,
+        b"e",
+        len(WHOLE) - 6,
+    )
     assert io.BufferedReader(reader).read() == b"\0three"
     assert io.BufferedReader(PiecesReader(PIECES)).read() == WHOLE

@@ -36,10 +36,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def run_cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m local_aws`` as a user does, from another folder."""
     environ = (
-        {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "NIGHTSHIFT_"))} | {"PYTHONPATH": str(ROOT)} | variables
+        {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "NIGHTSHIFT_"))}
+        | {"PYTHONPATH": str(ROOT)}
+        | variables
     )
     return subprocess.run(
-        [sys.executable, "-m", "local_aws", *arguments], capture_output=True, text=True, env=environ, timeout=90, check=False
+        [sys.executable, "-m", "local_aws", *arguments],
+        capture_output=True,
+        text=True,
+        env=environ,
+        timeout=90,
+        check=False,
     )
 
 
@@ -70,9 +77,18 @@ def policy(*statements: dict[str, Any]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
 
 
-def allow(actions: str | list[str], resources: str | list[str] = "*", condition: dict[str, Any] | None = None) -> dict[str, Any]:
+def allow(
+    actions: str | list[str],
+    resources: str | list[str] = "*",
+    condition: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return a statement that allows something."""
-    return {"Effect": "Allow", "Action": actions, "Resource": resources, **({"Condition": condition} if condition else {})}
+    return {
+        "Effect": "Allow",
+        "Action": actions,
+        "Resource": resources,
+        **({"Condition": condition} if condition else {}),
+    }
 
 
 def trust(principal: dict[str, str]) -> str:
@@ -119,25 +135,35 @@ class TwinUnderTest:
         """Return a session of a role that container tasks may assume."""
         if role not in self._sessions:
             found = self.credentials(role)
-            self._sessions[role] = boto3.Session(found["AccessKeyId"], found["SecretAccessKey"], found["Token"], self.region)
+            self._sessions[role] = boto3.Session(
+                found["AccessKeyId"], found["SecretAccessKey"], found["Token"], self.region
+            )
         return self._sessions[role]
 
     def client(self, service: str, session: boto3.Session | None = None) -> Any:
         """Return a client; the administrator's unless a session is given."""
-        return (session or self.session()).client(service, endpoint_url=self.endpoint_url, config=QUICK)  # type: ignore[call-overload]
+        return (session or self.session()).client(
+            service, endpoint_url=self.endpoint_url, config=QUICK
+        )  # type: ignore[call-overload]
 
     def assume(self, role: str, session: boto3.Session | None = None) -> boto3.Session:
         """Return a session of a role that the session's own role may assume."""
-        found = self.client("sts", session).assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{role}", RoleSessionName="test")[
-            "Credentials"
-        ]
-        return boto3.Session(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"], self.region)
+        found = self.client("sts", session).assume_role(
+            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{role}", RoleSessionName="test"
+        )["Credentials"]
+        return boto3.Session(
+            found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"], self.region
+        )
 
     def role_with(self, *statements: dict[str, Any], boundary: str | None = None) -> boto3.Session:
         """Make a role with these permissions and return a session of it."""
         name, iam = unique("role"), self.client("iam")
         extra = {"PermissionsBoundary": boundary} if boundary else {}
-        iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}), **extra)
+        iam.create_role(
+            RoleName=name,
+            AssumeRolePolicyDocument=trust({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}),
+            **extra,
+        )
         iam.put_role_policy(RoleName=name, PolicyName="test", PolicyDocument=policy(*statements))
         return self.assume(name)
 
@@ -146,7 +172,9 @@ class TwinUnderTest:
         name, iam = unique("role"), self.client("iam")
         iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"Service": service}))
         if statements:
-            iam.put_role_policy(RoleName=name, PolicyName="test", PolicyDocument=policy(*statements))
+            iam.put_role_policy(
+                RoleName=name, PolicyName="test", PolicyDocument=policy(*statements)
+            )
         return name
 
     def instance_profile(self, *statements: dict[str, Any]) -> str:
@@ -161,14 +189,33 @@ class TwinUnderTest:
         name = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
         return str(self.client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
 
-    def launch(self, user_data: str = "#!/bin/sh\nsleep 300\n", session: boto3.Session | None = None, **request: Any) -> str:
+    def launch(
+        self,
+        user_data: str = "#!/bin/sh\nsleep 300\n",
+        session: boto3.Session | None = None,
+        **request: Any,
+    ) -> str:
         """Launch one instance; return its id."""
-        defaults = {"ImageId": self.image(), "InstanceType": "c7i.large", "MinCount": 1, "MaxCount": 1, "UserData": user_data}
-        return str(self.client("ec2", session).run_instances(**{**defaults, **request})["Instances"][0]["InstanceId"])
+        defaults = {
+            "ImageId": self.image(),
+            "InstanceType": "c7i.large",
+            "MinCount": 1,
+            "MaxCount": 1,
+            "UserData": user_data,
+        }
+        return str(
+            self.client("ec2", session).run_instances(**{**defaults, **request})["Instances"][0][
+                "InstanceId"
+            ]
+        )
 
     def instance(self, instance_id: str) -> dict[str, Any]:
         """Describe one instance."""
-        return dict(self.client("ec2").describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0])
+        return dict(
+            self.client("ec2").describe_instances(InstanceIds=[instance_id])["Reservations"][0][
+                "Instances"
+            ][0]
+        )
 
     def console(self, instance_id: str) -> str:
         """Return an instance's console."""
@@ -176,18 +223,24 @@ class TwinUnderTest:
 
     def await_state(self, instance_id: str, state: str) -> dict[str, Any]:
         """Wait until an instance is in a state; return its description."""
-        until(lambda: self.instance(instance_id)["State"]["Name"] == state, f"{instance_id} {state}")
+        until(
+            lambda: self.instance(instance_id)["State"]["Name"] == state, f"{instance_id} {state}"
+        )
         return self.instance(instance_id)
 
     def await_console(self, instance_id: str, text: str) -> str:
         """Wait until a text is on an instance's console; return all of it."""
-        until(lambda: text in self.console(instance_id), f"{text!r} on the console of {instance_id}")
+        until(
+            lambda: text in self.console(instance_id), f"{text!r} on the console of {instance_id}"
+        )
         return self.console(instance_id)
 
     def bucket(self) -> str:
         """Make a bucket."""
         name = unique("bucket")
-        self.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": self.region})
+        self.client("s3").create_bucket(
+            Bucket=name, CreateBucketConfiguration={"LocationConstraint": self.region}
+        )
         return name
 
     def function(self, source: str, *statements: dict[str, Any], **settings: Any) -> str:
@@ -202,8 +255,15 @@ class TwinUnderTest:
             "MemorySize": 512,
             "Code": {"ZipFile": zipped({"index.py": source})},
         }
-        client.create_function(FunctionName=name, Role=f"arn:aws:iam::{ACCOUNT}:role/{role}", **{**defaults, **settings})
-        until(lambda: client.get_function(FunctionName=name)["Configuration"]["State"] == "Active", f"{name} is active")
+        client.create_function(
+            FunctionName=name,
+            Role=f"arn:aws:iam::{ACCOUNT}:role/{role}",
+            **{**defaults, **settings},
+        )
+        until(
+            lambda: client.get_function(FunctionName=name)["Configuration"]["State"] == "Active",
+            f"{name} is active",
+        )
         return name
 
 
@@ -234,8 +294,14 @@ def no_machine_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "twin" in request.fixturenames:
         ec2 = request.getfixturevalue("twin").client("ec2")
-        living = ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}])
-        ids = [instance["InstanceId"] for reservation in living["Reservations"] for instance in reservation["Instances"]]
+        living = ec2.describe_instances(
+            Filters=[{"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}]
+        )
+        ids = [
+            instance["InstanceId"]
+            for reservation in living["Reservations"]
+            for instance in reservation["Instances"]
+        ]
         if ids:
             ec2.terminate_instances(InstanceIds=ids)
 

@@ -31,7 +31,12 @@ def moto_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
 def listed() -> set[str]:
     """Return the rows that docs/local-aws.md says moto does not do."""
-    section = (ROOT / "docs" / "local-aws.md").read_text().partition("### Where moto differs")[2].partition("\n##")[0]
+    section = (
+        (ROOT / "docs" / "local-aws.md")
+        .read_text()
+        .partition("### Where moto differs")[2]
+        .partition("\n##")[0]
+    )
     return set(re.findall(r"`([^`]+)`", section))
 
 

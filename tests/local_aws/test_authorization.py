@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - programs that machines and functions run, on one line each
 """IAM is enforced, in the places where the pipeline leans on it."""
 
 import json
@@ -14,7 +13,10 @@ from .conftest import ACCOUNT, QUICK, TwinUnderTest, allow, code_of, policy, run
 
 E = f"arn:aws:ec2:*:{ACCOUNT}:"
 EVERYTHING_BUT_THE_INSTANCE = [
-    *(f"{E}{k}/*" for k in ("subnet", "security-group", "network-interface", "volume", "launch-template")),
+    *(
+        f"{E}{k}/*"
+        for k in ("subnet", "security-group", "network-interface", "volume", "launch-template")
+    ),
     "arn:aws:ec2:*::image/*",
 ]
 
@@ -27,7 +29,13 @@ def launch(twin: TwinUnderTest, session: boto3.Session, **request: Any) -> str:
 def refused(twin: TwinUnderTest, session: boto3.Session, **request: Any) -> str:
     """Return the code of a launch that must be refused."""
     ec2 = twin.client("ec2", session)
-    return code_of(ec2.run_instances, ImageId=twin.image(), MinCount=1, MaxCount=1, **{"InstanceType": "t3.micro", **request})
+    return code_of(
+        ec2.run_instances,
+        ImageId=twin.image(),
+        MinCount=1,
+        MaxCount=1,
+        **{"InstanceType": "t3.micro", **request},
+    )
 
 
 @pytest.mark.parametrize("key", ["test", "000000000000", ACCOUNT, "AKIAIOSFODNN7EXAMPLE"])
@@ -35,18 +43,37 @@ def test_no_key_is_root(twin: TwinUnderTest, key: str) -> None:
     """A made-up key, an account id and the emulator's own magic key are all unknown."""
     nobody = boto3.Session(key, "secret", region_name=twin.region)
     assert (
-        code_of(nobody.client("sts", endpoint_url=twin.endpoint_url, config=QUICK).get_caller_identity) == "InvalidClientTokenId"
+        code_of(
+            nobody.client("sts", endpoint_url=twin.endpoint_url, config=QUICK).get_caller_identity
+        )
+        == "InvalidClientTokenId"
     )
-    assert code_of(nobody.client("s3", endpoint_url=twin.endpoint_url, config=QUICK).list_buckets) == "InvalidAccessKeyId"
-    assert code_of(nobody.client("ec2", endpoint_url=twin.endpoint_url, config=QUICK).describe_instances) == "AuthFailure"
+    assert (
+        code_of(nobody.client("s3", endpoint_url=twin.endpoint_url, config=QUICK).list_buckets)
+        == "InvalidAccessKeyId"
+    )
+    assert (
+        code_of(
+            nobody.client("ec2", endpoint_url=twin.endpoint_url, config=QUICK).describe_instances
+        )
+        == "AuthFailure"
+    )
 
 
 def test_a_wrong_signature_is_refused(twin: TwinUnderTest) -> None:
     """The right key with the wrong secret."""
     found = twin.credentials("administrator")
-    forger = boto3.Session(found["AccessKeyId"], "x" + found["SecretAccessKey"], found["Token"], twin.region)
-    assert code_of(forger.client("s3", endpoint_url=twin.endpoint_url, config=QUICK).list_buckets) == "SignatureDoesNotMatch"
-    assert code_of(forger.client("iam", endpoint_url=twin.endpoint_url, config=QUICK).list_roles) == "SignatureDoesNotMatch"
+    forger = boto3.Session(
+        found["AccessKeyId"], "x" + found["SecretAccessKey"], found["Token"], twin.region
+    )
+    assert (
+        code_of(forger.client("s3", endpoint_url=twin.endpoint_url, config=QUICK).list_buckets)
+        == "SignatureDoesNotMatch"
+    )
+    assert (
+        code_of(forger.client("iam", endpoint_url=twin.endpoint_url, config=QUICK).list_roles)
+        == "SignatureDoesNotMatch"
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,11 +89,16 @@ def test_a_wrong_signature_is_refused(twin: TwinUnderTest) -> None:
         ("pricing", "AWSPriceListService.", "UnknownOperationException"),
     ],
 )
-def test_an_unknown_action_is_refused_in_the_services_own_words(twin: TwinUnderTest, service: str, target: str, code: str) -> None:
+def test_an_unknown_action_is_refused_in_the_services_own_words(
+    twin: TwinUnderTest, service: str, target: str, code: str
+) -> None:
     """Query services and JSON services have different codes for it."""
     kind = "application/x-amz-json-1.1" if target else "application/x-www-form-urlencoded"
     headers = {"Content-Type": kind} | ({"X-Amz-Target": f"{target}FlyToTheMoon"} if target else {})
-    url, body = twin.endpoint_url + "/", "{}" if target else "Action=FlyToTheMoon&Version=2016-11-15"
+    url, body = (
+        twin.endpoint_url + "/",
+        "{}" if target else "Action=FlyToTheMoon&Version=2016-11-15",
+    )
     request = AWSRequest("POST", url, data=body, headers=headers)
     SigV4Auth(twin.session().get_credentials(), service, twin.region).add_auth(request)
     answer = requests.post(url, data=body, headers=dict(request.headers), timeout=20)
@@ -79,7 +111,9 @@ def test_the_worker_may_nothing_until_it_is_given_something(twin: TwinUnderTest)
     assert code_of(twin.client("s3", worker).list_buckets) == "AccessDenied"
     assert (
         code_of(
-            twin.client("sts", worker).assume_role, RoleArn=f"arn:aws:iam::{ACCOUNT}:role/administrator", RoleSessionName="x2"
+            twin.client("sts", worker).assume_role,
+            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/administrator",
+            RoleSessionName="x2",
         )
         == "AccessDenied"
     )
@@ -97,21 +131,42 @@ def test_chained_roles_need_both_sides(twin: TwinUnderTest) -> None:
     assert twin.assume(target, caller) is not None
     request = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{target}", "RoleSessionName": "test"}
     assert code_of(twin.client("sts", stranger).assume_role, **request) == "AccessDenied"
-    assert code_of(twin.client("sts", twin.role_with(allow("s3:*"))).assume_role, **request) == "AccessDenied"
+    assert (
+        code_of(twin.client("sts", twin.role_with(allow("s3:*"))).assume_role, **request)
+        == "AccessDenied"
+    )
 
 
 def test_launching_needs_the_roles_passing_and_the_tags(twin: TwinUnderTest) -> None:
     """PassRole for the profile's role to EC2 alone, and a request tag that the policy asks for."""
     profile = twin.instance_profile()
-    tagged = allow("ec2:RunInstances", f"{E}instance/*", {"StringEquals": {"aws:RequestTag/project": "test"}})
-    tagging = allow("ec2:CreateTags", f"{E}*/*", {"StringEquals": {"ec2:CreateAction": "RunInstances"}})
-    passing = allow(
-        "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/{profile}", {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+    tagged = allow(
+        "ec2:RunInstances", f"{E}instance/*", {"StringEquals": {"aws:RequestTag/project": "test"}}
     )
-    base = [allow("ec2:RunInstances", EVERYTHING_BUT_THE_INSTANCE), tagged, tagging, allow("ec2:Describe*")]
-    tags = {"TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "project", "Value": "test"}]}]}
+    tagging = allow(
+        "ec2:CreateTags", f"{E}*/*", {"StringEquals": {"ec2:CreateAction": "RunInstances"}}
+    )
+    passing = allow(
+        "iam:PassRole",
+        f"arn:aws:iam::{ACCOUNT}:role/{profile}",
+        {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
+    )
+    base = [
+        allow("ec2:RunInstances", EVERYTHING_BUT_THE_INSTANCE),
+        tagged,
+        tagging,
+        allow("ec2:Describe*"),
+    ]
+    tags = {
+        "TagSpecifications": [
+            {"ResourceType": "instance", "Tags": [{"Key": "project", "Value": "test"}]}
+        ]
+    }
     without, with_pass = twin.role_with(*base), twin.role_with(*base, passing)
-    assert refused(twin, without, IamInstanceProfile={"Name": profile}, **tags) == "UnauthorizedOperation"
+    assert (
+        refused(twin, without, IamInstanceProfile={"Name": profile}, **tags)
+        == "UnauthorizedOperation"
+    )
     assert refused(twin, with_pass, IamInstanceProfile={"Name": profile}) == "UnauthorizedOperation"
     launch(twin, with_pass, IamInstanceProfile={"Name": profile}, **tags)
 
@@ -119,14 +174,24 @@ def test_launching_needs_the_roles_passing_and_the_tags(twin: TwinUnderTest) -> 
 @pytest.mark.parametrize(
     ("resource", "condition", "good", "bad"),
     [
-        ("instance", {"StringLike": {"ec2:InstanceType": "c7i.*"}}, {"InstanceType": "c7i.large"}, {"InstanceType": "m7i.large"}),
+        (
+            "instance",
+            {"StringLike": {"ec2:InstanceType": "c7i.*"}},
+            {"InstanceType": "c7i.large"},
+            {"InstanceType": "m7i.large"},
+        ),
         (
             "instance",
             {"StringEquals": {"ec2:MetadataHttpTokens": "required"}},
             {"MetadataOptions": {"HttpTokens": "required"}},
             {},
         ),
-        ("instance", {"StringEquals": {"ec2:InstanceMarketType": "spot"}}, {"InstanceMarketOptions": {"MarketType": "spot"}}, {}),
+        (
+            "instance",
+            {"StringEquals": {"ec2:InstanceMarketType": "spot"}},
+            {"InstanceMarketOptions": {"MarketType": "spot"}},
+            {},
+        ),
         (
             "instance",
             {"NumericEquals": {"ec2:MetadataHttpPutResponseHopLimit": "1"}},
@@ -149,12 +214,18 @@ def test_launching_needs_the_roles_passing_and_the_tags(twin: TwinUnderTest) -> 
     ],
 )
 def test_each_part_of_a_launch_is_asked_for_with_its_own_keys(
-    twin: TwinUnderTest, resource: str, condition: dict[str, Any], good: dict[str, Any], bad: dict[str, Any] | None
+    twin: TwinUnderTest,
+    resource: str,
+    condition: dict[str, Any],
+    good: dict[str, Any],
+    bad: dict[str, Any] | None,
 ) -> None:
     """A condition on one kind of resource decides, whatever the others allow."""
     arn = "arn:aws:ec2:*::image/*" if resource == "image" else f"{E}{resource}/*"
     others = [a for a in (*EVERYTHING_BUT_THE_INSTANCE, f"{E}instance/*") if a != arn]
-    somebody = twin.role_with(allow("ec2:RunInstances", others), allow("ec2:RunInstances", arn, condition))
+    somebody = twin.role_with(
+        allow("ec2:RunInstances", others), allow("ec2:RunInstances", arn, condition)
+    )
     launch(twin, somebody, **good)
     if bad is not None:
         assert refused(twin, somebody, **bad) == "UnauthorizedOperation"
@@ -166,7 +237,13 @@ def test_only_tagged_instances_can_be_ended(twin: TwinUnderTest) -> None:
     mine, theirs = twin.launch(TagSpecifications=tags), twin.launch()
     ec2 = twin.client(
         "ec2",
-        twin.role_with(allow("ec2:TerminateInstances", f"{E}instance/*", {"StringEquals": {"aws:ResourceTag/project": "mine"}})),
+        twin.role_with(
+            allow(
+                "ec2:TerminateInstances",
+                f"{E}instance/*",
+                {"StringEquals": {"aws:ResourceTag/project": "mine"}},
+            )
+        ),
     )
     assert code_of(ec2.terminate_instances, InstanceIds=[theirs]) == "UnauthorizedOperation"
     assert code_of(ec2.terminate_instances, InstanceIds=[mine, theirs]) == "UnauthorizedOperation"
@@ -182,17 +259,23 @@ def test_policy_variables_and_principal_tags(twin: TwinUnderTest) -> None:
     name = twin.client("sts", with_tag).get_caller_identity()["Arn"].split("/")[1]
     iam.tag_role(RoleName=name, Tags=[{"Key": "team", "Value": "blue"}])
     twin.client("s3", with_tag).put_object(Bucket=bucket, Key="blue/x", Body=b"")
-    assert code_of(twin.client("s3", with_tag).put_object, Bucket=bucket, Key="red/x", Body=b"") == "AccessDenied"
-    assert code_of(twin.client("s3", without).put_object, Bucket=bucket, Key="/x", Body=b"") == "AccessDenied"
+    assert (
+        code_of(twin.client("s3", with_tag).put_object, Bucket=bucket, Key="red/x", Body=b"")
+        == "AccessDenied"
+    )
+    assert (
+        code_of(twin.client("s3", without).put_object, Bucket=bucket, Key="/x", Body=b"")
+        == "AccessDenied"
+    )
 
 
 def test_a_boundary_is_a_ceiling(twin: TwinUnderTest) -> None:
     """What the boundary does not allow, no policy gives."""
     bucket, arn = (
         twin.bucket(),
-        twin.client("iam").create_policy(PolicyName=unique("boundary"), PolicyDocument=policy(allow("s3:GetObject")))["Policy"][
-            "Arn"
-        ],
+        twin.client("iam").create_policy(
+            PolicyName=unique("boundary"), PolicyDocument=policy(allow("s3:GetObject"))
+        )["Policy"]["Arn"],
     )
     s3 = twin.client("s3", twin.role_with(allow("s3:*"), boundary=arn))
     assert code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"") == "AccessDenied"
@@ -205,7 +288,10 @@ def test_a_bucket_policy_can_demand_conditional_writes(twin: TwinUnderTest) -> N
     once = {
         **deny,
         "Resource": f"arn:aws:s3:::{bucket}/once/*",
-        "Condition": {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}},
+        "Condition": {
+            "Null": {"s3:if-none-match": "true"},
+            "Bool": {"s3:ObjectCreationOperation": "true"},
+        },
     }
     moved = {
         **deny,
@@ -215,13 +301,21 @@ def test_a_bucket_policy_can_demand_conditional_writes(twin: TwinUnderTest) -> N
     s3.put_bucket_policy(Bucket=bucket, Policy=policy(once, moved))
     assert code_of(s3.put_object, Bucket=bucket, Key="once/x", Body=b"") == "AccessDenied"
     s3.put_object(Bucket=bucket, Key="once/x", Body=b"", IfNoneMatch="*")
-    assert code_of(s3.put_object, Bucket=bucket, Key="once/x", Body=b"", IfNoneMatch="*") == "PreconditionFailed"
+    assert (
+        code_of(s3.put_object, Bucket=bucket, Key="once/x", Body=b"", IfNoneMatch="*")
+        == "PreconditionFailed"
+    )
     tag = s3.put_object(Bucket=bucket, Key="moved/x", Body=b"1", IfNoneMatch="*")["ETag"]
     assert code_of(s3.put_object, Bucket=bucket, Key="moved/x", Body=b"2") == "AccessDenied"
     s3.put_object(Bucket=bucket, Key="moved/x", Body=b"2", IfMatch=tag)
-    assert code_of(s3.put_object, Bucket=bucket, Key="moved/x", Body=b"3", IfMatch=tag) == "PreconditionFailed"
+    assert (
+        code_of(s3.put_object, Bucket=bucket, Key="moved/x", Body=b"3", IfMatch=tag)
+        == "PreconditionFailed"
+    )
     upload = s3.create_multipart_upload(Bucket=bucket, Key="once/big")["UploadId"]
-    part = s3.upload_part(Bucket=bucket, Key="once/big", UploadId=upload, PartNumber=1, Body=b"x")["ETag"]
+    part = s3.upload_part(Bucket=bucket, Key="once/big", UploadId=upload, PartNumber=1, Body=b"x")[
+        "ETag"
+    ]
     done = {
         "Bucket": bucket,
         "Key": "once/big",
@@ -232,7 +326,9 @@ def test_a_bucket_policy_can_demand_conditional_writes(twin: TwinUnderTest) -> N
     s3.complete_multipart_upload(**done, IfNoneMatch="*")
 
 
-def test_a_bucket_policy_denies_administrators_too_and_loopback_is_secure(twin: TwinUnderTest) -> None:
+def test_a_bucket_policy_denies_administrators_too_and_loopback_is_secure(
+    twin: TwinUnderTest,
+) -> None:
     """An explicit denial for all but one role; the TLS-only statement does not hit the loopback."""
     bucket = twin.bucket()
     writer = twin.role_with(allow("s3:PutObject"))
@@ -255,7 +351,12 @@ def test_listing_can_be_bound_to_a_prefix(twin: TwinUnderTest) -> None:
     """s3:prefix decides what may be listed."""
     bucket = twin.bucket()
     s3 = twin.client(
-        "s3", twin.role_with(allow("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"StringLike": {"s3:prefix": "mine/*"}}))
+        "s3",
+        twin.role_with(
+            allow(
+                "s3:ListBucket", f"arn:aws:s3:::{bucket}", {"StringLike": {"s3:prefix": "mine/*"}}
+            )
+        ),
     )
     s3.list_objects_v2(Bucket=bucket, Prefix="mine/")
     assert code_of(s3.list_objects_v2, Bucket=bucket, Prefix="theirs/") == "AccessDenied"
@@ -265,21 +366,35 @@ def test_who_may_not_list_does_not_learn_what_is_missing(twin: TwinUnderTest) ->
     """A missing key reads as 404 with s3:ListBucket, as 403 without, and a condition on the prefix is as good as without."""
     bucket = twin.bucket()
     reading, listing = allow("s3:GetObject"), allow("s3:ListBucket", f"arn:aws:s3:::{bucket}")
-    prefixed = allow("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"StringLike": {"s3:prefix": "mine/*"}})
+    prefixed = allow(
+        "s3:ListBucket", f"arn:aws:s3:::{bucket}", {"StringLike": {"s3:prefix": "mine/*"}}
+    )
     codes = []
     for statements in ([reading, listing], [reading], [reading, prefixed]):
         s3 = twin.client("s3", twin.role_with(*statements))
-        codes.append((code_of(s3.get_object, Bucket=bucket, Key="mine/x"), code_of(s3.head_object, Bucket=bucket, Key="mine/x")))
+        codes.append(
+            (
+                code_of(s3.get_object, Bucket=bucket, Key="mine/x"),
+                code_of(s3.head_object, Bucket=bucket, Key="mine/x"),
+            )
+        )
     assert codes == [("NoSuchKey", "404"), ("AccessDenied", "403"), ("AccessDenied", "403")]
 
 
 def test_usage_tells_what_each_role_did(twin: TwinUnderTest) -> None:
     """``status`` counts, for each role, which actions were allowed and denied."""
     bucket, role = twin.bucket(), twin.role_with(allow("s3:ListBucket"))
-    name, s3 = twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1], twin.client("s3", role)
+    name, s3 = (
+        twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1],
+        twin.client("s3", role),
+    )
     s3.list_objects_v2(Bucket=bucket)
     code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"")
-    used = {(u["action"], u["decision"]): u["count"] for u in twin.cli("status")["usage"] if u["role"] == name}
+    used = {
+        (u["action"], u["decision"]): u["count"]
+        for u in twin.cli("status")["usage"]
+        if u["role"] == name
+    }
     assert (used["s3:ListBucket", "allowed"], used["s3:PutObject", "denied"]) == (1, 1)
 
 
@@ -288,14 +403,19 @@ def test_what_a_role_may_and_never_did_is_listed(twin: TwinUnderTest) -> None:
     bucket, iam = twin.bucket(), twin.client("iam")
     role = twin.role_with(allow(["s3:List*", "s3:PutObject"]))
     name = twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
-    arn = iam.create_policy(PolicyName=unique("policy"), PolicyDocument=policy(allow("sqs:SendMessage")))["Policy"]["Arn"]
+    arn = iam.create_policy(
+        PolicyName=unique("policy"), PolicyDocument=policy(allow("sqs:SendMessage"))
+    )["Policy"]["Arn"]
     iam.attach_role_policy(RoleName=name, PolicyArn=arn)
     twin.client("s3", role).list_objects_v2(Bucket=bucket)
     code_of(twin.client("sqs", role).list_queues)
     listed = twin.cli("permissions", "--role", name)["roles"]
     assert set(listed) == {name}
     assert listed[name]["never_used"] == ["s3:PutObject", "sqs:SendMessage"]
-    assert (listed[name]["used"]["s3:ListBucket"], listed[name]["denied"]) == (1, {"sqs:ListQueues": 1})
+    assert (listed[name]["used"]["s3:ListBucket"], listed[name]["denied"]) == (
+        1,
+        {"sqs:ListQueues": 1},
+    )
     shown = run_cli("permissions", "--role", name, "--state", str(twin.state)).stdout
     assert "  never used: s3:PutObject" in shown.splitlines()
 
@@ -304,19 +424,33 @@ def test_a_vpc_endpoint_has_a_say(twin: TwinUnderTest) -> None:
     """What a machine writes passes its subnet's S3 endpoint; a bucket that its policy does not name is out of reach."""
     ec2, near, far = twin.client("ec2"), twin.bucket(), twin.bucket()
     vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
-    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24", AvailabilityZone="eu-west-1a")["Subnet"]["SubnetId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24", AvailabilityZone="eu-west-1a")[
+        "Subnet"
+    ]["SubnetId"]
     table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
     ec2.associate_route_table(RouteTableId=table, SubnetId=subnet)
     document = {
         "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{near}/*"}],
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": f"arn:aws:s3:::{near}/*",
+            }
+        ],
     }
     ec2.create_vpc_endpoint(
-        VpcId=vpc, ServiceName=f"com.amazonaws.{twin.region}.s3", RouteTableIds=[table], PolicyDocument=json.dumps(document)
+        VpcId=vpc,
+        ServiceName=f"com.amazonaws.{twin.region}.s3",
+        RouteTableIds=[table],
+        PolicyDocument=json.dumps(document),
     )
     profile = twin.instance_profile(allow("s3:PutObject"))
     script = "#!/bin/sh\nfor b in %s %s; do python3 -c \"import boto3; boto3.client('s3').put_object(Bucket='$b', Key='x', Body=b'')\" 2>/dev/null && echo wrote $b || echo not $b; done\necho done\n"
-    machine = twin.launch(script % (near, far), SubnetId=subnet, IamInstanceProfile={"Name": profile})
+    machine = twin.launch(
+        script % (near, far), SubnetId=subnet, IamInstanceProfile={"Name": profile}
+    )
     console = twin.await_console(machine, "done")
     assert f"wrote {near}" in console
     assert f"not {far}" in console
@@ -325,8 +459,14 @@ def test_a_vpc_endpoint_has_a_say(twin: TwinUnderTest) -> None:
 def test_a_service_is_trusted_only_by_name(twin: TwinUnderTest) -> None:
     """A trust policy for a service lets no role in."""
     name, iam = unique("role"), twin.client("iam")
-    iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"Service": "lambda.amazonaws.com"}))
+    iam.create_role(
+        RoleName=name, AssumeRolePolicyDocument=trust({"Service": "lambda.amazonaws.com"})
+    )
     assert (
-        code_of(twin.client("sts").assume_role, RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{name}", RoleSessionName="test")
+        code_of(
+            twin.client("sts").assume_role,
+            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{name}",
+            RoleSessionName="test",
+        )
         == "AccessDenied"
     )

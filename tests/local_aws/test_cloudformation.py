@@ -15,10 +15,18 @@ Read = Callable[..., Any]
 
 
 def deploy(
-    twin: TwinUnderTest, body: str, stack: str | None = None, session: boto3.Session | None = None, **request: Any
+    twin: TwinUnderTest,
+    body: str,
+    stack: str | None = None,
+    session: boto3.Session | None = None,
+    **request: Any,
 ) -> tuple[str, str]:
     """Create or update a stack through a change set; return its name and its last status."""
-    cloudformation, name, change = twin.client("cloudformation", session), stack or unique("stack"), unique("change")
+    cloudformation, name, change = (
+        twin.client("cloudformation", session),
+        stack or unique("stack"),
+        unique("change"),
+    )
     exists = stack is not None
     cloudformation.create_change_set(
         StackName=name,
@@ -48,12 +56,18 @@ def await_stack(twin: TwinUnderTest, name: str) -> str:
 def why(twin: TwinUnderTest, name: str) -> str:
     """Return the reasons of everything that failed in a stack."""
     events = twin.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
-    return " | ".join(e.get("ResourceStatusReason", "") for e in events if "FAILED" in e["ResourceStatus"])
+    return " | ".join(
+        e.get("ResourceStatusReason", "") for e in events if "FAILED" in e["ResourceStatus"]
+    )
 
 
 def outputs(twin: TwinUnderTest, name: str) -> dict[str, str]:
     """Return a stack's outputs."""
-    found = twin.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0].get("Outputs", [])
+    found = (
+        twin.client("cloudformation")
+        .describe_stacks(StackName=name)["Stacks"][0]
+        .get("Outputs", [])
+    )
     return {o["OutputKey"]: o["OutputValue"] for o in found}
 
 
@@ -61,18 +75,26 @@ def outputs(twin: TwinUnderTest, name: str) -> dict[str, str]:
 def everything(twin: TwinUnderTest) -> dict[str, str]:
     """A stack with every type and every property that templates here use."""
     bucket = twin.bucket()
-    twin.client("s3").put_object(Bucket=bucket, Key="code.zip", Body=zipped({"index.py": "def handler(e, c): return 1\n"}))
-    twin.client("s3").put_object(Bucket=bucket, Key="layer.zip", Body=zipped({"python/a.py": "N = 1\n"}))
+    twin.client("s3").put_object(
+        Bucket=bucket, Key="code.zip", Body=zipped({"index.py": "def handler(e, c): return 1\n"})
+    )
+    twin.client("s3").put_object(
+        Bucket=bucket, Key="layer.zip", Body=zipped({"python/a.py": "N = 1\n"})
+    )
     runtime = twin.cli("status")["lambda_runtimes"][0]
     parameters = {"Name": unique("all"), "CodeBucket": bucket, "Runtime": runtime}
     name, status = deploy(
-        twin, TEMPLATE.read_text(), Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()]
+        twin,
+        TEMPLATE.read_text(),
+        Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
     )
     assert status == "CREATE_COMPLETE", why(twin, name)
     return {**outputs(twin, name), "Stack": name, "Name": parameters["Name"], "CodeBucket": bucket}
 
 
-def test_roles_keep_their_boundary_policies_and_tags(twin: TwinUnderTest, everything: dict[str, str]) -> None:
+def test_roles_keep_their_boundary_policies_and_tags(
+    twin: TwinUnderTest, everything: dict[str, str]
+) -> None:
     """AWS::IAM::Role, ManagedPolicy and InstanceProfile."""
     iam, name = twin.client("iam"), everything["Name"]
     role = iam.get_role(RoleName=name)["Role"]
@@ -80,14 +102,28 @@ def test_roles_keep_their_boundary_policies_and_tags(twin: TwinUnderTest, everyt
     assert role["Description"] == "does everything"
     assert role["MaxSessionDuration"] == 7200
     assert {"Key": "team", "Value": "blue"} in role["Tags"]
-    assert iam.get_role_policy(RoleName=name, PolicyName="inline")["PolicyDocument"]["Statement"][0]["Action"] == "s3:GetObject"
-    assert [p["PolicyName"] for p in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]] == [f"{name}-managed"]
+    assert (
+        iam.get_role_policy(RoleName=name, PolicyName="inline")["PolicyDocument"]["Statement"][0][
+            "Action"
+        ]
+        == "s3:GetObject"
+    )
+    assert [
+        p["PolicyName"] for p in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+    ] == [f"{name}-managed"]
     assert everything["ProfileRef"] == name
     assert everything["ProfileArn"] == f"arn:aws:iam::{ACCOUNT}:instance-profile/{name}"
-    assert iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"][0]["RoleName"] == name
+    assert (
+        iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"][0][
+            "RoleName"
+        ]
+        == name
+    )
 
 
-def test_the_bucket_has_all_that_was_asked_for(twin: TwinUnderTest, everything: dict[str, str]) -> None:
+def test_the_bucket_has_all_that_was_asked_for(
+    twin: TwinUnderTest, everything: dict[str, str]
+) -> None:
     """Versioning, encryption, lifecycle, public access block, ownership, tags, notification and policy."""
     s3, bucket = twin.client("s3"), everything["Bucket"]
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
@@ -105,15 +141,23 @@ def test_the_bucket_has_all_that_was_asked_for(twin: TwinUnderTest, everything: 
     ]
     assert s3.get_bucket_tagging(Bucket=bucket)["TagSet"] == [{"Key": "team", "Value": "blue"}]
     assert "EventBridgeConfiguration" in s3.get_bucket_notification_configuration(Bucket=bucket)
-    assert json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"][0]["Sid"] == "TlsOnly"
+    assert (
+        json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"][0]["Sid"]
+        == "TlsOnly"
+    )
 
 
-def test_the_key_encrypts_the_second_bucket(twin: TwinUnderTest, everything: dict[str, str]) -> None:
+def test_the_key_encrypts_the_second_bucket(
+    twin: TwinUnderTest, everything: dict[str, str]
+) -> None:
     """KMS encryption with the key's own ARN."""
-    rule = twin.client("s3").get_bucket_encryption(Bucket=everything["KmsBucket"])["ServerSideEncryptionConfiguration"]["Rules"][
-        0
-    ]
-    assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": everything["KeyArn"]}
+    rule = twin.client("s3").get_bucket_encryption(Bucket=everything["KmsBucket"])[
+        "ServerSideEncryptionConfiguration"
+    ]["Rules"][0]
+    assert rule["ApplyServerSideEncryptionByDefault"] == {
+        "SSEAlgorithm": "aws:kms",
+        "KMSMasterKeyID": everything["KeyArn"],
+    }
 
 
 def test_the_network_is_as_described(twin: TwinUnderTest, everything: dict[str, str]) -> None:
@@ -123,7 +167,12 @@ def test_the_network_is_as_described(twin: TwinUnderTest, everything: dict[str, 
     found = ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"][0]
     assert (found["CidrBlock"], everything["VpcCidr"]) == ("10.7.0.0/16", "10.7.0.0/16")
     assert {"Key": "team", "Value": "blue"} in found["Tags"]
-    assert ec2.describe_vpc_attribute(VpcId=vpc, Attribute="enableDnsHostnames")["EnableDnsHostnames"]["Value"] is True
+    assert (
+        ec2.describe_vpc_attribute(VpcId=vpc, Attribute="enableDnsHostnames")["EnableDnsHostnames"][
+            "Value"
+        ]
+        is True
+    )
     subnet = ec2.describe_subnets(Filters=of_vpc)["Subnets"][0]
     assert (subnet["CidrBlock"], subnet["AvailabilityZone"], subnet["MapPublicIpOnLaunch"]) == (
         "10.7.0.0/21",
@@ -134,7 +183,9 @@ def test_the_network_is_as_described(twin: TwinUnderTest, everything: dict[str, 
     assert endpoint["VpcEndpointType"] == "Gateway"
     assert json.loads(endpoint["PolicyDocument"])["Statement"][0]["Sid"] == "OnlyOurs"
     table = next(
-        t for t in ec2.describe_route_tables(Filters=of_vpc)["RouteTables"] if t["RouteTableId"] == endpoint["RouteTableIds"][0]
+        t
+        for t in ec2.describe_route_tables(Filters=of_vpc)["RouteTables"]
+        if t["RouteTableId"] == endpoint["RouteTableIds"][0]
     )
     assert [a["SubnetId"] for a in table["Associations"] if "SubnetId" in a] == [subnet["SubnetId"]]
     group = ec2.describe_security_groups(GroupIds=[everything["Group"]])["SecurityGroups"][0]
@@ -143,7 +194,9 @@ def test_the_network_is_as_described(twin: TwinUnderTest, everything: dict[str, 
         for p in group["IpPermissionsEgress"]
         if p.get("FromPort") == 443
     ] == [(443, "0.0.0.0/0", "out")]
-    assert [(p["FromPort"], p["IpRanges"][0]["CidrIp"]) for p in group["IpPermissions"]] == [(22, "10.7.0.0/16")]
+    assert [(p["FromPort"], p["IpRanges"][0]["CidrIp"]) for p in group["IpPermissions"]] == [
+        (22, "10.7.0.0/16")
+    ]
     log = ec2.describe_flow_logs(Filters=[{"Name": "resource-id", "Values": [vpc]}])["FlowLogs"][0]
     assert (log["TrafficType"], log["LogGroupName"], log["LogDestinationType"]) == (
         "REJECT",
@@ -153,11 +206,13 @@ def test_the_network_is_as_described(twin: TwinUnderTest, everything: dict[str, 
     assert log["DeliverLogsPermissionArn"].endswith("-flow")
 
 
-def test_the_launch_template_keeps_every_member(twin: TwinUnderTest, everything: dict[str, str]) -> None:
+def test_the_launch_template_keeps_every_member(
+    twin: TwinUnderTest, everything: dict[str, str]
+) -> None:
     """Numbers and flags in their types, the key of the disk, tags for three kinds, user data."""
-    version = twin.client("ec2").describe_launch_template_versions(LaunchTemplateId=everything["Template"], Versions=["$Latest"])[
-        "LaunchTemplateVersions"
-    ][0]
+    version = twin.client("ec2").describe_launch_template_versions(
+        LaunchTemplateId=everything["Template"], Versions=["$Latest"]
+    )["LaunchTemplateVersions"][0]
     data = version["LaunchTemplateData"]
     options = {
         "HttpEndpoint": "enabled",
@@ -167,7 +222,12 @@ def test_the_launch_template_keeps_every_member(twin: TwinUnderTest, everything:
     }
     assert data["MetadataOptions"].items() >= options.items()
     ebs = data["BlockDeviceMappings"][0]["Ebs"]
-    assert (ebs["Encrypted"], ebs["VolumeSize"], ebs["VolumeType"], ebs["KmsKeyId"]) == (True, 100, "gp3", everything["KeyArn"])
+    assert (ebs["Encrypted"], ebs["VolumeSize"], ebs["VolumeType"], ebs["KmsKeyId"]) == (
+        True,
+        100,
+        "gp3",
+        everything["KeyArn"],
+    )
     assert [t["ResourceType"] for t in data["TagSpecifications"]] == ["instance", "volume"]
     assert data["IamInstanceProfile"] == {"Arn": everything["ProfileArn"]}
     assert data["InstanceInitiatedShutdownBehavior"] == "terminate"
@@ -181,7 +241,12 @@ def test_the_function_keeps_every_setting(twin: TwinUnderTest, everything: dict[
     client, name = twin.client("lambda"), everything["Function"]
     found = client.get_function(FunctionName=name)
     config = found["Configuration"]
-    assert (config["MemorySize"], config["Timeout"], config["EphemeralStorage"]["Size"], config["Architectures"]) == (
+    assert (
+        config["MemorySize"],
+        config["Timeout"],
+        config["EphemeralStorage"]["Size"],
+        config["Architectures"],
+    ) == (
         256,
         30,
         1024,
@@ -192,46 +257,75 @@ def test_the_function_keeps_every_setting(twin: TwinUnderTest, everything: dict[
     assert [layer["Arn"] for layer in config["Layers"]] == [everything["Layer"]]
     assert found["Concurrency"]["ReservedConcurrentExecutions"] == 3
     assert found["Tags"]["team"] == "blue"
-    assert client.get_alias(FunctionName=name, Name="live")["FunctionVersion"] == everything["Version"]
+    assert (
+        client.get_alias(FunctionName=name, Name="live")["FunctionVersion"] == everything["Version"]
+    )
     settings = client.get_function_event_invoke_config(FunctionName=name, Qualifier="live")
     assert (settings["MaximumRetryAttempts"], settings["MaximumEventAgeInSeconds"]) == (1, 3600)
     assert settings["DestinationConfig"]["OnFailure"]["Destination"] == everything["QueueArn"]
-    statement = json.loads(client.get_policy(FunctionName=name, Qualifier="live")["Policy"])["Statement"][0]
+    statement = json.loads(client.get_policy(FunctionName=name, Qualifier="live")["Policy"])[
+        "Statement"
+    ][0]
     assert statement["Principal"] == {"Service": "events.amazonaws.com"}
     assert json.loads(client.invoke(FunctionName=name, Qualifier="live")["Payload"].read()) == 1
 
 
-def test_rules_queues_topics_alarms_and_the_rest(twin: TwinUnderTest, everything: dict[str, str]) -> None:
+def test_rules_queues_topics_alarms_and_the_rest(
+    twin: TwinUnderTest, everything: dict[str, str]
+) -> None:
     """Pattern, schedule, targets; retention; policies; thresholds; budget; parameter."""
     name = everything["Name"]
     events = twin.client("events")
-    assert json.loads(events.describe_rule(Name=name)["EventPattern"])["detail"]["object"]["key"] == [
-        {"wildcard": "policies/*.json"}
-    ]
+    assert json.loads(events.describe_rule(Name=name)["EventPattern"])["detail"]["object"][
+        "key"
+    ] == [{"wildcard": "policies/*.json"}]
     assert events.describe_rule(Name=f"{name}-timer")["ScheduleExpression"] == "rate(15 minutes)"
     target = events.list_targets_by_rule(Rule=name)["Targets"][0]
     assert target["Arn"] == everything["Alias"]
     assert target["DeadLetterConfig"] == {"Arn": everything["QueueArn"]}
-    attributes = twin.client("sqs").get_queue_attributes(QueueUrl=everything["Queue"], AttributeNames=["All"])["Attributes"]
-    assert (attributes["MessageRetentionPeriod"], attributes["SqsManagedSseEnabled"]) == ("1209600", "true")
+    attributes = twin.client("sqs").get_queue_attributes(
+        QueueUrl=everything["Queue"], AttributeNames=["All"]
+    )["Attributes"]
+    assert (attributes["MessageRetentionPeriod"], attributes["SqsManagedSseEnabled"]) == (
+        "1209600",
+        "true",
+    )
     assert json.loads(attributes["Policy"])["Statement"][0]["Sid"] == "TlsOnly"
     topic = twin.client("sns").get_topic_attributes(TopicArn=everything["Topic"])["Attributes"]
     assert json.loads(topic["Policy"])["Statement"][0]["Sid"] == "Alarms"
     alarm = twin.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"][0]
-    assert (alarm["Threshold"], alarm["TreatMissingData"], alarm["AlarmActions"]) == (1.0, "notBreaching", [everything["Topic"]])
-    group = twin.client("logs").describe_log_groups(logGroupNamePrefix=everything["LogGroup"])["logGroups"][0]
+    assert (alarm["Threshold"], alarm["TreatMissingData"], alarm["AlarmActions"]) == (
+        1.0,
+        "notBreaching",
+        [everything["Topic"]],
+    )
+    group = twin.client("logs").describe_log_groups(logGroupNamePrefix=everything["LogGroup"])[
+        "logGroups"
+    ][0]
     assert group["retentionInDays"] == 30
     budget = twin.client("budgets").describe_budget(AccountId=ACCOUNT, BudgetName=name)["Budget"]
     assert float(budget["BudgetLimit"]["Amount"]) == 10
-    assert twin.client("ssm").get_parameter(Name=f"/{name}/parameter")["Parameter"]["Value"] == "value"
+    assert (
+        twin.client("ssm").get_parameter(Name=f"/{name}/parameter")["Parameter"]["Value"] == "value"
+    )
 
 
-def test_an_update_adds_a_version_to_the_launch_template(twin: TwinUnderTest, everything: dict[str, str]) -> None:
+def test_an_update_adds_a_version_to_the_launch_template(
+    twin: TwinUnderTest, everything: dict[str, str]
+) -> None:
     """The same template again is no change; another type in it is version 2, and the boundary is still there."""
     cloudformation = twin.client("cloudformation")
-    parameters = [{"ParameterKey": k, "UsePreviousValue": True} for k in ("Name", "CodeBucket", "Runtime")]
-    request = {"StackName": everything["Stack"], "Capabilities": ["CAPABILITY_NAMED_IAM"], "Parameters": parameters}
-    with pytest.raises(cloudformation.exceptions.ClientError, match="No updates are to be performed"):
+    parameters = [
+        {"ParameterKey": k, "UsePreviousValue": True} for k in ("Name", "CodeBucket", "Runtime")
+    ]
+    request = {
+        "StackName": everything["Stack"],
+        "Capabilities": ["CAPABILITY_NAMED_IAM"],
+        "Parameters": parameters,
+    }
+    with pytest.raises(
+        cloudformation.exceptions.ClientError, match="No updates are to be performed"
+    ):
         cloudformation.update_stack(TemplateBody=TEMPLATE.read_text(), **request)
     _, status = deploy(
         twin,
@@ -240,7 +334,9 @@ def test_an_update_adds_a_version_to_the_launch_template(twin: TwinUnderTest, ev
         Parameters=parameters,
     )
     assert status == "UPDATE_COMPLETE", why(twin, everything["Stack"])
-    template = twin.client("ec2").describe_launch_templates(LaunchTemplateIds=[everything["Template"]])["LaunchTemplates"][0]
+    template = twin.client("ec2").describe_launch_templates(
+        LaunchTemplateIds=[everything["Template"]]
+    )["LaunchTemplates"][0]
     assert template["LatestVersionNumber"] == 2
     assert "PermissionsBoundary" in twin.client("iam").get_role(RoleName=everything["Name"])["Role"]
 
@@ -255,9 +351,21 @@ def resource(kind: str, **properties: Any) -> str:
     ("body", "words"),
     [
         (resource("AWS::SQS::Queue", Colour="red"), "Colour"),
-        (resource("AWS::S3::Bucket", LifecycleConfiguration={"Rules": [{"Status": "Enabled", "Colour": 1}]}), "Colour"),
+        (
+            resource(
+                "AWS::S3::Bucket",
+                LifecycleConfiguration={"Rules": [{"Status": "Enabled", "Colour": 1}]},
+            ),
+            "Colour",
+        ),
         (resource("AWS::EC2::FlowLog", ResourceId="vpc-1"), "ResourceType"),
-        (resource("AWS::Lambda::LayerVersion", Content={"S3Bucket": "no-such-bucket-here", "S3Key": "x"}), "NoSuch"),
+        (
+            resource(
+                "AWS::Lambda::LayerVersion",
+                Content={"S3Bucket": "no-such-bucket-here", "S3Key": "x"},
+            ),
+            "NoSuch",
+        ),
         (
             resource(
                 "AWS::Lambda::Function",
@@ -270,22 +378,34 @@ def resource(kind: str, **properties: Any) -> str:
         ),
     ],
 )
-def test_what_does_not_fit_its_type_fails_the_stack(twin: TwinUnderTest, body: str, words: str) -> None:
+def test_what_does_not_fit_its_type_fails_the_stack(
+    twin: TwinUnderTest, body: str, words: str
+) -> None:
     """Unknown and missing properties, code that is not there, a runtime that is not here."""
     name, status = deploy(twin, body)
     assert status in ("ROLLBACK_COMPLETE", "CREATE_FAILED")
     assert words in why(twin, name)
 
 
-def test_undefined_references_and_missing_capabilities_are_refused_at_once(twin: TwinUnderTest) -> None:
+def test_undefined_references_and_missing_capabilities_are_refused_at_once(
+    twin: TwinUnderTest,
+) -> None:
     """Before anything is made."""
     cloudformation = twin.client("cloudformation")
     role = resource(
-        "AWS::IAM::Role", RoleName=unique("role"), AssumeRolePolicyDocument=json.loads(trust({"Service": "ec2.amazonaws.com"}))
+        "AWS::IAM::Role",
+        RoleName=unique("role"),
+        AssumeRolePolicyDocument=json.loads(trust({"Service": "ec2.amazonaws.com"})),
     )
     with pytest.raises(cloudformation.exceptions.InsufficientCapabilitiesException):
         cloudformation.create_stack(StackName=unique("stack"), TemplateBody=role)
-    undefined = json.dumps({"Resources": {"It": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": {"Ref": "Nobody"}}}}})
+    undefined = json.dumps(
+        {
+            "Resources": {
+                "It": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": {"Ref": "Nobody"}}}
+            }
+        }
+    )
     with pytest.raises(cloudformation.exceptions.ClientError, match="Nobody"):
         cloudformation.create_stack(StackName=unique("stack"), TemplateBody=undefined)
 
@@ -300,19 +420,25 @@ def test_a_full_bucket_is_not_deleted(twin: TwinUnderTest) -> None:
     assert "not empty" in why(twin, name)
     s3.delete_object(Bucket=bucket, Key="x")
     cloudformation.delete_stack(StackName=name)
-    until(lambda: bucket not in [b["Name"] for b in s3.list_buckets()["Buckets"]], "the bucket is gone")
+    until(
+        lambda: bucket not in [b["Name"] for b in s3.list_buckets()["Buckets"]],
+        "the bucket is gone",
+    )
 
 
 def test_the_service_roles_permissions_count(twin: TwinUnderTest) -> None:
     """A stack that acts as a role makes what the role may make, and fails where it may not; the caller must pass the role."""
     queue = unique("queue")
     deployer = twin.service_role(
-        "cloudformation.amazonaws.com", allow(["sqs:CreateQueue", "sqs:DeleteQueue"], f"arn:aws:sqs:*:*:{queue}")
+        "cloudformation.amazonaws.com",
+        allow(["sqs:CreateQueue", "sqs:DeleteQueue"], f"arn:aws:sqs:*:*:{queue}"),
     )
     arn = f"arn:aws:iam::{ACCOUNT}:role/{deployer}"
     allowed, status = deploy(twin, resource("AWS::SQS::Queue", QueueName=queue), RoleARN=arn)
     assert status == "CREATE_COMPLETE", why(twin, allowed)
-    denied, status = deploy(twin, resource("AWS::SQS::Queue", QueueName=unique("other")), RoleARN=arn)
+    denied, status = deploy(
+        twin, resource("AWS::SQS::Queue", QueueName=unique("other")), RoleARN=arn
+    )
     assert status == "ROLLBACK_COMPLETE"
     assert "is not authorized to perform: sqs:CreateQueue" in why(twin, denied)
     caller = twin.role_with(allow("cloudformation:*"))
@@ -355,12 +481,20 @@ def test_exports_hold_stacks_together(twin: TwinUnderTest) -> None:
         json.dumps(
             {
                 "Resources": {"Q": {"Type": "AWS::SQS::Queue"}},
-                "Outputs": {"A": {"Value": {"Fn::GetAtt": ["Q", "Arn"]}, "Export": {"Name": export}}},
+                "Outputs": {
+                    "A": {"Value": {"Fn::GetAtt": ["Q", "Arn"]}, "Export": {"Name": export}}
+                },
             }
         ),
     )
     second, status = deploy(
-        twin, resource("AWS::SSM::Parameter", Type="String", Name=f"/{export}", Value={"Fn::ImportValue": export})
+        twin,
+        resource(
+            "AWS::SSM::Parameter",
+            Type="String",
+            Name=f"/{export}",
+            Value={"Fn::ImportValue": export},
+        ),
     )
     assert status == "CREATE_COMPLETE", why(twin, second)
     with pytest.raises(cloudformation.exceptions.ClientError, match=export):

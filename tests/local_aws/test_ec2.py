@@ -13,7 +13,14 @@ from local_aws.processes import find_marked
 from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, unique, until
 
 E = f"arn:aws:ec2:*:{ACCOUNT}:"
-ANY = ["subnet", "security-group", "network-interface", "volume", "launch-template", "spot-instances-request"]
+ANY = [
+    "subnet",
+    "security-group",
+    "network-interface",
+    "volume",
+    "launch-template",
+    "spot-instances-request",
+]
 PARTS = [*(f"{E}{kind}/*" for kind in ANY), "arn:aws:ec2:*::image/*"]
 
 
@@ -28,29 +35,47 @@ def template(twin: TwinUnderTest) -> str:
             "InstanceType": "c7i.large",
             "IamInstanceProfile": {"Name": profile},
             "InstanceInitiatedShutdownBehavior": "terminate",
-            "MetadataOptions": {"HttpTokens": "required", "InstanceMetadataTags": "enabled", "HttpPutResponseHopLimit": 1},
+            "MetadataOptions": {
+                "HttpTokens": "required",
+                "InstanceMetadataTags": "enabled",
+                "HttpPutResponseHopLimit": 1,
+            },
             "BlockDeviceMappings": [
-                {"DeviceName": "/dev/sda1", "Ebs": {"Encrypted": True, "VolumeSize": 90, "VolumeType": "gp3"}}
+                {
+                    "DeviceName": "/dev/sda1",
+                    "Ebs": {"Encrypted": True, "VolumeSize": 90, "VolumeType": "gp3"},
+                }
             ],
             "TagSpecifications": [
-                {"ResourceType": kind, "Tags": [{"Key": "project", "Value": "test"}]} for kind in ("instance", "volume")
+                {"ResourceType": kind, "Tags": [{"Key": "project", "Value": "test"}]}
+                for kind in ("instance", "volume")
             ],
-            "UserData": base64.b64encode(b"#!/bin/sh\necho from the template\nsleep 300\n").decode(),
+            "UserData": base64.b64encode(
+                b"#!/bin/sh\necho from the template\nsleep 300\n"
+            ).decode(),
         },
     )
     return name
 
 
-def fleet(template: str, token: str, types: list[str], target: int = 1, **request: Any) -> dict[str, Any]:
+def fleet(
+    template: str, token: str, types: list[str], target: int = 1, **request: Any
+) -> dict[str, Any]:
     """Return the arguments of an instant fleet."""
     return {
         "Type": "instant",
         "ClientToken": token,
-        "TargetCapacitySpecification": {"TotalTargetCapacity": target, "DefaultTargetCapacityType": "spot"},
+        "TargetCapacitySpecification": {
+            "TotalTargetCapacity": target,
+            "DefaultTargetCapacityType": "spot",
+        },
         "SpotOptions": {"AllocationStrategy": "price-capacity-optimized"},
         "LaunchTemplateConfigs": [
             {
-                "LaunchTemplateSpecification": {"LaunchTemplateName": template, "Version": "$Latest"},
+                "LaunchTemplateSpecification": {
+                    "LaunchTemplateName": template,
+                    "Version": "$Latest",
+                },
                 "Overrides": [{"InstanceType": t} for t in types],
             }
         ],
@@ -61,19 +86,25 @@ def fleet(template: str, token: str, types: list[str], target: int = 1, **reques
 def test_a_launch_inherits_all_that_its_template_sets(twin: TwinUnderTest, template: str) -> None:
     """Image, type, profile, shutdown behaviour, metadata options, disks, tags and user data come from the template."""
     ec2 = twin.client("ec2")
-    machine = ec2.run_instances(LaunchTemplate={"LaunchTemplateName": template}, MinCount=1, MaxCount=1)["Instances"][0][
-        "InstanceId"
-    ]
+    machine = ec2.run_instances(
+        LaunchTemplate={"LaunchTemplateName": template}, MinCount=1, MaxCount=1
+    )["Instances"][0]["InstanceId"]
     twin.await_console(machine, "from the template")
     found = twin.instance(machine)
-    volume = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [machine]}])["Volumes"][0]
+    volume = ec2.describe_volumes(
+        Filters=[{"Name": "attachment.instance-id", "Values": [machine]}]
+    )["Volumes"][0]
     assert found["InstanceType"] == "c7i.large"
     assert found["MetadataOptions"]["HttpTokens"] == "required"
     assert {"Key": "project", "Value": "test"} in found["Tags"]
-    assert found["IamInstanceProfile"]["Arn"].startswith(f"arn:aws:iam::{ACCOUNT}:instance-profile/")
+    assert found["IamInstanceProfile"]["Arn"].startswith(
+        f"arn:aws:iam::{ACCOUNT}:instance-profile/"
+    )
     assert (volume["Size"], volume["Encrypted"], volume["VolumeType"]) == (90, True, "gp3")
     assert volume["Tags"] == [{"Key": "project", "Value": "test"}]
-    behaviour = ec2.describe_instance_attribute(InstanceId=machine, Attribute="instanceInitiatedShutdownBehavior")
+    behaviour = ec2.describe_instance_attribute(
+        InstanceId=machine, Attribute="instanceInitiatedShutdownBehavior"
+    )
     assert behaviour["InstanceInitiatedShutdownBehavior"]["Value"] == "terminate"
 
 
@@ -81,12 +112,20 @@ def test_an_instance_goes_through_its_states_and_leaves_nothing(twin: TwinUnderT
     """pending, running, shutting-down, terminated with its reason; its disk and interface are gone at the end."""
     ec2, seen = twin.client("ec2"), []
     made = ec2.run_instances(
-        ImageId=twin.image(), InstanceType="c7i.large", MinCount=1, MaxCount=1, UserData="#!/bin/sh\nsleep 99\n"
+        ImageId=twin.image(),
+        InstanceType="c7i.large",
+        MinCount=1,
+        MaxCount=1,
+        UserData="#!/bin/sh\nsleep 99\n",
     )["Instances"][0]
     seen.append(made["State"]["Name"])
     machine = made["InstanceId"]
     seen.append(twin.await_state(machine, "running")["State"]["Name"])
-    seen.append(ec2.terminate_instances(InstanceIds=[machine])["TerminatingInstances"][0]["CurrentState"]["Name"])
+    seen.append(
+        ec2.terminate_instances(InstanceIds=[machine])["TerminatingInstances"][0]["CurrentState"][
+            "Name"
+        ]
+    )
     ended = twin.await_state(machine, "terminated")
     assert seen == ["pending", "running", "shutting-down"]
     assert ended["StateReason"] == {
@@ -123,9 +162,15 @@ def test_a_replayed_token_is_authorized_first(twin: TwinUnderTest, template: str
     """Somebody who may not launch learns nothing from another's token."""
     token = unique("token")
     answer = twin.client("ec2").create_fleet(**fleet(template, token, ["c7i.large"]))
-    assert twin.client("ec2").create_fleet(**fleet(template, token, ["c7i.large"]))["Instances"] == answer["Instances"]
+    assert (
+        twin.client("ec2").create_fleet(**fleet(template, token, ["c7i.large"]))["Instances"]
+        == answer["Instances"]
+    )
     nobody = twin.client("ec2", twin.role_with(allow("ec2:Describe*")))
-    assert code_of(nobody.create_fleet, **fleet(template, token, ["c7i.large"])) == "UnauthorizedOperation"
+    assert (
+        code_of(nobody.create_fleet, **fleet(template, token, ["c7i.large"]))
+        == "UnauthorizedOperation"
+    )
 
 
 def test_a_dry_run_launches_nothing(twin: TwinUnderTest) -> None:
@@ -144,14 +189,20 @@ def test_a_dry_run_launches_nothing(twin: TwinUnderTest) -> None:
         )
         == "DryRunOperation"
     )
-    assert ec2.describe_instances(Filters=[{"Name": "tag:mark", "Values": [mark]}])["Reservations"] == []
+    assert (
+        ec2.describe_instances(Filters=[{"Name": "tag:mark", "Values": [mark]}])["Reservations"]
+        == []
+    )
 
 
 def test_filters_filter_and_unknown_ones_are_refused(twin: TwinUnderTest, template: str) -> None:
     """Tags with wildcards, state and token; a filter that does not exist is an error, not everything."""
     ec2, mark = twin.client("ec2"), unique("mark")
     request = fleet(
-        template, mark, ["c7i.large"], TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "run", "Value": mark}]}]
+        template,
+        mark,
+        ["c7i.large"],
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "run", "Value": mark}]}],
     )
     machine = ec2.create_fleet(**request)["Instances"][0]["InstanceIds"][0]
     wanted = [
@@ -159,8 +210,14 @@ def test_filters_filter_and_unknown_ones_are_refused(twin: TwinUnderTest, templa
         {"Name": "client-token", "Values": [mark]},
         {"Name": "instance-state-name", "Values": ["pending", "running"]},
     ]
-    assert ec2.describe_instances(Filters=wanted)["Reservations"][0]["Instances"][0]["InstanceId"] == machine
-    assert code_of(ec2.describe_instances, Filters=[{"Name": "colour", "Values": ["red"]}]) == "InvalidParameterValue"
+    assert (
+        ec2.describe_instances(Filters=wanted)["Reservations"][0]["Instances"][0]["InstanceId"]
+        == machine
+    )
+    assert (
+        code_of(ec2.describe_instances, Filters=[{"Name": "colour", "Values": ["red"]}])
+        == "InvalidParameterValue"
+    )
 
 
 @pytest.mark.parametrize(("action", "member", "name"), [
@@ -172,13 +229,17 @@ def test_filters_filter_and_unknown_ones_are_refused(twin: TwinUnderTest, templa
     ("describe_availability_zones", "AvailabilityZones", "zone-name"),
     ("describe_volumes", "Volumes", "volume-id"), ("describe_network_interfaces", "NetworkInterfaces", "network-interface-id"),
 ])  # fmt: skip
-def test_filters_of_networks_filter_too(twin: TwinUnderTest, template: str, action: str, member: str, name: str) -> None:
+def test_filters_of_networks_filter_too(
+    twin: TwinUnderTest, template: str, action: str, member: str, name: str
+) -> None:
     """What the filter names is found alone, what nobody has is not found, and a filter that does not exist is refused."""
     call = getattr(twin.client("ec2"), action)
     twin.launch()
     key = "".join(word.capitalize() for word in name.split("-"))
     wanted = call()[member][-1][key]
-    assert [one[key] for one in call(Filters=[{"Name": name, "Values": [wanted]}])[member]] == [wanted]
+    assert [one[key] for one in call(Filters=[{"Name": name, "Values": [wanted]}])[member]] == [
+        wanted
+    ]
     assert call(Filters=[{"Name": name, "Values": ["nobodys"]}])[member] == []
     assert code_of(call, Filters=[{"Name": "colour", "Values": ["red"]}]) == "InvalidParameterValue"
 
@@ -189,7 +250,9 @@ def test_a_dry_run_makes_no_network(twin: TwinUnderTest) -> None:
     before = {vpc["VpcId"] for vpc in ec2.describe_vpcs()["Vpcs"]}
     assert code_of(ec2.create_vpc, CidrBlock="10.12.0.0/16", DryRun=True) == "DryRunOperation"
     nobody = twin.client("ec2", twin.role_with(allow("s3:*")))
-    assert code_of(nobody.create_vpc, CidrBlock="10.12.0.0/16", DryRun=True) == "UnauthorizedOperation"
+    assert (
+        code_of(nobody.create_vpc, CidrBlock="10.12.0.0/16", DryRun=True) == "UnauthorizedOperation"
+    )
     assert {vpc["VpcId"] for vpc in ec2.describe_vpcs()["Vpcs"]} == before
 
 
@@ -197,13 +260,19 @@ def test_pages_cover_everything_once(twin: TwinUnderTest) -> None:
     """Pages of five show each instance once; four at a time is refused, as on AWS."""
     ec2, mark = twin.client("ec2"), unique("mark")
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
-    made = ec2.run_instances(ImageId=twin.image(), InstanceType="t3.micro", MinCount=7, MaxCount=7, TagSpecifications=tags)[
-        "Instances"
-    ]
+    made = ec2.run_instances(
+        ImageId=twin.image(),
+        InstanceType="t3.micro",
+        MinCount=7,
+        MaxCount=7,
+        TagSpecifications=tags,
+    )["Instances"]
     pages = ec2.get_paginator("describe_instances").paginate(
         Filters=[{"Name": "tag:mark", "Values": [mark]}], PaginationConfig={"PageSize": 5}
     )
-    shown = [[i["InstanceId"] for r in page["Reservations"] for i in r["Instances"]] for page in pages]
+    shown = [
+        [i["InstanceId"] for r in page["Reservations"] for i in r["Instances"]] for page in pages
+    ]
     assert [len(page) for page in shown] == [5, 2]
     assert {i for page in shown for i in page} == {i["InstanceId"] for i in made}
     assert code_of(ec2.describe_instances, MaxResults=4) == "InvalidParameterValue"
@@ -220,67 +289,107 @@ def test_pages_cover_everything_once(twin: TwinUnderTest) -> None:
         ({"InstanceType": "c7g.large"}, "InvalidParameterValue"),
         ({"UserData": "x" * 16385}, "InvalidParameterValue"),
         ({"SecurityGroupIds": ["sg-0badbadbadbadbad0"]}, "InvalidGroup.NotFound"),
-        ({"LaunchTemplate": {"LaunchTemplateName": "no-such-template"}}, "InvalidLaunchTemplateName.NotFoundException"),
+        (
+            {"LaunchTemplate": {"LaunchTemplateName": "no-such-template"}},
+            "InvalidLaunchTemplateName.NotFoundException",
+        ),
     ],
 )
-def test_a_launch_that_does_not_fit_is_refused(twin: TwinUnderTest, change: dict[str, Any], code: str) -> None:
+def test_a_launch_that_does_not_fit_is_refused(
+    twin: TwinUnderTest, change: dict[str, Any], code: str
+) -> None:
     """Each wrong reference has AWS's own error code."""
-    request = {"ImageId": twin.image(), "InstanceType": "c7i.large", "MinCount": 1, "MaxCount": 1, **change}
+    request = {
+        "ImageId": twin.image(),
+        "InstanceType": "c7i.large",
+        "MinCount": 1,
+        "MaxCount": 1,
+        **change,
+    }
     assert code_of(twin.client("ec2").run_instances, **request) == code
 
 
 def test_an_instance_that_does_not_exist_is_not_found(twin: TwinUnderTest) -> None:
     """A malformed id and an unknown one differ."""
     ec2 = twin.client("ec2")
-    assert code_of(ec2.describe_instances, InstanceIds=["i-0badbadbadbadbad0"]) == "InvalidInstanceID.NotFound"
-    assert code_of(ec2.terminate_instances, InstanceIds=["nonsense"]) == "InvalidInstanceID.Malformed"
+    assert (
+        code_of(ec2.describe_instances, InstanceIds=["i-0badbadbadbadbad0"])
+        == "InvalidInstanceID.NotFound"
+    )
+    assert (
+        code_of(ec2.terminate_instances, InstanceIds=["nonsense"]) == "InvalidInstanceID.Malformed"
+    )
 
 
-def test_a_fleet_takes_the_cheapest_that_it_can_get_and_reports_the_rest(twin: TwinUnderTest, template: str) -> None:
+def test_a_fleet_takes_the_cheapest_that_it_can_get_and_reports_the_rest(
+    twin: TwinUnderTest, template: str
+) -> None:
     """A type that no machine image fits is an error of its override; the next one is launched."""
     ec2 = twin.client("ec2")
-    answer = ec2.create_fleet(**fleet(template, unique("token"), ["c7i.xlarge", "c7g.large", "c7i.large"]))
+    answer = ec2.create_fleet(
+        **fleet(template, unique("token"), ["c7i.xlarge", "c7g.large", "c7i.large"])
+    )
     assert answer["Instances"][0]["InstanceType"] == "c7i.large"
     assert answer["Instances"][0]["Lifecycle"] == "spot"
-    assert [(e["ErrorCode"], e["LaunchTemplateAndOverrides"]["Overrides"]["InstanceType"]) for e in answer["Errors"]] == [
-        ("InvalidParameterValue", "c7g.large")
-    ]
+    assert [
+        (e["ErrorCode"], e["LaunchTemplateAndOverrides"]["Overrides"]["InstanceType"])
+        for e in answer["Errors"]
+    ] == [("InvalidParameterValue", "c7g.large")]
 
 
-def test_a_fleets_refusals_name_their_overrides_and_its_token_stands_for_it(twin: TwinUnderTest, template: str) -> None:
+def test_a_fleets_refusals_name_their_overrides_and_its_token_stands_for_it(
+    twin: TwinUnderTest, template: str
+) -> None:
     """No room for one type: its error, and the other is launched; the token gives the same fleet again, and no other request."""
     ec2, token = twin.client("ec2"), unique("token")
     made = twin.cli("fault", "add", "capacity", "type=c7i.large", "market=spot")["faults"][-1]
     answer = ec2.create_fleet(**fleet(template, token, ["c7i.large", "m7i.large"]))
     twin.cli("fault", "clear", made["id"])
-    assert [(e["ErrorCode"], e["LaunchTemplateAndOverrides"]["Overrides"]["InstanceType"], e["Lifecycle"]) for e in answer["Errors"]] == [
-        ("InsufficientInstanceCapacity", "c7i.large", "spot")
-    ]
+    assert [
+        (
+            e["ErrorCode"],
+            e["LaunchTemplateAndOverrides"]["Overrides"]["InstanceType"],
+            e["Lifecycle"],
+        )
+        for e in answer["Errors"]
+    ] == [("InsufficientInstanceCapacity", "c7i.large", "spot")]
     assert [i["InstanceType"] for i in answer["Instances"]] == ["m7i.large"]
     again = ec2.create_fleet(**fleet(template, token, ["c7i.large", "m7i.large"]))
     assert (again["FleetId"], again["Instances"]) == (answer["FleetId"], answer["Instances"])
-    assert code_of(ec2.create_fleet, **fleet(template, token, ["c7i.large"])) == "IdempotentParameterMismatch"
+    assert (
+        code_of(ec2.create_fleet, **fleet(template, token, ["c7i.large"]))
+        == "IdempotentParameterMismatch"
+    )
 
 
 def test_types_offerings_and_prices_are_those_of_aws(twin: TwinUnderTest) -> None:
     """Real sizes and accelerators; zones differ in what they offer; spot is cheaper than on-demand."""
     ec2 = twin.client("ec2")
     kind = ec2.describe_instance_types(InstanceTypes=["g5.xlarge"])["InstanceTypes"][0]
-    assert (kind["VCpuInfo"]["DefaultVCpus"], kind["MemoryInfo"]["SizeInMiB"], kind["GpuInfo"]["Gpus"][0]["Name"]) == (
+    assert (
+        kind["VCpuInfo"]["DefaultVCpus"],
+        kind["MemoryInfo"]["SizeInMiB"],
+        kind["GpuInfo"]["Gpus"][0]["Name"],
+    ) == (
         4,
         16384,
         "A10G",
     )
     offers = ec2.describe_instance_type_offerings(
-        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": ["g6.xlarge", "c7i.large"]}]
+        LocationType="availability-zone",
+        Filters=[{"Name": "instance-type", "Values": ["g6.xlarge", "c7i.large"]}],
     )
     zones = {(o["InstanceType"], o["Location"][-1]) for o in offers["InstanceTypeOfferings"]}
     assert ("c7i.large", "c") in zones
     assert ("g6.xlarge", "c") not in zones
-    prices = ec2.describe_spot_price_history(InstanceTypes=["c7i.large"], ProductDescriptions=["Linux/UNIX"])["SpotPriceHistory"]
+    prices = ec2.describe_spot_price_history(
+        InstanceTypes=["c7i.large"], ProductDescriptions=["Linux/UNIX"]
+    )["SpotPriceHistory"]
     assert {p["AvailabilityZone"][-1] for p in prices} == {"a", "b", "c"}
     assert all(0.01 < float(p["SpotPrice"]) < 0.0956 for p in prices)
-    assert code_of(ec2.describe_instance_types, InstanceTypes=["zz9.large"]) == "InvalidInstanceType"
+    assert (
+        code_of(ec2.describe_instance_types, InstanceTypes=["zz9.large"]) == "InvalidInstanceType"
+    )
 
 
 def test_prices_and_quotas_can_be_asked_for(twin: TwinUnderTest) -> None:
@@ -288,18 +397,33 @@ def test_prices_and_quotas_can_be_asked_for(twin: TwinUnderTest) -> None:
     pricing, quotas = twin.client("pricing"), twin.client("service-quotas")
     wanted = {"instanceType": "g5.xlarge", "regionCode": twin.region, "operatingSystem": "Linux"}
     found = pricing.get_products(
-        ServiceCode="AmazonEC2", Filters=[{"Type": "TERM_MATCH", "Field": key, "Value": value} for key, value in wanted.items()]
+        ServiceCode="AmazonEC2",
+        Filters=[
+            {"Type": "TERM_MATCH", "Field": key, "Value": value} for key, value in wanted.items()
+        ],
     )["PriceList"]
     product = json.loads(found[0])
     (term,) = product["terms"]["OnDemand"].values()
     (dimension,) = term["priceDimensions"].values()
-    assert (len(found), product["product"]["attributes"]["vcpu"], dimension["unit"]) == (1, "4", "Hrs")
+    assert (len(found), product["product"]["attributes"]["vcpu"], dimension["unit"]) == (
+        1,
+        "4",
+        "Hrs",
+    )
     assert 0.5 < float(dimension["pricePerUnit"]["USD"]) < 3
-    assert quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-34B43A08")["Quota"]["Value"] == 64
-    assert code_of(quotas.get_service_quota, ServiceCode="ec2", QuotaCode="L-00000000") == "NoSuchResourceException"
+    assert (
+        quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-34B43A08")["Quota"]["Value"] == 64
+    )
+    assert (
+        code_of(quotas.get_service_quota, ServiceCode="ec2", QuotaCode="L-00000000")
+        == "NoSuchResourceException"
+    )
     assert code_of(pricing.get_products, ServiceCode="AmazonNothing") == "NotFoundException"
     nobody = twin.role_with(allow("s3:*"))
-    assert code_of(twin.client("pricing", nobody).get_products, ServiceCode="AmazonEC2") == "AccessDeniedException"
+    assert (
+        code_of(twin.client("pricing", nobody).get_products, ServiceCode="AmazonEC2")
+        == "AccessDeniedException"
+    )
 
 
 def test_the_quota_is_enforced(twin: TwinUnderTest) -> None:
@@ -317,7 +441,9 @@ def test_the_quota_is_enforced(twin: TwinUnderTest) -> None:
         )
         == "MaxSpotInstanceCountExceeded"
     )
-    assert code_of(ec2.run_instances, ImageId=twin.image(), InstanceType="p3.2xlarge", MinCount=3, MaxCount=3) in (
+    assert code_of(
+        ec2.run_instances, ImageId=twin.image(), InstanceType="p3.2xlarge", MinCount=3, MaxCount=3
+    ) in (
         "VcpuLimitExceeded",
         "Unsupported",
     )
@@ -326,14 +452,26 @@ def test_the_quota_is_enforced(twin: TwinUnderTest) -> None:
 def test_thirty_two_machines_and_sixty_four_functions_at_once(twin: TwinUnderTest) -> None:
     """All that an account's quota allows, each with a background process, while functions run: none waits for ever, none fails."""
     ec2, image = twin.client("ec2"), twin.image()
-    function = twin.function("import time\ndef handler(event, context):\n    time.sleep(0.5)\n", Timeout=60)
-    patient = twin.session().client("lambda", endpoint_url=twin.endpoint_url, config=Config(read_timeout=300, max_pool_connections=64))
+    function = twin.function(
+        "import time\ndef handler(event, context):\n    time.sleep(0.5)\n", Timeout=60
+    )
+    patient = twin.session().client(
+        "lambda",
+        endpoint_url=twin.endpoint_url,
+        config=Config(read_timeout=300, max_pool_connections=64),
+    )
 
     def launch(_: int) -> str:
-        return twin.launch("#!/bin/sh\nsleep 4712 & sleep 4712\n", ImageId=image, InstanceType="t3.micro")
+        return twin.launch(
+            "#!/bin/sh\nsleep 4712 & sleep 4712\n", ImageId=image, InstanceType="t3.micro"
+        )
 
     def states() -> set[str]:
-        return {i["State"]["Name"] for r in ec2.describe_instances(InstanceIds=machines)["Reservations"] for i in r["Instances"]}
+        return {
+            i["State"]["Name"]
+            for r in ec2.describe_instances(InstanceIds=machines)["Reservations"]
+            for i in r["Instances"]
+        }
 
     with ThreadPoolExecutor(72) as pool:
         answers = [pool.submit(patient.invoke, FunctionName=function) for _ in range(64)]
@@ -348,16 +486,23 @@ def test_thirty_two_machines_and_sixty_four_functions_at_once(twin: TwinUnderTes
 def test_what_is_tagged_is_found_by_its_tag(twin: TwinUnderTest) -> None:
     """DescribeTags and the tagging service name the instance, its disk and the network around it."""
     ec2, mark = twin.client("ec2"), unique("mark")
-    tags = [{"ResourceType": kind, "Tags": [{"Key": "mark", "Value": mark}]} for kind in ("instance", "volume")]
+    tags = [
+        {"ResourceType": kind, "Tags": [{"Key": "mark", "Value": mark}]}
+        for kind in ("instance", "volume")
+    ]
     machine = twin.launch(TagSpecifications=tags)
-    vpc = ec2.create_vpc(CidrBlock="10.11.0.0/16", TagSpecifications=[{"ResourceType": "vpc", "Tags": tags[0]["Tags"]}])["Vpc"][
-        "VpcId"
-    ]
-    found = ec2.describe_tags(Filters=[{"Name": "key", "Values": ["mark"]}, {"Name": "value", "Values": [mark]}])["Tags"]
+    vpc = ec2.create_vpc(
+        CidrBlock="10.11.0.0/16",
+        TagSpecifications=[{"ResourceType": "vpc", "Tags": tags[0]["Tags"]}],
+    )["Vpc"]["VpcId"]
+    found = ec2.describe_tags(
+        Filters=[{"Name": "key", "Values": ["mark"]}, {"Name": "value", "Values": [mark]}]
+    )["Tags"]
     assert {t["ResourceType"] for t in found} == {"instance", "volume", "vpc"}
-    arns = twin.client("resourcegroupstaggingapi").get_resources(TagFilters=[{"Key": "mark", "Values": [mark]}])[
-        "ResourceTagMappingList"
-    ]
-    assert {f"arn:aws:ec2:{twin.region}:{ACCOUNT}:instance/{machine}", f"arn:aws:ec2:{twin.region}:{ACCOUNT}:vpc/{vpc}"} <= {
-        a["ResourceARN"] for a in arns
-    }
+    arns = twin.client("resourcegroupstaggingapi").get_resources(
+        TagFilters=[{"Key": "mark", "Values": [mark]}]
+    )["ResourceTagMappingList"]
+    assert {
+        f"arn:aws:ec2:{twin.region}:{ACCOUNT}:instance/{machine}",
+        f"arn:aws:ec2:{twin.region}:{ACCOUNT}:vpc/{vpc}",
+    } <= {a["ResourceARN"] for a in arns}

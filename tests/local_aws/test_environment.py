@@ -16,16 +16,29 @@ WHO = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
 def test_a_shell_becomes_the_airflow_worker(twin: TwinUnderTest) -> None:
     """The printed lines, evaluated in a shell that holds a real-looking key, give the worker's role."""
     lines = run_cli("env", "--state", str(twin.state)).stdout
-    environ = {**os.environ, "AWS_ACCESS_KEY_ID": "AKIAREALLYREALKEY000", "AWS_SECRET_ACCESS_KEY": "x", "AWS_PROFILE": "company"}
+    environ = {
+        **os.environ,
+        "AWS_ACCESS_KEY_ID": "AKIAREALLYREALKEY000",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_PROFILE": "company",
+    }
     done = subprocess.run(
-        ["bash", "-c", f'{lines}\nexec {sys.executable} -c "{WHO}"'], capture_output=True, text=True, env=environ, check=False
+        ["bash", "-c", f'{lines}\nexec {sys.executable} -c "{WHO}"'],
+        capture_output=True,
+        text=True,
+        env=environ,
+        check=False,
     )
-    assert done.stdout.strip() == "arn:aws:sts::123456789012:assumed-role/airflow-worker/worker", done.stderr
+    assert done.stdout.strip() == "arn:aws:sts::123456789012:assumed-role/airflow-worker/worker", (
+        done.stderr
+    )
 
 
 def test_a_role_that_does_not_exist_is_named(twin: TwinUnderTest) -> None:
     """A short name stands for the environment's role; if there is none, the message says which was looked for."""
-    done = run_cli("env", "--state", str(twin.state), "--as", "launcher", "--environment", "nowhere")
+    done = run_cli(
+        "env", "--state", str(twin.state), "--as", "launcher", "--environment", "nowhere"
+    )
     assert done.returncode == 2
     assert "nightshift-nowhere-launcher" in done.stderr
 
@@ -34,7 +47,9 @@ def test_one_roles_token_does_not_open_another_role(twin: TwinUnderTest) -> None
     """The credentials' endpoint asks for the token of that very role."""
     worker = twin.cli("env")["set"]
     uri = worker["AWS_CONTAINER_CREDENTIALS_FULL_URI"].replace("airflow-worker", "administrator")
-    request = urllib.request.Request(uri, headers={"Authorization": worker["AWS_CONTAINER_AUTHORIZATION_TOKEN"]})
+    request = urllib.request.Request(
+        uri, headers={"Authorization": worker["AWS_CONTAINER_AUTHORIZATION_TOKEN"]}
+    )
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=5)
     assert refused.value.code == 401

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - programs that machines and functions run, on one line each
 """Faults on demand: each strikes what it says, counts its strikes, and repeats itself with the same seed."""
 
 import json
@@ -37,7 +36,9 @@ def fault(twin: TwinUnderTest) -> Iterator[Any]:
 
 def strikes(twin: TwinUnderTest, fault: dict[str, Any]) -> int:
     """Return how often a fault has struck."""
-    return next(int(f["strikes"]) for f in twin.cli("fault", "list")["faults"] if f["id"] == fault["id"])
+    return next(
+        int(f["strikes"]) for f in twin.cli("fault", "list")["faults"] if f["id"] == fault["id"]
+    )
 
 
 # -- deciding -----------------------------------------------------------------------------------------------------------
@@ -59,7 +60,9 @@ def test_the_same_seed_decides_in_the_same_way() -> None:
 def test_a_script_replays_exactly_whatever_else_is_set(twin: TwinUnderTest, tmp_path: Path) -> None:
     """The same calls meet the same failures at the second run of a script, although another fault was set meanwhile."""
     bucket, path = twin.bucket(), tmp_path / "night.yaml"
-    path.write_text(f"seed: 11\nfaults:\n  - error: {{service: s3, action: PutObject, key: '{bucket}/*', rate: 0.5}}\n")
+    path.write_text(
+        f"seed: 11\nfaults:\n  - error: {{service: s3, action: PutObject, key: '{bucket}/*', rate: 0.5}}\n"
+    )
     outcomes = []
     for _ in range(2):
         made = twin.cli("fault", "run", str(path))["faults"][-1]
@@ -82,14 +85,27 @@ def test_a_count_is_a_limit() -> None:
     """A fault with a count strikes so often and no more."""
     engine = Engine()
     engine.add("late_visibility", catalog.read("late_visibility", {"count": 2}))
-    assert [engine.strike("late_visibility", "x") is not None for _ in range(4)] == [True, True, False, False]
+    assert [engine.strike("late_visibility", "x") is not None for _ in range(4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_fault_begins_and_ends_when_it_says() -> None:
     """after_s and for_s bound the time in which it strikes."""
     engine = Engine()
-    fault = engine.add("late_visibility", catalog.read("late_visibility", {"after_s": 10, "for_s": 5}))
-    assert [fault.is_on(fault.set_at + s) for s in (0, 9, 10, 14, 15)] == [False, False, True, True, False]
+    fault = engine.add(
+        "late_visibility", catalog.read("late_visibility", {"after_s": 10, "for_s": 5})
+    )
+    assert [fault.is_on(fault.set_at + s) for s in (0, 9, 10, 14, 15)] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +172,10 @@ def test_capacity_is_refused_where_the_fault_says(twin: TwinUnderTest, fault: An
         "Placement": {"AvailabilityZone": "eu-west-1a"},
         "InstanceMarketOptions": {"MarketType": "spot"},
     }
-    assert code_of(ec2.run_instances, InstanceType="r7i.large", **request) == "InsufficientInstanceCapacity"
+    assert (
+        code_of(ec2.run_instances, InstanceType="r7i.large", **request)
+        == "InsufficientInstanceCapacity"
+    )
     twin.launch(
         SLEEPS,
         InstanceType="r7i.large",
@@ -175,16 +194,23 @@ echo; echo seen; sleep 60
 
 def test_an_interruption_is_announced_and_then_happens(twin: TwinUnderTest, fault: Any) -> None:
     """The metadata service shows the notice; after it the instance is terminated with the spot reason."""
-    machine = twin.launch(NOTICE % "spot/instance-action", InstanceMarketOptions={"MarketType": "spot"})
+    machine = twin.launch(
+        NOTICE % "spot/instance-action", InstanceMarketOptions={"MarketType": "spot"}
+    )
     twin.await_console(machine, "ready")
     fault("interrupt", f"instance={machine}", "notice_s=5")
     assert '"action": "terminate"' in twin.await_console(machine, "seen")
-    assert twin.await_state(machine, "terminated")["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+    assert (
+        twin.await_state(machine, "terminated")["StateReason"]["Code"]
+        == "Server.SpotInstanceTermination"
+    )
 
 
 def test_a_rebalance_recommendation_is_shown(twin: TwinUnderTest, fault: Any) -> None:
     """The instance reads it and goes on."""
-    machine = twin.launch(NOTICE % "events/recommendations/rebalance", InstanceMarketOptions={"MarketType": "spot"})
+    machine = twin.launch(
+        NOTICE % "events/recommendations/rebalance", InstanceMarketOptions={"MarketType": "spot"}
+    )
     twin.await_console(machine, "ready")
     fault("rebalance", f"instance={machine}")
     assert "noticeTime" in twin.await_console(machine, "seen")
@@ -211,7 +237,12 @@ PY
     machine = twin.launch(source, IamInstanceProfile={"Name": profile}, TagSpecifications=tags)
     ended = twin.await_state(machine, "terminated")
     assert ended["StateReason"]["Code"] == "Server.InternalError"
-    assert json.loads(twin.client("s3").get_object(Bucket=bucket, Key="beats/x.json")["Body"].read())["step"] == 5
+    assert (
+        json.loads(twin.client("s3").get_object(Bucket=bucket, Key="beats/x.json")["Body"].read())[
+            "step"
+        ]
+        == 5
+    )
     assert "goodbye" not in twin.console(machine)
 
 
@@ -227,17 +258,32 @@ PY
 
 
 @pytest.mark.parametrize("notice_s", [0, 3])
-def test_a_spot_machine_is_interrupted_at_a_step(twin: TwinUnderTest, fault: Any, notice_s: int) -> None:
+def test_a_spot_machine_is_interrupted_at_a_step(
+    twin: TwinUnderTest, fault: Any, notice_s: int
+) -> None:
     """Not before the machine has written that step; with the notice and without one it ends with the spot reason."""
     bucket, mark, s3 = twin.bucket(), unique("mark"), twin.client("s3")
     profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
-    made = fault("interrupt", f"tag=mark={mark}", f"at_key={bucket}/beats/*", "at_field=step", "at_least=3", f"notice_s={notice_s}")
+    made = fault(
+        "interrupt",
+        f"tag=mark={mark}",
+        f"at_key={bucket}/beats/*",
+        "at_field=step",
+        "at_least=3",
+        f"notice_s={notice_s}",
+    )
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
     spot = {"MarketType": "spot"}
     machine = twin.launch(
-        BEATS % bucket, IamInstanceProfile={"Name": profile}, TagSpecifications=tags, InstanceMarketOptions=spot
+        BEATS % bucket,
+        IamInstanceProfile={"Name": profile},
+        TagSpecifications=tags,
+        InstanceMarketOptions=spot,
     )
-    assert twin.await_state(machine, "terminated")["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+    assert (
+        twin.await_state(machine, "terminated")["StateReason"]["Code"]
+        == "Server.SpotInstanceTermination"
+    )
     assert json.loads(s3.get_object(Bucket=bucket, Key="beats/x.json")["Body"].read())["step"] >= 3
     assert strikes(twin, made) == 1
 
@@ -274,7 +320,9 @@ PY
 
 def test_a_hanging_machine_is_alive_and_does_not_move(twin: TwinUnderTest) -> None:
     """While the fault is set the console stands still; cleared, it goes on."""
-    machine = twin.launch("#!/bin/bash\nn=0; while :; do n=$((n+1)); echo tick $n; sleep 0.1; done\n")
+    machine = twin.launch(
+        "#!/bin/bash\nn=0; while :; do n=$((n+1)); echo tick $n; sleep 0.1; done\n"
+    )
     twin.await_console(machine, "tick 3")
     made = twin.cli("fault", "add", "hang", f"instance={machine}")["faults"][-1]
     until(lambda: strikes(twin, made) == 1, "the fault strikes")
@@ -291,7 +339,10 @@ def test_a_new_instance_may_not_be_found_yet(twin: TwinUnderTest, fault: Any) ->
     """Eventual consistency: right after its launch an instance is unknown, a moment later it is there."""
     fault("late_visibility", "seconds=1", "count=1")
     machine = twin.launch(SLEEPS)
-    assert code_of(twin.client("ec2").describe_instances, InstanceIds=[machine]) == "InvalidInstanceID.NotFound"
+    assert (
+        code_of(twin.client("ec2").describe_instances, InstanceIds=[machine])
+        == "InvalidInstanceID.NotFound"
+    )
     time.sleep(1.1)
     assert twin.instance(machine)["InstanceId"] == machine
 
@@ -325,7 +376,9 @@ def test_now_and_then_a_launch_is_late_by_itself(own_state: Path) -> None:
         ("ssm", "describe_parameters", "ThrottlingException"),
     ],
 )
-def test_throttling_has_each_services_own_code(twin: TwinUnderTest, fault: Any, service: str, action: str, code: str) -> None:
+def test_throttling_has_each_services_own_code(
+    twin: TwinUnderTest, fault: Any, service: str, action: str, code: str
+) -> None:
     """What clients see is what botocore knows how to retry."""
     role = twin.role_with(allow("*"))
     name = twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
@@ -340,7 +393,10 @@ def test_a_response_is_lost_after_the_write_took_effect(twin: TwinUnderTest, fau
     with pytest.raises(ConnectionClosedError):
         s3.put_object(Bucket=bucket, Key="once", Body=b"mine", IfNoneMatch="*")
     assert s3.get_object(Bucket=bucket, Key="once")["Body"].read() == b"mine"
-    assert code_of(s3.put_object, Bucket=bucket, Key="once", Body=b"mine", IfNoneMatch="*") == "PreconditionFailed"
+    assert (
+        code_of(s3.put_object, Bucket=bucket, Key="once", Body=b"mine", IfNoneMatch="*")
+        == "PreconditionFailed"
+    )
 
 
 def test_a_conditional_write_meets_a_conflict(twin: TwinUnderTest, fault: Any) -> None:
@@ -348,7 +404,10 @@ def test_a_conditional_write_meets_a_conflict(twin: TwinUnderTest, fault: Any) -
     bucket, s3 = twin.bucket(), twin.client("s3")
     fault("conflict", f"key={bucket}/*", "count=1")
     s3.put_object(Bucket=bucket, Key="plain", Body=b"")
-    assert code_of(s3.put_object, Bucket=bucket, Key="new", Body=b"", IfNoneMatch="*") == "ConditionalRequestConflict"
+    assert (
+        code_of(s3.put_object, Bucket=bucket, Key="new", Body=b"", IfNoneMatch="*")
+        == "ConditionalRequestConflict"
+    )
     s3.put_object(Bucket=bucket, Key="new", Body=b"", IfNoneMatch="*")
 
 
@@ -367,7 +426,10 @@ def test_errors_and_slowness(twin: TwinUnderTest, fault: Any) -> None:
 def test_a_permission_goes_in_the_middle(twin: TwinUnderTest, fault: Any) -> None:
     """What was allowed a moment ago is denied, and allowed again when the fault is cleared."""
     bucket, role = twin.bucket(), twin.role_with(allow("s3:*"))
-    name, s3 = twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1], twin.client("s3", role)
+    name, s3 = (
+        twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1],
+        twin.client("s3", role),
+    )
     s3.put_object(Bucket=bucket, Key="x", Body=b"")
     fault("deny", f"role={name}", "action=s3:PutObject", "count=1")
     assert code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"") == "AccessDenied"
@@ -388,20 +450,29 @@ def test_credentials_can_be_short_lived(twin: TwinUnderTest, fault: Any) -> None
     role = twin.service_role("ecs-tasks.amazonaws.com")
     fault("short_credentials", "seconds=120")
     document = twin.credentials(role)
-    left = time.mktime(time.strptime(document["Expiration"], "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(time.gmtime())
+    left = time.mktime(time.strptime(document["Expiration"], "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(
+        time.gmtime()
+    )
     assert 60 < left <= 121
 
 
 # -- functions ----------------------------------------------------------------------------------------------------------
 def test_a_function_times_out_crashes_and_recovers(twin: TwinUnderTest, fault: Any) -> None:
     """Each with Lambda's own error, and the third invocation is good."""
-    name, client = twin.function("def handler(event, context):\n    return 'fine'\n"), twin.client("lambda")
+    name, client = (
+        twin.function("def handler(event, context):\n    return 'fine'\n"),
+        twin.client("lambda"),
+    )
     fault("function_timeout", f"function={name}", "count=1")
     fault("function_crash", f"function={name}", "count=1")
     answers = [client.invoke(FunctionName=name) for _ in range(3)]
     payloads = [json.loads(a["Payload"].read()) for a in answers]
     assert [a.get("FunctionError") for a in answers] == ["Unhandled", "Unhandled", None]
-    assert [p if isinstance(p, str) else p["errorType"] for p in payloads] == ["Sandbox.Timedout", "Runtime.ExitError", "fine"]
+    assert [p if isinstance(p, str) else p["errorType"] for p in payloads] == [
+        "Sandbox.Timedout",
+        "Runtime.ExitError",
+        "fine",
+    ]
 
 
 def test_events_are_doubled_and_lost(twin: TwinUnderTest, fault: Any) -> None:
@@ -411,11 +482,17 @@ def test_events_are_doubled_and_lost(twin: TwinUnderTest, fault: Any) -> None:
     name, client = twin.function(source, allow("s3:PutObject")), twin.client("lambda")
     fault("duplicate_event", f"function={name}", "count=1")
     client.invoke(FunctionName=name, InvocationType="Event", Payload='"first"')
-    until(lambda: twin.client("s3").list_objects_v2(Bucket=bucket, Prefix="first/")["KeyCount"] == 2, "two deliveries")
+    until(
+        lambda: twin.client("s3").list_objects_v2(Bucket=bucket, Prefix="first/")["KeyCount"] == 2,
+        "two deliveries",
+    )
     fault("lost_event", f"function={name}", "count=1")
     client.invoke(FunctionName=name, InvocationType="Event", Payload='"second"')
     client.invoke(FunctionName=name, InvocationType="Event", Payload='"third"')
-    until(lambda: twin.client("s3").list_objects_v2(Bucket=bucket, Prefix="third/")["KeyCount"] == 1, "the third arrives")
+    until(
+        lambda: twin.client("s3").list_objects_v2(Bucket=bucket, Prefix="third/")["KeyCount"] == 1,
+        "the third arrives",
+    )
     assert twin.client("s3").list_objects_v2(Bucket=bucket, Prefix="second/")["KeyCount"] == 0
 
 
@@ -429,4 +506,7 @@ def test_killed_and_started_again_it_has_lost_nothing(own_state: Path) -> None:
     assert answer["restarted"]["endpoint_url"] == twin.endpoint_url
     assert answer["restarted"]["pid"] != twin.pid
     assert twin.client("s3").get_object(Bucket=bucket, Key="x")["Body"].read() == b"kept"
-    assert twin.client("iam").get_role(RoleName=role)["Role"]["Arn"] == f"arn:aws:iam::{ACCOUNT}:role/{role}"
+    assert (
+        twin.client("iam").get_role(RoleName=role)["Role"]["Arn"]
+        == f"arn:aws:iam::{ACCOUNT}:role/{role}"
+    )

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - programs that machines and functions run, on one line each
 """Functions run what was uploaded, as their own role, within their limits."""
 
 import base64
@@ -32,9 +31,13 @@ def handler(event, context):
 """
 
 
-def call(twin: TwinUnderTest, name: str, event: Any = None, **arguments: Any) -> tuple[str | None, Any]:
+def call(
+    twin: TwinUnderTest, name: str, event: Any = None, **arguments: Any
+) -> tuple[str | None, Any]:
     """Invoke a function; return its error and its payload."""
-    answer = twin.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event or {}), **arguments)
+    answer = twin.client("lambda").invoke(
+        FunctionName=name, Payload=json.dumps(event or {}), **arguments
+    )
     return answer.get("FunctionError"), json.loads(answer["Payload"].read() or b"null")
 
 
@@ -47,9 +50,9 @@ def doing(twin: TwinUnderTest) -> str:
 def test_zip_and_layer_run_as_the_functions_role_under_its_runtime(twin: TwinUnderTest) -> None:
     """boto3 and the layer are there, the emulator's packages are not, and AWS sees the function's role."""
     client = twin.client("lambda")
-    layer = client.publish_layer_version(LayerName=unique("layer"), Content={"ZipFile": zipped({"python/numpyish.py": "N = 7"})})[
-        "LayerVersionArn"
-    ]
+    layer = client.publish_layer_version(
+        LayerName=unique("layer"), Content={"ZipFile": zipped({"python/numpyish.py": "N = 7"})}
+    )["LayerVersionArn"]
     name = twin.function(WHO, Layers=[layer])
     error, payload = call(twin, name)
     assert error is None, payload
@@ -61,15 +64,27 @@ def test_zip_and_layer_run_as_the_functions_role_under_its_runtime(twin: TwinUnd
 
 def test_what_a_function_prints_is_its_log(twin: TwinUnderTest) -> None:
     """In the answer's tail and, if its role may write there, in its log group; without the permission there is silently none."""
-    source, logs = "def handler(event, context):\n    print('hello', event['n'])\n", twin.client("logs")
+    source, logs = (
+        "def handler(event, context):\n    print('hello', event['n'])\n",
+        twin.client("logs"),
+    )
     mute = twin.function(source)
     assert call(twin, mute, {"n": 1})[0] is None
     assert logs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{mute}")["logGroups"] == []
-    name = twin.function(source, allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]))
+    name = twin.function(
+        source, allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"])
+    )
     answer = twin.client("lambda").invoke(FunctionName=name, Payload=b'{"n": 1}', LogType="Tail")
     assert "hello 1" in base64.b64decode(answer["LogResult"]).decode()
-    stream = logs.describe_log_streams(logGroupName=f"/aws/lambda/{name}")["logStreams"][0]["logStreamName"]
-    messages = [e["message"] for e in logs.get_log_events(logGroupName=f"/aws/lambda/{name}", logStreamName=stream)["events"]]
+    stream = logs.describe_log_streams(logGroupName=f"/aws/lambda/{name}")["logStreams"][0][
+        "logStreamName"
+    ]
+    messages = [
+        e["message"]
+        for e in logs.get_log_events(logGroupName=f"/aws/lambda/{name}", logStreamName=stream)[
+            "events"
+        ]
+    ]
     assert any("hello 1" in m for m in messages)
     assert any(m.startswith("REPORT RequestId") for m in messages)
 
@@ -117,7 +132,13 @@ def test_an_environment_is_used_again_and_replaced_after_a_change(twin: TwinUnde
     name, client = twin.function(DOES), twin.client("lambda")
     first, second = call(twin, name)[1], call(twin, name)[1]
     client.update_function_configuration(FunctionName=name, Environment={"Variables": {"A": "B"}})
-    until(lambda: client.get_function(FunctionName=name)["Configuration"]["LastUpdateStatus"] == "Successful", "updated")
+    until(
+        lambda: (
+            client.get_function(FunctionName=name)["Configuration"]["LastUpdateStatus"]
+            == "Successful"
+        ),
+        "updated",
+    )
     third = call(twin, name)[1]
     assert first == second != third
 
@@ -125,7 +146,9 @@ def test_an_environment_is_used_again_and_replaced_after_a_change(twin: TwinUnde
 def test_a_runtime_that_is_not_here_is_refused_with_those_that_are(twin: TwinUnderTest) -> None:
     """CreateFunction and UpdateFunctionConfiguration name the runtimes that this machine can run."""
     here = twin.cli("status")["lambda_runtimes"]
-    absent = next(r for r in ("python3.14", "python3.13", "python3.12", "python3.8") if r not in here)
+    absent = next(
+        r for r in ("python3.14", "python3.13", "python3.12", "python3.8") if r not in here
+    )
     role = f"arn:aws:iam::{ACCOUNT}:role/{twin.service_role('lambda.amazonaws.com')}"
     client = twin.client("lambda")
     request = {
@@ -138,53 +161,80 @@ def test_a_runtime_that_is_not_here_is_refused_with_those_that_are(twin: TwinUnd
     with pytest.raises(client.exceptions.InvalidParameterValueException, match=here[0]):
         client.create_function(**request)
     name = twin.function(DOES)
-    assert code_of(client.update_function_configuration, FunctionName=name, Runtime=absent) == "InvalidParameterValueException"
+    assert (
+        code_of(client.update_function_configuration, FunctionName=name, Runtime=absent)
+        == "InvalidParameterValueException"
+    )
 
 
 def test_a_role_must_be_passed_and_must_trust_lambda(twin: TwinUnderTest) -> None:
     """iam:PassRole is asked for, and a role that Lambda cannot assume is refused."""
     good, bad = twin.service_role("lambda.amazonaws.com"), twin.service_role("ec2.amazonaws.com")
-    maker = twin.client("lambda", twin.role_with(allow("lambda:*"), allow("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/{bad}")))
+    maker = twin.client(
+        "lambda",
+        twin.role_with(
+            allow("lambda:*"), allow("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/{bad}")
+        ),
+    )
     request = {
         "FunctionName": unique("f"),
         "Runtime": twin.cli("status")["lambda_runtimes"][0],
         "Handler": "a.b",
         "Code": {"ZipFile": zipped({"a.py": ""})},
     }
-    assert code_of(maker.create_function, Role=f"arn:aws:iam::{ACCOUNT}:role/{good}", **request) == "AccessDeniedException"
     assert (
-        code_of(maker.create_function, Role=f"arn:aws:iam::{ACCOUNT}:role/{bad}", **request) == "InvalidParameterValueException"
+        code_of(maker.create_function, Role=f"arn:aws:iam::{ACCOUNT}:role/{good}", **request)
+        == "AccessDeniedException"
+    )
+    assert (
+        code_of(maker.create_function, Role=f"arn:aws:iam::{ACCOUNT}:role/{bad}", **request)
+        == "InvalidParameterValueException"
     )
 
 
 def test_a_function_that_invokes_a_function_does_not_wait_for_itself(twin: TwinUnderTest) -> None:
     """More nested calls than there are slots: nobody deadlocks."""
-    inner = twin.function("import time\ndef handler(event, context):\n    time.sleep(0.3)\n    return 1\n")
+    inner = twin.function(
+        "import time\ndef handler(event, context):\n    time.sleep(0.3)\n    return 1\n"
+    )
     source = f"import boto3\ndef handler(event, context):\n    return boto3.client('lambda').invoke(FunctionName='{inner}')['StatusCode']\n"
     outer = twin.function(source, allow("lambda:InvokeFunction"), Timeout=60)
     with ThreadPoolExecutor(16) as pool:
-        assert {call(twin, outer)[1] for _ in pool.map(lambda _: call(twin, outer), range(16))} == {200}
+        assert {call(twin, outer)[1] for _ in pool.map(lambda _: call(twin, outer), range(16))} == {
+            200
+        }
 
 
 def test_reserved_concurrency_throttles(twin: TwinUnderTest) -> None:
     """One at a time: the second is told to come back, for an alias too."""
-    name, client = twin.function("import time\ndef handler(event, context):\n    time.sleep(1.5)\n"), twin.client("lambda")
+    name, client = (
+        twin.function("import time\ndef handler(event, context):\n    time.sleep(1.5)\n"),
+        twin.client("lambda"),
+    )
     version = client.publish_version(FunctionName=name)["Version"]
     client.create_alias(FunctionName=name, Name="live", FunctionVersion=version)
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(call, twin, name, {}, Qualifier="live")
         time.sleep(0.6)
-        assert code_of(client.invoke, FunctionName=name, Qualifier="live") == "TooManyRequestsException"
+        assert (
+            code_of(client.invoke, FunctionName=name, Qualifier="live")
+            == "TooManyRequestsException"
+        )
         assert running.result()[0] is None
 
 
 def test_a_failed_event_is_tried_again_and_then_kept(twin: TwinUnderTest) -> None:
     """Three tries in all, then the record goes to the destination and the event to the dead-letter queue."""
     sqs, client, bucket = twin.client("sqs"), twin.client("lambda"), twin.bucket()
-    queues = {kind: sqs.create_queue(QueueName=unique(kind))["QueueUrl"] for kind in ("letters", "records")}
+    queues = {
+        kind: sqs.create_queue(QueueName=unique(kind))["QueueUrl"]
+        for kind in ("letters", "records")
+    }
     arns = {
-        kind: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        kind: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
         for kind, url in queues.items()
     }
     source = f"import boto3, uuid\ndef handler(event, context):\n    boto3.client('s3').put_object(Bucket='{bucket}', Key=uuid.uuid4().hex, Body=b'')\n    raise RuntimeError('no')\n"
@@ -195,19 +245,29 @@ def test_a_failed_event_is_tried_again_and_then_kept(twin: TwinUnderTest) -> Non
         DeadLetterConfig={"TargetArn": arns["letters"]},
     )
     client.put_function_event_invoke_config(
-        FunctionName=name, MaximumRetryAttempts=2, DestinationConfig={"OnFailure": {"Destination": arns["records"]}}
+        FunctionName=name,
+        MaximumRetryAttempts=2,
+        DestinationConfig={"OnFailure": {"Destination": arns["records"]}},
     )
-    assert client.invoke(FunctionName=name, InvocationType="Event", Payload=b'{"n": 1}')["StatusCode"] == 202
+    assert (
+        client.invoke(FunctionName=name, InvocationType="Event", Payload=b'{"n": 1}')["StatusCode"]
+        == 202
+    )
 
     def receive(kind: str) -> dict[str, Any]:
-        found = sqs.receive_message(QueueUrl=queues[kind], MessageAttributeNames=["All"]).get("Messages", [])
+        found = sqs.receive_message(QueueUrl=queues[kind], MessageAttributeNames=["All"]).get(
+            "Messages", []
+        )
         return dict(found[0]) if found else {}
 
     record = json.loads(until(lambda: receive("records"), "the record")["Body"])
     letter = until(lambda: receive("letters"), "the dead letter")
     assert twin.client("s3").list_objects_v2(Bucket=bucket)["KeyCount"] == 3
     assert record["requestContext"]["condition"] == "RetriesExhausted"
-    assert (record["requestContext"]["approximateInvokeCount"], record["requestPayload"]) == (3, {"n": 1})
+    assert (record["requestContext"]["approximateInvokeCount"], record["requestPayload"]) == (
+        3,
+        {"n": 1},
+    )
     assert record["responsePayload"]["errorMessage"] == "no"
     assert json.loads(letter["Body"]) == {"n": 1}
     assert letter["MessageAttributes"]["ErrorMessage"]["StringValue"] == "no"
@@ -224,23 +284,38 @@ def test_an_arriving_object_wakes_a_function_if_its_policy_allows(twin: TwinUnde
     pattern = {
         "source": ["aws.s3"],
         "detail-type": ["Object Created"],
-        "detail": {"bucket": {"name": [bucket]}, "object": {"key": [{"wildcard": "policies/*.json"}]}},
+        "detail": {
+            "bucket": {"name": [bucket]},
+            "object": {"key": [{"wildcard": "policies/*.json"}]},
+        },
     }
     arn = events.put_rule(Name=rule, EventPattern=json.dumps(pattern))["RuleArn"]
     events.put_targets(
-        Rule=rule, Targets=[{"Id": "f", "Arn": client.get_function(FunctionName=name)["Configuration"]["FunctionArn"]}]
+        Rule=rule,
+        Targets=[
+            {
+                "Id": "f",
+                "Arn": client.get_function(FunctionName=name)["Configuration"]["FunctionArn"],
+            }
+        ],
     )
     s3 = twin.client("s3")
     s3.put_object(Bucket=bucket, Key="policies/early.json", Body=b"")
     time.sleep(1)
     client.add_permission(
-        FunctionName=name, StatementId="rule", Action="lambda:InvokeFunction", Principal="events.amazonaws.com", SourceArn=arn
+        FunctionName=name,
+        StatementId="rule",
+        Action="lambda:InvokeFunction",
+        Principal="events.amazonaws.com",
+        SourceArn=arn,
     )
     for key in ("policies/a.json", "policies/a.onnx", "other/a.json"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"")
 
     def seen() -> list[str]:
-        return [o["Key"] for o in s3.list_objects_v2(Bucket=bucket, Prefix="seen/").get("Contents", [])]
+        return [
+            o["Key"] for o in s3.list_objects_v2(Bucket=bucket, Prefix="seen/").get("Contents", [])
+        ]
 
     until(lambda: "seen/policies/a.json" in seen(), "the function was woken")
     time.sleep(0.5)
@@ -250,17 +325,24 @@ def test_an_arriving_object_wakes_a_function_if_its_policy_allows(twin: TwinUnde
 def test_payload_limits(twin: TwinUnderTest, doing: str) -> None:
     """More than six megabytes are refused before anything runs; no JSON, too."""
     client = twin.client("lambda")
-    assert code_of(client.invoke, FunctionName=doing, Payload=b'"' + b"x" * (6 * 1024 * 1024) + b'"') in (
+    assert code_of(
+        client.invoke, FunctionName=doing, Payload=b'"' + b"x" * (6 * 1024 * 1024) + b'"'
+    ) in (
         "RequestTooLargeException",
         "413",
     )
-    assert code_of(client.invoke, FunctionName=doing, Payload=b"{nonsense") == "InvalidRequestContentException"
+    assert (
+        code_of(client.invoke, FunctionName=doing, Payload=b"{nonsense")
+        == "InvalidRequestContentException"
+    )
 
 
 def test_a_lambda_role_without_trust_is_found_at_creation(twin: TwinUnderTest) -> None:
     """A role with another trust policy is no role for a function."""
     name, iam = unique("role"), twin.client("iam")
-    iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}))
+    iam.create_role(
+        RoleName=name, AssumeRolePolicyDocument=trust({"AWS": f"arn:aws:iam::{ACCOUNT}:root"})
+    )
     iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=policy(allow("*")))
     runtime = twin.cli("status")["lambda_runtimes"][0]
     request = {
@@ -269,4 +351,7 @@ def test_a_lambda_role_without_trust_is_found_at_creation(twin: TwinUnderTest) -
         "Role": f"arn:aws:iam::{ACCOUNT}:role/{name}",
         "Code": {"ZipFile": zipped({"a.py": ""})},
     }
-    assert code_of(twin.client("lambda").create_function, FunctionName=unique("f"), **request) == "InvalidParameterValueException"
+    assert (
+        code_of(twin.client("lambda").create_function, FunctionName=unique("f"), **request)
+        == "InvalidParameterValueException"
+    )

@@ -35,7 +35,9 @@ def test_a_second_up_finds_the_first(own_state: Path) -> None:
 def test_nothing_is_left_after_down_and_committed_state_comes_back(own_state: Path) -> None:
     """``down`` ends machines, functions and server; roles, objects and terminated instances are there after the next ``up``."""
     twin = start(own_state)
-    twin.client("iam").create_role(RoleName="kept", AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"}))
+    twin.client("iam").create_role(
+        RoleName="kept", AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"})
+    )
     bucket = twin.bucket()
     twin.client("s3").put_object(Bucket=bucket, Key="a/b", Body=b"kept")
     machine = twin.launch()
@@ -56,7 +58,9 @@ def test_nothing_is_left_after_down_and_committed_state_comes_back(own_state: Pa
 def test_a_killed_server_leaves_no_process_and_loses_nothing_committed(own_state: Path) -> None:
     """SIGKILL of the server kills its machines, daemonised ones too; what was answered before is there after ``up``."""
     twin = start(own_state)
-    twin.client("iam").create_role(RoleName="kept", AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"}))
+    twin.client("iam").create_role(
+        RoleName="kept", AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"})
+    )
     bucket = twin.bucket()
     machine = twin.launch("#!/bin/sh\n(setsid sleep 4711 &)\necho away\nsleep 4711\n")
     twin.await_console(machine, "away")
@@ -65,9 +69,15 @@ def test_a_killed_server_leaves_no_process_and_loses_nothing_committed(own_state
     running = StateFolder(own_state).find_running()
     assert running is not None
     os.kill(running.pid, signal.SIGKILL)
-    until(lambda: not find_marked("LOCAL_AWS_TWIN", running.twin), "every process of the killed server is gone", 5)
+    until(
+        lambda: not find_marked("LOCAL_AWS_TWIN", running.twin),
+        "every process of the killed server is gone",
+        5,
+    )
     again = start(own_state)
-    assert again.client("iam", session).get_role(RoleName="kept")["Role"]["RoleName"] == "kept", "sessions survive as on AWS"
+    assert again.client("iam", session).get_role(RoleName="kept")["Role"]["RoleName"] == "kept", (
+        "sessions survive as on AWS"
+    )
     assert again.client("s3").get_object(Bucket=bucket, Key="last")["Body"].read() == b"committed"
     assert again.instance(machine)["State"]["Name"] == "terminated"
 
@@ -88,16 +98,24 @@ def test_a_pointer_that_moves_while_the_server_is_killed_is_whole(own_state: Pat
             written.append((name, n, answer["VersionId"]))
 
     with ThreadPoolExecutor(3) as pool:
-        writers = [pool.submit(write, name) for name in ("a/head.json", "b/head.json", "c/head.json")]
+        writers = [
+            pool.submit(write, name) for name in ("a/head.json", "b/head.json", "c/head.json")
+        ]
         until(lambda: len(written) > 60, "some writes")
         os.kill(twin.pid, signal.SIGKILL)
         [writer.result() for writer in writers]
     again = start(own_state).client("s3")
     for name, n, version in written:
-        assert again.get_object(Bucket=bucket, Key=name, VersionId=version)["Body"].read() == b"%d" % n * 50
+        assert (
+            again.get_object(Bucket=bucket, Key=name, VersionId=version)["Body"].read()
+            == b"%d" % n * 50
+        )
     for name in ("a/head.json", "b/head.json", "c/head.json"):
         last = max((n for key, n, _ in written if key == name), default=0)
-        assert again.get_object(Bucket=bucket, Key=name)["Body"].read() in (b"%d" % last * 50, b"%d" % (last + 1) * 50)
+        assert again.get_object(Bucket=bucket, Key=name)["Body"].read() in (
+            b"%d" % last * 50,
+            b"%d" % (last + 1) * 50,
+        )
 
 
 def test_two_twins_do_not_meet(own_state: Path, tmp_path: Path) -> None:
@@ -115,10 +133,14 @@ def test_two_twins_do_not_meet(own_state: Path, tmp_path: Path) -> None:
 def test_a_start_costs_little(own_state: Path) -> None:
     """Under 150 MB before any load, and a start that works for less than two seconds on an idle machine; a busy one is slower."""
     twin = start(own_state)
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{twin.pid}/status").read_text().splitlines())
+    status = dict(
+        line.split(":", 1) for line in Path(f"/proc/{twin.pid}/status").read_text().splitlines()
+    )
     ticks = Path(f"/proc/{twin.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     assert int(status["VmRSS"].split()[0]) < 150_000
-    assert sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") < 6, "processor time, three times what an idle machine takes"
+    assert sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") < 6, (
+        "processor time, three times what an idle machine takes"
+    )
 
 
 def test_a_taken_port_is_one_clear_line(own_state: Path) -> None:
@@ -132,7 +154,9 @@ def test_a_taken_port_is_one_clear_line(own_state: Path) -> None:
     assert str(port) in one_line(done.stderr)
 
 
-@pytest.mark.parametrize("arguments", [["up", "--port", "99999999"], ["up", "--nonsense"], ["fly"], []])
+@pytest.mark.parametrize(
+    "arguments", [["up", "--port", "99999999"], ["up", "--nonsense"], ["fly"], []]
+)
 def test_bad_arguments_are_one_clear_line(arguments: list[str]) -> None:
     """Bad input: exit 2 and one line."""
     done = run_cli(*arguments)
@@ -158,5 +182,10 @@ def test_env_without_a_server_names_the_next_command(own_state: Path) -> None:
 
 def test_down_and_status_without_a_server_succeed(own_state: Path) -> None:
     """There is nothing to stop: that is an outcome, no error."""
-    assert json.loads(run_cli("down", "--json", "--state", str(own_state)).stdout)["stopped"] is False
-    assert json.loads(run_cli("status", "--json", "--state", str(own_state)).stdout)["running"] is False
+    assert (
+        json.loads(run_cli("down", "--json", "--state", str(own_state)).stdout)["stopped"] is False
+    )
+    assert (
+        json.loads(run_cli("status", "--json", "--state", str(own_state)).stdout)["running"]
+        is False
+    )

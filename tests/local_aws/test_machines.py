@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - programs that machines and functions run, on one line each
 """What is inside an instance, and how it ends."""
 
 import json
@@ -53,10 +52,22 @@ def test_the_metadata_service_wants_a_token(twin: TwinUnderTest) -> None:
         echo done; sleep 99
         """
     )
-    machine = twin.launch(script, MetadataOptions=options, TagSpecifications=tags, InstanceMarketOptions={"MarketType": "spot"})
+    machine = twin.launch(
+        script,
+        MetadataOptions=options,
+        TagSpecifications=tags,
+        InstanceMarketOptions={"MarketType": "spot"},
+    )
     lines = twin.await_console(machine, "done").splitlines()
     assert "without a token 401" in lines
-    for line in (f"{machine} 200", "green 200", "spot 200", " 404", "eu-west-1 200", "c7i.large 200"):
+    for line in (
+        f"{machine} 200",
+        "green 200",
+        "spot 200",
+        " 404",
+        "eu-west-1 200",
+        "c7i.large 200",
+    ):
         assert line in lines, line
     assert '"accountId": "123456789012"' in "\n".join(lines)
 
@@ -93,7 +104,8 @@ def test_a_role_that_does_not_trust_ec2_gives_no_credentials(twin: TwinUnderTest
     iam.create_instance_profile(InstanceProfileName=name)
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
     machine = twin.launch(
-        f"{IMDS}get meta-data/iam/security-credentials/{name}\necho done; sleep 99\n", IamInstanceProfile={"Name": name}
+        f"{IMDS}get meta-data/iam/security-credentials/{name}\necho done; sleep 99\n",
+        IamInstanceProfile={"Name": name},
     )
     console = twin.await_console(machine, "done")
     assert "AssumeRoleUnauthorizedAccess" in console
@@ -103,7 +115,8 @@ def test_a_role_that_does_not_trust_ec2_gives_no_credentials(twin: TwinUnderTest
 def test_shutting_down_inside_terminates_it(twin: TwinUnderTest) -> None:
     """``shutdown -h now`` in the user data ends the instance with AWS's reason; what comes after is not reached for long."""
     machine = twin.launch(
-        "#!/bin/sh\necho hello\nshutdown -h now\nsleep 20\necho NOT REACHED\n", InstanceInitiatedShutdownBehavior="terminate"
+        "#!/bin/sh\necho hello\nshutdown -h now\nsleep 20\necho NOT REACHED\n",
+        InstanceInitiatedShutdownBehavior="terminate",
     )
     ended = twin.await_state(machine, "terminated")
     assert ended["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
@@ -112,9 +125,12 @@ def test_shutting_down_inside_terminates_it(twin: TwinUnderTest) -> None:
 
 def test_the_dead_mans_timer_ends_it_and_can_be_cancelled(twin: TwinUnderTest) -> None:
     """``shutdown -h +0`` fires although the script hangs; ``shutdown -c`` calls a later one off."""
-    hangs = twin.launch("#!/bin/sh\nshutdown -h +0\nsleep 4713\n", InstanceInitiatedShutdownBehavior="terminate")
+    hangs = twin.launch(
+        "#!/bin/sh\nshutdown -h +0\nsleep 4713\n", InstanceInitiatedShutdownBehavior="terminate"
+    )
     cancels = twin.launch(
-        "#!/bin/sh\nshutdown -h +1\nshutdown -c\necho alive; sleep 99\n", InstanceInitiatedShutdownBehavior="terminate"
+        "#!/bin/sh\nshutdown -h +1\nshutdown -c\necho alive; sleep 99\n",
+        InstanceInitiatedShutdownBehavior="terminate",
     )
     twin.await_state(hangs, "terminated")
     assert "scheduled in 1 min" in twin.await_console(cancels, "was cancelled")
@@ -143,7 +159,9 @@ def test_terminating_kills_everything_that_ran_in_it(twin: TwinUnderTest) -> Non
 
 def test_a_terminated_machine_can_say_goodbye(twin: TwinUnderTest) -> None:
     """SIGTERM comes first, and a handler that works for a second is not cut off."""
-    machine = twin.launch("#!/bin/bash\ntrap 'sleep 1; echo goodbye; exit 0' TERM\necho ready\nwhile :; do sleep 0.1; done\n")
+    machine = twin.launch(
+        "#!/bin/bash\ntrap 'sleep 1; echo goodbye; exit 0' TERM\necho ready\nwhile :; do sleep 0.1; done\n"
+    )
     twin.await_console(machine, "ready")
     twin.client("ec2").terminate_instances(InstanceIds=[machine])
     twin.await_state(machine, "terminated")
@@ -180,13 +198,19 @@ def test_the_kernels_tables_are_read_as_they_are() -> None:
 
 def test_a_program_that_is_not_python_is_caught_and_reported(twin: TwinUnderTest) -> None:
     """The kernel's own tables name it. No packet leaves: a UDP socket is connected without one, and is killed before it sends."""
-    machine = twin.launch("#!/bin/sh\nbash -c 'exec 3<>/dev/udp/198.51.100.7/4444 || exit 9; read -t 60 <&3'\necho ended $?\nsleep 60\n")
+    machine = twin.launch(
+        "#!/bin/sh\nbash -c 'exec 3<>/dev/udp/198.51.100.7/4444 || exit 9; read -t 60 <&3'\necho ended $?\nsleep 60\n"
+    )
     routes = [row.split()[1:8:6] for row in Path("/proc/net/route").read_text().splitlines()[1:]]
     has_way_out = ["00000000", "00000000"] in routes
     caught = [{"who": machine, "address": "198.51.100.7:4444", "program": "bash"}]
     console = twin.await_console(machine, "ended")
-    assert ("ended 137" if has_way_out else "ended 9") in console, "killed, or refused by a kernel that knows no way out"
-    assert [o for o in twin.cli("status")["out_of_bounds"] if o["who"] == machine] == (caught if has_way_out else [])
+    assert ("ended 137" if has_way_out else "ended 9") in console, (
+        "killed, or refused by a kernel that knows no way out"
+    )
+    assert [o for o in twin.cli("status")["out_of_bounds"] if o["who"] == machine] == (
+        caught if has_way_out else []
+    )
 
 
 def test_credentials_renew_before_they_end(twin: TwinUnderTest) -> None:
@@ -195,10 +219,13 @@ def test_credentials_renew_before_they_end(twin: TwinUnderTest) -> None:
     script = f"{IMDS}get meta-data/iam/security-credentials/{profile}\nget meta-data/iam/security-credentials/{profile}\necho done; sleep 99\n"
     machine = twin.launch(script, IamInstanceProfile={"Name": profile})
     documents = [
-        json.loads(part + "}") for part in twin.await_console(machine, "done").partition("boots\n")[2].split("} 200\n")[:2]
+        json.loads(part + "}")
+        for part in twin.await_console(machine, "done").partition("boots\n")[2].split("} 200\n")[:2]
     ]
     assert documents[0]["AccessKeyId"] == documents[1]["AccessKeyId"]
-    left = time.mktime(time.strptime(documents[0]["Expiration"], "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(time.gmtime())
+    left = time.mktime(
+        time.strptime(documents[0]["Expiration"], "%Y-%m-%dT%H:%M:%SZ")
+    ) - time.mktime(time.gmtime())
     assert 3000 < left <= 3600
 
 

@@ -43,7 +43,11 @@ def test_wherever_a_crash_strikes_both_files_belong_together(
     is_written = crash_after > steps.index(writes[1])
     overwrites.recover(tmp_path)
     assert state(base) == (("new", "new sidecar") if is_written else before)
-    left = [path.name for path in base.parent.iterdir() if path.name.endswith(".tmp") and path.name != "key.tmp"]
+    left = [
+        path.name
+        for path in base.parent.iterdir()
+        if path.name.endswith(".tmp") and path.name != "key.tmp"
+    ]
     assert left == []
 
 
@@ -55,4 +59,8 @@ def test_old_versions_are_written_once_and_leave_no_marks(tmp_path: Path) -> Non
     write(str(path), "x")
     write(str(tmp_path / "other"), "x")
     write(str(tmp_path / "other.meta.json"), "{}")
-    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["key", "other", "other.meta.json"]
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [
+        "key",
+        "other",
+        "other.meta.json",
+    ]

@@ -42,10 +42,15 @@ class FakeMachine:
     def describe(self) -> dict[str, Any]:
         """The instance as DescribeInstances tells it."""
         told: dict[str, Any] = {
-            "InstanceId": self.instance_id, "InstanceType": self.instance_type, "State": {"Name": self.state},
-            "SubnetId": self.subnet_id, "Placement": {"AvailabilityZone": ZONES[self.subnet_id]},
-            "LaunchTime": self.launched_at, "StateTransitionReason": self.reason,
-            "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()]}
+            "InstanceId": self.instance_id,
+            "InstanceType": self.instance_type,
+            "State": {"Name": self.state},
+            "SubnetId": self.subnet_id,
+            "Placement": {"AvailabilityZone": ZONES[self.subnet_id]},
+            "LaunchTime": self.launched_at,
+            "StateTransitionReason": self.reason,
+            "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()],
+        }
         if self.reason_code:
             told["StateReason"] = {"Code": self.reason_code, "Message": self.reason_code}
         if self.market == "spot":
@@ -85,7 +90,11 @@ class FakeEc2:
         if token in self._answers:
             before, answer = self._answers[token]
             if before != request:
-                raise error("IdempotentParameterMismatch", "the token was used with other parameters", "CreateFleet")
+                raise error(
+                    "IdempotentParameterMismatch",
+                    "the token was used with other parameters",
+                    "CreateFleet",
+                )
             return answer
         answer = self._launch(request)
         self._answers[token] = (request, answer)
@@ -100,8 +109,12 @@ class FakeEc2:
 
     def _launch(self, request: dict[str, Any]) -> dict[str, Any]:
         market = request["TargetCapacitySpecification"]["DefaultTargetCapacityType"]
-        tags = {tag["Key"]: tag["Value"] for spec in request["TagSpecifications"] if spec["ResourceType"] == "instance"
-                for tag in spec["Tags"]}
+        tags = {
+            tag["Key"]: tag["Value"]
+            for spec in request["TagSpecifications"]
+            if spec["ResourceType"] == "instance"
+            for tag in spec["Tags"]
+        }
         needed = {"nightshift:environment", "nightshift:deadline", "nightshift:attempt"}
         assert needed <= set(tags), "the launcher's policy refuses"
         refusals = []
@@ -111,11 +124,23 @@ class FakeEc2:
             if code := self.refuse(override["InstanceType"], zone, market):
                 refusals.append({**told, "ErrorCode": code, "ErrorMessage": f"{code} in {zone}"})
                 continue
-            made = FakeMachine(f"i-{next(self._numbers):017x}", override["InstanceType"], override["SubnetId"], market, tags,
-                               self.now(), hidden=self.hide_new)
+            made = FakeMachine(
+                f"i-{next(self._numbers):017x}",
+                override["InstanceType"],
+                override["SubnetId"],
+                market,
+                tags,
+                self.now(),
+                hidden=self.hide_new,
+            )
             self.machines[made.instance_id] = made
-            return {"FleetId": "fleet-1", "Errors": refusals, "Instances": [
-                {**told, "InstanceIds": [made.instance_id], "InstanceType": made.instance_type}]}
+            return {
+                "FleetId": "fleet-1",
+                "Errors": refusals,
+                "Instances": [
+                    {**told, "InstanceIds": [made.instance_id], "InstanceType": made.instance_type}
+                ],
+            }
         return {"FleetId": "fleet-1", "Errors": refusals, "Instances": []}
 
     def terminate_instances(self, **request: Any) -> dict[str, Any]:
@@ -123,10 +148,18 @@ class FakeEc2:
         self._check("TerminateInstances", request)
         for instance_id in request["InstanceIds"]:
             if instance_id not in self.machines:
-                raise error("InvalidInstanceID.NotFound", f"{instance_id} does not exist", "TerminateInstances")
+                raise error(
+                    "InvalidInstanceID.NotFound",
+                    f"{instance_id} does not exist",
+                    "TerminateInstances",
+                )
             if self.machines[instance_id].hidden and self.unfound:
                 self.unfound -= 1
-                raise error("InvalidInstanceID.NotFound", f"{instance_id} does not exist", "TerminateInstances")
+                raise error(
+                    "InvalidInstanceID.NotFound",
+                    f"{instance_id} does not exist",
+                    "TerminateInstances",
+                )
             self.end(instance_id, "Client.UserInitiatedShutdown")
         return {"TerminatingInstances": []}
 
@@ -136,30 +169,55 @@ class FakeEc2:
         shown = {name: machine for name, machine in self.machines.items() if not machine.hidden}
         ids, filters = request.get("InstanceIds", ()), request.get("Filters", ())
         if missing := [name for name in ids if name not in shown]:
-            raise error("InvalidInstanceID.NotFound", f"{missing[0]} does not exist", "DescribeInstances")
+            raise error(
+                "InvalidInstanceID.NotFound", f"{missing[0]} does not exist", "DescribeInstances"
+            )
         if len(ids) > 1000 or sum(len(one["Values"]) for one in filters) > 200:
-            raise error("FilterLimitExceeded", "The maximum number of filter values specified on a single call is 200", "DescribeInstances")
-        found = [machine for name, machine in shown.items()
-                 if (not ids or name in ids) and all(_matches(machine, one) for one in filters)]
+            raise error(
+                "FilterLimitExceeded",
+                "The maximum number of filter values specified on a single call is 200",
+                "DescribeInstances",
+            )
+        found = [
+            machine
+            for name, machine in shown.items()
+            if (not ids or name in ids) and all(_matches(machine, one) for one in filters)
+        ]
         return {"Reservations": [{"Instances": [machine.describe()]} for machine in found]}
 
     def describe_instance_type_offerings(self, **request: Any) -> dict[str, Any]:
         """Every type is offered everywhere."""
         self._check("DescribeInstanceTypeOfferings", request)
         names = request["Filters"][0]["Values"]
-        return {"InstanceTypeOfferings": [{"InstanceType": name, "Location": zone} for name in names for zone in ZONES.values()]}
+        return {
+            "InstanceTypeOfferings": [
+                {"InstanceType": name, "Location": zone}
+                for name in names
+                for zone in ZONES.values()
+            ]
+        }
 
     def describe_launch_template_versions(self, **request: Any) -> dict[str, Any]:
         """The template's data, while it is there."""
         self._check("DescribeLaunchTemplateVersions", request)
         if self.template_gone:
-            raise error("InvalidLaunchTemplateId.NotFound", "it does not exist", "DescribeLaunchTemplateVersions")
-        return {"LaunchTemplateVersions": [{"LaunchTemplateData": {"ImageId": "ami-0123456789abcdef0"}}]}
+            raise error(
+                "InvalidLaunchTemplateId.NotFound",
+                "it does not exist",
+                "DescribeLaunchTemplateVersions",
+            )
+        return {
+            "LaunchTemplateVersions": [{"LaunchTemplateData": {"ImageId": "ami-0123456789abcdef0"}}]
+        }
 
     def describe_images(self, **request: Any) -> dict[str, Any]:
         """The image, while it is there."""
         self._check("DescribeImages", request)
-        return {"Images": [] if self.image_gone else [{"ImageId": request["ImageIds"][0], "State": "available"}]}
+        return {
+            "Images": []
+            if self.image_gone
+            else [{"ImageId": request["ImageIds"][0], "State": "available"}]
+        }
 
     def describe_spot_price_history(self, **request: Any) -> dict[str, Any]:
         """One price."""

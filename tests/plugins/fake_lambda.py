@@ -12,7 +12,14 @@ from rl_airflow.evaluations import Evaluator
 from rl_evaluator.decisions import answer_decide
 from rl_evaluator.environment_checks import answer_check_environment
 from rl_evaluator.errors import EvaluatorError
-from rl_lifecycle.evaluations import CheckEnvironmentRequest, DecideRequest, EpisodeEnd, EvaluateRequest, PolicyReport, Shard
+from rl_lifecycle.evaluations import (
+    CheckEnvironmentRequest,
+    DecideRequest,
+    EpisodeEnd,
+    EvaluateRequest,
+    PolicyReport,
+    Shard,
+)
 from rl_lifecycle.layout import shard_key
 from rl_lifecycle.policies import PolicyMetadata
 from rl_lifecycle.stores import ObjectStore, put_once
@@ -46,7 +53,10 @@ class FakeLambda:
         assert FunctionName == "evaluator:live"
         if self.throttle:
             self.throttle -= 1
-            raise ClientError({"Error": {"Code": "TooManyRequestsException", "Message": "Rate Exceeded."}}, "Invoke")
+            raise ClientError(
+                {"Error": {"Code": "TooManyRequestsException", "Message": "Rate Exceeded."}},
+                "Invoke",
+            )
         document = json.loads(Payload)
         self.asked.append(f"{document['action']} {InvocationType}")
         if InvocationType == "Event":
@@ -63,7 +73,11 @@ class FakeLambda:
             answer = self._answer(document)
         except EvaluatorError as error:
             answer = {"errorType": type(error).__name__, "errorMessage": str(error)}
-            return {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": io.BytesIO(json.dumps(answer).encode())}
+            return {
+                "StatusCode": 200,
+                "FunctionError": "Unhandled",
+                "Payload": io.BytesIO(json.dumps(answer).encode()),
+            }
         return {"StatusCode": 200, "Payload": io.BytesIO(json.dumps(answer).encode())}
 
     def _answer(self, document: dict[str, Any]) -> dict[str, Any]:
@@ -72,10 +86,15 @@ class FakeLambda:
         if document["action"] == "render_report":
             return self._draw(document)
         if document["action"] == "check_policy":
-            return PolicyReport(problem=self.refused, metadata=self.metadata,
-                                digest=self.metadata.digest if self.metadata else "").model_dump(mode="json")
+            return PolicyReport(
+                problem=self.refused,
+                metadata=self.metadata,
+                digest=self.metadata.digest if self.metadata else "",
+            ).model_dump(mode="json")
         if document["action"] == "check_environment":
-            return answer_check_environment(CheckEnvironmentRequest.model_validate(document), self.store).model_dump(mode="json")
+            return answer_check_environment(
+                CheckEnvironmentRequest.model_validate(document), self.store
+            ).model_dump(mode="json")
         return self._play(EvaluateRequest.model_validate(document))
 
     def _draw(self, document: dict[str, Any]) -> dict[str, Any]:
@@ -86,11 +105,22 @@ class FakeLambda:
     def _play(self, request: EvaluateRequest) -> dict[str, Any]:
         count = min(request.n_episodes, self.at_most)
         shard = Shard(
-            env_id=request.env_id, env_kwargs=request.env_kwargs, policy_sha256=request.policy.sha256,
-            deterministic=request.deterministic, first_seed=request.first_seed, steps=count, seconds=1.0,
-            returns=tuple(self.returns(request.name, request.first_seed + n) for n in range(count)), lengths=(1,) * count,
-            ends=(EpisodeEnd.TERMINATED,) * count)
-        put_once(self.store, shard_key(request.experiment, request.run, request.name, request.shard), shard.to_json())
+            env_id=request.env_id,
+            env_kwargs=request.env_kwargs,
+            policy_sha256=request.policy.sha256,
+            deterministic=request.deterministic,
+            first_seed=request.first_seed,
+            steps=count,
+            seconds=1.0,
+            returns=tuple(self.returns(request.name, request.first_seed + n) for n in range(count)),
+            lengths=(1,) * count,
+            ends=(EpisodeEnd.TERMINATED,) * count,
+        )
+        put_once(
+            self.store,
+            shard_key(request.experiment, request.run, request.name, request.shard),
+            shard.to_json(),
+        )
         return {"complete": count == request.n_episodes}
 
     def evaluator(self) -> Evaluator:

@@ -15,21 +15,25 @@ from tests.plugins.worlds import World
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A stage whose sessions are its own."""
     stage = Stage(monkeypatch)
-    monkeypatch.setattr(type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage)
+    monkeypatch.setattr(
+        type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage
+    )
     return stage
 
 
 def interrupt(stage: Stage, **arguments: Any) -> Any:
     """Run the interrupting task."""
-    return Ec2InterruptTrialOperator(task_id="interrupt", plan=stage.world.plan.to_xcom(), trial="seed-0",
-                                     **arguments).execute(stage.context)
+    return Ec2InterruptTrialOperator(
+        task_id="interrupt", plan=stage.world.plan.to_xcom(), trial="seed-0", **arguments
+    ).execute(stage.context)
 
 
 def measure(stage: Stage, objective_s: float) -> Any:
     """Run the measuring task."""
     context = {**stage.context, "params": {"objective_s": objective_s}}
-    return S3MeasureRecoveryOperator(task_id="measure", plan=stage.world.plan.to_xcom(), trial="seed-0").execute(
-        context)  # type: ignore[arg-type]
+    return S3MeasureRecoveryOperator(
+        task_id="measure", plan=stage.world.plan.to_xcom(), trial="seed-0"
+    ).execute(context)  # type: ignore[arg-type]
 
 
 def recover(world: World, after_s: float) -> None:
@@ -43,7 +47,9 @@ def recover(world: World, after_s: float) -> None:
     world.look()
 
 
-def test_the_machine_is_ended_once_it_has_a_checkpoint_and_never_a_second_time(stage: Stage) -> None:
+def test_the_machine_is_ended_once_it_has_a_checkpoint_and_never_a_second_time(
+    stage: Stage,
+) -> None:
     """A retry finds the interruption done."""
     stage.launch()
     with pytest.raises(AirflowFailException, match="no checkpoint within 0 s"):
@@ -56,7 +62,9 @@ def test_the_machine_is_ended_once_it_has_a_checkpoint_and_never_a_second_time(s
 
 
 @pytest.mark.parametrize(("objective_s", "good"), [(300.0, True), (30.0, False)])
-def test_a_recovery_slower_than_its_objective_is_red(stage: Stage, objective_s: float, good: bool) -> None:
+def test_a_recovery_slower_than_its_objective_is_red(
+    stage: Stage, objective_s: float, good: bool
+) -> None:
     """Forty seconds from the termination to the first new step, measured the same in both cases."""
     stage.launch()
     stage.world.pass_time(60)
@@ -68,9 +76,13 @@ def test_a_recovery_slower_than_its_objective_is_red(stage: Stage, objective_s: 
     if good:
         told = measure(stage, objective_s)
         assert (told["steps_lost"], told["objective_s"]) == (40, 300.0)
-        assert told["seconds_to_first_step"] == pytest.approx(40, abs=timedelta(seconds=3).total_seconds())
+        assert told["seconds_to_first_step"] == pytest.approx(
+            40, abs=timedelta(seconds=3).total_seconds()
+        )
     else:
-        with pytest.raises(AirflowFailException, match=r"recovery took 38\.96 s, and the objective is 30 s"):
+        with pytest.raises(
+            AirflowFailException, match=r"recovery took 38\.96 s, and the objective is 30 s"
+        ):
             measure(stage, objective_s)
 
 

@@ -31,10 +31,20 @@ RULE = {"target_above": 400, "hopeless_below": 100}
 
 def evaluated(world: World, step: int, value: float, n_episodes: int = 100) -> None:
     """The evaluator has played a policy of the trial on the selection seeds."""
-    shard = Shard(env_id="CartPole-v1", policy_sha256=str(step), first_seed=world.spec.selection_first_seed,
-                  returns=(value,) * n_episodes, lengths=(1,) * n_episodes, ends=(EpisodeEnd.TERMINATED,) * n_episodes, steps=1,
-                  seconds=1.0)
-    world.store.put(shard_key(world.experiment.name, world.spec.run, selection_name("seed-0", step), 0), shard.to_json())
+    shard = Shard(
+        env_id="CartPole-v1",
+        policy_sha256=str(step),
+        first_seed=world.spec.selection_first_seed,
+        returns=(value,) * n_episodes,
+        lengths=(1,) * n_episodes,
+        ends=(EpisodeEnd.TERMINATED,) * n_episodes,
+        steps=1,
+        seconds=1.0,
+    )
+    world.store.put(
+        shard_key(world.experiment.name, world.spec.run, selection_name("seed-0", step), 0),
+        shard.to_json(),
+    )
 
 
 def training(world: World, step: int = 40_960) -> World:
@@ -46,10 +56,16 @@ def training(world: World, step: int = 40_960) -> World:
     return world
 
 
-@pytest.mark.parametrize(("points", "said"), [
-    ({40_960: 480.0}, "target reached at step 40,960"),
-    ({10_000: 9.0, 20_000: 9.0, 60_000: 12.0}, "hopeless at step 60,000")])
-def test_a_trial_that_need_not_go_on_ends_its_machine_and_is_finished(points: dict[int, float], said: str) -> None:
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        ({40_960: 480.0}, "target reached at step 40,960"),
+        ({10_000: 9.0, 20_000: 9.0, 60_000: 12.0}, "hopeless at step 60,000"),
+    ],
+)
+def test_a_trial_that_need_not_go_on_ends_its_machine_and_is_finished(
+    points: dict[int, float], said: str
+) -> None:
     """Its policies are candidates; the report says why, and what the rest would have cost."""
     world = training(World(early_stop=RULE))
     for step, value in points.items():
@@ -88,7 +104,10 @@ def test_an_evaluation_that_is_not_complete_stops_nothing(caplog: pytest.LogCapt
 def test_a_curve_that_cannot_be_read_costs_no_training(caplog: pytest.LogCaptureFixture) -> None:
     """Two shards that contradict each other, or one that is no JSON: the trial trains on, and the log says why."""
     world = training(World(early_stop=RULE))
-    world.store.put(shard_key(world.experiment.name, world.spec.run, selection_name("seed-0", 40_960), 0), b"no JSON")
+    world.store.put(
+        shard_key(world.experiment.name, world.spec.run, selection_name("seed-0", 40_960), 0),
+        b"no JSON",
+    )
     assert world.look()[0].kind is ActionKind.WAIT
     assert "seed-0: its learning curve cannot be read, so it trains on" in caplog.text
 
@@ -119,7 +138,9 @@ def test_the_deferred_task_wakes_up_for_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert told["reason"].startswith("target reached")
 
 
-def test_a_hundred_trials_look_at_their_curves_with_one_list(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hundred_trials_look_at_their_curves_with_one_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """And one GET of the spec; each shard is read once, by its own trial's trigger, which then stops."""
     stage = Stage(monkeypatch, early_stop=RULE, trials=100)
     stage.launch()
@@ -146,7 +167,10 @@ def test_the_list_of_a_run_tells_trials_apart_whose_names_begin_alike() -> None:
     for name in ("select-seed-1-512", "select-seed-1-0-512", "gate", "select-seed-1-x"):
         world.store.put(shard_key(world.experiment.name, world.spec.run, name, 0), b"")
     found = find_shards(world.store, world.plan)
-    assert {trial: list(steps) for trial, steps in found.items()} == {"seed-1": [512], "seed-1-0": [512]}
+    assert {trial: list(steps) for trial, steps in found.items()} == {
+        "seed-1": [512],
+        "seed-1-0": [512],
+    }
     assert find_shards(world.store, world.plan, "seed-1")["seed-1"] == found["seed-1"]
 
 
@@ -158,7 +182,9 @@ def test_a_reading_that_failed_is_not_kept() -> None:
     assert [failed.is_stale(now, 3600.0) for now in (1.0, 10.0)] == [False, True]
 
 
-def test_a_reading_that_failed_is_read_again_and_one_that_did_not_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reading_that_failed_is_read_again_and_one_that_did_not_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Through what all share: the error for moments, the answer for as long as it was asked for."""
     monkeypatch.setattr(watching, "SHARED_S", 0.0)
     begun: list[int] = []
@@ -171,7 +197,12 @@ def test_a_reading_that_failed_is_read_again_and_one_that_did_not_is_not(monkeyp
 
     async def ask() -> list[object]:
         watch = SharedWatch(lambda: TrialWatch(CountingStore(), Machines(None, "dev")))
-        return [await asyncio.gather(watch.read_once("spec", read, every_s=3600.0), return_exceptions=True) for _ in range(3)]
+        return [
+            await asyncio.gather(
+                watch.read_once("spec", read, every_s=3600.0), return_exceptions=True
+            )
+            for _ in range(3)
+        ]
 
     failed, *read_well = asyncio.run(ask())
     assert isinstance(failed, list)
@@ -182,7 +213,10 @@ def test_a_reading_that_failed_is_read_again_and_one_that_did_not_is_not(monkeyp
 def test_a_reading_that_took_long_rests_long() -> None:
     """A large run's LIST takes at most a twentieth of the triggerer's time, counted from its answer."""
     answer: Any = None
-    slow, quick = SharedReading(0.0, answer, answered_at=2.0), SharedReading(0.0, answer, answered_at=0.1)
+    slow, quick = (
+        SharedReading(0.0, answer, answered_at=2.0),
+        SharedReading(0.0, answer, answered_at=0.1),
+    )
     assert [slow.is_stale(now, 5.0) for now in (6.9, 41.0, 42.0)] == [False, False, True]
     assert [quick.is_stale(now, 5.0) for now in (5.0, 5.1)] == [False, True]
 
@@ -210,7 +244,9 @@ def test_a_slow_reading_is_not_overtaken_by_the_next(monkeypatch: pytest.MonkeyP
     assert asyncio.run(ask()) == [1, 1, 1, 1, 2]
 
 
-def test_the_deferred_task_looks_at_its_curve_when_a_segment_ends_or_a_minute_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deferred_task_looks_at_its_curve_when_a_segment_ends_or_a_minute_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Not at each look."""
     stage = Stage(monkeypatch, early_stop=RULE)
     stage.world.time = datetime.now(UTC)
@@ -218,7 +254,11 @@ def test_the_deferred_task_looks_at_its_curve_when_a_segment_ends_or_a_minute_is
     stage.world.beat(step=100)
     trigger, looked = stage.defer(), []
     real = Ec2TrialTrigger._why_stop
-    monkeypatch.setattr(Ec2TrialTrigger, "_why_stop", lambda trigger, *arguments: looked.append(1) or real(trigger, *arguments))
+    monkeypatch.setattr(
+        Ec2TrialTrigger,
+        "_why_stop",
+        lambda trigger, *arguments: looked.append(1) or real(trigger, *arguments),
+    )
 
     async def look() -> None:
         watch, evidence = SharedWatch(stage.watch), Evidence.model_validate(trigger.evidence)

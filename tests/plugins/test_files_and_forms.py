@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from rl_airflow.experiment_files import list_experiment_files, read_experiment_file, read_experiment_files
+from rl_airflow.experiment_files import (
+    list_experiment_files,
+    read_experiment_file,
+    read_experiment_files,
+)
 from rl_airflow.forms import OVERRIDES, environment_of, read_overrides, retraining_params
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiments import read_experiment
@@ -16,19 +20,47 @@ from tests.plugins.worlds import EXPERIMENT, START
 GOOD = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()
 
 
-@pytest.mark.parametrize(("name", "text", "problem"), [
-    ("a.yaml", GOOD.replace("algo: ppo", "algo: pppo"), "experiments/a.yaml: algo: unknown algorithm 'pppo' (did you mean ppo?)"),
-    ("a.yaml", GOOD.replace("trials: 2", "trials: 0"), "experiments/a.yaml: trials: input should be greater than or equal to 1"),
-    ("a.yaml", GOOD.replace("budget_usd: 2", "budget_usd: -2"),
-     "experiments/a.yaml: compute.budget_usd: input should be greater than 0"),
-    ("a.yaml", GOOD.replace("  return_range: [0, 500]", ""), "experiments/a.yaml: evaluation.return_range: is missing"),
-    ("a.yaml", GOOD.replace("CartPole-v1  ", "Acme-v1  "), "experiments/a.yaml: hyperparameters: no tuned values"),
-    ("a.yaml", "a: b: c", "experiments/a.yaml: line 1: is not YAML"),
-    ("a.yaml", "- a", "experiments/a.yaml: must hold a mapping"),
-    ("a.yaml", GOOD + "\nseed: 1\nseed: 2\n", "experiments/a.yaml: seed: is written twice (again in line "),
-    ("a.yaml", "x: !!python/object/apply:os.system ['true']", "experiments/a.yaml: "),
-])
-def test_what_is_wrong_with_a_file_is_told_in_one_line(tmp_path: Path, name: str, text: str, problem: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        (
+            "a.yaml",
+            GOOD.replace("algo: ppo", "algo: pppo"),
+            "experiments/a.yaml: algo: unknown algorithm 'pppo' (did you mean ppo?)",
+        ),
+        (
+            "a.yaml",
+            GOOD.replace("trials: 2", "trials: 0"),
+            "experiments/a.yaml: trials: input should be greater than or equal to 1",
+        ),
+        (
+            "a.yaml",
+            GOOD.replace("budget_usd: 2", "budget_usd: -2"),
+            "experiments/a.yaml: compute.budget_usd: input should be greater than 0",
+        ),
+        (
+            "a.yaml",
+            GOOD.replace("  return_range: [0, 500]", ""),
+            "experiments/a.yaml: evaluation.return_range: is missing",
+        ),
+        (
+            "a.yaml",
+            GOOD.replace("CartPole-v1  ", "Acme-v1  "),
+            "experiments/a.yaml: hyperparameters: no tuned values",
+        ),
+        ("a.yaml", "a: b: c", "experiments/a.yaml: line 1: is not YAML"),
+        ("a.yaml", "- a", "experiments/a.yaml: must hold a mapping"),
+        (
+            "a.yaml",
+            GOOD + "\nseed: 1\nseed: 2\n",
+            "experiments/a.yaml: seed: is written twice (again in line ",
+        ),
+        ("a.yaml", "x: !!python/object/apply:os.system ['true']", "experiments/a.yaml: "),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_in_one_line(
+    tmp_path: Path, name: str, text: str, problem: str
+) -> None:
     """File, key, and what is allowed; and no code in a file is ever run."""
     folder = tmp_path / "experiments"
     folder.mkdir()
@@ -59,7 +91,12 @@ def test_our_own_experiments_are_good_and_their_segments_long_enough() -> None:
     for file in read_experiment_files(ROOT / "experiments"):
         assert file.experiment is not None, file.problem
         spec = freeze_spec(file.experiment, run_id="r", created_at=START)
-        check_segment(spec.experiment, spec.segment_timesteps, spec.hyperparameters, longest[file.experiment.env_id])
+        check_segment(
+            spec.experiment,
+            spec.segment_timesteps,
+            spec.hyperparameters,
+            longest[file.experiment.env_id],
+        )
 
 
 def test_the_form_shows_what_the_file_says_and_each_field_overrides_its_key() -> None:
@@ -70,17 +107,27 @@ def test_the_form_shows_what_the_file_says_and_each_field_overrides_its_key() ->
     assert set(overrides) == set(OVERRIDES.values())
     spec = freeze_spec(experiment, run_id="r", created_at=START, overrides=overrides)
     assert spec.experiment == experiment
-    changed = freeze_spec(experiment, run_id="r", created_at=START, overrides={**overrides, "compute.budget_usd": 3, "trials": 5})
+    changed = freeze_spec(
+        experiment,
+        run_id="r",
+        created_at=START,
+        overrides={**overrides, "compute.budget_usd": 3, "trials": 5},
+    )
     assert (changed.experiment.compute.budget_usd, len(changed.trials)) == (3, 5)
 
 
 def test_an_unknown_field_is_refused_and_not_ignored() -> None:
     """A typo in --conf would otherwise train the wrong thing all night."""
-    with pytest.raises(InvalidExperimentError, match="total_timestep: is no field of this DAG's form; allowed: total_timesteps"):
+    with pytest.raises(
+        InvalidExperimentError,
+        match="total_timestep: is no field of this DAG's form; allowed: total_timesteps",
+    ):
         read_overrides({}, {"total_timestep": 5}, "run of e")
 
 
-def test_the_environment_is_the_forms_then_the_variables_then_dev(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_the_forms_then_the_variables_then_dev(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Read when a task runs, never while DAGs are parsed."""
     from airflow.sdk import Variable
 

@@ -32,7 +32,12 @@ from tests.plugins.worlds import EXPERIMENT
 
 class _Place:
     environment, bucket, evaluator, topic_arn = "dev", "b", "evaluator:live", None
-    launch_template_id, launch_template_version, image_id, trainer_wheels = "lt-0123456789abcdef0", "7", "ami-1", None
+    launch_template_id, launch_template_version, image_id, trainer_wheels = (
+        "lt-0123456789abcdef0",
+        "7",
+        "ami-1",
+        None,
+    )
     subnet_ids = {"zone": "subnet"}
 
 
@@ -47,7 +52,9 @@ class _Run:
 
 def safetensors(value: float = 1.0) -> bytes:
     """Parameters of one number."""
-    header = json.dumps({"policy/w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    header = json.dumps(
+        {"policy/w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    ).encode()
     return struct.pack("<Q", len(header)) + header + struct.pack("<f", value)
 
 
@@ -69,10 +76,22 @@ class Importing(Service):
         """Put a policy there, which says this of itself. :return: the bundle's key."""
         parameters = safetensors(value)
         digest = digest_parameters(parameters, "parameters")
-        self.aws.metadata = PolicyMetadata.model_validate({
-            "algo": "ppo", "env_id": "CartPole-v1", "observation_space": SPACE, "action_space": SPACE, "digest": digest, "versions": {},
-            "equality": {}, **says})
-        bundle = ImportBundle(policy=self._put(b"onnx" + parameters, "p.onnx"), parameters=self._put(parameters, "p.safetensors"))
+        self.aws.metadata = PolicyMetadata.model_validate(
+            {
+                "algo": "ppo",
+                "env_id": "CartPole-v1",
+                "observation_space": SPACE,
+                "action_space": SPACE,
+                "digest": digest,
+                "versions": {},
+                "equality": {},
+                **says,
+            }
+        )
+        bundle = ImportBundle(
+            policy=self._put(b"onnx" + parameters, "p.onnx"),
+            parameters=self._put(parameters, "p.safetensors"),
+        )
         self.params["bundle"] = self._put(bundle.to_json(), "import.json").key
         return str(self.params["bundle"])
 
@@ -84,22 +103,46 @@ class Importing(Service):
     def freeze(self, run_id: str = "manual-1") -> Spec:
         """Run the freezing task."""
         S3FreezeImportOperator(task_id="freeze_import", folder=str(self.folder)).execute(
-            {**self.context("import_policy"), "ti": self.ti, "run_id": run_id, "dag_run": _Run(run_id)})  # type: ignore[typeddict-item]
+            {
+                **self.context("import_policy"),
+                "ti": self.ti,
+                "run_id": run_id,
+                "dag_run": _Run(run_id),
+            }
+        )  # type: ignore[typeddict-item]
         return Spec.from_json(self.world.store.objects[self.ti.pushed["plan"]["spec"]["key"]])
 
-    def bring(self, spec: Spec, decision: Decision = Decision.PROMOTE, *, approved: bool = True) -> dict[str, Any]:
+    def bring(
+        self, spec: Spec, decision: Decision = Decision.PROMOTE, *, approved: bool = True
+    ) -> dict[str, Any]:
         """Run the importing task after a verdict."""
         candidate = self.ti.pushed["candidate"]
         report = Report(
-            experiment=spec.experiment.name, run=spec.run, spec_sha256=spec.sha256, gate=gate_of(spec.experiment),
-            verdict=Verdict(decision=decision, reason="", n_pairs=0, alpha_spent=0.0, looks=()), first_seed=0,
-            candidate_sha256=candidate["policy"]["sha256"], candidate_digest=candidate["digest"], champion_sha256=None,
-            champion_digest=None).to_json()
+            experiment=spec.experiment.name,
+            run=spec.run,
+            spec_sha256=spec.sha256,
+            gate=gate_of(spec.experiment),
+            verdict=Verdict(decision=decision, reason="", n_pairs=0, alpha_spent=0.0, looks=()),
+            first_seed=0,
+            candidate_sha256=candidate["policy"]["sha256"],
+            candidate_digest=candidate["digest"],
+            champion_sha256=None,
+            champion_digest=None,
+        ).to_json()
         key = report_key(spec.experiment.name, spec.run, "gate")
         self.world.store.put(key, report)
-        verdict = {"decision": decision.value, "reason": "so it is", "report": {"key": key, "sha256": sha256_hex(report)}}
-        return S3ImportPolicyOperator(task_id="import_policy", plan=self.ti.pushed["plan"], candidate=candidate, verdict=verdict,
-                                      approval={"approved": approved, "by": "grace"}).execute(self.context("import_policy"))
+        verdict = {
+            "decision": decision.value,
+            "reason": "so it is",
+            "report": {"key": key, "sha256": sha256_hex(report)},
+        }
+        return S3ImportPolicyOperator(
+            task_id="import_policy",
+            plan=self.ti.pushed["plan"],
+            candidate=candidate,
+            verdict=verdict,
+            approval={"approved": approved, "by": "grace"},
+        ).execute(self.context("import_policy"))
 
 
 @pytest.fixture
@@ -113,37 +156,66 @@ def test_an_import_that_the_gate_promotes_is_in_service_and_announced(importing:
     spec = importing.freeze()
     done = importing.bring(spec)
     assert (done["outcome"], done["version"], importing.version) == ("PROMOTED", 1, 1)
-    assert get_manifest(importing.world.store, "cartpole_ppo", 1).origin == "a controller made by hand"
+    assert (
+        get_manifest(importing.world.store, "cartpole_ppo", 1).origin == "a controller made by hand"
+    )
     assert [event["move"] for event in importing.announced()] == ["imported"]
     assert importing.freeze() == spec
     assert importing.bring(spec)["version"] == 1
-    assert [entry.move for entry in read_history(importing.world.store, "cartpole_ppo")] == [Move.IMPORTED]
+    assert [entry.move for entry in read_history(importing.world.store, "cartpole_ppo")] == [
+        Move.IMPORTED
+    ]
 
 
 def test_an_import_asks_for_the_approval_that_the_experiments_file_asks_for(
-        importing: Importing, monkeypatch: pytest.MonkeyPatch) -> None:
+    importing: Importing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else it would be the way around it; without a yes nothing is imported."""
     (importing.folder / "cartpole_ppo.yaml").write_text(json.dumps(EXPERIMENT | {"approval": True}))
     spec = importing.freeze()
-    verdict = {"decision": "PROMOTE", "reason": "better", "report": {"key": "evaluations/r/report.json", "sha256": "a" * 64}}
-    task = AskBeforePromotingOperator(task_id="approve", plan=importing.ti.pushed["plan"], verdict=verdict)
+    verdict = {
+        "decision": "PROMOTE",
+        "reason": "better",
+        "report": {"key": "evaluations/r/report.json", "sha256": "a" * 64},
+    }
+    task = AskBeforePromotingOperator(
+        task_id="approve", plan=importing.ti.pushed["plan"], verdict=verdict
+    )
     waits, asked = run_asking(task, importing, monkeypatch)
     assert waits == timedelta(hours=spec.experiment.approval_hours)
     assert "> a controller made by hand" in asked["body"]
-    with pytest.raises(AirflowFailException, match=r"not imported\. NOT_APPROVED: not approved: grace"):
+    with pytest.raises(
+        AirflowFailException, match=r"not imported\. NOT_APPROVED: not approved: grace"
+    ):
         importing.bring(spec, approved=False)
     assert (importing.version, importing.announced()) == (None, [])
 
 
-@pytest.mark.parametrize(("file", "form", "frozen"), [(False, True, True), (False, False, False), (True, True, True), (True, False, None)])
-def test_a_form_can_ask_for_an_approval_and_cannot_take_it_away(importing: Importing, file: bool, form: bool, frozen: bool | None) -> None:
+@pytest.mark.parametrize(
+    ("file", "form", "frozen"),
+    [(False, True, True), (False, False, False), (True, True, True), (True, False, None)],
+)
+def test_a_form_can_ask_for_an_approval_and_cannot_take_it_away(
+    importing: Importing, file: bool, form: bool, frozen: bool | None
+) -> None:
     """What the file asks for is not for whoever may trigger to decide."""
-    task = S3FreezeSpecOperator(task_id="freeze_spec", experiment={**EXPERIMENT, "name": "cartpole_ppo", "approval": file},
-                                folder=str(importing.folder))
+    task = S3FreezeSpecOperator(
+        task_id="freeze_spec",
+        experiment={**EXPERIMENT, "name": "cartpole_ppo", "approval": file},
+        folder=str(importing.folder),
+    )
     importing.params["approval"] = form
-    context: Any = {**importing.context(), "ti": importing.ti, "run_id": "manual-1", "dag_run": _Run()}
+    context: Any = {
+        **importing.context(),
+        "ti": importing.ti,
+        "run_id": "manual-1",
+        "dag_run": _Run(),
+    }
     if frozen is None:
-        with pytest.raises(AirflowFailException, match=r"approval: experiments/cartpole_ppo\.yaml asks for an approval"):
+        with pytest.raises(
+            AirflowFailException,
+            match=r"approval: experiments/cartpole_ppo\.yaml asks for an approval",
+        ):
             task.execute(context)
         return
     task.execute(context)
@@ -165,7 +237,9 @@ def test_any_other_verdict_fails_with_its_reason(importing: Importing, decision:
     assert (importing.version, importing.announced()) == (None, [])
 
 
-def test_a_champion_that_changed_meanwhile_or_a_policy_that_was_rolled_back_is_not_replaced(importing: Importing) -> None:
+def test_a_champion_that_changed_meanwhile_or_a_policy_that_was_rolled_back_is_not_replaced(
+    importing: Importing,
+) -> None:
     """SUPERSEDED and REFUSED are failures of an import."""
     spec = importing.freeze()
     importing.aws.metadata = None
@@ -185,11 +259,24 @@ def test_a_champion_that_changed_meanwhile_or_a_policy_that_was_rolled_back_is_n
     assert importing.version == 1
 
 
-@pytest.mark.parametrize(("says", "said"), [
-    ({"env_id": ""}, "trained on no environment with {}, and the experiment is on CartPole-v1 with {}: export it with --env-id"),
-    ({"env_id": "Acrobot-v1"}, "trained on Acrobot-v1"), ({"env_kwargs": {"gravity": 1}}, "with {'gravity': 1}, and the experiment"),
-    ({"digest": "d" * 64}, "and the policy was made from dddddddddddd: upload the two files of one export")])
-def test_a_policy_that_is_not_what_it_says_is_not_imported(importing: Importing, says: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(
+    ("says", "said"),
+    [
+        (
+            {"env_id": ""},
+            "trained on no environment with {}, and the experiment is on CartPole-v1 with {}: export it with --env-id",
+        ),
+        ({"env_id": "Acrobot-v1"}, "trained on Acrobot-v1"),
+        ({"env_kwargs": {"gravity": 1}}, "with {'gravity': 1}, and the experiment"),
+        (
+            {"digest": "d" * 64},
+            "and the policy was made from dddddddddddd: upload the two files of one export",
+        ),
+    ],
+)
+def test_a_policy_that_is_not_what_it_says_is_not_imported(
+    importing: Importing, says: dict[str, Any], said: str
+) -> None:
     """Consumers go by its metadata, warm starts by its parameters."""
     importing.upload(**says)
     with pytest.raises(AirflowFailException) as failed:
@@ -204,9 +291,17 @@ def test_a_policy_that_the_evaluator_refuses_is_not_imported(importing: Importin
         importing.freeze()
 
 
-@pytest.mark.parametrize(("change", "said"), [("gone", "import.json does not exist"), ("changed", "do not use it"),
-                                              ("parameters", "is no safetensors file")])
-def test_a_bundle_that_is_gone_or_changed_is_named(importing: Importing, change: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("gone", "import.json does not exist"),
+        ("changed", "do not use it"),
+        ("parameters", "is no safetensors file"),
+    ],
+)
+def test_a_bundle_that_is_gone_or_changed_is_named(
+    importing: Importing, change: str, said: str
+) -> None:
     """One line, no traceback."""
     objects = importing.world.store.objects
     if change == "gone":
@@ -216,7 +311,9 @@ def test_a_bundle_that_is_gone_or_changed_is_named(importing: Importing, change:
     else:
         parameters = importing._put(b"no parameters", "p.safetensors")
         policy = ImportBundle.from_json(objects[importing.bundle], "bundle").policy
-        importing.params["bundle"] = importing._put(ImportBundle(policy=policy, parameters=parameters).to_json(), "import.json").key
+        importing.params["bundle"] = importing._put(
+            ImportBundle(policy=policy, parameters=parameters).to_json(), "import.json"
+        ).key
     with pytest.raises(AirflowFailException, match=said):
         importing.freeze()
 
@@ -244,9 +341,14 @@ def test_of_two_imports_at_a_time_one_moves_the_champion(importing: Importing) -
     second = importing.freeze("manual-2")
     assert importing.bring(second)["outcome"] == "PROMOTED"
     importing.ti.pushed, importing.aws.metadata = pushed, says
-    with pytest.raises(AirflowFailException, match=r"not imported\. SUPERSEDED: the champion changed since"):
+    with pytest.raises(
+        AirflowFailException, match=r"not imported\. SUPERSEDED: the champion changed since"
+    ):
         importing.bring(first)
-    assert [(entry.sequence, entry.move) for entry in read_history(importing.world.store, "cartpole_ppo")] == [(1, Move.IMPORTED)]
+    assert [
+        (entry.sequence, entry.move)
+        for entry in read_history(importing.world.store, "cartpole_ppo")
+    ] == [(1, Move.IMPORTED)]
     assert importing.version == 1
 
 

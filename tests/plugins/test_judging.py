@@ -7,13 +7,21 @@ from rl_lifecycle.specs import Artifact, Champion, Spec, freeze_spec
 from tests.lifecycle.conftest import NIGHT
 
 CANDIDATE = Artifact(key="policies/c.onnx", sha256="c" * 64)
-CHAMPION = Champion(version=1, etag="e", digest="d", policy=Artifact(key="registry/p.onnx", sha256="d" * 64),
-                    parameters=Artifact(key="registry/p.safetensors", sha256="e" * 64))
+CHAMPION = Champion(
+    version=1,
+    etag="e",
+    digest="d",
+    policy=Artifact(key="registry/p.onnx", sha256="d" * 64),
+    parameters=Artifact(key="registry/p.safetensors", sha256="e" * 64),
+)
 
 
 def _spec(scenarios: dict[str, object]) -> Spec:
     evaluation = {"return_range": [0, 500], "crash_below": 100, "scenarios": scenarios}
-    experiment = read_experiment({"env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 1, "evaluation": evaluation}, "x")
+    experiment = read_experiment(
+        {"env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 1, "evaluation": evaluation},
+        "x",
+    )
     return freeze_spec(experiment, run_id="r", created_at=NIGHT)
 
 
@@ -23,8 +31,14 @@ def test_both_policies_play_the_same_seeds_in_every_scenario() -> None:
     jobs = jobs_of_look(spec, CANDIDATE, CHAMPION, 40)
     assert [(job.name, job.policy.sha256[0], job.env_kwargs) for job in jobs] == [
         ("gate-candidate-cccccccccccc", "c", {}),
-        (scenario_evaluation("gate-candidate-cccccccccccc", "low sun"), "c", {"sutton_barto_reward": True}),
-        ("gate-champion", "d", {}), (scenario_evaluation("gate-champion", "low sun"), "d", {"sutton_barto_reward": True})]
+        (
+            scenario_evaluation("gate-candidate-cccccccccccc", "low sun"),
+            "c",
+            {"sutton_barto_reward": True},
+        ),
+        ("gate-champion", "d", {}),
+        (scenario_evaluation("gate-champion", "low sun"), "d", {"sutton_barto_reward": True}),
+    ]
     assert {(job.first_seed, job.n_episodes) for job in jobs} == {(spec.gate_first_seed, 40)}
 
 

@@ -54,6 +54,7 @@ def stop(supervisor: TrialSupervisor) -> NoReturn:
 @pytest.mark.parametrize("part", range(4))
 def test_a_launch_killed_before_any_line_launches_exactly_once(part: int) -> None:
     """Every line of the plugin that a launch executes; then the task is retried. EC2 shows the machine at once, or (odd parts) not yet."""
+
     def begin(world: World) -> None:
         world.ec2.hide_new = part % 2 == 1
 
@@ -70,6 +71,7 @@ def test_a_launch_killed_before_any_line_launches_exactly_once(part: int) -> Non
 @pytest.mark.parametrize("part", range(4))
 def test_a_relaunch_killed_before_any_line_relaunches_exactly_once(part: int) -> None:
     """Settling the lost machine, its money, the next attempt and its machine, which EC2 shows at once, or (odd parts) not yet."""
+
     def begin(world: World) -> None:
         interrupted(world)
         world.ec2.hide_new = part % 2 == 1
@@ -106,7 +108,9 @@ def test_a_worker_killed_while_it_stops_leaves_nothing_that_nobody_knows(retried
         killer = Killer(line)
         told = _stopped_in_the_call(world, killer)
         if retried:
-            for _ in range(2):  # the first look finds the machine gone, where the dead worker had ended it
+            for _ in range(
+                2
+            ):  # the first look finds the machine gone, where the dead worker had ended it
                 world.look()
                 world.pass_time(400)
             assert len(world.ec2.living) == 1
@@ -114,7 +118,9 @@ def test_a_worker_killed_while_it_stops_leaves_nothing_that_nobody_knows(retried
         assert world.ec2.living == [], f"a machine works on after line {line}"
         ledger = world.supervisor().ledger.read()
         assert all(entry.usd is not None for entry in ledger.entries)
-        assert len([one for one in world.supervisor().attempts.read() if one.attempt.outcome.instance_id]) == len(world.ec2.machines)
+        assert len(
+            [one for one in world.supervisor().attempts.read() if one.attempt.outcome.instance_id]
+        ) == len(world.ec2.machines)
         if told:
             break
     assert line > 50
@@ -211,5 +217,7 @@ def check(world: World, *, machines: int, attempts: int) -> None:
     assert len(stored) == attempts
     assert len(world.ec2.machines) == machines
     assert world.machines_of() == [stored[-1].outcome.instance_id]
-    assert [entry.attempt for entry in world.supervisor().ledger.read().entries] == list(range(1, attempts + 1))
+    assert [entry.attempt for entry in world.supervisor().ledger.read().entries] == list(
+        range(1, attempts + 1)
+    )
     assert world.look()[0].kind is ActionKind.WAIT

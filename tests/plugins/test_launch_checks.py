@@ -26,7 +26,10 @@ def test_a_deleted_launch_template_is_refused_with_the_fix() -> None:
     """Bootstrap makes another."""
     world = World()
     world.ec2.template_gone = True
-    refused(world, r"lt-0123456789abcdef0 has no version 1 any more: trigger bootstrap_infrastructure, then a new run")
+    refused(
+        world,
+        r"lt-0123456789abcdef0 has no version 1 any more: trigger bootstrap_infrastructure, then a new run",
+    )
 
 
 def test_an_image_that_is_gone_is_refused_with_the_fix() -> None:
@@ -53,7 +56,9 @@ def test_a_full_quota_is_waited_out_without_asking_ec2() -> None:
     assert (action.kind, action.finding.state) == (ActionKind.WAIT, TrialState.WAITING_FOR_CAPACITY)
     first = evidence.attempts[0].outcome
     assert first.end is AttemptEnd.NO_CAPACITY
-    assert first.reason.startswith("MaxSpotInstanceCountExceeded: the account's vCPU quota is used up")
+    assert first.reason.startswith(
+        "MaxSpotInstanceCountExceeded: the account's vCPU quota is used up"
+    )
     assert len(first.refusals) == 2 * len(AUTO_TYPES)
     assert world.ec2.calls.count("CreateFleet") == calls
     world.finish("seed-0")
@@ -82,7 +87,12 @@ def test_only_so_many_machines_of_a_run_are_up_and_the_next_takes_the_free_place
     world = World(compute={"max_parallel": 1})
     world.look("seed-0")
     action, evidence = world.look("seed-1")
-    assert (action.kind, action.finding.state, evidence.attempts, evidence.no_place) == (ActionKind.WAIT, TrialState.PENDING, (), True)
+    assert (action.kind, action.finding.state, evidence.attempts, evidence.no_place) == (
+        ActionKind.WAIT,
+        TrialState.PENDING,
+        (),
+        True,
+    )
     assert "compute.max_parallel 1" in action.finding.reason
     world.finish("seed-0")
     world.look("seed-0")
@@ -133,7 +143,9 @@ def test_a_place_whose_worker_and_machine_are_gone_is_free_after_the_deadline() 
     assert world.look("seed-1")[0].finding.state is TrialState.LAUNCHING
 
 
-def test_a_repeated_request_is_asked_with_its_token_although_its_own_machine_fills_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeated_request_is_asked_with_its_token_although_its_own_machine_fills_the_quota(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The first answer was lost, and EC2 does not show the tags of the machine to the second worker."""
     world = World()
     world.quotas.vcpus = 2.0
@@ -147,15 +159,22 @@ def test_a_repeated_request_is_asked_with_its_token_although_its_own_machine_fil
     assert [evidence.attempts[0].outcome.instance_id] == world.machines_of()
 
 
-def test_a_rule_leads_to_no_market_on_which_no_machine_can_start(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_rule_leads_to_no_market_on_which_no_machine_can_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """The experiment says spot, it is due soon, and the account has no on-demand quota: it stays on spot, and says so."""
     world = World(compute={"needed_by": "05:00"})
     real = world.quotas.get_service_quota
 
     def none_on_demand(**request: object) -> dict[str, object]:
-        return {"Quota": {"Value": 0.0}} if request["QuotaCode"] == "L-1216C47A" else real(**request)
+        return (
+            {"Quota": {"Value": 0.0}} if request["QuotaCode"] == "L-1216C47A" else real(**request)
+        )
 
     world.quotas.get_service_quota = none_on_demand  # type: ignore[method-assign]
     assert world.look()[0].finding.state is TrialState.LAUNCHING
     assert [machine.market for machine in world.ec2.living] == ["spot"]
-    assert "it is time for on-demand, but the account's quota allows no such machine: staying on spot" in caplog.text
+    assert (
+        "it is time for on-demand, but the account's quota allows no such machine: staying on spot"
+        in caplog.text
+    )

@@ -60,13 +60,23 @@ class Crowd:
             self.world.beat(step=100, trial=name)
         first = stage.defer()
         self.bucket = Account(self.world.store)
-        monkeypatch.setattr(stage, "watch", lambda: TrialWatch(self.bucket, Machines(self.ec2, "dev")))
+        monkeypatch.setattr(
+            stage, "watch", lambda: TrialWatch(self.bucket, Machines(self.ec2, "dev"))
+        )
         monkeypatch.setattr(triggers, "until_next", lambda pause, now: 0.2)
         monkeypatch.setattr(triggers, "SHARED_S", 60.0)
         monkeypatch.setattr(watching, "CALM_READS", COUNT)
         known = Evidence.model_validate(first.evidence)
-        self.triggers = [_revived(Ec2TrialTrigger.of(self.world.plan, name, known.model_copy(update={"attempts": (self._attempt(name),)})))
-                         for name in self.world.plan.trials]
+        self.triggers = [
+            _revived(
+                Ec2TrialTrigger.of(
+                    self.world.plan,
+                    name,
+                    known.model_copy(update={"attempts": (self._attempt(name),)}),
+                )
+            )
+            for name in self.world.plan.trials
+        ]
 
     def _attempt(self, name: str) -> Attempt:
         return self.world.supervisor(name).attempts.read()[0].attempt
@@ -95,10 +105,14 @@ class Crowd:
 def _revived(trigger: Ec2TrialTrigger) -> Ec2TrialTrigger:
     """Put it into the form of Airflow's database and back: no two triggers share an object."""
     arguments = Trigger.from_object(trigger).kwargs
-    return Ec2TrialTrigger(**{name: smart_decode_trigger_kwargs(value) for name, value in arguments.items()})
+    return Ec2TrialTrigger(
+        **{name: smart_decode_trigger_kwargs(value) for name, value in arguments.items()}
+    )
 
 
-def test_a_trigger_knows_nothing_of_the_other_trials_of_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trigger_knows_nothing_of_the_other_trials_of_its_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Airflow's triggerer looks through all of its triggers every second: their arguments must not grow with the run, or with what was
     asked of EC2.
     """
@@ -109,22 +123,38 @@ def test_a_trigger_knows_nothing_of_the_other_trials_of_its_run(monkeypatch: pyt
     known = Evidence.model_validate(alone.evidence)
     many = plan.model_copy(update={"trials": tuple(f"seed-{number}" for number in range(1000))})
     trigger = _revived(Ec2TrialTrigger.of(many, "seed-7", known))
-    assert len(canonical_json(trigger.serialize()[1])) <= len(canonical_json(alone.serialize()[1])) < 2500
+    assert (
+        len(canonical_json(trigger.serialize()[1]))
+        <= len(canonical_json(alone.serialize()[1]))
+        < 2500
+    )
     assert (trigger.plan["trials"], trigger.turn) == (["seed-7"], 7)
     assert [one["request"] for one in trigger.evidence["attempts"]] == [{}]
     asked = stage.world.supervisor("seed-0").attempts.read()[0].attempt
-    assert Evidence.model_validate(trigger.evidence).attempts == (asked.model_copy(update={"request": {}}),)
+    assert Evidence.model_validate(trigger.evidence).attempts == (
+        asked.model_copy(update={"request": {}}),
+    )
 
 
 @pytest.mark.parametrize("stored_before", [False, True])
-def test_who_waits_for_a_place_looks_in_the_order_of_the_plan(monkeypatch: pytest.MonkeyPatch, stored_before: bool) -> None:
+def test_who_waits_for_a_place_looks_in_the_order_of_the_plan(
+    monkeypatch: pytest.MonkeyPatch, stored_before: bool
+) -> None:
     """Also a trigger that an earlier version stored, which names all trials and no turn."""
     stage = Stage(monkeypatch)
     stage.launch()
     known = Evidence.model_validate(stage.defer().evidence)
-    plan = stage.world.plan.model_copy(update={"trials": tuple(f"seed-{number}" for number in range(9)), "ledger_key": "ledger.json"})
-    trigger = (Ec2TrialTrigger(plan.to_xcom(), "seed-7", known.model_dump(mode="json")) if stored_before
-               else Ec2TrialTrigger.of(plan, "seed-7", known))
+    plan = stage.world.plan.model_copy(
+        update={
+            "trials": tuple(f"seed-{number}" for number in range(9)),
+            "ledger_key": "ledger.json",
+        }
+    )
+    trigger = (
+        Ec2TrialTrigger(plan.to_xcom(), "seed-7", known.model_dump(mode="json"))
+        if stored_before
+        else Ec2TrialTrigger.of(plan, "seed-7", known)
+    )
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -139,7 +169,9 @@ def test_who_waits_for_a_place_looks_in_the_order_of_the_plan(monkeypatch: pytes
     assert slept == [7 * triggers.TURN_S]
 
 
-def test_a_poll_of_many_trials_asks_once_for_all_and_reads_only_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_poll_of_many_trials_asks_once_for_all_and_reads_only_what_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """One DescribeInstances and one LIST a poll; the curves' LIST is the run's; a segment's end costs its own trial three GETs."""
     crowd = Crowd(monkeypatch)
     world, trial = crowd.world, crowd.world.trial("seed-7")
@@ -148,7 +180,10 @@ def test_a_poll_of_many_trials_asks_once_for_all_and_reads_only_what_changed(mon
         async with crowd.waiting() as running:
             calm = await crowd.polls(4)
             world.store.put(trainer_log_key(trial, 1), b'{"message": "segment 1"}\n')
-            world.store.put(curve_key(trial, world.spec.segment_timesteps), b'{"step": 40960, "rollout/ep_rew_mean": 9}\n')
+            world.store.put(
+                curve_key(trial, world.spec.segment_timesteps),
+                b'{"step": 40960, "rollout/ep_rew_mean": 9}\n',
+            )
             world.beat(step=41_000, trial="seed-7", segment=1)
             busy = await crowd.polls(4)
             return calm, busy, sum(one.done() for one in running)

@@ -5,7 +5,13 @@ import logging
 import pytest
 
 from rl_airflow import pools
-from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, VCPU_POOL, PoolListener, pool_arguments
+from rl_airflow.pools import (
+    AWAIT_PRIORITY,
+    LAUNCH_PRIORITY,
+    VCPU_POOL,
+    PoolListener,
+    pool_arguments,
+)
 from rl_lifecycle.experiments import Compute
 from rl_lifecycle.prices import FALL_BACK
 from rl_lifecycle.quotas import vcpus_of
@@ -26,7 +32,8 @@ def test_a_task_makes_no_pool(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_pool_that_cannot_be_made_is_told_with_the_command_that_makes_it(
-        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """And stops no scheduler."""
     from airflow.jobs.job import Job
 

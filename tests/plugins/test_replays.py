@@ -48,8 +48,9 @@ class Replayed(Service):
 
     def freeze(self) -> Spec:
         """Run the freezing task."""
-        trial = S3FreezeReplayOperator(task_id="freeze_replay").execute(self.context("replay_champion") | {
-            "ti": self.ti, "run_id": "manual-1"})
+        trial = S3FreezeReplayOperator(task_id="freeze_replay").execute(
+            self.context("replay_champion") | {"ti": self.ti, "run_id": "manual-1"}
+        )
         assert trial == "seed-0"
         plan = self.ti.pushed["plan"]
         return Spec.from_json(self.world.store.objects[plan["spec"]["key"]])
@@ -58,17 +59,32 @@ class Replayed(Service):
         """The replay's machine delivers the policy of the step."""
         assert spec.replay is not None
         trial, step = spec.trial_id("seed-0"), spec.replay.step
-        manifest = CheckpointManifest(step=step, segment=1, attempt=1, spec_sha256=spec.sha256, trial_seed=spec.trials[0].seed,
-                                      numeric_class={"cpu": cpu}, digest=digest, files={}).to_json()
+        manifest = CheckpointManifest(
+            step=step,
+            segment=1,
+            attempt=1,
+            spec_sha256=spec.sha256,
+            trial_seed=spec.trials[0].seed,
+            numeric_class={"cpu": cpu},
+            digest=digest,
+            files={},
+        ).to_json()
         key = checkpoint_key(trial, step, 1, "manifest.json")
         self.world.store.put(key, manifest)
-        record = self.night("unused").record.model_copy(update={
-            "digest": digest, "step": step, "manifest": Artifact(key=key, sha256=sha256_hex(manifest))})
+        record = self.night("unused").record.model_copy(
+            update={
+                "digest": digest,
+                "step": step,
+                "manifest": Artifact(key=key, sha256=sha256_hex(manifest)),
+            }
+        )
         self.world.store.put(policy_key(trial, step, "json"), record.to_json())
 
     def compare(self) -> dict[str, Any]:
         """Run the comparing task."""
-        return S3CompareReplayOperator(task_id="compare", plan=self.ti.pushed["plan"], trial="seed-0").execute(self.context())
+        return S3CompareReplayOperator(
+            task_id="compare", plan=self.ti.pushed["plan"], trial="seed-0"
+        ).execute(self.context())
 
 
 @pytest.fixture
@@ -91,7 +107,9 @@ def test_a_replay_with_the_same_digest_is_green(replayed: Replayed, version: Any
 def test_a_drift_is_red_and_told(replayed: Replayed) -> None:
     """On the same numeric class."""
     replayed.train(replayed.freeze(), "another")
-    with pytest.raises(AirflowFailException, match="DRIFTED: version 1 of cartpole_ppo cannot be rebuilt any more"):
+    with pytest.raises(
+        AirflowFailException, match="DRIFTED: version 1 of cartpole_ppo cannot be rebuilt any more"
+    ):
         replayed.compare()
     assert replayed.told == ["drifted"]
 
@@ -104,16 +122,23 @@ def test_another_kind_of_machine_says_nothing(replayed: Replayed) -> None:
 
 
 @pytest.mark.parametrize("case", ["no champion yet", "was imported"])
-def test_a_scheduled_replay_with_nothing_to_replay_is_skipped(replayed: Replayed, case: str) -> None:
+def test_a_scheduled_replay_with_nothing_to_replay_is_skipped(
+    replayed: Replayed, case: str
+) -> None:
     """Red every week would teach people to look away."""
     objects = replayed.world.store.objects
     if case == "no champion yet":
         del objects["registry/cartpole_ppo/champion.json"]
     else:
         key = version_prefix("cartpole_ppo", 1) + "manifest.json"
-        objects[key] = canonical_json({**json.loads(objects[key]), "kind": "imported", "trial_seed": None})
+        objects[key] = canonical_json(
+            {**json.loads(objects[key]), "kind": "imported", "trial_seed": None}
+        )
     task = S3FreezeReplayOperator(task_id="freeze_replay", experiment="cartpole_ppo")
-    context: Any = replayed.context("replay_cartpole_ppo") | {"ti": replayed.ti, "run_id": "scheduled-1"}
+    context: Any = replayed.context("replay_cartpole_ppo") | {
+        "ti": replayed.ti,
+        "run_id": "scheduled-1",
+    }
     with pytest.raises(AirflowSkipException, match=case):
         task.execute(context)
 
@@ -138,15 +163,24 @@ def test_the_machine_ends_as_soon_as_there_is_enough(replayed: Replayed) -> None
     spec = replayed.freeze()
     world = World()
     world.spec, world.store = spec, replayed.world.store
-    world.plan = world.plan.model_copy(update={"experiment": "replay", "run": spec.run, "spec": Artifact(
-        key=f"specs/replay/{spec.run}/spec.json", sha256=spec.sha256), "trials": ("seed-0",)})
+    world.plan = world.plan.model_copy(
+        update={
+            "experiment": "replay",
+            "run": spec.run,
+            "spec": Artifact(key=f"specs/replay/{spec.run}/spec.json", sha256=spec.sha256),
+            "trials": ("seed-0",),
+        }
+    )
     world.look()
     world.pass_time(60)
     world.beat(step=90)
     assert world.look()[0].kind is ActionKind.WAIT
     replayed.train(spec, "digest of n1")
     action, _ = world.look()
-    assert (action.kind, "enough to compare with" in action.finding.reason) == (ActionKind.FINISH, True)
+    assert (action.kind, "enough to compare with" in action.finding.reason) == (
+        ActionKind.FINISH,
+        True,
+    )
     assert world.machines_of() == []
 
 
@@ -164,9 +198,17 @@ def test_an_experiment_with_a_schedule_has_a_dag_of_its_own() -> None:
 
 def test_a_replays_machine_counts_in_the_pool() -> None:
     """As any other; that of the form, which names its experiment when it is too late, as one of the types of `auto`."""
-    experiment: Experiment = World(replay_schedule="0 6 * * *", compute={"instance_types": ["c7i.xlarge"]}).experiment
-    for dag, slots in ((build_replay_dag("replay_cartpole_ppo", experiment), 4), (build_replay_dag("replay_champion"), 2)):
-        taken = {task_id: (dag.get_task(task_id).pool, dag.get_task(task_id).pool_slots) for task_id in ("launch", "await")}
+    experiment: Experiment = World(
+        replay_schedule="0 6 * * *", compute={"instance_types": ["c7i.xlarge"]}
+    ).experiment
+    for dag, slots in (
+        (build_replay_dag("replay_cartpole_ppo", experiment), 4),
+        (build_replay_dag("replay_champion"), 2),
+    ):
+        taken = {
+            task_id: (dag.get_task(task_id).pool, dag.get_task(task_id).pool_slots)
+            for task_id in ("launch", "await")
+        }
         assert taken == dict.fromkeys(("launch", "await"), (VCPU_POOL, slots))
 
 
@@ -176,7 +218,11 @@ def test_an_experiment_with_a_large_machine_stops_no_replay_of_another(tmp_path:
     (tmp_path / "experiments").mkdir()
     shutil.copy(ROOT / "dags/replay_champion.py", tmp_path / "dags")
     large = tmp_path / "experiments/cartpole_large.yaml"
-    large.write_text(json.dumps({**EXPERIMENT, "compute": {"instance_types": ["p5.48xlarge"], "budget_usd": 5000}}))
+    large.write_text(
+        json.dumps(
+            {**EXPERIMENT, "compute": {"instance_types": ["p5.48xlarge"], "budget_usd": 5000}}
+        )
+    )
     assert read_experiment_file(large).problem == ""
     dag = runpy.run_path(str(tmp_path / "dags/replay_champion.py"))["dag"]
     assert {dag.get_task(task_id).pool_slots for task_id in ("launch", "await")} == {2}
@@ -196,6 +242,8 @@ def test_a_replay_that_airflow_refuses_takes_no_other_dag_with_it() -> None:
     """The experiment's own DAG says what is wrong."""
     experiment = World(replay_schedule="0 6 * * *").experiment
     good = ExperimentFile(Path("experiments/cartpole_ppo.yaml"), experiment, "")
-    bad = good._replace(experiment=experiment.model_copy(update={"replay_schedule": "every blue moon"}))
+    bad = good._replace(
+        experiment=experiment.model_copy(update={"replay_schedule": "every blue moon"})
+    )
     assert build_scheduled_replay(good) is not None
     assert build_scheduled_replay(bad) is None

@@ -42,7 +42,9 @@ def who(session: RoleSession) -> str:
     return str(identity["Arn"])
 
 
-def test_without_a_connection_the_role_of_the_environment_is_assumed(connections: dict[str, Connection]) -> None:
+def test_without_a_connection_the_role_of_the_environment_is_assumed(
+    connections: dict[str, Connection],
+) -> None:
     """In the caller's own account; CloudTrail shows who."""
     arn = who(RoleSession("launcher", "dev", region_name="eu-west-1"))
     assert arn.endswith(":assumed-role/nightshift-dev-launcher/airflow-launcher")
@@ -50,8 +52,12 @@ def test_without_a_connection_the_role_of_the_environment_is_assumed(connections
 
 def test_a_defined_connection_decides(connections: dict[str, Connection]) -> None:
     """Whatever it names is used."""
-    extra = json.dumps({"role_arn": "arn:aws:iam::123456789012:role/ours", "region_name": "eu-central-1"})
-    connections["nightshift_launcher"] = Connection(conn_id="nightshift_launcher", conn_type="aws", extra=extra)
+    extra = json.dumps(
+        {"role_arn": "arn:aws:iam::123456789012:role/ours", "region_name": "eu-central-1"}
+    )
+    connections["nightshift_launcher"] = Connection(
+        conn_id="nightshift_launcher", conn_type="aws", extra=extra
+    )
     session = RoleSession("launcher", "dev")
     assert ":assumed-role/ours/" in who(session)
     assert session.client("ec2").meta.region_name == "eu-central-1"
@@ -64,12 +70,16 @@ def test_a_named_connection_must_exist(connections: dict[str, Connection]) -> No
 
 
 @pytest.mark.parametrize("role", [None, "deployer"])
-def test_the_worker_itself_and_who_deploys_assume_nothing(connections: dict[str, Connection], role: Any) -> None:
+def test_the_worker_itself_and_who_deploys_assume_nothing(
+    connections: dict[str, Connection], role: Any
+) -> None:
     """The deployer is CloudFormation's own role."""
     assert "assumed-role" not in who(RoleSession(role, "dev", region_name="eu-west-1"))
 
 
-def test_lambdas_client_never_calls_twice_and_outwaits_the_function(connections: dict[str, Connection]) -> None:
+def test_lambdas_client_never_calls_twice_and_outwaits_the_function(
+    connections: dict[str, Connection],
+) -> None:
     """A retried call would run the function again."""
     config = RoleSession(None, "dev", region_name="eu-west-1").client("lambda").meta.config
     assert config.retries["total_max_attempts"] == 1
@@ -85,5 +95,5 @@ def test_a_session_makes_each_client_once(connections: dict[str, Connection]) ->
 def test_roles_are_named_by_environment_in_any_partition() -> None:
     """China and GovCloud have partitions of their own."""
     assert role_arn("arn:aws-cn:iam::123456789012:user/x", "prod", "reaper") == (
-        "arn:aws-cn:iam::123456789012:role/nightshift-prod-reaper")
-
+        "arn:aws-cn:iam::123456789012:role/nightshift-prod-reaper"
+    )

@@ -22,8 +22,14 @@ from rl_airflow.triggers import stacks as triggers
 from rl_airflow.triggers.stacks import CloudFormationStackTrigger
 
 BEFORE, AFTER = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
-PREPARED = Prepared(environment="dev", concern=Concern.NETWORK, stack_name="nightshift-dev-network", change_set="arn:x",
-                    changed_at=str(BEFORE), command="python -m infra_bootstrap deploy --environment dev")
+PREPARED = Prepared(
+    environment="dev",
+    concern=Concern.NETWORK,
+    stack_name="nightshift-dev-network",
+    change_set="arn:x",
+    changed_at=str(BEFORE),
+    command="python -m infra_bootstrap deploy --environment dev",
+)
 CONTEXT: Any = {"params": {"environment": "dev"}}
 
 
@@ -35,9 +41,21 @@ class AnsweringClients(Clients):
         client = self.client("cloudformation")
         stub = Stubber(client)
         for state in states:
-            stub.add_response("describe_stacks", {"Stacks": [{
-                "StackName": PREPARED.stack_name, "StackId": "arn:x", "StackStatus": state, "CreationTime": BEFORE,
-                "LastUpdatedTime": AFTER}]}, {"StackName": PREPARED.stack_name})
+            stub.add_response(
+                "describe_stacks",
+                {
+                    "Stacks": [
+                        {
+                            "StackName": PREPARED.stack_name,
+                            "StackId": "arn:x",
+                            "StackStatus": state,
+                            "CreationTime": BEFORE,
+                            "LastUpdatedTime": AFTER,
+                        }
+                    ]
+                },
+                {"StackName": PREPARED.stack_name},
+            )
         stub.activate()
         self.__dict__["cloudformation"] = client
 
@@ -72,7 +90,9 @@ def test_the_trigger_fires_when_cloudformation_has_ended(monkeypatch: pytest.Mon
     monkeypatch.setattr(triggers, "FIRST_LOOK_S", 0.0)
     session = SimpleNamespace(session=boto3.Session("none", "none", region_name="eu-west-1"))
     monkeypatch.setattr(triggers, "RoleSession", lambda *_: session)
-    _, arguments = CloudFormationStackTrigger(PREPARED.model_dump(mode="json"), "eu-west-1", "aws_default").serialize()
+    _, arguments = CloudFormationStackTrigger(
+        PREPARED.model_dump(mode="json"), "eu-west-1", "aws_default"
+    ).serialize()
     event = asyncio.run(first_event(CloudFormationStackTrigger(**arguments)))
     assert (event.payload["prepared"], looks) == (PREPARED.model_dump(mode="json"), [])
 
@@ -83,15 +103,24 @@ async def first_event(trigger: CloudFormationStackTrigger) -> Any:
 
 
 def test_it_comes_back_and_says_what_became_of_the_stack(
-        task: CloudFormationDeployStackOperator, monkeypatch: pytest.MonkeyPatch) -> None:
+    task: CloudFormationDeployStackOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Well: the outcome. Badly: AWS's reason and the next command, in the worker."""
     event = {"prepared": PREPARED.model_dump(mode="json")}
     monkeypatch.setattr(task, "_clients", lambda _: AnsweringClients("UPDATE_COMPLETE"))
     assert task.execute_complete(CONTEXT, event) == {
-        "stack_name": "nightshift-dev-network", "outcome": "UPDATED", "changes": "nothing"}
+        "stack_name": "nightshift-dev-network",
+        "outcome": "UPDATED",
+        "changes": "nothing",
+    }
     monkeypatch.setattr(task, "_clients", lambda _: AnsweringClients("UPDATE_ROLLBACK_COMPLETE"))
-    monkeypatch.setattr("infra_bootstrap.deployment.find_failure", lambda *_: ("SubnetA", "no such zone"))
-    with pytest.raises(StackFailedError, match=r"SubnetA: no such zone Mend that, then run `python -m infra_bootstrap deploy"):
+    monkeypatch.setattr(
+        "infra_bootstrap.deployment.find_failure", lambda *_: ("SubnetA", "no such zone")
+    )
+    with pytest.raises(
+        StackFailedError,
+        match=r"SubnetA: no such zone Mend that, then run `python -m infra_bootstrap deploy",
+    ):
         task.execute_complete(CONTEXT, event)
 
 

@@ -24,7 +24,9 @@ def world() -> World:
     return World()
 
 
-def test_the_attempt_is_written_before_the_machine_is_asked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_attempt_is_written_before_the_machine_is_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the very request and token that are then used."""
     seen = []
 
@@ -87,18 +89,27 @@ def test_refused_capacity_is_waited_out_with_a_fresh_token_each_time(world: Worl
 
 def test_spot_that_stays_refused_becomes_on_demand(world: World) -> None:
     """After as many attempts as the experiment says: three."""
-    world.ec2.refuse = lambda _type, _zone, market: "InsufficientInstanceCapacity" if market == "spot" else None
+    world.ec2.refuse = lambda _type, _zone, market: (
+        "InsufficientInstanceCapacity" if market == "spot" else None
+    )
     for _ in range(4):
         world.look()
         world.pass_time(1000)
     assert [machine.market for machine in world.ec2.living] == ["on-demand"]
 
 
-@pytest.mark.parametrize(("code", "message"), [
-    ("InvalidLaunchTemplateId.NotFound", "does not exist"), ("InvalidAMIID.NotFound", "does not exist"),
-    ("UnauthorizedOperation", "You are not authorized"), ("IdempotentParameterMismatch", "other parameters")])
-def test_a_request_that_aws_refuses_ends_the_trial_with_its_words(world: World, monkeypatch: pytest.MonkeyPatch, code: str,
-                                                                message: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("InvalidLaunchTemplateId.NotFound", "does not exist"),
+        ("InvalidAMIID.NotFound", "does not exist"),
+        ("UnauthorizedOperation", "You are not authorized"),
+        ("IdempotentParameterMismatch", "other parameters"),
+    ],
+)
+def test_a_request_that_aws_refuses_ends_the_trial_with_its_words(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: str, message: str
+) -> None:
     """Asking again would be refused again."""
 
     def refuse(**_: object) -> object:
@@ -130,10 +141,19 @@ def test_an_interrupted_trial_gets_another_machine_of_the_same_generation(world:
     _, evidence = world.look()
     first, second = evidence.attempts
     assert (first.outcome.end, first.outcome.committed_step, first.outcome.reached_step) == (
-        AttemptEnd.INTERRUPTED, 40_960, 45_000)
+        AttemptEnd.INTERRUPTED,
+        40_960,
+        45_000,
+    )
     assert second.outcome.instance_type == first.outcome.instance_type
-    assert {override["InstanceType"] for override in second.request["LaunchTemplateConfigs"][0]["Overrides"]} == {  # type: ignore[index,call-overload]
-        name for name in AUTO_TYPES if processor_of(name) == processor_of(str(first.outcome.instance_type))}
+    assert {
+        override["InstanceType"]
+        for override in second.request["LaunchTemplateConfigs"][0]["Overrides"]
+    } == {  # type: ignore[index,call-overload]
+        name
+        for name in AUTO_TYPES
+        if processor_of(name) == processor_of(str(first.outcome.instance_type))
+    }
 
 
 def test_a_hung_machine_is_ended_before_another_is_asked_for(world: World) -> None:
@@ -153,7 +173,10 @@ def test_failing_code_ends_the_trial_and_the_machine(world: World) -> None:
     world.beat("failed", cause="code", message="ValueError: boom")
     world.pass_time(60)
     action, evidence = world.look()
-    assert (action.kind, evidence.attempts[-1].outcome.end) == (ActionKind.FAIL, AttemptEnd.CODE_FAILED)
+    assert (action.kind, evidence.attempts[-1].outcome.end) == (
+        ActionKind.FAIL,
+        AttemptEnd.CODE_FAILED,
+    )
     assert "ValueError: boom" in action.finding.reason
     assert world.ec2.living == []
 
@@ -182,8 +205,13 @@ def test_money_is_reserved_before_and_settled_after(world: World) -> None:
     """The dearest on-demand price for the hours allowed; then the seconds and the price of the pool that ran."""
     world.look()
     books = world.supervisor().ledger.read()
-    assert books.committed_usd == pytest.approx(4 * max(FALL_BACK[name].on_demand for name in
-                                                        ("c7i.large", "c7a.large", "c6i.large", "m7i.large")))
+    assert books.committed_usd == pytest.approx(
+        4
+        * max(
+            FALL_BACK[name].on_demand
+            for name in ("c7i.large", "c7a.large", "c6i.large", "m7i.large")
+        )
+    )
     world.pass_time(1800)
     world.finish()
     world.look()
@@ -210,9 +238,13 @@ def test_trials_share_one_budget() -> None:
     assert len(world.ec2.machines) == 1
 
 
-def test_no_zone_with_the_type_is_refused_before_anything_is_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_zone_with_the_type_is_refused_before_anything_is_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bad input costs nothing."""
-    monkeypatch.setattr(world.ec2, "describe_instance_type_offerings", lambda **_: {"InstanceTypeOfferings": []})
+    monkeypatch.setattr(
+        world.ec2, "describe_instance_type_offerings", lambda **_: {"InstanceTypeOfferings": []}
+    )
     with pytest.raises(LaunchRefusedError, match="choose other"):
         world.look()
     assert world.supervisor().attempts.read() == ()
@@ -273,17 +305,32 @@ def test_the_last_word_is_waited_for_but_not_for_ever(world: World) -> None:
     assert world.look()[0].kind is ActionKind.FAIL
 
 
-@pytest.mark.parametrize(("market", "listed", "history", "price"), [
-    ("spot", 9.0, True, 0.036), ("spot", 9.0, False, 9.0), ("on-demand", 9.0, True, 9.0), ("on-demand", None, True, 10.0)])
-def test_a_machine_whose_type_is_in_no_table_is_never_free(monkeypatch: pytest.MonkeyPatch, market: str, listed: float | None,
-                                                           history: bool, price: float) -> None:
+@pytest.mark.parametrize(
+    ("market", "listed", "history", "price"),
+    [
+        ("spot", 9.0, True, 0.036),
+        ("spot", 9.0, False, 9.0),
+        ("on-demand", 9.0, True, 9.0),
+        ("on-demand", None, True, 10.0),
+    ],
+)
+def test_a_machine_whose_type_is_in_no_table_is_never_free(
+    monkeypatch: pytest.MonkeyPatch, market: str, listed: float | None, history: bool, price: float
+) -> None:
     """Spot history, price list, else what was reserved for an hour."""
-    world, asked = World(compute={"instance_types": ["x9.large"], "market": market, "budget_usd": 100}), [10.0]
-    monkeypatch.setattr(MarketPrices, "on_demand", lambda *_: {"x9.large": asked[0]} if asked[0] else None)
+    world, asked = (
+        World(compute={"instance_types": ["x9.large"], "market": market, "budget_usd": 100}),
+        [10.0],
+    )
+    monkeypatch.setattr(
+        MarketPrices, "on_demand", lambda *_: {"x9.large": asked[0]} if asked[0] else None
+    )
     world.look()
     asked[0] = listed
     if not history:
-        monkeypatch.setattr(world.ec2, "describe_spot_price_history", lambda **_: {"SpotPriceHistory": []})
+        monkeypatch.setattr(
+            world.ec2, "describe_spot_price_history", lambda **_: {"SpotPriceHistory": []}
+        )
     world.pass_time(3600)
     world.finish()
     _, evidence = world.look()
@@ -303,7 +350,9 @@ def test_a_machine_whose_launch_was_never_recorded_is_paid_as_what_it_is(world: 
     assert (outcome.market, outcome.usd_per_hour) == ("spot", 0.036)
 
 
-def test_a_machine_whose_launch_was_never_recorded_is_adopted_after_it_spoke_and_nothing_is_asked_for(world: World) -> None:
+def test_a_machine_whose_launch_was_never_recorded_is_adopted_after_it_spoke_and_nothing_is_asked_for(
+    world: World,
+) -> None:
     """Its heartbeat came before the worker's retry; the token may have expired by now."""
     world.look()
     stored = world.supervisor().attempts.read()[0]
@@ -318,7 +367,9 @@ def test_a_machine_whose_launch_was_never_recorded_is_adopted_after_it_spoke_and
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_a_machine_that_ec2_does_not_find_yet_is_not_taken_for_gone(world: World, answered: bool) -> None:
+def test_a_machine_that_ec2_does_not_find_yet_is_not_taken_for_gone(
+    world: World, answered: bool
+) -> None:
     """It was named a moment ago: it is tried again, and if it stays so, the attempt stays open for whoever comes next."""
     world.ec2.hide_new = True
     world.look()
@@ -335,20 +386,32 @@ def test_a_machine_that_ec2_does_not_find_yet_is_not_taken_for_gone(world: World
     assert world.supervisor().attempts.read()[0].attempt.outcome.end is AttemptEnd.CANCELLED
 
 
-@pytest.mark.parametrize(("code", "end"), [("RequestLimitExceeded", None), ("InvalidLaunchTemplateId.NotFound", AttemptEnd.CANCELLED)])
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [("RequestLimitExceeded", None), ("InvalidLaunchTemplateId.NotFound", AttemptEnd.CANCELLED)],
+)
 def test_an_attempt_is_closed_on_a_refusal_and_not_on_an_answer_that_says_nothing(
-        world: World, monkeypatch: pytest.MonkeyPatch, code: str, end: AttemptEnd | None) -> None:
+    world: World, monkeypatch: pytest.MonkeyPatch, code: str, end: AttemptEnd | None
+) -> None:
     """Its own call was never answered; a throttled question does not tell what that call made."""
-    monkeypatch.setattr(world.ec2, "create_fleet", lambda **_: (_ for _ in ()).throw(ConnectionError("lost")))
+    monkeypatch.setattr(
+        world.ec2, "create_fleet", lambda **_: (_ for _ in ()).throw(ConnectionError("lost"))
+    )
     with pytest.raises(ConnectionError):
         world.look()
-    monkeypatch.setattr(world.ec2, "create_fleet", lambda **_: (_ for _ in ()).throw(error(code, "no", "CreateFleet")))
+    monkeypatch.setattr(
+        world.ec2,
+        "create_fleet",
+        lambda **_: (_ for _ in ()).throw(error(code, "no", "CreateFleet")),
+    )
     with contextlib.suppress(ClientError):
         world.supervisor().cancel("the run ended")
     assert world.supervisor().attempts.read()[0].attempt.outcome.end is end
 
 
-def test_a_reservation_that_a_stopping_worker_gave_back_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reservation_that_a_stopping_worker_gave_back_is_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It looked after another worker had reserved for the next attempt, and before that was written."""
     worker, other = world.supervisor(), world.supervisor()
     create = worker.attempts.create

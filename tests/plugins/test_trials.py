@@ -62,8 +62,13 @@ class Stage:
         self.world = World(**experiment)
         self.ti = FakeTaskInstance()
         self.context: Any = {"ti": self.ti, "task_state_store": FakeTaskStateStore()}
-        monkeypatch.setattr(RunOperator, "_supervisor", lambda operator, plan, trial, spec=None, context=None:
-                            self.world.supervisor(trial, MachineMemory(context)))
+        monkeypatch.setattr(
+            RunOperator,
+            "_supervisor",
+            lambda operator, plan, trial, spec=None, context=None: self.world.supervisor(
+                trial, MachineMemory(context)
+            ),
+        )
         monkeypatch.setattr(RunOperator, "_session", lambda operator, plan: self)
         monkeypatch.setattr(Ec2TrialTrigger, "_watch", lambda trigger, plan: self.watch())
         monkeypatch.setattr(type(self.world.plan), "store", lambda plan, session: self.world.store)
@@ -83,17 +88,24 @@ class Stage:
 
     def launch(self, trial: str = "seed-0") -> Any:
         """Run the launching task."""
-        return Ec2LaunchTrialOperator(task_id="launch", plan=self.world.plan.to_xcom(), trial=trial).execute(self.context)
+        return Ec2LaunchTrialOperator(
+            task_id="launch", plan=self.world.plan.to_xcom(), trial=trial
+        ).execute(self.context)
 
     def awaiting(self, **arguments: Any) -> Ec2AwaitTrialOperator:
         """A fresh awaiting task."""
-        return Ec2AwaitTrialOperator(task_id="await", plan=self.world.plan.to_xcom(), trial="seed-0", **arguments)
+        return Ec2AwaitTrialOperator(
+            task_id="await", plan=self.world.plan.to_xcom(), trial="seed-0", **arguments
+        )
 
     def defer(self, event: dict[str, Any] | None = None) -> Ec2TrialTrigger:
         """Run the awaiting task until it defers. :return: the trigger, as the triggerer makes it anew."""
         task = self.awaiting()
-        run = functools.partial(task.execute, self.context) if event is None else functools.partial(
-            task.execute_complete, self.context, event)
+        run = (
+            functools.partial(task.execute, self.context)
+            if event is None
+            else functools.partial(task.execute_complete, self.context, event)
+        )
         with pytest.raises(TaskDeferred) as deferred:
             run()
         path, arguments = deferred.value.trigger.serialize()
@@ -110,6 +122,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 def fire(trigger: Ec2TrialTrigger) -> dict[str, Any]:
     """Run a trigger until it fires."""
+
     async def first() -> dict[str, Any]:
         payload: dict[str, Any] = (await asyncio.wait_for(anext(trigger.run()), 10)).payload
         return payload
@@ -158,13 +171,14 @@ def test_an_interrupted_machine_is_replaced_on_the_way_through_the_worker(stage:
     stage.world.ec2.end(stage.world.machines_of()[0], "Server.SpotInstanceTermination")
     stage.defer(fire(trigger))
     assert len(stage.world.machines_of()) == 1
-    (event, message), = stage.told
+    ((event, message),) = stage.told
     assert event == "interrupted"
     assert "lost at step 42000: spot notice; going on from step 40960" in message
 
 
 def test_failing_code_fails_the_task_without_a_retry_and_shows_the_end_of_the_log(
-        stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     """With the trainer's own words."""
     stage.launch()
     stage.world.beat("failed", cause="code", message="ValueError: boom")
@@ -201,7 +215,9 @@ def test_a_retry_of_the_awaiting_task_launches_nothing(stage: Stage) -> None:
     assert len(stage.world.ec2.machines) == 1
 
 
-def test_the_trigger_survives_looks_that_fail_and_asks_the_worker_when_they_go_on(stage: Stage) -> None:
+def test_the_trigger_survives_looks_that_fail_and_asks_the_worker_when_they_go_on(
+    stage: Stage,
+) -> None:
     """A throttled call ends no training."""
     stage.launch()
     trigger = stage.defer()
@@ -215,7 +231,8 @@ def test_the_trigger_survives_looks_that_fail_and_asks_the_worker_when_they_go_o
 
 
 def test_a_retry_goes_on_with_the_stall_clock_and_the_log_where_they_were(
-        stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The worker died after the task had come back from the triggerer; each line is told once, and a clear forgets."""
     monkeypatch.setattr(Ec2TrialTrigger, "log", logging.getLogger("trigger"), raising=False)
     stage.launch()
@@ -233,9 +250,15 @@ def test_a_retry_goes_on_with_the_stall_clock_and_the_log_where_they_were(
     assert stage.defer().told == Told().model_dump()
 
 
-def test_a_machine_that_only_the_task_knows_is_adopted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_only_the_task_knows_is_adopted(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The worker died before the bucket knew it, EC2 does not show its tags yet, and nothing is asked for again."""
-    monkeypatch.setattr(Asker, "_record_answer", lambda *_: (_ for _ in ()).throw(ConnectionError("the worker died")))
+    monkeypatch.setattr(
+        Asker,
+        "_record_answer",
+        lambda *_: (_ for _ in ()).throw(ConnectionError("the worker died")),
+    )
     with pytest.raises(ConnectionError):
         stage.launch()
     monkeypatch.undo()
@@ -247,8 +270,11 @@ def test_a_machine_that_only_the_task_knows_is_adopted(stage: Stage, monkeypatch
     assert again.world.ec2.calls.count("CreateFleet") == calls
 
 
-def test_a_state_store_that_does_not_answer_stops_nobody(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_store_that_does_not_answer_stops_nobody(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The bucket is the truth."""
+
     def broken(*_: Any) -> None:
         raise ConnectionError("no API server")
 
@@ -259,10 +285,14 @@ def test_a_state_store_that_does_not_answer_stops_nobody(stage: Stage, monkeypat
     assert len(stage.world.machines_of()) == 1
 
 
-def test_a_trial_without_a_place_waits_in_the_trigger_until_one_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_without_a_place_waits_in_the_trigger_until_one_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """And only then is a worker started for it."""
     stage = Stage(monkeypatch, compute={"max_parallel": 1})
-    stage.world.time = datetime.now(UTC)  # the trigger has no other clock, and a place is taken until the deadline
+    stage.world.time = datetime.now(
+        UTC
+    )  # the trigger has no other clock, and a place is taken until the deadline
     stage.launch("seed-1")
     assert stage.launch()["state"] == TrialState.PENDING
     trigger = stage.defer()
@@ -281,20 +311,28 @@ def test_a_trial_without_a_place_waits_in_the_trigger_until_one_is_free(monkeypa
     assert len(stage.world.machines_of("seed-0")) == 1
 
 
-def test_killing_a_deferred_task_ends_its_machine_and_no_other(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killing_a_deferred_task_ends_its_machine_and_no_other(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Marked failed, or cleared, by a person."""
     stage.launch("seed-0")
     stage.launch("seed-1")
     trigger = stage.defer()
-    monkeypatch.setattr(type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage)
+    monkeypatch.setattr(
+        type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage
+    )
     asyncio.run(trigger.on_kill())
     assert (stage.world.machines_of("seed-0"), len(stage.world.machines_of("seed-1"))) == ([], 1)
 
 
-def test_killing_a_deferred_task_frees_its_place_and_a_clear_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killing_a_deferred_task_frees_its_place_and_a_clear_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The teardown waits for those who wait for the place, so it cannot be what frees it."""
     stage = Stage(monkeypatch, compute={"max_parallel": 1})
-    monkeypatch.setattr(type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage)
+    monkeypatch.setattr(
+        type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage
+    )
     stage.launch("seed-0")
     trigger = stage.defer()
     asyncio.run(trigger.on_kill())
@@ -304,7 +342,9 @@ def test_killing_a_deferred_task_frees_its_place_and_a_clear_goes_on(monkeypatch
     assert stage.launch("seed-0")["attempt"] == 2
 
 
-def test_killing_a_running_task_ends_its_machine_and_a_retry_goes_on_with_another(stage: Stage) -> None:
+def test_killing_a_running_task_ends_its_machine_and_a_retry_goes_on_with_another(
+    stage: Stage,
+) -> None:
     """The worker was told to stop: by a person, after which Airflow retries nothing, or by the host that it ran on."""
     stage.launch()
     with pytest.raises(SystemExit):
@@ -313,21 +353,28 @@ def test_killing_a_running_task_ends_its_machine_and_a_retry_goes_on_with_anothe
     assert stage.world.supervisor().ledger.read().entries[0].usd is not None
     stage.defer()
     assert len(stage.world.machines_of()) == 1
-    assert stage.world.supervisor().attempts.read()[0].attempt.outcome.end is AttemptEnd.MACHINE_LOST
+    assert (
+        stage.world.supervisor().attempts.read()[0].attempt.outcome.end is AttemptEnd.MACHINE_LOST
+    )
 
 
-def test_killing_the_launching_task_ends_its_machine_and_a_retry_launches_another(stage: Stage) -> None:
+def test_killing_the_launching_task_ends_its_machine_and_a_retry_launches_another(
+    stage: Stage,
+) -> None:
     """It was killed after its machine had been granted."""
     stage.launch()
     with pytest.raises(SystemExit):
-        Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0").on_kill()
+        Ec2LaunchTrialOperator(
+            task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"
+        ).on_kill()
     assert stage.world.machines_of() == []
     assert stage.launch()["attempt"] == 2
 
 
 @pytest.mark.parametrize("relaunch", [False, True])
 def test_a_worker_that_is_told_to_stop_at_any_line_leaves_no_machine_and_takes_no_place(
-        monkeypatch: pytest.MonkeyPatch, relaunch: bool) -> None:
+    monkeypatch: pytest.MonkeyPatch, relaunch: bool
+) -> None:
     """Airflow's signal handler calls `on_kill` and returns to the line that it interrupted: a person marked the task as failed.
 
     EC2 does not show the machine yet, and another trial waits for the place.
@@ -337,13 +384,16 @@ def test_a_worker_that_is_told_to_stop_at_any_line_leaves_no_machine_and_takes_n
     for line in range(1, lines + 1, 7):
         stage, _ = _stop_at(monkeypatch, line, relaunch=relaunch)
         assert stage.world.ec2.living == [], f"a machine works on after line {line}"
-        assert stage.launch("seed-1")["state"] == TrialState.LAUNCHING, f"its place is taken after line {line}"
+        assert stage.launch("seed-1")["state"] == TrialState.LAUNCHING, (
+            f"its place is taken after line {line}"
+        )
 
 
 @pytest.mark.parametrize("relaunch", [False, True])
 @pytest.mark.parametrize("moment", ["sent", "made"])
 def test_a_worker_that_is_told_to_stop_while_ec2_makes_its_machine_ends_it(
-        monkeypatch: pytest.MonkeyPatch, moment: str, relaunch: bool) -> None:
+    monkeypatch: pytest.MonkeyPatch, moment: str, relaunch: bool
+) -> None:
     """The answer never comes, and EC2 does not show the machine yet; it is paid, and a call that arrives late makes no other."""
     stage, task = _staged(monkeypatch, relaunch=relaunch)
     world = stage.world
@@ -366,9 +416,14 @@ def test_a_worker_that_is_told_to_stop_while_ec2_makes_its_machine_ends_it(
     assert len(world.ec2.living) == 1
 
 
-def test_a_machine_that_cannot_be_ended_keeps_its_attempt_open_for_the_teardown(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_machine_that_cannot_be_ended_keeps_its_attempt_open_for_the_teardown(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     """EC2 answers nobody while the worker stops: what is not known to be gone is not closed."""
-    world, task = stage.world, Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0")
+    world, task = (
+        stage.world,
+        Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"),
+    )
 
     def told() -> None:
         world.ec2.lose_answers = True
@@ -378,17 +433,23 @@ def test_a_machine_that_cannot_be_ended_keeps_its_attempt_open_for_the_teardown(
     world.ec2.hide_new, world.ec2.during["sent"] = True, told
     with pytest.raises(SystemExit):
         task.execute(stage.context)
-    assert "its machine could not be ended (the answer was lost); the teardown ends it" in caplog.text
+    assert (
+        "its machine could not be ended (the answer was lost); the teardown ends it" in caplog.text
+    )
     assert [one.attempt.outcome.end for one in world.supervisor().attempts.read()] == [None]
     world.ec2.lose_answers = False
     Ec2TerminateRunOperator(task_id="terminate", plan=world.plan.to_xcom()).execute(stage.context)
     assert (world.ec2.living, len(world.ec2.machines)) == ([], 1)
 
 
-def test_a_worker_that_is_told_to_stop_before_it_began_has_nothing_to_end(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_that_is_told_to_stop_before_it_began_has_nothing_to_end(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     """No attempt was written yet."""
     with pytest.raises(SystemExit):
-        Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0").on_kill()
+        Ec2LaunchTrialOperator(
+            task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"
+        ).on_kill()
     assert "could not be ended" not in caplog.text
     assert stage.world.ec2.machines == {}
 
@@ -396,7 +457,9 @@ def test_a_worker_that_is_told_to_stop_before_it_began_has_nothing_to_end(stage:
 def _staged(monkeypatch: pytest.MonkeyPatch, *, relaunch: bool) -> tuple[Stage, Any]:
     """A task that is about to launch, or (after a machine was lost) to relaunch; EC2 will not show its machine yet."""
     stage = Stage(monkeypatch, compute={"max_parallel": 1})
-    task: Any = Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0")
+    task: Any = Ec2LaunchTrialOperator(
+        task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"
+    )
     if relaunch:
         stage.launch()
         stage.world.ec2.end(stage.world.machines_of()[0], "Server.InternalError")
@@ -405,7 +468,9 @@ def _staged(monkeypatch: pytest.MonkeyPatch, *, relaunch: bool) -> tuple[Stage, 
     return stage, task
 
 
-def _stop_at(monkeypatch: pytest.MonkeyPatch, line: int | None, *, relaunch: bool) -> tuple[Stage, int]:
+def _stop_at(
+    monkeypatch: pytest.MonkeyPatch, line: int | None, *, relaunch: bool
+) -> tuple[Stage, int]:
     """Launch, or (after a machine was lost) await, and be told to stop before a line. :return: how many lines there were."""
     stage, task = _staged(monkeypatch, relaunch=relaunch)
     killer = Killer(line, task.on_kill)
@@ -414,7 +479,9 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, line: int | None, *, relaunch: boo
     return stage, killer.lines
 
 
-def test_a_worker_that_was_thought_dead_ends_no_machine_of_the_one_in_its_place(stage: Stage) -> None:
+def test_a_worker_that_was_thought_dead_ends_no_machine_of_the_one_in_its_place(
+    stage: Stage,
+) -> None:
     """Airflow tells it to stop as soon as it hears of it again; by then the retry has launched another machine."""
     stage.launch()
     stale = stage.awaiting()
@@ -428,7 +495,9 @@ def test_a_worker_that_was_thought_dead_ends_no_machine_of_the_one_in_its_place(
     assert stage.world.supervisor().attempts.read()[-1].attempt.outcome.end is None
 
 
-def test_a_worker_that_was_thought_dead_while_it_acted_ends_no_machine_of_the_one_in_its_place(stage: Stage) -> None:
+def test_a_worker_that_was_thought_dead_while_it_acted_ends_no_machine_of_the_one_in_its_place(
+    stage: Stage,
+) -> None:
     """It hung in the middle of its look; the retry relaunched; then it is told to stop."""
     stage.launch()
     stage.world.beat(step=100)
@@ -446,7 +515,10 @@ def test_a_worker_that_was_thought_dead_while_it_acted_ends_no_machine_of_the_on
     with pytest.raises(SystemExit):
         stale.execute(stage.context)
     assert len(stage.world.machines_of()) == 1
-    assert [one.attempt.outcome.end for one in stage.world.supervisor().attempts.read()] == [AttemptEnd.MACHINE_LOST, None]
+    assert [one.attempt.outcome.end for one in stage.world.supervisor().attempts.read()] == [
+        AttemptEnd.MACHINE_LOST,
+        None,
+    ]
 
 
 def test_the_teardown_ends_all_trials_and_proves_it(stage: Stage) -> None:
@@ -459,11 +531,15 @@ def test_the_teardown_ends_all_trials_and_proves_it(stage: Stage) -> None:
     assert all(entry.usd is not None for entry in stage.world.supervisor().ledger.read().entries)
 
 
-def test_a_teardown_that_cannot_end_a_machine_is_red(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_teardown_that_cannot_end_a_machine_is_red(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And names it."""
     stage.launch()
     monkeypatch.setattr(stage.world.ec2, "terminate_instances", lambda **_: {})
-    teardown = Ec2TerminateRunOperator(task_id="terminate", plan=stage.world.plan.to_xcom(), waiter_max_seconds=0)
+    teardown = Ec2TerminateRunOperator(
+        task_id="terminate", plan=stage.world.plan.to_xcom(), waiter_max_seconds=0
+    )
     with pytest.raises(InstancesLeftError, match=stage.world.machines_of()[0]):
         teardown.execute(stage.context)
 
@@ -471,7 +547,9 @@ def test_a_teardown_that_cannot_end_a_machine_is_red(stage: Stage, monkeypatch: 
 def test_a_teardown_without_a_plan_has_nothing_to_do(stage: Stage) -> None:
     """The run failed before it was frozen."""
     for nothing in (None, ""):
-        assert Ec2TerminateRunOperator(task_id="terminate", plan=nothing).execute(stage.context) == {"instances_left": []}
+        assert Ec2TerminateRunOperator(task_id="terminate", plan=nothing).execute(
+            stage.context
+        ) == {"instances_left": []}
 
 
 def test_links_lead_to_the_machine_its_log_and_its_files(stage: Stage) -> None:

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from rl_airflow.machines import Machines
-from rl_airflow.watching import CALM_READS, Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
+from rl_airflow.watching import (
+    CALM_READS,
+    Look,
+    SharedWatch,
+    TrialWatch,
+    Wanted,
+    shared_watch,
+    until_next,
+)
 from rl_lifecycle.heartbeats import Heartbeat, TrainerState
 from rl_lifecycle.layout import TrialId, heartbeat_key
 from rl_lifecycle.stores import ObjectInfo, StoredObject
@@ -45,15 +53,23 @@ class Crowd:
         for number in range(count):
             trial = TrialId("e", f"r{number % runs}", f"seed-{number}")
             instance_id = f"i-{number:017x}"
-            self.ec2.machines[instance_id] = FakeMachine(instance_id, "c6i.large", "subnet-a", "spot", {}, START)
+            self.ec2.machines[instance_id] = FakeMachine(
+                instance_id, "c6i.large", "subnet-a", "spot", {}, START
+            )
             self.trials[trial] = instance_id
         self.beat(1)
 
     def beat(self, step: int) -> None:
         """Every machine says something new."""
         for trial in self.trials:
-            beat = Heartbeat(attempt=1, state=TrainerState.TRAINING, step=step, total_timesteps=10**6, steps_per_s=10.0,
-                             at=START + timedelta(seconds=step))
+            beat = Heartbeat(
+                attempt=1,
+                state=TrainerState.TRAINING,
+                step=step,
+                total_timesteps=10**6,
+                steps_per_s=10.0,
+                at=START + timedelta(seconds=step),
+            )
             self.store.put(heartbeat_key(trial), beat.to_json())
 
     def wanted(self, refresh_s: float) -> dict[TrialId, Wanted]:
@@ -80,7 +96,11 @@ def test_a_thousand_trials_are_one_describe_and_at_most_one_list_a_poll() -> Non
         crowd.seconds += 15
         crowd.beat(step)
         crowd.look(refresh_s=300)
-        assert (crowd.ec2.calls, crowd.store.lists, crowd.store.gets) == (["DescribeInstances"], 0, 0)
+        assert (crowd.ec2.calls, crowd.store.lists, crowd.store.gets) == (
+            ["DescribeInstances"],
+            0,
+            0,
+        )
     crowd.seconds += 300
     crowd.look(refresh_s=300)
     assert (crowd.ec2.calls, crowd.store.lists, crowd.store.gets) == (["DescribeInstances"], 1, 25)
@@ -101,7 +121,11 @@ def test_a_machine_that_runs_is_read_whole_once(monkeypatch: pytest.MonkeyPatch)
     trial, instance_id = next(iter(crowd.trials.items()))
     crowd.ec2.end(instance_id, "Server.SpotInstanceTermination")
     for turn in (1, 2):
-        ended = [one for one, look in crowd.look().items() if look.machine and not look.machine.state.alive]
+        ended = [
+            one
+            for one, look in crowd.look().items()
+            if look.machine and not look.machine.state.alive
+        ]
         assert (ended, sum(told[5:])) == ([trial], turn)
 
 
@@ -160,7 +184,10 @@ def test_young_machines_that_all_speak_are_read_in_turns() -> None:
     crowd.beat(9)
     crowd.seconds += 4
     looks = crowd.look()
-    assert sum(look.heartbeat is not None and look.heartbeat.step == 9 for look in looks.values()) == CALM_READS
+    assert (
+        sum(look.heartbeat is not None and look.heartbeat.step == 9 for look in looks.values())
+        == CALM_READS
+    )
     assert all(look.heartbeat is not None for look in looks.values())
 
 
@@ -176,11 +203,16 @@ def test_what_a_list_said_to_be_new_is_read_before_another_list() -> None:
     crowd.beat(2)
     crowd.look(refresh_s=3600)
     newcomer = TrialId("e", "r0", "newcomer")
-    crowd.store.put(heartbeat_key(newcomer), crowd.store.objects[heartbeat_key(next(iter(crowd.trials)))])
+    crowd.store.put(
+        heartbeat_key(newcomer), crowd.store.objects[heartbeat_key(next(iter(crowd.trials)))]
+    )
     known = []
     for _ in range(5):
         crowd.seconds += 4
-        known.append(crowd.watch.look(crowd.wanted(3600) | {newcomer: Wanted(None, 0)})[newcomer].heartbeat is not None)
+        known.append(
+            crowd.watch.look(crowd.wanted(3600) | {newcomer: Wanted(None, 0)})[newcomer].heartbeat
+            is not None
+        )
     assert known == [False, False, False, True, True]
 
 
@@ -192,7 +224,9 @@ def test_a_beat_that_is_due_is_read() -> None:
     crowd.look(refresh_s=300)
     assert crowd.store.gets == 0
     crowd.beat(7)
-    assert {look.heartbeat.step for look in crowd.look(refresh_s=300).values() if look.heartbeat} == {7}
+    assert {
+        look.heartbeat.step for look in crowd.look(refresh_s=300).values() if look.heartbeat
+    } == {7}
     assert crowd.store.gets == 3
 
 
@@ -216,11 +250,15 @@ def test_all_who_ask_at_once_share_one_look() -> None:
     async def ask() -> list[Look]:
         shared = shared_watch(("dev",), lambda: crowd.watch)
         assert shared_watch(("dev",), lambda: crowd.watch) is shared
-        return await asyncio.gather(*(shared.look(trial, wanted) for trial, wanted in crowd.wanted(0).items()))
+        return await asyncio.gather(
+            *(shared.look(trial, wanted) for trial, wanted in crowd.wanted(0).items())
+        )
 
     looks = asyncio.run(ask())
     assert crowd.ec2.calls == ["DescribeInstances"]
-    assert [look.machine.instance_id for look in looks if look.machine] == list(crowd.trials.values())
+    assert [look.machine.instance_id for look in looks if look.machine] == list(
+        crowd.trials.values()
+    )
 
 
 def test_a_look_that_fails_fails_for_all_who_asked_and_not_for_the_next() -> None:
@@ -234,7 +272,9 @@ def test_a_look_that_fails_fails_for_all_who_asked_and_not_for_the_next() -> Non
 
     async def ask() -> list[object]:
         shared = SharedWatch(make)
-        first = await asyncio.gather(*(shared.look(t, w) for t, w in crowd.wanted(0).items()), return_exceptions=True)
+        first = await asyncio.gather(
+            *(shared.look(t, w) for t, w in crowd.wanted(0).items()), return_exceptions=True
+        )
         fail[0] = False
         second = await asyncio.gather(*(shared.look(t, w) for t, w in crowd.wanted(0).items()))
         return [*first, *second]
@@ -250,7 +290,10 @@ def test_who_gives_up_disturbs_nobody_else_who_waits() -> None:
 
     async def ask() -> list[object]:
         shared = SharedWatch(lambda: crowd.watch)
-        waiting = [asyncio.ensure_future(shared.look(trial, wanted)) for trial, wanted in crowd.wanted(0).items()]
+        waiting = [
+            asyncio.ensure_future(shared.look(trial, wanted))
+            for trial, wanted in crowd.wanted(0).items()
+        ]
         await asyncio.sleep(0)
         waiting[0].cancel()
         return list(await asyncio.gather(*waiting, return_exceptions=True))
@@ -285,18 +328,27 @@ def test_what_many_have_to_tell_is_told_at_one_moment() -> None:
     asyncio.run(ask())
     kinds = [kind for kind, _ in itertools.groupby(happened, key=lambda one: one.partition(" ")[0])]
     assert kinds == ["tick", "line", "tick", "later"]
-    assert sorted(one for one in happened if one.startswith("line")) == [f"line {n}" for n in range(5)]
+    assert sorted(one for one in happened if one.startswith("line")) == [
+        f"line {n}" for n in range(5)
+    ]
 
 
 @pytest.mark.parametrize("pause", [1.0, 1.7, 4.0, 9.3, 15.0])
 def test_who_pauses_alike_wakes_up_together(pause: float) -> None:
     """Within a little more than the pause, and never at once."""
-    moments = {round((now + until_next(pause, now)) % round(max(pause, 1)), 6) for now in (1000.0, 1000.2, 1000.4)}
-    assert len({round(now + until_next(pause, now), 6) for now in (1000.1, 1000.2, 1000.3)}) == 1, moments
+    moments = {
+        round((now + until_next(pause, now)) % round(max(pause, 1)), 6)
+        for now in (1000.0, 1000.2, 1000.4)
+    }
+    assert len({round(now + until_next(pause, now), 6) for now in (1000.1, 1000.2, 1000.3)}) == 1, (
+        moments
+    )
     assert all(pause / 3 <= until_next(pause, 1000 + n / 7) <= 2.1 * pause for n in range(100))
 
 
-def test_one_unreadable_heartbeat_hides_no_other_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_unreadable_heartbeat_hides_no_other_and_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """What was known of its trial stays known, and it is not fetched again until it changes."""
     crowd = Crowd(3)
     crowd.look()

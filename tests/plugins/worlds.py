@@ -33,8 +33,13 @@ from tests.plugins.fake_ec2 import ZONES, FakeEc2, FakeQuotas
 START = datetime(2026, 11, 22, 2, tzinfo=UTC)
 PLUGIN = str(Path(sys.modules["rl_airflow"].__file__ or "").parent)
 EXPERIMENT: dict[str, Any] = {
-    "env_id": "CartPole-v1", "algo": "ppo", "total_timesteps": 100_000, "trials": 2, "checkpoint_every": 40_960,
-    "evaluation": {"return_range": [0, 500], "crash_below": 100}}
+    "env_id": "CartPole-v1",
+    "algo": "ppo",
+    "total_timesteps": 100_000,
+    "trials": 2,
+    "checkpoint_every": 40_960,
+    "evaluation": {"return_range": [0, 500], "crash_below": 100},
+}
 
 
 class Killed(BaseException):
@@ -87,7 +92,9 @@ class MemoryStore:
         data = self.objects.get(key)
         return None if data is None else StoredObject(data, sha256_hex(data))
 
-    def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
+    def put(
+        self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
         """Write a key under a condition."""
         there = self.find(key)
         if there is not None and there.data == data:
@@ -125,25 +132,45 @@ class World:
         key = spec_key(self.spec.experiment.name, self.spec.run)
         self.store.put(key, data)
         self.plan = RunPlan(
-            environment="dev", region_name="eu-west-1", bucket="b", experiment=self.experiment.name, run=self.spec.run,
-            spec=Artifact(key=key, sha256=sha256_hex(data)), trials=tuple(trial.name for trial in self.spec.trials),
+            environment="dev",
+            region_name="eu-west-1",
+            bucket="b",
+            experiment=self.experiment.name,
+            run=self.spec.run,
+            spec=Artifact(key=key, sha256=sha256_hex(data)),
+            trials=tuple(trial.name for trial in self.spec.trials),
             ledger_key=ledger_key(f"{START:%Y-%m}", self.experiment.name, self.spec.run),
-            launch_template_id="lt-0123456789abcdef0", launch_template_version="1",
-            subnet_ids={zone: subnet for subnet, zone in ZONES.items()}, evaluator="evaluator:live")
+            launch_template_id="lt-0123456789abcdef0",
+            launch_template_version="1",
+            subnet_ids={zone: subnet for subnet, zone in ZONES.items()},
+            evaluator="evaluator:live",
+        )
         self.progress: Progress | None = None
 
     def pass_time(self, seconds: float) -> None:
         """Let the clock go on."""
         self.time += timedelta(seconds=seconds)
 
-    def supervisor(self, trial: str = "seed-0", memory: MachineMemory | None = None) -> TrialSupervisor:
+    def supervisor(
+        self, trial: str = "seed-0", memory: MachineMemory | None = None
+    ) -> TrialSupervisor:
         """A fresh worker's supervisor: it knows nothing but what lies in the bucket and in EC2."""
-        return TrialSupervisor(self.plan, self.spec, trial, self.store, Machines(self.ec2, "dev", ZONES, self.pass_time),
-                               MarketPrices(self.ec2, logging.getLogger("world")), now=lambda: self.time,
-                               checks=LaunchChecks(self.ec2, logging.getLogger("world"), lambda: self.quotas),
-                               log=logging.getLogger("world"), memory=memory)
+        return TrialSupervisor(
+            self.plan,
+            self.spec,
+            trial,
+            self.store,
+            Machines(self.ec2, "dev", ZONES, self.pass_time),
+            MarketPrices(self.ec2, logging.getLogger("world")),
+            now=lambda: self.time,
+            checks=LaunchChecks(self.ec2, logging.getLogger("world"), lambda: self.quotas),
+            log=logging.getLogger("world"),
+            memory=memory,
+        )
 
-    def look(self, trial: str = "seed-0", supervisor: TrialSupervisor | None = None) -> tuple[Action, Evidence]:
+    def look(
+        self, trial: str = "seed-0", supervisor: TrialSupervisor | None = None
+    ) -> tuple[Action, Evidence]:
         """One worker looks and acts; the stall clock goes on between looks, as the trigger carries it."""
         beat = self.beat_of(trial)
         head = self.store.find(head_key(self.trial(trial)))
@@ -160,13 +187,31 @@ class World:
         """A trial's place."""
         return self.spec.trial_id(name)
 
-    def beat(self, state: str = "training", step: int = 5000, trial: str = "seed-0", cause: str | None = None,
-             message: str = "", segment: int = 0) -> None:
+    def beat(
+        self,
+        state: str = "training",
+        step: int = 5000,
+        trial: str = "seed-0",
+        cause: str | None = None,
+        message: str = "",
+        segment: int = 0,
+    ) -> None:
         """The trial's newest machine says something."""
         attempt = len(self.supervisor(trial).attempts.read())
-        self.store.put(heartbeat_key(self.trial(trial)), Heartbeat(
-            attempt=attempt, state=TrainerState(state), step=step, total_timesteps=100_000, steps_per_s=1000.0, at=self.time,
-            cause=TrainerCause(cause) if cause else None, message=message, segment=segment).to_json())
+        self.store.put(
+            heartbeat_key(self.trial(trial)),
+            Heartbeat(
+                attempt=attempt,
+                state=TrainerState(state),
+                step=step,
+                total_timesteps=100_000,
+                steps_per_s=1000.0,
+                at=self.time,
+                cause=TrainerCause(cause) if cause else None,
+                message=message,
+                segment=segment,
+            ).to_json(),
+        )
 
     def commit(self, step: int, trial: str = "seed-0") -> None:
         """The trial's machine commits a checkpoint."""
@@ -182,8 +227,11 @@ class World:
 
     def machines_of(self, trial: str = "seed-0", *, alive: bool = True) -> list[str]:
         """The trial's machines."""
-        return [machine.instance_id for machine in self.ec2.machines.values()
-                if machine.tags["nightshift:trial"] == trial and (machine.alive or not alive)]
+        return [
+            machine.instance_id
+            for machine in self.ec2.machines.values()
+            if machine.tags["nightshift:trial"] == trial and (machine.alive or not alive)
+        ]
 
 
 def is_over(action: Action) -> bool:

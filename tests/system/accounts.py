@@ -27,11 +27,15 @@ class Account:
 
     def __init__(self) -> None:
         variables = twin.call("env", "--as", "administrator")["set"]
-        request = urllib.request.Request(variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"],
-                                         headers={"Authorization": variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"]})
+        request = urllib.request.Request(
+            variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"],
+            headers={"Authorization": variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"]},
+        )
         with urllib.request.urlopen(request, timeout=10) as answer:
             keys = json.loads(answer.read())
-        self._session = boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["Token"], variables["AWS_REGION"])
+        self._session = boto3.Session(
+            keys["AccessKeyId"], keys["SecretAccessKey"], keys["Token"], variables["AWS_REGION"]
+        )
         self._endpoint_url = variables["AWS_ENDPOINT_URL"]
         self.ec2 = self.client("ec2")
         bucket = next(one["Name"] for one in self.client("s3").list_buckets()["Buckets"])
@@ -47,16 +51,29 @@ class Account:
         for page in self.ec2.get_paginator("describe_instances").paginate(Filters=filters):
             for reservation in page["Reservations"]:
                 for one in reservation["Instances"]:
-                    yield {**one, "tags": {tag["Key"].removeprefix(TAG): tag["Value"] for tag in one.get("Tags", ())}}
+                    yield {
+                        **one,
+                        "tags": {
+                            tag["Key"].removeprefix(TAG): tag["Value"]
+                            for tag in one.get("Tags", ())
+                        },
+                    }
 
     def attempts(self, experiment: str, run: str) -> list[Attempt]:
         """What was written of a run's attempts, oldest first."""
-        found = [Attempt.from_json(get(self.store, item.key).data, item.key) for item in self.store.list(f"attempts/{experiment}/{run}/")]
+        found = [
+            Attempt.from_json(get(self.store, item.key).data, item.key)
+            for item in self.store.list(f"attempts/{experiment}/{run}/")
+        ]
         return sorted(found, key=lambda one: (one.trial, one.attempt))
 
     def ledger(self, experiment: str, run: str) -> Ledger:
         """The run's money."""
-        key = next(item.key for item in self.store.list("ledger/") if item.key.endswith(f"/{experiment}/{run}.json"))
+        key = next(
+            item.key
+            for item in self.store.list("ledger/")
+            if item.key.endswith(f"/{experiment}/{run}.json")
+        )
         return Ledger.from_json(get(self.store, key).data, key)
 
 
@@ -67,17 +84,28 @@ def check_books(account: Account, experiment: str, run: str) -> None:
     """
     machines, attempts = list(account.machines(run)), account.attempts(experiment, run)
     assert {one["State"]["Name"] for one in machines} == {"terminated"}
-    granted = {one.outcome.instance_id: str(one.attempt) for one in attempts if one.outcome.instance_id}
-    assert {one["InstanceId"]: one["tags"]["attempt"] for one in machines} == granted, "a machine that no attempt knows"
+    granted = {
+        one.outcome.instance_id: str(one.attempt) for one in attempts if one.outcome.instance_id
+    }
+    assert {one["InstanceId"]: one["tags"]["attempt"] for one in machines} == granted, (
+        "a machine that no attempt knows"
+    )
     assert [one.attempt for one in attempts] == list(range(1, len(attempts) + 1))
     assert attempts[-1].outcome.end is AttemptEnd.FINISHED
     entries = account.ledger(experiment, run).entries
     assert [(one.attempt, one.usd, one.seconds) for one in entries] == [
-        (one.attempt, one.outcome.usd, one.outcome.seconds) for one in attempts]
+        (one.attempt, one.outcome.usd, one.outcome.seconds) for one in attempts
+    ]
     assert all(one.usd is not None for one in entries)
     trial = TrialId(experiment, run, attempts[0].trial)
-    committed = sorted(_step_and_attempt(item.key) for item in account.store.list(checkpoint_prefix(trial)) if item.key.count("/") > 5)
-    assert [attempt for _, attempt in committed] == sorted(attempt for _, attempt in committed), "a zombie committed"
+    committed = sorted(
+        _step_and_attempt(item.key)
+        for item in account.store.list(checkpoint_prefix(trial))
+        if item.key.count("/") > 5
+    )
+    assert [attempt for _, attempt in committed] == sorted(attempt for _, attempt in committed), (
+        "a zombie committed"
+    )
     head = Head.from_json(get(account.store, head_key(trial)).data, head_key(trial))
     beat = Heartbeat.from_json(get(account.store, heartbeat_key(trial)).data, heartbeat_key(trial))
     assert head.attempt == beat.attempt == attempts[-1].attempt
@@ -117,7 +145,9 @@ class MachineWatch(threading.Thread):
         working = defaultdict(list)
         for one in self.account.machines():
             if one["State"]["Name"] in ("pending", "running") and "trial" in one["tags"]:
-                working[one["tags"]["experiment"], one["tags"]["run"], one["tags"]["trial"]].append(one["InstanceId"])
+                working[one["tags"]["experiment"], one["tags"]["run"], one["tags"]["trial"]].append(
+                    one["InstanceId"]
+                )
         self.seen |= {machine for ids in working.values() for machine in ids}
         self.twice |= {(*trial, *sorted(ids)) for trial, ids in working.items() if len(ids) > 1}
 
@@ -129,4 +159,6 @@ class MachineWatch(threading.Thread):
         self._over.set()
         self.join(120)
         if kind is None and (self._failures or self.is_alive()):
-            raise RuntimeError("nobody looked at the machines any more") from (self._failures or [None])[-1]
+            raise RuntimeError("nobody looked at the machines any more") from (
+                self._failures or [None]
+            )[-1]

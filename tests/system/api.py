@@ -11,8 +11,18 @@ from typing import Any
 from laptop import airflow
 from tests.system.projects import MISSED
 
-DAGS = {"bootstrap_infrastructure", "retrain_cartpole_ppo", "retrain_lunarlander_ppo", "evaluate_policy", "rollback_policy",
-        "reap_orphaned_instances", "destroy_infrastructure", "import_policy", "on_new_champion", f"retrain_{MISSED}"}
+DAGS = {
+    "bootstrap_infrastructure",
+    "retrain_cartpole_ppo",
+    "retrain_lunarlander_ppo",
+    "evaluate_policy",
+    "rollback_policy",
+    "reap_orphaned_instances",
+    "destroy_infrastructure",
+    "import_policy",
+    "on_new_champion",
+    f"retrain_{MISSED}",
+}
 EXPERIMENT, NIGHT = "cartpole_ppo", "retrain_cartpole_ppo"
 #: A training that nobody waits for the end of.
 ENDLESS = {"trials": 1, "total_timesteps": 10**9, "max_hours": 1, "budget_usd": 5}
@@ -24,7 +34,9 @@ class Api:
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
         self.token = ""
-        self.token = self.call("POST", "/auth/token", {"username": user, "password": password})["access_token"]
+        self.token = self.call("POST", "/auth/token", {"username": user, "password": password})[
+            "access_token"
+        ]
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call once; what only reads, as often as :meth:`insist` does."""
@@ -44,8 +56,12 @@ class Api:
         return self._call(method, path, body)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        request = urllib.request.Request(self.url + path, None if body is None else json.dumps(body).encode(), method=method,
-                                         headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"})
+        request = urllib.request.Request(
+            self.url + path,
+            None if body is None else json.dumps(body).encode(),
+            method=method,
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"},
+        )
         with urllib.request.urlopen(request, timeout=120) as answer:
             answered: dict[str, Any] = json.loads(answer.read() or b"{}")
         return answered
@@ -67,11 +83,27 @@ class Api:
 
     def answer_again(self, run_id: str, answer: str) -> str:
         """Clear the approval with what follows, and answer it. :return: how the run ended."""
-        self.call("POST", f"/api/v2/dags/{NIGHT}/clearTaskInstances", {
-            "dry_run": False, "dag_run_id": run_id, "task_ids": ["approve"], "include_downstream": True, "only_failed": False})
+        self.call(
+            "POST",
+            f"/api/v2/dags/{NIGHT}/clearTaskInstances",
+            {
+                "dry_run": False,
+                "dag_run_id": run_id,
+                "task_ids": ["approve"],
+                "include_downstream": True,
+                "only_failed": False,
+            },
+        )
         return self.answer(NIGHT, run_id, "approve", lambda options: answer)
 
-    def answer(self, dag_id: str, run_id: str, task_id: str, choose: Callable[[list[str]], str], timeout_s: float = 420) -> str:
+    def answer(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        choose: Callable[[list[str]], str],
+        timeout_s: float = 420,
+    ) -> str:
         """Answer as a person would: a moment after the task asks, and as often as it asks.
 
         Airflow loses an answer that comes before the task has paused, and may fail a task that is resumed at once, whose retry
@@ -81,35 +113,59 @@ class Api:
         """
         run = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
         end = time.monotonic() + timeout_s
-        while (state := self.call("GET", run)["state"]) not in ("success", "failed") and time.monotonic() < end:
-            if self.call("GET", f"{run}/taskInstances/{task_id}")["state"] in ("awaiting_input", "deferred"):
+        while (state := self.call("GET", run)["state"]) not in (
+            "success",
+            "failed",
+        ) and time.monotonic() < end:
+            if self.call("GET", f"{run}/taskInstances/{task_id}")["state"] in (
+                "awaiting_input",
+                "deferred",
+            ):
                 time.sleep(2)
-                with contextlib.suppress(urllib.error.HTTPError):  # answered already, or by the clock just before
+                with contextlib.suppress(
+                    urllib.error.HTTPError
+                ):  # answered already, or by the clock just before
                     place = f"{run}/taskInstances/{task_id}/-1/hitlDetails"
                     question = self.call("GET", place)
                     assert "No answer within" in question["body"]
-                    self.call("PATCH", place, {"chosen_options": [choose(question["options"])], "params_input": {}})
+                    self.call(
+                        "PATCH",
+                        place,
+                        {"chosen_options": [choose(question["options"])], "params_input": {}},
+                    )
             time.sleep(1)
         return str(state)
 
     def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """What a task returned."""
-        return self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-                                "?deserialize=true")["value"]
+        return self.call(
+            "GET",
+            f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+            "?deserialize=true",
+        )["value"]
 
     def log(self, dag_id: str, run_id: str, task_id: str) -> str:
         """What the first try of a task logged."""
-        return json.dumps(self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1?full_content=true"),
-                          ensure_ascii=False)
+        return json.dumps(
+            self.call(
+                "GET",
+                f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1?full_content=true",
+            ),
+            ensure_ascii=False,
+        )
 
     def events_of_champion(self) -> list[dict[str, Any]]:
         """What the asset's consumers were told, oldest first."""
-        events = self.call("GET", "/api/v2/assets/events?limit=100&order_by=timestamp")["asset_events"]
+        events = self.call("GET", "/api/v2/assets/events?limit=100&order_by=timestamp")[
+            "asset_events"
+        ]
         return [event["extra"] for event in events if event["name"] == f"champion_{EXPERIMENT}"]
 
     def wait_for_event(self, move: str) -> dict[str, Any]:
         """The champion's newest event, once it tells of such a move: Airflow may write it a moment after the run has ended."""
-        assert airflow.wait_for(lambda: [event["move"] for event in self.events_of_champion()][-1:] == [move], 60)
+        assert airflow.wait_for(
+            lambda: [event["move"] for event in self.events_of_champion()][-1:] == [move], 60
+        )
         return self.events_of_champion()[-1]
 
     def runs(self, dag_id: str) -> int:
@@ -127,15 +183,23 @@ class Api:
     def begin_endless(self, dag_id: str) -> str:
         """Trigger a training that goes on until somebody ends it."""
         self.insist("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
-        run = self.insist("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": ENDLESS})
+        run = self.insist(
+            "POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": ENDLESS}
+        )
         return str(run["dag_run_id"])
 
     def wait_until_deferred(self, dag_id: str, run_id: str, timeout_s: float = 300) -> str:
         """Wait until the task that awaits the trial is deferred. :return: its state."""
         end = time.monotonic() + timeout_s
         while True:
-            found = self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100")["task_instances"]
+            found = self.call(
+                "GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100"
+            )["task_instances"]
             states = {one["task_id"]: one["state"] for one in found}
-            if states.get("await") == "deferred" or "failed" in states.values() or time.monotonic() > end:
+            if (
+                states.get("await") == "deferred"
+                or "failed" in states.values()
+                or time.monotonic() > end
+            ):
                 return str(states.get("await"))
             time.sleep(1)

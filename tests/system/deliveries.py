@@ -24,13 +24,21 @@ EPISODES, SHARD = 60, 5
 TRIES = 4
 
 
-def gather(store: S3Store, lambda_client: Any, policy: Artifact, name: str, patch: pytest.MonkeyPatch) -> Shard:
+def gather(
+    store: S3Store, lambda_client: Any, policy: Artifact, name: str, patch: pytest.MonkeyPatch
+) -> Shard:
     """Have CartPole's episodes played, with the operators' own asking, looking and asking again. :return: all of them.
 
     A task that heard of a failure is tried again, as Airflow does: on a crowded machine it may be the one call that waits which fails.
     """
     scene = Scene(experiment="cartpole_ppo", run=f"deliveries-{name}", env_id="CartPole-v1")
-    job = Job(name="evaluate", policy=policy, first_seed=900_000_000, n_episodes=EPISODES, shard_episodes=SHARD)
+    job = Job(
+        name="evaluate",
+        policy=policy,
+        first_seed=900_000_000,
+        n_episodes=EPISODES,
+        shard_episodes=SHARD,
+    )
     task = LambdaRunOperator(task_id="gather", plan=None, deferrable=False)
     patch.setattr(task, "_store", lambda plan: store)
     patch.setattr(task, "_evaluator", lambda plan: Evaluator(lambda_client, f"{FUNCTION}:live"))
@@ -46,4 +54,7 @@ def gather(store: S3Store, lambda_client: Any, policy: Artifact, name: str, patc
 
 def list_shards(store: S3Store, name: str) -> list[str]:
     """The keys of an evaluation's shards."""
-    return [item.key for item in store.list(shard_prefix("cartpole_ppo", f"deliveries-{name}", "evaluate"))]
+    return [
+        item.key
+        for item in store.list(shard_prefix("cartpole_ppo", f"deliveries-{name}", "evaluate"))
+    ]

@@ -20,10 +20,14 @@ from tests.conftest import ROOT
 
 #: Airflow's clocks for what is dead, short enough for a test (their defaults are minutes), long enough for a busy machine.
 IMPATIENT = {
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20", "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15", "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
-    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2", "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15"}
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
+}
 #: What can be killed while a task is at work: its own process, its worker (told to stop, too), the scheduler with all workers.
 AT_WORK = ("worker", "runner", "scheduler", "stopped worker", "stopped runner")
 #: What can happen while it waits, deferred.
@@ -39,7 +43,10 @@ def plan_strikes(seed: int) -> list[tuple[str, str]]:
     (('launch', 'worker'), True)
     """
     rng = random.Random(seed)
-    strikes = [("launch", AT_WORK[seed % len(AT_WORK)]), *(("await", kind) for kind in rng.sample(WAITING, len(WAITING)))]
+    strikes = [
+        ("launch", AT_WORK[seed % len(AT_WORK)]),
+        *(("await", kind) for kind in rng.sample(WAITING, len(WAITING))),
+    ]
     return strikes + ([("await", rng.choice(AT_WORK))] if seed else [])
 
 
@@ -54,7 +61,10 @@ class AirflowProcesses:
         """Get the process of `airflow <name>`."""
         for one in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if _title(one).endswith(f"airflow {name}") and one.environ().get("AIRFLOW_HOME") == self.home:
+                if (
+                    _title(one).endswith(f"airflow {name}")
+                    and one.environ().get("AIRFLOW_HOME") == self.home
+                ):
                     return one
         raise LookupError(f"no `airflow {name}` runs in {self.home}")
 
@@ -73,14 +83,27 @@ class AirflowProcesses:
     def replace(self, name: str) -> None:
         """Kill `airflow <name>` with all that runs below it, and start it again as it was started."""
         killed = self.component(name)
-        command, environment, all_of_it = killed.cmdline(), killed.environ(), [killed, *killed.children(recursive=True)]
+        command, environment, all_of_it = (
+            killed.cmdline(),
+            killed.environ(),
+            [killed, *killed.children(recursive=True)],
+        )
         for one in all_of_it:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
         psutil.wait_procs(all_of_it, timeout=10)
         with (log_folder() / f"airflow-{name}-again.log").open("ab") as log:
-            self.started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
-                                                 stderr=log, start_new_session=True))
+            self.started.append(
+                subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            )
 
     def end(self) -> None:
         """End what was started here; the rest belongs to `airflow standalone`."""
@@ -96,7 +119,9 @@ class StruckRun:
     :param api: the REST API, as in test_ui.
     """
 
-    def __init__(self, api: Any, processes: AirflowProcesses, dag_id: str, run_id: str, rng: random.Random) -> None:
+    def __init__(
+        self, api: Any, processes: AirflowProcesses, dag_id: str, run_id: str, rng: random.Random
+    ) -> None:
         self.api, self.processes, self.run_id, self.rng = api, processes, run_id, rng
         self.dag = f"/api/v2/dags/{dag_id}"
         self.place = f"{self.dag}/dagRuns/{run_id}"
@@ -105,7 +130,13 @@ class StruckRun:
 
     def strike(self, task_id: str, kind: str) -> None:
         """Strike while the trial's task is at work, or waits; a miss is tried again until the task is over, and then noted."""
-        states = ("running",) if kind in AT_WORK and kind not in WAITING else ("running", "deferred") if kind in AT_WORK else ("deferred",)
+        states = (
+            ("running",)
+            if kind in AT_WORK and kind not in WAITING
+            else ("running", "deferred")
+            if kind in AT_WORK
+            else ("deferred",)
+        )
         while (instance := self._await(task_id, states)) is not None:
             time.sleep(self.rng.uniform(0, 2.0))
             if self._hit(instance, kind):
@@ -119,7 +150,9 @@ class StruckRun:
         if kind in ("scheduler", "triggerer"):
             self.processes.replace(kind)
             return True
-        found = (self.processes.runner_of if kind.endswith("runner") else self.processes.worker_of)(instance["id"])
+        found = (self.processes.runner_of if kind.endswith("runner") else self.processes.worker_of)(
+            instance["id"]
+        )
         with contextlib.suppress(psutil.NoSuchProcess):
             if found is not None:
                 found.send_signal(signal.SIGTERM if kind.startswith("stopped") else signal.SIGKILL)
@@ -128,9 +161,17 @@ class StruckRun:
 
     def _clear(self, instance: dict[str, Any]) -> bool:
         """Clear the task with what follows, as the UI does."""
-        cleared = self.api.insist("POST", f"{self.dag}/clearTaskInstances", {
-            "dry_run": False, "dag_run_id": self.run_id, "task_ids": [[instance["task_id"], instance["map_index"]]],
-            "include_downstream": True, "only_failed": False})
+        cleared = self.api.insist(
+            "POST",
+            f"{self.dag}/clearTaskInstances",
+            {
+                "dry_run": False,
+                "dag_run_id": self.run_id,
+                "task_ids": [[instance["task_id"], instance["map_index"]]],
+                "include_downstream": True,
+                "only_failed": False,
+            },
+        )
         return bool(cleared["total_entries"])
 
     def _await(self, task_id: str, states: tuple[str, ...]) -> dict[str, Any] | None:
@@ -151,13 +192,22 @@ class StruckRun:
     def log(self, task_id: str) -> str:
         """What the trial's task logged in all its tries, in the worker and while it waited."""
         found = self._instance(task_id) or {}
-        return "\n".join(str(self.api.call("GET", f"{self.place}/taskInstances/{task_id}/logs/{number}"
-                                                  f"?map_index={found['map_index']}&full_content=true"))
-                         for number in range(1, found["try_number"] + 1))
+        return "\n".join(
+            str(
+                self.api.call(
+                    "GET",
+                    f"{self.place}/taskInstances/{task_id}/logs/{number}"
+                    f"?map_index={found['map_index']}&full_content=true",
+                )
+            )
+            for number in range(1, found["try_number"] + 1)
+        )
 
     def links(self, task_id: str) -> dict[str, str]:
         """The buttons on the trial's task, by name."""
-        found: dict[str, str] = self.api.call("GET", f"{self.place}/taskInstances/{task_id}/links?map_index=0")["extra_links"]
+        found: dict[str, str] = self.api.call(
+            "GET", f"{self.place}/taskInstances/{task_id}/links?map_index=0"
+        )["extra_links"]
         return found
 
     def state(self) -> str:

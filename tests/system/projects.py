@@ -36,4 +36,8 @@ def copy_unscheduled(root: Path) -> Path:
     shipped = {path.stem: read_shipped(path.stem) for path in (ROOT / "experiments").glob("*.yaml")}
     due = datetime.now(UTC) - timedelta(minutes=20)
     missed = shipped["cartpole_ppo"] | {"schedule": f"{due.minute} {due.hour} * * *"}
-    return copy_project(root, {name: document | {"schedule": None} for name, document in shipped.items()} | {MISSED: missed})
+    return copy_project(
+        root,
+        {name: document | {"schedule": None} for name, document in shipped.items()}
+        | {MISSED: missed},
+    )

@@ -10,7 +10,11 @@ from laptop import airflow
 from tests.system.accounts import MOST_FAILURES, MachineWatch
 from tests.system.killing import StruckRun
 
-WORKING = {"InstanceId": "i-1", "State": {"Name": "running"}, "tags": {"experiment": "e", "run": "r", "trial": "seed-0"}}
+WORKING = {
+    "InstanceId": "i-1",
+    "State": {"Name": "running"},
+    "tags": {"experiment": "e", "run": "r", "trial": "seed-0"},
+}
 
 
 class FakeAccount:
@@ -29,7 +33,10 @@ class FakeAccount:
 
 def test_a_watch_that_goes_blind_says_so() -> None:
     """Else whatever came after would count as never seen."""
-    with pytest.raises(RuntimeError, match="nobody looked") as raised, MachineWatch(FakeAccount(2, 10**9)) as watch:  # type: ignore[arg-type]
+    with (
+        pytest.raises(RuntimeError, match="nobody looked") as raised,
+        MachineWatch(FakeAccount(2, 10**9)) as watch,
+    ):  # type: ignore[arg-type]
         assert airflow.wait_for(lambda: not watch.is_alive(), 60)
     assert isinstance(raised.value.__cause__, ConnectionError)
 
@@ -61,7 +68,11 @@ class FakeApi:
         """Answer a GET."""
         assert method == "GET"
         if path.endswith("limit=100"):
-            return {"task_instances": [{"task_id": "await", "state": "success", "try_number": 3, "map_index": 0}]}
+            return {
+                "task_instances": [
+                    {"task_id": "await", "state": "success", "try_number": 3, "map_index": 0}
+                ]
+            }
         return {"content": f"this is {path.partition('/logs/')[2].partition('?')[0]}"}
 
 

@@ -17,8 +17,14 @@ pytestmark = [pytest.mark.system, pytest.mark.local_aws, pytest.mark.airflow]
 def test_ending_the_command_ends_all_of_airflow(night_state: Path) -> None:
     """A terminal that is closed, or a SIGTERM, leaves no process behind."""
     command = [sys.executable, "-m", "laptop", "ui"]
-    with subprocess.Popen(command, cwd=ROOT, env=dict(os.environ) | {"NIGHTSHIFT_STATE": str(night_state)}, text=True,
-                          stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=dict(os.environ) | {"NIGHTSHIFT_STATE": str(night_state)},
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    ) as process:
         url = next((line for line in process.stderr or () if "Airflow at http" in line), "")
         port = url.strip().rpartition(":")[2]
         assert port.isdigit()
@@ -26,5 +32,7 @@ def test_ending_the_command_ends_all_of_airflow(night_state: Path) -> None:
         assert process.wait(timeout=60) == 130
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(port))) != 0
-    standing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    standing = subprocess.run(
+        ["ps", "-eo", "args"], capture_output=True, text=True, check=True
+    ).stdout
     assert f"port:{port}" not in standing

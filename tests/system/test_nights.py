@@ -65,7 +65,13 @@ def store(first: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> S3Store:
 def test_a_first_night_ends_with_a_champion_that_earned_it(first: dict[str, Any]) -> None:
     """All stacks are made, all trials are trained, the first champion proved the absolute bar, and no machine is left."""
     assert set(first["stacks"].values()) == {"created"}
-    assert [name.rsplit("-", 1)[-1] for name in first["stacks"]] == ["identity", "network", "storage", "training", "evaluation"]
+    assert [name.rsplit("-", 1)[-1] for name in first["stacks"]] == [
+        "identity",
+        "network",
+        "storage",
+        "training",
+        "evaluation",
+    ]
     summary = _summary(first)
     assert {one.state for one in summary.trials} == {"finished"}
     assert all(one.step >= one.total_timesteps and one.usd > 0 for one in summary.trials)
@@ -77,12 +83,17 @@ def test_a_first_night_ends_with_a_champion_that_earned_it(first: dict[str, Any]
 
 def test_trials_train_side_by_side(first: dict[str, Any]) -> None:
     """Two machines were up at the same time, although `airflow dags test` runs mapped tasks one after another."""
-    spans = [(one["launched_at"], one["ended_at"]) for one in first["nights"][demo.EXPERIMENT]["attempts"]]
+    spans = [
+        (one["launched_at"], one["ended_at"])
+        for one in first["nights"][demo.EXPERIMENT]["attempts"]
+    ]
     assert len(spans) >= 2
     assert max(begin for begin, _ in spans[:2]) < min(end for _, end in spans[:2])
 
 
-def test_a_second_night_changes_no_stack_and_meets_the_champion(first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_a_second_night_changes_no_stack_and_meets_the_champion(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
     """Other seeds, the same infrastructure, and a decision between two policies with its reason."""
     assert set(second["stacks"].values()) == {"unchanged"}
     summary = _summary(second)
@@ -95,14 +106,18 @@ def test_a_second_night_changes_no_stack_and_meets_the_champion(first: dict[str,
     assert second["nights"][demo.EXPERIMENT]["instances_left"] == []
 
 
-def test_trials_end_when_their_target_is_reached_and_the_report_says_why(first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_trials_end_when_their_target_is_reached_and_the_report_says_why(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
     """Two million steps are allowed; each trial stops at the first policy that is shown to be good enough, and says what that saved."""
     night = second["nights"][demo.EXPERIMENT]
     summary = _summary(second)
     assert {one.state for one in summary.trials} == {"stopped early"}
     for one in summary.trials:
         assert one.step < one.total_timesteps / 2
-        assert re.match(rf"target reached at step [\d,]+: mean return .* is at least {TARGET}$", one.stopped)
+        assert re.match(
+            rf"target reached at step [\d,]+: mean return .* is at least {TARGET}$", one.stopped
+        )
         assert f"{one.trial}: {one.stopped}; saved about {one.saved_usd:.4f} USD" in night["text"]
         assert one.saved_usd > 0
     assert {one["end"] for one in night["attempts"]} == {"stopped_early"}
@@ -114,26 +129,41 @@ def test_each_scenarios_guard_stands_in_the_report(second: dict[str, Any], store
     assert summary.verdict is not None
     assert all(set(look.scenarios) == {"sticky"} for look in summary.verdict.looks)
     assert summary.report_uri is not None
-    page = get(store, summary.report_uri.removeprefix(f"{store.uri}/").removesuffix(".json") + ".html").data.decode()
+    page = get(
+        store, summary.report_uri.removeprefix(f"{store.uri}/").removesuffix(".json") + ".html"
+    ).data.decode()
     assert "p guard, sticky" in page
     played = _shards_by_evaluation(store, summary)
-    gates = {name: merge_shards(shards) for name, shards in played.items() if name.startswith("gate-")}
+    gates = {
+        name: merge_shards(shards) for name, shards in played.items() if name.startswith("gate-")
+    }
     disturbed = {name for name, shard in gates.items() if shard.perturbation.sticky_actions}
     assert len(gates) == 4
     assert {name.removesuffix("--sticky") for name in disturbed} == set(gates) - disturbed
     assert len({(shard.first_seed, len(shard.returns)) for shard in gates.values()}) == 1
-    assert all(gates[name].returns != gates[name.removesuffix("--sticky")].returns for name in disturbed)
+    assert all(
+        gates[name].returns != gates[name.removesuffix("--sticky")].returns for name in disturbed
+    )
 
 
-def test_stopping_early_and_selecting_never_touch_the_gates_seeds(second: dict[str, Any], store: S3Store) -> None:
+def test_stopping_early_and_selecting_never_touch_the_gates_seeds(
+    second: dict[str, Any], store: S3Store
+) -> None:
     """What decided when to stop and whom to choose was played on other seeds, before the first episode of the gate."""
     summary = _summary(second)
     spec = Spec.from_json(get(store, spec_key(summary.experiment, summary.run)).data)
     seeds: dict[bool, set[int]] = {True: set(), False: set()}
     for name, shards in _shards_by_evaluation(store, summary).items():
         for shard in shards:
-            seeds[name.startswith("gate-")].update(range(shard.first_seed, shard.first_seed + len(shard.returns)))
-    assert seeds[False] == set(range(spec.selection_first_seed, spec.selection_first_seed + spec.experiment.evaluation.selection_episodes))
+            seeds[name.startswith("gate-")].update(
+                range(shard.first_seed, shard.first_seed + len(shard.returns))
+            )
+    assert seeds[False] == set(
+        range(
+            spec.selection_first_seed,
+            spec.selection_first_seed + spec.experiment.evaluation.selection_episodes,
+        )
+    )
     assert min(seeds[True]) == spec.gate_first_seed
     assert not seeds[True] & seeds[False]
 
@@ -143,7 +173,9 @@ def _shards_by_evaluation(store: S3Store, summary: RunSummary) -> dict[str, list
     found: dict[str, list[Shard]] = {}
     for item in store.list(f"evaluations/{summary.experiment}/{summary.run}/"):
         if "/shards/" in item.key:
-            found.setdefault(item.key.split("/")[3], []).append(Shard.from_json(get(store, item.key).data, item.key))
+            found.setdefault(item.key.split("/")[3], []).append(
+                Shard.from_json(get(store, item.key).data, item.key)
+            )
     return found
 
 
@@ -153,8 +185,15 @@ def test_the_report_has_the_form_that_readme_shows(first: dict[str, Any]) -> Non
     assert shown is not None
 
     def skeleton(text: str) -> list[str]:
-        lines = (re.sub(r"[\d.,:+TZ/–-]+", "#", re.sub(r"\s+", " ", line)).strip() for line in text.strip().splitlines())
-        return [re.sub(r"(scheduled|manual)\S*", "run", line).split("p =")[0].split("measured")[0] for line in lines if line]
+        lines = (
+            re.sub(r"[\d.,:+TZ/–-]+", "#", re.sub(r"\s+", " ", line)).strip()
+            for line in text.strip().splitlines()
+        )
+        return [
+            re.sub(r"(scheduled|manual)\S*", "run", line).split("p =")[0].split("measured")[0]
+            for line in lines
+            if line
+        ]
 
     assert skeleton(shown.group(1)) == skeleton(demo.render(first))
 
@@ -164,30 +203,50 @@ def other_experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Our DAG files beside experiments of other kinds: one that stops early, one that diverges, and one whose file is wrong."""
     root = tmp_path_factory.mktemp("project")
     document = read_shipped("cartpole_ppo")
-    thrifty = document | {"total_timesteps": 2_000_000, "early_stop": {"target_above": TARGET}, "compute": document["compute"] | {
-        "budget_usd": 5}, "evaluation": document["evaluation"] | {"scenarios": {"sticky": {"perturbation": {"sticky_actions": 0.3}}}}}
-    wild = document | {"trials": 1, "hyperparameters": {"n_envs": 8, "n_steps": 32, "learning_rate": 1e30}}
-    copy_project(root, {"cartpole_ppo": thrifty, "wild": wild, "wrong": document | {"total_timestep": 5}})
+    thrifty = document | {
+        "total_timesteps": 2_000_000,
+        "early_stop": {"target_above": TARGET},
+        "compute": document["compute"] | {"budget_usd": 5},
+        "evaluation": document["evaluation"]
+        | {"scenarios": {"sticky": {"perturbation": {"sticky_actions": 0.3}}}},
+    }
+    wild = document | {
+        "trials": 1,
+        "hyperparameters": {"n_envs": 8, "n_steps": 32, "learning_rate": 1e30},
+    }
+    copy_project(
+        root, {"cartpole_ppo": thrifty, "wild": wild, "wrong": document | {"total_timestep": 5}}
+    )
     return root
 
 
 def _run_there(folder: Path, dag_id: str) -> None:
-    environment = demo.airflow_environment(None) | {"AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags")}
+    environment = demo.airflow_environment(None) | {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags")
+    }
     airflow.run_dag(dag_id, environment)
 
 
 #: What may happen to a delivery: it is lost, comes twice, late or not at all, and its writes are slow.
-STORMS = (("lost_event", "count=2"), ("duplicate_event", "count=2"), ("function_crash", "count=2"), ("function_timeout", "count=1"),
-          ("throttle", "service=lambda", "action=Invoke*", "count=2"),
-          ("slow", "service=s3", "action=PutObject", "key=*/evaluations/*", "seconds=2", "count=2"))
+STORMS = (
+    ("lost_event", "count=2"),
+    ("duplicate_event", "count=2"),
+    ("function_crash", "count=2"),
+    ("function_timeout", "count=1"),
+    ("throttle", "service=lambda", "action=Invoke*", "count=2"),
+    ("slow", "service=s3", "action=PutObject", "key=*/evaluations/*", "seconds=2", "count=2"),
+)
 
 
 def test_deliveries_that_are_lost_doubled_late_or_failed_change_no_byte(
-        first: dict[str, Any], store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first: dict[str, Any], store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The champion's episodes in calm and in storm: the same bytes but for the seconds, every shard written once, each fault struck."""
     key = version_prefix(demo.EXPERIMENT, 1) + "policy.onnx"
     policy = Artifact(key=key, sha256=sha256_hex(get(store, key).data))
-    client = boto3.session.Session().client("lambda", config=Config(read_timeout=910, retries={"total_max_attempts": 1}))
+    client = boto3.session.Session().client(
+        "lambda", config=Config(read_timeout=910, retries={"total_max_attempts": 1})
+    )
     calm = deliveries.gather(store, client, policy, "calm", monkeypatch)
     faults = [_add_fault(*storm) for storm in STORMS]
     try:
@@ -213,11 +272,15 @@ def _add_fault(kind: str, *words: str) -> str:
 def _versions(store: S3Store, keys: list[str]) -> dict[str, int]:
     """How often each key was written, as the versioned bucket remembers it."""
     client = Account().client("s3")
-    return {key: len(client.list_object_versions(Bucket=store.bucket, Prefix=key)["Versions"]) for key in keys}
+    return {
+        key: len(client.list_object_versions(Bucket=store.bucket, Prefix=key)["Versions"])
+        for key in keys
+    }
 
 
 def test_a_failed_training_is_a_red_run_with_its_cause_and_no_machine_left(
-        first: dict[str, Any], other_experiments: Path) -> None:
+    first: dict[str, Any], other_experiments: Path
+) -> None:
     """The teardown is good, and the run is red all the same: nobody learns in the morning that nothing was trained."""
     with pytest.raises(StepFailedError):
         _run_there(other_experiments, "retrain_wild")
@@ -230,7 +293,9 @@ def test_a_failed_training_is_a_red_run_with_its_cause_and_no_machine_left(
     assert re.search(r"diverged|not finite|NaN", log)
 
 
-def test_a_wrong_file_is_a_dag_that_explains_itself_beside_the_others(first: dict[str, Any], other_experiments: Path) -> None:
+def test_a_wrong_file_is_a_dag_that_explains_itself_beside_the_others(
+    first: dict[str, Any], other_experiments: Path
+) -> None:
     """One line: file, key, what is allowed."""
     with pytest.raises(StepFailedError):
         _run_there(other_experiments, "retrain_wrong")
@@ -238,17 +303,42 @@ def test_a_wrong_file_is_a_dag_that_explains_itself_beside_the_others(first: dic
     assert "wrong.yaml: total_timestep: unknown key (did you mean total_timesteps?)" in log
 
 
-def test_what_a_role_may_and_no_night_used_has_its_reason(first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_what_a_role_may_and_no_night_used_has_its_reason(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
     """Per role: each allowed action that none of these nights used stands in the reviewed table, and nothing else does."""
-    never = {role: found["never_used"] for role, found in twin.call("permissions")["roles"].items() if role != "administrator"}
+    never = {
+        role: found["never_used"]
+        for role, found in twin.call("permissions")["roles"].items()
+        if role != "administrator"
+    }
     table = yaml.safe_load((ROOT / "tests/system/unused_permissions.yaml").read_text())
-    explained = {role: [pattern for group in groups for pattern in group["actions"]] for role, groups in table.items()}
-    missing = {role: [action for action in actions if not any(map(partial(fnmatchcase, action), explained.get(role, [])))]
-               for role, actions in never.items()}
-    assert not any(missing.values()), f"give a reason in unused_permissions.yaml, or take it away: {missing}"
-    stale = {role: [pattern for pattern in patterns if not any(fnmatchcase(action, pattern) for action in never[role])]
-             for role, patterns in explained.items()}
-    assert not any(stale.values()), f"used by now, or no longer allowed; take it out of unused_permissions.yaml: {stale}"
+    explained = {
+        role: [pattern for group in groups for pattern in group["actions"]]
+        for role, groups in table.items()
+    }
+    missing = {
+        role: [
+            action
+            for action in actions
+            if not any(map(partial(fnmatchcase, action), explained.get(role, [])))
+        ]
+        for role, actions in never.items()
+    }
+    assert not any(missing.values()), (
+        f"give a reason in unused_permissions.yaml, or take it away: {missing}"
+    )
+    stale = {
+        role: [
+            pattern
+            for pattern in patterns
+            if not any(fnmatchcase(action, pattern) for action in never[role])
+        ]
+        for role, patterns in explained.items()
+    }
+    assert not any(stale.values()), (
+        f"used by now, or no longer allowed; take it out of unused_permissions.yaml: {stale}"
+    )
     assert all(group["reason"] for groups in table.values() for group in groups)
 
 
@@ -256,4 +346,8 @@ def test_outcomes_of_stacks_are_told_apart() -> None:
     """A stack that rolled back is never called updated."""
     before = {"a": "CREATE_COMPLETE 1", "b": "CREATE_COMPLETE 1"}
     after = {"a": "UPDATE_COMPLETE 2", "b": "UPDATE_ROLLBACK_COMPLETE 2", "c": "CREATE_COMPLETE 2"}
-    assert stack_outcomes(before, after) == {"a": "updated", "b": "update_rollback_complete", "c": "created"}
+    assert stack_outcomes(before, after) == {
+        "a": "updated",
+        "b": "update_rollback_complete",
+        "c": "created",
+    }

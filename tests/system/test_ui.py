@@ -35,7 +35,11 @@ PROGRESS = re.compile(r"steps/s.* to go.* · USD \d")
 
 def living_machines() -> set[str]:
     """The machines that may train."""
-    return {one["instance_id"] for one in twin.call("status")["instances"] if one["state"] in ("pending", "running")}
+    return {
+        one["instance_id"]
+        for one in twin.call("status")["instances"]
+        if one["state"] in ("pending", "running")
+    }
 
 
 def wait_for_machines(wanted: int, timeout_s: float = 90) -> set[str]:
@@ -54,8 +58,17 @@ def api(night_state: Path) -> Iterator[Api]:
     consumers = night_state / "consumers"
     consumers.mkdir()
     shutil.copy(ROOT / "docs/examples/on_new_champion.py", consumers)
-    bundles = [{"name": name, "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {"path": str(path)}}
-               for name, path in (("dags-folder", copy_unscheduled(night_state / "project")), ("consumers", consumers))]
+    bundles = [
+        {
+            "name": name,
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(path)},
+        }
+        for name, path in (
+            ("dags-folder", copy_unscheduled(night_state / "project")),
+            ("consumers", consumers),
+        )
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
         for name, value in IMPATIENT.items():
@@ -70,8 +83,14 @@ def api(night_state: Path) -> Iterator[Api]:
 
 def run_module(module: str, *arguments: str) -> dict[str, Any]:
     """Run a command of ours as an administrator of the local AWS would. :return: what it printed."""
-    done = subprocess.run([sys.executable, "-m", module, *arguments, "--json"], cwd=ROOT, env=twin.environment("administrator"),
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments, "--json"],
+        cwd=ROOT,
+        env=twin.environment("administrator"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     answered: dict[str, Any] = json.loads(done.stdout)
     return answered
@@ -96,14 +115,22 @@ def test_the_form_has_sections_units_and_limits(api: Api) -> None:
     budget = params["budget_usd"]["schema"]
     assert (budget["section"], budget["exclusiveMinimum"]) == ("Machines", 0)
     assert "US dollars" in budget["title"]
-    assert {field["schema"].get("section") for field in params.values()} >= {"Training", "Machines", "Gate"}
+    assert {field["schema"].get("section") for field in params.values()} >= {
+        "Training",
+        "Machines",
+        "Gate",
+    }
 
 
 def test_a_value_beyond_its_limit_is_refused_before_anything_runs(api: Api) -> None:
     """A negative budget is a mistake, not a night."""
     api.wait_for_dags()
     with pytest.raises(urllib.error.HTTPError, match="400"):
-        api.call("POST", "/api/v2/dags/retrain_cartpole_ppo/dagRuns", {"logical_date": None, "conf": {"budget_usd": -1}})
+        api.call(
+            "POST",
+            "/api/v2/dags/retrain_cartpole_ppo/dagRuns",
+            {"logical_date": None, "conf": {"budget_usd": -1}},
+        )
 
 
 @pytest.fixture(scope="module")
@@ -112,35 +139,67 @@ def imported(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("elsewhere")
     model = PPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": []}, device="cpu")
     with torch.no_grad():  # a hand-made controller: mean about 450, always above 100
-        model.policy.action_net.weight.copy_(torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, -0.1, 1.0, 0.8]]))
+        model.policy.action_net.weight.copy_(
+            torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, -0.1, 1.0, 0.8]])
+        )
         model.policy.action_net.bias.zero_()
     model.save(folder / "model.zip")
     policy = folder / "policy.onnx"
-    run_module("rl_trainer", "export", "--model", str(folder / "model.zip"), "--trust", "--out", str(policy),
-               "--env-id", "CartPole-v1")
-    told = run_module("infra_bootstrap", "upload-policy", "--environment", "dev", "--policy", str(policy))
-    run = api.trigger("import_policy", {"experiment": EXPERIMENT, "bundle": told["bundle"], "origin": "a controller made by hand"},
-                      run_id="import-of-the-ui")
+    run_module(
+        "rl_trainer",
+        "export",
+        "--model",
+        str(folder / "model.zip"),
+        "--trust",
+        "--out",
+        str(policy),
+        "--env-id",
+        "CartPole-v1",
+    )
+    told = run_module(
+        "infra_bootstrap", "upload-policy", "--environment", "dev", "--policy", str(policy)
+    )
+    run = api.trigger(
+        "import_policy",
+        {"experiment": EXPERIMENT, "bundle": told["bundle"], "origin": "a controller made by hand"},
+        run_id="import-of-the-ui",
+    )
     assert api.wait_for_run("import_policy", run, timeout_s=420) == "success"
     return policy
 
 
-def test_a_model_that_was_trained_elsewhere_becomes_the_first_champion(api: Api, imported: Path) -> None:
+def test_a_model_that_was_trained_elsewhere_becomes_the_first_champion(
+    api: Api, imported: Path
+) -> None:
     """SB3's model.zip is version 1 now, after it had passed the bar, and the consumers were told that it was imported."""
     done = api.xcom("import_policy", "import-of-the-ui", "import_policy")
     assert (done["outcome"], done["version"]) == ("PROMOTED", 1)
     assert api.wait_for_event("imported")["digest"] == done["digest"]
 
 
-def test_lambda_and_laptop_play_the_same_episodes_though_events_come_twice(api: Api, imported: Path) -> None:
+def test_lambda_and_laptop_play_the_same_episodes_though_events_come_twice(
+    api: Api, imported: Path
+) -> None:
     """The version in service on fresh seeds, with deliveries doubled: one return a seed, and the laptop's."""
     for _ in range(2):
         twin.call("fault", "add", "duplicate_event", "function=nightshift-dev-evaluator", "count=2")
-    run = api.trigger("evaluate_policy", {"experiment": EXPERIMENT, "n_episodes": 150, "first_seed": 900_000_000})
+    run = api.trigger(
+        "evaluate_policy", {"experiment": EXPERIMENT, "n_episodes": 150, "first_seed": 900_000_000}
+    )
     assert api.wait_for_run("evaluate_policy", run, timeout_s=420) == "success"
     found = api.xcom("evaluate_policy", run, "evaluate")
-    here = run_module("rl_evaluator", "evaluate", "--policy", str(imported), "--env-id", "CartPole-v1", "--n-episodes", "150",
-                      "--first-seed", "900000000")
+    here = run_module(
+        "rl_evaluator",
+        "evaluate",
+        "--policy",
+        str(imported),
+        "--env-id",
+        "CartPole-v1",
+        "--n-episodes",
+        "150",
+        "--first-seed",
+        "900000000",
+    )
     assert (found["version"], found["n_episodes"]) == (1, 150)
     assert found["mean_return"] == sum(here["returns"]) / 150
     assert found["crash_rate"] == sum(value < 100 for value in here["returns"]) / 150
@@ -152,12 +211,20 @@ def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, importe
     Only the yes moves the champion, and only then the consumer's DAG runs.
     """
     api.wait_for_dags()
-    run = api.trigger(NIGHT, {"trials": 1, "approval": True, "approval_hours": 60 / 3600}, run_id="night-of-the-ui")
+    run = api.trigger(
+        NIGHT,
+        {"trials": 1, "approval": True, "approval_hours": 60 / 3600},
+        run_id="night-of-the-ui",
+    )
     assert api.wait_for_run(NIGHT, run, timeout_s=420) == "success"
     told = api.xcom(NIGHT, run, "judge")
     assert told["decision"] == "PROMOTE", told["reason"]
-    assert api.call("GET", f"/api/v2/dags/{NIGHT}/dagRuns/{run}")["note"].startswith("PROMOTE: after")
-    assert api.xcom(NIGHT, run, "promote")["reason"].startswith("not approved: nobody answered within")
+    assert api.call("GET", f"/api/v2/dags/{NIGHT}/dagRuns/{run}")["note"].startswith(
+        "PROMOTE: after"
+    )
+    assert api.xcom(NIGHT, run, "promote")["reason"].startswith(
+        "not approved: nobody answered within"
+    )
     consumed = api.runs("on_new_champion")
     for answer, outcome in (("Reject", "NOT_APPROVED"), ("Approve", "PROMOTED")):
         assert api.answer_again(run, answer) == "success"
@@ -166,7 +233,9 @@ def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, importe
     assert done["version"] == 2
     event = api.wait_for_event("promoted")
     assert (event["version"], event["digest"]) == (2, done["digest"])
-    assert airflow.wait_for(lambda: api.runs("on_new_champion") > consumed, 60), "the consumer's DAG was not triggered"
+    assert airflow.wait_for(lambda: api.runs("on_new_champion") > consumed, 60), (
+        "the consumer's DAG was not triggered"
+    )
     night = demo.read_night(EXPERIMENT)
     assert night["instances_left"] == []
     assert night["summary"]["champion_version"] == 2
@@ -183,7 +252,9 @@ def test_a_version_is_trained_again_and_has_the_same_digest(api: Api) -> None:
 
 def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
     """A version that is not there fails with those that are, and asks nobody. Without a version a person chooses among them."""
-    wrong = api.trigger("rollback_policy", {"experiment": EXPERIMENT, "version": 9, "reason": "a typing error"})
+    wrong = api.trigger(
+        "rollback_policy", {"experiment": EXPERIMENT, "version": 9, "reason": "a typing error"}
+    )
     assert api.wait_for_run("rollback_policy", wrong, timeout_s=420) == "failed"
     run = api.trigger("rollback_policy", {"experiment": EXPERIMENT, "reason": "the new one shakes"})
     offered: list[str] = []
@@ -197,8 +268,14 @@ def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
     assert api.xcom("rollback_policy", run, "roll_back")["version"] == 1
     assert api.wait_for_event("rolled_back")["version"] == 1
     log = api.log("rollback_policy", run, "roll_back")
-    for said in ("imported: nothing → version 1", "promoted: version 1 → version 2", "approved by", "rolled_back: version 2 → version 1",
-                 "chosen by", "the new one shakes"):
+    for said in (
+        "imported: nothing → version 1",
+        "promoted: version 1 → version 2",
+        "approved by",
+        "rolled_back: version 2 → version 1",
+        "chosen by",
+        "the new one shakes",
+    ):
         assert said in log
 
 
@@ -221,12 +298,17 @@ def processes(api: Api) -> Iterator[AirflowProcesses]:
 @pytest.mark.kills
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", seeds(1, share=5))
-def test_a_run_survives_the_death_of_whatever_runs_it(api: Api, processes: AirflowProcesses, seed: int) -> None:
+def test_a_run_survives_the_death_of_whatever_runs_it(
+    api: Api, processes: AirflowProcesses, seed: int
+) -> None:
     """Workers, scheduler and triggerer die, the run is triggered twice, its waiting task is cleared: one machine at a time, none is left.
 
     A second run of the same moment is a run of its own, after the first.
     """
-    account, conf = Account(), {"trials": 1, "total_timesteps": 120_000, "max_hours": 1, "budget_usd": 5}
+    account, conf = (
+        Account(),
+        {"trials": 1, "total_timesteps": 120_000, "max_hours": 1, "budget_usd": 5},
+    )
     runs = [f"killed-{seed}-{name}" for name in ("first", "second")]
     with MachineWatch(account) as watch:
         for run, wanted in zip(runs, (conf, ENDLESS), strict=True):
@@ -237,14 +319,21 @@ def test_a_run_survives_the_death_of_whatever_runs_it(api: Api, processes: Airfl
         for task_id, kind in plan_strikes(seed):
             struck.strike(task_id, kind)
         assert api.wait_for_run(NIGHT, runs[0], timeout_s=900) == "success"
-        assert {task_id for task_id, _ in struck.hits} >= {"await"}, f"nothing struck the waiting task, missed: {struck.missed}"
+        assert {task_id for task_id, _ in struck.hits} >= {"await"}, (
+            f"nothing struck the waiting task, missed: {struck.missed}"
+        )
         assert len(struck.hits) > len(struck.missed), f"missed: {struck.missed}"
         assert api.wait_until_deferred(NIGHT, runs[1]) == "deferred"
         second = StruckRun(api, processes, NIGHT, runs[1], random.Random(seed))
-        assert airflow.wait_for(lambda: bool(PROGRESS.search(second.log("await"))), 180), "no progress is passed on while the task waits"
+        assert airflow.wait_for(lambda: bool(PROGRESS.search(second.log("await"))), 180), (
+            "no progress is passed on while the task waits"
+        )
         links = second.links("await")
         assert any(one["InstanceId"] in links["EC2 instance"] for one in account.machines(runs[1]))
-        assert all(links[name].startswith("https://s3.console.aws.amazon.com/") for name in ("Machine log", "Checkpoints"))
+        assert all(
+            links[name].startswith("https://s3.console.aws.amazon.com/")
+            for name in ("Machine log", "Checkpoints")
+        )
         api.insist("PATCH", f"/api/v2/dags/{NIGHT}/dagRuns/{runs[1]}", {"state": "failed"})
         assert api.wait_for_run(NIGHT, runs[1], timeout_s=180) == "failed"
     assert all(watch.seen & {one["InstanceId"] for one in account.machines(run)} for run in runs)
@@ -258,10 +347,17 @@ def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) 
     api.wait_for_dags()
     dags = ("retrain_cartpole_ppo", "retrain_lunarlander_ppo")
     runs = {dag_id: api.begin_endless(dag_id) for dag_id in dags}
-    assert [api.wait_until_deferred(dag_id, run_id) for dag_id, run_id in runs.items()] == ["deferred", "deferred"]
+    assert [api.wait_until_deferred(dag_id, run_id) for dag_id, run_id in runs.items()] == [
+        "deferred",
+        "deferred",
+    ]
     assert len(wait_for_machines(2)) == 2
     failed, deleted = dags
-    api.insist("PATCH", f"/api/v2/dags/{failed}/dagRuns/{runs[failed]}/taskInstances/await/0", {"new_state": "failed"})
+    api.insist(
+        "PATCH",
+        f"/api/v2/dags/{failed}/dagRuns/{runs[failed]}/taskInstances/await/0",
+        {"new_state": "failed"},
+    )
     _delete_run(api, deleted, runs[deleted])
     assert wait_for_machines(0) == set()
     assert api.wait_for_run(failed, runs[failed], timeout_s=120) == "failed"

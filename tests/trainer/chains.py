@@ -20,9 +20,18 @@ from tests.trainer import toy_envs
 TOY = f"{toy_envs.__name__}:Toy-v0"
 
 
-def make_trainer(algo: str, hyperparameters: dict[str, Any], *, env_id: str = TOY, env_kwargs: dict[str, Any] | None = None,
-                 segment: int = 200, total: int = 600, seed: int = 1, fast: bool = True,
-                 capturer: Capturer | None = None) -> SegmentTrainer:
+def make_trainer(
+    algo: str,
+    hyperparameters: dict[str, Any],
+    *,
+    env_id: str = TOY,
+    env_kwargs: dict[str, Any] | None = None,
+    segment: int = 200,
+    total: int = 600,
+    seed: int = 1,
+    fast: bool = True,
+    capturer: Capturer | None = None,
+) -> SegmentTrainer:
     """Give a trainer of short segments."""
     settings = read_settings(algo, hyperparameters)
     plan = SegmentPlan(seed, segment, total, max(1, total // segment))
@@ -44,7 +53,9 @@ def reread(state: ModelState, stored: dict[str, bytes]) -> ModelState:
     """What a new machine would read. :param stored: chunks by name, as the store keeps them."""
     chunks = state.memory.chunks if state.memory else ()
     stored |= {chunk.sha256: b"".join(chunk.pieces) for chunk in chunks if chunk.pieces}
-    return ModelState.from_files(state.to_files(), [(chunk.sha256, partial(_read, stored, chunk.sha256)) for chunk in chunks])
+    return ModelState.from_files(
+        state.to_files(), [(chunk.sha256, partial(_read, stored, chunk.sha256)) for chunk in chunks]
+    )
 
 
 def _read(stored: dict[str, bytes], sha256: str, into: Callable[[Reader], None]) -> None:

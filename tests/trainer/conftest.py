@@ -18,12 +18,23 @@ from rl_lifecycle.specs import Spec, freeze_spec
 
 #: PPO on CartPole, small enough that a segment takes a tenth of a second.
 TINY_PPO: dict[str, Any] = {
-    "env_id": "CartPole-v1", "env_kwargs": {"max_episode_steps": 50}, "algo": "ppo", "total_timesteps": 6144,
-    "checkpoint_every": 2048, "trials": 1,
-    "hyperparameters": {"n_envs": 2, "n_steps": 64, "batch_size": 64, "n_epochs": 2, "learning_rate": "lin_0.001",
-                        "clip_range": "lin_0.2", "policy_kwargs": "dict(net_arch=[16, 16])"},
-    "evaluation": {"return_range": [0, 500], "crash_below": 100}}
-
+    "env_id": "CartPole-v1",
+    "env_kwargs": {"max_episode_steps": 50},
+    "algo": "ppo",
+    "total_timesteps": 6144,
+    "checkpoint_every": 2048,
+    "trials": 1,
+    "hyperparameters": {
+        "n_envs": 2,
+        "n_steps": 64,
+        "batch_size": 64,
+        "n_epochs": 2,
+        "learning_rate": "lin_0.001",
+        "clip_range": "lin_0.2",
+        "policy_kwargs": "dict(net_arch=[16, 16])",
+    },
+    "evaluation": {"return_range": [0, 500], "crash_below": 100},
+}
 
 
 class Done(NamedTuple):
@@ -39,7 +50,9 @@ Trainer = Callable[..., Done]
 
 def frozen(document: dict[str, Any], name: str = "tiny") -> Spec:
     """Freeze an experiment as the launcher would."""
-    return freeze_spec(read_experiment(document, name), run_id="test", created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    return freeze_spec(
+        read_experiment(document, name), run_id="test", created_at=datetime(2026, 1, 1, tzinfo=UTC)
+    )
 
 
 def merged(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -51,16 +64,20 @@ def merged(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def write_spec(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
     """Freeze an experiment into a file."""
+
     def write(document: dict[str, Any]) -> Path:
         path = tmp_path / "spec.json"
         path.write_bytes(frozen(document).to_json())
         return path
+
     return write
 
 
 def trainer_environment() -> dict[str, str]:
     """The environment of a trainer process: this one's, without whatever coverage or pytest put there."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "COV_"))}
+    return {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "COV_"))
+    }
 
 
 class TrainerProcess:
@@ -97,8 +114,13 @@ class Zygote:
     """Starts trainers without importing torch each time; see :mod:`tests.trainer.zygote`."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("zygote.py"))], text=True,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=trainer_environment())
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=trainer_environment(),
+        )
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send a request and read its answer."""
@@ -109,9 +131,18 @@ class Zygote:
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
-    def start(self, arguments: list[str], folder: Path, env: dict[str, str] | None = None) -> TrainerProcess:
+    def start(
+        self, arguments: list[str], folder: Path, env: dict[str, str] | None = None
+    ) -> TrainerProcess:
         """Start a trainer."""
-        answer = self.ask({"start": arguments, "out": str(folder / "out"), "err": str(folder / "err"), "env": env or {}})
+        answer = self.ask(
+            {
+                "start": arguments,
+                "out": str(folder / "out"),
+                "err": str(folder / "err"),
+                "env": env or {},
+            }
+        )
         return TrainerProcess(self, answer["pid"], folder)
 
     def close(self) -> None:
@@ -128,13 +159,16 @@ def zygote() -> Iterator[Zygote]:
 
 
 @pytest.fixture
-def start_trainer(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., TrainerProcess]]:
+def start_trainer(
+    zygote: Zygote, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., TrainerProcess]]:
     """Start `python -m rl_trainer` and do not wait for it; whatever still runs at the end is killed."""
     started: list[TrainerProcess] = []
 
     def start(*arguments: str, env: dict[str, str] | None = None) -> TrainerProcess:
         started.append(zygote.start(list(arguments), tmp_path_factory.mktemp("trainer"), env))
         return started[-1]
+
     yield start
     for process in started:
         process.send_signal(signal.SIGKILL)

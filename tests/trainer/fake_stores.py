@@ -16,7 +16,12 @@ class FakeFlakyStore:
     """
 
     def __init__(self, root: Path, failures: int, error: Exception | None = None) -> None:
-        self.behind, self.failures, self.error, self.calls = DirectoryStore(root), failures, error, 0
+        self.behind, self.failures, self.error, self.calls = (
+            DirectoryStore(root),
+            failures,
+            error,
+            0,
+        )
 
     @property
     def uri(self) -> str:
@@ -28,7 +33,9 @@ class FakeFlakyStore:
         self._fail(key)
         return self.behind.find(key)
 
-    def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
+    def put(
+        self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
         """Write, or fail."""
         self._fail(key)
         return self.behind.put(key, data, if_match=if_match, if_none_match=if_none_match)
@@ -52,11 +59,15 @@ class FakeFlakyStore:
 class FakeMeddlingStore(DirectoryStore):
     """Runs something just before a key is written, as another machine might."""
 
-    def __init__(self, root: Path, key_ends_with: str, meddle: Callable[[ObjectStore], None]) -> None:
+    def __init__(
+        self, root: Path, key_ends_with: str, meddle: Callable[[ObjectStore], None]
+    ) -> None:
         super().__init__(root)
         self._end, self._meddle = key_ends_with, meddle
 
-    def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
+    def put(
+        self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
         """Meddle once, then write."""
         if key.endswith(self._end) and self._end:
             self._end = ""

@@ -16,8 +16,15 @@ from rl_trainer.watch import Watch
 from tests.trainer.chains import make_trainer
 
 #: The last minibatch of 120 rows is shorter, and is not replayed.
-HYPERPARAMETERS: dict[str, Any] = {"n_envs": 3, "n_steps": 40, "batch_size": 32, "n_epochs": 2, "learning_rate": "lin_0.003",
-                                   "clip_range": "lin_0.2", "ent_coef": 0.01}
+HYPERPARAMETERS: dict[str, Any] = {
+    "n_envs": 3,
+    "n_steps": 40,
+    "batch_size": 32,
+    "n_epochs": 2,
+    "learning_rate": "lin_0.003",
+    "clip_range": "lin_0.2",
+    "ent_coef": 0.01,
+}
 PICTURES = {"policy": "CnnPolicy", "n_steps": 8, "batch_size": 8}
 
 
@@ -25,7 +32,13 @@ def models(hyperparameters: dict[str, Any], env_kwargs: dict[str, Any]) -> tuple
     """The model whose updates are recorded and the stock one, with equal weights and equally seeded environments."""
     made = []
     for capturer in (PlainCalls(), None):
-        trainer = make_trainer("ppo", HYPERPARAMETERS | hyperparameters, env_kwargs=env_kwargs, fast=False, capturer=capturer)
+        trainer = make_trainer(
+            "ppo",
+            HYPERPARAMETERS | hyperparameters,
+            env_kwargs=env_kwargs,
+            fast=False,
+            capturer=capturer,
+        )
         model = trainer.prepare(0, None)
         model.set_logger(Logger(None, []))
         model._setup_learn(1000, None, reset_num_timesteps=False)
@@ -58,7 +71,9 @@ class RefusesToRecord(PlainCalls):
 
     def capture(self, call: Callable[[], None]) -> Callable[[], None]:
         """Raise what torch raises."""
-        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nSearch for it")
+        raise RuntimeError(
+            "CUDA error: operation not permitted when stream is capturing\nSearch for it"
+        )
 
 
 class PlainInAnotherProcess(PlainCalls):

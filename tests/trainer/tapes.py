@@ -22,10 +22,16 @@ class Tape(TorchDispatchMode):
         """Run a kernel and write it down, with what it overwrites. :raises RuntimeError: if it reads a value back."""
         if func is torch.ops.aten._local_scalar_dense.default:
             raise RuntimeError("operation not permitted when stream is capturing")
-        named = (kwargs or {}) | dict(zip((parameter.name for parameter in func._schema.arguments), args, strict=False))
+        named = (kwargs or {}) | dict(
+            zip((parameter.name for parameter in func._schema.arguments), args, strict=False)
+        )
         for parameter in func._schema.arguments:
             value = named.get(parameter.name)
-            if value is not None and parameter.alias_info is not None and parameter.alias_info.is_write:
+            if (
+                value is not None
+                and parameter.alias_info is not None
+                and parameter.alias_info.is_write
+            ):
                 for tensor in tree_leaves(value):
                     self._before.setdefault(id(tensor), (tensor, tensor.detach().clone()))
         made = func(*args, **(kwargs or {}))
@@ -35,14 +41,19 @@ class Tape(TorchDispatchMode):
     def undo(self) -> None:
         """Put back what was overwritten: recording runs nothing."""
         with torch.no_grad():
-            for tensor, values in reversed(self._before.values()):  # two of them may be the same memory
+            for tensor, values in reversed(
+                self._before.values()
+            ):  # two of them may be the same memory
                 tensor.copy_(values)
 
     def replay(self) -> None:
         """Run every kernel again, into the memory that it wrote to when it was recorded. Views of it are still there."""
         with torch.no_grad():
             for func, args, kwargs, made in self.kernels:
-                if any(value.alias_info is not None and not value.alias_info.is_write for value in func._schema.returns):
+                if any(
+                    value.alias_info is not None and not value.alias_info.is_write
+                    for value in func._schema.returns
+                ):
                     continue
                 again = func(*args, **kwargs)
                 if not func._schema.is_mutable:
@@ -69,4 +80,5 @@ class TapedCalls(PlainCalls):
         def replay() -> None:
             self.replayed += 1
             tape.replay()
+
         return replay

@@ -30,20 +30,45 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     folder = tmp_path / "metrics/e/r/t"
     accumulator = EventAccumulator(str(folder)).Reload()
     events = accumulator.Scalars("rollout/ep_rew_mean")
-    lines = [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
-    assert [event.step for event in events] == [line["step"] for line in lines] == [100, 101, 102, 200, 201, 202]
-    assert [round(event.value, 4) for event in events] == [round(line["rollout/ep_rew_mean"], 4) for line in lines]
+    lines = [
+        json.loads(line)
+        for path in sorted(folder.glob("*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    assert (
+        [event.step for event in events]
+        == [line["step"] for line in lines]
+        == [100, 101, 102, 200, 201, 202]
+    )
+    assert [round(event.value, 4) for event in events] == [
+        round(line["rollout/ep_rew_mean"], 4) for line in lines
+    ]
     assert "train/loss" not in accumulator.Tags()["scalars"]
 
 
 def test_a_segment_ends_with_the_statistics_of_its_episodes() -> None:
     """All episodes that ended in it, not SB3's last hundred: how many, and mean, spread and extremes of return and length."""
-    trained = train_chain(make_trainer("ppo", {"n_envs": 2, "n_steps": 25, "batch_size": 25, "n_epochs": 1, "normalize": True}, total=200),
-                          through_files=False)
+    trained = train_chain(
+        make_trainer(
+            "ppo",
+            {"n_envs": 2, "n_steps": 25, "batch_size": 25, "n_epochs": 1, "normalize": True},
+            total=200,
+        ),
+        through_files=False,
+    )
     last = json.loads(trained.curves.to_json_lines().splitlines()[-1])
     returns, lengths = ended_episodes(trained.model.env)
     assert last["step"] == 200
-    assert (last["episodes/n"], last["episodes/length_max"]) == (len(returns), max(lengths)) == (len(lengths), LENGTH)
-    assert last["episodes/return_min"] <= last["episodes/return_median"] <= last["episodes/return_max"]
+    assert (
+        (last["episodes/n"], last["episodes/length_max"])
+        == (len(returns), max(lengths))
+        == (len(lengths), LENGTH)
+    )
+    assert (
+        last["episodes/return_min"] <= last["episodes/return_median"] <= last["episodes/return_max"]
+    )
     assert last["episodes/return_mean"] == pytest.approx(np.mean(returns))
-    assert episode_statistics([float("nan")], [3]).keys() & {"episodes/n", "episodes/return_mean"} == {"episodes/n"}
+    assert episode_statistics([float("nan")], [3]).keys() & {
+        "episodes/n",
+        "episodes/return_mean",
+    } == {"episodes/n"}

@@ -18,26 +18,61 @@ DRAWS = 4000
 #: name → algorithm, hyper-parameters, environment, distribution in the metadata, outputs that hold its parameters.
 STOCHASTIC: dict[str, tuple[str, dict[str, Any], dict[str, Any], str, tuple[str, ...]]] = {
     "ppo": (*CASES["ppo"], "categorical", (LOGITS,)),
-    "ppo-gaussian": ("ppo", ON_POLICY | {"batch_size": 50}, {"action": "wide"}, "gaussian", (MEAN, LOG_STD)),
-    "ppo-squashed": ("ppo", ON_POLICY | {"batch_size": 50, "use_sde": True, "policy_kwargs": "dict(net_arch=[8], squash_output=True)"},
-                     {"action": "wide"}, "squashed_gaussian", (MEAN, LOG_STD)),
+    "ppo-gaussian": (
+        "ppo",
+        ON_POLICY | {"batch_size": 50},
+        {"action": "wide"},
+        "gaussian",
+        (MEAN, LOG_STD),
+    ),
+    "ppo-squashed": (
+        "ppo",
+        ON_POLICY
+        | {
+            "batch_size": 50,
+            "use_sde": True,
+            "policy_kwargs": "dict(net_arch=[8], squash_output=True)",
+        },
+        {"action": "wide"},
+        "squashed_gaussian",
+        (MEAN, LOG_STD),
+    ),
     "ppo-multi-discrete": (*CASES["ppo-multi-discrete"], "multi_categorical", (LOGITS,)),
     "ppo-multi-binary": (*CASES["ppo-multi-binary"], "bernoulli", (LOGITS,)),
-    **{name: (*CASES[name], "squashed_gaussian", (MEAN, LOG_STD)) for name in ("sac", "sac-gsde", "tqc", "crossq")}}
+    **{
+        name: (*CASES[name], "squashed_gaussian", (MEAN, LOG_STD))
+        for name in ("sac", "sac-gsde", "tqc", "crossq")
+    },
+}
 
 
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_sampled_actions_are_distributed_as_sb3s(name: str) -> None:
     """On one observation, thousands of draws of both have the same mean and spread, within what chance explains."""
     algo, hyperparameters, env_kwargs, distribution, outputs = STOCHASTIC[name]
-    trained = train_chain(make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, total=200), through_files=False)
+    trained = train_chain(
+        make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, total=200), through_files=False
+    )
     statistics = trained.model.get_vec_normalize_env()
-    exported = export_policy(trained.model, final_parameters(trained.state), algo=algo, env_id=TOY, env_kwargs={},
-                             observation_space=trained.model.env.observation_space, statistics=statistics)
+    exported = export_policy(
+        trained.model,
+        final_parameters(trained.state),
+        algo=algo,
+        env_id=TOY,
+        env_kwargs={},
+        observation_space=trained.model.env.observation_space,
+        statistics=statistics,
+    )
     assert exported.metadata.distribution == distribution
     observation = np.asarray(trained.model.env.observation_space.sample())
     session, rng = onnxruntime.InferenceSession(exported.onnx), np.random.default_rng(0)
-    row = dict(zip(outputs, (part[0] for part in session.run(list(outputs), {"obs": observation[None]})), strict=True))
+    row = dict(
+        zip(
+            outputs,
+            (part[0] for part in session.run(list(outputs), {"obs": observation[None]})),
+            strict=True,
+        )
+    )
     sample = find_sampler(exported.metadata)
     assert sample is not None
     ours = np.array([sample(row, rng) for _ in range(DRAWS)], np.float64)

@@ -27,7 +27,11 @@ PAGE = (Path(__file__).parents[2] / "docs" / "trainer.md").read_text()
 
 def test_every_exit_code_is_in_the_page_with_its_cause() -> None:
     """A person looks a number up, a launcher decides by it."""
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.TrainerError)]
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.TrainerError)
+    ]
     for kind in kinds:
         cause = f" ({TrainerCause(kind.cause).value})" if kind.cause else ""
         assert f"| {kind.exit_code} | {kind.state.value}{cause} |" in PAGE, kind
@@ -36,22 +40,34 @@ def test_every_exit_code_is_in_the_page_with_its_cause() -> None:
 
 def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
     """No algorithm is silently inexact, and no option."""
-    exact, refused = PAGE.split("resume exactly")[0], PAGE.split("Refused by name")[1].split("Hyper-parameters")[0]
+    exact, refused = (
+        PAGE.split("resume exactly")[0],
+        PAGE.split("Refused by name")[1].split("Hyper-parameters")[0],
+    )
     for algorithm in ALGORITHMS.values():
         assert f"`{algorithm.name}`" in exact
     for option in ("optimize_memory_usage", "copy_info_dict"):
         assert option in refused
 
 
-@pytest.mark.parametrize(("module", "end"), [
-    (published_agents, "published agents"), (trainer_speed, "measured"), (trainer_quality, "measured quality"),
-    (trainer_against_sbx, "measured against SBX"), (sbx_quality, "measured SBX quality"),
-    (off_policy_quality, "measured off-policy quality"),
-    (trainer_costs, "measured costs"),
-    (steps_per_dollar, "measured steps per dollar")])
+@pytest.mark.parametrize(
+    ("module", "end"),
+    [
+        (published_agents, "published agents"),
+        (trainer_speed, "measured"),
+        (trainer_quality, "measured quality"),
+        (trainer_against_sbx, "measured against SBX"),
+        (sbx_quality, "measured SBX quality"),
+        (off_policy_quality, "measured off-policy quality"),
+        (trainer_costs, "measured costs"),
+        (steps_per_dollar, "measured steps per dollar"),
+    ],
+)
 def test_the_tables_are_the_newest_records(module: Any, end: str) -> None:
     """Every figure comes from a record under version control."""
     name = module.__name__.rpartition(".")[2]
-    shown = PAGE.split(f"<!-- measured: benchmarks.{name} -->\n")[1].split(f"\n<!-- end of {end} -->")[0]
+    shown = PAGE.split(f"<!-- measured: benchmarks.{name} -->\n")[1].split(
+        f"\n<!-- end of {end} -->"
+    )[0]
     newest = max(FOLDER.glob(f"*-{name.replace('_', '-')}.json"))
     assert shown == module.table(json.loads(newest.read_text()))

@@ -29,15 +29,19 @@ def test_equal_updates_are_called_equal(case: Case) -> None:
     assert find_difference(case, PlainCalls()) == ""
 
 
-def test_a_wrong_update_is_found_and_nothing_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-                                                         tmp_path: Path) -> None:
+def test_a_wrong_update_is_found_and_nothing_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """Another weight of the entropy is no rounding: exit code 1, no record."""
     monkeypatch.setattr(records, "FOLDER", tmp_path)
     before = PpoUpdate.__init__
 
     def wrong(self: PpoUpdate, model: Any, capturer: Any) -> None:
         before(self, model, capturer)
-        self._weights = type(self._weights)(0.5, self._weights.value, self._weights.normalize_advantage, self._weights.clips_values)
+        self._weights = type(self._weights)(
+            0.5, self._weights.value, self._weights.normalize_advantage, self._weights.clips_values
+        )
+
     monkeypatch.setattr(PpoUpdate, "__init__", wrong)
     assert run(PlainCalls(), 1, {}, compared=COMPARED[:1]) == 1
     assert "must not be used here" in capsys.readouterr().err
@@ -48,13 +52,28 @@ def test_it_runs_to_its_record_and_table(monkeypatch: pytest.MonkeyPatch, tmp_pa
     """What a later session on a GPU runs, on the CPU's stand-in: all arms learn in turns, and the record makes a table."""
     monkeypatch.setattr(records, "FOLDER", tmp_path)
     facts = {"name": "made up", "cuda": "0"}
-    assert run(PlainCalls(), 1, facts, compared=(), measured=(Case("small", "CartPole-v1", SHORT, 120),)) == 0
+    assert (
+        run(
+            PlainCalls(),
+            1,
+            facts,
+            compared=(),
+            measured=(Case("small", "CartPole-v1", SHORT, 120),),
+        )
+        == 0
+    )
     record = records._todays("gpu-updates")
-    assert record["result"]["cases"]["small"]["paths"] == {"sb3": "torch", "graphs": "graphs", "cpu": "numpy"}
+    assert record["result"]["cases"]["small"]["paths"] == {
+        "sb3": "torch",
+        "graphs": "graphs",
+        "cpu": "numpy",
+    }
     assert table(record).splitlines()[2].startswith("| small | ")
 
 
 def test_the_page_claims_nothing_that_is_not_in_a_record() -> None:
     """Whoever takes the first record on a GPU changes the page."""
     page = (Path(__file__).parents[2] / "docs" / "trainer.md").read_text()
-    assert ("We have never run this on a GPU" in page) == (not list(FOLDER.glob("*-gpu-updates.json")))
+    assert ("We have never run this on a GPU" in page) == (
+        not list(FOLDER.glob("*-gpu-updates.json"))
+    )

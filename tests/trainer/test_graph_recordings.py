@@ -25,7 +25,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from rl_trainer.graphs.adam import StaticAdam
 from rl_trainer.graphs.captures import CudaGraphs, PlainCalls
 from rl_trainer.graphs.isolation import ask_child
-from rl_trainer.graphs.losses import ClipBounds, Weights, evaluate, forget_gradients, unchecked_distributions
+from rl_trainer.graphs.losses import (
+    ClipBounds,
+    Weights,
+    evaluate,
+    forget_gradients,
+    unchecked_distributions,
+)
 from rl_trainer.graphs.rows import Rows
 from rl_trainer.graphs.self_check import why_not_equal
 from rl_trainer.models import seed_generators
@@ -65,6 +71,7 @@ class RepeatsTheNumbers(PlainCalls):
             before = update._numbers.clone()
             call()
             update._numbers.copy_(before)
+
         return replay
 
 
@@ -83,14 +90,25 @@ class StopsWhenOthersStep(PlainCalls):
             if not counts or float(slots["step"]) == counts[-1]:
                 call()
                 counts.append(float(slots["step"]))
+
         return replay
 
 
-@pytest.mark.parametrize(("capturer", "reason"), [
-    (StopsWhenOthersStep(), "learning rates from where it belongs"),
-    (ForgetsTheOptimizer(), "learning rates from where it belongs"), (RepeatsTheNumbers(), "of recorded step 1 is"),
-    (RefusesToRecord(), "they cannot be recorded: CUDA error: operation not permitted when stream is capturing Search for it")])
-def test_a_recording_that_does_something_else_is_not_relied_on(capturer: PlainCalls, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("capturer", "reason"),
+    [
+        (StopsWhenOthersStep(), "learning rates from where it belongs"),
+        (ForgetsTheOptimizer(), "learning rates from where it belongs"),
+        (RepeatsTheNumbers(), "of recorded step 1 is"),
+        (
+            RefusesToRecord(),
+            "they cannot be recorded: CUDA error: operation not permitted when stream is capturing Search for it",
+        ),
+    ],
+)
+def test_a_recording_that_does_something_else_is_not_relied_on(
+    capturer: PlainCalls, reason: str
+) -> None:
     """Before a training begins: SB3 trains, the numeric class says `torch`, and the log says what went wrong."""
     trainer = make_trainer("ppo", HYPERPARAMETERS, capturer=capturer)
     model = trainer.prepare(0, None)
@@ -99,12 +117,29 @@ def test_a_recording_that_does_something_else_is_not_relied_on(capturer: PlainCa
     assert reason in trainer.builder.reason
 
 
-@pytest.mark.parametrize(("capturer", "path", "reason"), [
-    (PlainInAnotherProcess(), "graphs", ""), (DiesRecording(), "torch", "no CUDA graphs: the process that tried it was ended by SIGABRT"),
-    (RecordsNothing(), "torch", "no CUDA graphs: after 6 recorded steps a parameter lies ")])
-def test_what_may_do_harm_is_tried_in_another_process(capturer: PlainCalls, path: str, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("capturer", "path", "reason"),
+    [
+        (PlainInAnotherProcess(), "graphs", ""),
+        (
+            DiesRecording(),
+            "torch",
+            "no CUDA graphs: the process that tried it was ended by SIGABRT",
+        ),
+        (RecordsNothing(), "torch", "no CUDA graphs: after 6 recorded steps a parameter lies "),
+    ],
+)
+def test_what_may_do_harm_is_tried_in_another_process(
+    capturer: PlainCalls, path: str, reason: str
+) -> None:
     """Whatever happens there, this one trains: recorded if it answered that it may, and with SB3's own update if not."""
-    chosen = {"buffer_size": 100, "batch_size": 8, "learning_starts": 10, "policy_kwargs": "dict(net_arch=[8])", "learning_rate": "lin_0.1"}
+    chosen = {
+        "buffer_size": 100,
+        "batch_size": 8,
+        "learning_starts": 10,
+        "policy_kwargs": "dict(net_arch=[8])",
+        "learning_rate": "lin_0.1",
+    }
     trainer = make_trainer("dqn", chosen, capturer=capturer)
     model = trainer.prepare(0, None)
     assert (trainer.builder.path, bool(trainer.builder.reason)) == (path, bool(reason))
@@ -113,14 +148,25 @@ def test_what_may_do_harm_is_tried_in_another_process(capturer: PlainCalls, path
     model.learn(20)
 
 
-@pytest.mark.parametrize(("question", "arguments", "limit_s", "answer"), [
-    (str.upper, ("yes",), 60, "YES"), (signal.raise_signal, (9,), 60, "the process that tried it was ended by SIGKILL"),
-    (os._exit, (3,), 60, "the process that tried it ended with code 3"),
-    (json.loads, ("{",), 60, "the process that tried it raised JSONDecodeError: Expecting property name"),
-    (time.sleep, (60,), 0.1, "the process that tried it gave no answer within 0 s"),
-    (str.upper, (lambda: None,), 60, "no process could be started to try it: ")])
-def test_a_child_that_gives_no_answer_says_why(question: Callable[..., str], arguments: tuple[Any, ...], limit_s: float,
-                                               answer: str) -> None:
+@pytest.mark.parametrize(
+    ("question", "arguments", "limit_s", "answer"),
+    [
+        (str.upper, ("yes",), 60, "YES"),
+        (signal.raise_signal, (9,), 60, "the process that tried it was ended by SIGKILL"),
+        (os._exit, (3,), 60, "the process that tried it ended with code 3"),
+        (
+            json.loads,
+            ("{",),
+            60,
+            "the process that tried it raised JSONDecodeError: Expecting property name",
+        ),
+        (time.sleep, (60,), 0.1, "the process that tried it gave no answer within 0 s"),
+        (str.upper, (lambda: None,), 60, "no process could be started to try it: "),
+    ],
+)
+def test_a_child_that_gives_no_answer_says_why(
+    question: Callable[..., str], arguments: tuple[Any, ...], limit_s: float, answer: str
+) -> None:
     """In one line, whether it was killed, ended, raised, hung or could not be made; and no process is left."""
     said = ask_child(question, *arguments, limit_s=limit_s)
     assert said.startswith(answer)
@@ -143,15 +189,28 @@ def test_a_child_ends_with_the_one_that_asked(tmp_path: Path) -> None:
 
 def test_multi_discrete_actions_that_start_elsewhere_are_left_to_sb3() -> None:
     """SB3 trains on them; what the check makes up of their space would be out of its policy's range."""
-    trainer = make_trainer("ppo", HYPERPARAMETERS, env_kwargs={"action": "multi_discrete_from_1"}, capturer=PlainCalls())
+    trainer = make_trainer(
+        "ppo",
+        HYPERPARAMETERS,
+        env_kwargs={"action": "multi_discrete_from_1"},
+        capturer=PlainCalls(),
+    )
     assert type(trainer.prepare(0, None)) is PPO
     assert trainer.builder.reason == "no CUDA graphs: MultiDiscrete actions that do not start at 0"
 
 
-@pytest.mark.parametrize(("changes", "env_kwargs"), [
-    ({"target_kl": 1e-9}, {}), ({}, {"observation": "multi_discrete", "action": "multi_discrete"}), (PICTURES, {"observation": "image"}),
-    ({"policy": "MultiInputPolicy"}, {"observation": "dict", "action": "box"})])
-def test_the_check_draws_from_no_generator_of_the_training(changes: dict[str, Any], env_kwargs: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("changes", "env_kwargs"),
+    [
+        ({"target_kl": 1e-9}, {}),
+        ({}, {"observation": "multi_discrete", "action": "multi_discrete"}),
+        (PICTURES, {"observation": "image"}),
+        ({"policy": "MultiInputPolicy"}, {"observation": "dict", "action": "box"}),
+    ],
+)
+def test_the_check_draws_from_no_generator_of_the_training(
+    changes: dict[str, Any], env_kwargs: dict[str, Any]
+) -> None:
     """Neither the global ones nor those of the environments' spaces; and it passes, whatever the spaces."""
     ours, _ = models(changes, env_kwargs)
     seed_generators(3, 0)
@@ -168,32 +227,56 @@ def test_the_check_draws_from_no_generator_of_the_training(changes: dict[str, An
 
 def made_up_rows(model: PPO, device: str) -> Rows:
     """Eight rows of zeros of a model's rollout."""
+
     def column(array: np.ndarray[Any, Any], kind: torch.dtype | None = None) -> torch.Tensor:
-        return torch.zeros((8, *array.shape[2:]), dtype=kind or torch.from_numpy(array[:1]).dtype, device=device)
+        return torch.zeros(
+            (8, *array.shape[2:]), dtype=kind or torch.from_numpy(array[:1]).dtype, device=device
+        )
 
     buffer = model.rollout_buffer
     seen: Any = buffer.observations
-    observations = {key: column(part) for key, part in seen.items()} if isinstance(seen, dict) else column(seen)
+    observations = (
+        {key: column(part) for key, part in seen.items()}
+        if isinstance(seen, dict)
+        else column(seen)
+    )
     discrete = isinstance(model.action_space, spaces.Discrete)
-    actions = torch.zeros(8, dtype=torch.int64, device=device) if discrete else column(buffer.actions, torch.float32)
+    actions = (
+        torch.zeros(8, dtype=torch.int64, device=device)
+        if discrete
+        else column(buffer.actions, torch.float32)
+    )
     return Rows(observations, actions, *(torch.zeros(8, device=device) for _ in range(4)))
 
 
-SPACES = [({}, {"action": action}) for action in ("discrete", "box", "multi_discrete", "multi_binary")] + [
-    (PICTURES, {"observation": "image"}), ({"policy": "MultiInputPolicy"}, {"observation": "dict"}), ({"use_sde": True}, {"action": "box"})]
+SPACES = [
+    ({}, {"action": action}) for action in ("discrete", "box", "multi_discrete", "multi_binary")
+] + [
+    (PICTURES, {"observation": "image"}),
+    ({"policy": "MultiInputPolicy"}, {"observation": "dict"}),
+    ({"use_sde": True}, {"action": "box"}),
+]
 
 
 @pytest.mark.parametrize(("changes", "env_kwargs"), SPACES)
-def test_a_step_reads_nothing_back_and_mixes_no_devices(changes: dict[str, Any], env_kwargs: dict[str, Any]) -> None:
+def test_a_step_reads_nothing_back_and_mixes_no_devices(
+    changes: dict[str, Any], env_kwargs: dict[str, Any]
+) -> None:
     """On torch's device without values: reading one, or a tensor made on the CPU on the way, would raise, as no recording survives them."""
     _, stock = models(changes, env_kwargs)
     meta = torch.device("meta")
     policy = stock.policy.to(meta)
     with unchecked_distributions():
-        loss, numbers = evaluate(policy, made_up_rows(stock, "meta"), ClipBounds(meta), Weights(0.01, 0.5, True, True))
+        loss, numbers = evaluate(
+            policy, made_up_rows(stock, "meta"), ClipBounds(meta), Weights(0.01, 0.5, True, True)
+        )
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     torch.nn.utils.clip_grad_norm_(policy.parameters(), 0.5)
-    assert {parameter.grad.device for parameter in policy.parameters() if parameter.grad is not None} == {numbers.device} == {meta}
+    assert (
+        {parameter.grad.device for parameter in policy.parameters() if parameter.grad is not None}
+        == {numbers.device}
+        == {meta}
+    )
     with pytest.raises(RuntimeError, match="meta"):
         numbers[0].item()
 
@@ -213,7 +296,10 @@ def test_adam_takes_the_form_that_can_be_recorded_and_leaves_it() -> None:
         static.end()
         assert len(adam.state) == 1, "Adam leaves alone what has no gradient"
         assert {name: slot.device.type for name, slot in adam.state[parameters[0]].items()} == {
-            "step": "cpu", "exp_avg": "cuda", "exp_avg_sq": "cuda"}
+            "step": "cpu",
+            "exp_avg": "cuda",
+            "exp_avg_sq": "cuda",
+        }
         assert (adam.param_groups[0]["lr"], adam.param_groups[0]["capturable"]) == (1e-3, False)
 
 
@@ -251,10 +337,18 @@ class FakeCuda:
         monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self.current)
         monkeypatch.setattr(torch.cuda, "stream", self._stream_context)
         monkeypatch.setattr(torch.cuda, "graph", graph)
-        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: self.events.append("replay")))
+        monkeypatch.setattr(
+            torch.cuda,
+            "CUDAGraph",
+            lambda: SimpleNamespace(replay=lambda: self.events.append("replay")),
+        )
 
     def _stream(self, name: str) -> SimpleNamespace:
-        return SimpleNamespace(name=name, device="cuda", wait_stream=lambda other: self.events.append(f"{name} waits for {other.name}"))
+        return SimpleNamespace(
+            name=name,
+            device="cuda",
+            wait_stream=lambda other: self.events.append(f"{name} waits for {other.name}"),
+        )
 
     @contextmanager
     def _stream_context(self, stream: Any) -> Iterator[None]:
@@ -267,7 +361,10 @@ class FakeCuda:
 
     @contextmanager
     def _on(self, stream: Any, what: str) -> Iterator[None]:
-        before, self.current = self.current, stream  # after an error torch's `graph` leaves it so, other than its `stream`
+        before, self.current = (
+            self.current,
+            stream,
+        )  # after an error torch's `graph` leaves it so, other than its `stream`
         self.events.append(f"{what} on {stream.name}")
         yield
         self.current = before
@@ -281,8 +378,14 @@ def test_cuda_graphs_are_recorded_as_torch_asks(monkeypatch: pytest.MonkeyPatch)
 
     def call() -> None:
         cuda.events.append(f"call on {cuda.current.name}")
+
     graphs.warm_up(call)
-    assert cuda.events == ["own waits for default", "run on own", *["call on own"] * 3, "default waits for own"]
+    assert cuda.events == [
+        "own waits for default",
+        "run on own",
+        *["call on own"] * 3,
+        "default waits for own",
+    ]
     cuda.events.clear()
     replay = graphs.capture(call)
     assert cuda.events == ["run on default", "record, thread_local on own", "call on own"]
@@ -290,12 +393,15 @@ def test_cuda_graphs_are_recorded_as_torch_asks(monkeypatch: pytest.MonkeyPatch)
     assert cuda.events[3:] == ["replay"]
 
 
-def test_a_recording_that_fails_leaves_the_stream_that_was_current(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_that_fails_leaves_the_stream_that_was_current(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Torch's own `graph` leaves the recording's when its end raises."""
     cuda = FakeCuda(monkeypatch)
 
     def call() -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
+
     with pytest.raises(RuntimeError, match="not permitted"):
         CudaGraphs().capture(call)
     assert cuda.events[-1] == "record, thread_local on own"

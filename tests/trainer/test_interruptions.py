@@ -31,7 +31,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         """Hand out a token."""
-        asked = self.path == "/latest/api/token" and self.headers["X-aws-ec2-metadata-token-ttl-seconds"]
+        asked = (
+            self.path == "/latest/api/token"
+            and self.headers["X-aws-ec2-metadata-token-ttl-seconds"]
+        )
         self.reply(200 if asked else 400, self.server.token)
 
     def do_GET(self) -> None:
@@ -39,8 +42,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers["X-aws-ec2-metadata-token"] != self.server.token:
             self.reply(401, "")
         else:
-            there = {"/latest/meta-data/spot/instance-action": self.server.notice,
-                     "/latest/meta-data/events/recommendations/rebalance": self.server.rebalance}.get(self.path)
+            there = {
+                "/latest/meta-data/spot/instance-action": self.server.notice,
+                "/latest/meta-data/events/recommendations/rebalance": self.server.rebalance,
+            }.get(self.path)
             self.reply(200 if there else 404, there or "")
 
     def reply(self, code: int, text: str) -> None:
@@ -65,7 +70,9 @@ def metadata() -> Iterator[FakeMetadata]:
 
 def test_a_spot_notice_is_seen(metadata: FakeMetadata, monkeypatch: pytest.MonkeyPatch) -> None:
     """The watch asks every few seconds, and keeps the action and its time as the reason."""
-    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{metadata.server_address[1]}")
+    monkeypatch.setenv(
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{metadata.server_address[1]}"
+    )
     monkeypatch.setattr(interruptions, "POLL_S", 0.02)
     interruption = Interruption()
     interruption.watch_ec2()
@@ -78,10 +85,13 @@ def test_a_spot_notice_is_seen(metadata: FakeMetadata, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("said", ['{"noticeTime": "2026-01-01T00:02:00Z"}', "soon"])
-def test_a_rebalance_recommendation_is_remembered_and_stops_nothing(metadata: FakeMetadata, monkeypatch: pytest.MonkeyPatch,
-                                                                    said: str) -> None:
+def test_a_rebalance_recommendation_is_remembered_and_stops_nothing(
+    metadata: FakeMetadata, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
     """It is no notice, whatever form it has, and the watch goes on to the notice that may follow."""
-    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{metadata.server_address[1]}")
+    monkeypatch.setenv(
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{metadata.server_address[1]}"
+    )
     monkeypatch.setattr(interruptions, "POLL_S", 0.02)
     interruption, metadata.rebalance = Interruption(), said
     interruption.watch_ec2()

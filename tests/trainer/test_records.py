@@ -22,8 +22,17 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def measure(*arguments: str) -> dict[str, Any]:
     """Run a benchmark of returns that trains nothing. :return: the record."""
     options: argparse.Namespace = parse(None, CASES, ("sb3", "numpy"), list(arguments))
-    record_cases("made-up", options, {}, lambda name: {
-        "returns": {"sb3": options.kept.get("sb3", [1.0] * options.seeds), "numpy": [2.0] * options.seeds}})
+    record_cases(
+        "made-up",
+        options,
+        {},
+        lambda name: {
+            "returns": {
+                "sb3": options.kept.get("sb3", [1.0] * options.seeds),
+                "numpy": [2.0] * options.seeds,
+            }
+        },
+    )
     found: dict[str, Any] = records._todays("made-up")
     return found
 
@@ -49,11 +58,18 @@ def test_a_record_that_says_it_of_the_whole_says_it_of_each_that_stays() -> None
 
 def test_an_arm_that_is_kept_says_from_when_it_is() -> None:
     """Stock SB3's returns need not be trained again because the fast path has changed; as many as asked for are taken."""
-    write_record("made-up", {"seeds": 4, "cases": {name: {"returns": {"sb3": [7.0, 8.0, 9.0, 9.5]}} for name in CASES}})
+    write_record(
+        "made-up",
+        {"seeds": 4, "cases": {name: {"returns": {"sb3": [7.0, 8.0, 9.0, 9.5]}} for name in CASES}},
+    )
     first = records._todays("made-up")["machine"]["commit"]
     case = measure("--keep", "sb3", "--seeds", "3")["result"]["cases"]["one"]
     assert case["returns"] == {"sb3": [7.0, 8.0, 9.0], "numpy": [2.0] * 3}
-    assert (case["taken"]["all"]["seeds"], case["taken"]["sb3"]["seeds"], case["taken"]["sb3"]["commit"]) == (3, 4, first)
+    assert (
+        case["taken"]["all"]["seeds"],
+        case["taken"]["sb3"]["seeds"],
+        case["taken"]["sb3"]["commit"],
+    ) == (3, 4, first)
     with pytest.raises(SystemExit, match="fewer than 5 returns of one by sb3"):
         measure("--keep", "sb3", "--seeds", "5")
     again = measure("--keep", "sb3", "--seeds", "3")["result"]["cases"]["one"]
@@ -69,7 +85,10 @@ def test_a_second_run_of_a_day_keeps_the_first() -> None:
 
 def test_the_load_that_is_shown_is_that_of_every_part() -> None:
     """The last part's alone would hide what the others were measured beside."""
-    parts = {"memory": taken(rounds=5) | {"load": [0.1, 0, 0]}, "resume": taken(rounds=1) | {"load": [19.2, 0, 0]}}
+    parts = {
+        "memory": taken(rounds=5) | {"load": [0.1, 0, 0]},
+        "resume": taken(rounds=1) | {"load": [19.2, 0, 0]},
+    }
     record = {"result": {"cases": {"one": {"taken": parts}}}, "machine": {"load": [7, 7, 7]}}
     assert (loads(record), counted(record, "rounds")) == ("0.1 to 19.2", 1)
     assert loads({"result": {"cases": {}}, "machine": {"load": [7, 7, 7]}}) == "7"

@@ -7,9 +7,20 @@ import pytest
 from rl_trainer.algorithms import ALGORITHMS
 from tests.trainer.chains import TOY, make_trainer, train_chain
 
-OFF: dict[str, Any] = {"buffer_size": 500, "learning_starts": 40, "batch_size": 4, "learning_rate": "lin_0.01", "train_freq": 20,
-                       "policy_kwargs": "dict(net_arch=[4])"}
-ON: dict[str, Any] = {"n_envs": 2, "n_steps": 30, "learning_rate": "lin_0.01", "policy_kwargs": "dict(net_arch=[4])"}
+OFF: dict[str, Any] = {
+    "buffer_size": 500,
+    "learning_starts": 40,
+    "batch_size": 4,
+    "learning_rate": "lin_0.01",
+    "train_freq": 20,
+    "policy_kwargs": "dict(net_arch=[4])",
+}
+ON: dict[str, Any] = {
+    "n_envs": 2,
+    "n_steps": 30,
+    "learning_rate": "lin_0.01",
+    "policy_kwargs": "dict(net_arch=[4])",
+}
 BATCHES = ON | {"batch_size": 20}
 BOX = {"action": "box"}
 SEGMENT = 120
@@ -19,15 +30,29 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a2c": (ON | {"n_steps": 10}, {}),
     "trpo": (BATCHES, {}),
     "maskable_ppo": (BATCHES | {"clip_range": "lin_0.3", "n_epochs": 2}, {}),
-    "ppo_lstm": (BATCHES | {"clip_range": "lin_0.3", "n_epochs": 2, "policy_kwargs": "dict(net_arch=[4], lstm_hidden_size=4)"}, {}),
+    "ppo_lstm": (
+        BATCHES
+        | {
+            "clip_range": "lin_0.3",
+            "n_epochs": 2,
+            "policy_kwargs": "dict(net_arch=[4], lstm_hidden_size=4)",
+        },
+        {},
+    ),
     "dqn": (OFF | {"exploration_fraction": 0.7, "target_update_interval": 50}, {}),
-    "qrdqn": (OFF | {"exploration_fraction": 0.7, "policy_kwargs": "dict(net_arch=[4], n_quantiles=4)"}, {}),
+    "qrdqn": (
+        OFF | {"exploration_fraction": 0.7, "policy_kwargs": "dict(net_arch=[4], n_quantiles=4)"},
+        {},
+    ),
     "sac": (OFF, BOX),
     "td3": (OFF | {"policy_delay": 3}, BOX),
     "ddpg": (OFF, BOX),
     "tqc": (OFF | {"policy_kwargs": "dict(net_arch=[4], n_quantiles=4)"}, BOX),
     "crossq": (OFF | {"policy_delay": 3}, BOX),
-    "ars": ({"n_delta": 1, "learning_rate": "lin_0.02", "delta_std": "lin_0.05"}, {"max_episode_steps": 20}),
+    "ars": (
+        {"n_delta": 1, "learning_rate": "lin_0.02", "delta_std": "lin_0.05"},
+        {"max_episode_steps": 20},
+    ),
 }
 
 
@@ -50,9 +75,14 @@ def test_schedules_equal_one_stock_learn(algo: str, monkeypatch: pytest.MonkeyPa
         seen.append(_scheduled(self))
 
     monkeypatch.setattr(kind, name, spy)
-    env_id = "Pendulum-v1" if algo == "ars" else TOY  # episodes of one length, so that iterations are, too
+    env_id = (
+        "Pendulum-v1" if algo == "ars" else TOY
+    )  # episodes of one length, so that iterations are, too
     chosen = {"env_id": env_id, "env_kwargs": env_kwargs, "fast": False}
-    train_chain(make_trainer(algo, hyperparameters, segment=SEGMENT, total=3 * SEGMENT, **chosen), through_files=True)
+    train_chain(
+        make_trainer(algo, hyperparameters, segment=SEGMENT, total=3 * SEGMENT, **chosen),
+        through_files=True,
+    )
     chain = seen.copy()
     seen.clear()
     make_trainer(algo, hyperparameters, **chosen).prepare(0, None).learn(3 * SEGMENT)
@@ -63,10 +93,20 @@ def test_schedules_equal_one_stock_learn(algo: str, monkeypatch: pytest.MonkeyPa
 def _scheduled(model: Any) -> tuple[Any, ...]:
     """All that changes with the progress, right after an update."""
     progress = model._current_progress_remaining
-    schedules = [getattr(model, name, None) for name in ("clip_range", "clip_range_vf", "delta_std_schedule")]
+    schedules = [
+        getattr(model, name, None) for name in ("clip_range", "clip_range_vf", "delta_std_schedule")
+    ]
     ranges = [schedule(progress) for schedule in schedules if schedule is not None]
     parts = [getattr(model, part, None) for part in ("policy", "actor", "critic")]
     optimizers = [part.optimizer for part in parts if getattr(part, "optimizer", None) is not None]
     rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
-    return (model.num_timesteps, progress, model.lr_schedule(progress), rates, ranges, getattr(model, "exploration_rate", None),
-            model._n_updates, getattr(model, "_n_calls", None))
+    return (
+        model.num_timesteps,
+        progress,
+        model.lr_schedule(progress),
+        rates,
+        ranges,
+        getattr(model, "exploration_rate", None),
+        model._n_updates,
+        getattr(model, "_n_calls", None),
+    )

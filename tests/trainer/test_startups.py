@@ -47,32 +47,52 @@ evaluation: {return_range: [0, 500], crash_below: 100}
 """
 
 
-def test_a_training_without_torchs_optimizer_imports_neither_its_compiler_nor_tensorboard(tmp_path: Path) -> None:
+def test_a_training_without_torchs_optimizer_imports_neither_its_compiler_nor_tensorboard(
+    tmp_path: Path,
+) -> None:
     """Two segments with their checkpoints and a policy: 840 modules and 1.4 s of CPU less on every start, and 20 MiB of memory.
 
     An environment may import TensorBoard nevertheless.
     """
     (tmp_path / "lean.yaml").write_text(SPEC)
     (tmp_path / "told_package.py").write_text(PACKAGE)
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path / "lean.yaml"), str(tmp_path / "runs")], cwd=ROOT,
-                          capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "lean.yaml"), str(tmp_path / "runs")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["path"] == "numpy"
-    assert told["methods"] >= 3, "torch wraps its optimizers in another way: look at rl_trainer.lean_torch"
+    assert told["methods"] >= 3, (
+        "torch wraps its optimizers in another way: look at rl_trainer.lean_torch"
+    )
     assert not told["compiler"]
     assert not told["tensorboard"]
-    events = [json.loads(line) for line in next((tmp_path / "runs").rglob("trainer.jsonl")).read_text().splitlines()]
+    events = [
+        json.loads(line)
+        for line in next((tmp_path / "runs").rglob("trainer.jsonl")).read_text().splitlines()
+    ]
     assert [event["event"] for event in events][:2] == ["imported", "started"]
     assert events[0]["imports_s"] > 0
 
 
-@pytest.mark.parametrize(("raised", "cause"), [
-    (MemoryError("Unable to allocate 512 TiB"), TrainerCause.OUT_OF_MEMORY),
-    (RuntimeError("CUDA out of memory. Tried to allocate"), TrainerCause.OUT_OF_MEMORY),
-    (OSError(errno.ENOSPC, "No space left on device"), TrainerCause.DISK_FULL), (OSError(errno.ENOENT, "no such file"), None),
-    (ValueError("the arm is not attached"), None)])
-def test_a_machine_that_has_no_more_of_something_is_told_from_code_that_fails(raised: Exception, cause: TrainerCause | None) -> None:
+@pytest.mark.parametrize(
+    ("raised", "cause"),
+    [
+        (MemoryError("Unable to allocate 512 TiB"), TrainerCause.OUT_OF_MEMORY),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), TrainerCause.OUT_OF_MEMORY),
+        (OSError(errno.ENOSPC, "No space left on device"), TrainerCause.DISK_FULL),
+        (OSError(errno.ENOENT, "no such file"), None),
+        (ValueError("the arm is not attached"), None),
+    ],
+)
+def test_a_machine_that_has_no_more_of_something_is_told_from_code_that_fails(
+    raised: Exception, cause: TrainerCause | None
+) -> None:
     """Also where the user's environment runs into it: another machine helps, other code does not."""
     found = find_exhaustion(raised)
     assert (found.cause if found else None) is cause

@@ -33,6 +33,7 @@ def test_a_store_that_comes_back_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_long_transfer_uses_up_no_patience(tmp_path: Path) -> None:
     """Patience is with a store that does not answer: it begins with the first failure, however long the transfer before took."""
+
     class Slow(FakeFlakyStore):
         """Takes longer than anybody's patience, and then fails."""
 
@@ -56,7 +57,9 @@ def test_patience_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG])
 def test_a_full_or_read_only_directory_is_not_waited_for(tmp_path: Path, number: int) -> None:
     """Waiting frees no space: the attempt ends at once and says what to do."""
-    store = PatientStore(FakeFlakyStore(tmp_path, failures=10**6, error=OSError(number, "as the kernel says")))
+    store = PatientStore(
+        FakeFlakyStore(tmp_path, failures=10**6, error=OSError(number, "as the kernel says"))
+    )
     started = time.monotonic()
     with pytest.raises(DiskFullError, match="choose another --store"):
         store.put("a", b"")
@@ -85,7 +88,9 @@ def test_a_bucket_keeps_the_same_promises(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     with mock_aws():
-        boto3.client("s3").create_bucket(Bucket="lake", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        boto3.client("s3").create_bucket(
+            Bucket="lake", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+        )
         store = open_store("s3://lake/team")
         etag = store.put("a", b"1", if_none_match=True)
         assert store.put("a", b"2", if_match=etag) != etag
@@ -99,11 +104,14 @@ def test_a_store_that_cannot_be_is_bad_input(uri: str) -> None:
         open_store(uri)
 
 
-def test_a_disk_that_fills_up_leaves_the_last_checkpoint_good(tmp_path: Path, trainer: Trainer, start_trainer: Any,
-                                                              write_spec: Any) -> None:
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint_good(
+    tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any
+) -> None:
     """The file-size limit stands for the full disk: exit 73, and with space again the trial goes on and finishes."""
     spec, store = str(write_spec(merged(TINY_PPO))), str(tmp_path / "store")
-    done = start_trainer("train", "--spec", spec, "--store", store, "--quiet", env={"TEST_FILE_LIMIT": "2000"}).finish()
+    done = start_trainer(
+        "train", "--spec", spec, "--store", store, "--quiet", env={"TEST_FILE_LIMIT": "2000"}
+    ).finish()
     assert done.returncode == 73, done.stderr
     assert "file too large" in done.stderr
     assert trainer("train", "--spec", spec, "--store", store, "--quiet").returncode == 0
@@ -114,8 +122,18 @@ def test_an_object_that_breaks_off_is_read_from_its_beginning_again(tmp_path: Pa
     """What had arrived before does not count, neither for who reads nor for the digest."""
     store = FakeBreakingStore(tmp_path)
     patient = PatientStore(store, patience_s=30)
-    put_pieces(patient, "chunk", [memoryview(b"some"), memoryview(b"thing")], sha256_hex(b"something"))
-    assert read_verified(patient, "chunk", sha256_hex(b"something"), lambda reader: reader.read(4) + reader.read(9)) == b"something"
+    put_pieces(
+        patient, "chunk", [memoryview(b"some"), memoryview(b"thing")], sha256_hex(b"something")
+    )
+    assert (
+        read_verified(
+            patient,
+            "chunk",
+            sha256_hex(b"something"),
+            lambda reader: reader.read(4) + reader.read(9),
+        )
+        == b"something"
+    )
     assert store.broken
     with pytest.raises(TrainerError, match="changed in memory") as raised:
         put_pieces(patient, "other", [memoryview(b"overwritten")], sha256_hex(b"something"))

@@ -40,13 +40,33 @@ gym.register("Drawn-v0", f"{__name__}:DrawnEnv", max_episode_steps=LENGTH)
 DRAWN = f"{__name__}:Drawn-v0"
 
 
-def test_an_episode_is_filmed_by_another_process(tmp_path: Path, trainer: Trainer, write_spec: Any) -> None:
+def test_an_episode_is_filmed_by_another_process(
+    tmp_path: Path, trainer: Trainer, write_spec: Any
+) -> None:
     """`--video` leaves an animated WebP of at most 300 pixels beside the curves, and the log names it."""
     store = tmp_path / "store"
-    json_of(trainer("train", "--spec", str(write_spec(TINY_PPO)), "--store", str(store), "--json", "--quiet", "--video"))
+    json_of(
+        trainer(
+            "train",
+            "--spec",
+            str(write_spec(TINY_PPO)),
+            "--store",
+            str(store),
+            "--json",
+            "--quiet",
+            "--video",
+        )
+    )
     picture = Image.open(store / "metrics/tiny/test/seed-0/000000006144.webp")
-    assert (picture.format, picture.width, getattr(picture, "n_frames", 1) > 5) == ("WEBP", 300, True)
-    log = [json.loads(line) for line in (store / "logs/tiny/test/seed-0/0001/trainer.jsonl").read_text().splitlines()]
+    assert (picture.format, picture.width, getattr(picture, "n_frames", 1) > 5) == (
+        "WEBP",
+        300,
+        True,
+    )
+    log = [
+        json.loads(line)
+        for line in (store / "logs/tiny/test/seed-0/0001/trainer.jsonl").read_text().splitlines()
+    ]
     assert log[-1]["event"] == "video"
 
 
@@ -54,10 +74,20 @@ def test_an_episode_is_filmed_by_another_process(tmp_path: Path, trainer: Traine
 def test_policies_that_remember_and_dictionaries_are_filmed(name: str) -> None:
     """The film is of the whole episode that the policy plays, wrappers included."""
     algo, hyperparameters, env_kwargs = CASES[name]
-    trained = train_chain(make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, total=200), through_files=False)
+    trained = train_chain(
+        make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, total=200), through_files=False
+    )
     space, stack = raw_space(trained.model.env)
-    policy = export_policy(trained.model, final_parameters(trained.state), algo=algo, env_id=TOY, env_kwargs={}, observation_space=space,
-                           stack=stack, statistics=trained.model.get_vec_normalize_env()).onnx
+    policy = export_policy(
+        trained.model,
+        final_parameters(trained.state),
+        algo=algo,
+        env_id=TOY,
+        env_kwargs={},
+        observation_space=space,
+        stack=stack,
+        statistics=trained.model.get_vec_normalize_env(),
+    ).onnx
     wrapper = Wrapper("gymnasium.wrappers.TimeLimit", {"max_episode_steps": 7})
     env = videos._make({"env_id": DRAWN, "env_kwargs": env_kwargs}, [wrapper])
     pictures, fps = videos._film(policy, env, seed=3)

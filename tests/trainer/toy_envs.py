@@ -17,7 +17,9 @@ class ToyEnv(gym.Env[Any, Any]):
         self.action_space = ACTIONS[action]
         self._signal = 0.0
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
         super().reset(seed=seed)
         return self._observe(), {}
@@ -27,7 +29,9 @@ class ToyEnv(gym.Env[Any, Any]):
         reward = float(np.mean(np.asarray(action, np.float64)) * self._signal)
         observation = self._observe()
         if isinstance(observation, dict) and "desired_goal" in observation:
-            reward = float(self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {}))
+            reward = float(
+                self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {})
+            )
         return observation, reward, bool(self.np_random.random() < 0.02), False, {}
 
     def action_masks(self) -> np.ndarray[Any, Any]:
@@ -67,8 +71,15 @@ OBSERVATIONS: dict[str, spaces.Space[Any]] = {
     "discrete": spaces.Discrete(5),
     "multi_discrete": spaces.MultiDiscrete([2, 3, 4]),
     "multi_binary": spaces.MultiBinary(3),
-    "dict": spaces.Dict({"a": spaces.Box(-2, 2, (2,), np.float32), "b": spaces.Box(-2, 2, (3,), np.float32)}),
-    "goal": spaces.Dict({key: spaces.Box(-2, 2, (2,), np.float32) for key in ("achieved_goal", "desired_goal", "observation")}),
+    "dict": spaces.Dict(
+        {"a": spaces.Box(-2, 2, (2,), np.float32), "b": spaces.Box(-2, 2, (3,), np.float32)}
+    ),
+    "goal": spaces.Dict(
+        {
+            key: spaces.Box(-2, 2, (2,), np.float32)
+            for key in ("achieved_goal", "desired_goal", "observation")
+        }
+    ),
 }
 ACTIONS: dict[str, spaces.Space[Any]] = {
     "discrete": spaces.Discrete(3),

@@ -50,28 +50,52 @@ def _sb3(name: str, class_name: str, *, on_policy: bool, **more: Any) -> Algorit
     return Algorithm(name, f"stable_baselines3.{name}.{name}", class_name, on_policy, **more)
 
 
-def _contrib(name: str, class_name: str, *, on_policy: bool, module: str | None = None, **more: Any) -> Algorithm:
-    return Algorithm(name, f"sb3_contrib.{module or name}.{module or name}", class_name, on_policy, **more)
+def _contrib(
+    name: str, class_name: str, *, on_policy: bool, module: str | None = None, **more: Any
+) -> Algorithm:
+    return Algorithm(
+        name, f"sb3_contrib.{module or name}.{module or name}", class_name, on_policy, **more
+    )
 
 
 BOX, DISCRETE = ("Box",), ("Discrete",)
-ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (
-    _sb3("ppo", "PPO", on_policy=True),
-    _sb3("a2c", "A2C", on_policy=True),
-    _sb3("dqn", "DQN", on_policy=False, actions=DISCRETE),
-    _sb3("sac", "SAC", on_policy=False, actions=BOX),
-    _sb3("td3", "TD3", on_policy=False, actions=BOX),
-    _sb3("ddpg", "DDPG", on_policy=False, actions=BOX),
-    _contrib("tqc", "TQC", on_policy=False, actions=BOX),
-    _contrib("qrdqn", "QRDQN", on_policy=False, actions=DISCRETE),
-    _contrib("crossq", "CrossQ", on_policy=False, actions=BOX),
-    _contrib("trpo", "TRPO", on_policy=True),
-    _contrib("ppo_lstm", "RecurrentPPO", on_policy=True, module="ppo_recurrent", default_policy="MlpLstmPolicy"),
-    _contrib("maskable_ppo", "MaskablePPO", on_policy=True, module="ppo_mask",
-             actions=("Discrete", "MultiDiscrete", "MultiBinary")),
-    _contrib("ars", "ARS", on_policy=True, default_policy="LinearPolicy", by_episodes=True,
-             actions=("Box", "Discrete")),
-)}
+ALGORITHMS: dict[str, Algorithm] = {
+    algorithm.name: algorithm
+    for algorithm in (
+        _sb3("ppo", "PPO", on_policy=True),
+        _sb3("a2c", "A2C", on_policy=True),
+        _sb3("dqn", "DQN", on_policy=False, actions=DISCRETE),
+        _sb3("sac", "SAC", on_policy=False, actions=BOX),
+        _sb3("td3", "TD3", on_policy=False, actions=BOX),
+        _sb3("ddpg", "DDPG", on_policy=False, actions=BOX),
+        _contrib("tqc", "TQC", on_policy=False, actions=BOX),
+        _contrib("qrdqn", "QRDQN", on_policy=False, actions=DISCRETE),
+        _contrib("crossq", "CrossQ", on_policy=False, actions=BOX),
+        _contrib("trpo", "TRPO", on_policy=True),
+        _contrib(
+            "ppo_lstm",
+            "RecurrentPPO",
+            on_policy=True,
+            module="ppo_recurrent",
+            default_policy="MlpLstmPolicy",
+        ),
+        _contrib(
+            "maskable_ppo",
+            "MaskablePPO",
+            on_policy=True,
+            module="ppo_mask",
+            actions=("Discrete", "MultiDiscrete", "MultiBinary"),
+        ),
+        _contrib(
+            "ars",
+            "ARS",
+            on_policy=True,
+            default_policy="LinearPolicy",
+            by_episodes=True,
+            actions=("Box", "Discrete"),
+        ),
+    )
+}
 
 
 def get_algorithm(name: str) -> Algorithm:

@@ -22,7 +22,13 @@ from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import DirectoryStore, ObjectStore, get
 from rl_trainer.algorithms import block_tensorboard
 from rl_trainer.checkpoints import CheckpointChain
-from rl_trainer.errors import BadInputError, FencedError, InterruptedTrainingError, TrainerError, find_exhaustion
+from rl_trainer.errors import (
+    BadInputError,
+    FencedError,
+    InterruptedTrainingError,
+    TrainerError,
+    find_exhaustion,
+)
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
 from rl_trainer.numeric_class import pin_threads
@@ -64,9 +70,17 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
     trial = spec.trial_id(_trial_name(spec, request.trial))
     attempt = request.attempt or next_attempt(store, trial)
     journal = Journal(trial, attempt, quiet=request.quiet)
-    chain = CheckpointChain(store, trial, attempt, spec.sha256, spec.trial(trial.trial).seed,
-                            on_problem=lambda problem: journal.event("checkpoint_damaged", problem),
-                            retention=DirectoryRetention(near, trial, attempt) if isinstance(near, DirectoryStore) else None)
+    chain = CheckpointChain(
+        store,
+        trial,
+        attempt,
+        spec.sha256,
+        spec.trial(trial.trial).seed,
+        on_problem=lambda problem: journal.event("checkpoint_damaged", problem),
+        retention=DirectoryRetention(near, trial, attempt)
+        if isinstance(near, DirectoryStore)
+        else None,
+    )
     head = chain.take_over()
     beats = HeartbeatThread(near, trial, attempt)
     reporter = _Reporter(beats, attempt, spec.experiment.total_timesteps, head.step, interruption)
@@ -76,8 +90,20 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
         interruption.watch_ec2()
     with tempfile.TemporaryDirectory(prefix="rl-trainer-") as folder:
         with _reported(reporter, journal, store):
-            result = _train(spec, trial, store, chain, journal, interruption, reporter, Path(folder), request.usd_per_hour)
-        if request.video and not interruption.notice:  # nobody waits for it: the heartbeat says FINISHED already
+            result = _train(
+                spec,
+                trial,
+                store,
+                chain,
+                journal,
+                interruption,
+                reporter,
+                Path(folder),
+                request.usd_per_hour,
+            )
+        if (
+            request.video and not interruption.notice
+        ):  # nobody waits for it: the heartbeat says FINISHED already
             _add_video(store, spec, trial, int(result["step"]), journal)
     return result
 
@@ -93,7 +119,9 @@ def _add_video(store: ObjectStore, spec: Spec, trial: TrialId, step: int, journa
             return
         policy = get(store, policy_key(trial, step, "onnx")).data
         wrappers = read_settings(experiment.algo, spec.hyperparameters).wrappers
-        seed = segment_seed(spec.trial(trial.trial).seed, spec.n_segments, "video") % SPAN  # of training, so that it judges nothing
+        seed = (
+            segment_seed(spec.trial(trial.trial).seed, spec.n_segments, "video") % SPAN
+        )  # of training, so that it judges nothing
         webp = film(policy, experiment.env_id, experiment.env_kwargs, wrappers, seed)
         store.put(video_key(trial, step), webp)
         journal.event("video", f"a video of the candidate is in {video_key(trial, step)}")
@@ -102,8 +130,17 @@ def _add_video(store: ObjectStore, spec: Spec, trial: TrialId, step: int, journa
         journal.event("no_video", f"no video: {error}")
 
 
-def _train(spec: Spec, trial: TrialId, store: ObjectStore, chain: CheckpointChain, journal: Journal,
-           interruption: Interruption, reporter: "_Reporter", folder: Path, usd_per_hour: float | None) -> dict[str, Any]:
+def _train(
+    spec: Spec,
+    trial: TrialId,
+    store: ObjectStore,
+    chain: CheckpointChain,
+    journal: Journal,
+    interruption: Interruption,
+    reporter: "_Reporter",
+    folder: Path,
+    usd_per_hour: float | None,
+) -> dict[str, Any]:
     reporter.beat(TrainerState.STARTING)
     make_importable(spec.requirements, store, folder)
     importing = time.time()
@@ -114,13 +151,33 @@ def _train(spec: Spec, trial: TrialId, store: ObjectStore, chain: CheckpointChai
     leave_compiler_out()
     facts = startup_facts(os.environ, began=BEGAN, importing=importing, imported=time.time())
     journal.event("imported", describe_startup(facts), **facts)
-    result = train_trial(TrialJob(spec, trial.trial, store, chain, journal, interruption, reporter.progress,
-                                  reporter.waiting, usd_per_hour))
+    result = train_trial(
+        TrialJob(
+            spec,
+            trial.trial,
+            store,
+            chain,
+            journal,
+            interruption,
+            reporter.progress,
+            reporter.waiting,
+            usd_per_hour,
+        )
+    )
     reporter.step, reporter.segment = result.step, spec.n_segments
-    return {"experiment": trial.experiment, "run": trial.run, "trial": trial.trial, "attempt": chain.attempt,
-            "state": TrainerState.FINISHED.value, "step": result.step, "digest": result.digest,
-            "resumed_from": result.resumed_from, "steps_per_s": round(result.steps_per_s, 1), "path": result.path,
-            "episode_return_mean": result.episode_return_mean}
+    return {
+        "experiment": trial.experiment,
+        "run": trial.run,
+        "trial": trial.trial,
+        "attempt": chain.attempt,
+        "state": TrainerState.FINISHED.value,
+        "step": result.step,
+        "digest": result.digest,
+        "resumed_from": result.resumed_from,
+        "steps_per_s": round(result.steps_per_s, 1),
+        "path": result.path,
+        "episode_return_mean": result.episode_return_mean,
+    }
 
 
 def next_attempt(store: ObjectStore, trial: TrialId) -> int:
@@ -142,8 +199,20 @@ def _trial_name(spec: Spec, name: str | None) -> str:
 class _Reporter:
     """Turns progress into heartbeats, and remembers the last one for the end."""
 
-    def __init__(self, beats: HeartbeatThread, attempt: int, total_timesteps: int, step: int, interruption: Interruption) -> None:
-        self.beats, self.attempt, self.total_timesteps, self.interruption = beats, attempt, total_timesteps, interruption
+    def __init__(
+        self,
+        beats: HeartbeatThread,
+        attempt: int,
+        total_timesteps: int,
+        step: int,
+        interruption: Interruption,
+    ) -> None:
+        self.beats, self.attempt, self.total_timesteps, self.interruption = (
+            beats,
+            attempt,
+            total_timesteps,
+            interruption,
+        )
         self.step, self.segment, self.steps_per_s = step, 0, 0.0
         self.class_name = ""
         self.return_mean: float | None = None
@@ -164,7 +233,9 @@ class _Reporter:
         """Send a heartbeat."""
         self.beats.report(self._heartbeat(state))
 
-    def close(self, state: TrainerState, cause: TrainerCause | None = None, message: str = "") -> None:
+    def close(
+        self, state: TrainerState, cause: TrainerCause | None = None, message: str = ""
+    ) -> None:
         """Send the last heartbeat, unless a later attempt owns the key."""
         if state is TrainerState.FENCED:
             self.beats.fenced.set()
@@ -175,11 +246,23 @@ class _Reporter:
         self.close(TrainerState.INTERRUPTED, message="the training loop did not end in time")
         os._exit(InterruptedTrainingError.exit_code)
 
-    def _heartbeat(self, state: TrainerState, cause: TrainerCause | None = None, message: str = "") -> Heartbeat:
-        return Heartbeat(attempt=self.attempt, state=state, step=self.step, total_timesteps=self.total_timesteps,
-                         steps_per_s=self.steps_per_s, at=datetime.now(UTC), segment=self.segment,
-                         episode_return_mean=self.return_mean, cause=cause, message=message, numeric_class=self.class_name,
-                         rebalance_at=self.interruption.rebalance_at)
+    def _heartbeat(
+        self, state: TrainerState, cause: TrainerCause | None = None, message: str = ""
+    ) -> Heartbeat:
+        return Heartbeat(
+            attempt=self.attempt,
+            state=state,
+            step=self.step,
+            total_timesteps=self.total_timesteps,
+            steps_per_s=self.steps_per_s,
+            at=datetime.now(UTC),
+            segment=self.segment,
+            episode_return_mean=self.return_mean,
+            cause=cause,
+            message=message,
+            numeric_class=self.class_name,
+            rebalance_at=self.interruption.rebalance_at,
+        )
 
 
 @contextlib.contextmanager

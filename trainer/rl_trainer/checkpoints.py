@@ -58,8 +58,16 @@ class CheckpointChain:
     :param retention: deletes what is no longer needed; None: somebody else does, as a bucket's lifecycle rules.
     """
 
-    def __init__(self, store: ObjectStore, trial: TrialId, attempt: int, spec_sha256: str, trial_seed: int,
-                 on_problem: Callable[[str], None] | None = None, retention: DirectoryRetention | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        trial: TrialId,
+        attempt: int,
+        spec_sha256: str,
+        trial_seed: int,
+        on_problem: Callable[[str], None] | None = None,
+        retention: DirectoryRetention | None = None,
+    ) -> None:
         self.store, self.trial, self.attempt, self.retention = store, trial, attempt, retention
         self.spec_sha256, self.trial_seed, self._on_problem = spec_sha256, trial_seed, on_problem
         self._head: Head | None = None
@@ -84,12 +92,27 @@ class CheckpointChain:
             found = self.store.find(self._key)
             before = Head.from_json(found.data, self._key) if found else None
             if before is not None and before.attempt > self.attempt:
-                raise FencedError(f"attempt {before.attempt} has taken {self.trial} over from attempt {self.attempt}")
-            head = (before.model_copy(update={"attempt": self.attempt, "nonce": secrets.token_hex(16)}) if before else
-                    Head(attempt=self.attempt, step=0, manifest_key=None, manifest_sha256=None, nonce=secrets.token_hex(16)))
+                raise FencedError(
+                    f"attempt {before.attempt} has taken {self.trial} over from attempt {self.attempt}"
+                )
+            head = (
+                before.model_copy(update={"attempt": self.attempt, "nonce": secrets.token_hex(16)})
+                if before
+                else Head(
+                    attempt=self.attempt,
+                    step=0,
+                    manifest_key=None,
+                    manifest_sha256=None,
+                    nonce=secrets.token_hex(16),
+                )
+            )
             try:
-                self._etag = self.store.put(self._key, head.to_json(), if_match=found.etag if found else None,
-                                            if_none_match=found is None)
+                self._etag = self.store.put(
+                    self._key,
+                    head.to_json(),
+                    if_match=found.etag if found else None,
+                    if_none_match=found is None,
+                )
             except PreconditionFailedError:
                 continue  # somebody else moved it in between: look again
             self._head = head
@@ -107,7 +130,9 @@ class CheckpointChain:
         """Read the newest good checkpoint before one whose replay buffer turned out to be damaged. :return: None if there is none."""
         older = damaged.manifest.previous
         self._tip = None
-        self._note(f"checkpoint {damaged.key} is damaged ({problem}); going back to {older or 'the beginning'}")
+        self._note(
+            f"checkpoint {damaged.key} is damaged ({problem}); going back to {older or 'the beginning'}"
+        )
         return self._read_from(older, None)
 
     def _read_from(self, key: str | None, sha256: str | None) -> Checkpoint | None:
@@ -115,10 +140,14 @@ class CheckpointChain:
             manifest: CheckpointManifest | None = None
             try:
                 manifest = CheckpointManifest.from_json(get(self.store, key, sha256).data, key)
-                found = Checkpoint(key, manifest, self._read_files(key, manifest), self._readers(manifest))
+                found = Checkpoint(
+                    key, manifest, self._read_files(key, manifest), self._readers(manifest)
+                )
             except LifecycleError as error:
                 older = manifest.previous if manifest else self._older_manifest(key)
-                self._note(f"checkpoint {key} is damaged ({error}); going back to {older or 'the beginning'}")
+                self._note(
+                    f"checkpoint {key} is damaged ({error}); going back to {older or 'the beginning'}"
+                )
                 key, sha256 = older, None
             else:
                 self._tip = key
@@ -147,19 +176,36 @@ class CheckpointChain:
 
     def _manifest(self, contents: Contents) -> CheckpointManifest:
         return CheckpointManifest(
-            step=contents.step, segment=contents.segment, attempt=self.attempt, spec_sha256=self.spec_sha256,
-            trial_seed=self.trial_seed, numeric_class=contents.numeric_class, digest=contents.digest,
-            files={name: StoredFile(sha256=hashlib.sha256(data).hexdigest(), n_bytes=len(data))
-                   for name, data in contents.files.items()},
-            buffer_chunks=contents.buffer_chunks, previous=self._tip)
+            step=contents.step,
+            segment=contents.segment,
+            attempt=self.attempt,
+            spec_sha256=self.spec_sha256,
+            trial_seed=self.trial_seed,
+            numeric_class=contents.numeric_class,
+            digest=contents.digest,
+            files={
+                name: StoredFile(sha256=hashlib.sha256(data).hexdigest(), n_bytes=len(data))
+                for name, data in contents.files.items()
+            },
+            buffer_chunks=contents.buffer_chunks,
+            previous=self._tip,
+        )
 
     def _move_head(self, step: int, key: str, sha256: str) -> None:
-        head = Head(attempt=self.attempt, step=step, manifest_key=key, manifest_sha256=sha256, nonce=secrets.token_hex(16))
+        head = Head(
+            attempt=self.attempt,
+            step=step,
+            manifest_key=key,
+            manifest_sha256=sha256,
+            nonce=secrets.token_hex(16),
+        )
         try:
             self._etag = self.store.put(self._key, head.to_json(), if_match=self._etag)
         except PreconditionFailedError as error:
-            raise FencedError(f"another attempt has taken {self.trial} over; "
-                              f"the checkpoint at step {step} does not count") from error
+            raise FencedError(
+                f"another attempt has taken {self.trial} over; "
+                f"the checkpoint at step {step} does not count"
+            ) from error
         self._head = head
 
     def _note(self, problem: str) -> None:
@@ -168,13 +214,29 @@ class CheckpointChain:
 
     def _read_files(self, manifest_key: str, manifest: CheckpointManifest) -> dict[str, bytes]:
         folder = manifest_key.removesuffix(MANIFEST)
-        return {name: get(self.store, folder + name, stored.sha256).data for name, stored in manifest.files.items()}
+        return {
+            name: get(self.store, folder + name, stored.sha256).data
+            for name, stored in manifest.files.items()
+        }
 
-    def _readers(self, manifest: CheckpointManifest) -> tuple[tuple[str, Callable[[Callable[[Reader], None]], None]], ...]:
-        return tuple((sha256, functools.partial(read_verified, self.store, buffer_key(self.trial, sha256), sha256))
-                     for sha256 in manifest.buffer_chunks)
+    def _readers(
+        self, manifest: CheckpointManifest
+    ) -> tuple[tuple[str, Callable[[Callable[[Reader], None]], None]], ...]:
+        return tuple(
+            (
+                sha256,
+                functools.partial(
+                    read_verified, self.store, buffer_key(self.trial, sha256), sha256
+                ),
+            )
+            for sha256 in manifest.buffer_chunks
+        )
 
     def _older_manifest(self, damaged: str) -> str | None:
         """Find the manifest before a damaged one by looking: the chain is broken there."""
-        keys = [info.key for info in self.store.list(damaged.rsplit("/", 3)[0] + "/") if info.key.endswith(f"/{MANIFEST}")]
+        keys = [
+            info.key
+            for info in self.store.list(damaged.rsplit("/", 3)[0] + "/")
+            if info.key.endswith(f"/{MANIFEST}")
+        ]
         return max((key for key in keys if key < damaged), default=None)

@@ -16,8 +16,20 @@ Array = np.ndarray[Any, Any]
 #: Arrays, by column, whose rows follow one another: two where a buffer's end lies between.
 Columns = Mapping[str, Sequence[Array]]
 #: NumPy's names and the format's, in the order in which the library writes columns.
-TYPES = {"uint64": "U64", "int64": "I64", "float64": "F64", "float32": "F32", "uint32": "U32", "int32": "I32", "float16": "F16",
-         "uint16": "U16", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}
+TYPES = {
+    "uint64": "U64",
+    "int64": "I64",
+    "float64": "F64",
+    "float32": "F32",
+    "uint32": "U32",
+    "int32": "I32",
+    "float16": "F16",
+    "uint16": "U16",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
 ORDER = list(TYPES)
 #: No chunk has more columns than a header of this size describes.
 LONGEST_HEADER = 1 << 20
@@ -28,10 +40,16 @@ def encode(columns: Columns) -> tuple[memoryview, ...]:
     header: dict[str, Any] = {}
     pieces: list[memoryview] = []
     end = 0
-    for name, parts in sorted(columns.items(), key=lambda item: (ORDER.index(item[1][0].dtype.name), item[0])):
+    for name, parts in sorted(
+        columns.items(), key=lambda item: (ORDER.index(item[1][0].dtype.name), item[0])
+    ):
         start, end = end, end + sum(part.nbytes for part in parts)
         shape = [sum(len(part) for part in parts), *parts[0].shape[1:]]
-        header[name] = {"dtype": TYPES[parts[0].dtype.name], "shape": shape, "data_offsets": [start, end]}
+        header[name] = {
+            "dtype": TYPES[parts[0].dtype.name],
+            "shape": shape,
+            "data_offsets": [start, end],
+        }
         pieces += [_bytes_of(part) for part in parts]
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
@@ -54,14 +72,19 @@ def decode(reader: Reader, columns: Columns, skipped: int = 0) -> None:
         parts = columns[name]
         if described[name] != _expected(parts, skipped, described[name]):
             raise ValueError(f"its column {name} is of another form")
-        _skip(reader, skipped * parts[0].itemsize * int(np.prod(parts[0].shape[1:], dtype=np.int64)))
+        _skip(
+            reader, skipped * parts[0].itemsize * int(np.prod(parts[0].shape[1:], dtype=np.int64))
+        )
         for part in parts:
             _fill(reader, _bytes_of(part))
 
 
 def _expected(parts: Sequence[Array], skipped: int, described: Any) -> dict[str, Any]:
-    return {"dtype": TYPES[parts[0].dtype.name], "shape": [skipped + sum(len(part) for part in parts), *parts[0].shape[1:]],
-            "data_offsets": described["data_offsets"]}
+    return {
+        "dtype": TYPES[parts[0].dtype.name],
+        "shape": [skipped + sum(len(part) for part in parts), *parts[0].shape[1:]],
+        "data_offsets": described["data_offsets"],
+    }
 
 
 def _offsets(described: Any) -> tuple[int, int]:
@@ -89,8 +112,8 @@ def _fill(reader: Reader, target: memoryview) -> None:
         data = reader.read(min(BLOCK, len(target)))
         if not data:
             raise ValueError("it ends early")
-        target[:len(data)] = data
-        target = target[len(data):]
+        target[: len(data)] = data
+        target = target[len(data) :]
 
 
 def _skip(reader: Reader, size: int) -> None:

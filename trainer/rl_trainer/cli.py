@@ -58,8 +58,16 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
 
     interruption = Interruption()
     interruption.listen_to_signals()
-    request = TrainRequest(options.spec, options.store, options.trial, options.attempt, options.watch_interruption,
-                           options.quiet, options.video, options.usd_per_hour)
+    request = TrainRequest(
+        options.spec,
+        options.store,
+        options.trial,
+        options.attempt,
+        options.watch_interruption,
+        options.quiet,
+        options.video,
+        options.usd_per_hour,
+    )
     try:
         return run_attempt(request, interruption)
     finally:
@@ -81,20 +89,38 @@ def _replay(options: argparse.Namespace) -> dict[str, Any]:
 def _export(options: argparse.Namespace) -> dict[str, Any]:
     from rl_trainer.foreign import ExportRequest, export_file
 
-    return export_file(ExportRequest(options.model, options.out, options.vecnormalize, options.algo, options.env_id,
-                                     options.trust, options.env_kwargs))
+    return export_file(
+        ExportRequest(
+            options.model,
+            options.out,
+            options.vecnormalize,
+            options.algo,
+            options.env_id,
+            options.trust,
+            options.env_kwargs,
+        )
+    )
 
 
 COMMANDS = {"train": _train, "digest": _digest, "replay": _replay, "export": _export}
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(prog="python -m rl_trainer", description="Train, repeat and export RL policies.",
-                                     epilog=EPILOG)
+    parser = OneLineParser(
+        prog="python -m rl_trainer",
+        description="Train, repeat and export RL policies.",
+        epilog=EPILOG,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    _add_train(commands.add_parser("train", help="train a trial to its end, from wherever it stands", epilog=EPILOG))
+    _add_train(
+        commands.add_parser(
+            "train", help="train a trial to its end, from wherever it stands", epilog=EPILOG
+        )
+    )
     _add_digest(commands.add_parser("digest", help="the digest of a trial's newest checkpoint"))
-    _add_replay(commands.add_parser("replay", help="train again from a manifest, and compare digests"))
+    _add_replay(
+        commands.add_parser("replay", help="train again from a manifest, and compare digests")
+    )
     _add_export(commands.add_parser("export", help="write any SB3 model as ONNX"))
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print one JSON object")
@@ -102,14 +128,31 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--spec", required=True,
-                        help="frozen spec.json (path, s3://…, or key of the store), or an experiment's YAML")
+    parser.add_argument(
+        "--spec",
+        required=True,
+        help="frozen spec.json (path, s3://…, or key of the store), or an experiment's YAML",
+    )
     parser.add_argument("--store", required=True, help="a directory, or s3://bucket/prefix")
     parser.add_argument("--trial", help="e.g. seed-0; default: the run's first")
-    parser.add_argument("--attempt", type=_positive, help="number of this machine for the trial; default: one more than the last")
-    parser.add_argument("--watch-interruption", action="store_true", help="ask EC2's metadata for spot interruption notices")
-    parser.add_argument("--video", action="store_true", help="at the end, film an episode of the candidate, where the environment renders")
-    parser.add_argument("--usd-per-hour", type=float, help="what this machine costs, for the progress on stderr")
+    parser.add_argument(
+        "--attempt",
+        type=_positive,
+        help="number of this machine for the trial; default: one more than the last",
+    )
+    parser.add_argument(
+        "--watch-interruption",
+        action="store_true",
+        help="ask EC2's metadata for spot interruption notices",
+    )
+    parser.add_argument(
+        "--video",
+        action="store_true",
+        help="at the end, film an episode of the candidate, where the environment renders",
+    )
+    parser.add_argument(
+        "--usd-per-hour", type=float, help="what this machine costs, for the progress on stderr"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
 
@@ -121,21 +164,41 @@ def _add_digest(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--manifest", required=True,
-                        help="a version's manifest.json, a policy's record, or a checkpoint's manifest")
-    parser.add_argument("--spec", help="its spec.json; default: spec.json beside the manifest, or in --store")
+    parser.add_argument(
+        "--manifest",
+        required=True,
+        help="a version's manifest.json, a policy's record, or a checkpoint's manifest",
+    )
+    parser.add_argument(
+        "--spec", help="its spec.json; default: spec.json beside the manifest, or in --store"
+    )
     parser.add_argument("--store", help="where the run's spec and wheels are")
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="a model.zip of SB3 or sb3-contrib")
     parser.add_argument("--out", required=True, help="the ONNX file to write")
-    parser.add_argument("--vecnormalize", help="the VecNormalize statistics that belong to it (.pkl)")
+    parser.add_argument(
+        "--vecnormalize", help="the VecNormalize statistics that belong to it (.pkl)"
+    )
     parser.add_argument("--algo", help="ppo, sac, …; default: found out from the file")
-    parser.add_argument("--env-id", default="", help="where it was trained, recorded in the metadata; an import needs it")
-    parser.add_argument("--env-kwargs", default={}, type=_mapping, metavar="JSON", help="the environment's arguments, such as "
-                        '\'{"gravity": -9}\', recorded likewise')
-    parser.add_argument("--trust", action="store_true", help="required: loading a model.zip executes the code inside it")
+    parser.add_argument(
+        "--env-id",
+        default="",
+        help="where it was trained, recorded in the metadata; an import needs it",
+    )
+    parser.add_argument(
+        "--env-kwargs",
+        default={},
+        type=_mapping,
+        metavar="JSON",
+        help="the environment's arguments, such as '{\"gravity\": -9}', recorded likewise",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="required: loading a model.zip executes the code inside it",
+    )
 
 
 def _mapping(text: str) -> dict[str, Any]:

@@ -19,10 +19,15 @@ class Curves(KVWriter):
     def __init__(self) -> None:
         self._points: list[tuple[float, int, dict[str, float]]] = []
 
-    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
         """Take one dump of SB3's logger."""
         del key_excluded  # says what is not meant for TensorBoard or a terminal
-        self.add(step, {key: float(value) for key, value in key_values.items() if not isinstance(value, str)})
+        self.add(
+            step,
+            {key: float(value) for key, value in key_values.items() if not isinstance(value, str)},
+        )
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Keep some values of one step; what is not finite is left out."""
@@ -34,12 +39,16 @@ class Curves(KVWriter):
 
     def to_json_lines(self) -> bytes:
         """One JSON object a dump."""
-        return "".join(f"{json.dumps({'step': step, **values})}\n" for _, step, values in self._points).encode()
+        return "".join(
+            f"{json.dumps({'step': step, **values})}\n" for _, step, values in self._points
+        ).encode()
 
     def to_events(self) -> bytes:
         """The same as a TensorBoard event file."""
         begun = self._points[0][0] if self._points else time.time()
-        return event_files.header(begun) + b"".join(event_files.scalars(*point) for point in self._points)
+        return event_files.header(begun) + b"".join(
+            event_files.scalars(*point) for point in self._points
+        )
 
     def logger(self) -> Logger:
         """A logger of SB3's that writes here and nowhere else."""
@@ -61,13 +70,19 @@ def episode_statistics(returns: Sequence[float], lengths: Sequence[int]) -> dict
         values = [float(value) for value in numbers if math.isfinite(value)]
         if not values:  # a training that diverged
             continue
-        found |= {f"episodes/{name}_mean": statistics.fmean(values), f"episodes/{name}_std": statistics.pstdev(values),
-                  f"episodes/{name}_min": min(values), f"episodes/{name}_median": statistics.median(values),
-                  f"episodes/{name}_max": max(values)}
+        found |= {
+            f"episodes/{name}_mean": statistics.fmean(values),
+            f"episodes/{name}_std": statistics.pstdev(values),
+            f"episodes/{name}_min": min(values),
+            f"episodes/{name}_median": statistics.median(values),
+            f"episodes/{name}_max": max(values),
+        }
     return found
 
 
 def curve_files(curves: Curves, trial: TrialId, step: int) -> dict[str, bytes]:
     """The objects of the segment that ended at a step, by key; TensorBoard reads the event files in the order of their names."""
-    return {curve_key(trial, step): curves.to_json_lines(),
-            f"{metrics_prefix(trial)}events.out.tfevents.{step:012d}.trainer": curves.to_events()}
+    return {
+        curve_key(trial, step): curves.to_json_lines(),
+        f"{metrics_prefix(trial)}events.out.tfevents.{step:012d}.trainer": curves.to_events(),
+    }

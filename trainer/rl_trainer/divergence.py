@@ -18,15 +18,28 @@ def check_sane(model: Any) -> None:
 
     :raises DivergedError: if something has grown beyond what learns anything.
     """
-    problem = find_divergence(parameter=largest_parameter(model), value_error=value_error(model), largest_reward=largest_reward(model),
-                              gamma=float(getattr(model, "gamma", 1.0)))
+    problem = find_divergence(
+        parameter=largest_parameter(model),
+        value_error=value_error(model),
+        largest_reward=largest_reward(model),
+        gamma=float(getattr(model, "gamma", 1.0)),
+    )
     if problem is not None:
-        raise DivergedError(f"{problem} at step {model.num_timesteps}: lower the learning rate, or look at the rewards")
+        raise DivergedError(
+            f"{problem} at step {model.num_timesteps}: lower the learning rate, or look at the rewards"
+        )
 
 
 def largest_parameter(model: Any) -> float:
     """The policy's largest parameter by its size."""
-    return max((float(parameter.detach().abs().max()) for parameter in model.policy.parameters() if parameter.numel()), default=0.0)
+    return max(
+        (
+            float(parameter.detach().abs().max())
+            for parameter in model.policy.parameters()
+            if parameter.numel()
+        ),
+        default=0.0,
+    )
 
 
 def value_error(model: Any) -> float | None:
@@ -44,7 +57,11 @@ def largest_reward(model: Any) -> float:
     largest = float(getattr(env.unwrapped, "largest_reward", 0.0))
     buffer = getattr(model, "replay_buffer", None)
     if buffer is not None:
-        rows = buffer.rewards if buffer.full else buffer.rewards[:buffer.pos]
+        rows = buffer.rewards if buffer.full else buffer.rewards[: buffer.pos]
         largest = max(largest, float(np.abs(rows).max(initial=0.0)))
     statistics = model.get_vec_normalize_env()
-    return max(largest, statistics.clip_reward) if isinstance(statistics, VecNormalize) and statistics.norm_reward else largest
+    return (
+        max(largest, statistics.clip_reward)
+        if isinstance(statistics, VecNormalize) and statistics.norm_reward
+        else largest
+    )

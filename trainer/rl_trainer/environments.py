@@ -37,7 +37,9 @@ class EnvironmentFactory:
             env = gym.make(self.env_id, disable_env_checker=True, **self.env_kwargs)
         except MemoryError:
             raise
-        except Exception as error:  # the environment's own code, or its package's, may raise anything
+        except (
+            Exception
+        ) as error:  # the environment's own code, or its package's, may raise anything
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BadInputError(f"env_id: {self.env_id} cannot be made: {reason}") from error
         monitored: gym.Env[Any, Any] = Monitor(env, **self.settings.monitor_kwargs)
@@ -47,7 +49,9 @@ class EnvironmentFactory:
 
     def make(self, trial_seed: int, segment: int) -> VecEnv:
         """Make the environments of a segment, each with its own seed for its first reset and its action space."""
-        seeds = [environment_seed(trial_seed, segment, rank) for rank in range(self.settings.n_envs)]
+        seeds = [
+            environment_seed(trial_seed, segment, rank) for rank in range(self.settings.n_envs)
+        ]
         vectorized: VecEnv = LeanVecEnv([self._maker(seed) for seed in seeds], seeds)
         if self.settings.normalize is not None:
             vectorized = _normalized(vectorized, self.settings.normalize)
@@ -60,6 +64,7 @@ class EnvironmentFactory:
             env = self.make_one()
             env.action_space.seed(seed)
             return env
+
         return make
 
 
@@ -86,11 +91,15 @@ def check_environment(factory: EnvironmentFactory) -> gym.Env[Any, Any]:
     env = factory.make_one()
     check_spaces(env, factory.settings, factory.env_id)
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # it prints what it thinks of goals, and stdout is for the result
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # it prints what it thinks of goals, and stdout is for the result
             check_env(_PlainRewards(env), warn=False, skip_render_check=True)
     except Exception as error:  # whatever an environment raises here makes it unfit
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInputError(f"env_id: {factory.env_id} does not pass SB3's checker: {reason}") from error
+        raise BadInputError(
+            f"env_id: {factory.env_id} does not pass SB3's checker: {reason}"
+        ) from error
     return env
 
 

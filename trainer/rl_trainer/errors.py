@@ -99,8 +99,16 @@ def find_exhaustion(error: BaseException) -> TrainerError | None:
     :return: None for any other error: then whose code raised it decides.
     """
     text = f"{type(error).__name__}: {error}".splitlines()[0]
-    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
-        return OutOfMemoryError(f"memory is not enough: {text}; choose a larger machine or a smaller buffer_size")
+    if (
+        isinstance(error, MemoryError)
+        or "not enough memory" in str(error)
+        or "out of memory" in str(error)
+    ):
+        return OutOfMemoryError(
+            f"memory is not enough: {text}; choose a larger machine or a smaller buffer_size"
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFullError(f"the disk is full: {text}; give the machine a larger volume, or write less")
+        return DiskFullError(
+            f"the disk is full: {text}; give the machine a larger volume, or write less"
+        )
     return None

@@ -41,7 +41,9 @@ def header(wall_time: float) -> bytes:
 
 def scalars(wall_time: float, step: int, values: Mapping[str, float]) -> bytes:
     """One record with the values of one step. :param wall_time: seconds since 1970."""
-    summary = b"".join(_bytes(1, _bytes(1, tag.encode()) + _float(2, value)) for tag, value in values.items())
+    summary = b"".join(
+        _bytes(1, _bytes(1, tag.encode()) + _float(2, value)) for tag, value in values.items()
+    )
     return _record(_double(1, wall_time) + _varint(2 << 3) + _varint(step) + _bytes(5, summary))
 
 

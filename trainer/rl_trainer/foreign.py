@@ -27,12 +27,26 @@ class ExportRequest:
 
 
 #: What a saved policy's module says about the algorithm.
-MODULES = {"qrdqn": "qrdqn", "dqn": "dqn", "sac": "sac", "td3": "td3", "tqc": "tqc", "crossq": "crossq", "ars": "ars",
-           "recurrent": "ppo_lstm", "maskable": "maskable_ppo"}
+MODULES = {
+    "qrdqn": "qrdqn",
+    "dqn": "dqn",
+    "sac": "sac",
+    "td3": "td3",
+    "tqc": "tqc",
+    "crossq": "crossq",
+    "ars": "ars",
+    "recurrent": "ppo_lstm",
+    "maskable": "maskable_ppo",
+}
 
 
 #: What stands in for saved schedules; nothing is trained with them.
-SCHEDULES: dict[str, Any] = {"learning_rate": 0.0, "clip_range": 0.0, "clip_range_vf": None, "exploration_schedule": None}
+SCHEDULES: dict[str, Any] = {
+    "learning_rate": 0.0,
+    "clip_range": 0.0,
+    "clip_range_vf": None,
+    "exploration_schedule": None,
+}
 
 
 def export_file(request: ExportRequest) -> dict[str, Any]:
@@ -41,7 +55,9 @@ def export_file(request: ExportRequest) -> dict[str, Any]:
     :raises BadInputError: without `trust`, or if a file is no such model, or cannot be written as ONNX.
     """
     if not request.trust:
-        raise BadInputError(f"--trust: is required, because loading {request.model} executes the code inside it")
+        raise BadInputError(
+            f"--trust: is required, because loading {request.model} executes the code inside it"
+        )
     pin_threads()
     algo = request.algo or detect_algorithm(request.model)
     if algo not in ALGORITHMS:
@@ -53,15 +69,28 @@ def export_file(request: ExportRequest) -> dict[str, Any]:
 
     model, statistics = load_model(algo, request.model), load_statistics(request.vecnormalize)
     parameters = _parameters(model, statistics)
-    exported = export_policy(model, parameters, algo=algo, env_id=request.env_id, env_kwargs=request.env_kwargs, statistics=statistics)
+    exported = export_policy(
+        model,
+        parameters,
+        algo=algo,
+        env_id=request.env_id,
+        env_kwargs=request.env_kwargs,
+        statistics=statistics,
+    )
     beside = Path(request.out).with_suffix(".safetensors")
     try:
         Path(request.out).write_bytes(exported.onnx)
         beside.write_bytes(save_safetensors(parameters))
     except OSError as error:
         raise BadInputError(f"--out {request.out}: {error.strerror}") from error
-    return {"out": request.out, "parameters": str(beside), "algo": algo, "digest": digest_arrays(parameters),
-            "n_bytes": len(exported.onnx), "equality": exported.metadata.equality}
+    return {
+        "out": request.out,
+        "parameters": str(beside),
+        "algo": algo,
+        "digest": digest_arrays(parameters),
+        "n_bytes": len(exported.onnx),
+        "equality": exported.metadata.equality,
+    }
 
 
 def detect_algorithm(path: str) -> str:
@@ -88,11 +117,26 @@ def load_model(algo: str, path: str) -> Any:
     kind = ALGORITHMS[algo].load()
     try:
         with gym_stands_for_gymnasium(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what it cannot deserialise and an export does not need
-            return kind.load(path, device="cpu", custom_objects=SCHEDULES | {"lr_schedule": _no_schedule})
-    except (OSError, ValueError, KeyError, AssertionError, ImportError, AttributeError, RuntimeError, pickle.UnpicklingError,
-            zipfile.BadZipFile) as error:
-        raise BadInputError(f"--model {path}: cannot be loaded as {algo}: {' '.join(str(error).split())[:300]}") from error
+            warnings.simplefilter(
+                "ignore"
+            )  # about what it cannot deserialise and an export does not need
+            return kind.load(
+                path, device="cpu", custom_objects=SCHEDULES | {"lr_schedule": _no_schedule}
+            )
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        AssertionError,
+        ImportError,
+        AttributeError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise BadInputError(
+            f"--model {path}: cannot be loaded as {algo}: {' '.join(str(error).split())[:300]}"
+        ) from error
 
 
 def _no_schedule(_progress_remaining: float) -> float:

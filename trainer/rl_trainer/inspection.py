@@ -10,7 +10,9 @@ from rl_trainer.errors import BadInputError
 from rl_trainer.storage import open_store
 
 
-def read_digest(uri: str, experiment: str | None, run: str | None, trial: str | None) -> dict[str, Any]:
+def read_digest(
+    uri: str, experiment: str | None, run: str | None, trial: str | None
+) -> dict[str, Any]:
     """Give the digest of a trial's newest checkpoint.
 
     :param experiment: None, like `run` and `trial`: the only one that the store has.
@@ -23,21 +25,37 @@ def read_digest(uri: str, experiment: str | None, run: str | None, trial: str | 
         raise BadInputError(f"{found} has no checkpoint yet")
     data = get(store, head.manifest_key, head.manifest_sha256).data
     manifest = CheckpointManifest.from_json(data, head.manifest_key)
-    return {"experiment": found.experiment, "run": found.run, "trial": found.trial, "step": manifest.step,
-            "digest": manifest.digest, "final": _is_final(store, found, manifest.step), "attempt": manifest.attempt,
-            "comparable": not manifest.numeric_class.get("mixed", False)}
+    return {
+        "experiment": found.experiment,
+        "run": found.run,
+        "trial": found.trial,
+        "step": manifest.step,
+        "digest": manifest.digest,
+        "final": _is_final(store, found, manifest.step),
+        "attempt": manifest.attempt,
+        "comparable": not manifest.numeric_class.get("mixed", False),
+    }
 
 
-def choose_trial(store: ObjectStore, experiment: str | None, run: str | None, trial: str | None) -> TrialId:
+def choose_trial(
+    store: ObjectStore, experiment: str | None, run: str | None, trial: str | None
+) -> TrialId:
     """Find the one trial of a store that fits what is known of it."""
-    fitting = [found for found in list_trials(store)
-               if experiment in (None, found.experiment) and run in (None, found.run) and trial in (None, found.trial)]
+    fitting = [
+        found
+        for found in list_trials(store)
+        if experiment in (None, found.experiment)
+        and run in (None, found.run)
+        and trial in (None, found.trial)
+    ]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
         raise BadInputError(f"{store.uri} holds no trial that fits; train one first")
     known = ", ".join(str(found) for found in fitting[:5])
-    raise BadInputError(f"{store.uri} holds {len(fitting)} trials that fit ({known}); choose with --trial, --run, --experiment")
+    raise BadInputError(
+        f"{store.uri} holds {len(fitting)} trials that fit ({known}); choose with --trial, --run, --experiment"
+    )
 
 
 def list_trials(store: ObjectStore) -> list[TrialId]:
@@ -45,7 +63,11 @@ def list_trials(store: ObjectStore) -> list[TrialId]:
     keys = [info.key for info in store.list(HEARTBEATS)]
     trials = {trial_of_key(key, HEARTBEATS) for key in keys}
     if not trials:
-        trials = {trial_of_key(info.key, CHECKPOINTS) for info in store.list(CHECKPOINTS) if info.key.endswith("/head.json")}
+        trials = {
+            trial_of_key(info.key, CHECKPOINTS)
+            for info in store.list(CHECKPOINTS)
+            if info.key.endswith("/head.json")
+        }
     return sorted(trials)
 
 

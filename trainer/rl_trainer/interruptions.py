@@ -55,7 +55,9 @@ class Interruption:
     def check_grace(self) -> None:
         """Say when uploads have had long enough. :raises InterruptedTrainingError: some time after the notice."""
         if self.notice and time.monotonic() - self._noticed_at > GRACE_S:
-            raise InterruptedTrainingError(f"{self.notice}; an upload did not end within {GRACE_S:.0f} s and is lost")
+            raise InterruptedTrainingError(
+                f"{self.notice}; an upload did not end within {GRACE_S:.0f} s and is lost"
+            )
 
     def listen_to_signals(self) -> None:
         """Take SIGTERM and SIGINT as notices. Only the main thread may call this."""
@@ -104,8 +106,12 @@ def find_rebalance(endpoint: str) -> datetime | None:
 
 def _find(endpoint: str, path: str) -> str | None:
     try:
-        token = _request(f"{endpoint}/latest/api/token", "PUT", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
-        return _request(f"{endpoint}/latest/meta-data/{path}", "GET", {"X-aws-ec2-metadata-token": token})
+        token = _request(
+            f"{endpoint}/latest/api/token", "PUT", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+        )
+        return _request(
+            f"{endpoint}/latest/meta-data/{path}", "GET", {"X-aws-ec2-metadata-token": token}
+        )
     except (urllib.error.URLError, OSError):
         return None  # 404: no notice
 

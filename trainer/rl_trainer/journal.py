@@ -22,7 +22,10 @@ class Journal:
 
     def event(self, name: str, message: str, **facts: Any) -> None:
         """Note an event. :param name: permanent, in snake case. :param message: a sentence for a person."""
-        line = json.dumps({"at": datetime.now(UTC).isoformat(), "event": name, "message": message, **facts}, default=str)
+        line = json.dumps(
+            {"at": datetime.now(UTC).isoformat(), "event": name, "message": message, **facts},
+            default=str,
+        )
         with self._lock:
             self._lines.append(line)
         if not self.quiet:

@@ -20,7 +20,11 @@ def leave_compiler_out() -> int:
     """
     from torch.optim import Optimizer
 
-    plain = [fn for method in vars(Optimizer).values() if (fn := _wrapped_by_compiler(method)) is not None]
+    plain = [
+        fn
+        for method in vars(Optimizer).values()
+        if (fn := _wrapped_by_compiler(method)) is not None
+    ]
     for fn in plain:
         if not hasattr(fn, ATTRIBUTE):
             setattr(fn, ATTRIBUTE, fn)
@@ -30,5 +34,9 @@ def leave_compiler_out() -> int:
 def _wrapped_by_compiler(method: Any) -> Any:
     """The function inside of torch's wrapper; None for any other method."""
     code = getattr(method, "__code__", None)
-    from_there = code is not None and code.co_filename.endswith("_compile.py") and ATTRIBUTE in code.co_consts
+    from_there = (
+        code is not None
+        and code.co_filename.endswith("_compile.py")
+        and ATTRIBUTE in code.co_consts
+    )
     return getattr(method, "__wrapped__", None) if from_there else None

@@ -20,7 +20,9 @@ class LeanVecEnv(DummyVecEnv):
     :param seeds: for the first reset of each environment; later resets go on with the environment's own generator.
     """
 
-    def __init__(self, makers: Sequence[Callable[[], gym.Env[Any, Any]]], seeds: Sequence[int]) -> None:
+    def __init__(
+        self, makers: Sequence[Callable[[], gym.Env[Any, Any]]], seeds: Sequence[int]
+    ) -> None:
         super().__init__(list(makers))
         self._seeds = list(seeds)
         #: By its size, of all that were given; whoever looks for divergence compares values with it.
@@ -35,7 +37,8 @@ class LeanVecEnv(DummyVecEnv):
                 infos.append(self._step_one(index))
         except Exception as error:  # whatever an environment raises
             raise find_exhaustion(error) or EnvironmentFailedError(
-                f"the environment raised in step(): {type(error).__name__}: {error}") from error
+                f"the environment raised in step(): {type(error).__name__}: {error}"
+            ) from error
         return self._copied_observations(), self.buf_rews.copy(), self.buf_dones.copy(), infos
 
     def _step_one(self, index: int) -> dict[str, Any]:

@@ -23,7 +23,14 @@ from rl_trainer.stopping import synchronise_weights
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 #: Counters that learning depends on, each where an algorithm has it.
-COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_n_calls", "exploration_rate", "_current_progress_remaining")
+COUNTERS = (
+    "num_timesteps",
+    "_n_updates",
+    "_episode_num",
+    "_n_calls",
+    "exploration_rate",
+    "_current_progress_remaining",
+)
 
 
 @dataclass(frozen=True)
@@ -36,14 +43,23 @@ class ModelState:
 
     def to_files(self) -> dict[str, bytes]:
         """Write it as the files of a checkpoint; the buffer's chunks are stored on their own."""
-        values = self.values if self.memory is None else {**self.values, "memory": self.memory.to_values()}
-        return {"state.safetensors": save_safetensors(self.arrays), "state.json": json.dumps(values, sort_keys=True).encode()}
+        values = (
+            self.values
+            if self.memory is None
+            else {**self.values, "memory": self.memory.to_values()}
+        )
+        return {
+            "state.safetensors": save_safetensors(self.arrays),
+            "state.json": json.dumps(values, sort_keys=True).encode(),
+        }
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], chunks: Sequence[Stored] = ()) -> "ModelState":
         """Read it back. :param chunks: the replay buffer's, oldest first; they are read when it is filled."""
         values = json.loads(files["state.json"])
-        memory = ReplayMemory.from_values(values.pop("memory"), chunks) if "memory" in values else None
+        memory = (
+            ReplayMemory.from_values(values.pop("memory"), chunks) if "memory" in values else None
+        )
         return cls(load_safetensors(files["state.safetensors"]), values, memory)
 
 
@@ -51,7 +67,9 @@ def capture(model: Any) -> ModelState:
     """Copy a model's state out of it: parameters, optimizers, statistics, counters."""
     names, variables = model._get_torch_save_params()
     arrays: Arrays = {}
-    values: dict[str, Any] = {"counters": {key: getattr(model, key) for key in COUNTERS if hasattr(model, key)}}
+    values: dict[str, Any] = {
+        "counters": {key: getattr(model, key) for key in COUNTERS if hasattr(model, key)}
+    }
     for name in names:
         part = recursive_getattr(model, name)
         if isinstance(part, torch.optim.Optimizer):
@@ -77,7 +95,9 @@ def restore(model: Any, state: ModelState) -> None:
             part.load_state_dict(tensors_below(f"{name}/", state.arrays))
     for key, array in state.arrays.items():
         if key.startswith("variable/"):
-            recursive_getattr(model, key.removeprefix("variable/")).data.copy_(torch.from_numpy(array.copy()))
+            recursive_getattr(model, key.removeprefix("variable/")).data.copy_(
+                torch.from_numpy(array.copy())
+            )
     for key, value in state.values["counters"].items():
         setattr(model, key, value)
     synchronise_weights(model)
@@ -88,7 +108,9 @@ def restore(model: Any, state: ModelState) -> None:
 
 def final_parameters(state: ModelState) -> Arrays:
     """The arrays that the digest is over, and that a warm start begins with: the policy's, and the statistics."""
-    return {key: array for key, array in state.arrays.items() if key.startswith((POLICY, NORMALISATION))}
+    return {
+        key: array for key, array in state.arrays.items() if key.startswith((POLICY, NORMALISATION))
+    }
 
 
 def first_not_finite(arrays: Arrays) -> str | None:
@@ -103,7 +125,9 @@ def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     return np.array(tensor.detach().cpu().numpy(), order="C", copy=True)
 
 
-def _capture_optimizer(name: str, optimizer: torch.optim.Optimizer, arrays: Arrays) -> dict[str, Any]:
+def _capture_optimizer(
+    name: str, optimizer: torch.optim.Optimizer, arrays: Arrays
+) -> dict[str, Any]:
     document = optimizer.state_dict()
     numbers: dict[str, Any] = {}
     for index, slots in document["state"].items():
@@ -123,15 +147,20 @@ def _optimizer_state(name: str, state: ModelState) -> dict[str, Any]:
     for key, value in state.values[name]["numbers"].items():
         index, _, slot = key.partition("/")
         slots.setdefault(int(index), {})[slot] = value
-    groups = [{key: tuple(value) if key == "betas" else value for key, value in group.items()}
-              for group in state.values[name]["param_groups"]]
+    groups = [
+        {key: tuple(value) if key == "betas" else value for key, value in group.items()}
+        for group in state.values[name]["param_groups"]
+    ]
     return {"state": slots, "param_groups": groups}
 
 
 def tensors_below(prefix: str, arrays: Arrays) -> dict[str, torch.Tensor]:
     """Copies of the arrays whose names begin with a prefix, by the rest of the name."""
-    return {key.removeprefix(prefix): torch.from_numpy(array.copy())
-            for key, array in arrays.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): torch.from_numpy(array.copy())
+        for key, array in arrays.items()
+        if key.startswith(prefix)
+    }
 
 
 def capture_normalisation(statistics: VecNormalize | None) -> Arrays:
@@ -163,5 +192,13 @@ def _scalar_or_array(array: np.ndarray[Any, Any]) -> Any:
 
 def _moments(statistics: VecNormalize) -> dict[str, RunningMeanStd]:
     observed = getattr(statistics, "obs_rms", None)
-    named = {f"obs/{key}": moments for key, moments in observed.items()} if isinstance(observed, dict) else {"obs": observed}
-    return {name: moments for name, moments in {**named, "returns": statistics.ret_rms}.items() if moments is not None}
+    named = (
+        {f"obs/{key}": moments for key, moments in observed.items()}
+        if isinstance(observed, dict)
+        else {"obs": observed}
+    )
+    return {
+        name: moments
+        for name, moments in {**named, "returns": statistics.ret_rms}.items()
+        if moments is not None
+    }

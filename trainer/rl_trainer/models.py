@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.noise import (
+    ActionNoise,
+    NormalActionNoise,
+    OrnsteinUhlenbeckActionNoise,
+)
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl_lifecycle.seeds import segment_seed
@@ -34,8 +38,15 @@ class ModelBuilder:
     :param capturer: records updates, where they can be; None: nobody asked for that.
     """
 
-    def __init__(self, settings: Settings, device: str = "cpu", *, fast: bool = True,
-                 check: Callable[[VecEnv], None] | None = None, capturer: Capturer | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        device: str = "cpu",
+        *,
+        fast: bool = True,
+        check: Callable[[VecEnv], None] | None = None,
+        capturer: Capturer | None = None,
+    ) -> None:
         torch.set_num_threads(1)  # sums are taken in another order by another number of threads
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.settings, self.device, self.fast = settings, device, fast
@@ -61,13 +72,17 @@ class ModelBuilder:
         if self._check is not None:
             self._check(env)
         stock = self.settings.algorithm.load()
-        if self._capturer is not None:  # asked for, so nothing but SB3's own update stands in for it
+        if (
+            self._capturer is not None
+        ):  # asked for, so nothing but SB3's own update stands in for it
             self.reason = self._why_no_graphs(stock, env)
             self._class = stock if self.reason else GRAPH_CLASSES[stock]
             return
         numpy_class = NUMPY_CLASSES.get(stock)
         if numpy_class is None or not self.fast:
-            self.reason = "switched off" if not self.fast else f"the NumPy path has no {stock.__name__}"
+            self.reason = (
+                "switched off" if not self.fast else f"the NumPy path has no {stock.__name__}"
+            )
         else:
             self.reason = why_not_covered(looked_at := self._construct(stock, env))
             release(looked_at)
@@ -97,11 +112,15 @@ class ModelBuilder:
         """Try recorded steps, in a process of their own if a failure could harm this one."""
         if self._capturer is not None and self._capturer.may_do_harm:
             spaces_of = env.observation_space, env.action_space, env.num_envs
-            return ask_child(_try_recordings, self.settings, self.device, type(self._capturer), *spaces_of)
+            return ask_child(
+                _try_recordings, self.settings, self.device, type(self._capturer), *spaces_of
+            )
         return self._why_not_equal_here(env)
 
     def _why_not_equal_here(self, env: VecEnv) -> str:
-        reason = why_not_equal(tried := self._construct(GRAPH_CLASSES[self.settings.algorithm.load()], env))
+        reason = why_not_equal(
+            tried := self._construct(GRAPH_CLASSES[self.settings.algorithm.load()], env)
+        )
         release(tried)
         return reason
 
@@ -114,9 +133,13 @@ class ModelBuilder:
             model = kind(settings.policy, env, device=self.device, **kwargs)
         except MemoryError:
             raise
-        except Exception as error:  # SB3 and torch raise a dozen types for arguments that do not fit
+        except (
+            Exception
+        ) as error:  # SB3 and torch raise a dozen types for arguments that do not fit
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise BadInputError(f"hyperparameters: {settings.algorithm.name} refuses them: {reason}") from error
+            raise BadInputError(
+                f"hyperparameters: {settings.algorithm.name} refuses them: {reason}"
+            ) from error
         if kind in GRAPH_CLASSES.values():
             model.capturer = self._capturer
         return model
@@ -129,9 +152,13 @@ def release(model: Any) -> None:
     vars(model).clear()
 
 
-def _try_recordings(settings: Settings, device: str, capturer: Callable[[], Capturer], *spaces_of: Any) -> str:
+def _try_recordings(
+    settings: Settings, device: str, capturer: Callable[[], Capturer], *spaces_of: Any
+) -> str:
     """Build the same model in this process and try recorded steps. :param spaces_of: what :func:`unplayable` takes."""
-    return ModelBuilder(settings, device, capturer=capturer())._why_not_equal_here(unplayable(*spaces_of))
+    return ModelBuilder(settings, device, capturer=capturer())._why_not_equal_here(
+        unplayable(*spaces_of)
+    )
 
 
 def seed_generators(trial_seed: int, segment: int, purpose: str = "") -> None:
@@ -148,4 +175,8 @@ def _noise(kind: str, std: float, space: spaces.Space[Any]) -> ActionNoise:
     if not isinstance(space, spaces.Box):
         raise BadInputError(f"hyperparameters.noise_type: needs continuous actions, not {space}")
     mean, deviation = np.zeros(space.shape[0]), std * np.ones(space.shape[0])
-    return NormalActionNoise(mean, deviation) if kind == "normal" else OrnsteinUhlenbeckActionNoise(mean, deviation)
+    return (
+        NormalActionNoise(mean, deviation)
+        if kind == "normal"
+        else OrnsteinUhlenbeckActionNoise(mean, deviation)
+    )

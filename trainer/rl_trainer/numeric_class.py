@@ -11,7 +11,12 @@ from pathlib import Path
 from pydantic import JsonValue
 
 #: Read by BLAS and OpenMP when they are loaded, so it must be set before numpy is imported.
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREAD_VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 PACKAGES = ("gymnasium", "numpy", "sb3-contrib", "stable-baselines3", "torch")
 
 
@@ -40,10 +45,16 @@ def numeric_class(device: str, path: str) -> dict[str, JsonValue]:
     torch.set_num_threads(1)
     features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
     facts: dict[str, JsonValue] = {
-        "architecture": platform.machine(), "cpu": cpu_model(), "device": device_name(device), "path": path,
+        "architecture": platform.machine(),
+        "cpu": cpu_model(),
+        "device": device_name(device),
+        "path": path,
         "numpy_simd": "+".join(sorted(name for name, present in features.items() if present)),
-        "torch_simd": torch.backends.cpu.get_cpu_capability(), "threads": 1,
-        "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", ""), "python": platform.python_version()}
+        "torch_simd": torch.backends.cpu.get_cpu_capability(),
+        "threads": 1,
+        "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", ""),
+        "python": platform.python_version(),
+    }
     facts["versions"] = dict(library_versions())
     return facts
 
@@ -78,5 +89,8 @@ def differences(before: dict[str, JsonValue], now: dict[str, JsonValue]) -> list
     ['cpu: A → B']
     """
     ignored = {"mixed"}
-    return [f"{key}: {before.get(key)} → {now.get(key)}" for key in sorted({*before, *now} - ignored)
-            if before.get(key) != now.get(key)]
+    return [
+        f"{key}: {before.get(key)} → {now.get(key)}"
+        for key in sorted({*before, *now} - ignored)
+        if before.get(key) != now.get(key)
+    ]

@@ -7,10 +7,16 @@ from collections.abc import Iterator
 from types import ModuleType
 
 #: Gym's modules that saved spaces refer to → where the same names are now.
-MODULES = {"gym": "gymnasium", "gym.spaces": "gymnasium.spaces", "gym.utils": "gymnasium.utils",
-           "gym.utils.seeding": "gymnasium.utils.seeding",
-           **{f"gym.spaces.{name}": f"gymnasium.spaces.{name}"
-              for name in ("box", "dict", "discrete", "multi_binary", "multi_discrete", "space", "tuple")}}
+MODULES = {
+    "gym": "gymnasium",
+    "gym.spaces": "gymnasium.spaces",
+    "gym.utils": "gymnasium.utils",
+    "gym.utils.seeding": "gymnasium.utils.seeding",
+    **{
+        f"gym.spaces.{name}": f"gymnasium.spaces.{name}"
+        for name in ("box", "dict", "discrete", "multi_binary", "multi_discrete", "space", "tuple")
+    },
+}
 
 
 @contextlib.contextmanager
@@ -19,7 +25,9 @@ def gym_stands_for_gymnasium() -> Iterator[None]:
     if importlib.util.find_spec("gym") is not None:
         yield
         return
-    stands_in: dict[str, ModuleType] = {old: importlib.import_module(new) for old, new in MODULES.items()}
+    stands_in: dict[str, ModuleType] = {
+        old: importlib.import_module(new) for old, new in MODULES.items()
+    }
     sys.modules.update(stands_in)
     try:
         yield

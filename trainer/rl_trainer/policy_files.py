@@ -19,16 +19,38 @@ from rl_trainer.wrappers import Wrapper
 class PolicyWriter:
     """Writes the policies of one trial. :param wrappers: what its environments are in."""
 
-    def __init__(self, store: ObjectStore, spec: Spec, trial: str, attempt: int, wrappers: Sequence[Wrapper] = ()) -> None:
-        self.store, self.spec, self.trial, self.attempt, self.wrappers = store, spec, trial, attempt, wrappers
+    def __init__(
+        self,
+        store: ObjectStore,
+        spec: Spec,
+        trial: str,
+        attempt: int,
+        wrappers: Sequence[Wrapper] = (),
+    ) -> None:
+        self.store, self.spec, self.trial, self.attempt, self.wrappers = (
+            store,
+            spec,
+            trial,
+            attempt,
+            wrappers,
+        )
         self._trial_id = spec.trial_id(trial)
 
     def exists(self, step: int) -> bool:
         """Tell whether the policy at a step is whole."""
         return self.store.find(policy_key(self._trial_id, step, "json")) is not None
 
-    def write(self, model: Any, parameters: Arrays, step: int, *, final: bool, manifest: tuple[str, str],
-              visited: Observations | None = None, learning: Arrays | None = None) -> PolicyRecord:
+    def write(
+        self,
+        model: Any,
+        parameters: Arrays,
+        step: int,
+        *,
+        final: bool,
+        manifest: tuple[str, str],
+        visited: Observations | None = None,
+        learning: Arrays | None = None,
+    ) -> PolicyRecord:
         """Export a model and write its three files.
 
         :param manifest: key and SHA-256 of the checkpoint that the policy is of.
@@ -38,14 +60,33 @@ class PolicyWriter:
         experiment = self.spec.experiment
         space, stack = raw_space(model.env)
         exported = export_policy(
-            model, parameters, algo=experiment.algo, env_id=experiment.env_id, env_kwargs=dict(experiment.env_kwargs),
-            observation_space=space, stack=stack, statistics=model.get_vec_normalize_env(),
-            visited=visited, wrappers=self.wrappers)
+            model,
+            parameters,
+            algo=experiment.algo,
+            env_id=experiment.env_id,
+            env_kwargs=dict(experiment.env_kwargs),
+            observation_space=space,
+            stack=stack,
+            statistics=model.get_vec_normalize_env(),
+            visited=visited,
+            wrappers=self.wrappers,
+        )
         record = PolicyRecord(
-            experiment=experiment.name, run=self.spec.run, trial=self.trial, attempt=self.attempt, step=step, final=final,
-            spec_sha256=self.spec.sha256, digest=exported.metadata.digest, policy=self._put(step, "onnx", exported.onnx),
-            parameters=self._put(step, "safetensors", save_safetensors({**(learning or {}), **parameters})),
-            manifest=Artifact(key=manifest[0], sha256=manifest[1]), metadata=exported.metadata)
+            experiment=experiment.name,
+            run=self.spec.run,
+            trial=self.trial,
+            attempt=self.attempt,
+            step=step,
+            final=final,
+            spec_sha256=self.spec.sha256,
+            digest=exported.metadata.digest,
+            policy=self._put(step, "onnx", exported.onnx),
+            parameters=self._put(
+                step, "safetensors", save_safetensors({**(learning or {}), **parameters})
+            ),
+            manifest=Artifact(key=manifest[0], sha256=manifest[1]),
+            metadata=exported.metadata,
+        )
         self.store.put(policy_key(self._trial_id, step, "json"), record.to_json())
         return record
 

@@ -49,11 +49,20 @@ def replay(manifest: str, spec: str | None, store: str | None) -> dict[str, Any]
             make_importable(found.requirements, opened, Path(folder))
         digest, facts = _train_again(found, trial, claim.step, opened)
     other = differences(claim.numeric_class, facts) if claim.numeric_class else []
-    return {"trial": trial, "step": claim.step, "expected": claim.digest, "digest": digest, "equal": digest == claim.digest,
-            "same_numeric_class": not other, "differences": other}
+    return {
+        "trial": trial,
+        "step": claim.step,
+        "expected": claim.digest,
+        "digest": digest,
+        "equal": digest == claim.digest,
+        "same_numeric_class": not other,
+        "differences": other,
+    }
 
 
-def _train_again(spec: Spec, trial: str, step: int, store: ObjectStore | None) -> tuple[str, dict[str, Any]]:
+def _train_again(
+    spec: Spec, trial: str, step: int, store: ObjectStore | None
+) -> tuple[str, dict[str, Any]]:
     from rl_trainer.digests import digest_arrays
     from rl_trainer.interruptions import Interruption
     from rl_trainer.model_state import final_parameters
@@ -82,16 +91,28 @@ def _read(manifest: str) -> dict[str, Any]:
 
 def _claim(manifest: str, document: dict[str, Any]) -> Claim:
     if document.get("kind") == "imported":
-        raise BadInputError(f"--manifest {manifest}: the version was imported ({document.get('origin')}), so it cannot be trained "
-                            "again from here")
+        raise BadInputError(
+            f"--manifest {manifest}: the version was imported ({document.get('origin')}), so it cannot be trained "
+            "again from here"
+        )
     try:
-        return Claim(document.get("trial"), document.get("trial_seed"), int(document["step"]), str(document["digest"]),
-                     str(document["spec_sha256"]), dict(document.get("numeric_class") or {}))
+        return Claim(
+            document.get("trial"),
+            document.get("trial_seed"),
+            int(document["step"]),
+            str(document["digest"]),
+            str(document["spec_sha256"]),
+            dict(document.get("numeric_class") or {}),
+        )
     except (KeyError, TypeError, ValueError) as error:
-        raise BadInputError(f"--manifest {manifest}: is no manifest of a version, a policy or a checkpoint: {error}") from error
+        raise BadInputError(
+            f"--manifest {manifest}: is no manifest of a version, a policy or a checkpoint: {error}"
+        ) from error
 
 
-def _find_spec(manifest: Path, document: dict[str, Any], claim: Claim, spec: str | None, store: str | None) -> Spec:
+def _find_spec(
+    manifest: Path, document: dict[str, Any], claim: Claim, spec: str | None, store: str | None
+) -> Spec:
     """Find the spec, and compare its bytes as they were stored: read and written again, an old one would have new keys."""
     beside = manifest.parent / "spec.json"
     if spec is None and beside.is_file():
@@ -102,9 +123,13 @@ def _find_spec(manifest: Path, document: dict[str, Any], claim: Claim, spec: str
         where = spec_key(str(document["experiment"]), str(document["run"]))
         data = get(open_store(store), where).data
     else:
-        raise BadInputError("--spec: is needed, the spec.json that the manifest's digest names (or --store, where the run's is)")
+        raise BadInputError(
+            "--spec: is needed, the spec.json that the manifest's digest names (or --store, where the run's is)"
+        )
     if (found := sha256_hex(data)) != claim.spec_sha256:
-        raise BadInputError(f"--spec: has SHA-256 {found[:12]}…, but the manifest was made from {claim.spec_sha256[:12]}…")
+        raise BadInputError(
+            f"--spec: has SHA-256 {found[:12]}…, but the manifest was made from {claim.spec_sha256[:12]}…"
+        )
     return Spec.from_json(data, where)
 
 

@@ -22,7 +22,16 @@ ReadChunk = Callable[[Callable[[Reader], None]], None]
 #: A chunk's digest, and what reads it.
 Stored = tuple[str, ReadChunk]
 #: The arrays of SB3's buffers that have one row a step, each where a buffer has it.
-COLUMNS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "ep_start", "ep_length")
+COLUMNS = (
+    "observations",
+    "next_observations",
+    "actions",
+    "rewards",
+    "dones",
+    "timeouts",
+    "ep_start",
+    "ep_length",
+)
 #: A segment's rows are cut into chunks of at most so many bytes: S3 takes 5 GiB at once, and a lost connection loses one of them.
 CHUNK_BYTES = 128 << 20
 
@@ -61,15 +70,23 @@ class ReplayMemory:
     def free_rows(self) -> int | None:
         """How many rows the live buffer takes before it comes round to one that is not known to be stored; None: any number."""
         unsaved = sum(chunk.rows for chunk in self.chunks if chunk.pieces)
-        return max(self.live.buffer_size - unsaved, 0) if unsaved and self.live is not None else None
+        return (
+            max(self.live.buffer_size - unsaved, 0) if unsaved and self.live is not None else None
+        )
 
     def to_values(self) -> dict[str, Any]:
         """What the checkpoint's JSON keeps beside the chunks' names."""
-        return {"rows": [chunk.rows for chunk in self.chunks], "position": self.position, "full": self.full}
+        return {
+            "rows": [chunk.rows for chunk in self.chunks],
+            "position": self.position,
+            "full": self.full,
+        }
 
     def without_data(self) -> "ReplayMemory":
         """The same, without its bytes: whoever stores them has them, and the live buffer has the rows."""
-        return dataclasses.replace(self, chunks=tuple(Chunk(chunk.sha256, chunk.rows) for chunk in self.chunks))
+        return dataclasses.replace(
+            self, chunks=tuple(Chunk(chunk.sha256, chunk.rows) for chunk in self.chunks)
+        )
 
     @classmethod
     def from_values(cls, values: dict[str, Any], stored: Sequence[Stored]) -> "ReplayMemory":
@@ -77,7 +94,10 @@ class ReplayMemory:
 
         :param stored: the digest of each chunk, and what reads it, oldest first; equal chunks have equal digests.
         """
-        chunks = tuple(Chunk(sha256, rows, read=read) for rows, (sha256, read) in zip(values["rows"], stored, strict=True))
+        chunks = tuple(
+            Chunk(sha256, rows, read=read)
+            for rows, (sha256, read) in zip(values["rows"], stored, strict=True)
+        )
         return cls(chunks, values["position"], values["full"])
 
 
@@ -92,7 +112,9 @@ def close_episodes(buffer: Any) -> None:
             buffer.truncate_last_trajectory()
     elif buffer.full or buffer.pos:
         last = buffer.pos - 1
-        buffer.timeouts[last] = np.logical_or(buffer.timeouts[last], np.logical_not(buffer.dones[last]))
+        buffer.timeouts[last] = np.logical_or(
+            buffer.timeouts[last], np.logical_not(buffer.dones[last])
+        )
 
 
 def grow(before: ReplayMemory | None, buffer: Any, steps: int) -> ReplayMemory:
@@ -132,7 +154,9 @@ def fill(buffer: Any, memory: ReplayMemory) -> None:
     for chunk in reversed(memory.chunks):
         rows = min(chunk.rows, missing)
         places = _places(end - rows, rows, buffer.buffer_size)
-        columns = {name: [column[place] for place in places] for name, column in _columns(buffer).items()}
+        columns = {
+            name: [column[place] for place in places] for name, column in _columns(buffer).items()
+        }
         chunk.load(partial(decode, columns=columns, skipped=chunk.rows - rows))
         missing, end = missing - rows, end - rows
     buffer.pos, buffer.full = memory.position, memory.full
@@ -157,7 +181,10 @@ def _cut(buffer: Any, rows: int) -> tuple[Chunk, ...]:
     columns = _columns(buffer)
     row_bytes = sum(column.nbytes // len(column) for column in columns.values())
     most = max(1, CHUNK_BYTES // row_bytes)
-    return tuple(_chunk(columns, buffer.pos - left, min(most, left), buffer.buffer_size) for left in range(rows, 0, -most))
+    return tuple(
+        _chunk(columns, buffer.pos - left, min(most, left), buffer.buffer_size)
+        for left in range(rows, 0, -most)
+    )
 
 
 def _chunk(columns: dict[str, Array], start: int, rows: int, size: int) -> Chunk:

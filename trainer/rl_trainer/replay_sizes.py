@@ -56,12 +56,17 @@ class ReplayNeeds:
 
     def largest(self, memory: int) -> int:
         """The largest size that fits."""
-        tried = (sys.maxsize, max(memory - self.total * self.row, 0) // self.fixed if self.fixed else 0,
-                 max(memory, 0) // (self.row + self.fixed))
+        tried = (
+            sys.maxsize,
+            max(memory - self.total * self.row, 0) // self.fixed if self.fixed else 0,
+            max(memory, 0) // (self.row + self.fixed),
+        )
         return max(size for size in tried if size == 0 or self.bytes_of(size) <= memory)
 
 
-def check_replay_fits(settings: Settings, total: int, env: VecEnv, memory: int | None = None) -> None:
+def check_replay_fits(
+    settings: Settings, total: int, env: VecEnv, memory: int | None = None
+) -> None:
     """Refuse a replay buffer that the machine's memory cannot hold when it is as full as the training makes it.
 
     :param total: environment steps of the training.
@@ -79,11 +84,14 @@ def check_replay_fits(settings: Settings, total: int, env: VecEnv, memory: int |
     array = _largest_part(env.observation_space)
     if there is None or (needs.bytes_of(size) + REST <= there and size * array <= longest):
         return
-    needed = needs.bytes_of(size) if size * array <= longest else size * row  # no page is taken, but Linux maps no such array
+    needed = (
+        needs.bytes_of(size) if size * array <= longest else size * row
+    )  # no page is taken, but Linux maps no such array
     raise ReplayTooLargeError(
         f"hyperparameters.buffer_size: {size} transitions of {row + needs.fixed} bytes need {needed / GIB:.1f} GiB in {total} steps, and "
         f"this machine has {there / GIB:.1f} GiB of memory, {REST / GIB:.1f} of them for everything else",
-        min(needs.largest(there - REST), longest // array))
+        min(needs.largest(there - REST), longest // array),
+    )
 
 
 def buffer_size(settings: Settings) -> int | None:
@@ -92,26 +100,47 @@ def buffer_size(settings: Settings) -> int | None:
     return None if size is None else int(size)
 
 
-def transition_bytes(observations: spaces.Space[Any], actions: spaces.Space[Any], *, her: bool = False) -> int:
+def transition_bytes(
+    observations: spaces.Space[Any], actions: spaces.Space[Any], *, her: bool = False
+) -> int:
     """How many bytes SB3's buffers keep of one transition."""
     kind = np.dtype(np.float32) if actions.dtype == np.float64 else np.dtype(actions.dtype)
-    return 2 * _observation_bytes(observations) + get_action_dim(actions) * kind.itemsize + FLAGS + (HER if her else 0)
+    return (
+        2 * _observation_bytes(observations)
+        + get_action_dim(actions) * kind.itemsize
+        + FLAGS
+        + (HER if her else 0)
+    )
 
 
 def machine_memory() -> int | None:
     """The machine's memory in bytes, or what its container may use of it; None where the platform does not say."""
     physical = physical_memory()
-    return None if physical is None else min([physical, *(int(text) for path in LIMITS if (text := _text(Path(path))).isdigit())])
+    return (
+        None
+        if physical is None
+        else min(
+            [physical, *(int(text) for path in LIMITS if (text := _text(Path(path))).isdigit())]
+        )
+    )
 
 
 def physical_memory() -> int | None:
     """The machine's memory in bytes; None where the platform does not say."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in os.sysconf_names else None
+    return (
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if "SC_PHYS_PAGES" in os.sysconf_names
+        else None
+    )
 
 
 def _largest_part(space: spaces.Space[Any]) -> int:
     """Bytes of an observation in the largest of the arrays that it is kept in."""
-    return max(map(_observation_bytes, space.spaces.values())) if isinstance(space, spaces.Dict) else _observation_bytes(space)
+    return (
+        max(map(_observation_bytes, space.spaces.values()))
+        if isinstance(space, spaces.Dict)
+        else _observation_bytes(space)
+    )
 
 
 def _observation_bytes(space: spaces.Space[Any]) -> int:

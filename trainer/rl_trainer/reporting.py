@@ -35,8 +35,13 @@ class HeartbeatThread:
     :param now: the clock, an aware UTC datetime.
     """
 
-    def __init__(self, store: ObjectStore, trial: TrialId, attempt: int,
-                 now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        trial: TrialId,
+        attempt: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.store, self.key, self.attempt, self.now = store, heartbeat_key(trial), attempt, now
         self.fenced = threading.Event()
         self._newest: Heartbeat | None = None
@@ -75,12 +80,16 @@ class HeartbeatThread:
 
     def _pause(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closing, timeout=interval_s(time.monotonic() - self._began))
+            self._changed.wait_for(
+                lambda: self._closing, timeout=interval_s(time.monotonic() - self._began)
+            )
 
     def _write(self, beat: Heartbeat, attempts: int) -> None:
         for _ in range(attempts):
             try:
-                self._etag = self.store.put(self.key, beat.to_json(), if_match=self._etag, if_none_match=self._etag is None)
+                self._etag = self.store.put(
+                    self.key, beat.to_json(), if_match=self._etag, if_none_match=self._etag is None
+                )
                 return
             except PreconditionFailedError:
                 if self._belongs_to_successor():
@@ -96,4 +105,6 @@ class HeartbeatThread:
         except LifecycleError:
             return False
         self._etag = found.etag if found else None
-        return found is not None and Heartbeat.from_json(found.data, self.key).attempt > self.attempt
+        return (
+            found is not None and Heartbeat.from_json(found.data, self.key).attempt > self.attempt
+        )

@@ -30,7 +30,10 @@ class DirectoryRetention:
     def sweep(self, newest: str) -> None:
         """Delete what earlier attempts wrote and never committed. :param newest: the key of the newest manifest."""
         root = self.store.root
-        keys = [path.relative_to(root).as_posix() for path in (root / checkpoint_prefix(self.trial)).glob("*/*/*")]
+        keys = [
+            path.relative_to(root).as_posix()
+            for path in (root / checkpoint_prefix(self.trial)).glob("*/*/*")
+        ]
         self._delete(plan_sweep(keys, dict(self._chain(newest, whole=False)), self.attempt))
 
     def _delete(self, keys: Iterable[str]) -> None:
@@ -39,7 +42,9 @@ class DirectoryRetention:
             for key in keys:
                 self.store.delete(key)
 
-    def _chain(self, newest: str, *, whole: bool = True) -> Iterator[tuple[str, CheckpointManifest]]:
+    def _chain(
+        self, newest: str, *, whole: bool = True
+    ) -> Iterator[tuple[str, CheckpointManifest]]:
         """Walk back from a checkpoint. :param whole: stop behind the kept ones at the first whose files are gone: those before it
         were pruned with it.
         """

@@ -35,7 +35,11 @@ class SegmentPlan:
 
     def end(self, segment: int) -> int:
         """The step that a segment trains to; a last rollout may go beyond, as in SB3."""
-        return self.total_timesteps if segment + 1 == self.n_segments else (segment + 1) * self.segment_timesteps
+        return (
+            self.total_timesteps
+            if segment + 1 == self.n_segments
+            else (segment + 1) * self.segment_timesteps
+        )
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,13 @@ class SegmentTrainer:
     :param initial: what to begin with, a champion's parameters; None: fresh ones.
     """
 
-    def __init__(self, plan: SegmentPlan, factory: EnvironmentFactory, builder: ModelBuilder,
-                 initial: WarmStart | None = None) -> None:
+    def __init__(
+        self,
+        plan: SegmentPlan,
+        factory: EnvironmentFactory,
+        builder: ModelBuilder,
+        initial: WarmStart | None = None,
+    ) -> None:
         self.plan, self.factory, self.builder, self.initial = plan, factory, builder, initial
 
     def prepare(self, segment: int, state: ModelState | None) -> Any:
@@ -81,7 +90,9 @@ class SegmentTrainer:
         seed_generators(self.plan.trial_seed, segment)
         return model
 
-    def train(self, segment: int, state: ModelState | None, callback: BaseCallback) -> TrainedSegment:
+    def train(
+        self, segment: int, state: ModelState | None, callback: BaseCallback
+    ) -> TrainedSegment:
         """Train one segment. :raises DivergedError: if anything in the model is no longer finite, or has grown beyond all bounds."""
         model, curves = self.prepare(segment, state), Curves()
         before = dataclasses.replace(state, arrays={}) if state is not None else None
@@ -89,16 +100,22 @@ class SegmentTrainer:
         model.set_logger(curves.logger())
         self._learn(model, self.plan.end(segment), callback)
         curves.add(model.num_timesteps, episode_statistics(*ended_episodes(model.env)))
-        trained = TrainedSegment(model, _state_at_end(model, before), curves, visited_observations(model))
+        trained = TrainedSegment(
+            model, _state_at_end(model, before), curves, visited_observations(model)
+        )
         if (name := first_not_finite(trained.state.arrays)) is not None:
-            raise DivergedError(f"{name} is not finite at step {trained.step}: lower the learning rate, or look at the rewards")
+            raise DivergedError(
+                f"{name} is not finite at step {trained.step}: lower the learning rate, or look at the rewards"
+            )
         check_sane(model)
         return trained
 
     def _learn(self, model: Any, step: int, callback: BaseCallback) -> None:
         """Learn to a step. An error that a model which is no longer finite led to is called by that name."""
         try:
-            learn_until(model, self.builder.settings.algorithm, step, self.plan.total_timesteps, callback)
+            learn_until(
+                model, self.builder.settings.algorithm, step, self.plan.total_timesteps, callback
+            )
         except TrainerError as error:
             if isinstance(error, EnvironmentFailedError):
                 check_finite(model)

@@ -9,26 +9,95 @@ from rl_trainer.algorithms import Algorithm
 from rl_trainer.errors import BadInputError
 
 #: rl_zoo3's keys that are no argument of an algorithm's constructor.
-ZOO_KEYS = ("env_wrapper", "frame_stack", "monitor_kwargs", "n_envs", "n_timesteps", "noise_std", "noise_type",
-            "normalize", "policy")
+ZOO_KEYS = (
+    "env_wrapper",
+    "frame_stack",
+    "monitor_kwargs",
+    "n_envs",
+    "n_timesteps",
+    "noise_std",
+    "noise_type",
+    "normalize",
+    "policy",
+)
 #: Arguments of the constructors that are ours to give.
-OURS = ("self", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model", "monitor_wrapper",
-        "stats_window_size", "action_noise", "rollout_buffer_class", "rollout_buffer_kwargs", "support_multi_env",
-        "supported_action_spaces", "_save_kwargs")
+OURS = (
+    "self",
+    "env",
+    "seed",
+    "device",
+    "verbose",
+    "tensorboard_log",
+    "_init_setup_model",
+    "monitor_wrapper",
+    "stats_window_size",
+    "action_noise",
+    "rollout_buffer_class",
+    "rollout_buffer_kwargs",
+    "support_multi_env",
+    "supported_action_spaces",
+    "_save_kwargs",
+)
 SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
 #: Keys whose default says nothing about their type.
 INTEGERS = ("n_envs", "frame_stack", "n_top")
 NUMBERS = ("noise_std", "target_kl", "max_grad_norm", "alive_bonus_offset")
 #: Keys → lowest and highest value, None where there is no limit.
 RANGES: dict[str, tuple[float | None, float | None]] = {
-    **dict.fromkeys(("n_envs", "n_steps", "n_epochs", "buffer_size", "frame_stack", "n_delta", "n_top", "n_eval_episodes", "policy_delay",
-                     "target_update_interval", "n_critic_updates", "sub_sampling_factor", "cg_max_steps"), (1, None)),
-    **dict.fromkeys(("gamma", "gae_lambda", "tau", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps"), (0, 1)),
-    **dict.fromkeys(("learning_starts", "noise_std", "vf_coef", "top_quantiles_to_drop_per_net", "target_kl", "max_grad_norm",
-                     "learning_rate", "clip_range", "clip_range_vf", "delta_std"), (0, None)),
-    "gradient_steps": (-1, None), "batch_size": (1, None)}
+    **dict.fromkeys(
+        (
+            "n_envs",
+            "n_steps",
+            "n_epochs",
+            "buffer_size",
+            "frame_stack",
+            "n_delta",
+            "n_top",
+            "n_eval_episodes",
+            "policy_delay",
+            "target_update_interval",
+            "n_critic_updates",
+            "sub_sampling_factor",
+            "cg_max_steps",
+        ),
+        (1, None),
+    ),
+    **dict.fromkeys(
+        (
+            "gamma",
+            "gae_lambda",
+            "tau",
+            "exploration_fraction",
+            "exploration_initial_eps",
+            "exploration_final_eps",
+        ),
+        (0, 1),
+    ),
+    **dict.fromkeys(
+        (
+            "learning_starts",
+            "noise_std",
+            "vf_coef",
+            "top_quantiles_to_drop_per_net",
+            "target_kl",
+            "max_grad_norm",
+            "learning_rate",
+            "clip_range",
+            "clip_range_vf",
+            "delta_std",
+        ),
+        (0, None),
+    ),
+    "gradient_steps": (-1, None),
+    "batch_size": (1, None),
+}
 #: Algorithms that train on minibatches of a rollout → SB3's defaults for steps and minibatch.
-MINIBATCHES = {"ppo": (2048, 64), "maskable_ppo": (2048, 64), "ppo_lstm": (128, 128), "trpo": (2048, 128)}
+MINIBATCHES = {
+    "ppo": (2048, 64),
+    "maskable_ppo": (2048, 64),
+    "ppo_lstm": (128, 128),
+    "trpo": (2048, 128),
+}
 
 
 def constructor_keys(algorithm: Algorithm) -> dict[str, Any]:
@@ -45,7 +114,9 @@ def check_settings(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
         if key not in allowed:
             close = difflib.get_close_matches(key, allowed, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            raise BadInputError(f"hyperparameters.{key}: unknown for {algorithm.name}{hint}; allowed: {', '.join(allowed)}")
+            raise BadInputError(
+                f"hyperparameters.{key}: unknown for {algorithm.name}{hint}; allowed: {', '.join(allowed)}"
+            )
         if value is not None:
             _check_type(key, value, defaults.get(key))
             _check_range(key, value)
@@ -60,11 +131,18 @@ def _check_type(key: str, value: Any, default: Any) -> None:
     if isinstance(default, bool):
         _require(isinstance(value, bool), key, "true or false", value)
     elif isinstance(default, str):  # ent_coef and target_entropy
-        _require(_is_number(value) or (isinstance(value, str) and value.startswith("auto")), key, "a number or auto", value)
+        _require(
+            _is_number(value) or (isinstance(value, str) and value.startswith("auto")),
+            key,
+            "a number or auto",
+            value,
+        )
     elif key in NUMBERS or isinstance(default, float):
         _require(_is_number(value), key, "a number", value)
     elif key in INTEGERS or isinstance(default, int):
-        _require(isinstance(value, int) and not isinstance(value, bool), key, "a whole number", value)
+        _require(
+            isinstance(value, int) and not isinstance(value, bool), key, "a whole number", value
+        )
 
 
 def _check_range(key: str, value: Any) -> None:
@@ -81,19 +159,27 @@ def _check_combinations(values: Mapping[str, Any]) -> None:
     """Refuse by name what SB3 would stop at later, and what a segment's end would make inexact."""
     frequency = values.get("train_freq")
     if isinstance(frequency, list) and frequency[-1] == "episode" and values.get("n_envs", 1) > 1:
-        raise BadInputError("hyperparameters.train_freq: whole episodes need n_envs: 1; give a number of steps instead")
+        raise BadInputError(
+            "hyperparameters.train_freq: whole episodes need n_envs: 1; give a number of steps instead"
+        )
     if values.get("optimize_memory_usage"):
-        raise BadInputError("hyperparameters.optimize_memory_usage: true cannot be resumed exactly (a segment's last "
-                            "transition would lose its next observation); leave it out")
+        raise BadInputError(
+            "hyperparameters.optimize_memory_usage: true cannot be resumed exactly (a segment's last "
+            "transition would lose its next observation); leave it out"
+        )
     if (values.get("replay_buffer_kwargs") or {}).get("copy_info_dict"):
-        raise BadInputError("hyperparameters.replay_buffer_kwargs: copy_info_dict=True cannot be resumed exactly "
-                            "(infos are arbitrary objects); leave it out")
+        raise BadInputError(
+            "hyperparameters.replay_buffer_kwargs: copy_info_dict=True cannot be resumed exactly "
+            "(infos are arbitrary objects); leave it out"
+        )
     if "top_quantiles_to_drop_per_net" in values:
         policy_kwargs = values.get("policy_kwargs")
         quantiles = policy_kwargs.get("n_quantiles", 25) if isinstance(policy_kwargs, dict) else 25
         if values["top_quantiles_to_drop_per_net"] >= quantiles:
-            raise BadInputError(f"hyperparameters.top_quantiles_to_drop_per_net: must be less than n_quantiles = {quantiles}, "
-                                f"not {values['top_quantiles_to_drop_per_net']!r}")
+            raise BadInputError(
+                f"hyperparameters.top_quantiles_to_drop_per_net: must be less than n_quantiles = {quantiles}, "
+                f"not {values['top_quantiles_to_drop_per_net']!r}"
+            )
 
 
 def _check_minibatches(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
@@ -104,11 +190,21 @@ def _check_minibatches(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
     rollout = values.get("n_envs", 1) * values.get("n_steps", n_steps)
     batch = values.get("batch_size", default)
     if batch < 2 or batch > rollout:
-        problem = f"{batch} is more than" if batch > rollout else f"must be at least 2, not {batch}, of"
-        raise BadInputError(f"hyperparameters.batch_size: {problem} a rollout of n_steps × n_envs = {rollout}; allowed: 2 to {rollout}")
-    if rollout % batch == 1 and algorithm.name != "trpo" and values.get("normalize_advantage", True):
-        raise BadInputError(f"hyperparameters.batch_size: {batch} leaves a minibatch of one of a rollout of n_steps × n_envs = {rollout}, "
-                            "whose advantage has no deviation; allowed are others, best one that divides it")
+        problem = (
+            f"{batch} is more than" if batch > rollout else f"must be at least 2, not {batch}, of"
+        )
+        raise BadInputError(
+            f"hyperparameters.batch_size: {problem} a rollout of n_steps × n_envs = {rollout}; allowed: 2 to {rollout}"
+        )
+    if (
+        rollout % batch == 1
+        and algorithm.name != "trpo"
+        and values.get("normalize_advantage", True)
+    ):
+        raise BadInputError(
+            f"hyperparameters.batch_size: {batch} leaves a minibatch of one of a rollout of n_steps × n_envs = {rollout}, "
+            "whose advantage has no deviation; allowed are others, best one that divides it"
+        )
 
 
 def _scheduled_number(value: Any) -> Any:

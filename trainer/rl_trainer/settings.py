@@ -13,9 +13,22 @@ from rl_trainer.literals import parse_expression
 from rl_trainer.setting_checks import SCHEDULED, ZOO_KEYS, check_settings
 from rl_trainer.wrappers import Wrapper
 
-EXPRESSIONS = ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "monitor_kwargs", "normalize")
-POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MlpLstmPolicy", "CnnLstmPolicy", "MultiInputLstmPolicy",
-            "LinearPolicy")
+EXPRESSIONS = (
+    "policy_kwargs",
+    "replay_buffer_class",
+    "replay_buffer_kwargs",
+    "monitor_kwargs",
+    "normalize",
+)
+POLICIES = (
+    "MlpPolicy",
+    "CnnPolicy",
+    "MultiInputPolicy",
+    "MlpLstmPolicy",
+    "CnnLstmPolicy",
+    "MultiInputLstmPolicy",
+    "LinearPolicy",
+)
 MONITOR_KEYS = ("allow_early_resets", "info_keywords", "reset_keywords")
 NOISES = ("normal", "ornstein-uhlenbeck")
 
@@ -61,10 +74,16 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> Settings:
     gamma = values.get("gamma")
     kwargs = {key: _model_value(key, value) for key, value in values.items() if key not in ZOO_KEYS}
     return Settings(
-        algorithm=algorithm, policy=_policy(algorithm, values), n_envs=_n_envs(algorithm, values), model_kwargs=kwargs,
-        normalize=_normalize(values.get("normalize", False), gamma), frame_stack=values.get("frame_stack"),
-        wrappers=_wrappers(values.get("env_wrapper")), monitor_kwargs=_monitor_kwargs(values.get("monitor_kwargs")),
-        noise=_noise(values))
+        algorithm=algorithm,
+        policy=_policy(algorithm, values),
+        n_envs=_n_envs(algorithm, values),
+        model_kwargs=kwargs,
+        normalize=_normalize(values.get("normalize", False), gamma),
+        frame_stack=values.get("frame_stack"),
+        wrappers=_wrappers(values.get("env_wrapper")),
+        monitor_kwargs=_monitor_kwargs(values.get("monitor_kwargs")),
+        noise=_noise(values),
+    )
 
 
 def _n_envs(algorithm: Algorithm, values: Mapping[str, Any]) -> int:
@@ -83,19 +102,27 @@ def _model_value(key: str, value: Any) -> Any:
         return tuple(value)
     if key in ("policy_kwargs", "replay_buffer_kwargs"):
         if not isinstance(value, dict):
-            raise BadInputError(f"hyperparameters.{key}: must be a mapping or dict(…), not {value!r}")
+            raise BadInputError(
+                f"hyperparameters.{key}: must be a mapping or dict(…), not {value!r}"
+            )
         return {name: _expression_inside(key, inner) for name, inner in value.items()}
     return value
 
 
 def _expression_inside(key: str, value: Any) -> Any:
     """In a mapping, a class may be written by its name: `activation_fn: nn.ReLU`."""
-    return parse_expression(value, key) if isinstance(value, str) and value.startswith(("nn.", "th.", "torch.")) else value
+    return (
+        parse_expression(value, key)
+        if isinstance(value, str) and value.startswith(("nn.", "th.", "torch."))
+        else value
+    )
 
 
 def _schedule(key: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise BadInputError(f"hyperparameters.{key}: must be a number or lin_<number>, not {value!r}")
+        raise BadInputError(
+            f"hyperparameters.{key}: must be a number or lin_<number>, not {value!r}"
+        )
     if not isinstance(value, str):
         return float(value)
     kind, _, initial = value.partition("_")
@@ -104,14 +131,18 @@ def _schedule(key: str, value: Any) -> Any:
             return float(value)
         return LinearDecay(float(initial))
     except ValueError:
-        raise BadInputError(f"hyperparameters.{key}: must be a number or lin_<number>, not {value!r}") from None
+        raise BadInputError(
+            f"hyperparameters.{key}: must be a number or lin_<number>, not {value!r}"
+        ) from None
 
 
 def _policy(algorithm: Algorithm, values: Mapping[str, Any]) -> str:
     policy = values.get("policy", algorithm.default_policy)
     if policy not in POLICIES or policy not in algorithm.load().policy_aliases:
         allowed = ", ".join(sorted(algorithm.load().policy_aliases))
-        raise BadInputError(f"hyperparameters.policy: {policy!r} is unknown to {algorithm.name}; allowed: {allowed}")
+        raise BadInputError(
+            f"hyperparameters.policy: {policy!r} is unknown to {algorithm.name}; allowed: {allowed}"
+        )
     return str(policy)
 
 
@@ -120,22 +151,38 @@ def _normalize(value: Any, gamma: float | None) -> dict[str, Any] | None:
     if value is False or value is None:
         return None
     if value is not True and not isinstance(value, dict):
-        raise BadInputError(f"hyperparameters.normalize: must be true, false or dict(norm_obs=…), not {value!r}")
+        raise BadInputError(
+            f"hyperparameters.normalize: must be true, false or dict(norm_obs=…), not {value!r}"
+        )
     given = dict(value) if isinstance(value, dict) else {}
-    allowed = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "epsilon", "gamma", "norm_obs_keys")
+    allowed = (
+        "norm_obs",
+        "norm_reward",
+        "clip_obs",
+        "clip_reward",
+        "epsilon",
+        "gamma",
+        "norm_obs_keys",
+    )
     for key in given:
         if key not in allowed:
-            raise BadInputError(f"hyperparameters.normalize.{key}: unknown; allowed: {', '.join(allowed)}")
+            raise BadInputError(
+                f"hyperparameters.normalize.{key}: unknown; allowed: {', '.join(allowed)}"
+            )
     for key in ("norm_obs", "norm_reward"):
         if not isinstance(given.get(key, True), bool):
-            raise BadInputError(f"hyperparameters.normalize.{key}: must be true or false, not {given[key]!r}")
+            raise BadInputError(
+                f"hyperparameters.normalize.{key}: must be true or false, not {given[key]!r}"
+            )
     return {**given, "gamma": gamma} if gamma is not None else given
 
 
 def _monitor_kwargs(value: Any) -> dict[str, Any]:
     given = dict(value) if isinstance(value, Mapping) else {}
     if (value is not None and not isinstance(value, Mapping)) or given.keys() - set(MONITOR_KEYS):
-        raise BadInputError(f"hyperparameters.monitor_kwargs: must be a mapping of {', '.join(MONITOR_KEYS)}, not {value!r}")
+        raise BadInputError(
+            f"hyperparameters.monitor_kwargs: must be a mapping of {', '.join(MONITOR_KEYS)}, not {value!r}"
+        )
     return given
 
 
@@ -150,8 +197,10 @@ def _wrappers(value: Any) -> tuple[Wrapper, ...]:
                 name, kwargs = next(iter(entry.items()))
                 found.append(Wrapper(str(name), dict(kwargs or {})))
             case _:
-                raise BadInputError("hyperparameters.env_wrapper: must be a dotted name, or a name with its arguments, "
-                                    f"not {entry!r}")
+                raise BadInputError(
+                    "hyperparameters.env_wrapper: must be a dotted name, or a name with its arguments, "
+                    f"not {entry!r}"
+                )
     return tuple(found)
 
 
@@ -160,7 +209,9 @@ def _noise(values: Mapping[str, Any]) -> tuple[str, float] | None:
     if kind is None:
         return None
     if str(kind).strip() not in NOISES:
-        raise BadInputError(f"hyperparameters.noise_type: {kind!r} is unknown; allowed: {', '.join(NOISES)}")
+        raise BadInputError(
+            f"hyperparameters.noise_type: {kind!r} is unknown; allowed: {', '.join(NOISES)}"
+        )
     if "noise_std" not in values:
         raise BadInputError("hyperparameters.noise_std: is missing; noise_type needs it")
     return str(kind).strip(), float(values["noise_std"])

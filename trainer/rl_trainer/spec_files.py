@@ -42,19 +42,24 @@ def _spec_bytes(where: str, store: ObjectStore) -> bytes:
         return path.read_bytes()
     if where.startswith(SPECS):
         return get(store, where).data
-    raise BadInputError(f"--spec {where}: no such file; give a spec.json, an experiment's YAML, or a key below {SPECS}")
+    raise BadInputError(
+        f"--spec {where}: no such file; give a spec.json, an experiment's YAML, or a key below {SPECS}"
+    )
 
 
 def _frozen_locally(path: Path, store: ObjectStore) -> Spec:
     experiment = read_yaml(path)
     wheels = tuple(_store_wheel(path, wheel, store) for wheel in experiment.requirements)
-    spec = freeze_spec(experiment, run_id=LOCAL_RUN, created_at=LOCAL_CREATED_AT, requirements=wheels)
+    spec = freeze_spec(
+        experiment, run_id=LOCAL_RUN, created_at=LOCAL_CREATED_AT, requirements=wheels
+    )
     key = spec_key(experiment.name, spec.run)
     if not put_once(store, key, spec.to_json()):
         stored = Spec.from_json(get(store, key).data, f"{store.uri}/{key}")
         raise BadInputError(
             f"{path}: {_changed_key(stored, spec)} differs from {store.uri}/{key}, which was trained from before; "
-            "choose another --store, or undo the change")
+            "choose another --store, or undo the change"
+        )
     return spec
 
 
@@ -76,7 +81,9 @@ def _store_wheel(experiment_file: Path, wheel: str, store: ObjectStore) -> Artif
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadInputError(f"{experiment_file}: requirements: {wheel} cannot be read: {error.strerror}") from error
+        raise BadInputError(
+            f"{experiment_file}: requirements: {wheel} cannot be read: {error.strerror}"
+        ) from error
     sha256 = hashlib.sha256(data).hexdigest()
     key = artifact_key(sha256, path.name)
     put_once(store, key, data)
@@ -85,7 +92,10 @@ def _store_wheel(experiment_file: Path, wheel: str, store: ObjectStore) -> Artif
 
 def _changed_key(stored: Spec, now: Spec) -> str:
     """Name the first key of the experiment that is no longer what it was."""
-    before, after = stored.experiment.model_dump(mode="json"), now.experiment.model_dump(mode="json")
+    before, after = (
+        stored.experiment.model_dump(mode="json"),
+        now.experiment.model_dump(mode="json"),
+    )
     for key in after:
         if before.get(key) != after[key]:
             return key

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 BOOT, INSTALL, READY = "NIGHTSHIFT_BOOT_AT", "NIGHTSHIFT_INSTALL_AT", "NIGHTSHIFT_READY_AT"
 
 
-def startup_facts(environ: Mapping[str, str], *, began: float, importing: float, imported: float) -> dict[str, float]:
+def startup_facts(
+    environ: Mapping[str, str], *, began: float, importing: float, imported: float
+) -> dict[str, float]:
     """Reckon durations from moments, all in seconds since the epoch.
 
     :param began: when the trainer's first line ran. :param importing: when the import of torch and the rest began.
@@ -23,8 +25,11 @@ def startup_facts(environ: Mapping[str, str], *, began: float, importing: float,
         boot, install, ready = (float(environ[name]) for name in (BOOT, INSTALL, READY))
     except (KeyError, ValueError):
         return {"imports_s": round(imported - importing, 3)}
-    return {"boot_s": round(install - boot, 3), "installs_s": round(ready - install, 3),
-            "imports_s": round((began - ready) + (imported - importing), 3)}
+    return {
+        "boot_s": round(install - boot, 3),
+        "installs_s": round(ready - install, 3),
+        "imports_s": round((began - ready) + (imported - importing), 3),
+    }
 
 
 def describe_startup(facts: Mapping[str, float]) -> str:
@@ -33,4 +38,8 @@ def describe_startup(facts: Mapping[str, float]) -> str:
     >>> describe_startup({"installs_s": 2.5, "imports_s": 4.0})
     'installs took 2.5 s, imports took 4.0 s'
     """
-    return ", ".join(f"{name.removesuffix('_s')} took {facts[name]:.1f} s" for name in ("installs_s", "imports_s") if name in facts)
+    return ", ".join(
+        f"{name.removesuffix('_s')} took {facts[name]:.1f} s"
+        for name in ("installs_s", "imports_s")
+        if name in facts
+    )

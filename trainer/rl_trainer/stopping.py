@@ -19,16 +19,25 @@ class _SegmentEndedError(Exception):
     """Leaves ARS's loop, which asks nobody whether to go on."""
 
 
-def learn_until(model: Any, algorithm: Algorithm, step: int, total_timesteps: int, callback: BaseCallback) -> None:
+def learn_until(
+    model: Any, algorithm: Algorithm, step: int, total_timesteps: int, callback: BaseCallback
+) -> None:
     """Train a model to a segment's end. :param step: where that is, counted from the beginning of the training."""
     try:
         if algorithm.by_episodes:
             _learn_in_iterations(model, step, total_timesteps, callback)
         else:
             with _stopping_at(model, step, on_policy=algorithm.on_policy):
-                model.learn(total_timesteps - model.num_timesteps, callback=callback, reset_num_timesteps=False)
+                model.learn(
+                    total_timesteps - model.num_timesteps,
+                    callback=callback,
+                    reset_num_timesteps=False,
+                )
     finally:
-        callback.locals, callback.globals = {}, {}  # SB3 leaves the loop's variables there, the rollout's memory among them
+        callback.locals, callback.globals = (
+            {},
+            {},
+        )  # SB3 leaves the loop's variables there, the rollout's memory among them
 
 
 def synchronise_weights(model: Any) -> None:
@@ -37,7 +46,9 @@ def synchronise_weights(model: Any) -> None:
         model.weights = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
 
 
-def _learn_in_iterations(model: Any, step: int, total_timesteps: int, callback: BaseCallback) -> None:
+def _learn_in_iterations(
+    model: Any, step: int, total_timesteps: int, callback: BaseCallback
+) -> None:
     """ARS: an iteration plays whole episodes with every candidate, so between two of them nothing is unfinished.
 
     Its progress is the share of what `learn` was asked for, so it is asked for the whole training in every segment.

@@ -14,16 +14,36 @@ from typing import Any, TypeVar
 
 from rl_lifecycle.errors import ChangedPiecesError, StoreUnavailableError
 from rl_lifecycle.pieces import Pieces, Reader
-from rl_lifecycle.stores import DirectoryStore, ObjectInfo, ObjectStore, S3Store, StoredObject, error_code, split_s3_uri
+from rl_lifecycle.stores import (
+    DirectoryStore,
+    ObjectInfo,
+    ObjectStore,
+    S3Store,
+    StoredObject,
+    error_code,
+    split_s3_uri,
+)
 from rl_lifecycle.streams import put_pieces, read_through
 from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError, TrainerError
 
 T = TypeVar("T")
 #: Errors of a directory that waiting does not heal.
-FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota exceeded", errno.EROFS: "read-only",
-        errno.EACCES: "not writable", errno.EPERM: "not writable", errno.EFBIG: "file too large"}
+FULL = {
+    errno.ENOSPC: "no space left",
+    errno.EDQUOT: "quota exceeded",
+    errno.EROFS: "read-only",
+    errno.EACCES: "not writable",
+    errno.EPERM: "not writable",
+    errno.EFBIG: "file too large",
+}
 #: Answers of S3 that waiting does not heal, and those that a fresh role may give for a while.
-HOPELESS = {"NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled", "EntityTooLarge"}
+HOPELESS = {
+    "NoSuchBucket",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "AllAccessDisabled",
+    "EntityTooLarge",
+}
 DENIED = {"AccessDenied", "403", "ExpiredToken", "InvalidToken"}
 DENIED_PATIENCE_S = 30.0
 
@@ -41,7 +61,9 @@ def open_store(uri: str) -> ObjectStore:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInputError(f"--store {uri}: cannot be made a directory: {error.strerror}") from error
+        raise BadInputError(
+            f"--store {uri}: cannot be made a directory: {error.strerror}"
+        ) from error
     return DirectoryStore(path)
 
 
@@ -53,7 +75,9 @@ def _open_bucket(uri: str) -> ObjectStore:
     bucket, prefix = split_s3_uri(uri)
     if not bucket:
         raise BadInputError(f"--store {uri}: names no bucket; write s3://bucket/prefix")
-    config = Config(retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=5, read_timeout=60)
+    config = Config(
+        retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=5, read_timeout=60
+    )
     return S3Store(boto3.client("s3", config=config), bucket, prefix)
 
 
@@ -71,9 +95,13 @@ class PatientStore:
     :param on_wait: called with a sentence when waiting begins; the trainer logs it and beats WAITING.
     """
 
-    def __init__(self, store: ObjectStore, patience_s: float = 900.0,
-                 on_wait: Callable[[str], None] | None = None,
-                 stop: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        patience_s: float = 900.0,
+        on_wait: Callable[[str], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
         self.store, self.patience_s, self.on_wait = store, patience_s, on_wait or _ignore
         self._stop = stop or threading.Event()
         self._jitter = random.Random()
@@ -87,9 +115,13 @@ class PatientStore:
         """Read a key."""
         return self._patiently(lambda: self.store.find(key))
 
-    def put(self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
+    def put(
+        self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
         """Write a key."""
-        return self._patiently(lambda: self.store.put(key, data, if_match=if_match, if_none_match=if_none_match))
+        return self._patiently(
+            lambda: self.store.put(key, data, if_match=if_match, if_none_match=if_none_match)
+        )
 
     def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
         """Write a key from pieces of memory. :raises TrainerError: if they changed while they were sent, which is nobody's input."""
@@ -116,7 +148,9 @@ class PatientStore:
             try:
                 return operation()
             except StoreUnavailableError as error:
-                failing_since = failing_since or time.monotonic()  # not since the transfer began, which may have been long
+                failing_since = (
+                    failing_since or time.monotonic()
+                )  # not since the transfer began, which may have been long
                 waited = time.monotonic() - failing_since
                 if waited >= _patience(error, self.patience_s) or self._stop.is_set():
                     raise StoreLostError(f"{error} (waited {waited:.0f} s)") from error
@@ -134,7 +168,9 @@ def _patience(error: StoreUnavailableError, patience_s: float) -> float:
     cause: Any = error.__cause__
     if isinstance(cause, OSError) and cause.errno in FULL:
         problem = FULL[cause.errno]
-        raise DiskFullError(f"{error.uri}: {problem}; free space or choose another --store, then start again") from error
+        raise DiskFullError(
+            f"{error.uri}: {problem}; free space or choose another --store, then start again"
+        ) from error
     code = error_code(cause) if isinstance(cause, Exception) else ""
     if code in HOPELESS:
         return 0.0

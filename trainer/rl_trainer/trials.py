@@ -69,7 +69,9 @@ class TrialResult:
     episode_return_mean: float | None
 
 
-def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: bool = True, begun: bool = False) -> SegmentTrainer:
+def make_trainer(
+    spec: Spec, trial: str, store: ObjectStore | None, *, fast: bool = True, begun: bool = False
+) -> SegmentTrainer:
     """Check a spec against its algorithm and its environment, and give what trains its segments.
 
     :param store: where a champion's parameters are; None: there is none, which is refused if the spec needs one.
@@ -82,14 +84,27 @@ def make_trainer(spec: Spec, trial: str, store: ObjectStore | None, *, fast: boo
     factory = EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
     env = check_environment(factory)
     try:
-        check_segment(spec.experiment, spec.segment_timesteps, spec.hyperparameters, max_episode_steps(env))
+        check_segment(
+            spec.experiment, spec.segment_timesteps, spec.hyperparameters, max_episode_steps(env)
+        )
     except InvalidExperimentError as error:
         raise BadInputError(str(error)) from error
     finally:
         env.close()
-    plan = SegmentPlan(spec.trial(trial).seed, spec.segment_timesteps, spec.experiment.total_timesteps, spec.n_segments)
+    plan = SegmentPlan(
+        spec.trial(trial).seed,
+        spec.segment_timesteps,
+        spec.experiment.total_timesteps,
+        spec.n_segments,
+    )
     fits = functools.partial(check_replay_fits, settings, plan.total_timesteps)
-    builder = ModelBuilder(settings, capturer.device if capturer else _device(settings.policy), fast=fast, check=fits, capturer=capturer)
+    builder = ModelBuilder(
+        settings,
+        capturer.device if capturer else _device(settings.policy),
+        fast=fast,
+        check=fits,
+        capturer=capturer,
+    )
     return SegmentTrainer(plan, factory, builder, read_warm_start(spec, store))
 
 
@@ -140,7 +155,9 @@ class _TrialRun:
     def __init__(self, job: TrialJob, trainer: SegmentTrainer, facts: dict[str, JsonValue]) -> None:
         self.job, self.trainer, self.facts = job, trainer, facts
         self.class_name = hashlib.sha256(canonical_json(facts)).hexdigest()[:12]
-        self.policies = PolicyWriter(job.store, job.spec, job.trial, job.chain.attempt, trainer.factory.settings.wrappers)
+        self.policies = PolicyWriter(
+            job.store, job.spec, job.trial, job.chain.attempt, trainer.factory.settings.wrappers
+        )
         self.committer = Committer(self._while_waiting)
         self.segment = 0
         self.state: ModelState | None = None
@@ -162,7 +179,9 @@ class _TrialRun:
                 except (CorruptArtifactError, MissingObjectError) as error:
                     if newest is None or position.step != newest.manifest.step:
                         raise
-                    newest = self.job.chain.read_before(newest, error)  # its replay buffer cannot be read
+                    newest = self.job.chain.read_before(
+                        newest, error
+                    )  # its replay buffer cannot be read
                     position = self._stand(newest)
                     resumed_from = position.step
                 newest = newest if position.step == resumed_from else None
@@ -170,8 +189,14 @@ class _TrialRun:
             self.committer.finish()
         step, digest = position
         seconds = max(time.monotonic() - started, 1e-9)
-        return TrialResult(step, digest, resumed_from, (step - resumed_from) / seconds, self.trainer.builder.path,
-                           self.latest.episode_return_mean)
+        return TrialResult(
+            step,
+            digest,
+            resumed_from,
+            (step - resumed_from) / seconds,
+            self.trainer.builder.path,
+            self.latest.episode_return_mean,
+        )
 
     def _stand(self, newest: Checkpoint | None) -> "_Position":
         """Take a checkpoint's place: take its state, and say where it is. :param newest: None: at the beginning."""
@@ -197,8 +222,13 @@ class _TrialRun:
         self._report(self.latest)
         self._note("segment_finished", self.latest)
         segment, after = self.segment, trained.state
-        self.room, position = self._room_of(trained), _Position(trained.step, digest_arrays(final_parameters(after)))
-        self.committer.submit(lambda: self._commit(trained, segment))  # and then the model is released
+        self.room, position = (
+            self._room_of(trained),
+            _Position(trained.step, digest_arrays(final_parameters(after))),
+        )
+        self.committer.submit(
+            lambda: self._commit(trained, segment)
+        )  # and then the model is released
         memory = after.memory.without_data() if after.memory is not None else None
         self.state = dataclasses.replace(after, memory=memory)
         return position
@@ -225,8 +255,15 @@ class _TrialRun:
         """Runs beside the next segment: checkpoint, head, policy, curves, log."""
         final = segment == self.trainer.plan.n_segments
         manifest = self.job.chain.commit(self._contents(trained, segment, final=final))
-        self.policies.write(trained.model, final_parameters(trained.state), trained.step, final=final, manifest=manifest,
-                            visited=trained.visited, learning=learning_state(trained.state))
+        self.policies.write(
+            trained.model,
+            final_parameters(trained.state),
+            trained.step,
+            final=final,
+            manifest=manifest,
+            visited=trained.visited,
+            learning=learning_state(trained.state),
+        )
         for key, data in curve_files(trained.curves, self.job.chain.trial, trained.step).items():
             self.job.store.put(key, data)
         self.job.journal.write(self.job.store)
@@ -236,19 +273,34 @@ class _TrialRun:
     def _contents(self, trained: TrainedSegment, segment: int, *, final: bool) -> Contents:
         files = trained.state.to_files() | (_sb3_files(trained.model) if final else {})
         chunks = trained.state.memory.chunks if trained.state.memory else ()
-        return Contents(step=trained.step, segment=segment, digest=digest_arrays(final_parameters(trained.state)), files=files,
-                        numeric_class=self.facts, buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
-                        new_chunks={chunk.sha256: chunk.pieces for chunk in chunks if chunk.pieces})
+        return Contents(
+            step=trained.step,
+            segment=segment,
+            digest=digest_arrays(final_parameters(trained.state)),
+            files=files,
+            numeric_class=self.facts,
+            buffer_chunks=tuple(chunk.sha256 for chunk in chunks),
+            new_chunks={chunk.sha256: chunk.pieces for chunk in chunks if chunk.pieces},
+        )
 
     def _complete_policy(self, newest: Checkpoint, state: ModelState) -> None:
         """Write the policy of the newest checkpoint, if the machine vanished between the two."""
         manifest = newest.manifest
         if self.policies.exists(manifest.step):
             return
-        model = self.trainer.prepare(manifest.segment, dataclasses.replace(state, memory=None))  # a policy needs no replay buffer
+        model = self.trainer.prepare(
+            manifest.segment, dataclasses.replace(state, memory=None)
+        )  # a policy needs no replay buffer
         head = (newest.key, hashlib.sha256(manifest.to_json()).hexdigest())
         final = manifest.segment == self.trainer.plan.n_segments
-        self.policies.write(model, final_parameters(state), manifest.step, final=final, manifest=head, learning=learning_state(state))
+        self.policies.write(
+            model,
+            final_parameters(state),
+            manifest.step,
+            final=final,
+            manifest=head,
+            learning=learning_state(state),
+        )
         model.env.close()
         release(model)
 
@@ -258,13 +310,28 @@ class _TrialRun:
         if newest is None and self.trainer.initial is not None:
             begun += " with the champion's parameters"
         why = f" ({builder.reason})" if builder.reason else ""
-        self.job.journal.event("started", f"{self.job.chain.trial} {begun} of {total}, attempt {self.job.chain.attempt}, "
-                               f"on {builder.path}{why}", numeric_class=self.facts, segment=self.segment)
+        self.job.journal.event(
+            "started",
+            f"{self.job.chain.trial} {begun} of {total}, attempt {self.job.chain.attempt}, "
+            f"on {builder.path}{why}",
+            numeric_class=self.facts,
+            segment=self.segment,
+        )
 
     def _note(self, event: str, progress: Progress) -> None:
-        words = describe_progress(progress, self.trainer.plan.total_timesteps, time.monotonic() - self.began, self.job.usd_per_hour)
-        self.job.journal.event(event, f"{self.job.trial}: {words}", step=progress.step, steps_per_s=progress.steps_per_s,
-                               segment=self.segment)
+        words = describe_progress(
+            progress,
+            self.trainer.plan.total_timesteps,
+            time.monotonic() - self.began,
+            self.job.usd_per_hour,
+        )
+        self.job.journal.event(
+            event,
+            f"{self.job.trial}: {words}",
+            step=progress.step,
+            steps_per_s=progress.steps_per_s,
+            segment=self.segment,
+        )
         self.said_at = time.monotonic()
 
     def _report(self, progress: Progress) -> None:
@@ -275,7 +342,9 @@ class _TrialRun:
         self.job.report(progress, self.segment, self.class_name)
 
 
-def describe_progress(progress: Progress, total_timesteps: int, seconds: float, usd_per_hour: float | None) -> str:
+def describe_progress(
+    progress: Progress, total_timesteps: int, seconds: float, usd_per_hour: float | None
+) -> str:
     """One line for a person: how far, how fast, how long still, for how much.
 
     :param seconds: since this machine began. :param usd_per_hour: what it costs; None: nobody said.
@@ -284,26 +353,40 @@ def describe_progress(progress: Progress, total_timesteps: int, seconds: float, 
     '25,000/100,000 steps (25%), 500 steps/s, mean return 20.5, 150 s left, USD 0.0060 so far, about USD 0.0210 in the end'
     """
     left_s = max(total_timesteps - progress.step, 0) / max(progress.steps_per_s, 1e-9)
-    parts = [f"{progress.step:,}/{total_timesteps:,} steps ({min(1.0, progress.step / total_timesteps):.0%})",
-             f"{progress.steps_per_s:,.0f} steps/s"]
+    parts = [
+        f"{progress.step:,}/{total_timesteps:,} steps ({min(1.0, progress.step / total_timesteps):.0%})",
+        f"{progress.steps_per_s:,.0f} steps/s",
+    ]
     if progress.episode_return_mean is not None:
         parts.append(f"mean return {progress.episode_return_mean:.1f}")
     parts.append(f"{left_s:.0f} s left" if left_s < 600 else f"{left_s / 60:.0f} min left")
     if usd_per_hour is not None:
-        parts += [f"USD {seconds * usd_per_hour / 3600:.4f} so far", f"about USD {(seconds + left_s) * usd_per_hour / 3600:.4f} in the end"]
+        parts += [
+            f"USD {seconds * usd_per_hour / 3600:.4f} so far",
+            f"about USD {(seconds + left_s) * usd_per_hour / 3600:.4f} in the end",
+        ]
     return ", ".join(parts)
 
 
-def _checked_class(job: TrialJob, newest: Checkpoint, facts: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def _checked_class(
+    job: TrialJob, newest: Checkpoint, facts: dict[str, JsonValue]
+) -> dict[str, JsonValue]:
     """Compare this machine with the one that made the checkpoint. :raises OtherHardwareError: as the spec says."""
     manifest = newest.manifest
-    if manifest.spec_sha256 != job.spec.sha256 or manifest.trial_seed != job.spec.trial(job.trial).seed:
-        raise BadInputError(f"{newest.key} is a checkpoint of another spec ({manifest.spec_sha256[:12]}…, not "
-                            f"{job.spec.sha256[:12]}…): use its spec, or another store or run")
+    if (
+        manifest.spec_sha256 != job.spec.sha256
+        or manifest.trial_seed != job.spec.trial(job.trial).seed
+    ):
+        raise BadInputError(
+            f"{newest.key} is a checkpoint of another spec ({manifest.spec_sha256[:12]}…, not "
+            f"{job.spec.sha256[:12]}…): use its spec, or another store or run"
+        )
     other = differences(manifest.numeric_class, facts)
     if other and job.spec.experiment.compute.on_other_hardware == "wait":
-        raise OtherHardwareError(f"{newest.key} was made on another numeric class ({'; '.join(other)}): go on there, or set "
-                                 "compute.on_other_hardware: continue, and the digest will not be comparable")
+        raise OtherHardwareError(
+            f"{newest.key} was made on another numeric class ({'; '.join(other)}): go on there, or set "
+            "compute.on_other_hardware: continue, and the digest will not be comparable"
+        )
     mixed = bool(other) or bool(manifest.numeric_class.get("mixed"))
     return {**facts, "mixed": True} if mixed else facts
 

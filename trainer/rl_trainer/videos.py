@@ -34,7 +34,13 @@ class CannotFilmError(Exception):
     """There will be no video; the message says why."""
 
 
-def film(onnx_policy: bytes, env_id: str, env_kwargs: Mapping[str, Any], wrappers: Sequence[Wrapper], seed: int) -> bytes:
+def film(
+    onnx_policy: bytes,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    wrappers: Sequence[Wrapper],
+    seed: int,
+) -> bytes:
     """Let another process play one episode and film it.
 
     :return: the WebP. :raises CannotFilmError: if the environment draws nothing, or its renderer fails or is too slow.
@@ -42,19 +48,42 @@ def film(onnx_policy: bytes, env_id: str, env_kwargs: Mapping[str, Any], wrapper
     with tempfile.TemporaryDirectory(prefix="rl-trainer-video-") as folder:
         policy, out = Path(folder, "policy.onnx"), Path(folder, "video.webp")
         policy.write_bytes(onnx_policy)
-        request = {"policy": str(policy), "out": str(out), "env_id": env_id, "env_kwargs": dict(env_kwargs), "seed": seed,
-                   "wrappers": [[wrapper.name, wrapper.kwargs] for wrapper in wrappers]}
-        silent = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "MUJOCO_GL": "egl"}  # no screen is looked for
-        environment = silent | dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        request = {
+            "policy": str(policy),
+            "out": str(out),
+            "env_id": env_id,
+            "env_kwargs": dict(env_kwargs),
+            "seed": seed,
+            "wrappers": [[wrapper.name, wrapper.kwargs] for wrapper in wrappers],
+        }
+        silent = {
+            "SDL_VIDEODRIVER": "dummy",
+            "SDL_AUDIODRIVER": "dummy",
+            "MUJOCO_GL": "egl",
+        }  # no screen is looked for
+        environment = (
+            silent | dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        )
         try:
-            done = subprocess.run([sys.executable, "-m", "rl_trainer.videos"], input=json.dumps(request, default=float), text=True,
-                                  capture_output=True, timeout=LIMIT_S, env=environment, check=False)
+            done = subprocess.run(
+                [sys.executable, "-m", "rl_trainer.videos"],
+                input=json.dumps(request, default=float),
+                text=True,
+                capture_output=True,
+                timeout=LIMIT_S,
+                env=environment,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
             raise CannotFilmError(f"filming took longer than {LIMIT_S:.0f} s") from None
         except (OSError, TypeError) as error:
             raise CannotFilmError(str(error)) from error
         if done.returncode or not out.is_file():
-            raise CannotFilmError((done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"])[-1][:200])
+            raise CannotFilmError(
+                (done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"])[
+                    -1
+                ][:200]
+            )
         return out.read_bytes()
 
 
@@ -63,7 +92,9 @@ def main() -> int:
     request = json.load(sys.stdin)
     wrappers = [Wrapper(name, kwargs) for name, kwargs in request["wrappers"]]
     try:
-        frames, fps = _film(Path(request["policy"]).read_bytes(), _make(request, wrappers), request["seed"])
+        frames, fps = _film(
+            Path(request["policy"]).read_bytes(), _make(request, wrappers), request["seed"]
+        )
         Path(request["out"]).write_bytes(_encode(frames, fps))
     except Exception as error:  # an environment, or a renderer, may raise anything
         print(f"{type(error).__name__}: {error}".splitlines()[0], file=sys.stderr)  # noqa: T201  read by the parent
@@ -75,18 +106,28 @@ def _make(request: Mapping[str, Any], wrappers: Sequence[Wrapper]) -> Any:
     import gymnasium as gym
 
     env_id, kwargs = request["env_id"], dict(request["env_kwargs"])
-    blind = gym.make(env_id, disable_env_checker=True, **kwargs)  # one that draws nothing may not know the argument
+    blind = gym.make(
+        env_id, disable_env_checker=True, **kwargs
+    )  # one that draws nothing may not know the argument
     blind.close()
     if "rgb_array" not in (blind.metadata.get("render_modes") or ()):
         raise CannotFilmError("the environment draws no pictures")
-    return wrap_all(gym.make(env_id, disable_env_checker=True, **{**kwargs, "render_mode": "rgb_array"}), wrappers, env_id)
+    return wrap_all(
+        gym.make(env_id, disable_env_checker=True, **{**kwargs, "render_mode": "rgb_array"}),
+        wrappers,
+        env_id,
+    )
 
 
 def _film(onnx_policy: bytes, env: Any, seed: int) -> tuple[list[Any], float]:
     """Play an episode to see how long it is, then once more with a camera. :return: pictures, and how many a second they are."""
     length = sum(1 for _ in _play(onnx_policy, env, seed))
     every = max(1, -(-length // _affordable_frames(env)))
-    pictures = [env.render() for step in _play(onnx_policy, env, seed) if step % every == 0 or step == length - 1]
+    pictures = [
+        env.render()
+        for step in _play(onnx_policy, env, seed)
+        if step % every == 0 or step == length - 1
+    ]
     return pictures, (env.metadata.get("render_fps") or DEFAULT_FPS) / every
 
 
@@ -103,7 +144,11 @@ def _play(onnx_policy: bytes, env: Any, seed: int) -> Iterator[int]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(onnx_policy, providers=["CPUExecutionProvider"])
-    state = {node.name: np.zeros((1, *node.shape[1:]), np.float32) for node in session.get_inputs() if node.name == STATE_IN}
+    state = {
+        node.name: np.zeros((1, *node.shape[1:]), np.float32)
+        for node in session.get_inputs()
+        if node.name == STATE_IN
+    }
     types = {node.name: _TYPES[node.type] for node in session.get_inputs()}
     observation, _ = env.reset(seed=seed)
     for step in range(MOST_STEPS):
@@ -118,9 +163,16 @@ def _play(onnx_policy: bytes, env: Any, seed: int) -> Iterator[int]:
             return
 
 
-_TYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
-                          **{f"tensor({name})": np.dtype(name).type for name in ("uint8", "int8", "uint16", "int16", "int32", "int64")},
-                          "tensor(bool)": np.bool_}
+_TYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    **{
+        f"tensor({name})": np.dtype(name).type
+        for name in ("uint8", "int8", "uint16", "int16", "int32", "int64")
+    },
+    "tensor(bool)": np.bool_,
+}
 
 
 def _encode(frames: Sequence[Any], fps: float) -> bytes:
@@ -131,8 +183,16 @@ def _encode(frames: Sequence[Any], fps: float) -> bytes:
     first, *others = [picture.resize((WIDTH, height)) for picture in pictures]
     for quality in QUALITIES:
         buffer = io.BytesIO()
-        first.save(buffer, "WEBP", save_all=True, append_images=others, duration=max(20, round(1000 / fps)), loop=0, quality=quality,
-                   method=0)
+        first.save(
+            buffer,
+            "WEBP",
+            save_all=True,
+            append_images=others,
+            duration=max(20, round(1000 / fps)),
+            loop=0,
+            quality=quality,
+            method=0,
+        )
         if buffer.tell() <= MOST_BYTES:
             return buffer.getvalue()
     raise CannotFilmError(f"the video has {buffer.tell()} bytes, more than {MOST_BYTES}")

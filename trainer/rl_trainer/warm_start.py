@@ -18,7 +18,14 @@ from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import ObjectStore, get
 from rl_trainer.digests import NORMALISATION, POLICY
 from rl_trainer.errors import BadInputError
-from rl_trainer.model_state import Arrays, ModelState, capture, final_parameters, restore_normalisation, tensors_below
+from rl_trainer.model_state import (
+    Arrays,
+    ModelState,
+    capture,
+    final_parameters,
+    restore_normalisation,
+    tensors_below,
+)
 from rl_trainer.onnx_export.equality import UnequalPolicyError, compare
 from rl_trainer.onnx_export.export import raw_space
 from rl_trainer.onnx_export.reference import Reference
@@ -49,12 +56,18 @@ def read_warm_start(spec: Spec, store: ObjectStore | None) -> WarmStart | None:
     if experiment.init_from != "champion" or champion is None:
         return None
     if store is None:
-        raise BadInputError("--store: is needed, because the training began with a champion's parameters")
+        raise BadInputError(
+            "--store: is needed, because the training began with a champion's parameters"
+        )
     try:
-        arrays = load_safetensors(get(store, champion.parameters.key, champion.parameters.sha256).data)
+        arrays = load_safetensors(
+            get(store, champion.parameters.key, champion.parameters.sha256).data
+        )
         policy = get(store, champion.policy.key, champion.policy.sha256).data
     except LifecycleError as error:
-        raise BadInputError(f"init_from: the champion's parameters cannot be read: {error}") from error
+        raise BadInputError(
+            f"init_from: the champion's parameters cannot be read: {error}"
+        ) from error
     return WarmStart(arrays, policy, experiment.init_optimizer == "champion")
 
 
@@ -64,13 +77,19 @@ def begin_with(model: Any, start: WarmStart) -> None:
     :raises BadInputError: if they are not of this model's form, naming the first difference.
     """
     own, theirs = final_parameters(capture(model)), start.arrays
-    for name in sorted(own.keys() | {name for name in theirs if name.startswith((POLICY, NORMALISATION))}):
+    for name in sorted(
+        own.keys() | {name for name in theirs if name.startswith((POLICY, NORMALISATION))}
+    ):
         if not name.startswith(RETURNS) and _form(own.get(name)) != _form(theirs.get(name)):
-            raise BadInputError(f"init_from: the champion's parameters do not fit: {name} is {_form(theirs.get(name))} there, "
-                                f"{_form(own.get(name))} here; {WHAT_TO_DO}")
+            raise BadInputError(
+                f"init_from: the champion's parameters do not fit: {name} is {_form(theirs.get(name))} there, "
+                f"{_form(own.get(name))} here; {WHAT_TO_DO}"
+            )
     model.policy.load_state_dict(tensors_below(POLICY, theirs))
     synchronise_weights(model)
-    restore_normalisation(model.get_vec_normalize_env(), own | {name: theirs[name] for name in theirs if name in own})
+    restore_normalisation(
+        model.get_vec_normalize_env(), own | {name: theirs[name] for name in theirs if name in own}
+    )
     if start.optimizer:
         _go_on_optimizing(model, theirs)
 
@@ -86,20 +105,38 @@ def check_acts_alike(model: Any, start: WarmStart) -> None:
     statistics = model.get_vec_normalize_env()
     recurrent = stack is not None or getattr(model.policy, "lstm_actor", None) is not None
     try:
-        compare(start.policy, lambda rows: Reference(model, statistics, stack, rows), space, model.action_space, recurrent=recurrent)
+        compare(
+            start.policy,
+            lambda rows: Reference(model, statistics, stack, rows),
+            space,
+            model.action_space,
+            recurrent=recurrent,
+        )
     except UnequalPolicyError as error:
-        raise BadInputError(f"init_from: with the champion's parameters the policy acts otherwise than the champion ({error}); "
-                            f"{WHAT_TO_DO}") from error
+        raise BadInputError(
+            f"init_from: with the champion's parameters the policy acts otherwise than the champion ({error}); "
+            f"{WHAT_TO_DO}"
+        ) from error
     except Exception as error:  # onnxruntime's own types: another input, another shape
         reason = " ".join(str(error).split())[:200]
-        raise BadInputError(f"init_from: the champion does not take this environment's observations ({reason}); {WHAT_TO_DO}") from error
+        raise BadInputError(
+            f"init_from: the champion does not take this environment's observations ({reason}); {WHAT_TO_DO}"
+        ) from error
 
 
 def learning_state(state: ModelState) -> Arrays:
     """What of a model's state is no policy and is worth keeping for a warm start: optimizers, and SAC's entropy coefficient."""
-    numbers = {f"{name}/{slot}": np.asarray(value) for name, part in state.values.items() if name != "counters"
-               for slot, value in part["numbers"].items()}
-    return {name: array for name, array in state.arrays.items() if not name.startswith((POLICY, NORMALISATION))} | numbers
+    numbers = {
+        f"{name}/{slot}": np.asarray(value)
+        for name, part in state.values.items()
+        if name != "counters"
+        for slot, value in part["numbers"].items()
+    }
+    return {
+        name: array
+        for name, array in state.arrays.items()
+        if not name.startswith((POLICY, NORMALISATION))
+    } | numbers
 
 
 def _go_on_optimizing(model: Any, arrays: Arrays) -> None:
@@ -107,14 +144,21 @@ def _go_on_optimizing(model: Any, arrays: Arrays) -> None:
     for name in names:
         part = recursive_getattr(model, name)
         if isinstance(part, torch.optim.Optimizer):
-            part.load_state_dict({"state": _slots(name, part, arrays), "param_groups": part.state_dict()["param_groups"]})
+            part.load_state_dict(
+                {
+                    "state": _slots(name, part, arrays),
+                    "param_groups": part.state_dict()["param_groups"],
+                }
+            )
     for name in variables:
         variable, stored = recursive_getattr(model, name), arrays.get(f"variable/{name}")
         if variable is not None and stored is not None:
             variable.data.copy_(torch.from_numpy(stored.copy()))
 
 
-def _slots(name: str, optimizer: torch.optim.Optimizer, arrays: Arrays) -> dict[int, dict[str, Any]]:
+def _slots(
+    name: str, optimizer: torch.optim.Optimizer, arrays: Arrays
+) -> dict[int, dict[str, Any]]:
     """The moments of each parameter. :raises BadInputError: if they are missing, or another optimizer's, or of another shape."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, Any]] = {}
@@ -124,9 +168,13 @@ def _slots(name: str, optimizer: torch.optim.Optimizer, arrays: Arrays) -> dict[
     wanted = _slot_names(optimizer)
     for place, parameter in enumerate(parameters):
         found = slots.get(place, {})
-        if found.keys() != wanted or any(value.ndim and value.shape != parameter.shape for value in found.values()):
-            raise BadInputError(f"init_optimizer: the champion's {name} does not fit ({', '.join(sorted(found)) or 'it was not kept'} for "
-                                f"parameter {place}, not {', '.join(sorted(wanted))}); set init_optimizer: fresh")
+        if found.keys() != wanted or any(
+            value.ndim and value.shape != parameter.shape for value in found.values()
+        ):
+            raise BadInputError(
+                f"init_optimizer: the champion's {name} does not fit ({', '.join(sorted(found)) or 'it was not kept'} for "
+                f"parameter {place}, not {', '.join(sorted(wanted))}); set init_optimizer: fresh"
+            )
     return slots
 
 

@@ -40,7 +40,12 @@ class Watch(BaseCallback):
     :param report: takes the progress; whatever it raises ends the training; None: nobody asks. :param room: None: without end.
     """
 
-    def __init__(self, interruption: Interruption, report: Callable[[Progress], None] | None = None, room: Room | None = None) -> None:
+    def __init__(
+        self,
+        interruption: Interruption,
+        report: Callable[[Progress], None] | None = None,
+        room: Room | None = None,
+    ) -> None:
         super().__init__()
         self.interruption, self.report, self.room = interruption, report, room
         self._next = 0.0
@@ -51,7 +56,9 @@ class Watch(BaseCallback):
 
     def _on_step(self) -> bool:
         if self.interruption.notice:
-            raise InterruptedTrainingError(f"{self.interruption.notice} at step {self.model.num_timesteps}")
+            raise InterruptedTrainingError(
+                f"{self.interruption.notice} at step {self.model.num_timesteps}"
+            )
         if self.room is not None and self.model.num_timesteps - self._first_step > self.room.steps:
             self.room.wait()
             self.room = None
@@ -68,16 +75,21 @@ class Watch(BaseCallback):
         steps = self.model.num_timesteps - self._first_step
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
         mean = float(np.mean(returns)) if returns else None
-        return Progress(self.model.num_timesteps, steps / max(now - self._started, 1e-9),
-                        mean if mean is not None and np.isfinite(mean) else None)
+        return Progress(
+            self.model.num_timesteps,
+            steps / max(now - self._started, 1e-9),
+            mean if mean is not None and np.isfinite(mean) else None,
+        )
 
 
 def check_finite(model: object) -> None:
     """Look at the policy's parameters. :raises DivergedError: naming the first that is not finite."""
     for name, parameter in model.policy.named_parameters():  # type: ignore[attr-defined]
         if not bool(parameter.detach().isfinite().all()):
-            raise DivergedError(f"the parameter {name} is not finite at step {model.num_timesteps}: "  # type: ignore[attr-defined]
-                                "lower the learning rate, or look at the rewards")
+            raise DivergedError(
+                f"the parameter {name} is not finite at step {model.num_timesteps}: "  # type: ignore[attr-defined]
+                "lower the learning rate, or look at the rewards"
+            )
 
 
 def check_deviation(model: object) -> None:
@@ -88,5 +100,7 @@ def check_deviation(model: object) -> None:
     if isinstance(log_std, torch.nn.Parameter):
         deviation = log_std.detach().exp()
         if not bool((deviation.isfinite() & (deviation > 0)).all()):
-            raise DivergedError(f"a deviation of the policy is {float(deviation.min()):g} to {float(deviation.max()):g} at step "
-                                f"{model.num_timesteps}: lower the learning rate, or look at the rewards")  # type: ignore[attr-defined]
+            raise DivergedError(
+                f"a deviation of the policy is {float(deviation.min()):g} to {float(deviation.max()):g} at step "
+                f"{model.num_timesteps}: lower the learning rate, or look at the rewards"  # type: ignore[attr-defined]
+            )

@@ -11,7 +11,9 @@ from rl_lifecycle.stores import ObjectStore, get
 from rl_trainer.errors import BadInputError
 
 
-def make_importable(requirements: tuple[Artifact, ...], store: ObjectStore, folder: Path) -> list[Path]:
+def make_importable(
+    requirements: tuple[Artifact, ...], store: ObjectStore, folder: Path
+) -> list[Path]:
     """Unpack wheels and put them on `sys.path`, so that `package:Env-v0` finds its package.
 
     They are unpacked, not installed: their dependencies must be among them or already there.
@@ -31,7 +33,9 @@ def _unpack(wheel: Artifact, store: ObjectStore, folder: Path) -> Path:
     try:
         data = get(store, wheel.key, wheel.sha256).data
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            archive.extractall(target)  # zipfile drops absolute paths and `..`, so nothing leaves the folder
+            archive.extractall(
+                target
+            )  # zipfile drops absolute paths and `..`, so nothing leaves the folder
     except LifecycleError as error:
         raise BadInputError(f"requirements: {error}") from error
     except zipfile.BadZipFile:

@@ -34,20 +34,27 @@ def wrapper_of(wrapper: Wrapper, env_id: str) -> Callable[[gym.Env[Any, Any]], g
     own = env_id.partition(":")[0].partition(".")[0] if ":" in env_id else None
     allowed = (*PACKAGES, *([own] if own else []))
     if not any(module == package or module.startswith(f"{package}.") for package in allowed):
-        raise BadInputError(f"hyperparameters.env_wrapper: {wrapper.name!r} is not allowed; "
-                            f"it must come from {', '.join(allowed)}")
+        raise BadInputError(
+            f"hyperparameters.env_wrapper: {wrapper.name!r} is not allowed; "
+            f"it must come from {', '.join(allowed)}"
+        )
     try:
         kind = getattr(importlib.import_module(module), class_name)
     except (ImportError, AttributeError) as error:
-        raise BadInputError(f"hyperparameters.env_wrapper: {wrapper.name!r} cannot be imported: {error}") from error
+        raise BadInputError(
+            f"hyperparameters.env_wrapper: {wrapper.name!r} cannot be imported: {error}"
+        ) from error
 
     def wrap(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         try:
             wrapped: gym.Env[Any, Any] = kind(env, **wrapper.kwargs)
         except (TypeError, ValueError, AssertionError) as error:
-            raise BadInputError(f"hyperparameters.env_wrapper: {wrapper.name} refuses the environment or its arguments "
-                                f"{wrapper.kwargs}: {' '.join(str(error).split())}") from error
+            raise BadInputError(
+                f"hyperparameters.env_wrapper: {wrapper.name} refuses the environment or its arguments "
+                f"{wrapper.kwargs}: {' '.join(str(error).split())}"
+            ) from error
         return wrapped
+
     return wrap
 
 

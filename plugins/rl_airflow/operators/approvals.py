@@ -28,8 +28,12 @@ class AskBeforePromotingOperator(HITLOperator):
     template_fields: Collection[str] = ("subject", "body", "plan", "verdict")
 
     def __init__(self, *, plan: Any, verdict: Any, **kwargs: Any) -> None:
-        super().__init__(subject="Promote the candidate of {{ dag_run.run_id }}?", options=[APPROVE, REJECT], defaults=REJECT,
-                         **kwargs)
+        super().__init__(
+            subject="Promote the candidate of {{ dag_run.run_id }}?",
+            options=[APPROVE, REJECT],
+            defaults=REJECT,
+            **kwargs,
+        )
         self.plan, self.verdict = plan, verdict
 
     def execute(self, context: Context) -> Any:
@@ -40,8 +44,12 @@ class AskBeforePromotingOperator(HITLOperator):
         if not experiment.approval:
             return {"approved": True, "by": "the gate, approval is off"}
         self.response_timeout = timedelta(hours=experiment.approval_hours)
-        self.body = _question(RunPlan.model_validate(self.plan), self.verdict, experiment.approval_hours,
-                              context["params"].get("origin") or "")
+        self.body = _question(
+            RunPlan.model_validate(self.plan),
+            self.verdict,
+            experiment.approval_hours,
+            context["params"].get("origin") or "",
+        )
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -49,7 +57,10 @@ class AskBeforePromotingOperator(HITLOperator):
         answer = super().execute_complete(context, event)
         user = answer["responded_by_user"]
         if not user:
-            return {"approved": False, "by": f"nobody answered within {self._experiment().approval_hours:.3g} hours"}
+            return {
+                "approved": False,
+                "by": f"nobody answered within {self._experiment().approval_hours:.3g} hours",
+            }
         name = name_of(user)
         return {"approved": APPROVE in answer["chosen_options"], "by": name, "person": name}
 
@@ -71,6 +82,12 @@ def _question(plan: RunPlan, verdict: dict[str, Any], hours: float, origin: str)
     report = Artifact.model_validate(verdict["report"])
     page = report.key.removesuffix(".json") + ".html"
     quoted = "\n".join(f"> {line}" for line in origin.splitlines())
-    imported = f"Brought in from elsewhere. Whoever triggered it says of it:\n\n{quoted}\n\n" if origin else ""
-    return (f"{imported}{verdict.get('summary') or verdict['reason']}\n\n[Report]({report_link(plan, page)}) "
-            f"(`s3://{plan.bucket}/{page}`)\n\nNo answer within {hours:.3g} hours means no: the champion stays.")
+    imported = (
+        f"Brought in from elsewhere. Whoever triggered it says of it:\n\n{quoted}\n\n"
+        if origin
+        else ""
+    )
+    return (
+        f"{imported}{verdict.get('summary') or verdict['reason']}\n\n[Report]({report_link(plan, page)}) "
+        f"(`s3://{plan.bucket}/{page}`)\n\nNo answer within {hours:.3g} hours means no: the champion stays."
+    )

@@ -50,7 +50,9 @@ class Ec2InterruptTrialOperator(RunOperator):
             log.info("attempt %d is at work: the drill's interruption has happened", newest.attempt)
             return {"instance_id": None, "step": step}
         machines.terminate([instance_id])
-        log.warning("%s: terminated %s on purpose, with step %d committed", self.trial, instance_id, step)
+        log.warning(
+            "%s: terminated %s on purpose, with step %d committed", self.trial, instance_id, step
+        )
         return {"instance_id": instance_id, "step": step}
 
     def _await_checkpoint(self, store: ObjectStore, key: str) -> int:
@@ -60,7 +62,9 @@ class Ec2InterruptTrialOperator(RunOperator):
             if found is not None and (step := Head.from_json(found.data, key).step) > 0:
                 return step
             time.sleep(LOOK_EVERY_S)
-        raise AirflowFailException(f"{self.trial}: no checkpoint within {self.waiter_max_seconds:.0f} s; see its log")
+        raise AirflowFailException(
+            f"{self.trial}: no checkpoint within {self.waiter_max_seconds:.0f} s; see its log"
+        )
 
 
 class S3MeasureRecoveryOperator(RunOperator):
@@ -80,13 +84,22 @@ class S3MeasureRecoveryOperator(RunOperator):
         plan, objective_s = self._plan(), float(context["params"]["objective_s"])
         recoveries = self._recoveries(plan)
         if not recoveries:
-            raise AirflowFailException("no machine was lost, so nothing was measured: the training ended before the interruption")
+            raise AirflowFailException(
+                "no machine was lost, so nothing was measured: the training ended before the interruption"
+            )
         first = recoveries[0]
-        log.info("recovery: %s s to the next machine, %s s to the first new step, %s steps lost (objective %g s)",
-                 first.seconds_to_new_machine, first.seconds_to_first_step, first.steps_lost, objective_s)
+        log.info(
+            "recovery: %s s to the next machine, %s s to the first new step, %s steps lost (objective %g s)",
+            first.seconds_to_new_machine,
+            first.seconds_to_first_step,
+            first.steps_lost,
+            objective_s,
+        )
         if first.seconds_to_first_step is None or first.seconds_to_first_step > objective_s:
-            raise AirflowFailException(f"recovery took {first.seconds_to_first_step} s, and the objective is {objective_s:g} s: "
-                                       "see when the machine was launched and how long it installed, in its log")
+            raise AirflowFailException(
+                f"recovery took {first.seconds_to_first_step} s, and the objective is {objective_s:g} s: "
+                "see when the machine was launched and how long it installed, in its log"
+            )
         return {**first.model_dump(mode="json"), "objective_s": objective_s}
 
     def _recoveries(self, plan: RunPlan) -> Any:

@@ -14,7 +14,15 @@ from typing import Any
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from rl_airflow.evaluations import EvaluationFiles, Evaluator, Gap, Job, Scene, plan_shard_episodes, scene_of
+from rl_airflow.evaluations import (
+    EvaluationFiles,
+    Evaluator,
+    Gap,
+    Job,
+    Scene,
+    plan_shard_episodes,
+    scene_of,
+)
 from rl_airflow.operators.trials import RunOperator
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.trial_reports import TrialEnd
@@ -79,8 +87,16 @@ class LambdaRunOperator(RunOperator):
         known = EnvironmentReport.model_validate(self.environment) if self.environment else None
         return plan_shard_episodes(measured, known)
 
-    def _gather(self, plan: RunPlan, scene: Scene, jobs: Sequence[Job], event: dict[str, Any] | None, *,
-                token: Any = None, arriving: bool = False) -> EvaluationFiles:
+    def _gather(
+        self,
+        plan: RunPlan,
+        scene: Scene,
+        jobs: Sequence[Job],
+        event: dict[str, Any] | None,
+        *,
+        token: Any = None,
+        arriving: bool = False,
+    ) -> EvaluationFiles:
         """Return when all episodes of the jobs are there; until then ask, look, and defer.
 
         :param event: what the trigger brought back; None when the task begins.
@@ -107,7 +123,9 @@ class LambdaRunOperator(RunOperator):
                 asked = {Gap(*gap) for gap in event["asked"]}
         return files
 
-    def _look(self, files: EvaluationFiles, jobs: Sequence[Job], asked: set[Gap], seconds: float) -> bool:
+    def _look(
+        self, files: EvaluationFiles, jobs: Sequence[Job], asked: set[Gap], seconds: float
+    ) -> bool:
         """Look for a while. :return: whether there is something to do: nothing is missing, or a new gap opened."""
         until = time.monotonic() + seconds
         while True:
@@ -119,13 +137,26 @@ class LambdaRunOperator(RunOperator):
             time.sleep(LOOK_EVERY_S)
 
     def _probe(self, evaluator: Evaluator, scene: Scene, job: Job, gap: Gap) -> None:
-        log.warning("%s: no news for %.0f s; asking for episode %d and waiting", job.name, QUIET_S, gap.offset)
+        log.warning(
+            "%s: no news for %.0f s; asking for episode %d and waiting",
+            job.name,
+            QUIET_S,
+            gap.offset,
+        )
         evaluator.evaluate(scene, job, gap)
 
-    def _wait(self, plan: RunPlan, scene: Scene, jobs: Sequence[Job], asked: set[Gap], token: Any) -> dict[str, Any]:
+    def _wait(
+        self, plan: RunPlan, scene: Scene, jobs: Sequence[Job], asked: set[Gap], token: Any
+    ) -> dict[str, Any]:
         trigger = LambdaEvaluationTrigger(
-            plan=plan.to_xcom(), scene=scene.model_dump(mode="json"), jobs=[job.model_dump(mode="json") for job in jobs],
-            asked=[list(gap) for gap in sorted(asked)], quiet_s=QUIET_S, token=token, aws_conn_id=self.aws_conn_id)
+            plan=plan.to_xcom(),
+            scene=scene.model_dump(mode="json"),
+            jobs=[job.model_dump(mode="json") for job in jobs],
+            asked=[list(gap) for gap in sorted(asked)],
+            quiet_s=QUIET_S,
+            token=token,
+            aws_conn_id=self.aws_conn_id,
+        )
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
 
@@ -151,17 +182,29 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
         spec = plan.get_spec(self._store(plan))
         report = self._evaluator(plan).check_environment(scene_of(spec))
         if report.problem:
-            raise AirflowFailException(f"experiments/{plan.experiment}.yaml: env_id: {report.problem}")
+            raise AirflowFailException(
+                f"experiments/{plan.experiment}.yaml: env_id: {report.problem}"
+            )
         self._check_scenarios(plan, spec, report)
         try:
             check_wrappers(spec.experiment, spec.hyperparameters)
-            check_segment(spec.experiment, spec.segment_timesteps, spec.hyperparameters, report.max_episode_steps)
+            check_segment(
+                spec.experiment,
+                spec.segment_timesteps,
+                spec.hyperparameters,
+                report.max_episode_steps,
+            )
         except InvalidExperimentError as error:
             raise AirflowFailException(str(error)) from None
         for warning in report.warnings:
             log.warning("%s: %s", spec.experiment.env_id, COLOURS.sub("", warning))
-        log.info("%s: %s → %s, at most %s steps an episode", spec.experiment.env_id, _describe(report.observation_space),
-                 _describe(report.action_space), report.max_episode_steps)
+        log.info(
+            "%s: %s → %s, at most %s steps an episode",
+            spec.experiment.env_id,
+            _describe(report.observation_space),
+            _describe(report.action_space),
+            report.max_episode_steps,
+        )
         return report.model_dump(mode="json")
 
     def _check_scenarios(self, plan: RunPlan, spec: Spec, base: EnvironmentReport) -> None:
@@ -169,10 +212,15 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
         for name, scenario in spec.experiment.evaluation.scenarios.items():
             report = self._evaluator(plan).check_environment(scene_of(spec), scenario)
             problem = report.problem
-            if not problem and (report.observation_space, report.action_space) != (base.observation_space, base.action_space):
+            if not problem and (report.observation_space, report.action_space) != (
+                base.observation_space,
+                base.action_space,
+            ):
                 problem = "has other spaces than the experiment's own environment, so no policy could play both"
             if problem:
-                raise AirflowFailException(f"experiments/{plan.experiment}.yaml: evaluation.scenarios.{name}: {problem}")
+                raise AirflowFailException(
+                    f"experiments/{plan.experiment}.yaml: evaluation.scenarios.{name}: {problem}"
+                )
 
 
 class LambdaSelectCandidateOperator(LambdaRunOperator):
@@ -191,7 +239,9 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
         """Choose. :return: the candidate as JSON."""
         return self._choose(context, None)
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Come back from the triggerer."""
         return self._choose(context, event or {})
 
@@ -199,33 +249,75 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
         plan = self._plan()
         store = self._store(plan)
         spec = plan.get_spec(store)
-        finished = [end.trial for end in ends_of_trials(context, self.awaited_task_id) if end.state is TrialState.FINISHED]
+        finished = [
+            end.trial
+            for end in ends_of_trials(context, self.awaited_task_id)
+            if end.state is TrialState.FINISHED
+        ]
         if not finished:
-            raise AirflowFailException("no trial finished its training, so there is no candidate; see the tasks await")
-        records = {(record.trial, record.step): (key, record) for trial in finished
-                   for key, record in list_policies(store, spec, trial)}
+            raise AirflowFailException(
+                "no trial finished its training, so there is no candidate; see the tasks await"
+            )
+        records = {
+            (record.trial, record.step): (key, record)
+            for trial in finished
+            for key, record in list_policies(store, spec, trial)
+        }
         expected = wrappers_of(spec.hyperparameters)
-        if strange := [key for key, record in records.values() if record.metadata.wrappers != expected]:
-            raise AirflowFailException(f"{strange[0]} names other wrappers than the experiment's env_wrapper, so it was not trained "
-                                       "as the run was frozen: do not use this run's policies; look at what its trainer ran")
-        jobs = {place: Job(name=selection_name(*place), policy=record.policy, first_seed=spec.selection_first_seed,
-                           n_episodes=spec.experiment.evaluation.selection_episodes)
-                for place, (_, record) in records.items()}
-        files = self._gather(plan, scene_of(spec), self._sized(store, spec, list(jobs.values())), event, arriving=True)
-        best, ranking = select({place: files.get_merged(job) for place, job in jobs.items()}, spec.experiment.evaluation)
-        told = tuple(f"{one.trial} at step {one.step:,}: {one.mean_return:.2f}, {one.crash_rate:.0%} crashes" for one in ranking)
+        if strange := [
+            key for key, record in records.values() if record.metadata.wrappers != expected
+        ]:
+            raise AirflowFailException(
+                f"{strange[0]} names other wrappers than the experiment's env_wrapper, so it was not trained "
+                "as the run was frozen: do not use this run's policies; look at what its trainer ran"
+            )
+        jobs = {
+            place: Job(
+                name=selection_name(*place),
+                policy=record.policy,
+                first_seed=spec.selection_first_seed,
+                n_episodes=spec.experiment.evaluation.selection_episodes,
+            )
+            for place, (_, record) in records.items()
+        }
+        files = self._gather(
+            plan,
+            scene_of(spec),
+            self._sized(store, spec, list(jobs.values())),
+            event,
+            arriving=True,
+        )
+        best, ranking = select(
+            {place: files.get_merged(job) for place, job in jobs.items()},
+            spec.experiment.evaluation,
+        )
+        told = tuple(
+            f"{one.trial} at step {one.step:,}: {one.mean_return:.2f}, {one.crash_rate:.0%} crashes"
+            for one in ranking
+        )
         log.info("candidate, best first:\n  %s", "\n  ".join(told))
         key, record = records[best.trial, best.step]
-        return Candidate(trial=best.trial, step=best.step, digest=record.digest, policy=record.policy,
-                         record=Artifact(key=key, sha256=sha256_hex(record.to_json())), mean_return=best.mean_return,
-                         ranking=told).model_dump(mode="json")
+        return Candidate(
+            trial=best.trial,
+            step=best.step,
+            digest=record.digest,
+            policy=record.policy,
+            record=Artifact(key=key, sha256=sha256_hex(record.to_json())),
+            mean_return=best.mean_return,
+            ranking=told,
+        ).model_dump(mode="json")
 
     def _sized(self, store: ObjectStore, spec: Spec, jobs: Sequence[Job]) -> list[Job]:
         """Size each policy's shards by its own episodes that are there, else by the slowest of the run's other policies."""
         files = EvaluationFiles(store, scene_of(spec))
         there = {job.name: files.read(job) for job in jobs}
         everywhere = [shard for shards in there.values() for shard in shards]
-        return [job.model_copy(update={"shard_episodes": self._shard_episodes(there[job.name] or everywhere)}) for job in jobs]
+        return [
+            job.model_copy(
+                update={"shard_episodes": self._shard_episodes(there[job.name] or everywhere)}
+            )
+            for job in jobs
+        ]
 
 
 def _describe(space: Mapping[str, Any]) -> str:
@@ -239,7 +331,12 @@ def list_policies(store: ObjectStore, spec: Spec, trial: str) -> list[tuple[str,
     found = []
     for item in store.list(policy_prefix(spec.trial_id(trial))):
         if item.key.endswith(".json"):
-            found.append((item.key, PolicyRecord.from_json(get(store, item.key).data, f"{store.uri}/{item.key}")))
+            found.append(
+                (
+                    item.key,
+                    PolicyRecord.from_json(get(store, item.key).data, f"{store.uri}/{item.key}"),
+                )
+            )
     return found
 
 
@@ -247,6 +344,8 @@ def ends_of_trials(context: Context, task_id: str) -> list[TrialEnd]:
     """How the trials ended, of those whose tasks said so."""
     from rl_airflow.operators.trials import END_KEY
 
-    said = context["ti"].xcom_pull(task_ids=task_id, key=END_KEY)  # of one trial its end itself, of several a list
+    said = context["ti"].xcom_pull(
+        task_ids=task_id, key=END_KEY
+    )  # of one trial its end itself, of several a list
     ends = [said] if isinstance(said, dict) else said or ()
     return [TrialEnd.model_validate(end) for end in ends if end]

@@ -64,27 +64,58 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
         context["ti"].xcom_push(key=CANDIDATE_KEY, value=candidate.model_dump(mode="json"))
         return []
 
-    def _bring_in(self, store: ObjectStore, evaluator: Evaluator, plan: RunPlan, params: Any) -> Candidate:
+    def _bring_in(
+        self, store: ObjectStore, evaluator: Evaluator, plan: RunPlan, params: Any
+    ) -> Candidate:
         """Write down what is imported, once. :raises AirflowFailException: with what is wrong with the policy."""
         key, bundle_key = import_key(plan.experiment, plan.run), params["bundle"]
-        bundle = ImportBundle.from_json(get(store, bundle_key, bundle_key.split("/")[1]).data, bundle_key)
+        bundle = ImportBundle.from_json(
+            get(store, bundle_key, bundle_key.split("/")[1]).data, bundle_key
+        )
         if store.find(key) is None:
             scene = scene_of(plan.get_spec(store))
             report = evaluator.check_policy(scene, bundle.policy)
             if report.problem or report.metadata is None:
-                raise AirflowFailException(f"{report.problem or 'the policy says nothing of itself'}; nothing is imported")
-            _check_provenance(scene, report.metadata, digest_parameters(
-                get(store, bundle.parameters.key, bundle.parameters.sha256).data, bundle.parameters.key))
-            put_once(store, key, ImportRecord(
-                experiment=plan.experiment, run=plan.run, spec_sha256=plan.spec.sha256, digest=report.digest, policy=bundle.policy,
-                parameters=bundle.parameters, origin=params["origin"].strip(), metadata=report.metadata).to_json())
+                raise AirflowFailException(
+                    f"{report.problem or 'the policy says nothing of itself'}; nothing is imported"
+                )
+            _check_provenance(
+                scene,
+                report.metadata,
+                digest_parameters(
+                    get(store, bundle.parameters.key, bundle.parameters.sha256).data,
+                    bundle.parameters.key,
+                ),
+            )
+            put_once(
+                store,
+                key,
+                ImportRecord(
+                    experiment=plan.experiment,
+                    run=plan.run,
+                    spec_sha256=plan.spec.sha256,
+                    digest=report.digest,
+                    policy=bundle.policy,
+                    parameters=bundle.parameters,
+                    origin=params["origin"].strip(),
+                    metadata=report.metadata,
+                ).to_json(),
+            )
         data = get(store, key).data
         record = ImportRecord.from_json(data, key)
         if (record.policy, record.parameters) != (bundle.policy, bundle.parameters):
-            raise AirflowFailException(f"{key} is of another bundle: this run's id was used before; trigger again with another")
+            raise AirflowFailException(
+                f"{key} is of another bundle: this run's id was used before; trigger again with another"
+            )
         log.info("%s: digest %s, %s", plan.experiment, record.digest[:12], record.origin)
-        return Candidate(trial=record.trial, step=record.step, digest=record.digest, policy=record.policy,
-                         record=Artifact(key=key, sha256=sha256_hex(data)), mean_return=0.0)
+        return Candidate(
+            trial=record.trial,
+            step=record.step,
+            digest=record.digest,
+            policy=record.policy,
+            record=Artifact(key=key, sha256=sha256_hex(data)),
+            mean_return=0.0,
+        )
 
 
 def _check_provenance(scene: Scene, said: PolicyMetadata, digest: str) -> None:
@@ -92,10 +123,13 @@ def _check_provenance(scene: Scene, said: PolicyMetadata, digest: str) -> None:
     if (said.env_id, said.env_kwargs) != (scene.env_id, scene.env_kwargs):
         raise AirflowFailException(
             f"the policy says that it was trained on {said.env_id or 'no environment'} with {said.env_kwargs}, and the experiment is on "
-            f"{scene.env_id} with {scene.env_kwargs}: export it with --env-id and --env-kwargs of the experiment; nothing is imported")
+            f"{scene.env_id} with {scene.env_kwargs}: export it with --env-id and --env-kwargs of the experiment; nothing is imported"
+        )
     if digest != said.digest:
-        raise AirflowFailException(f"the parameters have the digest {digest[:12]}, and the policy was made from {said.digest[:12]}: "
-                                   "upload the two files of one export; nothing is imported")
+        raise AirflowFailException(
+            f"the parameters have the digest {digest[:12]}, and the policy was made from {said.digest[:12]}: "
+            "upload the two files of one export; nothing is imported"
+        )
 
 
 class S3ImportPolicyOperator(S3PromoteCandidateOperator):
@@ -109,11 +143,15 @@ class S3ImportPolicyOperator(S3PromoteCandidateOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Import. :return: the promotion as JSON."""
         if self.verdict["decision"] != Decision.PROMOTE:
-            raise AirflowFailException(f"not imported. {self.verdict['decision']}: {self.verdict['reason']}")
+            raise AirflowFailException(
+                f"not imported. {self.verdict['decision']}: {self.verdict['reason']}"
+            )
         done = super().execute(context)
         if done["outcome"] != "PROMOTED":
             raise AirflowFailException(f"not imported. {done['outcome']}: {done['reason']}")
         return done
 
     def _record(self, store: ObjectStore, candidate: Candidate) -> VersionSource:
-        return ImportRecord.from_json(get(store, candidate.record.key, candidate.record.sha256).data, candidate.record.key)
+        return ImportRecord.from_json(
+            get(store, candidate.record.key, candidate.record.sha256).data, candidate.record.key
+        )

@@ -48,7 +48,9 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         """Judge. :return: the verdict as JSON, with `report` (key and digest) and `summary` unless it is UNCHANGED."""
         return self._noted(context, self._judge(None))
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Come back from the triggerer to the look that was waited for."""
         return self._noted(context, self._judge(event or {}))
 
@@ -67,12 +69,22 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         compared = champion if champion is not None and not champion.new_lineage else None
         if champion is not None and champion.new_lineage:
             log.info("a new lineage: %s", champion.new_lineage)
-        look: int | None = int((event or {}).get("token") or gate_of(spec.experiment).schedule()[0][0])
-        request = DecideRequest(experiment=plan.experiment, run=plan.run, candidate=candidate_evaluation(candidate.policy),
-                                champion=CHAMPION if compared else None, spec=plan.spec)
+        look: int | None = int(
+            (event or {}).get("token") or gate_of(spec.experiment).schedule()[0][0]
+        )
+        request = DecideRequest(
+            experiment=plan.experiment,
+            run=plan.run,
+            candidate=candidate_evaluation(candidate.policy),
+            champion=CHAMPION if compared else None,
+            spec=plan.spec,
+        )
         size = self._size_of_shards(plan, spec, candidate)
         while look is not None:
-            jobs = [job.model_copy(update={"shard_episodes": size}) for job in jobs_of_look(spec, candidate.policy, compared, look)]
+            jobs = [
+                job.model_copy(update={"shard_episodes": size})
+                for job in jobs_of_look(spec, candidate.policy, compared, look)
+            ]
             self._gather(plan, scene_of(spec), jobs, event, token=look)
             event = None
             judged = self._evaluator(plan).decide(request)
@@ -80,14 +92,22 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
                 self._draw(plan, request, candidate.policy)
                 return self._told(plan, judged.verdict, judged.report)
             if judged.verdict.next_look is None or judged.verdict.next_look <= look:
-                raise EvaluationFailedError("decision", f"the evaluator wants to go on after {look} pairs, and says not where to")
+                raise EvaluationFailedError(
+                    "decision",
+                    f"the evaluator wants to go on after {look} pairs, and says not where to",
+                )
             log.info("look at %d: %s", look, judged.verdict.reason)
             look = judged.verdict.next_look
         raise EvaluationFailedError("decision", "there was no look to take")
 
     def _size_of_shards(self, plan: RunPlan, spec: Spec, candidate: Candidate) -> int:
         """Size the shards by how long the candidate's selection took; an imported one has none."""
-        job = Job(name=selection_name(candidate.trial, candidate.step), policy=candidate.policy, first_seed=0, n_episodes=1)
+        job = Job(
+            name=selection_name(candidate.trial, candidate.step),
+            policy=candidate.policy,
+            first_seed=0,
+            n_episodes=1,
+        )
         size = self._shard_episodes(EvaluationFiles(self._store(plan), scene_of(spec)).read(job))
         log.info("shards of %d episodes", size)
         return size
@@ -96,39 +116,69 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         """Have the page written: with films, else without. The verdict stands whatever becomes of it."""
         for films in (FILMS, 0):
             try:
-                drawn = self._evaluator(plan).render_report(RenderReportRequest(
-                    **request.model_dump(exclude={"action"}), policy=policy, films=films))
+                drawn = self._evaluator(plan).render_report(
+                    RenderReportRequest(
+                        **request.model_dump(exclude={"action"}), policy=policy, films=films
+                    )
+                )
             except Exception as error:
-                log.warning("the report's page was not written%s: %s", " with films" * bool(films), first_line(error))
+                log.warning(
+                    "the report's page was not written%s: %s",
+                    " with films" * bool(films),
+                    first_line(error),
+                )
             else:
                 log.info("page of %s bytes, films: %s", f"{drawn['n_bytes']:,}", drawn["films"])
                 return
 
     def _told(self, plan: RunPlan, verdict: Verdict, report: Artifact | None) -> dict[str, Any]:
-        told = {"decision": verdict.decision.value, "reason": verdict.reason, "n_pairs": verdict.n_pairs,
-                "report": report.model_dump(mode="json") if report else None}
+        told = {
+            "decision": verdict.decision.value,
+            "reason": verdict.reason,
+            "n_pairs": verdict.n_pairs,
+            "report": report.model_dump(mode="json") if report else None,
+        }
         if report is None:
             log.info("%s: %s", verdict.decision, verdict.reason)
             return told
         page = report.key.removesuffix(".json") + ".html"
         self.links = {"S3ReportLink": report_link(plan, page)}
-        summary = summarise_report(Report.from_json(get(self._store(plan), report.key, report.sha256).data, report.key))
+        summary = summarise_report(
+            Report.from_json(get(self._store(plan), report.key, report.sha256).data, report.key)
+        )
         log.info("%s\nreport: s3://%s/%s", summary, plan.bucket, page)
         return told | {"summary": summary}
 
 
-def jobs_of_look(spec: Spec, candidate: Artifact, champion: Champion | None, n_pairs: int) -> list[Job]:
+def jobs_of_look(
+    spec: Spec, candidate: Artifact, champion: Champion | None, n_pairs: int
+) -> list[Job]:
     """The episodes that a look needs: both policies, in the experiment's own environment and in each scenario.
 
     :param champion: None for a first champion, which is judged by the bar in the experiment's own environment alone.
     """
-    policies = {candidate_evaluation(candidate): candidate} | ({CHAMPION: champion.policy} if champion else {})
+    policies = {candidate_evaluation(candidate): candidate} | (
+        {CHAMPION: champion.policy} if champion else {}
+    )
     scenarios = spec.experiment.evaluation.scenarios if champion else {}
-    return [Job(name=name, policy=policy, first_seed=spec.gate_first_seed, n_episodes=n_pairs, env_kwargs=scenario.env_kwargs,
-                perturbation=scenario.perturbation)
-            for evaluated, policy in policies.items()
-            for name, scenario in {evaluated: Scenario(), **{scenario_evaluation(evaluated, name): scenario
-                                                             for name, scenario in scenarios.items()}}.items()]
+    return [
+        Job(
+            name=name,
+            policy=policy,
+            first_seed=spec.gate_first_seed,
+            n_episodes=n_pairs,
+            env_kwargs=scenario.env_kwargs,
+            perturbation=scenario.perturbation,
+        )
+        for evaluated, policy in policies.items()
+        for name, scenario in {
+            evaluated: Scenario(),
+            **{
+                scenario_evaluation(evaluated, name): scenario
+                for name, scenario in scenarios.items()
+            },
+        }.items()
+    ]
 
 
 def candidate_evaluation(policy: Artifact) -> str:

@@ -34,7 +34,9 @@ class S3ReportRunOperator(RunOperator):
         """Report. :return: the run's summary as JSON; empty if the run was never frozen."""
         del context
         if not self.plan:
-            log.warning("the run was not frozen, so there is nothing to report; see the task freeze_spec")
+            log.warning(
+                "the run was not frozen, so there is nothing to report; see the task freeze_spec"
+            )
             return {}
         plan = self._plan()
         store = plan.store(plan.session("launcher", self.aws_conn_id))
@@ -44,7 +46,9 @@ class S3ReportRunOperator(RunOperator):
             ledger.change(lambda before: before.model_copy(update={"promoted_version": version}))
         summary = summarise_run(store, plan.experiment, plan.run)
         log.info("\n%s", render_summary(summary))
-        log.info("%s", describe_month(read_month(store, f"{plan.get_spec(store).created_at:%Y-%m}")))
+        log.info(
+            "%s", describe_month(read_month(store, f"{plan.get_spec(store).created_at:%Y-%m}"))
+        )
         return summary.model_dump(mode="json")
 
 
@@ -58,30 +62,58 @@ class VerdictOperator(BaseOperator):
     :param required: what must have succeeded, as a name for people → the task's id.
     """
 
-    def __init__(self, *, freezing_task_id: str, awaited_task_id: str, required: dict[str, str], promoting_task_id: str,
-                 terminating_task_id: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        freezing_task_id: str,
+        awaited_task_id: str,
+        required: dict[str, str],
+        promoting_task_id: str,
+        terminating_task_id: str,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.freezing_task_id, self.awaited_task_id, self.required = freezing_task_id, awaited_task_id, required
+        self.freezing_task_id, self.awaited_task_id, self.required = (
+            freezing_task_id,
+            awaited_task_id,
+            required,
+        )
         self.promoting_task_id, self.terminating_task_id = promoting_task_id, terminating_task_id
 
     def execute(self, context: Context) -> str:
         """Judge the run itself. :return: one line. :raises AirflowFailException: naming all that is missing."""
-        problems = [*self._missing(context), *self._untrained(context), *self._unpromoted(context), *self._left(context)]
+        problems = [
+            *self._missing(context),
+            *self._untrained(context),
+            *self._unpromoted(context),
+            *self._left(context),
+        ]
         if problems:
-            raise AirflowFailException("this run did not do what was required: " + "; ".join(problems))
+            raise AirflowFailException(
+                "this run did not do what was required: " + "; ".join(problems)
+            )
         decision = context["ti"].xcom_pull(task_ids=self.required["the verdict"])
         return f"{decision['decision']}: {decision['reason']}"
 
     def _missing(self, context: Context) -> list[str]:
-        return [f"{name} is missing (see the task {task_id})" for name, task_id in self.required.items()
-                if context["ti"].xcom_pull(task_ids=task_id) is None]
+        return [
+            f"{name} is missing (see the task {task_id})"
+            for name, task_id in self.required.items()
+            if context["ti"].xcom_pull(task_ids=task_id) is None
+        ]
 
     def _untrained(self, context: Context) -> list[str]:
         ends = {end.trial: end for end in ends_of_trials(context, self.awaited_task_id)}
         trials = context["ti"].xcom_pull(task_ids=self.freezing_task_id) or ()
-        silent = [f"{trial} never ended its training (see its tasks)" for trial in trials if trial not in ends]
+        silent = [
+            f"{trial} never ended its training (see its tasks)"
+            for trial in trials
+            if trial not in ends
+        ]
         untrained = [end for end in ends.values() if end.state is not TrialState.FINISHED]
-        return silent + [f"{end.trial} {end.state.replace('_', ' ')}: {end.reason}" for end in untrained]
+        return silent + [
+            f"{end.trial} {end.state.replace('_', ' ')}: {end.reason}" for end in untrained
+        ]
 
     def _unpromoted(self, context: Context) -> list[str]:
         verdict = context["ti"].xcom_pull(task_ids=self.required["the verdict"])
@@ -89,7 +121,9 @@ class VerdictOperator(BaseOperator):
             return []
         promotion = context["ti"].xcom_pull(task_ids=self.promoting_task_id)
         if promotion is None:
-            return [f"the candidate was judged better, and was not promoted (see the task {self.promoting_task_id})"]
+            return [
+                f"the candidate was judged better, and was not promoted (see the task {self.promoting_task_id})"
+            ]
         return []
 
     def _left(self, context: Context) -> list[str]:
@@ -117,4 +151,6 @@ def what_is_left(context: Context, terminating_task_id: str) -> list[str]:
     proof = context["ti"].xcom_pull(task_ids=terminating_task_id)
     if proof is None:
         return [f"nobody proved that no machine is left (see the task {terminating_task_id})"]
-    return [f"instances left: {', '.join(proof['instances_left'])}"] if proof["instances_left"] else []
+    return (
+        [f"instances left: {', '.join(proof['instances_left'])}"] if proof["instances_left"] else []
+    )

@@ -38,7 +38,9 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
         """Evaluate. :return: mean return, crash rate and episodes."""
         return self._evaluate(context, None)
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Come back from the triggerer."""
         return self._evaluate(context, event or {})
 
@@ -52,16 +54,27 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
             version = int(params.get("version") or _champion(store, name))
             prefix = version_prefix(name, version)
             manifest = get_manifest(store, name, version)
-            spec = Spec.from_json(get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE)
+            spec = Spec.from_json(
+                get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE
+            )
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
         policy = Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE])
         scene = scene_of(spec).model_copy(update={"run": plan.run})
-        job = Job(name="evaluate", policy=policy, first_seed=params["first_seed"], n_episodes=params["n_episodes"])
-        judged = EvaluationFiles(store, scene_of(spec)).read(job.model_copy(update={"name": candidate_evaluation(policy)}))
+        job = Job(
+            name="evaluate",
+            policy=policy,
+            first_seed=params["first_seed"],
+            n_episodes=params["n_episodes"],
+        )
+        judged = EvaluationFiles(store, scene_of(spec)).read(
+            job.model_copy(update={"name": candidate_evaluation(policy)})
+        )
         job = job.model_copy(update={"shard_episodes": self._shard_episodes(judged)})
         files = self._gather(plan, scene, [job], event)
-        summary = summarise(manifest.trial, manifest.step, files.get_merged(job), spec.experiment.evaluation)
+        summary = summarise(
+            manifest.trial, manifest.step, files.get_merged(job), spec.experiment.evaluation
+        )
         log.info("%s", _line(name, version, summary, job))
         return {"version": version, **summary.model_dump(mode="json")}
 
@@ -69,18 +82,32 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
 def _champion(store: ObjectStore, experiment: str) -> int:
     found = find_champion(store, experiment)
     if found is None:
-        raise AirflowFailException(f"{experiment} has no champion yet; trigger retrain_{experiment}")
+        raise AirflowFailException(
+            f"{experiment} has no champion yet; trigger retrain_{experiment}"
+        )
     return found[0].version
 
 
 def _line(name: str, version: int, summary: Contender, job: Job) -> str:
-    return (f"{name} version {version} on seeds {job.first_seed}…{job.first_seed + job.n_episodes - 1}: mean return "
-            f"{summary.mean_return:.2f}, crashes {summary.crash_rate:.1%}, {summary.n_episodes} episodes")
+    return (
+        f"{name} version {version} on seeds {job.first_seed}…{job.first_seed + job.n_episodes - 1}: mean return "
+        f"{summary.mean_return:.2f}, crashes {summary.crash_rate:.1%}, {summary.n_episodes} episodes"
+    )
 
 
 def _plan(place: Place, region: str | None, experiment: str, run: str) -> RunPlan:
     """A plan without trials: only where things are."""
-    return RunPlan(environment=place.environment, region_name=region, bucket=place.bucket, experiment=experiment, run=run,
-                   spec=Artifact(key="", sha256=""), trials=(), launch_template_id=place.launch_template_id,
-                   launch_template_version=place.launch_template_version, subnet_ids=place.subnet_ids,
-                   evaluator=place.evaluator, topic_arn=place.topic_arn)
+    return RunPlan(
+        environment=place.environment,
+        region_name=region,
+        bucket=place.bucket,
+        experiment=experiment,
+        run=run,
+        spec=Artifact(key="", sha256=""),
+        trials=(),
+        launch_template_id=place.launch_template_id,
+        launch_template_version=place.launch_template_version,
+        subnet_ids=place.subnet_ids,
+        evaluator=place.evaluator,
+        topic_arn=place.topic_arn,
+    )

@@ -44,17 +44,30 @@ class Ec2ReapInstancesOperator(BaseOperator):
         """Look, and end what is overdue. :return: ids that were ended, and ids that would have been."""
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        machines = Machines(RoleSession("reaper", environment, self.aws_conn_id, region).client("ec2"), environment)
+        machines = Machines(
+            RoleSession("reaper", environment, self.aws_conn_id, region).client("ec2"), environment
+        )
         living = list(machines.list({}))
         overdue = find_overdue(living, datetime.now(UTC), GRACE)
         dry = bool(params["dry_run"]) or (bool(params["dry_first_time"]) and _is_first_run(context))
         for one in overdue:
-            log.warning("%s %s of %s: %s", "would end" if dry else "ending", one.machine.machine.instance_id,
-                        one.machine.trial, one.reason)
+            log.warning(
+                "%s %s of %s: %s",
+                "would end" if dry else "ending",
+                one.machine.machine.instance_id,
+                one.machine.trial,
+                one.reason,
+            )
         ids = [one.machine.machine.instance_id for one in overdue]
         if not dry:
             machines.terminate(ids)
-        log.info("%d machines of environment %s, %d overdue%s", len(living), environment, len(ids), ", dry" if dry else "")
+        log.info(
+            "%d machines of environment %s, %d overdue%s",
+            len(living),
+            environment,
+            len(ids),
+            ", dry" if dry else "",
+        )
         return {"ended": [] if dry else ids, "would_end": ids if dry else [], "living": len(living)}
 
 
@@ -73,4 +86,7 @@ def find_overdue(living: Sequence[TaggedMachine], now: datetime, grace: timedelt
 
 def _is_first_run(context: Context) -> bool:
     """Whether no run of this DAG has succeeded yet."""
-    return context.get("prev_data_interval_end_success") is None and context.get("prev_start_date_success") is None
+    return (
+        context.get("prev_data_interval_end_success") is None
+        and context.get("prev_start_date_success") is None
+    )

@@ -67,23 +67,48 @@ class S3PromoteCandidateOperator(RunOperator):
         if not (self.approval or {}).get("approved"):
             by = (self.approval or {}).get("by", "nobody answered")
             log.info("not approved (%s): the champion stays", by)
-            return {"outcome": "NOT_APPROVED", "version": None, "uri": None, "reason": f"not approved: {by}"}
+            return {
+                "outcome": "NOT_APPROVED",
+                "version": None,
+                "uri": None,
+                "reason": f"not approved: {by}",
+            }
         plan, candidate = self._plan(), Candidate.model_validate(self.candidate)
         session = plan.session("promoter", self.aws_conn_id)
         store = plan.store(session)
         spec = plan.get_spec(store)
         record = self._record(store, candidate)
-        report = check_policy(_evaluator(plan.session(None), plan.evaluator), scene_of(spec), candidate.policy)
+        report = check_policy(
+            _evaluator(plan.session(None), plan.evaluator), scene_of(spec), candidate.policy
+        )
         _check_what_it_says(report, record)
         promotion = promote(
-            store, spec, record, Artifact.model_validate(self.verdict["report"]),
-            who=_who(context, self.approval.get("person"), "approved by"), why=self.verdict["reason"], now=datetime.now(UTC),
-            new_nonce=lambda: uuid.uuid4().hex, cost_usd=_cost(store, spec))
+            store,
+            spec,
+            record,
+            Artifact.model_validate(self.verdict["report"]),
+            who=_who(context, self.approval.get("person"), "approved by"),
+            why=self.verdict["reason"],
+            now=datetime.now(UTC),
+            new_nonce=lambda: uuid.uuid4().hex,
+            cost_usd=_cost(store, spec),
+        )
         log.info("%s: %s %s", promotion.outcome, promotion.uri or "", promotion.reason)
         if promotion.outcome is PromotionOutcome.PROMOTED:
-            tell(plan, "promoted", f"version {promotion.version} at {promotion.uri}: {promotion.reason}")
-            announce(context, plan.experiment, environment=plan.environment, move=self.move.value, version=promotion.version,
-                     digest=promotion.digest, uri=promotion.uri)
+            tell(
+                plan,
+                "promoted",
+                f"version {promotion.version} at {promotion.uri}: {promotion.reason}",
+            )
+            announce(
+                context,
+                plan.experiment,
+                environment=plan.environment,
+                move=self.move.value,
+                version=promotion.version,
+                digest=promotion.digest,
+                uri=promotion.uri,
+            )
         return promotion.model_dump(mode="json")
 
     def _record(self, store: ObjectStore, candidate: Candidate) -> VersionSource:
@@ -113,8 +138,15 @@ class S3RollBackChampionOperator(BaseOperator):
         """Roll back. :return: the move as JSON."""
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        place, name, version = find_place(environment, region), params["experiment"], (self.choice or {}).get("version")
-        store = S3Store(RoleSession("promoter", environment, self.aws_conn_id, region).client("s3"), place.bucket)
+        place, name, version = (
+            find_place(environment, region),
+            params["experiment"],
+            (self.choice or {}).get("version"),
+        )
+        store = S3Store(
+            RoleSession("promoter", environment, self.aws_conn_id, region).client("s3"),
+            place.bucket,
+        )
         try:
             log.info("%s", describe_versions(store, name))
             if params.get("only_list"):
@@ -126,25 +158,52 @@ class S3RollBackChampionOperator(BaseOperator):
         if version is None:
             raise AirflowSkipException("no version was chosen: nothing was moved")
         moved = self._moved(store, place, name, version, context)
-        announce(context, name, environment=environment, move=Move.ROLLED_BACK.value, version=version, digest=moved["digest"],
-                 uri=moved["uri"])
+        announce(
+            context,
+            name,
+            environment=environment,
+            move=Move.ROLLED_BACK.value,
+            version=version,
+            digest=moved["digest"],
+            uri=moved["uri"],
+        )
         log.info("%s", describe_history(store, name))
         return moved
 
-    def _moved(self, store: ObjectStore, place: Place, name: str, version: int, context: Context) -> dict[str, Any]:
+    def _moved(
+        self, store: ObjectStore, place: Place, name: str, version: int, context: Context
+    ) -> dict[str, Any]:
         """Move the pointer, unless this very run has done so before."""
-        who, uri = _who(context, (self.choice or {}).get("person"), "chosen by"), f"{store.uri}/{version_prefix(name, version)}".rstrip("/")
+        who, uri = (
+            _who(context, (self.choice or {}).get("person"), "chosen by"),
+            f"{store.uri}/{version_prefix(name, version)}".rstrip("/"),
+        )
         try:
             there = find_readable_champion(store, name)
             if there is not None and (there[0].version, there[0].entry.who) == (version, who):
                 log.info("version %s is in service by this very run", version)
-                return _told(Promotion(outcome=PromotionOutcome.PROMOTED, version=version, digest=there[0].digest, uri=uri,
-                                       reason=there[0].entry.why))
+                return _told(
+                    Promotion(
+                        outcome=PromotionOutcome.PROMOTED,
+                        version=version,
+                        digest=there[0].digest,
+                        uri=uri,
+                        reason=there[0].entry.why,
+                    )
+                )
             region = context["params"].get("region_name") or None
             session = RoleSession(None, place.environment, region_name=region)
             check_version(store, _evaluator(session, place.evaluator), name, version)
-            moved = roll_back(store, name, version, who=who, why=context["params"]["reason"], now=datetime.now(UTC),
-                              new_nonce=lambda: uuid.uuid4().hex, pointer_mark=(self.choice or {}).get("pointer"))
+            moved = roll_back(
+                store,
+                name,
+                version,
+                who=who,
+                why=context["params"]["reason"],
+                now=datetime.now(UTC),
+                new_nonce=lambda: uuid.uuid4().hex,
+                pointer_mark=(self.choice or {}).get("pointer"),
+            )
         except LifecycleError as error:
             raise AirflowFailException(f"{error}; versions: {_versions(store, name)}") from None
         if moved.outcome is not PromotionOutcome.PROMOTED:
@@ -155,9 +214,14 @@ class S3RollBackChampionOperator(BaseOperator):
 def _check_what_it_says(report: PolicyReport, record: VersionSource) -> None:
     """Compare what the policy's own file says with what was written down of it: a record must not speak for another file."""
     said = report.metadata
-    if said is not None and (said.digest, said.wrappers) != (record.digest, record.metadata.wrappers):
-        raise AirflowFailException("the policy's own file names another digest or other wrappers than its record; "
-                                   "it is not put into service, the champion stays")
+    if said is not None and (said.digest, said.wrappers) != (
+        record.digest,
+        record.metadata.wrappers,
+    ):
+        raise AirflowFailException(
+            "the policy's own file names another digest or other wrappers than its record; "
+            "it is not put into service, the champion stays"
+        )
 
 
 def check_policy(evaluator: Evaluator, scene: Scene, policy: Artifact) -> PolicyReport:
@@ -168,7 +232,9 @@ def check_policy(evaluator: Evaluator, scene: Scene, policy: Artifact) -> Policy
     """
     report = evaluator.check_policy(scene, policy)
     if report.problem:
-        raise AirflowFailException(f"{report.problem}; it is not put into service, the champion stays")
+        raise AirflowFailException(
+            f"{report.problem}; it is not put into service, the champion stays"
+        )
     return report
 
 
@@ -178,8 +244,14 @@ def check_version(store: ObjectStore, evaluator: Evaluator, experiment: str, ver
     :raises LifecycleError: if the version is not whole. :raises AirflowFailException: as :func:`check_policy`.
     """
     manifest, prefix = get_manifest(store, experiment, version), version_prefix(experiment, version)
-    spec = Spec.from_json(get(store, prefix + SPEC_FILE, manifest.files.get(SPEC_FILE)).data, prefix + SPEC_FILE)
-    check_policy(evaluator, scene_of(spec), Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE]))
+    spec = Spec.from_json(
+        get(store, prefix + SPEC_FILE, manifest.files.get(SPEC_FILE)).data, prefix + SPEC_FILE
+    )
+    check_policy(
+        evaluator,
+        scene_of(spec),
+        Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE]),
+    )
 
 
 def describe_versions(store: ObjectStore, experiment: str) -> str:
@@ -187,18 +259,26 @@ def describe_versions(store: ObjectStore, experiment: str) -> str:
     champion = find_readable_champion(store, experiment)
     lines = [f"versions of {experiment}:"]
     for manifest in list_versions(store, experiment):
-        mark = "  ← in service" if champion is not None and champion[0].version == manifest.version else ""
+        mark = (
+            "  ← in service"
+            if champion is not None and champion[0].version == manifest.version
+            else ""
+        )
         lines.append(f"  {describe_version(manifest)}{mark}")
     return "\n".join(lines)
 
 
 def describe_version(manifest: VersionManifest) -> str:
     """One version in one line; its number comes first."""
-    return (f"{manifest.version}: {manifest.created_at:%Y-%m-%d %H:%M} UTC, {manifest.trial} at step {manifest.step:,} of "
-            f"{manifest.run}, digest {manifest.digest[:12]}")
+    return (
+        f"{manifest.version}: {manifest.created_at:%Y-%m-%d %H:%M} UTC, {manifest.trial} at step {manifest.step:,} of "
+        f"{manifest.run}, digest {manifest.digest[:12]}"
+    )
 
 
-def find_readable_champion(store: ObjectStore, experiment: str) -> tuple[ChampionPointer, str] | None:
+def find_readable_champion(
+    store: ObjectStore, experiment: str
+) -> tuple[ChampionPointer, str] | None:
     """Find the champion; None, with a warning, if somebody edited the pointer beyond recognition: a rollback replaces it."""
     try:
         return find_champion(store, experiment)
@@ -213,8 +293,10 @@ def describe_history(store: ObjectStore, experiment: str) -> str:
     lines = [f"history of {experiment}:"]
     for entry in read_entries(store, experiment, champion[0].entry if champion else None):
         before = f"version {entry.from_version}" if entry.from_version else "nothing"
-        lines.append(f"  {entry.sequence}. {entry.at:%Y-%m-%d %H:%M} UTC {entry.move}: {before} → version {entry.to_version} "
-                     f"by {entry.who}: {entry.why}")
+        lines.append(
+            f"  {entry.sequence}. {entry.at:%Y-%m-%d %H:%M} UTC {entry.move}: {before} → version {entry.to_version} "
+            f"by {entry.who}: {entry.why}"
+        )
     return "\n".join(lines)
 
 
@@ -228,7 +310,9 @@ def _evaluator(session: RoleSession, function: str) -> Evaluator:
 
 
 def _versions(store: ObjectStore, experiment: str) -> str:
-    return ", ".join(str(manifest.version) for manifest in list_versions(store, experiment)) or "none"
+    return (
+        ", ".join(str(manifest.version) for manifest in list_versions(store, experiment)) or "none"
+    )
 
 
 def _who(context: Context, person: str | None = None, as_what: str = "") -> str:
@@ -238,7 +322,11 @@ def _who(context: Context, person: str | None = None, as_what: str = "") -> str:
     """
     run = context["dag_run"]
     triggered_by = getattr(run, "triggering_user_name", None)
-    return f"{triggered_by}, " * bool(triggered_by) + f"{run.dag_id} {run.run_id}" + f", {as_what} {person}" * bool(person)
+    return (
+        f"{triggered_by}, " * bool(triggered_by)
+        + f"{run.dag_id} {run.run_id}"
+        + f", {as_what} {person}" * bool(person)
+    )
 
 
 def _cost(store: ObjectStore, spec: Spec) -> float:

@@ -37,7 +37,9 @@ class S3FreezeReplayOperator(BaseOperator):
     :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else the assumed role.
     """
 
-    def __init__(self, *, experiment: str | None = None, aws_conn_id: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, experiment: str | None = None, aws_conn_id: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.experiment, self.aws_conn_id = experiment, aws_conn_id
 
@@ -46,7 +48,10 @@ class S3FreezeReplayOperator(BaseOperator):
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
         place = find_place(environment, region)
-        store = S3Store(RoleSession("launcher", environment, self.aws_conn_id, region).client("s3"), place.bucket)
+        store = S3Store(
+            RoleSession("launcher", environment, self.aws_conn_id, region).client("s3"),
+            place.bucket,
+        )
         try:
             spec = self._planned(store, place, context)
         except LifecycleError as error:
@@ -55,10 +60,20 @@ class S3FreezeReplayOperator(BaseOperator):
         put_once(store, key, spec.to_json())
         data = get(store, key).data
         spec = Spec.from_json(data, key)
-        log.info("replay of %s version %s: %s to step %s, on %s", spec.replay and spec.replay.experiment,
-                 spec.replay and spec.replay.version, spec.trials[0].name, spec.replay and f"{spec.replay.step:,}",
-                 spec.experiment.compute.instance_types)
-        context["ti"].xcom_push(key=PLAN_KEY, value=plan_of(place, region, spec, Artifact(key=key, sha256=sha256_hex(data))).to_xcom())
+        log.info(
+            "replay of %s version %s: %s to step %s, on %s",
+            spec.replay and spec.replay.experiment,
+            spec.replay and spec.replay.version,
+            spec.trials[0].name,
+            spec.replay and f"{spec.replay.step:,}",
+            spec.experiment.compute.instance_types,
+        )
+        context["ti"].xcom_push(
+            key=PLAN_KEY,
+            value=plan_of(
+                place, region, spec, Artifact(key=key, sha256=sha256_hex(data))
+            ).to_xcom(),
+        )
         return spec.trials[0].name
 
     def _planned(self, store: ObjectStore, place: Place, context: Context) -> Spec:
@@ -68,14 +83,29 @@ class S3FreezeReplayOperator(BaseOperator):
             _skip_without_a_trained_champion(store, name)
         version = int(params.get("version") or champion_version(store, name))
         manifest, prefix = get_manifest(store, name, version), version_prefix(name, version)
-        before = Spec.from_json(get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE)
-        spec = plan_replay(before, manifest, segments=int(params["segments"]), run_id=context["run_id"], created_at=datetime.now(UTC),
-                           instance_types=machine_types(store, manifest))
+        before = Spec.from_json(
+            get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE
+        )
+        spec = plan_replay(
+            before,
+            manifest,
+            segments=int(params["segments"]),
+            run_id=context["run_id"],
+            created_at=datetime.now(UTC),
+            instance_types=machine_types(store, manifest),
+        )
         frozen_id = (spec.launch_template or "").partition(":")[0]
         if frozen_id == place.launch_template_id:
             return spec
-        log.warning("launch template %s is of an environment that was destroyed: going by today's", frozen_id)
-        return spec.model_copy(update={"launch_template": f"{place.launch_template_id}:{place.launch_template_version}"})
+        log.warning(
+            "launch template %s is of an environment that was destroyed: going by today's",
+            frozen_id,
+        )
+        return spec.model_copy(
+            update={
+                "launch_template": f"{place.launch_template_id}:{place.launch_template_version}"
+            }
+        )
 
 
 class S3CompareReplayOperator(RunOperator):
@@ -111,7 +141,9 @@ class S3CompareReplayOperator(RunOperator):
     def _compare(self, store: ObjectStore, spec: Spec, replay: Replay) -> ReplayAnswer:
         key = policy_key(spec.trial_id(self.trial), replay.step, "json")
         record = PolicyRecord.from_json(get(store, key).data, key)
-        facts = CheckpointManifest.from_json(get(store, record.manifest.key, record.manifest.sha256).data, record.manifest.key)
+        facts = CheckpointManifest.from_json(
+            get(store, record.manifest.key, record.manifest.sha256).data, record.manifest.key
+        )
         manifest = get_manifest(store, replay.experiment, replay.version)
         return judge_replay(replay, record.digest, facts.numeric_class, manifest.numeric_class)
 
@@ -120,21 +152,33 @@ def _skip_without_a_trained_champion(store: ObjectStore, experiment: str) -> Non
     """Leave a scheduled replay out, instead of failing night after night. :raises AirflowSkipException: with the reason."""
     found = find_champion(store, experiment)
     if found is None:
-        raise AirflowSkipException(f"{experiment} has no champion yet, so there is nothing to train again")
+        raise AirflowSkipException(
+            f"{experiment} has no champion yet, so there is nothing to train again"
+        )
     if get_manifest(store, experiment, found[0].version).kind == "imported":
-        raise AirflowSkipException(f"the champion of {experiment} was imported, so it cannot be trained again from here")
+        raise AirflowSkipException(
+            f"the champion of {experiment} was imported, so it cannot be trained again from here"
+        )
 
 
 def champion_version(store: ObjectStore, experiment: str) -> int:
     """The version in service. :raises AirflowFailException: if there is none yet."""
     found = find_champion(store, experiment)
     if found is None:
-        raise AirflowFailException(f"{experiment} has no champion yet; trigger retrain_{experiment}")
+        raise AirflowFailException(
+            f"{experiment} has no champion yet; trigger retrain_{experiment}"
+        )
     return found[0].version
 
 
 def machine_types(store: ObjectStore, manifest: VersionManifest) -> tuple[str, ...]:
     """The type of the machine that ended a version's training, as its attempts say; empty if they say nothing."""
-    attempts = AttemptFiles(store, TrialId(manifest.experiment, manifest.run, manifest.trial)).read()
-    types = [stored.attempt.outcome.instance_type for stored in attempts if stored.attempt.outcome.instance_type]
+    attempts = AttemptFiles(
+        store, TrialId(manifest.experiment, manifest.run, manifest.trial)
+    ).read()
+    types = [
+        stored.attempt.outcome.instance_type
+        for stored in attempts
+        if stored.attempt.outcome.instance_type
+    ]
     return (types[-1],) if types and types[-1] else ()

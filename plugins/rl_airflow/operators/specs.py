@@ -42,10 +42,22 @@ class S3FreezeSpecOperator(BaseOperator):
     #: Before the run's id, so that two DAGs of one experiment never share a run.
     run_prefix = ""
 
-    def __init__(self, *, experiment: dict[str, Any], folder: str, with_form: bool = True, aws_conn_id: str | None = None,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        experiment: dict[str, Any],
+        folder: str,
+        with_form: bool = True,
+        aws_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.experiment, self.folder, self.with_form, self.aws_conn_id = experiment, folder, with_form, aws_conn_id
+        self.experiment, self.folder, self.with_form, self.aws_conn_id = (
+            experiment,
+            folder,
+            with_form,
+            aws_conn_id,
+        )
         self.plan: RunPlan | None = None
 
     def execute(self, context: Context) -> list[str]:
@@ -71,16 +83,29 @@ class S3FreezeSpecOperator(BaseOperator):
         context["ti"].xcom_push(key=PLAN_KEY, value=plan.to_xcom())
         return list(plan.trials)
 
-    def _freeze(self, context: Context, experiment: Experiment, place: Place, store: ObjectStore) -> Spec:
+    def _freeze(
+        self, context: Context, experiment: Experiment, place: Place, store: ObjectStore
+    ) -> Spec:
         run = context["dag_run"]
         try:
-            overrides = read_overrides(context["params"], run.conf, f"run of {experiment.name}") if self.with_form else {}
+            overrides = (
+                read_overrides(context["params"], run.conf, f"run of {experiment.name}")
+                if self.with_form
+                else {}
+            )
             _keep_approval(experiment, overrides)
             return freeze_spec(
-                experiment, run_id=self.run_prefix + context["run_id"], created_at=datetime.now(UTC), overrides=overrides,
-                trainer=place.trainer_wheels, requirements=self._upload_wheels(experiment, store), image_id=place.image_id,
+                experiment,
+                run_id=self.run_prefix + context["run_id"],
+                created_at=datetime.now(UTC),
+                overrides=overrides,
+                trainer=place.trainer_wheels,
+                requirements=self._upload_wheels(experiment, store),
+                image_id=place.image_id,
                 launch_template=f"{place.launch_template_id}:{place.launch_template_version}",
-                commit=find_commit(Path(self.folder)), champion=freeze_champion(store, experiment))
+                commit=find_commit(Path(self.folder)),
+                champion=freeze_champion(store, experiment),
+            )
         except LifecycleError as error:
             raise AirflowFailException(str(error)) from None
 
@@ -90,26 +115,42 @@ class S3FreezeSpecOperator(BaseOperator):
         for name in experiment.requirements:
             path = Path(self.folder) / name
             if not path.is_file():
-                raise InvalidExperimentError(f"experiments/{experiment.name}.yaml", "requirements",
-                                             f"{name} is not there; put the wheel beside the experiment's file")
+                raise InvalidExperimentError(
+                    f"experiments/{experiment.name}.yaml",
+                    "requirements",
+                    f"{name} is not there; put the wheel beside the experiment's file",
+                )
             data = path.read_bytes()
-            artifact = Artifact(key=artifact_key(sha256_hex(data), path.name), sha256=sha256_hex(data))
+            artifact = Artifact(
+                key=artifact_key(sha256_hex(data), path.name), sha256=sha256_hex(data)
+            )
             put_once(store, artifact.key, data)
             artifacts.append(artifact)
         return tuple(artifacts)
 
     def _tell(self, spec: Spec) -> None:
         champion = f"version {spec.champion.version}" if spec.champion else "none yet"
-        log.info("%s: %d trials × %s steps in segments of %s; seeds %s; champion: %s; spec %s", spec.run_id,
-                      len(spec.trials), f"{spec.experiment.total_timesteps:,}", f"{spec.segment_timesteps:,}",
-                      ", ".join(str(plan.seed) for plan in spec.trials), champion, spec.sha256[:12])
+        log.info(
+            "%s: %d trials × %s steps in segments of %s; seeds %s; champion: %s; spec %s",
+            spec.run_id,
+            len(spec.trials),
+            f"{spec.experiment.total_timesteps:,}",
+            f"{spec.segment_timesteps:,}",
+            ", ".join(str(plan.seed) for plan in spec.trials),
+            champion,
+            spec.sha256[:12],
+        )
 
 
 def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
     """Refuse a form that takes away the approval that the file asks for: whoever may trigger must not decide that alone."""
     if experiment.approval and overrides.get("approval") is False:
-        raise InvalidExperimentError(f"run of {experiment.name}", "approval", f"experiments/{experiment.name}.yaml asks for an approval, "
-                                     "and a form cannot take it away; change the file, or leave the field as it is")
+        raise InvalidExperimentError(
+            f"run of {experiment.name}",
+            "approval",
+            f"experiments/{experiment.name}.yaml asks for an approval, "
+            "and a form cannot take it away; change the file, or leave the field as it is",
+        )
 
 
 def plan_of(place: Place, region: str | None, spec: Spec, artifact: Artifact) -> RunPlan:
@@ -117,10 +158,20 @@ def plan_of(place: Place, region: str | None, spec: Spec, artifact: Artifact) ->
     template = spec.launch_template or f"{place.launch_template_id}:{place.launch_template_version}"
     template_id, _, template_version = template.partition(":")
     return RunPlan(
-        environment=place.environment, region_name=region, bucket=place.bucket, experiment=spec.experiment.name, run=spec.run,
-        spec=artifact, trials=tuple(trial.name for trial in spec.trials), launch_template_id=template_id,
-        launch_template_version=template_version, subnet_ids=place.subnet_ids, evaluator=place.evaluator,
-        topic_arn=place.topic_arn, ledger_key=ledger_key(f"{spec.created_at:%Y-%m}", spec.experiment.name, spec.run))
+        environment=place.environment,
+        region_name=region,
+        bucket=place.bucket,
+        experiment=spec.experiment.name,
+        run=spec.run,
+        spec=artifact,
+        trials=tuple(trial.name for trial in spec.trials),
+        launch_template_id=template_id,
+        launch_template_version=template_version,
+        subnet_ids=place.subnet_ids,
+        evaluator=place.evaluator,
+        topic_arn=place.topic_arn,
+        ledger_key=ledger_key(f"{spec.created_at:%Y-%m}", spec.experiment.name, spec.run),
+    )
 
 
 def refuse_served_seeds(store: ObjectStore, spec: Spec) -> None:

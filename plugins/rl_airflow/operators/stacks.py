@@ -44,7 +44,9 @@ class DeploymentOperator(BaseOperator):
 
         params = context["params"]
         region = params.get("region_name") or None
-        return Clients(RoleSession("deployer", environment_of(params), self.aws_conn_id, region).session)
+        return Clients(
+            RoleSession("deployer", environment_of(params), self.aws_conn_id, region).session
+        )
 
     def _settings(self, context: Context) -> "Settings":
         from infra_bootstrap.errors import BadInputError
@@ -52,11 +54,19 @@ class DeploymentOperator(BaseOperator):
         from infra_bootstrap.template_files import check_parameters
 
         params = context["params"]
-        given = {name: str(params[field]) for field, name in TEMPLATE_PARAMETERS.items() if params.get(field) not in (None, "")}
+        given = {
+            name: str(params[field])
+            for field, name in TEMPLATE_PARAMETERS.items()
+            if params.get(field) not in (None, "")
+        }
         try:
             check_parameters(given)
-            return Settings(environment_of(params), params.get("airflow_role_name") or None,
-                            params.get("lambda_runtime") or None, given)
+            return Settings(
+                environment_of(params),
+                params.get("airflow_role_name") or None,
+                params.get("lambda_runtime") or None,
+                given,
+            )
         except BadInputError as error:
             raise AirflowFailException(str(error)) from None
 
@@ -72,12 +82,23 @@ class StsCheckAccessOperator(DeploymentOperator):
         """Check. :return: account, region and caller."""
         settings, clients = self._settings(context), self._clients(context)
         if not clients.region or clients.region == "None":
-            raise AirflowFailException("no AWS region: choose one in the form, or set AWS_DEFAULT_REGION for the worker")
-        log.info("environment %s in %s of account %s, as %s", settings.environment, clients.region, clients.account_id,
-                 clients.identity["Arn"])
+            raise AirflowFailException(
+                "no AWS region: choose one in the form, or set AWS_DEFAULT_REGION for the worker"
+            )
+        log.info(
+            "environment %s in %s of account %s, as %s",
+            settings.environment,
+            clients.region,
+            clients.account_id,
+            clients.identity["Arn"],
+        )
         self._refuse_what_would_fail(clients, settings)
-        return {"environment": settings.environment, "account_id": clients.account_id, "region": clients.region,
-                "caller": clients.identity["Arn"]}
+        return {
+            "environment": settings.environment,
+            "account_id": clients.account_id,
+            "region": clients.region,
+            "caller": clients.identity["Arn"],
+        }
 
     def _refuse_what_would_fail(self, clients: "Clients", settings: "Settings") -> None:
         from infra_bootstrap.errors import PreflightFailedError
@@ -88,7 +109,13 @@ class StsCheckAccessOperator(DeploymentOperator):
         except PreflightFailedError as error:
             raise AirflowFailException(str(error)) from None
         for check in checks:
-            log.info("%-8s %-36s %s%s", check.verdict, check.name, check.found, f" → {check.fix}" if check.fix else "")
+            log.info(
+                "%-8s %-36s %s%s",
+                check.verdict,
+                check.name,
+                check.found,
+                f" → {check.fix}" if check.fix else "",
+            )
 
 
 class S3BuildArtifactsOperator(DeploymentOperator):
@@ -139,8 +166,15 @@ class CloudFormationDeployStackOperator(DeploymentOperator):
 
     template_fields: Sequence[str] = ("artifacts",)
 
-    def __init__(self, *, concern: str, artifacts: Any = None, deferrable: bool = True, waiter_delay: float = 10.0,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        concern: str,
+        artifacts: Any = None,
+        deferrable: bool = True,
+        waiter_delay: float = 10.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.concern, self.artifacts = concern, artifacts
         self.deferrable, self.waiter_delay = deferrable, waiter_delay
@@ -155,13 +189,17 @@ class CloudFormationDeployStackOperator(DeploymentOperator):
         if prepared.change_set:
             log.info("%s: %s", prepared.stack_name, summary(prepared.changes))
             start(clients, prepared)
-        return self._until_done(context, clients, prepared, LOOK_HERE_S if self.deferrable else float("inf"))
+        return self._until_done(
+            context, clients, prepared, LOOK_HERE_S if self.deferrable else float("inf")
+        )
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Come back from the triggerer: CloudFormation has ended."""
         from infra_bootstrap.deployment import Prepared
 
-        return self._until_done(context, self._clients(context), Prepared.model_validate(event["prepared"]), LOOK_HERE_S)
+        return self._until_done(
+            context, self._clients(context), Prepared.model_validate(event["prepared"]), LOOK_HERE_S
+        )
 
     def _prepare(self, clients: "Clients", context: Context) -> "Prepared":
         from infra_bootstrap.artifacts.sets import ArtifactSet
@@ -175,20 +213,32 @@ class CloudFormationDeployStackOperator(DeploymentOperator):
         except (BadInputError, IdentityChangedError) as error:
             raise AirflowFailException(str(error)) from None
 
-    def _until_done(self, context: Context, clients: "Clients", prepared: "Prepared", look_s: float) -> dict[str, Any]:
+    def _until_done(
+        self, context: Context, clients: "Clients", prepared: "Prepared", look_s: float
+    ) -> dict[str, Any]:
         from infra_bootstrap.changes import summary
         from infra_bootstrap.deployment import poll, protect
 
         until = time.monotonic() + look_s
         while (progress := poll(clients, prepared)).outcome is None:
             if time.monotonic() > until:
-                self.defer(method_name="execute_complete", trigger=CloudFormationStackTrigger(
-                    prepared=prepared.model_dump(mode="json"), region_name=context["params"].get("region_name") or None,
-                    aws_conn_id=self.aws_conn_id, waiter_delay=self.waiter_delay))
+                self.defer(
+                    method_name="execute_complete",
+                    trigger=CloudFormationStackTrigger(
+                        prepared=prepared.model_dump(mode="json"),
+                        region_name=context["params"].get("region_name") or None,
+                        aws_conn_id=self.aws_conn_id,
+                        waiter_delay=self.waiter_delay,
+                    ),
+                )
             time.sleep(LOOK_EVERY_S)
         protect(clients, prepared)
         log.info("%s: %s", prepared.stack_name, progress.outcome)
-        return {"stack_name": prepared.stack_name, "outcome": progress.outcome.upper(), "changes": summary(prepared.changes)}
+        return {
+            "stack_name": prepared.stack_name,
+            "outcome": progress.outcome.upper(),
+            "changes": summary(prepared.changes),
+        }
 
 
 class CloudFormationSummariseOperator(DeploymentOperator):
@@ -209,7 +259,10 @@ class CloudFormationSummariseOperator(DeploymentOperator):
 
         outputs = read_outputs(self._clients(context), environment_of(context["params"]))
         outcomes = {result["stack_name"]: result["outcome"] for result in self.results}
-        lines = [f"{result['stack_name']:<34} {result['outcome']:<10} {result['changes']}" for result in self.results]
+        lines = [
+            f"{result['stack_name']:<34} {result['outcome']:<10} {result['changes']}"
+            for result in self.results
+        ]
         log.info("\n%s\nbucket %s", "\n".join(lines), outputs.bucket)
         return {"stacks": outcomes, "outputs": outputs.to_dict()}
 
@@ -224,16 +277,31 @@ class CloudFormationDestroyEnvironmentOperator(DeploymentOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete. :return: what was deleted, what was kept, and what is left over, of which there is nothing."""
         from infra_bootstrap.destruction import destroy
-        from infra_bootstrap.errors import AccessRefusedError, InstancesRunningError, NotConfirmedError
+        from infra_bootstrap.errors import (
+            AccessRefusedError,
+            InstancesRunningError,
+            NotConfirmedError,
+        )
 
         try:
-            done = destroy(self._clients(context), self._settings(context), context["params"]["confirm"], log.info)
+            done = destroy(
+                self._clients(context),
+                self._settings(context),
+                context["params"]["confirm"],
+                log.info,
+            )
         except (AccessRefusedError, InstancesRunningError, NotConfirmedError) as error:
             raise AirflowFailException(str(error)) from None
-        log.info("deleted: %s\nkept: %s\nleft over: %s", ", ".join(done.deleted) or "nothing",
-                 ", ".join(done.kept) or "nothing", ", ".join(done.leftovers) or "nothing")
+        log.info(
+            "deleted: %s\nkept: %s\nleft over: %s",
+            ", ".join(done.deleted) or "nothing",
+            ", ".join(done.kept) or "nothing",
+            ", ".join(done.leftovers) or "nothing",
+        )
         if done.leftovers:
-            raise AirflowFailException(f"left over: {', '.join(done.leftovers)}; clear this task, or delete them by hand")
+            raise AirflowFailException(
+                f"left over: {', '.join(done.leftovers)}; clear this task, or delete them by hand"
+            )
         told: dict[str, Any] = done.model_dump(mode="json")
         return told
 

@@ -59,8 +59,12 @@ class RunOperator(BaseOperator):
             self._launcher = plan.session("launcher", self.aws_conn_id)
         return self._launcher
 
-    def _supervisor(self, plan: RunPlan, trial: str, spec: Spec | None = None, context: Context | None = None) -> TrialSupervisor:
-        return make_supervisor(plan, self._session(plan), trial, log, spec=spec, memory=MachineMemory(context))
+    def _supervisor(
+        self, plan: RunPlan, trial: str, spec: Spec | None = None, context: Context | None = None
+    ) -> TrialSupervisor:
+        return make_supervisor(
+            plan, self._session(plan), trial, log, spec=spec, memory=MachineMemory(context)
+        )
 
     def _drop_and_exit(self, trial: str, reason: str) -> NoReturn:
         """End the machine that this worker works on, also one that EC2 is just making for it, and this process.
@@ -71,7 +75,11 @@ class RunOperator(BaseOperator):
         try:
             (self._working or self._supervisor(self._plan(), trial)).drop(None, reason)
         except Exception as error:
-            log.warning("%s: its machine could not be ended (%s); the teardown ends it", trial, first_line(error))
+            log.warning(
+                "%s: its machine could not be ended (%s); the teardown ends it",
+                trial,
+                first_line(error),
+            )
         raise SystemExit(128 + signal.SIGTERM)
 
     def _show_links(self, context: Context, plan: RunPlan, trial: str, evidence: Evidence) -> None:
@@ -110,8 +118,12 @@ class Ec2LaunchTrialOperator(RunOperator):
         self._show_links(context, plan, self.trial, evidence)
         if action.kind is ActionKind.FAIL:
             raise AirflowFailException(f"{self.trial}: {action.finding.reason}")
-        return {"trial": self.trial, "attempt": newest.attempt if newest else None, "instance_id": instance_id,
-                "state": action.finding.state.value}
+        return {
+            "trial": self.trial,
+            "attempt": newest.attempt if newest else None,
+            "instance_id": instance_id,
+            "state": action.finding.state.value,
+        }
 
     def on_kill(self) -> None:
         """End the machine that was being asked for."""
@@ -134,7 +146,9 @@ class Ec2AwaitTrialOperator(RunOperator):
     template_fields: Sequence[str] = ("plan", "trial")
     operator_extra_links = TRIAL_LINKS
 
-    def __init__(self, *, trial: Any, deferrable: bool = True, waiter_delay: float = 5.0, **kwargs: Any) -> None:
+    def __init__(
+        self, *, trial: Any, deferrable: bool = True, waiter_delay: float = 5.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.trial, self.deferrable, self.waiter_delay = trial, deferrable, waiter_delay
 
@@ -142,7 +156,9 @@ class Ec2AwaitTrialOperator(RunOperator):
         """Look once, act, and defer until there is more to do."""
         return self._go_on(context, recall(context))
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Come back from the triggerer: something changed, so look and act again."""
         return self._go_on(context, Memory.model_validate(event or {}))
 
@@ -169,30 +185,48 @@ class Ec2AwaitTrialOperator(RunOperator):
             return
         lost = evidence.attempts[before - 1].outcome
         if lost.instance_id is not None:
-            message = (f"{self.trial}: {lost.instance_id} was lost at step {lost.reached_step}: {lost.reason}; going on from "
-                       f"step {lost.committed_step}")
+            message = (
+                f"{self.trial}: {lost.instance_id} was lost at step {lost.reached_step}: {lost.reason}; going on from "
+                f"step {lost.committed_step}"
+            )
             log.warning("%s", message)
             tell(plan, "interrupted", message)
 
     def _wait(self, evidence: Evidence, memory: Memory) -> Memory:
-        trigger = Ec2TrialTrigger.of(self._plan(), self.trial, evidence, memory.told, waiter_delay=self.waiter_delay,
-                                     aws_conn_id=self.aws_conn_id)
+        trigger = Ec2TrialTrigger.of(
+            self._plan(),
+            self.trial,
+            evidence,
+            memory.told,
+            waiter_delay=self.waiter_delay,
+            aws_conn_id=self.aws_conn_id,
+        )
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
         return _run_here(trigger)
 
-    def _end(self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence) -> dict[str, Any]:
+    def _end(
+        self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence
+    ) -> dict[str, Any]:
         end = self._tell(context, supervisor, action, evidence)
         for recovery in find_recoveries(evidence.attempts):
-            log.info("%s: attempt %d %s: %s steps lost, %s s to the first new step", self.trial, recovery.attempt, recovery.end,
-                     recovery.steps_lost, recovery.seconds_to_first_step)
+            log.info(
+                "%s: attempt %d %s: %s steps lost, %s s to the first new step",
+                self.trial,
+                recovery.attempt,
+                recovery.end,
+                recovery.steps_lost,
+                recovery.seconds_to_first_step,
+            )
         if action.kind is ActionKind.FINISH:
             return end.model_dump(mode="json")
         for line in read_log_tail(supervisor.store, supervisor.trial, evidence.attempts):
             log.error("%s | %s", self.trial, line)
         raise AirflowFailException(f"{self.trial}: {action.finding.reason}")
 
-    def _tell(self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence) -> TrialEnd:
+    def _tell(
+        self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence
+    ) -> TrialEnd:
         """Leave word of the end for the tasks after this one, also when the task fails."""
         end = end_of_trial(supervisor.trial, evidence, action.finding)
         context["ti"].xcom_push(key=END_KEY, value=end.model_dump(mode="json"))
@@ -238,7 +272,8 @@ class Ec2TerminateRunOperator(RunOperator):
         for supervisor in supervisors:
             supervisor.cancel("the run ended")
         left = Machines(session.client("ec2"), plan.environment).terminate_run(
-            plan.experiment, plan.run, wait_s=self.waiter_max_seconds, sleep=time.sleep)
+            plan.experiment, plan.run, wait_s=self.waiter_max_seconds, sleep=time.sleep
+        )
         if left:
             raise InstancesLeftError(left)
         for supervisor in supervisors:

@@ -16,7 +16,13 @@ from rl_airflow.operators.registry import describe_history, describe_version, fi
 from rl_airflow.places import find_place
 from rl_airflow.sessions import RoleSession
 from rl_lifecycle.errors import LifecycleError
-from rl_lifecycle.registry import VersionManifest, check_pointer, find_pointer_mark, get_manifest, list_versions
+from rl_lifecycle.registry import (
+    VersionManifest,
+    check_pointer,
+    find_pointer_mark,
+    get_manifest,
+    list_versions,
+)
 from rl_lifecycle.stores import ObjectStore, S3Store
 
 log = logging.getLogger(__name__)
@@ -41,8 +47,13 @@ class AskForVersionOperator(HITLOperator):
     """
 
     def __init__(self, *, aws_conn_id: str | None = None, **kwargs: Any) -> None:
-        super().__init__(subject="Which version of {{ params.experiment }} shall go into service?", options=[NONE_OF_THEM],
-                         defaults=NONE_OF_THEM, response_timeout=ANSWER_WITHIN, **kwargs)
+        super().__init__(
+            subject="Which version of {{ params.experiment }} shall go into service?",
+            options=[NONE_OF_THEM],
+            defaults=NONE_OF_THEM,
+            response_timeout=ANSWER_WITHIN,
+            **kwargs,
+        )
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Any:
@@ -50,7 +61,10 @@ class AskForVersionOperator(HITLOperator):
         params = context["params"]
         if params.get("version") or params.get("only_list"):
             version = params.get("version")
-            return {"version": int(version) if version else None, "person": None}  # a form's 1.0 is an integer to JSON Schema
+            return {
+                "version": int(version) if version else None,
+                "person": None,
+            }  # a form's 1.0 is an integer to JSON Schema
         environment, region = environment_of(params), params.get("region_name") or None
         session = RoleSession(None, environment, self.aws_conn_id, region)
         store = S3Store(session.client("s3"), find_place(environment, region).bucket)
@@ -67,10 +81,17 @@ class AskForVersionOperator(HITLOperator):
         answer = super().execute_complete(context, event)
         user, chosen = answer["responded_by_user"], answer["chosen_options"][0]
         if not user or chosen == NONE_OF_THEM:
-            log.info("%s: nothing is moved", "no version was chosen" if user else "nobody answered within an hour")
+            log.info(
+                "%s: nothing is moved",
+                "no version was chosen" if user else "nobody answered within an hour",
+            )
             return {"version": None, "person": name_of(user) if user else None}
         shown = SHOWN.search(chosen)
-        return {"version": int(chosen.partition(":")[0]), "person": name_of(user), "pointer": shown[1] if shown else "unknown"}
+        return {
+            "version": int(chosen.partition(":")[0]),
+            "person": name_of(user),
+            "pointer": shown[1] if shown else "unknown",
+        }
 
 
 def describe_choices(store: ObjectStore, experiment: str) -> list[str]:
@@ -82,15 +103,23 @@ def describe_choices(store: ObjectStore, experiment: str) -> list[str]:
     mark = find_pointer_mark(store, experiment)
     in_service = _find_version_in_service(store, experiment)
     replaced = f"version {in_service}" if in_service else "a champion that was edited by hand"
-    return [f"{describe_version(manifest)}; replaces {replaced} (pointer {mark})"
-            for manifest in _find_choices(store, experiment, in_service)]
+    return [
+        f"{describe_version(manifest)}; replaces {replaced} (pointer {mark})"
+        for manifest in _find_choices(store, experiment, in_service)
+    ]
 
 
-def _find_choices(store: ObjectStore, experiment: str, in_service: int | None) -> Sequence[VersionManifest]:
-    versions = [manifest for manifest in list_versions(store, experiment) if manifest.version != in_service]
+def _find_choices(
+    store: ObjectStore, experiment: str, in_service: int | None
+) -> Sequence[VersionManifest]:
+    versions = [
+        manifest for manifest in list_versions(store, experiment) if manifest.version != in_service
+    ]
     if not versions:
         there = f"but version {in_service}, which is in service" if in_service else "that is whole"
-        raise AirflowFailException(f"{experiment} has no version {there}: there is nothing to put back")
+        raise AirflowFailException(
+            f"{experiment} has no version {there}: there is nothing to put back"
+        )
     return sorted(versions, key=lambda manifest: -manifest.version)[:MOST_OPTIONS]
 
 
@@ -101,7 +130,12 @@ def _find_version_in_service(store: ObjectStore, experiment: str) -> int | None:
         return None
     pointer = champion[0]
     try:
-        check_pointer(store, experiment, pointer, get_manifest(store, experiment, pointer.version, pointer.manifest_sha256))
+        check_pointer(
+            store,
+            experiment,
+            pointer,
+            get_manifest(store, experiment, pointer.version, pointer.manifest_sha256),
+        )
     except LifecycleError as error:
         log.warning("%s", error)
         return None

@@ -22,17 +22,38 @@ class LambdaEvaluationTrigger(BaseTrigger):
     :param quiet_s: no news for so long means that somebody must look. :param waiter_delay: longest pause, seconds.
     """
 
-    def __init__(self, plan: dict[str, Any], scene: dict[str, Any], jobs: list[dict[str, Any]], asked: list[list[Any]],
-                 quiet_s: float, waiter_delay: float = 10.0, token: Any = None, aws_conn_id: str | None = None) -> None:
+    def __init__(
+        self,
+        plan: dict[str, Any],
+        scene: dict[str, Any],
+        jobs: list[dict[str, Any]],
+        asked: list[list[Any]],
+        quiet_s: float,
+        waiter_delay: float = 10.0,
+        token: Any = None,
+        aws_conn_id: str | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves its triggers untyped
         self.plan, self.scene, self.jobs, self.asked = plan, scene, jobs, asked
-        self.quiet_s, self.waiter_delay, self.token, self.aws_conn_id = quiet_s, waiter_delay, token, aws_conn_id
+        self.quiet_s, self.waiter_delay, self.token, self.aws_conn_id = (
+            quiet_s,
+            waiter_delay,
+            token,
+            aws_conn_id,
+        )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class path and the arguments to make the trigger anew from."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
-            "plan": self.plan, "scene": self.scene, "jobs": self.jobs, "asked": self.asked, "quiet_s": self.quiet_s,
-            "waiter_delay": self.waiter_delay, "token": self.token, "aws_conn_id": self.aws_conn_id}
+            "plan": self.plan,
+            "scene": self.scene,
+            "jobs": self.jobs,
+            "asked": self.asked,
+            "quiet_s": self.quiet_s,
+            "waiter_delay": self.waiter_delay,
+            "token": self.token,
+            "aws_conn_id": self.aws_conn_id,
+        }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until there is something to do; yields one event, with `quiet` true if there was no news."""
@@ -59,8 +80,12 @@ class LambdaEvaluationTrigger(BaseTrigger):
                 break
             quiet = time.monotonic() - news_at > self.quiet_s
             pause = min(self.waiter_delay, max(0.5, pause * 1.2))
-        yield TriggerEvent({"asked": [list(gap) for gap in sorted(in_flight)], "quiet": quiet, "token": self.token})  # type: ignore[no-untyped-call]
+        yield TriggerEvent(
+            {"asked": [list(gap) for gap in sorted(in_flight)], "quiet": quiet, "token": self.token}
+        )  # type: ignore[no-untyped-call]
 
     def _files(self) -> EvaluationFiles:
         plan = RunPlan.model_validate(self.plan)
-        return EvaluationFiles(plan.store(plan.session(None, self.aws_conn_id)), Scene.model_validate(self.scene))
+        return EvaluationFiles(
+            plan.store(plan.session(None, self.aws_conn_id)), Scene.model_validate(self.scene)
+        )

@@ -19,8 +19,13 @@ class CloudFormationStackTrigger(BaseTrigger):
     :param prepared: `infra_bootstrap.deployment.Prepared` as JSON. :param waiter_delay: longest pause between looks, seconds.
     """
 
-    def __init__(self, prepared: dict[str, Any], region_name: str | None = None, aws_conn_id: str | None = None,
-                 waiter_delay: float = 10.0) -> None:
+    def __init__(
+        self,
+        prepared: dict[str, Any],
+        region_name: str | None = None,
+        aws_conn_id: str | None = None,
+        waiter_delay: float = 10.0,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves its triggers untyped
         self.prepared, self.region_name = prepared, region_name
         self.aws_conn_id, self.waiter_delay = aws_conn_id, waiter_delay
@@ -28,8 +33,11 @@ class CloudFormationStackTrigger(BaseTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class path and the arguments to make the trigger anew from."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
-            "prepared": self.prepared, "region_name": self.region_name, "aws_conn_id": self.aws_conn_id,
-            "waiter_delay": self.waiter_delay}
+            "prepared": self.prepared,
+            "region_name": self.region_name,
+            "aws_conn_id": self.aws_conn_id,
+            "waiter_delay": self.waiter_delay,
+        }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until the stack is at rest; yields one event."""
@@ -57,5 +65,7 @@ class CloudFormationStackTrigger(BaseTrigger):
         from infra_bootstrap.deployment import Prepared, poll
 
         prepared = Prepared.model_validate(self.prepared)
-        session = RoleSession("deployer", prepared.environment, self.aws_conn_id, self.region_name).session
+        session = RoleSession(
+            "deployer", prepared.environment, self.aws_conn_id, self.region_name
+        ).session
         return poll(Clients(session), prepared).outcome is not None

@@ -16,7 +16,16 @@ from rl_airflow.relays import Told, relay
 from rl_airflow.run_plan import RunPlan
 from rl_airflow.supervisors import make_supervisor
 from rl_airflow.trial_reports import describe_progress
-from rl_airflow.watching import FORGOTTEN_S, SHARED_S, Look, SharedWatch, TrialWatch, Wanted, shared_watch, until_next
+from rl_airflow.watching import (
+    FORGOTTEN_S,
+    SHARED_S,
+    Look,
+    SharedWatch,
+    TrialWatch,
+    Wanted,
+    shared_watch,
+    until_next,
+)
 from rl_lifecycle.actions import ActionKind, decide_action
 from rl_lifecycle.attempts import Attempt
 from rl_lifecycle.evidence import Evidence, Progress, track_progress
@@ -53,8 +62,16 @@ class Ec2TrialTrigger(BaseTrigger):
     :param turn: how many of the run's trials look for a place before it; None: as many as its plan names before it.
     """
 
-    def __init__(self, plan: dict[str, Any], trial: str, evidence: dict[str, Any], told: dict[str, Any] | None = None,
-                 waiter_delay: float = 5.0, aws_conn_id: str | None = None, turn: int | None = None) -> None:
+    def __init__(
+        self,
+        plan: dict[str, Any],
+        trial: str,
+        evidence: dict[str, Any],
+        told: dict[str, Any] | None = None,
+        waiter_delay: float = 5.0,
+        aws_conn_id: str | None = None,
+        turn: int | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves its triggers untyped
         self.plan, self.trial, self.evidence, self.told = plan, trial, evidence, told
         self.waiter_delay, self.aws_conn_id, self.turn = waiter_delay, aws_conn_id, turn
@@ -67,27 +84,53 @@ class Ec2TrialTrigger(BaseTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class path and the arguments to make the trigger anew from."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
-            "plan": self.plan, "trial": self.trial, "evidence": self.evidence, "told": self.told,
-            "waiter_delay": self.waiter_delay, "aws_conn_id": self.aws_conn_id, "turn": self.turn}
+            "plan": self.plan,
+            "trial": self.trial,
+            "evidence": self.evidence,
+            "told": self.told,
+            "waiter_delay": self.waiter_delay,
+            "aws_conn_id": self.aws_conn_id,
+            "turn": self.turn,
+        }
 
     @classmethod
-    def of(cls, plan: RunPlan, trial: str, evidence: Evidence, told: Told | None = None, *, waiter_delay: float = 5.0,
-           aws_conn_id: str | None = None) -> Self:
+    def of(
+        cls,
+        plan: RunPlan,
+        trial: str,
+        evidence: Evidence,
+        told: Told | None = None,
+        *,
+        waiter_delay: float = 5.0,
+        aws_conn_id: str | None = None,
+    ) -> Self:
         """Make a trial's trigger of as little as it needs.
 
         Airflow's triggerer asks its database every second, and more often, which triggers are its own, and they lie there with their
         arguments: on SQLite a thousand that each named the thousand trials of their run made a poll nearly twice as dear.
         """
         slim = tuple(attempt.model_copy(update={"request": {}}) for attempt in evidence.attempts)
-        known = evidence.model_copy(update={"attempts": slim}).model_dump(mode="json", exclude_none=True)
-        return cls(plan.model_copy(update={"trials": (trial,)}).to_xcom(), trial, known,
-                   told.model_dump(mode="json") if told is not None else None, waiter_delay, aws_conn_id, plan.trials.index(trial))
+        known = evidence.model_copy(update={"attempts": slim}).model_dump(
+            mode="json", exclude_none=True
+        )
+        return cls(
+            plan.model_copy(update={"trials": (trial,)}).to_xcom(),
+            trial,
+            known,
+            told.model_dump(mode="json") if told is not None else None,
+            waiter_delay,
+            aws_conn_id,
+            plan.trials.index(trial),
+        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look, wait, look again; yields one event: the stall clock, and how much was told."""
         plan, evidence = RunPlan.model_validate(self.plan), Evidence.model_validate(self.evidence)
         told = Told.model_validate(self.told or {})
-        watch = shared_watch((plan.environment, plan.bucket, plan.region_name, self.aws_conn_id), lambda: self._watch(plan))
+        watch = shared_watch(
+            (plan.environment, plan.bucket, plan.region_name, self.aws_conn_id),
+            lambda: self._watch(plan),
+        )
         pause, failures = FIRST_LOOK_S, 0
         while True:
             await asyncio.sleep(pause)
@@ -95,7 +138,9 @@ class Ec2TrialTrigger(BaseTrigger):
                 evidence = await self._see(watch, plan, evidence)
             except Exception as error:
                 failures += 1
-                self.log.warning("%s: this look failed (%s), the next comes", self.trial, first_line(error))
+                self.log.warning(
+                    "%s: this look failed (%s), the next comes", self.trial, first_line(error)
+                )
                 if failures >= MOST_FAILURES:
                     break
                 continue
@@ -112,11 +157,15 @@ class Ec2TrialTrigger(BaseTrigger):
         progress = evidence.progress.model_dump(mode="json") if evidence.progress else None
         yield TriggerEvent({"progress": progress, "told": told.model_dump(mode="json")})  # type: ignore[no-untyped-call]
 
-    async def _find_news(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, told: Told) -> tuple[Told, list[str]]:
+    async def _find_news(
+        self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, told: Told
+    ) -> tuple[Told, list[str]]:
         """What is new since the last look, as lines. Most looks find the heartbeat that was known before, and cost next to nothing."""
         progress = self._progress_line(evidence) if evidence.heartbeat is not self._heard else ""
         self._heard = evidence.heartbeat
-        told, lines = await relay(watch, TrialId(plan.experiment, plan.run, self.trial), evidence, told)
+        told, lines = await relay(
+            watch, TrialId(plan.experiment, plan.run, self.trial), evidence, told
+        )
         if progress and progress != self._said:
             self._said = progress
             lines.insert(0, progress)
@@ -124,12 +173,18 @@ class Ec2TrialTrigger(BaseTrigger):
 
     async def _see(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> Evidence:
         """Look at machine, heartbeat and learning curve, and whether there is a place again if the trial waits for one."""
-        look = await watch.look(TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence))
+        look = await watch.look(
+            TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence)
+        )
         seen = see(evidence, look, datetime.now(UTC))
         if evidence.stops_early and self._is_curve_due(seen.beat):
             every_s = SHARE_OF_AGE * age_s(seen.attempts, seen.now)
             seen = seen.model_copy(update={"stop": await self._why_stop(watch, plan, every_s)})
-        return seen.model_copy(update={"no_place": not await self._has_place(watch, plan, seen)}) if seen.no_place else seen
+        return (
+            seen.model_copy(update={"no_place": not await self._has_place(watch, plan, seen)})
+            if seen.no_place
+            else seen
+        )
 
     async def _why_stop(self, watch: SharedWatch, plan: RunPlan, every_s: float = 0.0) -> str:
         """Look at the learning curve: the spec and the LIST are the run's, the new shards are the trial's.
@@ -137,20 +192,36 @@ class Ec2TrialTrigger(BaseTrigger):
         :param every_s: how old the LIST may be, seconds, within the bounds that hold for all.
         """
         try:
-            self._curve.spec = await watch.read_once(plan.spec.key, plan.get_spec, every_s=FORGOTTEN_S)
-            shards = {} if self._curve.is_replay else await watch.read_once(
-                f"curves of {plan.experiment}/{plan.run}", lambda store: find_shards(store, plan),
-                every_s=min(CURVE_S, max(SHARED_S, every_s)))
+            self._curve.spec = await watch.read_once(
+                plan.spec.key, plan.get_spec, every_s=FORGOTTEN_S
+            )
+            shards = (
+                {}
+                if self._curve.is_replay
+                else await watch.read_once(
+                    f"curves of {plan.experiment}/{plan.run}",
+                    lambda store: find_shards(store, plan),
+                    every_s=min(CURVE_S, max(SHARED_S, every_s)),
+                )
+            )
         except Exception as error:
             self._curve.pass_over(error)
             return ""
         mine = shards.get(self.trial, {})
         known = self._curve.find_answer(mine)
-        return known if known is not None else await watch.read(lambda store: self._curve.why_stop(store, plan, mine))
+        return (
+            known
+            if known is not None
+            else await watch.read(lambda store: self._curve.why_stop(store, plan, mine))
+        )
 
     def _is_curve_due(self, beat: Heartbeat | None) -> bool:
         seen, now = (beat.attempt, beat.segment) if beat is not None else None, time.monotonic()
-        if seen == self._curve_seen and now - self._curve_at < CURVE_S and not self._curve.is_replay:
+        if (
+            seen == self._curve_seen
+            and now - self._curve_at < CURVE_S
+            and not self._curve.is_replay
+        ):
             return False
         self._curve_seen, self._curve_at = seen, now
         return True
@@ -165,7 +236,9 @@ class Ec2TrialTrigger(BaseTrigger):
         turn = self.turn if self.turn is not None else plan.trials.index(self.trial)
         await asyncio.sleep(min(MOST_TURN_S, TURN_S * turn))
         ledger = await watch.read_ledger(plan.ledger_key)
-        return ledger is None or ledger.has_place(self.trial, evidence.compute.max_parallel, evidence.now)
+        return ledger is None or ledger.has_place(
+            self.trial, evidence.compute.max_parallel, evidence.now
+        )
 
     async def on_kill(self) -> None:
         """End the trial's machine and free its place: a person marked the deferred task as failed, or cleared it."""
@@ -181,7 +254,10 @@ class Ec2TrialTrigger(BaseTrigger):
         newest = evidence.newest
         if newest is None or newest.outcome.end is not None:
             return Wanted(None)
-        return Wanted(newest.outcome.instance_id, min(REFRESH_MOST_S, SHARE_OF_AGE * age_s((newest,), datetime.now(UTC))))
+        return Wanted(
+            newest.outcome.instance_id,
+            min(REFRESH_MOST_S, SHARE_OF_AGE * age_s((newest,), datetime.now(UTC))),
+        )
 
     def _drop(self, plan: RunPlan) -> None:
         newest = Evidence.model_validate(self.evidence).newest
@@ -190,8 +266,11 @@ class Ec2TrialTrigger(BaseTrigger):
         session = plan.session("launcher", self.aws_conn_id)
         # First what costs: the triggerer waits for this only so long.
         Machines(session.client("ec2"), plan.environment).terminate_attempts(
-            TrialId(plan.experiment, plan.run, self.trial), newest.attempt)
-        make_supervisor(plan, session, self.trial, log).drop(newest.attempt, "its task was killed or cleared while it waited")
+            TrialId(plan.experiment, plan.run, self.trial), newest.attempt
+        )
+        make_supervisor(plan, session, self.trial, log).drop(
+            newest.attempt, "its task was killed or cleared while it waited"
+        )
 
     def _pause(self, evidence: Evidence) -> float:
         beat = evidence.beat
@@ -207,7 +286,10 @@ class Ec2TrialTrigger(BaseTrigger):
         if beat is None or newest is None or newest.outcome.launched_at is None:
             return ""
         seconds = (beat.at - newest.outcome.launched_at).total_seconds()
-        usd = table_usd(newest.outcome.instance_type or "", newest.outcome.market or "on-demand") or newest.reserved_usd_per_hour
+        usd = (
+            table_usd(newest.outcome.instance_type or "", newest.outcome.market or "on-demand")
+            or newest.reserved_usd_per_hour
+        )
         return describe_progress(self.trial, beat, seconds=max(0.0, seconds), usd_per_hour=usd)
 
 
@@ -220,5 +302,11 @@ def see(before: Evidence, look: Look, now: datetime) -> Evidence:
     """Take a look into account: newer news replace older ones, and the stall clock goes on."""
     beat: Heartbeat | None = look.heartbeat or before.heartbeat
     progress: Progress | None = track_progress(before.progress, beat, now, before.committed_step)
-    return before.model_copy(update={"now": now, "machine": look.machine or before.machine, "heartbeat": beat,
-                                     "progress": progress})
+    return before.model_copy(
+        update={
+            "now": now,
+            "machine": look.machine or before.machine,
+            "heartbeat": beat,
+            "progress": progress,
+        }
+    )

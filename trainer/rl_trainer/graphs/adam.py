@@ -16,10 +16,14 @@ class StaticAdam:
     :param optimizer: one that :func:`rl_trainer.graphs.coverage.is_plain_adam` knows. :param capturable: False: only its memory stays.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, *, capturable: bool) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, device: torch.device, *, capturable: bool
+    ) -> None:
         self.optimizer, self._capturable = optimizer, capturable
         # Where it is not capturable, Adam reads it as a number, and SB3's is one of double precision.
-        self._learning_rate = torch.zeros((), dtype=torch.float32 if self._capturable else torch.float64, device=device)
+        self._learning_rate = torch.zeros(
+            (), dtype=torch.float32 if self._capturable else torch.float64, device=device
+        )
         self._slots: dict[torch.Tensor, dict[str, torch.Tensor]] = {}
         self._number: float | None = None
         self._foreach = optimizer.param_groups[0]["foreach"]
@@ -55,11 +59,22 @@ class StaticAdam:
         group = self.optimizer.param_groups[0]
         moments = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
         for parameter in group["params"]:
-            if parameter not in self._slots and (parameter in self.optimizer.state if known else parameter.grad is not None):
-                step = torch.zeros((), dtype=torch.float32, device=parameter.device if self._capturable else "cpu")
-                self._slots[parameter] = {"step": step, **{name: torch.zeros_like(parameter) for name in moments}}
+            if parameter not in self._slots and (
+                parameter in self.optimizer.state if known else parameter.grad is not None
+            ):
+                step = torch.zeros(
+                    (), dtype=torch.float32, device=parameter.device if self._capturable else "cpu"
+                )
+                self._slots[parameter] = {
+                    "step": step,
+                    **{name: torch.zeros_like(parameter) for name in moments},
+                }
                 self._take_up(parameter)
-        return [tensor for parameter, slots in self._slots.items() for tensor in (parameter, *slots.values())]
+        return [
+            tensor
+            for parameter, slots in self._slots.items()
+            for tensor in (parameter, *slots.values())
+        ]
 
     def _take_up(self, parameter: torch.Tensor) -> None:
         """Copy a parameter's state into its place: it may have been loaded, or be still empty."""
@@ -74,7 +89,9 @@ class StaticAdam:
 
     def forget_unknown(self) -> None:
         """Forget the state of parameters that were given no place: what warming up left there."""
-        for parameter in [parameter for parameter in self.optimizer.state if parameter not in self._slots]:
+        for parameter in [
+            parameter for parameter in self.optimizer.state if parameter not in self._slots
+        ]:
             del self.optimizer.state[parameter]
 
 

@@ -50,7 +50,7 @@ class GraphPPO(PPO):
             order = torch.from_numpy(np.random.permutation(update.n_rows)).to(self.device)
             going_on, taken = True, 0
             for start in range(0, update.n_rows, update.batch_size):
-                going_on, taken = update.step(order[start:start + update.batch_size]), taken + 1
+                going_on, taken = update.step(order[start : start + update.batch_size]), taken + 1
                 if not going_on:
                     break
             self._n_updates += 1
@@ -58,15 +58,23 @@ class GraphPPO(PPO):
                 break
         return taken
 
-    def _record(self, numbers: np.ndarray[Any, Any], last_epoch: int, clip_range: float, clip_range_vf: float | None) -> None:
+    def _record(
+        self,
+        numbers: np.ndarray[Any, Any],
+        last_epoch: int,
+        clip_range: float,
+        clip_range_vf: float | None,
+    ) -> None:
         """Log what SB3 logs: `approx_kl` of the last epoch, `loss` of the last minibatch, everything else of all."""
         columns = dict(zip(LOGGED, numbers.T, strict=True))
         for name in ("entropy_loss", "policy_gradient_loss", "value_loss", "clip_fraction"):
             self.logger.record(f"train/{name}", np.mean(columns[name], dtype=np.float64))
         self.logger.record("train/approx_kl", np.mean(columns["approx_kl"][-last_epoch:]))
         self.logger.record("train/loss", float(columns["loss"][-1]))
-        values, returns = (rows_of(self.rollout_buffer, column).flatten() for column in (self.rollout_buffer.values,
-                                                                                         self.rollout_buffer.returns))
+        values, returns = (
+            rows_of(self.rollout_buffer, column).flatten()
+            for column in (self.rollout_buffer.values, self.rollout_buffer.returns)
+        )
         self.logger.record("train/explained_variance", explained_variance(values, returns))
         if hasattr(self.policy, "log_std"):
             self.logger.record("train/std", torch.exp(self.policy.log_std).mean().item())
@@ -77,4 +85,3 @@ class GraphPPO(PPO):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "capturer", "_update"]
-

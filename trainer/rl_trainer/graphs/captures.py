@@ -44,7 +44,9 @@ class CudaGraphs:
 
     def __init__(self) -> None:
         # An optimizer that can be recorded also takes the steps that are not, and torch warns of that.
-        warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
+        warnings.filterwarnings(
+            "ignore", message="This instance was constructed with capturable=True"
+        )
         self._stream: torch.cuda.Stream = torch.cuda.Stream(torch.device(self.device))  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     def warm_up(self, call: Callable[[], None]) -> None:
@@ -62,7 +64,10 @@ class CudaGraphs:
         current = torch.cuda.current_stream(self._stream.device)
         # The thread that commits the segment before exports its policy meanwhile, and may allocate: that is no error of this one.
         # If a recording fails, torch leaves its stream the current one, so the one before is put back around it.
-        with torch.cuda.stream(current), torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+        with (
+            torch.cuda.stream(current),
+            torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+        ):
             call()
         return lambda: graph.replay()
 

@@ -7,4 +7,8 @@ from rl_trainer.graphs.algorithms import GraphPPO
 from rl_trainer.graphs.replayed import GraphDQN, GraphOffPolicy, GraphSAC
 
 #: SB3's class → ours.
-GRAPH_CLASSES: dict[type[BaseAlgorithm], type[GraphPPO | GraphOffPolicy]] = {PPO: GraphPPO, DQN: GraphDQN, SAC: GraphSAC}
+GRAPH_CLASSES: dict[type[BaseAlgorithm], type[GraphPPO | GraphOffPolicy]] = {
+    PPO: GraphPPO,
+    DQN: GraphDQN,
+    SAC: GraphSAC,
+}

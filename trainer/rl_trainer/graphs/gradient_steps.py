@@ -21,7 +21,10 @@ class RecordedStep:
 
     def __init__(self, model: Any, capturer: Capturer) -> None:
         self._model, self._capturer = model, capturer
-        self._adams = [StaticAdam(optimizer, model.device, capturable=capturer.without_python) for optimizer in model.optimizers()]
+        self._adams = [
+            StaticAdam(optimizer, model.device, capturable=capturer.without_python)
+            for optimizer in model.optimizers()
+        ]
         self._batch: Any = None
         self._numbers = torch.zeros(0, device=model.device)
         self._recorded: tuple[Callable[[], None], Callable[[], None]] | None = None
@@ -68,14 +71,18 @@ class RecordedStep:
         device = self._model.device
         kept = [tensor for adam in self._adams for tensor in adam.adopt(known=True)]
         with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+            stack.enter_context(
+                torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+            )
             stack.enter_context(undone([*self._model.trained(), *kept]))
             self._capturer.warm_up(self._warm)
         for adam in self._adams:
             adam.forget_unknown()
             adam.adopt()
         take = self._capturer.capture(self._take)
-        return take, self._capturer.capture(self._model.follow) if self._model.follows(0) else self._model.follow
+        return take, self._capturer.capture(self._model.follow) if self._model.follows(
+            0
+        ) else self._model.follow
 
     def _warm(self) -> None:
         self._numbers = self._model.take_step(self._batch).clone()
@@ -84,7 +91,12 @@ class RecordedStep:
 
 def _tensors(samples: Any) -> list[torch.Tensor]:
     """All tensors of a batch, in its own order."""
-    return [tensor for part in samples if part is not None for tensor in (part.values() if isinstance(part, dict) else (part,))]
+    return [
+        tensor
+        for part in samples
+        if part is not None
+        for tensor in (part.values() if isinstance(part, dict) else (part,))
+    ]
 
 
 def _form(samples: Any) -> list[tuple[torch.Size, torch.dtype]]:
@@ -92,5 +104,13 @@ def _form(samples: Any) -> list[tuple[torch.Size, torch.dtype]]:
 
 
 def _copy(samples: Any) -> Any:
-    return type(samples)(*({key: tensor.clone() for key, tensor in part.items()} if isinstance(part, dict)
-                           else None if part is None else part.clone() for part in samples))
+    return type(samples)(
+        *(
+            {key: tensor.clone() for key, tensor in part.items()}
+            if isinstance(part, dict)
+            else None
+            if part is None
+            else part.clone()
+            for part in samples
+        )
+    )

@@ -41,7 +41,9 @@ def ask_child(question: Callable[..., str], *arguments: Any, limit_s: float = TI
 def one_line(error: BaseException) -> str:
     """An error in one line, with the one that came before it: torch's end of a recording does not say what made it fail."""
     said = " ".join(str(error).split())[:200] or type(error).__name__
-    return f"{said} (after: {one_line(error.__context__)})" if error.__context__ is not None else said
+    return (
+        f"{said} (after: {one_line(error.__context__)})" if error.__context__ is not None else said
+    )
 
 
 def _answer(sender: Connection, question: Callable[..., str], *arguments: Any) -> None:
@@ -61,4 +63,8 @@ def _end_with_parent() -> None:
 
 
 def _end_of(exit_code: int) -> str:
-    return f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with code {exit_code}"
+    return (
+        f"was ended by {signal.Signals(-exit_code).name}"
+        if exit_code < 0
+        else f"ended with code {exit_code}"
+    )

@@ -16,7 +16,14 @@ from torch.nn import functional
 from rl_trainer.graphs.rows import Rows
 
 #: What SB3 logs of a minibatch, in the order of :func:`evaluate`'s numbers.
-LOGGED = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction", "loss")
+LOGGED = (
+    "policy_gradient_loss",
+    "value_loss",
+    "entropy_loss",
+    "approx_kl",
+    "clip_fraction",
+    "loss",
+)
 APPROX_KL = LOGGED.index("approx_kl")
 
 
@@ -34,17 +41,26 @@ class ClipBounds:
     """The clip ranges as tensors that stay in place: a schedule changes them without recording anew."""
 
     def __init__(self, device: torch.device) -> None:
-        self.low, self.high, self.range, self.value_low, self.value_high = torch.zeros(5, device=device).unbind()
+        self.low, self.high, self.range, self.value_low, self.value_high = torch.zeros(
+            5, device=device
+        ).unbind()
 
     def set(self, clip_range: float, clip_range_vf: float | None) -> None:
         """Set them for the minibatches to come. :param clip_range_vf: None: values are not clipped."""
         by_value = clip_range_vf if clip_range_vf is not None else 0.0
-        for tensor, number in ((self.low, 1 - clip_range), (self.high, 1 + clip_range), (self.range, clip_range),
-                               (self.value_low, -by_value), (self.value_high, by_value)):
+        for tensor, number in (
+            (self.low, 1 - clip_range),
+            (self.high, 1 + clip_range),
+            (self.range, clip_range),
+            (self.value_low, -by_value),
+            (self.value_high, by_value),
+        ):
             tensor.fill_(number)
 
 
-def evaluate(policy: ActorCriticPolicy, rows: Rows, bounds: ClipBounds, by: Weights) -> tuple[torch.Tensor, torch.Tensor]:
+def evaluate(
+    policy: ActorCriticPolicy, rows: Rows, bounds: ClipBounds, by: Weights
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Reckon the loss. :return: the loss, for its gradients, and the numbers of :data:`LOGGED`."""
     values, log_prob, entropy = policy.evaluate_actions(rows.observations, rows.actions)
     values = values.flatten()
@@ -52,9 +68,13 @@ def evaluate(policy: ActorCriticPolicy, rows: Rows, bounds: ClipBounds, by: Weig
     if by.normalize_advantage and len(advantages) > 1:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
     ratio = torch.exp(log_prob - rows.old_log_prob)
-    policy_loss = -torch.min(advantages * ratio, advantages * torch.clamp(ratio, bounds.low, bounds.high)).mean()
+    policy_loss = -torch.min(
+        advantages * ratio, advantages * torch.clamp(ratio, bounds.low, bounds.high)
+    ).mean()
     if by.clips_values:
-        values = rows.old_values + torch.clamp(values - rows.old_values, bounds.value_low, bounds.value_high)
+        values = rows.old_values + torch.clamp(
+            values - rows.old_values, bounds.value_low, bounds.value_high
+        )
     value_loss = functional.mse_loss(rows.returns, values)
     entropy_loss = -torch.mean(-log_prob if entropy is None else entropy)
     loss = policy_loss + by.entropy * entropy_loss + by.value * value_loss
@@ -62,7 +82,9 @@ def evaluate(policy: ActorCriticPolicy, rows: Rows, bounds: ClipBounds, by: Weig
         log_ratio = log_prob - rows.old_log_prob
         approx_kl = torch.mean((torch.exp(log_ratio) - 1) - log_ratio)
         clip_fraction = torch.mean((torch.abs(ratio - 1) > bounds.range).float())
-        numbers = torch.stack([policy_loss, value_loss, entropy_loss, approx_kl, clip_fraction, loss])
+        numbers = torch.stack(
+            [policy_loss, value_loss, entropy_loss, approx_kl, clip_fraction, loss]
+        )
     return loss, numbers
 
 
@@ -85,5 +107,7 @@ def forget_gradients(distribution: Any) -> None:
     for name, value in list(vars(distribution).items()):
         if isinstance(value, torch.Tensor):
             setattr(distribution, name, value.detach())
-        elif isinstance(value, Distribution) or (isinstance(value, list) and any(isinstance(part, Distribution) for part in value)):
+        elif isinstance(value, Distribution) or (
+            isinstance(value, list) and any(isinstance(part, Distribution) for part in value)
+        ):
             setattr(distribution, name, None)

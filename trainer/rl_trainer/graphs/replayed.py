@@ -124,13 +124,20 @@ class GraphSAC(GraphOffPolicy, SAC):
         log_prob = log_prob.reshape(-1, 1)
         entropy, entropy_loss = self._entropy_step(log_prob)
         critic_loss = self._critic_step(samples, entropy)
-        smallest, _ = torch.min(torch.cat(self.critic(samples.observations, actions), dim=1), dim=1, keepdim=True)
+        smallest, _ = torch.min(
+            torch.cat(self.critic(samples.observations, actions), dim=1), dim=1, keepdim=True
+        )
         actor_loss = (entropy * log_prob - smallest).mean()
         self.actor.optimizer.zero_grad()
         actor_loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.actor.optimizer.step()
         forget_gradients(self.actor.action_dist)
-        numbers = [entropy.reshape(()), actor_loss, critic_loss, *([] if entropy_loss is None else [entropy_loss])]
+        numbers = [
+            entropy.reshape(()),
+            actor_loss,
+            critic_loss,
+            *([] if entropy_loss is None else [entropy_loss]),
+        ]
         return torch.stack([number.detach() for number in numbers])
 
     def follows(self, gradient_step: int) -> bool:
@@ -157,11 +164,17 @@ class GraphSAC(GraphOffPolicy, SAC):
         discounts = samples.discounts if samples.discounts is not None else self.gamma
         with torch.no_grad():
             next_actions, next_log_prob = self.actor.action_log_prob(samples.next_observations)
-            next_values, _ = torch.min(torch.cat(self.critic_target(samples.next_observations, next_actions), dim=1), dim=1, keepdim=True)
+            next_values, _ = torch.min(
+                torch.cat(self.critic_target(samples.next_observations, next_actions), dim=1),
+                dim=1,
+                keepdim=True,
+            )
             next_values = next_values - entropy * next_log_prob.reshape(-1, 1)
             targets = samples.rewards + (1 - samples.dones) * discounts * next_values
         values = self.critic(samples.observations, samples.actions)
-        loss = 0.5 * functools.reduce(torch.add, (functional.mse_loss(value, targets) for value in values))
+        loss = 0.5 * functools.reduce(
+            torch.add, (functional.mse_loss(value, targets) for value in values)
+        )
         self.critic.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.critic.optimizer.step()

@@ -17,8 +17,12 @@ def find_capturer(compute: Compute, *, begun: bool = False) -> Capturer | None:
         return None
     if not torch.cuda.is_available():
         if begun:
-            raise OtherHardwareError("compute.gpu_updates: cuda_graphs needs an NVIDIA GPU, and torch finds none on this machine, though "
-                                     "the training has begun with one: go on on a machine whose GPU works")
-        raise BadInputError("compute.gpu_updates: cuda_graphs needs an NVIDIA GPU and torch's CUDA build, and torch finds none on this "
-                            "machine: name types with a GPU in compute.instance_types, or set it to sb3")
+            raise OtherHardwareError(
+                "compute.gpu_updates: cuda_graphs needs an NVIDIA GPU, and torch finds none on this machine, though "
+                "the training has begun with one: go on on a machine whose GPU works"
+            )
+        raise BadInputError(
+            "compute.gpu_updates: cuda_graphs needs an NVIDIA GPU and torch's CUDA build, and torch finds none on this "
+            "machine: name types with a GPU in compute.instance_types, or set it to sb3"
+        )
     return CudaGraphs()

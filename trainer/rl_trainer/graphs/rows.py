@@ -29,8 +29,10 @@ class StaticRollout:
 
     def __init__(self, buffer: RolloutBuffer, device: torch.device) -> None:
         self._discrete = isinstance(buffer.action_space, spaces.Discrete)
-        self._columns = {name: torch.zeros(column.shape, dtype=torch.from_numpy(column[:1]).dtype, device=device)
-                         for name, column in self._host_columns(buffer).items()}
+        self._columns = {
+            name: torch.zeros(column.shape, dtype=torch.from_numpy(column[:1]).dtype, device=device)
+            for name, column in self._host_columns(buffer).items()
+        }
 
     def load(self, buffer: RolloutBuffer) -> None:
         """Copy a full buffer's rows into place. The buffer stays as it is."""
@@ -40,16 +42,29 @@ class StaticRollout:
     def select(self, indices: torch.Tensor) -> Rows:
         """Gather rows. :param indices: on the device, in SB3's order: one environment after another."""
         chosen = {name: column.index_select(0, indices) for name, column in self._columns.items()}
-        keyed = {name.removeprefix(_KEYED): column for name, column in chosen.items() if name.startswith(_KEYED)}
-        return Rows(keyed or chosen["observations"], *(chosen[name] for name in ("actions", *_SCALARS)))
+        keyed = {
+            name.removeprefix(_KEYED): column
+            for name, column in chosen.items()
+            if name.startswith(_KEYED)
+        }
+        return Rows(
+            keyed or chosen["observations"], *(chosen[name] for name in ("actions", *_SCALARS))
+        )
 
     def _host_columns(self, buffer: RolloutBuffer) -> dict[str, np.ndarray[Any, Any]]:
         observations: Any = buffer.observations
-        named = ({f"{_KEYED}{key}": rows_of(buffer, part) for key, part in observations.items()} if isinstance(observations, dict)
-                 else {"observations": rows_of(buffer, observations)})
+        named = (
+            {f"{_KEYED}{key}": rows_of(buffer, part) for key, part in observations.items()}
+            if isinstance(observations, dict)
+            else {"observations": rows_of(buffer, observations)}
+        )
         actions = rows_of(buffer, buffer.actions).astype(np.float32, copy=False)
         scalars = {name: rows_of(buffer, getattr(buffer, name)).reshape(-1) for name in _SCALARS}
-        return {**named, "actions": actions.reshape(-1).astype(np.int64) if self._discrete else actions, **scalars}
+        return {
+            **named,
+            "actions": actions.reshape(-1).astype(np.int64) if self._discrete else actions,
+            **scalars,
+        }
 
 
 #: What stands before the key of an observation that is a dictionary.

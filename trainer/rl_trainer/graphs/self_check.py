@@ -32,16 +32,23 @@ def why_not_equal(model: GraphPPO | GraphOffPolicy) -> str:
     try:
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             recorded, plain = _ends(model)
-    except Exception as error:  # of whatever cannot be recorded, or does not fit into the GPU's memory
+    except (
+        Exception
+    ) as error:  # of whatever cannot be recorded, or does not fit into the GPU's memory
         return f"they cannot be recorded: {one_line(error)}"
-    moved = max(float((ours - theirs).abs().max()) for ours, theirs in zip(recorded[0], plain[0], strict=True))
+    moved = max(
+        float((ours - theirs).abs().max())
+        for ours, theirs in zip(recorded[0], plain[0], strict=True)
+    )
     if not moved <= TOLERANCE * LEARNING_RATE:
         return f"after {STEPS} recorded steps a parameter lies {moved / LEARNING_RATE:.2g} learning rates from where it belongs"
     names = LOGGED if isinstance(model, GraphPPO) else model.logged_names
     for row, (ours, theirs) in enumerate(zip(recorded[1], plain[1], strict=True)):
         if not np.allclose(ours, theirs, rtol=1e-3, atol=1e-4):
             off = int(np.argmax(np.abs(ours - theirs)))
-            return f"{names[off]} of recorded step {row + 1} is {ours[off]:.6g}, not {theirs[off]:.6g}"
+            return (
+                f"{names[off]} of recorded step {row + 1} is {ours[off]:.6g}, not {theirs[off]:.6g}"
+            )
     return ""
 
 
@@ -62,7 +69,9 @@ def _ends(model: Any) -> list[tuple[list[torch.Tensor], np.ndarray[Any, Any]]]:
                 numbers += take(model, turn, replayed=replayed)
                 for optimizer in optimizers:
                     optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-            results.append(([parameter.detach().clone() for parameter in parameters], np.array(numbers)))
+            results.append(
+                ([parameter.detach().clone() for parameter in parameters], np.array(numbers))
+            )
         for optimizer in optimizers:
             optimizer.state.clear()
     return results
@@ -70,7 +79,10 @@ def _ends(model: Any) -> list[tuple[list[torch.Tensor], np.ndarray[Any, Any]]]:
 
 def _rollout_steps(model: GraphPPO, turn: int, *, replayed: bool) -> list[np.ndarray[Any, Any]]:
     if model._update is None:
-        model.target_kl, model.n_epochs = None, len(PARTS)  # nothing ends the comparison early, and there is room for its numbers
+        model.target_kl, model.n_epochs = (
+            None,
+            len(PARTS),
+        )  # nothing ends the comparison early, and there is room for its numbers
     fill_rollout(model, turn)
     update, rng = model.prepared(), np.random.default_rng(turn)
     update.rollout.load(model.rollout_buffer)
@@ -81,10 +93,18 @@ def _rollout_steps(model: GraphPPO, turn: int, *, replayed: bool) -> list[np.nda
     return [*update.logged()]
 
 
-def _replay_steps(model: GraphOffPolicy, turn: int, *, replayed: bool) -> list[np.ndarray[Any, Any]]:
+def _replay_steps(
+    model: GraphOffPolicy, turn: int, *, replayed: bool
+) -> list[np.ndarray[Any, Any]]:
     update = model.prepared()
     with update.training():
-        numbers = [update.step(made_up_batch(model, seed, max(1, model.batch_size // part)), follow=model.follows(0), replayed=replayed)
-                   for seed, part in enumerate(PARTS, len(PARTS) * turn)]
+        numbers = [
+            update.step(
+                made_up_batch(model, seed, max(1, model.batch_size // part)),
+                follow=model.follows(0),
+                replayed=replayed,
+            )
+            for seed, part in enumerate(PARTS, len(PARTS) * turn)
+        ]
     update.end()
     return [*torch.stack(numbers).cpu().numpy()]

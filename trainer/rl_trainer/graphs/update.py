@@ -9,7 +9,15 @@ import torch
 
 from rl_trainer.graphs.adam import StaticAdam, undone
 from rl_trainer.graphs.captures import Capturer
-from rl_trainer.graphs.losses import APPROX_KL, LOGGED, ClipBounds, Weights, evaluate, forget_gradients, unchecked_distributions
+from rl_trainer.graphs.losses import (
+    APPROX_KL,
+    LOGGED,
+    ClipBounds,
+    Weights,
+    evaluate,
+    forget_gradients,
+    unchecked_distributions,
+)
 from rl_trainer.graphs.rows import StaticRollout
 
 
@@ -29,12 +37,26 @@ class PpoUpdate:
         self.n_rows = buffer.buffer_size * buffer.n_envs
         self.batch_size = min(model.batch_size, self.n_rows)
         self.rollout, self.bounds = StaticRollout(buffer, device), ClipBounds(device)
-        self._policy, self._max_grad_norm, self._target_kl = model.policy, model.max_grad_norm, model.target_kl
-        self._weights = Weights(model.ent_coef, model.vf_coef, model.normalize_advantage, model.clip_range_vf is not None)
-        self._adam, self._capturer = StaticAdam(model.policy.optimizer, device, capturable=capturer.without_python), capturer
+        self._policy, self._max_grad_norm, self._target_kl = (
+            model.policy,
+            model.max_grad_norm,
+            model.target_kl,
+        )
+        self._weights = Weights(
+            model.ent_coef,
+            model.vf_coef,
+            model.normalize_advantage,
+            model.clip_range_vf is not None,
+        )
+        self._adam, self._capturer = (
+            StaticAdam(model.policy.optimizer, device, capturable=capturer.without_python),
+            capturer,
+        )
         self._indices = torch.arange(self.batch_size, device=device)
         self._numbers = torch.zeros(len(LOGGED), device=device)
-        self._history = torch.zeros((model.n_epochs * -(-self.n_rows // self.batch_size), len(LOGGED)), device=device)
+        self._history = torch.zeros(
+            (model.n_epochs * -(-self.n_rows // self.batch_size), len(LOGGED)), device=device
+        )
         self._taken = 0
         self._recorded: tuple[Callable[[], None], Callable[[], None]] | None = None
         self._gradients: list[torch.Tensor | None] = []
@@ -67,18 +89,23 @@ class PpoUpdate:
         find_gradients()
         self._history[self._taken].copy_(self._numbers)
         self._taken += 1
-        if self._target_kl is not None and self._numbers[APPROX_KL].cpu().numpy() > 1.5 * self._target_kl:
+        if (
+            self._target_kl is not None
+            and self._numbers[APPROX_KL].cpu().numpy() > 1.5 * self._target_kl
+        ):
             return False
         apply()
         return True
 
     def logged(self) -> np.ndarray[Any, Any]:
         """The numbers of :data:`LOGGED` of each minibatch since the training began: read from the device at once."""
-        taken: np.ndarray[Any, Any] = self._history[:self._taken].cpu().numpy().copy()
+        taken: np.ndarray[Any, Any] = self._history[: self._taken].cpu().numpy().copy()
         return taken
 
     def _find_gradients(self, indices: torch.Tensor) -> None:
-        loss, numbers = evaluate(self._policy, self.rollout.select(indices), self.bounds, self._weights)
+        loss, numbers = evaluate(
+            self._policy, self.rollout.select(indices), self.bounds, self._weights
+        )
         self._numbers.copy_(numbers)
         self._adam.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -96,5 +123,7 @@ class PpoUpdate:
             with undone(self._adam.adopt()):
                 self._capturer.warm_up(self._apply)
         find_gradients = self._capturer.capture(lambda: self._find_gradients(self._indices))
-        self._gradients = [parameter.grad for parameter in self._policy.parameters()]  # the second half reads these very tensors
+        self._gradients = [
+            parameter.grad for parameter in self._policy.parameters()
+        ]  # the second half reads these very tensors
         self._recorded = find_gradients, self._capturer.capture(self._apply)

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from rl_trainer.numpy_path.layers import MOST_WORKSPACES, Activation, Linear, Mlp, empty, joined, linear_layers
+from rl_trainer.numpy_path.layers import (
+    MOST_WORKSPACES,
+    Activation,
+    Linear,
+    Mlp,
+    empty,
+    joined,
+    linear_layers,
+)
 from rl_trainer.numpy_path.optimizers import FlatParameters, Floats
 
 #: With more rows the activations of both networks do not stay in the processor's nearest cache, and those of one do.
@@ -60,16 +68,26 @@ class PairedMlps:
     :param bias: of both heads, the policy's first; and where its gradient goes.
     """
 
-    def __init__(self, hidden: list[Linear], heads: tuple[Linear, Linear], bias: tuple[Floats, Floats], activation: Activation) -> None:
+    def __init__(
+        self,
+        hidden: list[Linear],
+        heads: tuple[Linear, Linear],
+        bias: tuple[Floats, Floats],
+        activation: Activation,
+    ) -> None:
         self.hidden, self.heads, self.activation = hidden, heads, activation
         self._weights = [_by_network(layer.weight) for layer in hidden]
         #: BLAS multiplies with a transposed matrix so much slower that a copy pays.
-        self._transposed = [np.ascontiguousarray(weight.transpose(0, 2, 1)) for weight in self._weights]
+        self._transposed = [
+            np.ascontiguousarray(weight.transpose(0, 2, 1)) for weight in self._weights
+        ]
         self._gradients = [_by_network(layer.weight_gradient) for layer in hidden]
         self._bias, self._bias_gradient = bias
         #: The heads' weights, and their gradients, as one layer on the units of both: each is a copy of the parameters, and zero
         #: where a head has nothing to do with the other network's units.
-        self._head, self._head_gradient = (np.zeros((len(bias[0]), len(hidden[-1].bias)), np.float32) for _ in range(2))
+        self._head, self._head_gradient = (
+            np.zeros((len(bias[0]), len(hidden[-1].bias)), np.float32) for _ in range(2)
+        )
         self._workspaces: dict[int, _Workspace] = {}
 
     def forward(self, inputs: Floats) -> tuple[Floats, Floats]:
@@ -103,7 +121,9 @@ class PairedMlps:
             self.activation.through(whole, layers[index].whole)
             np.dot(ones, whole, out=self.hidden[index].bias_gradient)
             if index:
-                np.matmul(halves.transpose(0, 2, 1), layers[index - 1].halves, out=self._gradients[index])
+                np.matmul(
+                    halves.transpose(0, 2, 1), layers[index - 1].halves, out=self._gradients[index]
+                )
                 np.matmul(halves, self._weights[index], out=deltas[index - 1].halves)
             else:
                 np.dot(whole.T, inputs, out=self.hidden[0].weight_gradient)
@@ -119,19 +139,27 @@ class PairedMlps:
                 self._workspaces.clear()
             widths, outputs = [len(layer.bias) for layer in self.hidden], len(self._bias)
             self._workspaces[rows] = _Workspace(
-                [_layer(rows, width) for width in widths], [_layer(rows, width) for width in widths],
-                empty(outputs, rows), empty(outputs, rows), np.ones(rows, np.float32))
+                [_layer(rows, width) for width in widths],
+                [_layer(rows, width) for width in widths],
+                empty(outputs, rows),
+                empty(outputs, rows),
+                np.ones(rows, np.float32),
+            )
         return self._workspaces[rows]
 
 
 def two_mlps(policy: Any, parameters: FlatParameters, activation: Activation) -> TwoMlps:
     """The networks of SB3's `ActorCriticPolicy`."""
     extractor = policy.mlp_extractor
-    return TwoMlps(Mlp(linear_layers((*extractor.policy_net, policy.action_net), parameters), activation),
-                   Mlp(linear_layers((*extractor.value_net, policy.value_net), parameters), activation))
+    return TwoMlps(
+        Mlp(linear_layers((*extractor.policy_net, policy.action_net), parameters), activation),
+        Mlp(linear_layers((*extractor.value_net, policy.value_net), parameters), activation),
+    )
 
 
-def paired_mlps(policy: Any, parameters: FlatParameters, activation: Activation) -> PairedMlps | None:
+def paired_mlps(
+    policy: Any, parameters: FlatParameters, activation: Activation
+) -> PairedMlps | None:
     """The same networks side by side; None where a layer differs in its width, or there is none.
 
     :param parameters: the policy's, in the order of :func:`in_pairs`.
@@ -146,15 +174,25 @@ def paired_mlps(policy: Any, parameters: FlatParameters, activation: Activation)
 def in_pairs(policy: Any) -> list[torch.Tensor]:
     """A policy's parameters, in an order in which each layer of the policy's network is followed by the value's, if they pair."""
     heads = (policy.action_net, policy.value_net)
-    first = [*(parameter for pair in _pairs(policy) for parameter in (*(one.weight for one in pair), *(one.bias for one in pair))),
-             *(head.weight for head in heads), *(head.bias for head in heads)]
+    first = [
+        *(
+            parameter
+            for pair in _pairs(policy)
+            for parameter in (*(one.weight for one in pair), *(one.bias for one in pair))
+        ),
+        *(head.weight for head in heads),
+        *(head.bias for head in heads),
+    ]
     seen = {id(parameter) for parameter in first}
     return [*first, *(parameter for parameter in policy.parameters() if id(parameter) not in seen)]
 
 
 def _pairs(policy: Any) -> list[tuple[torch.nn.Linear, torch.nn.Linear]]:
     """The hidden layers of both networks; none where one differs in its width."""
-    chains = [_linear(chain) for chain in (policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net)]
+    chains = [
+        _linear(chain)
+        for chain in (policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net)
+    ]
     widths = [[layer.out_features for layer in chain] for chain in chains]
     return list(zip(*chains, strict=True)) if widths[0] == widths[1] else []
 

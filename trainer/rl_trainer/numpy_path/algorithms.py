@@ -13,11 +13,25 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl_trainer.numpy_path.actor_critic import in_pairs, paired_mlps, two_mlps
-from rl_trainer.numpy_path.distributions import ActionDistribution, Categorical, DiagonalGaussian, mean
+from rl_trainer.numpy_path.distributions import (
+    ActionDistribution,
+    Categorical,
+    DiagonalGaussian,
+    mean,
+)
 from rl_trainer.numpy_path.layers import activation_of
 from rl_trainer.numpy_path.optimizers import flat_optimizer_for
 from rl_trainer.numpy_path.rollout import collect
-from rl_trainer.numpy_path.update import A2cUpdate, ActorCriticUpdate, Coefficients, Losses, PpoUpdate, Rows, Taken, moves
+from rl_trainer.numpy_path.update import (
+    A2cUpdate,
+    ActorCriticUpdate,
+    Coefficients,
+    Losses,
+    PpoUpdate,
+    Rows,
+    Taken,
+    moves,
+)
 
 
 class NumpyOnPolicy(OnPolicyAlgorithm):
@@ -31,8 +45,13 @@ class NumpyOnPolicy(OnPolicyAlgorithm):
     _engine: ActorCriticUpdate | None = None
     _actions: np.random.Generator
 
-    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer,
-                         n_rollout_steps: int) -> bool:
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+    ) -> bool:
         """Fill SB3's own rollout buffer."""
         engine = self.prepared()
         self.policy.set_training_mode(False)
@@ -49,10 +68,16 @@ class NumpyOnPolicy(OnPolicyAlgorithm):
         """Log the means as SB3 does. :param names: field of :class:`Losses` → SB3's name."""
         for field, name in names.items():
             column = getattr(losses, field)
-            self.logger.record(f"train/{name}", mean(column) if len(column) else math.nan)  # `target_kl` stopped the first
-        self.logger.record("train/explained_variance", explained_variance(rollout.old_values, rollout.returns))
+            self.logger.record(
+                f"train/{name}", mean(column) if len(column) else math.nan
+            )  # `target_kl` stopped the first
+        self.logger.record(
+            "train/explained_variance", explained_variance(rollout.old_values, rollout.returns)
+        )
         if hasattr(self.policy, "log_std"):
-            self.logger.record("train/std", float(np.exp(self.policy.log_std.detach().numpy()).mean()))
+            self.logger.record(
+                "train/std", float(np.exp(self.policy.log_std.detach().numpy()).mean())
+            )
         self.logger.record("train/n_updates", self._n_updates)
 
     def _excluded_save_params(self) -> list[str]:
@@ -73,8 +98,16 @@ class NumpyPPO(NumpyOnPolicy, PPO):
         taken = self._epochs(engine, rollout, by)
         engine.optimizer.end()
         losses = engine.losses(taken, by)
-        self.record(losses, rollout, {
-            "policy": "policy_gradient_loss", "value": "value_loss", "entropy": "entropy_loss", "gradient_norm": "gradient_norm"})
+        self.record(
+            losses,
+            rollout,
+            {
+                "policy": "policy_gradient_loss",
+                "value": "value_loss",
+                "entropy": "entropy_loss",
+                "gradient_norm": "gradient_norm",
+            },
+        )
         approx_kl, clip_fraction = moves(taken, by)
         self.logger.record("train/approx_kl", approx_kl)
         self.logger.record("train/clip_fraction", clip_fraction)
@@ -98,10 +131,15 @@ class NumpyPPO(NumpyOnPolicy, PPO):
         clip_range: Any = self.clip_range  # SB3 makes schedules of both
         clip_range_vf: Any = self.clip_range_vf
         return Coefficients(
-            learning_rate=self.lr_schedule(progress), clip_range=clip_range(progress),
-            clip_range_vf=None if clip_range_vf is None else clip_range_vf(progress), entropy=self.ent_coef,
-            value=self.vf_coef, max_grad_norm=self.max_grad_norm, normalize_advantage=self.normalize_advantage,
-            target_kl=self.target_kl)
+            learning_rate=self.lr_schedule(progress),
+            clip_range=clip_range(progress),
+            clip_range_vf=None if clip_range_vf is None else clip_range_vf(progress),
+            entropy=self.ent_coef,
+            value=self.vf_coef,
+            max_grad_norm=self.max_grad_norm,
+            normalize_advantage=self.normalize_advantage,
+            target_kl=self.target_kl,
+        )
 
 
 class NumpyA2C(NumpyOnPolicy, A2C):
@@ -113,21 +151,40 @@ class NumpyA2C(NumpyOnPolicy, A2C):
         """Take one step on the whole rollout buffer."""
         engine = self.prepared()
         self._update_learning_rate(self.policy.optimizer)
-        by = Coefficients(learning_rate=self.lr_schedule(self._current_progress_remaining), clip_range=0.0, clip_range_vf=None,
-                          entropy=self.ent_coef, value=self.vf_coef, max_grad_norm=self.max_grad_norm,
-                          normalize_advantage=self.normalize_advantage, target_kl=None)
+        by = Coefficients(
+            learning_rate=self.lr_schedule(self._current_progress_remaining),
+            clip_range=0.0,
+            clip_range_vf=None,
+            entropy=self.ent_coef,
+            value=self.vf_coef,
+            max_grad_norm=self.max_grad_norm,
+            normalize_advantage=self.normalize_advantage,
+            target_kl=None,
+        )
         rollout = rows_of(self.rollout_buffer, engine.distribution)
-        order = np.random.permutation(len(rollout.returns))  # SB3 shuffles here too, and draws from this generator
+        order = np.random.permutation(
+            len(rollout.returns)
+        )  # SB3 shuffles here too, and draws from this generator
         engine.optimizer.begin()
         taken = Taken()
         engine.epoch(rollout.chosen(order), len(order), by, taken)
         engine.optimizer.end()
         self._n_updates += 1
-        self.record(engine.losses(taken, by), rollout, {"policy": "policy_loss", "value": "value_loss", "entropy": "entropy_loss",
-                                        "gradient_norm": "gradient_norm"})
+        self.record(
+            engine.losses(taken, by),
+            rollout,
+            {
+                "policy": "policy_loss",
+                "value": "value_loss",
+                "entropy": "entropy_loss",
+                "gradient_norm": "gradient_norm",
+            },
+        )
 
 
-def build_update(model: OnPolicyAlgorithm, update_class: type[ActorCriticUpdate]) -> ActorCriticUpdate:
+def build_update(
+    model: OnPolicyAlgorithm, update_class: type[ActorCriticUpdate]
+) -> ActorCriticUpdate:
     """Move a covered model's parameters into flat arrays, and give the engine that trains them.
 
     :raises TypeError: if the optimizer is not covered.
@@ -138,16 +195,30 @@ def build_update(model: OnPolicyAlgorithm, update_class: type[ActorCriticUpdate]
         raise TypeError(f"{type(policy.optimizer).__name__} with these options is not covered")
     optimizer, activation = flat(in_pairs(policy), policy.optimizer), activation_of(policy)
     distribution: ActionDistribution = (
-        Categorical(int(model.action_space.n)) if isinstance(model.action_space, spaces.Discrete)
-        else DiagonalGaussian(*optimizer.views(policy.log_std)))
-    return update_class(optimizer, two_mlps(policy, optimizer, activation), paired_mlps(policy, optimizer, activation), distribution)
+        Categorical(int(model.action_space.n))
+        if isinstance(model.action_space, spaces.Discrete)
+        else DiagonalGaussian(*optimizer.views(policy.log_std))
+    )
+    return update_class(
+        optimizer,
+        two_mlps(policy, optimizer, activation),
+        paired_mlps(policy, optimizer, activation),
+        distribution,
+    )
 
 
 def rows_of(buffer: RolloutBuffer, distribution: ActionDistribution) -> Rows:
     """The rollout as rows, in SB3's order: one environment after another."""
+
     def rows(column: np.ndarray[Any, Any]) -> Any:
         return column.swapaxes(0, 1).reshape(-1, *column.shape[2:])
 
     observations = rows(buffer.observations).reshape(buffer.buffer_size * buffer.n_envs, -1)
-    return Rows(observations.astype(np.float32, copy=False), distribution.columns(rows(buffer.actions)), rows(buffer.values),
-                rows(buffer.log_probs), rows(buffer.advantages), rows(buffer.returns))
+    return Rows(
+        observations.astype(np.float32, copy=False),
+        distribution.columns(rows(buffer.actions)),
+        rows(buffer.values),
+        rows(buffer.log_probs),
+        rows(buffer.advantages),
+        rows(buffer.returns),
+    )

@@ -8,4 +8,10 @@ from rl_trainer.numpy_path.off_policy import NumpyDDPG, NumpyDQN, NumpyOffPolicy
 
 #: SB3's class → ours.
 NUMPY_CLASSES: dict[type[BaseAlgorithm], type[NumpyOnPolicy | NumpyOffPolicy]] = {
-    PPO: NumpyPPO, A2C: NumpyA2C, SAC: NumpySAC, TD3: NumpyTD3, DDPG: NumpyDDPG, DQN: NumpyDQN}
+    PPO: NumpyPPO,
+    A2C: NumpyA2C,
+    SAC: NumpySAC,
+    TD3: NumpyTD3,
+    DDPG: NumpyDDPG,
+    DQN: NumpyDQN,
+}

@@ -19,8 +19,11 @@ from rl_trainer.numpy_path.optimizers import flat_optimizer_for
 WIDEST = 512
 #: SB3's class (DDPG is a TD3) → the one policy that is covered, and its parts with an optimizer of their own.
 COVERED: dict[tuple[type[Any], ...], tuple[type[torch.nn.Module], tuple[str, ...]]] = {
-    (PPO, A2C): (ActorCriticPolicy, ("",)), (SAC,): (SACPolicy, ("actor", "critic")), (TD3,): (TD3Policy, ("actor", "critic")),
-    (DQN,): (DQNPolicy, ("",))}
+    (PPO, A2C): (ActorCriticPolicy, ("",)),
+    (SAC,): (SACPolicy, ("actor", "critic")),
+    (TD3,): (TD3Policy, ("actor", "critic")),
+    (DQN,): (DQNPolicy, ("",)),
+}
 
 
 def why_not_covered(model: Any) -> str:
@@ -39,9 +42,14 @@ def _reasons(model: Any, trained: list[Any]) -> Iterator[tuple[str, bool]]:
     yield f"observation space {model.observation_space}", not _flat_floats(model.observation_space)
     yield f"action space {model.action_space}", not _plain_actions(model.action_space)
     yield "a features extractor of its own", policy.features_extractor_class is not FlattenExtractor
-    yield f"activation {policy.activation_fn.__name__}", policy.activation_fn not in (torch.nn.Tanh, torch.nn.ReLU)
-    yield ("another optimizer than plain Adam or RMSprop",
-           any(flat_optimizer_for(part.optimizer) is None for part in trained))
+    yield (
+        f"activation {policy.activation_fn.__name__}",
+        policy.activation_fn not in (torch.nn.Tanh, torch.nn.ReLU),
+    )
+    yield (
+        "another optimizer than plain Adam or RMSprop",
+        any(flat_optimizer_for(part.optimizer) is None for part in trained),
+    )
     yield f"layers wider than {WIDEST}", max(_widths(policy), default=0) > WIDEST
 
 
@@ -50,8 +58,12 @@ def _flat_floats(space: spaces.Space[Any]) -> bool:
 
 
 def _plain_actions(space: spaces.Space[Any]) -> bool:
-    return isinstance(space, spaces.Discrete) or (isinstance(space, spaces.Box) and len(space.shape) == 1)
+    return isinstance(space, spaces.Discrete) or (
+        isinstance(space, spaces.Box) and len(space.shape) == 1
+    )
 
 
 def _widths(policy: torch.nn.Module) -> Iterator[int]:
-    return (module.out_features for module in policy.modules() if isinstance(module, torch.nn.Linear))
+    return (
+        module.out_features for module in policy.modules() if isinstance(module, torch.nn.Linear)
+    )

@@ -22,18 +22,31 @@ class Critics:
     :param loss_scale: SAC halves the squared errors, TD3 does not.
     """
 
-    def __init__(self, critic: ContinuousCritic, target: ContinuousCritic, optimizer: FlatOptimizer, activation: Activation,
-                 loss_scale: float) -> None:
+    def __init__(
+        self,
+        critic: ContinuousCritic,
+        target: ContinuousCritic,
+        optimizer: FlatOptimizer,
+        activation: Activation,
+        loss_scale: float,
+    ) -> None:
         self.optimizer, self.target_parameters = optimizer, FlatParameters(target.parameters())
-        self.networks = [Mlp(linear_layers(network, optimizer), activation) for network in _modules(critic)]
-        self.targets = [Mlp(linear_layers(network, self.target_parameters), activation) for network in _modules(target)]
+        self.networks = [
+            Mlp(linear_layers(network, optimizer), activation) for network in _modules(critic)
+        ]
+        self.targets = [
+            Mlp(linear_layers(network, self.target_parameters), activation)
+            for network in _modules(target)
+        ]
         self.loss_scale = loss_scale
         self._scratch = np.empty_like(optimizer.weights)
 
     def target_values(self, observations: Floats, actions: Floats) -> Floats:
         """The smallest of the targets' values."""
         inputs = _inputs(observations, actions)
-        values: Floats = np.minimum.reduce([network.forward(inputs)[:, 0] for network in self.targets])
+        values: Floats = np.minimum.reduce(
+            [network.forward(inputs)[:, 0] for network in self.targets]
+        )
         return values
 
     def gradients(self, observations: Floats, actions: Floats, wanted: Floats) -> float:
@@ -41,11 +54,15 @@ class Critics:
         inputs, loss = _inputs(observations, actions), 0.0
         for network in self.networks:
             error = network.forward(inputs)[:, 0] - wanted
-            network.backward(inputs, (error * np.float32(2 * self.loss_scale / len(error)))[:, None])
+            network.backward(
+                inputs, (error * np.float32(2 * self.loss_scale / len(error)))[:, None]
+            )
             loss += self.loss_scale * float(error.dot(error)) / len(error)
         return loss
 
-    def learn(self, observations: Floats, actions: Floats, wanted: Floats, learning_rate: float) -> float:
+    def learn(
+        self, observations: Floats, actions: Floats, wanted: Floats, learning_rate: float
+    ) -> float:
         """Take one step towards the wanted values. :return: the loss before."""
         loss = self.gradients(observations, actions, wanted)
         self.optimizer.step_unclipped(learning_rate)
@@ -59,7 +76,9 @@ class Critics:
         by_action = np.empty_like(actions)
         for index, network in enumerate(self.networks):
             rows = np.flatnonzero(smallest == index)
-            by_action[rows] = network.slopes(inputs, np.ones((len(rows), 1), np.float32), rows, columns)
+            by_action[rows] = network.slopes(
+                inputs, np.ones((len(rows), 1), np.float32), rows, columns
+            )
         return Slopes(values[smallest, np.arange(len(inputs))], by_action)
 
     def first(self, observations: Floats, actions: Floats) -> Slopes:
@@ -67,7 +86,9 @@ class Critics:
         inputs, network = _inputs(observations, actions), self.networks[0]
         values = network.forward(inputs)[:, 0]
         ones = np.ones((len(inputs), 1), np.float32)
-        return Slopes(values, network.slopes(inputs, ones, slice(None), slice(observations.shape[1], None)))
+        return Slopes(
+            values, network.slopes(inputs, ones, slice(None), slice(observations.shape[1], None))
+        )
 
     def follow(self, tau: float) -> None:
         """Move the targets a little towards the networks."""

@@ -14,8 +14,15 @@ from rl_trainer.numpy_path.replay import Transitions
 class SquashedActor:
     """The actor, and the target that follows it: a network and a tanh behind it."""
 
-    def __init__(self, network: Mlp, target: Mlp, optimizer: FlatOptimizer, target_parameters: FlatParameters) -> None:
-        self.network, self.target, self.optimizer, self.target_parameters = network, target, optimizer, target_parameters
+    def __init__(
+        self, network: Mlp, target: Mlp, optimizer: FlatOptimizer, target_parameters: FlatParameters
+    ) -> None:
+        self.network, self.target, self.optimizer, self.target_parameters = (
+            network,
+            target,
+            optimizer,
+            target_parameters,
+        )
         self._scratch = np.empty_like(optimizer.weights)
 
     def act(self, observations: Floats) -> Floats:

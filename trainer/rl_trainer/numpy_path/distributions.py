@@ -49,7 +49,9 @@ class ActionDistribution(Protocol):
         """Log-probabilities of actions, and the entropy. Both arguments are (outputs, rows)."""
         ...
 
-    def backward(self, evaluated: Evaluated, actions: Floats, by_log_prob: Floats, by_entropy: float) -> Floats:
+    def backward(
+        self, evaluated: Evaluated, actions: Floats, by_log_prob: Floats, by_entropy: float
+    ) -> Floats:
         """Give the loss's gradient with respect to the outputs, from those with respect to log-probabilities and entropy."""
         ...
 
@@ -89,7 +91,9 @@ class Categorical:
         log_prob: Floats = np.add.reduce(logs * actions, axis=0)
         return Evaluated(log_prob, mean(entropies), (probabilities, logs, entropies))
 
-    def backward(self, evaluated: Evaluated, actions: Floats, by_log_prob: Floats, by_entropy: float) -> Floats:
+    def backward(
+        self, evaluated: Evaluated, actions: Floats, by_log_prob: Floats, by_entropy: float
+    ) -> Floats:
         """The gradient of log p(a) is onehot(a) − p; that of the entropy is −p (log p + H)."""
         probabilities, logs, entropies = evaluated.kept
         delta: Floats = actions - probabilities
@@ -129,13 +133,17 @@ class DiagonalGaussian:
         scaled = actions - outputs
         scaled *= inverse
         squares = scaled * scaled
-        log_prob: Floats = np.add.reduce(squares, axis=0) if len(self.log_std) > 1 else squares[0].copy()
+        log_prob: Floats = (
+            np.add.reduce(squares, axis=0) if len(self.log_std) > 1 else squares[0].copy()
+        )
         constant = float(np.add.reduce(self.log_std)) + HALF_LOG_2_PI * len(self.log_std)
         log_prob *= -0.5
         log_prob -= constant
         return Evaluated(log_prob, constant + 0.5 * len(self.log_std), (scaled, inverse, squares))
 
-    def backward(self, evaluated: Evaluated, _actions: Floats, by_log_prob: Floats, by_entropy: float) -> Floats:
+    def backward(
+        self, evaluated: Evaluated, _actions: Floats, by_log_prob: Floats, by_entropy: float
+    ) -> Floats:
         """Also writes the gradient of the deviations: z² − 1 by log-probability, 1 by entropy."""
         scaled, inverse, squares = evaluated.kept
         squares -= 1

@@ -112,8 +112,11 @@ class Mlp:
             if len(self._workspaces) >= MOST_WORKSPACES:
                 self._workspaces.clear()  # ends of episodes come in batches of any size
             widths = [len(layer.bias) for layer in self.layers]
-            self._workspaces[rows] = Workspace([empty(rows, w) for w in widths], [empty(rows, w) for w in widths[:-1]],
-                                               np.ones(rows, np.float32))
+            self._workspaces[rows] = Workspace(
+                [empty(rows, w) for w in widths],
+                [empty(rows, w) for w in widths[:-1]],
+                np.ones(rows, np.float32),
+            )
         return self._workspaces[rows]
 
 
@@ -155,7 +158,9 @@ def activation_of(policy: Any) -> Activation:
 
 def linear_layers(modules: Iterable[torch.nn.Module], parameters: FlatParameters) -> list[Linear]:
     """The layers of a network. :param modules: torch's in order; those that are not linear are the activation."""
-    return [joined((module,), parameters) for module in modules if isinstance(module, torch.nn.Linear)]
+    return [
+        joined((module,), parameters) for module in modules if isinstance(module, torch.nn.Linear)
+    ]
 
 
 def joined(modules: Sequence[torch.nn.Linear], parameters: FlatParameters) -> Linear:

@@ -14,8 +14,20 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from rl_trainer.numpy_path.critics import Critics
 from rl_trainer.numpy_path.deterministic import DeterministicUpdate, SquashedActor
-from rl_trainer.numpy_path.layers import Activation, Array, Mlp, activation_of, joined, linear_layers
-from rl_trainer.numpy_path.optimizers import FlatOptimizer, FlatParameters, Floats, flat_optimizer_for
+from rl_trainer.numpy_path.layers import (
+    Activation,
+    Array,
+    Mlp,
+    activation_of,
+    joined,
+    linear_layers,
+)
+from rl_trainer.numpy_path.optimizers import (
+    FlatOptimizer,
+    FlatParameters,
+    Floats,
+    flat_optimizer_for,
+)
 from rl_trainer.numpy_path.q_learning import QUpdate
 from rl_trainer.numpy_path.replay import Transitions, draw
 from rl_trainer.numpy_path.soft import SoftUpdate, SquashedGaussian, Temperature
@@ -46,7 +58,9 @@ class NumpyOffPolicy(OffPolicyAlgorithm):
         """Build what takes the steps."""
         raise NotImplementedError
 
-    def explore(self, observations: Floats, action_noise: ActionNoise | None) -> tuple[Array, Array]:
+    def explore(
+        self, observations: Floats, action_noise: ActionNoise | None
+    ) -> tuple[Array, Array]:
         """Choose actions after the warm-up. :return: those for the environment, and those for the buffer."""
         raise NotImplementedError
 
@@ -73,12 +87,15 @@ class NumpyOffPolicy(OffPolicyAlgorithm):
             if column:
                 self.logger.record(f"train/{name}", float(np.mean(column)))
 
-    def _sample_action(self, learning_starts: int, action_noise: ActionNoise | None = None,
-                       n_envs: int = 1) -> tuple[Array, Array]:
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[Array, Array]:
         if self.num_timesteps < learning_starts:
             return super()._sample_action(learning_starts, action_noise, n_envs)
         observations: Any = self._last_obs
-        return self.explore(observations.reshape(n_envs, -1).astype(np.float32, copy=False), action_noise)
+        return self.explore(
+            observations.reshape(n_envs, -1).astype(np.float32, copy=False), action_noise
+        )
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_engine"]
@@ -91,7 +108,9 @@ class _Continuous(NumpyOffPolicy):
         """Choose actions between -1 and 1."""
         raise NotImplementedError
 
-    def explore(self, observations: Floats, action_noise: ActionNoise | None) -> tuple[Array, Array]:
+    def explore(
+        self, observations: Floats, action_noise: ActionNoise | None
+    ) -> tuple[Array, Array]:
         """Add noise, and scale to the environment's bounds."""
         actions: Array = self.squashed(observations)
         if action_noise is not None:
@@ -129,9 +148,17 @@ class NumpySAC(_Continuous, SAC):
         actor: Any = self.actor
         activation = activation_of(self.policy)
         heads = (actor.mu, actor.log_std)
-        optimizer = _flat([*actor.latent_pi.parameters(), *(head.weight for head in heads), *(head.bias for head in heads)],
-                          actor.optimizer)
-        network = Mlp([*linear_layers(actor.latent_pi, optimizer), joined(heads, optimizer)], activation)
+        optimizer = _flat(
+            [
+                *actor.latent_pi.parameters(),
+                *(head.weight for head in heads),
+                *(head.bias for head in heads),
+            ],
+            actor.optimizer,
+        )
+        network = Mlp(
+            [*linear_layers(actor.latent_pi, optimizer), joined(heads, optimizer)], activation
+        )
         critics = _critics(self, activation, loss_scale=0.5)
         return SoftUpdate(SquashedGaussian(network), optimizer, critics, self._temperature())
 
@@ -174,9 +201,16 @@ class NumpyTD3(_Continuous, TD3):
     def build_engine(self) -> DeterministicUpdate:
         """Build the actor, the critics, and the targets of both."""
         activation = activation_of(self.policy)
-        optimizer, target = _flat(self.actor.parameters(), self.actor.optimizer), FlatParameters(self.actor_target.parameters())
-        actor = SquashedActor(Mlp(linear_layers(self.actor.mu, optimizer), activation),
-                              Mlp(linear_layers(self.actor_target.mu, target), activation), optimizer, target)
+        optimizer, target = (
+            _flat(self.actor.parameters(), self.actor.optimizer),
+            FlatParameters(self.actor_target.parameters()),
+        )
+        actor = SquashedActor(
+            Mlp(linear_layers(self.actor.mu, optimizer), activation),
+            Mlp(linear_layers(self.actor_target.mu, target), activation),
+            optimizer,
+            target,
+        )
         return DeterministicUpdate(actor, _critics(self, activation, loss_scale=1.0))
 
 
@@ -191,12 +225,17 @@ class NumpyDQN(NumpyOffPolicy, DQN):
         """Take gradient steps on minibatches from the replay buffer."""
         engine: QUpdate = self.prepared()
         learning_rate = self.begin([self.policy.optimizer])
-        losses = [engine.step(self.draw(batch_size), learning_rate, self.max_grad_norm) for _ in range(gradient_steps)]
+        losses = [
+            engine.step(self.draw(batch_size), learning_rate, self.max_grad_norm)
+            for _ in range(gradient_steps)
+        ]
         self.end()
         self._n_updates += gradient_steps
         self.log(loss=losses)
 
-    def explore(self, observations: Floats, action_noise: ActionNoise | None) -> tuple[Array, Array]:
+    def explore(
+        self, observations: Floats, action_noise: ActionNoise | None
+    ) -> tuple[Array, Array]:
         """Be greedy, or draw all actions at random with the exploration rate."""
         del action_noise  # SB3 gives DQN none
         if np.random.rand() < self.exploration_rate:
@@ -209,14 +248,25 @@ class NumpyDQN(NumpyOffPolicy, DQN):
     def build_engine(self) -> QUpdate:
         """Build the network and its target."""
         activation = activation_of(self.policy)
-        optimizer, target = _flat(self.q_net.parameters(), self.policy.optimizer), FlatParameters(self.q_net_target.parameters())
-        return QUpdate(Mlp(linear_layers(self.q_net.q_net, optimizer), activation),
-                       Mlp(linear_layers(self.q_net_target.q_net, target), activation), optimizer)
+        optimizer, target = (
+            _flat(self.q_net.parameters(), self.policy.optimizer),
+            FlatParameters(self.q_net_target.parameters()),
+        )
+        return QUpdate(
+            Mlp(linear_layers(self.q_net.q_net, optimizer), activation),
+            Mlp(linear_layers(self.q_net_target.q_net, target), activation),
+            optimizer,
+        )
 
 
 def _critics(model: Any, activation: Activation, loss_scale: float) -> Critics:
-    return Critics(model.critic, model.critic_target, _flat(model.critic.parameters(), model.critic.optimizer), activation,
-                   loss_scale=loss_scale)
+    return Critics(
+        model.critic,
+        model.critic_target,
+        _flat(model.critic.parameters(), model.critic.optimizer),
+        activation,
+        loss_scale=loss_scale,
+    )
 
 
 def _flat(parameters: Any, optimizer: torch.optim.Optimizer) -> FlatOptimizer:

@@ -42,10 +42,16 @@ class FlatParameters:
         :param parameters: several are seen as one, their rows in order; they must lie one after another.
         """
         places = [self.place(parameter) for parameter in parameters]
-        if any(before.stop != after.start for (before, _), (after, _) in itertools.pairwise(places)):
+        if any(
+            before.stop != after.start for (before, _), (after, _) in itertools.pairwise(places)
+        ):
             raise ValueError("the parameters do not lie one after another")
         whole = slice(places[0][0].start, places[-1][0].stop)
-        shape = (sum(shape[0] for _, shape in places), *places[0][1][1:]) if len(places) > 1 else places[0][1]
+        shape = (
+            (sum(shape[0] for _, shape in places), *places[0][1][1:])
+            if len(places) > 1
+            else places[0][1]
+        )
         return self.weights[whole].reshape(shape), self.gradient[whole].reshape(shape)
 
 
@@ -55,12 +61,17 @@ class FlatOptimizer(FlatParameters):
     #: What torch calls the arrays that it keeps for each parameter.
     slots: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, parameters: Iterable[torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, parameters: Iterable[torch.Tensor], optimizer: torch.optim.Optimizer
+    ) -> None:
         super().__init__(parameters)
         size = len(self.weights)
         self.moments = {slot: np.zeros(size, np.float32) for slot in self.slots}
         self._scratch, self._root = np.empty(size, np.float32), np.empty(size, np.float32)
-        self._steps, self._count = torch.zeros(len(self.parameters)), 0  # one each: torch counts each parameter's steps by itself
+        self._steps, self._count = (
+            torch.zeros(len(self.parameters)),
+            0,
+        )  # one each: torch counts each parameter's steps by itself
         self.group: dict[str, Any] = optimizer.param_groups[0]
         for parameter, step in zip(self.parameters, self._steps, strict=True):
             self._adopt(parameter, step, optimizer)
@@ -103,7 +114,9 @@ class FlatOptimizer(FlatParameters):
         moment += scratch
         return moment
 
-    def _adopt(self, parameter: torch.Tensor, step: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    def _adopt(
+        self, parameter: torch.Tensor, step: torch.Tensor, optimizer: torch.optim.Optimizer
+    ) -> None:
         (place, shape), state = self.place(parameter), optimizer.state[parameter]
         if "step" in state:
             step.copy_(state["step"])
@@ -126,10 +139,12 @@ class FlatAdam(FlatOptimizer):
         np.multiply(self.gradient, (1 - beta1) * scale, out=scratch)
         first += scratch
         np.sqrt(self._second_moment("exp_avg_sq", beta2, scale), out=root)
-        bias = math.sqrt(1 - beta2 ** self._count)  # of the root; what torch divides the array by is put into the two numbers
+        bias = math.sqrt(
+            1 - beta2**self._count
+        )  # of the root; what torch divides the array by is put into the two numbers
         root += self.group["eps"] * bias
         np.divide(first, root, out=scratch)
-        scratch *= learning_rate * bias / (1 - beta1 ** self._count)
+        scratch *= learning_rate * bias / (1 - beta1**self._count)
         self.weights -= scratch
 
 
@@ -152,8 +167,13 @@ def flat_optimizer_for(optimizer: torch.optim.Optimizer) -> type[FlatOptimizer] 
     group = optimizer.param_groups[0]
     kinds: dict[type[torch.optim.Optimizer], tuple[type[FlatOptimizer], tuple[str, ...]]] = {
         torch.optim.Adam: (FlatAdam, ("weight_decay", "amsgrad", "maximize")),
-        torch.optim.RMSprop: (FlatRmsProp, ("weight_decay", "momentum", "centered", "maximize"))}
+        torch.optim.RMSprop: (FlatRmsProp, ("weight_decay", "momentum", "centered", "maximize")),
+    }
     found = kinds.get(type(optimizer))
-    if found is None or len(optimizer.param_groups) != 1 or any(group[option] for option in found[1]):
+    if (
+        found is None
+        or len(optimizer.param_groups) != 1
+        or any(group[option] for option in found[1])
+    ):
         return None
     return found[0]

@@ -21,7 +21,9 @@ class Transitions(NamedTuple):
     discounts: Floats | float
 
 
-def draw(buffer: Any, batch_size: int, statistics: VecNormalize | None, gamma: float) -> Transitions:
+def draw(
+    buffer: Any, batch_size: int, statistics: VecNormalize | None, gamma: float
+) -> Transitions:
     """Draw rows with replacement, normalised if the environment is.
 
     Buffers other than SB3's plain one (n-step returns) draw by themselves.
@@ -29,21 +31,35 @@ def draw(buffer: Any, batch_size: int, statistics: VecNormalize | None, gamma: f
     if type(buffer) is not ReplayBuffer or buffer.optimize_memory_usage or statistics is not None:
         return _from_tensors(buffer.sample(batch_size, env=statistics), gamma)
     rows = np.random.randint(0, buffer.buffer_size if buffer.full else buffer.pos, size=batch_size)
-    envs = np.random.randint(0, high=buffer.n_envs, size=batch_size)  # SB3 draws this also for a single environment
+    envs = np.random.randint(
+        0, high=buffer.n_envs, size=batch_size
+    )  # SB3 draws this also for a single environment
     places = rows * buffer.n_envs + envs
 
     def taken(column: Array) -> Array:
         return column.reshape(buffer.buffer_size * buffer.n_envs, -1).take(places, axis=0)
 
     dones = taken(buffer.dones)[:, 0] * (1 - taken(buffer.timeouts)[:, 0])
-    return Transitions(_floats(taken(buffer.observations)), taken(buffer.actions), _floats(taken(buffer.next_observations)),
-                       dones, taken(buffer.rewards)[:, 0], gamma)
+    return Transitions(
+        _floats(taken(buffer.observations)),
+        taken(buffer.actions),
+        _floats(taken(buffer.next_observations)),
+        dones,
+        taken(buffer.rewards)[:, 0],
+        gamma,
+    )
 
 
 def _from_tensors(samples: Any, gamma: float) -> Transitions:
     discounts = gamma if samples.discounts is None else samples.discounts.numpy().reshape(-1)
-    return Transitions(_floats(samples.observations.numpy()), samples.actions.numpy(), _floats(samples.next_observations.numpy()),
-                       samples.dones.numpy().reshape(-1), samples.rewards.numpy().reshape(-1), discounts)
+    return Transitions(
+        _floats(samples.observations.numpy()),
+        samples.actions.numpy(),
+        _floats(samples.next_observations.numpy()),
+        samples.dones.numpy().reshape(-1),
+        samples.rewards.numpy().reshape(-1),
+        discounts,
+    )
 
 
 def _floats(observations: Array) -> Floats:

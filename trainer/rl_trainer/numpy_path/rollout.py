@@ -19,8 +19,15 @@ from rl_trainer.numpy_path.update import ActorCriticUpdate
 BLOCK = 512
 
 
-def collect(model: Any, engine: ActorCriticUpdate, rng: np.random.Generator, env: VecEnv, callback: BaseCallback,
-            buffer: RolloutBuffer, n_steps: int) -> bool:
+def collect(
+    model: Any,
+    engine: ActorCriticUpdate,
+    rng: np.random.Generator,
+    env: VecEnv,
+    callback: BaseCallback,
+    buffer: RolloutBuffer,
+    n_steps: int,
+) -> bool:
     """Fill the buffer with `n_steps` of every environment.
 
     :return: False if a callback stopped the rollout.
@@ -35,15 +42,20 @@ def collect(model: Any, engine: ActorCriticUpdate, rng: np.random.Generator, env
         observations = _rows(model._last_obs, env.num_envs)
         outputs[step] = chosen = network.forward(observations)
         actions = engine.distribution.sample(chosen, noise[step])
-        new_observations, rewards, dones, infos = env.step(_clipped(actions, bounds) if bounds else actions)
+        new_observations, rewards, dones, infos = env.step(
+            _clipped(actions, bounds) if bounds else actions
+        )
         model.num_timesteps += env.num_envs
         callback.update_locals(locals())
         if not callback.on_step():
             return False
         if np.count_nonzero(dones):  # several times as fast as any()
             model._update_info_buffer(infos, dones)
-            truncated += [(step, int(index), infos[index]["terminal_observation"]) for index in np.flatnonzero(dones)
-                          if infos[index].get("TimeLimit.truncated", False)]
+            truncated += [
+                (step, int(index), infos[index]["terminal_observation"])
+                for index in np.flatnonzero(dones)
+                if infos[index].get("TimeLimit.truncated", False)
+            ]
         buffer.observations[step] = model._last_obs
         buffer.actions[step] = actions.reshape(env.num_envs, -1)
         buffer.rewards[step] = rewards
@@ -55,22 +67,33 @@ def collect(model: Any, engine: ActorCriticUpdate, rng: np.random.Generator, env
     return True
 
 
-def _finish(model: Any, engine: ActorCriticUpdate, buffer: RolloutBuffer, outputs: Floats,
-            truncated: list[tuple[int, int, Array]]) -> None:
+def _finish(
+    model: Any,
+    engine: ActorCriticUpdate,
+    buffer: RolloutBuffer,
+    outputs: Floats,
+    truncated: list[tuple[int, int, Array]],
+) -> None:
     """Add values, log-probabilities, bootstraps of truncated episodes, advantages and returns."""
     steps, n_envs = buffer.rewards.shape
     rows = steps * n_envs
-    evaluated = engine.distribution.evaluate(np.ascontiguousarray(outputs.reshape(rows, -1).T),
-                                             engine.distribution.columns(buffer.actions.reshape(rows, -1)))
+    evaluated = engine.distribution.evaluate(
+        np.ascontiguousarray(outputs.reshape(rows, -1).T),
+        engine.distribution.columns(buffer.actions.reshape(rows, -1)),
+    )
     buffer.log_probs[...] = evaluated.log_prob.reshape(steps, n_envs)
     observations, predicted = _rows(buffer.observations, rows), buffer.values.reshape(-1)
     for start in range(0, rows, BLOCK):
-        predicted[start:start + BLOCK] = values(engine, observations[start:start + BLOCK])
+        predicted[start : start + BLOCK] = values(engine, observations[start : start + BLOCK])
     if truncated:
         at_steps, at_envs, last = zip(*truncated, strict=True)
-        buffer.rewards[list(at_steps), list(at_envs)] += model.gamma * values(engine, _rows(np.array(last), len(last)))
+        buffer.rewards[list(at_steps), list(at_envs)] += model.gamma * values(
+            engine, _rows(np.array(last), len(last))
+        )
     buffer.pos, buffer.full = steps, True
-    estimate_advantages(buffer, values(engine, _rows(model._last_obs, n_envs)), model._last_episode_starts)
+    estimate_advantages(
+        buffer, values(engine, _rows(model._last_obs, n_envs)), model._last_episode_starts
+    )
 
 
 def estimate_advantages(buffer: RolloutBuffer, last_values: Floats, dones: Array) -> None:

@@ -42,10 +42,15 @@ class SquashedGaussian:
         spread = np.exp(clipped) * noise
         actions = np.tanh(means + spread)
         slopes = 1 - actions * actions
-        log_prob = -np.add.reduce(0.5 * noise * noise + clipped + np.float32(HALF_LOG_2_PI) + np.log(slopes + EPSILON), axis=1)
+        log_prob = -np.add.reduce(
+            0.5 * noise * noise + clipped + np.float32(HALF_LOG_2_PI) + np.log(slopes + EPSILON),
+            axis=1,
+        )
         return Sampled(actions, log_prob, spread, slopes, (clipped == log_std).astype(np.float32))
 
-    def backward(self, observations: Floats, sampled: Sampled, by_action: Floats, by_log_prob: float) -> None:
+    def backward(
+        self, observations: Floats, sampled: Sampled, by_action: Floats, by_log_prob: float
+    ) -> None:
         """Write the gradients, after :meth:`sample` of the same observations.
 
         The noise is fixed, so a mean moves the action alone, and a deviation both the action and its log-density.
@@ -65,7 +70,9 @@ class Temperature:
     :param optimizer: of the logarithm; None: it stays as it is.
     """
 
-    def __init__(self, value: float, target_entropy: float, optimizer: FlatOptimizer | None) -> None:
+    def __init__(
+        self, value: float, target_entropy: float, optimizer: FlatOptimizer | None
+    ) -> None:
         self.value, self.target_entropy, self.optimizer = value, target_entropy, optimizer
 
     def current(self) -> float:
@@ -96,18 +103,37 @@ class SoftLosses:
 class SoftUpdate:
     """Takes steps on a SAC policy whose parameters are views of flat arrays."""
 
-    def __init__(self, actor: SquashedGaussian, optimizer: FlatOptimizer, critics: Critics, temperature: Temperature) -> None:
-        self.actor, self.optimizer, self.critics, self.temperature = actor, optimizer, critics, temperature
+    def __init__(
+        self,
+        actor: SquashedGaussian,
+        optimizer: FlatOptimizer,
+        critics: Critics,
+        temperature: Temperature,
+    ) -> None:
+        self.actor, self.optimizer, self.critics, self.temperature = (
+            actor,
+            optimizer,
+            critics,
+            temperature,
+        )
 
     @property
     def optimizers(self) -> list[FlatOptimizer]:
         """All that count steps."""
-        return [optimizer for optimizer in (self.optimizer, self.critics.optimizer, self.temperature.optimizer) if optimizer]
+        return [
+            optimizer
+            for optimizer in (self.optimizer, self.critics.optimizer, self.temperature.optimizer)
+            if optimizer
+        ]
 
-    def step(self, batch: Transitions, noise: Floats, next_noise: Floats, learning_rate: float) -> SoftLosses:
+    def step(
+        self, batch: Transitions, noise: Floats, next_noise: Floats, learning_rate: float
+    ) -> SoftLosses:
         """Take one step of temperature, critics and actor, in SB3's order; the targets follow when they are told to."""
         following = self.actor.sample(batch.next_observations, next_noise)
-        sampled = self.actor.sample(batch.observations, noise)  # last, because the backward pass needs its layers
+        sampled = self.actor.sample(
+            batch.observations, noise
+        )  # last, because the backward pass needs its layers
         coefficient = self.temperature.current()
         ent_coef_loss = self.temperature.learn(sampled.log_prob, learning_rate)
         values = self.critics.target_values(batch.next_observations, following.actions)
@@ -122,5 +148,7 @@ class SoftUpdate:
         """Write the gradient of (ent_coef * log_prob - min Q).mean(), and give its value."""
         rows = len(observations)
         values, by_action = self.critics.smallest(observations, sampled.actions)
-        self.actor.backward(observations, sampled, by_action * np.float32(-1 / rows), coefficient / rows)
+        self.actor.backward(
+            observations, sampled, by_action * np.float32(-1 / rows), coefficient / rows
+        )
         return coefficient * mean(sampled.log_prob) - mean(values)

@@ -29,8 +29,14 @@ class Rows(NamedTuple):
 
     def chosen(self, which: Array | slice) -> "Rows":
         """Some of the rows, in a given order."""
-        return Rows(self.observations[which], self.actions[:, which], self.old_values[which], self.old_log_prob[which],
-                    self.costs[which], self.returns[which])
+        return Rows(
+            self.observations[which],
+            self.actions[:, which],
+            self.old_values[which],
+            self.old_log_prob[which],
+            self.costs[which],
+            self.returns[which],
+        )
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,19 @@ class ActorCriticUpdate:
     :param two: the networks one after another. :param paired: the same parameters side by side, if the networks pair.
     """
 
-    def __init__(self, optimizer: FlatOptimizer, two: TwoMlps, paired: PairedMlps | None, distribution: ActionDistribution) -> None:
-        self.optimizer, self.two, self.paired, self.distribution = optimizer, two, paired, distribution
+    def __init__(
+        self,
+        optimizer: FlatOptimizer,
+        two: TwoMlps,
+        paired: PairedMlps | None,
+        distribution: ActionDistribution,
+    ) -> None:
+        self.optimizer, self.two, self.paired, self.distribution = (
+            optimizer,
+            two,
+            paired,
+            distribution,
+        )
         self._fixed: dict[int, FixedMlp] = {}
 
     def fixed_policy(self, rows: int) -> FixedMlp:
@@ -108,14 +125,19 @@ class ActorCriticUpdate:
         for start in range(0, len(rows.costs), batch_size):
             step = self.gradients(rows.chosen(slice(start, start + batch_size)), by)
             taken.steps.append(step)
-            if by.target_kl is not None and approx_kl(step.log_prob - step.old_log_prob) > 1.5 * by.target_kl:
+            if (
+                by.target_kl is not None
+                and approx_kl(step.log_prob - step.old_log_prob) > 1.5 * by.target_kl
+            ):
                 return False
             taken.gradient_norms.append(self.optimizer.step(by.learning_rate, by.max_grad_norm))
         return True
 
     def gradients(self, batch: Rows, by: Coefficients) -> Step:
         """Write the gradient of SB3's loss into `optimizer.gradient`."""
-        networks = self.paired if self.paired is not None and len(batch.costs) <= PAIRED_ROWS else self.two
+        networks = (
+            self.paired if self.paired is not None and len(batch.costs) <= PAIRED_ROWS else self.two
+        )
         outputs, values = networks.forward(batch.observations)
         evaluated = self.distribution.evaluate(outputs, batch.actions)
         by_log_prob = self.by_log_prob(evaluated.log_prob, batch, by)
@@ -126,19 +148,27 @@ class ActorCriticUpdate:
 
     def losses(self, taken: Taken, by: Coefficients) -> Losses:
         """The losses of all steps, at once: one after another they would cost as much as a layer."""
-        costs, old_log_prob, log_prob, errors = (np.concatenate(column) for column in list(zip(*taken.steps, strict=True))[:4])
+        costs, old_log_prob, log_prob, errors = (
+            np.concatenate(column) for column in list(zip(*taken.steps, strict=True))[:4]
+        )
         sizes = np.array([len(step.costs) for step in taken.steps])
         starts = np.cumsum(sizes) - sizes
         return Losses(
-            policy=np.add.reduceat(self.policy_losses(log_prob, old_log_prob, costs, by), starts, dtype=np.float64),
+            policy=np.add.reduceat(
+                self.policy_losses(log_prob, old_log_prob, costs, by), starts, dtype=np.float64
+            ),
             value=np.add.reduceat(errors * errors, starts, dtype=np.float64) / sizes,
-            entropy=-np.array([step.entropy for step in taken.steps]), gradient_norm=np.array(taken.gradient_norms))
+            entropy=-np.array([step.entropy for step in taken.steps]),
+            gradient_norm=np.array(taken.gradient_norms),
+        )
 
     def by_log_prob(self, log_prob: Floats, batch: Rows, by: Coefficients) -> Floats:
         """The gradient of the policy's part of the loss with respect to the log-probabilities."""
         raise NotImplementedError
 
-    def policy_losses(self, log_prob: Floats, old_log_prob: Floats, costs: Floats, by: Coefficients) -> Floats:
+    def policy_losses(
+        self, log_prob: Floats, old_log_prob: Floats, costs: Floats, by: Coefficients
+    ) -> Floats:
         """Each row's share in its minibatch's loss."""
         raise NotImplementedError
 
@@ -152,7 +182,9 @@ class PpoUpdate(ActorCriticUpdate):
         plain *= plain >= clipped
         return plain
 
-    def policy_losses(self, log_prob: Floats, old_log_prob: Floats, costs: Floats, by: Coefficients) -> Floats:
+    def policy_losses(
+        self, log_prob: Floats, old_log_prob: Floats, costs: Floats, by: Coefficients
+    ) -> Floats:
         """The larger of two costs, which is the smaller of two surrogates."""
         return np.maximum(*_surrogates(log_prob - old_log_prob, costs, by))
 
@@ -165,7 +197,9 @@ class A2cUpdate(ActorCriticUpdate):
         del log_prob, by
         return batch.costs
 
-    def policy_losses(self, log_prob: Floats, old_log_prob: Floats, costs: Floats, by: Coefficients) -> Floats:
+    def policy_losses(
+        self, log_prob: Floats, old_log_prob: Floats, costs: Floats, by: Coefficients
+    ) -> Floats:
         """-(advantages * log_prob).mean()."""
         del old_log_prob, by
         return costs * log_prob
@@ -182,7 +216,9 @@ def costs(advantages: Floats, batch_size: int, by: Coefficients) -> Floats:
             batches: Floats = advantages[part].reshape(-1, size)
             if by.normalize_advantage and size > 1:
                 batches = batches - _sums(batches) / np.float32(size)
-                batches /= np.sqrt(_sums(batches * batches) / np.float32(size - 1)) + np.float32(1e-8)
+                batches /= np.sqrt(_sums(batches * batches) / np.float32(size - 1)) + np.float32(
+                    1e-8
+                )
             made[part] = (batches * np.float32(-1 / size)).reshape(-1)
     return made
 
@@ -198,9 +234,11 @@ def moves(taken: Taken, by: Coefficients) -> tuple[float, float]:
     moved = np.exp(log_ratio) - 1
     sizes = np.array([len(step.costs) for step in taken.steps])
     starts = np.cumsum(sizes) - sizes
-    divergences, outside = (np.add.reduceat(values, starts, dtype=np.float64) / sizes
-                            for values in (moved - log_ratio, np.abs(moved) > by.clip_range))
-    return mean(divergences[taken.epochs[-1]:]), mean(outside)
+    divergences, outside = (
+        np.add.reduceat(values, starts, dtype=np.float64) / sizes
+        for values in (moved - log_ratio, np.abs(moved) > by.clip_range)
+    )
+    return mean(divergences[taken.epochs[-1] :]), mean(outside)
 
 
 def approx_kl(log_ratio: Floats) -> float:

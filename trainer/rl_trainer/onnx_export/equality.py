@@ -21,12 +21,20 @@ TOLERANCE = 1e-4
 #: Discrete actions may differ where two are level to rounding: at most this part of the observations.
 LEVEL = 0.01
 
+
 class UnequalPolicyError(TrainerError):
     """The exported policy acts otherwise than the model that it was made from."""
 
 
-def compare(onnx_policy: bytes, reference: Callable[[int], Reference], space: Space, action_space: Space, *,
-            visited: Observations | None = None, recurrent: bool = False) -> dict[str, JsonValue]:
+def compare(
+    onnx_policy: bytes,
+    reference: Callable[[int], Reference],
+    space: Space,
+    action_space: Space,
+    *,
+    visited: Observations | None = None,
+    recurrent: bool = False,
+) -> dict[str, JsonValue]:
     """Run both on the same observations, from the beginning of as many episodes.
 
     :param reference: makes the model's side for so many rows.
@@ -36,7 +44,10 @@ def compare(onnx_policy: bytes, reference: Callable[[int], Reference], space: Sp
     :raises UnequalPolicyError: if they differ by more than rounding explains.
     """
     found: dict[str, JsonValue] = {"tolerance": TOLERANCE}
-    batches = {"sampled": sample_observations(space, SAMPLED), **({"visited": visited} if visited is not None else {})}
+    batches = {
+        "sampled": sample_observations(space, SAMPLED),
+        **({"visited": visited} if visited is not None else {}),
+    }
     for name, observations in batches.items():
         rows, differing, largest = rows_of(observations), 0, 0.0
         expected, exported = reference(rows), ExportedSession(onnx_policy, rows)
@@ -54,7 +65,9 @@ def sample_observations(space: Space, rows: int) -> Observations:
     own.seed(0)
     drawn = [own.sample() for _ in range(rows)]
     if isinstance(space, spaces.Dict):
-        return {key: _within_reason(np.stack([sample[key] for sample in drawn])) for key in space.spaces}
+        return {
+            key: _within_reason(np.stack([sample[key] for sample in drawn])) for key in space.spaces
+        }
     return _within_reason(np.stack(drawn))
 
 
@@ -75,13 +88,20 @@ class ExportedSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        self._session = onnxruntime.InferenceSession(onnx_policy, options, providers=["CPUExecutionProvider"])
-        self._state = {node.name: np.zeros((rows, *node.shape[1:]), np.float32)
-                       for node in self._session.get_inputs() if node.name == STATE_IN}
+        self._session = onnxruntime.InferenceSession(
+            onnx_policy, options, providers=["CPUExecutionProvider"]
+        )
+        self._state = {
+            node.name: np.zeros((rows, *node.shape[1:]), np.float32)
+            for node in self._session.get_inputs()
+            if node.name == STATE_IN
+        }
 
     def act(self, observations: Observations) -> np.ndarray[Any, Any]:
         """Give the deterministic actions."""
-        feeds = dict(observations) if isinstance(observations, Mapping) else {OBSERVATION: observations}
+        feeds = (
+            dict(observations) if isinstance(observations, Mapping) else {OBSERVATION: observations}
+        )
         outputs = [ACTION, *([STATE_OUT] if self._state else [])]
         actions, *states = self._session.run(outputs, feeds | self._state)
         self._state = dict.fromkeys(self._state, states[0]) if states else {}
@@ -89,22 +109,32 @@ class ExportedSession:
         return found
 
 
-def _difference(exported: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], space: Space) -> tuple[int, float]:
+def _difference(
+    exported: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], space: Space
+) -> tuple[int, float]:
     """How many actions differ, and by how much of the range at most (0 for actions that are no numbers)."""
     if exported.shape != expected.shape:
-        raise UnequalPolicyError(f"the exported policy gives actions of shape {exported.shape}, the model {expected.shape}")
+        raise UnequalPolicyError(
+            f"the exported policy gives actions of shape {exported.shape}, the model {expected.shape}"
+        )
     rows = len(exported)
     differs = (exported != expected).reshape(rows, -1).any(axis=1)
     if not isinstance(space, spaces.Box):
         return int(differs.sum()), 0.0
-    return int(differs.sum()), float((np.abs(exported - expected) / (space.high - space.low)).max(initial=0.0))
+    return int(differs.sum()), float(
+        (np.abs(exported - expected) / (space.high - space.low)).max(initial=0.0)
+    )
 
 
 def _check(name: str, rows: int, differing: int, largest: float, space: Space) -> None:
     if isinstance(space, spaces.Box):
         if not largest <= TOLERANCE:
-            raise UnequalPolicyError(f"on {name} observations the exported policy's actions are off by {largest:.2g} "
-                                     "of their range")
+            raise UnequalPolicyError(
+                f"on {name} observations the exported policy's actions are off by {largest:.2g} "
+                "of their range"
+            )
     elif differing > LEVEL * rows:
-        raise UnequalPolicyError(f"on {differing} of {rows} {name} observations the exported policy acts otherwise "
-                                 "than the model")
+        raise UnequalPolicyError(
+            f"on {differing} of {rows} {name} observations the exported policy acts otherwise "
+            "than the model"
+        )

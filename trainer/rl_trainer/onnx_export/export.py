@@ -22,7 +22,15 @@ from rl_trainer.onnx_export.reference import Observations, Reference
 from rl_trainer.onnx_export.spaces import space_form
 from rl_trainer.wrappers import Wrapper
 
-PACKAGES = ("gymnasium", "numpy", "onnx", "onnxruntime", "sb3-contrib", "stable-baselines3", "torch")
+PACKAGES = (
+    "gymnasium",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "sb3-contrib",
+    "stable-baselines3",
+    "torch",
+)
 
 
 @dataclass(frozen=True)
@@ -33,10 +41,19 @@ class ExportedPolicy:
     metadata: PolicyMetadata
 
 
-def export_policy(model: Any, parameters: Arrays, *, algo: str, env_id: str, env_kwargs: dict[str, JsonValue],
-                  observation_space: Space | None = None, stack: FrameStack | None = None,
-                  statistics: VecNormalize | None = None, visited: Observations | None = None,
-                  wrappers: Sequence[Wrapper] = ()) -> ExportedPolicy:
+def export_policy(
+    model: Any,
+    parameters: Arrays,
+    *,
+    algo: str,
+    env_id: str,
+    env_kwargs: dict[str, JsonValue],
+    observation_space: Space | None = None,
+    stack: FrameStack | None = None,
+    statistics: VecNormalize | None = None,
+    visited: Observations | None = None,
+    wrappers: Sequence[Wrapper] = (),
+) -> ExportedPolicy:
     """Write a model as ONNX, check that it acts the same, and add what it is.
 
     :param parameters: what the digest is over.
@@ -49,17 +66,34 @@ def export_policy(model: Any, parameters: Arrays, *, algo: str, env_id: str, env
     graph = Graph()
     distribution, recurrent = add_policy(graph, model.policy, space, statistics, stack)
     metadata = PolicyMetadata(
-        algo=algo, env_id=env_id, env_kwargs=env_kwargs, observation_space=space_form(space),
-        wrappers=tuple(WrapperForm(name=wrapper.name, kwargs=wrapper.kwargs) for wrapper in wrappers),
-        action_space=space_form(model.action_space), digest=digest_arrays(parameters), distribution=distribution,
+        algo=algo,
+        env_id=env_id,
+        env_kwargs=env_kwargs,
+        observation_space=space_form(space),
+        wrappers=tuple(
+            WrapperForm(name=wrapper.name, kwargs=wrapper.kwargs) for wrapper in wrappers
+        ),
+        action_space=space_form(model.action_space),
+        digest=digest_arrays(parameters),
+        distribution=distribution,
         recurrent=recurrent,
-        versions=library_versions(PACKAGES), equality={})
-    equality = compare(graph.to_bytes(metadata.to_json()), lambda rows: Reference(model, statistics, stack, rows), space,
-                       model.action_space, visited=visited, recurrent=recurrent)
+        versions=library_versions(PACKAGES),
+        equality={},
+    )
+    equality = compare(
+        graph.to_bytes(metadata.to_json()),
+        lambda rows: Reference(model, statistics, stack, rows),
+        space,
+        model.action_space,
+        visited=visited,
+        recurrent=recurrent,
+    )
     metadata = metadata.model_copy(update={"equality": equality})
     data = graph.to_bytes(metadata.to_json())
     if len(data) > MAX_BYTES:
-        raise BadInputError(f"the policy takes {len(data)} bytes as ONNX; at most {MAX_BYTES} are allowed")
+        raise BadInputError(
+            f"the policy takes {len(data)} bytes as ONNX; at most {MAX_BYTES} are allowed"
+        )
     return ExportedPolicy(data, metadata)
 
 

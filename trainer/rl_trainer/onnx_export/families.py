@@ -19,8 +19,13 @@ from rl_trainer.onnx_export.observations import Space, add_features
 Writer = Callable[[Graph, Any, Callable[[Any], str]], str]
 
 
-def add_policy(graph: Graph, policy: Any, space: Space, statistics: VecNormalize | None,
-               stack: FrameStack | None) -> tuple[str, bool]:
+def add_policy(
+    graph: Graph,
+    policy: Any,
+    space: Space,
+    statistics: VecNormalize | None,
+    stack: FrameStack | None,
+) -> tuple[str, bool]:
     """Add a whole policy: inputs, network, outputs.
 
     :param space: the environment's observation space. :param statistics: None without VecNormalize.
@@ -32,7 +37,9 @@ def add_policy(graph: Graph, policy: Any, space: Space, statistics: VecNormalize
     memory = Memory(graph, stack, getattr(policy, "lstm_actor", None))
 
     def features(extractor: Any) -> str:
-        found = add_features(graph, extractor, space, statistics, memory, scale_images=policy.normalize_images)
+        found = add_features(
+            graph, extractor, space, statistics, memory, scale_images=policy.normalize_images
+        )
         return memory.add_lstm(found)
 
     distribution = _writer(policy)(graph, policy, features)
@@ -52,7 +59,8 @@ def _writer(policy: Any) -> Writer:
         ((TD3Policy,), _deterministic),
         ((DQNPolicy,), _q_values),
         ((QRDQNPolicy,), _quantiles),
-        ((ARSPolicy,), _linear))
+        ((ARSPolicy,), _linear),
+    )
     for kinds, writer in families:
         if isinstance(policy, kinds):
             return writer
@@ -68,7 +76,9 @@ def _squashed(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
 
 
 def _deterministic(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
-    return heads.add_deterministic_actor(graph, policy.actor, features(policy.actor.features_extractor))
+    return heads.add_deterministic_actor(
+        graph, policy.actor, features(policy.actor.features_extractor)
+    )
 
 
 def _q_values(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
@@ -77,7 +87,9 @@ def _q_values(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
 
 
 def _linear(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:
-    return heads.add_ars(graph, policy, add_module(graph, policy.action_net, features(policy.features_extractor)))
+    return heads.add_ars(
+        graph, policy, add_module(graph, policy.action_net, features(policy.features_extractor))
+    )
 
 
 def _quantiles(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:

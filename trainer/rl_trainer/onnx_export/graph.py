@@ -11,9 +11,18 @@ from rl_lifecycle.policies import METADATA_KEY, OPSET
 #: The oldest file format that holds opset 17, so that old runtimes read it.
 IR_VERSION = 8
 #: NumPy's types → ONNX's.
-TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8,
-         "int8": TensorProto.INT8, "int16": TensorProto.INT16, "uint16": TensorProto.UINT16, "int32": TensorProto.INT32,
-         "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
+TYPES = {
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+    "float16": TensorProto.FLOAT16,
+    "uint8": TensorProto.UINT8,
+    "int8": TensorProto.INT8,
+    "int16": TensorProto.INT16,
+    "uint16": TensorProto.UINT16,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+    "bool": TensorProto.BOOL,
+}
 
 
 class Graph:
@@ -39,7 +48,9 @@ class Graph:
     def constant(self, value: Any, dtype: str = "float32") -> str:
         """Keep an array in the file."""
         name = self._fresh("c")
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(np.asarray(value, dtype)), name))
+        self._constants.append(
+            numpy_helper.from_array(np.ascontiguousarray(np.asarray(value, dtype)), name)
+        )
         return name
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
@@ -62,13 +73,21 @@ class Graph:
 
     def clip(self, value: str, low: Any, high: Any, dtype: str = "float32") -> str:
         """Clip to bounds that may differ by element: ONNX's own Clip takes one pair of numbers."""
-        return self.node("Min", self.node("Max", value, self.constant(low, dtype)), self.constant(high, dtype))
+        return self.node(
+            "Min", self.node("Max", value, self.constant(low, dtype)), self.constant(high, dtype)
+        )
 
     def to_bytes(self, metadata: bytes) -> bytes:
         """Write the file. :param metadata: JSON for :data:`rl_lifecycle.policies.METADATA_KEY`."""
-        graph = helper.make_graph(self._nodes, "policy", self._inputs, self._outputs, self._constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
-                                  producer_name="nightshift")
+        graph = helper.make_graph(
+            self._nodes, "policy", self._inputs, self._outputs, self._constants
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="nightshift",
+        )
         entry = model.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, metadata.decode()
         onnx.checker.check_model(model)

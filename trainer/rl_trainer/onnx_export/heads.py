@@ -79,7 +79,9 @@ def _categorical(graph: Graph, logits: str, n: int) -> str:
 
 
 def _multi_categorical(graph: Graph, logits: str, sizes: list[int]) -> str:
-    parts = graph.nodes("Split", logits, graph.constant(sizes, "int64"), n_outputs=len(sizes), axis=1)
+    parts = graph.nodes(
+        "Split", logits, graph.constant(sizes, "int64"), n_outputs=len(sizes), axis=1
+    )
     chosen = [graph.node("ArgMax", part, axis=1, keepdims=1) for part in parts]
     graph.output(graph.node("Concat", *chosen, axis=1), ACTION, "int64", (len(sizes),))
     graph.output(logits, LOGITS, "float32", (sum(sizes),))
@@ -108,7 +110,9 @@ def _unscaled(graph: Graph, scaled: str, space: spaces.Box) -> None:
     shaped = graph.reshape(scaled, space.shape)
     half = graph.node("Mul", graph.constant(0.5), graph.node("Add", shaped, graph.constant(1.0)))
     spread = graph.node("Mul", half, graph.constant(space.high - space.low))
-    graph.output(graph.node("Add", graph.constant(space.low), spread), ACTION, "float32", space.shape)
+    graph.output(
+        graph.node("Add", graph.constant(space.low), spread), ACTION, "float32", space.shape
+    )
 
 
 def _moments(graph: Graph, mean: str, log_std: str, space: spaces.Box) -> None:
@@ -126,8 +130,10 @@ def _log_std(graph: Graph, policy: Any, mean: str, latent: str) -> str:
     if distribution.latent_sde_dim is None:
         raise BadInputError("a policy with gSDE that was never used cannot be exported")
     deviation = distribution.get_std(policy.log_std).detach().cpu().numpy()
-    variance = graph.node("MatMul", graph.node("Mul", latent, latent), graph.constant(deviation ** 2))
-    return graph.node("Log", graph.node("Sqrt", graph.node("Add", variance, graph.constant(SDE_EPSILON))))
+    variance = graph.node("MatMul", graph.node("Mul", latent, latent), graph.constant(deviation**2))
+    return graph.node(
+        "Log", graph.node("Sqrt", graph.node("Add", variance, graph.constant(SDE_EPSILON)))
+    )
 
 
 def _width(space: spaces.Box) -> int:

@@ -29,7 +29,9 @@ class FrameStack:
         """Read it off SB3's wrapper. :raises BadInputError: for dictionaries, which have one stack a key."""
         stacked = wrapper.stacked_obs
         if isinstance(stacked.stack_dimension, dict):
-            raise BadInputError("hyperparameters.frame_stack: stacked dictionaries cannot be exported to ONNX")
+            raise BadInputError(
+                "hyperparameters.frame_stack: stacked dictionaries cannot be exported to ONNX"
+            )
         shape = wrapper.venv.observation_space.shape or ()
         return cls(stacked.n_stack, 0 if stacked.channels_first else len(shape) - 1, shape)
 
@@ -59,7 +61,9 @@ class Memory:
         self._new: dict[int, str] = {}
         if widths:
             whole = graph.input(STATE_IN, "float32", (self.width,))
-            self._parts = graph.nodes("Split", whole, graph.constant(widths, "int64"), n_outputs=len(widths), axis=1)
+            self._parts = graph.nodes(
+                "Split", whole, graph.constant(widths, "int64"), n_outputs=len(widths), axis=1
+            )
 
     def add_frames(self, newest: str) -> str:
         """Put the newest frame behind the older ones; give all of them, and remember all but the oldest."""
@@ -68,8 +72,12 @@ class Memory:
         axis, size = self.stack.axis + 1, self.stack.shape[self.stack.axis]
         older = self.graph.reshape(self._parts[0], self.stack.older_shape)
         stacked = self.graph.node("Concat", older, newest, axis=axis)
-        bounds = [self.graph.constant([value], "int64") for value in (size, self.stack.n * size, axis)]
-        self._new[0] = self.graph.reshape(self.graph.node("Slice", stacked, *bounds), (self.stack.width,))
+        bounds = [
+            self.graph.constant([value], "int64") for value in (size, self.stack.n * size, axis)
+        ]
+        self._new[0] = self.graph.reshape(
+            self.graph.node("Slice", stacked, *bounds), (self.stack.width,)
+        )
         return stacked
 
     def add_lstm(self, features: str) -> str:
@@ -92,18 +100,33 @@ class Memory:
         """Put the new state together. :return: whether there is any."""
         if not self._parts:
             return False
-        whole = self.graph.node("Concat", *(self._new[index] for index in range(len(self._parts))), axis=1)
+        whole = self.graph.node(
+            "Concat", *(self._new[index] for index in range(len(self._parts))), axis=1
+        )
         self.graph.output(whole, STATE_OUT, "float32", (self.width,))
         return True
 
-    def _layer(self, lstm: torch.nn.LSTM, layer: int, features: str, hidden: str, cell: str) -> tuple[str, str]:
+    def _layer(
+        self, lstm: torch.nn.LSTM, layer: int, features: str, hidden: str, cell: str
+    ) -> tuple[str, str]:
         """One ONNX LSTM of one step. Sequence and direction are axes of size 1; gates are in the order i, o, f, c."""
-        weights = [_gates(lstm, f"weight_ih_l{layer}"), _gates(lstm, f"weight_hh_l{layer}"),
-                   np.concatenate([_gates(lstm, f"bias_ih_l{layer}"), _gates(lstm, f"bias_hh_l{layer}")])]
+        weights = [
+            _gates(lstm, f"weight_ih_l{layer}"),
+            _gates(lstm, f"weight_hh_l{layer}"),
+            np.concatenate([_gates(lstm, f"bias_ih_l{layer}"), _gates(lstm, f"bias_hh_l{layer}")]),
+        ]
         constants = [self.graph.constant(array[None]) for array in weights]
         inputs = [self._with_axis(value) for value in (features, hidden, cell)]
         _, new_hidden, new_cell = self.graph.nodes(
-            "LSTM", inputs[0], *constants, "", inputs[1], inputs[2], n_outputs=3, hidden_size=lstm.hidden_size)
+            "LSTM",
+            inputs[0],
+            *constants,
+            "",
+            inputs[1],
+            inputs[2],
+            n_outputs=3,
+            hidden_size=lstm.hidden_size,
+        )
         return self._without_axis(new_hidden), self._without_axis(new_cell)
 
     def _with_axis(self, value: str) -> str:

@@ -11,8 +11,13 @@ from rl_trainer.onnx_export.graph import Graph
 
 #: Activations that are one node each.
 ACTIVATIONS: dict[type[nn.Module], tuple[str, dict[str, Any]]] = {
-    nn.Tanh: ("Tanh", {}), nn.ReLU: ("Relu", {}), nn.Sigmoid: ("Sigmoid", {}), nn.ELU: ("Elu", {}),
-    nn.Softplus: ("Softplus", {}), nn.LeakyReLU: ("LeakyRelu", {"alpha": 0.01})}
+    nn.Tanh: ("Tanh", {}),
+    nn.ReLU: ("Relu", {}),
+    nn.Sigmoid: ("Sigmoid", {}),
+    nn.ELU: ("Elu", {}),
+    nn.Softplus: ("Softplus", {}),
+    nn.LeakyReLU: ("LeakyRelu", {"alpha": 0.01}),
+}
 
 
 def add_module(graph: Graph, module: nn.Module, value: str) -> str:
@@ -22,8 +27,10 @@ def add_module(graph: Graph, module: nn.Module, value: str) -> str:
     for kind, writer in WRITERS.items():
         if type(module) is kind:
             return writer(graph, module, value)
-    raise BadInputError(f"a layer of type {type(module).__name__} cannot be exported to ONNX; use one of "
-                        f"{', '.join(sorted(kind.__name__ for kind in WRITERS))}")
+    raise BadInputError(
+        f"a layer of type {type(module).__name__} cannot be exported to ONNX; use one of "
+        f"{', '.join(sorted(kind.__name__ for kind in WRITERS))}"
+    )
 
 
 def add_chain(graph: Graph, modules: Iterable[nn.Module], value: str) -> str:
@@ -35,7 +42,9 @@ def add_chain(graph: Graph, modules: Iterable[nn.Module], value: str) -> str:
 
 def _linear(graph: Graph, module: Any, value: str) -> str:
     weight = graph.constant(_numpy(module.weight))
-    inputs = [value, weight] + ([graph.constant(_numpy(module.bias))] if module.bias is not None else [])
+    inputs = [value, weight] + (
+        [graph.constant(_numpy(module.bias))] if module.bias is not None else []
+    )
     return graph.node("Gemm", *inputs, transB=1)
 
 
@@ -44,9 +53,18 @@ def _convolution(graph: Graph, module: Any, value: str) -> str:
     if module.bias is not None:
         inputs.append(graph.constant(_numpy(module.bias)))
     if isinstance(module.padding, str) or module.padding_mode != "zeros":
-        raise BadInputError(f"a convolution with padding {module.padding!r} cannot be exported to ONNX")
-    return graph.node("Conv", *inputs, kernel_shape=list(module.kernel_size), strides=list(module.stride),
-                      pads=[*module.padding, *module.padding], dilations=list(module.dilation), group=module.groups)
+        raise BadInputError(
+            f"a convolution with padding {module.padding!r} cannot be exported to ONNX"
+        )
+    return graph.node(
+        "Conv",
+        *inputs,
+        kernel_shape=list(module.kernel_size),
+        strides=list(module.stride),
+        pads=[*module.padding, *module.padding],
+        dilations=list(module.dilation),
+        group=module.groups,
+    )
 
 
 def _flatten(graph: Graph, _module: Any, value: str) -> str:
@@ -62,8 +80,14 @@ def _hardtanh(graph: Graph, module: Any, value: str) -> str:
 
 
 def _layer_norm(graph: Graph, module: Any, value: str) -> str:
-    return graph.node("LayerNormalization", value, graph.constant(_numpy(module.weight)), graph.constant(_numpy(module.bias)),
-                      axis=-len(module.normalized_shape), epsilon=module.eps)
+    return graph.node(
+        "LayerNormalization",
+        value,
+        graph.constant(_numpy(module.weight)),
+        graph.constant(_numpy(module.bias)),
+        axis=-len(module.normalized_shape),
+        epsilon=module.eps,
+    )
 
 
 def _silu(graph: Graph, _module: Any, value: str) -> str:
@@ -73,10 +97,16 @@ def _silu(graph: Graph, _module: Any, value: str) -> str:
 def _batch_renorm(graph: Graph, module: Any, value: str) -> str:
     """sb3-contrib's BatchRenorm when it does not train: the running statistics, then scale and shift."""
     centered = graph.node("Sub", value, graph.constant(_numpy(module.ra_mean)))
-    scaled = graph.node("Div", centered, graph.constant(_numpy((module.ra_var + module.eps).sqrt())))
+    scaled = graph.node(
+        "Div", centered, graph.constant(_numpy((module.ra_var + module.eps).sqrt()))
+    )
     if not module.affine:
         return scaled
-    return graph.node("Add", graph.node("Mul", scaled, graph.constant(_numpy(module.scale))), graph.constant(_numpy(module.bias)))
+    return graph.node(
+        "Add",
+        graph.node("Mul", scaled, graph.constant(_numpy(module.scale))),
+        graph.constant(_numpy(module.bias)),
+    )
 
 
 def _activation(graph: Graph, module: nn.Module, value: str) -> str:
@@ -94,8 +124,16 @@ def _numpy(tensor: torch.Tensor) -> Any:
 
 Writer = Callable[[Graph, Any, str], str]
 WRITERS: dict[type[nn.Module], Writer] = {
-    nn.Linear: _linear, nn.Conv2d: _convolution, nn.Flatten: _flatten, nn.Identity: _identity, nn.Dropout: _identity,
-    nn.Hardtanh: _hardtanh, nn.LayerNorm: _layer_norm, nn.SiLU: _silu, **dict.fromkeys(ACTIVATIONS, _activation)}
+    nn.Linear: _linear,
+    nn.Conv2d: _convolution,
+    nn.Flatten: _flatten,
+    nn.Identity: _identity,
+    nn.Dropout: _identity,
+    nn.Hardtanh: _hardtanh,
+    nn.LayerNorm: _layer_norm,
+    nn.SiLU: _silu,
+    **dict.fromkeys(ACTIVATIONS, _activation),
+}
 
 
 def register_contrib() -> None:

@@ -17,17 +17,32 @@ from rl_trainer.onnx_export.modules import add_chain, add_module
 Space = spaces.Space[Any]
 
 
-def add_features(graph: Graph, extractor: Any, space: Space, statistics: VecNormalize | None, memory: Memory, *,
-                 scale_images: bool) -> str:
+def add_features(
+    graph: Graph,
+    extractor: Any,
+    space: Space,
+    statistics: VecNormalize | None,
+    memory: Memory,
+    *,
+    scale_images: bool,
+) -> str:
     """Add the inputs and everything up to the features that the extractor gives.
 
     :param space: the space of the environment, before SB3 stacked or transposed any picture.
     :param statistics: None if observations are not normalised. :param memory: stacks frames, if that is asked for.
     """
     inputs = add_inputs(graph, space)
-    ready = {name: _prepared(graph, value, part, _moments(statistics, name if isinstance(space, spaces.Dict) else None),
-                             memory, scale_images=scale_images)
-             for (name, part), value in zip(parts_of(space).items(), inputs.values(), strict=True)}
+    ready = {
+        name: _prepared(
+            graph,
+            value,
+            part,
+            _moments(statistics, name if isinstance(space, spaces.Dict) else None),
+            memory,
+            scale_images=scale_images,
+        )
+        for (name, part), value in zip(parts_of(space).items(), inputs.values(), strict=True)
+    }
     return add_extractor(graph, extractor, ready)
 
 
@@ -38,13 +53,19 @@ def parts_of(space: Space) -> dict[str, Space]:
 
 def add_inputs(graph: Graph, space: Space) -> dict[str, str]:
     """Declare one input for each part, of the part's own type and shape."""
-    return {name: graph.input(name, _dtype(part), part.shape or ()) for name, part in parts_of(space).items()}
+    return {
+        name: graph.input(name, _dtype(part), part.shape or ())
+        for name, part in parts_of(space).items()
+    }
 
 
 def add_extractor(graph: Graph, extractor: Any, ready: dict[str, str]) -> str:
     """Add a features extractor of SB3's."""
     if isinstance(extractor, CombinedExtractor):
-        parts = [_one_extractor(graph, module, ready[name]) for name, module in extractor.extractors.items()]
+        parts = [
+            _one_extractor(graph, module, ready[name])
+            for name, module in extractor.extractors.items()
+        ]
         return graph.node("Concat", *parts, axis=1)
     return _one_extractor(graph, extractor, next(iter(ready.values())))
 
@@ -57,39 +78,61 @@ def _one_extractor(graph: Graph, extractor: Any, value: str) -> str:
     try:
         return add_module(graph, extractor, value)
     except BadInputError:
-        raise BadInputError(f"the features extractor {type(extractor).__name__} cannot be exported to ONNX; "
-                            "use SB3's FlattenExtractor, NatureCNN or CombinedExtractor") from None
+        raise BadInputError(
+            f"the features extractor {type(extractor).__name__} cannot be exported to ONNX; "
+            "use SB3's FlattenExtractor, NatureCNN or CombinedExtractor"
+        ) from None
 
 
 def _dtype(space: Space) -> str:
     return "int64" if isinstance(space, spaces.Discrete) else str(np.dtype(space.dtype))
 
 
-def _prepared(graph: Graph, value: str, space: Space, moments: dict[str, Any] | None, memory: Memory, *,
-              scale_images: bool) -> str:
+def _prepared(
+    graph: Graph,
+    value: str,
+    space: Space,
+    moments: dict[str, Any] | None,
+    memory: Memory,
+    *,
+    scale_images: bool,
+) -> str:
     if isinstance(space, spaces.Discrete):
         return _one_hot(graph, value, int(space.n))
     if isinstance(space, spaces.MultiDiscrete):
         columns = graph.nodes("Split", value, n_outputs=len(space.nvec), axis=1)
-        hot = [_one_hot(graph, graph.reshape(column, ()), int(n)) for column, n in zip(columns, space.nvec, strict=True)]
+        hot = [
+            _one_hot(graph, graph.reshape(column, ()), int(n))
+            for column, n in zip(columns, space.nvec, strict=True)
+        ]
         return graph.node("Concat", *hot, axis=1)
-    value = _normalized(graph, value, moments) if moments is not None else graph.cast(value, "float32")
+    value = (
+        _normalized(graph, value, moments) if moments is not None else graph.cast(value, "float32")
+    )
     value = memory.add_frames(value)
     if not isinstance(space, spaces.Box) or not is_image_space(space):
         return value
     if not is_image_space_channels_first(space):
         value = graph.node("Transpose", value, perm=[0, 3, 1, 2])
-    return graph.node("Div", value, graph.constant(255.0)) if scale_images and moments is None else value
+    return (
+        graph.node("Div", value, graph.constant(255.0))
+        if scale_images and moments is None
+        else value
+    )
 
 
 def _one_hot(graph: Graph, value: str, n: int) -> str:
     flat = graph.cast(value, "int64")
-    return graph.node("OneHot", flat, graph.constant([n], "int64"), graph.constant([0.0, 1.0]), axis=-1)
+    return graph.node(
+        "OneHot", flat, graph.constant([n], "int64"), graph.constant([0.0, 1.0]), axis=-1
+    )
 
 
 def _normalized(graph: Graph, value: str, moments: dict[str, Any]) -> str:
     """In 64 bits, as VecNormalize computes, then back to 32."""
-    centered = graph.node("Sub", graph.cast(value, "float64"), graph.constant(moments["mean"], "float64"))
+    centered = graph.node(
+        "Sub", graph.cast(value, "float64"), graph.constant(moments["mean"], "float64")
+    )
     scaled = graph.node("Div", centered, graph.constant(moments["deviation"], "float64"))
     clipped = graph.clip(scaled, -moments["clip"], moments["clip"], "float64")
     return graph.cast(clipped, "float32")
@@ -103,4 +146,8 @@ def _moments(statistics: VecNormalize | None, key: str | None) -> dict[str, Any]
         if key not in found:
             return None
         found = found[key]
-    return {"mean": found.mean, "deviation": np.sqrt(found.var + statistics.epsilon), "clip": statistics.clip_obs}
+    return {
+        "mean": found.mean,
+        "deviation": np.sqrt(found.var + statistics.epsilon),
+        "clip": statistics.clip_obs,
+    }

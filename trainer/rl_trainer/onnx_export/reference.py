@@ -14,7 +14,9 @@ Observations = np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]
 class Reference:
     """Steps through observations of several episodes at once, from their beginnings."""
 
-    def __init__(self, model: Any, statistics: VecNormalize | None, stack: FrameStack | None, rows: int) -> None:
+    def __init__(
+        self, model: Any, statistics: VecNormalize | None, stack: FrameStack | None, rows: int
+    ) -> None:
         self.model, self.statistics, self.stack = model, statistics, stack
         self._state: Any = None
         self._starts = np.ones(rows, bool)
@@ -22,9 +24,14 @@ class Reference:
 
     def act(self, observations: Observations) -> np.ndarray[Any, Any]:
         """Give SB3's deterministic actions."""
-        ready: Any = self.statistics.normalize_obs(observations) if self.statistics is not None else observations
-        actions, self._state = self.model.predict(self._stacked(ready), state=self._state, episode_start=self._starts,
-                                                  deterministic=True)
+        ready: Any = (
+            self.statistics.normalize_obs(observations)
+            if self.statistics is not None
+            else observations
+        )
+        actions, self._state = self.model.predict(
+            self._stacked(ready), state=self._state, episode_start=self._starts, deterministic=True
+        )
         self._starts = np.zeros(len(self._starts), bool)
         return np.asarray(actions)
 
@@ -41,4 +48,8 @@ class Reference:
 
 def rows_of(observations: Observations) -> int:
     """How many observations there are."""
-    return len(next(iter(observations.values()))) if isinstance(observations, Mapping) else len(observations)
+    return (
+        len(next(iter(observations.values())))
+        if isinstance(observations, Mapping)
+        else len(observations)
+    )

@@ -13,17 +13,31 @@ def space_form(space: spaces.Space[Any]) -> SpaceForm:
     """Describe a space as far as a consumer needs it. :raises BadInputError: for a kind that the contract has not."""
     match space:
         case spaces.Box():
-            return SpaceForm(kind="Box", shape=space.shape, dtype=str(space.dtype), low=_bound(space.low),
-                             high=_bound(space.high))
+            return SpaceForm(
+                kind="Box",
+                shape=space.shape,
+                dtype=str(space.dtype),
+                low=_bound(space.low),
+                high=_bound(space.high),
+            )
         case spaces.Discrete():
-            return SpaceForm(kind="Discrete", dtype=str(space.dtype), n=int(space.n), start=int(space.start))
+            return SpaceForm(
+                kind="Discrete", dtype=str(space.dtype), n=int(space.n), start=int(space.start)
+            )
         case spaces.MultiDiscrete():
-            return SpaceForm(kind="MultiDiscrete", shape=space.shape, dtype=str(space.dtype),
-                             n=tuple(int(n) for n in space.nvec.flat))
+            return SpaceForm(
+                kind="MultiDiscrete",
+                shape=space.shape,
+                dtype=str(space.dtype),
+                n=tuple(int(n) for n in space.nvec.flat),
+            )
         case spaces.MultiBinary():
             return SpaceForm(kind="MultiBinary", shape=space.shape, dtype=str(space.dtype))
         case spaces.Dict():
-            return SpaceForm(kind="Dict", spaces={str(key): space_form(part) for key, part in space.spaces.items()})
+            return SpaceForm(
+                kind="Dict",
+                spaces={str(key): space_form(part) for key, part in space.spaces.items()},
+            )
     raise BadInputError(f"a space of kind {type(space).__name__} cannot be exported to ONNX")
 
 

@@ -22,11 +22,19 @@ def visited_observations(model: Any) -> Observations | None:
     if buffer is None or model.env is None:
         return None
     space, stack = raw_space(model.env)
-    kept = buffer.observations if isinstance(buffer.observations, dict) else {"": buffer.observations}
+    kept = (
+        buffer.observations if isinstance(buffer.observations, dict) else {"": buffer.observations}
+    )
     seen = parts_of(model.observation_space)
     filled = buffer.buffer_size if buffer.full else buffer.pos
-    rows = {name: _as_given(np.asarray(column[:filled]).reshape(-1, *(part.shape or ()))[-VISITED:], model.env, stack)
-            for (name, column), part in zip(kept.items(), seen.values(), strict=True)}
+    rows = {
+        name: _as_given(
+            np.asarray(column[:filled]).reshape(-1, *(part.shape or ()))[-VISITED:],
+            model.env,
+            stack,
+        )
+        for (name, column), part in zip(kept.items(), seen.values(), strict=True)
+    }
     found: Any = rows if isinstance(space, spaces.Dict) else rows[""]
     statistics = unwrap_vec_normalize(model.env)
     if statistics is not None and rollout is not None:  # a replay buffer keeps them as they were
@@ -34,7 +42,9 @@ def visited_observations(model: Any) -> Observations | None:
     return _typed(found, space)
 
 
-def _as_given(rows: np.ndarray[Any, Any], env: VecEnv, stack: FrameStack | None) -> np.ndarray[Any, Any]:
+def _as_given(
+    rows: np.ndarray[Any, Any], env: VecEnv, stack: FrameStack | None
+) -> np.ndarray[Any, Any]:
     """Undo what SB3's wrappers did to pictures and frames: channels first, and older frames before the newest."""
     if isinstance(env, VecTransposeImage) and rows.ndim == 4:
         rows = np.moveaxis(rows, 1, -1)
