@@ -1,43 +1,12 @@
-"""The forms of the DAGs: Params with sections, units and limits, and what a filled form means."""
-
-from collections.abc import Mapping
-from typing import Any
+"""The forms of the DAGs: Params with sections, units and limits."""
 
 from airflow.sdk import Param
 
-from rl_lifecycle.errors import InvalidExperimentError
+from rl_airflow.form_values import DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
 from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.seeds import LONGEST, SPAN
 
-#: A variable that names the environment to work in when a form does not.
-ENVIRONMENT_VARIABLE = "nightshift_environment"
-DEFAULT_ENVIRONMENT = "dev"
 ENVIRONMENT_PATTERN = "^([a-z][a-z0-9-]{0,19})?$"
-
-#: Field of the retraining's form → the experiment's key that it overrides.
-OVERRIDES = {
-    "total_timesteps": "total_timesteps",
-    "trials": "trials",
-    "seed": "seed",
-    "init_from": "init_from",
-    "market": "compute.market",
-    "needed_by": "compute.needed_by",
-    "max_hours": "compute.max_hours",
-    "budget_usd": "compute.budget_usd",
-    "alpha": "gate.alpha",
-    "max_pairs": "evaluation.max_pairs",
-    "approval": "approval",
-    "approval_hours": "approval_hours",
-}
-
-#: Field of the bootstrap's form → the template's parameter that it sets. An empty field leaves what is deployed.
-TEMPLATE_PARAMETERS = {
-    "image_parameter": "ImageId",
-    "volume_gib": "VolumeGib",
-    "vpc_cidr": "VpcCidr",
-    "enable_session_manager": "EnableSessionManager",
-    "kms_key_arn": "KmsKeyArn",
-}
 KEEP = "Empty: what is deployed, else the default"
 
 
@@ -64,17 +33,6 @@ def region_param(section: str = "Where") -> Param:
         title="AWS region",
         section=section,
         description_md="Such as `eu-central-1`. Empty: as the worker is set up.",
-    )
-
-
-def environment_of(params: Mapping[str, Any]) -> str:
-    """Read the environment off a form, falling back to the variable, then to `dev`. For use in a task."""
-    from airflow.sdk import Variable
-
-    return str(
-        params.get("environment")
-        or Variable.get(ENVIRONMENT_VARIABLE, default=None)
-        or DEFAULT_ENVIRONMENT
     )
 
 
@@ -190,27 +148,6 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
         ),
         "environment": environment_param(),
         "region_name": region_param(),
-    }
-
-
-def read_overrides(
-    params: Mapping[str, Any], conf: Mapping[str, Any] | None, source: str
-) -> dict[str, Any]:
-    """Turn a filled form into overrides of the experiment.
-
-    :param conf: what the run was triggered with; a key that the form does not have is refused, not ignored.
-    :raises InvalidExperimentError: naming the unknown key and what is allowed.
-    """
-    allowed = (*OVERRIDES, "environment", "region_name")
-    for key in conf or {}:
-        if key not in allowed:
-            raise InvalidExperimentError(
-                source, str(key), f"is no field of this DAG's form; allowed: {', '.join(allowed)}"
-            )
-    return {
-        key: params[field] if params[field] != "" else None
-        for field, key in OVERRIDES.items()
-        if field in params
     }
 
 

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 
+from rl_airflow.trial_ends import TrialEnd
 from rl_lifecycle.attempts import Attempt
 from rl_lifecycle.evidence import Evidence
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import TrialId, curve_key, log_prefix
-from rl_lifecycle.records import Record
-from rl_lifecycle.states import Finding, TrialState
+from rl_lifecycle.states import Finding
 from rl_lifecycle.stores import ObjectStore
 
 #: How much of a machine's log is shown when it failed.
@@ -24,19 +24,6 @@ CURVE = (
     "train/actor_loss",
     "train/critic_loss",
 )
-
-
-class TrialEnd(Record):
-    """What became of a trial: the XCom that the tasks after it look at. The run's summary tells the rest."""
-
-    trial: str
-    state: TrialState
-    reason: str = ""
-    steps: int
-    attempts: int
-    seconds: float
-    usd: float
-    saved_usd: float = 0.0
 
 
 def end_of_trial(trial: TrialId, evidence: Evidence, finding: Finding) -> TrialEnd:

@@ -24,7 +24,7 @@ from rl_airflow.evaluations import (
 from rl_airflow.operators import evaluations as operators
 from rl_airflow.operators.evaluations import Candidate
 from rl_airflow.operators.judging import LambdaJudgeCandidateOperator, candidate_evaluation
-from rl_airflow.trial_reports import TrialEnd
+from rl_airflow.trial_ends import TrialEnd
 from rl_airflow.triggers import evaluations as triggers
 from rl_lifecycle.evaluations import EnvironmentReport, EpisodeEnd, Shard
 from rl_lifecycle.gates import gate_of

@@ -10,7 +10,8 @@ from rl_airflow.experiment_files import (
     read_experiment_file,
     read_experiment_files,
 )
-from rl_airflow.forms import OVERRIDES, environment_of, read_overrides, retraining_params
+from rl_airflow.form_values import OVERRIDES, environment_of, read_overrides
+from rl_airflow.forms import retraining_params
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiments import read_experiment
 from rl_lifecycle.specs import freeze_spec

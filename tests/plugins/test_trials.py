@@ -18,13 +18,14 @@ from rl_airflow.machines import Machines
 from rl_airflow.memories import MachineMemory, recall
 from rl_airflow.operators import trials as operators
 from rl_airflow.operators.trials import (
-    END_KEY,
     Ec2AwaitTrialOperator,
     Ec2LaunchTrialOperator,
     Ec2TerminateRunOperator,
-    RunOperator,
+    TrialOperator,
 )
 from rl_airflow.relays import Told
+from rl_airflow.run_operator import RunOperator
+from rl_airflow.trial_ends import END_KEY
 from rl_airflow.triggers import trials as triggers
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_airflow.watching import TrialWatch
@@ -63,7 +64,7 @@ class Stage:
         self.ti = FakeTaskInstance()
         self.context: Any = {"ti": self.ti, "task_state_store": FakeTaskStateStore()}
         monkeypatch.setattr(
-            RunOperator,
+            TrialOperator,
             "_supervisor",
             lambda operator, plan, trial, spec=None, context=None: self.world.supervisor(
                 trial, MachineMemory(context)

@@ -19,7 +19,6 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from rl_trainer.digests import NORMALISATION, POLICY
 from rl_trainer.replay_memory import ReplayMemory, Stored, attach
-from rl_trainer.stopping import synchronise_weights
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 #: Counters that learning depends on, each where an algorithm has it.
@@ -104,6 +103,12 @@ def restore(model: Any, state: ModelState) -> None:
     restore_normalisation(model.get_vec_normalize_env(), state.arrays)
     if state.memory is not None:
         attach(model, state.memory)
+
+
+def synchronise_weights(model: Any) -> None:
+    """Give ARS's own copy of its policy's parameters what the policy has; other algorithms have none."""
+    if hasattr(model, "weights"):
+        model.weights = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
 
 
 def final_parameters(state: ModelState) -> Arrays:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import RolloutReturn
 
@@ -38,12 +37,6 @@ def learn_until(
             {},
             {},
         )  # SB3 leaves the loop's variables there, the rollout's memory among them
-
-
-def synchronise_weights(model: Any) -> None:
-    """Give ARS's own copy of its policy's parameters what the policy has; other algorithms have none."""
-    if hasattr(model, "weights"):
-        model.weights = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
 
 
 def _learn_in_iterations(

@@ -24,12 +24,12 @@ from rl_trainer.model_state import (
     capture,
     final_parameters,
     restore_normalisation,
+    synchronise_weights,
     tensors_below,
 )
 from rl_trainer.onnx_export.equality import UnequalPolicyError, compare
 from rl_trainer.onnx_export.export import raw_space
 from rl_trainer.onnx_export.reference import Reference
-from rl_trainer.stopping import synchronise_weights
 
 #: Statistics that scale rewards in training and touch no action: they may begin anew.
 RETURNS = f"{NORMALISATION}returns/"

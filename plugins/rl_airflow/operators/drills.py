@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.attempt_files import AttemptFiles
 from rl_airflow.machines import Machines
-from rl_airflow.operators.trials import RunOperator
+from rl_airflow.run_operator import RunOperator
 from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.checkpoints import Head
 from rl_lifecycle.layout import head_key

@@ -23,9 +23,9 @@ from rl_airflow.evaluations import (
     plan_shard_episodes,
     scene_of,
 )
-from rl_airflow.operators.trials import RunOperator
+from rl_airflow.run_operator import RunOperator
 from rl_airflow.run_plan import RunPlan
-from rl_airflow.trial_reports import TrialEnd
+from rl_airflow.trial_ends import ends_of_trials
 from rl_airflow.triggers.evaluations import LambdaEvaluationTrigger
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.evaluations import EnvironmentReport, Shard
@@ -338,14 +338,3 @@ def list_policies(store: ObjectStore, spec: Spec, trial: str) -> list[tuple[str,
                 )
             )
     return found
-
-
-def ends_of_trials(context: Context, task_id: str) -> list[TrialEnd]:
-    """How the trials ended, of those whose tasks said so."""
-    from rl_airflow.operators.trials import END_KEY
-
-    said = context["ti"].xcom_pull(
-        task_ids=task_id, key=END_KEY
-    )  # of one trial its end itself, of several a list
-    ends = [said] if isinstance(said, dict) else said or ()
-    return [TrialEnd.model_validate(end) for end in ends if end]

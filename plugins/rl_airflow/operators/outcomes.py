@@ -8,8 +8,8 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.ledger_files import LedgerFile, read_month
-from rl_airflow.operators.evaluations import ends_of_trials
-from rl_airflow.operators.trials import RunOperator
+from rl_airflow.run_operator import RunOperator
+from rl_airflow.trial_ends import ends_of_trials
 from rl_lifecycle.ledger import describe_month
 from rl_lifecycle.promotion import PromotionOutcome
 from rl_lifecycle.states import TrialState

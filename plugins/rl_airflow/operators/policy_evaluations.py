@@ -7,7 +7,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.evaluations import EvaluationFiles, Job, scene_of
-from rl_airflow.forms import environment_of
+from rl_airflow.form_values import environment_of
 from rl_airflow.operators.evaluations import LambdaRunOperator
 from rl_airflow.operators.judging import candidate_evaluation
 from rl_airflow.places import Place, find_place

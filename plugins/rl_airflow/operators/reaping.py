@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from airflow.sdk import BaseOperator, Context
 
-from rl_airflow.forms import environment_of
+from rl_airflow.form_values import environment_of
 from rl_airflow.machines import Machines, TaggedMachine
 from rl_airflow.sessions import RoleSession
 

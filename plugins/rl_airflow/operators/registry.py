@@ -11,11 +11,11 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rl_airflow.champion_assets import CHAMPIONS, announce
 from rl_airflow.evaluations import Evaluator, Scene, scene_of
-from rl_airflow.forms import environment_of
+from rl_airflow.form_values import environment_of
 from rl_airflow.notices import tell
 from rl_airflow.operators.evaluations import Candidate
-from rl_airflow.operators.trials import RunOperator
 from rl_airflow.places import Place, find_place
+from rl_airflow.run_operator import RunOperator
 from rl_airflow.sessions import RoleSession
 from rl_lifecycle.attempts import Attempt
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError

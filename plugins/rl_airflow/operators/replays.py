@@ -9,11 +9,11 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rl_airflow.attempt_files import AttemptFiles
-from rl_airflow.forms import environment_of
+from rl_airflow.form_values import environment_of
 from rl_airflow.notices import tell
 from rl_airflow.operators.specs import PLAN_KEY, plan_of
-from rl_airflow.operators.trials import RunOperator
 from rl_airflow.places import Place, find_place
+from rl_airflow.run_operator import RunOperator
 from rl_airflow.sessions import RoleSession
 from rl_lifecycle.checkpoints import CheckpointManifest
 from rl_lifecycle.errors import LifecycleError

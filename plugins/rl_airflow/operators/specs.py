@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from rl_airflow.forms import environment_of, read_overrides
+from rl_airflow.form_values import environment_of, read_overrides
 from rl_airflow.places import Place, find_place
 from rl_airflow.project import find_commit
 from rl_airflow.run_plan import RunPlan

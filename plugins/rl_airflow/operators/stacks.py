@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from rl_airflow.forms import TEMPLATE_PARAMETERS, environment_of
+from rl_airflow.form_values import TEMPLATE_PARAMETERS, environment_of
 from rl_airflow.sessions import RoleSession
 from rl_airflow.triggers.stacks import CloudFormationStackTrigger
 

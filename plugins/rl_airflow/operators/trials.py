@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from airflow.sdk import BaseOperator, Context
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from rl_airflow.errors import InstancesLeftError, first_line
@@ -14,11 +14,12 @@ from rl_airflow.links import TRIAL_LINKS, show_links, trial_links
 from rl_airflow.machines import Machines
 from rl_airflow.memories import MachineMemory, Memory, recall, remember
 from rl_airflow.notices import tell
+from rl_airflow.run_operator import RunOperator
 from rl_airflow.run_plan import RunPlan
-from rl_airflow.sessions import RoleSession
 from rl_airflow.supervision import TrialSupervisor
 from rl_airflow.supervisors import make_supervisor
-from rl_airflow.trial_reports import TrialEnd, end_of_trial, read_log_tail
+from rl_airflow.trial_ends import END_KEY, TrialEnd
+from rl_airflow.trial_reports import end_of_trial, read_log_tail
 from rl_airflow.triggers.trials import Ec2TrialTrigger
 from rl_lifecycle.actions import Action, ActionKind, decide_action
 from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
@@ -29,35 +30,13 @@ from rl_lifecycle.states import TrialState
 
 log = logging.getLogger(__name__)
 
-#: XCom under which a trial's end lies, whether its task succeeded or failed.
-END_KEY = "trial_end"
 
+class TrialOperator(RunOperator):
+    """What the operators of a trial share beside the run's plan: the trial's supervisor."""
 
-class RunOperator(BaseOperator):
-    """What the operators of a run share: the plan that was frozen, and a session as the launcher.
-
-    :param plan: the run's plan as `freeze_spec` returned it.
-    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else the assumed role.
-    """
-
-    template_fields: Sequence[str] = ("plan",)
-
-    def __init__(self, *, plan: Any, aws_conn_id: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.plan = plan
-        self.aws_conn_id = aws_conn_id
-        self.links: dict[str, str] = {}
-        self._launcher: RoleSession | None = None
         self._working: TrialSupervisor | None = None
-
-    def _plan(self) -> RunPlan:
-        return RunPlan.model_validate(self.plan)
-
-    def _session(self, plan: RunPlan) -> RoleSession:
-        """The launcher's session, one for the whole run of the task: an EC2 client takes 0.4 s of CPU to make."""
-        if self._launcher is None:
-            self._launcher = plan.session("launcher", self.aws_conn_id)
-        return self._launcher
 
     def _supervisor(
         self, plan: RunPlan, trial: str, spec: Spec | None = None, context: Context | None = None
@@ -89,7 +68,7 @@ class RunOperator(BaseOperator):
             show_links(context, self.links)
 
 
-class Ec2LaunchTrialOperator(RunOperator):
+class Ec2LaunchTrialOperator(TrialOperator):
     """Ask for a trial's machine, exactly once, and return without waiting for it. Starts billing.
 
     A retry, or a second run of the same task, adopts the machine that is there. A clear means "once more": a trial that
@@ -130,7 +109,7 @@ class Ec2LaunchTrialOperator(RunOperator):
         self._drop_and_exit(self.trial, "the launching task was killed")
 
 
-class Ec2AwaitTrialOperator(RunOperator):
+class Ec2AwaitTrialOperator(TrialOperator):
     """Wait until a trial is trained; relaunch it when its machine is lost, give up when its code fails.
 
     A retry looks at what is there and goes on waiting, with the stall clock and the place in the log where it was: they lie in
@@ -244,7 +223,7 @@ class Ec2AwaitTrialOperator(RunOperator):
         self._drop_and_exit(self.trial, "the awaiting task was killed")
 
 
-class Ec2TerminateRunOperator(RunOperator):
+class Ec2TerminateRunOperator(TrialOperator):
     """Tear a run down: end its machines, prove by listing that none is left, close its books.
 
     Runs also when training failed. A retry or a clear repeats it harmlessly.

@@ -10,7 +10,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from rl_airflow.forms import environment_of
+from rl_airflow.form_values import environment_of
 from rl_airflow.operators.approvals import name_of
 from rl_airflow.operators.registry import describe_history, describe_version, find_readable_champion
 from rl_airflow.places import find_place

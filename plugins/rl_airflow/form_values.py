@@ -1,0 +1,67 @@
+"""What a filled form means: the environment to work in, and the keys of the experiment that it overrides."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rl_lifecycle.errors import InvalidExperimentError
+
+#: A variable that names the environment to work in when a form does not.
+ENVIRONMENT_VARIABLE = "nightshift_environment"
+DEFAULT_ENVIRONMENT = "dev"
+
+#: Field of the retraining's form → the experiment's key that it overrides.
+OVERRIDES = {
+    "total_timesteps": "total_timesteps",
+    "trials": "trials",
+    "seed": "seed",
+    "init_from": "init_from",
+    "market": "compute.market",
+    "needed_by": "compute.needed_by",
+    "max_hours": "compute.max_hours",
+    "budget_usd": "compute.budget_usd",
+    "alpha": "gate.alpha",
+    "max_pairs": "evaluation.max_pairs",
+    "approval": "approval",
+    "approval_hours": "approval_hours",
+}
+
+#: Field of the bootstrap's form → the template's parameter that it sets. An empty field leaves what is deployed.
+TEMPLATE_PARAMETERS = {
+    "image_parameter": "ImageId",
+    "volume_gib": "VolumeGib",
+    "vpc_cidr": "VpcCidr",
+    "enable_session_manager": "EnableSessionManager",
+    "kms_key_arn": "KmsKeyArn",
+}
+
+
+def environment_of(params: Mapping[str, Any]) -> str:
+    """Read the environment off a form, falling back to the variable, then to `dev`. For use in a task."""
+    from airflow.sdk import Variable
+
+    return str(
+        params.get("environment")
+        or Variable.get(ENVIRONMENT_VARIABLE, default=None)
+        or DEFAULT_ENVIRONMENT
+    )
+
+
+def read_overrides(
+    params: Mapping[str, Any], conf: Mapping[str, Any] | None, source: str
+) -> dict[str, Any]:
+    """Turn a filled form into overrides of the experiment.
+
+    :param conf: what the run was triggered with; a key that the form does not have is refused, not ignored.
+    :raises InvalidExperimentError: naming the unknown key and what is allowed.
+    """
+    allowed = (*OVERRIDES, "environment", "region_name")
+    for key in conf or {}:
+        if key not in allowed:
+            raise InvalidExperimentError(
+                source, str(key), f"is no field of this DAG's form; allowed: {', '.join(allowed)}"
+            )
+    return {
+        key: params[field] if params[field] != "" else None
+        for field, key in OVERRIDES.items()
+        if field in params
+    }
