@@ -1,8 +1,6 @@
 """`make bench`: every measurement one after another, each leaving a dated record in benchmarks/records/.
 
 python -m benchmarks.bench [NAME …]     # by the names in MEASUREMENTS; all by default
-
-Not among them, because it needs a GPU: python -m benchmarks.gpu_updates
 """
 
 import subprocess

@@ -215,7 +215,7 @@ say "ready after $SECONDS s"
 # 6. Train. What comes of it, the trainer says itself: in its heartbeat, its checkpoints and its policies.
 export PYTHONPATH="$work/site${PYTHONPATH:+:$PYTHONPATH}"
 "$python" -m rl_trainer train --spec "s3://$bucket/specs/$NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/spec.json" --store "s3://$bucket" \
-  --trial "$NIGHTSHIFT_TRIAL" --attempt "$NIGHTSHIFT_ATTEMPT" --watch-interruption --video &
+  --trial "$NIGHTSHIFT_TRIAL" --attempt "$NIGHTSHIFT_ATTEMPT" --watch-interruption &
 trainer=$!
 wait "$trainer"
 code=$?

@@ -69,7 +69,8 @@ class Patience(Record):
         20.0, description="for a machine that failed to upload its log and end by itself"
     )
     farewell_s: float = Field(
-        40.0, description="the same for one that finished; it may still be filming its policy"
+        40.0,
+        description="the same for one that finished; a trainer of an earlier release may still film its policy",
     )
 
 

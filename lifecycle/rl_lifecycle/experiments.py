@@ -41,11 +41,11 @@ ALGORITHMS = (
     "tqc",
     "trpo",
 )
+#: The release whose trainer no longer records updates as CUDA graphs.
+GRAPHS_REMOVED_IN = "0.2.0"
 #: The last look may spend this share of alpha; see :data:`rl_lifecycle.gates.ALPHA_SHARES`.
 LAST_ALPHA_SHARE = 0.4
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
-#: EC2's families with an NVIDIA GPU: G but for g4ad, and P. https://aws.amazon.com/ec2/instance-types/#accelerated-computing
-NVIDIA_TYPE = re.compile(r"(g(?!4ad)|p)\d[a-z0-9-]*\.")
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 #: Lowest and highest value of cron's fields: minute, hour, day of month, month, day of week.
 CRON_FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
@@ -90,8 +90,19 @@ class Compute(Record):
     )
     gpu_updates: Literal["sb3", "cuda_graphs"] = Field(
         "sb3",
-        description="cuda_graphs: record the updates of PPO, DQN or SAC on a GPU and replay them",
+        description=f"only sb3; stored specs may say cuda_graphs, which release {GRAPHS_REMOVED_IN} removed",
     )
+
+
+def why_removed(compute: Compute) -> str:
+    """Say which release removed what a stored spec asks for; empty: it asks for nothing that was removed.
+
+    >>> why_removed(Compute(gpu_updates="cuda_graphs"))
+    'release 0.2.0 removed compute.gpu_updates: cuda_graphs'
+    """
+    if compute.gpu_updates == "sb3":
+        return ""
+    return f"release {GRAPHS_REMOVED_IN} removed compute.gpu_updates: {compute.gpu_updates}"
 
 
 class Perturbation(Record):
@@ -273,26 +284,6 @@ class Experiment(Record):
         return self
 
     @model_validator(mode="after")
-    def _graphs_have_a_gpu(self) -> Self:
-        if self.compute.gpu_updates == "cuda_graphs":
-            if self.algo not in ("ppo", "dqn", "sac"):
-                raise ValueError(
-                    f"compute.gpu_updates: cuda_graphs is for algo: ppo, dqn or sac, not {self.algo}"
-                )
-            types = self.compute.instance_types
-            found = (
-                "auto never means one"
-                if types == "auto"
-                else next((f"{name} has none" for name in types if not NVIDIA_TYPE.match(name)), "")
-            )
-            if found:
-                raise ValueError(
-                    "compute.gpu_updates: cuda_graphs needs types with an NVIDIA GPU named in compute.instance_types, such "
-                    f"as g5.xlarge; {found}"
-                )
-        return self
-
-    @model_validator(mode="after")
     def _margin_fits_the_range(self) -> Self:
         low, high = self.evaluation.return_range
         if abs(self.gate.margin) >= high - low:
@@ -380,11 +371,23 @@ def read_experiment(document: object, name: str, source: str | None = None) -> E
         raise InvalidExperimentError(
             source, "", "must hold a mapping of keys such as env_id, algo and evaluation"
         )
+    _refuse_removed(document, source)
     try:
         return Experiment.model_validate({**document, "name": name})
     except ValidationError as error:
         key, problem = _explain(error)
         raise InvalidExperimentError(source, key, problem) from None
+
+
+def _refuse_removed(document: Mapping[str, object], source: str) -> None:
+    """Refuse what a stored spec may say and a new experiment may not. :raises InvalidExperimentError: with what to do."""
+    compute = document.get("compute")
+    if isinstance(compute, Mapping) and compute.get("gpu_updates", "sb3") != "sb3":
+        raise InvalidExperimentError(
+            source,
+            "compute.gpu_updates",
+            f"cuda_graphs was removed in release {GRAPHS_REMOVED_IN}: delete this line, and SB3's own updates train",
+        )
 
 
 def _explain(error: ValidationError) -> tuple[str, str]:

@@ -132,11 +132,6 @@ def curve_key(trial: TrialId, step: int) -> str:
     return f"{metrics_prefix(trial)}{step:012d}.jsonl"
 
 
-def video_key(trial: TrialId, step: int) -> str:
-    """One episode of the policy at a step, as a person would see it: an animated WebP."""
-    return f"{metrics_prefix(trial)}{step:012d}.webp"
-
-
 def evaluation_prefix(experiment: str, run: str, name: str) -> str:
     """One evaluation: a policy on a list of seeds."""
     return f"{EVALUATIONS}{experiment}/{run}/{name}/"

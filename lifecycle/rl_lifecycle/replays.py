@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from rl_lifecycle.errors import InvalidRecordError
-from rl_lifecycle.experiments import EarlyStop, without_due_time
+from rl_lifecycle.experiments import GRAPHS_REMOVED_IN, EarlyStop, without_due_time
 from rl_lifecycle.names import slug
 from rl_lifecycle.records import Record
 from rl_lifecycle.registry import VersionManifest
@@ -14,6 +14,10 @@ from rl_lifecycle.specs import Replay, Spec, TrialPlan
 
 #: Replays are runs of an experiment of this name, so that they never mix with an experiment's own runs.
 EXPERIMENT = "replay"
+
+
+#: Paths of the trainer that later releases removed, by the name in the numeric class → the release.
+REMOVED_PATHS = {"graphs": GRAPHS_REMOVED_IN}
 
 
 class ReplayOutcome(StrEnum):
@@ -87,6 +91,21 @@ def plan_replay(
     )
 
 
+def why_path_removed(numeric_class: Mapping[str, Any]) -> str:
+    """Say which release removed the path that trained a version; empty: the trainer still has it.
+
+    >>> why_path_removed({"path": "graphs"})
+    "release 0.2.0 removed the trainer's path graphs, so this training can be repeated only by the trainer that began it"
+    """
+    path = numeric_class.get("path")
+    if path not in REMOVED_PATHS:
+        return ""
+    return (
+        f"release {REMOVED_PATHS[path]} removed the trainer's path {path}, so this training can be "
+        "repeated only by the trainer that began it"
+    )
+
+
 def judge_replay(
     replay: Replay, digest: str, numeric_class: Mapping[str, Any], expected_class: Mapping[str, Any]
 ) -> ReplayAnswer:
@@ -94,7 +113,7 @@ def judge_replay(
 
     :param digest: of the replay at the step. :param numeric_class: of its machine. :param expected_class: of the version's.
     """
-    same = digest == replay.digest
+    same, removed = digest == replay.digest, why_path_removed(expected_class)
     if same:
         outcome, reason = (
             ReplayOutcome.SAME,
@@ -111,7 +130,8 @@ def judge_replay(
         )
         outcome, reason = (
             ReplayOutcome.NOT_COMPARABLE,
-            f"the machine is of another numeric class: {said}",
+            f"the machine is of another numeric class: {said}"
+            + (f"; {removed}" if "path" in differing and removed else ""),
         )
     else:
         outcome = ReplayOutcome.DRIFTED

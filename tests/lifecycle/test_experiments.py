@@ -33,29 +33,10 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
         ({"compute": {"budget_usd": 0}}, "compute.budget_usd", "greater than 0"),
         ({"compute": {"market": "cheap"}}, "compute.market", "'spot' or 'on-demand'"),
         ({"compute": {"instance_types": ["large"]}}, "compute.instance_types", "c7i.large"),
-        ({"compute": {"gpu_updates": "yes"}}, "compute.gpu_updates", "'sb3' or 'cuda_graphs'"),
         (
-            {"compute": {"gpu_updates": "cuda_graphs"}},
-            "",
-            "compute.gpu_updates: cuda_graphs needs types with an NVIDIA GPU",
-        ),
-        (
-            {
-                "compute": {
-                    "gpu_updates": "cuda_graphs",
-                    "instance_types": ["g5.xlarge", "p4d.24xlarge", "g4ad.xlarge"],
-                }
-            },
-            "",
-            "g4ad.xlarge has none",
-        ),
-        (
-            {
-                "algo": "td3",
-                "compute": {"gpu_updates": "cuda_graphs", "instance_types": ["g5.xlarge"]},
-            },
-            "",
-            "compute.gpu_updates: cuda_graphs is for algo: ppo, dqn or sac, not td3",
+            {"compute": {"gpu_updates": "cuda_graphs", "instance_types": ["g5.xlarge"]}},
+            "compute.gpu_updates",
+            "cuda_graphs was removed in release 0.2.0: delete this line, and SB3's own updates train",
         ),
         ({"env_id": "no spaces here"}, "env_id", "no Gymnasium id"),
         ({"schedule": "every night"}, "schedule", "no cron expression"),

@@ -118,3 +118,23 @@ def test_only_the_same_numeric_class_can_show_a_drift(
     )
     assert answer.outcome is outcome
     assert ("cpu y instead of x" in answer.reason) == (outcome is ReplayOutcome.NOT_COMPARABLE)
+
+
+@pytest.mark.parametrize(
+    ("digest", "path", "outcome"),
+    [
+        ("a", "graphs", ReplayOutcome.SAME),
+        ("b", "graphs", ReplayOutcome.DRIFTED),
+        ("b", "torch", ReplayOutcome.NOT_COMPARABLE),
+    ],
+)
+def test_a_version_trained_on_a_removed_path_names_the_release_that_removed_it(
+    digest: str, path: str, outcome: ReplayOutcome
+) -> None:
+    """A replay with the version's own wheels still has the path, and is compared as always."""
+    replay = Replay(experiment="e", version=3, step=10, digest="a")
+    answer = judge_replay(replay, digest, {"path": path}, {"path": "graphs"})
+    assert answer.outcome is outcome
+    assert ("release 0.2.0 removed the trainer's path graphs" in answer.reason) == (
+        outcome is ReplayOutcome.NOT_COMPARABLE
+    )

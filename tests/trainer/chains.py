@@ -8,7 +8,6 @@ from typing import Any
 from rl_lifecycle.pieces import Reader
 from rl_trainer.digests import digest_arrays
 from rl_trainer.environments import EnvironmentFactory
-from rl_trainer.graphs.captures import Capturer
 from rl_trainer.interruptions import Interruption
 from rl_trainer.model_state import ModelState
 from rl_trainer.models import ModelBuilder
@@ -30,12 +29,11 @@ def make_trainer(
     total: int = 600,
     seed: int = 1,
     fast: bool = True,
-    capturer: Capturer | None = None,
 ) -> SegmentTrainer:
     """Give a trainer of short segments."""
     settings = read_settings(algo, hyperparameters)
     plan = SegmentPlan(seed, segment, total, max(1, total // segment))
-    builder = ModelBuilder(settings, fast=fast, capturer=capturer)
+    builder = ModelBuilder(settings, fast=fast)
     return SegmentTrainer(plan, EnvironmentFactory(env_id, env_kwargs or {}, settings), builder)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.trainer.conftest import TINY_PPO, Trainer, merged, trainer_environment
+from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged, trainer_environment
 
 
 def test_help_loads_neither_torch_nor_boto3() -> None:
@@ -20,6 +20,19 @@ def test_help_loads_neither_torch_nor_boto3() -> None:
     subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, env=trainer_environment()
     )
+
+
+def test_the_video_that_earlier_machines_ask_for_is_accepted_and_not_made(
+    tmp_path: Path, trainer: Trainer, write_spec: Any
+) -> None:
+    """User data of an earlier release passes `--video`; a film that its trainer left stays, and disturbs nothing."""
+    store = tmp_path / "store"
+    folder = store / "metrics/tiny/test/seed-0"
+    folder.mkdir(parents=True)
+    (folder / "000000002048.webp").write_bytes(b"RIFF")
+    arguments = ["--spec", str(write_spec(TINY_PPO)), "--store", str(store), "--json", "--video"]
+    assert json_of(trainer("train", *arguments))["step"] == 6144
+    assert [path.name for path in folder.glob("*.webp")] == ["000000002048.webp"]
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,24 @@
 """Learning curves as JSON lines and as TensorBoard events."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from infra_bootstrap.artifacts.wheel_sets import NOT_NEEDED
 from rl_lifecycle.layout import TrialId
 from rl_trainer.curves import Curves, curve_files, episode_statistics
 from rl_trainer.environments import ended_episodes
+from tests.conftest import ROOT
 from tests.trainer.chains import make_trainer, train_chain
 from tests.trainer.toy_envs import LENGTH
+
+#: Modules of wheels that training machines do not get.
+ONLY_THE_SERVERS = ("grpc", "markdown", "markupsafe", "tensorboard_data_server", "werkzeug")
 
 
 def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
@@ -44,6 +51,23 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
         round(line["rollout/ep_rew_mean"], 4) for line in lines
     ]
     assert "train/loss" not in accumulator.Tags()["scalars"]
+
+
+def test_a_training_machine_has_all_that_event_files_need() -> None:
+    """Its wheels leave out TensorBoard's server and what only that imports."""
+    program = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({ONLY_THE_SERVERS!r}))\n"
+        "from rl_trainer.event_files import event_file\n"
+        "assert event_file([(1.5, 100, {'train/loss': 0.5})])"
+    )
+    assert {name.replace("grpc", "grpcio").replace("_", "-") for name in ONLY_THE_SERVERS} <= set(
+        NOT_NEEDED
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_segment_ends_with_the_statistics_of_its_episodes() -> None:

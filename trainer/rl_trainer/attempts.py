@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rl_lifecycle.checkpoints import Head
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.heartbeats import Heartbeat, TrainerCause, TrainerState
-from rl_lifecycle.layout import TrialId, head_key, policy_key, video_key
-from rl_lifecycle.seeds import SPAN, segment_seed
+from rl_lifecycle.layout import TrialId, head_key
 from rl_lifecycle.specs import Spec
-from rl_lifecycle.stores import DirectoryStore, ObjectStore, get
+from rl_lifecycle.stores import DirectoryStore, ObjectStore
 from rl_trainer.algorithms import block_tensorboard
 from rl_trainer.checkpoints import CheckpointChain
 from rl_trainer.errors import (
@@ -49,7 +48,7 @@ BEGAN = time.time()
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What the command line asks for. :param attempt: None: one more than the last. :param video: film the candidate at the end."""
+    """What the command line asks for. :param attempt: None: one more than the last."""
 
     spec: str
     store: str
@@ -57,7 +56,6 @@ class TrainRequest:
     attempt: int | None = None
     watch_interruption: bool = False
     quiet: bool = False
-    video: bool = False
     usd_per_hour: float | None = None
 
 
@@ -88,46 +86,21 @@ def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, 
     interruption.on_deadline = reporter.give_up
     if request.watch_interruption:
         interruption.watch_ec2()
-    with tempfile.TemporaryDirectory(prefix="rl-trainer-") as folder:
-        with _reported(reporter, journal, store):
-            result = _train(
-                spec,
-                trial,
-                store,
-                chain,
-                journal,
-                interruption,
-                reporter,
-                Path(folder),
-                request.usd_per_hour,
-            )
-        if (
-            request.video and not interruption.notice
-        ):  # nobody waits for it: the heartbeat says FINISHED already
-            _add_video(store, spec, trial, int(result["step"]), journal)
-    return result
-
-
-def _add_video(store: ObjectStore, spec: Spec, trial: TrialId, step: int, journal: Journal) -> None:
-    """Film the candidate. Whatever goes wrong is a line in the log: the training is over, and good."""
-    from rl_trainer.settings import read_settings
-    from rl_trainer.videos import CannotFilmError, film
-
-    experiment = spec.experiment
-    try:
-        if store.find(video_key(trial, step)) is not None:
-            return
-        policy = get(store, policy_key(trial, step, "onnx")).data
-        wrappers = read_settings(experiment.algo, spec.hyperparameters).wrappers
-        seed = (
-            segment_seed(spec.trial(trial.trial).seed, spec.n_segments, "video") % SPAN
-        )  # of training, so that it judges nothing
-        webp = film(policy, experiment.env_id, experiment.env_kwargs, wrappers, seed)
-        store.put(video_key(trial, step), webp)
-        journal.event("video", f"a video of the candidate is in {video_key(trial, step)}")
-        journal.write(store)
-    except (CannotFilmError, TrainerError, LifecycleError) as error:
-        journal.event("no_video", f"no video: {error}")
+    with (
+        tempfile.TemporaryDirectory(prefix="rl-trainer-") as folder,
+        _reported(reporter, journal, store),
+    ):
+        return _train(
+            spec,
+            trial,
+            store,
+            chain,
+            journal,
+            interruption,
+            reporter,
+            Path(folder),
+            request.usd_per_hour,
+        )
 
 
 def _train(

@@ -65,7 +65,6 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
         options.attempt,
         options.watch_interruption,
         options.quiet,
-        options.video,
         options.usd_per_hour,
     )
     try:
@@ -148,7 +147,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--video",
         action="store_true",
-        help="at the end, film an episode of the candidate, where the environment renders",
+        help="ignored: the trainer makes no film any more. Machines and launch templates that an earlier release made still pass "
+        "it; the release after 0.2.0 refuses it",
     )
     parser.add_argument(
         "--usd-per-hour", type=float, help="what this machine costs, for the progress on stderr"

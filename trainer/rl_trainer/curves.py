@@ -10,7 +10,7 @@ from typing import Any
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from rl_lifecycle.layout import TrialId, curve_key, metrics_prefix
-from rl_trainer import event_files
+from rl_trainer.event_files import event_file
 
 
 class Curves(KVWriter):
@@ -45,10 +45,7 @@ class Curves(KVWriter):
 
     def to_events(self) -> bytes:
         """The same as a TensorBoard event file."""
-        begun = self._points[0][0] if self._points else time.time()
-        return event_files.header(begun) + b"".join(
-            event_files.scalars(*point) for point in self._points
-        )
+        return event_file(self._points)
 
     def logger(self) -> Logger:
         """A logger of SB3's that writes here and nowhere else."""

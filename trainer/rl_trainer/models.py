@@ -1,4 +1,4 @@
-"""Building the model of a segment: SB3's class, the NumPy path where it covers the spec, or recorded updates where they were asked for."""
+"""Building the model of a segment: SB3's class, or the NumPy path where it covers the spec."""
 
 import copy
 import random
@@ -17,12 +17,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rl_lifecycle.seeds import segment_seed
 from rl_trainer.errors import BadInputError
-from rl_trainer.graphs.captures import Capturer
-from rl_trainer.graphs.classes import GRAPH_CLASSES
-from rl_trainer.graphs.coverage import why_no_graphs
-from rl_trainer.graphs.isolation import ask_child
-from rl_trainer.graphs.made_up import unplayable
-from rl_trainer.graphs.self_check import why_not_equal
 from rl_trainer.numpy_path.classes import NUMPY_CLASSES
 from rl_trainer.numpy_path.coverage import why_not_covered
 from rl_trainer.replay_sizes import buffer_size
@@ -34,8 +28,8 @@ class ModelBuilder:
     """Builds the same untrained model every time.
 
     :param fast: take the NumPy path where it covers the model; off to compare with stock SB3.
+    :param why_not_fast: the reason in the log if `fast` is off.
     :param check: called once with environments, before any model is built on such.
-    :param capturer: records updates, where they can be; None: nobody asked for that.
     """
 
     def __init__(
@@ -44,22 +38,19 @@ class ModelBuilder:
         device: str = "cpu",
         *,
         fast: bool = True,
+        why_not_fast: str = "switched off",
         check: Callable[[VecEnv], None] | None = None,
-        capturer: Capturer | None = None,
     ) -> None:
         torch.set_num_threads(1)  # sums are taken in another order by another number of threads
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.settings, self.device, self.fast = settings, device, fast
         self._class: Any = None
-        self._check = check
-        self._capturer = capturer
+        self._check, self._why_not_fast = check, why_not_fast
         self.reason = ""
 
     @property
     def path(self) -> str:
-        """`numpy`, `graphs` or `torch`: what trains. Known once it was chosen."""
-        if self._class in GRAPH_CLASSES.values():
-            return "graphs"
+        """`numpy` or `torch`: what trains. Known once it was chosen."""
         return "numpy" if self._class in NUMPY_CLASSES.values() else "torch"
 
     def choose(self, env: VecEnv) -> None:
@@ -72,16 +63,10 @@ class ModelBuilder:
         if self._check is not None:
             self._check(env)
         stock = self.settings.algorithm.load()
-        if (
-            self._capturer is not None
-        ):  # asked for, so nothing but SB3's own update stands in for it
-            self.reason = self._why_no_graphs(stock, env)
-            self._class = stock if self.reason else GRAPH_CLASSES[stock]
-            return
         numpy_class = NUMPY_CLASSES.get(stock)
         if numpy_class is None or not self.fast:
             self.reason = (
-                "switched off" if not self.fast else f"the NumPy path has no {stock.__name__}"
+                self._why_not_fast if not self.fast else f"the NumPy path has no {stock.__name__}"
             )
         else:
             self.reason = why_not_covered(looked_at := self._construct(stock, env))
@@ -101,36 +86,13 @@ class ModelBuilder:
         model.buffer_size = buffer_size(self.settings)
         return model
 
-    def _why_no_graphs(self, stock: Any, env: VecEnv) -> str:
-        """Say why updates are not recorded: the model is not covered, or a recorded step is not equal to a plain one here."""
-        reason = why_no_graphs(looked_at := self._construct(stock, env))
-        release(looked_at)
-        reason = reason or self._why_not_equal(env)
-        return f"no CUDA graphs: {reason}" if reason else ""
-
-    def _why_not_equal(self, env: VecEnv) -> str:
-        """Try recorded steps, in a process of their own if a failure could harm this one."""
-        if self._capturer is not None and self._capturer.may_do_harm:
-            spaces_of = env.observation_space, env.action_space, env.num_envs
-            return ask_child(
-                _try_recordings, self.settings, self.device, type(self._capturer), *spaces_of
-            )
-        return self._why_not_equal_here(env)
-
-    def _why_not_equal_here(self, env: VecEnv) -> str:
-        reason = why_not_equal(
-            tried := self._construct(GRAPH_CLASSES[self.settings.algorithm.load()], env)
-        )
-        release(tried)
-        return reason
-
     def _construct(self, kind: Any, env: VecEnv, **changes: Any) -> Any:
         settings = self.settings
         kwargs = copy.deepcopy(settings.model_kwargs) | changes  # SB3 writes into what it is given
         if settings.noise is not None:
             kwargs["action_noise"] = _noise(*settings.noise, env.action_space)
         try:
-            model = kind(settings.policy, env, device=self.device, **kwargs)
+            return kind(settings.policy, env, device=self.device, **kwargs)
         except MemoryError:
             raise
         except (
@@ -140,9 +102,6 @@ class ModelBuilder:
             raise BadInputError(
                 f"hyperparameters: {settings.algorithm.name} refuses them: {reason}"
             ) from error
-        if kind in GRAPH_CLASSES.values():
-            model.capturer = self._capturer
-        return model
 
 
 def release(model: Any) -> None:
@@ -150,15 +109,6 @@ def release(model: Any) -> None:
     buffers would stay until Python looks for such cycles, beside those of the next ones.
     """
     vars(model).clear()
-
-
-def _try_recordings(
-    settings: Settings, device: str, capturer: Callable[[], Capturer], *spaces_of: Any
-) -> str:
-    """Build the same model in this process and try recorded steps. :param spaces_of: what :func:`unplayable` takes."""
-    return ModelBuilder(settings, device, capturer=capturer())._why_not_equal_here(
-        unplayable(*spaces_of)
-    )
 
 
 def seed_generators(trial_seed: int, segment: int, purpose: str = "") -> None:

@@ -38,7 +38,7 @@ def library_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 
 def numeric_class(device: str, path: str) -> dict[str, JsonValue]:
-    """Describe this process. :param path: `numpy`, `graphs` or `torch`: which implementation trains."""
+    """Describe this process. :param path: `numpy` or `torch`: which implementation trains."""
     import numpy as np
     import torch
 

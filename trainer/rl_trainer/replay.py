@@ -8,6 +8,7 @@ from typing import Any
 
 from rl_lifecycle.layout import spec_key
 from rl_lifecycle.records import sha256_hex
+from rl_lifecycle.replays import ReplayOutcome, why_path_removed
 from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import ObjectStore, get
 from rl_trainer.errors import BadInputError
@@ -33,7 +34,8 @@ def replay(manifest: str, spec: str | None, store: str | None) -> dict[str, Any]
 
     :param manifest: path of a version's manifest, a policy's record or a checkpoint's manifest.
     :param spec: path of the spec.json; None: beside the manifest, or in the store.
-    :return: both digests, and whether they are equal; also when they are not.
+    :return: both digests, and whether they are equal; also when they are not. A version whose path was removed from the trainer
+        is not trained again: its `digest` is empty, and `differences` says NOT_COMPARABLE and names the release.
     :raises BadInputError: if the manifest or its spec cannot be found or do not belong together.
     """
     pin_threads()
@@ -41,6 +43,8 @@ def replay(manifest: str, spec: str | None, store: str | None) -> dict[str, Any]
     claim = _claim(manifest, document)
     found = _find_spec(Path(manifest), document, claim, spec, store)
     trial = claim.trial or _trial_of_seed(found, claim.trial_seed)
+    if removed := why_path_removed(claim.numeric_class):
+        return _answer(trial, claim, "", [f"{ReplayOutcome.NOT_COMPARABLE}: {removed}"])
     with tempfile.TemporaryDirectory(prefix="rl-trainer-") as folder:
         opened = open_store(store) if store is not None else None
         if found.requirements:
@@ -49,6 +53,10 @@ def replay(manifest: str, spec: str | None, store: str | None) -> dict[str, Any]
             make_importable(found.requirements, opened, Path(folder))
         digest, facts = _train_again(found, trial, claim.step, opened)
     other = differences(claim.numeric_class, facts) if claim.numeric_class else []
+    return _answer(trial, claim, digest, other)
+
+
+def _answer(trial: str, claim: Claim, digest: str, other: list[str]) -> dict[str, Any]:
     return {
         "trial": trial,
         "step": claim.step,

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 
 from rl_lifecycle.errors import CorruptArtifactError, InvalidExperimentError, MissingObjectError
+from rl_lifecycle.experiments import why_removed
 from rl_lifecycle.hyperparameters import check_segment
 from rl_lifecycle.records import canonical_json
+from rl_lifecycle.replays import why_path_removed
 from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import ObjectStore
 from rl_trainer.algorithms import get_algorithm
@@ -23,7 +25,6 @@ from rl_trainer.curves import curve_files
 from rl_trainer.digests import digest_arrays
 from rl_trainer.environments import EnvironmentFactory, check_environment, max_episode_steps
 from rl_trainer.errors import BadInputError, OtherHardwareError, OutOfMemoryError
-from rl_trainer.graphs.requests import find_capturer
 from rl_trainer.interruptions import Interruption
 from rl_trainer.journal import Journal
 from rl_trainer.model_state import ModelState, final_parameters
@@ -70,16 +71,17 @@ class TrialResult:
 
 
 def make_trainer(
-    spec: Spec, trial: str, store: ObjectStore | None, *, fast: bool = True, begun: bool = False
+    spec: Spec, trial: str, store: ObjectStore | None, *, fast: bool = True
 ) -> SegmentTrainer:
     """Check a spec against its algorithm and its environment, and give what trains its segments.
 
+    A spec of an earlier release may ask for CUDA graphs. SB3's own updates then train on the GPU, as they did in that release
+    on a machine that could not record them.
+
     :param store: where a champion's parameters are; None: there is none, which is refused if the spec needs one.
-    :param begun: whether there is a checkpoint of it.
     :raises BadInputError: if it cannot be trained; nothing has been trained then.
     """
     get_algorithm(spec.experiment.algo)
-    capturer = find_capturer(spec.experiment.compute, begun=begun) if fast else None
     settings = read_settings(spec.experiment.algo, spec.hyperparameters)
     factory = EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
     env = check_environment(factory)
@@ -98,12 +100,13 @@ def make_trainer(
         spec.n_segments,
     )
     fits = functools.partial(check_replay_fits, settings, plan.total_timesteps)
+    removed = why_removed(spec.experiment.compute)
     builder = ModelBuilder(
         settings,
-        capturer.device if capturer else _device(settings.policy),
-        fast=fast,
+        _device(settings.policy, asked=bool(removed)),
+        fast=fast and not removed,
+        why_not_fast=removed or "switched off",
         check=fits,
-        capturer=capturer,
     )
     return SegmentTrainer(plan, factory, builder, read_warm_start(spec, store))
 
@@ -113,7 +116,7 @@ def train_trial(job: TrialJob) -> TrialResult:
 
     :raises TrainerError: for everything that ends it earlier; what was finished before is committed or being so.
     """
-    trainer = make_trainer(job.spec, job.trial, job.store, begun=job.chain.step > 0)
+    trainer = make_trainer(job.spec, job.trial, job.store)
     _check_untrained(trainer, begun=job.chain.step > 0)
     facts = numeric_class(trainer.builder.device, trainer.builder.path)
     newest = job.chain.read_newest()
@@ -386,6 +389,7 @@ def _checked_class(
         raise OtherHardwareError(
             f"{newest.key} was made on another numeric class ({'; '.join(other)}): go on there, or set "
             "compute.on_other_hardware: continue, and the digest will not be comparable"
+            + (f"; {removed}" if (removed := why_path_removed(manifest.numeric_class)) else "")
         )
     mixed = bool(other) or bool(manifest.numeric_class.get("mixed"))
     return {**facts, "mixed": True} if mixed else facts
@@ -398,9 +402,9 @@ def _sb3_files(model: Any) -> dict[str, bytes]:
     return {"model.zip": buffer.getvalue()}
 
 
-def _device(policy: str) -> str:
-    """Small MLP policies train faster on the CPU, even beside a GPU."""
+def _device(policy: str, *, asked: bool) -> str:
+    """Small MLP policies train faster on the CPU, even beside a GPU. :param asked: whether the spec asks for the GPU."""
     import torch
 
     wide = "Cnn" in policy or "MultiInput" in policy
-    return "cuda" if wide and torch.cuda.is_available() else "cpu"
+    return "cuda" if (wide or asked) and torch.cuda.is_available() else "cpu"
