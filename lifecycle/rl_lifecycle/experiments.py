@@ -22,6 +22,7 @@ from pydantic import (
 
 from rl_lifecycle.due_times import read_needed_by
 from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 from rl_lifecycle.names import is_slug
 from rl_lifecycle.records import Record
 
@@ -44,7 +45,8 @@ ALGORITHMS = (
 #: The last look may spend this share of alpha; see :data:`rl_lifecycle.gates.ALPHA_SHARES`.
 LAST_ALPHA_SHARE = 0.4
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
-#: EC2's families with an NVIDIA GPU: G but for g4ad, and P. https://aws.amazon.com/ec2/instance-types/#accelerated-computing
+#: EC2's families with an NVIDIA GPU: G but for g4ad, and P; for types that the table does not have.
+#: https://aws.amazon.com/ec2/instance-types/#accelerated-computing
 NVIDIA_TYPE = re.compile(r"(g(?!4ad)|p)\d[a-z0-9-]*\.")
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 #: Lowest and highest value of cron's fields: minute, hour, day of month, month, day of week.
@@ -61,6 +63,18 @@ def _instance_types(
     ):
         raise ValueError("must be `auto` or a list of EC2 instance types such as c7i.large")
     return value
+
+
+def has_nvidia_gpu(instance_type: str) -> bool:
+    """Say whether a type has an NVIDIA GPU: by the table, or by its family if the table does not have it.
+
+    >>> [has_nvidia_gpu(name) for name in ("g5.xlarge", "p4d.24xlarge", "g4ad.xlarge", "c7i.large")]
+    [True, True, False, False]
+    """
+    row = INSTANCE_TYPES.get(instance_type)
+    if row is None:
+        return NVIDIA_TYPE.match(instance_type) is not None
+    return row.gpu is not None and row.gpu.manufacturer == "NVIDIA"
 
 
 class Compute(Record):
@@ -283,7 +297,7 @@ class Experiment(Record):
             found = (
                 "auto never means one"
                 if types == "auto"
-                else next((f"{name} has none" for name in types if not NVIDIA_TYPE.match(name)), "")
+                else next((f"{name} has none" for name in types if not has_nvidia_gpu(name)), "")
             )
             if found:
                 raise ValueError(
