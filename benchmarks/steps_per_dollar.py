@@ -1,4 +1,4 @@
-"""How many steps a dollar buys: the newest measured speeds over the dated prices of `rl_lifecycle.prices`.
+"""How many steps a dollar buys: the newest measured speeds over the dated prices of `rl_lifecycle.machines.instance_types`.
 
     python -m benchmarks.steps_per_dollar [--table]
 
@@ -13,10 +13,11 @@ from typing import Any
 
 from benchmarks.records import FOLDER, write_record
 from rl_lifecycle.auto_types import AUTO_TYPES, steps_per_usd
-from rl_lifecycle.prices import AS_OF, FALL_BACK
+from rl_lifecycle.machines.instance_types import AS_OF, INSTANCE_TYPES
+from rl_lifecycle.prices import FALL_BACK
 
 #: GPU types with a price, for what they are missing.
-GPU_TYPES = tuple(name for name in FALL_BACK if name.startswith("g"))
+GPU_TYPES = tuple(name for name in FALL_BACK if INSTANCE_TYPES[name].gpu)
 #: A larger size, for what more of the same costs.
 LARGER = "c7i.xlarge"
 NOT_MEASURED = "not measured"

@@ -12,15 +12,30 @@ from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.parameters import lambda_runtime
 from infra_bootstrap.settings import LAPTOP_RUNTIMES, Settings
 from infra_bootstrap.stacks import Concern, stack_name
+from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
+from rl_lifecycle.quotas import QUOTA_CODES
 
-#: Service Quotas' codes for vCPUs, and the fewest with which one machine of the family starts.
-#: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-quotas.html
-VCPU_QUOTAS = (
-    ("standard, spot", "L-34B43A08", 2, True),
-    ("standard, on-demand", "L-1216C47A", 2, True),
-    ("G and VT (GPU), spot", "L-3819A6DF", 4, False),
-    ("G and VT (GPU), on-demand", "L-DB2E81BA", 4, False),
-)
+
+def _vcpu_quotas() -> Iterator[tuple[str, str, int, bool]]:
+    """Each vCPU quota that the types marked `preflight` count against, by family and market.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-quotas.html
+
+    :return: name, Service Quotas' code, the fewest vCPUs with which one machine starts, and whether training with
+        `instance_types: auto` needs it.
+    """
+    wanted = [row for row in INSTANCE_TYPES.values() if row.preflight]
+    for family, codes in QUOTA_CODES.items():
+        rows = [row for row in wanted if row.quota == family]
+        if rows:
+            name = f"{family} (GPU)" if any(row.gpu for row in rows) else family
+            fewest, needed = min(row.vcpus for row in rows), any(row.auto for row in rows)
+            for market, code in codes.items():
+                yield f"{name}, {market}", code, fewest, needed
+
+
+#: The vCPU quotas that are checked.
+VCPU_QUOTAS = tuple(_vcpu_quotas())
 #: The role that Spot works as; it belongs to AWS and cannot be made by a stack of ours that may be deleted. Fleet's role is
 #: not made: an instant fleet needs none, and only with it could a standing fleet launch past the launcher's conditions.
 #: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-prerequisites.html

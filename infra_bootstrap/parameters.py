@@ -5,6 +5,7 @@ new stack, a value looked up (zones, prefix list, image); else the template's de
 """
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 from botocore.exceptions import ClientError
 
@@ -15,10 +16,13 @@ from infra_bootstrap.images import find_image
 from infra_bootstrap.settings import DEFAULT_LAMBDA_RUNTIME, Settings
 from infra_bootstrap.stacks import Concern
 from infra_bootstrap.template_files import check_value, parameters_of
+from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
+from rl_lifecycle.prices import FALL_BACK
 
 ZONE_LETTERS = "ABCDEF"
-#: Zones are wanted where these can be rented: what `instance_types: auto` means, and the smallest GPUs.
-WANTED_TYPES = ("c7i.large", "c6i.large", "g4dn.xlarge", "g5.xlarge", "g6.xlarge")
+#: Zones are wanted where these can be rented.
+WANTED_TYPES = tuple(row.name for row in INSTANCE_TYPES.values() if row.preflight)
+ALLOWED_TYPES = "AllowedInstanceTypes"
 Values = dict[str, str]
 
 
@@ -39,6 +43,10 @@ def plan_parameters(
     values = {name: str(item["Default"]) for name, item in declared.items() if "Default" in item}
     values |= _looked_up(clients, settings, concern, deployed)
     values |= dict(deployed or {})
+    if ALLOWED_TYPES in declared:
+        values[ALLOWED_TYPES] = allow_types_of_the_table(
+            values[ALLOWED_TYPES], str(declared[ALLOWED_TYPES]["Default"])
+        )
     values |= _following_image(clients, settings, concern, deployed)
     values |= _computed(concern, artifacts)
     values |= _asked_for(settings)
@@ -46,6 +54,32 @@ def plan_parameters(
     for name, value in kept.items():
         check_value(name, value, declared[name])
     return kept
+
+
+def allow_types_of_the_table(allowed: str, default: str) -> str:
+    """Add to a list of patterns the families that have a price in the table and that no pattern covers.
+
+    A list without all patterns of the default was narrowed by a person, and stays as it is.
+
+    :param allowed: patterns of instance types with commas between them, as IAM matches them.
+    :param default: the template's own list.
+
+    >>> allow_types_of_the_table("m5.*", "m5.*, c5.*")
+    'm5.*'
+    """
+    patterns = _patterns(allowed)
+    if not set(_patterns(default)) <= set(patterns):
+        return allowed
+    missing = dict.fromkeys(
+        f"{INSTANCE_TYPES[name].family}.*"
+        for name in FALL_BACK
+        if not any(fnmatchcase(name, pattern) for pattern in patterns)
+    )
+    return ", ".join([allowed, *missing])
+
+
+def _patterns(allowed: str) -> list[str]:
+    return [pattern.strip() for pattern in allowed.split(",")]
 
 
 def _asked_for(settings: Settings) -> Values:

@@ -1,6 +1,6 @@
 """The first real account: bootstrap, one tiny training, one evaluation, destroy, and the proof that nothing is left.
 
-Costs money, and no more than it says, by the approximate prices of :mod:`rl_lifecycle.prices`: before anything is made,
+Costs money, and no more than it says, by the approximate prices of :mod:`rl_lifecycle.machines.instance_types`: before anything is made,
 the dearest that can happen is added up and compared with the cap; the machine carries a deadline that its own timer, the
 reaper and this program enforce. Destroys what it made, so it refuses an environment of which anything exists. Needs no
 Airflow.

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from local_aws import environment, lifecycle
 from local_aws.control import ask
+from local_aws.ec2.catalog import read_types
 from local_aws.errors import LocalAwsError, NotRunningError
 from local_aws.faults import cli as faults_cli
 from local_aws.pace import PACES
@@ -73,6 +74,13 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         help="decides which launches are not found at first (default: %(default)s)",
+    )
+    up.add_argument(
+        "--instance-types",
+        metavar="FILE",
+        type=Path,
+        default=ROOT / "lifecycle/rl_lifecycle/machines/instance_types.json",
+        help="a table of types to have beside the catalogue's (default: the pipeline's own table)",
     )
     _add(
         commands,
@@ -151,8 +159,14 @@ def get_running(arguments: argparse.Namespace) -> tuple[StateFolder, Running]:
 def run_up(arguments: argparse.Namespace) -> Answer:
     """Start the server unless it runs."""
     state = StateFolder.resolve(arguments.state)
+    read_types(arguments.instance_types)
     options = lifecycle.Options(
-        arguments.port, arguments.region, arguments.ami.absolute(), arguments.pace, arguments.seed
+        arguments.port,
+        arguments.region,
+        arguments.ami.absolute(),
+        arguments.pace,
+        arguments.seed,
+        arguments.instance_types,
     )
     running, started = lifecycle.start(state, options)
     return {

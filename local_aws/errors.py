@@ -8,6 +8,7 @@
     ├── StateFolderError              another version's folder, or one that cannot be written
     ├── NotRunningError               a command that needs the server found none
     ├── StartFailedError              the server ended, or was not ready in time
+    ├── InstanceTypesError            a table of instance types that cannot be read
     ├── RoleNotFoundError             env --as names a role that the account does not have
     └── FaultScriptError              an unknown fault, or a script that cannot be read
 """
@@ -41,6 +42,10 @@ class NotRunningError(LocalAwsError):
 
 class StartFailedError(LocalAwsError):
     """The server did not become ready; the message carries the end of its log."""
+
+
+class InstanceTypesError(LocalAwsError):
+    """A table of instance types cannot be read."""
 
 
 class RoleNotFoundError(LocalAwsError):

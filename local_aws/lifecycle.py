@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,8 @@ class Options:
     :param ami: the environment whose ``bin`` is first on every instance's PATH.
     :param pace: a name of :data:`local_aws.pace.PACES`.
     :param seed: decides which launches are not found at first.
+    :param instance_types: a table of types to have beside the catalogue's, see
+        :func:`local_aws.ec2.catalog.read_types`; it is copied into the state folder. None: the copy of the last start.
     """
 
     port: int | None
@@ -35,6 +38,7 @@ class Options:
     ami: Path
     pace: str = "fast"
     seed: int = 0
+    instance_types: Path | None = None
     environment: Path = ROOT / ".venv-aws"
 
 
@@ -102,6 +106,8 @@ def _spawn(state: StateFolder, options: Options) -> subprocess.Popen[bytes]:
         "TMPDIR": str(state.scratch),
         "PYTHONUNBUFFERED": "1",
     }
+    if options.instance_types:
+        shutil.copyfile(options.instance_types, state.instance_types_file)
     state.server_file.unlink(missing_ok=True)
     with state.log_file.open("wb") as log:
         return subprocess.Popen(

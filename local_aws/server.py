@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local_aws import overwrites
+from local_aws.ec2 import catalog
 from local_aws.state import Running, StateFolder
 
 ACCOUNT_ID = "123456789012"
@@ -95,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "%d writes of objects that a crash cut short were undone: nobody was told of them",
             undone,
         )
+    if state.instance_types_file.exists():
+        catalog.add_types(state.instance_types_file)
     listening = bind(arguments.port, arguments.prefer_port)
     port = int(listening.getsockname()[1])
     configure_emulator(state, port, arguments.region)

@@ -46,6 +46,7 @@ class StateFolder:
         self.path = path.absolute()
         self.server_file = self.path / "server.json"
         self.log_file = self.path / "server.log"
+        self.instance_types_file = self.path / "instance_types.json"
         self.emulator = self.path / "emulator"
         self.objects = self.path / "objects"
         self.machines = self.path / "machines"

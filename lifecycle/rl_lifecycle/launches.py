@@ -16,26 +16,14 @@ from rl_lifecycle.auto_types import AUTO_TYPES
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.experiments import Compute
 from rl_lifecycle.layout import TrialId
+from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 
 Market = Literal["spot", "on-demand"]
 
 #: EC2 takes at most this many overrides in one request of type instant.
 MOST_OVERRIDES = 300
-#: Which processor a family has. Machines of one processor generation form one numeric class.
-PROCESSORS = {
-    "c7i": "sapphire-rapids",
-    "m7i": "sapphire-rapids",
-    "r7i": "sapphire-rapids",
-    "c7a": "zen4",
-    "m7a": "zen4",
-    "r7a": "zen4",
-    "c6i": "ice-lake",
-    "m6i": "ice-lake",
-    "r6i": "ice-lake",
-    "c6a": "zen3",
-    "m6a": "zen3",
-    "r6a": "zen3",
-}
+#: Which processor a family has, by the table. Machines of one processor generation form one numeric class.
+PROCESSORS = {row.family: row.processor for row in INSTANCE_TYPES.values()}
 #: An attempt whose machine is asked for within this time is asked for again with the same token, which is safe.
 TOKEN_HOLDS = timedelta(minutes=30)
 BACK_OFF_FIRST_S, BACK_OFF_MOST_S = 15.0, 600.0
@@ -81,7 +69,7 @@ def instance_types_of(compute: Compute) -> tuple[str, ...]:
 
 
 def processor_of(instance_type: str) -> str:
-    """The processor generation of a type; an unlisted family is a generation of its own.
+    """The processor generation of a type; a family without a row in the table is one of its own.
 
     >>> processor_of("m7i.large") == processor_of("c7i.xlarge"), processor_of("p5.48xlarge")
     (True, 'p5')

@@ -11,15 +11,19 @@ from typing import NamedTuple
 from rl_lifecycle.attempts import Refusal
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.launches import Market
+from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 
-#: First letters of the families → what people call them, and the quota's code by market. P5 on spot has one of its own.
-FAMILIES: dict[str, tuple[str, Mapping[Market, str]]] = {
-    **dict.fromkeys(
-        ("a", "c", "d", "h", "i", "m", "r", "t", "z"),
-        ("standard", {"spot": "L-34B43A08", "on-demand": "L-1216C47A"}),
-    ),
-    **dict.fromkeys(("g", "vt"), ("G and VT", {"spot": "L-3819A6DF", "on-demand": "L-DB2E81BA"})),
-    "p": ("P", {"spot": "L-7212CCBC", "on-demand": "L-417A185B"}),
+#: The quotas that are read: what people call the families → the quota's code by market.
+QUOTA_CODES: Mapping[str, Mapping[Market, str]] = {
+    "standard": {"spot": "L-34B43A08", "on-demand": "L-1216C47A"},
+    "G and VT": {"spot": "L-3819A6DF", "on-demand": "L-DB2E81BA"},
+    "P": {"spot": "L-7212CCBC", "on-demand": "L-417A185B"},
+}
+#: First letters of the families → their quota, for types that the table does not have. P5 on spot has one of its own.
+FAMILIES: Mapping[str, str] = {
+    **dict.fromkeys(("a", "c", "d", "h", "i", "m", "r", "t", "z"), "standard"),
+    **dict.fromkeys(("g", "vt"), "G and VT"),
+    "p": "P",
 }
 #: Families whose first letters say something else: they have quotas that are not looked up here.
 OTHERS = ("dl", "hpc", "inf", "mac", "trn", "u")
@@ -40,11 +44,15 @@ class Usage(NamedTuple):
 
 
 def vcpus_of(instance_type: str) -> int:
-    """Reckon the vCPUs of a type from its size: right for x86 families, never too few for the others.
+    """Look up the vCPUs of a type, or reckon them from its size if the table does not have it.
+
+    What is reckoned is right for x86 families, and never too few for the others.
 
     >>> [vcpus_of(name) for name in ("t3.medium", "c7i.large", "g5.xlarge", "p5.48xlarge", "c7i.metal-24xl")]
     [2, 2, 4, 192, 96]
     """
+    if row := INSTANCE_TYPES.get(instance_type):
+        return row.vcpus
     size = instance_type.partition(".")[2]
     if size == "large":
         return 2
@@ -59,12 +67,14 @@ def quota_code(instance_type: str, market: Market) -> str | None:
     >>> quota_code("c7i.large", "spot"), quota_code("g5.xlarge", "on-demand"), quota_code("trn1.2xlarge", "spot")
     ('L-34B43A08', 'L-DB2E81BA', None)
     """
+    if row := INSTANCE_TYPES.get(instance_type):
+        return QUOTA_CODES[row.quota][market] if row.quota else None
     letters = re.match(r"[a-z]*", instance_type)
     name = letters[0] if letters else ""
     if name.startswith(OTHERS) or (market == "spot" and instance_type.startswith("p5")):
         return None
     family = FAMILIES.get("vt" if name.startswith("vt") else name[:1])
-    return family[1][market] if family else None
+    return QUOTA_CODES[family][market] if family else None
 
 
 def is_hopeless(instance_types: Iterable[str], market: Market, limits: Mapping[str, float]) -> bool:

@@ -2,12 +2,21 @@
 
 Sizes are those of https://aws.amazon.com/ec2/instance-types/. Prices are rounded on-demand list prices for Linux in
 eu-west-1 and a typical spot share of them: good for choosing and for budgets in a test, no quote.
+
+The catalogue stands for AWS, so it does not take its facts from the pipeline. A test compares them with the pipeline's
+table of instance types. Only types that the catalogue lacks are added from that table, by :func:`add_types`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local_aws.errors import InstanceTypesError
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,48 @@ _ALL = [
 ]
 CATALOG = {entry.name: entry for entry in _ALL}
 
+
+def read_types(path: Path) -> list[InstanceType]:
+    """Read the types of a table that have a price there.
+
+    The file is a JSON object whose `types` are rows with `name`, `vcpus`, `memory_gib`, `architecture`,
+    `on_demand_usd`, `spot_usd` and perhaps `gpu`.
+
+    :raises InstanceTypesError: if the file cannot be read or is no such table.
+    """
+    try:
+        rows = json.loads(path.read_text())["types"]
+        return [_read_row(row) for row in rows if row["on_demand_usd"] is not None]
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise InstanceTypesError(
+            f"{path} is not a table of instance types ({error!r}): name another with --instance-types"
+        ) from None
+
+
+def add_types(path: Path) -> None:
+    """Add to the catalogue the types of a table that it lacks; its own entries stay as they are.
+
+    :raises InstanceTypesError: if the file cannot be read or is no such table.
+    """
+    for entry in read_types(path):
+        CATALOG.setdefault(entry.name, entry)
+
+
+def _read_row(row: Mapping[str, Any]) -> InstanceType:
+    gpu = row.get("gpu")
+    return InstanceType(
+        name=row["name"],
+        vcpus=row["vcpus"],
+        memory_mib=round(row["memory_gib"] * 1024),
+        on_demand_usd=row["on_demand_usd"],
+        spot_share=row["spot_usd"] / row["on_demand_usd"],
+        architecture=row["architecture"],
+        gpu=gpu
+        and Gpu(gpu["model"], gpu["count"], round(gpu["memory_gib"] * 1024), gpu["manufacturer"]),
+        burstable=row["name"].startswith("t"),
+    )
+
+
 SCARCE = {
     "p3.2xlarge": "a",
     "p4d.24xlarge": "b",
@@ -134,8 +185,8 @@ QUOTAS = {
         "spot",
         "acdhimrtz",
     ),
-    "L-DB2E81BA": ("Running On-Demand G and VT instances", 32.0, "on-demand", "g"),
-    "L-3819A6DF": ("All G and VT Spot Instance Requests", 32.0, "spot", "g"),
+    "L-DB2E81BA": ("Running On-Demand G and VT instances", 32.0, "on-demand", "gv"),
+    "L-3819A6DF": ("All G and VT Spot Instance Requests", 32.0, "spot", "gv"),
     "L-417A185B": ("Running On-Demand P instances", 16.0, "on-demand", "p"),
     "L-7212CCBC": ("All P4, P3 and P2 Spot Instance Requests", 16.0, "spot", "p"),
 }
@@ -143,14 +194,17 @@ QUOTAS = {
 https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html"""
 
 
-def quota_of(instance_type: str, market: str) -> str:
-    """Return the code of the quota that a launch counts against.
+def quota_of(instance_type: str, market: str) -> str | None:
+    """Return the code of the quota that a launch counts against; None for a family without one here.
 
-    >>> quota_of("g5.xlarge", "spot"), quota_of("c7i.large", "on-demand")
-    ('L-3819A6DF', 'L-1216C47A')
+    >>> quota_of("g5.xlarge", "spot"), quota_of("c7i.large", "on-demand"), quota_of("x2idn.large", "spot")
+    ('L-3819A6DF', 'L-1216C47A', None)
     """
     return next(
-        code
-        for code, (_, _, of, letters) in QUOTAS.items()
-        if of == market and instance_type[0] in letters
+        (
+            code
+            for code, (_, _, of, letters) in QUOTAS.items()
+            if of == market and instance_type[0] in letters
+        ),
+        None,
     )

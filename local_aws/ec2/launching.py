@@ -123,6 +123,8 @@ class Launching:
         if fault := self.refuse(spec.instance_type, spec.zone, spec.market):
             return fault
         code = quota_of(spec.instance_type, spec.market)
+        if code is None:
+            return None
         used = sum(
             CATALOG[i.record["InstanceType"]].vcpus
             for i in self.store.visible()
@@ -230,7 +232,7 @@ class Launching:
             )
 
 
-def _quota(instance: Instance) -> str:
+def _quota(instance: Instance) -> str | None:
     """Return the quota that an instance counts against."""
     return quota_of(
         instance.record["InstanceType"], instance.record.get("InstanceLifecycle", "on-demand")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rl_airflow.errors import first_line
-from rl_lifecycle.prices import AS_OF, table_usd
+from rl_lifecycle.machines.instance_types import AS_OF
+from rl_lifecycle.prices import table_usd
 
 #: The price list has endpoints in three regions; this one is in the same partition as most.
 #: https://docs.aws.amazon.com/general/latest/gr/billing.html

@@ -2,17 +2,40 @@
 
 import pytest
 
-from rl_lifecycle.auto_types import AUTO_TYPES, AVX_512, SPREAD, plan_auto_types, steps_per_usd
+from rl_lifecycle.auto_types import AUTO_TYPES, SPREAD, plan_auto_types, steps_per_usd
+from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 from rl_lifecycle.prices import FALL_BACK, HourlyPrice
 
 
 def test_auto_means_what_the_dated_prices_say() -> None:
     """Two virtual CPUs, AVX-512, the cheapest first; no GPU, no burstable type, no larger size."""
     assert plan_auto_types(FALL_BACK) == AUTO_TYPES
-    assert AUTO_TYPES == ("c6i.large", "c7i.large", "m6i.large", "m7i.large", "c7a.large")
+    assert len(AUTO_TYPES) >= 5
     prices = [FALL_BACK[name].on_demand for name in AUTO_TYPES]
     assert prices == sorted(prices)
     assert prices[-1] <= SPREAD * prices[0]
+
+
+def test_auto_means_the_types_at_most_a_quarter_dearer_than_the_cheapest() -> None:
+    """By the prices of 2026-11-22; types of other families and sizes do not count."""
+    prices = {
+        "c6a.large": 0.0765,
+        "c6i.large": 0.0850,
+        "c7a.large": 0.10264,
+        "c7i.large": 0.08925,
+        "c7i.xlarge": 0.1785,
+        "g4dn.xlarge": 0.5260,
+        "m6i.large": 0.0960,
+        "m7i.large": 0.1008,
+        "t3.medium": 0.0416,
+    }
+    assert plan_auto_types({name: HourlyPrice(usd, usd / 2) for name, usd in prices.items()}) == (
+        "c6i.large",
+        "c7i.large",
+        "m6i.large",
+        "m7i.large",
+        "c7a.large",
+    )
 
 
 def test_auto_follows_the_prices() -> None:
@@ -23,7 +46,7 @@ def test_auto_follows_the_prices() -> None:
     }
     assert "c7a.large" not in plan_auto_types(changed)
     assert not any(name.startswith("g5") for name in plan_auto_types(changed))
-    assert {name.split(".")[0] for name in plan_auto_types(changed)} <= set(AVX_512)
+    assert all(INSTANCE_TYPES[name].auto for name in plan_auto_types(changed))
 
 
 def test_a_larger_size_buys_fewer_steps() -> None:

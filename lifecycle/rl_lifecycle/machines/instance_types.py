@@ -1,0 +1,92 @@
+"""The table of EC2 instance types: what is known of each before AWS is asked.
+
+The rows are in `instance_types.json`, one type a line, because the local AWS reads the same file
+and may not import this package. To add a type, add one row. Nothing else has to change.
+
+================= ==================================================================================
+`name`            EC2's name of the type, such as `c7i.large`.
+`vcpus`           How many virtual CPUs it has.
+`memory_gib`      Its memory.
+`architecture`    EC2's word for the instruction set: `x86_64` or `arm64`.
+`processor`       The processor generation. Machines of one generation form one numeric class.
+                  A family with several processors is a class of its own: write the family's name.
+`quota`           A name in :data:`rl_lifecycle.quotas.QUOTA_CODES`; null: its quota is not read.
+`on_demand_usd`   List price for one hour in us-east-1, Linux, and what spot usually costs there.
+`spot_usd`        Null: no price is written down, so only a price that AWS gives can be used.
+`gpu`             Its GPUs, all of one model; left out where there are none.
+`auto`            True where `compute.instance_types: auto` may choose the type. Such a type has two
+                  vCPUs, AVX-512 and no GPU; :mod:`rl_lifecycle.auto_types` says why.
+`preflight`       True where `preflight` reports on the type, and a new network prefers the zones
+                  that offer it.
+================= ==================================================================================
+
+Vcpus, memory, architecture and GPUs are those of https://aws.amazon.com/ec2/instance-types/.
+Prices are approximate. They were written down on :data:`AS_OF` from general knowledge, not fetched
+from AWS, with spot at about two fifths. Compare them with
+https://aws.amazon.com/ec2/pricing/on-demand/, and change `as_of` when you change them.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from importlib.resources import files
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The GPUs of a type, in EC2's words.
+
+    :param memory_gib: of each.
+    """
+
+    manufacturer: str
+    model: str
+    count: int
+    memory_gib: int
+
+
+@dataclass(frozen=True)
+class InstanceType:
+    """One row of the table; the module says what each column means."""
+
+    name: str
+    vcpus: int
+    memory_gib: float
+    architecture: str
+    processor: str
+    quota: str | None
+    on_demand_usd: float | None
+    spot_usd: float | None
+    gpu: Gpu | None = None
+    auto: bool = False
+    preflight: bool = False
+
+    @property
+    def family(self) -> str:
+        """The part of the name before the dot.
+
+        >>> INSTANCE_TYPES["c7i.large"].family
+        'c7i'
+        """
+        return self.name.partition(".")[0]
+
+
+_DOCUMENT = json.loads(files(__package__).joinpath("instance_types.json").read_text())
+
+
+def read_rows() -> list[InstanceType]:
+    """Read every row, in the file's order."""
+    return [_read_row(row) for row in _DOCUMENT["types"]]
+
+
+def _read_row(row: Mapping[str, Any]) -> InstanceType:
+    gpu = row.get("gpu")
+    return InstanceType(**{**row, "gpu": Gpu(**gpu) if gpu else None})
+
+
+#: When the prices were written down.
+AS_OF = date.fromisoformat(_DOCUMENT["as_of"])
+#: Every row by name, in the file's order.
+INSTANCE_TYPES: Mapping[str, InstanceType] = {row.name: row for row in read_rows()}
