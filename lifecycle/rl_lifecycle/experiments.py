@@ -22,25 +22,10 @@ from pydantic import (
 
 from rl_lifecycle.due_times import read_needed_by
 from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.experiment.algorithms import ALGORITHMS, algorithm_names
 from rl_lifecycle.names import is_slug
 from rl_lifecycle.records import Record
 
-#: SB3's and sb3-contrib's algorithms, lower case.
-ALGORITHMS = (
-    "a2c",
-    "ars",
-    "crossq",
-    "ddpg",
-    "dqn",
-    "maskable_ppo",
-    "ppo",
-    "ppo_lstm",
-    "qrdqn",
-    "sac",
-    "td3",
-    "tqc",
-    "trpo",
-)
 #: The last look may spend this share of alpha; see :data:`rl_lifecycle.gates.ALPHA_SHARES`.
 LAST_ALPHA_SHARE = 0.4
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
@@ -242,8 +227,9 @@ class Experiment(Record):
     @classmethod
     def _algo_is_known(cls, algo: str) -> str:
         if algo not in ALGORITHMS:
+            known = algorithm_names()
             raise ValueError(
-                f"unknown algorithm {algo!r}{_did_you_mean(algo, ALGORITHMS)}; known: {', '.join(ALGORITHMS)}"
+                f"unknown algorithm {algo!r}{_did_you_mean(algo, known)}; known: {', '.join(known)}"
             )
         return algo
 
@@ -275,9 +261,11 @@ class Experiment(Record):
     @model_validator(mode="after")
     def _graphs_have_a_gpu(self) -> Self:
         if self.compute.gpu_updates == "cuda_graphs":
-            if self.algo not in ("ppo", "dqn", "sac"):
+            if not ALGORITHMS[self.algo].gpu_updates:
+                *others, last = (row.name for row in ALGORITHMS.values() if row.gpu_updates)
                 raise ValueError(
-                    f"compute.gpu_updates: cuda_graphs is for algo: ppo, dqn or sac, not {self.algo}"
+                    f"compute.gpu_updates: cuda_graphs is for algo: {', '.join(others)} or {last}, "
+                    f"not {self.algo}"
                 )
             types = self.compute.instance_types
             found = (
@@ -405,7 +393,7 @@ def _explain(error: ValidationError) -> tuple[str, str]:
     if path[:1] == ["hyperparameters"]:
         return path[0], "must be `zoo`, or a mapping of rl_zoo3's keys, its numbers finite"
     if found["type"] == "missing":
-        return key, f"is missing{_MEANING.get(key, '')}"
+        return key, f"is missing{_meaning(key)}"
     message = str(found["msg"]).removeprefix("Value error, ")
     value = found.get("input")
     shown = (
@@ -422,9 +410,15 @@ _MEANING = {
     "as equally bad, so choose the tightest honest floor before seeing any return",
     "evaluation.crash_below": "; it must be the return below which an episode counts as failed",
     "env_id": "; it must be a Gymnasium id such as LunarLander-v3",
-    "algo": f"; it must be one of {', '.join(ALGORITHMS)}",
     "total_timesteps": "; it must be the number of environment steps to train for",
 }
+
+
+def _meaning(key: str) -> str:
+    """What a missing key must be; empty where its name says it."""
+    if key == "algo":
+        return f"; it must be one of {', '.join(algorithm_names())}"
+    return _MEANING.get(key, "")
 
 
 def _fields_at(path: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from stable_baselines3.common.noise import (
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl_lifecycle.seeds import segment_seed
+from rl_trainer.algorithms import load_class
 from rl_trainer.errors import BadInputError
 from rl_trainer.graphs.captures import Capturer
 from rl_trainer.graphs.classes import GRAPH_CLASSES
@@ -26,7 +27,6 @@ from rl_trainer.graphs.self_check import why_not_equal
 from rl_trainer.numpy_path.classes import NUMPY_CLASSES
 from rl_trainer.numpy_path.coverage import why_not_covered
 from rl_trainer.replay_sizes import buffer_size
-from rl_trainer.setting_checks import constructor_keys
 from rl_trainer.settings import Settings
 
 
@@ -71,7 +71,7 @@ class ModelBuilder:
             return
         if self._check is not None:
             self._check(env)
-        stock = self.settings.algorithm.load()
+        stock = load_class(self.settings.algorithm)
         if (
             self._capturer is not None
         ):  # asked for, so nothing but SB3's own update stands in for it
@@ -95,7 +95,7 @@ class ModelBuilder:
             memory at once. :raises BadInputError: if SB3 refuses the hyper-parameters.
         """
         self.choose(env)
-        if with_buffer or "buffer_size" not in constructor_keys(self.settings.algorithm):
+        if with_buffer or not self.settings.algorithm.keeps_transitions:
             return self._construct(self._class, env)
         model = self._construct(self._class, env, buffer_size=env.num_envs)
         model.buffer_size = buffer_size(self.settings)
@@ -119,7 +119,7 @@ class ModelBuilder:
 
     def _why_not_equal_here(self, env: VecEnv) -> str:
         reason = why_not_equal(
-            tried := self._construct(GRAPH_CLASSES[self.settings.algorithm.load()], env)
+            tried := self._construct(GRAPH_CLASSES[load_class(self.settings.algorithm)], env)
         )
         release(tried)
         return reason

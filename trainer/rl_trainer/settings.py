@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rl_trainer.algorithms import ALGORITHMS, Algorithm
+from rl_lifecycle.experiment.algorithms import ALGORITHMS, Algorithm, Family
+from rl_trainer.algorithms import load_class
 from rl_trainer.errors import BadInputError
 from rl_trainer.literals import parse_expression
 from rl_trainer.setting_checks import SCHEDULED, ZOO_KEYS, check_settings
@@ -87,8 +88,11 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> Settings:
 
 
 def _n_envs(algorithm: Algorithm, values: Mapping[str, Any]) -> int:
-    """How many environments are stepped side by side. For ARS, rl_zoo3's `n_envs` counts worker processes; here there is one."""
-    return 1 if algorithm.by_episodes else int(values.get("n_envs", 1))
+    """How many environments are stepped side by side.
+
+    For whole episodes, rl_zoo3's `n_envs` counts worker processes; here there is one.
+    """
+    return 1 if algorithm.family is Family.EPISODES else int(values.get("n_envs", 1))
 
 
 def _expression(key: str, value: Any) -> Any:
@@ -138,8 +142,9 @@ def _schedule(key: str, value: Any) -> Any:
 
 def _policy(algorithm: Algorithm, values: Mapping[str, Any]) -> str:
     policy = values.get("policy", algorithm.default_policy)
-    if policy not in POLICIES or policy not in algorithm.load().policy_aliases:
-        allowed = ", ".join(sorted(algorithm.load().policy_aliases))
+    aliases = load_class(algorithm).policy_aliases
+    if policy not in POLICIES or policy not in aliases:
+        allowed = ", ".join(sorted(aliases))
         raise BadInputError(
             f"hyperparameters.policy: {policy!r} is unknown to {algorithm.name}; allowed: {allowed}"
         )
