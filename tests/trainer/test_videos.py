@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from rl_lifecycle.evidence import Patience
+from rl_lifecycle.wrappers import WrapperForm
 from rl_trainer import videos
 from rl_trainer.model_state import final_parameters
 from rl_trainer.onnx_export.export import export_policy, raw_space
 from rl_trainer.videos import CannotFilmError, film
-from rl_trainer.wrappers import Wrapper
 from tests.trainer.chains import TOY, make_trainer, train_chain
 from tests.trainer.conftest import TINY_PPO, Trainer, json_of
 from tests.trainer.test_algorithms import CASES
@@ -88,7 +88,7 @@ def test_policies_that_remember_and_dictionaries_are_filmed(name: str) -> None:
         stack=stack,
         statistics=trained.model.get_vec_normalize_env(),
     ).onnx
-    wrapper = Wrapper("gymnasium.wrappers.TimeLimit", {"max_episode_steps": 7})
+    wrapper = WrapperForm(name="gymnasium.wrappers.TimeLimit", kwargs={"max_episode_steps": 7})
     env = videos._make({"env_id": DRAWN, "env_kwargs": env_kwargs}, [wrapper])
     pictures, fps = videos._film(policy, env, seed=3)
     assert (2 <= len(pictures) <= 8, fps) == (True, 10)

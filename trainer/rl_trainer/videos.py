@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from rl_lifecycle.policies import ACTION, OBSERVATION, STATE_IN, STATE_OUT
-from rl_trainer.wrappers import Wrapper, wrap_all
+from rl_lifecycle.wrappers import WrapperForm
+from rl_trainer.wrappers import wrap_all
 
 #: How long a video may take, start of the process included.
 LIMIT_S = 30.0
@@ -38,7 +39,7 @@ def film(
     onnx_policy: bytes,
     env_id: str,
     env_kwargs: Mapping[str, Any],
-    wrappers: Sequence[Wrapper],
+    wrappers: Sequence[WrapperForm],
     seed: int,
 ) -> bytes:
     """Let another process play one episode and film it.
@@ -90,7 +91,7 @@ def film(
 def main() -> int:
     """Film what stdin asks for. :return: 0, or 1 after a line on stderr."""
     request = json.load(sys.stdin)
-    wrappers = [Wrapper(name, kwargs) for name, kwargs in request["wrappers"]]
+    wrappers = [WrapperForm(name=name, kwargs=kwargs) for name, kwargs in request["wrappers"]]
     try:
         frames, fps = _film(
             Path(request["policy"]).read_bytes(), _make(request, wrappers), request["seed"]
@@ -102,7 +103,7 @@ def main() -> int:
     return 0
 
 
-def _make(request: Mapping[str, Any], wrappers: Sequence[Wrapper]) -> Any:
+def _make(request: Mapping[str, Any], wrappers: Sequence[WrapperForm]) -> Any:
     import gymnasium as gym
 
     env_id, kwargs = request["env_id"], dict(request["env_kwargs"])
