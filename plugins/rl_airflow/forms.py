@@ -7,6 +7,7 @@ from airflow.sdk import Param
 
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiments import Experiment
+from rl_lifecycle.layout import BUNDLE_PATTERN
 from rl_lifecycle.seeds import LONGEST, SPAN
 
 #: A variable that names the environment to work in when a form does not.
@@ -404,7 +405,7 @@ def importing_params() -> dict[str, Param]:
         "bundle": Param(
             "",
             type="string",
-            pattern=r"^artifacts/[0-9a-f]{64}/import\.json$",
+            pattern=BUNDLE_PATTERN,
             title="Uploaded policy",
             section="What",
             description_md="The key that `python -m infra_bootstrap upload-policy` printed.",
