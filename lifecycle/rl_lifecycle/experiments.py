@@ -23,11 +23,22 @@ from pydantic import (
 from rl_lifecycle.due_times import read_needed_by
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.algorithms import ALGORITHMS, algorithm_names
+from rl_lifecycle.experiment.gate_settings import (
+    ALPHA,
+    ALPHA_SHARES,
+    CRASH_MARGIN,
+    FEWEST_PAIRS,
+    MARGIN,
+    MAX_CRASH_RATE,
+    MAX_PAIRS,
+    MOST_PAIRS,
+    Alpha,
+    CrashMargin,
+    CrashRate,
+)
 from rl_lifecycle.names import is_slug
 from rl_lifecycle.records import Record
 
-#: The last look may spend this share of alpha; see :data:`rl_lifecycle.gates.ALPHA_SHARES`.
-LAST_ALPHA_SHARE = 0.4
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
 #: EC2's families with an NVIDIA GPU: G but for g4ad, and P. https://aws.amazon.com/ec2/instance-types/#accelerated-computing
 NVIDIA_TYPE = re.compile(r"(g(?!4ad)|p)\d[a-z0-9-]*\.")
@@ -115,7 +126,10 @@ class Evaluation(Record):
         None, description="mean return that the first champion must prove"
     )
     max_pairs: int = Field(
-        2000, ge=40, le=20_000, description="most pairs of episodes that the gate may look at"
+        MAX_PAIRS,
+        ge=FEWEST_PAIRS,
+        le=MOST_PAIRS,
+        description="most pairs of episodes that the gate may look at",
     )
     selection_episodes: int = Field(
         100, ge=1, le=2000, description="episodes on which a run's candidate is chosen"
@@ -144,17 +158,15 @@ class Evaluation(Record):
 class GateSettings(Record):
     """How sure one must be before a candidate is promoted."""
 
-    alpha: float = Field(
-        0.05, gt=0, lt=0.5, description="probability of a false promotion, all looks together"
-    )
+    alpha: Alpha = Field(ALPHA, description="probability of a false promotion, all looks together")
     margin: float = Field(
-        0.0, description="how much better the mean must be; negative: non-inferiority"
+        MARGIN, description="how much better the mean must be; negative: non-inferiority"
     )
-    crash_margin: float = Field(
-        0.02, gt=0, lt=1, description="how much more often it may crash than the champion"
+    crash_margin: CrashMargin = Field(
+        CRASH_MARGIN, description="how much more often it may crash than the champion"
     )
-    max_crash_rate: float | None = Field(
-        None, gt=0, le=1, description="how often it may crash at all"
+    max_crash_rate: CrashRate | None = Field(
+        MAX_CRASH_RATE, description="how often it may crash at all"
     )
 
 
@@ -304,7 +316,7 @@ class Experiment(Record):
     def _gate_can_promote(self) -> Self:
         # Without a single crash on either side the guard's p value after n pairs is (1 - crash_margin)^n.
         needed = math.ceil(
-            math.log(self.gate.alpha * LAST_ALPHA_SHARE) / math.log(1 - self.gate.crash_margin)
+            math.log(self.gate.alpha * ALPHA_SHARES[-1]) / math.log(1 - self.gate.crash_margin)
         )
         if self.evaluation.max_pairs < needed:
             raise ValueError(
