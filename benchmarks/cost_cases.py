@@ -85,7 +85,7 @@ class Case:
             for key, value in settings.model_kwargs.items()
         }
         return {
-            "class": settings.algorithm.class_name,
+            "class": settings.algorithm.class_path.rpartition(":")[2],
             "env_id": self.env_id,
             "n_envs": settings.n_envs,
             "kwargs": kwargs,

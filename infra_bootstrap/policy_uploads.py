@@ -9,7 +9,7 @@ from infra_bootstrap.clients import Clients
 from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.stacks import bucket_name, role_name
 from rl_lifecycle.errors import InvalidRecordError
-from rl_lifecycle.layout import artifact_key
+from rl_lifecycle.layout import IMPORT_FILE, artifact_key
 from rl_lifecycle.parameter_files import digest_parameters
 from rl_lifecycle.policies import MAX_BYTES
 from rl_lifecycle.records import sha256_hex
@@ -33,7 +33,7 @@ def upload_policy(clients: Clients, environment: str, path: Path) -> UploadedPol
     _check_belong_together(path)
     bundle = ImportBundle(policy=_artifact(files[0]), parameters=_artifact(files[1])).to_json()
     last = ArtifactFile(
-        artifact_key(sha256_hex(bundle), "import.json"), sha256_hex(bundle), data=bundle
+        artifact_key(sha256_hex(bundle), IMPORT_FILE), sha256_hex(bundle), data=bundle
     )
     launcher = clients.assume(
         clients.role_arn(role_name(environment, "launcher")), "nightshift-import"

@@ -5,8 +5,6 @@ same package. So the modules and registered environments of the set before are f
 """
 
 import importlib
-import io
-import shutil
 import sys
 import tempfile
 import zipfile
@@ -16,6 +14,7 @@ from pathlib import Path
 import gymnasium
 
 from rl_evaluator.errors import InvalidWheelError
+from rl_lifecycle.experiment.wheels import unpack_wheel
 from rl_lifecycle.layout import artifact_key
 from rl_lifecycle.specs import Artifact, WheelSet
 from rl_lifecycle.stores import ObjectStore, get
@@ -57,27 +56,12 @@ def _expand(store: ObjectStore, requirements: Sequence[Artifact]) -> list[Artifa
 
 
 def _unpack(store: ObjectStore, wheel: Artifact, root: Path) -> Path:
-    """Unpack a wheel under its digest, whole or not at all."""
-    target = root / wheel.sha256
-    if target.is_dir():
-        return target
     if not wheel.key.endswith(".whl"):
         raise InvalidWheelError(wheel.key, "is no wheel; `requirements` takes .whl files")
-    data = get(store, wheel.key, wheel.sha256).data
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=root, prefix=".unpacking-"))
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            archive.extractall(temporary)
-        temporary.rename(target)
+        return unpack_wheel(store, wheel, root)
     except zipfile.BadZipFile as error:
         raise InvalidWheelError(wheel.key, f"is no wheel: {error}") from None
-    except OSError:
-        if not target.is_dir():  # else another invocation was faster
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
 
 
 def _forget(root: Path) -> None:

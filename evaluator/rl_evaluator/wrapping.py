@@ -5,7 +5,6 @@ returns are summed inside all wrappers (one that repeats an action gives the sum
 goes on until the environment itself ends it.
 """
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,11 @@ import gymnasium
 
 from rl_evaluator.environments import Env
 from rl_evaluator.errors import EnvironmentFailedError, first_line
-from rl_lifecycle.wrappers import WrapperForm, remembers_episodes
+from rl_lifecycle.errors import ForbiddenWrapperError
+from rl_lifecycle.wrappers import WrapperForm, find_wrapper, remembers_episodes
+
+#: Packages whose wrappers can be had where policies are judged; the package of the env_id is one more.
+PACKAGES = ("gymnasium.wrappers",)
 
 
 class _Till(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -81,28 +84,21 @@ def wrap_environment(env: Env, wrappers: Sequence[WrapperForm], env_id: str) -> 
 
 
 def _find(name: str, env_id: str) -> Callable[..., Env]:
-    module, _, class_name = name.rpartition(".")
     if remembers_episodes(name):
         raise EnvironmentFailedError(
             env_id,
             f"its policy was trained in the wrapper {name}, whose statistics are not in the policy and "
             "change with every episode played: train it with `normalize:` instead",
         )
-    own = env_id.partition(":")[0].partition(".")[0] if ":" in env_id else None
-    if not any(
-        module == package or module.startswith(f"{package}.")
-        for package in ("gymnasium.wrappers", own)
-        if package
-    ):
+    try:
+        return find_wrapper(name, env_id, PACKAGES)
+    except ForbiddenWrapperError:
         raise EnvironmentFailedError(
             env_id,
             f"its policy was trained in the wrapper {name}, which cannot be had here: take one of "
             "gymnasium.wrappers, or put it into the environment's wheel",
-        )
-    try:
-        found: Callable[..., Env] = getattr(importlib.import_module(module), class_name)
+        ) from None
     except (ImportError, AttributeError) as error:
         raise EnvironmentFailedError(
             env_id, f"its policy was trained in the wrapper {name}: {first_line(error)}"
         ) from None
-    return found

@@ -69,8 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "--gate",
         required=True,
         type=Path,
-        help="JSON: return_range, crash_below, alpha, margin, "
-        "crash_margin, max_crash_rate, max_pairs, looks",
+        help=f"JSON: {', '.join(name for name in Gate.model_fields if name != 'scenarios')}",
     )
     decide_.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     return parser

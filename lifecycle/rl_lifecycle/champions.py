@@ -8,16 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rl_lifecycle.errors import InvalidRecordError, MissingObjectError
-from rl_lifecycle.layout import champion_key, version_prefix
+from rl_lifecycle.layout import PARAMETERS_FILE, POLICY_FILE, champion_key, version_prefix
 from rl_lifecycle.policies import PolicyMetadata
-from rl_lifecycle.registry import (
-    PARAMETERS_FILE,
-    POLICY_FILE,
-    VersionManifest,
-    check_pointer,
-    find_champion,
-    get_manifest,
-)
+from rl_lifecycle.registry import VersionManifest, check_pointer, find_champion, get_manifest
 from rl_lifecycle.stores import ObjectStore, get
 
 

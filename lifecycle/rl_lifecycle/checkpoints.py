@@ -9,9 +9,10 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from rl_lifecycle.layout import MANIFEST_FILE
 from rl_lifecycle.records import Record
 
-MANIFEST = "manifest.json"
+MANIFEST = MANIFEST_FILE
 
 
 class StoredFile(Record):

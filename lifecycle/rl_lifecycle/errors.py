@@ -2,6 +2,7 @@
 
 LifecycleError
 ├── InvalidExperimentError      an experiment file, or a frozen spec, says something that is not allowed
+├── ForbiddenWrapperError       a wrapper comes from a package whose wrappers are not allowed
 ├── InvalidRecordError          a stored JSON is not of the form that the contract gives it
 ├── MissingObjectError          a key that must exist does not
 ├── PreconditionFailedError     a conditional write lost: somebody else wrote the key
@@ -13,6 +14,8 @@ LifecycleError
 ├── CorruptArtifactError        bytes do not have the digest that was recorded for them
 └── ChangedPiecesError          bytes in memory changed while they were being stored
 """
+
+from collections.abc import Sequence
 
 
 class LifecycleError(Exception):
@@ -31,6 +34,14 @@ class InvalidExperimentError(LifecycleError):
         self.source, self.key, self.problem = source, key, problem
         where = f"{source}: {key}" if key else source
         super().__init__(f"{where}: {problem}")
+
+
+class ForbiddenWrapperError(LifecycleError):
+    """A wrapper comes from a package whose wrappers are not allowed here."""
+
+    def __init__(self, name: str, allowed: Sequence[str]) -> None:
+        self.name, self.allowed = name, tuple(allowed)
+        super().__init__(f"{name} is not allowed; it must come from {', '.join(allowed)}")
 
 
 class InvalidRecordError(LifecycleError):

@@ -22,29 +22,25 @@ from pydantic import (
 
 from rl_lifecycle.due_times import read_needed_by
 from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.experiment.algorithms import ALGORITHMS, algorithm_names
+from rl_lifecycle.experiment.gate_settings import (
+    ALPHA,
+    ALPHA_SHARES,
+    CRASH_MARGIN,
+    FEWEST_PAIRS,
+    MARGIN,
+    MAX_CRASH_RATE,
+    MAX_PAIRS,
+    MOST_PAIRS,
+    Alpha,
+    CrashMargin,
+    CrashRate,
+)
 from rl_lifecycle.names import is_slug
 from rl_lifecycle.records import Record
 
-#: SB3's and sb3-contrib's algorithms, lower case.
-ALGORITHMS = (
-    "a2c",
-    "ars",
-    "crossq",
-    "ddpg",
-    "dqn",
-    "maskable_ppo",
-    "ppo",
-    "ppo_lstm",
-    "qrdqn",
-    "sac",
-    "td3",
-    "tqc",
-    "trpo",
-)
 #: The release whose trainer no longer records updates as CUDA graphs.
 GRAPHS_REMOVED_IN = "0.2.0"
-#: The last look may spend this share of alpha; see :data:`rl_lifecycle.gates.ALPHA_SHARES`.
-LAST_ALPHA_SHARE = 0.4
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 #: Lowest and highest value of cron's fields: minute, hour, day of month, month, day of week.
@@ -141,7 +137,10 @@ class Evaluation(Record):
         None, description="mean return that the first champion must prove"
     )
     max_pairs: int = Field(
-        2000, ge=40, le=20_000, description="most pairs of episodes that the gate may look at"
+        MAX_PAIRS,
+        ge=FEWEST_PAIRS,
+        le=MOST_PAIRS,
+        description="most pairs of episodes that the gate may look at",
     )
     selection_episodes: int = Field(
         100, ge=1, le=2000, description="episodes on which a run's candidate is chosen"
@@ -170,17 +169,15 @@ class Evaluation(Record):
 class GateSettings(Record):
     """How sure one must be before a candidate is promoted."""
 
-    alpha: float = Field(
-        0.05, gt=0, lt=0.5, description="probability of a false promotion, all looks together"
-    )
+    alpha: Alpha = Field(ALPHA, description="probability of a false promotion, all looks together")
     margin: float = Field(
-        0.0, description="how much better the mean must be; negative: non-inferiority"
+        MARGIN, description="how much better the mean must be; negative: non-inferiority"
     )
-    crash_margin: float = Field(
-        0.02, gt=0, lt=1, description="how much more often it may crash than the champion"
+    crash_margin: CrashMargin = Field(
+        CRASH_MARGIN, description="how much more often it may crash than the champion"
     )
-    max_crash_rate: float | None = Field(
-        None, gt=0, le=1, description="how often it may crash at all"
+    max_crash_rate: CrashRate | None = Field(
+        MAX_CRASH_RATE, description="how often it may crash at all"
     )
 
 
@@ -253,8 +250,9 @@ class Experiment(Record):
     @classmethod
     def _algo_is_known(cls, algo: str) -> str:
         if algo not in ALGORITHMS:
+            known = algorithm_names()
             raise ValueError(
-                f"unknown algorithm {algo!r}{_did_you_mean(algo, ALGORITHMS)}; known: {', '.join(ALGORITHMS)}"
+                f"unknown algorithm {algo!r}{_did_you_mean(algo, known)}; known: {', '.join(known)}"
             )
         return algo
 
@@ -307,7 +305,7 @@ class Experiment(Record):
     def _gate_can_promote(self) -> Self:
         # Without a single crash on either side the guard's p value after n pairs is (1 - crash_margin)^n.
         needed = math.ceil(
-            math.log(self.gate.alpha * LAST_ALPHA_SHARE) / math.log(1 - self.gate.crash_margin)
+            math.log(self.gate.alpha * ALPHA_SHARES[-1]) / math.log(1 - self.gate.crash_margin)
         )
         if self.evaluation.max_pairs < needed:
             raise ValueError(
@@ -408,7 +406,7 @@ def _explain(error: ValidationError) -> tuple[str, str]:
     if path[:1] == ["hyperparameters"]:
         return path[0], "must be `zoo`, or a mapping of rl_zoo3's keys, its numbers finite"
     if found["type"] == "missing":
-        return key, f"is missing{_MEANING.get(key, '')}"
+        return key, f"is missing{_meaning(key)}"
     message = str(found["msg"]).removeprefix("Value error, ")
     value = found.get("input")
     shown = (
@@ -425,9 +423,15 @@ _MEANING = {
     "as equally bad, so choose the tightest honest floor before seeing any return",
     "evaluation.crash_below": "; it must be the return below which an episode counts as failed",
     "env_id": "; it must be a Gymnasium id such as LunarLander-v3",
-    "algo": f"; it must be one of {', '.join(ALGORITHMS)}",
     "total_timesteps": "; it must be the number of environment steps to train for",
 }
+
+
+def _meaning(key: str) -> str:
+    """What a missing key must be; empty where its name says it."""
+    if key == "algo":
+        return f"; it must be one of {', '.join(algorithm_names())}"
+    return _MEANING.get(key, "")
 
 
 def _fields_at(path: list[str]) -> list[str]:

@@ -13,6 +13,17 @@ from pydantic import Field, model_validator
 from rl_lifecycle.bounds import p_mean_at_most_zero
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluations import Shard
+from rl_lifecycle.experiment.gate_settings import (
+    ALPHA,
+    ALPHA_SHARES,
+    CRASH_MARGIN,
+    MARGIN,
+    MAX_CRASH_RATE,
+    MAX_PAIRS,
+    Alpha,
+    CrashMargin,
+    CrashRate,
+)
 from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.futility import why_futile
 from rl_lifecycle.paired_returns import Crashes, PairedReturns, Returns
@@ -33,8 +44,6 @@ __all__ = [
     "p_mean_at_most_zero",
 ]
 
-#: Share of alpha that each of four looks may spend; by the union bound they spend all of it.
-ALPHA_SHARES = (0.1, 0.2, 0.3, 0.4)
 #: Share of max_pairs at which each look is taken.
 LOOK_SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 #: More lost episodes than this are trouble with the infrastructure, not evidence.
@@ -56,11 +65,11 @@ class Gate(Record):
 
     return_range: tuple[float, float]
     crash_below: float
-    alpha: float = Field(0.05, gt=0, lt=0.5)
-    margin: float = 0.0
-    crash_margin: float = Field(0.02, gt=0, lt=1)
-    max_crash_rate: float | None = Field(None, gt=0, le=1)
-    max_pairs: int = Field(2000, ge=1)
+    alpha: Alpha = ALPHA
+    margin: float = MARGIN
+    crash_margin: CrashMargin = CRASH_MARGIN
+    max_crash_rate: CrashRate | None = MAX_CRASH_RATE
+    max_pairs: int = Field(MAX_PAIRS, ge=1)
     looks: tuple[int, ...] = Field(
         (), description="pairs at which to look; empty: 1/8, 1/4, 1/2 and all of max_pairs"
     )

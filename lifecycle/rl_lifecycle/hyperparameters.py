@@ -10,14 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.experiment.algorithms import ALGORITHMS, Family
 from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.tuned import TUNED
 
-ARS = "ars"
-ON_POLICY = ("a2c", "ppo", "ppo_lstm", "maskable_ppo", "trpo")
-#: SB3's defaults for the length of a rollout, per environment.
-DEFAULT_N_STEPS = {"a2c": 5, "ppo": 2048, "ppo_lstm": 128, "maskable_ppo": 2048, "trpo": 2048}
-DEFAULT_TRAIN_FREQ = {"dqn": 4, "qrdqn": 4}
 #: A segment must be at least this many times the longest episode, on every environment.
 EPISODES_IN_SEGMENT = 10
 
@@ -52,7 +48,7 @@ def _with_whole_minibatches(algo: str, tuned: Mapping[str, Any]) -> dict[str, An
     >>> _with_whole_minibatches("ppo", {"n_steps": 8, "n_envs": 1, "batch_size": 256})["batch_size"]
     8
     """
-    if algo not in ON_POLICY or "batch_size" not in tuned:
+    if ALGORITHMS[algo].family is not Family.ON_POLICY or "batch_size" not in tuned:
         return dict(tuned)
     return {**tuned, "batch_size": min(tuned["batch_size"], rollout_timesteps(algo, tuned))}
 
@@ -79,16 +75,16 @@ def rollout_timesteps(
     >>> rollout_timesteps("ppo", {"n_envs": 8, "n_steps": 32}), rollout_timesteps("dqn", {"train_freq": [4, "step"]})
     (256, 4)
     """
-    if algo == ARS:
+    row = ALGORITHMS[algo]
+    if row.family is Family.EPISODES:
         return 1  # it ends a segment after any iteration of whole episodes
     n_envs = _count(hyperparameters, "n_envs", 1, source)
-    if algo in ON_POLICY:
-        return n_envs * _count(hyperparameters, "n_steps", DEFAULT_N_STEPS[algo], source)
-    freq = hyperparameters.get("train_freq", DEFAULT_TRAIN_FREQ.get(algo, 1))
+    if row.family is Family.ON_POLICY:
+        return n_envs * _count(hyperparameters, "n_steps", row.settings["n_steps"], source)
+    default = row.settings["train_freq"]
+    freq = hyperparameters.get("train_freq", default)
     if not isinstance(freq, list | tuple):
-        return n_envs * _count(
-            hyperparameters, "train_freq", DEFAULT_TRAIN_FREQ.get(algo, 1), source
-        )
+        return n_envs * _count(hyperparameters, "train_freq", default, source)
     if (
         len(freq) != 2
         or freq[1] not in ("step", "episode")
@@ -131,11 +127,13 @@ def check_segment(
 ) -> None:
     """Refuse a segment so short that the resets at its ends would shape what is learned.
 
-    :param max_episode_steps: the longest episode of the environment; None when it has no limit, which is accepted but for ARS.
+    :param max_episode_steps: the longest episode of the environment; None when it has no limit, which is accepted but for algorithms that
+        play whole episodes.
     :raises InvalidExperimentError: naming the value of `checkpoint_every` that would do.
     """
-    if experiment.algo == ARS:
+    if ALGORITHMS[experiment.algo].family is Family.EPISODES:
         _check_iteration(
+            experiment.algo,
             segment,
             hyperparameters,
             max_episode_steps,
@@ -157,25 +155,28 @@ def check_segment(
 
 
 def _check_iteration(
-    segment: int, hyperparameters: Mapping[str, Any], max_episode_steps: int | None, source: str
+    algo: str,
+    segment: int,
+    hyperparameters: Mapping[str, Any],
+    max_episode_steps: int | None,
+    source: str,
 ) -> None:
-    """Refuse a segment that one iteration of ARS could outlast: 2 n_delta candidates play whole episodes each."""
+    """Refuse a segment that one iteration could outlast: 2 n_delta candidates play whole episodes each."""
     if max_episode_steps is None:
         raise InvalidExperimentError(
             source,
             "env_id",
-            "ars plays whole episodes, so the environment needs a time limit; give "
+            f"{algo} plays whole episodes, so the environment needs a time limit; give "
             "env_kwargs.max_episode_steps",
         )
-    episodes = (
-        2
-        * _count(hyperparameters, "n_delta", 8, source)
-        * _count(hyperparameters, "n_eval_episodes", 1, source)
-    )
+    defaults = ALGORITHMS[algo].settings
+    episodes = 2
+    for key in ("n_delta", "n_eval_episodes"):
+        episodes *= _count(hyperparameters, key, defaults[key], source)
     if segment < episodes * max_episode_steps:
         raise InvalidExperimentError(
             source,
             "checkpoint_every",
-            f"a segment of {segment} steps is shorter than one iteration of ars, {episodes} episodes of "
+            f"a segment of {segment} steps is shorter than one iteration of {algo}, {episodes} episodes of "
             f"{max_episode_steps} steps each; set checkpoint_every to at least {episodes * max_episode_steps}",
         )

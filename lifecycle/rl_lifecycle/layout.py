@@ -1,9 +1,10 @@
-"""Where everything lies in the bucket: the only place that spells a key.
+"""Where everything lies in the bucket: the only Python module that spells a key, and a test looks for others.
 
-The class comes first because lifecycle rules, event filters and policies match literal prefixes, and because one flat
+The templates and `user_data.sh` cannot import it, so tests compare them with it. The class comes first because lifecycle rules, event filters and policies match literal prefixes, and because one flat
 LIST must show every heartbeat. A key has no leading slash; a prefix ends with one.
 """
 
+import re
 from typing import NamedTuple
 
 ARTIFACTS = "artifacts/"
@@ -18,6 +19,33 @@ METRICS = "metrics/"
 EVALUATIONS = "evaluations/"
 LEDGER = "ledger/"
 REGISTRY = "registry/"
+
+#: Names of files below their folders.
+SPEC_FILE = "spec.json"
+IMPORT_FILE = "import.json"
+HEAD_FILE = "head.json"
+MANIFEST_FILE = "manifest.json"
+REPORT_FILE = "report.json"
+POLICY_FILE = "policy.onnx"
+PARAMETERS_FILE = "parameters.safetensors"
+CARD_FILE = "model_card.md"
+CLAIM_FILE = "claim.json"
+CHAMPION_FILE = "champion.json"
+FILES = (
+    SPEC_FILE,
+    IMPORT_FILE,
+    HEAD_FILE,
+    MANIFEST_FILE,
+    REPORT_FILE,
+    POLICY_FILE,
+    PARAMETERS_FILE,
+    CARD_FILE,
+    CLAIM_FILE,
+    CHAMPION_FILE,
+)
+
+#: What the key of an uploaded policy's bundle looks like, for a form that asks for it.
+BUNDLE_PATTERN = rf"^{ARTIFACTS}[0-9a-f]{{64}}/{re.escape(IMPORT_FILE)}$"
 
 #: Which role alone may write a class. The bucket policy and the role policies are tested against this table.
 WRITERS: dict[str, tuple[str, ...]] = {
@@ -52,14 +80,34 @@ def artifact_key(sha256: str, file_name: str) -> str:
     return f"{ARTIFACTS}{sha256}/{file_name}"
 
 
+def sha256_of_artifact(key: str) -> str:
+    """The digest that names an artifact."""
+    return key.split("/")[1]
+
+
+def spec_prefix(experiment: str) -> str:
+    """What is frozen of all runs of an experiment."""
+    return f"{SPECS}{experiment}/"
+
+
+def run_of_spec_key(key: str) -> str:
+    """The run whose spec, or whose import, a key names."""
+    return key.split("/")[2]
+
+
+def is_spec_key(key: str) -> bool:
+    """Tell a spec from the import that may lie beside it."""
+    return key.endswith(f"/{SPEC_FILE}")
+
+
 def spec_key(experiment: str, run: str) -> str:
     """The frozen spec of a run."""
-    return f"{SPECS}{experiment}/{run}/spec.json"
+    return f"{spec_prefix(experiment)}{run}/{SPEC_FILE}"
 
 
 def import_key(experiment: str, run: str) -> str:
     """What a run brought in from elsewhere, instead of training it."""
-    return f"{SPECS}{experiment}/{run}/import.json"
+    return f"{spec_prefix(experiment)}{run}/{IMPORT_FILE}"
 
 
 def attempt_prefix(trial: TrialId) -> str:
@@ -89,12 +137,30 @@ def checkpoint_prefix(trial: TrialId) -> str:
 
 def head_key(trial: TrialId) -> str:
     """The commit and the fence: which checkpoint counts, and which attempt may write the next."""
-    return f"{checkpoint_prefix(trial)}head.json"
+    return f"{checkpoint_prefix(trial)}{HEAD_FILE}"
+
+
+def is_head_key(key: str) -> bool:
+    """Tell the head from the files of checkpoints."""
+    return key.endswith(f"/{HEAD_FILE}")
 
 
 def checkpoint_key(trial: TrialId, step: int, attempt: int, file_name: str) -> str:
     """One file of one checkpoint. Steps are zero-padded so that a LIST is in order."""
     return f"{checkpoint_prefix(trial)}{step:012d}/{attempt:04d}/{file_name}"
+
+
+def step_and_attempt_of(key: str) -> tuple[int, int] | None:
+    """Read off a checkpoint's file which checkpoint it belongs to; None for the head.
+
+    >>> step_and_attempt_of("checkpoints/e/r/seed-0/000000002048/0003/state.json")
+    (2048, 3)
+    >>> step_and_attempt_of("checkpoints/e/r/seed-0/head.json")
+    """
+    parts = key.split("/")[-3:-1]
+    if len(parts) < 2 or not all(part.isdigit() for part in parts):
+        return None
+    return int(parts[0]), int(parts[1])
 
 
 def buffer_key(trial: TrialId, sha256: str) -> str:
@@ -132,9 +198,14 @@ def curve_key(trial: TrialId, step: int) -> str:
     return f"{metrics_prefix(trial)}{step:012d}.jsonl"
 
 
+def evaluations_prefix(experiment: str, run: str) -> str:
+    """All evaluations of a run."""
+    return f"{EVALUATIONS}{experiment}/{run}/"
+
+
 def evaluation_prefix(experiment: str, run: str, name: str) -> str:
     """One evaluation: a policy on a list of seeds."""
-    return f"{EVALUATIONS}{experiment}/{run}/{name}/"
+    return f"{evaluations_prefix(experiment, run)}{name}/"
 
 
 def shard_prefix(experiment: str, run: str, name: str) -> str:
@@ -149,17 +220,32 @@ def shard_key(experiment: str, run: str, name: str, shard: int) -> str:
 
 def report_key(experiment: str, run: str, name: str) -> str:
     """The decision that an evaluation led to, written once."""
-    return f"{evaluation_prefix(experiment, run, name)}report.json"
+    return f"{evaluation_prefix(experiment, run, name)}{REPORT_FILE}"
 
 
 def report_page_key(experiment: str, run: str, name: str) -> str:
     """The same decision for a person: one self-contained HTML file."""
-    return f"{evaluation_prefix(experiment, run, name)}report.html"
+    return page_of_report(report_key(experiment, run, name))
+
+
+def page_of_report(key: str) -> str:
+    """The page beside a report. :param key: of the report."""
+    return key.removesuffix(".json") + ".html"
+
+
+def is_report_key(key: str) -> bool:
+    """Tell a report from the shards and the page beside it."""
+    return key.endswith(f"/{REPORT_FILE}")
+
+
+def ledger_prefix(month: str) -> str:
+    """What all runs cost that began in a month. :param month: `yyyy-mm`, in UTC."""
+    return f"{LEDGER}{month}/"
 
 
 def ledger_key(month: str, experiment: str, run: str) -> str:
     """What a run cost. :param month: `yyyy-mm` of the run's start, in UTC."""
-    return f"{LEDGER}{month}/{experiment}/{run}.json"
+    return f"{ledger_prefix(month)}{experiment}/{run}.json"
 
 
 def registry_prefix(experiment: str) -> str:
@@ -167,19 +253,29 @@ def registry_prefix(experiment: str) -> str:
     return f"{REGISTRY}{experiment}/"
 
 
+def versions_prefix(experiment: str) -> str:
+    """All versions of an experiment."""
+    return f"{registry_prefix(experiment)}versions/"
+
+
 def version_prefix(experiment: str, version: int) -> str:
     """One immutable version. Numbers start at 1."""
-    return f"{registry_prefix(experiment)}versions/{version:06d}/"
+    return f"{versions_prefix(experiment)}{version:06d}/"
 
 
 def champion_key(experiment: str) -> str:
     """The pointer to the version in service."""
-    return f"{registry_prefix(experiment)}champion.json"
+    return f"{registry_prefix(experiment)}{CHAMPION_FILE}"
+
+
+def history_prefix(experiment: str) -> str:
+    """The whole append-only history."""
+    return f"{registry_prefix(experiment)}history/"
 
 
 def history_key(experiment: str, sequence: int) -> str:
     """One entry of the append-only history. Numbers start at 1."""
-    return f"{registry_prefix(experiment)}history/{sequence:06d}.json"
+    return f"{history_prefix(experiment)}{sequence:06d}.json"
 
 
 def trial_of_key(key: str, prefix: str) -> TrialId:

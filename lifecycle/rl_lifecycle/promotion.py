@@ -19,11 +19,10 @@ from rl_lifecycle.errors import (
     PreconditionFailedError,
 )
 from rl_lifecycle.gates import Decision
-from rl_lifecycle.layout import champion_key, version_prefix
+from rl_lifecycle.layout import MANIFEST_FILE, champion_key, version_prefix
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.records import Record, sha256_hex
 from rl_lifecycle.registry import (
-    MANIFEST_FILE,
     ChampionPointer,
     HistoryEntry,
     Move,

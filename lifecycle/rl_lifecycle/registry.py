@@ -8,19 +8,21 @@ from pydantic import Field, JsonValue
 
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.experiments import Experiment
-from rl_lifecycle.layout import champion_key, history_key, registry_prefix, version_prefix
+from rl_lifecycle.layout import (
+    MANIFEST_FILE,
+    PARAMETERS_FILE,
+    POLICY_FILE,
+    SPEC_FILE,
+    champion_key,
+    history_key,
+    history_prefix,
+    version_prefix,
+    versions_prefix,
+)
 from rl_lifecycle.policies import PolicyMetadata
 from rl_lifecycle.records import Record, sha256_hex
 from rl_lifecycle.specs import Artifact, Champion, Spec
 from rl_lifecycle.stores import ObjectStore, get
-
-POLICY_FILE = "policy.onnx"
-PARAMETERS_FILE = "parameters.safetensors"
-SPEC_FILE = "spec.json"
-REPORT_FILE = "report.json"
-CARD_FILE = "model_card.md"
-MANIFEST_FILE = "manifest.json"
-CLAIM_FILE = "claim.json"
 
 
 class Move(StrEnum):
@@ -203,9 +205,8 @@ def explain_new_lineage(before: Experiment, now: Experiment) -> str:
 
 def list_versions(store: ObjectStore, experiment: str) -> tuple[VersionManifest, ...]:
     """All complete versions, oldest first."""
-    prefix = f"{registry_prefix(experiment)}versions/"
     found = []
-    for item in store.list(prefix):
+    for item in store.list(versions_prefix(experiment)):
         if item.key.endswith(f"/{MANIFEST_FILE}"):
             found.append(
                 VersionManifest.from_json(get(store, item.key).data, f"{store.uri}/{item.key}")
@@ -229,7 +230,7 @@ def read_entries(
 
     :raises InvalidRecordError: if an entry in the middle is missing.
     """
-    prefix = f"{registry_prefix(experiment)}history/"
+    prefix = history_prefix(experiment)
     entries = {newest.sequence: newest} if newest else {}
     for item in store.list(prefix):
         entry = HistoryEntry.from_json(get(store, item.key).data, f"{store.uri}/{item.key}")

@@ -8,7 +8,7 @@ directory the trainer, in a bucket its lifecycle rules.
 from collections.abc import Iterable, Mapping, Sequence
 
 from rl_lifecycle.checkpoints import MANIFEST, CheckpointManifest
-from rl_lifecycle.layout import TrialId, buffer_key
+from rl_lifecycle.layout import TrialId, buffer_key, step_and_attempt_of
 
 #: How many of the newest checkpoints stay whole: the newest, and two to fall back to.
 KEPT = 3
@@ -53,15 +53,10 @@ def plan_sweep(
     swept = []
     for key in keys:
         folder, _, name = key.rpartition("/")
-        parts = folder.rsplit("/", 2)[-2:]
-        if (
-            name == MANIFEST
-            or f"{folder}/" in committed
-            or len(parts) < 2
-            or not all(part.isdigit() for part in parts)
-        ):
+        written = step_and_attempt_of(key)
+        if name == MANIFEST or f"{folder}/" in committed or written is None:
             continue
-        step, writer = map(int, parts)
+        step, writer = written
         if step <= newest and writer < attempt:
             swept.append(key)
     return tuple(swept)

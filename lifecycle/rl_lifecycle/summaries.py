@@ -13,13 +13,15 @@ from rl_lifecycle.errors import MissingObjectError
 from rl_lifecycle.gates import Decision, Verdict
 from rl_lifecycle.heartbeats import Heartbeat
 from rl_lifecycle.layout import (
-    EVALUATIONS,
-    SPECS,
     TrialId,
     attempt_prefix,
+    evaluations_prefix,
     heartbeat_key,
+    is_report_key,
+    is_spec_key,
     ledger_key,
     spec_key,
+    spec_prefix,
     version_prefix,
 )
 from rl_lifecycle.ledger import Ledger
@@ -79,11 +81,11 @@ def latest_spec(store: ObjectStore, experiment: str) -> Spec:
     """
     specs = [
         Spec.from_json(get(store, item.key).data, item.key)
-        for item in store.list(f"{SPECS}{experiment}/")
-        if item.key.endswith("/spec.json")
+        for item in store.list(spec_prefix(experiment))
+        if is_spec_key(item.key)
     ]  # an import lies beside its spec
     if not specs:
-        raise MissingObjectError(f"{store.uri}/{SPECS}{experiment}/")
+        raise MissingObjectError(f"{store.uri}/{spec_prefix(experiment)}")
     return max(specs, key=lambda spec: spec.created_at)
 
 
@@ -160,9 +162,7 @@ def _find_heartbeat(store: ObjectStore, trial: TrialId) -> Heartbeat | None:
 def _find_report(store: ObjectStore, experiment: str, run: str) -> tuple[Report, str] | None:
     """Find the report of a run; the newest, should a cleared run have chosen another candidate."""
     found = [
-        item
-        for item in store.list(f"{EVALUATIONS}{experiment}/{run}/")
-        if item.key.endswith("/report.json")
+        item for item in store.list(evaluations_prefix(experiment, run)) if is_report_key(item.key)
     ]
     if not found:
         return None

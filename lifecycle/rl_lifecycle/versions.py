@@ -12,11 +12,7 @@ from pydantic import Field
 
 from rl_lifecycle.checkpoints import CheckpointManifest
 from rl_lifecycle.errors import InvalidRecordError
-from rl_lifecycle.layout import policy_prefix, spec_key, version_prefix
-from rl_lifecycle.model_cards import render_model_card
-from rl_lifecycle.policies import PolicyMetadata, PolicyRecord
-from rl_lifecycle.records import Record, sha256_hex
-from rl_lifecycle.registry import (
+from rl_lifecycle.layout import (
     CARD_FILE,
     CLAIM_FILE,
     MANIFEST_FILE,
@@ -24,10 +20,14 @@ from rl_lifecycle.registry import (
     POLICY_FILE,
     REPORT_FILE,
     SPEC_FILE,
-    VersionClaim,
-    VersionManifest,
-    get_manifest,
+    policy_prefix,
+    spec_key,
+    version_prefix,
 )
+from rl_lifecycle.model_cards import render_model_card
+from rl_lifecycle.policies import PolicyMetadata, PolicyRecord
+from rl_lifecycle.records import Record, sha256_hex
+from rl_lifecycle.registry import VersionClaim, VersionManifest, get_manifest
 from rl_lifecycle.reports import Report
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore, get, put_once

@@ -1,11 +1,12 @@
 """The wrappers that an experiment trains in, and that whoever plays its policies must have, too."""
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import JsonValue
 
-from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.errors import ForbiddenWrapperError, InvalidExperimentError
 from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.records import Record
 
@@ -15,6 +16,30 @@ class WrapperForm(Record):
 
     name: str
     kwargs: dict[str, JsonValue] = {}
+
+
+def find_wrapper(name: str, env_id: str, packages: Sequence[str]) -> Callable[..., Any]:
+    """Import a wrapper, if it comes from an allowed package.
+
+    :param name: its dotted name.
+    :param packages: those whose wrappers are allowed. With `package:Env-v0` as `env_id`, that package is one more.
+    :raises ForbiddenWrapperError: if it comes from another package.
+    :raises ImportError, AttributeError: if the package does not have it.
+
+    >>> find_wrapper("shop.wrappers.Scale", "shop:Cart-v0", ["gymnasium.wrappers"])
+    Traceback (most recent call last):
+    ModuleNotFoundError: No module named 'shop'
+    >>> find_wrapper("os.path.join", "Cart-v0", ["gymnasium.wrappers"])
+    Traceback (most recent call last):
+    rl_lifecycle.errors.ForbiddenWrapperError: os.path.join is not allowed; it must come from gymnasium.wrappers
+    """
+    module, _, class_name = name.rpartition(".")
+    package, colon, _ = env_id.partition(":")
+    allowed = (*packages, *([package.partition(".")[0]] if colon and package else []))
+    if not any(module == start or module.startswith(f"{start}.") for start in allowed):
+        raise ForbiddenWrapperError(name, allowed)
+    found: Callable[..., Any] = getattr(importlib.import_module(module), class_name)
+    return found
 
 
 def remembers_episodes(wrapper: str) -> bool:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.experiments import Experiment, read_experiment
+from rl_lifecycle.experiment import files
+from rl_lifecycle.experiments import Experiment
 from rl_lifecycle.hyperparameters import resolve_hyperparameters
 from rl_lifecycle.names import slug
 
-SUFFIXES = (".yaml", ".yml")
 #: Names that an experiment cannot have, and what has them: DAGs and folders of the bucket would be shared.
 RESERVED = {
     "champion": "the DAG replay_champion",
@@ -38,7 +38,7 @@ def list_experiment_files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix in SUFFIXES and not path.name.startswith(".")
+        if path.suffix in files.SUFFIXES and not path.name.startswith(".")
     )
 
 
@@ -78,7 +78,7 @@ def read_experiment_file(path: Path) -> ExperimentFile:
             path, None, f"{source}: the name {path.stem} belongs to {taken}; give the file another"
         )
     try:
-        experiment = read_experiment(_load(path, source), path.stem, source)
+        experiment = files.read_experiment_file(path, source)
         resolve_hyperparameters(experiment, source)
     except InvalidExperimentError as error:
         return ExperimentFile(path, None, " ".join(str(error).split()))
@@ -87,39 +87,3 @@ def read_experiment_file(path: Path) -> ExperimentFile:
             path, None, f"{source}: cannot be read: {type(error).__name__}: {error}".splitlines()[0]
         )
     return ExperimentFile(path, experiment, "")
-
-
-def _load(path: Path, source: str) -> object:
-    import yaml
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        _refuse_duplicates(yaml.compose(text, Loader=yaml.SafeLoader), source)
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark is not None else ""
-        raise InvalidExperimentError(
-            source, where, f"is not YAML: {getattr(error, 'problem', None) or error}"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidExperimentError(source, "", f"cannot be read: {error}") from None
-
-
-def _refuse_duplicates(node: object, source: str) -> None:
-    """YAML lets the last of two equal keys win in silence; a budget that is written twice must not."""
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise InvalidExperimentError(
-                    source, str(key.value), f"is written twice (again in line {line})"
-                )
-            seen.add(key.value)
-            _refuse_duplicates(value, source)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_duplicates(item, source)

@@ -1,13 +1,35 @@
 """The forms of the DAGs: Params with sections, units and limits."""
 
+import dataclasses
+from typing import Any
+
 from airflow.sdk import Param
 
 from rl_airflow.form_values import DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
-from rl_lifecycle.experiments import Experiment
+from rl_lifecycle.experiments import Compute, Evaluation, Experiment, GateSettings
+from rl_lifecycle.layout import BUNDLE_PATTERN
+from rl_lifecycle.records import Record
 from rl_lifecycle.seeds import LONGEST, SPAN
 
 ENVIRONMENT_PATTERN = "^([a-z][a-z0-9-]{0,19})?$"
 KEEP = "Empty: what is deployed, else the default"
+
+
+#: pydantic's limits → JSON schema's words for them.
+LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+
+
+def limits_of(section: type[Record], key: str) -> dict[str, Any]:
+    """The limits of a key of the experiment, for its field of a form.
+
+    >>> limits_of(GateSettings, "alpha"), limits_of(Evaluation, "max_pairs")
+    ({'exclusiveMinimum': 0, 'exclusiveMaximum': 0.5}, {'minimum': 40, 'maximum': 20000})
+    """
+    return {
+        LIMITS[name]: value
+        for limit in section.model_fields[key].metadata
+        for name, value in dataclasses.asdict(limit).items()
+    }
 
 
 def environment_param(section: str = "Where") -> Param:
@@ -43,8 +65,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
         "total_timesteps": Param(
             experiment.total_timesteps,
             type="integer",
-            minimum=1,
-            maximum=10**11,
+            **limits_of(Experiment, "total_timesteps"),
             section="Training",
             title="Steps",
             description_md="Environment steps of each trial.",
@@ -52,8 +73,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
         "trials": Param(
             experiment.trials,
             type="integer",
-            minimum=1,
-            maximum=100,
+            **limits_of(Experiment, "trials"),
             section="Training",
             title="Trials",
             description_md="Independent seeds, each on its own machine.",
@@ -95,8 +115,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
         "max_hours": Param(
             compute.max_hours,
             type="number",
-            exclusiveMinimum=0,
-            maximum=168,
+            **limits_of(Compute, "max_hours"),
             section="Machines",
             title="Hours per trial",
             description_md="All machines of a trial together; then it is stopped.",
@@ -104,8 +123,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
         "budget_usd": Param(
             compute.budget_usd,
             type="number",
-            exclusiveMinimum=0,
-            maximum=100_000,
+            **limits_of(Compute, "budget_usd"),
             section="Machines",
             title="Budget in US dollars",
             description_md="For the whole run. Reserved before each launch, at "
@@ -114,8 +132,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
         "alpha": Param(
             gate.alpha,
             type="number",
-            exclusiveMinimum=0,
-            exclusiveMaximum=0.5,
+            **limits_of(GateSettings, "alpha"),
             section="Gate",
             title="False promotions",
             description_md="Probability of promoting a candidate that is not better.",
@@ -123,8 +140,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
         "max_pairs": Param(
             evaluation.max_pairs,
             type="integer",
-            minimum=40,
-            maximum=20_000,
+            **limits_of(Evaluation, "max_pairs"),
             section="Gate",
             title="Pairs",
             description_md="Most pairs of episodes that the gate may look at.",
@@ -140,8 +156,7 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
         "approval_hours": Param(
             experiment.approval_hours,
             type="number",
-            exclusiveMinimum=0,
-            maximum=168,
+            **limits_of(Experiment, "approval_hours"),
             section="Gate",
             title="Hours to approve",
             description_md="No answer within this time is a no.",
@@ -323,8 +338,7 @@ def replaying_params(experiment: Experiment | None = None) -> dict[str, Param]:
         "segments": Param(
             experiment.replay_segments if experiment else 1,
             type="integer",
-            minimum=1,
-            maximum=32,
+            **limits_of(Experiment, "replay_segments"),
             title="Segments",
             section="How",
             description_md="After how many the digests are compared; then the machine ends.",
@@ -341,7 +355,7 @@ def importing_params() -> dict[str, Param]:
         "bundle": Param(
             "",
             type="string",
-            pattern=r"^artifacts/[0-9a-f]{64}/import\.json$",
+            pattern=BUNDLE_PATTERN,
             title="Uploaded policy",
             section="What",
             description_md="The key that `python -m infra_bootstrap upload-policy` printed.",

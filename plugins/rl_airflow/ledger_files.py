@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from rl_lifecycle.errors import PreconditionFailedError, StoreUnavailableError
-from rl_lifecycle.layout import LEDGER, ledger_key
+from rl_lifecycle.layout import ledger_key, ledger_prefix
 from rl_lifecycle.ledger import Ledger, MonthTotal, sum_month
 from rl_lifecycle.specs import Spec
 from rl_lifecycle.stores import ObjectStore
@@ -56,7 +56,7 @@ class LedgerFile:
 
 def read_month(store: ObjectStore, month: str) -> MonthTotal:
     """Add up all runs that began in a month, `yyyy-mm`."""
-    found = ((item.key, store.find(item.key)) for item in store.list(f"{LEDGER}{month}/"))
+    found = ((item.key, store.find(item.key)) for item in store.list(ledger_prefix(month)))
     return sum_month(
         month, [Ledger.from_json(one.data, key) for key, one in found if one is not None]
     )

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.experiments import LAST_ALPHA_SHARE, Experiment, read_experiment
-from rl_lifecycle.gates import ALPHA_SHARES
+from rl_lifecycle.experiments import Experiment, read_experiment
 
 
 def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -> None:
@@ -118,8 +117,3 @@ def test_no_value_gives_anything_but_an_experiment_or_one_line(key: str, value: 
     } | {key: value}
     with contextlib.suppress(InvalidExperimentError):
         assert read_experiment(document, "fuzzed").name == "fuzzed"
-
-
-def test_the_last_looks_share_of_alpha_is_the_gates() -> None:
-    """The schema's arithmetic and the gate's schedule cannot part."""
-    assert ALPHA_SHARES[-1] == LAST_ALPHA_SHARE

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from rl_lifecycle.bounds import p_mean_at_most_zero
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.evaluations import EpisodeEnd, Shard
-from rl_lifecycle.experiments import Perturbation, read_experiment
+from rl_lifecycle.experiments import Evaluation, GateSettings, Perturbation, read_experiment
 from rl_lifecycle.gates import (
     Decision,
     Gate,
@@ -340,3 +340,23 @@ def test_the_gate_is_what_the_experiment_declares() -> None:
         max_pairs=800,
         scenarios={"a": 2, "b": 1},
     )
+
+
+def test_every_setting_of_an_experiments_gate_is_the_gates_with_its_limits_and_default() -> None:
+    """A setting that is declared and not frozen would decide nothing."""
+    changed = {"alpha": 0.01, "margin": 3.0, "crash_margin": 0.1, "max_crash_rate": 0.5}
+    assert changed.keys() == GateSettings.model_fields.keys()
+    declared = {
+        "env_id": "CartPole-v1",
+        "algo": "ppo",
+        "total_timesteps": 1,
+        "evaluation": {"return_range": [0, 500], "crash_below": 100, "max_pairs": 777},
+        "gate": changed,
+    }
+    frozen = gate_of(read_experiment(declared, "e")).model_dump()
+    assert frozen | changed | {"max_pairs": 777} == frozen
+    for key, field in GateSettings.model_fields.items():
+        of_gate = Gate.model_fields[key]
+        assert (of_gate.annotation, of_gate.metadata) == (field.annotation, field.metadata)
+        assert of_gate.default == field.default
+    assert Gate.model_fields["max_pairs"].default == Evaluation.model_fields["max_pairs"].default

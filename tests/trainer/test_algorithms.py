@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rl_lifecycle.experiment.algorithms import ALGORITHMS
 from rl_trainer.model_state import final_parameters
 from rl_trainer.onnx_export.export import check_exportable, export_policy, raw_space
 from rl_trainer.onnx_export.observations import parts_of
@@ -202,7 +203,7 @@ def test_the_exported_policy_acts_as_the_model(name: str) -> None:
             space.contains(rows[0])
             for rows, space in zip(seen.values(), parts_of(space).values(), strict=True)
         )
-    assert exported.metadata.recurrent == (name in ("ppo_lstm", "ppo-frames", "ppo-pictures"))
+    assert exported.metadata.recurrent == (ALGORITHMS[algo].remembers or stack is not None)
 
 
 def test_only_what_is_covered_takes_the_numpy_path() -> None:

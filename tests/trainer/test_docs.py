@@ -18,9 +18,9 @@ from benchmarks import (
     trainer_speed,
 )
 from benchmarks.records import FOLDER
+from rl_lifecycle.experiment.algorithms import ALGORITHMS
 from rl_lifecycle.heartbeats import TrainerCause
 from rl_trainer import errors
-from rl_trainer.algorithms import ALGORITHMS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "trainer.md").read_text()
 
@@ -44,8 +44,11 @@ def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
         PAGE.split("resume exactly")[0],
         PAGE.split("Refused by name")[1].split("Hyper-parameters")[0],
     )
-    for algorithm in ALGORITHMS.values():
-        assert f"`{algorithm.name}`" in exact
+    assert re.findall(r"^\| `\w+` \|.*", exact, re.MULTILINE) == [
+        f"| `{name}` | {row.class_path.partition(':')[0]} | {row.family} | {', '.join(row.actions)} "
+        f"| {row.exporter} |"
+        for name, row in sorted(ALGORITHMS.items())
+    ]
     for option in ("optimize_memory_usage", "copy_info_dict"):
         assert option in refused
 

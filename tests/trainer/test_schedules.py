@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from rl_trainer.algorithms import ALGORITHMS
+from rl_lifecycle.experiment.algorithms import ALGORITHMS
+from rl_trainer.algorithms import load_class
 from tests.trainer.chains import TOY, make_trainer, train_chain
 
 OFF: dict[str, Any] = {
@@ -66,7 +67,7 @@ def test_schedules_equal_one_stock_learn(algo: str, monkeypatch: pytest.MonkeyPa
     """Learning rates, clip ranges, epsilon, warm-up and counters at every update of three segments are those of one `learn`."""
     hyperparameters, env_kwargs = CASES[algo]
     seen: list[tuple[Any, ...]] = []
-    kind = ALGORITHMS[algo].load()
+    kind = load_class(ALGORITHMS[algo])
     name = "_do_one_update" if algo == "ars" else "train"
     original = getattr(kind, name)
 

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from rl_lifecycle.checkpoints import MANIFEST, CheckpointManifest, Head, StoredFile
 from rl_lifecycle.errors import LifecycleError, PreconditionFailedError
-from rl_lifecycle.layout import TrialId, buffer_key, checkpoint_key, head_key
+from rl_lifecycle.layout import TrialId, buffer_key, checkpoint_key, checkpoint_prefix, head_key
 from rl_lifecycle.pieces import Pieces, Reader
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.stores import ObjectStore, get
@@ -236,7 +236,7 @@ class CheckpointChain:
         """Find the manifest before a damaged one by looking: the chain is broken there."""
         keys = [
             info.key
-            for info in self.store.list(damaged.rsplit("/", 3)[0] + "/")
+            for info in self.store.list(checkpoint_prefix(self.trial))
             if info.key.endswith(f"/{MANIFEST}")
         ]
         return max((key for key in keys if key < damaged), default=None)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rl_trainer.algorithms import ALGORITHMS
+from rl_lifecycle.experiment.algorithms import ALGORITHMS, algorithm_names
+from rl_trainer.algorithms import load_class
 from rl_trainer.errors import BadInputError
 from rl_trainer.numeric_class import pin_threads
 
@@ -24,20 +25,6 @@ class ExportRequest:
     env_id: str = ""
     trust: bool = False
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-
-
-#: What a saved policy's module says about the algorithm.
-MODULES = {
-    "qrdqn": "qrdqn",
-    "dqn": "dqn",
-    "sac": "sac",
-    "td3": "td3",
-    "tqc": "tqc",
-    "crossq": "crossq",
-    "ars": "ars",
-    "recurrent": "ppo_lstm",
-    "maskable": "maskable_ppo",
-}
 
 
 #: What stands in for saved schedules; nothing is trained with them.
@@ -61,7 +48,7 @@ def export_file(request: ExportRequest) -> dict[str, Any]:
     pin_threads()
     algo = request.algo or detect_algorithm(request.model)
     if algo not in ALGORITHMS:
-        raise BadInputError(f"--algo {algo}: is unknown; known: {', '.join(sorted(ALGORITHMS))}")
+        raise BadInputError(f"--algo {algo}: is unknown; known: {', '.join(algorithm_names())}")
     from safetensors.numpy import save as save_safetensors
 
     from rl_trainer.digests import digest_arrays
@@ -102,19 +89,19 @@ def detect_algorithm(path: str) -> str:
         raise BadInputError(f"--model {path}: is no model.zip of SB3: {error}") from error
     policy = document.get("policy_class")
     module = str(policy.get("__module__", "")) if isinstance(policy, dict) else ""
-    for part, algo in MODULES.items():
-        if part in module:
-            return algo
-    if "cg_max_steps" in document:
-        return "trpo"
-    return "ppo" if "n_epochs" in document else "a2c"
+    by_module = [row for row in ALGORITHMS.values() if row.policy_module in module]
+    known = max(by_module, key=lambda row: len(row.policy_module))  # qrdqn, not dqn
+    if known.policy_module:
+        return known.name
+    marked = [row for row in by_module if set(row.saved_attributes) <= document.keys()]
+    return max(marked, key=lambda row: len(row.saved_attributes)).name
 
 
 def load_model(algo: str, path: str) -> Any:
     """Load a model to predict with. Its schedules are left out: they are code of the Python that saved them."""
     from rl_trainer.old_gym import gym_stands_for_gymnasium
 
-    kind = ALGORITHMS[algo].load()
+    kind = load_class(ALGORITHMS[algo])
     try:
         with gym_stands_for_gymnasium(), warnings.catch_warnings():
             warnings.simplefilter(

@@ -3,7 +3,15 @@
 from typing import Any
 
 from rl_lifecycle.checkpoints import CheckpointManifest, Head
-from rl_lifecycle.layout import CHECKPOINTS, HEARTBEATS, TrialId, head_key, policy_key, trial_of_key
+from rl_lifecycle.layout import (
+    CHECKPOINTS,
+    HEARTBEATS,
+    TrialId,
+    head_key,
+    is_head_key,
+    policy_key,
+    trial_of_key,
+)
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.stores import ObjectStore, get
 from rl_trainer.errors import BadInputError
@@ -66,7 +74,7 @@ def list_trials(store: ObjectStore) -> list[TrialId]:
         trials = {
             trial_of_key(info.key, CHECKPOINTS)
             for info in store.list(CHECKPOINTS)
-            if info.key.endswith("/head.json")
+            if is_head_key(info.key)
         }
     return sorted(trials)
 

@@ -16,11 +16,11 @@ from stable_baselines3.common.noise import (
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl_lifecycle.seeds import segment_seed
+from rl_trainer.algorithms import load_class
 from rl_trainer.errors import BadInputError
 from rl_trainer.numpy_path.classes import NUMPY_CLASSES
 from rl_trainer.numpy_path.coverage import why_not_covered
 from rl_trainer.replay_sizes import buffer_size
-from rl_trainer.setting_checks import constructor_keys
 from rl_trainer.settings import Settings
 
 
@@ -62,7 +62,7 @@ class ModelBuilder:
             return
         if self._check is not None:
             self._check(env)
-        stock = self.settings.algorithm.load()
+        stock = load_class(self.settings.algorithm)
         numpy_class = NUMPY_CLASSES.get(stock)
         if numpy_class is None or not self.fast:
             self.reason = (
@@ -80,7 +80,7 @@ class ModelBuilder:
             memory at once. :raises BadInputError: if SB3 refuses the hyper-parameters.
         """
         self.choose(env)
-        if with_buffer or "buffer_size" not in constructor_keys(self.settings.algorithm):
+        if with_buffer or not self.settings.algorithm.keeps_transitions:
             return self._construct(self._class, env)
         model = self._construct(self._class, env, buffer_size=env.num_envs)
         model.buffer_size = buffer_size(self.settings)

@@ -10,10 +10,10 @@ from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore
+from rl_lifecycle.wrappers import WrapperForm
 from rl_trainer.model_state import Arrays
 from rl_trainer.onnx_export.export import export_policy, raw_space
 from rl_trainer.onnx_export.reference import Observations
-from rl_trainer.wrappers import Wrapper
 
 
 class PolicyWriter:
@@ -25,7 +25,7 @@ class PolicyWriter:
         spec: Spec,
         trial: str,
         attempt: int,
-        wrappers: Sequence[Wrapper] = (),
+        wrappers: Sequence[WrapperForm] = (),
     ) -> None:
         self.store, self.spec, self.trial, self.attempt, self.wrappers = (
             store,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rl_lifecycle.layout import spec_key
+from rl_lifecycle.layout import SPEC_FILE, spec_key
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.replays import ReplayOutcome, why_path_removed
 from rl_lifecycle.specs import Spec
@@ -122,7 +122,7 @@ def _find_spec(
     manifest: Path, document: dict[str, Any], claim: Claim, spec: str | None, store: str | None
 ) -> Spec:
     """Find the spec, and compare its bytes as they were stored: read and written again, an old one would have new keys."""
-    beside = manifest.parent / "spec.json"
+    beside = manifest.parent / SPEC_FILE
     if spec is None and beside.is_file():
         spec = str(beside)
     if spec is not None:

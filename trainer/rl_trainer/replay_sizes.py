@@ -14,9 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
 from stable_baselines3.common.vec_env import VecEnv
 
-from rl_trainer.algorithms import Algorithm
 from rl_trainer.errors import BadInputError
-from rl_trainer.setting_checks import constructor_keys
 from rl_trainer.settings import Settings
 
 #: Where Linux says what a container may use, of both of its versions; "max", or a number beyond any machine: no limit.
@@ -96,7 +94,7 @@ def check_replay_fits(
 
 def buffer_size(settings: Settings) -> int | None:
     """How many transitions the replay buffer holds; None for an algorithm without one."""
-    size = settings.model_kwargs.get("buffer_size", _default(settings.algorithm))
+    size = settings.model_kwargs.get("buffer_size", settings.algorithm.settings.get("buffer_size"))
     return None if size is None else int(size)
 
 
@@ -148,11 +146,6 @@ def _observation_bytes(space: spaces.Space[Any]) -> int:
         return sum(_observation_bytes(part) for part in space.spaces.values())
     shape: Any = get_obs_shape(space)
     return int(np.prod(shape)) * np.dtype(space.dtype).itemsize
-
-
-def _default(algorithm: Algorithm) -> int | None:
-    size: int | None = constructor_keys(algorithm).get("buffer_size")
-    return size
 
 
 def _text(path: Path) -> str:

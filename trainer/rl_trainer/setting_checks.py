@@ -1,11 +1,10 @@
 """What hyper-parameters may be: types, ranges and combinations, refused by key before anything is built."""
 
 import difflib
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from rl_trainer.algorithms import Algorithm
+from rl_lifecycle.experiment.algorithms import Algorithm
 from rl_trainer.errors import BadInputError
 
 #: rl_zoo3's keys that are no argument of an algorithm's constructor.
@@ -19,24 +18,6 @@ ZOO_KEYS = (
     "noise_type",
     "normalize",
     "policy",
-)
-#: Arguments of the constructors that are ours to give.
-OURS = (
-    "self",
-    "env",
-    "seed",
-    "device",
-    "verbose",
-    "tensorboard_log",
-    "_init_setup_model",
-    "monitor_wrapper",
-    "stats_window_size",
-    "action_noise",
-    "rollout_buffer_class",
-    "rollout_buffer_kwargs",
-    "support_multi_env",
-    "supported_action_spaces",
-    "_save_kwargs",
 )
 SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
 #: Keys whose default says nothing about their type.
@@ -91,24 +72,11 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "gradient_steps": (-1, None),
     "batch_size": (1, None),
 }
-#: Algorithms that train on minibatches of a rollout → SB3's defaults for steps and minibatch.
-MINIBATCHES = {
-    "ppo": (2048, 64),
-    "maskable_ppo": (2048, 64),
-    "ppo_lstm": (128, 128),
-    "trpo": (2048, 128),
-}
-
-
-def constructor_keys(algorithm: Algorithm) -> dict[str, Any]:
-    """The hyper-parameters that an algorithm's constructor takes, with their defaults."""
-    parameters = inspect.signature(algorithm.load().__init__).parameters
-    return {name: parameter.default for name, parameter in parameters.items() if name not in OURS}
 
 
 def check_settings(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
     """Check hyper-parameters before they get their types. :raises BadInputError: naming the first key that is wrong."""
-    defaults = constructor_keys(algorithm)
+    defaults = algorithm.settings
     allowed = sorted({*defaults, *ZOO_KEYS})
     for key, value in values.items():
         if key not in allowed:
@@ -184,11 +152,11 @@ def _check_combinations(values: Mapping[str, Any]) -> None:
 
 def _check_minibatches(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
     """Refuse minibatches that a rollout does not fill: SB3 would train on smaller ones after a warning."""
-    if algorithm.name not in MINIBATCHES:
+    if algorithm.minibatches is None:
         return
-    n_steps, default = MINIBATCHES[algorithm.name]
-    rollout = values.get("n_envs", 1) * values.get("n_steps", n_steps)
-    batch = values.get("batch_size", default)
+    defaults = algorithm.settings
+    rollout = values.get("n_envs", 1) * values.get("n_steps", defaults["n_steps"])
+    batch = values.get("batch_size", defaults["batch_size"])
     if batch < 2 or batch > rollout:
         problem = (
             f"{batch} is more than" if batch > rollout else f"must be at least 2, not {batch}, of"
@@ -198,7 +166,7 @@ def _check_minibatches(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
         )
     if (
         rollout % batch == 1
-        and algorithm.name != "trpo"
+        and algorithm.minibatches == "all"
         and values.get("normalize_advantage", True)
     ):
         raise BadInputError(

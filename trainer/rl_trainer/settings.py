@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rl_trainer.algorithms import ALGORITHMS, Algorithm
+from rl_lifecycle.experiment.algorithms import ALGORITHMS, Algorithm, Family
+from rl_lifecycle.wrappers import WrapperForm, wrappers_of
+from rl_trainer.algorithms import load_class
 from rl_trainer.errors import BadInputError
 from rl_trainer.literals import parse_expression
 from rl_trainer.setting_checks import SCHEDULED, ZOO_KEYS, check_settings
-from rl_trainer.wrappers import Wrapper
 
 EXPRESSIONS = (
     "policy_kwargs",
@@ -43,7 +44,7 @@ class Settings:
     model_kwargs: dict[str, Any]
     normalize: dict[str, Any] | None
     frame_stack: int | None
-    wrappers: tuple[Wrapper, ...]
+    wrappers: tuple[WrapperForm, ...]
     monitor_kwargs: dict[str, Any]
     noise: tuple[str, float] | None
 
@@ -87,8 +88,11 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> Settings:
 
 
 def _n_envs(algorithm: Algorithm, values: Mapping[str, Any]) -> int:
-    """How many environments are stepped side by side. For ARS, rl_zoo3's `n_envs` counts worker processes; here there is one."""
-    return 1 if algorithm.by_episodes else int(values.get("n_envs", 1))
+    """How many environments are stepped side by side.
+
+    For whole episodes, rl_zoo3's `n_envs` counts worker processes; here there is one.
+    """
+    return 1 if algorithm.family is Family.EPISODES else int(values.get("n_envs", 1))
 
 
 def _expression(key: str, value: Any) -> Any:
@@ -138,8 +142,9 @@ def _schedule(key: str, value: Any) -> Any:
 
 def _policy(algorithm: Algorithm, values: Mapping[str, Any]) -> str:
     policy = values.get("policy", algorithm.default_policy)
-    if policy not in POLICIES or policy not in algorithm.load().policy_aliases:
-        allowed = ", ".join(sorted(algorithm.load().policy_aliases))
+    aliases = load_class(algorithm).policy_aliases
+    if policy not in POLICIES or policy not in aliases:
+        allowed = ", ".join(sorted(aliases))
         raise BadInputError(
             f"hyperparameters.policy: {policy!r} is unknown to {algorithm.name}; allowed: {allowed}"
         )
@@ -186,22 +191,15 @@ def _monitor_kwargs(value: Any) -> dict[str, Any]:
     return given
 
 
-def _wrappers(value: Any) -> tuple[Wrapper, ...]:
+def _wrappers(value: Any) -> tuple[WrapperForm, ...]:
     entries = value if isinstance(value, list) else [] if value is None else [value]
-    found = []
     for entry in entries:
-        match entry:
-            case str():
-                found.append(Wrapper(entry))
-            case dict() if len(entry) == 1:
-                name, kwargs = next(iter(entry.items()))
-                found.append(Wrapper(str(name), dict(kwargs or {})))
-            case _:
-                raise BadInputError(
-                    "hyperparameters.env_wrapper: must be a dotted name, or a name with its arguments, "
-                    f"not {entry!r}"
-                )
-    return tuple(found)
+        if not isinstance(entry, str) and not (isinstance(entry, dict) and len(entry) == 1):
+            raise BadInputError(
+                "hyperparameters.env_wrapper: must be a dotted name, or a name with its arguments, "
+                f"not {entry!r}"
+            )
+    return wrappers_of({"env_wrapper": entries})
 
 
 def _noise(values: Mapping[str, Any]) -> tuple[str, float] | None:

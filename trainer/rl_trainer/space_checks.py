@@ -6,7 +6,8 @@ import gymnasium as gym
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 
-from rl_trainer.algorithms import ALGORITHMS
+from rl_lifecycle.experiment.algorithms import ALGORITHMS
+from rl_trainer.algorithms import load_class
 from rl_trainer.errors import BadInputError
 from rl_trainer.settings import Settings
 
@@ -31,9 +32,10 @@ def check_spaces(env: gym.Env[Any, Any], settings: Settings, env_id: str) -> Non
                 f"hyperparameters.replay_buffer_class: HerReplayBuffer needs observations that are a Dict of "
                 f"{', '.join(GOALS)}, and {env_id} has {env.observation_space}"
             )
-    if settings.algorithm.name == "maskable_ppo" and not env.has_wrapper_attr("action_masks"):
+    if settings.algorithm.action_masks and not env.has_wrapper_attr("action_masks"):
         raise BadInputError(
-            f"algo: maskable_ppo needs an environment with action_masks(); {env_id} has none: use ppo"
+            f"algo: {settings.algorithm.name} needs an environment with action_masks(); "
+            f"{env_id} has none: use ppo"
         )
 
 
@@ -77,7 +79,7 @@ def _check_policy(space: spaces.Space[Any], settings: Settings, env_id: str) -> 
     if several != policy.startswith("MultiInput"):
         allowed = [
             name
-            for name in sorted(settings.algorithm.load().policy_aliases)
+            for name in sorted(load_class(settings.algorithm).policy_aliases)
             if name.startswith("MultiInput") == several
         ]
         raise BadInputError(

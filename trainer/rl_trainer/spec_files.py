@@ -3,10 +3,9 @@
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rl_lifecycle.errors import LifecycleError
-from rl_lifecycle.experiments import Experiment, read_experiment
+from rl_lifecycle.experiment.files import SUFFIXES, read_experiment_file
 from rl_lifecycle.layout import SPECS, artifact_key, spec_key
 from rl_lifecycle.specs import Artifact, Spec, freeze_spec
 from rl_lifecycle.stores import ObjectStore, get, put_once, split_s3_uri
@@ -25,7 +24,7 @@ def load_spec(where: str, store: ObjectStore) -> Spec:
     :raises BadInputError: if there is nothing, or it is not what it should be; in one line.
     """
     try:
-        if where.endswith((".yaml", ".yml")):
+        if where.endswith(SUFFIXES):
             return _frozen_locally(Path(where), store)
         return Spec.from_json(_spec_bytes(where, store), where)
     except LifecycleError as error:
@@ -48,7 +47,7 @@ def _spec_bytes(where: str, store: ObjectStore) -> bytes:
 
 
 def _frozen_locally(path: Path, store: ObjectStore) -> Spec:
-    experiment = read_yaml(path)
+    experiment = read_experiment_file(path)
     wheels = tuple(_store_wheel(path, wheel, store) for wheel in experiment.requirements)
     spec = freeze_spec(
         experiment, run_id=LOCAL_RUN, created_at=LOCAL_CREATED_AT, requirements=wheels
@@ -61,19 +60,6 @@ def _frozen_locally(path: Path, store: ObjectStore) -> Spec:
             "choose another --store, or undo the change"
         )
     return spec
-
-
-def read_yaml(path: Path) -> Experiment:
-    """Read an experiment file. :raises BadInputError: if it cannot be read or is no YAML."""
-    import yaml
-
-    try:
-        document: Any = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise BadInputError(f"--spec {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise BadInputError(f"--spec {path}: is no YAML: {' '.join(str(error).split())}") from error
-    return read_experiment(document, path.stem, source=str(path))
 
 
 def _store_wheel(experiment_file: Path, wheel: str, store: ObjectStore) -> Artifact:

@@ -11,7 +11,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import RolloutReturn
 
-from rl_trainer.algorithms import Algorithm
+from rl_lifecycle.experiment.algorithms import Algorithm, Family
 
 
 class _SegmentEndedError(Exception):
@@ -23,10 +23,10 @@ def learn_until(
 ) -> None:
     """Train a model to a segment's end. :param step: where that is, counted from the beginning of the training."""
     try:
-        if algorithm.by_episodes:
+        if algorithm.family is Family.EPISODES:
             _learn_in_iterations(model, step, total_timesteps, callback)
         else:
-            with _stopping_at(model, step, on_policy=algorithm.on_policy):
+            with _stopping_at(model, step, on_policy=algorithm.family is Family.ON_POLICY):
                 model.learn(
                     total_timesteps - model.num_timesteps,
                     callback=callback,

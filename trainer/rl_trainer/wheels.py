@@ -1,13 +1,13 @@
 """The wheels that an experiment names: fetched from `artifacts/`, checked, unpacked beside the process, importable."""
 
-import io
 import sys
 import zipfile
 from pathlib import Path
 
 from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.experiment.wheels import unpack_wheel
 from rl_lifecycle.specs import Artifact
-from rl_lifecycle.stores import ObjectStore, get
+from rl_lifecycle.stores import ObjectStore
 from rl_trainer.errors import BadInputError
 
 
@@ -29,15 +29,9 @@ def make_importable(
 
 
 def _unpack(wheel: Artifact, store: ObjectStore, folder: Path) -> Path:
-    target = folder / wheel.sha256
     try:
-        data = get(store, wheel.key, wheel.sha256).data
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            archive.extractall(
-                target
-            )  # zipfile drops absolute paths and `..`, so nothing leaves the folder
+        return unpack_wheel(store, wheel, folder)
     except LifecycleError as error:
         raise BadInputError(f"requirements: {error}") from error
     except zipfile.BadZipFile:
         raise BadInputError(f"requirements: {wheel.key} is no wheel") from None
-    return target

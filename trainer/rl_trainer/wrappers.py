@@ -1,12 +1,12 @@
 """The wrappers that an experiment may name: looked up on a whitelist of packages, imported when they are needed."""
 
-import importlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 
+from rl_lifecycle.errors import ForbiddenWrapperError
+from rl_lifecycle.wrappers import WrapperForm, find_wrapper
 from rl_trainer.errors import BadInputError
 
 #: Packages whose wrappers an experiment may name; the package of its env_id comes on top.
@@ -15,31 +15,21 @@ PACKAGES = ("gymnasium.wrappers", "stable_baselines3.common", "sb3_contrib.commo
 RENAMED = {"rl_zoo3.wrappers.TimeFeatureWrapper": "sb3_contrib.common.wrappers.TimeFeatureWrapper"}
 
 
-@dataclass(frozen=True)
-class Wrapper:
-    """A wrapper by its dotted name, and its keyword arguments."""
-
-    name: str
-    kwargs: dict[str, Any] = field(default_factory=dict)
-
-
-def wrapper_of(wrapper: Wrapper, env_id: str) -> Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]:
+def wrapper_of(
+    wrapper: WrapperForm, env_id: str
+) -> Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]:
     """Give what wraps an environment.
 
     :param env_id: with `package:Env-v0`, wrappers of that package are allowed, too.
     :raises BadInputError: if it is not on the whitelist, or cannot be imported.
     """
-    name = RENAMED.get(wrapper.name, wrapper.name)
-    module, _, class_name = name.rpartition(".")
-    own = env_id.partition(":")[0].partition(".")[0] if ":" in env_id else None
-    allowed = (*PACKAGES, *([own] if own else []))
-    if not any(module == package or module.startswith(f"{package}.") for package in allowed):
+    try:
+        kind = find_wrapper(RENAMED.get(wrapper.name, wrapper.name), env_id, PACKAGES)
+    except ForbiddenWrapperError as error:
         raise BadInputError(
             f"hyperparameters.env_wrapper: {wrapper.name!r} is not allowed; "
-            f"it must come from {', '.join(allowed)}"
-        )
-    try:
-        kind = getattr(importlib.import_module(module), class_name)
+            f"it must come from {', '.join(error.allowed)}"
+        ) from error
     except (ImportError, AttributeError) as error:
         raise BadInputError(
             f"hyperparameters.env_wrapper: {wrapper.name!r} cannot be imported: {error}"
@@ -58,7 +48,9 @@ def wrapper_of(wrapper: Wrapper, env_id: str) -> Callable[[gym.Env[Any, Any]], g
     return wrap
 
 
-def wrap_all(env: gym.Env[Any, Any], wrappers: Iterable[Wrapper], env_id: str) -> gym.Env[Any, Any]:
+def wrap_all(
+    env: gym.Env[Any, Any], wrappers: Iterable[WrapperForm], env_id: str
+) -> gym.Env[Any, Any]:
     """Put an environment into its wrappers, the first one innermost."""
     for wrapper in wrappers:
         env = wrapper_of(wrapper, env_id)(env)

@@ -10,6 +10,7 @@ from airflow.sdk import Context
 from rl_airflow.links import report_link
 from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.experiments import Experiment
+from rl_lifecycle.layout import page_of_report
 from rl_lifecycle.specs import Artifact
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -80,7 +81,7 @@ def _question(plan: RunPlan, verdict: dict[str, Any], hours: float, origin: str)
     :param origin: of an imported policy, in the importer's words, which are quoted so that they cannot pass for ours.
     """
     report = Artifact.model_validate(verdict["report"])
-    page = report.key.removesuffix(".json") + ".html"
+    page = page_of_report(report.key)
     quoted = "\n".join(f"> {line}" for line in origin.splitlines())
     imported = (
         f"Brought in from elsewhere. Whoever triggered it says of it:\n\n{quoted}\n\n"

@@ -16,7 +16,7 @@ from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.experiments import without_due_time
 from rl_lifecycle.gates import Decision
-from rl_lifecycle.layout import import_key
+from rl_lifecycle.layout import import_key, sha256_of_artifact
 from rl_lifecycle.parameter_files import digest_parameters
 from rl_lifecycle.policies import PolicyMetadata
 from rl_lifecycle.records import sha256_hex
@@ -70,7 +70,7 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
         """Write down what is imported, once. :raises AirflowFailException: with what is wrong with the policy."""
         key, bundle_key = import_key(plan.experiment, plan.run), params["bundle"]
         bundle = ImportBundle.from_json(
-            get(store, bundle_key, bundle_key.split("/")[1]).data, bundle_key
+            get(store, bundle_key, sha256_of_artifact(bundle_key)).data, bundle_key
         )
         if store.find(key) is None:
             scene = scene_of(plan.get_spec(store))

@@ -15,6 +15,7 @@ from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.evaluations import DecideRequest, RenderReportRequest, scenario_evaluation
 from rl_lifecycle.experiments import Scenario
 from rl_lifecycle.gates import Decision, Verdict, decide_unchanged, gate_of
+from rl_lifecycle.layout import page_of_report
 from rl_lifecycle.reports import Report, summarise_report
 from rl_lifecycle.selection import selection_name
 from rl_lifecycle.specs import Artifact, Champion, Spec
@@ -141,7 +142,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         if report is None:
             log.info("%s: %s", verdict.decision, verdict.reason)
             return told
-        page = report.key.removesuffix(".json") + ".html"
+        page = page_of_report(report.key)
         self.links = {"S3ReportLink": report_link(plan, page)}
         summary = summarise_report(
             Report.from_json(get(self._store(plan), report.key, report.sha256).data, report.key)

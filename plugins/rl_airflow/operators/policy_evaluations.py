@@ -13,9 +13,9 @@ from rl_airflow.operators.judging import candidate_evaluation
 from rl_airflow.places import Place, find_place
 from rl_airflow.run_plan import RunPlan
 from rl_lifecycle.errors import LifecycleError
-from rl_lifecycle.layout import version_prefix
+from rl_lifecycle.layout import POLICY_FILE, SPEC_FILE, version_prefix
 from rl_lifecycle.names import slug
-from rl_lifecycle.registry import POLICY_FILE, SPEC_FILE, find_champion, get_manifest
+from rl_lifecycle.registry import find_champion, get_manifest
 from rl_lifecycle.selection import Contender, summarise
 from rl_lifecycle.specs import Artifact, Spec
 from rl_lifecycle.stores import ObjectStore, get

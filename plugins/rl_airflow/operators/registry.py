@@ -21,12 +21,10 @@ from rl_lifecycle.attempts import Attempt
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError
 from rl_lifecycle.evaluations import PolicyReport
 from rl_lifecycle.gates import Decision
-from rl_lifecycle.layout import attempt_prefix, version_prefix
+from rl_lifecycle.layout import POLICY_FILE, SPEC_FILE, attempt_prefix, version_prefix
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.promotion import Promotion, PromotionOutcome, promote, roll_back
 from rl_lifecycle.registry import (
-    POLICY_FILE,
-    SPEC_FILE,
     ChampionPointer,
     Move,
     VersionManifest,

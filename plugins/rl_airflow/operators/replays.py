@@ -17,10 +17,10 @@ from rl_airflow.run_operator import RunOperator
 from rl_airflow.sessions import RoleSession
 from rl_lifecycle.checkpoints import CheckpointManifest
 from rl_lifecycle.errors import LifecycleError
-from rl_lifecycle.layout import TrialId, policy_key, spec_key, version_prefix
+from rl_lifecycle.layout import SPEC_FILE, TrialId, policy_key, spec_key, version_prefix
 from rl_lifecycle.policies import PolicyRecord
 from rl_lifecycle.records import sha256_hex
-from rl_lifecycle.registry import SPEC_FILE, VersionManifest, find_champion, get_manifest
+from rl_lifecycle.registry import VersionManifest, find_champion, get_manifest
 from rl_lifecycle.replays import ReplayAnswer, ReplayOutcome, judge_replay, plan_replay
 from rl_lifecycle.specs import Artifact, Replay, Spec
 from rl_lifecycle.stores import ObjectStore, S3Store, get, put_once

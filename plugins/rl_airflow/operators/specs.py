@@ -15,7 +15,7 @@ from rl_airflow.run_plan import RunPlan
 from rl_airflow.sessions import RoleSession
 from rl_lifecycle.errors import InvalidExperimentError, LifecycleError, OverlappingSeedsError
 from rl_lifecycle.experiments import Experiment
-from rl_lifecycle.layout import SPECS, artifact_key, ledger_key, spec_key
+from rl_lifecycle.layout import artifact_key, ledger_key, run_of_spec_key, spec_key, spec_prefix
 from rl_lifecycle.names import slug
 from rl_lifecycle.records import sha256_hex
 from rl_lifecycle.registry import freeze_champion
@@ -179,7 +179,7 @@ def refuse_served_seeds(store: ObjectStore, spec: Spec) -> None:
 
     :raises AirflowFailException: naming the run; another run draws other seeds.
     """
-    earlier = {item.key.split("/")[2] for item in store.list(f"{SPECS}{spec.experiment.name}/")}
+    earlier = {run_of_spec_key(item.key) for item in store.list(spec_prefix(spec.experiment.name))}
     try:
         check_fresh_seeds(spec, sorted(earlier))
     except OverlappingSeedsError as error:

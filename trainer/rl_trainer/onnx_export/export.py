@@ -20,7 +20,6 @@ from rl_trainer.onnx_export.memory import FrameStack
 from rl_trainer.onnx_export.observations import Space
 from rl_trainer.onnx_export.reference import Observations, Reference
 from rl_trainer.onnx_export.spaces import space_form
-from rl_trainer.wrappers import Wrapper
 
 PACKAGES = (
     "gymnasium",
@@ -52,7 +51,7 @@ def export_policy(
     stack: FrameStack | None = None,
     statistics: VecNormalize | None = None,
     visited: Observations | None = None,
-    wrappers: Sequence[Wrapper] = (),
+    wrappers: Sequence[WrapperForm] = (),
 ) -> ExportedPolicy:
     """Write a model as ONNX, check that it acts the same, and add what it is.
 
@@ -70,9 +69,7 @@ def export_policy(
         env_id=env_id,
         env_kwargs=env_kwargs,
         observation_space=space_form(space),
-        wrappers=tuple(
-            WrapperForm(name=wrapper.name, kwargs=wrapper.kwargs) for wrapper in wrappers
-        ),
+        wrappers=tuple(wrappers),
         action_space=space_form(model.action_space),
         digest=digest_arrays(parameters),
         distribution=distribution,

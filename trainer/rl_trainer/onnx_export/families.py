@@ -9,6 +9,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
+from rl_lifecycle.experiment.algorithms import Exporter
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export import heads
 from rl_trainer.onnx_export.graph import Graph
@@ -42,28 +43,29 @@ def add_policy(
         )
         return memory.add_lstm(found)
 
-    distribution = _writer(policy)(graph, policy, features)
+    distribution = WRITERS[exporter_of(policy)](graph, policy, features)
     return distribution, memory.declare_output()
 
 
-def _writer(policy: Any) -> Writer:
+def exporter_of(policy: Any) -> Exporter:
+    """Find out by its class how a policy is written. :raises BadInputError: if it has no translation."""
     from sb3_contrib.ars.policies import ARSPolicy
     from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
     from sb3_contrib.crossq.policies import CrossQPolicy
     from sb3_contrib.qrdqn.policies import QRDQNPolicy
     from sb3_contrib.tqc.policies import TQCPolicy
 
-    families: tuple[tuple[tuple[type, ...], Writer], ...] = (
-        ((ActorCriticPolicy, MaskableActorCriticPolicy), _actor_critic),
-        ((SACPolicy, TQCPolicy, CrossQPolicy), _squashed),
-        ((TD3Policy,), _deterministic),
-        ((DQNPolicy,), _q_values),
-        ((QRDQNPolicy,), _quantiles),
-        ((ARSPolicy,), _linear),
-    )
-    for kinds, writer in families:
-        if isinstance(policy, kinds):
-            return writer
+    kinds: dict[Exporter, tuple[type, ...]] = {
+        Exporter.ACTOR_CRITIC: (ActorCriticPolicy, MaskableActorCriticPolicy),
+        Exporter.SQUASHED: (SACPolicy, TQCPolicy, CrossQPolicy),
+        Exporter.DETERMINISTIC: (TD3Policy,),
+        Exporter.Q_VALUES: (DQNPolicy,),
+        Exporter.QUANTILES: (QRDQNPolicy,),
+        Exporter.LINEAR: (ARSPolicy,),
+    }
+    for exporter, classes in kinds.items():
+        if isinstance(policy, classes):
+            return exporter
     raise BadInputError(f"a policy of type {type(policy).__name__} cannot be exported to ONNX")
 
 
@@ -98,3 +100,13 @@ def _quantiles(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str
     quantiles = graph.reshape(flat, (net.n_quantiles, int(policy.action_space.n)))
     outputs = graph.node("ReduceMean", quantiles, axes=[1], keepdims=0)
     return heads.add_q_values(graph, outputs)
+
+
+WRITERS: dict[Exporter, Writer] = {
+    Exporter.ACTOR_CRITIC: _actor_critic,
+    Exporter.SQUASHED: _squashed,
+    Exporter.DETERMINISTIC: _deterministic,
+    Exporter.Q_VALUES: _q_values,
+    Exporter.QUANTILES: _quantiles,
+    Exporter.LINEAR: _linear,
+}

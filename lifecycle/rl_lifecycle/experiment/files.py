@@ -1,0 +1,78 @@
+"""Read experiment files: the one reader, so that a file means the same wherever it is read.
+
+This is the only module of the package that imports yaml, and it does so when a file is read: what never reads a file
+works without yaml.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.experiments import Experiment, read_experiment
+
+#: How the names of experiment files end.
+SUFFIXES = (".yaml", ".yml")
+
+
+def read_experiment_file(path: Path, source: str | None = None) -> Experiment:
+    """Read and check an experiment file. The experiment's name is the file's stem.
+
+    :param source: how errors call the file; None: its path.
+    :raises InvalidExperimentError: if it cannot be read, is not YAML, has a key twice, or says what is not allowed.
+    """
+    source = source or str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidExperimentError(source, "", f"cannot be read: {reason}") from None
+    return read_experiment(parse_yaml(text, source), path.stem, source)
+
+
+def parse_yaml(text: str, source: str) -> object:
+    """Parse YAML, without the tags that could run code.
+
+    YAML lets the last of two equal keys win in silence. A budget that is written twice must not, so it is refused.
+
+    :param source: how errors call the text.
+    :raises InvalidExperimentError: naming the line, or the key that is written twice and its second line.
+    """
+    import yaml
+
+    kind: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it was built in
+    loader = None
+    try:
+        loader = kind(text)
+        node = loader.get_single_node()
+        _refuse_duplicates(node, source, set())
+        return None if node is None else loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or error
+        raise InvalidExperimentError(source, where, f"is not YAML: {problem}") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _refuse_duplicates(node: object, source: str, seen: set[int]) -> None:
+    """Look at a node and all below it. :param seen: the nodes before, because aliases may form a circle."""
+    import yaml
+
+    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+        return
+    seen.add(id(node))
+    keys: set[str] = set()
+    for item in node.value:
+        if not isinstance(node, yaml.MappingNode):
+            _refuse_duplicates(item, source, seen)
+            continue
+        key, value = item
+        if isinstance(key.value, str) and key.value in keys:
+            line = key.start_mark.line + 1
+            raise InvalidExperimentError(
+                source, key.value, f"is written twice (again in line {line})"
+            )
+        keys.add(str(key.value))
+        _refuse_duplicates(value, source, seen)
