@@ -12,6 +12,7 @@ from rl_trainer import trials
 from rl_trainer.attempts import TrainRequest, run_attempt
 from rl_trainer.errors import OtherHardwareError
 from rl_trainer.interruptions import Interruption
+from rl_trainer.numeric_class import numeric_class
 from tests.trainer.conftest import Trainer, json_of
 
 #: A spec as the earlier release froze it.
@@ -42,13 +43,14 @@ def test_a_training_that_began_with_graphs_does_not_go_on_without_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message names the release, because no other machine would help."""
-    facts = trials.numeric_class
     monkeypatch.setattr(
-        trials, "numeric_class", lambda device, path: facts(device, path) | {"path": "graphs"}
+        trials,
+        "numeric_class",
+        lambda device, path: numeric_class(device, path) | {"path": "graphs"},
     )
     request = TrainRequest(str(SPEC), str(tmp_path), quiet=True)
     run_attempt(request, Interruption())
-    monkeypatch.setattr(trials, "numeric_class", facts)
+    monkeypatch.setattr(trials, "numeric_class", numeric_class)
     with pytest.raises(
         OtherHardwareError, match=f"path: graphs → torch.*{RELEASE} the trainer's path graphs"
     ):
