@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from rl_airflow.schedules import check_schedules
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiments import Experiment, read_experiment
 from rl_lifecycle.hyperparameters import resolve_hyperparameters
@@ -79,6 +80,7 @@ def read_experiment_file(path: Path) -> ExperimentFile:
         )
     try:
         experiment = read_experiment(_load(path, source), path.stem, source)
+        check_schedules(experiment, source)
         resolve_hyperparameters(experiment, source)
     except InvalidExperimentError as error:
         return ExperimentFile(path, None, " ".join(str(error).split()))

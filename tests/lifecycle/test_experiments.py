@@ -58,8 +58,6 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
             "compute.gpu_updates: cuda_graphs is for algo: ppo, dqn or sac, not td3",
         ),
         ({"env_id": "no spaces here"}, "env_id", "no Gymnasium id"),
-        ({"schedule": "every night"}, "schedule", "no cron expression"),
-        ({"schedule": "0 25 * * *"}, "schedule", "no cron expression"),
         ({"evaluation": {"crash_below": 1}}, "evaluation.return_range", "tightest honest floor"),
         ({"evaluation": {"return_range": [0, 500]}}, "evaluation.crash_below", "counts as failed"),
         (
