@@ -1,4 +1,4 @@
-"""`python -m laptop demo|ui|test|bench|soak|env|clean`: what stands behind the Makefile."""
+"""`python -m laptop demo|ui|test|bench|soak|env|licences|clean`: what stands behind the Makefile."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ import sys
 from infra_bootstrap.artifacts.locks import Target
 from infra_bootstrap.artifacts.sets import build
 from infra_bootstrap.errors import BootstrapError
-from laptop import clean, demo, suite, twin, ui
+from laptop import clean, demo, licences, suite, twin, ui
 from laptop.errors import LaptopError
 from laptop.places import ROOT
 
@@ -54,6 +54,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         case "artifacts":
             laptop_python = f"{sys.version_info.major}.{sys.version_info.minor}"
             build(Target(laptop_python), f"python{laptop_python}")
+        case "licences":
+            licences.write_page()
         case "bench" | "soak":
             return subprocess.run(
                 [sys.executable, "-m", f"benchmarks.{options.target}", *rest], cwd=ROOT, check=False
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         ("soak", "long fault runs"),
         ("env", "print exports for a shell"),
         ("artifacts", "build what machines and functions run"),
+        ("licences", "write docs/third-party-licences.md"),
         ("clean", "remove all state"),
     ):
         targets.add_parser(name, help=what)

@@ -47,7 +47,12 @@ def build_wheel(project: Path) -> BuiltWheel:
     if not entries:
         raise BuildFailedError(f"wheel of {project.name}", f"{project.name}/{module} is no package")
     folder = f"{name}-{version}.dist-info"
-    entries += [Entry(f"{folder}/METADATA", _metadata(metadata)), Entry(f"{folder}/WHEEL", _WHEEL)]
+    licenses = _license_files(project, metadata)
+    entries += [
+        Entry(f"{folder}/METADATA", _metadata(metadata, licenses)),
+        Entry(f"{folder}/WHEEL", _WHEEL),
+        *(Entry(f"{folder}/licenses/{path.name}", path.read_bytes()) for path in licenses),
+    ]
     entries.append(Entry(f"{folder}/RECORD", _record(entries, folder)))
     return BuiltWheel(f"{name}-{version}-py3-none-any.whl", zip_bytes(entries))
 
@@ -55,12 +60,22 @@ def build_wheel(project: Path) -> BuiltWheel:
 _WHEEL = b"Wheel-Version: 1.0\nGenerator: nightshift\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
-def _metadata(project: dict[str, object]) -> bytes:
-    lines = ["Metadata-Version: 2.1", f"Name: {project['name']}", f"Version: {project['version']}"]
+def _license_files(project: Path, metadata: dict[str, object]) -> list[Path]:
+    """The files that `license-files` names, in order. See https://peps.python.org/pep-0639/."""
+    patterns = metadata.get("license-files", [])
+    if not isinstance(patterns, list):
+        return []
+    return sorted({path for pattern in patterns for path in project.glob(pattern)})
+
+
+def _metadata(project: dict[str, object], licenses: list[Path]) -> bytes:
+    lines = ["Metadata-Version: 2.4", f"Name: {project['name']}", f"Version: {project['version']}"]
     lines += [f"Summary: {project['description']}"] if "description" in project else []
     lines += (
         [f"Requires-Python: {project['requires-python']}"] if "requires-python" in project else []
     )
+    lines += [f"License-Expression: {project['license']}"] if "license" in project else []
+    lines += [f"License-File: {path.name}" for path in licenses]
     required = project.get("dependencies", [])
     lines += (
         [f"Requires-Dist: {requirement}" for requirement in required]

@@ -1,4 +1,4 @@
-"""`python -m rl_lifecycle decide`: the gate on two stored evaluations, on a laptop, with the standard library's speed."""
+"""`python -m rl_lifecycle decide|schema`: the gate on two stored evaluations; the schema of an experiment file."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError
+from rl_lifecycle.experiment_schema import experiment_schema
 from rl_lifecycle.gates import Gate, Verdict, decide
 from rl_lifecycle.records import Record
 
@@ -26,6 +27,9 @@ class _Evaluation(Record):
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. :return: 0, or 2 on bad input, which is said in one line on stderr."""
     options = _parser().parse_args(arguments)
+    if options.command == "schema":
+        print(json.dumps(experiment_schema(), indent=2))
+        return 0
     try:
         verdict = _decide(options)
     except LifecycleError as error:
@@ -72,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"JSON: {', '.join(name for name in Gate.model_fields if name != 'scenarios')}",
     )
     decide_.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    commands.add_parser("schema", help="print the JSON schema of an experiment file")
     return parser
 
 

@@ -1,7 +1,7 @@
 """The experiment file: what a user says about a retraining, checked by schema alone.
 
 Reading YAML is the caller's business; here a parsed mapping becomes an :class:`Experiment`, or one line that names
-the key and what is allowed.
+the key and what is allowed. Only Airflow uses the schedules, so `rl_airflow.schedules` checks them.
 """
 
 import difflib
@@ -42,11 +42,6 @@ from rl_lifecycle.records import Record
 #: The release whose trainer no longer records updates as CUDA graphs.
 GRAPHS_REMOVED_IN = "0.2.0"
 ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
-PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
-#: Lowest and highest value of cron's fields: minute, hour, day of month, month, day of week.
-CRON_FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
 def _instance_types(
@@ -267,13 +262,8 @@ class Experiment(Record):
 
     @field_validator("schedule", "replay_schedule")
     @classmethod
-    def _schedule_has_form(cls, schedule: str | None) -> str | None:
-        schedule = schedule.strip() if schedule is not None else None
-        if schedule is not None and not _is_schedule(schedule):
-            raise ValueError(
-                f'{schedule!r} is no cron expression such as "0 2 * * *"; null means only by hand'
-            )
-        return schedule
+    def _strip_schedule(cls, schedule: str | None) -> str | None:
+        return schedule.strip() if schedule is not None else None
 
     @model_validator(mode="after")
     def _optimizer_has_parameters(self) -> Self:
@@ -320,40 +310,6 @@ def without_due_time(experiment: Experiment) -> Experiment:
     return experiment.model_copy(
         update={"compute": experiment.compute.model_copy(update={"needed_by": None})}
     )
-
-
-def _is_schedule(text: str) -> bool:
-    """Tell whether Airflow will take a schedule: one that it refuses would silence every experiment of the file.
-
-    >>> [_is_schedule(text) for text in ("0 2 * * *", "*/15 0-6,22 * jan-mar mon", "@daily", "0 25 * * *", "every night")]
-    [True, True, True, False, False]
-    """
-    fields = text.lower().split()
-    if len(fields) != len(CRON_FIELDS):
-        return text in PRESETS
-    return all(
-        _is_cron_part(part, *limits)
-        for field, limits in zip(fields, CRON_FIELDS, strict=True)
-        for part in field.split(",")
-    )
-
-
-def _is_cron_part(part: str, low: int, high: int) -> bool:
-    spread, slash, step = part.partition("/")
-    if slash and not (step.isdigit() and int(step) > 0):
-        return False
-    if spread == "*":
-        return True
-    names = {
-        12: {name: index for index, name in enumerate(MONTHS, 1)},
-        7: {name: index for index, name in enumerate(DAYS)},
-    }
-    ends = [str(names.get(high, {}).get(end, end)) for end in spread.split("-")]
-    if len(ends) > 2 or not all(
-        end.isascii() and end.isdigit() and low <= int(end) <= high for end in ends
-    ):
-        return False
-    return int(ends[0]) <= int(ends[-1])
 
 
 def read_experiment(document: object, name: str, source: str | None = None) -> Experiment:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from rl_airflow.schedules import check_schedules
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment import files
 from rl_lifecycle.experiments import Experiment
@@ -79,6 +80,7 @@ def read_experiment_file(path: Path) -> ExperimentFile:
         )
     try:
         experiment = files.read_experiment_file(path, source)
+        check_schedules(experiment, source)
         resolve_hyperparameters(experiment, source)
     except InvalidExperimentError as error:
         return ExperimentFile(path, None, " ".join(str(error).split()))

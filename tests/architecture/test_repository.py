@@ -63,13 +63,16 @@ def test_the_makefile_has_each_target_with_a_help_line(target: str) -> None:
 
 
 def test_ci_runs_the_readmes_test_command_and_nothing_hidden() -> None:
-    """What CI runs, anybody can run."""
+    """What CI runs, anybody can run; the tests come last, so that pytest's summary is the last one."""
     lines = [
         line
         for line in (ROOT / ".ci/run").read_text().splitlines()
         if line and not line.startswith("#")
     ]
-    assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "exec make test"]
+    command = "make check test"
+    assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', f"exec {command}"]
+    for page in ("README.md", "CONTRIBUTING.md"):
+        assert command in (ROOT / page).read_text(), page
 
 
 def test_no_test_is_switched_off() -> None:

@@ -38,8 +38,6 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
             "cuda_graphs was removed in release 0.2.0: delete this line, and SB3's own updates train",
         ),
         ({"env_id": "no spaces here"}, "env_id", "no Gymnasium id"),
-        ({"schedule": "every night"}, "schedule", "no cron expression"),
-        ({"schedule": "0 25 * * *"}, "schedule", "no cron expression"),
         ({"evaluation": {"crash_below": 1}}, "evaluation.return_range", "tightest honest floor"),
         ({"evaluation": {"return_range": [0, 500]}}, "evaluation.crash_below", "counts as failed"),
         (

@@ -49,6 +49,21 @@ GOOD = (ROOT / "experiments" / "cartpole_ppo.yaml").read_text()
             GOOD.replace("CartPole-v1  ", "Acme-v1  "),
             "experiments/a.yaml: hyperparameters: no tuned values",
         ),
+        (
+            "a.yaml",
+            GOOD.replace('schedule: "0 2 * * *"', "schedule: every night"),
+            "experiments/a.yaml: schedule: 'every night' is no cron expression such as",
+        ),
+        (
+            "a.yaml",
+            GOOD + '\nreplay_schedule: "0 25 * * *"\n',
+            "experiments/a.yaml: replay_schedule: '0 25 * * *' is no cron expression such as",
+        ),
+        (
+            "a.yaml",
+            GOOD.replace('"0 2 * * *"', '"0 2 30 2 *"'),
+            "experiments/a.yaml: schedule: '0 2 30 2 *' is no cron expression such as",
+        ),
         ("a.yaml", "a: b: c", "experiments/a.yaml: line 1: is not YAML"),
         ("a.yaml", "- a", "experiments/a.yaml: must hold a mapping"),
         (
