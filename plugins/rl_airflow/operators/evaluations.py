@@ -348,4 +348,4 @@ def ends_of_trials(context: Context, task_id: str) -> list[TrialEnd]:
         task_ids=task_id, key=END_KEY
     )  # of one trial its end itself, of several a list
     ends = [said] if isinstance(said, dict) else said or ()
-    return [TrialEnd.model_validate(end) for end in ends if end]
+    return [TrialEnd.from_value(end, "a trial's end") for end in ends if end]

@@ -51,7 +51,7 @@ class RunOperator(BaseOperator):
         self._working: TrialSupervisor | None = None
 
     def _plan(self) -> RunPlan:
-        return RunPlan.model_validate(self.plan)
+        return RunPlan.from_value(self.plan, "the run's plan")
 
     def _session(self, plan: RunPlan) -> RoleSession:
         """The launcher's session, one for the whole run of the task: an EC2 client takes 0.4 s of CPU to make."""
@@ -160,7 +160,7 @@ class Ec2AwaitTrialOperator(RunOperator):
         self, context: Context, event: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Come back from the triggerer: something changed, so look and act again."""
-        return self._go_on(context, Memory.model_validate(event or {}))
+        return self._go_on(context, Memory.from_value(event or {}, "the trigger's event"))
 
     def _go_on(self, context: Context, memory: Memory) -> dict[str, Any]:
         plan = self._plan()
@@ -289,4 +289,4 @@ def _run_here(trigger: Ec2TrialTrigger) -> Memory:
     async def first() -> Any:
         return await anext(trigger.run())
 
-    return Memory.model_validate(asyncio.run(first()).payload)
+    return Memory.from_value(asyncio.run(first()).payload, "the trigger's event")
