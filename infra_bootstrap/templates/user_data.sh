@@ -190,8 +190,10 @@ def report(status):
         there = {}
     if there.get("attempt", 0) > attempt or (there.get("attempt") == attempt and there.get("state") in FINAL):
         return
+    said = [line for line in (work / "boot.log").read_text(errors="replace").splitlines() if "rl_trainer train: " in line]
     why = json.loads((work / "why").read_text()) if (work / "why").exists() else {
-        "cause": "out_of_memory" if status == 137 else "code", "message": f"the trainer ended with exit status {status}"}
+        "cause": {2: "spec", 137: "out_of_memory"}.get(status, "code"),
+        "message": said[-1][:900] if said else f"the trainer ended with exit status {status}"}
     total = (work / "total").read_text() if (work / "total").exists() else "0"
     beat = {"schema_version": 1, "attempt": attempt, "state": "failed", "step": there.get("step", 0),
             "total_timesteps": int(total), "steps_per_s": 0.0, "segment": there.get("segment", 0),

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rl_lifecycle.errors import InvalidRecordError, LifecycleError
+from rl_lifecycle.errors import InvalidRecordError, LifecycleError, NewerRecordError
 from rl_lifecycle.experiment_schema import experiment_schema
 from rl_lifecycle.gates import Gate, Verdict, decide
 from rl_lifecycle.records import Record
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _decide(options: argparse.Namespace) -> Verdict:
-    gate = Gate.from_json(_read(options.gate), str(options.gate))
+    gate = _read_gate(options.gate)
     candidate = _Evaluation.from_json(_read(options.candidate), str(options.candidate))
     champion = _Evaluation.from_json(_read(options.champion), str(options.champion))
     for field in ("first_seed", "env_id", "env_kwargs", "deterministic"):
@@ -93,6 +93,14 @@ def _decide(options: argparse.Namespace) -> Verdict:
                 "the same seeds, environment and settings",
             )
     return decide(candidate.returns, champion.returns, gate)
+
+
+def _read_gate(path: Path) -> Gate:
+    """Read the gate's settings. A person wrote them, so a key that is not known is a mistake."""
+    try:
+        return Gate.from_json(_read(path), str(path))
+    except NewerRecordError as error:
+        raise InvalidRecordError(error.where, error.problem) from None
 
 
 def _read(path: Path) -> bytes:

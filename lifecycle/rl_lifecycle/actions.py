@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from rl_lifecycle.attempts import Attempt, AttemptEnd
+from rl_lifecycle.errors import DEPLOY
 from rl_lifecycle.evidence import Evidence
 from rl_lifecycle.heartbeats import TrainerState
 from rl_lifecycle.launches import back_off_s, hours_used
@@ -46,6 +47,9 @@ ADVICE = {
     AttemptEnd.REFUSED: "correct what AWS refuses and clear the task",
     AttemptEnd.CANCELLED: "trigger again when it is wanted",
 }
+
+#: The last word of a machine whose script is of an earlier version, and cannot pass on what its trainer said.
+REFUSED_ITS_INPUT = "the trainer ended with exit status 2"
 
 
 def decide_action(evidence: Evidence) -> Action:
@@ -151,6 +155,11 @@ def _progressed(ran: Sequence[Attempt], limit: int) -> bool:
 
 def _advised(finding: Finding) -> Finding:
     advice = ADVICE.get(finding.cause) if finding.cause is not None else None
-    return (
-        finding.model_copy(update={"reason": f"{finding.reason}; {advice}"}) if advice else finding
-    )
+    if finding.reason.endswith(REFUSED_ITS_INPUT):
+        advice = (
+            "it refused its arguments or its spec, as one of another version does: read the "
+            f"machine's log, and if you upgraded Nightshift, {DEPLOY}"
+        )
+    if not advice or finding.reason.endswith(DEPLOY):
+        return finding
+    return finding.model_copy(update={"reason": f"{finding.reason}; {advice}"})

@@ -4,6 +4,7 @@ LifecycleError
 ├── InvalidExperimentError      an experiment file, or a frozen spec, says something that is not allowed
 ├── ForbiddenWrapperError       a wrapper comes from a package whose wrappers are not allowed
 ├── InvalidRecordError          a stored JSON is not of the form that the contract gives it
+│   └── NewerRecordError        a newer version of Nightshift wrote it: this one must be upgraded
 ├── MissingObjectError          a key that must exist does not
 ├── PreconditionFailedError     a conditional write lost: somebody else wrote the key
 ├── StoreUnavailableError       the store did not answer; nothing is known about the write
@@ -50,6 +51,23 @@ class InvalidRecordError(LifecycleError):
     def __init__(self, where: str, problem: str) -> None:
         self.where, self.problem = where, problem
         super().__init__(f"{where}: {problem}")
+
+
+#: What to do when two parts of Nightshift are of different versions.
+DEPLOY = (
+    "run `python -m infra_bootstrap deploy`, or trigger the DAG bootstrap_infrastructure, and use "
+    "the same version in Airflow"
+)
+
+
+class NewerRecordError(InvalidRecordError):
+    """A newer version of Nightshift wrote the JSON: it has a key, or a `schema_version`, that this one does not know."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(
+            where, f"{problem}: a newer version of Nightshift wrote this, so upgrade: {DEPLOY}"
+        )
+        self.problem = problem
 
 
 class MissingObjectError(LifecycleError):

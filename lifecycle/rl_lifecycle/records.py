@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.errors import InvalidRecordError, NewerRecordError
 
 
 class Record(BaseModel):
@@ -24,11 +24,34 @@ class Record(BaseModel):
 
         :param where: the URI or path that the bytes came from, for the error.
         :raises InvalidRecordError: if the bytes are not JSON of this form.
+        :raises NewerRecordError: if a newer version wrote them.
         """
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            raise InvalidRecordError(where, first_problem(error)) from None
+            raise _explain(error, where) from None
+
+    @classmethod
+    def from_value(cls, value: Any, where: str) -> Self:
+        """Read a record that another process handed over as JSON that is parsed already.
+
+        :param where: what handed it over, for the error. :raises: as :meth:`from_json` does.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise _explain(error, where) from None
+
+
+def _explain(error: ValidationError, where: str) -> InvalidRecordError:
+    """Say what is wrong with a record, and first of all whether a newer version wrote it."""
+    for found in error.errors(include_url=False):
+        is_new_version = (
+            found["loc"][-1:] == ("schema_version",) and found["type"] == "literal_error"
+        )
+        if is_new_version or found["type"] == "extra_forbidden":
+            return NewerRecordError(where, _problem(dict(found)))
+    return InvalidRecordError(where, first_problem(error))
 
 
 def canonical_json(value: Any) -> bytes:
@@ -49,7 +72,10 @@ def sha256_hex(data: bytes) -> str:
 
 def first_problem(error: ValidationError) -> str:
     """Say the first problem of a validation as `key: what is wrong`, in one line."""
-    found = error.errors(include_url=False)[0]
+    return _problem(dict(error.errors(include_url=False)[0]))
+
+
+def _problem(found: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in found["loc"])
     message = str(found["msg"]).removeprefix("Value error, ")
     return f"{key}: {message}" if key else message

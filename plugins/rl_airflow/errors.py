@@ -3,8 +3,11 @@
 RlAirflowError
 ├── EnvironmentNotReadyError     the AWS environment was not bootstrapped, or lacks something
 ├── EvaluationFailedError        the evaluator answered with an error, or did not answer
+│   └── OtherVersionError        the evaluator's function is of another version than this Airflow
 └── InstancesLeftError           machines that should be gone are not
 """
+
+from rl_lifecycle.errors import DEPLOY
 
 
 class RlAirflowError(Exception):
@@ -27,6 +30,16 @@ class EvaluationFailedError(RlAirflowError):
     def __init__(self, what: str, problem: str) -> None:
         self.what, self.problem = what, problem
         super().__init__(f"{what}: {problem}")
+
+
+class OtherVersionError(EvaluationFailedError):
+    """The evaluator's function is of another version than this Airflow, so they do not understand each other."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(
+            what,
+            f"the evaluator's function is of another version than this Airflow ({problem}): {DEPLOY}",
+        )
 
 
 class InstancesLeftError(RlAirflowError):

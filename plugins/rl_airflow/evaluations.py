@@ -7,13 +7,14 @@ time holds fewer episodes than were asked for; the gap behind it is then simply 
 
 import json
 import logging
+import re
 import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import Field, JsonValue
 
-from rl_airflow.errors import EvaluationFailedError
+from rl_airflow.errors import EvaluationFailedError, OtherVersionError
 from rl_lifecycle.evaluations import (
     CheckEnvironmentRequest,
     CheckPolicyRequest,
@@ -38,6 +39,13 @@ log = logging.getLogger(__name__)
 THROTTLED, AGAIN_AFTER_S = (
     ("TooManyRequestsException", "ThrottlingException"),
     (1.0, 2.0, 4.0, 8.0, 16.0),
+)
+#: How the function refuses a request, or a record in the bucket, of another version: a key that it does not know or that it
+#: misses, an action or a form that is newer. The request itself carries no version, because the functions that are deployed
+#: already would refuse that key as well.
+OTHER_VERSION = re.compile(
+    r"(InvalidRequest|InvalidRecord|NewerRecord)Error: .*"
+    r"(Extra inputs are not permitted|Field required|schema_version: Input should be|unknown action)"
 )
 #: Episodes of one invocation while nothing is known of their speed.
 SHARD_EPISODES = 50
@@ -219,7 +227,7 @@ class Evaluator:
             requirements=scene.requirements,
         )
         answer = self._ask("check_environment", request)
-        return EnvironmentReport.model_validate(answer)
+        return EnvironmentReport.from_value(answer, "the evaluator's answer")
 
     def check_policy(self, scene: Scene, policy: Artifact) -> PolicyReport:
         """Ask whether a policy loads, fits its environment and acts there."""
@@ -229,7 +237,8 @@ class Evaluator:
             env_kwargs=scene.env_kwargs,
             requirements=scene.requirements,
         )
-        return PolicyReport.model_validate(self._ask("check_policy", request))
+        answer = self._ask("check_policy", request)
+        return PolicyReport.from_value(answer, "the evaluator's answer")
 
     def start(self, scene: Scene, job: Job, gap: Gap) -> None:
         """Ask for episodes without waiting; Lambda queues the request, and may deliver it twice."""
@@ -244,7 +253,7 @@ class Evaluator:
         answer = self._ask("decision", request)
         key, sha256 = answer.pop("report_key", None), answer.pop("report_sha256", None)
         report = Artifact(key=key, sha256=sha256) if key and sha256 else None
-        return Judged(Verdict.model_validate(answer), report)
+        return Judged(Verdict.from_value(answer, "the evaluator's answer"), report)
 
     def render_report(self, request: RenderReportRequest) -> dict[str, Any]:
         """Ask for the page of a decision. :return: its key, size, and how many films it shows."""
@@ -254,7 +263,10 @@ class Evaluator:
         answer = self._invoke("RequestResponse", request)
         payload = json.loads(answer["Payload"].read() or b"null")
         if answer.get("FunctionError"):
-            raise EvaluationFailedError(what, _function_error(payload))
+            problem = _function_error(payload)
+            if OTHER_VERSION.match(problem):
+                raise OtherVersionError(what, problem.split(": a newer version", 1)[0])
+            raise EvaluationFailedError(what, problem)
         if not isinstance(payload, dict):
             raise EvaluationFailedError(what, f"the evaluator answered {payload!r}")
         return payload

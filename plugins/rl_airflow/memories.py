@@ -30,7 +30,7 @@ class Memory(Record):
 def recall(context: Context) -> Memory:
     """Read what an earlier try of this task remembered; nothing where there is no store, or it does not answer."""
     found = _get(context, MEMORY_KEY)
-    return Memory.model_validate(found) if isinstance(found, dict) else Memory()
+    return Memory.from_value(found, "the task's state") if isinstance(found, dict) else Memory()
 
 
 def remember(context: Context, memory: Memory) -> None:

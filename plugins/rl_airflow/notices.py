@@ -44,7 +44,7 @@ class SnsRunNotifier(BaseNotifier):
             plan = ti.xcom_pull(task_ids="freeze_spec", key="plan")
             if plan:
                 tell(
-                    RunPlan.model_validate(plan),
+                    RunPlan.from_value(plan, "the run's plan"),
                     self.event,
                     f"{ti.task_id}: {_why(context)}",
                     self.aws_conn_id,

@@ -26,7 +26,7 @@ class RunOperator(BaseOperator):
         self._launcher: RoleSession | None = None
 
     def _plan(self) -> RunPlan:
-        return RunPlan.model_validate(self.plan)
+        return RunPlan.from_value(self.plan, "the run's plan")
 
     def _session(self, plan: RunPlan) -> RoleSession:
         """The launcher's session, one for the whole run of the task: an EC2 client takes 0.4 s of CPU to make."""

@@ -27,4 +27,4 @@ def ends_of_trials(context: Context, task_id: str) -> list[TrialEnd]:
     # Of one trial XCom gives its end itself, of several a list.
     said = context["ti"].xcom_pull(task_ids=task_id, key=END_KEY)
     ends = [said] if isinstance(said, dict) else said or ()
-    return [TrialEnd.model_validate(end) for end in ends if end]
+    return [TrialEnd.from_value(end, "a trial's end") for end in ends if end]

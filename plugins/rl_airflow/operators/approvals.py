@@ -46,7 +46,7 @@ class AskBeforePromotingOperator(HITLOperator):
             return {"approved": True, "by": "the gate, approval is off"}
         self.response_timeout = timedelta(hours=experiment.approval_hours)
         self.body = _question(
-            RunPlan.model_validate(self.plan),
+            RunPlan.from_value(self.plan, "the run's plan"),
             self.verdict,
             experiment.approval_hours,
             context["params"].get("origin") or "",
@@ -66,7 +66,7 @@ class AskBeforePromotingOperator(HITLOperator):
         return {"approved": APPROVE in answer["chosen_options"], "by": name, "person": name}
 
     def _experiment(self) -> Experiment:
-        plan = RunPlan.model_validate(self.plan)
+        plan = RunPlan.from_value(self.plan, "the run's plan")
         return plan.get_spec(plan.store(plan.session(None))).experiment
 
 

@@ -62,7 +62,7 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         return told
 
     def _judge(self, event: dict[str, Any] | None) -> dict[str, Any]:
-        plan, candidate = self._plan(), Candidate.model_validate(self.candidate)
+        plan, candidate = self._plan(), Candidate.from_value(self.candidate, "the candidate")
         spec = plan.get_spec(self._store(plan))
         champion = spec.champion
         if unchanged := decide_unchanged(candidate.digest, champion):

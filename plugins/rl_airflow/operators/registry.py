@@ -71,7 +71,7 @@ class S3PromoteCandidateOperator(RunOperator):
                 "uri": None,
                 "reason": f"not approved: {by}",
             }
-        plan, candidate = self._plan(), Candidate.model_validate(self.candidate)
+        plan, candidate = self._plan(), Candidate.from_value(self.candidate, "the candidate")
         session = plan.session("promoter", self.aws_conn_id)
         store = plan.store(session)
         spec = plan.get_spec(store)

@@ -198,7 +198,10 @@ class CloudFormationDeployStackOperator(DeploymentOperator):
         from infra_bootstrap.deployment import Prepared
 
         return self._until_done(
-            context, self._clients(context), Prepared.model_validate(event["prepared"]), LOOK_HERE_S
+            context,
+            self._clients(context),
+            Prepared.from_value(event["prepared"], "the prepared stack"),
+            LOOK_HERE_S,
         )
 
     def _prepare(self, clients: "Clients", context: Context) -> "Prepared":
@@ -207,7 +210,9 @@ class CloudFormationDeployStackOperator(DeploymentOperator):
         from infra_bootstrap.errors import BadInputError, IdentityChangedError
         from infra_bootstrap.stacks import Concern
 
-        artifacts = ArtifactSet.model_validate(self.artifacts) if self.artifacts else None
+        artifacts = (
+            ArtifactSet.from_value(self.artifacts, "the artifacts") if self.artifacts else None
+        )
         try:
             return prepare(clients, self._settings(context), Concern(self.concern), artifacts)
         except (BadInputError, IdentityChangedError) as error:

@@ -139,7 +139,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
         self, context: Context, event: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Come back from the triggerer: something changed, so look and act again."""
-        return self._go_on(context, Memory.model_validate(event or {}))
+        return self._go_on(context, Memory.from_value(event or {}, "the trigger's event"))
 
     def _go_on(self, context: Context, memory: Memory) -> dict[str, Any]:
         plan = self._plan()
@@ -268,4 +268,4 @@ def _run_here(trigger: Ec2TrialTrigger) -> Memory:
     async def first() -> Any:
         return await anext(trigger.run())
 
-    return Memory.model_validate(asyncio.run(first()).payload)
+    return Memory.from_value(asyncio.run(first()).payload, "the trigger's event")

@@ -58,7 +58,7 @@ class LambdaEvaluationTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until there is something to do; yields one event, with `quiet` true if there was no news."""
         files = await asyncio.to_thread(self._files)
-        jobs = [Job.model_validate(job) for job in self.jobs]
+        jobs = [Job.from_value(job, "the trigger's arguments") for job in self.jobs]
         asked = {Gap(*gap) for gap in self.asked}
         before: list[Gap] | None = None
         in_flight, pause, failures, news_at = asked, FIRST_LOOK_S, 0, time.monotonic()
@@ -85,7 +85,8 @@ class LambdaEvaluationTrigger(BaseTrigger):
         )  # type: ignore[no-untyped-call]
 
     def _files(self) -> EvaluationFiles:
-        plan = RunPlan.model_validate(self.plan)
+        plan = RunPlan.from_value(self.plan, "the run's plan")
         return EvaluationFiles(
-            plan.store(plan.session(None, self.aws_conn_id)), Scene.model_validate(self.scene)
+            plan.store(plan.session(None, self.aws_conn_id)),
+            Scene.from_value(self.scene, "the trigger's arguments"),
         )

@@ -64,7 +64,7 @@ class CloudFormationStackTrigger(BaseTrigger):
         from infra_bootstrap.clients import Clients
         from infra_bootstrap.deployment import Prepared, poll
 
-        prepared = Prepared.model_validate(self.prepared)
+        prepared = Prepared.from_value(self.prepared, "the prepared stack")
         session = RoleSession(
             "deployer", prepared.environment, self.aws_conn_id, self.region_name
         ).session

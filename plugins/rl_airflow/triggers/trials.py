@@ -125,8 +125,11 @@ class Ec2TrialTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look, wait, look again; yields one event: the stall clock, and how much was told."""
-        plan, evidence = RunPlan.model_validate(self.plan), Evidence.model_validate(self.evidence)
-        told = Told.model_validate(self.told or {})
+        plan, evidence = (
+            RunPlan.from_value(self.plan, "the run's plan"),
+            Evidence.from_value(self.evidence, "the trigger's arguments"),
+        )
+        told = Told.from_value(self.told or {}, "the trigger's arguments")
         watch = shared_watch(
             (plan.environment, plan.bucket, plan.region_name, self.aws_conn_id),
             lambda: self._watch(plan),
@@ -242,7 +245,7 @@ class Ec2TrialTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """End the trial's machine and free its place: a person marked the deferred task as failed, or cleared it."""
-        await asyncio.to_thread(self._drop, RunPlan.model_validate(self.plan))
+        await asyncio.to_thread(self._drop, RunPlan.from_value(self.plan, "the run's plan"))
 
     def _watch(self, plan: RunPlan) -> TrialWatch:
         session = plan.session("launcher", self.aws_conn_id)
@@ -260,7 +263,7 @@ class Ec2TrialTrigger(BaseTrigger):
         )
 
     def _drop(self, plan: RunPlan) -> None:
-        newest = Evidence.model_validate(self.evidence).newest
+        newest = Evidence.from_value(self.evidence, "the trigger's arguments").newest
         if newest is None:
             return
         session = plan.session("launcher", self.aws_conn_id)

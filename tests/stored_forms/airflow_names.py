@@ -1,0 +1,72 @@
+"""Names that Airflow stores and that no DAG shows: links, connections, the variable, assets, task state."""
+
+from typing import Any, get_args
+
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+import nightshift_plugin
+from rl_airflow import champion_assets, forms, memories, notices, pools, sessions
+from tests.stored_forms.record_values import make_record
+
+
+class FakeStateStore:
+    """A task's state store that shows what it was given."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def set(self, key: str, value: Any) -> None:
+        """Take a value."""
+        self.values[key] = value
+
+    def get(self, key: str) -> Any:
+        """Give it back."""
+        return self.values.get(key)
+
+
+def names_pin() -> dict[str, Any]:
+    """List the names, each from what the code does."""
+    plugin = nightshift_plugin.NightshiftPlugin
+    asset = champion_assets.champion_asset("an_experiment")
+    return {
+        "plugin": plugin.name,
+        "links": {
+            type(link).__name__: [link.name, link.xcom_key] for link in plugin.operator_extra_links
+        },
+        "task state": _task_state(),
+        "asset": [asset.name, asset.uri],
+        "asset alias": champion_assets.CHAMPIONS.name,
+        "pool": [pools.VCPU_POOL, pools.AWAIT_PRIORITY, pools.LAUNCH_PRIORITY],
+        "variables": sorted([forms.ENVIRONMENT_VARIABLE, notices.NOTIFIERS_VARIABLE]),
+        "connections": _connections(),
+    }
+
+
+def _task_state() -> dict[str, Any]:
+    """What a trial's task leaves in its state store."""
+    store = FakeStateStore()
+    context: Any = {"task_state_store": store}
+    memories.remember(context, make_record(memories.Memory, full=True))  # type: ignore[arg-type]
+    memories.MachineMemory(context).keep("a-token", "i-0123456789abcdef0")
+    return store.values
+
+
+def _connections() -> dict[str, str]:
+    """The connection that each role's session looks up."""
+    import airflow.sdk
+
+    asked: list[str] = []
+
+    def refuse(conn_id: str) -> Any:
+        asked.append(conn_id)
+        raise AirflowNotFoundException(conn_id)
+
+    roles: list[Any] = [None, *get_args(sessions.Role)]
+    before = airflow.sdk.BaseHook.get_connection
+    airflow.sdk.BaseHook.get_connection = refuse  # type: ignore[method-assign, assignment]
+    try:
+        for role in roles:
+            sessions.RoleSession(role, "dev")._find_connection()
+    finally:
+        airflow.sdk.BaseHook.get_connection = before  # type: ignore[method-assign]
+    return {str(role): name for role, name in zip(roles, asked, strict=True)}

@@ -1,0 +1,95 @@
+"""What AWS holds: the templates' names, the machine's script, the places in the bucket."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+from infra_bootstrap.template_files import parse
+from rl_lifecycle import layout
+from rl_lifecycle.layout import TrialId
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+#: An argument of each name that a function of the layout takes.
+ARGUMENTS: dict[str, Any] = {
+    "attempt": 7,
+    "experiment": "an-experiment",
+    "file_name": "a-file.json",
+    "key": "policies/an-experiment/a-run/seed-0/000000040960.json",
+    "month": "2026-01",
+    "name": "gate-candidate",
+    "prefix": "policies/",
+    "run": "a-run",
+    "sequence": 12,
+    "sha256": "0123456789abcdef" * 4,
+    "shard": 250,
+    "step": 40960,
+    "suffix": "onnx",
+    "trial": TrialId("an-experiment", "a-run", "seed-0"),
+    "version": 3,
+}
+
+
+def layout_pin() -> dict[str, Any]:
+    """List every place in the bucket, and who writes each class."""
+    functions = {
+        name: value
+        for name, value in vars(layout).items()
+        if inspect.isfunction(value) and value.__module__ == layout.__name__
+    }
+    keys = {
+        name: function(**{one: ARGUMENTS[one] for one in inspect.signature(function).parameters})
+        for name, function in functions.items()
+    }
+    return {"writers": layout.WRITERS, "keys": keys}
+
+
+def template_pins() -> dict[str, Any]:
+    """Describe each template: parameters, outputs, exports, and each resource by its logical id."""
+    paths = sorted((ROOT / "infra_bootstrap").rglob("templates/*.yaml"))
+    return {path.stem: _template(parse(path.read_text())) for path in paths}
+
+
+def _template(template: dict[str, Any]) -> dict[str, Any]:
+    parameters = template.get("Parameters", {})
+    return {
+        "parameters": {
+            name: {key: value for key, value in one.items() if "Description" not in key}
+            for name, one in parameters.items()
+        },
+        "outputs": {
+            name: one.get("Export", {}).get("Name") for name, one in template["Outputs"].items()
+        },
+        "resources": {name: _resource(one) for name, one in template["Resources"].items()},
+    }
+
+
+def _resource(resource: dict[str, Any]) -> dict[str, Any]:
+    """Keep its type, what becomes of it, and what others call it by."""
+    properties = resource.get("Properties", {})
+    named = {
+        key: value
+        for key, value in properties.items()
+        if key.endswith("Name") or key in ("Handler", "Environment", "EventPattern", "Tags")
+    }
+    kept = {key: resource[key] for key in ("Type", "DeletionPolicy") if key in resource}
+    return kept | named
+
+
+def machine_script_pin() -> dict[str, list[str]]:
+    """List what a machine's script takes over: environment names, tags, the trainer's arguments, keys."""
+    (path,) = (ROOT / "infra_bootstrap").rglob("user_data.sh")
+    text = path.read_text()
+    (tags,) = re.findall(r"identity\.py \"\$imds\" ([a-z ]+) > identity", text)
+    command = text[text.index("-m rl_trainer") :].split("&", 1)[0]
+    return {
+        "environment": sorted(set(re.findall(r"\bNIGHTSHIFT_[A-Z_]*[A-Z]\b", text))),
+        "tags": [f"nightshift:{name}" for name in tags.split()],
+        "trainer": " ".join(command.replace("\\\n", " ").split()).split(),
+        "keys": sorted(
+            set(re.findall(r"[f\"]\"((?:artifacts|heartbeats|logs|specs)/[^\"]*)", text))
+        ),
+        "heartbeat": sorted(
+            re.findall(r"\"(\w+)\":", text[text.index("beat = {") :].split("}\n")[0])
+        ),
+    }

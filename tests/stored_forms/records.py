@@ -1,0 +1,227 @@
+"""Every record that is stored, or that another process reads, by the name that its pin has.
+
+The name is what the record is stored as. It stays when a class is renamed or moves to another module.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import infra_bootstrap
+import rl_airflow
+import rl_evaluator
+import rl_lifecycle
+import rl_trainer
+from infra_bootstrap import (
+    bootstrap,
+    changes,
+    checking,
+    deployment,
+    destruction,
+    drift,
+    planning,
+    smoke,
+)
+from infra_bootstrap.artifacts import sets
+from rl_airflow import evaluations as asked
+from rl_airflow import memories, relays, run_plan, trial_reports
+from rl_airflow.operators import evaluations as operators
+from rl_lifecycle import (
+    actions,
+    attempts,
+    checkpoints,
+    early_stops,
+    evaluations,
+    evidence,
+    experiments,
+    gates,
+    heartbeats,
+    ledger,
+    pair_statistics,
+    policies,
+    promotion,
+    recoveries,
+    registry,
+    replays,
+    reports,
+    seeds,
+    selection,
+    specs,
+    states,
+    summaries,
+    versions,
+    wrappers,
+)
+from rl_lifecycle.records import Record
+from tests.stored_forms.record_values import make_record, nested_forms
+
+RECORDS: dict[str, type[Record]] = {
+    # in the bucket
+    "artifact": specs.Artifact,
+    "attempt": attempts.Attempt,
+    "attempt_outcome": attempts.Outcome,
+    "champion_pointer": registry.ChampionPointer,
+    "checkpoint_file": checkpoints.StoredFile,
+    "checkpoint_manifest": checkpoints.CheckpointManifest,
+    "experiment": experiments.Experiment,
+    "experiment_compute": experiments.Compute,
+    "experiment_early_stop": experiments.EarlyStop,
+    "experiment_evaluation": experiments.Evaluation,
+    "experiment_gate": experiments.GateSettings,
+    "experiment_perturbation": experiments.Perturbation,
+    "experiment_scenario": experiments.Scenario,
+    "head": checkpoints.Head,
+    "heartbeat": heartbeats.Heartbeat,
+    "history_entry": registry.HistoryEntry,
+    "import": versions.ImportRecord,
+    "import_bundle": versions.ImportBundle,
+    "launch_refusal": attempts.Refusal,
+    "ledger": ledger.Ledger,
+    "ledger_entry": ledger.LedgerEntry,
+    "policy": policies.PolicyRecord,
+    "policy_metadata": policies.PolicyMetadata,
+    "policy_space": policies.SpaceForm,
+    "policy_wrapper": wrappers.WrapperForm,
+    "report": reports.Report,
+    "report_gate": gates.Gate,
+    "report_pairs": pair_statistics.PairStatistics,
+    "report_pairs_of_policy": pair_statistics.PolicyStatistics,
+    "report_worst_pair": pair_statistics.WorstPair,
+    "shard": evaluations.Shard,
+    "spec": specs.Spec,
+    "spec_champion": specs.Champion,
+    "spec_replay": specs.Replay,
+    "spec_trial": specs.TrialPlan,
+    "verdict": gates.Verdict,
+    "verdict_guard": gates.Guard,
+    "verdict_look": gates.Look,
+    "version_claim": registry.VersionClaim,
+    "version_manifest": registry.VersionManifest,
+    "wheel_set": specs.WheelSet,
+    # requests to the evaluator's function, and its answers
+    "answer_check_environment": evaluations.EnvironmentReport,
+    "answer_check_policy": evaluations.PolicyReport,
+    "request_check_environment": evaluations.CheckEnvironmentRequest,
+    "request_check_policy": evaluations.CheckPolicyRequest,
+    "request_decide": evaluations.DecideRequest,
+    "request_evaluate": evaluations.EvaluateRequest,
+    "request_render_report": evaluations.RenderReportRequest,
+    # XCom, trigger arguments, trigger events, task state
+    "evaluation_job": asked.Job,
+    "evaluation_scene": asked.Scene,
+    "evidence": evidence.Evidence,
+    "evidence_machine": evidence.Machine,
+    "evidence_patience": evidence.Patience,
+    "evidence_progress": evidence.Progress,
+    "prepared_change": changes.Change,
+    "prepared_stack": deployment.Prepared,
+    "task_memory": memories.Memory,
+    "task_memory_told": relays.Told,
+    "xcom_artifact_set": sets.ArtifactSet,
+    "xcom_candidate": operators.Candidate,
+    "xcom_plan": run_plan.RunPlan,
+    "xcom_promotion": promotion.Promotion,
+    "xcom_recovery": recoveries.Recovery,
+    "xcom_replay_answer": replays.ReplayAnswer,
+    "xcom_run_summary": summaries.RunSummary,
+    "xcom_trial_end": trial_reports.TrialEnd,
+    "xcom_trial_summary": summaries.TrialSummary,
+    # answers of `python -m infra_bootstrap … --json`
+    "cli_check": checking.Check,
+    "cli_destruction": destruction.Destruction,
+    "cli_drift": drift.Drift,
+    "cli_smoke_report": smoke.SmokeReport,
+    "cli_stack_plan": planning.StackPlan,
+    "cli_stack_result": bootstrap.StackResult,
+}
+#: Values that live in one process only, so their form is free.
+NOT_STORED: set[type[Record]] = {
+    actions.Action,
+    deployment.Progress,
+    early_stops.CurvePoint,
+    ledger.MonthTotal,
+    seeds.SeedRange,
+    selection.Contender,
+    states.Finding,
+}
+ROOMS = (infra_bootstrap, rl_airflow, rl_evaluator, rl_lifecycle, rl_trainer)
+
+
+def find_records() -> set[type[Record]]:
+    """Find every record of the rooms, by importing all that defines one."""
+    for room in ROOMS:
+        for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+            path = getattr(module.module_finder, "path", "")
+            name = module.name.rsplit(".", 1)[-1]
+            text = _source(path, name)
+            if "Record)" in text and name != "__main__":
+                importlib.import_module(module.name)
+    return {form for form in _below(Record) if form.__module__.split(".")[0] in _room_names()}
+
+
+def _source(folder: str, name: str) -> str:
+    file = Path(folder, f"{name}.py")
+    file = file if file.is_file() else Path(folder, name, "__init__.py")
+    return file.read_text() if file.is_file() else ""
+
+
+def _room_names() -> set[str]:
+    return {room.__name__ for room in ROOMS}
+
+
+def _below(form: type[Record]) -> Iterator[type[Record]]:
+    for one in form.__subclasses__():
+        yield one
+        yield from _below(one)
+
+
+def schema_of(form: type[Record]) -> dict[str, Any]:
+    """Describe a record's keys, types, limits and defaults. What it holds is named by that record's pin."""
+    names = {one: name for name, one in RECORDS.items()}
+    by_class = {one.__name__: names[one] for one in nested_forms(form)}
+    schema = form.model_json_schema()
+    definitions: dict[str, Any] = schema.pop("$defs", {})
+    if "$ref" in schema:  # a record that holds itself is described below its own name
+        schema = definitions[form.__name__]
+    return _plain(schema, definitions, by_class)
+
+
+def _plain(node: Any, definitions: dict[str, Any], names: dict[str, str]) -> Any:
+    """Leave out what is only there for people, and put in what is referred to."""
+    if isinstance(node, list):
+        return [_plain(one, definitions, names) for one in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        target = str(node["$ref"]).rsplit("/", 1)[-1]
+        found = {"record": names[target]} if target in names else definitions[target]
+        return _plain(
+            {**found, **{k: v for k, v in node.items() if k != "$ref"}}, definitions, names
+        )
+    kept = {key: value for key, value in node.items() if key not in ("title", "description")}
+    plain = {key: _plain(value, definitions, names) for key, value in kept.items()}
+    if "default" in kept:
+        plain["default"] = kept["default"]
+    if "properties" in kept:  # its keys are the record's, so none of them is left out
+        plain["properties"] = {
+            name: _plain(one, definitions, names) for name, one in kept["properties"].items()
+        }
+    return plain
+
+
+def record_pin(name: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Describe a record: its schema, and the bytes of a full and of a minimal value.
+
+    :param before: the pin as it is. Bytes that it replaces are kept, for they are stored somewhere.
+    """
+    form = RECORDS[name]
+    now = {
+        "full": make_record(form, full=True).to_json().decode(),
+        "minimal": make_record(form, full=False).to_json().decode(),
+    }
+    before = before or {}
+    replaced = [before[key] for key in now if key in before and before[key] != now[key]]
+    earlier = [*before.get("earlier", []), *replaced]
+    return {"schema": schema_of(form), **now, "earlier": earlier}
