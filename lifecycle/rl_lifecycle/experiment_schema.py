@@ -6,7 +6,8 @@ schema is made from them, and cannot say what depends on two keys at once.
 
 from typing import Any
 
-from rl_lifecycle.experiments import ALGORITHMS, ENV_ID, Experiment
+from rl_lifecycle.experiment.algorithms import algorithm_names
+from rl_lifecycle.experiments import ENV_ID, Experiment
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 #: An integer with underscores is a number to YAML 1.1, which reads the files, and a text to editors, which know YAML 1.2.
@@ -47,7 +48,7 @@ DESCRIPTIONS = {
 FORMS: dict[str, dict[str, dict[str, Any]]] = {
     "Experiment": {
         "env_id": {"pattern": f"^({ENV_ID.pattern})$", "examples": ["LunarLander-v3"]},
-        "algo": {"enum": list(ALGORITHMS)},
+        "algo": {"enum": list(algorithm_names())},
         "total_timesteps": {"examples": [1_000_000]},
         "hyperparameters": {"examples": ["zoo", {"learning_rate": 0.0003, "n_envs": 8}]},
         "requirements": {"examples": [["wheels/acme_envs-1.0-py3-none-any.whl"]]},

@@ -1,12 +1,7 @@
 """The experiment file: what a user says about a retraining, checked by schema alone.
 
-<<<<<<< ours
-Reading YAML is the caller's business; here a parsed mapping becomes an :class:`Experiment`, or one line that names
-the key and what is allowed. Only Airflow uses the schedules, so `rl_airflow.schedules` checks them.
-=======
 :mod:`rl_lifecycle.experiment.files` reads the YAML; here a parsed mapping becomes an :class:`Experiment`, or one line
-that names the key and what is allowed.
->>>>>>> theirs
+that names the key and what is allowed. Only Airflow uses the schedules, so `rl_airflow.schedules` checks them.
 """
 
 import difflib

@@ -3,7 +3,7 @@
 import datetime
 import enum
 import types
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -61,6 +61,8 @@ def _sample(annotation: Any, name: str, default: Any, *, full: bool, depth: int)
     arguments = get_args(annotation)
     inner = {"default": None, "full": full, "depth": depth}
     origin = get_origin(annotation)
+    if origin is Annotated:
+        return _sample(arguments[0], name, default, full=full, depth=depth)
     if origin in (Union, types.UnionType):
         kinds = [one for one in arguments if one is not type(None)]
         return _sample(kinds[-1], name, default, full=full, depth=depth)
