@@ -17,8 +17,8 @@ MONTHLY_USD: dict[str, float] = {
 }
 #: An interface endpoint costs 0.01 an hour and zone; a gateway endpoint costs nothing.
 INTERFACE_ENDPOINT_USD = 7.30
-#: A thousand PUT or LIST requests of S3, and a thousand GETs. https://aws.amazon.com/s3/pricing/
-THOUSAND_PUTS_USD, THOUSAND_GETS_USD = 0.005, 0.0004
+#: A thousand PUT or LIST requests of S3. https://aws.amazon.com/s3/pricing/
+THOUSAND_PUTS_USD = 0.005
 #: The reaper: 2,880 runs a month of less than a second at 256 MiB, most of it within the free tier.
 SCHEDULED_FUNCTION_USD = 0.02
 

@@ -134,11 +134,6 @@ class Front:
             "RoleArn": f"arn:aws:iam::{self._issuer.account_id}:role/{role_name}",
         }
 
-    def forget_sessions(self) -> None:
-        """Issue new credentials to everybody who asks next."""
-        for holder in self._sessions.values():
-            holder.forget()
-
 
 def breaking(send: Send, fate: Fate) -> Send:
     """Reset the connection in place of an answer that is lost: the client sees no byte of it."""

@@ -241,13 +241,6 @@ class Runner:
         with self._lock:
             return len(self._all)
 
-    def forget(self) -> None:
-        """End every idle environment: the next invocations are cold."""
-        with self._lock:
-            idle, self._idle = [i.environment for known in self._idle.values() for i in known], {}
-        for environment in idle:
-            self._drop(environment)
-
     def close(self) -> None:
         """End every environment."""
         with self._lock:

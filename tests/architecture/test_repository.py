@@ -75,6 +75,14 @@ def test_ci_runs_the_readmes_test_command_and_nothing_hidden() -> None:
         assert command in (ROOT / page).read_text(), page
 
 
+def test_a_benchmark_has_one_record() -> None:
+    """The newest. docs/gate.md compares two records of the gate's characteristics, so both are kept."""
+    records = [path.stem for path in (ROOT / "benchmarks/records").glob("*.json")]
+    names = sorted(stem[len("2026-11-22-") :] for stem in records)
+    names.remove("gate-characteristics")
+    assert names == sorted(set(names))
+
+
 def test_no_test_is_switched_off() -> None:
     """A skipped test proves nothing."""
     switched_off = re.compile(

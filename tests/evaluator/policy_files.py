@@ -74,18 +74,6 @@ def policy_for_id(env_id: str, **options: Any) -> bytes:
     return policy_for(gymnasium.make(env_id), env_id=env_id, **options)
 
 
-def policy_of_sb3(model: Any, env: gymnasium.Env[Any, Any]) -> bytes:
-    """Export an SB3 actor of linear and tanh layers with a categorical or Gaussian head."""
-    layers = [
-        module for module in model.policy.mlp_extractor.policy_net if hasattr(module, "weight")
-    ]
-    arrays = [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers]
-    head = model.policy.action_net
-    return policy_for(
-        env, hidden=arrays, head=(head.weight.detach().numpy(), head.bias.detach().numpy())
-    )
-
-
 class _Graph:
     """Collects nodes, inputs, outputs and weights."""
 
