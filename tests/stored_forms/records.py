@@ -158,7 +158,12 @@ def find_records() -> set[type[Record]]:
             text = _source(path, name)
             if "Record)" in text and name != "__main__":
                 importlib.import_module(module.name)
-    return {form for form in _below(Record) if form.__module__.split(".")[0] in _room_names()}
+    return {
+        form
+        for form in _below(Record)
+        if form.__module__.split(".")[0] in _room_names()
+        and not form.__module__.endswith(".__main__")
+    }
 
 
 def _source(folder: str, name: str) -> str:
