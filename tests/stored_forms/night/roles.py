@@ -1,0 +1,61 @@
+"""Act on a local AWS as one of the roles of an environment, which trust services alone."""
+
+import json
+import urllib.request
+from typing import Any
+
+import boto3
+
+from laptop import twin
+
+
+class Roles:
+    """Sessions of roles, each made once.
+
+    :param environment: whose roles they are.
+    """
+
+    def __init__(self, environment: str = "dev") -> None:
+        self.prefix = f"nightshift-{environment}-"
+        self.variables = twin.call("env", "--as", "administrator")["set"]
+        request = urllib.request.Request(
+            self.variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"],
+            headers={"Authorization": self.variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"]},
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            keys = json.loads(answer.read())
+        self._administrator = self._session(keys["AccessKeyId"], keys["SecretAccessKey"], keys)
+        self._sessions: dict[str, boto3.Session] = {}
+
+    def client(self, role: str, service: str) -> Any:
+        """Make a client as a role, by its short name such as `launcher`."""
+        if role not in self._sessions:
+            self._sessions[role] = self._become(self.prefix + role)
+        return self._client(self._sessions[role], service)
+
+    def _become(self, name: str) -> boto3.Session:
+        """Widen the trust of a role for one call, and put it back."""
+        iam = self._client(self._administrator, "iam")
+        role = iam.get_role(RoleName=name)["Role"]
+        trust, account = role["AssumeRolePolicyDocument"], role["Arn"].split(":")[4]
+        here = {
+            "Effect": "Allow",
+            "Principal": {"AWS": f"arn:aws:iam::{account}:root"},
+            "Action": "sts:AssumeRole",
+        }
+        wide = {**trust, "Statement": [*trust["Statement"], here]}
+        iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(wide))
+        try:
+            given = self._client(self._administrator, "sts").assume_role(
+                RoleArn=role["Arn"], RoleSessionName="stored-night"
+            )["Credentials"]
+        finally:
+            iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
+        return self._session(given["AccessKeyId"], given["SecretAccessKey"], given)
+
+    def _session(self, key_id: str, secret: str, given: dict[str, str]) -> boto3.Session:
+        token = given.get("SessionToken") or given["Token"]
+        return boto3.Session(key_id, secret, token, self.variables["AWS_REGION"])
+
+    def _client(self, session: boto3.Session, service: str) -> Any:
+        return session.client(service, endpoint_url=self.variables["AWS_ENDPOINT_URL"])
