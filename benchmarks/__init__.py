@@ -4,6 +4,6 @@ Everything here runs on one thread, set before NumPy is loaded: on a shared mach
 burn the very CPU time that is measured.
 """
 
-from rl_trainer.numeric_class import pin_threads
+from rl_trainer.checkpointing.numeric_class import pin_threads
 
 pin_threads()

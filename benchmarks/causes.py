@@ -116,9 +116,9 @@ def run_all(kinds: list[str]) -> list[dict[str, Any]]:
 
 
 def _run(how: str, folder: str, wheel: str) -> dict[str, Any]:
-    from rl_airflow.operators.specs import PLAN_KEY, S3FreezeSpecOperator
-    from rl_airflow.operators.trials import Ec2TerminateRunOperator
-    from rl_lifecycle.experiments import read_experiment
+    from rl_airflow.run.spec_operator import PLAN_KEY, S3FreezeSpecOperator
+    from rl_airflow.trials.operators import Ec2TerminateRunOperator
+    from rl_lifecycle.experiment.experiment import read_experiment
 
     experiment = read_experiment(
         {
@@ -172,10 +172,10 @@ def _run(how: str, folder: str, wheel: str) -> dict[str, Any]:
 
 def _await_first_end(plan: dict[str, Any], how: str) -> dict[str, Any]:
     """Supervise until the first machine's end is written down."""
-    from rl_airflow.operators.trials import Ec2AwaitTrialOperator
-    from rl_airflow.run_plan import RunPlan
-    from rl_airflow.trial_reports import read_log_tail
-    from rl_lifecycle.evidence import Patience, track_progress
+    from rl_airflow.run.run_plan import RunPlan
+    from rl_airflow.trials.operators import Ec2AwaitTrialOperator
+    from rl_airflow.trials.progress_reports import read_log_tail
+    from rl_lifecycle.trials.evidence import Patience, track_progress
 
     run = RunPlan.model_validate(plan)
     supervisor = Ec2AwaitTrialOperator(task_id="await", plan=plan, trial="seed-0")._supervisor(

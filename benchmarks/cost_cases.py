@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from rl_lifecycle.experiments import read_experiment
-from rl_lifecycle.layout import spec_key
-from rl_lifecycle.pieces import Pieces
-from rl_lifecycle.specs import Spec, freeze_spec
-from rl_lifecycle.tuned import TUNED
-from rl_trainer.checkpoints import CheckpointChain, Contents
-from rl_trainer.digests import digest_arrays
-from rl_trainer.model_state import ModelState, capture, final_parameters
-from rl_trainer.numeric_class import numeric_class
-from rl_trainer.replay_memory import ReplayMemory, grow
-from rl_trainer.settings import LinearDecay, read_settings
-from rl_trainer.storage import open_store
-from rl_trainer.trials import make_trainer
+from rl_lifecycle.experiment.experiment import read_experiment
+from rl_lifecycle.experiment.spec import Spec, freeze_spec
+from rl_lifecycle.experiment.tuned import TUNED
+from rl_lifecycle.storage.layout import spec_key
+from rl_lifecycle.storage.pieces import Pieces
+from rl_trainer.checkpointing.chain import CheckpointChain, Contents
+from rl_trainer.checkpointing.digests import digest_arrays
+from rl_trainer.checkpointing.model_state import ModelState, capture, final_parameters
+from rl_trainer.checkpointing.numeric_class import numeric_class
+from rl_trainer.checkpointing.replay_memory import ReplayMemory, grow
+from rl_trainer.checkpointing.stores import open_store
+from rl_trainer.settings.hyperparameters import LinearDecay, read_settings
+from rl_trainer.training.trials import make_trainer
 
 ROWS = 1_000_000
 CHUNKS = 10

@@ -22,12 +22,12 @@ from benchmarks import gate_tables
 from benchmarks.gate_speed import ENV_ID, FIRST_SEED, GATE, ratios_to, take_turns, train_policies
 from benchmarks.records import write_record
 from benchmarks.twin_runs import INSIDE, measure_inside, say
-from rl_lifecycle.evaluations import EvaluateRequest, Shard, merge_shards
-from rl_lifecycle.gates import decide
-from rl_lifecycle.layout import artifact_key, shard_prefix
-from rl_lifecycle.records import sha256_hex
-from rl_lifecycle.specs import Artifact
-from rl_lifecycle.stores import S3Store, get, put_once
+from rl_lifecycle.evaluation.gate import decide
+from rl_lifecycle.evaluation.requests import EvaluateRequest, Shard, merge_shards
+from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.layout import artifact_key, shard_prefix
+from rl_lifecycle.storage.stores import S3Store, get, put_once
 
 #: Functions at once.
 WIDTHS = (1, 2, 4)
@@ -60,8 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(pairs: int, rounds: int) -> dict[str, Any]:
     """Ask for the pairs. As the Airflow worker, and as the launcher for the policies' upload."""
-    from rl_airflow.places import find_place
-    from rl_airflow.sessions import RoleSession
+    from rl_airflow.infrastructure.places import find_place
+    from rl_airflow.infrastructure.sessions import RoleSession
 
     place = find_place("dev")
     launcher = S3Store(RoleSession("launcher", "dev").client("s3"), place.bucket)

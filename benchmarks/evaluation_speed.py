@@ -27,9 +27,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from benchmarks import gate_tables
 from benchmarks.records import write_record
-from rl_evaluator.environments import environment_maker
-from rl_evaluator.lanes import run_episodes
-from rl_evaluator.policies import Policy, load_policy
+from rl_evaluator.playing.environments import environment_maker
+from rl_evaluator.playing.lanes import run_episodes
+from rl_evaluator.playing.policies import Policy, load_policy
 from rl_trainer.onnx_export.export import export_policy
 
 #: Environment, steps of training before it is measured, episodes of one turn of SB3's and of ours.
@@ -38,12 +38,12 @@ FIRST_SEED = 5000
 COLD_START = """
 import time; started = time.perf_counter()
 import rl_evaluator.handler
-from rl_evaluator.requests import answer
+from rl_evaluator.dispatch import answer
 imported = time.perf_counter() - started
 from pathlib import Path
-from rl_evaluator.environments import make_environment
-from rl_evaluator.lanes import run_episodes
-from rl_evaluator.policies import load_policy
+from rl_evaluator.playing.environments import make_environment
+from rl_evaluator.playing.lanes import run_episodes
+from rl_evaluator.playing.policies import load_policy
 run_episodes(load_policy(Path({path!r}).read_bytes()), lambda: make_environment("CartPole-v1", {{}}), range(1))
 print(imported, time.perf_counter() - started, "torch" in __import__("sys").modules)
 """

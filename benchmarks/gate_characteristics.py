@@ -2,7 +2,7 @@
 
     python -m benchmarks.gate_characteristics [--repetitions N] [--years N]
 
-Writes a dated record. docs/gate.md quotes it; tests/lifecycle/test_gate_characteristics.py repeats a small part.
+Writes a dated record. docs/gate.md quotes it; tests/lifecycle/evaluation/test_gate_characteristics.py repeats a small part.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from benchmarks.return_pools import (
     with_equal_means,
     with_rare_crashes,
 )
-from rl_lifecycle.gates import Gate
+from rl_lifecycle.evaluation.gate import Gate
 
 ENVIRONMENTS = ("LunarLander-v3", "Acrobot-v1", "Pendulum-v1")
 NIGHTS = 365

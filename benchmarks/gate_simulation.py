@@ -1,6 +1,6 @@
-"""Run the gate many times over: the same rule as `rl_lifecycle.gates`, on whole arrays of repetitions.
+"""Run the gate many times over: the same rule as `rl_lifecycle.evaluation.gate`, on whole arrays of repetitions.
 
-The p-value of a whole batch is computed at once along anti-diagonals of the recursion in `rl_lifecycle.bounds`; that it
+The p-value of a whole batch is computed at once along anti-diagonals of the recursion in `rl_lifecycle.evaluation.bounds`; that it
 gives what the rule itself gives is a test.
 """
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rl_lifecycle.futility import HOPE
-from rl_lifecycle.gates import Gate
+from rl_lifecycle.evaluation.futility import HOPE
+from rl_lifecycle.evaluation.gate import Gate
 
 Array = np.ndarray[Any, Any]
 #: Repetitions that fit into a core's cache together.
@@ -39,7 +39,7 @@ class Tally:
 
 
 def p_values(gains: Array, worst: float) -> Array:
-    """Compute :func:`rl_lifecycle.bounds.p_mean_at_most_zero` of every row."""
+    """Compute :func:`rl_lifecycle.evaluation.bounds.p_mean_at_most_zero` of every row."""
     parts = [_p_batch(gains[at : at + BATCH], worst) for at in range(0, len(gains), BATCH)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
@@ -147,7 +147,7 @@ def _judge_look(
 
 
 def _hopeless(gains: Array, width: float, gate: Gate) -> Array:
-    """:func:`rl_lifecycle.futility.why_futile`'s question, for every row."""
+    """:func:`rl_lifecycle.evaluation.futility.why_futile`'s question, for every row."""
     spread = gains.std(axis=1, ddof=1)
     hoped = gains.mean(axis=1) + HOPE * spread / np.sqrt(gains.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -24,11 +24,11 @@ from typing import Any
 
 from benchmarks import gate_tables
 from benchmarks.records import write_record
-from rl_evaluator.evaluation import Task
-from rl_evaluator.side_by_side import evaluate_side_by_side
-from rl_lifecycle.evaluations import Shard
-from rl_lifecycle.gates import Gate, decide
-from rl_lifecycle.stores import DirectoryStore
+from rl_evaluator.playing.evaluation import Task
+from rl_evaluator.playing.side_by_side import evaluate_side_by_side
+from rl_lifecycle.evaluation.gate import Gate, decide
+from rl_lifecycle.evaluation.requests import Shard
+from rl_lifecycle.storage.stores import DirectoryStore
 
 ENV_ID, FIRST_SEED = "LunarLander-v3", 5000
 GATE = Gate(return_range=(-200, 320), crash_below=100)
@@ -71,8 +71,8 @@ def measure_decision(rounds: int) -> dict[str, Any]:
 
 def measure_promotion(rounds: int) -> dict[str, Any]:
     """From a report to the moved pointer, in a directory: claim, files, manifest, verification, pointer, history."""
-    from rl_lifecycle.experiments import read_experiment
-    from tests.lifecycle.test_promotion import Night
+    from rl_lifecycle.experiment.experiment import read_experiment
+    from tests.lifecycle.registry.test_promotion import Night
 
     experiment = read_experiment(
         {

@@ -2,7 +2,7 @@
 
     python -m benchmarks.gate_tables
 
-evaluation_speed, gate_speed and evaluation_fan_out do so themselves; tests/lifecycle/test_gate_docs.py compares page and records.
+evaluation_speed, gate_speed and evaluation_fan_out do so themselves; tests/lifecycle/evaluation/test_gate_docs.py compares page and records.
 """
 
 import json

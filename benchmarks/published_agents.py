@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.records import FOLDER, write_record
-from rl_trainer.numeric_class import pin_threads
+from rl_trainer.checkpointing.numeric_class import pin_threads
 
 #: What an environment is called today, and with which arguments; Gymnasium has no other form of the old one.
 TODAY: dict[str, tuple[str, dict[str, Any]]] = {
@@ -123,9 +123,9 @@ def find_agents(folder: Path, only: str = "") -> list[Agent]:
 def measure(agent: Agent, episodes: int) -> dict[str, Any]:
     """Export an agent and let the evaluator play its episodes; one that does not fit its environment is left out, and why is said."""
     from rl_evaluator.errors import SpaceMismatchError
-    from rl_evaluator.evaluation import Task, evaluate
-    from rl_evaluator.policies import load_policy
-    from rl_trainer.foreign import ExportRequest, export_file
+    from rl_evaluator.playing.evaluation import Task, evaluate
+    from rl_evaluator.playing.policies import load_policy
+    from rl_trainer.onnx_export.foreign import ExportRequest, export_file
 
     env_id, env_kwargs = TODAY.get(agent.env_id, (agent.env_id, {}))
     with tempfile.TemporaryDirectory() as work:
@@ -189,7 +189,7 @@ def play_with_sb3(agent: Agent, first_seed: int) -> list[float]:
     """The returns of the first seeds, with `model.predict` and VecNormalize as SB3 has them."""
     import gymnasium
 
-    from rl_trainer.foreign import load_model, load_statistics
+    from rl_trainer.onnx_export.foreign import load_model, load_statistics
     from rl_trainer.onnx_export.reference import Reference
 
     env_id, env_kwargs = TODAY.get(agent.env_id, (agent.env_id, {}))

@@ -68,14 +68,14 @@ def measure(rounds: int) -> dict[str, Any]:
 
 
 def _measure_round(kind: str, number: int) -> dict[str, Any]:
-    from rl_airflow.operators.specs import PLAN_KEY, S3FreezeSpecOperator
-    from rl_airflow.operators.trials import (
+    from rl_airflow.run.run_plan import RunPlan
+    from rl_airflow.run.spec_operator import PLAN_KEY, S3FreezeSpecOperator
+    from rl_airflow.trials.operators import (
         Ec2AwaitTrialOperator,
         Ec2LaunchTrialOperator,
         Ec2TerminateRunOperator,
     )
-    from rl_airflow.run_plan import RunPlan
-    from rl_lifecycle.experiments import read_experiment
+    from rl_lifecycle.experiment.experiment import read_experiment
 
     experiment = read_experiment(EXPERIMENT, "recovery").model_dump(mode="json")
     ti = _Ti()
@@ -110,9 +110,9 @@ class _Striker(threading.Thread):
 
     def run(self) -> None:
         """Watch the heartbeat, then strike."""
-        from rl_airflow.attempt_files import AttemptFiles
-        from rl_lifecycle.heartbeats import Heartbeat
-        from rl_lifecycle.layout import TrialId, heartbeat_key
+        from rl_airflow.trials.attempt_files import AttemptFiles
+        from rl_lifecycle.storage.layout import TrialId, heartbeat_key
+        from rl_lifecycle.trials.heartbeats import Heartbeat
 
         store = self.plan.store(self.plan.session(None))
         trial = TrialId(self.plan.experiment, self.plan.run, "seed-0")
@@ -130,9 +130,9 @@ class _Striker(threading.Thread):
 
 def _read(plan: Any, kind: str, striker: _Striker) -> dict[str, Any]:
     """Read what the two machines left."""
-    from rl_airflow.attempt_files import AttemptFiles
-    from rl_lifecycle.layout import TrialId
-    from rl_lifecycle.recoveries import find_recoveries
+    from rl_airflow.trials.attempt_files import AttemptFiles
+    from rl_lifecycle.storage.layout import TrialId
+    from rl_lifecycle.trials.recoveries import find_recoveries
 
     store = plan.store(plan.session(None))
     trial = TrialId(plan.experiment, plan.run, "seed-0")
@@ -157,7 +157,7 @@ def _read(plan: Any, kind: str, striker: _Striker) -> dict[str, Any]:
 
 def _startup(store: Any, trial: Any, attempt: int) -> dict[str, Any]:
     """What a machine logged of its start; its moments are its own clock's, which is this machine's here."""
-    from rl_lifecycle.layout import trainer_log_key
+    from rl_lifecycle.storage.layout import trainer_log_key
 
     found = store.find(trainer_log_key(trial, attempt))
     lines = [json.loads(line) for line in found.data.splitlines()] if found is not None else []

@@ -13,9 +13,9 @@ from typing import Any
 import boto3
 
 from benchmarks.cost_cases import CASES, write_store
-from rl_trainer.attempts import TrainRequest, run_attempt
 from rl_trainer.errors import InterruptedTrainingError
-from rl_trainer.interruptions import Interruption
+from rl_trainer.training.attempts import TrainRequest, run_attempt
+from rl_trainer.training.interruptions import Interruption
 
 
 class AtTheFirstStep(Interruption):

@@ -12,9 +12,9 @@ import sys
 from typing import Any
 
 from benchmarks.records import FOLDER, write_record
-from rl_lifecycle.auto_types import AUTO_TYPES, steps_per_usd
+from rl_lifecycle.machines.auto_types import AUTO_TYPES, steps_per_usd
 from rl_lifecycle.machines.instance_types import AS_OF, INSTANCE_TYPES
-from rl_lifecycle.prices import FALL_BACK
+from rl_lifecycle.machines.prices import FALL_BACK
 
 #: GPU types with a price, for what they are missing.
 GPU_TYPES = tuple(name for name in FALL_BACK if INSTANCE_TYPES[name].gpu)

@@ -30,14 +30,14 @@ from benchmarks.records import (
 )
 from benchmarks.trainer_speed import spread, stock_environments
 from benchmarks.trainings import GSDE, Case
-from rl_trainer.curves import Curves
-from rl_trainer.environments import EnvironmentFactory
-from rl_trainer.interruptions import Interruption
-from rl_trainer.literals import parse_expression
-from rl_trainer.models import ModelBuilder
-from rl_trainer.segments import SegmentPlan, SegmentTrainer
-from rl_trainer.settings import read_settings
-from rl_trainer.watch import Watch
+from rl_trainer.environments.factory import EnvironmentFactory
+from rl_trainer.reporting.curves import Curves
+from rl_trainer.settings.hyperparameters import read_settings
+from rl_trainer.settings.literals import parse_expression
+from rl_trainer.training.interruptions import Interruption
+from rl_trainer.training.models import ModelBuilder
+from rl_trainer.training.segments import SegmentPlan, SegmentTrainer
+from rl_trainer.training.watch import Watch
 
 PYTHON = ROOT / ".venv-sbx" / "bin" / "python"
 

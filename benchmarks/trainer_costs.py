@@ -107,15 +107,15 @@ def _measure(part: str, folder: Path, rounds: int) -> dict[str, dict[str, float]
 def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
     """CPU time of a segment, of its checkpoint and of its policy. What is written lies in a directory."""
     from benchmarks.cost_cases import TRIAL, full_state
-    from rl_lifecycle.stores import DirectoryStore
-    from rl_trainer.checkpoints import CheckpointChain, Contents
-    from rl_trainer.digests import digest_arrays
-    from rl_trainer.interruptions import Interruption
-    from rl_trainer.model_state import capture, final_parameters, first_not_finite
-    from rl_trainer.policy_files import PolicyWriter
-    from rl_trainer.replay_memory import grow
-    from rl_trainer.trials import make_trainer
-    from rl_trainer.watch import Watch
+    from rl_lifecycle.storage.stores import DirectoryStore
+    from rl_trainer.checkpointing.chain import CheckpointChain, Contents
+    from rl_trainer.checkpointing.digests import digest_arrays
+    from rl_trainer.checkpointing.model_state import capture, final_parameters, first_not_finite
+    from rl_trainer.checkpointing.replay_memory import grow
+    from rl_trainer.training.interruptions import Interruption
+    from rl_trainer.training.policy_files import PolicyWriter
+    from rl_trainer.training.trials import make_trainer
+    from rl_trainer.training.watch import Watch
 
     spec = case.spec(rounds)
     trainer = make_trainer(spec, TRIAL, None)

@@ -25,14 +25,14 @@ from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from benchmarks.records import FOLDER, counted, newest_cases, taken, todays_cases, write_record
 from benchmarks.trainings import GSDE, Case
-from rl_lifecycle.hyperparameters import rollout_timesteps, segment_timesteps
-from rl_trainer.environments import EnvironmentFactory
-from rl_trainer.interruptions import Interruption
-from rl_trainer.model_state import ModelState
-from rl_trainer.models import ModelBuilder
-from rl_trainer.segments import SegmentPlan, SegmentTrainer
-from rl_trainer.settings import read_settings
-from rl_trainer.watch import Watch
+from rl_lifecycle.experiment.hyperparameters import rollout_timesteps, segment_timesteps
+from rl_trainer.checkpointing.model_state import ModelState
+from rl_trainer.environments.factory import EnvironmentFactory
+from rl_trainer.settings.hyperparameters import read_settings
+from rl_trainer.training.interruptions import Interruption
+from rl_trainer.training.models import ModelBuilder
+from rl_trainer.training.segments import SegmentPlan, SegmentTrainer
+from rl_trainer.training.watch import Watch
 
 EPISODES = 20
 SEGMENTS = 10

@@ -23,15 +23,15 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from benchmarks.records import FOLDER, earlier_runs, write_record
 from benchmarks.trainings import GSDE, Case
-from rl_trainer.curves import Curves
-from rl_trainer.environments import EnvironmentFactory
-from rl_trainer.interruptions import Interruption
-from rl_trainer.model_state import capture, final_parameters
-from rl_trainer.models import ModelBuilder
+from rl_trainer.checkpointing.model_state import capture, final_parameters
+from rl_trainer.environments.factory import EnvironmentFactory
 from rl_trainer.onnx_export.export import export_policy
-from rl_trainer.segments import SegmentPlan, SegmentTrainer
-from rl_trainer.settings import read_settings
-from rl_trainer.watch import Watch
+from rl_trainer.reporting.curves import Curves
+from rl_trainer.settings.hyperparameters import read_settings
+from rl_trainer.training.interruptions import Interruption
+from rl_trainer.training.models import ModelBuilder
+from rl_trainer.training.segments import SegmentPlan, SegmentTrainer
+from rl_trainer.training.watch import Watch
 
 CASES = (
     Case("ppo", "CartPole-v1", 10_240),

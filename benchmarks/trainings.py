@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from rl_lifecycle.tuned import TUNED
+from rl_lifecycle.experiment.tuned import TUNED
 
 #: gSDE, which neither the fast path nor SBX has.
 GSDE = ("use_sde", "sde_sample_freq")

@@ -93,11 +93,11 @@ class Waiting:
 
     def triggers(self, delay_s: float, *, stops_early: bool) -> list[Any]:
         """Make their triggers, of what the tasks know when they defer now. :param stops_early: whether they look at their curves."""
-        from rl_airflow.relays import Told
-        from rl_airflow.triggers.trials import Ec2TrialTrigger
-        from rl_lifecycle.heartbeats import Heartbeat
-        from rl_lifecycle.layout import TrialId, heartbeat_key
-        from rl_lifecycle.stores import get
+        from rl_airflow.trials.log_relay import Told
+        from rl_airflow.trials.trigger import Ec2TrialTrigger
+        from rl_lifecycle.storage.layout import TrialId, heartbeat_key
+        from rl_lifecycle.storage.stores import get
+        from rl_lifecycle.trials.heartbeats import Heartbeat
 
         plan, made = self.plan, []
         store = plan.store(plan.session("launcher"))
@@ -135,9 +135,9 @@ def waiting_trials(counts: tuple[int, ...]) -> Iterator[list[Waiting]]:
 
 def _freeze() -> Any:
     """Freeze a spec, as a night does; the runs of many trials share it."""
-    from rl_airflow.operators.specs import PLAN_KEY, S3FreezeSpecOperator
-    from rl_airflow.run_plan import RunPlan
-    from rl_lifecycle.experiments import read_experiment
+    from rl_airflow.run.run_plan import RunPlan
+    from rl_airflow.run.spec_operator import PLAN_KEY, S3FreezeSpecOperator
+    from rl_lifecycle.experiment.experiment import read_experiment
 
     pushed: dict[str, Any] = {}
     context: Any = {
@@ -193,9 +193,9 @@ def _prepare(count: int, frozen: Any, machines: list[str]) -> Waiting:
 
 
 def _write_curves(plan: Any) -> None:
-    from rl_lifecycle.evaluations import EpisodeEnd, Shard
-    from rl_lifecycle.layout import shard_key
-    from rl_lifecycle.selection import selection_name
+    from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
+    from rl_lifecycle.evaluation.selection import selection_name
+    from rl_lifecycle.storage.layout import shard_key
 
     shard = Shard(
         env_id="CartPole-v1",
@@ -223,9 +223,9 @@ def _write_curves(plan: Any) -> None:
 
 def _evidence(place: Any, instance_id: str, beat: Any, *, stops_early: bool) -> Any:
     """What a task knows when it defers: a machine that has trained for a while."""
-    from rl_lifecycle.attempts import Attempt, Outcome, client_token
-    from rl_lifecycle.evidence import Evidence
-    from rl_lifecycle.experiments import Compute
+    from rl_lifecycle.experiment.experiment import Compute
+    from rl_lifecycle.machines.attempts import Attempt, Outcome, client_token
+    from rl_lifecycle.trials.evidence import Evidence
 
     now = datetime.now(UTC)
     attempt = Attempt(

@@ -12,15 +12,15 @@ administrator may do.
 
 from airflow.sdk import DAG, chain
 
-from rl_airflow.forms import bootstrap_params
-from rl_airflow.operators.stacks import (
+from rl_airflow.dag_builders.forms import bootstrap_params
+from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
+from rl_airflow.infrastructure.stack_operators import (
     CloudFormationDeployStackOperator,
     CloudFormationSummariseOperator,
     S3BuildArtifactsOperator,
     S3UploadArtifactsOperator,
     StsCheckAccessOperator,
 )
-from rl_airflow.retraining import DEFAULT_ARGS
 
 with DAG(
     "bootstrap_infrastructure",

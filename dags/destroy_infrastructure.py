@@ -11,9 +11,9 @@ over, which the message names. Clear the task to go on.
 
 from airflow.sdk import DAG
 
-from rl_airflow.forms import destroying_params
-from rl_airflow.operators.stacks import CloudFormationDestroyEnvironmentOperator
-from rl_airflow.retraining import DEFAULT_ARGS
+from rl_airflow.dag_builders.forms import destroying_params
+from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
+from rl_airflow.infrastructure.stack_operators import CloudFormationDestroyEnvironmentOperator
 
 with DAG(
     "destroy_infrastructure",

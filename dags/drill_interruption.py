@@ -12,20 +12,20 @@ Any other task failed: interruptions of real trainings would fail alike, so look
 
 from airflow.sdk import DAG, chain
 
-from rl_airflow.drills import drill_experiment
-from rl_airflow.forms import drill_params
-from rl_airflow.operators.drills import Ec2InterruptTrialOperator, S3MeasureRecoveryOperator
-from rl_airflow.operators.outcomes import ProveNoneLeftOperator
-from rl_airflow.operators.specs import S3FreezeSpecOperator
-from rl_airflow.operators.trials import (
+from rl_airflow.dag_builders.forms import drill_params
+from rl_airflow.dag_builders.retrain import DEFAULT_ARGS, PLAN
+from rl_airflow.machines.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
+from rl_airflow.run.outcome_operators import ProveNoneLeftOperator
+from rl_airflow.run.schedules import timetable_of
+from rl_airflow.run.spec_operator import S3FreezeSpecOperator
+from rl_airflow.trials.drill_experiment import drill_experiment
+from rl_airflow.trials.drill_operators import Ec2InterruptTrialOperator, S3MeasureRecoveryOperator
+from rl_airflow.trials.operators import (
     Ec2AwaitTrialOperator,
     Ec2LaunchTrialOperator,
     Ec2TerminateRunOperator,
 )
-from rl_airflow.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
-from rl_airflow.retraining import DEFAULT_ARGS, PLAN
-from rl_airflow.schedules import timetable_of
-from rl_lifecycle.experiments import Compute
+from rl_lifecycle.experiment.experiment import Compute
 
 TRIAL = "seed-0"
 COMPUTE = Compute.model_validate(drill_experiment()["compute"])

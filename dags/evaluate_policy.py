@@ -10,9 +10,9 @@ that are there are kept.
 
 from airflow.sdk import DAG
 
-from rl_airflow.forms import evaluating_params
-from rl_airflow.operators.policy_evaluations import LambdaEvaluatePolicyOperator
-from rl_airflow.retraining import DEFAULT_ARGS
+from rl_airflow.dag_builders.forms import evaluating_params
+from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
+from rl_airflow.evaluation.policy_evaluation_operator import LambdaEvaluatePolicyOperator
 
 with DAG(
     "evaluate_policy",

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from airflow.sdk import DAG, chain
 
-from rl_airflow.forms import importing_params
-from rl_airflow.operators.approvals import AskBeforePromotingOperator
-from rl_airflow.operators.evaluations import LambdaCheckEnvironmentOperator
-from rl_airflow.operators.imports import S3FreezeImportOperator, S3ImportPolicyOperator
-from rl_airflow.operators.judging import LambdaJudgeCandidateOperator
-from rl_airflow.retraining import DEFAULT_ARGS, ENVIRONMENT
+from rl_airflow.dag_builders.forms import importing_params
+from rl_airflow.dag_builders.retrain import DEFAULT_ARGS, ENVIRONMENT
+from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator
+from rl_airflow.evaluation.operators import LambdaCheckEnvironmentOperator
+from rl_airflow.registry.approval_operator import AskBeforePromotingOperator
+from rl_airflow.registry.import_operators import S3FreezeImportOperator, S3ImportPolicyOperator
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 PLAN = "{{ ti.xcom_pull(task_ids='freeze_import', key='plan') }}"

@@ -11,9 +11,9 @@ its deadline, so these failed to), and tagged machines without a deadline. A mac
 
 from airflow.sdk import DAG
 
-from rl_airflow.forms import reaping_params
-from rl_airflow.operators.reaping import Ec2ReapInstancesOperator
-from rl_airflow.retraining import DEFAULT_ARGS
+from rl_airflow.dag_builders.forms import reaping_params
+from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
+from rl_airflow.machines.reap_operator import Ec2ReapInstancesOperator
 
 with DAG(
     "reap_orphaned_instances",

@@ -18,8 +18,13 @@ from pathlib import Path
 
 from airflow.sdk import get_parsing_context
 
-from rl_airflow.experiment_files import read_experiment_files
-from rl_airflow.replaying import DAG_ID, build_replay_dag, build_scheduled_replay, scheduled_dag_id
+from rl_airflow.dag_builders.replay import (
+    DAG_ID,
+    build_replay_dag,
+    build_scheduled_replay,
+    scheduled_dag_id,
+)
+from rl_airflow.run.experiment_files import read_experiment_files
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 

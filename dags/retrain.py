@@ -31,8 +31,8 @@ from pathlib import Path
 
 from airflow.sdk import get_parsing_context
 
-from rl_airflow.experiment_files import read_experiment_files
-from rl_airflow.retraining import build_dag
+from rl_airflow.dag_builders.retrain import build_dag
+from rl_airflow.run.experiment_files import read_experiment_files
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 

@@ -13,10 +13,10 @@ Several runs may wait for an answer at a time; the pointer moves by compare-and-
 
 from airflow.sdk import DAG
 
-from rl_airflow.forms import rollback_params
-from rl_airflow.operators.registry import S3RollBackChampionOperator
-from rl_airflow.operators.version_choices import AskForVersionOperator
-from rl_airflow.retraining import DEFAULT_ARGS
+from rl_airflow.dag_builders.forms import rollback_params
+from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
+from rl_airflow.registry.champion_operators import S3RollBackChampionOperator
+from rl_airflow.registry.version_choice_operator import AskForVersionOperator
 
 with DAG(
     "rollback_policy",

@@ -1,8 +1,8 @@
-"""`python -m infra_bootstrap`: see :mod:`infra_bootstrap.cli`."""
+"""`python -m infra_bootstrap`: see :mod:`infra_bootstrap.commands.cli`."""
 
 import sys
 
-from infra_bootstrap.cli import run
+from infra_bootstrap.commands.cli import run
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import boto3
 
-from rl_lifecycle.attempts import Attempt
-from rl_lifecycle.layout import attempt_prefix
-from rl_lifecycle.stores import S3Store, get
-from rl_lifecycle.summaries import latest_spec, render_summary, summarise_run
+from rl_lifecycle.machines.attempts import Attempt
+from rl_lifecycle.reports.run_summary import latest_spec, render_summary, summarise_run
+from rl_lifecycle.storage.layout import attempt_prefix
+from rl_lifecycle.storage.stores import S3Store, get
 
 CONCERNS = ("identity", "network", "storage", "training", "evaluation")
 ENVIRONMENT = "dev"

@@ -1,7 +1,7 @@
-"""``python -m local_aws``: see :mod:`local_aws.cli`."""
+"""``python -m local_aws``: see :mod:`local_aws.commands.cli`."""
 
 import sys
 
-from local_aws.cli import main
+from local_aws.commands.cli import main
 
 sys.exit(main())

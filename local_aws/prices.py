@@ -12,8 +12,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from local_aws.authorization import Authorizer
 from local_aws.ec2.catalog import CATALOG, QUOTAS, InstanceType
+from local_aws.iam.authorization import Authorizer
 
 Response = tuple[int, dict[str, str], bytes]
 Data = dict[str, Any]

@@ -2,8 +2,8 @@
 
 from airflow.plugins_manager import AirflowPlugin
 
-from rl_airflow.links import JUDGE_LINKS, TRIAL_LINKS
-from rl_airflow.pools import PoolListener
+from rl_airflow.machines.pools import PoolListener
+from rl_airflow.run.links import JUDGE_LINKS, TRIAL_LINKS
 
 
 class NightshiftPlugin(AirflowPlugin):

@@ -15,9 +15,9 @@ import gymnasium
 import numpy as np
 import onnxruntime
 
-from rl_lifecycle.champions import LoadedChampion, load_champion, refresh_champion
 from rl_lifecycle.errors import LifecycleError
-from rl_lifecycle.stores import DirectoryStore, ObjectStore, S3Store, split_s3_uri
+from rl_lifecycle.registry.champions import LoadedChampion, load_champion, refresh_champion
+from rl_lifecycle.storage.stores import DirectoryStore, ObjectStore, S3Store, split_s3_uri
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """A DAG of your own that runs whenever another policy is in service: after a promotion, an import or a rollback.
 
 Copy it into the DAGs folder and put what your consumers need into `roll_out`. The event says which version; what is loaded
-is verified by `rl_lifecycle.champions.load_champion`, which also finds a still newer one.
+is verified by `rl_lifecycle.registry.champions.load_champion`, which also finds a still newer one.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from airflow.sdk import DAG, Context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from rl_airflow.champion_assets import champion_asset
+from rl_airflow.registry.champion_asset import champion_asset
 
 CHAMPION = champion_asset("cartpole_ppo")
 ENVIRONMENT = "dev"

@@ -46,8 +46,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from rl_evaluator.evaluation import Task
-    from rl_evaluator.side_by_side import evaluate_side_by_side
+    from rl_evaluator.playing.evaluation import Task
+    from rl_evaluator.playing.side_by_side import evaluate_side_by_side
 
     if options.n_episodes < 1 or not 0 <= options.first_seed <= 2**31 - options.n_episodes:
         raise InvalidRequestError(

@@ -14,7 +14,7 @@ from infra_bootstrap.artifacts.files import ArtifactFile
 from infra_bootstrap.artifacts.installers import install_wheels
 from infra_bootstrap.artifacts.locks import ROOT, Requirements, Target, read_lock
 from infra_bootstrap.errors import BuildFailedError
-from rl_lifecycle.layout import artifact_key
+from rl_lifecycle.storage.layout import artifact_key
 
 #: Lambda's limit on the unzipped function with all its layers.
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html

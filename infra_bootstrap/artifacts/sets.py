@@ -7,8 +7,8 @@ from infra_bootstrap.artifacts.files import ArtifactFile
 from infra_bootstrap.artifacts.functions import FunctionFiles, build_functions
 from infra_bootstrap.artifacts.locks import LINUX, ROOT, Platform, Target
 from infra_bootstrap.artifacts.wheel_sets import TrainerWheels, build_trainer_wheels
-from rl_lifecycle.records import Record, sha256_hex
-from rl_lifecycle.specs import Artifact
+from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.records.record import Record, sha256_hex
 
 
 class ArtifactSet(Record):

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from infra_bootstrap.artifacts.files import ArtifactFile
-from rl_lifecycle.layout import ARTIFACTS
-from rl_lifecycle.stores import S3Store, put_once
+from rl_lifecycle.storage.layout import ARTIFACTS
+from rl_lifecycle.storage.stores import S3Store, put_once
 
 PARALLEL = 8
 

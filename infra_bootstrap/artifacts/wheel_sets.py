@@ -9,9 +9,9 @@ from infra_bootstrap.artifacts.files import ArtifactFile
 from infra_bootstrap.artifacts.installers import download_wheels
 from infra_bootstrap.artifacts.locks import ROOT, Requirements, Target, read_lock
 from infra_bootstrap.artifacts.own_wheels import BuiltWheel, build_wheel
-from rl_lifecycle.layout import artifact_key
-from rl_lifecycle.records import sha256_hex
-from rl_lifecycle.specs import Artifact, WheelSet
+from rl_lifecycle.experiment.spec import Artifact, WheelSet
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.layout import artifact_key
 
 #: What the image has: torch and all that it requires (shadowing that would pair it with versions it was not tested
 #: with), and boto3, which the user data needs before there is anything else.

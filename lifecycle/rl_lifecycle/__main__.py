@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError, NewerRecordError
-from rl_lifecycle.experiment_schema import experiment_schema
-from rl_lifecycle.gates import Gate, Verdict, decide
-from rl_lifecycle.records import Record
+from rl_lifecycle.evaluation.gate import Gate, Verdict, decide
+from rl_lifecycle.experiment.schema import experiment_schema
+from rl_lifecycle.records.record import Record
 
 
 class _Evaluation(Record):

@@ -7,12 +7,12 @@ from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-from local_aws import emulator
-from local_aws.authorization import Authorizer
 from local_aws.cloudformation.provisioning import OPERATOR, Operator
 from local_aws.cloudformation.references import unresolved
-from local_aws.sessions import Issuer, RoleMissingError
-from local_aws.wire import request_id
+from local_aws.emulator import seams
+from local_aws.emulator.wire import request_id
+from local_aws.iam.authorization import Authorizer
+from local_aws.iam.sessions import Issuer, RoleMissingError
 
 SERVICE = "cloudformation.amazonaws.com"
 OPERATIONS = (
@@ -61,7 +61,7 @@ class CloudFormationFront:
         if given and (refused := self._refuse_role(headers, given)):
             return refused
         role = given or remembered_role(form)
-        OPERATOR.set(Operator(role, emulator.module("core.router").extract_access_key_id(headers)))
+        OPERATOR.set(Operator(role, seams.module("core.router").extract_access_key_id(headers)))
         answer = await self._inner(method, path, headers, body, query)
         if answer[0] < 300 and role:
             remember_role(form, role)
@@ -96,7 +96,7 @@ def refuse_references(body: str | None) -> Response | None:
     if not body:
         return None
     try:
-        template = emulator.module("services.cloudformation.engine")._parse_template(body)
+        template = seams.module("services.cloudformation.engine")._parse_template(body)
     except Exception:  # whatever is wrong with it, the emulator says it better
         return None
     names = unresolved(template)
@@ -111,7 +111,7 @@ def refuse_references(body: str | None) -> Response | None:
 
 def _records(form: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the records of the stack and the change set that a request names; the change set first."""
-    service = emulator.module("services.cloudformation")
+    service = seams.module("services.cloudformation")
     stack_name = form.get("StackName", "").split(":stack/")[-1].split("/")[0]
     change_set = form.get("ChangeSetName", "")
     found = [

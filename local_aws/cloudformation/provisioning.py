@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local_aws import emulator, trust
-from local_aws.authorization import Authorizer, Denial
-from local_aws.cloudformation import mends, rights, schema, types
+from local_aws.cloudformation import dropped_properties, rights, schema, types
 from local_aws.ec2 import refusals
+from local_aws.emulator import seams
+from local_aws.emulator.wire import Fault
 from local_aws.functions.front import check_function
 from local_aws.functions.runner import Runner
 from local_aws.functions.runtimes import Runtimes
-from local_aws.sessions import Issuer, RoleMissingError
-from local_aws.wire import Fault
+from local_aws.iam import trust
+from local_aws.iam.authorization import Authorizer, Denial
+from local_aws.iam.sessions import Issuer, RoleMissingError
 
 Properties = Mapping[str, Any]
 NETWORKS = {"AWS::EC2::VPC": refusals.check_vpc}
@@ -53,15 +54,15 @@ class Provisioning:
     def install(self) -> None:
         """Wrap the emulator's provisioners, and add the types that it lacks."""
         name = "services.cloudformation.provisioners"
-        table = emulator.seam(name, "_RESOURCE_HANDLERS")
+        table = seams.seam(name, "_RESOURCE_HANDLERS")
         for kind, added in types.all_types(self._region, self._issuer.account_id).items():
             table[kind] = added.handlers()
-        emulator.seam(name, "_STACK_TAG_PROPERTY").update(
+        seams.seam(name, "_STACK_TAG_PROPERTY").update(
             dict.fromkeys(types.TAGGED, ("Tags", "list"))
         )
-        emulator.replace(name, "_provision_resource", self._creating)
-        emulator.replace(name, "_update_resource", self._updating)
-        emulator.replace(name, "_delete_resource", self._deleting)
+        seams.replace(name, "_provision_resource", self._creating)
+        seams.replace(name, "_update_resource", self._updating)
+        seams.replace(name, "_delete_resource", self._deleting)
 
     def _creating(self, original: Any) -> Any:
         """Wrap the creation of a resource."""
@@ -117,7 +118,7 @@ class Provisioning:
             logical_id: str | None = None,
         ) -> None:
             self._require(kind, "delete", properties or {}, physical_id)
-            if reason := mends.refuse_deletion(kind, physical_id, self._region):
+            if reason := dropped_properties.refuse_deletion(kind, physical_id, self._region):
                 raise ValueError(
                     f'Resource handler returned message: "{reason}" (Service: S3, Status Code: 409)'
                 )
@@ -143,14 +144,16 @@ class Provisioning:
             )
         code = properties.get(rights.READ_OBJECTS.get(kind, "")) or {}
         if isinstance(code, Mapping) and code.get("S3Bucket"):
-            mends.check_object(str(code["S3Bucket"]), str(code.get("S3Key")), self._region)
+            dropped_properties.check_object(
+                str(code["S3Bucket"]), str(code.get("S3Key")), self._region
+            )
 
     def _mended(
         self, kind: str, made: str, attributes: dict[str, Any] | None, properties: Properties
     ) -> Made:
         """Apply what the emulator dropped; return the right reference and attributes."""
-        name = mends.physical_id(kind, made)
-        mend = mends.MENDS.get(kind)
+        name = dropped_properties.physical_id(kind, made)
+        mend = dropped_properties.MENDS.get(kind)
         added = mend(name, properties, self._region) if mend else {}
         return name, {**(attributes or {}), **added}
 
@@ -193,5 +196,5 @@ class Provisioning:
 
 def tags_on(resource_id: str) -> dict[str, str]:
     """Return the tags that a resource of EC2 bears; none for one that does not exist."""
-    found = emulator.module("services.ec2")._tags.get(resource_id) or []
+    found = seams.module("services.ec2")._tags.get(resource_id) or []
     return {tag["Key"]: tag["Value"] for tag in found}

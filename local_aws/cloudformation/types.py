@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from local_aws import emulator, inproc
+from local_aws.emulator import inproc, seams
 
 Properties = Mapping[str, Any]
 Made = tuple[str, dict[str, Any]]
@@ -73,7 +73,7 @@ class FlowLog(Type):
         if answer.get("Unsuccessful"):
             raise ValueError(answer["Unsuccessful"][0]["Error"]["Message"])
         made = str(answer["FlowLogIds"][0])
-        emulator.module("services.ec2")._flow_logs[made].update(given)
+        seams.module("services.ec2")._flow_logs[made].update(given)
         if specified := _tags(properties, "vpc-flow-log"):
             self.ec2.create_tags(Resources=[made], Tags=specified[0]["Tags"])
         return made, {"Id": made}

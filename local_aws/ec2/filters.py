@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from local_aws.wire import Fault, as_timestamp
+from local_aws.emulator.wire import Fault, as_timestamp
 
 Record = Mapping[str, Any]
 Reader = Callable[[Any], Any]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from local_aws.ec2.catalog import CATALOG
-from local_aws.wire import Fault
+from local_aws.emulator.wire import Fault
 
 Choice = tuple[Mapping[str, Any], Mapping[str, Any]]
 """A launch template's reference, and one override."""

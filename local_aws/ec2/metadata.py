@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from local_aws.ec2.store import Instance
+from local_aws.iam.sessions import Renewing, RoleMissingError, TrustError, as_document
 from local_aws.machines.imds import Leaf
-from local_aws.sessions import Renewing, RoleMissingError, TrustError, as_document
 
 CREDENTIALS = "meta-data/iam/security-credentials/"
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local_aws import emulator
 from local_aws.ec2 import filters
 from local_aws.ec2.filters import Reader, each, path
+from local_aws.emulator import seams
 
 Request = Mapping[str, Any]
 Response = dict[str, Any]
@@ -202,6 +202,6 @@ class Networks:
 
 def with_addresses(gateway: Response) -> Response:
     """Return a NAT gateway with the address that it was made with, which the emulator keeps and does not report."""
-    record = emulator.module("services.ec2")._nat_gateways.get(gateway["NatGatewayId"]) or {}
+    record = seams.module("services.ec2")._nat_gateways.get(gateway["NatGatewayId"]) or {}
     allocation = record.get("AllocationId")
     return {**gateway, "NatGatewayAddresses": [{"AllocationId": allocation}] if allocation else []}

@@ -9,12 +9,12 @@ import contextvars
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from local_aws.authorization import Authorizer, Headers
 from local_aws.ec2.store import Instance
-from local_aws.wire import Fault
+from local_aws.emulator.wire import Fault
+from local_aws.iam.authorization import Authorizer, Headers
 
 if TYPE_CHECKING:
-    from local_aws.ec2.launch import Spec
+    from local_aws.ec2.launch_spec import Spec
 
 CALLER: contextvars.ContextVar[Headers] = contextvars.ContextVar("caller")
 """The headers of the request that is being served."""

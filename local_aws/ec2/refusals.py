@@ -10,8 +10,8 @@ import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from local_aws import emulator
-from local_aws.wire import Fault
+from local_aws.emulator import seams
+from local_aws.emulator.wire import Fault
 
 Request = Mapping[str, Any]
 WIDEST, NARROWEST = 16, 28
@@ -50,7 +50,7 @@ def check_subnet(request: Request) -> None:
     """A subnet lies within its VPC, and beside the others."""
     if not request.get("CidrBlock"):
         return
-    ec2, block = emulator.module("services.ec2"), request["CidrBlock"]
+    ec2, block = seams.module("services.ec2"), request["CidrBlock"]
     network, vpc = _network(block, "InvalidSubnet.Range"), ec2._vpcs.get(request.get("VpcId"))
     if vpc and not network.subnet_of(ipaddress.IPv4Network(vpc["CidrBlock"])):
         raise Fault("InvalidSubnet.Range", f"The CIDR '{block}' is invalid.")
@@ -62,7 +62,7 @@ def check_subnet(request: Request) -> None:
 def check_group(request: Request) -> None:
     """A group's name is taken once in a VPC."""
     groups, name, vpc = (
-        emulator.module("services.ec2")._security_groups,
+        seams.module("services.ec2")._security_groups,
         request.get("GroupName"),
         request.get("VpcId"),
     )
@@ -78,7 +78,7 @@ def _checking_rules(member: str) -> Callable[[Request], None]:
     """Return the check that a group does not have a rule yet."""
 
     def check_rules(request: Request) -> None:
-        group = emulator.module("services.ec2")._security_groups.get(request.get("GroupId")) or {}
+        group = seams.module("services.ec2")._security_groups.get(request.get("GroupId")) or {}
         known = {rule for permission in group.get(member) or [] for rule in _rules(permission)}
         for permission in request.get("IpPermissions") or []:
             for rule in _rules(permission):
@@ -110,7 +110,7 @@ def _rules(permission: Request) -> Iterator[tuple[str, str, str, str]]:
 def check_template(request: Request) -> None:
     """A launch template's name is taken once."""
     templates, name = (
-        emulator.module("services.ec2")._launch_templates,
+        seams.module("services.ec2")._launch_templates,
         request.get("LaunchTemplateName"),
     )
     if any(template.get("LaunchTemplateName") == name for template in templates.values()):

@@ -10,17 +10,17 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from local_aws import emulator, wire
 from local_aws.ec2 import refusals
-from local_aws.ec2.launch import as_fault
-from local_aws.ec2.launching import Launching
-from local_aws.ec2.lifecycle import USER_INITIATED, Life
+from local_aws.ec2.describe_calls import Reader
+from local_aws.ec2.launch_calls import Launching
+from local_aws.ec2.launch_spec import as_fault
+from local_aws.ec2.life import USER_INITIATED, Life
 from local_aws.ec2.networks import Networks
 from local_aws.ec2.permissions import CALLER, Permissions
-from local_aws.ec2.reading import Reader
 from local_aws.ec2.store import Instance, Store
 from local_aws.ec2.tagging import Tagging, names_ours
-from local_aws.wire import DRY_RUN, Fault
+from local_aws.emulator import seams, wire
+from local_aws.emulator.wire import DRY_RUN, Fault
 
 Request = dict[str, Any]
 Response = dict[str, Any]
@@ -178,7 +178,7 @@ def keep_of_endpoint(endpoint_id: str, wanted: Mapping[str, Any]) -> None:
 
     :param wanted: as CreateVpcEndpoint or a template names them.
     """
-    record = emulator.module("services.ec2")._vpc_endpoints.get(endpoint_id)
+    record = seams.module("services.ec2")._vpc_endpoints.get(endpoint_id)
     if record is None:
         return
     policy = wanted.get("PolicyDocument")

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from local_aws.emulator.wire import Fault
 from local_aws.machines.machine import Machine
-from local_aws.wire import Fault
 
 STATES = {
     "pending": 0,

@@ -7,7 +7,7 @@ from typing import Any
 
 from local_aws.ec2.permissions import Permissions, tag_keys
 from local_aws.ec2.store import Instance, Store
-from local_aws.wire import DRY_RUN, Fault
+from local_aws.emulator.wire import DRY_RUN, Fault
 
 Request = dict[str, Any]
 Response = dict[str, Any]

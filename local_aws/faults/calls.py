@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
+from local_aws.emulator.wire import Fault as Ec2Fault
+from local_aws.emulator.wire import request_id
 from local_aws.faults.engine import Engine
-from local_aws.wire import Fault as Ec2Fault
-from local_aws.wire import request_id
 
 Response = tuple[int, dict[str, str], bytes]
 QUERY = ("iam", "sts", "cloudformation", "sns", "monitoring", "sqs")

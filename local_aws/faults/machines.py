@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from local_aws.ec2.lifecycle import Life
+from local_aws.ec2.life import Life
 from local_aws.ec2.store import Instance, Store
 from local_aws.faults.calls import read_field
 from local_aws.faults.catalog import KINDS

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from local_aws.authorization import Authorizer
-from local_aws.ec2.launching import capacity_refusal
+from local_aws.ec2.launch_calls import capacity_refusal
 from local_aws.ec2.service import Ec2
+from local_aws.emulator.wire import Fault as Ec2Fault
 from local_aws.faults import catalog, script
 from local_aws.faults.engine import Engine, Fault
 from local_aws.faults.machines import MachineFaults
 from local_aws.functions.delivery import Delivery
 from local_aws.functions.environment import exit_error
 from local_aws.functions.runner import Runner
-from local_aws.sessions import LIFETIME_S, Issuer
-from local_aws.wire import Fault as Ec2Fault
+from local_aws.iam.authorization import Authorizer
+from local_aws.iam.sessions import LIFETIME_S, Issuer
 
 
 class Wiring:

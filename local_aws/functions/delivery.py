@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local_aws import emulator, inproc
-from local_aws.authorization import Authorizer
+from local_aws.emulator import inproc, seams
+from local_aws.iam.authorization import Authorizer
+from local_aws.iam.sessions import Issuer, RoleMissingError
 from local_aws.pace import Pace
-from local_aws.sessions import Issuer, RoleMissingError
 
 log = logging.getLogger("local_aws")
 Record = Mapping[str, Any]
@@ -51,7 +51,7 @@ class Delivery:
 
     def deliver_rule(self, arn: str, payload: str) -> None:
         """Invoke an EventBridge rule's target, if the function's policy lets the rule."""
-        service = emulator.module("services.lambda_svc")
+        service = seams.module("services.lambda_svc")
         record, config, name = service._get_func_record_for_ref(arn)
         if not record or not config:
             log.warning("EventBridge cannot invoke %s: there is no such function", name)
@@ -92,7 +92,7 @@ class Delivery:
             ("logs:CreateLogStream", f"{arn}:log-stream:"),
             ("logs:PutLogEvents", f"{arn}:log-stream:function"),
         ]
-        if emulator.module("services.cloudwatch_logs")._log_groups.get(group) is None:
+        if seams.module("services.cloudwatch_logs")._log_groups.get(group) is None:
             calls.insert(0, ("logs:CreateLogGroup", arn))
         return not any(
             self._authorizer.check_role(role, self._issuer.account_id, action, on, {})
@@ -101,8 +101,8 @@ class Delivery:
 
     def _may_invoke(self, arn: str, service: str, source_arn: str) -> bool:
         """Ask the policy of a function, or of the alias that is named."""
-        evaluator = emulator.module("core.iam_evaluator")
-        found = emulator.module("services.lambda_svc").function_policy_for_arn(arn)
+        evaluator = seams.module("core.iam_evaluator")
+        found = seams.module("services.lambda_svc").function_policy_for_arn(arn)
         if found is None:
             return False
         context = evaluator.EvalContext(
@@ -141,7 +141,7 @@ class Delivery:
         self, record: Record, config: Record, event: Any, settings: Record, began: float
     ) -> tuple[dict[str, Any], int, str]:
         """Invoke with the retries that the settings allow; return the last result, how many tries, and how it ended."""
-        service = emulator.module("services.lambda_svc")
+        service = seams.module("services.lambda_svc")
         retries, oldest_s = (
             int(settings.get("MaximumRetryAttempts", 2)),
             float(settings.get("MaximumEventAgeInSeconds", 21600)),
@@ -280,7 +280,7 @@ class Ending:
 
 def base_record(config: Record) -> Record:
     """Return a function's own record: those of its versions lack what is set for the function as a whole."""
-    service = emulator.module("services.lambda_svc")
+    service = seams.module("services.lambda_svc")
     account, region = service._account_region_from_function_config(config)
     return dict(service._functions.get_scoped(account, region, config["FunctionName"]) or {})
 

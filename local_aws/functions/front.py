@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from local_aws import emulator
-from local_aws.authorization import Authorizer
+from local_aws.emulator import seams
 from local_aws.functions.runner import NESTED, SERVICE, Runner
 from local_aws.functions.runtimes import Runtimes
+from local_aws.iam.authorization import Authorizer
 
 SYNC_LIMIT = 6 * 1024 * 1024
 ASYNC_LIMIT = 1024 * 1024
@@ -48,7 +48,7 @@ class LambdaFront:
             if refused := refuse_payload(headers, body):
                 return refused
             NESTED.set(
-                emulator.module("core.router").extract_access_key_id(headers) in self._runner.keys
+                seams.module("core.router").extract_access_key_id(headers) in self._runner.keys
             )
         answer: Response = await self._inner(method, path, headers, body, query)
         return answer

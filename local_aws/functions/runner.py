@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local_aws import emulator
+from local_aws.emulator import seams
 from local_aws.functions.environment import Environment, Launch, Outcome
 from local_aws.functions.gate import Gate
 from local_aws.functions.packages import BadPackageError, Packages
 from local_aws.functions.runtimes import Runtimes
+from local_aws.iam.sessions import Credentials, Issuer, RoleMissingError, TrustError
 from local_aws.machines.reaper import Reaper
 from local_aws.processes import MARK
-from local_aws.sessions import Credentials, Issuer, RoleMissingError, TrustError
 
 log = logging.getLogger("local_aws")
 SERVICE = "lambda.amazonaws.com"
@@ -169,7 +169,7 @@ class Runner:
 
     def _paths(self, code: Path, config: Record, runtime: str) -> list[str]:
         """Return what the handler imports from: its zip, its layers (the later ones first), the runtime's packages."""
-        service = emulator.module("services.lambda_svc")
+        service = seams.module("services.lambda_svc")
         layers = [
             content
             for layer in config.get("Layers", [])

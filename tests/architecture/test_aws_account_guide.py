@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from infra_bootstrap.cli import build_parser
-from infra_bootstrap.smoke import CAP_USD, DEADLINE, EXPERIMENT, INSTANCE_TYPES, REST_USD
-from infra_bootstrap.stacks import DEPENDENCIES, Concern
-from infra_bootstrap.template_files import parameters_of, template
+from infra_bootstrap.commands.cli import build_parser
+from infra_bootstrap.commands.smoke import CAP_USD, DEADLINE, EXPERIMENT, INSTANCE_TYPES, REST_USD
+from infra_bootstrap.stacks.concerns import DEPENDENCIES, Concern
+from infra_bootstrap.stacks.template_files import parameters_of, template
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs/aws-account.md").read_text()
 

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from rl_airflow.project import COMMIT_VARIABLE, find_commit
+from rl_airflow.infrastructure.project_version import COMMIT_VARIABLE, find_commit
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = Path(sys.prefix) / "share/compose/compose/config/compose_spec.json"

@@ -6,8 +6,14 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from rl_lifecycle.experiments import Compute, EarlyStop, Evaluation, Experiment, GateSettings
-from rl_lifecycle.records import Record
+from rl_lifecycle.experiment.experiment import (
+    Compute,
+    EarlyStop,
+    Evaluation,
+    Experiment,
+    GateSettings,
+)
+from rl_lifecycle.records.record import Record
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS: dict[str, type[Record]] = {

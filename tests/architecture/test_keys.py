@@ -1,4 +1,4 @@
-"""Keys of the bucket are spelled in rl_lifecycle.layout and nowhere else."""
+"""Keys of the bucket are spelled in rl_lifecycle.storage.layout and nowhere else."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rl_lifecycle.layout import (
+from rl_lifecycle.storage.layout import (
     FILES,
     WRITERS,
     TrialId,
@@ -19,7 +19,7 @@ from rl_lifecycle.layout import (
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("lifecycle", "trainer", "evaluator", "plugins", "infra_bootstrap", "dags", "laptop")
-LAYOUT = ROOT / "lifecycle/rl_lifecycle/layout.py"
+LAYOUT = ROOT / "lifecycle/rl_lifecycle/storage/layout.py"
 TEMPLATES = ROOT / "infra_bootstrap/templates"
 CLASSES = "|".join(name.removesuffix("/") for name in WRITERS)
 JSON_FILES = [name for name in FILES if name.endswith(".json")]
@@ -45,7 +45,7 @@ def test_keys_are_spelled_in_the_layout_alone() -> None:
     """A class, or a file of one, is written in no other module: take the function of the layout, or add one."""
     assert keys_in(LAYOUT.read_text())
     found = [
-        f"{path.relative_to(ROOT)}:{line}: {text!r}: take it from rl_lifecycle.layout"
+        f"{path.relative_to(ROOT)}:{line}: {text!r}: take it from rl_lifecycle.storage.layout"
         for room in ROOMS
         for path in sorted((ROOT / room).rglob("*.py"))
         if path != LAYOUT

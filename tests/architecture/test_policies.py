@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from infra_bootstrap.stacks import MOST_TEMPLATE_BYTES, Concern, template_body, user_data
-from infra_bootstrap.template_files import parse, template
-from rl_lifecycle.layout import WRITERS
+from infra_bootstrap.stacks.concerns import MOST_TEMPLATE_BYTES, Concern, template_body, user_data
+from infra_bootstrap.stacks.template_files import parse, template
+from rl_lifecycle.storage.layout import WRITERS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "infra_bootstrap" / "templates"
@@ -172,7 +172,7 @@ def test_roles_are_made_by_the_identity_stack_alone() -> None:
 
 
 def test_the_bucket_policy_names_the_contracts_writers() -> None:
-    """Each class is denied to all but the roles that rl_lifecycle.layout.WRITERS names, and nothing else is writable."""
+    """Each class is denied to all but the roles that rl_lifecycle.storage.layout.WRITERS names, and nothing else is writable."""
     document = template(Concern.STORAGE)["Resources"]["BucketPolicy"]["Properties"][
         "PolicyDocument"
     ]

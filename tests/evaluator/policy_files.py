@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from rl_evaluator.spaces import describe_space
-from rl_lifecycle.policies import METADATA_KEY, OBSERVATION, PolicyMetadata, SpaceForm
-from rl_lifecycle.records import canonical_json
+from rl_evaluator.playing.spaces import describe_space
+from rl_lifecycle.evaluation.policies import METADATA_KEY, OBSERVATION, PolicyMetadata, SpaceForm
+from rl_lifecycle.records.record import canonical_json
 
 Array = np.ndarray[Any, Any]
 

@@ -3,14 +3,14 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from rl_evaluator.policies import load_policy
-from rl_lifecycle.evaluations import EpisodeEnd, Shard
-from rl_lifecycle.experiments import read_experiment
-from rl_lifecycle.layout import TrialId, artifact_key, policy_key, shard_key, spec_key
-from rl_lifecycle.policies import PolicyRecord
-from rl_lifecycle.records import sha256_hex
-from rl_lifecycle.specs import Artifact, Champion, Spec, freeze_spec
-from rl_lifecycle.stores import ObjectStore
+from rl_evaluator.playing.policies import load_policy
+from rl_lifecycle.evaluation.policies import PolicyRecord
+from rl_lifecycle.evaluation.requests import EpisodeEnd, Shard
+from rl_lifecycle.experiment.experiment import read_experiment
+from rl_lifecycle.experiment.spec import Artifact, Champion, Spec, freeze_spec
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.layout import TrialId, artifact_key, policy_key, shard_key, spec_key
+from rl_lifecycle.storage.stores import ObjectStore
 
 
 def store_artifact(store: ObjectStore, name: str, data: bytes) -> Artifact:

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from rl_evaluator.policies import load_policy
-from rl_lifecycle.checkpoints import CheckpointManifest
-from rl_lifecycle.gates import Decision, Verdict, gate_of
-from rl_lifecycle.policies import PolicyRecord
-from rl_lifecycle.promotion import promote
-from rl_lifecycle.reports import Report
-from rl_lifecycle.stores import DirectoryStore, get
-from rl_lifecycle.wrappers import WrapperForm
+from rl_evaluator.playing.policies import load_policy
+from rl_lifecycle.evaluation.gate import Decision, Verdict, gate_of
+from rl_lifecycle.evaluation.policies import PolicyRecord
+from rl_lifecycle.evaluation.reports import Report
+from rl_lifecycle.experiment.wrappers import WrapperForm
+from rl_lifecycle.registry.promotion import promote
+from rl_lifecycle.storage.stores import DirectoryStore, get
+from rl_lifecycle.trials.checkpoints import CheckpointManifest
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_artifact, store_policy, store_spec
 

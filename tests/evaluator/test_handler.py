@@ -11,9 +11,9 @@ import pytest
 from moto import mock_aws
 
 from rl_evaluator import handler
-from rl_lifecycle.evaluations import Shard
-from rl_lifecycle.specs import Artifact
-from rl_lifecycle.stores import S3Store
+from rl_lifecycle.evaluation.requests import Shard
+from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.storage.stores import S3Store
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_artifact
 

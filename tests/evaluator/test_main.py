@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rl_evaluator.__main__ import main
-from rl_lifecycle.evaluations import Shard
+from rl_lifecycle.evaluation.requests import Shard
 from tests.evaluator.policy_files import policy_for_id
 
 

@@ -7,16 +7,16 @@ import gymnasium
 import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
 
-from rl_evaluator.environments import make_environment
+from rl_evaluator.dispatch import answer
 from rl_evaluator.errors import EpisodeTooLongError, InvalidRequestError, SpaceMismatchError
-from rl_evaluator.requests import answer
-from rl_evaluator.shard_requests import RESERVE_S
+from rl_evaluator.playing.environments import make_environment
+from rl_evaluator.playing.shard_requests import RESERVE_S
 from rl_lifecycle.errors import CorruptArtifactError
-from rl_lifecycle.evaluations import Shard, merge_shards
-from rl_lifecycle.layout import shard_key
-from rl_lifecycle.records import sha256_hex
-from rl_lifecycle.specs import Artifact
-from rl_lifecycle.stores import DirectoryStore, get
+from rl_lifecycle.evaluation.requests import Shard, merge_shards
+from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.layout import shard_key
+from rl_lifecycle.storage.stores import DirectoryStore, get
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_policy, store_spec
 

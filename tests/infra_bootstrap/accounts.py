@@ -20,14 +20,14 @@ from infra_bootstrap.artifacts.archives import Entry, zip_bytes
 from infra_bootstrap.artifacts.files import ArtifactFile
 from infra_bootstrap.artifacts.sets import ArtifactSet
 from infra_bootstrap.artifacts.uploads import upload
-from infra_bootstrap.bootstrap import StackResult, deploy_side_by_side
 from infra_bootstrap.clients import Clients
-from infra_bootstrap.outputs import Outputs, read_outputs
-from infra_bootstrap.settings import Settings
-from infra_bootstrap.stacks import Concern, bucket_name, role_name
-from rl_lifecycle.layout import artifact_key
-from rl_lifecycle.records import sha256_hex
-from rl_lifecycle.specs import Artifact, WheelSet
+from infra_bootstrap.deployment.deploy import StackResult, deploy_side_by_side
+from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name
+from infra_bootstrap.stacks.outputs import Outputs, read_outputs
+from infra_bootstrap.stacks.settings import Settings
+from rl_lifecycle.experiment.spec import Artifact, WheelSet
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.layout import artifact_key
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -13,8 +13,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from infra_bootstrap.deployment import DEPLOYMENT_TAG
-from infra_bootstrap.resolving import Stage, canonical
+from infra_bootstrap.deployment.one_stack import DEPLOYMENT_TAG
+from infra_bootstrap.stacks.resolving import Stage, canonical
 
 Properties = Mapping[str, Any]
 View = dict[str, Any]

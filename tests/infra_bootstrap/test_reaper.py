@@ -18,7 +18,7 @@ from infra_bootstrap.reaper.reaper import (
     reap,
 )
 from tests.infra_bootstrap.accounts import Deployment
-from tests.infra_bootstrap.test_least_privilege import fleet
+from tests.infra_bootstrap.stacks.test_least_privilege import fleet
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

@@ -9,9 +9,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from rl_lifecycle.experiments import Experiment, read_experiment
-from rl_lifecycle.specs import Spec, freeze_spec
-from rl_lifecycle.stores import DirectoryStore, ObjectStore, S3Store
+from rl_lifecycle.experiment.experiment import Experiment, read_experiment
+from rl_lifecycle.experiment.spec import Spec, freeze_spec
+from rl_lifecycle.storage.stores import DirectoryStore, ObjectStore, S3Store
 
 NIGHT = datetime(2026, 11, 22, 2, tzinfo=UTC)
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from rl_airflow.evaluations import Evaluator
-from rl_evaluator.decisions import answer_decide
-from rl_evaluator.environment_checks import answer_check_environment
+from rl_airflow.evaluation.evaluator import Evaluator
 from rl_evaluator.errors import EvaluatorError
-from rl_lifecycle.evaluations import (
+from rl_evaluator.judging.decisions import answer_decide
+from rl_evaluator.playing.environment_checks import answer_check_environment
+from rl_lifecycle.evaluation.policies import PolicyMetadata
+from rl_lifecycle.evaluation.requests import (
     CheckEnvironmentRequest,
     DecideRequest,
     EpisodeEnd,
@@ -20,9 +21,8 @@ from rl_lifecycle.evaluations import (
     PolicyReport,
     Shard,
 )
-from rl_lifecycle.layout import shard_key
-from rl_lifecycle.policies import PolicyMetadata
-from rl_lifecycle.stores import ObjectStore, put_once
+from rl_lifecycle.storage.layout import shard_key
+from rl_lifecycle.storage.stores import ObjectStore, put_once
 
 
 @dataclass

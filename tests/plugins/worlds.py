@@ -12,22 +12,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rl_airflow.launch_checks import LaunchChecks
-from rl_airflow.machines import Machines
-from rl_airflow.market_prices import MarketPrices
-from rl_airflow.memories import MachineMemory
-from rl_airflow.run_plan import RunPlan
-from rl_airflow.supervision import TrialSupervisor
-from rl_lifecycle.actions import Action, ActionKind
-from rl_lifecycle.checkpoints import Head
+from rl_airflow.machines.instances import Machines
+from rl_airflow.machines.launch_checks import LaunchChecks
+from rl_airflow.machines.market_prices import MarketPrices
+from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.trials.memories import MachineMemory
+from rl_airflow.trials.supervisor import TrialSupervisor
 from rl_lifecycle.errors import PreconditionFailedError
-from rl_lifecycle.evidence import Evidence, Progress, track_progress
-from rl_lifecycle.experiments import Experiment, read_experiment
-from rl_lifecycle.heartbeats import Heartbeat, TrainerCause, TrainerState
-from rl_lifecycle.layout import TrialId, head_key, heartbeat_key, ledger_key, spec_key
-from rl_lifecycle.records import sha256_hex
-from rl_lifecycle.specs import Artifact, Spec, freeze_spec
-from rl_lifecycle.stores import ObjectInfo, StoredObject
+from rl_lifecycle.experiment.experiment import Experiment, read_experiment
+from rl_lifecycle.experiment.spec import Artifact, Spec, freeze_spec
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.layout import TrialId, head_key, heartbeat_key, ledger_key, spec_key
+from rl_lifecycle.storage.stores import ObjectInfo, StoredObject
+from rl_lifecycle.trials.actions import Action, ActionKind
+from rl_lifecycle.trials.checkpoints import Head
+from rl_lifecycle.trials.evidence import Evidence, Progress, track_progress
+from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
 from tests.plugins.fake_ec2 import ZONES, FakeEc2, FakeQuotas
 
 START = datetime(2026, 11, 22, 2, tzinfo=UTC)

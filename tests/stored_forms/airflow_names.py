@@ -5,7 +5,12 @@ from typing import Any, get_args
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 import nightshift_plugin
-from rl_airflow import champion_assets, forms, memories, notices, pools, sessions
+from rl_airflow.dag_builders import forms
+from rl_airflow.infrastructure import sessions
+from rl_airflow.machines import pools
+from rl_airflow.registry import champion_asset
+from rl_airflow.run import notices
+from rl_airflow.trials import memories
 from tests.stored_forms.record_values import make_record
 
 
@@ -27,7 +32,7 @@ class FakeStateStore:
 def names_pin() -> dict[str, Any]:
     """List the names, each from what the code does."""
     plugin = nightshift_plugin.NightshiftPlugin
-    asset = champion_assets.champion_asset("an_experiment")
+    asset = champion_asset.champion_asset("an_experiment")
     return {
         "plugin": plugin.name,
         "links": {
@@ -35,7 +40,7 @@ def names_pin() -> dict[str, Any]:
         },
         "task state": _task_state(),
         "asset": [asset.name, asset.uri],
-        "asset alias": champion_assets.CHAMPIONS.name,
+        "asset alias": champion_asset.CHAMPIONS.name,
         "pool": [pools.VCPU_POOL, pools.AWAIT_PRIORITY, pools.LAUNCH_PRIORITY],
         "variables": sorted([forms.ENVIRONMENT_VARIABLE, notices.NOTIFIERS_VARIABLE]),
         "connections": _connections(),

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from infra_bootstrap.template_files import parse
-from rl_lifecycle import layout
-from rl_lifecycle.layout import TrialId
+from infra_bootstrap.stacks.template_files import parse
+from rl_lifecycle.storage import layout
+from rl_lifecycle.storage.layout import TrialId
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: An argument of each name that a function of the layout takes.

@@ -19,7 +19,7 @@ PINS = Path(__file__).parent / "pins"
 
 def pin_groups() -> dict[str, Callable[[], dict[str, Any]]]:
     """The groups of pins: what each one's files hold, by name, computed when it is called."""
-    from infra_bootstrap.outputs import Outputs
+    from infra_bootstrap.stacks.outputs import Outputs
     from tests.stored_forms import (
         airflow_names,
         answers,

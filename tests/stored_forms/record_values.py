@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from rl_lifecycle.records import Record
+from rl_lifecycle.records.record import Record
 
 MOMENT = "2026-01-02T03:04:05.678901Z"
 SHA256 = "0123456789abcdef" * 4

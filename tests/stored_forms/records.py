@@ -14,67 +14,50 @@ import rl_airflow
 import rl_evaluator
 import rl_lifecycle
 import rl_trainer
-from infra_bootstrap import (
-    bootstrap,
-    changes,
-    checking,
-    deployment,
-    destruction,
-    drift,
-    planning,
-    smoke,
-)
 from infra_bootstrap.artifacts import sets
-from rl_airflow import evaluations as asked
-from rl_airflow import memories, relays, run_plan, trial_reports
-from rl_airflow.operators import evaluations as operators
-from rl_lifecycle import (
-    actions,
-    attempts,
-    checkpoints,
+from infra_bootstrap.commands import smoke
+from infra_bootstrap.deployment import deploy, destroy, drift, one_stack, plan
+from infra_bootstrap.preflight import check
+from infra_bootstrap.stacks import changes
+from rl_airflow.evaluation import evaluator as asked
+from rl_airflow.evaluation import operators
+from rl_airflow.run import run_plan, trial_ends
+from rl_airflow.trials import log_relay, memories
+from rl_lifecycle.evaluation import (
     early_stops,
-    evaluations,
-    evidence,
-    experiments,
-    gates,
-    heartbeats,
-    ledger,
+    gate,
     pair_statistics,
     policies,
-    promotion,
-    recoveries,
-    registry,
-    replays,
     reports,
-    seeds,
+    requests,
     selection,
-    specs,
-    states,
-    summaries,
-    versions,
-    wrappers,
 )
-from rl_lifecycle.records import Record
+from rl_lifecycle.experiment import experiment, seeds, spec, wrappers
+from rl_lifecycle.machines import attempts, ledger
+from rl_lifecycle.records.record import Record
+from rl_lifecycle.registry import contents, promotion, replays, versions
+from rl_lifecycle.reports import run_summary
+from rl_lifecycle.trials import actions, checkpoints, evidence, heartbeats, recoveries, states
 from tests.stored_forms.record_values import make_record, nested_forms
 
 RECORDS: dict[str, type[Record]] = {
     # in the bucket
-    "artifact": specs.Artifact,
+    "artifact": spec.Artifact,
     "attempt": attempts.Attempt,
     "attempt_outcome": attempts.Outcome,
-    "champion_pointer": registry.ChampionPointer,
+    "champion_pointer": contents.ChampionPointer,
     "checkpoint_file": checkpoints.StoredFile,
     "checkpoint_manifest": checkpoints.CheckpointManifest,
-    "experiment": experiments.Experiment,
-    "experiment_compute": experiments.Compute,
-    "experiment_early_stop": experiments.EarlyStop,
-    "experiment_evaluation": experiments.Evaluation,
-    "experiment_gate": experiments.GateSettings,
-    "experiment_perturbation": experiments.Perturbation,
-    "experiment_scenario": experiments.Scenario,
+    "experiment": experiment.Experiment,
+    "experiment_compute": experiment.Compute,
+    "experiment_early_stop": experiment.EarlyStop,
+    "experiment_evaluation": experiment.Evaluation,
+    "experiment_gate": experiment.GateSettings,
+    "experiment_perturbation": experiment.Perturbation,
+    "experiment_scenario": experiment.Scenario,
     "head": checkpoints.Head,
     "heartbeat": heartbeats.Heartbeat,
-    "history_entry": registry.HistoryEntry,
+    "history_entry": contents.HistoryEntry,
     "import": versions.ImportRecord,
     "import_bundle": versions.ImportBundle,
     "launch_refusal": attempts.Refusal,
@@ -85,29 +68,29 @@ RECORDS: dict[str, type[Record]] = {
     "policy_space": policies.SpaceForm,
     "policy_wrapper": wrappers.WrapperForm,
     "report": reports.Report,
-    "report_gate": gates.Gate,
+    "report_gate": gate.Gate,
     "report_pairs": pair_statistics.PairStatistics,
     "report_pairs_of_policy": pair_statistics.PolicyStatistics,
     "report_worst_pair": pair_statistics.WorstPair,
-    "shard": evaluations.Shard,
-    "spec": specs.Spec,
-    "spec_champion": specs.Champion,
-    "spec_replay": specs.Replay,
-    "spec_trial": specs.TrialPlan,
-    "verdict": gates.Verdict,
-    "verdict_guard": gates.Guard,
-    "verdict_look": gates.Look,
-    "version_claim": registry.VersionClaim,
-    "version_manifest": registry.VersionManifest,
-    "wheel_set": specs.WheelSet,
+    "shard": requests.Shard,
+    "spec": spec.Spec,
+    "spec_champion": spec.Champion,
+    "spec_replay": spec.Replay,
+    "spec_trial": spec.TrialPlan,
+    "verdict": gate.Verdict,
+    "verdict_guard": gate.Guard,
+    "verdict_look": gate.Look,
+    "version_claim": contents.VersionClaim,
+    "version_manifest": contents.VersionManifest,
+    "wheel_set": spec.WheelSet,
     # requests to the evaluator's function, and its answers
-    "answer_check_environment": evaluations.EnvironmentReport,
-    "answer_check_policy": evaluations.PolicyReport,
-    "request_check_environment": evaluations.CheckEnvironmentRequest,
-    "request_check_policy": evaluations.CheckPolicyRequest,
-    "request_decide": evaluations.DecideRequest,
-    "request_evaluate": evaluations.EvaluateRequest,
-    "request_render_report": evaluations.RenderReportRequest,
+    "answer_check_environment": requests.EnvironmentReport,
+    "answer_check_policy": requests.PolicyReport,
+    "request_check_environment": requests.CheckEnvironmentRequest,
+    "request_check_policy": requests.CheckPolicyRequest,
+    "request_decide": requests.DecideRequest,
+    "request_evaluate": requests.EvaluateRequest,
+    "request_render_report": requests.RenderReportRequest,
     # XCom, trigger arguments, trigger events, task state
     "evaluation_job": asked.Job,
     "evaluation_scene": asked.Scene,
@@ -116,30 +99,30 @@ RECORDS: dict[str, type[Record]] = {
     "evidence_patience": evidence.Patience,
     "evidence_progress": evidence.Progress,
     "prepared_change": changes.Change,
-    "prepared_stack": deployment.Prepared,
+    "prepared_stack": one_stack.Prepared,
     "task_memory": memories.Memory,
-    "task_memory_told": relays.Told,
+    "task_memory_told": log_relay.Told,
     "xcom_artifact_set": sets.ArtifactSet,
     "xcom_candidate": operators.Candidate,
     "xcom_plan": run_plan.RunPlan,
     "xcom_promotion": promotion.Promotion,
     "xcom_recovery": recoveries.Recovery,
     "xcom_replay_answer": replays.ReplayAnswer,
-    "xcom_run_summary": summaries.RunSummary,
-    "xcom_trial_end": trial_reports.TrialEnd,
-    "xcom_trial_summary": summaries.TrialSummary,
+    "xcom_run_summary": run_summary.RunSummary,
+    "xcom_trial_end": trial_ends.TrialEnd,
+    "xcom_trial_summary": run_summary.TrialSummary,
     # answers of `python -m infra_bootstrap … --json`
-    "cli_check": checking.Check,
-    "cli_destruction": destruction.Destruction,
+    "cli_check": check.Check,
+    "cli_destruction": destroy.Destruction,
     "cli_drift": drift.Drift,
     "cli_smoke_report": smoke.SmokeReport,
-    "cli_stack_plan": planning.StackPlan,
-    "cli_stack_result": bootstrap.StackResult,
+    "cli_stack_plan": plan.StackPlan,
+    "cli_stack_result": deploy.StackResult,
 }
 #: Values that live in one process only, so their form is free.
 NOT_STORED: set[type[Record]] = {
     actions.Action,
-    deployment.Progress,
+    one_stack.Progress,
     early_stops.CurvePoint,
     ledger.MonthTotal,
     seeds.SeedRange,

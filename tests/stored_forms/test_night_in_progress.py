@@ -19,7 +19,7 @@ import yaml
 
 from laptop import airflow, twin, ui
 from laptop.clean import clean
-from rl_lifecycle.records import canonical_json, sha256_hex
+from rl_lifecycle.records.record import canonical_json, sha256_hex
 from tests.conftest import ROOT
 from tests.stored_forms.night import restore
 from tests.stored_forms.night.make import NAME, NIGHT, TRIAL, prepare_project
@@ -40,7 +40,7 @@ WAITING = """
     SELECT task_id, try_number, classpath FROM task_instance
     JOIN trigger ON trigger.id = trigger_id WHERE run_id = ? AND state = 'deferred'
 """
-#: Who may write a class of objects (`rl_lifecycle.layout.WRITERS`), in the order of restoring: the
+#: Who may write a class of objects (`rl_lifecycle.storage.layout.WRITERS`), in the order of restoring: the
 #: arrival of a policy calls the evaluator, which must find what it has evaluated before.
 WRITERS = {
     "specs/": "launcher",
@@ -235,7 +235,7 @@ def test_the_night_ends_well_and_the_waiting_task_is_not_tried_again(finished: R
     run = finished.api.call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns/{NIGHT}")
     assert run["state"] == "success", {name: one["state"] for name, one in tasks.items()}
     assert tasks["await"]["try_number"] == 1
-    assert finished.waiting == [("await", 1, "rl_airflow.triggers.trials.Ec2TrialTrigger")]
+    assert finished.waiting == [("await", 1, "rl_airflow.trials.trigger.Ec2TrialTrigger")]
 
 
 def test_another_machine_goes_on_from_the_stored_checkpoint(finished: Resumed) -> None:

@@ -14,22 +14,22 @@ from typing import Any
 
 import pytest
 
-from infra_bootstrap.stacks import TEMPLATES
+from infra_bootstrap.stacks.concerns import TEMPLATES
 from rl_airflow.errors import EvaluationFailedError, OtherVersionError
-from rl_airflow.evaluations import Evaluator, Gap, Job, Scene
-from rl_airflow.run_plan import RunPlan
+from rl_airflow.evaluation.evaluator import Evaluator, Gap, Job, Scene
+from rl_airflow.run.run_plan import RunPlan
+from rl_evaluator.dispatch import answer
 from rl_evaluator.errors import EvaluatorError
-from rl_evaluator.requests import answer
-from rl_lifecycle.actions import ActionKind, decide_action
-from rl_lifecycle.attempts import AttemptEnd
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError, NewerRecordError
-from rl_lifecycle.evaluations import DecideRequest
-from rl_lifecycle.heartbeats import Heartbeat, TrainerCause, TrainerState
-from rl_lifecycle.records import canonical_json
-from rl_lifecycle.specs import Artifact, Spec
-from rl_lifecycle.stores import DirectoryStore
+from rl_lifecycle.evaluation.requests import DecideRequest
+from rl_lifecycle.experiment.spec import Artifact, Spec
+from rl_lifecycle.machines.attempts import AttemptEnd
+from rl_lifecycle.records.record import canonical_json
+from rl_lifecycle.storage.stores import DirectoryStore
+from rl_lifecycle.trials.actions import ActionKind, decide_action
+from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
 from tests.evaluator.stored_runs import store_artifact, store_spec
-from tests.lifecycle.test_states import NOW, attempt, evidence
+from tests.lifecycle.trials.test_states import NOW, attempt, evidence
 from tests.stored_forms.record_values import make_record
 from tests.stored_forms.records import RECORDS
 from tests.trainer.conftest import TINY_PPO, frozen
@@ -140,7 +140,7 @@ def test_a_damaged_record_is_no_matter_of_versions() -> None:
 
 def test_a_worker_that_is_older_than_the_plan_says_so() -> None:
     """A task on a worker that was not upgraded reads the plan of a worker that was."""
-    from rl_airflow.operators.trials import Ec2TerminateRunOperator
+    from rl_airflow.trials.operators import Ec2TerminateRunOperator
 
     plan = make_record(RunPlan, full=True).model_dump(mode="json")
     task = Ec2TerminateRunOperator(task_id="terminate", plan={**plan, "collectors": 2})

@@ -5,9 +5,9 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger
 
-from rl_airflow.triggers.evaluations import LambdaEvaluationTrigger
-from rl_airflow.triggers.stacks import CloudFormationStackTrigger
-from rl_airflow.triggers.trials import Ec2TrialTrigger
+from rl_airflow.evaluation.trigger import LambdaEvaluationTrigger
+from rl_airflow.infrastructure.stack_trigger import CloudFormationStackTrigger
+from rl_airflow.trials.trigger import Ec2TrialTrigger
 from tests.stored_forms.record_values import make_record
 from tests.stored_forms.records import RECORDS
 

@@ -10,12 +10,12 @@ from typing import Any
 import boto3
 
 from laptop import twin
-from rl_lifecycle.attempts import Attempt, AttemptEnd
-from rl_lifecycle.checkpoints import Head
-from rl_lifecycle.heartbeats import Heartbeat
-from rl_lifecycle.layout import TrialId, checkpoint_prefix, head_key, heartbeat_key
-from rl_lifecycle.ledger import Ledger
-from rl_lifecycle.stores import S3Store, get
+from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
+from rl_lifecycle.machines.ledger import Ledger
+from rl_lifecycle.storage.layout import TrialId, checkpoint_prefix, head_key, heartbeat_key
+from rl_lifecycle.storage.stores import S3Store, get
+from rl_lifecycle.trials.checkpoints import Head
+from rl_lifecycle.trials.heartbeats import Heartbeat
 
 TAG = "nightshift:"
 #: So many looks in a row may fail.

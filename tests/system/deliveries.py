@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from rl_airflow.errors import EvaluationFailedError
-from rl_airflow.evaluations import EvaluationFiles, Evaluator, Job, Scene
-from rl_airflow.operators import evaluations as operators
-from rl_airflow.operators.evaluations import LambdaRunOperator
-from rl_airflow.triggers.evaluations import LambdaEvaluationTrigger
-from rl_lifecycle.evaluations import Shard
-from rl_lifecycle.layout import shard_prefix
-from rl_lifecycle.specs import Artifact
-from rl_lifecycle.stores import S3Store
+from rl_airflow.evaluation import operators
+from rl_airflow.evaluation.evaluator import EvaluationFiles, Evaluator, Job, Scene
+from rl_airflow.evaluation.operators import LambdaRunOperator
+from rl_airflow.evaluation.trigger import LambdaEvaluationTrigger
+from rl_lifecycle.evaluation.requests import Shard
+from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.storage.layout import shard_prefix
+from rl_lifecycle.storage.stores import S3Store
 from tests.plugins.worlds import World
 
 log = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ from botocore.config import Config
 from laptop import airflow, demo, twin
 from laptop.errors import StepFailedError
 from laptop.report import stack_outcomes
-from rl_lifecycle.evaluations import Shard, merge_shards
-from rl_lifecycle.gates import Decision
-from rl_lifecycle.layout import spec_key, version_prefix
-from rl_lifecycle.records import sha256_hex
-from rl_lifecycle.specs import Artifact, Spec
-from rl_lifecycle.stores import S3Store, get
-from rl_lifecycle.summaries import RunSummary
+from rl_lifecycle.evaluation.gate import Decision
+from rl_lifecycle.evaluation.requests import Shard, merge_shards
+from rl_lifecycle.experiment.spec import Artifact, Spec
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.reports.run_summary import RunSummary
+from rl_lifecycle.storage.layout import spec_key, version_prefix
+from rl_lifecycle.storage.stores import S3Store, get
 from tests.conftest import ROOT
 from tests.system import deliveries
 from tests.system.accounts import Account

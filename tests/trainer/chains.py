@@ -5,15 +5,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from rl_lifecycle.pieces import Reader
-from rl_trainer.digests import digest_arrays
-from rl_trainer.environments import EnvironmentFactory
-from rl_trainer.interruptions import Interruption
-from rl_trainer.model_state import ModelState
-from rl_trainer.models import ModelBuilder
-from rl_trainer.segments import SegmentPlan, SegmentTrainer, TrainedSegment
-from rl_trainer.settings import read_settings
-from rl_trainer.watch import Watch
+from rl_lifecycle.storage.pieces import Reader
+from rl_trainer.checkpointing.digests import digest_arrays
+from rl_trainer.checkpointing.model_state import ModelState
+from rl_trainer.environments.factory import EnvironmentFactory
+from rl_trainer.settings.hyperparameters import read_settings
+from rl_trainer.training.interruptions import Interruption
+from rl_trainer.training.models import ModelBuilder
+from rl_trainer.training.segments import SegmentPlan, SegmentTrainer, TrainedSegment
+from rl_trainer.training.watch import Watch
 from tests.trainer import toy_envs
 
 TOY = f"{toy_envs.__name__}:Toy-v0"

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from rl_lifecycle.experiments import read_experiment
-from rl_lifecycle.specs import Spec, freeze_spec
+from rl_lifecycle.experiment.experiment import read_experiment
+from rl_lifecycle.experiment.spec import Spec, freeze_spec
 
 #: PPO on CartPole, small enough that a segment takes a tenth of a second.
 TINY_PPO: dict[str, Any] = {

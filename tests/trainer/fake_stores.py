@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from rl_lifecycle.errors import StoreUnavailableError
-from rl_lifecycle.pieces import Reader
-from rl_lifecycle.stores import DirectoryStore, ObjectInfo, ObjectStore, StoredObject
+from rl_lifecycle.storage.pieces import Reader
+from rl_lifecycle.storage.stores import DirectoryStore, ObjectInfo, ObjectStore, StoredObject
 
 
 class FakeFlakyStore:

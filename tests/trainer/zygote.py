@@ -11,16 +11,16 @@ import resource
 import signal
 import sys
 
-from rl_trainer.numeric_class import pin_threads
+from rl_trainer.checkpointing.numeric_class import pin_threads
 
 
 def serve() -> None:
     """Answer requests until stdin ends."""
     pin_threads()
-    import rl_trainer.foreign
+    import rl_trainer.commands.replay
     import rl_trainer.onnx_export.export
-    import rl_trainer.replay
-    import rl_trainer.trials  # noqa: F401  loads torch, SB3, onnx
+    import rl_trainer.onnx_export.foreign
+    import rl_trainer.training.trials  # noqa: F401  loads torch, SB3, onnx
 
     for line in sys.stdin:
         request = json.loads(line)
@@ -45,7 +45,7 @@ def start(request: dict[str, object]) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["TEST_FILE_LIMIT"]),) * 2)
     code = 70
     try:
-        from rl_trainer.cli import run
+        from rl_trainer.commands.cli import run
 
         code = run(list(request["start"]))  # type: ignore[call-overload]
     except SystemExit as error:

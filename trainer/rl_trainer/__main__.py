@@ -1,8 +1,8 @@
-"""`python -m rl_trainer`: see :mod:`rl_trainer.cli`."""
+"""`python -m rl_trainer`: see :mod:`rl_trainer.commands.cli`."""
 
 import sys
 
-from rl_trainer.cli import run
+from rl_trainer.commands.cli import run
 
 
 def main() -> None:

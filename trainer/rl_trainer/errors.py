@@ -17,7 +17,7 @@ TrainerError                        70
 import errno
 from typing import ClassVar
 
-from rl_lifecycle.heartbeats import TrainerCause, TrainerState
+from rl_lifecycle.trials.heartbeats import TrainerCause, TrainerState
 
 
 class TrainerError(Exception):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_lifecycle.errors import InvalidExperimentError
-from rl_lifecycle.experiments import Experiment, read_experiment
+from rl_lifecycle.experiment.experiment import Experiment, read_experiment
 
 #: How the names of experiment files end.
 SUFFIXES = (".yaml", ".yml")

@@ -6,8 +6,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from rl_lifecycle.specs import Artifact
-from rl_lifecycle.stores import ObjectStore, get
+from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.storage.stores import ObjectStore, get
 
 
 def unpack_wheel(store: ObjectStore, wheel: Artifact, folder: Path) -> Path:

@@ -10,12 +10,12 @@ and may not import this package. To add a type, add one row. Nothing else has to
 `architecture`    EC2's word for the instruction set: `x86_64` or `arm64`.
 `processor`       The processor generation. Machines of one generation form one numeric class.
                   A family with several processors is a class of its own: write the family's name.
-`quota`           A name in :data:`rl_lifecycle.quotas.QUOTA_CODES`; null: its quota is not read.
+`quota`           A name in :data:`rl_lifecycle.machines.quotas.QUOTA_CODES`; null: its quota is not read.
 `on_demand_usd`   List price for one hour in us-east-1, Linux, and what spot usually costs there.
 `spot_usd`        Null: no price is written down, so only a price that AWS gives can be used.
 `gpu`             Its GPUs, all of one model; left out where there are none.
 `auto`            True where `compute.instance_types: auto` may choose the type. Such a type has two
-                  vCPUs, AVX-512 and no GPU; :mod:`rl_lifecycle.auto_types` says why.
+                  vCPUs, AVX-512 and no GPU; :mod:`rl_lifecycle.machines.auto_types` says why.
 `preflight`       True where `preflight` reports on the type, and a new network prefers the zones
                   that offer it.
 ================= ==================================================================================

@@ -1,1 +1,1 @@
-"""Triggers: they look and wait, and never act; what is to be done, the worker does."""
+"""Paths of the trigger classes before they moved, which the databases of earlier releases still hold."""

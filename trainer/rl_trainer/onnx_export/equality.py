@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from pydantic import JsonValue
 
-from rl_lifecycle.policies import ACTION, OBSERVATION, STATE_IN, STATE_OUT
+from rl_lifecycle.evaluation.policies import ACTION, OBSERVATION, STATE_IN, STATE_OUT
 from rl_trainer.errors import TrainerError
 from rl_trainer.onnx_export.observations import Space
 from rl_trainer.onnx_export.reference import Observations, Reference, rows_of

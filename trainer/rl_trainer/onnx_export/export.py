@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import JsonValue
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
-from rl_lifecycle.policies import MAX_BYTES, PolicyMetadata
-from rl_lifecycle.wrappers import WrapperForm
-from rl_trainer.digests import digest_arrays
+from rl_lifecycle.evaluation.policies import MAX_BYTES, PolicyMetadata
+from rl_lifecycle.experiment.wrappers import WrapperForm
+from rl_trainer.checkpointing.digests import digest_arrays
+from rl_trainer.checkpointing.model_state import Arrays
+from rl_trainer.checkpointing.numeric_class import library_versions
 from rl_trainer.errors import BadInputError
-from rl_trainer.model_state import Arrays
-from rl_trainer.numeric_class import library_versions
 from rl_trainer.onnx_export.equality import compare
 from rl_trainer.onnx_export.families import add_policy
 from rl_trainer.onnx_export.graph import Graph

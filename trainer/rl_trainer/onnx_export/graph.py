@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from rl_lifecycle.policies import METADATA_KEY, OPSET
+from rl_lifecycle.evaluation.policies import METADATA_KEY, OPSET
 
 #: The oldest file format that holds opset 17, so that old runtimes read it.
 IR_VERSION = 8
@@ -78,7 +78,7 @@ class Graph:
         )
 
     def to_bytes(self, metadata: bytes) -> bytes:
-        """Write the file. :param metadata: JSON for :data:`rl_lifecycle.policies.METADATA_KEY`."""
+        """Write the file. :param metadata: JSON for :data:`rl_lifecycle.evaluation.policies.METADATA_KEY`."""
         graph = helper.make_graph(
             self._nodes, "policy", self._inputs, self._outputs, self._constants
         )

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 
-from rl_lifecycle.policies import ACTION, LOG_STD, LOGITS, MEAN
+from rl_lifecycle.evaluation.policies import ACTION, LOG_STD, LOGITS, MEAN
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export.graph import Graph
 from rl_trainer.onnx_export.modules import add_chain, add_module

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecFrameStack
 
-from rl_lifecycle.policies import STATE_IN, STATE_OUT
+from rl_lifecycle.evaluation.policies import STATE_IN, STATE_OUT
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export.graph import Graph
 

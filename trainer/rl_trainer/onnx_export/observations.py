@@ -8,7 +8,7 @@ from stable_baselines3.common.preprocessing import is_image_space, is_image_spac
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.vec_env import VecNormalize
 
-from rl_lifecycle.policies import OBSERVATION
+from rl_lifecycle.evaluation.policies import OBSERVATION
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export.graph import Graph
 from rl_trainer.onnx_export.memory import Memory

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lifecycle.policies import SpaceForm
+from rl_lifecycle.evaluation.policies import SpaceForm
 from rl_trainer.errors import BadInputError
 
 

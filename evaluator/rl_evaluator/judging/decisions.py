@@ -1,0 +1,202 @@
+"""Answer a DecideRequest: read the shards that are there, apply the gate, and write the report if that ends it."""
+
+from typing import Any, NamedTuple
+
+from rl_evaluator.errors import InvalidRequestError
+from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.evaluation.gate import (
+    Decision,
+    Verdict,
+    decide,
+    decide_first,
+    decide_shards,
+    gate_of,
+)
+from rl_lifecycle.evaluation.pair_statistics import describe_pairs
+from rl_lifecycle.evaluation.reports import Report
+from rl_lifecycle.evaluation.requests import (
+    DecideRequest,
+    RenderReportRequest,
+    Shard,
+    merge_shards,
+    scenario_evaluation,
+)
+from rl_lifecycle.experiment.experiment import Scenario
+from rl_lifecycle.experiment.spec import Champion, Spec
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.layout import report_key, shard_prefix
+from rl_lifecycle.storage.stores import ObjectStore, get, put_once
+
+
+def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
+    """Judge, from what is stored alone. A decision that was reported stands: it is read back, not made again.
+
+    The page for a person is written apart (:mod:`rl_evaluator.pages.report_pages`): no picture ever delays a verdict.
+
+    :return: the verdict, with `report_key` and `report_sha256` (None while the decision is CONTINUE).
+    :raises InvalidRequestError: if the spec is of another run, or shards are not of the policies, the environment or
+        the seeds that the run was frozen with.
+    """
+    place = (request.experiment, request.run, request.candidate)
+    key = report_key(*place)
+    stored = store.find(key)
+    if stored is None:
+        evidence = gather(request, store)
+        verdict = _judge(request, store, evidence)
+        if verdict.decision is Decision.CONTINUE:
+            return {**verdict.model_dump(mode="json"), "report_key": None, "report_sha256": None}
+        report = _report(request, evidence, verdict)
+        put_once(store, key, report.to_json())
+        stored = get(store, key)
+    told = Report.from_json(stored.data, f"{store.uri}/{key}").verdict
+    return {
+        **told.model_dump(mode="json"),
+        "report_key": key,
+        "report_sha256": sha256_hex(stored.data),
+    }
+
+
+class Evidence(NamedTuple):
+    """What a decision rests on; None where nothing was evaluated yet."""
+
+    spec: Spec
+    candidate: Shard | None
+    champion: Shard | None
+
+
+def gather(request: DecideRequest | RenderReportRequest, store: ObjectStore) -> Evidence:
+    """Read the spec and the episodes of both policies.
+
+    :raises InvalidRequestError: if they do not belong together.
+    """
+    spec = Spec.from_json(get(store, request.spec.key, request.spec.sha256).data, request.spec.key)
+    if (spec.experiment.name, spec.run) != (request.experiment, request.run):
+        raise InvalidRequestError(
+            f"{request.spec.key}: is the spec of {spec.experiment.name}/{spec.run}, "
+            f"not of {request.experiment}/{request.run}"
+        )
+    champion = (
+        None if request.champion is None else _evaluation(request, store, request.champion, spec)
+    )
+    return Evidence(spec, _evaluation(request, store, request.candidate, spec), champion)
+
+
+def _report(request: DecideRequest, evidence: Evidence, verdict: Verdict) -> Report:
+    spec, candidate, champion = evidence
+    gate, bar = gate_of(spec.experiment), spec.experiment.evaluation.first_champion_above
+    return Report(
+        experiment=request.experiment,
+        run=request.run,
+        spec_sha256=request.spec.sha256,
+        gate=gate,
+        verdict=verdict,
+        first_seed=spec.gate_first_seed,
+        bar=None if champion else bar,
+        candidate_sha256=candidate.policy_sha256 if candidate else None,
+        candidate_digest=candidate.policy_digest if candidate else None,
+        champion_sha256=champion.policy_sha256 if champion else None,
+        champion_digest=champion.policy_digest if champion else None,
+        statistics=describe_pairs(candidate, champion, gate, verdict, bar) if candidate else None,
+    )
+
+
+def _judge(request: DecideRequest, store: ObjectStore, evidence: Evidence) -> Verdict:
+    spec, candidate, champion = evidence
+    gate = gate_of(spec.experiment)
+    if spec.champion is None or spec.champion.new_lineage:
+        if request.champion is not None:
+            raise InvalidRequestError(
+                "the run froze no champion to compare with, but a champion's evaluation is named"
+            )
+        return decide_first(
+            candidate.returns if candidate else (),
+            spec.experiment.evaluation.first_champion_above,
+            gate,
+        )
+    if request.champion is None:
+        raise InvalidRequestError(
+            "the run froze a champion: its evaluation on the gate's seeds must be named"
+        )
+    if candidate is None or champion is None:
+        return decide((), (), gate)
+    _check_champion(champion, spec.champion)
+    scenarios = {
+        name: _scenario(request, store, name, spec, candidate, champion) for name in gate.scenarios
+    }
+    return decide_shards(
+        candidate,
+        champion,
+        gate,
+        {name: pair for name, pair in scenarios.items() if pair is not None},
+    )
+
+
+def _check_champion(shard: Shard, champion: Champion) -> None:
+    if shard.policy_sha256 != champion.policy.sha256:
+        raise InvalidRequestError(
+            "the champion's shards are of another policy than the champion that the run froze"
+        )
+
+
+def _scenario(
+    request: DecideRequest,
+    store: ObjectStore,
+    name: str,
+    spec: Spec,
+    candidate: Shard,
+    champion: Shard,
+) -> tuple[Shard, Shard] | None:
+    """Join what is there of one scenario. :return: None if one of the two is not there yet."""
+    scenario = spec.experiment.evaluation.scenarios[name]
+    ours = _evaluation(request, store, scenario_evaluation(request.candidate, name), spec, scenario)
+    theirs = _evaluation(
+        request, store, scenario_evaluation(str(request.champion), name), spec, scenario
+    )
+    if ours is None or theirs is None:
+        return None
+    if (ours.policy_sha256, theirs.policy_sha256) != (
+        candidate.policy_sha256,
+        champion.policy_sha256,
+    ):
+        raise InvalidRequestError(
+            f"scenario {name}: was evaluated with other policies than the experiment's own environment"
+        )
+    return ours, theirs
+
+
+def _evaluation(
+    request: DecideRequest | RenderReportRequest,
+    store: ObjectStore,
+    name: str,
+    spec: Spec,
+    scenario: Scenario | None = None,
+) -> Shard | None:
+    """Join what is there of an evaluation. :return: None if nothing is there yet."""
+    prefix = shard_prefix(request.experiment, request.run, name)
+    shards = [
+        Shard.from_json(get(store, item.key).data, f"{store.uri}/{item.key}")
+        for item in store.list(prefix)
+    ]
+    if not shards:
+        return None
+    try:
+        merged = merge_shards(shards)
+    except InvalidRecordError as error:
+        raise InvalidRequestError(f"{prefix}: {error.problem}") from None
+    experiment = spec.experiment
+    if merged.first_seed != spec.gate_first_seed:
+        raise InvalidRequestError(
+            f"{prefix}: begins at seed {merged.first_seed}, but the run's gate at {spec.gate_first_seed}"
+        )
+    scenario = scenario or Scenario()
+    kwargs = {**experiment.env_kwargs, **scenario.env_kwargs}
+    if (merged.env_id, merged.env_kwargs, merged.perturbation, merged.deterministic) != (
+        experiment.env_id,
+        kwargs,
+        scenario.perturbation,
+        experiment.evaluation.deterministic,
+    ):
+        raise InvalidRequestError(
+            f"{prefix}: was evaluated on another environment than the run's {experiment.env_id}"
+        )
+    return merged

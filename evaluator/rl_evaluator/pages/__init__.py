@@ -1,0 +1,1 @@
+"""Pages for people: the report of a decision, with plots and films."""

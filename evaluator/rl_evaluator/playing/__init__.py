@@ -1,0 +1,1 @@
+"""Playing episodes: policies, environments, wheels, and the requests that need them."""

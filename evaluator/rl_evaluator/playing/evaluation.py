@@ -1,0 +1,117 @@
+"""Evaluate a policy on consecutive seeds, and say the result in the contract's form."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import onnxruntime as ort
+
+from rl_evaluator.playing.environments import environment_maker, make_environment
+from rl_evaluator.playing.lanes import Episode, run_episodes
+from rl_evaluator.playing.policies import Policy
+from rl_evaluator.playing.spaces import check_spaces, describe_space
+from rl_evaluator.playing.wrappers import wrap_environment
+from rl_lifecycle.evaluation.requests import Shard
+from rl_lifecycle.experiment.experiment import UNDISTURBED, Perturbation
+
+#: Only so many different problems of lost episodes are told.
+MOST_PROBLEMS = 5
+
+
+@dataclass(frozen=True)
+class Task:
+    """Which episodes to run."""
+
+    env_id: str
+    env_kwargs: Mapping[str, Any]
+    first_seed: int
+    n_episodes: int
+    deterministic: bool = True
+    perturbation: Perturbation = UNDISTURBED
+
+
+def evaluate(
+    policy: Policy,
+    task: Task,
+    *,
+    keep_going: Callable[[], bool] = lambda: True,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Shard:
+    """Run the task's episodes.
+
+    :param keep_going: asked at every step; False stops. The shard then holds the longest run of seeds from the first
+        whose episodes all ended, possibly none, so that the rest is one range to ask for. No bias comes of it: a
+        seed's return is the same whenever it is run, and the rest is run too.
+    :raises EnvironmentFailedError: if the environment cannot be made.
+    :raises SpaceMismatchError: if the policy is not made for it.
+    """
+    check_fits(policy, task.env_id, task.env_kwargs)
+    started = clock()
+    episodes = run_episodes(
+        policy,
+        environment_maker(task.env_id, task.env_kwargs, task.perturbation),
+        range(task.first_seed, task.first_seed + task.n_episodes),
+        deterministic=task.deterministic,
+        keep_going=keep_going,
+    )
+    return _shard(policy, task, _prefix(episodes, task), clock() - started)
+
+
+def check_fits(policy: Policy, env_id: str, env_kwargs: Mapping[str, Any]) -> None:
+    """Compare a policy's spaces with an environment's.
+
+    :raises EnvironmentFailedError: if it cannot be made. :raises SpaceMismatchError: naming the space that differs.
+    """
+    env = wrap_environment(make_environment(env_id, env_kwargs), policy.metadata.wrappers, env_id)
+    try:
+        check_spaces(
+            env_id,
+            (policy.metadata.observation_space, describe_space(env.observation_space, env_id)),
+            (policy.metadata.action_space, describe_space(env.action_space, env_id)),
+        )
+    finally:
+        env.close()
+
+
+def _prefix(episodes: Mapping[int, Episode], task: Task) -> list[Episode]:
+    kept: list[Episode] = []
+    for seed in range(task.first_seed, task.first_seed + task.n_episodes):
+        if seed not in episodes:
+            break
+        kept.append(episodes[seed])
+    return kept
+
+
+def _shard(policy: Policy, task: Task, episodes: list[Episode], seconds: float) -> Shard:
+    problems = dict.fromkeys(f"seed {one.seed}: {one.problem}" for one in episodes if one.problem)
+    return Shard(
+        env_id=task.env_id,
+        env_kwargs=dict(task.env_kwargs),
+        perturbation=task.perturbation,
+        policy_sha256=policy.sha256,
+        policy_digest=policy.metadata.digest,
+        deterministic=task.deterministic,
+        first_seed=task.first_seed,
+        returns=tuple(one.total for one in episodes),
+        lengths=tuple(one.length for one in episodes),
+        ends=tuple(one.end for one in episodes),
+        steps=sum(one.length or 0 for one in episodes),
+        seconds=round(seconds, 6),
+        versions=versions(),
+        problems=tuple(problems)[:MOST_PROBLEMS],
+    )
+
+
+def versions() -> dict[str, str]:
+    """What the returns of an episode may depend on besides policy and seed: libraries, and the machine's kind."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "onnxruntime": ort.__version__,
+        "gymnasium": gymnasium.__version__,
+        "machine": platform.machine(),
+    }

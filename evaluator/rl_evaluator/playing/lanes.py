@@ -1,0 +1,225 @@
+"""Run episodes in lock step: many environments, one policy call a step, exactly one episode per seed.
+
+Every seed's episode is finished, however long: stopping when enough episodes have ended would favour short ones. A
+lane takes the next seed when its episode ends, so the result does not depend on the number of lanes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rl_evaluator.errors import first_line
+from rl_evaluator.playing.environments import Env
+from rl_evaluator.playing.policies import BATCH_SIZES, Feeds, Policy
+from rl_evaluator.playing.sampling import episode_generator, find_sampler
+from rl_evaluator.playing.wrappers import wrap_environment
+from rl_lifecycle.evaluation.policies import OBSERVATION, STATE_IN
+from rl_lifecycle.evaluation.requests import EpisodeEnd
+
+LANES = BATCH_SIZES[-1]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """How one episode went; the return is None if it was lost."""
+
+    seed: int
+    total: float | None
+    length: int | None
+    end: EpisodeEnd
+    problem: str = ""
+
+
+def _no_environment(action: Any) -> Any:
+    raise RuntimeError(f"a lane without an environment was asked to step {action}")
+
+
+@dataclass(slots=True)
+class Lane:
+    """One environment and the episode that runs in it."""
+
+    env: Env | None = None
+    step: Callable[[Any], Any] = _no_environment
+    seed: int = -1
+    total: float = 0.0
+    length: int = 0
+    generator: np.random.Generator | None = None
+
+
+def run_episodes(
+    policy: Policy,
+    make: Callable[[], Env],
+    seeds: range,
+    *,
+    deterministic: bool = True,
+    keep_going: Callable[[], bool] = lambda: True,
+) -> dict[int, Episode]:
+    """Run one episode per seed.
+
+    :param make: makes one more environment; all must be of the spaces that the policy was checked against.
+    :param deterministic: False draws each action from the policy's distribution, if it has one.
+    :param keep_going: asked at every step of all lanes; False abandons the episodes that have not ended.
+    :return: seed → episode; a seed is missing only if `keep_going` said so.
+    """
+    return _Run(policy, make, seeds, deterministic).until_done(keep_going)
+
+
+class _Run:
+    """The lanes of one evaluation. Row i of every input belongs to lane i; lanes without work are moved out."""
+
+    def __init__(
+        self, policy: Policy, make: Callable[[], Env], seeds: range, deterministic: bool
+    ) -> None:
+        wrappers, env_id = policy.metadata.wrappers, policy.metadata.env_id
+        self.policy, self.make = (
+            policy,
+            make if not wrappers else lambda: wrap_environment(make(), wrappers, env_id),
+        )
+        self.wrapped = bool(wrappers)
+        self.waiting: Iterator[int] = iter(seeds)
+        self.done: dict[int, Episode] = {}
+        self.feeds: Feeds = policy.zeros(LANES)
+        self.sample = None if deterministic else find_sampler(policy.metadata)
+        self.names = policy.outputs(deterministic=self.sample is None)
+        self.space = policy.metadata.action_space
+        observation = policy.metadata.observation_space
+        self.parts = tuple(observation.spaces) if observation.kind == "Dict" else None
+        self.plain_ints = False
+        self.n_lanes = min(LANES, len(seeds))
+        self.lanes: list[Lane] = []
+
+    def until_done(self, keep_going: Callable[[], bool]) -> dict[int, Episode]:
+        try:
+            for _ in range(self.n_lanes):
+                lane = Lane()
+                self.lanes.append(lane)
+                if not self._begin(len(self.lanes) - 1):
+                    self.lanes.pop()
+            while self.lanes and keep_going():
+                self._step_all()
+        finally:
+            for lane in self.lanes:
+                _close(lane)
+        return self.done
+
+    def _begin(self, row: int) -> bool:
+        """Start the next seed in a lane. :return: False if there is none left."""
+        lane = self.lanes[row]
+        if self.wrapped:  # a wrapper may remember the episode before: each gets wrappers of its own
+            _close(lane)
+        for seed in self.waiting:
+            try:
+                if lane.env is None:
+                    lane.env = self.make()
+                    lane.step = lane.env.step
+                    self.plain_ints = self.space.kind == "Discrete" and _is_gymnasiums_own(lane.env)
+                observation, _ = lane.env.reset(seed=seed)
+                self._observe(row, observation)
+            except Exception as error:  # the environment's own code may raise anything
+                self._lose(lane, seed, f"reset raised {first_line(error)}")
+                continue
+            lane.seed, lane.total, lane.length = seed, 0.0, 0
+            lane.generator = None if self.sample is None else episode_generator(seed)
+            if STATE_IN in self.feeds:
+                self.feeds[STATE_IN][row] = 0
+            return True
+        _close(lane)
+        return False
+
+    def _observe(self, row: int, observation: Any) -> None:
+        if self.parts is None:
+            self.feeds[OBSERVATION][row] = observation
+        else:
+            for name in self.parts:
+                self.feeds[name][row] = observation[name]
+
+    def _step_all(self) -> None:
+        """One step of every lane; lanes whose episode ended take the next seed, or leave."""
+        rows = len(self.lanes)
+        outputs = self.policy.run(self.names, self.feeds, rows)
+        if STATE_IN in self.feeds:
+            self.feeds[STATE_IN][:rows] = outputs.pop()
+        ended = self._step_rows(self._actions(outputs))
+        for row in reversed(ended):
+            if not self._begin(row):
+                self._move_out(row)
+
+    def _actions(self, outputs: "list[np.ndarray[Any, Any]]") -> Any:
+        """One action per lane, as the environments take it."""
+        if self.sample is not None:
+            names = self.names[: len(outputs)]
+            rows = (dict(zip(names, parts, strict=True)) for parts in zip(*outputs, strict=True))
+            return [
+                self.sample(row, lane.generator) for row, lane in zip(rows, self.lanes, strict=True)
+            ]
+        return outputs[0].tolist() if self.plain_ints else outputs[0]
+
+    def _step_rows(self, actions: Any) -> list[int]:
+        """Step each lane once: the inner loop, so everything is at hand. :return: rows whose episode ended, ascending."""
+        ended = []
+        refused = self._rows_not_finite(actions)
+        for row, (lane, action) in enumerate(zip(self.lanes, actions, strict=True)):
+            if row in refused:
+                self._lose(lane, lane.seed, f"the action was not finite at step {lane.length}")
+                ended.append(row)
+                continue
+            try:
+                observation, reward, terminated, truncated, _ = lane.step(action)
+                lane.total += float(reward)
+                lane.length += 1
+                self._observe(row, observation)
+            except Exception as error:  # the environment's own code may raise anything
+                self._lose(lane, lane.seed, f"step {lane.length} raised {first_line(error)}")
+                ended.append(row)
+            else:
+                if terminated or truncated:
+                    self._finish(
+                        lane, EpisodeEnd.TERMINATED if terminated else EpisodeEnd.TRUNCATED
+                    )
+                    ended.append(row)
+        return ended
+
+    def _rows_not_finite(self, actions: Any) -> frozenset[int]:
+        if self.space.kind != "Box" or np.isfinite(actions).all():
+            return frozenset()
+        return frozenset(row for row, action in enumerate(actions) if not np.isfinite(action).all())
+
+    def _finish(self, lane: Lane, end: EpisodeEnd) -> None:
+        if not np.isfinite(lane.total):
+            self._lose(lane, lane.seed, "its return was not finite")
+            return
+        self.done[lane.seed] = Episode(lane.seed, lane.total, lane.length, end)
+
+    def _lose(self, lane: Lane, seed: int, problem: str) -> None:
+        """Give an episode up, and its environment with it: who raised once may be in any state."""
+        _close(lane)
+        self.done[seed] = Episode(seed, None, None, EpisodeEnd.LOST, problem)
+
+    def _move_out(self, row: int) -> None:
+        """Take a lane out; the last lane takes its row."""
+        last = len(self.lanes) - 1
+        if row != last:
+            self.lanes[row] = self.lanes[last]
+            for array in self.feeds.values():
+                array[row] = array[last]
+        self.lanes.pop()
+
+
+def _is_gymnasiums_own(env: Env) -> bool:
+    """Tell whether an environment is one of Gymnasium's own: these take plain ints, and check them faster than NumPy's.
+
+    Others get NumPy's integers, as SB3 gives them: someone's `action.item()` must go on working.
+    """
+    return type(env.unwrapped).__module__.startswith("gymnasium.envs.")
+
+
+def _close(lane: Lane) -> None:
+    """Close a lane's environment, if it has one; what it says while it dies is of no interest."""
+    env, lane.env, lane.step = lane.env, None, _no_environment
+    if env is not None:
+        try:
+            env.close()
+        except Exception:
+            return

@@ -1,0 +1,48 @@
+"""Evaluate on several cores of one machine: as many processes, each with its part of the seeds."""
+
+import itertools
+import multiprocessing
+import time
+from dataclasses import replace
+
+from rl_evaluator.playing.evaluation import Task, evaluate
+from rl_evaluator.playing.policies import load_policy
+from rl_lifecycle.evaluation.requests import Shard, merge_shards
+
+
+def evaluate_side_by_side(policy: bytes, source: str, task: Task, n_processes: int) -> Shard:
+    """Run a task's episodes in parallel.
+
+    :param policy: the ONNX file's bytes. :param source: how errors call it.
+    :return: the same shard as one process gives; `seconds` is the time that passed, not the processes' sum.
+    :raises EvaluatorError: as :func:`rl_evaluator.playing.evaluation.evaluate` and :func:`rl_evaluator.playing.policies.load_policy`.
+    """
+    loaded = load_policy(policy, source)
+    parts = split_task(task, n_processes)
+    if len(parts) == 1:
+        return evaluate(loaded, task)
+    started = time.perf_counter()
+    # Fresh processes: onnxruntime's threads do not survive a fork.
+    with multiprocessing.get_context("spawn").Pool(len(parts)) as pool:
+        shards = pool.starmap(_evaluate_part, [(policy, source, part) for part in parts])
+    return merge_shards(shards).model_copy(
+        update={"seconds": round(time.perf_counter() - started, 6)}
+    )
+
+
+def split_task(task: Task, n_parts: int) -> list[Task]:
+    """Cut a task into consecutive parts of nearly equal numbers of episodes.
+
+    >>> [(part.first_seed, part.n_episodes) for part in split_task(Task("CartPole-v1", {}, 10, 5), 2)]
+    [(10, 3), (13, 2)]
+    """
+    n_parts = min(n_parts, task.n_episodes)
+    edges = [-(-task.n_episodes * k // n_parts) for k in range(n_parts + 1)]
+    return [
+        replace(task, first_seed=task.first_seed + start, n_episodes=end - start)
+        for start, end in itertools.pairwise(edges)
+    ]
+
+
+def _evaluate_part(policy: bytes, source: str, task: Task) -> Shard:
+    return evaluate(load_policy(policy, source), task)

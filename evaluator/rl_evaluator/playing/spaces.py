@@ -1,0 +1,133 @@
+"""Gymnasium spaces in the contract's form, and whether a policy's spaces are those of an environment."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rl_evaluator.errors import EnvironmentFailedError, SpaceMismatchError
+from rl_lifecycle.evaluation.policies import SpaceForm
+
+
+def describe_space(space: spaces.Space[Any], env_id: str = "environment") -> SpaceForm:
+    """Write a space in the contract's form.
+
+    :raises EnvironmentFailedError: if it is of a kind that no policy of the contract can have.
+    """
+    if isinstance(space, spaces.Box):
+        return SpaceForm(
+            kind="Box",
+            shape=space.shape,
+            dtype=str(space.dtype),
+            low=_bound(space.low),
+            high=_bound(space.high),
+        )
+    if isinstance(space, spaces.Discrete):
+        return SpaceForm(
+            kind="Discrete", dtype=str(space.dtype), n=int(space.n), start=int(space.start)
+        )
+    if isinstance(space, spaces.MultiDiscrete):
+        return SpaceForm(
+            kind="MultiDiscrete",
+            shape=space.shape,
+            dtype=str(space.dtype),
+            n=tuple(space.nvec.ravel().tolist()),
+        )
+    if isinstance(space, spaces.MultiBinary):
+        return SpaceForm(
+            kind="MultiBinary",
+            shape=space.shape,
+            dtype=str(space.dtype),
+            n=int(np.prod(space.shape)),
+        )
+    if isinstance(space, spaces.Dict):
+        return SpaceForm(
+            kind="Dict",
+            spaces={name: describe_space(part, env_id) for name, part in space.spaces.items()},
+        )
+    raise EnvironmentFailedError(
+        env_id,
+        f"its space {space} is not supported: use Box, Discrete, MultiDiscrete, "
+        "MultiBinary, or for observations a Dict of these",
+    )
+
+
+def _bound(values: np.ndarray[Any, Any]) -> float | tuple[float, ...] | None:
+    """Give one number when it is the same everywhere; None when any element is unbounded."""
+    if not np.isfinite(values).all():
+        return None
+    flat = values.ravel().tolist()
+    return float(flat[0]) if len(set(flat)) == 1 else tuple(float(value) for value in flat)
+
+
+def check_spaces(
+    env_id: str, observation: tuple[SpaceForm, SpaceForm], action: tuple[SpaceForm, SpaceForm]
+) -> None:
+    """Refuse a policy whose spaces are not the environment's.
+
+    :param observation: the policy's and the environment's. :param action: likewise.
+    :raises SpaceMismatchError: naming the first that differs.
+    """
+    for which, (policy, environment) in (
+        ("observation space", observation),
+        ("action space", action),
+    ):
+        if not _fits(policy, environment, bounds=which == "action space"):
+            raise SpaceMismatchError(env_id, which, _words(policy), _words(environment))
+
+
+def _fits(policy: SpaceForm, environment: SpaceForm, *, bounds: bool) -> bool:
+    """Compare two spaces. Bounds of observations may differ: a policy takes any number of the right form."""
+    if policy.kind == "Dict" or environment.kind == "Dict":
+        return (
+            policy.kind == environment.kind
+            and policy.spaces.keys() == environment.spaces.keys()
+            and all(
+                _fits(policy.spaces[name], environment.spaces[name], bounds=bounds)
+                for name in policy.spaces
+            )
+        )
+    if (policy.kind, policy.shape, _counts(policy), policy.start) != (
+        environment.kind,
+        environment.shape,
+        _counts(environment),
+        environment.start,
+    ):
+        return False
+    if environment.kind != "Box" or not bounds:
+        return True
+    return _same_bound(policy.low, environment.low) and _same_bound(policy.high, environment.high)
+
+
+def _counts(space: SpaceForm) -> tuple[int, ...]:
+    """What `n` says; for MultiBinary the shape says it already, in more than one spelling."""
+    if space.kind == "MultiBinary" or space.n is None:
+        return ()
+    return space.n if isinstance(space.n, tuple) else (space.n,)
+
+
+def _same_bound(
+    first: float | tuple[float, ...] | None, second: float | tuple[float, ...] | None
+) -> bool:
+    if first is None or second is None:
+        return True
+    return (
+        bool(np.allclose(np.broadcast_arrays(first, second)[0], second))
+        if np.size(first) in (1, np.size(second))
+        else False
+    )
+
+
+def _words(space: SpaceForm) -> str:
+    if space.kind == "Dict":
+        return (
+            "Dict("
+            + ", ".join(f"{name}: {_words(part)}" for name, part in sorted(space.spaces.items()))
+            + ")"
+        )
+    size = {"Discrete": f"{space.n}", "MultiDiscrete": f"{list(_counts(space))}"}.get(
+        space.kind, f"{list(space.shape)}"
+    )
+    start = f", start={space.start}" if space.start else ""
+    bounds = f", {space.low}…{space.high}" if space.kind == "Box" and space.low is not None else ""
+    return f"{space.kind}({size}{start}{bounds})"

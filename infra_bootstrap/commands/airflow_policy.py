@@ -1,0 +1,38 @@
+"""What an Airflow worker needs, as a file: for whoever attaches policies in a way of their own."""
+
+from typing import Any
+
+from infra_bootstrap.clients import Clients
+from infra_bootstrap.stacks.concerns import Concern, stack_name
+from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
+from infra_bootstrap.stacks.parameters import plan_parameters
+from infra_bootstrap.stacks.resolving import Stage
+from infra_bootstrap.stacks.settings import Settings
+
+#: The properties that name a resource of identity.
+NAMES = ("RoleName", "ManagedPolicyName", "InstanceProfileName")
+
+
+def airflow_policy(clients: Clients, settings: Settings) -> dict[str, Any]:
+    """Work out the policy that identity attaches to Airflow's role; identity need not be deployed, its names are known.
+
+    :return: an IAM policy document.
+    """
+    name = stack_name(settings.environment, Concern.IDENTITY)
+    found = find_stack(clients, name)
+    living = found if found is not None and not found.is_dead else None
+    values = plan_parameters(
+        clients, settings, Concern.IDENTITY, living.parameters if living else None
+    )
+    stack = DeployedStack(name, "", "", "", values, {}, "", False)
+    unnamed = Stage(clients, Concern.IDENTITY, stack, {}, {})
+    physical = {
+        logical_id: str(unnamed.resolve(resource["Properties"][key]))
+        for logical_id, resource in unnamed.resources.items()
+        for key in NAMES
+        if key in resource["Properties"]
+    }
+    document: dict[str, Any] = Stage(clients, Concern.IDENTITY, stack, physical, {}).properties(
+        "AirflowPolicy"
+    )["PolicyDocument"]
+    return document

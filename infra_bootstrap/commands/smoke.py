@@ -1,0 +1,272 @@
+"""The first real account: bootstrap, one tiny training, one evaluation, destroy, and the proof that nothing is left.
+
+Costs money, and no more than it says, by the approximate prices of :mod:`rl_lifecycle.machines.instance_types`: before anything is made,
+the dearest that can happen is added up and compared with the cap; the machine carries a deadline that its own timer, the
+reaper and this program enforce. Destroys what it made, so it refuses an environment of which anything exists. Needs no
+Airflow.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypeVar
+
+from infra_bootstrap.clients import Clients
+from infra_bootstrap.deployment import deploy
+from infra_bootstrap.deployment.destroy import Destruction, destroy
+from infra_bootstrap.errors import BadInputError, BootstrapError
+from infra_bootstrap.preflight.checks import failures, run_checks
+from infra_bootstrap.preflight.traces import find_traces
+from infra_bootstrap.reaper.reaper import find_machines
+from infra_bootstrap.stacks.outputs import Outputs, read_outputs
+from infra_bootstrap.stacks.settings import Settings
+from rl_lifecycle.evaluation.requests import Shard
+from rl_lifecycle.evaluation.selection import selection_name
+from rl_lifecycle.experiment.experiment import read_experiment
+from rl_lifecycle.experiment.spec import Spec, freeze_spec
+from rl_lifecycle.machines.launches import build_fleet_request, plan_pools, trial_tags
+from rl_lifecycle.machines.prices import FALL_BACK
+from rl_lifecycle.records.record import Record
+from rl_lifecycle.storage.layout import heartbeat_key, shard_key, spec_key
+from rl_lifecycle.storage.stores import ObjectStore, S3Store
+from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
+
+#: The environment of `make aws-smoke`.
+ENVIRONMENT = "smoke"
+#: What the whole of it may cost at most.
+CAP_USD = 1.00
+#: Everything but the machine, at most: requests, storage of an hour, two Lambdas, alarms by the hour. Rounded up a lot.
+REST_USD = 0.25
+INSTANCE_TYPES = ("c7i.large", "c6i.large")
+DEADLINE = timedelta(minutes=30)
+EXPERIMENT = {
+    "env_id": "CartPole-v1",
+    "algo": "ppo",
+    "total_timesteps": 40_960,
+    "checkpoint_every": 40_960,
+    "trials": 1,
+    "compute": {
+        "instance_types": list(INSTANCE_TYPES),
+        "market": "on-demand",
+        "max_hours": 0.5,
+        "budget_usd": CAP_USD,
+    },
+    "evaluation": {"return_range": [0, 500], "crash_below": 50, "selection_episodes": 10},
+}
+OVER = (TrainerState.FINISHED, TrainerState.FAILED, TrainerState.INTERRUPTED, TrainerState.FENCED)
+Say = Callable[[str], None]
+Answer = TypeVar("Answer")
+
+
+class SmokeFailedError(BootstrapError):
+    """A step of the first run failed; what was made has been destroyed, or the message says what has not."""
+
+
+class SmokeReport(Record):
+    """What happened, and what it cost."""
+
+    account_id: str
+    region: str
+    environment: str
+    seconds: dict[str, float]
+    trained_steps: int
+    mean_return: float | None
+    machine_seconds: float
+    usd: float
+    destruction: Destruction
+
+
+class Trial(NamedTuple):
+    """The one training: its spec and where it writes."""
+
+    spec: Spec
+    outputs: Outputs
+    store: ObjectStore
+    launcher: Clients
+
+
+def confirmation(clients: Clients, environment: str) -> str:
+    """The words that must be said, exactly: for one environment of one account and region, and no other."""
+    return f"spend up to {CAP_USD:.2f} USD in account {clients.account_id}, region {clients.region}, environment {environment}"
+
+
+def highest_usd() -> float:
+    """The dearest that can happen, about: the dearest machine until its deadline and an hour of grace, and the rest."""
+    hours = DEADLINE.total_seconds() / 3600 + 1
+    return round(max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES) * hours + REST_USD, 2)
+
+
+def run_smoke(clients: Clients, settings: Settings, confirm: str | None, say: Say) -> SmokeReport:
+    """Make an environment of its own, train once, evaluate once, destroy it with its bucket. Costs money.
+
+    :param confirm: must be :func:`confirmation`, exactly.
+    :raises BadInputError: if it is not, or if anything of the environment exists: nothing was made, and nothing destroyed.
+    :raises SmokeFailedError: if a step fails; the environment is destroyed all the same.
+    """
+    _refuse_unless_new(clients, settings.environment)
+    _refuse_unless_confirmed(clients, settings.environment, confirm)
+    failed = failures(run_checks(clients, settings))
+    if failed:
+        raise SmokeFailedError(
+            "; ".join(f"{check.name}: {check.found} → {check.fix}" for check in failed)
+            + "; nothing was made"
+        )
+    seconds: dict[str, float] = {}
+    began = time.monotonic()
+    try:
+        _timed(seconds, "bootstrap", lambda: deploy.deploy(clients, settings, say, check=False))
+        trial = _prepare(clients, settings)
+        beat, machine_seconds = _timed(seconds, "train", lambda: _train(trial, say))
+        shard = _timed(seconds, "evaluate", lambda: _await_shard(trial, beat, say))
+    finally:
+        destruction = _timed(seconds, "destroy", lambda: _clean_up(clients, settings, say))
+    seconds["total"] = round(time.monotonic() - began, 1)
+    if destruction.leftovers:
+        raise SmokeFailedError(
+            f"left over: {', '.join(destruction.leftovers)}; delete them by hand"
+        )
+    returns = [value for value in shard.returns if value is not None]
+    usd = round(
+        max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES) * machine_seconds / 3600, 4
+    )
+    return SmokeReport(
+        account_id=clients.account_id,
+        region=clients.region,
+        environment=settings.environment,
+        seconds=seconds,
+        trained_steps=beat.step,
+        mean_return=sum(returns) / len(returns) if returns else None,
+        machine_seconds=round(machine_seconds, 1),
+        usd=usd,
+        destruction=destruction,
+    )
+
+
+def _refuse_unless_new(clients: Clients, environment: str) -> None:
+    """Refuse what somebody may need: the end of a first run ends every machine of its environment and deletes its bucket."""
+    found = list(find_traces(clients, environment))
+    if found:
+        raise BadInputError(
+            f"nothing was made and nothing destroyed: {environment} exists ({', '.join(found)}), and a first run "
+            "destroys its environment: name one that is free with --environment. If this one is what an "
+            "interrupted first run left, see `python -m infra_bootstrap destroy --help`"
+        )
+
+
+def _refuse_unless_confirmed(clients: Clients, environment: str, confirm: str | None) -> None:
+    words = confirmation(clients, environment)
+    if confirm != words:
+        command = (
+            f'make aws-smoke CONFIRM="{words}"'
+            if environment == ENVIRONMENT
+            else f'python -m infra_bootstrap smoke --environment {environment} --confirm "{words}"'
+        )
+        raise BadInputError(
+            f"nothing was made: this costs real money (at most about {highest_usd():.2f} USD). If you mean it: "
+            f"{command}"
+        )
+    if highest_usd() > CAP_USD:
+        raise BadInputError(
+            f"it could cost {highest_usd():.2f} USD, more than the cap of {CAP_USD:.2f}: nothing was made"
+        )
+
+
+def _prepare(clients: Clients, settings: Settings) -> Trial:
+    """Freeze the spec of the one training, as the launcher."""
+    outputs = read_outputs(clients, settings.environment)
+    launcher = clients.assume(outputs.launcher_role_arn, "nightshift-smoke")
+    now = datetime.now(UTC)
+    spec = freeze_spec(
+        read_experiment(EXPERIMENT, "smoke"),
+        run_id=f"smoke-{now:%Y%m%dt%H%M%S}",
+        created_at=now,
+        trainer=outputs.trainer_wheels,
+        image_id=outputs.image_id,
+        launch_template=f"{outputs.launch_template_id}:{outputs.launch_template_version}",
+    )
+    store = S3Store(launcher.s3, outputs.bucket)
+    store.put(spec_key("smoke", spec.run), spec.to_json(), if_none_match=True)
+    return Trial(spec, outputs, store, launcher)
+
+
+def _train(trial: Trial, say: Say) -> tuple[Heartbeat, float]:
+    """Launch one machine, and wait for its end. Starts billing, and ends it.
+
+    :return: the last heartbeat, and the machine's seconds.
+    """
+    outputs, name = trial.outputs, trial.spec.trial_id("seed-0")
+    deadline = datetime.now(UTC) + DEADLINE
+    request = build_fleet_request(
+        launch_template_id=outputs.launch_template_id,
+        launch_template_version=outputs.launch_template_version,
+        pools=plan_pools(INSTANCE_TYPES, outputs.subnet_ids),
+        market="on-demand",
+        tags=trial_tags(outputs.environment, name, 1, trial.spec.sha256, deadline),
+    )
+    answer = trial.launcher.ec2.create_fleet(**request, ClientToken=trial.spec.sha256)
+    if not answer.get("Instances"):
+        refused = {
+            f"{error.get('ErrorCode')}: {error.get('ErrorMessage')}"
+            for error in answer.get("Errors", ())
+        }
+        raise SmokeFailedError(f"no machine: {'; '.join(sorted(refused)) or 'AWS gave no reason'}")
+    say(
+        f"machine {answer['Instances'][0]['InstanceIds'][0]}, {answer['Instances'][0].get('InstanceType')}"
+    )
+    began = time.monotonic()
+    beat = _await_training(trial, deadline, say)
+    return beat, time.monotonic() - began
+
+
+def _await_training(trial: Trial, deadline: datetime, say: Say) -> Heartbeat:
+    key, beat = heartbeat_key(trial.spec.trial_id("seed-0")), None
+    while datetime.now(UTC) < deadline:
+        found = trial.store.find(key)
+        beat = Heartbeat.from_json(found.data, key) if found else None
+        gone = not any(find_machines(trial.launcher.ec2, trial.outputs.environment))
+        if gone and beat is not None and beat.state in OVER:
+            break
+        if gone:
+            raise SmokeFailedError(
+                f"the machine ended without a word (last heartbeat: {beat.state if beat else 'none'})"
+            )
+        say(f"training: {f'{beat.state}, step {beat.step}' if beat else 'booting'}")
+        time.sleep(5)
+    if beat is None or beat.state is not TrainerState.FINISHED:
+        raise SmokeFailedError(
+            f"training: {f'{beat.state}: {beat.message}' if beat else 'no heartbeat'} before its deadline"
+        )
+    return beat
+
+
+def _await_shard(trial: Trial, beat: Heartbeat, say: Say) -> Shard:
+    """Wait for the evaluation that the policy's arrival triggers."""
+    name = selection_name("seed-0", beat.step)
+    key = shard_key("smoke", trial.spec.run, name, 0)
+    for _ in range(120):
+        if found := trial.store.find(key):
+            return Shard.from_json(found.data, key)
+        say("evaluating")
+        time.sleep(5)
+    raise SmokeFailedError(
+        f"{key} was not written within 10 minutes: read the evaluator's log group"
+    )
+
+
+def _clean_up(clients: Clients, settings: Settings, say: Say) -> Destruction:
+    """End the machine if it still runs, then destroy the environment with its bucket."""
+    left = [
+        str(machine["InstanceId"]) for machine in find_machines(clients.ec2, settings.environment)
+    ]
+    if left:
+        clients.ec2.terminate_instances(InstanceIds=left)
+        clients.ec2.get_waiter("instance_terminated").wait(InstanceIds=left)
+    return destroy(clients, settings, settings.environment, say, delete_bucket=True)
+
+
+def _timed(seconds: dict[str, float], name: str, work: Callable[[], Answer]) -> Answer:
+    began = time.monotonic()
+    try:
+        return work()
+    finally:
+        seconds[name] = round(time.monotonic() - began, 1)

@@ -1,0 +1,1 @@
+"""Deploying, planning, comparing and destroying an environment."""

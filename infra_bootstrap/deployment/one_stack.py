@@ -1,0 +1,350 @@
+"""Deploying one stack in three steps, so that an Airflow task can let go of its worker between them.
+
+    prepared = prepare(clients, settings, concern, artifacts)     # a change set, or nothing to do
+    started = start(clients, prepared)                            # CloudFormation begins
+    while (progress := poll(clients, started)).outcome is None: … # wait as you like
+
+Each step can be repeated: a change set that was not executed is replaced, a stack that another try has brought to its
+goal is UNCHANGED. A failed deployment rolls back, and the same command goes on from there.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra_bootstrap.artifacts.sets import ArtifactSet
+from infra_bootstrap.clients import Clients, message_of, refused_or_same, role_of_arn
+from infra_bootstrap.errors import IdentityChangedError, StackBusyError, StackFailedError
+from infra_bootstrap.stacks.changes import Change, read_changes
+from infra_bootstrap.stacks.concerns import PROTECTED, Concern, role_name, stack_name, template_body
+from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
+from infra_bootstrap.stacks.events import find_failure
+from infra_bootstrap.stacks.images import find_image
+from infra_bootstrap.stacks.parameters import plan_parameters
+from infra_bootstrap.stacks.settings import Settings
+from rl_lifecycle.records.record import Record
+
+#: A change set that finds nothing to do fails with one of these.
+#: https://github.com/aws/aws-cli/blob/develop/awscli/customizations/cloudformation/deployer.py
+NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
+PREPARE_WITHIN_S = 300.0
+DELETE_WITHIN_S = 1800.0
+#: On every resource that can bear it, also on those that the environment's own tag is kept from; finds what is left over.
+DEPLOYMENT_TAG = "nightshift:deployment"
+
+
+class Outcome(StrEnum):
+    """What became of a stack."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    DELETED = "deleted"
+
+
+class Prepared(Record):
+    """A stack that is ready to be started, or has nothing to do. JSON, for a task to hand on.
+
+    :param change_set: its ARN; None when there is nothing to do.
+    :param changed_at: the stack's time before the operation.
+    """
+
+    environment: str
+    concern: Concern
+    stack_name: str
+    change_set: str | None = None
+    is_new: bool = False
+    changed_at: str = ""
+    changes: tuple[Change, ...] = ()
+    command: str = ""
+
+
+class Progress(Record):
+    """Where a stack is. `outcome` is None while CloudFormation works."""
+
+    stack_name: str
+    status: str
+    outcome: Outcome | None = None
+
+
+def prepare(
+    clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None = None
+) -> Prepared:
+    """Compare a stack with its template, and leave a change set if they differ. Costs nothing.
+
+    A stack that never came to life (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first. Where the template's text,
+    the parameters and the image are the same no change set is made: it could not find anything.
+
+    :param artifacts: what was built and uploaded; needed for training and evaluation.
+    :raises IdentityChangedError: if identity differs, and the caller may not change it.
+    :raises StackBusyError: if somebody else is working on the stack.
+    :raises StackFailedError: if CloudFormation refuses the change set.
+    """
+    name = stack_name(settings.environment, concern)
+    stack = find_living_stack(clients, settings, concern)
+    values = plan_parameters(
+        clients, settings, concern, stack.parameters if stack else None, artifacts
+    )
+    idle = Prepared(
+        environment=settings.environment, concern=concern, stack_name=name, command=settings.command
+    )
+    if stack is not None:
+        differences = find_differences(clients, concern, stack, values)
+        if not differences:
+            return idle
+        if concern is Concern.IDENTITY and is_airflow(clients, stack.parameters):
+            raise IdentityChangedError(name, differences, settings.command)
+    answer = create_change_set(
+        clients, settings, concern, values, stack.parameters if stack else None
+    )
+    if answer is None:
+        return idle
+    return idle.model_copy(
+        update={
+            "change_set": answer["ChangeSetId"],
+            "is_new": stack is None,
+            "changed_at": stack.changed_at if stack else "",
+            "changes": read_changes(answer),
+        }
+    )
+
+
+def start(clients: Clients, prepared: Prepared) -> Prepared:
+    """Execute a change set; CloudFormation begins to change resources, which may begin to cost. Returns at once."""
+    if prepared.change_set is not None:
+        try:
+            clients.cloudformation.execute_change_set(
+                ChangeSetName=prepared.change_set, StackName=prepared.stack_name
+            )
+        except ClientError as error:
+            raise refused_or_same(
+                error, f"cloudformation:ExecuteChangeSet {prepared.stack_name}"
+            ) from error
+    return prepared
+
+
+def poll(clients: Clients, prepared: Prepared) -> Progress:
+    """Look at a stack that was started.
+
+    :raises StackFailedError: if it failed, with the resource that failed first and AWS's reason.
+    """
+    if prepared.change_set is None:
+        return Progress(stack_name=prepared.stack_name, status="", outcome=Outcome.UNCHANGED)
+    stack = find_stack(clients, prepared.stack_name)
+    status = stack.status if stack else "DELETE_COMPLETE"
+    not_begun = (
+        stack is not None and not prepared.is_new and stack.changed_at == prepared.changed_at
+    )
+    if status.endswith("_IN_PROGRESS") or not_begun:
+        return Progress(stack_name=prepared.stack_name, status=status)
+    if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        resource, reason = find_failure(clients, stack.stack_id if stack else prepared.stack_name)
+        raise StackFailedError(prepared.stack_name, status, resource, reason, prepared.command)
+    return Progress(
+        stack_name=prepared.stack_name,
+        status=status,
+        outcome=Outcome.CREATED if prepared.is_new else Outcome.UPDATED,
+    )
+
+
+def protect(clients: Clients, prepared: Prepared) -> bool:
+    """Turn termination protection on where it belongs. :return: whether it is on; Airflow's role may not turn it on."""
+    if prepared.concern not in PROTECTED:
+        return False
+    stack = find_stack(clients, prepared.stack_name)
+    if stack is None or stack.protected:
+        return stack is not None
+    try:
+        clients.cloudformation.update_termination_protection(
+            StackName=prepared.stack_name, EnableTerminationProtection=True
+        )
+    except ClientError:
+        return False
+    return True
+
+
+def find_living_stack(
+    clients: Clients, settings: Settings, concern: Concern
+) -> DeployedStack | None:
+    """Look a stack up, and clear it away if it is dead.
+
+    :raises StackBusyError: if somebody else is working on it.
+    """
+    name = stack_name(settings.environment, concern)
+    stack = find_stack(clients, name)
+    if stack is None:
+        return None
+    if stack.is_busy:
+        raise StackBusyError(name, stack.status)
+    if stack.status == "UPDATE_ROLLBACK_FAILED":
+        return _continue_rollback(clients, settings, stack, concern)
+    if not stack.is_dead:
+        return stack
+    delete_stack(clients, settings, concern)
+    await_deletion(clients, stack.stack_id, settings.command)
+    return None
+
+
+def delete_stack(clients: Clients, settings: Settings, concern: Concern) -> None:
+    """Ask CloudFormation to delete a stack. Returns at once."""
+    name = stack_name(settings.environment, concern)
+    try:
+        clients.cloudformation.delete_stack(
+            StackName=name, **_service_role(clients, settings, concern)
+        )
+    except ClientError as error:
+        raise refused_or_same(error, f"cloudformation:DeleteStack {name}") from error
+
+
+def poll_deletion(clients: Clients, stack_id: str, command: str) -> Progress:
+    """Look at a stack that is being deleted. :raises StackFailedError: if it could not be deleted."""
+    stack = find_stack(clients, stack_id)
+    if stack is None:
+        return Progress(stack_name=stack_id, status="DELETE_COMPLETE", outcome=Outcome.DELETED)
+    if stack.status == "DELETE_FAILED":
+        resource, reason = find_failure(clients, stack_id)
+        raise StackFailedError(stack.name, stack.status, resource, reason, command)
+    return Progress(stack_name=stack.name, status=stack.status)
+
+
+def await_deletion(
+    clients: Clients,
+    stack_id: str,
+    command: str,
+    within_s: float = DELETE_WITHIN_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until a stack is gone. :raises StackFailedError: if it could not be deleted, or not in time."""
+    for delay in delays(within_s):
+        if poll_deletion(clients, stack_id, command).outcome:
+            return
+        sleep(delay)
+    raise StackFailedError(
+        stack_id, "DELETE_IN_PROGRESS", "", f"it was not gone after {within_s:g} s.", command
+    )
+
+
+def find_differences(
+    clients: Clients, concern: Concern, stack: DeployedStack, values: Mapping[str, str]
+) -> list[str]:
+    """Compare a deployed stack with the template's text, the planned parameters and the image that "latest" means today.
+
+    :return: what differs, in words; empty when a change set could find nothing.
+    """
+    deployed = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")[
+        "TemplateBody"
+    ]
+    differences = (
+        [] if str(deployed).strip() == template_body(concern).strip() else ["its template"]
+    )
+    differences += [
+        f"{name} from {stack.parameters.get(name)!r} to {value!r}"
+        for name, value in sorted(values.items())
+        if stack.parameters.get(name) != value
+    ]
+    if concern is Concern.TRAINING and find_image(
+        clients, values.get("ImageId")
+    ).image_id != stack.outputs.get("ImageId"):
+        differences.append("its machine image")
+    return differences
+
+
+def is_airflow(clients: Clients, identity_parameters: Mapping[str, str]) -> bool:
+    """Whether the caller is the role that Airflow's workers run as."""
+    return role_of_arn(clients.identity["Arn"]) == identity_parameters.get("AirflowRoleName")
+
+
+def create_change_set(
+    clients: Clients,
+    settings: Settings,
+    concern: Concern,
+    values: Mapping[str, str],
+    deployed: Mapping[str, str] | None,
+) -> dict[str, Any] | None:
+    """Make a change set and wait for it. :return: its description; None when it finds nothing to do.
+
+    :param deployed: the stack's parameters now; None: it is new. What stays is said as "the value before", because the
+        value of an SSM parameter's type is not what was given.
+    :raises StackFailedError: if CloudFormation refuses it.
+    """
+    name = stack_name(settings.environment, concern)
+    request = {
+        "StackName": name,
+        "ChangeSetName": f"nightshift-{uuid.uuid4().hex[:12]}",
+        "ChangeSetType": "CREATE" if deployed is None else "UPDATE",
+        "TemplateBody": template_body(concern),
+        "Parameters": [
+            _parameter(key, value, deployed or {}) for key, value in sorted(values.items())
+        ],
+        "Capabilities": ["CAPABILITY_NAMED_IAM"] if concern is Concern.IDENTITY else [],
+        "Tags": [{"Key": DEPLOYMENT_TAG, "Value": settings.environment}],
+        **_service_role(clients, settings, concern),
+    }
+    try:
+        made = clients.cloudformation.create_change_set(**request)["Id"]
+    except ClientError as error:
+        if refused_or_same(error, name) is not error:
+            raise refused_or_same(error, f"cloudformation:CreateChangeSet {name}") from error
+        raise StackFailedError(
+            name, "no change set", "", message_of(error), settings.command
+        ) from error
+    answer = _await_change_set(clients, name, made, settings.command)
+    if answer["Status"] == "FAILED":
+        clients.cloudformation.delete_change_set(StackName=name, ChangeSetName=made)
+        if any(text in answer.get("StatusReason", "") for text in NOTHING_TO_DO):
+            return None
+        raise StackFailedError(
+            name, "a failed change set", "", answer.get("StatusReason", ""), settings.command
+        )
+    return answer
+
+
+def _parameter(key: str, value: str, deployed: Mapping[str, str]) -> dict[str, Any]:
+    if deployed.get(key) == value:
+        return {"ParameterKey": key, "UsePreviousValue": True}
+    return {"ParameterKey": key, "ParameterValue": value}
+
+
+def _await_change_set(clients: Clients, name: str, change_set: str, command: str) -> dict[str, Any]:
+    for delay in delays(PREPARE_WITHIN_S):
+        answer: dict[str, Any] = clients.cloudformation.describe_change_set(
+            StackName=name, ChangeSetName=change_set
+        )
+        if answer["Status"] in ("CREATE_COMPLETE", "FAILED"):
+            return answer
+        time.sleep(delay)
+    raise StackFailedError(
+        name, "a pending change set", "", f"it was not ready after {PREPARE_WITHIN_S:g} s.", command
+    )
+
+
+def delays(within_s: float) -> list[float]:
+    """Pauses between polls: short first, 5 s at last, in all about as long as asked for."""
+    pauses = [0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0]
+    return pauses + [5.0] * max(0, round((within_s - sum(pauses)) / 5.0))
+
+
+def _service_role(clients: Clients, settings: Settings, concern: Concern) -> dict[str, str]:
+    """CloudFormation works as the deployer on all stacks but identity, which makes the deployer."""
+    if concern is Concern.IDENTITY:
+        return {}
+    return {"RoleARN": clients.role_arn(role_name(settings.environment, "deployer"))}
+
+
+def _continue_rollback(
+    clients: Clients, settings: Settings, stack: DeployedStack, concern: Concern
+) -> DeployedStack | None:
+    """Finish a rollback that stopped half-way, which is what AWS asks for before anything else."""
+    clients.cloudformation.continue_update_rollback(
+        StackName=stack.name, **_service_role(clients, settings, concern)
+    )
+    for delay in delays(DELETE_WITHIN_S):
+        found = find_stack(clients, stack.name)
+        if found is None or not found.is_busy:
+            return found
+        time.sleep(delay)
+    raise StackBusyError(stack.name, stack.status)

@@ -1,0 +1,77 @@
+"""A plan: what `deploy` would do, and nothing done."""
+
+from typing import Any
+
+from infra_bootstrap.artifacts.sets import ArtifactSet
+from infra_bootstrap.clients import Clients
+from infra_bootstrap.deployment.one_stack import create_change_set, find_differences, is_airflow
+from infra_bootstrap.stacks.changes import Change, additions, completed, read_changes
+from infra_bootstrap.stacks.concerns import Concern, stack_name
+from infra_bootstrap.stacks.costs import explain, monthly_usd
+from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
+from infra_bootstrap.stacks.parameters import plan_parameters
+from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.template_files import parse, resources_made, resources_of
+from rl_lifecycle.records.record import Record
+
+
+class StackPlan(Record):
+    """What would happen to a stack.
+
+    :param monthly_usd: what it costs a month afterwards, while nothing runs. :param costs: what of it costs something.
+    :param monthly_usd_now: what it costs a month as it is deployed; 0 for one that is not.
+    """
+
+    stack_name: str
+    status: str
+    changes: tuple[Change, ...]
+    note: str = ""
+    monthly_usd: float = 0.0
+    costs: tuple[str, ...] = ()
+    monthly_usd_now: float = 0.0
+
+
+def plan(
+    clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None
+) -> StackPlan:
+    """Plan a stack. A new one is read from its template; an existing one from a change set, which is deleted again.
+
+    :raises BadInputError: if a parameter is not allowed.
+    """
+    name = stack_name(settings.environment, concern)
+    stack = find_stack(clients, name)
+    living = stack if stack is not None and not stack.is_dead else None
+    values = plan_parameters(
+        clients, settings, concern, living.parameters if living else None, artifacts
+    )
+    made = resources_made(concern, values)
+    found = StackPlan(
+        stack_name=name,
+        status=stack.status if stack else "",
+        changes=(),
+        monthly_usd=monthly_usd(made),
+        costs=tuple(explain(made)),
+    )
+    if living is None:
+        return found.model_copy(update={"changes": additions(made)})
+    differences = find_differences(clients, concern, living, values)
+    if not differences:
+        return found.model_copy(update={"monthly_usd_now": found.monthly_usd})
+    before = _deployed_resources(clients, living)
+    found = found.model_copy(update={"monthly_usd_now": monthly_usd(before)})
+    if concern is Concern.IDENTITY and is_airflow(clients, living.parameters):
+        note = f"an administrator must change {', '.join(differences)}: `{settings.command}`"
+        return found.model_copy(update={"note": note})
+    answer = create_change_set(clients, settings, concern, values, living.parameters)
+    if answer is None:
+        return found
+    clients.cloudformation.delete_change_set(StackName=name, ChangeSetName=answer["ChangeSetId"])
+    return found.model_copy(update={"changes": completed(read_changes(answer), before, made)})
+
+
+def _deployed_resources(clients: Clients, stack: DeployedStack) -> dict[str, dict[str, Any]]:
+    """What a stack is made of as it was deployed, whatever its template says today."""
+    body = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")[
+        "TemplateBody"
+    ]
+    return resources_of(parse(str(body)), stack.parameters)

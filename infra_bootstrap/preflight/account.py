@@ -1,0 +1,289 @@
+"""Checks of an account: who asks, where, with which permissions and quotas, and whether Lambda and Spot are ready."""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from botocore.exceptions import ClientError
+
+from infra_bootstrap.clients import Clients, code_of, role_of_arn
+from infra_bootstrap.errors import BadInputError
+from infra_bootstrap.preflight.check import Check, Situation, Verdict
+from infra_bootstrap.stacks.concerns import Concern, stack_name
+from infra_bootstrap.stacks.deployed import find_stack
+from infra_bootstrap.stacks.parameters import lambda_runtime
+from infra_bootstrap.stacks.settings import LAPTOP_RUNTIMES, Settings
+from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
+from rl_lifecycle.machines.quotas import QUOTA_CODES
+
+
+def _vcpu_quotas() -> Iterator[tuple[str, str, int, bool]]:
+    """Each vCPU quota that the types marked `preflight` count against, by family and market.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-quotas.html
+
+    :return: name, Service Quotas' code, the fewest vCPUs with which one machine starts, and whether training with
+        `instance_types: auto` needs it.
+    """
+    wanted = [row for row in INSTANCE_TYPES.values() if row.preflight]
+    for family, codes in QUOTA_CODES.items():
+        rows = [row for row in wanted if row.quota == family]
+        if rows:
+            name = f"{family} (GPU)" if any(row.gpu for row in rows) else family
+            fewest, needed = min(row.vcpus for row in rows), any(row.auto for row in rows)
+            for market, code in codes.items():
+                yield f"{name}, {market}", code, fewest, needed
+
+
+#: The vCPU quotas that are checked.
+VCPU_QUOTAS = tuple(_vcpu_quotas())
+#: The role that Spot works as; it belongs to AWS and cannot be made by a stack of ours that may be deleted. Fleet's role is
+#: not made: an instant fleet needs none, and only with it could a standing fleet launch past the launcher's conditions.
+#: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-prerequisites.html
+SERVICE_ROLES = {"spot.amazonaws.com": "AWSServiceRoleForEC2Spot"}
+#: What an administrator must be able to do for a first bootstrap: identity is made with the caller's own rights.
+#: Each with the resource that it is for: a simulation without one asks for everything, which rights that are scoped do not give.
+ADMINISTRATOR_ACTIONS = {
+    "arn:{partition}:cloudformation:{region}:{account}:stack/nightshift-{environment}-identity/*": (
+        "cloudformation:CreateChangeSet",
+        "cloudformation:DeleteChangeSet",
+        "cloudformation:DeleteStack",
+        "cloudformation:DescribeChangeSet",
+        "cloudformation:DescribeStackEvents",
+        "cloudformation:DescribeStacks",
+        "cloudformation:ExecuteChangeSet",
+        "cloudformation:GetTemplate",
+        "cloudformation:UpdateTerminationProtection",
+    ),
+    "arn:{partition}:iam::{account}:role/nightshift-{environment}-deployer": (
+        "iam:CreateRole",
+        "iam:DeleteRolePolicy",
+        "iam:GetRole",
+        "iam:PassRole",
+        "iam:PutRolePermissionsBoundary",
+        "iam:PutRolePolicy",
+        "iam:TagRole",
+        "iam:UpdateAssumeRolePolicy",
+        "sts:AssumeRole",
+    ),
+    "arn:{partition}:iam::{account}:role/{airflow_role}": (
+        "iam:AttachRolePolicy",
+        "iam:DetachRolePolicy",
+    ),
+    "arn:{partition}:iam::{account}:policy/nightshift-{environment}-boundary": (
+        "iam:CreatePolicy",
+        "iam:CreatePolicyVersion",
+        "iam:DeletePolicyVersion",
+    ),
+    "arn:{partition}:iam::{account}:instance-profile/nightshift-{environment}-trainer": (
+        "iam:AddRoleToInstanceProfile",
+        "iam:CreateInstanceProfile",
+    ),
+    "arn:{partition}:iam::{account}:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot": (
+        "iam:CreateServiceLinkedRole",
+    ),
+    "*": (
+        "ec2:DescribeAvailabilityZones",
+        "ec2:DescribeImages",
+        "ec2:DescribeInstanceTypeOfferings",
+        "ec2:DescribeManagedPrefixLists",
+        "ssm:GetParameter",
+    ),
+}
+
+
+def is_on_this_machine(clients: Clients) -> bool:
+    """Whether the endpoint is on the loopback: then Lambda's Python is this machine's, not AWS's."""
+    return urlsplit(clients.sts.meta.endpoint_url).hostname in ("127.0.0.1", "localhost", "::1")
+
+
+def check_runtime(clients: Clients, runtime: str) -> None:
+    """Refuse a Lambda runtime that cannot load the layer on AWS.
+
+    :raises BadInputError: with what to choose instead.
+    """
+    if runtime in LAPTOP_RUNTIMES and not is_on_this_machine(clients):
+        raise BadInputError(
+            f"--lambda-runtime {runtime}: onnxruntime's wheels need glibc 2.28, and Lambda's {runtime} has 2.26; "
+            "choose python3.12 or later"
+        )
+
+
+def check_caller(at: Situation) -> Iterator[Check]:
+    """Root cannot assume roles, and so could upload nothing."""
+    clients = at.clients
+    arn = clients.identity["Arn"]
+    if arn.endswith(":root"):
+        yield Check(
+            name="who am I",
+            verdict=Verdict.FAILED,
+            found=arn,
+            fix="use a role or a user: root cannot assume roles",
+        )
+        return
+    yield Check(name="who am I", verdict=Verdict.GOOD, found=arn)
+    yield Check(
+        name="account and region",
+        verdict=Verdict.GOOD,
+        found=f"{clients.account_id}, {clients.region}",
+    )
+
+
+def check_region(at: Situation) -> Iterator[Check]:
+    """A region that was never opted into refuses every call; one that is not has no quotas, zones or images of ours."""
+    clients = at.clients
+    found = clients.ec2.describe_regions(RegionNames=[clients.region], AllRegions=True)["Regions"]
+    status = str(found[0].get("OptInStatus", "opt-in-not-required")) if found else "unknown"
+    closed = status not in ("opt-in-not-required", "opted-in")
+    yield Check(
+        name="region",
+        verdict=Verdict.FAILED if closed else Verdict.GOOD,
+        found=f"{clients.region}, {status}",
+        fix=f"aws account enable-region --region-name {clients.region}, or choose another region"
+        if closed
+        else "",
+    )
+
+
+def check_permissions(at: Situation) -> Iterator[Check]:
+    """Ask IAM what the caller may do. Conditions and organisations' policies are beyond the simulation."""
+    clients, settings = at
+    role = role_of_arn(clients.identity["Arn"])
+    source = clients.iam.get_role(RoleName=role)["Role"]["Arn"] if role else clients.identity["Arn"]
+    refused = _simulate(clients, settings, source)
+    identity = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
+    airflow = (
+        identity.parameters.get("AirflowRoleName")
+        if identity is not None and not identity.is_dead
+        else None
+    )
+    if not refused:
+        yield Check(name="permissions", verdict=Verdict.GOOD, found="an administrator's")
+    elif airflow is not None and role == airflow:
+        yield Check(
+            name="permissions", verdict=Verdict.GOOD, found="Airflow's: everything but identity"
+        )
+    else:
+        fix = (
+            f"deploy as {airflow}, or let an administrator do it"
+            if airflow
+            else "let an administrator bootstrap the first time: it makes the roles"
+        )
+        yield Check(
+            name="permissions",
+            verdict=Verdict.FAILED,
+            found=f"{source} may not {', '.join(refused)}",
+            fix=fix,
+        )
+
+
+def _simulate(clients: Clients, settings: Settings, source: str) -> list[str]:
+    """The actions of a first bootstrap that a role or user may not do, each asked for the resource it would be done to."""
+    names = {
+        "partition": clients.identity["Arn"].split(":")[1],
+        "region": clients.region,
+        "account": clients.account_id,
+        "environment": settings.environment,
+        "airflow_role": settings.airflow_role or "airflow-worker",
+    }
+    refused = []
+    for resource, actions in ADMINISTRATOR_ACTIONS.items():
+        answers = clients.iam.simulate_principal_policy(
+            PolicySourceArn=source,
+            ActionNames=list(actions),
+            ResourceArns=[resource.format(**names)],
+        )
+        refused += [
+            answer["EvalActionName"]
+            for answer in answers["EvaluationResults"]
+            if answer["EvalDecision"] != "allowed"
+        ]
+    return refused
+
+
+def check_quotas(at: Situation) -> Iterator[Check]:
+    """How many vCPUs may run at once, by family and market; new accounts have none for GPUs."""
+    clients = at.clients
+    quotas = clients.client("service-quotas")
+    for family, code, fewest, needed in VCPU_QUOTAS:
+        value = float(quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
+        bad = Verdict.FAILED if needed else Verdict.WARNING
+        fix = (
+            "ask for more: aws service-quotas request-service-quota-increase --service-code ec2 "
+            f"--quota-code {code} --desired-value 16"
+        )
+        yield Check(
+            name=f"vCPUs of {family}",
+            verdict=bad if value < fewest else Verdict.GOOD,
+            found=f"{value:g}",
+            fix=fix if value < fewest else "",
+        )
+
+
+def check_lambda(at: Situation) -> Iterator[Check]:
+    """Lambda's Python, and how many evaluations may run at the same time."""
+    clients, settings = at
+    evaluation = find_stack(clients, stack_name(settings.environment, Concern.EVALUATION))
+    runtime = lambda_runtime(settings, evaluation.parameters if evaluation else None)
+    check_runtime(clients, runtime)
+    yield Check(name="Lambda's Python", verdict=Verdict.GOOD, found=runtime)
+    limit = clients.client("lambda").get_account_settings()["AccountLimit"][
+        "UnreservedConcurrentExecutions"
+    ]
+    reserved = int(settings.parameters.get("ReservedConcurrency", "-1"))
+    if reserved > 0 and limit - reserved < 100:
+        yield Check(
+            name="Lambda's concurrency",
+            verdict=Verdict.FAILED,
+            found=f"{limit}, of which {reserved} would be reserved",
+            fix="AWS keeps 100 unreserved: leave ReservedConcurrency at -1, or ask for more (quota L-B99A9384, lambda)",
+        )
+        return
+    few = limit < 50
+    yield Check(
+        name="Lambda's concurrency",
+        verdict=Verdict.WARNING if few else Verdict.GOOD,
+        found=f"{limit} at the same time",
+        fix="evaluations wait for each other; ask for more (quota L-B99A9384 of service lambda)"
+        if few
+        else "",
+    )
+
+
+def check_service_roles(at: Situation) -> Iterator[Check]:
+    """The role of AWS that Spot works as; without it the first spot launch fails."""
+    clients = at.clients
+    for service, name in SERVICE_ROLES.items():
+        try:
+            clients.iam.get_role(RoleName=name)
+        except clients.iam.exceptions.NoSuchEntityException:
+            yield Check(
+                name=f"role of {service}",
+                verdict=Verdict.WARNING,
+                found="not there yet",
+                fix=f"`deploy` makes it, or: aws iam create-service-linked-role --aws-service-name {service}",
+            )
+        else:
+            yield Check(name=f"role of {service}", verdict=Verdict.GOOD, found=name)
+
+
+def ensure_service_roles(clients: Clients) -> list[str]:
+    """Make the role that Spot works as, where it is missing. It belongs to AWS and costs nothing.
+
+    :return: the services whose role was made.
+    """
+    made = []
+    for service, name in SERVICE_ROLES.items():
+        try:
+            clients.iam.get_role(RoleName=name)
+        except clients.iam.exceptions.NoSuchEntityException:
+            try:
+                clients.iam.create_service_linked_role(AWSServiceName=service)
+            except ClientError as error:
+                if code_of(error) not in (
+                    "InvalidInput",
+                    "EntityAlreadyExists",
+                ):  # else somebody was faster
+                    raise
+            else:
+                made.append(service)
+    return made

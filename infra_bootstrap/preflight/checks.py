@@ -1,0 +1,93 @@
+"""What would go wrong, found out before anything is made: a table, with the fix for each failure. Changes nothing.
+
+A check that the caller may not make is a warning that says which permission is missing, not a failure.
+"""
+
+from collections.abc import Callable, Iterator
+
+from botocore.exceptions import ClientError
+
+from infra_bootstrap.clients import Clients, code_of, is_refusal
+from infra_bootstrap.errors import BadInputError, PreflightFailedError
+from infra_bootstrap.preflight import account, environment
+from infra_bootstrap.preflight.check import Check, Situation, Verdict
+from infra_bootstrap.stacks.concerns import Concern, stack_name
+from infra_bootstrap.stacks.deployed import find_stack
+from infra_bootstrap.stacks.settings import Settings
+
+CHECKS: dict[str, Callable[[Situation], Iterator[Check]]] = {
+    "who am I": account.check_caller,
+    "region": account.check_region,
+    "Airflow's role": environment.check_airflow_role,
+    "environment": environment.check_names,
+    "permissions": account.check_permissions,
+    "zones": environment.check_zones,
+    "vCPUs": account.check_quotas,
+    "VPCs": environment.check_vpcs,
+    "free addresses": environment.check_addresses,
+    "machine image": environment.check_image,
+    "bucket": environment.check_bucket,
+    "Lambda": account.check_lambda,
+    "service-linked roles": account.check_service_roles,
+    "stacks": environment.check_stacks,
+}
+
+
+def run_checks(clients: Clients, settings: Settings) -> list[Check]:
+    """Make every check, whatever the others found.
+
+    :raises ClientError: if AWS does not even say who asks.
+    """
+    clients.account_id  # noqa: B018  nothing else can be asked without credentials that work
+    at = Situation(clients, settings)
+    return [check for name in CHECKS for check in make_check(name, at)]
+
+
+def make_check(name: str, at: Situation) -> list[Check]:
+    """Make one check. What it may not look at is a warning; bad input that it meets is a failure."""
+    try:
+        return list(CHECKS[name](at))
+    except BadInputError as error:
+        return [Check(name=name, verdict=Verdict.FAILED, found=str(error), fix="see there")]
+    except ClientError as error:
+        fix = (
+            f"allow {at.clients.identity['Arn']} what {error.operation_name} needs"
+            if is_refusal(error)
+            else ""
+        )
+        return [
+            Check(
+                name=name,
+                verdict=Verdict.WARNING,
+                found=f"cannot be looked at: {code_of(error)}",
+                fix=fix,
+            )
+        ]
+
+
+def failures(checks: list[Check]) -> list[Check]:
+    """The checks that failed."""
+    return [check for check in checks if check.verdict is Verdict.FAILED]
+
+
+def refuse_what_would_fail(
+    clients: Clients, settings: Settings, only: Concern | None = None
+) -> list[Check]:
+    """Check an account before something new is made in it; a deployment whose stacks are all there is not held up.
+
+    :param only: the stack that is meant; None: all.
+    :return: the checks that were made.
+    :raises PreflightFailedError: if a check failed; nothing was made.
+    """
+    concerns = [concern for concern in Concern if only in (None, concern)]
+    stacks = [
+        find_stack(clients, stack_name(settings.environment, concern)) for concern in concerns
+    ]
+    if all(stack is not None and not stack.is_dead for stack in stacks):
+        return []
+    checks = run_checks(clients, settings)
+    if failed := failures(checks):
+        raise PreflightFailedError(
+            [f"{check.name}: {check.found} → {check.fix}" for check in failed]
+        )
+    return checks

@@ -1,0 +1,64 @@
+"""What an account already holds under an environment's names, found before anything is made."""
+
+from collections.abc import Iterator
+
+from botocore.exceptions import ClientError
+
+from infra_bootstrap.clients import Clients, code_of
+from infra_bootstrap.reaper.reaper import find_machines
+from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name, stack_name
+from infra_bootstrap.stacks.deployed import find_stack
+from infra_bootstrap.stacks.template_files import template
+
+
+def find_traces(clients: Clients, environment: str) -> Iterator[str]:
+    """Name the stacks, the bucket, the roles and the living machines of an environment; nothing for a new one.
+
+    Roles are looked for by name, because they are global: they also betray an environment of another region. A bucket that
+    may not be looked at exists.
+
+    :raises ClientError: if the caller may not look; then nothing is known, and nothing should be made.
+    """
+    for concern in Concern:
+        if find_stack(clients, stack_name(environment, concern)):
+            yield f"stack {stack_name(environment, concern)}"
+    bucket = bucket_name(environment, clients.account_id, clients.region)
+    if _bucket_exists(clients, bucket):
+        yield f"bucket {bucket}"
+    for role in roles():
+        if _role_exists(clients, role_name(environment, role)):
+            yield f"role {role_name(environment, role)}"
+    yield from (
+        f"machine {machine['InstanceId']}" for machine in find_machines(clients.ec2, environment)
+    )
+
+
+def roles() -> list[str]:
+    """The roles that an environment has, as its template names them.
+
+    >>> roles()
+    ['deployer', 'evaluator', 'flow-logs', 'launcher', 'promoter', 'reaper', 'trainer']
+    """
+    return sorted(
+        str(resource["Properties"]["RoleName"]["Fn::Sub"]).removeprefix(
+            "nightshift-${Environment}-"
+        )
+        for resource in template(Concern.IDENTITY)["Resources"].values()
+        if resource["Type"] == "AWS::IAM::Role"
+    )
+
+
+def _bucket_exists(clients: Clients, bucket: str) -> bool:
+    try:
+        clients.s3.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        return code_of(error) not in ("404", "NoSuchBucket")
+    return True
+
+
+def _role_exists(clients: Clients, role: str) -> bool:
+    try:
+        clients.iam.get_role(RoleName=role)
+    except clients.iam.exceptions.NoSuchEntityException:
+        return False
+    return True

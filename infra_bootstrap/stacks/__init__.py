@@ -1,0 +1,1 @@
+"""The five stacks: names, templates, parameters, outputs, and what is deployed of them."""

@@ -1,0 +1,100 @@
+"""Where everything is: read from the stacks, so that no environment variable and no file has to say it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import boto3
+
+from infra_bootstrap.clients import Clients, as_clients
+from infra_bootstrap.errors import NotDeployedError
+from infra_bootstrap.stacks.concerns import Concern, stack_name
+from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
+from rl_lifecycle.experiment.spec import Artifact
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the pipeline needs to know of a deployed environment.
+
+    :param subnet_ids: zone → subnet id. :param launch_template_version: the number to pin in a spec.
+    :param trainer_wheels: the trainer's wheel set, to put into a spec. :param trainer_python: the image's Python.
+    """
+
+    environment: str
+    account_id: str
+    region: str
+    bucket: str
+    launch_template_id: str
+    launch_template_version: str
+    image_id: str
+    subnet_ids: dict[str, str]
+    security_group_id: str
+    trainer_instance_profile_arn: str
+    trainer_role_arn: str
+    launcher_role_arn: str
+    promoter_role_arn: str
+    reaper_role_arn: str
+    evaluator_role_arn: str
+    evaluator_function_name: str
+    evaluator_alias_arn: str
+    topic_arn: str
+    trainer_wheels: Artifact
+    trainer_python: str
+    lambda_runtime: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able mapping."""
+        return asdict(self) | {"trainer_wheels": self.trainer_wheels.model_dump()}
+
+
+def read_outputs(session_or_clients: boto3.Session | Clients, environment: str) -> Outputs:
+    """Read the outputs of all five stacks. Needs `cloudformation:DescribeStacks` alone.
+
+    :raises NotDeployedError: if a stack is missing, or was never finished.
+    """
+    clients = as_clients(session_or_clients)
+    stacks = {concern: _get(clients, environment, concern) for concern in Concern}
+    identity, network, storage, training, evaluation = (
+        stacks[concern].outputs for concern in Concern
+    )
+    _, _, _, region, account_id, _ = stacks[Concern.IDENTITY].stack_id.split(":", 5)
+    return Outputs(
+        environment=environment,
+        account_id=account_id,
+        region=region,
+        bucket=storage["BucketName"],
+        launch_template_id=training["LaunchTemplateId"],
+        launch_template_version=training["LaunchTemplateVersion"],
+        image_id=training["ImageId"],
+        subnet_ids=_subnets(network),
+        security_group_id=network["SecurityGroupId"],
+        trainer_instance_profile_arn=identity["TrainerInstanceProfileArn"],
+        trainer_role_arn=identity["TrainerRoleArn"],
+        launcher_role_arn=identity["LauncherRoleArn"],
+        promoter_role_arn=identity["PromoterRoleArn"],
+        reaper_role_arn=identity["ReaperRoleArn"],
+        evaluator_role_arn=identity["EvaluatorRoleArn"],
+        evaluator_function_name=evaluation["EvaluatorFunctionName"],
+        evaluator_alias_arn=evaluation["EvaluatorAliasArn"],
+        topic_arn=evaluation["TopicArn"],
+        trainer_wheels=Artifact(
+            key=training["TrainerWheelsKey"], sha256=training["TrainerWheelsSha256"]
+        ),
+        trainer_python=training["TrainerPython"],
+        lambda_runtime=evaluation["LambdaRuntime"],
+    )
+
+
+def _get(clients: Clients, environment: str, concern: Concern) -> DeployedStack:
+    name = stack_name(environment, concern)
+    stack = find_stack(clients, name)
+    if stack is None or not stack.outputs:
+        raise NotDeployedError(name, environment)
+    return stack
+
+
+def _subnets(network: Any) -> dict[str, str]:
+    """Zone → subnet, from outputs that say `zone=subnet`."""
+    return dict(
+        value.split("=", 1) for name, value in sorted(network.items()) if name.startswith("Subnet")
+    )

@@ -1,0 +1,208 @@
+"""Parameters of the stacks: what is asked for, what was built, what is deployed, and what is looked up once.
+
+In this order: a value that a person gave; a value that this run computed (artifacts); the deployed stack's value; for a
+new stack, a value looked up (zones, prefix list, image); else the template's default.
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from botocore.exceptions import ClientError
+
+from infra_bootstrap.artifacts.sets import ArtifactSet
+from infra_bootstrap.clients import Clients, code_of, is_refusal, role_of_arn
+from infra_bootstrap.errors import BadInputError
+from infra_bootstrap.stacks.concerns import Concern
+from infra_bootstrap.stacks.images import find_image
+from infra_bootstrap.stacks.settings import DEFAULT_LAMBDA_RUNTIME, Settings
+from infra_bootstrap.stacks.template_files import check_value, parameters_of
+from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
+from rl_lifecycle.machines.prices import FALL_BACK
+
+ZONE_LETTERS = "ABCDEF"
+#: Zones are wanted where these can be rented.
+WANTED_TYPES = tuple(row.name for row in INSTANCE_TYPES.values() if row.preflight)
+ALLOWED_TYPES = "AllowedInstanceTypes"
+Values = dict[str, str]
+
+
+def plan_parameters(
+    clients: Clients,
+    settings: Settings,
+    concern: Concern,
+    deployed: Mapping[str, str] | None,
+    artifacts: ArtifactSet | None = None,
+) -> Values:
+    """Give every parameter of a stack its value.
+
+    :param deployed: the stack's values now; None: there is no stack.
+    :param artifacts: needed for training and evaluation.
+    :raises BadInputError: if a value is not allowed.
+    """
+    declared = parameters_of(concern)
+    values = {name: str(item["Default"]) for name, item in declared.items() if "Default" in item}
+    values |= _looked_up(clients, settings, concern, deployed)
+    values |= dict(deployed or {})
+    if ALLOWED_TYPES in declared:
+        values[ALLOWED_TYPES] = allow_types_of_the_table(
+            values[ALLOWED_TYPES], str(declared[ALLOWED_TYPES]["Default"])
+        )
+    values |= _following_image(clients, settings, concern, deployed)
+    values |= _computed(concern, artifacts)
+    values |= _asked_for(settings)
+    kept = {name: value for name, value in values.items() if name in declared}
+    for name, value in kept.items():
+        check_value(name, value, declared[name])
+    return kept
+
+
+def allow_types_of_the_table(allowed: str, default: str) -> str:
+    """Add to a list of patterns the families that have a price in the table and that no pattern covers.
+
+    A list without all patterns of the default was narrowed by a person, and stays as it is.
+
+    :param allowed: patterns of instance types with commas between them, as IAM matches them.
+    :param default: the template's own list.
+
+    >>> allow_types_of_the_table("m5.*", "m5.*, c5.*")
+    'm5.*'
+    """
+    patterns = _patterns(allowed)
+    if not set(_patterns(default)) <= set(patterns):
+        return allowed
+    missing = dict.fromkeys(
+        f"{INSTANCE_TYPES[name].family}.*"
+        for name in FALL_BACK
+        if not any(fnmatchcase(name, pattern) for pattern in patterns)
+    )
+    return ", ".join([allowed, *missing])
+
+
+def _patterns(allowed: str) -> list[str]:
+    return [pattern.strip() for pattern in allowed.split(",")]
+
+
+def _asked_for(settings: Settings) -> Values:
+    given = dict(settings.parameters) | {"Environment": settings.environment}
+    return given | ({"AirflowRoleName": settings.airflow_role} if settings.airflow_role else {})
+
+
+def _computed(concern: Concern, artifacts: ArtifactSet | None) -> Values:
+    """What follows from the artifacts."""
+    if concern is Concern.TRAINING and artifacts:
+        return {
+            "TrainerWheelsKey": artifacts.trainer_wheels.key,
+            "TrainerWheelsSha256": artifacts.trainer_wheels.sha256,
+            "TrainerPython": artifacts.trainer_python,
+        }
+    if concern is Concern.EVALUATION and artifacts:
+        return {
+            "EvaluatorCodeKey": artifacts.evaluator_code.key,
+            "EvaluatorLayerKey": artifacts.evaluator_layer.key,
+            "ReaperCodeKey": artifacts.reaper_code.key,
+            "EvaluatorVersionLabel": artifacts.version_label,
+            "LambdaRuntime": artifacts.lambda_runtime,
+        }
+    return {}
+
+
+def _looked_up(
+    clients: Clients, settings: Settings, concern: Concern, deployed: Mapping[str, str] | None
+) -> Values:
+    """What is found out when a stack is made, and stays."""
+    if deployed is not None:
+        return {}
+    if concern is Concern.IDENTITY:
+        return _operator(clients, settings)
+    if concern is Concern.NETWORK:
+        return _zones(clients, settings) | _prefix_list(clients)
+    return {}
+
+
+def _following_image(
+    clients: Clients, settings: Settings, concern: Concern, deployed: Mapping[str, str] | None
+) -> Values:
+    """What the image decides, each time: SSM's "latest" moves on."""
+    if concern is not Concern.TRAINING:
+        return {}
+    name = settings.parameters.get("ImageId") or (deployed or {}).get("ImageId")
+    return {"RootDeviceName": find_image(clients, name).root_device_name}
+
+
+def _operator(clients: Clients, settings: Settings) -> Values:
+    """Who bootstraps may upload artifacts; not Airflow's role, which may anyway, and not the root user, who cannot."""
+    arn = clients.identity["Arn"]
+    role = role_of_arn(arn)
+    if role is None:
+        return {"OperatorArn": arn} if ":user/" in arn else {}
+    if role == (
+        settings.airflow_role or parameters_of(Concern.IDENTITY)["AirflowRoleName"]["Default"]
+    ):
+        return {}
+    return {"OperatorArn": str(clients.iam.get_role(RoleName=role)["Role"]["Arn"])}
+
+
+def _zones(clients: Clients, settings: Settings) -> Values:
+    """Choose up to six zones: those that offer what is wanted, else all.
+
+    :raises BadInputError: if the region has none.
+    """
+    given = {name for name in settings.parameters if name.startswith("Zone")}
+    if given:
+        return {}
+    zones = sorted(
+        zone["ZoneName"]
+        for zone in clients.ec2.describe_availability_zones(
+            Filters=[
+                {"Name": "zone-type", "Values": ["availability-zone"]},
+                {"Name": "state", "Values": ["available"]},
+            ],
+        )["AvailabilityZones"]
+    )
+    offered = {zone for found in zones_by_type(clients).values() for zone in found}
+    offering = [zone for zone in zones if zone in offered]
+    chosen = (offering or zones)[: len(ZONE_LETTERS)]
+    if not chosen:
+        raise BadInputError(
+            f"{clients.region} has no availability zone for this account: choose another region"
+        )
+    return {f"Zone{letter}": zone for letter, zone in zip(ZONE_LETTERS, chosen, strict=False)}
+
+
+def zones_by_type(clients: Clients) -> dict[str, set[str]]:
+    """Which of the wanted types are offered in which zones."""
+    offerings = clients.ec2.get_paginator("describe_instance_type_offerings").paginate(
+        LocationType="availability-zone",
+        Filters=[{"Name": "instance-type", "Values": list(WANTED_TYPES)}],
+    )
+    found: dict[str, set[str]] = {}
+    for page in offerings:
+        for offering in page["InstanceTypeOfferings"]:
+            found.setdefault(offering["InstanceType"], set()).add(offering["Location"])
+    return found
+
+
+def _prefix_list(clients: Clients) -> Values:
+    """The prefix list of S3; without it machines may speak TLS to any address, and still have no route but to S3."""
+    try:
+        found = clients.ec2.describe_managed_prefix_lists(
+            Filters=[{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{clients.region}.s3"]}]
+        )["PrefixLists"]
+    except ClientError as error:
+        if is_refusal(error) or code_of(error) in (
+            "InvalidAction",
+            "UnknownOperation",
+            "InternalFailure",
+        ):
+            return {}
+        raise
+    return {"S3PrefixListId": found[0]["PrefixListId"]} if found else {}
+
+
+def lambda_runtime(settings: Settings, deployed_evaluation: Mapping[str, str] | None) -> str:
+    """Choose Lambda's Python: asked for, else deployed, else python3.12."""
+    return (
+        settings.lambda_runtime
+        or (deployed_evaluation or {}).get("LambdaRuntime")
+        or DEFAULT_LAMBDA_RUNTIME
+    )

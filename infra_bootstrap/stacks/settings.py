@@ -1,0 +1,53 @@
+"""What a person, or a DAG's form, may say about a deployment; all of it optional but the environment."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from infra_bootstrap.errors import BadInputError
+from infra_bootstrap.stacks.concerns import check_environment
+
+LAMBDA_RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
+DEFAULT_LAMBDA_RUNTIME = "python3.12"
+#: onnxruntime's wheels need glibc 2.28; Lambda's python3.11 has 2.26. It is for laptops whose Python it is.
+#: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html
+LAPTOP_RUNTIMES = ("python3.11",)
+ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One deployment.
+
+    :param environment: its name, such as `dev`.
+    :param airflow_role: name of the role that Airflow's workers run as; None: what is deployed, else `airflow-worker`.
+    :param lambda_runtime: None: what is deployed, else python3.12.
+    :param parameters: template parameters to set, by name; what is not named stays as it is.
+    """
+
+    environment: str
+    airflow_role: str | None = None
+    lambda_runtime: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        """Refuse what AWS would refuse later. :raises BadInputError: with what is allowed."""
+        check_environment(self.environment)
+        if self.lambda_runtime is not None and self.lambda_runtime not in LAMBDA_RUNTIMES:
+            raise BadInputError(
+                f"--lambda-runtime {self.lambda_runtime!r}: choose one of {', '.join(LAMBDA_RUNTIMES)}"
+            )
+        if self.airflow_role is not None and not ROLE_NAME.fullmatch(self.airflow_role):
+            raise BadInputError(
+                f"--airflow-role {self.airflow_role!r}: the name of a role, without path and not its ARN"
+            )
+
+    @property
+    def command(self) -> str:
+        """The command that deploys with these settings, for messages."""
+        words = ["python -m infra_bootstrap deploy --environment", self.environment]
+        words += ["--airflow-role", self.airflow_role] if self.airflow_role else []
+        words += ["--lambda-runtime", self.lambda_runtime] if self.lambda_runtime else []
+        words += [f"--parameter {name}={value}" for name, value in self.parameters.items()]
+        return " ".join(words)

@@ -1,0 +1,168 @@
+"""Templates as data: their parameters, conditions and resources, without asking AWS."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import yaml
+
+from infra_bootstrap.errors import BadInputError
+from infra_bootstrap.stacks.concerns import Concern, template_body
+
+Template = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms, read as their long ones."""
+
+
+def _long_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    key = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
+    value: Any
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+        if suffix == "GetAtt":
+            value = str(value).split(".", 1)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)  # type: ignore[arg-type]
+    return {key: value}
+
+
+_Loader.add_multi_constructor("!", _long_form)
+# Dates stay text: a template's version is one.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def parse(text: str) -> Template:
+    """Read a template."""
+    return dict(yaml.load(text, Loader=_Loader))  # noqa: S506  a SafeLoader with CloudFormation's tags
+
+
+@cache
+def template(concern: Concern) -> Template:
+    """Read a stack's template of this version."""
+    return parse(template_body(concern))
+
+
+def parameters_of(concern: Concern) -> dict[str, dict[str, Any]]:
+    """The parameters of a stack's template."""
+    return dict(template(concern)["Parameters"])
+
+
+def check_parameters(given: Mapping[str, str]) -> None:
+    """Refuse parameters that no template has, or whose value their template forbids.
+
+    :raises BadInputError: with what is allowed.
+    """
+    for name, value in given.items():
+        found = [
+            parameters_of(concern)[name] for concern in Concern if name in parameters_of(concern)
+        ]
+        if not found:
+            known = sorted(
+                {key for concern in Concern for key in parameters_of(concern)} - {"Environment"}
+            )
+            raise BadInputError(
+                f"--parameter {name}: no template has it; they have {', '.join(known)}"
+            )
+        for declared in found:
+            check_value(name, value, declared)
+
+
+def check_value(name: str, value: str, declared: Mapping[str, Any]) -> None:
+    """Check a value against a parameter's declaration, as CloudFormation would.
+
+    :raises BadInputError: with the parameter's own words.
+    """
+    allowed, pattern = declared.get("AllowedValues"), declared.get("AllowedPattern")
+    if allowed and value not in [str(item) for item in allowed]:
+        raise BadInputError(f"{name}={value}: choose one of {', '.join(map(str, allowed))}")
+    if pattern and not re.fullmatch(str(pattern), value):
+        raise BadInputError(
+            f"{name}={value}: must be {declared.get('ConstraintDescription', pattern)}"
+        )
+    if name.endswith("Cidr"):
+        _check_cidr(name, value)
+    if declared["Type"] == "Number":
+        _check_number(name, value, declared)
+
+
+def _check_cidr(name: str, value: str) -> None:
+    """Refuse what looks like an address range and is none: a pattern knows neither 256 nor where a range may begin."""
+    try:
+        ipaddress.ip_network(value)
+    except ValueError as error:
+        whole = _range_around(value)
+        raise BadInputError(
+            f"{name}={value}: {error}; "
+            + (f"write {whole}" if whole else "write for example 10.64.0.0/16")
+        ) from None
+
+
+def _range_around(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        return ""
+
+
+def _check_number(name: str, value: str, declared: Mapping[str, Any]) -> None:
+    low, high = declared.get("MinValue"), declared.get("MaxValue")
+    try:
+        number = float(value)
+    except ValueError:
+        raise BadInputError(f"{name}={value}: must be a number") from None
+    if (low is not None and number < float(low)) or (high is not None and number > float(high)):
+        raise BadInputError(f"{name}={value}: must lie between {low} and {high}")
+
+
+def resources_made(concern: Concern, values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The resources that a template makes with these parameters: those whose condition holds.
+
+    :param values: parameters that differ from their defaults.
+    """
+    return resources_of(template(concern), values)
+
+
+def resources_of(document: Template, values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The same of any template, such as the one that is deployed."""
+    known = {
+        name: str(declared.get("Default", "")) for name, declared in document["Parameters"].items()
+    } | dict(values)
+    conditions = document.get("Conditions", {})
+    return {
+        name: resource
+        for name, resource in document["Resources"].items()
+        if "Condition" not in resource
+        or _holds(conditions[resource["Condition"]], conditions, known)
+    }
+
+
+def condition_holds(concern: Concern, name: str, values: Mapping[str, str]) -> bool:
+    """Whether a condition of a template holds, with these parameters."""
+    conditions = template(concern).get("Conditions", {})
+    return _holds(conditions[name], conditions, values)
+
+
+def _holds(expression: Any, conditions: Mapping[str, Any], values: Mapping[str, str]) -> bool:
+    """Evaluate a condition; our templates use Not, Equals and Ref."""
+    ((function, operand),) = expression.items()
+    if function == "Fn::Not":
+        return not _holds(operand[0], conditions, values)
+    if function == "Fn::Equals":
+        left, right = (_text(item, values) for item in operand)
+        return left == right
+    if function == "Condition":
+        return _holds(conditions[operand], conditions, values)
+    raise BadInputError(f"templates use {function} in a condition, which the plan cannot evaluate")
+
+
+def _text(item: Any, values: Mapping[str, str]) -> str:
+    return values.get(item["Ref"], "") if isinstance(item, dict) else str(item)

@@ -1,0 +1,1 @@
+"""Evaluations and the gate: requests, shards, statistics and the decision. Pure decisions."""

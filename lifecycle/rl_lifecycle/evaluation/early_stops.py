@@ -1,0 +1,95 @@
+"""When to end a trial before its last step: its target is reached, or it is hopeless. A written rule, on selection seeds only.
+
+Policies are evaluated beside training as they arrive; each gives a point of the curve. With m its mean return (clipped to the
+declared range, lost episodes at the floor) and e its standard error, the trial is ended when
+
+- **target**: `target_above` is set, and some point has m − 2e ≥ target_above;
+- **hopeless**: `hopeless_below` is set, `hopeless_after` of the steps have been trained, at least three points are there, and
+  every one of them has m + 2e < hopeless_below.
+
+The gate's seeds are never looked at, so stopping spends no alpha; what was trained until then is a candidate like any other.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+
+from rl_lifecycle.evaluation.requests import Shard
+from rl_lifecycle.experiment.experiment import EarlyStop, Evaluation
+from rl_lifecycle.records.record import Record
+
+#: Standard errors by which a mean must clear its line.
+CLEARANCE = 2.0
+#: A trial is never called hopeless on fewer points.
+FEWEST_POINTS = 3
+
+
+class CurvePoint(Record):
+    """One policy of a trial on the selection seeds."""
+
+    step: int
+    mean: float
+    error: float
+    n_episodes: int
+
+
+def curve_of(shards: Mapping[int, Shard], evaluation: Evaluation) -> tuple[CurvePoint, ...]:
+    """Make the learning curve of a trial.
+
+    :param shards: step → its selection episodes. One that is not complete yet is no point yet.
+    """
+    return tuple(
+        _point(step, shards[step], evaluation)
+        for step in sorted(shards)
+        if len(shards[step].returns) >= evaluation.selection_episodes
+    )
+
+
+def why_stop(curve: Iterable[CurvePoint], rule: EarlyStop, total_timesteps: int) -> str:
+    """Say why a trial need not be trained any further; empty while it must.
+
+    >>> point = CurvePoint(step=50, mean=490.0, error=2.0, n_episodes=100)
+    >>> why_stop([point], EarlyStop(target_above=480), 100)
+    'target reached at step 50: mean return 490 - 2 x 2 is at least 480'
+    >>> why_stop([point], EarlyStop(target_above=487), 100)
+    ''
+    """
+    points = sorted(curve, key=lambda point: point.step)
+    return _why_done(points, rule) or _why_hopeless(points, rule, total_timesteps)
+
+
+def _why_done(points: list[CurvePoint], rule: EarlyStop) -> str:
+    if rule.target_above is None:
+        return ""
+    for point in points:
+        if point.mean - CLEARANCE * point.error >= rule.target_above:
+            return (
+                f"target reached at step {point.step:,}: mean return {point.mean:.4g} - {CLEARANCE:g} x {point.error:.2g} is at "
+                f"least {rule.target_above:g}"
+            )
+    return ""
+
+
+def _why_hopeless(points: list[CurvePoint], rule: EarlyStop, total_timesteps: int) -> str:
+    if (
+        rule.hopeless_below is None
+        or len(points) < FEWEST_POINTS
+        or points[-1].step < rule.hopeless_after * total_timesteps
+    ):
+        return ""
+    best = max(points, key=lambda point: point.mean + CLEARANCE * point.error)
+    if best.mean + CLEARANCE * best.error >= rule.hopeless_below:
+        return ""
+    return (
+        f"hopeless at step {points[-1].step:,}: of {len(points)} policies the best has the mean return {best.mean:.4g} + "
+        f"{CLEARANCE:g} x {best.error:.2g}, below {rule.hopeless_below:g}"
+    )
+
+
+def _point(step: int, shard: Shard, evaluation: Evaluation) -> CurvePoint:
+    low, high = evaluation.return_range
+    returns = [low if value is None else min(max(value, low), high) for value in shard.returns]
+    mean = math.fsum(returns) / len(returns)
+    spread = math.fsum((value - mean) ** 2 for value in returns) / max(1, len(returns) - 1)
+    return CurvePoint(
+        step=step, mean=mean, error=math.sqrt(spread / len(returns)), n_episodes=len(returns)
+    )

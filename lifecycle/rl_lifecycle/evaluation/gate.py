@@ -1,0 +1,461 @@
+"""The promotion gate: pure functions from paired returns to a decision, with exact p-values and alpha spent by look.
+
+docs/gate.md explains the rule and publishes how often it promotes falsely.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.evaluation.bounds import p_mean_at_most_zero
+from rl_lifecycle.evaluation.futility import why_futile
+from rl_lifecycle.evaluation.paired_returns import Crashes, PairedReturns, Returns
+from rl_lifecycle.evaluation.requests import Shard
+from rl_lifecycle.experiment.experiment import Experiment
+from rl_lifecycle.experiment.gate_settings import (
+    ALPHA,
+    ALPHA_SHARES,
+    CRASH_MARGIN,
+    MARGIN,
+    MAX_CRASH_RATE,
+    MAX_PAIRS,
+    Alpha,
+    CrashMargin,
+    CrashRate,
+)
+from rl_lifecycle.experiment.spec import Champion
+from rl_lifecycle.records.record import Record
+
+__all__ = [
+    "Decision",
+    "Gate",
+    "Guard",
+    "Look",
+    "Verdict",
+    "decide",
+    "decide_first",
+    "decide_shards",
+    "decide_unchanged",
+    "gate_of",
+    "p_mean_at_most_zero",
+]
+
+#: Share of max_pairs at which each look is taken.
+LOOK_SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
+#: More lost episodes than this are trouble with the infrastructure, not evidence.
+MAX_LOST = 0.01
+
+
+class Decision(StrEnum):
+    """What the gate says."""
+
+    PROMOTE = "PROMOTE"
+    KEEP = "KEEP"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    CONTINUE = "CONTINUE"
+    UNCHANGED = "UNCHANGED"
+
+
+class Gate(Record):
+    """The rule, declared before any return is seen."""
+
+    return_range: tuple[float, float]
+    crash_below: float
+    alpha: Alpha = ALPHA
+    margin: float = MARGIN
+    crash_margin: CrashMargin = CRASH_MARGIN
+    max_crash_rate: CrashRate | None = MAX_CRASH_RATE
+    max_pairs: int = Field(MAX_PAIRS, ge=1)
+    looks: tuple[int, ...] = Field(
+        (), description="pairs at which to look; empty: 1/8, 1/4, 1/2 and all of max_pairs"
+    )
+    scenarios: dict[str, float] = Field(
+        {}, description="scenario → its crash threshold; the crash guard must hold in each"
+    )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        low, high = self.return_range
+        if not low < high:
+            raise ValueError("return_range must be [lowest, highest] with lowest < highest")
+        if abs(self.margin) >= high - low:
+            raise ValueError("margin must be smaller than the width of return_range")
+        if self.looks and (list(self.looks) != sorted(set(self.looks)) or self.looks[0] < 1):
+            raise ValueError("looks must be increasing numbers of pairs")
+        if self.looks and "max_pairs" in self.model_fields_set and self.looks[-1] > self.max_pairs:
+            raise ValueError(
+                f"looks must end at max_pairs ({self.max_pairs}) at the latest, not at {self.looks[-1]}"
+            )
+        return self
+
+    def schedule(self) -> tuple[tuple[int, float], ...]:
+        """The looks: (pairs, alpha that may be spent there)."""
+        if self.looks:
+            # Later looks see more, so they may spend more: alpha grows with the look, as in the default schedule.
+            total = len(self.looks) * (len(self.looks) + 1) / 2
+            return tuple((n, self.alpha * k / total) for k, n in enumerate(self.looks, 1))
+        pairs = [max(1, math.ceil(self.max_pairs * share)) for share in LOOK_SHARES]
+        merged: dict[int, float] = {}
+        for n, share in zip(pairs, ALPHA_SHARES, strict=True):
+            merged[n] = merged.get(n, 0.0) + self.alpha * share
+        return tuple(merged.items())
+
+
+class Guard(Record):
+    """What was seen of crashes in one scenario at one look."""
+
+    p_guard: float
+    p_guard_broken: float
+    crashes_candidate: int
+    crashes_champion: int
+    lost: int
+
+
+class Look(Record):
+    """What was seen at one look. p values are of the hypotheses that promotion (or keeping) must refute."""
+
+    n: int
+    alpha: float
+    mean_difference: float
+    p_better: float
+    p_guard: float
+    p_worse: float
+    p_guard_broken: float
+    p_ceiling: float | None = None
+    crashes_candidate: int
+    crashes_champion: int
+    lost: int
+    scenarios: dict[str, Guard] = {}
+
+
+class Verdict(Record):
+    """The gate's answer, with all that it rests on."""
+
+    schema_version: Literal[1] = 1
+    decision: Decision
+    reason: str
+    next_look: int | None = Field(
+        None, description="pairs that the next look needs; None when there is none"
+    )
+    n_pairs: int
+    alpha_spent: float
+    looks: tuple[Look, ...]
+    mean_candidate: float | None = None
+    mean_champion: float | None = None
+    clipped_share: float = 0.0
+    lost: int = 0
+    ties: float = 0.0
+
+
+def gate_of(experiment: Experiment) -> Gate:
+    """The rule that an experiment declares."""
+    evaluation, gate = experiment.evaluation, experiment.gate
+    thresholds = {
+        name: evaluation.crash_below if scenario.crash_below is None else scenario.crash_below
+        for name, scenario in evaluation.scenarios.items()
+    }
+    return Gate(
+        return_range=evaluation.return_range,
+        crash_below=evaluation.crash_below,
+        alpha=gate.alpha,
+        margin=gate.margin,
+        crash_margin=gate.crash_margin,
+        max_crash_rate=gate.max_crash_rate,
+        max_pairs=evaluation.max_pairs,
+        scenarios=thresholds,
+    )
+
+
+def decide(
+    candidate: Returns,
+    champion: Returns,
+    gate: Gate,
+    scenarios: Mapping[str, tuple[Returns, Returns]] | None = None,
+) -> Verdict:
+    """Judge a candidate against a champion on paired episodes, replaying the looks on prefixes.
+
+    :param candidate: returns on the gate's seeds, in their order; None: the episode was lost.
+    :param champion: the same for the champion; only pairs that both have count.
+    :param scenarios: scenario → (candidate, champion), for each that the gate names. Improvement is asked of the base
+        scenario alone and the crash guard of every one, all of which must hold: so alpha needs no correction.
+    :return: CONTINUE with the pairs that the next look needs, or a decision that stands: further pairs do not change it.
+    """
+    pairs = PairedReturns(candidate, champion, gate.return_range)
+    crashes = Crashes.of(candidate, champion, gate.crash_below)
+    guards = {
+        name: Crashes.of(*(scenarios or {}).get(name, ((), ())), threshold)
+        for name, threshold in gate.scenarios.items()
+    }
+    last = gate.schedule()[-1][0]
+
+    def judge(n: int, alpha: float) -> tuple[Look, Decision, str]:
+        look = _look(pairs, crashes, guards, gate, n, alpha)
+        decision, reason = _decide_look(look, gate)
+        if decision is Decision.CONTINUE and (
+            hopeless := why_futile(
+                pairs, crashes, n, last, margin=gate.margin, crash_margin=gate.crash_margin
+            )
+        ):
+            return look, Decision.INCONCLUSIVE, hopeless
+        return look, decision, reason
+
+    lost = [pairs.missing, *(guard.lost for guard in guards.values())]
+    return _replay(
+        pairs,
+        lost,
+        gate,
+        judge,
+        "pairs",
+        "the last look did not tell the two apart: the champion stays",
+    )
+
+
+def decide_first(candidate: Returns, above: float | None, gate: Gate) -> Verdict:
+    """Judge a first champion: its mean must be shown to lie above an absolute bar, and its crashes below the ceiling.
+
+    The same rule with a champion that returns exactly the bar in every episode, so the looks, the alpha and the floor
+    are the same; there is nobody to crash less often than, so of the guards only the ceiling is asked.
+
+    :param above: the bar; None: the floor of the return range, which any policy that ever leaves the floor passes.
+    """
+    bar = gate.return_range[0] if above is None else above
+    pairs = PairedReturns(candidate, [bar] * len(candidate), gate.return_range)
+    crashes = Crashes.of(candidate, [bar] * len(candidate), gate.crash_below)
+    alone = gate.model_copy(update={"margin": 0.0})
+
+    def judge(n: int, alpha: float) -> tuple[Look, Decision, str]:
+        # No return can lie further below the bar than the floor does, so the phantom need not either.
+        gains = pairs.differences[:n]
+        look = _look(pairs, crashes, {}, alone, n, alpha).model_copy(
+            update={
+                "p_guard": 0.0,
+                "p_guard_broken": 1.0,
+                "crashes_champion": 0,
+                "p_better": p_mean_at_most_zero(gains, bar - pairs.low),
+                "p_worse": p_mean_at_most_zero([-gain for gain in gains], pairs.high - bar),
+            }
+        )
+        if look.p_better <= alpha and (look.p_ceiling is None or look.p_ceiling <= alpha):
+            return (
+                look,
+                Decision.PROMOTE,
+                (
+                    f"after {n} episodes the mean return is above {bar:g} "
+                    f"(p = {look.p_better:.2g} ≤ {alpha:.3g}): the first champion"
+                ),
+            )
+        if look.p_worse <= alpha:
+            return (
+                look,
+                Decision.KEEP,
+                (
+                    f"after {n} episodes the mean return is not above {bar:g} "
+                    f"(p = {look.p_worse:.2g} ≤ {alpha:.3g}): there is still no champion"
+                ),
+            )
+        return look, Decision.CONTINUE, ""
+
+    return _replay(
+        pairs,
+        [pairs.missing],
+        gate,
+        judge,
+        "episodes",
+        f"the last look did not show a mean return above {bar:g}"
+        f"{' and few enough crashes' if gate.max_crash_rate is not None else ''}: there is still no champion",
+    )
+
+
+def decide_unchanged(candidate_digest: str, champion: Champion | None) -> Verdict | None:
+    """Say UNCHANGED, before a single episode is run, if the candidate is the very policy in service.
+
+    :param candidate_digest: digest of its parameters and normalisation statistics.
+    :return: None if it is another policy, or if the champion is no measure for it (a new lineage): evaluate it.
+    """
+    if champion is None or champion.new_lineage or champion.digest != candidate_digest:
+        return None
+    return Verdict(
+        decision=Decision.UNCHANGED,
+        n_pairs=0,
+        alpha_spent=0.0,
+        looks=(),
+        reason=f"the candidate is champion version {champion.version}, byte for byte",
+    )
+
+
+def decide_shards(
+    candidate: Shard,
+    champion: Shard,
+    gate: Gate,
+    scenarios: Mapping[str, tuple[Shard, Shard]] | None = None,
+) -> Verdict:
+    """Judge two evaluations.
+
+    :param scenarios: scenario → (candidate, champion), likewise.
+    :raises InvalidRecordError: if they are not of the same environment, settings and seeds.
+    """
+    for ours, theirs in ((candidate, champion), *(scenarios or {}).values()):
+        _check_paired(ours, theirs)
+    return decide(
+        candidate.returns,
+        champion.returns,
+        gate,
+        {
+            name: (ours.returns, theirs.returns)
+            for name, (ours, theirs) in (scenarios or {}).items()
+        },
+    )
+
+
+def _replay(
+    pairs: PairedReturns,
+    lost: Sequence[Sequence[bool]],
+    gate: Gate,
+    judge: Callable[[int, float], tuple[Look, Decision, str]],
+    unit: str,
+    undecided: str,
+) -> Verdict:
+    """Take the looks in their order until one decides.
+
+    :param lost: per scenario, the base first, which pairs lack an episode.
+    """
+    looks: list[Look] = []
+    for n, alpha in gate.schedule():
+        if n > min(len(part) for part in lost):
+            return _verdict(
+                pairs,
+                Decision.CONTINUE,
+                f"{n} {unit} are needed for the next look",
+                looks,
+                next_look=n,
+            )
+        if (most := max(sum(part[:n]) for part in lost)) > MAX_LOST * n:
+            return _verdict(
+                pairs,
+                Decision.INCONCLUSIVE,
+                f"{most} of {n} {unit} were lost: that is trouble with the "
+                "infrastructure, not evidence",
+                looks,
+            )
+        look, decision, reason = judge(n, alpha)
+        looks.append(look)
+        if decision is not Decision.CONTINUE:
+            return _verdict(pairs, decision, reason, looks)
+    return _verdict(pairs, Decision.INCONCLUSIVE, undecided, looks)
+
+
+def _look(
+    pairs: PairedReturns,
+    crashes: Crashes,
+    guards: Mapping[str, Crashes],
+    gate: Gate,
+    n: int,
+    alpha: float,
+) -> Look:
+    """Compute what there is to see at one look."""
+    width, margin = pairs.high - pairs.low, gate.crash_margin
+    gains = [difference - gate.margin for difference in pairs.differences[:n]]
+    return Look(
+        n=n,
+        alpha=alpha,
+        mean_difference=pairs.mean_difference(n),
+        p_better=p_mean_at_most_zero(gains, width + gate.margin),
+        p_worse=p_mean_at_most_zero([-gain for gain in gains], width - gate.margin),
+        p_guard=crashes.p_guard(n, margin),
+        p_guard_broken=crashes.p_guard_broken(n, margin),
+        p_ceiling=None
+        if gate.max_crash_rate is None
+        else crashes.p_ceiling(n, gate.max_crash_rate),
+        crashes_candidate=sum(crashes.candidate[:n]),
+        crashes_champion=sum(crashes.champion[:n]),
+        lost=pairs.lost(n),
+        scenarios={
+            name: Guard(
+                p_guard=guard.p_guard(n, margin),
+                p_guard_broken=guard.p_guard_broken(n, margin),
+                crashes_candidate=sum(guard.candidate[:n]),
+                crashes_champion=sum(guard.champion[:n]),
+                lost=sum(guard.lost[:n]),
+            )
+            for name, guard in guards.items()
+        },
+    )
+
+
+def _decide_look(look: Look, gate: Gate) -> tuple[Decision, str]:
+    """Apply the rule to one look: improvement and every guard must be shown, or one of them refuted."""
+    shown = {"better": look.p_better, "crashes no more often": look.p_guard}
+    if look.p_ceiling is not None:
+        shown[f"crashes in at most {gate.max_crash_rate:.1%}"] = look.p_ceiling
+    shown |= {
+        f"crashes no more often in {name}": guard.p_guard for name, guard in look.scenarios.items()
+    }
+    if all(p <= look.alpha for p in shown.values()):
+        said = ", ".join(f"{what} (p = {p:.2g})" for what, p in shown.items())
+        return (
+            Decision.PROMOTE,
+            f"after {look.n} pairs the candidate is {said}, each at most {look.alpha:.3g}",
+        )
+    if look.p_worse <= look.alpha:
+        return (
+            Decision.KEEP,
+            f"after {look.n} pairs the candidate is not better (p = {look.p_worse:.2g} ≤ {look.alpha:.3g})",
+        )
+    places: dict[str, Look | Guard] = {
+        "": look,
+        **{f" in {name}": guard for name, guard in look.scenarios.items()},
+    }
+    for where, guard in places.items():
+        if guard.p_guard_broken <= look.alpha:
+            return Decision.KEEP, (
+                f"after {look.n} pairs the candidate crashes more often{where} ({guard.crashes_candidate} "
+                f"against {guard.crashes_champion}; p = {guard.p_guard_broken:.2g} ≤ {look.alpha:.3g})"
+            )
+    return Decision.CONTINUE, ""
+
+
+def _verdict(
+    pairs: PairedReturns,
+    decision: Decision,
+    reason: str,
+    looks: list[Look],
+    next_look: int | None = None,
+) -> Verdict:
+    n = len(pairs)
+    return Verdict(
+        decision=decision,
+        reason=reason,
+        next_look=next_look,
+        n_pairs=n,
+        alpha_spent=sum(look.alpha for look in looks),
+        looks=tuple(looks),
+        mean_candidate=math.fsum(pairs.candidate) / n if n else None,
+        mean_champion=math.fsum(pairs.champion) / n if n else None,
+        clipped_share=pairs.n_outside / (2 * n) if n else 0.0,
+        lost=pairs.lost(n),
+        ties=sum(d == 0 for d in pairs.differences) / n if n else 0.0,
+    )
+
+
+def _check_paired(candidate: Shard, champion: Shard) -> None:
+    if candidate.first_seed != champion.first_seed:
+        raise InvalidRecordError(
+            "decide",
+            f"the candidate's seeds begin at {candidate.first_seed}, the champion's at "
+            f"{champion.first_seed}: pairs need the same seeds",
+        )
+    if (
+        candidate.env_id,
+        candidate.env_kwargs,
+        candidate.perturbation,
+        candidate.deterministic,
+    ) != (champion.env_id, champion.env_kwargs, champion.perturbation, champion.deterministic):
+        raise InvalidRecordError(
+            "decide",
+            f"the candidate was evaluated on {candidate.env_id}, the champion on "
+            f"{champion.env_id}, or with other settings: evaluate both alike",
+        )

@@ -1,0 +1,221 @@
+"""Evaluations: one episode per seed, in shards that are each written once.
+
+A :class:`Shard` is also what `python -m rl_evaluator evaluate` prints, so a laptop and a Lambda speak one form.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.evaluation.policies import PolicyMetadata
+from rl_lifecycle.experiment.experiment import Perturbation
+from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.records.names import slug
+from rl_lifecycle.records.record import Record
+
+
+class EpisodeEnd(StrEnum):
+    """Why an episode ended."""
+
+    TERMINATED = "terminated"
+    TRUNCATED = "truncated"
+    LOST = "lost"  # the environment raised, or the action was not finite: its return is null
+
+
+class EvaluateRequest(Record):
+    """Ask the evaluator for one shard. The answer is written to the shard's key and is the same however often asked."""
+
+    action: Literal["evaluate"] = "evaluate"
+    experiment: str
+    run: str
+    name: str = Field(description="slug of the evaluation, e.g. gate-candidate")
+    shard: int = Field(ge=0)
+    policy: Artifact
+    env_id: str
+    env_kwargs: dict[str, JsonValue] = {}
+    perturbation: Perturbation = Perturbation()
+    requirements: tuple[Artifact, ...] = ()
+    first_seed: int = Field(ge=0)
+    n_episodes: int = Field(ge=1)
+    deterministic: bool = True
+
+
+class CheckEnvironmentRequest(Record):
+    """Ask the evaluator whether an environment can be made, reset and stepped, and what it is like."""
+
+    action: Literal["check_environment"] = "check_environment"
+    env_id: str
+    env_kwargs: dict[str, JsonValue] = {}
+    perturbation: Perturbation = Perturbation()
+    requirements: tuple[Artifact, ...] = ()
+
+
+class EnvironmentReport(Record):
+    """What the evaluator found out about an environment. `problem` is empty when it can be trained on."""
+
+    problem: str = ""
+    max_episode_steps: int | None = None
+    observation_space: dict[str, JsonValue] = {}
+    action_space: dict[str, JsonValue] = {}
+    steps_per_s: float | None = None
+    versions: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()
+
+
+class CheckPolicyRequest(Record):
+    """Ask the evaluator whether a policy may be put into service: it loads it as it would to play, and compares spaces."""
+
+    action: Literal["check_policy"] = "check_policy"
+    policy: Artifact
+    env_id: str
+    env_kwargs: dict[str, JsonValue] = {}
+    requirements: tuple[Artifact, ...] = ()
+
+
+class PolicyReport(Record):
+    """What the evaluator found out about a policy. `problem` is empty when it may be put into service."""
+
+    problem: str = ""
+    digest: str = ""
+    sha256: str = ""
+    metadata: PolicyMetadata | None = Field(
+        None, description="what the policy says of itself; None if it could not be read"
+    )
+    versions: dict[str, str] = {}
+
+
+class DecideRequest(Record):
+    """Ask the evaluator to judge from the shards that are there, and to write the report if that ends it.
+
+    The evaluator decides, so that no role that can promote can also write what a promotion rests on.
+    """
+
+    action: Literal["decide"] = "decide"
+    experiment: str
+    run: str
+    candidate: str = Field(description="name of the candidate's evaluation")
+    champion: str | None = Field(
+        description="name of the champion's evaluation; None: the absolute bar of a first champion"
+    )
+    spec: Artifact
+
+
+class RenderReportRequest(Record):
+    """Ask the evaluator to write the page of a decision that was made: plots, and films of the worst episodes.
+
+    Apart from the decision, so that a picture that takes too long, or cannot be drawn, never costs a verdict.
+    """
+
+    action: Literal["render_report"] = "render_report"
+    experiment: str
+    run: str
+    candidate: str = Field(description="name of the candidate's evaluation")
+    champion: str | None = Field(
+        description="name of the champion's evaluation; None: there is none"
+    )
+    spec: Artifact
+    policy: Artifact = Field(description="the candidate, to play the worst episodes again")
+    films: int = Field(3, ge=0, le=5, description="how many of the worst episodes to film")
+
+
+class Shard(Record):
+    """Returns of consecutive seeds. `returns[i]` belongs to seed `first_seed + i`; null when the episode was lost."""
+
+    schema_version: Literal[1] = 1
+    env_id: str
+    env_kwargs: dict[str, JsonValue] = {}
+    perturbation: Perturbation = Perturbation()
+    policy_sha256: str
+    policy_digest: str = ""
+    deterministic: bool = True
+    first_seed: int
+    returns: tuple[float | None, ...]
+    lengths: tuple[int | None, ...]
+    ends: tuple[EpisodeEnd, ...]
+    steps: int = Field(description="environment steps taken, all episodes together")
+    seconds: float
+    versions: dict[str, str] = {}
+    problems: tuple[str, ...] = Field((), description="first lines of what made episodes be lost")
+
+
+def scenario_evaluation(name: str, scenario: str) -> str:
+    """The name of an evaluation in a scenario, beside the one in the experiment's own environment.
+
+    >>> scenario_evaluation("gate-candidate", "windy")
+    'gate-candidate--windy'
+    """
+    return f"{name}--{slug(scenario)}"
+
+
+def merge_shards(shards: list[Shard]) -> Shard:
+    """Join shards of one evaluation in the order of their seeds.
+
+    Two deliveries may have been cut differently, so that a seed was played twice. An episode is a function of its seed,
+    so both must say the same, and it counts once.
+
+    :raises InvalidRecordError: if there is none, if they are not of one policy and environment, if a seed is missing
+        between them, or if one seed had two different episodes.
+    """
+    if not shards:
+        raise InvalidRecordError("evaluation", "has no shard")
+    ordered = sorted(shards, key=lambda shard: (shard.first_seed, len(shard.returns)))
+    first = ordered[0]
+    episodes: list[tuple[float | None, int | None, EpisodeEnd]] = []
+    for shard in ordered:
+        _check_one_evaluation(first, shard)
+        episodes.extend(_new_episodes(shard, episodes, shard.first_seed - first.first_seed))
+    return first.model_copy(
+        update={
+            "returns": tuple(value for value, _, _ in episodes),
+            "lengths": tuple(length for _, length, _ in episodes),
+            "ends": tuple(end for _, _, end in episodes),
+            "steps": sum(length or 0 for _, length, _ in episodes),
+            "seconds": sum(shard.seconds for shard in ordered),
+            "problems": tuple(dict.fromkeys(line for shard in ordered for line in shard.problems)),
+        }
+    )
+
+
+def _check_one_evaluation(first: Shard, shard: Shard) -> None:
+    if (
+        shard.policy_sha256,
+        shard.env_id,
+        shard.env_kwargs,
+        shard.perturbation,
+        shard.deterministic,
+    ) != (
+        first.policy_sha256,
+        first.env_id,
+        first.env_kwargs,
+        first.perturbation,
+        first.deterministic,
+    ):
+        raise InvalidRecordError(
+            "evaluation", "its shards are not of one policy and one environment"
+        )
+    if not len(shard.returns) == len(shard.lengths) == len(shard.ends):
+        raise InvalidRecordError(
+            "evaluation", f"the shard at seed {shard.first_seed} has lists of different length"
+        )
+
+
+def _new_episodes(
+    shard: Shard, known: list[tuple[float | None, int | None, EpisodeEnd]], offset: int
+) -> list[tuple[float | None, int | None, EpisodeEnd]]:
+    """What a shard adds to the episodes known so far. :param offset: where it begins among them."""
+    if offset > len(known):
+        raise InvalidRecordError(
+            "evaluation", f"seed {shard.first_seed - offset + len(known)} is missing"
+        )
+    episodes = list(zip(shard.returns, shard.lengths, shard.ends, strict=True))
+    n_again = len(known) - offset
+    for index, (before, now) in enumerate(zip(known[offset:], episodes[:n_again], strict=False)):
+        if before != now:
+            raise InvalidRecordError(
+                "evaluation",
+                f"seed {shard.first_seed + index} gave {before[0]} and {now[0]}: "
+                "the environment does not repeat itself, so its returns prove nothing",
+            )
+    return episodes[n_again:]

@@ -1,0 +1,410 @@
+"""The experiment file: what a user says about a retraining, checked by schema alone.
+
+:mod:`rl_lifecycle.experiment.files` reads the YAML; here a parsed mapping becomes an :class:`Experiment`, or one line
+that names the key and what is allowed. Only Airflow uses the schedules, so `rl_airflow.run.schedules` checks them.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.experiment.algorithms import ALGORITHMS, algorithm_names
+from rl_lifecycle.experiment.due_times import read_needed_by
+from rl_lifecycle.experiment.gate_settings import (
+    ALPHA,
+    ALPHA_SHARES,
+    CRASH_MARGIN,
+    FEWEST_PAIRS,
+    MARGIN,
+    MAX_CRASH_RATE,
+    MAX_PAIRS,
+    MOST_PAIRS,
+    Alpha,
+    CrashMargin,
+    CrashRate,
+)
+from rl_lifecycle.records.names import is_slug
+from rl_lifecycle.records.record import Record
+
+#: The release whose trainer no longer records updates as CUDA graphs.
+GRAPHS_REMOVED_IN = "0.2.0"
+ENV_ID = re.compile(r"([A-Za-z_][\w.]*:)?([\w-]+/)?[\w.-]+")
+
+
+def _instance_types(
+    value: "Literal['auto'] | tuple[str, ...]",
+) -> "Literal['auto'] | tuple[str, ...]":
+    if value != "auto" and (
+        not value or not all(re.fullmatch(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", name) for name in value)
+    ):
+        raise ValueError("must be `auto` or a list of EC2 instance types such as c7i.large")
+    return value
+
+
+class Compute(Record):
+    """The machines that may be rented, and for how much."""
+
+    instance_types: Annotated[
+        Literal["auto"] | tuple[str, ...], AfterValidator(_instance_types)
+    ] = "auto"
+    market: Literal["spot", "on-demand"] = "spot"
+    on_demand_after: int = Field(
+        3, ge=0, description="attempts on spot before on-demand; 0: never for their number"
+    )
+    needed_by: Annotated[str | None, BeforeValidator(read_needed_by)] = Field(
+        None,
+        description='"HH:MM" in UTC, or a moment: on-demand as soon as spot no longer leaves enough time',
+    )
+    max_parallel: int | None = Field(
+        None, ge=1, le=100, description="machines of a run at the same time; null: all trials"
+    )
+    max_hours: float = Field(
+        4, gt=0, le=168, description="hours that one trial may take, all attempts together"
+    )
+    budget_usd: float = Field(10, gt=0, le=100_000, description="US dollars for the whole run")
+    on_other_hardware: Literal["wait", "continue"] = Field(
+        "wait",
+        description="continue: resume on another numeric class; the digest is then marked not comparable",
+    )
+    gpu_updates: Literal["sb3", "cuda_graphs"] = Field(
+        "sb3",
+        description=f"only sb3; stored specs may say cuda_graphs, which release {GRAPHS_REMOVED_IN} removed",
+    )
+
+
+def why_removed(compute: Compute) -> str:
+    """Say which release removed what a stored spec asks for; empty: it asks for nothing that was removed.
+
+    >>> why_removed(Compute(gpu_updates="cuda_graphs"))
+    'release 0.2.0 removed compute.gpu_updates: cuda_graphs'
+    """
+    if compute.gpu_updates == "sb3":
+        return ""
+    return f"release {GRAPHS_REMOVED_IN} removed compute.gpu_updates: {compute.gpu_updates}"
+
+
+class Perturbation(Record):
+    """What disturbs an episode, drawn from its own seed."""
+
+    observation_noise: float = Field(
+        0.0, ge=0, description="standard deviation added to observations that are real numbers"
+    )
+    action_noise: float = Field(
+        0.0, ge=0, description="the same for actions, then clipped to their bounds"
+    )
+    sticky_actions: float = Field(
+        0.0, ge=0, lt=1, description="probability that the action before is done again"
+    )
+
+
+UNDISTURBED = Perturbation()
+
+
+class Scenario(Record):
+    """A variation of the environment on which a candidate must not crash more often."""
+
+    env_kwargs: dict[str, JsonValue] = {}
+    perturbation: Perturbation = Perturbation()
+    crash_below: float | None = Field(
+        None, description="its own crash threshold; null: the base scenario's"
+    )
+
+
+class Evaluation(Record):
+    """How a policy is judged. The range and the crash threshold have no default: they must be thought about."""
+
+    return_range: tuple[float, float]
+    crash_below: float
+    first_champion_above: float | None = Field(
+        None, description="mean return that the first champion must prove"
+    )
+    max_pairs: int = Field(
+        MAX_PAIRS,
+        ge=FEWEST_PAIRS,
+        le=MOST_PAIRS,
+        description="most pairs of episodes that the gate may look at",
+    )
+    selection_episodes: int = Field(
+        100, ge=1, le=2000, description="episodes on which a run's candidate is chosen"
+    )
+    deterministic: bool = True
+    scenarios: dict[str, Scenario] = {}
+
+    @model_validator(mode="after")
+    def _ranges_fit(self) -> Self:
+        low, high = self.return_range
+        if not low < high:
+            raise ValueError(
+                f"return_range must be [lowest, highest] with lowest < highest, not [{low:g}, {high:g}]"
+            )
+        if not low <= self.crash_below <= high:
+            raise ValueError(
+                f"crash_below must lie within return_range [{low:g}, {high:g}], not {self.crash_below:g}"
+            )
+        if self.first_champion_above is not None and not low <= self.first_champion_above < high:
+            raise ValueError(
+                f"first_champion_above must lie within return_range [{low:g}, {high:g})"
+            )
+        return self
+
+
+class GateSettings(Record):
+    """How sure one must be before a candidate is promoted."""
+
+    alpha: Alpha = Field(ALPHA, description="probability of a false promotion, all looks together")
+    margin: float = Field(
+        MARGIN, description="how much better the mean must be; negative: non-inferiority"
+    )
+    crash_margin: CrashMargin = Field(
+        CRASH_MARGIN, description="how much more often it may crash than the champion"
+    )
+    max_crash_rate: CrashRate | None = Field(
+        MAX_CRASH_RATE, description="how often it may crash at all"
+    )
+
+
+class EarlyStop(Record):
+    """When a trial is ended before its last step, by what its policies do on the selection seeds."""
+
+    target_above: float | None = Field(
+        None, description="end a trial whose policy is shown to have a mean return above it"
+    )
+    hopeless_below: float | None = Field(
+        None, description="end a trial whose every policy is shown to have one below it"
+    )
+    hopeless_after: float = Field(
+        0.5, gt=0, lt=1, description="share of the steps before which no trial is called hopeless"
+    )
+
+    @property
+    def active(self) -> bool:
+        """Whether any trial may be ended early."""
+        return self.target_above is not None or self.hopeless_below is not None
+
+
+class Experiment(Record):
+    """One experiment: an environment, an algorithm, a budget and a gate. The name is the file's stem."""
+
+    name: str
+    env_id: str
+    env_kwargs: dict[str, JsonValue] = {}
+    requirements: tuple[str, ...] = Field(
+        (), description="wheels of the experiment's own, as paths beside its file"
+    )
+    algo: str
+    total_timesteps: int = Field(ge=1, le=10**11)
+    hyperparameters: Literal["zoo"] | dict[str, JsonValue] = "zoo"
+    trials: int = Field(3, ge=1, le=100)
+    seed: int = Field(0, ge=0, lt=2**31)
+    reseed: bool = Field(True, description="false: the same seeds every night")
+    init_from: Literal["scratch", "champion"] = "scratch"
+    init_optimizer: Literal["fresh", "champion"] = Field(
+        "fresh",
+        description="champion: with init_from: champion, go on with its optimizer's state, too",
+    )
+    checkpoint_every: int = Field(
+        200_000, ge=1, description="env steps of a segment, rounded to whole rollouts"
+    )
+    schedule: str | None = Field("0 2 * * *", description="cron, in UTC; null: only by hand")
+    compute: Compute = Compute()
+    evaluation: Evaluation
+    gate: GateSettings = GateSettings()
+    early_stop: EarlyStop = EarlyStop()
+    replay_schedule: str | None = Field(
+        None, description="cron, in UTC, of replays of the champion; null: only by hand"
+    )
+    replay_segments: int = Field(
+        1, ge=1, le=32, description="after how many segments a replay is compared"
+    )
+    approval: bool = False
+    approval_hours: float = Field(
+        12, gt=0, le=168, description="how long a person has to approve; no answer is a no"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_slug(cls, name: str) -> str:
+        if not is_slug(name):
+            raise ValueError(f"the file must be named in lower case, digits, - and _, not {name!r}")
+        return name
+
+    @field_validator("algo")
+    @classmethod
+    def _algo_is_known(cls, algo: str) -> str:
+        if algo not in ALGORITHMS:
+            known = algorithm_names()
+            raise ValueError(
+                f"unknown algorithm {algo!r}{_did_you_mean(algo, known)}; known: {', '.join(known)}"
+            )
+        return algo
+
+    @field_validator("env_id")
+    @classmethod
+    def _env_id_has_form(cls, env_id: str) -> str:
+        if not ENV_ID.fullmatch(env_id):
+            raise ValueError(
+                f"{env_id!r} is no Gymnasium id such as LunarLander-v3 or package:Env-v0"
+            )
+        return env_id
+
+    @field_validator("schedule", "replay_schedule")
+    @classmethod
+    def _strip_schedule(cls, schedule: str | None) -> str | None:
+        return schedule.strip() if schedule is not None else None
+
+    @model_validator(mode="after")
+    def _optimizer_has_parameters(self) -> Self:
+        if self.init_optimizer == "champion" and self.init_from != "champion":
+            raise ValueError("init_optimizer: champion needs init_from: champion, not scratch")
+        return self
+
+    @model_validator(mode="after")
+    def _margin_fits_the_range(self) -> Self:
+        low, high = self.evaluation.return_range
+        if abs(self.gate.margin) >= high - low:
+            raise ValueError(
+                f"gate.margin must be smaller than the width of evaluation.return_range, {high - low:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _early_stop_fits_the_range(self) -> Self:
+        low, high = self.evaluation.return_range
+        for key in ("target_above", "hopeless_below"):
+            line = getattr(self.early_stop, key)
+            if line is not None and not low <= line <= high:
+                raise ValueError(
+                    f"early_stop.{key} must lie within evaluation.return_range [{low:g}, {high:g}], not {line:g}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _gate_can_promote(self) -> Self:
+        # Without a single crash on either side the guard's p value after n pairs is (1 - crash_margin)^n.
+        needed = math.ceil(
+            math.log(self.gate.alpha * ALPHA_SHARES[-1]) / math.log(1 - self.gate.crash_margin)
+        )
+        if self.evaluation.max_pairs < needed:
+            raise ValueError(
+                f"evaluation.max_pairs {self.evaluation.max_pairs} could never promote anything: with gate.alpha "
+                f"{self.gate.alpha:g} and gate.crash_margin {self.gate.crash_margin:g} it takes at least {needed} pairs"
+            )
+        return self
+
+
+def without_due_time(experiment: Experiment) -> Experiment:
+    """The experiment for a run that nobody waits for and that must not be refused because its moment has passed."""
+    return experiment.model_copy(
+        update={"compute": experiment.compute.model_copy(update={"needed_by": None})}
+    )
+
+
+def read_experiment(document: object, name: str, source: str | None = None) -> Experiment:
+    """Check a parsed experiment file.
+
+    :param document: what the YAML file holds.
+    :param name: the file's stem.
+    :param source: how errors call the file; None: `experiments/<name>.yaml`.
+    :raises InvalidExperimentError: naming the first key that is wrong, and what is allowed there.
+    """
+    source = source or f"experiments/{name}.yaml"
+    if not isinstance(document, Mapping):
+        raise InvalidExperimentError(
+            source, "", "must hold a mapping of keys such as env_id, algo and evaluation"
+        )
+    _refuse_removed(document, source)
+    try:
+        return Experiment.model_validate({**document, "name": name})
+    except ValidationError as error:
+        key, problem = _explain(error)
+        raise InvalidExperimentError(source, key, problem) from None
+
+
+def _refuse_removed(document: Mapping[str, object], source: str) -> None:
+    """Refuse what a stored spec may say and a new experiment may not. :raises InvalidExperimentError: with what to do."""
+    compute = document.get("compute")
+    if isinstance(compute, Mapping) and compute.get("gpu_updates", "sb3") != "sb3":
+        raise InvalidExperimentError(
+            source,
+            "compute.gpu_updates",
+            f"cuda_graphs was removed in release {GRAPHS_REMOVED_IN}: delete this line, and SB3's own updates train",
+        )
+
+
+def _explain(error: ValidationError) -> tuple[str, str]:
+    """Turn pydantic's first complaint into a key and a sentence for the author of the file."""
+    found = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")[0]
+    path = [
+        str(part)
+        for part in found["loc"]
+        if not str(part).startswith(("literal[", "tuple[", "dict["))
+    ]
+    key = ".".join(path)
+    if found["type"] == "extra_forbidden":
+        allowed = _fields_at(path[:-1])
+        return (
+            key,
+            f"unknown key{_did_you_mean(path[-1], allowed)}; allowed here: {', '.join(allowed)}",
+        )
+    if path[:1] == ["hyperparameters"]:
+        return path[0], "must be `zoo`, or a mapping of rl_zoo3's keys, its numbers finite"
+    if found["type"] == "missing":
+        return key, f"is missing{_meaning(key)}"
+    message = str(found["msg"]).removeprefix("Value error, ")
+    value = found.get("input")
+    shown = (
+        f", not {value!r}"
+        if isinstance(value, str | int | float | bool) and repr(value) not in message
+        else ""
+    )
+    return key, message[0].lower() + message[1:] + shown
+
+
+_MEANING = {
+    "evaluation": "; it needs return_range and crash_below",
+    "evaluation.return_range": "; it must be [lowest, highest] return of an episode: anything below the lowest counts "
+    "as equally bad, so choose the tightest honest floor before seeing any return",
+    "evaluation.crash_below": "; it must be the return below which an episode counts as failed",
+    "env_id": "; it must be a Gymnasium id such as LunarLander-v3",
+    "total_timesteps": "; it must be the number of environment steps to train for",
+}
+
+
+def _meaning(key: str) -> str:
+    """What a missing key must be; empty where its name says it."""
+    if key == "algo":
+        return f"; it must be one of {', '.join(algorithm_names())}"
+    return _MEANING.get(key, "")
+
+
+def _fields_at(path: list[str]) -> list[str]:
+    """The keys that are allowed at a place of the file."""
+    sections: dict[str, type[Record]] = {
+        "compute": Compute,
+        "evaluation": Evaluation,
+        "gate": GateSettings,
+        "early_stop": EarlyStop,
+    }
+    if not path:
+        return sorted(set(Experiment.model_fields) - {"name"})
+    if path[:2] and path[0] == "evaluation" and len(path) == 3:
+        return sorted(Scenario.model_fields)
+    return sorted(sections[path[0]].model_fields) if path[0] in sections else []
+
+
+def _did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

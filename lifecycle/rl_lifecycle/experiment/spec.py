@@ -1,0 +1,230 @@
+"""The frozen spec of a run: everything that decides what is trained, fixed before the first machine is asked for."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from rl_lifecycle.errors import InvalidExperimentError, InvalidRecordError
+from rl_lifecycle.experiment.due_times import needed_at
+from rl_lifecycle.experiment.experiment import Experiment, read_experiment
+from rl_lifecycle.experiment.hyperparameters import (
+    resolve_hyperparameters,
+    rollout_timesteps,
+    segment_timesteps,
+)
+from rl_lifecycle.experiment.seeds import (
+    Purpose,
+    SeedRange,
+    check_no_overlap,
+    first_seed,
+    trial_seed,
+)
+from rl_lifecycle.records.names import slug
+from rl_lifecycle.records.record import Record, sha256_hex
+from rl_lifecycle.storage.layout import TrialId
+
+
+class WheelSet(Record):
+    """The wheels of one environment: which Python they are for, and each one's digest.
+
+    A wheel lies at `artifacts/<sha256>/<file_name>`; the set itself, as JSON, at `artifacts/<sha256>/wheels.json`.
+    """
+
+    schema_version: Literal[1] = 1
+    python: str = Field(pattern=r"^3\.\d+$")
+    wheels: dict[str, str] = Field(description="file name → SHA-256")
+
+
+class Artifact(Record):
+    """A file in the bucket, by key and digest."""
+
+    key: str
+    sha256: str
+
+
+class TrialPlan(Record):
+    """One trial of a run."""
+
+    name: str
+    seed: int
+
+
+class Champion(Record):
+    """The champion as it was when the run was frozen: what the candidate is compared with, and the CAS token."""
+
+    version: int
+    etag: str = Field(
+        description="ETag of champion.json; promotion moves the pointer only if it is still this"
+    )
+    digest: str = Field(description="digest of its parameters and normalisation statistics")
+    policy: Artifact
+    parameters: Artifact
+    new_lineage: str = Field(
+        "", description="why a candidate cannot be compared with it; empty when it can"
+    )
+
+
+class Replay(Record):
+    """What a run trains again only to compare: a version's digest at the end of one of its segments."""
+
+    experiment: str
+    version: int
+    step: int
+    digest: str
+
+
+class Spec(Record):
+    """A run, frozen. The SHA-256 of its bytes names it in every checkpoint and every version."""
+
+    schema_version: Literal[1] = 1
+    run: str
+    run_id: str = Field(description="Airflow's dag run id, or how a person called it")
+    created_at: datetime
+    experiment: Experiment
+    hyperparameters: dict[str, JsonValue]
+    segment_timesteps: int
+    trials: tuple[TrialPlan, ...]
+    selection_first_seed: int
+    gate_first_seed: int
+    trainer: Artifact | None = Field(None, description="the trainer's wheel set; None on a laptop")
+    requirements: tuple[Artifact, ...] = ()
+    image_id: str | None = Field(None, description="AMI; None on a laptop")
+    launch_template: str | None = Field(None, description="<id>:<version>")
+    commit: str | None = Field(
+        None, description="git commit of the project that froze it, `+dirty` when changed"
+    )
+    champion: Champion | None = None
+    replay: Replay | None = Field(
+        None, description="only for a replay: it ends as soon as its policy of that step is there"
+    )
+
+    def trial(self, name: str) -> TrialPlan:
+        """Find a trial by name. :raises InvalidRecordError: if the run has none of that name."""
+        for plan in self.trials:
+            if plan.name == name:
+                return plan
+        known = ", ".join(plan.name for plan in self.trials)
+        raise InvalidRecordError(f"trial {name}", f"the run has no such trial; it has {known}")
+
+    def trial_id(self, name: str) -> TrialId:
+        """The place of a trial in the bucket."""
+        return TrialId(self.experiment.name, self.run, self.trial(name).name)
+
+    @property
+    def n_segments(self) -> int:
+        """How many segments the training is a chain of: a remainder of less than half a segment is the last one's."""
+        return max(
+            1,
+            (2 * self.experiment.total_timesteps + self.segment_timesteps)
+            // (2 * self.segment_timesteps),
+        )
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When the result is needed; None: whenever it is there."""
+        return needed_at(self.experiment.compute.needed_by, self.created_at)
+
+    @property
+    def sha256(self) -> str:
+        """The digest that names the spec."""
+        return sha256_hex(self.to_json())
+
+
+def freeze_spec(
+    experiment: Experiment,
+    *,
+    run_id: str,
+    created_at: datetime,
+    overrides: Mapping[str, Any] | None = None,
+    trainer: Artifact | None = None,
+    requirements: tuple[Artifact, ...] = (),
+    image_id: str | None = None,
+    launch_template: str | None = None,
+    commit: str | None = None,
+    champion: Champion | None = None,
+) -> Spec:
+    """Fix a run: resolve hyper-parameters, round the segment, draw the seeds.
+
+    :param run_id: Airflow's dag run id; it decides the seeds (unless the experiment says `reseed: false`).
+    :param created_at: an aware UTC datetime.
+    :param overrides: keys of the experiment that this run changes, e.g. `total_timesteps` from a form; None: none.
+    :raises InvalidExperimentError: if an override, or the hyper-parameters, are not allowed.
+    """
+    if created_at.tzinfo is None:
+        raise InvalidExperimentError("freeze_spec", "created_at", "must be an aware UTC datetime")
+    if overrides:
+        experiment = _override(experiment, overrides)
+    _refuse_past(experiment, created_at)
+    hyperparameters = resolve_hyperparameters(experiment)
+    rollout = rollout_timesteps(experiment.algo, hyperparameters)
+    run = slug(run_id)
+    names = [f"seed-{index}" for index in range(experiment.trials)]
+    return Spec(
+        run=run,
+        run_id=run_id,
+        created_at=created_at,
+        experiment=experiment,
+        hyperparameters=hyperparameters,
+        segment_timesteps=segment_timesteps(experiment.checkpoint_every, rollout),
+        trials=tuple(
+            TrialPlan(
+                name=name, seed=trial_seed(experiment.seed, run, name, reseed=experiment.reseed)
+            )
+            for name in names
+        ),
+        selection_first_seed=first_seed(Purpose.SELECTION, experiment.name, run),
+        gate_first_seed=first_seed(Purpose.GATE, experiment.name, run),
+        trainer=trainer,
+        requirements=requirements,
+        image_id=image_id,
+        launch_template=launch_template,
+        commit=commit,
+        champion=champion,
+    )
+
+
+def _refuse_past(experiment: Experiment, created_at: datetime) -> None:
+    due_at = needed_at(experiment.compute.needed_by, created_at)
+    if due_at is not None and due_at <= created_at:
+        raise InvalidExperimentError(
+            f"run of {experiment.name}",
+            "compute.needed_by",
+            f"{due_at:%Y-%m-%d %H:%M} UTC is in the past: choose a later moment, a time of day, or leave it out",
+        )
+
+
+def check_fresh_seeds(spec: Spec, earlier_runs: Iterable[str]) -> None:
+    """Refuse a run whose selection or gate would play seeds that an earlier run of the experiment has played.
+
+    :param earlier_runs: their slugs, as the keys under specs/ show them. Seeds follow from the names alone; how many were
+        played is taken to be as many as this run may play.
+    :raises OverlappingSeedsError: another run id draws other seeds, so triggering again helps.
+    """
+    evaluation, name = spec.experiment.evaluation, spec.experiment.name
+    for purpose, first, n in (
+        (Purpose.SELECTION, spec.selection_first_seed, evaluation.selection_episodes),
+        (Purpose.GATE, spec.gate_first_seed, evaluation.max_pairs),
+    ):
+        served = {
+            f"the {purpose} of run {run}": SeedRange(
+                first_seed=first_seed(purpose, name, run), n_episodes=n
+            )
+            for run in earlier_runs
+            if run != spec.run
+        }
+        check_no_overlap(
+            SeedRange(first_seed=first, n_episodes=n), f"the {purpose} of run {spec.run}", served
+        )
+
+
+def _override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
+    document = experiment.model_dump(mode="json", exclude={"name"})
+    for key, value in overrides.items():
+        section, _, leaf = key.partition(".")
+        if leaf and isinstance(document.get(section), dict):
+            document[section][leaf] = value
+        else:
+            document[key] = value
+    return read_experiment(document, experiment.name, source=f"run of {experiment.name}")

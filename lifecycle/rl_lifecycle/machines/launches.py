@@ -1,0 +1,256 @@
+"""How the next machine of a trial is asked for: market, pools, hours, back-off, and the request itself. All pure.
+
+One attempt asks EC2 Fleet once, for one machine, over every pool at the same time; AWS chooses among them by price and
+depth. What was refused is asked for again by a new attempt, later: an instant fleet's answer is final for its token.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+
+from pydantic import JsonValue
+
+from rl_lifecycle.errors import LaunchRefusedError
+from rl_lifecycle.experiment.experiment import Compute
+from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
+from rl_lifecycle.machines.auto_types import AUTO_TYPES
+from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
+from rl_lifecycle.storage.layout import TrialId
+
+Market = Literal["spot", "on-demand"]
+
+#: EC2 takes at most this many overrides in one request of type instant.
+MOST_OVERRIDES = 300
+#: Which processor a family has, by the table. Machines of one processor generation form one numeric class.
+PROCESSORS = {row.family: row.processor for row in INSTANCE_TYPES.values()}
+#: An attempt whose machine is asked for within this time is asked for again with the same token, which is safe.
+TOKEN_HOLDS = timedelta(minutes=30)
+BACK_OFF_FIRST_S, BACK_OFF_MOST_S = 15.0, 600.0
+TAG_PREFIX = "nightshift:"
+
+#: Refusals that waiting can cure. https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+WAITABLE_CODES = frozenset(
+    {
+        "InsufficientInstanceCapacity",
+        "InsufficientHostCapacity",
+        "InsufficientCapacity",
+        "UnfulfillableCapacity",
+        "SpotMaxPriceTooLow",
+        "MaxSpotInstanceCountExceeded",
+        "VcpuLimitExceeded",
+        "InstanceLimitExceeded",
+        "RequestLimitExceeded",
+        "Throttling",
+        "InternalError",
+        "Unavailable",
+        "ServiceUnavailable",
+        "MaxFleetCountExceeded",
+        "InsufficientFreeAddressesInSubnet",
+    }
+)
+#: Refusals that a quota explains, and what to do about them.
+QUOTA_CODES = frozenset(
+    {"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "InstanceLimitExceeded"}
+)
+
+
+class Pool(NamedTuple):
+    """One instance type in one subnet: what AWS fills, or refuses."""
+
+    instance_type: str
+    subnet_id: str
+    zone: str
+
+
+def instance_types_of(compute: Compute) -> tuple[str, ...]:
+    """The types that an experiment allows, `auto` spelled out."""
+    return AUTO_TYPES if compute.instance_types == "auto" else compute.instance_types
+
+
+def processor_of(instance_type: str) -> str:
+    """The processor generation of a type; a family without a row in the table is one of its own.
+
+    >>> processor_of("m7i.large") == processor_of("c7i.xlarge"), processor_of("p5.48xlarge")
+    (True, 'p5')
+    """
+    family = instance_type.split(".")[0]
+    return PROCESSORS.get(family, family)
+
+
+def plan_market(
+    compute: Compute, attempts: Sequence[Attempt], *, spot_in_time: bool = True
+) -> Market:
+    """Choose the market of the next attempt: on-demand after as many spot attempts as the experiment allows, or when time is short.
+
+    An attempt counts however it ended, also when every pool refused it.
+
+    :param spot_in_time: whether spot still leaves enough time until the result is needed;
+        see :func:`rl_lifecycle.experiment.due_times.spot_leaves_time`.
+    """
+    if compute.market == "on-demand" or not spot_in_time:
+        return "on-demand"
+    spot = sum(market_of(attempt) == "spot" for attempt in attempts)
+    return "on-demand" if compute.on_demand_after and spot >= compute.on_demand_after else "spot"
+
+
+def market_of(attempt: Attempt) -> Market:
+    """Read the market off a frozen request."""
+    capacity = attempt.request.get("TargetCapacitySpecification")
+    kind = capacity.get("DefaultTargetCapacityType") if isinstance(capacity, dict) else None
+    return "on-demand" if kind == "on-demand" else "spot"
+
+
+def plan_types(compute: Compute, attempts: Sequence[Attempt]) -> tuple[str, ...]:
+    """Choose the types of the next attempt: once a trial has checkpoints, those of the same processor generation.
+
+    With `on_other_hardware: continue` all types stay allowed, and the digest is marked not comparable.
+    """
+    allowed = instance_types_of(compute)
+    used = [
+        a.outcome.instance_type
+        for a in attempts
+        if a.outcome.instance_type and (a.outcome.committed_step or 0) > 0
+    ]
+    if not used or compute.on_other_hardware == "continue":
+        return allowed
+    return tuple(name for name in allowed if processor_of(name) == processor_of(used[0])) or (
+        used[0],
+    )
+
+
+def plan_pools(
+    instance_types: Iterable[str],
+    subnets: Mapping[str, str],
+    offered: Mapping[str, Iterable[str]] | None = None,
+) -> tuple[Pool, ...]:
+    """Pair types and subnets, the experiment's preferred type first.
+
+    :param subnets: zone → subnet id.
+    :param offered: type → zones that offer it, so that no impossible pool is asked for; None: not looked up.
+    :raises LaunchRefusedError: if nothing fits.
+    """
+    names = tuple(dict.fromkeys(instance_types))
+    pools = tuple(
+        Pool(name, subnet, zone)
+        for name in names
+        for zone, subnet in sorted(subnets.items())
+        if offered is None or zone in set(offered.get(name, ()))
+    )
+    if not pools:
+        zones = ", ".join(sorted(subnets)) or "none"
+        raise LaunchRefusedError(
+            f"none of {', '.join(names) or 'no type'} is offered in the zones of our subnets ({zones}): "
+            "choose other compute.instance_types, or bootstrap the environment in more zones"
+        )
+    return pools[:MOST_OVERRIDES]
+
+
+def hours_used(attempts: Iterable[Attempt]) -> float:
+    """Machine hours that a trial's settled attempts took."""
+    return sum(attempt.outcome.seconds or 0.0 for attempt in attempts) / 3600
+
+
+def plan_deadline(compute: Compute, attempts: Sequence[Attempt], now: datetime) -> datetime:
+    """When the next machine must be gone: what is left of `max_hours`.
+
+    :raises LaunchRefusedError: if nothing is left.
+    """
+    left = compute.max_hours - hours_used(attempts)
+    if left <= 0:
+        raise LaunchRefusedError(
+            f"the trial has used its compute.max_hours {compute.max_hours:g}; raise it and clear the task"
+        )
+    return now + timedelta(hours=left)
+
+
+def back_off_s(attempts: Sequence[Attempt]) -> float:
+    """Seconds to wait after the last attempt ended before the next: only refused capacity waits.
+
+    Doubles with each refusal in a row, and is spread by the token so that trials do not ask all at once.
+    """
+    refused = 0
+    for attempt in reversed(attempts):
+        if attempt.outcome.end is not AttemptEnd.NO_CAPACITY:
+            break
+        refused += 1
+    if not refused:
+        return 0.0
+    spread = int(hashlib.sha256(attempts[-1].token.encode()).hexdigest()[:8], 16) / 2**32
+    return min(BACK_OFF_MOST_S, BACK_OFF_FIRST_S * 2.0 ** min(refused - 1, 16)) * (
+        0.75 + 0.5 * spread
+    )
+
+
+def trial_tags(
+    environment: str, trial: TrialId, attempt: int, spec_sha256: str, deadline_at: datetime
+) -> dict[str, str]:
+    """What a machine of ours is known by: to the trainer on it, to adoption, to the reaper."""
+    return {
+        "Name": f"nightshift-{environment}-{trial.experiment}-{trial.trial}"[:255],
+        f"{TAG_PREFIX}environment": environment,
+        f"{TAG_PREFIX}experiment": trial.experiment,
+        f"{TAG_PREFIX}run": trial.run,
+        f"{TAG_PREFIX}trial": trial.trial,
+        f"{TAG_PREFIX}attempt": str(attempt),
+        f"{TAG_PREFIX}spec": spec_sha256,
+        f"{TAG_PREFIX}deadline": deadline_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def build_fleet_request(
+    *,
+    launch_template_id: str,
+    launch_template_version: str,
+    pools: Sequence[Pool],
+    market: Market,
+    tags: Mapping[str, str],
+) -> dict[str, JsonValue]:
+    """Write the CreateFleet request for one machine, without its ClientToken.
+
+    No maximum price is set: AWS advises against it, and the on-demand price is the ceiling anyway.
+    Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-request-type.html
+    """
+    overrides: list[JsonValue] = [
+        {
+            "InstanceType": pool.instance_type,
+            "SubnetId": pool.subnet_id,
+            **({} if market == "spot" else {"Priority": float(rank)}),
+        }
+        for rank, pool in enumerate(pools)
+    ]
+    strategy: dict[str, JsonValue] = (
+        {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized"}}
+        if market == "spot"
+        else {"OnDemandOptions": {"AllocationStrategy": "prioritized"}}
+    )
+    pairs: list[JsonValue] = [{"Key": key, "Value": value} for key, value in tags.items()]
+    return {
+        "Type": "instant",
+        "LaunchTemplateConfigs": [
+            {
+                "LaunchTemplateSpecification": {
+                    "LaunchTemplateId": launch_template_id,
+                    "Version": launch_template_version,
+                },
+                "Overrides": overrides,
+            }
+        ],
+        "TargetCapacitySpecification": {
+            "TotalTargetCapacity": 1,
+            "DefaultTargetCapacityType": market,
+        },
+        **strategy,
+        "TagSpecifications": [{"ResourceType": "instance", "Tags": pairs}],
+    }
+
+
+def explain_refusals(codes: Iterable[str]) -> str:
+    """Say what to do about refused pools, in one clause; empty when waiting is all there is to do."""
+    seen = set(codes)
+    if quota := seen & QUOTA_CODES:
+        return (
+            f"{', '.join(sorted(quota))}: the account's vCPU quota is used up; wait, or raise it under Service Quotas → "
+            "Amazon EC2"
+        )
+    return ""

@@ -1,0 +1,201 @@
+"""What a run may still spend and what it has spent: one record a run, under the month in which it began.
+
+Pure: a caller reads the record, changes it here, and writes it back under If-Match, so that launches side by side
+cannot both take the last dollar. An entry is (trial, attempt); reserving or settling one twice changes nothing.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Literal, Self
+
+from pydantic import Field
+
+from rl_lifecycle.errors import BudgetExceededError, NoPlaceError
+from rl_lifecycle.records.record import Record
+
+#: Dollars are sums of floats: what is smaller than this is rounding.
+EPSILON_USD = 1e-9
+#: So long after its deadline a machine takes no place any more: it ends itself at the deadline, and the reaper looks each 15 minutes.
+PLACE_GRACE = timedelta(minutes=30)
+
+
+class LedgerEntry(Record):
+    """The money of one machine."""
+
+    trial: str
+    attempt: int = Field(ge=1)
+    reserved_usd: float = Field(ge=0)
+    usd: float | None = Field(None, description="what it cost; None while it may still run")
+    seconds: float | None = None
+    instance_type: str | None = None
+    market: Literal["spot", "on-demand"] | None = None
+    deadline_at: datetime | None = Field(
+        None, description="when the machine is gone in any case; None in older ledgers"
+    )
+
+    def takes_place(self, now: datetime | None) -> bool:
+        """Whether the machine may be at work: it is not settled, and its deadline is not long past.
+
+        :param now: None: whatever its deadline.
+        """
+        gone = (
+            now is not None
+            and self.deadline_at is not None
+            and now > self.deadline_at + PLACE_GRACE
+        )
+        return self.usd is None and not gone
+
+
+class MonthTotal(Record):
+    """What the runs of a month have cost."""
+
+    month: str
+    n_runs: int
+    usd: float
+    champions: int = Field(description="promoted versions that these runs bought")
+    by_experiment: dict[str, float]
+
+    @property
+    def usd_per_champion(self) -> float | None:
+        """All runs' money, also of those that promoted nothing, over the champions; None if there is none."""
+        return self.usd / self.champions if self.champions else None
+
+
+class Ledger(Record):
+    """The money of one run."""
+
+    schema_version: Literal[1] = 1
+    experiment: str
+    run: str
+    month: str = Field(pattern=r"^\d{4}-\d{2}$", description="of the run's start, in UTC")
+    budget_usd: float
+    entries: tuple[LedgerEntry, ...] = ()
+    promoted_version: int | None = Field(None, description="the champion that the money bought")
+
+    @property
+    def committed_usd(self) -> float:
+        """What is spent, and what may yet be."""
+        return sum(entry.reserved_usd if entry.usd is None else entry.usd for entry in self.entries)
+
+    @property
+    def spent_usd(self) -> float:
+        """What machines that are gone have cost."""
+        return sum(entry.usd or 0.0 for entry in self.entries)
+
+    def find(self, trial: str, attempt: int) -> LedgerEntry | None:
+        """Find the entry of one machine."""
+        return next(
+            (entry for entry in self.entries if (entry.trial, entry.attempt) == (trial, attempt)),
+            None,
+        )
+
+    def has_place(self, trial: str, most: int | None, now: datetime | None = None) -> bool:
+        """Whether another machine may be at work beside those that are: reservations that are not settled count until their deadline.
+
+        :param trial: whose machine it would be; its own reservation does not stand in its way. :param most: None: any number.
+        :param now: None: deadlines do not count.
+        """
+        return (
+            most is None
+            or sum(entry.takes_place(now) and entry.trial != trial for entry in self.entries) < most
+        )
+
+    def reserve(
+        self,
+        trial: str,
+        attempt: int,
+        usd: float,
+        *,
+        most: int | None = None,
+        deadline_at: datetime | None = None,
+        now: datetime | None = None,
+    ) -> Self:
+        """Set money aside for a machine that is about to be asked for.
+
+        :param most: how many machines of the run may be at work at the same time; None: any number.
+        :param deadline_at: when the machine must be gone. :param now: None: nobody's deadline counts.
+        :return: the ledger itself when that was done before.
+        :raises BudgetExceededError: if it does not fit into what is left.
+        :raises NoPlaceError: if as many as may be are at work.
+        """
+        if self.find(trial, attempt) is not None:
+            return self
+        if most is not None and not self.has_place(trial, most, now):
+            raise NoPlaceError(most)
+        left = self.budget_usd - self.committed_usd
+        if usd > left + EPSILON_USD:
+            raise BudgetExceededError(usd, max(0.0, left), self.budget_usd)
+        entry = LedgerEntry(trial=trial, attempt=attempt, reserved_usd=usd, deadline_at=deadline_at)
+        return self.model_copy(update={"entries": (*self.entries, entry)})
+
+    def release(self, trial: str, last_attempt: int) -> Self:
+        """Give back what was set aside for machines of a trial that will never be asked for.
+
+        :param last_attempt: the last that was written down; reservations beyond it are a dead worker's.
+        """
+        kept = tuple(
+            entry
+            for entry in self.entries
+            if entry.trial != trial or entry.attempt <= last_attempt or entry.usd is not None
+        )
+        return self if kept == self.entries else self.model_copy(update={"entries": kept})
+
+    def settle(
+        self,
+        trial: str,
+        attempt: int,
+        *,
+        usd: float,
+        seconds: float,
+        instance_type: str | None = None,
+        market: Literal["spot", "on-demand"] | None = None,
+    ) -> Self:
+        """Replace a reservation by what the machine really cost; a machine that nobody reserved for is added."""
+        before = self.find(trial, attempt)
+        if before is not None and before.usd is not None:
+            return self
+        entry = LedgerEntry(
+            trial=trial,
+            attempt=attempt,
+            reserved_usd=before.reserved_usd if before else 0.0,
+            usd=usd,
+            seconds=seconds,
+            instance_type=instance_type,
+            market=market,
+            deadline_at=before.deadline_at if before else None,
+        )
+        others = tuple(other for other in self.entries if other != before)
+        return self.model_copy(
+            update={"entries": tuple(sorted((*others, entry), key=lambda e: (e.trial, e.attempt)))}
+        )
+
+
+def sum_month(month: str, ledgers: Iterable[Ledger]) -> MonthTotal:
+    """Add up the ledgers of a month."""
+    books = [ledger for ledger in ledgers if ledger.month == month]
+    by_experiment: dict[str, float] = {}
+    for ledger in books:
+        by_experiment[ledger.experiment] = (
+            by_experiment.get(ledger.experiment, 0.0) + ledger.spent_usd
+        )
+    return MonthTotal(
+        month=month,
+        n_runs=len(books),
+        usd=sum(by_experiment.values()),
+        champions=sum(ledger.promoted_version is not None for ledger in books),
+        by_experiment=by_experiment,
+    )
+
+
+def describe_month(total: MonthTotal) -> str:
+    """One line for a log.
+
+    >>> describe_month(MonthTotal(month="2026-11", n_runs=2, usd=0.5, champions=1, by_experiment={"cartpole": 0.5}))
+    '2026-11: USD 0.5000 in 2 runs (cartpole 0.5000), 1 champion, USD 0.5000 for each'
+    """
+    parts = ", ".join(f"{name} {usd:.4f}" for name, usd in sorted(total.by_experiment.items()))
+    champions = f"{total.champions} champion{'' if total.champions == 1 else 's'}"
+    each = (
+        f", USD {total.usd_per_champion:.4f} for each" if total.usd_per_champion is not None else ""
+    )
+    return f"{total.month}: USD {total.usd:.4f} in {total.n_runs} run{'' if total.n_runs == 1 else 's'} ({parts}), {champions}{each}"

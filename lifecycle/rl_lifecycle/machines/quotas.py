@@ -1,0 +1,144 @@
+"""How many virtual CPUs an account may run at the same time, and whether one more machine fits. Pure.
+
+AWS limits vCPUs by family and market. A launch that can never fit is refused with the fix; one that does not fit now waits,
+as for any other capacity. Source: https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from rl_lifecycle.errors import LaunchRefusedError
+from rl_lifecycle.machines.attempts import Refusal
+from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
+from rl_lifecycle.machines.launches import Market
+
+#: The quotas that are read: what people call the families → the quota's code by market.
+QUOTA_CODES: Mapping[str, Mapping[Market, str]] = {
+    "standard": {"spot": "L-34B43A08", "on-demand": "L-1216C47A"},
+    "G and VT": {"spot": "L-3819A6DF", "on-demand": "L-DB2E81BA"},
+    "P": {"spot": "L-7212CCBC", "on-demand": "L-417A185B"},
+}
+#: First letters of the families → their quota, for types that the table does not have. P5 on spot has one of its own.
+FAMILIES: Mapping[str, str] = {
+    **dict.fromkeys(("a", "c", "d", "h", "i", "m", "r", "t", "z"), "standard"),
+    **dict.fromkeys(("g", "vt"), "G and VT"),
+    "p": "P",
+}
+#: Families whose first letters say something else: they have quotas that are not looked up here.
+OTHERS = ("dl", "hpc", "inf", "mac", "trn", "u")
+#: What EC2 answers when a quota is used up, by market.
+FULL: Mapping[Market, str] = {
+    "spot": "MaxSpotInstanceCountExceeded",
+    "on-demand": "VcpuLimitExceeded",
+}
+#: Sizes below `large`, and bare metal without a size, which is at most so large in the families above.
+SMALL_VCPUS, METAL_VCPUS = 2, 192
+
+
+class Usage(NamedTuple):
+    """One quota: how many vCPUs may run, and how many do."""
+
+    limit: float
+    used: float
+
+
+def vcpus_of(instance_type: str) -> int:
+    """Look up the vCPUs of a type, or reckon them from its size if the table does not have it.
+
+    What is reckoned is right for x86 families, and never too few for the others.
+
+    >>> [vcpus_of(name) for name in ("t3.medium", "c7i.large", "g5.xlarge", "p5.48xlarge", "c7i.metal-24xl")]
+    [2, 2, 4, 192, 96]
+    """
+    if row := INSTANCE_TYPES.get(instance_type):
+        return row.vcpus
+    size = instance_type.partition(".")[2]
+    if size == "large":
+        return 2
+    if found := re.fullmatch(r"(\d*)xlarge|metal-(\d+)xl", size):
+        return 4 * int(found[1] or found[2] or 1)
+    return METAL_VCPUS if size.startswith("metal") else SMALL_VCPUS
+
+
+def quota_code(instance_type: str, market: Market) -> str | None:
+    """The quota that a launch counts against; None if it is not one that we know.
+
+    >>> quota_code("c7i.large", "spot"), quota_code("g5.xlarge", "on-demand"), quota_code("trn1.2xlarge", "spot")
+    ('L-34B43A08', 'L-DB2E81BA', None)
+    """
+    if row := INSTANCE_TYPES.get(instance_type):
+        return QUOTA_CODES[row.quota][market] if row.quota else None
+    letters = re.match(r"[a-z]*", instance_type)
+    name = letters[0] if letters else ""
+    if name.startswith(OTHERS) or (market == "spot" and instance_type.startswith("p5")):
+        return None
+    family = FAMILIES.get("vt" if name.startswith("vt") else name[:1])
+    return QUOTA_CODES[family][market] if family else None
+
+
+def is_hopeless(instance_types: Iterable[str], market: Market, limits: Mapping[str, float]) -> bool:
+    """Whether no type could ever start on a market, however long one waits.
+
+    :param limits: quota code → vCPUs; a quota that could not be read is left out, and then EC2 decides.
+    """
+    return _shortest(tuple(instance_types), market, limits) is not None
+
+
+def refuse_hopeless(
+    instance_types: Iterable[str], market: Market, limits: Mapping[str, float]
+) -> None:
+    """Refuse a launch of which no type could ever start, however long one waits.
+
+    :param limits: quota code → vCPUs; a quota that could not be read is left out, and then EC2 decides.
+    :raises LaunchRefusedError: naming the quota, and the command that asks for more.
+    """
+    names = tuple(instance_types)
+    short = _shortest(names, market, limits)
+    if short is None:
+        return
+    code, needed = short
+    other = "on-demand" if market == "spot" else "spot"
+    raise LaunchRefusedError(
+        f"the account's quota {code} allows {limits[code]:g} vCPUs of {market} machines, and the smallest of {', '.join(names)} "
+        f"has {needed}: ask for more (aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code} "
+        f"--desired-value {max(16, needed)}), or try compute.market: {other}"
+    )
+
+
+def _shortest(
+    names: tuple[str, ...], market: Market, limits: Mapping[str, float]
+) -> tuple[str, int] | None:
+    """The quota that stands in the way of the smallest type, and that type's vCPUs; None if one fits, or is not known."""
+    short: dict[str, int] = {}
+    for name in names:
+        code = quota_code(name, market)
+        if code is None or code not in limits or limits[code] >= vcpus_of(name):
+            return None
+        short[code] = min(short.get(code, vcpus_of(name)), vcpus_of(name))
+    return min(short.items(), key=lambda item: item[1], default=None)
+
+
+def refusals_of_full(
+    pools: Iterable[tuple[str, str]], market: Market, usage: Mapping[str, Usage]
+) -> tuple[Refusal, ...]:
+    """Name the pools for which there is no room now; empty when at least one has room, for then EC2 chooses.
+
+    :param pools: (type, zone) of the request. :param usage: by quota code; what could not be read is left out.
+    """
+    refusals = []
+    for name, zone in pools:
+        code = quota_code(name, market)
+        room = usage.get(code) if code is not None else None
+        if room is None or room.limit - room.used >= vcpus_of(name):
+            return ()
+        refusals.append(
+            Refusal(
+                instance_type=name,
+                zone=zone,
+                market=market,
+                code=FULL[market],
+                message=f"{room.used:g} of {room.limit:g} vCPUs of quota {code} are in use",
+            )
+        )
+    return tuple(refusals)

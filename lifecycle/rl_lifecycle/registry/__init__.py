@@ -1,0 +1,1 @@
+"""The registry: versions, the champion pointer, its history, promotion and replay."""

@@ -1,0 +1,89 @@
+"""Use the policy in service: find it, verify it, notice when another one takes its place.
+
+For consumers: neither torch nor Airflow is needed, only a store and something that runs ONNX
+(docs/examples/drive_champion.py is a whole consumer).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from rl_lifecycle.errors import InvalidRecordError, MissingObjectError
+from rl_lifecycle.evaluation.policies import PolicyMetadata
+from rl_lifecycle.registry.contents import (
+    VersionManifest,
+    check_pointer,
+    find_champion,
+    get_manifest,
+)
+from rl_lifecycle.storage.layout import PARAMETERS_FILE, POLICY_FILE, champion_key, version_prefix
+from rl_lifecycle.storage.stores import ObjectStore, get
+
+
+@dataclass(frozen=True)
+class LoadedChampion:
+    """A champion whose bytes are what was recorded when it was promoted. Keep it until a newer one is loaded."""
+
+    experiment: str
+    version: int
+    digest: str
+    onnx: bytes
+    metadata: PolicyMetadata
+    in_service_since: datetime
+    uri: str
+    etag: str
+
+
+def load_champion(store: ObjectStore, experiment: str) -> LoadedChampion:
+    """Load the policy in service, with every digest checked on the way from the pointer to its bytes.
+
+    :raises MissingObjectError: if there is no champion yet, or a file of it is gone.
+    :raises CorruptArtifactError: if a file is not what was recorded.
+    :raises InvalidRecordError: if the pointer does not fit the version that it names (it was edited by hand).
+    """
+    found = find_champion(store, experiment)
+    if found is None:
+        raise MissingObjectError(f"{store.uri}/{champion_key(experiment)}")
+    pointer, etag = found
+    manifest = get_manifest(store, experiment, pointer.version, pointer.manifest_sha256)
+    check_pointer(store, experiment, pointer, manifest)
+    prefix = version_prefix(experiment, pointer.version)
+    return LoadedChampion(
+        experiment=experiment,
+        version=pointer.version,
+        digest=pointer.digest,
+        onnx=get(store, prefix + POLICY_FILE, _recorded(manifest, POLICY_FILE)).data,
+        metadata=manifest.metadata,
+        in_service_since=pointer.entry.at,
+        uri=f"{store.uri}/{prefix}".rstrip("/"),
+        etag=etag,
+    )
+
+
+def refresh_champion(store: ObjectStore, champion: LoadedChampion) -> LoadedChampion:
+    """Give the policy that is in service now: the same object while the pointer has not moved, at the cost of one read.
+
+    :raises LifecycleError: as :func:`load_champion`; the champion at hand stays usable, so a consumer that must not
+        stop goes on with it and tries again.
+    """
+    found = find_champion(store, champion.experiment)
+    if found is not None and found[1] == champion.etag:
+        return champion
+    return load_champion(store, champion.experiment)
+
+
+def load_parameters(store: ObjectStore, champion: LoadedChampion) -> bytes:
+    """Load the champion's parameters (safetensors), for a warm start.
+
+    :raises MissingObjectError, CorruptArtifactError: if the file is gone, or not what was recorded.
+    """
+    manifest = get_manifest(store, champion.experiment, champion.version)
+    key = version_prefix(champion.experiment, champion.version) + PARAMETERS_FILE
+    return get(store, key, _recorded(manifest, PARAMETERS_FILE)).data
+
+
+def _recorded(manifest: VersionManifest, file: str) -> str:
+    if file not in manifest.files:
+        raise InvalidRecordError(
+            f"version {manifest.version} of {manifest.experiment}", f"has no {file} in its manifest"
+        )
+    return manifest.files[file]

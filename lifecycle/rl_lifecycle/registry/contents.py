@@ -1,0 +1,255 @@
+"""What the registry holds: immutable versions, one pointer, and a history that only grows."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.evaluation.policies import PolicyMetadata
+from rl_lifecycle.experiment.experiment import Experiment
+from rl_lifecycle.experiment.spec import Artifact, Champion, Spec
+from rl_lifecycle.records.record import Record, sha256_hex
+from rl_lifecycle.storage.layout import (
+    MANIFEST_FILE,
+    PARAMETERS_FILE,
+    POLICY_FILE,
+    SPEC_FILE,
+    champion_key,
+    history_key,
+    history_prefix,
+    version_prefix,
+    versions_prefix,
+)
+from rl_lifecycle.storage.stores import ObjectStore, get
+
+
+class Move(StrEnum):
+    """Why the pointer moved."""
+
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    IMPORTED = "imported"  # a policy that was trained elsewhere, judged by the same gate
+
+
+class VersionClaim(Record):
+    """Who has a version number: written first and once, so that two promotions never share a folder."""
+
+    schema_version: Literal[1] = 1
+    experiment: str
+    run: str
+    trial: str
+    step: int
+    digest: str
+
+
+class VersionManifest(Record):
+    """All that is needed to use a version, to check it, and to train it again. Written last: it makes the version whole."""
+
+    schema_version: Literal[1] = 1
+    experiment: str
+    version: int
+    created_at: datetime
+    kind: Literal["trained", "imported"] = "trained"
+    run: str
+    trial: str
+    trial_seed: int | None = Field(
+        description="None for an import, which nobody can train again from here"
+    )
+    step: int
+    digest: str
+    digests: dict[str, str] = Field(
+        {}, description="step → digest at the ends of its first segments, for a partial replay"
+    )
+    origin: str = Field(
+        "", description="where an imported policy came from, in the importer's words"
+    )
+    spec_sha256: str
+    commit: str | None
+    image_id: str | None
+    numeric_class: dict[str, JsonValue] = {}
+    files: dict[str, str] = Field(description="file name → SHA-256")
+    metadata: PolicyMetadata
+    cost_usd: float | None = None
+
+
+class HistoryEntry(Record):
+    """One move of the pointer."""
+
+    schema_version: Literal[1] = 1
+    sequence: int
+    move: Move
+    experiment: str
+    from_version: int | None
+    to_version: int
+    from_digest: str | None
+    to_digest: str
+    at: datetime
+    who: str
+    why: str
+    report: Artifact | None = None
+
+
+class ChampionPointer(Record):
+    """The version in service, with the history entry of the move that put it there.
+
+    The entry travels inside the pointer, so pointer and history cannot part: whoever reads the pointer can write the
+    entry's own file, should the writer have died between the two.
+    """
+
+    schema_version: Literal[1] = 1
+    experiment: str
+    version: int
+    digest: str
+    manifest_sha256: str
+    entry: HistoryEntry
+    nonce: str
+
+
+def find_champion(store: ObjectStore, experiment: str) -> tuple[ChampionPointer, str] | None:
+    """Read the pointer and its ETag. :return: None if the experiment has no champion yet."""
+    key = champion_key(experiment)
+    found = store.find(key)
+    if found is None:
+        return None
+    return ChampionPointer.from_json(found.data, f"{store.uri}/{key}"), found.etag
+
+
+def find_pointer_mark(store: ObjectStore, experiment: str) -> str | None:
+    """Name the state of the pointer in eight digits, edited or not: another write is another mark, of the same version, too.
+
+    :return: None if the experiment has no champion yet.
+    """
+    found = store.find(champion_key(experiment))
+    return mark_of(found.etag) if found else None
+
+
+def mark_of(etag: str) -> str:
+    """Shorten a pointer's ETag to what a person can be shown beside a choice."""
+    return sha256_hex(etag.encode())[:8]
+
+
+def get_manifest(
+    store: ObjectStore, experiment: str, version: int, sha256: str | None = None
+) -> VersionManifest:
+    """Read the manifest of a version.
+
+    :param sha256: its digest as the pointer records it; None: not checked.
+    :raises MissingObjectError: if the version is not complete. :raises CorruptArtifactError: if it was changed.
+    """
+    key = version_prefix(experiment, version) + MANIFEST_FILE
+    return VersionManifest.from_json(get(store, key, sha256).data, f"{store.uri}/{key}")
+
+
+def check_pointer(
+    store: ObjectStore, experiment: str, pointer: ChampionPointer, manifest: VersionManifest
+) -> None:
+    """Compare a pointer with the version that it names.
+
+    :raises InvalidRecordError: if they do not fit, so that nothing is compared with, or served as, what it is not.
+    """
+    named = (pointer.experiment, pointer.version, pointer.digest)
+    if (
+        named != (experiment, manifest.version, manifest.digest)
+        or manifest.metadata.digest != manifest.digest
+    ):
+        raise InvalidRecordError(
+            f"{store.uri}/{champion_key(experiment)}",
+            f"does not fit version {pointer.version}, which it "
+            "names: somebody edited it; put a version back with rollback_policy",
+        )
+
+
+def freeze_champion(store: ObjectStore, experiment: Experiment) -> Champion | None:
+    """Fix the champion that a run's candidate will be compared with, and the ETag that promotion must still find.
+
+    A champion of another environment or another return range is no measure for this one: it stays in service until a
+    candidate proves itself by the absolute bar, and begins a new lineage.
+
+    :return: None if the experiment has no champion yet.
+    :raises MissingObjectError: if the pointer names a version that is not complete.
+    :raises InvalidRecordError: if somebody edited the pointer.
+    """
+    found = find_champion(store, experiment.name)
+    if found is None:
+        return None
+    pointer, etag = found
+    manifest = get_manifest(store, experiment.name, pointer.version, pointer.manifest_sha256)
+    check_pointer(store, experiment.name, pointer, manifest)
+    prefix = version_prefix(experiment.name, pointer.version)
+    before = Spec.from_json(
+        get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE
+    )
+    return Champion(
+        version=pointer.version,
+        etag=etag,
+        digest=manifest.digest,
+        policy=Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE]),
+        parameters=Artifact(key=prefix + PARAMETERS_FILE, sha256=manifest.files[PARAMETERS_FILE]),
+        new_lineage=explain_new_lineage(before.experiment, experiment),
+    )
+
+
+def explain_new_lineage(before: Experiment, now: Experiment) -> str:
+    """Say why two policies cannot be compared; empty when they can.
+
+    A new wheel of the environment is no reason: both are judged on the candidate's.
+    """
+    if (before.env_id, before.env_kwargs) != (now.env_id, now.env_kwargs):
+        return f"the champion was trained on {before.env_id} with other settings than {now.env_id} has now"
+    if before.evaluation.return_range != now.evaluation.return_range:
+        return f"the champion was judged on the return range {before.evaluation.return_range}, not {now.evaluation.return_range}"
+    return ""
+
+
+def list_versions(store: ObjectStore, experiment: str) -> tuple[VersionManifest, ...]:
+    """All complete versions, oldest first."""
+    found = []
+    for item in store.list(versions_prefix(experiment)):
+        if item.key.endswith(f"/{MANIFEST_FILE}"):
+            found.append(
+                VersionManifest.from_json(get(store, item.key).data, f"{store.uri}/{item.key}")
+            )
+    return tuple(found)
+
+
+def read_history(store: ObjectStore, experiment: str) -> tuple[HistoryEntry, ...]:
+    """Every move of the pointer, oldest first, the newest included even if its own file was not written yet.
+
+    :raises InvalidRecordError: if an entry in the middle is missing.
+    """
+    champion = find_champion(store, experiment)
+    return read_entries(store, experiment, champion[0].entry if champion else None)
+
+
+def read_entries(
+    store: ObjectStore, experiment: str, newest: HistoryEntry | None = None
+) -> tuple[HistoryEntry, ...]:
+    """Every entry of the history that has a file, and the newest, whatever the pointer says.
+
+    :raises InvalidRecordError: if an entry in the middle is missing.
+    """
+    prefix = history_prefix(experiment)
+    entries = {newest.sequence: newest} if newest else {}
+    for item in store.list(prefix):
+        entry = HistoryEntry.from_json(get(store, item.key).data, f"{store.uri}/{item.key}")
+        entries.setdefault(entry.sequence, entry)
+    if sorted(entries) != list(range(1, len(entries) + 1)):
+        raise InvalidRecordError(
+            f"{store.uri}/{prefix}", "an entry is missing: restore it from the bucket's versions"
+        )
+    return tuple(entries[sequence] for sequence in sorted(entries))
+
+
+def settle_history(store: ObjectStore, pointer: ChampionPointer) -> None:
+    """Write the history entry that the pointer carries, if its own file is not there yet."""
+    key = history_key(pointer.experiment, pointer.entry.sequence)
+    data = pointer.entry.to_json()
+    there = store.find(key)
+    if there is None:
+        store.put(key, data, if_none_match=True)
+    elif there.data != data:
+        raise InvalidRecordError(
+            f"{store.uri}/{key}", "is not the entry that the pointer carries: somebody changed it"
+        )

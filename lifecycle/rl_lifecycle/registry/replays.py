@@ -1,0 +1,144 @@
+"""Train a version's first segments again, to see that it can still be rebuilt: what is asked, and what the answer means."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from rl_lifecycle.errors import InvalidRecordError
+from rl_lifecycle.experiment.experiment import GRAPHS_REMOVED_IN, EarlyStop, without_due_time
+from rl_lifecycle.experiment.spec import Replay, Spec, TrialPlan
+from rl_lifecycle.records.names import slug
+from rl_lifecycle.records.record import Record
+from rl_lifecycle.registry.contents import VersionManifest
+
+#: Replays are runs of an experiment of this name, so that they never mix with an experiment's own runs.
+EXPERIMENT = "replay"
+
+
+#: Paths of the trainer that later releases removed, by the name in the numeric class → the release.
+REMOVED_PATHS = {"graphs": GRAPHS_REMOVED_IN}
+
+
+class ReplayOutcome(StrEnum):
+    """What a replay showed."""
+
+    SAME = "SAME"  # the digest is the same: the version can be rebuilt
+    DRIFTED = "DRIFTED"  # the same kind of machine gives another digest
+    NOT_COMPARABLE = "NOT_COMPARABLE"  # the machine is of another numeric class, so nothing follows
+
+
+class ReplayAnswer(Record):
+    """The comparison."""
+
+    outcome: ReplayOutcome
+    reason: str
+    step: int
+    expected: str
+    digest: str
+
+
+def plan_replay(
+    spec: Spec,
+    manifest: VersionManifest,
+    *,
+    segments: int,
+    run_id: str,
+    created_at: datetime,
+    instance_types: tuple[str, ...] = (),
+) -> Spec:
+    """Make the spec of a replay: the version's own, for its one trial, stopped after some segments.
+
+    Steps, schedules, seeds, wheels and image stay as they were, because they decide the bits. Nobody waits for a replay, so it has no
+    time by which it is needed: the version's own has passed.
+
+    :param segments: after how many to compare; more than the version has digests of: after the last of these.
+    :param instance_types: of the machine that trained the version; empty: as its experiment says.
+    :raises InvalidRecordError: if the version was imported, so that nobody knows how it was trained.
+    """
+    if manifest.kind != "trained" or manifest.trial_seed is None:
+        raise InvalidRecordError(
+            f"version {manifest.version} of {manifest.experiment}",
+            f"was imported ({manifest.origin}), so it cannot be trained again from here",
+        )
+    steps = sorted(int(step) for step in manifest.digests or {str(manifest.step): manifest.digest})
+    step = steps[min(max(1, segments), len(steps)) - 1]
+    expected = manifest.digests.get(str(step), manifest.digest)
+    before = without_due_time(spec.experiment)
+    compute = before.compute.model_copy(
+        update={"instance_types": instance_types or before.compute.instance_types}
+    )
+    experiment = before.model_copy(
+        update={
+            "name": EXPERIMENT,
+            "trials": 1,
+            "approval": False,
+            "early_stop": EarlyStop(),
+            "compute": compute,
+        }
+    )
+    return spec.model_copy(
+        update={
+            "run": slug(f"{manifest.experiment}-{run_id}"),
+            "run_id": run_id,
+            "created_at": created_at,
+            "experiment": experiment,
+            "trials": (TrialPlan(name=manifest.trial, seed=manifest.trial_seed),),
+            "replay": Replay(
+                experiment=manifest.experiment, version=manifest.version, step=step, digest=expected
+            ),
+        }
+    )
+
+
+def why_path_removed(numeric_class: Mapping[str, Any]) -> str:
+    """Say which release removed the path that trained a version; empty: the trainer still has it.
+
+    >>> why_path_removed({"path": "graphs"})
+    "release 0.2.0 removed the trainer's path graphs, so this training can be repeated only by the trainer that began it"
+    """
+    path = numeric_class.get("path")
+    if path not in REMOVED_PATHS:
+        return ""
+    return (
+        f"release {REMOVED_PATHS[path]} removed the trainer's path {path}, so this training can be "
+        "repeated only by the trainer that began it"
+    )
+
+
+def judge_replay(
+    replay: Replay, digest: str, numeric_class: Mapping[str, Any], expected_class: Mapping[str, Any]
+) -> ReplayAnswer:
+    """Compare.
+
+    :param digest: of the replay at the step. :param numeric_class: of its machine. :param expected_class: of the version's.
+    """
+    same, removed = digest == replay.digest, why_path_removed(expected_class)
+    if same:
+        outcome, reason = (
+            ReplayOutcome.SAME,
+            f"version {replay.version} has the same digest at step {replay.step:,}",
+        )
+    elif differing := sorted(
+        name
+        for name in {*numeric_class, *expected_class}
+        if numeric_class.get(name) != expected_class.get(name)
+    ):
+        said = ", ".join(
+            f"{name} {numeric_class.get(name)} instead of {expected_class.get(name)}"
+            for name in differing
+        )
+        outcome, reason = (
+            ReplayOutcome.NOT_COMPARABLE,
+            f"the machine is of another numeric class: {said}"
+            + (f"; {removed}" if "path" in differing and removed else ""),
+        )
+    else:
+        outcome = ReplayOutcome.DRIFTED
+        reason = (
+            f"version {replay.version} of {replay.experiment} cannot be rebuilt any more: at step {replay.step:,} the digest is "
+            f"{digest[:12]} instead of {replay.digest[:12]}, on the same numeric class"
+        )
+    return ReplayAnswer(
+        outcome=outcome, reason=reason, step=replay.step, expected=replay.digest, digest=digest
+    )

@@ -1,0 +1,260 @@
+"""One retraining in a screenful: what was trained where and for how much, and what was decided and why.
+
+Read from the bucket alone, so the task log, the demo and a person with read access see the same.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from rl_lifecycle.errors import MissingObjectError
+from rl_lifecycle.evaluation.gate import Decision, Verdict
+from rl_lifecycle.evaluation.reports import Report
+from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
+from rl_lifecycle.machines.ledger import Ledger
+from rl_lifecycle.records.record import Record
+from rl_lifecycle.registry.contents import find_champion, get_manifest
+from rl_lifecycle.storage.layout import (
+    TrialId,
+    attempt_prefix,
+    evaluations_prefix,
+    heartbeat_key,
+    is_report_key,
+    is_spec_key,
+    ledger_key,
+    spec_key,
+    spec_prefix,
+    version_prefix,
+)
+from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.trials.heartbeats import Heartbeat
+
+
+class TrialSummary(Record):
+    """One trial: how far it came, on which machines, for how much."""
+
+    trial: str
+    state: str
+    step: int
+    total_timesteps: int
+    steps_per_s: float | None
+    n_attempts: int
+    interruptions: int
+    machine: str = Field(description="instance type and market of the last attempt")
+    seconds: float = Field(description="machine time, all attempts together")
+    usd: float
+    stopped: str = Field("", description="why it was stopped early; empty: it was not")
+    saved_usd: float = Field(0.0, description="about what the rest of its training would have cost")
+
+
+class RunSummary(Record):
+    """One retraining."""
+
+    schema_version: Literal[1] = 1
+    experiment: str
+    run: str
+    run_id: str
+    env_id: str
+    algo: str
+    trials: tuple[TrialSummary, ...]
+    usd: float
+    budget_usd: float
+    candidate: str | None = Field(
+        None, description="<trial> at step <step>, when the run promoted it"
+    )
+    verdict: Verdict | None = None
+    against_bar: bool = Field(
+        False, description="the candidate was judged by the absolute bar, not against a champion"
+    )
+    report_uri: str | None = None
+    champion_version: int | None = None
+    champion_uri: str | None = None
+    champion_of_this_run: bool = False
+
+
+def latest_spec(store: ObjectStore, experiment: str) -> Spec:
+    """The spec of the experiment's newest run.
+
+    :raises MissingObjectError: if it was never run.
+    """
+    specs = [
+        Spec.from_json(get(store, item.key).data, item.key)
+        for item in store.list(spec_prefix(experiment))
+        if is_spec_key(item.key)
+    ]  # an import lies beside its spec
+    if not specs:
+        raise MissingObjectError(f"{store.uri}/{spec_prefix(experiment)}")
+    return max(specs, key=lambda spec: spec.created_at)
+
+
+def summarise_run(store: ObjectStore, experiment: str, run: str) -> RunSummary:
+    """Sum up a run, finished or not."""
+    key = spec_key(experiment, run)
+    spec = Spec.from_json(get(store, key).data, f"{store.uri}/{key}")
+    found = store.find(ledger_key(f"{spec.created_at:%Y-%m}", experiment, run))
+    ledger = Ledger.from_json(found.data, "ledger") if found else None
+    reported = _find_report(store, experiment, run)
+    champion = find_champion(store, experiment)
+    manifest = get_manifest(store, experiment, champion[0].version) if champion else None
+    ours = manifest is not None and manifest.run == run
+    return RunSummary(
+        experiment=experiment,
+        run=run,
+        run_id=spec.run_id,
+        env_id=spec.experiment.env_id,
+        algo=spec.experiment.algo,
+        trials=tuple(_summarise_trial(store, spec, plan.name) for plan in spec.trials),
+        usd=ledger.spent_usd if ledger else 0.0,
+        budget_usd=spec.experiment.compute.budget_usd,
+        candidate=f"{manifest.trial} at step {manifest.step:,}" if manifest and ours else None,
+        verdict=reported[0].verdict if reported else None,
+        against_bar=reported is not None and reported[0].champion_sha256 is None,
+        report_uri=reported[1] if reported else None,
+        champion_version=manifest.version if manifest else None,
+        champion_of_this_run=ours,
+        champion_uri=f"{store.uri}/{version_prefix(experiment, manifest.version)}".rstrip("/")
+        if manifest
+        else None,
+    )
+
+
+def render_summary(summary: RunSummary) -> str:
+    """Lay a summary out for a terminal or a task log, at most 100 characters wide.
+
+    The lines on trials, the comparison and the champion always stand there; README shows them.
+    """
+    decision = _render_decision(summary.verdict, against_bar=summary.against_bar)
+    return "\n".join([*_render_trials(summary), "", *decision, *_render_champion(summary)])
+
+
+def _summarise_trial(store: ObjectStore, spec: Spec, name: str) -> TrialSummary:
+    trial = spec.trial_id(name)
+    beat = _find_heartbeat(store, trial)
+    attempts = [
+        Attempt.from_json(get(store, item.key).data, item.key)
+        for item in store.list(attempt_prefix(trial))
+    ]
+    last = attempts[-1].outcome if attempts else None
+    stopped = last.reason if last and last.end is AttemptEnd.STOPPED_EARLY else ""
+    return TrialSummary(
+        trial=name,
+        state="stopped early" if stopped else beat.state.value if beat else "not started",
+        step=beat.step if beat else 0,
+        total_timesteps=spec.experiment.total_timesteps,
+        steps_per_s=beat.steps_per_s if beat else None,
+        n_attempts=len(attempts),
+        interruptions=sum(one.outcome.end is AttemptEnd.INTERRUPTED for one in attempts),
+        machine=f"{last.instance_type} {last.market}" if last and last.instance_type else "none",
+        seconds=sum(one.outcome.seconds or 0.0 for one in attempts),
+        usd=sum(one.outcome.usd or 0.0 for one in attempts),
+        stopped=stopped,
+        saved_usd=sum(one.outcome.saved_usd or 0.0 for one in attempts),
+    )
+
+
+def _find_heartbeat(store: ObjectStore, trial: TrialId) -> Heartbeat | None:
+    found = store.find(heartbeat_key(trial))
+    return Heartbeat.from_json(found.data, heartbeat_key(trial)) if found else None
+
+
+def _find_report(store: ObjectStore, experiment: str, run: str) -> tuple[Report, str] | None:
+    """Find the report of a run; the newest, should a cleared run have chosen another candidate."""
+    found = [
+        item for item in store.list(evaluations_prefix(experiment, run)) if is_report_key(item.key)
+    ]
+    if not found:
+        return None
+    newest = max(found, key=lambda item: (item.modified_at, item.key))
+    return Report.from_json(get(store, newest.key).data, newest.key), f"{store.uri}/{newest.key}"
+
+
+def _render_trials(summary: RunSummary) -> list[str]:
+    rows = [("trial", "state", "steps", "steps/s", "machine", "attempts", "seconds", "USD")]
+    rows += [
+        (
+            one.trial,
+            one.state,
+            f"{one.step:,}",
+            f"{one.steps_per_s:,.0f}" if one.steps_per_s else "–",
+            one.machine,
+            str(one.n_attempts),
+            f"{one.seconds:.0f}",
+            f"{one.usd:.4f}",
+        )
+        for one in summary.trials
+    ]
+    head = f"{summary.experiment}: {summary.algo} on {summary.env_id}, run {summary.run_id}"
+    early = [
+        f"{one.trial}: {one.stopped}; saved about {one.saved_usd:.4f} USD"
+        for one in summary.trials
+        if one.stopped
+    ]
+    return [
+        head,
+        *table(rows),
+        *early,
+        f"cost {summary.usd:.4f} USD of {summary.budget_usd:g} USD allowed",
+    ]
+
+
+def _render_decision(verdict: Verdict | None, *, against_bar: bool) -> list[str]:
+    if verdict is None:
+        return ["decision   none was made"]
+    last = verdict.looks[-1] if verdict.looks else None
+    rows = [
+        ("", "candidate", "the bar" if against_bar else "champion"),
+        ("mean return", _number(verdict.mean_candidate), _number(verdict.mean_champion)),
+    ]
+    if last:
+        crashes = "–" if against_bar else f"{last.crashes_champion} of {last.n}"
+        rows += [
+            ("crashes", f"{last.crashes_candidate} of {last.n}", crashes),
+            (
+                "difference",
+                f"{last.mean_difference:+.2f}",
+                f"p = {last.p_better:.2g}, alpha {last.alpha:.3g}",
+            ),
+        ]
+    return [*table(rows), f"decision   {verdict.decision.value}: {verdict.reason}"]
+
+
+def _render_champion(summary: RunSummary) -> list[str]:
+    if summary.champion_version is None:
+        return ["champion   none yet"]
+    origin = f"new: {summary.candidate}" if summary.champion_of_this_run else "from an earlier run"
+    lines = [
+        f"champion   version {summary.champion_version} ({origin})",
+        f"           {summary.champion_uri}",
+    ]
+    if (
+        summary.verdict is not None
+        and summary.verdict.decision is Decision.PROMOTE
+        and not summary.champion_of_this_run
+    ):
+        lines.append(
+            "           the candidate was judged better, and was not put into service: see the task `promote`"
+        )
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Align columns: the first to the left, the others to the right.
+
+    >>> table([("a", "steps"), ("seed-0", "10")])
+    ['a       steps', 'seed-0     10']
+    """
+    lines = list(rows)
+    widths = [max(len(row[column]) for row in lines) for column in range(len(lines[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in lines
+    ]

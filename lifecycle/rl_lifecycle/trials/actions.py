@@ -1,0 +1,165 @@
+"""From a trial's state to the next thing to do: a pure function, no clock, no network.
+
+Whoever acts looks again after each action, so that being killed between any two of them loses nothing.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from rl_lifecycle.errors import DEPLOY
+from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
+from rl_lifecycle.machines.launches import back_off_s, hours_used
+from rl_lifecycle.records.record import Record
+from rl_lifecycle.trials.evidence import Evidence
+from rl_lifecycle.trials.heartbeats import TrainerState
+from rl_lifecycle.trials.states import LAST_WORDS, Finding, TrialState, diagnose
+
+
+class ActionKind(StrEnum):
+    """What there is to do."""
+
+    WAIT = "wait"  # until something changes, or until `at`
+    ASK = "ask"  # adopt the machine of the newest attempt, or, if none is seen, ask for it again with the same token
+    SETTLE = (
+        "settle"  # make sure that the newest attempt's machine is gone, and write down how it ended
+    )
+    LAUNCH = "launch"  # write the next attempt and ask for its machine
+    FINISH = "finish"  # the trial is trained
+    FAIL = "fail"  # the trial is over, untrained
+
+
+class Action(Record):
+    """One thing to do, and the finding it rests on. `at`: not before."""
+
+    kind: ActionKind
+    finding: Finding
+    at: datetime | None = None
+
+
+#: What to do about an end that stops the trial.
+ADVICE = {
+    AttemptEnd.CODE_FAILED: "read the traceback in the machine's log, correct the experiment or its environment, trigger again",
+    AttemptEnd.DIVERGED: "the parameters became NaN: lower the learning rate or clip the gradient, trigger again",
+    AttemptEnd.OUT_OF_MEMORY: "choose compute.instance_types with more memory, or a smaller buffer or batch",
+    AttemptEnd.DISK_FULL: "give the launch template a larger volume, or checkpoint less",
+    AttemptEnd.DEADLINE: "raise compute.max_hours in the experiment, trigger again",
+    AttemptEnd.REFUSED: "correct what AWS refuses and clear the task",
+    AttemptEnd.CANCELLED: "trigger again when it is wanted",
+}
+
+#: The last word of a machine whose script is of an earlier version, and cannot pass on what its trainer said.
+REFUSED_ITS_INPUT = "the trainer ended with exit status 2"
+
+
+def decide_action(evidence: Evidence) -> Action:
+    """Choose the next thing to do for a trial."""
+    finding, newest = diagnose(evidence), evidence.newest
+    if newest is not None and newest.outcome.end is None:
+        return _of_open_attempt(evidence, finding, newest)
+    if finding.state is TrialState.FINISHED:
+        return Action(kind=ActionKind.FINISH, finding=finding)
+    if finding.state in (TrialState.FAILED, TrialState.CANCELLED) and not evidence.again:
+        return Action(kind=ActionKind.FAIL, finding=_advised(finding))
+    if evidence.cancelled:
+        return Action(
+            kind=ActionKind.FAIL,
+            finding=Finding(
+                state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason="cancelled"
+            ),
+        )
+    if reason := why_give_up(evidence):
+        failed = Finding(
+            state=TrialState.FAILED, cause=finding.cause, reason=f"{reason}; last: {finding.reason}"
+        )
+        return Action(kind=ActionKind.FAIL, finding=failed)
+    not_before = _not_before(evidence.attempts)
+    if not_before is not None and evidence.now < not_before:
+        return Action(kind=ActionKind.WAIT, finding=finding, at=not_before)
+    return Action(kind=ActionKind.WAIT if evidence.no_place else ActionKind.LAUNCH, finding=finding)
+
+
+def _of_open_attempt(evidence: Evidence, finding: Finding, newest: Attempt) -> Action:
+    if finding.cause is not None:
+        return Action(
+            kind=ActionKind.WAIT if _speaks_still(evidence) else ActionKind.SETTLE, finding=finding
+        )
+    unanswered = finding.state is TrialState.LAUNCHING and evidence.beat is None
+    if newest.outcome.instance_id is None and (evidence.machine is not None or unanswered):
+        return Action(kind=ActionKind.ASK, finding=finding)
+    return Action(kind=ActionKind.WAIT, finding=finding)
+
+
+def _speaks_still(evidence: Evidence) -> bool:
+    """Whether the machine has said its last word and is about to end by itself: its log is still on the way."""
+    beat, machine = evidence.beat, evidence.machine
+    if (
+        beat is None
+        or beat.state not in LAST_WORDS
+        or machine is None
+        or not machine.state.alive
+        or evidence.cancelled
+    ):
+        return False
+    patience = (
+        evidence.patience.farewell_s
+        if beat.state is TrainerState.FINISHED
+        else evidence.patience.last_words_s
+    )
+    return (evidence.now - beat.at).total_seconds() < patience
+
+
+def _not_before(attempts: Sequence[Attempt]) -> datetime | None:
+    ended_at = attempts[-1].outcome.ended_at if attempts else None
+    return ended_at + timedelta(seconds=back_off_s(attempts)) if ended_at is not None else None
+
+
+def why_give_up(evidence: Evidence) -> str:
+    """Say why another machine would be in vain; empty when it would not."""
+    used, most = hours_used(evidence.attempts), evidence.compute.max_hours
+    if used >= most:
+        return f"compute.max_hours {most:g} are used up"
+    since = _waiting_since(evidence)
+    if since is not None and evidence.now - since > timedelta(hours=most):
+        return f"no machine was to be had within compute.max_hours {most:g}"
+    ran = [
+        attempt
+        for attempt in evidence.attempts
+        if attempt.outcome.end is not AttemptEnd.NO_CAPACITY
+    ]
+    limit = evidence.patience.attempts_without_progress
+    last = ran[-limit:]
+    if len(last) == limit and not _progressed(ran, limit):
+        return f"{limit} machines in a row ended without a new checkpoint"
+    return ""
+
+
+def _waiting_since(evidence: Evidence) -> datetime | None:
+    """When the waiting for a machine began: at the end of the last one that was had. None: a person asked for once more."""
+    if evidence.again or not evidence.attempts:
+        return None
+    had = [
+        attempt.outcome.ended_at
+        for attempt in evidence.attempts
+        if attempt.outcome.end is not AttemptEnd.NO_CAPACITY
+        and attempt.outcome.ended_at is not None
+    ]
+    return had[-1] if had else evidence.attempts[0].created_at
+
+
+def _progressed(ran: Sequence[Attempt], limit: int) -> bool:
+    """Whether any of the last machines committed beyond what was there before them."""
+    before = ran[-limit - 1].outcome.committed_step if len(ran) > limit else 0
+    return any((attempt.outcome.committed_step or 0) > (before or 0) for attempt in ran[-limit:])
+
+
+def _advised(finding: Finding) -> Finding:
+    advice = ADVICE.get(finding.cause) if finding.cause is not None else None
+    if finding.reason.endswith(REFUSED_ITS_INPUT):
+        advice = (
+            "it refused its arguments or its spec, as one of another version does: read the "
+            f"machine's log, and if you upgraded Nightshift, {DEPLOY}"
+        )
+    if not advice or finding.reason.endswith(DEPLOY):
+        return finding
+    return finding.model_copy(update={"reason": f"{finding.reason}; {advice}"})

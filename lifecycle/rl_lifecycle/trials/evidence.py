@@ -1,0 +1,170 @@
+"""What is seen of a trial: its attempts, its machine, what the trainer says, how its step moves, and how long silence is borne."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from rl_lifecycle.experiment.experiment import Compute
+from rl_lifecycle.machines.attempts import Attempt
+from rl_lifecycle.machines.launches import hours_used
+from rl_lifecycle.records.record import Record
+from rl_lifecycle.trials.heartbeats import Heartbeat
+from rl_lifecycle.trials.recoveries import first_step_of
+
+
+class InstanceState(StrEnum):
+    """EC2's own words for the state of an instance."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SHUTTING_DOWN = "shutting-down"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    TERMINATED = "terminated"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may still train, and costs."""
+        return self in (InstanceState.PENDING, InstanceState.RUNNING)
+
+
+class Machine(Record):
+    """What EC2 says of an instance of ours."""
+
+    instance_id: str
+    attempt: int
+    state: InstanceState
+    reason_code: str = ""
+    reason: str = ""
+    instance_type: str = ""
+    zone: str = ""
+    market: str = "on-demand"
+    launched_at: datetime
+    ended_at: datetime | None = None
+
+
+class Progress(Record):
+    """The newest step that was seen, and when it was seen first: a step that does not move is a stall."""
+
+    attempt: int
+    step: int
+    since: datetime
+    first_step_at: datetime | None = None
+
+
+class Patience(Record):
+    """How long silence is borne."""
+
+    boot_s: float = 900.0
+    stall_s: float = 600.0
+    stall_segments: float = 5.0
+    waiting_s: float = Field(
+        3600.0,
+        description="for a trainer that says that it waits for the store, which gives up by itself",
+    )
+    visible_s: float = 300.0
+    attempts_without_progress: int = 3
+    last_words_s: float = Field(
+        20.0, description="for a machine that failed to upload its log and end by itself"
+    )
+    farewell_s: float = Field(
+        40.0,
+        description="the same for one that finished; a trainer of an earlier release may still film its policy",
+    )
+
+
+class Evidence(Record):
+    """All that is known of a trial at one moment.
+
+    `again`: a person asked for one more attempt, so an end that would stop the trial does not.
+    """
+
+    now: datetime
+    total_timesteps: int
+    segment_timesteps: int
+    compute: Compute
+    attempts: tuple[Attempt, ...] = ()
+    machine: Machine | None = None
+    heartbeat: Heartbeat | None = None
+    progress: Progress | None = None
+    committed_step: int = 0
+    cancelled: bool = False
+    again: bool = False
+    no_place: bool = Field(False, description="as many machines of the run are at work as may be")
+    due_at: datetime | None = Field(None, description="when the result is needed")
+    stops_early: bool = Field(
+        False, description="the experiment has a rule by which it may be stopped early"
+    )
+    stop: str = Field(
+        "",
+        description="why it need not be trained any further (rl_lifecycle.evaluation.early_stops); empty: it must",
+    )
+    patience: Patience = Patience()
+
+    @property
+    def left_s(self) -> float:
+        """Seconds of training that are left: at the speed that was seen last, else all the hours that are allowed."""
+        allowed = max(0.0, self.compute.max_hours - hours_used(self.attempts)) * 3600
+        beat = self.heartbeat
+        if beat is None or beat.steps_per_s <= 0:
+            return allowed
+        return min(allowed, max(0, self.total_timesteps - self.committed_step) / beat.steps_per_s)
+
+    @property
+    def segment_s(self) -> float:
+        """Seconds that a segment takes: at the speed that was seen last, else its share of all the hours that are allowed."""
+        beat = self.heartbeat
+        if beat is not None and beat.steps_per_s > 0:
+            return self.segment_timesteps / beat.steps_per_s
+        return (
+            self.left_s
+            * self.segment_timesteps
+            / max(1, self.segment_timesteps, self.total_timesteps - self.committed_step)
+        )
+
+    @property
+    def newest(self) -> Attempt | None:
+        """The attempt that counts."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def beat(self) -> Heartbeat | None:
+        """What the newest attempt's own machine said; an older machine's word is history."""
+        newest, beat = self.newest, self.heartbeat
+        return (
+            beat
+            if newest is not None and beat is not None and beat.attempt == newest.attempt
+            else None
+        )
+
+
+def track_progress(
+    before: Progress | None, beat: Heartbeat | None, now: datetime, committed_step: int = 0
+) -> Progress | None:
+    """Carry on the stall clock: it starts anew when the step moves, or another attempt speaks.
+
+    :param committed_step: where the attempt resumed, to tell its first new step.
+    """
+    if beat is None:
+        return before
+    if before is not None and (before.attempt, before.step) == (beat.attempt, beat.step):
+        return before
+    same = before is not None and before.attempt == beat.attempt
+    first = before.first_step_at if before is not None and same else None
+    return Progress(
+        attempt=beat.attempt,
+        step=beat.step,
+        since=now,
+        first_step_at=first or first_step_of(beat, committed_step),
+    )
+
+
+def ended_at(evidence: Evidence) -> datetime:
+    """When the newest attempt's machine ended: as EC2 says, else at its last sign of life, else (it still runs) now."""
+    machine, beat = evidence.machine, evidence.beat
+    if machine is not None and machine.state.alive:
+        return evidence.now
+    if machine is not None and machine.ended_at is not None:
+        return min(machine.ended_at, evidence.now)
+    return min(beat.at, evidence.now) if beat is not None else evidence.now

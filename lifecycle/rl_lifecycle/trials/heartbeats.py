@@ -1,0 +1,53 @@
+"""What a training machine says of itself: small, overwritten, read for hundreds of trials with one LIST each poll."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from rl_lifecycle.records.record import Record
+
+
+class TrainerState(StrEnum):
+    """What the trainer is doing."""
+
+    STARTING = "starting"
+    TRAINING = "training"
+    WAITING = "waiting"  # for the store
+    FINISHED = "finished"  # all steps done, final checkpoint and policy committed
+    INTERRUPTED = "interrupted"  # notice or SIGTERM: state written, exit
+    FENCED = "fenced"  # a later attempt took over the head
+    FAILED = "failed"
+
+
+class TrainerCause(StrEnum):
+    """Why the trainer failed, as far as it knows itself."""
+
+    SPEC = "spec"
+    ENVIRONMENT = "environment"
+    CODE = "code"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    STORE = "store"
+    OTHER_HARDWARE = "other_hardware"  # the checkpoint is of another numeric class: wait for a machine of that class
+
+
+class Heartbeat(Record):
+    """One beat. `step` moving is the evidence of life; a beat from a thread proves nothing.
+
+    `rebalance_at`: since when AWS recommends leaving the machine; None if it does not.
+    """
+
+    schema_version: Literal[1] = 1
+    attempt: int
+    state: TrainerState
+    step: int
+    total_timesteps: int
+    steps_per_s: float
+    at: datetime
+    segment: int = 0
+    episode_return_mean: float | None = None
+    cause: TrainerCause | None = None
+    message: str = ""
+    numeric_class: str = ""
+    rebalance_at: datetime | None = None

@@ -1,0 +1,78 @@
+"""How an attempt ended and what it cost: its outcome, from what was seen of its machine."""
+
+from datetime import datetime
+
+from rl_lifecycle.machines.attempts import AttemptEnd, Outcome
+from rl_lifecycle.machines.prices import cost_usd
+from rl_lifecycle.trials.evidence import Evidence, Machine, ended_at
+from rl_lifecycle.trials.heartbeats import TrainerState
+from rl_lifecycle.trials.states import Finding
+
+
+def what_is_known(outcome: Outcome, machine: Machine | None) -> Outcome:
+    """An outcome with the machine as EC2 shows it; as it was written before, if EC2 shows none."""
+    if machine is None:
+        return outcome
+    return outcome.model_copy(
+        update={
+            "instance_id": machine.instance_id,
+            "instance_type": machine.instance_type,
+            "zone": machine.zone,
+            "market": machine.market,
+            "launched_at": machine.launched_at,
+        }
+    )
+
+
+def settle_outcome(
+    known: Outcome, evidence: Evidence, finding: Finding, usd_per_hour: float
+) -> Outcome:
+    """Complete an outcome whose machine is gone.
+
+    :param known: with the machine, see :func:`what_is_known`. :param usd_per_hour: what its pool cost, US dollars.
+    """
+    beat, ended = evidence.beat, ended_at(evidence)
+    seconds = (
+        max(0.0, (ended - known.launched_at).total_seconds())
+        if known.launched_at is not None
+        else 0.0
+    )
+    usd = cost_usd(seconds, usd_per_hour) if known.launched_at is not None else 0.0
+    return known.model_copy(
+        update={
+            "ended_at": ended,
+            "seconds": seconds,
+            "usd": usd,
+            "usd_per_hour": usd_per_hour,
+            "end": finding.cause,
+            "reason": finding.reason,
+            "reached_step": beat.step if beat is not None else None,
+            "committed_step": evidence.committed_step,
+            "notice_at": beat.at
+            if beat is not None and beat.state is TrainerState.INTERRUPTED
+            else None,
+            "first_step_at": _first_step_at(evidence),
+            "saved_usd": _saved_usd(evidence, finding, usd_per_hour),
+        }
+    )
+
+
+def _saved_usd(evidence: Evidence, finding: Finding, usd_per_hour: float) -> float | None:
+    """About what the steps that are left would have cost; None if the trial was not stopped early."""
+    if (
+        finding.cause is not AttemptEnd.STOPPED_EARLY
+        or evidence.beat is None
+        or evidence.beat.steps_per_s <= 0
+    ):
+        return None
+    left = max(0, evidence.total_timesteps - evidence.beat.step)
+    return cost_usd(left / evidence.beat.steps_per_s, usd_per_hour)
+
+
+def _first_step_at(evidence: Evidence) -> datetime | None:
+    progress, newest = evidence.progress, evidence.newest
+    return (
+        progress.first_step_at
+        if progress is not None and newest is not None and progress.attempt == newest.attempt
+        else None
+    )

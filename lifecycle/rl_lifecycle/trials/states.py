@@ -1,0 +1,257 @@
+"""From what is seen of a trial to its state and the cause: a pure function, no clock, no network.
+
+    Evidence (attempts, machine, heartbeat, progress, time) ──diagnose──► Finding(state, cause, reason)
+                                                            ──decide_action──► Action(WAIT | ASK | SETTLE | LAUNCH | …)
+
+The second arrow is :mod:`rl_lifecycle.trials.actions`.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+
+from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
+from rl_lifecycle.machines.launches import TOKEN_HOLDS
+from rl_lifecycle.records.record import Record
+from rl_lifecycle.trials.evidence import Evidence
+from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
+
+
+class TrialState(StrEnum):
+    """What a trial is."""
+
+    PENDING = "pending"
+    WAITING_FOR_CAPACITY = "waiting_for_capacity"
+    LAUNCHING = "launching"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    STALLED = "stalled"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Finding(Record):
+    """What a trial is, why, and a sentence for a person."""
+
+    state: TrialState
+    cause: AttemptEnd | None = None
+    reason: str = ""
+
+
+#: What the trainer says of its own failure, and what it means. STORE is trouble outside: another machine may do.
+CAUSES: dict[TrainerCause | None, AttemptEnd] = {
+    TrainerCause.SPEC: AttemptEnd.CODE_FAILED,
+    TrainerCause.ENVIRONMENT: AttemptEnd.CODE_FAILED,
+    TrainerCause.CODE: AttemptEnd.CODE_FAILED,
+    TrainerCause.DIVERGED: AttemptEnd.DIVERGED,
+    TrainerCause.OUT_OF_MEMORY: AttemptEnd.OUT_OF_MEMORY,
+    TrainerCause.DISK_FULL: AttemptEnd.DISK_FULL,
+    TrainerCause.STORE: AttemptEnd.MACHINE_LOST,
+    TrainerCause.OTHER_HARDWARE: AttemptEnd.OTHER_HARDWARE,
+    None: AttemptEnd.CODE_FAILED,
+}
+#: EC2's StateReason codes that say more than "it is gone".
+#: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
+REASON_CODES = {
+    "Server.SpotInstanceTermination": AttemptEnd.INTERRUPTED,
+    "Server.SpotInstanceShutdown": AttemptEnd.INTERRUPTED,
+    "Server.ScheduledStop": AttemptEnd.INTERRUPTED,
+    "Server.InsufficientInstanceCapacity": AttemptEnd.NO_CAPACITY,
+    "Server.InternalError": AttemptEnd.MACHINE_LOST,
+    "Client.InternalError": AttemptEnd.REFUSED,
+    "Client.InvalidSnapshot.NotFound": AttemptEnd.REFUSED,
+    "Client.VolumeLimitExceeded": AttemptEnd.REFUSED,
+}
+#: After one of these the trainer says nothing more.
+LAST_WORDS = (
+    TrainerState.FINISHED,
+    TrainerState.FAILED,
+    TrainerState.INTERRUPTED,
+    TrainerState.FENCED,
+)
+#: An attempt that ended so is followed by another: the trouble was the machine's, not the training's.
+RELAUNCHED = frozenset(
+    {
+        AttemptEnd.INTERRUPTED,
+        AttemptEnd.NO_CAPACITY,
+        AttemptEnd.MACHINE_LOST,
+        AttemptEnd.STALLED,
+        AttemptEnd.OTHER_HARDWARE,
+    }
+)
+
+
+def diagnose(evidence: Evidence) -> Finding:
+    """Say what a trial is and why, from the strongest evidence down to silence."""
+    newest = evidence.newest
+    if finished := _finished(evidence):
+        return finished
+    if newest is None:
+        return (
+            Finding(
+                state=TrialState.CANCELLED,
+                cause=AttemptEnd.CANCELLED,
+                reason="cancelled before it began",
+            )
+            if evidence.cancelled
+            else Finding(state=TrialState.PENDING, reason="no machine was asked for yet")
+        )
+    if evidence.stop and _may_stop(evidence, newest):
+        return Finding(
+            state=TrialState.FINISHED, cause=AttemptEnd.STOPPED_EARLY, reason=evidence.stop
+        )
+    if newest.outcome.end is not None:
+        return _of_end(newest.outcome.end, newest.outcome.reason)
+    if evidence.cancelled:
+        return Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason="cancelled")
+    return (
+        _said_by_trainer(evidence)
+        or _said_by_ec2(evidence, newest)
+        or _past_deadline(evidence, newest)
+        or _silent(evidence, newest)
+    )
+
+
+def _may_stop(evidence: Evidence, newest: Attempt) -> bool:
+    """Whether an early stop may end the trial well: it must not turn a failure, or somebody's will, into success."""
+    beat, end = evidence.beat, newest.outcome.end
+    failed = (
+        beat is not None
+        and beat.state is TrainerState.FAILED
+        and CAUSES[beat.cause] not in RELAUNCHED
+    )
+    return not evidence.cancelled and (end is None or end in RELAUNCHED) and not failed
+
+
+def _finished(evidence: Evidence) -> Finding | None:
+    """Only the trainer can say that a trial is finished: its policy is committed then, whichever attempt did it."""
+    beat = evidence.heartbeat
+    if (
+        beat is not None
+        and beat.state is TrainerState.FINISHED
+        and beat.step >= evidence.total_timesteps
+    ):
+        return Finding(
+            state=TrialState.FINISHED,
+            cause=AttemptEnd.FINISHED,
+            reason=f"trained {beat.step:,} steps",
+        )
+    return None
+
+
+def _of_end(end: AttemptEnd, reason: str) -> Finding:
+    """The state that an attempt's end leaves the trial in."""
+    states = {
+        AttemptEnd.FINISHED: TrialState.FINISHED,
+        AttemptEnd.STOPPED_EARLY: TrialState.FINISHED,
+        AttemptEnd.CANCELLED: TrialState.CANCELLED,
+        AttemptEnd.NO_CAPACITY: TrialState.WAITING_FOR_CAPACITY,
+        AttemptEnd.STALLED: TrialState.STALLED,
+        AttemptEnd.INTERRUPTED: TrialState.INTERRUPTED,
+        AttemptEnd.MACHINE_LOST: TrialState.INTERRUPTED,
+        AttemptEnd.OTHER_HARDWARE: TrialState.WAITING_FOR_CAPACITY,
+    }
+    return Finding(
+        state=states.get(end, TrialState.FAILED),
+        cause=end,
+        reason=reason or end.value.replace("_", " "),
+    )
+
+
+def _said_by_trainer(evidence: Evidence) -> Finding | None:
+    beat = evidence.beat
+    if beat is None:
+        return None
+    if beat.state is TrainerState.FAILED:
+        return _of_end(CAUSES[beat.cause], beat.message or "the trainer failed and said no more")
+    if beat.state is TrainerState.INTERRUPTED:
+        return _of_end(AttemptEnd.INTERRUPTED, beat.message or "the machine was given notice")
+    if beat.state is TrainerState.FENCED:
+        return _of_end(AttemptEnd.MACHINE_LOST, "the trainer was fenced out by a later attempt")
+    return None
+
+
+def _said_by_ec2(evidence: Evidence, newest: Attempt) -> Finding | None:
+    machine = evidence.machine
+    if machine is None:
+        return _unseen(evidence, newest)
+    if machine.state.alive:
+        return None
+    if evidence.now >= newest.deadline_at and machine.reason_code not in REASON_CODES:
+        return _of_end(
+            AttemptEnd.DEADLINE,
+            f"the machine reached its deadline {newest.deadline_at:%Y-%m-%d %H:%M} UTC",
+        )
+    said = f"{machine.instance_id} is {machine.state}: {machine.reason or machine.reason_code or 'no reason given'}"
+    cause, beat = REASON_CODES.get(machine.reason_code), evidence.beat
+    if (
+        cause in (None, AttemptEnd.INTERRUPTED)
+        and beat is not None
+        and beat.rebalance_at is not None
+    ):
+        return _of_end(
+            AttemptEnd.INTERRUPTED,
+            f"{said}; AWS had recommended leaving it at {beat.rebalance_at:%H:%M:%S} UTC",
+        )
+    return _of_end(cause or AttemptEnd.MACHINE_LOST, said)
+
+
+def _unseen(evidence: Evidence, newest: Attempt) -> Finding | None:
+    """No machine is seen: EC2 shows what it made only after a while, and a request may not have been answered."""
+    launched = newest.outcome.launched_at
+    if newest.outcome.instance_id is None:
+        if evidence.now - newest.created_at > TOKEN_HOLDS:
+            return _of_end(
+                AttemptEnd.MACHINE_LOST, "the request for its machine was never answered"
+            )
+        return Finding(
+            state=TrialState.LAUNCHING,
+            reason="its machine was asked for, and the answer is not known",
+        )
+    if launched is not None and evidence.now - launched > timedelta(
+        seconds=evidence.patience.visible_s
+    ):
+        return _of_end(
+            AttemptEnd.MACHINE_LOST, f"EC2 does not know {newest.outcome.instance_id} any more"
+        )
+    return Finding(
+        state=TrialState.LAUNCHING, reason=f"{newest.outcome.instance_id} is not visible yet"
+    )
+
+
+def _past_deadline(evidence: Evidence, newest: Attempt) -> Finding | None:
+    if evidence.now < newest.deadline_at:
+        return None
+    return _of_end(
+        AttemptEnd.DEADLINE,
+        f"the deadline {newest.deadline_at:%Y-%m-%d %H:%M} UTC has passed "
+        f"(compute.max_hours {evidence.compute.max_hours:g})",
+    )
+
+
+def _silent(evidence: Evidence, newest: Attempt) -> Finding:
+    """The machine is up and nobody complains: it boots, it trains, or it hangs."""
+    beat, machine = evidence.beat, evidence.machine
+    up_since = machine.launched_at if machine is not None else newest.created_at
+    if beat is None or beat.state is TrainerState.STARTING:
+        quiet = (evidence.now - up_since).total_seconds()
+        if quiet > evidence.patience.boot_s:
+            return _of_end(
+                AttemptEnd.STALLED, f"no training step within {quiet:.0f} s of the machine's launch"
+            )
+        return Finding(state=TrialState.LAUNCHING, reason="the machine is starting")
+    still = (evidence.now - evidence.progress.since).total_seconds() if evidence.progress else 0.0
+    if still > (limit := stall_limit_s(evidence, beat)):
+        return _of_end(
+            AttemptEnd.STALLED,
+            f"step {beat.step:,} has not moved for {still:.0f} s (limit {limit:.0f} s)",
+        )
+    return Finding(state=TrialState.RUNNING, reason=beat.message)
+
+
+def stall_limit_s(evidence: Evidence, beat: Heartbeat) -> float:
+    """How long a step may stand still: several expected segments, and never less than the patience's floor."""
+    patience = evidence.patience
+    segment_s = evidence.segment_timesteps / beat.steps_per_s if beat.steps_per_s > 0 else 0.0
+    floor_s = patience.waiting_s if beat.state is TrainerState.WAITING else patience.stall_s
+    return max(floor_s, patience.stall_segments * segment_s)

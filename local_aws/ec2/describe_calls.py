@@ -1,0 +1,457 @@
+"""The Describe calls and other reads."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from local_aws.ec2 import filters
+from local_aws.ec2.catalog import CATALOG, InstanceType, is_offered
+from local_aws.ec2.store import Instance, Store, now
+from local_aws.emulator import seams
+from local_aws.emulator.wire import Fault, coerce, model
+
+Request = Mapping[str, Any]
+Response = dict[str, Any]
+CONSOLE_LIMIT = 65536
+SPOT_HISTORY_H = (0, 6, 12, 24, 48)
+"""How long ago, in hours, each price of the history began."""
+
+
+class Reader:
+    """Answers what EC2 is asked about instances, types, prices, images, disks and interfaces."""
+
+    def __init__(
+        self,
+        store: Store,
+        network: Any,
+        region: str,
+        images: Callable[[], Mapping[str, Mapping[str, Any]]],
+    ) -> None:
+        self._store = store
+        self._network = network
+        self._region = region
+        self._images = images
+
+    # -- instances ----------------------------------------------------------------------------------------------
+    def _selected(self, request: Request) -> list[Instance]:
+        """Return the instances that ids and filters choose."""
+        chosen = (
+            self._store.get(request["InstanceIds"])
+            if request.get("InstanceIds")
+            else self._store.visible()
+        )
+        kept = filters.select(
+            [i.described() for i in chosen], request.get("Filters", []), filters.INSTANCE
+        )
+        return [self._store.instances[record["InstanceId"]] for record in kept]
+
+    def describe_instances(self, request: Request) -> Response:
+        """List instances by reservation."""
+        if request.get("InstanceIds") and request.get("MaxResults"):
+            raise Fault(
+                "InvalidParameterCombination",
+                "The parameter instancesSet cannot be used with the parameter maxResults",
+            )
+        chosen, after = filters.page(
+            self._selected(request), request.get("MaxResults"), request.get("NextToken")
+        )
+        reservations: dict[str, Response] = {}
+        for instance in chosen:
+            owner = instance.interfaces[0]["OwnerId"] if instance.interfaces else ""
+            group = reservations.setdefault(
+                instance.reservation_id,
+                {
+                    "ReservationId": instance.reservation_id,
+                    "OwnerId": owner,
+                    "Groups": [],
+                    "Instances": [],
+                },
+            )
+            group["Instances"].append(instance.described())
+        return {"Reservations": list(reservations.values()), "NextToken": after}
+
+    def describe_instance_status(self, request: Request) -> Response:
+        """List the status of running instances, or of all that are not gone."""
+        chosen = (
+            list(self._store.get(request["InstanceIds"]))
+            if request.get("InstanceIds")
+            else self._store.visible()
+        )
+        shown = [
+            _status(i) for i in chosen if request.get("IncludeAllInstances") or i.state == "running"
+        ]
+        page, after = filters.page(
+            filters.select(shown, request.get("Filters", []), filters.STATUS),
+            request.get("MaxResults"),
+            request.get("NextToken"),
+        )
+        return {"InstanceStatuses": page, "NextToken": after}
+
+    def describe_instance_attribute(self, request: Request) -> Response:
+        """Return one attribute of an instance."""
+        instance, attribute = (
+            self._store.get([request["InstanceId"]])[0],
+            request.get("Attribute", ""),
+        )
+        values: dict[str, tuple[str, Any]] = {
+            "userData": ("UserData", {"Value": instance.user_data}),
+            "instanceInitiatedShutdownBehavior": (
+                "InstanceInitiatedShutdownBehavior",
+                {"Value": instance.on_shutdown},
+            ),
+            "instanceType": ("InstanceType", {"Value": instance.record["InstanceType"]}),
+            "disableApiTermination": ("DisableApiTermination", {"Value": False}),
+            "ebsOptimized": ("EbsOptimized", {"Value": instance.record["EbsOptimized"]}),
+            "groupSet": ("Groups", instance.record["SecurityGroups"]),
+            "blockDeviceMapping": ("BlockDeviceMappings", instance.record["BlockDeviceMappings"]),
+        }
+        if attribute not in values:
+            raise Fault(
+                "InvalidParameterValue",
+                f"Value ({attribute}) for parameter attribute is invalid. Unknown attribute.",
+            )
+        return {"InstanceId": instance.id, **dict([values[attribute]])}
+
+    def get_console_output(self, request: Request) -> Response:
+        """Return the end of the console, in base64."""
+        instance = self._store.get([request["InstanceId"]])[0]
+        text = (
+            instance.machine.console.read_bytes()[-CONSOLE_LIMIT:]
+            if instance.machine and instance.machine.console.exists()
+            else b""
+        )
+        return {
+            "InstanceId": instance.id,
+            "Timestamp": now(),
+            "Output": base64.b64encode(text).decode(),
+        }
+
+    # -- what hangs on instances --------------------------------------------------------------------------------
+    def describe_volumes(self, request: Request) -> Response:
+        """List disks: those of instances, and those that the emulator keeps."""
+        ours = [volume for instance in self._store.visible() for volume in instance.volumes]
+        return self._described(
+            request, ours, self._network.describe_volumes()["Volumes"], "Volume", filters.VOLUME
+        )
+
+    def describe_network_interfaces(self, request: Request) -> Response:
+        """List interfaces: those of instances, and those that the emulator keeps."""
+        ours = [
+            interface for instance in self._store.visible() for interface in instance.interfaces
+        ]
+        theirs = [
+            {**i, "Tags": i.get("TagSet", [])}
+            for i in self._network.describe_network_interfaces()["NetworkInterfaces"]
+        ]
+        return self._described(request, ours, theirs, "NetworkInterface", filters.INTERFACE)
+
+    def all_tags(self) -> list[dict[str, str]]:
+        """Return every tag, as DescribeTags shows it: of instances, disks, interfaces, and of what the emulator keeps."""
+        known = self._store.visible()
+        ours = [(i.id, "instance", i.record["Tags"]) for i in known]
+        ours += [(v["VolumeId"], "volume", v["Tags"]) for i in known for v in i.volumes]
+        ours += [
+            (n["NetworkInterfaceId"], "network-interface", n["Tags"])
+            for i in known
+            for n in i.interfaces
+        ]
+        tags = [
+            {**tag, "ResourceId": resource_id, "ResourceType": kind}
+            for resource_id, kind, found in ours
+            for tag in found
+        ]
+        return [*tags, *self._network.describe_tags()["Tags"]]
+
+    def tagged_resources(
+        self, arn: Callable[[str, str], str]
+    ) -> Iterator[tuple[str, list[dict[str, str]]]]:
+        """Yield each tagged resource's ARN with its tags, for the tagging service."""
+        found: dict[str, list[dict[str, str]]] = {}
+        for tag in self.all_tags():
+            found.setdefault(arn(tag["ResourceType"], tag["ResourceId"]), []).append(
+                {"Key": tag["Key"], "Value": tag["Value"]}
+            )
+        yield from found.items()
+
+    def describe_tags(self, request: Request) -> Response:
+        """List tags by filter."""
+        chosen = filters.select(self.all_tags(), request.get("Filters", []), filters.TAG)
+        page, after = filters.page(chosen, request.get("MaxResults"), request.get("NextToken"))
+        return {"Tags": page, "NextToken": after}
+
+    @staticmethod
+    def _described(
+        request: Request,
+        ours: Sequence[Any],
+        theirs: Sequence[Any],
+        kind: str,
+        known: Mapping[str, filters.Reader],
+    ) -> Response:
+        """Choose among resources by id and filter."""
+        wanted, everything = request.get(f"{kind}Ids"), [*ours, *theirs]
+        if wanted:
+            missing = set(wanted) - {resource[f"{kind}Id"] for resource in everything}
+            if missing:
+                code = {
+                    "Volume": "InvalidVolume.NotFound",
+                    "NetworkInterface": "InvalidNetworkInterfaceID.NotFound",
+                }[kind]
+                raise Fault(
+                    code,
+                    f"The {'volume' if kind == 'Volume' else 'networkInterface ID'} '{sorted(missing)[0]}' does not exist",
+                )
+            everything = [resource for resource in everything if resource[f"{kind}Id"] in wanted]
+        page, after = filters.page(
+            filters.select(everything, request.get("Filters", []), known),
+            request.get("MaxResults"),
+            request.get("NextToken"),
+        )
+        return {f"{kind}s": page, "NextToken": after}
+
+    def describe_vpc_endpoints(self, request: Request) -> Response:
+        """List endpoints with their policies, groups and private names, and by filter: the emulator does none of it."""
+        answer = self._network.describe_vpc_endpoints(
+            **{k: v for k, v in request.items() if k == "VpcEndpointIds"}
+        )
+        records = seams.module("services.ec2")._vpc_endpoints
+        for endpoint in answer["VpcEndpoints"]:
+            record = records.get(endpoint["VpcEndpointId"]) or {}
+            endpoint["PolicyDocument"] = record.get("PolicyDocument")
+            endpoint["PrivateDnsEnabled"] = record.get("_PrivateDnsEnabled", False)
+            endpoint["Groups"] = [
+                {"GroupId": group} for group in record.get("_SecurityGroupIds", [])
+            ]
+        return {
+            "VpcEndpoints": filters.select(
+                answer["VpcEndpoints"], request.get("Filters", []), filters.ENDPOINT
+            )
+        }
+
+    def describe_flow_logs(self, request: Request) -> Response:
+        """List flow logs with where they go and as whom, which the emulator does not report."""
+        answer = self._network.describe_flow_logs(**request)
+        records, kept = (
+            seams.module("services.ec2")._flow_logs,
+            ("DeliverLogsPermissionArn", "LogGroupName", "LogFormat", "MaxAggregationInterval"),
+        )
+        for flow_log in answer["FlowLogs"]:
+            record = records.get(flow_log["FlowLogId"]) or {}
+            flow_log.update({name: record[name] for name in kept if name in record})
+            flow_log["DeliverLogsStatus"] = "SUCCESS"
+        return dict(answer)
+
+    def describe_launch_template_versions(self, request: Request) -> Response:
+        """List a template's versions with every member of their data, of which the emulator reports some."""
+        answer = self._network.describe_launch_template_versions(**request)
+        records = seams.module("services.ec2")._launch_templates
+        shape = model().shape_for("ResponseLaunchTemplateData")
+        for version in answer["LaunchTemplateVersions"]:
+            kept = (records.get(version["LaunchTemplateId"]) or {}).get("Versions", [])
+            data = next(
+                (
+                    v["LaunchTemplateData"]
+                    for v in kept
+                    if int(v["VersionNumber"]) == version["VersionNumber"]
+                ),
+                None,
+            )
+            if data:
+                version["LaunchTemplateData"] = coerce(data, shape) | {
+                    k: v for k, v in version["LaunchTemplateData"].items() if k not in data
+                }
+        asked = request.get("Versions") or []
+        if asked and not answer["LaunchTemplateVersions"]:
+            name = request.get("LaunchTemplateId") or request.get("LaunchTemplateName")
+            text = f"Could not find the specified version {asked[0]} for the launch template with ID {name}."
+            raise Fault("InvalidLaunchTemplateId.VersionNotFound", text)
+        return dict(answer)
+
+    # -- what can be launched -----------------------------------------------------------------------------------
+    def describe_images(self, request: Request) -> Response:
+        """List images by id, owner and filter."""
+        known = self._images()
+        missing = [i for i in request.get("ImageIds", []) if i not in known]
+        if missing:
+            raise Fault("InvalidAMIID.NotFound", f"The image id '[{missing[0]}]' does not exist")
+        chosen = (
+            [known[i] for i in request["ImageIds"]]
+            if request.get("ImageIds")
+            else list(known.values())
+        )
+        if owners := request.get("Owners"):
+            mine = {"self": None} if "self" not in owners else {"self": "self"}
+            chosen = [
+                i
+                for i in chosen
+                if {i["OwnerId"], i.get("ImageOwnerAlias", mine["self"])} & set(owners)
+            ]
+        return {"Images": filters.select(chosen, request.get("Filters", []), filters.IMAGE)}
+
+    def describe_instance_types(self, request: Request) -> Response:
+        """List instance types with their sizes."""
+        if request.get("InstanceTypes") and request.get("MaxResults"):
+            raise Fault(
+                "InvalidParameterCombination",
+                "The parameter InstanceTypes cannot be used with the parameter MaxResults",
+            )
+        chosen = [_type(entry) for entry in _known(request.get("InstanceTypes"))]
+        page, after = filters.page(
+            filters.select(chosen, request.get("Filters", []), filters.TYPE),
+            request.get("MaxResults"),
+            request.get("NextToken"),
+            100,
+        )
+        return {"InstanceTypes": page, "NextToken": after}
+
+    def describe_instance_type_offerings(self, request: Request) -> Response:
+        """List which place offers which type."""
+        kind = request.get("LocationType", "region")
+        if kind not in ("region", "availability-zone", "availability-zone-id"):
+            raise Fault(
+                "InvalidParameterValue", f"Value ({kind}) for parameter LocationType is invalid."
+            )
+        places = (
+            {self._region: self._region}
+            if kind == "region"
+            else {
+                z["ZoneName"]: z["ZoneId" if kind.endswith("id") else "ZoneName"]
+                for z in self.zones()
+            }
+        )
+        offered = [
+            {"InstanceType": name, "LocationType": kind, "Location": shown}
+            for name in CATALOG for place, shown in places.items() if kind == "region" or is_offered(name, place)
+        ]  # fmt: skip
+        page, after = filters.page(
+            filters.select(offered, request.get("Filters", []), filters.OFFERING),
+            request.get("MaxResults"),
+            request.get("NextToken"),
+        )
+        return {"InstanceTypeOfferings": page, "NextToken": after}
+
+    def describe_spot_price_history(self, request: Request) -> Response:
+        """List spot prices, the newest first."""
+        if set(request.get("ProductDescriptions", ["Linux/UNIX"])).isdisjoint(
+            {"Linux/UNIX", "Linux/UNIX (Amazon VPC)"}
+        ):
+            return {"SpotPriceHistory": []}
+        zones = [
+            z["ZoneName"]
+            for z in self.zones()
+            if request.get("AvailabilityZone") in (None, "", z["ZoneName"])
+        ]
+        prices = [
+            _price(entry, zone, hours)
+            for entry in _known(request.get("InstanceTypes"))
+            for zone in zones
+            if is_offered(entry.name, zone)
+            for hours in SPOT_HISTORY_H
+        ]
+        kept = [
+            p
+            for p in filters.select(prices, request.get("Filters", []), filters.SPOT_PRICE)
+            if _is_within(p["Timestamp"], request)
+        ]
+        kept.sort(key=lambda p: p["Timestamp"], reverse=True)
+        page, after = filters.page(
+            kept, request.get("MaxResults"), request.get("NextToken"), smallest=1
+        )
+        return {"SpotPriceHistory": page, "NextToken": after or ""}
+
+    def zones(self) -> list[dict[str, str]]:
+        """Return the region's availability zones."""
+        return list(self._network.describe_availability_zones()["AvailabilityZones"])
+
+
+def _status(instance: Instance) -> Response:
+    """Return one instance's status."""
+    ok = {"Status": "ok", "Details": [{"Name": "reachability", "Status": "passed"}]}
+    health = ok if instance.state == "running" else {"Status": "not-applicable"}
+    return {
+        "InstanceId": instance.id, "AvailabilityZone": instance.record["Placement"]["AvailabilityZone"],
+        "InstanceState": instance.record["State"], "SystemStatus": health, "InstanceStatus": health,
+    }  # fmt: skip
+
+
+def _known(names: Sequence[str] | None) -> list[InstanceType]:
+    """Return types by name, all of them for none.
+
+    :raises Fault: InvalidInstanceType.
+    """
+    unknown = [name for name in names or () if name not in CATALOG]
+    if unknown:
+        raise Fault(
+            "InvalidInstanceType",
+            f"The following supplied instance types do not exist: [{', '.join(unknown)}]",
+        )
+    return [CATALOG[name] for name in names or CATALOG]
+
+
+def _type(entry: InstanceType) -> Response:
+    """Return a type as DescribeInstanceTypes reports it."""
+    gpu: Response = {}
+    if entry.gpu:
+        one = {
+            "Name": entry.gpu.name,
+            "Manufacturer": entry.gpu.manufacturer,
+            "Count": entry.gpu.count,
+            "MemoryInfo": {"SizeInMiB": entry.gpu.memory_mib},
+        }
+        gpu = {
+            "GpuInfo": {
+                "Gpus": [one],
+                "TotalGpuMemoryInMiB": entry.gpu.memory_mib * entry.gpu.count,
+            }
+        }
+    return {
+        "InstanceType": entry.name,
+        "CurrentGeneration": not entry.name.startswith("p3"),
+        "FreeTierEligible": entry.name == "t3.micro",
+        "SupportedUsageClasses": ["on-demand", "spot"],
+        "SupportedRootDeviceTypes": ["ebs"],
+        "SupportedVirtualizationTypes": ["hvm"],
+        "BareMetal": False,
+        "Hypervisor": "nitro",
+        "ProcessorInfo": {"SupportedArchitectures": [entry.architecture]},
+        "VCpuInfo": {
+            "DefaultVCpus": entry.vcpus,
+            "DefaultCores": max(1, entry.vcpus // 2),
+            "DefaultThreadsPerCore": 2,
+        },
+        "MemoryInfo": {"SizeInMiB": entry.memory_mib},
+        "InstanceStorageSupported": False,
+        "EbsInfo": {"EbsOptimizedSupport": "default", "EncryptionSupport": "supported"},
+        "HibernationSupported": False,
+        "BurstablePerformanceSupported": entry.burstable,
+        "DedicatedHostsSupported": not entry.burstable,
+        **gpu,
+    }
+
+
+def _price(entry: InstanceType, zone: str, hours: int) -> Response:
+    """Return one price of the history; older ones differ a little."""
+    price = entry.spot_usd(zone) * (1 + 0.01 * (hours % 7))
+    at = now().replace(minute=0, second=0) - dt.timedelta(hours=hours)
+    return {
+        "InstanceType": entry.name,
+        "AvailabilityZone": zone,
+        "SpotPrice": f"{price:.6f}",
+        "ProductDescription": "Linux/UNIX",
+        "Timestamp": at,
+    }
+
+
+def _is_within(at: dt.datetime, request: Request) -> bool:
+    """Say whether a price belongs to the asked time; without an end only the newest prices do not reach back."""
+    start, end = (_time(request.get(name)) for name in ("StartTime", "EndTime"))
+    return (end is None or at <= end) and (
+        start is None or at >= start or at >= now() - dt.timedelta(hours=1)
+    )
+
+
+def _time(text: str | None) -> dt.datetime | None:
+    """Read a time of a request."""
+    return dt.datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None

@@ -1,0 +1,346 @@
+"""From a request and its launch template to one resolved specification, refused where EC2 refuses it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from local_aws.ec2.catalog import CATALOG, is_offered
+from local_aws.ec2.permissions import as_tags
+from local_aws.emulator.wire import Fault
+
+USER_DATA_LIMIT = 16384
+"""Bytes before encoding: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html"""
+METADATA_DEFAULTS = {"State": "applied", "HttpTokens": "optional", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled",
+                     "HttpProtocolIpv6": "disabled", "InstanceMetadataTags": "disabled"}  # fmt: skip
+TAGGABLE = ("instance", "volume", "network-interface", "spot-instances-request")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything that one launch needs, resolved.
+
+    :param template_keys: the members that came from the template and were not overridden.
+    """
+
+    instance_type: str
+    image: Mapping[str, Any]
+    subnet: Mapping[str, Any]
+    groups: Sequence[Mapping[str, Any]]
+    volumes: Sequence[Mapping[str, Any]]
+    profile: Mapping[str, Any] | None
+    market: str
+    user_data: str
+    on_shutdown: str
+    metadata_options: Mapping[str, Any]
+    tag_specifications: Sequence[Mapping[str, Any]]
+    template_id: str | None
+    template_version: str | None
+    template_tags: Mapping[str, str]
+    template_keys: frozenset[str]
+    key_name: str | None
+    ebs_optimized: bool
+    monitoring: bool
+    public_address: bool
+    placement: Mapping[str, Any]
+
+    @property
+    def zone(self) -> str:
+        """The availability zone."""
+        return str(self.subnet["AvailabilityZone"])
+
+    def tags(self, kind: str) -> dict[str, str]:
+        """Return the tags that one kind of resource gets."""
+        return as_tags(self.tag_specifications, kind)
+
+    def tagged_kinds(self) -> list[str]:
+        """List the kinds of resource that get tags."""
+        kinds = [kind for kind in TAGGABLE if self.tags(kind)]
+        return [kind for kind in kinds if kind != "spot-instances-request" or self.market == "spot"]
+
+    def from_template(self, *members: str) -> dict[str, str]:
+        """Return the condition key that says whether the template specified a resource."""
+        return {
+            "ec2:IsLaunchTemplateResource": str(
+                any(m in self.template_keys for m in members)
+            ).lower()
+        }
+
+
+class Resolver:
+    """Looks up what a launch refers to, in the emulator's networks, templates, images and profiles."""
+
+    def __init__(self, network: Any, iam: Any) -> None:
+        self._network = network
+        self._iam = iam
+
+    def resolve(self, request: Mapping[str, Any], images: Mapping[str, Mapping[str, Any]]) -> Spec:
+        """Return the specification of a launch.
+
+        :param request: RunInstances' parameters.
+        :param images: what DescribeImages knows, by id.
+        :raises Fault: in EC2's words, for whatever does not fit.
+        """
+        template = self._template(request.get("LaunchTemplate"))
+        data = dict(template.get("LaunchTemplateData", {}))
+        own = {name: value for name, value in request.items() if value not in (None, [], {}, "")}
+        spec = {**data, **own}
+        image = self._image(spec, images)
+        subnet = self._subnet(spec)
+        return Spec(
+            instance_type=_instance_type(spec, subnet["AvailabilityZone"], image),
+            image=image,
+            subnet=subnet,
+            groups=self._groups(spec, subnet),
+            volumes=_volumes(spec, image),
+            profile=self._profile(spec.get("IamInstanceProfile")),
+            market=(spec.get("InstanceMarketOptions") or {}).get("MarketType") or "on-demand",
+            user_data=_user_data(spec.get("UserData", "")),
+            on_shutdown=spec.get("InstanceInitiatedShutdownBehavior", "stop"),
+            metadata_options={
+                **METADATA_DEFAULTS,
+                **(data.get("MetadataOptions") or {}),
+                **(own.get("MetadataOptions") or {}),
+            },
+            tag_specifications=[
+                *data.get("TagSpecifications", []),
+                *own.get("TagSpecifications", []),
+            ],
+            template_id=template.get("LaunchTemplateId"),
+            template_version=str(template["VersionNumber"]) if template else None,
+            template_tags=self._template_tags(template.get("LaunchTemplateId")),
+            template_keys=frozenset(set(data) - set(own)),
+            key_name=spec.get("KeyName"),
+            ebs_optimized=_is_true(spec.get("EbsOptimized")),
+            monitoring=_is_true((spec.get("Monitoring") or {}).get("Enabled")),
+            public_address=_is_true(
+                (spec.get("NetworkInterfaces") or [{}])[0].get("AssociatePublicIpAddress")
+            ),
+            placement=spec.get("Placement") or {},
+        )
+
+    def subnets(self) -> list[dict[str, Any]]:
+        """Return all subnets."""
+        return list(self._network.describe_subnets()["Subnets"])
+
+    def _template(self, reference: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return a launch template's version, or nothing for a launch without one."""
+        if not reference:
+            return {}
+        which = {
+            key: reference[key]
+            for key in ("LaunchTemplateId", "LaunchTemplateName")
+            if reference.get(key)
+        }
+        if len(which) != 1:
+            raise Fault(
+                "MissingParameter" if not which else "InvalidParameterCombination",
+                "The request must name the launch template by exactly one of its id and its name.",
+            )
+        version = str(reference.get("Version") or "$Default")
+        try:
+            found = self._network.describe_launch_template_versions(**which, Versions=[version])[
+                "LaunchTemplateVersions"
+            ]
+        except ClientError as error:
+            raise _template_fault(which, error) from None
+        if not found:
+            name = next(iter(which.values()))
+            raise Fault(
+                "InvalidLaunchTemplateId.VersionNotFound",
+                f"Could not find the specified version {version} for the launch template with ID {name}.",
+            )
+        return dict(found[0])
+
+    def _template_tags(self, template_id: str | None) -> dict[str, str]:
+        """Return a launch template's own tags."""
+        if not template_id:
+            return {}
+        found = self._network.describe_launch_templates(LaunchTemplateIds=[template_id])[
+            "LaunchTemplates"
+        ]
+        return {tag["Key"]: tag["Value"] for tag in found[0].get("Tags", [])} if found else {}
+
+    @staticmethod
+    def _image(
+        spec: Mapping[str, Any], images: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
+        """Return the image."""
+        image_id = spec.get("ImageId")
+        if not image_id:
+            raise Fault("MissingParameter", "The request must contain the parameter ImageId")
+        if image_id not in images:
+            if not str(image_id).startswith("ami-"):
+                raise Fault(
+                    "InvalidAMIID.Malformed", f'Invalid id: "{image_id}" (expecting "ami-...")'
+                )
+            raise Fault("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
+        return images[image_id]
+
+    def _subnet(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the subnet: the one named, else the default VPC's."""
+        interface = (spec.get("NetworkInterfaces") or [{}])[0]
+        subnet_id = spec.get("SubnetId") or interface.get("SubnetId")
+        chosen = (
+            {"SubnetIds": [subnet_id]}
+            if subnet_id
+            else {"Filters": [{"Name": "default-for-az", "Values": ["true"]}]}
+        )
+        try:
+            found = self._network.describe_subnets(**chosen)["Subnets"]
+        except ClientError as error:
+            raise as_fault(error) from None
+        if not found and subnet_id:
+            raise Fault("InvalidSubnetID.NotFound", f"The subnet ID '{subnet_id}' does not exist")
+        if not found:
+            raise Fault(
+                "MissingInput", "No subnets found for the default VPC. Please specify a subnet."
+            )
+        zone = (spec.get("Placement") or {}).get("AvailabilityZone")
+        return dict(next((s for s in found if zone in (None, s["AvailabilityZone"])), found[0]))
+
+    def _groups(self, spec: Mapping[str, Any], subnet: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the security groups: those named, else the VPC's default one."""
+        interface = (spec.get("NetworkInterfaces") or [{}])[0]
+        if (
+            interface
+            and (spec.get("SecurityGroupIds") or spec.get("SecurityGroups"))
+            and "NetworkInterfaces" in spec
+        ):
+            raise Fault(
+                "InvalidParameterCombination",
+                "Network interfaces and an instance-level security groups may not be specified on the same request",
+            )
+        wanted = spec.get("SecurityGroupIds") or interface.get("Groups") or []
+        chosen = (
+            {"GroupIds": wanted}
+            if wanted
+            else {
+                "Filters": [
+                    {"Name": "vpc-id", "Values": [subnet["VpcId"]]},
+                    {"Name": "group-name", "Values": ["default"]},
+                ]
+            }
+        )
+        try:
+            found = [
+                dict(g) for g in self._network.describe_security_groups(**chosen)["SecurityGroups"]
+            ]
+        except ClientError as error:
+            raise as_fault(error) from None
+        missing = set(wanted) - {group["GroupId"] for group in found}
+        if missing:
+            raise Fault(
+                "InvalidGroup.NotFound",
+                f"The security group '{sorted(missing)[0]}' does not exist in VPC '{subnet['VpcId']}'",
+            )
+        if any(group["VpcId"] != subnet["VpcId"] for group in found):
+            raise Fault(
+                "InvalidParameter",
+                f"Security group {found[0]['GroupId']} and subnet {subnet['SubnetId']} belong to different networks.",
+            )
+        return found
+
+    def _profile(self, reference: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Return the instance profile with its role."""
+        if not reference:
+            return None
+        by_arn = "Name" not in reference
+        name = str(reference.get("Name") or reference["Arn"].rsplit("/", 1)[-1])
+        invalid = Fault(
+            "InvalidParameterValue",
+            f"Value ({reference['Arn'] if by_arn else name}) for parameter iamInstanceProfile.{'arn' if by_arn else 'name'} "
+            f"is invalid. Invalid IAM Instance Profile {'ARN' if by_arn else 'name'}",
+        )
+        try:
+            profile = dict(
+                self._iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+            )
+        except ClientError:
+            raise invalid from None
+        if not profile["Roles"] or (by_arn and profile["Arn"] != reference["Arn"]):
+            raise invalid
+        return profile
+
+
+def _template_fault(which: Mapping[str, Any], error: ClientError) -> Fault:
+    """Return the refusal of a template that does not exist, in EC2's words for how it was named."""
+    fault = as_fault(error)
+    if "LaunchTemplateName" in which and fault.code == "InvalidLaunchTemplateId.NotFoundException":
+        text = f"The specified launch template, with template name {which['LaunchTemplateName']}, does not exist."
+        return Fault("InvalidLaunchTemplateName.NotFoundException", text)
+    return fault
+
+
+def as_fault(error: ClientError) -> Fault:
+    """Return another service's refusal as ours."""
+    return Fault(error.response["Error"]["Code"], error.response["Error"]["Message"])
+
+
+def _is_true(value: Any) -> bool:
+    """Read a flag that may have come through a template as text."""
+    return str(value).lower() == "true"
+
+
+def _instance_type(spec: Mapping[str, Any], zone: str, image: Mapping[str, Any]) -> str:
+    """Return the type, if the zone offers it and the image runs on it."""
+    name = str(spec.get("InstanceType") or "m1.small")
+    if name not in CATALOG:
+        raise Fault("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
+    if not is_offered(name, zone):
+        raise Fault(
+            "Unsupported",
+            f"Your requested instance type ({name}) is not supported in your requested Availability Zone ({zone}).",
+        )
+    if CATALOG[name].architecture != image["Architecture"]:
+        raise Fault(
+            "InvalidParameterValue",
+            f"The architecture '{CATALOG[name].architecture}' of the specified instance type does not match the "
+            f"architecture '{image['Architecture']}' of the specified AMI. "
+            "Specify an instance type and an AMI that have matching architectures, and try again.",
+        )
+    return name
+
+
+def _volumes(spec: Mapping[str, Any], image: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the disks: the image's, changed and added to by the request or template."""
+    disks = {
+        m["DeviceName"]: dict(m["Ebs"]) for m in image.get("BlockDeviceMappings", []) if "Ebs" in m
+    }
+    for mapping in spec.get("BlockDeviceMappings") or []:
+        disks[mapping["DeviceName"]] = {
+            **disks.get(mapping["DeviceName"], {"DeleteOnTermination": True}),
+            **(mapping.get("Ebs") or {}),
+        }
+    return [_volume(device, ebs) for device, ebs in disks.items()]
+
+
+def _volume(device: str, ebs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one disk."""
+    kept = {name: ebs[name] for name in ("KmsKeyId", "SnapshotId") if ebs.get(name)}
+    kind = ebs.get("VolumeType", "gp3")
+    speed = (
+        {"Iops": int(ebs.get("Iops", 3000)), "Throughput": int(ebs.get("Throughput", 125))}
+        if kind == "gp3"
+        else {}
+    )
+    return {
+        "Device": device, "Size": int(ebs.get("VolumeSize", 8)), "VolumeType": kind, "Encrypted": _is_true(ebs.get("Encrypted")),
+        "DeleteOnTermination": _is_true(ebs.get("DeleteOnTermination", True)), **speed, **kept,
+    }  # fmt: skip
+
+
+def _user_data(encoded: str) -> str:
+    """Check user data and return it as it came, in base64."""
+    try:
+        raw = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        raise Fault("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data.") from None
+    if len(raw) > USER_DATA_LIMIT:
+        raise Fault("InvalidParameterValue", f"User data is limited to {USER_DATA_LIMIT} bytes")
+    return encoded

@@ -1,0 +1,1 @@
+"""IAM and STS: authorization, sessions, trust policies, and which permissions were used."""

@@ -1,0 +1,286 @@
+"""IAM where the emulator's own evaluation falls short of AWS's, and the record of who used what.
+
+The emulator evaluates policies, boundaries, session and bucket policies. Added here: policy variables, the S3
+conditional-write keys, VPC endpoint policies, and the checks that EC2 makes on each resource of one call.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local_aws.emulator import seams
+
+VARIABLE = re.compile(r"\$\{([^}]*)\}")
+PUBLIC_PARAMETER = re.compile(r"^(arn:aws:ssm:[^:]*):\d+:parameter/aws/service/")
+"""Parameters that AWS publishes belong to no account:
+https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-public-parameters.html"""
+LITERALS = {"*": "*", "?": "?", "$": "$"}
+Headers = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Denial:
+    """Who was refused, and whether by an explicit denial."""
+
+    principal_arn: str
+    explicit: bool
+
+
+class UsageRecord:
+    """Counts which principal asked for which action, and whether it got it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: collections.Counter[tuple[str, str, str]] = collections.Counter()
+
+    def note(self, principal_arn: str, action: str, allowed: bool) -> None:
+        """Count one decision."""
+        with self._lock:
+            self._counts[role_of(principal_arn), action, "allowed" if allowed else "denied"] += 1
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """Return the counts, sorted."""
+        with self._lock:
+            counted = sorted(self._counts.items())
+        return [
+            {"role": role, "action": action, "decision": what, "count": n}
+            for (role, action, what), n in counted
+        ]
+
+
+def role_of(principal_arn: str) -> str:
+    """Return the role behind a session, or the whole ARN of anything else.
+
+    >>> role_of("arn:aws:sts::123456789012:assumed-role/trainer/i-1")
+    'trainer'
+    """
+    head, found, rest = principal_arn.partition(":assumed-role/")
+    return rest.split("/")[0] if found else head
+
+
+class Authorizer:
+    """Asks the emulator's evaluator, with everything a call's policies may look at."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self.usage = UsageRecord()
+        self.authorizes_itself: Callable[[str, str], bool] = lambda _service, _action: False
+        self.endpoint_denies: Callable[[str, str, str, dict[str, Any]], bool] = (
+            lambda _session, _action, _arn, _keys: False
+        )
+        self.denied_by_fault: Callable[[str, str], bool] = lambda _role, _action: False
+        self._enforce: Any = None
+
+    def install(self) -> None:
+        """Put this evaluation in the place of the emulator's."""
+        seams.replace(
+            "core.iam_evaluator", "is_root_access_key", lambda _: lambda _access_key_id: False
+        )
+        seams.replace("core.iam_evaluator", "_first_match", with_variables)
+        seams.replace("core.iam_evaluator", "_resolve_condition_key", with_role_arn)
+        seams.replace("core.iam_actions", "s3_service_context", with_conditional_writes)
+        seams.replace(
+            "app", "pin_request_origin", lambda original: lambda ip, _secure: original(ip, True)
+        )
+        seams.replace("core.iam_evaluator", "enforce", self._keep_and_replace)
+
+    def _keep_and_replace(self, original: Any) -> Any:
+        """Keep the emulator's evaluation, and give it ours to call."""
+        self._enforce = original
+        return self.enforce
+
+    def enforce(
+        self, access_key: str, iam_action: str, service: str, region: str, resource_arn: str = "*",
+        service_context: dict[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        """Decide one call, as the emulator asks for it: None, an AuthError or an EvalResult."""
+        resource_arn = PUBLIC_PARAMETER.sub(r"\1::parameter/aws/service/", resource_arn)
+        if self.authorizes_itself(service, iam_action):
+            return self._enforce(access_key, "sts:GetCallerIdentity", service, region)
+        result = self._enforce(
+            access_key,
+            iam_action,
+            service,
+            region,
+            resource_arn=resource_arn,
+            service_context=service_context,
+        )
+        principal = self._principal_arn(access_key)
+        if result is None and self._is_denied_elsewhere(
+            principal, iam_action, resource_arn, service_context or {}
+        ):
+            result = seams.module("core.iam_evaluator").EvalResult("Deny", principal_arn=principal)
+        self.usage.note(principal, iam_action, result is None)
+        return result
+
+    def _is_denied_elsewhere(
+        self, principal: str, action: str, arn: str, keys: dict[str, Any]
+    ) -> bool:
+        """Ask the VPC endpoint's policy, and the fault that denies mid-run."""
+        return self.denied_by_fault(role_of(principal), action) or self.endpoint_denies(
+            principal, action, arn, keys
+        )
+
+    def check(self, headers: Headers, action: str, arn: str, keys: dict[str, Any]) -> Denial | None:
+        """Authorize one action on one resource for the caller of a request that was authenticated before."""
+        access_key = seams.module("core.router").extract_access_key_id(headers)
+        return self.check_key(access_key, action, arn, keys)
+
+    def check_key(
+        self, access_key: str, action: str, arn: str, keys: dict[str, Any]
+    ) -> Denial | None:
+        """Do the same for an access key."""
+        service = action.split(":")[0]
+        result = self._enforce(
+            access_key, action, service, self.region, resource_arn=arn, service_context=keys
+        )
+        principal = self._principal_arn(access_key)
+        if result is None and self.denied_by_fault(role_of(principal), action):
+            result = seams.module("core.iam_evaluator").EvalResult("Deny", principal_arn=principal)
+        self.usage.note(principal, action, result is None)
+        return (
+            None if result is None else Denial(principal, getattr(result, "decision", "") == "Deny")
+        )
+
+    def check_role(
+        self, role: Mapping[str, Any], account_id: str, action: str, arn: str, keys: dict[str, Any]
+    ) -> Denial | None:
+        """Authorize an action that AWS performs with a role's own permissions, such as CloudFormation's service role."""
+        evaluator = seams.module("core.iam_evaluator")
+        name, principal = (
+            role["RoleName"],
+            f"arn:aws:sts::{account_id}:assumed-role/{role['RoleName']}/AWSCloudFormation",
+        )
+        context = evaluator.EvalContext(
+            principal_arn=principal, principal_type="AssumedRole", principal_account=account_id, action=action,
+            resource_arn=arn, region=self.region, service_context={k.lower(): v for k, v in keys.items()},
+        )  # fmt: skip
+        limits = evaluator._permissions_boundary(
+            seams.module("services.iam")._roles, name, account_id
+        )
+        result = evaluator.evaluate(
+            context, evaluator._gather_role_policies(name, account_id), *limits
+        )
+        allowed = result.decision == "Allow" and not self.denied_by_fault(name, action)
+        self.usage.note(principal, action, allowed)
+        return None if allowed else Denial(principal, result.decision == "Deny")
+
+    def _principal_arn(self, access_key: str) -> str:
+        """Return a caller's ARN, or "unknown"."""
+        identity = seams.module("core.iam_evaluator").resolve_caller_identity(access_key or "")
+        return str(identity["userArn"]) if identity else "unknown"
+
+
+def with_variables(original: Any) -> Any:
+    """Substitute policy variables in a statement before it is matched.
+
+    A variable without a value makes its statement not match, as on AWS:
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html
+    """
+
+    def first_match(context: Any, statements: list[Any], effect: str) -> Any:
+        return original(
+            context,
+            [s for statement in statements if (s := _substituted(statement, context))],
+            effect,
+        )
+
+    return first_match
+
+
+def _substituted(statement: Any, context: Any) -> Any | None:
+    """Return a statement without variables, or None if one has no value."""
+    if "${" not in repr((statement.resources, statement.not_resources, statement.conditions)):
+        return statement
+    try:
+        return dataclasses.replace(
+            statement,
+            resources=[substitute(r, context) for r in statement.resources],
+            not_resources=[substitute(r, context) for r in statement.not_resources],
+            conditions=_substitute_conditions(statement.conditions, context),
+        )
+    except KeyError:
+        return None
+
+
+def _substitute_conditions(conditions: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """Substitute in every value of every condition."""
+
+    def value(given: Any) -> Any:
+        if isinstance(given, list):
+            return [value(item) for item in given]
+        return substitute(given, context) if isinstance(given, str) else given
+
+    return {
+        operator: {key: value(given) for key, given in block.items()}
+        for operator, block in conditions.items()
+    }
+
+
+def substitute(text: str, context: Any) -> str:
+    """Replace each ``${key}`` by the key's value in the request, each ``${key, 'default'}`` by it or the default.
+
+    :raises KeyError: if a key has no value and no default.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name, _, default = (part.strip() for part in match.group(1).partition(","))
+        if name in LITERALS:
+            return LITERALS[name]
+        found = seams.module("core.iam_evaluator")._resolve_condition_key(name, context)
+        if found is None or isinstance(found, list):
+            if not default:
+                raise KeyError(name)
+            return default.strip("'")
+        return str(found)
+
+    return VARIABLE.sub(value, text)
+
+
+def with_role_arn(original: Any) -> Any:
+    """Make ``aws:PrincipalArn`` the role's ARN for a session of a role, path included.
+
+    Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-principalarn
+    """
+
+    def resolve(key: str, context: Any) -> Any:
+        name = role_of(context.principal_arn)
+        if key.lower() != "aws:principalarn" or name == context.principal_arn:
+            return original(key, context)
+        role = seams.module("services.iam")._roles.get_scoped(context.principal_account, None, name)
+        return role["Arn"] if role else f"arn:aws:iam::{context.principal_account}:role/{name}"
+
+    return resolve
+
+
+def with_conditional_writes(original: Any) -> Any:
+    """Add the keys of conditional writes.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
+    """
+
+    def context(
+        iam_action: str,
+        query: dict[str, Any] | None,
+        path: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = original(iam_action, query, path, headers)
+        sent = headers or {}
+        for header in ("if-match", "if-none-match"):
+            if sent.get(header) and iam_action in ("s3:PutObject", "s3:DeleteObject"):
+                found[f"s3:{header}"] = sent[header]
+        if iam_action == "s3:PutObject":
+            parts = query or {}
+            found["s3:ObjectCreationOperation"] = str(
+                "uploads" not in parts and "partNumber" not in parts
+            ).lower()
+        return found
+
+    return context

@@ -1,0 +1,82 @@
+"""What stands before the emulator's S3: who may not list a bucket does not learn which keys are missing, and a policy is one.
+
+Sources: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html ("Permissions") and
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-policy-language-overview.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from local_aws.emulator import seams
+from local_aws.faults.calls import error_response
+from local_aws.iam.authorization import Authorizer, Denial
+
+Response = tuple[int, dict[str, str], Any]
+
+
+class S3Front:
+    """The handler in front of the emulator's."""
+
+    def __init__(self, inner: Any, authorizer: Authorizer) -> None:
+        self._inner = inner
+        self._authorizer = authorizer
+
+    async def __call__(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        query: Mapping[str, Any],
+    ) -> Response:
+        """Serve one request; the caller was authorized for it before."""
+        if method == "PUT" and "policy" in query and (problem := find_problem(body)):
+            return error_response("s3", "MalformedPolicy", problem, 400)
+        answer: Response = await self._inner(method, path, headers, body, query)
+        bucket, _, key = path.lstrip("/").partition("/")
+        if (
+            answer[0] == 404
+            and method in ("GET", "HEAD")
+            and key
+            and (denial := self._may_not_list(headers, bucket))
+        ):
+            text = (
+                f'User: {denial.principal_arn} is not authorized to perform: s3:ListBucket on resource: "arn:aws:s3:::{bucket}" '
+                "because no identity-based policy allows the s3:ListBucket action"
+            )
+            return error_response("s3", "AccessDenied", text, 403)
+        return answer
+
+    def _may_not_list(self, headers: Mapping[str, str], bucket: str) -> Denial | None:
+        """Ask whether the caller may list; who comes without credentials of their own was answered for already."""
+        if not seams.module("core.router").extract_access_key_id(headers):
+            return None
+        return self._authorizer.check(headers, "s3:ListBucket", f"arn:aws:s3:::{bucket}", {})
+
+
+def find_problem(body: bytes) -> str | None:
+    """Say what makes a bucket policy malformed, or None.
+
+    >>> find_problem(b"{}"), find_problem(b'{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "s3:*"}}')
+    ('Missing required field Statement', 'Missing required field Resource')
+    """
+    try:
+        policy = json.loads(body)
+    except ValueError:
+        return "Policies must be valid JSON and the first byte must be '{'"
+    found = policy.get("Statement") if isinstance(policy, dict) else None
+    for statement in (found if isinstance(found, list) else [found]) or [None]:
+        if not isinstance(statement, dict):
+            return "Missing required field Statement"
+        for name, other in (
+            ("Effect", ""),
+            ("Principal", "NotPrincipal"),
+            ("Action", "NotAction"),
+            ("Resource", "NotResource"),
+        ):
+            if name not in statement and other not in statement:
+                return f"Missing required field {name}"
+    return None

@@ -1,0 +1,300 @@
+"""The parts of one local AWS, put together."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from local_aws.cloudformation.front import CloudFormationFront, with_request_keys
+from local_aws.cloudformation.provisioning import Provisioning
+from local_aws.ec2 import images
+from local_aws.ec2.describe_calls import Reader
+from local_aws.ec2.launch_calls import Launching
+from local_aws.ec2.launch_spec import Resolver
+from local_aws.ec2.life import Life
+from local_aws.ec2.networks import Networks
+from local_aws.ec2.permissions import Permissions
+from local_aws.ec2.service import Ec2
+from local_aws.ec2.store import LIVE, Store
+from local_aws.emulator import inproc, seams
+from local_aws.faults.engine import Engine
+from local_aws.faults.wiring import Wiring
+from local_aws.functions.delivery import Delivery, remembering_rule, reserved_concurrency
+from local_aws.functions.front import LambdaFront
+from local_aws.functions.runner import Runner
+from local_aws.functions.runtimes import Runtimes
+from local_aws.iam import least_privilege
+from local_aws.iam.authorization import Authorizer
+from local_aws.iam.sessions import Issuer
+from local_aws.iam.trust import IamFront
+from local_aws.machines import bounds
+from local_aws.machines.air_gap import Watch
+from local_aws.machines.machine import Host
+from local_aws.machines.reaper import Reaper
+from local_aws.pace import PACES, Lateness
+from local_aws.prices import ROUTES, JsonService, PriceList, Quotas
+from local_aws.s3.endpoints import Endpoints
+from local_aws.s3.front import S3Front
+from local_aws.server import account
+from local_aws.server.front import Committing, Front
+from local_aws.server.persistence import Saver, mend_interrupted_stacks
+from local_aws.state import Running, StateFolder
+
+log = logging.getLogger("local_aws")
+COMMIT_EVERY_S = 1.0
+
+
+class Twin:
+    """A local AWS: the emulator with our parts in their places.
+
+    :param ami: what the machine image holds.
+    :param pace: a name of :data:`local_aws.pace.PACES`.
+    :param seed: decides which launches are not found at first.
+    """
+
+    def __init__(
+        self, state: StateFolder, running: Running, ami: Path, pace: str, seed: int
+    ) -> None:
+        seams.check()
+        self.state = state
+        self.running = running
+        self.pace, self.seed = pace, seed
+        self.authorizer = Authorizer(running.region)
+        self.authorizer.install()
+        self.saver = Saver(state.emulator, state.path / "sessions.json")
+        self.saver.install()
+        self.issuer = Issuer(running.account_id, running.region)
+        self.reaper = Reaper(running.twin)
+        self.watch = Watch(running.twin, self._has_processes)
+        self.host = Host(
+            state.machines, ami, running.endpoint_url, running.region, running.twin, self.reaper
+        )
+        self.ec2 = self._make_ec2()
+        self.runtimes = Runtimes(state.functions / "runtime")
+        self.runner = Runner(
+            state.functions,
+            self.runtimes,
+            self.issuer,
+            self.reaper,
+            running.endpoint_url,
+            running.twin,
+        )
+        self.delivery = Delivery(self.issuer, self.authorizer, PACES[pace])
+        self._install_fronts()
+        self._install_functions()
+        self._install_cloudformation()
+        self._install_prices()
+        self.engine = Engine()
+        self.faults = Wiring(
+            self.engine, self.ec2, self.issuer, self.authorizer, self.runner, self.delivery
+        )
+        self.front = Front(
+            seams.module("app").app,
+            self.issuer,
+            account.Grants(state.path / "secret"),
+            running.control_token,
+            self.saver,
+        )
+        self.front.on_ready = self.ready
+        self.front.orders = {
+            "status": self.status, "grants": self.grant, "faults": self.faults.order, "permissions": self.permissions,
+        }  # fmt: skip
+        self.app = self.front
+        self._commit_changes()
+
+    def _make_ec2(self) -> Ec2:
+        """Put our EC2 in front of the emulator's."""
+        region = self.running.region
+        original = inproc.keep_original("ec2")
+        network, iam = inproc.client("ec2", region), inproc.client("iam", region)
+        store = Store(self.state.path / "instances.json")
+        pace = PACES[self.pace]
+        life = Life(
+            store, self.host, self.issuer, self.running.account_id, pace, Lateness(pace, self.seed)
+        )
+        reader = Reader(store, network, region, self.images)
+        permissions = Permissions(self.authorizer, self.running.account_id, region)
+        launching = Launching(store, life, Resolver(network, iam), permissions, self.images)
+        ec2 = Ec2(original, store, life, reader, Networks(network), launching, permissions)
+        life.on_change = lambda _instance: store.save()
+        self.authorizer.authorizes_itself = lambda service, action: (
+            service in ROUTES or ec2.authorizes(service, action)
+        )
+        self.authorizer.endpoint_denies = Endpoints(store, self.running.account_id, region).denies
+        seams.seam("app", "SERVICE_HANDLERS")["ec2"] = ec2
+        seams.seam("services.tagging", "_COLLECTORS")["ec2"] = lambda: reader.tagged_resources(
+            permissions.arn
+        )
+        return ec2
+
+    def _install_fronts(self) -> None:
+        """Stand before IAM and S3, where the emulator is laxer than AWS."""
+        handlers = seams.seam("app", "SERVICE_HANDLERS")
+        handlers["s3"] = S3Front(inproc.keep_original("s3"), self.authorizer)
+        handlers["iam"] = IamFront(inproc.keep_original("iam"))
+
+    def _install_functions(self) -> None:
+        """Run functions in our runtime, deliver events by AWS's rules."""
+        handlers = seams.seam("app", "SERVICE_HANDLERS")
+        handlers["lambda"] = LambdaFront(
+            inproc.keep_original("lambda"), self.authorizer, self.runtimes, self.runner
+        )
+        seams.replace(
+            "services.lambda_svc", "_execute_function_warm", lambda _: self.runner.execute
+        )
+        seams.replace(
+            "services.lambda_svc", "invoke_async_with_retry", lambda _: self.delivery.invoke_async
+        )
+        seams.replace("services.lambda_svc", "_emit_lambda_logs", self.delivery.logging_as_role)
+        seams.replace(
+            "services.lambda_svc", "_reserved_concurrency", lambda _: reserved_concurrency
+        )
+        seams.replace(
+            "services.eventbridge", "_dispatch_to_lambda", lambda _: self.delivery.deliver_rule
+        )
+        seams.replace("services.eventbridge", "_invoke_target", remembering_rule)
+
+    def _install_cloudformation(self) -> None:
+        """Make stacks act with their operator's rights, and keep what their templates say."""
+        handlers = seams.seam("app", "SERVICE_HANDLERS")
+        handlers["cloudformation"] = CloudFormationFront(
+            inproc.keep_original("cloudformation"), self.authorizer, self.issuer
+        )
+        seams.replace("core.iam_actions", "request_tag_context", with_request_keys)
+        Provisioning(self.authorizer, self.issuer, self.runtimes, self.runner).install()
+
+    def _install_prices(self) -> None:
+        """Add the price list and the quotas."""
+        handlers, patterns = (
+            seams.seam("app", "SERVICE_HANDLERS"),
+            seams.seam("core.router", "SERVICE_PATTERNS"),
+        )
+        made = {
+            "pricing": PriceList(self.running.region).actions,
+            "servicequotas": Quotas(self.running.account_id, self.running.region).actions,
+        }
+        for name, actions in made.items():
+            handlers[name] = JsonService(name, actions, self.authorizer)
+            patterns[name] = {"target_prefixes": [ROUTES[name]], "host_patterns": []}
+
+    def _commit_changes(self) -> None:
+        """Wrap every handler so that a change is on disk before its caller hears of it."""
+        handlers = seams.seam("app", "SERVICE_HANDLERS")
+        for service, handler in list(handlers.items()):
+            handlers[service] = Committing(
+                service, handler, self.saver, self.engine, self.faults.machines.saw_write
+            )
+
+    def images(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the images of the account, by id."""
+        known = images.describe(self.running.region, python_of(self.host.ami))
+        return {image["ImageId"]: image for image in known}
+
+    # -- life ---------------------------------------------------------------------------------------------------
+    def ready(self) -> None:
+        """Finish the start, once the emulator has loaded its state: then announce the server."""
+        for stack in mend_interrupted_stacks():
+            log.warning(
+                "stack %s was in progress when the local AWS stopped: reported as failed", stack
+            )
+        self.saver.load_sessions()
+        self.ec2.store.load()
+        account.seed(self.running.region)
+        self.saver.save()
+        threading.Thread(target=self._commit_in_background, daemon=True, name="commits").start()
+        self.faults.machines.start()
+        self.watch.start()
+        gc.collect()
+        gc.freeze()  # what a start leaves stays for ever: no collection needs to look at it again
+        self.state.announce(self.running)
+        log.info("ready at %s", self.running.endpoint_url)
+
+    def _commit_in_background(self) -> None:
+        """Commit what background work changed, such as a stack that goes on after its request was answered."""
+        pause = threading.Event()
+        while not pause.wait(COMMIT_EVERY_S):
+            try:
+                self.saver.save_while_busy()
+            except Exception:
+                log.exception("committing")
+
+    def close(self) -> None:
+        """End everything that was started."""
+        self.faults.machines.close()
+        self.watch.close()
+        self.ec2.life.end_all()
+        self.runner.close()
+        self.ec2.store.save()
+        self.reaper.close()
+
+    def _has_processes(self) -> bool:
+        """Say whether a machine or a function may be running."""
+        return self.runner.running() > 0 or any(
+            instance.state in LIVE for instance in self.ec2.store.visible()
+        )
+
+    # -- orders -------------------------------------------------------------------------------------------------
+    def grant(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Return the token that opens a role's credentials."""
+        self.issuer.get_role(str(order["role"]))
+        return {"token": account.Grants(self.state.path / "secret").token(str(order["role"]))}
+
+    def permissions(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Report what each role's policies allow and nobody used since the start."""
+        iam = inproc.client("iam", self.running.region)
+        return {
+            "roles": least_privilege.report(
+                iam, self.authorizer.usage.as_list(), str(order.get("role") or "*")
+            )
+        }
+
+    def status(self, _order: dict[str, Any]) -> dict[str, Any]:
+        """Report what runs and what went out of bounds."""
+        known = self.ec2.store.visible()
+        return {
+            "instances": [
+                {
+                    "instance_id": i.id,
+                    "state": i.state,
+                    "instance_type": i.record["InstanceType"],
+                    "name": i.tags.get("Name", ""),
+                }
+                for i in known
+            ],
+            "faults": self.engine.as_list(),
+            "out_of_bounds": self._out_of_bounds(),
+            "lambda_runtimes": self.runtimes.available(),
+            "functions_running": self.runner.running(),
+            "ami": str(self.host.ami),
+            "pace": self.pace,
+            "seed": self.seed,
+            "usage": self.authorizer.usage.as_list(),
+        }
+
+    def _out_of_bounds(self) -> list[dict[str, str]]:
+        """List who tried to reach beyond this machine: stopped by the guard in Python, else seen in the kernel's tables."""
+        machines = {i.id: i.machine.bounds_log for i in self.ec2.store.visible() if i.machine}
+        functions = {path.name: path for path in (self.state.functions / "out-of-bounds").glob("*")}
+        logged = [
+            {"who": who, "address": address, "program": "python"}
+            for who, path in {**machines, **functions}.items()
+            for address in bounds.read_log(path)
+        ]
+        return logged + self.watch.seen()
+
+
+def python_of(environment: Path) -> str:
+    """Return the X.Y version of an environment's Python, from its own record."""
+    try:
+        lines = (environment / "pyvenv.cfg").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    values = {
+        key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)
+    }
+    version = values.get("version_info") or values.get("version") or "unknown"
+    return ".".join(version.split(".")[:2])

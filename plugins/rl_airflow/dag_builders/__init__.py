@@ -1,0 +1,1 @@
+"""Functions that build the DAGs; the files in dags/ call them."""

@@ -1,0 +1,427 @@
+"""The forms of the DAGs: Params with sections, units and limits."""
+
+import dataclasses
+from typing import Any
+
+from airflow.sdk import Param
+
+from rl_airflow.infrastructure.form_values import DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
+from rl_lifecycle.experiment.experiment import Compute, Evaluation, Experiment, GateSettings
+from rl_lifecycle.experiment.seeds import LONGEST, SPAN
+from rl_lifecycle.records.record import Record
+from rl_lifecycle.storage.layout import BUNDLE_PATTERN
+
+ENVIRONMENT_PATTERN = "^([a-z][a-z0-9-]{0,19})?$"
+KEEP = "Empty: what is deployed, else the default"
+
+
+#: pydantic's limits → JSON schema's words for them.
+LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+
+
+def limits_of(section: type[Record], key: str) -> dict[str, Any]:
+    """The limits of a key of the experiment, for its field of a form.
+
+    >>> limits_of(GateSettings, "alpha"), limits_of(Evaluation, "max_pairs")
+    ({'exclusiveMinimum': 0, 'exclusiveMaximum': 0.5}, {'minimum': 40, 'maximum': 20000})
+    """
+    return {
+        LIMITS[name]: value
+        for limit in section.model_fields[key].metadata
+        for name, value in dataclasses.asdict(limit).items()
+    }
+
+
+def environment_param(section: str = "Where") -> Param:
+    """Which AWS environment; empty means the variable's, else `dev`."""
+    return Param(
+        None,
+        type=["null", "string"],
+        pattern=ENVIRONMENT_PATTERN,
+        title="Environment",
+        section=section,
+        description_md=f"Name of the bootstrapped environment. Empty: the Airflow variable `{ENVIRONMENT_VARIABLE}`, "
+        f"else `{DEFAULT_ENVIRONMENT}`.",
+    )
+
+
+def region_param(section: str = "Where") -> Param:
+    """Which region; empty means the credentials' own."""
+    # The form takes an empty string for a missing value and would not let anybody trigger; null it lets through.
+    return Param(
+        None,
+        type=["null", "string"],
+        pattern="^([a-z]{2}(-[a-z]+)+-[0-9])?$",
+        title="AWS region",
+        section=section,
+        description_md="Such as `eu-central-1`. Empty: as the worker is set up.",
+    )
+
+
+def retraining_params(experiment: Experiment) -> dict[str, Param]:
+    """The form of a retraining, filled with what the experiment's file says."""
+    compute, evaluation, gate = experiment.compute, experiment.evaluation, experiment.gate
+    return {
+        "total_timesteps": Param(
+            experiment.total_timesteps,
+            type="integer",
+            **limits_of(Experiment, "total_timesteps"),
+            section="Training",
+            title="Steps",
+            description_md="Environment steps of each trial.",
+        ),
+        "trials": Param(
+            experiment.trials,
+            type="integer",
+            **limits_of(Experiment, "trials"),
+            section="Training",
+            title="Trials",
+            description_md="Independent seeds, each on its own machine.",
+        ),
+        "seed": Param(
+            experiment.seed,
+            type="integer",
+            minimum=0,
+            maximum=2**31 - 1,
+            section="Training",
+            title="Seed",
+            description_md="Decides the trials' seeds, with the run's id unless the file says `reseed: false`.",
+        ),
+        "init_from": Param(
+            experiment.init_from,
+            type="string",
+            enum=["scratch", "champion"],
+            section="Training",
+            title="Begin from",
+            description_md="`champion`: a warm start from its parameters.",
+        ),
+        "market": Param(
+            compute.market,
+            type="string",
+            enum=["spot", "on-demand"],
+            section="Machines",
+            title="Market",
+            description_md="Spot costs about a third and may be interrupted, which loses at most one segment.",
+        ),
+        "needed_by": Param(
+            compute.needed_by,
+            type=["null", "string"],
+            section="Machines",
+            title="Needed by",
+            pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d$|^\d{4}-\d\d-\d\dT\d\d:\d\d",
+            description_md="`HH:MM` in UTC, or a moment such as `2026-12-01T06:00Z`: on-demand from when spot no longer "
+            "leaves enough time. Empty: whenever it is there.",
+        ),
+        "max_hours": Param(
+            compute.max_hours,
+            type="number",
+            **limits_of(Compute, "max_hours"),
+            section="Machines",
+            title="Hours per trial",
+            description_md="All machines of a trial together; then it is stopped.",
+        ),
+        "budget_usd": Param(
+            compute.budget_usd,
+            type="number",
+            **limits_of(Compute, "budget_usd"),
+            section="Machines",
+            title="Budget in US dollars",
+            description_md="For the whole run. Reserved before each launch, at "
+            "the highest on-demand price; refused when it does not fit.",
+        ),
+        "alpha": Param(
+            gate.alpha,
+            type="number",
+            **limits_of(GateSettings, "alpha"),
+            section="Gate",
+            title="False promotions",
+            description_md="Probability of promoting a candidate that is not better.",
+        ),
+        "max_pairs": Param(
+            evaluation.max_pairs,
+            type="integer",
+            **limits_of(Evaluation, "max_pairs"),
+            section="Gate",
+            title="Pairs",
+            description_md="Most pairs of episodes that the gate may look at.",
+        ),
+        "approval": Param(
+            experiment.approval,
+            type="boolean",
+            section="Gate",
+            title="Ask before promoting",
+            description_md="A person must approve in the UI (Required Actions). `airflow dags test` waits for "
+            "that answer, too. Where the experiment's file asks for it, it cannot be switched off here.",
+        ),
+        "approval_hours": Param(
+            experiment.approval_hours,
+            type="number",
+            **limits_of(Experiment, "approval_hours"),
+            section="Gate",
+            title="Hours to approve",
+            description_md="No answer within this time is a no.",
+        ),
+        "environment": environment_param(),
+        "region_name": region_param(),
+    }
+
+
+def bootstrap_params() -> dict[str, Param]:
+    """The form of the bootstrap. Everything may be left empty."""
+    return {
+        "environment": environment_param(),
+        "region_name": region_param(),
+        "airflow_role_name": Param(
+            None,
+            type=["null", "string"],
+            pattern=r"^[\w+=,.@-]{0,64}$",
+            section="Who",
+            title="Airflow's role",
+            description_md=f"Name of the role that Airflow's workers run as. {KEEP} `airflow-worker`.",
+        ),
+        "lambda_runtime": Param(
+            None,
+            type=["null", "string"],
+            enum=[None, "python3.11", "python3.12", "python3.13", "python3.14"],
+            section="Evaluation",
+            title="Lambda's Python",
+            description_md=f"{KEEP} `python3.12`.",
+        ),
+        "image_parameter": Param(
+            None,
+            type=["null", "string"],
+            pattern="^(/[A-Za-z0-9_./-]+)?$",
+            section="Machines",
+            title="Machine image",
+            description_md=f"SSM parameter that names the image. {KEEP}: AWS's deep-learning AMI.",
+        ),
+        "volume_gib": Param(
+            None,
+            type=["null", "integer"],
+            minimum=8,
+            maximum=16384,
+            section="Machines",
+            title="Volume in GiB",
+            description_md=f"{KEEP} 100.",
+        ),
+        "enable_session_manager": Param(
+            None,
+            type=["null", "string"],
+            enum=[None, "true", "false"],
+            section="Machines",
+            title="Session Manager",
+            description_md=f"Whether machines can be entered, at about 22 USD a month and zone. {KEEP} `false`.",
+        ),
+        "vpc_cidr": Param(
+            None,
+            type=["null", "string"],
+            pattern=r"^(\d{1,3}(\.\d{1,3}){3}/1[678])?$",
+            section="Network",
+            title="Address range",
+            description_md=f"Private, /16 to /18. {KEEP} `10.64.0.0/16`.",
+        ),
+        "kms_key_arn": Param(
+            None,
+            type=["null", "string"],
+            pattern="^(arn:.+)?$",
+            section="Storage",
+            title="KMS key",
+            description_md=f"ARN of the bucket's own key. {KEEP}: S3-managed encryption.",
+        ),
+    }
+
+
+def experiment_param() -> Param:
+    """Which experiment."""
+    return Param(
+        "",
+        type="string",
+        minLength=1,
+        maxLength=100,
+        pattern="^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$",
+        title="Experiment",
+        section="What",
+        description_md="The name of its file, without `.yaml`.",
+    )
+
+
+def reaping_params() -> dict[str, Param]:
+    """The form of the reaper."""
+    return {
+        "dry_run": Param(
+            False, type="boolean", title="Only list", section="How", description_md="End nothing."
+        ),
+        "dry_first_time": Param(
+            True,
+            type="boolean",
+            title="Only list the first time",
+            section="How",
+            description_md="End nothing until one run has succeeded.",
+        ),
+        "environment": environment_param(),
+        "region_name": region_param(),
+    }
+
+
+def destroying_params() -> dict[str, Param]:
+    """The form of the destruction. The environment has no default here: it must be said, twice."""
+    return {
+        "environment": Param(
+            "",
+            type="string",
+            minLength=1,
+            pattern="^[a-z][a-z0-9-]{0,19}$",
+            title="Environment",
+            section="What",
+            description_md="Name of the environment to delete.",
+        ),
+        "confirm": Param(
+            "",
+            type="string",
+            minLength=1,
+            title="The same name again",
+            section="What",
+            description_md="To be sure.",
+        ),
+        "region_name": region_param(),
+    }
+
+
+def rollback_params() -> dict[str, Param]:
+    """The form of a rollback."""
+    return {
+        "experiment": experiment_param(),
+        "version": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Version",
+            section="What",
+            description_md="The version to put back into service. Empty: you are asked in *Required Actions*, where you "
+            "choose from those that there are.",
+        ),
+        "only_list": Param(
+            False,
+            type="boolean",
+            title="Only list",
+            section="What",
+            description_md="Show versions and history in the log, and move nothing.",
+        ),
+        "reason": Param(
+            "",
+            type="string",
+            format="multiline",
+            minLength=3,
+            pattern=r"\S[\s\S]+\S",
+            title="Reason",
+            section="Why",
+            description_md="Written into the history, for whoever asks later.",
+        ),
+        "environment": environment_param(),
+        "region_name": region_param(),
+    }
+
+
+def replaying_params(experiment: Experiment | None = None) -> dict[str, Param]:
+    """The form of a replay. :param experiment: the one that the DAG is for; None: the form asks."""
+    asked = {} if experiment is not None else {"experiment": experiment_param()}
+    return {
+        **asked,
+        "version": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Version",
+            section="What",
+            description_md="A version of the registry. Empty: the champion.",
+        ),
+        "segments": Param(
+            experiment.replay_segments if experiment else 1,
+            type="integer",
+            **limits_of(Experiment, "replay_segments"),
+            title="Segments",
+            section="How",
+            description_md="After how many the digests are compared; then the machine ends.",
+        ),
+        "environment": environment_param(),
+        "region_name": region_param(),
+    }
+
+
+def importing_params() -> dict[str, Param]:
+    """The form of an import."""
+    return {
+        "experiment": experiment_param(),
+        "bundle": Param(
+            "",
+            type="string",
+            pattern=BUNDLE_PATTERN,
+            title="Uploaded policy",
+            section="What",
+            description_md="The key that `python -m infra_bootstrap upload-policy` printed.",
+        ),
+        "origin": Param(
+            "",
+            type="string",
+            format="multiline",
+            minLength=3,
+            pattern=r"\S[\s\S]+\S",
+            section="Why",
+            title="Where it comes from",
+            description_md="Who trained it, on what, with what. Written into its manifest and its model card.",
+        ),
+        "environment": environment_param(),
+        "region_name": region_param(),
+    }
+
+
+def evaluating_params() -> dict[str, Param]:
+    """The form of an evaluation."""
+    return {
+        "experiment": experiment_param(),
+        "version": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Version",
+            section="What",
+            description_md="A version of the registry. Empty: the champion.",
+        ),
+        "n_episodes": Param(
+            100,
+            type="integer",
+            minimum=1,
+            maximum=20_000,
+            title="Episodes",
+            section="How",
+            description_md="One episode per seed.",
+        ),
+        "first_seed": Param(
+            SPAN - LONGEST,
+            type="integer",
+            minimum=0,
+            maximum=2**31 - 20_001,
+            title="First seed",
+            section="How",
+            description_md="Selection and gate never use what follows the default.",
+        ),
+        "environment": environment_param(),
+        "region_name": region_param(),
+    }
+
+
+def drill_params() -> dict[str, Param]:
+    """The form of the drill."""
+    return {
+        "objective_s": Param(
+            300,
+            type="number",
+            exclusiveMinimum=0,
+            maximum=3600,
+            title="Objective in seconds",
+            section="How",
+            description_md="From the termination to the first new step on another machine.",
+        ),
+        "environment": environment_param(),
+        "region_name": region_param(),
+    }

@@ -1,0 +1,98 @@
+"""Build the DAGs that train a version's first segments again: one with a form, and one for each experiment with a schedule."""
+
+import logging
+
+from airflow.sdk import DAG, chain
+
+from rl_airflow.dag_builders.forms import replaying_params
+from rl_airflow.dag_builders.retrain import DEFAULT_ARGS
+from rl_airflow.machines.pools import AWAIT_PRIORITY, LAUNCH_PRIORITY, pool_arguments
+from rl_airflow.registry.replay_operators import S3CompareReplayOperator, S3FreezeReplayOperator
+from rl_airflow.run.experiment_files import ExperimentFile
+from rl_airflow.run.outcome_operators import ProveNoneLeftOperator
+from rl_airflow.run.schedules import timetable_of
+from rl_airflow.trials.operators import (
+    Ec2AwaitTrialOperator,
+    Ec2LaunchTrialOperator,
+    Ec2TerminateRunOperator,
+)
+from rl_lifecycle.experiment.experiment import Compute, Experiment
+
+log = logging.getLogger(__name__)
+
+#: The DAG with the form.
+DAG_ID = "replay_champion"
+PLAN = "{{ ti.xcom_pull(task_ids='freeze_replay', key='plan') }}"
+TRIAL = "{{ ti.xcom_pull(task_ids='freeze_replay') }}"
+
+
+def scheduled_dag_id(file: ExperimentFile) -> str | None:
+    """The DAG of an experiment that wants its champion replayed; None if it does not, or its file is wrong."""
+    wanted = file.experiment is not None and file.experiment.replay_schedule is not None
+    return file.dag_id.replace("retrain_", "replay_", 1) if wanted else None
+
+
+def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -> DAG | None:
+    """Build the DAG of an experiment that wants its champion replayed; None if it does not, or Airflow refuses the DAG.
+
+    What Airflow refuses is said by the experiment's own DAG, whose schedule and form are made alike; here it must not take
+    the other DAGs of the file with it.
+    """
+    dag_id = scheduled_dag_id(file)
+    if dag_id is None:
+        return None
+    try:
+        dag = build_replay_dag(dag_id, file.experiment, doc_md=doc_md)
+        dag.validate()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        log.warning(
+            "%s: Airflow refuses %s: %s", file.path.name, dag_id, str(error).partition("\n")[0]
+        )
+        return None
+    return dag
+
+
+def build_replay_dag(
+    dag_id: str, experiment: Experiment | None = None, *, doc_md: str | None = None
+) -> DAG:
+    """Build the DAG of a replay.
+
+    :param experiment: whose champion it replays, by the schedule in its file; None: the form asks, and nothing is scheduled.
+    """
+    # Which experiment the form will name is not known when the DAG is read. It takes of the pool what `auto` would: were it what the
+    # largest takes, one experiment with a machine larger than the pool would stop the replays of all. AWS's quota is looked at anyway.
+    compute = experiment.compute if experiment else Compute()
+    with DAG(
+        dag_id,
+        description="Train a version's first segments again, and compare",
+        catchup=False,
+        max_active_runs=1,
+        schedule=timetable_of(experiment.replay_schedule) if experiment else None,
+        params=replaying_params(experiment),
+        default_args=DEFAULT_ARGS,
+        tags=["nightshift", "care"],
+        doc_md=doc_md,
+        render_template_as_native_obj=True,
+    ) as dag:
+        freeze = S3FreezeReplayOperator(
+            task_id="freeze_replay", experiment=experiment.name if experiment else None
+        )
+        launch = Ec2LaunchTrialOperator(
+            task_id="launch", plan=PLAN, trial=TRIAL, **pool_arguments(compute, LAUNCH_PRIORITY)
+        )
+        wait = Ec2AwaitTrialOperator(
+            task_id="await",
+            plan=PLAN,
+            trial=TRIAL,
+            retries=5,
+            **pool_arguments(compute, AWAIT_PRIORITY),
+        )
+        terminate = Ec2TerminateRunOperator(task_id="terminate", plan=PLAN)
+        none_left = ProveNoneLeftOperator(
+            task_id="prove_none_left", terminating_task_id="terminate", trigger_rule="all_done"
+        )
+        compare = S3CompareReplayOperator(task_id="compare", plan=PLAN, trial=TRIAL)
+        chain(freeze, launch, wait, terminate.as_teardown())
+        chain(wait, compare)
+        chain(terminate, none_left)
+    return dag

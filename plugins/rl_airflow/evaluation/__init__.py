@@ -1,0 +1,1 @@
+"""Evaluations: the client of the evaluator, its operators and its trigger."""

@@ -1,0 +1,312 @@
+"""Ask the evaluator for episodes, and see what is there of them.
+
+A shard's number is the offset of its first seed, so the same seeds always have the same key: whoever asks again, after
+a kill, a clear or a lost event, finds what was evaluated and asks only for what is missing. A shard that ran out of
+time holds fewer episodes than were asked for; the gap behind it is then simply missing, and asked for by its own offset.
+"""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import Field, JsonValue
+
+from rl_airflow.errors import EvaluationFailedError, OtherVersionError
+from rl_lifecycle.evaluation.gate import Verdict
+from rl_lifecycle.evaluation.requests import (
+    CheckEnvironmentRequest,
+    CheckPolicyRequest,
+    DecideRequest,
+    EnvironmentReport,
+    EvaluateRequest,
+    PolicyReport,
+    RenderReportRequest,
+    Shard,
+    merge_shards,
+)
+from rl_lifecycle.experiment.experiment import Perturbation, Scenario
+from rl_lifecycle.experiment.spec import Artifact, Spec
+from rl_lifecycle.records.record import Record
+from rl_lifecycle.storage.layout import shard_prefix
+from rl_lifecycle.storage.stores import ObjectStore, error_code, get
+
+log = logging.getLogger(__name__)
+
+#: What Lambda says when calls come too often, and the pauses before one is made again, seconds.
+THROTTLED, AGAIN_AFTER_S = (
+    ("TooManyRequestsException", "ThrottlingException"),
+    (1.0, 2.0, 4.0, 8.0, 16.0),
+)
+#: How the function refuses a request, or a record in the bucket, of another version: a key that it does not know or that it
+#: misses, an action or a form that is newer. The request itself carries no version, because the functions that are deployed
+#: already would refuse that key as well.
+OTHER_VERSION = re.compile(
+    r"(InvalidRequest|InvalidRecord|NewerRecord)Error: .*"
+    r"(Extra inputs are not permitted|Field required|schema_version: Input should be|unknown action)"
+)
+#: Episodes of one invocation while nothing is known of their speed.
+SHARD_EPISODES = 50
+#: What one invocation should take, seconds: a cold start is a small part of it, and Lambda's 15 minutes are far.
+SHARD_S = 60.0
+#: More episodes than this are never one invocation, so that fast environments fan out, too.
+MOST_SHARD_EPISODES = 250
+
+
+class Job(Record):
+    """One policy on a range of seeds, under one name. `env_kwargs` and `perturbation` are a scenario's, over the scene's."""
+
+    name: str
+    policy: Artifact
+    env_kwargs: dict[str, JsonValue] = {}
+    perturbation: Perturbation = Perturbation()
+    first_seed: int
+    n_episodes: int = Field(ge=1)
+    shard_episodes: int = Field(SHARD_EPISODES, ge=1, description="episodes of one invocation")
+
+
+class Scene(Record):
+    """Where all episodes of a run are played."""
+
+    experiment: str
+    run: str
+    env_id: str
+    env_kwargs: dict[str, JsonValue] = {}
+    requirements: tuple[Artifact, ...] = ()
+    deterministic: bool = True
+
+
+def scene_of(spec: Spec) -> Scene:
+    """The environment of a run, pinned: champion and candidate are both played there."""
+    experiment = spec.experiment
+    return Scene(
+        experiment=experiment.name,
+        run=spec.run,
+        env_id=experiment.env_id,
+        env_kwargs=experiment.env_kwargs,
+        requirements=spec.requirements,
+        deterministic=experiment.evaluation.deterministic,
+    )
+
+
+class Gap(NamedTuple):
+    """Episodes of a job that are not there: `offset` counts from the job's first seed."""
+
+    name: str
+    offset: int
+    n_episodes: int
+
+
+class Missing(NamedTuple):
+    """What is not there of some jobs: `gaps` is all of it; `unasked` what nobody plays; `in_flight` the asked gaps that may come yet."""
+
+    gaps: list[Gap]
+    unasked: list[Gap]
+    in_flight: set[Gap]
+
+
+class Judged(NamedTuple):
+    """The evaluator's verdict, and where its report is; None while the decision is CONTINUE."""
+
+    verdict: Verdict
+    report: Artifact | None
+
+
+class EvaluationFiles:
+    """The shards of a run's evaluations, each read once: they never change."""
+
+    def __init__(self, store: ObjectStore, scene: Scene) -> None:
+        self.store, self.scene = store, scene
+        self._shards: dict[str, Shard] = {}
+
+    def read(self, job: Job) -> list[Shard]:
+        """All shards of a job, in the order of their seeds."""
+        found = []
+        for item in self.store.list(shard_prefix(self.scene.experiment, self.scene.run, job.name)):
+            if item.key not in self._shards:
+                self._shards[item.key] = Shard.from_json(
+                    get(self.store, item.key).data, f"{self.store.uri}/{item.key}"
+                )
+            found.append(self._shards[item.key])
+        return sorted(found, key=lambda shard: shard.first_seed)
+
+    def find_gaps(self, jobs: Iterable[Job]) -> list[Gap]:
+        """What is missing of jobs, in pieces of one invocation."""
+        return [gap for job in jobs for gap in split_gaps(job, self.read(job), job.shard_episodes)]
+
+    def find_missing(self, jobs: Iterable[Job], asked: Collection[Gap]) -> Missing:
+        """What is missing of jobs, apart from what was asked for and has not answered, however its job is cut by now.
+
+        An invocation answers with a shard that begins where its gap does; what such a shard leaves over, nobody plays.
+        """
+        found = Missing([], [], set())
+        for job in jobs:
+            shards = self.read(job)
+            held = [
+                range(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards
+            ]
+            silent = {
+                gap
+                for gap in asked
+                if gap.name == job.name
+                and not any(job.first_seed + gap.offset in one for one in held)
+            }
+            found.in_flight.update(silent)
+            found.gaps.extend(split_gaps(job, shards, job.shard_episodes))
+            found.unasked.extend(split_gaps(job, shards, job.shard_episodes, silent))
+        return found
+
+    def get_merged(self, job: Job) -> Shard:
+        """All episodes of a job as one shard. :raises InvalidRecordError: if some are missing or served twice."""
+        return merge_shards(self.read(job))
+
+
+def plan_shard_episodes(
+    measured: Iterable[Shard], environment: EnvironmentReport | None = None
+) -> int:
+    """How many episodes fit into one invocation, by what the slowest of some evaluations has taken.
+
+    :param measured: shards of the same environment that were played before.
+    :param environment: what is known while there are none: its longest episode at the speed of its own steps. The policy's share
+        is unknown then, so it makes shards smaller than :data:`SHARD_EPISODES`, never larger.
+    """
+    slowest: dict[str, tuple[float, int]] = {}
+    for shard in measured:
+        seconds, episodes = slowest.get(shard.policy_sha256, (0.0, 0))
+        slowest[shard.policy_sha256] = (seconds + shard.seconds, episodes + len(shard.returns))
+    if took := [
+        seconds / episodes for seconds, episodes in slowest.values() if episodes and seconds > 0
+    ]:
+        return max(1, min(MOST_SHARD_EPISODES, int(SHARD_S / max(took))))
+    if environment is None or not environment.steps_per_s or not environment.max_episode_steps:
+        return SHARD_EPISODES
+    return max(
+        1,
+        min(SHARD_EPISODES, int(SHARD_S * environment.steps_per_s / environment.max_episode_steps)),
+    )
+
+
+def split_gaps(
+    job: Job, shards: Sequence[Shard], most: int = SHARD_EPISODES, in_flight: Iterable[Gap] = ()
+) -> list[Gap]:
+    """Find the seeds that no shard holds and no gap in flight will bring, cut at multiples of `most` so that every asker cuts alike."""
+    gaps, at, end = [], job.first_seed, job.first_seed + job.n_episodes
+    ranges = [(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards]
+    ranges += [(at + gap.offset, at + gap.offset + gap.n_episodes) for gap in in_flight]
+    for start, stop in [*sorted(ranges), (end, end)]:
+        while at < min(start, end):
+            offset = at - job.first_seed
+            size = min(most - offset % most, min(start, end) - at)
+            gaps.append(Gap(job.name, offset, size))
+            at += size
+        at = max(at, stop)
+    return gaps
+
+
+class Evaluator:
+    """The evaluating Lambda.
+
+    :param client: a boto3 Lambda client; its read time-out must outwait the function, and it must not retry.
+    :param function: name or ARN, with the alias.
+    """
+
+    def __init__(self, client: Any, function: str) -> None:
+        self.client, self.function = client, function
+
+    def check_environment(
+        self, scene: Scene, scenario: Scenario | None = None
+    ) -> EnvironmentReport:
+        """Ask what an environment is like, and whether it can be trained on; with a scenario, what it is like there."""
+        varied = scenario or Scenario()
+        request = CheckEnvironmentRequest(
+            env_id=scene.env_id,
+            env_kwargs={**scene.env_kwargs, **varied.env_kwargs},
+            perturbation=varied.perturbation,
+            requirements=scene.requirements,
+        )
+        answer = self._ask("check_environment", request)
+        return EnvironmentReport.from_value(answer, "the evaluator's answer")
+
+    def check_policy(self, scene: Scene, policy: Artifact) -> PolicyReport:
+        """Ask whether a policy loads, fits its environment and acts there."""
+        request = CheckPolicyRequest(
+            policy=policy,
+            env_id=scene.env_id,
+            env_kwargs=scene.env_kwargs,
+            requirements=scene.requirements,
+        )
+        answer = self._ask("check_policy", request)
+        return PolicyReport.from_value(answer, "the evaluator's answer")
+
+    def start(self, scene: Scene, job: Job, gap: Gap) -> None:
+        """Ask for episodes without waiting; Lambda queues the request, and may deliver it twice."""
+        self._invoke("Event", _request(scene, job, gap))
+
+    def evaluate(self, scene: Scene, job: Job, gap: Gap) -> dict[str, Any]:
+        """Ask for episodes and wait. :raises EvaluationFailedError: with the evaluator's own words."""
+        return self._ask(f"evaluation {job.name}", _request(scene, job, gap))
+
+    def decide(self, request: DecideRequest) -> Judged:
+        """Ask for the verdict on what is there."""
+        answer = self._ask("decision", request)
+        key, sha256 = answer.pop("report_key", None), answer.pop("report_sha256", None)
+        report = Artifact(key=key, sha256=sha256) if key and sha256 else None
+        return Judged(Verdict.from_value(answer, "the evaluator's answer"), report)
+
+    def render_report(self, request: RenderReportRequest) -> dict[str, Any]:
+        """Ask for the page of a decision. :return: its key, size, and how many films it shows."""
+        return self._ask("page of the report", request)
+
+    def _ask(self, what: str, request: Record) -> dict[str, Any]:
+        answer = self._invoke("RequestResponse", request)
+        payload = json.loads(answer["Payload"].read() or b"null")
+        if answer.get("FunctionError"):
+            problem = _function_error(payload)
+            if OTHER_VERSION.match(problem):
+                raise OtherVersionError(what, problem.split(": a newer version", 1)[0])
+            raise EvaluationFailedError(what, problem)
+        if not isinstance(payload, dict):
+            raise EvaluationFailedError(what, f"the evaluator answered {payload!r}")
+        return payload
+
+    def _invoke(self, kind: str, request: Record) -> dict[str, Any]:
+        """Call the function; again after a pause if Lambda refused the call for coming too often, because then nothing ran."""
+        for pause in (*AGAIN_AFTER_S, None):
+            try:
+                answer: dict[str, Any] = self.client.invoke(
+                    FunctionName=self.function, InvocationType=kind, Payload=request.to_json()
+                )
+                return answer
+            except Exception as error:
+                if pause is None or error_code(error) not in THROTTLED:
+                    raise
+                log.info(
+                    "Lambda refuses for now (%s); asking again in %.0f s", error_code(error), pause
+                )
+                time.sleep(pause)
+        raise RuntimeError("the loop above ends by returning or raising")
+
+
+def _request(scene: Scene, job: Job, gap: Gap) -> EvaluateRequest:
+    return EvaluateRequest(
+        experiment=scene.experiment,
+        run=scene.run,
+        name=job.name,
+        shard=gap.offset,
+        policy=job.policy,
+        env_id=scene.env_id,
+        env_kwargs={**scene.env_kwargs, **job.env_kwargs},
+        requirements=scene.requirements,
+        perturbation=job.perturbation,
+        first_seed=job.first_seed + gap.offset,
+        n_episodes=gap.n_episodes,
+        deterministic=scene.deterministic,
+    )
+
+
+def _function_error(payload: Any) -> str:
+    if isinstance(payload, dict) and payload.get("errorMessage"):
+        return f"{payload.get('errorType', 'error')}: {payload['errorMessage']}"
+    return str(payload)[:500]

@@ -1,0 +1,187 @@
+"""The operator that judges the candidate: look by look, as long as it must, and no episode twice."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.sdk import Context
+
+from rl_airflow.errors import EvaluationFailedError, first_line
+from rl_airflow.evaluation.evaluator import EvaluationFiles, Job, scene_of
+from rl_airflow.evaluation.operators import Candidate, LambdaRunOperator
+from rl_airflow.run.links import JUDGE_LINKS, report_link
+from rl_airflow.run.notes import write_note
+from rl_airflow.run.run_plan import RunPlan
+from rl_lifecycle.evaluation.gate import Decision, Verdict, decide_unchanged, gate_of
+from rl_lifecycle.evaluation.reports import Report, summarise_report
+from rl_lifecycle.evaluation.requests import DecideRequest, RenderReportRequest, scenario_evaluation
+from rl_lifecycle.evaluation.selection import selection_name
+from rl_lifecycle.experiment.experiment import Scenario
+from rl_lifecycle.experiment.spec import Artifact, Champion, Spec
+from rl_lifecycle.storage.layout import page_of_report
+from rl_lifecycle.storage.stores import get
+
+log = logging.getLogger(__name__)
+
+#: The evaluation of the champion that the run froze.
+CHAMPION = "gate-champion"
+#: How many of the candidate's worst episodes a report shows.
+FILMS = 3
+
+
+class LambdaJudgeCandidateOperator(LambdaRunOperator):
+    """Judge the candidate against the champion on fresh seeds, look by look, and stop as soon as the rule allows.
+
+    Both are evaluated on the run's environment and the same seeds. A first champion is judged by the absolute bar; equal
+    digests are UNCHANGED without an episode. A retry or a clear finds the shards, and a decision that was written stands.
+
+    :param candidate: what `select` returned.
+    """
+
+    template_fields: Sequence[str] = ("plan", "candidate", "environment")
+    operator_extra_links = JUDGE_LINKS
+
+    def __init__(self, *, candidate: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.candidate = candidate
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Judge. :return: the verdict as JSON, with `report` (key and digest) and `summary` unless it is UNCHANGED."""
+        return self._noted(context, self._judge(None))
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Come back from the triggerer to the look that was waited for."""
+        return self._noted(context, self._judge(event or {}))
+
+    @staticmethod
+    def _noted(context: Context, told: dict[str, Any]) -> dict[str, Any]:
+        """Put the verdict onto the run as its note, for the list of runs."""
+        write_note(context, told.get("summary") or f"{told['decision']}: {told['reason']}")
+        return told
+
+    def _judge(self, event: dict[str, Any] | None) -> dict[str, Any]:
+        plan, candidate = self._plan(), Candidate.from_value(self.candidate, "the candidate")
+        spec = plan.get_spec(self._store(plan))
+        champion = spec.champion
+        if unchanged := decide_unchanged(candidate.digest, champion):
+            return self._told(plan, unchanged, None)
+        compared = champion if champion is not None and not champion.new_lineage else None
+        if champion is not None and champion.new_lineage:
+            log.info("a new lineage: %s", champion.new_lineage)
+        look: int | None = int(
+            (event or {}).get("token") or gate_of(spec.experiment).schedule()[0][0]
+        )
+        request = DecideRequest(
+            experiment=plan.experiment,
+            run=plan.run,
+            candidate=candidate_evaluation(candidate.policy),
+            champion=CHAMPION if compared else None,
+            spec=plan.spec,
+        )
+        size = self._size_of_shards(plan, spec, candidate)
+        while look is not None:
+            jobs = [
+                job.model_copy(update={"shard_episodes": size})
+                for job in jobs_of_look(spec, candidate.policy, compared, look)
+            ]
+            self._gather(plan, scene_of(spec), jobs, event, token=look)
+            event = None
+            judged = self._evaluator(plan).decide(request)
+            if judged.verdict.decision is not Decision.CONTINUE:
+                self._draw(plan, request, candidate.policy)
+                return self._told(plan, judged.verdict, judged.report)
+            if judged.verdict.next_look is None or judged.verdict.next_look <= look:
+                raise EvaluationFailedError(
+                    "decision",
+                    f"the evaluator wants to go on after {look} pairs, and says not where to",
+                )
+            log.info("look at %d: %s", look, judged.verdict.reason)
+            look = judged.verdict.next_look
+        raise EvaluationFailedError("decision", "there was no look to take")
+
+    def _size_of_shards(self, plan: RunPlan, spec: Spec, candidate: Candidate) -> int:
+        """Size the shards by how long the candidate's selection took; an imported one has none."""
+        job = Job(
+            name=selection_name(candidate.trial, candidate.step),
+            policy=candidate.policy,
+            first_seed=0,
+            n_episodes=1,
+        )
+        size = self._shard_episodes(EvaluationFiles(self._store(plan), scene_of(spec)).read(job))
+        log.info("shards of %d episodes", size)
+        return size
+
+    def _draw(self, plan: RunPlan, request: DecideRequest, policy: Artifact) -> None:
+        """Have the page written: with films, else without. The verdict stands whatever becomes of it."""
+        for films in (FILMS, 0):
+            try:
+                drawn = self._evaluator(plan).render_report(
+                    RenderReportRequest(
+                        **request.model_dump(exclude={"action"}), policy=policy, films=films
+                    )
+                )
+            except Exception as error:
+                log.warning(
+                    "the report's page was not written%s: %s",
+                    " with films" * bool(films),
+                    first_line(error),
+                )
+            else:
+                log.info("page of %s bytes, films: %s", f"{drawn['n_bytes']:,}", drawn["films"])
+                return
+
+    def _told(self, plan: RunPlan, verdict: Verdict, report: Artifact | None) -> dict[str, Any]:
+        told = {
+            "decision": verdict.decision.value,
+            "reason": verdict.reason,
+            "n_pairs": verdict.n_pairs,
+            "report": report.model_dump(mode="json") if report else None,
+        }
+        if report is None:
+            log.info("%s: %s", verdict.decision, verdict.reason)
+            return told
+        page = page_of_report(report.key)
+        self.links = {"S3ReportLink": report_link(plan, page)}
+        summary = summarise_report(
+            Report.from_json(get(self._store(plan), report.key, report.sha256).data, report.key)
+        )
+        log.info("%s\nreport: s3://%s/%s", summary, plan.bucket, page)
+        return told | {"summary": summary}
+
+
+def jobs_of_look(
+    spec: Spec, candidate: Artifact, champion: Champion | None, n_pairs: int
+) -> list[Job]:
+    """The episodes that a look needs: both policies, in the experiment's own environment and in each scenario.
+
+    :param champion: None for a first champion, which is judged by the bar in the experiment's own environment alone.
+    """
+    policies = {candidate_evaluation(candidate): candidate} | (
+        {CHAMPION: champion.policy} if champion else {}
+    )
+    scenarios = spec.experiment.evaluation.scenarios if champion else {}
+    return [
+        Job(
+            name=name,
+            policy=policy,
+            first_seed=spec.gate_first_seed,
+            n_episodes=n_pairs,
+            env_kwargs=scenario.env_kwargs,
+            perturbation=scenario.perturbation,
+        )
+        for evaluated, policy in policies.items()
+        for name, scenario in {
+            evaluated: Scenario(),
+            **{
+                scenario_evaluation(evaluated, name): scenario
+                for name, scenario in scenarios.items()
+            },
+        }.items()
+    ]
+
+
+def candidate_evaluation(policy: Artifact) -> str:
+    """The name of a candidate's evaluation. Another candidate of the same run, after a clear, has shards of its own."""
+    return f"gate-candidate-{policy.sha256[:12]}"

@@ -1,0 +1,340 @@
+"""The operators that ask the evaluator: check an environment, choose the candidate; :mod:`.judging` judges it.
+
+They share one way of waiting: ask for what is missing, look, and defer until it is there. So a retry, a clear, or a
+lost event costs at most the episodes that were not written yet.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from rl_airflow.evaluation.evaluator import (
+    EvaluationFiles,
+    Evaluator,
+    Gap,
+    Job,
+    Scene,
+    plan_shard_episodes,
+    scene_of,
+)
+from rl_airflow.evaluation.trigger import LambdaEvaluationTrigger
+from rl_airflow.run.run_operator import RunOperator
+from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.trial_ends import ends_of_trials
+from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.evaluation.policies import PolicyRecord
+from rl_lifecycle.evaluation.requests import EnvironmentReport, Shard
+from rl_lifecycle.evaluation.selection import select, selection_name
+from rl_lifecycle.experiment.hyperparameters import check_segment
+from rl_lifecycle.experiment.spec import Artifact, Spec
+from rl_lifecycle.experiment.wrappers import check_wrappers, wrappers_of
+from rl_lifecycle.records.record import Record, sha256_hex
+from rl_lifecycle.storage.layout import policy_prefix
+from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.trials.states import TrialState
+
+log = logging.getLogger(__name__)
+
+#: The worker looks for so long itself before it defers: a small evaluation is done by then.
+LOOK_HERE_S, LOOK_EVERY_S = 6.0, 0.4
+#: Without a new shard for so long, one missing shard is asked for synchronously, to hear what is wrong with it.
+QUIET_S = 120.0
+#: A policy's arrival starts its selection by itself; only what is missing after this is asked for.
+ARRIVAL_GRACE_S = 10.0
+#: Gymnasium colours its warnings for terminals.
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Candidate(Record):
+    """What `select` chose."""
+
+    trial: str
+    step: int
+    digest: str
+    policy: Artifact
+    record: Artifact
+    mean_return: float
+    ranking: tuple[str, ...] = ()
+
+
+class LambdaRunOperator(RunOperator):
+    """What the operators share that evaluate policies of a run.
+
+    :param environment: what `check_environment` returned: how fast the environment is, while no episode has been played there.
+    :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
+    """
+
+    template_fields: Sequence[str] = ("plan", "environment")
+
+    def __init__(self, *, environment: Any = None, deferrable: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.environment, self.deferrable = environment, deferrable
+
+    def _evaluator(self, plan: RunPlan) -> Evaluator:
+        return Evaluator(plan.session(None, self.aws_conn_id).client("lambda"), plan.evaluator)
+
+    def _store(self, plan: RunPlan) -> ObjectStore:
+        return plan.store(plan.session(None, self.aws_conn_id))
+
+    def _shard_episodes(self, measured: Iterable[Shard]) -> int:
+        """Size the shards by what episodes took. Whoever comes back may know more, and cuts what nobody plays yet by that."""
+        known = EnvironmentReport.model_validate(self.environment) if self.environment else None
+        return plan_shard_episodes(measured, known)
+
+    def _gather(
+        self,
+        plan: RunPlan,
+        scene: Scene,
+        jobs: Sequence[Job],
+        event: dict[str, Any] | None,
+        *,
+        token: Any = None,
+        arriving: bool = False,
+    ) -> EvaluationFiles:
+        """Return when all episodes of the jobs are there; until then ask, look, and defer.
+
+        :param event: what the trigger brought back; None when the task begins.
+        :param token: handed to the event, so that the task knows where it was. :param arriving: the episodes are being
+            evaluated already, so wait a little before asking.
+        """
+        files, evaluator = EvaluationFiles(self._store(plan), scene), self._evaluator(plan)
+        asked = {Gap(*gap) for gap in (event or {}).get("asked", [])}
+        if arriving and event is None:
+            asked = set(files.find_gaps(jobs))
+            self._look(files, jobs, asked, ARRIVAL_GRACE_S)
+            asked = set()
+        by_name = {job.name: job for job in jobs}
+        while (missing := files.find_missing(jobs, asked)).gaps:
+            if (event or {}).get("quiet"):
+                self._probe(evaluator, scene, by_name[missing.gaps[0].name], missing.gaps[0])
+                event, asked = None, set()
+                continue
+            for gap in missing.unasked:
+                evaluator.start(scene, by_name[gap.name], gap)
+            asked = {*missing.in_flight, *missing.unasked}
+            if not self._look(files, jobs, asked, LOOK_HERE_S):
+                event = self._wait(plan, scene, jobs, asked, token)
+                asked = {Gap(*gap) for gap in event["asked"]}
+        return files
+
+    def _look(
+        self, files: EvaluationFiles, jobs: Sequence[Job], asked: set[Gap], seconds: float
+    ) -> bool:
+        """Look for a while. :return: whether there is something to do: nothing is missing, or a new gap opened."""
+        until = time.monotonic() + seconds
+        while True:
+            missing = files.find_missing(jobs, asked)
+            if missing.unasked or not missing.gaps:
+                return True
+            if time.monotonic() > until:
+                return False
+            time.sleep(LOOK_EVERY_S)
+
+    def _probe(self, evaluator: Evaluator, scene: Scene, job: Job, gap: Gap) -> None:
+        log.warning(
+            "%s: no news for %.0f s; asking for episode %d and waiting",
+            job.name,
+            QUIET_S,
+            gap.offset,
+        )
+        evaluator.evaluate(scene, job, gap)
+
+    def _wait(
+        self, plan: RunPlan, scene: Scene, jobs: Sequence[Job], asked: set[Gap], token: Any
+    ) -> dict[str, Any]:
+        trigger = LambdaEvaluationTrigger(
+            plan=plan.to_xcom(),
+            scene=scene.model_dump(mode="json"),
+            jobs=[job.model_dump(mode="json") for job in jobs],
+            asked=[list(gap) for gap in sorted(asked)],
+            quiet_s=QUIET_S,
+            token=token,
+            aws_conn_id=self.aws_conn_id,
+        )
+        if self.deferrable:
+            self.defer(trigger=trigger, method_name="execute_complete")
+
+        async def first() -> Any:
+            return await anext(trigger.run())
+
+        payload: dict[str, Any] = asyncio.run(first()).payload
+        return payload
+
+
+class LambdaCheckEnvironmentOperator(LambdaRunOperator):
+    """Ask the evaluator whether the run's environment can be made, reset and stepped, in each scenario of the gate, too.
+
+    Refuses wrappers that it cannot have and segments too short.
+
+    A retry or a clear asks again; nothing is written.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Check. :return: the evaluator's report on the environment."""
+        del context
+        plan = self._plan()
+        spec = plan.get_spec(self._store(plan))
+        report = self._evaluator(plan).check_environment(scene_of(spec))
+        if report.problem:
+            raise AirflowFailException(
+                f"experiments/{plan.experiment}.yaml: env_id: {report.problem}"
+            )
+        self._check_scenarios(plan, spec, report)
+        try:
+            check_wrappers(spec.experiment, spec.hyperparameters)
+            check_segment(
+                spec.experiment,
+                spec.segment_timesteps,
+                spec.hyperparameters,
+                report.max_episode_steps,
+            )
+        except InvalidExperimentError as error:
+            raise AirflowFailException(str(error)) from None
+        for warning in report.warnings:
+            log.warning("%s: %s", spec.experiment.env_id, COLOURS.sub("", warning))
+        log.info(
+            "%s: %s → %s, at most %s steps an episode",
+            spec.experiment.env_id,
+            _describe(report.observation_space),
+            _describe(report.action_space),
+            report.max_episode_steps,
+        )
+        return report.model_dump(mode="json")
+
+    def _check_scenarios(self, plan: RunPlan, spec: Spec, base: EnvironmentReport) -> None:
+        """Check what the gate will play, before a training is paid. :raises AirflowFailException: naming the scenario."""
+        for name, scenario in spec.experiment.evaluation.scenarios.items():
+            report = self._evaluator(plan).check_environment(scene_of(spec), scenario)
+            problem = report.problem
+            if not problem and (report.observation_space, report.action_space) != (
+                base.observation_space,
+                base.action_space,
+            ):
+                problem = "has other spaces than the experiment's own environment, so no policy could play both"
+            if problem:
+                raise AirflowFailException(
+                    f"experiments/{plan.experiment}.yaml: evaluation.scenarios.{name}: {problem}"
+                )
+
+
+class LambdaSelectCandidateOperator(LambdaRunOperator):
+    """Choose the run's candidate on the selection seeds, among all policies of the trials that finished.
+
+    Policies were evaluated when they arrived; what is missing is asked for. A retry or a clear chooses the same again.
+
+    :param awaited_task_id: the mapped task whose XComs say how the trials ended.
+    """
+
+    def __init__(self, *, awaited_task_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.awaited_task_id = awaited_task_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Choose. :return: the candidate as JSON."""
+        return self._choose(context, None)
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Come back from the triggerer."""
+        return self._choose(context, event or {})
+
+    def _choose(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
+        plan = self._plan()
+        store = self._store(plan)
+        spec = plan.get_spec(store)
+        finished = [
+            end.trial
+            for end in ends_of_trials(context, self.awaited_task_id)
+            if end.state is TrialState.FINISHED
+        ]
+        if not finished:
+            raise AirflowFailException(
+                "no trial finished its training, so there is no candidate; see the tasks await"
+            )
+        records = {
+            (record.trial, record.step): (key, record)
+            for trial in finished
+            for key, record in list_policies(store, spec, trial)
+        }
+        expected = wrappers_of(spec.hyperparameters)
+        if strange := [
+            key for key, record in records.values() if record.metadata.wrappers != expected
+        ]:
+            raise AirflowFailException(
+                f"{strange[0]} names other wrappers than the experiment's env_wrapper, so it was not trained "
+                "as the run was frozen: do not use this run's policies; look at what its trainer ran"
+            )
+        jobs = {
+            place: Job(
+                name=selection_name(*place),
+                policy=record.policy,
+                first_seed=spec.selection_first_seed,
+                n_episodes=spec.experiment.evaluation.selection_episodes,
+            )
+            for place, (_, record) in records.items()
+        }
+        files = self._gather(
+            plan,
+            scene_of(spec),
+            self._sized(store, spec, list(jobs.values())),
+            event,
+            arriving=True,
+        )
+        best, ranking = select(
+            {place: files.get_merged(job) for place, job in jobs.items()},
+            spec.experiment.evaluation,
+        )
+        told = tuple(
+            f"{one.trial} at step {one.step:,}: {one.mean_return:.2f}, {one.crash_rate:.0%} crashes"
+            for one in ranking
+        )
+        log.info("candidate, best first:\n  %s", "\n  ".join(told))
+        key, record = records[best.trial, best.step]
+        return Candidate(
+            trial=best.trial,
+            step=best.step,
+            digest=record.digest,
+            policy=record.policy,
+            record=Artifact(key=key, sha256=sha256_hex(record.to_json())),
+            mean_return=best.mean_return,
+            ranking=told,
+        ).model_dump(mode="json")
+
+    def _sized(self, store: ObjectStore, spec: Spec, jobs: Sequence[Job]) -> list[Job]:
+        """Size each policy's shards by its own episodes that are there, else by the slowest of the run's other policies."""
+        files = EvaluationFiles(store, scene_of(spec))
+        there = {job.name: files.read(job) for job in jobs}
+        everywhere = [shard for shards in there.values() for shard in shards]
+        return [
+            job.model_copy(
+                update={"shard_episodes": self._shard_episodes(there[job.name] or everywhere)}
+            )
+            for job in jobs
+        ]
+
+
+def _describe(space: Mapping[str, Any]) -> str:
+    """A space in a few words, such as `Box [4]` or `Discrete 2`."""
+    size = space.get("n") or list(space.get("shape") or ()) or ", ".join(space.get("spaces") or ())
+    return f"{space.get('kind', '?')} {size}".strip()
+
+
+def list_policies(store: ObjectStore, spec: Spec, trial: str) -> list[tuple[str, PolicyRecord]]:
+    """All complete policies of a trial, with their records' keys."""
+    found = []
+    for item in store.list(policy_prefix(spec.trial_id(trial))):
+        if item.key.endswith(".json"):
+            found.append(
+                (
+                    item.key,
+                    PolicyRecord.from_json(get(store, item.key).data, f"{store.uri}/{item.key}"),
+                )
+            )
+    return found

@@ -1,0 +1,113 @@
+"""The operator that evaluates a stored policy because somebody wants to know."""
+
+import logging
+from typing import Any
+
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from rl_airflow.evaluation.evaluator import EvaluationFiles, Job, scene_of
+from rl_airflow.evaluation.judge_operator import candidate_evaluation
+from rl_airflow.evaluation.operators import LambdaRunOperator
+from rl_airflow.infrastructure.form_values import environment_of
+from rl_airflow.infrastructure.places import Place, find_place
+from rl_airflow.run.run_plan import RunPlan
+from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.evaluation.selection import Contender, summarise
+from rl_lifecycle.experiment.spec import Artifact, Spec
+from rl_lifecycle.records.names import slug
+from rl_lifecycle.registry.contents import find_champion, get_manifest
+from rl_lifecycle.storage.layout import POLICY_FILE, SPEC_FILE, version_prefix
+from rl_lifecycle.storage.stores import ObjectStore, get
+
+log = logging.getLogger(__name__)
+
+
+class LambdaEvaluatePolicyOperator(LambdaRunOperator):
+    """Evaluate one version on a range of seeds, on the environment that it was trained for.
+
+    A retry or a clear asks only for the episodes that are not there yet.
+    """
+
+    template_fields = ()
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(plan=None, **kwargs)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Evaluate. :return: mean return, crash rate and episodes."""
+        return self._evaluate(context, None)
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Come back from the triggerer."""
+        return self._evaluate(context, event or {})
+
+    def _evaluate(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
+        params = context["params"]
+        name, region = params["experiment"], params.get("region_name") or None
+        place = find_place(environment_of(params), region)
+        plan = _plan(place, region, name, slug(context["run_id"]))
+        store = self._store(plan)
+        try:
+            version = int(params.get("version") or _champion(store, name))
+            prefix = version_prefix(name, version)
+            manifest = get_manifest(store, name, version)
+            spec = Spec.from_json(
+                get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE
+            )
+        except LifecycleError as error:
+            raise AirflowFailException(str(error)) from None
+        policy = Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE])
+        scene = scene_of(spec).model_copy(update={"run": plan.run})
+        job = Job(
+            name="evaluate",
+            policy=policy,
+            first_seed=params["first_seed"],
+            n_episodes=params["n_episodes"],
+        )
+        judged = EvaluationFiles(store, scene_of(spec)).read(
+            job.model_copy(update={"name": candidate_evaluation(policy)})
+        )
+        job = job.model_copy(update={"shard_episodes": self._shard_episodes(judged)})
+        files = self._gather(plan, scene, [job], event)
+        summary = summarise(
+            manifest.trial, manifest.step, files.get_merged(job), spec.experiment.evaluation
+        )
+        log.info("%s", _line(name, version, summary, job))
+        return {"version": version, **summary.model_dump(mode="json")}
+
+
+def _champion(store: ObjectStore, experiment: str) -> int:
+    found = find_champion(store, experiment)
+    if found is None:
+        raise AirflowFailException(
+            f"{experiment} has no champion yet; trigger retrain_{experiment}"
+        )
+    return found[0].version
+
+
+def _line(name: str, version: int, summary: Contender, job: Job) -> str:
+    return (
+        f"{name} version {version} on seeds {job.first_seed}…{job.first_seed + job.n_episodes - 1}: mean return "
+        f"{summary.mean_return:.2f}, crashes {summary.crash_rate:.1%}, {summary.n_episodes} episodes"
+    )
+
+
+def _plan(place: Place, region: str | None, experiment: str, run: str) -> RunPlan:
+    """A plan without trials: only where things are."""
+    return RunPlan(
+        environment=place.environment,
+        region_name=region,
+        bucket=place.bucket,
+        experiment=experiment,
+        run=run,
+        spec=Artifact(key="", sha256=""),
+        trials=(),
+        launch_template_id=place.launch_template_id,
+        launch_template_version=place.launch_template_version,
+        subnet_ids=place.subnet_ids,
+        evaluator=place.evaluator,
+        topic_arn=place.topic_arn,
+    )

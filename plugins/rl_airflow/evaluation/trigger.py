@@ -1,0 +1,92 @@
+"""Waits until episodes are evaluated, or until somebody must ask for them again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from rl_airflow.errors import first_line
+from rl_airflow.evaluation.evaluator import EvaluationFiles, Gap, Job, Scene
+from rl_airflow.run.run_plan import RunPlan
+
+FIRST_LOOK_S = 2.0
+MOST_FAILURES = 10
+
+
+class LambdaEvaluationTrigger(BaseTrigger):
+    """Watch the shards of some jobs; fires when all are there, when a gap opened, or when it has been quiet too long.
+
+    :param asked: the gaps that were asked for, as [name, offset, episodes].
+    :param quiet_s: no news for so long means that somebody must look. :param waiter_delay: longest pause, seconds.
+    """
+
+    def __init__(
+        self,
+        plan: dict[str, Any],
+        scene: dict[str, Any],
+        jobs: list[dict[str, Any]],
+        asked: list[list[Any]],
+        quiet_s: float,
+        waiter_delay: float = 10.0,
+        token: Any = None,
+        aws_conn_id: str | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves its triggers untyped
+        self.plan, self.scene, self.jobs, self.asked = plan, scene, jobs, asked
+        self.quiet_s, self.waiter_delay, self.token, self.aws_conn_id = (
+            quiet_s,
+            waiter_delay,
+            token,
+            aws_conn_id,
+        )
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give the class path and the arguments to make the trigger anew from."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "plan": self.plan,
+            "scene": self.scene,
+            "jobs": self.jobs,
+            "asked": self.asked,
+            "quiet_s": self.quiet_s,
+            "waiter_delay": self.waiter_delay,
+            "token": self.token,
+            "aws_conn_id": self.aws_conn_id,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look until there is something to do; yields one event, with `quiet` true if there was no news."""
+        files = await asyncio.to_thread(self._files)
+        jobs = [Job.from_value(job, "the trigger's arguments") for job in self.jobs]
+        asked = {Gap(*gap) for gap in self.asked}
+        before: list[Gap] | None = None
+        in_flight, pause, failures, news_at = asked, FIRST_LOOK_S, 0, time.monotonic()
+        quiet = False
+        while not quiet:
+            await asyncio.sleep(pause)
+            try:
+                gaps, unasked, in_flight = await asyncio.to_thread(files.find_missing, jobs, asked)
+            except Exception as error:
+                failures += 1
+                self.log.warning("this look failed (%s), the next comes", first_line(error))
+                if failures >= MOST_FAILURES:
+                    break
+                continue
+            failures = 0
+            if gaps != before:
+                before, news_at = gaps, news_at if before is None else time.monotonic()
+            if unasked or not gaps:
+                break
+            quiet = time.monotonic() - news_at > self.quiet_s
+            pause = min(self.waiter_delay, max(0.5, pause * 1.2))
+        yield TriggerEvent(
+            {"asked": [list(gap) for gap in sorted(in_flight)], "quiet": quiet, "token": self.token}
+        )  # type: ignore[no-untyped-call]
+
+    def _files(self) -> EvaluationFiles:
+        plan = RunPlan.from_value(self.plan, "the run's plan")
+        return EvaluationFiles(
+            plan.store(plan.session(None, self.aws_conn_id)),
+            Scene.from_value(self.scene, "the trigger's arguments"),
+        )

@@ -1,0 +1,1 @@
+"""The stacks of an environment: operators and trigger, sessions by role, and where everything is."""

@@ -1,0 +1,50 @@
+"""Where an environment's things are: read off its stacks' outputs, as the Airflow worker."""
+
+from typing import NamedTuple
+
+from rl_airflow.errors import EnvironmentNotReadyError
+from rl_airflow.infrastructure.sessions import RoleSession
+from rl_lifecycle.experiment.spec import Artifact
+
+
+class Place(NamedTuple):
+    """What a run needs of a bootstrapped environment."""
+
+    environment: str
+    bucket: str
+    launch_template_id: str
+    launch_template_version: str
+    subnet_ids: dict[str, str]
+    evaluator: str
+    image_id: str | None
+    trainer_wheels: Artifact | None
+    topic_arn: str | None
+
+
+def find_place(environment: str, region_name: str | None = None) -> Place:
+    """Read the outputs of an environment.
+
+    :raises EnvironmentNotReadyError: if a stack, or an output, is not there.
+    """
+    from infra_bootstrap.errors import BootstrapError
+    from infra_bootstrap.stacks.outputs import read_outputs
+
+    try:
+        outputs = read_outputs(
+            RoleSession(None, environment, region_name=region_name).session, environment
+        )
+    except BootstrapError as error:
+        raise EnvironmentNotReadyError(environment, str(error)) from error
+    if not outputs.subnet_ids:
+        raise EnvironmentNotReadyError(environment, "it has no subnet")
+    return Place(
+        environment=environment,
+        bucket=outputs.bucket,
+        launch_template_id=outputs.launch_template_id,
+        launch_template_version=outputs.launch_template_version,
+        subnet_ids=dict(outputs.subnet_ids),
+        evaluator=outputs.evaluator_alias_arn,
+        image_id=outputs.image_id,
+        trainer_wheels=outputs.trainer_wheels,
+        topic_arn=outputs.topic_arn,
+    )

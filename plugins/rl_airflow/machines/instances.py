@@ -1,0 +1,310 @@
+"""The EC2 calls: ask for one machine, find ours by tag, terminate, prove that none is left."""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from rl_lifecycle.machines.attempts import Attempt, Refusal
+from rl_lifecycle.machines.launches import TAG_PREFIX, Market, market_of
+from rl_lifecycle.storage.layout import TrialId
+from rl_lifecycle.storage.stores import error_code
+from rl_lifecycle.trials.evidence import InstanceState, Machine
+
+#: DescribeInstances takes at most this many ids, and the filters of one call this many values.
+#: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html (FilterLimitExceeded)
+DESCRIBED_AT_ONCE, FILTERED_AT_ONCE = 1000, 200
+END_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
+LIVING = ("pending", "running", "stopping", "stopped")
+#: EC2 finds a machine that it has just made within moments; `on_kill` has about five seconds.
+NEW_PAUSES_S = (0.2, 0.4, 0.8, 1.6)
+#: A machine that is shutting down costs nothing any more, but it is not gone.
+PRESENT = (*LIVING, "shutting-down")
+NO_LONGER_ALIVE = tuple(state.value for state in InstanceState if not state.alive)
+
+
+class Granted(NamedTuple):
+    """What a request was answered with: a machine, or the pools that refused."""
+
+    instance_id: str | None
+    instance_type: str | None
+    zone: str | None
+    market: Market
+    refusals: tuple[Refusal, ...]
+
+
+class TaggedMachine(NamedTuple):
+    """A machine with the tags that say whose it is."""
+
+    machine: Machine
+    tags: Mapping[str, str]
+
+    @property
+    def trial(self) -> str:
+        """`experiment/run/trial`, or what is known of it."""
+        return "/".join(
+            self.tags.get(f"{TAG_PREFIX}{name}", "?") for name in ("experiment", "run", "trial")
+        )
+
+    @property
+    def deadline_at(self) -> datetime | None:
+        """When it must be gone; None if its tag is missing or unreadable."""
+        try:
+            deadline = datetime.fromisoformat(
+                self.tags.get(f"{TAG_PREFIX}deadline", "").replace("Z", "+00:00")
+            )
+        except ValueError:
+            return None
+        return deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC)
+
+
+class Machines:
+    """The machines of one environment.
+
+    :param ec2: a boto3 EC2 client of the launcher or the reaper.
+    :param environment: only machines with this tag are seen or touched.
+    :param zones: subnet id → zone, because EC2 answers a request with the subnet alone.
+    :param sleep: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        ec2: Any,
+        environment: str,
+        zones: Mapping[str, str] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.ec2, self.environment, self.zones, self.sleep = ec2, environment, zones or {}, sleep
+
+    def request(self, attempt: Attempt) -> Granted:
+        """Ask EC2 Fleet for the machine of an attempt. Starts billing.
+
+        The token makes asking again harmless: AWS answers what it answered before.
+        """
+        answer = self.ec2.create_fleet(**attempt.request, ClientToken=attempt.token)
+        market = market_of(attempt)
+        for group in answer.get("Instances", ()):
+            for instance_id in group.get("InstanceIds", ()):
+                override = group.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
+                lifecycle: Market = "spot" if group.get("Lifecycle") == "spot" else market
+                return Granted(
+                    instance_id,
+                    group.get("InstanceType") or override.get("InstanceType"),
+                    self._zone(override),
+                    lifecycle,
+                    (),
+                )
+        return Granted(
+            None,
+            None,
+            None,
+            market,
+            tuple(self._refusal(error, market) for error in answer.get("Errors", ())),
+        )
+
+    def _zone(self, override: Mapping[str, Any]) -> str | None:
+        return override.get("AvailabilityZone") or self.zones.get(override.get("SubnetId", ""))
+
+    def _refusal(self, error: Mapping[str, Any], market: Market) -> Refusal:
+        override = error.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
+        return Refusal(
+            instance_type=override.get("InstanceType", "?"),
+            market=market,
+            zone=self._zone(override) or override.get("SubnetId") or "?",
+            code=error.get("ErrorCode", "?"),
+            message=error.get("ErrorMessage", ""),
+        )
+
+    def find(self, trial: TrialId, attempt: int) -> Machine | None:
+        """Find the machine of an attempt by its tags: a living one before one that is gone."""
+        tags = {**_trial_filter(trial), "attempt": str(attempt)}
+        found = [tagged.machine for tagged in self.list(tags, states=None)]
+        return min(
+            found, key=lambda machine: (not machine.state.alive, machine.launched_at), default=None
+        )
+
+    def list(
+        self, tags: Mapping[str, str], states: Sequence[str] | None = LIVING
+    ) -> Iterator[TaggedMachine]:
+        """List machines of the environment that bear tags.
+
+        :param tags: names without our prefix → values. :param states: None: also those that are gone.
+        """
+        filters = [
+            {"Name": f"tag:{TAG_PREFIX}{name}", "Values": [value]}
+            for name, value in {"environment": self.environment, **tags}.items()
+        ]
+        if states is not None:
+            filters.append({"Name": "instance-state-name", "Values": list(states)})
+        for page in self.ec2.get_paginator("describe_instances").paginate(Filters=filters):
+            yield from _machines(page)
+
+    def list_of_trial(self, trial: TrialId) -> Iterator[TaggedMachine]:
+        """List the living machines of a trial, whichever attempt they are."""
+        return self.list(_trial_filter(trial))
+
+    def terminate_attempts(self, trial: TrialId, last_attempt: int) -> None:
+        """Terminate a trial's machines up to an attempt's; a later one's is left alone."""
+        self.terminate(
+            tagged.machine.instance_id
+            for tagged in self.list_of_trial(trial)
+            if tagged.machine.attempt <= last_attempt
+        )
+
+    def list_of_run(self, experiment: str, run: str) -> Iterator[TaggedMachine]:
+        """List the machines of a run that are not gone yet."""
+        return self.list({"experiment": experiment, "run": run}, PRESENT)
+
+    def describe(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
+        """Look at machines with one call for 200; one that EC2 does not show (yet, or any more) is absent."""
+        found: dict[str, Machine] = {}
+        for some in batches(instance_ids, FILTERED_AT_ONCE):
+            # As a filter, because an unknown id among InstanceIds would fail the whole call.
+            found |= self._describe(Filters=[{"Name": "instance-id", "Values": some}])
+        return found
+
+    def describe_ended(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
+        """Look at those of many machines that are no longer alive, with one call for 1,000: a machine that runs takes half a
+        millisecond to read, and is what it was.
+
+        :raises botocore.exceptions.ClientError: `InvalidInstanceID.NotFound` if EC2 does not show one of them.
+        """
+        found: dict[str, Machine] = {}
+        for some in batches(instance_ids, DESCRIBED_AT_ONCE):
+            found |= self._describe(
+                InstanceIds=some,
+                Filters=[{"Name": "instance-state-name", "Values": list(NO_LONGER_ALIVE)}],
+            )
+        return found
+
+    def _describe(self, **chosen: Any) -> dict[str, Machine]:
+        pages = self.ec2.get_paginator("describe_instances").paginate(**chosen)
+        return {
+            tagged.machine.instance_id: tagged.machine
+            for page in pages
+            for tagged in _machines(page)
+        }
+
+    def terminate(self, instance_ids: Iterable[str]) -> None:
+        """Terminate machines; those that are gone already are no error."""
+        for instance_id in dict.fromkeys(instance_ids):
+            try:
+                self.ec2.terminate_instances(InstanceIds=[instance_id])
+            except Exception as error:
+                if error_code(error) != "InvalidInstanceID.NotFound":
+                    raise
+
+    def terminate_new(self, instance_id: str) -> None:
+        """Terminate a machine that EC2 named a moment ago, and that it may not find yet.
+
+        :raises botocore.exceptions.ClientError: if EC2 goes on not finding it: then it is not known to be gone.
+
+        Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
+        """
+        for pause_s in (*NEW_PAUSES_S, None):
+            try:
+                self.ec2.terminate_instances(InstanceIds=[instance_id])
+                return
+            except Exception as error:
+                if pause_s is None or error_code(error) != "InvalidInstanceID.NotFound":
+                    raise
+                self.sleep(pause_s)
+
+    def terminate_run(
+        self, experiment: str, run: str, *, wait_s: float, sleep: Callable[[float], None]
+    ) -> tuple[str, ...]:
+        """Terminate a run's machines until none is left, or the time is up.
+
+        :return: the ids of what is left: empty is the proof.
+        """
+        waited = 0.0
+        while found := [tagged.machine for tagged in self.list_of_run(experiment, run)]:
+            self.terminate(
+                one.instance_id for one in found if one.state is not InstanceState.SHUTTING_DOWN
+            )
+            left = tuple(one.instance_id for one in found)
+            if waited >= wait_s:
+                return left
+            pause = min(2.0, max(0.2, waited / 4))
+            sleep(pause)
+            waited += pause
+        return ()
+
+
+class KnownMachines:
+    """Many machines, looked at again and again: each is read whole when it is new, and when it is no longer alive."""
+
+    def __init__(self, machines: Machines) -> None:
+        self.machines = machines
+        self._known: dict[str, Machine] = {}
+
+    def look(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
+        """Look at machines with one call for 1,000 that run, and one for 200 others; one that EC2 does not show is absent."""
+        wanted = dict.fromkeys(instance_ids)
+        alive = {
+            name: machine
+            for name in wanted
+            if (machine := self._known.get(name)) is not None and machine.state.alive
+        }
+        try:
+            alive |= self.machines.describe_ended(alive)
+        except Exception as error:
+            if error_code(error) != "InvalidInstanceID.NotFound":
+                raise
+            alive = {}  # one has vanished, so none is taken for granted
+        found = alive | self.machines.describe(name for name in wanted if name not in alive)
+        self._known |= found
+        return found
+
+    def forget_all(self) -> None:
+        """Read each anew at the next look."""
+        self._known.clear()
+
+
+def batches(names: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Cut names into lists of at most so many, each name once.
+
+    >>> list(batches("abcab", 2))
+    [['a', 'b'], ['c']]
+    """
+    distinct = list(dict.fromkeys(names))
+    return (distinct[start : start + size] for start in range(0, len(distinct), size))
+
+
+def _trial_filter(trial: TrialId) -> dict[str, str]:
+    return {"experiment": trial.experiment, "run": trial.run, "trial": trial.trial}
+
+
+def _machines(page: Mapping[str, Any]) -> Iterator[TaggedMachine]:
+    for reservation in page.get("Reservations", ()):
+        for instance in reservation.get("Instances", ()):
+            tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
+            yield TaggedMachine(_machine(instance, tags), tags)
+
+
+def _machine(instance: Mapping[str, Any], tags: Mapping[str, str]) -> Machine:
+    reason = instance.get("StateReason") or {}
+    number = tags.get(f"{TAG_PREFIX}attempt", "")
+    return Machine(
+        instance_id=instance["InstanceId"],
+        attempt=int(number) if number.isdigit() else 0,
+        state=InstanceState(instance["State"]["Name"]),
+        reason_code=reason.get("Code", ""),
+        reason=reason.get("Message") or instance.get("StateTransitionReason", ""),
+        instance_type=instance.get("InstanceType", ""),
+        zone=(instance.get("Placement") or {}).get("AvailabilityZone", ""),
+        market="spot" if instance.get("InstanceLifecycle") == "spot" else "on-demand",
+        launched_at=instance["LaunchTime"],
+        ended_at=_read_end(instance.get("StateTransitionReason", "")),
+    )
+
+
+def _read_end(reason: str) -> datetime | None:
+    """Read when a machine ended off EC2's sentence; None if it does not say.
+
+    >>> _read_end("User initiated (2026-11-22 18:51:12 GMT)").isoformat()
+    '2026-11-22T18:51:12+00:00'
+    """
+    found = END_TIME.search(reason)
+    return datetime.fromisoformat(found[1]).replace(tzinfo=UTC) if found else None

@@ -1,0 +1,167 @@
+"""What is looked at before a machine is asked for, so that what cannot work is refused with the fix and costs nothing.
+
+What may not be looked up is passed over: EC2 has the last word, and its refusals are explained as well.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from rl_airflow.errors import first_line
+from rl_lifecycle.errors import LaunchRefusedError
+from rl_lifecycle.machines.attempts import Attempt, Refusal
+from rl_lifecycle.machines.launches import Market, market_of
+from rl_lifecycle.machines.quotas import (
+    Usage,
+    is_hopeless,
+    quota_code,
+    refusals_of_full,
+    refuse_hopeless,
+    vcpus_of,
+)
+from rl_lifecycle.storage.stores import error_code
+
+#: The codes with which EC2 says that something is not there, as it begins them.
+MISSING_TEMPLATE, MISSING_IMAGE = "InvalidLaunchTemplate", "InvalidAMIID"
+#: Machines in these states count against a quota.
+COUNTED = ("pending", "running")
+
+
+class LaunchChecks:
+    """Looks at template, image and quotas.
+
+    :param ec2: a boto3 EC2 client of the launcher.
+    :param make_quotas: makes a client of Service Quotas; None: quotas are not looked at.
+    """
+
+    def __init__(
+        self, ec2: Any, log: logging.Logger, make_quotas: Callable[[], Any] | None = None
+    ) -> None:
+        self.ec2, self.log, self.make_quotas = ec2, log, make_quotas
+        self._limits: dict[str, float | None] = {}
+        self._quotas: Any = None
+
+    def check(
+        self, template_id: str, version: str, instance_types: Iterable[str], market: Market
+    ) -> None:
+        """Look at what every launch needs.
+
+        :raises LaunchRefusedError: if the template or its image is gone, or a quota can never hold such a machine.
+        """
+        self._check_template(template_id, version)
+        names = tuple(instance_types)
+        refuse_hopeless(names, market, self._read_limits(names, market))
+
+    def is_hopeless(self, instance_types: Iterable[str], market: Market) -> bool:
+        """Whether the account's quotas let no such machine ever start on a market."""
+        names = tuple(instance_types)
+        return is_hopeless(names, market, self._read_limits(names, market))
+
+    def find_full(self, attempt: Attempt, zones: Mapping[str, str]) -> tuple[Refusal, ...]:
+        """Name all pools of a request if no quota has room for any of them now; else empty.
+
+        :param zones: subnet id → zone.
+        """
+        market = market_of(attempt)
+        pools = [
+            (pool["InstanceType"], zones.get(pool["SubnetId"], pool["SubnetId"]))
+            for pool in _overrides(attempt)
+        ]
+        limits = self._read_limits([name for name, _ in pools], market)
+        if not limits or not pools:
+            return ()
+        used = self._count_used(market)
+        return refusals_of_full(
+            pools, market, {code: Usage(limit, used[code]) for code, limit in limits.items()}
+        )
+
+    def _check_template(self, template_id: str, version: str) -> None:
+        try:
+            image_id = self._find_image_id(template_id, version)
+            there = image_id is not None and (
+                not image_id.startswith("ami-") or self._is_available(image_id)
+            )
+        except Exception as error:
+            self.log.info(
+                "template and image were not looked at (%s); EC2 decides", first_line(error)
+            )
+            return
+        if image_id is None:
+            raise LaunchRefusedError(
+                f"the launch template {template_id} has no version {version} any more: trigger "
+                "bootstrap_infrastructure, then a new run"
+            )
+        if not there:
+            raise LaunchRefusedError(
+                f"the machine image {image_id} of the launch template {template_id} is gone, or not available: "
+                "trigger bootstrap_infrastructure, which takes the newest, then a new run"
+            )
+
+    def _find_image_id(self, template_id: str, version: str) -> str | None:
+        """Read the image off a version of a template; None if there is no such version."""
+        try:
+            found = self.ec2.describe_launch_template_versions(
+                LaunchTemplateId=template_id, Versions=[version]
+            )
+        except Exception as error:
+            if error_code(error).startswith(MISSING_TEMPLATE):
+                return None
+            raise
+        versions = found["LaunchTemplateVersions"]
+        return str(versions[0]["LaunchTemplateData"].get("ImageId", "")) if versions else None
+
+    def _is_available(self, image_id: str) -> bool:
+        try:
+            images = self.ec2.describe_images(ImageIds=[image_id])["Images"]
+        except Exception as error:
+            if error_code(error).startswith(MISSING_IMAGE):
+                return False
+            raise
+        return any(image.get("State", "available") == "available" for image in images)
+
+    def _read_limits(self, instance_types: Iterable[str], market: Market) -> dict[str, float]:
+        codes = {code for name in instance_types if (code := quota_code(name, market)) is not None}
+        for code in sorted(codes - set(self._limits)):
+            self._limits[code] = self._read_limit(code)
+        return {code: limit for code in codes if (limit := self._limits[code]) is not None}
+
+    def _read_limit(self, code: str) -> float | None:
+        if self.make_quotas is None:
+            return None
+        try:
+            self._quotas = self._quotas or self.make_quotas()
+            return float(
+                self._quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
+            )
+        except Exception as error:
+            self.log.info(
+                "the quota %s was not looked at (%s); EC2 decides", code, first_line(error)
+            )
+            return None
+
+    def _count_used(self, market: Market) -> Counter[str]:
+        """Count the vCPUs of all machines of the account in the region, ours or not, by quota."""
+        used: Counter[str] = Counter()
+        pages = self.ec2.get_paginator("describe_instances").paginate(
+            Filters=[{"Name": "instance-state-name", "Values": list(COUNTED)}]
+        )
+        for page in pages:
+            for reservation in page["Reservations"]:
+                for machine in reservation["Instances"]:
+                    spot = machine.get("InstanceLifecycle") == "spot"
+                    code = quota_code(machine["InstanceType"], market)
+                    if code is not None and spot == (market == "spot"):
+                        used[code] += _vcpus(machine)
+        return used
+
+
+def _vcpus(machine: Mapping[str, Any]) -> int:
+    options = machine.get("CpuOptions") or {}
+    known = int(options.get("CoreCount", 0)) * int(options.get("ThreadsPerCore", 1))
+    return known or vcpus_of(machine["InstanceType"])
+
+
+def _overrides(attempt: Attempt) -> list[Mapping[str, str]]:
+    configs: Any = attempt.request.get("LaunchTemplateConfigs") or [{}]
+    return [override for override in configs[0].get("Overrides", ()) if "InstanceType" in override]

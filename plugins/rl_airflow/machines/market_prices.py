@@ -1,0 +1,141 @@
+"""What EC2 says of the day: which zones offer a type, and what spot costs there. Falls back to the dated table."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from rl_airflow.errors import first_line
+from rl_lifecycle.machines.instance_types import AS_OF
+from rl_lifecycle.machines.prices import table_usd
+
+#: The price list has endpoints in three regions; this one is in the same partition as most.
+#: https://docs.aws.amazon.com/general/latest/gr/billing.html
+PRICES_REGION = "us-east-1"
+
+
+class MarketPrices:
+    """Look-ups that a launch may do without: each answer None means that it could not be had.
+
+    :param ec2: a boto3 EC2 client; None: never look up.
+    :param make_pricing: makes a client of the price list, which has endpoints in few regions; None: the table is used.
+    """
+
+    def __init__(
+        self, ec2: Any, log: logging.Logger, make_pricing: Callable[[], Any] | None = None
+    ) -> None:
+        self.ec2, self.log, self.make_pricing = ec2, log, make_pricing
+
+    def offered_zones(self, instance_types: Iterable[str]) -> dict[str, tuple[str, ...]] | None:
+        """Type → zones that offer it; None if EC2 would not say."""
+        if self.ec2 is None:
+            return None
+        found: dict[str, list[str]] = {}
+        try:
+            pages = self.ec2.get_paginator("describe_instance_type_offerings").paginate(
+                LocationType="availability-zone",
+                Filters=[{"Name": "instance-type", "Values": list(instance_types)}],
+            )
+            for page in pages:
+                for offer in page["InstanceTypeOfferings"]:
+                    found.setdefault(offer["InstanceType"], []).append(offer["Location"])
+        except Exception as error:
+            self.log.info(
+                "which zones offer the types is not known (%s); all are asked for",
+                first_line(error),
+            )
+            return None
+        return {name: tuple(zones) for name, zones in found.items()}
+
+    def on_demand(self, instance_types: Iterable[str]) -> dict[str, float] | None:
+        """On-demand prices of the day by type, from the price list; None: the table is used."""
+        if self.make_pricing is None or self.ec2 is None:
+            return None
+        try:
+            pricing, region = self.make_pricing(), self.ec2.meta.region_name
+            found = {
+                name: _read_price(
+                    pricing.get_products(
+                        ServiceCode="AmazonEC2", Filters=_price_filters(name, region), MaxResults=10
+                    )
+                )
+                for name in instance_types
+            }
+        except Exception as error:
+            self.log.info(
+                "the price list could not be read (%s); the table of %s is used",
+                first_line(error),
+                AS_OF,
+            )
+            return None
+        return {name: price for name, price in found.items() if price is not None}
+
+    def paid(self, instance_type: str, market: str, zone: str, *, reserved: float) -> float:
+        """US dollars an hour to settle with.
+
+        Spot: the history's newest, the table, the price list's on-demand price, which spot does not exceed. On-demand: the price
+        list, the table. A machine that ran is never free.
+
+        :param reserved: what was set aside for an hour, for a type of which no source knows the price.
+        """
+        spot = self._spot(instance_type, zone) if market == "spot" else None
+        if spot is not None:
+            return spot
+        known = table_usd(instance_type, market)
+        if known is None or market != "spot":
+            listed = (
+                (self.on_demand([instance_type]) or {}).get(instance_type)
+                if instance_type
+                else None
+            )
+            known = listed if listed is not None else known
+        return known if known is not None else reserved
+
+    def _spot(self, instance_type: str, zone: str) -> float | None:
+        if self.ec2 is None or not instance_type or not zone:
+            return None
+        try:
+            answer = self.ec2.describe_spot_price_history(
+                InstanceTypes=[instance_type],
+                AvailabilityZone=zone,
+                ProductDescriptions=["Linux/UNIX"],
+                MaxResults=1,
+            )
+            history = answer.get("SpotPriceHistory") or ()
+            return float(history[0]["SpotPrice"]) if history else None
+        except Exception as error:
+            self.log.info(
+                "the spot price of %s in %s could not be read (%s); the table's is used",
+                instance_type,
+                zone,
+                first_line(error),
+            )
+            return None
+
+
+def _price_filters(instance_type: str, region: str) -> list[dict[str, str]]:
+    """One type's Linux on-demand price without anything on top."""
+    wanted = {
+        "instanceType": instance_type,
+        "regionCode": region,
+        "operatingSystem": "Linux",
+        "preInstalledSw": "NA",
+        "tenancy": "Shared",
+        "capacitystatus": "Used",
+    }
+    return [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
+
+
+def _read_price(answer: Mapping[str, Any]) -> float | None:
+    """Read the dearest hourly price off GetProducts' JSON strings; None if there is none.
+
+    Source: https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
+    """
+    prices = [
+        float(dimension["pricePerUnit"]["USD"])
+        for text in answer.get("PriceList", ())
+        for term in json.loads(text)["terms"].get("OnDemand", {}).values()
+        for dimension in term["priceDimensions"].values()
+        if dimension.get("unit") == "Hrs"
+    ]
+    return max((price for price in prices if price > 0), default=None)

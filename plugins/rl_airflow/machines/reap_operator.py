@@ -1,0 +1,92 @@
+"""The operator that ends machines which nobody waits for any more."""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from airflow.sdk import BaseOperator, Context
+
+from rl_airflow.infrastructure.form_values import environment_of
+from rl_airflow.infrastructure.sessions import RoleSession
+from rl_airflow.machines.instances import Machines, TaggedMachine
+
+log = logging.getLogger(__name__)
+
+#: A machine ends itself at its deadline; only one that has not done so this long after is ended from outside.
+GRACE = timedelta(minutes=10)
+#: The launcher's policy lets no machine start without a deadline, so somebody tagged it by hand, or changed the tag.
+WITHOUT_DEADLINE = timedelta(hours=1)
+
+
+class Overdue(NamedTuple):
+    """A machine that should be gone, and why."""
+
+    machine: TaggedMachine
+    reason: str
+
+
+class Ec2ReapInstancesOperator(BaseOperator):
+    """End the environment's machines whose deadline has passed, or that bear none. As the reaper.
+
+    The first run of a DAG only lists (and every run with `dry_run` in its form): a reaper that is set up wrongly should
+    show it before it ends anything. A retry or a clear looks again. The scheduled Lambda of the evaluation stack does the
+    same when Airflow is gone.
+
+    :param aws_conn_id: a connection of the reaper's; None: `nightshift_reaper` if defined, else the assumed role.
+    """
+
+    def __init__(self, *, aws_conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.aws_conn_id = aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Look, and end what is overdue. :return: ids that were ended, and ids that would have been."""
+        params = context["params"]
+        environment, region = environment_of(params), params.get("region_name") or None
+        machines = Machines(
+            RoleSession("reaper", environment, self.aws_conn_id, region).client("ec2"), environment
+        )
+        living = list(machines.list({}))
+        overdue = find_overdue(living, datetime.now(UTC), GRACE)
+        dry = bool(params["dry_run"]) or (bool(params["dry_first_time"]) and _is_first_run(context))
+        for one in overdue:
+            log.warning(
+                "%s %s of %s: %s",
+                "would end" if dry else "ending",
+                one.machine.machine.instance_id,
+                one.machine.trial,
+                one.reason,
+            )
+        ids = [one.machine.machine.instance_id for one in overdue]
+        if not dry:
+            machines.terminate(ids)
+        log.info(
+            "%d machines of environment %s, %d overdue%s",
+            len(living),
+            environment,
+            len(ids),
+            ", dry" if dry else "",
+        )
+        return {"ended": [] if dry else ids, "would_end": ids if dry else [], "living": len(living)}
+
+
+def find_overdue(living: Sequence[TaggedMachine], now: datetime, grace: timedelta) -> list[Overdue]:
+    """Choose the machines that should be gone: past their deadline, or without one and not new."""
+    overdue = []
+    for tagged in living:
+        deadline = tagged.deadline_at
+        if deadline is None:
+            if now - tagged.machine.launched_at > WITHOUT_DEADLINE:
+                overdue.append(Overdue(tagged, "it bears no deadline"))
+        elif now > deadline + grace:
+            overdue.append(Overdue(tagged, f"its deadline was {deadline:%Y-%m-%d %H:%M} UTC"))
+    return overdue
+
+
+def _is_first_run(context: Context) -> bool:
+    """Whether no run of this DAG has succeeded yet."""
+    return (
+        context.get("prev_data_interval_end_success") is None
+        and context.get("prev_start_date_success") is None
+    )

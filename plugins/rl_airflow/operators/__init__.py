@@ -1,1 +1,0 @@
-"""Operators, one file per thing they act on."""

@@ -1,0 +1,1 @@
+"""The champion: promotion, rollback, import, replay, and the questions to people."""

@@ -1,0 +1,336 @@
+"""The operators that move the champion: promote the run's candidate, roll back to an earlier version. As the promoter."""
+
+import logging
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from rl_airflow.evaluation.evaluator import Evaluator, Scene, scene_of
+from rl_airflow.evaluation.operators import Candidate
+from rl_airflow.infrastructure.form_values import environment_of
+from rl_airflow.infrastructure.places import Place, find_place
+from rl_airflow.infrastructure.sessions import RoleSession
+from rl_airflow.registry.champion_asset import CHAMPIONS, announce
+from rl_airflow.run.notices import tell
+from rl_airflow.run.run_operator import RunOperator
+from rl_lifecycle.errors import InvalidRecordError, LifecycleError
+from rl_lifecycle.evaluation.gate import Decision
+from rl_lifecycle.evaluation.policies import PolicyRecord
+from rl_lifecycle.evaluation.requests import PolicyReport
+from rl_lifecycle.experiment.spec import Artifact, Spec
+from rl_lifecycle.machines.attempts import Attempt
+from rl_lifecycle.registry.contents import (
+    ChampionPointer,
+    Move,
+    VersionManifest,
+    find_champion,
+    get_manifest,
+    list_versions,
+    read_entries,
+)
+from rl_lifecycle.registry.promotion import Promotion, PromotionOutcome, promote, roll_back
+from rl_lifecycle.registry.versions import VersionSource
+from rl_lifecycle.storage.layout import POLICY_FILE, SPEC_FILE, attempt_prefix, version_prefix
+from rl_lifecycle.storage.stores import ObjectStore, S3Store, get
+
+log = logging.getLogger(__name__)
+
+
+class S3PromoteCandidateOperator(RunOperator):
+    """Put the candidate into service if the verdict says so, and the champion is still the one it was compared with.
+
+    The evaluator loads the policy once more before the pointer moves, and the move is announced as an asset event. A retry
+    or a clear goes on where it stopped, and finds its own version again. Any other decision skips the task.
+
+    :param candidate: what `select` returned. :param verdict: what `judge` returned.
+    :param approval: what `approve` returned; without an approval nothing is promoted.
+    :param aws_conn_id: a connection of the promoter's; None: `nightshift_promoter` if defined, else the assumed role.
+    """
+
+    template_fields: Sequence[str] = ("plan", "candidate", "verdict", "approval")
+    move = Move.PROMOTED
+
+    def __init__(self, *, candidate: Any, verdict: Any, approval: Any, **kwargs: Any) -> None:
+        super().__init__(outlets=[CHAMPIONS], **kwargs)
+        self.candidate, self.verdict, self.approval = candidate, verdict, approval
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Promote. :return: the promotion as JSON; its outcome may be SUPERSEDED or REFUSED."""
+        if self.verdict["decision"] != Decision.PROMOTE:
+            raise AirflowSkipException(f"{self.verdict['decision']}: {self.verdict['reason']}")
+        if not (self.approval or {}).get("approved"):
+            by = (self.approval or {}).get("by", "nobody answered")
+            log.info("not approved (%s): the champion stays", by)
+            return {
+                "outcome": "NOT_APPROVED",
+                "version": None,
+                "uri": None,
+                "reason": f"not approved: {by}",
+            }
+        plan, candidate = self._plan(), Candidate.from_value(self.candidate, "the candidate")
+        session = plan.session("promoter", self.aws_conn_id)
+        store = plan.store(session)
+        spec = plan.get_spec(store)
+        record = self._record(store, candidate)
+        report = check_policy(
+            _evaluator(plan.session(None), plan.evaluator), scene_of(spec), candidate.policy
+        )
+        _check_what_it_says(report, record)
+        promotion = promote(
+            store,
+            spec,
+            record,
+            Artifact.model_validate(self.verdict["report"]),
+            who=_who(context, self.approval.get("person"), "approved by"),
+            why=self.verdict["reason"],
+            now=datetime.now(UTC),
+            new_nonce=lambda: uuid.uuid4().hex,
+            cost_usd=_cost(store, spec),
+        )
+        log.info("%s: %s %s", promotion.outcome, promotion.uri or "", promotion.reason)
+        if promotion.outcome is PromotionOutcome.PROMOTED:
+            tell(
+                plan,
+                "promoted",
+                f"version {promotion.version} at {promotion.uri}: {promotion.reason}",
+            )
+            announce(
+                context,
+                plan.experiment,
+                environment=plan.environment,
+                move=self.move.value,
+                version=promotion.version,
+                digest=promotion.digest,
+                uri=promotion.uri,
+            )
+        return promotion.model_dump(mode="json")
+
+    def _record(self, store: ObjectStore, candidate: Candidate) -> VersionSource:
+        """Read what the candidate was written down as."""
+        data = get(store, candidate.record.key, candidate.record.sha256).data
+        return PolicyRecord.from_json(data, candidate.record.key)
+
+
+class S3RollBackChampionOperator(BaseOperator):
+    """Put an earlier version back into service, with a reason, and show the history. Without a version nothing is moved.
+
+    A version that a person chose replaces only the champion that the question showed: after any other move the task fails with
+    SUPERSEDED. A version that the form names replaces whatever is in service. A retry after the pointer moved finds the version in
+    service and says so. A clear does the same.
+
+    :param choice: what `choose` returned: the form's version, or the one that a person chose, with the mark of the pointer then.
+    :param aws_conn_id: a connection of the promoter's; None: `nightshift_promoter` if defined, else the assumed role.
+    """
+
+    template_fields: Sequence[str] = ("choice",)
+
+    def __init__(self, *, choice: Any, aws_conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(outlets=[CHAMPIONS], **kwargs)
+        self.choice, self.aws_conn_id = choice, aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Roll back. :return: the move as JSON."""
+        params = context["params"]
+        environment, region = environment_of(params), params.get("region_name") or None
+        place, name, version = (
+            find_place(environment, region),
+            params["experiment"],
+            (self.choice or {}).get("version"),
+        )
+        store = S3Store(
+            RoleSession("promoter", environment, self.aws_conn_id, region).client("s3"),
+            place.bucket,
+        )
+        try:
+            log.info("%s", describe_versions(store, name))
+            if params.get("only_list"):
+                log.info("%s", describe_history(store, name))
+        except LifecycleError as error:
+            raise AirflowFailException(str(error)) from None
+        if params.get("only_list"):
+            raise AirflowSkipException("only listed: nothing was moved")
+        if version is None:
+            raise AirflowSkipException("no version was chosen: nothing was moved")
+        moved = self._moved(store, place, name, version, context)
+        announce(
+            context,
+            name,
+            environment=environment,
+            move=Move.ROLLED_BACK.value,
+            version=version,
+            digest=moved["digest"],
+            uri=moved["uri"],
+        )
+        log.info("%s", describe_history(store, name))
+        return moved
+
+    def _moved(
+        self, store: ObjectStore, place: Place, name: str, version: int, context: Context
+    ) -> dict[str, Any]:
+        """Move the pointer, unless this very run has done so before."""
+        who, uri = (
+            _who(context, (self.choice or {}).get("person"), "chosen by"),
+            f"{store.uri}/{version_prefix(name, version)}".rstrip("/"),
+        )
+        try:
+            there = find_readable_champion(store, name)
+            if there is not None and (there[0].version, there[0].entry.who) == (version, who):
+                log.info("version %s is in service by this very run", version)
+                return _told(
+                    Promotion(
+                        outcome=PromotionOutcome.PROMOTED,
+                        version=version,
+                        digest=there[0].digest,
+                        uri=uri,
+                        reason=there[0].entry.why,
+                    )
+                )
+            region = context["params"].get("region_name") or None
+            session = RoleSession(None, place.environment, region_name=region)
+            check_version(store, _evaluator(session, place.evaluator), name, version)
+            moved = roll_back(
+                store,
+                name,
+                version,
+                who=who,
+                why=context["params"]["reason"],
+                now=datetime.now(UTC),
+                new_nonce=lambda: uuid.uuid4().hex,
+                pointer_mark=(self.choice or {}).get("pointer"),
+            )
+        except LifecycleError as error:
+            raise AirflowFailException(f"{error}; versions: {_versions(store, name)}") from None
+        if moved.outcome is not PromotionOutcome.PROMOTED:
+            raise AirflowFailException(f"{moved.outcome}: {moved.reason}")
+        return _told(moved)
+
+
+def _check_what_it_says(report: PolicyReport, record: VersionSource) -> None:
+    """Compare what the policy's own file says with what was written down of it: a record must not speak for another file."""
+    said = report.metadata
+    if said is not None and (said.digest, said.wrappers) != (
+        record.digest,
+        record.metadata.wrappers,
+    ):
+        raise AirflowFailException(
+            "the policy's own file names another digest or other wrappers than its record; "
+            "it is not put into service, the champion stays"
+        )
+
+
+def check_policy(evaluator: Evaluator, scene: Scene, policy: Artifact) -> PolicyReport:
+    """Have the evaluator load and try a policy before a pointer may name it.
+
+    :return: what the policy says of itself.
+    :raises AirflowFailException: with what is wrong with it; the champion stays in service.
+    """
+    report = evaluator.check_policy(scene, policy)
+    if report.problem:
+        raise AirflowFailException(
+            f"{report.problem}; it is not put into service, the champion stays"
+        )
+    return report
+
+
+def check_version(store: ObjectStore, evaluator: Evaluator, experiment: str, version: int) -> None:
+    """Have the evaluator load and try a version on the environment that it was judged on.
+
+    :raises LifecycleError: if the version is not whole. :raises AirflowFailException: as :func:`check_policy`.
+    """
+    manifest, prefix = get_manifest(store, experiment, version), version_prefix(experiment, version)
+    spec = Spec.from_json(
+        get(store, prefix + SPEC_FILE, manifest.files.get(SPEC_FILE)).data, prefix + SPEC_FILE
+    )
+    check_policy(
+        evaluator,
+        scene_of(spec),
+        Artifact(key=prefix + POLICY_FILE, sha256=manifest.files[POLICY_FILE]),
+    )
+
+
+def describe_versions(store: ObjectStore, experiment: str) -> str:
+    """Every version that is whole, one line each, oldest first, the one in service marked."""
+    champion = find_readable_champion(store, experiment)
+    lines = [f"versions of {experiment}:"]
+    for manifest in list_versions(store, experiment):
+        mark = (
+            "  ← in service"
+            if champion is not None and champion[0].version == manifest.version
+            else ""
+        )
+        lines.append(f"  {describe_version(manifest)}{mark}")
+    return "\n".join(lines)
+
+
+def describe_version(manifest: VersionManifest) -> str:
+    """One version in one line; its number comes first."""
+    return (
+        f"{manifest.version}: {manifest.created_at:%Y-%m-%d %H:%M} UTC, {manifest.trial} at step {manifest.step:,} of "
+        f"{manifest.run}, digest {manifest.digest[:12]}"
+    )
+
+
+def find_readable_champion(
+    store: ObjectStore, experiment: str
+) -> tuple[ChampionPointer, str] | None:
+    """Find the champion; None, with a warning, if somebody edited the pointer beyond recognition: a rollback replaces it."""
+    try:
+        return find_champion(store, experiment)
+    except InvalidRecordError as error:
+        log.warning("%s", error)
+        return None
+
+
+def describe_history(store: ObjectStore, experiment: str) -> str:
+    """Every move of the champion, one line each, oldest first."""
+    champion = find_readable_champion(store, experiment)
+    lines = [f"history of {experiment}:"]
+    for entry in read_entries(store, experiment, champion[0].entry if champion else None):
+        before = f"version {entry.from_version}" if entry.from_version else "nothing"
+        lines.append(
+            f"  {entry.sequence}. {entry.at:%Y-%m-%d %H:%M} UTC {entry.move}: {before} → version {entry.to_version} "
+            f"by {entry.who}: {entry.why}"
+        )
+    return "\n".join(lines)
+
+
+def _told(moved: Promotion) -> dict[str, Any]:
+    told: dict[str, Any] = moved.model_dump(mode="json")
+    return told
+
+
+def _evaluator(session: RoleSession, function: str) -> Evaluator:
+    return Evaluator(session.client("lambda"), function)
+
+
+def _versions(store: ObjectStore, experiment: str) -> str:
+    return (
+        ", ".join(str(manifest.version) for manifest in list_versions(store, experiment)) or "none"
+    )
+
+
+def _who(context: Context, person: str | None = None, as_what: str = "") -> str:
+    """Who moves the champion: the person that triggered the run if Airflow knows, the run, and who answered in it.
+
+    :param person: who answered; None: nobody was asked. :param as_what: what the answer was.
+    """
+    run = context["dag_run"]
+    triggered_by = getattr(run, "triggering_user_name", None)
+    return (
+        f"{triggered_by}, " * bool(triggered_by)
+        + f"{run.dag_id} {run.run_id}"
+        + f", {as_what} {person}" * bool(person)
+    )
+
+
+def _cost(store: ObjectStore, spec: Spec) -> float:
+    """What the run's machines cost, as its attempts say."""
+    usd = 0.0
+    for trial in spec.trials:
+        for item in store.list(attempt_prefix(spec.trial_id(trial.name))):
+            usd += Attempt.from_json(get(store, item.key).data, item.key).outcome.usd or 0.0
+    return round(usd, 6)

@@ -1,0 +1,157 @@
+"""The operators that bring in a policy that was trained elsewhere: it must pass the same gate as any candidate."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from rl_airflow.evaluation.evaluator import Evaluator, Scene, scene_of
+from rl_airflow.evaluation.operators import Candidate
+from rl_airflow.registry.champion_operators import S3PromoteCandidateOperator
+from rl_airflow.run.experiment_files import find_experiment_file
+from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.spec_operator import S3FreezeSpecOperator
+from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.evaluation.gate import Decision
+from rl_lifecycle.evaluation.policies import PolicyMetadata
+from rl_lifecycle.experiment.experiment import without_due_time
+from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.registry.contents import Move
+from rl_lifecycle.registry.parameter_files import digest_parameters
+from rl_lifecycle.registry.versions import ImportBundle, ImportRecord, VersionSource
+from rl_lifecycle.storage.layout import import_key, sha256_of_artifact
+from rl_lifecycle.storage.stores import ObjectStore, get, put_once
+
+log = logging.getLogger(__name__)
+
+#: XCom under which the imported candidate lies.
+CANDIDATE_KEY = "candidate"
+
+
+class S3FreezeImportOperator(S3FreezeSpecOperator):
+    """Fix an import: the experiment as its file is now, the champion to beat, and the policy, which the evaluator has loaded.
+
+    Written as the launcher. A retry or a clear finds what was frozen. Only ONNX, safetensors and JSON are read, so nothing
+    that came from elsewhere is executed here.
+
+    :param folder: where the experiments' files lie.
+    """
+
+    run_prefix = "import-"
+
+    def __init__(self, *, folder: str, **kwargs: Any) -> None:
+        super().__init__(experiment={}, folder=folder, with_form=False, **kwargs)
+
+    def execute(self, context: Context) -> list[str]:
+        """Freeze. :return: nothing to map over; plan and candidate are pushed as XComs."""
+        file = find_experiment_file(Path(self.folder), context["params"]["experiment"])
+        if file.experiment is None:
+            raise AirflowFailException(file.problem)
+        self.experiment = without_due_time(file.experiment).model_dump(mode="json")
+        super().execute(context)
+        plan = self.plan
+        if plan is None:
+            raise RuntimeError("freezing left no plan")
+        store = plan.store(plan.session("launcher", self.aws_conn_id))
+        evaluator = Evaluator(plan.session(None).client("lambda"), plan.evaluator)
+        try:
+            candidate = self._bring_in(store, evaluator, plan, context["params"])
+        except LifecycleError as error:
+            raise AirflowFailException(str(error)) from None
+        context["ti"].xcom_push(key=CANDIDATE_KEY, value=candidate.model_dump(mode="json"))
+        return []
+
+    def _bring_in(
+        self, store: ObjectStore, evaluator: Evaluator, plan: RunPlan, params: Any
+    ) -> Candidate:
+        """Write down what is imported, once. :raises AirflowFailException: with what is wrong with the policy."""
+        key, bundle_key = import_key(plan.experiment, plan.run), params["bundle"]
+        bundle = ImportBundle.from_json(
+            get(store, bundle_key, sha256_of_artifact(bundle_key)).data, bundle_key
+        )
+        if store.find(key) is None:
+            scene = scene_of(plan.get_spec(store))
+            report = evaluator.check_policy(scene, bundle.policy)
+            if report.problem or report.metadata is None:
+                raise AirflowFailException(
+                    f"{report.problem or 'the policy says nothing of itself'}; nothing is imported"
+                )
+            _check_provenance(
+                scene,
+                report.metadata,
+                digest_parameters(
+                    get(store, bundle.parameters.key, bundle.parameters.sha256).data,
+                    bundle.parameters.key,
+                ),
+            )
+            put_once(
+                store,
+                key,
+                ImportRecord(
+                    experiment=plan.experiment,
+                    run=plan.run,
+                    spec_sha256=plan.spec.sha256,
+                    digest=report.digest,
+                    policy=bundle.policy,
+                    parameters=bundle.parameters,
+                    origin=params["origin"].strip(),
+                    metadata=report.metadata,
+                ).to_json(),
+            )
+        data = get(store, key).data
+        record = ImportRecord.from_json(data, key)
+        if (record.policy, record.parameters) != (bundle.policy, bundle.parameters):
+            raise AirflowFailException(
+                f"{key} is of another bundle: this run's id was used before; trigger again with another"
+            )
+        log.info("%s: digest %s, %s", plan.experiment, record.digest[:12], record.origin)
+        return Candidate(
+            trial=record.trial,
+            step=record.step,
+            digest=record.digest,
+            policy=record.policy,
+            record=Artifact(key=key, sha256=sha256_hex(data)),
+            mean_return=0.0,
+        )
+
+
+def _check_provenance(scene: Scene, said: PolicyMetadata, digest: str) -> None:
+    """Compare what a policy says of itself with the experiment and its parameters. :raises AirflowFailException: with what differs."""
+    if (said.env_id, said.env_kwargs) != (scene.env_id, scene.env_kwargs):
+        raise AirflowFailException(
+            f"the policy says that it was trained on {said.env_id or 'no environment'} with {said.env_kwargs}, and the experiment is on "
+            f"{scene.env_id} with {scene.env_kwargs}: export it with --env-id and --env-kwargs of the experiment; nothing is imported"
+        )
+    if digest != said.digest:
+        raise AirflowFailException(
+            f"the parameters have the digest {digest[:12]}, and the policy was made from {said.digest[:12]}: "
+            "upload the two files of one export; nothing is imported"
+        )
+
+
+class S3ImportPolicyOperator(S3PromoteCandidateOperator):
+    """Register the imported policy as a version and put it into service, if the gate says so; fail with its reason if not.
+
+    As the promoter. A retry or a clear goes on where it stopped.
+    """
+
+    move = Move.IMPORTED
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Import. :return: the promotion as JSON."""
+        if self.verdict["decision"] != Decision.PROMOTE:
+            raise AirflowFailException(
+                f"not imported. {self.verdict['decision']}: {self.verdict['reason']}"
+            )
+        done = super().execute(context)
+        if done["outcome"] != "PROMOTED":
+            raise AirflowFailException(f"not imported. {done['outcome']}: {done['reason']}")
+        return done
+
+    def _record(self, store: ObjectStore, candidate: Candidate) -> VersionSource:
+        return ImportRecord.from_json(
+            get(store, candidate.record.key, candidate.record.sha256).data, candidate.record.key
+        )

@@ -1,0 +1,184 @@
+"""The operators of a replay: freeze what a version was trained with, and compare what comes of it."""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from rl_airflow.infrastructure.form_values import environment_of
+from rl_airflow.infrastructure.places import Place, find_place
+from rl_airflow.infrastructure.sessions import RoleSession
+from rl_airflow.run.notices import tell
+from rl_airflow.run.run_operator import RunOperator
+from rl_airflow.run.spec_operator import PLAN_KEY, plan_of
+from rl_airflow.trials.attempt_files import AttemptFiles
+from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.evaluation.policies import PolicyRecord
+from rl_lifecycle.experiment.spec import Artifact, Replay, Spec
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.registry.contents import VersionManifest, find_champion, get_manifest
+from rl_lifecycle.registry.replays import ReplayAnswer, ReplayOutcome, judge_replay, plan_replay
+from rl_lifecycle.storage.layout import SPEC_FILE, TrialId, policy_key, spec_key, version_prefix
+from rl_lifecycle.storage.stores import ObjectStore, S3Store, get, put_once
+from rl_lifecycle.trials.checkpoints import CheckpointManifest
+
+log = logging.getLogger(__name__)
+
+
+class S3FreezeReplayOperator(BaseOperator):
+    """Fix a replay: a version's own spec, for its one trial, on the kind of machine that trained it. Written once.
+
+    A retry or a clear finds what was frozen. Nothing is launched here.
+
+    :param experiment: whose version, by a schedule: skipped while there is no champion, or an imported one; None: as the form says.
+    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else the assumed role.
+    """
+
+    def __init__(
+        self, *, experiment: str | None = None, aws_conn_id: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.experiment, self.aws_conn_id = experiment, aws_conn_id
+
+    def execute(self, context: Context) -> str:
+        """Freeze. :return: the trial's name; the plan is pushed as XCom."""
+        params = context["params"]
+        environment, region = environment_of(params), params.get("region_name") or None
+        place = find_place(environment, region)
+        store = S3Store(
+            RoleSession("launcher", environment, self.aws_conn_id, region).client("s3"),
+            place.bucket,
+        )
+        try:
+            spec = self._planned(store, place, context)
+        except LifecycleError as error:
+            raise AirflowFailException(str(error)) from None
+        key = spec_key(spec.experiment.name, spec.run)
+        put_once(store, key, spec.to_json())
+        data = get(store, key).data
+        spec = Spec.from_json(data, key)
+        log.info(
+            "replay of %s version %s: %s to step %s, on %s",
+            spec.replay and spec.replay.experiment,
+            spec.replay and spec.replay.version,
+            spec.trials[0].name,
+            spec.replay and f"{spec.replay.step:,}",
+            spec.experiment.compute.instance_types,
+        )
+        context["ti"].xcom_push(
+            key=PLAN_KEY,
+            value=plan_of(
+                place, region, spec, Artifact(key=key, sha256=sha256_hex(data))
+            ).to_xcom(),
+        )
+        return spec.trials[0].name
+
+    def _planned(self, store: ObjectStore, place: Place, context: Context) -> Spec:
+        params = context["params"]
+        name = self.experiment or params["experiment"]
+        if self.experiment and not params.get("version"):
+            _skip_without_a_trained_champion(store, name)
+        version = int(params.get("version") or champion_version(store, name))
+        manifest, prefix = get_manifest(store, name, version), version_prefix(name, version)
+        before = Spec.from_json(
+            get(store, prefix + SPEC_FILE, manifest.files[SPEC_FILE]).data, prefix + SPEC_FILE
+        )
+        spec = plan_replay(
+            before,
+            manifest,
+            segments=int(params["segments"]),
+            run_id=context["run_id"],
+            created_at=datetime.now(UTC),
+            instance_types=machine_types(store, manifest),
+        )
+        frozen_id = (spec.launch_template or "").partition(":")[0]
+        if frozen_id == place.launch_template_id:
+            return spec
+        log.warning(
+            "launch template %s is of an environment that was destroyed: going by today's",
+            frozen_id,
+        )
+        return spec.model_copy(
+            update={
+                "launch_template": f"{place.launch_template_id}:{place.launch_template_version}"
+            }
+        )
+
+
+class S3CompareReplayOperator(RunOperator):
+    """Compare the replay with the version: fail when it drifted, skip when the machine was of another numeric class.
+
+    A retry or a clear compares the same again.
+    """
+
+    template_fields: Sequence[str] = ("plan", "trial")
+
+    def __init__(self, *, trial: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.trial = trial
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Compare. :return: the answer as JSON."""
+        del context
+        plan = self._plan()
+        store = plan.store(self._session(plan))
+        spec = plan.get_spec(store)
+        if spec.replay is None:
+            raise AirflowFailException(f"{plan.spec.key}: is the spec of no replay")
+        answer = self._compare(store, spec, spec.replay)
+        if answer.outcome is ReplayOutcome.DRIFTED:
+            tell(plan, "drifted", answer.reason)
+            raise AirflowFailException(f"{answer.outcome}: {answer.reason}")
+        if answer.outcome is ReplayOutcome.NOT_COMPARABLE:
+            raise AirflowSkipException(f"{answer.outcome}: {answer.reason}")
+        log.info("%s: %s", answer.outcome, answer.reason)
+        told: dict[str, Any] = answer.model_dump(mode="json")
+        return told
+
+    def _compare(self, store: ObjectStore, spec: Spec, replay: Replay) -> ReplayAnswer:
+        key = policy_key(spec.trial_id(self.trial), replay.step, "json")
+        record = PolicyRecord.from_json(get(store, key).data, key)
+        facts = CheckpointManifest.from_json(
+            get(store, record.manifest.key, record.manifest.sha256).data, record.manifest.key
+        )
+        manifest = get_manifest(store, replay.experiment, replay.version)
+        return judge_replay(replay, record.digest, facts.numeric_class, manifest.numeric_class)
+
+
+def _skip_without_a_trained_champion(store: ObjectStore, experiment: str) -> None:
+    """Leave a scheduled replay out, instead of failing night after night. :raises AirflowSkipException: with the reason."""
+    found = find_champion(store, experiment)
+    if found is None:
+        raise AirflowSkipException(
+            f"{experiment} has no champion yet, so there is nothing to train again"
+        )
+    if get_manifest(store, experiment, found[0].version).kind == "imported":
+        raise AirflowSkipException(
+            f"the champion of {experiment} was imported, so it cannot be trained again from here"
+        )
+
+
+def champion_version(store: ObjectStore, experiment: str) -> int:
+    """The version in service. :raises AirflowFailException: if there is none yet."""
+    found = find_champion(store, experiment)
+    if found is None:
+        raise AirflowFailException(
+            f"{experiment} has no champion yet; trigger retrain_{experiment}"
+        )
+    return found[0].version
+
+
+def machine_types(store: ObjectStore, manifest: VersionManifest) -> tuple[str, ...]:
+    """The type of the machine that ended a version's training, as its attempts say; empty if they say nothing."""
+    attempts = AttemptFiles(
+        store, TrialId(manifest.experiment, manifest.run, manifest.trial)
+    ).read()
+    types = [
+        stored.attempt.outcome.instance_type
+        for stored in attempts
+        if stored.attempt.outcome.instance_type
+    ]
+    return (types[-1],) if types and types[-1] else ()

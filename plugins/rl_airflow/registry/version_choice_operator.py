@@ -1,0 +1,154 @@
+"""Ask a person which version to put back: a form is made when the DAG is parsed, before anybody may look into the registry."""
+
+import logging
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from rl_airflow.infrastructure.form_values import environment_of
+from rl_airflow.infrastructure.places import find_place
+from rl_airflow.infrastructure.sessions import RoleSession
+from rl_airflow.registry.approval_operator import name_of
+from rl_airflow.registry.champion_operators import (
+    describe_history,
+    describe_version,
+    find_readable_champion,
+)
+from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.registry.contents import (
+    VersionManifest,
+    check_pointer,
+    find_pointer_mark,
+    get_manifest,
+    list_versions,
+)
+from rl_lifecycle.storage.stores import ObjectStore, S3Store
+
+log = logging.getLogger(__name__)
+
+#: The answer that moves nothing, and what silence is taken for.
+NONE_OF_THEM = "None of them"
+ANSWER_WITHIN = timedelta(hours=1)
+#: So many of the newest versions are offered; an older one can be named in the form.
+MOST_OPTIONS = 12
+#: How an option ends: whoever takes the answer learns from it which pointer the question showed.
+SHOWN = re.compile(r"\(pointer (\w+)\)$")
+
+
+class AskForVersionOperator(HITLOperator):
+    """Ask which version to put back into service; does not ask when the form names one, or only wants a list.
+
+    The options are the versions that are whole, newest first, less the one in service. The answer is given in the UI (Required
+    Actions) or over REST within an hour; no answer moves nothing. An option names what it would replace, because the champion may
+    move while the question waits. A retry asks again; a clear withdraws the answer.
+
+    :param aws_conn_id: a connection of the worker's own; None: `nightshift_airflow` if defined, else its own role.
+    """
+
+    def __init__(self, *, aws_conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(
+            subject="Which version of {{ params.experiment }} shall go into service?",
+            options=[NONE_OF_THEM],
+            defaults=NONE_OF_THEM,
+            response_timeout=ANSWER_WITHIN,
+            **kwargs,
+        )
+        self.aws_conn_id = aws_conn_id
+
+    def execute(self, context: Context) -> Any:
+        """Ask, unless it is known. :return: `version`, and if somebody was asked `person` and `pointer`, the mark of what was shown."""
+        params = context["params"]
+        if params.get("version") or params.get("only_list"):
+            version = params.get("version")
+            return {
+                "version": int(version) if version else None,
+                "person": None,
+            }  # a form's 1.0 is an integer to JSON Schema
+        environment, region = environment_of(params), params.get("region_name") or None
+        session = RoleSession(None, environment, self.aws_conn_id, region)
+        store = S3Store(session.client("s3"), find_place(environment, region).bucket)
+        try:
+            self.options = [*describe_choices(store, params["experiment"]), NONE_OF_THEM]
+            self.body = _question(describe_history(store, params["experiment"]), params["reason"])
+        except LifecycleError as error:
+            raise AirflowFailException(str(error)) from None
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Take the answer. Airflow's API has compared it with the options that were written down; this process has not seen them."""
+        self.options = [*self.options, *event.get("chosen_options", ())]
+        answer = super().execute_complete(context, event)
+        user, chosen = answer["responded_by_user"], answer["chosen_options"][0]
+        if not user or chosen == NONE_OF_THEM:
+            log.info(
+                "%s: nothing is moved",
+                "no version was chosen" if user else "nobody answered within an hour",
+            )
+            return {"version": None, "person": name_of(user) if user else None}
+        shown = SHOWN.search(chosen)
+        return {
+            "version": int(chosen.partition(":")[0]),
+            "person": name_of(user),
+            "pointer": shown[1] if shown else "unknown",
+        }
+
+
+def describe_choices(store: ObjectStore, experiment: str) -> list[str]:
+    """What could be put back, newest first, each with what it would replace. The mark is read first: what moves while the rest is
+    read makes it old, and so no answer to it counts.
+
+    :raises AirflowFailException: if there is nothing but what is in service.
+    """
+    mark = find_pointer_mark(store, experiment)
+    in_service = _find_version_in_service(store, experiment)
+    replaced = f"version {in_service}" if in_service else "a champion that was edited by hand"
+    return [
+        f"{describe_version(manifest)}; replaces {replaced} (pointer {mark})"
+        for manifest in _find_choices(store, experiment, in_service)
+    ]
+
+
+def _find_choices(
+    store: ObjectStore, experiment: str, in_service: int | None
+) -> Sequence[VersionManifest]:
+    versions = [
+        manifest for manifest in list_versions(store, experiment) if manifest.version != in_service
+    ]
+    if not versions:
+        there = f"but version {in_service}, which is in service" if in_service else "that is whole"
+        raise AirflowFailException(
+            f"{experiment} has no version {there}: there is nothing to put back"
+        )
+    return sorted(versions, key=lambda manifest: -manifest.version)[:MOST_OPTIONS]
+
+
+def _find_version_in_service(store: ObjectStore, experiment: str) -> int | None:
+    """Find the version in service; None if the pointer was edited, since a rollback may mend it to any version."""
+    champion = find_readable_champion(store, experiment)
+    if champion is None:
+        return None
+    pointer = champion[0]
+    try:
+        check_pointer(
+            store,
+            experiment,
+            pointer,
+            get_manifest(store, experiment, pointer.version, pointer.manifest_sha256),
+        )
+    except LifecycleError as error:
+        log.warning("%s", error)
+        return None
+    return pointer.version if pointer.entry.to_version == pointer.version else None
+
+
+def _question(history: str, reason: str) -> str:
+    """What the person reads, as Markdown: what moved when, why it is asked, what silence means. Others' words are quoted."""
+    title, *moves = history.splitlines()
+    listed = "\n".join(f"- `{move.strip().replace('`', chr(39))}`" for move in moves)
+    why = "\n".join(f"> {line}" for line in reason.splitlines())
+    return f"{title}\n\n{listed}\n\nThe reason that was given:\n\n{why}\n\nNo answer within an hour means no: nothing is moved."

@@ -1,0 +1,1 @@
+"""One run: its plan, its spec, its ledger, its notices, its report and its verdict."""

@@ -1,0 +1,52 @@
+"""What the tasks of one retraining hand each other: where everything is, fixed when the spec was frozen.
+
+It travels through XCom as plain JSON and is small; all that is large lies in the bucket.
+"""
+
+from pydantic import JsonValue
+
+from rl_airflow.infrastructure.sessions import Role, RoleSession
+from rl_lifecycle.experiment.spec import Artifact, Spec
+from rl_lifecycle.records.record import Record
+from rl_lifecycle.storage.stores import ObjectStore, S3Store, get
+
+
+class RunPlan(Record):
+    """One run's place in AWS. A task that reads it needs no CloudFormation call."""
+
+    environment: str
+    region_name: str | None
+    bucket: str
+    experiment: str
+    run: str
+    spec: Artifact
+    trials: tuple[str, ...]
+    launch_template_id: str
+    launch_template_version: str
+    subnet_ids: dict[str, str]
+    evaluator: str
+    topic_arn: str | None = None
+    ledger_key: str | None = None
+
+    def session(self, role: Role | None, aws_conn_id: str | None = None) -> RoleSession:
+        """Act as a role in the run's environment and region; None: as the Airflow worker, who may read and ask the evaluator."""
+        return RoleSession(role, self.environment, aws_conn_id, self.region_name)
+
+    def store(self, session: RoleSession) -> ObjectStore:
+        """The run's bucket, as that role."""
+        return S3Store(session.client("s3"), self.bucket)
+
+    def get_spec(self, store: ObjectStore) -> Spec:
+        """Read the frozen spec back, checked by its digest."""
+        return Spec.from_json(
+            get(store, self.spec.key, self.spec.sha256).data, f"{store.uri}/{self.spec.key}"
+        )
+
+    def to_xcom(self) -> dict[str, JsonValue]:
+        """The plan as plain JSON."""
+        return self.model_dump(mode="json")
+
+    @property
+    def zones(self) -> dict[str, str]:
+        """Subnet id → zone."""
+        return {subnet: zone for zone, subnet in self.subnet_ids.items()}

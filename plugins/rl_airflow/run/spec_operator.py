@@ -1,0 +1,192 @@
+"""The operator that fixes a run before anything is spent."""
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from rl_airflow.infrastructure.form_values import environment_of, read_overrides
+from rl_airflow.infrastructure.places import Place, find_place
+from rl_airflow.infrastructure.project_version import find_commit
+from rl_airflow.infrastructure.sessions import RoleSession
+from rl_airflow.run.run_plan import RunPlan
+from rl_lifecycle.errors import InvalidExperimentError, LifecycleError, OverlappingSeedsError
+from rl_lifecycle.experiment.experiment import Experiment
+from rl_lifecycle.experiment.spec import Artifact, Spec, check_fresh_seeds, freeze_spec
+from rl_lifecycle.records.names import slug
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.registry.contents import freeze_champion
+from rl_lifecycle.storage.layout import (
+    artifact_key,
+    ledger_key,
+    run_of_spec_key,
+    spec_key,
+    spec_prefix,
+)
+from rl_lifecycle.storage.stores import ObjectStore, S3Store, get, put_once
+
+log = logging.getLogger(__name__)
+
+#: XCom under which the plan of the run lies; the return value is the list of trials, to map over.
+PLAN_KEY = "plan"
+
+
+class S3FreezeSpecOperator(BaseOperator):
+    """Fix the run: experiment, overrides, seeds, image, wheels, champion. Written once, as the launcher.
+
+    A retry or a clear finds the frozen spec and goes by it, whatever the experiment's file says by now: a change of mind
+    is a new run. Nothing is launched here.
+
+    :param experiment: the experiment as JSON. :param folder: where its file lies, for the wheels that it names.
+    :param with_form: whether the DAG's form may override the experiment.
+    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else the assumed role.
+    """
+
+    #: Before the run's id, so that two DAGs of one experiment never share a run.
+    run_prefix = ""
+
+    def __init__(
+        self,
+        *,
+        experiment: dict[str, Any],
+        folder: str,
+        with_form: bool = True,
+        aws_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.experiment, self.folder, self.with_form, self.aws_conn_id = (
+            experiment,
+            folder,
+            with_form,
+            aws_conn_id,
+        )
+        self.plan: RunPlan | None = None
+
+    def execute(self, context: Context) -> list[str]:
+        """Freeze. :return: the names of the trials; the plan is pushed as XCom `plan`."""
+        experiment, params = Experiment.model_validate(self.experiment), context["params"]
+        environment, region = environment_of(params), params.get("region_name") or None
+        place = find_place(environment, region)
+        session = RoleSession("launcher", environment, self.aws_conn_id, region)
+        store = S3Store(session.client("s3"), place.bucket)
+        key = spec_key(experiment.name, slug(self.run_prefix + context["run_id"]))
+        found = store.find(key)
+        if found is None:
+            found_spec = self._freeze(context, experiment, place, store)
+            refuse_served_seeds(store, found_spec)
+            put_once(store, key, found_spec.to_json())
+            found = get(store, key)
+        else:
+            log.info("the run was frozen before; it goes on as it was")
+        spec = Spec.from_json(found.data, f"{store.uri}/{key}")
+        plan = plan_of(place, region, spec, Artifact(key=key, sha256=sha256_hex(found.data)))
+        self._tell(spec)
+        self.plan = plan
+        context["ti"].xcom_push(key=PLAN_KEY, value=plan.to_xcom())
+        return list(plan.trials)
+
+    def _freeze(
+        self, context: Context, experiment: Experiment, place: Place, store: ObjectStore
+    ) -> Spec:
+        run = context["dag_run"]
+        try:
+            overrides = (
+                read_overrides(context["params"], run.conf, f"run of {experiment.name}")
+                if self.with_form
+                else {}
+            )
+            _keep_approval(experiment, overrides)
+            return freeze_spec(
+                experiment,
+                run_id=self.run_prefix + context["run_id"],
+                created_at=datetime.now(UTC),
+                overrides=overrides,
+                trainer=place.trainer_wheels,
+                requirements=self._upload_wheels(experiment, store),
+                image_id=place.image_id,
+                launch_template=f"{place.launch_template_id}:{place.launch_template_version}",
+                commit=find_commit(Path(self.folder)),
+                champion=freeze_champion(store, experiment),
+            )
+        except LifecycleError as error:
+            raise AirflowFailException(str(error)) from None
+
+    def _upload_wheels(self, experiment: Experiment, store: ObjectStore) -> tuple[Artifact, ...]:
+        """Put the experiment's own wheels beside the trainer's, by digest."""
+        artifacts = []
+        for name in experiment.requirements:
+            path = Path(self.folder) / name
+            if not path.is_file():
+                raise InvalidExperimentError(
+                    f"experiments/{experiment.name}.yaml",
+                    "requirements",
+                    f"{name} is not there; put the wheel beside the experiment's file",
+                )
+            data = path.read_bytes()
+            artifact = Artifact(
+                key=artifact_key(sha256_hex(data), path.name), sha256=sha256_hex(data)
+            )
+            put_once(store, artifact.key, data)
+            artifacts.append(artifact)
+        return tuple(artifacts)
+
+    def _tell(self, spec: Spec) -> None:
+        champion = f"version {spec.champion.version}" if spec.champion else "none yet"
+        log.info(
+            "%s: %d trials × %s steps in segments of %s; seeds %s; champion: %s; spec %s",
+            spec.run_id,
+            len(spec.trials),
+            f"{spec.experiment.total_timesteps:,}",
+            f"{spec.segment_timesteps:,}",
+            ", ".join(str(plan.seed) for plan in spec.trials),
+            champion,
+            spec.sha256[:12],
+        )
+
+
+def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
+    """Refuse a form that takes away the approval that the file asks for: whoever may trigger must not decide that alone."""
+    if experiment.approval and overrides.get("approval") is False:
+        raise InvalidExperimentError(
+            f"run of {experiment.name}",
+            "approval",
+            f"experiments/{experiment.name}.yaml asks for an approval, "
+            "and a form cannot take it away; change the file, or leave the field as it is",
+        )
+
+
+def plan_of(place: Place, region: str | None, spec: Spec, artifact: Artifact) -> RunPlan:
+    """Where the run happens. Its machines are launched from the template version that was frozen, whatever is newer now."""
+    template = spec.launch_template or f"{place.launch_template_id}:{place.launch_template_version}"
+    template_id, _, template_version = template.partition(":")
+    return RunPlan(
+        environment=place.environment,
+        region_name=region,
+        bucket=place.bucket,
+        experiment=spec.experiment.name,
+        run=spec.run,
+        spec=artifact,
+        trials=tuple(trial.name for trial in spec.trials),
+        launch_template_id=template_id,
+        launch_template_version=template_version,
+        subnet_ids=place.subnet_ids,
+        evaluator=place.evaluator,
+        topic_arn=place.topic_arn,
+        ledger_key=ledger_key(f"{spec.created_at:%Y-%m}", spec.experiment.name, spec.run),
+    )
+
+
+def refuse_served_seeds(store: ObjectStore, spec: Spec) -> None:
+    """Refuse seeds that an earlier run of the experiment was selected or judged on. Seeds go by names, so a LIST suffices.
+
+    :raises AirflowFailException: naming the run; another run draws other seeds.
+    """
+    earlier = {run_of_spec_key(item.key) for item in store.list(spec_prefix(spec.experiment.name))}
+    try:
+        check_fresh_seeds(spec, sorted(earlier))
+    except OverlappingSeedsError as error:
+        raise AirflowFailException(str(error)) from None

@@ -1,0 +1,1 @@
+"""One trial: launch, wait, relaunch, terminate; its operators, trigger and supervisor."""

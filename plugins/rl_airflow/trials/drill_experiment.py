@@ -1,0 +1,23 @@
+"""The experiment of the interruption drill: small, and with a checkpoint early enough to be interrupted after."""
+
+from typing import Any
+
+from rl_lifecycle.experiment.experiment import read_experiment
+
+
+def drill_experiment() -> dict[str, Any]:
+    """CartPole in five segments, as JSON."""
+    document = {
+        "env_id": "CartPole-v1",
+        "algo": "ppo",
+        "total_timesteps": 204_800,
+        "trials": 1,
+        "checkpoint_every": 40_960,
+        "schedule": None,
+        "compute": {"market": "on-demand", "max_hours": 1, "budget_usd": 1},
+        "evaluation": {"return_range": [0, 500], "crash_below": 100},
+    }
+    experiment: dict[str, Any] = read_experiment(document, "drill", source="the drill").model_dump(
+        mode="json"
+    )
+    return experiment

@@ -1,0 +1,133 @@
+"""Whether a trial has been trained enough: its learning curve, read off the selection episodes that are there already."""
+
+import logging
+import re
+from collections.abc import Mapping
+
+from rl_airflow.errors import first_line
+from rl_airflow.run.run_plan import RunPlan
+from rl_lifecycle.evaluation.early_stops import CurvePoint, curve_of, why_stop
+from rl_lifecycle.evaluation.requests import Shard, merge_shards
+from rl_lifecycle.evaluation.selection import SELECTION, read_selection_name
+from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.storage.layout import evaluation_prefix, policy_key
+from rl_lifecycle.storage.stores import ObjectStore, get
+
+log = logging.getLogger(__name__)
+
+#: A trial's selection episodes: step → the keys of their shards.
+ShardKeys = Mapping[int, tuple[str, ...]]
+#: A shard's place below its evaluation.
+SHARD = re.compile(r"shards/\d+\.json")
+
+
+class LearningCurve:
+    """One trial's curve; each shard is read once, because it never changes.
+
+    :param trial: the trial's name.
+    """
+
+    def __init__(self, trial: str, spec: Spec | None = None) -> None:
+        self.trial, self.spec = trial, spec
+        self._shards: dict[str, Shard] = {}
+        self._told: set[tuple[int, int]] = set()
+        self._judged: tuple[ShardKeys, str] | None = None
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether it is known to be a replay: one trial, of which a look costs one GET."""
+        return self.spec is not None and self.spec.replay is not None
+
+    def find_answer(self, shards: ShardKeys) -> str | None:
+        """What was answered of these very shards before; None if something is new."""
+        return (
+            self._judged[1]
+            if self._judged is not None and self._judged[0] == shards and not self.is_replay
+            else None
+        )
+
+    def why_stop(self, store: ObjectStore, plan: RunPlan, shards: ShardKeys | None = None) -> str:
+        """Look, and say why the trial need not be trained any further; empty while it must, or no rule was set.
+
+        Costs a GET for each shard that is new, and only if the experiment has a rule; for a replay one GET. A curve that cannot be
+        read stops nothing: it must not cost a healthy training.
+
+        :param shards: those of the trial's selection episodes, as :func:`find_shards` found them; None: they are listed here.
+        """
+        try:
+            return self._why_stop(store, plan, shards)
+        except Exception as error:  # whatever lies there, or does not answer
+            self.pass_over(error)
+            return ""
+
+    def pass_over(self, error: Exception) -> None:
+        """Say that the curve cannot be read."""
+        log.warning(
+            "%s: its learning curve cannot be read, so it trains on: %s",
+            self.trial,
+            first_line(error),
+        )
+
+    def _why_stop(self, store: ObjectStore, plan: RunPlan, shards: ShardKeys | None) -> str:
+        spec = self.spec = self.spec or plan.get_spec(store)
+        rule = spec.experiment.early_stop
+        if spec.replay is not None:
+            there = store.find(policy_key(spec.trial_id(self.trial), spec.replay.step, "json"))
+            return f"step {spec.replay.step:,} is there: enough to compare with" if there else ""
+        if not rule.active:
+            return ""
+        shards = (
+            shards
+            if shards is not None
+            else find_shards(store, plan, self.trial).get(self.trial, {})
+        )
+        if (known := self.find_answer(shards)) is not None:
+            return known
+        self._judged = (
+            shards,
+            why_stop(self._read(store, spec, shards), rule, spec.experiment.total_timesteps),
+        )
+        return self._judged[1]
+
+    def _read(self, store: ObjectStore, spec: Spec, shards: ShardKeys) -> tuple[CurvePoint, ...]:
+        """All points that are there."""
+        merged = {
+            step: merge_shards([self._shard(store, key) for key in keys])
+            for step, keys in shards.items()
+        }
+        self._tell_incomplete(merged, spec.experiment.evaluation.selection_episodes)
+        return curve_of(merged, spec.experiment.evaluation)
+
+    def _shard(self, store: ObjectStore, key: str) -> Shard:
+        if key not in self._shards:
+            self._shards[key] = Shard.from_json(get(store, key).data, key)
+        return self._shards[key]
+
+    def _tell_incomplete(self, merged: dict[int, Shard], n_episodes: int) -> None:
+        """Say once of each policy that not all of its episodes are there: it is no point of the curve."""
+        for step, shard in merged.items():
+            if len(shard.returns) < n_episodes and (step, len(shard.returns)) not in self._told:
+                self._told.add((step, len(shard.returns)))
+                log.info(
+                    "%s at step %s: %d of %d selection episodes are there, so it is no point of the learning curve yet",
+                    self.trial,
+                    f"{step:,}",
+                    len(shard.returns),
+                    n_episodes,
+                )
+
+
+def find_shards(store: ObjectStore, plan: RunPlan, trial: str = "") -> dict[str, ShardKeys]:
+    """Find the shards of a run's selection episodes with one LIST a thousand. :return: trial → step → keys.
+
+    :param trial: whose name the trials' begin with; empty: all trials of the run.
+    """
+    stem = evaluation_prefix(plan.experiment, plan.run, SELECTION).removesuffix("/")
+    found: dict[str, dict[int, list[str]]] = {}
+    for item in store.list(stem + (f"{trial}-" if trial else "")):
+        name, _, file = item.key.removeprefix(stem).partition("/")
+        if SHARD.fullmatch(file) and (read := read_selection_name(SELECTION + name)):
+            found.setdefault(read[0], {}).setdefault(read[1], []).append(item.key)
+    return {
+        name: {step: tuple(keys) for step, keys in steps.items()} for name, steps in found.items()
+    }

@@ -1,0 +1,84 @@
+"""Pass on to the task's log what a trial's machine wrote, while the task waits: each line once, and only what is new is fetched.
+
+The trainer writes its log and its curve at each segment's end, so that is when there is something to fetch: the log from the
+byte on that was told last, and the newest chunk of the curve. No LIST is needed: the segment says where they are.
+"""
+
+import asyncio
+
+from rl_airflow.errors import first_line
+from rl_airflow.trials.progress_reports import read_curve_end, readable_line
+from rl_airflow.trials.watch import SharedWatch
+from rl_lifecycle.records.record import Record
+from rl_lifecycle.storage.layout import TrialId, trainer_log_key
+from rl_lifecycle.storage.stores import ObjectStore, read_from
+from rl_lifecycle.trials.evidence import Evidence
+from rl_lifecycle.trials.heartbeats import Heartbeat
+
+#: So many lines are passed on at once; the log itself has them all.
+MOST_LINES = 100
+
+
+class Told(Record):
+    """How much of a machine's word was passed on: it travels with the trigger, and survives a retry."""
+
+    attempt: int = 0
+    segment: int = 0
+    n_bytes: int = 0
+
+
+async def relay(
+    watch: SharedWatch, trial: TrialId, evidence: Evidence, told: Told
+) -> tuple[Told, list[str]]:
+    """Find what is new since the last time, if a segment has ended since. What cannot be read is tried again at the next.
+
+    :param told: what was passed on before. :return: what is passed on now, and its lines.
+    """
+    beat = evidence.beat
+    if beat is None:
+        return told, []
+    if beat.attempt != told.attempt:
+        told = Told(attempt=beat.attempt)
+    if beat.segment <= told.segment:
+        return told, []
+    try:
+        new, point = await asyncio.gather(
+            watch.read(lambda store: read_new(store, trial, told)),
+            watch.read(
+                lambda store: read_curve_end(
+                    store, trial, curve_steps(beat, evidence.segment_timesteps)
+                )
+            ),
+        )
+    except Exception as error:
+        return told, [f"{trial.trial}: its log could not be read ({first_line(error)})"]
+    lines = [
+        f"{trial.trial} | {readable_line(line)}"
+        for line in new.decode(errors="replace").splitlines()
+    ]
+    if (more := len(lines) - MOST_LINES) > 0:
+        lines = [f"{trial.trial} | … {more} lines more are in its log", *lines[more:]]
+    if point:
+        lines.append(f"{trial.trial}: {point}")
+    return Told(attempt=beat.attempt, segment=beat.segment, n_bytes=told.n_bytes + len(new)), lines
+
+
+def curve_steps(beat: Heartbeat, segment_timesteps: int) -> tuple[int, ...]:
+    """Where the newest chunk of the curve may be, the likeliest first: it is written beside the next segment.
+
+    >>> beat = Heartbeat(attempt=1, state="training", step=2500, total_timesteps=4100, steps_per_s=1, at="2026-01-01T00:00Z", segment=2)
+    >>> curve_steps(beat, 1000), curve_steps(beat.model_copy(update={"segment": 4, "step": 4128}), 1000)
+    ((2000, 1000), (4000, 4128, 3000))
+    """
+    ends = [beat.segment * segment_timesteps, (beat.segment - 1) * segment_timesteps]
+    if (
+        beat.step >= beat.total_timesteps
+    ):  # the last segment may be longer or shorter than the others
+        ends.insert(1, beat.step)
+    return tuple(dict.fromkeys(step for step in ends if step > 0))
+
+
+def read_new(store: ObjectStore, trial: TrialId, told: Told) -> bytes:
+    """Read whole lines that were not told yet."""
+    new = read_from(store, trainer_log_key(trial, told.attempt), told.n_bytes)
+    return new[: new.rfind(b"\n") + 1]

@@ -1,0 +1,195 @@
+"""Ask EC2 for an attempt's machine, or adopt the one that it has already, and write down what came of it."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from rl_airflow.machines.instances import Granted, Machines
+from rl_airflow.machines.launch_checks import LaunchChecks
+from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
+from rl_airflow.trials.memories import MachineMemory
+from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, Refusal
+from rl_lifecycle.machines.launches import TOKEN_HOLDS, WAITABLE_CODES, explain_refusals, market_of
+from rl_lifecycle.storage.stores import error_code
+from rl_lifecycle.trials.evidence import Machine
+
+#: AWS says these of itself or of the credentials, not of the request: whether an earlier call made a machine stays unknown.
+SILENT_CODES = frozenset(
+    {
+        "",
+        "RequestLimitExceeded",
+        "Throttling",
+        "InternalError",
+        "Unavailable",
+        "ServiceUnavailable",
+        "RequestExpired",
+        "ExpiredToken",
+        "AuthFailure",
+    }
+)
+
+
+class Asker:
+    """Asks for one trial's machines.
+
+    :param zones: subnet id → zone. :param now: the clock, giving aware UTC datetimes.
+    :param memory: what the task remembers over its retries.
+    """
+
+    def __init__(
+        self,
+        attempts: AttemptFiles,
+        machines: Machines,
+        checks: LaunchChecks,
+        memory: MachineMemory,
+        *,
+        zones: dict[str, str],
+        now: Callable[[], datetime],
+        log: logging.Logger,
+    ) -> None:
+        self.attempts, self.machines, self.checks, self.memory = attempts, machines, checks, memory
+        self.zones, self.now, self.log, self.trial = zones, now, log, attempts.trial
+
+    def ask(
+        self, stored: StoredAttempt, seen: Machine | None = None, *, just_written: bool = False
+    ) -> None:
+        """Adopt the attempt's machine, or ask for it. Starts billing.
+
+        :param seen: the machine, if it was seen before: then nothing is asked for.
+        :param just_written: this worker wrote the attempt a moment ago, so nobody has asked for its machine yet.
+        """
+        attempt = stored.attempt
+        found = (
+            seen
+            or self.machines.find(self.trial, attempt.attempt)
+            or self._find_remembered(attempt)
+        )
+        if found is not None:
+            self.log.info("%s: adopting %s (%s)", self.trial.trial, found.instance_id, found.state)
+            granted = Granted(
+                found.instance_id,
+                found.instance_type,
+                found.zone,
+                "spot" if found.market == "spot" else "on-demand",
+                (),
+            )
+        else:
+            granted = self._request(attempt, just_written=just_written)
+            if granted.instance_id is not None:
+                self.memory.keep(attempt.token, granted.instance_id)
+        if not self._record_answer(stored, granted, self.now()) and granted.instance_id is not None:
+            self._end_if_closed(attempt, granted.instance_id)
+
+    def _find_remembered(self, attempt: Attempt) -> Machine | None:
+        known = self.memory.find(attempt.token)
+        return self.machines.describe([known]).get(known) if known is not None else None
+
+    def _request(self, attempt: Attempt, *, just_written: bool) -> Granted:
+        """Ask, and turn an error of the request itself into a refusal that is written down.
+
+        The quotas are looked at only for an attempt that this worker has just written: an older one may have its machine, which
+        EC2 does not show yet and which may be what fills the quota, so there the token decides.
+        """
+        if just_written and (full := self.checks.find_full(attempt, self.zones)):
+            return Granted(None, None, None, market_of(attempt), full)
+        try:
+            return self.machines.request(attempt)
+        except Exception as error:
+            code = error_code(error)
+            if not code:
+                raise  # no answer: nothing is known, so the same token is asked with again
+            message = str(getattr(error, "response", {}).get("Error", {}).get("Message", error))
+            refusal = Refusal(
+                instance_type="*", zone="*", market=market_of(attempt), code=code, message=message
+            )
+            return Granted(None, None, None, refusal.market, (refusal,))
+
+    def _record_answer(self, stored: StoredAttempt, granted: Granted, now: datetime) -> bool:
+        if granted.instance_id is not None:
+            self.log.info(
+                "%s: %s is %s, %s, in %s",
+                self.trial.trial,
+                granted.instance_id,
+                granted.instance_type,
+                granted.market,
+                granted.zone,
+            )
+            return self.attempts.update(
+                stored,
+                lambda outcome: outcome.model_copy(
+                    update={
+                        "instance_id": granted.instance_id,
+                        "instance_type": granted.instance_type,
+                        "market": granted.market,
+                        "zone": granted.zone,
+                        "launched_at": now,
+                    }
+                ),
+            )
+        codes = [refusal.code for refusal in granted.refusals]
+        waitable = bool(set(codes) & WAITABLE_CODES) or not codes
+        reason = explain_refusals(codes) or _name_refusals(granted)
+        self.log.warning("%s: no machine: %s", self.trial.trial, reason)
+        return self.attempts.update(
+            stored,
+            lambda outcome: outcome.model_copy(
+                update={
+                    "end": AttemptEnd.NO_CAPACITY if waitable else AttemptEnd.REFUSED,
+                    "reason": reason,
+                    "ended_at": now,
+                    "refusals": granted.refusals,
+                    "seconds": 0.0,
+                    "usd": 0.0,
+                    "market": granted.market,
+                }
+            ),
+        )
+
+    def _end_if_closed(self, attempt: Attempt, instance_id: str) -> None:
+        """Somebody else moved the attempt while we asked. If they closed it, the machine that we got is nobody's."""
+        there = self.attempts.read()
+        if (
+            len(there) < attempt.attempt
+            or there[attempt.attempt - 1].attempt.outcome.end is not None
+        ):
+            self.machines.terminate_new(instance_id)
+
+    def is_unanswered(self, attempt: Attempt) -> bool:
+        """Whether an attempt may have a machine, or get one, that nobody knows: EC2 shows what it made only after a while."""
+        return (
+            attempt.outcome.end is None
+            and attempt.outcome.instance_id is None
+            and self.now() - attempt.created_at <= TOKEN_HOLDS
+            and self.machines.find(self.trial, attempt.attempt) is None
+        )
+
+    def end_unanswered(self, stored: StoredAttempt) -> None:
+        """Ask with an attempt's token once more, and terminate what EC2 names.
+
+        If a worker died in the call, that is the machine which its call made. If its call is still on the way, or comes later, the
+        answer to it is the same machine. If there never was a call, a machine is made and ended at once. It is paid from the
+        moment when the attempt was written, because when it was made is not known.
+        """
+        try:
+            granted = self.machines.request(stored.attempt)
+        except Exception as error:
+            if error_code(error) in SILENT_CODES:
+                raise
+            return  # refused, so there is none
+        if granted.instance_id is not None:
+            self.machines.terminate_new(granted.instance_id)
+            self._record_answer(stored, granted, stored.attempt.created_at)
+
+
+def _name_refusals(granted: Granted) -> str:
+    """Name the pools that refused, the same code once."""
+    if not granted.refusals:
+        return "EC2 gave no machine and no reason"
+    said: dict[str, list[str]] = {}
+    for refusal in granted.refusals:
+        said.setdefault(refusal.code, []).append(
+            refusal.message
+            if refusal.instance_type == "*"
+            else f"{refusal.instance_type} in {refusal.zone}"
+        )
+    return "; ".join(f"{code}: {', '.join(pools)}" for code, pools in said.items())

@@ -1,0 +1,271 @@
+"""The operators of a trial: launch its machine, wait for it, and end whatever is left of a run."""
+
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from rl_airflow.errors import InstancesLeftError, first_line
+from rl_airflow.machines.instances import Machines
+from rl_airflow.run.links import TRIAL_LINKS, show_links, trial_links
+from rl_airflow.run.notices import tell
+from rl_airflow.run.run_operator import RunOperator
+from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.run.trial_ends import END_KEY, TrialEnd
+from rl_airflow.trials.memories import MachineMemory, Memory, recall, remember
+from rl_airflow.trials.progress_reports import end_of_trial, read_log_tail
+from rl_airflow.trials.supervisor import TrialSupervisor
+from rl_airflow.trials.supervisor_factory import make_supervisor
+from rl_airflow.trials.trigger import Ec2TrialTrigger
+from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError
+from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
+from rl_lifecycle.trials.evidence import Evidence
+from rl_lifecycle.trials.recoveries import find_recoveries
+from rl_lifecycle.trials.states import TrialState
+
+log = logging.getLogger(__name__)
+
+
+class TrialOperator(RunOperator):
+    """What the operators of a trial share beside the run's plan: the trial's supervisor."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._working: TrialSupervisor | None = None
+
+    def _supervisor(
+        self, plan: RunPlan, trial: str, spec: Spec | None = None, context: Context | None = None
+    ) -> TrialSupervisor:
+        return make_supervisor(
+            plan, self._session(plan), trial, log, spec=spec, memory=MachineMemory(context)
+        )
+
+    def _drop_and_exit(self, trial: str, reason: str) -> NoReturn:
+        """End the machine that this worker works on, also one that EC2 is just making for it, and this process.
+
+        Airflow's signal handler would return to the line that it interrupted, and what stands there would find its machine gone
+        and launch another.
+        """
+        try:
+            (self._working or self._supervisor(self._plan(), trial)).drop(None, reason)
+        except Exception as error:
+            log.warning(
+                "%s: its machine could not be ended (%s); the teardown ends it",
+                trial,
+                first_line(error),
+            )
+        raise SystemExit(128 + signal.SIGTERM)
+
+    def _show_links(self, context: Context, plan: RunPlan, trial: str, evidence: Evidence) -> None:
+        newest = evidence.newest
+        if newest is not None:
+            self.links = trial_links(plan, trial, newest.attempt, newest.outcome.instance_id)
+            show_links(context, self.links)
+
+
+class Ec2LaunchTrialOperator(TrialOperator):
+    """Ask for a trial's machine, exactly once, and return without waiting for it. Starts billing.
+
+    A retry, or a second run of the same task, adopts the machine that is there. A clear means "once more": a trial that
+    had failed or was cancelled gets another attempt, which resumes from its last checkpoint. `on_kill` ends the machine, also one
+    that EC2 has not yet answered with or does not show yet; if Airflow then retries the task, another is asked for.
+    Refused capacity is no failure here: `await` waits it out.
+    """
+
+    template_fields: Sequence[str] = ("plan", "trial")
+    operator_extra_links = TRIAL_LINKS
+
+    def __init__(self, *, trial: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.trial = trial
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Launch or adopt. :return: what is known of the newest attempt."""
+        plan = self._plan()
+        supervisor = self._working = self._supervisor(plan, self.trial, context=context)
+        try:
+            action, evidence = supervisor.advance(again=True)
+        except (BudgetExceededError, LaunchRefusedError) as error:
+            raise AirflowFailException(f"{self.trial}: {error}") from None
+        newest = evidence.newest
+        instance_id = newest.outcome.instance_id if newest is not None else None
+        self._show_links(context, plan, self.trial, evidence)
+        if action.kind is ActionKind.FAIL:
+            raise AirflowFailException(f"{self.trial}: {action.finding.reason}")
+        return {
+            "trial": self.trial,
+            "attempt": newest.attempt if newest else None,
+            "instance_id": instance_id,
+            "state": action.finding.state.value,
+        }
+
+    def on_kill(self) -> None:
+        """End the machine that was being asked for."""
+        self._drop_and_exit(self.trial, "the launching task was killed")
+
+
+class Ec2AwaitTrialOperator(TrialOperator):
+    """Wait until a trial is trained; relaunch it when its machine is lost, give up when its code fails.
+
+    A retry looks at what is there and goes on waiting, with the stall clock and the place in the log where it was: they lie in
+    the task's state store. A clear starts another attempt if the trial had failed (its launch is cleared with it). `on_kill`,
+    in the worker or deferred, ends the machine; the checkpoints stay, and if Airflow retries the task (its worker was told to stop,
+    or was thought to be dead), another machine goes on from them.
+
+    :param trial: the trial's name.
+    :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
+    :param waiter_delay: longest pause between looks, seconds; shorter while the machine is young.
+    """
+
+    template_fields: Sequence[str] = ("plan", "trial")
+    operator_extra_links = TRIAL_LINKS
+
+    def __init__(
+        self, *, trial: Any, deferrable: bool = True, waiter_delay: float = 5.0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.trial, self.deferrable, self.waiter_delay = trial, deferrable, waiter_delay
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Look once, act, and defer until there is more to do."""
+        return self._go_on(context, recall(context))
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Come back from the triggerer: something changed, so look and act again."""
+        return self._go_on(context, Memory.from_value(event or {}, "the trigger's event"))
+
+    def _go_on(self, context: Context, memory: Memory) -> dict[str, Any]:
+        plan = self._plan()
+        supervisor = self._working = self._supervisor(plan, self.trial, context=context)
+        while True:
+            before = len(supervisor.read_attempts())
+            try:
+                action, evidence = supervisor.advance(memory.progress)
+            except (BudgetExceededError, LaunchRefusedError) as error:
+                self._tell(context, supervisor, *self._stopped(supervisor))
+                raise AirflowFailException(f"{self.trial}: {error}") from None
+            self._show_links(context, plan, self.trial, evidence)
+            self._tell_of_relaunch(plan, before, evidence)
+            if action.kind is not ActionKind.WAIT:
+                return self._end(context, supervisor, action, evidence)
+            remember(context, memory)
+            memory = self._wait(evidence, memory)
+
+    def _tell_of_relaunch(self, plan: RunPlan, before: int, evidence: Evidence) -> None:
+        """Say that a machine was lost and another one was asked for, in the log and over SNS."""
+        if not 0 < before < len(evidence.attempts):
+            return
+        lost = evidence.attempts[before - 1].outcome
+        if lost.instance_id is not None:
+            message = (
+                f"{self.trial}: {lost.instance_id} was lost at step {lost.reached_step}: {lost.reason}; going on from "
+                f"step {lost.committed_step}"
+            )
+            log.warning("%s", message)
+            tell(plan, "interrupted", message)
+
+    def _wait(self, evidence: Evidence, memory: Memory) -> Memory:
+        trigger = Ec2TrialTrigger.of(
+            self._plan(),
+            self.trial,
+            evidence,
+            memory.told,
+            waiter_delay=self.waiter_delay,
+            aws_conn_id=self.aws_conn_id,
+        )
+        if self.deferrable:
+            self.defer(trigger=trigger, method_name="execute_complete")
+        return _run_here(trigger)
+
+    def _end(
+        self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence
+    ) -> dict[str, Any]:
+        end = self._tell(context, supervisor, action, evidence)
+        for recovery in find_recoveries(evidence.attempts):
+            log.info(
+                "%s: attempt %d %s: %s steps lost, %s s to the first new step",
+                self.trial,
+                recovery.attempt,
+                recovery.end,
+                recovery.steps_lost,
+                recovery.seconds_to_first_step,
+            )
+        if action.kind is ActionKind.FINISH:
+            return end.model_dump(mode="json")
+        for line in read_log_tail(supervisor.store, supervisor.trial, evidence.attempts):
+            log.error("%s | %s", self.trial, line)
+        raise AirflowFailException(f"{self.trial}: {action.finding.reason}")
+
+    def _tell(
+        self, context: Context, supervisor: TrialSupervisor, action: Action, evidence: Evidence
+    ) -> TrialEnd:
+        """Leave word of the end for the tasks after this one, also when the task fails."""
+        end = end_of_trial(supervisor.trial, evidence, action.finding)
+        context["ti"].xcom_push(key=END_KEY, value=end.model_dump(mode="json"))
+        return end
+
+    @staticmethod
+    def _stopped(supervisor: TrialSupervisor) -> tuple[Action, Evidence]:
+        evidence, _ = supervisor.observe()
+        action = decide_action(evidence)
+        failed = action.finding.model_copy(update={"state": TrialState.FAILED})
+        return action.model_copy(update={"finding": failed}), evidence
+
+    def on_kill(self) -> None:
+        """End the machine that this worker watches or has launched: whoever was started in its place may have launched another."""
+        self._drop_and_exit(self.trial, "the awaiting task was killed")
+
+
+class Ec2TerminateRunOperator(TrialOperator):
+    """Tear a run down: end its machines, prove by listing that none is left, close its books.
+
+    Runs also when training failed. A retry or a clear repeats it harmlessly.
+
+    :param waiter_max_seconds: how long termination may take, seconds.
+    """
+
+    def __init__(self, *, waiter_max_seconds: float = 300.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.waiter_max_seconds = waiter_max_seconds
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """End and prove. :return: the ids that are left, of which there are none.
+
+        :raises InstancesLeftError: if machines are still there when the time is up.
+        """
+        del context
+        if not self.plan:
+            log.info("instances left: 0 (no run was planned)")
+            return {"instances_left": []}
+        plan = self._plan()
+        session = self._session(plan)
+        spec = plan.get_spec(plan.store(session))
+        supervisors = [self._supervisor(plan, trial, spec) for trial in plan.trials]
+        for supervisor in supervisors:
+            supervisor.cancel("the run ended")
+        left = Machines(session.client("ec2"), plan.environment).terminate_run(
+            plan.experiment, plan.run, wait_s=self.waiter_max_seconds, sleep=time.sleep
+        )
+        if left:
+            raise InstancesLeftError(left)
+        for supervisor in supervisors:
+            supervisor.settle_ledger(tuple(stored.attempt for stored in supervisor.attempts.read()))
+        log.info("instances left: 0")
+        return {"instances_left": []}
+
+
+def _run_here(trigger: Ec2TrialTrigger) -> Memory:
+    """Wait in the worker, with the very code that waits in the triggerer."""
+    import asyncio
+
+    async def first() -> Any:
+        return await anext(trigger.run())
+
+    return Memory.from_value(asyncio.run(first()).payload, "the trigger's event")

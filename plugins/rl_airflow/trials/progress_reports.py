@@ -1,0 +1,103 @@
+"""What is told of a trial: a line of progress while it trains, how it ended, the end of its log."""
+
+import json
+from collections.abc import Sequence
+
+from rl_airflow.run.trial_ends import TrialEnd
+from rl_lifecycle.machines.attempts import Attempt
+from rl_lifecycle.storage.layout import TrialId, curve_key, log_prefix
+from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.trials.evidence import Evidence
+from rl_lifecycle.trials.heartbeats import Heartbeat
+from rl_lifecycle.trials.states import Finding
+
+#: How much of a machine's log is shown when it failed.
+TAIL_BYTES, TAIL_LINES = 16_384, 40
+#: What of SB3's log is shown while a trial trains.
+CURVE = (
+    "rollout/ep_rew_mean",
+    "rollout/ep_len_mean",
+    "train/loss",
+    "train/approx_kl",
+    "train/entropy_loss",
+    "train/explained_variance",
+    "train/actor_loss",
+    "train/critic_loss",
+)
+
+
+def end_of_trial(trial: TrialId, evidence: Evidence, finding: Finding) -> TrialEnd:
+    """Sum a trial up over all its machines."""
+    outcomes = [attempt.outcome for attempt in evidence.attempts]
+    beat = evidence.heartbeat
+    return TrialEnd(
+        trial=trial.trial,
+        state=finding.state,
+        reason=finding.reason,
+        attempts=len(outcomes),
+        steps=beat.step if beat is not None else evidence.committed_step,
+        seconds=round(sum(outcome.seconds or 0.0 for outcome in outcomes), 1),
+        usd=round(sum(outcome.usd or 0.0 for outcome in outcomes), 6),
+        saved_usd=round(sum(outcome.saved_usd or 0.0 for outcome in outcomes), 6),
+    )
+
+
+def describe_progress(trial: str, beat: Heartbeat, *, seconds: float, usd_per_hour: float) -> str:
+    """One line for the task log.
+
+    :param seconds: since the machine was launched.
+    """
+    share = min(1.0, beat.step / beat.total_timesteps) if beat.total_timesteps else 0.0
+    parts = [f"{trial}: {beat.state} {beat.step:,}/{beat.total_timesteps:,} ({share:.0%})"]
+    if beat.steps_per_s > 0:
+        left = max(0, beat.total_timesteps - beat.step) / beat.steps_per_s
+        parts.append(f"{beat.steps_per_s:,.0f} steps/s" + (f", {left:.0f} s to go" if left else ""))
+    if beat.episode_return_mean is not None:
+        parts.append(f"return {beat.episode_return_mean:.1f}")
+    parts.append(f"USD {seconds * usd_per_hour / 3600:.4f}")
+    if beat.rebalance_at is not None:
+        parts.append(f"AWS recommends leaving the machine since {beat.rebalance_at:%H:%M:%S} UTC")
+    return " · ".join(parts) + (f" · {beat.message}" if beat.message else "")
+
+
+def read_log_tail(store: ObjectStore, trial: TrialId, attempts: Sequence[Attempt]) -> list[str]:
+    """Read the end of what the last machine logged; empty if it logged nothing."""
+    for attempt in reversed(attempts):
+        keys = [item for item in store.list(log_prefix(trial, attempt.attempt)) if item.n_bytes]
+        if not keys:
+            continue
+        newest = max(keys, key=lambda item: (item.modified_at, item.key))
+        found = store.find(newest.key)
+        if found is not None:
+            text = found.data[-TAIL_BYTES:].decode(errors="replace")
+            return [readable_line(line) for line in text.splitlines()[-TAIL_LINES:]]
+    return []
+
+
+def read_curve_end(store: ObjectStore, trial: TrialId, steps: Sequence[int]) -> str:
+    """Read the last point of a chunk of a trial's learning curve; empty if there is none.
+
+    :param steps: at the end of which segment the chunk may have been written; the first that is there is read.
+    """
+    found = next(
+        (chunk for step in steps if (chunk := store.find(curve_key(trial, step))) is not None), None
+    )
+    lines = found.data.decode(errors="replace").splitlines() if found is not None else []
+    if not lines:
+        return ""
+    point = json.loads(lines[-1])
+    values = [
+        f"{name} {point[name]:.4g}" for name in CURVE if isinstance(point.get(name), int | float)
+    ]
+    return f"curve at step {int(point.get('step', 0)):,}: {', '.join(values)}" if values else ""
+
+
+def readable_line(line: str) -> str:
+    """A line of JSON as its message, any other line as it is."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return line
+    if isinstance(record, dict) and isinstance(record.get("message"), str):
+        return str(record["message"])
+    return line

@@ -1,0 +1,389 @@
+"""Bring one trial forward: look at everything, do the one thing that is due, look again, until there is only waiting.
+
+Every step is written so that dying before, in or after it, or two doing it at once, ends in the same state:
+
+    LAUNCH   reserve money (ledger, If-Match) ► write attempts/<n>.json (If-None-Match)
+    ASK      adopt by tag, else CreateFleet with the attempt's frozen request and token ► write the outcome (If-Match)
+    SETTLE   terminate ► write how it ended (If-Match) ► settle the ledger
+    CLOSE    (from outside) ask once more with the token if no answer is known ► SETTLE ► give back what no attempt has
+"""
+
+import logging
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+
+from rl_airflow.machines.instances import Machines
+from rl_airflow.machines.launch_checks import LaunchChecks
+from rl_airflow.machines.market_prices import MarketPrices
+from rl_airflow.run.ledger_files import LedgerFile
+from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
+from rl_airflow.trials.learning_curves import LearningCurve
+from rl_airflow.trials.machine_requests import Asker
+from rl_airflow.trials.memories import MachineMemory
+from rl_lifecycle.errors import LaunchRefusedError, NoPlaceError
+from rl_lifecycle.experiment.due_times import spot_leaves_time
+from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, client_token
+from rl_lifecycle.machines.launches import (
+    Market,
+    build_fleet_request,
+    market_of,
+    plan_deadline,
+    plan_market,
+    plan_pools,
+    plan_types,
+    trial_tags,
+)
+from rl_lifecycle.machines.prices import highest_on_demand_usd
+from rl_lifecycle.storage.layout import head_key, heartbeat_key
+from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
+from rl_lifecycle.trials.checkpoints import Head
+from rl_lifecycle.trials.evidence import Evidence, Machine, Patience, Progress
+from rl_lifecycle.trials.heartbeats import Heartbeat
+from rl_lifecycle.trials.settlements import settle_outcome, what_is_known
+from rl_lifecycle.trials.states import Finding, TrialState
+
+#: A trial that needs more actions than this in one go is not converging.
+MOST_ACTIONS = 20
+
+
+class TrialSupervisor:
+    """One trial of one run.
+
+    :param now: the clock, giving aware UTC datetimes.
+    :param memory: what the task remembers over its retries; None: nothing.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        spec: Spec,
+        trial: str,
+        store: ObjectStore,
+        machines: Machines,
+        prices: MarketPrices,
+        *,
+        checks: LaunchChecks,
+        now: Callable[[], datetime],
+        log: logging.Logger,
+        patience: Patience | None = None,
+        memory: MachineMemory | None = None,
+    ) -> None:
+        self.plan, self.spec, self.trial = plan, spec, spec.trial_id(trial)
+        self.store, self.machines, self.prices = store, machines, prices
+        self.checks, self.now, self.log, self.patience = checks, now, log, patience or Patience()
+        self.curve = LearningCurve(trial, spec)
+        self.attempts = AttemptFiles(store, self.trial)
+        self.ledger = LedgerFile(store, spec)
+        self.asker = Asker(
+            self.attempts,
+            machines,
+            checks,
+            memory or MachineMemory(),
+            zones=plan.zones,
+            now=now,
+            log=log,
+        )
+        self._just_written: str | None = None
+        self._first_seen: int | None = None
+        self._writing: str | None = None
+
+    def read_attempts(self) -> tuple[StoredAttempt, ...]:
+        """Read the trial's attempts. What the first look finds is what this worker works on (see :meth:`drop`)."""
+        stored = self.attempts.read()
+        if self._first_seen is None:
+            self._first_seen = len(stored)
+        return stored
+
+    def observe(
+        self, progress: Progress | None = None, *, again: bool = False
+    ) -> tuple[Evidence, tuple[StoredAttempt, ...]]:
+        """Look at everything that is known of the trial."""
+        stored = self.read_attempts()
+        newest = stored[-1].attempt if stored else None
+        beat = self.store.find(heartbeat_key(self.trial))
+        head = self.store.find(head_key(self.trial))
+        evidence = Evidence(
+            now=self.now(),
+            total_timesteps=self.spec.experiment.total_timesteps,
+            segment_timesteps=self.spec.segment_timesteps,
+            compute=self.spec.experiment.compute,
+            attempts=tuple(one.attempt for one in stored),
+            machine=self._find_machine(newest)
+            if newest is not None and newest.outcome.end is None
+            else None,
+            heartbeat=Heartbeat.from_json(beat.data, heartbeat_key(self.trial)) if beat else None,
+            committed_step=Head.from_json(head.data, head_key(self.trial)).step if head else 0,
+            progress=progress,
+            again=again,
+            due_at=self.spec.due_at,
+            stops_early=self.spec.experiment.early_stop.active or self.spec.replay is not None,
+            stop=self.curve.why_stop(self.store, self.plan),
+            patience=self.patience,
+        )
+        return evidence, stored
+
+    def advance(
+        self, progress: Progress | None = None, *, again: bool = False
+    ) -> tuple[Action, Evidence]:
+        """Do what is due until there is only waiting, or the trial is over.
+
+        :param progress: the stall clock, from an earlier look. :param again: a person asked for one more attempt, so
+            an end that would stop the trial does not.
+        :return: WAIT, FINISH or FAIL, and what it rests on.
+        :raises LaunchRefusedError, BudgetExceededError: if the next machine must not be asked for.
+        """
+        for _ in range(MOST_ACTIONS):
+            evidence, stored = self.observe(progress, again=again)
+            action = decide_action(evidence)
+            if action.kind is ActionKind.LAUNCH:
+                try:
+                    self._launch(evidence)
+                except NoPlaceError as error:
+                    return self._wait_for_place(action, evidence, error)
+                again = False
+            elif action.kind is ActionKind.ASK:
+                just_written, self._just_written = (
+                    stored[-1].attempt.token == self._just_written,
+                    None,
+                )
+                self.asker.ask(stored[-1], evidence.machine, just_written=just_written)
+            elif action.kind is ActionKind.SETTLE:
+                self._settle(stored[-1], action.finding, evidence)
+            else:
+                if action.kind is not ActionKind.WAIT:
+                    self.settle_ledger(evidence.attempts)
+                return action, evidence
+        raise LaunchRefusedError(
+            f"{self.trial}: no rest after {MOST_ACTIONS} actions; see {self.attempts.uri}"
+        )
+
+    def _wait_for_place(
+        self, action: Action, evidence: Evidence, error: NoPlaceError
+    ) -> tuple[Action, Evidence]:
+        self.log.info("%s: %s", self.trial.trial, error)
+        finding = action.finding.model_copy(update={"reason": str(error)})
+        return Action(kind=ActionKind.WAIT, finding=finding), evidence.model_copy(
+            update={"no_place": True, "again": False}
+        )
+
+    def cancel(self, reason: str) -> None:
+        """Terminate whatever works on the trial and close its open attempt. Safe to repeat.
+
+        :raises Exception: if AWS does not answer; then the attempt is still open, so a repetition ends its machine.
+        """
+        self.machines.terminate(
+            tagged.machine.instance_id for tagged in self.machines.list_of_trial(self.trial)
+        )
+        self._close(
+            len(self.attempts.read()),
+            Finding(state=TrialState.CANCELLED, cause=AttemptEnd.CANCELLED, reason=reason),
+        )
+
+    def drop(self, attempt: int | None, reason: str) -> None:
+        """Terminate the machine of an attempt and close it, so that its place is free; a look after this may launch another.
+
+        For a task that was killed: a clear or a retry has perhaps begun to work on it again, so a later attempt stays as it is.
+
+        :param attempt: None: the one that this worker works on, which is the newest that its first look found, or one that it wrote
+            itself; before its first look, the newest.
+        :raises Exception: as :meth:`cancel`.
+        """
+        last = attempt if attempt is not None else self._own_attempt()
+        self.machines.terminate_attempts(self.trial, last)
+        self._close(
+            last,
+            Finding(state=TrialState.INTERRUPTED, cause=AttemptEnd.MACHINE_LOST, reason=reason),
+        )
+
+    def _own_attempt(self) -> int:
+        """The number of the attempt that this worker works on; 0 if there is none."""
+        stored = self.attempts.read()
+        if self._first_seen is None:
+            return len(stored)
+        written = (one.attempt.attempt for one in stored if one.attempt.nonce == self._writing)
+        return max(self._first_seen, *written, 0)
+
+    def _close(self, number: int, otherwise: Finding) -> None:
+        """Settle an attempt if it is the newest and open, as trained if it is, else as said; give back what was reserved beyond it."""
+        stored = self.attempts.read()
+        if stored and len(stored) == number and self.asker.is_unanswered(stored[-1].attempt):
+            self.asker.end_unanswered(stored[-1])
+        for _ in range(MOST_ACTIONS):  # others may write at the same time
+            evidence, stored = self.observe()
+            if not stored or len(stored) != number or stored[-1].attempt.outcome.end is not None:
+                break
+            finding = decide_action(evidence).finding
+            if self._settle(
+                stored[-1], finding if finding.state is TrialState.FINISHED else otherwise, evidence
+            ):
+                break
+        if len(stored) == number and any(
+            entry.trial == self.trial.trial and entry.attempt > number
+            for entry in self.ledger.read().entries
+        ):
+            self.ledger.change(lambda before: before.release(self.trial.trial, number))
+        self._settle_all()
+
+    def _settle_all(self) -> None:
+        self.settle_ledger(tuple(stored.attempt for stored in self.attempts.read()))
+
+    def settle_ledger(self, attempts: tuple[Attempt, ...]) -> None:
+        """Make the ledger say what the attempts say; what was settled before stays as it is."""
+        ended = [
+            (attempt, attempt.outcome) for attempt in attempts if attempt.outcome.end is not None
+        ]
+        if not ended:
+            return
+        ledger = self.ledger.read()
+        if all(
+            (entry := ledger.find(a.trial, a.attempt)) is not None and entry.usd is not None
+            for a, _ in ended
+        ):
+            return
+
+        for attempt, outcome in ended:
+            self.ledger.change(
+                lambda before, a=attempt, o=outcome: before.settle(  # type: ignore[misc]
+                    a.trial,
+                    a.attempt,
+                    usd=o.usd or 0.0,
+                    seconds=o.seconds or 0.0,
+                    instance_type=o.instance_type,
+                    market=o.market,
+                )
+            )
+
+    def _find_machine(self, attempt: Attempt) -> Machine | None:
+        known = attempt.outcome.instance_id
+        if known is not None:
+            return self.machines.describe([known]).get(known)
+        return self.machines.find(self.trial, attempt.attempt)
+
+    def _launch(self, evidence: Evidence) -> None:
+        """Write the next attempt down, and set its money aside. The machine is asked for by the step after."""
+        self._end_strays()
+        self.settle_ledger(evidence.attempts)
+        number, compute = len(evidence.attempts) + 1, evidence.compute
+        types = plan_types(compute, evidence.attempts)
+        market = self._choose_market(evidence, types)
+        self.checks.check(
+            self.plan.launch_template_id, self.plan.launch_template_version, types, market
+        )
+        deadline_at = plan_deadline(compute, evidence.attempts, evidence.now)
+        offered = self.prices.offered_zones(types)
+        pools = plan_pools(types, self.plan.subnet_ids, offered)
+        hours = (deadline_at - evidence.now).total_seconds() / 3600
+        reserve = hours * highest_on_demand_usd(
+            {pool.instance_type for pool in pools}, self.prices.on_demand(types)
+        )
+        self._reserve(number, reserve, deadline_at, compute.max_parallel)
+        attempt = Attempt(
+            experiment=self.trial.experiment,
+            run=self.trial.run,
+            trial=self.trial.trial,
+            attempt=number,
+            token=client_token(self.trial, number),
+            nonce=uuid.uuid4().hex,
+            created_at=evidence.now,
+            deadline_at=deadline_at,
+            price_reserved_usd=reserve,
+            request=build_fleet_request(
+                launch_template_id=self.plan.launch_template_id,
+                launch_template_version=self.plan.launch_template_version,
+                pools=pools,
+                market=market,
+                tags=trial_tags(
+                    self.plan.environment, self.trial, number, self.plan.spec.sha256, deadline_at
+                ),
+            ),
+        )
+        self._writing = attempt.nonce
+        if self.attempts.create(attempt):
+            self._just_written = attempt.token
+            # A worker that was thought dead may have given the reservation back, as no attempt had it until now.
+            self._reserve(number, reserve, deadline_at, None)
+            self.log.info(
+                "%s: attempt %d, %s, %d pools, at most USD %.4f",
+                self.trial.trial,
+                number,
+                market,
+                len(pools),
+                reserve,
+            )
+
+    def _reserve(self, number: int, usd: float, deadline_at: datetime, most: int | None) -> None:
+        self.ledger.change(
+            lambda ledger: ledger.reserve(
+                self.trial.trial, number, usd, most=most, deadline_at=deadline_at, now=self.now()
+            )
+        )
+
+    def _choose_market(self, evidence: Evidence, types: tuple[str, ...]) -> Market:
+        """The market by the experiment's rules, unless they lead from spot to one on which no machine can ever start."""
+        in_time = spot_leaves_time(
+            evidence.due_at, evidence.now, evidence.left_s, evidence.segment_s
+        )
+        market = plan_market(evidence.compute, evidence.attempts, spot_in_time=in_time)
+        if market != evidence.compute.market and self.checks.is_hopeless(types, market):
+            self.log.warning(
+                "%s: it is time for %s, but the account's quota allows no such machine: staying on %s",
+                self.trial.trial,
+                market,
+                evidence.compute.market,
+            )
+            return evidence.compute.market
+        return market
+
+    def _end_strays(self) -> None:
+        """No attempt is open, so no machine of the trial may work: end one that a dead worker's late call brought."""
+        strays = [
+            tagged.machine.instance_id
+            for tagged in self.machines.list_of_trial(self.trial)
+            if tagged.machine.state.alive
+        ]
+        if strays:
+            self.log.warning(
+                "%s: ending %s, whose attempt is closed", self.trial.trial, ", ".join(strays)
+            )
+            self.machines.terminate(strays)
+
+    def _settle(self, stored: StoredAttempt, finding: Finding, evidence: Evidence) -> bool:
+        """Make sure that the machine is gone, then write how it ended and what it cost. :return: False if somebody else wrote first."""
+        outcome, machine = stored.attempt.outcome, evidence.machine
+        instance_id = machine.instance_id if machine is not None else outcome.instance_id
+        if instance_id is not None and machine is None and _is_new(evidence):
+            self.machines.terminate_new(instance_id)
+        elif instance_id is not None:
+            self.machines.terminate([instance_id])
+        known = what_is_known(outcome, machine)
+        price = self.prices.paid(
+            known.instance_type or "",
+            known.market or market_of(stored.attempt),
+            known.zone or "",
+            reserved=stored.attempt.reserved_usd_per_hour,
+        )
+        settlement = settle_outcome(known, evidence, finding, price)
+        settled = self.attempts.update(stored, lambda _: settlement)
+        if settled:
+            self.log.info(
+                "%s: attempt %d ended: %s (%.0f s, USD %.4f)",
+                self.trial.trial,
+                stored.attempt.attempt,
+                finding.reason or finding.cause,
+                settlement.seconds,
+                settlement.usd,
+            )
+        return settled
+
+
+def _is_new(evidence: Evidence) -> bool:
+    """Whether the newest attempt's machine was granted so short ago that EC2 may not know it yet."""
+    launched_at = evidence.newest.outcome.launched_at if evidence.newest is not None else None
+    return (
+        launched_at is not None
+        and (evidence.now - launched_at).total_seconds() <= evidence.patience.visible_s
+    )

@@ -1,0 +1,43 @@
+"""A trial's supervisor over a session: what the tasks and the triggers of a run act with."""
+
+import logging
+from datetime import UTC, datetime
+
+from rl_airflow.infrastructure.sessions import RoleSession
+from rl_airflow.machines.instances import Machines
+from rl_airflow.machines.launch_checks import LaunchChecks
+from rl_airflow.machines.market_prices import PRICES_REGION, MarketPrices
+from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.trials.memories import MachineMemory
+from rl_airflow.trials.supervisor import TrialSupervisor
+from rl_lifecycle.experiment.spec import Spec
+
+
+def make_supervisor(
+    plan: RunPlan,
+    session: RoleSession,
+    trial: str,
+    log: logging.Logger,
+    *,
+    spec: Spec | None = None,
+    memory: MachineMemory | None = None,
+) -> TrialSupervisor:
+    """Make the supervisor of a trial.
+
+    :param session: the launcher's. :param spec: None: it is read. :param memory: what the task remembers; None: nothing.
+    """
+    store, ec2 = plan.store(session), session.client("ec2")
+    prices = MarketPrices(ec2, log, lambda: session.client_in(PRICES_REGION, "pricing"))
+    checks = LaunchChecks(ec2, log, lambda: session.client("service-quotas"))
+    return TrialSupervisor(
+        plan,
+        spec or plan.get_spec(store),
+        trial,
+        store,
+        Machines(ec2, plan.environment, plan.zones),
+        prices,
+        checks=checks,
+        now=lambda: datetime.now(UTC),
+        log=log,
+        memory=memory,
+    )

@@ -1,0 +1,315 @@
+"""Waits for a trial: until its machine, its heartbeat or the clock say that there is something to do."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from rl_airflow.errors import first_line
+from rl_airflow.machines.instances import Machines
+from rl_airflow.run.run_plan import RunPlan
+from rl_airflow.trials.learning_curves import LearningCurve, find_shards
+from rl_airflow.trials.log_relay import Told, relay
+from rl_airflow.trials.progress_reports import describe_progress
+from rl_airflow.trials.supervisor_factory import make_supervisor
+from rl_airflow.trials.watch import (
+    FORGOTTEN_S,
+    SHARED_S,
+    Look,
+    SharedWatch,
+    TrialWatch,
+    Wanted,
+    shared_watch,
+    until_next,
+)
+from rl_lifecycle.machines.attempts import Attempt
+from rl_lifecycle.machines.prices import table_usd
+from rl_lifecycle.storage.layout import TrialId
+from rl_lifecycle.trials.actions import ActionKind, decide_action
+from rl_lifecycle.trials.evidence import Evidence, Progress, track_progress
+from rl_lifecycle.trials.heartbeats import Heartbeat
+from rl_lifecycle.trials.states import LAST_WORDS
+
+log = logging.getLogger(__name__)
+
+#: A trigger that fires at once can be failed by the scheduler (apache/airflow#67287), so the first look comes late.
+FIRST_LOOK_S = 2.0
+#: The pause between looks grows with the machine's age: what is late by this share costs little.
+SHARE_OF_AGE = 0.05
+#: A training of hours is read at least so often.
+REFRESH_MOST_S = 300.0
+#: How long a trial that waits for a place lets each trial before it go first; a ledger is read every few seconds.
+TURN_S, MOST_TURN_S = 6.0, 120.0
+#: The learning curve is looked at when a segment has ended, and at least so often: evaluations come later.
+CURVE_S = 60.0
+#: So many looks in a row may fail before the worker is asked to find out why.
+MOST_FAILURES = 10
+
+
+class Ec2TrialTrigger(BaseTrigger):
+    """Watch one trial; fires when the worker has something to do: settle, relaunch, finish, or fail.
+
+    It only looks, and passes on what the machine wrote. Being moved to another triggerer, or started twice, changes nothing
+    but lines that are told again.
+
+    :param plan: the run's :class:`RunPlan` as JSON. :param evidence: what was known when the task deferred, as JSON.
+    :param told: how much of the machine's log was passed on before, as JSON; None: nothing.
+    :param waiter_delay: longest pause between looks, seconds.
+    :param turn: how many of the run's trials look for a place before it; None: as many as its plan names before it.
+    """
+
+    def __init__(
+        self,
+        plan: dict[str, Any],
+        trial: str,
+        evidence: dict[str, Any],
+        told: dict[str, Any] | None = None,
+        waiter_delay: float = 5.0,
+        aws_conn_id: str | None = None,
+        turn: int | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves its triggers untyped
+        self.plan, self.trial, self.evidence, self.told = plan, trial, evidence, told
+        self.waiter_delay, self.aws_conn_id, self.turn = waiter_delay, aws_conn_id, turn
+        self._curve = LearningCurve(trial)
+        self._curve_seen: tuple[int, int] | None = None
+        self._curve_at = -CURVE_S
+        self._heard: Heartbeat | None = None
+        self._said = ""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give the class path and the arguments to make the trigger anew from."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "plan": self.plan,
+            "trial": self.trial,
+            "evidence": self.evidence,
+            "told": self.told,
+            "waiter_delay": self.waiter_delay,
+            "aws_conn_id": self.aws_conn_id,
+            "turn": self.turn,
+        }
+
+    @classmethod
+    def of(
+        cls,
+        plan: RunPlan,
+        trial: str,
+        evidence: Evidence,
+        told: Told | None = None,
+        *,
+        waiter_delay: float = 5.0,
+        aws_conn_id: str | None = None,
+    ) -> Self:
+        """Make a trial's trigger of as little as it needs.
+
+        Airflow's triggerer asks its database every second, and more often, which triggers are its own, and they lie there with their
+        arguments: on SQLite a thousand that each named the thousand trials of their run made a poll nearly twice as dear.
+        """
+        slim = tuple(attempt.model_copy(update={"request": {}}) for attempt in evidence.attempts)
+        known = evidence.model_copy(update={"attempts": slim}).model_dump(
+            mode="json", exclude_none=True
+        )
+        return cls(
+            plan.model_copy(update={"trials": (trial,)}).to_xcom(),
+            trial,
+            known,
+            told.model_dump(mode="json") if told is not None else None,
+            waiter_delay,
+            aws_conn_id,
+            plan.trials.index(trial),
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look, wait, look again; yields one event: the stall clock, and how much was told."""
+        plan, evidence = (
+            RunPlan.from_value(self.plan, "the run's plan"),
+            Evidence.from_value(self.evidence, "the trigger's arguments"),
+        )
+        told = Told.from_value(self.told or {}, "the trigger's arguments")
+        watch = shared_watch(
+            (plan.environment, plan.bucket, plan.region_name, self.aws_conn_id),
+            lambda: self._watch(plan),
+        )
+        pause, failures = FIRST_LOOK_S, 0
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                evidence = await self._see(watch, plan, evidence)
+            except Exception as error:
+                failures += 1
+                self.log.warning(
+                    "%s: this look failed (%s), the next comes", self.trial, first_line(error)
+                )
+                if failures >= MOST_FAILURES:
+                    break
+                continue
+            failures = 0
+            told, lines = await self._find_news(watch, plan, evidence, told)
+            is_over = decide_action(evidence).kind is not ActionKind.WAIT
+            if lines and not is_over:
+                await watch.moment_to_tell()
+            for line in lines:
+                self.log.info("%s", line)
+            if is_over:
+                break
+            pause = self._pause(evidence)
+        progress = evidence.progress.model_dump(mode="json") if evidence.progress else None
+        yield TriggerEvent({"progress": progress, "told": told.model_dump(mode="json")})  # type: ignore[no-untyped-call]
+
+    async def _find_news(
+        self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, told: Told
+    ) -> tuple[Told, list[str]]:
+        """What is new since the last look, as lines. Most looks find the heartbeat that was known before, and cost next to nothing."""
+        progress = self._progress_line(evidence) if evidence.heartbeat is not self._heard else ""
+        self._heard = evidence.heartbeat
+        told, lines = await relay(
+            watch, TrialId(plan.experiment, plan.run, self.trial), evidence, told
+        )
+        if progress and progress != self._said:
+            self._said = progress
+            lines.insert(0, progress)
+        return told, lines
+
+    async def _see(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> Evidence:
+        """Look at machine, heartbeat and learning curve, and whether there is a place again if the trial waits for one."""
+        look = await watch.look(
+            TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence)
+        )
+        seen = see(evidence, look, datetime.now(UTC))
+        if evidence.stops_early and self._is_curve_due(seen.beat):
+            every_s = SHARE_OF_AGE * age_s(seen.attempts, seen.now)
+            seen = seen.model_copy(update={"stop": await self._why_stop(watch, plan, every_s)})
+        return (
+            seen.model_copy(update={"no_place": not await self._has_place(watch, plan, seen)})
+            if seen.no_place
+            else seen
+        )
+
+    async def _why_stop(self, watch: SharedWatch, plan: RunPlan, every_s: float = 0.0) -> str:
+        """Look at the learning curve: the spec and the LIST are the run's, the new shards are the trial's.
+
+        :param every_s: how old the LIST may be, seconds, within the bounds that hold for all.
+        """
+        try:
+            self._curve.spec = await watch.read_once(
+                plan.spec.key, plan.get_spec, every_s=FORGOTTEN_S
+            )
+            shards = (
+                {}
+                if self._curve.is_replay
+                else await watch.read_once(
+                    f"curves of {plan.experiment}/{plan.run}",
+                    lambda store: find_shards(store, plan),
+                    every_s=min(CURVE_S, max(SHARED_S, every_s)),
+                )
+            )
+        except Exception as error:
+            self._curve.pass_over(error)
+            return ""
+        mine = shards.get(self.trial, {})
+        known = self._curve.find_answer(mine)
+        return (
+            known
+            if known is not None
+            else await watch.read(lambda store: self._curve.why_stop(store, plan, mine))
+        )
+
+    def _is_curve_due(self, beat: Heartbeat | None) -> bool:
+        seen, now = (beat.attempt, beat.segment) if beat is not None else None, time.monotonic()
+        if (
+            seen == self._curve_seen
+            and now - self._curve_at < CURVE_S
+            and not self._curve.is_replay
+        ):
+            return False
+        self._curve_seen, self._curve_at = seen, now
+        return True
+
+    async def _has_place(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> bool:
+        """Whether a machine of the run has ended, so that the worker may ask for this trial's.
+
+        Those who wait look one after another, in the plan's order, lest a hundred workers start for one place.
+        """
+        if plan.ledger_key is None:
+            return True
+        turn = self.turn if self.turn is not None else plan.trials.index(self.trial)
+        await asyncio.sleep(min(MOST_TURN_S, TURN_S * turn))
+        ledger = await watch.read_ledger(plan.ledger_key)
+        return ledger is None or ledger.has_place(
+            self.trial, evidence.compute.max_parallel, evidence.now
+        )
+
+    async def on_kill(self) -> None:
+        """End the trial's machine and free its place: a person marked the deferred task as failed, or cleared it."""
+        await asyncio.to_thread(self._drop, RunPlan.from_value(self.plan, "the run's plan"))
+
+    def _watch(self, plan: RunPlan) -> TrialWatch:
+        session = plan.session("launcher", self.aws_conn_id)
+        return TrialWatch(plan.store(session), Machines(session.client("ec2"), plan.environment))
+
+    @staticmethod
+    def _wanted(evidence: Evidence) -> Wanted:
+        """An open attempt's machine; and the older it is, the seldomer its heartbeat."""
+        newest = evidence.newest
+        if newest is None or newest.outcome.end is not None:
+            return Wanted(None)
+        return Wanted(
+            newest.outcome.instance_id,
+            min(REFRESH_MOST_S, SHARE_OF_AGE * age_s((newest,), datetime.now(UTC))),
+        )
+
+    def _drop(self, plan: RunPlan) -> None:
+        newest = Evidence.from_value(self.evidence, "the trigger's arguments").newest
+        if newest is None:
+            return
+        session = plan.session("launcher", self.aws_conn_id)
+        # First what costs: the triggerer waits for this only so long.
+        Machines(session.client("ec2"), plan.environment).terminate_attempts(
+            TrialId(plan.experiment, plan.run, self.trial), newest.attempt
+        )
+        make_supervisor(plan, session, self.trial, log).drop(
+            newest.attempt, "its task was killed or cleared while it waited"
+        )
+
+    def _pause(self, evidence: Evidence) -> float:
+        beat = evidence.beat
+        pause = SHARE_OF_AGE * age_s(evidence.attempts[-1:], evidence.now)
+        if beat is not None and beat.state in LAST_WORDS:
+            pause = 1.0  # it ends within seconds
+        elif beat is not None and beat.steps_per_s > 0:
+            pause = min(pause, (beat.total_timesteps - beat.step) / beat.steps_per_s)
+        return until_next(min(self.waiter_delay, max(1.0, pause)), time.time())
+
+    def _progress_line(self, evidence: Evidence) -> str:
+        beat, newest = evidence.beat, evidence.newest
+        if beat is None or newest is None or newest.outcome.launched_at is None:
+            return ""
+        seconds = (beat.at - newest.outcome.launched_at).total_seconds()
+        usd = (
+            table_usd(newest.outcome.instance_type or "", newest.outcome.market or "on-demand")
+            or newest.reserved_usd_per_hour
+        )
+        return describe_progress(self.trial, beat, seconds=max(0.0, seconds), usd_per_hour=usd)
+
+
+def age_s(attempts: Sequence[Attempt], now: datetime) -> float:
+    """How long ago the first of some attempts was made, seconds; zero if there is none."""
+    return (now - attempts[0].created_at).total_seconds() if attempts else 0.0
+
+
+def see(before: Evidence, look: Look, now: datetime) -> Evidence:
+    """Take a look into account: newer news replace older ones, and the stall clock goes on."""
+    beat: Heartbeat | None = look.heartbeat or before.heartbeat
+    progress: Progress | None = track_progress(before.progress, beat, now, before.committed_step)
+    return before.model_copy(
+        update={
+            "now": now,
+            "machine": look.machine or before.machine,
+            "heartbeat": beat,
+            "progress": progress,
+        }
+    )

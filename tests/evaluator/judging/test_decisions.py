@@ -1,0 +1,232 @@
+"""The evaluator decides, from what is stored, and once."""
+
+import math
+import random
+from typing import Any
+
+import pytest
+
+from rl_evaluator.dispatch import answer
+from rl_evaluator.errors import InvalidRequestError
+from rl_lifecycle.evaluation.reports import Report
+from rl_lifecycle.experiment.spec import Artifact, Champion, Spec
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.layout import report_key, report_page_key
+from rl_lifecycle.storage.stores import DirectoryStore, get
+from tests.evaluator.stored_runs import store_shard, store_spec
+
+CHAMPION = Champion(
+    version=1,
+    etag="e",
+    digest="c" * 64,
+    policy=Artifact(key="k", sha256="c" * 64),
+    parameters=Artifact(key="p", sha256="0" * 64),
+)
+
+
+def ask(
+    store: DirectoryStore, spec: Artifact, champion: str | None = "gate-champion", **changes: Any
+) -> dict[str, Any]:
+    """Send the request as the pipeline does."""
+    event = {
+        "action": "decide",
+        "experiment": "cartpole",
+        "run": "night-1",
+        "candidate": "gate-candidate",
+        "champion": champion,
+        "spec": spec.model_dump(),
+        **changes,
+    }
+    return answer(event, store, lambda: math.inf)
+
+
+def put_returns(
+    store: DirectoryStore,
+    spec: Spec,
+    n: int,
+    candidate: float,
+    champion: float,
+    first: int = 0,
+    shard: int = 0,
+) -> None:
+    """Store shards of both with a little noise."""
+    rng = random.Random(first)
+    for name, mean, sha256 in (
+        ("gate-candidate", candidate, "a" * 64),
+        ("gate-champion", champion, "c" * 64),
+    ):
+        store_shard(
+            store,
+            spec,
+            name,
+            [mean + rng.uniform(-20, 20) for _ in range(n)],
+            sha256=sha256,
+            first=first,
+            shard=shard,
+        )
+
+
+def test_a_better_candidate_is_promoted_and_the_report_is_written(store: DirectoryStore) -> None:
+    """The answer holds the verdict, the report's key and its digest; the report says what it rests on."""
+    spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
+    put_returns(store, spec, 80, 450, 200)
+    said = ask(store, artifact)
+    assert said["decision"] == "PROMOTE"
+    assert said["report_key"] == report_key("cartpole", "night-1", "gate-candidate")
+    stored = get(store, said["report_key"])
+    assert said["report_sha256"] == sha256_hex(stored.data)
+    report = Report.from_json(stored.data)
+    assert (report.candidate_sha256, report.champion_sha256) == ("a" * 64, "c" * 64)
+    assert report.spec_sha256 == artifact.sha256
+    assert report.verdict.decision == "PROMOTE"
+    assert report.statistics is not None
+    assert report.statistics.lower_bound > 0
+    assert store.find(report_page_key("cartpole", "night-1", "gate-candidate")) is None
+
+
+def test_a_look_that_tells_nothing_writes_no_report(store: DirectoryStore) -> None:
+    """CONTINUE is no decision: it names the pairs of the next look, and the report's place stays free."""
+    spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
+    store_shard(store, spec, "gate-candidate", [500.0, 120.0] * 6)
+    store_shard(store, spec, "gate-champion", [110.0, 450.0] * 6, sha256="c" * 64)
+    said = ask(store, artifact)
+    assert (said["decision"], said["next_look"], said["report_key"]) == ("CONTINUE", 20, None)
+    assert store.find(report_key("cartpole", "night-1", "gate-candidate")) is None
+
+
+def test_a_decision_that_was_reported_stands(store: DirectoryStore) -> None:
+    """More shards after the decision are not looked at: asking again until it promotes is not possible."""
+    spec, artifact = store_spec(store, CHAMPION)
+    put_returns(store, spec, 10, 30, 470)
+    first = ask(store, artifact)
+    assert first["decision"] == "KEEP"
+    put_returns(store, spec, 70, 480, 10, first=10, shard=1)
+    assert ask(store, artifact) == first
+
+
+def test_shards_are_joined_whatever_their_order(store: DirectoryStore) -> None:
+    """Numbers of shards say nothing about their seeds."""
+    spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
+    put_returns(store, spec, 40, 450, 200, first=40, shard=0)
+    put_returns(store, spec, 40, 450, 200, first=0, shard=7)
+    assert ask(store, artifact)["decision"] == "PROMOTE"
+
+
+def test_a_first_champion_must_clear_the_bar(store: DirectoryStore) -> None:
+    """Without a champion the absolute bar is asked for."""
+    spec, artifact = store_spec(store, evaluation={"first_champion_above": 300})
+    store_shard(store, spec, "gate-candidate", [450.0] * 80)
+    assert ask(store, artifact, champion=None)["decision"] == "PROMOTE"
+
+
+def test_a_first_champion_below_the_bar_is_not_promoted(store: DirectoryStore) -> None:
+    """A policy that is clearly below the bar is refused, and there is still no champion."""
+    spec, artifact = store_spec(store, evaluation={"first_champion_above": 300})
+    store_shard(store, spec, "gate-candidate", [100.0 + i for i in range(80)])
+    assert ask(store, artifact, champion=None)["decision"] == "KEEP"
+
+
+def test_a_new_lineage_is_judged_by_the_bar(store: DirectoryStore) -> None:
+    """A champion of another environment is no measure."""
+    spec, artifact = store_spec(
+        store, CHAMPION.model_copy(update={"new_lineage": "another environment"})
+    )
+    store_shard(store, spec, "gate-candidate", [450.0] * 80)
+    assert ask(store, artifact, champion=None)["decision"] == "PROMOTE"
+
+
+def test_nothing_evaluated_yet_asks_for_the_first_look(store: DirectoryStore) -> None:
+    """The very first call may come before any shard."""
+    _, artifact = store_spec(store)
+    assert (
+        ask(store, artifact, champion=None)["decision"],
+        ask(store, artifact, champion=None)["next_look"],
+    ) == ("CONTINUE", 10)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (
+            lambda *to: store_shard(*to, "gate-champion", [1.0] * 80, sha256="b" * 64),
+            "another policy than the champion",
+        ),
+        (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 80, first=1), "begins at seed"),
+        (
+            lambda *to: store_shard(*to, "gate-candidate", [1.0] * 80, env_id="Acrobot-v1"),
+            "another environment",
+        ),
+        (
+            lambda *to: store_shard(*to, "gate-candidate", [1.0] * 9, first=81, shard=1),
+            "is missing",
+        ),
+        (
+            lambda *to: store_shard(*to, "gate-candidate", [1.0] * 9, first=79, shard=1),
+            "does not repeat itself",
+        ),
+        (
+            lambda *to: store_shard(
+                *to, "gate-candidate", [1.0] * 9, first=80, shard=1, sha256="f" * 64
+            ),
+            "not of one policy",
+        ),
+    ],
+    ids=["another champion", "other seeds", "other environment", "gap", "overlap", "two policies"],
+)
+def test_shards_that_are_not_the_runs_are_refused(
+    store: DirectoryStore, break_it: Any, said: str
+) -> None:
+    """Evidence must be of the frozen policies, environment and seeds; the champion stays."""
+    spec, artifact = store_spec(store, CHAMPION)
+    put_returns(store, spec, 80, 450, 200)
+    break_it(store, spec)
+    with pytest.raises(InvalidRequestError, match=said):
+        ask(store, artifact)
+
+
+def test_a_frozen_champion_cannot_be_left_out(store: DirectoryStore) -> None:
+    """Asking without the champion would replace the comparison by the easier bar."""
+    spec, artifact = store_spec(store, CHAMPION)
+    put_returns(store, spec, 80, 450, 480)
+    with pytest.raises(InvalidRequestError, match="the run froze a champion"):
+        ask(store, artifact, champion=None)
+
+
+def test_a_spec_of_another_run_is_refused(store: DirectoryStore) -> None:
+    """The gate and the seeds come from the run's own spec."""
+    _, artifact = store_spec(store)
+    with pytest.raises(InvalidRequestError, match="is the spec of cartpole/night-1"):
+        ask(store, artifact, run="night-2")
+
+
+def test_the_crash_guard_is_asked_in_every_scenario(store: DirectoryStore) -> None:
+    """Better at home and more crashes in the wind is no promotion; the answer names the scenario."""
+    spec, artifact = store_spec(
+        store,
+        CHAMPION,
+        gate={"crash_margin": 0.2},
+        evaluation={"scenarios": {"windy": {"env_kwargs": {"sutton_barto_reward": True}}}},
+    )
+    put_returns(store, spec, 80, 450, 200)
+    said = ask(store, artifact)
+    assert (said["decision"], said["next_look"]) == ("CONTINUE", 10)
+    kwargs = {"sutton_barto_reward": True}
+    store_shard(store, spec, "gate-candidate--windy", [10.0] * 80, env_kwargs=kwargs)
+    store_shard(
+        store, spec, "gate-champion--windy", [300.0] * 80, env_kwargs=kwargs, sha256="c" * 64
+    )
+    said = ask(store, artifact)
+    assert said["decision"] == "KEEP"
+    assert "crashes more often in windy (" in said["reason"]
+
+
+def test_a_scenario_of_another_policy_is_refused(store: DirectoryStore) -> None:
+    """The guards are about the very policies that are compared."""
+    spec, artifact = store_spec(store, CHAMPION, evaluation={"scenarios": {"same": {}}})
+    put_returns(store, spec, 80, 450, 200)
+    for name in ("gate-candidate--same", "gate-champion--same"):
+        store_shard(store, spec, name, [300.0] * 80, sha256="e" * 64)
+    with pytest.raises(
+        InvalidRequestError, match="scenario same: was evaluated with other policies"
+    ):
+        ask(store, artifact)

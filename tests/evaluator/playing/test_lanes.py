@@ -1,0 +1,145 @@
+"""Lock-step lanes: one episode per seed, the same as alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from rl_evaluator.playing.environments import Env, environment_maker
+from rl_evaluator.playing.lanes import LANES, Episode, run_episodes
+from rl_evaluator.playing.policies import Policy, load_policy
+from rl_lifecycle.evaluation.requests import EpisodeEnd
+from tests.evaluator.environments_for_tests import RaisingEnv, SpacesEnv
+from tests.evaluator.policy_files import policy_for, policy_for_id
+
+ACTIONS = {
+    "discrete": spaces.Discrete(3),
+    "discrete-from-2": spaces.Discrete(3, start=2),
+    "box": spaces.Box(-2.0, 2.0, (2,)),
+    "box-of-a-matrix": spaces.Box(
+        np.full((2, 3), -1.0, np.float32), np.arange(6, dtype=np.float32).reshape(2, 3)
+    ),
+    "multi-discrete": spaces.MultiDiscrete([2, 4, 3]),
+    "multi-binary": spaces.MultiBinary(4),
+}
+OBSERVATIONS = {
+    "vector": spaces.Box(-1, 1, (4,)),
+    "image": spaces.Box(0, 255, (6, 5, 3), np.uint8),
+    "discrete": spaces.Discrete(7),
+    "dict": spaces.Dict(
+        {
+            "camera": spaces.Box(0, 255, (4, 4, 1), np.uint8),
+            "joints": spaces.Box(-1, 1, (3,)),
+            "flags": spaces.MultiBinary(2),
+        }
+    ),
+}
+
+
+def alone(policy: Policy, make: Callable[[], Env], seed: int, deterministic: bool) -> Episode:
+    """One episode in an environment and lanes of its own."""
+    return run_episodes(policy, make, range(seed, seed + 1), deterministic=deterministic)[seed]
+
+
+@pytest.mark.parametrize("deterministic", [True, False], ids=["deterministic", "sampled"])
+@pytest.mark.parametrize("recurrent", [False, True], ids=["feed-forward", "recurrent"])
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+def test_lanes_give_every_seed_the_return_it_has_alone(
+    observation: str, action: str, recurrent: bool, deterministic: bool
+) -> None:
+    """Neighbouring lanes, their number and their order leave no trace in an episode, for every kind of space."""
+
+    def make() -> Env:
+        return SpacesEnv(OBSERVATIONS[observation], ACTIONS[action])
+
+    policy = load_policy(policy_for(make(), recurrent=recurrent))
+    together = run_episodes(policy, make, range(100, 170), deterministic=deterministic)
+    assert sorted(together) == list(range(100, 170))
+    assert all(episode.end is not EpisodeEnd.LOST for episode in together.values())
+    for seed in (100, 101, 131, 133, 169):
+        assert alone(policy, make, seed, deterministic) == together[seed]
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3", "Pendulum-v1"])
+def test_lanes_match_a_plain_loop(env_id: str) -> None:
+    """A loop that anyone would write, one environment and one observation at a time, finds the same returns."""
+    policy = load_policy(policy_for_id(env_id))
+    together = run_episodes(policy, environment_maker(env_id, {}), range(40))
+    for seed in (0, 7, 39):
+        env = gymnasium.make(env_id)
+        observation, _ = env.reset(seed=seed)
+        total, length, over = 0.0, 0, False
+        while not over:
+            feed = np.asarray(observation, np.float32)[None]
+            action = policy.session.run(["action"], {"obs": feed})[0][0]
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total, length, over = total + float(reward), length + 1, terminated or truncated
+        assert (together[seed].total, together[seed].length) == (total, length)
+
+
+def test_long_episodes_are_not_dropped() -> None:
+    """Of more seeds than lanes, every one ends, the longest too: none is cut off because others came first."""
+
+    def make() -> Env:
+        return SpacesEnv(spaces.Box(-1, 1, (2,)), spaces.Discrete(2), longest=200)
+
+    episodes = run_episodes(load_policy(policy_for(make())), make, range(5 * LANES + 3))
+    assert len(episodes) == 5 * LANES + 3
+    lengths = [episode.length or 0 for episode in episodes.values()]
+    assert 8.5 < np.mean(lengths) < 11.5  # geometric, mean 10
+    assert max(lengths) >= 30
+
+
+def test_an_episode_that_raises_is_lost_and_says_why() -> None:
+    """Seeds whose reset or step raises are null with a problem; all others are what they would have been."""
+    policy = load_policy(policy_for(RaisingEnv()))
+    episodes = run_episodes(policy, RaisingEnv, range(100))
+    lost = {seed for seed, episode in episodes.items() if episode.total is None}
+    assert {seed for seed in lost if seed % 10 == 3} == set(range(3, 100, 10))
+    assert {seed % 10 for seed in lost} == {3, 7}
+    assert episodes[3].problem == "reset raised RuntimeError: no world for seed 3"
+    assert any(
+        episode.problem == "step 1 raised ZeroDivisionError: physics"
+        for episode in episodes.values()
+    )
+    assert episodes[4] == run_episodes(policy, RaisingEnv, range(4, 5))[4]
+
+
+def test_an_action_that_is_not_finite_loses_the_episode() -> None:
+    """A policy that answers NaN on some observations loses those episodes and no others."""
+    space = spaces.Box(-1, 1, (2,))
+
+    class FarAwayEnv(SpacesEnv):
+        def _observe(self) -> Any:
+            return np.full(2, np.nan, np.float32) if self.far else super()._observe()
+
+        def reset(
+            self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        ) -> tuple[Any, dict[str, Any]]:
+            self.far = seed == 2
+            return super().reset(seed=seed)
+
+    def make() -> Env:
+        return FarAwayEnv(space, space)
+
+    episodes = run_episodes(load_policy(policy_for(make())), make, range(4))
+    assert [episodes[seed].total is None for seed in range(4)] == [False, False, True, False]
+    assert episodes[2].problem == "the action was not finite at step 0"
+
+
+def test_stopping_abandons_only_unfinished_episodes() -> None:
+    """What had ended when time ran out is kept as it was."""
+
+    def make() -> Env:
+        return SpacesEnv(spaces.Box(-1, 1, (2,)), spaces.Discrete(2))
+
+    policy = load_policy(policy_for(make()))
+    whole = run_episodes(policy, make, range(100))
+    budget = iter(range(20))
+    part = run_episodes(policy, make, range(100), keep_going=lambda: next(budget, None) is not None)
+    assert 0 < len(part) < 100
+    assert all(part[seed] == whole[seed] for seed in part)

@@ -1,0 +1,110 @@
+"""Scenarios that disturb: the same disturbance for the same seed, whoever plays and however it is cut."""
+
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from rl_evaluator.dispatch import answer
+from rl_evaluator.errors import EnvironmentFailedError, InvalidRequestError
+from rl_evaluator.playing.environments import environment_maker, make_environment
+from rl_evaluator.playing.evaluation import Task, evaluate
+from rl_evaluator.playing.perturbations import PerturbedEnv, perturb
+from rl_evaluator.playing.policies import load_policy
+from rl_lifecycle.experiment.experiment import Perturbation
+from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.storage.stores import DirectoryStore
+from tests.evaluator.policy_files import policy_for_id
+
+NOISY = Perturbation(observation_noise=0.05, sticky_actions=0.2)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "perturbation"),
+    [
+        ("CartPole-v1", NOISY),
+        ("Pendulum-v1", Perturbation(observation_noise=0.1, action_noise=0.5, sticky_actions=0.1)),
+    ],
+)
+def test_a_perturbed_episode_is_a_function_of_its_seed(
+    env_id: str, perturbation: Perturbation
+) -> None:
+    """Alone or in lanes, in one piece or in two: the same returns, and others than undisturbed."""
+    policy = load_policy(policy_for_id(env_id, seed=3))
+    whole = evaluate(policy, Task(env_id, {}, 100, 40, perturbation=perturbation))
+    parts = [
+        evaluate(policy, Task(env_id, {}, 100 + start, 20, perturbation=perturbation))
+        for start in (0, 20)
+    ]
+    assert whole.returns == parts[0].returns + parts[1].returns
+    assert whole.returns != evaluate(policy, Task(env_id, {}, 100, 40)).returns
+    assert whole.perturbation == perturbation
+
+
+def test_without_a_perturbation_the_environment_is_not_wrapped() -> None:
+    """And is as fast as before."""
+    assert not isinstance(environment_maker("CartPole-v1", {}, Perturbation())(), PerturbedEnv)
+
+
+def test_actions_stick_about_as_often_as_said() -> None:
+    """Repeated is the action that was done, so it may stick again."""
+    done: list[Any] = []
+
+    class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
+        """Notes what arrives."""
+
+        def step(self, action: Any) -> Any:
+            """Note."""
+            done.append(action)
+            return np.zeros(4, np.float32), 0.0, False, False, {}
+
+    env = perturb(Recorder(make_environment("CartPole-v1", {})), Perturbation(sticky_actions=0.3))
+    env.reset(seed=1)
+    for number in range(2000):
+        env.step(number)
+    assert sum(number != action for number, action in enumerate(done)) / 2000 == pytest.approx(
+        0.3, abs=0.03
+    )
+
+
+def test_noise_keeps_forms_and_bounds() -> None:
+    """Observations stay of their type, actions within their space."""
+    env = perturb(
+        make_environment("Pendulum-v1", {}), Perturbation(observation_noise=1.0, action_noise=50.0)
+    )
+    observation, _ = env.reset(seed=0)
+    assert observation.dtype == np.float32
+    for _ in range(20):
+        observation, _, _, _, _ = env.step(np.zeros(1, np.float32))
+        assert observation.dtype == np.float32
+    assert abs(env.unwrapped.last_u) <= 2  # type: ignore[attr-defined]
+
+
+def test_noise_on_actions_that_are_no_numbers_is_refused() -> None:
+    """With what to use instead."""
+    with pytest.raises(EnvironmentFailedError, match="use sticky_actions"):
+        environment_maker("CartPole-v1", {}, Perturbation(action_noise=1))()
+
+
+def test_a_shard_of_another_perturbation_is_not_taken_for_this_one(
+    store: DirectoryStore, cartpole: Artifact
+) -> None:
+    """The key would hold episodes of something else."""
+    event = {
+        "action": "evaluate",
+        "experiment": "e",
+        "run": "r",
+        "name": "n",
+        "shard": 0,
+        "policy": cartpole.model_dump(),
+        "env_id": "CartPole-v1",
+        "first_seed": 0,
+        "n_episodes": 4,
+    }
+    answer(event, store, lambda: math.inf)
+    with pytest.raises(
+        InvalidRequestError, match="holds episodes of another policy, environment or seed range"
+    ):
+        answer({**event, "perturbation": NOISY.model_dump()}, store, lambda: math.inf)

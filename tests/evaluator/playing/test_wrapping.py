@@ -1,0 +1,139 @@
+"""A policy is played in the wrappers that it was trained in, and paid what the environment itself gives."""
+
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from rl_evaluator.errors import EnvironmentFailedError
+from rl_evaluator.playing.environments import Env, make_environment
+from rl_evaluator.playing.lanes import LANES, run_episodes
+from rl_evaluator.playing.policies import Policy, load_policy
+from rl_evaluator.playing.wrappers import wrap_environment
+from rl_lifecycle.experiment.wrappers import WrapperForm
+from tests.evaluator.policy_files import policy_for_id
+
+
+def pendulum() -> Env:
+    """An environment whose every step costs."""
+    return make_environment("Pendulum-v1", {})
+
+
+def trained_in(policy: Policy, *wrappers: WrapperForm) -> Policy:
+    """The same policy, as if it had been trained in wrappers."""
+    return replace(policy, metadata=policy.metadata.model_copy(update={"wrappers": wrappers}))
+
+
+def test_wrappers_change_what_is_seen_and_not_what_is_earned() -> None:
+    """A change of the observations holds; a clip of the rewards and a time limit of a wrapper's do not count."""
+    forms = (
+        WrapperForm(
+            name="gymnasium.wrappers.ClipReward", kwargs={"min_reward": 0.0, "max_reward": 0.1}
+        ),
+        WrapperForm(name="gymnasium.wrappers.FlattenObservation"),
+        WrapperForm(name="gymnasium.wrappers.TimeLimit", kwargs={"max_episode_steps": 3}),
+    )
+    env = wrap_environment(make_environment("CartPole-v1", {}), forms, "CartPole-v1")
+    env.reset(seed=1)
+    steps = [env.step(np.int64(0)) for _ in range(3)]
+    assert [step[1] for step in steps] == [1.0, 1.0, 1.0]
+    assert [step[3] for step in steps] == [False, False, False]
+
+
+def test_an_episode_ends_when_the_environment_ends_it() -> None:
+    """A wrapper's early end costs no policy its bad steps: with it, every Pendulum would be a champion."""
+    policy = load_policy(policy_for_id("Pendulum-v1"))
+    limited = trained_in(
+        policy, WrapperForm(name="gymnasium.wrappers.TimeLimit", kwargs={"max_episode_steps": 20})
+    )
+    assert run_episodes(limited, pendulum, range(3)) == run_episodes(policy, pendulum, range(3))
+
+
+def test_a_wrapped_episode_is_a_function_of_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the seeds are cut into shards: what a wrapper remembers ends with the episode."""
+    monkeypatch.setattr(gymnasium.wrappers, "Remembering", Remembering, raising=False)
+    policy = trained_in(
+        load_policy(policy_for_id("Pendulum-v1")),
+        WrapperForm(name="gymnasium.wrappers.Remembering"),
+    )
+    together = run_episodes(policy, pendulum, range(LANES + 2))
+    for seed in (LANES, LANES + 1):
+        assert run_episodes(policy, pendulum, range(seed, seed + 1))[seed] == together[seed]
+
+
+class Remembering(gymnasium.ObservationWrapper):  # type: ignore[type-arg]
+    """Gives other observations after every step that it ever saw."""
+
+    seen = 0
+
+    def observation(self, observation: Any) -> Any:
+        """Shrink."""
+        self.seen += 1
+        return (observation / self.seen).astype(np.float32)
+
+
+class Restart(gymnasium.Wrapper):  # type: ignore[type-arg]
+    """Begins again whenever it likes."""
+
+    def step(self, action: object) -> object:
+        """Step, after a reset."""
+        self.env.reset()
+        return self.env.step(action)
+
+
+def test_a_wrapper_cannot_begin_an_episode_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would never see a bad end."""
+    monkeypatch.setattr(gymnasium.wrappers, "Restart", Restart, raising=False)
+    env = wrap_environment(
+        make_environment("CartPole-v1", {}),
+        (WrapperForm(name="gymnasium.wrappers.Restart"),),
+        "CartPole-v1",
+    )
+    env.reset(seed=1)
+    with pytest.raises(RuntimeError, match="reset the environment within an episode"):
+        env.step(1)
+
+
+class Repeat(gymnasium.Wrapper):  # type: ignore[type-arg]
+    """Takes every action twice, and forgets what the first one earned."""
+
+    def step(self, action: object) -> object:
+        """Step twice."""
+        self.env.step(action)
+        return self.env.step(action)
+
+
+def test_what_a_wrapper_skips_is_earned_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two answers of the outermost wrapper, all rewards of the innermost are summed."""
+    monkeypatch.setattr(gymnasium.wrappers, "Repeat", Repeat, raising=False)
+    env = wrap_environment(
+        make_environment("CartPole-v1", {}),
+        (WrapperForm(name="gymnasium.wrappers.Repeat"),),
+        "CartPole-v1",
+    )
+    env.reset(seed=1)
+    assert env.step(1)[1] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "said"),
+    [
+        ("os.path.join", {}, "cannot be had here: take one of gymnasium.wrappers"),
+        ("stable_baselines3.common.monitor.Monitor", {}, "cannot be had here"),
+        ("gymnasium.wrappers.NormalizeObservation", {}, "train it with `normalize:`"),
+        ("gymnasium.wrappers.NoSuch", {}, "NoSuch"),
+        ("gymnasium.wrappers.TimeLimit", {"foo": 1}, "does not fit into"),
+    ],
+)
+def test_a_wrapper_that_cannot_be_had_is_named(
+    name: str, kwargs: dict[str, int], said: str
+) -> None:
+    """In one line, as an error of the environment."""
+    with pytest.raises(EnvironmentFailedError, match=said):
+        wrap_environment(
+            make_environment("CartPole-v1", {}),
+            (WrapperForm(name=name, kwargs=kwargs),),
+            "CartPole-v1",
+        )

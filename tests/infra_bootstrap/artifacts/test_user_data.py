@@ -1,0 +1,206 @@
+"""A machine that cannot start says so and ends; its user data is small and never leaves the machine running."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra_bootstrap.stacks.concerns import TEMPLATES
+from rl_lifecycle.experiment.experiment import read_experiment
+from rl_lifecycle.experiment.spec import Artifact, Spec, WheelSet, freeze_spec
+from rl_lifecycle.machines.launches import trial_tags
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.layout import artifact_key, heartbeat_key, log_prefix, spec_key
+from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
+from tests.infra_bootstrap.accounts import PYTHON, Deployment
+from tests.infra_bootstrap.stacks.test_least_privilege import fleet
+
+EXPERIMENT = {
+    "env_id": "CartPole-v1",
+    "algo": "ppo",
+    "total_timesteps": 1000,
+    "trials": 1,
+    "evaluation": {"return_range": [0, 500], "crash_below": 50},
+}
+
+
+def test_the_script_is_valid_shell() -> None:
+    """Bash reads it, and the two programs inside of it are Python. It needs nothing that a small Debian lacks."""
+    script = (TEMPLATES / "user_data.sh").read_text()
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    inside = [part.split("\nPY\n", 1)[0] for part in script.split("<<'PY'\n")[1:]]
+    assert len(inside) == 2
+    for program in inside:
+        compile(program, "inside.py", "exec")
+    assert "curl" not in script
+
+
+def test_the_script_needs_no_newer_shell_than_macos_has() -> None:
+    """The local AWS's machines are processes there, and its Bash is 3.2: none of what came with 4 and 5, outside of the programs."""
+    script = (TEMPLATES / "user_data.sh").read_text()
+    shell = "".join(part.partition("\nPY\n")[2] or part for part in script.split("<<'PY'\n"))
+    newer = re.compile(
+        r"\$\{[^}]*(\^|,,|@[A-Za-z]\})|\b(mapfile|readarray|coproc|declare -[An]|local -n|wait -n)\b|&>>|\|&"
+    )
+    assert not newer.search(shell)
+
+
+TAGS = ("environment", "experiment", "run", "trial", "attempt", "spec", "deadline")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "dev",
+        "two words",
+        "$(touch owned)",
+        "`touch owned`",
+        "'; touch owned; '",
+        '"; touch owned; "',
+        "a\ntouch owned",
+        "$HOME \\ !! *",
+        "ünïcode",
+        "-n",
+        "",
+    ],
+)
+def test_whatever_a_tag_says_is_a_value_and_never_a_command(tmp_path: Path, value: str) -> None:
+    """The step that asks who the machine is, with a metadata service that answers this for every tag."""
+    script = (TEMPLATES / "user_data.sh").read_text()
+    step = script[script.index("cat > identity.py") : script.index("export NIGHTSHIFT_BUCKET")]
+    show = 'printf "%s\\0" "$instance" ' + " ".join(
+        f'"$NIGHTSHIFT_{name.upper()}"' for name in TAGS
+    )
+    with answering(lambda path: value if "/tags/" in path else "i-1") as imds:
+        done = subprocess.run(
+            ["bash", "-uc", f'python="$1" imds="$2"\n{step}{show}', "bash", sys.executable, imds],
+            cwd=tmp_path,
+            capture_output=True,
+            check=True,
+            env={"PATH": os.environ["PATH"], "HOME": "/nowhere", "LC_ALL": "C.UTF-8"},
+        )
+    assert done.stdout.decode().split("\0") == ["i-1", *[value] * len(TAGS), ""]
+    assert not (tmp_path / "owned").exists()
+
+
+@contextmanager
+def answering(answer: Callable[[str], str]) -> Iterator[str]:
+    """Serve an instance metadata service that answers every path. :return: its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = answer(self.path).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_PUT = do_GET
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Keep the tests' output clean."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def boot(
+    dev: Deployment, run: str, wheels: WheelSet | None, *, upload_set: bool = True
+) -> tuple[Spec, dict[str, Any]]:
+    """Freeze a spec, launch its machine, and wait for the machine's end. :return: the spec and the ended machine."""
+    launcher = dev.as_role("launcher")
+    data = wheels.to_json() if wheels else b""
+    trainer = (
+        Artifact(key=artifact_key(sha256_hex(data), "wheels.json"), sha256=sha256_hex(data))
+        if wheels
+        else None
+    )
+    if trainer and upload_set:
+        launcher.s3.put_object(Bucket=dev.bucket, Key=trainer.key, Body=data, IfNoneMatch="*")
+    spec = freeze_spec(
+        read_experiment(EXPERIMENT, "boots"),
+        run_id=run,
+        created_at=datetime.now(UTC),
+        trainer=trainer,
+    )
+    launcher.s3.put_object(
+        Bucket=dev.bucket, Key=spec_key("boots", run), Body=spec.to_json(), IfNoneMatch="*"
+    )
+    tags = trial_tags(
+        "dev", spec.trial_id("seed-0"), 1, spec.sha256, datetime.now(UTC) + timedelta(minutes=5)
+    )
+    request = fleet(dev) | {
+        "DryRun": False,
+        "TagSpecifications": [
+            {
+                "ResourceType": "instance",
+                "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+            }
+        ],
+    }
+    made = launcher.ec2.create_fleet(**request)["Instances"][0]["InstanceIds"][0]
+    return spec, await_end(dev, made)
+
+
+def await_end(dev: Deployment, instance_id: str) -> dict[str, Any]:
+    """Wait until a machine has ended itself."""
+    for _ in range(300):
+        found = dev.as_role("launcher").ec2.describe_instances(InstanceIds=[instance_id])[
+            "Reservations"
+        ][0]["Instances"][0]
+        if found["State"]["Name"] in ("shutting-down", "terminated"):
+            return dict(found)
+        time.sleep(0.2)
+    dev.as_role("launcher").ec2.terminate_instances(InstanceIds=[instance_id])
+    pytest.fail("the machine did not end itself within a minute")
+
+
+def read(dev: Deployment, key: str) -> bytes:
+    """Read an object as Airflow's role, soon: the machine writes it just before it ends."""
+    return bytes(
+        dev.as_role("airflow-worker").s3.get_object(Bucket=dev.bucket, Key=key)["Body"].read()
+    )
+
+
+def test_a_missing_wheel_is_a_failed_heartbeat_a_log_and_an_end(dev: Deployment) -> None:
+    """The trainer never started; so the machine speaks for it, uploads what happened, and terminates itself."""
+    spec, machine = boot(
+        dev, "missing", WheelSet(python=PYTHON, wheels={"ghost-1-py3-none-any.whl": "0" * 64})
+    )
+    assert machine["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
+    trial = spec.trial_id("seed-0")
+    beat = Heartbeat.from_json(read(dev, heartbeat_key(trial)))
+    assert (beat.state, beat.cause, beat.attempt, beat.total_timesteps) == (
+        TrainerState.FAILED,
+        TrainerCause.CODE,
+        1,
+        1000,
+    )
+    assert "ghost-1-py3-none-any.whl: NoSuchKey" in beat.message
+    assert "nightshift: instance i-" in read(dev, log_prefix(trial, 1) + "boot.log").decode()
+
+
+def test_wheels_for_another_python_are_refused_by_name(dev: Deployment) -> None:
+    """An image that moved to another Python says so instead of failing at some import."""
+    spec, _ = boot(dev, "otherpython", WheelSet(python="3.99", wheels={}))
+    beat = json.loads(read(dev, heartbeat_key(spec.trial_id("seed-0"))))
+    assert (beat["state"], beat["cause"]) == ("failed", "spec")
+    assert f"the wheels are for Python 3.99, this image has {PYTHON}" in beat["message"]

@@ -1,0 +1,244 @@
+"""The command line, as users and scripts see it: one JSON object, one clear line, an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from infra_bootstrap.commands.cli import build_parser
+from infra_bootstrap.stacks.resolving import canonical
+from tests.infra_bootstrap.accounts import ROOT, Deployment
+
+
+def alone(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that must end before it speaks to AWS."""
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        **variables,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "infra_bootstrap", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environ,
+        timeout=60,
+        check=False,
+    )
+
+
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "none",
+    "AWS_SECRET_ACCESS_KEY": "none",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "said"),
+    [
+        (["deploy"], {}, "the following arguments are required: --environment"),
+        (["deploy", "--environment", "Prod"], {}, "--environment 'Prod': lower case, digits and -"),
+        (["deploy", "--environment", "a" * 21], {}, "at most 20 characters"),
+        (["deploy", "--environment", "dev", "--stack", "compute"], {}, "invalid choice: 'compute'"),
+        (
+            ["deploy", "--environment", "dev", "--lambda-runtime", "python3.9"],
+            {},
+            "invalid choice: 'python3.9'",
+        ),
+        (
+            ["deploy", "--environment", "dev", "--airflow-role", "arn:aws:iam::1:role/x"],
+            {},
+            "without path and not its ARN",
+        ),
+        (
+            ["deploy", "--environment", "dev", "--parameter", "VpcCidr"],
+            {},
+            "--parameter VpcCidr: must be NAME=VALUE",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "VpcCidr=8.8.0.0/16"],
+            {},
+            "must be a private range such as 10.64.0.0/16",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "VpcCidr=10.0.0.0/8"],
+            {},
+            "with a prefix from /16 to /18",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "VpcCidr=10.300.0.0/16"],
+            {},
+            "IPv4 or IPv6 network; write for example 10.64.0.0/16",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "VpcCidr=10.64.7.0/17"],
+            {},
+            "10.64.7.0/17 has host bits set; write 10.64.0.0/17",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "VolumeGib=1"],
+            {},
+            "VolumeGib=1: must lie between 8 and 16384",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "VolumeGib=big"],
+            {},
+            "VolumeGib=big: must be a number",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "EnableNat=yes"],
+            {},
+            "EnableNat=yes: choose one of true, false",
+        ),
+        (
+            ["plan", "--environment", "dev", "--parameter", "Colour=red"],
+            {},
+            "--parameter Colour: no template has it; they have Ai",
+        ),
+        (["outputs", "--environment", "dev"], {}, "no AWS region: say `--region eu-west-1`"),
+        (
+            ["outputs", "--environment", "dev", "--region", "eu-west-1"],
+            {},
+            "no AWS credentials: log in first",
+        ),
+        (
+            ["deploy", "--environment", "dev", "--region", "eu-wset-1"],
+            {},
+            "did you mean eu-west-1 or ",
+        ),
+        (
+            ["outputs", "--environment", "dev", "--profile", "absent"],
+            {},
+            "The config profile (absent) could not be found",
+        ),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_status_2(
+    arguments: list[str], variables: dict[str, str], said: str
+) -> None:
+    """What is wrong is said in one line, before anything is asked of AWS."""
+    done = alone(*arguments, **variables)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_policy_that_is_not_there_says_how_it_is_written() -> None:
+    """Before anything is asked of AWS; its parameters are looked for beside it."""
+    done = alone(
+        "upload-policy",
+        "--environment",
+        "dev",
+        "--region",
+        "eu-west-1",
+        "--policy",
+        "no/p.onnx",
+        **KEYS,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "infra_bootstrap: --policy: no/p.onnx: No such file or directory; `python -m rl_trainer export"
+    )
+
+
+def test_an_endpoint_that_does_not_answer_is_one_line(tmp_path: object) -> None:
+    """No traceback when AWS cannot be reached."""
+    done = alone(
+        "outputs", "--environment", "dev", "--region", "eu-west-1", **KEYS, AWS_MAX_ATTEMPTS="1"
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("infra_bootstrap: Could not connect to the endpoint URL")
+    assert "Traceback" not in done.stderr
+
+
+def test_another_account_than_the_one_that_was_meant_is_refused(dev: Deployment) -> None:
+    """`--account` protects from the wrong credentials."""
+    done = dev.account.cli("deploy", "--environment", "dev", "--account", "999999999999")
+    assert done.returncode == 2
+    assert "these credentials are of account 123456789012" in done.stderr
+
+
+def test_credentials_that_a_region_does_not_know_are_told_why(dev: Deployment) -> None:
+    """A region that was never opted into answers as if the credentials were wrong; both are said, and what to do."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "infra_bootstrap",
+            "outputs",
+            "--environment",
+            "dev",
+            "--region",
+            "eu-south-2",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": os.devnull,
+            **KEYS,
+            "AWS_ENDPOINT_URL": dev.account.endpoint_url,
+        },
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "aws account enable-region --region-name REGION" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_is_not_deployed_says_what_to_run(dev: Deployment) -> None:
+    """The outputs of an environment that does not exist end with the command that makes it."""
+    done = dev.account.cli("outputs", "--environment", "nowhere", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "run `python -m infra_bootstrap deploy --environment nowhere`" in done.stderr
+
+
+def test_outputs_drift_and_preflight_print_one_json_object(dev: Deployment) -> None:
+    """Programs read stdout, people read stderr."""
+    outputs = json.loads(
+        dev.account.cli("outputs", "--environment", "dev", "--json", role="airflow-worker").stdout
+    )
+    assert outputs["bucket"] == dev.bucket
+    drift = dev.account.cli("drift", "--environment", "dev", "--stack", "identity", "--json")
+    assert (drift.returncode, json.loads(drift.stdout)["drift"]) == (0, [])
+    preflight = dev.account.cli("preflight", "--environment", "dev", "--json")
+    assert preflight.returncode == 0, preflight.stdout
+    verdicts = {check["name"]: check["verdict"] for check in json.loads(preflight.stdout)["checks"]}
+    assert verdicts["bucket"] == "ok"
+
+
+def test_the_policy_of_an_airflow_worker_is_a_file_to_attach(dev: Deployment) -> None:
+    """What is printed is what identity attached; it is known before identity exists, and names that environment's roles."""
+    printed = json.loads(dev.account.cli("airflow-policy", "--environment", "dev").stdout)
+    iam = dev.as_role("administrator").iam
+    arn = f"arn:aws:iam::{dev.account.account_id}:policy/nightshift-dev-airflow"
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    attached = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+    assert canonical(printed) == canonical(attached)
+    later = dev.account.cli("airflow-policy", "--environment", "later", "--json")
+    assert f"arn:aws:iam::{dev.account.account_id}:role/nightshift-later-launcher" in later.stdout
+    assert json.loads(later.stdout)["Version"] == "2012-10-17"
+
+
+def test_destroy_without_confirmation_deletes_nothing(dev: Deployment) -> None:
+    """Exit status 2, and the words that would confirm."""
+    done = dev.account.cli("destroy", "--environment", "dev", "--confirm", "prod")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "say `--confirm dev`" in done.stderr
+
+
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """Help needs neither network nor credentials, and names what every command needs."""
+    for command in ("preflight", "plan", "deploy", "build", "outputs", "drift", "destroy", "smoke"):
+        with pytest.raises(SystemExit, match="0"):
+            build_parser().parse_args([command, "--help"])
+        assert "--environment NAME" in capsys.readouterr().out

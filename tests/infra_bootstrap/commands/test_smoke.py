@@ -1,0 +1,200 @@
+"""The first real account: refused without the exact words, and where anything exists; else one whole run, and nothing left."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from infra_bootstrap.commands import smoke
+from infra_bootstrap.commands.smoke import CAP_USD, confirmation, highest_usd, run_smoke
+from infra_bootstrap.errors import BadInputError
+from infra_bootstrap.preflight.traces import find_traces, roles
+from infra_bootstrap.stacks.concerns import Concern, bucket_name, stack_name
+from infra_bootstrap.stacks.deployed import find_stack
+from infra_bootstrap.stacks.settings import Settings
+from tests.infra_bootstrap.accounts import PYTHON, ROOT, Account, Deployment
+
+
+@pytest.mark.parametrize(
+    "confirm",
+    [
+        "",
+        "yes",
+        "spend up to 1.00 USD",
+        "spend up to 1.00 USD in account 123456789012, region eu-west-1",
+        "spend up to 1.00 USD in account 999999999999, region eu-west-1, environment smoke",
+        "spend up to 1.00 USD in account 123456789012, region eu-west-1, environment prod",
+    ],
+)
+def test_without_the_exact_words_nothing_is_made(account: Account, confirm: str) -> None:
+    """Words for another account or environment, or fewer, are refused; the message says what it costs and what to type."""
+    done = account.cli("smoke", "--confirm", confirm)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f'make aws-smoke CONFIRM="{confirmation(account.clients(), "smoke")}"' in done.stderr
+    assert find_stack(account.clients(), "nightshift-smoke-identity") is None
+
+
+def test_another_environments_words_name_it(account: Account) -> None:
+    """What is to be typed for another environment is the command that understands it."""
+    done = account.cli(
+        "smoke", "--environment", "trial", "--confirm", confirmation(account.clients(), "smoke")
+    )
+    assert done.returncode == 2
+    words = confirmation(account.clients(), "trial")
+    assert f'python -m infra_bootstrap smoke --environment trial --confirm "{words}"' in done.stderr
+
+
+def test_an_environment_that_lives_is_not_touched(dev: Deployment) -> None:
+    """Even with the exact words: its stacks stay, its bucket stays, and its machine runs on."""
+    administrator = dev.as_role("administrator")
+    tags = [
+        {"ResourceType": "instance", "Tags": [{"Key": "nightshift:environment", "Value": "dev"}]}
+    ]
+    made = administrator.ec2.run_instances(
+        ImageId=dev.outputs.image_id,
+        InstanceType="t3.micro",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=tags,
+        UserData="#!/bin/sh\nsleep 600\n",
+    )["Instances"][0]["InstanceId"]
+    try:
+        done = dev.account.cli(
+            "smoke", "--environment", "dev", "--confirm", confirmation(administrator, "dev")
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "nothing was made and nothing destroyed: dev exists" in done.stderr
+        assert all(find_stack(administrator, stack_name("dev", concern)) for concern in Concern)
+        administrator.s3.head_bucket(Bucket=dev.bucket)
+        state = administrator.ec2.describe_instances(InstanceIds=[made])["Reservations"][0][
+            "Instances"
+        ][0]["State"]["Name"]
+        assert state in ("pending", "running")
+        assert set(find_traces(administrator, "dev")) == {
+            *(f"stack nightshift-dev-{concern}" for concern in Concern),
+            f"bucket {dev.bucket}",
+            *(f"role nightshift-dev-{role}" for role in roles()),
+            f"machine {made}",
+        }
+    finally:
+        administrator.ec2.terminate_instances(InstanceIds=[made])
+
+
+@pytest.fixture(params=["bucket", "role"])
+def half(account: Account, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An environment of which one thing exists, and no stack: what a kept bucket, or another region, leaves to be seen."""
+    clients: Any = account.clients()
+    bucket, role = (
+        bucket_name("half", account.account_id, account.region),
+        "nightshift-half-promoter",
+    )
+    if request.param == "bucket":
+        clients.s3.create_bucket(
+            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": account.region}
+        )
+        clients.s3.put_object(Bucket=bucket, Key="registry/exp/champion.json", Body=b"{}")
+        yield f"bucket {bucket}"
+        clients.s3.delete_object(Bucket=bucket, Key="registry/exp/champion.json")
+        clients.s3.delete_bucket(Bucket=bucket)
+    else:
+        trust = {
+            "Effect": "Allow",
+            "Principal": {"Service": "ec2.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        clients.iam.create_role(RoleName=role, AssumeRolePolicyDocument=document)
+        yield f"role {role}"
+        clients.iam.delete_role(RoleName=role)
+
+
+def test_one_thing_that_exists_is_enough_to_refuse(account: Account, half: str) -> None:
+    """A bucket without stacks, or a role whose stack lives in another region: refused, and it is still there."""
+    clients, said = account.clients(), list[str]()
+    with pytest.raises(BadInputError, match=f"half exists \\({half}\\)"):
+        run_smoke(
+            clients,
+            Settings("half", lambda_runtime=f"python{PYTHON}"),
+            confirmation(clients, "half"),
+            said.append,
+        )
+    assert list(find_traces(clients, "half")) == [half]
+    assert said == []
+
+
+def test_a_new_environment_has_no_traces(account: Account) -> None:
+    """What the refusals above are measured against."""
+    assert list(find_traces(account.clients(), "untouched")) == []
+
+
+def test_the_dearest_that_can_happen_is_below_the_cap() -> None:
+    """The cap is a promise; what could be spent is added up before anything is made."""
+    assert 0 < highest_usd() <= CAP_USD
+
+
+def test_what_could_cost_more_than_the_cap_is_refused(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deadline so late that the machine could pass the cap: refused with the exact words said, and nothing was made."""
+    monkeypatch.setattr(smoke, "DEADLINE", timedelta(hours=24))
+    clients, said = account.clients(), list[str]()
+    with pytest.raises(
+        BadInputError,
+        match=r"it could cost \d+\.\d\d USD, more than the cap of 1\.00: nothing was made",
+    ):
+        run_smoke(
+            clients,
+            Settings("smoke", lambda_runtime=f"python{PYTHON}"),
+            confirmation(clients, "smoke"),
+            said.append,
+        )
+    assert list(find_traces(clients, "smoke")) == []
+    assert said == []
+
+
+def make(account: Account, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `make aws-smoke` as a user does, with an administrator's credentials."""
+    environ = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("AWS_", "MAKE", "MFLAGS"))
+    }
+    environ |= account.variables("administrator") | {"NIGHTSHIFT_STATE": str(ROOT / ".nightshift")}
+    return subprocess.run(
+        ["make", "--old-file=setup", "aws-smoke", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env=environ,
+    )
+
+
+def test_make_refuses_without_the_words(account: Account) -> None:
+    """The target itself says what to type, and fails."""
+    done = make(account)
+    assert done.returncode != 0
+    assert f'make aws-smoke CONFIRM="{confirmation(account.clients(), "smoke")}"' in done.stderr
+
+
+def test_one_whole_run_leaves_nothing(account: Account) -> None:
+    """Bootstrap, a real training, its policy's arrival judged by the real Lambda, destroy, proof."""
+    done = make(
+        account,
+        f"CONFIRM={confirmation(account.clients(), 'smoke')}",
+        f"ARGS=--json --lambda-runtime python{PYTHON}",
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["usd"] <= highest_usd() <= CAP_USD
+    assert report["trained_steps"] == 40_960
+    assert report["mean_return"] is not None
+    assert report["destruction"]["leftovers"] == []
+    assert len(report["destruction"]["deleted"]) == 6

@@ -1,0 +1,233 @@
+"""Stacks are made, found unchanged, changed, and mended after a failure."""
+
+import json
+import time
+from datetime import UTC, datetime
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from infra_bootstrap.clients import Clients
+from infra_bootstrap.deployment.deploy import deploy_side_by_side
+from infra_bootstrap.deployment.one_stack import (
+    Outcome,
+    Prepared,
+    find_living_stack,
+    poll,
+    prepare,
+    start,
+)
+from infra_bootstrap.errors import IdentityChangedError, StackFailedError
+from infra_bootstrap.stacks.concerns import Concern, stack_name
+from infra_bootstrap.stacks.deployed import find_stack
+from infra_bootstrap.stacks.outputs import Outputs
+from infra_bootstrap.stacks.settings import Settings
+from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.storage.layout import artifact_key
+from tests.infra_bootstrap.accounts import Deployment
+from tests.infra_bootstrap.preflight.test_preflight import FakeClients
+
+
+def test_a_first_bootstrap_by_an_administrator_creates_five_stacks(dev: Deployment) -> None:
+    """Every stack of a new environment is there and complete."""
+    stacks = [
+        find_stack(dev.as_role("administrator"), stack_name("dev", concern)) for concern in Concern
+    ]
+    assert [stack.status if stack else None for stack in stacks] == ["CREATE_COMPLETE"] * 5
+
+
+def test_airflows_role_finds_everything_unchanged(dev: Deployment) -> None:
+    """A second bootstrap, by the worker's role, changes nothing and says so."""
+    results = dev.deploy(clients=dev.as_role("airflow-worker"))
+    assert {result.outcome for result in results} == {Outcome.UNCHANGED}
+
+
+def test_outputs_are_read_from_stacks_by_airflows_role(dev: Deployment) -> None:
+    """Everything the pipeline needs is in the outputs, as JSON too, without an environment variable."""
+    outputs: Outputs = dev.outputs
+    assert outputs.bucket == dev.bucket
+    assert set(outputs.subnet_ids) == {"eu-west-1a", "eu-west-1b", "eu-west-1c"}
+    assert outputs.evaluator_alias_arn.endswith(":function:nightshift-dev-evaluator:live")
+    assert (
+        json.loads(json.dumps(outputs.to_dict()))["trainer_wheels"]["sha256"]
+        == outputs.trainer_wheels.sha256
+    )
+
+
+def test_airflows_role_may_not_change_identity(dev: Deployment) -> None:
+    """A change to roles ends with the command that an administrator must run."""
+    settings = Settings("dev", parameters={"MaxVolumeGib": "300"})
+    with pytest.raises(
+        IdentityChangedError,
+        match=r"MaxVolumeGib from '200' to '300'.*administrator run `python -m",
+    ):
+        prepare(dev.as_role("airflow-worker"), settings, Concern.IDENTITY)
+
+
+def test_a_changed_parameter_updates_its_stack_alone(dev: Deployment) -> None:
+    """An update through the deployer's role says what changed, and can be taken back."""
+    worker = dev.as_role("airflow-worker")
+    for value in ("31", "30"):
+        prepared = prepare(
+            worker, Settings("dev", parameters={"CheckpointDays": value}), Concern.STORAGE
+        )
+        assert "Bucket" in [change.resource for change in prepared.changes]
+        start(worker, prepared)
+        await_outcome(worker, prepared)
+        after = find_stack(worker, "nightshift-dev-storage")
+        assert after is not None
+        assert after.parameters["CheckpointDays"] == value
+
+
+def await_outcome(clients: Clients, prepared: Prepared) -> None:
+    """Wait until a started stack is updated."""
+    for _ in range(200):
+        if poll(clients, prepared).outcome is Outcome.UPDATED:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"{prepared.stack_name} was not updated")
+
+
+def test_new_code_and_nothing_else_rolls_alias_and_launch_template(fresh: Deployment) -> None:
+    """New bytes publish a version and move the alias; the machine's template gets a version with the new wheels.
+
+    Nothing else changes: three stacks are unchanged, the layer is the one that was there, and the template's first version, which
+    specs that were frozen before have pinned, is still as it was.
+    """
+    fresh.deploy()
+    before, administrator = fresh.outputs, fresh.as_role("administrator")
+    del fresh.outputs
+    lambda_ = administrator.client("lambda")
+    layers = lambda_.get_function(FunctionName=before.evaluator_alias_arn)["Configuration"][
+        "Layers"
+    ]
+    results = fresh.deploy(code="def handle(event, context=None):\n    return 'new'\n")
+    name = fresh.settings.environment
+    changed = {stack_name(name, Concern.TRAINING), stack_name(name, Concern.EVALUATION)}
+    assert {result.stack_name for result in results if result.outcome is Outcome.UPDATED} == changed
+    assert {result.outcome for result in results if result.stack_name not in changed} == {
+        Outcome.UNCHANGED
+    }
+    alias = lambda_.get_alias(FunctionName=before.evaluator_function_name, Name="live")
+    assert int(alias["FunctionVersion"]) == 2
+    answer = lambda_.invoke(FunctionName=before.evaluator_alias_arn, Payload=b"{}")[
+        "Payload"
+    ].read()
+    assert json.loads(answer) == "new"
+    assert (
+        lambda_.get_function(FunctionName=before.evaluator_alias_arn)["Configuration"]["Layers"]
+        == layers
+    )
+    assert (before.launch_template_version, fresh.outputs.launch_template_version) == ("1", "2")
+    assert fresh.outputs.trainer_wheels != before.trainer_wheels
+    versions = administrator.ec2.describe_launch_template_versions(
+        LaunchTemplateId=before.launch_template_id, Versions=["1", "2"]
+    )["LaunchTemplateVersions"]
+    wheels = {
+        str(version["VersionNumber"]): tag["Value"]
+        for version in versions
+        for specification in version["LaunchTemplateData"]["TagSpecifications"]
+        for tag in specification["Tags"]
+        if tag["Key"] == "nightshift:wheels"
+    }
+    assert wheels == {"1": before.trainer_wheels.sha256, "2": fresh.outputs.trainer_wheels.sha256}
+
+
+def test_an_update_that_failed_goes_on_with_the_same_command(fresh: Deployment) -> None:
+    """A failed change names the resource and the reason, is rolled back, and corrected is UPDATED by the same command."""
+    administrator = fresh.as_role("administrator")
+    fresh.deploy((Concern.IDENTITY,), (Concern.STORAGE,), (Concern.EVALUATION,))
+    good = fresh.upload(administrator, "def handle(event, context=None):\n    return 'new'\n")
+    nowhere = good.model_copy(
+        update={
+            "evaluator_layer": Artifact(key=artifact_key("0" * 64, "layer.zip"), sha256="0" * 64)
+        }
+    )
+    with pytest.raises(
+        StackFailedError,
+        match=r"ended in UPDATE_ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it goes on from here",
+    ):
+        deploy_side_by_side(
+            administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append
+        )
+    done = deploy_side_by_side(
+        administrator, fresh.settings, (Concern.EVALUATION,), good, fresh.said.append
+    )
+    assert [result.outcome for result in done] == [Outcome.UPDATED]
+
+
+def test_a_stack_that_rolled_back_is_made_anew_by_the_same_command(fresh: Deployment) -> None:
+    """A failed first deployment names the resource and AWS's reason; corrected, the same command goes on."""
+    administrator = fresh.as_role("administrator")
+    fresh.deploy((Concern.IDENTITY,), (Concern.STORAGE,))
+    uploaded = fresh.upload(administrator, "def handle(event, context=None):\n    return event\n")
+    nowhere = uploaded.model_copy(
+        update={
+            "evaluator_layer": Artifact(key=artifact_key("0" * 64, "layer.zip"), sha256="0" * 64)
+        }
+    )
+    with pytest.raises(
+        StackFailedError,
+        match=r"ended in ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it goes on from here",
+    ):
+        deploy_side_by_side(
+            administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append
+        )
+    found = find_stack(administrator, stack_name(fresh.settings.environment, Concern.EVALUATION))
+    assert found is not None
+    assert found.status == "ROLLBACK_COMPLETE"
+    assert [result.outcome for result in fresh.deploy((Concern.EVALUATION,))] == [Outcome.CREATED]
+
+
+def test_a_change_set_that_was_never_executed_is_in_nobodys_way(fresh: Deployment) -> None:
+    """A stack in REVIEW_IN_PROGRESS is cleared away and made."""
+    fresh.deploy((Concern.IDENTITY,))
+    prepare(fresh.as_role("administrator"), fresh.settings, Concern.STORAGE)
+    found = find_stack(
+        fresh.as_role("administrator"), stack_name(fresh.settings.environment, Concern.STORAGE)
+    )
+    assert found is not None
+    assert found.status == "REVIEW_IN_PROGRESS"
+    assert [result.outcome for result in fresh.deploy((Concern.STORAGE,))] == [Outcome.CREATED]
+
+
+def test_a_rollback_that_stopped_half_way_is_finished_first() -> None:
+    """UPDATE_ROLLBACK_FAILED takes no change set: the rollback goes on as the deployer, and then the deployment does."""
+    client = boto3.client(
+        "cloudformation",
+        region_name="eu-west-1",
+        aws_access_key_id="none",
+        aws_secret_access_key="none",
+    )
+    name = stack_name("dev", Concern.NETWORK)
+    with Stubber(client) as stub:
+        for status in (
+            "UPDATE_ROLLBACK_FAILED",
+            "UPDATE_ROLLBACK_IN_PROGRESS",
+            "UPDATE_ROLLBACK_COMPLETE",
+        ):
+            stub.add_response(
+                "describe_stacks",
+                {
+                    "Stacks": [
+                        {
+                            "StackName": name,
+                            "StackId": "x",
+                            "StackStatus": status,
+                            "CreationTime": datetime(2026, 1, 1, tzinfo=UTC),
+                        }
+                    ]
+                },
+            )
+            if status == "UPDATE_ROLLBACK_FAILED":
+                deployer = "arn:aws:iam::123456789012:role/nightshift-dev-deployer"
+                stub.add_response(
+                    "continue_update_rollback", {}, {"StackName": name, "RoleARN": deployer}
+                )
+        found = find_living_stack(
+            FakeClients({"cloudformation": client}), Settings("dev"), Concern.NETWORK
+        )
+        stub.assert_no_pending_responses()
+    assert found is not None
+    assert found.status == "UPDATE_ROLLBACK_COMPLETE"

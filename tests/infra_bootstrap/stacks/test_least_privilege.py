@@ -1,0 +1,740 @@
+"""What roles cannot do besides writing: launch, end, pass, invoke, become, deploy. Each refusal is policy's own.
+
+A launch is tried as a dry run: AWS answers DryRunOperation when it would be allowed, and UnauthorizedOperation when not,
+before anything else can be wrong with it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra_bootstrap.clients import Clients
+from infra_bootstrap.errors import AccessRefusedError
+from infra_bootstrap.stacks.deployed import find_stack
+from infra_bootstrap.stacks.events import find_failure
+from tests.infra_bootstrap.accounts import Deployment, refusal
+from tests.infra_bootstrap.stacks.test_bucket_writers import EVALUATED, assert_refused
+
+Request = dict[str, Any]
+TAGS = {
+    "nightshift:environment": "dev",
+    "nightshift:deadline": "2026-01-01T00:00:00Z",
+    "nightshift:attempt": "1",
+}
+
+
+def fleet(dev: Deployment, **override: Any) -> Request:
+    """The request that the launcher makes, as a dry run."""
+    subnet = dev.outputs.subnet_ids["eu-west-1a"]
+    template = {
+        "LaunchTemplateId": dev.outputs.launch_template_id,
+        "Version": dev.outputs.launch_template_version,
+    }
+    tags = [{"Key": key, "Value": value} for key, value in TAGS.items()]
+    return {
+        "Type": "instant",
+        "DryRun": True,
+        "LaunchTemplateConfigs": [
+            {
+                "LaunchTemplateSpecification": template,
+                "Overrides": [{"InstanceType": "c7i.large", "SubnetId": subnet, **override}],
+            }
+        ],
+        "TargetCapacitySpecification": {
+            "TotalTargetCapacity": 1,
+            "DefaultTargetCapacityType": "spot",
+        },
+        "TagSpecifications": [{"ResourceType": "instance", "Tags": tags}],
+    }
+
+
+def instance(dev: Deployment, **changes: Any) -> Request:
+    """The same machine, asked for by RunInstances, which can change more than a Fleet can."""
+    asked = fleet(dev)
+    return {
+        "DryRun": True,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "InstanceType": "c7i.large",
+        "LaunchTemplate": asked["LaunchTemplateConfigs"][0]["LaunchTemplateSpecification"],
+        "SubnetId": asked["LaunchTemplateConfigs"][0]["Overrides"][0]["SubnetId"],
+        "TagSpecifications": asked["TagSpecifications"],
+        **changes,
+    }
+
+
+def tagged(request: Request, **tags: str | None) -> Request:
+    """The request with other tags; None takes one away."""
+    changed = copy.deepcopy(request)
+    wanted = {**TAGS, **{f"nightshift:{name}": value for name, value in tags.items()}}
+    changed["TagSpecifications"][0]["Tags"] = [
+        {"Key": key, "Value": value} for key, value in wanted.items() if value is not None
+    ]
+    return changed
+
+
+def without_template(request: Request) -> Request:
+    """The request for a machine that says everything itself."""
+    return {key: value for key, value in request.items() if key != "LaunchTemplate"}
+
+
+def dry_run(call: Callable[..., Any], request: Request, refused_on: str = "") -> str:
+    """What AWS says about a request that it does not carry out.
+
+    :param refused_on: the resource that a refusal must name; an action it must always name.
+    """
+    with pytest.raises(ClientError) as caught:
+        call(**request)
+    code, message = refusal(caught.value)
+    if code == "UnauthorizedOperation":
+        assert EVALUATED.search(message), message
+        assert refused_on in message, message
+    return code
+
+
+def disk(**settings: Any) -> list[dict[str, Any]]:
+    """A root volume of another kind."""
+    return [
+        {
+            "DeviceName": "/dev/sda1",
+            "Ebs": {"Encrypted": True, "VolumeType": "gp3", "VolumeSize": 100, **settings},
+        }
+    ]
+
+
+def foreign(dev: Deployment, what: str) -> str:
+    """Something that exists in the account and is not ours, made by the administrator."""
+    ec2 = dev.as_role("administrator").ec2
+    if what == "template":
+        data = {
+            "ImageId": dev.outputs.image_id,
+            "InstanceType": "c7i.large",
+            "IamInstanceProfile": {"Arn": dev.outputs.trainer_instance_profile_arn},
+            "SecurityGroupIds": [dev.outputs.security_group_id],
+            "BlockDeviceMappings": disk(),
+            "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+        }
+        name = "foreign-template"
+        templates = ec2.describe_launch_templates()["LaunchTemplates"]
+        found = [item for item in templates if item["LaunchTemplateName"] == name]
+        if not found:
+            found = [
+                ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)[
+                    "LaunchTemplate"
+                ]
+            ]
+        return str(found[0]["LaunchTemplateId"])
+    vpc = ec2.describe_subnets(SubnetIds=list(dev.outputs.subnet_ids.values()))["Subnets"][0][
+        "VpcId"
+    ]
+    if what == "subnet":
+        block = f"10.64.{200 + len(ec2.describe_subnets()['Subnets'])}.0/24"
+        return str(ec2.create_subnet(VpcId=vpc, CidrBlock=block)["Subnet"]["SubnetId"])
+    wanted = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": ["default"]}]
+    return str(ec2.describe_security_groups(Filters=wanted)["SecurityGroups"][0]["GroupId"])
+
+
+# ---------------------------------------------------------------------------------------------------- launching
+LAUNCHES: dict[str, Callable[[Deployment], Request]] = {
+    "without the environment's tag": lambda dev: tagged(fleet(dev), environment="prod"),
+    "without a deadline": lambda dev: tagged(fleet(dev), deadline=None),
+    "without an attempt": lambda dev: tagged(fleet(dev), attempt=None),
+    "of a type that was not allowed": lambda dev: fleet(dev, InstanceType="p3.2xlarge"),
+    "from another image": lambda dev: fleet(dev, ImageId=dev.outputs.image_id),
+    "with an open volume": lambda dev: fleet(dev, BlockDeviceMappings=disk(Encrypted=False)),
+    "with a huge volume": lambda dev: fleet(dev, BlockDeviceMappings=disk(VolumeSize=4000)),
+    "with an expensive volume": lambda dev: fleet(
+        dev, BlockDeviceMappings=disk(VolumeType="io2", Iops=1000)
+    ),
+    "on hardware of its own": lambda dev: fleet(dev, Placement={"Tenancy": "dedicated"}),
+    "on a host that somebody pays for": lambda dev: fleet(dev, Placement={"Tenancy": "host"}),
+    "in a placement group": lambda dev: fleet(dev, Placement={"GroupName": "somebodys"}),
+    "in a subnet that is not ours": lambda dev: fleet(dev, SubnetId=foreign(dev, "subnet")),
+}
+DIRECT: dict[str, Callable[[Deployment], Request]] = {
+    "without our template": lambda dev: without_template(
+        instance(dev, ImageId=dev.outputs.image_id)
+    ),
+    "from a template that is not ours": lambda dev: instance(
+        dev, LaunchTemplate={"LaunchTemplateId": foreign(dev, "template")}
+    ),
+    "with IMDSv1": lambda dev: instance(dev, MetadataOptions={"HttpTokens": "optional"}),
+    "with metadata that leaves the machine": lambda dev: instance(
+        dev, MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
+    ),
+    "from another image": lambda dev: instance(dev, ImageId=dev.outputs.image_id),
+    "with a key pair": lambda dev: instance(dev, KeyName="somebody"),
+    "with an open volume": lambda dev: instance(dev, BlockDeviceMappings=disk(Encrypted=False)),
+    "with a huge volume": lambda dev: instance(dev, BlockDeviceMappings=disk(VolumeSize=4000)),
+    "with an expensive volume": lambda dev: instance(
+        dev, BlockDeviceMappings=disk(VolumeType="io2", Iops=1000)
+    ),
+    "with another group": lambda dev: instance(dev, SecurityGroupIds=[foreign(dev, "group")]),
+    "in a subnet that is not ours": lambda dev: instance(dev, SubnetId=foreign(dev, "subnet")),
+    "of a type that was not allowed": lambda dev: instance(dev, InstanceType="p3.2xlarge"),
+    "without a deadline": lambda dev: tagged(instance(dev), deadline=None),
+}
+
+
+#: Which of a launch's resources each change is refused on: it shows that the condition meant for it is the one that decides.
+REFUSED_ON = {
+    "without the environment's tag": "instance/*",
+    "without a deadline": "instance/*",
+    "without an attempt": "instance/*",
+    "of a type that was not allowed": "instance/*",
+    "from another image": "image/",
+    "with an open volume": "volume/*",
+    "with a huge volume": "volume/*",
+    "with an expensive volume": "volume/*",
+    "on hardware of its own": "instance/*",
+    "on a host that somebody pays for": "instance/*",
+    "in a placement group": "placement-group/somebodys",
+    "in a subnet that is not ours": "subnet/",
+    "without our template": "instance/*",
+    "from a template that is not ours": "launch-template/",
+    "with IMDSv1": "instance/*",
+    "with metadata that leaves the machine": "instance/*",
+    "with a key pair": "key-pair/somebody",
+    "with another group": "security-group/",
+}
+
+
+@pytest.mark.parametrize("market", ["spot", "on-demand"])
+def test_the_launcher_may_launch_as_it_does(dev: Deployment, market: str) -> None:
+    """The request that the pipeline makes is allowed, on both markets; so what is refused below is refused for its change."""
+    request = fleet(dev)
+    request["TargetCapacitySpecification"]["DefaultTargetCapacityType"] = market
+    assert dry_run(dev.as_role("launcher").ec2.create_fleet, request) == "DryRunOperation"
+    assert dry_run(dev.as_role("launcher").ec2.run_instances, instance(dev)) == "DryRunOperation"
+
+
+@pytest.mark.parametrize("change", LAUNCHES)
+def test_a_fleet_is_refused(dev: Deployment, change: str) -> None:
+    """What an override or another tag could change is covered by a condition."""
+    assert (
+        dry_run(dev.as_role("launcher").ec2.create_fleet, LAUNCHES[change](dev), REFUSED_ON[change])
+        == "UnauthorizedOperation"
+    )
+
+
+@pytest.mark.parametrize("change", DIRECT)
+def test_a_direct_launch_is_refused(dev: Deployment, change: str) -> None:
+    """The same holds for RunInstances, which can override everything."""
+    request = DIRECT[change](dev)
+    if change == "with a key pair":
+        dev.as_role("administrator").ec2.create_key_pair(KeyName="somebody")
+    try:
+        assert (
+            dry_run(dev.as_role("launcher").ec2.run_instances, request, REFUSED_ON[change])
+            == "UnauthorizedOperation"
+        )
+    finally:
+        if change == "with a key pair":
+            dev.as_role("administrator").ec2.delete_key_pair(KeyName="somebody")
+
+
+def test_the_launcher_passes_no_other_role(dev: Deployment) -> None:
+    """A machine with another profile is refused: the launcher may pass the trainer's role alone."""
+    iam = dev.as_role("administrator").iam
+    iam.create_instance_profile(InstanceProfileName="foreign")
+    iam.add_role_to_instance_profile(InstanceProfileName="foreign", RoleName="administrator")
+    try:
+        request = instance(dev, IamInstanceProfile={"Name": "foreign"})
+        assert (
+            dry_run(dev.as_role("launcher").ec2.run_instances, request, "instance/*")
+            == "UnauthorizedOperation"
+        )
+    finally:
+        iam.remove_role_from_instance_profile(
+            InstanceProfileName="foreign", RoleName="administrator"
+        )
+        iam.delete_instance_profile(InstanceProfileName="foreign")
+
+
+def test_the_trainers_profile_with_another_role_in_it_is_not_passed(dev: Deployment) -> None:
+    """The profile's name is ours; what is passed is the role in it, and the launcher may pass the trainer's alone."""
+    iam, profile = dev.as_role("administrator").iam, "nightshift-dev-trainer"
+    iam.remove_role_from_instance_profile(
+        InstanceProfileName=profile, RoleName="nightshift-dev-trainer"
+    )
+    iam.add_role_to_instance_profile(InstanceProfileName=profile, RoleName="administrator")
+    try:
+        refused = (
+            f"iam:PassRole on resource: arn:aws:iam::{dev.account.account_id}:role/administrator"
+        )
+        for call, request in (
+            (dev.as_role("launcher").ec2.run_instances, instance(dev)),
+            (dev.as_role("launcher").ec2.create_fleet, fleet(dev)),
+        ):
+            assert dry_run(call, request, refused) == "UnauthorizedOperation"
+    finally:
+        iam.remove_role_from_instance_profile(InstanceProfileName=profile, RoleName="administrator")
+        iam.add_role_to_instance_profile(
+            InstanceProfileName=profile, RoleName="nightshift-dev-trainer"
+        )
+
+
+@pytest.mark.parametrize(
+    "role", ["trainer", "evaluator", "promoter", "reaper", "deployer", "airflow-worker"]
+)
+def test_only_the_launcher_launches(dev: Deployment, role: str) -> None:
+    """The pipeline's own request is refused to every other role."""
+    assert dry_run(dev.as_role(role).ec2.create_fleet, fleet(dev)) == "UnauthorizedOperation"
+    assert dry_run(dev.as_role(role).ec2.run_instances, instance(dev)) == "UnauthorizedOperation"
+
+
+# ---------------------------------------------------------------------------------------------------- ending and tagging
+@pytest.fixture
+def stranger(dev: Deployment) -> Any:
+    """A machine of somebody else in the same account, and its end."""
+    ec2 = dev.as_role("administrator").ec2
+    made = ec2.run_instances(
+        ImageId=dev.outputs.image_id,
+        InstanceType="t3.micro",
+        MinCount=1,
+        MaxCount=1,
+        UserData="#!/bin/sh\nsleep 600\n",
+    )["Instances"][0]["InstanceId"]
+    yield made
+    ec2.terminate_instances(InstanceIds=[made])
+
+
+@pytest.mark.parametrize(
+    "role", ["launcher", "reaper", "trainer", "evaluator", "promoter", "deployer", "airflow-worker"]
+)
+def test_nobody_ends_a_machine_that_is_not_ours(dev: Deployment, stranger: str, role: str) -> None:
+    """A machine without our tag is refused to every role, those that may end ours included."""
+    assert_refused(dev.as_role(role).ec2.terminate_instances, InstanceIds=[stranger])
+
+
+def test_the_launcher_cannot_make_a_machine_ours_by_tagging_it(
+    dev: Deployment, stranger: str
+) -> None:
+    """Tags are given while something is made, and never afterwards: nobody adopts a stranger, or moves a deadline."""
+    tags = [{"Key": "nightshift:environment", "Value": "dev"}]
+    assert_refused(dev.as_role("launcher").ec2.create_tags, Resources=[stranger], Tags=tags)
+    assert_refused(dev.as_role("launcher").ec2.delete_tags, Resources=[stranger], Tags=tags)
+
+
+def test_the_launcher_cannot_change_the_template(dev: Deployment) -> None:
+    """A new version of the template is the deployer's alone."""
+    assert_refused(
+        dev.as_role("launcher").ec2.create_launch_template_version,
+        LaunchTemplateId=dev.outputs.launch_template_id,
+        SourceVersion="1",
+        LaunchTemplateData={"InstanceType": "c7i.xlarge"},
+    )
+
+
+def test_the_reaper_reads_no_object(dev: Deployment) -> None:
+    """A machine's tag says when it is late; who may end machines need not know what they trained."""
+    reaper = dev.as_role("reaper").s3
+    for key in (
+        "attempts/exp/run/seed-0/1.json",
+        "heartbeats/exp/run/seed-0.json",
+        "registry/exp/champion.json",
+    ):
+        assert_refused(reaper.get_object, Bucket=dev.bucket, Key=key)
+    assert_refused(reaper.list_objects_v2, Bucket=dev.bucket)
+
+
+# ---------------------------------------------------------------------------------------------------- what the deployer touches
+Resource = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def foreign_network(deployed: Deployment) -> Iterator[dict[str, str]]:
+    """Somebody else's network in the same account: nothing of it bears our tags."""
+    with deployed.account.reachable():
+        ec2 = deployed.as_role("administrator").ec2
+        vpc = ec2.create_vpc(CidrBlock="10.77.0.0/16")["Vpc"]["VpcId"]
+        made = {
+            "Vpc": vpc,
+            "OwnVpc": vpc_of(deployed),
+            "OwnTable": table_of(deployed),
+            "OwnSubnet": deployed.outputs.subnet_ids["eu-west-1a"],
+            "Subnet": ec2.create_subnet(VpcId=vpc, CidrBlock="10.77.0.0/24")["Subnet"]["SubnetId"],
+            "Table": ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"],
+            "Group": ec2.create_security_group(GroupName="theirs", Description="theirs", VpcId=vpc)[
+                "GroupId"
+            ],
+            "Gateway": ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"],
+            "Address": ec2.allocate_address(Domain="vpc")["AllocationId"],
+        }
+        yield made
+        ec2.release_address(AllocationId=made["Address"])
+        ec2.delete_internet_gateway(InternetGatewayId=made["Gateway"])
+        ec2.delete_security_group(GroupId=made["Group"])
+        ec2.delete_route_table(RouteTableId=made["Table"])
+        ec2.delete_subnet(SubnetId=made["Subnet"])
+        ec2.delete_vpc(VpcId=vpc)
+
+
+def vpc_of(dev: Deployment) -> str:
+    """The environment's own network."""
+    subnets = dev.as_role("administrator").ec2.describe_subnets(
+        SubnetIds=list(dev.outputs.subnet_ids.values())
+    )["Subnets"]
+    return str(subnets[0]["VpcId"])
+
+
+def table_of(dev: Deployment) -> str:
+    """The environment's own route table."""
+    wanted = [{"Name": "association.subnet-id", "Values": [dev.outputs.subnet_ids["eu-west-1a"]]}]
+    return str(
+        dev.as_role("administrator").ec2.describe_route_tables(Filters=wanted)["RouteTables"][0][
+            "RouteTableId"
+        ]
+    )
+
+
+def kind(name: str, **properties: Any) -> Resource:
+    """A resource of a template."""
+    return {"Type": f"AWS::EC2::{name}", "Properties": properties}
+
+
+def prods(value: str) -> list[dict[str, str]]:
+    """Tags of another environment."""
+    return [{"Key": value, "Value": "prod"}]
+
+
+#: What a template could ask of the deployer, and the call on the resource that must be refused.
+INTRUSIONS: dict[str, tuple[Callable[[dict[str, str]], Resource], str]] = {
+    "a route in their table": (
+        lambda their: kind(
+            "Route",
+            RouteTableId=their["Table"],
+            DestinationCidrBlock="0.0.0.0/0",
+            GatewayId=their["Gateway"],
+        ),
+        "ec2:CreateRoute on resource: {Table}",
+    ),
+    "our table for their subnet": (
+        lambda their: kind(
+            "SubnetRouteTableAssociation", RouteTableId=their["OwnTable"], SubnetId=their["Subnet"]
+        ),
+        "ec2:AssociateRouteTable on resource: {Subnet}",
+    ),
+    "a subnet in their network": (
+        lambda their: kind("Subnet", VpcId=their["Vpc"], CidrBlock="10.77.9.0/24"),
+        "ec2:CreateSubnet on resource: {Vpc}",
+    ),
+    "a table in their network": (
+        lambda their: kind("RouteTable", VpcId=their["Vpc"]),
+        "ec2:CreateRouteTable on resource: {Vpc}",
+    ),
+    "a group in their network": (
+        lambda their: kind("SecurityGroup", VpcId=their["Vpc"], GroupDescription="sly"),
+        "ec2:CreateSecurityGroup on resource: {Vpc}",
+    ),
+    "a way into their group": (
+        lambda their: kind(
+            "SecurityGroupIngress",
+            GroupId=their["Group"],
+            IpProtocol="tcp",
+            FromPort=22,
+            ToPort=22,
+            CidrIp="0.0.0.0/0",
+        ),
+        "ec2:AuthorizeSecurityGroupIngress on resource: {Group}",
+    ),
+    "their gateway on our network": (
+        lambda their: kind(
+            "VPCGatewayAttachment", VpcId=their["OwnVpc"], InternetGatewayId=their["Gateway"]
+        ),
+        "ec2:AttachInternetGateway on resource: {Gateway}",
+    ),
+    "a NAT gateway on their address": (
+        lambda their: kind(
+            "NatGateway", SubnetId=their["OwnSubnet"], AllocationId=their["Address"]
+        ),
+        "ec2:CreateNatGateway on resource: {Address}",
+    ),
+    "an endpoint on their table": (
+        lambda their: kind(
+            "VPCEndpoint",
+            VpcId=their["OwnVpc"],
+            RouteTableIds=[their["Table"]],
+            ServiceName="com.amazonaws.eu-west-1.s3",
+            VpcEndpointType="Gateway",
+        ),
+        "ec2:CreateVpcEndpoint on resource: {Table}",
+    ),
+    "a flow log of their network": (
+        lambda their: kind(
+            "FlowLog",
+            ResourceId=their["Vpc"],
+            ResourceType="VPC",
+            TrafficType="ALL",
+            LogGroupName="sly",
+        ),
+        "ec2:CreateFlowLogs on resource: {Vpc}",
+    ),
+    "a network that says it is another environment's": (
+        lambda _: kind("VPC", CidrBlock="10.78.0.0/16", Tags=prods("nightshift:environment")),
+        "ec2:CreateVpc on resource: vpc/*",
+    ),
+    "a gateway that says it is another deployment's": (
+        lambda _: kind("InternetGateway", Tags=prods("nightshift:deployment")),
+        "ec2:CreateInternetGateway on resource: internet-gateway/*",
+    ),
+    "a group that says it is another environment's": (
+        lambda their: kind(
+            "SecurityGroup",
+            VpcId=their["OwnVpc"],
+            GroupDescription="sly",
+            Tags=prods("nightshift:environment"),
+        ),
+        "ec2:CreateTags on resource: security-group/",
+    ),
+}
+
+
+@pytest.mark.parametrize("intrusion", INTRUSIONS)
+def test_the_deployer_touches_nothing_that_is_not_ours(
+    dev: Deployment, foreign_network: dict[str, str], intrusion: str
+) -> None:
+    """Whoever may hand the deployer a template cannot reach another network, or another environment, through it."""
+    make, refused = INTRUSIONS[intrusion]
+    clients, name = (
+        dev.as_role("administrator"),
+        "sly-" + "-".join(intrusion.split()).replace("'", "")[:60],
+    )
+    body = json.dumps({"Resources": {"Sly": make(foreign_network)}})
+    made = clients.cloudformation.create_stack(
+        StackName=name, TemplateBody=body, RoleARN=clients.role_arn("nightshift-dev-deployer")
+    )["StackId"]
+    for _ in range(100):
+        stack = find_stack(clients, made)
+        assert stack is not None
+        if not stack.is_busy:
+            break
+        time.sleep(0.1)
+    resource, reason = find_failure(clients, made)
+    clients.cloudformation.delete_stack(StackName=name)
+    assert resource == "Sly"
+    assert "is not authorized to perform: " in reason, reason
+    action, _, touched = refused.partition(" on resource: ")
+    assert action in reason, reason
+    assert touched.format(**foreign_network) in reason, reason
+
+
+# ---------------------------------------------------------------------------------------------------- becoming and passing
+BECOMING = [
+    (role, target)
+    for role in ("trainer", "evaluator", "launcher", "promoter", "reaper", "airflow-worker")
+    for target in ("launcher", "promoter", "deployer", "trainer", "evaluator")
+    if (role, target) not in {("airflow-worker", "launcher"), ("airflow-worker", "promoter")}
+    and role != target
+]
+
+
+@pytest.mark.parametrize(("role", "target"), BECOMING)
+def test_no_role_becomes_another(dev: Deployment, role: str, target: str) -> None:
+    """Only Airflow's role becomes launcher, promoter and reaper; nobody becomes deployer, trainer or evaluator."""
+    with pytest.raises(AccessRefusedError):
+        dev.as_role(role).assume(
+            f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-{target}"
+        )
+
+
+@pytest.mark.parametrize("target", ["launcher", "promoter", "reaper"])
+def test_airflows_role_becomes_its_three(dev: Deployment, target: str) -> None:
+    """What the refusals above are measured against."""
+    became: Clients = dev.as_role("airflow-worker").assume(
+        f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-{target}"
+    )
+    assert f"assumed-role/nightshift-dev-{target}/" in became.identity["Arn"]
+
+
+def test_a_bystander_with_every_right_to_assume_is_not_trusted(dev: Deployment) -> None:
+    """The trust policies name Airflow's role: another role of the account is refused though its own policy allows it."""
+    iam = dev.as_role("administrator").iam
+    trust = {
+        "Effect": "Allow",
+        "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
+    iam.create_role(
+        RoleName="bystander",
+        AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+    )
+    may = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [may]})
+    iam.put_role_policy(RoleName="bystander", PolicyName="may", PolicyDocument=document)
+    with pytest.raises(AccessRefusedError):
+        dev.account.clients("bystander").assume(dev.outputs.launcher_role_arn)
+
+
+# ---------------------------------------------------------------------------------------------------- asking and deploying
+@pytest.mark.parametrize(
+    "role", ["trainer", "evaluator", "launcher", "promoter", "reaper", "deployer"]
+)
+def test_only_airflow_asks_the_evaluator(dev: Deployment, role: str) -> None:
+    """No role but Airflow's invokes the evaluator; none asks past the alias."""
+    lambda_ = dev.as_role(role).client("lambda")
+    assert_refused(lambda_.invoke, FunctionName=dev.outputs.evaluator_alias_arn, Payload=b"{}")
+
+
+def test_airflow_asks_the_alias_and_nothing_past_it(dev: Deployment) -> None:
+    """The alias answers Airflow's role; the unqualified function, which may be half-deployed, does not, nor the reaper."""
+    lambda_ = dev.as_role("airflow-worker").client("lambda")
+    assert (
+        lambda_.invoke(FunctionName=dev.outputs.evaluator_alias_arn, Payload=b"{}")["StatusCode"]
+        == 200
+    )
+    assert_refused(lambda_.invoke, FunctionName=dev.outputs.evaluator_function_name, Payload=b"{}")
+    assert_refused(lambda_.invoke, FunctionName="nightshift-dev-reaper", Payload=b"{}")
+
+
+@pytest.mark.parametrize(
+    "stack", ["nightshift-dev-identity", "nightshift-dev-storage", "somebody-elses"]
+)
+def test_airflow_deletes_neither_identity_nor_storage(dev: Deployment, stack: str) -> None:
+    """Stacks that hold roles, history or other people's things are not Airflow's to delete."""
+    cloudformation = dev.as_role("airflow-worker").cloudformation
+    deployer = f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-deployer"
+    assert_refused(cloudformation.delete_stack, StackName=stack, RoleARN=deployer)
+
+
+def test_airflow_deploys_as_the_deployer_or_not_at_all(dev: Deployment) -> None:
+    """A change set without the deployer's role, or for identity, is refused."""
+    cloudformation = dev.as_role("airflow-worker").cloudformation
+    empty = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    for stack, role in (
+        ("nightshift-dev-network", None),
+        ("nightshift-dev-network", "administrator"),
+        ("nightshift-dev-identity", "nightshift-dev-deployer"),
+    ):
+        as_role = {"RoleARN": f"arn:aws:iam::{dev.account.account_id}:role/{role}"} if role else {}
+        assert_refused(
+            cloudformation.create_change_set,
+            StackName=stack,
+            ChangeSetName="sly",
+            TemplateBody=empty,
+            **as_role,
+        )
+
+
+@pytest.mark.parametrize("stack", ["nightshift-dev-evaluation", "nightshift-dev-storage"])
+def test_airflow_could_replace_the_evaluator_unless_it_is_denied_to_deploy(
+    dev: Deployment, stack: str
+) -> None:
+    """What docs/decisions/2026-11-22-the-evaluator-decides.md admits, and that the denial it recommends holds."""
+    iam, cloudformation = (
+        dev.as_role("administrator").iam,
+        dev.as_role("airflow-worker").cloudformation,
+    )
+    deployer = f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-deployer"
+    other = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    request = {
+        "StackName": stack,
+        "ChangeSetName": "sly",
+        "TemplateBody": other,
+        "RoleARN": deployer,
+    }
+    made = cloudformation.create_change_set(**request)["Id"]
+    cloudformation.delete_change_set(StackName=stack, ChangeSetName=made)
+    stacks = f"arn:aws:cloudformation:*:{dev.account.account_id}:stack/nightshift-dev-*"
+    actions = [
+        f"cloudformation:{name}"
+        for name in ("CreateChangeSet", "ExecuteChangeSet", "ContinueUpdateRollback", "DeleteStack")
+    ]
+    denials = [
+        {"Effect": "Deny", "Action": "iam:PassRole", "Resource": deployer},
+        {"Effect": "Deny", "Action": actions, "Resource": stacks},
+    ]
+    for denial in denials:  # each is enough
+        iam.put_role_policy(
+            RoleName="airflow-worker",
+            PolicyName="no-deployments",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [denial]}),
+        )
+        try:
+            assert_refused(cloudformation.create_change_set, **request)
+        finally:
+            iam.delete_role_policy(RoleName="airflow-worker", PolicyName="no-deployments")
+
+
+@pytest.mark.parametrize(
+    "role", ["airflow-worker", "launcher", "promoter", "trainer", "evaluator", "reaper", "deployer"]
+)
+def test_no_role_changes_identities(dev: Deployment, role: str) -> None:
+    """Policies, boundaries and trust are an administrator's alone, the deployer's included."""
+    iam = dev.as_role(role).iam
+    everything = json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
+        }
+    )
+    assert_refused(
+        iam.put_role_policy,
+        RoleName="nightshift-dev-trainer",
+        PolicyName="more",
+        PolicyDocument=everything,
+    )
+    assert_refused(iam.delete_role_permissions_boundary, RoleName="nightshift-dev-trainer")
+    assert_refused(
+        iam.update_assume_role_policy, RoleName="nightshift-dev-launcher", PolicyDocument=everything
+    )
+
+
+@pytest.mark.parametrize(
+    "role", ["airflow-worker", "launcher", "promoter", "trainer", "evaluator", "reaper"]
+)
+def test_no_role_at_work_touches_the_buckets_policy(dev: Deployment, role: str) -> None:
+    """Who could change the policy could change who writes; that is the deployer's, through CloudFormation."""
+    assert_refused(dev.as_role(role).s3.delete_bucket_policy, Bucket=dev.bucket)
+    assert_refused(
+        dev.as_role(role).s3.put_bucket_lifecycle_configuration,
+        Bucket=dev.bucket,
+        LifecycleConfiguration={
+            "Rules": [
+                {
+                    "ID": "now",
+                    "Status": "Enabled",
+                    "Filter": {"Prefix": "registry/"},
+                    "Expiration": {"Days": 1},
+                }
+            ]
+        },
+    )
+
+
+def test_a_boundary_holds_against_an_administrators_mistake(dev: Deployment) -> None:
+    """Even a policy that allows the trainer everything leaves it within its boundary."""
+    iam = dev.as_role("administrator").iam
+    everything = json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
+        }
+    )
+    iam.put_role_policy(
+        RoleName="nightshift-dev-trainer", PolicyName="mistake", PolicyDocument=everything
+    )
+    try:
+        trainer = dev.as_role("trainer")
+        assert_refused(trainer.iam.list_users)
+        assert_refused(
+            trainer.client("lambda").invoke,
+            FunctionName=dev.outputs.evaluator_alias_arn,
+            Payload=b"{}",
+        )
+        assert_refused(
+            trainer.s3.put_object,
+            Bucket=dev.bucket,
+            Key="registry/exp/champion.json",
+            Body=b"",
+            IfNoneMatch="*",
+        )
+    finally:
+        iam.delete_role_policy(RoleName="nightshift-dev-trainer", PolicyName="mistake")

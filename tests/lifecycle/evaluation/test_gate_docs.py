@@ -1,0 +1,122 @@
+"""docs/gate.md quotes the record, and nothing else."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gate_speed, gate_tables
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs" / "gate.md").read_text()
+FILE = max((ROOT / "benchmarks" / "records").glob("*-gate-characteristics.json"))
+RECORD = json.loads(FILE.read_text())["result"]
+
+
+def table_rows() -> list[list[str]]:
+    """The cells of every table row."""
+    lines = [line.strip("|") for line in PAGE.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("*") for cell in line.split("|")] for line in lines]
+
+
+def test_the_speed_table_is_the_records() -> None:
+    """What `python -m benchmarks.gate_tables` writes."""
+    assert gate_tables.BEGIN + gate_tables.render_table() + gate_tables.END in PAGE
+
+
+def test_what_the_speed_of_a_decision_and_of_a_promotion_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is imported while the clock runs, and there are several rounds, to show a quickest beside the median."""
+    assert gate_speed.QUICK > 1
+    monkeypatch.setattr(gate_speed, "QUICK", 2)
+    gate_speed.measure_decision(1)
+    gate_speed.measure_promotion(1)
+    loaded = set(sys.modules)
+    found = [gate_speed.measure_decision(1), gate_speed.measure_promotion(1)]
+    assert set(sys.modules) == loaded
+    assert found[0]["looks"] == 4
+    for times in found:
+        assert times["rounds"] == 2
+        assert 0 < times["quickest_wall_s"] <= times["wall_s"]
+
+
+def test_the_false_promotion_rates_are_the_records() -> None:
+    """Mean and maximum over all nulls, for the gate and for what it is compared with."""
+    rows = {row[0]: row[1:] for row in table_rows()}
+    for name, rule in (
+        ("the gate", "gate"),
+        ("paired t-test, once at 250 pairs", "paired_t_once"),
+        ("paired t-test at the same four looks", "paired_t_four_looks"),
+    ):
+        assert rows[name] == [str(RECORD["nulls"][rule]["mean"]), str(RECORD["nulls"][rule]["max"])]
+    assert f"{RECORD['nulls']['gate']['cells']} nulls" in PAGE
+    assert RECORD["nulls"]["gate"]["max"] <= 0.05
+    assert f"benchmarks/records/{FILE.name}" in PAGE
+    assert f"{RECORD['repetitions']} repetitions" in PAGE
+    assert (
+        f"about {max(cell['gate']['standard_error'] for cell in RECORD['nulls']['cells']):.2f}"
+        in PAGE
+    )
+
+
+def test_all_is_drawn_from_fixed_seeds() -> None:
+    """The figures of the earlier record, to the last digit."""
+    earlier = json.loads((FILE.parent / "2026-11-22-gate-characteristics.json").read_text())[
+        "result"
+    ]
+    assert "record of 2026-11-22 has the same figures to the last digit" in " ".join(PAGE.split())
+    assert earlier | {"seconds": 0} == RECORD | {"seconds": 0}
+
+
+def test_a_year_at_those_rates_is_worked_out_rightly() -> None:
+    """365 nights at the mean rate, and at the worst cell's."""
+    mean, worst = (365 * RECORD["nulls"]["gate"][key] for key in ("mean", "max"))
+    assert (
+        f"would promote falsely {mean:.1f} times a year, and {worst:.0f} times at the worst cell's rate"
+        in " ".join(PAGE.split())
+    )
+
+
+def test_the_power_table_is_the_records() -> None:
+    """Promoted share and pairs of each comparison."""
+    rows = {row[0]: row[1:] for row in table_rows()}
+    shown = [case for case in RECORD["power"] if case["name"] in rows]
+    assert len(shown) == 4
+    for case in shown:
+        assert rows[case["name"]] == [
+            str(case[key]) for key in ("in_sd_of_difference", "promoted", "mean_pairs")
+        ]
+    crashing = next(case for case in RECORD["power"] if case["name"] not in rows)
+    before, after = (f"{100 * rate:.1f} %" for rate in crashing["crash_rates"])
+    assert (
+        f"has a mean {crashing['mean_difference']:.1f} higher and crashes in {after} instead of {before} of episodes: promoted "
+        f"{crashing['promoted']}"
+    ) in " ".join(PAGE.split())
+
+
+def test_the_year_and_the_selection_are_the_records() -> None:
+    """The sentences' numbers."""
+    rules = RECORD["year"]["rules"]
+    words = " ".join(PAGE.split())
+    assert (
+        f"the gate promoted {rules['gate']['promotions']['mean']} times a year, never falsely"
+        in words
+    )
+    assert rules["gate"]["false_promotions"]["max"] == 0
+    five = rules["mean of five episodes"]
+    assert "gained half as much over the year" in words
+    assert five["gain"]["mean"] / rules["gate"]["gain"]["mean"] == pytest.approx(0.5, abs=0.1)
+    assert (
+        f"promoted {five['promotions']['mean']} times, {five['false_promotions']['mean']} of them falsely"
+        in words
+    )
+    assert (
+        f"{RECORD['year']['years']} simulated years of {RECORD['year']['nights']} nights" in words
+    )
+    reused = RECORD["selection"]["on the gate's seeds"]["paired_t_100_pairs"]
+    fresh = RECORD["selection"]["on seeds of their own"]["paired_t_100_pairs"]
+    assert f"in {100 * reused:g} % of cases; on seeds of their own in {100 * fresh:g} %" in words
+    assert all(case["promoted"] == 0 for case in RECORD["regressions"])
+    assert f"None of {len(RECORD['regressions'])} true regressions" in words

@@ -1,0 +1,164 @@
+"""Prices, and the ledger that reserves before a launch and settles after it."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rl_lifecycle.errors import BudgetExceededError, LaunchRefusedError, NoPlaceError
+from rl_lifecycle.machines.auto_types import AUTO_TYPES
+from rl_lifecycle.machines.ledger import PLACE_GRACE, Ledger, sum_month
+from rl_lifecycle.machines.prices import (
+    BILLED_AT_LEAST_S,
+    FALL_BACK,
+    cost_usd,
+    highest_on_demand_usd,
+    table_usd,
+)
+
+
+def ledger(budget_usd: float = 1.0) -> Ledger:
+    """An empty ledger."""
+    return Ledger(experiment="cartpole", run="r1", month="2026-11", budget_usd=budget_usd)
+
+
+def test_what_is_reserved_is_the_highest_on_demand_price_of_the_pools() -> None:
+    """Any of them may be launched, and spot never costs more than on-demand."""
+    assert highest_on_demand_usd(["c6i.large", "g5.xlarge"]) == 1.006
+    assert highest_on_demand_usd(["c6i.large"], {"c6i.large": 0.2}) == 0.2
+
+
+def test_a_type_without_a_price_is_refused_with_the_fix() -> None:
+    """Its cost could not be capped."""
+    with pytest.raises(LaunchRefusedError, match=r"no price is known for x9\.huge.*choose"):
+        highest_on_demand_usd(["c6i.large", "x9.huge"])
+
+
+def test_the_table_prices_every_type_that_auto_means_and_spot_below_on_demand() -> None:
+    """Otherwise `instance_types: auto` would refuse itself."""
+    assert set(AUTO_TYPES) <= set(FALL_BACK)
+    assert all(0 < price.spot < price.on_demand for price in FALL_BACK.values())
+
+
+def test_the_table_says_nothing_of_a_type_that_is_not_in_it() -> None:
+    """No price is not a price of zero."""
+    assert table_usd("c6i.large", "spot") == FALL_BACK["c6i.large"].spot
+    assert table_usd("c6i.large", "on-demand") == FALL_BACK["c6i.large"].on_demand
+    assert table_usd("x9.huge", "on-demand") is None
+
+
+def test_a_minute_is_the_least_that_is_billed() -> None:
+    """EC2 bills by the second after that."""
+    assert cost_usd(1, 60.0) == cost_usd(BILLED_AT_LEAST_S, 60.0) == 1.0
+    assert cost_usd(7200, 60.0) == 120.0
+
+
+def test_a_reservation_that_does_not_fit_is_refused_with_the_fix() -> None:
+    """And changes nothing."""
+    with pytest.raises(
+        BudgetExceededError, match=r"USD 0\.3 are left of compute\.budget_usd 1; raise the budget"
+    ):
+        ledger().reserve("seed-0", 1, 0.7).reserve("seed-1", 1, 0.4)
+
+
+def test_reserving_twice_is_reserving_once() -> None:
+    """A launch that is repeated after a kill does not take its money twice."""
+    once = ledger().reserve("seed-0", 1, 0.7)
+    assert once.reserve("seed-0", 1, 0.7) is once
+
+
+def test_settling_gives_back_what_was_not_spent() -> None:
+    """And settling again changes nothing."""
+    settled = (
+        ledger()
+        .reserve("seed-0", 1, 0.7)
+        .settle("seed-0", 1, usd=0.1, seconds=100, instance_type="c6i.large", market="spot")
+    )
+    assert settled.committed_usd == pytest.approx(0.1)
+    assert settled.settle("seed-0", 1, usd=5.0, seconds=1) == settled
+
+
+def test_a_machine_that_nobody_reserved_for_is_in_the_books_too() -> None:
+    """Better an overdrawn ledger than a machine that it does not know."""
+    assert ledger().settle("seed-0", 1, usd=0.2, seconds=10).spent_usd == 0.2
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(1, 4), st.floats(0, 1), st.floats(0, 1)),
+        max_size=30,
+    )
+)
+def test_the_ledger_never_commits_more_than_the_budget(
+    moves: list[tuple[int, int, float, float]],
+) -> None:
+    """Whatever is reserved and settled in whatever order, as long as nothing costs more than was reserved for it."""
+    books = ledger(1.0)
+    for trial, attempt, usd, share in moves:
+        try:
+            books = books.reserve(f"seed-{trial}", attempt, usd)
+        except BudgetExceededError:
+            continue
+        entry = books.find(f"seed-{trial}", attempt)
+        assert entry is not None
+        if share < 0.5:
+            books = books.settle(
+                f"seed-{trial}", attempt, usd=entry.reserved_usd * share, seconds=60
+            )
+        assert books.committed_usd <= books.budget_usd + 1e-6
+        assert Ledger.from_json(books.to_json()) == books
+
+
+def test_only_so_many_machines_of_a_run_are_at_work() -> None:
+    """A place is free again when one is settled; a trial's own reservation does not stand in its way."""
+    books = ledger().reserve("seed-0", 1, 0.1, most=2).reserve("seed-1", 1, 0.1, most=2)
+    with pytest.raises(
+        NoPlaceError, match=r"2 machines of this run are at work \(compute\.max_parallel 2\)"
+    ):
+        books.reserve("seed-2", 1, 0.1, most=2)
+    assert books.reserve("seed-1", 1, 0.1, most=2) is books
+    assert (
+        books.settle("seed-0", 1, usd=0.01, seconds=60)
+        .reserve("seed-2", 1, 0.1, most=2)
+        .has_place("seed-1", 2)
+    )
+
+
+def test_a_machine_that_nobody_settled_frees_its_place_after_its_deadline_and_keeps_its_money() -> (
+    None
+):
+    """Its worker is dead; it ended itself, or the reaper did. Ledgers of before have no deadline."""
+    deadline = datetime(2026, 11, 22, 6, tzinfo=UTC)
+    books = ledger().reserve("seed-0", 1, 0.1, most=1, deadline_at=deadline)
+    late, later = deadline + PLACE_GRACE, deadline + PLACE_GRACE + timedelta(seconds=1)
+    with pytest.raises(NoPlaceError):
+        books.reserve("seed-1", 1, 0.1, most=1, now=late)
+    assert books.reserve("seed-1", 1, 0.1, most=1, now=later).committed_usd == pytest.approx(0.2)
+    old = Ledger.from_json(
+        ledger().reserve("seed-0", 1, 0.1).to_json().replace(b'"deadline_at":null,', b"")
+    )
+    assert not old.has_place("seed-1", 1, later)
+
+
+def test_what_was_set_aside_for_a_machine_that_was_never_asked_for_is_given_back() -> None:
+    """A worker died between the two writes, and then the trial was cancelled."""
+    books = ledger().reserve("seed-0", 1, 0.1).reserve("seed-1", 1, 0.1)
+    assert [entry.trial for entry in books.release("seed-0", 0).entries] == ["seed-1"]
+    assert books.release("seed-0", 1) is books
+
+
+def test_a_month_is_the_sum_of_its_runs_and_what_each_champion_cost() -> None:
+    """Nights that promoted nothing are part of a champion's price."""
+    bought = (
+        ledger().settle("seed-0", 1, usd=0.2, seconds=60).model_copy(update={"promoted_version": 1})
+    )
+    nothing = ledger().settle("seed-0", 1, usd=0.3, seconds=60).model_copy(update={"run": "r2"})
+    other = (
+        ledger().settle("seed-0", 1, usd=9.0, seconds=60).model_copy(update={"month": "2026-10"})
+    )
+    total = sum_month("2026-11", [bought, nothing, other])
+    assert (total.n_runs, total.champions) == (2, 1)
+    assert total.usd == total.usd_per_champion == pytest.approx(0.5)
+    assert sum_month("2026-09", []).usd_per_champion is None

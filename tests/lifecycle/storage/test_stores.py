@@ -1,0 +1,137 @@
+"""Both stores keep the same promises: whole writes, one winner, one's own write recognised."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rl_lifecycle.errors import (
+    CorruptArtifactError,
+    MissingObjectError,
+    PreconditionFailedError,
+    StoreUnavailableError,
+)
+from rl_lifecycle.storage.stores import (
+    DirectoryStore,
+    ObjectStore,
+    S3Store,
+    get,
+    put_once,
+    split_s3_uri,
+)
+
+
+def test_what_was_put_is_found_and_listed_in_order(store: ObjectStore) -> None:
+    """Keys come back sorted, with their sizes and the ETag that a read gives too."""
+    for key in ("a/2", "a/1", "b/1"):
+        store.put(key, key.encode())
+    assert [(item.key, item.n_bytes) for item in store.list("a/")] == [("a/1", 3), ("a/2", 3)]
+    assert [item.key for item in store.list("")] == ["a/1", "a/2", "b/1"]
+    found = store.find("a/1")
+    assert found is not None
+    assert (found.data, found.etag) == (b"a/1", next(iter(store.list("a/1"))).etag)
+    assert store.find("nowhere") is None
+
+
+def test_a_key_is_written_once(store: ObjectStore) -> None:
+    """The second writer of other bytes loses; writing the same bytes again is no harm."""
+    assert put_once(store, "k", b"one")
+    assert put_once(store, "k", b"one")
+    assert not put_once(store, "k", b"two")
+    assert get(store, "k").data == b"one"
+
+
+def test_if_match_moves_a_key_only_from_what_was_read(store: ObjectStore) -> None:
+    """Compare-and-swap: who read an older ETag loses."""
+    first = store.put("head", b"1")
+    store.put("head", b"2", if_match=first)
+    with pytest.raises(PreconditionFailedError):
+        store.put("head", b"3", if_match=first)
+    with pytest.raises(PreconditionFailedError):
+        store.put("absent", b"3", if_match=first)
+    assert get(store, "head").data == b"2"
+
+
+def test_one_of_racing_writers_wins(tmp_path: Path) -> None:
+    """Sixteen threads write one key under If-None-Match: exactly one finds its bytes there."""
+    store, wins = DirectoryStore(tmp_path), []
+
+    def write(index: int) -> None:
+        wins.append(put_once(store, "claim", str(index).encode()))
+
+    threads = [threading.Thread(target=write, args=(index,)) for index in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(wins) == 1
+
+
+def test_an_absent_key_and_a_changed_one_are_told_apart(store: ObjectStore) -> None:
+    """What a later step relies on is verified by its digest."""
+    with pytest.raises(MissingObjectError):
+        get(store, "k")
+    store.put("k", b"changed")
+    with pytest.raises(CorruptArtifactError, match="do not use it"):
+        get(store, "k", sha256="0" * 64)
+
+
+def test_deleting_is_repeatable(store: ObjectStore) -> None:
+    """Clean-up may run twice."""
+    store.put("k", b"")
+    store.delete("k")
+    store.delete("k")
+    assert store.find("k") is None
+
+
+class FakeLossyClient:
+    """An S3 client whose first conditional answer is lost after the write took effect, as a proxy may lose it."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self.lost = client, 0
+
+    def put_object(self, **request: Any) -> Any:
+        answer = self._client.put_object(**request)
+        if self.lost == 0 and ("IfNoneMatch" in request or "IfMatch" in request):
+            self.lost += 1
+            return self._client.put_object(**request)  # what botocore's retry does
+        return answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+@pytest.mark.parametrize("store", ["bucket"], indirect=True)
+def test_a_conditional_write_whose_answer_was_lost_is_recognised(store: S3Store) -> None:
+    """The retry is answered 412 to its own success; reading back shows that it had won."""
+    lossy = S3Store(FakeLossyClient(store.client), store.bucket, store.prefix)
+    etag = lossy.put("k", b"mine", if_none_match=True)
+    assert etag == get(store, "k").etag
+    assert lossy.client.lost == 1
+
+
+@pytest.mark.parametrize("store", ["bucket"], indirect=True)
+def test_a_bucket_that_does_not_answer_is_not_an_absent_key(store: S3Store) -> None:
+    """An access error must never read as 'there is none'."""
+    with pytest.raises(StoreUnavailableError):
+        S3Store(store.client, "another-bucket").find("k")
+
+
+def test_a_key_cannot_leave_a_directory_store(tmp_path: Path) -> None:
+    """Keys come from files that people write."""
+    with pytest.raises(StoreUnavailableError, match="leaves the store"):
+        DirectoryStore(tmp_path / "store").put("../outside", b"")
+
+
+def test_a_full_or_read_only_place_is_said(tmp_path: Path) -> None:
+    """A directory that cannot be written is an unavailable store, not a traceback of the operating system."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreUnavailableError):
+        DirectoryStore(tmp_path / "file").put("k", b"")
+
+
+def test_uris_are_split_into_bucket_and_prefix() -> None:
+    """A prefix ends with a slash, or is empty."""
+    assert split_s3_uri("s3://lake") == ("lake", "")
+    assert split_s3_uri("s3://lake/a/b/") == ("lake", "a/b/")

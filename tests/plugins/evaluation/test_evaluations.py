@@ -1,0 +1,557 @@
+"""Asking for episodes and judging: only what is missing is asked for, nothing twice, and a lost event loses nothing."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from botocore.exceptions import ClientError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rl_airflow.errors import EvaluationFailedError
+from rl_airflow.evaluation import evaluator, operators
+from rl_airflow.evaluation import trigger as triggers
+from rl_airflow.evaluation.evaluator import (
+    EvaluationFiles,
+    Gap,
+    Job,
+    Scene,
+    plan_shard_episodes,
+    scene_of,
+    split_gaps,
+)
+from rl_airflow.evaluation.judge_operator import LambdaJudgeCandidateOperator, candidate_evaluation
+from rl_airflow.evaluation.operators import Candidate
+from rl_airflow.run.trial_ends import TrialEnd
+from rl_lifecycle.evaluation.gate import gate_of
+from rl_lifecycle.evaluation.policies import PolicyMetadata, PolicyRecord
+from rl_lifecycle.evaluation.requests import EnvironmentReport, EpisodeEnd, Shard
+from rl_lifecycle.experiment.spec import Artifact, Champion
+from rl_lifecycle.experiment.wrappers import WrapperForm
+from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.layout import policy_key, shard_key
+from rl_lifecycle.trials.states import TrialState
+from tests.lifecycle.registry.test_promotion import SPACE
+from tests.plugins.fake_lambda import FakeLambda
+from tests.plugins.worlds import World
+
+CANDIDATE = Artifact(key="policies/c.onnx", sha256="c" * 64)
+OURS = candidate_evaluation(CANDIDATE)
+CHAMPION = Champion(
+    version=3,
+    etag="e",
+    digest="champion",
+    policy=Artifact(key="registry/p.onnx", sha256="d" * 64),
+    parameters=Artifact(key="registry/p.safetensors", sha256="e" * 64),
+)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits in a test."""
+    monkeypatch.setattr(operators, "LOOK_HERE_S", 0.0)
+    monkeypatch.setattr(operators, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(operators, "QUIET_S", 0.0)
+    monkeypatch.setattr(triggers, "FIRST_LOOK_S", 0.0)
+
+
+def shard(first_seed: int, count: int) -> Shard:
+    """A shard of so many episodes."""
+    return Shard(
+        env_id="E",
+        policy_sha256="p",
+        first_seed=first_seed,
+        returns=(1.0,) * count,
+        lengths=(1,) * count,
+        ends=(EpisodeEnd.TERMINATED,) * count,
+        steps=count,
+        seconds=1.0,
+    )
+
+
+def job(count: int = 120) -> Job:
+    """A job from seed 1000."""
+    return Job(name=OURS, policy=CANDIDATE, first_seed=1000, n_episodes=count)
+
+
+def test_nothing_there_is_cut_into_shards() -> None:
+    """At multiples of the shard's size."""
+    assert [(gap.offset, gap.n_episodes) for gap in split_gaps(job(), [], 50)] == [
+        (0, 50),
+        (50, 50),
+        (100, 20),
+    ]
+
+
+def test_a_shard_that_ran_out_of_time_leaves_a_gap_with_its_own_number() -> None:
+    """The rest is asked for under the offset at which it begins."""
+    assert split_gaps(job(100), [shard(1000, 20), shard(1050, 50)], 50) == [Gap(OURS, 20, 30)]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 80), st.integers(1, 30), st.randoms(use_true_random=False))
+def test_filling_the_gaps_in_any_order_gives_every_seed_once(
+    count: int, most: int, rng: random.Random
+) -> None:
+    """However short the shards turn out, and whoever asks."""
+    wanted, shards = job(count), []
+    for _ in range(10 * count):
+        gaps = split_gaps(wanted, shards, most)
+        if not gaps:
+            break
+        gap = rng.choice(gaps)
+        shards.append(shard(1000 + gap.offset, rng.randint(1, gap.n_episodes)))
+    seeds = sorted(
+        seed for one in shards for seed in range(one.first_seed, one.first_seed + len(one.returns))
+    )
+    assert seeds == list(range(1000, 1000 + count))
+    assert len({one.first_seed for one in shards}) == len(shards)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "episodes", "size"),
+    [(0.0, 0, 50), (1.0, 100, 250), (100.0, 100, 60), (600.0, 3, 1)],
+)
+def test_shards_are_sized_by_what_episodes_took(seconds: float, episodes: int, size: int) -> None:
+    """Fast ones fan out all the same, slow ones stay far from Lambda's limit, and nobody knows before the first."""
+    measured = [shard(1000, episodes).model_copy(update={"seconds": seconds})] if episodes else []
+    assert plan_shard_episodes(measured) == size
+
+
+class Judge:
+    """A judging task in a world with an evaluator."""
+
+    def __init__(
+        self, returns: Any, champion: Champion | None = CHAMPION, digest: str = "candidate"
+    ) -> None:
+        self.world = World(gate={"crash_margin": 0.3})
+        spec = self.world.spec.model_copy(update={"champion": champion})
+        key, data = self.world.plan.spec.key, spec.to_json()
+        self.world.store.objects[key] = data
+        self.plan = self.world.plan.model_copy(
+            update={"spec": Artifact(key=key, sha256=sha256_hex(data))}
+        )
+        self.spec = spec
+        self.aws = FakeLambda(self.world.store, returns)
+        self.candidate = Candidate(
+            trial="seed-0",
+            step=1,
+            digest=digest,
+            policy=CANDIDATE,
+            record=CANDIDATE,
+            mean_return=0.0,
+        )
+
+    def operator(self) -> LambdaJudgeCandidateOperator:
+        """A fresh task, as after a retry or a clear."""
+        operator = LambdaJudgeCandidateOperator(
+            task_id="judge",
+            plan=self.plan.to_xcom(),
+            candidate=self.candidate.model_dump(mode="json"),
+        )
+        operator._store = lambda plan: self.world.store  # type: ignore[method-assign]
+        operator._evaluator = lambda plan: self.aws.evaluator()  # type: ignore[method-assign]
+        return operator
+
+    def run(self, most_deferrals: int = 20) -> dict[str, Any]:
+        """Run to the end, through the real trigger whenever the task defers."""
+        try:
+            return self.operator().execute({})  # type: ignore[typeddict-item]
+        except TaskDeferred as deferred:
+            waiting = deferred
+        for _ in range(most_deferrals):
+            trigger = triggers.LambdaEvaluationTrigger(**waiting.trigger.serialize()[1])
+            trigger._files = lambda: EvaluationFiles(self.world.store, scene_of(self.spec))  # type: ignore[method-assign]
+            event = asyncio.run(first_event(trigger))
+            try:
+                return self.operator().execute_complete({}, event)  # type: ignore[typeddict-item]
+            except TaskDeferred as again:
+                waiting = again
+        raise AssertionError("the judge did not come to an end")
+
+
+async def first_event(trigger: triggers.LambdaEvaluationTrigger) -> dict[str, Any]:
+    """What the trigger says."""
+    payload: dict[str, Any] = (await anext(trigger.run())).payload
+    return payload
+
+
+def better(name: str, seed: int) -> float:
+    """The candidate is clearly better."""
+    return 450.0 if name == OURS else 150.0 + seed % 3
+
+
+def test_a_clearly_better_candidate_is_promoted_at_the_first_look() -> None:
+    """And no episode beyond that look is played."""
+    judge = Judge(better)
+    told = judge.run()
+    look = gate_of(judge.spec.experiment).schedule()[0][0]
+    assert told["decision"] == "PROMOTE"
+    assert told["report"]["key"].endswith(f"{OURS}/report.json")
+    assert sum(event.n_episodes for event in judge.aws.events) == 2 * look
+
+
+def test_candidate_and_champion_play_the_same_seeds_on_the_same_environment() -> None:
+    """Pairs need that."""
+    judge = Judge(better)
+    judge.run()
+    seeds = {
+        name: sorted(
+            (event.first_seed, event.n_episodes, event.env_id)
+            for event in judge.aws.events
+            if event.name == name
+        )
+        for name in (OURS, "gate-champion")
+    }
+    assert seeds[OURS] == seeds["gate-champion"]
+    assert {event.policy for event in judge.aws.events} == {CANDIDATE, CHAMPION.policy}
+
+
+def test_an_unclear_look_is_followed_by_the_next() -> None:
+    """Only if it must."""
+    judge = Judge(
+        lambda name, seed: (
+            250
+            + random.Random(seed).uniform(-100, 100)
+            + (12 if name == OURS else 0)
+            + random.Random(f"{name}{seed}").uniform(-60, 60)
+        )
+    )
+    told = judge.run()
+    assert told["n_pairs"] > gate_of(judge.spec.experiment).schedule()[0][0]
+
+
+def test_the_gates_shards_are_as_long_as_the_selection_was_slow() -> None:
+    """Ten seconds an episode: six in a shard."""
+    judge = Judge(better)
+    slow = shard(judge.spec.selection_first_seed, 100).model_copy(update={"seconds": 1000.0})
+    judge.world.store.put(
+        shard_key("cartpole_ppo", judge.spec.run, "select-seed-0-1", 0), slow.to_json()
+    )
+    assert judge.run()["decision"] == "PROMOTE"
+    assert {event.n_episodes for event in judge.aws.events} <= {6, 4}
+
+
+def test_a_first_champion_is_judged_alone() -> None:
+    """By the absolute bar; nobody else plays."""
+    judge = Judge(better, champion=None)
+    assert judge.run()["decision"] == "PROMOTE"
+    assert {event.name for event in judge.aws.events} == {OURS}
+
+
+def test_a_champion_of_another_lineage_is_no_measure() -> None:
+    """It stays in service until a candidate has proved itself by the bar."""
+    judge = Judge(
+        better, champion=CHAMPION.model_copy(update={"new_lineage": "another return range"})
+    )
+    judge.run()
+    assert {event.name for event in judge.aws.events} == {OURS}
+
+
+def test_equal_digests_are_unchanged_without_an_episode() -> None:
+    """There is nothing to tell apart."""
+    judge = Judge(better, digest="champion")
+    assert judge.run() == {
+        "decision": "UNCHANGED",
+        "reason": "the candidate is champion version 3, byte for byte",
+        "n_pairs": 0,
+        "report": None,
+    }
+    assert judge.aws.asked == []
+
+
+def test_a_cleared_task_plays_nothing_again() -> None:
+    """The shards are there, and the decision stands."""
+    judge = Judge(better)
+    first = judge.run()
+    judge.aws.events.clear()
+    assert judge.run() == first
+    assert judge.aws.events == []
+
+
+def test_lost_events_are_noticed_and_asked_for_again() -> None:
+    """Lambda's queue, or EventBridge, lost some."""
+    judge = Judge(better)
+    judge.aws.lose = 3
+    assert judge.run()["decision"] == "PROMOTE"
+    assert "evaluate RequestResponse" in judge.aws.asked
+
+
+@pytest.mark.parametrize("throttle", [4, 6])
+def test_a_call_that_lambda_refuses_for_coming_too_often_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, throttle: int
+) -> None:
+    """Nothing ran, so nothing can run twice; after half a minute of refusals the task fails, and its retry goes on."""
+    monkeypatch.setattr(evaluator, "AGAIN_AFTER_S", (0.0,) * 5)
+    judge = Judge(better)
+    judge.aws.throttle = throttle
+    if throttle > 5:
+        with pytest.raises(ClientError, match="TooManyRequestsException"):
+            judge.run()
+        assert judge.aws.asked == []
+    assert judge.run()["decision"] == "PROMOTE"
+
+
+def test_shards_that_run_out_of_time_are_completed() -> None:
+    """A slow environment plays a few episodes an invocation."""
+    judge = Judge(better)
+    judge.aws.at_most = 30
+    assert judge.run()["decision"] == "PROMOTE"
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_page_that_cannot_be_drawn_costs_no_verdict(blind: bool) -> None:
+    """It is asked for with films, then without; the verdict was there before."""
+    judge = Judge(better)
+    judge.aws.blind = blind
+    assert judge.run()["decision"] == "PROMOTE"
+    assert judge.aws.asked.count("render_report RequestResponse") == 1 + blind
+
+
+def test_the_verdict_says_in_a_few_lines_what_was_seen() -> None:
+    """For the log, and for whoever approves."""
+    told = Judge(better).run()
+    assert told["summary"].startswith("PROMOTE: after")
+    assert "crashes (below 100)" in told["summary"]
+
+
+def test_an_evaluator_that_cannot_is_heard_with_its_own_words() -> None:
+    """It does not wait for ever."""
+    judge = Judge(better)
+    judge.aws.broken = "policies/c.onnx: is no ONNX file"
+    with pytest.raises(EvaluationFailedError, match="is no ONNX file"):
+        judge.run()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "said"),
+    [
+        ({"perturbation": {"action_noise": 0.1}}, "evaluation.scenarios.odd: "),
+        (
+            {"env_kwargs": {"wnd": 1}},
+            "evaluation.scenarios.odd: .*unexpected keyword argument 'wnd'",
+        ),
+    ],
+)
+def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch, scenario: dict[str, Any], said: str
+) -> None:
+    """The gate would find it only when the training has been paid; one that can be played passes."""
+    limits = {"return_range": [0, 500], "crash_below": 100}
+
+    def check(scenarios: dict[str, Any]) -> Any:
+        world = World(evaluation={**limits, "scenarios": scenarios}, checkpoint_every=50_000)
+        aws = FakeLambda(world.store, lambda name, seed: 0.0)
+        monkeypatch.setattr(type(world.plan), "store", lambda plan, session: world.store)
+        monkeypatch.setattr(type(world.plan), "session", lambda plan, role, conn=None: None)
+        task = operators.LambdaCheckEnvironmentOperator(
+            task_id="check_environment", plan=world.plan.to_xcom()
+        )
+        monkeypatch.setattr(task, "_evaluator", lambda plan: aws.evaluator())
+        return task.execute({})
+
+    assert check({"sticky": {"perturbation": {"sticky_actions": 0.2}}})["problem"] == ""
+    with pytest.raises(AirflowFailException, match=said):
+        check({"odd": scenario})
+
+
+def policy_record(world: World, step: int, wrappers: tuple[WrapperForm, ...] = ()) -> PolicyRecord:
+    """A policy of the world's trial, as its trainer writes it down."""
+    metadata = PolicyMetadata(
+        algo="ppo",
+        env_id="CartPole-v1",
+        observation_space=SPACE,
+        action_space=SPACE,
+        digest="d",
+        versions={},
+        equality={},
+        wrappers=wrappers,
+    )
+    policy = Artifact(key=f"policies/{step}.onnx", sha256=f"{step:064d}")
+    record = PolicyRecord(
+        experiment="cartpole_ppo",
+        run=world.spec.run,
+        trial="seed-0",
+        attempt=1,
+        step=step,
+        final=True,
+        digest="d",
+        spec_sha256=world.spec.sha256,
+        policy=policy,
+        parameters=policy,
+        manifest=policy,
+        metadata=metadata,
+    )
+    world.store.put(policy_key(world.spec.trial_id("seed-0"), step, "json"), record.to_json())
+    return record
+
+
+def select_task(
+    world: World, monkeypatch: pytest.MonkeyPatch, **arguments: Any
+) -> operators.LambdaSelectCandidateOperator:
+    """The task that chooses among the policies of the world's trial, which has finished."""
+    monkeypatch.setattr(operators, "ARRIVAL_GRACE_S", 0.0)
+    monkeypatch.setattr(
+        operators,
+        "ends_of_trials",
+        lambda context, task_id: [
+            TrialEnd(
+                trial="seed-0",
+                state=TrialState.FINISHED,
+                steps=100,
+                attempts=1,
+                seconds=1.0,
+                usd=0.1,
+            )
+        ],
+    )
+    task = operators.LambdaSelectCandidateOperator(
+        task_id="select", plan=world.plan.to_xcom(), awaited_task_id="await", **arguments
+    )
+    monkeypatch.setattr(task, "_store", lambda plan: world.store)
+    return task
+
+
+@pytest.mark.parametrize("known_from", ["another policy", "the environment"])
+def test_the_selections_shards_are_as_long_as_the_environment_is_slow(
+    monkeypatch: pytest.MonkeyPatch, known_from: str
+) -> None:
+    """Ten seconds an episode, as another policy took, or as the longest episode takes at the environment's own speed: six in a shard."""
+    world = World()
+    aws = FakeLambda(world.store, lambda name, seed: 100.0)
+    policy_record(world, 200)
+    other = known_from == "another policy"
+    if other:
+        played = policy_record(world, 100).policy.sha256
+        slow = shard(world.spec.selection_first_seed, 100).model_copy(
+            update={"seconds": 1000.0, "policy_sha256": played}
+        )
+        world.store.put(
+            shard_key("cartpole_ppo", world.spec.run, "select-seed-0-100", 0), slow.to_json()
+        )
+    checked = EnvironmentReport(max_episode_steps=500, steps_per_s=50.0).model_dump(mode="json")
+    task = select_task(world, monkeypatch, environment=None if other else checked)
+    monkeypatch.setattr(task, "_evaluator", lambda plan: aws.evaluator())
+    assert task.execute({})["step"] == 200  # type: ignore[typeddict-item]
+    assert {event.n_episodes for event in aws.events} == {6, 4}
+    assert (
+        sum(event.n_episodes for event in aws.events)
+        == world.spec.experiment.evaluation.selection_episodes
+    )
+
+
+def test_one_slow_shard_asks_again_for_nothing_that_is_being_played(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Five of its fifty episodes are left, in pieces of a minute; the other invocations go on, and nobody asks twice."""
+    world = World()
+    aws = FakeLambda(world.store, lambda name, seed: 100.0, lose=10_000)
+    for step in range(100, 1100, 100):
+        policy_record(world, step)
+
+    def run(event: dict[str, Any] | None) -> dict[str, Any]:
+        task = select_task(world, monkeypatch)
+        monkeypatch.setattr(task, "_evaluator", lambda plan: aws.evaluator())
+        with pytest.raises(TaskDeferred) as deferred:
+            task.execute_complete({}, event) if event else task.execute({})  # type: ignore[typeddict-item]
+        return dict(deferred.value.trigger.serialize()[1])
+
+    waiting = run(None)
+    slow, *others = aws.events
+    aws.events.clear()
+    world.store.put(
+        shard_key("cartpole_ppo", world.spec.run, slow.name, 0),
+        shard(slow.first_seed, 45)
+        .model_copy(
+            update={"seconds": 850.0, "env_id": slow.env_id, "policy_sha256": slow.policy.sha256}
+        )
+        .to_json(),
+    )
+    trigger = triggers.LambdaEvaluationTrigger(**waiting)
+    monkeypatch.setattr(
+        trigger, "_files", lambda: EvaluationFiles(world.store, scene_of(world.spec))
+    )
+    again = run(asyncio.run(first_event(trigger)))
+    assert [(event.name, event.shard, event.n_episodes) for event in aws.events] == [
+        (slow.name, 45, 3),
+        (slow.name, 48, 2),
+    ]
+    assert len(again["asked"]) == len(others) + 2
+    aws.lose = 0
+    for event in [*others, *aws.events]:
+        aws._play(event)
+    aws.events.clear()
+    task = select_task(world, monkeypatch)
+    monkeypatch.setattr(task, "_evaluator", lambda plan: aws.evaluator())
+    assert task.execute_complete({}, {"asked": again["asked"]})["step"]  # type: ignore[typeddict-item]
+    assert aws.events == []
+
+
+@settings(deadline=None)
+@given(st.integers(1, 80), st.randoms(use_true_random=False))
+def test_however_the_cut_changes_every_seed_is_asked_for_once(
+    count: int, rng: random.Random
+) -> None:
+    """What is in flight is nobody else's to play, and what an answer leaves over is asked for by its own offset."""
+    store = World().store
+    files, in_flight, played = (
+        EvaluationFiles(store, Scene(experiment="e", run="r", env_id="E")),
+        set[Gap](),
+        list[int](),
+    )
+    while (
+        missing := files.find_missing(
+            [sized := job(count).model_copy(update={"shard_episodes": rng.randint(1, 30)})],
+            in_flight,
+        )
+    ).gaps:
+        assert missing.in_flight == in_flight
+        in_flight |= set(missing.unasked)
+        answered = rng.choice(sorted(in_flight))
+        came = rng.randint(1, answered.n_episodes)
+        store.put(
+            shard_key("e", "r", OURS, answered.offset),
+            shard(sized.first_seed + answered.offset, came).to_json(),
+        )
+        played.extend(range(answered.offset, answered.offset + came))
+        in_flight.discard(answered)
+    assert sorted(played) == list(range(count))
+    assert not in_flight
+
+
+@pytest.mark.parametrize(
+    ("steps", "steps_per_s", "size"),
+    [(500, 50.0, 6), (500, 1e6, 50), (10**6, 1.0, 1), (None, 1.0, 50), (500, None, 50)],
+)
+def test_without_an_episode_the_environments_own_speed_bounds_a_shard(
+    steps: int | None, steps_per_s: float | None, size: int
+) -> None:
+    """It makes shards smaller, never larger: what the policy takes is not known."""
+    assert (
+        plan_shard_episodes([], EnvironmentReport(max_episode_steps=steps, steps_per_s=steps_per_s))
+        == size
+    )
+
+
+def test_the_slowest_policy_sizes_the_shards() -> None:
+    """A policy that falls at once says nothing of one that does not."""
+    quick, slow = (
+        shard(1000, 100).model_copy(update={"policy_sha256": name, "seconds": seconds})
+        for name, seconds in (("quick", 1.0), ("slow", 1000.0))
+    )
+    assert plan_shard_episodes([quick, slow]) == 6
+
+
+def test_policies_that_name_other_wrappers_than_the_run_was_frozen_with_are_not_selected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What they are judged in would be of their trainer's choice."""
+    world = World()
+    policy_record(world, 100, (WrapperForm(name="gymnasium.wrappers.FlattenObservation"),))
+    with pytest.raises(
+        AirflowFailException,
+        match=r"000100\.json names other wrappers than the experiment's env_wrapper",
+    ):
+        select_task(world, monkeypatch).execute({})  # type: ignore[typeddict-item]

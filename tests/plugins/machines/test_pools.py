@@ -1,0 +1,54 @@
+"""The pool that trials share: how much of it each takes, and who makes it."""
+
+import logging
+
+import pytest
+
+from rl_airflow.machines import pools
+from rl_airflow.machines.pools import (
+    AWAIT_PRIORITY,
+    LAUNCH_PRIORITY,
+    VCPU_POOL,
+    PoolListener,
+    pool_arguments,
+)
+from rl_lifecycle.experiment.experiment import Compute
+from rl_lifecycle.machines.prices import FALL_BACK
+from rl_lifecycle.machines.quotas import vcpus_of
+
+
+def test_a_task_takes_as_many_slots_as_the_largest_machine_it_may_get_has_vcpus() -> None:
+    """And who watches a machine that is up goes before who would launch another."""
+    assert pool_arguments(Compute(), LAUNCH_PRIORITY)["pool_slots"] == 2
+    wide = pool_arguments(Compute(instance_types=("c7i.large", "g5.2xlarge")), AWAIT_PRIORITY)
+    assert (wide["pool"], wide["pool_slots"]) == (VCPU_POOL, 8)
+    assert AWAIT_PRIORITY > LAUNCH_PRIORITY
+
+
+def test_a_task_makes_no_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only Airflow's own processes may use its database."""
+    monkeypatch.setattr(pools, "ensure_pool", lambda: pytest.fail("a task touched the database"))
+    PoolListener().on_starting(object())
+
+
+def test_a_pool_that_cannot_be_made_is_told_with_the_command_that_makes_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And stops no scheduler."""
+    from airflow.jobs.job import Job
+
+    def broken() -> bool:
+        raise ConnectionError("no database")
+
+    monkeypatch.setattr(pools, "ensure_pool", broken)
+    with caplog.at_level(logging.WARNING):
+        PoolListener().on_starting(Job.__new__(Job))
+    assert "no database" in caplog.text
+    assert "airflow pools set nightshift_vcpus 256" in caplog.text
+    assert "--include-deferred" in caplog.text
+
+
+def test_the_pool_holds_one_machine_of_every_type_that_has_a_price_and_not_of_the_largest() -> None:
+    """As the documentation says: for those it is set by hand."""
+    assert max(vcpus_of(name) for name in FALL_BACK) <= pools.FIRST_SLOTS
+    assert vcpus_of("p5.48xlarge") <= pools.FIRST_SLOTS < vcpus_of("u-24tb1.112xlarge") == 448

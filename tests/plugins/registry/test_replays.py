@@ -1,0 +1,253 @@
+"""The tasks of a replay: freeze what was, end the machine as soon as there is enough, compare."""
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from rl_airflow.dag_builders.replay import (
+    build_replay_dag,
+    build_scheduled_replay,
+    scheduled_dag_id,
+)
+from rl_airflow.machines.pools import VCPU_POOL
+from rl_airflow.registry import replay_operators as operators
+from rl_airflow.registry.replay_operators import S3CompareReplayOperator, S3FreezeReplayOperator
+from rl_airflow.run.experiment_files import ExperimentFile, read_experiment_file
+from rl_lifecycle.experiment.experiment import Experiment
+from rl_lifecycle.experiment.spec import Artifact, Spec
+from rl_lifecycle.records.record import canonical_json, sha256_hex
+from rl_lifecycle.storage.layout import checkpoint_key, policy_key, version_prefix
+from rl_lifecycle.trials.actions import ActionKind
+from rl_lifecycle.trials.checkpoints import CheckpointManifest
+from tests.conftest import ROOT
+from tests.plugins.registry.test_champions import Service
+from tests.plugins.trials.test_trials import FakeTaskInstance
+from tests.plugins.worlds import EXPERIMENT, World
+
+
+class _Place:
+    environment, bucket, evaluator, topic_arn = "dev", "b", "evaluator:live", None
+    launch_template_id, launch_template_version = "lt-0123456789abcdef0", "7"
+    subnet_ids = {"zone": "subnet"}
+
+
+class Replayed(Service):
+    """A registry with one trained version, and a replay of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(monkeypatch)
+        self.promote(self.night("n1"))
+        monkeypatch.setattr(operators, "find_place", lambda environment, region: _Place())
+        monkeypatch.setattr(operators, "S3Store", lambda client, bucket: self.world.store)
+        monkeypatch.setattr(S3CompareReplayOperator, "_session", lambda operator, plan: None)
+        self.told: list[str] = []
+        monkeypatch.setattr(operators, "tell", lambda plan, event, message: self.told.append(event))
+        self.params |= {"version": None, "segments": 1}
+        self.ti = FakeTaskInstance()
+
+    def freeze(self) -> Spec:
+        """Run the freezing task."""
+        trial = S3FreezeReplayOperator(task_id="freeze_replay").execute(
+            self.context("replay_champion") | {"ti": self.ti, "run_id": "manual-1"}
+        )
+        assert trial == "seed-0"
+        plan = self.ti.pushed["plan"]
+        return Spec.from_json(self.world.store.objects[plan["spec"]["key"]])
+
+    def train(self, spec: Spec, digest: str, cpu: str = "any") -> None:
+        """The replay's machine delivers the policy of the step."""
+        assert spec.replay is not None
+        trial, step = spec.trial_id("seed-0"), spec.replay.step
+        manifest = CheckpointManifest(
+            step=step,
+            segment=1,
+            attempt=1,
+            spec_sha256=spec.sha256,
+            trial_seed=spec.trials[0].seed,
+            numeric_class={"cpu": cpu},
+            digest=digest,
+            files={},
+        ).to_json()
+        key = checkpoint_key(trial, step, 1, "manifest.json")
+        self.world.store.put(key, manifest)
+        record = self.night("unused").record.model_copy(
+            update={
+                "digest": digest,
+                "step": step,
+                "manifest": Artifact(key=key, sha256=sha256_hex(manifest)),
+            }
+        )
+        self.world.store.put(policy_key(trial, step, "json"), record.to_json())
+
+    def compare(self) -> dict[str, Any]:
+        """Run the comparing task."""
+        return S3CompareReplayOperator(
+            task_id="compare", plan=self.ti.pushed["plan"], trial="seed-0"
+        ).execute(self.context())
+
+
+@pytest.fixture
+def replayed(monkeypatch: pytest.MonkeyPatch) -> Replayed:
+    """A version that can be replayed."""
+    return Replayed(monkeypatch)
+
+
+@pytest.mark.parametrize("version", [None, 1, 1.0])
+def test_a_replay_with_the_same_digest_is_green(replayed: Replayed, version: Any) -> None:
+    """The version's own spec under the replay's name; what is frozen is found again. A form's 1.0 is version 1."""
+    replayed.params["version"] = version
+    spec = replayed.freeze()
+    assert spec == replayed.freeze()
+    assert (spec.experiment.name, spec.replay and spec.replay.version) == ("replay", 1)
+    replayed.train(spec, "digest of n1")
+    assert replayed.compare()["outcome"] == "SAME"
+
+
+def test_a_drift_is_red_and_told(replayed: Replayed) -> None:
+    """On the same numeric class."""
+    replayed.train(replayed.freeze(), "another")
+    with pytest.raises(
+        AirflowFailException, match="DRIFTED: version 1 of cartpole_ppo cannot be rebuilt any more"
+    ):
+        replayed.compare()
+    assert replayed.told == ["drifted"]
+
+
+def test_another_kind_of_machine_says_nothing(replayed: Replayed) -> None:
+    """The task is skipped, not green."""
+    replayed.train(replayed.freeze(), "another", cpu="other")
+    with pytest.raises(AirflowSkipException, match="NOT_COMPARABLE"):
+        replayed.compare()
+
+
+@pytest.mark.parametrize("case", ["no champion yet", "was imported"])
+def test_a_scheduled_replay_with_nothing_to_replay_is_skipped(
+    replayed: Replayed, case: str
+) -> None:
+    """Red every week would teach people to look away."""
+    objects = replayed.world.store.objects
+    if case == "no champion yet":
+        del objects["registry/cartpole_ppo/champion.json"]
+    else:
+        key = version_prefix("cartpole_ppo", 1) + "manifest.json"
+        objects[key] = canonical_json(
+            {**json.loads(objects[key]), "kind": "imported", "trial_seed": None}
+        )
+    task = S3FreezeReplayOperator(task_id="freeze_replay", experiment="cartpole_ppo")
+    context: Any = replayed.context("replay_cartpole_ppo") | {
+        "ti": replayed.ti,
+        "run_id": "scheduled-1",
+    }
+    with pytest.raises(AirflowSkipException, match=case):
+        task.execute(context)
+
+
+@pytest.mark.parametrize(("version", "said"), [(5, "versions/000005/manifest.json does not exist")])
+def test_a_version_that_is_not_there_is_named(replayed: Replayed, version: int, said: str) -> None:
+    """One line."""
+    replayed.params["version"] = version
+    with pytest.raises(AirflowFailException, match=said):
+        replayed.freeze()
+
+
+def test_a_changed_spec_is_not_replayed(replayed: Replayed) -> None:
+    """What is trained again is what was recorded."""
+    replayed.world.store.objects[version_prefix("cartpole_ppo", 1) + "spec.json"] = b"{}"
+    with pytest.raises(AirflowFailException, match="do not use it"):
+        replayed.freeze()
+
+
+def test_the_machine_ends_as_soon_as_there_is_enough(replayed: Replayed) -> None:
+    """A segment is paid for, not the training."""
+    spec = replayed.freeze()
+    world = World()
+    world.spec, world.store = spec, replayed.world.store
+    world.plan = world.plan.model_copy(
+        update={
+            "experiment": "replay",
+            "run": spec.run,
+            "spec": Artifact(key=f"specs/replay/{spec.run}/spec.json", sha256=spec.sha256),
+            "trials": ("seed-0",),
+        }
+    )
+    world.look()
+    world.pass_time(60)
+    world.beat(step=90)
+    assert world.look()[0].kind is ActionKind.WAIT
+    replayed.train(spec, "digest of n1")
+    action, _ = world.look()
+    assert (action.kind, "enough to compare with" in action.finding.reason) == (
+        ActionKind.FINISH,
+        True,
+    )
+    assert world.machines_of() == []
+
+
+def test_an_experiment_with_a_schedule_has_a_dag_of_its_own() -> None:
+    """By cron in UTC; without one there is only the form."""
+    experiment: Experiment = World(replay_schedule="0 6 * * *", replay_segments=2).experiment
+    file = ExperimentFile(Path("experiments/cartpole_ppo.yaml"), experiment, "")
+    assert scheduled_dag_id(file) == "replay_cartpole_ppo"
+    dag = build_replay_dag("replay_cartpole_ppo", experiment)
+    timetable: Any = dag.timetable
+    assert timetable.expression == "0 6 * * *"
+    assert dag.params["segments"] == 2
+    assert scheduled_dag_id(file._replace(experiment=World().experiment)) is None
+
+
+def test_a_replays_machine_counts_in_the_pool() -> None:
+    """As any other; that of the form, which names its experiment when it is too late, as one of the types of `auto`."""
+    experiment: Experiment = World(
+        replay_schedule="0 6 * * *", compute={"instance_types": ["c7i.xlarge"]}
+    ).experiment
+    for dag, slots in (
+        (build_replay_dag("replay_cartpole_ppo", experiment), 4),
+        (build_replay_dag("replay_champion"), 2),
+    ):
+        taken = {
+            task_id: (dag.get_task(task_id).pool, dag.get_task(task_id).pool_slots)
+            for task_id in ("launch", "await")
+        }
+        assert taken == dict.fromkeys(("launch", "await"), (VCPU_POOL, slots))
+
+
+def test_an_experiment_with_a_large_machine_stops_no_replay_of_another(tmp_path: Path) -> None:
+    """The form's replays take no more of the pool for it."""
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "experiments").mkdir()
+    shutil.copy(ROOT / "dags/replay_champion.py", tmp_path / "dags")
+    large = tmp_path / "experiments/cartpole_large.yaml"
+    large.write_text(
+        json.dumps(
+            {**EXPERIMENT, "compute": {"instance_types": ["p5.48xlarge"], "budget_usd": 5000}}
+        )
+    )
+    assert read_experiment_file(large).problem == ""
+    dag = runpy.run_path(str(tmp_path / "dags/replay_champion.py"))["dag"]
+    assert {dag.get_task(task_id).pool_slots for task_id in ("launch", "await")} == {2}
+
+
+@pytest.mark.parametrize("name", ["champion", "replay", "drill"])
+def test_names_that_are_taken_are_refused(tmp_path: Path, name: str) -> None:
+    """Its replays would take the place of the DAG with the form, or share a folder with all replays."""
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(json.dumps({**EXPERIMENT, "replay_schedule": "0 6 * * *"}))
+    file = read_experiment_file(path)
+    assert (file.experiment, scheduled_dag_id(file)) == (None, None)
+    assert f"the name {name} belongs to" in file.problem
+
+
+def test_a_replay_that_airflow_refuses_takes_no_other_dag_with_it() -> None:
+    """The experiment's own DAG says what is wrong."""
+    experiment = World(replay_schedule="0 6 * * *").experiment
+    good = ExperimentFile(Path("experiments/cartpole_ppo.yaml"), experiment, "")
+    bad = good._replace(
+        experiment=experiment.model_copy(update={"replay_schedule": "every blue moon"})
+    )
+    assert build_scheduled_replay(good) is not None
+    assert build_scheduled_replay(bad) is None

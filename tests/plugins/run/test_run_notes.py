@@ -1,0 +1,131 @@
+"""A run's note goes through Airflow's API, and never costs anything."""
+
+import http.server
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from airflow.sdk import BaseHook
+from airflow.sdk.definitions.connection import Connection
+
+from rl_airflow.run.notes import CONNECTION, MOST_CHARACTERS, write_note
+
+CONTEXT: Any = {
+    "dag_run": type(
+        "Run", (), {"dag_id": "retrain_cartpole", "run_id": "manual__2026-11-25T02:00:00+00:00"}
+    )()
+}
+
+
+class FakeApi(http.server.BaseHTTPRequestHandler):
+    """Airflow's API, as far as notes go."""
+
+    asked: list[tuple[str, str, Any]] = []
+
+    def _answer(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append((self.command, self.path, body))
+        good = (
+            body == {"username": "ada", "password": "secret"}
+            or self.headers["Authorization"] == "Bearer t"
+        )
+        self.send_response(200 if good else 401)
+        self.end_headers()
+        self.wfile.write(json.dumps({"access_token": "t"}).encode())
+
+    do_POST = do_PATCH = _answer
+
+    def log_message(self, *arguments: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def api() -> Iterator[http.server.HTTPServer]:
+    """A server on the loopback."""
+    FakeApi.asked = []
+    with http.server.HTTPServer(("127.0.0.1", 0), FakeApi) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, port: int, password: str = "secret") -> None:
+    """Define the connection."""
+    made = Connection(
+        conn_id=CONNECTION,
+        conn_type="http",
+        host="127.0.0.1",
+        schema="http",
+        port=port,
+        login="ada",
+        password=password,
+    )
+    monkeypatch.setattr(BaseHook, "get_connection", classmethod(lambda hook, name: made))
+
+
+def test_the_verdict_is_put_onto_the_run(
+    api: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the connection's user; a long text is cut to what Airflow takes."""
+    connect(monkeypatch, api.server_port)
+    assert write_note(CONTEXT, "PROMOTE: " + "x" * 2000)
+    method, path, body = FakeApi.asked[-1]
+    assert (method, path) == (
+        "PATCH",
+        "/api/v2/dags/retrain_cartpole/dagRuns/manual__2026-11-25T02%3A00%3A00%2B00%3A00?update_mask=note",
+    )
+    assert len(body["note"]) == MOST_CHARACTERS
+
+
+@pytest.mark.parametrize("case", ["no connection", "wrong password", "nobody there"])
+def test_a_note_that_cannot_be_written_fails_nothing(
+    api: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """The verdict is in the log and in the report."""
+    if case != "no connection":
+        connect(monkeypatch, api.server_port if case == "wrong password" else 9, "wrong")
+    assert not write_note(CONTEXT, "KEEP")
+
+
+def test_a_host_may_come_with_its_scheme(
+    api: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the connection's form says."""
+    made = Connection(
+        conn_id=CONNECTION,
+        conn_type="http",
+        host="http://127.0.0.1/",
+        port=api.server_port,
+        login="ada",
+        password="secret",
+    )
+    monkeypatch.setattr(BaseHook, "get_connection", classmethod(lambda hook, name: made))
+    assert write_note(CONTEXT, "KEEP")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"not HTTP at all\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{",
+    ],
+)
+def test_whoever_answers_something_else_fails_nothing(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """Another service has the port."""
+
+    class Other(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(answer)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connect(monkeypatch, server.server_address[1])
+        assert not write_note(CONTEXT, "KEEP")
+        server.shutdown()

@@ -1,0 +1,563 @@
+"""The tasks of a trial and their trigger, run as Airflow runs them: defer, look, come back, end."""
+
+import asyncio
+import contextlib
+import functools
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from rl_airflow.errors import InstancesLeftError
+from rl_airflow.machines.instances import Machines
+from rl_airflow.run.links import trial_links
+from rl_airflow.run.run_operator import RunOperator
+from rl_airflow.run.trial_ends import END_KEY
+from rl_airflow.trials import operators
+from rl_airflow.trials import trigger as triggers
+from rl_airflow.trials.log_relay import Told
+from rl_airflow.trials.machine_requests import Asker
+from rl_airflow.trials.memories import MachineMemory, recall
+from rl_airflow.trials.operators import (
+    Ec2AwaitTrialOperator,
+    Ec2LaunchTrialOperator,
+    Ec2TerminateRunOperator,
+    TrialOperator,
+)
+from rl_airflow.trials.trigger import Ec2TrialTrigger
+from rl_airflow.trials.watch import TrialWatch
+from rl_lifecycle.machines.attempts import AttemptEnd
+from rl_lifecycle.storage.layout import log_prefix, trainer_log_key
+from rl_lifecycle.trials.evidence import Progress
+from rl_lifecycle.trials.states import TrialState
+from tests.plugins.worlds import Killer, World
+
+
+class FakeTaskInstance:
+    """Takes XComs."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Keep it."""
+        self.pushed[key] = value
+
+
+class FakeTaskStateStore(dict[str, Any]):
+    """What a task remembers over its retries: JSON, as Airflow's store takes it."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Write."""
+        assert value is not None
+        self[key] = json.loads(json.dumps(value))
+
+
+class Stage:
+    """A world, and tasks that play in it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **experiment: Any) -> None:
+        self.world = World(**experiment)
+        self.ti = FakeTaskInstance()
+        self.context: Any = {"ti": self.ti, "task_state_store": FakeTaskStateStore()}
+        monkeypatch.setattr(
+            TrialOperator,
+            "_supervisor",
+            lambda operator, plan, trial, spec=None, context=None: self.world.supervisor(
+                trial, MachineMemory(context)
+            ),
+        )
+        monkeypatch.setattr(RunOperator, "_session", lambda operator, plan: self)
+        monkeypatch.setattr(Ec2TrialTrigger, "_watch", lambda trigger, plan: self.watch())
+        monkeypatch.setattr(type(self.world.plan), "store", lambda plan, session: self.world.store)
+        monkeypatch.setattr(triggers, "FIRST_LOOK_S", 0.0)
+        monkeypatch.setattr(triggers, "until_next", lambda pause, now: 0.0)
+        monkeypatch.setattr(operators, "tell", lambda *_: self.told.append(_[1:]))
+        self.told: list[Any] = []
+
+    def client(self, service: str) -> Any:
+        """The session's EC2 client."""
+        assert service == "ec2"
+        return self.world.ec2
+
+    def watch(self) -> TrialWatch:
+        """What the trigger looks with."""
+        return TrialWatch(self.world.store, Machines(self.world.ec2, "dev"))
+
+    def launch(self, trial: str = "seed-0") -> Any:
+        """Run the launching task."""
+        return Ec2LaunchTrialOperator(
+            task_id="launch", plan=self.world.plan.to_xcom(), trial=trial
+        ).execute(self.context)
+
+    def awaiting(self, **arguments: Any) -> Ec2AwaitTrialOperator:
+        """A fresh awaiting task."""
+        return Ec2AwaitTrialOperator(
+            task_id="await", plan=self.world.plan.to_xcom(), trial="seed-0", **arguments
+        )
+
+    def defer(self, event: dict[str, Any] | None = None) -> Ec2TrialTrigger:
+        """Run the awaiting task until it defers. :return: the trigger, as the triggerer makes it anew."""
+        task = self.awaiting()
+        run = (
+            functools.partial(task.execute, self.context)
+            if event is None
+            else functools.partial(task.execute_complete, self.context, event)
+        )
+        with pytest.raises(TaskDeferred) as deferred:
+            run()
+        path, arguments = deferred.value.trigger.serialize()
+        assert path == "rl_airflow.trials.trigger.Ec2TrialTrigger"
+        assert deferred.value.method_name == "execute_complete"
+        return Ec2TrialTrigger(**arguments)
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A stage without events."""
+    return Stage(monkeypatch)
+
+
+def fire(trigger: Ec2TrialTrigger) -> dict[str, Any]:
+    """Run a trigger until it fires."""
+
+    async def first() -> dict[str, Any]:
+        payload: dict[str, Any] = (await asyncio.wait_for(anext(trigger.run()), 10)).payload
+        return payload
+
+    return asyncio.run(first())
+
+
+def test_launching_returns_at_once_with_the_machine(stage: Stage) -> None:
+    """It does not wait for it."""
+    told = stage.launch()
+    assert (told["attempt"], told["state"]) == (1, "launching")
+    assert [told["instance_id"]] == stage.world.machines_of()
+
+
+def test_refused_capacity_fails_no_launching_task(stage: Stage) -> None:
+    """The awaiting task waits it out."""
+    stage.world.ec2.refuse = lambda *_: "InsufficientInstanceCapacity"
+    assert stage.launch()["state"] == TrialState.WAITING_FOR_CAPACITY
+
+
+def test_a_launch_beyond_the_budget_fails_without_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the fix in its message."""
+    stage = Stage(monkeypatch, compute={"budget_usd": 0.01})
+    with pytest.raises(AirflowFailException, match="raise the budget"):
+        stage.launch()
+
+
+def test_a_trial_is_awaited_through_the_trigger_to_its_end(stage: Stage) -> None:
+    """The event carries nothing but the stall clock and how much was told: the worker looks for itself."""
+    stage.launch()
+    trigger = stage.defer()
+    stage.world.finish()
+    event = fire(trigger)
+    assert set(event) == {"progress", "told"}
+    told = stage.awaiting().execute_complete(stage.context, event)
+    assert (told["state"], told["steps"]) == ("finished", 100_096)
+    assert stage.ti.pushed[END_KEY] == told
+
+
+def test_an_interrupted_machine_is_replaced_on_the_way_through_the_worker(stage: Stage) -> None:
+    """And people are told."""
+    stage.launch()
+    trigger = stage.defer()
+    stage.world.commit(40_960)
+    stage.world.beat("interrupted", 42_000, message="spot notice")
+    stage.world.ec2.end(stage.world.machines_of()[0], "Server.SpotInstanceTermination")
+    stage.defer(fire(trigger))
+    assert len(stage.world.machines_of()) == 1
+    ((event, message),) = stage.told
+    assert event == "interrupted"
+    assert "lost at step 42000: spot notice; going on from step 40960" in message
+
+
+def test_failing_code_fails_the_task_without_a_retry_and_shows_the_end_of_the_log(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the trainer's own words."""
+    stage.launch()
+    stage.world.beat("failed", cause="code", message="ValueError: boom")
+    stage.world.ec2.end(stage.world.machines_of()[0], "Client.InstanceInitiatedShutdown")
+    log = b'{"message": "as JSON"}\n  File "env.py", line 3\nboom\n'
+    stage.world.store.put(log_prefix(stage.world.trial(), 1) + "boot.log", log)
+    with pytest.raises(AirflowFailException, match=r"seed-0: ValueError: boom; read the traceback"):
+        stage.awaiting().execute(stage.context)
+    shown = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert shown == ["seed-0 | as JSON", 'seed-0 |   File "env.py", line 3', "seed-0 | boom"]
+    assert stage.ti.pushed[END_KEY]["state"] == "failed"
+
+
+def test_without_a_triggerer_the_worker_waits_with_the_same_code(stage: Stage) -> None:
+    """`deferrable=False`."""
+    stage.launch()
+    stage.world.beat(step=99_000)
+    real = stage.watch
+
+    def watch_and_finish() -> TrialWatch:
+        stage.world.finish()
+        return real()
+
+    stage.watch = watch_and_finish  # type: ignore[method-assign]
+    assert stage.awaiting(deferrable=False).execute(stage.context)["state"] == "finished"
+
+
+def test_a_retry_of_the_awaiting_task_launches_nothing(stage: Stage) -> None:
+    """Airflow failed it for reasons of its own."""
+    stage.launch()
+    stage.world.beat(step=100)
+    stage.defer()
+    stage.defer()
+    assert len(stage.world.ec2.machines) == 1
+
+
+def test_the_trigger_survives_looks_that_fail_and_asks_the_worker_when_they_go_on(
+    stage: Stage,
+) -> None:
+    """A throttled call ends no training."""
+    stage.launch()
+    trigger = stage.defer()
+
+    def broken() -> TrialWatch:
+        raise TimeoutError  # some errors say nothing
+
+    stage.watch = broken  # type: ignore[method-assign]
+    assert fire(trigger)["progress"] is None
+    assert len(stage.world.machines_of()) == 1
+
+
+def test_a_retry_goes_on_with_the_stall_clock_and_the_log_where_they_were(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker died after the task had come back from the triggerer; each line is told once, and a clear forgets."""
+    monkeypatch.setattr(Ec2TrialTrigger, "log", logging.getLogger("trigger"), raising=False)
+    stage.launch()
+    log_key = trainer_log_key(stage.world.trial(), 1)
+    stage.world.store.put(log_key, b'{"message": "segment 1"}\n')
+    stage.world.beat("interrupted", 41_000, segment=1)
+    event = fire(stage.defer())
+    stage.defer(event)
+    assert event["told"] == {"attempt": 1, "segment": 1, "n_bytes": 25}
+    assert [line for line in caplog.messages if "segment" in line] == ["seed-0 | segment 1"]
+    again = stage.defer()
+    assert (again.told, again.serialize()[1]["told"]) == (event["told"], event["told"])
+    assert recall(stage.context).progress == Progress.model_validate(event["progress"])
+    stage.context["task_state_store"].clear()
+    assert stage.defer().told == Told().model_dump()
+
+
+def test_a_machine_that_only_the_task_knows_is_adopted(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker died before the bucket knew it, EC2 does not show its tags yet, and nothing is asked for again."""
+    monkeypatch.setattr(
+        Asker,
+        "_record_answer",
+        lambda *_: (_ for _ in ()).throw(ConnectionError("the worker died")),
+    )
+    with pytest.raises(ConnectionError):
+        stage.launch()
+    monkeypatch.undo()
+    again = Stage(monkeypatch)
+    again.world, again.context = stage.world, stage.context
+    monkeypatch.setattr(Machines, "find", lambda *_: None)
+    calls = again.world.ec2.calls.count("CreateFleet")
+    assert [again.launch()["instance_id"]] == again.world.machines_of()
+    assert again.world.ec2.calls.count("CreateFleet") == calls
+
+
+def test_a_state_store_that_does_not_answer_stops_nobody(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket is the truth."""
+
+    def broken(*_: Any) -> None:
+        raise ConnectionError("no API server")
+
+    for name in ("get", "set"):
+        monkeypatch.setattr(FakeTaskStateStore, name, broken)
+    stage.launch()
+    stage.defer()
+    assert len(stage.world.machines_of()) == 1
+
+
+def test_a_trial_without_a_place_waits_in_the_trigger_until_one_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And only then is a worker started for it."""
+    stage = Stage(monkeypatch, compute={"max_parallel": 1})
+    stage.world.time = datetime.now(
+        UTC
+    )  # the trigger has no other clock, and a place is taken until the deadline
+    stage.launch("seed-1")
+    assert stage.launch()["state"] == TrialState.PENDING
+    trigger = stage.defer()
+    monkeypatch.setattr(triggers, "TURN_S", 0.0)
+    monkeypatch.setattr("rl_airflow.trials.watch.SHARED_S", 0.0)
+
+    async def wait() -> Any:
+        waiting = asyncio.ensure_future(anext(trigger.run()))
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        stage.world.finish("seed-1")
+        stage.world.look("seed-1")
+        return (await asyncio.wait_for(waiting, 10)).payload
+
+    stage.defer(asyncio.run(wait()))
+    assert len(stage.world.machines_of("seed-0")) == 1
+
+
+def test_killing_a_deferred_task_ends_its_machine_and_no_other(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marked failed, or cleared, by a person."""
+    stage.launch("seed-0")
+    stage.launch("seed-1")
+    trigger = stage.defer()
+    monkeypatch.setattr(
+        type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage
+    )
+    asyncio.run(trigger.on_kill())
+    assert (stage.world.machines_of("seed-0"), len(stage.world.machines_of("seed-1"))) == ([], 1)
+
+
+def test_killing_a_deferred_task_frees_its_place_and_a_clear_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The teardown waits for those who wait for the place, so it cannot be what frees it."""
+    stage = Stage(monkeypatch, compute={"max_parallel": 1})
+    monkeypatch.setattr(
+        type(stage.world.plan), "session", lambda plan, role, aws_conn_id=None: stage
+    )
+    stage.launch("seed-0")
+    trigger = stage.defer()
+    asyncio.run(trigger.on_kill())
+    assert stage.launch("seed-1")["state"] == TrialState.LAUNCHING
+    stage.world.finish("seed-1")
+    stage.world.look("seed-1")
+    assert stage.launch("seed-0")["attempt"] == 2
+
+
+def test_killing_a_running_task_ends_its_machine_and_a_retry_goes_on_with_another(
+    stage: Stage,
+) -> None:
+    """The worker was told to stop: by a person, after which Airflow retries nothing, or by the host that it ran on."""
+    stage.launch()
+    with pytest.raises(SystemExit):
+        stage.awaiting().on_kill()
+    assert stage.world.machines_of() == []
+    assert stage.world.supervisor().ledger.read().entries[0].usd is not None
+    stage.defer()
+    assert len(stage.world.machines_of()) == 1
+    assert (
+        stage.world.supervisor().attempts.read()[0].attempt.outcome.end is AttemptEnd.MACHINE_LOST
+    )
+
+
+def test_killing_the_launching_task_ends_its_machine_and_a_retry_launches_another(
+    stage: Stage,
+) -> None:
+    """It was killed after its machine had been granted."""
+    stage.launch()
+    with pytest.raises(SystemExit):
+        Ec2LaunchTrialOperator(
+            task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"
+        ).on_kill()
+    assert stage.world.machines_of() == []
+    assert stage.launch()["attempt"] == 2
+
+
+@pytest.mark.parametrize("relaunch", [False, True])
+def test_a_worker_that_is_told_to_stop_at_any_line_leaves_no_machine_and_takes_no_place(
+    monkeypatch: pytest.MonkeyPatch, relaunch: bool
+) -> None:
+    """Airflow's signal handler calls `on_kill` and returns to the line that it interrupted: a person marked the task as failed.
+
+    EC2 does not show the machine yet, and another trial waits for the place.
+    """
+    lines = _stop_at(monkeypatch, None, relaunch=relaunch)[1]
+    assert lines > 100
+    for line in range(1, lines + 1, 7):
+        stage, _ = _stop_at(monkeypatch, line, relaunch=relaunch)
+        assert stage.world.ec2.living == [], f"a machine works on after line {line}"
+        assert stage.launch("seed-1")["state"] == TrialState.LAUNCHING, (
+            f"its place is taken after line {line}"
+        )
+
+
+@pytest.mark.parametrize("relaunch", [False, True])
+@pytest.mark.parametrize("moment", ["sent", "made"])
+def test_a_worker_that_is_told_to_stop_while_ec2_makes_its_machine_ends_it(
+    monkeypatch: pytest.MonkeyPatch, moment: str, relaunch: bool
+) -> None:
+    """The answer never comes, and EC2 does not show the machine yet; it is paid, and a call that arrives late makes no other."""
+    stage, task = _staged(monkeypatch, relaunch=relaunch)
+    world = stage.world
+
+    def told() -> None:
+        world.pass_time(2)
+        task.on_kill()
+
+    world.ec2.during[moment] = told
+    with pytest.raises(SystemExit):
+        task.execute(stage.context)
+    assert world.ec2.living == []
+    newest = world.supervisor().attempts.read()[-1].attempt
+    assert newest.outcome.end is AttemptEnd.MACHINE_LOST
+    assert newest.outcome.instance_id == list(world.ec2.machines)[-1]
+    assert (world.supervisor().ledger.read().entries[-1].usd or 0) > 0
+    world.ec2.create_fleet(**newest.request, ClientToken=newest.token)
+    assert world.ec2.living == []
+    assert stage.launch()["attempt"] == newest.attempt + 1
+    assert len(world.ec2.living) == 1
+
+
+def test_a_machine_that_cannot_be_ended_keeps_its_attempt_open_for_the_teardown(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """EC2 answers nobody while the worker stops: what is not known to be gone is not closed."""
+    world, task = (
+        stage.world,
+        Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"),
+    )
+
+    def told() -> None:
+        world.ec2.lose_answers = True
+        world.ec2._answers.clear()
+        task.on_kill()
+
+    world.ec2.hide_new, world.ec2.during["sent"] = True, told
+    with pytest.raises(SystemExit):
+        task.execute(stage.context)
+    assert (
+        "its machine could not be ended (the answer was lost); the teardown ends it" in caplog.text
+    )
+    assert [one.attempt.outcome.end for one in world.supervisor().attempts.read()] == [None]
+    world.ec2.lose_answers = False
+    Ec2TerminateRunOperator(task_id="terminate", plan=world.plan.to_xcom()).execute(stage.context)
+    assert (world.ec2.living, len(world.ec2.machines)) == ([], 1)
+
+
+def test_a_worker_that_is_told_to_stop_before_it_began_has_nothing_to_end(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No attempt was written yet."""
+    with pytest.raises(SystemExit):
+        Ec2LaunchTrialOperator(
+            task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"
+        ).on_kill()
+    assert "could not be ended" not in caplog.text
+    assert stage.world.ec2.machines == {}
+
+
+def _staged(monkeypatch: pytest.MonkeyPatch, *, relaunch: bool) -> tuple[Stage, Any]:
+    """A task that is about to launch, or (after a machine was lost) to relaunch; EC2 will not show its machine yet."""
+    stage = Stage(monkeypatch, compute={"max_parallel": 1})
+    task: Any = Ec2LaunchTrialOperator(
+        task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"
+    )
+    if relaunch:
+        stage.launch()
+        stage.world.ec2.end(stage.world.machines_of()[0], "Server.InternalError")
+        task = stage.awaiting()
+    stage.world.ec2.hide_new = True
+    return stage, task
+
+
+def _stop_at(
+    monkeypatch: pytest.MonkeyPatch, line: int | None, *, relaunch: bool
+) -> tuple[Stage, int]:
+    """Launch, or (after a machine was lost) await, and be told to stop before a line. :return: how many lines there were."""
+    stage, task = _staged(monkeypatch, relaunch=relaunch)
+    killer = Killer(line, task.on_kill)
+    with contextlib.suppress(TaskDeferred):
+        killer.run(lambda: task.execute(stage.context))
+    return stage, killer.lines
+
+
+def test_a_worker_that_was_thought_dead_ends_no_machine_of_the_one_in_its_place(
+    stage: Stage,
+) -> None:
+    """Airflow tells it to stop as soon as it hears of it again; by then the retry has launched another machine."""
+    stage.launch()
+    stale = stage.awaiting()
+    with pytest.raises(TaskDeferred):
+        stale.execute(stage.context)
+    stage.world.ec2.end(stage.world.machines_of()[0], "Server.InternalError")
+    stage.defer()
+    with pytest.raises(SystemExit):
+        stale.on_kill()
+    assert len(stage.world.machines_of()) == 1
+    assert stage.world.supervisor().attempts.read()[-1].attempt.outcome.end is None
+
+
+def test_a_worker_that_was_thought_dead_while_it_acted_ends_no_machine_of_the_one_in_its_place(
+    stage: Stage,
+) -> None:
+    """It hung in the middle of its look; the retry relaunched; then it is told to stop."""
+    stage.launch()
+    stage.world.beat(step=100)
+    stale, real = stage.awaiting(), stage.world.store.find
+
+    def hang(key: str) -> Any:
+        if key.startswith("heartbeats/"):
+            stage.world.store.find = real  # type: ignore[method-assign]
+            stage.world.ec2.end(stage.world.machines_of()[0], "Server.InternalError")
+            stage.defer()
+            stale.on_kill()
+        return real(key)
+
+    stage.world.store.find = hang  # type: ignore[method-assign]
+    with pytest.raises(SystemExit):
+        stale.execute(stage.context)
+    assert len(stage.world.machines_of()) == 1
+    assert [one.attempt.outcome.end for one in stage.world.supervisor().attempts.read()] == [
+        AttemptEnd.MACHINE_LOST,
+        None,
+    ]
+
+
+def test_the_teardown_ends_all_trials_and_proves_it(stage: Stage) -> None:
+    """Also those that nobody awaited."""
+    stage.launch("seed-0")
+    stage.launch("seed-1")
+    teardown = Ec2TerminateRunOperator(task_id="terminate", plan=stage.world.plan.to_xcom())
+    assert teardown.execute(stage.context) == {"instances_left": []}
+    assert stage.world.ec2.living == []
+    assert all(entry.usd is not None for entry in stage.world.supervisor().ledger.read().entries)
+
+
+def test_a_teardown_that_cannot_end_a_machine_is_red(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And names it."""
+    stage.launch()
+    monkeypatch.setattr(stage.world.ec2, "terminate_instances", lambda **_: {})
+    teardown = Ec2TerminateRunOperator(
+        task_id="terminate", plan=stage.world.plan.to_xcom(), waiter_max_seconds=0
+    )
+    with pytest.raises(InstancesLeftError, match=stage.world.machines_of()[0]):
+        teardown.execute(stage.context)
+
+
+def test_a_teardown_without_a_plan_has_nothing_to_do(stage: Stage) -> None:
+    """The run failed before it was frozen."""
+    for nothing in (None, ""):
+        assert Ec2TerminateRunOperator(task_id="terminate", plan=nothing).execute(
+            stage.context
+        ) == {"instances_left": []}
+
+
+def test_links_lead_to_the_machine_its_log_and_its_files(stage: Stage) -> None:
+    """As soon as the machine is known, also while the task is deferred."""
+    stage.launch()
+    shown = {key: value for key, value in stage.ti.pushed.items() if key.startswith("_link_")}
+    assert set(shown) == {"_link_Ec2InstanceLink", "_link_S3LogLink", "_link_S3TrialLink"}
+    assert stage.world.machines_of()[0] in shown["_link_Ec2InstanceLink"]
+    assert "region=eu-west-1" in shown["_link_Ec2InstanceLink"]
+    assert trial_links(stage.world.plan, "seed-0", 2, None).keys() == {"S3TrialLink", "S3LogLink"}

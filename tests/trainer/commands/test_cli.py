@@ -1,0 +1,84 @@
+"""The command line: what it says to bad input, and what it does not load."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged, trainer_environment
+
+
+def test_help_loads_neither_torch_nor_boto3() -> None:
+    """`--help` must be quick, also on a laptop without torch."""
+    program = (
+        "import sys\nfrom rl_trainer.commands.cli import run\ntry:\n    run(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'boto3', 'numpy', 'stable_baselines3', 'gymnasium'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, env=trainer_environment()
+    )
+
+
+def test_the_video_that_earlier_machines_ask_for_is_accepted_and_not_made(
+    tmp_path: Path, trainer: Trainer, write_spec: Any
+) -> None:
+    """User data of an earlier release passes `--video`; a film that its trainer left stays, and disturbs nothing."""
+    store = tmp_path / "store"
+    folder = store / "metrics/tiny/test/seed-0"
+    folder.mkdir(parents=True)
+    (folder / "000000002048.webp").write_bytes(b"RIFF")
+    arguments = ["--spec", str(write_spec(TINY_PPO)), "--store", str(store), "--json", "--video"]
+    assert json_of(trainer("train", *arguments))["step"] == 6144
+    assert [path.name for path in folder.glob("*.webp")] == ["000000002048.webp"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"hyperparameters": {"lerning_rate": 1}},
+            "lerning_rate: unknown for ppo (did you mean learning_rate?)",
+        ),
+        ({"env_id": "no_such_package:Env-v0"}, "env_id: no_such_package:Env-v0 cannot be made"),
+        ({"checkpoint_every": 500}, "set checkpoint_every to at least"),
+        (
+            {"algo": "sac", "hyperparameters": {}},
+            "algo: sac cannot handle the actions of CartPole-v1",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    tmp_path: Path, trainer: Trainer, write_spec: Any, changes: dict[str, Any], said: str
+) -> None:
+    """As a process; what else is refused is in test_bad_input.py."""
+    document = {**TINY_PPO, **changes} if "algo" in changes else merged(TINY_PPO, **changes)
+    done = trainer(
+        "train", "--spec", str(write_spec(document)), "--store", str(tmp_path / "store"), "--quiet"
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--store", "x"], "--spec"),
+        (["train", "--spec", "nowhere.json", "--store", "{tmp}"], "nowhere.json"),
+        (["train", "--spec", "x.json", "--store", "gs://bucket"], "must be a directory or s3://"),
+        (["digest", "--store", "{tmp}"], "holds no trial"),
+        (["export", "--model", "m.zip", "--out", "p.onnx"], "--trust"),
+        (["replay", "--manifest", "m.json"], "m.json"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_exit_code_2(
+    tmp_path: Path, trainer: Trainer, arguments: list[str], said: str
+) -> None:
+    """Also what argparse itself refuses."""
+    done = trainer(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert said in done.stderr

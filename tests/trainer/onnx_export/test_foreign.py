@@ -1,0 +1,217 @@
+"""Models that somebody else trained, and wheels that an experiment brings."""
+
+import base64
+import hashlib
+import json
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import yaml
+from gymnasium.spaces import Box
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from rl_lifecycle.evaluation.policies import METADATA_KEY, PolicyRecord
+from rl_lifecycle.registry.parameter_files import digest_parameters
+from rl_trainer.onnx_export.foreign import detect_algorithm
+from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged
+from tests.trainer.toy_envs import ToyEnv
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "algo"),
+    [
+        (PPO, "discrete", "ppo"),
+        (A2C, "box", "a2c"),
+        (DQN, "discrete", "dqn"),
+        (SAC, "wide", "sac"),
+        (DDPG, "box", "td3"),
+    ],
+)
+def test_the_algorithm_of_a_file_is_found_without_unpickling(
+    tmp_path: Path, kind: Any, action: str, algo: str
+) -> None:
+    """From the JSON inside; DDPG's policy is TD3's, and acts alike."""
+    small = {"buffer_size": 10} if kind in (DQN, SAC, DDPG) else {}
+    kind("MlpPolicy", ToyEnv(action=action), **small).save(tmp_path / "model.zip")
+    assert detect_algorithm(str(tmp_path / "model.zip")) == algo
+
+
+def test_a_foreign_model_with_statistics_is_exported(tmp_path: Path, trainer: Trainer) -> None:
+    """Normalisation goes into the ONNX file: raw observations in, SB3's actions out."""
+    env = VecNormalize(DummyVecEnv([lambda: ToyEnv(action="wide")]))
+    model = PPO("MlpPolicy", env, n_steps=64).learn(64)
+    model.save(tmp_path / "model.zip")
+    env.save(str(tmp_path / "statistics.pkl"))
+    out = tmp_path / "policy.onnx"
+    result = json_of(
+        trainer(
+            "export",
+            "--model",
+            str(tmp_path / "model.zip"),
+            "--vecnormalize",
+            str(tmp_path / "statistics.pkl"),
+            "--out",
+            str(out),
+            "--trust",
+            "--json",
+            "--env-kwargs",
+            '{"action": "wide"}',
+        )
+    )
+    assert (result["algo"], result["equality"]["sampled_largest_difference"] < 1e-5) == (
+        "ppo",
+        True,
+    )
+    assert (
+        digest_parameters(out.with_suffix(".safetensors").read_bytes(), "beside")
+        == result["digest"]
+    )
+    metadata = (
+        onnxruntime.InferenceSession(out.read_bytes())
+        .get_modelmeta()
+        .custom_metadata_map[METADATA_KEY]
+    )
+    assert json.loads(metadata)["env_kwargs"] == {"action": "wide"}
+    raw = np.random.default_rng(0).uniform(-2, 2, (20, 3)).astype(np.float32)
+    expected, _ = model.predict(env.normalize_obs(raw), deterministic=True)
+    actions = onnxruntime.InferenceSession(out.read_bytes()).run(["action"], {"obs": raw})[0]
+    np.testing.assert_allclose(actions, expected, atol=1e-5)
+
+
+def old_class(kind: type, monkeypatch: pytest.MonkeyPatch) -> type:
+    """One of Gym's classes, in a module of Gym's name, as it was when people saved their agents."""
+    name = kind.__module__.replace("gymnasium", "gym")
+    for part in ("gym", "gym.spaces", name):
+        if part not in sys.modules:
+            monkeypatch.setitem(sys.modules, part, ModuleType(part))
+    vars(sys.modules["gym"])["__version__"] = "0.21.0"  # SB3 writes it into the file
+    made = type(kind.__name__, (kind,), {"__module__": name})
+    setattr(sys.modules[name], kind.__name__, made)
+    return made
+
+
+def test_a_file_of_gyms_time_is_exported_without_gym(tmp_path: Path, trainer: Trainer) -> None:
+    """The spaces inside are Gym's, which is not installed; so are those of the statistics."""
+    env = VecNormalize(DummyVecEnv([lambda: ToyEnv(action="wide")]))
+    model = PPO("MlpPolicy", env, n_steps=64).learn(64)
+    raw = np.random.default_rng(0).uniform(-2, 2, (20, 3)).astype(np.float32)
+    expected, _ = model.predict(env.normalize_obs(raw), deterministic=True)
+    with pytest.MonkeyPatch.context() as patch:
+        old = old_class(Box, patch)
+        spaces = [
+            old(low=space.low, high=space.high)
+            for space in (env.observation_space, env.action_space)
+        ]
+        model.observation_space, model.action_space = env.observation_space, env.action_space = (
+            spaces
+        )
+        model.save(tmp_path / "model.zip")
+        env.save(str(tmp_path / "statistics.pkl"))
+    assert b"gym.spaces.box" in (tmp_path / "statistics.pkl").read_bytes()
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        space = base64.b64decode(json.loads(archive.read("data"))["action_space"][":serialized:"])
+    assert b"gym.spaces.box" in space
+    result = json_of(
+        trainer(
+            "export",
+            "--model",
+            str(tmp_path / "model.zip"),
+            "--vecnormalize",
+            str(tmp_path / "statistics.pkl"),
+            "--out",
+            str(tmp_path / "policy.onnx"),
+            "--trust",
+            "--json",
+        )
+    )
+    assert result["algo"] == "ppo"
+    actions = onnxruntime.InferenceSession((tmp_path / "policy.onnx").read_bytes()).run(
+        ["action"], {"obs": raw}
+    )[0]
+    np.testing.assert_allclose(actions, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x05\x06" + bytes(18)])
+def test_a_file_that_is_no_model_is_refused_in_one_line(
+    tmp_path: Path, trainer: Trainer, content: bytes
+) -> None:
+    """Truncated, foreign or empty."""
+    (tmp_path / "model.zip").write_bytes(content)
+    done = trainer(
+        "export",
+        "--model",
+        str(tmp_path / "model.zip"),
+        "--out",
+        str(tmp_path / "p.onnx"),
+        "--trust",
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "is no model.zip" in done.stderr
+
+
+ENV_MODULE = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+class OwnCartPole(CartPoleEnv):
+    def __init__(self, length, **kwargs):
+        super().__init__(**kwargs)
+        self.length = length
+class Halved(gym.RewardWrapper):
+    def reward(self, reward):
+        return reward / 2
+gym.register("OwnCartPole-v0", OwnCartPole, max_episode_steps=50)
+"""
+
+
+def test_an_environment_from_a_wheel_is_trained_on(tmp_path: Path, trainer: Trainer) -> None:
+    """`package:Env-v0` with arguments and wrappers comes from a wheel beside the file; it goes to `artifacts/` under its digest."""
+    wheel = tmp_path / "own_envs-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("own_envs/__init__.py", ENV_MODULE)
+        archive.writestr(
+            "own_envs-1.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: own-envs\nVersion: 1.0\n",
+        )
+    file, store = tmp_path / "own.yaml", tmp_path / "store"
+    document = merged(
+        TINY_PPO,
+        env_id="own_envs:OwnCartPole-v0",
+        env_kwargs={"length": 0.4},
+        requirements=[wheel.name],
+        hyperparameters={
+            "env_wrapper": [
+                "own_envs.Halved",
+                {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 40}},
+            ]
+        },
+    )
+    file.write_text(yaml.safe_dump(document))
+    assert (
+        json_of(trainer("train", "--spec", str(file), "--store", str(store), "--json", "--quiet"))[
+            "state"
+        ]
+        == "finished"
+    )
+    record = PolicyRecord.from_json(
+        (store / "policies/own/local/seed-0/000000006144.json").read_bytes()
+    )
+    assert [wrapper.name for wrapper in record.metadata.wrappers] == [
+        "own_envs.Halved",
+        "gymnasium.wrappers.TimeLimit",
+    ]
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    stored = store / "artifacts" / digest / wheel.name
+    stored.write_bytes(b"damaged")
+    spec = store / "specs/own/local/spec.json"
+    done = trainer("train", "--spec", str(spec), "--store", str(store), "--quiet")
+    assert done.returncode == 2
+    assert "requirements" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,183 @@
+"""What ends a segment early, and what its environments are."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.box2d import BipedalWalker
+
+from rl_trainer.environments.factory import check_environment
+from rl_trainer.errors import DivergedError, EnvironmentFailedError
+from rl_trainer.training.divergence import largest_reward
+from rl_trainer.training.interruptions import Interruption
+from rl_trainer.training.watch import Watch
+from tests.trainer.chains import make_trainer, train_chain
+from tests.trainer.toy_envs import ToyEnv
+
+SMALL: dict[str, Any] = {
+    "n_envs": 2,
+    "n_steps": 25,
+    "batch_size": 25,
+    "n_epochs": 2,
+    "policy_kwargs": "dict(net_arch=[8])",
+}
+
+
+class PoisonedEnv(ToyEnv):
+    """Rewards NaN from the 150th step on, or raises."""
+
+    def __init__(self, poison: str) -> None:
+        super().__init__(action="box")
+        self.poison, self.steps = poison, 0
+
+    def step(self, action: Any) -> Any:
+        """Step, and at some time go wrong."""
+        self.steps += 1
+        if self.steps > 150 and self.poison == "raise":
+            raise RuntimeError("the simulator has exploded")
+        if not np.isfinite(action).all():
+            raise ValueError("actions must be finite")
+        observation, reward, *rest = super().step(action)
+        return observation, float("nan") if self.steps > 150 else reward, *rest
+
+
+gym.register("Poisoned-v0", f"{__name__}:PoisonedEnv", max_episode_steps=20)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_nan_is_called_diverged(fast: bool) -> None:
+    """Also when it shows first as an error of the environment or of torch's distributions."""
+    trainer = make_trainer(
+        "ppo",
+        SMALL,
+        env_id="Poisoned-v0",
+        env_kwargs={"poison": "nan"},
+        segment=1000,
+        total=1000,
+        fast=fast,
+    )
+    with pytest.raises(DivergedError, match="not finite"):
+        train_chain(trainer, through_files=False)
+
+
+@pytest.mark.parametrize(
+    ("algo", "changes", "said"),
+    [
+        (
+            "ppo",
+            {**SMALL, "learning_rate": 1e6, "max_grad_norm": 1e9},
+            "a parameter has grown to .* lower the learning rate",
+        ),
+        (
+            "dqn",
+            {
+                "learning_starts": 50,
+                "batch_size": 16,
+                "learning_rate": 3.0,
+                "target_update_interval": 10,
+            },
+            "values are wrong by",
+        ),
+    ],
+)
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_has_left_all_bounds_is_called_diverged_before_it_is_nan(
+    algo: str, changes: dict[str, Any], said: str, fast: bool
+) -> None:
+    """Numbers that are still finite are no training that anybody waits for: it stops at the segment's end, with the reason."""
+    trainer = make_trainer(algo, changes, env_id="CartPole-v1", segment=1000, total=2000, fast=fast)
+    with pytest.raises(DivergedError, match=said):
+        train_chain(trainer, through_files=False)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_deviation_that_has_gone_to_nothing_is_called_diverged(fast: bool) -> None:
+    """Its logarithm is finite; torch's distribution refuses a deviation of zero with an error of its own."""
+    changes = {"n_envs": 2, "n_steps": 32, "learning_rate": 100.0}
+    trainer = make_trainer(
+        "a2c", changes, env_kwargs={"action": "box"}, segment=1280, total=1280, fast=fast
+    )
+    with pytest.raises(DivergedError, match="lower the learning rate"):
+        train_chain(trainer, through_files=False)
+
+
+def test_rewards_that_are_numpys_numbers_pass_the_checker() -> None:
+    """BipedalWalker gives `float32`: SB3 trains on it, and only its checker minds."""
+    factory = make_trainer("ppo", SMALL, env_id="BipedalWalker-v3").factory
+    assert isinstance(check_environment(factory).unwrapped, BipedalWalker)
+
+
+def test_an_environment_with_goals_passes_the_checker() -> None:
+    """The checker asks the environment for its rewards, within its wrappers."""
+    factory = make_trainer(
+        "sac",
+        {"policy": "MultiInputPolicy", "replay_buffer_class": "HerReplayBuffer"},
+        env_kwargs={"observation": "goal", "action": "box"},
+    ).factory
+    assert isinstance(check_environment(factory).unwrapped, ToyEnv)
+
+
+def test_the_largest_reward_is_seen_by_its_size() -> None:
+    """Of every environment and step, also of those that a replay buffer has from earlier segments."""
+    small = {"learning_starts": 100, "policy_kwargs": "dict(net_arch=[8])"}
+    trainer = make_trainer("sac", small, env_id="Pendulum-v1", segment=400, total=400)
+    model = train_chain(trainer, through_files=False).model
+    assert largest_reward(model) == pytest.approx(
+        float(np.abs(model.replay_buffer.rewards).max()), rel=1e-6
+    )
+    model.env.largest_reward = 0.0
+    assert 1 < largest_reward(model) < 17
+
+
+def test_an_error_of_the_environment_is_called_so() -> None:
+    """With the environment's own words."""
+    trainer = make_trainer(
+        "ppo", SMALL, env_id="Poisoned-v0", env_kwargs={"poison": "raise"}, segment=1000, total=1000
+    )
+    with pytest.raises(EnvironmentFailedError, match="the simulator has exploded"):
+        train_chain(trainer, through_files=False)
+
+
+def test_the_lean_vec_env_gives_what_sb3s_gives() -> None:
+    """Observations, rewards, ends, terminal observations and episode statistics, step by step."""
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    trainer = make_trainer("ppo", SMALL)
+    lean = trainer.factory.make(1, 0)
+    stock = DummyVecEnv([trainer.factory.make_one] * 2)
+    stock._seeds = list(lean._seeds)
+    np.testing.assert_array_equal(lean.reset(), stock.reset())
+    for step in range(60):
+        actions = np.array([step % 3, (step + 1) % 3])
+        ours, theirs = lean.step(actions), stock.step(actions)
+        for one, other in zip(ours[:3], theirs[:3], strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert one.dtype == other.dtype
+        for one, other in zip(ours[3], theirs[3], strict=True):
+            assert one.keys() == other.keys()
+            assert one.get("TimeLimit.truncated") == other.get("TimeLimit.truncated")
+            np.testing.assert_array_equal(
+                one.get("terminal_observation", 0), other.get("terminal_observation", 0)
+            )
+
+
+def test_two_trials_and_two_segments_share_no_environment_seed() -> None:
+    """Each environment of each segment of each trial has a seed of its own."""
+    seeds = [
+        tuple(make_trainer("ppo", SMALL, seed=trial).factory.make(trial, segment)._seeds)
+        for trial in (1, 2)
+        for segment in (0, 1)
+    ]
+    flat = [seed for pair in seeds for seed in pair]
+    assert len(set(flat)) == len(flat) == 8
+
+
+def test_a_notice_ends_the_training_at_the_next_step() -> None:
+    """The segment is not committed: only segment ends are."""
+    from rl_trainer.errors import InterruptedTrainingError
+
+    interruption = Interruption()
+    interruption.give_notice("SIGTERM")
+    with pytest.raises(InterruptedTrainingError, match="SIGTERM at step 2"):
+        make_trainer("ppo", SMALL).train(0, None, Watch(interruption))

@@ -1,0 +1,1 @@
+"""Checkpoints: the state of a model, replay buffers, the chain in the store, and digests."""

@@ -1,0 +1,177 @@
+"""Opening a store from its URI, and waiting for one that does not answer.
+
+botocore's own retries draw from Python's global generator (`random.random()` in botocore/retryhandler.py), which an
+environment may draw from too. So the client here never retries; :class:`PatientStore` does, with a generator of its own.
+"""
+
+import errno
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rl_lifecycle.errors import ChangedPiecesError, StoreUnavailableError
+from rl_lifecycle.storage.pieces import Pieces, Reader
+from rl_lifecycle.storage.stores import (
+    DirectoryStore,
+    ObjectInfo,
+    ObjectStore,
+    S3Store,
+    StoredObject,
+    error_code,
+    split_s3_uri,
+)
+from rl_lifecycle.storage.streams import put_pieces, read_through
+from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError, TrainerError
+
+T = TypeVar("T")
+#: Errors of a directory that waiting does not heal.
+FULL = {
+    errno.ENOSPC: "no space left",
+    errno.EDQUOT: "quota exceeded",
+    errno.EROFS: "read-only",
+    errno.EACCES: "not writable",
+    errno.EPERM: "not writable",
+    errno.EFBIG: "file too large",
+}
+#: Answers of S3 that waiting does not heal, and those that a fresh role may give for a while.
+HOPELESS = {
+    "NoSuchBucket",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "AllAccessDisabled",
+    "EntityTooLarge",
+}
+DENIED = {"AccessDenied", "403", "ExpiredToken", "InvalidToken"}
+DENIED_PATIENCE_S = 30.0
+
+
+def open_store(uri: str) -> ObjectStore:
+    """Open a directory or `s3://bucket[/prefix]`, with boto3's default credential chain and `AWS_ENDPOINT_URL`.
+
+    :raises BadInputError: if the URI is neither, or the directory cannot be made.
+    """
+    if uri.startswith("s3://"):
+        return _open_bucket(uri)
+    if "://" in uri:
+        raise BadInputError(f"--store {uri}: must be a directory or s3://bucket/prefix")
+    path = Path(uri)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(
+            f"--store {uri}: cannot be made a directory: {error.strerror}"
+        ) from error
+    return DirectoryStore(path)
+
+
+def _open_bucket(uri: str) -> ObjectStore:
+    import boto3
+    from botocore.config import Config
+
+    keep_global_random_untouched()
+    bucket, prefix = split_s3_uri(uri)
+    if not bucket:
+        raise BadInputError(f"--store {uri}: names no bucket; write s3://bucket/prefix")
+    config = Config(
+        retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=5, read_timeout=60
+    )
+    return S3Store(boto3.client("s3", config=config), bucket, prefix)
+
+
+def keep_global_random_untouched() -> None:
+    """Give botocore a generator of its own, so that refreshing credentials in a thread changes no training."""
+    import botocore.utils
+
+    vars(botocore.utils)["random"] = random.Random()
+
+
+class PatientStore:
+    """A store that waits for the one behind it, and tells hopeless answers from slow ones.
+
+    :param patience_s: how long a single operation is tried again, from its first failure on.
+    :param on_wait: called with a sentence when waiting begins; the trainer logs it and beats WAITING.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        patience_s: float = 900.0,
+        on_wait: Callable[[str], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.store, self.patience_s, self.on_wait = store, patience_s, on_wait or _ignore
+        self._stop = stop or threading.Event()
+        self._jitter = random.Random()
+
+    @property
+    def uri(self) -> str:
+        """Where the store is."""
+        return self.store.uri
+
+    def find(self, key: str) -> StoredObject | None:
+        """Read a key."""
+        return self._patiently(lambda: self.store.find(key))
+
+    def put(
+        self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
+        """Write a key."""
+        return self._patiently(
+            lambda: self.store.put(key, data, if_match=if_match, if_none_match=if_none_match)
+        )
+
+    def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
+        """Write a key from pieces of memory. :raises TrainerError: if they changed while they were sent, which is nobody's input."""
+        try:
+            self._patiently(lambda: put_pieces(self.store, key, pieces, sha256))
+        except ChangedPiecesError as error:
+            raise TrainerError(str(error)) from error
+
+    def read_through(self, key: str, consume: Callable[[Reader], T]) -> T:
+        """Let a key be read; from its beginning again, if the store fails in between."""
+        return self._patiently(lambda: read_through(self.store, key, consume))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """List keys."""
+        return iter(self._patiently(lambda: tuple(self.store.list(prefix))))
+
+    def delete(self, key: str) -> None:
+        """Delete a key."""
+        self._patiently(lambda: self.store.delete(key))
+
+    def _patiently(self, operation: Callable[[], T]) -> T:
+        failing_since, pause = None, 0.2
+        while True:
+            try:
+                return operation()
+            except StoreUnavailableError as error:
+                failing_since = (
+                    failing_since or time.monotonic()
+                )  # not since the transfer began, which may have been long
+                waited = time.monotonic() - failing_since
+                if waited >= _patience(error, self.patience_s) or self._stop.is_set():
+                    raise StoreLostError(f"{error} (waited {waited:.0f} s)") from error
+                self.on_wait(str(error))
+            self._stop.wait(pause * self._jitter.uniform(0.5, 1.5))
+            pause = min(2 * pause, 15.0)
+
+
+def _ignore(_problem: str) -> None:
+    """Say nothing of a problem."""
+
+
+def _patience(error: StoreUnavailableError, patience_s: float) -> float:
+    """How long to wait after this answer. :raises DiskFullError: if the store is a directory that is full."""
+    cause: Any = error.__cause__
+    if isinstance(cause, OSError) and cause.errno in FULL:
+        problem = FULL[cause.errno]
+        raise DiskFullError(
+            f"{error.uri}: {problem}; free space or choose another --store, then start again"
+        ) from error
+    code = error_code(cause) if isinstance(cause, Exception) else ""
+    if code in HOPELESS:
+        return 0.0
+    return min(DENIED_PATIENCE_S, patience_s) if code in DENIED else patience_s

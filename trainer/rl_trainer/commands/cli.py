@@ -1,0 +1,215 @@
+"""The command line: `train`, `digest`, `replay`, `export`. Importing this module loads neither torch nor boto3.
+
+Exit codes: 0 done; 2 bad input, one line on stderr; the others are listed in :mod:`rl_trainer.errors`.
+"""
+
+import argparse
+import json
+import os
+import sys
+from typing import Any, NoReturn
+
+from rl_lifecycle.errors import LifecycleError
+from rl_trainer.errors import TrainerError
+
+EPILOG = """exit codes: 0 done · 2 bad input · 70 code failed · 71 out of memory · 72 environment failed · 73 disk full ·
+74 store lost · 75 interrupted, start again · 76 fenced by a later attempt · 77 other hardware · 78 diverged"""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, and leaves the usage to `--help`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with exit code 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command. :return: the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        result = COMMANDS[options.command](options)
+    except TrainerError as error:
+        return _fail(error, error.exit_code, options)
+    except LifecycleError as error:
+        return _fail(error, 2, options)
+    except BrokenPipeError:
+        return 70
+    print(json.dumps(result, sort_keys=True) if options.json else _text(result))  # noqa: T201
+    return 0
+
+
+def _fail(error: Exception, code: int, options: argparse.Namespace) -> int:
+    if os.environ.get("RL_TRAINER_TRACEBACK") or code == 70:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"rl_trainer {options.command}: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _text(result: dict[str, Any]) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in result.items() if value is not None)
+
+
+def _train(options: argparse.Namespace) -> dict[str, Any]:
+    from rl_trainer.training.attempts import TrainRequest, run_attempt
+    from rl_trainer.training.interruptions import Interruption
+
+    interruption = Interruption()
+    interruption.listen_to_signals()
+    request = TrainRequest(
+        options.spec,
+        options.store,
+        options.trial,
+        options.attempt,
+        options.watch_interruption,
+        options.quiet,
+        options.usd_per_hour,
+    )
+    try:
+        return run_attempt(request, interruption)
+    finally:
+        interruption.close()
+
+
+def _digest(options: argparse.Namespace) -> dict[str, Any]:
+    from rl_trainer.commands.inspection import read_digest
+
+    return read_digest(options.store, options.experiment, options.run, options.trial)
+
+
+def _replay(options: argparse.Namespace) -> dict[str, Any]:
+    from rl_trainer.commands.replay import replay
+
+    return replay(options.manifest, options.spec, options.store)
+
+
+def _export(options: argparse.Namespace) -> dict[str, Any]:
+    from rl_trainer.onnx_export.foreign import ExportRequest, export_file
+
+    return export_file(
+        ExportRequest(
+            options.model,
+            options.out,
+            options.vecnormalize,
+            options.algo,
+            options.env_id,
+            options.trust,
+            options.env_kwargs,
+        )
+    )
+
+
+COMMANDS = {"train": _train, "digest": _digest, "replay": _replay, "export": _export}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="python -m rl_trainer",
+        description="Train, repeat and export RL policies.",
+        epilog=EPILOG,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_train(
+        commands.add_parser(
+            "train", help="train a trial to its end, from wherever it stands", epilog=EPILOG
+        )
+    )
+    _add_digest(commands.add_parser("digest", help="the digest of a trial's newest checkpoint"))
+    _add_replay(
+        commands.add_parser("replay", help="train again from a manifest, and compare digests")
+    )
+    _add_export(commands.add_parser("export", help="write any SB3 model as ONNX"))
+    for command in commands.choices.values():
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--spec",
+        required=True,
+        help="frozen spec.json (path, s3://…, or key of the store), or an experiment's YAML",
+    )
+    parser.add_argument("--store", required=True, help="a directory, or s3://bucket/prefix")
+    parser.add_argument("--trial", help="e.g. seed-0; default: the run's first")
+    parser.add_argument(
+        "--attempt",
+        type=_positive,
+        help="number of this machine for the trial; default: one more than the last",
+    )
+    parser.add_argument(
+        "--watch-interruption",
+        action="store_true",
+        help="ask EC2's metadata for spot interruption notices",
+    )
+    parser.add_argument(
+        "--video",
+        action="store_true",
+        help="ignored: the trainer makes no film any more. Machines and launch templates that an earlier release made still pass "
+        "it; the release after 0.2.0 refuses it",
+    )
+    parser.add_argument(
+        "--usd-per-hour", type=float, help="what this machine costs, for the progress on stderr"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def _add_digest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", required=True, help="a directory, or s3://bucket/prefix")
+    parser.add_argument("--experiment", help="default: the only one in the store")
+    parser.add_argument("--run", help="default: the only one in the store")
+    parser.add_argument("--trial", help="default: the only one in the store")
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--manifest",
+        required=True,
+        help="a version's manifest.json, a policy's record, or a checkpoint's manifest",
+    )
+    parser.add_argument(
+        "--spec", help="its spec.json; default: spec.json beside the manifest, or in --store"
+    )
+    parser.add_argument("--store", help="where the run's spec and wheels are")
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="a model.zip of SB3 or sb3-contrib")
+    parser.add_argument("--out", required=True, help="the ONNX file to write")
+    parser.add_argument(
+        "--vecnormalize", help="the VecNormalize statistics that belong to it (.pkl)"
+    )
+    parser.add_argument("--algo", help="ppo, sac, …; default: found out from the file")
+    parser.add_argument(
+        "--env-id",
+        default="",
+        help="where it was trained, recorded in the metadata; an import needs it",
+    )
+    parser.add_argument(
+        "--env-kwargs",
+        default={},
+        type=_mapping,
+        metavar="JSON",
+        help="the environment's arguments, such as '{\"gravity\": -9}', recorded likewise",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="required: loading a model.zip executes the code inside it",
+    )
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value

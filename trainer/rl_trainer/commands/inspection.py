@@ -1,0 +1,85 @@
+"""Looking at what a store holds, without torch."""
+
+from typing import Any
+
+from rl_lifecycle.evaluation.policies import PolicyRecord
+from rl_lifecycle.storage.layout import (
+    CHECKPOINTS,
+    HEARTBEATS,
+    TrialId,
+    head_key,
+    is_head_key,
+    policy_key,
+    trial_of_key,
+)
+from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.trials.checkpoints import CheckpointManifest, Head
+from rl_trainer.checkpointing.stores import open_store
+from rl_trainer.errors import BadInputError
+
+
+def read_digest(
+    uri: str, experiment: str | None, run: str | None, trial: str | None
+) -> dict[str, Any]:
+    """Give the digest of a trial's newest checkpoint.
+
+    :param experiment: None, like `run` and `trial`: the only one that the store has.
+    :raises BadInputError: if there is none, or more than one to choose from.
+    """
+    store = open_store(uri)
+    found = choose_trial(store, experiment, run, trial)
+    head = Head.from_json(get(store, head_key(found)).data, head_key(found))
+    if head.manifest_key is None:
+        raise BadInputError(f"{found} has no checkpoint yet")
+    data = get(store, head.manifest_key, head.manifest_sha256).data
+    manifest = CheckpointManifest.from_json(data, head.manifest_key)
+    return {
+        "experiment": found.experiment,
+        "run": found.run,
+        "trial": found.trial,
+        "step": manifest.step,
+        "digest": manifest.digest,
+        "final": _is_final(store, found, manifest.step),
+        "attempt": manifest.attempt,
+        "comparable": not manifest.numeric_class.get("mixed", False),
+    }
+
+
+def choose_trial(
+    store: ObjectStore, experiment: str | None, run: str | None, trial: str | None
+) -> TrialId:
+    """Find the one trial of a store that fits what is known of it."""
+    fitting = [
+        found
+        for found in list_trials(store)
+        if experiment in (None, found.experiment)
+        and run in (None, found.run)
+        and trial in (None, found.trial)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        raise BadInputError(f"{store.uri} holds no trial that fits; train one first")
+    known = ", ".join(str(found) for found in fitting[:5])
+    raise BadInputError(
+        f"{store.uri} holds {len(fitting)} trials that fit ({known}); choose with --trial, --run, --experiment"
+    )
+
+
+def list_trials(store: ObjectStore) -> list[TrialId]:
+    """All trials of a store, by their heartbeats: one flat listing."""
+    keys = [info.key for info in store.list(HEARTBEATS)]
+    trials = {trial_of_key(key, HEARTBEATS) for key in keys}
+    if not trials:
+        trials = {
+            trial_of_key(info.key, CHECKPOINTS)
+            for info in store.list(CHECKPOINTS)
+            if is_head_key(info.key)
+        }
+    return sorted(trials)
+
+
+def _is_final(store: ObjectStore, trial: TrialId, step: int) -> bool:
+    key = policy_key(trial, step, "json")
+    record = store.find(key)
+    return record is not None and PolicyRecord.from_json(record.data, key).final

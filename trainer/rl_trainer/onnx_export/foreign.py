@@ -1,0 +1,155 @@
+"""Exporting a model that somebody else trained: any `model.zip` of SB3 or sb3-contrib."""
+
+import json
+import pickle
+import warnings
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rl_lifecycle.experiment.algorithms import ALGORITHMS, algorithm_names
+from rl_trainer.checkpointing.numeric_class import pin_threads
+from rl_trainer.errors import BadInputError
+from rl_trainer.settings.algorithms import load_class
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What the command line asks for."""
+
+    model: str
+    out: str
+    vecnormalize: str | None = None
+    algo: str | None = None
+    env_id: str = ""
+    trust: bool = False
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+#: What stands in for saved schedules; nothing is trained with them.
+SCHEDULES: dict[str, Any] = {
+    "learning_rate": 0.0,
+    "clip_range": 0.0,
+    "clip_range_vf": None,
+    "exploration_schedule": None,
+}
+
+
+def export_file(request: ExportRequest) -> dict[str, Any]:
+    """Load a model and write it as ONNX, and its parameters beside it, for warm starts and for an import.
+
+    :raises BadInputError: without `trust`, or if a file is no such model, or cannot be written as ONNX.
+    """
+    if not request.trust:
+        raise BadInputError(
+            f"--trust: is required, because loading {request.model} executes the code inside it"
+        )
+    pin_threads()
+    algo = request.algo or detect_algorithm(request.model)
+    if algo not in ALGORITHMS:
+        raise BadInputError(f"--algo {algo}: is unknown; known: {', '.join(algorithm_names())}")
+    from safetensors.numpy import save as save_safetensors
+
+    from rl_trainer.checkpointing.digests import digest_arrays
+    from rl_trainer.onnx_export.export import export_policy
+
+    model, statistics = load_model(algo, request.model), load_statistics(request.vecnormalize)
+    parameters = _parameters(model, statistics)
+    exported = export_policy(
+        model,
+        parameters,
+        algo=algo,
+        env_id=request.env_id,
+        env_kwargs=request.env_kwargs,
+        statistics=statistics,
+    )
+    beside = Path(request.out).with_suffix(".safetensors")
+    try:
+        Path(request.out).write_bytes(exported.onnx)
+        beside.write_bytes(save_safetensors(parameters))
+    except OSError as error:
+        raise BadInputError(f"--out {request.out}: {error.strerror}") from error
+    return {
+        "out": request.out,
+        "parameters": str(beside),
+        "algo": algo,
+        "digest": digest_arrays(parameters),
+        "n_bytes": len(exported.onnx),
+        "equality": exported.metadata.equality,
+    }
+
+
+def detect_algorithm(path: str) -> str:
+    """Find out which algorithm saved a file, from its JSON alone: nothing is unpickled."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            document = json.loads(archive.read("data"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise BadInputError(f"--model {path}: is no model.zip of SB3: {error}") from error
+    policy = document.get("policy_class")
+    module = str(policy.get("__module__", "")) if isinstance(policy, dict) else ""
+    by_module = [row for row in ALGORITHMS.values() if row.policy_module in module]
+    known = max(by_module, key=lambda row: len(row.policy_module))  # qrdqn, not dqn
+    if known.policy_module:
+        return known.name
+    marked = [row for row in by_module if set(row.saved_attributes) <= document.keys()]
+    return max(marked, key=lambda row: len(row.saved_attributes)).name
+
+
+def load_model(algo: str, path: str) -> Any:
+    """Load a model to predict with. Its schedules are left out: they are code of the Python that saved them."""
+    from rl_trainer.onnx_export.old_gym import gym_stands_for_gymnasium
+
+    kind = load_class(ALGORITHMS[algo])
+    try:
+        with gym_stands_for_gymnasium(), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # about what it cannot deserialise and an export does not need
+            return kind.load(
+                path, device="cpu", custom_objects=SCHEDULES | {"lr_schedule": _no_schedule}
+            )
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        AssertionError,
+        ImportError,
+        AttributeError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise BadInputError(
+            f"--model {path}: cannot be loaded as {algo}: {' '.join(str(error).split())[:300]}"
+        ) from error
+
+
+def _no_schedule(_progress_remaining: float) -> float:
+    return 0.0
+
+
+def load_statistics(path: str | None) -> Any:
+    """Load a VecNormalize file; None if there is none. It executes code when loaded."""
+    if path is None:
+        return None
+    from rl_trainer.onnx_export.old_gym import gym_stands_for_gymnasium
+
+    try:
+        with Path(path).open("rb") as file, gym_stands_for_gymnasium():
+            statistics = pickle.load(file)  # noqa: S301  the caller trusts it: --trust
+    except (OSError, pickle.UnpicklingError, ImportError, AttributeError, EOFError) as error:
+        raise BadInputError(f"--vecnormalize {path}: cannot be loaded: {error}") from error
+    statistics.training = False
+    return statistics
+
+
+def _parameters(model: Any, statistics: Any) -> Any:
+    from rl_trainer.checkpointing.model_state import (
+        capture,
+        capture_normalisation,
+        final_parameters,
+    )
+
+    return final_parameters(capture(model)) | capture_normalisation(statistics)

@@ -1,0 +1,1 @@
+"""What a training says of itself: heartbeats, the journal, learning curves."""

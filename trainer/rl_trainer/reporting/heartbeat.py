@@ -1,0 +1,110 @@
+"""Heartbeats: the training loop says how far it is, a thread of its own tells the store: each second at first, then less often.
+
+The step comes from the loop, so a thread that lives on beside a loop that hangs repeats nothing: it beats only when the
+loop has reported. A heartbeat moves by If-Match like the head, so that a zombie cannot overwrite its successor's.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from rl_lifecycle.errors import LifecycleError, PreconditionFailedError
+from rl_lifecycle.storage.layout import TrialId, heartbeat_key
+from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.trials.heartbeats import Heartbeat
+
+#: A beat is a request that is paid for: often while a person may be watching, seldom through a long night.
+SHORTEST_S, LONGEST_S = 1.0, 15.0
+LONGER_EVERY_S = 60.0
+
+
+def interval_s(age_s: float) -> float:
+    """How long to wait between two beats of a trainer that runs for so long.
+
+    >>> [interval_s(age) for age in (0, 60, 300, 86_400)]
+    [1.0, 1.0, 5.0, 15.0]
+    """
+    return min(LONGEST_S, max(SHORTEST_S, age_s / LONGER_EVERY_S))
+
+
+class HeartbeatThread:
+    """Writes the newest heartbeat that was reported.
+
+    :param store: not a patient one: a beat that cannot be written is dropped, the next one is newer.
+    :param now: the clock, an aware UTC datetime.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        trial: TrialId,
+        attempt: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.store, self.key, self.attempt, self.now = store, heartbeat_key(trial), attempt, now
+        self.fenced = threading.Event()
+        self._newest: Heartbeat | None = None
+        self._etag: str | None = None
+        self._changed = threading.Condition()
+        self._closing = False
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
+        self._thread.start()
+
+    def report(self, beat: Heartbeat) -> None:
+        """Hand over a heartbeat; an older one that was not written yet is dropped."""
+        with self._changed:
+            self._newest = beat
+            self._changed.notify()
+
+    def close(self, last: Heartbeat | None = None, timeout_s: float = 20.0) -> None:
+        """Write the last heartbeat and end the thread. After a fence nothing is written: the key is the successor's."""
+        with self._changed:
+            self._newest = last or self._newest
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._newest is not None or self._closing)
+                beat, self._newest = self._newest, None
+                closing = self._closing
+            if beat is not None and not self.fenced.is_set():
+                self._write(beat, attempts=5 if closing else 3)
+            if closing and self._newest is None:
+                return
+            self._pause()
+
+    def _pause(self) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closing, timeout=interval_s(time.monotonic() - self._began)
+            )
+
+    def _write(self, beat: Heartbeat, attempts: int) -> None:
+        for _ in range(attempts):
+            try:
+                self._etag = self.store.put(
+                    self.key, beat.to_json(), if_match=self._etag, if_none_match=self._etag is None
+                )
+                return
+            except PreconditionFailedError:
+                if self._belongs_to_successor():
+                    self.fenced.set()
+                    return
+            except LifecycleError:
+                time.sleep(0.2)
+
+    def _belongs_to_successor(self) -> bool:
+        """Read what is there; take its ETag if it is ours, or an earlier attempt's."""
+        try:
+            found = self.store.find(self.key)
+        except LifecycleError:
+            return False
+        self._etag = found.etag if found else None
+        return (
+            found is not None and Heartbeat.from_json(found.data, self.key).attempt > self.attempt
+        )

@@ -1,0 +1,1 @@
+"""What an experiment asks of the trainer: algorithms, hyper-parameters, spaces, and their checks."""

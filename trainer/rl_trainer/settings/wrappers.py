@@ -1,0 +1,57 @@
+"""The wrappers that an experiment may name: looked up on a whitelist of packages, imported when they are needed."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gymnasium as gym
+
+from rl_lifecycle.errors import ForbiddenWrapperError
+from rl_lifecycle.experiment.wrappers import WrapperForm, find_wrapper
+from rl_trainer.errors import BadInputError
+
+#: Packages whose wrappers an experiment may name; the package of its env_id comes on top.
+PACKAGES = ("gymnasium.wrappers", "stable_baselines3.common", "sb3_contrib.common.wrappers")
+#: rl_zoo3's own wrappers that exist elsewhere too.
+RENAMED = {"rl_zoo3.wrappers.TimeFeatureWrapper": "sb3_contrib.common.wrappers.TimeFeatureWrapper"}
+
+
+def wrapper_of(
+    wrapper: WrapperForm, env_id: str
+) -> Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]:
+    """Give what wraps an environment.
+
+    :param env_id: with `package:Env-v0`, wrappers of that package are allowed, too.
+    :raises BadInputError: if it is not on the whitelist, or cannot be imported.
+    """
+    try:
+        kind = find_wrapper(RENAMED.get(wrapper.name, wrapper.name), env_id, PACKAGES)
+    except ForbiddenWrapperError as error:
+        raise BadInputError(
+            f"hyperparameters.env_wrapper: {wrapper.name!r} is not allowed; "
+            f"it must come from {', '.join(error.allowed)}"
+        ) from error
+    except (ImportError, AttributeError) as error:
+        raise BadInputError(
+            f"hyperparameters.env_wrapper: {wrapper.name!r} cannot be imported: {error}"
+        ) from error
+
+    def wrap(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        try:
+            wrapped: gym.Env[Any, Any] = kind(env, **wrapper.kwargs)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise BadInputError(
+                f"hyperparameters.env_wrapper: {wrapper.name} refuses the environment or its arguments "
+                f"{wrapper.kwargs}: {' '.join(str(error).split())}"
+            ) from error
+        return wrapped
+
+    return wrap
+
+
+def wrap_all(
+    env: gym.Env[Any, Any], wrappers: Iterable[WrapperForm], env_id: str
+) -> gym.Env[Any, Any]:
+    """Put an environment into its wrappers, the first one innermost."""
+    for wrapper in wrappers:
+        env = wrapper_of(wrapper, env_id)(env)
+    return env

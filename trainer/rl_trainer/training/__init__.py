@@ -1,0 +1,1 @@
+"""Training a trial: attempts, segments, models, interruptions and warm starts."""

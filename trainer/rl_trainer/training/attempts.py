@@ -1,0 +1,269 @@
+"""One attempt at a trial, from the first request to the exit code: what `python -m rl_trainer train` does.
+
+torch is imported only after the head is taken over and the first heartbeat is out, because it takes seconds.
+"""
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.storage.layout import TrialId, head_key
+from rl_lifecycle.storage.stores import DirectoryStore, ObjectStore
+from rl_lifecycle.trials.checkpoints import Head
+from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
+from rl_trainer.checkpointing.chain import CheckpointChain
+from rl_trainer.checkpointing.numeric_class import pin_threads
+from rl_trainer.checkpointing.retention import DirectoryRetention
+from rl_trainer.checkpointing.stores import PatientStore, open_store
+from rl_trainer.environments.wheels import make_importable
+from rl_trainer.errors import (
+    BadInputError,
+    FencedError,
+    InterruptedTrainingError,
+    TrainerError,
+    find_exhaustion,
+)
+from rl_trainer.reporting.heartbeat import HeartbeatThread
+from rl_trainer.reporting.journal import Journal
+from rl_trainer.reporting.startups import describe_startup, startup_facts
+from rl_trainer.settings.algorithms import block_tensorboard
+from rl_trainer.settings.spec_files import load_spec
+from rl_trainer.training.interruptions import Interruption
+
+if TYPE_CHECKING:
+    from rl_trainer.training.watch import Progress
+
+
+#: When the process's first line of ours ran, nearly: the interpreter was there before.
+BEGAN = time.time()
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What the command line asks for. :param attempt: None: one more than the last."""
+
+    spec: str
+    store: str
+    trial: str | None = None
+    attempt: int | None = None
+    watch_interruption: bool = False
+    quiet: bool = False
+    usd_per_hour: float | None = None
+
+
+def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, Any]:
+    """Train a trial to its end. :return: what `--json` prints. :raises TrainerError: for everything that prevents that."""
+    pin_threads()
+    near = open_store(request.store)
+    store = PatientStore(near)
+    spec = load_spec(request.spec, store)
+    trial = spec.trial_id(_trial_name(spec, request.trial))
+    attempt = request.attempt or next_attempt(store, trial)
+    journal = Journal(trial, attempt, quiet=request.quiet)
+    chain = CheckpointChain(
+        store,
+        trial,
+        attempt,
+        spec.sha256,
+        spec.trial(trial.trial).seed,
+        on_problem=lambda problem: journal.event("checkpoint_damaged", problem),
+        retention=DirectoryRetention(near, trial, attempt)
+        if isinstance(near, DirectoryStore)
+        else None,
+    )
+    head = chain.take_over()
+    beats = HeartbeatThread(near, trial, attempt)
+    reporter = _Reporter(beats, attempt, spec.experiment.total_timesteps, head.step, interruption)
+    store.on_wait = reporter.waiting
+    interruption.on_deadline = reporter.give_up
+    if request.watch_interruption:
+        interruption.watch_ec2()
+    with (
+        tempfile.TemporaryDirectory(prefix="rl-trainer-") as folder,
+        _reported(reporter, journal, store),
+    ):
+        return _train(
+            spec,
+            trial,
+            store,
+            chain,
+            journal,
+            interruption,
+            reporter,
+            Path(folder),
+            request.usd_per_hour,
+        )
+
+
+def _train(
+    spec: Spec,
+    trial: TrialId,
+    store: ObjectStore,
+    chain: CheckpointChain,
+    journal: Journal,
+    interruption: Interruption,
+    reporter: "_Reporter",
+    folder: Path,
+    usd_per_hour: float | None,
+) -> dict[str, Any]:
+    reporter.beat(TrainerState.STARTING)
+    make_importable(spec.requirements, store, folder)
+    importing = time.time()
+    block_tensorboard()  # before anything imports SB3's logger
+    from rl_trainer.training.lean_torch import leave_compiler_out
+    from rl_trainer.training.trials import TrialJob, train_trial
+
+    leave_compiler_out()
+    facts = startup_facts(os.environ, began=BEGAN, importing=importing, imported=time.time())
+    journal.event("imported", describe_startup(facts), **facts)
+    result = train_trial(
+        TrialJob(
+            spec,
+            trial.trial,
+            store,
+            chain,
+            journal,
+            interruption,
+            reporter.progress,
+            reporter.waiting,
+            usd_per_hour,
+        )
+    )
+    reporter.step, reporter.segment = result.step, spec.n_segments
+    return {
+        "experiment": trial.experiment,
+        "run": trial.run,
+        "trial": trial.trial,
+        "attempt": chain.attempt,
+        "state": TrainerState.FINISHED.value,
+        "step": result.step,
+        "digest": result.digest,
+        "resumed_from": result.resumed_from,
+        "steps_per_s": round(result.steps_per_s, 1),
+        "path": result.path,
+        "episode_return_mean": result.episode_return_mean,
+    }
+
+
+def next_attempt(store: ObjectStore, trial: TrialId) -> int:
+    """One more than the attempt that holds the head; 1 for a fresh trial."""
+    found = store.find(head_key(trial))
+    return Head.from_json(found.data, head_key(trial)).attempt + 1 if found else 1
+
+
+def _trial_name(spec: Spec, name: str | None) -> str:
+    """The trial that was asked for, or the run's first."""
+    if name is None:
+        return spec.trials[0].name
+    try:
+        return spec.trial(name).name
+    except LifecycleError as error:
+        raise BadInputError(f"--trial: {error}") from error
+
+
+class _Reporter:
+    """Turns progress into heartbeats, and remembers the last one for the end."""
+
+    def __init__(
+        self,
+        beats: HeartbeatThread,
+        attempt: int,
+        total_timesteps: int,
+        step: int,
+        interruption: Interruption,
+    ) -> None:
+        self.beats, self.attempt, self.total_timesteps, self.interruption = (
+            beats,
+            attempt,
+            total_timesteps,
+            interruption,
+        )
+        self.step, self.segment, self.steps_per_s = step, 0, 0.0
+        self.class_name = ""
+        self.return_mean: float | None = None
+
+    def progress(self, progress: "Progress", segment: int, class_name: str) -> None:
+        """Take the loop's progress. :raises FencedError: if the heartbeat was seen to be a successor's."""
+        if self.beats.fenced.is_set():
+            raise FencedError(f"a later attempt than {self.attempt} has taken the trial over")
+        self.step, self.segment, self.class_name = progress.step, segment, class_name
+        self.steps_per_s, self.return_mean = progress.steps_per_s, progress.episode_return_mean
+        self.beat(TrainerState.TRAINING)
+
+    def waiting(self, problem: str) -> None:
+        """Say that the store does not answer."""
+        self.beats.report(self._heartbeat(TrainerState.WAITING, message=problem[:300]))
+
+    def beat(self, state: TrainerState) -> None:
+        """Send a heartbeat."""
+        self.beats.report(self._heartbeat(state))
+
+    def close(
+        self, state: TrainerState, cause: TrainerCause | None = None, message: str = ""
+    ) -> None:
+        """Send the last heartbeat, unless a later attempt owns the key."""
+        if state is TrainerState.FENCED:
+            self.beats.fenced.set()
+        self.beats.close(self._heartbeat(state, cause, message[:500]))
+
+    def give_up(self) -> NoReturn:
+        """End the process although the training loop has not: what was committed is good."""
+        self.close(TrainerState.INTERRUPTED, message="the training loop did not end in time")
+        os._exit(InterruptedTrainingError.exit_code)
+
+    def _heartbeat(
+        self, state: TrainerState, cause: TrainerCause | None = None, message: str = ""
+    ) -> Heartbeat:
+        return Heartbeat(
+            attempt=self.attempt,
+            state=state,
+            step=self.step,
+            total_timesteps=self.total_timesteps,
+            steps_per_s=self.steps_per_s,
+            at=datetime.now(UTC),
+            segment=self.segment,
+            episode_return_mean=self.return_mean,
+            cause=cause,
+            message=message,
+            numeric_class=self.class_name,
+            rebalance_at=self.interruption.rebalance_at,
+        )
+
+
+@contextlib.contextmanager
+def _reported(reporter: _Reporter, journal: Journal, store: ObjectStore) -> Iterator[None]:
+    """Whatever ends the attempt, say so in the last heartbeat and in the log."""
+    try:
+        yield
+    except BaseException as error:
+        failure = as_trainer_error(error)
+        journal.event(failure.state.value, str(failure))
+        reporter.close(failure.state, failure.cause, str(failure))
+        with contextlib.suppress(TrainerError, LifecycleError):
+            journal.write(store)
+        if failure is error:
+            raise
+        raise failure from error
+    journal.event("finished", "finished", step=reporter.step)
+    with contextlib.suppress(TrainerError, LifecycleError):
+        journal.write(store)
+    reporter.close(TrainerState.FINISHED)
+
+
+def as_trainer_error(error: BaseException) -> TrainerError:
+    """Name what ended the training: the trainer's own errors as they are, the others by their nature."""
+    if isinstance(error, TrainerError):
+        return error
+    if (exhausted := find_exhaustion(error)) is not None:
+        return exhausted
+    if isinstance(error, LifecycleError):
+        return BadInputError(str(error))
+    return TrainerError(f"{type(error).__name__}: {error}".splitlines()[0])

@@ -1,0 +1,132 @@
+"""Building the model of a segment: SB3's class, or the NumPy path where it covers the spec."""
+
+import copy
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.noise import (
+    ActionNoise,
+    NormalActionNoise,
+    OrnsteinUhlenbeckActionNoise,
+)
+from stable_baselines3.common.vec_env import VecEnv
+
+from rl_lifecycle.experiment.seeds import segment_seed
+from rl_trainer.errors import BadInputError
+from rl_trainer.numpy_path.classes import NUMPY_CLASSES
+from rl_trainer.numpy_path.coverage import why_not_covered
+from rl_trainer.settings.algorithms import load_class
+from rl_trainer.settings.hyperparameters import Settings
+from rl_trainer.settings.replay_sizes import buffer_size
+
+
+class ModelBuilder:
+    """Builds the same untrained model every time.
+
+    :param fast: take the NumPy path where it covers the model; off to compare with stock SB3.
+    :param why_not_fast: the reason in the log if `fast` is off.
+    :param check: called once with environments, before any model is built on such.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        device: str = "cpu",
+        *,
+        fast: bool = True,
+        why_not_fast: str = "switched off",
+        check: Callable[[VecEnv], None] | None = None,
+    ) -> None:
+        torch.set_num_threads(1)  # sums are taken in another order by another number of threads
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        self.settings, self.device, self.fast = settings, device, fast
+        self._class: Any = None
+        self._check, self._why_not_fast = check, why_not_fast
+        self.reason = ""
+
+    @property
+    def path(self) -> str:
+        """`numpy` or `torch`: what trains. Known once it was chosen."""
+        return "numpy" if self._class in NUMPY_CLASSES.values() else "torch"
+
+    def choose(self, env: VecEnv) -> None:
+        """Choose, once, what trains: building a model to look at draws from the global generators.
+
+        :raises BadInputError: what the check raises.
+        """
+        if self._class is not None:
+            return
+        if self._check is not None:
+            self._check(env)
+        stock = load_class(self.settings.algorithm)
+        numpy_class = NUMPY_CLASSES.get(stock)
+        if numpy_class is None or not self.fast:
+            self.reason = (
+                self._why_not_fast if not self.fast else f"the NumPy path has no {stock.__name__}"
+            )
+        else:
+            self.reason = why_not_covered(looked_at := self._construct(stock, env))
+            release(looked_at)
+        self._class = stock if self.reason else numpy_class
+
+    def build(self, env: VecEnv, *, with_buffer: bool = True) -> Any:
+        """Build a model on an environment.
+
+        :param with_buffer: False: it is given another replay buffer, so its own has room for next to nothing; HER's would take
+            memory at once. :raises BadInputError: if SB3 refuses the hyper-parameters.
+        """
+        self.choose(env)
+        if with_buffer or not self.settings.algorithm.keeps_transitions:
+            return self._construct(self._class, env)
+        model = self._construct(self._class, env, buffer_size=env.num_envs)
+        model.buffer_size = buffer_size(self.settings)
+        return model
+
+    def _construct(self, kind: Any, env: VecEnv, **changes: Any) -> Any:
+        settings = self.settings
+        kwargs = copy.deepcopy(settings.model_kwargs) | changes  # SB3 writes into what it is given
+        if settings.noise is not None:
+            kwargs["action_noise"] = _noise(*settings.noise, env.action_space)
+        try:
+            return kind(settings.policy, env, device=self.device, **kwargs)
+        except MemoryError:
+            raise
+        except (
+            Exception
+        ) as error:  # SB3 and torch raise a dozen types for arguments that do not fit
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise BadInputError(
+                f"hyperparameters: {settings.algorithm.name} refuses them: {reason}"
+            ) from error
+
+
+def release(model: Any) -> None:
+    """Let go of all that a model holds that is not needed any more: it and what it holds point at each other, so that without this its
+    buffers would stay until Python looks for such cycles, beside those of the next ones.
+    """
+    vars(model).clear()
+
+
+def seed_generators(trial_seed: int, segment: int, purpose: str = "") -> None:
+    """Seed every global generator for a segment.
+
+    :param purpose: tells the seeds of building (initial weights) from those of training.
+    """
+    random.seed(segment_seed(trial_seed, segment, f"python{purpose}"))
+    np.random.seed(segment_seed(trial_seed, segment, f"numpy{purpose}"))
+    torch.manual_seed(segment_seed(trial_seed, segment, f"torch{purpose}"))
+
+
+def _noise(kind: str, std: float, space: spaces.Space[Any]) -> ActionNoise:
+    if not isinstance(space, spaces.Box):
+        raise BadInputError(f"hyperparameters.noise_type: needs continuous actions, not {space}")
+    mean, deviation = np.zeros(space.shape[0]), std * np.ones(space.shape[0])
+    return (
+        NormalActionNoise(mean, deviation)
+        if kind == "normal"
+        else OrnsteinUhlenbeckActionNoise(mean, deviation)
+    )

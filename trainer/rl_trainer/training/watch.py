@@ -1,0 +1,106 @@
+"""What the training loop does beside training: look for notices, check for NaN, report how far it is."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from rl_trainer.errors import DivergedError, InterruptedTrainingError
+from rl_trainer.training.interruptions import Interruption
+
+INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Room:
+    """How far a segment may train before something else must have happened.
+
+    :param steps: environment steps of this segment. :param wait: called once before any step beyond them is kept.
+    """
+
+    steps: int
+    wait: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the training loop is."""
+
+    step: int
+    steps_per_s: float
+    episode_return_mean: float | None
+
+
+class Watch(BaseCallback):
+    """Called by SB3 at every step; all but one comparison happens at most once a second.
+
+    :param report: takes the progress; whatever it raises ends the training; None: nobody asks. :param room: None: without end.
+    """
+
+    def __init__(
+        self,
+        interruption: Interruption,
+        report: Callable[[Progress], None] | None = None,
+        room: Room | None = None,
+    ) -> None:
+        super().__init__()
+        self.interruption, self.report, self.room = interruption, report, room
+        self._next = 0.0
+        self._started, self._first_step = time.monotonic(), 0
+
+    def _on_training_start(self) -> None:
+        self._started, self._first_step = time.monotonic(), self.model.num_timesteps
+
+    def _on_step(self) -> bool:
+        if self.interruption.notice:
+            raise InterruptedTrainingError(
+                f"{self.interruption.notice} at step {self.model.num_timesteps}"
+            )
+        if self.room is not None and self.model.num_timesteps - self._first_step > self.room.steps:
+            self.room.wait()
+            self.room = None
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + INTERVAL_S
+            check_finite(self.model)
+            if self.report is not None:
+                self.report(self.progress(now))
+        return True
+
+    def progress(self, now: float) -> Progress:
+        """Say how far the model is."""
+        steps = self.model.num_timesteps - self._first_step
+        returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+        mean = float(np.mean(returns)) if returns else None
+        return Progress(
+            self.model.num_timesteps,
+            steps / max(now - self._started, 1e-9),
+            mean if mean is not None and np.isfinite(mean) else None,
+        )
+
+
+def check_finite(model: object) -> None:
+    """Look at the policy's parameters. :raises DivergedError: naming the first that is not finite."""
+    for name, parameter in model.policy.named_parameters():  # type: ignore[attr-defined]
+        if not bool(parameter.detach().isfinite().all()):
+            raise DivergedError(
+                f"the parameter {name} is not finite at step {model.num_timesteps}: "  # type: ignore[attr-defined]
+                "lower the learning rate, or look at the rewards"
+            )
+
+
+def check_deviation(model: object) -> None:
+    """Look at a Gaussian policy's deviations, which torch refuses to draw with when they are 0 or infinite although their logarithms are
+    neither. :raises DivergedError: naming the step.
+    """
+    log_std = getattr(model.policy, "log_std", None)  # type: ignore[attr-defined]
+    if isinstance(log_std, torch.nn.Parameter):
+        deviation = log_std.detach().exp()
+        if not bool((deviation.isfinite() & (deviation > 0)).all()):
+            raise DivergedError(
+                f"a deviation of the policy is {float(deviation.min()):g} to {float(deviation.max()):g} at step "
+                f"{model.num_timesteps}: lower the learning rate, or look at the rewards"  # type: ignore[attr-defined]
+            )
