@@ -9,7 +9,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from rl_airflow.dag_builders.forms import read_overrides, retraining_params
+from rl_airflow.dag_builders.forms import retraining_params
+from rl_airflow.infrastructure.form_values import read_overrides
 from rl_airflow.run.experiment_files import read_experiment_file
 from rl_evaluator.playing.environments import environment_maker
 from rl_evaluator.playing.lanes import run_episodes

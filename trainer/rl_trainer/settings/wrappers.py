@@ -1,6 +1,6 @@
 """The wrappers that an experiment may name: looked up on a whitelist of packages, imported when they are needed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -46,12 +46,3 @@ def wrapper_of(
         return wrapped
 
     return wrap
-
-
-def wrap_all(
-    env: gym.Env[Any, Any], wrappers: Iterable[WrapperForm], env_id: str
-) -> gym.Env[Any, Any]:
-    """Put an environment into its wrappers, the first one innermost."""
-    for wrapper in wrappers:
-        env = wrapper_of(wrapper, env_id)(env)
-    return env
