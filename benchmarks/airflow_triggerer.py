@@ -1,7 +1,9 @@
-"""Airflow's own triggerer with as many deferred tasks as one likes, without the hours that a thousand workers would take to defer.
+"""Airflow's own triggerer with as many deferred tasks as one likes, without the hours that a
+thousand workers would take to defer.
 
-A DAG of one mapped task is made, a run of it triggered through Airflow's command line, and then each of its instances is put into
-the state that deferring leaves behind in Airflow's database. Whatever the triggerer does from there on is Airflow's own code.
+A DAG of one mapped task is made, a run of it triggered through Airflow's command line, and then
+each of its instances is put into the state that deferring leaves behind in Airflow's database.
+Whatever the triggerer does from there on is Airflow's own code.
 """
 
 import json
@@ -19,8 +21,9 @@ import psutil
 from benchmarks.records import ROOT
 from benchmarks.twin_runs import run_command
 
-#: One mapped task, as the tasks that await trials are: for each trigger that it takes on, Airflow's triggerer reads the whole DAG,
-#: so a thousand tasks of their own would cost it a thousand times a thousand.
+#: One mapped task, as the tasks that await trials are: for each trigger that it takes on, Airflow's
+#: triggerer reads the whole DAG, so a thousand tasks of their own would cost it a thousand times a
+#: thousand.
 DAG = """
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
@@ -32,7 +35,9 @@ with DAG("load_{count}", schedule=None):
 
 @contextmanager
 def deferred(triggers: list[Any]) -> Iterator[None]:
-    """Let as many tasks wait on triggers as there are; they are gone from the database afterwards."""
+    """Let as many tasks wait on triggers as there are; they are gone from the database
+    afterwards.
+    """
     dag_id = f"load_{len(triggers)}"
     airflow = str(Path(sys.executable).parent / "airflow")
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +86,9 @@ def put_off(dag_id: str, triggers: list[tuple[str, dict[str, Any]]]) -> None:
 
 
 class Triggerer:
-    """A running `airflow triggerer`: the process that talks to the database, and the one below that runs the triggers."""
+    """A running `airflow triggerer`: the process that talks to the database, and the one below that
+    runs the triggers.
+    """
 
     def __init__(self, pid: int) -> None:
         self.process = psutil.Process(pid)
@@ -125,7 +132,8 @@ def running_triggerer() -> Iterator[Triggerer]:
             if ended is not None:
                 log.seek(0)
                 sys.exit(
-                    f"error: airflow triggerer ended with {ended}:\n{log.read().decode(errors='replace')[-2000:]}"
+                    "error: airflow triggerer ended with "
+                    f"{ended}:\n{log.read().decode(errors='replace')[-2000:]}"
                 )
 
 

@@ -1,8 +1,10 @@
-"""How long a bootstrap takes on the local AWS: a first one beyond building artifacts, and one that finds nothing to change.
+"""How long a bootstrap takes on the local AWS: a first one beyond building artifacts, and one that
+finds nothing to change.
 
-`python -m benchmarks.bootstrap_speed` builds the artifacts into the cache first and times that alone. Then, on a local AWS of
-its own, `python -m infra_bootstrap deploy` runs as a user runs it: once as an administrator, then as Airflow's role. Wall time
-depends on what else the machine does, so the processor time of the command and of the local AWS stand beside it.
+`python -m benchmarks.bootstrap_speed` builds the artifacts into the cache first and times that
+alone. Then, on a local AWS of its own, `python -m infra_bootstrap deploy` runs as a user runs it:
+once as an administrator, then as Airflow's role. Wall time depends on what else the machine does,
+so the processor time of the command and of the local AWS stand beside it.
 """
 
 import contextlib
@@ -81,7 +83,9 @@ def variables(state: Path, role: str) -> dict[str, str]:
 def timed(
     command: list[str], environment: dict[str, str], server: int
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Run a command of infra_bootstrap. :return: its times in seconds, and what became of each stack."""
+    """Run a command of infra_bootstrap.
+    :return: its times in seconds, and what became of each stack.
+    """
     before, served, began = (
         resource.getrusage(resource.RUSAGE_CHILDREN),
         processor_s(server),

@@ -1,9 +1,12 @@
-"""Every cause that a machine's end can have, with a real machine on the local AWS: what was seen, and what was made of it.
+"""Every cause that a machine's end can have, with a real machine on the local AWS: what was seen,
+and what was made of it.
 
-An environment of the user's own, in a wheel, breaks on purpose: it raises, asks for more memory than there is, writes to a full
-disk, hangs, or gives rewards that make the parameters NaN; besides, a machine is killed, one is given notice, one is taken without
-notice after a rebalance recommendation, and one hangs while nobody watches, as when Airflow is gone for good, until the timer in it
-ends it at its deadline. Else the pipeline's own supervisor watches, with less patience than it has otherwise. Part of `make soak`.
+An environment of the user's own, in a wheel, breaks on purpose: it raises, asks for more memory
+than there is, writes to a full disk, hangs, or gives rewards that make the parameters NaN; besides,
+a machine is killed, one is given notice, one is taken without notice after a rebalance
+recommendation, and one hangs while nobody watches, as when Airflow is gone for good, until the
+timer in it ends it at its deadline. Else the pipeline's own supervisor watches, with less patience
+than it has otherwise. Part of `make soak`.
 
 python -m benchmarks.causes [HOW …]     # by the names in EXPECTED; exits 1 when an end was taken for another
 """
@@ -38,7 +41,8 @@ EXPECTED: dict[str, tuple[str, str]] = {
 }
 #: What happens to a machine that trains, which it must not have ended before.
 STRUCK = ("kill", "notice", "rebalance")
-#: All the hours that the abandoned machine has: a minute, which is the shortest that its timer counts.
+#: All the hours that the abandoned machine has: a minute, which is the shortest that its timer
+#: counts.
 SHORT_HOURS = 1 / 60
 #: So long a trial may take until its first attempt has ended, seconds.
 PATIENCE_S = 600.0
@@ -89,8 +93,12 @@ def write_wheel(folder: Path) -> str:
     """Write the environment's wheel. :return: its file name."""
     files = {
         "breaking_env.py": ENVIRONMENT.encode(),
-        "breaking_env-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: breaking-env\nVersion: 1.0\n",
-        "breaking_env-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: causes\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "breaking_env-1.0.dist-info/METADATA": (
+            b"Metadata-Version: 2.1\nName: breaking-env\nVersion: 1.0\n"
+        ),
+        "breaking_env-1.0.dist-info/WHEEL": (
+            b"Wheel-Version: 1.0\nGenerator: causes\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        ),
     }
     record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in files.items())
     files["breaking_env-1.0.dist-info/RECORD"] = (
@@ -160,7 +168,8 @@ def _run(how: str, folder: str, wheel: str) -> dict[str, Any]:
     end, words = EXPECTED[how]
     good = found["end"] == end and words in found["told"] and not left
     say(
-        f"{how}: {found['end']} ({found['reason']}), instances left {len(left)}: {'as it should' if good else 'WRONG'}"
+        f"{how}: {found['end']} ({found['reason']}), instances left {len(left)}: "
+        f"{'as it should' if good else 'WRONG'}"
     )
     return {
         "broken": how,
@@ -208,7 +217,9 @@ def _await_first_end(plan: dict[str, Any], how: str) -> dict[str, Any]:
 
 
 def _recommend_then_take(instance_id: str, evidence: Any, *, struck: bool) -> bool:
-    """Recommend leaving a machine that trains; take it without notice when its trainer has said so. :return: whether it was struck."""
+    """Recommend leaving a machine that trains; take it without notice when its trainer has said so.
+    :return: whether it was struck.
+    """
     if not struck and evidence.committed_step > 0:
         local_aws("fault", "add", "rebalance", f"instance={instance_id}")
         return True
@@ -229,7 +240,9 @@ def _await_its_own_end(machines: Any, instance_id: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Break everything, or what is named. :return: 0, 1 if an end was taken for another, 2 on bad input."""
+    """Break everything, or what is named.
+    :return: 0, 1 if an end was taken for another, 2 on bad input.
+    """
     named = [one for one in arguments if one != INSIDE]
     if unknown := [one for one in named if one not in EXPECTED]:
         print(f"error: unknown {', '.join(unknown)}; known: {', '.join(EXPECTED)}", file=sys.stderr)
@@ -241,7 +254,8 @@ def main(arguments: list[str]) -> int:
     wrong = [one for one in measure_inside("benchmarks.causes", *named) if not one["good"]]
     for one in wrong:
         print(
-            f"error: {one['broken']} was taken for {one['end']}, not {one['expected']}: {one['reason']}",
+            f"error: {one['broken']} was taken for {one['end']}, not {one['expected']}: "
+            f"{one['reason']}",
             file=sys.stderr,
         )
     return bool(wrong)

@@ -1,7 +1,8 @@
-"""What `trainer_costs` measures on: experiments with replay buffers of a million transitions, and stores that hold them.
+"""What `trainer_costs` measures on: experiments with replay buffers of a million transitions, and
+stores that hold them.
 
-BipedalWalker's observations have 24 numbers, so its buffer takes as much memory as all the rest of a process. It is updated seldom,
-which makes its segments short for what a checkpoint of them holds.
+BipedalWalker's observations have 24 numbers, so its buffer takes as much memory as all the rest of
+a process. It is updated seldom, which makes its segments short for what a checkpoint of them holds.
 """
 
 import dataclasses
@@ -35,7 +36,8 @@ RUN, TRIAL = "costs", "seed-0"
 class Case:
     """One experiment.
 
-    :param segment: environment steps of a segment. :param changes: hyper-parameters that are not rl_zoo3's.
+    :param segment: environment steps of a segment.
+    :param changes: hyper-parameters that are not rl_zoo3's.
     """
 
     algo: str
@@ -78,7 +80,9 @@ class Case:
 
     @property
     def stock(self) -> dict[str, Any]:
-        """The same for stock SB3, as `stock_memory` takes it; schedules are held at their first value."""
+        """The same for stock SB3, as `stock_memory` takes it; schedules are held at their first
+        value.
+        """
         settings = read_settings(self.algo, self.hyperparameters)
         kwargs = {
             key: value.initial if isinstance(value, LinearDecay) else value
@@ -125,7 +129,9 @@ CASES = (
 
 
 def fill_buffer(buffer: Any) -> None:
-    """Write made-up transitions to every row of SB3's replay buffer, so that its memory is really used."""
+    """Write made-up transitions to every row of SB3's replay buffer, so that its memory is really
+    used.
+    """
     rng = np.random.default_rng(0)
     for name in ("observations", "next_observations", "rewards"):
         column = getattr(buffer, name)
@@ -137,7 +143,9 @@ def fill_buffer(buffer: Any) -> None:
 
 
 def full_state(case: Case, model: Any) -> tuple[ModelState, dict[str, Pieces]]:
-    """A model's state as if it had just filled its buffer, and the chunks that a checkpoint of it consists of."""
+    """A model's state as if it had just filled its buffer, and the chunks that a checkpoint of it
+    consists of.
+    """
     model.num_timesteps = case.step
     if not case.buffered:
         return capture(model), {}

@@ -1,12 +1,15 @@
-"""2,000 LunarLander pairs through the evaluator's Lambda on the local AWS: how the fan-out scales, and the decision.
+"""2,000 LunarLander pairs through the evaluator's Lambda on the local AWS: how the fan-out scales,
+and the decision.
 
     python -m benchmarks.evaluation_fan_out [--pairs N] [--rounds N]
 
-Real functions with their zip and layer, asked as the pipeline asks them. How many run side by side is set by how many are
-asked at once. The local AWS runs on this machine's cores, so this is no claim about AWS, where each function has its own.
+Real functions with their zip and layer, asked as the pipeline asks them. How many run side by side
+is set by how many are asked at once. The local AWS runs on this machine's cores, so this is no
+claim about AWS, where each function has its own.
 
-In each round every width plays the same seeds, one width after the other and the next round in the other order, so that
-whatever else the machine does meets all of them alike; a ratio is taken within its round.
+In each round every width plays the same seeds, one width after the other and the next round in the
+other order, so that whatever else the machine does meets all of them alike; a ratio is taken within
+its round.
 """
 
 import argparse
@@ -31,7 +34,8 @@ from rl_lifecycle.storage.stores import S3Store, get, put_once
 
 #: Functions at once.
 WIDTHS = (1, 2, 4)
-#: Episodes of one invocation: of the 2,000 pairs, and of a turn, which is as many invocations as the greatest width.
+#: Episodes of one invocation: of the 2,000 pairs, and of a turn, which is as many invocations as
+#: the greatest width.
 SHARD, TURN_SHARD = 125, 40
 PLACE = {"experiment": "bench", "run": "fan-out"}
 

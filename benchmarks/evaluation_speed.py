@@ -2,9 +2,10 @@
 
     python -m benchmarks.evaluation_speed [--rounds N]
 
-The two take turns in one process, one thread each, because machines are shared and only ratios taken side by side mean
-anything. Both play the same seeds, and the returns must be the same. Environments are made without a render mode: SB3's
-own make_vec_env would draw pictures that nobody sees, and be slower for it.
+The two take turns in one process, one thread each, because machines are shared and only ratios
+taken side by side mean anything. Both play the same seeds, and the returns must be the same.
+Environments are made without a render mode: SB3's own make_vec_env would draw pictures that nobody
+sees, and be slower for it.
 """
 
 import argparse
@@ -69,7 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
 def compare(env_id: str, steps: int, few: int, many: int, rounds: int) -> dict[str, Any]:
     """Let both play in turns.
 
-    :param few: episodes of SB3's turn, one after another. :param many: episodes of ours, in lock step.
+    :param few: episodes of SB3's turn, one after another.
+    :param many: episodes of ours, in lock step.
     """
     env = gymnasium.make(env_id)
     model = PPO("MlpPolicy", env, seed=0, n_steps=1024, device="cpu").learn(steps)
@@ -104,7 +106,9 @@ def compare(env_id: str, steps: int, few: int, many: int, rounds: int) -> dict[s
 
 
 def measure_cold_start(rounds: int) -> dict[str, Any]:
-    """Start a process, import the handler, play one CartPole episode: seconds, and whether torch came along."""
+    """Start a process, import the handler, play one CartPole episode: seconds, and whether torch
+    came along.
+    """
     model = PPO("MlpPolicy", "CartPole-v1", seed=0, device="cpu")
     exported = export_policy(model, {}, algo="ppo", env_id="CartPole-v1", env_kwargs={})
     with tempfile.TemporaryDirectory() as folder:

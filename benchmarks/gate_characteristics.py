@@ -1,8 +1,10 @@
-"""How often the gate errs: nulls, regressions, power, selection, and a year's worth of nights, on returns of real agents.
+"""How often the gate errs: nulls, regressions, power, selection, and a year's worth of nights, on
+returns of real agents.
 
     python -m benchmarks.gate_characteristics [--repetitions N] [--years N]
 
-Writes a dated record. docs/gate.md quotes it; tests/lifecycle/evaluation/test_gate_characteristics.py repeats a small part.
+Writes a dated record. docs/gate.md quotes it;
+tests/lifecycle/evaluation/test_gate_characteristics.py repeats a small part.
 """
 
 import argparse
@@ -61,7 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure_nulls(repetitions: int) -> dict[str, Any]:
-    """Candidates that are no better, or crash too often by exactly the margin: how many are promoted?"""
+    """Candidates that are no better, or crash too often by exactly the margin: how many are
+    promoted?
+    """
     cells = [_cell(name, draw, gate, repetitions) for name, draw, gate in list_nulls()]
     return {
         "cells": cells,
@@ -73,7 +77,9 @@ def measure_nulls(repetitions: int) -> dict[str, Any]:
 
 
 def list_nulls() -> list[tuple[str, Draw, Gate]]:
-    """Every null: name, how to draw it, the gate. Only the crash nulls have a crash threshold that can bind."""
+    """Every null: name, how to draw it, the gate. Only the crash nulls have a crash threshold that
+    can bind.
+    """
     nulls: list[tuple[str, Draw, Gate]] = []
     for env_id in ENVIRONMENTS:
         gate = gate_for(env_id, crash_below=RANGES[env_id][0])
@@ -101,7 +107,9 @@ def list_nulls() -> list[tuple[str, Draw, Gate]]:
 
 
 def crashing_more(pool: Array, margin: float) -> Draw:
-    """A candidate that is clearly better on average, but crashes more often by exactly the margin."""
+    """A candidate that is clearly better on average, but crashes more often by exactly the
+    margin.
+    """
 
     def draw(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
         before = rng.choice(pool, n)
@@ -156,7 +164,9 @@ def measure_power(repetitions: int) -> list[dict[str, Any]]:
 
 
 def measure_selection(repetitions: int) -> dict[str, Any]:
-    """Choose the best of five equal policies on the gate's own seeds, or on others: what it does to the error."""
+    """Choose the best of five equal policies on the gate's own seeds, or on others: what it does to
+    the error.
+    """
     pool, gate = (
         load_pool("LunarLander-v3", "c0.det"),
         gate_for("LunarLander-v3", crash_below=-200.0),
@@ -182,10 +192,12 @@ def measure_selection(repetitions: int) -> dict[str, Any]:
 
 
 def measure_years(years: int) -> dict[str, Any]:
-    """Nightly candidates of varying quality, mostly no better; champions follow each other for a year.
+    """Nightly candidates of varying quality, mostly no better; champions follow each other for a
+    year.
 
-    Candidates are real agents shifted so that their true mean is drawn from N(-5, 8) around the first champion's. A
-    promotion is false if the candidate's true mean is lower than that of the champion in service.
+    Candidates are real agents shifted so that their true mean is drawn from N(-5, 8) around the
+    first champion's. A promotion is false if the candidate's true mean is lower than that of the
+    champion in service.
     """
     gate = gate_for("LunarLander-v3")
     rules: dict[str, Callable[[Array, Array], bool]] = {
@@ -221,7 +233,9 @@ def _years(rule: Callable[[Array, Array], bool], years: int) -> dict[str, Any]:
 def _one_year(
     rule: Callable[[Array, Array], bool], pools: list[Array], rng: np.random.Generator
 ) -> tuple[float, ...]:
-    """Promotions, false ones, what the true mean gained over the year, and the crash rate before and after."""
+    """Promotions, false ones, what the true mean gained over the year, and the crash rate before
+    and after.
+    """
     start = pools[1].mean()
     champion, level = pools[1], start
     before = np.mean(champion < 100)

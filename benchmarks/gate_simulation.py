@@ -1,7 +1,8 @@
-"""Run the gate many times over: the same rule as `rl_lifecycle.evaluation.gate`, on whole arrays of repetitions.
+"""Run the gate many times over: the same rule as `rl_lifecycle.evaluation.gate`, on whole arrays of
+repetitions.
 
-The p-value of a whole batch is computed at once along anti-diagonals of the recursion in `rl_lifecycle.evaluation.bounds`; that it
-gives what the rule itself gives is a test.
+The p-value of a whole batch is computed at once along anti-diagonals of the recursion in
+`rl_lifecycle.evaluation.bounds`; that it gives what the rule itself gives is a test.
 """
 
 from collections.abc import Callable
@@ -63,7 +64,9 @@ def _p_batch(gains: Array, worst: float) -> Array:
 
 
 def _mixed(rise: Array, old: Array, fall: Array, left: Array) -> Array:
-    """One step of the recursion. Padding is zero: without a rise it hands on `left`, without a fall `old`."""
+    """One step of the recursion. Padding is zero: without a rise it hands on `left`, without a fall
+    `old`.
+    """
     total = rise + fall
     mixed = rise * old + fall * left
     return np.where(
@@ -72,7 +75,9 @@ def _mixed(rise: Array, old: Array, fall: Array, left: Array) -> Array:
 
 
 def _packed(values: Array) -> Array:
-    """Move the positive values of each row to its front, zeros behind; as many columns as the fullest row needs."""
+    """Move the positive values of each row to its front, zeros behind; as many columns as the
+    fullest row needs.
+    """
     order = np.argsort(values <= 0, axis=1, kind="stable")
     packed = np.take_along_axis(values, order, axis=1)
     return packed[:, : max(1, int((values > 0).sum(axis=1).max()))]
@@ -86,7 +91,8 @@ def simulate(
 ) -> Tally:
     """Judge fresh draws again and again.
 
-    :param draw: gives the champion's and the candidate's returns of one repetition, as many pairs as asked for.
+    :param draw: gives the champion's and the candidate's returns of one repetition, as many pairs
+        as asked for.
     """
     rng = np.random.default_rng(seed)
     last = gate.schedule()[-1][0]

@@ -1,12 +1,15 @@
-"""How long it takes to judge: the decision, 2,000 LunarLander pairs on the cores at hand, and a promotion.
+"""How long it takes to judge: the decision, 2,000 LunarLander pairs on the cores at hand, and a
+promotion.
 
     python -m benchmarks.gate_speed [--pairs N]
 
-What is counted: of the decision, the way from the returns in memory to the verdict; of the promotion, from a report in a directory
-to the moved pointer. Python's start and imports are not: each is done once before it is timed. Both are measured in seconds of
-processor time as well, and the quickest round beside the median, because a shared machine gives wall seconds to others. The scaling
-over cores is a ratio within a round: all sides play the same seeds, one after the other, and the next round in the other
-order, so that whatever else the machine does meets all of them alike.
+What is counted: of the decision, the way from the returns in memory to the verdict; of the
+promotion, from a report in a directory to the moved pointer. Python's start and imports are not:
+each is done once before it is timed. Both are measured in seconds of processor time as well, and
+the quickest round beside the median, because a shared machine gives wall seconds to others. The
+scaling over cores is a ratio within a round: all sides play the same seeds, one after the other,
+and the next round in the other order, so that whatever else the machine does meets all of them
+alike.
 """
 
 import argparse
@@ -70,7 +73,9 @@ def measure_decision(rounds: int) -> dict[str, Any]:
 
 
 def measure_promotion(rounds: int) -> dict[str, Any]:
-    """From a report to the moved pointer, in a directory: claim, files, manifest, verification, pointer, history."""
+    """From a report to the moved pointer, in a directory: claim, files, manifest, verification,
+    pointer, history.
+    """
     from rl_lifecycle.experiment.experiment import read_experiment
     from tests.lifecycle.registry.test_promotion import Night
 
@@ -94,7 +99,9 @@ def measure_promotion(rounds: int) -> dict[str, Any]:
 
 def train_policies() -> list[bytes]:
     """Two policies that differ: the same algorithm, trained for shorter and for longer."""
-    import gymnasium  # here, because the processes that play import this module, too, and torch would be most of their time
+    # Here, because the processes that play import this module, too, and torch would be most of
+    # their time
+    import gymnasium
     import torch
     from stable_baselines3 import PPO
 
@@ -119,7 +126,9 @@ def train_policies() -> list[bytes]:
 
 
 def measure_cores(policies: list[bytes], pairs: int, rounds: int) -> dict[str, Any]:
-    """Play so many pairs with all cores; and in turns some episodes with one process and with all, for the scaling."""
+    """Play so many pairs with all cores; and in turns some episodes with one process and with all,
+    for the scaling.
+    """
     cores = os.cpu_count() or 1
 
     def play(policy: bytes, first_seed: int, n_episodes: int, processes: int) -> Shard:
@@ -152,7 +161,8 @@ def measure_cores(policies: list[bytes], pairs: int, rounds: int) -> dict[str, A
 
 
 def take_turns(sides: Mapping[int, Callable[[int], object]], rounds: int) -> dict[int, list[float]]:
-    """Let all sides work in each round, every second round in the other order. :return: each side's seconds, a round each.
+    """Let all sides work in each round, every second round in the other order.
+    :return: each side's seconds, a round each.
 
     :param sides: what a side does in a round, whose number it is given.
     """

@@ -1,8 +1,10 @@
-"""Write the table of docs/gate.md that says how fast evaluating and judging are, from the newest records.
+"""Write the table of docs/gate.md that says how fast evaluating and judging are, from the newest
+records.
 
     python -m benchmarks.gate_tables
 
-evaluation_speed, gate_speed and evaluation_fan_out do so themselves; tests/lifecycle/evaluation/test_gate_docs.py compares page and records.
+evaluation_speed, gate_speed and evaluation_fan_out do so themselves;
+tests/lifecycle/evaluation/test_gate_docs.py compares page and records.
 """
 
 import json
@@ -46,7 +48,10 @@ def _rows_of_evaluation(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = []
     for env_id, asked in (("CartPole-v1", 30), ("LunarLander-v3", 8)):
         found, times = result[env_id], result[env_id]["times_faster"]
-        same = f"{found['episodes_with_the_same_return']} of {found['episodes_compared']} returns identical"
+        same = (
+            f"{found['episodes_with_the_same_return']} of {found['episodes_compared']} returns "
+            "identical"
+        )
         rows.append(
             (
                 f"{env_id}, steps per second against SB3's `evaluate_policy`",
@@ -74,7 +79,8 @@ def _rows_of_gate(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     times = cores["times_faster_than_one_process"]["median"]
     return [
         (
-            f"decision on 2,000 pairs, all {decision['looks']} looks, from the returns to the verdict",
+            f"decision on 2,000 pairs, all {decision['looks']} looks, from the returns to the "
+            "verdict",
             "1 s",
             _seconds(decision),
         ),
@@ -82,13 +88,17 @@ def _rows_of_gate(result: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             f"{cores['pairs']:,} LunarLander pairs, {cores['cores']} processes",
             "shown",
-            f"{cores['seconds']:.0f} s, {cores['steps_per_s']:,} steps/s, {times:.2f} × one process",
+            f"{cores['seconds']:.0f} s, {cores['steps_per_s']:,} steps/s, {times:.2f} × one "
+            "process",
         ),
     ]
 
 
 def _seconds(found: dict[str, float]) -> str:
-    return f"{found['wall_s']:.2f} s (quickest {found['quickest_wall_s']:.2f}), {found['cpu_s']:.2f} s of a core"
+    return (
+        f"{found['wall_s']:.2f} s (quickest {found['quickest_wall_s']:.2f}), "
+        f"{found['cpu_s']:.2f} s of a core"
+    )
 
 
 def _rows_of_fan_out(result: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -99,9 +109,11 @@ def _rows_of_fan_out(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     )
     return [
         (
-            f"{result['pairs']:,} LunarLander pairs through the local AWS's Lambda, {result['functions_at_once']} functions at once",
+            f"{result['pairs']:,} LunarLander pairs through the local AWS's Lambda, "
+            f"{result['functions_at_once']} functions at once",
             "shown",
-            f"{result['seconds']:.0f} s, {result['steps_per_s']:,} steps/s on {result['cores']} cores; {times}",
+            f"{result['seconds']:.0f} s, {result['steps_per_s']:,} steps/s on {result['cores']} "
+            f"cores; {times}",
         )
     ]
 

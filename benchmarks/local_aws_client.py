@@ -1,8 +1,10 @@
-"""A client that costs almost nothing: requests signed beforehand, sent over open connections by a process of its own.
+"""A client that costs almost nothing: requests signed beforehand, sent over open connections by a
+process of its own.
 
-`python -m benchmarks.local_aws_client ENDPOINT REQUESTS CONNECTIONS` reads credentials from its environment, makes a
-versioned bucket, as the pipeline's is, and prints one JSON object. boto3 costs more processor time for a small PUT than
-the local AWS does, and on two cores it would be measured instead.
+`python -m benchmarks.local_aws_client ENDPOINT REQUESTS CONNECTIONS` reads credentials from its
+environment, makes a versioned bucket, as the pipeline's is, and prints one JSON object. boto3 costs
+more processor time for a small PUT than the local AWS does, and on two cores it would be measured
+instead.
 """
 
 import json
@@ -16,7 +18,10 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-BODY = b'{"state": "running", "step": 123456, "steps_per_s": 4321.0, "at": "2026-01-01T00:00:00+00:00"}'
+BODY = (
+    b'{"state": "running", "step": 123456, "steps_per_s": 4321.0, "at": '
+    b'"2026-01-01T00:00:00+00:00"}'
+)
 REGION = "eu-west-1"
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
@@ -49,7 +54,10 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def exchange(self, request: bytes) -> int:
-        """Send a request and read its answer. :return: how many bytes its body had. :raises SystemExit: if it is no success."""
+        """Send a request and read its answer.
+        :return: how many bytes its body had.
+        :raises SystemExit: if it is no success.
+        """
         self._socket.sendall(request)
         data = b""
         while b"\r\n\r\n" not in data:
@@ -72,8 +80,14 @@ class Connection:
 def make_bucket(signer: Signer, connection: Connection) -> str:
     """Make a versioned bucket. :return: its path."""
     path = f"/bench-{time.time_ns()}"
-    place = f'<CreateBucketConfiguration xmlns="{NAMESPACE}"><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>'
-    versions = f'<VersioningConfiguration xmlns="{NAMESPACE}"><Status>Enabled</Status></VersioningConfiguration>'
+    place = (
+        "<CreateBucketConfiguration "
+        f'xmlns="{NAMESPACE}"><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>'
+    )
+    versions = (
+        "<VersioningConfiguration "
+        f'xmlns="{NAMESPACE}"><Status>Enabled</Status></VersioningConfiguration>'
+    )
     connection.exchange(signer.request("PUT", path, place.encode()))
     connection.exchange(signer.request("PUT", f"{path}?versioning", versions.encode()))
     return path

@@ -1,9 +1,11 @@
-"""How fast the local AWS is: start, memory before load, small and large objects, 32 machines and 64 functions at once.
+"""How fast the local AWS is: start, memory before load, small and large objects, 32 machines and 64
+functions at once.
 
-`python -m benchmarks.local_aws_speed` uses state folders of its own. Small PUTs are measured with a client that costs
-almost nothing (benchmarks/local_aws_client.py), over one connection and over four, in several short rounds: the median and
-the best are recorded, and the server's processor time for a round. On a machine where others work, run it with a negative
-niceness, which the record tells, or it measures them.
+`python -m benchmarks.local_aws_speed` uses state folders of its own. Small PUTs are measured with a
+client that costs almost nothing (benchmarks/local_aws_client.py), over one connection and over
+four, in several short rounds: the median and the best are recorded, and the server's processor time
+for a round. On a machine where others work, run it with a negative niceness, which the record
+tells, or it measures them.
 """
 
 import io
@@ -97,7 +99,9 @@ class Account:
 
 
 def starts() -> dict[str, Any]:
-    """Start new accounts one after another: seconds until `up` answers, and megabytes before any load."""
+    """Start new accounts one after another: seconds until `up` answers, and megabytes before any
+    load.
+    """
     seconds, megabytes = [], []
     for _ in range(STARTS):
         with tempfile.TemporaryDirectory(prefix="local-aws-bench-") as folder:
@@ -109,7 +113,9 @@ def starts() -> dict[str, Any]:
 
 
 def objects(account: Account) -> dict[str, Any]:
-    """Rounds of small PUTs over one and over four connections in turn, and of one object of 50 MB."""
+    """Rounds of small PUTs over one and over four connections in turn, and of one object of 50
+    MB.
+    """
     found: dict[str, list[float]] = {}
     environment = {**account.credentials(), "PATH": "/usr/bin:/bin"}
     for _ in range(ROUNDS):
@@ -145,7 +151,9 @@ def objects(account: Account) -> dict[str, Any]:
 
 
 def at_once(account: Account) -> dict[str, Any]:
-    """32 machines while 64 invocations run: seconds until all machines run, all functions have answered, all machines ended."""
+    """32 machines while 64 invocations run: seconds until all machines run, all functions have
+    answered, all machines ended.
+    """
     ec2, functions, iam = (account.client(service) for service in ("ec2", "lambda", "iam"))
     trust = {
         "Version": "2012-10-17",
@@ -217,7 +225,9 @@ def _states(ec2: Any, machines: list[str]) -> set[str]:
 
 
 def _until(condition: Callable[[], bool], began: float) -> float:
-    """Wait for a condition. :return: seconds since `began`. :raises SystemExit: after the deadline."""
+    """Wait for a condition. :return: seconds since `began`. :raises SystemExit: after the
+    deadline.
+    """
     while not condition():
         if time.perf_counter() - began > DEADLINE_S:
             sys.exit(f"error: not within {DEADLINE_S:.0f} s")

@@ -1,4 +1,5 @@
-"""Where the time of one retraining goes, on the local AWS: a record of a first and of a second night.
+"""Where the time of one retraining goes, on the local AWS: a record of a first and of a second
+night.
 
 `python -m benchmarks.night` uses a state folder of its own, so the developer's stays as it is.
 """
@@ -90,10 +91,14 @@ def _read_table(output: str) -> list[dict[str, Any]]:
 
 
 def _parse_seconds(environment: dict[str, str]) -> dict[str, float]:
-    """Import each DAG file in a process that has Airflow already: what the file itself costs, the least of five."""
+    """Import each DAG file in a process that has Airflow already: what the file itself costs, the
+    least of five.
+    """
     code = (
-        "import sys, time, json, runpy; import airflow, airflow.sdk, airflow.models; t = time.perf_counter(); "
-        "runpy.run_path(sys.argv[1]); print(json.dumps(time.perf_counter() - t)); assert 'torch' not in sys.modules"
+        "import sys, time, json, runpy; import airflow, airflow.sdk, airflow.models; t = "
+        "time.perf_counter(); "
+        "runpy.run_path(sys.argv[1]); print(json.dumps(time.perf_counter() - t)); assert 'torch' "
+        "not in sys.modules"
     )
     exported = environment | {
         "AIRFLOW_HOME": environment["NIGHTSHIFT_STATE"] + "/parse",

@@ -1,9 +1,10 @@
-"""Whether the fast path costs SAC, TD3, DDPG or DQN final return: many seeds a side, and the test of `trainer_quality`.
+"""Whether the fast path costs SAC, TD3, DDPG or DQN final return: many seeds a side, and the test
+of `trainer_quality`.
 
     python -m benchmarks.off_policy_quality [--seeds N] [--case NAME …] [--workers N] [--table]
 
-Stock SB3 and the NumPy path train the same experiment with the same seeds. Both draw the same numbers from the same
-generators, so a pair begins alike; rounding then drives it apart.
+Stock SB3 and the NumPy path train the same experiment with the same seeds. Both draw the same
+numbers from the same generators, so a pair begins alike; rounding then drives it apart.
 """
 
 import json

@@ -1,14 +1,16 @@
-"""Do agents that others trained give the returns that others published? They are exported, evaluated, and compared.
+"""Do agents that others trained give the returns that others published? They are exported,
+evaluated, and compared.
 
-    git clone https://github.com/DLR-RM/rl-trained-agents
-    python -m benchmarks.published_agents rl-trained-agents [--episodes N] [--only TEXT] [--table] [--explain]
+    git clone https://github.com/DLR-RM/rl-trained-agents python -m benchmarks.published_agents
+    rl-trained-agents [--episodes N] [--only TEXT] [--table] [--explain]
 
-Every model.zip of that repository executes code when it is loaded: clone it from where you trust it. What is compared with is
-rl_zoo3's table (published_returns.json: mean, standard deviation and number of episodes, from benchmark.md of
-https://github.com/DLR-RM/rl-baselines3-zoo at commit 22e3ff24). Two means count as the same when they are closer than four
-standard errors of their difference: with some sixty comparisons, chance alone then calls one of 250 such records different. Where
-they are not, SB3 itself plays the first of the same seeds with the same model.zip: if it gets what the exported policy gets, the
-environment has changed since, not the policy.
+Every model.zip of that repository executes code when it is loaded: clone it from where you trust
+it. What is compared with is rl_zoo3's table (published_returns.json: mean, standard deviation and
+number of episodes, from benchmark.md of https://github.com/DLR-RM/rl-baselines3-zoo at commit
+22e3ff24). Two means count as the same when they are closer than four standard errors of their
+difference: with some sixty comparisons, chance alone then calls one of 250 such records different.
+Where they are not, SB3 itself plays the first of the same seeds with the same model.zip: if it gets
+what the exported policy gets, the environment has changed since, not the policy.
 """
 
 import argparse
@@ -24,7 +26,8 @@ from typing import Any
 from benchmarks.records import FOLDER, write_record
 from rl_trainer.checkpointing.numeric_class import pin_threads
 
-#: What an environment is called today, and with which arguments; Gymnasium has no other form of the old one.
+#: What an environment is called today, and with which arguments; Gymnasium has no other form of the
+#: old one.
 TODAY: dict[str, tuple[str, dict[str, Any]]] = {
     "LunarLander-v2": ("LunarLander-v3", {}),
     "LunarLanderContinuous-v2": ("LunarLander-v3", {"continuous": True}),
@@ -59,7 +62,9 @@ class Agent:
 
 
 def main(arguments: list[str]) -> int:
-    """Evaluate, or print the newest record as a table. :return: 0, or 2 if the folder holds no agent."""
+    """Evaluate, or print the newest record as a table.
+    :return: 0, or 2 if the folder holds no agent.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -83,7 +88,8 @@ def main(arguments: list[str]) -> int:
     agents = find_agents(options.folder, options.only) if options.folder else []
     if not agents:
         print(
-            "error: give the folder of a clone of rl-trained-agents; none of the published agents is there",
+            "error: give the folder of a clone of rl-trained-agents; none of the published agents "
+            "is there",
             file=sys.stderr,
         )
         return 2
@@ -107,7 +113,9 @@ def main(arguments: list[str]) -> int:
 
 
 def find_agents(folder: Path, only: str = "") -> list[Agent]:
-    """List the agents of a clone whose returns were published and whose environment there is today."""
+    """List the agents of a clone whose returns were published and whose environment there is
+    today.
+    """
     found = []
     for algo, environments in PUBLISHED.items():
         for env_id in environments:
@@ -121,7 +129,9 @@ def find_agents(folder: Path, only: str = "") -> list[Agent]:
 
 
 def measure(agent: Agent, episodes: int) -> dict[str, Any]:
-    """Export an agent and let the evaluator play its episodes; one that does not fit its environment is left out, and why is said."""
+    """Export an agent and let the evaluator play its episodes; one that does not fit its
+    environment is left out, and why is said.
+    """
     from rl_evaluator.errors import SpaceMismatchError
     from rl_evaluator.playing.evaluation import Task, evaluate
     from rl_evaluator.playing.policies import load_policy
@@ -170,7 +180,9 @@ def measure(agent: Agent, episodes: int) -> dict[str, Any]:
 
 
 def explain(result: dict[str, Any], agents: list[Agent]) -> None:
-    """Let SB3 play the first seeds of every agent whose mean is not the published one, and note what it got."""
+    """Let SB3 play the first seeds of every agent whose mean is not the published one, and note
+    what it got.
+    """
     models = {(agent.algo, agent.env_id): agent for agent in agents}
     for one in result["agents"]:
         agent = models.get((one["algo"], one["env_id"]))
@@ -179,7 +191,8 @@ def explain(result: dict[str, Any], agents: list[Agent]) -> None:
             if "first_returns" not in one:
                 one["first_returns"] = measure(agent, EXPLAINED)["first_returns"]
             print(
-                f"{agent.algo} {agent.env_id}: {one['first_returns']} here, {one['sb3_returns']} by SB3",
+                f"{agent.algo} {agent.env_id}: {one['first_returns']} here, {one['sb3_returns']} "
+                "by SB3",
                 file=sys.stderr,
                 flush=True,
             )
@@ -261,8 +274,10 @@ def table(record: dict[str, Any]) -> str:
     changed = sorted({agent["env_id"] for agent in agents} & CHANGED.keys())
     lines += [
         "",
-        f"{record['measured_at'][:10]}, {loaded} agents loaded and exported, {record['result']['episodes']} episodes each; "
-        f"of {len(comparable)} that can be compared, {same} are within {STANDARD_ERRORS:.0f} standard errors of the mean"
+        f"{record['measured_at'][:10]}, {loaded} agents loaded and exported, "
+        f"{record['result']['episodes']} episodes each; "
+        f"of {len(comparable)} that can be compared, {same} are within {STANDARD_ERRORS:.0f} "
+        "standard errors of the mean"
         + (f" (* is not; {_explained(comparable)})." if same < len(comparable) else ".")
         + (
             f" Left out: {' and '.join(changed)}, because {CHANGED[changed[0]]}." if changed else ""
@@ -283,8 +298,10 @@ def _explained(agents: list[dict[str, Any]]) -> str:
             apart.append(standard_errors_apart(sides[0], sides[1]))
     agree = sum(value <= STANDARD_ERRORS for value in apart)
     return (
-        f"there SB3 itself played the same model.zip on {EXPLAINED} of the seeds: its mean is within "
-        f"{STANDARD_ERRORS:.0f} standard errors of ours for {agree} of {len(apart)}, so it is the environments that have changed"
+        f"there SB3 itself played the same model.zip on {EXPLAINED} of the seeds: its mean is "
+        "within "
+        f"{STANDARD_ERRORS:.0f} standard errors of ours for {agree} of {len(apart)}, so it is the "
+        "environments that have changed"
     )
 
 

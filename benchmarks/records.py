@@ -36,7 +36,9 @@ def machine_facts() -> dict[str, Any]:
 
 
 def taken(**facts: Any) -> dict[str, Any]:
-    """When, from which commit and at which load something is measured, and whatever else is said of it, as of rounds."""
+    """When, from which commit and at which load something is measured, and whatever else is said of
+    it, as of rounds.
+    """
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -49,7 +51,8 @@ def todays_cases(name: str, *, whole: bool) -> dict[str, dict[str, Any]]:
     """What today's record of that name holds, so that parts may be measured one after another.
 
     :param whole: everything is measured anew, so nothing is kept.
-    :return: cases by name, each with what was :func:`taken`, by part; a record that says it of the whole alone says it of each.
+    :return: cases by name, each with what was :func:`taken`, by part; a record that says it of the
+        whole alone says it of each.
     """
     record = _todays(name)
     return {} if whole or record is None else cases_of(record)
@@ -62,7 +65,9 @@ def newest_cases(name: str) -> dict[str, dict[str, Any]]:
 
 
 def cases_of(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """A record's cases by name, each with what was :func:`taken`, by part; a record that says it of the whole alone says it of each."""
+    """A record's cases by name, each with what was :func:`taken`, by part; a record that says it of
+    the whole alone says it of each.
+    """
     counts = {key: record["result"][key] for key in ("rounds", "seeds") if key in record["result"]}
     known = {
         "at": record["measured_at"],
@@ -76,7 +81,9 @@ def cases_of(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def earlier_runs(name: str) -> list[dict[str, Any]]:
-    """Today's runs that the record holds, the newest last: a new one stands beside them, and replaces none silently."""
+    """Today's runs that the record holds, the newest last: a new one stands beside them, and
+    replaces none silently.
+    """
     record = _todays(name)
     if record is None:
         return []
@@ -107,7 +114,9 @@ def counted(record: dict[str, Any], what: str) -> int:
 
 
 def loads(record: dict[str, Any]) -> str:
-    """The machine's load when a record's cases were measured: one number, or the lowest and the highest."""
+    """The machine's load when a record's cases were measured: one number, or the lowest and the
+    highest.
+    """
     found = [
         part["load"][0]
         for case in record["result"]["cases"].values()
@@ -126,7 +135,9 @@ def _todays(name: str) -> Any:
 
 
 def write_record(name: str, result: Any) -> Path:
-    """Write a result with its date and machine. :return: the file, to be put under version control."""
+    """Write a result with its date and machine. :return: the file, to be put under version
+    control.
+    """
     now = datetime.now(UTC)
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{now:%Y-%m-%d}-{name}.json"

@@ -1,8 +1,10 @@
-"""How long a machine takes to its first training step, and how long a lost one takes to be replaced, on the local AWS.
+"""How long a machine takes to its first training step, and how long a lost one takes to be
+replaced, on the local AWS.
 
-The pipeline's own operators launch and await trials of CartPole, waiting in this process (`deferrable=False`), so that what
-Airflow's scheduler adds is not in the figures. Half of the machines get a real spot notice, half are killed without one. Installs
-and imports are reported beside the total, from what the machine logged: on the local AWS they are the laptop's.
+The pipeline's own operators launch and await trials of CartPole, waiting in this process
+(`deferrable=False`), so that what Airflow's scheduler adds is not in the figures. Half of the
+machines get a real spot notice, half are killed without one. Installs and imports are reported
+beside the total, from what the machine logged: on the local AWS they are the laptop's.
 
 python -m benchmarks.recovery [ROUNDS]      # interruptions of each kind; 4 by default
 """
@@ -156,7 +158,9 @@ def _read(plan: Any, kind: str, striker: _Striker) -> dict[str, Any]:
 
 
 def _startup(store: Any, trial: Any, attempt: int) -> dict[str, Any]:
-    """What a machine logged of its start; its moments are its own clock's, which is this machine's here."""
+    """What a machine logged of its start; its moments are its own clock's, which is this machine's
+    here.
+    """
     from rl_lifecycle.storage.layout import trainer_log_key
 
     found = store.find(trainer_log_key(trial, attempt))
@@ -174,7 +178,9 @@ def _startup(store: Any, trial: Any, attempt: int) -> dict[str, Any]:
 def _part(
     start: datetime | None, end: datetime | None, startup: dict[str, Any]
 ) -> dict[str, float | None]:
-    """Take a way to a first step apart: until the machine's user data ran, its boot, installs, imports, and from there on."""
+    """Take a way to a first step apart: until the machine's user data ran, its boot, installs,
+    imports, and from there on.
+    """
     total = _seconds(start, end)
     if total is None or end is None or not startup:
         return {"total_s": total, "beyond_s": None}

@@ -1,6 +1,8 @@
-"""How long resuming takes, for `trainer_costs`: runs with the variables of the local AWS, prints JSON.
+"""How long resuming takes, for `trainer_costs`: runs with the variables of the local AWS, prints
+JSON.
 
-Each time, another attempt takes the trial over, and is told to end when the environment is about to take its first step.
+Each time, another attempt takes the trial over, and is told to end when the environment is about to
+take its first step.
 """
 
 import contextlib
@@ -19,7 +21,9 @@ from rl_trainer.training.interruptions import Interruption
 
 
 class AtTheFirstStep(Interruption):
-    """Notes when the training loop first looks for a notice, which it does after its first step, and gives it one."""
+    """Notes when the training loop first looks for a notice, which it does after its first step,
+    and gives it one.
+    """
 
     at: tuple[float, float] | None = None
 

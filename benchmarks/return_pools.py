@@ -64,7 +64,9 @@ def unpaired(champion: Array, candidate: Array) -> Draw:
 
 
 def with_equal_means(champion: Array, candidate: Array, return_range: tuple[float, float]) -> Array:
-    """Shift a candidate until its mean, clipped to the range, is the champion's: it is then no better."""
+    """Shift a candidate until its mean, clipped to the range, is the champion's: it is then no
+    better.
+    """
     low, high = return_range
     n = min(len(champion), len(candidate))
     goal, most, least = float(np.clip(champion[:n], low, high).mean()), high - low, low - high
@@ -78,7 +80,9 @@ def with_equal_means(champion: Array, candidate: Array, return_range: tuple[floa
 
 
 def with_rare_crashes(champion: Array, rate: float, crash: float) -> Draw:
-    """A candidate that is a little better in every episode, but crashes now and then, so that the means are equal."""
+    """A candidate that is a little better in every episode, but crashes now and then, so that the
+    means are equal.
+    """
     gain = rate * (champion.mean() - crash) / (1 - rate)
 
     def draw(rng: np.random.Generator, n_pairs: int) -> tuple[Array, Array]:

@@ -1,8 +1,9 @@
-"""SBX's side of `trainer_against_sbx` and `sbx_quality`: runs in `.venv-sbx`, takes its turns when a line on stdin says so.
+"""SBX's side of `trainer_against_sbx` and `sbx_quality`: runs in `.venv-sbx`, takes its turns when
+a line on stdin says so.
 
-The first line builds a model: {"algo", "env_id", "n_envs", "kwargs", "seed", "noise_std"}; each further one trains it on:
-{"steps"}, or lets its policy play: {"episodes"}. Answers are JSON lines on stdout. Knows nothing of the rest of the
-repository, because its environment has none of it.
+The first line builds a model: {"algo", "env_id", "n_envs", "kwargs", "seed", "noise_std"}; each
+further one trains it on: {"steps"}, or lets its policy play: {"episodes"}. Answers are JSON lines
+on stdout. Knows nothing of the rest of the repository, because its environment has none of it.
 """
 
 import json
@@ -38,7 +39,9 @@ def main() -> int:
 
 
 def _one_core() -> None:
-    """Give XLA one core before it is loaded, so that its pools have one thread as ours have, and a cache of what it compiled."""
+    """Give XLA one core before it is loaded, so that its pools have one thread as ours have, and a
+    cache of what it compiled.
+    """
     os.environ |= {
         "JAX_PLATFORMS": "cpu",
         "OMP_NUM_THREADS": "1",
@@ -71,7 +74,9 @@ def _build(task: dict[str, Any]) -> Any:
 
 
 def _play(model: Any, asked: dict[str, Any], episodes: int) -> float:
-    """Let the policy play, deterministically, in an environment that it was not trained in. :return: the mean return."""
+    """Let the policy play, deterministically, in an environment that it was not trained in.
+    :return: the mean return.
+    """
     import gymnasium as gym
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.monitor import Monitor

@@ -1,9 +1,11 @@
-"""How many steps a dollar buys: the newest measured speeds over the dated prices of `rl_lifecycle.machines.instance_types`.
+"""How many steps a dollar buys: the newest measured speeds over the dated prices of
+`rl_lifecycle.machines.instance_types`.
 
     python -m benchmarks.steps_per_dollar [--table]
 
-Nothing is measured here. Speeds are those of one thread of the processor in the record they come from; the types that
-`instance_types: auto` means are taken as equally fast. What was never measured is called so.
+Nothing is measured here. Speeds are those of one thread of the processor in the record they come
+from; the types that `instance_types: auto` means are taken as equally fast. What was never measured
+is called so.
 """
 
 import argparse
@@ -93,13 +95,15 @@ def table(record: dict[str, Any]) -> str:
             for case in cases
         ]
         lines.append(
-            f"| {kind} | {facts['on_demand_usd']:.4f} | {facts['spot_usd']:.4f} | {' | '.join(shown)} |"
+            f"| {kind} | {facts['on_demand_usd']:.4f} | {facts['spot_usd']:.4f} | "
+            f"{' | '.join(shown)} |"
         )
     return "\n".join(
         [
             *lines,
             "",
-            f"Millions of steps for a dollar on spot (stock SB3's in brackets): speeds of {result['speeds']} on one "
+            "Millions of steps for a dollar on spot (stock SB3's in brackets): speeds of "
+            f"{result['speeds']} on one "
             f"thread of {result['processor']}, prices approximate, of {result['prices_as_of']}.",
         ]
     )

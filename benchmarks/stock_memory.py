@@ -1,4 +1,5 @@
-"""Stock SB3 alone, for `trainer_costs`: trains one of its cases with a full replay buffer, and ends.
+"""Stock SB3 alone, for `trainer_costs`: trains one of its cases with a full replay buffer, and
+ends.
 
 Only SB3 is imported, and not TensorBoard, which it would load if it could: what it needs at least.
 """

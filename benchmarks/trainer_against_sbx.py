@@ -1,11 +1,13 @@
-"""How fast the trainer is beside SBX, the JAX form of SB3, and beside stock SB3, all three interleaved in one run.
+"""How fast the trainer is beside SBX, the JAX form of SB3, and beside stock SB3, all three
+interleaved in one run.
 
     python -m benchmarks.trainer_against_sbx [--rounds N] [--case NAME …] [--table]
 
-SBX has an environment of its own (`make .venv-sbx/.ready`, which `make bench` does) and runs in a process of its own that
-waits while the others take their turns. One core each. A first turn of each is not counted: SBX compiles in it. Then all
-train one model on and on with the same hyper-parameters: rl_zoo3's, with schedules held at their first value and without
-long warm-ups, whose random steps would say nothing about training. Seconds are CPU time.
+SBX has an environment of its own (`make .venv-sbx/.ready`, which `make bench` does) and runs in a
+process of its own that waits while the others take their turns. One core each. A first turn of each
+is not counted: SBX compiles in it. Then all train one model on and on with the same
+hyper-parameters: rl_zoo3's, with schedules held at their first value and without long warm-ups,
+whose random steps would say nothing about training. Seconds are CPU time.
 """
 
 import argparse
@@ -133,13 +135,17 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
     lines = [
-        "| | SB3, steps/s | SBX, steps/s | trainer, steps/s | trainer against SBX (lowest–highest) | SBX against SB3 |",
+        (
+            "| | SB3, steps/s | SBX, steps/s | trainer, steps/s | trainer against SBX "
+            "(lowest–highest) | SBX against SB3 |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for name, case in record["result"]["cases"].items():
         speeds = case["steps_per_cpu_s"]
         lines.append(
-            f"| {name} | {speeds['sb3']['median']:.0f} | {speeds['sbx']['median']:.0f} | {speeds['trainer']['median']:.0f} "
+            f"| {name} | {speeds['sb3']['median']:.0f} | {speeds['sbx']['median']:.0f} | "
+            f"{speeds['trainer']['median']:.0f} "
             f"| {_shown(case['trainer_against_sbx'])} | {_shown(case['sbx_against_sb3'])} |"
         )
     facts, versions = record["machine"], next(iter(record["result"]["cases"].values()))["versions"]
@@ -147,8 +153,10 @@ def table(record: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"{record['measured_at'][:10]}, {facts['processor']}, one core each, SBX {versions['sbx-rl']} with "
-            f"JAX {versions['jax']} after its warm-up, {counted(record, 'rounds')} turns each, interleaved; medians, per "
+            f"{record['measured_at'][:10]}, {facts['processor']}, one core each, SBX "
+            f"{versions['sbx-rl']} with "
+            f"JAX {versions['jax']} after its warm-up, {counted(record, 'rounds')} turns each, "
+            "interleaved; medians, per "
             "second of CPU time.",
         ]
     )
@@ -190,7 +198,9 @@ def _sbx(case: Case) -> Iterator[tuple[Callable[[int], float], dict[str, str]]]:
 def sbx_worker(
     case: Case, seed: int = 0
 ) -> Iterator[tuple[Callable[[dict[str, Any]], dict[str, Any]], dict[str, str]]]:
-    """Start SBX's process with a model of a case; it ends with the block. :return: what asks it, and its versions."""
+    """Start SBX's process with a model of a case; it ends with the block.
+    :return: what asks it, and its versions.
+    """
     given = case.hyperparameters
     kwargs = {
         key: parse_expression(value, key)

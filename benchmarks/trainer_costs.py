@@ -1,11 +1,14 @@
-"""What the trainer's safety costs: checkpoints beside the training, resuming, exporting, and memory beside stock SB3.
+"""What the trainer's safety costs: checkpoints beside the training, resuming, exporting, and memory
+beside stock SB3.
 
     python -m benchmarks.trainer_costs [--rounds N] [--part NAME …] [--table]
 
-Replay buffers hold a million transitions, all rows written. *Checkpoint*: CPU time of capturing and committing a segment's
-end, as a share of the CPU time of the whole segment. *Resume*: from the call to the first step of the environment, on the
-local AWS's S3, in a process that has imported everything: seconds of CPU, and on the clock (which neighbours slow down).
-*Memory*: the highest resident set of `python -m rl_trainer train`, resumed with the full buffer until it has trained and
+Replay buffers hold a million transitions, all rows written. *Checkpoint*: CPU time of capturing and
+committing a segment's end, as a share of the CPU time of the whole segment. *Resume*: from the call
+to the first step of the environment, on the local AWS's S3, in a process that has imported
+everything: seconds of CPU, and on the clock (which neighbours slow down).
+*Memory*: the highest resident set of `python -m rl_trainer train`, resumed with the full buffer
+  until it has trained and
 committed a segment, and of a process in which stock SB3 alone trains as long with as full a buffer.
 """
 
@@ -105,7 +108,9 @@ def _measure(part: str, folder: Path, rounds: int) -> dict[str, dict[str, float]
 
 
 def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
-    """CPU time of a segment, of its checkpoint and of its policy. What is written lies in a directory."""
+    """CPU time of a segment, of its checkpoint and of its policy. What is written lies in a
+    directory.
+    """
     from benchmarks.cost_cases import TRIAL, full_state
     from rl_lifecycle.storage.stores import DirectoryStore
     from rl_trainer.checkpointing.chain import CheckpointChain, Contents
@@ -255,7 +260,8 @@ def _resumes(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
     lines = [
-        "| buffer of 10⁶ transitions but for PPO | segment, steps | checkpoint, of its time | capture + commit, ms | export, ms "
+        "| buffer of 10⁶ transitions but for PPO | segment, steps | checkpoint, of its time | "
+        "capture + commit, ms | export, ms "
         "| resume from S3, CPU s (on the clock) | memory, MiB | stock SB3, MiB | ratio |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -267,7 +273,8 @@ def table(record: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"{record['measured_at'][:10]}, {facts['processor']}, {facts['cores']} shared cores, load "
+            f"{record['measured_at'][:10]}, {facts['processor']}, {facts['cores']} shared cores, "
+            "load "
             f"{loads(record)}, Python {facts['python']}, medians of {counted(record, 'rounds')}; "
             f"S3 is the local AWS's, which is no claim about AWS.",
         ]

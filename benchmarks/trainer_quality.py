@@ -1,10 +1,13 @@
-"""Whether the fast path and the forced resets cost final return: many seeds a side, and a test that is stated beforehand.
+"""Whether the fast path and the forced resets cost final return: many seeds a side, and a test that
+is stated beforehand.
 
-    python -m benchmarks.trainer_quality [--seeds N] [--case NAME …] [--keep ARM …] [--workers N] [--table]
+    python -m benchmarks.trainer_quality [--seeds N] [--case NAME …] [--keep ARM …] [--workers N]
+    [--table]
 
-Three arms train the same experiment with the same seeds: `sb3` (stock, one segment), `numpy` (the fast path, one segment) and
-`segments` (the fast path, ten segments with their resets). Each final policy plays 20 episodes, deterministically; its mean
-is one number. Two arms are compared by the two-sided Mann–Whitney U test, in the normal approximation with ties corrected.
+Three arms train the same experiment with the same seeds: `sb3` (stock, one segment), `numpy` (the
+fast path, one segment) and `segments` (the fast path, ten segments with their resets). Each final
+policy plays 20 episodes, deterministically; its mean is one number. Two arms are compared by the
+two-sided Mann–Whitney U test, in the normal approximation with ties corrected.
 """
 
 import argparse
@@ -83,7 +86,8 @@ def parse(
         nargs="*",
         choices=sorted(arms),
         default=[],
-        help="take over the newest record's returns of these arms, if nothing of theirs has changed (default: none)",
+        help="take over the newest record's returns of these arms, if nothing of theirs has "
+        "changed (default: none)",
     )
     parser.add_argument(
         "--workers",
@@ -107,7 +111,9 @@ def record_cases(
     facts: dict[str, Any],
     measured: Callable[[str], dict[str, Any]],
 ) -> None:
-    """Measure one case after another, and write the record after each; of others, if not all are asked for, what it has stays."""
+    """Measure one case after another, and write the record after each; of others, if not all are
+    asked for, what it has stays.
+    """
     known = newest_cases(name) if options.keep else {}
     measured_now: dict[str, dict[str, Any]] = {}
     for case in options.case:
@@ -118,7 +124,8 @@ def record_cases(
             if len(known.get(case, {}).get("returns", {}).get(arm, ())) < options.seeds
         ]:
             sys.exit(
-                f"error: the newest record has fewer than {options.seeds} returns of {case} by {' and '.join(lacking)}: keep them not"
+                f"error: the newest record has fewer than {options.seeds} returns of {case} by "
+                f"{' and '.join(lacking)}: keep them not"
             )
         options.kept = {arm: known[case]["returns"][arm][: options.seeds] for arm in options.keep}
         said |= {
@@ -139,7 +146,8 @@ def measure(
     options: argparse.Namespace,
     train: "Callable[[Case, str, int], float] | None" = None,
 ) -> dict[str, Any]:
-    """Train all arms, every training in a process of its own, and compare each arm with the one before.
+    """Train all arms, every training in a process of its own, and compare each arm with the one
+    before.
 
     :param train: trains once; None: :func:`final_return`.
     """
@@ -214,7 +222,8 @@ def mann_whitney(ours: list[float], theirs: list[float]) -> float:
 def table_of_two(record: dict[str, Any], heads: Mapping[str, str], p_value: str) -> str:
     """A record of two sides as Markdown.
 
-    :param heads: how each side is called, by its name in the record. :param p_value: its name there.
+    :param heads: how each side is called, by its name in the record.
+    :param p_value: its name there.
     """
     lines = [f"| | steps | {' | '.join(heads.values())} | p |", "|---|---|---|---|---|"]
     for name, case in record["result"]["cases"].items():
@@ -228,7 +237,8 @@ def table_of_two(record: dict[str, Any], heads: Mapping[str, str], p_value: str)
             *lines,
             "",
             f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of "
-            f"{record['result']['episodes']} episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests."
+            f"{record['result']['episodes']} episodes of the final policy (lowest…highest seed); "
+            "two-sided Mann–Whitney tests."
             f"{kept(record)}",
         ]
     )
@@ -257,7 +267,8 @@ def table(record: dict[str, Any]) -> str:
             for arm, values in case["returns"].items()
         }
         lines.append(
-            f"| {name} | {case['steps']} | {shown['sb3']} | {shown['numpy']} | {case['p_numpy_against_sb3']} "
+            f"| {name} | {case['steps']} | {shown['sb3']} | {shown['numpy']} | "
+            f"{case['p_numpy_against_sb3']} "
             f"| {shown['segments']} | {case['p_segments_against_numpy']} |"
         )
     facts = record["result"]
@@ -265,8 +276,10 @@ def table(record: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of {facts['episodes']} "
-            "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests, each against the column "
+            f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of "
+            f"{facts['episodes']} "
+            "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests, "
+            "each against the column "
             f"before.{kept(record)}",
         ]
     )

@@ -2,12 +2,13 @@
 
     python -m benchmarks.trainer_speed [--rounds N] [--table]
 
-The two take turns in one process, one thread each, because machines are shared and only ratios taken side by side mean
-anything. Both call `learn`, with rl_zoo3's hyper-parameters; stock SB3 gets the environments of its own `make_vec_env`, made
-without a render mode (by itself it would draw pictures that nobody sees, and be slower for it); that keeps Gymnasium's checker around
-each, about 1 % of stock SB3's time on CartPole. Times are CPU time of
-the process: with one thread it is what the machine is paid for. Neighbours change them too, and not those of both sides alike, so
-runs at different loads give different ratios; today's earlier runs stay in the record, beside the newest.
+The two take turns in one process, one thread each, because machines are shared and only ratios
+taken side by side mean anything. Both call `learn`, with rl_zoo3's hyper-parameters; stock SB3 gets
+the environments of its own `make_vec_env`, made without a render mode (by itself it would draw
+pictures that nobody sees, and be slower for it); that keeps Gymnasium's checker around each, about
+1 % of stock SB3's time on CartPole. Times are CPU time of the process: with one thread it is what
+the machine is paid for. Neighbours change them too, and not those of both sides alike, so runs at
+different loads give different ratios; today's earlier runs stay in the record, beside the newest.
 """
 
 import argparse
@@ -97,14 +98,19 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
     lines = [
-        "| | SB3, steps/s | trainer, steps/s | times faster (lowest–highest) | checkpoint, ms | export, ms |",
+        (
+            "| | SB3, steps/s | trainer, steps/s | times faster (lowest–highest) | checkpoint, ms | "
+            "export, ms |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for name, case in record["result"]["cases"].items():
         ratio = case["times_faster"]
         lines.append(
-            f"| {name} | {case['sb3_steps_per_cpu_s']['median']:.0f} | {case['trainer_steps_per_cpu_s']['median']:.0f} "
-            f"| {ratio['median']:.1f} ({ratio['min']:.1f}–{ratio['max']:.1f}) | {case['checkpoint_ms']:.0f} "
+            f"| {name} | {case['sb3_steps_per_cpu_s']['median']:.0f} | "
+            f"{case['trainer_steps_per_cpu_s']['median']:.0f} "
+            f"| {ratio['median']:.1f} ({ratio['min']:.1f}–{ratio['max']:.1f}) | "
+            f"{case['checkpoint_ms']:.0f} "
             f"| {case['export_ms']:.0f} |"
         )
     facts = record["machine"]
@@ -112,8 +118,10 @@ def table(record: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"{record['measured_at'][:10]}, {facts['processor']}, one thread, Python {facts['python']}, "
-            f"{record['result']['rounds']} turns each, interleaved; medians, per second of CPU time.",
+            f"{record['measured_at'][:10]}, {facts['processor']}, one thread, Python "
+            f"{facts['python']}, "
+            f"{record['result']['rounds']} turns each, interleaved; medians, per second of CPU "
+            "time.",
         ]
     )
 
@@ -149,7 +157,9 @@ def stock_environments(trainer: SegmentTrainer) -> Any:
 
 
 def _costs(case: Case, trainer: SegmentTrainer) -> dict[str, float]:
-    """What one segment's end costs beside the training: writing the state, and exporting the policy with its check."""
+    """What one segment's end costs beside the training: writing the state, and exporting the policy
+    with its check.
+    """
     model = trainer.prepare(0, None)
     checkpoints, exports = [], []
     for _ in range(5):

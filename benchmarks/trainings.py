@@ -1,4 +1,6 @@
-"""What the trainer's benchmarks train: one algorithm on one environment, with rl_zoo3's hyper-parameters."""
+"""What the trainer's benchmarks train: one algorithm on one environment, with rl_zoo3's
+hyper-parameters.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +15,11 @@ GSDE = ("use_sde", "sde_sample_freq")
 class Case:
     """One algorithm on one environment.
 
-    :param steps: of one turn, or of the whole training. :param without: tuned keys that are left out.
+    :param steps: of one turn, or of the whole training.
+    :param without: tuned keys that are left out.
     :param changes: keys that are not rl_zoo3's.
-    :param held: schedules are held at their first value and warm-ups are short: what SBX is given too.
+    :param held: schedules are held at their first value and warm-ups are short: what SBX is given
+        too.
     """
 
     algo: str
@@ -42,7 +46,9 @@ class Case:
 
 
 def _held(chosen: dict[str, Any]) -> dict[str, Any]:
-    """Hold schedules at their first value, and shorten a warm-up, whose random steps say nothing about training."""
+    """Hold schedules at their first value, and shorten a warm-up, whose random steps say nothing
+    about training.
+    """
     held = {
         key: float(value.removeprefix("lin_"))
         if isinstance(value, str) and value.startswith("lin_")

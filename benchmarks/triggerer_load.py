@@ -1,14 +1,16 @@
-"""What waiting trials cost one triggerer, on the local AWS: calls, CPU and memory, with 100 and with 1,000 of them.
+"""What waiting trials cost one triggerer, on the local AWS: calls, CPU and memory, with 100 and
+with 1,000 of them.
 
-The pipeline's own triggers run in one event loop, as Airflow's triggerer runs them, first without and then with a rule by which
-they look at their learning curves. Then the same triggers lie in Airflow's database, of as many deferred tasks, and `airflow
-triggerer` runs them: its CPU is that of both of its processes, less what they take when no task is deferred. Calls are counted by the
-local AWS itself; benchmarks/waiting_trials.py says what stands behind the trials.
+The pipeline's own triggers run in one event loop, as Airflow's triggerer runs them, first without
+and then with a rule by which they look at their learning curves. Then the same triggers lie in
+Airflow's database, of as many deferred tasks, and `airflow triggerer` runs them: its CPU is that of
+both of its processes, less what they take when no task is deferred. Calls are counted by the local
+AWS itself; benchmarks/waiting_trials.py says what stands behind the trials.
 
     python -m benchmarks.triggerer_load [SECONDS] [--table]
 
-Each of the six measurements takes 60 s by default, in which each heartbeat is due once. What is read once only (the spec, what was
-evaluated before) is read before it begins.
+Each of the six measurements takes 60 s by default, in which each heartbeat is due once. What is
+read once only (the spec, what was evaluated before) is read before it begins.
 """
 
 import argparse
@@ -32,16 +34,20 @@ COUNTS = (100, 1000)
 #: Between looks, seconds: as the tasks have it.
 DELAY_S = 5.0
 WARM_UP_MOST_S, WARM_UP_STEP_S = 300.0, 5.0
-#: So long after its start a triggerer has nothing to do any more but to look whether there is something to do.
+#: So long after its start a triggerer has nothing to do any more but to look whether there is
+#: something to do.
 IDLE_AFTER_S = 40.0
-#: So long its triggers wait, once they are warm, before they are measured: taking them on still occupies it for a while.
+#: So long its triggers wait, once they are warm, before they are measured: taking them on still
+#: occupies it for a while.
 TOLD_AFTER_S = 70.0
 OBJECTIVE_MS_PER_100 = 50.0
 DESCRIBE, LIST, GET = ACTIONS = ("ec2:DescribeInstances", "s3:ListBucket", "s3:GetObject")
 
 
 def measure(seconds: float) -> list[dict[str, Any]]:
-    """Measure each count, one after another, with the same machines; the idle triggerer beside the first, as both hardly work."""
+    """Measure each count, one after another, with the same machines; the idle triggerer beside the
+    first, as both hardly work.
+    """
     with ThreadPoolExecutor(1) as beside, waiting_trials(COUNTS) as waiting:
         idle = beside.submit(_measure_idle, seconds)
         found = [measured for one in waiting for measured in asyncio.run(_in_a_loop(one, seconds))]
@@ -114,7 +120,9 @@ def _in_airflow(waiting: Waiting, seconds: float, idle: float) -> dict[str, Any]
 
 
 def _warm_up(count: int, before: Mapping[str, int], least: int) -> None:
-    """Wait until all poll, have read at least so many objects, and read no more than what changes meanwhile."""
+    """Wait until all poll, have read at least so many objects, and read no more than what changes
+    meanwhile.
+    """
     most, last, began = 20 + count // 5, 0, time.monotonic()
     while True:
         time.sleep(WARM_UP_STEP_S)
@@ -128,7 +136,8 @@ def _warm_up(count: int, before: Mapping[str, int], least: int) -> None:
             return
         if time.monotonic() - began > WARM_UP_MOST_S:
             sys.exit(
-                f"error: {polls} polls and {read} of {least} objects read after {WARM_UP_MOST_S:.0f} s"
+                f"error: {polls} polls and {read} of {least} objects read after "
+                f"{WARM_UP_MOST_S:.0f} s"
             )
         last = read
 
@@ -136,7 +145,9 @@ def _warm_up(count: int, before: Mapping[str, int], least: int) -> None:
 def per_poll(
     count: int, cpu_s: float, before: Mapping[str, int], after: Mapping[str, int]
 ) -> dict[str, Any]:
-    """What was spent, and what that is for each look at all trials, which is a DescribeInstances for each thousand."""
+    """What was spent, and what that is for each look at all trials, which is a DescribeInstances
+    for each thousand.
+    """
     calls = {name: after.get(name, 0) - before.get(name, 0) for name in ACTIONS}
     polls = round(calls[DESCRIBE] / math.ceil(count / 1000))
     ms = 1000 * cpu_s / max(1, polls)
@@ -161,7 +172,9 @@ def count_calls() -> dict[str, int]:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, or print the newest record as a table. :return: 0, 1 if a poll took more CPU than it may, 2 on bad input."""
+    """Measure, or print the newest record as a table.
+    :return: 0, 1 if a poll took more CPU than it may, 2 on bad input.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -195,7 +208,8 @@ def main(arguments: list[str]) -> int:
     worst = max(one["cpu_ms_per_poll_of_100"] for one in result)
     if worst > OBJECTIVE_MS_PER_100:
         print(
-            f"error: {worst} ms of CPU per poll of 100 trials, and {OBJECTIVE_MS_PER_100:g} are promised",
+            f"error: {worst} ms of CPU per poll of 100 trials, and {OBJECTIVE_MS_PER_100:g} are "
+            "promised",
             file=sys.stderr,
         )
         return 1
@@ -205,14 +219,19 @@ def main(arguments: list[str]) -> int:
 def table(record: dict[str, Any]) -> str:
     """A record as Markdown: a poll's CPU, calls and the memory."""
     lines = [
-        "| waiting trials | in | curves | polls | CPU of a poll, ms | of 100 trials, ms | DescribeInstances, LIST, GET | MiB |",
+        (
+            "| waiting trials | in | curves | polls | CPU of a poll, ms | of 100 trials, ms | "
+            "DescribeInstances, LIST, GET | MiB |"
+        ),
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in record["result"]:
         calls = ", ".join(f"{one['calls_per_poll'][name]:.1f}" for name in ACTIONS)
         lines.append(
-            f"| {one['trials']:,} | {one['in']} | {'yes' if one['learning_curves'] else 'no'} | {one['polls']} | "
-            f"{one['cpu_ms_per_poll']:.0f} | {one['cpu_ms_per_poll_of_100']:.0f} | {calls} | {one['memory_mib']} |"
+            f"| {one['trials']:,} | {one['in']} | {'yes' if one['learning_curves'] else 'no'} | "
+            f"{one['polls']} | "
+            f"{one['cpu_ms_per_poll']:.0f} | {one['cpu_ms_per_poll_of_100']:.0f} | {calls} | "
+            f"{one['memory_mib']} |"
         )
     machine = record["machine"]
     return "\n".join(
@@ -220,7 +239,8 @@ def table(record: dict[str, Any]) -> str:
             *lines,
             "",
             "CPU, calls and trials are those of one poll. "
-            f"Measured on {record['measured_at'][:10]} at commit {machine['commit']} on {machine['cores']} cores of "
+            f"Measured on {record['measured_at'][:10]} at commit {machine['commit']} on "
+            f"{machine['cores']} cores of "
             f"{machine['processor']}, load {machine['load'][0]}, on the local AWS.",
         ]
     )

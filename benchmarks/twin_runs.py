@@ -1,4 +1,6 @@
-"""A bootstrapped local AWS of a measurement's own, and a process inside of it that acts as the Airflow worker."""
+"""A bootstrapped local AWS of a measurement's own, and a process inside of it that acts as the
+Airflow worker.
+"""
 
 import json
 import os
@@ -59,7 +61,9 @@ def measure_inside(module: str, *arguments: str) -> Any:
 
 @contextmanager
 def state_folder() -> Iterator[dict[str, str]]:
-    """A state folder of its own, so that the developer's stays as it is; stopped and removed afterwards."""
+    """A state folder of its own, so that the developer's stays as it is; stopped and removed
+    afterwards.
+    """
     with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as folder:
         environment = dict(os.environ) | {"NIGHTSHIFT_STATE": folder}
         try:
@@ -72,7 +76,10 @@ def state_folder() -> Iterator[dict[str, str]]:
 
 def as_role(role: str | None, environment: dict[str, str]) -> dict[str, str]:
     """The environment of a role, with Airflow's settings."""
-    code = "import json, sys; from laptop.demo import airflow_environment; print(json.dumps(airflow_environment(sys.argv[1] or None)))"
+    code = (
+        "import json, sys; from laptop.demo import airflow_environment; "
+        "print(json.dumps(airflow_environment(sys.argv[1] or None)))"
+    )
     answered: dict[str, str] = json.loads(
         run_command([sys.executable, "-c", code, role or ""], environment).splitlines()[-1]
     )
@@ -80,7 +87,9 @@ def as_role(role: str | None, environment: dict[str, str]) -> dict[str, str]:
 
 
 def run_command(command: list[str], environment: dict[str, str]) -> str:
-    """Run a command that must succeed, else end the measurement with its last words. :return: what it printed."""
+    """Run a command that must succeed, else end the measurement with its last words.
+    :return: what it printed.
+    """
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

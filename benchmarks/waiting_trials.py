@@ -1,10 +1,11 @@
 """Many trials that wait, on the local AWS: what the load of a triggerer is measured with.
 
-Thirty-two machines are real instances (the account's quota), which the trials share: a machine that runs costs a poll nothing,
-because EC2 is only asked for those that do not. One of them writes the heartbeats of all trials, each every 40 s, and in a tenth of
-them a segment ends in each minute. The trials are twenty minutes old, so that each of their heartbeats is due once a minute. Each
-has three policies that were played on the selection seeds, so that it has a learning curve, and a rule by which it might be stopped
-early, and is not.
+Thirty-two machines are real instances (the account's quota), which the trials share: a machine that
+runs costs a poll nothing, because EC2 is only asked for those that do not. One of them writes the
+heartbeats of all trials, each every 40 s, and in a tenth of them a segment ends in each minute. The
+trials are twenty minutes old, so that each of their heartbeats is due once a minute. Each has three
+policies that were played on the selection seeds, so that it has a learning curve, and a rule by
+which it might be stopped early, and is not.
 """
 
 import json
@@ -21,7 +22,8 @@ from typing import Any
 from benchmarks.twin_runs import local_aws, say
 
 REAL_MACHINES = 32
-#: Since when the trials train, how often each says something, and how long its segments are, in steps and in seconds.
+#: Since when the trials train, how often each says something, and how long its segments are, in
+#: steps and in seconds.
 AGE, BEAT_EVERY_S, SEGMENT, SEGMENT_S = timedelta(minutes=20), 40.0, 40_960, 600.0
 EPISODES, CURVE = 20, (40_960, 81_920, 122_880)
 EXPERIMENT: dict[str, Any] = {
@@ -71,8 +73,8 @@ for count, user_data in ((1, sys.argv[2]), (int(sys.argv[1]) - 1, sys.argv[3])):
                               IamInstanceProfile={"Name": profile})["Instances"]
 print(json.dumps([one["InstanceId"] for one in made]))
 """
-#: Writes each of the keys that it reads with what stands in its last argument. The bucket's policy, by which nobody but the
-#: evaluator may write there, is lifted meanwhile.
+#: Writes each of the keys that it reads with what stands in its last argument. The bucket's policy,
+#: by which nobody but the evaluator may write there, is lifted meanwhile.
 PUT_ALL = """
 import boto3, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +94,9 @@ class Waiting:
         self.plan, self.machines = plan, machines
 
     def triggers(self, delay_s: float, *, stops_early: bool) -> list[Any]:
-        """Make their triggers, of what the tasks know when they defer now. :param stops_early: whether they look at their curves."""
+        """Make their triggers, of what the tasks know when they defer now.
+        :param stops_early: whether they look at their curves.
+        """
         from rl_airflow.trials.log_relay import Told
         from rl_airflow.trials.trigger import Ec2TrialTrigger
         from rl_lifecycle.storage.layout import TrialId, heartbeat_key
@@ -154,7 +158,9 @@ def _freeze() -> Any:
 
 
 def _launch(count: int, bucket: str, counts: tuple[int, ...]) -> list[str]:
-    """Start small machines as the account's administrator: one speaks for all trials, the others only wait."""
+    """Start small machines as the account's administrator: one speaks for all trials, the others
+    only wait.
+    """
     speaker = SPEAKER.format(
         bucket=bucket,
         counts=counts,

@@ -17,7 +17,9 @@ from collections.abc import Sequence
 
 
 class BootstrapError(Exception):
-    """The base of all errors of this package; its message is one line for a person, and ends with what to do."""
+    """The base of all errors of this package; its message is one line for a person, and ends with
+    what to do.
+    """
 
 
 class BadInputError(BootstrapError):
@@ -33,7 +35,10 @@ class PreflightFailedError(BootstrapError):
 
 
 class BuildFailedError(BootstrapError):
-    """An artifact could not be built. :param artifact: which. :param problem: what happened, and what to do."""
+    """An artifact could not be built.
+    :param artifact: which.
+    :param problem: what happened, and what to do.
+    """
 
     def __init__(self, artifact: str, problem: str) -> None:
         self.artifact, self.problem = artifact, problem
@@ -53,7 +58,8 @@ class AccessRefusedError(BootstrapError):
 class StackFailedError(BootstrapError):
     """A stack could not be made, changed or deleted.
 
-    :param resource: logical id of what failed first; empty when the stack itself was refused. :param reason: AWS's words.
+    :param resource: logical id of what failed first; empty when the stack itself was refused.
+    :param reason: AWS's words.
     """
 
     def __init__(
@@ -67,7 +73,8 @@ class StackFailedError(BootstrapError):
         )
         what = f"{resource}: " if resource else ""
         super().__init__(
-            f"{stack_name} ended in {status}. {what}{reason} Mend that, then run `{command}` again: it goes on "
+            f"{stack_name} ended in {status}. {what}{reason} Mend that, then run `{command}` "
+            "again: it goes on "
             "from here"
         )
 
@@ -78,7 +85,8 @@ class StackBusyError(BootstrapError):
     def __init__(self, stack_name: str, status: str) -> None:
         self.stack_name, self.status = stack_name, status
         super().__init__(
-            f"{stack_name} is in {status}: another deployment is at work; try again when it has ended"
+            f"{stack_name} is in {status}: another deployment is at work; try again when it has "
+            "ended"
         )
 
 
@@ -88,7 +96,8 @@ class IdentityChangedError(BootstrapError):
     def __init__(self, stack_name: str, differences: Sequence[str], command: str) -> None:
         self.stack_name, self.differences = stack_name, tuple(differences)
         super().__init__(
-            f"{stack_name} must be changed ({', '.join(differences)}), which Airflow's role may not do: "
+            f"{stack_name} must be changed ({', '.join(differences)}), which Airflow's role may "
+            "not do: "
             f"let an administrator run `{command}`"
         )
 
@@ -99,7 +108,8 @@ class NotDeployedError(BootstrapError):
     def __init__(self, stack_name: str, environment: str) -> None:
         self.stack_name, self.environment = stack_name, environment
         super().__init__(
-            f"there is no stack {stack_name}: run `python -m infra_bootstrap deploy --environment {environment}`, "
+            f"there is no stack {stack_name}: run `python -m infra_bootstrap deploy --environment "
+            f"{environment}`, "
             "or trigger the DAG bootstrap_infrastructure"
         )
 
@@ -110,7 +120,8 @@ class NotConfirmedError(BootstrapError):
     def __init__(self, environment: str) -> None:
         self.environment = environment
         super().__init__(
-            f"nothing was deleted: say `--confirm {environment}` to delete the environment {environment}"
+            f"nothing was deleted: say `--confirm {environment}` to delete the environment "
+            f"{environment}"
         )
 
 
@@ -120,6 +131,7 @@ class InstancesRunningError(BootstrapError):
     def __init__(self, instance_ids: Sequence[str]) -> None:
         self.instance_ids = tuple(instance_ids)
         super().__init__(
-            f"nothing was deleted: {len(instance_ids)} machines run ({', '.join(instance_ids[:5])}); end their runs "
+            f"nothing was deleted: {len(instance_ids)} machines run "
+            f"({', '.join(instance_ids[:5])}); end their runs "
             "first, or terminate them"
         )

@@ -1,4 +1,6 @@
-"""`python -m laptop demo|ui|test|bench|soak|env|licences|clean`: what stands behind the Makefile."""
+"""`python -m laptop demo|ui|test|bench|soak|env|licences|clean`: what stands behind the
+Makefile.
+"""
 
 import argparse
 import json
@@ -17,7 +19,9 @@ from laptop.places import ROOT
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a target. :return: 0, or 1 when a step failed, 2 when something was asked for that cannot be."""
+    """Run a target.
+    :return: 0, or 1 when a step failed, 2 when something was asked for that cannot be.
+    """
     options, rest = _parser().parse_known_args(arguments)
     if rest and options.target not in ("test", "bench"):
         print(f"error: {options.target} does not take {' '.join(rest)}", file=sys.stderr)
@@ -64,7 +68,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _print_environment() -> None:
-    """Print exports for a shell in which `airflow dags test …` then works, as the Airflow worker on the local AWS."""
+    """Print exports for a shell in which `airflow dags test …` then works, as the Airflow worker on
+    the local AWS.
+    """
     twin.call("up")
     environment = demo.airflow_environment(None)
     for name in sorted(name for name in os.environ if name not in environment):

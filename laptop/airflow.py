@@ -120,7 +120,9 @@ def run(
 
 
 def last_words(log: Path) -> str:
-    """The words of a log that most likely say why: the last exception's message, else the last line that names an error."""
+    """The words of a log that most likely say why: the last exception's message, else the last line
+    that names an error.
+    """
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     for line in reversed(lines):
         if raised := EXCEPTION.match(line):

@@ -1,7 +1,7 @@
 """One whole night on the local AWS: bootstrap, train, judge, promote, and a short report of it.
 
-Nothing here stands in for the pipeline. It starts the local AWS, runs two DAGs as a person would by hand, and reads
-what they left in the account. Run again, it is the next night.
+Nothing here stands in for the pipeline. It starts the local AWS, runs two DAGs as a person would by
+hand, and reads what they left in the account. Run again, it is the next night.
 """
 
 import json
@@ -25,7 +25,8 @@ PROGRESS = re.compile(r"\[(?:rl_airflow|nightshift)[\w.]*\]")
 def run_demo(
     experiments: list[str], conf: str | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Run a night for each experiment. :return: everything that the final report shows, for scripts.
+    """Run a night for each experiment.
+    :return: everything that the final report shows, for scripts.
 
     :param conf: JSON params of the retraining; None: the experiment's own.
     :raises StepFailedError: naming the step, the reason and the next command.
@@ -34,7 +35,8 @@ def run_demo(
     seconds: dict[str, float] = {}
     answer = _timed(seconds, "local_aws", lambda: twin.call("up"))
     say(
-        f"local AWS at {answer['endpoint_url']} ({'started' if answer['started'] else 'found running'})"
+        f"local AWS at {answer['endpoint_url']} "
+        f"({'started' if answer['started'] else 'found running'})"
     )
     stacks = _timed(seconds, "bootstrap", lambda: bootstrap(say))
     nights = {}
@@ -55,10 +57,11 @@ def run_demo(
 
 
 def bootstrap(say: Callable[[str], None]) -> dict[str, str]:
-    """Make the infrastructure, or find it as it should be. :return: stack → created, updated or unchanged.
+    """Make the infrastructure, or find it as it should be.
+    :return: stack → created, updated or unchanged.
 
-    The first time an administrator must do it, because the roles do not exist yet, and again when a role changed;
-    otherwise the Airflow worker can.
+    The first time an administrator must do it, because the roles do not exist yet, and again when a
+    role changed; otherwise the Airflow worker can.
     """
     before = _report(twin.environment("administrator"), "stacks")
     try:
@@ -110,7 +113,9 @@ def read_night(experiment: str) -> dict[str, Any]:
 
 
 def airflow_environment(role: str | None) -> dict[str, str]:
-    """Airflow on this checkout, pointed at the local AWS as a role. :param role: None: the Airflow worker's."""
+    """Airflow on this checkout, pointed at the local AWS as a role.
+    :param role: None: the Airflow worker's.
+    """
     return twin.environment(role) | airflow.settings()
 
 

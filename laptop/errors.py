@@ -25,5 +25,6 @@ class RealCredentialsError(LaptopError):
         self.names = names
         super().__init__(
             f"{', '.join(names)} in the environment could reach a real account: unset it, "
-            f"tests use the local AWS alone\n  next: env {' '.join(f'-u {name}' for name in names)} make test"
+            "tests use the local AWS alone\n  next: env "
+            f"{' '.join(f'-u {name}' for name in names)} make test"
         )

@@ -1,7 +1,8 @@
 """List the licences of all packages in our locks.
 
-`python -m laptop licences` reads the metadata of the packages in every environment of this checkout and writes
-docs/third-party-licences.md. A package that no environment here holds keeps the row that it has in the page.
+`python -m laptop licences` reads the metadata of the packages in every environment of this checkout
+and writes docs/third-party-licences.md. A package that no environment here holds keeps the row that
+it has in the page.
 """
 
 import re
@@ -60,7 +61,9 @@ def _installed_licences() -> dict[str, str]:
 
 
 def licence_of(package: Distribution) -> str:
-    """What a package's metadata calls its licence: the expression, the classifiers or a short free text."""
+    """What a package's metadata calls its licence: the expression, the classifiers or a short free
+    text.
+    """
     metadata = package.metadata
     if expression := metadata.get_all("License-Expression"):
         return _cell(expression)

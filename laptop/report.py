@@ -1,4 +1,6 @@
-"""What a night left behind, read from the account alone: stacks, the run's summary, instances that are still there."""
+"""What a night left behind, read from the account alone: stacks, the run's summary, instances that
+are still there.
+"""
 
 import json
 import sys
@@ -17,7 +19,9 @@ ENVIRONMENT = "dev"
 
 
 def read_stacks(cloudformation: Any) -> dict[str, str]:
-    """Read what would change when a stack is created or updated. :return: stack name → status and time of last change."""
+    """Read what would change when a stack is created or updated.
+    :return: stack name → status and time of last change.
+    """
     found = {}
     for page in cloudformation.get_paginator("describe_stacks").paginate():
         for stack in page["Stacks"]:
@@ -110,7 +114,9 @@ def _bucket(cloudformation: Any) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m laptop.report stacks | night EXPERIMENT`, run in the environment of the role that may read it."""
+    """`python -m laptop.report stacks | night EXPERIMENT`, run in the environment of the role that
+    may read it.
+    """
     answer = (
         read_stacks(boto3.client("cloudformation"))
         if arguments[0] == "stacks"

@@ -48,7 +48,8 @@ def environment(role: str | None = None, base: Mapping[str, str] | None = None) 
     """The environment that points any AWS client at the local AWS.
 
     :param role: None: the role of the Airflow worker; else as `local_aws env --as` takes it.
-    :param base: what it is laid over; None: this process's environment, less all that leads to a real account.
+    :param base: what it is laid over; None: this process's environment, less all that leads to a
+        real account.
     """
     answer = call("env", *(("--as", role) if role else ()))
     inherited = dict(os.environ if base is None else base)

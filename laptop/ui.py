@@ -19,7 +19,8 @@ HEALTHY_WITHIN_S = 300.0
 
 
 def serve(port: int, say: Callable[[str], None]) -> None:
-    """Bootstrap if that was never done, start Airflow, print the URL and the login, and stay until interrupted.
+    """Bootstrap if that was never done, start Airflow, print the URL and the login, and stay until
+    interrupted.
 
     :param port: of the UI, on the loopback; 0: a free one.
     :raises StepFailedError: if the port is taken, or Airflow does not come up.
@@ -33,7 +34,9 @@ def serve(port: int, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def running(port: int = 0) -> Iterator[tuple[str, str, str, "subprocess.Popen[bytes]"]]:
-    """Run Airflow's processes as the worker's role. :return: URL, user, password and the process to wait for."""
+    """Run Airflow's processes as the worker's role.
+    :return: URL, user, password and the process to wait for.
+    """
     port = port or free_port()
     _refuse_taken(port)
     environment = demo.airflow_environment(None) | _ui_settings(port)
@@ -113,7 +116,9 @@ def _healthy(url: str) -> bool:
 
 
 def _password(home: Path) -> str:
-    """The password of the only user; made here before Airflow would make it, because the tasks need it, too."""
+    """The password of the only user; made here before Airflow would make it, because the tasks need
+    it, too.
+    """
     file = home / "simple_auth_manager_passwords.json.generated"
     if not file.exists():
         file.touch(mode=0o600)

@@ -1,7 +1,9 @@
-"""How long things take: quick for those who wait, or as AWS takes; and now and then a new instance is not found at first.
+"""How long things take: quick for those who wait, or as AWS takes; and now and then a new instance
+is not found at first.
 
-EC2's API is eventually consistent: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html. Which
-launches are late is decided by a seed, so that a night can be repeated.
+EC2's API is eventually consistent:
+https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html. Which launches are late
+is decided by a seed, so that a night can be repeated.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ class Pace:
     :param ending_s: from the end of an instance's processes to terminated, at least.
     :param late_share: of launches whose instance is not found for :attr:`late_s`.
     :param after_error_s: before each asynchronous retry of a function.
-    :param after_throttle_s: before the first retry of a throttled event; doubles up to :attr:`longest_throttle_s`.
+    :param after_throttle_s: before the first retry of a throttled event; doubles up to
+        :attr:`longest_throttle_s`.
     """
 
     pending_s: float
@@ -39,7 +42,9 @@ PACES = {
 
 
 class Lateness:
-    """Decides which launches are late: the n-th launch is decided in the same way for the same seed."""
+    """Decides which launches are late: the n-th launch is decided in the same way for the same
+    seed.
+    """
 
     def __init__(self, pace: Pace, seed: int) -> None:
         self._pace = pace

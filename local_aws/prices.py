@@ -1,6 +1,7 @@
 """The Price List and Service Quotas, as far as launching machines needs them.
 
-Sources: https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html and
+Sources:
+https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html and
 https://docs.aws.amazon.com/servicequotas/2019-06-24/apireference/Welcome.html
 """
 
@@ -70,7 +71,8 @@ class JsonService:
         denial = self._authorizer.check(headers, f"{self._name}:{action}", "*", {})
         if denial:
             text = (
-                f"User: {denial.principal_arn} is not authorized to perform: {self._name}:{action} because no "
+                f"User: {denial.principal_arn} is not authorized to perform: "
+                f"{self._name}:{action} because no "
                 f"identity-based policy allows the {self._name}:{action} action"
             )
             return answer(
@@ -111,7 +113,8 @@ class PriceList:
         if data.get("ServiceCode") != "AmazonEC2":
             raise RequestError(
                 "NotFoundException",
-                f"Invalid ServiceCode {data.get('ServiceCode')!r}: the local AWS prices AmazonEC2 only",
+                f"Invalid ServiceCode {data.get('ServiceCode')!r}: the local AWS prices AmazonEC2 "
+                "only",
             )
         products = [product(entry, self._region) for entry in CATALOG.values()]
         chosen = [
@@ -230,7 +233,8 @@ class Quotas:
         if data.get("ServiceCode") != "ec2":
             raise RequestError(
                 "NoSuchResourceException",
-                f"The request failed because the specified service {data.get('ServiceCode')} does not exist.",
+                f"The request failed because the specified service {data.get('ServiceCode')} does "
+                "not exist.",
             )
         shown, after = page([self._describe(code) for code in QUOTAS], data)
         return {"Quotas": shown, **after}

@@ -1,7 +1,8 @@
 """Finding and ending processes by the mark that the local AWS leaves in their environment.
 
-A process group alone is not enough: user data that daemonises leaves its group. Every process a twin starts inherits
-a variable with the twin's random name, and that is what is looked for here. Linux only; elsewhere groups must do.
+A process group alone is not enough: user data that daemonises leaves its group. Every process a
+twin starts inherits a variable with the twin's random name, and that is what is looked for here.
+Linux only; elsewhere groups must do.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ CAN_FIND_MARKED = Path("/proc/self/environ").exists()
 
 
 def find_marked(name: str, value: str) -> list[int]:
-    """List live processes whose environment held ``name=value`` when they were started, this one excepted."""
+    """List live processes whose environment held ``name=value`` when they were started, this one
+    excepted.
+    """
     wanted, found = f"{name}={value}".encode(), []
     for entry in Path("/proc").glob("[0-9]*") if CAN_FIND_MARKED else ():
         try:
@@ -51,7 +54,9 @@ def send(pids: list[int], number: signal.Signals) -> None:
 
 
 def kill_marked(name: str, value: str, deadline_s: float = 3.0) -> int:
-    """Kill every process that carries the mark, also those born meanwhile; return how many were seen."""
+    """Kill every process that carries the mark, also those born meanwhile; return how many were
+    seen.
+    """
     seen: set[int] = set()
     end = time.monotonic() + deadline_s
     while (alive := find_marked(name, value)) and time.monotonic() < end:

@@ -1,7 +1,8 @@
-"""The state folder: everything that the local AWS writes lives under it, and it says who is running.
+"""The state folder: everything that the local AWS writes lives under it, and it says who is
+running.
 
-A lock that the server holds for its whole life is the truth about "running": the kernel releases it however the
-server ends, so a file left by a crash never counts.
+A lock that the server holds for its whole life is the truth about "running": the kernel releases it
+however the server ends, so a file left by a crash never counts.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class StateFolder:
 
     @classmethod
     def resolve(cls, given: str | None) -> StateFolder:
-        """Find the folder: what was given, else below ``NIGHTSHIFT_STATE``, else below the repository root."""
+        """Find the folder: what was given, else below ``NIGHTSHIFT_STATE``, else below the
+        repository root.
+        """
         base = os.environ.get("NIGHTSHIFT_STATE")
         default = (Path(base) if base else ROOT / ".nightshift") / "local_aws"
         return cls(Path(given) if given else default)
@@ -83,7 +86,8 @@ class StateFolder:
         found = marker.read_text().strip()
         if found != str(STATE_VERSION):
             raise StateFolderError(
-                f"{self.path} was written by version {found or '?'} of local_aws, this is version {STATE_VERSION}: "
+                f"{self.path} was written by version {found or '?'} of local_aws, this is version "
+                f"{STATE_VERSION}: "
                 "remove that folder, or name another with --state"
             )
 
@@ -95,7 +99,9 @@ class StateFolder:
             yield
 
     def own(self) -> IO[str] | None:
-        """Take the server's lock, for as long as the returned file is open; None if a live server holds it."""
+        """Take the server's lock, for as long as the returned file is open; None if a live server
+        holds it.
+        """
         handle = (self.path / "server.lock").open("w")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

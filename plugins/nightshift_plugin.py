@@ -1,4 +1,6 @@
-"""Registers with Airflow what it cannot find by import: the extra links, and the pool's listener."""
+"""Registers with Airflow what it cannot find by import: the extra links, and the pool's
+listener.
+"""
 
 from airflow.plugins_manager import AirflowPlugin
 

@@ -1,4 +1,6 @@
-"""What every test stands on: no road to a real account, no traffic beyond the loopback, a state folder of its own."""
+"""What every test stands on: no road to a real account, no traffic beyond the loopback, a state
+folder of its own.
+"""
 
 import ipaddress
 import os
@@ -41,7 +43,9 @@ _connect = socket.socket.connect
 
 
 def _connect_to_loopback(self: socket.socket, address: Any) -> None:
-    """Connect if the address is on this machine, else refuse: the tests' traffic stays on the loopback."""
+    """Connect if the address is on this machine, else refuse: the tests' traffic stays on the
+    loopback.
+    """
     if self.family in (socket.AF_INET, socket.AF_INET6):
         host = address[0]
         if (

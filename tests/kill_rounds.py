@@ -4,7 +4,8 @@ import os
 
 
 def seeds(normally: int, share: int = 1) -> range:
-    """The seeds to parametrise a test with. Each names its run: the same seed kills at the same instants.
+    """The seeds to parametrise a test with. Each names its run: the same seed kills at the same
+    instants.
 
     :param share: a test whose round takes minutes runs one round in so many.
     """

@@ -1,9 +1,10 @@
-"""Drive an environment with the champion: no torch, no Airflow; a newer champion is taken up between episodes.
+"""Drive an environment with the champion: no torch, no Airflow; a newer champion is taken up
+between episodes.
 
     python docs/examples/drive_champion.py STORE EXPERIMENT [--episodes N]
 
-STORE is a directory or s3://bucket. Needs rl_lifecycle, onnxruntime and gymnasium. For policies without memory and
-wrappers, on observations that are one array.
+STORE is a directory or s3://bucket. Needs rl_lifecycle, onnxruntime and gymnasium. For policies
+without memory and wrappers, on observations that are one array.
 """
 
 import argparse
@@ -37,7 +38,8 @@ def main() -> int:
         champion = refreshed(store, champion)
         if wrappers := ", ".join(wrapper.name for wrapper in champion.metadata.wrappers):
             sys.stderr.write(
-                f"error: version {champion.version} plays inside {wrappers}: put the environment into these first\n"
+                f"error: version {champion.version} plays inside {wrappers}: put the environment "
+                "into these first\n"
             )
             return 2
         sys.stdout.write(

@@ -1,7 +1,9 @@
-"""A DAG of your own that runs whenever another policy is in service: after a promotion, an import or a rollback.
+"""A DAG of your own that runs whenever another policy is in service: after a promotion, an import
+or a rollback.
 
-Copy it into the DAGs folder and put what your consumers need into `roll_out`. The event says which version; what is loaded
-is verified by `rl_lifecycle.registry.champions.load_champion`, which also finds a still newer one.
+Copy it into the DAGs folder and put what your consumers need into `roll_out`. The event says which
+version; what is loaded is verified by `rl_lifecycle.registry.champions.load_champion`, which also
+finds a still newer one.
 """
 
 from typing import Any
@@ -20,7 +22,9 @@ with DAG(
 
     @task(inlets=[CHAMPION])
     def roll_out(**context: Any) -> dict[str, Any]:
-        """Say what is in service now. A cleared promotion may send its event twice, so this must bear being run again."""
+        """Say what is in service now. A cleared promotion may send its event twice, so this must
+        bear being run again.
+        """
         asked: Context = context  # type: ignore[assignment]
         event = asked["triggering_asset_events"][CHAMPION][-1]
         told = dict(event.extra)
@@ -31,7 +35,8 @@ with DAG(
                 f"a champion of the environment {told['environment']}, not of {ENVIRONMENT}"
             )
         print(  # noqa: T201
-            f"{told['experiment']}: version {told['version']} ({told['digest'][:12]}) by {told['move']}, files at {told['uri']}"
+            f"{told['experiment']}: version {told['version']} ({told['digest'][:12]}) by "
+            f"{told['move']}, files at {told['uri']}"
         )
         return told
 

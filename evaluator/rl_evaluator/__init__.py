@@ -1,1 +1,3 @@
-"""Evaluates policies without torch: ONNX in, one episode per seed, returns out. Runs in Lambda and on a laptop."""
+"""Evaluates policies without torch: ONNX in, one episode per seed, returns out. Runs in Lambda and
+on a laptop.
+"""

@@ -1,4 +1,6 @@
-"""Tell the kinds of events apart and answer each: pure dispatch, the store and the clock are arguments."""
+"""Tell the kinds of events apart and answer each: pure dispatch, the store and the clock are
+arguments.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,7 +34,8 @@ def answer(
 ) -> dict[str, Any]:
     """Answer an event of any kind.
 
-    :param event: a request of :mod:`rl_lifecycle.evaluation.requests` as a mapping, or an EventBridge event.
+    :param event: a request of :mod:`rl_lifecycle.evaluation.requests` as a mapping, or an
+        EventBridge event.
     :raises InvalidRequestError: if it is neither.
     """
     if "detail-type" in event:

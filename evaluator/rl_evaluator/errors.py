@@ -65,6 +65,8 @@ class EpisodeTooLongError(EvaluatorError):
 
 
 def first_line(error: BaseException) -> str:
-    """Say an error of somebody else's code in one line: its type and the first line of its message."""
+    """Say an error of somebody else's code in one line: its type and the first line of its
+    message.
+    """
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

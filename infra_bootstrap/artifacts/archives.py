@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-#: The earliest moment that a zip file can express; a real one would change the digest at every build.
+#: The earliest moment that a zip file can express; a real one would change the digest at every
+#: build.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 

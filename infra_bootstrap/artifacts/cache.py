@@ -12,16 +12,21 @@ from infra_bootstrap.artifacts.locks import ROOT
 
 
 def cache_folder() -> Path:
-    """What NIGHTSHIFT_CACHE names, else `.cache` in the project. Everything in it is named by what it was made from."""
+    """What NIGHTSHIFT_CACHE names, else `.cache` in the project. Everything in it is named by what
+    it was made from.
+    """
     named = os.environ.get("NIGHTSHIFT_CACHE")
     return Path(named) if named else ROOT / ".cache"
 
 
 def cached(kind: str, key: str, build: Callable[[Path], None], root: Path | None = None) -> Path:
-    """Find the folder of something built, or build it: whole or not at all, by one process at a time.
+    """Find the folder of something built, or build it: whole or not at all, by one process at a
+    time.
 
-    :param kind: what it is, for people who look into the cache. :param key: digest of all that it is made from.
-    :param build: fills the empty folder that it is given. :param root: the cache; None: :func:`cache_folder`.
+    :param kind: what it is, for people who look into the cache.
+    :param key: digest of all that it is made from.
+    :param build: fills the empty folder that it is given.
+    :param root: the cache; None: :func:`cache_folder`.
     """
     base = (root or cache_folder()) / kind
     target = base / key

@@ -58,7 +58,8 @@ class FunctionFiles(NamedTuple):
 def build_functions(target: Target, root: Path = ROOT, cache: Path | None = None) -> FunctionFiles:
     """Build the zips and the layer for a Lambda runtime.
 
-    :raises BuildFailedError: if a part is missing, or evaluator and layer together are larger than Lambda takes.
+    :raises BuildFailedError: if a part is missing, or evaluator and layer together are larger than
+        Lambda takes.
     """
     code = [
         *package_entries(root / "evaluator" / "rl_evaluator"),

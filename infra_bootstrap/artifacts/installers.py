@@ -1,4 +1,6 @@
-"""pip and uv, as this machine has them: to download locked wheels, and to install them into a folder."""
+"""pip and uv, as this machine has them: to download locked wheels, and to install them into a
+folder.
+"""
 
 import shutil
 import subprocess
@@ -13,7 +15,8 @@ from infra_bootstrap.errors import BuildFailedError
 def download_wheels(requirements: Requirements, target: Target, folder: Path) -> None:
     """Download the wheels of a lock into a folder, each checked against the lock's digests.
 
-    pip, because uv cannot download. Indexes, proxies and `PIP_FIND_LINKS` are those of the user's own configuration.
+    pip, because uv cannot download. Indexes, proxies and `PIP_FIND_LINKS` are those of the user's
+    own configuration.
 
     :raises BuildFailedError: with pip's last line.
     """
@@ -83,7 +86,8 @@ def install_wheels(requirements: Requirements, target: Target, folder: Path) -> 
 
 
 def find_pip() -> list[str]:
-    """The command of the first pip that runs: of `make setup`, of this Python, of the Python below its environment.
+    """The command of the first pip that runs: of `make setup`, of this Python, of the Python below
+    its environment.
 
     :raises BuildFailedError: if there is none.
     """

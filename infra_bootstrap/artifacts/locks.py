@@ -1,4 +1,6 @@
-"""Lock files: which distribution, in which version, with which digests, for one Python on one platform."""
+"""Lock files: which distribution, in which version, with which digests, for one Python on one
+platform.
+"""
 
 import hashlib
 from pathlib import Path
@@ -16,7 +18,9 @@ LOCKS = ROOT / "locks"
 class Platform(NamedTuple):
     """Where wheels run.
 
-    :param name: how an image's tag and uv call it. :param pip: platform tags, best first. :param machine: as `uname -m`.
+    :param name: how an image's tag and uv call it.
+    :param pip: platform tags, best first.
+    :param machine: as `uname -m`.
     """
 
     name: str

@@ -1,4 +1,5 @@
-"""Wheels of our own packages, written here: pure Python, the same bytes every time, in milliseconds and without network.
+"""Wheels of our own packages, written here: pure Python, the same bytes every time, in milliseconds
+and without network.
 
 Source: https://packaging.python.org/en/latest/specifications/binary-distribution-format/
 """

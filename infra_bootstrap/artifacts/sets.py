@@ -24,10 +24,13 @@ class ArtifactSet(Record):
 
     @property
     def version_label(self) -> str:
-        """Names what a version of the evaluator is made of; another label publishes another version."""
+        """Names what a version of the evaluator is made of; another label publishes another
+        version.
+        """
         made_of = f"{self.evaluator_code.sha256}{self.evaluator_layer.sha256}{self.lambda_runtime}"
         return (
-            f"code {self.evaluator_code.sha256[:12]} layer {self.evaluator_layer.sha256[:12]} {self.lambda_runtime} "
+            f"code {self.evaluator_code.sha256[:12]} layer {self.evaluator_layer.sha256[:12]} "
+            f"{self.lambda_runtime} "
             f"({sha256_hex(made_of.encode())[:8]})"
         )
 
@@ -49,7 +52,8 @@ def build(
 ) -> Built:
     """Build, or find in the cache, everything that machines and functions run.
 
-    :param trainer: the machine image's Python and platform. :param lambda_runtime: such as `python3.12`.
+    :param trainer: the machine image's Python and platform.
+    :param lambda_runtime: such as `python3.12`.
     :raises BuildFailedError: if something cannot be built.
     """
     functions = build_functions(

@@ -1,8 +1,8 @@
 """Put artifacts into the bucket, each once, under its digest.
 
-As the launcher: the bucket lets it and the deployer write `artifacts/`, the deployer is CloudFormation's alone, and the
-launcher is what Airflow's role (and the operator named at bootstrap) may become. What is there cannot be changed: the
-bucket's policy asks for If-None-Match.
+As the launcher: the bucket lets it and the deployer write `artifacts/`, the deployer is
+CloudFormation's alone, and the launcher is what Airflow's role (and the operator named at
+bootstrap) may become. What is there cannot be changed: the bucket's policy asks for If-None-Match.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ PARALLEL = 8
 def upload(s3: Any, bucket: str, files: Sequence[ArtifactFile]) -> int:
     """Upload what is not there yet.
 
-    :param s3: an S3 client that may write `artifacts/`. :param files: those that name others come last.
+    :param s3: an S3 client that may write `artifacts/`.
+    :param files: those that name others come last.
     :return: how many were uploaded.
     """
     store = S3Store(s3, bucket)

@@ -1,4 +1,6 @@
-"""The trainer's wheel set: everything that a machine installs beside its image's Python and torch."""
+"""The trainer's wheel set: everything that a machine installs beside its image's Python and
+torch.
+"""
 
 import hashlib
 import json
@@ -13,8 +15,8 @@ from rl_lifecycle.experiment.spec import Artifact, WheelSet
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import artifact_key
 
-#: What the image has: torch and all that it requires (shadowing that would pair it with versions it was not tested
-#: with), and boto3, which the user data needs before there is anything else.
+#: What the image has: torch and all that it requires (shadowing that would pair it with versions it
+#: was not tested with), and boto3, which the user data needs before there is anything else.
 IN_IMAGE = frozenset(
     {
         "filelock",
@@ -35,8 +37,8 @@ IN_IMAGE = frozenset(
         "urllib3",
     }
 )
-#: Required by what a trainer imports, but never imported there: a server for curves, rendering, a viewer. They are
-#: half of all files, and a machine's boot waits for each file.
+#: Required by what a trainer imports, but never imported there: a server for curves, rendering, a
+#: viewer. They are half of all files, and a machine's boot waits for each file.
 NOT_NEEDED = frozenset(
     {
         "grpcio",

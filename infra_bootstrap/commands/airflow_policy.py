@@ -14,7 +14,8 @@ NAMES = ("RoleName", "ManagedPolicyName", "InstanceProfileName")
 
 
 def airflow_policy(clients: Clients, settings: Settings) -> dict[str, Any]:
-    """Work out the policy that identity attaches to Airflow's role; identity need not be deployed, its names are known.
+    """Work out the policy that identity attaches to Airflow's role; identity need not be deployed,
+    its names are known.
 
     :return: an IAM policy document.
     """

@@ -57,7 +57,10 @@ def bring_policy(order: Order) -> Answer:
     conf = json.dumps(
         {"experiment": "EXPERIMENT", "bundle": done.key, "origin": "who trained it, where, on what"}
     )
-    text = f"{done.key}\nnext: trigger the DAG import_policy with it, e.g. airflow dags trigger import_policy --conf '{conf}'"
+    text = (
+        f"{done.key}\nnext: trigger the DAG import_policy with it, e.g. airflow dags trigger "
+        f"import_policy --conf '{conf}'"
+    )
     return {
         "environment": order.settings.environment,
         "bundle": done.key,
@@ -170,8 +173,10 @@ def smoke(order: Order) -> Answer:
     """Run once, for real money."""
     report = run_smoke(order.clients, order.settings, order.arguments.confirm, order.say)
     text = (
-        f"trained {report.trained_steps} steps on one machine in {report.machine_seconds:g} s (about "
-        f"{report.usd:.4f} USD by an approximate price table), evaluated (mean return {report.mean_return}), destroyed, and "
+        f"trained {report.trained_steps} steps on one machine in {report.machine_seconds:g} s "
+        "(about "
+        f"{report.usd:.4f} USD by an approximate price table), evaluated (mean return "
+        f"{report.mean_return}), destroyed, and "
         "nothing is left"
     )
     return report.model_dump(mode="json"), text

@@ -1,7 +1,9 @@
-"""`python -m infra_bootstrap preflight|plan|deploy|outputs|drift|upload-policy|destroy --environment NAME`.
+"""`python -m infra_bootstrap preflight|plan|deploy|outputs|drift|upload-policy|destroy
+--environment NAME`.
 
-Every command takes ``--json`` (one object on stdout, progress on stderr). Exit status: 0 done, 2 bad input with one line
-that says what to do, 1 when AWS refused or something failed, with its reason and the next command.
+Every command takes ``--json`` (one object on stdout, progress on stderr). Exit status: 0 done, 2
+bad input with one line that says what to do, 1 when AWS refused or something failed, with its
+reason and the next command.
 """
 
 import argparse
@@ -63,7 +65,8 @@ def run(argv: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         _say(
-            "infra_bootstrap: stopped; CloudFormation goes on with what it began, and the same command looks again"
+            "infra_bootstrap: stopped; CloudFormation goes on with what it began, and the same "
+            "command looks again"
         )
         return 130
     sys.stdout.write((json.dumps(answer) if arguments.json else text) + "\n")
@@ -149,7 +152,10 @@ def build_parser() -> argparse.ArgumentParser:
     for action in smoke._actions:
         if action.dest == "environment":
             action.required, action.default = False, ENVIRONMENT
-            action.help = f"an environment of which nothing exists: it is destroyed at the end (default: {ENVIRONMENT})"
+            action.help = (
+                "an environment of which nothing exists: it is destroyed at the end "
+                f"(default: {ENVIRONMENT})"
+            )
     return parser
 
 
@@ -188,10 +194,13 @@ def _add(kinds: Any, name: str, command: Any, text: str) -> argparse.ArgumentPar
 
 
 def _advice(error: Exception) -> str:
-    """What to do about credentials that AWS does not know: that is also how a region answers that was never opted into."""
+    """What to do about credentials that AWS does not know: that is also how a region answers that
+    was never opted into.
+    """
     if isinstance(error, ClientError) and code_of(error) in UNKNOWN_CREDENTIALS:
         return (
-            "; log in again, or choose another region: one that the account has not opted into refuses all credentials "
+            "; log in again, or choose another region: one that the account has not opted into "
+            "refuses all credentials "
             "(`aws account enable-region --region-name REGION`)"
         )
     return ""

@@ -1,4 +1,6 @@
-"""Put a policy that was trained elsewhere among the artifacts, so that `import_policy` can judge it. As the launcher."""
+"""Put a policy that was trained elsewhere among the artifacts, so that `import_policy` can judge
+it. As the launcher.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -18,16 +20,20 @@ from rl_lifecycle.storage.layout import IMPORT_FILE, artifact_key
 
 
 class UploadedPolicy(NamedTuple):
-    """Where it is now. :param key: of the bundle, which is what the form of `import_policy` asks for."""
+    """Where it is now.
+    :param key: of the bundle, which is what the form of `import_policy` asks for.
+    """
 
     key: str
     n_new: int
 
 
 def upload_policy(clients: Clients, environment: str, path: Path) -> UploadedPolicy:
-    """Upload an ONNX policy with the parameters that `rl_trainer export` wrote beside it. Nothing in them is executed.
+    """Upload an ONNX policy with the parameters that `rl_trainer export` wrote beside it. Nothing
+    in them is executed.
 
-    :raises BadInputError: if one of the two files is not there, or too big for the evaluator, or the second is not the first's.
+    :raises BadInputError: if one of the two files is not there, or too big for the evaluator, or
+        the second is not the first's.
     """
     files = [_read(path), _read(path.with_suffix(".safetensors"))]
     _check_belong_together(path)
@@ -47,18 +53,22 @@ def _read(path: Path) -> ArtifactFile:
         data = path.read_bytes()
     except OSError as error:
         raise BadInputError(
-            f"--policy: {path}: {error.strerror}; `python -m rl_trainer export --model M.zip --trust --out "
+            f"--policy: {path}: {error.strerror}; `python -m rl_trainer export --model M.zip "
+            "--trust --out "
             f"{path.with_suffix('.onnx')}` writes it"
         ) from None
     if len(data) > MAX_BYTES:
         raise BadInputError(
-            f"--policy: {path} has {len(data):,} bytes, and the evaluator takes at most {MAX_BYTES:,}"
+            f"--policy: {path} has {len(data):,} bytes, and the evaluator takes at most "
+            f"{MAX_BYTES:,}"
         )
     return ArtifactFile(artifact_key(sha256_hex(data), path.name), sha256_hex(data), data=data)
 
 
 def _check_belong_together(path: Path) -> None:
-    """Look for the digest of the parameters in the policy, whose metadata name it. :raises BadInputError: if it is not there."""
+    """Look for the digest of the parameters in the policy, whose metadata name it.
+    :raises BadInputError: if it is not there.
+    """
     beside = path.with_suffix(".safetensors")
     try:
         digest = digest_parameters(beside.read_bytes(), f"--policy: {beside}")
@@ -66,7 +76,8 @@ def _check_belong_together(path: Path) -> None:
         raise BadInputError(str(error)) from None
     if digest.encode() not in path.read_bytes():
         raise BadInputError(
-            f"--policy: {beside} holds the parameters of another policy than {path}; export both anew"
+            f"--policy: {beside} holds the parameters of another policy than {path}; export both "
+            "anew"
         )
 
 

@@ -1,9 +1,11 @@
-"""The first real account: bootstrap, one tiny training, one evaluation, destroy, and the proof that nothing is left.
+"""The first real account: bootstrap, one tiny training, one evaluation, destroy, and the proof that
+nothing is left.
 
-Costs money, and no more than it says, by the approximate prices of :mod:`rl_lifecycle.machines.instance_types`: before anything is made,
-the dearest that can happen is added up and compared with the cap; the machine carries a deadline that its own timer, the
-reaper and this program enforce. Destroys what it made, so it refuses an environment of which anything exists. Needs no
-Airflow.
+Costs money, and no more than it says, by the approximate prices of
+:mod:`rl_lifecycle.machines.instance_types`: before anything is made, the dearest that can happen is
+added up and compared with the cap; the machine carries a deadline that its own timer, the reaper
+and this program enforce. Destroys what it made, so it refuses an environment of which anything
+exists. Needs no Airflow.
 """
 
 import time
@@ -35,7 +37,8 @@ from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 ENVIRONMENT = "smoke"
 #: What the whole of it may cost at most.
 CAP_USD = 1.00
-#: Everything but the machine, at most: requests, storage of an hour, two Lambdas, alarms by the hour. Rounded up a lot.
+#: Everything but the machine, at most: requests, storage of an hour, two Lambdas, alarms by the
+#: hour. Rounded up a lot.
 REST_USD = 0.25
 INSTANCE_TYPES = ("c7i.large", "c6i.large")
 DEADLINE = timedelta(minutes=30)
@@ -59,7 +62,9 @@ Answer = TypeVar("Answer")
 
 
 class SmokeFailedError(BootstrapError):
-    """A step of the first run failed; what was made has been destroyed, or the message says what has not."""
+    """A step of the first run failed; what was made has been destroyed, or the message says what
+    has not.
+    """
 
 
 class SmokeReport(Record):
@@ -86,21 +91,30 @@ class Trial(NamedTuple):
 
 
 def confirmation(clients: Clients, environment: str) -> str:
-    """The words that must be said, exactly: for one environment of one account and region, and no other."""
-    return f"spend up to {CAP_USD:.2f} USD in account {clients.account_id}, region {clients.region}, environment {environment}"
+    """The words that must be said, exactly: for one environment of one account and region, and no
+    other.
+    """
+    return (
+        f"spend up to {CAP_USD:.2f} USD in account {clients.account_id}, region "
+        f"{clients.region}, environment {environment}"
+    )
 
 
 def highest_usd() -> float:
-    """The dearest that can happen, about: the dearest machine until its deadline and an hour of grace, and the rest."""
+    """The dearest that can happen, about: the dearest machine until its deadline and an hour of
+    grace, and the rest.
+    """
     hours = DEADLINE.total_seconds() / 3600 + 1
     return round(max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES) * hours + REST_USD, 2)
 
 
 def run_smoke(clients: Clients, settings: Settings, confirm: str | None, say: Say) -> SmokeReport:
-    """Make an environment of its own, train once, evaluate once, destroy it with its bucket. Costs money.
+    """Make an environment of its own, train once, evaluate once, destroy it with its bucket. Costs
+    money.
 
     :param confirm: must be :func:`confirmation`, exactly.
-    :raises BadInputError: if it is not, or if anything of the environment exists: nothing was made, and nothing destroyed.
+    :raises BadInputError: if it is not, or if anything of the environment exists: nothing was made,
+        and nothing destroyed.
     :raises SmokeFailedError: if a step fails; the environment is destroyed all the same.
     """
     _refuse_unless_new(clients, settings.environment)
@@ -143,12 +157,16 @@ def run_smoke(clients: Clients, settings: Settings, confirm: str | None, say: Sa
 
 
 def _refuse_unless_new(clients: Clients, environment: str) -> None:
-    """Refuse what somebody may need: the end of a first run ends every machine of its environment and deletes its bucket."""
+    """Refuse what somebody may need: the end of a first run ends every machine of its environment
+    and deletes its bucket.
+    """
     found = list(find_traces(clients, environment))
     if found:
         raise BadInputError(
-            f"nothing was made and nothing destroyed: {environment} exists ({', '.join(found)}), and a first run "
-            "destroys its environment: name one that is free with --environment. If this one is what an "
+            f"nothing was made and nothing destroyed: {environment} exists ({', '.join(found)}), "
+            "and a first run "
+            "destroys its environment: name one that is free with --environment. If this one is "
+            "what an "
             "interrupted first run left, see `python -m infra_bootstrap destroy --help`"
         )
 
@@ -162,12 +180,14 @@ def _refuse_unless_confirmed(clients: Clients, environment: str, confirm: str | 
             else f'python -m infra_bootstrap smoke --environment {environment} --confirm "{words}"'
         )
         raise BadInputError(
-            f"nothing was made: this costs real money (at most about {highest_usd():.2f} USD). If you mean it: "
+            f"nothing was made: this costs real money (at most about {highest_usd():.2f} USD). If "
+            "you mean it: "
             f"{command}"
         )
     if highest_usd() > CAP_USD:
         raise BadInputError(
-            f"it could cost {highest_usd():.2f} USD, more than the cap of {CAP_USD:.2f}: nothing was made"
+            f"it could cost {highest_usd():.2f} USD, more than the cap of {CAP_USD:.2f}: nothing "
+            "was made"
         )
 
 
@@ -211,7 +231,8 @@ def _train(trial: Trial, say: Say) -> tuple[Heartbeat, float]:
         }
         raise SmokeFailedError(f"no machine: {'; '.join(sorted(refused)) or 'AWS gave no reason'}")
     say(
-        f"machine {answer['Instances'][0]['InstanceIds'][0]}, {answer['Instances'][0].get('InstanceType')}"
+        f"machine {answer['Instances'][0]['InstanceIds'][0]}, "
+        f"{answer['Instances'][0].get('InstanceType')}"
     )
     began = time.monotonic()
     beat = _await_training(trial, deadline, say)
@@ -228,13 +249,15 @@ def _await_training(trial: Trial, deadline: datetime, say: Say) -> Heartbeat:
             break
         if gone:
             raise SmokeFailedError(
-                f"the machine ended without a word (last heartbeat: {beat.state if beat else 'none'})"
+                "the machine ended without a word (last heartbeat: "
+                f"{beat.state if beat else 'none'})"
             )
         say(f"training: {f'{beat.state}, step {beat.step}' if beat else 'booting'}")
         time.sleep(5)
     if beat is None or beat.state is not TrainerState.FINISHED:
         raise SmokeFailedError(
-            f"training: {f'{beat.state}: {beat.message}' if beat else 'no heartbeat'} before its deadline"
+            f"training: {f'{beat.state}: {beat.message}' if beat else 'no heartbeat'} before its "
+            "deadline"
         )
     return beat
 

@@ -1,4 +1,6 @@
-"""The whole deployment, in order: identity, then network and storage beside the build, then training and evaluation."""
+"""The whole deployment, in order: identity, then network and storage beside the build, then
+training and evaluation.
+"""
 
 import time
 from collections.abc import Callable, Iterable
@@ -60,11 +62,14 @@ def deploy(
     *,
     check: bool = True,
 ) -> list[StackResult]:
-    """Bring stacks to what the templates say. Starts what little it costs to keep them; no machine is started.
+    """Bring stacks to what the templates say. Starts what little it costs to keep them; no machine
+    is started.
 
-    :param only: one stack; None: all. :param check: whether the account is checked before a new stack is made.
+    :param only: one stack; None: all.
+    :param check: whether the account is checked before a new stack is made.
     :raises PreflightFailedError: if the account is not ready; nothing was made.
-    :raises StackFailedError: if a stack fails; those that are done stay, and the same command goes on.
+    :raises StackFailedError: if a stack fails; those that are done stay, and the same command goes
+        on.
     """
     if check:
         for found in refuse_what_would_fail(clients, settings, only):
@@ -101,7 +106,8 @@ def _ensure_service_roles(clients: Clients, say: Say) -> None:
 
 
 def build_artifacts(clients: Clients, settings: Settings, say: Say = lambda _: None) -> Built:
-    """Build what machines and functions run, for the image's Python and Lambda's; what was built before is found again.
+    """Build what machines and functions run, for the image's Python and Lambda's; what was built
+    before is found again.
 
     :raises BuildFailedError: if something cannot be built.
     """
@@ -115,11 +121,13 @@ def build_artifacts(clients: Clients, settings: Settings, say: Say = lambda _: N
     )
     runtime = lambda_runtime(settings, evaluation.parameters if evaluation else None)
     check_runtime(clients, runtime)
-    # Lambda is Linux; only a laptop that plays AWS has an image for macOS, and its functions run there, too.
+    # Lambda is Linux; only a laptop that plays AWS has an image for macOS, and its functions run
+    # there, too.
     platform = image.target.platform if image.target.platform.sys_platform == "darwin" else LINUX
     built = build(image.target, runtime, platform)
     say(
-        f"artifacts: {len(built.wheels) - 1} wheels for Python {image.target.python}, functions for "
+        f"artifacts: {len(built.wheels) - 1} wheels for Python {image.target.python}, functions "
+        "for "
         f"{built.artifacts.lambda_runtime} ({time.monotonic() - began:.1f} s)"
     )
     return built

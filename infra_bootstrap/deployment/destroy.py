@@ -33,7 +33,8 @@ MISSING = frozenset(
 )
 #: Said of what is kept.
 WHY_KEPT = (
-    "storage holds what was trained, and identity the role that can delete it; `destroy --delete-bucket`, by an "
+    "storage holds what was trained, and identity the role that can delete it; `destroy "
+    "--delete-bucket`, by an "
     "administrator, takes both"
 )
 
@@ -60,9 +61,10 @@ def destroy(
 ) -> Destruction:
     """Delete the stacks of an environment, in the opposite order of their making.
 
-    The storage stack and its bucket are kept unless asked for: they hold what was trained, judged and promoted. Identity is
-    kept as long as storage is, because CloudFormation deletes the storage stack as identity's deployer. Airflow's role
-    deletes what costs money, and leaves these two to an administrator.
+    The storage stack and its bucket are kept unless asked for: they hold what was trained, judged
+    and promoted. Identity is kept as long as storage is, because CloudFormation deletes the storage
+    stack as identity's deployer. Airflow's role deletes what costs money, and leaves these two to
+    an administrator.
 
     :param confirm: must be the environment's exact name.
     :raises NotConfirmedError: if it is not. :raises InstancesRunningError: if machines run.
@@ -99,7 +101,8 @@ def _kept(clients: Clients, settings: Settings, delete_bucket: bool) -> set[Conc
             raise AccessRefusedError(
                 "deleting the bucket",
                 "Airflow's role may not; let an administrator run "
-                f"`python -m infra_bootstrap destroy --environment {settings.environment} --delete-bucket`",
+                f"`python -m infra_bootstrap destroy --environment {settings.environment} "
+                "--delete-bucket`",
             )
         return {Concern.IDENTITY, Concern.STORAGE}
     if delete_bucket:
@@ -111,7 +114,10 @@ def _kept(clients: Clients, settings: Settings, delete_bucket: bool) -> set[Conc
 def _delete(
     clients: Clients, settings: Settings, kept: set[Concern], say: Say, *, delete_bucket: bool
 ) -> Iterator[str]:
-    command = f"python -m infra_bootstrap destroy --environment {settings.environment} --confirm {settings.environment}"
+    command = (
+        f"python -m infra_bootstrap destroy --environment {settings.environment} --confirm "
+        f"{settings.environment}"
+    )
     for wave in reversed(WAVES):
         begun = []
         for concern in wave:
@@ -140,7 +146,8 @@ def _delete(
 
 
 def empty_bucket(clients: Clients, bucket: str) -> int:
-    """Delete every version of every object, after taking away the policy that forbids it. There is no way back.
+    """Delete every version of every object, after taking away the policy that forbids it. There is
+    no way back.
 
     :return: how many versions were deleted.
     """
@@ -175,11 +182,12 @@ def _delete_bucket(clients: Clients, bucket: str) -> Iterator[str]:
 
 
 def find_leftovers(clients: Clients, settings: Settings, kept: set[Concern]) -> Iterator[str]:
-    """List what is still there of an environment, but for what was kept: stacks, roles, and all that bears its tags.
+    """List what is still there of an environment, but for what was kept: stacks, roles, and all
+    that bears its tags.
 
-    Asked in three ways, because none knows everything: CloudFormation for stacks, EC2 for its own tags (a terminated
-    machine keeps them for an hour and does not count), the tagging service for the rest. It answers late, so what it names
-    is looked at again by name where that is possible.
+    Asked in three ways, because none knows everything: CloudFormation for stacks, EC2 for its own
+    tags (a terminated machine keeps them for an hour and does not count), the tagging service for
+    the rest. It answers late, so what it names is looked at again by name where that is possible.
     """
     for concern in Concern:
         name = stack_name(settings.environment, concern)
@@ -242,7 +250,9 @@ def _tagged(clients: Clients, key: str, environment: str) -> Iterator[str]:
 
 
 def _is_kept(arn: str, settings: Settings, kept: set[Concern]) -> bool:
-    """Whether a tagged resource belongs to a stack that was kept; what EC2 has, EC2 was asked for."""
+    """Whether a tagged resource belongs to a stack that was kept; what EC2 has, EC2 was asked
+    for.
+    """
     service = arn.split(":")[2]
     if any(f":stack/{stack_name(settings.environment, concern)}/" in arn for concern in kept):
         return True

@@ -1,9 +1,10 @@
 """What differs from what was deployed, by name.
 
-Twice over. CloudFormation's own detection covers most properties, but not policies that were added beside ours, nor a
-newer version of the launch template. So everything that security rests on is also read through its own service and
-compared with the template, worked out for this account: roles with all their policies, the bucket's policy and settings,
-the security group's rules, the endpoint's policy, the launch template's versions, the function's alias.
+Twice over. CloudFormation's own detection covers most properties, but not policies that were added
+beside ours, nor a newer version of the launch template. So everything that security rests on is
+also read through its own service and compared with the template, worked out for this account: roles
+with all their policies, the bucket's policy and settings, the security group's rules, the
+endpoint's policy, the launch template's versions, the function's alias.
 """
 
 import json
@@ -330,7 +331,10 @@ def _alias(stage: Stage, logical_id: str) -> Iterator[str]:
     name = stage.stack.outputs["EvaluatorFunctionName"]
     found = stage.clients.client("lambda").get_alias(FunctionName=name, Name="live")
     if found["FunctionVersion"] != stage.stack.outputs["EvaluatorVersion"]:
-        yield f"it points to version {found['FunctionVersion']}, not {stage.stack.outputs['EvaluatorVersion']}"
+        yield (
+            f"it points to version {found['FunctionVersion']}, not "
+            f"{stage.stack.outputs['EvaluatorVersion']}"
+        )
     if found.get("RoutingConfig", {}).get("AdditionalVersionWeights"):
         yield "a part of its calls goes to another version"
     if logical_id not in stage.physical:

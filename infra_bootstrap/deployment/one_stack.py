@@ -1,11 +1,13 @@
-"""Deploying one stack in three steps, so that an Airflow task can let go of its worker between them.
+"""Deploying one stack in three steps, so that an Airflow task can let go of its worker between
+them.
 
     prepared = prepare(clients, settings, concern, artifacts)     # a change set, or nothing to do
     started = start(clients, prepared)                            # CloudFormation begins
     while (progress := poll(clients, started)).outcome is None: … # wait as you like
 
-Each step can be repeated: a change set that was not executed is replaced, a stack that another try has brought to its
-goal is UNCHANGED. A failed deployment rolls back, and the same command goes on from there.
+Each step can be repeated: a change set that was not executed is replaced, a stack that another try
+has brought to its goal is UNCHANGED. A failed deployment rolls back, and the same command goes on
+from there.
 """
 
 import time
@@ -33,7 +35,8 @@ from rl_lifecycle.records.record import Record
 NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
 PREPARE_WITHIN_S = 300.0
 DELETE_WITHIN_S = 1800.0
-#: On every resource that can bear it, also on those that the environment's own tag is kept from; finds what is left over.
+#: On every resource that can bear it, also on those that the environment's own tag is kept from;
+#: finds what is left over.
 DEPLOYMENT_TAG = "nightshift:deployment"
 
 
@@ -76,8 +79,9 @@ def prepare(
 ) -> Prepared:
     """Compare a stack with its template, and leave a change set if they differ. Costs nothing.
 
-    A stack that never came to life (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first. Where the template's text,
-    the parameters and the image are the same no change set is made: it could not find anything.
+    A stack that never came to life (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first. Where
+    the template's text, the parameters and the image are the same no change set is made: it could
+    not find anything.
 
     :param artifacts: what was built and uploaded; needed for training and evaluation.
     :raises IdentityChangedError: if identity differs, and the caller may not change it.
@@ -114,7 +118,9 @@ def prepare(
 
 
 def start(clients: Clients, prepared: Prepared) -> Prepared:
-    """Execute a change set; CloudFormation begins to change resources, which may begin to cost. Returns at once."""
+    """Execute a change set; CloudFormation begins to change resources, which may begin to cost.
+    Returns at once.
+    """
     if prepared.change_set is not None:
         try:
             clients.cloudformation.execute_change_set(
@@ -152,7 +158,9 @@ def poll(clients: Clients, prepared: Prepared) -> Progress:
 
 
 def protect(clients: Clients, prepared: Prepared) -> bool:
-    """Turn termination protection on where it belongs. :return: whether it is on; Airflow's role may not turn it on."""
+    """Turn termination protection on where it belongs.
+    :return: whether it is on; Airflow's role may not turn it on.
+    """
     if prepared.concern not in PROTECTED:
         return False
     stack = find_stack(clients, prepared.stack_name)
@@ -201,7 +209,9 @@ def delete_stack(clients: Clients, settings: Settings, concern: Concern) -> None
 
 
 def poll_deletion(clients: Clients, stack_id: str, command: str) -> Progress:
-    """Look at a stack that is being deleted. :raises StackFailedError: if it could not be deleted."""
+    """Look at a stack that is being deleted. :raises StackFailedError: if it could not be
+    deleted.
+    """
     stack = find_stack(clients, stack_id)
     if stack is None:
         return Progress(stack_name=stack_id, status="DELETE_COMPLETE", outcome=Outcome.DELETED)
@@ -218,7 +228,9 @@ def await_deletion(
     within_s: float = DELETE_WITHIN_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Wait until a stack is gone. :raises StackFailedError: if it could not be deleted, or not in time."""
+    """Wait until a stack is gone.
+    :raises StackFailedError: if it could not be deleted, or not in time.
+    """
     for delay in delays(within_s):
         if poll_deletion(clients, stack_id, command).outcome:
             return
@@ -231,7 +243,8 @@ def await_deletion(
 def find_differences(
     clients: Clients, concern: Concern, stack: DeployedStack, values: Mapping[str, str]
 ) -> list[str]:
-    """Compare a deployed stack with the template's text, the planned parameters and the image that "latest" means today.
+    """Compare a deployed stack with the template's text, the planned parameters and the image that
+    "latest" means today.
 
     :return: what differs, in words; empty when a change set could find nothing.
     """
@@ -265,10 +278,11 @@ def create_change_set(
     values: Mapping[str, str],
     deployed: Mapping[str, str] | None,
 ) -> dict[str, Any] | None:
-    """Make a change set and wait for it. :return: its description; None when it finds nothing to do.
+    """Make a change set and wait for it.
+    :return: its description; None when it finds nothing to do.
 
-    :param deployed: the stack's parameters now; None: it is new. What stays is said as "the value before", because the
-        value of an SSM parameter's type is not what was given.
+    :param deployed: the stack's parameters now; None: it is new. What stays is said as "the value
+        before", because the value of an SSM parameter's type is not what was given.
     :raises StackFailedError: if CloudFormation refuses it.
     """
     name = stack_name(settings.environment, concern)

@@ -18,7 +18,8 @@ from rl_lifecycle.records.record import Record
 class StackPlan(Record):
     """What would happen to a stack.
 
-    :param monthly_usd: what it costs a month afterwards, while nothing runs. :param costs: what of it costs something.
+    :param monthly_usd: what it costs a month afterwards, while nothing runs.
+    :param costs: what of it costs something.
     :param monthly_usd_now: what it costs a month as it is deployed; 0 for one that is not.
     """
 
@@ -34,7 +35,8 @@ class StackPlan(Record):
 def plan(
     clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None
 ) -> StackPlan:
-    """Plan a stack. A new one is read from its template; an existing one from a change set, which is deleted again.
+    """Plan a stack. A new one is read from its template; an existing one from a change set, which
+    is deleted again.
 
     :raises BadInputError: if a parameter is not allowed.
     """

@@ -1,4 +1,6 @@
-"""Checks of an account: who asks, where, with which permissions and quotas, and whether Lambda and Spot are ready."""
+"""Checks of an account: who asks, where, with which permissions and quotas, and whether Lambda and
+Spot are ready.
+"""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -21,8 +23,8 @@ def _vcpu_quotas() -> Iterator[tuple[str, str, int, bool]]:
 
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-quotas.html
 
-    :return: name, Service Quotas' code, the fewest vCPUs with which one machine starts, and whether training with
-        `instance_types: auto` needs it.
+    :return: name, Service Quotas' code, the fewest vCPUs with which one machine starts, and whether
+        training with `instance_types: auto` needs it.
     """
     wanted = [row for row in INSTANCE_TYPES.values() if row.preflight]
     for family, codes in QUOTA_CODES.items():
@@ -36,12 +38,14 @@ def _vcpu_quotas() -> Iterator[tuple[str, str, int, bool]]:
 
 #: The vCPU quotas that are checked.
 VCPU_QUOTAS = tuple(_vcpu_quotas())
-#: The role that Spot works as; it belongs to AWS and cannot be made by a stack of ours that may be deleted. Fleet's role is
-#: not made: an instant fleet needs none, and only with it could a standing fleet launch past the launcher's conditions.
+#: The role that Spot works as; it belongs to AWS and cannot be made by a stack of ours that may be
+#: deleted. Fleet's role is not made: an instant fleet needs none, and only with it could a standing
+#: fleet launch past the launcher's conditions.
 #: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-prerequisites.html
 SERVICE_ROLES = {"spot.amazonaws.com": "AWSServiceRoleForEC2Spot"}
-#: What an administrator must be able to do for a first bootstrap: identity is made with the caller's own rights.
-#: Each with the resource that it is for: a simulation without one asks for everything, which rights that are scoped do not give.
+#: What an administrator must be able to do for a first bootstrap: identity is made with the
+#: caller's own rights. Each with the resource that it is for: a simulation without one asks for
+#: everything, which rights that are scoped do not give.
 ADMINISTRATOR_ACTIONS = {
     "arn:{partition}:cloudformation:{region}:{account}:stack/nightshift-{environment}-identity/*": (
         "cloudformation:CreateChangeSet",
@@ -92,7 +96,9 @@ ADMINISTRATOR_ACTIONS = {
 
 
 def is_on_this_machine(clients: Clients) -> bool:
-    """Whether the endpoint is on the loopback: then Lambda's Python is this machine's, not AWS's."""
+    """Whether the endpoint is on the loopback: then Lambda's Python is this machine's, not
+    AWS's.
+    """
     return urlsplit(clients.sts.meta.endpoint_url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
@@ -103,7 +109,8 @@ def check_runtime(clients: Clients, runtime: str) -> None:
     """
     if runtime in LAPTOP_RUNTIMES and not is_on_this_machine(clients):
         raise BadInputError(
-            f"--lambda-runtime {runtime}: onnxruntime's wheels need glibc 2.28, and Lambda's {runtime} has 2.26; "
+            f"--lambda-runtime {runtime}: onnxruntime's wheels need glibc 2.28, and Lambda's "
+            f"{runtime} has 2.26; "
             "choose python3.12 or later"
         )
 
@@ -129,7 +136,9 @@ def check_caller(at: Situation) -> Iterator[Check]:
 
 
 def check_region(at: Situation) -> Iterator[Check]:
-    """A region that was never opted into refuses every call; one that is not has no quotas, zones or images of ours."""
+    """A region that was never opted into refuses every call; one that is not has no quotas, zones
+    or images of ours.
+    """
     clients = at.clients
     found = clients.ec2.describe_regions(RegionNames=[clients.region], AllRegions=True)["Regions"]
     status = str(found[0].get("OptInStatus", "opt-in-not-required")) if found else "unknown"
@@ -145,7 +154,9 @@ def check_region(at: Situation) -> Iterator[Check]:
 
 
 def check_permissions(at: Situation) -> Iterator[Check]:
-    """Ask IAM what the caller may do. Conditions and organisations' policies are beyond the simulation."""
+    """Ask IAM what the caller may do. Conditions and organisations' policies are beyond the
+    simulation.
+    """
     clients, settings = at
     role = role_of_arn(clients.identity["Arn"])
     source = clients.iam.get_role(RoleName=role)["Role"]["Arn"] if role else clients.identity["Arn"]
@@ -177,7 +188,9 @@ def check_permissions(at: Situation) -> Iterator[Check]:
 
 
 def _simulate(clients: Clients, settings: Settings, source: str) -> list[str]:
-    """The actions of a first bootstrap that a role or user may not do, each asked for the resource it would be done to."""
+    """The actions of a first bootstrap that a role or user may not do, each asked for the resource
+    it would be done to.
+    """
     names = {
         "partition": clients.identity["Arn"].split(":")[1],
         "region": clients.region,
@@ -235,7 +248,8 @@ def check_lambda(at: Situation) -> Iterator[Check]:
             name="Lambda's concurrency",
             verdict=Verdict.FAILED,
             found=f"{limit}, of which {reserved} would be reserved",
-            fix="AWS keeps 100 unreserved: leave ReservedConcurrency at -1, or ask for more (quota L-B99A9384, lambda)",
+            fix="AWS keeps 100 unreserved: leave ReservedConcurrency at -1, or ask for more "
+            "(quota L-B99A9384, lambda)",
         )
         return
     few = limit < 50
@@ -260,7 +274,8 @@ def check_service_roles(at: Situation) -> Iterator[Check]:
                 name=f"role of {service}",
                 verdict=Verdict.WARNING,
                 found="not there yet",
-                fix=f"`deploy` makes it, or: aws iam create-service-linked-role --aws-service-name {service}",
+                fix="`deploy` makes it, or: aws iam create-service-linked-role "
+                f"--aws-service-name {service}",
             )
         else:
             yield Check(name=f"role of {service}", verdict=Verdict.GOOD, found=name)

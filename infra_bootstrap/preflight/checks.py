@@ -1,6 +1,8 @@
-"""What would go wrong, found out before anything is made: a table, with the fix for each failure. Changes nothing.
+"""What would go wrong, found out before anything is made: a table, with the fix for each failure.
+Changes nothing.
 
-A check that the caller may not make is a warning that says which permission is missing, not a failure.
+A check that the caller may not make is a warning that says which permission is missing, not a
+failure.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,7 +46,9 @@ def run_checks(clients: Clients, settings: Settings) -> list[Check]:
 
 
 def make_check(name: str, at: Situation) -> list[Check]:
-    """Make one check. What it may not look at is a warning; bad input that it meets is a failure."""
+    """Make one check. What it may not look at is a warning; bad input that it meets is a
+    failure.
+    """
     try:
         return list(CHECKS[name](at))
     except BadInputError as error:
@@ -73,7 +77,8 @@ def failures(checks: list[Check]) -> list[Check]:
 def refuse_what_would_fail(
     clients: Clients, settings: Settings, only: Concern | None = None
 ) -> list[Check]:
-    """Check an account before something new is made in it; a deployment whose stacks are all there is not held up.
+    """Check an account before something new is made in it; a deployment whose stacks are all there
+    is not held up.
 
     :param only: the stack that is meant; None: all.
     :return: the checks that were made.

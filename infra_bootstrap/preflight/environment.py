@@ -1,4 +1,6 @@
-"""Checks of what an environment is made of: its names, zones, addresses, image, bucket and stacks."""
+"""Checks of what an environment is made of: its names, zones, addresses, image, bucket and
+stacks.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -111,7 +113,9 @@ def check_vpcs(at: Situation) -> Iterator[Check]:
 
 
 def check_addresses(at: Situation) -> Iterator[Check]:
-    """A full subnet starts no machine; Fleet would try the others, and find none when all are full."""
+    """A full subnet starts no machine; Fleet would try the others, and find none when all are
+    full.
+    """
     clients, settings = at
     network = find_stack(clients, stack_name(settings.environment, Concern.NETWORK))
     if network is None or not network.outputs:
@@ -125,7 +129,8 @@ def check_addresses(at: Situation) -> Iterator[Check]:
 
 
 def judge_addresses(subnets: Sequence[Mapping[str, Any]]) -> Check:
-    """Judge subnets by their free addresses: a failure if none has room, a warning if some have not.
+    """Judge subnets by their free addresses: a failure if none has room, a warning if some have
+    not.
 
     >>> judge_addresses([{"AvailabilityZone": "eu-west-1a", "AvailableIpAddressCount": 0}]).verdict
     <Verdict.FAILED: 'failed'>
@@ -143,7 +148,8 @@ def judge_addresses(subnets: Sequence[Mapping[str, Any]]) -> Check:
         name="free addresses",
         verdict=verdict,
         found=found,
-        fix=f"no room in {', '.join(full)}: end machines or network interfaces that hold addresses there",
+        fix=f"no room in {', '.join(full)}: end machines or network interfaces that hold "
+        "addresses there",
     )
 
 
@@ -193,7 +199,9 @@ def check_bucket(at: Situation) -> Iterator[Check]:
         found=f"{name} is {'ours' if ours else 'there'}",
         fix=""
         if ours
-        else "it was not made by our storage stack: delete it, or choose another environment's name",
+        else (
+            "it was not made by our storage stack: delete it, or choose another environment's name"
+        ),
     )
 
 

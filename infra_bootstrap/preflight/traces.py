@@ -12,12 +12,14 @@ from infra_bootstrap.stacks.template_files import template
 
 
 def find_traces(clients: Clients, environment: str) -> Iterator[str]:
-    """Name the stacks, the bucket, the roles and the living machines of an environment; nothing for a new one.
+    """Name the stacks, the bucket, the roles and the living machines of an environment; nothing for
+    a new one.
 
-    Roles are looked for by name, because they are global: they also betray an environment of another region. A bucket that
-    may not be looked at exists.
+    Roles are looked for by name, because they are global: they also betray an environment of
+    another region. A bucket that may not be looked at exists.
 
-    :raises ClientError: if the caller may not look; then nothing is known, and nothing should be made.
+    :raises ClientError: if the caller may not look; then nothing is known, and nothing should be
+        made.
     """
     for concern in Concern:
         if find_stack(clients, stack_name(environment, concern)):

@@ -1,7 +1,8 @@
 """End machines of ours whose deadline has passed, whether Airflow is alive or not.
 
-Needs boto3 alone, which Lambda's runtime has. A machine without a readable deadline gets an hour: the launcher's policy
-never lets one start without, so somebody tagged it by hand, or changed the tag.
+Needs boto3 alone, which Lambda's runtime has. A machine without a readable deadline gets an hour:
+the launcher's policy never lets one start without, so somebody tagged it by hand, or changed the
+tag.
 """
 
 import json

@@ -77,7 +77,8 @@ def completed(
     before: Mapping[str, Mapping[str, Any]],
     after: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Change, ...]:
-    """Add what comes and goes with a parameter alone, where a change set compared texts and does not say so.
+    """Add what comes and goes with a parameter alone, where a change set compared texts and does
+    not say so.
 
     >>> [change.resource for change in completed((), {}, {"Nat": {"Type": "AWS::EC2::NatGateway"}})]
     ['Nat']

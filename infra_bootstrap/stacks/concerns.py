@@ -81,14 +81,16 @@ def check_environment(name: str) -> str:
     """
     if not ENVIRONMENT.fullmatch(name) or name.endswith("-"):
         raise BadInputError(
-            f"--environment {name!r}: lower case, digits and -, at most 20 characters, beginning with a letter "
+            f"--environment {name!r}: lower case, digits and -, at most 20 characters, beginning "
+            "with a letter "
             "and ending with a letter or digit, for example dev"
         )
     return name
 
 
 def template_body(concern: Concern) -> str:
-    """Read a template, without its comments, and with the user data put into it where it asks for it.
+    """Read a template, without its comments, and with the user data put into it where it asks for
+    it.
 
     Comments are for who reads the file; CloudFormation would count them.
 
@@ -106,10 +108,13 @@ def template_body(concern: Concern) -> str:
 
 
 def user_data() -> str:
-    """The script that a machine runs at boot, without the first lines that name region and bucket."""
+    """The script that a machine runs at boot, without the first lines that name region and
+    bucket.
+    """
     script = (TEMPLATES / "user_data.sh").read_text()
     if len(script.encode()) > MOST_USER_DATA_BYTES - 256:
         raise BadInputError(
-            f"templates/user_data.sh has {len(script.encode())} bytes; EC2 takes {MOST_USER_DATA_BYTES}"
+            f"templates/user_data.sh has {len(script.encode())} bytes; EC2 takes "
+            f"{MOST_USER_DATA_BYTES}"
         )
     return script

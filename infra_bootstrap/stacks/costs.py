@@ -1,14 +1,16 @@
 """What the stacks cost a month while nothing runs, about: for orientation, and no quote.
 
-Approximate list prices of us-east-1, written down from general knowledge and not fetched from AWS; other regions differ.
-Compare with https://aws.amazon.com/vpc/pricing/ and https://aws.amazon.com/cloudwatch/pricing/. A machine, an evaluation
-and a stored gigabyte cost extra; docs/aws-account.md says about how much.
+Approximate list prices of us-east-1, written down from general knowledge and not fetched from AWS;
+other regions differ. Compare with https://aws.amazon.com/vpc/pricing/ and
+https://aws.amazon.com/cloudwatch/pricing/. A machine, an evaluation and a stored gigabyte cost
+extra; docs/aws-account.md says about how much.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-#: US dollars a month for each resource that is there, by type; what is not named costs nothing while it is idle.
+#: US dollars a month for each resource that is there, by type; what is not named costs nothing
+#: while it is idle.
 MONTHLY_USD: dict[str, float] = {
     "AWS::EC2::NatGateway": 32.85,  # 0.045 an hour
     "AWS::EC2::EIP": 3.65,  # 0.005 an hour, since 2024 for every public address
@@ -33,7 +35,8 @@ def monthly_usd(resources: Mapping[str, Mapping[str, Any]]) -> float:
 
 
 def heartbeats_usd_an_hour(every_s: float) -> float:
-    """What one machine's heartbeats cost an hour: a PUT each. Old versions go after a day and weigh nothing.
+    """What one machine's heartbeats cost an hour: a PUT each. Old versions go after a day and weigh
+    nothing.
 
     >>> heartbeats_usd_an_hour(15.0)
     0.0012

@@ -16,7 +16,8 @@ DEAD = frozenset(
 class DeployedStack(NamedTuple):
     """A stack, as far as a deployment needs it.
 
-    :param changed_at: when it was made or last changed, as CloudFormation says; tells an operation from the one before.
+    :param changed_at: when it was made or last changed, as CloudFormation says; tells an operation
+        from the one before.
     """
 
     name: str

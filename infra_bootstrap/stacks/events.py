@@ -11,7 +11,9 @@ CANCELLED = ("cancelled", "The following resource(s) failed")
 
 
 def find_failure(clients: Clients, stack: str) -> tuple[str, str]:
-    """Read a stack's last operation. :return: logical id (empty: the stack itself) and AWS's reason."""
+    """Read a stack's last operation.
+    :return: logical id (empty: the stack itself) and AWS's reason.
+    """
     try:
         events = clients.cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
     except ClientError as error:

@@ -1,4 +1,6 @@
-"""The machine image: which one the SSM parameter names, its root device, its Python and its platform."""
+"""The machine image: which one the SSM parameter names, its root device, its Python and its
+platform.
+"""
 
 from typing import Any, NamedTuple
 

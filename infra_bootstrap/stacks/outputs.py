@@ -1,4 +1,6 @@
-"""Where everything is: read from the stacks, so that no environment variable and no file has to say it."""
+"""Where everything is: read from the stacks, so that no environment variable and no file has to say
+it.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,8 +18,10 @@ from rl_lifecycle.experiment.spec import Artifact
 class Outputs:
     """What the pipeline needs to know of a deployed environment.
 
-    :param subnet_ids: zone → subnet id. :param launch_template_version: the number to pin in a spec.
-    :param trainer_wheels: the trainer's wheel set, to put into a spec. :param trainer_python: the image's Python.
+    :param subnet_ids: zone → subnet id.
+    :param launch_template_version: the number to pin in a spec.
+    :param trainer_wheels: the trainer's wheel set, to put into a spec.
+    :param trainer_python: the image's Python.
     """
 
     environment: str

@@ -1,7 +1,9 @@
-"""Parameters of the stacks: what is asked for, what was built, what is deployed, and what is looked up once.
+"""Parameters of the stacks: what is asked for, what was built, what is deployed, and what is looked
+up once.
 
-In this order: a value that a person gave; a value that this run computed (artifacts); the deployed stack's value; for a
-new stack, a value looked up (zones, prefix list, image); else the template's default.
+In this order: a value that a person gave; a value that this run computed (artifacts); the deployed
+stack's value; for a new stack, a value looked up (zones, prefix list, image); else the template's
+default.
 """
 
 from collections.abc import Mapping
@@ -57,7 +59,8 @@ def plan_parameters(
 
 
 def allow_types_of_the_table(allowed: str, default: str) -> str:
-    """Add to a list of patterns the families that have a price in the table and that no pattern covers.
+    """Add to a list of patterns the families that have a price in the table and that no pattern
+    covers.
 
     A list without all patterns of the default was narrowed by a person, and stays as it is.
 
@@ -130,7 +133,9 @@ def _following_image(
 
 
 def _operator(clients: Clients, settings: Settings) -> Values:
-    """Who bootstraps may upload artifacts; not Airflow's role, which may anyway, and not the root user, who cannot."""
+    """Who bootstraps may upload artifacts; not Airflow's role, which may anyway, and not the root
+    user, who cannot.
+    """
     arn = clients.identity["Arn"]
     role = role_of_arn(arn)
     if role is None:
@@ -183,7 +188,9 @@ def zones_by_type(clients: Clients) -> dict[str, set[str]]:
 
 
 def _prefix_list(clients: Clients) -> Values:
-    """The prefix list of S3; without it machines may speak TLS to any address, and still have no route but to S3."""
+    """The prefix list of S3; without it machines may speak TLS to any address, and still have no
+    route but to S3.
+    """
     try:
         found = clients.ec2.describe_managed_prefix_lists(
             Filters=[{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{clients.region}.s3"]}]

@@ -1,6 +1,7 @@
 """A template's values as AWS should have them: references, substitutions and conditions worked out.
 
-Enough of CloudFormation's functions for our templates; what they do not use is refused, not guessed.
+Enough of CloudFormation's functions for our templates; what they do not use is refused, not
+guessed.
 """
 
 import base64
@@ -122,7 +123,8 @@ class Stage:
         }
         if attribute != "Arn" or kind not in arns:
             raise BadInputError(
-                f"templates/{self.concern}.yaml uses {logical_id}.{attribute}, which `drift` cannot work out"
+                f"templates/{self.concern}.yaml uses {logical_id}.{attribute}, which `drift` "
+                "cannot work out"
             )
         return arns[kind]
 
@@ -134,7 +136,8 @@ class Stage:
 
 
 def canonical(document: Any) -> Any:
-    """Write a policy, or any answer, in one form: AWS keeps neither order nor the difference between `x` and `[x]`.
+    """Write a policy, or any answer, in one form: AWS keeps neither order nor the difference
+    between `x` and `[x]`.
 
     >>> canonical({"Action": ["b", "a"], "Effect": "Allow"}) == canonical({"Effect": "Allow", "Action": ["a", "b"]})
     True

@@ -1,4 +1,6 @@
-"""What a person, or a DAG's form, may say about a deployment; all of it optional but the environment."""
+"""What a person, or a DAG's form, may say about a deployment; all of it optional but the
+environment.
+"""
 
 import re
 from collections.abc import Mapping
@@ -10,8 +12,8 @@ from infra_bootstrap.stacks.concerns import check_environment
 
 LAMBDA_RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
 DEFAULT_LAMBDA_RUNTIME = "python3.12"
-#: onnxruntime's wheels need glibc 2.28; Lambda's python3.11 has 2.26. It is for laptops whose Python it is.
-#: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html
+#: onnxruntime's wheels need glibc 2.28; Lambda's python3.11 has 2.26. It is for laptops whose
+#: Python it is. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html
 LAPTOP_RUNTIMES = ("python3.11",)
 ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}")
 
@@ -21,7 +23,8 @@ class Settings:
     """One deployment.
 
     :param environment: its name, such as `dev`.
-    :param airflow_role: name of the role that Airflow's workers run as; None: what is deployed, else `airflow-worker`.
+    :param airflow_role: name of the role that Airflow's workers run as; None: what is deployed,
+        else `airflow-worker`.
     :param lambda_runtime: None: what is deployed, else python3.12.
     :param parameters: template parameters to set, by name; what is not named stays as it is.
     """
@@ -36,11 +39,13 @@ class Settings:
         check_environment(self.environment)
         if self.lambda_runtime is not None and self.lambda_runtime not in LAMBDA_RUNTIMES:
             raise BadInputError(
-                f"--lambda-runtime {self.lambda_runtime!r}: choose one of {', '.join(LAMBDA_RUNTIMES)}"
+                f"--lambda-runtime {self.lambda_runtime!r}: choose one of "
+                f"{', '.join(LAMBDA_RUNTIMES)}"
             )
         if self.airflow_role is not None and not ROLE_NAME.fullmatch(self.airflow_role):
             raise BadInputError(
-                f"--airflow-role {self.airflow_role!r}: the name of a role, without path and not its ARN"
+                f"--airflow-role {self.airflow_role!r}: the name of a role, without path and not "
+                "its ARN"
             )
 
     @property

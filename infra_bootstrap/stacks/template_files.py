@@ -95,7 +95,9 @@ def check_value(name: str, value: str, declared: Mapping[str, Any]) -> None:
 
 
 def _check_cidr(name: str, value: str) -> None:
-    """Refuse what looks like an address range and is none: a pattern knows neither 256 nor where a range may begin."""
+    """Refuse what looks like an address range and is none: a pattern knows neither 256 nor where a
+    range may begin.
+    """
     try:
         ipaddress.ip_network(value)
     except ValueError as error:

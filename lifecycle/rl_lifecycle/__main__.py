@@ -1,4 +1,6 @@
-"""`python -m rl_lifecycle decide|schema`: the gate on two stored evaluations; the schema of an experiment file."""
+"""`python -m rl_lifecycle decide|schema`: the gate on two stored evaluations; the schema of an
+experiment file.
+"""
 
 import argparse
 import json
@@ -47,8 +49,10 @@ def describe(verdict: Verdict) -> list[str]:
     lines = [f"{verdict.decision}: {verdict.reason}"]
     for look in verdict.looks:
         lines.append(
-            f"  {look.n:>6} pairs, alpha {look.alpha:.4g}: mean difference {look.mean_difference:+.4g}, "
-            f"p better {look.p_better:.3g}, p crashes no more often {look.p_guard:.3g}, p worse {look.p_worse:.3g}; "
+            f"  {look.n:>6} pairs, alpha {look.alpha:.4g}: mean difference "
+            f"{look.mean_difference:+.4g}, "
+            f"p better {look.p_better:.3g}, p crashes no more often {look.p_guard:.3g}, p worse "
+            f"{look.p_worse:.3g}; "
             f"crashes {look.crashes_candidate} against {look.crashes_champion}, lost {look.lost}"
         )
     return lines

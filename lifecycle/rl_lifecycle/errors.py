@@ -61,7 +61,9 @@ DEPLOY = (
 
 
 class NewerRecordError(InvalidRecordError):
-    """A newer version of Nightshift wrote the JSON: it has a key, or a `schema_version`, that this one does not know."""
+    """A newer version of Nightshift wrote the JSON: it has a key, or a `schema_version`, that this
+    one does not know.
+    """
 
     def __init__(self, where: str, problem: str) -> None:
         super().__init__(
@@ -79,7 +81,9 @@ class MissingObjectError(LifecycleError):
 
 
 class PreconditionFailedError(LifecycleError):
-    """A conditional write lost: the key exists already, or is no longer what the writer had read."""
+    """A conditional write lost: the key exists already, or is no longer what the writer had
+    read.
+    """
 
     def __init__(self, uri: str, condition: str) -> None:
         self.uri, self.condition = uri, condition
@@ -100,7 +104,8 @@ class OverlappingSeedsError(LifecycleError):
     def __init__(self, first: str, second: str) -> None:
         self.first, self.second = first, second
         super().__init__(
-            f"episode seeds of {first} overlap with those of {second}: trigger again, another run draws others"
+            f"episode seeds of {first} overlap with those of {second}: trigger again, another run "
+            "draws others"
         )
 
 
@@ -115,36 +120,45 @@ class CorruptArtifactError(LifecycleError):
 
 
 class ChangedPiecesError(LifecycleError):
-    """Bytes in memory are no longer what was to be stored: nothing may name what was written of them."""
+    """Bytes in memory are no longer what was to be stored: nothing may name what was written of
+    them.
+    """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         super().__init__(
-            f"{uri} changed in memory while it was being stored, so it does not count: start again from the last checkpoint"
+            f"{uri} changed in memory while it was being stored, so it does not count: start "
+            "again from the last checkpoint"
         )
 
 
 class BudgetExceededError(LifecycleError):
     """A machine may cost more than what is left of the run's budget.
 
-    :param needed_usd: what would have to be reserved. :param left_usd: what is not reserved or spent yet.
+    :param needed_usd: what would have to be reserved.
+    :param left_usd: what is not reserved or spent yet.
     """
 
     def __init__(self, needed_usd: float, left_usd: float, budget_usd: float) -> None:
         self.needed_usd, self.left_usd, self.budget_usd = needed_usd, left_usd, budget_usd
         super().__init__(
-            f"the next machine may cost up to USD {needed_usd:.4g}, but USD {left_usd:.4g} are left of "
-            f"compute.budget_usd {budget_usd:g}; raise the budget, or lower compute.max_hours or trials"
+            f"the next machine may cost up to USD {needed_usd:.4g}, but USD {left_usd:.4g} are "
+            "left of "
+            f"compute.budget_usd {budget_usd:g}; raise the budget, or lower compute.max_hours or "
+            "trials"
         )
 
 
 class NoPlaceError(LifecycleError):
-    """As many machines of the run are at work as may be at the same time: wait until one has ended."""
+    """As many machines of the run are at work as may be at the same time: wait until one has
+    ended.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
         super().__init__(
-            f"{most} machines of this run are at work (compute.max_parallel {most}); waiting for one to end"
+            f"{most} machines of this run are at work (compute.max_parallel {most}); waiting for "
+            "one to end"
         )
 
 

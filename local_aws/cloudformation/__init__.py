@@ -1,1 +1,3 @@
-"""CloudFormation where the emulator's falls short: what a template says is what the service then reports."""
+"""CloudFormation where the emulator's falls short: what a template says is what the service then
+reports.
+"""

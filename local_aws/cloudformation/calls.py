@@ -1,8 +1,9 @@
 """What CloudFormation calls for each type of resource.
 
 The calls are those of the types' own handlers, as their schemas list them:
-https://docs.aws.amazon.com/cloudformation-cli/latest/userguide/resource-type-schema.html. Only what creates, changes
-and deletes is asked for, with the properties that cause it; what handlers merely read is not.
+https://docs.aws.amazon.com/cloudformation-cli/latest/userguide/resource-type-schema.html. Only what
+creates, changes and deletes is asked for, with the properties that cause it; what handlers merely
+read is not.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class Right:
     """One call that CloudFormation makes, on one of the resources that it touches.
 
     :param when: the property that causes the call; None for always.
-    :param on: kind and property of an existing resource that the call touches; None for the resource itself.
+    :param on: kind and property of an existing resource that the call touches; None for the
+        resource itself.
     """
 
     action: str
@@ -101,7 +103,8 @@ def _endpoint(action: str) -> tuple[str, ...]:
 _TAGS = "ec2:CreateTags if Tags"
 _BUCKET_PARTS = (
     "s3:PutBucketVersioning if VersioningConfiguration", "s3:PutEncryptionConfiguration if BucketEncryption",
-    "s3:PutLifecycleConfiguration if LifecycleConfiguration", "s3:PutBucketPublicAccessBlock if PublicAccessBlockConfiguration",
+    "s3:PutLifecycleConfiguration if LifecycleConfiguration", "s3:PutBucketPublicAccessBlock if "
+"PublicAccessBlockConfiguration",
     "s3:PutBucketOwnershipControls if OwnershipControls", "s3:PutBucketNotification if NotificationConfiguration",
     "s3:PutBucketTagging if Tags",
 )  # fmt: skip

@@ -1,6 +1,8 @@
-"""Properties that the emulator drops, applied through the services' own APIs after its provisioners ran.
+"""Properties that the emulator drops, applied through the services' own APIs after its provisioners
+ran.
 
-What is mended here was found by reading every property of a template back; ``tests/local_aws`` does that for all of them.
+What is mended here was found by reading every property of a template back; ``tests/local_aws`` does
+that for all of them.
 """
 
 from __future__ import annotations
@@ -160,14 +162,19 @@ MENDS: dict[str, Mend] = {
 
 
 def physical_id(kind: str, made: str) -> str:
-    """Return what ``Ref`` gives: an instance profile's is its name, where the emulator gives its ARN."""
+    """Return what ``Ref`` gives: an instance profile's is its name, where the emulator gives its
+    ARN.
+    """
     return made.rsplit("/", 1)[-1] if kind == "AWS::IAM::InstanceProfile" else made
 
 
 def refuse_deletion(kind: str, name: str, region: str) -> str | None:
     """Return why a resource cannot be deleted, or None."""
     if kind == "AWS::S3::Bucket" and is_full(name, region):
-        return "The bucket you tried to delete is not empty. You must delete all versions in the bucket."
+        return (
+            "The bucket you tried to delete is not empty. You must delete all versions in the "
+            "bucket."
+        )
     return None
 
 
@@ -193,7 +200,10 @@ def check_object(bucket_name: str, key: str, region: str) -> None:
         code = {"404": "NoSuchKey"}.get(
             problem.response["Error"]["Code"], problem.response["Error"]["Code"]
         )
-        text = f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: s3://{bucket_name}/{key} cannot be read."
+        text = (
+            f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: "
+            f"s3://{bucket_name}/{key} cannot be read."
+        )
         raise ValueError(
             f'Resource handler returned message: "{text}" (Service: Lambda, Status Code: 400)'
         ) from None

@@ -1,4 +1,6 @@
-"""What stands before the emulator's CloudFormation: service roles, and the condition keys of stack operations."""
+"""What stands before the emulator's CloudFormation: service roles, and the condition keys of stack
+operations.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,8 @@ class CloudFormationFront:
         )
         if denial:
             text = (
-                f"User: {denial.principal_arn} is not authorized to perform: iam:PassRole on resource: {role_arn} "
+                f"User: {denial.principal_arn} is not authorized to perform: iam:PassRole on "
+                f"resource: {role_arn} "
                 "because no identity-based policy allows the iam:PassRole action"
             )
             return error(403, "AccessDenied", text)
@@ -92,7 +95,9 @@ class CloudFormationFront:
 
 
 def refuse_references(body: str | None) -> Response | None:
-    """Refuse a template that refers to what it does not define; one that cannot be parsed is left to the emulator."""
+    """Refuse a template that refers to what it does not define; one that cannot be parsed is left
+    to the emulator.
+    """
     if not body:
         return None
     try:
@@ -105,12 +110,15 @@ def refuse_references(body: str | None) -> Response | None:
     return error(
         400,
         "ValidationError",
-        f"Template format error: Unresolved resource dependencies [{', '.join(names)}] in the Resources block of the template",
+        f"Template format error: Unresolved resource dependencies [{', '.join(names)}] in the "
+        "Resources block of the template",
     )
 
 
 def _records(form: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the records of the stack and the change set that a request names; the change set first."""
+    """Return the records of the stack and the change set that a request names; the change set
+    first.
+    """
     service = seams.module("services.cloudformation")
     stack_name = form.get("StackName", "").split(":stack/")[-1].split("/")[0]
     change_set = form.get("ChangeSetName", "")
@@ -132,7 +140,9 @@ def remembered_role(form: Mapping[str, str]) -> str | None:
 
 
 def remember_role(form: Mapping[str, str], role_arn: str) -> None:
-    """Keep the role for later requests; a change set's role becomes the stack's when it is executed."""
+    """Keep the role for later requests; a change set's role becomes the stack's when it is
+    executed.
+    """
     records = _records(form)
     for record in records[:1] if form.get("Action") == "CreateChangeSet" else records:
         record[ROLE] = role_arn
@@ -141,7 +151,8 @@ def remember_role(form: Mapping[str, str], role_arn: str) -> None:
 def with_request_keys(original: Any) -> Any:
     """Add CloudFormation's condition keys to those that a request carries.
 
-    Source: https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscloudformation.html
+    Source:
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscloudformation.html
     """
     names = {
         "RoleARN": "cloudformation:RoleArn",
@@ -166,7 +177,8 @@ def with_request_keys(original: Any) -> Any:
 def error(status: int, code: str, message: str) -> Response:
     """Return an error as CloudFormation does."""
     body = (
-        '<ErrorResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"><Error><Type>Sender</Type>'
+        "<ErrorResponse "
+        'xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"><Error><Type>Sender</Type>'
         f"<Code>{code}</Code><Message>{escape(message)}</Message></Error><RequestId>{request_id()}</RequestId></ErrorResponse>"
     )
     return status, {"Content-Type": "text/xml"}, body.encode()

@@ -2,7 +2,8 @@
 
 Run it from the root: ``.venv/bin/python -m local_aws.cloudformation.make_properties``.
 
-The server has no cfn-lint, and the schemas are large; what is needed here is which properties a type has and requires.
+The server has no cfn-lint, and the schemas are large; what is needed here is which properties a
+type has and requires.
 """
 
 from __future__ import annotations

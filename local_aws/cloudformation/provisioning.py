@@ -1,4 +1,6 @@
-"""Stands around the emulator's provisioners: checks properties, asks for the operator's rights, mends what was dropped."""
+"""Stands around the emulator's provisioners: checks properties, asks for the operator's rights,
+mends what was dropped.
+"""
 
 from __future__ import annotations
 
@@ -176,7 +178,10 @@ class Provisioning:
                     if denial.explicit
                     else f"because no identity-based policy allows the {action} action"
                 )
-                text = f"User: {denial.principal_arn} is not authorized to perform: {action} on resource: {arn} {why}"
+                text = (
+                    f"User: {denial.principal_arn} is not authorized to perform: {action} on "
+                    f"resource: {arn} {why}"
+                )
                 raise ValueError(
                     f'Resource handler returned message: "{text}" (HandlerErrorCode: AccessDenied)'
                 )

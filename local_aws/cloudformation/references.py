@@ -11,7 +11,8 @@ Template = Mapping[str, Any]
 
 
 def unresolved(template: Template) -> list[str]:
-    """List the names that resources, conditions apart, refer to and that the template does not define.
+    """List the names that resources, conditions apart, refer to and that the template does not
+    define.
 
     >>> unresolved({"Resources": {"A": {"Properties": {"B": {"Ref": "C"}, "D": {"Fn::Sub": "${A.Arn} ${AWS::Region} ${E}"}}}}})
     ['C', 'E']

@@ -1,4 +1,6 @@
-"""Which permissions CloudFormation needs for a resource, so that its service role's count; the calls are those of `calls`."""
+"""Which permissions CloudFormation needs for a resource, so that its service role's count; the
+calls are those of `calls`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ READ_OBJECTS = {"AWS::Lambda::Function": "Code", "AWS::Lambda::LayerVersion": "C
 
 
 def tags_of(properties: Properties) -> dict[str, str]:
-    """Return a resource's own tags; those that CloudFormation adds by itself need nobody's permission."""
+    """Return a resource's own tags; those that CloudFormation adds by itself need nobody's
+    permission.
+    """
     tags = properties.get("Tags") or []
     found = (
         tags if isinstance(tags, Mapping) else {tag["Key"]: tag.get("Value", "") for tag in tags}
@@ -38,7 +42,8 @@ def needed(
     kind: str, verb: str, properties: Properties, physical_id: str, account: str, region: str,
     tags_on: Callable[[str], Mapping[str, str]] = lambda _: {},
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:  # fmt: skip
-    """Yield each action, its resource and its condition keys for creating, updating or deleting a resource.
+    """Yield each action, its resource and its condition keys for creating, updating or deleting a
+    resource.
 
     :param tags_on: the tags that a resource of EC2 bears now, by its id.
     """

@@ -1,4 +1,6 @@
-"""Refuses what CloudFormation's schema check refuses: unknown types, unknown properties, missing ones."""
+"""Refuses what CloudFormation's schema check refuses: unknown types, unknown properties, missing
+ones.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def check(kind: str, properties: Tree) -> None:
 
     Types that are not in the table are left to the emulator, which refuses those it cannot make.
 
-    :raises SchemaError: naming every property that is extraneous or missing, in CloudFormation's words.
+    :raises SchemaError: naming every property that is extraneous or missing, in CloudFormation's
+        words.
     """
     known = known_types().get(kind)
     if known is None:
@@ -42,7 +45,8 @@ def check(kind: str, properties: Tree) -> None:
     ]
     if wrong:
         raise SchemaError(
-            f"Properties validation failed for resource of type {kind} with message: [{', '.join(wrong)}]"
+            f"Properties validation failed for resource of type {kind} with message: "
+            f"[{', '.join(wrong)}]"
         )
 
 

@@ -1,7 +1,7 @@
 """``python -m local_aws up|down|status|env|fault``: an AWS account on this machine.
 
-Every command takes ``--json`` (one object on stdout, progress on stderr) and ``--state DIR``. Exit status: 0 done,
-2 bad input or nothing to act on, with one line that says what to do.
+Every command takes ``--json`` (one object on stdout, progress on stderr) and ``--state DIR``. Exit
+status: 0 done, 2 bad input or nothing to act on, with one line that says what to do.
 """
 
 from __future__ import annotations
@@ -178,7 +178,10 @@ def run_up(arguments: argparse.Namespace) -> Answer:
 def show_up(answer: Answer) -> str:
     """Say where it is, and the next command."""
     what = "started" if answer["started"] else "already running"
-    return f'local AWS {what} at {answer["endpoint_url"]} ({answer["region"]}); use it: eval "$(python -m local_aws env)"'
+    return (
+        f"local AWS {what} at {answer['endpoint_url']} ({answer['region']}); use it: eval "
+        '"$(python -m local_aws env)"'
+    )
 
 
 def run_down(arguments: argparse.Namespace) -> Answer:
@@ -202,13 +205,23 @@ def show_down(answer: Answer) -> str:
 
 
 def run_status(arguments: argparse.Namespace) -> Answer:
-    """Report the server, its machines and functions, its faults and what tried to leave the machine."""
+    """Report the server, its machines and functions, its faults and what tried to leave the
+    machine.
+    """
     state = StateFolder.resolve(arguments.state)
     running = state.find_running()
     if running is None:
         return {"running": False, "state": str(state.path)}
-    return {"running": True, "state": str(state.path), "endpoint_url": running.endpoint_url, "pid": running.pid,
-            "account_id": running.account_id, "region": running.region, **ask(running, "status")}  # fmt: skip
+    return {
+        "running": True,
+        "state": str(state.path),
+        "endpoint_url": running.endpoint_url,
+        "pid": running.pid,
+        # Fmt: skip
+        "account_id": running.account_id,
+        "region": running.region,
+        **ask(running, "status"),
+    }
 
 
 def show_status(answer: Answer) -> str:

@@ -1,4 +1,6 @@
-"""The command line's conversation with a running server: JSON over loopback, with the token of the state folder."""
+"""The command line's conversation with a running server: JSON over loopback, with the token of the
+state folder.
+"""
 
 from __future__ import annotations
 

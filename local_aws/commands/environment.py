@@ -1,4 +1,6 @@
-"""What a shell needs to reach the local AWS as a role, and what must leave it so that no real key is used."""
+"""What a shell needs to reach the local AWS as a role, and what must leave it so that no real key
+is used.
+"""
 
 from __future__ import annotations
 

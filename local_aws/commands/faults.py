@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace, state: StateFolder, running: Running) -> 
         return ask(running, "faults", {"clear": words[0] if words else None})
     if not words:
         raise FaultScriptError(
-            f"fault {arguments.verb} needs {'a kind; see `fault kinds`' if arguments.verb == 'add' else 'a script'}"
+            f"fault {arguments.verb} needs "
+            f"{'a kind; see `fault kinds`' if arguments.verb == 'add' else 'a script'}"
         )
     if arguments.verb == "add":
         values = read_words(words[1:])

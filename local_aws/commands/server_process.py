@@ -30,7 +30,8 @@ class Options:
     :param pace: a name of :data:`local_aws.pace.PACES`.
     :param seed: decides which launches are not found at first.
     :param instance_types: a table of types to have beside the catalogue's, see
-        :func:`local_aws.ec2.catalog.read_types`; it is copied into the state folder. None: the copy of the last start.
+        :func:`local_aws.ec2.catalog.read_types`; it is copied into the state folder. None: the copy
+            of the last start.
     """
 
     port: int | None
@@ -46,7 +47,8 @@ def start(state: StateFolder, options: Options) -> tuple[Running, bool]:
     """Start the server, or find the one that is running.
 
     :return: the server, and whether this call started it.
-    :raises StartFailedError: with the end of the log, if it is not ready within :data:`READY_WITHIN_S`.
+    :raises StartFailedError: with the end of the log, if it is not ready within
+        :data:`READY_WITHIN_S`.
     """
     state.prepare()
     with state.starting():
@@ -85,7 +87,9 @@ def _is_taken(port: int) -> bool:
 
 
 def _spawn(state: StateFolder, options: Options) -> subprocess.Popen[bytes]:
-    """Start the server in its own session, with nothing of this shell's environment but a few names."""
+    """Start the server in its own session, with nothing of this shell's environment but a few
+    names.
+    """
     python = options.environment / "bin" / "python"
     if not python.exists():
         raise EnvironmentMissingError(

@@ -1,10 +1,12 @@
 """Instance types with their real sizes, and prices of the right order.
 
-Sizes are those of https://aws.amazon.com/ec2/instance-types/. Prices are rounded on-demand list prices for Linux in
-eu-west-1 and a typical spot share of them: good for choosing and for budgets in a test, no quote.
+Sizes are those of https://aws.amazon.com/ec2/instance-types/. Prices are rounded on-demand list
+prices for Linux in eu-west-1 and a typical spot share of them: good for choosing and for budgets in
+a test, no quote.
 
-The catalogue stands for AWS, so it does not take its facts from the pipeline. A test compares them with the pipeline's
-table of instance types. Only types that the catalogue lacks are added from that table, by :func:`add_types`.
+The catalogue stands for AWS, so it does not take its facts from the pipeline. A test compares them
+with the pipeline's table of instance types. Only types that the catalogue lacks are added from that
+table, by :func:`add_types`.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class InstanceType:
         return self.name.partition(".")[0]
 
     def spot_usd(self, zone: str) -> float:
-        """Return the spot price for one hour; zones differ by up to a fifth, always in the same way."""
+        """Return the spot price for one hour; zones differ by up to a fifth, always in the same
+        way.
+        """
         spread = int(hashlib.sha256(f"{self.name}/{zone}".encode()).hexdigest()[:4], 16) / 0xFFFF
         return round(self.on_demand_usd * self.spot_share * (0.9 + 0.2 * spread), 6)
 
@@ -115,8 +119,8 @@ CATALOG = {entry.name: entry for entry in _ALL}
 def read_types(path: Path) -> list[InstanceType]:
     """Read the types of a table that have a price there.
 
-    The file is a JSON object whose `types` are rows with `name`, `vcpus`, `memory_gib`, `architecture`,
-    `on_demand_usd`, `spot_usd` and perhaps `gpu`.
+    The file is a JSON object whose `types` are rows with `name`, `vcpus`, `memory_gib`,
+    `architecture`, `on_demand_usd`, `spot_usd` and perhaps `gpu`.
 
     :raises InstanceTypesError: if the file cannot be read or is no such table.
     """
@@ -125,7 +129,8 @@ def read_types(path: Path) -> list[InstanceType]:
         return [_read_row(row) for row in rows if row["on_demand_usd"] is not None]
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise InstanceTypesError(
-            f"{path} is not a table of instance types ({error!r}): name another with --instance-types"
+            f"{path} is not a table of instance types ({error!r}): name another with "
+            "--instance-types"
         ) from None
 
 
@@ -195,7 +200,8 @@ https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html"""
 
 
 def quota_of(instance_type: str, market: str) -> str | None:
-    """Return the code of the quota that a launch counts against; None for a family without one here.
+    """Return the code of the quota that a launch counts against; None for a family without one
+    here.
 
     >>> quota_of("g5.xlarge", "spot"), quota_of("c7i.large", "on-demand"), quota_of("x2idn.large", "spot")
     ('L-3819A6DF', 'L-1216C47A', None)

@@ -35,7 +35,8 @@ class Reader:
         self._region = region
         self._images = images
 
-    # -- instances ----------------------------------------------------------------------------------------------
+    # -- instances
+    # ----------------------------------------------------------------------------------------------
     def _selected(self, request: Request) -> list[Instance]:
         """Return the instances that ids and filters choose."""
         chosen = (
@@ -129,7 +130,8 @@ class Reader:
             "Output": base64.b64encode(text).decode(),
         }
 
-    # -- what hangs on instances --------------------------------------------------------------------------------
+    # -- what hangs on instances
+    # --------------------------------------------------------------------------------
     def describe_volumes(self, request: Request) -> Response:
         """List disks: those of instances, and those that the emulator keeps."""
         ours = [volume for instance in self._store.visible() for volume in instance.volumes]
@@ -149,7 +151,9 @@ class Reader:
         return self._described(request, ours, theirs, "NetworkInterface", filters.INTERFACE)
 
     def all_tags(self) -> list[dict[str, str]]:
-        """Return every tag, as DescribeTags shows it: of instances, disks, interfaces, and of what the emulator keeps."""
+        """Return every tag, as DescribeTags shows it: of instances, disks, interfaces, and of what
+        the emulator keeps.
+        """
         known = self._store.visible()
         ours = [(i.id, "instance", i.record["Tags"]) for i in known]
         ours += [(v["VolumeId"], "volume", v["Tags"]) for i in known for v in i.volumes]
@@ -201,7 +205,8 @@ class Reader:
                 }[kind]
                 raise Fault(
                     code,
-                    f"The {'volume' if kind == 'Volume' else 'networkInterface ID'} '{sorted(missing)[0]}' does not exist",
+                    f"The {'volume' if kind == 'Volume' else 'networkInterface ID'} "
+                    f"'{sorted(missing)[0]}' does not exist",
                 )
             everything = [resource for resource in everything if resource[f"{kind}Id"] in wanted]
         page, after = filters.page(
@@ -212,7 +217,9 @@ class Reader:
         return {f"{kind}s": page, "NextToken": after}
 
     def describe_vpc_endpoints(self, request: Request) -> Response:
-        """List endpoints with their policies, groups and private names, and by filter: the emulator does none of it."""
+        """List endpoints with their policies, groups and private names, and by filter: the emulator
+        does none of it.
+        """
         answer = self._network.describe_vpc_endpoints(
             **{k: v for k, v in request.items() if k == "VpcEndpointIds"}
         )
@@ -244,7 +251,9 @@ class Reader:
         return dict(answer)
 
     def describe_launch_template_versions(self, request: Request) -> Response:
-        """List a template's versions with every member of their data, of which the emulator reports some."""
+        """List a template's versions with every member of their data, of which the emulator reports
+        some.
+        """
         answer = self._network.describe_launch_template_versions(**request)
         records = seams.module("services.ec2")._launch_templates
         shape = model().shape_for("ResponseLaunchTemplateData")
@@ -265,11 +274,15 @@ class Reader:
         asked = request.get("Versions") or []
         if asked and not answer["LaunchTemplateVersions"]:
             name = request.get("LaunchTemplateId") or request.get("LaunchTemplateName")
-            text = f"Could not find the specified version {asked[0]} for the launch template with ID {name}."
+            text = (
+                f"Could not find the specified version {asked[0]} for the launch template with "
+                f"ID {name}."
+            )
             raise Fault("InvalidLaunchTemplateId.VersionNotFound", text)
         return dict(answer)
 
-    # -- what can be launched -----------------------------------------------------------------------------------
+    # -- what can be launched
+    # -----------------------------------------------------------------------------------
     def describe_images(self, request: Request) -> Response:
         """List images by id, owner and filter."""
         known = self._images()
@@ -445,7 +458,9 @@ def _price(entry: InstanceType, zone: str, hours: int) -> Response:
 
 
 def _is_within(at: dt.datetime, request: Request) -> bool:
-    """Say whether a price belongs to the asked time; without an end only the newest prices do not reach back."""
+    """Say whether a price belongs to the asked time; without an end only the newest prices do not
+    reach back.
+    """
     start, end = (_time(request.get(name)) for name in ("StartTime", "EndTime"))
     return (end is None or at <= end) and (
         start is None or at >= start or at >= now() - dt.timedelta(hours=1)

@@ -153,7 +153,8 @@ def select(
 ) -> list[Item]:
     """Keep the records that pass every filter: any of a filter's values, with ``*`` and ``?``.
 
-    :raises Fault: InvalidParameterValue for a filter that the call does not have, FilterLimitExceeded for too many values.
+    :raises Fault: InvalidParameterValue for a filter that the call does not have,
+        FilterLimitExceeded for too many values.
     """
     if sum(len(wanted.get("Values", [])) for wanted in filters) > MOST_VALUES:
         raise Fault(
@@ -212,12 +213,14 @@ def page(
 ) -> tuple[list[Item], str | None]:
     """Return one page and the token of the next.
 
-    :raises Fault: InvalidParameterValue for a size out of range, InvalidNextToken for a token that was not ours.
+    :raises Fault: InvalidParameterValue for a size out of range, InvalidNextToken for a token that
+        was not ours.
     """
     if size is not None and not smallest <= size <= largest:
         raise Fault(
             "InvalidParameterValue",
-            f"Value ( {size} ) for parameter maxResults is invalid. Expecting a value from {smallest} to {largest}.",
+            f"Value ( {size} ) for parameter maxResults is invalid. Expecting a value from "
+            f"{smallest} to {largest}.",
         )
     start = _offset(token)
     end = start + (size or largest)

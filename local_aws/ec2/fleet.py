@@ -1,4 +1,5 @@
-"""CreateFleet of type ``instant``: try the overrides in the strategy's order, launch, and report each refusal.
+"""CreateFleet of type ``instant``: try the overrides in the strategy's order, launch, and report
+each refusal.
 
 Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instant-fleet.html
 """
@@ -37,8 +38,8 @@ def in_order(
 ) -> list[Choice]:
     """Sort choices as a strategy prefers them.
 
-    How deep AWS's capacity pools are cannot be known here, so ``capacity-optimized`` keeps the request's order and
-    ``price-capacity-optimized`` takes the cheapest.
+    How deep AWS's capacity pools are cannot be known here, so ``capacity-optimized`` keeps the
+    request's order and ``price-capacity-optimized`` takes the cheapest.
 
     :param zone_of: the zone of each subnet, by id.
     """
@@ -78,7 +79,8 @@ def targets(specification: Mapping[str, Any]) -> dict[str, int]:
     if total < 0 or rest < 0:
         raise Fault(
             "InvalidParameterValue",
-            "The sum of the on-demand and spot target capacities exceeds the total target capacity.",
+            "The sum of the on-demand and spot target capacities exceeds the total target "
+            "capacity.",
         )
     asked[default] += rest
     return {market: count for market, count in asked.items() if count}

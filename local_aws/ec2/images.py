@@ -1,4 +1,5 @@
-"""The machine images of the account: two that stand for AWS's deep-learning AMIs, and the SSM names that lead to them.
+"""The machine images of the account: two that stand for AWS's deep-learning AMIs, and the SSM names
+that lead to them.
 
 Source: https://docs.aws.amazon.com/dlami/latest/devguide/find-dlami-id.html
 """
@@ -14,14 +15,18 @@ _SSM = "/aws/service/deeplearning/ami/x86_64/{}/latest/ami-id"
 FLAVOURS = {
     "oss-nvidia-driver-gpu-pytorch-2.13-ubuntu-24.04": "Deep Learning OSS Nvidia Driver AMI GPU PyTorch "
     "2.13 (Ubuntu 24.04) 20261101",
-    "base-oss-nvidia-driver-gpu-ubuntu-24.04": "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 20261101",
+    "base-oss-nvidia-driver-gpu-ubuntu-24.04": (
+        "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 20261101"
+    ),
 }
 PYTHON_TAG = "nightshift:python"
 """Says which Python an image holds; a team's own image can carry it too."""
 
 
 def image_id(flavour: str, region: str) -> str:
-    """Return an image's id: the same in every twin of a region, as a public image's is in every account."""
+    """Return an image's id: the same in every twin of a region, as a public image's is in every
+    account.
+    """
     return f"ami-0{hashlib.sha256(f'{region}/{flavour}'.encode()).hexdigest()[:16]}"
 
 

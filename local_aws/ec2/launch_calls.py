@@ -1,4 +1,6 @@
-"""RunInstances and CreateFleet: authorize, repeat what a client token stands for, launch what there is room for."""
+"""RunInstances and CreateFleet: authorize, repeat what a client token stands for, launch what there
+is room for.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ class Launching:
         if not 1 <= least <= most:
             raise Fault(
                 "InvalidParameterValue",
-                f"Value ({least}) for parameter minCount is invalid. minCount must be from 1 to maxCount.",
+                f"Value ({least}) for parameter minCount is invalid. minCount must be from 1 to "
+                "maxCount.",
             )
         token = request.pop("ClientToken", "")
         spec = self._resolver.resolve(request, self._images())
@@ -137,16 +140,20 @@ class Launching:
             return Fault("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
         return Fault(
             "VcpuLimitExceeded",
-            f"You have requested more vCPU capacity than your current vCPU limit of {QUOTAS[code][1]:.0f} allows "
+            "You have requested more vCPU capacity than your current vCPU limit of "
+            f"{QUOTAS[code][1]:.0f} allows "
             "for the instance bucket that the specified instance type belongs to.",
         )
 
     def create_fleet(self, request: Request, dry_run: bool) -> Response:
-        """Launch an instant fleet: starts its machines, and reports each override that was refused."""
+        """Launch an instant fleet: starts its machines, and reports each override that was
+        refused.
+        """
         if request.get("Type", "maintain") != "instant":
             raise Fault(
                 "InvalidParameterValue",
-                f"The local AWS has fleets of type instant only, not {request.get('Type', 'maintain')}.",
+                "The local AWS has fleets of type instant only, not "
+                f"{request.get('Type', 'maintain')}.",
             )
         token = request.pop("ClientToken", "")
         fleet_tags = as_tags(request.get("TagSpecifications"), "fleet")

@@ -1,4 +1,6 @@
-"""From a request and its launch template to one resolved specification, refused where EC2 refuses it."""
+"""From a request and its launch template to one resolved specification, refused where EC2 refuses
+it.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,15 @@ from local_aws.emulator.wire import Fault
 
 USER_DATA_LIMIT = 16384
 """Bytes before encoding: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html"""
-METADATA_DEFAULTS = {"State": "applied", "HttpTokens": "optional", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled",
-                     "HttpProtocolIpv6": "disabled", "InstanceMetadataTags": "disabled"}  # fmt: skip
+METADATA_DEFAULTS = {
+    "State": "applied",
+    "HttpTokens": "optional",
+    "HttpPutResponseHopLimit": 1,
+    "HttpEndpoint": "enabled",
+    # Fmt: skip
+    "HttpProtocolIpv6": "disabled",
+    "InstanceMetadataTags": "disabled",
+}
 TAGGABLE = ("instance", "volume", "network-interface", "spot-instances-request")
 
 
@@ -73,7 +82,9 @@ class Spec:
 
 
 class Resolver:
-    """Looks up what a launch refers to, in the emulator's networks, templates, images and profiles."""
+    """Looks up what a launch refers to, in the emulator's networks, templates, images and
+    profiles.
+    """
 
     def __init__(self, network: Any, iam: Any) -> None:
         self._network = network
@@ -153,7 +164,8 @@ class Resolver:
             name = next(iter(which.values()))
             raise Fault(
                 "InvalidLaunchTemplateId.VersionNotFound",
-                f"Could not find the specified version {version} for the launch template with ID {name}.",
+                f"Could not find the specified version {version} for the launch template with ID "
+                f"{name}.",
             )
         return dict(found[0])
 
@@ -214,7 +226,8 @@ class Resolver:
         ):
             raise Fault(
                 "InvalidParameterCombination",
-                "Network interfaces and an instance-level security groups may not be specified on the same request",
+                "Network interfaces and an instance-level security groups may not be specified on "
+                "the same request",
             )
         wanted = spec.get("SecurityGroupIds") or interface.get("Groups") or []
         chosen = (
@@ -237,12 +250,14 @@ class Resolver:
         if missing:
             raise Fault(
                 "InvalidGroup.NotFound",
-                f"The security group '{sorted(missing)[0]}' does not exist in VPC '{subnet['VpcId']}'",
+                f"The security group '{sorted(missing)[0]}' does not exist in VPC "
+                f"'{subnet['VpcId']}'",
             )
         if any(group["VpcId"] != subnet["VpcId"] for group in found):
             raise Fault(
                 "InvalidParameter",
-                f"Security group {found[0]['GroupId']} and subnet {subnet['SubnetId']} belong to different networks.",
+                f"Security group {found[0]['GroupId']} and subnet {subnet['SubnetId']} belong to "
+                "different networks.",
             )
         return found
 
@@ -254,7 +269,8 @@ class Resolver:
         name = str(reference.get("Name") or reference["Arn"].rsplit("/", 1)[-1])
         invalid = Fault(
             "InvalidParameterValue",
-            f"Value ({reference['Arn'] if by_arn else name}) for parameter iamInstanceProfile.{'arn' if by_arn else 'name'} "
+            f"Value ({reference['Arn'] if by_arn else name}) for parameter "
+            f"iamInstanceProfile.{'arn' if by_arn else 'name'} "
             f"is invalid. Invalid IAM Instance Profile {'ARN' if by_arn else 'name'}",
         )
         try:
@@ -272,7 +288,10 @@ def _template_fault(which: Mapping[str, Any], error: ClientError) -> Fault:
     """Return the refusal of a template that does not exist, in EC2's words for how it was named."""
     fault = as_fault(error)
     if "LaunchTemplateName" in which and fault.code == "InvalidLaunchTemplateId.NotFoundException":
-        text = f"The specified launch template, with template name {which['LaunchTemplateName']}, does not exist."
+        text = (
+            f"The specified launch template, with template name {which['LaunchTemplateName']}, "
+            "does not exist."
+        )
         return Fault("InvalidLaunchTemplateName.NotFoundException", text)
     return fault
 
@@ -295,12 +314,14 @@ def _instance_type(spec: Mapping[str, Any], zone: str, image: Mapping[str, Any])
     if not is_offered(name, zone):
         raise Fault(
             "Unsupported",
-            f"Your requested instance type ({name}) is not supported in your requested Availability Zone ({zone}).",
+            f"Your requested instance type ({name}) is not supported in your requested "
+            f"Availability Zone ({zone}).",
         )
     if CATALOG[name].architecture != image["Architecture"]:
         raise Fault(
             "InvalidParameterValue",
-            f"The architecture '{CATALOG[name].architecture}' of the specified instance type does not match the "
+            f"The architecture '{CATALOG[name].architecture}' of the specified instance type does "
+            "not match the "
             f"architecture '{image['Architecture']}' of the specified AMI. "
             "Specify an instance type and an AMI that have matching architectures, and try again.",
         )

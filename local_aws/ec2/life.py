@@ -72,7 +72,8 @@ class Life:
         """Where the machine image's environment lies."""
         return self._host.ami
 
-    # -- birth --------------------------------------------------------------------------------------------------
+    # -- birth
+    # --------------------------------------------------------------------------------------------------
     def launch(
         self,
         spec: Spec,
@@ -159,7 +160,8 @@ class Life:
             self.end(instance, KILLED)
         self.on_change(instance)
 
-    # -- end ----------------------------------------------------------------------------------------------------
+    # -- end
+    # ----------------------------------------------------------------------------------------------------
     def _powered_off(self, instance: Instance) -> None:
         """The machine shut itself down: terminate or stop, as the launch said."""
         self.end(instance, SHUT_ITSELF_DOWN, stop=instance.on_shutdown == "stop")
@@ -167,7 +169,9 @@ class Life:
     def end(
         self, instance: Instance, reason: Reason, stop: bool = False, grace_s: float | None = None
     ) -> None:
-        """Terminate (or stop) an instance: its processes are killed, its disk is erased. Returns at once."""
+        """Terminate (or stop) an instance: its processes are killed, its disk is erased. Returns at
+        once.
+        """
         via, last = ("stopping", "stopped") if stop else ("shutting-down", "terminated")
         with self._store.lock:
             if instance.state in ("shutting-down", "terminated") or (

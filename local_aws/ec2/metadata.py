@@ -83,7 +83,9 @@ def _network(instance: Instance) -> dict[str, Leaf]:
 
 
 def _tags(instance: Instance) -> dict[str, Leaf]:
-    """Show its tags, where the launch allowed that; AWS shows its own ``aws:`` tags nowhere here."""
+    """Show its tags, where the launch allowed that; AWS shows its own ``aws:`` tags nowhere
+    here.
+    """
     if instance.record["MetadataOptions"].get("InstanceMetadataTags") != "enabled":
         return {}
     return {f"meta-data/tags/instance/{key}": value for key, value in instance.tags.items()}
@@ -92,7 +94,8 @@ def _tags(instance: Instance) -> dict[str, Leaf]:
 def _notices(instance: Instance) -> dict[str, Leaf]:
     """Show an interruption or a recommendation once there is one.
 
-    Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
+    Source:
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
     """
     shown: dict[str, Leaf] = {}
     if instance.notice:

@@ -1,6 +1,8 @@
-"""Describe calls for what the emulator keeps: networks, templates, addresses. Its answers, our filters and pages.
+"""Describe calls for what the emulator keeps: networks, templates, addresses. Its answers, our
+filters and pages.
 
-The emulator passes over filters that it does not know, so that a filter for one thing would answer with everything.
+The emulator passes over filters that it does not know, so that a filter for one thing would answer
+with everything.
 """
 
 from __future__ import annotations
@@ -201,7 +203,9 @@ class Networks:
 
 
 def with_addresses(gateway: Response) -> Response:
-    """Return a NAT gateway with the address that it was made with, which the emulator keeps and does not report."""
+    """Return a NAT gateway with the address that it was made with, which the emulator keeps and
+    does not report.
+    """
     record = seams.module("services.ec2")._nat_gateways.get(gateway["NatGatewayId"]) or {}
     allocation = record.get("AllocationId")
     return {**gateway, "NatGatewayAddresses": [{"AllocationId": allocation}] if allocation else []}

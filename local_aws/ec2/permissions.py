@@ -1,4 +1,5 @@
-"""EC2's authorization: each resource that a call touches is asked for by itself, with its own condition keys.
+"""EC2's authorization: each resource that a call touches is asked for by itself, with its own
+condition keys.
 
 Source: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
 """
@@ -71,7 +72,8 @@ class Permissions:
             )
             raise Fault(
                 "UnauthorizedOperation",
-                f"You are not authorized to perform this operation. User: {denial.principal_arn} is not authorized to "
+                f"You are not authorized to perform this operation. User: {denial.principal_arn} "
+                "is not authorized to "
                 f"perform: {action} on resource: {arn} {why}",
                 403,
             )
@@ -131,7 +133,9 @@ class Permissions:
         return keys
 
     def _launch_resources(self, spec: Spec) -> list[tuple[str, str, Keys]]:
-        """List the resources of a launch besides the instance, each with its keys; what the template set says so."""
+        """List the resources of a launch besides the instance, each with its keys; what the
+        template set says so.
+        """
         vpc, subnet = (
             self.arn("vpc", spec.subnet["VpcId"]),
             self.arn("subnet", spec.subnet["SubnetId"]),

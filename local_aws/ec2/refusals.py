@@ -83,7 +83,10 @@ def _checking_rules(member: str) -> Callable[[Request], None]:
         for permission in request.get("IpPermissions") or []:
             for rule in _rules(permission):
                 if rule in known:
-                    text = f"peer: {rule[3]}, {rule[0].upper()}, from port: {rule[1]}, to port: {rule[2]}, ALLOW"
+                    text = (
+                        f"peer: {rule[3]}, {rule[0].upper()}, from port: {rule[1]}, to port: "
+                        f"{rule[2]}, ALLOW"
+                    )
                     raise Fault(
                         "InvalidPermission.Duplicate", f'the specified rule "{text}" already exists'
                     )

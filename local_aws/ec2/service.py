@@ -117,7 +117,8 @@ class Ec2:
                 return self._reads[action](request)
             return self._writes[action](request, dry_run)
 
-    # -- ending -------------------------------------------------------------------------------------------------
+    # -- ending
+    # -------------------------------------------------------------------------------------------------
     def terminate_instances(self, request: Request, dry_run: bool) -> Response:
         """Terminate instances: kills their processes and erases their disks."""
         chosen = self._authorized("TerminateInstances", request["InstanceIds"], dry_run)
@@ -129,8 +130,10 @@ class Ec2:
         if any("InstanceLifecycle" in i.record for i in chosen):
             raise Fault(
                 "UnsupportedOperation",
-                "You can't stop the Spot Instance because it is associated with a one-time Spot Instance request. "
-                "You can only stop Spot Instances associated with persistent Spot Instance requests.",
+                "You can't stop the Spot Instance because it is associated with a one-time Spot "
+                "Instance request. "
+                "You can only stop Spot Instances associated with persistent Spot Instance "
+                "requests.",
             )
         return {"StoppingInstances": [self._ended(i, stop=True) for i in chosen]}
 

@@ -1,4 +1,6 @@
-"""What EC2 remembers: instances with their disks and interfaces, and answers that a client token must repeat."""
+"""What EC2 remembers: instances with their disks and interfaces, and answers that a client token
+must repeat.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +119,9 @@ class Answer:
 
 
 class Store:
-    """All instances and tokens, with one lock around every change, and a file that survives a crash."""
+    """All instances and tokens, with one lock around every change, and a file that survives a
+    crash.
+    """
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.RLock()
@@ -127,7 +131,8 @@ class Store:
         self._answers: dict[str, Answer] = {}
         self._path = path
 
-    # -- client tokens ------------------------------------------------------------------------------------------
+    # -- client tokens
+    # ------------------------------------------------------------------------------------------
     def find_answer(
         self, action: str, token: str, request: dict[str, Any]
     ) -> dict[str, Any] | None:
@@ -151,7 +156,8 @@ class Store:
         """Make a token stand for an answer."""
         self._answers[f"{action}/{token}"] = Answer(digest(request), response, time.time())
 
-    # -- instances ----------------------------------------------------------------------------------------------
+    # -- instances
+    # ----------------------------------------------------------------------------------------------
     def find(self, instance_id: str) -> Instance | None:
         """Return an instance that is visible by now, or None."""
         found = self.instances.get(instance_id)
@@ -179,7 +185,9 @@ class Store:
         return [self.instances[given] for given in instance_ids]
 
     def visible(self) -> list[Instance]:
-        """Return all instances that calls may see, the oldest first; forget those that ended long ago."""
+        """Return all instances that calls may see, the oldest first; forget those that ended long
+        ago.
+        """
         at = time.time()
         for known in [
             i
@@ -208,7 +216,8 @@ class Store:
             "There are not enough free addresses in the subnet.",
         )
 
-    # -- persistence --------------------------------------------------------------------------------------------
+    # -- persistence
+    # --------------------------------------------------------------------------------------------
     def as_json(self) -> dict[str, Any]:
         """Return everything that survives a restart."""
         with self.lock:

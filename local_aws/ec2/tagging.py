@@ -1,4 +1,6 @@
-"""CreateTags and DeleteTags: those of instances, disks and interfaces here, those of networks in the emulator."""
+"""CreateTags and DeleteTags: those of instances, disks and interfaces here, those of networks in
+the emulator.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ class Tagging:
         if reserved:
             raise Fault(
                 "InvalidParameterValue",
-                f"Value ( {reserved[0]} ) for parameter key is invalid. Tag keys starting with 'aws:' are reserved "
+                f"Value ( {reserved[0]} ) for parameter key is invalid. Tag keys starting with "
+                "'aws:' are reserved "
                 "for internal use",
             )
         return self._retag("CreateTags", request, dry_run, lambda tags: {**tags, **wanted}, wanted)

@@ -1,6 +1,7 @@
 """boto3 clients that call the emulator's handlers in this process: no socket, and no IAM check.
 
-They are for what AWS's services do among themselves. A caller's own rights are checked before, by whoever uses them.
+They are for what AWS's services do among themselves. A caller's own rights are checked before, by
+whoever uses them.
 """
 
 from __future__ import annotations

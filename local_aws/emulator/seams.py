@@ -1,8 +1,9 @@
-"""The one door to the emulator (ministack): its pinned version, its modules, and each of its names that we replace.
+"""The one door to the emulator (ministack): its pinned version, its modules, and each of its names
+that we replace.
 
-Everything else in this package reaches the emulator through :func:`module` and changes it through :func:`replace`, so
-the list of seams below is the whole of what an upgrade can break. An upgrade fails at start, with the names to look at,
-and never silently later.
+Everything else in this package reaches the emulator through :func:`module` and changes it through
+:func:`replace`, so the list of seams below is the whole of what an upgrade can break. An upgrade
+fails at start, with the names to look at, and never silently later.
 """
 
 from __future__ import annotations
@@ -17,21 +18,36 @@ from typing import Any
 PINNED = "1.5.33"
 
 SEAMS = {
-    ("core.iam_evaluator", "enforce"): "EC2 authorizes each resource of a call itself; VPC endpoint policies count",
-    ("core.iam_evaluator", "_first_match"): "policy variables such as ${aws:PrincipalTag/team} are substituted",
+    ("core.iam_evaluator", "enforce"): (
+"EC2 authorizes each resource of a call itself; VPC "
+"endpoint policies count"
+),
+    ("core.iam_evaluator", "_first_match"): (
+"policy variables such as ${aws:PrincipalTag/team} are "
+"substituted"
+),
     ("core.iam_evaluator", "is_root_access_key"): "no key is root: every caller is a role or a user",
     ("core.iam_actions", "s3_service_context"): "s3:if-match, s3:if-none-match and s3:object-lock keys",
-    ("core.persistence", "save_state"): "unchanged state is not written again; a crash leaves no half file",
+    ("core.persistence", "save_state"): (
+"unchanged state is not written again; a crash leaves no "
+"half file"
+),
     ("core.persistence", "_json_object_hook"): "large bytes lie in files of their own",
     ("core.iam_actions", "request_tag_context"): "cloudformation: condition keys",
     ("core.iam_evaluator", "_resolve_condition_key"): "aws:PrincipalArn is the role's ARN, not its session's",
     ("core.router", "SERVICE_PATTERNS"): "pricing and quotas are routed",
     ("app", "pin_request_origin"): "loopback counts as secure transport",
-    ("app", "SERVICE_HANDLERS"): "our EC2, pricing and quotas; PassRole and runtimes in front of Lambda",
+    ("app", "SERVICE_HANDLERS"): (
+"our EC2, pricing and quotas; PassRole and runtimes in front of "
+"Lambda"
+),
     ("services.tagging", "_COLLECTORS"): "what EC2 keeps is found by tag",
     ("services.s3", "_atomic_write"): "a crash leaves an object old or new, never half",
     ("services.ssm", "_PUBLIC_AMI_PARAMETERS"): "AWS's public parameters lead to our images",
-    ("services.lambda_svc", "_execute_function_warm"): "functions run in our runtime: right Python, memory, error JSON",
+    ("services.lambda_svc", "_execute_function_warm"): (
+"functions run in our runtime: right Python, memory, "
+"error JSON"
+),
     ("services.lambda_svc", "invoke_async_with_retry"): "the qualifier's own retries, age and destinations",
     ("services.lambda_svc", "_emit_lambda_logs"): "a function's role must be allowed to write its log",
     ("services.lambda_svc", "_reserved_concurrency"): "counts for every version and alias",
@@ -52,7 +68,9 @@ class EmulatorChangedError(RuntimeError):
 
 @functools.cache
 def module(name: str) -> Any:
-    """Return a module of the emulator, as ``Any``: it has no types. Kept, because every request asks several times."""
+    """Return a module of the emulator, as ``Any``: it has no types. Kept, because every request
+    asks several times.
+    """
     return importlib.import_module(f"ministack.{name}")
 
 
@@ -87,7 +105,9 @@ def seam(name: str, attribute: str) -> Any:
 
 
 def replace(name: str, attribute: str, make: Callable[[Any], Any]) -> None:
-    """Put ``make(original)`` in the place of a declared name, also where other modules imported it by name."""
+    """Put ``make(original)`` in the place of a declared name, also where other modules imported it
+    by name.
+    """
     original = seam(name, attribute)
     made = make(original)
     for known, loaded in list(sys.modules.items()):

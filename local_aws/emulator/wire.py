@@ -1,4 +1,6 @@
-"""EC2's wire format, generated from botocore's own model: form fields to keyword arguments, dictionaries to XML."""
+"""EC2's wire format, generated from botocore's own model: form fields to keyword arguments,
+dictionaries to XML.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +132,9 @@ def _decode_scalar(raw: str, kind: str, name: str) -> Any:
 
 
 def coerce(value: Any, shape: Any) -> Any:
-    """Return a value with the types of a shape: templates may write numbers and flags as text. Unknown members are dropped."""
+    """Return a value with the types of a shape: templates may write numbers and flags as text.
+    Unknown members are dropped.
+    """
     if shape.type_name == "structure" and isinstance(value, Mapping):
         return {
             name: coerce(value[name], member)
@@ -190,5 +194,8 @@ def encode_response(action: str, value: Mapping[str, Any]) -> Response:
     """Return an action's success as a response."""
     shape = model().operation_model(action).output_shape
     inner = _encode_members(value, shape) if shape else "<return>true</return>"
-    body = f'<{action}Response xmlns="{NAMESPACE}"><requestId>{request_id()}</requestId>{inner}</{action}Response>'
+    body = (
+        f"<{action}Response "
+        f'xmlns="{NAMESPACE}"><requestId>{request_id()}</requestId>{inner}</{action}Response>'
+    )
     return 200, {"Content-Type": "text/xml;charset=UTF-8"}, body.encode()

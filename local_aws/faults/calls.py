@@ -80,7 +80,10 @@ async def before(engine: Engine, call: Call) -> Response | None:
             status,
         )
     if call.is_conditional and engine.strike("conflict", str(call), role=call.role, key=call.key):
-        text = "The conditional request cannot succeed due to a conflicting operation against this resource."
+        text = (
+            "The conditional request cannot succeed due to a conflicting operation against "
+            "this resource."
+        )
         return error_response("s3", "ConditionalRequestConflict", text, 409)
     return None
 
@@ -98,7 +101,10 @@ def error_response(service: str, code: str, message: str, status: int) -> Respon
         return Ec2Fault(code, message, status).response()
     told = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
     if service == "s3":
-        body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{told}<RequestId>{request_id()}</RequestId></Error>'
+        body = (
+            '<?xml version="1.0" '
+            f'encoding="UTF-8"?>\n<Error>{told}<RequestId>{request_id()}</RequestId></Error>'
+        )
         return status, {"Content-Type": "application/xml"}, body.encode()
     if service in QUERY:
         error = f"<Error><Type>{'Sender' if status < 500 else 'Receiver'}</Type>{told}</Error>"

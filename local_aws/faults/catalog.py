@@ -1,4 +1,6 @@
-"""Every kind of fault, its parameters, and what a wrong one is told. The standard library only: the command line reads it too."""
+"""Every kind of fault, its parameters, and what a wrong one is told. The standard library only: the
+command line reads it too.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ FUNCTION = {"function": Parameter(str, "*", "function name, with * and ?")}
 class Kind:
     """A kind of fault.
 
-    :param machine: whether it strikes an instance; then it strikes once unless ``count`` says otherwise.
+    :param machine: whether it strikes an instance; then it strikes once unless ``count`` says
+        otherwise.
     """
 
     text: str
@@ -102,7 +105,8 @@ KINDS: dict[str, Kind] = {
 def read(kind: str, given: Mapping[str, Any]) -> Values:
     """Return a fault's parameters with their defaults.
 
-    :raises FaultScriptError: for an unknown kind or parameter, or a value that does not fit, naming what there is.
+    :raises FaultScriptError: for an unknown kind or parameter, or a value that does not fit, naming
+        what there is.
     """
     if kind not in KINDS:
         raise FaultScriptError(f"there is no fault {kind!r}; there are {', '.join(KINDS)}")
@@ -130,5 +134,6 @@ def _value(kind: str, name: str, parameter: Parameter, given: Any) -> Any:
         return parameter.kind(given)
     except (TypeError, ValueError):
         raise FaultScriptError(
-            f"{kind}: {name} must be {'a number' if parameter.kind in (int, float) else 'text'}, not {given!r}"
+            f"{kind}: {name} must be {'a number' if parameter.kind in (int, float) else 'text'}, "
+            f"not {given!r}"
         ) from None

@@ -22,7 +22,8 @@ class Fault:
     """One fault that is set.
 
     :param salt: tells faults of one script apart, whatever else is set.
-    :param chances: how often it could have struck; the n-th chance is always decided in the same way for the same seed.
+    :param chances: how often it could have struck; the n-th chance is always decided in the same
+        way for the same seed.
     """
 
     id: str
@@ -84,7 +85,8 @@ class Engine:
         return fault
 
     def clear(self, fault_id: str | None) -> list[Fault]:
-        """Remove one fault, or all; return what was removed. Numbers begin anew when nothing is left.
+        """Remove one fault, or all; return what was removed. Numbers begin anew when nothing is
+        left.
 
         :raises FaultScriptError: if there is no such fault.
         """

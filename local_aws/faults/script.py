@@ -5,7 +5,8 @@
     seed: 7
     faults:
       - capacity: {type: "c7i.*", market: spot, for_s: 30}
-      - interrupt: {tag: "trial=seed-0", notice_s: 5, at_key: "*/heartbeats/*", at_field: step, at_least: 2000}
+      - interrupt: {tag: "trial=seed-0", notice_s: 5, at_key: "*/heartbeats/*", at_field: step,
+        at_least: 2000}
 """
 
 from __future__ import annotations

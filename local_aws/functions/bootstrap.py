@@ -1,8 +1,9 @@
-"""Runs inside a function's process, under the function's own Python: loads the handler and serves invocations.
+"""Runs inside a function's process, under the function's own Python: loads the handler and serves
+invocations.
 
-It is a script of the standard library, started with ``-I -S``, so that the handler sees boto3 (which the runtime brings
-on AWS too), its zip and its layers, and nothing else. Requests and responses go through two pipes; what the handler
-prints is its log.
+It is a script of the standard library, started with ``-I -S``, so that the handler sees boto3
+(which the runtime brings on AWS too), its zip and its layers, and nothing else. Requests and
+responses go through two pipes; what the handler prints is its log.
 """
 
 import importlib
@@ -83,8 +84,15 @@ def load(handler: str) -> tuple[Any, dict[str, Any] | None]:
     """Return the handler function and None, or None and the error."""
     module_name, dot, name = handler.rpartition(".")
     if not dot:
-        return None, {"errorMessage": f"Bad handler '{handler}': not enough values to unpack (expected 2, got 1)",
-                      "errorType": "Runtime.MalformedHandlerName", "requestId": "", "stackTrace": []}  # fmt: skip
+        return None, {
+            "errorMessage": (
+                f"Bad handler '{handler}': not enough values to unpack (expected 2, got 1)"
+            ),
+            # Fmt: skip
+            "errorType": "Runtime.MalformedHandlerName",
+            "requestId": "",
+            "stackTrace": [],
+        }
     try:
         module = importlib.import_module(module_name.replace("/", "."))
     except BaseException as error:
@@ -92,8 +100,13 @@ def load(handler: str) -> tuple[Any, dict[str, Any] | None]:
         return None, import_error(module_name, error)
     found = getattr(module, name, None)
     if found is None:
-        return None, {"errorMessage": f"Handler '{name}' missing on module '{module_name}'",
-                      "errorType": "Runtime.HandlerNotFound", "requestId": "", "stackTrace": []}  # fmt: skip
+        return None, {
+            "errorMessage": f"Handler '{name}' missing on module '{module_name}'",
+            # Fmt: skip
+            "errorType": "Runtime.HandlerNotFound",
+            "requestId": "",
+            "stackTrace": [],
+        }
     return found, None
 
 

@@ -1,4 +1,5 @@
-"""Asynchronous invocation as on AWS: retries, their end, dead-letter queues and destinations; and who may ask for it.
+"""Asynchronous invocation as on AWS: retries, their end, dead-letter queues and destinations; and
+who may ask for it.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
 """
@@ -36,7 +37,8 @@ class Delivery:
         self.pace = pace
         self.copies: Callable[[str], int] = lambda _function_name: 1
 
-    # -- the emulator's seams -----------------------------------------------------------------------------------
+    # -- the emulator's seams
+    # -----------------------------------------------------------------------------------
     def invoke_async(self, record: Record, event: Any) -> None:
         """Accept an event and see it through in the background; a fault may lose or double it."""
         config = record.get("config") or record
@@ -69,7 +71,9 @@ class Delivery:
         )
 
     def logging_as_role(self, original: Any) -> Any:
-        """Write a function's log only where its role may, as on AWS: without the permission there is silently none."""
+        """Write a function's log only where its role may, as on AWS: without the permission there
+        is silently none.
+        """
 
         def emit(record: Record, *arguments: Any, **settings: Any) -> None:
             config = record.get("config") or record
@@ -82,7 +86,9 @@ class Delivery:
         return emit
 
     def _may_log(self, role_name: str, group: str) -> bool:
-        """Ask for what writing to a log group takes; the group itself only where it is not there yet."""
+        """Ask for what writing to a log group takes; the group itself only where it is not there
+        yet.
+        """
         try:
             role = self._issuer.get_role(role_name)
         except RoleMissingError:
@@ -122,7 +128,8 @@ class Delivery:
             == "Allow"
         )
 
-    # -- an event's way -----------------------------------------------------------------------------------------
+    # -- an event's way
+    # -----------------------------------------------------------------------------------------
     def _see_through(self, record: Record, config: Record, event: Any) -> None:
         """Invoke until it succeeds or is given up, then tell the destination."""
         settings, began, request_id = (
@@ -140,7 +147,9 @@ class Delivery:
     def _try(
         self, record: Record, config: Record, event: Any, settings: Record, began: float
     ) -> tuple[dict[str, Any], int, str]:
-        """Invoke with the retries that the settings allow; return the last result, how many tries, and how it ended."""
+        """Invoke with the retries that the settings allow; return the last result, how many tries,
+        and how it ended.
+        """
         service = seams.module("services.lambda_svc")
         retries, oldest_s = (
             int(settings.get("MaximumRetryAttempts", 2)),
@@ -168,7 +177,9 @@ class Delivery:
             time.sleep(wait_s)
 
     def _tell(self, config: Record, settings: Record, ending: Ending) -> None:
-        """Send the outcome where the settings say; a failed event goes to the dead-letter queue too."""
+        """Send the outcome where the settings say; a failed event goes to the dead-letter queue
+        too.
+        """
         kind = "OnSuccess" if ending.condition == "Success" else "OnFailure"
         destination = ((settings.get("DestinationConfig") or {}).get(kind) or {}).get("Destination")
         if destination:
@@ -279,7 +290,9 @@ class Ending:
 
 
 def base_record(config: Record) -> Record:
-    """Return a function's own record: those of its versions lack what is set for the function as a whole."""
+    """Return a function's own record: those of its versions lack what is set for the function as a
+    whole.
+    """
     service = seams.module("services.lambda_svc")
     account, region = service._account_region_from_function_config(config)
     return dict(service._functions.get_scoped(account, region, config["FunctionName"]) or {})

@@ -171,7 +171,9 @@ class Environment:
         return answer.get("result"), answer.get("error")
 
     def _receive(self, within_s: float) -> dict[str, Any] | None:
-        """Return the next message; None if the process ended, used too much memory, or the time is up (then it is killed)."""
+        """Return the next message; None if the process ended, used too much memory, or the time is
+        up (then it is killed).
+        """
         head = self._read_exactly(4, end := time.monotonic() + within_s)
         body = self._read_exactly(struct.unpack(">I", head)[0], end) if head else None
         if body is None:
@@ -212,7 +214,9 @@ class Environment:
         if self._timed_out:
             return {
                 "errorType": "Sandbox.Timedout",
-                "errorMessage": f"RequestId: {request_id} Error: Task timed out after {limit_s:.2f} seconds",
+                "errorMessage": (
+                    f"RequestId: {request_id} Error: Task timed out after {limit_s:.2f} seconds"
+                ),
             }
         return exit_error(
             request_id,

@@ -1,4 +1,6 @@
-"""What stands before the emulator's Lambda: PassRole, the runtimes that this machine has, payload limits."""
+"""What stands before the emulator's Lambda: PassRole, the runtimes that this machine has, payload
+limits.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ class LambdaFront:
     def _refuse_configuration(
         self, headers: Mapping[str, str], data: Mapping[str, Any]
     ) -> Response | None:
-        """Refuse a role that the caller may not pass, or that Lambda cannot assume, and a runtime that is not here."""
+        """Refuse a role that the caller may not pass, or that Lambda cannot assume, and a runtime
+        that is not here.
+        """
         role = data.get("Role")
         if role:
             denial = self._authorizer.check(
@@ -64,7 +68,8 @@ class LambdaFront:
             )
             if denial:
                 text = (
-                    f"User: {denial.principal_arn} is not authorized to perform: iam:PassRole on resource: {role} because "
+                    f"User: {denial.principal_arn} is not authorized to perform: iam:PassRole on "
+                    f"resource: {role} because "
                     "no identity-based policy allows the iam:PassRole action"
                 )
                 return error(403, "AccessDeniedException", text)
@@ -84,7 +89,8 @@ def check_function(properties: Mapping[str, Any], runtimes: Runtimes, runner: Ru
     if runtime and runtimes.interpreter(str(runtime)) is None:
         here = ", ".join(runtimes.available()) or "none"
         raise ValueError(
-            f"The runtime parameter of {runtime} is not available: this machine can run {here} (a local AWS needs "
+            f"The runtime parameter of {runtime} is not available: this machine can run {here} (a "
+            "local AWS needs "
             "the interpreter on PATH)."
         )
     role = properties.get("Role")
@@ -99,7 +105,8 @@ def refuse_payload(headers: Mapping[str, str], body: bytes) -> Response | None:
         return error(
             413,
             "RequestTooLargeException",
-            f"{len(body)} byte payload is too large for the {'Event' if limit == ASYNC_LIMIT else 'RequestResponse'} "
+            f"{len(body)} byte payload is too large for the "
+            f"{'Event' if limit == ASYNC_LIMIT else 'RequestResponse'} "
             f"invocation type (limit {limit} bytes)",
         )
     try:

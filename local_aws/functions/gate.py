@@ -1,7 +1,8 @@
 """How many functions run at once on few cores.
 
-On AWS every environment has its own processor. Here a hundred cold starts at once would all run into their time limits.
-So an invocation waits, its clock not yet started, until fewer run than there are slots, or the machine has idle time.
+On AWS every environment has its own processor. Here a hundred cold starts at once would all run
+into their time limits. So an invocation waits, its clock not yet started, until fewer run than
+there are slots, or the machine has idle time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ MORE_AT_ONCE = 8
 
 
 class IdleMeter:
-    """Measures the share of time in which the machine's processors had nothing to do. Linux only."""
+    """Measures the share of time in which the machine's processors had nothing to do. Linux
+    only.
+    """
 
     def __init__(self, path: Path = Path("/proc/stat")) -> None:
         self._path = path
@@ -56,7 +59,8 @@ class Gate:
     def slot(self, nested: bool) -> Iterator[None]:
         """Run the body in a slot.
 
-        :param nested: the caller is a function itself and holds a slot: it is let in at once, or both would wait for ever.
+        :param nested: the caller is a function itself and holds a slot: it is let in at once, or
+            both would wait for ever.
         """
         if not nested:
             self._enter()

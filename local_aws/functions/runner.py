@@ -1,4 +1,6 @@
-"""Runs functions: picks or starts an environment, waits for a slot, returns what the emulator expects."""
+"""Runs functions: picks or starts an environment, waits for a slot, returns what the emulator
+expects.
+"""
 
 from __future__ import annotations
 
@@ -73,9 +75,12 @@ class Runner:
             lambda _function_name, _request_id: None
         )
 
-    # -- the emulator's seam ------------------------------------------------------------------------------------
+    # -- the emulator's seam
+    # ------------------------------------------------------------------------------------
     def execute(self, record: Record, event: Any, request_id: str) -> dict[str, Any]:
-        """Run one invocation, as the emulator's own executor does: starts a process if none is idle."""
+        """Run one invocation, as the emulator's own executor does: starts a process if none is
+        idle.
+        """
         config = record.get("config") or record
         if spoiled := self.spoil(config["FunctionName"], request_id):
             return as_result(Outcome(None, spoiled, "", 0.0, None, 0, True))
@@ -114,7 +119,9 @@ class Runner:
         return None
 
     def _put(self, key: str, environment: Environment) -> None:
-        """Keep an environment; end those that were idle for long, and those of older configurations."""
+        """Keep an environment; end those that were idle for long, and those of older
+        configurations.
+        """
         with self._lock:
             self._idle.setdefault(key, []).append(Idle(environment, time.monotonic()))
             surplus = self._surplus(key)
@@ -168,7 +175,9 @@ class Runner:
         )  # fmt: skip
 
     def _paths(self, code: Path, config: Record, runtime: str) -> list[str]:
-        """Return what the handler imports from: its zip, its layers (the later ones first), the runtime's packages."""
+        """Return what the handler imports from: its zip, its layers (the later ones first), the
+        runtime's packages.
+        """
         service = seams.module("services.lambda_svc")
         layers = [
             content
@@ -291,4 +300,7 @@ def as_result(outcome: Outcome) -> dict[str, Any]:
 def report(outcome: Outcome) -> str:
     """Return the log with what Lambda's REPORT line adds to the emulator's."""
     init = f" Init Duration: {outcome.init_s * 1000:.2f} ms" if outcome.init_s is not None else ""
-    return f"{outcome.log}[local AWS] Duration: {outcome.duration_s * 1000:.2f} ms Max Memory Used: {outcome.peak_mib} MB{init}\n"
+    return (
+        f"{outcome.log}[local AWS] Duration: {outcome.duration_s * 1000:.2f} ms Max Memory "
+        f"Used: {outcome.peak_mib} MB{init}\n"
+    )

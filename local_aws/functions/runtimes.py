@@ -45,7 +45,9 @@ class Runtimes:
 
 
 def find_interpreter(runtime: str) -> str | None:
-    """Return an interpreter of a version: this one, or the first on PATH that really starts (a manager's shim may not)."""
+    """Return an interpreter of a version: this one, or the first on PATH that really starts (a
+    manager's shim may not).
+    """
     if runtime == f"python{sys.version_info.major}.{sys.version_info.minor}":
         return sys.executable
     path = shutil.which(runtime)

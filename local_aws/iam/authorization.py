@@ -1,7 +1,8 @@
 """IAM where the emulator's own evaluation falls short of AWS's, and the record of who used what.
 
-The emulator evaluates policies, boundaries, session and bucket policies. Added here: policy variables, the S3
-conditional-write keys, VPC endpoint policies, and the checks that EC2 makes on each resource of one call.
+The emulator evaluates policies, boundaries, session and bucket policies. Added here: policy
+variables, the S3 conditional-write keys, VPC endpoint policies, and the checks that EC2 makes on
+each resource of one call.
 """
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ class Authorizer:
         )
 
     def check(self, headers: Headers, action: str, arn: str, keys: dict[str, Any]) -> Denial | None:
-        """Authorize one action on one resource for the caller of a request that was authenticated before."""
+        """Authorize one action on one resource for the caller of a request that was authenticated
+        before.
+        """
         access_key = seams.module("core.router").extract_access_key_id(headers)
         return self.check_key(access_key, action, arn, keys)
 
@@ -151,7 +154,9 @@ class Authorizer:
     def check_role(
         self, role: Mapping[str, Any], account_id: str, action: str, arn: str, keys: dict[str, Any]
     ) -> Denial | None:
-        """Authorize an action that AWS performs with a role's own permissions, such as CloudFormation's service role."""
+        """Authorize an action that AWS performs with a role's own permissions, such as
+        CloudFormation's service role.
+        """
         evaluator = seams.module("core.iam_evaluator")
         name, principal = (
             role["RoleName"],
@@ -224,7 +229,8 @@ def _substitute_conditions(conditions: Mapping[str, Any], context: Any) -> dict[
 
 
 def substitute(text: str, context: Any) -> str:
-    """Replace each ``${key}`` by the key's value in the request, each ``${key, 'default'}`` by it or the default.
+    """Replace each ``${key}`` by the key's value in the request, each ``${key, 'default'}`` by it
+    or the default.
 
     :raises KeyError: if a key has no value and no default.
     """
@@ -246,7 +252,8 @@ def substitute(text: str, context: Any) -> str:
 def with_role_arn(original: Any) -> Any:
     """Make ``aws:PrincipalArn`` the role's ARN for a session of a role, path included.
 
-    Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-principalarn
+    Source:
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-principalarn
     """
 
     def resolve(key: str, context: Any) -> Any:

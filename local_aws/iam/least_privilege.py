@@ -1,4 +1,6 @@
-"""Which of the actions that a role's policies allow it has used, and which never: what could be taken away from it."""
+"""Which of the actions that a role's policies allow it has used, and which never: what could be
+taken away from it.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,12 @@ Statement = Mapping[str, Any]
 
 
 def report(iam: Any, usage: Iterable[Mapping[str, Any]], pattern: str = "*") -> dict[str, Report]:
-    """Return, by role, what was used with how many calls, what was denied, and what its policies allow and nobody used.
+    """Return, by role, what was used with how many calls, what was denied, and what its policies
+    allow and nobody used.
 
     :param iam: a client of IAM.
-    :param usage: the counts since the server's start, as :class:`local_aws.iam.authorization.UsageRecord` lists them.
+    :param usage: the counts since the server's start, as
+        :class:`local_aws.iam.authorization.UsageRecord` lists them.
     :param pattern: of the roles' names.
     """
     counted = list(usage)
@@ -72,7 +76,9 @@ def allowed_actions(document: Any) -> set[str]:
 
 
 def _actions(statement: Statement) -> list[str]:
-    """Return a statement's actions; one that names what it does not allow allows everything else."""
+    """Return a statement's actions; one that names what it does not allow allows everything
+    else.
+    """
     found = statement.get("Action", "*")
     return [found] if isinstance(found, str) else list(found)
 

@@ -1,7 +1,8 @@
-"""Temporary credentials that AWS's own services hand out: to instances, functions and container tasks.
+"""Temporary credentials that AWS's own services hand out: to instances, functions and container
+tasks.
 
-A service may only assume a role whose trust policy names it; that is checked at every renewal, because a trust policy
-can change while a machine runs.
+A service may only assume a role whose trust policy names it; that is checked at every renewal,
+because a trust policy can change while a machine runs.
 """
 
 from __future__ import annotations
@@ -71,14 +72,16 @@ class Issuer:
         """Return new credentials of a role for a service.
 
         :param service: for example ``ec2.amazonaws.com``.
-        :param keys: condition keys that the trust policy may ask for, such as ``aws:SourceAccount``.
+        :param keys: condition keys that the trust policy may ask for, such as
+            ``aws:SourceAccount``.
         :raises TrustError: if the trust policy does not allow it.
         :raises RoleMissingError: if there is no such role.
         """
         role = self.get_role(role_name)
         if not self.trusts(role, service, keys or {}):
             raise TrustError(
-                f"{service} is not allowed to assume {role['Arn']}: its trust policy does not name it"
+                f"{service} is not allowed to assume {role['Arn']}: its trust policy does not "
+                "name it"
             )
         return self._register(role, session_name)
 
@@ -114,7 +117,9 @@ class Issuer:
         return made
 
     def expire(self, role_pattern: str) -> int:
-        """End every session of matching roles now; holders get new credentials when they ask. Return how many ended."""
+        """End every session of matching roles now; holders get new credentials when they ask.
+        Return how many ended.
+        """
         ended = 0
         for session in seams.module("services.sts")._sessions.values():
             role = str(session.get("Arn", "")).partition(":assumed-role/")[2].split("/")[0]
@@ -159,7 +164,9 @@ class Renewing:
         self.role_name = role_name
 
     def get(self) -> Credentials:
-        """Return credentials with more than :data:`RENEW_BEFORE_S` left, if the lifetime allows that at all."""
+        """Return credentials with more than :data:`RENEW_BEFORE_S` left, if the lifetime allows
+        that at all.
+        """
         if self._current is None or not self._current.is_fresh(time.time()):
             self._current = self._issuer.issue(*self._arguments)
         return self._current

@@ -1,4 +1,5 @@
-"""What IAM refuses of a trust policy: the emulator takes any text, and nobody could ever assume such a role.
+"""What IAM refuses of a trust policy: the emulator takes any text, and nobody could ever assume
+such a role.
 
 Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
 """
@@ -51,7 +52,8 @@ class IamFront:
 def refusal(message: str) -> Response:
     """Return MalformedPolicyDocument as IAM does."""
     body = (
-        '<ErrorResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><Error><Type>Sender</Type>'
+        "<ErrorResponse "
+        'xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><Error><Type>Sender</Type>'
         f"<Code>MalformedPolicyDocument</Code><Message>{escape(message)}</Message></Error>"
         f"<RequestId>{request_id()}</RequestId></ErrorResponse>"
     )

@@ -1,1 +1,3 @@
-"""An instance as a real process group: its user data, its metadata service, its console, its end."""
+"""An instance as a real process group: its user data, its metadata service, its console, its
+end.
+"""

@@ -1,7 +1,9 @@
-"""The air gap for programs that are not Python: their connections beyond this machine are found, reported, and ended.
+"""The air gap for programs that are not Python: their connections beyond this machine are found,
+reported, and ended.
 
-A program of a machine or a function cannot be kept from connecting without root. So the kernel's tables are read a few
-times a second, and whoever is found connected to the outside is killed. What comes and goes between two looks is missed.
+A program of a machine or a function cannot be kept from connecting without root. So the kernel's
+tables are read a few times a second, and whoever is found connected to the outside is killed. What
+comes and goes between two looks is missed.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class Watch:
     """Looks for connections of a twin's processes to anywhere but this machine.
 
     :param twin: the mark that its processes carry.
-    :param is_needed: whether there is any process to look for; a laptop's own connections are none of its business.
+    :param is_needed: whether there is any process to look for; a laptop's own connections are none
+        of its business.
     """
 
     def __init__(self, twin: str, is_needed: Callable[[], bool]) -> None:
@@ -55,7 +58,9 @@ class Watch:
                 log.exception("looking for connections beyond this machine")
 
     def look(self, connections: list[Connection]) -> None:
-        """Report the twin's among some connections, and end who holds them; others' are looked at once."""
+        """Report the twin's among some connections, and end who holds them; others' are looked at
+        once.
+        """
         fresh = {c.inode: c for c in connections if c.inode and c.inode not in self._judged}
         self._judged = {c.inode for c in connections if c.inode}
         for pid in find_marked(MARK, self._twin) if fresh else ():

@@ -1,4 +1,6 @@
-"""What tried to leave the machine: read from the audit hook's logs, and from the kernel's tables of connections."""
+"""What tried to leave the machine: read from the audit hook's logs, and from the kernel's tables of
+connections.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ def endpoint(hexadecimal: str) -> tuple[str, str]:
 
 
 def outside(rows: Iterable[str]) -> Iterator[Connection]:
-    """Yield the connections of a table that lead beyond this machine; one whose both ends are the same host does not.
+    """Yield the connections of a table that lead beyond this machine; one whose both ends are the
+    same host does not.
 
     :param rows: of /proc/net/tcp and its like, without the heading.
     """
@@ -69,7 +72,9 @@ def outside(rows: Iterable[str]) -> Iterator[Connection]:
 
 
 def outside_connections() -> list[Connection]:
-    """Return the connections beyond this machine that the kernel knows now. Linux only; elsewhere none."""
+    """Return the connections beyond this machine that the kernel knows now. Linux only; elsewhere
+    none.
+    """
     found: list[Connection] = []
     for table in TABLES:
         try:
@@ -80,7 +85,9 @@ def outside_connections() -> list[Connection]:
 
 
 def socket_inodes(pid: int) -> set[int]:
-    """Return the inodes of a process's sockets; none for a process that is gone or another user's."""
+    """Return the inodes of a process's sockets; none for a process that is gone or another
+    user's.
+    """
     found = set()
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():

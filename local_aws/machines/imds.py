@@ -23,8 +23,10 @@ Leaf = str | Callable[[], str]
 class Metadata:
     """What one metadata service shows.
 
-    :param tree: called at each request; paths below ``/latest/`` to text, or to a function that makes it.
-    :param options: the instance's ``MetadataOptions``, read at each request because they can be modified.
+    :param tree: called at each request; paths below ``/latest/`` to text, or to a function that
+        makes it.
+    :param options: the instance's ``MetadataOptions``, read at each request because they can be
+        modified.
     """
 
     tree: Callable[[], Mapping[str, Leaf]]
@@ -32,7 +34,9 @@ class Metadata:
     tokens: dict[str, float] = field(default_factory=dict)
 
     def accepts(self, token: str | None) -> bool:
-        """Say whether a request may read: with a live token, or without any where tokens are optional."""
+        """Say whether a request may read: with a live token, or without any where tokens are
+        optional.
+        """
         if token is None:
             return self.options().get("HttpTokens") != "required"
         return self.tokens.get(token, 0.0) > time.monotonic()

@@ -96,7 +96,9 @@ class Machine:
         }
 
     def boot(self) -> None:
-        """Run the user data in a new process group; its end does not end the instance, as on EC2."""
+        """Run the user data in a new process group; its end does not end the instance, as on
+        EC2.
+        """
         self.say(f"{self.instance_id} boots")
         if not self._script.startswith(b"#!"):
             if self._script.strip():
@@ -133,7 +135,9 @@ class Machine:
             self._on_power_off()
 
     def stop(self, grace_s: float = GRACE_S) -> None:
-        """End every process of the machine: SIGTERM, then SIGKILL after the grace; erase its disk, keep its console."""
+        """End every process of the machine: SIGTERM, then SIGKILL after the grace; erase its disk,
+        keep its console.
+        """
         with self._lock:
             self._off.set()
             process = self._process
@@ -145,7 +149,8 @@ class Machine:
             kill_marked(MACHINE_MARK, self.instance_id)
             process.wait(timeout=5)
             self._host.reaper.forget(process.pid)
-        self.power.close()  # not earlier: user data that powers off at SIGTERM would wait for a reader
+        # Not earlier: user data that powers off at SIGTERM would wait for a reader
+        self.power.close()
         self.imds.close()
         self._erase()
 
@@ -173,7 +178,9 @@ class Machine:
             time.sleep(0.03)
 
     def _is_alive(self, group: int) -> bool:
-        """Say whether any process of the machine lives; zombies that nobody collects do not count."""
+        """Say whether any process of the machine lives; zombies that nobody collects do not
+        count.
+        """
         if CAN_FIND_MARKED:
             return bool(find_marked(MACHINE_MARK, self.instance_id))
         return _has_members(group)
@@ -194,8 +201,8 @@ def start_script(
 ) -> subprocess.Popen[bytes]:
     """Start a script that has just been written, in a process group of its own.
 
-    While another thread forks, its child holds our descriptor for writing for a moment, and the kernel answers "text
-    file busy": then it is tried again.
+    While another thread forks, its child holds our descriptor for writing for a moment, and the
+    kernel answers "text file busy": then it is tried again.
     """
     for _ in range(BUSY_TRIES):
         try:

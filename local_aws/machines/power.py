@@ -1,6 +1,8 @@
-"""``shutdown``, ``poweroff`` and ``halt`` inside an instance: small scripts that tell the server, without root.
+"""``shutdown``, ``poweroff`` and ``halt`` inside an instance: small scripts that tell the server,
+without root.
 
-The dead-man timer of the user data is ``shutdown -h +MINUTES``; it must end the instance even when everything in it hangs.
+The dead-man timer of the user data is ``shutdown -h +MINUTES``; it must end the instance even when
+everything in it hangs.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ COMMANDS = ("shutdown", "poweroff", "halt", "reboot")
 class Order:
     """What a power command asks for.
 
-    :param verb: ``off``, ``reboot``, ``cancel``, or ``bad`` for a line that ``shutdown`` would refuse.
+    :param verb: ``off``, ``reboot``, ``cancel``, or ``bad`` for a line that ``shutdown`` would
+        refuse.
     :param delay_s: seconds until it happens.
     """
 

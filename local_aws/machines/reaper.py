@@ -1,7 +1,8 @@
 """A process that outlives a killed server just long enough to kill what the server left.
 
-It reads from a pipe that only the server can write to. End of file means that the server is gone, however it went.
-Groups are told by number, because a mark in the environment can be looked for on Linux only.
+It reads from a pipe that only the server can write to. End of file means that the server is gone,
+however it went. Groups are told by number, because a mark in the environment can be looked for on
+Linux only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Loaded by every Python inside an instance or a function: refuses, and reports, connections beyond this machine.
+"""Loaded by every Python inside an instance or a function: refuses, and reports, connections beyond
+this machine.
 
-The air gap on AWS is the network's (private subnets, no NAT). Here it cannot be, so Python programs are stopped by an
-audit hook. Other programs are found connected, and ended, by :mod:`local_aws.machines.air_gap`.
+The air gap on AWS is the network's (private subnets, no NAT). Here it cannot be, so Python programs
+are stopped by an audit hook. Other programs are found connected, and ended, by
+:mod:`local_aws.machines.air_gap`.
 """
 
 import errno

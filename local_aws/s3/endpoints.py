@@ -1,6 +1,8 @@
-"""Policies of VPC endpoints: what a machine asks of S3 passes through its subnet's endpoint, and that has a say.
+"""Policies of VPC endpoints: what a machine asks of S3 passes through its subnet's endpoint, and
+that has a say.
 
-A machine whose subnet has no route to S3 would hang on AWS; here it is refused with a message that says so.
+A machine whose subnet has no route to S3 would hang on AWS; here it is refused with a message that
+says so.
 """
 
 from __future__ import annotations

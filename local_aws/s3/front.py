@@ -1,4 +1,5 @@
-"""What stands before the emulator's S3: who may not list a bucket does not learn which keys are missing, and a policy is one.
+"""What stands before the emulator's S3: who may not list a bucket does not learn which keys are
+missing, and a policy is one.
 
 Sources: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html ("Permissions") and
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-policy-language-overview.html
@@ -44,14 +45,17 @@ class S3Front:
             and (denial := self._may_not_list(headers, bucket))
         ):
             text = (
-                f'User: {denial.principal_arn} is not authorized to perform: s3:ListBucket on resource: "arn:aws:s3:::{bucket}" '
+                f"User: {denial.principal_arn} is not authorized to perform: s3:ListBucket on "
+                f'resource: "arn:aws:s3:::{bucket}" '
                 "because no identity-based policy allows the s3:ListBucket action"
             )
             return error_response("s3", "AccessDenied", text, 403)
         return answer
 
     def _may_not_list(self, headers: Mapping[str, str], bucket: str) -> Denial | None:
-        """Ask whether the caller may list; who comes without credentials of their own was answered for already."""
+        """Ask whether the caller may list; who comes without credentials of their own was answered
+        for already.
+        """
         if not seams.module("core.router").extract_access_key_id(headers):
             return None
         return self._authorizer.check(headers, "s3:ListBucket", f"arn:aws:s3:::{bucket}", {})

@@ -1,1 +1,3 @@
-"""The server: its parts put together, what stands before the emulator, and what survives a crash."""
+"""The server: its parts put together, what stands before the emulator, and what survives a
+crash.
+"""

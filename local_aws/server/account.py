@@ -1,4 +1,6 @@
-"""What a new account holds: an administrator, the Airflow worker's role, and what AWS publishes in every region."""
+"""What a new account holds: an administrator, the Airflow worker's role, and what AWS publishes in
+every region.
+"""
 
 from __future__ import annotations
 

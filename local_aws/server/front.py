@@ -1,4 +1,6 @@
-"""What stands in front of the emulator: the control routes, the container credentials, the faults, the commits."""
+"""What stands in front of the emulator: the control routes, the container credentials, the faults,
+the commits.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ log = logging.getLogger("local_aws")
 SLOW_COMMIT_S = 0.3
 STEPS_TO_WRITER = 5
 UNKNOWN_ACTION = re.compile(
-    rb'"__type": "Invalid(Operation|Action)(Exception)?", "message": "(Unknown action|The action \w+ is not)'
+    rb'"__type": "Invalid(Operation|Action)(Exception)?", "message": "(Unknown action|The action '
+    rb"\w+ is not)"
 )
 """How the emulator's JSON services refuse an action that does not exist."""
 Scope = MutableMapping[str, Any]
@@ -39,7 +42,8 @@ Order = Callable[[dict[str, Any]], dict[str, Any]]
 class Front:
     """The ASGI application.
 
-    :param orders: what ``/_local/<name>`` does, by name; each takes the body and returns the answer.
+    :param orders: what ``/_local/<name>`` does, by name; each takes the body and returns the
+        answer.
     """
 
     def __init__(
@@ -151,7 +155,8 @@ def breaking(send: Send, fate: Fate) -> Send:
 def find_writer(send: Any) -> Any:
     """Return the stream writer of the connection that a request came through.
 
-    ASGI hides it; hypercorn's ``send`` leads to it from one bound method to the next: stream, protocol, server.
+    ASGI hides it; hypercorn's ``send`` leads to it from one bound method to the next: stream,
+    protocol, server.
 
     :raises LookupError: if an upgrade of hypercorn has changed that.
     """
@@ -166,7 +171,8 @@ def find_writer(send: Any) -> Any:
 
 
 class Committing:
-    """Wraps a service's handler: faults strike it, and a change is on disk before its caller hears of it.
+    """Wraps a service's handler: faults strike it, and a change is on disk before its caller hears
+    of it.
 
     :param wrote: called with role session name, bucket/key and body after an object was written.
     """
@@ -215,7 +221,8 @@ class Committing:
 
 
 def as_unknown_operation(headers: dict[str, str], answer: Any) -> Any:
-    """Give a JSON service's refusal of an action that does not exist AWS's code for it; return other answers as they are.
+    """Give a JSON service's refusal of an action that does not exist AWS's code for it; return
+    other answers as they are.
 
     Source: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html
     """

@@ -1,8 +1,9 @@
-"""A crash leaves an object old or new, never half: its data and its sidecar are two files, and the emulator replaces one after the other.
+"""A crash leaves an object old or new, never half: its data and its sidecar are two files, and the
+emulator replaces one after the other.
 
-Before an object's data is replaced, links to both old files are made beside them; when the sidecar is there, too, the links
-go. What a crash left in between is undone at the next start: nobody was told of that write. Names that end with ``.tmp``
-are no object's, and the emulator passes over them.
+Before an object's data is replaced, links to both old files are made beside them; when the sidecar
+is there, too, the links go. What a crash left in between is undone at the next start: nobody was
+told of that write. Names that end with ``.tmp`` are no object's, and the emulator passes over them.
 """
 
 from __future__ import annotations

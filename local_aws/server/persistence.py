@@ -1,7 +1,8 @@
 """Commits survive a crash: a change of the account is on disk before its caller hears of it.
 
-Objects are written by the emulator as they come. The rest (roles, stacks, functions, rules, …) is written here, after
-each request that may have changed it, and once a second while something goes on in the background.
+Objects are written by the emulator as they come. The rest (roles, stacks, functions, rules, …) is
+written here, after each request that may have changed it, and once a second while something goes on
+in the background.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ class Saver:
         self._touched_at = time.monotonic()
 
     def touch(self) -> None:
-        """Note that a request was served: what it set going in the background may change things for a while."""
+        """Note that a request was served: what it set going in the background may change things for
+        a while.
+        """
         self._touched_at = time.monotonic()
 
     def save_while_busy(self) -> None:
@@ -75,7 +78,9 @@ class Saver:
             self.save()
 
     def install(self) -> None:
-        """Write only what has changed, large bytes into files of their own, and objects so that a crash leaves none half."""
+        """Write only what has changed, large bytes into files of their own, and objects so that a
+        crash leaves none half.
+        """
         seams.replace("services.s3", "_atomic_write", overwrites.surviving)
         seams.replace("core.persistence", "save_state", lambda _original: self.save_state)
         seams.replace("core.persistence", "_json_object_hook", self._reading_blobs)
@@ -91,7 +96,9 @@ class Saver:
         self._write(service, self._folder / f"{service}.json", json.dumps(wrapped, default=default))
 
     def _naming_blobs(self, default: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Encode large bytes (function code, layers) as the name of a file: a state is written often, they never change."""
+        """Encode large bytes (function code, layers) as the name of a file: a state is written
+        often, they never change.
+        """
 
         def encode(value: Any) -> Any:
             if isinstance(value, bytes) and len(value) >= BLOB_BYTES:
@@ -171,9 +178,11 @@ class Saver:
 
 
 def mend_interrupted_stacks() -> list[str]:
-    """Report stack operations that a crash cut short as failed, since nobody will finish them; return their stacks.
+    """Report stack operations that a crash cut short as failed, since nobody will finish them;
+    return their stacks.
 
-    CloudFormation itself would go on. A stack left in progress here would block its caller for ever.
+    CloudFormation itself would go on. A stack left in progress here would block its caller for
+    ever.
     """
     mended = []
     stacks = seams.module("services.cloudformation")._stacks

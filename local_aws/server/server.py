@@ -1,7 +1,9 @@
-"""The server: ``python -m local_aws.server.server``, started by :mod:`local_aws.commands.server_process`, never by hand.
+"""The server: ``python -m local_aws.server.server``, started by
+:mod:`local_aws.commands.server_process`, never by hand.
 
-It binds a loopback port, loads the emulator with our parts in their places, restores the last state, seeds the account
-and announces itself. SIGTERM ends it with everything that it started; its reaper does the same after SIGKILL.
+It binds a loopback port, loads the emulator with our parts in their places, restores the last
+state, seeds the account and announces itself. SIGTERM ends it with everything that it started; its
+reaper does the same after SIGKILL.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def bind(port: int | None, preferred: int) -> socket.socket:
-    """Return a listening loopback socket: on the fixed port, else on the preferred one if it is free, else on any."""
+    """Return a listening loopback socket: on the fixed port, else on the preferred one if it is
+    free, else on any.
+    """
     for candidate in (port,) if port else (preferred, 0):
         bound = socket.socket()
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -55,7 +59,9 @@ def bind(port: int | None, preferred: int) -> socket.socket:
 
 
 def configure_emulator(state: StateFolder, port: int, region: str) -> None:
-    """Set the environment that the emulator reads while it is imported; nothing else may have imported it."""
+    """Set the environment that the emulator reads while it is imported; nothing else may have
+    imported it.
+    """
     os.environ.update({
         "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "MINISTACK_HOST": "127.0.0.1", "MINISTACK_REGION": region,
         "MINISTACK_ACCOUNT_ID": ACCOUNT_ID, "AUTH": "true", "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "LOG_LEVEL": "WARNING",

@@ -194,7 +194,8 @@ class Twin:
         known = images.describe(self.running.region, python_of(self.host.ami))
         return {image["ImageId"]: image for image in known}
 
-    # -- life ---------------------------------------------------------------------------------------------------
+    # -- life
+    # ---------------------------------------------------------------------------------------------------
     def ready(self) -> None:
         """Finish the start, once the emulator has loaded its state: then announce the server."""
         for stack in mend_interrupted_stacks():
@@ -214,7 +215,9 @@ class Twin:
         log.info("ready at %s", self.running.endpoint_url)
 
     def _commit_in_background(self) -> None:
-        """Commit what background work changed, such as a stack that goes on after its request was answered."""
+        """Commit what background work changed, such as a stack that goes on after its request was
+        answered.
+        """
         pause = threading.Event()
         while not pause.wait(COMMIT_EVERY_S):
             try:
@@ -237,7 +240,8 @@ class Twin:
             instance.state in LIVE for instance in self.ec2.store.visible()
         )
 
-    # -- orders -------------------------------------------------------------------------------------------------
+    # -- orders
+    # -------------------------------------------------------------------------------------------------
     def grant(self, order: dict[str, Any]) -> dict[str, Any]:
         """Return the token that opens a role's credentials."""
         self.issuer.get_role(str(order["role"]))
@@ -276,7 +280,9 @@ class Twin:
         }
 
     def _out_of_bounds(self) -> list[dict[str, str]]:
-        """List who tried to reach beyond this machine: stopped by the guard in Python, else seen in the kernel's tables."""
+        """List who tried to reach beyond this machine: stopped by the guard in Python, else seen in
+        the kernel's tables.
+        """
         machines = {i.id: i.machine.bounds_log for i in self.ec2.store.visible() if i.machine}
         functions = {path.name: path for path in (self.state.functions / "out-of-bounds").glob("*")}
         logged = [

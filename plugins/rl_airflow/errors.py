@@ -33,12 +33,15 @@ class EvaluationFailedError(RlAirflowError):
 
 
 class OtherVersionError(EvaluationFailedError):
-    """The evaluator's function is of another version than this Airflow, so they do not understand each other."""
+    """The evaluator's function is of another version than this Airflow, so they do not understand
+    each other.
+    """
 
     def __init__(self, what: str, problem: str) -> None:
         super().__init__(
             what,
-            f"the evaluator's function is of another version than this Airflow ({problem}): {DEPLOY}",
+            f"the evaluator's function is of another version than this Airflow ({problem}): "
+            f"{DEPLOY}",
         )
 
 

@@ -1,4 +1,6 @@
-"""The team's stack: its file has the compose form, its secrets have no defaults, its image has no torch."""
+"""The team's stack: its file has the compose form, its secrets have no defaults, its image has no
+torch.
+"""
 
 import json
 import re
@@ -54,7 +56,9 @@ def test_a_celery_airflow_has_all_its_parts(compose: dict[str, Any]) -> None:
 
 
 def test_no_secret_has_a_default() -> None:
-    """A forgotten secret stops the stack with a message, instead of starting it with one that everybody knows."""
+    """A forgotten secret stops the stack with a message, instead of starting it with one that
+    everybody knows.
+    """
     text = (ROOT / "docker-compose.yaml").read_text()
     asked = set(re.findall(r"\$\{(\w+):\?", text))
     assert asked >= {
@@ -72,7 +76,9 @@ def test_no_secret_has_a_default() -> None:
 def test_the_image_knows_the_commit_that_it_was_built_from(
     compose: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no git in it: the build argument becomes a variable, which stands in where git says nothing."""
+    """There is no git in it: the build argument becomes a variable, which stands in where git says
+    nothing.
+    """
     assert "ARG NIGHTSHIFT_COMMIT" in (ROOT / "Dockerfile").read_text()
     assert f"ENV {COMMIT_VARIABLE}=${{NIGHTSHIFT_COMMIT}}" in (ROOT / "Dockerfile").read_text()
     assert compose["services"]["airflow-worker"]["build"]["args"] == {
@@ -91,7 +97,9 @@ def test_nothing_listens_beyond_this_machine(compose: dict[str, Any]) -> None:
 
 
 def test_the_image_is_made_from_the_hashed_lock_and_has_no_torch() -> None:
-    """Airflow's side never imports torch, so it is not there to be imported; and what is copied exists."""
+    """Airflow's side never imports torch, so it is not there to be imported; and what is copied
+    exists.
+    """
     lock = (ROOT / "locks/airflow.txt").read_text()
     assert not re.search(r"^(torch|stable-baselines3|gymnasium)==", lock, re.M)
     assert re.search(r"^apache-airflow==3\.3\.2", lock, re.M)

@@ -28,7 +28,9 @@ KEY = re.compile(rf"\^?({CLASSES})/|/?({'|'.join(map(re.escape, JSON_FILES))})$"
 
 
 def keys_in(source: str) -> list[tuple[int, str]]:
-    """The strings of a module that spell a key, with their lines; docstrings are no such strings."""
+    """The strings of a module that spell a key, with their lines; docstrings are no such
+    strings.
+    """
     tree = ast.parse(source)
     alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     return [
@@ -42,7 +44,9 @@ def keys_in(source: str) -> list[tuple[int, str]]:
 
 
 def test_keys_are_spelled_in_the_layout_alone() -> None:
-    """A class, or a file of one, is written in no other module: take the function of the layout, or add one."""
+    """A class, or a file of one, is written in no other module: take the function of the layout, or
+    add one.
+    """
     assert keys_in(LAYOUT.read_text())
     found = [
         f"{path.relative_to(ROOT)}:{line}: {text!r}: take it from rl_lifecycle.storage.layout"
@@ -90,7 +94,9 @@ def test_the_boot_script_spells_keys_as_the_layout_does() -> None:
 
 @pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_templates_name_the_layouts_classes_and_files(path: Path) -> None:
-    """Prefixes of rules, resources of policies and patterns of parameters begin with a class of the layout."""
+    """Prefixes of rules, resources of policies and patterns of parameters begin with a class of the
+    layout.
+    """
     text = path.read_text()
     bucket = (
         r"\$\{Bucket\.Arn\}/|nightshift-\$\{Environment\}-\$\{AWS::AccountId\}-\$\{AWS::Region\}/"

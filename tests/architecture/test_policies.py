@@ -1,7 +1,8 @@
-"""Every policy in the templates: no action is everything, every `*` resource says why, every writer is the contract's.
+"""Every policy in the templates: no action is everything, every `*` resource says why, every writer
+is the contract's.
 
-cfn-lint knows the schema of a template and nothing of what a policy means. This does, by reading templates as data. Where
-a test fails, its message says what to write.
+cfn-lint knows the schema of a template and nothing of what a policy means. This does, by reading
+templates as data. Where a test fails, its message says what to write.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def test_every_star_resource_says_why_where_it_stands() -> None:
 
 
 def test_every_suppression_says_why() -> None:
-    """The policy checker is silenced for one check on one resource at a time, with a reason that a reader can weigh."""
+    """The policy checker is silenced for one check on one resource at a time, with a reason that a
+    reader can weigh.
+    """
     found = [
         (path.name, line.strip())
         for path in sorted(TEMPLATES.glob("*.yaml"))
@@ -90,7 +93,9 @@ def test_every_suppression_says_why() -> None:
 
 
 def test_the_policy_checker_is_run_by_make_check_and_needed_by_nothing_else() -> None:
-    """It runs on every template, offline, from its own locked environment, and `make test` does not wait for it."""
+    """It runs on every template, offline, from its own locked environment, and `make test` does not
+    wait for it.
+    """
     makefile = (ROOT / "Makefile").read_text()
     command = next(line for line in makefile.splitlines() if ".venv-checkov/bin/checkov" in line)
     assert "--skip-download" in command
@@ -119,7 +124,9 @@ def test_what_nothing_asks_for_is_allowed_nowhere(action: str) -> None:
 
 
 def test_the_reaper_looks_at_machines_alone() -> None:
-    """It decides by a machine's own tag and reads no object: neither from the bucket nor with its key."""
+    """It decides by a machine's own tag and reads no object: neither from the bucket nor with its
+    key.
+    """
     statements = template(Concern.IDENTITY)["Resources"]["ReaperRole"]["Properties"]["Policies"][0][
         "PolicyDocument"
     ]["Statement"]
@@ -137,7 +144,9 @@ def test_the_reaper_looks_at_machines_alone() -> None:
     ids=[place for place, statement in STATEMENTS if "Principal" in statement],
 )
 def test_nobody_is_trusted_without_a_condition(place: str, statement: Statement) -> None:
-    """Everybody (`*`) is only ever denied, but at the endpoint of one bucket; the account is trusted by name of a role."""
+    """Everybody (`*`) is only ever denied, but at the endpoint of one bucket; the account is
+    trusted by name of a role.
+    """
     if statement["Effect"] == "Deny" or "S3Endpoint" in place:
         return
     assert statement["Principal"] != "*", f"{place}: name who is trusted"
@@ -163,7 +172,9 @@ def test_every_role_has_its_boundary() -> None:
 
 
 def test_roles_are_made_by_the_identity_stack_alone() -> None:
-    """The deployer can make no role; a template that needs one asks the administrator's stack for it."""
+    """The deployer can make no role; a template that needs one asks the administrator's stack for
+    it.
+    """
     for concern in set(Concern) - {Concern.IDENTITY}:
         kinds = {resource["Type"] for resource in template(concern)["Resources"].values()}
         assert not {kind for kind in kinds if kind.startswith("AWS::IAM::")}, (
@@ -172,7 +183,9 @@ def test_roles_are_made_by_the_identity_stack_alone() -> None:
 
 
 def test_the_bucket_policy_names_the_contracts_writers() -> None:
-    """Each class is denied to all but the roles that rl_lifecycle.storage.layout.WRITERS names, and nothing else is writable."""
+    """Each class is denied to all but the roles that rl_lifecycle.storage.layout.WRITERS names, and
+    nothing else is writable.
+    """
     document = template(Concern.STORAGE)["Resources"]["BucketPolicy"]["Properties"][
         "PolicyDocument"
     ]
@@ -194,7 +207,9 @@ def _prefix(resource: dict[str, str]) -> str:
 
 
 def test_role_policies_write_what_the_contract_gives_them() -> None:
-    """The classes that a role's own policy lets it write are those of WRITERS; the deployer's right is never used."""
+    """The classes that a role's own policy lets it write are those of WRITERS; the deployer's right
+    is never used.
+    """
     found: dict[str, set[str]] = {}
     for name, resource in template(Concern.IDENTITY)["Resources"].items():
         if resource["Type"] == "AWS::IAM::Role":
@@ -223,7 +238,9 @@ def test_templates_and_user_data_fit_into_what_aws_takes() -> None:
 
 
 def test_templates_name_no_account_no_region_and_no_person() -> None:
-    """What is deployed anywhere names no place: accounts, regions and partitions are pseudo parameters."""
+    """What is deployed anywhere names no place: accounts, regions and partitions are pseudo
+    parameters.
+    """
     for path in sorted(TEMPLATES.glob("*")):
         text = path.read_text()
         assert not re.search(r"\b\d{12}\b", text), f"{path.name}: an account id"

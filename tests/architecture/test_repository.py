@@ -28,7 +28,9 @@ def test_locks_name_no_host_and_hash_everything() -> None:
 
 
 def test_every_lock_is_written_by_the_one_script() -> None:
-    """`make lock` reproduces what lies here; torch's CPU build is the exception that the script explains."""
+    """`make lock` reproduces what lies here; torch's CPU build is the exception that the script
+    explains.
+    """
     script = (ROOT / "locks/compile.sh").read_text()
     for source in (ROOT / "locks").glob("*.in"):
         assert re.search(rf"\b{source.stem}\b", script), source.name
@@ -63,7 +65,9 @@ def test_the_makefile_has_each_target_with_a_help_line(target: str) -> None:
 
 
 def test_ci_runs_the_readmes_test_command_and_nothing_hidden() -> None:
-    """What CI runs, anybody can run; the tests come last, so that pytest's summary is the last one."""
+    """What CI runs, anybody can run; the tests come last, so that pytest's summary is the last
+    one.
+    """
     lines = [
         line
         for line in (ROOT / ".ci/run").read_text().splitlines()
@@ -76,7 +80,9 @@ def test_ci_runs_the_readmes_test_command_and_nothing_hidden() -> None:
 
 
 def test_a_benchmark_has_one_record() -> None:
-    """The newest. docs/gate.md compares two records of the gate's characteristics, so both are kept."""
+    """The newest. docs/gate.md compares two records of the gate's characteristics, so both are
+    kept.
+    """
     records = [path.stem for path in (ROOT / "benchmarks/records").glob("*.json")]
     names = sorted(stem[len("2026-11-22-") :] for stem in records)
     names.remove("gate-characteristics")

@@ -24,7 +24,9 @@ def bag() -> "DagBag":
 
 
 def run_python(code: str) -> str:
-    """Run a piece of Python in a fresh process with our Airflow's settings. :return: what it printed."""
+    """Run a piece of Python in a fresh process with our Airflow's settings.
+    :return: what it printed.
+    """
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | SETTINGS,

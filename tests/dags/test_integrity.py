@@ -1,4 +1,6 @@
-"""What every DAG of ours must be: parsed quickly, known by name, documented, with permanent task ids."""
+"""What every DAG of ours must be: parsed quickly, known by name, documented, with permanent task
+ids.
+"""
 
 import json
 from pathlib import Path
@@ -12,7 +14,8 @@ from tests.plugins.airflow_home import ROOT
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
 
-#: DAG → its tasks. Task ids are history: renaming one orphans its past, so this list changes only on purpose.
+#: DAG → its tasks. Task ids are history: renaming one orphans its past, so this list changes only
+#: on purpose.
 RETRAIN = {
     "freeze_spec",
     "check_environment",
@@ -87,7 +90,9 @@ def test_every_dag_file_is_listed() -> None:
 
 @pytest.mark.parametrize("dag_id", sorted(expected()))
 def test_a_dag_tells_how_to_trigger_it_and_what_a_failure_means(bag: "DagBag", dag_id: str) -> None:
-    """Its documentation, its owner, its tags; no catch-up, one run at a time unless it only reads, or may wait for a person for hours."""
+    """Its documentation, its owner, its tags; no catch-up, one run at a time unless it only reads,
+    or may wait for a person for hours.
+    """
     dag = bag.dags[dag_id]
     assert "How to trigger it" in (dag.doc_md or "")
     assert "What a failure means" in (dag.doc_md or "")
@@ -113,7 +118,9 @@ def test_every_field_of_a_form_has_title_section_and_description(
 
 
 def test_tasks_that_wait_may_be_retried(bag: "DagBag") -> None:
-    """Airflow can fail a deferred task for reasons of its own, and the operators find what is there."""
+    """Airflow can fail a deferred task for reasons of its own, and the operators find what is
+    there.
+    """
     for dag_id, dag in bag.dags.items():
         for task in dag.tasks:
             if task.task_id not in ("verdict", "check_access", "measure"):
@@ -146,7 +153,9 @@ def test_the_teardown_cannot_hide_a_failure(bag: "DagBag", experiment: str) -> N
 def test_the_teardown_of_a_replay_or_drill_cannot_hide_a_failure(
     bag: "DagBag", dag_id: str, working: str
 ) -> None:
-    """It runs whatever became of the launch, for a request may have been answered; and its failure makes the run red."""
+    """It runs whatever became of the launch, for a request may have been answered; and its failure
+    makes the run red.
+    """
     dag = bag.dags[dag_id]
     assert {task.task_id for task in dag.leaves} == {working, "prove_none_left"}
     proof, teardown = dag.get_task("prove_none_left"), dag.get_task("terminate")

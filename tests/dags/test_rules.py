@@ -36,17 +36,21 @@ def test_a_dag_file_imports_only_what_dags_may(path: Path) -> None:
     """No boto3, no network, no other DAG."""
     for name in imports(ast.parse(path.read_text())):
         assert name.startswith(ALLOWED), (
-            f"{path.name} imports {name}: put what needs it into plugins/rl_airflow, imported inside execute()"
+            f"{path.name} imports {name}: put what needs it into plugins/rl_airflow, imported "
+            "inside execute()"
         )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_dag_file_reads_no_environment_and_opens_nothing(path: Path) -> None:
-    """Parsing happens every half minute on every scheduler; what it reads there is neither fresh nor logged."""
+    """Parsing happens every half minute on every scheduler; what it reads there is neither fresh
+    nor logged.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):
             assert node.attr not in ("environ", "getenv", "urlopen", "read_text", "open"), (
-                f"{path.name}:{node.lineno} uses .{node.attr}: take it from a Param, a Variable or a connection in execute()"
+                f"{path.name}:{node.lineno} uses .{node.attr}: take it from a Param, a Variable "
+                "or a connection in execute()"
             )
         if isinstance(node, ast.Name):
             assert node.id not in ("open", "Variable"), (

@@ -30,7 +30,8 @@ def policy_bytes(
 ) -> bytes:
     """Build a policy of the contract for any spaces.
 
-    :param hidden: weights (out, in) and biases of tanh layers; None: random ones. :param head: likewise, of the last layer.
+    :param hidden: weights (out, in) and biases of tanh layers; None: random ones.
+    :param head: likewise, of the last layer.
     :param edit: called with the finished onnx model, to spoil it.
     """
     graph = _Graph(np.random.default_rng(seed), scale)

@@ -90,10 +90,13 @@ def test_the_context_says_how_long_there_is(bucket: S3Store) -> None:
 
 
 def test_importing_the_handler_loads_nothing_heavy() -> None:
-    """Neither torch, nor Airflow, nor a client: a cold start pays for what the first event needs."""
+    """Neither torch, nor Airflow, nor a client: a cold start pays for what the first event
+    needs.
+    """
     code = (
         "import sys, rl_evaluator.handler; "
-        "print(sorted({'torch', 'stable_baselines3', 'airflow', 'boto3', 'onnx', 'scipy'} & set(sys.modules)))"
+        "print(sorted({'torch', 'stable_baselines3', 'airflow', 'boto3', 'onnx', 'scipy'} & "
+        "set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -24,7 +24,8 @@ def policy(tmp_path: Path) -> Path:
 def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does, with torch made unimportable."""
     code = (
-        "import sys, runpy; sys.modules['torch'] = None; sys.argv = ['rl_evaluator', *sys.argv[1:]]; "
+        "import sys, runpy; sys.modules['torch'] = None; sys.argv = ['rl_evaluator', "
+        "*sys.argv[1:]]; "
         "runpy.run_module('rl_evaluator', run_name='__main__')"
     )
     return subprocess.run(
@@ -36,7 +37,9 @@ def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_evaluate_prints_a_shard_without_torch(policy: Path) -> None:
-    """One return per seed, in the form that the Lambda writes, on one line with --json; the same the second time."""
+    """One return per seed, in the form that the Lambda writes, on one line with --json; the same
+    the second time.
+    """
     arguments = (
         "evaluate",
         "--policy",

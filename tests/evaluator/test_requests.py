@@ -63,7 +63,9 @@ def test_a_shard_is_written_and_answered(store: DirectoryStore, cartpole: Artifa
 
 
 def test_a_duplicate_delivery_changes_nothing(store: DirectoryStore, cartpole: Artifact) -> None:
-    """The second delivery answers the same and leaves the bytes alone, even if it was at work at the same time."""
+    """The second delivery answers the same and leaves the bytes alone, even if it was at work at
+    the same time.
+    """
     first = answer(evaluate_event(cartpole), store, PLENTY)
     before = get(store, first["key"]).data
     assert answer(evaluate_event(cartpole), store, PLENTY) == first
@@ -92,7 +94,9 @@ class _SlowTwin(DirectoryStore):
 def test_the_loser_of_two_deliveries_answers_what_is_stored(
     store: DirectoryStore, cartpole: Artifact
 ) -> None:
-    """If a twin wrote less before us, the caller hears of what counts: what is stored, and the rest of that."""
+    """If a twin wrote less before us, the caller hears of what counts: what is stored, and the rest
+    of that.
+    """
     said = answer(evaluate_event(cartpole), _SlowTwin(store.root), PLENTY)
     assert (said["complete"], said["done"], said["rest"]) == (
         False,
@@ -107,7 +111,9 @@ def _clock(n_calls: int) -> Any:
 
 
 def test_a_shard_out_of_time_gives_its_rest_back(store: DirectoryStore, cartpole: Artifact) -> None:
-    """Asked for the rest again and again, the pieces join to the very shard that unlimited time would have given."""
+    """Asked for the rest again and again, the pieces join to the very shard that unlimited time
+    would have given.
+    """
     whole = read_shard(
         store, answer(evaluate_event(cartpole, name="whole", n_episodes=150), store, PLENTY)["key"]
     )
@@ -202,7 +208,9 @@ class BrokenCartPole(CartPoleEnv):
 def test_a_policy_that_must_not_be_put_into_service_is_told_why(
     store: DirectoryStore, data: bytes | None, env_id: str, said: str
 ) -> None:
-    """Gone, changed, a pickle in disguise, cut short, for other spaces, on an environment that fails: one line each."""
+    """Gone, changed, a pickle in disguise, cut short, for other spaces, on an environment that
+    fails: one line each.
+    """
     gymnasium.register("BrokenCartPole-v0", entry_point=BrokenCartPole)
     try:
         sha256 = sha256_hex(data if data is not None and data != b"changed" else b"")
@@ -222,7 +230,8 @@ def test_a_policy_that_must_not_be_put_into_service_is_told_why(
     [
         (
             {},
-            "unknown action None; known: evaluate, check_environment, check_policy, decide, render_report",
+            "unknown action None; known: evaluate, check_environment, check_policy, decide, "
+            "render_report",
         ),
         ({"action": "train"}, "unknown action 'train'"),
         ({"action": "evaluate"}, "evaluate: experiment: Field required"),
@@ -272,7 +281,9 @@ def test_an_environment_that_cannot_be_made_is_a_problem(
 
 
 class ForgetfulEnv(CartPoleEnv):
-    """Gets harder with every episode, a few steps in, where Gymnasium's own checker no longer looks."""
+    """Gets harder with every episode, a few steps in, where Gymnasium's own checker no longer
+    looks.
+    """
 
     episodes = 0
 
@@ -315,7 +326,9 @@ def arrival(key: str) -> dict[str, Any]:
 
 
 def test_a_policy_that_arrives_is_evaluated_on_selection_seeds(store: DirectoryStore) -> None:
-    """The arrival of the record starts it; the name says trial and step; the seeds are the run's own."""
+    """The arrival of the record starts it; the name says trial and step; the seeds are the run's
+    own.
+    """
     spec, _ = store_spec(store)
     key = store_policy(store, spec, policy_for_id("CartPole-v1"))
     said = answer(arrival(key), store, PLENTY)
@@ -335,7 +348,9 @@ def test_a_policy_that_arrives_is_evaluated_on_selection_seeds(store: DirectoryS
     ],
 )
 def test_other_objects_are_ignored(store: DirectoryStore, key: str) -> None:
-    """Whatever else the bus delivers is answered without an error, else it would be delivered again."""
+    """Whatever else the bus delivers is answered without an error, else it would be delivered
+    again.
+    """
     assert answer(arrival(key), store, PLENTY) == {"ignored": True}
 
 
@@ -347,7 +362,9 @@ def test_other_events_are_ignored(store: DirectoryStore) -> None:
 
 
 def test_an_arrival_that_cannot_be_evaluated_is_refused_not_repeated(store: DirectoryStore) -> None:
-    """A record of another spec, or at another trial's place, says why; raising would only deliver it again."""
+    """A record of another spec, or at another trial's place, says why; raising would only deliver
+    it again.
+    """
     spec, _ = store_spec(store)
     key = store_policy(store, spec, policy_for_id("CartPole-v1"))
     elsewhere = key.replace("seed-0", "seed-1")

@@ -1,4 +1,6 @@
-"""A local AWS for the deployment's tests, with sessions of its roles, and stacks that are made without building anything."""
+"""A local AWS for the deployment's tests, with sessions of its roles, and stacks that are made
+without building anything.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ class Account:
         return self._clients[name]
 
     def _become(self, name: str) -> Clients:
-        """Become a role that trusts services alone: its trust is widened for one call, and put back."""
+        """Become a role that trusts services alone: its trust is widened for one call, and put
+        back.
+        """
         administrator = self.clients()
         trust = administrator.iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
         here = {
@@ -141,7 +145,9 @@ class Account:
 
 
 class Deployment:
-    """An environment whose five stacks are there, with functions and wheels that are placeholders."""
+    """An environment whose five stacks are there, with functions and wheels that are
+    placeholders.
+    """
 
     def __init__(self, account: Account, environment: str = "dev") -> None:
         self.account, self.settings = (

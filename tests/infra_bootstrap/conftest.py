@@ -1,4 +1,6 @@
-"""One local AWS for each test process, and one environment in it that the tests read but do not change."""
+"""One local AWS for each test process, and one environment in it that the tests read but do not
+change.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What each service reports of a resource, in the words of the template that made it.
 
-Each reader asks the resource's own service and returns properties by their names in CloudFormation. A property that a
-reader does not return counts as lost, so a template cannot gain one that nobody reads.
+Each reader asks the resource's own service and returns properties by their names in CloudFormation.
+A property that a reader does not return counts as lost, so a template cannot gain one that nobody
+reads.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ Reader = Callable[[Stage, str, Properties], View]
 
 
 class Resolver(Stage):
-    """A deployed stack whose template is worked out whole, with the functions and attributes that only some properties use."""
+    """A deployed stack whose template is worked out whole, with the functions and attributes that
+    only some properties use.
+    """
 
     def _function(self, name: str, operand: Any) -> Any:
         if name == "Fn::Select":
@@ -56,7 +59,9 @@ class Resolver(Stage):
 
 
 def differences(expected: Any, actual: Any, path: str = "") -> Iterator[str]:
-    """Name what a template says and its service does not report so; what it reports besides is its own affair."""
+    """Name what a template says and its service does not report so; what it reports besides is its
+    own affair.
+    """
     yield from _differences(canonical(expected), canonical(actual), path)
 
 
@@ -98,7 +103,9 @@ def _ours(tags: Any) -> list[dict[str, str]]:
 
 
 def with_stack_tags(wanted: Properties, environment: str) -> View:
-    """Add the stack's own tag, which CloudFormation gives to every resource that can bear it, to a resource's tags."""
+    """Add the stack's own tag, which CloudFormation gives to every resource that can bear it, to a
+    resource's tags.
+    """
     tags = [tag for tag in wanted.get("Tags", ()) if tag["Key"] != DEPLOYMENT_TAG]
     return {
         **wanted,
@@ -110,7 +117,8 @@ def with_stack_tags(wanted: Properties, environment: str) -> View:
     }
 
 
-# -- identities ---------------------------------------------------------------------------------------------------------
+# -- identities
+# ---------------------------------------------------------------------------------------------------------
 def managed_policy(stage: Stage, arn: str, _: Properties) -> View:
     """AWS::IAM::ManagedPolicy."""
     iam = stage.clients.iam
@@ -162,7 +170,8 @@ def instance_profile(stage: Stage, name: str, _: Properties) -> View:
     }
 
 
-# -- network ------------------------------------------------------------------------------------------------------------
+# -- network
+# ------------------------------------------------------------------------------------------------------------
 def vpc(stage: Stage, vpc_id: str, _: Properties) -> View:
     """AWS::EC2::VPC."""
     ec2 = stage.clients.ec2
@@ -330,7 +339,8 @@ def route(stage: Stage, _: str, wanted: Properties) -> View:
     return {"RouteTableId": found["RouteTableId"], **there}
 
 
-# -- storage ------------------------------------------------------------------------------------------------------------
+# -- storage
+# ------------------------------------------------------------------------------------------------------------
 def bucket(stage: Stage, name: str, _: Properties) -> View:
     """AWS::S3::Bucket."""
     s3 = stage.clients.s3
@@ -397,7 +407,8 @@ def _is_stored(stage: Stage, place: Properties, digest: str) -> bool:
     return base64.b64encode(hashlib.sha256(body).digest()).decode() == digest
 
 
-# -- machines -----------------------------------------------------------------------------------------------------------
+# -- machines
+# -----------------------------------------------------------------------------------------------------------
 def launch_template(stage: Stage, template_id: str, _: Properties) -> View:
     """AWS::EC2::LaunchTemplate."""
     ec2 = stage.clients.ec2
@@ -414,7 +425,8 @@ def launch_template(stage: Stage, template_id: str, _: Properties) -> View:
     }
 
 
-# -- functions ----------------------------------------------------------------------------------------------------------
+# -- functions
+# ----------------------------------------------------------------------------------------------------------
 def layer(stage: Stage, arn: str, wanted: Properties) -> View:
     """AWS::Lambda::LayerVersion."""
     found = stage.clients.client("lambda").get_layer_version_by_arn(Arn=arn)
@@ -511,7 +523,8 @@ def permission(stage: Stage, _: str, wanted: Properties) -> View:
     }
 
 
-# -- events, messages, watching -----------------------------------------------------------------------------------------
+# -- events, messages, watching
+# -----------------------------------------------------------------------------------------
 def rule(stage: Stage, name: str, _: Properties) -> View:
     """AWS::Events::Rule."""
     events = stage.clients.client("events")

@@ -1,4 +1,6 @@
-"""The page of third-party licences names every package that a lock installs, and our own wheels carry our licence."""
+"""The page of third-party licences names every package that a lock installs, and our own wheels
+carry our licence.
+"""
 
 from email.message import Message
 from importlib.metadata import distributions
@@ -23,7 +25,9 @@ def test_every_locked_package_is_listed() -> None:
 
 @pytest.mark.parametrize("lock", ["trainer", "evaluator"])
 def test_what_is_uploaded_to_an_aws_account_has_a_licence(lock: str) -> None:
-    """No row may be open, apart from packages that the lock wants on some platforms or versions only."""
+    """No row may be open, apart from packages that the lock wants on some platforms or versions
+    only.
+    """
     wanted = (ROOT / "locks" / f"{lock}.txt").read_text().splitlines()
     always = {line.split("==")[0] for line in wanted if line[:1].isalpha() and ";" not in line}
     rows = PAGE.read_text().splitlines()

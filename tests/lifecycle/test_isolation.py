@@ -1,4 +1,6 @@
-"""The contract can be imported everywhere: nothing beyond the standard library and pydantic is needed."""
+"""The contract can be imported everywhere: nothing beyond the standard library and pydantic is
+needed.
+"""
 
 import pkgutil
 import subprocess

@@ -268,7 +268,9 @@ class TwinUnderTest:
 
 
 def find_ami() -> Path:
-    """Return what instances run: the machine image that ``make setup`` made, else the server's own environment."""
+    """Return what instances run: the machine image that ``make setup`` made, else the server's own
+    environment.
+    """
     made = ROOT / ".venv-ami"
     return made if (made / "bin" / "python").exists() else ROOT / ".venv-aws"
 
@@ -282,7 +284,9 @@ def start(state: Path, *arguments: str) -> TwinUnderTest:
 
 @pytest.fixture(scope="session")
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwinUnderTest]:
-    """A local AWS that the tests of one process share; each makes its own roles, buckets and machines. No launch is late."""
+    """A local AWS that the tests of one process share; each makes its own roles, buckets and
+    machines. No launch is late.
+    """
     state = tmp_path_factory.mktemp("twin") / "state"
     yield start(state, "--pace", "steady")
     run_cli("down", "--state", str(state))
@@ -290,7 +294,9 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwinUnderTest]:
 
 @pytest.fixture(autouse=True)
 def no_machine_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """End a test's machines with it: they would count against the account's quota in the tests that follow."""
+    """End a test's machines with it: they would count against the account's quota in the tests that
+    follow.
+    """
     yield
     if "twin" in request.fixturenames:
         ec2 = request.getfixturevalue("twin").client("ec2")

@@ -1,4 +1,6 @@
-"""What a machine of a test asks its metadata service with: the Python that every machine image has."""
+"""What a machine of a test asks its metadata service with: the Python that every machine image
+has.
+"""
 
 import textwrap
 

@@ -1,6 +1,8 @@
-"""The same documented behaviours asked of moto: where the two differ, AWS's documentation says who is right, and both are listed.
+"""The same documented behaviours asked of moto: where the two differ, AWS's documentation says who
+is right, and both are listed.
 
-A row that moto does and the local AWS does not is something to learn from moto, and is among the rows not met.
+A row that moto does and the local AWS does not is something to learn from moto, and is among the
+rows not met.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ def listed() -> set[str]:
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name.replace(" ", "-"))
 def test_moto_does_what_the_documentation_says_it_does(moto_account: Account, row: Row) -> None:
-    """Each row holds on moto, too, but for those that are listed; so a difference between the two never goes unseen."""
+    """Each row holds on moto, too, but for those that are listed; so a difference between the two
+    never goes unseen.
+    """
     try:
         holds = bool(_holds(row, moto_account))
     except Exception:
@@ -51,6 +55,8 @@ def test_moto_does_what_the_documentation_says_it_does(moto_account: Account, ro
 
 
 def test_the_list_names_rows() -> None:
-    """A row that was renamed leaves the list, and none is missed by both: nobody would know what AWS does."""
+    """A row that was renamed leaves the list, and none is missed by both: nobody would know what
+    AWS does.
+    """
     assert listed() <= {row.name for row in TABLE}
     assert not listed() & unmet()

@@ -1,7 +1,9 @@
-"""Documented behaviours, each with its source: run against the local AWS here, against a real account by whoever has one.
+"""Documented behaviours, each with its source: run against the local AWS here, against a real
+account by whoever has one.
 
-With ``LOCAL_AWS_CONFORMANCE=real`` the rows run with the shell's own credentials and region instead, which makes roles,
-buckets, queues and dry runs, costs nothing worth naming, and needs administrator's rights in an account meant for tests.
+With ``LOCAL_AWS_CONFORMANCE=real`` the rows run with the shell's own credentials and region
+instead, which makes roles, buckets, queues and dry runs, costs nothing worth naming, and needs
+administrator's rights in an account meant for tests.
 """
 
 from __future__ import annotations
@@ -94,7 +96,9 @@ def if_none_match(account: Account) -> bool:
 
 
 def if_match(account: Account) -> bool:
-    """A write against an old ETag loses, one against none that exists is told that there is no key."""
+    """A write against an old ETag loses, one against none that exists is told that there is no
+    key.
+    """
     s3, bucket = account.bucket()
     tag = s3.put_object(Bucket=bucket, Key="x", Body=b"1")["ETag"]
     s3.put_object(Bucket=bucket, Key="x", Body=b"2", IfMatch=tag)
@@ -458,7 +462,9 @@ def groups_and_rules_once(account: Account) -> bool:
 
 
 def template_versions(account: Account) -> bool:
-    """A template's name is taken once; versions are numbered, $Latest is the last, and one that does not exist is refused."""
+    """A template's name is taken once; versions are numbered, $Latest is the last, and one that
+    does not exist is refused.
+    """
     ec2, name = account.client("ec2"), unique("template")
     ec2.create_launch_template(
         LaunchTemplateName=name, LaunchTemplateData={"InstanceType": "c7i.large"}
@@ -721,7 +727,9 @@ def unmet() -> set[str]:
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name.replace(" ", "-"))
 def test_the_local_aws_does_what_aws_documents(account: Account, row: Row) -> None:
-    """Each row holds, but for those that the documentation lists: these do not, and one that was mended leaves the list."""
+    """Each row holds, but for those that the documentation lists: these do not, and one that was
+    mended leaves the list.
+    """
     expected = REAL or row.name not in unmet()
     assert _holds(row, account) == expected, row.source
 

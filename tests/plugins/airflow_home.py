@@ -1,4 +1,6 @@
-"""Import this before Airflow: it gives the test process an Airflow home of its own, and takes it away at the end."""
+"""Import this before Airflow: it gives the test process an Airflow home of its own, and takes it
+away at the end.
+"""
 
 import atexit
 import os

@@ -1,7 +1,9 @@
-"""An EC2 that keeps EC2's promises about launches, checks what it is given, and can be told to refuse or interrupt.
+"""An EC2 that keeps EC2's promises about launches, checks what it is given, and can be told to
+refuse or interrupt.
 
-It validates every request against botocore's own service model, replays an answer for a token it knows, refuses a token
-with other parameters, and shows a new machine only after a while if asked to (`hidden`).
+It validates every request against botocore's own service model, replays an answer for a token it
+knows, refuses a token with other parameters, and shows a new machine only after a while if asked to
+(`hidden`).
 """
 
 import itertools
@@ -62,9 +64,11 @@ class FakeMachine:
 class FakeEc2:
     """The client.
 
-    :param now: the clock. :param refuse: asked per (type, zone, market); an error code refuses the pool.
+    :param now: the clock.
+    :param refuse: asked per (type, zone, market); an error code refuses the pool.
     :param unfound: so many times a machine that is hidden is not found when it is to be ended.
-    :param during: what happens once while CreateFleet is `sent` (and did not arrive yet) or has `made` its machine (and did not answer).
+    :param during: what happens once while CreateFleet is `sent` (and did not arrive yet) or has
+        `made` its machine (and did not answer).
     """
 
     now: Callable[[], datetime]
@@ -164,7 +168,9 @@ class FakeEc2:
         return {"TerminatingInstances": []}
 
     def describe_instances(self, **request: Any) -> dict[str, Any]:
-        """List machines by ids, all of which must be there, and by filters, at most a page of them."""
+        """List machines by ids, all of which must be there, and by filters, at most a page of
+        them.
+        """
         self._check("DescribeInstances", request)
         shown = {name: machine for name, machine in self.machines.items() if not machine.hidden}
         ids, filters = request.get("InstanceIds", ()), request.get("Filters", ())

@@ -1,4 +1,6 @@
-"""An evaluator that answers as the real one does, plays no episodes, and can lose events or run out of time."""
+"""An evaluator that answers as the real one does, plays no episodes, and can lose events or run out
+of time.
+"""
 
 import io
 import json
@@ -29,11 +31,13 @@ from rl_lifecycle.storage.stores import ObjectStore, put_once
 class FakeLambda:
     """The Lambda client.
 
-    :param blind: it cannot draw films. :param refused: what is wrong with any policy that is checked.
+    :param blind: it cannot draw films.
+    :param refused: what is wrong with any policy that is checked.
     :param metadata: what any policy that is checked says of itself.
     :param returns: (name of the evaluation, seed) → return of the episode.
     :param throttle: how many of the next calls are refused for coming too often.
-    :param lose: how many of the next events are lost. :param at_most: episodes that fit into one invocation.
+    :param lose: how many of the next events are lost.
+    :param at_most: episodes that fit into one invocation.
     """
 
     store: ObjectStore

@@ -1,7 +1,9 @@
-"""A small world: a bucket, an EC2, a clock, machines that train a step at a time, and workers that may be killed anywhere.
+"""A small world: a bucket, an EC2, a clock, machines that train a step at a time, and workers that
+may be killed anywhere.
 
-Killing is done by the line: :class:`Killer` counts the lines that a worker executes in our plugin and ends it before the
-n-th, as SIGKILL between two lines would. What it had written until then stays written.
+Killing is done by the line: :class:`Killer` counts the lines that a worker executes in our plugin
+and ends it before the n-th, as SIGKILL between two lines would. What it had written until then
+stays written.
 """
 
 import logging
@@ -47,9 +49,11 @@ class Killed(BaseException):
 
 
 class Killer:
-    """Ends a worker before the n-th line that it executes in the plugin; counts the lines if n is None.
+    """Ends a worker before the n-th line that it executes in the plugin; counts the lines if n is
+    None.
 
-    :param told: what the worker does first, as Airflow's signal handler has it do; None: it dies at once.
+    :param told: what the worker does first, as Airflow's signal handler has it do; None: it dies at
+        once.
     """
 
     def __init__(self, at_line: int | None = None, told: Callable[[], Any] | None = None) -> None:
@@ -80,7 +84,9 @@ class Killer:
 
 
 class MemoryStore:
-    """A store that keeps a bucket's promises in a dictionary, for worlds that are made by the thousand."""
+    """A store that keeps a bucket's promises in a dictionary, for worlds that are made by the
+    thousand.
+    """
 
     uri = "s3://memory"
 
@@ -171,7 +177,9 @@ class World:
     def look(
         self, trial: str = "seed-0", supervisor: TrialSupervisor | None = None
     ) -> tuple[Action, Evidence]:
-        """One worker looks and acts; the stall clock goes on between looks, as the trigger carries it."""
+        """One worker looks and acts; the stall clock goes on between looks, as the trigger carries
+        it.
+        """
         beat = self.beat_of(trial)
         head = self.store.find(head_key(self.trial(trial)))
         committed = Head.from_json(head.data).step if head else 0

@@ -1,4 +1,6 @@
-"""Names that Airflow stores and that no DAG shows: links, connections, the variable, assets, task state."""
+"""Names that Airflow stores and that no DAG shows: links, connections, the variable, assets, task
+state.
+"""
 
 from typing import Any, get_args
 

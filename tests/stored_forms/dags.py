@@ -1,11 +1,13 @@
-"""Every DAG as Airflow stores it, without what is only there for people and without where the code lies."""
+"""Every DAG as Airflow stores it, without what is only there for people and without where the code
+lies.
+"""
 
 from typing import Any
 
 from tests.plugins.airflow_home import ROOT  # first: it gives this process an Airflow home
 
-#: Texts for people, and where things lie on this machine. A class may move to another module: Airflow
-#: shows `_task_module`, and never imports it.
+#: Texts for people, and where things lie on this machine. A class may move to another module:
+#: Airflow shows `_task_module`, and never imports it.
 LEFT_OUT = {
     "__class",
     "_processor_dags_folder",

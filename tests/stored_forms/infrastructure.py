@@ -77,7 +77,9 @@ def _resource(resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def machine_script_pin() -> dict[str, list[str]]:
-    """List what a machine's script takes over: environment names, tags, the trainer's arguments, keys."""
+    """List what a machine's script takes over: environment names, tags, the trainer's arguments,
+    keys.
+    """
     (path,) = (ROOT / "infra_bootstrap").rglob("user_data.sh")
     text = path.read_text()
     (tags,) = re.findall(r"identity\.py \"\$imds\" ([a-z ]+) > identity", text)

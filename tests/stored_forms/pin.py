@@ -1,8 +1,8 @@
 """Write the pins anew: `python -m tests.stored_forms.pin [GROUP …]`.
 
-A pin is a file that says what is stored, or what a process of another version reads. The tests compare
-today's code with the pins. Write them anew only when you mean to change what is stored; then look at the
-difference with `git diff`, and think of every reader of the version before.
+A pin is a file that says what is stored, or what a process of another version reads. The tests
+compare today's code with the pins. Write them anew only when you mean to change what is stored;
+then look at the difference with `git diff`, and think of every reader of the version before.
 """
 
 import json
@@ -96,7 +96,9 @@ def _first_difference(before: str, after: str) -> str:
 
 
 def main() -> int:
-    """Write the pins of the groups that are named, or all, and remove those of things that are gone."""
+    """Write the pins of the groups that are named, or all, and remove those of things that are
+    gone.
+    """
     for group in sys.argv[1:] or pin_groups():
         now = pins_of(group)
         (PINS / group).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""Make deterministic values of any record: one with every key filled, and one with only what is required."""
+"""Make deterministic values of any record: one with every key filled, and one with only what is
+required.
+"""
 
 import datetime
 import enum
@@ -37,7 +39,9 @@ ALLOWED: dict[str, Any] = {
 
 
 def make_record(form: type[Record], *, full: bool) -> Record:
-    """Make a value of a record. :param full: fill every key; False: only those without a default."""
+    """Make a value of a record. :param full: fill every key; False: only those without a
+    default.
+    """
     return form.model_validate(_document(form, full=full), strict=False)
 
 

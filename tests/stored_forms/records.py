@@ -1,6 +1,7 @@
 """Every record that is stored, or that another process reads, by the name that its pin has.
 
-The name is what the record is stored as. It stays when a class is renamed or moves to another module.
+The name is what the record is stored as. It stays when a class is renamed or moves to another
+module.
 """
 
 import importlib
@@ -166,7 +167,9 @@ def _below(form: type[Record]) -> Iterator[type[Record]]:
 
 
 def schema_of(form: type[Record]) -> dict[str, Any]:
-    """Describe a record's keys, types, limits and defaults. What it holds is named by that record's pin."""
+    """Describe a record's keys, types, limits and defaults. What it holds is named by that record's
+    pin.
+    """
     names = {one: name for name, one in RECORDS.items()}
     by_class = {one.__name__: names[one] for one in nested_forms(form)}
     schema = form.model_json_schema()

@@ -1,4 +1,6 @@
-"""What the sources alone tell: names in strings, keys of XComs, events and answers, options of the CLIs."""
+"""What the sources alone tell: names in strings, keys of XComs, events and answers, options of the
+CLIs.
+"""
 
 import argparse
 import ast
@@ -52,7 +54,9 @@ def find_names() -> dict[str, list[str]]:
 
 
 def find_airflow_keys() -> dict[str, Any]:
-    """Find the XCom keys, the methods that deferred tasks resume in, the keys of events and of results."""
+    """Find the XCom keys, the methods that deferred tasks resume in, the keys of events and of
+    results.
+    """
     trees = [
         ast.parse(text) for path, text in read_sources("plugins", "dags") if path.suffix == ".py"
     ]

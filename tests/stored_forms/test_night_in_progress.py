@@ -40,8 +40,9 @@ WAITING = """
     SELECT task_id, try_number, classpath FROM task_instance
     JOIN trigger ON trigger.id = trigger_id WHERE run_id = ? AND state = 'deferred'
 """
-#: Who may write a class of objects (`rl_lifecycle.storage.layout.WRITERS`), in the order of restoring: the
-#: arrival of a policy calls the evaluator, which must find what it has evaluated before.
+#: Who may write a class of objects (`rl_lifecycle.storage.layout.WRITERS`), in the order of
+#: restoring: the arrival of a policy calls the evaluator, which must find what it has evaluated
+#: before.
 WRITERS = {
     "specs/": "launcher",
     "attempts/": "launcher",

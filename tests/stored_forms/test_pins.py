@@ -15,9 +15,12 @@ from tests.stored_forms.records import NOT_STORED, RECORDS, find_records
 from tests.stored_forms.triggers import make_triggers
 
 HOW = (
-    "the stored form changed. If you did not mean to change it, undo that: what is stored is permanent, "
-    "and machines, functions and databases of the version before still read and write it. If you did "
-    "mean to: `python -m tests.stored_forms.pin` writes the pins anew; look at `git diff`, and say in "
+    "the stored form changed. If you did not mean to change it, undo that: what is stored is "
+    "permanent, "
+    "and machines, functions and databases of the version before still read and write it. If you "
+    "did "
+    "mean to: `python -m tests.stored_forms.pin` writes the pins anew; look at `git diff`, and "
+    "say in "
     "CHANGELOG.md how the version before gets along with it."
 )
 
@@ -32,7 +35,9 @@ def test_nothing_that_is_stored_changed(group: str) -> None:
 def test_a_difference_names_the_file_and_the_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pin that was changed, one that is missing and one that nothing stands for are each reported."""
+    """A pin that was changed, one that is missing and one that nothing stands for are each
+    reported.
+    """
     pins = tmp_path / "pins"
     shutil.copytree(pin.PINS, pins)
     monkeypatch.setattr(pin, "PINS", pins)
@@ -96,7 +101,8 @@ PINNED_TRIGGERS = [
 
 @pytest.mark.parametrize(("path", "arguments"), PINNED_TRIGGERS)
 def test_a_trigger_that_a_database_holds_can_be_made(path: str, arguments: dict[str, Any]) -> None:
-    """The path still leads to the class, which takes the arguments and stores itself under a pinned path.
+    """The path still leads to the class, which takes the arguments and stores itself under a pinned
+    path.
 
     A class that moves leaves a module behind that forwards the old path.
     """
@@ -122,6 +128,8 @@ def test_aws_finds_the_evaluators_handler() -> None:
 
 
 def test_the_trainer_takes_what_a_machine_passes() -> None:
-    """A machine's script may be older than the trainer that it installs, so no option ever goes away."""
+    """A machine's script may be older than the trainer that it installs, so no option ever goes
+    away.
+    """
     passed = {one for one in pin.read_pin("machine/user_data")["trainer"] if one.startswith("--")}
     assert passed <= set(sources.find_options()["rl_trainer"]["train"])

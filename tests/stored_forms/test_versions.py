@@ -38,7 +38,8 @@ SCENE = Scene(experiment="cartpole", run="night-1", env_id="CartPole-v1")
 
 
 class FakeFunction:
-    """The Lambda client in front of this version's function, which it hands requests of another version.
+    """The Lambda client in front of this version's function, which it hands requests of another
+    version.
 
     :param change: what the other version's Airflow says differently.
     """
@@ -181,7 +182,9 @@ def train(spec: Path, store: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture
 def bucket() -> Iterator[tuple[str, dict[str, bytes]]]:
-    """As much of S3 as a machine's last word needs, on the loopback. It gives its address, and its objects."""
+    """As much of S3 as a machine's last word needs, on the loopback. It gives its address, and its
+    objects.
+    """
     objects: dict[str, bytes] = {}
 
     class Handler(BaseHTTPRequestHandler):
@@ -245,7 +248,9 @@ def test_a_machine_passes_on_why_its_trainer_refused_the_spec(
     ids=["a script that was not deployed", "a script that was"],
 )
 def test_the_trial_fails_with_the_advice_to_deploy(reason: str) -> None:
-    """A script of an earlier version only knows its trainer's exit status; the advice is said once."""
+    """A script of an earlier version only knows its trainer's exit status; the advice is said
+    once.
+    """
     ended = attempt(end=AttemptEnd.CODE_FAILED, ended_at=NOW, reason=reason)
     action = decide_action(evidence(ended))
     assert action.kind is ActionKind.FAIL

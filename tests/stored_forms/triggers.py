@@ -1,4 +1,6 @@
-"""The arguments that a deferred task leaves in Airflow's database, by the path of its trigger's class."""
+"""The arguments that a deferred task leaves in Airflow's database, by the path of its trigger's
+class.
+"""
 
 from collections.abc import Iterator
 from typing import Any

@@ -80,7 +80,8 @@ class Account:
 def check_books(account: Account, experiment: str, run: str) -> None:
     """Check what a run of one trial that trained to its end left.
 
-    Each machine is one attempt's, and gone; its money was settled once; and none committed after the next had taken over.
+    Each machine is one attempt's, and gone; its money was settled once; and none committed after
+    the next had taken over.
     """
     machines, attempts = list(account.machines(run)), account.attempts(experiment, run)
     assert {one["State"]["Name"] for one in machines} == {"terminated"}
@@ -118,9 +119,11 @@ def _step_and_attempt(key: str) -> tuple[int, int]:
 
 
 class MachineWatch(threading.Thread):
-    """Looks several times a second which machines are at work on the same trial; `twice` keeps those that were so together.
+    """Looks several times a second which machines are at work on the same trial; `twice` keeps
+    those that were so together.
 
-    A look that fails is repeated. One that fails for good ends the watch, which then ends the block that it watched with an error.
+    A look that fails is repeated. One that fails for good ends the watch, which then ends the block
+    that it watched with an error.
     """
 
     def __init__(self, account: Account) -> None:

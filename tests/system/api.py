@@ -45,7 +45,9 @@ class Api:
         return self._call(method, path, body)
 
     def insist(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Call again when Airflow's SQLite was locked by its other processes, which a busy machine makes it say with 500."""
+        """Call again when Airflow's SQLite was locked by its other processes, which a busy machine
+        makes it say with 500.
+        """
         for _ in range(10):
             try:
                 return self._call(method, path, body)
@@ -106,8 +108,8 @@ class Api:
     ) -> str:
         """Answer as a person would: a moment after the task asks, and as often as it asks.
 
-        Airflow loses an answer that comes before the task has paused, and may fail a task that is resumed at once, whose retry
-        then asks again.
+        Airflow loses an answer that comes before the task has paused, and may fail a task that is
+        resumed at once, whose retry then asks again.
 
         :param choose: given the options, says which. :return: how the run ended.
         """
@@ -162,7 +164,9 @@ class Api:
         return [event["extra"] for event in events if event["name"] == f"champion_{EXPERIMENT}"]
 
     def wait_for_event(self, move: str) -> dict[str, Any]:
-        """The champion's newest event, once it tells of such a move: Airflow may write it a moment after the run has ended."""
+        """The champion's newest event, once it tells of such a move: Airflow may write it a moment
+        after the run has ended.
+        """
         assert airflow.wait_for(
             lambda: [event["move"] for event in self.events_of_champion()][-1:] == [move], 60
         )

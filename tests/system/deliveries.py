@@ -1,4 +1,6 @@
-"""Ask the evaluator for episodes as the operators do, from this process, and see what is stored of them."""
+"""Ask the evaluator for episodes as the operators do, from this process, and see what is stored of
+them.
+"""
 
 import logging
 from typing import Any
@@ -27,9 +29,11 @@ TRIES = 4
 def gather(
     store: S3Store, lambda_client: Any, policy: Artifact, name: str, patch: pytest.MonkeyPatch
 ) -> Shard:
-    """Have CartPole's episodes played, with the operators' own asking, looking and asking again. :return: all of them.
+    """Have CartPole's episodes played, with the operators' own asking, looking and asking again.
+    :return: all of them.
 
-    A task that heard of a failure is tried again, as Airflow does: on a crowded machine it may be the one call that waits which fails.
+    A task that heard of a failure is tried again, as Airflow does: on a crowded machine it may be
+    the one call that waits which fails.
     """
     scene = Scene(experiment="cartpole_ppo", run=f"deliveries-{name}", env_id="CartPole-v1")
     job = Job(

@@ -1,7 +1,9 @@
-"""Kill processes of a real Airflow at random instants, as a host that fails does, and start again what does not start by itself.
+"""Kill processes of a real Airflow at random instants, as a host that fails does, and start again
+what does not start by itself.
 
-A task runs in three processes, one below the other: the scheduler, one of its workers, which supervises the task and speaks for it,
-and the task's own. Each can go alone: a worker that is killed leaves its task behind, working on and unheard.
+A task runs in three processes, one below the other: the scheduler, one of its workers, which
+supervises the task and speaks for it, and the task's own. Each can go alone: a worker that is
+killed leaves its task behind, working on and unheard.
 """
 
 import contextlib
@@ -18,7 +20,8 @@ from laptop import airflow
 from laptop.places import log_folder
 from tests.conftest import ROOT
 
-#: Airflow's clocks for what is dead, short enough for a test (their defaults are minutes), long enough for a busy machine.
+#: Airflow's clocks for what is dead, short enough for a test (their defaults are minutes), long
+#: enough for a busy machine.
 IMPATIENT = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
@@ -28,16 +31,19 @@ IMPATIENT = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
 }
-#: What can be killed while a task is at work: its own process, its worker (told to stop, too), the scheduler with all workers.
+#: What can be killed while a task is at work: its own process, its worker (told to stop, too), the
+#: scheduler with all workers.
 AT_WORK = ("worker", "runner", "scheduler", "stopped worker", "stopped runner")
 #: What can happen while it waits, deferred.
 WAITING = ("clear", "triggerer", "scheduler")
 
 
 def plan_strikes(seed: int) -> list[tuple[str, str]]:
-    """What happens to a run, in order, as task and kind: one death while it launches, a clear and deaths while it waits.
+    """What happens to a run, in order, as task and kind: one death while it launches, a clear and
+    deaths while it waits.
 
-    Only the first of the seeds spares the awaiting task's own worker, which takes Airflow half a minute to miss.
+    Only the first of the seeds spares the awaiting task's own worker, which takes Airflow half a
+    minute to miss.
 
     >>> plan_strikes(0)[0], {kind for _, kind in plan_strikes(0)} >= set(WAITING)
     (('launch', 'worker'), True)
@@ -51,7 +57,9 @@ def plan_strikes(seed: int) -> list[tuple[str, str]]:
 
 
 class AirflowProcesses:
-    """The processes of the Airflow that has its home in the state folder, and those that were started in the place of killed ones."""
+    """The processes of the Airflow that has its home in the state folder, and those that were
+    started in the place of killed ones.
+    """
 
     def __init__(self) -> None:
         self.home = airflow.settings()["AIRFLOW_HOME"]
@@ -81,7 +89,9 @@ class AirflowProcesses:
         return next((one for one in below if _title(one) == title), None)
 
     def replace(self, name: str) -> None:
-        """Kill `airflow <name>` with all that runs below it, and start it again as it was started."""
+        """Kill `airflow <name>` with all that runs below it, and start it again as it was
+        started.
+        """
         killed = self.component(name)
         command, environment, all_of_it = (
             killed.cmdline(),
@@ -129,7 +139,9 @@ class StruckRun:
         self.missed: list[tuple[str, str]] = []
 
     def strike(self, task_id: str, kind: str) -> None:
-        """Strike while the trial's task is at work, or waits; a miss is tried again until the task is over, and then noted."""
+        """Strike while the trial's task is at work, or waits; a miss is tried again until the task
+        is over, and then noted.
+        """
         states = (
             ("running",)
             if kind in AT_WORK and kind not in WAITING
@@ -175,7 +187,9 @@ class StruckRun:
         return bool(cleared["total_entries"])
 
     def _await(self, task_id: str, states: tuple[str, ...]) -> dict[str, Any] | None:
-        """Wait until a task is in a state. :return: the task's instance; None when the task, or the run, is over."""
+        """Wait until a task is in a state.
+        :return: the task's instance; None when the task, or the run, is over.
+        """
         while True:
             found = self._instance(task_id)
             state = found["state"] if found is not None else None

@@ -29,9 +29,11 @@ def copy_project(root: Path, experiments: dict[str, dict[str, Any]]) -> Path:
 
 
 def copy_unscheduled(root: Path) -> Path:
-    """Write the DAG files and the shipped experiments, which only run by hand: a test may last until, or begin just after, their time.
+    """Write the DAG files and the shipped experiments, which only run by hand: a test may last
+    until, or begin just after, their time.
 
-    Beside them :data:`MISSED`, a nightly one whose time was a moment ago. :return: the folder of the DAG files.
+    Beside them :data:`MISSED`, a nightly one whose time was a moment ago.
+    :return: the folder of the DAG files.
     """
     shipped = {path.stem: read_shipped(path.stem) for path in (ROOT / "experiments").glob("*.yaml")}
     due = datetime.now(UTC) - timedelta(minutes=20)

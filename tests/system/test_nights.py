@@ -1,4 +1,6 @@
-"""Whole nights on the local AWS, through the DAGs, as the Airflow worker: the first, the second, and a bad one."""
+"""Whole nights on the local AWS, through the DAGs, as the Airflow worker: the first, the second,
+and a bad one.
+"""
 
 import re
 from fnmatch import fnmatchcase
@@ -47,7 +49,9 @@ def first(night_state: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def second(first: dict[str, Any], other_experiments: Path) -> dict[str, Any]:
-    """The night after, as somebody wants it who has read the guide: a scenario, and no step more than it takes."""
+    """The night after, as somebody wants it who has read the guide: a scenario, and no step more
+    than it takes.
+    """
     stacks = demo.bootstrap(lambda line: None)
     _run_there(other_experiments, f"retrain_{demo.EXPERIMENT}")
     return {"stacks": stacks, "nights": {demo.EXPERIMENT: demo.read_night(demo.EXPERIMENT)}}
@@ -63,7 +67,9 @@ def store(first: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> S3Store:
 
 
 def test_a_first_night_ends_with_a_champion_that_earned_it(first: dict[str, Any]) -> None:
-    """All stacks are made, all trials are trained, the first champion proved the absolute bar, and no machine is left."""
+    """All stacks are made, all trials are trained, the first champion proved the absolute bar, and
+    no machine is left.
+    """
     assert set(first["stacks"].values()) == {"created"}
     assert [name.rsplit("-", 1)[-1] for name in first["stacks"]] == [
         "identity",
@@ -82,7 +88,9 @@ def test_a_first_night_ends_with_a_champion_that_earned_it(first: dict[str, Any]
 
 
 def test_trials_train_side_by_side(first: dict[str, Any]) -> None:
-    """Two machines were up at the same time, although `airflow dags test` runs mapped tasks one after another."""
+    """Two machines were up at the same time, although `airflow dags test` runs mapped tasks one
+    after another.
+    """
     spans = [
         (one["launched_at"], one["ended_at"])
         for one in first["nights"][demo.EXPERIMENT]["attempts"]
@@ -109,7 +117,9 @@ def test_a_second_night_changes_no_stack_and_meets_the_champion(
 def test_trials_end_when_their_target_is_reached_and_the_report_says_why(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    """Two million steps are allowed; each trial stops at the first policy that is shown to be good enough, and says what that saved."""
+    """Two million steps are allowed; each trial stops at the first policy that is shown to be good
+    enough, and says what that saved.
+    """
     night = second["nights"][demo.EXPERIMENT]
     summary = _summary(second)
     assert {one.state for one in summary.trials} == {"stopped early"}
@@ -124,7 +134,9 @@ def test_trials_end_when_their_target_is_reached_and_the_report_says_why(
 
 
 def test_each_scenarios_guard_stands_in_the_report(second: dict[str, Any], store: S3Store) -> None:
-    """In the verdict, look by look, and on the page; both policies played there, on the same seeds as in the undisturbed environment."""
+    """In the verdict, look by look, and on the page; both policies played there, on the same seeds
+    as in the undisturbed environment.
+    """
     summary = _summary(second)
     assert summary.verdict is not None
     assert all(set(look.scenarios) == {"sticky"} for look in summary.verdict.looks)
@@ -149,7 +161,9 @@ def test_each_scenarios_guard_stands_in_the_report(second: dict[str, Any], store
 def test_stopping_early_and_selecting_never_touch_the_gates_seeds(
     second: dict[str, Any], store: S3Store
 ) -> None:
-    """What decided when to stop and whom to choose was played on other seeds, before the first episode of the gate."""
+    """What decided when to stop and whom to choose was played on other seeds, before the first
+    episode of the gate.
+    """
     summary = _summary(second)
     spec = Spec.from_json(get(store, spec_key(summary.experiment, summary.run)).data)
     seeds: dict[bool, set[int]] = {True: set(), False: set()}
@@ -200,7 +214,9 @@ def test_the_report_has_the_form_that_readme_shows(first: dict[str, Any]) -> Non
 
 @pytest.fixture(scope="module")
 def other_experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our DAG files beside experiments of other kinds: one that stops early, one that diverges, and one whose file is wrong."""
+    """Our DAG files beside experiments of other kinds: one that stops early, one that diverges, and
+    one whose file is wrong.
+    """
     root = tmp_path_factory.mktemp("project")
     document = read_shipped("cartpole_ppo")
     thrifty = document | {
@@ -227,7 +243,8 @@ def _run_there(folder: Path, dag_id: str) -> None:
     airflow.run_dag(dag_id, environment)
 
 
-#: What may happen to a delivery: it is lost, comes twice, late or not at all, and its writes are slow.
+#: What may happen to a delivery: it is lost, comes twice, late or not at all, and its writes are
+#: slow.
 STORMS = (
     ("lost_event", "count=2"),
     ("duplicate_event", "count=2"),
@@ -241,7 +258,9 @@ STORMS = (
 def test_deliveries_that_are_lost_doubled_late_or_failed_change_no_byte(
     first: dict[str, Any], store: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The champion's episodes in calm and in storm: the same bytes but for the seconds, every shard written once, each fault struck."""
+    """The champion's episodes in calm and in storm: the same bytes but for the seconds, every shard
+    written once, each fault struck.
+    """
     key = version_prefix(demo.EXPERIMENT, 1) + "policy.onnx"
     policy = Artifact(key=key, sha256=sha256_hex(get(store, key).data))
     client = boto3.session.Session().client(
@@ -281,7 +300,9 @@ def _versions(store: S3Store, keys: list[str]) -> dict[str, int]:
 def test_a_failed_training_is_a_red_run_with_its_cause_and_no_machine_left(
     first: dict[str, Any], other_experiments: Path
 ) -> None:
-    """The teardown is good, and the run is red all the same: nobody learns in the morning that nothing was trained."""
+    """The teardown is good, and the run is red all the same: nobody learns in the morning that
+    nothing was trained.
+    """
     with pytest.raises(StepFailedError):
         _run_there(other_experiments, "retrain_wild")
     night = demo.read_night("wild")
@@ -306,7 +327,9 @@ def test_a_wrong_file_is_a_dag_that_explains_itself_beside_the_others(
 def test_what_a_role_may_and_no_night_used_has_its_reason(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    """Per role: each allowed action that none of these nights used stands in the reviewed table, and nothing else does."""
+    """Per role: each allowed action that none of these nights used stands in the reviewed table,
+    and nothing else does.
+    """
     never = {
         role: found["never_used"]
         for role, found in twin.call("permissions")["roles"].items()

@@ -1,4 +1,6 @@
-"""Airflow's own processes on the local AWS: what a person does in the UI, through the API that the UI uses."""
+"""Airflow's own processes on the local AWS: what a person does in the UI, through the API that the
+UI uses.
+"""
 
 import json
 import random
@@ -52,7 +54,9 @@ def wait_for_machines(wanted: int, timeout_s: float = 90) -> set[str]:
 
 @pytest.fixture(scope="module")
 def api(night_state: Path) -> Iterator[Api]:
-    """Airflow up on a bootstrapped local AWS, beside our DAGs a consumer's, and somebody logged in."""
+    """Airflow up on a bootstrapped local AWS, beside our DAGs a consumer's, and somebody logged
+    in.
+    """
     twin.call("up")
     demo.bootstrap(lambda line: None)
     consumers = night_state / "consumers"
@@ -82,7 +86,9 @@ def api(night_state: Path) -> Iterator[Api]:
 
 
 def run_module(module: str, *arguments: str) -> dict[str, Any]:
-    """Run a command of ours as an administrator of the local AWS would. :return: what it printed."""
+    """Run a command of ours as an administrator of the local AWS would. :return: what it
+    printed.
+    """
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments, "--json"],
         cwd=ROOT,
@@ -171,7 +177,9 @@ def imported(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_that_was_trained_elsewhere_becomes_the_first_champion(
     api: Api, imported: Path
 ) -> None:
-    """SB3's model.zip is version 1 now, after it had passed the bar, and the consumers were told that it was imported."""
+    """SB3's model.zip is version 1 now, after it had passed the bar, and the consumers were told
+    that it was imported.
+    """
     done = api.xcom("import_policy", "import-of-the-ui", "import_policy")
     assert (done["outcome"], done["version"]) == ("PROMOTED", 1)
     assert api.wait_for_event("imported")["digest"] == done["digest"]
@@ -180,7 +188,9 @@ def test_a_model_that_was_trained_elsewhere_becomes_the_first_champion(
 def test_lambda_and_laptop_play_the_same_episodes_though_events_come_twice(
     api: Api, imported: Path
 ) -> None:
-    """The version in service on fresh seeds, with deliveries doubled: one return a seed, and the laptop's."""
+    """The version in service on fresh seeds, with deliveries doubled: one return a seed, and the
+    laptop's.
+    """
     for _ in range(2):
         twin.call("fault", "add", "duplicate_event", "function=nightshift-dev-evaluator", "count=2")
     run = api.trigger(
@@ -206,7 +216,8 @@ def test_lambda_and_laptop_play_the_same_episodes_though_events_come_twice(
 
 
 def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, imported: Path) -> None:
-    """Scheduler, triggerer and local machines see it through. Silence within the limit, then a no, then a yes of the same run.
+    """Scheduler, triggerer and local machines see it through. Silence within the limit, then a no,
+    then a yes of the same run.
 
     Only the yes moves the champion, and only then the consumer's DAG runs.
     """
@@ -242,7 +253,9 @@ def test_a_retraining_waits_for_a_person_and_no_answer_is_a_no(api: Api, importe
 
 
 def test_a_version_is_trained_again_and_has_the_same_digest(api: Api) -> None:
-    """One segment of the night's, on another machine of the same kind, which need not train on to the end."""
+    """One segment of the night's, on another machine of the same kind, which need not train on to
+    the end.
+    """
     run = api.trigger("replay_champion", {"experiment": EXPERIMENT, "version": 2, "segments": 1})
     assert api.wait_for_run("replay_champion", run, timeout_s=420) == "success"
     answer = api.xcom("replay_champion", run, "compare")
@@ -251,7 +264,9 @@ def test_a_version_is_trained_again_and_has_the_same_digest(api: Api) -> None:
 
 
 def test_a_person_rolls_back_and_the_history_tells_it(api: Api) -> None:
-    """A version that is not there fails with those that are, and asks nobody. Without a version a person chooses among them."""
+    """A version that is not there fails with those that are, and asks nobody. Without a version a
+    person chooses among them.
+    """
     wrong = api.trigger(
         "rollback_policy", {"experiment": EXPERIMENT, "version": 9, "reason": "a typing error"}
     )
@@ -301,7 +316,8 @@ def processes(api: Api) -> Iterator[AirflowProcesses]:
 def test_a_run_survives_the_death_of_whatever_runs_it(
     api: Api, processes: AirflowProcesses, seed: int
 ) -> None:
-    """Workers, scheduler and triggerer die, the run is triggered twice, its waiting task is cleared: one machine at a time, none is left.
+    """Workers, scheduler and triggerer die, the run is triggered twice, its waiting task is
+    cleared: one machine at a time, none is left.
 
     A second run of the same moment is a run of its own, after the first.
     """
@@ -343,7 +359,9 @@ def test_a_run_survives_the_death_of_whatever_runs_it(
 
 
 def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) -> None:
-    """Both while the task is deferred, where no worker runs that could be told: the triggerer ends them, within a minute."""
+    """Both while the task is deferred, where no worker runs that could be told: the triggerer ends
+    them, within a minute.
+    """
     api.wait_for_dags()
     dags = ("retrain_cartpole_ppo", "retrain_lunarlander_ppo")
     runs = {dag_id: api.begin_endless(dag_id) for dag_id in dags}
@@ -364,7 +382,9 @@ def test_marking_a_trial_failed_and_deleting_a_run_end_their_machines(api: Api) 
 
 
 def test_unpausing_a_dag_a_while_after_its_time_rents_nothing(api: Api) -> None:
-    """It was unpaused when this module began, twenty minutes after its time: its first night is the next one, as the UI says."""
+    """It was unpaused when this module began, twenty minutes after its time: its first night is the
+    next one, as the UI says.
+    """
     dag = api.call("GET", f"/api/v2/dags/retrain_{MISSED}")
     due = datetime.fromisoformat(dag["next_dagrun_run_after"])
     assert not dag["is_paused"]
@@ -373,7 +393,9 @@ def test_unpausing_a_dag_a_while_after_its_time_rents_nothing(api: Api) -> None:
 
 
 def _delete_run(api: Api, dag_id: str, run_id: str) -> None:
-    """Delete a run as the UI does: it must be over first, so marking it as failed runs its teardown, and then it can go."""
+    """Delete a run as the UI does: it must be over first, so marking it as failed runs its
+    teardown, and then it can go.
+    """
     with pytest.raises(urllib.error.HTTPError, match="409"):
         api.call("DELETE", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
     api.insist("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", {"state": "failed"})

@@ -1,4 +1,6 @@
-"""Training chains of segments inside the test's process, with and without a checkpoint between them."""
+"""Training chains of segments inside the test's process, with and without a checkpoint between
+them.
+"""
 
 import io
 from collections.abc import Callable

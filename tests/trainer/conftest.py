@@ -74,7 +74,9 @@ def write_spec(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 
 
 def trainer_environment() -> dict[str, str]:
-    """The environment of a trainer process: this one's, without whatever coverage or pytest put there."""
+    """The environment of a trainer process: this one's, without whatever coverage or pytest put
+    there.
+    """
     return {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "COV_"))
     }
@@ -162,7 +164,9 @@ def zygote() -> Iterator[Zygote]:
 def start_trainer(
     zygote: Zygote, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., TrainerProcess]]:
-    """Start `python -m rl_trainer` and do not wait for it; whatever still runs at the end is killed."""
+    """Start `python -m rl_trainer` and do not wait for it; whatever still runs at the end is
+    killed.
+    """
     started: list[TrainerProcess] = []
 
     def start(*arguments: str, env: dict[str, str] | None = None) -> TrainerProcess:

@@ -1,4 +1,6 @@
-"""Environments that are small and quick, one for each kind of space that the trainer must handle."""
+"""Environments that are small and quick, one for each kind of space that the trainer must
+handle.
+"""
 
 from typing import Any
 
@@ -10,7 +12,9 @@ LENGTH = 20
 
 
 class ToyEnv(gym.Env[Any, Any]):
-    """Rewards an action that agrees with the sign of the observation; an episode ends after 20 steps, or by chance."""
+    """Rewards an action that agrees with the sign of the observation; an episode ends after 20
+    steps, or by chance.
+    """
 
     def __init__(self, observation: str = "box", action: str = "discrete") -> None:
         self.observation_space = OBSERVATIONS[observation]

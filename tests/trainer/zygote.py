@@ -1,8 +1,10 @@
-"""A process that has imported the trainer and forks: children start in milliseconds, and are killed like any process.
+"""A process that has imported the trainer and forks: children start in milliseconds, and are killed
+like any process.
 
-Importing torch takes seconds, and the tests start the trainer dozens of times. Requests are JSON lines on stdin,
-answers JSON lines on stdout: `{"start": [arguments], "out": path, "err": path}` → `{"pid": …}`,
-`{"wait": pid}` → `{"code": …}` (None while it runs; a negative signal number when it was killed).
+Importing torch takes seconds, and the tests start the trainer dozens of times. Requests are JSON
+lines on stdin, answers JSON lines on stdout: `{"start": [arguments], "out": path, "err": path}` →
+`{"pid": …}`, `{"wait": pid}` → `{"code": …}` (None while it runs; a negative signal number when it
+was killed).
 """
 
 import json

@@ -1,4 +1,5 @@
-"""Everything that the trainer raises on purpose, with the exit code that each one ends the process with.
+"""Everything that the trainer raises on purpose, with the exit code that each one ends the process
+with.
 
 TrainerError                        70
 ├── BadInputError                    2   a spec, a file or an argument says something that is not allowed
@@ -57,7 +58,9 @@ class DiskFullError(TrainerError):
 
 
 class StoreLostError(TrainerError):
-    """The store stayed away longer than the trainer waits. The last committed checkpoint is good."""
+    """The store stayed away longer than the trainer waits. The last committed checkpoint is
+    good.
+    """
 
     exit_code = 74
     cause = TrainerCause.STORE
@@ -80,21 +83,26 @@ class FencedError(TrainerError):
 
 
 class OtherHardwareError(TrainerError):
-    """The checkpoint was made on another numeric class, and the spec says to wait for a machine of that class."""
+    """The checkpoint was made on another numeric class, and the spec says to wait for a machine of
+    that class.
+    """
 
     exit_code = 77
     cause = TrainerCause.OTHER_HARDWARE
 
 
 class DivergedError(TrainerError):
-    """The training is no longer finite, or its values or parameters have left all bounds. The last committed checkpoint is good."""
+    """The training is no longer finite, or its values or parameters have left all bounds. The last
+    committed checkpoint is good.
+    """
 
     exit_code = 78
     cause = TrainerCause.DIVERGED
 
 
 def find_exhaustion(error: BaseException) -> TrainerError | None:
-    """Name an error that says that the machine has no more memory, or no more space on its disk, wherever it was raised.
+    """Name an error that says that the machine has no more memory, or no more space on its disk,
+    wherever it was raised.
 
     :return: None for any other error: then whose code raised it decides.
     """

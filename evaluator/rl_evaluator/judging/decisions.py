@@ -1,4 +1,6 @@
-"""Answer a DecideRequest: read the shards that are there, apply the gate, and write the report if that ends it."""
+"""Answer a DecideRequest: read the shards that are there, apply the gate, and write the report if
+that ends it.
+"""
 
 from typing import Any, NamedTuple
 
@@ -29,13 +31,16 @@ from rl_lifecycle.storage.stores import ObjectStore, get, put_once
 
 
 def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
-    """Judge, from what is stored alone. A decision that was reported stands: it is read back, not made again.
+    """Judge, from what is stored alone. A decision that was reported stands: it is read back, not
+    made again.
 
-    The page for a person is written apart (:mod:`rl_evaluator.pages.report_pages`): no picture ever delays a verdict.
+    The page for a person is written apart (:mod:`rl_evaluator.pages.report_pages`): no picture ever
+    delays a verdict.
 
-    :return: the verdict, with `report_key` and `report_sha256` (None while the decision is CONTINUE).
-    :raises InvalidRequestError: if the spec is of another run, or shards are not of the policies, the environment or
-        the seeds that the run was frozen with.
+    :return: the verdict, with `report_key` and `report_sha256` (None while the decision is
+        CONTINUE).
+    :raises InvalidRequestError: if the spec is of another run, or shards are not of the policies,
+        the environment or the seeds that the run was frozen with.
     """
     place = (request.experiment, request.run, request.candidate)
     key = report_key(*place)
@@ -159,7 +164,8 @@ def _scenario(
         champion.policy_sha256,
     ):
         raise InvalidRequestError(
-            f"scenario {name}: was evaluated with other policies than the experiment's own environment"
+            f"scenario {name}: was evaluated with other policies than the experiment's own "
+            "environment"
         )
     return ours, theirs
 
@@ -186,7 +192,8 @@ def _evaluation(
     experiment = spec.experiment
     if merged.first_seed != spec.gate_first_seed:
         raise InvalidRequestError(
-            f"{prefix}: begins at seed {merged.first_seed}, but the run's gate at {spec.gate_first_seed}"
+            f"{prefix}: begins at seed {merged.first_seed}, but the run's gate at "
+            f"{spec.gate_first_seed}"
         )
     scenario = scenario or Scenario()
     kwargs = {**experiment.env_kwargs, **scenario.env_kwargs}

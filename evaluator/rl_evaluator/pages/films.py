@@ -1,6 +1,7 @@
 """Play an episode again with a camera: an animated WebP, small enough to be embedded in a page.
 
-Pillow and the environment's own renderer are imported only here, so that no evaluation waits for them.
+Pillow and the environment's own renderer are imported only here, so that no evaluation waits for
+them.
 """
 
 import io
@@ -77,7 +78,9 @@ def film_episode(
 
 
 class _Camera(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Takes a picture at every n-th step; a renderer that fails stops the camera, not the episode."""
+    """Takes a picture at every n-th step; a renderer that fails stops the camera, not the
+    episode.
+    """
 
     def __init__(self, env: Env, every: int) -> None:
         super().__init__(env)

@@ -1,6 +1,8 @@
-"""Answer a RenderReportRequest: the page of a decision, with films of the candidate's worst episodes.
+"""Answer a RenderReportRequest: the page of a decision, with films of the candidate's worst
+episodes.
 
-Whatever is wrong with a film is a sentence on the page. The page is written once; asked again, it is there.
+Whatever is wrong with a film is a sentence on the page. The page is written once; asked again, it
+is there.
 """
 
 import time
@@ -18,7 +20,8 @@ from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.layout import report_key, report_page_key
 from rl_lifecycle.storage.stores import ObjectStore, get, put_once
 
-#: How long all films together may take, and what must be left of the invocation to begin one at all, seconds.
+#: How long all films together may take, and what must be left of the invocation to begin one at
+#: all, seconds.
 FILMING_S, RESERVE_S = 45.0, 30.0
 
 
@@ -28,7 +31,8 @@ def answer_render_report(
     """Write the page unless it is there already.
 
     :return: `page` (its key), `n_bytes`, `films` (how many it shows; None if it was there before).
-    :raises MissingObjectError: if no decision was made yet. :raises InvalidRequestError: if the policy is not the judged one.
+    :raises MissingObjectError: if no decision was made yet.
+    :raises InvalidRequestError: if the policy is not the judged one.
     """
     place = (request.experiment, request.run, request.candidate)
     key = report_page_key(*place)
@@ -92,6 +96,9 @@ def _film_all(
         else:
             note = "" if filmed.complete else "the film ends before the episode does"
             if filmed.complete and filmed.total != pair.candidate:
-                note = f"filmed, the episode had the return {filmed.total}: drawing changes what this environment does"
+                note = (
+                    f"filmed, the episode had the return {filmed.total}: drawing changes what "
+                    "this environment does"
+                )
             films.append(Film(seed=pair.seed, webp=filmed.webp, note=note))
     return films

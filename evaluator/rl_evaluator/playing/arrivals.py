@@ -1,6 +1,7 @@
 """A policy arrived in the bucket: evaluate it at once on the run's selection seeds.
 
-The event is delivered at least once and may be late; the shard is written once, so nothing changes the second time.
+The event is delivered at least once and may be late; the shard is written once, so nothing changes
+the second time.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +20,8 @@ OBJECT_CREATED = "Object Created"
 
 
 def key_of_event(event: Mapping[str, Any]) -> str | None:
-    """Read the key of a policy record off an EventBridge event of S3. :return: None if the event is of anything else.
+    """Read the key of a policy record off an EventBridge event of S3.
+    :return: None if the event is of anything else.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 
@@ -40,7 +42,8 @@ def answer_arrival(
 ) -> dict[str, Any]:
     """Evaluate the policy that a record speaks of.
 
-    :raises InvalidRequestError: if the record lies at another trial's place, or is not of the run's frozen spec.
+    :raises InvalidRequestError: if the record lies at another trial's place, or is not of the run's
+        frozen spec.
     """
     record = PolicyRecord.from_json(get(store, key).data, f"{store.uri}/{key}")
     trial = trial_of_key(key, POLICIES)
@@ -48,7 +51,8 @@ def answer_arrival(
         trial, record.step, "json"
     ):
         raise InvalidRequestError(
-            f"{key}: speaks of {record.experiment}/{record.run}/{record.trial} at step {record.step}"
+            f"{key}: speaks of {record.experiment}/{record.run}/{record.trial} at step "
+            f"{record.step}"
         )
     spec = Spec.from_json(
         get(store, spec_key(record.experiment, record.run), record.spec_sha256).data, "spec"
@@ -57,7 +61,9 @@ def answer_arrival(
 
 
 def selection_request(record: PolicyRecord, spec: Spec) -> EvaluateRequest:
-    """What to evaluate when a policy arrives: the run's environment, on the run's selection seeds."""
+    """What to evaluate when a policy arrives: the run's environment, on the run's selection
+    seeds.
+    """
     experiment = spec.experiment
     return EvaluateRequest(
         experiment=record.experiment,

@@ -1,4 +1,6 @@
-"""Answer a CheckEnvironmentRequest: can the environment be made, reset and stepped, and what is it like?"""
+"""Answer a CheckEnvironmentRequest: can the environment be made, reset and stepped, and what is it
+like?
+"""
 
 import time
 import warnings
@@ -28,7 +30,8 @@ def answer_check_environment(
 ) -> EnvironmentReport:
     """Check an environment; what is wrong with it is an answer, not an error.
 
-    :raises MissingObjectError, CorruptArtifactError: if a wheel of the experiment is absent or damaged.
+    :raises MissingObjectError, CorruptArtifactError: if a wheel of the experiment is absent or
+        damaged.
     """
     use_wheels(store, request.requirements)
     with warnings.catch_warnings(record=True) as caught:
@@ -81,9 +84,11 @@ def _check_api(env: Env, env_id: str) -> None:
 
 
 def _warn_unless_repeatable(env: Env, make: Callable[[], Env], env_id: str) -> None:
-    """Warn if a seed's episode depends on the episodes before it, or differs between two environments.
+    """Warn if a seed's episode depends on the episodes before it, or differs between two
+    environments.
 
-    Evaluation reuses an environment for many seeds and pairs two policies by seed; both lose their meaning then.
+    Evaluation reuses an environment for many seeds and pairs two policies by seed; both lose their
+    meaning then.
     """
     fresh = make()
     try:
@@ -98,8 +103,10 @@ def _warn_unless_repeatable(env: Env, make: Callable[[], Env], env_id: str) -> N
         fresh.close()
     if first != again or first != after_another:
         warnings.warn(
-            f"{env_id} does not repeat an episode for the same seed: returns will differ from one evaluation to the "
-            "next, and pairing by seed helps nothing; draw everything at random from self.np_random",
+            f"{env_id} does not repeat an episode for the same seed: returns will differ from one "
+            "evaluation to the "
+            "next, and pairing by seed helps nothing; draw everything at random from "
+            "self.np_random",
             stacklevel=2,
         )
 

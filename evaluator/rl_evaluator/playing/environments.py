@@ -15,11 +15,12 @@ Env = gymnasium.Env[Any, Any]
 def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> Env:
     """Make one environment.
 
-    Without a render mode, because some environments simulate particles only for pictures (one that does not know the
-    argument is made without it); and without Gymnasium's passive checker, which :mod:`rl_evaluator.playing.environment_checks` runs
-    once instead of at every step.
+    Without a render mode, because some environments simulate particles only for pictures (one that
+    does not know the argument is made without it); and without Gymnasium's passive checker, which
+    :mod:`rl_evaluator.playing.environment_checks` runs once instead of at every step.
 
-    :raises EnvironmentFailedError: if it is not registered (with the ids that come close), or cannot be made.
+    :raises EnvironmentFailedError: if it is not registered (with the ids that come close), or
+        cannot be made.
     """
     try:
         return _make(env_id, env_kwargs)
@@ -69,5 +70,8 @@ def _suggest(env_id: str) -> str:
     if close:
         return f"; did you mean {' or '.join(close)}?"
     if ":" not in env_id:
-        return "; an environment of your own is written package:Env-v0, with its wheel under `requirements`"
+        return (
+            "; an environment of your own is written package:Env-v0, with its wheel under "
+            "`requirements`"
+        )
     return "; importing the package did not register it"

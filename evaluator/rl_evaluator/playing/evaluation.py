@@ -43,9 +43,10 @@ def evaluate(
 ) -> Shard:
     """Run the task's episodes.
 
-    :param keep_going: asked at every step; False stops. The shard then holds the longest run of seeds from the first
-        whose episodes all ended, possibly none, so that the rest is one range to ask for. No bias comes of it: a
-        seed's return is the same whenever it is run, and the rest is run too.
+    :param keep_going: asked at every step; False stops. The shard then holds the longest run of
+        seeds from the first whose episodes all ended, possibly none, so that the rest is one range
+        to ask for. No bias comes of it: a seed's return is the same whenever it is run, and the
+        rest is run too.
     :raises EnvironmentFailedError: if the environment cannot be made.
     :raises SpaceMismatchError: if the policy is not made for it.
     """
@@ -64,7 +65,8 @@ def evaluate(
 def check_fits(policy: Policy, env_id: str, env_kwargs: Mapping[str, Any]) -> None:
     """Compare a policy's spaces with an environment's.
 
-    :raises EnvironmentFailedError: if it cannot be made. :raises SpaceMismatchError: naming the space that differs.
+    :raises EnvironmentFailedError: if it cannot be made.
+    :raises SpaceMismatchError: naming the space that differs.
     """
     env = wrap_environment(make_environment(env_id, env_kwargs), policy.metadata.wrappers, env_id)
     try:
@@ -107,7 +109,9 @@ def _shard(policy: Policy, task: Task, episodes: list[Episode], seconds: float) 
 
 
 def versions() -> dict[str, str]:
-    """What the returns of an episode may depend on besides policy and seed: libraries, and the machine's kind."""
+    """What the returns of an episode may depend on besides policy and seed: libraries, and the
+    machine's kind.
+    """
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -1,7 +1,9 @@
-"""Run episodes in lock step: many environments, one policy call a step, exactly one episode per seed.
+"""Run episodes in lock step: many environments, one policy call a step, exactly one episode per
+seed.
 
-Every seed's episode is finished, however long: stopping when enough episodes have ended would favour short ones. A
-lane takes the next seed when its episode ends, so the result does not depend on the number of lanes.
+Every seed's episode is finished, however long: stopping when enough episodes have ended would
+favour short ones. A lane takes the next seed when its episode ends, so the result does not depend
+on the number of lanes.
 """
 
 from collections.abc import Callable, Iterator
@@ -58,16 +60,20 @@ def run_episodes(
 ) -> dict[int, Episode]:
     """Run one episode per seed.
 
-    :param make: makes one more environment; all must be of the spaces that the policy was checked against.
+    :param make: makes one more environment; all must be of the spaces that the policy was checked
+        against.
     :param deterministic: False draws each action from the policy's distribution, if it has one.
-    :param keep_going: asked at every step of all lanes; False abandons the episodes that have not ended.
+    :param keep_going: asked at every step of all lanes; False abandons the episodes that have not
+        ended.
     :return: seed → episode; a seed is missing only if `keep_going` said so.
     """
     return _Run(policy, make, seeds, deterministic).until_done(keep_going)
 
 
 class _Run:
-    """The lanes of one evaluation. Row i of every input belongs to lane i; lanes without work are moved out."""
+    """The lanes of one evaluation. Row i of every input belongs to lane i; lanes without work are
+    moved out.
+    """
 
     def __init__(
         self, policy: Policy, make: Callable[[], Env], seeds: range, deterministic: bool
@@ -157,7 +163,9 @@ class _Run:
         return outputs[0].tolist() if self.plain_ints else outputs[0]
 
     def _step_rows(self, actions: Any) -> list[int]:
-        """Step each lane once: the inner loop, so everything is at hand. :return: rows whose episode ended, ascending."""
+        """Step each lane once: the inner loop, so everything is at hand.
+        :return: rows whose episode ended, ascending.
+        """
         ended = []
         refused = self._rows_not_finite(actions)
         for row, (lane, action) in enumerate(zip(self.lanes, actions, strict=True)):
@@ -208,7 +216,8 @@ class _Run:
 
 
 def _is_gymnasiums_own(env: Env) -> bool:
-    """Tell whether an environment is one of Gymnasium's own: these take plain ints, and check them faster than NumPy's.
+    """Tell whether an environment is one of Gymnasium's own: these take plain ints, and check them
+    faster than NumPy's.
 
     Others get NumPy's integers, as SB3 gives them: someone's `action.item()` must go on working.
     """

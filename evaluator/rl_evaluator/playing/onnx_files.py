@@ -1,7 +1,8 @@
 """Read what an ONNX file refers to without running it, and without the `onnx` package.
 
-onnxruntime would follow a tensor's external file and run any operator it happens to know. What the contract forbids
-is therefore looked for in the bytes first: protobuf's wire format is simple enough.
+onnxruntime would follow a tensor's external file and run any operator it happens to know. What the
+contract forbids is therefore looked for in the bytes first: protobuf's wire format is simple
+enough.
 
 Sources: https://protobuf.dev/programming-guides/encoding/ and
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (the field numbers).

@@ -1,7 +1,8 @@
-"""Play an environment under a scenario's perturbation: noise on what is seen and done, actions that stick.
+"""Play an environment under a scenario's perturbation: noise on what is seen and done, actions that
+stick.
 
-Everything is drawn from a generator of the episode's own seed, so a seed's episode is the same however often and wherever it
-is played, and both policies meet the same disturbance.
+Everything is drawn from a generator of the episode's own seed, so a seed's episode is the same
+however often and wherever it is played, and both policies meet the same disturbance.
 """
 
 from typing import Any
@@ -77,7 +78,8 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 def perturb(env: Env, perturbation: Perturbation) -> Env:
     """Put an environment under a perturbation; without one it is returned as it is.
 
-    :raises EnvironmentFailedError: if it cannot be perturbed so: noise on actions that are no real numbers.
+    :raises EnvironmentFailedError: if it cannot be perturbed so: noise on actions that are no real
+        numbers.
     """
     if perturbation == Perturbation():
         return env

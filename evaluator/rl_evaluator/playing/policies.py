@@ -1,8 +1,9 @@
-"""Load an ONNX policy: checked before it runs, tried out before it is trusted, the same bits whatever the batch.
+"""Load an ONNX policy: checked before it runs, tried out before it is trusted, the same bits
+whatever the batch.
 
-A row of a batch must not depend on the rows beside it, else the return of an episode would depend on which episodes
-ran in the neighbouring lanes. Matrix libraries mostly keep that promise; it is tested here on each machine, and a
-policy (or machine) that breaks it is run one row at a time.
+A row of a batch must not depend on the rows beside it, else the return of an episode would depend
+on which episodes ran in the neighbouring lanes. Matrix libraries mostly keep that promise; it is
+tested here on each machine, and a policy (or machine) that breaks it is run one row at a time.
 """
 
 from collections.abc import Mapping
@@ -78,7 +79,9 @@ class Policy:
     batch_sizes: tuple[int, ...]
 
     def outputs(self, deterministic: bool) -> list[str]:
-        """Which outputs one step needs: the action, or the distribution's parameters; and the recurrent state."""
+        """Which outputs one step needs: the action, or the distribution's parameters; and the
+        recurrent state.
+        """
         names = [ACTION] if deterministic else list(_PARAMETERS[self.metadata.distribution])
         return [*names, STATE_OUT] if self.metadata.recurrent else names
 
@@ -91,7 +94,8 @@ class Policy:
     def run(self, names: list[str], feeds: Feeds, rows: int) -> "list[np.ndarray[Any, Any]]":
         """Compute outputs for the first rows of the inputs, in a batch size that was tried out.
 
-        :param feeds: inputs with room for the largest batch; rows beyond `rows` are computed and thrown away.
+        :param feeds: inputs with room for the largest batch; rows beyond `rows` are computed and
+            thrown away.
         """
         for size in self.batch_sizes:
             if size >= rows:
@@ -110,8 +114,9 @@ def load_policy(data: bytes, source: str = "policy") -> Policy:
     """Check and load a policy.
 
     :param source: how errors call it.
-    :raises InvalidPolicyError: if it is too big, no ONNX, refers to other files, uses operators that are not standard,
-        or its inputs and outputs are not those of its own metadata; or if it gives numbers that are not finite.
+    :raises InvalidPolicyError: if it is too big, no ONNX, refers to other files, uses operators
+        that are not standard, or its inputs and outputs are not those of its own metadata; or if it
+        gives numbers that are not finite.
     """
     _check_bytes(data, source)
     session = _open(data, source)
@@ -144,7 +149,8 @@ def _check_bytes(data: bytes, source: str) -> None:
     if contents.custom_domains:
         raise InvalidPolicyError(
             source,
-            f"uses operators of {', '.join(contents.custom_domains)}; only standard ONNX is allowed",
+            f"uses operators of {', '.join(contents.custom_domains)}; only standard ONNX is "
+            "allowed",
         )
 
 
@@ -222,7 +228,9 @@ def _check_outputs(session: ort.InferenceSession, policy: Policy, source: str) -
 
 
 def _try_out(policy: Policy, source: str) -> tuple[int, ...]:
-    """Run a policy on made-up observations. :return: the batch sizes in which rows do not depend on each other."""
+    """Run a policy on made-up observations.
+    :return: the batch sizes in which rows do not depend on each other.
+    """
     names = sorted({*policy.outputs(deterministic=True), *policy.outputs(deterministic=False)})
     feeds = _made_up(policy, BATCH_SIZES[-1])
     try:
@@ -238,7 +246,9 @@ def _try_out(policy: Policy, source: str) -> tuple[int, ...]:
 def _rows_agree(
     policy: Policy, names: list[str], feeds: Feeds, whole: "list[np.ndarray[Any, Any]]", size: int
 ) -> bool:
-    """Compare a smaller batch, in another order, with the same rows of the largest batch, bit by bit."""
+    """Compare a smaller batch, in another order, with the same rows of the largest batch, bit by
+    bit.
+    """
     rows = np.random.default_rng(size).permutation(BATCH_SIZES[-1])[:size]
     part = policy.session.run(
         names, {name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()}

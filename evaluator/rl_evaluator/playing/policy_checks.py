@@ -1,4 +1,6 @@
-"""Answer a CheckPolicyRequest: would this policy play where it is meant to? Asked before a pointer names it."""
+"""Answer a CheckPolicyRequest: would this policy play where it is meant to? Asked before a pointer
+names it.
+"""
 
 from rl_evaluator.errors import EvaluatorError, InvalidPolicyError, first_line
 from rl_evaluator.playing.environments import environment_maker
@@ -10,7 +12,8 @@ from rl_lifecycle.errors import CorruptArtifactError, MissingObjectError
 from rl_lifecycle.evaluation.requests import CheckPolicyRequest, EpisodeEnd, PolicyReport
 from rl_lifecycle.storage.stores import ObjectStore, get
 
-#: Lock steps of the episode that is tried. It need not end: whether the policy acts at all is what is asked.
+#: Lock steps of the episode that is tried. It need not end: whether the policy acts at all is what
+#: is asked.
 TRIED_STEPS = 200
 
 
@@ -36,7 +39,8 @@ def answer_check_policy(request: CheckPolicyRequest, store: ObjectStore) -> Poli
 
 
 def _check_form(data: bytes, source: str) -> None:
-    """Ask ONNX's own checker as well: onnxruntime forgives some of what other runtimes, and consumers, need not.
+    """Ask ONNX's own checker as well: onnxruntime forgives some of what other runtimes, and
+    consumers, need not.
 
     :raises InvalidPolicyError: with what it says.
     """

@@ -1,7 +1,7 @@
 """Draw a stochastic policy's action for one lane, from the generator of its episode.
 
-Row by row on purpose: vectorised exp and sums may round differently with the number of rows, and the action of an
-episode must not depend on the episodes beside it.
+Row by row on purpose: vectorised exp and sums may round differently with the number of rows, and
+the action of an episode must not depend on the episodes beside it.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ def episode_generator(seed: int) -> np.random.Generator:
 def find_sampler(metadata: PolicyMetadata) -> Sampler | None:
     """Choose how to draw an action from one row of the policy's outputs.
 
-    :return: a function of that row, by output name, and the episode's generator; None for a policy without a
-        distribution, which always acts in the same way.
+    :return: a function of that row, by output name, and the episode's generator; None for a policy
+        without a distribution, which always acts in the same way.
     """
     space = metadata.action_space
     samplers: dict[str, Sampler] = {
@@ -74,7 +74,9 @@ def _gaussian(mean: Array, log_std: Array, rng: np.random.Generator, space: Spac
 def _squashed_gaussian(
     mean: Array, log_std: Array, rng: np.random.Generator, space: SpaceForm
 ) -> Array:
-    """Draw, squash to [-1, 1], then unscale to the space, which is bounded for every policy of this kind."""
+    """Draw, squash to [-1, 1], then unscale to the space, which is bounded for every policy of this
+    kind.
+    """
     squashed = np.tanh(_drawn(mean, log_std, rng)).reshape(space.shape)
     low, high = _bound(space.low, -1.0, space), _bound(space.high, 1.0, space)
     return np.asarray(low + 0.5 * (squashed + 1.0) * (np.asarray(high) - low)).astype(

@@ -1,9 +1,11 @@
 """Answer an EvaluateRequest: run its episodes, write the shard once, say what is left.
 
-A shard that would not finish before the Lambda ends is written with the episodes it has, a run of seeds from the first
-on, and the answer names the rest as one range. The caller asks for it under **another shard number**. So each key is
-written once and never changed, the answer is read off what is stored (a duplicate, however late and however slow, gets
-the same one), and :func:`rl_lifecycle.evaluation.requests.merge_shards` refuses gaps and overlaps whatever came in which order.
+A shard that would not finish before the Lambda ends is written with the episodes it has, a run of
+seeds from the first on, and the answer names the rest as one range. The caller asks for it under
+**another shard number**. So each key is written once and never changed, the answer is read off what
+is stored (a duplicate, however late and however slow, gets the same one), and
+:func:`rl_lifecycle.evaluation.requests.merge_shards` refuses gaps and overlaps whatever came in
+which order.
 """
 
 import time
@@ -28,9 +30,11 @@ def answer_evaluate(
     """Evaluate one shard unless it is there already.
 
     :param remaining_s: seconds until this process is stopped.
-    :return: `key`, `n_episodes` (that are stored there; more than asked for if a longer shard was there already),
-        `steps_per_s`, `complete`, and if not complete `done` and `rest` (`first_seed`, `n_episodes`).
-    :raises EpisodeTooLongError: if time ran out before the first seed's episode ended; then nothing is written.
+    :return: `key`, `n_episodes` (that are stored there; more than asked for if a longer shard was
+        there already), `steps_per_s`, `complete`, and if not complete `done` and `rest`
+        (`first_seed`, `n_episodes`).
+    :raises EpisodeTooLongError: if time ran out before the first seed's episode ended; then nothing
+        is written.
     :raises InvalidRequestError: if the key holds a shard of something else.
     """
     key = shard_key(request.experiment, request.run, request.name, request.shard)

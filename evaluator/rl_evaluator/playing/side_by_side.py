@@ -14,8 +14,10 @@ def evaluate_side_by_side(policy: bytes, source: str, task: Task, n_processes: i
     """Run a task's episodes in parallel.
 
     :param policy: the ONNX file's bytes. :param source: how errors call it.
-    :return: the same shard as one process gives; `seconds` is the time that passed, not the processes' sum.
-    :raises EvaluatorError: as :func:`rl_evaluator.playing.evaluation.evaluate` and :func:`rl_evaluator.playing.policies.load_policy`.
+    :return: the same shard as one process gives; `seconds` is the time that passed, not the
+        processes' sum.
+    :raises EvaluatorError: as :func:`rl_evaluator.playing.evaluation.evaluate` and
+        :func:`rl_evaluator.playing.policies.load_policy`.
     """
     loaded = load_policy(policy, source)
     parts = split_task(task, n_processes)

@@ -1,4 +1,6 @@
-"""Gymnasium spaces in the contract's form, and whether a policy's spaces are those of an environment."""
+"""Gymnasium spaces in the contract's form, and whether a policy's spaces are those of an
+environment.
+"""
 
 from typing import Any
 
@@ -77,7 +79,9 @@ def check_spaces(
 
 
 def _fits(policy: SpaceForm, environment: SpaceForm, *, bounds: bool) -> bool:
-    """Compare two spaces. Bounds of observations may differ: a policy takes any number of the right form."""
+    """Compare two spaces. Bounds of observations may differ: a policy takes any number of the right
+    form.
+    """
     if policy.kind == "Dict" or environment.kind == "Dict":
         return (
             policy.kind == environment.kind

@@ -1,7 +1,8 @@
 """Make an experiment's own wheels importable: fetched by digest, unpacked, one set at a time.
 
-A Lambda container outlives an invocation and may serve another experiment next, perhaps with another version of the
-same package. So the modules and registered environments of the set before are forgotten first.
+A Lambda container outlives an invocation and may serve another experiment next, perhaps with
+another version of the same package. So the modules and registered environments of the set before
+are forgotten first.
 """
 
 import importlib
@@ -28,8 +29,10 @@ def use_wheels(
     """Put exactly these wheels on sys.path, behind what the evaluator itself needs.
 
     :param requirements: wheels, or a wheel set's `wheels.json`.
-    :param folder: where to unpack; None: below the temporary folder, which is all that a Lambda may write.
-    :raises MissingObjectError, CorruptArtifactError: if a wheel is absent, or not what was recorded.
+    :param folder: where to unpack; None: below the temporary folder, which is all that a Lambda may
+        write.
+    :raises MissingObjectError, CorruptArtifactError: if a wheel is absent, or not what was
+        recorded.
     :raises InvalidWheelError: if a file is no wheel.
     """
     root = (folder or Path(tempfile.gettempdir())) / FOLDER

@@ -1,8 +1,9 @@
-"""Put an environment into the wrappers that a policy was trained in, and count its rewards as the environment gives them.
+"""Put an environment into the wrappers that a policy was trained in, and count its rewards as the
+environment gives them.
 
-A wrapper that scales or clips rewards, or ends episodes early, helps training; it must not decide what a policy is worth. So
-returns are summed inside all wrappers (one that repeats an action gives the sum of what was earned meanwhile), and an episode
-goes on until the environment itself ends it.
+A wrapper that scales or clips rewards, or ends episodes early, helps training; it must not decide
+what a policy is worth. So returns are summed inside all wrappers (one that repeats an action gives
+the sum of what was earned meanwhile), and an episode goes on until the environment itself ends it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,18 +16,23 @@ from rl_evaluator.playing.environments import Env
 from rl_lifecycle.errors import ForbiddenWrapperError
 from rl_lifecycle.experiment.wrappers import WrapperForm, find_wrapper, remembers_episodes
 
-#: Packages whose wrappers can be had where policies are judged; the package of the env_id is one more.
+#: Packages whose wrappers can be had where policies are judged; the package of the env_id is one
+#: more.
 PACKAGES = ("gymnasium.wrappers",)
 
 
 class _Till(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Innermost: keeps what was earned since it was last asked, and whether the environment itself has ended the episode."""
+    """Innermost: keeps what was earned since it was last asked, and whether the environment itself
+    has ended the episode.
+    """
 
     earned = 0.0
     terminated = truncated = playing = False
 
     def reset(self, **arguments: Any) -> Any:
-        """Begin an episode. :raises RuntimeError: if a wrapper asks within one: its return would be of two."""
+        """Begin an episode.
+        :raises RuntimeError: if a wrapper asks within one: its return would be of two.
+        """
         if self.playing and not (self.terminated or self.truncated):
             raise RuntimeError("a wrapper reset the environment within an episode")
         answer = self.env.reset(**arguments)
@@ -35,7 +41,9 @@ class _Till(gymnasium.Wrapper[Any, Any, Any, Any]):
         return answer
 
     def step(self, action: Any) -> Any:
-        """Step, and keep the reward; what a wrapper earns after the episode's end does not count."""
+        """Step, and keep the reward; what a wrapper earns after the episode's end does not
+        count.
+        """
         answer = self.env.step(action)
         if not (self.terminated or self.truncated):
             self.earned += float(answer[1])
@@ -58,7 +66,9 @@ class _Paid(gymnasium.Wrapper[Any, Any, Any, Any]):
         return answer
 
     def step(self, action: Any) -> Any:
-        """Step, and empty the till. What the wrappers say of the episode's end is for training alone."""
+        """Step, and empty the till. What the wrappers say of the episode's end is for training
+        alone.
+        """
         observation, _, _, _, info = self.env.step(action)
         reward, self.till.earned = self.till.earned, 0.0
         return observation, reward, self.till.terminated, self.till.truncated, info
@@ -67,7 +77,8 @@ class _Paid(gymnasium.Wrapper[Any, Any, Any, Any]):
 def wrap_environment(env: Env, wrappers: Sequence[WrapperForm], env_id: str) -> Env:
     """Wrap an environment, the first wrapper innermost; without wrappers it stays as it is.
 
-    :raises EnvironmentFailedError: if a wrapper cannot be had here, or does not take the environment.
+    :raises EnvironmentFailedError: if a wrapper cannot be had here, or does not take the
+        environment.
     """
     if not wrappers:
         return env
@@ -87,7 +98,8 @@ def _find(name: str, env_id: str) -> Callable[..., Env]:
     if remembers_episodes(name):
         raise EnvironmentFailedError(
             env_id,
-            f"its policy was trained in the wrapper {name}, whose statistics are not in the policy and "
+            f"its policy was trained in the wrapper {name}, whose statistics are not in the "
+            "policy and "
             "change with every episode played: train it with `normalize:` instead",
         )
     try:

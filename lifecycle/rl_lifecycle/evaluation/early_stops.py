@@ -1,13 +1,16 @@
-"""When to end a trial before its last step: its target is reached, or it is hopeless. A written rule, on selection seeds only.
+"""When to end a trial before its last step: its target is reached, or it is hopeless. A written
+rule, on selection seeds only.
 
-Policies are evaluated beside training as they arrive; each gives a point of the curve. With m its mean return (clipped to the
-declared range, lost episodes at the floor) and e its standard error, the trial is ended when
+Policies are evaluated beside training as they arrive; each gives a point of the curve. With m its
+mean return (clipped to the declared range, lost episodes at the floor) and e its standard error,
+the trial is ended when
 
 - **target**: `target_above` is set, and some point has m − 2e ≥ target_above;
-- **hopeless**: `hopeless_below` is set, `hopeless_after` of the steps have been trained, at least three points are there, and
-  every one of them has m + 2e < hopeless_below.
+- **hopeless**: `hopeless_below` is set, `hopeless_after` of the steps have been trained, at least
+  three points are there, and every one of them has m + 2e < hopeless_below.
 
-The gate's seeds are never looked at, so stopping spends no alpha; what was trained until then is a candidate like any other.
+The gate's seeds are never looked at, so stopping spends no alpha; what was trained until then is a
+candidate like any other.
 """
 
 import math
@@ -63,7 +66,8 @@ def _why_done(points: list[CurvePoint], rule: EarlyStop) -> str:
     for point in points:
         if point.mean - CLEARANCE * point.error >= rule.target_above:
             return (
-                f"target reached at step {point.step:,}: mean return {point.mean:.4g} - {CLEARANCE:g} x {point.error:.2g} is at "
+                f"target reached at step {point.step:,}: mean return {point.mean:.4g} - "
+                f"{CLEARANCE:g} x {point.error:.2g} is at "
                 f"least {rule.target_above:g}"
             )
     return ""
@@ -80,7 +84,8 @@ def _why_hopeless(points: list[CurvePoint], rule: EarlyStop, total_timesteps: in
     if best.mean + CLEARANCE * best.error >= rule.hopeless_below:
         return ""
     return (
-        f"hopeless at step {points[-1].step:,}: of {len(points)} policies the best has the mean return {best.mean:.4g} + "
+        f"hopeless at step {points[-1].step:,}: of {len(points)} policies the best has the mean "
+        f"return {best.mean:.4g} + "
         f"{CLEARANCE:g} x {best.error:.2g}, below {rule.hopeless_below:g}"
     )
 

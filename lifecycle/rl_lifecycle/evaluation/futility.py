@@ -1,8 +1,9 @@
 """When looking on is hopeless: stop early, and keep the champion.
 
-Asked only at a look that neither promotes nor keeps, so it never turns such a decision; and stopping never promotes,
-so it spends no alpha. What it may cost is power: it stops only if even a truth two standard errors better than what
-was seen could not be shown with all the pairs that are planned.
+Asked only at a look that neither promotes nor keeps, so it never turns such a decision; and
+stopping never promotes, so it spends no alpha. What it may cost is power: it stops only if even a
+truth two standard errors better than what was seen could not be shown with all the pairs that are
+planned.
 """
 
 import math
@@ -19,7 +20,9 @@ def pairs_needed(hoped: float, spread: float, width: float) -> float:
 
     The first part pays for the phantom worst case, the second is the usual one of a test.
 
-    :param hoped: δ, the mean that is hoped for. :param spread: σ. :param width: R, how far down one value can lie.
+    :param hoped: δ, the mean that is hoped for.
+    :param spread: σ.
+    :param width: R, how far down one value can lie.
 
     >>> round(pairs_needed(5.67, 25.9, 520))
     332
@@ -41,13 +44,16 @@ def why_futile(
     gains = [difference - margin for difference in pairs.differences[:n]]
     if _hopeless(gains, pairs.high - pairs.low + margin, last):
         return (
-            f"the mean difference of {pairs.mean_difference(n):+.3g} seen in {n} pairs is so small, or so far below, that "
+            f"the mean difference of {pairs.mean_difference(n):+.3g} seen in {n} pairs is so "
+            "small, or so far below, that "
             f"even two standard errors more could not be shown within {last} pairs"
         )
     if _hopeless(crashes.gains(n, crash_margin), 1 - crash_margin, last):
         return (
-            f"after {sum(crashes.candidate[:n])} crashes against {sum(crashes.champion[:n])} in {n} pairs, it could not be "
-            f"shown within {last} that the candidate crashes no more often: that needs more pairs or a wider crash_margin "
+            f"after {sum(crashes.candidate[:n])} crashes against {sum(crashes.champion[:n])} in "
+            f"{n} pairs, it could not be "
+            f"shown within {last} that the candidate crashes no more often: that needs more pairs "
+            "or a wider crash_margin "
             f"than {crash_margin:g}"
         )
     return ""

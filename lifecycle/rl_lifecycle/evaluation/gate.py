@@ -1,4 +1,5 @@
-"""The promotion gate: pure functions from paired returns to a decision, with exact p-values and alpha spent by look.
+"""The promotion gate: pure functions from paired returns to a decision, with exact p-values and
+alpha spent by look.
 
 docs/gate.md explains the rule and publishes how often it promotes falsely.
 """
@@ -88,14 +89,16 @@ class Gate(Record):
             raise ValueError("looks must be increasing numbers of pairs")
         if self.looks and "max_pairs" in self.model_fields_set and self.looks[-1] > self.max_pairs:
             raise ValueError(
-                f"looks must end at max_pairs ({self.max_pairs}) at the latest, not at {self.looks[-1]}"
+                f"looks must end at max_pairs ({self.max_pairs}) at the latest, not at "
+                f"{self.looks[-1]}"
             )
         return self
 
     def schedule(self) -> tuple[tuple[int, float], ...]:
         """The looks: (pairs, alpha that may be spent there)."""
         if self.looks:
-            # Later looks see more, so they may spend more: alpha grows with the look, as in the default schedule.
+            # Later looks see more, so they may spend more: alpha grows with the look, as in the
+            # default schedule.
             total = len(self.looks) * (len(self.looks) + 1) / 2
             return tuple((n, self.alpha * k / total) for k, n in enumerate(self.looks, 1))
         pairs = [max(1, math.ceil(self.max_pairs * share)) for share in LOOK_SHARES]
@@ -116,7 +119,9 @@ class Guard(Record):
 
 
 class Look(Record):
-    """What was seen at one look. p values are of the hypotheses that promotion (or keeping) must refute."""
+    """What was seen at one look. p values are of the hypotheses that promotion (or keeping) must
+    refute.
+    """
 
     n: int
     alpha: float
@@ -180,9 +185,11 @@ def decide(
 
     :param candidate: returns on the gate's seeds, in their order; None: the episode was lost.
     :param champion: the same for the champion; only pairs that both have count.
-    :param scenarios: scenario → (candidate, champion), for each that the gate names. Improvement is asked of the base
-        scenario alone and the crash guard of every one, all of which must hold: so alpha needs no correction.
-    :return: CONTINUE with the pairs that the next look needs, or a decision that stands: further pairs do not change it.
+    :param scenarios: scenario → (candidate, champion), for each that the gate names. Improvement is
+        asked of the base scenario alone and the crash guard of every one, all of which must hold:
+        so alpha needs no correction.
+    :return: CONTINUE with the pairs that the next look needs, or a decision that stands: further
+        pairs do not change it.
     """
     pairs = PairedReturns(candidate, champion, gate.return_range)
     crashes = Crashes.of(candidate, champion, gate.crash_below)
@@ -215,12 +222,15 @@ def decide(
 
 
 def decide_first(candidate: Returns, above: float | None, gate: Gate) -> Verdict:
-    """Judge a first champion: its mean must be shown to lie above an absolute bar, and its crashes below the ceiling.
+    """Judge a first champion: its mean must be shown to lie above an absolute bar, and its crashes
+    below the ceiling.
 
-    The same rule with a champion that returns exactly the bar in every episode, so the looks, the alpha and the floor
-    are the same; there is nobody to crash less often than, so of the guards only the ceiling is asked.
+    The same rule with a champion that returns exactly the bar in every episode, so the looks, the
+    alpha and the floor are the same; there is nobody to crash less often than, so of the guards
+    only the ceiling is asked.
 
-    :param above: the bar; None: the floor of the return range, which any policy that ever leaves the floor passes.
+    :param above: the bar; None: the floor of the return range, which any policy that ever leaves
+        the floor passes.
     """
     bar = gate.return_range[0] if above is None else above
     pairs = PairedReturns(candidate, [bar] * len(candidate), gate.return_range)
@@ -228,7 +238,8 @@ def decide_first(candidate: Returns, above: float | None, gate: Gate) -> Verdict
     alone = gate.model_copy(update={"margin": 0.0})
 
     def judge(n: int, alpha: float) -> tuple[Look, Decision, str]:
-        # No return can lie further below the bar than the floor does, so the phantom need not either.
+        # No return can lie further below the bar than the floor does, so the phantom need not
+        # either.
         gains = pairs.differences[:n]
         look = _look(pairs, crashes, {}, alone, n, alpha).model_copy(
             update={
@@ -266,15 +277,18 @@ def decide_first(candidate: Returns, above: float | None, gate: Gate) -> Verdict
         judge,
         "episodes",
         f"the last look did not show a mean return above {bar:g}"
-        f"{' and few enough crashes' if gate.max_crash_rate is not None else ''}: there is still no champion",
+        f"{' and few enough crashes' if gate.max_crash_rate is not None else ''}: there is still "
+        "no champion",
     )
 
 
 def decide_unchanged(candidate_digest: str, champion: Champion | None) -> Verdict | None:
-    """Say UNCHANGED, before a single episode is run, if the candidate is the very policy in service.
+    """Say UNCHANGED, before a single episode is run, if the candidate is the very policy in
+    service.
 
     :param candidate_digest: digest of its parameters and normalisation statistics.
-    :return: None if it is another policy, or if the champion is no measure for it (a new lineage): evaluate it.
+    :return: None if it is another policy, or if the champion is no measure for it (a new lineage):
+        evaluate it.
     """
     if champion is None or champion.new_lineage or champion.digest != candidate_digest:
         return None
@@ -387,7 +401,9 @@ def _look(
 
 
 def _decide_look(look: Look, gate: Gate) -> tuple[Decision, str]:
-    """Apply the rule to one look: improvement and every guard must be shown, or one of them refuted."""
+    """Apply the rule to one look: improvement and every guard must be shown, or one of them
+    refuted.
+    """
     shown = {"better": look.p_better, "crashes no more often": look.p_guard}
     if look.p_ceiling is not None:
         shown[f"crashes in at most {gate.max_crash_rate:.1%}"] = look.p_ceiling
@@ -403,7 +419,8 @@ def _decide_look(look: Look, gate: Gate) -> tuple[Decision, str]:
     if look.p_worse <= look.alpha:
         return (
             Decision.KEEP,
-            f"after {look.n} pairs the candidate is not better (p = {look.p_worse:.2g} ≤ {look.alpha:.3g})",
+            f"after {look.n} pairs the candidate is not better (p = {look.p_worse:.2g} ≤ "
+            f"{look.alpha:.3g})",
         )
     places: dict[str, Look | Guard] = {
         "": look,
@@ -412,8 +429,10 @@ def _decide_look(look: Look, gate: Gate) -> tuple[Decision, str]:
     for where, guard in places.items():
         if guard.p_guard_broken <= look.alpha:
             return Decision.KEEP, (
-                f"after {look.n} pairs the candidate crashes more often{where} ({guard.crashes_candidate} "
-                f"against {guard.crashes_champion}; p = {guard.p_guard_broken:.2g} ≤ {look.alpha:.3g})"
+                f"after {look.n} pairs the candidate crashes more often{where} "
+                f"({guard.crashes_candidate} "
+                f"against {guard.crashes_champion}; p = {guard.p_guard_broken:.2g} ≤ "
+                f"{look.alpha:.3g})"
             )
     return Decision.CONTINUE, ""
 

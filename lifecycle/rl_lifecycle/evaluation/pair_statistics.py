@@ -1,4 +1,5 @@
-"""What a person must see of an evaluation beside the verdict: means, tails, crashes, the worst seeds.
+"""What a person must see of an evaluation beside the verdict: means, tails, crashes, the worst
+seeds.
 
 Only the gate's own bound decides; the rest is to understand it by.
 """
@@ -24,7 +25,9 @@ N_WORST = 5
 
 
 class PolicyStatistics(Record):
-    """One policy's episodes, unpaired. Lost episodes are left out of means, and count as crashes of the candidate."""
+    """One policy's episodes, unpaired. Lost episodes are left out of means, and count as crashes of
+    the candidate.
+    """
 
     n: int
     lost: int
@@ -36,7 +39,9 @@ class PolicyStatistics(Record):
 
 
 class WorstPair(Record):
-    """A seed on which the candidate did worst against the champion (or, without one, worst of all)."""
+    """A seed on which the candidate did worst against the champion (or, without one, worst of
+    all).
+    """
 
     seed: int
     candidate: float | None
@@ -106,7 +111,8 @@ def describe_pairs(
 
 
 def lower_bound(differences: Sequence[float], width: float, alpha: float) -> float:
-    """Find the largest mean that the gate's test still shows: p(differences - m, width + m) <= alpha.
+    """Find the largest mean that the gate's test still shows: p(differences - m, width + m) <=
+    alpha.
 
     p is nearly normal in m, so a secant on normal quantiles finds it in a few steps.
 
@@ -139,9 +145,11 @@ def lower_bound(differences: Sequence[float], width: float, alpha: float) -> flo
 
 
 def analytic_bca(values: Sequence[float], level: float = 0.9) -> tuple[float, float]:
-    """Give the bias-corrected accelerated bootstrap interval of a mean without resampling (the ABC interval).
+    """Give the bias-corrected accelerated bootstrap interval of a mean without resampling (the ABC
+    interval).
 
-    Source: DiCiccio and Efron (1992), https://doi.org/10.1093/biomet/79.2.231; for a mean, bias and curvature vanish.
+    Source: DiCiccio and Efron (1992), https://doi.org/10.1093/biomet/79.2.231; for a mean, bias and
+    curvature vanish.
     """
     n, mean = len(values), math.fsum(values) / len(values)
     error = math.sqrt(math.fsum((value - mean) ** 2 for value in values)) / n
@@ -209,12 +217,14 @@ def _warn(found: PairStatistics) -> list[str]:
     warnings = []
     if found.skew < SKEW_WARNING:
         warnings.append(
-            f"the differences are skewed to the left ({found.skew:.1f}): rare large losses, on which usual tests "
+            f"the differences are skewed to the left ({found.skew:.1f}): rare large losses, on "
+            "which usual tests "
             "promote falsely"
         )
     if found.clipped_share > 0.01:
         warnings.append(
-            f"{found.clipped_share:.1%} of the returns lie outside the declared range and were clipped to it"
+            f"{found.clipped_share:.1%} of the returns lie outside the declared range and were "
+            "clipped to it"
         )
     if found.ties > 0.5:
         warnings.append(f"{found.ties:.0%} of the pairs are ties")

@@ -1,4 +1,6 @@
-"""Paired returns as the gate sees them: clipped to the declared range, lost episodes against the candidate."""
+"""Paired returns as the gate sees them: clipped to the declared range, lost episodes against the
+candidate.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +13,9 @@ Returns = Sequence[float | None]
 
 @dataclass(frozen=True)
 class Crashes:
-    """Which episodes of two policies on the same seeds failed. A lost episode is a crash of the candidate alone."""
+    """Which episodes of two policies on the same seeds failed. A lost episode is a crash of the
+    candidate alone.
+    """
 
     candidate: tuple[bool, ...]
     champion: tuple[bool, ...]
@@ -31,14 +35,18 @@ class Crashes:
         return len(self.candidate)
 
     def gains(self, n: int, margin: float) -> list[float]:
-        """[champion crashed] - [candidate crashed] + margin: positive on average if the guard holds."""
+        """[champion crashed] - [candidate crashed] + margin: positive on average if the guard
+        holds.
+        """
         return [
             float(theirs) - float(ours) + margin
             for ours, theirs in zip(self.candidate[:n], self.champion[:n], strict=True)
         ]
 
     def p_guard(self, n: int, margin: float) -> float:
-        """Give p of the hypothesis that the candidate crashes more often than the champion by the margin or more."""
+        """Give p of the hypothesis that the candidate crashes more often than the champion by the
+        margin or more.
+        """
         return p_mean_at_most_zero(self.gains(n, margin), 1 - margin)
 
     def p_guard_broken(self, n: int, margin: float) -> float:
@@ -46,7 +54,9 @@ class Crashes:
         return p_mean_at_most_zero([-gain for gain in self.gains(n, margin)], 1 + margin)
 
     def p_ceiling(self, n: int, ceiling: float) -> float:
-        """Give p of the hypothesis that the candidate crashes more often than the ceiling allows."""
+        """Give p of the hypothesis that the candidate crashes more often than the ceiling
+        allows.
+        """
         return p_mean_at_most_zero(
             [ceiling - float(crashed) for crashed in self.candidate[:n]], 1 - ceiling
         )

@@ -1,11 +1,12 @@
 """The ONNX policy: what trainer, evaluator and any consumer agree on.
 
-Inputs are named as the observation's keys (`obs` when it is not a dict), batch first, of the space's own type. Outputs:
-`action`, the deterministic action as the environment takes it, then the distribution's parameters: `logits` (discrete
-kinds) or `mean` and `log_std` (Gaussian). A squashed Gaussian's draws go through tanh and from [-1, 1] to the action space; a
-plain one's are clipped to it. Policies that remember (an LSTM, stacked frames) add `state_in` and `state_out`,
-zeros at an episode's beginning. Normalisation, scaling and clipping are inside. No external data, no custom operator, at
-most :data:`MAX_BYTES`. Metadata is JSON under :data:`METADATA_KEY`.
+Inputs are named as the observation's keys (`obs` when it is not a dict), batch first, of the
+space's own type. Outputs: `action`, the deterministic action as the environment takes it, then the
+distribution's parameters: `logits` (discrete kinds) or `mean` and `log_std` (Gaussian). A squashed
+Gaussian's draws go through tanh and from [-1, 1] to the action space; a plain one's are clipped to
+it. Policies that remember (an LSTM, stacked frames) add `state_in` and `state_out`, zeros at an
+episode's beginning. Normalisation, scaling and clipping are inside. No external data, no custom
+operator, at most :data:`MAX_BYTES`. Metadata is JSON under :data:`METADATA_KEY`.
 """
 
 from typing import Literal

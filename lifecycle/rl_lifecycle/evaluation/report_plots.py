@@ -1,7 +1,7 @@
 """The report's two plots, as inline SVG: no library, no script, readable without colour.
 
-Colours are Okabe and Ito's, which people with colour-blindness can tell apart (https://jfly.uni-koeln.de/color/);
-lines differ in their dashes too.
+Colours are Okabe and Ito's, which people with colour-blindness can tell apart
+(https://jfly.uni-koeln.de/color/); lines differ in their dashes too.
 """
 
 import html
@@ -58,7 +58,10 @@ class Axes:
         """Give the whole plot."""
         title = html.escape(self.title)
         return (
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}"><title>{title}</title>'
+            (
+                f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+                f'aria-label="{title}"><title>{title}</title>'
+            )
             + "".join((*self._frame(), *self.parts))
             + "</svg>"
         )
@@ -66,25 +69,36 @@ class Axes:
     def _frame(self) -> list[str]:
         bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
         frame = [
-            f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{right - LEFT}" height="{bottom - TOP}"/>',
-            f'<text x="{(LEFT + right) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(self.x_label)}</text>',
-            f'<text transform="translate(14 {(TOP + bottom) / 2:.0f}) rotate(-90)" text-anchor="middle">'
+            (
+                f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{right - LEFT}" '
+                f'height="{bottom - TOP}"/>'
+            ),
+            (
+                f'<text x="{(LEFT + right) / 2:.0f}" y="{HEIGHT - 8}" '
+                f'text-anchor="middle">{html.escape(self.x_label)}</text>'
+            ),
+            f'<text transform="translate(14 {(TOP + bottom) / 2:.0f}) rotate(-90)" '
+            'text-anchor="middle">'
             f"{html.escape(self.y_label)}</text>",
         ]
         for k in range(5):
             x = self.x_low + k / 4 * (self.x_high - self.x_low)
             y = self.y_low + k / 4 * (self.y_high - self.y_low)
             frame.append(
-                f'<text x="{self.at(x, 0)[0]:.1f}" y="{bottom + 16}" text-anchor="middle">{x:.4g}</text>'
+                f'<text x="{self.at(x, 0)[0]:.1f}" y="{bottom + 16}" '
+                f'text-anchor="middle">{x:.4g}</text>'
             )
             frame.append(
-                f'<text x="{LEFT - 6}" y="{self.at(0, y)[1] + 4:.1f}" text-anchor="end">{y:.4g}</text>'
+                f'<text x="{LEFT - 6}" y="{self.at(0, y)[1] + 4:.1f}" '
+                f'text-anchor="end">{y:.4g}</text>'
             )
         return frame
 
 
 def plot_pairs(candidate: Sequence[float], champion: Sequence[float], crash_below: float) -> str:
-    """Each seed a dot: above the diagonal the candidate did better; the dashed lines are the crash threshold."""
+    """Each seed a dot: above the diagonal the candidate did better; the dashed lines are the crash
+    threshold.
+    """
     both = [*candidate, *champion]
     low, high = _widened(min(both), max(both))
     axes = Axes(
@@ -103,7 +117,8 @@ def plot_pairs(candidate: Sequence[float], champion: Sequence[float], crash_belo
 def plot_share(values: Sequence[float], label: str, mark: float, bound: float | None = None) -> str:
     """The share of values at or below each value.
 
-    :param mark: a value to compare with, e.g. 0 for differences. :param bound: the gate's lower bound of the mean.
+    :param mark: a value to compare with, e.g. 0 for differences.
+    :param bound: the gate's lower bound of the mean.
     """
     ordered, n = sorted(values), len(values)
     low, high = _widened(min(ordered[0], mark), max(ordered[-1], mark))

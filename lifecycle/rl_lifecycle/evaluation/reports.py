@@ -1,6 +1,8 @@
-"""The report of a decision: the verdict with all that it was made from, written once beside the evaluation.
+"""The report of a decision: the verdict with all that it was made from, written once beside the
+evaluation.
 
-:class:`Report` is what promotion rests on; :func:`render_report` is the same for a person, as one self-contained file.
+:class:`Report` is what promotion rests on; :func:`render_report` is the same for a person, as one
+    self-contained file.
 """
 
 import base64
@@ -51,12 +53,15 @@ def summarise_report(report: Report) -> str:
             f"the champion's {_number(found.champion.mean)}" if found.champion else "no champion"
         )
         lines.append(
-            f"mean return {_number(found.candidate.mean)} against {against}; difference {found.mean_difference:+.4g}, "
-            f"shown to be at least {found.lower_bound:+.4g} (alpha {found.bound_alpha:.3g}, {found.n} episodes each)"
+            f"mean return {_number(found.candidate.mean)} against {against}; difference "
+            f"{found.mean_difference:+.4g}, "
+            f"shown to be at least {found.lower_bound:+.4g} (alpha {found.bound_alpha:.3g}, "
+            f"{found.n} episodes each)"
         )
         crashed = f" against {found.champion.crashes}/{found.champion.n}" if found.champion else ""
         lines.append(
-            f"crashes (below {report.gate.crash_below:g}) {found.candidate.crashes}/{found.candidate.n}{crashed}; "
+            f"crashes (below {report.gate.crash_below:g}) "
+            f"{found.candidate.crashes}/{found.candidate.n}{crashed}; "
             f"worst seeds {', '.join(str(pair.seed) for pair in found.worst)}"
         )
         lines.extend(f"note: {warning}" for warning in found.warnings)
@@ -66,7 +71,8 @@ def summarise_report(report: Report) -> str:
 def render_report(
     report: Report, candidate: Shard | None, champion: Shard | None, films: Sequence[Film] = ()
 ) -> str:
-    """Render a decision as one HTML file: no script, no request, readable on a phone and without colour.
+    """Render a decision as one HTML file: no script, no request, readable on a phone and without
+    colour.
 
     :param candidate: the episodes that the verdict saw. :param champion: None for a first champion.
     :param films: of the candidate's worst episodes, embedded.
@@ -82,7 +88,8 @@ def render_report(
     title = html.escape(f"{report.verdict.decision}: {report.experiment}, {report.run}")
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
+        '<meta name="viewport" content="width=device-width, '
+        f'initial-scale=1"><style>{_STYLE}</style></head>'
         f"<body><main>{''.join(sections)}</main></body></html>\n"
     )
 
@@ -121,8 +128,10 @@ def _headline(report: Report) -> str:
     n = verdict.looks[-1].n if verdict.looks else verdict.n_pairs
     return (
         f"<p class=faint>{html.escape(report.experiment)} · {html.escape(report.run)}</p>"
-        f"<h1>{verdict.decision}: {_MEANING[verdict.decision]}</h1><p class=reason>{html.escape(verdict.reason)}</p>"
-        f"<p>{n} episodes of each policy on the same seeds; alpha spent {verdict.alpha_spent:.3g} of {report.gate.alpha:g}; "
+        f"<h1>{verdict.decision}: {_MEANING[verdict.decision]}</h1><p "
+        f"class=reason>{html.escape(verdict.reason)}</p>"
+        f"<p>{n} episodes of each policy on the same seeds; alpha spent {verdict.alpha_spent:.3g} "
+        f"of {report.gate.alpha:g}; "
         f"{verdict.lost} lost.</p>"
     )
 
@@ -162,7 +171,10 @@ def _looks(looks: Sequence[Look]) -> str:
     return (
         "<h2>Look by look</h2>"
         + _table(head, rows)
-        + "<p><small>✓: at most the alpha of that look. PROMOTE needs “better” and every guard at one look.</small></p>"
+        + (
+            "<p><small>✓: at most the alpha of that look. PROMOTE needs “better” and every guard at "
+            "one look.</small></p>"
+        )
     )
 
 
@@ -223,11 +235,13 @@ def _plots(report: Report, found: PairStatistics, candidate: Shard, champion: Sh
         figures = [
             (
                 plot_pairs(pairs.candidate, pairs.champion, gate.crash_below),
-                "One dot a seed; above the diagonal the candidate did better. Dashed: the crash threshold.",
+                "One dot a seed; above the diagonal the candidate did better. Dashed: the crash "
+                "threshold.",
             ),
             (
                 plot_share(pairs.differences, "difference", 0.0, found.lower_bound),
-                "Share of pairs at or below each difference. Solid: no difference; dashed: the bound shown for the mean.",
+                "Share of pairs at or below each difference. Solid: no difference; dashed: the "
+                "bound shown for the mean.",
             ),
         ]
     drawn = "".join(
@@ -253,7 +267,9 @@ def _worst(found: PairStatistics) -> str:
 
 
 def _films(found: PairStatistics, films: Sequence[Film]) -> str:
-    """The worst episodes to look at. Each is unfolded by hand, so nothing moves that nobody wants to see; the first is open."""
+    """The worst episodes to look at. Each is unfolded by hand, so nothing moves that nobody wants
+    to see; the first is open.
+    """
     returns = {pair.seed: _number(pair.candidate, "lost") for pair in found.worst}
     parts = []
     for number, film in enumerate(films):
@@ -265,7 +281,8 @@ def _films(found: PairStatistics, films: Sequence[Film]) -> str:
             else ""
         )
         parts.append(
-            f"<details{' open' if number == 0 else ''}><summary>seed {film.seed}: return {returns.get(film.seed, '–')}</summary>"
+            f"<details{' open' if number == 0 else ''}><summary>seed {film.seed}: return "
+            f"{returns.get(film.seed, '–')}</summary>"
             f"{picture}{note}</details>"
         )
     return (

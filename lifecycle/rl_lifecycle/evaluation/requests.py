@@ -1,6 +1,7 @@
 """Evaluations: one episode per seed, in shards that are each written once.
 
-A :class:`Shard` is also what `python -m rl_evaluator evaluate` prints, so a laptop and a Lambda speak one form.
+A :class:`Shard` is also what `python -m rl_evaluator evaluate` prints, so a laptop and a Lambda
+speak one form.
 """
 
 from enum import StrEnum
@@ -25,7 +26,9 @@ class EpisodeEnd(StrEnum):
 
 
 class EvaluateRequest(Record):
-    """Ask the evaluator for one shard. The answer is written to the shard's key and is the same however often asked."""
+    """Ask the evaluator for one shard. The answer is written to the shard's key and is the same
+    however often asked.
+    """
 
     action: Literal["evaluate"] = "evaluate"
     experiment: str
@@ -43,7 +46,9 @@ class EvaluateRequest(Record):
 
 
 class CheckEnvironmentRequest(Record):
-    """Ask the evaluator whether an environment can be made, reset and stepped, and what it is like."""
+    """Ask the evaluator whether an environment can be made, reset and stepped, and what it is
+    like.
+    """
 
     action: Literal["check_environment"] = "check_environment"
     env_id: str
@@ -53,7 +58,9 @@ class CheckEnvironmentRequest(Record):
 
 
 class EnvironmentReport(Record):
-    """What the evaluator found out about an environment. `problem` is empty when it can be trained on."""
+    """What the evaluator found out about an environment. `problem` is empty when it can be trained
+    on.
+    """
 
     problem: str = ""
     max_episode_steps: int | None = None
@@ -65,7 +72,9 @@ class EnvironmentReport(Record):
 
 
 class CheckPolicyRequest(Record):
-    """Ask the evaluator whether a policy may be put into service: it loads it as it would to play, and compares spaces."""
+    """Ask the evaluator whether a policy may be put into service: it loads it as it would to play,
+    and compares spaces.
+    """
 
     action: Literal["check_policy"] = "check_policy"
     policy: Artifact
@@ -75,7 +84,9 @@ class CheckPolicyRequest(Record):
 
 
 class PolicyReport(Record):
-    """What the evaluator found out about a policy. `problem` is empty when it may be put into service."""
+    """What the evaluator found out about a policy. `problem` is empty when it may be put into
+    service.
+    """
 
     problem: str = ""
     digest: str = ""
@@ -87,9 +98,11 @@ class PolicyReport(Record):
 
 
 class DecideRequest(Record):
-    """Ask the evaluator to judge from the shards that are there, and to write the report if that ends it.
+    """Ask the evaluator to judge from the shards that are there, and to write the report if that
+    ends it.
 
-    The evaluator decides, so that no role that can promote can also write what a promotion rests on.
+    The evaluator decides, so that no role that can promote can also write what a promotion rests
+    on.
     """
 
     action: Literal["decide"] = "decide"
@@ -103,9 +116,11 @@ class DecideRequest(Record):
 
 
 class RenderReportRequest(Record):
-    """Ask the evaluator to write the page of a decision that was made: plots, and films of the worst episodes.
+    """Ask the evaluator to write the page of a decision that was made: plots, and films of the
+    worst episodes.
 
-    Apart from the decision, so that a picture that takes too long, or cannot be drawn, never costs a verdict.
+    Apart from the decision, so that a picture that takes too long, or cannot be drawn, never costs
+    a verdict.
     """
 
     action: Literal["render_report"] = "render_report"
@@ -121,7 +136,9 @@ class RenderReportRequest(Record):
 
 
 class Shard(Record):
-    """Returns of consecutive seeds. `returns[i]` belongs to seed `first_seed + i`; null when the episode was lost."""
+    """Returns of consecutive seeds. `returns[i]` belongs to seed `first_seed + i`; null when the
+    episode was lost.
+    """
 
     schema_version: Literal[1] = 1
     env_id: str
@@ -152,11 +169,11 @@ def scenario_evaluation(name: str, scenario: str) -> str:
 def merge_shards(shards: list[Shard]) -> Shard:
     """Join shards of one evaluation in the order of their seeds.
 
-    Two deliveries may have been cut differently, so that a seed was played twice. An episode is a function of its seed,
-    so both must say the same, and it counts once.
+    Two deliveries may have been cut differently, so that a seed was played twice. An episode is a
+    function of its seed, so both must say the same, and it counts once.
 
-    :raises InvalidRecordError: if there is none, if they are not of one policy and environment, if a seed is missing
-        between them, or if one seed had two different episodes.
+    :raises InvalidRecordError: if there is none, if they are not of one policy and environment, if
+        a seed is missing between them, or if one seed had two different episodes.
     """
     if not shards:
         raise InvalidRecordError("evaluation", "has no shard")

@@ -1,7 +1,7 @@
 """Choose a run's candidate: the (trial, step) with the best mean return on the selection seeds.
 
-The gate never sees these seeds, so choosing the best of many costs the gate nothing (on the gate's own seeds it would:
-docs/gate.md says how often the best of five trials is then promoted falsely).
+The gate never sees these seeds, so choosing the best of many costs the gate nothing (on the gate's
+own seeds it would: docs/gate.md says how often the best of five trials is then promoted falsely).
 """
 
 import math
@@ -67,7 +67,8 @@ def summarise(trial: str, step: int, shard: Shard, evaluation: Evaluation) -> Co
 def select(
     shards: Mapping[tuple[str, int], Shard], evaluation: Evaluation
 ) -> tuple[Contender, tuple[Contender, ...]]:
-    """Choose the candidate; ties go to fewer crashes, then to the later step, then to the first trial by name.
+    """Choose the candidate; ties go to fewer crashes, then to the later step, then to the first
+    trial by name.
 
     :param shards: (trial, step) → its selection episodes, all on the same seeds.
     :return: the candidate, and all contenders from best to worst.

@@ -1,8 +1,8 @@
 """The table of algorithms: all that the other packages need to know about each of them.
 
-To add an algorithm, add a row to :data:`ALGORITHMS`. Reading an experiment, rounding its segments, checking its
-hyper-parameters, training, resuming and exporting read this table. It imports neither torch nor SB3; a test compares it
-with the signatures of SB3 and sb3-contrib.
+To add an algorithm, add a row to :data:`ALGORITHMS`. Reading an experiment, rounding its segments,
+checking its hyper-parameters, training, resuming and exporting read this table. It imports neither
+torch nor SB3; a test compares it with the signatures of SB3 and sb3-contrib.
 """
 
 from collections.abc import Mapping
@@ -46,15 +46,15 @@ class Algorithm:
     :param actions: the kinds of action spaces that it handles.
     :param exporter: how its policy is written as ONNX.
     :param default_policy: the policy that it takes when an experiment names none.
-    :param minibatches: which networks are trained on minibatches of a rollout: all of them, or the critic alone.
-        None: it has no minibatches of a rollout.
-    :param remembers: whether its policy carries a state from step to step. A segment's end sets the state to zero; the
-        exported policy has `state_in` and `state_out`.
+    :param minibatches: which networks are trained on minibatches of a rollout: all of them, or the
+        critic alone. None: it has no minibatches of a rollout.
+    :param remembers: whether its policy carries a state from step to step. A segment's end sets the
+        state to zero; the exported policy has `state_in` and `state_out`.
     :param action_masks: whether the environment must say which actions are allowed.
-    :param policy_module: a part of the module name of its saved policies by which a model.zip is recognised; empty:
-        it shares its policies with others.
-    :param saved_attributes: what its model.zip holds, by which it is told from others with the same policies. Where
-        several algorithms fit, the longest list wins.
+    :param policy_module: a part of the module name of its saved policies by which a model.zip is
+        recognised; empty: it shares its policies with others.
+    :param saved_attributes: what its model.zip holds, by which it is told from others with the same
+        policies. Where several algorithms fit, the longest list wins.
     """
 
     name: str

@@ -1,8 +1,9 @@
 """The time by which a result is needed, and whether spot still leaves enough of it. Pure.
 
-Spot is cheaper and may be taken away; on-demand is not. So a trial stays on spot as long as an interruption at the worst
-moment would still leave an on-demand machine the time to end the training, and goes on-demand from then on. The worst moment
-is just before a segment ends: only whole segments are committed, so all of it is trained again.
+Spot is cheaper and may be taken away; on-demand is not. So a trial stays on spot as long as an
+interruption at the worst moment would still leave an on-demand machine the time to end the
+training, and goes on-demand from then on. The worst moment is just before a segment ends: only
+whole segments are committed, so all of it is trained again.
 """
 
 import re
@@ -31,13 +32,16 @@ def read_needed_by(value: object) -> str | None:
     moment = _read_moment(value)
     if moment is None:
         raise ValueError(
-            'must be a time of day in UTC, in quotes, such as "06:30", or a moment such as "2026-12-01T06:00Z"'
+            'must be a time of day in UTC, in quotes, such as "06:30", or a moment such as '
+            '"2026-12-01T06:00Z"'
         )
     return moment.astimezone(UTC).isoformat()
 
 
 def _read_moment(value: object) -> datetime | None:
-    """Read a moment with its offset; YAML gives a datetime for one that is not quoted, a number for a time of day."""
+    """Read a moment with its offset; YAML gives a datetime for one that is not quoted, a number for
+    a time of day.
+    """
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -75,7 +79,8 @@ def spot_leaves_time(
     """Whether the rest of a training may still be tried on spot.
 
     :param due_at: when the result is needed; None: whenever it is there.
-    :param left_s: how many seconds of training are left, from what is committed, at the speed that was seen.
+    :param left_s: how many seconds of training are left, from what is committed, at the speed that
+        was seen.
     :param segment_s: how long a segment takes, of which an interruption repeats at most one.
 
     >>> due = datetime(2026, 11, 22, 6, tzinfo=UTC)

@@ -1,7 +1,9 @@
 """The experiment file: what a user says about a retraining, checked by schema alone.
 
-:mod:`rl_lifecycle.experiment.files` reads the YAML; here a parsed mapping becomes an :class:`Experiment`, or one line
-that names the key and what is allowed. Only Airflow uses the schedules, so `rl_airflow.run.schedules` checks them.
+:mod:`rl_lifecycle.experiment.files` reads the YAML; here a parsed mapping becomes an
+    :class:`Experiment`, or one line
+that names the key and what is allowed. Only Airflow uses the schedules, so
+`rl_airflow.run.schedules` checks them.
 """
 
 import difflib
@@ -66,7 +68,8 @@ class Compute(Record):
     )
     needed_by: Annotated[str | None, BeforeValidator(read_needed_by)] = Field(
         None,
-        description='"HH:MM" in UTC, or a moment: on-demand as soon as spot no longer leaves enough time',
+        description='"HH:MM" in UTC, or a moment: on-demand as soon as spot no longer leaves '
+        "enough time",
     )
     max_parallel: int | None = Field(
         None, ge=1, le=100, description="machines of a run at the same time; null: all trials"
@@ -77,16 +80,19 @@ class Compute(Record):
     budget_usd: float = Field(10, gt=0, le=100_000, description="US dollars for the whole run")
     on_other_hardware: Literal["wait", "continue"] = Field(
         "wait",
-        description="continue: resume on another numeric class; the digest is then marked not comparable",
+        description="continue: resume on another numeric class; the digest is then marked not "
+        "comparable",
     )
     gpu_updates: Literal["sb3", "cuda_graphs"] = Field(
         "sb3",
-        description=f"only sb3; stored specs may say cuda_graphs, which release {GRAPHS_REMOVED_IN} removed",
+        description="only sb3; stored specs may say cuda_graphs, which release "
+        f"{GRAPHS_REMOVED_IN} removed",
     )
 
 
 def why_removed(compute: Compute) -> str:
-    """Say which release removed what a stored spec asks for; empty: it asks for nothing that was removed.
+    """Say which release removed what a stored spec asks for; empty: it asks for nothing that was
+    removed.
 
     >>> why_removed(Compute(gpu_updates="cuda_graphs"))
     'release 0.2.0 removed compute.gpu_updates: cuda_graphs'
@@ -124,7 +130,9 @@ class Scenario(Record):
 
 
 class Evaluation(Record):
-    """How a policy is judged. The range and the crash threshold have no default: they must be thought about."""
+    """How a policy is judged. The range and the crash threshold have no default: they must be
+    thought about.
+    """
 
     return_range: tuple[float, float]
     crash_below: float
@@ -148,11 +156,13 @@ class Evaluation(Record):
         low, high = self.return_range
         if not low < high:
             raise ValueError(
-                f"return_range must be [lowest, highest] with lowest < highest, not [{low:g}, {high:g}]"
+                f"return_range must be [lowest, highest] with lowest < highest, not [{low:g}, "
+                f"{high:g}]"
             )
         if not low <= self.crash_below <= high:
             raise ValueError(
-                f"crash_below must lie within return_range [{low:g}, {high:g}], not {self.crash_below:g}"
+                f"crash_below must lie within return_range [{low:g}, {high:g}], not "
+                f"{self.crash_below:g}"
             )
         if self.first_champion_above is not None and not low <= self.first_champion_above < high:
             raise ValueError(
@@ -177,7 +187,9 @@ class GateSettings(Record):
 
 
 class EarlyStop(Record):
-    """When a trial is ended before its last step, by what its policies do on the selection seeds."""
+    """When a trial is ended before its last step, by what its policies do on the selection
+    seeds.
+    """
 
     target_above: float | None = Field(
         None, description="end a trial whose policy is shown to have a mean return above it"
@@ -196,7 +208,9 @@ class EarlyStop(Record):
 
 
 class Experiment(Record):
-    """One experiment: an environment, an algorithm, a budget and a gate. The name is the file's stem."""
+    """One experiment: an environment, an algorithm, a budget and a gate. The name is the file's
+    stem.
+    """
 
     name: str
     env_id: str
@@ -276,7 +290,8 @@ class Experiment(Record):
         low, high = self.evaluation.return_range
         if abs(self.gate.margin) >= high - low:
             raise ValueError(
-                f"gate.margin must be smaller than the width of evaluation.return_range, {high - low:g}"
+                "gate.margin must be smaller than the width of evaluation.return_range, "
+                f"{high - low:g}"
             )
         return self
 
@@ -287,26 +302,32 @@ class Experiment(Record):
             line = getattr(self.early_stop, key)
             if line is not None and not low <= line <= high:
                 raise ValueError(
-                    f"early_stop.{key} must lie within evaluation.return_range [{low:g}, {high:g}], not {line:g}"
+                    f"early_stop.{key} must lie within evaluation.return_range [{low:g}, "
+                    f"{high:g}], not {line:g}"
                 )
         return self
 
     @model_validator(mode="after")
     def _gate_can_promote(self) -> Self:
-        # Without a single crash on either side the guard's p value after n pairs is (1 - crash_margin)^n.
+        # Without a single crash on either side the guard's p value after n pairs is (1 -
+        # crash_margin)^n.
         needed = math.ceil(
             math.log(self.gate.alpha * ALPHA_SHARES[-1]) / math.log(1 - self.gate.crash_margin)
         )
         if self.evaluation.max_pairs < needed:
             raise ValueError(
-                f"evaluation.max_pairs {self.evaluation.max_pairs} could never promote anything: with gate.alpha "
-                f"{self.gate.alpha:g} and gate.crash_margin {self.gate.crash_margin:g} it takes at least {needed} pairs"
+                f"evaluation.max_pairs {self.evaluation.max_pairs} could never promote anything: "
+                "with gate.alpha "
+                f"{self.gate.alpha:g} and gate.crash_margin {self.gate.crash_margin:g} it takes "
+                f"at least {needed} pairs"
             )
         return self
 
 
 def without_due_time(experiment: Experiment) -> Experiment:
-    """The experiment for a run that nobody waits for and that must not be refused because its moment has passed."""
+    """The experiment for a run that nobody waits for and that must not be refused because its
+    moment has passed.
+    """
     return experiment.model_copy(
         update={"compute": experiment.compute.model_copy(update={"needed_by": None})}
     )
@@ -334,13 +355,16 @@ def read_experiment(document: object, name: str, source: str | None = None) -> E
 
 
 def _refuse_removed(document: Mapping[str, object], source: str) -> None:
-    """Refuse what a stored spec may say and a new experiment may not. :raises InvalidExperimentError: with what to do."""
+    """Refuse what a stored spec may say and a new experiment may not.
+    :raises InvalidExperimentError: with what to do.
+    """
     compute = document.get("compute")
     if isinstance(compute, Mapping) and compute.get("gpu_updates", "sb3") != "sb3":
         raise InvalidExperimentError(
             source,
             "compute.gpu_updates",
-            f"cuda_graphs was removed in release {GRAPHS_REMOVED_IN}: delete this line, and SB3's own updates train",
+            f"cuda_graphs was removed in release {GRAPHS_REMOVED_IN}: delete this line, and SB3's "
+            "own updates train",
         )
 
 
@@ -375,7 +399,8 @@ def _explain(error: ValidationError) -> tuple[str, str]:
 
 _MEANING = {
     "evaluation": "; it needs return_range and crash_below",
-    "evaluation.return_range": "; it must be [lowest, highest] return of an episode: anything below the lowest counts "
+    "evaluation.return_range": "; it must be [lowest, highest] return of an episode: anything "
+    "below the lowest counts "
     "as equally bad, so choose the tightest honest floor before seeing any return",
     "evaluation.crash_below": "; it must be the return below which an episode counts as failed",
     "env_id": "; it must be a Gymnasium id such as LunarLander-v3",

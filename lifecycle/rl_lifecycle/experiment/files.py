@@ -1,7 +1,7 @@
 """Read experiment files: the one reader, so that a file means the same wherever it is read.
 
-This is the only module of the package that imports yaml, and it does so when a file is read: what never reads a file
-works without yaml.
+This is the only module of the package that imports yaml, and it does so when a file is read: what
+never reads a file works without yaml.
 """
 
 from pathlib import Path
@@ -18,7 +18,8 @@ def read_experiment_file(path: Path, source: str | None = None) -> Experiment:
     """Read and check an experiment file. The experiment's name is the file's stem.
 
     :param source: how errors call the file; None: its path.
-    :raises InvalidExperimentError: if it cannot be read, is not YAML, has a key twice, or says what is not allowed.
+    :raises InvalidExperimentError: if it cannot be read, is not YAML, has a key twice, or says what
+        is not allowed.
     """
     source = source or str(path)
     try:
@@ -32,10 +33,12 @@ def read_experiment_file(path: Path, source: str | None = None) -> Experiment:
 def parse_yaml(text: str, source: str) -> object:
     """Parse YAML, without the tags that could run code.
 
-    YAML lets the last of two equal keys win in silence. A budget that is written twice must not, so it is refused.
+    YAML lets the last of two equal keys win in silence. A budget that is written twice must not, so
+    it is refused.
 
     :param source: how errors call the text.
-    :raises InvalidExperimentError: naming the line, or the key that is written twice and its second line.
+    :raises InvalidExperimentError: naming the line, or the key that is written twice and its second
+        line.
     """
     import yaml
 
@@ -57,7 +60,9 @@ def parse_yaml(text: str, source: str) -> object:
 
 
 def _refuse_duplicates(node: object, source: str, seen: set[int]) -> None:
-    """Look at a node and all below it. :param seen: the nodes before, because aliases may form a circle."""
+    """Look at a node and all below it.
+    :param seen: the nodes before, because aliases may form a circle.
+    """
     import yaml
 
     if not isinstance(node, yaml.CollectionNode) or id(node) in seen:

@@ -1,7 +1,8 @@
 """The gate's settings: limits, defaults and shares of alpha, each written once.
 
-An experiment declares them (:class:`rl_lifecycle.experiment.experiment.GateSettings`), and the gate is frozen with them
-(:class:`rl_lifecycle.evaluation.gate.Gate`). Both are stored in forms of their own, so both name the fields; a test compares them.
+An experiment declares them (:class:`rl_lifecycle.experiment.experiment.GateSettings`), and the gate
+is frozen with them (:class:`rl_lifecycle.evaluation.gate.Gate`). Both are stored in forms of their
+own, so both name the fields; a test compares them.
 """
 
 from typing import Annotated

@@ -1,7 +1,9 @@
-"""Hyper-parameters in rl_zoo3's keys: tuned values by environment, and how many steps make a rollout.
+"""Hyper-parameters in rl_zoo3's keys: tuned values by environment, and how many steps make a
+rollout.
 
-Values are data: what rl_zoo3 writes as a Python expression (`dict(...)` strings) is parsed by the trainer with a
-whitelist, never evaluated. Source of the tuned values: DLR-RM/rl-baselines3-zoo, hyperparams/*.yml (MIT), numbers only.
+Values are data: what rl_zoo3 writes as a Python expression (`dict(...)` strings) is parsed by the
+trainer with a whitelist, never evaluated. Source of the tuned values: DLR-RM/rl-baselines3-zoo,
+hyperparams/*.yml (MIT), numbers only.
 """
 
 import difflib
@@ -23,7 +25,8 @@ def resolve_hyperparameters(experiment: Experiment, source: str | None = None) -
 
     `n_timesteps` is left out: the experiment's `total_timesteps` says it.
 
-    :raises InvalidExperimentError: if `zoo` is asked for and no tuned values are known for the pair.
+    :raises InvalidExperimentError: if `zoo` is asked for and no tuned values are known for the
+        pair.
     """
     if experiment.hyperparameters != "zoo":
         return dict(experiment.hyperparameters)
@@ -36,14 +39,17 @@ def resolve_hyperparameters(experiment: Experiment, source: str | None = None) -
         raise InvalidExperimentError(
             source or f"experiments/{experiment.name}.yaml",
             "hyperparameters",
-            f"no tuned values for {experiment.algo} on {experiment.env_id}: write them as a mapping "
-            f"({len(known)} environments are known for {experiment.algo}{f', nearest: {nearest}' if nearest else ''})",
+            f"no tuned values for {experiment.algo} on {experiment.env_id}: write them as a "
+            "mapping "
+            f"({len(known)} environments are known for "
+            f"{experiment.algo}{f', nearest: {nearest}' if nearest else ''})",
         )
     return _with_whole_minibatches(experiment.algo, tuned)
 
 
 def _with_whole_minibatches(algo: str, tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """Some tuned minibatches are larger than a rollout: SB3 trains on the whole rollout then, which is said here.
+    """Some tuned minibatches are larger than a rollout: SB3 trains on the whole rollout then, which
+    is said here.
 
     >>> _with_whole_minibatches("ppo", {"n_steps": 8, "n_envs": 1, "batch_size": 256})["batch_size"]
     8
@@ -54,7 +60,8 @@ def _with_whole_minibatches(algo: str, tuned: Mapping[str, Any]) -> dict[str, An
 
 
 def find_tuned(algo: str, env_id: str) -> dict[str, Any] | None:
-    """Find rl_zoo3's values; MuJoCo's -v5 environments take those of -v4, which differ in rewards and observations only.
+    """Find rl_zoo3's values; MuJoCo's -v5 environments take those of -v4, which differ in rewards
+    and observations only.
 
     >>> find_tuned("ppo", "CartPole-v1")["n_steps"], find_tuned("ppo", "CartPole-v99")
     (32, None)
@@ -68,7 +75,8 @@ def find_tuned(algo: str, env_id: str) -> dict[str, Any] | None:
 def rollout_timesteps(
     algo: str, hyperparameters: Mapping[str, Any], source: str = "experiment"
 ) -> int:
-    """Environment steps between two updates, all environments together: what a segment is a multiple of.
+    """Environment steps between two updates, all environments together: what a segment is a
+    multiple of.
 
     :raises InvalidExperimentError: if a number of steps or environments is none.
 
@@ -127,8 +135,8 @@ def check_segment(
 ) -> None:
     """Refuse a segment so short that the resets at its ends would shape what is learned.
 
-    :param max_episode_steps: the longest episode of the environment; None when it has no limit, which is accepted but for algorithms that
-        play whole episodes.
+    :param max_episode_steps: the longest episode of the environment; None when it has no limit,
+        which is accepted but for algorithms that play whole episodes.
     :raises InvalidExperimentError: naming the value of `checkpoint_every` that would do.
     """
     if ALGORITHMS[experiment.algo].family is Family.EPISODES:
@@ -149,8 +157,10 @@ def check_segment(
         raise InvalidExperimentError(
             source or f"experiments/{experiment.name}.yaml",
             "checkpoint_every",
-            f"a segment of {segment} steps on {n_envs} environments is shorter than {EPISODES_IN_SEGMENT} episodes of "
-            f"{max_episode_steps} steps each; set checkpoint_every to at least {math.ceil(needed / rollout) * rollout}",
+            f"a segment of {segment} steps on {n_envs} environments is shorter than "
+            f"{EPISODES_IN_SEGMENT} episodes of "
+            f"{max_episode_steps} steps each; set checkpoint_every to at least "
+            f"{math.ceil(needed / rollout) * rollout}",
         )
 
 
@@ -161,7 +171,9 @@ def _check_iteration(
     max_episode_steps: int | None,
     source: str,
 ) -> None:
-    """Refuse a segment that one iteration could outlast: 2 n_delta candidates play whole episodes each."""
+    """Refuse a segment that one iteration could outlast: 2 n_delta candidates play whole episodes
+    each.
+    """
     if max_episode_steps is None:
         raise InvalidExperimentError(
             source,
@@ -177,6 +189,8 @@ def _check_iteration(
         raise InvalidExperimentError(
             source,
             "checkpoint_every",
-            f"a segment of {segment} steps is shorter than one iteration of {algo}, {episodes} episodes of "
-            f"{max_episode_steps} steps each; set checkpoint_every to at least {episodes * max_episode_steps}",
+            f"a segment of {segment} steps is shorter than one iteration of {algo}, {episodes} "
+            "episodes of "
+            f"{max_episode_steps} steps each; set checkpoint_every to at least "
+            f"{episodes * max_episode_steps}",
         )

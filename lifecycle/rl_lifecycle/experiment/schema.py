@@ -1,7 +1,9 @@
-"""The JSON schema of an experiment file, for editors: they complete its keys and mark what is wrong.
+"""The JSON schema of an experiment file, for editors: they complete its keys and mark what is
+wrong.
 
-`python -m rl_lifecycle schema` prints it. The models in :mod:`rl_lifecycle.experiment.experiment` decide what is allowed; the
-schema is made from them, and cannot say what depends on two keys at once.
+`python -m rl_lifecycle schema` prints it. The models in :mod:`rl_lifecycle.experiment.experiment`
+decide what is allowed; the schema is made from them, and cannot say what depends on two keys at
+once.
 """
 
 from typing import Any
@@ -10,16 +12,22 @@ from rl_lifecycle.experiment.algorithms import algorithm_names
 from rl_lifecycle.experiment.experiment import ENV_ID, Experiment
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-#: An integer with underscores is a number to YAML 1.1, which reads the files, and a text to editors, which know YAML 1.2.
+#: An integer with underscores is a number to YAML 1.1, which reads the files, and a text to
+#: editors, which know YAML 1.2.
 SPACED_INTEGER = r"^[0-9]{1,3}(_[0-9]{3})+$"
 #: What the models do not describe themselves, by model and key.
 DESCRIPTIONS = {
     "Experiment": {
-        "env_id": "Gymnasium id of the environment, or package:Env-v0 from a wheel named under requirements",
+        "env_id": (
+            "Gymnasium id of the environment, or package:Env-v0 from a wheel named under "
+            "requirements"
+        ),
         "env_kwargs": "arguments with which the environment is made",
         "algo": "algorithm, as SB3 and sb3-contrib name it, in lower case",
         "total_timesteps": "environment steps of each trial",
-        "hyperparameters": "zoo: rl_zoo3's tuned values for this pair; or a mapping in rl_zoo3's own keys",
+        "hyperparameters": (
+            "zoo: rl_zoo3's tuned values for this pair; or a mapping in rl_zoo3's own keys"
+        ),
         "trials": "independent seeds, each on its own machine",
         "seed": "number from which the seeds of the trials are drawn",
         "init_from": "champion: start from the champion's parameters",
@@ -30,7 +38,9 @@ DESCRIPTIONS = {
         "approval": "true: a person must agree before a candidate is promoted",
     },
     "Compute": {
-        "instance_types": "auto, or a list of EC2 instance types; the cheapest that has capacity is taken",
+        "instance_types": (
+            "auto, or a list of EC2 instance types; the cheapest that has capacity is taken"
+        ),
         "market": "spot is cheaper, and AWS may take the machine away",
     },
     "Scenario": {
@@ -41,7 +51,9 @@ DESCRIPTIONS = {
         "return_range": "lowest and highest return of an episode; choose the tightest honest floor",
         "crash_below": "return below which an episode counts as crashed",
         "deterministic": "false: actions are sampled from the policy's distribution",
-        "scenarios": "variations of the environment, by name; a candidate must not crash more often in any",
+        "scenarios": (
+            "variations of the environment, by name; a candidate must not crash more often in any"
+        ),
     },
 }
 #: Narrower forms and examples, by model and key.

@@ -1,7 +1,8 @@
 """Which seeds a run uses: training, selection and gate never share one.
 
-Each purpose has its own third of the 31-bit integers, so two purposes cannot meet; two runs of the same purpose meet
-only if their hashes do, which :func:`check_no_overlap` refuses. 31 bits, because some simulators take no more.
+Each purpose has its own third of the 31-bit integers, so two purposes cannot meet; two runs of the
+same purpose meet only if their hashes do, which :func:`check_no_overlap` refuses. 31 bits, because
+some simulators take no more.
 """
 
 import hashlib
@@ -65,9 +66,12 @@ def trial_seed(seed: int, run: str, trial: str, *, reseed: bool) -> int:
 
 
 def segment_seed(trial: int, segment: int, stream: str) -> int:
-    """The seed of one random stream within one segment of a trial, in 32 bits as NumPy's and torch's take them.
+    """The seed of one random stream within one segment of a trial, in 32 bits as NumPy's and
+    torch's take them.
 
-    :param trial: the trial's seed. :param segment: its index, from 0. :param stream: `python`, `numpy`, `torch`, `env-3` …
+    :param trial: the trial's seed.
+    :param segment: its index, from 0.
+    :param stream: `python`, `numpy`, `torch`, `env-3` …
     """
     return hashed_int("segment", trial, segment, stream) % 2**32
 

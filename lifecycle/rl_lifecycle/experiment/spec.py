@@ -1,4 +1,6 @@
-"""The frozen spec of a run: everything that decides what is trained, fixed before the first machine is asked for."""
+"""The frozen spec of a run: everything that decides what is trained, fixed before the first machine
+is asked for.
+"""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -29,7 +31,8 @@ from rl_lifecycle.storage.layout import TrialId
 class WheelSet(Record):
     """The wheels of one environment: which Python they are for, and each one's digest.
 
-    A wheel lies at `artifacts/<sha256>/<file_name>`; the set itself, as JSON, at `artifacts/<sha256>/wheels.json`.
+    A wheel lies at `artifacts/<sha256>/<file_name>`; the set itself, as JSON, at
+    `artifacts/<sha256>/wheels.json`.
     """
 
     schema_version: Literal[1] = 1
@@ -52,7 +55,9 @@ class TrialPlan(Record):
 
 
 class Champion(Record):
-    """The champion as it was when the run was frozen: what the candidate is compared with, and the CAS token."""
+    """The champion as it was when the run was frozen: what the candidate is compared with, and the
+    CAS token.
+    """
 
     version: int
     etag: str = Field(
@@ -67,7 +72,9 @@ class Champion(Record):
 
 
 class Replay(Record):
-    """What a run trains again only to compare: a version's digest at the end of one of its segments."""
+    """What a run trains again only to compare: a version's digest at the end of one of its
+    segments.
+    """
 
     experiment: str
     version: int
@@ -114,7 +121,9 @@ class Spec(Record):
 
     @property
     def n_segments(self) -> int:
-        """How many segments the training is a chain of: a remainder of less than half a segment is the last one's."""
+        """How many segments the training is a chain of: a remainder of less than half a segment is
+        the last one's.
+        """
         return max(
             1,
             (2 * self.experiment.total_timesteps + self.segment_timesteps)
@@ -147,9 +156,11 @@ def freeze_spec(
 ) -> Spec:
     """Fix a run: resolve hyper-parameters, round the segment, draw the seeds.
 
-    :param run_id: Airflow's dag run id; it decides the seeds (unless the experiment says `reseed: false`).
+    :param run_id: Airflow's dag run id; it decides the seeds (unless the experiment says `reseed:
+        false`).
     :param created_at: an aware UTC datetime.
-    :param overrides: keys of the experiment that this run changes, e.g. `total_timesteps` from a form; None: none.
+    :param overrides: keys of the experiment that this run changes, e.g. `total_timesteps` from a
+        form; None: none.
     :raises InvalidExperimentError: if an override, or the hyper-parameters, are not allowed.
     """
     if created_at.tzinfo is None:
@@ -191,15 +202,17 @@ def _refuse_past(experiment: Experiment, created_at: datetime) -> None:
         raise InvalidExperimentError(
             f"run of {experiment.name}",
             "compute.needed_by",
-            f"{due_at:%Y-%m-%d %H:%M} UTC is in the past: choose a later moment, a time of day, or leave it out",
+            f"{due_at:%Y-%m-%d %H:%M} UTC is in the past: choose a later moment, a time of day, "
+            "or leave it out",
         )
 
 
 def check_fresh_seeds(spec: Spec, earlier_runs: Iterable[str]) -> None:
-    """Refuse a run whose selection or gate would play seeds that an earlier run of the experiment has played.
+    """Refuse a run whose selection or gate would play seeds that an earlier run of the experiment
+    has played.
 
-    :param earlier_runs: their slugs, as the keys under specs/ show them. Seeds follow from the names alone; how many were
-        played is taken to be as many as this run may play.
+    :param earlier_runs: their slugs, as the keys under specs/ show them. Seeds follow from the
+        names alone; how many were played is taken to be as many as this run may play.
     :raises OverlappingSeedsError: another run id draws other seeds, so triggering again helps.
     """
     evaluation, name = spec.experiment.evaluation, spec.experiment.name

@@ -15,7 +15,8 @@ def unpack_wheel(store: ObjectStore, wheel: Artifact, folder: Path) -> Path:
 
     :param folder: where to unpack; the wheel gets a sub-folder that is named by its digest.
     :return: that sub-folder. If it is there already, nothing is fetched.
-    :raises MissingObjectError, CorruptArtifactError: if the wheel is absent, or not what was recorded.
+    :raises MissingObjectError, CorruptArtifactError: if the wheel is absent, or not what was
+        recorded.
     :raises zipfile.BadZipFile: if the file is no wheel.
     """
     target = folder / wheel.sha256

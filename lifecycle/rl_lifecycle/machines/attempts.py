@@ -1,4 +1,6 @@
-"""An attempt is one machine for a trial. It is written before the machine is asked for, and settled when it ended."""
+"""An attempt is one machine for a trial. It is written before the machine is asked for, and settled
+when it ended.
+"""
 
 import hashlib
 from datetime import datetime
@@ -72,7 +74,9 @@ class Outcome(Record):
 
 
 class Attempt(Record):
-    """One machine for a trial, with the request that asks for it frozen: the same token means the same request."""
+    """One machine for a trial, with the request that asks for it frozen: the same token means the
+    same request.
+    """
 
     schema_version: Literal[1] = 1
     experiment: str
@@ -91,7 +95,9 @@ class Attempt(Record):
 
     @property
     def reserved_usd_per_hour(self) -> float:
-        """The highest on-demand price among its pools, as it was when the money was set aside: more than it can have cost."""
+        """The highest on-demand price among its pools, as it was when the money was set aside: more
+        than it can have cost.
+        """
         hours = (self.deadline_at - self.created_at).total_seconds() / 3600
         return self.price_reserved_usd / hours if hours > 0 else 0.0
 

@@ -1,9 +1,11 @@
-"""What `compute.instance_types: auto` means: the types on which a dollar buys the most steps, as far as that is known. Pure.
+"""What `compute.instance_types: auto` means: the types on which a dollar buys the most steps, as
+far as that is known. Pure.
 
-A trainer computes on one thread, so two virtual CPUs (one trains, one writes checkpoints) give all the speed there is, and
-from then on a step costs what the hour costs. Speeds were measured on a processor with AVX-512 alone (docs/trainer.md, "Steps
-per dollar"); families with it are taken as equally fast until each is measured, others and GPUs are not measured and never
-meant. The column `auto` of :mod:`rl_lifecycle.machines.instance_types` marks the types that follow from this. Types
+A trainer computes on one thread, so two virtual CPUs (one trains, one writes checkpoints) give all
+the speed there is, and from then on a step costs what the hour costs. Speeds were measured on a
+processor with AVX-512 alone (docs/trainer.md, "Steps per dollar"); families with it are taken as
+equally fast until each is measured, others and GPUs are not measured and never meant. The column
+`auto` of :mod:`rl_lifecycle.machines.instance_types` marks the types that follow from this. Types
 somewhat dearer than the cheapest stay in, because each type in each zone is a spot pool of its own.
 """
 
@@ -26,7 +28,8 @@ def steps_per_usd(steps_per_s: float, usd_per_hour: float) -> float:
 
 
 def plan_auto_types(prices: Mapping[str, HourlyPrice]) -> tuple[str, ...]:
-    """Choose among the types that have a price and are marked `auto` in the table, the cheapest first.
+    """Choose among the types that have a price and are marked `auto` in the table, the cheapest
+    first.
 
     >>> plan_auto_types({"c7i.large": HourlyPrice(0.09, 0.04), "c6i.large": HourlyPrice(0.08, 0.03),
     ...                  "c7a.large": HourlyPrice(0.2, 0.1), "g5.xlarge": HourlyPrice(0.01, 0.01)})

@@ -1,7 +1,9 @@
-"""How the next machine of a trial is asked for: market, pools, hours, back-off, and the request itself. All pure.
+"""How the next machine of a trial is asked for: market, pools, hours, back-off, and the request
+itself. All pure.
 
-One attempt asks EC2 Fleet once, for one machine, over every pool at the same time; AWS chooses among them by price and
-depth. What was refused is asked for again by a new attempt, later: an instant fleet's answer is final for its token.
+One attempt asks EC2 Fleet once, for one machine, over every pool at the same time; AWS chooses
+among them by price and depth. What was refused is asked for again by a new attempt, later: an
+instant fleet's answer is final for its token.
 """
 
 import hashlib
@@ -22,14 +24,17 @@ Market = Literal["spot", "on-demand"]
 
 #: EC2 takes at most this many overrides in one request of type instant.
 MOST_OVERRIDES = 300
-#: Which processor a family has, by the table. Machines of one processor generation form one numeric class.
+#: Which processor a family has, by the table. Machines of one processor generation form one numeric
+#: class.
 PROCESSORS = {row.family: row.processor for row in INSTANCE_TYPES.values()}
-#: An attempt whose machine is asked for within this time is asked for again with the same token, which is safe.
+#: An attempt whose machine is asked for within this time is asked for again with the same token,
+#: which is safe.
 TOKEN_HOLDS = timedelta(minutes=30)
 BACK_OFF_FIRST_S, BACK_OFF_MOST_S = 15.0, 600.0
 TAG_PREFIX = "nightshift:"
 
-#: Refusals that waiting can cure. https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+#: Refusals that waiting can cure.
+#: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 WAITABLE_CODES = frozenset(
     {
         "InsufficientInstanceCapacity",
@@ -81,7 +86,8 @@ def processor_of(instance_type: str) -> str:
 def plan_market(
     compute: Compute, attempts: Sequence[Attempt], *, spot_in_time: bool = True
 ) -> Market:
-    """Choose the market of the next attempt: on-demand after as many spot attempts as the experiment allows, or when time is short.
+    """Choose the market of the next attempt: on-demand after as many spot attempts as the
+    experiment allows, or when time is short.
 
     An attempt counts however it ended, also when every pool refused it.
 
@@ -102,9 +108,11 @@ def market_of(attempt: Attempt) -> Market:
 
 
 def plan_types(compute: Compute, attempts: Sequence[Attempt]) -> tuple[str, ...]:
-    """Choose the types of the next attempt: once a trial has checkpoints, those of the same processor generation.
+    """Choose the types of the next attempt: once a trial has checkpoints, those of the same
+    processor generation.
 
-    With `on_other_hardware: continue` all types stay allowed, and the digest is marked not comparable.
+    With `on_other_hardware: continue` all types stay allowed, and the digest is marked not
+    comparable.
     """
     allowed = instance_types_of(compute)
     used = [
@@ -127,7 +135,8 @@ def plan_pools(
     """Pair types and subnets, the experiment's preferred type first.
 
     :param subnets: zone → subnet id.
-    :param offered: type → zones that offer it, so that no impossible pool is asked for; None: not looked up.
+    :param offered: type → zones that offer it, so that no impossible pool is asked for; None: not
+        looked up.
     :raises LaunchRefusedError: if nothing fits.
     """
     names = tuple(dict.fromkeys(instance_types))
@@ -140,7 +149,8 @@ def plan_pools(
     if not pools:
         zones = ", ".join(sorted(subnets)) or "none"
         raise LaunchRefusedError(
-            f"none of {', '.join(names) or 'no type'} is offered in the zones of our subnets ({zones}): "
+            f"none of {', '.join(names) or 'no type'} is offered in the zones of our subnets "
+            f"({zones}): "
             "choose other compute.instance_types, or bootstrap the environment in more zones"
         )
     return pools[:MOST_OVERRIDES]
@@ -159,7 +169,8 @@ def plan_deadline(compute: Compute, attempts: Sequence[Attempt], now: datetime) 
     left = compute.max_hours - hours_used(attempts)
     if left <= 0:
         raise LaunchRefusedError(
-            f"the trial has used its compute.max_hours {compute.max_hours:g}; raise it and clear the task"
+            f"the trial has used its compute.max_hours {compute.max_hours:g}; raise it and clear "
+            "the task"
         )
     return now + timedelta(hours=left)
 
@@ -167,7 +178,8 @@ def plan_deadline(compute: Compute, attempts: Sequence[Attempt], now: datetime) 
 def back_off_s(attempts: Sequence[Attempt]) -> float:
     """Seconds to wait after the last attempt ended before the next: only refused capacity waits.
 
-    Doubles with each refusal in a row, and is spread by the token so that trials do not ask all at once.
+    Doubles with each refusal in a row, and is spread by the token so that trials do not ask all at
+    once.
     """
     refused = 0
     for attempt in reversed(attempts):
@@ -246,11 +258,14 @@ def build_fleet_request(
 
 
 def explain_refusals(codes: Iterable[str]) -> str:
-    """Say what to do about refused pools, in one clause; empty when waiting is all there is to do."""
+    """Say what to do about refused pools, in one clause; empty when waiting is all there is to
+    do.
+    """
     seen = set(codes)
     if quota := seen & QUOTA_CODES:
         return (
-            f"{', '.join(sorted(quota))}: the account's vCPU quota is used up; wait, or raise it under Service Quotas → "
+            f"{', '.join(sorted(quota))}: the account's vCPU quota is used up; wait, or raise it "
+            "under Service Quotas → "
             "Amazon EC2"
         )
     return ""

@@ -1,7 +1,9 @@
-"""What a run may still spend and what it has spent: one record a run, under the month in which it began.
+"""What a run may still spend and what it has spent: one record a run, under the month in which it
+began.
 
-Pure: a caller reads the record, changes it here, and writes it back under If-Match, so that launches side by side
-cannot both take the last dollar. An entry is (trial, attempt); reserving or settling one twice changes nothing.
+Pure: a caller reads the record, changes it here, and writes it back under If-Match, so that
+launches side by side cannot both take the last dollar. An entry is (trial, attempt); reserving or
+settling one twice changes nothing.
 """
 
 from collections.abc import Iterable
@@ -15,7 +17,8 @@ from rl_lifecycle.records.record import Record
 
 #: Dollars are sums of floats: what is smaller than this is rounding.
 EPSILON_USD = 1e-9
-#: So long after its deadline a machine takes no place any more: it ends itself at the deadline, and the reaper looks each 15 minutes.
+#: So long after its deadline a machine takes no place any more: it ends itself at the deadline, and
+#: the reaper looks each 15 minutes.
 PLACE_GRACE = timedelta(minutes=30)
 
 
@@ -57,7 +60,9 @@ class MonthTotal(Record):
 
     @property
     def usd_per_champion(self) -> float | None:
-        """All runs' money, also of those that promoted nothing, over the champions; None if there is none."""
+        """All runs' money, also of those that promoted nothing, over the champions; None if there
+        is none.
+        """
         return self.usd / self.champions if self.champions else None
 
 
@@ -90,9 +95,11 @@ class Ledger(Record):
         )
 
     def has_place(self, trial: str, most: int | None, now: datetime | None = None) -> bool:
-        """Whether another machine may be at work beside those that are: reservations that are not settled count until their deadline.
+        """Whether another machine may be at work beside those that are: reservations that are not
+        settled count until their deadline.
 
-        :param trial: whose machine it would be; its own reservation does not stand in its way. :param most: None: any number.
+        :param trial: whose machine it would be; its own reservation does not stand in its way.
+        :param most: None: any number.
         :param now: None: deadlines do not count.
         """
         return (
@@ -113,7 +120,8 @@ class Ledger(Record):
         """Set money aside for a machine that is about to be asked for.
 
         :param most: how many machines of the run may be at work at the same time; None: any number.
-        :param deadline_at: when the machine must be gone. :param now: None: nobody's deadline counts.
+        :param deadline_at: when the machine must be gone.
+        :param now: None: nobody's deadline counts.
         :return: the ledger itself when that was done before.
         :raises BudgetExceededError: if it does not fit into what is left.
         :raises NoPlaceError: if as many as may be are at work.
@@ -131,7 +139,8 @@ class Ledger(Record):
     def release(self, trial: str, last_attempt: int) -> Self:
         """Give back what was set aside for machines of a trial that will never be asked for.
 
-        :param last_attempt: the last that was written down; reservations beyond it are a dead worker's.
+        :param last_attempt: the last that was written down; reservations beyond it are a dead
+            worker's.
         """
         kept = tuple(
             entry
@@ -150,7 +159,9 @@ class Ledger(Record):
         instance_type: str | None = None,
         market: Literal["spot", "on-demand"] | None = None,
     ) -> Self:
-        """Replace a reservation by what the machine really cost; a machine that nobody reserved for is added."""
+        """Replace a reservation by what the machine really cost; a machine that nobody reserved for
+        is added.
+        """
         before = self.find(trial, attempt)
         if before is not None and before.usd is not None:
             return self
@@ -198,4 +209,7 @@ def describe_month(total: MonthTotal) -> str:
     each = (
         f", USD {total.usd_per_champion:.4f} for each" if total.usd_per_champion is not None else ""
     )
-    return f"{total.month}: USD {total.usd:.4f} in {total.n_runs} run{'' if total.n_runs == 1 else 's'} ({parts}), {champions}{each}"
+    return (
+        f"{total.month}: USD {total.usd:.4f} in {total.n_runs} "
+        f"run{'' if total.n_runs == 1 else 's'} ({parts}), {champions}{each}"
+    )

@@ -1,8 +1,9 @@
-"""What a machine costs: a dated table to fall back on, and sums. Prices of the day are the caller's to look up.
+"""What a machine costs: a dated table to fall back on, and sums. Prices of the day are the caller's
+to look up.
 
-The table is :mod:`rl_lifecycle.machines.instance_types`, whose prices are approximate. It is only used where AWS's own
-prices could not be read: to reserve (the on-demand one, which spot does not exceed) and to settle; records say which
-price they used.
+The table is :mod:`rl_lifecycle.machines.instance_types`, whose prices are approximate. It is only
+used where AWS's own prices could not be read: to reserve (the on-demand one, which spot does not
+exceed) and to settle; records say which price they used.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,7 +37,8 @@ def highest_on_demand_usd(
     """The dearest of the types by the hour: what must be reserved when any of them may be launched.
 
     :param known: on-demand prices of the day by type, used before the table; None: the table alone.
-    :raises LaunchRefusedError: if a type's price is not known, because its cost could not be capped.
+    :raises LaunchRefusedError: if a type's price is not known, because its cost could not be
+        capped.
 
     >>> highest_on_demand_usd(["c6i.large", "m7i.large"])
     0.1008
@@ -48,7 +50,8 @@ def highest_on_demand_usd(
         )
         if price is None:
             raise LaunchRefusedError(
-                f"no price is known for {name}, so its cost cannot be capped: allow pricing:GetProducts, "
+                f"no price is known for {name}, so its cost cannot be capped: allow "
+                "pricing:GetProducts, "
                 "or choose compute.instance_types among " + ", ".join(sorted(FALL_BACK))
             )
         prices.append(price)

@@ -1,7 +1,9 @@
-"""How many virtual CPUs an account may run at the same time, and whether one more machine fits. Pure.
+"""How many virtual CPUs an account may run at the same time, and whether one more machine fits.
+Pure.
 
-AWS limits vCPUs by family and market. A launch that can never fit is refused with the fix; one that does not fit now waits,
-as for any other capacity. Source: https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
+AWS limits vCPUs by family and market. A launch that can never fit is refused with the fix; one that
+does not fit now waits, as for any other capacity. Source:
+https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
 """
 
 import re
@@ -19,7 +21,8 @@ QUOTA_CODES: Mapping[str, Mapping[Market, str]] = {
     "G and VT": {"spot": "L-3819A6DF", "on-demand": "L-DB2E81BA"},
     "P": {"spot": "L-7212CCBC", "on-demand": "L-417A185B"},
 }
-#: First letters of the families → their quota, for types that the table does not have. P5 on spot has one of its own.
+#: First letters of the families → their quota, for types that the table does not have. P5 on spot
+#: has one of its own.
 FAMILIES: Mapping[str, str] = {
     **dict.fromkeys(("a", "c", "d", "h", "i", "m", "r", "t", "z"), "standard"),
     **dict.fromkeys(("g", "vt"), "G and VT"),
@@ -32,7 +35,8 @@ FULL: Mapping[Market, str] = {
     "spot": "MaxSpotInstanceCountExceeded",
     "on-demand": "VcpuLimitExceeded",
 }
-#: Sizes below `large`, and bare metal without a size, which is at most so large in the families above.
+#: Sizes below `large`, and bare metal without a size, which is at most so large in the families
+#: above.
 SMALL_VCPUS, METAL_VCPUS = 2, 192
 
 
@@ -80,7 +84,8 @@ def quota_code(instance_type: str, market: Market) -> str | None:
 def is_hopeless(instance_types: Iterable[str], market: Market, limits: Mapping[str, float]) -> bool:
     """Whether no type could ever start on a market, however long one waits.
 
-    :param limits: quota code → vCPUs; a quota that could not be read is left out, and then EC2 decides.
+    :param limits: quota code → vCPUs; a quota that could not be read is left out, and then EC2
+        decides.
     """
     return _shortest(tuple(instance_types), market, limits) is not None
 
@@ -90,7 +95,8 @@ def refuse_hopeless(
 ) -> None:
     """Refuse a launch of which no type could ever start, however long one waits.
 
-    :param limits: quota code → vCPUs; a quota that could not be read is left out, and then EC2 decides.
+    :param limits: quota code → vCPUs; a quota that could not be read is left out, and then EC2
+        decides.
     :raises LaunchRefusedError: naming the quota, and the command that asks for more.
     """
     names = tuple(instance_types)
@@ -100,8 +106,10 @@ def refuse_hopeless(
     code, needed = short
     other = "on-demand" if market == "spot" else "spot"
     raise LaunchRefusedError(
-        f"the account's quota {code} allows {limits[code]:g} vCPUs of {market} machines, and the smallest of {', '.join(names)} "
-        f"has {needed}: ask for more (aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code} "
+        f"the account's quota {code} allows {limits[code]:g} vCPUs of {market} machines, and the "
+        f"smallest of {', '.join(names)} "
+        f"has {needed}: ask for more (aws service-quotas request-service-quota-increase "
+        f"--service-code ec2 --quota-code {code} "
         f"--desired-value {max(16, needed)}), or try compute.market: {other}"
     )
 
@@ -109,7 +117,9 @@ def refuse_hopeless(
 def _shortest(
     names: tuple[str, ...], market: Market, limits: Mapping[str, float]
 ) -> tuple[str, int] | None:
-    """The quota that stands in the way of the smallest type, and that type's vCPUs; None if one fits, or is not known."""
+    """The quota that stands in the way of the smallest type, and that type's vCPUs; None if one
+    fits, or is not known.
+    """
     short: dict[str, int] = {}
     for name in names:
         code = quota_code(name, market)
@@ -122,9 +132,11 @@ def _shortest(
 def refusals_of_full(
     pools: Iterable[tuple[str, str]], market: Market, usage: Mapping[str, Usage]
 ) -> tuple[Refusal, ...]:
-    """Name the pools for which there is no room now; empty when at least one has room, for then EC2 chooses.
+    """Name the pools for which there is no room now; empty when at least one has room, for then EC2
+    chooses.
 
-    :param pools: (type, zone) of the request. :param usage: by quota code; what could not be read is left out.
+    :param pools: (type, zone) of the request.
+    :param usage: by quota code; what could not be read is left out.
     """
     refusals = []
     for name, zone in pools:

@@ -7,14 +7,18 @@ SLUG = re.compile(r"[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?")
 
 
 def is_slug(name: str) -> bool:
-    """Tell whether a name can stand in a key as it is: lower case, digits, `-`, `_`, at most 100 characters."""
+    """Tell whether a name can stand in a key as it is: lower case, digits, `-`, `_`, at most 100
+    characters.
+    """
     return SLUG.fullmatch(name) is not None
 
 
 def slug(name: str) -> str:
-    """Make a name that is safe in keys; different run ids give different slugs, but for a chance of 1 in 16 million.
+    """Make a name that is safe in keys; different run ids give different slugs, but for a chance of
+    1 in 16 million.
 
-    Airflow's run ids hold `:`, `+` and `.`. What had to be replaced is told apart by six digits of its SHA-256.
+    Airflow's run ids hold `:`, `+` and `.`. What had to be replaced is told apart by six digits of
+    its SHA-256.
 
     >>> slug("manual")
     'manual'

@@ -10,12 +10,16 @@ from rl_lifecycle.errors import InvalidRecordError, NewerRecordError
 
 
 class Record(BaseModel):
-    """A value with a fixed form. Equal records have equal bytes, so a digest of the bytes names the value."""
+    """A value with a fixed form. Equal records have equal bytes, so a digest of the bytes names the
+    value.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def to_json(self) -> bytes:
-        """Write the record as canonical UTF-8 JSON: sorted keys, no optional white space, one final newline."""
+        """Write the record as canonical UTF-8 JSON: sorted keys, no optional white space, one final
+        newline.
+        """
         return canonical_json(self.model_dump(mode="json"))
 
     @classmethod

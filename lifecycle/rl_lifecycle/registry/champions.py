@@ -21,7 +21,9 @@ from rl_lifecycle.storage.stores import ObjectStore, get
 
 @dataclass(frozen=True)
 class LoadedChampion:
-    """A champion whose bytes are what was recorded when it was promoted. Keep it until a newer one is loaded."""
+    """A champion whose bytes are what was recorded when it was promoted. Keep it until a newer one
+    is loaded.
+    """
 
     experiment: str
     version: int
@@ -34,11 +36,13 @@ class LoadedChampion:
 
 
 def load_champion(store: ObjectStore, experiment: str) -> LoadedChampion:
-    """Load the policy in service, with every digest checked on the way from the pointer to its bytes.
+    """Load the policy in service, with every digest checked on the way from the pointer to its
+    bytes.
 
     :raises MissingObjectError: if there is no champion yet, or a file of it is gone.
     :raises CorruptArtifactError: if a file is not what was recorded.
-    :raises InvalidRecordError: if the pointer does not fit the version that it names (it was edited by hand).
+    :raises InvalidRecordError: if the pointer does not fit the version that it names (it was edited
+        by hand).
     """
     found = find_champion(store, experiment)
     if found is None:
@@ -60,10 +64,11 @@ def load_champion(store: ObjectStore, experiment: str) -> LoadedChampion:
 
 
 def refresh_champion(store: ObjectStore, champion: LoadedChampion) -> LoadedChampion:
-    """Give the policy that is in service now: the same object while the pointer has not moved, at the cost of one read.
+    """Give the policy that is in service now: the same object while the pointer has not moved, at
+    the cost of one read.
 
-    :raises LifecycleError: as :func:`load_champion`; the champion at hand stays usable, so a consumer that must not
-        stop goes on with it and tries again.
+    :raises LifecycleError: as :func:`load_champion`; the champion at hand stays usable, so a
+        consumer that must not stop goes on with it and tries again.
     """
     found = find_champion(store, champion.experiment)
     if found is not None and found[1] == champion.etag:

@@ -34,7 +34,9 @@ class Move(StrEnum):
 
 
 class VersionClaim(Record):
-    """Who has a version number: written first and once, so that two promotions never share a folder."""
+    """Who has a version number: written first and once, so that two promotions never share a
+    folder.
+    """
 
     schema_version: Literal[1] = 1
     experiment: str
@@ -45,7 +47,9 @@ class VersionClaim(Record):
 
 
 class VersionManifest(Record):
-    """All that is needed to use a version, to check it, and to train it again. Written last: it makes the version whole."""
+    """All that is needed to use a version, to check it, and to train it again. Written last: it
+    makes the version whole.
+    """
 
     schema_version: Literal[1] = 1
     experiment: str
@@ -94,8 +98,8 @@ class HistoryEntry(Record):
 class ChampionPointer(Record):
     """The version in service, with the history entry of the move that put it there.
 
-    The entry travels inside the pointer, so pointer and history cannot part: whoever reads the pointer can write the
-    entry's own file, should the writer have died between the two.
+    The entry travels inside the pointer, so pointer and history cannot part: whoever reads the
+    pointer can write the entry's own file, should the writer have died between the two.
     """
 
     schema_version: Literal[1] = 1
@@ -117,7 +121,8 @@ def find_champion(store: ObjectStore, experiment: str) -> tuple[ChampionPointer,
 
 
 def find_pointer_mark(store: ObjectStore, experiment: str) -> str | None:
-    """Name the state of the pointer in eight digits, edited or not: another write is another mark, of the same version, too.
+    """Name the state of the pointer in eight digits, edited or not: another write is another mark,
+    of the same version, too.
 
     :return: None if the experiment has no champion yet.
     """
@@ -136,7 +141,8 @@ def get_manifest(
     """Read the manifest of a version.
 
     :param sha256: its digest as the pointer records it; None: not checked.
-    :raises MissingObjectError: if the version is not complete. :raises CorruptArtifactError: if it was changed.
+    :raises MissingObjectError: if the version is not complete.
+    :raises CorruptArtifactError: if it was changed.
     """
     key = version_prefix(experiment, version) + MANIFEST_FILE
     return VersionManifest.from_json(get(store, key, sha256).data, f"{store.uri}/{key}")
@@ -147,7 +153,8 @@ def check_pointer(
 ) -> None:
     """Compare a pointer with the version that it names.
 
-    :raises InvalidRecordError: if they do not fit, so that nothing is compared with, or served as, what it is not.
+    :raises InvalidRecordError: if they do not fit, so that nothing is compared with, or served as,
+        what it is not.
     """
     named = (pointer.experiment, pointer.version, pointer.digest)
     if (
@@ -162,10 +169,11 @@ def check_pointer(
 
 
 def freeze_champion(store: ObjectStore, experiment: Experiment) -> Champion | None:
-    """Fix the champion that a run's candidate will be compared with, and the ETag that promotion must still find.
+    """Fix the champion that a run's candidate will be compared with, and the ETag that promotion
+    must still find.
 
-    A champion of another environment or another return range is no measure for this one: it stays in service until a
-    candidate proves itself by the absolute bar, and begins a new lineage.
+    A champion of another environment or another return range is no measure for this one: it stays
+    in service until a candidate proves itself by the absolute bar, and begins a new lineage.
 
     :return: None if the experiment has no champion yet.
     :raises MissingObjectError: if the pointer names a version that is not complete.
@@ -197,9 +205,15 @@ def explain_new_lineage(before: Experiment, now: Experiment) -> str:
     A new wheel of the environment is no reason: both are judged on the candidate's.
     """
     if (before.env_id, before.env_kwargs) != (now.env_id, now.env_kwargs):
-        return f"the champion was trained on {before.env_id} with other settings than {now.env_id} has now"
+        return (
+            f"the champion was trained on {before.env_id} with other settings than "
+            f"{now.env_id} has now"
+        )
     if before.evaluation.return_range != now.evaluation.return_range:
-        return f"the champion was judged on the return range {before.evaluation.return_range}, not {now.evaluation.return_range}"
+        return (
+            f"the champion was judged on the return range {before.evaluation.return_range}, "
+            f"not {now.evaluation.return_range}"
+        )
     return ""
 
 
@@ -215,7 +229,8 @@ def list_versions(store: ObjectStore, experiment: str) -> tuple[VersionManifest,
 
 
 def read_history(store: ObjectStore, experiment: str) -> tuple[HistoryEntry, ...]:
-    """Every move of the pointer, oldest first, the newest included even if its own file was not written yet.
+    """Every move of the pointer, oldest first, the newest included even if its own file was not
+    written yet.
 
     :raises InvalidRecordError: if an entry in the middle is missing.
     """

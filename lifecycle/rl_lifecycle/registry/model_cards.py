@@ -1,7 +1,8 @@
-"""The model card of a version: all that a person must know before they use it, as Markdown, written once beside its files.
+"""The model card of a version: all that a person must know before they use it, as Markdown, written
+once beside its files.
 
-It holds no clock and no prose that somebody must keep up to date: every line is read off the spec, the record and the
-report that the version rests on.
+It holds no clock and no prose that somebody must keep up to date: every line is read off the spec,
+the record and the report that the version rests on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +25,9 @@ def render_model_card(
 ) -> str:
     """Write the card.
 
-    :param origin: how the policy came to be, in a sentence. :param numeric_class: of the machine that trained it; empty:
-        unknown. :param rebuild: how it is trained again, in a sentence or a command.
+    :param origin: how the policy came to be, in a sentence.
+    :param numeric_class: of the machine that trained it; empty: unknown.
+    :param rebuild: how it is trained again, in a sentence or a command.
     """
     experiment = spec.experiment
     sections = [
@@ -69,7 +71,10 @@ def _interface(metadata: PolicyMetadata) -> list[str]:
     return [
         *_list(rows),
         "",
-        "`policy.onnx` holds normalisation, scaling and clipping; `parameters.safetensors` is for warm starts.",
+        (
+            "`policy.onnx` holds normalisation, scaling and clipping; `parameters.safetensors` is for "
+            "warm starts."
+        ),
     ]
 
 
@@ -79,7 +84,8 @@ def _training(spec: Spec, metadata: PolicyMetadata, numeric_class: Mapping[str, 
         ("environment", f"`{experiment.env_id}` with `{dict(experiment.env_kwargs)}`"),
         (
             "data",
-            f"only what the environment gave: {experiment.total_timesteps:,} steps at most, no recorded episodes",
+            f"only what the environment gave: {experiment.total_timesteps:,} steps at most, no "
+            "recorded episodes",
         ),
         ("hyper-parameters", f"`{dict(spec.hyperparameters)}`"),
         ("began from", experiment.init_from),
@@ -133,8 +139,12 @@ def _limits(spec: Spec, report: Report) -> list[str]:
     experiment = spec.experiment
     scenarios = ", ".join(sorted(experiment.evaluation.scenarios))
     lines = [
-        "It was judged on this environment and these seeds alone; elsewhere nothing is known of it.",
-        f"It was compared as it acts {'without' if experiment.evaluation.deterministic else 'with'} chance "
+        (
+            "It was judged on this environment and these seeds alone; elsewhere nothing is known of "
+            "it."
+        ),
+        "It was compared as it acts "
+        f"{'without' if experiment.evaluation.deterministic else 'with'} chance "
         f"(`evaluation.deterministic: {str(experiment.evaluation.deterministic).lower()}`).",
         f"Crashes rarer than about 1 in {max(1, report.verdict.n_pairs)} could not be seen.",
     ]

@@ -1,4 +1,5 @@
-"""A policy's parameters as safetensors, read with the standard library: enough to tell whose they are.
+"""A policy's parameters as safetensors, read with the standard library: enough to tell whose they
+are.
 
 Source of the format: https://github.com/huggingface/safetensors#format
 """
@@ -8,7 +9,8 @@ import json
 
 from rl_lifecycle.errors import InvalidRecordError
 
-#: The arrays that a policy's digest is over (rl_trainer.checkpointing.digests); an optimizer's state may lie beside them.
+#: The arrays that a policy's digest is over (rl_trainer.checkpointing.digests); an optimizer's
+#: state may lie beside them.
 DIGESTED = ("policy/", "normalisation/")
 #: What NumPy calls safetensors' types.
 TYPES = {

@@ -1,8 +1,9 @@
 """Put a judged policy into service, or an earlier one back: compare-and-swap on one pointer.
 
-Order of writes: claim, files, manifest (the version is whole now), then the pointer by If-Match on the ETag that was
-frozen before the evaluation. A crash between any two of them leaves the old champion in service, and a retry goes on
-where it stopped: what is written once has the same bytes, and the claim finds its own folder again.
+Order of writes: claim, files, manifest (the version is whole now), then the pointer by If-Match on
+the ETag that was frozen before the evaluation. A crash between any two of them leaves the old
+champion in service, and a retry goes on where it stopped: what is written once has the same bytes,
+and the claim finds its own folder again.
 """
 
 from collections.abc import Callable
@@ -48,7 +49,9 @@ from rl_lifecycle.storage.stores import ObjectStore, get
 
 
 class PromotionOutcome(StrEnum):
-    """What became of a promotion. Only PROMOTED moved the pointer (now, or in an earlier try of the same run)."""
+    """What became of a promotion. Only PROMOTED moved the pointer (now, or in an earlier try of the
+    same run).
+    """
 
     PROMOTED = "PROMOTED"
     SUPERSEDED = (
@@ -84,13 +87,16 @@ def promote(
 ) -> Promotion:
     """Put a candidate into service if the champion is still the one that it was compared with.
 
-    :param spec: the run's frozen spec; its `champion` holds the ETag that must still be the pointer's.
+    :param spec: the run's frozen spec; its `champion` holds the ETag that must still be the
+        pointer's.
     :param record: the candidate, trained in the run or imported for it.
     :param report: the verdict's report, which must exist with this digest.
-    :param now: an aware UTC datetime. :param new_nonce: makes the pointer's bytes unique to this write.
-    :raises InvalidRecordError: if the report does not say PROMOTE, or says it of another candidate or another spec.
-    :raises MissingObjectError, CorruptArtifactError: if a file of the candidate is absent or is not what was recorded;
-        the champion stays in service.
+    :param now: an aware UTC datetime.
+    :param new_nonce: makes the pointer's bytes unique to this write.
+    :raises InvalidRecordError: if the report does not say PROMOTE, or says it of another candidate
+        or another spec.
+    :raises MissingObjectError, CorruptArtifactError: if a file of the candidate is absent or is not
+        what was recorded; the champion stays in service.
     """
     experiment = spec.experiment.name
     _check_report(
@@ -110,7 +116,8 @@ def promote(
             outcome=PromotionOutcome.SUPERSEDED,
             version=None,
             reason=(
-                "the champion changed since the candidate was compared with it; the next night compares anew"
+                "the champion changed since the candidate was compared with it; the next night "
+                "compares anew"
             ),
         )
     if record.digest in rolled_back_digests(store, experiment):
@@ -118,7 +125,8 @@ def promote(
             outcome=PromotionOutcome.REFUSED,
             version=None,
             reason=(
-                f"policy {record.digest[:12]} was rolled back before; put it into service by hand if you mean it"
+                f"policy {record.digest[:12]} was rolled back before; put it into service by hand "
+                "if you mean it"
             ),
         )
     manifest = write_version(store, spec, record, report, now=now, cost_usd=cost_usd)
@@ -152,14 +160,18 @@ def roll_back(
     new_nonce: Callable[[], str],
     pointer_mark: str | None = None,
 ) -> Promotion:
-    """Put an earlier version back into service. A move like any other: it is in the history, with its reason.
+    """Put an earlier version back into service. A move like any other: it is in the history, with
+    its reason.
 
-    Nothing moves unless the history is whole. A pointer that somebody edited is replaced; the history says what was in service.
+    Nothing moves unless the history is whole. A pointer that somebody edited is replaced; the
+    history says what was in service.
 
     :param why: required; a rollback that nobody can explain later helps nobody.
-    :param pointer_mark: what :func:`.registry.find_pointer_mark` said when the version was chosen; of another pointer than that
-        nobody was asked, so the outcome is SUPERSEDED. None: whatever is in service is replaced.
-    :raises InvalidRecordError: if there is no champion, no reason, or the version is in service already.
+    :param pointer_mark: what :func:`.registry.find_pointer_mark` said when the version was chosen;
+        of another pointer than that nobody was asked, so the outcome is SUPERSEDED. None: whatever
+        is in service is replaced.
+    :raises InvalidRecordError: if there is no champion, no reason, or the version is in service
+        already.
     :raises MissingObjectError, CorruptArtifactError: if the version is not whole.
     """
     if not why.strip():
@@ -170,8 +182,10 @@ def roll_back(
             outcome=PromotionOutcome.SUPERSEDED,
             version=to_version,
             reason=(
-                f"the champion changed after version {to_version} was chosen: now it is version {last.to_version} (move {last.sequence}, "
-                f"{last.move} by {last.who}), and nothing was moved; look at that version, then trigger rollback_policy again if you mean it"
+                f"the champion changed after version {to_version} was chosen: now it is version "
+                f"{last.to_version} (move {last.sequence}, "
+                f"{last.move} by {last.who}), and nothing was moved; look at that version, then "
+                "trigger rollback_policy again if you mean it"
             ),
         )
     if sound and last.to_version == to_version:
@@ -184,13 +198,15 @@ def roll_back(
         return Promotion(
             outcome=PromotionOutcome.SUPERSEDED,
             version=to_version,
-            reason="the champion changed while it was being rolled back; look again before you repeat it",
+            reason="the champion changed while it was being rolled back; look again before you "
+            "repeat it",
         )
     return _promoted(store, experiment, to_version, manifest.digest, why)
 
 
 def _standing(store: ObjectStore, experiment: str) -> tuple[HistoryEntry, str, bool]:
-    """Find the last move, the pointer's ETag, and whether the pointer still is what that move made it.
+    """Find the last move, the pointer's ETag, and whether the pointer still is what that move made
+    it.
 
     :raises InvalidRecordError: if there is no champion, or the history is not whole.
     """
@@ -249,7 +265,9 @@ def _check_report(report: Report, spec: Spec, record: VersionSource) -> None:
 
 
 def _check_current(store: ObjectStore, pointer: ChampionPointer) -> None:
-    """Compare with the version in service, so that nobody promotes over a pointer that somebody edited."""
+    """Compare with the version in service, so that nobody promotes over a pointer that somebody
+    edited.
+    """
     manifest = get_manifest(store, pointer.experiment, pointer.version, pointer.manifest_sha256)
     check_pointer(store, pointer.experiment, pointer, manifest)
 
@@ -259,7 +277,8 @@ def _swing(
 ) -> bool:
     """Move the pointer. :return: False if somebody else moved it first."""
     verify_version(store, manifest.experiment, manifest.version)
-    # The digest is of the bytes that lie there: an older writer may have spelt the same manifest otherwise.
+    # The digest is of the bytes that lie there: an older writer may have spelt the same manifest
+    # otherwise.
     stored = get(store, version_prefix(manifest.experiment, manifest.version) + MANIFEST_FILE).data
     pointer = ChampionPointer(
         experiment=manifest.experiment,

@@ -1,4 +1,6 @@
-"""Train a version's first segments again, to see that it can still be rebuilt: what is asked, and what the answer means."""
+"""Train a version's first segments again, to see that it can still be rebuilt: what is asked, and
+what the answer means.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,7 +14,8 @@ from rl_lifecycle.records.names import slug
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.registry.contents import VersionManifest
 
-#: Replays are runs of an experiment of this name, so that they never mix with an experiment's own runs.
+#: Replays are runs of an experiment of this name, so that they never mix with an experiment's own
+#: runs.
 EXPERIMENT = "replay"
 
 
@@ -49,12 +52,15 @@ def plan_replay(
 ) -> Spec:
     """Make the spec of a replay: the version's own, for its one trial, stopped after some segments.
 
-    Steps, schedules, seeds, wheels and image stay as they were, because they decide the bits. Nobody waits for a replay, so it has no
-    time by which it is needed: the version's own has passed.
+    Steps, schedules, seeds, wheels and image stay as they were, because they decide the bits.
+    Nobody waits for a replay, so it has no time by which it is needed: the version's own has
+    passed.
 
-    :param segments: after how many to compare; more than the version has digests of: after the last of these.
+    :param segments: after how many to compare; more than the version has digests of: after the last
+        of these.
     :param instance_types: of the machine that trained the version; empty: as its experiment says.
-    :raises InvalidRecordError: if the version was imported, so that nobody knows how it was trained.
+    :raises InvalidRecordError: if the version was imported, so that nobody knows how it was
+        trained.
     """
     if manifest.kind != "trained" or manifest.trial_seed is None:
         raise InvalidRecordError(
@@ -95,7 +101,8 @@ def why_path_removed(numeric_class: Mapping[str, Any]) -> str:
     """Say which release removed the path that trained a version; empty: the trainer still has it.
 
     >>> why_path_removed({"path": "graphs"})
-    "release 0.2.0 removed the trainer's path graphs, so this training can be repeated only by the trainer that began it"
+    "release 0.2.0 removed the trainer's path graphs, so this training can be repeated only by the
+    trainer that began it"
     """
     path = numeric_class.get("path")
     if path not in REMOVED_PATHS:
@@ -111,7 +118,9 @@ def judge_replay(
 ) -> ReplayAnswer:
     """Compare.
 
-    :param digest: of the replay at the step. :param numeric_class: of its machine. :param expected_class: of the version's.
+    :param digest: of the replay at the step.
+    :param numeric_class: of its machine.
+    :param expected_class: of the version's.
     """
     same, removed = digest == replay.digest, why_path_removed(expected_class)
     if same:
@@ -136,7 +145,8 @@ def judge_replay(
     else:
         outcome = ReplayOutcome.DRIFTED
         reason = (
-            f"version {replay.version} of {replay.experiment} cannot be rebuilt any more: at step {replay.step:,} the digest is "
+            f"version {replay.version} of {replay.experiment} cannot be rebuilt any more: at step "
+            f"{replay.step:,} the digest is "
             f"{digest[:12]} instead of {replay.digest[:12]}, on the same numeric class"
         )
     return ReplayAnswer(

@@ -1,6 +1,7 @@
 """Write a version into the registry, whole or not at all, and check one that is there.
 
-Order of writes: claim, files, manifest. The manifest makes the version whole; until then nothing can name it.
+Order of writes: claim, files, manifest. The manifest makes the version whole; until then nothing
+can name it.
 """
 
 from collections.abc import Mapping
@@ -37,7 +38,9 @@ MOST_DIGESTS = 32
 
 
 class ImportBundle(Record):
-    """What `infra_bootstrap upload-policy` leaves among the artifacts: one key that names both files."""
+    """What `infra_bootstrap upload-policy` leaves among the artifacts: one key that names both
+    files.
+    """
 
     schema_version: Literal[1] = 1
     policy: Artifact
@@ -45,7 +48,9 @@ class ImportBundle(Record):
 
 
 class ImportRecord(Record):
-    """A policy that was trained elsewhere, brought in for one run: what :class:`PolicyRecord` is for a trained one."""
+    """A policy that was trained elsewhere, brought in for one run: what :class:`PolicyRecord` is
+    for a trained one.
+    """
 
     schema_version: Literal[1] = 1
     experiment: str
@@ -74,7 +79,8 @@ def write_version(
     now: datetime,
     cost_usd: float | None = None,
 ) -> VersionManifest:
-    """Copy a candidate into the registry under the next free number, whole or (if this dies) not at all.
+    """Copy a candidate into the registry under the next free number, whole or (if this dies) not at
+    all.
 
     Called again for the same candidate it completes, or returns, the version that it began.
     """
@@ -195,12 +201,17 @@ def _card(
 ) -> str:
     if isinstance(record, ImportRecord):
         origin = f"It was trained elsewhere and imported: {record.origin}"
-        rebuild = "It cannot be trained again from here: it was imported. Where it came from is said above."
+        rebuild = (
+            "It cannot be trained again from here: it was imported. Where it came from is "
+            "said above."
+        )
     else:
         origin = f"Trained by trial {record.trial} of run {spec.run}, step {record.step:,}."
         rebuild = (
-            "On a machine of the same numeric class, with `manifest.json` and `spec.json` of this folder: "
-            "`python -m rl_trainer replay --manifest manifest.json --store s3://BUCKET`. The digest must be the one below."
+            "On a machine of the same numeric class, with `manifest.json` and `spec.json` of this "
+            "folder: "
+            "`python -m rl_trainer replay --manifest manifest.json --store s3://BUCKET`. The "
+            "digest must be the one below."
         )
     return render_model_card(
         spec,

@@ -1,4 +1,5 @@
-"""One retraining in a screenful: what was trained where and for how much, and what was decided and why.
+"""One retraining in a screenful: what was trained where and for how much, and what was decided and
+why.
 
 Read from the bucket alone, so the task log, the demo and a person with read access see the same.
 """
@@ -234,7 +235,8 @@ def _render_champion(summary: RunSummary) -> list[str]:
         and not summary.champion_of_this_run
     ):
         lines.append(
-            "           the candidate was judged better, and was not put into service: see the task `promote`"
+            "           the candidate was judged better, and was not put into service: see the "
+            "task `promote`"
         )
     return lines
 

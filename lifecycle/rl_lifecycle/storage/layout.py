@@ -1,7 +1,9 @@
-"""Where everything lies in the bucket: the only Python module that spells a key, and a test looks for others.
+"""Where everything lies in the bucket: the only Python module that spells a key, and a test looks
+for others.
 
-The templates and `user_data.sh` cannot import it, so tests compare them with it. The class comes first because lifecycle rules, event filters and policies match literal prefixes, and because one flat
-LIST must show every heartbeat. A key has no leading slash; a prefix ends with one.
+The templates and `user_data.sh` cannot import it, so tests compare them with it. The class comes
+first because lifecycle rules, event filters and policies match literal prefixes, and because one
+flat LIST must show every heartbeat. A key has no leading slash; a prefix ends with one.
 """
 
 import re
@@ -47,7 +49,8 @@ FILES = (
 #: What the key of an uploaded policy's bundle looks like, for a form that asks for it.
 BUNDLE_PATTERN = rf"^{ARTIFACTS}[0-9a-f]{{64}}/{re.escape(IMPORT_FILE)}$"
 
-#: Which role alone may write a class. The bucket policy and the role policies are tested against this table.
+#: Which role alone may write a class. The bucket policy and the role policies are tested against
+#: this table.
 WRITERS: dict[str, tuple[str, ...]] = {
     ARTIFACTS: ("deployer", "launcher"),
     SPECS: ("launcher",),
@@ -174,7 +177,9 @@ def policy_prefix(trial: TrialId) -> str:
 
 
 def policy_key(trial: TrialId, step: int, suffix: str) -> str:
-    """A policy to evaluate: `onnx`, `safetensors`, and last `json`, whose arrival says that it is complete."""
+    """A policy to evaluate: `onnx`, `safetensors`, and last `json`, whose arrival says that it is
+    complete.
+    """
     return f"{policy_prefix(trial)}{step:012d}.{suffix}"
 
 

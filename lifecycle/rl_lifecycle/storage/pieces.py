@@ -22,7 +22,9 @@ class Reader(Protocol):
 
 
 class PiecesReader(io.RawIOBase):
-    """Pieces of memory as one file that can be read and sought in, as an HTTP client wants a body."""
+    """Pieces of memory as one file that can be read and sought in, as an HTTP client wants a
+    body.
+    """
 
     def __init__(self, pieces: Pieces) -> None:
         super().__init__()
@@ -71,7 +73,8 @@ def digest_of(pieces: Pieces) -> str:
 
 
 def copied(pieces: Pieces, sha256: str, uri: str) -> Iterator[bytes]:
-    """Give the bytes block by block, each copied before it is hashed: what is judged in the end is what was given.
+    """Give the bytes block by block, each copied before it is hashed: what is judged in the end is
+    what was given.
 
     :raises ChangedPiecesError: after the last block, if they were not the bytes of that digest.
     """

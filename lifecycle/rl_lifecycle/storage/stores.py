@@ -1,8 +1,10 @@
-"""One object store, two kinds: a bucket (or a prefix of one), and a directory with the same keys and the same promises.
+"""One object store, two kinds: a bucket (or a prefix of one), and a directory with the same keys
+and the same promises.
 
-The promises: a key is written whole or not at all; `if_none_match` and `if_match` let exactly one of racing writers
-win; a conditional write whose answer was lost is recognised as one's own by reading back (so what is written under a
-condition must be unique to its writer, e.g. by a nonce, unless writing the same bytes twice is harmless).
+The promises: a key is written whole or not at all; `if_none_match` and `if_match` let exactly one
+of racing writers win; a conditional write whose answer was lost is recognised as one's own by
+reading back (so what is written under a condition must be unique to its writer, e.g. by a nonce,
+unless writing the same bytes twice is harmless).
 """
 
 import base64
@@ -58,7 +60,10 @@ class ObjectStore(Protocol):
         ...
 
     def find(self, key: str) -> StoredObject | None:
-        """Read a key. :return: None if it does not exist. :raises StoreUnavailableError: if that cannot be known."""
+        """Read a key.
+        :return: None if it does not exist.
+        :raises StoreUnavailableError: if that cannot be known.
+        """
         ...
 
     def put(
@@ -66,9 +71,11 @@ class ObjectStore(Protocol):
     ) -> str:
         """Write a key whole.
 
-        :param if_match: write only while the key still has this ETag. :param if_none_match: only while it is absent.
+        :param if_match: write only while the key still has this ETag.
+        :param if_none_match: only while it is absent.
         :return: the new ETag.
-        :raises PreconditionFailedError: if the condition does not hold, and the bytes there are not these.
+        :raises PreconditionFailedError: if the condition does not hold, and the bytes there are not
+            these.
         :raises StoreUnavailableError: if the store did not answer.
         """
         ...
@@ -86,7 +93,8 @@ def get(store: ObjectStore, key: str, sha256: str | None = None) -> StoredObject
     """Read a key that must exist.
 
     :param sha256: the digest that was recorded for it; None: not checked.
-    :raises MissingObjectError: if it does not exist. :raises CorruptArtifactError: if its digest is another.
+    :raises MissingObjectError: if it does not exist.
+    :raises CorruptArtifactError: if its digest is another.
     """
     found = store.find(key)
     if found is None:
@@ -97,7 +105,9 @@ def get(store: ObjectStore, key: str, sha256: str | None = None) -> StoredObject
 
 
 def read_from(store: ObjectStore, key: str, offset: int) -> bytes:
-    """Read a key's bytes from an offset on; a bucket sends no others. Empty if there are none, or no such key."""
+    """Read a key's bytes from an offset on; a bucket sends no others. Empty if there are none, or
+    no such key.
+    """
     if isinstance(store, S3Store):
         return store.read_from(key, offset)
     found = store.find(key)
@@ -105,7 +115,9 @@ def read_from(store: ObjectStore, key: str, offset: int) -> bytes:
 
 
 def put_once(store: ObjectStore, key: str, data: bytes) -> bool:
-    """Write a key unless it is there already. :return: whether these bytes are what is there now."""
+    """Write a key unless it is there already. :return: whether these bytes are what is there
+    now.
+    """
     try:
         store.put(key, data, if_none_match=True)
     except PreconditionFailedError:
@@ -114,7 +126,9 @@ def put_once(store: ObjectStore, key: str, data: bytes) -> bool:
 
 
 class DirectoryStore:
-    """A directory that keeps a bucket's promises, for a laptop and for tests. ETags are SHA-256 of the content."""
+    """A directory that keeps a bucket's promises, for a laptop and for tests. ETags are SHA-256 of
+    the content.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -139,7 +153,9 @@ class DirectoryStore:
     def put(
         self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
     ) -> str:
-        """Write a key: into a temporary file, synchronised, then renamed over it, under a lock when conditional."""
+        """Write a key: into a temporary file, synchronised, then renamed over it, under a lock when
+        conditional.
+        """
         path = self._path(key)
         with self._answering(key):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +169,9 @@ class DirectoryStore:
         return hashlib.sha256(data).hexdigest()
 
     def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
-        """Write a key from pieces of memory, as whole as :meth:`put` does; what changed on the way is not written."""
+        """Write a key from pieces of memory, as whole as :meth:`put` does; what changed on the way
+        is not written.
+        """
         path = self._path(key)
         with self._answering(key):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -283,7 +301,8 @@ class S3Store:
     def put(
         self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
     ) -> str:
-        """Write a key; 409 (two conditional writes at once) is tried again, 412 is read back before it counts.
+        """Write a key; 409 (two conditional writes at once) is tried again, 412 is read back before
+        it counts.
 
         Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         """
@@ -314,9 +333,11 @@ class S3Store:
         raise StoreUnavailableError(f"{self.uri}/{key}", "conditional writes kept colliding")
 
     def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
-        """Write a key from pieces of memory, which are sent as they lie: S3 refuses them if they changed on the way.
+        """Write a key from pieces of memory, which are sent as they lie: S3 refuses them if they
+        changed on the way.
 
-        They are looked at afterwards too, for a server that compares no digests: memory that is still as it was, was sent as it was.
+        They are looked at afterwards too, for a server that compares no digests: memory that is
+        still as it was, was sent as it was.
         """
         body, checksum = PiecesReader(pieces), base64.b64encode(bytes.fromhex(sha256)).decode()
         failure: Exception | None = None
@@ -336,7 +357,9 @@ class S3Store:
             raise self._unavailable(key, failure) from failure
 
     def read_through(self, key: str, consume: Callable[[Reader], T]) -> T:
-        """Let a key's bytes be read as they arrive; what fails on the way is the store's failure."""
+        """Let a key's bytes be read as they arrive; what fails on the way is the store's
+        failure.
+        """
         try:
             body = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"]
         except Exception as error:
@@ -390,7 +413,9 @@ class _Arriving:
 
 
 def error_code(error: Exception) -> str:
-    """Read AWS's error code off a botocore ClientError without importing botocore; empty for other errors."""
+    """Read AWS's error code off a botocore ClientError without importing botocore; empty for other
+    errors.
+    """
     response = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 

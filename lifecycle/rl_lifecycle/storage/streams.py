@@ -1,4 +1,6 @@
-"""Large objects, written from memory that is not joined and read piece by piece: nobody holds a second copy of them."""
+"""Large objects, written from memory that is not joined and read piece by piece: nobody holds a
+second copy of them.
+"""
 
 import hashlib
 import io
@@ -19,7 +21,8 @@ class StreamingStore(Protocol):
     def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
         """Write a key whole.
 
-        :raises ChangedPiecesError: if the bytes are not those of the digest. :raises StoreUnavailableError: if the store did not answer.
+        :raises ChangedPiecesError: if the bytes are not those of the digest.
+        :raises StoreUnavailableError: if the store did not answer.
         """
         ...
 
@@ -27,7 +30,8 @@ class StreamingStore(Protocol):
         """Let a key's bytes be read from the first on.
 
         :param consume: may be called again from the beginning, when the store failed in between.
-        :raises MissingObjectError: if there is no such key. :raises StoreUnavailableError: if the store did not answer.
+        :raises MissingObjectError: if there is no such key.
+        :raises StoreUnavailableError: if the store did not answer.
         """
         ...
 
@@ -35,7 +39,8 @@ class StreamingStore(Protocol):
 def put_pieces(store: ObjectStore, key: str, pieces: Pieces, sha256: str) -> None:
     """Write a key whole, from pieces where the store can.
 
-    :param sha256: what their digest was when they were to be stored. :raises ChangedPiecesError: if what was sent has another.
+    :param sha256: what their digest was when they were to be stored.
+    :raises ChangedPiecesError: if what was sent has another.
     """
     if isinstance(store, StreamingStore):
         store.put_pieces(key, pieces, sha256)
@@ -44,10 +49,13 @@ def put_pieces(store: ObjectStore, key: str, pieces: Pieces, sha256: str) -> Non
 
 
 def read_verified(store: ObjectStore, key: str, sha256: str, consume: Callable[[Reader], T]) -> T:
-    """Let a key be read, and compare what was read with its digest afterwards: until then it is not to be relied on.
+    """Let a key be read, and compare what was read with its digest afterwards: until then it is not
+    to be relied on.
 
-    :param consume: reads; a ValueError of it is taken for what damage looks like, if the digest is another.
-    :raises MissingObjectError: if there is no such key. :raises CorruptArtifactError: if its digest is another.
+    :param consume: reads; a ValueError of it is taken for what damage looks like, if the digest is
+        another.
+    :raises MissingObjectError: if there is no such key.
+    :raises CorruptArtifactError: if its digest is another.
     """
 
     def checked(reader: Reader) -> T:
@@ -64,7 +72,9 @@ def read_verified(store: ObjectStore, key: str, sha256: str, consume: Callable[[
 
 
 def read_through(store: ObjectStore, key: str, consume: Callable[[Reader], T]) -> T:
-    """Let a key be read, piece by piece where the store can. :raises MissingObjectError: if there is no such key."""
+    """Let a key be read, piece by piece where the store can.
+    :raises MissingObjectError: if there is no such key.
+    """
     if isinstance(store, StreamingStore):
         return store.read_through(key, consume)
     return consume(io.BytesIO(get(store, key).data))

@@ -1,6 +1,7 @@
 """From a trial's state to the next thing to do: a pure function, no clock, no network.
 
-Whoever acts looks again after each action, so that being killed between any two of them loses nothing.
+Whoever acts looks again after each action, so that being killed between any two of them loses
+nothing.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,9 @@ class ActionKind(StrEnum):
     """What there is to do."""
 
     WAIT = "wait"  # until something changes, or until `at`
-    ASK = "ask"  # adopt the machine of the newest attempt, or, if none is seen, ask for it again with the same token
+    # Adopt the machine of the newest attempt, or, if none is seen, ask for it again with the same
+    # token
+    ASK = "ask"
     SETTLE = (
         "settle"  # make sure that the newest attempt's machine is gone, and write down how it ended
     )
@@ -39,16 +42,24 @@ class Action(Record):
 
 #: What to do about an end that stops the trial.
 ADVICE = {
-    AttemptEnd.CODE_FAILED: "read the traceback in the machine's log, correct the experiment or its environment, trigger again",
-    AttemptEnd.DIVERGED: "the parameters became NaN: lower the learning rate or clip the gradient, trigger again",
-    AttemptEnd.OUT_OF_MEMORY: "choose compute.instance_types with more memory, or a smaller buffer or batch",
+    AttemptEnd.CODE_FAILED: (
+        "read the traceback in the machine's log, correct the experiment or "
+        "its environment, trigger again"
+    ),
+    AttemptEnd.DIVERGED: (
+        "the parameters became NaN: lower the learning rate or clip the gradient, trigger again"
+    ),
+    AttemptEnd.OUT_OF_MEMORY: (
+        "choose compute.instance_types with more memory, or a smaller buffer or batch"
+    ),
     AttemptEnd.DISK_FULL: "give the launch template a larger volume, or checkpoint less",
     AttemptEnd.DEADLINE: "raise compute.max_hours in the experiment, trigger again",
     AttemptEnd.REFUSED: "correct what AWS refuses and clear the task",
     AttemptEnd.CANCELLED: "trigger again when it is wanted",
 }
 
-#: The last word of a machine whose script is of an earlier version, and cannot pass on what its trainer said.
+#: The last word of a machine whose script is of an earlier version, and cannot pass on what its
+#: trainer said.
 REFUSED_ITS_INPUT = "the trainer ended with exit status 2"
 
 
@@ -91,7 +102,9 @@ def _of_open_attempt(evidence: Evidence, finding: Finding, newest: Attempt) -> A
 
 
 def _speaks_still(evidence: Evidence) -> bool:
-    """Whether the machine has said its last word and is about to end by itself: its log is still on the way."""
+    """Whether the machine has said its last word and is about to end by itself: its log is still on
+    the way.
+    """
     beat, machine = evidence.beat, evidence.machine
     if (
         beat is None
@@ -135,7 +148,9 @@ def why_give_up(evidence: Evidence) -> str:
 
 
 def _waiting_since(evidence: Evidence) -> datetime | None:
-    """When the waiting for a machine began: at the end of the last one that was had. None: a person asked for once more."""
+    """When the waiting for a machine began: at the end of the last one that was had. None: a person
+    asked for once more.
+    """
     if evidence.again or not evidence.attempts:
         return None
     had = [

@@ -1,8 +1,8 @@
 """Checkpoints: data with checksums, and a head that commits them.
 
-`checkpoints/<t>/<step>/<attempt>/…` is written first, its `manifest.json` last; nothing counts until `head.json` names
-the manifest's digest. The head moves by If-Match only. A new attempt takes it over before it trains, so the commit of
-an attempt that should be dead (a zombie) fails.
+`checkpoints/<t>/<step>/<attempt>/…` is written first, its `manifest.json` last; nothing counts
+until `head.json` names the manifest's digest. The head moves by If-Match only. A new attempt takes
+it over before it trains, so the commit of an attempt that should be dead (a zombie) fails.
 """
 
 from typing import Literal
@@ -57,5 +57,6 @@ class Head(Record):
     manifest_key: str | None
     manifest_sha256: str | None
     nonce: str = Field(
-        description="makes the bytes of every write unique, so a lost answer can be told from a lost race"
+        description="makes the bytes of every write unique, so a lost answer can be told from a "
+        "lost race"
     )

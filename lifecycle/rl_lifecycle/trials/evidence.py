@@ -1,4 +1,6 @@
-"""What is seen of a trial: its attempts, its machine, what the trainer says, how its step moves, and how long silence is borne."""
+"""What is seen of a trial: its attempts, its machine, what the trainer says, how its step moves,
+and how long silence is borne.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -45,7 +47,9 @@ class Machine(Record):
 
 
 class Progress(Record):
-    """The newest step that was seen, and when it was seen first: a step that does not move is a stall."""
+    """The newest step that was seen, and when it was seen first: a step that does not move is a
+    stall.
+    """
 
     attempt: int
     step: int
@@ -70,7 +74,8 @@ class Patience(Record):
     )
     farewell_s: float = Field(
         40.0,
-        description="the same for one that finished; a trainer of an earlier release may still film its policy",
+        description="the same for one that finished; a trainer of an earlier release may still "
+        "film its policy",
     )
 
 
@@ -98,13 +103,16 @@ class Evidence(Record):
     )
     stop: str = Field(
         "",
-        description="why it need not be trained any further (rl_lifecycle.evaluation.early_stops); empty: it must",
+        description="why it need not be trained any further "
+        "(rl_lifecycle.evaluation.early_stops); empty: it must",
     )
     patience: Patience = Patience()
 
     @property
     def left_s(self) -> float:
-        """Seconds of training that are left: at the speed that was seen last, else all the hours that are allowed."""
+        """Seconds of training that are left: at the speed that was seen last, else all the hours
+        that are allowed.
+        """
         allowed = max(0.0, self.compute.max_hours - hours_used(self.attempts)) * 3600
         beat = self.heartbeat
         if beat is None or beat.steps_per_s <= 0:
@@ -113,7 +121,9 @@ class Evidence(Record):
 
     @property
     def segment_s(self) -> float:
-        """Seconds that a segment takes: at the speed that was seen last, else its share of all the hours that are allowed."""
+        """Seconds that a segment takes: at the speed that was seen last, else its share of all the
+        hours that are allowed.
+        """
         beat = self.heartbeat
         if beat is not None and beat.steps_per_s > 0:
             return self.segment_timesteps / beat.steps_per_s
@@ -161,7 +171,9 @@ def track_progress(
 
 
 def ended_at(evidence: Evidence) -> datetime:
-    """When the newest attempt's machine ended: as EC2 says, else at its last sign of life, else (it still runs) now."""
+    """When the newest attempt's machine ended: as EC2 says, else at its last sign of life, else (it
+    still runs) now.
+    """
     machine, beat = evidence.machine, evidence.beat
     if machine is not None and machine.state.alive:
         return evidence.now

@@ -1,4 +1,6 @@
-"""What a training machine says of itself: small, overwritten, read for hundreds of trials with one LIST each poll."""
+"""What a training machine says of itself: small, overwritten, read for hundreds of trials with one
+LIST each poll.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -29,7 +31,8 @@ class TrainerCause(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     STORE = "store"
-    OTHER_HARDWARE = "other_hardware"  # the checkpoint is of another numeric class: wait for a machine of that class
+    # The checkpoint is of another numeric class: wait for a machine of that class
+    OTHER_HARDWARE = "other_hardware"
 
 
 class Heartbeat(Record):

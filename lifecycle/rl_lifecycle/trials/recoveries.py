@@ -1,4 +1,6 @@
-"""What an interruption cost: steps trained twice, and seconds from the notice to the first new step."""
+"""What an interruption cost: steps trained twice, and seconds from the notice to the first new
+step.
+"""
 
 import itertools
 import math
@@ -21,7 +23,8 @@ class Recovery(Record):
 
 
 def find_recoveries(attempts: Sequence[Attempt]) -> tuple[Recovery, ...]:
-    """Pair each machine that was lost with the next that ran; refused capacity in between is part of the wait.
+    """Pair each machine that was lost with the next that ran; refused capacity in between is part
+    of the wait.
 
     :return: oldest first; what was not seen is None.
     """

@@ -29,7 +29,8 @@ def settle_outcome(
 ) -> Outcome:
     """Complete an outcome whose machine is gone.
 
-    :param known: with the machine, see :func:`what_is_known`. :param usd_per_hour: what its pool cost, US dollars.
+    :param known: with the machine, see :func:`what_is_known`.
+    :param usd_per_hour: what its pool cost, US dollars.
     """
     beat, ended = evidence.beat, ended_at(evidence)
     seconds = (
@@ -58,7 +59,9 @@ def settle_outcome(
 
 
 def _saved_usd(evidence: Evidence, finding: Finding, usd_per_hour: float) -> float | None:
-    """About what the steps that are left would have cost; None if the trial was not stopped early."""
+    """About what the steps that are left would have cost; None if the trial was not stopped
+    early.
+    """
     if (
         finding.cause is not AttemptEnd.STOPPED_EARLY
         or evidence.beat is None

@@ -1,7 +1,9 @@
 """From what is seen of a trial to its state and the cause: a pure function, no clock, no network.
 
-    Evidence (attempts, machine, heartbeat, progress, time) ──diagnose──► Finding(state, cause, reason)
-                                                            ──decide_action──► Action(WAIT | ASK | SETTLE | LAUNCH | …)
+    Evidence (attempts, machine, heartbeat, progress, time) ──diagnose──► Finding(state, cause,
+    reason)
+                                                            ──decide_action──► Action(WAIT | ASK |
+                                                            SETTLE | LAUNCH | …)
 
 The second arrow is :mod:`rl_lifecycle.trials.actions`.
 """
@@ -38,7 +40,8 @@ class Finding(Record):
     reason: str = ""
 
 
-#: What the trainer says of its own failure, and what it means. STORE is trouble outside: another machine may do.
+#: What the trainer says of its own failure, and what it means. STORE is trouble outside: another
+#: machine may do.
 CAUSES: dict[TrainerCause | None, AttemptEnd] = {
     TrainerCause.SPEC: AttemptEnd.CODE_FAILED,
     TrainerCause.ENVIRONMENT: AttemptEnd.CODE_FAILED,
@@ -69,7 +72,8 @@ LAST_WORDS = (
     TrainerState.INTERRUPTED,
     TrainerState.FENCED,
 )
-#: An attempt that ended so is followed by another: the trouble was the machine's, not the training's.
+#: An attempt that ended so is followed by another: the trouble was the machine's, not the
+#: training's.
 RELAUNCHED = frozenset(
     {
         AttemptEnd.INTERRUPTED,
@@ -113,7 +117,9 @@ def diagnose(evidence: Evidence) -> Finding:
 
 
 def _may_stop(evidence: Evidence, newest: Attempt) -> bool:
-    """Whether an early stop may end the trial well: it must not turn a failure, or somebody's will, into success."""
+    """Whether an early stop may end the trial well: it must not turn a failure, or somebody's will,
+    into success.
+    """
     beat, end = evidence.beat, newest.outcome.end
     failed = (
         beat is not None
@@ -124,7 +130,9 @@ def _may_stop(evidence: Evidence, newest: Attempt) -> bool:
 
 
 def _finished(evidence: Evidence) -> Finding | None:
-    """Only the trainer can say that a trial is finished: its policy is committed then, whichever attempt did it."""
+    """Only the trainer can say that a trial is finished: its policy is committed then, whichever
+    attempt did it.
+    """
     beat = evidence.heartbeat
     if (
         beat is not None
@@ -182,7 +190,10 @@ def _said_by_ec2(evidence: Evidence, newest: Attempt) -> Finding | None:
             AttemptEnd.DEADLINE,
             f"the machine reached its deadline {newest.deadline_at:%Y-%m-%d %H:%M} UTC",
         )
-    said = f"{machine.instance_id} is {machine.state}: {machine.reason or machine.reason_code or 'no reason given'}"
+    said = (
+        f"{machine.instance_id} is {machine.state}: "
+        f"{machine.reason or machine.reason_code or 'no reason given'}"
+    )
     cause, beat = REASON_CODES.get(machine.reason_code), evidence.beat
     if (
         cause in (None, AttemptEnd.INTERRUPTED)
@@ -197,7 +208,9 @@ def _said_by_ec2(evidence: Evidence, newest: Attempt) -> Finding | None:
 
 
 def _unseen(evidence: Evidence, newest: Attempt) -> Finding | None:
-    """No machine is seen: EC2 shows what it made only after a while, and a request may not have been answered."""
+    """No machine is seen: EC2 shows what it made only after a while, and a request may not have
+    been answered.
+    """
     launched = newest.outcome.launched_at
     if newest.outcome.instance_id is None:
         if evidence.now - newest.created_at > TOKEN_HOLDS:
@@ -250,7 +263,9 @@ def _silent(evidence: Evidence, newest: Attempt) -> Finding:
 
 
 def stall_limit_s(evidence: Evidence, beat: Heartbeat) -> float:
-    """How long a step may stand still: several expected segments, and never less than the patience's floor."""
+    """How long a step may stand still: several expected segments, and never less than the
+    patience's floor.
+    """
     patience = evidence.patience
     segment_s = evidence.segment_timesteps / beat.steps_per_s if beat.steps_per_s > 0 else 0.0
     floor_s = patience.waiting_s if beat.state is TrainerState.WAITING else patience.stall_s

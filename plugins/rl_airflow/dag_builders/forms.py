@@ -40,14 +40,16 @@ def environment_param(section: str = "Where") -> Param:
         pattern=ENVIRONMENT_PATTERN,
         title="Environment",
         section=section,
-        description_md=f"Name of the bootstrapped environment. Empty: the Airflow variable `{ENVIRONMENT_VARIABLE}`, "
+        description_md="Name of the bootstrapped environment. Empty: the Airflow variable "
+        f"`{ENVIRONMENT_VARIABLE}`, "
         f"else `{DEFAULT_ENVIRONMENT}`.",
     )
 
 
 def region_param(section: str = "Where") -> Param:
     """Which region; empty means the credentials' own."""
-    # The form takes an empty string for a missing value and would not let anybody trigger; null it lets through.
+    # The form takes an empty string for a missing value and would not let anybody trigger; null it
+    # lets through.
     return Param(
         None,
         type=["null", "string"],
@@ -85,7 +87,8 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             maximum=2**31 - 1,
             section="Training",
             title="Seed",
-            description_md="Decides the trials' seeds, with the run's id unless the file says `reseed: false`.",
+            description_md="Decides the trials' seeds, with the run's id unless the file says "
+            "`reseed: false`.",
         ),
         "init_from": Param(
             experiment.init_from,
@@ -101,7 +104,8 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             enum=["spot", "on-demand"],
             section="Machines",
             title="Market",
-            description_md="Spot costs about a third and may be interrupted, which loses at most one segment.",
+            description_md="Spot costs about a third and may be interrupted, which loses at most "
+            "one segment.",
         ),
         "needed_by": Param(
             compute.needed_by,
@@ -109,7 +113,8 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             section="Machines",
             title="Needed by",
             pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d$|^\d{4}-\d\d-\d\dT\d\d:\d\d",
-            description_md="`HH:MM` in UTC, or a moment such as `2026-12-01T06:00Z`: on-demand from when spot no longer "
+            description_md="`HH:MM` in UTC, or a moment such as `2026-12-01T06:00Z`: on-demand "
+            "from when spot no longer "
             "leaves enough time. Empty: whenever it is there.",
         ),
         "max_hours": Param(
@@ -150,8 +155,10 @@ def retraining_params(experiment: Experiment) -> dict[str, Param]:
             type="boolean",
             section="Gate",
             title="Ask before promoting",
-            description_md="A person must approve in the UI (Required Actions). `airflow dags test` waits for "
-            "that answer, too. Where the experiment's file asks for it, it cannot be switched off here.",
+            description_md="A person must approve in the UI (Required Actions). `airflow dags "
+            "test` waits for "
+            "that answer, too. Where the experiment's file asks for it, it cannot be switched off "
+            "here.",
         ),
         "approval_hours": Param(
             experiment.approval_hours,
@@ -177,7 +184,8 @@ def bootstrap_params() -> dict[str, Param]:
             pattern=r"^[\w+=,.@-]{0,64}$",
             section="Who",
             title="Airflow's role",
-            description_md=f"Name of the role that Airflow's workers run as. {KEEP} `airflow-worker`.",
+            description_md=f"Name of the role that Airflow's workers run as. {KEEP} "
+            "`airflow-worker`.",
         ),
         "lambda_runtime": Param(
             None,
@@ -210,7 +218,8 @@ def bootstrap_params() -> dict[str, Param]:
             enum=[None, "true", "false"],
             section="Machines",
             title="Session Manager",
-            description_md=f"Whether machines can be entered, at about 22 USD a month and zone. {KEEP} `false`.",
+            description_md="Whether machines can be entered, at about 22 USD a month and zone. "
+            f"{KEEP} `false`.",
         ),
         "vpc_cidr": Param(
             None,
@@ -297,7 +306,8 @@ def rollback_params() -> dict[str, Param]:
             minimum=1,
             title="Version",
             section="What",
-            description_md="The version to put back into service. Empty: you are asked in *Required Actions*, where you "
+            description_md="The version to put back into service. Empty: you are asked in "
+            "*Required Actions*, where you "
             "choose from those that there are.",
         ),
         "only_list": Param(
@@ -368,7 +378,8 @@ def importing_params() -> dict[str, Param]:
             pattern=r"\S[\s\S]+\S",
             section="Why",
             title="Where it comes from",
-            description_md="Who trained it, on what, with what. Written into its manifest and its model card.",
+            description_md="Who trained it, on what, with what. Written into its manifest and its "
+            "model card.",
         ),
         "environment": environment_param(),
         "region_name": region_param(),

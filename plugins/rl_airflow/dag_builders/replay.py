@@ -1,4 +1,6 @@
-"""Build the DAGs that train a version's first segments again: one with a form, and one for each experiment with a schedule."""
+"""Build the DAGs that train a version's first segments again: one with a form, and one for each
+experiment with a schedule.
+"""
 
 import logging
 
@@ -27,16 +29,19 @@ TRIAL = "{{ ti.xcom_pull(task_ids='freeze_replay') }}"
 
 
 def scheduled_dag_id(file: ExperimentFile) -> str | None:
-    """The DAG of an experiment that wants its champion replayed; None if it does not, or its file is wrong."""
+    """The DAG of an experiment that wants its champion replayed; None if it does not, or its file
+    is wrong.
+    """
     wanted = file.experiment is not None and file.experiment.replay_schedule is not None
     return file.dag_id.replace("retrain_", "replay_", 1) if wanted else None
 
 
 def build_scheduled_replay(file: ExperimentFile, *, doc_md: str | None = None) -> DAG | None:
-    """Build the DAG of an experiment that wants its champion replayed; None if it does not, or Airflow refuses the DAG.
+    """Build the DAG of an experiment that wants its champion replayed; None if it does not, or
+    Airflow refuses the DAG.
 
-    What Airflow refuses is said by the experiment's own DAG, whose schedule and form are made alike; here it must not take
-    the other DAGs of the file with it.
+    What Airflow refuses is said by the experiment's own DAG, whose schedule and form are made
+    alike; here it must not take the other DAGs of the file with it.
     """
     dag_id = scheduled_dag_id(file)
     if dag_id is None:
@@ -57,10 +62,12 @@ def build_replay_dag(
 ) -> DAG:
     """Build the DAG of a replay.
 
-    :param experiment: whose champion it replays, by the schedule in its file; None: the form asks, and nothing is scheduled.
+    :param experiment: whose champion it replays, by the schedule in its file; None: the form asks,
+        and nothing is scheduled.
     """
-    # Which experiment the form will name is not known when the DAG is read. It takes of the pool what `auto` would: were it what the
-    # largest takes, one experiment with a machine larger than the pool would stop the replays of all. AWS's quota is looked at anyway.
+    # Which experiment the form will name is not known when the DAG is read. It takes of the pool
+    # what `auto` would: were it what the largest takes, one experiment with a machine larger than
+    # the pool would stop the replays of all. AWS's quota is looked at anyway.
     compute = experiment.compute if experiment else Compute()
     with DAG(
         dag_id,

@@ -28,7 +28,8 @@ from rl_airflow.trials.operators import (
 )
 from rl_lifecycle.experiment.experiment import Experiment
 
-#: At least two, because Airflow can fail a deferred task for reasons of its own; soon, because machines cost meanwhile.
+#: At least two, because Airflow can fail a deferred task for reasons of its own; soon, because
+#: machines cost meanwhile.
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "nightshift",
     "retries": 2,
@@ -43,7 +44,8 @@ AWAITED = "await"
 
 
 def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
-    """Build the DAG of an experiment file, whatever is in it: one that Airflow refuses would silence all the others.
+    """Build the DAG of an experiment file, whatever is in it: one that Airflow refuses would
+    silence all the others.
 
     :param doc_md: what the UI shows beside the DAG.
     """
@@ -63,7 +65,8 @@ def build_dag(file: ExperimentFile, *, doc_md: str | None = None) -> DAG:
 def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | None = None) -> DAG:
     """Build `retrain_<experiment>`.
 
-    :param folder: where the experiment's file lies. :param doc_md: what the UI shows beside the DAG.
+    :param folder: where the experiment's file lies.
+    :param doc_md: what the UI shows beside the DAG.
     """
     with DAG(
         f"retrain_{experiment.name}",
@@ -141,7 +144,8 @@ def build_retraining_dag(experiment: Experiment, folder: Path, *, doc_md: str | 
         )
         chain(freeze, check, training, candidate, judge, approve, promote, report, verdict)
         chain(training, terminate.as_teardown(), report)
-        # A run that a person marks as failed skips whatever is no teardown, and Airflow would call it a success.
+        # A run that a person marks as failed skips whatever is no teardown, and Airflow would call
+        # it a success.
         verdict.as_teardown(on_failure_fail_dagrun=True)
     return dag
 

@@ -1,8 +1,9 @@
 """Ask the evaluator for episodes, and see what is there of them.
 
-A shard's number is the offset of its first seed, so the same seeds always have the same key: whoever asks again, after
-a kill, a clear or a lost event, finds what was evaluated and asks only for what is missing. A shard that ran out of
-time holds fewer episodes than were asked for; the gap behind it is then simply missing, and asked for by its own offset.
+A shard's number is the offset of its first seed, so the same seeds always have the same key:
+whoever asks again, after a kill, a clear or a lost event, finds what was evaluated and asks only
+for what is missing. A shard that ran out of time holds fewer episodes than were asked for; the gap
+behind it is then simply missing, and asked for by its own offset.
 """
 
 import json
@@ -40,23 +41,27 @@ THROTTLED, AGAIN_AFTER_S = (
     ("TooManyRequestsException", "ThrottlingException"),
     (1.0, 2.0, 4.0, 8.0, 16.0),
 )
-#: How the function refuses a request, or a record in the bucket, of another version: a key that it does not know or that it
-#: misses, an action or a form that is newer. The request itself carries no version, because the functions that are deployed
-#: already would refuse that key as well.
+#: How the function refuses a request, or a record in the bucket, of another version: a key that it
+#: does not know or that it misses, an action or a form that is newer. The request itself carries no
+#: version, because the functions that are deployed already would refuse that key as well.
 OTHER_VERSION = re.compile(
     r"(InvalidRequest|InvalidRecord|NewerRecord)Error: .*"
-    r"(Extra inputs are not permitted|Field required|schema_version: Input should be|unknown action)"
+    r"(Extra inputs are not permitted|Field required|schema_version: Input should be|unknown "
+    r"action)"
 )
 #: Episodes of one invocation while nothing is known of their speed.
 SHARD_EPISODES = 50
-#: What one invocation should take, seconds: a cold start is a small part of it, and Lambda's 15 minutes are far.
+#: What one invocation should take, seconds: a cold start is a small part of it, and Lambda's 15
+#: minutes are far.
 SHARD_S = 60.0
 #: More episodes than this are never one invocation, so that fast environments fan out, too.
 MOST_SHARD_EPISODES = 250
 
 
 class Job(Record):
-    """One policy on a range of seeds, under one name. `env_kwargs` and `perturbation` are a scenario's, over the scene's."""
+    """One policy on a range of seeds, under one name. `env_kwargs` and `perturbation` are a
+    scenario's, over the scene's.
+    """
 
     name: str
     policy: Artifact
@@ -100,7 +105,9 @@ class Gap(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """What is not there of some jobs: `gaps` is all of it; `unasked` what nobody plays; `in_flight` the asked gaps that may come yet."""
+    """What is not there of some jobs: `gaps` is all of it; `unasked` what nobody plays; `in_flight`
+    the asked gaps that may come yet.
+    """
 
     gaps: list[Gap]
     unasked: list[Gap]
@@ -137,9 +144,11 @@ class EvaluationFiles:
         return [gap for job in jobs for gap in split_gaps(job, self.read(job), job.shard_episodes)]
 
     def find_missing(self, jobs: Iterable[Job], asked: Collection[Gap]) -> Missing:
-        """What is missing of jobs, apart from what was asked for and has not answered, however its job is cut by now.
+        """What is missing of jobs, apart from what was asked for and has not answered, however its
+        job is cut by now.
 
-        An invocation answers with a shard that begins where its gap does; what such a shard leaves over, nobody plays.
+        An invocation answers with a shard that begins where its gap does; what such a shard leaves
+        over, nobody plays.
         """
         found = Missing([], [], set())
         for job in jobs:
@@ -159,7 +168,9 @@ class EvaluationFiles:
         return found
 
     def get_merged(self, job: Job) -> Shard:
-        """All episodes of a job as one shard. :raises InvalidRecordError: if some are missing or served twice."""
+        """All episodes of a job as one shard.
+        :raises InvalidRecordError: if some are missing or served twice.
+        """
         return merge_shards(self.read(job))
 
 
@@ -169,8 +180,9 @@ def plan_shard_episodes(
     """How many episodes fit into one invocation, by what the slowest of some evaluations has taken.
 
     :param measured: shards of the same environment that were played before.
-    :param environment: what is known while there are none: its longest episode at the speed of its own steps. The policy's share
-        is unknown then, so it makes shards smaller than :data:`SHARD_EPISODES`, never larger.
+    :param environment: what is known while there are none: its longest episode at the speed of its
+        own steps. The policy's share is unknown then, so it makes shards smaller than
+        :data:`SHARD_EPISODES`, never larger.
     """
     slowest: dict[str, tuple[float, int]] = {}
     for shard in measured:
@@ -191,7 +203,9 @@ def plan_shard_episodes(
 def split_gaps(
     job: Job, shards: Sequence[Shard], most: int = SHARD_EPISODES, in_flight: Iterable[Gap] = ()
 ) -> list[Gap]:
-    """Find the seeds that no shard holds and no gap in flight will bring, cut at multiples of `most` so that every asker cuts alike."""
+    """Find the seeds that no shard holds and no gap in flight will bring, cut at multiples of
+    `most` so that every asker cuts alike.
+    """
     gaps, at, end = [], job.first_seed, job.first_seed + job.n_episodes
     ranges = [(shard.first_seed, shard.first_seed + len(shard.returns)) for shard in shards]
     ranges += [(at + gap.offset, at + gap.offset + gap.n_episodes) for gap in in_flight]
@@ -208,7 +222,8 @@ def split_gaps(
 class Evaluator:
     """The evaluating Lambda.
 
-    :param client: a boto3 Lambda client; its read time-out must outwait the function, and it must not retry.
+    :param client: a boto3 Lambda client; its read time-out must outwait the function, and it must
+        not retry.
     :param function: name or ARN, with the alias.
     """
 
@@ -218,7 +233,9 @@ class Evaluator:
     def check_environment(
         self, scene: Scene, scenario: Scenario | None = None
     ) -> EnvironmentReport:
-        """Ask what an environment is like, and whether it can be trained on; with a scenario, what it is like there."""
+        """Ask what an environment is like, and whether it can be trained on; with a scenario, what
+        it is like there.
+        """
         varied = scenario or Scenario()
         request = CheckEnvironmentRequest(
             env_id=scene.env_id,
@@ -245,7 +262,9 @@ class Evaluator:
         self._invoke("Event", _request(scene, job, gap))
 
     def evaluate(self, scene: Scene, job: Job, gap: Gap) -> dict[str, Any]:
-        """Ask for episodes and wait. :raises EvaluationFailedError: with the evaluator's own words."""
+        """Ask for episodes and wait. :raises EvaluationFailedError: with the evaluator's own
+        words.
+        """
         return self._ask(f"evaluation {job.name}", _request(scene, job, gap))
 
     def decide(self, request: DecideRequest) -> Judged:
@@ -272,7 +291,9 @@ class Evaluator:
         return payload
 
     def _invoke(self, kind: str, request: Record) -> dict[str, Any]:
-        """Call the function; again after a pause if Lambda refused the call for coming too often, because then nothing ran."""
+        """Call the function; again after a pause if Lambda refused the call for coming too often,
+        because then nothing ran.
+        """
         for pause in (*AGAIN_AFTER_S, None):
             try:
                 answer: dict[str, Any] = self.client.invoke(

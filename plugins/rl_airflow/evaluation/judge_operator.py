@@ -1,4 +1,6 @@
-"""The operator that judges the candidate: look by look, as long as it must, and no episode twice."""
+"""The operator that judges the candidate: look by look, as long as it must, and no episode
+twice.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -30,10 +32,12 @@ FILMS = 3
 
 
 class LambdaJudgeCandidateOperator(LambdaRunOperator):
-    """Judge the candidate against the champion on fresh seeds, look by look, and stop as soon as the rule allows.
+    """Judge the candidate against the champion on fresh seeds, look by look, and stop as soon as
+    the rule allows.
 
-    Both are evaluated on the run's environment and the same seeds. A first champion is judged by the absolute bar; equal
-    digests are UNCHANGED without an episode. A retry or a clear finds the shards, and a decision that was written stands.
+    Both are evaluated on the run's environment and the same seeds. A first champion is judged by
+    the absolute bar; equal digests are UNCHANGED without an episode. A retry or a clear finds the
+    shards, and a decision that was written stands.
 
     :param candidate: what `select` returned.
     """
@@ -46,7 +50,10 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         self.candidate = candidate
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Judge. :return: the verdict as JSON, with `report` (key and digest) and `summary` unless it is UNCHANGED."""
+        """Judge.
+        :return: the verdict as JSON, with `report` (key and digest) and `summary` unless it is
+            UNCHANGED.
+        """
         return self._noted(context, self._judge(None))
 
     def execute_complete(
@@ -114,7 +121,9 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
         return size
 
     def _draw(self, plan: RunPlan, request: DecideRequest, policy: Artifact) -> None:
-        """Have the page written: with films, else without. The verdict stands whatever becomes of it."""
+        """Have the page written: with films, else without. The verdict stands whatever becomes of
+        it.
+        """
         for films in (FILMS, 0):
             try:
                 drawn = self._evaluator(plan).render_report(
@@ -154,9 +163,11 @@ class LambdaJudgeCandidateOperator(LambdaRunOperator):
 def jobs_of_look(
     spec: Spec, candidate: Artifact, champion: Champion | None, n_pairs: int
 ) -> list[Job]:
-    """The episodes that a look needs: both policies, in the experiment's own environment and in each scenario.
+    """The episodes that a look needs: both policies, in the experiment's own environment and in
+    each scenario.
 
-    :param champion: None for a first champion, which is judged by the bar in the experiment's own environment alone.
+    :param champion: None for a first champion, which is judged by the bar in the experiment's own
+        environment alone.
     """
     policies = {candidate_evaluation(candidate): candidate} | (
         {CHAMPION: champion.policy} if champion else {}
@@ -183,5 +194,7 @@ def jobs_of_look(
 
 
 def candidate_evaluation(policy: Artifact) -> str:
-    """The name of a candidate's evaluation. Another candidate of the same run, after a clear, has shards of its own."""
+    """The name of a candidate's evaluation. Another candidate of the same run, after a clear, has
+    shards of its own.
+    """
     return f"gate-candidate-{policy.sha256[:12]}"

@@ -1,7 +1,8 @@
-"""The operators that ask the evaluator: check an environment, choose the candidate; :mod:`.judging` judges it.
+"""The operators that ask the evaluator: check an environment, choose the candidate; :mod:`.judging`
+judges it.
 
-They share one way of waiting: ask for what is missing, look, and defer until it is there. So a retry, a clear, or a
-lost event costs at most the episodes that were not written yet.
+They share one way of waiting: ask for what is missing, look, and defer until it is there. So a
+retry, a clear, or a lost event costs at most the episodes that were not written yet.
 """
 
 import asyncio
@@ -43,7 +44,8 @@ log = logging.getLogger(__name__)
 
 #: The worker looks for so long itself before it defers: a small evaluation is done by then.
 LOOK_HERE_S, LOOK_EVERY_S = 6.0, 0.4
-#: Without a new shard for so long, one missing shard is asked for synchronously, to hear what is wrong with it.
+#: Without a new shard for so long, one missing shard is asked for synchronously, to hear what is
+#: wrong with it.
 QUIET_S = 120.0
 #: A policy's arrival starts its selection by itself; only what is missing after this is asked for.
 ARRIVAL_GRACE_S = 10.0
@@ -66,7 +68,8 @@ class Candidate(Record):
 class LambdaRunOperator(RunOperator):
     """What the operators share that evaluate policies of a run.
 
-    :param environment: what `check_environment` returned: how fast the environment is, while no episode has been played there.
+    :param environment: what `check_environment` returned: how fast the environment is, while no
+        episode has been played there.
     :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
     """
 
@@ -83,7 +86,9 @@ class LambdaRunOperator(RunOperator):
         return plan.store(plan.session(None, self.aws_conn_id))
 
     def _shard_episodes(self, measured: Iterable[Shard]) -> int:
-        """Size the shards by what episodes took. Whoever comes back may know more, and cuts what nobody plays yet by that."""
+        """Size the shards by what episodes took. Whoever comes back may know more, and cuts what
+        nobody plays yet by that.
+        """
         known = EnvironmentReport.model_validate(self.environment) if self.environment else None
         return plan_shard_episodes(measured, known)
 
@@ -100,8 +105,8 @@ class LambdaRunOperator(RunOperator):
         """Return when all episodes of the jobs are there; until then ask, look, and defer.
 
         :param event: what the trigger brought back; None when the task begins.
-        :param token: handed to the event, so that the task knows where it was. :param arriving: the episodes are being
-            evaluated already, so wait a little before asking.
+        :param token: handed to the event, so that the task knows where it was.
+        :param arriving: the episodes are being evaluated already, so wait a little before asking.
         """
         files, evaluator = EvaluationFiles(self._store(plan), scene), self._evaluator(plan)
         asked = {Gap(*gap) for gap in (event or {}).get("asked", [])}
@@ -126,7 +131,9 @@ class LambdaRunOperator(RunOperator):
     def _look(
         self, files: EvaluationFiles, jobs: Sequence[Job], asked: set[Gap], seconds: float
     ) -> bool:
-        """Look for a while. :return: whether there is something to do: nothing is missing, or a new gap opened."""
+        """Look for a while.
+        :return: whether there is something to do: nothing is missing, or a new gap opened.
+        """
         until = time.monotonic() + seconds
         while True:
             missing = files.find_missing(jobs, asked)
@@ -168,7 +175,8 @@ class LambdaRunOperator(RunOperator):
 
 
 class LambdaCheckEnvironmentOperator(LambdaRunOperator):
-    """Ask the evaluator whether the run's environment can be made, reset and stepped, in each scenario of the gate, too.
+    """Ask the evaluator whether the run's environment can be made, reset and stepped, in each
+    scenario of the gate, too.
 
     Refuses wrappers that it cannot have and segments too short.
 
@@ -208,7 +216,9 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
         return report.model_dump(mode="json")
 
     def _check_scenarios(self, plan: RunPlan, spec: Spec, base: EnvironmentReport) -> None:
-        """Check what the gate will play, before a training is paid. :raises AirflowFailException: naming the scenario."""
+        """Check what the gate will play, before a training is paid.
+        :raises AirflowFailException: naming the scenario.
+        """
         for name, scenario in spec.experiment.evaluation.scenarios.items():
             report = self._evaluator(plan).check_environment(scene_of(spec), scenario)
             problem = report.problem
@@ -216,7 +226,10 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
                 base.observation_space,
                 base.action_space,
             ):
-                problem = "has other spaces than the experiment's own environment, so no policy could play both"
+                problem = (
+                    "has other spaces than the experiment's own environment, so no policy "
+                    "could play both"
+                )
             if problem:
                 raise AirflowFailException(
                     f"experiments/{plan.experiment}.yaml: evaluation.scenarios.{name}: {problem}"
@@ -224,9 +237,11 @@ class LambdaCheckEnvironmentOperator(LambdaRunOperator):
 
 
 class LambdaSelectCandidateOperator(LambdaRunOperator):
-    """Choose the run's candidate on the selection seeds, among all policies of the trials that finished.
+    """Choose the run's candidate on the selection seeds, among all policies of the trials that
+    finished.
 
-    Policies were evaluated when they arrived; what is missing is asked for. A retry or a clear chooses the same again.
+    Policies were evaluated when they arrived; what is missing is asked for. A retry or a clear
+    chooses the same again.
 
     :param awaited_task_id: the mapped task whose XComs say how the trials ended.
     """
@@ -268,8 +283,10 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
             key for key, record in records.values() if record.metadata.wrappers != expected
         ]:
             raise AirflowFailException(
-                f"{strange[0]} names other wrappers than the experiment's env_wrapper, so it was not trained "
-                "as the run was frozen: do not use this run's policies; look at what its trainer ran"
+                f"{strange[0]} names other wrappers than the experiment's env_wrapper, so it was "
+                "not trained "
+                "as the run was frozen: do not use this run's policies; look at what its trainer "
+                "ran"
             )
         jobs = {
             place: Job(
@@ -308,7 +325,9 @@ class LambdaSelectCandidateOperator(LambdaRunOperator):
         ).model_dump(mode="json")
 
     def _sized(self, store: ObjectStore, spec: Spec, jobs: Sequence[Job]) -> list[Job]:
-        """Size each policy's shards by its own episodes that are there, else by the slowest of the run's other policies."""
+        """Size each policy's shards by its own episodes that are there, else by the slowest of the
+        run's other policies.
+        """
         files = EvaluationFiles(store, scene_of(spec))
         there = {job.name: files.read(job) for job in jobs}
         everywhere = [shard for shards in there.values() for shard in shards]

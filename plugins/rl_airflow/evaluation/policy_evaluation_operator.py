@@ -90,8 +90,10 @@ def _champion(store: ObjectStore, experiment: str) -> int:
 
 def _line(name: str, version: int, summary: Contender, job: Job) -> str:
     return (
-        f"{name} version {version} on seeds {job.first_seed}…{job.first_seed + job.n_episodes - 1}: mean return "
-        f"{summary.mean_return:.2f}, crashes {summary.crash_rate:.1%}, {summary.n_episodes} episodes"
+        f"{name} version {version} on seeds "
+        f"{job.first_seed}…{job.first_seed + job.n_episodes - 1}: mean return "
+        f"{summary.mean_return:.2f}, crashes {summary.crash_rate:.1%}, {summary.n_episodes} "
+        "episodes"
     )
 
 

@@ -16,10 +16,12 @@ MOST_FAILURES = 10
 
 
 class LambdaEvaluationTrigger(BaseTrigger):
-    """Watch the shards of some jobs; fires when all are there, when a gap opened, or when it has been quiet too long.
+    """Watch the shards of some jobs; fires when all are there, when a gap opened, or when it has
+    been quiet too long.
 
     :param asked: the gaps that were asked for, as [name, offset, episodes].
-    :param quiet_s: no news for so long means that somebody must look. :param waiter_delay: longest pause, seconds.
+    :param quiet_s: no news for so long means that somebody must look.
+    :param waiter_delay: longest pause, seconds.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class LambdaEvaluationTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until there is something to do; yields one event, with `quiet` true if there was no news."""
+        """Look until there is something to do; yields one event, with `quiet` true if there was no
+        news.
+        """
         files = await asyncio.to_thread(self._files)
         jobs = [Job.from_value(job, "the trigger's arguments") for job in self.jobs]
         asked = {Gap(*gap) for gap in self.asked}

@@ -1,1 +1,3 @@
-"""The stacks of an environment: operators and trigger, sessions by role, and where everything is."""
+"""The stacks of an environment: operators and trigger, sessions by role, and where everything
+is.
+"""

@@ -1,4 +1,6 @@
-"""What a filled form means: the environment to work in, and the keys of the experiment that it overrides."""
+"""What a filled form means: the environment to work in, and the keys of the experiment that it
+overrides.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +27,8 @@ OVERRIDES = {
     "approval_hours": "approval_hours",
 }
 
-#: Field of the bootstrap's form → the template's parameter that it sets. An empty field leaves what is deployed.
+#: Field of the bootstrap's form → the template's parameter that it sets. An empty field leaves what
+#: is deployed.
 TEMPLATE_PARAMETERS = {
     "image_parameter": "ImageId",
     "volume_gib": "VolumeGib",
@@ -36,7 +39,9 @@ TEMPLATE_PARAMETERS = {
 
 
 def environment_of(params: Mapping[str, Any]) -> str:
-    """Read the environment off a form, falling back to the variable, then to `dev`. For use in a task."""
+    """Read the environment off a form, falling back to the variable, then to `dev`. For use in a
+    task.
+    """
     from airflow.sdk import Variable
 
     return str(
@@ -51,7 +56,8 @@ def read_overrides(
 ) -> dict[str, Any]:
     """Turn a filled form into overrides of the experiment.
 
-    :param conf: what the run was triggered with; a key that the form does not have is refused, not ignored.
+    :param conf: what the run was triggered with; a key that the form does not have is refused, not
+        ignored.
     :raises InvalidExperimentError: naming the unknown key and what is allowed.
     """
     allowed = (*OVERRIDES, "environment", "region_name")

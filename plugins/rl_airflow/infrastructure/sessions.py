@@ -1,10 +1,11 @@
-"""AWS sessions by role: a task acts as the launcher, the promoter, the reaper or the deployer, and as nobody else.
+"""AWS sessions by role: a task acts as the launcher, the promoter, the reaper or the deployer, and
+as nobody else.
 
-With a connection `nightshift_<role>` (`nightshift_airflow` for the worker's own, or another named by `aws_conn_id`) that
-connection decides. Without one, the
-environment's own credentials (those of the Airflow worker's role) assume `nightshift-<environment>-<role>` in their own
-account; the provider renews such a session before it expires. The deployer is CloudFormation's own role, which nobody else
-can assume: who deploys does it as themselves, and passes the role on.
+With a connection `nightshift_<role>` (`nightshift_airflow` for the worker's own, or another named
+by `aws_conn_id`) that connection decides. Without one, the environment's own credentials (those of
+the Airflow worker's role) assume `nightshift-<environment>-<role>` in their own account; the
+provider renews such a session before it expires. The deployer is CloudFormation's own role, which
+nobody else can assume: who deploys does it as themselves, and passes the role on.
 """
 
 import json
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 Role = Literal["launcher", "promoter", "reaper", "deployer"]
 
-#: Calls that a launch hangs on are retried by whoever polls, not by the client behind our back for minutes.
+#: Calls that a launch hangs on are retried by whoever polls, not by the client behind our back for
+#: minutes.
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 10, 60, 4
 #: A function may run for 900 s.
 LAMBDA_TIMEOUT_S = 910
@@ -42,9 +44,11 @@ class RoleSession:
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
-        """A client of a service with short time-outs and few retries; the same one when asked again.
+        """A client of a service with short time-outs and few retries; the same one when asked
+        again.
 
-        Lambda's is patient and never retries by itself: a retried call would run the function again (boto/boto3#1104).
+        Lambda's is patient and never retries by itself: a retried call would run the function again
+        (boto/boto3#1104).
         """
         if service not in self._clients:
             from botocore.config import Config
@@ -60,7 +64,9 @@ class RoleSession:
         return self._clients[service]
 
     def client_in(self, region_name: str, service: str) -> Any:
-        """A client of a service that has endpoints in few regions; one quick try, for what may be done without."""
+        """A client of a service that has endpoints in few regions; one quick try, for what may be
+        done without.
+        """
         from botocore.config import Config
 
         config = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1})

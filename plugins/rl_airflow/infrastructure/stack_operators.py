@@ -1,7 +1,8 @@
-"""The operators of the infrastructure: build and upload artifacts, deploy stacks, take an environment down.
+"""The operators of the infrastructure: build and upload artifacts, deploy stacks, take an
+environment down.
 
-They act as whoever runs them (an administrator the first time, the Airflow worker afterwards), or by the connection
-`nightshift_deployer`; CloudFormation itself acts as the deployer.
+They act as whoever runs them (an administrator the first time, the Airflow worker afterwards), or
+by the connection `nightshift_deployer`; CloudFormation itself acts as the deployer.
 """
 
 import logging
@@ -32,7 +33,8 @@ BUSY_WITHIN_S, BUSY_EVERY_S = 900.0, 5.0
 class DeploymentOperator(BaseOperator):
     """What the operators of the infrastructure share: the form, and a session as whoever runs them.
 
-    :param aws_conn_id: a connection; None: `nightshift_deployer` if defined, else the environment's credentials.
+    :param aws_conn_id: a connection; None: `nightshift_deployer` if defined, else the environment's
+        credentials.
     """
 
     def __init__(self, *, aws_conn_id: str | None = None, **kwargs: Any) -> None:
@@ -74,8 +76,8 @@ class DeploymentOperator(BaseOperator):
 class StsCheckAccessOperator(DeploymentOperator):
     """Say who is deploying what where, and refuse what could not work. Changes nothing.
 
-    Before a new stack is made the account is checked as `python -m infra_bootstrap preflight` does; a failure is final until
-    its fix is applied and the task cleared.
+    Before a new stack is made the account is checked as `python -m infra_bootstrap preflight` does;
+    a failure is final until its fix is applied and the task cleared.
     """
 
     def execute(self, context: Context) -> dict[str, str]:
@@ -119,7 +121,9 @@ class StsCheckAccessOperator(DeploymentOperator):
 
 
 class S3BuildArtifactsOperator(DeploymentOperator):
-    """Build what machines and functions run; what was built before is found again. A retry or a clear builds the same bytes."""
+    """Build what machines and functions run; what was built before is found again. A retry or a
+    clear builds the same bytes.
+    """
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Build. :return: keys and digests as JSON."""
@@ -135,10 +139,11 @@ class S3BuildArtifactsOperator(DeploymentOperator):
 
 
 class S3UploadArtifactsOperator(DeploymentOperator):
-    """Upload the artifacts that are not in the bucket yet, as the launcher. A retry or a clear uploads what is missing.
+    """Upload the artifacts that are not in the bucket yet, as the launcher. A retry or a clear
+    uploads what is missing.
 
-    It finds in the cache what `build_artifacts` built, or builds it on this worker; what it returns is what was uploaded,
-    so that no stack can name anything else.
+    It finds in the cache what `build_artifacts` built, or builds it on this worker; what it returns
+    is what was uploaded, so that no stack can name anything else.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -154,10 +159,12 @@ class S3UploadArtifactsOperator(DeploymentOperator):
 
 
 class CloudFormationDeployStackOperator(DeploymentOperator):
-    """Bring one stack to what its template says, through a change set; defers while CloudFormation works.
+    """Bring one stack to what its template says, through a change set; defers while CloudFormation
+    works.
 
-    A retry or a clear compares again: what is done is UNCHANGED, what somebody (or an earlier try) is still doing is
-    waited for, and what failed has been rolled back and is tried again. Killing the task does not stop CloudFormation.
+    A retry or a clear compares again: what is done is UNCHANGED, what somebody (or an earlier try)
+    is still doing is waited for, and what failed has been rolled back and is tried again. Killing
+    the task does not stop CloudFormation.
 
     :param concern: identity, network, storage, training or evaluation.
     :param artifacts: what `upload_artifacts` returned; needed for training and evaluation.
@@ -275,12 +282,15 @@ class CloudFormationSummariseOperator(DeploymentOperator):
 class CloudFormationDestroyEnvironmentOperator(DeploymentOperator):
     """Delete an environment's stacks and prove that nothing is left; refused while machines run.
 
-    Needs the environment's exact name, typed into the form. The bucket stays unless an administrator deletes it from a
-    shell: it holds what was trained, judged and promoted. A retry or a clear goes on with what is still there.
+    Needs the environment's exact name, typed into the form. The bucket stays unless an
+    administrator deletes it from a shell: it holds what was trained, judged and promoted. A retry
+    or a clear goes on with what is still there.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Delete. :return: what was deleted, what was kept, and what is left over, of which there is nothing."""
+        """Delete.
+        :return: what was deleted, what was kept, and what is left over, of which there is nothing.
+        """
         from infra_bootstrap.deployment.destroy import destroy
         from infra_bootstrap.errors import (
             AccessRefusedError,
@@ -312,7 +322,9 @@ class CloudFormationDestroyEnvironmentOperator(DeploymentOperator):
 
 
 def _when_idle(prepare: "Callable[[], Prepared]") -> "Prepared":
-    """Prepare a stack; if somebody else is at work on it (or an earlier try of ours), wait until that has ended."""
+    """Prepare a stack; if somebody else is at work on it (or an earlier try of ours), wait until
+    that has ended.
+    """
     from infra_bootstrap.errors import StackBusyError
 
     until = time.monotonic() + BUSY_WITHIN_S

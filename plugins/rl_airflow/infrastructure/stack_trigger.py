@@ -14,9 +14,11 @@ MOST_FAILURES = 10
 
 
 class CloudFormationStackTrigger(BaseTrigger):
-    """Watch a stack that was started; fires when CloudFormation has ended, well or badly. It only looks.
+    """Watch a stack that was started; fires when CloudFormation has ended, well or badly. It only
+    looks.
 
-    :param prepared: `infra_bootstrap.deployment.one_stack.Prepared` as JSON. :param waiter_delay: longest pause between looks, seconds.
+    :param prepared: `infra_bootstrap.deployment.one_stack.Prepared` as JSON.
+    :param waiter_delay: longest pause between looks, seconds.
     """
 
     def __init__(

@@ -129,7 +129,8 @@ class Machines:
     ) -> Iterator[TaggedMachine]:
         """List machines of the environment that bear tags.
 
-        :param tags: names without our prefix → values. :param states: None: also those that are gone.
+        :param tags: names without our prefix → values.
+        :param states: None: also those that are gone.
         """
         filters = [
             {"Name": f"tag:{TAG_PREFIX}{name}", "Values": [value]}
@@ -157,7 +158,9 @@ class Machines:
         return self.list({"experiment": experiment, "run": run}, PRESENT)
 
     def describe(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
-        """Look at machines with one call for 200; one that EC2 does not show (yet, or any more) is absent."""
+        """Look at machines with one call for 200; one that EC2 does not show (yet, or any more) is
+        absent.
+        """
         found: dict[str, Machine] = {}
         for some in batches(instance_ids, FILTERED_AT_ONCE):
             # As a filter, because an unknown id among InstanceIds would fail the whole call.
@@ -165,10 +168,11 @@ class Machines:
         return found
 
     def describe_ended(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
-        """Look at those of many machines that are no longer alive, with one call for 1,000: a machine that runs takes half a
-        millisecond to read, and is what it was.
+        """Look at those of many machines that are no longer alive, with one call for 1,000: a
+        machine that runs takes half a millisecond to read, and is what it was.
 
-        :raises botocore.exceptions.ClientError: `InvalidInstanceID.NotFound` if EC2 does not show one of them.
+        :raises botocore.exceptions.ClientError: `InvalidInstanceID.NotFound` if EC2 does not show
+            one of them.
         """
         found: dict[str, Machine] = {}
         for some in batches(instance_ids, DESCRIBED_AT_ONCE):
@@ -198,7 +202,8 @@ class Machines:
     def terminate_new(self, instance_id: str) -> None:
         """Terminate a machine that EC2 named a moment ago, and that it may not find yet.
 
-        :raises botocore.exceptions.ClientError: if EC2 goes on not finding it: then it is not known to be gone.
+        :raises botocore.exceptions.ClientError: if EC2 goes on not finding it: then it is not known
+            to be gone.
 
         Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
         """
@@ -233,14 +238,18 @@ class Machines:
 
 
 class KnownMachines:
-    """Many machines, looked at again and again: each is read whole when it is new, and when it is no longer alive."""
+    """Many machines, looked at again and again: each is read whole when it is new, and when it is
+    no longer alive.
+    """
 
     def __init__(self, machines: Machines) -> None:
         self.machines = machines
         self._known: dict[str, Machine] = {}
 
     def look(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
-        """Look at machines with one call for 1,000 that run, and one for 200 others; one that EC2 does not show is absent."""
+        """Look at machines with one call for 1,000 that run, and one for 200 others; one that EC2
+        does not show is absent.
+        """
         wanted = dict.fromkeys(instance_ids)
         alive = {
             name: machine

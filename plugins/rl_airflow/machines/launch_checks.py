@@ -1,6 +1,8 @@
-"""What is looked at before a machine is asked for, so that what cannot work is refused with the fix and costs nothing.
+"""What is looked at before a machine is asked for, so that what cannot work is refused with the fix
+and costs nothing.
 
-What may not be looked up is passed over: EC2 has the last word, and its refusals are explained as well.
+What may not be looked up is passed over: EC2 has the last word, and its refusals are explained as
+well.
 """
 
 import logging
@@ -47,7 +49,8 @@ class LaunchChecks:
     ) -> None:
         """Look at what every launch needs.
 
-        :raises LaunchRefusedError: if the template or its image is gone, or a quota can never hold such a machine.
+        :raises LaunchRefusedError: if the template or its image is gone, or a quota can never hold
+            such a machine.
         """
         self._check_template(template_id, version)
         names = tuple(instance_types)
@@ -94,7 +97,8 @@ class LaunchChecks:
             )
         if not there:
             raise LaunchRefusedError(
-                f"the machine image {image_id} of the launch template {template_id} is gone, or not available: "
+                f"the machine image {image_id} of the launch template {template_id} is gone, or "
+                "not available: "
                 "trigger bootstrap_infrastructure, which takes the newest, then a new run"
             )
 

@@ -1,4 +1,6 @@
-"""What EC2 says of the day: which zones offer a type, and what spot costs there. Falls back to the dated table."""
+"""What EC2 says of the day: which zones offer a type, and what spot costs there. Falls back to the
+dated table.
+"""
 
 import json
 import logging
@@ -18,7 +20,8 @@ class MarketPrices:
     """Look-ups that a launch may do without: each answer None means that it could not be had.
 
     :param ec2: a boto3 EC2 client; None: never look up.
-    :param make_pricing: makes a client of the price list, which has endpoints in few regions; None: the table is used.
+    :param make_pricing: makes a client of the price list, which has endpoints in few regions; None:
+        the table is used.
     """
 
     def __init__(
@@ -73,10 +76,11 @@ class MarketPrices:
     def paid(self, instance_type: str, market: str, zone: str, *, reserved: float) -> float:
         """US dollars an hour to settle with.
 
-        Spot: the history's newest, the table, the price list's on-demand price, which spot does not exceed. On-demand: the price
-        list, the table. A machine that ran is never free.
+        Spot: the history's newest, the table, the price list's on-demand price, which spot does not
+        exceed. On-demand: the price list, the table. A machine that ran is never free.
 
-        :param reserved: what was set aside for an hour, for a type of which no source knows the price.
+        :param reserved: what was set aside for an hour, for a type of which no source knows the
+            price.
         """
         spot = self._spot(instance_type, zone) if market == "spot" else None
         if spot is not None:
@@ -129,7 +133,8 @@ def _price_filters(instance_type: str, region: str) -> list[dict[str, str]]:
 def _read_price(answer: Mapping[str, Any]) -> float | None:
     """Read the dearest hourly price off GetProducts' JSON strings; None if there is none.
 
-    Source: https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
+    Source:
+    https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
     """
     prices = [
         float(dimension["pricePerUnit"]["USD"])

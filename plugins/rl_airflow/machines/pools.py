@@ -1,8 +1,10 @@
-"""The pool that limits how many virtual CPUs the trials of one Airflow use at the same time. Made by Airflow's own processes.
+"""The pool that limits how many virtual CPUs the trials of one Airflow use at the same time. Made
+by Airflow's own processes.
 
-A task that waits for a pool which does not exist waits for ever, and no task may make one. So the scheduler's side makes it when
-it starts, unless it is there: its size then belongs to whoever sets it (`airflow pools set`). AWS's own quota is looked at before
-each launch as well, which also holds for `airflow dags test`, where no pool counts.
+A task that waits for a pool which does not exist waits for ever, and no task may make one. So the
+scheduler's side makes it when it starts, unless it is there: its size then belongs to whoever sets
+it (`airflow pools set`). AWS's own quota is looked at before each launch as well, which also holds
+for `airflow dags test`, where no pool counts.
 """
 
 import logging
@@ -19,15 +21,21 @@ log = logging.getLogger(__name__)
 
 #: Its slots are vCPUs; deferred tasks count, for their machines train.
 VCPU_POOL = "nightshift_vcpus"
-#: What it is made with: enough for one machine of every type that we know a price of, and of all but the largest others.
+#: What it is made with: enough for one machine of every type that we know a price of, and of all
+#: but the largest others.
 FIRST_SLOTS = 256
-DESCRIPTION = "vCPUs that training machines may use at the same time, all experiments together; set it to your account's quota"
+DESCRIPTION = (
+    "vCPUs that training machines may use at the same time, all experiments together; "
+    "set it to your account's quota"
+)
 #: A task that waits for a machine that is up goes before one that would launch another.
 AWAIT_PRIORITY, LAUNCH_PRIORITY = 100, 1
 
 
 def pool_arguments(compute: Compute, priority: int) -> dict[str, Any]:
-    """What a trial's task takes of the pool: as many slots as the largest machine that it may get has vCPUs."""
+    """What a trial's task takes of the pool: as many slots as the largest machine that it may get
+    has vCPUs.
+    """
     return {
         "pool": VCPU_POOL,
         "pool_slots": slots_of(compute),
@@ -56,7 +64,8 @@ class PoolListener:
                 log.info("made the pool %s with %d slots", VCPU_POOL, FIRST_SLOTS)
         except Exception as error:
             log.warning(
-                "the pool %s could not be made (%s); make it: airflow pools set %s %d '%s' --include-deferred",
+                "the pool %s could not be made (%s); make it: airflow pools set %s %d '%s' "
+                "--include-deferred",
                 VCPU_POOL,
                 first_line(error),
                 VCPU_POOL,
@@ -66,7 +75,9 @@ class PoolListener:
 
 
 def ensure_pool() -> bool:
-    """Make the pool unless it is there. Only for processes that may use Airflow's database. :return: whether it was made."""
+    """Make the pool unless it is there. Only for processes that may use Airflow's database.
+    :return: whether it was made.
+    """
     from airflow.models.pool import Pool
 
     if Pool.get_pool(VCPU_POOL) is not None:

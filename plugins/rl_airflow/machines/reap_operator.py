@@ -13,9 +13,11 @@ from rl_airflow.machines.instances import Machines, TaggedMachine
 
 log = logging.getLogger(__name__)
 
-#: A machine ends itself at its deadline; only one that has not done so this long after is ended from outside.
+#: A machine ends itself at its deadline; only one that has not done so this long after is ended
+#: from outside.
 GRACE = timedelta(minutes=10)
-#: The launcher's policy lets no machine start without a deadline, so somebody tagged it by hand, or changed the tag.
+#: The launcher's policy lets no machine start without a deadline, so somebody tagged it by hand, or
+#: changed the tag.
 WITHOUT_DEADLINE = timedelta(hours=1)
 
 
@@ -29,11 +31,12 @@ class Overdue(NamedTuple):
 class Ec2ReapInstancesOperator(BaseOperator):
     """End the environment's machines whose deadline has passed, or that bear none. As the reaper.
 
-    The first run of a DAG only lists (and every run with `dry_run` in its form): a reaper that is set up wrongly should
-    show it before it ends anything. A retry or a clear looks again. The scheduled Lambda of the evaluation stack does the
-    same when Airflow is gone.
+    The first run of a DAG only lists (and every run with `dry_run` in its form): a reaper that is
+    set up wrongly should show it before it ends anything. A retry or a clear looks again. The
+    scheduled Lambda of the evaluation stack does the same when Airflow is gone.
 
-    :param aws_conn_id: a connection of the reaper's; None: `nightshift_reaper` if defined, else the assumed role.
+    :param aws_conn_id: a connection of the reaper's; None: `nightshift_reaper` if defined, else the
+        assumed role.
     """
 
     def __init__(self, *, aws_conn_id: str | None = None, **kwargs: Any) -> None:
@@ -41,7 +44,9 @@ class Ec2ReapInstancesOperator(BaseOperator):
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look, and end what is overdue. :return: ids that were ended, and ids that would have been."""
+        """Look, and end what is overdue.
+        :return: ids that were ended, and ids that would have been.
+        """
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
         machines = Machines(

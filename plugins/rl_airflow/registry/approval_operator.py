@@ -17,11 +17,13 @@ APPROVE, REJECT = "Approve", "Reject"
 
 
 class AskBeforePromotingOperator(HITLOperator):
-    """Wait for a person to approve the promotion; does not ask when nobody wants to be asked, or nothing is promoted.
+    """Wait for a person to approve the promotion; does not ask when nobody wants to be asked, or
+    nothing is promoted.
 
-    Whether to ask, and for how long, is what the run's spec froze. The answer is given in the UI (Required Actions) or over
-    REST; no answer is a no. An answer that is missing is no approval, so a task that was marked as successful by hand promotes
-    nothing. A retry asks again; a clear withdraws the answer.
+    Whether to ask, and for how long, is what the run's spec froze. The answer is given in the UI
+    (Required Actions) or over REST; no answer is a no. An answer that is missing is no approval, so
+    a task that was marked as successful by hand promotes nothing. A retry asks again; a clear
+    withdraws the answer.
 
     :param plan: the run's plan, to say where the report is. :param verdict: what `judge` returned.
     """
@@ -76,9 +78,11 @@ def name_of(user: dict[str, Any]) -> str:
 
 
 def _question(plan: RunPlan, verdict: dict[str, Any], hours: float, origin: str) -> str:
-    """What the person reads, as Markdown: what was found, where the whole report is, what silence means.
+    """What the person reads, as Markdown: what was found, where the whole report is, what silence
+    means.
 
-    :param origin: of an imported policy, in the importer's words, which are quoted so that they cannot pass for ours.
+    :param origin: of an imported policy, in the importer's words, which are quoted so that they
+        cannot pass for ours.
     """
     report = Artifact.model_validate(verdict["report"])
     page = page_of_report(report.key)
@@ -90,5 +94,6 @@ def _question(plan: RunPlan, verdict: dict[str, Any], hours: float, origin: str)
     )
     return (
         f"{imported}{verdict.get('summary') or verdict['reason']}\n\n[Report]({report_link(plan, page)}) "
-        f"(`s3://{plan.bucket}/{page}`)\n\nNo answer within {hours:.3g} hours means no: the champion stays."
+        f"(`s3://{plan.bucket}/{page}`)\n\nNo answer within {hours:.3g} hours means no: the "
+        "champion stays."
     )

@@ -1,14 +1,17 @@
-"""Tell Airflow that another policy is in service: an asset event, on which other DAGs may be scheduled.
+"""Tell Airflow that another policy is in service: an asset event, on which other DAGs may be
+scheduled.
 
-A consumer says `schedule=champion_asset("lunarlander_ppo")`; docs/examples/on_new_champion.py is a whole one.
+A consumer says `schedule=champion_asset("lunarlander_ppo")`; docs/examples/on_new_champion.py is a
+whole one.
 """
 
 from typing import Any
 
 from airflow.sdk import Asset, AssetAlias, Context
 
-#: The outlet of every task that may move a champion. Through an alias an event is sent only if the champion moved: a task
-#: that names an asset itself as its outlet sends one whenever it succeeds, also when a night ends with KEEP.
+#: The outlet of every task that may move a champion. Through an alias an event is sent only if the
+#: champion moved: a task that names an asset itself as its outlet sends one whenever it succeeds,
+#: also when a night ends with KEEP.
 CHAMPIONS = AssetAlias("nightshift_champions")
 
 

@@ -1,4 +1,6 @@
-"""The operators that move the champion: promote the run's candidate, roll back to an earlier version. As the promoter."""
+"""The operators that move the champion: promote the run's candidate, roll back to an earlier
+version. As the promoter.
+"""
 
 import logging
 import uuid
@@ -41,14 +43,17 @@ log = logging.getLogger(__name__)
 
 
 class S3PromoteCandidateOperator(RunOperator):
-    """Put the candidate into service if the verdict says so, and the champion is still the one it was compared with.
+    """Put the candidate into service if the verdict says so, and the champion is still the one it
+    was compared with.
 
-    The evaluator loads the policy once more before the pointer moves, and the move is announced as an asset event. A retry
-    or a clear goes on where it stopped, and finds its own version again. Any other decision skips the task.
+    The evaluator loads the policy once more before the pointer moves, and the move is announced as
+    an asset event. A retry or a clear goes on where it stopped, and finds its own version again.
+    Any other decision skips the task.
 
     :param candidate: what `select` returned. :param verdict: what `judge` returned.
     :param approval: what `approve` returned; without an approval nothing is promoted.
-    :param aws_conn_id: a connection of the promoter's; None: `nightshift_promoter` if defined, else the assumed role.
+    :param aws_conn_id: a connection of the promoter's; None: `nightshift_promoter` if defined, else
+        the assumed role.
     """
 
     template_fields: Sequence[str] = ("plan", "candidate", "verdict", "approval")
@@ -116,14 +121,18 @@ class S3PromoteCandidateOperator(RunOperator):
 
 
 class S3RollBackChampionOperator(BaseOperator):
-    """Put an earlier version back into service, with a reason, and show the history. Without a version nothing is moved.
+    """Put an earlier version back into service, with a reason, and show the history. Without a
+    version nothing is moved.
 
-    A version that a person chose replaces only the champion that the question showed: after any other move the task fails with
-    SUPERSEDED. A version that the form names replaces whatever is in service. A retry after the pointer moved finds the version in
-    service and says so. A clear does the same.
+    A version that a person chose replaces only the champion that the question showed: after any
+    other move the task fails with SUPERSEDED. A version that the form names replaces whatever is in
+    service. A retry after the pointer moved finds the version in service and says so. A clear does
+    the same.
 
-    :param choice: what `choose` returned: the form's version, or the one that a person chose, with the mark of the pointer then.
-    :param aws_conn_id: a connection of the promoter's; None: `nightshift_promoter` if defined, else the assumed role.
+    :param choice: what `choose` returned: the form's version, or the one that a person chose, with
+        the mark of the pointer then.
+    :param aws_conn_id: a connection of the promoter's; None: `nightshift_promoter` if defined, else
+        the assumed role.
     """
 
     template_fields: Sequence[str] = ("choice",)
@@ -210,7 +219,9 @@ class S3RollBackChampionOperator(BaseOperator):
 
 
 def _check_what_it_says(report: PolicyReport, record: VersionSource) -> None:
-    """Compare what the policy's own file says with what was written down of it: a record must not speak for another file."""
+    """Compare what the policy's own file says with what was written down of it: a record must not
+    speak for another file.
+    """
     said = report.metadata
     if said is not None and (said.digest, said.wrappers) != (
         record.digest,
@@ -239,7 +250,8 @@ def check_policy(evaluator: Evaluator, scene: Scene, policy: Artifact) -> Policy
 def check_version(store: ObjectStore, evaluator: Evaluator, experiment: str, version: int) -> None:
     """Have the evaluator load and try a version on the environment that it was judged on.
 
-    :raises LifecycleError: if the version is not whole. :raises AirflowFailException: as :func:`check_policy`.
+    :raises LifecycleError: if the version is not whole.
+    :raises AirflowFailException: as :func:`check_policy`.
     """
     manifest, prefix = get_manifest(store, experiment, version), version_prefix(experiment, version)
     spec = Spec.from_json(
@@ -269,7 +281,8 @@ def describe_versions(store: ObjectStore, experiment: str) -> str:
 def describe_version(manifest: VersionManifest) -> str:
     """One version in one line; its number comes first."""
     return (
-        f"{manifest.version}: {manifest.created_at:%Y-%m-%d %H:%M} UTC, {manifest.trial} at step {manifest.step:,} of "
+        f"{manifest.version}: {manifest.created_at:%Y-%m-%d %H:%M} UTC, {manifest.trial} at step "
+        f"{manifest.step:,} of "
         f"{manifest.run}, digest {manifest.digest[:12]}"
     )
 
@@ -277,7 +290,9 @@ def describe_version(manifest: VersionManifest) -> str:
 def find_readable_champion(
     store: ObjectStore, experiment: str
 ) -> tuple[ChampionPointer, str] | None:
-    """Find the champion; None, with a warning, if somebody edited the pointer beyond recognition: a rollback replaces it."""
+    """Find the champion; None, with a warning, if somebody edited the pointer beyond recognition: a
+    rollback replaces it.
+    """
     try:
         return find_champion(store, experiment)
     except InvalidRecordError as error:
@@ -292,7 +307,8 @@ def describe_history(store: ObjectStore, experiment: str) -> str:
     for entry in read_entries(store, experiment, champion[0].entry if champion else None):
         before = f"version {entry.from_version}" if entry.from_version else "nothing"
         lines.append(
-            f"  {entry.sequence}. {entry.at:%Y-%m-%d %H:%M} UTC {entry.move}: {before} → version {entry.to_version} "
+            f"  {entry.sequence}. {entry.at:%Y-%m-%d %H:%M} UTC {entry.move}: {before} → version "
+            f"{entry.to_version} "
             f"by {entry.who}: {entry.why}"
         )
     return "\n".join(lines)
@@ -314,7 +330,8 @@ def _versions(store: ObjectStore, experiment: str) -> str:
 
 
 def _who(context: Context, person: str | None = None, as_what: str = "") -> str:
-    """Who moves the champion: the person that triggered the run if Airflow knows, the run, and who answered in it.
+    """Who moves the champion: the person that triggered the run if Airflow knows, the run, and who
+    answered in it.
 
     :param person: who answered; None: nobody was asked. :param as_what: what the answer was.
     """

@@ -1,4 +1,6 @@
-"""The operators that bring in a policy that was trained elsewhere: it must pass the same gate as any candidate."""
+"""The operators that bring in a policy that was trained elsewhere: it must pass the same gate as
+any candidate.
+"""
 
 import logging
 from pathlib import Path
@@ -32,10 +34,11 @@ CANDIDATE_KEY = "candidate"
 
 
 class S3FreezeImportOperator(S3FreezeSpecOperator):
-    """Fix an import: the experiment as its file is now, the champion to beat, and the policy, which the evaluator has loaded.
+    """Fix an import: the experiment as its file is now, the champion to beat, and the policy, which
+    the evaluator has loaded.
 
-    Written as the launcher. A retry or a clear finds what was frozen. Only ONNX, safetensors and JSON are read, so nothing
-    that came from elsewhere is executed here.
+    Written as the launcher. A retry or a clear finds what was frozen. Only ONNX, safetensors and
+    JSON are read, so nothing that came from elsewhere is executed here.
 
     :param folder: where the experiments' files lie.
     """
@@ -67,7 +70,9 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
     def _bring_in(
         self, store: ObjectStore, evaluator: Evaluator, plan: RunPlan, params: Any
     ) -> Candidate:
-        """Write down what is imported, once. :raises AirflowFailException: with what is wrong with the policy."""
+        """Write down what is imported, once.
+        :raises AirflowFailException: with what is wrong with the policy.
+        """
         key, bundle_key = import_key(plan.experiment, plan.run), params["bundle"]
         bundle = ImportBundle.from_json(
             get(store, bundle_key, sha256_of_artifact(bundle_key)).data, bundle_key
@@ -105,7 +110,8 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
         record = ImportRecord.from_json(data, key)
         if (record.policy, record.parameters) != (bundle.policy, bundle.parameters):
             raise AirflowFailException(
-                f"{key} is of another bundle: this run's id was used before; trigger again with another"
+                f"{key} is of another bundle: this run's id was used before; trigger again with "
+                "another"
             )
         log.info("%s: digest %s, %s", plan.experiment, record.digest[:12], record.origin)
         return Candidate(
@@ -119,21 +125,27 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
 
 
 def _check_provenance(scene: Scene, said: PolicyMetadata, digest: str) -> None:
-    """Compare what a policy says of itself with the experiment and its parameters. :raises AirflowFailException: with what differs."""
+    """Compare what a policy says of itself with the experiment and its parameters.
+    :raises AirflowFailException: with what differs.
+    """
     if (said.env_id, said.env_kwargs) != (scene.env_id, scene.env_kwargs):
         raise AirflowFailException(
-            f"the policy says that it was trained on {said.env_id or 'no environment'} with {said.env_kwargs}, and the experiment is on "
-            f"{scene.env_id} with {scene.env_kwargs}: export it with --env-id and --env-kwargs of the experiment; nothing is imported"
+            f"the policy says that it was trained on {said.env_id or 'no environment'} with "
+            f"{said.env_kwargs}, and the experiment is on "
+            f"{scene.env_id} with {scene.env_kwargs}: export it with --env-id and --env-kwargs of "
+            "the experiment; nothing is imported"
         )
     if digest != said.digest:
         raise AirflowFailException(
-            f"the parameters have the digest {digest[:12]}, and the policy was made from {said.digest[:12]}: "
+            f"the parameters have the digest {digest[:12]}, and the policy was made from "
+            f"{said.digest[:12]}: "
             "upload the two files of one export; nothing is imported"
         )
 
 
 class S3ImportPolicyOperator(S3PromoteCandidateOperator):
-    """Register the imported policy as a version and put it into service, if the gate says so; fail with its reason if not.
+    """Register the imported policy as a version and put it into service, if the gate says so; fail
+    with its reason if not.
 
     As the promoter. A retry or a clear goes on where it stopped.
     """

@@ -1,4 +1,6 @@
-"""The operators of a replay: freeze what a version was trained with, and compare what comes of it."""
+"""The operators of a replay: freeze what a version was trained with, and compare what comes of
+it.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -29,12 +31,15 @@ log = logging.getLogger(__name__)
 
 
 class S3FreezeReplayOperator(BaseOperator):
-    """Fix a replay: a version's own spec, for its one trial, on the kind of machine that trained it. Written once.
+    """Fix a replay: a version's own spec, for its one trial, on the kind of machine that trained
+    it. Written once.
 
     A retry or a clear finds what was frozen. Nothing is launched here.
 
-    :param experiment: whose version, by a schedule: skipped while there is no champion, or an imported one; None: as the form says.
-    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else the assumed role.
+    :param experiment: whose version, by a schedule: skipped while there is no champion, or an
+        imported one; None: as the form says.
+    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else
+        the assumed role.
     """
 
     def __init__(
@@ -109,7 +114,8 @@ class S3FreezeReplayOperator(BaseOperator):
 
 
 class S3CompareReplayOperator(RunOperator):
-    """Compare the replay with the version: fail when it drifted, skip when the machine was of another numeric class.
+    """Compare the replay with the version: fail when it drifted, skip when the machine was of
+    another numeric class.
 
     A retry or a clear compares the same again.
     """
@@ -149,7 +155,9 @@ class S3CompareReplayOperator(RunOperator):
 
 
 def _skip_without_a_trained_champion(store: ObjectStore, experiment: str) -> None:
-    """Leave a scheduled replay out, instead of failing night after night. :raises AirflowSkipException: with the reason."""
+    """Leave a scheduled replay out, instead of failing night after night.
+    :raises AirflowSkipException: with the reason.
+    """
     found = find_champion(store, experiment)
     if found is None:
         raise AirflowSkipException(
@@ -172,7 +180,9 @@ def champion_version(store: ObjectStore, experiment: str) -> int:
 
 
 def machine_types(store: ObjectStore, manifest: VersionManifest) -> tuple[str, ...]:
-    """The type of the machine that ended a version's training, as its attempts say; empty if they say nothing."""
+    """The type of the machine that ended a version's training, as its attempts say; empty if they
+    say nothing.
+    """
     attempts = AttemptFiles(
         store, TrialId(manifest.experiment, manifest.run, manifest.trial)
     ).read()

@@ -1,4 +1,6 @@
-"""Ask a person which version to put back: a form is made when the DAG is parsed, before anybody may look into the registry."""
+"""Ask a person which version to put back: a form is made when the DAG is parsed, before anybody may
+look into the registry.
+"""
 
 import logging
 import re
@@ -41,13 +43,16 @@ SHOWN = re.compile(r"\(pointer (\w+)\)$")
 
 
 class AskForVersionOperator(HITLOperator):
-    """Ask which version to put back into service; does not ask when the form names one, or only wants a list.
+    """Ask which version to put back into service; does not ask when the form names one, or only
+    wants a list.
 
-    The options are the versions that are whole, newest first, less the one in service. The answer is given in the UI (Required
-    Actions) or over REST within an hour; no answer moves nothing. An option names what it would replace, because the champion may
-    move while the question waits. A retry asks again; a clear withdraws the answer.
+    The options are the versions that are whole, newest first, less the one in service. The answer
+    is given in the UI (Required Actions) or over REST within an hour; no answer moves nothing. An
+    option names what it would replace, because the champion may move while the question waits. A
+    retry asks again; a clear withdraws the answer.
 
-    :param aws_conn_id: a connection of the worker's own; None: `nightshift_airflow` if defined, else its own role.
+    :param aws_conn_id: a connection of the worker's own; None: `nightshift_airflow` if defined,
+        else its own role.
     """
 
     def __init__(self, *, aws_conn_id: str | None = None, **kwargs: Any) -> None:
@@ -61,7 +66,10 @@ class AskForVersionOperator(HITLOperator):
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Any:
-        """Ask, unless it is known. :return: `version`, and if somebody was asked `person` and `pointer`, the mark of what was shown."""
+        """Ask, unless it is known.
+        :return: `version`, and if somebody was asked `person` and `pointer`, the mark of what was
+            shown.
+        """
         params = context["params"]
         if params.get("version") or params.get("only_list"):
             version = params.get("version")
@@ -80,7 +88,9 @@ class AskForVersionOperator(HITLOperator):
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Take the answer. Airflow's API has compared it with the options that were written down; this process has not seen them."""
+        """Take the answer. Airflow's API has compared it with the options that were written down;
+        this process has not seen them.
+        """
         self.options = [*self.options, *event.get("chosen_options", ())]
         answer = super().execute_complete(context, event)
         user, chosen = answer["responded_by_user"], answer["chosen_options"][0]
@@ -99,8 +109,8 @@ class AskForVersionOperator(HITLOperator):
 
 
 def describe_choices(store: ObjectStore, experiment: str) -> list[str]:
-    """What could be put back, newest first, each with what it would replace. The mark is read first: what moves while the rest is
-    read makes it old, and so no answer to it counts.
+    """What could be put back, newest first, each with what it would replace. The mark is read
+    first: what moves while the rest is read makes it old, and so no answer to it counts.
 
     :raises AirflowFailException: if there is nothing but what is in service.
     """
@@ -128,7 +138,9 @@ def _find_choices(
 
 
 def _find_version_in_service(store: ObjectStore, experiment: str) -> int | None:
-    """Find the version in service; None if the pointer was edited, since a rollback may mend it to any version."""
+    """Find the version in service; None if the pointer was edited, since a rollback may mend it to
+    any version.
+    """
     champion = find_readable_champion(store, experiment)
     if champion is None:
         return None
@@ -147,8 +159,13 @@ def _find_version_in_service(store: ObjectStore, experiment: str) -> int | None:
 
 
 def _question(history: str, reason: str) -> str:
-    """What the person reads, as Markdown: what moved when, why it is asked, what silence means. Others' words are quoted."""
+    """What the person reads, as Markdown: what moved when, why it is asked, what silence means.
+    Others' words are quoted.
+    """
     title, *moves = history.splitlines()
     listed = "\n".join(f"- `{move.strip().replace('`', chr(39))}`" for move in moves)
     why = "\n".join(f"> {line}" for line in reason.splitlines())
-    return f"{title}\n\n{listed}\n\nThe reason that was given:\n\n{why}\n\nNo answer within an hour means no: nothing is moved."
+    return (
+        f"{title}\n\n{listed}\n\nThe reason that was given:\n\n{why}\n\nNo answer within an "
+        "hour means no: nothing is moved."
+    )

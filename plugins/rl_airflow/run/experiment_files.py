@@ -11,7 +11,8 @@ from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.hyperparameters import resolve_hyperparameters
 from rl_lifecycle.records.names import slug
 
-#: Names that an experiment cannot have, and what has them: DAGs and folders of the bucket would be shared.
+#: Names that an experiment cannot have, and what has them: DAGs and folders of the bucket would be
+#: shared.
 RESERVED = {
     "champion": "the DAG replay_champion",
     "replay": "the runs of replays",
@@ -28,7 +29,9 @@ class ExperimentFile(NamedTuple):
 
     @property
     def dag_id(self) -> str:
-        """The DAG that is made of it. A stem that is no slug is made one, so that its DAG can say what is wrong."""
+        """The DAG that is made of it. A stem that is no slug is made one, so that its DAG can say
+        what is wrong.
+        """
         return f"retrain_{slug(self.path.stem)}"
 
 
@@ -46,7 +49,8 @@ def list_experiment_files(folder: Path) -> list[Path]:
 def read_experiment_files(folder: Path, only_dag_id: str | None = None) -> Iterator[ExperimentFile]:
     """Read a folder's experiments.
 
-    :param only_dag_id: the one DAG that a worker needs; the other files are not even opened. None: all.
+    :param only_dag_id: the one DAG that a worker needs; the other files are not even opened. None:
+        all.
     """
     seen: dict[str, Path] = {}
     for path in list_experiment_files(folder):
@@ -59,7 +63,9 @@ def read_experiment_files(folder: Path, only_dag_id: str | None = None) -> Itera
 
 
 def find_experiment_file(folder: Path, name: str) -> ExperimentFile:
-    """Read the experiment of a name. A name without a file gives a file whose problem lists the names that there are."""
+    """Read the experiment of a name. A name without a file gives a file whose problem lists the
+    names that there are.
+    """
     paths = {path.stem: path for path in list_experiment_files(folder)}
     if name in paths:
         return read_experiment_file(paths[name])
@@ -72,7 +78,9 @@ def find_experiment_file(folder: Path, name: str) -> ExperimentFile:
 
 
 def read_experiment_file(path: Path) -> ExperimentFile:
-    """Read one file. What is wrong with it becomes its `problem`, in one line that names file, key and what is allowed."""
+    """Read one file. What is wrong with it becomes its `problem`, in one line that names file, key
+    and what is allowed.
+    """
     source = f"{path.parent.name}/{path.name}"
     if taken := RESERVED.get(path.stem):
         return ExperimentFile(

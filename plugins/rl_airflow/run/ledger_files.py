@@ -1,4 +1,6 @@
-"""The ledger of a run in the bucket, changed by compare-and-swap so that launches side by side share one budget."""
+"""The ledger of a run in the bucket, changed by compare-and-swap so that launches side by side
+share one budget.
+"""
 
 from collections.abc import Callable
 

@@ -15,7 +15,8 @@ EC2_CONSOLE = "https://{region}.console.aws.amazon.com/ec2/home?region={region}#
 class TrialLink(BaseOperatorLink):
     """A link that the operator gives in `links`, by class name, as soon as it knows it.
 
-    Airflow stores it when the task ends; :func:`show_links` stores it earlier, so that it is there while the task defers.
+    Airflow stores it when the task ends; :func:`show_links` stores it earlier, so that it is there
+    while the task defers.
     """
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:

@@ -1,7 +1,8 @@
-"""Write a run's note, which Airflow shows in its list of runs: a task may not, so it asks the REST API as a user does.
+"""Write a run's note, which Airflow shows in its list of runs: a task may not, so it asks the REST
+API as a user does.
 
-The connection `nightshift_api` says where the API is and who asks (type HTTP: host with scheme and port, login, password).
-Without it nothing is written, and nothing fails.
+The connection `nightshift_api` says where the API is and who asks (type HTTP: host with scheme and
+port, login, password). Without it nothing is written, and nothing fails.
 """
 
 import http.client
@@ -24,7 +25,9 @@ TIMEOUT_S = 20.0
 
 
 def write_note(context: Context, text: str) -> bool:
-    """Put a text onto the run. :return: whether it is there now; a note that cannot be written fails nothing."""
+    """Put a text onto the run.
+    :return: whether it is there now; a note that cannot be written fails nothing.
+    """
     try:
         connection = BaseHook.get_connection(CONNECTION)
     except Exception:  # Airflow raises a type of its own for each place where it looked

@@ -1,9 +1,12 @@
-"""What people are told without asking: failures, interruptions, promotions. Over SNS, and over any Airflow notifier.
+"""What people are told without asking: failures, interruptions, promotions. Over SNS, and over any
+Airflow notifier.
 
-Airflow's variable `nightshift_notifiers` names the notifiers, as a JSON list; their templated arguments may use `nightshift`:
+Airflow's variable `nightshift_notifiers` names the notifiers, as a JSON list; their templated
+arguments may use `nightshift`:
 
     [{"notifier": "airflow.providers.slack.notifications.slack.SlackNotifier",
-      "arguments": {"channel": "training", "text": "{{ nightshift.experiment }} {{ nightshift.event }}: {{ nightshift.message }}"}}]
+      "arguments": {"channel": "training", "text": "{{ nightshift.experiment }} {{ nightshift.event
+      }}: {{ nightshift.message }}"}}]
 """
 
 import importlib
@@ -25,10 +28,12 @@ NOTIFIERS_VARIABLE = "nightshift_notifiers"
 
 
 class SnsRunNotifier(BaseNotifier):
-    """Tell the environment's topic what happened to a task of a run. A notice that cannot be sent fails nothing.
+    """Tell the environment's topic what happened to a task of a run. A notice that cannot be sent
+    fails nothing.
 
     :param event: what happened, in a word: failed, interrupted, promoted.
-    :param aws_conn_id: a connection of the Airflow worker's; None: `nightshift_airflow` if defined, else its credentials.
+    :param aws_conn_id: a connection of the Airflow worker's; None: `nightshift_airflow` if defined,
+        else its credentials.
     """
 
     template_fields: Sequence[str] = ("event",)
@@ -54,7 +59,8 @@ class SnsRunNotifier(BaseNotifier):
 
 
 def tell(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None) -> bool:
-    """Publish one message to the environment's topic, as the Airflow worker, and hand it to the notifiers of the variable.
+    """Publish one message to the environment's topic, as the Airflow worker, and hand it to the
+    notifiers of the variable.
 
     :return: whether SNS took it: without a topic, or when nobody answers, the run goes on.
     """
@@ -81,7 +87,9 @@ def tell(plan: RunPlan, event: str, message: str, aws_conn_id: str | None = None
 
 
 def _notify(plan: RunPlan, event: str, message: str) -> None:
-    """Hand a message to the notifiers that the variable names; one that is wrong is said and hinders no other."""
+    """Hand a message to the notifiers that the variable names; one that is wrong is said and
+    hinders no other.
+    """
     try:
         named = Variable.get(NOTIFIERS_VARIABLE, default=None, deserialize_json=True) or []
         if not isinstance(named, list) or not all(isinstance(one, dict) for one in named):

@@ -1,4 +1,6 @@
-"""The last operators of a retraining: tell what happened, then say whether all that was required did."""
+"""The last operators of a retraining: tell what happened, then say whether all that was required
+did.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -53,12 +55,14 @@ class S3ReportRunOperator(RunOperator):
 
 
 class VerdictOperator(BaseOperator):
-    """Fail the run unless what was required succeeded. The teardown of the machines cannot: it succeeds after a failed training.
+    """Fail the run unless what was required succeeded. The teardown of the machines cannot: it
+    succeeds after a failed training.
 
-    Required: every trial finished, the candidate was judged, a candidate judged better was promoted (or the champion
-    had changed meanwhile), and no machine is left. A retry or a clear looks again.
+    Required: every trial finished, the candidate was judged, a candidate judged better was promoted
+    (or the champion had changed meanwhile), and no machine is left. A retry or a clear looks again.
 
-    :param freezing_task_id: the task that returns the names of all trials: one that was never launched counts as missing.
+    :param freezing_task_id: the task that returns the names of all trials: one that was never
+        launched counts as missing.
     :param required: what must have succeeded, as a name for people → the task's id.
     """
 
@@ -81,7 +85,10 @@ class VerdictOperator(BaseOperator):
         self.promoting_task_id, self.terminating_task_id = promoting_task_id, terminating_task_id
 
     def execute(self, context: Context) -> str:
-        """Judge the run itself. :return: one line. :raises AirflowFailException: naming all that is missing."""
+        """Judge the run itself.
+        :return: one line.
+        :raises AirflowFailException: naming all that is missing.
+        """
         problems = [
             *self._missing(context),
             *self._untrained(context),
@@ -122,7 +129,10 @@ class VerdictOperator(BaseOperator):
         promotion = context["ti"].xcom_pull(task_ids=self.promoting_task_id)
         if promotion is None:
             return [
-                f"the candidate was judged better, and was not promoted (see the task {self.promoting_task_id})"
+                (
+                    "the candidate was judged better, and was not promoted (see the task "
+                    f"{self.promoting_task_id})"
+                )
             ]
         return []
 
@@ -131,7 +141,8 @@ class VerdictOperator(BaseOperator):
 
 
 class ProveNoneLeftOperator(BaseOperator):
-    """Fail the run unless its teardown proved that no machine is left, since a teardown's own failure does not count.
+    """Fail the run unless its teardown proved that no machine is left, since a teardown's own
+    failure does not count.
 
     A retry or a clear looks at the proof again; clear the teardown first.
     """
@@ -141,7 +152,9 @@ class ProveNoneLeftOperator(BaseOperator):
         self.terminating_task_id = terminating_task_id
 
     def execute(self, context: Context) -> None:
-        """Look at the proof. :raises AirflowFailException: if there is none, or machines are left."""
+        """Look at the proof. :raises AirflowFailException: if there is none, or machines are
+        left.
+        """
         if problems := what_is_left(context, self.terminating_task_id):
             raise AirflowFailException("; ".join(problems))
 

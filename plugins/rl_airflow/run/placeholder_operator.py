@@ -5,7 +5,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 
 class ExplainProblemOperator(BaseOperator):
-    """Fail with the line that says what is wrong with a file. A retry or a clear fails again until the file is correct."""
+    """Fail with the line that says what is wrong with a file. A retry or a clear fails again until
+    the file is correct.
+    """
 
     def __init__(self, *, problem: str, **kwargs: object) -> None:
         super().__init__(**kwargs)  # type: ignore[arg-type]

@@ -13,7 +13,8 @@ class RunOperator(BaseOperator):
     """What the operators of a run share: the plan that was frozen, and a session as the launcher.
 
     :param plan: the run's plan as `freeze_spec` returned it.
-    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else the assumed role.
+    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else
+        the assumed role.
     """
 
     template_fields: Sequence[str] = ("plan",)
@@ -29,7 +30,9 @@ class RunOperator(BaseOperator):
         return RunPlan.from_value(self.plan, "the run's plan")
 
     def _session(self, plan: RunPlan) -> RoleSession:
-        """The launcher's session, one for the whole run of the task: an EC2 client takes 0.4 s of CPU to make."""
+        """The launcher's session, one for the whole run of the task: an EC2 client takes 0.4 s of
+        CPU to make.
+        """
         if self._launcher is None:
             self._launcher = plan.session("launcher", self.aws_conn_id)
         return self._launcher

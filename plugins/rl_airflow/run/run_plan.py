@@ -1,4 +1,5 @@
-"""What the tasks of one retraining hand each other: where everything is, fixed when the spec was frozen.
+"""What the tasks of one retraining hand each other: where everything is, fixed when the spec was
+frozen.
 
 It travels through XCom as plain JSON and is small; all that is large lies in the bucket.
 """
@@ -29,7 +30,9 @@ class RunPlan(Record):
     ledger_key: str | None = None
 
     def session(self, role: Role | None, aws_conn_id: str | None = None) -> RoleSession:
-        """Act as a role in the run's environment and region; None: as the Airflow worker, who may read and ask the evaluator."""
+        """Act as a role in the run's environment and region; None: as the Airflow worker, who may
+        read and ask the evaluator.
+        """
         return RoleSession(role, self.environment, aws_conn_id, self.region_name)
 
     def store(self, session: RoleSession) -> ObjectStore:

@@ -1,4 +1,6 @@
-"""When DAGs run by themselves: cron in UTC, and a first night that somebody waited for, not one that was due before."""
+"""When DAGs run by themselves: cron in UTC, and a first night that somebody waited for, not one
+that was due before.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,15 +10,18 @@ from croniter import CroniterError, croniter
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.experiment import Experiment
 
-#: How long after its time a DAG that never ran by schedule may still begin, as of when its file was read last. Airflow's own default
-#: is a tenth of the schedule's gap, which starts, and bills, a whole night when a nightly DAG is unpaused up to 2.4 hours after
-#: its time. None at all would lose a first night whose file was read again between its time and the scheduler's next look, or
-#: that came while Airflow was being restarted. A first night that a run by hand holds up for longer is left out.
+#: How long after its time a DAG that never ran by schedule may still begin, as of when its file was
+#: read last. Airflow's own default is a tenth of the schedule's gap, which starts, and bills, a
+#: whole night when a nightly DAG is unpaused up to 2.4 hours after its time. None at all would lose
+#: a first night whose file was read again between its time and the scheduler's next look, or that
+#: came while Airflow was being restarted. A first night that a run by hand holds up for longer is
+#: left out.
 LATE = timedelta(minutes=15)
 
 
 def timetable_of(schedule: str | None) -> CronTriggerTimetable | None:
-    """Make a timetable whose every run is one of its own; the first is the next one due, or one that is late by :data:`LATE` at most.
+    """Make a timetable whose every run is one of its own; the first is the next one due, or one
+    that is late by :data:`LATE` at most.
 
     :param schedule: a cron expression or a preset such as `@daily`, in UTC; None: only by hand.
     """
@@ -48,7 +53,8 @@ def check_schedules(experiment: Experiment, source: str) -> None:
 def _is_schedule(text: str) -> bool:
     """Tell whether a text is a cron expression of five fields, or a preset, whose time comes.
 
-    croniter also takes a sixth field for seconds and a seventh for years; Airflow does not describe those.
+    croniter also takes a sixth field for seconds and a seventh for years; Airflow does not describe
+    those.
 
     >>> good = ("0 2 * * *", "*/15 0-6,22 * jan-mar mon", "@daily")
     >>> wrong = ("0 25 * * *", "every night", "0 2 30 2 *", "0 0 2 * * *", "@reboot")

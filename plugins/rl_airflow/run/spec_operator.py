@@ -35,14 +35,17 @@ PLAN_KEY = "plan"
 
 
 class S3FreezeSpecOperator(BaseOperator):
-    """Fix the run: experiment, overrides, seeds, image, wheels, champion. Written once, as the launcher.
+    """Fix the run: experiment, overrides, seeds, image, wheels, champion. Written once, as the
+    launcher.
 
-    A retry or a clear finds the frozen spec and goes by it, whatever the experiment's file says by now: a change of mind
-    is a new run. Nothing is launched here.
+    A retry or a clear finds the frozen spec and goes by it, whatever the experiment's file says by
+    now: a change of mind is a new run. Nothing is launched here.
 
-    :param experiment: the experiment as JSON. :param folder: where its file lies, for the wheels that it names.
+    :param experiment: the experiment as JSON.
+    :param folder: where its file lies, for the wheels that it names.
     :param with_form: whether the DAG's form may override the experiment.
-    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else the assumed role.
+    :param aws_conn_id: a connection of the launcher's; None: `nightshift_launcher` if defined, else
+        the assumed role.
     """
 
     #: Before the run's id, so that two DAGs of one experiment never share a run.
@@ -149,7 +152,9 @@ class S3FreezeSpecOperator(BaseOperator):
 
 
 def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
-    """Refuse a form that takes away the approval that the file asks for: whoever may trigger must not decide that alone."""
+    """Refuse a form that takes away the approval that the file asks for: whoever may trigger must
+    not decide that alone.
+    """
     if experiment.approval and overrides.get("approval") is False:
         raise InvalidExperimentError(
             f"run of {experiment.name}",
@@ -160,7 +165,9 @@ def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
 
 
 def plan_of(place: Place, region: str | None, spec: Spec, artifact: Artifact) -> RunPlan:
-    """Where the run happens. Its machines are launched from the template version that was frozen, whatever is newer now."""
+    """Where the run happens. Its machines are launched from the template version that was frozen,
+    whatever is newer now.
+    """
     template = spec.launch_template or f"{place.launch_template_id}:{place.launch_template_version}"
     template_id, _, template_version = template.partition(":")
     return RunPlan(
@@ -181,7 +188,8 @@ def plan_of(place: Place, region: str | None, spec: Spec, artifact: Artifact) ->
 
 
 def refuse_served_seeds(store: ObjectStore, spec: Spec) -> None:
-    """Refuse seeds that an earlier run of the experiment was selected or judged on. Seeds go by names, so a LIST suffices.
+    """Refuse seeds that an earlier run of the experiment was selected or judged on. Seeds go by
+    names, so a LIST suffices.
 
     :raises AirflowFailException: naming the run; another run draws other seeds.
     """

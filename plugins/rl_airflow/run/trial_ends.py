@@ -10,7 +10,9 @@ END_KEY = "trial_end"
 
 
 class TrialEnd(Record):
-    """What became of a trial: the XCom that the tasks after it look at. The run's summary tells the rest."""
+    """What became of a trial: the XCom that the tasks after it look at. The run's summary tells the
+    rest.
+    """
 
     trial: str
     state: TrialState

@@ -1,4 +1,6 @@
-"""The attempts of a trial as they lie in the bucket: written once before the call, then moved on by If-Match only."""
+"""The attempts of a trial as they lie in the bucket: written once before the call, then moved on by
+If-Match only.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,7 +25,9 @@ class AttemptFiles:
         self.store, self.trial = store, trial
 
     def read(self) -> tuple[StoredAttempt, ...]:
-        """Read them, oldest first. Numbers are dense, so that no LIST is needed and none can be missed."""
+        """Read them, oldest first. Numbers are dense, so that no LIST is needed and none can be
+        missed.
+        """
         found: list[StoredAttempt] = []
         while (there := self.store.find(attempt_key(self.trial, len(found) + 1))) is not None:
             attempt = Attempt.from_json(there.data, attempt_key(self.trial, len(found) + 1))

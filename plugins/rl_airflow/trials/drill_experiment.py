@@ -1,4 +1,6 @@
-"""The experiment of the interruption drill: small, and with a checkpoint early enough to be interrupted after."""
+"""The experiment of the interruption drill: small, and with a checkpoint early enough to be
+interrupted after.
+"""
 
 from typing import Any
 

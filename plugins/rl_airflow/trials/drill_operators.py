@@ -1,4 +1,6 @@
-"""The operators of the drill: take a machine away on purpose, and measure how long it took to go on."""
+"""The operators of the drill: take a machine away on purpose, and measure how long it took to go
+on.
+"""
 
 import logging
 import time
@@ -23,9 +25,11 @@ LOOK_EVERY_S = 1.0
 
 
 class Ec2InterruptTrialOperator(RunOperator):
-    """Terminate a trial's machine as soon as it has committed a checkpoint. Only for the drill: it loses work on purpose.
+    """Terminate a trial's machine as soon as it has committed a checkpoint. Only for the drill: it
+    loses work on purpose.
 
-    A retry or a clear interrupts no second time: it looks whether a machine of the trial was lost already.
+    A retry or a clear interrupts no second time: it looks whether a machine of the trial was lost
+    already.
 
     :param waiter_max_seconds: how long the first checkpoint may take, seconds.
     """
@@ -37,7 +41,9 @@ class Ec2InterruptTrialOperator(RunOperator):
         self.trial, self.waiter_max_seconds = trial, waiter_max_seconds
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait for a checkpoint, then terminate. :return: which machine, and at which committed step."""
+        """Wait for a checkpoint, then terminate.
+        :return: which machine, and at which committed step.
+        """
         del context
         plan = self._plan()
         session = self._session(plan)
@@ -68,7 +74,8 @@ class Ec2InterruptTrialOperator(RunOperator):
 
 
 class S3MeasureRecoveryOperator(RunOperator):
-    """Say how long the recovery took and how many steps it cost, and fail when it was slower than its objective.
+    """Say how long the recovery took and how many steps it cost, and fail when it was slower than
+    its objective.
 
     A retry or a clear measures the same again.
     """
@@ -85,11 +92,13 @@ class S3MeasureRecoveryOperator(RunOperator):
         recoveries = self._recoveries(plan)
         if not recoveries:
             raise AirflowFailException(
-                "no machine was lost, so nothing was measured: the training ended before the interruption"
+                "no machine was lost, so nothing was measured: the training ended before the "
+                "interruption"
             )
         first = recoveries[0]
         log.info(
-            "recovery: %s s to the next machine, %s s to the first new step, %s steps lost (objective %g s)",
+            "recovery: %s s to the next machine, %s s to the first new step, %s steps lost "
+            "(objective %g s)",
             first.seconds_to_new_machine,
             first.seconds_to_first_step,
             first.steps_lost,
@@ -97,7 +106,8 @@ class S3MeasureRecoveryOperator(RunOperator):
         )
         if first.seconds_to_first_step is None or first.seconds_to_first_step > objective_s:
             raise AirflowFailException(
-                f"recovery took {first.seconds_to_first_step} s, and the objective is {objective_s:g} s: "
+                f"recovery took {first.seconds_to_first_step} s, and the objective is "
+                f"{objective_s:g} s: "
                 "see when the machine was launched and how long it installed, in its log"
             )
         return {**first.model_dump(mode="json"), "objective_s": objective_s}

@@ -1,4 +1,6 @@
-"""Whether a trial has been trained enough: its learning curve, read off the selection episodes that are there already."""
+"""Whether a trial has been trained enough: its learning curve, read off the selection episodes that
+are there already.
+"""
 
 import logging
 import re
@@ -47,12 +49,14 @@ class LearningCurve:
         )
 
     def why_stop(self, store: ObjectStore, plan: RunPlan, shards: ShardKeys | None = None) -> str:
-        """Look, and say why the trial need not be trained any further; empty while it must, or no rule was set.
+        """Look, and say why the trial need not be trained any further; empty while it must, or no
+        rule was set.
 
-        Costs a GET for each shard that is new, and only if the experiment has a rule; for a replay one GET. A curve that cannot be
-        read stops nothing: it must not cost a healthy training.
+        Costs a GET for each shard that is new, and only if the experiment has a rule; for a replay
+        one GET. A curve that cannot be read stops nothing: it must not cost a healthy training.
 
-        :param shards: those of the trial's selection episodes, as :func:`find_shards` found them; None: they are listed here.
+        :param shards: those of the trial's selection episodes, as :func:`find_shards` found them;
+            None: they are listed here.
         """
         try:
             return self._why_stop(store, plan, shards)
@@ -104,12 +108,15 @@ class LearningCurve:
         return self._shards[key]
 
     def _tell_incomplete(self, merged: dict[int, Shard], n_episodes: int) -> None:
-        """Say once of each policy that not all of its episodes are there: it is no point of the curve."""
+        """Say once of each policy that not all of its episodes are there: it is no point of the
+        curve.
+        """
         for step, shard in merged.items():
             if len(shard.returns) < n_episodes and (step, len(shard.returns)) not in self._told:
                 self._told.add((step, len(shard.returns)))
                 log.info(
-                    "%s at step %s: %d of %d selection episodes are there, so it is no point of the learning curve yet",
+                    "%s at step %s: %d of %d selection episodes are there, so it is no point of "
+                    "the learning curve yet",
                     self.trial,
                     f"{step:,}",
                     len(shard.returns),
@@ -118,7 +125,8 @@ class LearningCurve:
 
 
 def find_shards(store: ObjectStore, plan: RunPlan, trial: str = "") -> dict[str, ShardKeys]:
-    """Find the shards of a run's selection episodes with one LIST a thousand. :return: trial → step → keys.
+    """Find the shards of a run's selection episodes with one LIST a thousand.
+    :return: trial → step → keys.
 
     :param trial: whose name the trials' begin with; empty: all trials of the run.
     """

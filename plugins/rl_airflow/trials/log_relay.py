@@ -1,7 +1,9 @@
-"""Pass on to the task's log what a trial's machine wrote, while the task waits: each line once, and only what is new is fetched.
+"""Pass on to the task's log what a trial's machine wrote, while the task waits: each line once, and
+only what is new is fetched.
 
-The trainer writes its log and its curve at each segment's end, so that is when there is something to fetch: the log from the
-byte on that was told last, and the newest chunk of the curve. No LIST is needed: the segment says where they are.
+The trainer writes its log and its curve at each segment's end, so that is when there is something
+to fetch: the log from the byte on that was told last, and the newest chunk of the curve. No LIST is
+needed: the segment says where they are.
 """
 
 import asyncio
@@ -20,7 +22,9 @@ MOST_LINES = 100
 
 
 class Told(Record):
-    """How much of a machine's word was passed on: it travels with the trigger, and survives a retry."""
+    """How much of a machine's word was passed on: it travels with the trigger, and survives a
+    retry.
+    """
 
     attempt: int = 0
     segment: int = 0
@@ -30,7 +34,8 @@ class Told(Record):
 async def relay(
     watch: SharedWatch, trial: TrialId, evidence: Evidence, told: Told
 ) -> tuple[Told, list[str]]:
-    """Find what is new since the last time, if a segment has ended since. What cannot be read is tried again at the next.
+    """Find what is new since the last time, if a segment has ended since. What cannot be read is
+    tried again at the next.
 
     :param told: what was passed on before. :return: what is passed on now, and its lines.
     """
@@ -64,7 +69,8 @@ async def relay(
 
 
 def curve_steps(beat: Heartbeat, segment_timesteps: int) -> tuple[int, ...]:
-    """Where the newest chunk of the curve may be, the likeliest first: it is written beside the next segment.
+    """Where the newest chunk of the curve may be, the likeliest first: it is written beside the
+    next segment.
 
     >>> beat = Heartbeat(attempt=1, state="training", step=2500, total_timesteps=4100, steps_per_s=1, at="2026-01-01T00:00Z", segment=2)
     >>> curve_steps(beat, 1000), curve_steps(beat.model_copy(update={"segment": 4, "step": 4128}), 1000)

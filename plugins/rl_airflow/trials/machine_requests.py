@@ -1,4 +1,6 @@
-"""Ask EC2 for an attempt's machine, or adopt the one that it has already, and write down what came of it."""
+"""Ask EC2 for an attempt's machine, or adopt the one that it has already, and write down what came
+of it.
+"""
 
 import logging
 from collections.abc import Callable
@@ -13,7 +15,8 @@ from rl_lifecycle.machines.launches import TOKEN_HOLDS, WAITABLE_CODES, explain_
 from rl_lifecycle.storage.stores import error_code
 from rl_lifecycle.trials.evidence import Machine
 
-#: AWS says these of itself or of the credentials, not of the request: whether an earlier call made a machine stays unknown.
+#: AWS says these of itself or of the credentials, not of the request: whether an earlier call made
+#: a machine stays unknown.
 SILENT_CODES = frozenset(
     {
         "",
@@ -56,7 +59,8 @@ class Asker:
         """Adopt the attempt's machine, or ask for it. Starts billing.
 
         :param seen: the machine, if it was seen before: then nothing is asked for.
-        :param just_written: this worker wrote the attempt a moment ago, so nobody has asked for its machine yet.
+        :param just_written: this worker wrote the attempt a moment ago, so nobody has asked for its
+            machine yet.
         """
         attempt = stored.attempt
         found = (
@@ -87,8 +91,9 @@ class Asker:
     def _request(self, attempt: Attempt, *, just_written: bool) -> Granted:
         """Ask, and turn an error of the request itself into a refusal that is written down.
 
-        The quotas are looked at only for an attempt that this worker has just written: an older one may have its machine, which
-        EC2 does not show yet and which may be what fills the quota, so there the token decides.
+        The quotas are looked at only for an attempt that this worker has just written: an older one
+        may have its machine, which EC2 does not show yet and which may be what fills the quota, so
+        there the token decides.
         """
         if just_written and (full := self.checks.find_full(attempt, self.zones)):
             return Granted(None, None, None, market_of(attempt), full)
@@ -146,7 +151,9 @@ class Asker:
         )
 
     def _end_if_closed(self, attempt: Attempt, instance_id: str) -> None:
-        """Somebody else moved the attempt while we asked. If they closed it, the machine that we got is nobody's."""
+        """Somebody else moved the attempt while we asked. If they closed it, the machine that we
+        got is nobody's.
+        """
         there = self.attempts.read()
         if (
             len(there) < attempt.attempt
@@ -155,7 +162,9 @@ class Asker:
             self.machines.terminate_new(instance_id)
 
     def is_unanswered(self, attempt: Attempt) -> bool:
-        """Whether an attempt may have a machine, or get one, that nobody knows: EC2 shows what it made only after a while."""
+        """Whether an attempt may have a machine, or get one, that nobody knows: EC2 shows what it
+        made only after a while.
+        """
         return (
             attempt.outcome.end is None
             and attempt.outcome.instance_id is None
@@ -166,9 +175,10 @@ class Asker:
     def end_unanswered(self, stored: StoredAttempt) -> None:
         """Ask with an attempt's token once more, and terminate what EC2 names.
 
-        If a worker died in the call, that is the machine which its call made. If its call is still on the way, or comes later, the
-        answer to it is the same machine. If there never was a call, a machine is made and ended at once. It is paid from the
-        moment when the attempt was written, because when it was made is not known.
+        If a worker died in the call, that is the machine which its call made. If its call is still
+        on the way, or comes later, the answer to it is the same machine. If there never was a call,
+        a machine is made and ended at once. It is paid from the moment when the attempt was
+        written, because when it was made is not known.
         """
         try:
             granted = self.machines.request(stored.attempt)

@@ -1,8 +1,10 @@
-"""What a trial's task remembers over its own retries, in Airflow's task state store. A clear forgets it; the bucket does not.
+"""What a trial's task remembers over its own retries, in Airflow's task state store. A clear
+forgets it; the bucket does not.
 
-The truth lies in `attempts/`, in EC2's token and in the machine's tags: they hold for other tasks, other Airflows and after a clear.
-The store adds what none of them knows: since when the step has not moved, how much of the log was told, and the machine that
-EC2 answered with, should the worker die before that is written into the bucket and before EC2 shows the tags.
+The truth lies in `attempts/`, in EC2's token and in the machine's tags: they hold for other tasks,
+other Airflows and after a clear. The store adds what none of them knows: since when the step has
+not moved, how much of the log was told, and the machine that EC2 answered with, should the worker
+die before that is written into the bucket and before EC2 shows the tags.
 """
 
 import logging
@@ -28,18 +30,23 @@ class Memory(Record):
 
 
 def recall(context: Context) -> Memory:
-    """Read what an earlier try of this task remembered; nothing where there is no store, or it does not answer."""
+    """Read what an earlier try of this task remembered; nothing where there is no store, or it does
+    not answer.
+    """
     found = _get(context, MEMORY_KEY)
     return Memory.from_value(found, "the task's state") if isinstance(found, dict) else Memory()
 
 
 def remember(context: Context, memory: Memory) -> None:
-    """Leave it for a later try. What goes wrong stops nobody: a retry then starts the stall clock anew."""
+    """Leave it for a later try. What goes wrong stops nobody: a retry then starts the stall clock
+    anew.
+    """
     _set(context, MEMORY_KEY, memory.model_dump(mode="json"))
 
 
 class MachineMemory:
-    """The machine that EC2 answered an attempt with, known to this task alone until the bucket knows it.
+    """The machine that EC2 answered an attempt with, known to this task alone until the bucket
+    knows it.
 
     :param context: the running task's; None: nothing is remembered.
     """

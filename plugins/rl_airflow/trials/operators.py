@@ -46,10 +46,11 @@ class TrialOperator(RunOperator):
         )
 
     def _drop_and_exit(self, trial: str, reason: str) -> NoReturn:
-        """End the machine that this worker works on, also one that EC2 is just making for it, and this process.
+        """End the machine that this worker works on, also one that EC2 is just making for it, and
+        this process.
 
-        Airflow's signal handler would return to the line that it interrupted, and what stands there would find its machine gone
-        and launch another.
+        Airflow's signal handler would return to the line that it interrupted, and what stands there
+        would find its machine gone and launch another.
         """
         try:
             (self._working or self._supervisor(self._plan(), trial)).drop(None, reason)
@@ -71,10 +72,11 @@ class TrialOperator(RunOperator):
 class Ec2LaunchTrialOperator(TrialOperator):
     """Ask for a trial's machine, exactly once, and return without waiting for it. Starts billing.
 
-    A retry, or a second run of the same task, adopts the machine that is there. A clear means "once more": a trial that
-    had failed or was cancelled gets another attempt, which resumes from its last checkpoint. `on_kill` ends the machine, also one
-    that EC2 has not yet answered with or does not show yet; if Airflow then retries the task, another is asked for.
-    Refused capacity is no failure here: `await` waits it out.
+    A retry, or a second run of the same task, adopts the machine that is there. A clear means "once
+    more": a trial that had failed or was cancelled gets another attempt, which resumes from its
+    last checkpoint. `on_kill` ends the machine, also one that EC2 has not yet answered with or does
+    not show yet; if Airflow then retries the task, another is asked for. Refused capacity is no
+    failure here: `await` waits it out.
     """
 
     template_fields: Sequence[str] = ("plan", "trial")
@@ -110,12 +112,14 @@ class Ec2LaunchTrialOperator(TrialOperator):
 
 
 class Ec2AwaitTrialOperator(TrialOperator):
-    """Wait until a trial is trained; relaunch it when its machine is lost, give up when its code fails.
+    """Wait until a trial is trained; relaunch it when its machine is lost, give up when its code
+    fails.
 
-    A retry looks at what is there and goes on waiting, with the stall clock and the place in the log where it was: they lie in
-    the task's state store. A clear starts another attempt if the trial had failed (its launch is cleared with it). `on_kill`,
-    in the worker or deferred, ends the machine; the checkpoints stay, and if Airflow retries the task (its worker was told to stop,
-    or was thought to be dead), another machine goes on from them.
+    A retry looks at what is there and goes on waiting, with the stall clock and the place in the
+    log where it was: they lie in the task's state store. A clear starts another attempt if the
+    trial had failed (its launch is cleared with it). `on_kill`, in the worker or deferred, ends the
+    machine; the checkpoints stay, and if Airflow retries the task (its worker was told to stop, or
+    was thought to be dead), another machine goes on from them.
 
     :param trial: the trial's name.
     :param deferrable: wait in the triggerer; False: wait in the worker, which holds a slot.
@@ -165,7 +169,8 @@ class Ec2AwaitTrialOperator(TrialOperator):
         lost = evidence.attempts[before - 1].outcome
         if lost.instance_id is not None:
             message = (
-                f"{self.trial}: {lost.instance_id} was lost at step {lost.reached_step}: {lost.reason}; going on from "
+                f"{self.trial}: {lost.instance_id} was lost at step {lost.reached_step}: "
+                f"{lost.reason}; going on from "
                 f"step {lost.committed_step}"
             )
             log.warning("%s", message)
@@ -219,7 +224,9 @@ class Ec2AwaitTrialOperator(TrialOperator):
         return action.model_copy(update={"finding": failed}), evidence
 
     def on_kill(self) -> None:
-        """End the machine that this worker watches or has launched: whoever was started in its place may have launched another."""
+        """End the machine that this worker watches or has launched: whoever was started in its
+        place may have launched another.
+        """
         self._drop_and_exit(self.trial, "the awaiting task was killed")
 
 

@@ -77,7 +77,8 @@ def read_log_tail(store: ObjectStore, trial: TrialId, attempts: Sequence[Attempt
 def read_curve_end(store: ObjectStore, trial: TrialId, steps: Sequence[int]) -> str:
     """Read the last point of a chunk of a trial's learning curve; empty if there is none.
 
-    :param steps: at the end of which segment the chunk may have been written; the first that is there is read.
+    :param steps: at the end of which segment the chunk may have been written; the first that is
+        there is read.
     """
     found = next(
         (chunk for step in steps if (chunk := store.find(curve_key(trial, step))) is not None), None

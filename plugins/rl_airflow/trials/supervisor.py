@@ -1,6 +1,8 @@
-"""Bring one trial forward: look at everything, do the one thing that is due, look again, until there is only waiting.
+"""Bring one trial forward: look at everything, do the one thing that is due, look again, until
+there is only waiting.
 
-Every step is written so that dying before, in or after it, or two doing it at once, ends in the same state:
+Every step is written so that dying before, in or after it, or two doing it at once, ends in the
+same state:
 
     LAUNCH   reserve money (ledger, If-Match) ► write attempts/<n>.json (If-None-Match)
     ASK      adopt by tag, else CreateFleet with the attempt's frozen request and token ► write the outcome (If-Match)
@@ -92,7 +94,9 @@ class TrialSupervisor:
         self._writing: str | None = None
 
     def read_attempts(self) -> tuple[StoredAttempt, ...]:
-        """Read the trial's attempts. What the first look finds is what this worker works on (see :meth:`drop`)."""
+        """Read the trial's attempts. What the first look finds is what this worker works on (see
+        :meth:`drop`).
+        """
         stored = self.attempts.read()
         if self._first_seen is None:
             self._first_seen = len(stored)
@@ -131,8 +135,9 @@ class TrialSupervisor:
     ) -> tuple[Action, Evidence]:
         """Do what is due until there is only waiting, or the trial is over.
 
-        :param progress: the stall clock, from an earlier look. :param again: a person asked for one more attempt, so
-            an end that would stop the trial does not.
+        :param progress: the stall clock, from an earlier look.
+        :param again: a person asked for one more attempt, so an end that would stop the trial does
+            not.
         :return: WAIT, FINISH or FAIL, and what it rests on.
         :raises LaunchRefusedError, BudgetExceededError: if the next machine must not be asked for.
         """
@@ -173,7 +178,8 @@ class TrialSupervisor:
     def cancel(self, reason: str) -> None:
         """Terminate whatever works on the trial and close its open attempt. Safe to repeat.
 
-        :raises Exception: if AWS does not answer; then the attempt is still open, so a repetition ends its machine.
+        :raises Exception: if AWS does not answer; then the attempt is still open, so a repetition
+            ends its machine.
         """
         self.machines.terminate(
             tagged.machine.instance_id for tagged in self.machines.list_of_trial(self.trial)
@@ -184,12 +190,14 @@ class TrialSupervisor:
         )
 
     def drop(self, attempt: int | None, reason: str) -> None:
-        """Terminate the machine of an attempt and close it, so that its place is free; a look after this may launch another.
+        """Terminate the machine of an attempt and close it, so that its place is free; a look after
+        this may launch another.
 
-        For a task that was killed: a clear or a retry has perhaps begun to work on it again, so a later attempt stays as it is.
+        For a task that was killed: a clear or a retry has perhaps begun to work on it again, so a
+        later attempt stays as it is.
 
-        :param attempt: None: the one that this worker works on, which is the newest that its first look found, or one that it wrote
-            itself; before its first look, the newest.
+        :param attempt: None: the one that this worker works on, which is the newest that its first
+            look found, or one that it wrote itself; before its first look, the newest.
         :raises Exception: as :meth:`cancel`.
         """
         last = attempt if attempt is not None else self._own_attempt()
@@ -208,7 +216,9 @@ class TrialSupervisor:
         return max(self._first_seen, *written, 0)
 
     def _close(self, number: int, otherwise: Finding) -> None:
-        """Settle an attempt if it is the newest and open, as trained if it is, else as said; give back what was reserved beyond it."""
+        """Settle an attempt if it is the newest and open, as trained if it is, else as said; give
+        back what was reserved beyond it.
+        """
         stored = self.attempts.read()
         if stored and len(stored) == number and self.asker.is_unanswered(stored[-1].attempt):
             self.asker.end_unanswered(stored[-1])
@@ -264,7 +274,9 @@ class TrialSupervisor:
         return self.machines.find(self.trial, attempt.attempt)
 
     def _launch(self, evidence: Evidence) -> None:
-        """Write the next attempt down, and set its money aside. The machine is asked for by the step after."""
+        """Write the next attempt down, and set its money aside. The machine is asked for by the
+        step after.
+        """
         self._end_strays()
         self.settle_ledger(evidence.attempts)
         number, compute = len(evidence.attempts) + 1, evidence.compute
@@ -304,7 +316,8 @@ class TrialSupervisor:
         self._writing = attempt.nonce
         if self.attempts.create(attempt):
             self._just_written = attempt.token
-            # A worker that was thought dead may have given the reservation back, as no attempt had it until now.
+            # A worker that was thought dead may have given the reservation back, as no attempt had
+            # it until now.
             self._reserve(number, reserve, deadline_at, None)
             self.log.info(
                 "%s: attempt %d, %s, %d pools, at most USD %.4f",
@@ -323,14 +336,17 @@ class TrialSupervisor:
         )
 
     def _choose_market(self, evidence: Evidence, types: tuple[str, ...]) -> Market:
-        """The market by the experiment's rules, unless they lead from spot to one on which no machine can ever start."""
+        """The market by the experiment's rules, unless they lead from spot to one on which no
+        machine can ever start.
+        """
         in_time = spot_leaves_time(
             evidence.due_at, evidence.now, evidence.left_s, evidence.segment_s
         )
         market = plan_market(evidence.compute, evidence.attempts, spot_in_time=in_time)
         if market != evidence.compute.market and self.checks.is_hopeless(types, market):
             self.log.warning(
-                "%s: it is time for %s, but the account's quota allows no such machine: staying on %s",
+                "%s: it is time for %s, but the account's quota allows no such machine: staying "
+                "on %s",
                 self.trial.trial,
                 market,
                 evidence.compute.market,
@@ -339,7 +355,9 @@ class TrialSupervisor:
         return market
 
     def _end_strays(self) -> None:
-        """No attempt is open, so no machine of the trial may work: end one that a dead worker's late call brought."""
+        """No attempt is open, so no machine of the trial may work: end one that a dead worker's
+        late call brought.
+        """
         strays = [
             tagged.machine.instance_id
             for tagged in self.machines.list_of_trial(self.trial)
@@ -352,7 +370,9 @@ class TrialSupervisor:
             self.machines.terminate(strays)
 
     def _settle(self, stored: StoredAttempt, finding: Finding, evidence: Evidence) -> bool:
-        """Make sure that the machine is gone, then write how it ended and what it cost. :return: False if somebody else wrote first."""
+        """Make sure that the machine is gone, then write how it ended and what it cost.
+        :return: False if somebody else wrote first.
+        """
         outcome, machine = stored.attempt.outcome, evidence.machine
         instance_id = machine.instance_id if machine is not None else outcome.instance_id
         if instance_id is not None and machine is None and _is_new(evidence):
@@ -381,7 +401,9 @@ class TrialSupervisor:
 
 
 def _is_new(evidence: Evidence) -> bool:
-    """Whether the newest attempt's machine was granted so short ago that EC2 may not know it yet."""
+    """Whether the newest attempt's machine was granted so short ago that EC2 may not know it
+    yet.
+    """
     launched_at = evidence.newest.outcome.launched_at if evidence.newest is not None else None
     return (
         launched_at is not None

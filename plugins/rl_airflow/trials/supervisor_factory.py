@@ -24,7 +24,9 @@ def make_supervisor(
 ) -> TrialSupervisor:
     """Make the supervisor of a trial.
 
-    :param session: the launcher's. :param spec: None: it is read. :param memory: what the task remembers; None: nothing.
+    :param session: the launcher's.
+    :param spec: None: it is read.
+    :param memory: what the task remembers; None: nothing.
     """
     store, ec2 = plan.store(session), session.client("ec2")
     prices = MarketPrices(ec2, log, lambda: session.client_in(PRICES_REGION, "pricing"))

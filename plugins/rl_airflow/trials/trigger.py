@@ -1,4 +1,6 @@
-"""Waits for a trial: until its machine, its heartbeat or the clock say that there is something to do."""
+"""Waits for a trial: until its machine, its heartbeat or the clock say that there is something to
+do.
+"""
 
 import asyncio
 import logging
@@ -36,30 +38,36 @@ from rl_lifecycle.trials.states import LAST_WORDS
 
 log = logging.getLogger(__name__)
 
-#: A trigger that fires at once can be failed by the scheduler (apache/airflow#67287), so the first look comes late.
+#: A trigger that fires at once can be failed by the scheduler (apache/airflow#67287), so the first
+#: look comes late.
 FIRST_LOOK_S = 2.0
 #: The pause between looks grows with the machine's age: what is late by this share costs little.
 SHARE_OF_AGE = 0.05
 #: A training of hours is read at least so often.
 REFRESH_MOST_S = 300.0
-#: How long a trial that waits for a place lets each trial before it go first; a ledger is read every few seconds.
+#: How long a trial that waits for a place lets each trial before it go first; a ledger is read
+#: every few seconds.
 TURN_S, MOST_TURN_S = 6.0, 120.0
-#: The learning curve is looked at when a segment has ended, and at least so often: evaluations come later.
+#: The learning curve is looked at when a segment has ended, and at least so often: evaluations come
+#: later.
 CURVE_S = 60.0
 #: So many looks in a row may fail before the worker is asked to find out why.
 MOST_FAILURES = 10
 
 
 class Ec2TrialTrigger(BaseTrigger):
-    """Watch one trial; fires when the worker has something to do: settle, relaunch, finish, or fail.
+    """Watch one trial; fires when the worker has something to do: settle, relaunch, finish, or
+    fail.
 
-    It only looks, and passes on what the machine wrote. Being moved to another triggerer, or started twice, changes nothing
-    but lines that are told again.
+    It only looks, and passes on what the machine wrote. Being moved to another triggerer, or
+    started twice, changes nothing but lines that are told again.
 
-    :param plan: the run's :class:`RunPlan` as JSON. :param evidence: what was known when the task deferred, as JSON.
+    :param plan: the run's :class:`RunPlan` as JSON.
+    :param evidence: what was known when the task deferred, as JSON.
     :param told: how much of the machine's log was passed on before, as JSON; None: nothing.
     :param waiter_delay: longest pause between looks, seconds.
-    :param turn: how many of the run's trials look for a place before it; None: as many as its plan names before it.
+    :param turn: how many of the run's trials look for a place before it; None: as many as its plan
+        names before it.
     """
 
     def __init__(
@@ -106,8 +114,9 @@ class Ec2TrialTrigger(BaseTrigger):
     ) -> Self:
         """Make a trial's trigger of as little as it needs.
 
-        Airflow's triggerer asks its database every second, and more often, which triggers are its own, and they lie there with their
-        arguments: on SQLite a thousand that each named the thousand trials of their run made a poll nearly twice as dear.
+        Airflow's triggerer asks its database every second, and more often, which triggers are its
+        own, and they lie there with their arguments: on SQLite a thousand that each named the
+        thousand trials of their run made a poll nearly twice as dear.
         """
         slim = tuple(attempt.model_copy(update={"request": {}}) for attempt in evidence.attempts)
         known = evidence.model_copy(update={"attempts": slim}).model_dump(
@@ -163,7 +172,9 @@ class Ec2TrialTrigger(BaseTrigger):
     async def _find_news(
         self, watch: SharedWatch, plan: RunPlan, evidence: Evidence, told: Told
     ) -> tuple[Told, list[str]]:
-        """What is new since the last look, as lines. Most looks find the heartbeat that was known before, and cost next to nothing."""
+        """What is new since the last look, as lines. Most looks find the heartbeat that was known
+        before, and cost next to nothing.
+        """
         progress = self._progress_line(evidence) if evidence.heartbeat is not self._heard else ""
         self._heard = evidence.heartbeat
         told, lines = await relay(
@@ -175,7 +186,9 @@ class Ec2TrialTrigger(BaseTrigger):
         return told, lines
 
     async def _see(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> Evidence:
-        """Look at machine, heartbeat and learning curve, and whether there is a place again if the trial waits for one."""
+        """Look at machine, heartbeat and learning curve, and whether there is a place again if the
+        trial waits for one.
+        """
         look = await watch.look(
             TrialId(plan.experiment, plan.run, self.trial), self._wanted(evidence)
         )
@@ -190,7 +203,8 @@ class Ec2TrialTrigger(BaseTrigger):
         )
 
     async def _why_stop(self, watch: SharedWatch, plan: RunPlan, every_s: float = 0.0) -> str:
-        """Look at the learning curve: the spec and the LIST are the run's, the new shards are the trial's.
+        """Look at the learning curve: the spec and the LIST are the run's, the new shards are the
+        trial's.
 
         :param every_s: how old the LIST may be, seconds, within the bounds that hold for all.
         """
@@ -232,7 +246,8 @@ class Ec2TrialTrigger(BaseTrigger):
     async def _has_place(self, watch: SharedWatch, plan: RunPlan, evidence: Evidence) -> bool:
         """Whether a machine of the run has ended, so that the worker may ask for this trial's.
 
-        Those who wait look one after another, in the plan's order, lest a hundred workers start for one place.
+        Those who wait look one after another, in the plan's order, lest a hundred workers start for
+        one place.
         """
         if plan.ledger_key is None:
             return True
@@ -244,7 +259,9 @@ class Ec2TrialTrigger(BaseTrigger):
         )
 
     async def on_kill(self) -> None:
-        """End the trial's machine and free its place: a person marked the deferred task as failed, or cleared it."""
+        """End the trial's machine and free its place: a person marked the deferred task as failed,
+        or cleared it.
+        """
         await asyncio.to_thread(self._drop, RunPlan.from_value(self.plan, "the run's plan"))
 
     def _watch(self, plan: RunPlan) -> TrialWatch:

@@ -1,9 +1,11 @@
-"""Looking without acting: what triggers see of their trials, with calls that grow by the thousand and not by the trial.
+"""Looking without acting: what triggers see of their trials, with calls that grow by the thousand
+and not by the trial.
 
-All triggers of one triggerer that watch the same environment share one :class:`SharedWatch`. They wake up at the same
-moments (:func:`until_next`), and whoever asks first looks for all: one DescribeInstances a thousand machines that run, one LIST of
-heartbeats when it is not known which are new, and a GET for the few that are due *and* new, in turns. A long training is read
-seldom, a young one often.
+All triggers of one triggerer that watch the same environment share one :class:`SharedWatch`. They
+wake up at the same moments (:func:`until_next`), and whoever asks first looks for all: one
+DescribeInstances a thousand machines that run, one LIST of heartbeats when it is not known which
+are new, and a GET for the few that are due *and* new, in turns. A long training is read seldom, a
+young one often.
 """
 
 import asyncio
@@ -33,21 +35,27 @@ MOST_PREFIXES = 10
 GATHER_S = 0.05
 #: Who has lines to log within this time of the first logs them together with it.
 TELL_S = 0.25
-#: So many heartbeats of machines that simply run are read in one look, or one in so many of the trials if that is more; the
-#: rest is read at the next looks. Each is a request of two milliseconds of CPU, and a young machine speaks every second.
+#: So many heartbeats of machines that simply run are read in one look, or one in so many of the
+#: trials if that is more; the rest is read at the next looks. Each is a request of two milliseconds
+#: of CPU, and a young machine speaks every second.
 CALM_READS, CALM_SHARE = 3, 40
-#: While there are heartbeats to read of which a LIST has said that they are new, it is asked for the others so seldom, seconds.
+#: While there are heartbeats to read of which a LIST has said that they are new, it is asked for
+#: the others so seldom, seconds.
 LISTED_S = 15.0
-#: What all trials of a run read alike (its ledger, its curves) is read at most so often, however many ask.
+#: What all trials of a run read alike (its ledger, its curves) is read at most so often, however
+#: many ask.
 SHARED_S = 5.0
-#: And a reading rests so many times as long as it took: the LIST of a large run's curves takes a second of CPU.
+#: And a reading rests so many times as long as it took: the LIST of a large run's curves takes a
+#: second of CPU.
 REST_FACTOR = 20
 #: What nobody has asked for that long is forgotten.
 FORGOTTEN_S = 3600.0
 
 
 class Wanted(NamedTuple):
-    """What one trigger wants to know. :param refresh_s: how old a heartbeat may be while the machine lives."""
+    """What one trigger wants to know.
+    :param refresh_s: how old a heartbeat may be while the machine lives.
+    """
 
     instance_id: str | None
     refresh_s: float = 0.0
@@ -71,8 +79,8 @@ class KnownBeat(NamedTuple):
 class Shared(Generic[T]):
     """What many wait for, and is done once; each of them may give up alone.
 
-    As `asyncio.shield` does it for one: that makes two closures for each who waits, which for a thousand of them keep Python's garbage
-    collector busy.
+    As `asyncio.shield` does it for one: that makes two closures for each who waits, which for a
+    thousand of them keep Python's garbage collector busy.
     """
 
     def __init__(self, doing: Coroutine[Any, Any, T]) -> None:
@@ -93,7 +101,9 @@ class Shared(Generic[T]):
 
 @dataclass
 class SharedReading:
-    """What is being read for many, or was. Times are seconds that only grow; `answered_at`: None while it is being read."""
+    """What is being read for many, or was. Times are seconds that only grow; `answered_at`: None
+    while it is being read.
+    """
 
     began_at: float
     answer: Shared[Any]
@@ -108,7 +118,9 @@ class SharedReading:
         )
 
     def is_stale(self, now: float, every_s: float) -> bool:
-        """Whether it must be read again: never while it is being read; what failed is not kept for long, what took long is."""
+        """Whether it must be read again: never while it is being read; what failed is not kept for
+        long, what took long is.
+        """
         if self.answered_at is None:
             return False
         took_s = self.answered_at - self.began_at
@@ -144,7 +156,8 @@ class TrialWatch:
             trial: machines.get(wanted.instance_id) if wanted.instance_id else None
             for trial, wanted in trials.items()
         }
-        # A machine that is no longer simply running has said why: that is read at once. The others take turns.
+        # A machine that is no longer simply running has said why: that is read at once. The others
+        # take turns.
         urgent = {
             trial
             for trial, machine in seen.items()
@@ -167,7 +180,9 @@ class TrialWatch:
         return {trial: Look(machine, self._known(trial)) for trial, machine in seen.items()}
 
     def _must_list(self, due: Sequence[TrialId]) -> bool:
-        """Whether only a LIST can say what there is to read: not while it is known of all, or of some and since a moment ago."""
+        """Whether only a LIST can say what there is to read: not while it is known of all, or of
+        some and since a moment ago.
+        """
         unknown = sum(trial not in self._changed for trial in due)
         return unknown > 0 and (unknown == len(due) or self.clock() - self._listed_at >= LISTED_S)
 
@@ -181,7 +196,9 @@ class TrialWatch:
         self._changed.update(trial for trial in due if self._is_new(trial, etags))
 
     def _forget(self, asked: Iterable[str]) -> None:
-        """Forget the heartbeats that nobody has asked for in an hour: a triggerer lives for months."""
+        """Forget the heartbeats that nobody has asked for in an hour: a triggerer lives for
+        months.
+        """
         now = self.clock()
         self._asked_at.update(dict.fromkeys(asked, now))
         if now - self._forgot_at < FORGOTTEN_S:
@@ -261,8 +278,8 @@ class SharedWatch:
     async def moment_to_tell(self) -> None:
         """Wait for the moment at which all who have something to log now log it.
 
-        Airflow's triggerer asks its database for all its triggers whenever a line, or a handful at once, comes from the process that
-        runs them.
+        Airflow's triggerer asks its database for all its triggers whenever a line, or a handful at
+        once, comes from the process that runs them.
         """
         if self._telling is None or self._telling.task.done():
             self._telling = Shared(asyncio.sleep(TELL_S))
@@ -277,7 +294,8 @@ class SharedWatch:
     ) -> T:
         """Read something from the same store, once for all who ask for it under one name.
 
-        :param every_s: for how long after the answer it is not read again, seconds; longer if the reading took long.
+        :param every_s: for how long after the answer it is not read again, seconds; longer if the
+            reading took long.
         """
         known, now = self._readings.get(name), time.monotonic()
         if known is None or known.is_stale(now, every_s):

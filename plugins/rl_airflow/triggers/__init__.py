@@ -1,1 +1,3 @@
-"""Paths of the trigger classes before they moved, which the databases of earlier releases still hold."""
+"""Paths of the trigger classes before they moved, which the databases of earlier releases still
+hold.
+"""

@@ -67,7 +67,9 @@ def put_returns(
 
 
 def test_a_better_candidate_is_promoted_and_the_report_is_written(store: DirectoryStore) -> None:
-    """The answer holds the verdict, the report's key and its digest; the report says what it rests on."""
+    """The answer holds the verdict, the report's key and its digest; the report says what it rests
+    on.
+    """
     spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
     put_returns(store, spec, 80, 450, 200)
     said = ask(store, artifact)
@@ -85,7 +87,9 @@ def test_a_better_candidate_is_promoted_and_the_report_is_written(store: Directo
 
 
 def test_a_look_that_tells_nothing_writes_no_report(store: DirectoryStore) -> None:
-    """CONTINUE is no decision: it names the pairs of the next look, and the report's place stays free."""
+    """CONTINUE is no decision: it names the pairs of the next look, and the report's place stays
+    free.
+    """
     spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
     store_shard(store, spec, "gate-candidate", [500.0, 120.0] * 6)
     store_shard(store, spec, "gate-champion", [110.0, 450.0] * 6, sha256="c" * 64)
@@ -95,7 +99,9 @@ def test_a_look_that_tells_nothing_writes_no_report(store: DirectoryStore) -> No
 
 
 def test_a_decision_that_was_reported_stands(store: DirectoryStore) -> None:
-    """More shards after the decision are not looked at: asking again until it promotes is not possible."""
+    """More shards after the decision are not looked at: asking again until it promotes is not
+    possible.
+    """
     spec, artifact = store_spec(store, CHAMPION)
     put_returns(store, spec, 10, 30, 470)
     first = ask(store, artifact)
@@ -200,7 +206,9 @@ def test_a_spec_of_another_run_is_refused(store: DirectoryStore) -> None:
 
 
 def test_the_crash_guard_is_asked_in_every_scenario(store: DirectoryStore) -> None:
-    """Better at home and more crashes in the wind is no promotion; the answer names the scenario."""
+    """Better at home and more crashes in the wind is no promotion; the answer names the
+    scenario.
+    """
     spec, artifact = store_spec(
         store,
         CHAMPION,

@@ -1,4 +1,6 @@
-"""The page of a decision: plots, films of the worst episodes, and never a lost verdict because of a picture."""
+"""The page of a decision: plots, films of the worst episodes, and never a lost verdict because of a
+picture.
+"""
 
 import base64
 import io
@@ -95,7 +97,9 @@ def pictures(page: str) -> list[Image.Image]:
 
 
 def test_the_worst_episodes_are_filmed_and_embedded(store: DirectoryStore) -> None:
-    """Three moving pictures of the very episodes, in one file that fetches nothing; asked again, it is the same."""
+    """Three moving pictures of the very episodes, in one file that fetches nothing; asked again, it
+    is the same.
+    """
     decided = Decided(store)
     said = decided.draw()
     assert (said["films"], said["page"], said["n_bytes"]) == (

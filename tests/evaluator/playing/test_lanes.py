@@ -51,7 +51,9 @@ def alone(policy: Policy, make: Callable[[], Env], seed: int, deterministic: boo
 def test_lanes_give_every_seed_the_return_it_has_alone(
     observation: str, action: str, recurrent: bool, deterministic: bool
 ) -> None:
-    """Neighbouring lanes, their number and their order leave no trace in an episode, for every kind of space."""
+    """Neighbouring lanes, their number and their order leave no trace in an episode, for every kind
+    of space.
+    """
 
     def make() -> Env:
         return SpacesEnv(OBSERVATIONS[observation], ACTIONS[action])
@@ -66,7 +68,9 @@ def test_lanes_give_every_seed_the_return_it_has_alone(
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3", "Pendulum-v1"])
 def test_lanes_match_a_plain_loop(env_id: str) -> None:
-    """A loop that anyone would write, one environment and one observation at a time, finds the same returns."""
+    """A loop that anyone would write, one environment and one observation at a time, finds the same
+    returns.
+    """
     policy = load_policy(policy_for_id(env_id))
     together = run_episodes(policy, environment_maker(env_id, {}), range(40))
     for seed in (0, 7, 39):
@@ -82,7 +86,9 @@ def test_lanes_match_a_plain_loop(env_id: str) -> None:
 
 
 def test_long_episodes_are_not_dropped() -> None:
-    """Of more seeds than lanes, every one ends, the longest too: none is cut off because others came first."""
+    """Of more seeds than lanes, every one ends, the longest too: none is cut off because others
+    came first.
+    """
 
     def make() -> Env:
         return SpacesEnv(spaces.Box(-1, 1, (2,)), spaces.Discrete(2), longest=200)
@@ -95,7 +101,9 @@ def test_long_episodes_are_not_dropped() -> None:
 
 
 def test_an_episode_that_raises_is_lost_and_says_why() -> None:
-    """Seeds whose reset or step raises are null with a problem; all others are what they would have been."""
+    """Seeds whose reset or step raises are null with a problem; all others are what they would have
+    been.
+    """
     policy = load_policy(policy_for(RaisingEnv()))
     episodes = run_episodes(policy, RaisingEnv, range(100))
     lost = {seed for seed, episode in episodes.items() if episode.total is None}

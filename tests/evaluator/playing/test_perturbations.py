@@ -1,4 +1,6 @@
-"""Scenarios that disturb: the same disturbance for the same seed, whoever plays and however it is cut."""
+"""Scenarios that disturb: the same disturbance for the same seed, whoever plays and however it is
+cut.
+"""
 
 import math
 from typing import Any

@@ -130,7 +130,9 @@ def test_a_policy_that_is_too_big_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_rows_that_depend_on_each_other_are_run_one_by_one() -> None:
-    """A policy that normalises over its batch cannot be run in lanes; it is then run a row at a time."""
+    """A policy that normalises over its batch cannot be run in lanes; it is then run a row at a
+    time.
+    """
 
     def average_over_batch(model: Any) -> None:
         graph = model.graph
@@ -225,7 +227,9 @@ def _no_opset(model: Any) -> None:
 def test_what_the_onnx_checker_refuses_no_pointer_will_name(
     store: DirectoryStore, edit: Any
 ) -> None:
-    """Also what onnxruntime forgives: before a version is put into service the file must be ONNX by ONNX's own checker."""
+    """Also what onnxruntime forgives: before a version is put into service the file must be ONNX by
+    ONNX's own checker.
+    """
     data = policy_for_id("CartPole-v1", edit=edit)
     with pytest.raises(onnx.checker.ValidationError):
         onnx.checker.check_model(data)
@@ -239,7 +243,9 @@ def test_what_the_onnx_checker_refuses_no_pointer_will_name(
 @settings(deadline=None, max_examples=150)
 @given(st.data())
 def test_a_file_with_damaged_bytes_is_refused_or_plays(drawn: st.DataObject) -> None:
-    """Whatever bits fall over, loading ends with the one error that says so, or with a policy that gives finite numbers."""
+    """Whatever bits fall over, loading ends with the one error that says so, or with a policy that
+    gives finite numbers.
+    """
     data = bytearray(GOOD)
     for at in drawn.draw(st.lists(st.integers(0, len(data) - 1), min_size=1, max_size=4)):
         data[at] ^= 1 << drawn.draw(st.integers(0, 7))

@@ -1,4 +1,6 @@
-"""What the trainer exports, the evaluator plays: the same returns as SB3's own evaluation of the model."""
+"""What the trainer exports, the evaluator plays: the same returns as SB3's own evaluation of the
+model.
+"""
 
 from typing import Any
 
@@ -67,7 +69,9 @@ def test_returns_are_those_of_evaluate_policy(algorithm: Any, env_id: str, steps
 
 @pytest.mark.parametrize("algorithm", [PPO, SAC], ids=str)
 def test_continuous_actions_give_the_same_returns_up_to_rounding(algorithm: Any) -> None:
-    """Torch and onnxruntime add up in another order, so the last digits of a continuous action may differ."""
+    """Torch and onnxruntime add up in another order, so the last digits of a continuous action may
+    differ.
+    """
     model = algorithm("MlpPolicy", "Pendulum-v1", seed=0)
     episodes = run_episodes(
         export(model, gymnasium.make("Pendulum-v1")), environment_maker("Pendulum-v1", {}), range(3)
@@ -99,7 +103,9 @@ def test_continuous_actions_give_the_same_returns_up_to_rounding(algorithm: Any)
 def test_every_kind_of_space_that_sb3_trains_on_is_played(
     policy_kind: str, observation: spaces.Space[Any], action: spaces.Space[Any]
 ) -> None:
-    """The observation reaches the exported network as the environment gives it, and the action as it takes it."""
+    """The observation reaches the exported network as the environment gives it, and the action as
+    it takes it.
+    """
     env = SpacesEnv(observation, action)
     model = PPO(policy_kind, env, seed=0, n_steps=8, batch_size=8)
     policy = export(model, env)

@@ -56,7 +56,9 @@ def test_a_wheel_makes_its_environment_known(store: DirectoryStore, tmp_path: Pa
 def test_a_warm_container_serves_another_version_of_the_same_package(
     store: DirectoryStore, tmp_path: Path
 ) -> None:
-    """The modules of the set before are forgotten: an experiment never runs on its neighbour's environment."""
+    """The modules of the set before are forgotten: an experiment never runs on its neighbour's
+    environment.
+    """
     for version in (1, 2, 1):
         use_wheels(
             store,

@@ -1,4 +1,6 @@
-"""A policy is played in the wrappers that it was trained in, and paid what the environment itself gives."""
+"""A policy is played in the wrappers that it was trained in, and paid what the environment itself
+gives.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -27,7 +29,9 @@ def trained_in(policy: Policy, *wrappers: WrapperForm) -> Policy:
 
 
 def test_wrappers_change_what_is_seen_and_not_what_is_earned() -> None:
-    """A change of the observations holds; a clip of the rewards and a time limit of a wrapper's do not count."""
+    """A change of the observations holds; a clip of the rewards and a time limit of a wrapper's do
+    not count.
+    """
     forms = (
         WrapperForm(
             name="gymnasium.wrappers.ClipReward", kwargs={"min_reward": 0.0, "max_reward": 0.1}
@@ -43,7 +47,9 @@ def test_wrappers_change_what_is_seen_and_not_what_is_earned() -> None:
 
 
 def test_an_episode_ends_when_the_environment_ends_it() -> None:
-    """A wrapper's early end costs no policy its bad steps: with it, every Pendulum would be a champion."""
+    """A wrapper's early end costs no policy its bad steps: with it, every Pendulum would be a
+    champion.
+    """
     policy = load_policy(policy_for_id("Pendulum-v1"))
     limited = trained_in(
         policy, WrapperForm(name="gymnasium.wrappers.TimeLimit", kwargs={"max_episode_steps": 20})

@@ -90,7 +90,9 @@ def test_a_project_that_is_none_says_which(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_read_for_its_target() -> None:
-    """Markers are decided for the machine's Python, not for this one; every pin keeps its digests."""
+    """Markers are decided for the machine's Python, not for this one; every pin keeps its
+    digests.
+    """
     old, new = (read_lock("trainer", Target(python)).text for python in ("3.11", "3.12"))
     assert "numpy==2.4.6" in old
     assert "numpy==2.4.6" not in new
@@ -152,7 +154,9 @@ def test_a_layer_that_lambda_would_refuse_is_refused_here() -> None:
 
 
 def test_the_functions_fit_and_the_layer_imports(tmp_path: Path) -> None:
-    """The real layer, trimmed, with the evaluator: below Lambda's limit, and importable in a clean interpreter."""
+    """The real layer, trimmed, with the evaluator: below Lambda's limit, and importable in a clean
+    interpreter.
+    """
     functions = build_functions(Target(PYTHON), cache=CACHE)
     assert 50_000_000 < functions.unzipped_bytes < MOST_UNZIPPED_BYTES
     for file in (functions.layer, functions.evaluator):
@@ -168,7 +172,8 @@ def test_the_functions_fit_and_the_layer_imports(tmp_path: Path) -> None:
     assert again.evaluator.key != functions.evaluator.key
     program = (
         f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(tmp_path / 'python')!r}]; "
-        "import numpy, onnxruntime, gymnasium, pydantic, rl_evaluator.handler; env = gymnasium.make('LunarLander-v3'); "
+        "import numpy, onnxruntime, gymnasium, pydantic, rl_evaluator.handler; env = "
+        "gymnasium.make('LunarLander-v3'); "
         "env.reset(seed=0); print(env.step(0)[0].shape)"
     )
     done = subprocess.run(

@@ -1,4 +1,6 @@
-"""A machine that cannot start says so and ends; its user data is small and never leaves the machine running."""
+"""A machine that cannot start says so and ends; its user data is small and never leaves the machine
+running.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ EXPERIMENT = {
 
 
 def test_the_script_is_valid_shell() -> None:
-    """Bash reads it, and the two programs inside of it are Python. It needs nothing that a small Debian lacks."""
+    """Bash reads it, and the two programs inside of it are Python. It needs nothing that a small
+    Debian lacks.
+    """
     script = (TEMPLATES / "user_data.sh").read_text()
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     inside = [part.split("\nPY\n", 1)[0] for part in script.split("<<'PY'\n")[1:]]
@@ -49,11 +53,14 @@ def test_the_script_is_valid_shell() -> None:
 
 
 def test_the_script_needs_no_newer_shell_than_macos_has() -> None:
-    """The local AWS's machines are processes there, and its Bash is 3.2: none of what came with 4 and 5, outside of the programs."""
+    """The local AWS's machines are processes there, and its Bash is 3.2: none of what came with 4
+    and 5, outside of the programs.
+    """
     script = (TEMPLATES / "user_data.sh").read_text()
     shell = "".join(part.partition("\nPY\n")[2] or part for part in script.split("<<'PY'\n"))
     newer = re.compile(
-        r"\$\{[^}]*(\^|,,|@[A-Za-z]\})|\b(mapfile|readarray|coproc|declare -[An]|local -n|wait -n)\b|&>>|\|&"
+        r"\$\{[^}]*(\^|,,|@[A-Za-z]\})|\b(mapfile|readarray|coproc|declare -[An]|local -n|wait "
+        r"-n)\b|&>>|\|&"
     )
     assert not newer.search(shell)
 
@@ -78,7 +85,9 @@ TAGS = ("environment", "experiment", "run", "trial", "attempt", "spec", "deadlin
     ],
 )
 def test_whatever_a_tag_says_is_a_value_and_never_a_command(tmp_path: Path, value: str) -> None:
-    """The step that asks who the machine is, with a metadata service that answers this for every tag."""
+    """The step that asks who the machine is, with a metadata service that answers this for every
+    tag.
+    """
     script = (TEMPLATES / "user_data.sh").read_text()
     step = script[script.index("cat > identity.py") : script.index("export NIGHTSHIFT_BUCKET")]
     show = 'printf "%s\\0" "$instance" ' + " ".join(
@@ -125,7 +134,9 @@ def answering(answer: Callable[[str], str]) -> Iterator[str]:
 def boot(
     dev: Deployment, run: str, wheels: WheelSet | None, *, upload_set: bool = True
 ) -> tuple[Spec, dict[str, Any]]:
-    """Freeze a spec, launch its machine, and wait for the machine's end. :return: the spec and the ended machine."""
+    """Freeze a spec, launch its machine, and wait for the machine's end.
+    :return: the spec and the ended machine.
+    """
     launcher = dev.as_role("launcher")
     data = wheels.to_json() if wheels else b""
     trainer = (
@@ -181,7 +192,9 @@ def read(dev: Deployment, key: str) -> bytes:
 
 
 def test_a_missing_wheel_is_a_failed_heartbeat_a_log_and_an_end(dev: Deployment) -> None:
-    """The trainer never started; so the machine speaks for it, uploads what happened, and terminates itself."""
+    """The trainer never started; so the machine speaks for it, uploads what happened, and
+    terminates itself.
+    """
     spec, machine = boot(
         dev, "missing", WheelSet(python=PYTHON, wheels={"ghost-1-py3-none-any.whl": "0" * 64})
     )

@@ -1,4 +1,6 @@
-"""The command line, as users and scripts see it: one JSON object, one clear line, an exit status."""
+"""The command line, as users and scripts see it: one JSON object, one clear line, an exit
+status.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +146,8 @@ def test_a_policy_that_is_not_there_says_how_it_is_written() -> None:
     )
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "infra_bootstrap: --policy: no/p.onnx: No such file or directory; `python -m rl_trainer export"
+        "infra_bootstrap: --policy: no/p.onnx: No such file or directory; `python -m rl_trainer "
+        "export"
     )
 
 
@@ -166,7 +169,9 @@ def test_another_account_than_the_one_that_was_meant_is_refused(dev: Deployment)
 
 
 def test_credentials_that_a_region_does_not_know_are_told_why(dev: Deployment) -> None:
-    """A region that was never opted into answers as if the credentials were wrong; both are said, and what to do."""
+    """A region that was never opted into answers as if the credentials were wrong; both are said,
+    and what to do.
+    """
     done = subprocess.run(
         [
             sys.executable,
@@ -217,7 +222,9 @@ def test_outputs_drift_and_preflight_print_one_json_object(dev: Deployment) -> N
 
 
 def test_the_policy_of_an_airflow_worker_is_a_file_to_attach(dev: Deployment) -> None:
-    """What is printed is what identity attached; it is known before identity exists, and names that environment's roles."""
+    """What is printed is what identity attached; it is known before identity exists, and names that
+    environment's roles.
+    """
     printed = json.loads(dev.account.cli("airflow-policy", "--environment", "dev").stdout)
     iam = dev.as_role("administrator").iam
     arn = f"arn:aws:iam::{dev.account.account_id}:policy/nightshift-dev-airflow"

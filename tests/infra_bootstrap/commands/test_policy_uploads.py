@@ -1,4 +1,6 @@
-"""What is uploaded for an import: two files of one export, told apart without executing anything."""
+"""What is uploaded for an import: two files of one export, told apart without executing
+anything.
+"""
 
 import json
 import struct

@@ -1,4 +1,6 @@
-"""The first real account: refused without the exact words, and where anything exists; else one whole run, and nothing left."""
+"""The first real account: refused without the exact words, and where anything exists; else one
+whole run, and nothing left.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ from tests.infra_bootstrap.accounts import PYTHON, ROOT, Account, Deployment
     ],
 )
 def test_without_the_exact_words_nothing_is_made(account: Account, confirm: str) -> None:
-    """Words for another account or environment, or fewer, are refused; the message says what it costs and what to type."""
+    """Words for another account or environment, or fewer, are refused; the message says what it
+    costs and what to type.
+    """
     done = account.cli("smoke", "--confirm", confirm)
     assert (done.returncode, done.stdout) == (2, "")
     assert f'make aws-smoke CONFIRM="{confirmation(account.clients(), "smoke")}"' in done.stderr
@@ -88,7 +92,9 @@ def test_an_environment_that_lives_is_not_touched(dev: Deployment) -> None:
 
 @pytest.fixture(params=["bucket", "role"])
 def half(account: Account, request: pytest.FixtureRequest) -> Iterator[str]:
-    """An environment of which one thing exists, and no stack: what a kept bucket, or another region, leaves to be seen."""
+    """An environment of which one thing exists, and no stack: what a kept bucket, or another
+    region, leaves to be seen.
+    """
     clients: Any = account.clients()
     bucket, role = (
         bucket_name("half", account.account_id, account.region),
@@ -115,7 +121,9 @@ def half(account: Account, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_one_thing_that_exists_is_enough_to_refuse(account: Account, half: str) -> None:
-    """A bucket without stacks, or a role whose stack lives in another region: refused, and it is still there."""
+    """A bucket without stacks, or a role whose stack lives in another region: refused, and it is
+    still there.
+    """
     clients, said = account.clients(), list[str]()
     with pytest.raises(BadInputError, match=f"half exists \\({half}\\)"):
         run_smoke(
@@ -141,7 +149,9 @@ def test_the_dearest_that_can_happen_is_below_the_cap() -> None:
 def test_what_could_cost_more_than_the_cap_is_refused(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A deadline so late that the machine could pass the cap: refused with the exact words said, and nothing was made."""
+    """A deadline so late that the machine could pass the cap: refused with the exact words said,
+    and nothing was made.
+    """
     monkeypatch.setattr(smoke, "DEADLINE", timedelta(hours=24))
     clients, said = account.clients(), list[str]()
     with pytest.raises(
@@ -185,7 +195,9 @@ def test_make_refuses_without_the_words(account: Account) -> None:
 
 
 def test_one_whole_run_leaves_nothing(account: Account) -> None:
-    """Bootstrap, a real training, its policy's arrival judged by the real Lambda, destroy, proof."""
+    """Bootstrap, a real training, its policy's arrival judged by the real Lambda, destroy,
+    proof.
+    """
     done = make(
         account,
         f"CONFIRM={confirmation(account.clients(), 'smoke')}",

@@ -44,7 +44,9 @@ def test_airflows_role_finds_everything_unchanged(dev: Deployment) -> None:
 
 
 def test_outputs_are_read_from_stacks_by_airflows_role(dev: Deployment) -> None:
-    """Everything the pipeline needs is in the outputs, as JSON too, without an environment variable."""
+    """Everything the pipeline needs is in the outputs, as JSON too, without an environment
+    variable.
+    """
     outputs: Outputs = dev.outputs
     assert outputs.bucket == dev.bucket
     assert set(outputs.subnet_ids) == {"eu-west-1a", "eu-west-1b", "eu-west-1c"}
@@ -90,10 +92,11 @@ def await_outcome(clients: Clients, prepared: Prepared) -> None:
 
 
 def test_new_code_and_nothing_else_rolls_alias_and_launch_template(fresh: Deployment) -> None:
-    """New bytes publish a version and move the alias; the machine's template gets a version with the new wheels.
+    """New bytes publish a version and move the alias; the machine's template gets a version with
+    the new wheels.
 
-    Nothing else changes: three stacks are unchanged, the layer is the one that was there, and the template's first version, which
-    specs that were frozen before have pinned, is still as it was.
+    Nothing else changes: three stacks are unchanged, the layer is the one that was there, and the
+    template's first version, which specs that were frozen before have pinned, is still as it was.
     """
     fresh.deploy()
     before, administrator = fresh.outputs, fresh.as_role("administrator")
@@ -135,7 +138,9 @@ def test_new_code_and_nothing_else_rolls_alias_and_launch_template(fresh: Deploy
 
 
 def test_an_update_that_failed_goes_on_with_the_same_command(fresh: Deployment) -> None:
-    """A failed change names the resource and the reason, is rolled back, and corrected is UPDATED by the same command."""
+    """A failed change names the resource and the reason, is rolled back, and corrected is UPDATED
+    by the same command.
+    """
     administrator = fresh.as_role("administrator")
     fresh.deploy((Concern.IDENTITY,), (Concern.STORAGE,), (Concern.EVALUATION,))
     good = fresh.upload(administrator, "def handle(event, context=None):\n    return 'new'\n")
@@ -158,7 +163,9 @@ def test_an_update_that_failed_goes_on_with_the_same_command(fresh: Deployment) 
 
 
 def test_a_stack_that_rolled_back_is_made_anew_by_the_same_command(fresh: Deployment) -> None:
-    """A failed first deployment names the resource and AWS's reason; corrected, the same command goes on."""
+    """A failed first deployment names the resource and AWS's reason; corrected, the same command
+    goes on.
+    """
     administrator = fresh.as_role("administrator")
     fresh.deploy((Concern.IDENTITY,), (Concern.STORAGE,))
     uploaded = fresh.upload(administrator, "def handle(event, context=None):\n    return event\n")
@@ -193,7 +200,9 @@ def test_a_change_set_that_was_never_executed_is_in_nobodys_way(fresh: Deploymen
 
 
 def test_a_rollback_that_stopped_half_way_is_finished_first() -> None:
-    """UPDATE_ROLLBACK_FAILED takes no change set: the rollback goes on as the deployer, and then the deployment does."""
+    """UPDATE_ROLLBACK_FAILED takes no change set: the rollback goes on as the deployer, and then
+    the deployment does.
+    """
     client = boto3.client(
         "cloudformation",
         region_name="eu-west-1",

@@ -1,4 +1,6 @@
-"""An environment goes as it came: after a confirmation, not under running machines, and nothing of it is left."""
+"""An environment goes as it came: after a confirmation, not under running machines, and nothing of
+it is left.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ def test_nothing_is_deleted_under_a_running_machine(dev: Deployment) -> None:
 
 
 def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deployment) -> None:
-    """Airflow deletes what costs money, keeps identity and storage, cannot take the bucket, and nothing else is left.
+    """Airflow deletes what costs money, keeps identity and storage, cannot take the bucket, and
+    nothing else is left.
 
     A bootstrap afterwards finds the bucket again, with what was in it, and makes the rest anew.
     """
@@ -74,7 +77,9 @@ def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deploymen
 
 
 def test_what_was_kept_can_be_destroyed_later(fresh: Deployment) -> None:
-    """A plain destroy keeps the bucket and, with it, the roles that its deletion needs; the second one takes both."""
+    """A plain destroy keeps the bucket and, with it, the roles that its deletion needs; the second
+    one takes both.
+    """
     fresh.deploy((Concern.IDENTITY,), (Concern.NETWORK, Concern.STORAGE))
     administrator, name = fresh.as_role("administrator"), fresh.settings.environment
     administrator.s3.head_bucket(Bucket=fresh.bucket)
@@ -103,7 +108,9 @@ def test_roles_without_a_bucket_are_not_kept(fresh: Deployment) -> None:
 
 
 def test_leftovers_are_found_by_their_tag(dev: Deployment) -> None:
-    """A subnet that somebody made and tagged is listed: the proof is not only that the stacks are gone."""
+    """A subnet that somebody made and tagged is listed: the proof is not only that the stacks are
+    gone.
+    """
     ec2 = dev.as_role("administrator").ec2
     vpc = ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
     ec2.create_tags(Resources=[vpc], Tags=[{"Key": "nightshift:environment", "Value": "dev"}])

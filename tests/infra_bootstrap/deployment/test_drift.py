@@ -1,7 +1,8 @@
 """Drift: nothing when nothing was touched, and what was touched by its name.
 
-The first of these is also the read-back test: each role, policy, rule, bucket setting and template version is read through
-its own service and is what the template says. COMPLETE alone would be weak evidence.
+The first of these is also the read-back test: each role, policy, rule, bucket setting and template
+version is read through its own service and is what the template says. COMPLETE alone would be weak
+evidence.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def drifted(dev: Deployment) -> set[str]:
 
 
 def test_what_was_deployed_reads_back_as_the_templates_say(dev: Deployment) -> None:
-    """Every role with its boundary, trust and policies, the bucket, the group, the endpoint, the template, the alias."""
+    """Every role with its boundary, trust and policies, the bucket, the group, the endpoint, the
+    template, the alias.
+    """
     assert drifted(dev) == set()
 
 
@@ -153,7 +156,9 @@ def test_tampering_shows_up_by_name(dev: Deployment, tamper: Tampering, named: s
 
 
 def test_a_version_of_the_launch_template_that_is_not_ours_shows_up(fresh: Deployment) -> None:
-    """Somebody adds a version; the deployed one is still what machines are launched from, and the new one is named."""
+    """Somebody adds a version; the deployed one is still what machines are launched from, and the
+    new one is named.
+    """
     fresh.deploy()
     administrator, name = fresh.as_role("administrator"), fresh.settings.environment
     administrator.ec2.create_launch_template_version(

@@ -1,4 +1,6 @@
-"""`dev` as it comes and `prod` with everything that can be asked for, side by side in one account, and strangers to each other."""
+"""`dev` as it comes and `prod` with everything that can be asked for, side by side in one account,
+and strangers to each other.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def both(dev: Deployment, prod: Deployment) -> tuple[Deployment, Deployment]:
 
 
 def test_both_are_whole_and_as_their_templates_say(both: tuple[Deployment, Deployment]) -> None:
-    """Every stack is complete, no name is shared, and reading everything back finds no difference."""
+    """Every stack is complete, no name is shared, and reading everything back finds no
+    difference.
+    """
     dev, prod = both
     administrator = dev.as_role("administrator")
     for deployment in both:
@@ -88,7 +92,9 @@ def test_both_are_whole_and_as_their_templates_say(both: tuple[Deployment, Deplo
 
 
 def test_everything_that_can_be_asked_for_is_there(both: tuple[Deployment, Deployment]) -> None:
-    """A way out through NAT, Session Manager's endpoints that take TLS from inside alone, a budget, an address, executions kept."""
+    """A way out through NAT, Session Manager's endpoints that take TLS from inside alone, a budget,
+    an address, executions kept.
+    """
     _, prod = both
     ec2, lambda_ = prod.as_role("administrator").ec2, prod.as_role("administrator").client("lambda")
     subnet = ec2.describe_subnets(SubnetIds=[prod.outputs.subnet_ids["eu-west-1a"]])["Subnets"][0]
@@ -126,7 +132,9 @@ def test_everything_that_can_be_asked_for_is_there(both: tuple[Deployment, Deplo
 def test_a_key_of_ones_own_encrypts_the_bucket_and_its_roles_may_use_it(
     both: tuple[Deployment, Deployment],
 ) -> None:
-    """What the launcher writes is encrypted with the key, and every role that works on the bucket is granted it, through S3."""
+    """What the launcher writes is encrypted with the key, and every role that works on the bucket
+    is granted it, through S3.
+    """
     _, prod = both
     key, body = spec_key("exp", "kms"), b"{}"
     prod.as_role("launcher").s3.put_object(Bucket=prod.bucket, Key=key, Body=body, IfNoneMatch="*")
@@ -232,7 +240,9 @@ def test_a_role_becomes_no_role_of_the_other(both: tuple[Deployment, Deployment]
 def test_an_administrator_takes_one_away_and_leaves_the_other(
     both: tuple[Deployment, Deployment],
 ) -> None:
-    """Bucket, roles, policies and stacks of prod are gone; looked for by name and by tag, nothing is found; dev is untouched."""
+    """Bucket, roles, policies and stacks of prod are gone; looked for by name and by tag, nothing
+    is found; dev is untouched.
+    """
     dev, prod = both
     administrator = dev.as_role("administrator")
     before = dev.outputs
@@ -254,7 +264,9 @@ def test_an_administrator_takes_one_away_and_leaves_the_other(
 
 
 def test_another_region_is_as_good(tmp_path: Path) -> None:
-    """us-east-1, which names its buckets' place and its zones otherwise than all: five stacks, nothing in them names a region."""
+    """us-east-1, which names its buckets' place and its zones otherwise than all: five stacks,
+    nothing in them names a region.
+    """
     account = Account(tmp_path / "state", "--region", "us-east-1")
     try:
         with account.reachable():

@@ -1,4 +1,6 @@
-"""What the launcher is told before it asks for a machine, by the local AWS's own template, image, offers and quotas."""
+"""What the launcher is told before it asks for a machine, by the local AWS's own template, image,
+offers and quotas.
+"""
 
 from __future__ import annotations
 

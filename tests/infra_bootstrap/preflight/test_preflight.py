@@ -103,9 +103,12 @@ def test_an_image_that_does_not_exist_or_does_not_fit_is_refused(dev: Deployment
     )
 
 
-# ---------------------------------------------------------------------------------------------------- every row can fail
+# ----------------------------------------------------------------------------------------------------
+# every row can fail
 def answering(service: str, *answers: tuple[str, Any]) -> Any:
-    """A client of a service whose calls are answered in this order: by a response, or by an error's code."""
+    """A client of a service whose calls are answered in this order: by a response, or by an error's
+    code.
+    """
     client = boto3.client(
         service, region_name="eu-west-1", aws_access_key_id="none", aws_secret_access_key="none"
     )
@@ -160,7 +163,8 @@ def stack(concern: str, status: str, **more: Any) -> dict[str, Any]:
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 MISSING_ROLE = ("get_role", "NoSuchEntity")
-#: One failing situation for each row of the table: the clients, the settings, what is found, and the fix.
+#: One failing situation for each row of the table: the clients, the settings, what is found, and
+#: the fix.
 FAILING: dict[str, tuple[Callable[[], FakeClients], dict[str, Any], str, str]] = {
     "who am I": (
         lambda: FakeClients({}, "arn:aws:iam::123456789012:root"),
@@ -223,7 +227,8 @@ FAILING: dict[str, tuple[Callable[[], FakeClients], dict[str, Any], str, str]] =
         ),
         {},
         "0",
-        "aws service-quotas request-service-quota-increase --service-code ec2 --quota-code L-34B43A08",
+        "aws service-quotas request-service-quota-increase --service-code ec2 --quota-code "
+        "L-34B43A08",
     ),
     "VPCs": (
         lambda: FakeClients(
@@ -346,7 +351,9 @@ WARNED = {"service-linked roles"}
 
 @pytest.mark.parametrize("row", CHECKS)
 def test_every_row_can_fail_and_says_what_to_do(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each row of the table has a situation in which it fails, says what it found, and names the fix."""
+    """Each row of the table has a situation in which it fails, says what it found, and names the
+    fix.
+    """
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     make, given, found, fix = FAILING[row]
     situation = Situation(make(), Settings("dev", **given))
@@ -360,7 +367,9 @@ def test_every_row_can_fail_and_says_what_to_do(row: str, monkeypatch: pytest.Mo
 
 
 def test_a_quota_of_zero_fails_where_every_run_needs_it_and_warns_for_gpus() -> None:
-    """New accounts have no GPU quota, which is a warning, and may have no spot quota, which is a failure."""
+    """New accounts have no GPU quota, which is a warning, and may have no spot quota, which is a
+    failure.
+    """
     situation = Situation(FAILING["vCPUs"][0](), Settings("dev"))
     verdicts = [check.verdict for check in account_checks.check_quotas(situation)]
     assert verdicts == [Verdict.FAILED, Verdict.FAILED, Verdict.WARNING, Verdict.WARNING]
@@ -377,7 +386,9 @@ def test_one_full_subnet_is_a_warning() -> None:
 
 
 def test_somebody_with_few_rights_is_no_stand_in_for_airflows_role(dev: Deployment) -> None:
-    """Once identity is there its Airflow role may deploy; another role that may not administrate is told so, and by whom."""
+    """Once identity is there its Airflow role may deploy; another role that may not administrate is
+    told so, and by whom.
+    """
     iam = dev.as_role("administrator").iam
     trust = {
         "Effect": "Allow",
@@ -404,7 +415,9 @@ def test_somebody_with_few_rights_is_no_stand_in_for_airflows_role(dev: Deployme
 
 
 def test_rights_that_are_scoped_to_our_names_suffice(dev: Deployment) -> None:
-    """Whoever may do all of it to this environment's own resources, and nothing else, is an administrator here."""
+    """Whoever may do all of it to this environment's own resources, and nothing else, is an
+    administrator here.
+    """
     iam = dev.as_role("administrator").iam
     trust = {
         "Effect": "Allow",
@@ -479,7 +492,9 @@ def test_rights_that_are_scoped_to_our_names_suffice(dev: Deployment) -> None:
 def test_deploy_refuses_before_anything_is_made(
     account: Account, given: list[str], problem: str
 ) -> None:
-    """A first deployment begins with the preflight: what it finds is one line with the fix, and no stack exists afterwards."""
+    """A first deployment begins with the preflight: what it finds is one line with the fix, and no
+    stack exists afterwards.
+    """
     done = account.cli(
         "deploy", "--environment", "unready", "--lambda-runtime", f"python{PYTHON}", *given
     )
@@ -490,7 +505,9 @@ def test_deploy_refuses_before_anything_is_made(
 
 
 def test_a_laptops_python_is_refused_on_aws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Onnxruntime does not load in Lambda's python3.11; on this machine's loopback Lambda's Python is this machine's."""
+    """Onnxruntime does not load in Lambda's python3.11; on this machine's loopback Lambda's Python
+    is this machine's.
+    """
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with pytest.raises(BadInputError, match=r"python3.11 has 2.26; choose python3.12 or later"):
         check_runtime(FakeClients({}), "python3.11")

@@ -1,4 +1,6 @@
-"""Who may write what: every class of keys against every role, refused by policy and not by a missing bucket."""
+"""Who may write what: every class of keys against every role, refused by policy and not by a
+missing bucket.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ ROLES = (
     "airflow-worker",
     "administrator",
 )
-#: The deployer may by the bucket's policy, for a future without the launcher; its own policy gives it nothing.
+#: The deployer may by the bucket's policy, for a future without the launcher; its own policy gives
+#: it nothing.
 WRITES = {(role, prefix) for prefix, roles in WRITERS.items() for role in roles} - {
     ("deployer", ARTIFACTS)
 }
@@ -54,7 +57,8 @@ def key_of(prefix: str, suffix: str = "") -> str:
     return KEYS.get(prefix, f"{prefix}exp/run/seed-0.json") + suffix
 
 
-#: What an evaluation of policies says, and no missing resource does: which action, and which kind of policy decided.
+#: What an evaluation of policies says, and no missing resource does: which action, and which kind
+#: of policy decided.
 EVALUATED = re.compile(
     r"is not authorized to perform: ([a-z0-9-]+:\w+) .*?"
     r"(with an explicit deny in an? [\w-]+ policy|because no [\w-]+ policy allows the \1 action)"
@@ -62,7 +66,10 @@ EVALUATED = re.compile(
 
 
 def assert_refused(call: Callable[..., Any], **arguments: Any) -> str:
-    """Make a call that policies must refuse, by evaluating them and not because something is missing. :return: AWS's message."""
+    """Make a call that policies must refuse, by evaluating them and not because something is
+    missing.
+    :return: AWS's message.
+    """
     with pytest.raises(ClientError) as caught:
         call(**arguments)
     code, message = refusal(caught.value)
@@ -73,7 +80,9 @@ def assert_refused(call: Callable[..., Any], **arguments: Any) -> str:
 
 @pytest.mark.parametrize(("role", "prefix"), FOREIGN)
 def test_a_class_is_refused_to_all_but_its_writer(dev: Deployment, role: str, prefix: str) -> None:
-    """A role that is not a class's writer cannot write it, though bucket and credentials are good."""
+    """A role that is not a class's writer cannot write it, though bucket and credentials are
+    good.
+    """
     s3 = dev.as_role(role).s3
     assert_refused(
         s3.put_object, Bucket=dev.bucket, Key=key_of(prefix, f".{role}"), Body=b"", IfNoneMatch="*"
@@ -123,7 +132,9 @@ def test_what_is_written_once_cannot_be_written_without_saying_so(
     [("promoter", "registry/other/champion.json"), ("trainer", "checkpoints/e/r/t/head.json")],
 )
 def test_a_pointer_moves_only_by_comparing(dev: Deployment, role: str, key: str) -> None:
-    """Without If-Match or If-None-Match a pointer cannot be written; with the ETag that was read it can."""
+    """Without If-Match or If-None-Match a pointer cannot be written; with the ETag that was read it
+    can.
+    """
     s3 = dev.as_role(role).s3
     assert_refused(s3.put_object, Bucket=dev.bucket, Key=key, Body=b"1")
     etag = s3.put_object(Bucket=dev.bucket, Key=key, Body=b"1", IfNoneMatch="*")["ETag"]
@@ -134,7 +145,9 @@ def test_a_pointer_moves_only_by_comparing(dev: Deployment, role: str, key: str)
 @pytest.mark.parametrize("prefix", [ARTIFACTS, SPECS, EVALUATIONS, LEDGER, REGISTRY])
 @pytest.mark.parametrize("role", ["promoter", "evaluator", "launcher", "administrator"])
 def test_nobody_rewrites_history(dev: Deployment, role: str, prefix: str) -> None:
-    """What was planned, judged, promoted and paid cannot be deleted, not even by an administrator."""
+    """What was planned, judged, promoted and paid cannot be deleted, not even by an
+    administrator.
+    """
     s3 = dev.as_role(role).s3
     assert_refused(s3.delete_object, Bucket=dev.bucket, Key=key_of(prefix))
     assert_refused(s3.delete_object, Bucket=dev.bucket, Key=key_of(prefix), VersionId="null")

@@ -1,4 +1,6 @@
-"""Prices are what they claim to be: approximate, from general knowledge, and said to be so wherever they are shown."""
+"""Prices are what they claim to be: approximate, from general knowledge, and said to be so wherever
+they are shown.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,9 @@ def test_nobody_claims_to_have_read_a_price(text: str) -> None:
     """Where the prices come from is said, and that they are approximate."""
     words = " ".join(text.split())
     assert (
-        "approximate list prices of us-east-1, written down from general knowledge and not fetched from AWS"
-        in words.replace("Approximate", "approximate")
-    )
+        "approximate list prices of us-east-1, written down from general knowledge and not "
+        "fetched from AWS"
+    ) in words.replace("Approximate", "approximate")
     assert "no quote" in words
 
 
@@ -51,7 +53,9 @@ def test_the_guide_says_what_the_sum_says(parameter: str, concern: Concern, abou
 
 
 def test_a_plan_says_what_changes_and_what_that_costs(dev: Deployment) -> None:
-    """A way out of the network: what would be added and changed, what it costs a month, what is paid now; and nothing is left."""
+    """A way out of the network: what would be added and changed, what it costs a month, what is
+    paid now; and nothing is left.
+    """
     done = dev.account.cli(
         "plan",
         "--environment",

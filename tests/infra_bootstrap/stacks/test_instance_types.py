@@ -58,7 +58,8 @@ NEW_ROWS = (
         "spot_usd": 0.3,
     },
 )
-#: Asked in a process of its own, which imports the copy of the contract whose table has the new rows.
+#: Asked in a process of its own, which imports the copy of the contract whose table has the new
+#: rows.
 QUESTIONS = """
 import json, sys
 from pathlib import Path
@@ -113,7 +114,9 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def table_with_new_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the contract in a folder of its own, with more rows in its table and no other change."""
+    """A copy of the contract in a folder of its own, with more rows in its table and no other
+    change.
+    """
     room = tmp_path_factory.mktemp("lifecycle")
     shutil.copytree(Path(machines.__file__).parents[2], room / "rl_lifecycle")
     table = room / "rl_lifecycle/machines/instance_types.json"
@@ -156,7 +159,9 @@ def answers(newer: Account, table_with_new_rows: Path) -> dict[str, Any]:
 
 
 def test_a_new_row_is_all_that_the_pipeline_needs(answers: dict[str, Any]) -> None:
-    """`auto`, prices, quotas, processors, vCPUs, the pool, experiments and preflight know the type."""
+    """`auto`, prices, quotas, processors, vCPUs, the pool, experiments and preflight know the
+    type.
+    """
     assert answers["auto"][0] == "c9x.large"
     assert "w9.medium" not in answers["auto"]
     assert answers["form"] == [["c9x.large", "w9.medium"], 6]
@@ -171,7 +176,9 @@ def test_a_new_row_is_all_that_the_pipeline_needs(answers: dict[str, Any]) -> No
 
 
 def test_a_new_row_is_all_that_the_launcher_needs(answers: dict[str, Any]) -> None:
-    """Its policy, made by a deployment, lets it launch the type; the local AWS starts the machine."""
+    """Its policy, made by a deployment, lets it launch the type; the local AWS starts the
+    machine.
+    """
     assert answers["launched"] == {"c9x.large": ["c9x.large"], "w9.medium": ["w9.medium"]}
 
 

@@ -1,7 +1,8 @@
-"""What roles cannot do besides writing: launch, end, pass, invoke, become, deploy. Each refusal is policy's own.
+"""What roles cannot do besides writing: launch, end, pass, invoke, become, deploy. Each refusal is
+policy's own.
 
-A launch is tried as a dry run: AWS answers DryRunOperation when it would be allowed, and UnauthorizedOperation when not,
-before anything else can be wrong with it.
+A launch is tried as a dry run: AWS answers DryRunOperation when it would be allowed, and
+UnauthorizedOperation when not, before anything else can be wrong with it.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ def foreign(dev: Deployment, what: str) -> str:
     return str(ec2.describe_security_groups(Filters=wanted)["SecurityGroups"][0]["GroupId"])
 
 
-# ---------------------------------------------------------------------------------------------------- launching
+# ----------------------------------------------------------------------------------------------------
+# launching
 LAUNCHES: dict[str, Callable[[Deployment], Request]] = {
     "without the environment's tag": lambda dev: tagged(fleet(dev), environment="prod"),
     "without a deadline": lambda dev: tagged(fleet(dev), deadline=None),
@@ -183,7 +185,8 @@ DIRECT: dict[str, Callable[[Deployment], Request]] = {
 }
 
 
-#: Which of a launch's resources each change is refused on: it shows that the condition meant for it is the one that decides.
+#: Which of a launch's resources each change is refused on: it shows that the condition meant for it
+#: is the one that decides.
 REFUSED_ON = {
     "without the environment's tag": "instance/*",
     "without a deadline": "instance/*",
@@ -208,7 +211,9 @@ REFUSED_ON = {
 
 @pytest.mark.parametrize("market", ["spot", "on-demand"])
 def test_the_launcher_may_launch_as_it_does(dev: Deployment, market: str) -> None:
-    """The request that the pipeline makes is allowed, on both markets; so what is refused below is refused for its change."""
+    """The request that the pipeline makes is allowed, on both markets; so what is refused below is
+    refused for its change.
+    """
     request = fleet(dev)
     request["TargetCapacitySpecification"]["DefaultTargetCapacityType"] = market
     assert dry_run(dev.as_role("launcher").ec2.create_fleet, request) == "DryRunOperation"
@@ -259,7 +264,9 @@ def test_the_launcher_passes_no_other_role(dev: Deployment) -> None:
 
 
 def test_the_trainers_profile_with_another_role_in_it_is_not_passed(dev: Deployment) -> None:
-    """The profile's name is ours; what is passed is the role in it, and the launcher may pass the trainer's alone."""
+    """The profile's name is ours; what is passed is the role in it, and the launcher may pass the
+    trainer's alone.
+    """
     iam, profile = dev.as_role("administrator").iam, "nightshift-dev-trainer"
     iam.remove_role_from_instance_profile(
         InstanceProfileName=profile, RoleName="nightshift-dev-trainer"
@@ -290,7 +297,8 @@ def test_only_the_launcher_launches(dev: Deployment, role: str) -> None:
     assert dry_run(dev.as_role(role).ec2.run_instances, instance(dev)) == "UnauthorizedOperation"
 
 
-# ---------------------------------------------------------------------------------------------------- ending and tagging
+# ----------------------------------------------------------------------------------------------------
+# ending and tagging
 @pytest.fixture
 def stranger(dev: Deployment) -> Any:
     """A machine of somebody else in the same account, and its end."""
@@ -317,7 +325,9 @@ def test_nobody_ends_a_machine_that_is_not_ours(dev: Deployment, stranger: str, 
 def test_the_launcher_cannot_make_a_machine_ours_by_tagging_it(
     dev: Deployment, stranger: str
 ) -> None:
-    """Tags are given while something is made, and never afterwards: nobody adopts a stranger, or moves a deadline."""
+    """Tags are given while something is made, and never afterwards: nobody adopts a stranger, or
+    moves a deadline.
+    """
     tags = [{"Key": "nightshift:environment", "Value": "dev"}]
     assert_refused(dev.as_role("launcher").ec2.create_tags, Resources=[stranger], Tags=tags)
     assert_refused(dev.as_role("launcher").ec2.delete_tags, Resources=[stranger], Tags=tags)
@@ -334,7 +344,9 @@ def test_the_launcher_cannot_change_the_template(dev: Deployment) -> None:
 
 
 def test_the_reaper_reads_no_object(dev: Deployment) -> None:
-    """A machine's tag says when it is late; who may end machines need not know what they trained."""
+    """A machine's tag says when it is late; who may end machines need not know what they
+    trained.
+    """
     reaper = dev.as_role("reaper").s3
     for key in (
         "attempts/exp/run/seed-0/1.json",
@@ -345,7 +357,8 @@ def test_the_reaper_reads_no_object(dev: Deployment) -> None:
     assert_refused(reaper.list_objects_v2, Bucket=dev.bucket)
 
 
-# ---------------------------------------------------------------------------------------------------- what the deployer touches
+# ----------------------------------------------------------------------------------------------------
+# what the deployer touches
 Resource = dict[str, Any]
 
 
@@ -501,7 +514,9 @@ INTRUSIONS: dict[str, tuple[Callable[[dict[str, str]], Resource], str]] = {
 def test_the_deployer_touches_nothing_that_is_not_ours(
     dev: Deployment, foreign_network: dict[str, str], intrusion: str
 ) -> None:
-    """Whoever may hand the deployer a template cannot reach another network, or another environment, through it."""
+    """Whoever may hand the deployer a template cannot reach another network, or another
+    environment, through it.
+    """
     make, refused = INTRUSIONS[intrusion]
     clients, name = (
         dev.as_role("administrator"),
@@ -526,7 +541,8 @@ def test_the_deployer_touches_nothing_that_is_not_ours(
     assert touched.format(**foreign_network) in reason, reason
 
 
-# ---------------------------------------------------------------------------------------------------- becoming and passing
+# ----------------------------------------------------------------------------------------------------
+# becoming and passing
 BECOMING = [
     (role, target)
     for role in ("trainer", "evaluator", "launcher", "promoter", "reaper", "airflow-worker")
@@ -538,7 +554,9 @@ BECOMING = [
 
 @pytest.mark.parametrize(("role", "target"), BECOMING)
 def test_no_role_becomes_another(dev: Deployment, role: str, target: str) -> None:
-    """Only Airflow's role becomes launcher, promoter and reaper; nobody becomes deployer, trainer or evaluator."""
+    """Only Airflow's role becomes launcher, promoter and reaper; nobody becomes deployer, trainer
+    or evaluator.
+    """
     with pytest.raises(AccessRefusedError):
         dev.as_role(role).assume(
             f"arn:aws:iam::{dev.account.account_id}:role/nightshift-dev-{target}"
@@ -555,7 +573,9 @@ def test_airflows_role_becomes_its_three(dev: Deployment, target: str) -> None:
 
 
 def test_a_bystander_with_every_right_to_assume_is_not_trusted(dev: Deployment) -> None:
-    """The trust policies name Airflow's role: another role of the account is refused though its own policy allows it."""
+    """The trust policies name Airflow's role: another role of the account is refused though its own
+    policy allows it.
+    """
     iam = dev.as_role("administrator").iam
     trust = {
         "Effect": "Allow",
@@ -573,7 +593,8 @@ def test_a_bystander_with_every_right_to_assume_is_not_trusted(dev: Deployment) 
         dev.account.clients("bystander").assume(dev.outputs.launcher_role_arn)
 
 
-# ---------------------------------------------------------------------------------------------------- asking and deploying
+# ----------------------------------------------------------------------------------------------------
+# asking and deploying
 @pytest.mark.parametrize(
     "role", ["trainer", "evaluator", "launcher", "promoter", "reaper", "deployer"]
 )
@@ -584,7 +605,9 @@ def test_only_airflow_asks_the_evaluator(dev: Deployment, role: str) -> None:
 
 
 def test_airflow_asks_the_alias_and_nothing_past_it(dev: Deployment) -> None:
-    """The alias answers Airflow's role; the unqualified function, which may be half-deployed, does not, nor the reaper."""
+    """The alias answers Airflow's role; the unqualified function, which may be half-deployed, does
+    not, nor the reaper.
+    """
     lambda_ = dev.as_role("airflow-worker").client("lambda")
     assert (
         lambda_.invoke(FunctionName=dev.outputs.evaluator_alias_arn, Payload=b"{}")["StatusCode"]
@@ -627,7 +650,9 @@ def test_airflow_deploys_as_the_deployer_or_not_at_all(dev: Deployment) -> None:
 def test_airflow_could_replace_the_evaluator_unless_it_is_denied_to_deploy(
     dev: Deployment, stack: str
 ) -> None:
-    """What docs/decisions/2026-11-22-the-evaluator-decides.md admits, and that the denial it recommends holds."""
+    """What docs/decisions/2026-11-22-the-evaluator-decides.md admits, and that the denial it
+    recommends holds.
+    """
     iam, cloudformation = (
         dev.as_role("administrator").iam,
         dev.as_role("airflow-worker").cloudformation,
@@ -691,7 +716,9 @@ def test_no_role_changes_identities(dev: Deployment, role: str) -> None:
     "role", ["airflow-worker", "launcher", "promoter", "trainer", "evaluator", "reaper"]
 )
 def test_no_role_at_work_touches_the_buckets_policy(dev: Deployment, role: str) -> None:
-    """Who could change the policy could change who writes; that is the deployer's, through CloudFormation."""
+    """Who could change the policy could change who writes; that is the deployer's, through
+    CloudFormation.
+    """
     assert_refused(dev.as_role(role).s3.delete_bucket_policy, Bucket=dev.bucket)
     assert_refused(
         dev.as_role(role).s3.put_bucket_lifecycle_configuration,

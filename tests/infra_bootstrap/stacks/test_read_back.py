@@ -1,6 +1,8 @@
-"""What the templates say is what the services report: every property of every resource, each through its own service.
+"""What the templates say is what the services report: every property of every resource, each
+through its own service.
 
-The walk is over the templates, not over a list: a new resource, or a new property that no reader returns, fails here.
+The walk is over the templates, not over a list: a new resource, or a new property that no reader
+returns, fails here.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from infra_bootstrap.stacks.resolving import Stage
 from infra_bootstrap.stacks.template_files import parameters_of, template
 from tests.infra_bootstrap.preflight.test_preflight import FakeClients
 
-#: Characters without white space. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+#: Characters without white space.
+#: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 MANAGED_POLICY, INLINE_POLICIES_OF_A_ROLE, TRUST_POLICY = 6144, 10_240, 2048
 #: Bytes. https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-policies.html
 BUCKET_POLICY = 20_480

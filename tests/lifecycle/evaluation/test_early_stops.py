@@ -1,4 +1,6 @@
-"""When a trial is ended early: only on what was shown, only by the written rule, never on the gate's seeds."""
+"""When a trial is ended early: only on what was shown, only by the written rule, never on the
+gate's seeds.
+"""
 
 from typing import Any
 

@@ -33,7 +33,9 @@ def shard(returns: list[float | None], first_seed: int = 100, sha256: str = "a")
 def test_any_pieces_in_any_order_join_to_the_whole(
     returns: list[float | None], data: st.DataObject
 ) -> None:
-    """Cut anywhere, deliver some pieces twice or overlapping, in any order: the result is the same."""
+    """Cut anywhere, deliver some pieces twice or overlapping, in any order: the result is the
+    same.
+    """
     whole = shard(returns)
     n = len(returns)
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, n - 1)), max_size=5)) | {0, n})

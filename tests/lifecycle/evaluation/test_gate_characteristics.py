@@ -1,4 +1,6 @@
-"""How often the gate errs, on returns as they really are. benchmarks/gate_characteristics.py runs more of the same."""
+"""How often the gate errs, on returns as they really are. benchmarks/gate_characteristics.py runs
+more of the same.
+"""
 
 import itertools
 import random
@@ -66,8 +68,8 @@ def test_the_simulation_decides_as_the_gate_does() -> None:
 def test_no_real_pair_of_equal_means_is_promoted_too_often(
     env_id: str, champion: str, candidate: str
 ) -> None:
-    """Two different agents, shifted until their means are equal: at most one night in twenty may promote. No crash
-    threshold helps here, so it is the mean's own bound that holds.
+    """Two different agents, shifted until their means are equal: at most one night in twenty may
+    promote. No crash threshold helps here, so it is the mean's own bound that holds.
     """
     gate = gate_for(env_id, crash_below=RANGES[env_id][0], max_pairs=400)
     before = load_pool(env_id, champion)
@@ -92,15 +94,17 @@ def test_a_policy_is_not_better_than_itself(env_id: str, agent: str) -> None:
 
 @pytest.mark.parametrize("rate", [0.002, 0.005, 0.01, 0.03])
 def test_a_rare_crash_that_was_not_seen_yet_does_not_slip_through(rate: float) -> None:
-    """Better nearly always, ruinous now and then, equal on average: the null on which the usual tests fail."""
+    """Better nearly always, ruinous now and then, equal on average: the null on which the usual
+    tests fail.
+    """
     draw = with_rare_crashes(load_pool("LunarLander-v3", "c0.det"), rate, crash=-200.0)
     gate = gate_for("LunarLander-v3", crash_below=-200.0, max_pairs=1000)
     assert simulate(draw, gate, repetitions=200).promoted <= ALPHA
 
 
 def test_calibrating_on_equal_policies_proves_nothing() -> None:
-    """The A/A trap: a paired t-test keeps its promise between two copies of one policy, and breaks it badly where a
-    rare crash hides; our bound keeps it in both.
+    """The A/A trap: a paired t-test keeps its promise between two copies of one policy, and breaks
+    it badly where a rare crash hides; our bound keeps it in both.
     """
     pool = load_pool("LunarLander-v3", "c0.det")
     equal, crashing = unpaired(pool, pool), with_rare_crashes(pool, 0.003, crash=-200.0)
@@ -143,7 +147,9 @@ def test_a_candidate_at_the_edge_of_the_crash_guard_is_not_promoted_too_often(
 
 
 def test_a_better_mean_does_not_excuse_more_crashes() -> None:
-    """Real agents: a2c's mean is 12.8 above dqn's, and it crashes in 24.9 % of episodes instead of 14.4 %."""
+    """Real agents: a2c's mean is 12.8 above dqn's, and it crashes in 24.9 % of episodes instead of
+    14.4 %.
+    """
     draw = paired(load_pool("LunarLander-v3", "dqn.det"), load_pool("LunarLander-v3", "a2c.det"))
     tally = simulate(draw, gate_for("LunarLander-v3"), repetitions=60)
     assert tally.promoted == 0
@@ -171,7 +177,9 @@ def test_a_better_mean_does_not_excuse_more_crashes() -> None:
 def test_a_better_candidate_is_found(
     env_id: str, champion: str, candidate: str, shift: float, power: float, pairs: int
 ) -> None:
-    """The power that docs/gate.md publishes, with futility stops, within the pairs that it publishes."""
+    """The power that docs/gate.md publishes, with futility stops, within the pairs that it
+    publishes.
+    """
     draw = paired(load_pool(env_id, champion), load_pool(env_id, candidate) + shift)
     tally = simulate(draw, gate_for(env_id), repetitions=60)
     assert tally.promoted >= power

@@ -28,7 +28,9 @@ def test_the_speed_table_is_the_records() -> None:
 def test_what_the_speed_of_a_decision_and_of_a_promotion_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing is imported while the clock runs, and there are several rounds, to show a quickest beside the median."""
+    """Nothing is imported while the clock runs, and there are several rounds, to show a quickest
+    beside the median.
+    """
     assert gate_speed.QUICK > 1
     monkeypatch.setattr(gate_speed, "QUICK", 2)
     gate_speed.measure_decision(1)
@@ -74,9 +76,9 @@ def test_a_year_at_those_rates_is_worked_out_rightly() -> None:
     """365 nights at the mean rate, and at the worst cell's."""
     mean, worst = (365 * RECORD["nulls"]["gate"][key] for key in ("mean", "max"))
     assert (
-        f"would promote falsely {mean:.1f} times a year, and {worst:.0f} times at the worst cell's rate"
-        in " ".join(PAGE.split())
-    )
+        f"would promote falsely {mean:.1f} times a year, and {worst:.0f} times at the worst "
+        "cell's rate"
+    ) in " ".join(PAGE.split())
 
 
 def test_the_power_table_is_the_records() -> None:
@@ -91,7 +93,8 @@ def test_the_power_table_is_the_records() -> None:
     crashing = next(case for case in RECORD["power"] if case["name"] not in rows)
     before, after = (f"{100 * rate:.1f} %" for rate in crashing["crash_rates"])
     assert (
-        f"has a mean {crashing['mean_difference']:.1f} higher and crashes in {after} instead of {before} of episodes: promoted "
+        f"has a mean {crashing['mean_difference']:.1f} higher and crashes in {after} instead of "
+        f"{before} of episodes: promoted "
         f"{crashing['promoted']}"
     ) in " ".join(PAGE.split())
 
@@ -109,9 +112,9 @@ def test_the_year_and_the_selection_are_the_records() -> None:
     assert "gained half as much over the year" in words
     assert five["gain"]["mean"] / rules["gate"]["gain"]["mean"] == pytest.approx(0.5, abs=0.1)
     assert (
-        f"promoted {five['promotions']['mean']} times, {five['false_promotions']['mean']} of them falsely"
-        in words
-    )
+        f"promoted {five['promotions']['mean']} times, {five['false_promotions']['mean']} of them "
+        "falsely"
+    ) in words
     assert (
         f"{RECORD['year']['years']} simulated years of {RECORD['year']['nights']} nights" in words
     )

@@ -55,7 +55,9 @@ def test_on_zeros_and_ones_p_is_the_exact_binomial_test(k: int, n: int, rate: fl
 def test_p_grows_when_anything_gets_worse(
     values: list[float], worst: float, data: st.DataObject
 ) -> None:
-    """A lower return, or a lower declared floor, is never stronger evidence; and the order of episodes says nothing."""
+    """A lower return, or a lower declared floor, is never stronger evidence; and the order of
+    episodes says nothing.
+    """
     p = p_mean_at_most_zero(values, worst)
     assert 0 <= p <= 1
     index = data.draw(st.integers(0, len(values) - 1))
@@ -107,7 +109,9 @@ def test_the_looks_spend_all_of_alpha_and_no_more() -> None:
 def test_a_decision_stands(
     candidate: list[float | None], champion: list[float | None], cut: int, margin: float
 ) -> None:
-    """Whatever was decided on some pairs is decided on more of them too: looking again cannot change it."""
+    """Whatever was decided on some pairs is decided on more of them too: looking again cannot
+    change it.
+    """
     gate = GATE.model_copy(update={"max_pairs": 80, "margin": margin, "crash_margin": 0.2})
     early, late = decide(candidate[:cut], champion[:cut], gate), decide(candidate, champion, gate)
     assert late.looks[: len(early.looks)] == early.looks
@@ -127,7 +131,9 @@ def test_a_decision_stands(
 def test_only_evidence_at_a_look_promotes(
     candidate: list[float | None], champion: list[float | None]
 ) -> None:
-    """PROMOTE means that the last look's p-values are all within its alpha; every answer has a reason."""
+    """PROMOTE means that the last look's p-values are all within its alpha; every answer has a
+    reason.
+    """
     verdict = decide(
         candidate, champion, GATE.model_copy(update={"max_pairs": 80, "crash_margin": 0.3})
     )
@@ -152,7 +158,9 @@ def test_a_lost_episode_counts_against_the_candidate() -> None:
 
 
 def test_a_lost_episode_is_a_crash_even_at_the_floor() -> None:
-    """With the crash threshold at the floor no return is a crash, but a lost episode still is one."""
+    """With the crash threshold at the floor no return is a crash, but a lost episode still is
+    one.
+    """
     gate = Gate(return_range=(0, 500), crash_below=0, looks=(200,))
     assert decide([None, *noisy(300, 199)], noisy(250, 200), gate).looks[0].crashes_candidate == 1
 
@@ -218,7 +226,9 @@ def test_an_absolute_ceiling_stops_the_ratchet() -> None:
 
 
 def test_every_scenario_is_guarded() -> None:
-    """Improvement is asked at home, the guard everywhere; one scenario with more crashes is enough to keep."""
+    """Improvement is asked at home, the guard everywhere; one scenario with more crashes is enough
+    to keep.
+    """
     gate = GATE.model_copy(update={"scenarios": {"windy": 100.0, "dark": 100.0}})
     better, worse = noisy(450, 800), noisy(150, 800, 1)
     fine, crashing = noisy(300, 800), noisy(50, 800)
@@ -236,7 +246,9 @@ def test_every_scenario_is_guarded() -> None:
 
 
 def test_two_thousand_pairs_are_decided_within_a_second() -> None:
-    """All four looks, the longest way there is; processor time, because machines of tests are shared."""
+    """All four looks, the longest way there is; processor time, because machines of tests are
+    shared.
+    """
     rng = random.Random(0)
     gate = Gate(return_range=(-200, 320), crash_below=100)
     candidate = [rng.gauss(154, 100) for _ in range(2000)]
@@ -273,7 +285,9 @@ def test_without_a_bar_a_first_champion_must_leave_the_floor() -> None:
 
 
 def test_the_champion_itself_is_unchanged() -> None:
-    """The very policy in service is recognised before an episode is run; a new lineage is judged anew."""
+    """The very policy in service is recognised before an episode is run; a new lineage is judged
+    anew.
+    """
     none = Artifact(key="k", sha256="0" * 64)
     champion = Champion(version=4, etag="e", digest="d" * 64, policy=none, parameters=none)
     verdict = decide_unchanged("d" * 64, champion)

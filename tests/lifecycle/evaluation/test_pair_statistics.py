@@ -75,7 +75,9 @@ def shard(returns: list[float | None]) -> Shard:
 
 
 def test_pairs_are_described() -> None:
-    """Means as played, crashes with lost ones against the candidate, the tail, the worst seeds, what was clipped."""
+    """Means as played, crashes with lost ones against the candidate, the tail, the worst seeds,
+    what was clipped.
+    """
     gate = Gate(return_range=(0, 100), crash_below=20, looks=(200,))
     candidate: list[float | None] = [60.0 + index % 7 for index in range(200)]
     candidate[3], candidate[4], candidate[5] = None, -50.0, 10.0

@@ -98,7 +98,9 @@ def read_page(page: str) -> PageReader:
 
 
 def test_the_page_tells_all_that_a_person_must_see() -> None:
-    """Decision and its reason, looks, bounds, crashes, tail, worst seeds, clipping, ties, skew, range, seeds."""
+    """Decision and its reason, looks, bounds, crashes, tail, worst seeds, clipping, ties, skew,
+    range, seeds.
+    """
     candidate, champion = shard(noisy(250, 400, 1)), shard(noisy(180, 400, 2))
     report = report_on(candidate, champion)
     reader = read_page(render_report(report, candidate, champion))
@@ -126,7 +128,9 @@ def test_the_page_tells_all_that_a_person_must_see() -> None:
 
 
 def test_the_page_is_one_file_and_safe_to_open() -> None:
-    """No script, nothing fetched, names escaped, a viewport for phones, plots that are well-formed and named."""
+    """No script, nothing fetched, names escaped, a viewport for phones, plots that are well-formed
+    and named.
+    """
     candidate, champion = shard(noisy(250, 400, 1)), shard(noisy(180, 400, 2))
     page = render_report(report_on(candidate, champion), candidate, champion)
     assert read_page(page).references == []

@@ -85,7 +85,9 @@ def test_a_time_of_day_is_the_next_one(seconds: int, hour: int, minute: int) -> 
 
 
 def test_a_trial_goes_on_demand_from_the_moment_when_spot_no_longer_leaves_enough_time() -> None:
-    """Although it has spot attempts left; and an experiment that never goes on-demand for their number does then, too."""
+    """Although it has spot attempts left; and an experiment that never goes on-demand for their
+    number does then, too.
+    """
     for compute in (Compute(needed_by="06:00"), Compute(needed_by="06:00", on_demand_after=0)):
         tried = [attempt(1, end=AttemptEnd.INTERRUPTED)]
         assert [plan_market(compute, tried, spot_in_time=in_time) for in_time in (True, False)] == [

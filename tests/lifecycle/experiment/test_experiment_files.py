@@ -1,4 +1,6 @@
-"""The one reader of experiment files: what it refuses, and that trainer and Airflow read with it."""
+"""The one reader of experiment files: what it refuses, and that trainer and Airflow read with
+it.
+"""
 
 from pathlib import Path
 
@@ -41,7 +43,9 @@ def test_what_is_no_yaml_or_ambiguous_is_refused(text: str, problem: str) -> Non
 
 
 def test_anchors_and_merged_keys_are_no_duplicates() -> None:
-    """A key that overrides a merged one is written once, also where the merged mapping merges another."""
+    """A key that overrides a merged one is written once, also where the merged mapping merges
+    another.
+    """
     text = """
 base: &base {a: 1, b: 1}
 outer: {inner: &inner {<<: *base, a: 2}}

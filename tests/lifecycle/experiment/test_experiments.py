@@ -35,7 +35,8 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
         (
             {"compute": {"gpu_updates": "cuda_graphs", "instance_types": ["g5.xlarge"]}},
             "compute.gpu_updates",
-            "cuda_graphs was removed in release 0.2.0: delete this line, and SB3's own updates train",
+            "cuda_graphs was removed in release 0.2.0: delete this line, and SB3's own updates "
+            "train",
         ),
         ({"env_id": "no spaces here"}, "env_id", "no Gymnasium id"),
         ({"evaluation": {"crash_below": 1}}, "evaluation.return_range", "tightest honest floor"),
@@ -106,7 +107,9 @@ JSON = st.recursive(
 
 @given(key=st.sampled_from(sorted(Experiment.model_fields)) | st.text(max_size=10), value=JSON)
 def test_no_value_gives_anything_but_an_experiment_or_one_line(key: str, value: Any) -> None:
-    """Whatever a YAML file may hold, the reader answers; a raise of another kind would silence every experiment."""
+    """Whatever a YAML file may hold, the reader answers; a raise of another kind would silence
+    every experiment.
+    """
     document = {
         "env_id": "CartPole-v1",
         "algo": "ppo",

@@ -20,7 +20,9 @@ TEXT = st.text(min_size=1, max_size=20)
 
 @given(TEXT, TEXT)
 def test_no_two_purposes_can_meet(experiment: str, run: str) -> None:
-    """Whatever the names are, the longest evaluation of one purpose ends before the next purpose's seeds begin."""
+    """Whatever the names are, the longest evaluation of one purpose ends before the next purpose's
+    seeds begin.
+    """
     ranges = [
         SeedRange(first_seed=first_seed(purpose, experiment, run), n_episodes=LONGEST)
         for purpose in Purpose

@@ -30,7 +30,9 @@ def test_tuned_values_are_resolved_and_the_segment_is_whole_rollouts(spec: Spec)
 
 
 def test_each_night_has_other_seeds_unless_reseed_is_off(document: dict[str, Any]) -> None:
-    """`reseed: false` repeats the same night; otherwise no trial shares a seed with another, or with last night."""
+    """`reseed: false` repeats the same night; otherwise no trial shares a seed with another, or
+    with last night.
+    """
     fresh = read_experiment(document, "cartpole_ppo")
     nights = [freeze_spec(fresh, run_id=run, created_at=NIGHT) for run in ("night-1", "night-2")]
     seeds = [plan.seed for night in nights for plan in night.trials]
@@ -125,7 +127,9 @@ def test_a_run_that_would_play_an_earlier_runs_seeds_is_refused(
 
 
 def test_a_segment_of_ars_must_hold_a_whole_iteration() -> None:
-    """It ends between two iterations, each of which plays 2 n_delta whole episodes: without a time limit they might never end."""
+    """It ends between two iterations, each of which plays 2 n_delta whole episodes: without a time
+    limit they might never end.
+    """
     document = {
         "env_id": "CartPole-v1",
         "algo": "ars",

@@ -39,7 +39,9 @@ def test_auto_means_the_types_at_most_a_quarter_dearer_than_the_cheapest() -> No
 
 
 def test_auto_follows_the_prices() -> None:
-    """A type that becomes dear drops out; one that was never measured does not come in, however cheap it is."""
+    """A type that becomes dear drops out; one that was never measured does not come in, however
+    cheap it is.
+    """
     changed = dict(FALL_BACK) | {
         "c7a.large": HourlyPrice(0.2, 0.1),
         "g5.xlarge": HourlyPrice(0.01, 0.01),

@@ -94,7 +94,9 @@ def test_a_machine_that_nobody_reserved_for_is_in_the_books_too() -> None:
 def test_the_ledger_never_commits_more_than_the_budget(
     moves: list[tuple[int, int, float, float]],
 ) -> None:
-    """Whatever is reserved and settled in whatever order, as long as nothing costs more than was reserved for it."""
+    """Whatever is reserved and settled in whatever order, as long as nothing costs more than was
+    reserved for it.
+    """
     books = ledger(1.0)
     for trial, attempt, usd, share in moves:
         try:
@@ -112,7 +114,9 @@ def test_the_ledger_never_commits_more_than_the_budget(
 
 
 def test_only_so_many_machines_of_a_run_are_at_work() -> None:
-    """A place is free again when one is settled; a trial's own reservation does not stand in its way."""
+    """A place is free again when one is settled; a trial's own reservation does not stand in its
+    way.
+    """
     books = ledger().reserve("seed-0", 1, 0.1, most=2).reserve("seed-1", 1, 0.1, most=2)
     with pytest.raises(
         NoPlaceError, match=r"2 machines of this run are at work \(compute\.max_parallel 2\)"
@@ -129,7 +133,9 @@ def test_only_so_many_machines_of_a_run_are_at_work() -> None:
 def test_a_machine_that_nobody_settled_frees_its_place_after_its_deadline_and_keeps_its_money() -> (
     None
 ):
-    """Its worker is dead; it ended itself, or the reaper did. Ledgers of before have no deadline."""
+    """Its worker is dead; it ended itself, or the reaper did. Ledgers of before have no
+    deadline.
+    """
     deadline = datetime(2026, 11, 22, 6, tzinfo=UTC)
     books = ledger().reserve("seed-0", 1, 0.1, most=1, deadline_at=deadline)
     late, later = deadline + PLACE_GRACE, deadline + PLACE_GRACE + timedelta(seconds=1)

@@ -111,7 +111,9 @@ def test_a_pointer_that_was_edited_by_hand_is_refused(
 def test_a_pointer_to_another_version_with_its_own_manifest_is_refused(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """A careful hand that changes the version and its digest, but not the policy's, is noticed too."""
+    """A careful hand that changes the version and its digest, but not the policy's, is noticed
+    too.
+    """
     night("night-1").promote()
     night("night-2").promote()
     key = layout.champion_key(NAME)

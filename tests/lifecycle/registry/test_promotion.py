@@ -1,4 +1,6 @@
-"""The pointer moves only to something complete, only from what was compared, and every move is in the history."""
+"""The pointer moves only to something complete, only from what was compared, and every move is in
+the history.
+"""
 
 import json
 import re
@@ -164,7 +166,9 @@ def test_a_first_candidate_becomes_champion(
 def test_a_second_night_supersedes_only_what_it_was_compared_with(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """Two candidates compared with one champion: the first to be promoted wins, the other is SUPERSEDED, hours later too."""
+    """Two candidates compared with one champion: the first to be promoted wins, the other is
+    SUPERSEDED, hours later too.
+    """
     night("n1").promote()
     one, other = night("n2"), night("n3")
     assert one.promote().outcome is PromotionOutcome.PROMOTED
@@ -209,7 +213,9 @@ class FakeDyingStore:
 def test_a_crash_between_any_two_writes_leaves_a_whole_champion_and_a_retry_ends_it(
     night: Callable[[str], Night], store: DirectoryStore, writes: int
 ) -> None:
-    """Whatever was written last, the pointer names something complete, and the retry gives one version and one entry."""
+    """Whatever was written last, the pointer names something complete, and the retry gives one
+    version and one entry.
+    """
     night("n1").promote()
     second = night("n2")
     with pytest.raises(KilledError):
@@ -282,7 +288,9 @@ def test_a_rollback_is_a_move_with_a_reason_and_the_bad_policy_does_not_come_bac
 def test_of_many_rollbacks_at_once_one_moves(
     tmp_path: Path, experiment: Experiment, new_nonce: Callable[[], str]
 ) -> None:
-    """Answers to the same question: the history has one move more, and the pointer is what it says."""
+    """Answers to the same question: the history has one move more, and the pointer is what it
+    says.
+    """
     store = DirectoryStore(tmp_path)
     for run in ("n1", "n2", "n3"):
         Night(store, experiment, run, new_nonce).promote()
@@ -313,7 +321,9 @@ def test_of_many_rollbacks_at_once_one_moves(
 def test_a_version_whose_manifest_an_older_release_wrote_can_be_put_back(
     night: Callable[[str], Night], store: ObjectStore, new_nonce: Callable[[], str]
 ) -> None:
-    """Its manifest lacks a key that came later; the pointer names the bytes that are there, and all goes on."""
+    """Its manifest lacks a key that came later; the pointer names the bytes that are there, and all
+    goes on.
+    """
     night("n1").promote()
     night("n2").promote()
     key = layout.version_prefix("cartpole_ppo", 1) + "manifest.json"
@@ -359,7 +369,9 @@ def test_a_rollback_to_a_version_that_is_not_whole_is_refused(
 def test_nobody_promotes_over_a_pointer_that_was_edited(
     night: Callable[[str], Night], store: ObjectStore, new_nonce: Callable[[], str]
 ) -> None:
-    """A night that compared with it before stops at its promotion, the next stops before it trains; a rollback mends it."""
+    """A night that compared with it before stops at its promotion, the next stops before it trains;
+    a rollback mends it.
+    """
     for run in ("n1", "n2"):
         night(run).promote()
     third = night("n3")
@@ -397,7 +409,9 @@ def test_a_champion_whose_files_are_gone_stops_the_night_with_its_name(
 def test_a_version_bears_a_card_that_says_what_it_is(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """Task, training, evaluation, limits, how to rebuild it; immutable like the rest, by digest in the manifest."""
+    """Task, training, evaluation, limits, how to rebuild it; immutable like the rest, by digest in
+    the manifest.
+    """
     night("n1").promote()
     manifest = get_manifest(store, "cartpole_ppo", 1)
     card = get(
@@ -575,7 +589,9 @@ def test_another_return_range_or_environment_begins_a_new_lineage(
 def test_no_expiring_rule_covers_what_a_version_rests_on(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
-    """Retention never deletes what the history names: the version's files, its report, its spec's wheels."""
+    """Retention never deletes what the history names: the version's files, its report, its spec's
+    wheels.
+    """
     template = (
         Path(__file__).resolve().parents[3] / "infra_bootstrap/templates/storage.yaml"
     ).read_text()

@@ -1,4 +1,6 @@
-"""Any order of nights, promotions, rollbacks, crashes and rivals: the registry is whole at every moment."""
+"""Any order of nights, promotions, rollbacks, crashes and rivals: the registry is whole at every
+moment.
+"""
 
 import contextlib
 import itertools
@@ -55,7 +57,9 @@ class FakeInterruptingStore:
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """Nights wait in a list until somebody promotes them, however late; some die on the way and come back."""
+    """Nights wait in a list until somebody promotes them, however late; some die on the way and
+    come back.
+    """
 
     @initialize()
     def begin(self) -> None:
@@ -66,7 +70,9 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(as_import=st.booleans(), again=st.booleans())
     def train(self, as_import: bool, again: bool) -> None:
-        """A night ends with a candidate that the gate wants; sometimes it is a policy that was seen before."""
+        """A night ends with a candidate that the gate wants; sometimes it is a policy that was seen
+        before.
+        """
         night = Night(self.store, EXPERIMENT, f"n{next(self.count)}", self._nonce)
         if again and self.nights:
             night.deliver(self.nights[0].record.digest)
@@ -77,14 +83,18 @@ class RegistryMachine(RuleBasedStateMachine):
     @precondition(lambda machine: machine.nights)
     @rule(data=st.data(), writes=st.one_of(st.just(NEVER), st.integers(0, 10)))
     def promote(self, data: st.DataObject, writes: int) -> None:
-        """Promote any night, perhaps for the second time, and perhaps die before one of the writes."""
+        """Promote any night, perhaps for the second time, and perhaps die before one of the
+        writes.
+        """
         night = data.draw(st.sampled_from(self.nights))
         self._try(lambda: night.promote(FakeDyingStore(self.store, writes)))  # type: ignore[arg-type]
 
     @precondition(lambda machine: len(machine.nights) > 1)
     @rule(data=st.data(), writes=st.integers(0, 10))
     def promote_two_at_once(self, data: st.DataObject, writes: int) -> None:
-        """A second promoter does all of its work between two writes of the first; at most one of the two moves the pointer."""
+        """A second promoter does all of its work between two writes of the first; at most one of
+        the two moves the pointer.
+        """
         one, other = data.draw(st.permutations(self.nights))[:2]
         before, done = len(read_history(self.store, NAME)), []
         rivals = FakeInterruptingStore(self.store, writes, lambda: done.append(other.promote()))
@@ -128,7 +138,9 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @invariant()
     def history_has_every_move_in_its_order(self) -> None:
-        """One entry a move of the pointer, none missing, none twice, each beginning where the one before ended."""
+        """One entry a move of the pointer, none missing, none twice, each beginning where the one
+        before ended.
+        """
         history, champion = read_history(self.store, NAME), find_champion(self.store, NAME)
         data = self.store.find(champion_key(NAME))
         if data is not None and data.data not in self.pointers:

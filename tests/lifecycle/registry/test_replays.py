@@ -39,7 +39,9 @@ def trained(store: ObjectStore, night: Callable[[str], Night]) -> tuple[Spec, Ve
 def test_all_that_decides_the_bits_stays_as_it_was(
     trained: tuple[Spec, VersionManifest], segments: int, step: int, digest: str
 ) -> None:
-    """Seed, steps, hyper-parameters, segment, wheels, image; the run, its name and its machine are the replay's own."""
+    """Seed, steps, hyper-parameters, segment, wheels, image; the run, its name and its machine are
+    the replay's own.
+    """
     spec, manifest = trained
     made = plan_replay(
         spec,

@@ -86,7 +86,9 @@ def test_deleting_is_repeatable(store: ObjectStore) -> None:
 
 
 class FakeLossyClient:
-    """An S3 client whose first conditional answer is lost after the write took effect, as a proxy may lose it."""
+    """An S3 client whose first conditional answer is lost after the write took effect, as a proxy
+    may lose it.
+    """
 
     def __init__(self, client: Any) -> None:
         self._client, self.lost = client, 0
@@ -125,7 +127,9 @@ def test_a_key_cannot_leave_a_directory_store(tmp_path: Path) -> None:
 
 
 def test_a_full_or_read_only_place_is_said(tmp_path: Path) -> None:
-    """A directory that cannot be written is an unavailable store, not a traceback of the operating system."""
+    """A directory that cannot be written is an unavailable store, not a traceback of the operating
+    system.
+    """
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreUnavailableError):
         DirectoryStore(tmp_path / "file").put("k", b"")

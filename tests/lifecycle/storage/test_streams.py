@@ -29,7 +29,9 @@ def test_pieces_become_one_object_and_are_read_as_they_come(store: ObjectStore) 
 
 
 def test_bytes_that_changed_in_memory_are_not_stored_under_their_digest(store: ObjectStore) -> None:
-    """However they changed, and whether or not the store compares digests: who commits hears of it."""
+    """However they changed, and whether or not the store compares digests: who commits hears of
+    it.
+    """
     data = bytearray(WHOLE)
     pieces = [memoryview(data)[:100], memoryview(data)[100:]]
     expected = sha256_hex(WHOLE)
@@ -65,7 +67,9 @@ def test_other_bytes_than_were_recorded_are_refused_however_little_was_read(
 def test_what_cannot_be_understood_is_damage_only_if_its_digest_is_another(
     store: ObjectStore,
 ) -> None:
-    """A reader's ValueError is named damage where it is, and stays the reader's where the bytes are as recorded."""
+    """A reader's ValueError is named damage where it is, and stays the reader's where the bytes are
+    as recorded.
+    """
     store.put("chunk", b"odd")
 
     def fails(_reader: object) -> None:

@@ -14,7 +14,9 @@ from rl_lifecycle.trials.divergence import LARGEST_PARAMETER, SLACK, find_diverg
 def test_an_estimate_that_a_return_explains_never_stops_a_training(
     reward: float, gamma: float, share: float, parameter: float
 ) -> None:
-    """Two values that are possible differ by at most twice the largest: the rule allows hundreds of times as much."""
+    """Two values that are possible differ by at most twice the largest: the rule allows hundreds of
+    times as much.
+    """
     possible = 2 * reward / max(1 - gamma, 1e-6)
     assert (
         find_divergence(

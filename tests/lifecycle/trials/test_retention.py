@@ -1,4 +1,6 @@
-"""What of a chain of checkpoints may be deleted: never anything that a kept one, a policy or a version needs."""
+"""What of a chain of checkpoints may be deleted: never anything that a kept one, a policy or a
+version needs.
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +33,9 @@ def link(
 
 @given(n=st.integers(1, 12), held=st.integers(1, 6), kept=st.integers(1, 4))
 def test_kept_checkpoints_stay_whole_and_the_rest_goes(n: int, held: int, kept: int) -> None:
-    """For a buffer that holds a few chunks: all that the newest list stays, all data that only older ones list goes."""
+    """For a buffer that holds a few chunks: all that the newest list stays, all data that only
+    older ones list goes.
+    """
     chain = [
         link(step, tuple(f"c{index}" for index in range(max(0, step - held), step)))
         for step in range(n, 0, -1)
@@ -59,7 +63,9 @@ def test_chunks_go_before_the_files_that_lead_to_them() -> None:
 
 
 def test_what_was_never_committed_is_swept_and_what_others_write_is_not() -> None:
-    """An earlier attempt's unfinished checkpoint goes; the head, manifests, later attempts' and later steps' files stay."""
+    """An earlier attempt's unfinished checkpoint goes; the head, manifests, later attempts' and
+    later steps' files stay.
+    """
     chain = dict([link(200, attempt=2), link(100)])
     stay = [
         f"{checkpoint_prefix(TRIAL)}head.json",

@@ -587,7 +587,9 @@ def test_a_trainer_that_waits_for_the_store_is_given_longer() -> None:
 
 
 def test_the_first_new_step_is_remembered_for_each_machine() -> None:
-    """Recovery is measured with it: not the first beat that was seen, but when it must have taken its first step."""
+    """Recovery is measured with it: not the first beat that was seen, but when it must have taken
+    its first step.
+    """
     starting = track_progress(None, beat("starting", step=0), START)
     seen = track_progress(
         starting, beat(step=41_960, ago_s=0, number=1), NOW, committed_step=40_960
@@ -614,7 +616,8 @@ def test_a_machine_ended_when_ec2_says_so_or_at_its_last_word() -> None:
     assert ended_at(evidence(attempt(), machine=machine(), heartbeat=beat(ago_s=100))) == NOW
 
 
-# What holds for any evidence ---------------------------------------------------------------------------------------------
+# What holds for any evidence
+# ---------------------------------------------------------------------------------------------
 
 ends = st.sampled_from([None, *AttemptEnd])
 beats = st.none() | st.builds(
@@ -695,7 +698,9 @@ def test_no_trial_is_over_while_an_attempt_is_open(seen: Evidence) -> None:
 @settings(deadline=None)
 @given(evidences())
 def test_what_is_settled_has_a_cause_and_what_fails_a_reason(seen: Evidence) -> None:
-    """An end that nobody can explain helps nobody; and a decision is the same however often it is made."""
+    """An end that nobody can explain helps nobody; and a decision is the same however often it is
+    made.
+    """
     action: Action = decide_action(seen)
     if action.kind is ActionKind.SETTLE:
         assert action.finding.cause is not None
@@ -716,7 +721,9 @@ def test_a_cancelled_trial_gets_no_new_machine(seen: Evidence) -> None:
 
 
 def test_another_numeric_class_is_waited_out_with_another_machine() -> None:
-    """The checkpoint is good, the machine is of the wrong kind: the trial goes on elsewhere, it does not fail."""
+    """The checkpoint is good, the machine is of the wrong kind: the trial goes on elsewhere, it
+    does not fail.
+    """
     ended = attempt(
         end=AttemptEnd.OTHER_HARDWARE, ended_at=NOW - timedelta(hours=1), committed_step=40_000
     )
@@ -724,7 +731,9 @@ def test_another_numeric_class_is_waited_out_with_another_machine() -> None:
 
 
 def test_waiting_for_a_machine_is_counted_from_the_end_of_the_last_one() -> None:
-    """A trial that trained for hours and is interrupted still gets its next machine; a market that gives none ends it."""
+    """A trial that trained for hours and is interrupted still gets its next machine; a market that
+    gives none ends it.
+    """
     hours = Compute().max_hours
     later = START + timedelta(hours=2 * hours)
     trained = attempt(

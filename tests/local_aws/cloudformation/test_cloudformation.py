@@ -124,7 +124,9 @@ def test_roles_keep_their_boundary_policies_and_tags(
 def test_the_bucket_has_all_that_was_asked_for(
     twin: TwinUnderTest, everything: dict[str, str]
 ) -> None:
-    """Versioning, encryption, lifecycle, public access block, ownership, tags, notification and policy."""
+    """Versioning, encryption, lifecycle, public access block, ownership, tags, notification and
+    policy.
+    """
     s3, bucket = twin.client("s3"), everything["Bucket"]
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
     rule = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"][0]
@@ -161,7 +163,9 @@ def test_the_key_encrypts_the_second_bucket(
 
 
 def test_the_network_is_as_described(twin: TwinUnderTest, everything: dict[str, str]) -> None:
-    """VPC, subnets, routes, endpoint with its policy, security groups with their rules, flow log, NAT."""
+    """VPC, subnets, routes, endpoint with its policy, security groups with their rules, flow log,
+    NAT.
+    """
     ec2, vpc = twin.client("ec2"), everything["Vpc"]
     of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
     found = ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"][0]
@@ -237,7 +241,9 @@ def test_the_launch_template_keeps_every_member(
 
 
 def test_the_function_keeps_every_setting(twin: TwinUnderTest, everything: dict[str, str]) -> None:
-    """Layer, memory, time, environment, dead letters, reserved concurrency, alias, asynchronous settings, policy, tags."""
+    """Layer, memory, time, environment, dead letters, reserved concurrency, alias, asynchronous
+    settings, policy, tags.
+    """
     client, name = twin.client("lambda"), everything["Function"]
     found = client.get_function(FunctionName=name)
     config = found["Configuration"]
@@ -313,7 +319,9 @@ def test_rules_queues_topics_alarms_and_the_rest(
 def test_an_update_adds_a_version_to_the_launch_template(
     twin: TwinUnderTest, everything: dict[str, str]
 ) -> None:
-    """The same template again is no change; another type in it is version 2, and the boundary is still there."""
+    """The same template again is no change; another type in it is version 2, and the boundary is
+    still there.
+    """
     cloudformation = twin.client("cloudformation")
     parameters = [
         {"ParameterKey": k, "UsePreviousValue": True} for k in ("Name", "CodeBucket", "Runtime")
@@ -341,7 +349,8 @@ def test_an_update_adds_a_version_to_the_launch_template(
     assert "PermissionsBoundary" in twin.client("iam").get_role(RoleName=everything["Name"])["Role"]
 
 
-# -- what is refused ----------------------------------------------------------------------------------------------------
+# -- what is refused
+# ----------------------------------------------------------------------------------------------------
 def resource(kind: str, **properties: Any) -> str:
     """Return a template with one resource."""
     return json.dumps({"Resources": {"It": {"Type": kind, "Properties": properties}}})
@@ -427,7 +436,9 @@ def test_a_full_bucket_is_not_deleted(twin: TwinUnderTest) -> None:
 
 
 def test_the_service_roles_permissions_count(twin: TwinUnderTest) -> None:
-    """A stack that acts as a role makes what the role may make, and fails where it may not; the caller must pass the role."""
+    """A stack that acts as a role makes what the role may make, and fails where it may not; the
+    caller must pass the role.
+    """
     queue = unique("queue")
     deployer = twin.service_role(
         "cloudformation.amazonaws.com",

@@ -14,7 +14,9 @@ WHO = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
 
 
 def test_a_shell_becomes_the_airflow_worker(twin: TwinUnderTest) -> None:
-    """The printed lines, evaluated in a shell that holds a real-looking key, give the worker's role."""
+    """The printed lines, evaluated in a shell that holds a real-looking key, give the worker's
+    role.
+    """
     lines = run_cli("env", "--state", str(twin.state)).stdout
     environ = {
         **os.environ,
@@ -35,7 +37,9 @@ def test_a_shell_becomes_the_airflow_worker(twin: TwinUnderTest) -> None:
 
 
 def test_a_role_that_does_not_exist_is_named(twin: TwinUnderTest) -> None:
-    """A short name stands for the environment's role; if there is none, the message says which was looked for."""
+    """A short name stands for the environment's role; if there is none, the message says which was
+    looked for.
+    """
     done = run_cli(
         "env", "--state", str(twin.state), "--as", "launcher", "--environment", "nowhere"
     )

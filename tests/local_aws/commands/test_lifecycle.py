@@ -33,7 +33,9 @@ def test_a_second_up_finds_the_first(own_state: Path) -> None:
 
 
 def test_nothing_is_left_after_down_and_committed_state_comes_back(own_state: Path) -> None:
-    """``down`` ends machines, functions and server; roles, objects and terminated instances are there after the next ``up``."""
+    """``down`` ends machines, functions and server; roles, objects and terminated instances are
+    there after the next ``up``.
+    """
     twin = start(own_state)
     twin.client("iam").create_role(
         RoleName="kept", AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"})
@@ -56,7 +58,9 @@ def test_nothing_is_left_after_down_and_committed_state_comes_back(own_state: Pa
 
 
 def test_a_killed_server_leaves_no_process_and_loses_nothing_committed(own_state: Path) -> None:
-    """SIGKILL of the server kills its machines, daemonised ones too; what was answered before is there after ``up``."""
+    """SIGKILL of the server kills its machines, daemonised ones too; what was answered before is
+    there after ``up``.
+    """
     twin = start(own_state)
     twin.client("iam").create_role(
         RoleName="kept", AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"})
@@ -83,7 +87,9 @@ def test_a_killed_server_leaves_no_process_and_loses_nothing_committed(own_state
 
 
 def test_a_pointer_that_moves_while_the_server_is_killed_is_whole(own_state: Path) -> None:
-    """What was answered for is there, as the current object and as each of its versions; nothing is half."""
+    """What was answered for is there, as the current object and as each of its versions; nothing is
+    half.
+    """
     twin = start(own_state)
     bucket, s3, written = twin.bucket(), twin.client("s3"), []
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -131,7 +137,9 @@ def test_two_twins_do_not_meet(own_state: Path, tmp_path: Path) -> None:
 
 
 def test_a_start_costs_little(own_state: Path) -> None:
-    """Under 150 MB before any load, and a start that works for less than two seconds on an idle machine; a busy one is slower."""
+    """Under 150 MB before any load, and a start that works for less than two seconds on an idle
+    machine; a busy one is slower.
+    """
     twin = start(own_state)
     status = dict(
         line.split(":", 1) for line in Path(f"/proc/{twin.pid}/status").read_text().splitlines()

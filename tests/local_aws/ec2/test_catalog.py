@@ -1,4 +1,6 @@
-"""The local AWS's catalogue of instance types: an independent source, and what a table adds to it."""
+"""The local AWS's catalogue of instance types: an independent source, and what a table adds to
+it.
+"""
 
 from __future__ import annotations
 

@@ -84,7 +84,9 @@ def fleet(
 
 
 def test_a_launch_inherits_all_that_its_template_sets(twin: TwinUnderTest, template: str) -> None:
-    """Image, type, profile, shutdown behaviour, metadata options, disks, tags and user data come from the template."""
+    """Image, type, profile, shutdown behaviour, metadata options, disks, tags and user data come
+    from the template.
+    """
     ec2 = twin.client("ec2")
     machine = ec2.run_instances(
         LaunchTemplate={"LaunchTemplateName": template}, MinCount=1, MaxCount=1
@@ -109,7 +111,9 @@ def test_a_launch_inherits_all_that_its_template_sets(twin: TwinUnderTest, templ
 
 
 def test_an_instance_goes_through_its_states_and_leaves_nothing(twin: TwinUnderTest) -> None:
-    """pending, running, shutting-down, terminated with its reason; its disk and interface are gone at the end."""
+    """pending, running, shutting-down, terminated with its reason; its disk and interface are gone
+    at the end.
+    """
     ec2, seen = twin.client("ec2"), []
     made = ec2.run_instances(
         ImageId=twin.image(),
@@ -139,7 +143,9 @@ def test_an_instance_goes_through_its_states_and_leaves_nothing(twin: TwinUnderT
 
 
 def test_a_client_token_launches_once_however_often_it_is_sent(twin: TwinUnderTest) -> None:
-    """Sixteen racing launches with one token give one instance; another request with it is refused."""
+    """Sixteen racing launches with one token give one instance; another request with it is
+    refused.
+    """
     ec2, token, image = twin.client("ec2"), unique("token"), twin.image()
 
     def launch(count: int = 1) -> str:
@@ -196,7 +202,9 @@ def test_a_dry_run_launches_nothing(twin: TwinUnderTest) -> None:
 
 
 def test_filters_filter_and_unknown_ones_are_refused(twin: TwinUnderTest, template: str) -> None:
-    """Tags with wildcards, state and token; a filter that does not exist is an error, not everything."""
+    """Tags with wildcards, state and token; a filter that does not exist is an error, not
+    everything.
+    """
     ec2, mark = twin.client("ec2"), unique("mark")
     request = fleet(
         template,
@@ -232,7 +240,9 @@ def test_filters_filter_and_unknown_ones_are_refused(twin: TwinUnderTest, templa
 def test_filters_of_networks_filter_too(
     twin: TwinUnderTest, template: str, action: str, member: str, name: str
 ) -> None:
-    """What the filter names is found alone, what nobody has is not found, and a filter that does not exist is refused."""
+    """What the filter names is found alone, what nobody has is not found, and a filter that does
+    not exist is refused.
+    """
     call = getattr(twin.client("ec2"), action)
     twin.launch()
     key = "".join(word.capitalize() for word in name.split("-"))
@@ -340,7 +350,9 @@ def test_a_fleet_takes_the_cheapest_that_it_can_get_and_reports_the_rest(
 def test_a_fleets_refusals_name_their_overrides_and_its_token_stands_for_it(
     twin: TwinUnderTest, template: str
 ) -> None:
-    """No room for one type: its error, and the other is launched; the token gives the same fleet again, and no other request."""
+    """No room for one type: its error, and the other is launched; the token gives the same fleet
+    again, and no other request.
+    """
     ec2, token = twin.client("ec2"), unique("token")
     made = twin.cli("fault", "add", "capacity", "type=c7i.large", "market=spot")["faults"][-1]
     answer = ec2.create_fleet(**fleet(template, token, ["c7i.large", "m7i.large"]))
@@ -363,7 +375,9 @@ def test_a_fleets_refusals_name_their_overrides_and_its_token_stands_for_it(
 
 
 def test_types_offerings_and_prices_are_those_of_aws(twin: TwinUnderTest) -> None:
-    """Real sizes and accelerators; zones differ in what they offer; spot is cheaper than on-demand."""
+    """Real sizes and accelerators; zones differ in what they offer; spot is cheaper than
+    on-demand.
+    """
     ec2 = twin.client("ec2")
     kind = ec2.describe_instance_types(InstanceTypes=["g5.xlarge"])["InstanceTypes"][0]
     assert (
@@ -393,7 +407,9 @@ def test_types_offerings_and_prices_are_those_of_aws(twin: TwinUnderTest) -> Non
 
 
 def test_prices_and_quotas_can_be_asked_for(twin: TwinUnderTest) -> None:
-    """The price list answers by filter, in AWS's nested JSON; quotas count processors; both need permission and refuse nonsense."""
+    """The price list answers by filter, in AWS's nested JSON; quotas count processors; both need
+    permission and refuse nonsense.
+    """
     pricing, quotas = twin.client("pricing"), twin.client("service-quotas")
     wanted = {"instanceType": "g5.xlarge", "regionCode": twin.region, "operatingSystem": "Linux"}
     found = pricing.get_products(
@@ -427,7 +443,9 @@ def test_prices_and_quotas_can_be_asked_for(twin: TwinUnderTest) -> None:
 
 
 def test_the_quota_is_enforced(twin: TwinUnderTest) -> None:
-    """More spot machines with accelerators than the account may have are refused with EC2's code."""
+    """More spot machines with accelerators than the account may have are refused with EC2's
+    code.
+    """
     ec2 = twin.client("ec2")
     spot = {"MarketType": "spot"}
     assert (
@@ -450,7 +468,9 @@ def test_the_quota_is_enforced(twin: TwinUnderTest) -> None:
 
 
 def test_thirty_two_machines_and_sixty_four_functions_at_once(twin: TwinUnderTest) -> None:
-    """All that an account's quota allows, each with a background process, while functions run: none waits for ever, none fails."""
+    """All that an account's quota allows, each with a background process, while functions run: none
+    waits for ever, none fails.
+    """
     ec2, image = twin.client("ec2"), twin.image()
     function = twin.function(
         "import time\ndef handler(event, context):\n    time.sleep(0.5)\n", Timeout=60
@@ -484,7 +504,9 @@ def test_thirty_two_machines_and_sixty_four_functions_at_once(twin: TwinUnderTes
 
 
 def test_what_is_tagged_is_found_by_its_tag(twin: TwinUnderTest) -> None:
-    """DescribeTags and the tagging service name the instance, its disk and the network around it."""
+    """DescribeTags and the tagging service name the instance, its disk and the network around
+    it.
+    """
     ec2, mark = twin.client("ec2"), unique("mark")
     tags = [
         {"ResourceType": kind, "Tags": [{"Key": "mark", "Value": mark}]}

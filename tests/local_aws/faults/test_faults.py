@@ -1,4 +1,6 @@
-"""Faults on demand: each strikes what it says, counts its strikes, and repeats itself with the same seed."""
+"""Faults on demand: each strikes what it says, counts its strikes, and repeats itself with the same
+seed.
+"""
 
 import json
 import time
@@ -41,7 +43,8 @@ def strikes(twin: TwinUnderTest, fault: dict[str, Any]) -> int:
     )
 
 
-# -- deciding -----------------------------------------------------------------------------------------------------------
+# -- deciding
+# -----------------------------------------------------------------------------------------------------------
 def decisions(seed: int, rate: float) -> list[bool]:
     """Return what a fault decides at its first fifty chances."""
     engine = Engine()
@@ -50,7 +53,9 @@ def decisions(seed: int, rate: float) -> list[bool]:
 
 
 def test_the_same_seed_decides_in_the_same_way() -> None:
-    """A rate takes about its share of the chances, the same ones for the same seed, others for another."""
+    """A rate takes about its share of the chances, the same ones for the same seed, others for
+    another.
+    """
     assert decisions(7, 0.3) == decisions(7, 0.3)
     assert decisions(7, 0.3) != decisions(8, 0.3)
     assert 5 <= sum(decisions(7, 0.3)) <= 25
@@ -58,10 +63,13 @@ def test_the_same_seed_decides_in_the_same_way() -> None:
 
 
 def test_a_script_replays_exactly_whatever_else_is_set(twin: TwinUnderTest, tmp_path: Path) -> None:
-    """The same calls meet the same failures at the second run of a script, although another fault was set meanwhile."""
+    """The same calls meet the same failures at the second run of a script, although another fault
+    was set meanwhile.
+    """
     bucket, path = twin.bucket(), tmp_path / "night.yaml"
     path.write_text(
-        f"seed: 11\nfaults:\n  - error: {{service: s3, action: PutObject, key: '{bucket}/*', rate: 0.5}}\n"
+        f"seed: 11\nfaults:\n  - error: {{service: s3, action: PutObject, key: '{bucket}/*', "
+        f"rate: 0.5}}\n"
     )
     outcomes = []
     for _ in range(2):
@@ -152,7 +160,8 @@ def test_a_script_sets_all_its_faults_with_its_seed(twin: TwinUnderTest, tmp_pat
     """``fault run`` sets each entry."""
     path = tmp_path / "night.yaml"
     path.write_text(
-        "seed: 7\nfaults:\n  - capacity: {type: nothing.*, for_s: 30}\n  - lost_event: {function: nobody, count: 1}\n"
+        "seed: 7\nfaults:\n  - capacity: {type: nothing.*, for_s: 30}\n  - lost_event: {function: "
+        "nobody, count: 1}\n"
     )
     made = twin.cli("fault", "run", str(path))["faults"][-2:]
     assert [(f["kind"], f["seed"]) for f in made] == [("capacity", 7), ("lost_event", 7)]
@@ -160,7 +169,8 @@ def test_a_script_sets_all_its_faults_with_its_seed(twin: TwinUnderTest, tmp_pat
         twin.cli("fault", "clear", entry["id"])
 
 
-# -- machines -----------------------------------------------------------------------------------------------------------
+# -- machines
+# -----------------------------------------------------------------------------------------------------------
 def test_capacity_is_refused_where_the_fault_says(twin: TwinUnderTest, fault: Any) -> None:
     """A type, a zone and a market: others can still be had."""
     ec2, image = twin.client("ec2"), twin.image()
@@ -193,7 +203,9 @@ echo; echo seen; sleep 60
 
 
 def test_an_interruption_is_announced_and_then_happens(twin: TwinUnderTest, fault: Any) -> None:
-    """The metadata service shows the notice; after it the instance is terminated with the spot reason."""
+    """The metadata service shows the notice; after it the instance is terminated with the spot
+    reason.
+    """
     machine = twin.launch(
         NOTICE % "spot/instance-action", InstanceMarketOptions={"MarketType": "spot"}
     )
@@ -218,7 +230,9 @@ def test_a_rebalance_recommendation_is_shown(twin: TwinUnderTest, fault: Any) ->
 
 
 def test_a_machine_is_killed_when_it_has_reached_a_step(twin: TwinUnderTest, fault: Any) -> None:
-    """The fault waits until the machine has written a step of at least five, then its host fails without a word."""
+    """The fault waits until the machine has written a step of at least five, then its host fails
+    without a word.
+    """
     bucket, mark = twin.bucket(), unique("mark")
     profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
     fault("kill", f"tag=mark={mark}", f"at_key={bucket}/beats/*", "at_field=step", "at_least=5")
@@ -261,7 +275,9 @@ PY
 def test_a_spot_machine_is_interrupted_at_a_step(
     twin: TwinUnderTest, fault: Any, notice_s: int
 ) -> None:
-    """Not before the machine has written that step; with the notice and without one it ends with the spot reason."""
+    """Not before the machine has written that step; with the notice and without one it ends with
+    the spot reason.
+    """
     bucket, mark, s3 = twin.bucket(), unique("mark"), twin.client("s3")
     profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
     made = fault(
@@ -289,7 +305,9 @@ def test_a_spot_machine_is_interrupted_at_a_step(
 
 
 def test_credentials_end_and_renew_inside_a_machine(twin: TwinUnderTest, fault: Any) -> None:
-    """A session that was revoked is told ExpiredToken, and the metadata service has another by then, which works."""
+    """A session that was revoked is told ExpiredToken, and the metadata service has another by
+    then, which works.
+    """
     bucket = twin.bucket()
     profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
     source = f"""#!/bin/bash
@@ -336,7 +354,9 @@ def test_a_hanging_machine_is_alive_and_does_not_move(twin: TwinUnderTest) -> No
 
 
 def test_a_new_instance_may_not_be_found_yet(twin: TwinUnderTest, fault: Any) -> None:
-    """Eventual consistency: right after its launch an instance is unknown, a moment later it is there."""
+    """Eventual consistency: right after its launch an instance is unknown, a moment later it is
+    there.
+    """
     fault("late_visibility", "seconds=1", "count=1")
     machine = twin.launch(SLEEPS)
     assert (
@@ -348,7 +368,9 @@ def test_a_new_instance_may_not_be_found_yet(twin: TwinUnderTest, fault: Any) ->
 
 
 def test_now_and_then_a_launch_is_late_by_itself(own_state: Path) -> None:
-    """Without any fault: the same seed makes the same launches late, and after a restart that is still the seed."""
+    """Without any fault: the same seed makes the same launches late, and after a restart that is
+    still the seed.
+    """
     late = []
     for _ in range(2):
         twin = start(own_state, "--seed", "0")
@@ -366,7 +388,8 @@ def test_now_and_then_a_launch_is_late_by_itself(own_state: Path) -> None:
     assert late == [["found"] * 3 + ["InvalidInstanceID.NotFound", "found"]] * 2
 
 
-# -- calls --------------------------------------------------------------------------------------------------------------
+# -- calls
+# --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("service", "action", "code"),
     [
@@ -387,7 +410,9 @@ def test_throttling_has_each_services_own_code(
 
 
 def test_a_response_is_lost_after_the_write_took_effect(twin: TwinUnderTest, fault: Any) -> None:
-    """The connection breaks, the object is there: a conditional write that is sent again meets its own success."""
+    """The connection breaks, the object is there: a conditional write that is sent again meets its
+    own success.
+    """
     bucket, s3 = twin.bucket(), twin.client("s3")
     fault("lose_response", "service=s3", "action=PutObject", f"key={bucket}/once", "count=1")
     with pytest.raises(ConnectionClosedError):
@@ -456,7 +481,8 @@ def test_credentials_can_be_short_lived(twin: TwinUnderTest, fault: Any) -> None
     assert 60 < left <= 121
 
 
-# -- functions ----------------------------------------------------------------------------------------------------------
+# -- functions
+# ----------------------------------------------------------------------------------------------------------
 def test_a_function_times_out_crashes_and_recovers(twin: TwinUnderTest, fault: Any) -> None:
     """Each with Lambda's own error, and the third invocation is good."""
     name, client = (
@@ -478,7 +504,11 @@ def test_a_function_times_out_crashes_and_recovers(twin: TwinUnderTest, fault: A
 def test_events_are_doubled_and_lost(twin: TwinUnderTest, fault: Any) -> None:
     """At least once may mean twice; and what is lost never arrives."""
     bucket = twin.bucket()
-    source = f"import boto3, uuid\ndef handler(event, context):\n    boto3.client('s3').put_object(Bucket='{bucket}', Key=event + '/' + uuid.uuid4().hex, Body=b'')\n"
+    source = (
+        "import boto3, uuid\ndef handler(event, context):\n    "
+        f"boto3.client('s3').put_object(Bucket='{bucket}', Key=event + '/' + "
+        "uuid.uuid4().hex, Body=b'')\n"
+    )
     name, client = twin.function(source, allow("s3:PutObject")), twin.client("lambda")
     fault("duplicate_event", f"function={name}", "count=1")
     client.invoke(FunctionName=name, InvocationType="Event", Payload='"first"')
@@ -497,7 +527,9 @@ def test_events_are_doubled_and_lost(twin: TwinUnderTest, fault: Any) -> None:
 
 
 def test_killed_and_started_again_it_has_lost_nothing(own_state: Path) -> None:
-    """``fault restart``: same endpoint, same sessions, every object and role that was answered for."""
+    """``fault restart``: same endpoint, same sessions, every object and role that was answered
+    for.
+    """
     twin = start(own_state)
     bucket = twin.bucket()
     role = twin.service_role("ecs-tasks.amazonaws.com")

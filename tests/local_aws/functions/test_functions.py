@@ -48,7 +48,9 @@ def doing(twin: TwinUnderTest) -> str:
 
 
 def test_zip_and_layer_run_as_the_functions_role_under_its_runtime(twin: TwinUnderTest) -> None:
-    """boto3 and the layer are there, the emulator's packages are not, and AWS sees the function's role."""
+    """boto3 and the layer are there, the emulator's packages are not, and AWS sees the function's
+    role.
+    """
     client = twin.client("lambda")
     layer = client.publish_layer_version(
         LayerName=unique("layer"), Content={"ZipFile": zipped({"python/numpyish.py": "N = 7"})}
@@ -63,7 +65,9 @@ def test_zip_and_layer_run_as_the_functions_role_under_its_runtime(twin: TwinUnd
 
 
 def test_what_a_function_prints_is_its_log(twin: TwinUnderTest) -> None:
-    """In the answer's tail and, if its role may write there, in its log group; without the permission there is silently none."""
+    """In the answer's tail and, if its role may write there, in its log group; without the
+    permission there is silently none.
+    """
     source, logs = (
         "def handler(event, context):\n    print('hello', event['n'])\n",
         twin.client("logs"),
@@ -90,7 +94,9 @@ def test_what_a_function_prints_is_its_log(twin: TwinUnderTest) -> None:
 
 
 def test_errors_have_lambdas_own_form(twin: TwinUnderTest, doing: str) -> None:
-    """An exception with its stack; time and memory limits that bite; a runtime that exits; an answer too large."""
+    """An exception with its stack; time and memory limits that bite; a runtime that exits; an
+    answer too large.
+    """
     error, payload = call(twin, doing, {"do": "raise"})
     assert error == "Unhandled"
     assert (payload["errorType"], payload["errorMessage"]) == ("ValueError", "boom")
@@ -144,7 +150,9 @@ def test_an_environment_is_used_again_and_replaced_after_a_change(twin: TwinUnde
 
 
 def test_a_runtime_that_is_not_here_is_refused_with_those_that_are(twin: TwinUnderTest) -> None:
-    """CreateFunction and UpdateFunctionConfiguration name the runtimes that this machine can run."""
+    """CreateFunction and UpdateFunctionConfiguration name the runtimes that this machine can
+    run.
+    """
     here = twin.cli("status")["lambda_runtimes"]
     absent = next(
         r for r in ("python3.14", "python3.13", "python3.12", "python3.8") if r not in here
@@ -197,7 +205,10 @@ def test_a_function_that_invokes_a_function_does_not_wait_for_itself(twin: TwinU
     inner = twin.function(
         "import time\ndef handler(event, context):\n    time.sleep(0.3)\n    return 1\n"
     )
-    source = f"import boto3\ndef handler(event, context):\n    return boto3.client('lambda').invoke(FunctionName='{inner}')['StatusCode']\n"
+    source = (
+        "import boto3\ndef handler(event, context):\n    return "
+        f"boto3.client('lambda').invoke(FunctionName='{inner}')['StatusCode']\n"
+    )
     outer = twin.function(source, allow("lambda:InvokeFunction"), Timeout=60)
     with ThreadPoolExecutor(16) as pool:
         assert {call(twin, outer)[1] for _ in pool.map(lambda _: call(twin, outer), range(16))} == {
@@ -225,7 +236,9 @@ def test_reserved_concurrency_throttles(twin: TwinUnderTest) -> None:
 
 
 def test_a_failed_event_is_tried_again_and_then_kept(twin: TwinUnderTest) -> None:
-    """Three tries in all, then the record goes to the destination and the event to the dead-letter queue."""
+    """Three tries in all, then the record goes to the destination and the event to the dead-letter
+    queue.
+    """
     sqs, client, bucket = twin.client("sqs"), twin.client("lambda"), twin.bucket()
     queues = {
         kind: sqs.create_queue(QueueName=unique(kind))["QueueUrl"]
@@ -237,7 +250,11 @@ def test_a_failed_event_is_tried_again_and_then_kept(twin: TwinUnderTest) -> Non
         ]
         for kind, url in queues.items()
     }
-    source = f"import boto3, uuid\ndef handler(event, context):\n    boto3.client('s3').put_object(Bucket='{bucket}', Key=uuid.uuid4().hex, Body=b'')\n    raise RuntimeError('no')\n"
+    source = (
+        "import boto3, uuid\ndef handler(event, context):\n    "
+        f"boto3.client('s3').put_object(Bucket='{bucket}', Key=uuid.uuid4().hex, Body=b'')\n "
+        "   raise RuntimeError('no')\n"
+    )
     name = twin.function(
         source,
         allow("s3:PutObject"),
@@ -274,12 +291,18 @@ def test_a_failed_event_is_tried_again_and_then_kept(twin: TwinUnderTest) -> Non
 
 
 def test_an_arriving_object_wakes_a_function_if_its_policy_allows(twin: TwinUnderTest) -> None:
-    """S3 to EventBridge to Lambda: a wildcard on the key, and nothing without a permission for that very rule."""
+    """S3 to EventBridge to Lambda: a wildcard on the key, and nothing without a permission for that
+    very rule.
+    """
     bucket, events, client = twin.bucket(), twin.client("events"), twin.client("lambda")
     twin.client("s3").put_bucket_notification_configuration(
         Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
     )
-    source = f"import boto3\ndef handler(event, context):\n    boto3.client('s3').put_object(Bucket='{bucket}', Key='seen/' + event['detail']['object']['key'], Body=b'')\n"
+    source = (
+        "import boto3\ndef handler(event, context):\n    "
+        f"boto3.client('s3').put_object(Bucket='{bucket}', Key='seen/' + "
+        "event['detail']['object']['key'], Body=b'')\n"
+    )
     name, rule = twin.function(source, allow("s3:PutObject")), unique("rule")
     pattern = {
         "source": ["aws.s3"],

@@ -120,13 +120,20 @@ def test_the_worker_may_nothing_until_it_is_given_something(twin: TwinUnderTest)
 
 
 def test_chained_roles_need_both_sides(twin: TwinUnderTest) -> None:
-    """sts:AssumeRole in the caller's policy, and a trust policy whose condition names the caller's role, not its session."""
+    """sts:AssumeRole in the caller's policy, and a trust policy whose condition names the caller's
+    role, not its session.
+    """
     target, iam = unique("target"), twin.client("iam")
     caller = twin.role_with(allow("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/{target}"))
     stranger = twin.role_with(allow("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/{target}"))
     name = twin.client("sts", caller).get_caller_identity()["Arn"].split("/")[1]
-    statement = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole",
-                 "Condition": {"ArnLike": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/{name}"}}}  # fmt: skip
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
+        "Action": "sts:AssumeRole",
+        # Fmt: skip
+        "Condition": {"ArnLike": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/{name}"}},
+    }
     iam.create_role(RoleName=target, AssumeRolePolicyDocument=policy(statement))
     assert twin.assume(target, caller) is not None
     request = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{target}", "RoleSessionName": "test"}
@@ -282,7 +289,9 @@ def test_a_boundary_is_a_ceiling(twin: TwinUnderTest) -> None:
 
 
 def test_a_bucket_policy_can_demand_conditional_writes(twin: TwinUnderTest) -> None:
-    """Deny unless the writer says If-None-Match or If-Match; multipart parts are exempt, their completion is not."""
+    """Deny unless the writer says If-None-Match or If-Match; multipart parts are exempt, their
+    completion is not.
+    """
     bucket, s3 = twin.bucket(), twin.client("s3")
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject"}
     once = {
@@ -333,8 +342,14 @@ def test_a_bucket_policy_denies_administrators_too_and_loopback_is_secure(
     bucket = twin.bucket()
     writer = twin.role_with(allow("s3:PutObject"))
     name = twin.client("sts", writer).get_caller_identity()["Arn"].split("/")[1]
-    only = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*",
-            "Condition": {"ArnNotEquals": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/{name}"}}}  # fmt: skip
+    only = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:PutObject",
+        "Resource": f"arn:aws:s3:::{bucket}/*",
+        # Fmt: skip
+        "Condition": {"ArnNotEquals": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/{name}"}},
+    }
     tls = {
         "Effect": "Deny",
         "Principal": "*",
@@ -363,7 +378,9 @@ def test_listing_can_be_bound_to_a_prefix(twin: TwinUnderTest) -> None:
 
 
 def test_who_may_not_list_does_not_learn_what_is_missing(twin: TwinUnderTest) -> None:
-    """A missing key reads as 404 with s3:ListBucket, as 403 without, and a condition on the prefix is as good as without."""
+    """A missing key reads as 404 with s3:ListBucket, as 403 without, and a condition on the prefix
+    is as good as without.
+    """
     bucket = twin.bucket()
     reading, listing = allow("s3:GetObject"), allow("s3:ListBucket", f"arn:aws:s3:::{bucket}")
     prefixed = allow(
@@ -399,7 +416,9 @@ def test_usage_tells_what_each_role_did(twin: TwinUnderTest) -> None:
 
 
 def test_what_a_role_may_and_never_did_is_listed(twin: TwinUnderTest) -> None:
-    """``permissions`` compares a role's policies, its own and attached ones, with what it has used."""
+    """``permissions`` compares a role's policies, its own and attached ones, with what it has
+    used.
+    """
     bucket, iam = twin.bucket(), twin.client("iam")
     role = twin.role_with(allow(["s3:List*", "s3:PutObject"]))
     name = twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
@@ -421,7 +440,9 @@ def test_what_a_role_may_and_never_did_is_listed(twin: TwinUnderTest) -> None:
 
 
 def test_a_vpc_endpoint_has_a_say(twin: TwinUnderTest) -> None:
-    """What a machine writes passes its subnet's S3 endpoint; a bucket that its policy does not name is out of reach."""
+    """What a machine writes passes its subnet's S3 endpoint; a bucket that its policy does not name
+    is out of reach.
+    """
     ec2, near, far = twin.client("ec2"), twin.bucket(), twin.bucket()
     vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24", AvailabilityZone="eu-west-1a")[
@@ -447,7 +468,11 @@ def test_a_vpc_endpoint_has_a_say(twin: TwinUnderTest) -> None:
         PolicyDocument=json.dumps(document),
     )
     profile = twin.instance_profile(allow("s3:PutObject"))
-    script = "#!/bin/sh\nfor b in %s %s; do python3 -c \"import boto3; boto3.client('s3').put_object(Bucket='$b', Key='x', Body=b'')\" 2>/dev/null && echo wrote $b || echo not $b; done\necho done\n"
+    script = (
+        '#!/bin/sh\nfor b in %s %s; do python3 -c "import boto3; '
+        "boto3.client('s3').put_object(Bucket='$b', Key='x', Body=b'')\" 2>/dev/null && echo "
+        "wrote $b || echo not $b; done\necho done\n"
+    )
     machine = twin.launch(
         script % (near, far), SubnetId=subnet, IamInstanceProfile={"Name": profile}
     )

@@ -13,7 +13,9 @@ from .imds import IMDS
 
 
 def test_an_instance_sees_nothing_of_the_hosts_environment(twin: TwinUnderTest) -> None:
-    """Its environment is its own: home, temporary folder, path, endpoint; python3 is the machine image's."""
+    """Its environment is its own: home, temporary folder, path, endpoint; python3 is the machine
+    image's.
+    """
     machine = twin.launch("#!/bin/sh\nenv | sort\ncommand -v python3\necho done\nsleep 99\n")
     console = twin.await_console(machine, "done")
     names = {line.partition("=")[0] for line in console.splitlines() if "=" in line}
@@ -40,7 +42,9 @@ def test_an_instance_sees_nothing_of_the_hosts_environment(twin: TwinUnderTest) 
 
 
 def test_the_metadata_service_wants_a_token(twin: TwinUnderTest) -> None:
-    """With HttpTokens required nothing is readable without a token; with it, identity, tags and lifecycle are."""
+    """With HttpTokens required nothing is readable without a token; with it, identity, tags and
+    lifecycle are.
+    """
     options = {"HttpTokens": "required", "InstanceMetadataTags": "enabled"}
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "colour", "Value": "green"}]}]
     script = IMDS + textwrap.dedent(
@@ -73,7 +77,9 @@ def test_the_metadata_service_wants_a_token(twin: TwinUnderTest) -> None:
 
 
 def test_its_role_is_its_profiles_and_only_what_that_allows_works(twin: TwinUnderTest) -> None:
-    """boto3's default chain finds the role's credentials; a prefix that the role may not write is refused."""
+    """boto3's default chain finds the role's credentials; a prefix that the role may not write is
+    refused.
+    """
     bucket = twin.bucket()
     profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/mine/*"))
     script = textwrap.dedent(
@@ -113,7 +119,9 @@ def test_a_role_that_does_not_trust_ec2_gives_no_credentials(twin: TwinUnderTest
 
 
 def test_shutting_down_inside_terminates_it(twin: TwinUnderTest) -> None:
-    """``shutdown -h now`` in the user data ends the instance with AWS's reason; what comes after is not reached for long."""
+    """``shutdown -h now`` in the user data ends the instance with AWS's reason; what comes after is
+    not reached for long.
+    """
     machine = twin.launch(
         "#!/bin/sh\necho hello\nshutdown -h now\nsleep 20\necho NOT REACHED\n",
         InstanceInitiatedShutdownBehavior="terminate",
@@ -147,7 +155,8 @@ def test_the_end_of_the_user_data_does_not_end_the_instance(twin: TwinUnderTest)
 def test_terminating_kills_everything_that_ran_in_it(twin: TwinUnderTest) -> None:
     """Also what left the process group and what ignores SIGTERM."""
     machine = twin.launch(
-        "#!/bin/bash\ntrap '' TERM\n(setsid bash -c 'trap \"\" TERM; while :; do sleep 1; done' &)\necho away\nwhile :; do sleep 1; done\n"
+        "#!/bin/bash\ntrap '' TERM\n(setsid bash -c 'trap \"\" TERM; while :; do sleep 1; done' "
+        "&)\necho away\nwhile :; do sleep 1; done\n"
     )
     twin.await_console(machine, "away")
     assert len(find_marked("LOCAL_AWS_MACHINE", machine)) >= 2
@@ -160,7 +169,8 @@ def test_terminating_kills_everything_that_ran_in_it(twin: TwinUnderTest) -> Non
 def test_a_terminated_machine_can_say_goodbye(twin: TwinUnderTest) -> None:
     """SIGTERM comes first, and a handler that works for a second is not cut off."""
     machine = twin.launch(
-        "#!/bin/bash\ntrap 'sleep 1; echo goodbye; exit 0' TERM\necho ready\nwhile :; do sleep 0.1; done\n"
+        "#!/bin/bash\ntrap 'sleep 1; echo goodbye; exit 0' TERM\necho ready\nwhile :; do sleep "
+        "0.1; done\n"
     )
     twin.await_console(machine, "ready")
     twin.client("ec2").terminate_instances(InstanceIds=[machine])
@@ -169,9 +179,12 @@ def test_a_terminated_machine_can_say_goodbye(twin: TwinUnderTest) -> None:
 
 
 def test_a_connection_beyond_this_machine_is_refused_and_reported(twin: TwinUnderTest) -> None:
-    """The air gap: Python in an instance cannot connect to a public address, and ``status`` names who tried."""
+    """The air gap: Python in an instance cannot connect to a public address, and ``status`` names
+    who tried.
+    """
     machine = twin.launch(
-        "#!/bin/sh\npython3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 443), 5)' 2>&1 | tail -1\necho done; sleep 99\n"
+        "#!/bin/sh\npython3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 443), 5)' "
+        "2>&1 | tail -1\necho done; sleep 99\n"
     )
     assert "Network is unreachable" in twin.await_console(machine, "done")
     tried = [o["address"] for o in twin.cli("status")["out_of_bounds"] if o["who"] == machine]
@@ -191,15 +204,20 @@ TCP = """\
 
 
 def test_the_kernels_tables_are_read_as_they_are() -> None:
-    """Listeners, loopback, and a host that talks to its own address stay inside; the rest is outside, mapped addresses too."""
+    """Listeners, loopback, and a host that talks to its own address stay inside; the rest is
+    outside, mapped addresses too.
+    """
     found = [(c.address, c.inode) for c in outside(TCP.splitlines()[1:])]
     assert found == [("198.100.51.10:443", 103), ("198.100.51.10:443", 106)]
 
 
 def test_a_program_that_is_not_python_is_caught_and_reported(twin: TwinUnderTest) -> None:
-    """The kernel's own tables name it. No packet leaves: a UDP socket is connected without one, and is killed before it sends."""
+    """The kernel's own tables name it. No packet leaves: a UDP socket is connected without one, and
+    is killed before it sends.
+    """
     machine = twin.launch(
-        "#!/bin/sh\nbash -c 'exec 3<>/dev/udp/198.51.100.7/4444 || exit 9; read -t 60 <&3'\necho ended $?\nsleep 60\n"
+        "#!/bin/sh\nbash -c 'exec 3<>/dev/udp/198.51.100.7/4444 || exit 9; read -t 60 <&3'\necho "
+        "ended $?\nsleep 60\n"
     )
     routes = [row.split()[1:8:6] for row in Path("/proc/net/route").read_text().splitlines()[1:]]
     has_way_out = ["00000000", "00000000"] in routes
@@ -216,7 +234,10 @@ def test_a_program_that_is_not_python_is_caught_and_reported(twin: TwinUnderTest
 def test_credentials_renew_before_they_end(twin: TwinUnderTest) -> None:
     """Credentials carry an expiration an hour away, and stay the same until they near it."""
     profile = twin.instance_profile()
-    script = f"{IMDS}get meta-data/iam/security-credentials/{profile}\nget meta-data/iam/security-credentials/{profile}\necho done; sleep 99\n"
+    script = (
+        f"{IMDS}get meta-data/iam/security-credentials/{profile}\nget "
+        f"meta-data/iam/security-credentials/{profile}\necho done; sleep 99\n"
+    )
     machine = twin.launch(script, IamInstanceProfile={"Name": profile})
     documents = [
         json.loads(part + "}")

@@ -28,7 +28,9 @@ def state(base: Path) -> tuple[str | None, str | None]:
 def test_wherever_a_crash_strikes_both_files_belong_together(
     tmp_path: Path, before: tuple[str | None, str | None], crash_after: int
 ) -> None:
-    """Every prefix of the steps of a write is recovered to the state before it, or after it if its sidecar was there."""
+    """Every prefix of the steps of a write is recovered to the state before it, or after it if its
+    sidecar was there.
+    """
     base = tmp_path / "bucket" / "key"
     base.parent.mkdir()
     sidecar = base.with_name("key.meta.json")

@@ -15,7 +15,9 @@ EXPERIMENT = read_experiment(
 
 
 def test_no_field_that_may_stay_empty_blocks_the_form() -> None:
-    """The UI takes an empty string for a missing value and greys the button out; only null says 'as it is'."""
+    """The UI takes an empty string for a missing value and greys the button out; only null says 'as
+    it is'.
+    """
     for params in (
         forms.retraining_params(EXPERIMENT),
         forms.bootstrap_params(),

@@ -1,4 +1,6 @@
-"""Asking for episodes and judging: only what is missing is asked for, nothing twice, and a lost event loses nothing."""
+"""Asking for episodes and judging: only what is missing is asked for, nothing twice, and a lost
+event loses nothing.
+"""
 
 import asyncio
 import random
@@ -115,7 +117,9 @@ def test_filling_the_gaps_in_any_order_gives_every_seed_once(
     [(0.0, 0, 50), (1.0, 100, 250), (100.0, 100, 60), (600.0, 3, 1)],
 )
 def test_shards_are_sized_by_what_episodes_took(seconds: float, episodes: int, size: int) -> None:
-    """Fast ones fan out all the same, slow ones stay far from Lambda's limit, and nobody knows before the first."""
+    """Fast ones fan out all the same, slow ones stay far from Lambda's limit, and nobody knows
+    before the first.
+    """
     measured = [shard(1000, episodes).model_copy(update={"seconds": seconds})] if episodes else []
     assert plan_shard_episodes(measured) == size
 
@@ -283,7 +287,9 @@ def test_lost_events_are_noticed_and_asked_for_again() -> None:
 def test_a_call_that_lambda_refuses_for_coming_too_often_is_made_again(
     monkeypatch: pytest.MonkeyPatch, throttle: int
 ) -> None:
-    """Nothing ran, so nothing can run twice; after half a minute of refusals the task fails, and its retry goes on."""
+    """Nothing ran, so nothing can run twice; after half a minute of refusals the task fails, and
+    its retry goes on.
+    """
     monkeypatch.setattr(evaluator, "AGAIN_AFTER_S", (0.0,) * 5)
     judge = Judge(better)
     judge.aws.throttle = throttle
@@ -338,7 +344,9 @@ def test_an_evaluator_that_cannot_is_heard_with_its_own_words() -> None:
 def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
     monkeypatch: pytest.MonkeyPatch, scenario: dict[str, Any], said: str
 ) -> None:
-    """The gate would find it only when the training has been paid; one that can be played passes."""
+    """The gate would find it only when the training has been paid; one that can be played
+    passes.
+    """
     limits = {"return_range": [0, 500], "crash_below": 100}
 
     def check(scenarios: dict[str, Any]) -> Any:
@@ -418,7 +426,9 @@ def select_task(
 def test_the_selections_shards_are_as_long_as_the_environment_is_slow(
     monkeypatch: pytest.MonkeyPatch, known_from: str
 ) -> None:
-    """Ten seconds an episode, as another policy took, or as the longest episode takes at the environment's own speed: six in a shard."""
+    """Ten seconds an episode, as another policy took, or as the longest episode takes at the
+    environment's own speed: six in a shard.
+    """
     world = World()
     aws = FakeLambda(world.store, lambda name, seed: 100.0)
     policy_record(world, 200)
@@ -445,7 +455,9 @@ def test_the_selections_shards_are_as_long_as_the_environment_is_slow(
 def test_one_slow_shard_asks_again_for_nothing_that_is_being_played(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Five of its fifty episodes are left, in pieces of a minute; the other invocations go on, and nobody asks twice."""
+    """Five of its fifty episodes are left, in pieces of a minute; the other invocations go on, and
+    nobody asks twice.
+    """
     world = World()
     aws = FakeLambda(world.store, lambda name, seed: 100.0, lose=10_000)
     for step in range(100, 1100, 100):
@@ -494,7 +506,9 @@ def test_one_slow_shard_asks_again_for_nothing_that_is_being_played(
 def test_however_the_cut_changes_every_seed_is_asked_for_once(
     count: int, rng: random.Random
 ) -> None:
-    """What is in flight is nobody else's to play, and what an answer leaves over is asked for by its own offset."""
+    """What is in flight is nobody else's to play, and what an answer leaves over is asked for by
+    its own offset.
+    """
     store = World().store
     files, in_flight, played = (
         EvaluationFiles(store, Scene(experiment="e", run="r", env_id="E")),

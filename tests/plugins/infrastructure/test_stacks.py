@@ -1,4 +1,6 @@
-"""The deploying tasks let go of their worker while CloudFormation works, come back to say what became of it, and can be repeated."""
+"""The deploying tasks let go of their worker while CloudFormation works, come back to say what
+became of it, and can be repeated.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +127,9 @@ def test_it_comes_back_and_says_what_became_of_the_stack(
 
 
 def test_somebody_elses_deployment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A retry that meets an earlier try's deployment goes on when that has ended; one that never ends is an error."""
+    """A retry that meets an earlier try's deployment goes on when that has ended; one that never
+    ends is an error.
+    """
     monkeypatch.setattr(stack_operators, "BUSY_EVERY_S", 0.0)
     left = [1, 1]
 

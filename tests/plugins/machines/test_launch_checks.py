@@ -1,4 +1,6 @@
-"""What is refused before a machine is asked for, and what waits: template, image, quotas, places in the run."""
+"""What is refused before a machine is asked for, and what waits: template, image, quotas, places in
+the run.
+"""
 
 from datetime import timedelta
 
@@ -28,7 +30,8 @@ def test_a_deleted_launch_template_is_refused_with_the_fix() -> None:
     world.ec2.template_gone = True
     refused(
         world,
-        r"lt-0123456789abcdef0 has no version 1 any more: trigger bootstrap_infrastructure, then a new run",
+        r"lt-0123456789abcdef0 has no version 1 any more: trigger bootstrap_infrastructure, then "
+        r"a new run",
     )
 
 
@@ -146,7 +149,9 @@ def test_a_place_whose_worker_and_machine_are_gone_is_free_after_the_deadline() 
 def test_a_repeated_request_is_asked_with_its_token_although_its_own_machine_fills_the_quota(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first answer was lost, and EC2 does not show the tags of the machine to the second worker."""
+    """The first answer was lost, and EC2 does not show the tags of the machine to the second
+    worker.
+    """
     world = World()
     world.quotas.vcpus = 2.0
     world.ec2.lose_answers = True
@@ -162,7 +167,9 @@ def test_a_repeated_request_is_asked_with_its_token_although_its_own_machine_fil
 def test_a_rule_leads_to_no_market_on_which_no_machine_can_start(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The experiment says spot, it is due soon, and the account has no on-demand quota: it stays on spot, and says so."""
+    """The experiment says spot, it is due soon, and the account has no on-demand quota: it stays on
+    spot, and says so.
+    """
     world = World(compute={"needed_by": "05:00"})
     real = world.quotas.get_service_quota
 

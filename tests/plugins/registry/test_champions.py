@@ -1,4 +1,6 @@
-"""The tasks that move a champion: they ask a person, have the policy checked, move, and announce it."""
+"""The tasks that move a champion: they ask a person, have the policy checked, move, and announce
+it.
+"""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -207,7 +209,9 @@ def test_a_policy_that_the_evaluator_refuses_is_not_put_into_service(service: Se
 def test_a_record_that_speaks_for_another_file_puts_nothing_into_service(
     service: Service, changes: dict[str, Any]
 ) -> None:
-    """The evaluator reads the policy's own file; its record was written by the machine that trained it."""
+    """The evaluator reads the policy's own file; its record was written by the machine that trained
+    it.
+    """
     night = service.night("n1")
     service.aws.metadata = night.record.metadata.model_copy(update=changes)
     with pytest.raises(
@@ -222,7 +226,9 @@ def test_a_record_that_speaks_for_another_file_puts_nothing_into_service(
 def test_a_rollback_moves_announces_and_shows_what_there_is(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The versions before, the history after; a retry of the same run says the same and moves nothing."""
+    """The versions before, the history after; a retry of the same run says the same and moves
+    nothing.
+    """
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     service.events = OutletEventAccessors()
@@ -263,7 +269,9 @@ def test_a_rollback_that_cannot_be_lists_what_can(
 
 
 def test_a_hole_in_the_history_stops_a_rollback_before_anything_moves(service: Service) -> None:
-    """The task names the hole; the pointer stays, so no consumer runs on a move that nobody announced."""
+    """The task names the hole; the pointer stays, so no consumer runs on a move that nobody
+    announced.
+    """
     for run in ("n1", "n2", "n3"):
         service.promote(service.night(run))
     entry = next(
@@ -343,7 +351,9 @@ ADA = {"id": "7", "name": "ada"}
 def run_asking(
     task: Any, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Any, dict[str, Any]]:
-    """Run a task that may ask. :return: what it answered (or the time that it waits), and the question that it wrote down."""
+    """Run a task that may ask.
+    :return: what it answered (or the time that it waits), and the question that it wrote down.
+    """
     asked: dict[str, Any] = {}
     monkeypatch.setattr(
         "airflow.providers.standard.operators.hitl.upsert_hitl_detail",
@@ -384,7 +394,9 @@ def asking(
 def test_the_question_bears_the_report_and_says_what_silence_means(
     service: Service, monkeypatch: pytest.MonkeyPatch, origin: str | None
 ) -> None:
-    """The summary, a link to the page, the limit; rejection is the default. What an importer says of a policy is quoted as theirs."""
+    """The summary, a link to the page, the limit; rejection is the default. What an importer says
+    of a policy is quoted as theirs.
+    """
     service.params["origin"] = origin
     answered, asked = run_asking(asking(service, VERDICT), service, monkeypatch)
     assert answered == timedelta(hours=2)
@@ -476,7 +488,9 @@ def test_a_form_that_names_a_version_or_wants_a_list_asks_nobody(
 def test_a_form_without_a_version_offers_what_there_is(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Newest first, without the version in service; the question tells the history and quotes the reason."""
+    """Newest first, without the version in service; the question tells the history and quotes the
+    reason.
+    """
     for run in ("n1", "n2", "n3"):
         service.promote(service.night(run))
     waits, asked = choosing(service, monkeypatch)
@@ -521,7 +535,10 @@ def test_with_nothing_to_put_back_nobody_is_asked(
         choosing(service, monkeypatch)
 
 
-OPTION = "12: 2026-11-22 02:00 UTC, seed-0 at step 100 of n12, digest d; replaces version 13 (pointer 0badcafe)"
+OPTION = (
+    "12: 2026-11-22 02:00 UTC, seed-0 at step 100 of n12, digest d; replaces version 13 "
+    "(pointer 0badcafe)"
+)
 
 
 @pytest.mark.parametrize(
@@ -536,7 +553,9 @@ OPTION = "12: 2026-11-22 02:00 UTC, seed-0 at step 100 of n12, digest d; replace
 def test_only_a_person_chooses_a_version(
     service: Service, chosen: str, user: Any, version: int | None
 ) -> None:
-    """Silence moves nothing, whatever it was resolved with; the process that takes the answer never saw the options."""
+    """Silence moves nothing, whatever it was resolved with; the process that takes the answer never
+    saw the options.
+    """
     done = AskForVersionOperator(task_id="choose").execute_complete(
         service.context(), answer(chosen, user)
     )
@@ -557,7 +576,9 @@ def choose_first(service: Service, monkeypatch: pytest.MonkeyPatch) -> dict[str,
 def test_a_version_that_was_chosen_replaces_only_the_champion_that_was_shown(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A night promotes while the question waits: nothing moves, the new champion is not barred, and the line says what to do."""
+    """A night promotes while the question waits: nothing moves, the new champion is not barred, and
+    the line says what to do.
+    """
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     choice = choose_first(service, monkeypatch)
@@ -576,7 +597,9 @@ def test_a_version_that_was_chosen_replaces_only_the_champion_that_was_shown(
 def test_of_two_answers_to_the_same_state_one_moves(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two runs wait at a time; the second is SUPERSEDED, its retry, too, and the first's retry says again what it did."""
+    """Two runs wait at a time; the second is SUPERSEDED, its retry, too, and the first's retry says
+    again what it did.
+    """
     for run in ("n1", "n2", "n3"):
         service.promote(service.night(run))
     first, second = (choose_first(service, monkeypatch) for _ in range(2))
@@ -584,7 +607,8 @@ def test_of_two_answers_to_the_same_state_one_moves(
     for _ in range(2):
         with pytest.raises(
             AirflowFailException,
-            match="SUPERSEDED: the champion changed after version 2 was chosen: now it is version 2",
+            match="SUPERSEDED: the champion changed after version 2 was chosen: now it is version "
+            "2",
         ):
             service.put_back(second, "manual-2")
     assert service.put_back(first) == done
@@ -594,7 +618,9 @@ def test_of_two_answers_to_the_same_state_one_moves(
 def test_of_two_rollbacks_at_the_same_moment_one_moves(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other run's whole move falls between this one's reading and writing of the pointer, and is not overwritten."""
+    """The other run's whole move falls between this one's reading and writing of the pointer, and
+    is not overwritten.
+    """
     for run in ("n1", "n2", "n3"):
         service.promote(service.night(run))
     checked = operators.check_version

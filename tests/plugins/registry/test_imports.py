@@ -1,4 +1,6 @@
-"""A policy from elsewhere: what is brought in must be what it says, and moves the champion only if the gate says so."""
+"""A policy from elsewhere: what is brought in must be what it says, and moves the champion only if
+the gate says so.
+"""
 
 import json
 import struct
@@ -267,7 +269,8 @@ def test_a_champion_that_changed_meanwhile_or_a_policy_that_was_rolled_back_is_n
     [
         (
             {"env_id": ""},
-            "trained on no environment with {}, and the experiment is on CartPole-v1 with {}: export it with --env-id",
+            "trained on no environment with {}, and the experiment is on CartPole-v1 with {}: "
+            "export it with --env-id",
         ),
         ({"env_id": "Acrobot-v1"}, "trained on Acrobot-v1"),
         ({"env_kwargs": {"gravity": 1}}, "with {'gravity': 1}, and the experiment"),
@@ -337,7 +340,9 @@ def test_a_pointer_that_somebody_edited_stops_an_import_in_one_line(importing: I
 
 
 def test_of_two_imports_at_a_time_one_moves_the_champion(importing: Importing) -> None:
-    """Both were frozen, judged and approved side by side; the second was compared with what is no longer in service."""
+    """Both were frozen, judged and approved side by side; the second was compared with what is no
+    longer in service.
+    """
     first, pushed, says = importing.freeze(), importing.ti.pushed, importing.aws.metadata
     importing.upload(2.0)
     importing.ti = FakeTaskInstance()

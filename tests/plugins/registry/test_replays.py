@@ -99,7 +99,9 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> Replayed:
 
 @pytest.mark.parametrize("version", [None, 1, 1.0])
 def test_a_replay_with_the_same_digest_is_green(replayed: Replayed, version: Any) -> None:
-    """The version's own spec under the replay's name; what is frozen is found again. A form's 1.0 is version 1."""
+    """The version's own spec under the replay's name; what is frozen is found again. A form's 1.0
+    is version 1.
+    """
     replayed.params["version"] = version
     spec = replayed.freeze()
     assert spec == replayed.freeze()
@@ -201,7 +203,9 @@ def test_an_experiment_with_a_schedule_has_a_dag_of_its_own() -> None:
 
 
 def test_a_replays_machine_counts_in_the_pool() -> None:
-    """As any other; that of the form, which names its experiment when it is too late, as one of the types of `auto`."""
+    """As any other; that of the form, which names its experiment when it is too late, as one of the
+    types of `auto`.
+    """
     experiment: Experiment = World(
         replay_schedule="0 6 * * *", compute={"instance_types": ["c7i.xlarge"]}
     ).experiment
@@ -234,7 +238,9 @@ def test_an_experiment_with_a_large_machine_stops_no_replay_of_another(tmp_path:
 
 @pytest.mark.parametrize("name", ["champion", "replay", "drill"])
 def test_names_that_are_taken_are_refused(tmp_path: Path, name: str) -> None:
-    """Its replays would take the place of the DAG with the form, or share a folder with all replays."""
+    """Its replays would take the place of the DAG with the form, or share a folder with all
+    replays.
+    """
     path = tmp_path / f"{name}.yaml"
     path.write_text(json.dumps({**EXPERIMENT, "replay_schedule": "0 6 * * *"}))
     file = read_experiment_file(path)

@@ -342,7 +342,7 @@ def test_the_documentation_says_when_each_reaper_ends_a_machine() -> None:
     )
     assert "rate(15 minutes)" in (root / "infra_bootstrap/templates/evaluation.yaml").read_text()
     assert (
-        "`reap_orphaned_instances`, every 15 minutes, ten minutes after the deadline at the earliest"
-        in said
-    )
+        "`reap_orphaned_instances`, every 15 minutes, ten minutes after the deadline at the "
+        "earliest"
+    ) in said
     assert timedelta(minutes=10) == GRACE

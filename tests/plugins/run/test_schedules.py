@@ -1,4 +1,6 @@
-"""When a DAG that was just unpaused runs for the first time, asked of what the scheduler makes of our timetable."""
+"""When a DAG that was just unpaused runs for the first time, asked of what the scheduler makes of
+our timetable.
+"""
 
 import runpy
 from datetime import UTC, datetime, timedelta
@@ -43,7 +45,9 @@ def first_run(
 def test_unpausing_after_its_time_waits_for_the_next(
     schedule: str, late: timedelta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow's own timetable would run at once for a tenth of the gap: a night that nobody asked for."""
+    """Airflow's own timetable would run at once for a tenth of the gap: a night that nobody asked
+    for.
+    """
     due = first_run(schedule, MIDNIGHT, monkeypatch)
     assert first_run(schedule, due + late, monkeypatch) > due + late
 

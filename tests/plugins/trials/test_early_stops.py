@@ -102,7 +102,9 @@ def test_an_evaluation_that_is_not_complete_stops_nothing(caplog: pytest.LogCapt
 
 
 def test_a_curve_that_cannot_be_read_costs_no_training(caplog: pytest.LogCaptureFixture) -> None:
-    """Two shards that contradict each other, or one that is no JSON: the trial trains on, and the log says why."""
+    """Two shards that contradict each other, or one that is no JSON: the trial trains on, and the
+    log says why.
+    """
     world = training(World(early_stop=RULE))
     world.store.put(
         shard_key(world.experiment.name, world.spec.run, selection_name("seed-0", 40_960), 0),
@@ -141,7 +143,9 @@ def test_the_deferred_task_wakes_up_for_it(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_hundred_trials_look_at_their_curves_with_one_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And one GET of the spec; each shard is read once, by its own trial's trigger, which then stops."""
+    """And one GET of the spec; each shard is read once, by its own trial's trigger, which then
+    stops.
+    """
     stage = Stage(monkeypatch, early_stop=RULE, trials=100)
     stage.launch()
     stage.world.beat(step=100)
@@ -211,7 +215,9 @@ def test_a_reading_that_failed_is_read_again_and_one_that_did_not_is_not(
 
 
 def test_a_reading_that_took_long_rests_long() -> None:
-    """A large run's LIST takes at most a twentieth of the triggerer's time, counted from its answer."""
+    """A large run's LIST takes at most a twentieth of the triggerer's time, counted from its
+    answer.
+    """
     answer: Any = None
     slow, quick = (
         SharedReading(0.0, answer, answered_at=2.0),

@@ -1,4 +1,6 @@
-"""A worker killed before any line, a world that interrupts: never two machines, never an orphan, always an end."""
+"""A worker killed before any line, a world that interrupts: never two machines, never an orphan,
+always an end.
+"""
 
 import functools
 import random
@@ -53,7 +55,9 @@ def stop(supervisor: TrialSupervisor) -> NoReturn:
 
 @pytest.mark.parametrize("part", range(4))
 def test_a_launch_killed_before_any_line_launches_exactly_once(part: int) -> None:
-    """Every line of the plugin that a launch executes; then the task is retried. EC2 shows the machine at once, or (odd parts) not yet."""
+    """Every line of the plugin that a launch executes; then the task is retried. EC2 shows the
+    machine at once, or (odd parts) not yet.
+    """
 
     def begin(world: World) -> None:
         world.ec2.hide_new = part % 2 == 1
@@ -70,7 +74,9 @@ def test_a_launch_killed_before_any_line_launches_exactly_once(part: int) -> Non
 
 @pytest.mark.parametrize("part", range(4))
 def test_a_relaunch_killed_before_any_line_relaunches_exactly_once(part: int) -> None:
-    """Settling the lost machine, its money, the next attempt and its machine, which EC2 shows at once, or (odd parts) not yet."""
+    """Settling the lost machine, its money, the next attempt and its machine, which EC2 shows at
+    once, or (odd parts) not yet.
+    """
 
     def begin(world: World) -> None:
         interrupted(world)
@@ -102,7 +108,9 @@ def test_a_launch_killed_inside_the_call_launches_exactly_once(moment: str) -> N
 
 @pytest.mark.parametrize("retried", [False, True])
 def test_a_worker_killed_while_it_stops_leaves_nothing_that_nobody_knows(retried: bool) -> None:
-    """It was told to stop while EC2 made its machine, and SIGKILL came before it was done; then a retry, or only the teardown."""
+    """It was told to stop while EC2 made its machine, and SIGKILL came before it was done; then a
+    retry, or only the teardown.
+    """
     for line in range(1 + retried, 1000, 3):
         world = World(compute={"max_parallel": 1})
         killer = Killer(line)
@@ -127,7 +135,9 @@ def test_a_worker_killed_while_it_stops_leaves_nothing_that_nobody_knows(retried
 
 
 def _stopped_in_the_call(world: World, killer: Killer) -> bool:
-    """Launch, be told to stop before EC2 answers, and stop under the knife. :return: whether it got to the end of that."""
+    """Launch, be told to stop before EC2 answers, and stop under the knife.
+    :return: whether it got to the end of that.
+    """
     done: list[bool] = []
     supervisor = world.supervisor()
 
@@ -156,7 +166,9 @@ def test_a_cancellation_killed_before_any_line_can_be_repeated() -> None:
 @pytest.mark.kills
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_trial_ends_whatever_is_killed_and_interrupted(seed: int) -> None:
-    """Workers die or are told to stop anywhere, machines are taken, hang or vanish, capacity comes and goes, two workers look at once."""
+    """Workers die or are told to stop anywhere, machines are taken, hang or vanish, capacity comes
+    and goes, two workers look at once.
+    """
     rng = random.Random(seed)
     world = World(compute={"max_hours": 50, "budget_usd": 1000})
     world.ec2.refuse = lambda *_: "InsufficientInstanceCapacity" if rng.random() < 0.6 else None
@@ -212,7 +224,9 @@ def happen(world: World, rng: random.Random, step: int) -> int:
 
 
 def check(world: World, *, machines: int, attempts: int) -> None:
-    """One machine works, it is the newest attempt's, and everything that was launched is written down."""
+    """One machine works, it is the newest attempt's, and everything that was launched is written
+    down.
+    """
     stored = [one.attempt for one in world.supervisor().attempts.read()]
     assert len(stored) == attempts
     assert len(world.ec2.machines) == machines

@@ -49,7 +49,9 @@ class Account(MemoryStore):
 
 
 class Crowd:
-    """A hundred machines that train, and as many triggers, made anew from what Airflow's database held."""
+    """A hundred machines that train, and as many triggers, made anew from what Airflow's database
+    held.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stage = Stage(monkeypatch, early_stop=RULE, trials=COUNT, compute={"budget_usd": 1000})
@@ -113,8 +115,8 @@ def _revived(trigger: Ec2TrialTrigger) -> Ec2TrialTrigger:
 def test_a_trigger_knows_nothing_of_the_other_trials_of_its_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Airflow's triggerer looks through all of its triggers every second: their arguments must not grow with the run, or with what was
-    asked of EC2.
+    """Airflow's triggerer looks through all of its triggers every second: their arguments must not
+    grow with the run, or with what was asked of EC2.
     """
     stage = Stage(monkeypatch)
     stage.launch()
@@ -172,7 +174,9 @@ def test_who_waits_for_a_place_looks_in_the_order_of_the_plan(
 def test_a_poll_of_many_trials_asks_once_for_all_and_reads_only_what_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One DescribeInstances and one LIST a poll; the curves' LIST is the run's; a segment's end costs its own trial three GETs."""
+    """One DescribeInstances and one LIST a poll; the curves' LIST is the run's; a segment's end
+    costs its own trial three GETs.
+    """
     crowd = Crowd(monkeypatch)
     world, trial = crowd.world, crowd.world.trial("seed-7")
 

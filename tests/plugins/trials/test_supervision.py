@@ -202,7 +202,9 @@ def test_asking_again_for_a_finished_trial_launches_nothing(world: World) -> Non
 
 
 def test_money_is_reserved_before_and_settled_after(world: World) -> None:
-    """The dearest on-demand price for the hours allowed; then the seconds and the price of the pool that ran."""
+    """The dearest on-demand price for the hours allowed; then the seconds and the price of the pool
+    that ran.
+    """
     world.look()
     books = world.supervisor().ledger.read()
     assert books.committed_usd == pytest.approx(
@@ -370,7 +372,9 @@ def test_a_machine_whose_launch_was_never_recorded_is_adopted_after_it_spoke_and
 def test_a_machine_that_ec2_does_not_find_yet_is_not_taken_for_gone(
     world: World, answered: bool
 ) -> None:
-    """It was named a moment ago: it is tried again, and if it stays so, the attempt stays open for whoever comes next."""
+    """It was named a moment ago: it is tried again, and if it stays so, the attempt stays open for
+    whoever comes next.
+    """
     world.ec2.hide_new = True
     world.look()
     if not answered:
@@ -412,7 +416,9 @@ def test_an_attempt_is_closed_on_a_refusal_and_not_on_an_answer_that_says_nothin
 def test_a_reservation_that_a_stopping_worker_gave_back_is_made_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It looked after another worker had reserved for the next attempt, and before that was written."""
+    """It looked after another worker had reserved for the next attempt, and before that was
+    written.
+    """
     worker, other = world.supervisor(), world.supervisor()
     create = worker.attempts.create
 

@@ -100,7 +100,9 @@ class Stage:
         )
 
     def defer(self, event: dict[str, Any] | None = None) -> Ec2TrialTrigger:
-        """Run the awaiting task until it defers. :return: the trigger, as the triggerer makes it anew."""
+        """Run the awaiting task until it defers.
+        :return: the trigger, as the triggerer makes it anew.
+        """
         task = self.awaiting()
         run = (
             functools.partial(task.execute, self.context)
@@ -152,7 +154,9 @@ def test_a_launch_beyond_the_budget_fails_without_a_retry(monkeypatch: pytest.Mo
 
 
 def test_a_trial_is_awaited_through_the_trigger_to_its_end(stage: Stage) -> None:
-    """The event carries nothing but the stall clock and how much was told: the worker looks for itself."""
+    """The event carries nothing but the stall clock and how much was told: the worker looks for
+    itself.
+    """
     stage.launch()
     trigger = stage.defer()
     stage.world.finish()
@@ -234,7 +238,9 @@ def test_the_trigger_survives_looks_that_fail_and_asks_the_worker_when_they_go_o
 def test_a_retry_goes_on_with_the_stall_clock_and_the_log_where_they_were(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The worker died after the task had come back from the triggerer; each line is told once, and a clear forgets."""
+    """The worker died after the task had come back from the triggerer; each line is told once, and
+    a clear forgets.
+    """
     monkeypatch.setattr(Ec2TrialTrigger, "log", logging.getLogger("trigger"), raising=False)
     stage.launch()
     log_key = trainer_log_key(stage.world.trial(), 1)
@@ -254,7 +260,9 @@ def test_a_retry_goes_on_with_the_stall_clock_and_the_log_where_they_were(
 def test_a_machine_that_only_the_task_knows_is_adopted(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker died before the bucket knew it, EC2 does not show its tags yet, and nothing is asked for again."""
+    """The worker died before the bucket knew it, EC2 does not show its tags yet, and nothing is
+    asked for again.
+    """
     monkeypatch.setattr(
         Asker,
         "_record_answer",
@@ -346,7 +354,9 @@ def test_killing_a_deferred_task_frees_its_place_and_a_clear_goes_on(
 def test_killing_a_running_task_ends_its_machine_and_a_retry_goes_on_with_another(
     stage: Stage,
 ) -> None:
-    """The worker was told to stop: by a person, after which Airflow retries nothing, or by the host that it ran on."""
+    """The worker was told to stop: by a person, after which Airflow retries nothing, or by the host
+    that it ran on.
+    """
     stage.launch()
     with pytest.raises(SystemExit):
         stage.awaiting().on_kill()
@@ -376,7 +386,8 @@ def test_killing_the_launching_task_ends_its_machine_and_a_retry_launches_anothe
 def test_a_worker_that_is_told_to_stop_at_any_line_leaves_no_machine_and_takes_no_place(
     monkeypatch: pytest.MonkeyPatch, relaunch: bool
 ) -> None:
-    """Airflow's signal handler calls `on_kill` and returns to the line that it interrupted: a person marked the task as failed.
+    """Airflow's signal handler calls `on_kill` and returns to the line that it interrupted: a
+    person marked the task as failed.
 
     EC2 does not show the machine yet, and another trial waits for the place.
     """
@@ -395,7 +406,9 @@ def test_a_worker_that_is_told_to_stop_at_any_line_leaves_no_machine_and_takes_n
 def test_a_worker_that_is_told_to_stop_while_ec2_makes_its_machine_ends_it(
     monkeypatch: pytest.MonkeyPatch, moment: str, relaunch: bool
 ) -> None:
-    """The answer never comes, and EC2 does not show the machine yet; it is paid, and a call that arrives late makes no other."""
+    """The answer never comes, and EC2 does not show the machine yet; it is paid, and a call that
+    arrives late makes no other.
+    """
     stage, task = _staged(monkeypatch, relaunch=relaunch)
     world = stage.world
 
@@ -456,7 +469,9 @@ def test_a_worker_that_is_told_to_stop_before_it_began_has_nothing_to_end(
 
 
 def _staged(monkeypatch: pytest.MonkeyPatch, *, relaunch: bool) -> tuple[Stage, Any]:
-    """A task that is about to launch, or (after a machine was lost) to relaunch; EC2 will not show its machine yet."""
+    """A task that is about to launch, or (after a machine was lost) to relaunch; EC2 will not show
+    its machine yet.
+    """
     stage = Stage(monkeypatch, compute={"max_parallel": 1})
     task: Any = Ec2LaunchTrialOperator(
         task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"
@@ -472,7 +487,9 @@ def _staged(monkeypatch: pytest.MonkeyPatch, *, relaunch: bool) -> tuple[Stage, 
 def _stop_at(
     monkeypatch: pytest.MonkeyPatch, line: int | None, *, relaunch: bool
 ) -> tuple[Stage, int]:
-    """Launch, or (after a machine was lost) await, and be told to stop before a line. :return: how many lines there were."""
+    """Launch, or (after a machine was lost) await, and be told to stop before a line.
+    :return: how many lines there were.
+    """
     stage, task = _staged(monkeypatch, relaunch=relaunch)
     killer = Killer(line, task.on_kill)
     with contextlib.suppress(TaskDeferred):
@@ -483,7 +500,9 @@ def _stop_at(
 def test_a_worker_that_was_thought_dead_ends_no_machine_of_the_one_in_its_place(
     stage: Stage,
 ) -> None:
-    """Airflow tells it to stop as soon as it hears of it again; by then the retry has launched another machine."""
+    """Airflow tells it to stop as soon as it hears of it again; by then the retry has launched
+    another machine.
+    """
     stage.launch()
     stale = stage.awaiting()
     with pytest.raises(TaskDeferred):

@@ -1,4 +1,6 @@
-"""Looking at many trials at once: calls by the thousand, beats read when they are due, one look for all who ask."""
+"""Looking at many trials at once: calls by the thousand, beats read when they are due, one look for
+all who ask.
+"""
 
 import asyncio
 import itertools
@@ -89,7 +91,9 @@ class Crowd:
 
 
 def test_a_thousand_trials_are_one_describe_and_at_most_one_list_a_poll() -> None:
-    """However much they say: a beat that was read a moment ago is not read again while its machine lives, nor is it looked for."""
+    """However much they say: a beat that was read a moment ago is not read again while its machine
+    lives, nor is it looked for.
+    """
     crowd = Crowd(1000)
     crowd.get_to_know()
     for step in range(2, 5):
@@ -107,7 +111,9 @@ def test_a_thousand_trials_are_one_describe_and_at_most_one_list_a_poll() -> Non
 
 
 def test_a_machine_that_runs_is_read_whole_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the first look, 200 at a time, which is all that EC2 lets a filter name; afterwards only those that do not run any more."""
+    """At the first look, 200 at a time, which is all that EC2 lets a filter name; afterwards only
+    those that do not run any more.
+    """
     crowd, told, real = Crowd(1000), list[int](), FakeEc2.describe_instances
 
     def describe(ec2: FakeEc2, **request: object) -> dict[str, Any]:
@@ -173,7 +179,9 @@ def test_many_runs_are_listed_at_once() -> None:
 
 
 def test_young_machines_that_all_speak_are_read_in_turns() -> None:
-    """A hundred new beats are not a hundred GETs a look; after some looks each was read, the longest unread first."""
+    """A hundred new beats are not a hundred GETs a look; after some looks each was read, the
+    longest unread first.
+    """
     crowd = Crowd(100)
     crowd.look()
     assert crowd.store.gets == CALM_READS
@@ -192,7 +200,9 @@ def test_young_machines_that_all_speak_are_read_in_turns() -> None:
 
 
 def test_what_a_list_said_to_be_new_is_read_before_another_list() -> None:
-    """As many turns as it takes; but who is not on it, as a machine launched since, waits fifteen seconds at most."""
+    """As many turns as it takes; but who is not on it, as a machine launched since, waits fifteen
+    seconds at most.
+    """
     crowd = Crowd(100)
     lists = []
     for _ in range(100 // CALM_READS):
@@ -285,7 +295,9 @@ def test_a_look_that_fails_fails_for_all_who_asked_and_not_for_the_next() -> Non
 
 
 def test_who_gives_up_disturbs_nobody_else_who_waits() -> None:
-    """A trigger that is cancelled while all look: the others get their answer, and it was asked for once."""
+    """A trigger that is cancelled while all look: the others get their answer, and it was asked for
+    once.
+    """
     crowd = Crowd(3)
 
     async def ask() -> list[object]:
@@ -305,7 +317,9 @@ def test_who_gives_up_disturbs_nobody_else_who_waits() -> None:
 
 
 def test_what_many_have_to_tell_is_told_at_one_moment() -> None:
-    """Whoever finds something while others wait for the moment tells it together with them: nothing else runs in between."""
+    """Whoever finds something while others wait for the moment tells it together with them: nothing
+    else runs in between.
+    """
     happened: list[str] = []
 
     async def tell(shared: SharedWatch, name: str, after_s: float) -> None:

@@ -126,7 +126,9 @@ def _commit() -> str:
 
 
 def _make_store(folder: Path) -> dict[str, Any]:
-    """Train in a directory and kill the trainer in the middle. :return: how it ends without that."""
+    """Train in a directory and kill the trainer in the middle. :return: how it ends without
+    that.
+    """
     spec, store = folder / f"{NAME}.yaml", folder / "store"
     spec.write_text(yaml.safe_dump(STORE_EXPERIMENT))
     command = [

@@ -95,7 +95,9 @@ def test_a_chunk_that_changed_in_memory_fails_its_commit_and_the_head_stays(tmp_
 
 
 def test_a_takeover_that_races_with_a_commit_looks_again(tmp_path: Path) -> None:
-    """The head moves between reading and writing it: the new attempt starts from where it is now."""
+    """The head moves between reading and writing it: the new attempt starts from where it is
+    now.
+    """
     zombie = chain(DirectoryStore(tmp_path), 1)
     store = FakeMeddlingStore(
         tmp_path, "head.json", lambda behind: zombie.commit(contents(100)) and None
@@ -107,7 +109,9 @@ def test_a_takeover_that_races_with_a_commit_looks_again(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("damage", ["state.json", "manifest.json", "chunk"])
 def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path: Path, damage: str) -> None:
-    """Every byte is verified; the checkpoint before is used, and the log says which one was damaged."""
+    """Every byte is verified; the checkpoint before is used, and the log says which one was
+    damaged.
+    """
     store, heard = DirectoryStore(tmp_path), list[str]()
     first = chain(store, 1)
     first.commit(contents(100))
@@ -158,7 +162,9 @@ def test_if_all_are_damaged_the_training_begins_anew(tmp_path: Path) -> None:
 
 
 def test_a_directory_keeps_the_newest_checkpoints_and_every_manifest(tmp_path: Path) -> None:
-    """Old data and overwritten chunks go with each commit; what a killed machine left goes at the next start."""
+    """Old data and overwritten chunks go with each commit; what a killed machine left goes at the
+    next start.
+    """
     store = DirectoryStore(tmp_path)
     first = CheckpointChain(
         store, TRIAL, 1, "spec", 7, retention=DirectoryRetention(store, TRIAL, 1)

@@ -58,7 +58,9 @@ def test_rows_are_read_back_into_place_but_for_the_first_ones(
 
 @given(columns(), st.data())
 def test_damage_is_an_error_of_one_kind(arrays: dict[str, Array], data: st.DataObject) -> None:
-    """Cut short, overwritten or replaced, bytes are read or refused with a ValueError: the digest decides about the rest."""
+    """Cut short, overwritten or replaced, bytes are read or refused with a ValueError: the digest
+    decides about the rest.
+    """
     whole = save_safetensors(arrays)
     start = data.draw(st.integers(0, len(whole) - 1))
     noise = data.draw(st.binary(max_size=20))

@@ -1,4 +1,6 @@
-"""Replay buffers in chunks: filled again as they were, and stored as they were however the next segment goes on."""
+"""Replay buffers in chunks: filled again as they were, and stored as they were however the next
+segment goes on.
+"""
 
 import dataclasses
 import gc
@@ -110,7 +112,9 @@ def columns(buffer: Any) -> dict[str, Any]:
 def test_a_buffer_is_filled_again_as_it_was_wherever_it_stands(
     monkeypatch: pytest.MonkeyPatch, size: int, her: bool
 ) -> None:
-    """Also in the middle of an episode that was overwritten, and when that episode lies over the buffer's end."""
+    """Also in the middle of an episode that was overwritten, and when that episode lies over the
+    buffer's end.
+    """
     monkeypatch.setattr(replay_memory, "CHUNK_BYTES", 1500)  # a segment makes several chunks
     make = (
         partial(HerReplayBuffer, size, GOAL, BOX, env=None)
@@ -136,7 +140,9 @@ def test_a_buffer_is_filled_again_as_it_was_wherever_it_stands(
 
 
 def test_hers_training_is_the_same_from_files_in_a_buffer_that_the_segments_do_not_divide() -> None:
-    """Every segment resumes in another place of the buffer, sometimes within an episode over its end."""
+    """Every segment resumes in another place of the buffer, sometimes within an episode over its
+    end.
+    """
     trainer = partial(
         make_trainer,
         "sac",
@@ -167,7 +173,9 @@ def test_hers_training_is_the_same_from_files_in_a_buffer_that_the_segments_do_n
 def test_a_chunk_is_what_it_was_until_the_next_segment_waits_for_it(
     size: int, changes: dict[str, Any]
 ) -> None:
-    """Its bytes are stored beside the next segment's training, which waits exactly where it would come round to them."""
+    """Its bytes are stored beside the next segment's training, which waits exactly where it would
+    come round to them.
+    """
     trainer = make_trainer(
         "dqn", DQN | {"buffer_size": size} | changes, env_id="Ragged-v0", segment=200, total=6000
     )
@@ -215,7 +223,8 @@ class Waited:
 def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, n_envs: int, steps: int
 ) -> None:
-    """Commits take longer than the training between them: nothing is torn, and whoever looks is told what it waits for.
+    """Commits take longer than the training between them: nothing is torn, and whoever looks is
+    told what it waits for.
 
     :param steps: how far a segment may go before it comes round to the rows of the one before.
     """
@@ -262,7 +271,9 @@ def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(
 def test_a_models_buffers_go_when_it_is_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without Python's collector: a segment's model holds its rollout, and pictures make that gigabytes."""
+    """Without Python's collector: a segment's model holds its rollout, and pictures make that
+    gigabytes.
+    """
     made: list[Any] = []
     original = ModelBuilder._construct
 
@@ -304,7 +315,9 @@ def test_a_models_buffers_go_when_it_is_committed(
 
 
 def test_hers_dictionaries_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A segment that is given the live buffer makes none of its own; what the model says of its size stays."""
+    """A segment that is given the live buffer makes none of its own; what the model says of its
+    size stays.
+    """
     sizes: list[int] = []
     original = HerReplayBuffer.__init__
 

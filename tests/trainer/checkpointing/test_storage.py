@@ -1,4 +1,6 @@
-"""Stores that do not answer, are full, or refuse; and botocore kept away from the global generator."""
+"""Stores that do not answer, are full, or refuse; and botocore kept away from the global
+generator.
+"""
 
 import errno
 import random
@@ -21,7 +23,9 @@ from tests.trainer.fake_stores import FakeBreakingStore, FakeFlakyStore
 
 
 def test_a_store_that_comes_back_is_waited_for(tmp_path: Path) -> None:
-    """Each failed answer is reported, so that the heartbeat can say WAITING; then the write takes effect."""
+    """Each failed answer is reported, so that the heartbeat can say WAITING; then the write takes
+    effect.
+    """
     heard: list[str] = []
     store = PatientStore(FakeFlakyStore(tmp_path, failures=3), on_wait=heard.append)
     store.put("a/b", b"data")
@@ -32,7 +36,9 @@ def test_a_store_that_comes_back_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_long_transfer_uses_up_no_patience(tmp_path: Path) -> None:
-    """Patience is with a store that does not answer: it begins with the first failure, however long the transfer before took."""
+    """Patience is with a store that does not answer: it begins with the first failure, however long
+    the transfer before took.
+    """
 
     class Slow(FakeFlakyStore):
         """Takes longer than anybody's patience, and then fails."""
@@ -107,7 +113,9 @@ def test_a_store_that_cannot_be_is_bad_input(uri: str) -> None:
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint_good(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any
 ) -> None:
-    """The file-size limit stands for the full disk: exit 73, and with space again the trial goes on and finishes."""
+    """The file-size limit stands for the full disk: exit 73, and with space again the trial goes on
+    and finishes.
+    """
     spec, store = str(write_spec(merged(TINY_PPO))), str(tmp_path / "store")
     done = start_trainer(
         "train", "--spec", spec, "--store", store, "--quiet", env={"TEST_FILE_LIMIT": "2000"}

@@ -13,7 +13,8 @@ from tests.trainer.conftest import TINY_PPO, Trainer, json_of, merged, trainer_e
 def test_help_loads_neither_torch_nor_boto3() -> None:
     """`--help` must be quick, also on a laptop without torch."""
     program = (
-        "import sys\nfrom rl_trainer.commands.cli import run\ntry:\n    run(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+        "import sys\nfrom rl_trainer.commands.cli import run\ntry:\n    run(['train', "
+        "'--help'])\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'boto3', 'numpy', 'stable_baselines3', 'gymnasium'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
@@ -25,7 +26,9 @@ def test_help_loads_neither_torch_nor_boto3() -> None:
 def test_the_video_that_earlier_machines_ask_for_is_accepted_and_not_made(
     tmp_path: Path, trainer: Trainer, write_spec: Any
 ) -> None:
-    """User data of an earlier release passes `--video`; a film that its trainer left stays, and disturbs nothing."""
+    """User data of an earlier release passes `--video`; a film that its trainer left stays, and
+    disturbs nothing.
+    """
     store = tmp_path / "store"
     folder = store / "metrics/tiny/test/seed-0"
     folder.mkdir(parents=True)

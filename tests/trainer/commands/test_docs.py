@@ -45,7 +45,8 @@ def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
         PAGE.split("Refused by name")[1].split("Hyper-parameters")[0],
     )
     assert re.findall(r"^\| `\w+` \|.*", exact, re.MULTILINE) == [
-        f"| `{name}` | {row.class_path.partition(':')[0]} | {row.family} | {', '.join(row.actions)} "
+        f"| `{name}` | {row.class_path.partition(':')[0]} | {row.family} | "
+        f"{', '.join(row.actions)} "
         f"| {row.exporter} |"
         for name, row in sorted(ALGORITHMS.items())
     ]

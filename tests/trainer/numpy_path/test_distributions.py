@@ -1,4 +1,6 @@
-"""A stochastic policy that was exported acts, sampled by the evaluator, as SB3's own sampling does."""
+"""A stochastic policy that was exported acts, sampled by the evaluator, as SB3's own sampling
+does.
+"""
 
 from typing import Any
 
@@ -15,7 +17,8 @@ from tests.trainer.chains import TOY, make_trainer, train_chain
 from tests.trainer.settings.test_algorithms import CASES, ON_POLICY
 
 DRAWS = 4000
-#: name → algorithm, hyper-parameters, environment, distribution in the metadata, outputs that hold its parameters.
+#: name → algorithm, hyper-parameters, environment, distribution in the metadata, outputs that hold
+#: its parameters.
 STOCHASTIC: dict[str, tuple[str, dict[str, Any], dict[str, Any], str, tuple[str, ...]]] = {
     "ppo": (*CASES["ppo"], "categorical", (LOGITS,)),
     "ppo-gaussian": (
@@ -48,7 +51,9 @@ STOCHASTIC: dict[str, tuple[str, dict[str, Any], dict[str, Any], str, tuple[str,
 
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_sampled_actions_are_distributed_as_sb3s(name: str) -> None:
-    """On one observation, thousands of draws of both have the same mean and spread, within what chance explains."""
+    """On one observation, thousands of draws of both have the same mean and spread, within what
+    chance explains.
+    """
     algo, hyperparameters, env_kwargs, distribution, outputs = STOCHASTIC[name]
     trained = train_chain(
         make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, total=200), through_files=False
@@ -85,7 +90,9 @@ def test_sampled_actions_are_distributed_as_sb3s(name: str) -> None:
 
 
 def _drawn_by_sb3(model: Any, observation: np.ndarray[Any, Any]) -> Any:
-    """Thousands of rows of one observation; gSDE's exploration matrix is drawn anew for each row, as its law says."""
+    """Thousands of rows of one observation; gSDE's exploration matrix is drawn anew for each row,
+    as its law says.
+    """
     torch.manual_seed(0)
     actor = getattr(model.policy, "actor", model.policy)
     if getattr(actor, "use_sde", False):

@@ -1,4 +1,6 @@
-"""NumPy SAC, TD3, DDPG and DQN are SB3's: the same gradients, and from one seed the same training but for rounding."""
+"""NumPy SAC, TD3, DDPG and DQN are SB3's: the same gradients, and from one seed the same training
+but for rounding.
+"""
 
 import itertools
 from typing import Any
@@ -66,8 +68,13 @@ CONFIGURATIONS = list(itertools.product(("nn.ReLU", "nn.Tanh"), (1, 2, 3), ("box
 
 @pytest.mark.parametrize(("activation", "n_critics", "action"), CONFIGURATIONS)
 def test_sac_gradients_equal_autograd(activation: str, n_critics: int, action: str) -> None:
-    """Actor, critics and entropy coefficient, each as SB3 writes its loss; some deviations are beyond SB3's clipping."""
-    kwargs = f"dict(net_arch=dict(pi=[12, 7], qf=[9]), n_critics={n_critics}, activation_fn={activation})"
+    """Actor, critics and entropy coefficient, each as SB3 writes its loss; some deviations are
+    beyond SB3's clipping.
+    """
+    kwargs = (
+        f"dict(net_arch=dict(pi=[12, 7], qf=[9]), n_critics={n_critics}, "
+        f"activation_fn={activation})"
+    )
     fast, stock = models("sac", {"policy_kwargs": kwargs}, {"action": action})
     for model in (fast, stock):
         with torch.no_grad():
@@ -130,7 +137,10 @@ def test_sac_gradients_equal_autograd(activation: str, n_critics: int, action: s
 )
 def test_td3_gradients_equal_autograd(activation: str, n_critics: int) -> None:
     """The actor's loss goes through the first critic alone."""
-    kwargs = f"dict(net_arch=dict(pi=[12, 7], qf=[9, 8]), n_critics={n_critics}, activation_fn={activation})"
+    kwargs = (
+        f"dict(net_arch=dict(pi=[12, 7], qf=[9, 8]), n_critics={n_critics}, "
+        f"activation_fn={activation})"
+    )
     fast, stock = models("td3", {"policy_kwargs": kwargs}, {"action": "wide"})
     engine = fast.prepared()
     actions = np.random.default_rng(1).uniform(-1, 1, (30, 2)).astype(np.float32)
@@ -233,7 +243,9 @@ TRAININGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_training_equals_stock_but_for_rounding(name: str) -> None:
-    """From one seed: the replay buffer, all parameters with their targets, moments and step counts, and the curves' values."""
+    """From one seed: the replay buffer, all parameters with their targets, moments and step counts,
+    and the curves' values.
+    """
     algo, changes, env_kwargs = TRAININGS[name]
     fast, stock = models(algo, changes, env_kwargs)
     logged: list[dict[str, Any]] = []
@@ -300,7 +312,9 @@ def assert_equal_optimizers(fast: Any, stock: Any, part: str) -> None:
 
 
 def test_minibatches_are_stock_ones() -> None:
-    """The same rows in the same order for the same generator, of several environments and a full buffer."""
+    """The same rows in the same order for the same generator, of several environments and a full
+    buffer.
+    """
     fast, _ = models(
         "sac", {"n_envs": 3, "buffer_size": 60, "learning_starts": 10_000}, {"action": "wide"}
     )

@@ -1,4 +1,6 @@
-"""NumPy PPO is SB3's PPO: the same rollout buffer, the same gradients, the same steps, the same schedules."""
+"""NumPy PPO is SB3's PPO: the same rollout buffer, the same gradients, the same steps, the same
+schedules.
+"""
 
 import io
 import itertools
@@ -81,7 +83,9 @@ def force_actions(model: PPO, actions: np.ndarray[Any, Any]) -> None:
 )
 @pytest.mark.parametrize("normalize", [False, True])
 def test_one_rollout_gives_the_same_buffer(env_kwargs: dict[str, Any], normalize: bool) -> None:
-    """Observations, rewards with the bootstraps of truncated episodes, values, log-probabilities, advantages, returns."""
+    """Observations, rewards with the bootstraps of truncated episodes, values, log-probabilities,
+    advantages, returns.
+    """
     fast, stock = models(HYPERPARAMETERS | {"normalize": normalize}, env_kwargs)
     collect(fast)
     force_actions(stock, fast.rollout_buffer.actions)
@@ -123,7 +127,9 @@ def test_gradients_equal_autograd(
     normalize: bool,
     layers: str,
 ) -> None:
-    """Every covered configuration, on random data far enough from the old policy that clipping matters."""
+    """Every covered configuration, on random data far enough from the old policy that clipping
+    matters.
+    """
     chosen = HYPERPARAMETERS | {
         "policy_kwargs": f"dict(activation_fn={activation}, net_arch={layers})"
     }
@@ -201,7 +207,9 @@ def sb3_loss(model: PPO, rows: Rows, by: Coefficients) -> torch.Tensor:
 
 @pytest.mark.parametrize("activation", ["nn.Tanh", "nn.ReLU"])
 def test_the_forms_of_a_network_agree(activation: str) -> None:
-    """One after another, side by side, and fixed for a rollout: the same outputs, values and gradients but for rounding."""
+    """One after another, side by side, and fixed for a rollout: the same outputs, values and
+    gradients but for rounding.
+    """
     fast, _ = models(
         HYPERPARAMETERS | {"policy_kwargs": f"dict(activation_fn={activation}, net_arch=[16, 8])"},
         {"action": "wide"},
@@ -259,7 +267,9 @@ def test_clipping_is_torchs(length: float, kind: Any) -> None:
 )
 @pytest.mark.parametrize("action", ["discrete", "wide"])
 def test_train_takes_the_same_steps(changes: dict[str, Any], action: str) -> None:
-    """From one buffer and one seed, all epochs: parameters, Adam's moments and counter, what is logged, and when `target_kl` stops."""
+    """From one buffer and one seed, all epochs: parameters, Adam's moments and counter, what is
+    logged, and when `target_kl` stops.
+    """
     fast, stock = models(HYPERPARAMETERS | changes, {"action": action})
     collect(fast)
     for name in (
@@ -298,8 +308,11 @@ def test_train_takes_the_same_steps(changes: dict[str, Any], action: str) -> Non
 @pytest.mark.parametrize("changes", [{}, {"normalize_advantage": True}, {"use_rms_prop": False}])
 @pytest.mark.parametrize("action", ["discrete", "wide"])
 def test_a2c_takes_the_same_steps(changes: dict[str, Any], action: str) -> None:
-    """Twenty rollouts, each evaluated by both on the same data: parameters, RMSprop's moments and the log stay together."""
-    # A larger epsilon than A2C's: with 1e-5, RMSprop's first steps are the sign of the gradient, rounding included.
+    """Twenty rollouts, each evaluated by both on the same data: parameters, RMSprop's moments and
+    the log stay together.
+    """
+    # A larger epsilon than A2C's: with 1e-5, RMSprop's first steps are the sign of the gradient,
+    # rounding included.
     chosen = {
         "n_envs": 3,
         "n_steps": 5,
@@ -345,7 +358,9 @@ def test_a2c_takes_the_same_steps(changes: dict[str, Any], action: str) -> None:
     ],
 )
 def test_stock_sb3_trains_a_saved_model_on(algo: str, stock: Any, changes: dict[str, Any]) -> None:
-    """Each parameter's step counter goes on by one a step, as that of a model that stock SB3 had trained would."""
+    """Each parameter's step counter goes on by one a step, as that of a model that stock SB3 had
+    trained would.
+    """
     trained = train_chain(make_trainer(algo, changes, segment=400, total=400), through_files=False)
     trained.model.save(saved := io.BytesIO())
     saved.seek(0)
@@ -383,7 +398,9 @@ def test_actions_follow_the_policy() -> None:
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_schedules_equal_one_stock_learn(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
-    """Learning rate and clip range at every update of three segments are those of one `learn(total_timesteps)`."""
+    """Learning rate and clip range at every update of three segments are those of one
+    `learn(total_timesteps)`.
+    """
     seen: list[tuple[int, float, float]] = []
     original = BaseAlgorithm._update_learning_rate
 
@@ -405,7 +422,9 @@ def test_schedules_equal_one_stock_learn(monkeypatch: pytest.MonkeyPatch, fast: 
 
 
 def test_exploration_equals_one_stock_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DQN's epsilon, warm-up and target updates run over the whole training, not anew in each segment."""
+    """DQN's epsilon, warm-up and target updates run over the whole training, not anew in each
+    segment.
+    """
     seen: list[tuple[int, float, int]] = []
     original = DQN._on_step
 

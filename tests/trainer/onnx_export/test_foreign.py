@@ -172,7 +172,9 @@ gym.register("OwnCartPole-v0", OwnCartPole, max_episode_steps=50)
 
 
 def test_an_environment_from_a_wheel_is_trained_on(tmp_path: Path, trainer: Trainer) -> None:
-    """`package:Env-v0` with arguments and wrappers comes from a wheel beside the file; it goes to `artifacts/` under its digest."""
+    """`package:Env-v0` with arguments and wrappers comes from a wheel beside the file; it goes to
+    `artifacts/` under its digest.
+    """
     wheel = tmp_path / "own_envs-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("own_envs/__init__.py", ENV_MODULE)

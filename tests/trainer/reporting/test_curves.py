@@ -71,7 +71,9 @@ def test_a_training_machine_has_all_that_event_files_need() -> None:
 
 
 def test_a_segment_ends_with_the_statistics_of_its_episodes() -> None:
-    """All episodes that ended in it, not SB3's last hundred: how many, and mean, spread and extremes of return and length."""
+    """All episodes that ended in it, not SB3's last hundred: how many, and mean, spread and
+    extremes of return and length.
+    """
     trained = train_chain(
         make_trainer(
             "ppo",

@@ -1,4 +1,6 @@
-"""What a machine's start does not do (import torch's compiler, or TensorBoard), and how it names that it has no more memory or space."""
+"""What a machine's start does not do (import torch's compiler, or TensorBoard), and how it names
+that it has no more memory or space.
+"""
 
 import errno
 import json
@@ -52,9 +54,11 @@ evaluation: {return_range: [0, 500], crash_below: 100}
 def test_a_training_without_torchs_optimizer_imports_neither_its_compiler_nor_tensorboard(
     tmp_path: Path,
 ) -> None:
-    """Two segments with their checkpoints and a policy: 840 modules and 1.4 s of CPU less on every start.
+    """Two segments with their checkpoints and a policy: 840 modules and 1.4 s of CPU less on every
+    start.
 
-    TensorBoard's writer of files is imported after the first segment, without torch's. An environment may import both.
+    TensorBoard's writer of files is imported after the first segment, without torch's. An
+    environment may import both.
     """
     (tmp_path / "lean.yaml").write_text(SPEC)
     (tmp_path / "told_package.py").write_text(PACKAGE)
@@ -95,7 +99,9 @@ def test_a_training_without_torchs_optimizer_imports_neither_its_compiler_nor_te
 def test_a_machine_that_has_no_more_of_something_is_told_from_code_that_fails(
     raised: Exception, cause: TrainerCause | None
 ) -> None:
-    """Also where the user's environment runs into it: another machine helps, other code does not."""
+    """Also where the user's environment runs into it: another machine helps, other code does
+    not.
+    """
     found = find_exhaustion(raised)
     assert (found.cause if found else None) is cause
     vec_env = LeanVecEnv([lambda: _Raising(raised)], [0])

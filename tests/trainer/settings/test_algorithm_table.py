@@ -80,7 +80,9 @@ def test_the_action_spaces_are_those_that_sb3_accepts(row: Algorithm) -> None:
 
 @EVERY_ROW
 def test_the_family_is_that_of_its_class(row: Algorithm) -> None:
-    """An on-policy algorithm has rollouts, an off-policy one has a replay buffer, the third kind has neither."""
+    """An on-policy algorithm has rollouts, an off-policy one has a replay buffer, the third kind
+    has neither.
+    """
     kind = load_class(row)
     families = {
         Family.ON_POLICY: issubclass(kind, OnPolicyAlgorithm),
@@ -96,7 +98,9 @@ def test_the_family_is_that_of_its_class(row: Algorithm) -> None:
 def test_its_policy_is_exported_and_recognised_as_the_table_says(
     row: Algorithm, tmp_path: Path
 ) -> None:
-    """The exporter, the state that a policy carries, and what a saved model tells of its algorithm."""
+    """The exporter, the state that a policy carries, and what a saved model tells of its
+    algorithm.
+    """
     model = build(row)
     assert exporter_of(model.policy) is row.exporter
     assert hasattr(model.policy, "lstm_actor") == row.remembers
@@ -144,7 +148,9 @@ evaluation: {return_range: [0, 500], crash_below: 100}
 def test_one_row_more_is_all_that_an_algorithm_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the row, its experiment is read, shown, trained, resumed, exported, recognised and played."""
+    """With the row, its experiment is read, shown, trained, resumed, exported, recognised and
+    played.
+    """
     path = tmp_path / "cautious.yaml"
     path.write_text(FILE)
     assert "unknown algorithm 'cautious_ppo'" in read_experiment_file(path).problem

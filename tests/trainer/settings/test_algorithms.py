@@ -1,4 +1,6 @@
-"""Every algorithm: a chain that goes through checkpoints ends where one in memory does, and its policy exports."""
+"""Every algorithm: a chain that goes through checkpoints ends where one in memory does, and its
+policy exports.
+"""
 
 from typing import Any
 
@@ -161,7 +163,9 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_chain_through_checkpoints_equals_one_in_memory(name: str) -> None:
-    """Everything that learning depends on is in the checkpoint: parameters, optimizers, statistics, counters, transitions."""
+    """Everything that learning depends on is in the checkpoint: parameters, optimizers, statistics,
+    counters, transitions.
+    """
     algo, hyperparameters, env_kwargs = CASES[name]
     ends = [
         train_chain(
@@ -175,7 +179,9 @@ def test_a_chain_through_checkpoints_equals_one_in_memory(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_exported_policy_acts_as_the_model(name: str) -> None:
-    """The ONNX file gives `model.predict`'s deterministic actions on sampled and on visited observations."""
+    """The ONNX file gives `model.predict`'s deterministic actions on sampled and on visited
+    observations.
+    """
     algo, hyperparameters, env_kwargs = CASES[name]
     trainer = make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, total=200)
     check_exportable(trainer.prepare(0, None))
@@ -207,7 +213,9 @@ def test_the_exported_policy_acts_as_the_model(name: str) -> None:
 
 
 def test_only_what_is_covered_takes_the_numpy_path() -> None:
-    """The path is chosen by the spec: gSDE and dictionaries are left to SB3, and the reason is said."""
+    """The path is chosen by the spec: gSDE and dictionaries are left to SB3, and the reason is
+    said.
+    """
     paths = {}
     for name in ("ppo", "ppo-stock", "ppo-dict"):
         algo, hyperparameters, env_kwargs = CASES[name]

@@ -1,4 +1,6 @@
-"""Whatever is wrong with a spec is said before anything is trained: in one line, by the name of the key, with what is allowed."""
+"""Whatever is wrong with a spec is said before anything is trained: in one line, by the name of the
+key, with what is allowed.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,8 @@ def broken(how: str) -> dict[str, Any]:
         # unknown keys and wrong types
         (
             hyper(lerning_rate=1),
-            r"hyperparameters.lerning_rate: unknown for ppo \(did you mean learning_rate\?\); allowed: batch_size, ",
+            r"hyperparameters.lerning_rate: unknown for ppo \(did you mean learning_rate\?\); "
+            r"allowed: batch_size, ",
         ),
         (hyper(seed=1), "hyperparameters.seed: unknown for ppo"),
         (hyper(normalize={"foo": 1}), "hyperparameters.normalize.foo: unknown"),
@@ -120,7 +123,8 @@ def broken(how: str) -> dict[str, Any]:
         # actions and observations
         (
             PENDULUM | other("dqn"),
-            r"algo: dqn cannot handle the actions of Pendulum-v1, Box.*needs Discrete, .* for Box are: a2c, ars, crossq",
+            r"algo: dqn cannot handle the actions of Pendulum-v1, Box.*needs Discrete, .* for Box "
+            r"are: a2c, ars, crossq",
         ),
         *[
             (
@@ -159,7 +163,8 @@ def broken(how: str) -> dict[str, Any]:
         (broken(""), "does not pass SB3's checker: no level of that name"),
         (
             broken("tuple"),
-            r"env_id: Broken-v0 has observations that no policy takes, Tuple.*allowed are Box, Discrete",
+            r"env_id: Broken-v0 has observations that no policy takes, Tuple.*allowed are Box, "
+            r"Discrete",
         ),
         (broken("start"), "start at -1; they must start at 0"),
         (broken("unbounded"), "are unbounded; give them bounds"),
@@ -181,7 +186,8 @@ def broken(how: str) -> dict[str, Any]:
         # rollouts and segments
         (
             hyper(batch_size=4096),
-            "hyperparameters.batch_size: 4096 is more than a rollout of n_steps × n_envs = 128; allowed: 2 to 128",
+            "hyperparameters.batch_size: 4096 is more than a rollout of n_steps × n_envs = 128; "
+            "allowed: 2 to 128",
         ),
         (hyper(batch_size=1), "batch_size: must be at least 2"),
         (hyper(batch_size=127), "batch_size: 127 leaves a minibatch of one"),
@@ -206,7 +212,9 @@ def broken(how: str) -> dict[str, Any]:
     ],
 )
 def test_what_is_wrong_is_named_before_training(changes: dict[str, Any], said: str) -> None:
-    """Most of it is found by key; what only SB3 or the environment can find is said in their words."""
+    """Most of it is found by key; what only SB3 or the environment can find is said in their
+    words.
+    """
     document = {**TINY_PPO, **changes} if "algo" in changes else merged(TINY_PPO, **changes)
     with pytest.raises(BadInputError, match=said) as raised:
         make_trainer(frozen(document), "seed-0", None).prepare(0, None)
@@ -215,7 +223,9 @@ def test_what_is_wrong_is_named_before_training(changes: dict[str, Any], said: s
 
 
 def test_every_tuned_entry_is_accepted() -> None:
-    """`hyperparameters: zoo` takes rl_zoo3's values: none of them fails a check of keys, types and ranges."""
+    """`hyperparameters: zoo` takes rl_zoo3's values: none of them fails a check of keys, types and
+    ranges.
+    """
     from rl_lifecycle.experiment.hyperparameters import resolve_hyperparameters
 
     for algo, environments in TUNED.items():
@@ -230,7 +240,9 @@ def test_every_tuned_entry_is_accepted() -> None:
 def test_a_checkpoint_of_another_spec_is_refused(
     tmp_path: Path, trainer: Trainer, write_spec: Any
 ) -> None:
-    """Two specs of the same run must not continue each other; a wheel that is not there is named, too."""
+    """Two specs of the same run must not continue each other; a wheel that is not there is named,
+    too.
+    """
     store = str(tmp_path / "store")
     json_of(
         trainer("train", "--spec", str(write_spec(TINY_PPO)), "--store", store, "--json", "--quiet")

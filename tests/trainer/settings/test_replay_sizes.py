@@ -1,4 +1,6 @@
-"""A replay buffer that the machine cannot hold is refused before anything is trained, and no other is."""
+"""A replay buffer that the machine cannot hold is refused before anything is trained, and no other
+is.
+"""
 
 import sys
 import tracemalloc
@@ -66,7 +68,9 @@ def test_the_size_of_a_transition_is_what_sb3s_buffer_takes(
 
 
 def test_only_what_is_larger_than_the_memory_is_refused_with_what_would_fit() -> None:
-    """A million transitions of 52 bytes are 49.6 MiB; without a replay buffer there is nothing to check."""
+    """A million transitions of 52 bytes are 49.6 MiB; without a replay buffer there is nothing to
+    check.
+    """
     trainer = make_trainer("dqn", {}, env_id="CartPole-v1")
     env, settings = trainer.factory.make(1, 0), trainer.builder.settings
     assert buffer_size(settings) == 1_000_000
@@ -140,7 +144,9 @@ def test_hers_dictionaries_take_about_what_is_reckoned() -> None:
 def test_a_trial_that_began_on_a_larger_machine_is_not_called_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before it begins the spec asks for too much (2); once it was trained somewhere, the machine has too little (71)."""
+    """Before it begins the spec asks for too much (2); once it was trained somewhere, the machine
+    has too little (71).
+    """
     document = {
         **TINY_PPO,
         "algo": "dqn",

@@ -1,4 +1,6 @@
-"""Whatever falls or rises over a training does so over all of it, as in one stock `learn`: not anew in each segment."""
+"""Whatever falls or rises over a training does so over all of it, as in one stock `learn`: not anew
+in each segment.
+"""
 
 from typing import Any
 
@@ -64,7 +66,9 @@ def test_every_algorithm_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("algo", CASES)
 def test_schedules_equal_one_stock_learn(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Learning rates, clip ranges, epsilon, warm-up and counters at every update of three segments are those of one `learn`."""
+    """Learning rates, clip ranges, epsilon, warm-up and counters at every update of three segments
+    are those of one `learn`.
+    """
     hyperparameters, env_kwargs = CASES[algo]
     seen: list[tuple[Any, ...]] = []
     kind = load_class(ALGORITHMS[algo])

@@ -38,8 +38,8 @@ HER = {
     "gradient_steps": 1,
     "policy_kwargs": "dict(net_arch=[8])",
 }
-#: What is killed, and its share of the kills: without a replay buffer, with one that is overwritten in mid-chunk (HER's in the middle
-#: of episodes, some of which lie over its end), with an LSTM.
+#: What is killed, and its share of the kills: without a replay buffer, with one that is overwritten
+#: in mid-chunk (HER's in the middle of episodes, some of which lie over its end), with an LSTM.
 KILLED: dict[str, tuple[dict[str, Any], float]] = {
     "ppo": (merged(TINY_PPO, total_timesteps=2048 * 30, hyperparameters={"n_epochs": 6}), 0.3),
     "dqn": (
@@ -125,7 +125,8 @@ def is_training_beyond(store: Path, step: int) -> bool:
 def test_killed_at_random_instants_equals_uninterrupted(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any, name: str
 ) -> None:
-    """SIGKILL while it trains, commits or exports, again and again: the final digest is that of a run left alone.
+    """SIGKILL while it trains, commits or exports, again and again: the final digest is that of a
+    run left alone.
 
     A kill counts if it left something to train.
     """
@@ -160,7 +161,9 @@ def test_killed_at_random_instants_equals_uninterrupted(
 def test_sigterm_finishes_uploads_and_says_interrupted(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any
 ) -> None:
-    """On SIGTERM the trainer exits with 75, the heartbeat says INTERRUPTED, and the next start goes on and finishes."""
+    """On SIGTERM the trainer exits with 75, the heartbeat says INTERRUPTED, and the next start goes
+    on and finishes.
+    """
     spec, store = (
         str(write_spec(merged(TINY_PPO, total_timesteps=30_720, hyperparameters={"n_epochs": 20}))),
         tmp_path / "store",
@@ -180,7 +183,9 @@ def test_sigterm_finishes_uploads_and_says_interrupted(
 def test_a_zombie_is_fenced(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any
 ) -> None:
-    """When a second attempt takes the trial over, the first ends with 76 and does not overwrite the second's heartbeat."""
+    """When a second attempt takes the trial over, the first ends with 76 and does not overwrite the
+    second's heartbeat.
+    """
     spec, store = (
         str(
             write_spec(merged(TINY_PPO, total_timesteps=200_000, hyperparameters={"n_epochs": 20}))
@@ -203,7 +208,9 @@ def test_a_zombie_is_fenced(
 def test_every_segment_end_leaves_a_policy_and_the_last_one_says_so(
     tmp_path: Path, trainer: Trainer, write_spec: Any
 ) -> None:
-    """Each checkpoint has a policy whose record came last; only the end of training is final, and replay repeats it."""
+    """Each checkpoint has a policy whose record came last; only the end of training is final, and
+    replay repeats it.
+    """
     spec, store = str(write_spec(TINY_PPO)), tmp_path / "store"
     result = json_of(trainer("train", "--spec", spec, "--store", str(store), "--json", "--quiet"))
     paths = sorted((store / "policies/tiny/test/seed-0").glob("*.json"))
@@ -222,7 +229,9 @@ def test_every_segment_end_leaves_a_policy_and_the_last_one_says_so(
 def test_a_damaged_replay_buffer_falls_back_and_the_end_is_the_same(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any
 ) -> None:
-    """A chunk is read when the buffer is filled: one that is not what was recorded sends the training back one checkpoint."""
+    """A chunk is read when the buffer is filled: one that is not what was recorded sends the
+    training back one checkpoint.
+    """
     document = {
         **TINY_PPO,
         "algo": "dqn",
@@ -267,7 +276,9 @@ def test_a_policy_that_was_not_written_is_written_on_resume(
 def test_an_experiment_file_is_frozen_once_and_a_changed_one_is_refused(
     tmp_path: Path, trainer: Trainer
 ) -> None:
-    """The YAML becomes the run `local`; trained again it is already done, changed it is refused in one line."""
+    """The YAML becomes the run `local`; trained again it is already done, changed it is refused in
+    one line.
+    """
     file, store = tmp_path / "tiny.yaml", tmp_path / "store"
     file.write_text(yaml.safe_dump(TINY_PPO))
     first = json_of(
@@ -287,7 +298,9 @@ def test_an_experiment_file_is_frozen_once_and_a_changed_one_is_refused(
 def test_another_numeric_class_waits_or_is_marked(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any
 ) -> None:
-    """A checkpoint of other hardware is not gone on from, unless the spec says so; then the digest is not comparable."""
+    """A checkpoint of other hardware is not gone on from, unless the spec says so; then the digest
+    is not comparable.
+    """
     other = {"OPENBLAS_CORETYPE": "Haswell"}
     for choice in ("wait", "continue"):
         document = merged(TINY_PPO, total_timesteps=20_480, compute={"on_other_hardware": choice})

@@ -88,7 +88,9 @@ def test_a_spot_notice_is_seen(metadata: FakeMetadata, monkeypatch: pytest.Monke
 def test_a_rebalance_recommendation_is_remembered_and_stops_nothing(
     metadata: FakeMetadata, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
-    """It is no notice, whatever form it has, and the watch goes on to the notice that may follow."""
+    """It is no notice, whatever form it has, and the watch goes on to the notice that may
+    follow.
+    """
     monkeypatch.setenv(
         "AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{metadata.server_address[1]}"
     )
@@ -112,7 +114,9 @@ def test_no_metadata_service_is_no_notice() -> None:
 
 
 def test_uploads_may_go_on_for_a_while_after_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit that is under way is waited for; one that hangs is given up before the machine is gone."""
+    """A commit that is under way is waited for; one that hangs is given up before the machine is
+    gone.
+    """
     monkeypatch.setattr(interruptions, "GRACE_S", 0.3)
     done, never = threading.Event(), threading.Event()
     interruption = Interruption()
@@ -129,7 +133,9 @@ def test_uploads_may_go_on_for_a_while_after_a_notice(monkeypatch: pytest.Monkey
 
 
 def test_a_loop_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment that hangs must not keep the process beyond the machine; after a clean end nothing is called."""
+    """An environment that hangs must not keep the process beyond the machine; after a clean end
+    nothing is called.
+    """
     monkeypatch.setattr(interruptions, "DEADLINE_S", 0.05)
     ended, late = threading.Event(), threading.Event()
     Interruption(ended.set).give_notice("SIGTERM")
@@ -141,7 +147,9 @@ def test_a_loop_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_commits_run_in_order_beside_the_training_and_their_errors_come_back() -> None:
-    """A second job waits for the first; what a job raises is raised at the next call, and no further job runs."""
+    """A second job waits for the first; what a job raises is raised at the next call, and no
+    further job runs.
+    """
     order: list[int] = []
     committer = Committer()
     committer.submit(lambda: (time.sleep(0.05), order.append(1)))

@@ -1,4 +1,6 @@
-"""Records of benchmarks say of each case when and with how many rounds it was measured, and lose no run of a day silently."""
+"""Records of benchmarks say of each case when and with how many rounds it was measured, and lose no
+run of a day silently.
+"""
 
 import argparse
 from pathlib import Path
@@ -57,7 +59,9 @@ def test_a_record_that_says_it_of_the_whole_says_it_of_each_that_stays() -> None
 
 
 def test_an_arm_that_is_kept_says_from_when_it_is() -> None:
-    """Stock SB3's returns need not be trained again because the fast path has changed; as many as asked for are taken."""
+    """Stock SB3's returns need not be trained again because the fast path has changed; as many as
+    asked for are taken.
+    """
     write_record(
         "made-up",
         {"seeds": 4, "cases": {name: {"returns": {"sb3": [7.0, 8.0, 9.0, 9.5]}} for name in CASES}},

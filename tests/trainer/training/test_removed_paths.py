@@ -1,4 +1,6 @@
-"""Specs and versions of the release that recorded updates as CUDA graphs, which the trainer no longer does."""
+"""Specs and versions of the release that recorded updates as CUDA graphs, which the trainer no
+longer does.
+"""
 
 import json
 from pathlib import Path
@@ -61,7 +63,9 @@ def test_a_training_that_began_with_graphs_does_not_go_on_without_them(
 def test_a_replay_is_not_comparable_if_graphs_trained(
     path: str, tmp_path: Path, trainer: Trainer
 ) -> None:
-    """Nothing is trained then. A version that asked for graphs and was trained by SB3 is compared as always."""
+    """Nothing is trained then. A version that asked for graphs and was trained by SB3 is compared
+    as always.
+    """
     manifest = tmp_path / "manifest.json"
     claim: dict[str, Any] = {
         "trial": "seed-0",

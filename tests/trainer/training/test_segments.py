@@ -85,7 +85,9 @@ def test_nan_is_called_diverged(fast: bool) -> None:
 def test_what_has_left_all_bounds_is_called_diverged_before_it_is_nan(
     algo: str, changes: dict[str, Any], said: str, fast: bool
 ) -> None:
-    """Numbers that are still finite are no training that anybody waits for: it stops at the segment's end, with the reason."""
+    """Numbers that are still finite are no training that anybody waits for: it stops at the
+    segment's end, with the reason.
+    """
     trainer = make_trainer(algo, changes, env_id="CartPole-v1", segment=1000, total=2000, fast=fast)
     with pytest.raises(DivergedError, match=said):
         train_chain(trainer, through_files=False)
@@ -93,7 +95,9 @@ def test_what_has_left_all_bounds_is_called_diverged_before_it_is_nan(
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_deviation_that_has_gone_to_nothing_is_called_diverged(fast: bool) -> None:
-    """Its logarithm is finite; torch's distribution refuses a deviation of zero with an error of its own."""
+    """Its logarithm is finite; torch's distribution refuses a deviation of zero with an error of
+    its own.
+    """
     changes = {"n_envs": 2, "n_steps": 32, "learning_rate": 100.0}
     trainer = make_trainer(
         "a2c", changes, env_kwargs={"action": "box"}, segment=1280, total=1280, fast=fast
@@ -119,7 +123,9 @@ def test_an_environment_with_goals_passes_the_checker() -> None:
 
 
 def test_the_largest_reward_is_seen_by_its_size() -> None:
-    """Of every environment and step, also of those that a replay buffer has from earlier segments."""
+    """Of every environment and step, also of those that a replay buffer has from earlier
+    segments.
+    """
     small = {"learning_starts": 100, "policy_kwargs": "dict(net_arch=[8])"}
     trainer = make_trainer("sac", small, env_id="Pendulum-v1", segment=400, total=400)
     model = train_chain(trainer, through_files=False).model

@@ -1,4 +1,6 @@
-"""A warm start: the champion's parameters, with or without its optimizer, also when the spec changed compatibly."""
+"""A warm start: the champion's parameters, with or without its optimizer, also when the spec
+changed compatibly.
+"""
 
 import dataclasses
 from typing import Any
@@ -51,7 +53,9 @@ def champion() -> WarmStart:
 
 @pytest.mark.parametrize("algo", ["ppo", "a2c", "sac", "td3", "dqn", "ppo_lstm", "crossq", "ars"])
 def test_parameters_and_if_wanted_the_optimizer_are_the_champions(algo: str) -> None:
-    """All of the state is the champion's when the optimizer is wanted, none of the optimizer's when it is not."""
+    """All of the state is the champion's when the optimizer is wanted, none of the optimizer's when
+    it is not.
+    """
     _, hyperparameters, env_kwargs = CASES[algo]
     trained = train_chain(
         make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, total=200), through_files=False
@@ -101,7 +105,8 @@ def test_another_algorithm_with_the_same_policy_goes_on(champion: WarmStart) -> 
     check_acts_alike(trainer.prepare(0, None), champion)
     with pytest.raises(
         BadInputError,
-        match=r"init_optimizer: the champion's policy\.optimizer does not fit .*set init_optimizer: fresh",
+        match=r"init_optimizer: the champion's policy\.optimizer does not fit .*set "
+        r"init_optimizer: fresh",
     ):
         begin_with(
             trainer.builder.build(trainer.factory.make(1, 0)),

@@ -1,4 +1,6 @@
-"""The chain of a trial's checkpoints: taken over, read from its newest good link, and grown by one link at a time."""
+"""The chain of a trial's checkpoints: taken over, read from its newest good link, and grown by one
+link at a time.
+"""
 
 import functools
 import hashlib
@@ -29,7 +31,8 @@ from rl_trainer.errors import FencedError
 class Checkpoint:
     """A checkpoint that was read and verified.
 
-    :param chunks: the replay buffer's, digest and what lets it be read and verifies it: together they may be most of the memory.
+    :param chunks: the replay buffer's, digest and what lets it be read and verifies it: together
+        they may be most of the memory.
     """
 
     key: str
@@ -38,7 +41,9 @@ class Checkpoint:
     chunks: tuple[tuple[str, Callable[[Callable[[Reader], None]], None]], ...] = ()
 
     def take_files(self) -> dict[str, bytes]:
-        """Give the files away: who has understood them needs their bytes no longer, and nobody else holds them."""
+        """Give the files away: who has understood them needs their bytes no longer, and nobody else
+        holds them.
+        """
         files = dict(self.files)
         self.files.clear()
         return files
@@ -61,7 +66,8 @@ class CheckpointChain:
     """One attempt's hold on a trial: whoever took the head over last may write, and nobody else.
 
     :param on_problem: told in a sentence when a checkpoint is damaged and an older one is used.
-    :param retention: deletes what is no longer needed; None: somebody else does, as a bucket's lifecycle rules.
+    :param retention: deletes what is no longer needed; None: somebody else does, as a bucket's
+        lifecycle rules.
     """
 
     def __init__(
@@ -86,7 +92,9 @@ class CheckpointChain:
 
     @property
     def step(self) -> int:
-        """The step of the newest checkpoint; 0 if there is none, or the head was not taken over yet."""
+        """The step of the newest checkpoint; 0 if there is none, or the head was not taken over
+        yet.
+        """
         return self._head.step if self._head is not None else 0
 
     def take_over(self) -> Head:
@@ -99,7 +107,8 @@ class CheckpointChain:
             before = Head.from_json(found.data, self._key) if found else None
             if before is not None and before.attempt > self.attempt:
                 raise FencedError(
-                    f"attempt {before.attempt} has taken {self.trial} over from attempt {self.attempt}"
+                    f"attempt {before.attempt} has taken {self.trial} over from attempt "
+                    f"{self.attempt}"
                 )
             head = (
                 before.model_copy(update={"attempt": self.attempt, "nonce": secrets.token_hex(16)})
@@ -125,7 +134,8 @@ class CheckpointChain:
             return head
 
     def read_newest(self) -> Checkpoint | None:
-        """Read the newest checkpoint whose every byte is as recorded; an older one, and a word, if it is damaged.
+        """Read the newest checkpoint whose every byte is as recorded; an older one, and a word, if
+        it is damaged.
 
         :return: None if there is none to go on from: the training starts from its beginning.
         """
@@ -133,11 +143,14 @@ class CheckpointChain:
         return self._read_from(head.manifest_key, head.manifest_sha256)
 
     def read_before(self, damaged: Checkpoint, problem: Exception) -> Checkpoint | None:
-        """Read the newest good checkpoint before one whose replay buffer turned out to be damaged. :return: None if there is none."""
+        """Read the newest good checkpoint before one whose replay buffer turned out to be damaged.
+        :return: None if there is none.
+        """
         older = damaged.manifest.previous
         self._tip = None
         self._note(
-            f"checkpoint {damaged.key} is damaged ({problem}); going back to {older or 'the beginning'}"
+            f"checkpoint {damaged.key} is damaged ({problem}); going back to "
+            f"{older or 'the beginning'}"
         )
         return self._read_from(older, None)
 
@@ -152,7 +165,8 @@ class CheckpointChain:
             except LifecycleError as error:
                 older = manifest.previous if manifest else self._older_manifest(key)
                 self._note(
-                    f"checkpoint {key} is damaged ({error}); going back to {older or 'the beginning'}"
+                    f"checkpoint {key} is damaged ({error}); going back to "
+                    f"{older or 'the beginning'}"
                 )
                 key, sha256 = older, None
             else:
@@ -165,7 +179,8 @@ class CheckpointChain:
     def commit(self, contents: Contents) -> tuple[str, str]:
         """Write a checkpoint's data, then its manifest, then move the head to it.
 
-        :return: key and SHA-256 of the manifest. :raises FencedError: if the head is no longer this attempt's.
+        :return: key and SHA-256 of the manifest.
+        :raises FencedError: if the head is no longer this attempt's.
         """
         for sha256, pieces in contents.new_chunks.items():
             put_pieces(self.store, buffer_key(self.trial, sha256), pieces, sha256)

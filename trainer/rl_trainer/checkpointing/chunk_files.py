@@ -1,7 +1,9 @@
-"""Rows of a replay buffer as a safetensors file: written from the buffer's own memory, and read back into it.
+"""Rows of a replay buffer as a safetensors file: written from the buffer's own memory, and read
+back into it.
 
-The library would copy the rows several times on the way, and a buffer may be most of a machine's memory. The bytes are the
-library's (https://github.com/huggingface/safetensors#format), so anything that knows the format reads a chunk.
+The library would copy the rows several times on the way, and a buffer may be most of a machine's
+memory. The bytes are the library's (https://github.com/huggingface/safetensors#format), so anything
+that knows the format reads a chunk.
 """
 
 import json
@@ -36,7 +38,9 @@ LONGEST_HEADER = 1 << 20
 
 
 def encode(columns: Columns) -> tuple[memoryview, ...]:
-    """Describe rows as a file's pieces: a header, and the arrays' own memory, which must not change before it is stored."""
+    """Describe rows as a file's pieces: a header, and the arrays' own memory, which must not change
+    before it is stored.
+    """
     header: dict[str, Any] = {}
     pieces: list[memoryview] = []
     end = 0

@@ -1,4 +1,6 @@
-"""A thread that writes what a segment left behind while the next one trains: in order, one at a time."""
+"""A thread that writes what a segment left behind while the next one trains: in order, one at a
+time.
+"""
 
 import queue
 import threading
@@ -9,12 +11,14 @@ LOOK_S = 0.1
 
 
 class Committer:
-    """Runs jobs one after another; none waits behind another, so that little is lost when the machine vanishes.
+    """Runs jobs one after another; none waits behind another, so that little is lost when the
+    machine vanishes.
 
     A job that raises ends the thread; the error comes back at the next call.
 
-    :param check: called with the seconds waited while the training thread waits for a job; what it raises ends the wait, e.g. when a
-        machine that is being taken back has no more time for a store that does not answer.
+    :param check: called with the seconds waited while the training thread waits for a job; what it
+        raises ends the wait, e.g. when a machine that is being taken back has no more time for a
+        store that does not answer.
     """
 
     def __init__(self, check: Callable[[float], None] | None = None) -> None:
@@ -26,13 +30,17 @@ class Committer:
         self._thread.start()
 
     def submit(self, job: Callable[[], object]) -> None:
-        """Hand over a job; waits while the one before is not done. :raises BaseException: what an earlier job raised."""
+        """Hand over a job; waits while the one before is not done.
+        :raises BaseException: what an earlier job raised.
+        """
         self._wait_for(lambda: self._room.acquire(timeout=LOOK_S))
         self.raise_if_failed()
         self._jobs.put(job)
 
     def wait(self) -> None:
-        """Wait for the job that is being done, if there is one. :raises BaseException: what a job raised."""
+        """Wait for the job that is being done, if there is one.
+        :raises BaseException: what a job raised.
+        """
         self._wait_for(lambda: self._room.acquire(timeout=LOOK_S))
         self._room.release()
         self.raise_if_failed()

@@ -1,7 +1,9 @@
-"""What a model is between two segments: named arrays and numbers, with nothing that executes code when it is read.
+"""What a model is between two segments: named arrays and numbers, with nothing that executes code
+when it is read.
 
-SB3's own `model.zip` is a pickle, keeps no generator state and no normalisation statistics. A segment starts from a new
-model, so whatever is not captured here cannot leak from one segment into the next.
+SB3's own `model.zip` is a pickle, keeps no generator state and no normalisation statistics. A
+segment starts from a new model, so whatever is not captured here cannot leak from one segment into
+the next.
 """
 
 import json
@@ -34,7 +36,9 @@ COUNTERS = (
 
 @dataclass(frozen=True)
 class ModelState:
-    """Arrays by name, everything else as JSON, and the replay buffer of an algorithm that has one."""
+    """Arrays by name, everything else as JSON, and the replay buffer of an algorithm that has
+    one.
+    """
 
     arrays: Arrays
     values: dict[str, Any]
@@ -54,7 +58,9 @@ class ModelState:
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], chunks: Sequence[Stored] = ()) -> "ModelState":
-        """Read it back. :param chunks: the replay buffer's, oldest first; they are read when it is filled."""
+        """Read it back.
+        :param chunks: the replay buffer's, oldest first; they are read when it is filled.
+        """
         values = json.loads(files["state.json"])
         memory = (
             ReplayMemory.from_values(values.pop("memory"), chunks) if "memory" in values else None
@@ -106,13 +112,17 @@ def restore(model: Any, state: ModelState) -> None:
 
 
 def synchronise_weights(model: Any) -> None:
-    """Give ARS's own copy of its policy's parameters what the policy has; other algorithms have none."""
+    """Give ARS's own copy of its policy's parameters what the policy has; other algorithms have
+    none.
+    """
     if hasattr(model, "weights"):
         model.weights = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
 
 
 def final_parameters(state: ModelState) -> Arrays:
-    """The arrays that the digest is over, and that a warm start begins with: the policy's, and the statistics."""
+    """The arrays that the digest is over, and that a warm start begins with: the policy's, and the
+    statistics.
+    """
     return {
         key: array for key, array in state.arrays.items() if key.startswith((POLICY, NORMALISATION))
     }
@@ -191,7 +201,9 @@ def restore_normalisation(statistics: VecNormalize | None, arrays: Arrays) -> No
 
 
 def _scalar_or_array(array: np.ndarray[Any, Any]) -> Any:
-    """Statistics of returns are NumPy scalars after SB3's first update, and must stay so: scalar arithmetic differs."""
+    """Statistics of returns are NumPy scalars after SB3's first update, and must stay so: scalar
+    arithmetic differs.
+    """
     return array.copy() if array.ndim else np.float64(array)
 
 

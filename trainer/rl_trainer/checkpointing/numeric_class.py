@@ -1,6 +1,8 @@
-"""On what the bits of a training depend beside its seeds: processor, instruction sets, threads, library versions.
+"""On what the bits of a training depend beside its seeds: processor, instruction sets, threads,
+library versions.
 
-Two machines of one numeric class train to identical parameters; between classes, sums are taken in another order.
+Two machines of one numeric class train to identical parameters; between classes, sums are taken in
+another order.
 """
 
 import importlib.metadata

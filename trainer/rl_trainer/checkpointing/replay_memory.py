@@ -1,7 +1,9 @@
-"""Replay buffers in append-only chunks: a checkpoint writes the transitions of its segment, not the whole buffer.
+"""Replay buffers in append-only chunks: a checkpoint writes the transitions of its segment, not the
+whole buffer.
 
-A chunk is named by its content; the manifest lists the chunks that together hold the buffer, oldest first. At a segment's end
-every episode is closed, so no later step reaches back into a chunk before it overwrites it.
+A chunk is named by its content; the manifest lists the chunks that together hold the buffer, oldest
+first. At a segment's end every episode is closed, so no later step reaches back into a chunk before
+it overwrites it.
 """
 
 import dataclasses
@@ -32,7 +34,8 @@ COLUMNS = (
     "ep_start",
     "ep_length",
 )
-#: A segment's rows are cut into chunks of at most so many bytes: S3 takes 5 GiB at once, and a lost connection loses one of them.
+#: A segment's rows are cut into chunks of at most so many bytes: S3 takes 5 GiB at once, and a lost
+#: connection loses one of them.
 CHUNK_BYTES = 128 << 20
 
 
@@ -40,7 +43,8 @@ CHUNK_BYTES = 128 << 20
 class Chunk:
     """Some rows of a buffer.
 
-    :param pieces: its bytes, mostly the buffer's own memory, while they are not known to be stored; empty afterwards.
+    :param pieces: its bytes, mostly the buffer's own memory, while they are not known to be stored;
+        empty afterwards.
     :param read: reads a chunk that is stored; None for one that this process made.
     """
 
@@ -50,7 +54,9 @@ class Chunk:
     read: ReadChunk | None = None
 
     def load(self, into: Callable[[Reader], None]) -> None:
-        """Let its bytes be read. :raises LifecycleError: if what is stored is not what was recorded."""
+        """Let its bytes be read.
+        :raises LifecycleError: if what is stored is not what was recorded.
+        """
         if self.read is not None:
             self.read(into)
         else:
@@ -59,7 +65,9 @@ class Chunk:
 
 @dataclass(frozen=True)
 class ReplayMemory:
-    """A buffer between two segments: the live object, if this process has it, and the chunks that make it up."""
+    """A buffer between two segments: the live object, if this process has it, and the chunks that
+    make it up.
+    """
 
     chunks: tuple[Chunk, ...]
     position: int
@@ -68,7 +76,9 @@ class ReplayMemory:
 
     @property
     def free_rows(self) -> int | None:
-        """How many rows the live buffer takes before it comes round to one that is not known to be stored; None: any number."""
+        """How many rows the live buffer takes before it comes round to one that is not known to be
+        stored; None: any number.
+        """
         unsaved = sum(chunk.rows for chunk in self.chunks if chunk.pieces)
         return (
             max(self.live.buffer_size - unsaved, 0) if unsaved and self.live is not None else None
@@ -83,7 +93,9 @@ class ReplayMemory:
         }
 
     def without_data(self) -> "ReplayMemory":
-        """The same, without its bytes: whoever stores them has them, and the live buffer has the rows."""
+        """The same, without its bytes: whoever stores them has them, and the live buffer has the
+        rows.
+        """
         return dataclasses.replace(
             self, chunks=tuple(Chunk(chunk.sha256, chunk.rows) for chunk in self.chunks)
         )
@@ -92,7 +104,8 @@ class ReplayMemory:
     def from_values(cls, values: dict[str, Any], stored: Sequence[Stored]) -> "ReplayMemory":
         """Read it back; the chunks themselves are read when a buffer is filled, one after another.
 
-        :param stored: the digest of each chunk, and what reads it, oldest first; equal chunks have equal digests.
+        :param stored: the digest of each chunk, and what reads it, oldest first; equal chunks have
+            equal digests.
         """
         chunks = tuple(
             Chunk(sha256, rows, read=read)
@@ -102,7 +115,8 @@ class ReplayMemory:
 
 
 def close_episodes(buffer: Any) -> None:
-    """Mark the last transition of every environment as truncated, its bootstrap kept: the next segment begins with resets.
+    """Mark the last transition of every environment as truncated, its bootstrap kept: the next
+    segment begins with resets.
 
     n-step returns end there, and HER gets the unfinished episodes as they are.
     """
@@ -120,9 +134,9 @@ def close_episodes(buffer: Any) -> None:
 def grow(before: ReplayMemory | None, buffer: Any, steps: int) -> ReplayMemory:
     """Cut the newest rows of a buffer into chunks, and forget chunks that were overwritten.
 
-    Their bytes are the buffer's own, and they are stored beside the next segment's training, which must wait before it adds more
-    than :attr:`ReplayMemory.free_rows`. HER forgets no more than an episode whose first row is overwritten, and none reaches over
-    a segment's end.
+    Their bytes are the buffer's own, and they are stored beside the next segment's training, which
+    must wait before it adds more than :attr:`ReplayMemory.free_rows`. HER forgets no more than an
+    episode whose first row is overwritten, and none reaches over a segment's end.
 
     :param steps: how many rows the segment added.
     """
@@ -165,7 +179,9 @@ def fill(buffer: Any, memory: ReplayMemory) -> None:
 
 
 def _forget_cut_episodes(buffer: HerReplayBuffer) -> None:
-    """Do what HER did when it overwrote an episode's beginning: the rest of it must not be sampled."""
+    """Do what HER did when it overwrote an episode's beginning: the rest of it must not be
+    sampled.
+    """
     buffer._current_ep_start = np.full(buffer.n_envs, buffer.pos, np.int64)
     if not buffer.full:
         return

@@ -1,7 +1,7 @@
 """Deleting what a trial no longer needs, in a store that is a directory.
 
-In a bucket nothing is deleted here: a training machine may delete nothing, and the bucket's lifecycle rules let checkpoints and
-buffers expire.
+In a bucket nothing is deleted here: a training machine may delete nothing, and the bucket's
+lifecycle rules let checkpoints and buffers expire.
 """
 
 import contextlib
@@ -24,11 +24,15 @@ class DirectoryRetention:
         self.store, self.trial, self.attempt = store, trial, attempt
 
     def prune(self, newest: str) -> None:
-        """Delete what the chain up to a checkpoint no longer needs. :param newest: the key of its manifest."""
+        """Delete what the chain up to a checkpoint no longer needs.
+        :param newest: the key of its manifest.
+        """
         self._delete(plan_retention(self.trial, list(self._chain(newest))))
 
     def sweep(self, newest: str) -> None:
-        """Delete what earlier attempts wrote and never committed. :param newest: the key of the newest manifest."""
+        """Delete what earlier attempts wrote and never committed.
+        :param newest: the key of the newest manifest.
+        """
         root = self.store.root
         keys = [
             path.relative_to(root).as_posix()
@@ -37,7 +41,9 @@ class DirectoryRetention:
         self._delete(plan_sweep(keys, dict(self._chain(newest, whole=False)), self.attempt))
 
     def _delete(self, keys: Iterable[str]) -> None:
-        """Delete keys; a folder that lets nothing be deleted keeps them, and the next write will say so."""
+        """Delete keys; a folder that lets nothing be deleted keeps them, and the next write will
+        say so.
+        """
         with contextlib.suppress(OSError):
             for key in keys:
                 self.store.delete(key)
@@ -45,8 +51,9 @@ class DirectoryRetention:
     def _chain(
         self, newest: str, *, whole: bool = True
     ) -> Iterator[tuple[str, CheckpointManifest]]:
-        """Walk back from a checkpoint. :param whole: stop behind the kept ones at the first whose files are gone: those before it
-        were pruned with it.
+        """Walk back from a checkpoint.
+        :param whole: stop behind the kept ones at the first whose files are gone: those before it
+            were pruned with it.
         """
         key: str | None = newest
         walked = 0

@@ -1,7 +1,8 @@
 """Opening a store from its URI, and waiting for one that does not answer.
 
-botocore's own retries draw from Python's global generator (`random.random()` in botocore/retryhandler.py), which an
-environment may draw from too. So the client here never retries; :class:`PatientStore` does, with a generator of its own.
+botocore's own retries draw from Python's global generator (`random.random()` in
+botocore/retryhandler.py), which an environment may draw from too. So the client here never retries;
+:class:`PatientStore` does, with a generator of its own.
 """
 
 import errno
@@ -49,7 +50,8 @@ DENIED_PATIENCE_S = 30.0
 
 
 def open_store(uri: str) -> ObjectStore:
-    """Open a directory or `s3://bucket[/prefix]`, with boto3's default credential chain and `AWS_ENDPOINT_URL`.
+    """Open a directory or `s3://bucket[/prefix]`, with boto3's default credential chain and
+    `AWS_ENDPOINT_URL`.
 
     :raises BadInputError: if the URI is neither, or the directory cannot be made.
     """
@@ -82,7 +84,9 @@ def _open_bucket(uri: str) -> ObjectStore:
 
 
 def keep_global_random_untouched() -> None:
-    """Give botocore a generator of its own, so that refreshing credentials in a thread changes no training."""
+    """Give botocore a generator of its own, so that refreshing credentials in a thread changes no
+    training.
+    """
     import botocore.utils
 
     vars(botocore.utils)["random"] = random.Random()
@@ -92,7 +96,8 @@ class PatientStore:
     """A store that waits for the one behind it, and tells hopeless answers from slow ones.
 
     :param patience_s: how long a single operation is tried again, from its first failure on.
-    :param on_wait: called with a sentence when waiting begins; the trainer logs it and beats WAITING.
+    :param on_wait: called with a sentence when waiting begins; the trainer logs it and beats
+        WAITING.
     """
 
     def __init__(
@@ -124,7 +129,9 @@ class PatientStore:
         )
 
     def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
-        """Write a key from pieces of memory. :raises TrainerError: if they changed while they were sent, which is nobody's input."""
+        """Write a key from pieces of memory.
+        :raises TrainerError: if they changed while they were sent, which is nobody's input.
+        """
         try:
             self._patiently(lambda: put_pieces(self.store, key, pieces, sha256))
         except ChangedPiecesError as error:
@@ -164,7 +171,9 @@ def _ignore(_problem: str) -> None:
 
 
 def _patience(error: StoreUnavailableError, patience_s: float) -> float:
-    """How long to wait after this answer. :raises DiskFullError: if the store is a directory that is full."""
+    """How long to wait after this answer.
+    :raises DiskFullError: if the store is a directory that is full.
+    """
     cause: Any = error.__cause__
     if isinstance(cause, OSError) and cause.errno in FULL:
         problem = FULL[cause.errno]

@@ -1,6 +1,8 @@
-"""The command line: `train`, `digest`, `replay`, `export`. Importing this module loads neither torch nor boto3.
+"""The command line: `train`, `digest`, `replay`, `export`. Importing this module loads neither
+torch nor boto3.
 
-Exit codes: 0 done; 2 bad input, one line on stderr; the others are listed in :mod:`rl_trainer.errors`.
+Exit codes: 0 done; 2 bad input, one line on stderr; the others are listed in
+:mod:`rl_trainer.errors`.
 """
 
 import argparse
@@ -147,7 +149,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--video",
         action="store_true",
-        help="ignored: the trainer makes no film any more. Machines and launch templates that an earlier release made still pass "
+        help="ignored: the trainer makes no film any more. Machines and launch templates that an "
+        "earlier release made still pass "
         "it; the release after 0.2.0 refuses it",
     )
     parser.add_argument(

@@ -62,7 +62,8 @@ def choose_trial(
         raise BadInputError(f"{store.uri} holds no trial that fits; train one first")
     known = ", ".join(str(found) for found in fitting[:5])
     raise BadInputError(
-        f"{store.uri} holds {len(fitting)} trials that fit ({known}); choose with --trial, --run, --experiment"
+        f"{store.uri} holds {len(fitting)} trials that fit ({known}); choose with --trial, --run, "
+        "--experiment"
     )
 
 

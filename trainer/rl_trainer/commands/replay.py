@@ -34,8 +34,9 @@ def replay(manifest: str, spec: str | None, store: str | None) -> dict[str, Any]
 
     :param manifest: path of a version's manifest, a policy's record or a checkpoint's manifest.
     :param spec: path of the spec.json; None: beside the manifest, or in the store.
-    :return: both digests, and whether they are equal; also when they are not. A version whose path was removed from the trainer
-        is not trained again: its `digest` is empty, and `differences` says NOT_COMPARABLE and names the release.
+    :return: both digests, and whether they are equal; also when they are not. A version whose path
+        was removed from the trainer is not trained again: its `digest` is empty, and `differences`
+        says NOT_COMPARABLE and names the release.
     :raises BadInputError: if the manifest or its spec cannot be found or do not belong together.
     """
     pin_threads()
@@ -100,7 +101,8 @@ def _read(manifest: str) -> dict[str, Any]:
 def _claim(manifest: str, document: dict[str, Any]) -> Claim:
     if document.get("kind") == "imported":
         raise BadInputError(
-            f"--manifest {manifest}: the version was imported ({document.get('origin')}), so it cannot be trained "
+            f"--manifest {manifest}: the version was imported ({document.get('origin')}), so it "
+            "cannot be trained "
             "again from here"
         )
     try:
@@ -121,7 +123,9 @@ def _claim(manifest: str, document: dict[str, Any]) -> Claim:
 def _find_spec(
     manifest: Path, document: dict[str, Any], claim: Claim, spec: str | None, store: str | None
 ) -> Spec:
-    """Find the spec, and compare its bytes as they were stored: read and written again, an old one would have new keys."""
+    """Find the spec, and compare its bytes as they were stored: read and written again, an old one
+    would have new keys.
+    """
     beside = manifest.parent / SPEC_FILE
     if spec is None and beside.is_file():
         spec = str(beside)
@@ -132,11 +136,13 @@ def _find_spec(
         data = get(open_store(store), where).data
     else:
         raise BadInputError(
-            "--spec: is needed, the spec.json that the manifest's digest names (or --store, where the run's is)"
+            "--spec: is needed, the spec.json that the manifest's digest names (or --store, where "
+            "the run's is)"
         )
     if (found := sha256_hex(data)) != claim.spec_sha256:
         raise BadInputError(
-            f"--spec: has SHA-256 {found[:12]}…, but the manifest was made from {claim.spec_sha256[:12]}…"
+            f"--spec: has SHA-256 {found[:12]}…, but the manifest was made from "
+            f"{claim.spec_sha256[:12]}…"
         )
     return Spec.from_json(data, where)
 

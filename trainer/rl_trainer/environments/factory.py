@@ -1,4 +1,6 @@
-"""The environments of one segment: made new, wrapped as rl_zoo3 wraps them, every one with a seed of its own."""
+"""The environments of one segment: made new, wrapped as rl_zoo3 wraps them, every one with a seed
+of its own.
+"""
 
 import contextlib
 import sys
@@ -29,7 +31,8 @@ class EnvironmentFactory:
         self._wrap = [wrapper_of(wrapper, env_id) for wrapper in settings.wrappers]
 
     def make_one(self) -> gym.Env[Any, Any]:
-        """Make one environment, without rendering: SB3's `make_vec_env` would ask for pictures, which costs time.
+        """Make one environment, without rendering: SB3's `make_vec_env` would ask for pictures,
+        which costs time.
 
         :raises BadInputError: if Gymnasium does not know it, or it takes no such arguments.
         """
@@ -48,7 +51,9 @@ class EnvironmentFactory:
         return monitored
 
     def make(self, trial_seed: int, segment: int) -> VecEnv:
-        """Make the environments of a segment, each with its own seed for its first reset and its action space."""
+        """Make the environments of a segment, each with its own seed for its first reset and its
+        action space.
+        """
         seeds = [
             environment_seed(trial_seed, segment, rank) for rank in range(self.settings.n_envs)
         ]
@@ -76,7 +81,9 @@ def _normalized(env: VecEnv, kwargs: dict[str, Any]) -> VecNormalize:
 
 
 def environment_seed(trial_seed: int, segment: int, rank: int) -> int:
-    """The seed of one environment in one segment: within the third of the integers that belongs to training."""
+    """The seed of one environment in one segment: within the third of the integers that belongs to
+    training.
+    """
     return segment_seed(trial_seed, segment, f"env-{rank}") % SPAN
 
 
@@ -104,7 +111,9 @@ def check_environment(factory: EnvironmentFactory) -> gym.Env[Any, Any]:
 
 
 class _PlainRewards(gym.Wrapper[Any, Any, Any, Any]):
-    """Gives NumPy's numbers as Python's: SB3 trains on both, and its checker refuses BipedalWalker's `float32`."""
+    """Gives NumPy's numbers as Python's: SB3 trains on both, and its checker refuses
+    BipedalWalker's `float32`.
+    """
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take a step."""
@@ -118,7 +127,9 @@ class _PlainRewards(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def ended_episodes(env: VecEnv) -> tuple[list[float], list[int]]:
-    """Returns and lengths of all episodes that ended since the environments were made, as the environments gave them."""
+    """Returns and lengths of all episodes that ended since the environments were made, as the
+    environments gave them.
+    """
     returns = [value for part in env.env_method("get_episode_rewards") for value in part]
     return returns, [value for part in env.env_method("get_episode_lengths") for value in part]
 

@@ -1,4 +1,6 @@
-"""SB3's DummyVecEnv without its deep copies: the same numbers, and about half the time on small environments."""
+"""SB3's DummyVecEnv without its deep copies: the same numbers, and about half the time on small
+environments.
+"""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -14,10 +16,11 @@ from rl_trainer.errors import EnvironmentFailedError, find_exhaustion
 class LeanVecEnv(DummyVecEnv):
     """Steps environments one after another in this process.
 
-    What it hands out is never written to again, as with DummyVecEnv: arrays are copied, and each step's infos are new
-    dictionaries (values inside an info are the environment's own, not copies).
+    What it hands out is never written to again, as with DummyVecEnv: arrays are copied, and each
+    step's infos are new dictionaries (values inside an info are the environment's own, not copies).
 
-    :param seeds: for the first reset of each environment; later resets go on with the environment's own generator.
+    :param seeds: for the first reset of each environment; later resets go on with the environment's
+        own generator.
     """
 
     def __init__(
@@ -25,7 +28,8 @@ class LeanVecEnv(DummyVecEnv):
     ) -> None:
         super().__init__(list(makers))
         self._seeds = list(seeds)
-        #: By its size, of all that were given; whoever looks for divergence compares values with it.
+        #: By its size, of all that were given; whoever looks for divergence compares values with
+        #: it.
         self.largest_reward = 0.0
         self._single: Any = self.buf_obs[None] if self.keys == [None] else None  # type: ignore[index]
 

@@ -1,4 +1,6 @@
-"""The wheels that an experiment names: fetched from `artifacts/`, checked, unpacked beside the process, importable."""
+"""The wheels that an experiment names: fetched from `artifacts/`, checked, unpacked beside the
+process, importable.
+"""
 
 import sys
 import zipfile

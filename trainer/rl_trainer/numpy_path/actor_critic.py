@@ -17,7 +17,8 @@ from rl_trainer.numpy_path.layers import (
 )
 from rl_trainer.numpy_path.optimizers import FlatParameters, Floats
 
-#: With more rows the activations of both networks do not stay in the processor's nearest cache, and those of one do.
+#: With more rows the activations of both networks do not stay in the processor's nearest cache, and
+#: those of one do.
 PAIRED_ROWS = 192
 
 
@@ -30,22 +31,27 @@ class TwoMlps:
     def forward(self, inputs: Floats) -> tuple[Floats, Floats]:
         """Run both.
 
-        :return: the policy's outputs, one row an output and one column an input row, and the values; arrays that the next call
-            with as many rows may write to again.
+        :return: the policy's outputs, one row an output and one column an input row, and the
+            values; arrays that the next call with as many rows may write to again.
         """
         return np.ascontiguousarray(self.policy.forward(inputs).T), self.value.forward(inputs)[:, 0]
 
     def backward(self, inputs: Floats, by_outputs: Floats, by_values: Floats) -> None:
-        """Write the gradients of both networks' weights, after :meth:`forward` on the same inputs, whose arrays are used up.
+        """Write the gradients of both networks' weights, after :meth:`forward` on the same inputs,
+        whose arrays are used up.
 
-        :param by_outputs: the loss's gradient with respect to the policy's outputs, as they were given. :param by_values: the same.
+        :param by_outputs: the loss's gradient with respect to the policy's outputs, as they were
+            given.
+        :param by_values: the same.
         """
         self.policy.backward(inputs, np.ascontiguousarray(by_outputs.T))
         self.value.backward(inputs, by_values[:, None])
 
 
 class _Layer(NamedTuple):
-    """A layer's activations or deltas of one batch size: (rows, both networks' units), and the same as (2, rows, units)."""
+    """A layer's activations or deltas of one batch size: (rows, both networks' units), and the same
+    as (2, rows, units).
+    """
 
     whole: Floats
     halves: Floats
@@ -60,11 +66,13 @@ class _Workspace(NamedTuple):
 
 
 class PairedMlps:
-    """The networks side by side: where each layer of one is as wide as the other's, one call of NumPy does for both.
+    """The networks side by side: where each layer of one is as wide as the other's, one call of
+    NumPy does for both.
 
     Forward and backward are as with :class:`TwoMlps`.
 
-    :param hidden: each layer of both as one, the policy's units first; the weights' shape is (both's units, inputs of one).
+    :param hidden: each layer of both as one, the policy's units first; the weights' shape is
+        (both's units, inputs of one).
     :param bias: of both heads, the policy's first; and where its gradient goes.
     """
 
@@ -83,8 +91,9 @@ class PairedMlps:
         ]
         self._gradients = [_by_network(layer.weight_gradient) for layer in hidden]
         self._bias, self._bias_gradient = bias
-        #: The heads' weights, and their gradients, as one layer on the units of both: each is a copy of the parameters, and zero
-        #: where a head has nothing to do with the other network's units.
+        #: The heads' weights, and their gradients, as one layer on the units of both: each is a
+        #: copy of the parameters, and zero where a head has nothing to do with the other network's
+        #: units.
         self._head, self._head_gradient = (
             np.zeros((len(bias[0]), len(hidden[-1].bias)), np.float32) for _ in range(2)
         )
@@ -172,7 +181,9 @@ def paired_mlps(
 
 
 def in_pairs(policy: Any) -> list[torch.Tensor]:
-    """A policy's parameters, in an order in which each layer of the policy's network is followed by the value's, if they pair."""
+    """A policy's parameters, in an order in which each layer of the policy's network is followed by
+    the value's, if they pair.
+    """
     heads = (policy.action_net, policy.value_net)
     first = [
         *(

@@ -37,8 +37,8 @@ from rl_trainer.numpy_path.update import (
 class NumpyOnPolicy(OnPolicyAlgorithm):
     """What both have in common. A saved model is a plain one of SB3's class.
 
-    Actions are drawn from a generator of its own, so that a seed gives another sequence than stock SB3: the same algorithm,
-    not the same numbers.
+    Actions are drawn from a generator of its own, so that a seed gives another sequence than stock
+    SB3: the same algorithm, not the same numbers.
     """
 
     _update_class: type[ActorCriticUpdate]
@@ -85,7 +85,9 @@ class NumpyOnPolicy(OnPolicyAlgorithm):
 
 
 class NumpyPPO(NumpyOnPolicy, PPO):
-    """SB3's PPO, for models that :func:`rl_trainer.numpy_path.coverage.why_not_covered` finds no reason against."""
+    """SB3's PPO, for models that :func:`rl_trainer.numpy_path.coverage.why_not_covered` finds no
+    reason against.
+    """
 
     _update_class = PpoUpdate
 

@@ -17,7 +17,8 @@ from rl_trainer.numpy_path.optimizers import flat_optimizer_for
 
 #: Wider networks spend their time in BLAS anyway, where NumPy and torch are level.
 WIDEST = 512
-#: SB3's class (DDPG is a TD3) → the one policy that is covered, and its parts with an optimizer of their own.
+#: SB3's class (DDPG is a TD3) → the one policy that is covered, and its parts with an optimizer of
+#: their own.
 COVERED: dict[tuple[type[Any], ...], tuple[type[torch.nn.Module], tuple[str, ...]]] = {
     (PPO, A2C): (ActorCriticPolicy, ("",)),
     (SAC,): (SACPolicy, ("actor", "critic")),

@@ -1,4 +1,6 @@
-"""The critics of SAC, TD3 and DDPG: several action-value networks, their targets, and the gradients by hand."""
+"""The critics of SAC, TD3 and DDPG: several action-value networks, their targets, and the gradients
+by hand.
+"""
 
 from typing import Any, NamedTuple
 
@@ -69,7 +71,9 @@ class Critics:
         return loss
 
     def smallest(self, observations: Floats, actions: Floats) -> Slopes:
-        """The smallest value of each row, with its slopes: only the network that gives it needs to be gone through backwards."""
+        """The smallest value of each row, with its slopes: only the network that gives it needs to
+        be gone through backwards.
+        """
         inputs, columns = _inputs(observations, actions), slice(observations.shape[1], None)
         values = np.stack([network.forward(inputs)[:, 0] for network in self.networks])
         smallest = values.argmin(axis=0)

@@ -1,4 +1,5 @@
-"""TD3's and DDPG's gradient step. Line by line this is `TD3.train` of SB3, with the derivative of each line beside it:
+"""TD3's and DDPG's gradient step. Line by line this is `TD3.train` of SB3, with the derivative of
+each line beside it:
 https://github.com/DLR-RM/stable-baselines3/blob/master/stable_baselines3/td3/td3.py
 """
 

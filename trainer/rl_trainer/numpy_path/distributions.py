@@ -1,4 +1,6 @@
-"""The two action distributions: sampling noise, log-probabilities, entropies, and their gradients by hand."""
+"""The two action distributions: sampling noise, log-probabilities, entropies, and their gradients
+by hand.
+"""
 
 import math
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +16,9 @@ Array = np.ndarray[Any, Any]
 
 
 def mean(values: Array) -> float:
-    """The mean of a row, without what `ndarray.mean` spends on options: it is called several times a minibatch."""
+    """The mean of a row, without what `ndarray.mean` spends on options: it is called several times
+    a minibatch.
+    """
     return float(np.add.reduce(values)) / len(values)
 
 
@@ -29,8 +33,8 @@ class Evaluated(NamedTuple):
 class ActionDistribution(Protocol):
     """What rollout and update need of a distribution.
 
-    An update looks at columns: arrays have a row for each of the policy network's outputs, and a column for each row of the
-    rollout, because sums over few neighbours are slow.
+    An update looks at columns: arrays have a row for each of the policy network's outputs, and a
+    column for each row of the rollout, because sums over few neighbours are slow.
     """
 
     def noise(self, rng: np.random.Generator, steps: int, n_envs: int) -> Floats:
@@ -42,7 +46,9 @@ class ActionDistribution(Protocol):
         ...
 
     def columns(self, actions: Array) -> Floats:
-        """Actions as the buffer holds them, (rows, 1 or more), in the form in which :meth:`evaluate` takes them: (outputs, rows)."""
+        """Actions as the buffer holds them, (rows, 1 or more), in the form in which
+        :meth:`evaluate` takes them: (outputs, rows).
+        """
         ...
 
     def evaluate(self, outputs: Floats, actions: Floats) -> Evaluated:
@@ -52,7 +58,9 @@ class ActionDistribution(Protocol):
     def backward(
         self, evaluated: Evaluated, actions: Floats, by_log_prob: Floats, by_entropy: float
     ) -> Floats:
-        """Give the loss's gradient with respect to the outputs, from those with respect to log-probabilities and entropy."""
+        """Give the loss's gradient with respect to the outputs, from those with respect to
+        log-probabilities and entropy.
+        """
         ...
 
 
@@ -63,7 +71,9 @@ class Categorical:
         self.n = n
 
     def noise(self, rng: np.random.Generator, steps: int, n_envs: int) -> Floats:
-        """Gumbel noise, minus the logarithm of exponential noise: the largest of logits plus noise is a draw from the softmax."""
+        """Gumbel noise, minus the logarithm of exponential noise: the largest of logits plus noise
+        is a draw from the softmax.
+        """
         noise = rng.standard_exponential((steps, n_envs, self.n), dtype=np.float32)
         np.maximum(noise, SMALLEST, out=noise)
         np.log(noise, out=noise)
@@ -107,7 +117,9 @@ class Categorical:
 
 
 class DiagonalGaussian:
-    """Continuous actions: the outputs are means, the logarithms of the deviations are parameters of their own."""
+    """Continuous actions: the outputs are means, the logarithms of the deviations are parameters of
+    their own.
+    """
 
     def __init__(self, log_std: Floats, log_std_gradient: Floats) -> None:
         self.log_std, self.log_std_gradient = log_std, log_std_gradient

@@ -1,4 +1,6 @@
-"""A chain of linear layers with one activation between them, forward and backward, on arrays that are used again."""
+"""A chain of linear layers with one activation between them, forward and backward, on arrays that
+are used again.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +15,9 @@ MOST_WORKSPACES = 8
 
 
 class Linear(NamedTuple):
-    """One layer: weights and bias, and where their gradients go. Shapes as in torch: (outputs, inputs)."""
+    """One layer: weights and bias, and where their gradients go. Shapes as in torch: (outputs,
+    inputs).
+    """
 
     weight: Floats
     bias: Floats
@@ -34,7 +38,8 @@ class Activation:
 
     def __init__(self, *, relu: bool) -> None:
         self.relu = relu
-        #: One row, as wide as the widest layer so far: NumPy compares arrays several times as fast as an array with a number.
+        #: One row, as wide as the widest layer so far: NumPy compares arrays several times as fast
+        #: as an array with a number.
         self._zeros = np.zeros(0, np.float32)
 
     def apply(self, values: Floats, out: Floats | None = None) -> None:
@@ -46,7 +51,9 @@ class Activation:
             np.tanh(values, out=out)
 
     def through(self, delta: Floats, activated: Floats) -> None:
-        """Multiply by the activation's slope. :param activated: the activation's outputs, which may be overwritten."""
+        """Multiply by the activation's slope.
+        :param activated: the activation's outputs, which may be overwritten.
+        """
         if self.relu:
             delta *= activated > 0
         else:
@@ -68,7 +75,9 @@ class Mlp:
         self._workspaces: dict[int, Workspace] = {}
 
     def forward(self, inputs: Floats) -> Floats:
-        """Run the network. :return: its outputs, in an array that the next call with as many rows writes to again."""
+        """Run the network.
+        :return: its outputs, in an array that the next call with as many rows writes to again.
+        """
         outputs = self._workspace(len(inputs)).outputs
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
@@ -83,7 +92,8 @@ class Mlp:
     def backward(self, inputs: Floats, delta: Floats) -> None:
         """Write the gradients of the weights, after :meth:`forward` on the same inputs.
 
-        :param delta: the loss's gradient with respect to the outputs; the forward pass's arrays are used up.
+        :param delta: the loss's gradient with respect to the outputs; the forward pass's arrays are
+            used up.
         """
         outputs, deltas, ones = self._workspace(len(inputs))
         for index in range(len(self.layers) - 1, -1, -1):
@@ -96,7 +106,8 @@ class Mlp:
                 self.activation.through(delta, below)
 
     def slopes(self, inputs: Floats, delta: Floats, rows: Array | slice, columns: slice) -> Floats:
-        """The gradient with respect to some columns of some rows of the inputs, after :meth:`forward`; weights' ones are kept.
+        """The gradient with respect to some columns of some rows of the inputs, after
+        :meth:`forward`; weights' ones are kept.
 
         :param delta: the loss's gradient with respect to the outputs of these rows.
         """
@@ -121,10 +132,11 @@ class Mlp:
 
 
 class FixedMlp:
-    """A network as it was at the last :meth:`renew`, for batches of a few rows: transposed, and with the biases as the weights of
-    an input that is one.
+    """A network as it was at the last :meth:`renew`, for batches of a few rows: transposed, and
+    with the biases as the weights of an input that is one.
 
-    For few rows most of :meth:`Mlp.forward` is what NumPy's calls cost beside what they compute, and here there are fewer.
+    For few rows most of :meth:`Mlp.forward` is what NumPy's calls cost beside what they compute,
+    and here there are fewer.
     """
 
     def __init__(self, mlp: Mlp, rows: int) -> None:
@@ -157,14 +169,18 @@ def activation_of(policy: Any) -> Activation:
 
 
 def linear_layers(modules: Iterable[torch.nn.Module], parameters: FlatParameters) -> list[Linear]:
-    """The layers of a network. :param modules: torch's in order; those that are not linear are the activation."""
+    """The layers of a network.
+    :param modules: torch's in order; those that are not linear are the activation.
+    """
     return [
         joined((module,), parameters) for module in modules if isinstance(module, torch.nn.Linear)
     ]
 
 
 def joined(modules: Sequence[torch.nn.Linear], parameters: FlatParameters) -> Linear:
-    """Layers with the same inputs as one; their weights must lie one after another, and their biases, too."""
+    """Layers with the same inputs as one; their weights must lie one after another, and their
+    biases, too.
+    """
     weight, weight_gradient = parameters.views(*(module.weight for module in modules))
     bias, bias_gradient = parameters.views(*(module.bias for module in modules))
     return Linear(weight, bias, weight_gradient, bias_gradient)

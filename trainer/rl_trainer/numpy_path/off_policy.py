@@ -1,6 +1,7 @@
 """The SAC, TD3, DDPG and DQN subclasses whose actions and updates run in NumPy.
 
-They draw from the same generators in the same order as stock SB3, so that a seed gives the same training, but for rounding.
+They draw from the same generators in the same order as stock SB3, so that a seed gives the same
+training, but for rounding.
 """
 
 from collections.abc import Sequence
@@ -61,7 +62,9 @@ class NumpyOffPolicy(OffPolicyAlgorithm):
     def explore(
         self, observations: Floats, action_noise: ActionNoise | None
     ) -> tuple[Array, Array]:
-        """Choose actions after the warm-up. :return: those for the environment, and those for the buffer."""
+        """Choose actions after the warm-up.
+        :return: those for the environment, and those for the buffer.
+        """
         raise NotImplementedError
 
     def draw(self, batch_size: int) -> Transitions:
@@ -119,7 +122,9 @@ class _Continuous(NumpyOffPolicy):
 
 
 class NumpySAC(_Continuous, SAC):
-    """SB3's SAC, for models that :func:`rl_trainer.numpy_path.coverage.why_not_covered` finds no reason against."""
+    """SB3's SAC, for models that :func:`rl_trainer.numpy_path.coverage.why_not_covered` finds no
+    reason against.
+    """
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Take gradient steps on minibatches from the replay buffer."""
@@ -144,7 +149,9 @@ class NumpySAC(_Continuous, SAC):
         return engine.actor.sample(observations, self._noise(len(observations))).actions
 
     def build_engine(self) -> SoftUpdate:
-        """Build the actor with both heads as one layer, the critics, and the entropy coefficient."""
+        """Build the actor with both heads as one layer, the critics, and the entropy
+        coefficient.
+        """
         actor: Any = self.actor
         activation = activation_of(self.policy)
         heads = (actor.mu, actor.log_std)

@@ -8,13 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-#: Below it a gradient is so long that its squares would overflow, and it is scaled before they are taken, as torch does.
+#: Below it a gradient is so long that its squares would overflow, and it is scaled before they are
+#: taken, as torch does.
 SMALLEST_SCALE = 1e-12
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class FlatParameters:
-    """Moves parameters into one flat array, in the order given. The torch objects stay valid: they become views.
+    """Moves parameters into one flat array, in the order given. The torch objects stay valid: they
+    become views.
 
     :param parameters: those that need no gradient are left where they are.
     """
@@ -39,7 +41,8 @@ class FlatParameters:
     def views(self, *parameters: torch.Tensor) -> tuple[Floats, Floats]:
         """The weights and the gradient of one parameter, to read and to write.
 
-        :param parameters: several are seen as one, their rows in order; they must lie one after another.
+        :param parameters: several are seen as one, their rows in order; they must lie one after
+            another.
         """
         places = [self.place(parameter) for parameter in parameters]
         if any(
@@ -56,7 +59,9 @@ class FlatParameters:
 
 
 class FlatOptimizer(FlatParameters):
-    """Moves an optimizer's moments into flat arrays too, and takes its steps there; `state_dict()` sees every step at once."""
+    """Moves an optimizer's moments into flat arrays too, and takes its steps there; `state_dict()`
+    sees every step at once.
+    """
 
     #: What torch calls the arrays that it keeps for each parameter.
     slots: ClassVar[tuple[str, ...]] = ()
@@ -90,7 +95,9 @@ class FlatOptimizer(FlatParameters):
         return norm
 
     def step_unclipped(self, learning_rate: float, scale: float = 1.0) -> None:
-        """Take one step. :param scale: the gradient is multiplied by it, in whatever is computed of it."""
+        """Take one step.
+        :param scale: the gradient is multiplied by it, in whatever is computed of it.
+        """
         self._count += 1
         self._move(learning_rate, scale)
 

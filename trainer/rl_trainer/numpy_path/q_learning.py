@@ -1,5 +1,5 @@
-"""DQN's gradient step. Line by line this is `DQN.train` of SB3, with the derivative of each line beside it:
-https://github.com/DLR-RM/stable-baselines3/blob/master/stable_baselines3/dqn/dqn.py
+"""DQN's gradient step. Line by line this is `DQN.train` of SB3, with the derivative of each line
+beside it: https://github.com/DLR-RM/stable-baselines3/blob/master/stable_baselines3/dqn/dqn.py
 """
 
 import numpy as np
@@ -33,7 +33,9 @@ class QUpdate:
         return loss
 
     def gradients(self, batch: Transitions) -> float:
-        """Write the gradient of Huber's loss, whose slope is the error, clipped, and give its value."""
+        """Write the gradient of Huber's loss, whose slope is the error, clipped, and give its
+        value.
+        """
         best = np.maximum.reduce(self.target.forward(batch.next_observations), axis=1)
         wanted = batch.rewards + (1 - batch.dones) * batch.discounts * best
         values, rows = self.network.forward(batch.observations), np.arange(len(wanted))

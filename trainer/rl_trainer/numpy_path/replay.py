@@ -1,4 +1,6 @@
-"""Drawing minibatches from SB3's replay buffers: the same transitions for the same seed, without tensors in between."""
+"""Drawing minibatches from SB3's replay buffers: the same transitions for the same seed, without
+tensors in between.
+"""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +13,9 @@ from rl_trainer.numpy_path.optimizers import Floats
 
 
 class Transitions(NamedTuple):
-    """Rows of a replay buffer, flattened as SB3's extractor does. :param discounts: by row where a buffer has n-step returns."""
+    """Rows of a replay buffer, flattened as SB3's extractor does.
+    :param discounts: by row where a buffer has n-step returns.
+    """
 
     observations: Floats
     actions: Array

@@ -1,6 +1,8 @@
-"""Collecting a rollout: per step only the policy network runs; values and log-probabilities follow in one batch.
+"""Collecting a rollout: per step only the policy network runs; values and log-probabilities follow
+in one batch.
 
-The weights do not change during a rollout, so this is the same computation as SB3's, in another order.
+The weights do not change during a rollout, so this is the same computation as SB3's, in another
+order.
 """
 
 from typing import Any
@@ -97,7 +99,9 @@ def _finish(
 
 
 def estimate_advantages(buffer: RolloutBuffer, last_values: Floats, dones: Array) -> None:
-    """Write advantages and returns as SB3's buffer does, to the bit; what needs no step before it is done for all steps at once."""
+    """Write advantages and returns as SB3's buffer does, to the bit; what needs no step before it
+    is done for all steps at once.
+    """
     going_on = np.empty_like(buffer.values)
     going_on[:-1], going_on[-1] = 1.0 - buffer.episode_starts[1:], 1.0 - dones.astype(np.float32)
     following = np.concatenate((buffer.values[1:], last_values[None]))

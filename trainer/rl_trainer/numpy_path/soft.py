@@ -1,5 +1,5 @@
-"""SAC's gradient step. Line by line this is `SAC.train` of SB3, with the derivative of each line beside it:
-https://github.com/DLR-RM/stable-baselines3/blob/master/stable_baselines3/sac/sac.py
+"""SAC's gradient step. Line by line this is `SAC.train` of SB3, with the derivative of each line
+beside it: https://github.com/DLR-RM/stable-baselines3/blob/master/stable_baselines3/sac/sac.py
 """
 
 import math
@@ -30,7 +30,9 @@ class Sampled(NamedTuple):
 
 
 class SquashedGaussian:
-    """SAC's actor: a network whose outputs are the means and, beside them, the logarithms of the deviations."""
+    """SAC's actor: a network whose outputs are the means and, beside them, the logarithms of the
+    deviations.
+    """
 
     def __init__(self, network: Mlp) -> None:
         self.network = network
@@ -53,9 +55,11 @@ class SquashedGaussian:
     ) -> None:
         """Write the gradients, after :meth:`sample` of the same observations.
 
-        The noise is fixed, so a mean moves the action alone, and a deviation both the action and its log-density.
+        The noise is fixed, so a mean moves the action alone, and a deviation both the action and
+        its log-density.
 
-        :param by_action: the loss's gradient with respect to the actions, but for the log-probabilities' part.
+        :param by_action: the loss's gradient with respect to the actions, but for the
+            log-probabilities' part.
         :param by_log_prob: with respect to each log-probability.
         """
         actions, slopes = sampled.actions, sampled.slopes
@@ -80,7 +84,9 @@ class Temperature:
         return self.value if self.optimizer is None else math.exp(self.optimizer.weights[0])
 
     def learn(self, log_prob: Floats, learning_rate: float) -> float:
-        """Take one step towards the target entropy. :return: the loss before; 0 if nothing is learned."""
+        """Take one step towards the target entropy.
+        :return: the loss before; 0 if nothing is learned.
+        """
         if self.optimizer is None:
             return 0.0
         missing = mean(log_prob) + self.target_entropy
@@ -129,7 +135,9 @@ class SoftUpdate:
     def step(
         self, batch: Transitions, noise: Floats, next_noise: Floats, learning_rate: float
     ) -> SoftLosses:
-        """Take one step of temperature, critics and actor, in SB3's order; the targets follow when they are told to."""
+        """Take one step of temperature, critics and actor, in SB3's order; the targets follow when
+        they are told to.
+        """
         following = self.actor.sample(batch.next_observations, next_noise)
         sampled = self.actor.sample(
             batch.observations, noise

@@ -1,7 +1,8 @@
-"""One minibatch: the loss's gradient by hand, one step of the optimizer; and the losses, for the log, of all minibatches at once.
+"""One minibatch: the loss's gradient by hand, one step of the optimizer; and the losses, for the
+log, of all minibatches at once.
 
-Line by line these are `PPO.train` and `A2C.train` of SB3, with the derivative of each line beside it:
-https://github.com/DLR-RM/stable-baselines3/blob/master/stable_baselines3/ppo/ppo.py
+Line by line these are `PPO.train` and `A2C.train` of SB3, with the derivative of each line beside
+it: https://github.com/DLR-RM/stable-baselines3/blob/master/stable_baselines3/ppo/ppo.py
 """
 
 from dataclasses import dataclass, field
@@ -16,14 +17,17 @@ from rl_trainer.numpy_path.optimizers import FlatOptimizer, Floats
 
 
 class Rows(NamedTuple):
-    """Rows of a rollout, and what they cost. Of each field the last axis but of the observations the first counts the rows."""
+    """Rows of a rollout, and what they cost. Of each field the last axis but of the observations
+    the first counts the rows.
+    """
 
     observations: Floats
     #: In the distribution's form.
     actions: Floats
     old_values: Floats
     old_log_prob: Floats
-    #: Of a rollout the advantages; of a minibatch minus them, normalized if asked for, over its rows: what the loss multiplies by.
+    #: Of a rollout the advantages; of a minibatch minus them, normalized if asked for, over its
+    #: rows: what the loss multiplies by.
     costs: Floats
     returns: Floats
 
@@ -88,7 +92,8 @@ class Taken:
 class ActorCriticUpdate:
     """Takes steps on a policy whose parameters are views of the optimizer's array.
 
-    :param two: the networks one after another. :param paired: the same parameters side by side, if the networks pair.
+    :param two: the networks one after another.
+    :param paired: the same parameters side by side, if the networks pair.
     """
 
     def __init__(
@@ -117,8 +122,9 @@ class ActorCriticUpdate:
     def epoch(self, rollout: Rows, batch_size: int, by: Coefficients, taken: Taken) -> bool:
         """Take a step on each minibatch of some rows.
 
-        :param taken: the steps are added to it. :return: whether to go on: where `target_kl` says no, the step that it was asked
-            about is not taken.
+        :param taken: the steps are added to it.
+        :return: whether to go on: where `target_kl` says no, the step that it was asked about is
+            not taken.
         """
         rows = rollout._replace(costs=costs(rollout.costs, batch_size, by))
         taken.epochs.append(len(taken.steps))
@@ -147,7 +153,9 @@ class ActorCriticUpdate:
         return Step(batch.costs, batch.old_log_prob, evaluated.log_prob, errors, evaluated.entropy)
 
     def losses(self, taken: Taken, by: Coefficients) -> Losses:
-        """The losses of all steps, at once: one after another they would cost as much as a layer."""
+        """The losses of all steps, at once: one after another they would cost as much as a
+        layer.
+        """
         costs, old_log_prob, log_prob, errors = (
             np.concatenate(column) for column in list(zip(*taken.steps, strict=True))[:4]
         )
@@ -177,7 +185,9 @@ class PpoUpdate(ActorCriticUpdate):
     """PPO's clipped surrogate."""
 
     def by_log_prob(self, log_prob: Floats, batch: Rows, by: Coefficients) -> Floats:
-        """Where the clipped surrogate is the smaller one, the ratio is outside its range and the slope is zero."""
+        """Where the clipped surrogate is the smaller one, the ratio is outside its range and the
+        slope is zero.
+        """
         plain, clipped = _surrogates(log_prob - batch.old_log_prob, batch.costs, by)
         plain *= plain >= clipped
         return plain
@@ -206,8 +216,8 @@ class A2cUpdate(ActorCriticUpdate):
 
 
 def costs(advantages: Floats, batch_size: int, by: Coefficients) -> Floats:
-    """Minus the advantages over the rows of their minibatch; normalized before, as SB3 does, to mean 0 and deviation 1 in each
-    minibatch of more than one row, with torch's unbiased deviation.
+    """Minus the advantages over the rows of their minibatch; normalized before, as SB3 does, to
+    mean 0 and deviation 1 in each minibatch of more than one row, with torch's unbiased deviation.
     """
     made = np.empty_like(advantages)
     whole = len(advantages) - len(advantages) % batch_size
@@ -229,7 +239,9 @@ def _sums(rows: Floats) -> Floats:
 
 
 def moves(taken: Taken, by: Coefficients) -> tuple[float, float]:
-    """SB3's `approx_kl`, which it takes of the last epoch alone, and its `clip_fraction`; means of the minibatches' means."""
+    """SB3's `approx_kl`, which it takes of the last epoch alone, and its `clip_fraction`; means of
+    the minibatches' means.
+    """
     log_ratio = np.concatenate([step.log_prob - step.old_log_prob for step in taken.steps])
     moved = np.exp(log_ratio) - 1
     sizes = np.array([len(step.costs) for step in taken.steps])

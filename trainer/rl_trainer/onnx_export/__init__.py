@@ -1,1 +1,3 @@
-"""From an SB3 model to one ONNX file, written node by node: no tracing, a few milliseconds, the same bytes every time."""
+"""From an SB3 model to one ONNX file, written node by node: no tracing, a few milliseconds, the
+same bytes every time.
+"""

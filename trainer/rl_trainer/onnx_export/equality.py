@@ -1,4 +1,6 @@
-"""Whether the exported policy acts as the model does, on observations that were sampled and on some that were visited."""
+"""Whether the exported policy acts as the model does, on observations that were sampled and on some
+that were visited.
+"""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -18,7 +20,8 @@ LARGEST = 1e6
 STEPS_IF_RECURRENT = 3
 #: Largest difference of a continuous action, as a part of the action's range.
 TOLERANCE = 1e-4
-#: Discrete actions may differ where two are level to rounding: at most this part of the observations.
+#: Discrete actions may differ where two are level to rounding: at most this part of the
+#: observations.
 LEVEL = 0.01
 
 
@@ -38,9 +41,11 @@ def compare(
     """Run both on the same observations, from the beginning of as many episodes.
 
     :param reference: makes the model's side for so many rows.
-    :param visited: observations from training, as the environment gave them; None: sampled ones only.
+    :param visited: observations from training, as the environment gave them; None: sampled ones
+        only.
     :param recurrent: take several steps, because the policy remembers.
-    :return: what the metadata records: how many observations, how many actions differ, and by how much at most.
+    :return: what the metadata records: how many observations, how many actions differ, and by how
+        much at most.
     :raises UnequalPolicyError: if they differ by more than rounding explains.
     """
     found: dict[str, JsonValue] = {"tolerance": TOLERANCE}
@@ -72,7 +77,9 @@ def sample_observations(space: Space, rows: int) -> Observations:
 
 
 def _within_reason(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Replace numbers that no environment gives: some spaces are bounded by the largest float, and networks overflow."""
+    """Replace numbers that no environment gives: some spaces are bounded by the largest float, and
+    networks overflow.
+    """
     if values.dtype.kind != "f":
         return values
     reasonable = np.random.default_rng(0).normal(size=values.shape).astype(values.dtype)
@@ -80,7 +87,9 @@ def _within_reason(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 class ExportedSession:
-    """Steps an ONNX policy through observations of several episodes at once, from their beginnings."""
+    """Steps an ONNX policy through observations of several episodes at once, from their
+    beginnings.
+    """
 
     def __init__(self, onnx_policy: bytes, rows: int) -> None:
         import onnxruntime
@@ -112,10 +121,13 @@ class ExportedSession:
 def _difference(
     exported: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], space: Space
 ) -> tuple[int, float]:
-    """How many actions differ, and by how much of the range at most (0 for actions that are no numbers)."""
+    """How many actions differ, and by how much of the range at most (0 for actions that are no
+    numbers).
+    """
     if exported.shape != expected.shape:
         raise UnequalPolicyError(
-            f"the exported policy gives actions of shape {exported.shape}, the model {expected.shape}"
+            f"the exported policy gives actions of shape {exported.shape}, the model "
+            f"{expected.shape}"
         )
     rows = len(exported)
     differs = (exported != expected).reshape(rows, -1).any(axis=1)

@@ -95,7 +95,8 @@ def export_policy(
 
 
 def check_exportable(model: Any) -> None:
-    """Write an untrained model's graph, so that what has no translation is refused before anything is trained.
+    """Write an untrained model's graph, so that what has no translation is refused before anything
+    is trained.
 
     :raises BadInputError: naming the layer, space or policy.
     """
@@ -105,7 +106,9 @@ def check_exportable(model: Any) -> None:
 
 
 def raw_space(env: VecEnv) -> tuple[Space, FrameStack | None]:
-    """The observation space of the environment itself, and how its frames are stacked on the way to the model."""
+    """The observation space of the environment itself, and how its frames are stacked on the way to
+    the model.
+    """
     stack = None
     while hasattr(env, "venv"):
         if isinstance(env, VecFrameStack):

@@ -31,7 +31,8 @@ def add_policy(
 
     :param space: the environment's observation space. :param statistics: None without VecNormalize.
     :param stack: None if frames are not stacked.
-    :return: the kind of distribution, as the contract names it, and whether the policy remembers anything.
+    :return: the kind of distribution, as the contract names it, and whether the policy remembers
+        anything.
     :raises BadInputError: for a policy that has no translation.
     """
     register_contrib()
@@ -48,7 +49,9 @@ def add_policy(
 
 
 def exporter_of(policy: Any) -> Exporter:
-    """Find out by its class how a policy is written. :raises BadInputError: if it has no translation."""
+    """Find out by its class how a policy is written.
+    :raises BadInputError: if it has no translation.
+    """
     from sb3_contrib.ars.policies import ARSPolicy
     from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
     from sb3_contrib.crossq.policies import CrossQPolicy

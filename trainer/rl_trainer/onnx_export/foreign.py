@@ -37,9 +37,11 @@ SCHEDULES: dict[str, Any] = {
 
 
 def export_file(request: ExportRequest) -> dict[str, Any]:
-    """Load a model and write it as ONNX, and its parameters beside it, for warm starts and for an import.
+    """Load a model and write it as ONNX, and its parameters beside it, for warm starts and for an
+    import.
 
-    :raises BadInputError: without `trust`, or if a file is no such model, or cannot be written as ONNX.
+    :raises BadInputError: without `trust`, or if a file is no such model, or cannot be written as
+        ONNX.
     """
     if not request.trust:
         raise BadInputError(
@@ -98,7 +100,9 @@ def detect_algorithm(path: str) -> str:
 
 
 def load_model(algo: str, path: str) -> Any:
-    """Load a model to predict with. Its schedules are left out: they are code of the Python that saved them."""
+    """Load a model to predict with. Its schedules are left out: they are code of the Python that
+    saved them.
+    """
     from rl_trainer.onnx_export.old_gym import gym_stands_for_gymnasium
 
     kind = load_class(ALGORITHMS[algo])

@@ -78,7 +78,9 @@ class Graph:
         )
 
     def to_bytes(self, metadata: bytes) -> bytes:
-        """Write the file. :param metadata: JSON for :data:`rl_lifecycle.evaluation.policies.METADATA_KEY`."""
+        """Write the file.
+        :param metadata: JSON for :data:`rl_lifecycle.evaluation.policies.METADATA_KEY`.
+        """
         graph = helper.make_graph(
             self._nodes, "policy", self._inputs, self._outputs, self._constants
         )

@@ -1,4 +1,6 @@
-"""From features to actions, for each family of SB3's policies: the deterministic action, and the distribution's parameters."""
+"""From features to actions, for each family of SB3's policies: the deterministic action, and the
+distribution's parameters.
+"""
 
 from typing import Any
 
@@ -40,7 +42,9 @@ def add_action_net(graph: Graph, policy: Any, latent: str) -> str:
 
 
 def add_q_values(graph: Graph, outputs: str) -> str:
-    """DQN and QR-DQN: the action of the highest value. Exploring at random is a way to train, no distribution of the policy."""
+    """DQN and QR-DQN: the action of the highest value. Exploring at random is a way to train, no
+    distribution of the policy.
+    """
     graph.output(graph.node("ArgMax", outputs, axis=1, keepdims=0), ACTION, "int64", ())
     return "none"
 
@@ -89,7 +93,9 @@ def _multi_categorical(graph: Graph, logits: str, sizes: list[int]) -> str:
 
 
 def _bernoulli(graph: Graph, logits: str, space: spaces.MultiBinary) -> str:
-    """Torch rounds the probability half to even, so 0.5 gives 0: the action is 1 where the logit is above 0."""
+    """Torch rounds the probability half to even, so 0.5 gives 0: the action is 1 where the logit is
+    above 0.
+    """
     chosen = graph.cast(graph.node("Greater", logits, graph.constant(0.0)), "int8")
     graph.output(graph.reshape(chosen, space.shape), ACTION, "int8", space.shape)
     graph.output(logits, LOGITS, "float32", (int(np.prod(space.shape)),))
@@ -116,7 +122,9 @@ def _unscaled(graph: Graph, scaled: str, space: spaces.Box) -> None:
 
 
 def _moments(graph: Graph, mean: str, log_std: str, space: spaces.Box) -> None:
-    """The parameters of a Gaussian, one row an observation, before anything is clipped or squashed."""
+    """The parameters of a Gaussian, one row an observation, before anything is clipped or
+    squashed.
+    """
     graph.output(mean, MEAN, "float32", (_width(space),))
     graph.output(log_std, LOG_STD, "float32", (_width(space),))
 

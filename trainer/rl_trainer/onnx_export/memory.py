@@ -1,7 +1,8 @@
-"""What a policy remembers between two steps: stacked frames, and the state of an LSTM, as one row of numbers.
+"""What a policy remembers between two steps: stacked frames, and the state of an LSTM, as one row
+of numbers.
 
-The contract knows one `state_in` and one `state_out`; a consumer starts every episode with zeros, which is what SB3's
-VecFrameStack and sb3-contrib's recurrent policies start with too.
+The contract knows one `state_in` and one `state_out`; a consumer starts every episode with zeros,
+which is what SB3's VecFrameStack and sb3-contrib's recurrent policies start with too.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ class FrameStack:
 
     @classmethod
     def of(cls, wrapper: VecFrameStack) -> "FrameStack":
-        """Read it off SB3's wrapper. :raises BadInputError: for dictionaries, which have one stack a key."""
+        """Read it off SB3's wrapper.
+        :raises BadInputError: for dictionaries, which have one stack a key.
+        """
         stacked = wrapper.stacked_obs
         if isinstance(stacked.stack_dimension, dict):
             raise BadInputError(
@@ -49,7 +52,9 @@ class FrameStack:
 
 
 class Memory:
-    """The state of a policy in a graph: declared first, split into its parts, put together again at the end."""
+    """The state of a policy in a graph: declared first, split into its parts, put together again at
+    the end.
+    """
 
     def __init__(self, graph: Graph, stack: FrameStack | None, lstm: torch.nn.LSTM | None) -> None:
         self.graph, self.stack, self.lstm = graph, stack, lstm
@@ -66,7 +71,9 @@ class Memory:
             )
 
     def add_frames(self, newest: str) -> str:
-        """Put the newest frame behind the older ones; give all of them, and remember all but the oldest."""
+        """Put the newest frame behind the older ones; give all of them, and remember all but the
+        oldest.
+        """
         if self.stack is None:
             return newest
         axis, size = self.stack.axis + 1, self.stack.shape[self.stack.axis]
@@ -109,7 +116,9 @@ class Memory:
     def _layer(
         self, lstm: torch.nn.LSTM, layer: int, features: str, hidden: str, cell: str
     ) -> tuple[str, str]:
-        """One ONNX LSTM of one step. Sequence and direction are axes of size 1; gates are in the order i, o, f, c."""
+        """One ONNX LSTM of one step. Sequence and direction are axes of size 1; gates are in the
+        order i, o, f, c.
+        """
         weights = [
             _gates(lstm, f"weight_ih_l{layer}"),
             _gates(lstm, f"weight_hh_l{layer}"),

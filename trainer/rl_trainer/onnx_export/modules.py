@@ -95,7 +95,9 @@ def _silu(graph: Graph, _module: Any, value: str) -> str:
 
 
 def _batch_renorm(graph: Graph, module: Any, value: str) -> str:
-    """sb3-contrib's BatchRenorm when it does not train: the running statistics, then scale and shift."""
+    """sb3-contrib's BatchRenorm when it does not train: the running statistics, then scale and
+    shift.
+    """
     centered = graph.node("Sub", value, graph.constant(_numpy(module.ra_mean)))
     scaled = graph.node(
         "Div", centered, graph.constant(_numpy((module.ra_var + module.eps).sqrt()))

@@ -1,4 +1,6 @@
-"""What SB3 does to an observation before the first layer: normalise, transpose, scale, one-hot, flatten."""
+"""What SB3 does to an observation before the first layer: normalise, transpose, scale, one-hot,
+flatten.
+"""
 
 from typing import Any
 
@@ -29,7 +31,8 @@ def add_features(
     """Add the inputs and everything up to the features that the extractor gives.
 
     :param space: the space of the environment, before SB3 stacked or transposed any picture.
-    :param statistics: None if observations are not normalised. :param memory: stacks frames, if that is asked for.
+    :param statistics: None if observations are not normalised.
+    :param memory: stacks frames, if that is asked for.
     """
     inputs = add_inputs(graph, space)
     ready = {

@@ -1,4 +1,6 @@
-"""Reading files that were saved with OpenAI Gym, without Gym: its spaces are Gymnasium's under an older name."""
+"""Reading files that were saved with OpenAI Gym, without Gym: its spaces are Gymnasium's under an
+older name.
+"""
 
 import contextlib
 import importlib.util

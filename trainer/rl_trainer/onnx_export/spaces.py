@@ -10,7 +10,9 @@ from rl_trainer.errors import BadInputError
 
 
 def space_form(space: spaces.Space[Any]) -> SpaceForm:
-    """Describe a space as far as a consumer needs it. :raises BadInputError: for a kind that the contract has not."""
+    """Describe a space as far as a consumer needs it.
+    :raises BadInputError: for a kind that the contract has not.
+    """
     match space:
         case spaces.Box():
             return SpaceForm(

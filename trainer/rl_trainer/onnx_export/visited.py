@@ -1,4 +1,6 @@
-"""Observations that a training has seen, as the environment gave them, read back out of the model's buffer."""
+"""Observations that a training has seen, as the environment gave them, read back out of the model's
+buffer.
+"""
 
 from typing import Any
 
@@ -16,7 +18,9 @@ VISITED = 256
 
 
 def visited_observations(model: Any) -> Observations | None:
-    """Give some of the last observations of the training; None if the model keeps none, or not in a form that leads back."""
+    """Give some of the last observations of the training; None if the model keeps none, or not in a
+    form that leads back.
+    """
     rollout = getattr(model, "rollout_buffer", None)
     buffer = rollout if rollout is not None else getattr(model, "replay_buffer", None)
     if buffer is None or model.env is None:
@@ -45,7 +49,9 @@ def visited_observations(model: Any) -> Observations | None:
 def _as_given(
     rows: np.ndarray[Any, Any], env: VecEnv, stack: FrameStack | None
 ) -> np.ndarray[Any, Any]:
-    """Undo what SB3's wrappers did to pictures and frames: channels first, and older frames before the newest."""
+    """Undo what SB3's wrappers did to pictures and frames: channels first, and older frames before
+    the newest.
+    """
     if isinstance(env, VecTransposeImage) and rows.ndim == 4:
         rows = np.moveaxis(rows, 1, -1)
     if stack is None or rows.ndim != len(stack.shape) + 1:

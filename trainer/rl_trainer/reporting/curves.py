@@ -1,4 +1,6 @@
-"""Learning curves: what SB3's logger records, as JSON lines and as TensorBoard events, one object of each a segment."""
+"""Learning curves: what SB3's logger records, as JSON lines and as TensorBoard events, one object
+of each a segment.
+"""
 
 import json
 import math
@@ -53,9 +55,11 @@ class Curves(KVWriter):
 
 
 def episode_statistics(returns: Sequence[float], lengths: Sequence[int]) -> dict[str, float]:
-    """What the episodes of one segment were like, under names of their own beside SB3's; empty if none has ended.
+    """What the episodes of one segment were like, under names of their own beside SB3's; empty if
+    none has ended.
 
-    :param returns: of every episode that ended, before any normalisation. :param lengths: likewise, in steps.
+    :param returns: of every episode that ended, before any normalisation.
+    :param lengths: likewise, in steps.
 
     >>> episode_statistics([1.0, 3.0], [10, 30])["episodes/return_mean"]
     2.0
@@ -78,7 +82,9 @@ def episode_statistics(returns: Sequence[float], lengths: Sequence[int]) -> dict
 
 
 def curve_files(curves: Curves, trial: TrialId, step: int) -> dict[str, bytes]:
-    """The objects of the segment that ended at a step, by key; TensorBoard reads the event files in the order of their names."""
+    """The objects of the segment that ended at a step, by key; TensorBoard reads the event files in
+    the order of their names.
+    """
     return {
         curve_key(trial, step): curves.to_json_lines(),
         f"{metrics_prefix(trial)}events.out.tfevents.{step:012d}.trainer": curves.to_events(),

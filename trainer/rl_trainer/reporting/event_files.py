@@ -1,7 +1,7 @@
 """Learning curves as a file that TensorBoard reads, written by TensorBoard's own writer.
 
-It is imported when the first file is written, beside the training: its import takes a third of a second and 13 MiB, and a start
-must not wait for that.
+It is imported when the first file is written, beside the training: its import takes a third of a
+second and 13 MiB, and a start must not wait for that.
 """
 
 import io

@@ -1,7 +1,9 @@
-"""Heartbeats: the training loop says how far it is, a thread of its own tells the store: each second at first, then less often.
+"""Heartbeats: the training loop says how far it is, a thread of its own tells the store: each
+second at first, then less often.
 
-The step comes from the loop, so a thread that lives on beside a loop that hangs repeats nothing: it beats only when the
-loop has reported. A heartbeat moves by If-Match like the head, so that a zombie cannot overwrite its successor's.
+The step comes from the loop, so a thread that lives on beside a loop that hangs repeats nothing: it
+beats only when the loop has reported. A heartbeat moves by If-Match like the head, so that a zombie
+cannot overwrite its successor's.
 """
 
 import threading
@@ -14,7 +16,8 @@ from rl_lifecycle.storage.layout import TrialId, heartbeat_key
 from rl_lifecycle.storage.stores import ObjectStore
 from rl_lifecycle.trials.heartbeats import Heartbeat
 
-#: A beat is a request that is paid for: often while a person may be watching, seldom through a long night.
+#: A beat is a request that is paid for: often while a person may be watching, seldom through a long
+#: night.
 SHORTEST_S, LONGEST_S = 1.0, 15.0
 LONGER_EVERY_S = 60.0
 
@@ -31,7 +34,8 @@ def interval_s(age_s: float) -> float:
 class HeartbeatThread:
     """Writes the newest heartbeat that was reported.
 
-    :param store: not a patient one: a beat that cannot be written is dropped, the next one is newer.
+    :param store: not a patient one: a beat that cannot be written is dropped, the next one is
+        newer.
     :param now: the clock, an aware UTC datetime.
     """
 
@@ -59,7 +63,9 @@ class HeartbeatThread:
             self._changed.notify()
 
     def close(self, last: Heartbeat | None = None, timeout_s: float = 20.0) -> None:
-        """Write the last heartbeat and end the thread. After a fence nothing is written: the key is the successor's."""
+        """Write the last heartbeat and end the thread. After a fence nothing is written: the key is
+        the successor's.
+        """
         with self._changed:
             self._newest = last or self._newest
             self._closing = True

@@ -11,7 +11,9 @@ from rl_lifecycle.storage.stores import ObjectStore
 
 
 class Journal:
-    """The log of one attempt: every event is a JSON line; a line of text for a person goes to stderr at once."""
+    """The log of one attempt: every event is a JSON line; a line of text for a person goes to
+    stderr at once.
+    """
 
     def __init__(self, trial: TrialId, attempt: int, *, quiet: bool = False) -> None:
         self.key = trainer_log_key(trial, attempt)
@@ -21,7 +23,10 @@ class Journal:
         self._lock = threading.Lock()
 
     def event(self, name: str, message: str, **facts: Any) -> None:
-        """Note an event. :param name: permanent, in snake case. :param message: a sentence for a person."""
+        """Note an event.
+        :param name: permanent, in snake case.
+        :param message: a sentence for a person.
+        """
         line = json.dumps(
             {"at": datetime.now(UTC).isoformat(), "event": name, "message": message, **facts},
             default=str,

@@ -1,4 +1,6 @@
-"""Where the time of a machine's start went: its boot, its installs, the imports. For the log, and for who measures recoveries."""
+"""Where the time of a machine's start went: its boot, its installs, the imports. For the log, and
+for who measures recoveries.
+"""
 
 from collections.abc import Mapping
 
@@ -11,9 +13,11 @@ def startup_facts(
 ) -> dict[str, float]:
     """Reckon durations from moments, all in seconds since the epoch.
 
-    :param began: when the trainer's first line ran. :param importing: when the import of torch and the rest began.
+    :param began: when the trainer's first line ran.
+    :param importing: when the import of torch and the rest began.
     :param imported: when it ended.
-    :return: `imports_s`, which on a machine includes the interpreter's own start; on a machine also `boot_s` and `installs_s`.
+    :return: `imports_s`, which on a machine includes the interpreter's own start; on a machine also
+        `boot_s` and `installs_s`.
 
     >>> marks = {BOOT: "100", INSTALL: "100.5", READY: "103"}
     >>> startup_facts(marks, began=104, importing=105, imported=108)

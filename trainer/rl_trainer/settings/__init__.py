@@ -1,1 +1,3 @@
-"""What an experiment asks of the trainer: algorithms, hyper-parameters, spaces, and their checks."""
+"""What an experiment asks of the trainer: algorithms, hyper-parameters, spaces, and their
+checks.
+"""

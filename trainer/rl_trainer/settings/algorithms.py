@@ -1,4 +1,6 @@
-"""SB3's classes of the algorithms in :mod:`rl_lifecycle.experiment.algorithms`. All of them resume exactly."""
+"""SB3's classes of the algorithms in :mod:`rl_lifecycle.experiment.algorithms`. All of them resume
+exactly.
+"""
 
 import importlib
 import sys
@@ -18,7 +20,8 @@ def load_class(algorithm: Algorithm) -> Any:
 def block_tensorboard() -> None:
     """Import SB3 without TensorBoard, which costs start-up time: our curves are written elsewhere.
 
-    Afterwards it can be imported again, by environments that write events of their own. Safe to repeat.
+    Afterwards it can be imported again, by environments that write events of their own. Safe to
+    repeat.
     """
     name = "torch.utils.tensorboard"
     if name in sys.modules:

@@ -1,4 +1,6 @@
-"""What hyper-parameters may be: types, ranges and combinations, refused by key before anything is built."""
+"""What hyper-parameters may be: types, ranges and combinations, refused by key before anything is
+built.
+"""
 
 import difflib
 from collections.abc import Mapping
@@ -75,7 +77,9 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
 
 
 def check_settings(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
-    """Check hyper-parameters before they get their types. :raises BadInputError: naming the first key that is wrong."""
+    """Check hyper-parameters before they get their types.
+    :raises BadInputError: naming the first key that is wrong.
+    """
     defaults = algorithm.settings
     allowed = sorted({*defaults, *ZOO_KEYS})
     for key, value in values.items():
@@ -83,7 +87,8 @@ def check_settings(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
             close = difflib.get_close_matches(key, allowed, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise BadInputError(
-                f"hyperparameters.{key}: unknown for {algorithm.name}{hint}; allowed: {', '.join(allowed)}"
+                f"hyperparameters.{key}: unknown for {algorithm.name}{hint}; allowed: "
+                f"{', '.join(allowed)}"
             )
         if value is not None:
             _check_type(key, value, defaults.get(key))
@@ -93,7 +98,9 @@ def check_settings(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
 
 
 def _check_type(key: str, value: Any, default: Any) -> None:
-    """A key is of its default's type, but for schedules, pairs, and words that stand for a number."""
+    """A key is of its default's type, but for schedules, pairs, and words that stand for a
+    number.
+    """
     if key in SCHEDULED or (key == "train_freq" and isinstance(value, list | tuple)):
         return
     if isinstance(default, bool):
@@ -128,11 +135,13 @@ def _check_combinations(values: Mapping[str, Any]) -> None:
     frequency = values.get("train_freq")
     if isinstance(frequency, list) and frequency[-1] == "episode" and values.get("n_envs", 1) > 1:
         raise BadInputError(
-            "hyperparameters.train_freq: whole episodes need n_envs: 1; give a number of steps instead"
+            "hyperparameters.train_freq: whole episodes need n_envs: 1; give a number of steps "
+            "instead"
         )
     if values.get("optimize_memory_usage"):
         raise BadInputError(
-            "hyperparameters.optimize_memory_usage: true cannot be resumed exactly (a segment's last "
+            "hyperparameters.optimize_memory_usage: true cannot be resumed exactly (a segment's "
+            "last "
             "transition would lose its next observation); leave it out"
         )
     if (values.get("replay_buffer_kwargs") or {}).get("copy_info_dict"):
@@ -145,13 +154,16 @@ def _check_combinations(values: Mapping[str, Any]) -> None:
         quantiles = policy_kwargs.get("n_quantiles", 25) if isinstance(policy_kwargs, dict) else 25
         if values["top_quantiles_to_drop_per_net"] >= quantiles:
             raise BadInputError(
-                f"hyperparameters.top_quantiles_to_drop_per_net: must be less than n_quantiles = {quantiles}, "
+                "hyperparameters.top_quantiles_to_drop_per_net: must be less than n_quantiles = "
+                f"{quantiles}, "
                 f"not {values['top_quantiles_to_drop_per_net']!r}"
             )
 
 
 def _check_minibatches(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
-    """Refuse minibatches that a rollout does not fill: SB3 would train on smaller ones after a warning."""
+    """Refuse minibatches that a rollout does not fill: SB3 would train on smaller ones after a
+    warning.
+    """
     if algorithm.minibatches is None:
         return
     defaults = algorithm.settings
@@ -162,7 +174,8 @@ def _check_minibatches(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
             f"{batch} is more than" if batch > rollout else f"must be at least 2, not {batch}, of"
         )
         raise BadInputError(
-            f"hyperparameters.batch_size: {problem} a rollout of n_steps × n_envs = {rollout}; allowed: 2 to {rollout}"
+            f"hyperparameters.batch_size: {problem} a rollout of n_steps × n_envs = {rollout}; "
+            f"allowed: 2 to {rollout}"
         )
     if (
         rollout % batch == 1
@@ -170,7 +183,8 @@ def _check_minibatches(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
         and values.get("normalize_advantage", True)
     ):
         raise BadInputError(
-            f"hyperparameters.batch_size: {batch} leaves a minibatch of one of a rollout of n_steps × n_envs = {rollout}, "
+            f"hyperparameters.batch_size: {batch} leaves a minibatch of one of a rollout of "
+            f"n_steps × n_envs = {rollout}, "
             "whose advantage has no deviation; allowed are others, best one that divides it"
         )
 

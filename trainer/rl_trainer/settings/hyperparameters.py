@@ -1,4 +1,5 @@
-"""Hyper-parameters in rl_zoo3's keys and forms, checked and turned into what SB3's constructors take.
+"""Hyper-parameters in rl_zoo3's keys and forms, checked and turned into what SB3's constructors
+take.
 
 Source of the forms: https://github.com/DLR-RM/rl-baselines3-zoo/blob/master/rl_zoo3/exp_manager.py
 """
@@ -36,7 +37,9 @@ NOISES = ("normal", "ornstein-uhlenbeck")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a spec's hyper-parameters mean: for the environments, and for the algorithm's constructor."""
+    """What a spec's hyper-parameters mean: for the environments, and for the algorithm's
+    constructor.
+    """
 
     algorithm: Algorithm
     policy: str
@@ -186,7 +189,8 @@ def _monitor_kwargs(value: Any) -> dict[str, Any]:
     given = dict(value) if isinstance(value, Mapping) else {}
     if (value is not None and not isinstance(value, Mapping)) or given.keys() - set(MONITOR_KEYS):
         raise BadInputError(
-            f"hyperparameters.monitor_kwargs: must be a mapping of {', '.join(MONITOR_KEYS)}, not {value!r}"
+            f"hyperparameters.monitor_kwargs: must be a mapping of {', '.join(MONITOR_KEYS)}, not "
+            f"{value!r}"
         )
     return given
 

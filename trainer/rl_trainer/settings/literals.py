@@ -1,6 +1,8 @@
-"""rl_zoo3 writes some hyper-parameters as Python expressions. Here they are parsed with a whitelist, never evaluated.
+"""rl_zoo3 writes some hyper-parameters as Python expressions. Here they are parsed with a
+whitelist, never evaluated.
 
-Allowed are literals, lists, tuples, dicts, `dict(key=…)`, signs, products and sums of numbers, and the names of :data:`NAMES`.
+Allowed are literals, lists, tuples, dicts, `dict(key=…)`, signs, products and sums of numbers, and
+the names of :data:`NAMES`.
 """
 
 import ast
@@ -50,7 +52,8 @@ def parse_expression(text: str, key: str) -> Any:
     """Read a value such as `dict(net_arch=[256, 256], activation_fn=nn.ReLU)`.
 
     :param key: the hyper-parameter that it is the value of, for the error.
-    :raises BadInputError: if the text is no expression, or holds anything that is not on the whitelist.
+    :raises BadInputError: if the text is no expression, or holds anything that is not on the
+        whitelist.
 
     >>> parse_expression("dict(log_std_init=-2, net_arch=dict(pi=[64], vf=[64, 2 * 64]))", "policy_kwargs")
     {'log_std_init': -2, 'net_arch': {'pi': [64], 'vf': [64, 128]}}
@@ -91,7 +94,8 @@ def _value(node: ast.AST, key: str) -> Any:
         case ast.Name() | ast.Attribute():
             return _named(ast.unparse(node), key)
     raise BadInputError(
-        f"hyperparameters.{key}: {ast.unparse(node)!r} is not allowed; allowed are numbers, strings, lists, "
+        f"hyperparameters.{key}: {ast.unparse(node)!r} is not allowed; allowed are numbers, "
+        "strings, lists, "
         f"dict(…) and {', '.join(sorted(NAMES)[:6])} …"
     )
 
@@ -107,7 +111,8 @@ def _named(name: str, key: str) -> Any:
     target = NAMES.get(name)
     if target is None:
         raise BadInputError(
-            f"hyperparameters.{key}: the name {name!r} is not allowed; allowed are {', '.join(sorted(NAMES))}"
+            f"hyperparameters.{key}: the name {name!r} is not allowed; allowed are "
+            f"{', '.join(sorted(NAMES))}"
         )
     module, _, attribute = target.rpartition(".")
     return getattr(importlib.import_module(module), attribute)

@@ -1,6 +1,8 @@
-"""How large a replay buffer will be, and whether the machine has that much memory: asked before anything is trained.
+"""How large a replay buffer will be, and whether the machine has that much memory: asked before
+anything is trained.
 
-SB3's buffers are mapped when they are made and take memory row by row, so one that does not fit ends a training hours later.
+SB3's buffers are mapped when they are made and take memory row by row, so one that does not fit
+ends a training hours later.
 """
 
 import os
@@ -17,19 +19,25 @@ from stable_baselines3.common.vec_env import VecEnv
 from rl_trainer.errors import BadInputError
 from rl_trainer.settings.hyperparameters import Settings
 
-#: Where Linux says what a container may use, of both of its versions; "max", or a number beyond any machine: no limit.
+#: Where Linux says what a container may use, of both of its versions; "max", or a number beyond any
+#: machine: no limit.
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-#: Reward, done and timeout of a transition, in 32 bits each; HER keeps where its episode begins and how long it is, in 64.
+#: Reward, done and timeout of a transition, in 32 bits each; HER keeps where its episode begins and
+#: how long it is, in 64.
 FLAGS, HER = 12, 16
-#: And a dictionary that it makes for every transition beforehand, as measured while it does: it fills lists, and then an array.
+#: And a dictionary that it makes for every transition beforehand, as measured while it does: it
+#: fills lists, and then an array.
 INFOS = 210
 GIB = 2**30
-#: What a trainer takes at least beside its buffer: Python, torch, a small model (docs/trainer.md has it measured).
+#: What a trainer takes at least beside its buffer: Python, torch, a small model (docs/trainer.md
+#: has it measured).
 REST = 300 * 2**20
 
 
 class ReplayTooLargeError(BadInputError):
-    """The machine's memory cannot hold the replay buffer. :param facts: what it needs and what there is, without what to do."""
+    """The machine's memory cannot hold the replay buffer.
+    :param facts: what it needs and what there is, without what to do.
+    """
 
     def __init__(self, facts: str, most: int) -> None:
         self.facts = facts
@@ -40,7 +48,8 @@ class ReplayTooLargeError(BadInputError):
 class ReplayNeeds:
     """What a replay buffer takes of the memory in the course of a training.
 
-    :param row: bytes of a transition. :param fixed: bytes a transition that are taken at once, however short the training is.
+    :param row: bytes of a transition.
+    :param fixed: bytes a transition that are taken at once, however short the training is.
     :param total: environment steps of the training.
     """
 
@@ -49,7 +58,9 @@ class ReplayNeeds:
     total: int
 
     def bytes_of(self, size: int) -> int:
-        """Bytes at most with room for so many transitions: pages that no transition reaches cost nothing."""
+        """Bytes at most with room for so many transitions: pages that no transition reaches cost
+        nothing.
+        """
         return min(size, self.total) * self.row + size * self.fixed
 
     def largest(self, memory: int) -> int:
@@ -65,10 +76,12 @@ class ReplayNeeds:
 def check_replay_fits(
     settings: Settings, total: int, env: VecEnv, memory: int | None = None
 ) -> None:
-    """Refuse a replay buffer that the machine's memory cannot hold when it is as full as the training makes it.
+    """Refuse a replay buffer that the machine's memory cannot hold when it is as full as the
+    training makes it.
 
     :param total: environment steps of the training.
-    :param memory: of the machine, in bytes; None: this one's. :raises ReplayTooLargeError: naming `buffer_size`.
+    :param memory: of the machine, in bytes; None: this one's.
+    :raises ReplayTooLargeError: naming `buffer_size`.
     """
     size = buffer_size(settings)
     if size is None:
@@ -86,8 +99,10 @@ def check_replay_fits(
         needs.bytes_of(size) if size * array <= longest else size * row
     )  # no page is taken, but Linux maps no such array
     raise ReplayTooLargeError(
-        f"hyperparameters.buffer_size: {size} transitions of {row + needs.fixed} bytes need {needed / GIB:.1f} GiB in {total} steps, and "
-        f"this machine has {there / GIB:.1f} GiB of memory, {REST / GIB:.1f} of them for everything else",
+        f"hyperparameters.buffer_size: {size} transitions of {row + needs.fixed} bytes need "
+        f"{needed / GIB:.1f} GiB in {total} steps, and "
+        f"this machine has {there / GIB:.1f} GiB of memory, {REST / GIB:.1f} of them for "
+        "everything else",
         min(needs.largest(there - REST), longest // array),
     )
 
@@ -112,7 +127,9 @@ def transition_bytes(
 
 
 def machine_memory() -> int | None:
-    """The machine's memory in bytes, or what its container may use of it; None where the platform does not say."""
+    """The machine's memory in bytes, or what its container may use of it; None where the platform
+    does not say.
+    """
     physical = physical_memory()
     return (
         None

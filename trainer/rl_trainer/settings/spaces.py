@@ -1,4 +1,6 @@
-"""Whether an algorithm and its policy can work in an environment: asked before anything is built, answered by key."""
+"""Whether an algorithm and its policy can work in an environment: asked before anything is built,
+answered by key.
+"""
 
 from typing import Any
 
@@ -29,7 +31,8 @@ def check_spaces(env: gym.Env[Any, Any], settings: Settings, env_id: str) -> Non
         )
         if not set(GOALS) <= set(parts):
             raise BadInputError(
-                f"hyperparameters.replay_buffer_class: HerReplayBuffer needs observations that are a Dict of "
+                "hyperparameters.replay_buffer_class: HerReplayBuffer needs observations that "
+                "are a Dict of "
                 f"{', '.join(GOALS)}, and {env_id} has {env.observation_space}"
             )
     if settings.algorithm.action_masks and not env.has_wrapper_attr("action_masks"):
@@ -45,11 +48,13 @@ def _check_observations(space: spaces.Space[Any], env_id: str) -> None:
         if not isinstance(part, OBSERVATIONS):
             raise BadInputError(
                 f"env_id: {env_id} has observations that no policy takes, {space}; allowed are "
-                f"{', '.join(kind.__name__ for kind in OBSERVATIONS)} and a Dict of these: wrap the environment"
+                f"{', '.join(kind.__name__ for kind in OBSERVATIONS)} and a Dict of these: wrap "
+                "the environment"
             )
         if isinstance(part, spaces.Discrete) and part.start != 0:
             raise BadInputError(
-                f"env_id: observations of {env_id} start at {part.start}; they must start at 0, so wrap the environment"
+                f"env_id: observations of {env_id} start at {part.start}; they must start at 0, "
+                "so wrap the environment"
             )
 
 
@@ -66,11 +71,13 @@ def _check_actions(space: spaces.Space[Any], settings: Settings, env_id: str) ->
         )
     if isinstance(space, spaces.Discrete) and space.start != 0:
         raise BadInputError(
-            f"env_id: the actions of {env_id} start at {space.start}; they must start at 0, so wrap the environment"
+            f"env_id: the actions of {env_id} start at {space.start}; they must start at 0, so "
+            "wrap the environment"
         )
     if isinstance(space, spaces.Box) and not (space.is_bounded("both") and len(space.shape) > 0):
         raise BadInputError(
-            f"env_id: the actions of {env_id}, {space}, are unbounded; give them bounds, so wrap the environment"
+            f"env_id: the actions of {env_id}, {space}, are unbounded; give them bounds, so wrap "
+            "the environment"
         )
 
 
@@ -83,7 +90,8 @@ def _check_policy(space: spaces.Space[Any], settings: Settings, env_id: str) -> 
             if name.startswith("MultiInput") == several
         ]
         raise BadInputError(
-            f"hyperparameters.policy: {policy} does not take the observations of {env_id}, {space}; "
+            f"hyperparameters.policy: {policy} does not take the observations of {env_id}, "
+            f"{space}; "
             f"allowed: {', '.join(allowed) or f'no policy of {settings.algorithm.name} does'}"
         )
     scaled = settings.model_kwargs.get("policy_kwargs", {}).get("normalize_images", True)
@@ -91,6 +99,7 @@ def _check_policy(space: spaces.Space[Any], settings: Settings, env_id: str) -> 
         space, check_channels=False, normalized_image=not scaled
     ):
         raise BadInputError(
-            f"hyperparameters.policy: {policy} needs pictures (uint8, 0 to 255, three axes), and {env_id} has {space}; "
+            f"hyperparameters.policy: {policy} needs pictures (uint8, 0 to 255, three axes), and "
+            f"{env_id} has {space}; "
             f"use {policy.replace('Cnn', 'Mlp')}"
         )

@@ -1,4 +1,6 @@
-"""Where a spec comes from: a frozen spec.json (a path, a URI, a key of the store), or an experiment's YAML."""
+"""Where a spec comes from: a frozen spec.json (a path, a URI, a key of the store), or an
+experiment's YAML.
+"""
 
 import hashlib
 from datetime import UTC, datetime
@@ -12,7 +14,8 @@ from rl_lifecycle.storage.stores import ObjectStore, get, put_once, split_s3_uri
 from rl_trainer.checkpointing.stores import open_store
 from rl_trainer.errors import BadInputError
 
-#: What an experiment file is frozen as when the trainer is given it directly. The time is fixed, so that the bytes are.
+#: What an experiment file is frozen as when the trainer is given it directly. The time is fixed, so
+#: that the bytes are.
 LOCAL_RUN = "local"
 LOCAL_CREATED_AT = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -20,7 +23,8 @@ LOCAL_CREATED_AT = datetime(2000, 1, 1, tzinfo=UTC)
 def load_spec(where: str, store: ObjectStore) -> Spec:
     """Read a spec, or freeze an experiment file as the run `local`.
 
-    :param where: path of a spec.json or of an experiment's YAML, `s3://…/spec.json`, or a key such as `specs/e/r/spec.json`.
+    :param where: path of a spec.json or of an experiment's YAML, `s3://…/spec.json`, or a key such
+        as `specs/e/r/spec.json`.
     :raises BadInputError: if there is nothing, or it is not what it should be; in one line.
     """
     try:
@@ -42,7 +46,8 @@ def _spec_bytes(where: str, store: ObjectStore) -> bytes:
     if where.startswith(SPECS):
         return get(store, where).data
     raise BadInputError(
-        f"--spec {where}: no such file; give a spec.json, an experiment's YAML, or a key below {SPECS}"
+        f"--spec {where}: no such file; give a spec.json, an experiment's YAML, or a key below "
+        f"{SPECS}"
     )
 
 
@@ -56,7 +61,8 @@ def _frozen_locally(path: Path, store: ObjectStore) -> Spec:
     if not put_once(store, key, spec.to_json()):
         stored = Spec.from_json(get(store, key).data, f"{store.uri}/{key}")
         raise BadInputError(
-            f"{path}: {_changed_key(stored, spec)} differs from {store.uri}/{key}, which was trained from before; "
+            f"{path}: {_changed_key(stored, spec)} differs from {store.uri}/{key}, which was "
+            "trained from before; "
             "choose another --store, or undo the change"
         )
     return spec

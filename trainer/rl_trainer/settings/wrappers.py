@@ -1,4 +1,6 @@
-"""The wrappers that an experiment may name: looked up on a whitelist of packages, imported when they are needed."""
+"""The wrappers that an experiment may name: looked up on a whitelist of packages, imported when
+they are needed.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +42,8 @@ def wrapper_of(
             wrapped: gym.Env[Any, Any] = kind(env, **wrapper.kwargs)
         except (TypeError, ValueError, AssertionError) as error:
             raise BadInputError(
-                f"hyperparameters.env_wrapper: {wrapper.name} refuses the environment or its arguments "
+                f"hyperparameters.env_wrapper: {wrapper.name} refuses the environment or its "
+                "arguments "
                 f"{wrapper.kwargs}: {' '.join(str(error).split())}"
             ) from error
         return wrapped

@@ -1,6 +1,8 @@
-"""One attempt at a trial, from the first request to the exit code: what `python -m rl_trainer train` does.
+"""One attempt at a trial, from the first request to the exit code: what `python -m rl_trainer
+train` does.
 
-torch is imported only after the head is taken over and the first heartbeat is out, because it takes seconds.
+torch is imported only after the head is taken over and the first heartbeat is out, because it takes
+seconds.
 """
 
 import contextlib
@@ -60,7 +62,10 @@ class TrainRequest:
 
 
 def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, Any]:
-    """Train a trial to its end. :return: what `--json` prints. :raises TrainerError: for everything that prevents that."""
+    """Train a trial to its end.
+    :return: what `--json` prints.
+    :raises TrainerError: for everything that prevents that.
+    """
     pin_threads()
     near = open_store(request.store)
     store = PatientStore(near)
@@ -191,7 +196,9 @@ class _Reporter:
         self.return_mean: float | None = None
 
     def progress(self, progress: "Progress", segment: int, class_name: str) -> None:
-        """Take the loop's progress. :raises FencedError: if the heartbeat was seen to be a successor's."""
+        """Take the loop's progress.
+        :raises FencedError: if the heartbeat was seen to be a successor's.
+        """
         if self.beats.fenced.is_set():
             raise FencedError(f"a later attempt than {self.attempt} has taken the trial over")
         self.step, self.segment, self.class_name = progress.step, segment, class_name
@@ -259,7 +266,9 @@ def _reported(reporter: _Reporter, journal: Journal, store: ObjectStore) -> Iter
 
 
 def as_trainer_error(error: BaseException) -> TrainerError:
-    """Name what ended the training: the trainer's own errors as they are, the others by their nature."""
+    """Name what ended the training: the trainer's own errors as they are, the others by their
+    nature.
+    """
     if isinstance(error, TrainerError):
         return error
     if (exhausted := find_exhaustion(error)) is not None:

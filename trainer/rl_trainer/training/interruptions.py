@@ -1,7 +1,10 @@
-"""Notices that the machine is being taken back: SIGTERM, and EC2's spot interruption notice; and EC2's guess that it may be.
+"""Notices that the machine is being taken back: SIGTERM, and EC2's spot interruption notice; and
+EC2's guess that it may be.
 
-Sources: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html (two minutes' notice),
-https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/rebalance-recommendations.html (no promise either way)
+Sources: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
+(two minutes' notice),
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/rebalance-recommendations.html (no promise
+either way)
 """
 
 import json
@@ -29,11 +32,13 @@ DEFAULT_ENDPOINT = "http://169.254.169.254"
 class Interruption:
     """A flag with a reason; the training loop looks at it at every step.
 
-    A rebalance recommendation sets no flag: what could be saved is saved at each segment's end anyway. It is remembered, so that the
-    heartbeat can say it, and a machine that is lost afterwards was taken by AWS.
+    A rebalance recommendation sets no flag: what could be saved is saved at each segment's end
+    anyway. It is remembered, so that the heartbeat can say it, and a machine that is lost
+    afterwards was taken by AWS.
 
-    :param on_deadline: called, in another thread, when the training loop has not ended some time after the notice: a long
-        update, or an environment that hangs, must not keep the trainer from saying INTERRUPTED.
+    :param on_deadline: called, in another thread, when the training loop has not ended some time
+        after the notice: a long update, or an environment that hangs, must not keep the trainer
+        from saying INTERRUPTED.
     """
 
     def __init__(self, on_deadline: Callable[[], None] | None = None) -> None:
@@ -53,7 +58,9 @@ class Interruption:
             timer.start()
 
     def check_grace(self) -> None:
-        """Say when uploads have had long enough. :raises InterruptedTrainingError: some time after the notice."""
+        """Say when uploads have had long enough.
+        :raises InterruptedTrainingError: some time after the notice.
+        """
         if self.notice and time.monotonic() - self._noticed_at > GRACE_S:
             raise InterruptedTrainingError(
                 f"{self.notice}; an upload did not end within {GRACE_S:.0f} s and is lost"
@@ -94,7 +101,9 @@ def find_spot_action(endpoint: str) -> str | None:
 
 
 def find_rebalance(endpoint: str) -> datetime | None:
-    """Ask IMDSv2 for the rebalance recommendation. :return: since when there is one; None if there is none, or no answer."""
+    """Ask IMDSv2 for the rebalance recommendation.
+    :return: since when there is one; None if there is none, or no answer.
+    """
     said = _find(endpoint, "events/recommendations/rebalance")
     if said is None:
         return None

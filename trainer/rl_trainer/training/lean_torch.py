@@ -1,8 +1,10 @@
-"""Keep torch's compiler from being imported by who never compiles: it takes longer than all of a small model's construction.
+"""Keep torch's compiler from being imported by who never compiles: it takes longer than all of a
+small model's construction.
 
-torch wraps some methods of its optimizers so that `torch.compile` leaves them alone, and the first call of one imports
-`torch._dynamo` for that: 840 modules, sympy among them, 1.4 s of CPU on each start of a machine. The wrapper asks the function
-itself first, for what an earlier call left there; with the plain function there, the same code runs and nothing is imported.
+torch wraps some methods of its optimizers so that `torch.compile` leaves them alone, and the first
+call of one imports `torch._dynamo` for that: 840 modules, sympy among them, 1.4 s of CPU on each
+start of a machine. The wrapper asks the function itself first, for what an earlier call left there;
+with the plain function there, the same code runs and nothing is imported.
 
 Source: https://github.com/pytorch/pytorch/blob/main/torch/_compile.py
 """
@@ -14,7 +16,8 @@ ATTRIBUTE = "__dynamo_disable"
 
 
 def leave_compiler_out() -> int:
-    """Let torch's optimizers run without its compiler. Safe to repeat; where torch does it differently, nothing changes.
+    """Let torch's optimizers run without its compiler. Safe to repeat; where torch does it
+    differently, nothing changes.
 
     :return: how many methods run without it.
     """

@@ -76,8 +76,9 @@ class ModelBuilder:
     def build(self, env: VecEnv, *, with_buffer: bool = True) -> Any:
         """Build a model on an environment.
 
-        :param with_buffer: False: it is given another replay buffer, so its own has room for next to nothing; HER's would take
-            memory at once. :raises BadInputError: if SB3 refuses the hyper-parameters.
+        :param with_buffer: False: it is given another replay buffer, so its own has room for next
+            to nothing; HER's would take memory at once.
+        :raises BadInputError: if SB3 refuses the hyper-parameters.
         """
         self.choose(env)
         if with_buffer or not self.settings.algorithm.keeps_transitions:
@@ -105,8 +106,9 @@ class ModelBuilder:
 
 
 def release(model: Any) -> None:
-    """Let go of all that a model holds that is not needed any more: it and what it holds point at each other, so that without this its
-    buffers would stay until Python looks for such cycles, beside those of the next ones.
+    """Let go of all that a model holds that is not needed any more: it and what it holds point at
+    each other, so that without this its buffers would stay until Python looks for such cycles,
+    beside those of the next ones.
     """
     vars(model).clear()
 

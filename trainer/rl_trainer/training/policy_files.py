@@ -1,4 +1,6 @@
-"""The policy of a checkpoint in `policies/`: ONNX, parameters, and last the record whose arrival says that it is whole."""
+"""The policy of a checkpoint in `policies/`: ONNX, parameters, and last the record whose arrival
+says that it is whole.
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,8 @@
 """One segment of a training: a pure function of the state before it, the spec and its index.
 
-Environments and model are new, every generator is seeded from (trial seed, segment), and the schedules run on over the
-whole training: SB3's own `learn` is called as if it were to train to the end, and stopped at the segment's.
+Environments and model are new, every generator is seeded from (trial seed, segment), and the
+schedules run on over the whole training: SB3's own `learn` is called as if it were to train to the
+end, and stopped at the segment's.
 """
 
 import dataclasses
@@ -44,7 +45,9 @@ class SegmentPlan:
 
 @dataclass(frozen=True)
 class TrainedSegment:
-    """A model at the end of a segment; nobody trains it on, so it may be exported beside the next one."""
+    """A model at the end of a segment; nobody trains it on, so it may be exported beside the next
+    one.
+    """
 
     model: Any
     state: ModelState
@@ -93,7 +96,10 @@ class SegmentTrainer:
     def train(
         self, segment: int, state: ModelState | None, callback: BaseCallback
     ) -> TrainedSegment:
-        """Train one segment. :raises DivergedError: if anything in the model is no longer finite, or has grown beyond all bounds."""
+        """Train one segment.
+        :raises DivergedError: if anything in the model is no longer finite, or has grown beyond all
+            bounds.
+        """
         model, curves = self.prepare(segment, state), Curves()
         before = dataclasses.replace(state, arrays={}) if state is not None else None
         del state  # the model has its arrays, and nobody else needs to hold them while it trains
@@ -105,13 +111,16 @@ class SegmentTrainer:
         )
         if (name := first_not_finite(trained.state.arrays)) is not None:
             raise DivergedError(
-                f"{name} is not finite at step {trained.step}: lower the learning rate, or look at the rewards"
+                f"{name} is not finite at step {trained.step}: lower the learning rate, or look "
+                "at the rewards"
             )
         check_sane(model)
         return trained
 
     def _learn(self, model: Any, step: int, callback: BaseCallback) -> None:
-        """Learn to a step. An error that a model which is no longer finite led to is called by that name."""
+        """Learn to a step. An error that a model which is no longer finite led to is called by that
+        name.
+        """
         try:
             learn_until(
                 model, self.builder.settings.algorithm, step, self.plan.total_timesteps, callback

@@ -1,6 +1,8 @@
-"""Stopping SB3's `learn` at a segment's end: between two rollouts, or for ARS between two iterations.
+"""Stopping SB3's `learn` at a segment's end: between two rollouts, or for ARS between two
+iterations.
 
-`learn` is called as if it were to train to the end of the whole training, so that its schedules run over all of it.
+`learn` is called as if it were to train to the end of the whole training, so that its schedules run
+over all of it.
 """
 
 import types
@@ -21,7 +23,9 @@ class _SegmentEndedError(Exception):
 def learn_until(
     model: Any, algorithm: Algorithm, step: int, total_timesteps: int, callback: BaseCallback
 ) -> None:
-    """Train a model to a segment's end. :param step: where that is, counted from the beginning of the training."""
+    """Train a model to a segment's end.
+    :param step: where that is, counted from the beginning of the training.
+    """
     try:
         if algorithm.family is Family.EPISODES:
             _learn_in_iterations(model, step, total_timesteps, callback)
@@ -42,9 +46,11 @@ def learn_until(
 def _learn_in_iterations(
     model: Any, step: int, total_timesteps: int, callback: BaseCallback
 ) -> None:
-    """ARS: an iteration plays whole episodes with every candidate, so between two of them nothing is unfinished.
+    """ARS: an iteration plays whole episodes with every candidate, so between two of them nothing
+    is unfinished.
 
-    Its progress is the share of what `learn` was asked for, so it is asked for the whole training in every segment.
+    Its progress is the share of what `learn` was asked for, so it is asked for the whole training
+    in every segment.
     """
     update = model._do_one_update
 

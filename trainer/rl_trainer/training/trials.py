@@ -1,4 +1,6 @@
-"""Training a trial from wherever it stands to its end: the segments in order, their commits beside them."""
+"""Training a trial from wherever it stands to its end: the segments in order, their commits beside
+them.
+"""
 
 import dataclasses
 import functools
@@ -75,10 +77,11 @@ def make_trainer(
 ) -> SegmentTrainer:
     """Check a spec against its algorithm and its environment, and give what trains its segments.
 
-    A spec of an earlier release may ask for CUDA graphs. SB3's own updates then train on the GPU, as they did in that release
-    on a machine that could not record them.
+    A spec of an earlier release may ask for CUDA graphs. SB3's own updates then train on the GPU,
+    as they did in that release on a machine that could not record them.
 
-    :param store: where a champion's parameters are; None: there is none, which is refused if the spec needs one.
+    :param store: where a champion's parameters are; None: there is none, which is refused if the
+        spec needs one.
     :raises BadInputError: if it cannot be trained; nothing has been trained then.
     """
     get_algorithm(spec.experiment.algo)
@@ -114,7 +117,8 @@ def make_trainer(
 def train_trial(job: TrialJob) -> TrialResult:
     """Go on from the newest good checkpoint to the end of the training.
 
-    :raises TrainerError: for everything that ends it earlier; what was finished before is committed or being so.
+    :raises TrainerError: for everything that ends it earlier; what was finished before is committed
+        or being so.
     """
     trainer = make_trainer(job.spec, job.trial, job.store)
     _check_untrained(trainer, begun=job.chain.step > 0)
@@ -127,10 +131,11 @@ def train_trial(job: TrialJob) -> TrialResult:
 
 
 def _check_untrained(trainer: SegmentTrainer, *, begun: bool) -> None:
-    """Build an untrained model: that chooses the path, and finds what SB3 or ONNX refuse before a segment is trained.
+    """Build an untrained model: that chooses the path, and finds what SB3 or ONNX refuse before a
+    segment is trained.
 
-    :param begun: whether a checkpoint shows that a machine could train this; then it is the machine that is too small, not the spec
-        that is wrong.
+    :param begun: whether a checkpoint shows that a machine could train this; then it is the machine
+        that is too small, not the spec that is wrong.
     """
     try:
         model = trainer.prepare(0, None)
@@ -202,7 +207,9 @@ class _TrialRun:
         )
 
     def _stand(self, newest: Checkpoint | None) -> "_Position":
-        """Take a checkpoint's place: take its state, and say where it is. :param newest: None: at the beginning."""
+        """Take a checkpoint's place: take its state, and say where it is.
+        :param newest: None: at the beginning.
+        """
         self.segment = newest.manifest.segment if newest else 0
         if newest is None:
             self.state = None
@@ -217,7 +224,9 @@ class _TrialRun:
         return state
 
     def _train_one(self) -> "_Position":
-        """Train a segment and have it committed; the state for the next one is left without the bytes that are being stored."""
+        """Train a segment and have it committed; the state for the next one is left without the
+        bytes that are being stored.
+        """
         watch = Watch(self.job.interruption, self._report, self.room)
         trained = self.trainer.train(self.segment, self._take_state(), watch)
         self.segment += 1
@@ -237,20 +246,27 @@ class _TrialRun:
         return position
 
     def _while_waiting(self, waited_s: float) -> None:
-        """Look whether there is time to wait for the store, and say each second that the training waits, in the log each half minute."""
+        """Look whether there is time to wait for the store, and say each second that the training
+        waits, in the log each half minute.
+        """
         self.job.interruption.check_grace()
         now = time.monotonic()
         if waited_s < WAITING_IS_SAID_S or now < self.beat_at:
             return
         self.beat_at = now + WAITING_IS_SAID_S
-        problem = f"step {self.latest.step:,} is being stored, and training waits for it ({waited_s:.0f} s)"
+        problem = (
+            f"step {self.latest.step:,} is being stored, and training waits for it "
+            f"({waited_s:.0f} s)"
+        )
         self.job.waiting(problem)
         if now - self.said_at > SAY_EVERY_S:
             self.job.journal.event("waiting", f"{self.job.trial}: {problem}")
             self.said_at = now
 
     def _room_of(self, trained: TrainedSegment) -> Room | None:
-        """How far the next segment may go while this one is being stored: it must not overwrite the replay buffer's newest rows."""
+        """How far the next segment may go while this one is being stored: it must not overwrite the
+        replay buffer's newest rows.
+        """
         rows = trained.state.memory.free_rows if trained.state.memory is not None else None
         return None if rows is None else Room(rows * trained.model.n_envs, self.committer.wait)
 
@@ -353,11 +369,15 @@ def describe_progress(
     :param seconds: since this machine began. :param usd_per_hour: what it costs; None: nobody said.
 
     >>> describe_progress(Progress(25_000, 500.0, 20.5), 100_000, 60.0, 0.36)
-    '25,000/100,000 steps (25%), 500 steps/s, mean return 20.5, 150 s left, USD 0.0060 so far, about USD 0.0210 in the end'
+    '25,000/100,000 steps (25%), 500 steps/s, mean return 20.5, 150 s left, USD 0.0060 so far, about
+    USD 0.0210 in the end'
     """
     left_s = max(total_timesteps - progress.step, 0) / max(progress.steps_per_s, 1e-9)
     parts = [
-        f"{progress.step:,}/{total_timesteps:,} steps ({min(1.0, progress.step / total_timesteps):.0%})",
+        (
+            f"{progress.step:,}/{total_timesteps:,} steps "
+            f"({min(1.0, progress.step / total_timesteps):.0%})"
+        ),
         f"{progress.steps_per_s:,.0f} steps/s",
     ]
     if progress.episode_return_mean is not None:
@@ -374,7 +394,9 @@ def describe_progress(
 def _checked_class(
     job: TrialJob, newest: Checkpoint, facts: dict[str, JsonValue]
 ) -> dict[str, JsonValue]:
-    """Compare this machine with the one that made the checkpoint. :raises OtherHardwareError: as the spec says."""
+    """Compare this machine with the one that made the checkpoint.
+    :raises OtherHardwareError: as the spec says.
+    """
     manifest = newest.manifest
     if (
         manifest.spec_sha256 != job.spec.sha256
@@ -387,7 +409,8 @@ def _checked_class(
     other = differences(manifest.numeric_class, facts)
     if other and job.spec.experiment.compute.on_other_hardware == "wait":
         raise OtherHardwareError(
-            f"{newest.key} was made on another numeric class ({'; '.join(other)}): go on there, or set "
+            f"{newest.key} was made on another numeric class ({'; '.join(other)}): go on there, "
+            "or set "
             "compute.on_other_hardware: continue, and the digest will not be comparable"
             + (f"; {removed}" if (removed := why_path_removed(manifest.numeric_class)) else "")
         )
@@ -396,14 +419,18 @@ def _checked_class(
 
 
 def _sb3_files(model: Any) -> dict[str, bytes]:
-    """The model as SB3 itself saves it, for `PPO.load` and its like; it executes code when loaded."""
+    """The model as SB3 itself saves it, for `PPO.load` and its like; it executes code when
+    loaded.
+    """
     buffer = io.BytesIO()
     model.save(buffer)
     return {"model.zip": buffer.getvalue()}
 
 
 def _device(policy: str, *, asked: bool) -> str:
-    """Small MLP policies train faster on the CPU, even beside a GPU. :param asked: whether the spec asks for the GPU."""
+    """Small MLP policies train faster on the CPU, even beside a GPU.
+    :param asked: whether the spec asks for the GPU.
+    """
     import torch
 
     wide = "Cnn" in policy or "MultiInput" in policy

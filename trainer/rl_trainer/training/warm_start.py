@@ -1,8 +1,10 @@
-"""A warm start: beginning a training with a champion's parameters, and if wanted with the state of its optimizer.
+"""A warm start: beginning a training with a champion's parameters, and if wanted with the state of
+its optimizer.
 
-What else of the spec has changed does not matter as long as the new model acts as the champion does: that is checked, on
-observations, before anything is trained. So a new learning rate, batch size, number of environments, reward or time limit is
-fine; another network, activation, normalisation or action range is refused.
+What else of the spec has changed does not matter as long as the new model acts as the champion
+does: that is checked, on observations, before anything is trained. So a new learning rate, batch
+size, number of environments, reward or time limit is fine; another network, activation,
+normalisation or action range is refused.
 """
 
 from dataclasses import dataclass
@@ -40,7 +42,8 @@ WHAT_TO_DO = "set init_from: scratch, or undo the change of spaces, networks or 
 class WarmStart:
     """What a training begins with.
 
-    :param arrays: a version's safetensors: parameters, statistics, and the optimizer's state where it was kept.
+    :param arrays: a version's safetensors: parameters, statistics, and the optimizer's state where
+        it was kept.
     :param policy: the same as ONNX, to compare with; empty: nothing is compared.
     :param optimizer: whether the optimizer goes on from where the champion's was.
     """
@@ -51,7 +54,9 @@ class WarmStart:
 
 
 def read_warm_start(spec: Spec, store: ObjectStore | None) -> WarmStart | None:
-    """Read what a spec begins with; None if it says scratch, or there was no champion when it was frozen."""
+    """Read what a spec begins with; None if it says scratch, or there was no champion when it was
+    frozen.
+    """
     experiment, champion = spec.experiment, spec.champion
     if experiment.init_from != "champion" or champion is None:
         return None
@@ -82,7 +87,8 @@ def begin_with(model: Any, start: WarmStart) -> None:
     ):
         if not name.startswith(RETURNS) and _form(own.get(name)) != _form(theirs.get(name)):
             raise BadInputError(
-                f"init_from: the champion's parameters do not fit: {name} is {_form(theirs.get(name))} there, "
+                f"init_from: the champion's parameters do not fit: {name} is "
+                f"{_form(theirs.get(name))} there, "
                 f"{_form(own.get(name))} here; {WHAT_TO_DO}"
             )
     model.policy.load_state_dict(tensors_below(POLICY, theirs))
@@ -114,18 +120,22 @@ def check_acts_alike(model: Any, start: WarmStart) -> None:
         )
     except UnequalPolicyError as error:
         raise BadInputError(
-            f"init_from: with the champion's parameters the policy acts otherwise than the champion ({error}); "
+            "init_from: with the champion's parameters the policy acts otherwise than the "
+            f"champion ({error}); "
             f"{WHAT_TO_DO}"
         ) from error
     except Exception as error:  # onnxruntime's own types: another input, another shape
         reason = " ".join(str(error).split())[:200]
         raise BadInputError(
-            f"init_from: the champion does not take this environment's observations ({reason}); {WHAT_TO_DO}"
+            f"init_from: the champion does not take this environment's observations ({reason}); "
+            f"{WHAT_TO_DO}"
         ) from error
 
 
 def learning_state(state: ModelState) -> Arrays:
-    """What of a model's state is no policy and is worth keeping for a warm start: optimizers, and SAC's entropy coefficient."""
+    """What of a model's state is no policy and is worth keeping for a warm start: optimizers, and
+    SAC's entropy coefficient.
+    """
     numbers = {
         f"{name}/{slot}": np.asarray(value)
         for name, part in state.values.items()
@@ -159,7 +169,9 @@ def _go_on_optimizing(model: Any, arrays: Arrays) -> None:
 def _slots(
     name: str, optimizer: torch.optim.Optimizer, arrays: Arrays
 ) -> dict[int, dict[str, Any]]:
-    """The moments of each parameter. :raises BadInputError: if they are missing, or another optimizer's, or of another shape."""
+    """The moments of each parameter.
+    :raises BadInputError: if they are missing, or another optimizer's, or of another shape.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, Any]] = {}
     for key, tensor in tensors_below(f"{name}/", arrays).items():
@@ -172,14 +184,17 @@ def _slots(
             value.ndim and value.shape != parameter.shape for value in found.values()
         ):
             raise BadInputError(
-                f"init_optimizer: the champion's {name} does not fit ({', '.join(sorted(found)) or 'it was not kept'} for "
+                f"init_optimizer: the champion's {name} does not fit "
+                f"({', '.join(sorted(found)) or 'it was not kept'} for "
                 f"parameter {place}, not {', '.join(sorted(wanted))}); set init_optimizer: fresh"
             )
     return slots
 
 
 def _slot_names(optimizer: torch.optim.Optimizer) -> set[str]:
-    """What an optimizer of this kind keeps of a parameter: found by letting one of its kind take a step."""
+    """What an optimizer of this kind keeps of a parameter: found by letting one of its kind take a
+    step.
+    """
     tried = torch.nn.Parameter(torch.zeros(1))
     tried.grad = torch.zeros(1)
     one: Any = type(optimizer)([tried], **optimizer.defaults)

@@ -1,4 +1,6 @@
-"""What the training loop does beside training: look for notices, check for NaN, report how far it is."""
+"""What the training loop does beside training: look for notices, check for NaN, report how far it
+is.
+"""
 
 import time
 from collections.abc import Callable
@@ -18,7 +20,8 @@ INTERVAL_S = 1.0
 class Room:
     """How far a segment may train before something else must have happened.
 
-    :param steps: environment steps of this segment. :param wait: called once before any step beyond them is kept.
+    :param steps: environment steps of this segment.
+    :param wait: called once before any step beyond them is kept.
     """
 
     steps: int
@@ -37,7 +40,8 @@ class Progress:
 class Watch(BaseCallback):
     """Called by SB3 at every step; all but one comparison happens at most once a second.
 
-    :param report: takes the progress; whatever it raises ends the training; None: nobody asks. :param room: None: without end.
+    :param report: takes the progress; whatever it raises ends the training; None: nobody asks.
+    :param room: None: without end.
     """
 
     def __init__(
@@ -83,7 +87,9 @@ class Watch(BaseCallback):
 
 
 def check_finite(model: object) -> None:
-    """Look at the policy's parameters. :raises DivergedError: naming the first that is not finite."""
+    """Look at the policy's parameters. :raises DivergedError: naming the first that is not
+    finite.
+    """
     for name, parameter in model.policy.named_parameters():  # type: ignore[attr-defined]
         if not bool(parameter.detach().isfinite().all()):
             raise DivergedError(
@@ -93,14 +99,16 @@ def check_finite(model: object) -> None:
 
 
 def check_deviation(model: object) -> None:
-    """Look at a Gaussian policy's deviations, which torch refuses to draw with when they are 0 or infinite although their logarithms are
-    neither. :raises DivergedError: naming the step.
+    """Look at a Gaussian policy's deviations, which torch refuses to draw with when they are 0 or
+    infinite although their logarithms are neither.
+    :raises DivergedError: naming the step.
     """
     log_std = getattr(model.policy, "log_std", None)  # type: ignore[attr-defined]
     if isinstance(log_std, torch.nn.Parameter):
         deviation = log_std.detach().exp()
         if not bool((deviation.isfinite() & (deviation > 0)).all()):
             raise DivergedError(
-                f"a deviation of the policy is {float(deviation.min()):g} to {float(deviation.max()):g} at step "
+                f"a deviation of the policy is {float(deviation.min()):g} to "
+                f"{float(deviation.max()):g} at step "
                 f"{model.num_timesteps}: lower the learning rate, or look at the rewards"  # type: ignore[attr-defined]
             )
