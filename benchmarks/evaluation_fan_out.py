@@ -64,10 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(pairs: int, rounds: int) -> dict[str, Any]:
     """Ask for the pairs. As the Airflow worker, and as the launcher for the policies' upload."""
-    from rl_airflow.infrastructure.places import find_place
+    from rl_airflow.infrastructure.deployed_environment import find_environment
     from rl_airflow.infrastructure.sessions import RoleSession
 
-    place = find_place("dev")
+    place = find_environment("dev")
     launcher = S3Store(RoleSession("launcher", "dev").client("s3"), place.bucket)
     policies = []
     for data in train_policies():

@@ -45,7 +45,7 @@ class Signer:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-class Connection:
+class HttpConnection:
     """One connection that stays open."""
 
     def __init__(self, endpoint: str) -> None:
@@ -77,7 +77,7 @@ class Connection:
         return received
 
 
-def make_bucket(signer: Signer, connection: Connection) -> str:
+def make_bucket(signer: Signer, connection: HttpConnection) -> str:
     """Make a versioned bucket. :return: its path."""
     path = f"/bench-{time.time_ns()}"
     place = (
@@ -100,7 +100,7 @@ def small_puts(signer: Signer, bucket: str, count: int, connections: int) -> flo
         [signer.request("PUT", f"{bucket}/heartbeats/{c}/{n}.json", BODY) for n in range(share)]
         for c in range(connections)
     ]
-    opened = [Connection(signer.endpoint) for _ in range(connections)]
+    opened = [HttpConnection(signer.endpoint) for _ in range(connections)]
     began = time.perf_counter()
     threads = [
         threading.Thread(target=lambda c=c: [opened[c].exchange(r) for r in requests[c]])
@@ -115,7 +115,7 @@ def small_puts(signer: Signer, bucket: str, count: int, connections: int) -> flo
 
 def large_object(signer: Signer, bucket: str, mb: int = 50) -> dict[str, float]:
     """Write and read one large object. :return: megabytes a second, each way."""
-    connection, body = Connection(signer.endpoint), os.urandom(mb * 1_000_000)
+    connection, body = HttpConnection(signer.endpoint), os.urandom(mb * 1_000_000)
     put, get = (
         signer.request("PUT", f"{bucket}/large", body),
         signer.request("GET", f"{bucket}/large"),
@@ -137,7 +137,7 @@ def main(endpoint: str, count: int, connections: int) -> None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     ]
     signer = Signer(endpoint, Credentials(*found))
-    bucket = make_bucket(signer, Connection(endpoint))
+    bucket = make_bucket(signer, HttpConnection(endpoint))
     print(
         json.dumps(
             {

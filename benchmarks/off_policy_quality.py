@@ -13,18 +13,18 @@ from typing import Any
 
 from benchmarks.records import FOLDER
 from benchmarks.trainer_quality import measure, parse, record_cases, table_of_two
-from benchmarks.trainings import Case
+from benchmarks.trainings import TrainingCase
 
 ARMS = ("sb3", "numpy")
 #: Small networks, whose trainings take a fifth of the time; and few random steps before them.
 SMALL = (("policy_kwargs", {"net_arch": [64, 64]}),)
 SOON = (*SMALL, ("learning_starts", 1_000))
 CASES = {
-    "dqn cartpole": Case("dqn", "CartPole-v1", 50_000),
-    "sac pendulum": Case("sac", "Pendulum-v1", 5_000),
-    "sac pendulum, 64 units": Case("sac", "Pendulum-v1", 5_000, changes=SMALL),
-    "td3 pendulum, 64 units": Case("td3", "Pendulum-v1", 8_000, changes=SOON),
-    "ddpg pendulum, 64 units": Case("ddpg", "Pendulum-v1", 8_000, changes=SOON),
+    "dqn cartpole": TrainingCase("dqn", "CartPole-v1", 50_000),
+    "sac pendulum": TrainingCase("sac", "Pendulum-v1", 5_000),
+    "sac pendulum, 64 units": TrainingCase("sac", "Pendulum-v1", 5_000, changes=SMALL),
+    "td3 pendulum, 64 units": TrainingCase("td3", "Pendulum-v1", 8_000, changes=SOON),
+    "ddpg pendulum, 64 units": TrainingCase("ddpg", "Pendulum-v1", 8_000, changes=SOON),
 }
 
 

@@ -22,18 +22,18 @@ from benchmarks.trainer_quality import (
     record_cases,
     table_of_two,
 )
-from benchmarks.trainings import GSDE, Case
+from benchmarks.trainings import GSDE, TrainingCase
 
 ARMS = ("numpy", "sbx")
 SMALL = (("policy_kwargs", {"net_arch": [64, 64]}),)
 CASES = {
     case.name: case
     for case in (
-        Case("ppo", "CartPole-v1", 100_000, held=True),
-        Case("ppo", "Pendulum-v1", 100_000, GSDE, held=True),
-        Case("sac", "Pendulum-v1", 5_000, changes=SMALL, held=True),
-        Case("dqn", "CartPole-v1", 50_000, held=True),
-        Case("td3", "Pendulum-v1", 8_000, changes=SMALL, held=True),
+        TrainingCase("ppo", "CartPole-v1", 100_000, held=True),
+        TrainingCase("ppo", "Pendulum-v1", 100_000, GSDE, held=True),
+        TrainingCase("sac", "Pendulum-v1", 5_000, changes=SMALL, held=True),
+        TrainingCase("dqn", "CartPole-v1", 50_000, held=True),
+        TrainingCase("td3", "Pendulum-v1", 8_000, changes=SMALL, held=True),
     )
 }
 
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def train(case: Case, arm: str, seed: int) -> float:
+def train(case: TrainingCase, arm: str, seed: int) -> float:
     """Train once. :return: the mean of the final policy's episodes."""
     if arm != "sbx":
         return final_return(case, arm, seed)

@@ -31,7 +31,7 @@ from benchmarks.records import (
     write_record,
 )
 from benchmarks.trainer_speed import spread, stock_environments
-from benchmarks.trainings import GSDE, Case
+from benchmarks.trainings import GSDE, TrainingCase
 from rl_trainer.environments.factory import EnvironmentFactory
 from rl_trainer.reporting.curves import Curves
 from rl_trainer.settings.hyperparameters import read_settings
@@ -39,7 +39,7 @@ from rl_trainer.settings.literals import parse_expression
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.segments import SegmentPlan, SegmentTrainer
-from rl_trainer.training.watch import Watch
+from rl_trainer.training.watch import TrainingWatch
 
 PYTHON = ROOT / ".venv-sbx" / "bin" / "python"
 
@@ -47,11 +47,11 @@ PYTHON = ROOT / ".venv-sbx" / "bin" / "python"
 CASES = {
     case.name: case
     for case in (
-        Case("ppo", "CartPole-v1", 5_120, held=True),
-        Case("ppo", "Pendulum-v1", 4_096, GSDE, held=True),
-        Case("sac", "Pendulum-v1", 200, held=True),
-        Case("td3", "Pendulum-v1", 200, held=True),
-        Case("dqn", "CartPole-v1", 2_048, held=True),
+        TrainingCase("ppo", "CartPole-v1", 5_120, held=True),
+        TrainingCase("ppo", "Pendulum-v1", 4_096, GSDE, held=True),
+        TrainingCase("sac", "Pendulum-v1", 200, held=True),
+        TrainingCase("td3", "Pendulum-v1", 200, held=True),
+        TrainingCase("dqn", "CartPole-v1", 2_048, held=True),
     )
 }
 
@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def measure(case: Case, rounds: int) -> dict[str, Any]:
+def measure(case: TrainingCase, rounds: int) -> dict[str, Any]:
     """Let all three learn in turns, after one turn each that is not counted."""
     with _sbx(case) as (sbx, versions):
         arms: dict[str, Callable[[int], float]] = {
@@ -166,7 +166,7 @@ def _shown(ratio: dict[str, float]) -> str:
     return f"{ratio['median']:.1f} ({ratio['min']:.1f}–{ratio['max']:.1f})"
 
 
-def _ours(case: Case, *, fast: bool) -> Callable[[int], float]:
+def _ours(case: TrainingCase, *, fast: bool) -> Callable[[int], float]:
     """One of our two arms: trains its model on, and gives the seconds of CPU time."""
     settings = read_settings(case.algo, case.hyperparameters)
     factory, builder = (
@@ -181,14 +181,14 @@ def _ours(case: Case, *, fast: bool) -> Callable[[int], float]:
 
     def learn(steps: int) -> float:
         started = time.process_time()
-        model.learn(steps, callback=Watch(Interruption()), reset_num_timesteps=False)
+        model.learn(steps, callback=TrainingWatch(Interruption()), reset_num_timesteps=False)
         return time.process_time() - started
 
     return learn
 
 
 @contextmanager
-def _sbx(case: Case) -> Iterator[tuple[Callable[[int], float], dict[str, str]]]:
+def _sbx(case: TrainingCase) -> Iterator[tuple[Callable[[int], float], dict[str, str]]]:
     """SBX's arm, in its own process, which ends with the block."""
     with sbx_worker(case) as (ask, versions):
         yield (lambda steps: float(ask({"steps": steps})["cpu_s"])), versions
@@ -196,7 +196,7 @@ def _sbx(case: Case) -> Iterator[tuple[Callable[[int], float], dict[str, str]]]:
 
 @contextmanager
 def sbx_worker(
-    case: Case, seed: int = 0
+    case: TrainingCase, seed: int = 0
 ) -> Iterator[tuple[Callable[[dict[str, Any]], dict[str, Any]], dict[str, str]]]:
     """Start SBX's process with a model of a case; it ends with the block.
     :return: what asks it, and its versions.

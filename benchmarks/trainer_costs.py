@@ -120,7 +120,7 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
     from rl_trainer.training.interruptions import Interruption
     from rl_trainer.training.policy_files import PolicyWriter
     from rl_trainer.training.trials import make_trainer
-    from rl_trainer.training.watch import Watch
+    from rl_trainer.training.watch import TrainingWatch
 
     spec = case.spec(rounds)
     trainer = make_trainer(spec, TRIAL, None)
@@ -133,7 +133,7 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
         writer = PolicyWriter(store, spec, TRIAL, 1)
         for turn in range(rounds):
             segment, marks = case.step // case.segment + turn, [time.process_time()]
-            trained = trainer.train(segment, state, Watch(Interruption()))
+            trained = trainer.train(segment, state, TrainingWatch(Interruption()))
             marks.append(time.process_time())
             if (
                 case.buffered and state.memory is not None

@@ -27,7 +27,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from benchmarks.records import FOLDER, counted, newest_cases, taken, todays_cases, write_record
-from benchmarks.trainings import GSDE, Case
+from benchmarks.trainings import GSDE, TrainingCase
 from rl_lifecycle.experiment.hyperparameters import rollout_timesteps, segment_timesteps
 from rl_trainer.checkpointing.model_state import ModelState
 from rl_trainer.environments.factory import EnvironmentFactory
@@ -35,7 +35,7 @@ from rl_trainer.settings.hyperparameters import read_settings
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.segments import SegmentPlan, SegmentTrainer
-from rl_trainer.training.watch import Watch
+from rl_trainer.training.watch import TrainingWatch
 
 EPISODES = 20
 SEGMENTS = 10
@@ -44,10 +44,10 @@ ARMS = {"sb3": (False, 1), "numpy": (True, 1), "segments": (True, SEGMENTS)}
 
 
 CASES = {
-    "cartpole": Case("ppo", "CartPole-v1", 100_000),
-    "acrobot": Case("ppo", "Acrobot-v1", 300_000),
-    "pendulum": Case("ppo", "Pendulum-v1", 100_000, GSDE),
-    "lunarlander": Case("ppo", "LunarLander-v3", 500_000),
+    "cartpole": TrainingCase("ppo", "CartPole-v1", 100_000),
+    "acrobot": TrainingCase("ppo", "Acrobot-v1", 300_000),
+    "pendulum": TrainingCase("ppo", "Pendulum-v1", 100_000, GSDE),
+    "lunarlander": TrainingCase("ppo", "LunarLander-v3", 500_000),
 }
 
 
@@ -67,7 +67,10 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(
-    description: str | None, cases: Mapping[str, Case], arms: tuple[str, ...], arguments: list[str]
+    description: str | None,
+    cases: Mapping[str, TrainingCase],
+    arms: tuple[str, ...],
+    arguments: list[str],
 ) -> argparse.Namespace:
     """Read the options of a benchmark of final returns."""
     parser = argparse.ArgumentParser(
@@ -141,10 +144,10 @@ def record_cases(
 
 
 def measure(
-    case: Case,
+    case: TrainingCase,
     arms: tuple[str, ...],
     options: argparse.Namespace,
-    train: "Callable[[Case, str, int], float] | None" = None,
+    train: "Callable[[TrainingCase, str, int], float] | None" = None,
 ) -> dict[str, Any]:
     """Train all arms, every training in a process of its own, and compare each arm with the one
     before.
@@ -177,7 +180,7 @@ def measure(
     }
 
 
-def final_return(case: Case, arm: str, seed: int) -> float:
+def final_return(case: TrainingCase, arm: str, seed: int) -> float:
     """Train once. :return: the mean of the final policy's episodes."""
     fast, n_segments = ARMS[arm]
     settings = read_settings(case.algo, case.hyperparameters)
@@ -190,7 +193,7 @@ def final_return(case: Case, arm: str, seed: int) -> float:
     )
     state: ModelState | None = None
     for segment in range(n_segments):
-        trained = trainer.train(segment, state, Watch(Interruption()))
+        trained = trainer.train(segment, state, TrainingWatch(Interruption()))
         state = trained.state
     env = trainer.factory.make(seed, n_segments)
     own, played = trained.model.get_vec_normalize_env(), unwrap_vec_normalize(env)

@@ -23,7 +23,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from benchmarks.records import FOLDER, earlier_runs, write_record
-from benchmarks.trainings import GSDE, Case
+from benchmarks.trainings import GSDE, TrainingCase
 from rl_trainer.checkpointing.model_state import capture, final_parameters
 from rl_trainer.environments.factory import EnvironmentFactory
 from rl_trainer.onnx_export.export import export_policy
@@ -32,14 +32,14 @@ from rl_trainer.settings.hyperparameters import read_settings
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.segments import SegmentPlan, SegmentTrainer
-from rl_trainer.training.watch import Watch
+from rl_trainer.training.watch import TrainingWatch
 
 CASES = (
-    Case("ppo", "CartPole-v1", 10_240),
-    Case("ppo", "Pendulum-v1", 8_192, GSDE),
-    Case("ppo", "Acrobot-v1", 8_192),
-    Case("ppo", "LunarLander-v3", 16_384),
-    Case("a2c", "CartPole-v1", 5_120),
+    TrainingCase("ppo", "CartPole-v1", 10_240),
+    TrainingCase("ppo", "Pendulum-v1", 8_192, GSDE),
+    TrainingCase("ppo", "Acrobot-v1", 8_192),
+    TrainingCase("ppo", "LunarLander-v3", 16_384),
+    TrainingCase("a2c", "CartPole-v1", 5_120),
 )
 
 
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def measure(case: Case, rounds: int) -> dict[str, Any]:
+def measure(case: TrainingCase, rounds: int) -> dict[str, Any]:
     """Let both learn in turns, after one short turn each that is not counted."""
     fast, stock = _trainer(case, fast=True), _trainer(case, fast=False)
     theirs, ours = [], []
@@ -99,7 +99,8 @@ def table(record: dict[str, Any]) -> str:
     """A record as Markdown."""
     lines = [
         (
-            "| | SB3, steps/s | trainer, steps/s | times faster (lowest–highest) | checkpoint, ms | "
+            "| | SB3, steps/s | trainer, steps/s | times faster (lowest–highest) | checkpoint, ms "
+            "| "
             "export, ms |"
         ),
         "|---|---|---|---|---|---|",
@@ -126,7 +127,7 @@ def table(record: dict[str, Any]) -> str:
     )
 
 
-def _trainer(case: Case, *, fast: bool) -> SegmentTrainer:
+def _trainer(case: TrainingCase, *, fast: bool) -> SegmentTrainer:
     settings = read_settings(case.algo, case.hyperparameters)
     plan = SegmentPlan(1, 10**6, 10**6, 1)
     return SegmentTrainer(
@@ -141,7 +142,7 @@ def _learn(trainer: SegmentTrainer, turn: int, steps: int, *, lean: bool) -> flo
         model.set_env(stock_environments(trainer))
     model.set_logger(Curves().logger())
     started = time.process_time()
-    model.learn(steps, callback=Watch(Interruption()))
+    model.learn(steps, callback=TrainingWatch(Interruption()))
     return time.process_time() - started
 
 
@@ -156,7 +157,7 @@ def stock_environments(trainer: SegmentTrainer) -> Any:
     return VecNormalize(env, **settings.normalize) if settings.normalize is not None else env
 
 
-def _costs(case: Case, trainer: SegmentTrainer) -> dict[str, float]:
+def _costs(case: TrainingCase, trainer: SegmentTrainer) -> dict[str, float]:
     """What one segment's end costs beside the training: writing the state, and exporting the policy
     with its check.
     """

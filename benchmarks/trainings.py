@@ -12,7 +12,7 @@ GSDE = ("use_sde", "sde_sample_freq")
 
 
 @dataclass(frozen=True)
-class Case:
+class TrainingCase:
     """One algorithm on one environment.
 
     :param steps: of one turn, or of the whole training.

@@ -230,7 +230,7 @@ def _write_curves(plan: Any) -> None:
 def _evidence(place: Any, instance_id: str, beat: Any, *, stops_early: bool) -> Any:
     """What a task knows when it defers: a machine that has trained for a while."""
     from rl_lifecycle.experiment.experiment import Compute
-    from rl_lifecycle.machines.attempts import Attempt, Outcome, client_token
+    from rl_lifecycle.machines.attempts import Attempt, AttemptOutcome, client_token
     from rl_lifecycle.trials.evidence import Evidence
 
     now = datetime.now(UTC)
@@ -245,7 +245,7 @@ def _evidence(place: Any, instance_id: str, beat: Any, *, stops_early: bool) -> 
         created_at=now - AGE,
         deadline_at=now + timedelta(hours=4),
         price_reserved_usd=0.1,
-        outcome=Outcome(
+        outcome=AttemptOutcome(
             instance_id=instance_id,
             instance_type="c7i.large",
             market="spot",

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from local_aws.ec2.catalog import CATALOG, QUOTAS, InstanceType
+from local_aws.ec2.catalog import CATALOG, QUOTAS, OfferedType
 from local_aws.iam.authorization import Authorizer
 
 Response = tuple[int, dict[str, str], bytes]
@@ -151,7 +151,7 @@ def passes(attributes: Mapping[str, str], filters: Iterable[Mapping[str, str]]) 
     return True
 
 
-def product(entry: InstanceType, region: str) -> Data:
+def product(entry: OfferedType, region: str) -> Data:
     """Return an instance type as the price list shows it."""
     sku = hashlib.sha256(entry.name.encode()).hexdigest()[:16].upper()
     attributes = {

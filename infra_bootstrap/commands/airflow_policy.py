@@ -7,13 +7,13 @@ from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
 from infra_bootstrap.stacks.parameters import plan_parameters
 from infra_bootstrap.stacks.resolving import Stage
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 
 #: The properties that name a resource of identity.
 NAMES = ("RoleName", "ManagedPolicyName", "InstanceProfileName")
 
 
-def airflow_policy(clients: Clients, settings: Settings) -> dict[str, Any]:
+def airflow_policy(clients: Clients, settings: DeploymentSettings) -> dict[str, Any]:
     """Work out the policy that identity attaches to Airflow's role; identity need not be deployed,
     its names are known.
 

@@ -17,16 +17,16 @@ from infra_bootstrap.stacks.changes import summary
 from infra_bootstrap.stacks.concerns import NEED_ARTIFACTS, Concern
 from infra_bootstrap.stacks.costs import total
 from infra_bootstrap.stacks.outputs import read_outputs
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 
 Answer = tuple[dict[str, Any], str]
 
 
-class Order(NamedTuple):
+class Command(NamedTuple):
     """One command, with everything it needs. :param say: tells a person how it goes on."""
 
     clients: Clients
-    settings: Settings
+    settings: DeploymentSettings
     arguments: argparse.Namespace
     say: Callable[[str], None]
 
@@ -36,7 +36,7 @@ class Order(NamedTuple):
         return Concern(self.arguments.stack) if self.arguments.stack else None
 
 
-def deploy_stacks(order: Order) -> Answer:
+def deploy_stacks(order: Command) -> Answer:
     """Deploy."""
     results = deploy.deploy(
         order.clients, order.settings, order.say, order.only, check=not order.arguments.unchecked
@@ -51,7 +51,7 @@ def deploy_stacks(order: Order) -> Answer:
     return {"environment": order.settings.environment, "stacks": stacks}, text
 
 
-def bring_policy(order: Order) -> Answer:
+def bring_policy(order: Command) -> Answer:
     """Upload a policy, and say how it is imported."""
     done = upload_policy(order.clients, order.settings.environment, Path(order.arguments.policy))
     conf = json.dumps(
@@ -68,7 +68,7 @@ def bring_policy(order: Order) -> Answer:
     }, text
 
 
-def plan_stacks(order: Order) -> Answer:
+def plan_stacks(order: Command) -> Answer:
     """Plan."""
     needed = order.only in (None, *NEED_ARTIFACTS)
     artifacts = (
@@ -115,7 +115,7 @@ def _plan_lines(plan: planning.StackPlan) -> list[str]:
     return lines
 
 
-def check_account(order: Order) -> Answer:
+def check_account(order: Command) -> Answer:
     """Preflight."""
     checks = preflight.run_checks(order.clients, order.settings)
     failed = preflight.failures(checks)
@@ -137,7 +137,7 @@ def check_account(order: Order) -> Answer:
     return answer, "\n".join(lines)
 
 
-def show_drift(order: Order) -> Answer:
+def show_drift(order: Command) -> Answer:
     """Drift."""
     found = drift.find_drift(order.clients, order.settings.environment, order.only)
     lines = [f"{item.stack_name} {item.resource}: {item.what}" for item in found] or ["no drift"]
@@ -149,7 +149,7 @@ def show_drift(order: Order) -> Answer:
     return answer, "\n".join(lines)
 
 
-def build_only(order: Order) -> Answer:
+def build_only(order: Command) -> Answer:
     """Build the artifacts."""
     answer = deploy.build_artifacts(order.clients, order.settings, order.say).artifacts.model_dump(
         mode="json"
@@ -157,19 +157,19 @@ def build_only(order: Order) -> Answer:
     return answer, "\n".join(f"{name}: {value}" for name, value in answer.items())
 
 
-def show_outputs(order: Order) -> Answer:
+def show_outputs(order: Command) -> Answer:
     """Read the outputs."""
     answer = read_outputs(order.clients, order.settings.environment).to_dict()
     return answer, "\n".join(f"{name}: {value}" for name, value in answer.items())
 
 
-def show_airflow_policy(order: Order) -> Answer:
+def show_airflow_policy(order: Command) -> Answer:
     """Work out what an Airflow worker needs."""
     document = airflow_policy(order.clients, order.settings)
     return document, json.dumps(document, indent=2)
 
 
-def smoke(order: Order) -> Answer:
+def smoke(order: Command) -> Answer:
     """Run once, for real money."""
     report = run_smoke(order.clients, order.settings, order.arguments.confirm, order.say)
     text = (
@@ -182,7 +182,7 @@ def smoke(order: Order) -> Answer:
     return report.model_dump(mode="json"), text
 
 
-def destroy_stacks(order: Order) -> Answer:
+def destroy_stacks(order: Command) -> Answer:
     """Destroy."""
     arguments = order.arguments
     done = destroy.destroy(

@@ -28,7 +28,7 @@ from infra_bootstrap.errors import (
     PreflightFailedError,
 )
 from infra_bootstrap.stacks.concerns import Concern
-from infra_bootstrap.stacks.settings import LAMBDA_RUNTIMES, Settings
+from infra_bootstrap.stacks.settings import LAMBDA_RUNTIMES, DeploymentSettings
 from infra_bootstrap.stacks.template_files import check_parameters
 from rl_lifecycle.errors import LifecycleError
 
@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         settings, clients = _settings(arguments), Clients(_session(arguments))
         _check_account(clients, arguments.account)
-        answer, text = arguments.command(answers.Order(clients, settings, arguments, _say))
+        answer, text = arguments.command(answers.Command(clients, settings, arguments, _say))
     except BAD_INPUT as error:
         _say(f"infra_bootstrap: {error}")
         return 2
@@ -238,7 +238,7 @@ def _session(arguments: argparse.Namespace) -> boto3.Session:
     return session
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def _settings(arguments: argparse.Namespace) -> DeploymentSettings:
     parameters = {}
     for given in arguments.parameter:
         name, found, value = given.partition("=")
@@ -246,7 +246,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             raise BadInputError(f"--parameter {given}: must be NAME=VALUE")
         parameters[name] = value
     check_parameters(parameters)
-    return Settings(
+    return DeploymentSettings(
         arguments.environment, arguments.airflow_role, arguments.lambda_runtime, parameters
     )
 

@@ -21,7 +21,7 @@ from infra_bootstrap.preflight.checks import failures, run_checks
 from infra_bootstrap.preflight.traces import find_traces
 from infra_bootstrap.reaper.reaper import find_machines
 from infra_bootstrap.stacks.outputs import Outputs, read_outputs
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.evaluation.selection import selection_name
 from rl_lifecycle.experiment.experiment import read_experiment
@@ -108,7 +108,9 @@ def highest_usd() -> float:
     return round(max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES) * hours + REST_USD, 2)
 
 
-def run_smoke(clients: Clients, settings: Settings, confirm: str | None, say: Say) -> SmokeReport:
+def run_smoke(
+    clients: Clients, settings: DeploymentSettings, confirm: str | None, say: Say
+) -> SmokeReport:
     """Make an environment of its own, train once, evaluate once, destroy it with its bucket. Costs
     money.
 
@@ -191,7 +193,7 @@ def _refuse_unless_confirmed(clients: Clients, environment: str, confirm: str | 
         )
 
 
-def _prepare(clients: Clients, settings: Settings) -> Trial:
+def _prepare(clients: Clients, settings: DeploymentSettings) -> Trial:
     """Freeze the spec of the one training, as the launcher."""
     outputs = read_outputs(clients, settings.environment)
     launcher = clients.assume(outputs.launcher_role_arn, "nightshift-smoke")
@@ -276,7 +278,7 @@ def _await_shard(trial: Trial, beat: Heartbeat, say: Say) -> Shard:
     )
 
 
-def _clean_up(clients: Clients, settings: Settings, say: Say) -> Destruction:
+def _clean_up(clients: Clients, settings: DeploymentSettings, say: Say) -> Destruction:
     """End the machine if it still runs, then destroy the environment with its bucket."""
     left = [
         str(machine["InstanceId"]) for machine in find_machines(clients.ec2, settings.environment)

@@ -13,9 +13,9 @@ from infra_bootstrap.artifacts.sets import ArtifactSet, Built, build
 from infra_bootstrap.artifacts.uploads import upload
 from infra_bootstrap.clients import Clients, is_refusal
 from infra_bootstrap.deployment.one_stack import (
-    Outcome,
     Prepared,
-    Progress,
+    StackOutcome,
+    StackProgress,
     delays,
     poll,
     prepare,
@@ -24,7 +24,7 @@ from infra_bootstrap.deployment.one_stack import (
 )
 from infra_bootstrap.errors import StackFailedError
 from infra_bootstrap.preflight.account import check_runtime, ensure_service_roles
-from infra_bootstrap.preflight.check import Verdict
+from infra_bootstrap.preflight.check import CheckResult
 from infra_bootstrap.preflight.checks import refuse_what_would_fail
 from infra_bootstrap.stacks.changes import summary
 from infra_bootstrap.stacks.concerns import (
@@ -38,7 +38,7 @@ from infra_bootstrap.stacks.concerns import (
 from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.images import find_image
 from infra_bootstrap.stacks.parameters import lambda_runtime
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.records.record import Record
 
 DEPLOY_WITHIN_S = 3600.0
@@ -49,14 +49,14 @@ class StackResult(Record):
     """What became of a stack."""
 
     stack_name: str
-    outcome: Outcome
+    outcome: StackOutcome
     changes: str
     seconds: float
 
 
 def deploy(
     clients: Clients,
-    settings: Settings,
+    settings: DeploymentSettings,
     say: Say,
     only: Concern | None = None,
     *,
@@ -73,7 +73,7 @@ def deploy(
     """
     if check:
         for found in refuse_what_would_fail(clients, settings, only):
-            if found.verdict is Verdict.WARNING:
+            if found.verdict is CheckResult.WARNING:
                 say(f"{found.name}: {found.found} → {found.fix}")
     results: list[StackResult] = []
     with ThreadPoolExecutor(1) as pool:
@@ -105,7 +105,9 @@ def _ensure_service_roles(clients: Clients, say: Say) -> None:
         say(f"service-linked roles made: {', '.join(made)}")
 
 
-def build_artifacts(clients: Clients, settings: Settings, say: Say = lambda _: None) -> Built:
+def build_artifacts(
+    clients: Clients, settings: DeploymentSettings, say: Say = lambda _: None
+) -> Built:
     """Build what machines and functions run, for the image's Python and Lambda's; what was built
     before is found again.
 
@@ -133,7 +135,7 @@ def build_artifacts(clients: Clients, settings: Settings, say: Say = lambda _: N
     return built
 
 
-def upload_artifacts(clients: Clients, settings: Settings, built: Built) -> int:
+def upload_artifacts(clients: Clients, settings: DeploymentSettings, built: Built) -> int:
     """Upload what is not there yet, as the launcher. :return: how many files were uploaded."""
     bucket = bucket_name(settings.environment, clients.account_id, clients.region)
     launcher = clients.assume(
@@ -144,7 +146,7 @@ def upload_artifacts(clients: Clients, settings: Settings, built: Built) -> int:
 
 def deploy_side_by_side(
     clients: Clients,
-    settings: Settings,
+    settings: DeploymentSettings,
     concerns: Iterable[Concern],
     artifacts: ArtifactSet | None,
     say: Say,
@@ -175,7 +177,7 @@ def deploy_side_by_side(
 
 
 def _upload(
-    clients: Clients, settings: Settings, building: "Future[Built]", say: Say
+    clients: Clients, settings: DeploymentSettings, building: "Future[Built]", say: Say
 ) -> ArtifactSet:
     built = building.result()
     count = upload_artifacts(clients, settings, built)
@@ -183,7 +185,7 @@ def _upload(
     return built.artifacts
 
 
-def _await(clients: Clients, prepared: Prepared) -> Progress:
+def _await(clients: Clients, prepared: Prepared) -> StackProgress:
     for delay in delays(DEPLOY_WITHIN_S):
         progress = poll(clients, prepared)
         if progress.outcome:
@@ -198,10 +200,10 @@ def _await(clients: Clients, prepared: Prepared) -> Progress:
     )
 
 
-def _result(prepared: Prepared, progress: Progress, seconds: float) -> StackResult:
+def _result(prepared: Prepared, progress: StackProgress, seconds: float) -> StackResult:
     return StackResult(
         stack_name=prepared.stack_name,
-        outcome=progress.outcome or Outcome.UNCHANGED,
+        outcome=progress.outcome or StackOutcome.UNCHANGED,
         changes=summary(prepared.changes),
         seconds=round(seconds, 2),
     )

@@ -16,7 +16,7 @@ from infra_bootstrap.errors import AccessRefusedError, InstancesRunningError, No
 from infra_bootstrap.reaper.reaper import ENVIRONMENT_TAG, find_machines
 from infra_bootstrap.stacks.concerns import WAVES, Concern, bucket_name, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.records.record import Record
 
 Say = Callable[[str], None]
@@ -53,7 +53,7 @@ class Destruction(Record):
 
 def destroy(
     clients: Clients,
-    settings: Settings,
+    settings: DeploymentSettings,
     confirm: str | None,
     say: Say,
     *,
@@ -94,7 +94,7 @@ def destroy(
     )
 
 
-def _kept(clients: Clients, settings: Settings, delete_bucket: bool) -> set[Concern]:
+def _kept(clients: Clients, settings: DeploymentSettings, delete_bucket: bool) -> set[Concern]:
     identity = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
     if identity is not None and is_airflow(clients, identity.parameters):
         if delete_bucket:
@@ -112,7 +112,12 @@ def _kept(clients: Clients, settings: Settings, delete_bucket: bool) -> set[Conc
 
 
 def _delete(
-    clients: Clients, settings: Settings, kept: set[Concern], say: Say, *, delete_bucket: bool
+    clients: Clients,
+    settings: DeploymentSettings,
+    kept: set[Concern],
+    say: Say,
+    *,
+    delete_bucket: bool,
 ) -> Iterator[str]:
     command = (
         f"python -m infra_bootstrap destroy --environment {settings.environment} --confirm "
@@ -181,7 +186,9 @@ def _delete_bucket(clients: Clients, bucket: str) -> Iterator[str]:
     yield bucket
 
 
-def find_leftovers(clients: Clients, settings: Settings, kept: set[Concern]) -> Iterator[str]:
+def find_leftovers(
+    clients: Clients, settings: DeploymentSettings, kept: set[Concern]
+) -> Iterator[str]:
     """List what is still there of an environment, but for what was kept: stacks, roles, and all
     that bears its tags.
 
@@ -249,7 +256,7 @@ def _tagged(clients: Clients, key: str, environment: str) -> Iterator[str]:
         yield from (item["ResourceARN"] for item in page["ResourceTagMappingList"])
 
 
-def _is_kept(arn: str, settings: Settings, kept: set[Concern]) -> bool:
+def _is_kept(arn: str, settings: DeploymentSettings, kept: set[Concern]) -> bool:
     """Whether a tagged resource belongs to a stack that was kept; what EC2 has, EC2 was asked
     for.
     """

@@ -27,7 +27,7 @@ from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
 from infra_bootstrap.stacks.events import find_failure
 from infra_bootstrap.stacks.images import find_image
 from infra_bootstrap.stacks.parameters import plan_parameters
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.records.record import Record
 
 #: A change set that finds nothing to do fails with one of these.
@@ -40,7 +40,7 @@ DELETE_WITHIN_S = 1800.0
 DEPLOYMENT_TAG = "nightshift:deployment"
 
 
-class Outcome(StrEnum):
+class StackOutcome(StrEnum):
     """What became of a stack."""
 
     CREATED = "created"
@@ -66,16 +66,19 @@ class Prepared(Record):
     command: str = ""
 
 
-class Progress(Record):
+class StackProgress(Record):
     """Where a stack is. `outcome` is None while CloudFormation works."""
 
     stack_name: str
     status: str
-    outcome: Outcome | None = None
+    outcome: StackOutcome | None = None
 
 
 def prepare(
-    clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None = None
+    clients: Clients,
+    settings: DeploymentSettings,
+    concern: Concern,
+    artifacts: ArtifactSet | None = None,
 ) -> Prepared:
     """Compare a stack with its template, and leave a change set if they differ. Costs nothing.
 
@@ -133,27 +136,29 @@ def start(clients: Clients, prepared: Prepared) -> Prepared:
     return prepared
 
 
-def poll(clients: Clients, prepared: Prepared) -> Progress:
+def poll(clients: Clients, prepared: Prepared) -> StackProgress:
     """Look at a stack that was started.
 
     :raises StackFailedError: if it failed, with the resource that failed first and AWS's reason.
     """
     if prepared.change_set is None:
-        return Progress(stack_name=prepared.stack_name, status="", outcome=Outcome.UNCHANGED)
+        return StackProgress(
+            stack_name=prepared.stack_name, status="", outcome=StackOutcome.UNCHANGED
+        )
     stack = find_stack(clients, prepared.stack_name)
     status = stack.status if stack else "DELETE_COMPLETE"
     not_begun = (
         stack is not None and not prepared.is_new and stack.changed_at == prepared.changed_at
     )
     if status.endswith("_IN_PROGRESS") or not_begun:
-        return Progress(stack_name=prepared.stack_name, status=status)
+        return StackProgress(stack_name=prepared.stack_name, status=status)
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         resource, reason = find_failure(clients, stack.stack_id if stack else prepared.stack_name)
         raise StackFailedError(prepared.stack_name, status, resource, reason, prepared.command)
-    return Progress(
+    return StackProgress(
         stack_name=prepared.stack_name,
         status=status,
-        outcome=Outcome.CREATED if prepared.is_new else Outcome.UPDATED,
+        outcome=StackOutcome.CREATED if prepared.is_new else StackOutcome.UPDATED,
     )
 
 
@@ -176,7 +181,7 @@ def protect(clients: Clients, prepared: Prepared) -> bool:
 
 
 def find_living_stack(
-    clients: Clients, settings: Settings, concern: Concern
+    clients: Clients, settings: DeploymentSettings, concern: Concern
 ) -> DeployedStack | None:
     """Look a stack up, and clear it away if it is dead.
 
@@ -197,7 +202,7 @@ def find_living_stack(
     return None
 
 
-def delete_stack(clients: Clients, settings: Settings, concern: Concern) -> None:
+def delete_stack(clients: Clients, settings: DeploymentSettings, concern: Concern) -> None:
     """Ask CloudFormation to delete a stack. Returns at once."""
     name = stack_name(settings.environment, concern)
     try:
@@ -208,17 +213,19 @@ def delete_stack(clients: Clients, settings: Settings, concern: Concern) -> None
         raise refused_or_same(error, f"cloudformation:DeleteStack {name}") from error
 
 
-def poll_deletion(clients: Clients, stack_id: str, command: str) -> Progress:
+def poll_deletion(clients: Clients, stack_id: str, command: str) -> StackProgress:
     """Look at a stack that is being deleted. :raises StackFailedError: if it could not be
     deleted.
     """
     stack = find_stack(clients, stack_id)
     if stack is None:
-        return Progress(stack_name=stack_id, status="DELETE_COMPLETE", outcome=Outcome.DELETED)
+        return StackProgress(
+            stack_name=stack_id, status="DELETE_COMPLETE", outcome=StackOutcome.DELETED
+        )
     if stack.status == "DELETE_FAILED":
         resource, reason = find_failure(clients, stack_id)
         raise StackFailedError(stack.name, stack.status, resource, reason, command)
-    return Progress(stack_name=stack.name, status=stack.status)
+    return StackProgress(stack_name=stack.name, status=stack.status)
 
 
 def await_deletion(
@@ -273,7 +280,7 @@ def is_airflow(clients: Clients, identity_parameters: Mapping[str, str]) -> bool
 
 def create_change_set(
     clients: Clients,
-    settings: Settings,
+    settings: DeploymentSettings,
     concern: Concern,
     values: Mapping[str, str],
     deployed: Mapping[str, str] | None,
@@ -342,7 +349,9 @@ def delays(within_s: float) -> list[float]:
     return pauses + [5.0] * max(0, round((within_s - sum(pauses)) / 5.0))
 
 
-def _service_role(clients: Clients, settings: Settings, concern: Concern) -> dict[str, str]:
+def _service_role(
+    clients: Clients, settings: DeploymentSettings, concern: Concern
+) -> dict[str, str]:
     """CloudFormation works as the deployer on all stacks but identity, which makes the deployer."""
     if concern is Concern.IDENTITY:
         return {}
@@ -350,7 +359,7 @@ def _service_role(clients: Clients, settings: Settings, concern: Concern) -> dic
 
 
 def _continue_rollback(
-    clients: Clients, settings: Settings, stack: DeployedStack, concern: Concern
+    clients: Clients, settings: DeploymentSettings, stack: DeployedStack, concern: Concern
 ) -> DeployedStack | None:
     """Finish a rollback that stopped half-way, which is what AWS asks for before anything else."""
     clients.cloudformation.continue_update_rollback(

@@ -10,7 +10,7 @@ from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.costs import explain, monthly_usd
 from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
 from infra_bootstrap.stacks.parameters import plan_parameters
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from infra_bootstrap.stacks.template_files import parse, resources_made, resources_of
 from rl_lifecycle.records.record import Record
 
@@ -33,7 +33,7 @@ class StackPlan(Record):
 
 
 def plan(
-    clients: Clients, settings: Settings, concern: Concern, artifacts: ArtifactSet | None
+    clients: Clients, settings: DeploymentSettings, concern: Concern, artifacts: ArtifactSet | None
 ) -> StackPlan:
     """Plan a stack. A new one is read from its template; an existing one from a change set, which
     is deleted again.

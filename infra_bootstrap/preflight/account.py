@@ -9,11 +9,11 @@ from botocore.exceptions import ClientError
 
 from infra_bootstrap.clients import Clients, code_of, role_of_arn
 from infra_bootstrap.errors import BadInputError
-from infra_bootstrap.preflight.check import Check, Situation, Verdict
+from infra_bootstrap.preflight.check import Check, CheckResult, Situation
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.parameters import lambda_runtime
-from infra_bootstrap.stacks.settings import LAPTOP_RUNTIMES, Settings
+from infra_bootstrap.stacks.settings import LAPTOP_RUNTIMES, DeploymentSettings
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 from rl_lifecycle.machines.quotas import QUOTA_CODES
 
@@ -122,15 +122,15 @@ def check_caller(at: Situation) -> Iterator[Check]:
     if arn.endswith(":root"):
         yield Check(
             name="who am I",
-            verdict=Verdict.FAILED,
+            verdict=CheckResult.FAILED,
             found=arn,
             fix="use a role or a user: root cannot assume roles",
         )
         return
-    yield Check(name="who am I", verdict=Verdict.GOOD, found=arn)
+    yield Check(name="who am I", verdict=CheckResult.GOOD, found=arn)
     yield Check(
         name="account and region",
-        verdict=Verdict.GOOD,
+        verdict=CheckResult.GOOD,
         found=f"{clients.account_id}, {clients.region}",
     )
 
@@ -145,7 +145,7 @@ def check_region(at: Situation) -> Iterator[Check]:
     closed = status not in ("opt-in-not-required", "opted-in")
     yield Check(
         name="region",
-        verdict=Verdict.FAILED if closed else Verdict.GOOD,
+        verdict=CheckResult.FAILED if closed else CheckResult.GOOD,
         found=f"{clients.region}, {status}",
         fix=f"aws account enable-region --region-name {clients.region}, or choose another region"
         if closed
@@ -168,10 +168,10 @@ def check_permissions(at: Situation) -> Iterator[Check]:
         else None
     )
     if not refused:
-        yield Check(name="permissions", verdict=Verdict.GOOD, found="an administrator's")
+        yield Check(name="permissions", verdict=CheckResult.GOOD, found="an administrator's")
     elif airflow is not None and role == airflow:
         yield Check(
-            name="permissions", verdict=Verdict.GOOD, found="Airflow's: everything but identity"
+            name="permissions", verdict=CheckResult.GOOD, found="Airflow's: everything but identity"
         )
     else:
         fix = (
@@ -181,13 +181,13 @@ def check_permissions(at: Situation) -> Iterator[Check]:
         )
         yield Check(
             name="permissions",
-            verdict=Verdict.FAILED,
+            verdict=CheckResult.FAILED,
             found=f"{source} may not {', '.join(refused)}",
             fix=fix,
         )
 
 
-def _simulate(clients: Clients, settings: Settings, source: str) -> list[str]:
+def _simulate(clients: Clients, settings: DeploymentSettings, source: str) -> list[str]:
     """The actions of a first bootstrap that a role or user may not do, each asked for the resource
     it would be done to.
     """
@@ -219,14 +219,14 @@ def check_quotas(at: Situation) -> Iterator[Check]:
     quotas = clients.client("service-quotas")
     for family, code, fewest, needed in VCPU_QUOTAS:
         value = float(quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
-        bad = Verdict.FAILED if needed else Verdict.WARNING
+        bad = CheckResult.FAILED if needed else CheckResult.WARNING
         fix = (
             "ask for more: aws service-quotas request-service-quota-increase --service-code ec2 "
             f"--quota-code {code} --desired-value 16"
         )
         yield Check(
             name=f"vCPUs of {family}",
-            verdict=bad if value < fewest else Verdict.GOOD,
+            verdict=bad if value < fewest else CheckResult.GOOD,
             found=f"{value:g}",
             fix=fix if value < fewest else "",
         )
@@ -238,7 +238,7 @@ def check_lambda(at: Situation) -> Iterator[Check]:
     evaluation = find_stack(clients, stack_name(settings.environment, Concern.EVALUATION))
     runtime = lambda_runtime(settings, evaluation.parameters if evaluation else None)
     check_runtime(clients, runtime)
-    yield Check(name="Lambda's Python", verdict=Verdict.GOOD, found=runtime)
+    yield Check(name="Lambda's Python", verdict=CheckResult.GOOD, found=runtime)
     limit = clients.client("lambda").get_account_settings()["AccountLimit"][
         "UnreservedConcurrentExecutions"
     ]
@@ -246,7 +246,7 @@ def check_lambda(at: Situation) -> Iterator[Check]:
     if reserved > 0 and limit - reserved < 100:
         yield Check(
             name="Lambda's concurrency",
-            verdict=Verdict.FAILED,
+            verdict=CheckResult.FAILED,
             found=f"{limit}, of which {reserved} would be reserved",
             fix="AWS keeps 100 unreserved: leave ReservedConcurrency at -1, or ask for more "
             "(quota L-B99A9384, lambda)",
@@ -255,7 +255,7 @@ def check_lambda(at: Situation) -> Iterator[Check]:
     few = limit < 50
     yield Check(
         name="Lambda's concurrency",
-        verdict=Verdict.WARNING if few else Verdict.GOOD,
+        verdict=CheckResult.WARNING if few else CheckResult.GOOD,
         found=f"{limit} at the same time",
         fix="evaluations wait for each other; ask for more (quota L-B99A9384 of service lambda)"
         if few
@@ -272,13 +272,13 @@ def check_service_roles(at: Situation) -> Iterator[Check]:
         except clients.iam.exceptions.NoSuchEntityException:
             yield Check(
                 name=f"role of {service}",
-                verdict=Verdict.WARNING,
+                verdict=CheckResult.WARNING,
                 found="not there yet",
                 fix="`deploy` makes it, or: aws iam create-service-linked-role "
                 f"--aws-service-name {service}",
             )
         else:
-            yield Check(name=f"role of {service}", verdict=Verdict.GOOD, found=name)
+            yield Check(name=f"role of {service}", verdict=CheckResult.GOOD, found=name)
 
 
 def ensure_service_roles(clients: Clients) -> list[str]:

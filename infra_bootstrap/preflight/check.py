@@ -4,11 +4,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from infra_bootstrap.clients import Clients
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.records.record import Record
 
 
-class Verdict(StrEnum):
+class CheckResult(StrEnum):
     """What a check found."""
 
     GOOD = "ok"
@@ -20,7 +20,7 @@ class Check(Record):
     """One line of the table. :param fix: what to do; empty when nothing has to be done."""
 
     name: str
-    verdict: Verdict
+    verdict: CheckResult
     found: str
     fix: str = ""
 
@@ -29,4 +29,4 @@ class Situation(NamedTuple):
     """Who asks, and for what."""
 
     clients: Clients
-    settings: Settings
+    settings: DeploymentSettings

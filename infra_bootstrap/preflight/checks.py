@@ -12,10 +12,10 @@ from botocore.exceptions import ClientError
 from infra_bootstrap.clients import Clients, code_of, is_refusal
 from infra_bootstrap.errors import BadInputError, PreflightFailedError
 from infra_bootstrap.preflight import account, environment
-from infra_bootstrap.preflight.check import Check, Situation, Verdict
+from infra_bootstrap.preflight.check import Check, CheckResult, Situation
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 
 CHECKS: dict[str, Callable[[Situation], Iterator[Check]]] = {
     "who am I": account.check_caller,
@@ -35,7 +35,7 @@ CHECKS: dict[str, Callable[[Situation], Iterator[Check]]] = {
 }
 
 
-def run_checks(clients: Clients, settings: Settings) -> list[Check]:
+def run_checks(clients: Clients, settings: DeploymentSettings) -> list[Check]:
     """Make every check, whatever the others found.
 
     :raises ClientError: if AWS does not even say who asks.
@@ -52,7 +52,7 @@ def make_check(name: str, at: Situation) -> list[Check]:
     try:
         return list(CHECKS[name](at))
     except BadInputError as error:
-        return [Check(name=name, verdict=Verdict.FAILED, found=str(error), fix="see there")]
+        return [Check(name=name, verdict=CheckResult.FAILED, found=str(error), fix="see there")]
     except ClientError as error:
         fix = (
             f"allow {at.clients.identity['Arn']} what {error.operation_name} needs"
@@ -62,7 +62,7 @@ def make_check(name: str, at: Situation) -> list[Check]:
         return [
             Check(
                 name=name,
-                verdict=Verdict.WARNING,
+                verdict=CheckResult.WARNING,
                 found=f"cannot be looked at: {code_of(error)}",
                 fix=fix,
             )
@@ -71,11 +71,11 @@ def make_check(name: str, at: Situation) -> list[Check]:
 
 def failures(checks: list[Check]) -> list[Check]:
     """The checks that failed."""
-    return [check for check in checks if check.verdict is Verdict.FAILED]
+    return [check for check in checks if check.verdict is CheckResult.FAILED]
 
 
 def refuse_what_would_fail(
-    clients: Clients, settings: Settings, only: Concern | None = None
+    clients: Clients, settings: DeploymentSettings, only: Concern | None = None
 ) -> list[Check]:
     """Check an account before something new is made in it; a deployment whose stacks are all there
     is not held up.

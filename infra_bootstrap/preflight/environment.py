@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from infra_bootstrap.clients import code_of, role_of_arn
-from infra_bootstrap.preflight.check import Check, Situation, Verdict
+from infra_bootstrap.preflight.check import Check, CheckResult, Situation
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.images import find_image
@@ -29,19 +29,21 @@ def check_airflow_role(at: Situation) -> Iterator[Check]:
         identity.parameters["AirflowRoleName"] if identity and not identity.is_dead else default
     )
     if role_of_arn(clients.identity["Arn"]) == name:
-        yield Check(name="Airflow's role", verdict=Verdict.GOOD, found=f"{name}, and it is asking")
+        yield Check(
+            name="Airflow's role", verdict=CheckResult.GOOD, found=f"{name}, and it is asking"
+        )
         return
     try:
         clients.iam.get_role(RoleName=name)
     except clients.iam.exceptions.NoSuchEntityException:
         yield Check(
             name="Airflow's role",
-            verdict=Verdict.FAILED,
+            verdict=CheckResult.FAILED,
             found=f"{name} does not exist",
             fix="name the role that Airflow's workers run as: --airflow-role NAME",
         )
         return
-    yield Check(name="Airflow's role", verdict=Verdict.GOOD, found=name)
+    yield Check(name="Airflow's role", verdict=CheckResult.GOOD, found=name)
 
 
 def check_names(at: Situation) -> Iterator[Check]:
@@ -52,7 +54,7 @@ def check_names(at: Situation) -> Iterator[Check]:
     if stack is not None and not stack.is_dead:
         yield Check(
             name="environment",
-            verdict=Verdict.GOOD,
+            verdict=CheckResult.GOOD,
             found=f"{settings.environment} is deployed here",
         )
         return
@@ -60,12 +62,12 @@ def check_names(at: Situation) -> Iterator[Check]:
         clients.iam.get_role(RoleName=name)
     except clients.iam.exceptions.NoSuchEntityException:
         yield Check(
-            name="environment", verdict=Verdict.GOOD, found=f"{settings.environment} is free"
+            name="environment", verdict=CheckResult.GOOD, found=f"{settings.environment} is free"
         )
         return
     yield Check(
         name="environment",
-        verdict=Verdict.FAILED,
+        verdict=CheckResult.FAILED,
         found=f"the role {name} exists, and its stack is not in {clients.region}",
         fix="choose the region where the environment lives, or another name",
     )
@@ -80,14 +82,14 @@ def check_zones(at: Situation) -> Iterator[Check]:
         fix = "" if zones else "leave it out of compute.instance_types, or choose another region"
         yield Check(
             name=f"zones with {name}",
-            verdict=Verdict.GOOD if zones else Verdict.WARNING,
+            verdict=CheckResult.GOOD if zones else CheckResult.WARNING,
             found=", ".join(zones) or "none",
             fix=fix,
         )
     if not offered:
         yield Check(
             name="zones",
-            verdict=Verdict.FAILED,
+            verdict=CheckResult.FAILED,
             found="no zone offers what is wanted",
             fix="choose another region",
         )
@@ -106,7 +108,7 @@ def check_vpcs(at: Situation) -> Iterator[Check]:
     full = used >= quota and not deployed
     yield Check(
         name="VPCs",
-        verdict=Verdict.FAILED if full else Verdict.GOOD,
+        verdict=CheckResult.FAILED if full else CheckResult.GOOD,
         found=f"{used} of {quota:g}",
         fix=f"delete one, or ask for more (quota {VPC_QUOTA} of service vpc)" if full else "",
     )
@@ -133,7 +135,7 @@ def judge_addresses(subnets: Sequence[Mapping[str, Any]]) -> Check:
     not.
 
     >>> judge_addresses([{"AvailabilityZone": "eu-west-1a", "AvailableIpAddressCount": 0}]).verdict
-    <Verdict.FAILED: 'failed'>
+    <CheckResult.FAILED: 'failed'>
     """
     free = {
         str(subnet["AvailabilityZone"]): int(subnet["AvailableIpAddressCount"])
@@ -142,8 +144,8 @@ def judge_addresses(subnets: Sequence[Mapping[str, Any]]) -> Check:
     full = [zone for zone, count in sorted(free.items()) if count < FEW_ADDRESSES]
     found = ", ".join(f"{zone} {count}" for zone, count in sorted(free.items()))
     if not full:
-        return Check(name="free addresses", verdict=Verdict.GOOD, found=found)
-    verdict = Verdict.FAILED if len(full) == len(free) else Verdict.WARNING
+        return Check(name="free addresses", verdict=CheckResult.GOOD, found=found)
+    verdict = CheckResult.FAILED if len(full) == len(free) else CheckResult.WARNING
     return Check(
         name="free addresses",
         verdict=verdict,
@@ -169,7 +171,7 @@ def check_image(at: Situation) -> Iterator[Check]:
     small = wanted < image.volume_gib
     yield Check(
         name="machine image",
-        verdict=Verdict.FAILED if small else Verdict.GOOD,
+        verdict=CheckResult.FAILED if small else CheckResult.GOOD,
         found=f"{image.image_id}, Python {image.target.python}, {image.volume_gib} GiB",
         fix=f"--parameter VolumeGib={image.volume_gib}" if small else "",
     )
@@ -183,11 +185,11 @@ def check_bucket(at: Situation) -> Iterator[Check]:
         clients.s3.head_bucket(Bucket=name, ExpectedBucketOwner=clients.account_id)
     except ClientError as error:
         if code_of(error) in ("404", "NoSuchBucket"):
-            yield Check(name="bucket", verdict=Verdict.GOOD, found=f"{name} is free")
+            yield Check(name="bucket", verdict=CheckResult.GOOD, found=f"{name} is free")
             return
         yield Check(
             name="bucket",
-            verdict=Verdict.FAILED,
+            verdict=CheckResult.FAILED,
             found=f"{name} is taken by somebody else",
             fix="choose another environment's name: bucket names are shared by all of AWS",
         )
@@ -195,7 +197,7 @@ def check_bucket(at: Situation) -> Iterator[Check]:
     ours = find_stack(clients, stack_name(settings.environment, Concern.STORAGE)) is not None
     yield Check(
         name="bucket",
-        verdict=Verdict.GOOD if ours else Verdict.FAILED,
+        verdict=CheckResult.GOOD if ours else CheckResult.FAILED,
         found=f"{name} is {'ours' if ours else 'there'}",
         fix=""
         if ours
@@ -213,7 +215,11 @@ def check_stacks(at: Situation) -> Iterator[Check]:
         if stack is None:
             continue
         verdict = (
-            Verdict.FAILED if stack.is_busy else Verdict.WARNING if stack.is_dead else Verdict.GOOD
+            CheckResult.FAILED
+            if stack.is_busy
+            else CheckResult.WARNING
+            if stack.is_dead
+            else CheckResult.GOOD
         )
         fix = (
             "wait until it has ended"

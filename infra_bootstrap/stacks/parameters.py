@@ -16,7 +16,7 @@ from infra_bootstrap.clients import Clients, code_of, is_refusal, role_of_arn
 from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.stacks.concerns import Concern
 from infra_bootstrap.stacks.images import find_image
-from infra_bootstrap.stacks.settings import DEFAULT_LAMBDA_RUNTIME, Settings
+from infra_bootstrap.stacks.settings import DEFAULT_LAMBDA_RUNTIME, DeploymentSettings
 from infra_bootstrap.stacks.template_files import check_value, parameters_of
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 from rl_lifecycle.machines.prices import FALL_BACK
@@ -30,7 +30,7 @@ Values = dict[str, str]
 
 def plan_parameters(
     clients: Clients,
-    settings: Settings,
+    settings: DeploymentSettings,
     concern: Concern,
     deployed: Mapping[str, str] | None,
     artifacts: ArtifactSet | None = None,
@@ -85,7 +85,7 @@ def _patterns(allowed: str) -> list[str]:
     return [pattern.strip() for pattern in allowed.split(",")]
 
 
-def _asked_for(settings: Settings) -> Values:
+def _asked_for(settings: DeploymentSettings) -> Values:
     given = dict(settings.parameters) | {"Environment": settings.environment}
     return given | ({"AirflowRoleName": settings.airflow_role} if settings.airflow_role else {})
 
@@ -110,7 +110,10 @@ def _computed(concern: Concern, artifacts: ArtifactSet | None) -> Values:
 
 
 def _looked_up(
-    clients: Clients, settings: Settings, concern: Concern, deployed: Mapping[str, str] | None
+    clients: Clients,
+    settings: DeploymentSettings,
+    concern: Concern,
+    deployed: Mapping[str, str] | None,
 ) -> Values:
     """What is found out when a stack is made, and stays."""
     if deployed is not None:
@@ -123,7 +126,10 @@ def _looked_up(
 
 
 def _following_image(
-    clients: Clients, settings: Settings, concern: Concern, deployed: Mapping[str, str] | None
+    clients: Clients,
+    settings: DeploymentSettings,
+    concern: Concern,
+    deployed: Mapping[str, str] | None,
 ) -> Values:
     """What the image decides, each time: SSM's "latest" moves on."""
     if concern is not Concern.TRAINING:
@@ -132,7 +138,7 @@ def _following_image(
     return {"RootDeviceName": find_image(clients, name).root_device_name}
 
 
-def _operator(clients: Clients, settings: Settings) -> Values:
+def _operator(clients: Clients, settings: DeploymentSettings) -> Values:
     """Who bootstraps may upload artifacts; not Airflow's role, which may anyway, and not the root
     user, who cannot.
     """
@@ -147,7 +153,7 @@ def _operator(clients: Clients, settings: Settings) -> Values:
     return {"OperatorArn": str(clients.iam.get_role(RoleName=role)["Role"]["Arn"])}
 
 
-def _zones(clients: Clients, settings: Settings) -> Values:
+def _zones(clients: Clients, settings: DeploymentSettings) -> Values:
     """Choose up to six zones: those that offer what is wanted, else all.
 
     :raises BadInputError: if the region has none.
@@ -206,7 +212,9 @@ def _prefix_list(clients: Clients) -> Values:
     return {"S3PrefixListId": found[0]["PrefixListId"]} if found else {}
 
 
-def lambda_runtime(settings: Settings, deployed_evaluation: Mapping[str, str] | None) -> str:
+def lambda_runtime(
+    settings: DeploymentSettings, deployed_evaluation: Mapping[str, str] | None
+) -> str:
     """Choose Lambda's Python: asked for, else deployed, else python3.12."""
     return (
         settings.lambda_runtime

@@ -19,7 +19,7 @@ ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}")
 
 
 @dataclass(frozen=True)
-class Settings:
+class DeploymentSettings:
     """One deployment.
 
     :param environment: its name, such as `dev`.

@@ -12,7 +12,7 @@ from typing import Any
 from local_aws.cloudformation import dropped_properties, rights, schema, types
 from local_aws.ec2 import refusals
 from local_aws.emulator import seams
-from local_aws.emulator.wire import Fault
+from local_aws.emulator.wire import Ec2ApiError
 from local_aws.functions.front import check_function
 from local_aws.functions.runner import Runner
 from local_aws.functions.runtimes import Runtimes
@@ -135,7 +135,7 @@ class Provisioning:
         if kind in NETWORKS:
             try:
                 NETWORKS[kind](properties)
-            except Fault as fault:
+            except Ec2ApiError as fault:
                 text = f'"{fault.message}" (Service: Ec2, Status Code: {fault.status})'
                 raise ValueError(f"Resource handler returned message: {text}") from None
         if kind == "AWS::IAM::Role" and (

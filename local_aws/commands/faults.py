@@ -96,7 +96,7 @@ def restart(state: StateFolder, running: Running) -> Answer:
     return {"faults": [], "restarted": {"pid": again.pid, "endpoint_url": again.endpoint_url}}
 
 
-def _describe(kind: catalog.Kind) -> Answer:
+def _describe(kind: catalog.FaultKind) -> Answer:
     """Describe a kind."""
     return {"text": kind.text, "parameters": {name: p.text for name, p in kind.parameters.items()}}
 

@@ -22,7 +22,7 @@ from local_aws.errors import InstanceTypesError
 
 
 @dataclass(frozen=True)
-class Gpu:
+class OfferedGpu:
     """The accelerators of a type."""
 
     name: str
@@ -32,7 +32,7 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class InstanceType:
+class OfferedType:
     """One instance type.
 
     :param on_demand_usd: for one hour.
@@ -45,7 +45,7 @@ class InstanceType:
     on_demand_usd: float
     spot_share: float = 0.38
     architecture: str = "x86_64"
-    gpu: Gpu | None = None
+    gpu: OfferedGpu | None = None
     burstable: bool = False
 
     @property
@@ -67,10 +67,10 @@ def _sizes(
     mib_per_vcpu: int,
     usd_per_vcpu: float,
     architecture: str = "x86_64",
-) -> list[InstanceType]:
+) -> list[OfferedType]:
     """Describe a family whose memory and price grow with its cores."""
     return [
-        InstanceType(f"{family}.{size}", n, n * mib_per_vcpu, round(n * usd_per_vcpu, 4), architecture=architecture)
+        OfferedType(f"{family}.{size}", n, n * mib_per_vcpu, round(n * usd_per_vcpu, 4), architecture=architecture)
         for size, n in cores.items()
     ]  # fmt: skip
 
@@ -87,11 +87,11 @@ _COMMON = {
 }
 
 _ALL = [
-    InstanceType("t3.micro", 2, 1024, 0.0114, 0.35, burstable=True),
-    InstanceType("t3.small", 2, 2048, 0.0228, 0.35, burstable=True),
-    InstanceType("t3.medium", 2, 4096, 0.0456, 0.35, burstable=True),
-    InstanceType("t3.large", 2, 8192, 0.0912, 0.35, burstable=True),
-    InstanceType("t3.xlarge", 4, 16384, 0.1824, 0.35, burstable=True),
+    OfferedType("t3.micro", 2, 1024, 0.0114, 0.35, burstable=True),
+    OfferedType("t3.small", 2, 2048, 0.0228, 0.35, burstable=True),
+    OfferedType("t3.medium", 2, 4096, 0.0456, 0.35, burstable=True),
+    OfferedType("t3.large", 2, 8192, 0.0912, 0.35, burstable=True),
+    OfferedType("t3.xlarge", 4, 16384, 0.1824, 0.35, burstable=True),
     *_sizes("c6i", _COMMON, 2048, 0.0456),
     *_sizes("c7i", _COMMON, 2048, 0.0478),
     *_sizes("c7a", _COMMON, 2048, 0.0550),
@@ -101,22 +101,22 @@ _ALL = [
     *_sizes(
         "c7g", {k: v for k, v in _COMMON.items() if v <= 64 and v != 48}, 2048, 0.0390, "arm64"
     ),
-    InstanceType("g4dn.xlarge", 4, 16384, 0.587, 0.40, gpu=Gpu("T4", 1, 16384)),
-    InstanceType("g4dn.2xlarge", 8, 32768, 0.838, 0.40, gpu=Gpu("T4", 1, 16384)),
-    InstanceType("g4dn.12xlarge", 48, 196608, 4.362, 0.40, gpu=Gpu("T4", 4, 16384)),
-    InstanceType("g5.xlarge", 4, 16384, 1.123, 0.42, gpu=Gpu("A10G", 1, 24576)),
-    InstanceType("g5.2xlarge", 8, 32768, 1.353, 0.42, gpu=Gpu("A10G", 1, 24576)),
-    InstanceType("g5.12xlarge", 48, 196608, 6.331, 0.42, gpu=Gpu("A10G", 4, 24576)),
-    InstanceType("g6.xlarge", 4, 16384, 0.898, 0.45, gpu=Gpu("L4", 1, 24576)),
-    InstanceType("g6.2xlarge", 8, 32768, 1.091, 0.45, gpu=Gpu("L4", 1, 24576)),
-    InstanceType("p3.2xlarge", 8, 62464, 3.305, 0.45, gpu=Gpu("V100", 1, 16384)),
-    InstanceType("p4d.24xlarge", 96, 1179648, 35.397, 0.50, gpu=Gpu("A100", 8, 40960)),
-    InstanceType("p5.48xlarge", 192, 2097152, 59.0, 0.50, gpu=Gpu("H100", 8, 81920)),
+    OfferedType("g4dn.xlarge", 4, 16384, 0.587, 0.40, gpu=OfferedGpu("T4", 1, 16384)),
+    OfferedType("g4dn.2xlarge", 8, 32768, 0.838, 0.40, gpu=OfferedGpu("T4", 1, 16384)),
+    OfferedType("g4dn.12xlarge", 48, 196608, 4.362, 0.40, gpu=OfferedGpu("T4", 4, 16384)),
+    OfferedType("g5.xlarge", 4, 16384, 1.123, 0.42, gpu=OfferedGpu("A10G", 1, 24576)),
+    OfferedType("g5.2xlarge", 8, 32768, 1.353, 0.42, gpu=OfferedGpu("A10G", 1, 24576)),
+    OfferedType("g5.12xlarge", 48, 196608, 6.331, 0.42, gpu=OfferedGpu("A10G", 4, 24576)),
+    OfferedType("g6.xlarge", 4, 16384, 0.898, 0.45, gpu=OfferedGpu("L4", 1, 24576)),
+    OfferedType("g6.2xlarge", 8, 32768, 1.091, 0.45, gpu=OfferedGpu("L4", 1, 24576)),
+    OfferedType("p3.2xlarge", 8, 62464, 3.305, 0.45, gpu=OfferedGpu("V100", 1, 16384)),
+    OfferedType("p4d.24xlarge", 96, 1179648, 35.397, 0.50, gpu=OfferedGpu("A100", 8, 40960)),
+    OfferedType("p5.48xlarge", 192, 2097152, 59.0, 0.50, gpu=OfferedGpu("H100", 8, 81920)),
 ]
 CATALOG = {entry.name: entry for entry in _ALL}
 
 
-def read_types(path: Path) -> list[InstanceType]:
+def read_types(path: Path) -> list[OfferedType]:
     """Read the types of a table that have a price there.
 
     The file is a JSON object whose `types` are rows with `name`, `vcpus`, `memory_gib`,
@@ -143,9 +143,9 @@ def add_types(path: Path) -> None:
         CATALOG.setdefault(entry.name, entry)
 
 
-def _read_row(row: Mapping[str, Any]) -> InstanceType:
+def _read_row(row: Mapping[str, Any]) -> OfferedType:
     gpu = row.get("gpu")
-    return InstanceType(
+    return OfferedType(
         name=row["name"],
         vcpus=row["vcpus"],
         memory_mib=round(row["memory_gib"] * 1024),
@@ -153,7 +153,9 @@ def _read_row(row: Mapping[str, Any]) -> InstanceType:
         spot_share=row["spot_usd"] / row["on_demand_usd"],
         architecture=row["architecture"],
         gpu=gpu
-        and Gpu(gpu["model"], gpu["count"], round(gpu["memory_gib"] * 1024), gpu["manufacturer"]),
+        and OfferedGpu(
+            gpu["model"], gpu["count"], round(gpu["memory_gib"] * 1024), gpu["manufacturer"]
+        ),
         burstable=row["name"].startswith("t"),
     )
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from local_aws.ec2 import filters
-from local_aws.ec2.catalog import CATALOG, InstanceType, is_offered
+from local_aws.ec2.catalog import CATALOG, OfferedType, is_offered
 from local_aws.ec2.store import Instance, Store, now
 from local_aws.emulator import seams
-from local_aws.emulator.wire import Fault, coerce, model
+from local_aws.emulator.wire import Ec2ApiError, coerce, model
 
 Request = Mapping[str, Any]
 Response = dict[str, Any]
@@ -20,7 +20,7 @@ SPOT_HISTORY_H = (0, 6, 12, 24, 48)
 """How long ago, in hours, each price of the history began."""
 
 
-class Reader:
+class DescribeCalls:
     """Answers what EC2 is asked about instances, types, prices, images, disks and interfaces."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Reader:
     def describe_instances(self, request: Request) -> Response:
         """List instances by reservation."""
         if request.get("InstanceIds") and request.get("MaxResults"):
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidParameterCombination",
                 "The parameter instancesSet cannot be used with the parameter maxResults",
             )
@@ -103,14 +103,14 @@ class Reader:
                 "InstanceInitiatedShutdownBehavior",
                 {"Value": instance.on_shutdown},
             ),
-            "instanceType": ("InstanceType", {"Value": instance.record["InstanceType"]}),
+            "instanceType": ("OfferedType", {"Value": instance.record["OfferedType"]}),
             "disableApiTermination": ("DisableApiTermination", {"Value": False}),
             "ebsOptimized": ("EbsOptimized", {"Value": instance.record["EbsOptimized"]}),
             "groupSet": ("Groups", instance.record["SecurityGroups"]),
             "blockDeviceMapping": ("BlockDeviceMappings", instance.record["BlockDeviceMappings"]),
         }
         if attribute not in values:
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidParameterValue",
                 f"Value ({attribute}) for parameter attribute is invalid. Unknown attribute.",
             )
@@ -203,7 +203,7 @@ class Reader:
                     "Volume": "InvalidVolume.NotFound",
                     "NetworkInterface": "InvalidNetworkInterfaceID.NotFound",
                 }[kind]
-                raise Fault(
+                raise Ec2ApiError(
                     code,
                     f"The {'volume' if kind == 'Volume' else 'networkInterface ID'} "
                     f"'{sorted(missing)[0]}' does not exist",
@@ -278,7 +278,7 @@ class Reader:
                 f"Could not find the specified version {asked[0]} for the launch template with "
                 f"ID {name}."
             )
-            raise Fault("InvalidLaunchTemplateId.VersionNotFound", text)
+            raise Ec2ApiError("InvalidLaunchTemplateId.VersionNotFound", text)
         return dict(answer)
 
     # -- what can be launched
@@ -288,7 +288,9 @@ class Reader:
         known = self._images()
         missing = [i for i in request.get("ImageIds", []) if i not in known]
         if missing:
-            raise Fault("InvalidAMIID.NotFound", f"The image id '[{missing[0]}]' does not exist")
+            raise Ec2ApiError(
+                "InvalidAMIID.NotFound", f"The image id '[{missing[0]}]' does not exist"
+            )
         chosen = (
             [known[i] for i in request["ImageIds"]]
             if request.get("ImageIds")
@@ -306,7 +308,7 @@ class Reader:
     def describe_instance_types(self, request: Request) -> Response:
         """List instance types with their sizes."""
         if request.get("InstanceTypes") and request.get("MaxResults"):
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidParameterCombination",
                 "The parameter InstanceTypes cannot be used with the parameter MaxResults",
             )
@@ -323,7 +325,7 @@ class Reader:
         """List which place offers which type."""
         kind = request.get("LocationType", "region")
         if kind not in ("region", "availability-zone", "availability-zone-id"):
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidParameterValue", f"Value ({kind}) for parameter LocationType is invalid."
             )
         places = (
@@ -335,7 +337,7 @@ class Reader:
             }
         )
         offered = [
-            {"InstanceType": name, "LocationType": kind, "Location": shown}
+            {"OfferedType": name, "LocationType": kind, "Location": shown}
             for name in CATALOG for place, shown in places.items() if kind == "region" or is_offered(name, place)
         ]  # fmt: skip
         page, after = filters.page(
@@ -389,21 +391,21 @@ def _status(instance: Instance) -> Response:
     }  # fmt: skip
 
 
-def _known(names: Sequence[str] | None) -> list[InstanceType]:
+def _known(names: Sequence[str] | None) -> list[OfferedType]:
     """Return types by name, all of them for none.
 
-    :raises Fault: InvalidInstanceType.
+    :raises Ec2ApiError: InvalidInstanceType.
     """
     unknown = [name for name in names or () if name not in CATALOG]
     if unknown:
-        raise Fault(
+        raise Ec2ApiError(
             "InvalidInstanceType",
             f"The following supplied instance types do not exist: [{', '.join(unknown)}]",
         )
     return [CATALOG[name] for name in names or CATALOG]
 
 
-def _type(entry: InstanceType) -> Response:
+def _type(entry: OfferedType) -> Response:
     """Return a type as DescribeInstanceTypes reports it."""
     gpu: Response = {}
     if entry.gpu:
@@ -420,7 +422,7 @@ def _type(entry: InstanceType) -> Response:
             }
         }
     return {
-        "InstanceType": entry.name,
+        "OfferedType": entry.name,
         "CurrentGeneration": not entry.name.startswith("p3"),
         "FreeTierEligible": entry.name == "t3.micro",
         "SupportedUsageClasses": ["on-demand", "spot"],
@@ -444,12 +446,12 @@ def _type(entry: InstanceType) -> Response:
     }
 
 
-def _price(entry: InstanceType, zone: str, hours: int) -> Response:
+def _price(entry: OfferedType, zone: str, hours: int) -> Response:
     """Return one price of the history; older ones differ a little."""
     price = entry.spot_usd(zone) * (1 + 0.01 * (hours % 7))
     at = now().replace(minute=0, second=0) - dt.timedelta(hours=hours)
     return {
-        "InstanceType": entry.name,
+        "OfferedType": entry.name,
         "AvailabilityZone": zone,
         "SpotPrice": f"{price:.6f}",
         "ProductDescription": "Linux/UNIX",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from local_aws.emulator.wire import Fault, as_timestamp
+from local_aws.emulator.wire import Ec2ApiError, as_timestamp
 
 Record = Mapping[str, Any]
 Reader = Callable[[Any], Any]
@@ -153,11 +153,11 @@ def select(
 ) -> list[Item]:
     """Keep the records that pass every filter: any of a filter's values, with ``*`` and ``?``.
 
-    :raises Fault: InvalidParameterValue for a filter that the call does not have,
+    :raises Ec2ApiError: InvalidParameterValue for a filter that the call does not have,
         FilterLimitExceeded for too many values.
     """
     if sum(len(wanted.get("Values", [])) for wanted in filters) > MOST_VALUES:
-        raise Fault(
+        raise Ec2ApiError(
             "FilterLimitExceeded",
             f"The maximum number of filter values specified on a single call is {MOST_VALUES}",
         )
@@ -184,7 +184,7 @@ def _reader(name: str, known: Mapping[str, Reader]) -> Reader:
         return lambda record: [t["Value"] for t in record.get("Tags") or [] if t["Key"] == name[4:]]
     if is_tagged and name == "tag-key":
         return each("Tags", "Key")
-    raise Fault("InvalidParameterValue", f"The filter '{name}' is invalid")
+    raise Ec2ApiError("InvalidParameterValue", f"The filter '{name}' is invalid")
 
 
 def _texts(value: Any) -> list[str]:
@@ -213,11 +213,11 @@ def page(
 ) -> tuple[list[Item], str | None]:
     """Return one page and the token of the next.
 
-    :raises Fault: InvalidParameterValue for a size out of range, InvalidNextToken for a token that
-        was not ours.
+    :raises Ec2ApiError: InvalidParameterValue for a size out of range, InvalidNextToken for a token
+        that was not ours.
     """
     if size is not None and not smallest <= size <= largest:
-        raise Fault(
+        raise Ec2ApiError(
             "InvalidParameterValue",
             f"Value ( {size} ) for parameter maxResults is invalid. Expecting a value from "
             f"{smallest} to {largest}.",
@@ -239,4 +239,4 @@ def _offset(token: str | None) -> int:
             return int(number)
     except ValueError:
         pass
-    raise Fault("InvalidNextToken", "The token is invalid")
+    raise Ec2ApiError("InvalidNextToken", "The token is invalid")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from local_aws.ec2.catalog import CATALOG
-from local_aws.emulator.wire import Fault
+from local_aws.emulator.wire import Ec2ApiError
 
 Choice = tuple[Mapping[str, Any], Mapping[str, Any]]
 """A launch template's reference, and one override."""
@@ -65,7 +65,7 @@ def _price(override: Mapping[str, Any], market: str, zone_of: Mapping[str, str])
 def targets(specification: Mapping[str, Any]) -> dict[str, int]:
     """Return how many instances of each market are wanted.
 
-    :raises Fault: InvalidParameterValue if the parts exceed the total.
+    :raises Ec2ApiError: InvalidParameterValue if the parts exceed the total.
     """
     total, default = (
         int(specification["TotalTargetCapacity"]),
@@ -77,7 +77,7 @@ def targets(specification: Mapping[str, Any]) -> dict[str, int]:
     }
     rest = total - sum(asked.values())
     if total < 0 or rest < 0:
-        raise Fault(
+        raise Ec2ApiError(
             "InvalidParameterValue",
             "The sum of the on-demand and spot target capacities exceeds the total target "
             "capacity.",

@@ -9,12 +9,12 @@ from typing import Any
 
 from local_aws.ec2 import fleet
 from local_aws.ec2.catalog import CATALOG, QUOTAS, quota_of
-from local_aws.ec2.launch_spec import Resolver, Spec
+from local_aws.ec2.launch_spec import LaunchSpec, Resolver
 from local_aws.ec2.life import Life
 from local_aws.ec2.permissions import Permissions, as_tags, tag_keys
 from local_aws.ec2.store import Instance, Store, new_id
 from local_aws.emulator import wire
-from local_aws.emulator.wire import DRY_RUN, Fault
+from local_aws.emulator.wire import DRY_RUN, Ec2ApiError
 
 Request = dict[str, Any]
 Response = dict[str, Any]
@@ -41,7 +41,7 @@ class Launching:
         self._resolver = resolver
         self._permissions = permissions
         self._images = images
-        self.refuse: Callable[[str, str, str], Fault | None] = (
+        self.refuse: Callable[[str, str, str], Ec2ApiError | None] = (
             lambda _instance_type, _zone, _market: None
         )
 
@@ -49,7 +49,7 @@ class Launching:
         """Launch instances: starts their machines."""
         least, most = int(request.pop("MinCount", 1)), int(request.pop("MaxCount", 1))
         if not 1 <= least <= most:
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidParameterValue",
                 f"Value ({least}) for parameter minCount is invalid. minCount must be from 1 to "
                 "maxCount.",
@@ -90,11 +90,11 @@ class Launching:
         return {**known["answer"], "Instances": current or known["answer"]["Instances"]}
 
     def _launch_many(
-        self, spec: Spec, least: int, most: int, tags: dict[str, str], token: str
+        self, spec: LaunchSpec, least: int, most: int, tags: dict[str, str], token: str
     ) -> list[Instance]:
         """Launch as many as there is room for, at least ``least``.
 
-        :raises Fault: the refusal, if there is room for fewer.
+        :raises Ec2ApiError: the refusal, if there is room for fewer.
         """
         self._check_image()
         room, refusal = most, None
@@ -113,15 +113,15 @@ class Launching:
     def _check_image(self) -> None:
         """Refuse to launch from an image that was never made.
 
-        :raises Fault: InvalidAMIID.Unavailable, naming what to run.
+        :raises Ec2ApiError: InvalidAMIID.Unavailable, naming what to run.
         """
         if not (self.life.ami / "bin" / "python").exists():
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidAMIID.Unavailable",
                 f"The local AWS has no machine image at {self.life.ami}: run `make setup`",
             )
 
-    def _refusal(self, spec: Spec, already: int) -> Fault | None:
+    def _refusal(self, spec: LaunchSpec, already: int) -> Ec2ApiError | None:
         """Return why one more instance cannot be launched, or None: a set fault, or the quota."""
         if fault := self.refuse(spec.instance_type, spec.zone, spec.market):
             return fault
@@ -137,8 +137,8 @@ class Launching:
         if needed <= QUOTAS[code][1]:
             return None
         if spec.market == "spot":
-            return Fault("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
-        return Fault(
+            return Ec2ApiError("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+        return Ec2ApiError(
             "VcpuLimitExceeded",
             "You have requested more vCPU capacity than your current vCPU limit of "
             f"{QUOTAS[code][1]:.0f} allows "
@@ -150,7 +150,7 @@ class Launching:
         refused.
         """
         if request.get("Type", "maintain") != "instant":
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidParameterValue",
                 "The local AWS has fleets of type instant only, not "
                 f"{request.get('Type', 'maintain')}.",
@@ -226,7 +226,7 @@ class Launching:
                 launched = self._launch_many(
                     spec, 1, missing, {"aws:ec2:fleet-id": fleet_id}, token
                 )
-            except Fault as fault:
+            except Ec2ApiError as fault:
                 errors.append({**where, "ErrorCode": fault.code, "ErrorMessage": fault.message})
                 continue
             missing -= len(launched)
@@ -246,8 +246,8 @@ def _quota(instance: Instance) -> str | None:
     )
 
 
-def capacity_refusal(instance_type: str, zone: str) -> Fault:
+def capacity_refusal(instance_type: str, zone: str) -> Ec2ApiError:
     """Return EC2's refusal for lack of machines."""
-    return Fault(
+    return Ec2ApiError(
         "InsufficientInstanceCapacity", CAPACITY.format(type=instance_type, zone=zone), 500
     )

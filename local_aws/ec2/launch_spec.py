@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from local_aws.ec2.catalog import CATALOG, is_offered
 from local_aws.ec2.permissions import as_tags
-from local_aws.emulator.wire import Fault
+from local_aws.emulator.wire import Ec2ApiError
 
 USER_DATA_LIMIT = 16384
 """Bytes before encoding: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html"""
@@ -31,7 +31,7 @@ TAGGABLE = ("instance", "volume", "network-interface", "spot-instances-request")
 
 
 @dataclass(frozen=True)
-class Spec:
+class LaunchSpec:
     """Everything that one launch needs, resolved.
 
     :param template_keys: the members that came from the template and were not overridden.
@@ -90,12 +90,14 @@ class Resolver:
         self._network = network
         self._iam = iam
 
-    def resolve(self, request: Mapping[str, Any], images: Mapping[str, Mapping[str, Any]]) -> Spec:
+    def resolve(
+        self, request: Mapping[str, Any], images: Mapping[str, Mapping[str, Any]]
+    ) -> LaunchSpec:
         """Return the specification of a launch.
 
         :param request: RunInstances' parameters.
         :param images: what DescribeImages knows, by id.
-        :raises Fault: in EC2's words, for whatever does not fit.
+        :raises Ec2ApiError: in EC2's words, for whatever does not fit.
         """
         template = self._template(request.get("LaunchTemplate"))
         data = dict(template.get("LaunchTemplateData", {}))
@@ -103,7 +105,7 @@ class Resolver:
         spec = {**data, **own}
         image = self._image(spec, images)
         subnet = self._subnet(spec)
-        return Spec(
+        return LaunchSpec(
             instance_type=_instance_type(spec, subnet["AvailabilityZone"], image),
             image=image,
             subnet=subnet,
@@ -149,7 +151,7 @@ class Resolver:
             if reference.get(key)
         }
         if len(which) != 1:
-            raise Fault(
+            raise Ec2ApiError(
                 "MissingParameter" if not which else "InvalidParameterCombination",
                 "The request must name the launch template by exactly one of its id and its name.",
             )
@@ -162,7 +164,7 @@ class Resolver:
             raise _template_fault(which, error) from None
         if not found:
             name = next(iter(which.values()))
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidLaunchTemplateId.VersionNotFound",
                 f"Could not find the specified version {version} for the launch template with ID "
                 f"{name}.",
@@ -185,13 +187,15 @@ class Resolver:
         """Return the image."""
         image_id = spec.get("ImageId")
         if not image_id:
-            raise Fault("MissingParameter", "The request must contain the parameter ImageId")
+            raise Ec2ApiError("MissingParameter", "The request must contain the parameter ImageId")
         if image_id not in images:
             if not str(image_id).startswith("ami-"):
-                raise Fault(
+                raise Ec2ApiError(
                     "InvalidAMIID.Malformed", f'Invalid id: "{image_id}" (expecting "ami-...")'
                 )
-            raise Fault("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
+            raise Ec2ApiError(
+                "InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist"
+            )
         return images[image_id]
 
     def _subnet(self, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,9 +212,11 @@ class Resolver:
         except ClientError as error:
             raise as_fault(error) from None
         if not found and subnet_id:
-            raise Fault("InvalidSubnetID.NotFound", f"The subnet ID '{subnet_id}' does not exist")
+            raise Ec2ApiError(
+                "InvalidSubnetID.NotFound", f"The subnet ID '{subnet_id}' does not exist"
+            )
         if not found:
-            raise Fault(
+            raise Ec2ApiError(
                 "MissingInput", "No subnets found for the default VPC. Please specify a subnet."
             )
         zone = (spec.get("Placement") or {}).get("AvailabilityZone")
@@ -224,7 +230,7 @@ class Resolver:
             and (spec.get("SecurityGroupIds") or spec.get("SecurityGroups"))
             and "NetworkInterfaces" in spec
         ):
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidParameterCombination",
                 "Network interfaces and an instance-level security groups may not be specified on "
                 "the same request",
@@ -248,13 +254,13 @@ class Resolver:
             raise as_fault(error) from None
         missing = set(wanted) - {group["GroupId"] for group in found}
         if missing:
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidGroup.NotFound",
                 f"The security group '{sorted(missing)[0]}' does not exist in VPC "
                 f"'{subnet['VpcId']}'",
             )
         if any(group["VpcId"] != subnet["VpcId"] for group in found):
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidParameter",
                 f"Security group {found[0]['GroupId']} and subnet {subnet['SubnetId']} belong to "
                 "different networks.",
@@ -267,7 +273,7 @@ class Resolver:
             return None
         by_arn = "Name" not in reference
         name = str(reference.get("Name") or reference["Arn"].rsplit("/", 1)[-1])
-        invalid = Fault(
+        invalid = Ec2ApiError(
             "InvalidParameterValue",
             f"Value ({reference['Arn'] if by_arn else name}) for parameter "
             f"iamInstanceProfile.{'arn' if by_arn else 'name'} "
@@ -284,7 +290,7 @@ class Resolver:
         return profile
 
 
-def _template_fault(which: Mapping[str, Any], error: ClientError) -> Fault:
+def _template_fault(which: Mapping[str, Any], error: ClientError) -> Ec2ApiError:
     """Return the refusal of a template that does not exist, in EC2's words for how it was named."""
     fault = as_fault(error)
     if "LaunchTemplateName" in which and fault.code == "InvalidLaunchTemplateId.NotFoundException":
@@ -292,13 +298,13 @@ def _template_fault(which: Mapping[str, Any], error: ClientError) -> Fault:
             f"The specified launch template, with template name {which['LaunchTemplateName']}, "
             "does not exist."
         )
-        return Fault("InvalidLaunchTemplateName.NotFoundException", text)
+        return Ec2ApiError("InvalidLaunchTemplateName.NotFoundException", text)
     return fault
 
 
-def as_fault(error: ClientError) -> Fault:
+def as_fault(error: ClientError) -> Ec2ApiError:
     """Return another service's refusal as ours."""
-    return Fault(error.response["Error"]["Code"], error.response["Error"]["Message"])
+    return Ec2ApiError(error.response["Error"]["Code"], error.response["Error"]["Message"])
 
 
 def _is_true(value: Any) -> bool:
@@ -310,15 +316,15 @@ def _instance_type(spec: Mapping[str, Any], zone: str, image: Mapping[str, Any])
     """Return the type, if the zone offers it and the image runs on it."""
     name = str(spec.get("InstanceType") or "m1.small")
     if name not in CATALOG:
-        raise Fault("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
+        raise Ec2ApiError("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
     if not is_offered(name, zone):
-        raise Fault(
+        raise Ec2ApiError(
             "Unsupported",
             f"Your requested instance type ({name}) is not supported in your requested "
             f"Availability Zone ({zone}).",
         )
     if CATALOG[name].architecture != image["Architecture"]:
-        raise Fault(
+        raise Ec2ApiError(
             "InvalidParameterValue",
             f"The architecture '{CATALOG[name].architecture}' of the specified instance type does "
             "not match the "
@@ -361,7 +367,11 @@ def _user_data(encoded: str) -> str:
     try:
         raw = base64.b64decode(encoded, validate=True)
     except binascii.Error:
-        raise Fault("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data.") from None
+        raise Ec2ApiError(
+            "InvalidUserData.Malformed", "Invalid BASE64 encoding of user data."
+        ) from None
     if len(raw) > USER_DATA_LIMIT:
-        raise Fault("InvalidParameterValue", f"User data is limited to {USER_DATA_LIMIT} bytes")
+        raise Ec2ApiError(
+            "InvalidParameterValue", f"User data is limited to {USER_DATA_LIMIT} bytes"
+        )
     return encoded

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local_aws.ec2 import metadata
-from local_aws.ec2.launch_spec import Spec
+from local_aws.ec2.launch_spec import LaunchSpec
 from local_aws.ec2.store import Instance, Store, new_id, now, strip_after_end
 from local_aws.iam.sessions import Issuer
 from local_aws.machines.imds import Metadata
-from local_aws.machines.machine import Host, Machine
+from local_aws.machines.machine import Host, MachineProcess
 from local_aws.pace import Lateness, Pace
 
 log = logging.getLogger("local_aws")
@@ -76,7 +76,7 @@ class Life:
     # --------------------------------------------------------------------------------------------------
     def launch(
         self,
-        spec: Spec,
+        spec: LaunchSpec,
         extra_tags: dict[str, str],
         client_token: str,
         index: int,
@@ -92,7 +92,7 @@ class Life:
 
     def _create(
         self,
-        spec: Spec,
+        spec: LaunchSpec,
         extra_tags: dict[str, str],
         client_token: str,
         index: int,
@@ -119,7 +119,7 @@ class Life:
         record["NetworkInterfaces"] = [_attached(made.interfaces[0], address)]
         return made
 
-    def _make_machine(self, instance: Instance) -> Machine:
+    def _make_machine(self, instance: Instance) -> MachineProcess:
         """Prepare the instance's folder and its metadata service."""
         credentials = None
         if instance.role_name:
@@ -134,7 +134,7 @@ class Life:
             lambda: instance.record["MetadataOptions"],
         )
         user_data = base64.b64decode(instance.user_data)
-        return Machine(
+        return MachineProcess(
             self._host, instance.id, user_data, shown, lambda: self._powered_off(instance)
         )
 
@@ -249,7 +249,7 @@ def _outlives(volume: dict[str, object]) -> bool:
 
 
 def _record(
-    spec: Spec, address: str, tags: dict[str, str], client_token: str, index: int
+    spec: LaunchSpec, address: str, tags: dict[str, str], client_token: str, index: int
 ) -> dict[str, object]:
     """Return what DescribeInstances reports of a new instance."""
     name = f"ip-{address.replace('.', '-')}.{spec.zone[:-1]}.compute.internal"
@@ -316,7 +316,7 @@ def _record(
     }
 
 
-def _volume(wanted: object, spec: Spec, instance_id: str) -> dict[str, object]:
+def _volume(wanted: object, spec: LaunchSpec, instance_id: str) -> dict[str, object]:
     """Return what DescribeVolumes reports of one disk."""
     disk = dict(wanted)  # type: ignore[call-overload]
     keep, device = disk.pop("DeleteOnTermination"), disk.pop("Device")
@@ -356,7 +356,9 @@ def _mapping(volume: dict[str, object]) -> dict[str, object]:
     return {"DeviceName": attachment["Device"], "Ebs": ebs}
 
 
-def _interface(spec: Spec, instance_id: str, address: str, account_id: str) -> dict[str, object]:
+def _interface(
+    spec: LaunchSpec, instance_id: str, address: str, account_id: str
+) -> dict[str, object]:
     """Return what DescribeNetworkInterfaces reports of the one interface."""
     mac = ":".join(["0a", *(f"{secrets.randbelow(256):02x}" for _ in range(5))])
     attachment = {

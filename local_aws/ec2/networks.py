@@ -39,7 +39,7 @@ def _permissions(member: str) -> dict[str, Reader]:
 
 
 @dataclass(frozen=True)
-class Kind:
+class ResourceKind:
     """One kind of thing.
 
     :param method: boto3's name of the call.
@@ -134,20 +134,20 @@ ZONE = {
     "zone-type": path("ZoneType"),
 }
 KINDS = {
-    "DescribeVpcs": Kind("describe_vpcs", "Vpcs", VPC, ("VpcIds",)),
-    "DescribeSubnets": Kind("describe_subnets", "Subnets", SUBNET, ("SubnetIds",)),
-    "DescribeSecurityGroups": Kind("describe_security_groups", "SecurityGroups", GROUP, ("GroupIds", "GroupNames")),
-    "DescribeRouteTables": Kind("describe_route_tables", "RouteTables", ROUTE_TABLE, ("RouteTableIds",)),
-    "DescribeInternetGateways": Kind(
+    "DescribeVpcs": ResourceKind("describe_vpcs", "Vpcs", VPC, ("VpcIds",)),
+    "DescribeSubnets": ResourceKind("describe_subnets", "Subnets", SUBNET, ("SubnetIds",)),
+    "DescribeSecurityGroups": ResourceKind("describe_security_groups", "SecurityGroups", GROUP, ("GroupIds", "GroupNames")),
+    "DescribeRouteTables": ResourceKind("describe_route_tables", "RouteTables", ROUTE_TABLE, ("RouteTableIds",)),
+    "DescribeInternetGateways": ResourceKind(
         "describe_internet_gateways", "InternetGateways", INTERNET_GATEWAY, ("InternetGatewayIds",)
     ),
-    "DescribeNatGateways": Kind("describe_nat_gateways", "NatGateways", NAT_GATEWAY, ("NatGatewayIds",)),
-    "DescribeAddresses": Kind("describe_addresses", "Addresses", ADDRESS, ("PublicIps", "AllocationIds")),
-    "DescribeLaunchTemplates": Kind(
+    "DescribeNatGateways": ResourceKind("describe_nat_gateways", "NatGateways", NAT_GATEWAY, ("NatGatewayIds",)),
+    "DescribeAddresses": ResourceKind("describe_addresses", "Addresses", ADDRESS, ("PublicIps", "AllocationIds")),
+    "DescribeLaunchTemplates": ResourceKind(
         "describe_launch_templates", "LaunchTemplates", TEMPLATE, ("LaunchTemplateIds", "LaunchTemplateNames"), 1
     ),
-    "DescribeManagedPrefixLists": Kind("describe_managed_prefix_lists", "PrefixLists", PREFIX_LIST, ("PrefixListIds",), 1),
-    "DescribeAvailabilityZones": Kind(
+    "DescribeManagedPrefixLists": ResourceKind("describe_managed_prefix_lists", "PrefixLists", PREFIX_LIST, ("PrefixListIds",), 1),
+    "DescribeAvailabilityZones": ResourceKind(
         "describe_availability_zones", "AvailabilityZones", ZONE, ("ZoneNames", "ZoneIds", "AllAvailabilityZones")
     ),
 }  # fmt: skip
@@ -178,7 +178,7 @@ class Networks:
         """Return how each action is answered."""
         return {action: self._reading(kind) for action, kind in KINDS.items()}
 
-    def _reading(self, kind: Kind) -> Callable[[Request], Response]:
+    def _reading(self, kind: ResourceKind) -> Callable[[Request], Response]:
         """Return how one kind is described."""
 
         def read(request: Request) -> Response:

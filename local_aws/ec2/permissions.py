@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from local_aws.ec2.store import Instance
-from local_aws.emulator.wire import Fault
+from local_aws.emulator.wire import Ec2ApiError
 from local_aws.iam.authorization import Authorizer, Headers
 
 if TYPE_CHECKING:
-    from local_aws.ec2.launch_spec import Spec
+    from local_aws.ec2.launch_spec import LaunchSpec
 
 CALLER: contextvars.ContextVar[Headers] = contextvars.ContextVar("caller")
 """The headers of the request that is being served."""
@@ -60,7 +60,7 @@ class Permissions:
     def require(self, action: str, arn: str, keys: Keys) -> None:
         """Ask for one action on one resource.
 
-        :raises Fault: UnauthorizedOperation, in EC2's words.
+        :raises Ec2ApiError: UnauthorizedOperation, in EC2's words.
         """
         shared = {"ec2:Region": self._region, **keys}
         denial = self._authorizer.check(CALLER.get(), action, arn, shared)
@@ -70,7 +70,7 @@ class Permissions:
                 if denial.explicit
                 else f"because no identity-based policy allows the {action} action"
             )
-            raise Fault(
+            raise Ec2ApiError(
                 "UnauthorizedOperation",
                 f"You are not authorized to perform this operation. User: {denial.principal_arn} "
                 "is not authorized to "
@@ -91,7 +91,7 @@ class Permissions:
                 {**instance_keys(instance, self._account_id, self._region), **(keys or {})},
             )
 
-    def require_launch(self, spec: Spec) -> None:
+    def require_launch(self, spec: LaunchSpec) -> None:
         """Ask for everything that one launch touches."""
         common = self._launch_keys(spec)
         profile = {"ec2:InstanceProfile": spec.profile["Arn"]} if spec.profile else {}
@@ -112,7 +112,7 @@ class Permissions:
                 {"iam:PassedToService": "ec2.amazonaws.com"},
             )
 
-    def _launch_keys(self, spec: Spec) -> Keys:
+    def _launch_keys(self, spec: LaunchSpec) -> Keys:
         """Return the keys that every resource of a launch has."""
         keys: Keys = {
             "ec2:InstanceType": spec.instance_type,
@@ -132,7 +132,7 @@ class Permissions:
             keys |= {"ec2:LaunchTemplate": self.arn("launch-template", spec.template_id)}
         return keys
 
-    def _launch_resources(self, spec: Spec) -> list[tuple[str, str, Keys]]:
+    def _launch_resources(self, spec: LaunchSpec) -> list[tuple[str, str, Keys]]:
         """List the resources of a launch besides the instance, each with its keys; what the
         template set says so.
         """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from local_aws.emulator import seams
-from local_aws.emulator.wire import Fault
+from local_aws.emulator.wire import Ec2ApiError
 
 Request = Mapping[str, Any]
 WIDEST, NARROWEST = 16, 28
@@ -21,7 +21,7 @@ WIDEST, NARROWEST = 16, 28
 def check(action: str, request: Request) -> None:
     """Check a request that the emulator is going to serve.
 
-    :raises Fault: in EC2's words, for what does not fit.
+    :raises Ec2ApiError: in EC2's words, for what does not fit.
     """
     if found := CHECKS.get(action):
         found(request)
@@ -32,11 +32,11 @@ def _network(block: Any, code: str) -> ipaddress.IPv4Network:
     try:
         network = ipaddress.IPv4Network(str(block), strict=False)
     except ValueError:
-        raise Fault(
+        raise Ec2ApiError(
             "InvalidParameterValue", f"Value ({block}) for parameter cidrBlock is invalid."
         ) from None
     if not WIDEST <= network.prefixlen <= NARROWEST:
-        raise Fault(code, f"The CIDR '{block}' is invalid.")
+        raise Ec2ApiError(code, f"The CIDR '{block}' is invalid.")
     return network
 
 
@@ -53,10 +53,12 @@ def check_subnet(request: Request) -> None:
     ec2, block = seams.module("services.ec2"), request["CidrBlock"]
     network, vpc = _network(block, "InvalidSubnet.Range"), ec2._vpcs.get(request.get("VpcId"))
     if vpc and not network.subnet_of(ipaddress.IPv4Network(vpc["CidrBlock"])):
-        raise Fault("InvalidSubnet.Range", f"The CIDR '{block}' is invalid.")
+        raise Ec2ApiError("InvalidSubnet.Range", f"The CIDR '{block}' is invalid.")
     siblings = [s for s in ec2._subnets.values() if s.get("VpcId") == request.get("VpcId")]
     if any(network.overlaps(ipaddress.IPv4Network(sibling["CidrBlock"])) for sibling in siblings):
-        raise Fault("InvalidSubnet.Conflict", f"The CIDR '{block}' conflicts with another subnet")
+        raise Ec2ApiError(
+            "InvalidSubnet.Conflict", f"The CIDR '{block}' conflicts with another subnet"
+        )
 
 
 def check_group(request: Request) -> None:
@@ -69,7 +71,7 @@ def check_group(request: Request) -> None:
     if vpc and any(
         (group.get("GroupName"), group.get("VpcId")) == (name, vpc) for group in groups.values()
     ):
-        raise Fault(
+        raise Ec2ApiError(
             "InvalidGroup.Duplicate", f"The security group '{name}' already exists for VPC '{vpc}'"
         )
 
@@ -87,7 +89,7 @@ def _checking_rules(member: str) -> Callable[[Request], None]:
                         f"peer: {rule[3]}, {rule[0].upper()}, from port: {rule[1]}, to port: "
                         f"{rule[2]}, ALLOW"
                     )
-                    raise Fault(
+                    raise Ec2ApiError(
                         "InvalidPermission.Duplicate", f'the specified rule "{text}" already exists'
                     )
 
@@ -117,7 +119,7 @@ def check_template(request: Request) -> None:
         request.get("LaunchTemplateName"),
     )
     if any(template.get("LaunchTemplateName") == name for template in templates.values()):
-        raise Fault(
+        raise Ec2ApiError(
             "InvalidLaunchTemplateName.AlreadyExistsException",
             "Launch template name already in use.",
         )

@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from local_aws.ec2 import refusals
-from local_aws.ec2.describe_calls import Reader
+from local_aws.ec2.describe_calls import DescribeCalls
 from local_aws.ec2.launch_calls import Launching
 from local_aws.ec2.launch_spec import as_fault
 from local_aws.ec2.life import USER_INITIATED, Life
@@ -20,7 +20,7 @@ from local_aws.ec2.permissions import CALLER, Permissions
 from local_aws.ec2.store import Instance, Store
 from local_aws.ec2.tagging import Tagging, names_ours
 from local_aws.emulator import seams, wire
-from local_aws.emulator.wire import DRY_RUN, Fault
+from local_aws.emulator.wire import DRY_RUN, Ec2ApiError
 
 Request = dict[str, Any]
 Response = dict[str, Any]
@@ -32,7 +32,7 @@ class Ec2:
     """The handler that takes the place of the emulator's."""
 
     def __init__(
-        self, original: Any, store: Store, life: Life, reader: Reader, networks: Networks, launching: Launching,
+        self, original: Any, store: Store, life: Life, reader: DescribeCalls, networks: Networks, launching: Launching,
         permissions: Permissions,
     ) -> None:  # fmt: skip
         self._original = original
@@ -97,7 +97,7 @@ class Ec2:
                 refusals.check(action, wire.decode_request(action, flat))
             if flat.get("DryRun") == "true":
                 raise DRY_RUN  # the emulator would do it; the caller was authorized before
-        except Fault as fault:
+        except Ec2ApiError as fault:
             return fault.response()
         except ClientError as error:
             return as_fault(error).response()
@@ -128,7 +128,7 @@ class Ec2:
         """Stop instances: kills their processes."""
         chosen = self._authorized("StopInstances", request["InstanceIds"], dry_run)
         if any("InstanceLifecycle" in i.record for i in chosen):
-            raise Fault(
+            raise Ec2ApiError(
                 "UnsupportedOperation",
                 "You can't stop the Spot Instance because it is associated with a one-time Spot "
                 "Instance request. "

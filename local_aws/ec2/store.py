@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local_aws.emulator.wire import Fault
-from local_aws.machines.machine import Machine
+from local_aws.emulator.wire import Ec2ApiError
+from local_aws.machines.machine import MachineProcess
 
 STATES = {
     "pending": 0,
@@ -65,7 +65,7 @@ class Instance:
     ended_at: float | None = None
     notice: dict[str, str] | None = None
     rebalance_at: str | None = None
-    machine: Machine | None = field(default=None, repr=False)
+    machine: MachineProcess | None = field(default=None, repr=False)
     timers: list[threading.Timer] = field(default_factory=list, repr=False)
 
     @property
@@ -138,13 +138,13 @@ class Store:
     ) -> dict[str, Any] | None:
         """Return the answer that a token stands for, or None.
 
-        :raises Fault: IdempotentParameterMismatch if the token was used for another request.
+        :raises Ec2ApiError: IdempotentParameterMismatch if the token was used for another request.
         """
         known = self._answers.get(f"{action}/{token}")
         if known is None:
             return None
         if known.digest != digest(request):
-            raise Fault(
+            raise Ec2ApiError(
                 "IdempotentParameterMismatch",
                 "The request uses the same client token as a previous, but non-identical request.",
             )
@@ -166,7 +166,7 @@ class Store:
     def get(self, instance_ids: list[str]) -> list[Instance]:
         """Return instances by their ids.
 
-        :raises Fault: InvalidInstanceID.Malformed or .NotFound, naming all that are missing.
+        :raises Ec2ApiError: InvalidInstanceID.Malformed or .NotFound, naming all that are missing.
         """
         for given in instance_ids:
             if not (
@@ -174,11 +174,11 @@ class Store:
                 and all(c in "0123456789abcdef" for c in given[2:])
                 and len(given) in (10, 19)
             ):
-                raise Fault("InvalidInstanceID.Malformed", f'Invalid id: "{given}"')
+                raise Ec2ApiError("InvalidInstanceID.Malformed", f'Invalid id: "{given}"')
         missing = [given for given in instance_ids if self.find(given) is None]
         if missing:
             ids, verb = ("ID", "does") if len(missing) == 1 else ("IDs", "do")
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidInstanceID.NotFound",
                 f"The instance {ids} '{', '.join(missing)}' {verb} not exist",
             )
@@ -200,7 +200,7 @@ class Store:
     def free_address(self, cidr: str) -> str:
         """Return an address of a subnet that no live instance has.
 
-        :raises Fault: InsufficientFreeAddressesInSubnet.
+        :raises Ec2ApiError: InsufficientFreeAddressesInSubnet.
         """
         taken = {
             i.record.get("PrivateIpAddress")
@@ -211,7 +211,7 @@ class Store:
         for host in secrets.SystemRandom().sample(hosts, min(len(hosts), len(taken) + 1)):
             if str(host) not in taken:
                 return str(host)
-        raise Fault(
+        raise Ec2ApiError(
             "InsufficientFreeAddressesInSubnet",
             "There are not enough free addresses in the subnet.",
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from local_aws.ec2.permissions import Permissions, tag_keys
 from local_aws.ec2.store import Instance, Store
-from local_aws.emulator.wire import DRY_RUN, Fault
+from local_aws.emulator.wire import DRY_RUN, Ec2ApiError
 
 Request = dict[str, Any]
 Response = dict[str, Any]
@@ -41,7 +41,7 @@ class Tagging:
         wanted = {tag["Key"]: tag.get("Value", "") for tag in request["Tags"]}
         reserved = [key for key in wanted if key.lower().startswith("aws:")]
         if reserved:
-            raise Fault(
+            raise Ec2ApiError(
                 "InvalidParameterValue",
                 f"Value ( {reserved[0]} ) for parameter key is invalid. Tag keys starting with "
                 "'aws:' are reserved "
@@ -103,7 +103,7 @@ class Tagging:
                 "vol": "InvalidVolume.NotFound",
                 "eni": "InvalidNetworkInterfaceID.NotFound",
             }
-            raise Fault(
+            raise Ec2ApiError(
                 codes.get(missing[0].partition("-")[0], "InvalidID"),
                 f"The ID '{missing[0]}' does not exist",
             )

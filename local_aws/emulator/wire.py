@@ -19,7 +19,7 @@ NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 Response = tuple[int, dict[str, str], bytes]
 
 
-class Fault(Exception):  # noqa: N818 - what AWS calls it
+class Ec2ApiError(Exception):
     """An error as EC2 answers it.
 
     :param code: as in https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
@@ -38,7 +38,9 @@ class Fault(Exception):  # noqa: N818 - what AWS calls it
         return self.status, {"Content-Type": "text/xml;charset=UTF-8"}, body.encode()
 
 
-DRY_RUN = Fault("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+DRY_RUN = Ec2ApiError(
+    "DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412
+)
 
 
 @functools.cache
@@ -68,14 +70,14 @@ def flatten(body: bytes, query: Mapping[str, list[str]] | None) -> dict[str, str
 def decode_request(action: str, flat: Mapping[str, str]) -> dict[str, Any]:
     """Return a request as boto3's keyword arguments.
 
-    :raises Fault: UnknownParameter for a field that the model does not have, as EC2 answers.
+    :raises Ec2ApiError: UnknownParameter for a field that the model does not have, as EC2 answers.
     """
     shape = model().operation_model(action).input_shape
     used: set[str] = {"Action", "Version"}
     decoded = decode(flat, shape, "", used) if shape else {}
     unknown = sorted(set(flat) - used)
     if unknown and not unknown[0].startswith("X-Amz-"):
-        raise Fault("UnknownParameter", f"The parameter {unknown[0]} is not recognized")
+        raise Ec2ApiError("UnknownParameter", f"The parameter {unknown[0]} is not recognized")
     return dict(decoded or {})
 
 
@@ -117,7 +119,7 @@ def _decode_list(flat: Mapping[str, str], shape: Any, prefix: str, used: set[str
 def _decode_scalar(raw: str, kind: str, name: str) -> Any:
     """Decode one value.
 
-    :raises Fault: InvalidParameterValue for a number that is none.
+    :raises Ec2ApiError: InvalidParameterValue for a number that is none.
     """
     try:
         if kind in ("integer", "long"):
@@ -125,7 +127,7 @@ def _decode_scalar(raw: str, kind: str, name: str) -> Any:
         if kind in ("double", "float"):
             return float(raw)
     except ValueError:
-        raise Fault(
+        raise Ec2ApiError(
             "InvalidParameterValue", f"Value ({raw}) for parameter {name} is invalid."
         ) from None
     return raw == "true" if kind == "boolean" else raw

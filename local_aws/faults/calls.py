@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
-from local_aws.emulator.wire import Fault as Ec2Fault
-from local_aws.emulator.wire import request_id
-from local_aws.faults.engine import Engine
+from local_aws.emulator.wire import Ec2ApiError, request_id
+from local_aws.faults.engine import FaultEngine
 
 Response = tuple[int, dict[str, str], bytes]
 QUERY = ("iam", "sts", "cloudformation", "sns", "monitoring", "sqs")
@@ -62,7 +61,7 @@ class Call:
         return f"{self.service}:{self.action} by {self.role or 'nobody'} {self.key}".strip()
 
 
-async def before(engine: Engine, call: Call) -> Response | None:
+async def before(engine: FaultEngine, call: Call) -> Response | None:
     """Delay a call, or return the error that it meets, before it has any effect."""
     if slow := engine.strike("slow", str(call), **call.names()):
         await asyncio.sleep(slow.values["seconds"])
@@ -88,7 +87,7 @@ async def before(engine: Engine, call: Call) -> Response | None:
     return None
 
 
-def after(engine: Engine, call: Call) -> None:
+def after(engine: FaultEngine, call: Call) -> None:
     """Decide whether the answer of a call that took effect is lost."""
     fate = FATE.get()
     if fate and engine.strike("lose_response", str(call), **call.names()):
@@ -98,7 +97,7 @@ def after(engine: Engine, call: Call) -> None:
 def error_response(service: str, code: str, message: str, status: int) -> Response:
     """Return an error in a service's own form."""
     if service == "ec2":
-        return Ec2Fault(code, message, status).response()
+        return Ec2ApiError(code, message, status).response()
     told = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
     if service == "s3":
         body = (

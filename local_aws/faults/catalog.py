@@ -50,7 +50,7 @@ FUNCTION = {"function": Parameter(str, "*", "function name, with * and ?")}
 
 
 @dataclass(frozen=True)
-class Kind:
+class FaultKind:
     """A kind of fault.
 
     :param machine: whether it strikes an instance; then it strikes once unless ``count`` says
@@ -67,38 +67,39 @@ class Kind:
         return {**self.own, **WHEN}
 
 
-KINDS: dict[str, Kind] = {
-    "capacity": Kind("launches are refused for lack of machines", {
+KINDS: dict[str, FaultKind] = {
+    "capacity": FaultKind("launches are refused for lack of machines", {
         "type": Parameter(str, "*", "instance type, with * and ?"),
         "zone": Parameter(str, "*", "availability zone, with * and ?"),
         "market": Parameter(str, "*", "spot, on-demand or *"),
         "code": Parameter(str, "InsufficientInstanceCapacity", "EC2's error code"),
     }),
-    "interrupt": Kind("a spot instance is interrupted", {
+    "interrupt": FaultKind("a spot instance is interrupted", {
         **MACHINE, "notice_s": Parameter(float, 120.0, "seconds between notice and end; 0 for no notice"),
     }, machine=True),
-    "rebalance": Kind("an instance is recommended for rebalancing", MACHINE, machine=True),
-    "kill": Kind("an instance's host fails: its processes are gone at once", MACHINE, machine=True),
-    "hang": Kind("an instance hangs: alive, but nothing moves, until the fault is cleared", MACHINE, machine=True),
-    "throttle": Kind("calls are refused for coming too often", CALL),
-    "error": Kind("calls fail inside AWS, without effect", {**CALL, "status": Parameter(int, 500, "500 or 503")}),
-    "slow": Kind("calls take longer", {**CALL, "seconds": Parameter(float, 2.0, "how much longer")}),
-    "lose_response": Kind("calls take effect, but the connection breaks before their answer", CALL),
-    "conflict": Kind("conditional writes meet a concurrent one: 409 ConditionalRequestConflict", {
+    "rebalance": FaultKind("an instance is recommended for rebalancing", MACHINE, machine=True),
+    "kill": FaultKind("an instance's host fails: its processes are gone at once", MACHINE, machine=True),
+    "hang": FaultKind("an instance hangs: alive, but nothing moves, until the fault is cleared", MACHINE, machine=True),
+    "throttle": FaultKind("calls are refused for coming too often", CALL),
+    "error": FaultKind("calls fail inside AWS, without effect", {**CALL, "status": Parameter(int, 500, "500 or 503")}),
+    "slow": FaultKind("calls take longer", {**CALL, "seconds": Parameter(float, 2.0, "how much longer")}),
+    "lose_response": FaultKind("calls take effect, but the connection breaks before their answer", CALL),
+    "conflict": FaultKind("conditional writes meet a concurrent one: 409 "
+"ConditionalRequestConflict", {
         "role": CALL["role"], "key": CALL["key"],
     }),
-    "deny": Kind("a permission is taken away", {
+    "deny": FaultKind("a permission is taken away", {
         "role": CALL["role"], "action": Parameter(str, None, "IAM action, with * and ?, such as s3:PutObject"),
     }),
-    "expire_credentials": Kind("the sessions of a role end now; who asks gets new ones", {"role": CALL["role"]}),
-    "short_credentials": Kind("credentials that services hand out live shorter", {
+    "expire_credentials": FaultKind("the sessions of a role end now; who asks gets new ones", {"role": CALL["role"]}),
+    "short_credentials": FaultKind("credentials that services hand out live shorter", {
         "seconds": Parameter(float, 900.0, "how long they live"),
     }),
-    "function_timeout": Kind("a function runs into its time limit", FUNCTION),
-    "function_crash": Kind("a function's runtime is killed", FUNCTION),
-    "duplicate_event": Kind("an asynchronous event is delivered twice", FUNCTION),
-    "lost_event": Kind("an asynchronous event is never delivered", FUNCTION),
-    "late_visibility": Kind("a new instance is not found for a while", {"seconds": Parameter(float, 1.0, "how long")}),
+    "function_timeout": FaultKind("a function runs into its time limit", FUNCTION),
+    "function_crash": FaultKind("a function's runtime is killed", FUNCTION),
+    "duplicate_event": FaultKind("an asynchronous event is delivered twice", FUNCTION),
+    "lost_event": FaultKind("an asynchronous event is never delivered", FUNCTION),
+    "late_visibility": FaultKind("a new instance is not found for a while", {"seconds": Parameter(float, 1.0, "how long")}),
 }  # fmt: skip
 
 

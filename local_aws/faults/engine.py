@@ -18,7 +18,7 @@ KEPT_STRIKES = 1000
 
 
 @dataclass
-class Fault:
+class SetFault:
     """One fault that is set.
 
     :param salt: tells faults of one script apart, whatever else is set.
@@ -68,23 +68,23 @@ class Fault:
         }
 
 
-class Engine:
+class FaultEngine:
     """All faults that are set."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._faults: dict[str, Fault] = {}
+        self._faults: dict[str, SetFault] = {}
         self._numbers = itertools.count(1)
         self.strikes: list[dict[str, Any]] = []
 
-    def add(self, kind: str, values: catalog.Values, seed: int = 0, salt: str = "") -> Fault:
+    def add(self, kind: str, values: catalog.Values, seed: int = 0, salt: str = "") -> SetFault:
         """Set a fault; the same seed and salt decide in the same way, whatever was set before."""
         with self._lock:
-            fault = Fault(f"f{next(self._numbers)}", kind, values, seed, time.monotonic(), salt)
+            fault = SetFault(f"f{next(self._numbers)}", kind, values, seed, time.monotonic(), salt)
             self._faults[fault.id] = fault
         return fault
 
-    def clear(self, fault_id: str | None) -> list[Fault]:
+    def clear(self, fault_id: str | None) -> list[SetFault]:
         """Remove one fault, or all; return what was removed. Numbers begin anew when nothing is
         left.
 
@@ -100,14 +100,14 @@ class Engine:
                 self._numbers = itertools.count(1)
         return gone
 
-    def on(self, kind: str) -> Iterator[Fault]:
+    def on(self, kind: str) -> Iterator[SetFault]:
         """Yield the faults of a kind that can strike now."""
         at = time.monotonic()
         with self._lock:
             found = [f for f in self._faults.values() if f.kind == kind and f.is_on(at)]
         yield from found
 
-    def strike(self, kind: str, what: str, **names: str) -> Fault | None:
+    def strike(self, kind: str, what: str, **names: str) -> SetFault | None:
         """Return the fault of a kind that strikes what is happening, or None.
 
         :param what: for the record.
@@ -118,7 +118,7 @@ class Engine:
                 return fault
         return None
 
-    def decide(self, fault: Fault, what: str) -> bool:
+    def decide(self, fault: SetFault, what: str) -> bool:
         """Take one chance of a fault; record a strike."""
         with self._lock:
             fault.chances += 1

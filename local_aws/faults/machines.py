@@ -11,7 +11,7 @@ from local_aws.ec2.life import Life
 from local_aws.ec2.store import Instance, Store
 from local_aws.faults.calls import read_field
 from local_aws.faults.catalog import KINDS
-from local_aws.faults.engine import Engine, Fault
+from local_aws.faults.engine import FaultEngine, SetFault
 
 LOOK_EVERY_S = 0.1
 
@@ -19,11 +19,11 @@ LOOK_EVERY_S = 0.1
 class MachineFaults:
     """Looks for instances that a fault is meant for."""
 
-    def __init__(self, engine: Engine, store: Store, life: Life) -> None:
+    def __init__(self, engine: FaultEngine, store: Store, life: Life) -> None:
         self._engine = engine
         self._store = store
         self._stop = threading.Event()
-        self._strikes: dict[str, Callable[[Instance, Fault], None]] = {
+        self._strikes: dict[str, Callable[[Instance, SetFault], None]] = {
             "interrupt": lambda instance, fault: life.interrupt(instance, fault.values["notice_s"]),
             "rebalance": lambda instance, _: life.recommend_rebalance(instance),
             "kill": lambda instance, _: life.kill(instance),
@@ -43,13 +43,13 @@ class MachineFaults:
                     if not fault.values["at_key"]:
                         self._strike_running(fault)
 
-    def _strike_running(self, fault: Fault) -> None:
+    def _strike_running(self, fault: SetFault) -> None:
         """Strike each running instance that a fault is meant for, once."""
         for instance in self._store.visible():
             if instance.state == "running" and self._is_meant(fault, instance):
                 self._strike(fault, instance)
 
-    def _is_meant(self, fault: Fault, instance: Instance) -> bool:
+    def _is_meant(self, fault: SetFault, instance: Instance) -> bool:
         """Say whether a fault is meant for an instance that it has not decided about yet."""
         if instance.id in fault.struck or not fnmatch.fnmatchcase(
             instance.id, fault.values["instance"]
@@ -60,7 +60,7 @@ class MachineFaults:
         key, _, pattern = (fault.values["tag"] or "").partition("=")
         return not key or fnmatch.fnmatchcase(instance.tags.get(key, ""), pattern or "*")
 
-    def _strike(self, fault: Fault, instance: Instance) -> None:
+    def _strike(self, fault: SetFault, instance: Instance) -> None:
         """Let a fault decide about an instance."""
         fault.struck.add(instance.id)
         if self._engine.decide(fault, instance.id):
@@ -83,7 +83,7 @@ class MachineFaults:
                 ):
                     self._strike(fault, instance)
 
-    def _is_time(self, fault: Fault, instance_id: str, body: bytes) -> bool:
+    def _is_time(self, fault: SetFault, instance_id: str, body: bytes) -> bool:
         """Say whether a write is the one that a fault waits for."""
         field: Any = fault.values["at_field"]
         if field:
@@ -94,7 +94,7 @@ class MachineFaults:
         fault.seen[instance_id] = fault.seen.get(instance_id, 0) + 1
         return fault.seen[instance_id] >= int(fault.values["at_count"])
 
-    def mend(self, faults: list[Fault]) -> None:
+    def mend(self, faults: list[SetFault]) -> None:
         """Let hanging instances go on whose fault was cleared."""
         for fault in faults:
             for instance_id in fault.struck if fault.kind == "hang" else ():

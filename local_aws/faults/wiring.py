@@ -6,9 +6,9 @@ from typing import Any
 
 from local_aws.ec2.launch_calls import capacity_refusal
 from local_aws.ec2.service import Ec2
-from local_aws.emulator.wire import Fault as Ec2Fault
+from local_aws.emulator.wire import Ec2ApiError
 from local_aws.faults import catalog, script
-from local_aws.faults.engine import Engine, Fault
+from local_aws.faults.engine import FaultEngine, SetFault
 from local_aws.faults.machines import MachineFaults
 from local_aws.functions.delivery import Delivery
 from local_aws.functions.environment import exit_error
@@ -22,7 +22,7 @@ class Wiring:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: FaultEngine,
         ec2: Ec2,
         issuer: Issuer,
         authorizer: Authorizer,
@@ -40,7 +40,7 @@ class Wiring:
         runner.spoil = self._spoil
         delivery.copies = self._copies
 
-    def _refuse(self, instance_type: str, zone: str, market: str) -> Ec2Fault | None:
+    def _refuse(self, instance_type: str, zone: str, market: str) -> Ec2ApiError | None:
         """Refuse a launch for lack of capacity."""
         fault = self._engine.strike(
             "capacity",
@@ -109,7 +109,7 @@ class Wiring:
             self.machines.mend(self._engine.clear(order["clear"]))
         return {"faults": self._engine.as_list(), "strikes": self._engine.strikes[-50:]}
 
-    def _set(self, kind: str, values: catalog.Values, seed: int, salt: str = "") -> Fault:
+    def _set(self, kind: str, values: catalog.Values, seed: int, salt: str = "") -> SetFault:
         """Set one fault; ending sessions happens at once."""
         fault = self._engine.add(kind, values, seed, salt)
         if kind == "expire_credentials":

@@ -42,7 +42,7 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class InvocationOutcome:
     """How an invocation ended.
 
     :param payload: the handler's result as JSON text, or None.
@@ -121,7 +121,7 @@ class Environment:
                 self._log.append(chunk)
                 kept += len(chunk)
 
-    def invoke(self, event: Any, request_id: str, arn: str) -> Outcome:
+    def invoke(self, event: Any, request_id: str, arn: str) -> InvocationOutcome:
         """Run the handler once, within its limits of time and memory."""
         self._killed_for_memory, self._peak_mib = False, 0
         fresh = self._init_s is None
@@ -131,7 +131,7 @@ class Environment:
         if error is None:
             payload, error = self._run(event, request_id, arn)
         usable = self._process.poll() is None and self._init_s is not None and not _is_fatal(error)
-        return Outcome(
+        return InvocationOutcome(
             payload,
             error,
             self._take_log(),

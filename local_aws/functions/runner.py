@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from local_aws.emulator import seams
-from local_aws.functions.environment import Environment, Launch, Outcome
-from local_aws.functions.gate import Gate
+from local_aws.functions.concurrency import ConcurrencyLimit
+from local_aws.functions.environment import Environment, InvocationOutcome, Launch
 from local_aws.functions.packages import BadPackageError, Packages
 from local_aws.functions.runtimes import Runtimes
 from local_aws.iam.sessions import Credentials, Issuer, RoleMissingError, TrustError
@@ -66,7 +66,7 @@ class Runner:
         self._reaper = reaper
         self._endpoint_url = endpoint_url
         self._twin = twin
-        self._gate = Gate()
+        self._gate = ConcurrencyLimit()
         self._lock = threading.Lock()
         self._idle: dict[str, list[Idle]] = {}
         self._all: set[Environment] = set()
@@ -83,15 +83,17 @@ class Runner:
         """
         config = record.get("config") or record
         if spoiled := self.spoil(config["FunctionName"], request_id):
-            return as_result(Outcome(None, spoiled, "", 0.0, None, 0, True))
+            return as_result(InvocationOutcome(None, spoiled, "", 0.0, None, 0, True))
         with self._gate.slot(NESTED.get()):
             try:
                 outcome = self._run(record, config, event, request_id)
             except (BadPackageError, TrustError, RoleMissingError, OSError) as error:
-                outcome = Outcome(None, init_error(error), "", 0.0, None, 0, False)
+                outcome = InvocationOutcome(None, init_error(error), "", 0.0, None, 0, False)
         return as_result(outcome)
 
-    def _run(self, record: Record, config: Record, event: Any, request_id: str) -> Outcome:
+    def _run(
+        self, record: Record, config: Record, event: Any, request_id: str
+    ) -> InvocationOutcome:
         """Invoke an idle environment, or a new one; keep it for the next if it is still good."""
         key = environment_key(config)
         environment = self._take(key) or self._start(record, config)
@@ -279,7 +281,7 @@ def init_error(error: Exception) -> dict[str, Any]:
     return {"errorType": "InvalidRuntimeException", "errorMessage": str(error)}
 
 
-def as_result(outcome: Outcome) -> dict[str, Any]:
+def as_result(outcome: InvocationOutcome) -> dict[str, Any]:
     """Return an outcome as the emulator's executors do."""
     text = report(outcome)
     if outcome.error is None and len(outcome.payload or "") > RESPONSE_LIMIT:
@@ -297,7 +299,7 @@ def as_result(outcome: Outcome) -> dict[str, Any]:
     return {"body": outcome.error, "error": True, "function_error": "Unhandled", "log": text}
 
 
-def report(outcome: Outcome) -> str:
+def report(outcome: InvocationOutcome) -> str:
     """Return the log with what Lambda's REPORT line adds to the emulator's."""
     init = f" Init Duration: {outcome.init_s * 1000:.2f} ms" if outcome.init_s is not None else ""
     return (

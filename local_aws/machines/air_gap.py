@@ -24,7 +24,7 @@ LOOKUP_PORT = ":53"
 """Look-ups of names are reported only: a library asks for the host's own name, and on AWS a VPC answers without a way out."""
 
 
-class Watch:
+class AirGapWatch:
     """Looks for connections of a twin's processes to anywhere but this machine.
 
     :param twin: the mark that its processes carry.

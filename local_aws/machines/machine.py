@@ -44,7 +44,7 @@ class Host:
     reaper: Reaper
 
 
-class Machine:
+class MachineProcess:
     """A process group that lives as long as its instance.
 
     :param user_data: as EC2 decoded it; only a script is run, as by cloud-init.

@@ -26,7 +26,7 @@ COMMANDS = ("shutdown", "poweroff", "halt", "reboot")
 
 
 @dataclass(frozen=True)
-class Order:
+class PowerRequest:
     """What a power command asks for.
 
     :param verb: ``off``, ``reboot``, ``cancel``, or ``bad`` for a line that ``shutdown`` would
@@ -38,28 +38,28 @@ class Order:
     delay_s: float = 0.0
 
 
-def read_order(line: str, at: dt.datetime) -> Order:
+def read_order(line: str, at: dt.datetime) -> PowerRequest:
     """Understand one command line as shutdown(8) does.
 
     >>> now = dt.datetime(2026, 1, 1, 12, 0)
     >>> read_order("shutdown -h +2", now), read_order("shutdown -c", now).verb, read_order("shutdown -h 12:30 bye", now).delay_s
-    (Order(verb='off', delay_s=120.0), 'cancel', 1800.0)
+    (PowerRequest(verb='off', delay_s=120.0), 'cancel', 1800.0)
     """
     try:
         command, *words = shlex.split(line)
     except ValueError:
-        return Order("bad")
+        return PowerRequest("bad")
     if command != "shutdown":
-        return Order("reboot" if command == "reboot" or "--reboot" in words else "off")
+        return PowerRequest("reboot" if command == "reboot" or "--reboot" in words else "off")
     options = [word for word in words if word.startswith("-")]
     rest = [word for word in words if not word.startswith("-")]
     if "-c" in options:
-        return Order("cancel")
+        return PowerRequest("cancel")
     delay_s = _delay(rest[0] if rest else "+1", at)
     return (
-        Order("bad")
+        PowerRequest("bad")
         if delay_s is None
-        else Order("reboot" if {"-r", "--reboot"} & set(options) else "off", delay_s)
+        else PowerRequest("reboot" if {"-r", "--reboot"} & set(options) else "off", delay_s)
     )
 
 

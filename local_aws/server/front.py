@@ -18,7 +18,7 @@ from local_aws.emulator import seams
 from local_aws.errors import LocalAwsError
 from local_aws.faults import calls
 from local_aws.faults.calls import FATE, Fate
-from local_aws.faults.engine import Engine
+from local_aws.faults.engine import FaultEngine
 from local_aws.iam.authorization import role_of
 from local_aws.iam.sessions import Issuer, Renewing, RoleMissingError, TrustError, as_document
 from local_aws.server.account import TASKS, Grants
@@ -182,7 +182,7 @@ class Committing:
         service: str,
         inner: Any,
         saver: Saver,
-        engine: Engine,
+        engine: FaultEngine,
         wrote: Callable[[str, str, bytes], None],
     ) -> None:
         self._service = service

@@ -12,7 +12,7 @@ from typing import Any
 from local_aws.cloudformation.front import CloudFormationFront, with_request_keys
 from local_aws.cloudformation.provisioning import Provisioning
 from local_aws.ec2 import images
-from local_aws.ec2.describe_calls import Reader
+from local_aws.ec2.describe_calls import DescribeCalls
 from local_aws.ec2.launch_calls import Launching
 from local_aws.ec2.launch_spec import Resolver
 from local_aws.ec2.life import Life
@@ -21,7 +21,7 @@ from local_aws.ec2.permissions import Permissions
 from local_aws.ec2.service import Ec2
 from local_aws.ec2.store import LIVE, Store
 from local_aws.emulator import inproc, seams
-from local_aws.faults.engine import Engine
+from local_aws.faults.engine import FaultEngine
 from local_aws.faults.wiring import Wiring
 from local_aws.functions.delivery import Delivery, remembering_rule, reserved_concurrency
 from local_aws.functions.front import LambdaFront
@@ -32,7 +32,7 @@ from local_aws.iam.authorization import Authorizer
 from local_aws.iam.sessions import Issuer
 from local_aws.iam.trust import IamFront
 from local_aws.machines import bounds
-from local_aws.machines.air_gap import Watch
+from local_aws.machines.air_gap import AirGapWatch
 from local_aws.machines.machine import Host
 from local_aws.machines.reaper import Reaper
 from local_aws.pace import PACES, Lateness
@@ -69,7 +69,7 @@ class Twin:
         self.saver.install()
         self.issuer = Issuer(running.account_id, running.region)
         self.reaper = Reaper(running.twin)
-        self.watch = Watch(running.twin, self._has_processes)
+        self.watch = AirGapWatch(running.twin, self._has_processes)
         self.host = Host(
             state.machines, ami, running.endpoint_url, running.region, running.twin, self.reaper
         )
@@ -88,7 +88,7 @@ class Twin:
         self._install_functions()
         self._install_cloudformation()
         self._install_prices()
-        self.engine = Engine()
+        self.engine = FaultEngine()
         self.faults = Wiring(
             self.engine, self.ec2, self.issuer, self.authorizer, self.runner, self.delivery
         )
@@ -116,7 +116,7 @@ class Twin:
         life = Life(
             store, self.host, self.issuer, self.running.account_id, pace, Lateness(pace, self.seed)
         )
-        reader = Reader(store, network, region, self.images)
+        reader = DescribeCalls(store, network, region, self.images)
         permissions = Permissions(self.authorizer, self.running.account_id, region)
         launching = Launching(store, life, Resolver(network, iam), permissions, self.images)
         ec2 = Ec2(original, store, life, reader, Networks(network), launching, permissions)

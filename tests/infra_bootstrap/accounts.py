@@ -26,7 +26,7 @@ from infra_bootstrap.clients import Clients
 from infra_bootstrap.deployment.deploy import StackResult, deploy_side_by_side
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name
 from infra_bootstrap.stacks.outputs import Outputs, read_outputs
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.experiment.spec import Artifact, WheelSet
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import artifact_key
@@ -152,7 +152,7 @@ class Deployment:
     def __init__(self, account: Account, environment: str = "dev") -> None:
         self.account, self.settings = (
             account,
-            Settings(environment, lambda_runtime=f"python{PYTHON}"),
+            DeploymentSettings(environment, lambda_runtime=f"python{PYTHON}"),
         )
         self.said: list[str] = []
 
@@ -160,7 +160,7 @@ class Deployment:
         self,
         *waves: tuple[Concern, ...],
         clients: Clients | None = None,
-        settings: Settings | None = None,
+        settings: DeploymentSettings | None = None,
         code: str = "def handle(event, context=None):\n    return event\n",
     ) -> list[StackResult]:
         """Deploy stacks; all when none is named."""

@@ -28,7 +28,7 @@ from rl_lifecycle.storage.layout import TrialId, head_key, heartbeat_key, ledger
 from rl_lifecycle.storage.stores import ObjectInfo, StoredObject
 from rl_lifecycle.trials.actions import Action, ActionKind
 from rl_lifecycle.trials.checkpoints import Head
-from rl_lifecycle.trials.evidence import Evidence, Progress, track_progress
+from rl_lifecycle.trials.evidence import Evidence, StepProgress, track_progress
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
 from tests.plugins.fake_ec2 import ZONES, FakeEc2, FakeQuotas
 
@@ -151,7 +151,7 @@ class World:
             subnet_ids={zone: subnet for subnet, zone in ZONES.items()},
             evaluator="evaluator:live",
         )
-        self.progress: Progress | None = None
+        self.progress: StepProgress | None = None
 
     def pass_time(self, seconds: float) -> None:
         """Let the clock go on."""

@@ -53,7 +53,7 @@ def _task_state() -> dict[str, Any]:
     """What a trial's task leaves in its state store."""
     store = FakeStateStore()
     context: Any = {"task_state_store": store}
-    memories.remember(context, make_record(memories.Memory, full=True))  # type: ignore[arg-type]
+    memories.remember(context, make_record(memories.TaskMemory, full=True))  # type: ignore[arg-type]
     memories.MachineMemory(context).keep("a-token", "i-0123456789abcdef0")
     return store.values
 

@@ -45,7 +45,7 @@ RECORDS: dict[str, type[Record]] = {
     # in the bucket
     "artifact": spec.Artifact,
     "attempt": attempts.Attempt,
-    "attempt_outcome": attempts.Outcome,
+    "attempt_outcome": attempts.AttemptOutcome,
     "champion_pointer": contents.ChampionPointer,
     "checkpoint_file": checkpoints.StoredFile,
     "checkpoint_manifest": checkpoints.CheckpointManifest,
@@ -98,10 +98,10 @@ RECORDS: dict[str, type[Record]] = {
     "evidence": evidence.Evidence,
     "evidence_machine": evidence.Machine,
     "evidence_patience": evidence.Patience,
-    "evidence_progress": evidence.Progress,
+    "evidence_progress": evidence.StepProgress,
     "prepared_change": changes.Change,
     "prepared_stack": one_stack.Prepared,
-    "task_memory": memories.Memory,
+    "task_memory": memories.TaskMemory,
     "task_memory_told": log_relay.Told,
     "xcom_artifact_set": sets.ArtifactSet,
     "xcom_candidate": operators.Candidate,
@@ -123,7 +123,7 @@ RECORDS: dict[str, type[Record]] = {
 #: Values that live in one process only, so their form is free.
 NOT_STORED: set[type[Record]] = {
     actions.Action,
-    one_stack.Progress,
+    one_stack.StackProgress,
     early_stops.CurvePoint,
     ledger.MonthTotal,
     seeds.SeedRange,

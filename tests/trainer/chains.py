@@ -15,7 +15,7 @@ from rl_trainer.settings.hyperparameters import read_settings
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.segments import SegmentPlan, SegmentTrainer, TrainedSegment
-from rl_trainer.training.watch import Watch
+from rl_trainer.training.watch import TrainingWatch
 from tests.trainer import toy_envs
 
 TOY = f"{toy_envs.__name__}:Toy-v0"
@@ -44,7 +44,7 @@ def train_chain(trainer: SegmentTrainer, *, through_files: bool) -> TrainedSegme
     state: ModelState | None = None
     stored: dict[str, bytes] = {}
     for segment in range(trainer.plan.n_segments):
-        trained = trainer.train(segment, state, Watch(Interruption()))
+        trained = trainer.train(segment, state, TrainingWatch(Interruption()))
         state = reread(trained.state, stored) if through_files else trained.state
     return trained
 

@@ -61,7 +61,7 @@ def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
     }
 
 
-class Evidence(NamedTuple):
+class JudgedEpisodes(NamedTuple):
     """What a decision rests on; None where nothing was evaluated yet."""
 
     spec: Spec
@@ -69,7 +69,7 @@ class Evidence(NamedTuple):
     champion: Shard | None
 
 
-def gather(request: DecideRequest | RenderReportRequest, store: ObjectStore) -> Evidence:
+def gather(request: DecideRequest | RenderReportRequest, store: ObjectStore) -> JudgedEpisodes:
     """Read the spec and the episodes of both policies.
 
     :raises InvalidRequestError: if they do not belong together.
@@ -83,10 +83,10 @@ def gather(request: DecideRequest | RenderReportRequest, store: ObjectStore) -> 
     champion = (
         None if request.champion is None else _evaluation(request, store, request.champion, spec)
     )
-    return Evidence(spec, _evaluation(request, store, request.candidate, spec), champion)
+    return JudgedEpisodes(spec, _evaluation(request, store, request.candidate, spec), champion)
 
 
-def _report(request: DecideRequest, evidence: Evidence, verdict: Verdict) -> Report:
+def _report(request: DecideRequest, evidence: JudgedEpisodes, verdict: Verdict) -> Report:
     spec, candidate, champion = evidence
     gate, bar = gate_of(spec.experiment), spec.experiment.evaluation.first_champion_above
     return Report(
@@ -105,7 +105,7 @@ def _report(request: DecideRequest, evidence: Evidence, verdict: Verdict) -> Rep
     )
 
 
-def _judge(request: DecideRequest, store: ObjectStore, evidence: Evidence) -> Verdict:
+def _judge(request: DecideRequest, store: ObjectStore, evidence: JudgedEpisodes) -> Verdict:
     spec, candidate, champion = evidence
     gate = gate_of(spec.experiment)
     if spec.champion is None or spec.champion.new_lineage:

@@ -172,7 +172,8 @@ def _looks(looks: Sequence[Look]) -> str:
         "<h2>Look by look</h2>"
         + _table(head, rows)
         + (
-            "<p><small>✓: at most the alpha of that look. PROMOTE needs “better” and every guard at "
+            "<p><small>✓: at most the alpha of that look. PROMOTE needs “better” and every guard "
+            "at "
             "one look.</small></p>"
         )
     )

@@ -42,7 +42,7 @@ class Refusal(Record):
     message: str = ""
 
 
-class Outcome(Record):
+class AttemptOutcome(Record):
     """What became of an attempt: filled in as it is known, complete when the machine is gone."""
 
     instance_id: str | None = None
@@ -91,7 +91,7 @@ class Attempt(Record):
     created_at: datetime
     deadline_at: datetime
     price_reserved_usd: float = Field(ge=0)
-    outcome: Outcome = Outcome()
+    outcome: AttemptOutcome = AttemptOutcome()
 
     @property
     def reserved_usd_per_hour(self) -> float:

@@ -72,7 +72,8 @@ def _interface(metadata: PolicyMetadata) -> list[str]:
         *_list(rows),
         "",
         (
-            "`policy.onnx` holds normalisation, scaling and clipping; `parameters.safetensors` is for "
+            "`policy.onnx` holds normalisation, scaling and clipping; `parameters.safetensors` is "
+            "for "
             "warm starts."
         ),
     ]
@@ -140,7 +141,8 @@ def _limits(spec: Spec, report: Report) -> list[str]:
     scenarios = ", ".join(sorted(experiment.evaluation.scenarios))
     lines = [
         (
-            "It was judged on this environment and these seeds alone; elsewhere nothing is known of "
+            "It was judged on this environment and these seeds alone; elsewhere nothing is known "
+            "of "
             "it."
         ),
         "It was compared as it acts "

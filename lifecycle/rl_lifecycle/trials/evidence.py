@@ -46,7 +46,7 @@ class Machine(Record):
     ended_at: datetime | None = None
 
 
-class Progress(Record):
+class StepProgress(Record):
     """The newest step that was seen, and when it was seen first: a step that does not move is a
     stall.
     """
@@ -92,7 +92,7 @@ class Evidence(Record):
     attempts: tuple[Attempt, ...] = ()
     machine: Machine | None = None
     heartbeat: Heartbeat | None = None
-    progress: Progress | None = None
+    progress: StepProgress | None = None
     committed_step: int = 0
     cancelled: bool = False
     again: bool = False
@@ -150,8 +150,8 @@ class Evidence(Record):
 
 
 def track_progress(
-    before: Progress | None, beat: Heartbeat | None, now: datetime, committed_step: int = 0
-) -> Progress | None:
+    before: StepProgress | None, beat: Heartbeat | None, now: datetime, committed_step: int = 0
+) -> StepProgress | None:
     """Carry on the stall clock: it starts anew when the step moves, or another attempt speaks.
 
     :param committed_step: where the attempt resumed, to tell its first new step.
@@ -162,7 +162,7 @@ def track_progress(
         return before
     same = before is not None and before.attempt == beat.attempt
     first = before.first_step_at if before is not None and same else None
-    return Progress(
+    return StepProgress(
         attempt=beat.attempt,
         step=beat.step,
         since=now,

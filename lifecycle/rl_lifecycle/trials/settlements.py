@@ -2,14 +2,14 @@
 
 from datetime import datetime
 
-from rl_lifecycle.machines.attempts import AttemptEnd, Outcome
+from rl_lifecycle.machines.attempts import AttemptEnd, AttemptOutcome
 from rl_lifecycle.machines.prices import cost_usd
 from rl_lifecycle.trials.evidence import Evidence, Machine, ended_at
 from rl_lifecycle.trials.heartbeats import TrainerState
 from rl_lifecycle.trials.states import Finding
 
 
-def what_is_known(outcome: Outcome, machine: Machine | None) -> Outcome:
+def what_is_known(outcome: AttemptOutcome, machine: Machine | None) -> AttemptOutcome:
     """An outcome with the machine as EC2 shows it; as it was written before, if EC2 shows none."""
     if machine is None:
         return outcome
@@ -25,8 +25,8 @@ def what_is_known(outcome: Outcome, machine: Machine | None) -> Outcome:
 
 
 def settle_outcome(
-    known: Outcome, evidence: Evidence, finding: Finding, usd_per_hour: float
-) -> Outcome:
+    known: AttemptOutcome, evidence: Evidence, finding: Finding, usd_per_hour: float
+) -> AttemptOutcome:
     """Complete an outcome whose machine is gone.
 
     :param known: with the machine, see :func:`what_is_known`.

@@ -9,8 +9,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from rl_airflow.evaluation.evaluator import EvaluationFiles, Job, scene_of
 from rl_airflow.evaluation.judge_operator import candidate_evaluation
 from rl_airflow.evaluation.operators import LambdaRunOperator
+from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import environment_of
-from rl_airflow.infrastructure.places import Place, find_place
 from rl_airflow.run.run_plan import RunPlan
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.evaluation.selection import Contender, summarise
@@ -47,7 +47,7 @@ class LambdaEvaluatePolicyOperator(LambdaRunOperator):
     def _evaluate(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
         params = context["params"]
         name, region = params["experiment"], params.get("region_name") or None
-        place = find_place(environment_of(params), region)
+        place = find_environment(environment_of(params), region)
         plan = _plan(place, region, name, slug(context["run_id"]))
         store = self._store(plan)
         try:
@@ -97,7 +97,7 @@ def _line(name: str, version: int, summary: Contender, job: Job) -> str:
     )
 
 
-def _plan(place: Place, region: str | None, experiment: str, run: str) -> RunPlan:
+def _plan(place: DeployedEnvironment, region: str | None, experiment: str, run: str) -> RunPlan:
     """A plan without trials: only where things are."""
     return RunPlan(
         environment=place.environment,

@@ -20,7 +20,7 @@ from rl_airflow.infrastructure.stack_trigger import CloudFormationStackTrigger
 if TYPE_CHECKING:
     from infra_bootstrap.clients import Clients
     from infra_bootstrap.deployment.one_stack import Prepared
-    from infra_bootstrap.stacks.settings import Settings
+    from infra_bootstrap.stacks.settings import DeploymentSettings
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,9 @@ class DeploymentOperator(BaseOperator):
             RoleSession("deployer", environment_of(params), self.aws_conn_id, region).session
         )
 
-    def _settings(self, context: Context) -> "Settings":
+    def _settings(self, context: Context) -> "DeploymentSettings":
         from infra_bootstrap.errors import BadInputError
-        from infra_bootstrap.stacks.settings import Settings
+        from infra_bootstrap.stacks.settings import DeploymentSettings
         from infra_bootstrap.stacks.template_files import check_parameters
 
         params = context["params"]
@@ -63,7 +63,7 @@ class DeploymentOperator(BaseOperator):
         }
         try:
             check_parameters(given)
-            return Settings(
+            return DeploymentSettings(
                 environment_of(params),
                 params.get("airflow_role_name") or None,
                 params.get("lambda_runtime") or None,
@@ -102,7 +102,7 @@ class StsCheckAccessOperator(DeploymentOperator):
             "caller": clients.identity["Arn"],
         }
 
-    def _refuse_what_would_fail(self, clients: "Clients", settings: "Settings") -> None:
+    def _refuse_what_would_fail(self, clients: "Clients", settings: "DeploymentSettings") -> None:
         from infra_bootstrap.errors import PreflightFailedError
         from infra_bootstrap.preflight.checks import refuse_what_would_fail
 

@@ -13,8 +13,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rl_airflow.evaluation.evaluator import Evaluator, Scene, scene_of
 from rl_airflow.evaluation.operators import Candidate
+from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import environment_of
-from rl_airflow.infrastructure.places import Place, find_place
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.registry.champion_asset import CHAMPIONS, announce
 from rl_airflow.run.notices import tell
@@ -146,7 +146,7 @@ class S3RollBackChampionOperator(BaseOperator):
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
         place, name, version = (
-            find_place(environment, region),
+            find_environment(environment, region),
             params["experiment"],
             (self.choice or {}).get("version"),
         )
@@ -178,7 +178,12 @@ class S3RollBackChampionOperator(BaseOperator):
         return moved
 
     def _moved(
-        self, store: ObjectStore, place: Place, name: str, version: int, context: Context
+        self,
+        store: ObjectStore,
+        place: DeployedEnvironment,
+        name: str,
+        version: int,
+        context: Context,
     ) -> dict[str, Any]:
         """Move the pointer, unless this very run has done so before."""
         who, uri = (

@@ -10,8 +10,8 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import environment_of
-from rl_airflow.infrastructure.places import Place, find_place
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.run.notices import tell
 from rl_airflow.run.run_operator import RunOperator
@@ -52,7 +52,7 @@ class S3FreezeReplayOperator(BaseOperator):
         """Freeze. :return: the trial's name; the plan is pushed as XCom."""
         params = context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        place = find_place(environment, region)
+        place = find_environment(environment, region)
         store = S3Store(
             RoleSession("launcher", environment, self.aws_conn_id, region).client("s3"),
             place.bucket,
@@ -81,7 +81,7 @@ class S3FreezeReplayOperator(BaseOperator):
         )
         return spec.trials[0].name
 
-    def _planned(self, store: ObjectStore, place: Place, context: Context) -> Spec:
+    def _planned(self, store: ObjectStore, place: DeployedEnvironment, context: Context) -> Spec:
         params = context["params"]
         name = self.experiment or params["experiment"]
         if self.experiment and not params.get("version"):

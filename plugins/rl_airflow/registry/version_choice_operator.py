@@ -12,8 +12,8 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from rl_airflow.infrastructure.deployed_environment import find_environment
 from rl_airflow.infrastructure.form_values import environment_of
-from rl_airflow.infrastructure.places import find_place
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.registry.approval_operator import name_of
 from rl_airflow.registry.champion_operators import (
@@ -79,7 +79,7 @@ class AskForVersionOperator(HITLOperator):
             }  # a form's 1.0 is an integer to JSON Schema
         environment, region = environment_of(params), params.get("region_name") or None
         session = RoleSession(None, environment, self.aws_conn_id, region)
-        store = S3Store(session.client("s3"), find_place(environment, region).bucket)
+        store = S3Store(session.client("s3"), find_environment(environment, region).bucket)
         try:
             self.options = [*describe_choices(store, params["experiment"]), NONE_OF_THEM]
             self.body = _question(describe_history(store, params["experiment"]), params["reason"])

@@ -8,8 +8,8 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from rl_airflow.infrastructure.deployed_environment import DeployedEnvironment, find_environment
 from rl_airflow.infrastructure.form_values import environment_of, read_overrides
-from rl_airflow.infrastructure.places import Place, find_place
 from rl_airflow.infrastructure.project_version import find_commit
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.run.run_plan import RunPlan
@@ -73,7 +73,7 @@ class S3FreezeSpecOperator(BaseOperator):
         """Freeze. :return: the names of the trials; the plan is pushed as XCom `plan`."""
         experiment, params = Experiment.model_validate(self.experiment), context["params"]
         environment, region = environment_of(params), params.get("region_name") or None
-        place = find_place(environment, region)
+        place = find_environment(environment, region)
         session = RoleSession("launcher", environment, self.aws_conn_id, region)
         store = S3Store(session.client("s3"), place.bucket)
         key = spec_key(experiment.name, slug(self.run_prefix + context["run_id"]))
@@ -93,7 +93,11 @@ class S3FreezeSpecOperator(BaseOperator):
         return list(plan.trials)
 
     def _freeze(
-        self, context: Context, experiment: Experiment, place: Place, store: ObjectStore
+        self,
+        context: Context,
+        experiment: Experiment,
+        place: DeployedEnvironment,
+        store: ObjectStore,
     ) -> Spec:
         run = context["dag_run"]
         try:
@@ -164,7 +168,9 @@ def _keep_approval(experiment: Experiment, overrides: dict[str, Any]) -> None:
         )
 
 
-def plan_of(place: Place, region: str | None, spec: Spec, artifact: Artifact) -> RunPlan:
+def plan_of(
+    place: DeployedEnvironment, region: str | None, spec: Spec, artifact: Artifact
+) -> RunPlan:
     """Where the run happens. Its machines are launched from the template version that was frozen,
     whatever is newer now.
     """

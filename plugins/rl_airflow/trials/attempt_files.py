@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from rl_lifecycle.errors import PreconditionFailedError
-from rl_lifecycle.machines.attempts import Attempt, Outcome
+from rl_lifecycle.machines.attempts import Attempt, AttemptOutcome
 from rl_lifecycle.storage.layout import TrialId, attempt_key, attempt_prefix
 from rl_lifecycle.storage.stores import ObjectStore, put_once
 
@@ -38,7 +38,9 @@ class AttemptFiles:
         """Write a new attempt. :return: False if somebody else wrote that number first."""
         return put_once(self.store, attempt_key(self.trial, attempt.attempt), attempt.to_json())
 
-    def update(self, stored: StoredAttempt, change: Callable[[Outcome], Outcome]) -> bool:
+    def update(
+        self, stored: StoredAttempt, change: Callable[[AttemptOutcome], AttemptOutcome]
+    ) -> bool:
         """Move an attempt's outcome on.
 
         :return: False if somebody else moved it first: look again.

@@ -15,29 +15,33 @@ from airflow.sdk import Context
 from rl_airflow.errors import first_line
 from rl_airflow.trials.log_relay import Told
 from rl_lifecycle.records.record import Record
-from rl_lifecycle.trials.evidence import Progress
+from rl_lifecycle.trials.evidence import StepProgress
 
 log = logging.getLogger(__name__)
 
 MEMORY_KEY, MACHINE_KEY = "await", "machine"
 
 
-class Memory(Record):
+class TaskMemory(Record):
     """Where the waiting was: the trigger's event has the same form."""
 
-    progress: Progress | None = None
+    progress: StepProgress | None = None
     told: Told = Told()
 
 
-def recall(context: Context) -> Memory:
+def recall(context: Context) -> TaskMemory:
     """Read what an earlier try of this task remembered; nothing where there is no store, or it does
     not answer.
     """
     found = _get(context, MEMORY_KEY)
-    return Memory.from_value(found, "the task's state") if isinstance(found, dict) else Memory()
+    return (
+        TaskMemory.from_value(found, "the task's state")
+        if isinstance(found, dict)
+        else TaskMemory()
+    )
 
 
-def remember(context: Context, memory: Memory) -> None:
+def remember(context: Context, memory: TaskMemory) -> None:
     """Leave it for a later try. What goes wrong stops nobody: a retry then starts the stall clock
     anew.
     """

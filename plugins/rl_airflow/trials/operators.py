@@ -16,7 +16,7 @@ from rl_airflow.run.notices import tell
 from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_plan import RunPlan
 from rl_airflow.run.trial_ends import END_KEY, TrialEnd
-from rl_airflow.trials.memories import MachineMemory, Memory, recall, remember
+from rl_airflow.trials.memories import MachineMemory, TaskMemory, recall, remember
 from rl_airflow.trials.progress_reports import end_of_trial, read_log_tail
 from rl_airflow.trials.supervisor import TrialSupervisor
 from rl_airflow.trials.supervisor_factory import make_supervisor
@@ -143,9 +143,9 @@ class Ec2AwaitTrialOperator(TrialOperator):
         self, context: Context, event: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Come back from the triggerer: something changed, so look and act again."""
-        return self._go_on(context, Memory.from_value(event or {}, "the trigger's event"))
+        return self._go_on(context, TaskMemory.from_value(event or {}, "the trigger's event"))
 
-    def _go_on(self, context: Context, memory: Memory) -> dict[str, Any]:
+    def _go_on(self, context: Context, memory: TaskMemory) -> dict[str, Any]:
         plan = self._plan()
         supervisor = self._working = self._supervisor(plan, self.trial, context=context)
         while True:
@@ -176,7 +176,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
             log.warning("%s", message)
             tell(plan, "interrupted", message)
 
-    def _wait(self, evidence: Evidence, memory: Memory) -> Memory:
+    def _wait(self, evidence: Evidence, memory: TaskMemory) -> TaskMemory:
         trigger = Ec2TrialTrigger.of(
             self._plan(),
             self.trial,
@@ -268,11 +268,11 @@ class Ec2TerminateRunOperator(TrialOperator):
         return {"instances_left": []}
 
 
-def _run_here(trigger: Ec2TrialTrigger) -> Memory:
+def _run_here(trigger: Ec2TrialTrigger) -> TaskMemory:
     """Wait in the worker, with the very code that waits in the triggerer."""
     import asyncio
 
     async def first() -> Any:
         return await anext(trigger.run())
 
-    return Memory.from_value(asyncio.run(first()).payload, "the trigger's event")
+    return TaskMemory.from_value(asyncio.run(first()).payload, "the trigger's event")

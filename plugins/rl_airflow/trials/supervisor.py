@@ -43,7 +43,7 @@ from rl_lifecycle.storage.layout import head_key, heartbeat_key
 from rl_lifecycle.storage.stores import ObjectStore
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.checkpoints import Head
-from rl_lifecycle.trials.evidence import Evidence, Machine, Patience, Progress
+from rl_lifecycle.trials.evidence import Evidence, Machine, Patience, StepProgress
 from rl_lifecycle.trials.heartbeats import Heartbeat
 from rl_lifecycle.trials.settlements import settle_outcome, what_is_known
 from rl_lifecycle.trials.states import Finding, TrialState
@@ -103,7 +103,7 @@ class TrialSupervisor:
         return stored
 
     def observe(
-        self, progress: Progress | None = None, *, again: bool = False
+        self, progress: StepProgress | None = None, *, again: bool = False
     ) -> tuple[Evidence, tuple[StoredAttempt, ...]]:
         """Look at everything that is known of the trial."""
         stored = self.read_attempts()
@@ -131,7 +131,7 @@ class TrialSupervisor:
         return evidence, stored
 
     def advance(
-        self, progress: Progress | None = None, *, again: bool = False
+        self, progress: StepProgress | None = None, *, again: bool = False
     ) -> tuple[Action, Evidence]:
         """Do what is due until there is only waiting, or the trial is over.
 

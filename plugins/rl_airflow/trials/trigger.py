@@ -21,8 +21,8 @@ from rl_airflow.trials.supervisor_factory import make_supervisor
 from rl_airflow.trials.watch import (
     FORGOTTEN_S,
     SHARED_S,
-    Look,
     SharedWatch,
+    Sighting,
     TrialWatch,
     Wanted,
     shared_watch,
@@ -32,7 +32,7 @@ from rl_lifecycle.machines.attempts import Attempt
 from rl_lifecycle.machines.prices import table_usd
 from rl_lifecycle.storage.layout import TrialId
 from rl_lifecycle.trials.actions import ActionKind, decide_action
-from rl_lifecycle.trials.evidence import Evidence, Progress, track_progress
+from rl_lifecycle.trials.evidence import Evidence, StepProgress, track_progress
 from rl_lifecycle.trials.heartbeats import Heartbeat
 from rl_lifecycle.trials.states import LAST_WORDS
 
@@ -318,10 +318,12 @@ def age_s(attempts: Sequence[Attempt], now: datetime) -> float:
     return (now - attempts[0].created_at).total_seconds() if attempts else 0.0
 
 
-def see(before: Evidence, look: Look, now: datetime) -> Evidence:
+def see(before: Evidence, look: Sighting, now: datetime) -> Evidence:
     """Take a look into account: newer news replace older ones, and the stall clock goes on."""
     beat: Heartbeat | None = look.heartbeat or before.heartbeat
-    progress: Progress | None = track_progress(before.progress, beat, now, before.committed_step)
+    progress: StepProgress | None = track_progress(
+        before.progress, beat, now, before.committed_step
+    )
     return before.model_copy(
         update={
             "now": now,

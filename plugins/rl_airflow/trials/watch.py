@@ -61,7 +61,7 @@ class Wanted(NamedTuple):
     refresh_s: float = 0.0
 
 
-class Look(NamedTuple):
+class Sighting(NamedTuple):
     """What was seen of a trial."""
 
     machine: Machine | None
@@ -146,7 +146,7 @@ class TrialWatch:
         self._asked_at: dict[str, float] = {}
         self._forgot_at = clock()
 
-    def look(self, trials: Mapping[TrialId, Wanted]) -> dict[TrialId, Look]:
+    def look(self, trials: Mapping[TrialId, Wanted]) -> dict[TrialId, Sighting]:
         """Look at trials."""
         self._forget({heartbeat_key(trial) for trial in trials})
         machines = self.machines.look(
@@ -177,7 +177,7 @@ class TrialWatch:
             *calm[: max(CALM_READS, len(trials) // CALM_SHARE)],
         ):
             self._read(trial)
-        return {trial: Look(machine, self._known(trial)) for trial, machine in seen.items()}
+        return {trial: Sighting(machine, self._known(trial)) for trial, machine in seen.items()}
 
     def _must_list(self, due: Sequence[TrialId]) -> bool:
         """Whether only a LIST can say what there is to read: not while it is known of all, or of
@@ -257,19 +257,19 @@ class SharedWatch:
         self._make = make
         self._watch: TrialWatch | None = None
         self._asked: dict[TrialId, Wanted] = {}
-        self._next: Shared[dict[TrialId, Look]] | None = None
+        self._next: Shared[dict[TrialId, Sighting]] | None = None
         self._telling: Shared[None] | None = None
         self._lock = asyncio.Lock()
         self._readings: dict[str, SharedReading] = {}
 
-    async def look(self, trial: TrialId, wanted: Wanted) -> Look:
+    async def look(self, trial: TrialId, wanted: Wanted) -> Sighting:
         """Look at one trial, together with all who ask at about the same time."""
         self._asked[trial] = wanted
         if self._next is None or self._next.task.done():
             self._next = Shared(self._look_for_all())
         return (await self._next.wait())[trial]
 
-    async def _look_for_all(self) -> dict[TrialId, Look]:
+    async def _look_for_all(self) -> dict[TrialId, Sighting]:
         await asyncio.sleep(GATHER_S)
         asked, self._asked, self._next = self._asked, {}, None
         async with self._lock:  # a slow look is not overtaken by the next
@@ -316,7 +316,7 @@ class SharedWatch:
             self._watch = self._make()
         return self._watch
 
-    def _look(self, asked: Mapping[TrialId, Wanted]) -> dict[TrialId, Look]:
+    def _look(self, asked: Mapping[TrialId, Wanted]) -> dict[TrialId, Sighting]:
         return self._made().look(asked)
 
 

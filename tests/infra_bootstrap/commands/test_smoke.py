@@ -19,7 +19,7 @@ from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.preflight.traces import find_traces, roles
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from tests.infra_bootstrap.accounts import PYTHON, ROOT, Account, Deployment
 
 
@@ -128,7 +128,7 @@ def test_one_thing_that_exists_is_enough_to_refuse(account: Account, half: str) 
     with pytest.raises(BadInputError, match=f"half exists \\({half}\\)"):
         run_smoke(
             clients,
-            Settings("half", lambda_runtime=f"python{PYTHON}"),
+            DeploymentSettings("half", lambda_runtime=f"python{PYTHON}"),
             confirmation(clients, "half"),
             said.append,
         )
@@ -160,7 +160,7 @@ def test_what_could_cost_more_than_the_cap_is_refused(
     ):
         run_smoke(
             clients,
-            Settings("smoke", lambda_runtime=f"python{PYTHON}"),
+            DeploymentSettings("smoke", lambda_runtime=f"python{PYTHON}"),
             confirmation(clients, "smoke"),
             said.append,
         )

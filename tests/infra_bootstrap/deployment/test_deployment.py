@@ -11,8 +11,8 @@ from botocore.stub import Stubber
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.deployment.deploy import deploy_side_by_side
 from infra_bootstrap.deployment.one_stack import (
-    Outcome,
     Prepared,
+    StackOutcome,
     find_living_stack,
     poll,
     prepare,
@@ -22,7 +22,7 @@ from infra_bootstrap.errors import IdentityChangedError, StackFailedError
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.outputs import Outputs
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.storage.layout import artifact_key
 from tests.infra_bootstrap.accounts import Deployment
@@ -40,7 +40,7 @@ def test_a_first_bootstrap_by_an_administrator_creates_five_stacks(dev: Deployme
 def test_airflows_role_finds_everything_unchanged(dev: Deployment) -> None:
     """A second bootstrap, by the worker's role, changes nothing and says so."""
     results = dev.deploy(clients=dev.as_role("airflow-worker"))
-    assert {result.outcome for result in results} == {Outcome.UNCHANGED}
+    assert {result.outcome for result in results} == {StackOutcome.UNCHANGED}
 
 
 def test_outputs_are_read_from_stacks_by_airflows_role(dev: Deployment) -> None:
@@ -59,7 +59,7 @@ def test_outputs_are_read_from_stacks_by_airflows_role(dev: Deployment) -> None:
 
 def test_airflows_role_may_not_change_identity(dev: Deployment) -> None:
     """A change to roles ends with the command that an administrator must run."""
-    settings = Settings("dev", parameters={"MaxVolumeGib": "300"})
+    settings = DeploymentSettings("dev", parameters={"MaxVolumeGib": "300"})
     with pytest.raises(
         IdentityChangedError,
         match=r"MaxVolumeGib from '200' to '300'.*administrator run `python -m",
@@ -72,7 +72,7 @@ def test_a_changed_parameter_updates_its_stack_alone(dev: Deployment) -> None:
     worker = dev.as_role("airflow-worker")
     for value in ("31", "30"):
         prepared = prepare(
-            worker, Settings("dev", parameters={"CheckpointDays": value}), Concern.STORAGE
+            worker, DeploymentSettings("dev", parameters={"CheckpointDays": value}), Concern.STORAGE
         )
         assert "Bucket" in [change.resource for change in prepared.changes]
         start(worker, prepared)
@@ -85,7 +85,7 @@ def test_a_changed_parameter_updates_its_stack_alone(dev: Deployment) -> None:
 def await_outcome(clients: Clients, prepared: Prepared) -> None:
     """Wait until a started stack is updated."""
     for _ in range(200):
-        if poll(clients, prepared).outcome is Outcome.UPDATED:
+        if poll(clients, prepared).outcome is StackOutcome.UPDATED:
             return
         time.sleep(0.05)
     pytest.fail(f"{prepared.stack_name} was not updated")
@@ -108,9 +108,11 @@ def test_new_code_and_nothing_else_rolls_alias_and_launch_template(fresh: Deploy
     results = fresh.deploy(code="def handle(event, context=None):\n    return 'new'\n")
     name = fresh.settings.environment
     changed = {stack_name(name, Concern.TRAINING), stack_name(name, Concern.EVALUATION)}
-    assert {result.stack_name for result in results if result.outcome is Outcome.UPDATED} == changed
+    assert {
+        result.stack_name for result in results if result.outcome is StackOutcome.UPDATED
+    } == changed
     assert {result.outcome for result in results if result.stack_name not in changed} == {
-        Outcome.UNCHANGED
+        StackOutcome.UNCHANGED
     }
     alias = lambda_.get_alias(FunctionName=before.evaluator_function_name, Name="live")
     assert int(alias["FunctionVersion"]) == 2
@@ -159,7 +161,7 @@ def test_an_update_that_failed_goes_on_with_the_same_command(fresh: Deployment) 
     done = deploy_side_by_side(
         administrator, fresh.settings, (Concern.EVALUATION,), good, fresh.said.append
     )
-    assert [result.outcome for result in done] == [Outcome.UPDATED]
+    assert [result.outcome for result in done] == [StackOutcome.UPDATED]
 
 
 def test_a_stack_that_rolled_back_is_made_anew_by_the_same_command(fresh: Deployment) -> None:
@@ -184,7 +186,9 @@ def test_a_stack_that_rolled_back_is_made_anew_by_the_same_command(fresh: Deploy
     found = find_stack(administrator, stack_name(fresh.settings.environment, Concern.EVALUATION))
     assert found is not None
     assert found.status == "ROLLBACK_COMPLETE"
-    assert [result.outcome for result in fresh.deploy((Concern.EVALUATION,))] == [Outcome.CREATED]
+    assert [result.outcome for result in fresh.deploy((Concern.EVALUATION,))] == [
+        StackOutcome.CREATED
+    ]
 
 
 def test_a_change_set_that_was_never_executed_is_in_nobodys_way(fresh: Deployment) -> None:
@@ -196,7 +200,7 @@ def test_a_change_set_that_was_never_executed_is_in_nobodys_way(fresh: Deploymen
     )
     assert found is not None
     assert found.status == "REVIEW_IN_PROGRESS"
-    assert [result.outcome for result in fresh.deploy((Concern.STORAGE,))] == [Outcome.CREATED]
+    assert [result.outcome for result in fresh.deploy((Concern.STORAGE,))] == [StackOutcome.CREATED]
 
 
 def test_a_rollback_that_stopped_half_way_is_finished_first() -> None:
@@ -235,7 +239,7 @@ def test_a_rollback_that_stopped_half_way_is_finished_first() -> None:
                     "continue_update_rollback", {}, {"StackName": name, "RoleARN": deployer}
                 )
         found = find_living_stack(
-            FakeClients({"cloudformation": client}), Settings("dev"), Concern.NETWORK
+            FakeClients({"cloudformation": client}), DeploymentSettings("dev"), Concern.NETWORK
         )
         stub.assert_no_pending_responses()
     assert found is not None

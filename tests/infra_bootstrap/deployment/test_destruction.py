@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from infra_bootstrap.deployment.destroy import destroy, find_leftovers
-from infra_bootstrap.deployment.one_stack import Outcome
+from infra_bootstrap.deployment.one_stack import StackOutcome
 from infra_bootstrap.errors import AccessRefusedError, InstancesRunningError, NotConfirmedError
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
@@ -71,8 +71,8 @@ def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deploymen
     }
     assert done.leftovers == ()
     again = {result.stack_name: result.outcome for result in fresh.deploy(clients=worker)}
-    assert again[stack_name(name, Concern.STORAGE)] is Outcome.UNCHANGED
-    assert again[stack_name(name, Concern.NETWORK)] is Outcome.CREATED
+    assert again[stack_name(name, Concern.STORAGE)] is StackOutcome.UNCHANGED
+    assert again[stack_name(name, Concern.NETWORK)] is StackOutcome.CREATED
     assert fresh.as_role("administrator").s3.list_objects_v2(Bucket=bucket)["KeyCount"] > 0
 
 

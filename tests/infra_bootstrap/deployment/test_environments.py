@@ -13,11 +13,11 @@ from botocore.exceptions import ClientError
 
 from infra_bootstrap.deployment.destroy import destroy
 from infra_bootstrap.deployment.drift import find_drift
-from infra_bootstrap.deployment.one_stack import Outcome
+from infra_bootstrap.deployment.one_stack import StackOutcome
 from infra_bootstrap.errors import AccessRefusedError
 from infra_bootstrap.stacks.concerns import Concern, role_name, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.storage.layout import spec_key
 from tests.infra_bootstrap.accounts import Account, Deployment, refusal
 from tests.infra_bootstrap.stacks.test_bucket_writers import assert_refused
@@ -45,7 +45,7 @@ def prod(running_account: Account, deployed: Deployment) -> Deployment:
             .create_key(Description="prod's bucket")["KeyMetadata"]["Arn"]
         )
         made = Deployment(running_account, environment="prod")
-        made.settings = Settings(
+        made.settings = DeploymentSettings(
             "prod",
             lambda_runtime=made.settings.lambda_runtime,
             parameters={**EVERYTHING, "KmsKeyArn": key},
@@ -271,7 +271,7 @@ def test_another_region_is_as_good(tmp_path: Path) -> None:
     try:
         with account.reachable():
             far = Deployment(account, environment="far")
-            assert {result.outcome for result in far.deploy()} == {Outcome.CREATED}
+            assert {result.outcome for result in far.deploy()} == {StackOutcome.CREATED}
             assert (far.outputs.region, far.outputs.bucket) == (
                 "us-east-1",
                 f"nightshift-far-{account.account_id}-us-east-1",

@@ -16,10 +16,10 @@ from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.preflight import account as account_checks
 from infra_bootstrap.preflight import environment
 from infra_bootstrap.preflight.account import VCPU_QUOTAS, check_runtime
-from infra_bootstrap.preflight.check import Check, Situation, Verdict
+from infra_bootstrap.preflight.check import Check, CheckResult, Situation
 from infra_bootstrap.preflight.checks import CHECKS, failures, make_check, run_checks
 from infra_bootstrap.preflight.traces import find_traces
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from tests.infra_bootstrap.accounts import PYTHON, Account, Deployment
 
 
@@ -48,7 +48,7 @@ def test_a_good_account_is_ready(dev: Deployment) -> None:
     for role in ("administrator", "airflow-worker"):
         assert failed(run_checks(dev.as_role(role), dev.settings)) == {}
     found = run_checks(dev.as_role("administrator"), dev.settings)
-    assert {check.name for check in found if check.verdict is Verdict.WARNING} <= {
+    assert {check.name for check in found if check.verdict is CheckResult.WARNING} <= {
         "role of spot.amazonaws.com"
     }
 
@@ -56,7 +56,7 @@ def test_a_good_account_is_ready(dev: Deployment) -> None:
 def test_what_a_caller_may_not_look_at_is_a_warning_that_names_it(dev: Deployment) -> None:
     """Airflow's role cannot read quotas: that is said, with the permission, and fails nothing."""
     found = {check.name: check for check in run_checks(dev.as_role("airflow-worker"), dev.settings)}
-    assert found["vCPUs"].verdict is Verdict.WARNING
+    assert found["vCPUs"].verdict is CheckResult.WARNING
     assert "what GetServiceQuota needs" in found["vCPUs"].fix
 
 
@@ -67,7 +67,7 @@ def test_a_bucket_that_is_not_ours_is_refused(dev: Deployment) -> None:
     s3.create_bucket(
         Bucket=name, CreateBucketConfiguration={"LocationConstraint": dev.account.region}
     )
-    found = failed(run_checks(dev.as_role("administrator"), Settings("taken")))
+    found = failed(run_checks(dev.as_role("administrator"), DeploymentSettings("taken")))
     s3.delete_bucket(Bucket=name)
     assert "delete it, or choose another environment's name" in found["bucket"].fix
 
@@ -89,14 +89,14 @@ def _credentials(dev: Deployment) -> tuple[str, str, str]:
 
 def test_an_image_that_does_not_exist_or_does_not_fit_is_refused(dev: Deployment) -> None:
     """A wrong SSM parameter, and a volume smaller than the image, are both found."""
-    wrong = Settings(
+    wrong = DeploymentSettings(
         "new", parameters={"ImageId": "/aws/service/deeplearning/ami/x86_64/none/latest/ami-id"}
     )
     assert (
         "does not exist in eu-west-1"
         in failed(run_checks(dev.as_role("administrator"), wrong))["machine image"].found
     )
-    small = Settings("new", parameters={"VolumeGib": "20"})
+    small = DeploymentSettings("new", parameters={"VolumeGib": "20"})
     assert (
         failed(run_checks(dev.as_role("administrator"), small))["machine image"].fix
         == "--parameter VolumeGib=75"
@@ -356,9 +356,9 @@ def test_every_row_can_fail_and_says_what_to_do(row: str, monkeypatch: pytest.Mo
     """
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     make, given, found, fix = FAILING[row]
-    situation = Situation(make(), Settings("dev", **given))
+    situation = Situation(make(), DeploymentSettings("dev", **given))
     checks = make_check(row, situation)
-    wanted = Verdict.WARNING if row in WARNED else Verdict.FAILED
+    wanted = CheckResult.WARNING if row in WARNED else CheckResult.FAILED
     failed = [check for check in checks if check.verdict is wanted]
     assert failed, checks
     assert any(
@@ -370,9 +370,14 @@ def test_a_quota_of_zero_fails_where_every_run_needs_it_and_warns_for_gpus() -> 
     """New accounts have no GPU quota, which is a warning, and may have no spot quota, which is a
     failure.
     """
-    situation = Situation(FAILING["vCPUs"][0](), Settings("dev"))
+    situation = Situation(FAILING["vCPUs"][0](), DeploymentSettings("dev"))
     verdicts = [check.verdict for check in account_checks.check_quotas(situation)]
-    assert verdicts == [Verdict.FAILED, Verdict.FAILED, Verdict.WARNING, Verdict.WARNING]
+    assert verdicts == [
+        CheckResult.FAILED,
+        CheckResult.FAILED,
+        CheckResult.WARNING,
+        CheckResult.WARNING,
+    ]
 
 
 def test_one_full_subnet_is_a_warning() -> None:
@@ -382,7 +387,7 @@ def test_one_full_subnet_is_a_warning() -> None:
         {"AvailabilityZone": "b", "AvailableIpAddressCount": 2000},
     ]
     check = environment.judge_addresses(subnets)
-    assert (check.verdict, check.found) == (Verdict.WARNING, "a 3, b 2000")
+    assert (check.verdict, check.found) == (CheckResult.WARNING, "a 3, b 2000")
 
 
 def test_somebody_with_few_rights_is_no_stand_in_for_airflows_role(dev: Deployment) -> None:
@@ -466,7 +471,7 @@ def test_rights_that_are_scoped_to_our_names_suffice(dev: Deployment) -> None:
     iam.put_role_policy(RoleName="scoped", PolicyName="may", PolicyDocument=json.dumps(policy))
     rows = {check.name: check for check in run_checks(dev.account.clients("scoped"), dev.settings)}
     assert (rows["permissions"].verdict, rows["permissions"].found) == (
-        Verdict.GOOD,
+        CheckResult.GOOD,
         "an administrator's",
     )
     may[0]["Resource"] = may[0]["Resource"][:1]

@@ -24,7 +24,7 @@ from infra_bootstrap.stacks.parameters import (
     allow_types_of_the_table,
     plan_parameters,
 )
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from infra_bootstrap.stacks.template_files import parameters_of
 from rl_lifecycle import machines
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
@@ -218,7 +218,9 @@ def test_the_launcher_of_a_new_environment_may_launch_every_type_that_has_a_pric
     dev: Deployment,
 ) -> None:
     """By the template's own list, and by what is added to it."""
-    planned = plan_parameters(dev.account.clients(), Settings("other"), Concern.IDENTITY, None)
+    planned = plan_parameters(
+        dev.account.clients(), DeploymentSettings("other"), Concern.IDENTITY, None
+    )
     patterns = planned[ALLOWED_TYPES].split(", ")
     assert patterns[: len(DEFAULT.split(", "))] == DEFAULT.split(", ")
     for name in FALL_BACK:
@@ -241,7 +243,7 @@ def test_families_of_new_rows_are_added_to_a_list_that_nobody_narrowed(
 
 def test_a_person_may_still_choose_the_list(dev: Deployment) -> None:
     """What is asked for is used as it is."""
-    settings = Settings("other", parameters={ALLOWED_TYPES: "m5.*"})
+    settings = DeploymentSettings("other", parameters={ALLOWED_TYPES: "m5.*"})
     planned = plan_parameters(dev.account.clients(), settings, Concern.IDENTITY, None)
     assert planned[ALLOWED_TYPES] == "m5.*"
 

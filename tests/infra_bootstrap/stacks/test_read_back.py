@@ -13,7 +13,7 @@ import pytest
 
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
-from infra_bootstrap.stacks.settings import Settings
+from infra_bootstrap.stacks.settings import DeploymentSettings
 from infra_bootstrap.stacks.template_files import resources_made, template
 from tests.infra_bootstrap.accounts import PYTHON, Account, Deployment
 from tests.infra_bootstrap.reading_back import READERS, Resolver, differences, with_stack_tags
@@ -40,7 +40,7 @@ def stages(running_account: Account) -> Iterator[dict[Concern, Resolver]]:
             "Arn"
         ]
         operator = administrator.role_arn("administrator")
-        settings = Settings(
+        settings = DeploymentSettings(
             "every",
             lambda_runtime=f"python{PYTHON}",
             parameters=EVERY_SWITCH | {"KmsKeyArn": key, "OperatorArn": operator},

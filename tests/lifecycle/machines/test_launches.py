@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.experiment.experiment import Compute
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, Outcome, client_token
+from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, AttemptOutcome, client_token
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
 from rl_lifecycle.machines.launches import (
     BACK_OFF_MOST_S,
@@ -48,7 +48,7 @@ def attempt(
         created_at=NOW,
         deadline_at=NOW + timedelta(hours=1),
         price_reserved_usd=0.1,
-        outcome=Outcome(end=end, **outcome),
+        outcome=AttemptOutcome(end=end, **outcome),
     )
 
 

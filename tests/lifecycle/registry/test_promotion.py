@@ -219,7 +219,7 @@ def test_a_crash_between_any_two_writes_leaves_a_whole_champion_and_a_retry_ends
     night("n1").promote()
     second = night("n2")
     with pytest.raises(KilledError):
-        second.promote(FakeDyingStore(store, writes))  # type: ignore[arg-type]
+        second.promote(FakeDyingStore(store, writes))
     champion = freeze_champion(store, second.spec.experiment)
     assert champion is not None
     assert champion.version == (2 if writes == 9 else 1)

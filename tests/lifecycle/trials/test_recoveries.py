@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, Outcome
+from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, AttemptOutcome
 from rl_lifecycle.trials.recoveries import Recovery, find_recoveries
 
 START = datetime(2026, 11, 22, 2, tzinfo=UTC)
@@ -22,7 +22,7 @@ def attempt(number: int, **outcome: Any) -> Attempt:
         created_at=START,
         deadline_at=START,
         price_reserved_usd=0,
-        outcome=Outcome(**outcome),
+        outcome=AttemptOutcome(**outcome),
     )
 
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_lifecycle.experiment.experiment import Compute
-from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, Outcome
+from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, AttemptOutcome
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.evidence import (
     Evidence,
     InstanceState,
     Machine,
-    Progress,
+    StepProgress,
     ended_at,
     track_progress,
 )
@@ -52,7 +52,7 @@ def attempt(
         created_at=START,
         deadline_at=START + timedelta(hours=1),
         price_reserved_usd=0.1,
-        outcome=Outcome(end=end, **outcome),
+        outcome=AttemptOutcome(end=end, **outcome),
     )
 
 
@@ -183,7 +183,7 @@ TABLE: list[tuple[str, Evidence, TrialState, AttemptEnd | None, ActionKind]] = [
             machine=machine(),
             heartbeat=beat(),
             now=START + timedelta(minutes=30),
-            progress=Progress(attempt=1, step=5000, since=START + timedelta(minutes=5)),
+            progress=StepProgress(attempt=1, step=5000, since=START + timedelta(minutes=5)),
         ),
         TrialState.STALLED,
         AttemptEnd.STALLED,
@@ -196,7 +196,7 @@ TABLE: list[tuple[str, Evidence, TrialState, AttemptEnd | None, ActionKind]] = [
             machine=machine(),
             heartbeat=beat(steps_per_s=20),
             now=START + timedelta(minutes=30),
-            progress=Progress(attempt=1, step=5000, since=START + timedelta(minutes=5)),
+            progress=StepProgress(attempt=1, step=5000, since=START + timedelta(minutes=5)),
         ),
         TrialState.RUNNING,
         None,
@@ -579,7 +579,7 @@ def test_a_trainer_that_waits_for_the_store_is_given_longer() -> None:
         ("waiting", 59, TrialState.RUNNING),
         ("waiting", 61, TrialState.STALLED),
     ):
-        still = Progress(attempt=1, step=10, since=NOW - timedelta(minutes=minutes))
+        still = StepProgress(attempt=1, step=10, since=NOW - timedelta(minutes=minutes))
         seen = diagnose(
             evidence(attempt(), machine=machine(), heartbeat=beat(state, step=10), progress=still)
         )

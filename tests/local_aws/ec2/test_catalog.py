@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local_aws.ec2 import catalog
-from local_aws.ec2.catalog import CATALOG, Gpu, add_types, read_types
+from local_aws.ec2.catalog import CATALOG, OfferedGpu, add_types, read_types
 from local_aws.errors import InstanceTypesError
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES, InstanceType
 from tests.local_aws.conftest import run_cli
@@ -26,9 +26,9 @@ ROW = {
 }
 
 
-def facts_of(row: InstanceType) -> tuple[int, float, str, Gpu | None]:
+def facts_of(row: InstanceType) -> tuple[int, float, str, OfferedGpu | None]:
     """What a row of the pipeline's table says of the hardware, in the catalogue's form."""
-    gpu = row.gpu and Gpu(
+    gpu = row.gpu and OfferedGpu(
         row.gpu.model, row.gpu.count, row.gpu.memory_gib * 1024, row.gpu.manufacturer
     )
     return row.vcpus, row.memory_gib * 1024, row.architecture, gpu

@@ -13,7 +13,7 @@ from botocore.exceptions import ConnectionClosedError
 
 from local_aws.errors import FaultScriptError
 from local_aws.faults import catalog, script
-from local_aws.faults.engine import Engine
+from local_aws.faults.engine import FaultEngine
 
 from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, run_cli, start, unique, until
 from .imds import IMDS
@@ -47,7 +47,7 @@ def strikes(twin: TwinUnderTest, fault: dict[str, Any]) -> int:
 # -----------------------------------------------------------------------------------------------------------
 def decisions(seed: int, rate: float) -> list[bool]:
     """Return what a fault decides at its first fifty chances."""
-    engine = Engine()
+    engine = FaultEngine()
     engine.add("late_visibility", catalog.read("late_visibility", {"rate": rate}), seed)
     return [engine.strike("late_visibility", "x") is not None for _ in range(50)]
 
@@ -91,7 +91,7 @@ def test_a_script_replays_exactly_whatever_else_is_set(twin: TwinUnderTest, tmp_
 
 def test_a_count_is_a_limit() -> None:
     """A fault with a count strikes so often and no more."""
-    engine = Engine()
+    engine = FaultEngine()
     engine.add("late_visibility", catalog.read("late_visibility", {"count": 2}))
     assert [engine.strike("late_visibility", "x") is not None for _ in range(4)] == [
         True,
@@ -103,7 +103,7 @@ def test_a_count_is_a_limit() -> None:
 
 def test_a_fault_begins_and_ends_when_it_says() -> None:
     """after_s and for_s bound the time in which it strikes."""
-    engine = Engine()
+    engine = FaultEngine()
     fault = engine.add(
         "late_visibility", catalog.read("late_visibility", {"after_s": 10, "for_s": 5})
     )

@@ -24,7 +24,7 @@ class _Place:
 def evaluate(monkeypatch: pytest.MonkeyPatch, service: Service, **params: Any) -> dict[str, Any]:
     """Run the task of a form."""
     monkeypatch.setattr(
-        policy_evaluation_operator, "find_place", lambda environment, region: _Place()
+        policy_evaluation_operator, "find_environment", lambda environment, region: _Place()
     )
     service.params |= {"first_seed": 5000, "n_episodes": 60, **params}
     task = LambdaEvaluatePolicyOperator(task_id="evaluate")

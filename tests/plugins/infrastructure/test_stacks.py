@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from botocore.stub import Stubber
 
 from infra_bootstrap.clients import Clients
-from infra_bootstrap.deployment.one_stack import Outcome, Prepared, Progress
+from infra_bootstrap.deployment.one_stack import Prepared, StackOutcome, StackProgress
 from infra_bootstrap.errors import StackBusyError, StackFailedError
 from infra_bootstrap.stacks.concerns import Concern
 from rl_airflow.infrastructure import stack_operators
@@ -80,13 +80,13 @@ def test_a_task_defers_while_cloudformation_works(task: CloudFormationDeployStac
 
 def test_the_trigger_fires_when_cloudformation_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks again after a look that failed, and hands back what it was given."""
-    looks: list[Any] = [OSError("no connection"), None, Outcome.UPDATED]
+    looks: list[Any] = [OSError("no connection"), None, StackOutcome.UPDATED]
 
-    def poll(_clients: Clients, prepared: Prepared) -> Progress:
+    def poll(_clients: Clients, prepared: Prepared) -> StackProgress:
         look = looks.pop(0)
         if isinstance(look, Exception):
             raise look
-        return Progress(stack_name=prepared.stack_name, status="", outcome=look)
+        return StackProgress(stack_name=prepared.stack_name, status="", outcome=look)
 
     monkeypatch.setattr("infra_bootstrap.deployment.one_stack.poll", poll)
     monkeypatch.setattr(triggers, "FIRST_LOOK_S", 0.0)

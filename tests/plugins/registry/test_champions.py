@@ -59,7 +59,7 @@ class Service:
         }
         monkeypatch.setattr(type(self.world.plan), "store", lambda plan, session: self.world.store)
         monkeypatch.setattr(operators, "_evaluator", lambda session, function: self.aws.evaluator())
-        monkeypatch.setattr(operators, "find_place", lambda environment, region: _Place())
+        monkeypatch.setattr(operators, "find_environment", lambda environment, region: _Place())
         monkeypatch.setattr(operators, "S3Store", lambda client, bucket: self.world.store)
         monkeypatch.setattr(operators.RoleSession, "client", lambda session, service: None)
 
@@ -465,7 +465,9 @@ def choosing(
 ) -> tuple[Any, dict[str, Any]]:
     """Run the task that asks for a version. :return: as :func:`run_asking`."""
     service.params |= params
-    monkeypatch.setattr(version_choice_operator, "find_place", lambda environment, region: _Place())
+    monkeypatch.setattr(
+        version_choice_operator, "find_environment", lambda environment, region: _Place()
+    )
     monkeypatch.setattr(
         version_choice_operator, "S3Store", lambda client, bucket: service.world.store
     )

@@ -68,7 +68,7 @@ class Importing(Service):
         super().__init__(monkeypatch)
         folder.mkdir()
         (folder / "cartpole_ppo.yaml").write_text(json.dumps(EXPERIMENT))
-        monkeypatch.setattr(spec_operator, "find_place", lambda environment, region: _Place())
+        monkeypatch.setattr(spec_operator, "find_environment", lambda environment, region: _Place())
         monkeypatch.setattr(spec_operator, "S3Store", lambda client, bucket: self.world.store)
         monkeypatch.setattr(
             import_operators, "Evaluator", lambda client, function: self.aws.evaluator()

@@ -42,7 +42,7 @@ class Replayed(Service):
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(monkeypatch)
         self.promote(self.night("n1"))
-        monkeypatch.setattr(operators, "find_place", lambda environment, region: _Place())
+        monkeypatch.setattr(operators, "find_environment", lambda environment, region: _Place())
         monkeypatch.setattr(operators, "S3Store", lambda client, bucket: self.world.store)
         monkeypatch.setattr(S3CompareReplayOperator, "_session", lambda operator, plan: None)
         self.told: list[str] = []

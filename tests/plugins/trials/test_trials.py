@@ -31,7 +31,7 @@ from rl_airflow.trials.trigger import Ec2TrialTrigger
 from rl_airflow.trials.watch import TrialWatch
 from rl_lifecycle.machines.attempts import AttemptEnd
 from rl_lifecycle.storage.layout import log_prefix, trainer_log_key
-from rl_lifecycle.trials.evidence import Progress
+from rl_lifecycle.trials.evidence import StepProgress
 from rl_lifecycle.trials.states import TrialState
 from tests.plugins.worlds import Killer, World
 
@@ -252,7 +252,7 @@ def test_a_retry_goes_on_with_the_stall_clock_and_the_log_where_they_were(
     assert [line for line in caplog.messages if "segment" in line] == ["seed-0 | segment 1"]
     again = stage.defer()
     assert (again.told, again.serialize()[1]["told"]) == (event["told"], event["told"])
-    assert recall(stage.context).progress == Progress.model_validate(event["progress"])
+    assert recall(stage.context).progress == StepProgress.model_validate(event["progress"])
     stage.context["task_state_store"].clear()
     assert stage.defer().told == Told().model_dump()
 

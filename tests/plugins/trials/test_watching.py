@@ -13,8 +13,8 @@ import pytest
 from rl_airflow.machines.instances import Machines
 from rl_airflow.trials.watch import (
     CALM_READS,
-    Look,
     SharedWatch,
+    Sighting,
     TrialWatch,
     Wanted,
     shared_watch,
@@ -78,7 +78,7 @@ class Crowd:
         """All of them."""
         return {trial: Wanted(instance_id, refresh_s) for trial, instance_id in self.trials.items()}
 
-    def look(self, refresh_s: float = 0.0) -> dict[TrialId, Look]:
+    def look(self, refresh_s: float = 0.0) -> dict[TrialId, Sighting]:
         """Look, and forget what was counted before."""
         self.ec2.calls.clear()
         self.store.gets = self.store.lists = 0
@@ -257,7 +257,7 @@ def test_all_who_ask_at_once_share_one_look() -> None:
     """A hundred triggers of one triggerer."""
     crowd = Crowd(100)
 
-    async def ask() -> list[Look]:
+    async def ask() -> list[Sighting]:
         shared = shared_watch(("dev",), lambda: crowd.watch)
         assert shared_watch(("dev",), lambda: crowd.watch) is shared
         return await asyncio.gather(
@@ -291,7 +291,7 @@ def test_a_look_that_fails_fails_for_all_who_asked_and_not_for_the_next() -> Non
 
     answers = asyncio.run(ask())
     assert [type(answer) for answer in answers[:3]] == [ConnectionError] * 3
-    assert all(isinstance(answer, Look) for answer in answers[3:])
+    assert all(isinstance(answer, Sighting) for answer in answers[3:])
 
 
 def test_who_gives_up_disturbs_nobody_else_who_waits() -> None:
@@ -312,7 +312,7 @@ def test_who_gives_up_disturbs_nobody_else_who_waits() -> None:
 
     answers = asyncio.run(ask())
     assert isinstance(answers[0], asyncio.CancelledError)
-    assert all(isinstance(answer, Look) for answer in answers[1:])
+    assert all(isinstance(answer, Sighting) for answer in answers[1:])
     assert crowd.ec2.calls == ["DescribeInstances"]
 
 

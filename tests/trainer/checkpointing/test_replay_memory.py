@@ -36,7 +36,7 @@ from rl_trainer.training import trials
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.trials import TrialJob, train_trial
-from rl_trainer.training.watch import Room, Watch
+from rl_trainer.training.watch import Room, TrainingWatch
 from tests.trainer.chains import make_trainer, train_chain, whole_digest
 from tests.trainer.conftest import TINY_PPO, frozen
 
@@ -187,7 +187,7 @@ def test_a_chunk_is_what_it_was_until_the_next_segment_waits_for_it(
             if memory is None or memory.free_rows is None
             else Room(memory.free_rows * n_envs, waited)
         )
-        trained = trainer.train(segment, state, Watch(Interruption(), room=room))
+        trained = trainer.train(segment, state, TrainingWatch(Interruption(), room=room))
         added = trained.model.num_timesteps // n_envs - before
         if memory is not None:
             assert waited.whole or not waited.called, f"segment {segment} waited too late"

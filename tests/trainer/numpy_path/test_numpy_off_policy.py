@@ -15,7 +15,7 @@ from rl_trainer.numpy_path.off_policy import NumpyDQN, NumpyOffPolicy, NumpySAC,
 from rl_trainer.numpy_path.replay import Transitions, draw
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import seed_generators
-from rl_trainer.training.watch import Watch
+from rl_trainer.training.watch import TrainingWatch
 from tests.trainer.chains import make_trainer
 
 HYPERPARAMETERS: dict[str, Any] = {
@@ -252,7 +252,7 @@ def test_a_training_equals_stock_but_for_rounding(name: str) -> None:
     for model in (fast, stock):
         seed_generators(1, 0)
         model.action_space.seed(1)  # the toy environments share their spaces
-        model.learn(140, callback=Watch(Interruption()))
+        model.learn(140, callback=TrainingWatch(Interruption()))
         logged.append(
             {
                 key: value

@@ -22,7 +22,7 @@ from rl_trainer.numpy_path.rollout import estimate_advantages
 from rl_trainer.numpy_path.update import Coefficients, Rows, Taken, costs
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import seed_generators
-from rl_trainer.training.watch import Watch
+from rl_trainer.training.watch import TrainingWatch
 from tests.trainer.chains import make_trainer, train_chain
 
 HYPERPARAMETERS: dict[str, Any] = {
@@ -57,7 +57,7 @@ def models(
 
 def collect(model: PPO) -> None:
     """Fill a model's rollout buffer."""
-    callback = Watch(Interruption())
+    callback = TrainingWatch(Interruption())
     callback.init_callback(model)
     assert model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
 

@@ -11,9 +11,9 @@ import pytest
 from benchmarks import records
 from benchmarks.records import counted, earlier_runs, loads, taken, todays_cases, write_record
 from benchmarks.trainer_quality import parse, record_cases
-from benchmarks.trainings import Case
+from benchmarks.trainings import TrainingCase
 
-CASES = {name: Case("ppo", "CartPole-v1", 100) for name in ("one", "two")}
+CASES = {name: TrainingCase("ppo", "CartPole-v1", 100) for name in ("one", "two")}
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from rl_trainer.environments.factory import check_environment
 from rl_trainer.errors import DivergedError, EnvironmentFailedError
 from rl_trainer.training.divergence import largest_reward
 from rl_trainer.training.interruptions import Interruption
-from rl_trainer.training.watch import Watch
+from rl_trainer.training.watch import TrainingWatch
 from tests.trainer.chains import make_trainer, train_chain
 from tests.trainer.toy_envs import ToyEnv
 
@@ -186,4 +186,4 @@ def test_a_notice_ends_the_training_at_the_next_step() -> None:
     interruption = Interruption()
     interruption.give_notice("SIGTERM")
     with pytest.raises(InterruptedTrainingError, match="SIGTERM at step 2"):
-        make_trainer("ppo", SMALL).train(0, None, Watch(interruption))
+        make_trainer("ppo", SMALL).train(0, None, TrainingWatch(interruption))

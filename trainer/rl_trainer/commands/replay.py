@@ -77,11 +77,11 @@ def _train_again(
     from rl_trainer.checkpointing.numeric_class import numeric_class
     from rl_trainer.training.interruptions import Interruption
     from rl_trainer.training.trials import make_trainer
-    from rl_trainer.training.watch import Watch
+    from rl_trainer.training.watch import TrainingWatch
 
     trainer, state, digest = make_trainer(spec, trial, store), None, ""
     for segment in range(trainer.plan.n_segments):
-        trained = trainer.train(segment, state, Watch(Interruption()))
+        trained = trainer.train(segment, state, TrainingWatch(Interruption()))
         state, digest = trained.state, digest_arrays(final_parameters(trained.state))
         if trained.step >= step:
             return digest, numeric_class(trainer.builder.device, trainer.builder.path)

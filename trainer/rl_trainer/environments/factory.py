@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 from rl_lifecycle.experiment.seeds import SPAN, segment_seed
 from rl_trainer.environments.vec_env import LeanVecEnv
 from rl_trainer.errors import BadInputError
-from rl_trainer.settings.hyperparameters import Settings
+from rl_trainer.settings.hyperparameters import ModelSettings
 from rl_trainer.settings.spaces import check_spaces
 from rl_trainer.settings.wrappers import wrapper_of
 
@@ -26,7 +26,7 @@ class EnvironmentFactory:
     :param env_id: a Gymnasium id, also `package:Env-v0`.
     """
 
-    def __init__(self, env_id: str, env_kwargs: Mapping[str, Any], settings: Settings) -> None:
+    def __init__(self, env_id: str, env_kwargs: Mapping[str, Any], settings: ModelSettings) -> None:
         self.env_id, self.env_kwargs, self.settings = env_id, dict(env_kwargs), settings
         self._wrap = [wrapper_of(wrapper, env_id) for wrapper in settings.wrappers]
 

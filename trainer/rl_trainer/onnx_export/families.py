@@ -13,7 +13,7 @@ from rl_lifecycle.experiment.algorithms import Exporter
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export import heads
 from rl_trainer.onnx_export.graph import Graph
-from rl_trainer.onnx_export.memory import FrameStack, Memory
+from rl_trainer.onnx_export.memory import FrameStack, PolicyMemory
 from rl_trainer.onnx_export.modules import add_module, register_contrib
 from rl_trainer.onnx_export.observations import Space, add_features
 
@@ -36,7 +36,7 @@ def add_policy(
     :raises BadInputError: for a policy that has no translation.
     """
     register_contrib()
-    memory = Memory(graph, stack, getattr(policy, "lstm_actor", None))
+    memory = PolicyMemory(graph, stack, getattr(policy, "lstm_actor", None))
 
     def features(extractor: Any) -> str:
         found = add_features(

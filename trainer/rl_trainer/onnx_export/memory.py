@@ -51,7 +51,7 @@ class FrameStack:
         return int(np.prod(self.older_shape))
 
 
-class Memory:
+class PolicyMemory:
     """The state of a policy in a graph: declared first, split into its parts, put together again at
     the end.
     """

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from rl_lifecycle.evaluation.policies import OBSERVATION
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export.graph import Graph
-from rl_trainer.onnx_export.memory import Memory
+from rl_trainer.onnx_export.memory import PolicyMemory
 from rl_trainer.onnx_export.modules import add_chain, add_module
 
 Space = spaces.Space[Any]
@@ -24,7 +24,7 @@ def add_features(
     extractor: Any,
     space: Space,
     statistics: VecNormalize | None,
-    memory: Memory,
+    memory: PolicyMemory,
     *,
     scale_images: bool,
 ) -> str:
@@ -96,7 +96,7 @@ def _prepared(
     value: str,
     space: Space,
     moments: dict[str, Any] | None,
-    memory: Memory,
+    memory: PolicyMemory,
     *,
     scale_images: bool,
 ) -> str:

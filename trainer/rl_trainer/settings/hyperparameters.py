@@ -36,7 +36,7 @@ NOISES = ("normal", "ornstein-uhlenbeck")
 
 
 @dataclass(frozen=True)
-class Settings:
+class ModelSettings:
     """What a spec's hyper-parameters mean: for the environments, and for the algorithm's
     constructor.
     """
@@ -66,7 +66,7 @@ class LinearDecay:
         return f"lin_{self.initial}"
 
 
-def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> Settings:
+def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> ModelSettings:
     """Check hyper-parameters and give them their types.
 
     :param algo: lower-case name, as in the experiment.
@@ -77,7 +77,7 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> Settings:
     check_settings(algorithm, values)
     gamma = values.get("gamma")
     kwargs = {key: _model_value(key, value) for key, value in values.items() if key not in ZOO_KEYS}
-    return Settings(
+    return ModelSettings(
         algorithm=algorithm,
         policy=_policy(algorithm, values),
         n_envs=_n_envs(algorithm, values),

@@ -17,7 +17,7 @@ from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl_trainer.errors import BadInputError
-from rl_trainer.settings.hyperparameters import Settings
+from rl_trainer.settings.hyperparameters import ModelSettings
 
 #: Where Linux says what a container may use, of both of its versions; "max", or a number beyond any
 #: machine: no limit.
@@ -74,7 +74,7 @@ class ReplayNeeds:
 
 
 def check_replay_fits(
-    settings: Settings, total: int, env: VecEnv, memory: int | None = None
+    settings: ModelSettings, total: int, env: VecEnv, memory: int | None = None
 ) -> None:
     """Refuse a replay buffer that the machine's memory cannot hold when it is as full as the
     training makes it.
@@ -107,7 +107,7 @@ def check_replay_fits(
     )
 
 
-def buffer_size(settings: Settings) -> int | None:
+def buffer_size(settings: ModelSettings) -> int | None:
     """How many transitions the replay buffer holds; None for an algorithm without one."""
     size = settings.model_kwargs.get("buffer_size", settings.algorithm.settings.get("buffer_size"))
     return None if size is None else int(size)

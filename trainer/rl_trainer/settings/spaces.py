@@ -11,13 +11,13 @@ from stable_baselines3.common.preprocessing import is_image_space
 from rl_lifecycle.experiment.algorithms import ALGORITHMS
 from rl_trainer.errors import BadInputError
 from rl_trainer.settings.algorithms import load_class
-from rl_trainer.settings.hyperparameters import Settings
+from rl_trainer.settings.hyperparameters import ModelSettings
 
 OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 GOALS = ("observation", "achieved_goal", "desired_goal")
 
 
-def check_spaces(env: gym.Env[Any, Any], settings: Settings, env_id: str) -> None:
+def check_spaces(env: gym.Env[Any, Any], settings: ModelSettings, env_id: str) -> None:
     """Refuse spaces that the algorithm or the policy does not handle.
 
     :raises BadInputError: naming `env_id`, `algo` or the hyper-parameter, and what is allowed.
@@ -58,7 +58,7 @@ def _check_observations(space: spaces.Space[Any], env_id: str) -> None:
             )
 
 
-def _check_actions(space: spaces.Space[Any], settings: Settings, env_id: str) -> None:
+def _check_actions(space: spaces.Space[Any], settings: ModelSettings, env_id: str) -> None:
     kind, algorithm = type(space).__name__, settings.algorithm
     if kind not in algorithm.actions:
         fitting = (
@@ -81,7 +81,7 @@ def _check_actions(space: spaces.Space[Any], settings: Settings, env_id: str) ->
         )
 
 
-def _check_policy(space: spaces.Space[Any], settings: Settings, env_id: str) -> None:
+def _check_policy(space: spaces.Space[Any], settings: ModelSettings, env_id: str) -> None:
     policy, several = settings.policy, isinstance(space, spaces.Dict)
     if several != policy.startswith("MultiInput"):
         allowed = [

@@ -41,7 +41,7 @@ from rl_trainer.settings.spec_files import load_spec
 from rl_trainer.training.interruptions import Interruption
 
 if TYPE_CHECKING:
-    from rl_trainer.training.watch import Progress
+    from rl_trainer.training.watch import TrainingProgress
 
 
 #: When the process's first line of ours ran, nearly: the interpreter was there before.
@@ -195,7 +195,7 @@ class _Reporter:
         self.class_name = ""
         self.return_mean: float | None = None
 
-    def progress(self, progress: "Progress", segment: int, class_name: str) -> None:
+    def progress(self, progress: "TrainingProgress", segment: int, class_name: str) -> None:
         """Take the loop's progress.
         :raises FencedError: if the heartbeat was seen to be a successor's.
         """

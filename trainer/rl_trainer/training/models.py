@@ -20,7 +20,7 @@ from rl_trainer.errors import BadInputError
 from rl_trainer.numpy_path.classes import NUMPY_CLASSES
 from rl_trainer.numpy_path.coverage import why_not_covered
 from rl_trainer.settings.algorithms import load_class
-from rl_trainer.settings.hyperparameters import Settings
+from rl_trainer.settings.hyperparameters import ModelSettings
 from rl_trainer.settings.replay_sizes import buffer_size
 
 
@@ -34,7 +34,7 @@ class ModelBuilder:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ModelSettings,
         device: str = "cpu",
         *,
         fast: bool = True,

@@ -38,7 +38,7 @@ from rl_trainer.training.models import ModelBuilder, release
 from rl_trainer.training.policy_files import PolicyWriter
 from rl_trainer.training.segments import SegmentPlan, SegmentTrainer, TrainedSegment
 from rl_trainer.training.warm_start import check_acts_alike, learning_state, read_warm_start
-from rl_trainer.training.watch import Progress, Room, Watch
+from rl_trainer.training.watch import Room, TrainingProgress, TrainingWatch
 
 #: How often a person hears how far a segment is.
 SAY_EVERY_S = 30.0
@@ -55,7 +55,7 @@ class TrialJob:
     chain: CheckpointChain
     journal: Journal
     interruption: Interruption
-    report: Callable[[Progress, int, str], None]
+    report: Callable[[TrainingProgress, int, str], None]
     waiting: Callable[[str], None]
     usd_per_hour: float | None = None
 
@@ -169,7 +169,7 @@ class _TrialRun:
         self.committer = Committer(self._while_waiting)
         self.segment = 0
         self.state: ModelState | None = None
-        self.latest = Progress(0, 0.0, None)
+        self.latest = TrainingProgress(0, 0.0, None)
         self.room: Room | None = None
         self.began = self.said_at = time.monotonic()
         self.beat_at = 0.0
@@ -227,7 +227,7 @@ class _TrialRun:
         """Train a segment and have it committed; the state for the next one is left without the
         bytes that are being stored.
         """
-        watch = Watch(self.job.interruption, self._report, self.room)
+        watch = TrainingWatch(self.job.interruption, self._report, self.room)
         trained = self.trainer.train(self.segment, self._take_state(), watch)
         self.segment += 1
         self.latest = watch.progress(time.monotonic())
@@ -337,7 +337,7 @@ class _TrialRun:
             segment=self.segment,
         )
 
-    def _note(self, event: str, progress: Progress) -> None:
+    def _note(self, event: str, progress: TrainingProgress) -> None:
         words = describe_progress(
             progress,
             self.trainer.plan.total_timesteps,
@@ -353,7 +353,7 @@ class _TrialRun:
         )
         self.said_at = time.monotonic()
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, progress: TrainingProgress) -> None:
         self.committer.raise_if_failed()
         self.latest = progress
         if time.monotonic() - self.said_at > SAY_EVERY_S:
@@ -362,13 +362,13 @@ class _TrialRun:
 
 
 def describe_progress(
-    progress: Progress, total_timesteps: int, seconds: float, usd_per_hour: float | None
+    progress: TrainingProgress, total_timesteps: int, seconds: float, usd_per_hour: float | None
 ) -> str:
     """One line for a person: how far, how fast, how long still, for how much.
 
     :param seconds: since this machine began. :param usd_per_hour: what it costs; None: nobody said.
 
-    >>> describe_progress(Progress(25_000, 500.0, 20.5), 100_000, 60.0, 0.36)
+    >>> describe_progress(TrainingProgress(25_000, 500.0, 20.5), 100_000, 60.0, 0.36)
     '25,000/100,000 steps (25%), 500 steps/s, mean return 20.5, 150 s left, USD 0.0060 so far, about
     USD 0.0210 in the end'
     """

@@ -29,7 +29,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """How far the training loop is."""
 
     step: int
@@ -37,7 +37,7 @@ class Progress:
     episode_return_mean: float | None
 
 
-class Watch(BaseCallback):
+class TrainingWatch(BaseCallback):
     """Called by SB3 at every step; all but one comparison happens at most once a second.
 
     :param report: takes the progress; whatever it raises ends the training; None: nobody asks.
@@ -47,7 +47,7 @@ class Watch(BaseCallback):
     def __init__(
         self,
         interruption: Interruption,
-        report: Callable[[Progress], None] | None = None,
+        report: Callable[[TrainingProgress], None] | None = None,
         room: Room | None = None,
     ) -> None:
         super().__init__()
@@ -74,12 +74,12 @@ class Watch(BaseCallback):
                 self.report(self.progress(now))
         return True
 
-    def progress(self, now: float) -> Progress:
+    def progress(self, now: float) -> TrainingProgress:
         """Say how far the model is."""
         steps = self.model.num_timesteps - self._first_step
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
         mean = float(np.mean(returns)) if returns else None
-        return Progress(
+        return TrainingProgress(
             self.model.num_timesteps,
             steps / max(now - self._started, 1e-9),
             mean if mean is not None and np.isfinite(mean) else None,

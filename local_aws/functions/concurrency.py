@@ -44,7 +44,7 @@ class IdleMeter:
         return (idle - before_idle) / (total - before_total) if total > before_total else 0.0
 
 
-class Gate:
+class ConcurrencyLimit:
     """Lets invocations in, first come first served."""
 
     def __init__(self, slots: int | None = None, meter: IdleMeter | None = None) -> None:

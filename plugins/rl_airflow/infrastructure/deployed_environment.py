@@ -7,7 +7,7 @@ from rl_airflow.infrastructure.sessions import RoleSession
 from rl_lifecycle.experiment.spec import Artifact
 
 
-class Place(NamedTuple):
+class DeployedEnvironment(NamedTuple):
     """What a run needs of a bootstrapped environment."""
 
     environment: str
@@ -21,7 +21,7 @@ class Place(NamedTuple):
     topic_arn: str | None
 
 
-def find_place(environment: str, region_name: str | None = None) -> Place:
+def find_environment(environment: str, region_name: str | None = None) -> DeployedEnvironment:
     """Read the outputs of an environment.
 
     :raises EnvironmentNotReadyError: if a stack, or an output, is not there.
@@ -37,7 +37,7 @@ def find_place(environment: str, region_name: str | None = None) -> Place:
         raise EnvironmentNotReadyError(environment, str(error)) from error
     if not outputs.subnet_ids:
         raise EnvironmentNotReadyError(environment, "it has no subnet")
-    return Place(
+    return DeployedEnvironment(
         environment=environment,
         bucket=outputs.bucket,
         launch_template_id=outputs.launch_template_id,
