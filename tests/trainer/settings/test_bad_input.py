@@ -13,7 +13,7 @@ from rl_lifecycle.experiment.tuned import TUNED
 from rl_trainer.errors import BadInputError
 from rl_trainer.settings.hyperparameters import read_settings
 from rl_trainer.training.models import ModelBuilder
-from rl_trainer.training.trials import make_trainer
+from rl_trainer.training.preparation import make_trainer
 from tests.trainer.conftest import TINY_PPO, Trainer, frozen, json_of, merged
 from tests.trainer.toy_envs import ToyEnv
 

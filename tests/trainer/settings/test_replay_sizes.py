@@ -23,8 +23,8 @@ from rl_trainer.settings.replay_sizes import (
     machine_memory,
     transition_bytes,
 )
-from rl_trainer.training.trials import _check_untrained as check_untrained
-from rl_trainer.training.trials import make_trainer as make_spec_trainer
+from rl_trainer.training.preparation import check_untrained
+from rl_trainer.training.preparation import make_trainer as make_spec_trainer
 from tests.trainer.chains import make_trainer
 from tests.trainer.conftest import TINY_PPO, frozen
 

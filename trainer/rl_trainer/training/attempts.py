@@ -35,13 +35,13 @@ from rl_trainer.errors import (
 )
 from rl_trainer.reporting.heartbeat import HeartbeatThread
 from rl_trainer.reporting.journal import Journal
-from rl_trainer.reporting.startups import describe_startup, startup_facts
+from rl_trainer.reporting.startup_times import describe_startup, startup_facts
 from rl_trainer.settings.algorithms import block_tensorboard
 from rl_trainer.settings.spec_files import load_spec
 from rl_trainer.training.interruptions import Interruption
 
 if TYPE_CHECKING:
-    from rl_trainer.training.watch import TrainingProgress
+    from rl_trainer.training.progress import TrainingProgress
 
 
 #: When the process's first line of ours ran, nearly: the interpreter was there before.

@@ -3,7 +3,6 @@ them.
 """
 
 import dataclasses
-import functools
 import hashlib
 import io
 import time
@@ -13,9 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
-from rl_lifecycle.errors import CorruptArtifactError, InvalidExperimentError, MissingObjectError
-from rl_lifecycle.experiment.experiment import why_removed
-from rl_lifecycle.experiment.hyperparameters import check_segment
+from rl_lifecycle.errors import CorruptArtifactError, MissingObjectError
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.records.record import canonical_json
 from rl_lifecycle.registry.replays import why_path_removed
@@ -25,24 +22,21 @@ from rl_trainer.checkpointing.committer import Committer
 from rl_trainer.checkpointing.digests import digest_arrays
 from rl_trainer.checkpointing.model_state import ModelState, final_parameters
 from rl_trainer.checkpointing.numeric_class import differences, numeric_class
-from rl_trainer.environments.factory import EnvironmentFactory, check_environment, max_episode_steps
-from rl_trainer.errors import BadInputError, OtherHardwareError, OutOfMemoryError
-from rl_trainer.onnx_export.export import check_exportable
+from rl_trainer.errors import BadInputError, OtherHardwareError
 from rl_trainer.reporting.curves import curve_files
 from rl_trainer.reporting.journal import Journal
-from rl_trainer.settings.algorithms import get_algorithm
-from rl_trainer.settings.hyperparameters import read_settings
-from rl_trainer.settings.replay_sizes import ReplayTooLargeError, check_replay_fits
 from rl_trainer.training.interruptions import Interruption
-from rl_trainer.training.models import ModelBuilder, release
+from rl_trainer.training.models import release
 from rl_trainer.training.policy_files import PolicyWriter
-from rl_trainer.training.segments import SegmentPlan, SegmentTrainer, TrainedSegment
-from rl_trainer.training.warm_start import check_acts_alike, learning_state, read_warm_start
-from rl_trainer.training.watch import Room, TrainingProgress, TrainingWatch
+from rl_trainer.training.preparation import check_untrained, make_trainer
+from rl_trainer.training.progress import TrainingProgress, describe_progress
+from rl_trainer.training.segments import SegmentTrainer, TrainedSegment
+from rl_trainer.training.warm_start import learning_state
+from rl_trainer.training.watch import Room, TrainingWatch
 
 #: How often a person hears how far a segment is.
-SAY_EVERY_S = 30.0
-WAITING_IS_SAID_S = 1.0
+LOG_EVERY_S = 30.0
+REPORT_WAITING_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -72,48 +66,6 @@ class TrialResult:
     episode_return_mean: float | None
 
 
-def make_trainer(
-    spec: Spec, trial: str, store: ObjectStore | None, *, fast: bool = True
-) -> SegmentTrainer:
-    """Check a spec against its algorithm and its environment, and give what trains its segments.
-
-    A spec of an earlier release may ask for CUDA graphs. SB3's own updates then train on the GPU,
-    as they did in that release on a machine that could not record them.
-
-    :param store: where a champion's parameters are; None: there is none, which is refused if the
-        spec needs one.
-    :raises BadInputError: if it cannot be trained; nothing has been trained then.
-    """
-    get_algorithm(spec.experiment.algo)
-    settings = read_settings(spec.experiment.algo, spec.hyperparameters)
-    factory = EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
-    env = check_environment(factory)
-    try:
-        check_segment(
-            spec.experiment, spec.segment_timesteps, spec.hyperparameters, max_episode_steps(env)
-        )
-    except InvalidExperimentError as error:
-        raise BadInputError(str(error)) from error
-    finally:
-        env.close()
-    plan = SegmentPlan(
-        spec.trial(trial).seed,
-        spec.segment_timesteps,
-        spec.experiment.total_timesteps,
-        spec.n_segments,
-    )
-    fits = functools.partial(check_replay_fits, settings, plan.total_timesteps)
-    removed = why_removed(spec.experiment.compute)
-    builder = ModelBuilder(
-        settings,
-        _device(settings.policy, asked=bool(removed)),
-        fast=fast and not removed,
-        why_not_fast=removed or "switched off",
-        check=fits,
-    )
-    return SegmentTrainer(plan, factory, builder, read_warm_start(spec, store))
-
-
 def train_trial(job: TrialJob) -> TrialResult:
     """Go on from the newest good checkpoint to the end of the training.
 
@@ -121,33 +73,13 @@ def train_trial(job: TrialJob) -> TrialResult:
         or being so.
     """
     trainer = make_trainer(job.spec, job.trial, job.store)
-    _check_untrained(trainer, begun=job.chain.step > 0)
+    check_untrained(trainer, begun=job.chain.step > 0)
     facts = numeric_class(trainer.builder.device, trainer.builder.path)
     newest = job.chain.read_newest()
     if newest is not None:
         facts = _checked_class(job, newest, facts)
     run = _TrialRun(job, trainer, facts)
     return run.to_the_end(newest)
-
-
-def _check_untrained(trainer: SegmentTrainer, *, begun: bool) -> None:
-    """Build an untrained model: that chooses the path, and finds what SB3 or ONNX refuse before a
-    segment is trained.
-
-    :param begun: whether a checkpoint shows that a machine could train this; then it is the machine
-        that is too small, not the spec that is wrong.
-    """
-    try:
-        model = trainer.prepare(0, None)
-    except ReplayTooLargeError as error:
-        if not begun:
-            raise
-        raise OutOfMemoryError(f"{error.facts}: go on on a larger machine") from error
-    check_exportable(model)
-    if trainer.initial is not None:
-        check_acts_alike(model, trainer.initial)
-    model.env.close()
-    release(model)
 
 
 class _Position(NamedTuple):
@@ -171,8 +103,8 @@ class _TrialRun:
         self.state: ModelState | None = None
         self.latest = TrainingProgress(0, 0.0, None)
         self.room: Room | None = None
-        self.began = self.said_at = time.monotonic()
-        self.beat_at = 0.0
+        self.began = self.logged_at = time.monotonic()
+        self.next_waiting_report_at = 0.0
 
     def to_the_end(self, newest: Checkpoint | None) -> TrialResult:
         """Train what is missing."""
@@ -251,17 +183,17 @@ class _TrialRun:
         """
         self.job.interruption.check_grace()
         now = time.monotonic()
-        if waited_s < WAITING_IS_SAID_S or now < self.beat_at:
+        if waited_s < REPORT_WAITING_EVERY_S or now < self.next_waiting_report_at:
             return
-        self.beat_at = now + WAITING_IS_SAID_S
+        self.next_waiting_report_at = now + REPORT_WAITING_EVERY_S
         problem = (
             f"step {self.latest.step:,} is being stored, and training waits for it "
             f"({waited_s:.0f} s)"
         )
         self.job.waiting(problem)
-        if now - self.said_at > SAY_EVERY_S:
+        if now - self.logged_at > LOG_EVERY_S:
             self.job.journal.event("waiting", f"{self.job.trial}: {problem}")
-            self.said_at = now
+            self.logged_at = now
 
     def _room_of(self, trained: TrainedSegment) -> Room | None:
         """How far the next segment may go while this one is being stored: it must not overwrite the
@@ -351,44 +283,14 @@ class _TrialRun:
             steps_per_s=progress.steps_per_s,
             segment=self.segment,
         )
-        self.said_at = time.monotonic()
+        self.logged_at = time.monotonic()
 
     def _report(self, progress: TrainingProgress) -> None:
         self.committer.raise_if_failed()
         self.latest = progress
-        if time.monotonic() - self.said_at > SAY_EVERY_S:
+        if time.monotonic() - self.logged_at > LOG_EVERY_S:
             self._note("progress", progress)
         self.job.report(progress, self.segment, self.class_name)
-
-
-def describe_progress(
-    progress: TrainingProgress, total_timesteps: int, seconds: float, usd_per_hour: float | None
-) -> str:
-    """One line for a person: how far, how fast, how long still, for how much.
-
-    :param seconds: since this machine began. :param usd_per_hour: what it costs; None: nobody said.
-
-    >>> describe_progress(TrainingProgress(25_000, 500.0, 20.5), 100_000, 60.0, 0.36)
-    '25,000/100,000 steps (25%), 500 steps/s, mean return 20.5, 150 s left, USD 0.0060 so far, about
-    USD 0.0210 in the end'
-    """
-    left_s = max(total_timesteps - progress.step, 0) / max(progress.steps_per_s, 1e-9)
-    parts = [
-        (
-            f"{progress.step:,}/{total_timesteps:,} steps "
-            f"({min(1.0, progress.step / total_timesteps):.0%})"
-        ),
-        f"{progress.steps_per_s:,.0f} steps/s",
-    ]
-    if progress.episode_return_mean is not None:
-        parts.append(f"mean return {progress.episode_return_mean:.1f}")
-    parts.append(f"{left_s:.0f} s left" if left_s < 600 else f"{left_s / 60:.0f} min left")
-    if usd_per_hour is not None:
-        parts += [
-            f"USD {seconds * usd_per_hour / 3600:.4f} so far",
-            f"about USD {(seconds + left_s) * usd_per_hour / 3600:.4f} in the end",
-        ]
-    return ", ".join(parts)
 
 
 def _checked_class(
@@ -425,13 +327,3 @@ def _sb3_files(model: Any) -> dict[str, bytes]:
     buffer = io.BytesIO()
     model.save(buffer)
     return {"model.zip": buffer.getvalue()}
-
-
-def _device(policy: str, *, asked: bool) -> str:
-    """Small MLP policies train faster on the CPU, even beside a GPU.
-    :param asked: whether the spec asks for the GPU.
-    """
-    import torch
-
-    wide = "Cnn" in policy or "MultiInput" in policy
-    return "cuda" if (wide or asked) and torch.cuda.is_available() else "cpu"

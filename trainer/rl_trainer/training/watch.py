@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from rl_trainer.errors import DivergedError, InterruptedTrainingError
 from rl_trainer.training.interruptions import Interruption
+from rl_trainer.training.progress import TrainingProgress
 
 INTERVAL_S = 1.0
 
@@ -26,15 +27,6 @@ class Room:
 
     steps: int
     wait: Callable[[], None]
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """How far the training loop is."""
-
-    step: int
-    steps_per_s: float
-    episode_return_mean: float | None
 
 
 class TrainingWatch(BaseCallback):

@@ -1,0 +1,42 @@
+"""How far a training is: the numbers, and a line for a person."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How far the training loop is."""
+
+    step: int
+    steps_per_s: float
+    episode_return_mean: float | None
+
+
+def describe_progress(
+    progress: TrainingProgress, total_timesteps: int, seconds: float, usd_per_hour: float | None
+) -> str:
+    """One line for a person: how far, how fast, how long still, for how much.
+
+    :param seconds: since this machine began. :param usd_per_hour: what it costs; None: nobody said.
+
+    >>> describe_progress(TrainingProgress(25_000, 500.0, 20.5), 100_000, 60.0, 0.36)
+    '25,000/100,000 steps (25%), 500 steps/s, mean return 20.5, 150 s left, USD 0.0060 so far, about
+    USD 0.0210 in the end'
+    """
+    left_s = max(total_timesteps - progress.step, 0) / max(progress.steps_per_s, 1e-9)
+    parts = [
+        (
+            f"{progress.step:,}/{total_timesteps:,} steps "
+            f"({min(1.0, progress.step / total_timesteps):.0%})"
+        ),
+        f"{progress.steps_per_s:,.0f} steps/s",
+    ]
+    if progress.episode_return_mean is not None:
+        parts.append(f"mean return {progress.episode_return_mean:.1f}")
+    parts.append(f"{left_s:.0f} s left" if left_s < 600 else f"{left_s / 60:.0f} min left")
+    if usd_per_hour is not None:
+        parts += [
+            f"USD {seconds * usd_per_hour / 3600:.4f} so far",
+            f"about USD {(seconds + left_s) * usd_per_hour / 3600:.4f} in the end",
+        ]
+    return ", ".join(parts)
