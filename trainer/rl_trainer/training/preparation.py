@@ -1,4 +1,4 @@
-"""Preparation of a trial: check its spec, and build the trainer of its segments."""
+"""Prepare a trial: check its spec, and build the trainer of its segments."""
 
 import functools
 
@@ -21,14 +21,15 @@ from rl_trainer.training.warm_start import check_acts_alike, read_warm_start
 def make_trainer(
     spec: Spec, trial: str, store: ObjectStore | None, *, fast: bool = True
 ) -> SegmentTrainer:
-    """Check a spec against its algorithm and its environment, and give what trains its segments.
+    """Check a spec against its algorithm and environment, and make the trainer of its segments.
 
     A spec of an earlier release may ask for CUDA graphs. SB3's own updates then train on the GPU,
     as they did in that release on a machine that could not record them.
 
-    :param store: where a champion's parameters are; None: there is none, which is refused if the
-        spec needs one.
-    :raises BadInputError: if it cannot be trained; nothing has been trained then.
+    :param store: the store with the champion's parameters. If it is None, a spec that needs them
+        is refused.
+    :param fast: use the NumPy path if it covers the spec.
+    :raises BadInputError: if the spec cannot be trained.
     """
     get_algorithm(spec.experiment.algo)
     settings = read_settings(spec.experiment.algo, spec.hyperparameters)
@@ -61,18 +62,21 @@ def make_trainer(
 
 
 def check_untrained(trainer: SegmentTrainer, *, begun: bool) -> None:
-    """Build an untrained model: that chooses the path, and finds what SB3 or ONNX refuse before a
-    segment is trained.
+    """Build an untrained model, and check it before a segment is trained.
 
-    :param begun: whether a checkpoint shows that a machine could train this; then it is the machine
-        that is too small, not the spec that is wrong.
+    This chooses the path, and finds settings that SB3 or the ONNX export refuses.
+
+    :param begun: whether a checkpoint exists, which shows that some machine could train the spec.
+        A buffer that does not fit is then a problem of the machine and not of the spec.
+    :raises BadInputError: if the spec cannot be trained.
+    :raises OutOfMemoryError: if the replay buffer needs a larger machine.
     """
     try:
         model = trainer.prepare(0, None)
     except ReplayTooLargeError as error:
         if not begun:
             raise
-        raise OutOfMemoryError(f"{error.facts}: go on on a larger machine") from error
+        raise OutOfMemoryError(f"{error.facts}: continue on a larger machine") from error
     check_exportable(model)
     if trainer.initial is not None:
         check_acts_alike(model, trainer.initial)
@@ -81,10 +85,11 @@ def check_untrained(trainer: SegmentTrainer, *, begun: bool) -> None:
 
 
 def _device(policy: str, *, asked: bool) -> str:
-    """Small MLP policies train faster on the CPU, even beside a GPU.
+    """Choose the device. Small MLP policies train faster on the CPU, even if there is a GPU.
+
     :param asked: whether the spec asks for the GPU.
     """
     import torch
 
-    wide = "Cnn" in policy or "MultiInput" in policy
-    return "cuda" if (wide or asked) and torch.cuda.is_available() else "cpu"
+    large = "Cnn" in policy or "MultiInput" in policy
+    return "cuda" if (large or asked) and torch.cuda.is_available() else "cpu"

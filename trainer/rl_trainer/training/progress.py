@@ -1,11 +1,15 @@
-"""How far a training is: the numbers, and a line for a person."""
+"""The progress of a training, as numbers and as a line for a person."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far the training loop is."""
+    """How far the training loop is.
+
+    :param step: environment steps since the beginning of the training.
+    :param episode_return_mean: mean of SB3's latest episodes; None before the first one ends.
+    """
 
     step: int
     steps_per_s: float
@@ -15,13 +19,14 @@ class TrainingProgress:
 def describe_progress(
     progress: TrainingProgress, total_timesteps: int, seconds: float, usd_per_hour: float | None
 ) -> str:
-    """One line for a person: how far, how fast, how long still, for how much.
+    """Describe in one line how far and how fast the training is, and its remaining time and cost.
 
-    :param seconds: since this machine began. :param usd_per_hour: what it costs; None: nobody said.
+    :param seconds: time since this machine began to train, in seconds.
+    :param usd_per_hour: price of the machine; None if unknown.
 
     >>> describe_progress(TrainingProgress(25_000, 500.0, 20.5), 100_000, 60.0, 0.36)
     '25,000/100,000 steps (25%), 500 steps/s, mean return 20.5, 150 s left, USD 0.0060 so far, about
-    USD 0.0210 in the end'
+    USD 0.0210 in total'
     """
     left_s = max(total_timesteps - progress.step, 0) / max(progress.steps_per_s, 1e-9)
     parts = [
@@ -37,6 +42,6 @@ def describe_progress(
     if usd_per_hour is not None:
         parts += [
             f"USD {seconds * usd_per_hour / 3600:.4f} so far",
-            f"about USD {(seconds + left_s) * usd_per_hour / 3600:.4f} in the end",
+            f"about USD {(seconds + left_s) * usd_per_hour / 3600:.4f} in total",
         ]
     return ", ".join(parts)

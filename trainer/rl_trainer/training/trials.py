@@ -1,5 +1,6 @@
-"""Training a trial from wherever it stands to its end: the segments in order, their commits beside
-them.
+"""The training of a trial: train its segments in order, and commit each one beside the next.
+
+:mod:`rl_trainer.training.attempts` calls this module once per process.
 """
 
 import dataclasses
@@ -34,14 +35,19 @@ from rl_trainer.training.segments import SegmentTrainer, TrainedSegment
 from rl_trainer.training.warm_start import learning_state
 from rl_trainer.training.watch import Room, TrainingWatch
 
-#: How often a person hears how far a segment is.
+#: Seconds between two progress lines in the log.
 LOG_EVERY_S = 30.0
+#: Seconds between two reports that the training waits for the store.
 REPORT_WAITING_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """One trial to be trained by this process."""
+    """One trial that this process trains, and the objects that it needs.
+
+    :param report: called with the progress, the segment and the name of the numeric class.
+    :param waiting: called with a sentence while the training waits for the store.
+    """
 
     spec: Spec
     trial: str
@@ -56,7 +62,7 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """Where a trial stands now."""
+    """The position and the speed of a trial when its training has ended."""
 
     step: int
     digest: str
@@ -67,10 +73,10 @@ class TrialResult:
 
 
 def train_trial(job: TrialJob) -> TrialResult:
-    """Go on from the newest good checkpoint to the end of the training.
+    """Train from the newest good checkpoint to the end of the training.
 
-    :raises TrainerError: for everything that ends it earlier; what was finished before is committed
-        or being so.
+    :raises TrainerError: if the training ends earlier. Segments that were finished are committed,
+        or were being committed.
     """
     trainer = make_trainer(job.spec, job.trial, job.store)
     check_untrained(trainer, begun=job.chain.step > 0)
@@ -83,14 +89,14 @@ def train_trial(job: TrialJob) -> TrialResult:
 
 
 class _Position(NamedTuple):
-    """Where a training stands, and what its policy is."""
+    """The step of a training, and the digest of its policy there."""
 
     step: int
     digest: str
 
 
 class _TrialRun:
-    """The state of one process's work on a trial."""
+    """The state of this process's work on a trial."""
 
     def __init__(self, job: TrialJob, trainer: SegmentTrainer, facts: dict[str, JsonValue]) -> None:
         self.job, self.trainer, self.facts = job, trainer, facts
@@ -107,10 +113,10 @@ class _TrialRun:
         self.next_waiting_report_at = 0.0
 
     def to_the_end(self, newest: Checkpoint | None) -> TrialResult:
-        """Train what is missing."""
+        """Train all segments that are missing."""
         self.segment = newest.manifest.segment if newest else 0
         self._announce(newest)
-        position = self._stand(newest)
+        position = self._continue_from(newest)
         started, resumed_from = time.monotonic(), position.step
         try:
             while self.segment < self.trainer.plan.n_segments:
@@ -119,10 +125,9 @@ class _TrialRun:
                 except (CorruptArtifactError, MissingObjectError) as error:
                     if newest is None or position.step != newest.manifest.step:
                         raise
-                    newest = self.job.chain.read_before(
-                        newest, error
-                    )  # its replay buffer cannot be read
-                    position = self._stand(newest)
+                    # The replay buffer of the checkpoint cannot be read.
+                    newest = self.job.chain.read_before(newest, error)
+                    position = self._continue_from(newest)
                     resumed_from = position.step
                 newest = newest if position.step == resumed_from else None
         finally:
@@ -138,9 +143,10 @@ class _TrialRun:
             self.latest.episode_return_mean,
         )
 
-    def _stand(self, newest: Checkpoint | None) -> "_Position":
-        """Take a checkpoint's place: take its state, and say where it is.
-        :param newest: None: at the beginning.
+    def _continue_from(self, newest: Checkpoint | None) -> "_Position":
+        """Continue from a checkpoint: take its state, and return its position.
+
+        :param newest: None means the beginning of the training.
         """
         self.segment = newest.manifest.segment if newest else 0
         if newest is None:
@@ -151,13 +157,14 @@ class _TrialRun:
         return _Position(newest.manifest.step, newest.manifest.digest)
 
     def _take_state(self) -> ModelState | None:
-        """Give the state away: once a model has it, nobody needs to hold it."""
+        """Return the state and forget it, so that only the model holds it."""
         state, self.state = self.state, None
         return state
 
     def _train_one(self) -> "_Position":
-        """Train a segment and have it committed; the state for the next one is left without the
-        bytes that are being stored.
+        """Train a segment, and start its commit.
+
+        The state for the next segment does not hold the bytes that are being stored.
         """
         watch = TrainingWatch(self.job.interruption, self._report, self.room)
         trained = self.trainer.train(self.segment, self._take_state(), watch)
@@ -166,20 +173,17 @@ class _TrialRun:
         self._report(self.latest)
         self._note("segment_finished", self.latest)
         segment, after = self.segment, trained.state
-        self.room, position = (
-            self._room_of(trained),
-            _Position(trained.step, digest_arrays(final_parameters(after))),
-        )
-        self.committer.submit(
-            lambda: self._commit(trained, segment)
-        )  # and then the model is released
+        self.room = self._room_of(trained)
+        position = _Position(trained.step, digest_arrays(final_parameters(after)))
+        self.committer.submit(lambda: self._commit(trained, segment))  # also frees the model
         memory = after.memory.without_data() if after.memory is not None else None
         self.state = dataclasses.replace(after, memory=memory)
         return position
 
     def _while_waiting(self, waited_s: float) -> None:
-        """Look whether there is time to wait for the store, and say each second that the training
-        waits, in the log each half minute.
+        """Report each second, and each half minute in the log, that the training waits.
+
+        :raises InterruptedTrainingError: if too much time has passed since an interruption notice.
         """
         self.job.interruption.check_grace()
         now = time.monotonic()
@@ -196,14 +200,15 @@ class _TrialRun:
             self.logged_at = now
 
     def _room_of(self, trained: TrainedSegment) -> Room | None:
-        """How far the next segment may go while this one is being stored: it must not overwrite the
-        replay buffer's newest rows.
+        """Return how far the next segment may train while this one is being stored.
+
+        It must not overwrite the replay buffer's newest rows.
         """
         rows = trained.state.memory.free_rows if trained.state.memory is not None else None
         return None if rows is None else Room(rows * trained.model.n_envs, self.committer.wait)
 
     def _commit(self, trained: TrainedSegment, segment: int) -> None:
-        """Runs beside the next segment: checkpoint, head, policy, curves, log."""
+        """Store a segment while the next one trains: checkpoint, head, policy, curves and log."""
         final = segment == self.trainer.plan.n_segments
         manifest = self.job.chain.commit(self._contents(trained, segment, final=final))
         self.policies.write(
@@ -235,13 +240,12 @@ class _TrialRun:
         )
 
     def _complete_policy(self, newest: Checkpoint, state: ModelState) -> None:
-        """Write the policy of the newest checkpoint, if the machine vanished between the two."""
+        """Write the policy of the newest checkpoint if the machine disappeared before."""
         manifest = newest.manifest
         if self.policies.exists(manifest.step):
             return
-        model = self.trainer.prepare(
-            manifest.segment, dataclasses.replace(state, memory=None)
-        )  # a policy needs no replay buffer
+        without_buffer = dataclasses.replace(state, memory=None)
+        model = self.trainer.prepare(manifest.segment, without_buffer)
         head = (newest.key, hashlib.sha256(manifest.to_json()).hexdigest())
         final = manifest.segment == self.trainer.plan.n_segments
         self.policies.write(
@@ -257,7 +261,7 @@ class _TrialRun:
 
     def _announce(self, newest: Checkpoint | None) -> None:
         builder, total = self.trainer.builder, self.trainer.plan.total_timesteps
-        begun = f"goes on from step {newest.manifest.step}" if newest else "begins"
+        begun = f"continues from step {newest.manifest.step}" if newest else "starts"
         if newest is None and self.trainer.initial is not None:
             begun += " with the champion's parameters"
         why = f" ({builder.reason})" if builder.reason else ""
@@ -296,8 +300,11 @@ class _TrialRun:
 def _checked_class(
     job: TrialJob, newest: Checkpoint, facts: dict[str, JsonValue]
 ) -> dict[str, JsonValue]:
-    """Compare this machine with the one that made the checkpoint.
-    :raises OtherHardwareError: as the spec says.
+    """Compare this machine with the machine that made the checkpoint.
+
+    :return: the facts of this machine, marked as mixed if several classes have trained.
+    :raises OtherHardwareError: if they differ and the spec says `wait`.
+    :raises BadInputError: if the checkpoint belongs to another spec or seed.
     """
     manifest = newest.manifest
     if (
@@ -311,9 +318,9 @@ def _checked_class(
     other = differences(manifest.numeric_class, facts)
     if other and job.spec.experiment.compute.on_other_hardware == "wait":
         raise OtherHardwareError(
-            f"{newest.key} was made on another numeric class ({'; '.join(other)}): go on there, "
-            "or set "
-            "compute.on_other_hardware: continue, and the digest will not be comparable"
+            f"{newest.key} was made on another numeric class ({'; '.join(other)}): continue on "
+            "such a machine, or set compute.on_other_hardware: continue, and the digest will not "
+            "be comparable"
             + (f"; {removed}" if (removed := why_path_removed(manifest.numeric_class)) else "")
         )
     mixed = bool(other) or bool(manifest.numeric_class.get("mixed"))
@@ -321,8 +328,9 @@ def _checked_class(
 
 
 def _sb3_files(model: Any) -> dict[str, bytes]:
-    """The model as SB3 itself saves it, for `PPO.load` and its like; it executes code when
-    loaded.
+    """Return the model as SB3 itself saves it, for `PPO.load` and similar methods.
+
+    Loading this file executes code.
     """
     buffer = io.BytesIO()
     model.save(buffer)
