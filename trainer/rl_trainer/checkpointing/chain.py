@@ -24,6 +24,11 @@ from rl_lifecycle.trials.checkpoints import MANIFEST, CheckpointManifest, Head, 
 from rl_trainer.checkpointing.retention import DirectoryRetention
 from rl_trainer.errors import FencedError
 
+#: Reads a stored chunk through the given function, and verifies the bytes.
+ReadChunk = Callable[[Callable[[Reader], None]], None]
+#: The digest of a chunk, and the function that reads it.
+StoredChunk = tuple[str, ReadChunk]
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -36,7 +41,7 @@ class Checkpoint:
     key: str
     manifest: CheckpointManifest
     files: dict[str, bytes]
-    chunks: tuple[tuple[str, Callable[[Callable[[Reader], None]], None]], ...] = ()
+    chunks: tuple[StoredChunk, ...] = ()
 
     def take_files(self) -> dict[str, bytes]:
         """Return the files and forget them, so that the caller can free their memory."""
@@ -157,9 +162,9 @@ class CheckpointChain:
             manifest: CheckpointManifest | None = None
             try:
                 manifest = CheckpointManifest.from_json(get(self.store, key, sha256).data, key)
-                found = Checkpoint(
-                    key, manifest, self._read_files(key, manifest), self._readers(manifest)
-                )
+                files = self._read_files(key, manifest)
+                chunks = tuple(map(self._stored_chunk, manifest.buffer_chunks))
+                found = Checkpoint(key, manifest, files, chunks)
             except LifecycleError as error:
                 older = manifest.previous if manifest else self._older_manifest(key)
                 self._note(
@@ -184,10 +189,12 @@ class CheckpointChain:
             put_pieces(self.store, buffer_key(self.trial, sha256), pieces, sha256)
         for name, data in contents.files.items():
             self.store.put(checkpoint_key(self.trial, contents.step, self.attempt, name), data)
+
         data = self._manifest(contents).to_json()
         key = checkpoint_key(self.trial, contents.step, self.attempt, MANIFEST)
         self.store.put(key, data)
         self._move_head(contents.step, key, sha256_hex(data))
+
         self._tip = key
         if self.retention is not None:
             self.retention.prune(key)
@@ -238,18 +245,9 @@ class CheckpointChain:
             for name, stored in manifest.files.items()
         }
 
-    def _readers(
-        self, manifest: CheckpointManifest
-    ) -> tuple[tuple[str, Callable[[Callable[[Reader], None]], None]], ...]:
-        return tuple(
-            (
-                sha256,
-                functools.partial(
-                    read_verified, self.store, buffer_key(self.trial, sha256), sha256
-                ),
-            )
-            for sha256 in manifest.buffer_chunks
-        )
+    def _stored_chunk(self, sha256: str) -> StoredChunk:
+        key = buffer_key(self.trial, sha256)
+        return sha256, functools.partial(read_verified, self.store, key, sha256)
 
     def _older_manifest(self, damaged: str) -> str | None:
         """Find the manifest before one that cannot be read, by listing the trial's manifests."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 #: Seconds between two calls of the check while the training thread waits.
-LOOK_S = 0.1
+CHECK_EVERY_S = 0.1
 
 
 class Committer:
@@ -33,7 +33,7 @@ class Committer:
 
         :raises BaseException: the error of an earlier job.
         """
-        self._wait_for(lambda: self._slot.acquire(timeout=LOOK_S))
+        self._wait_for(lambda: self._slot.acquire(timeout=CHECK_EVERY_S))
         self.raise_if_failed()
         self._jobs.put(job)
 
@@ -42,7 +42,7 @@ class Committer:
 
         :raises BaseException: the error of a job.
         """
-        self._wait_for(lambda: self._slot.acquire(timeout=LOOK_S))
+        self._wait_for(lambda: self._slot.acquire(timeout=CHECK_EVERY_S))
         self._slot.release()
         self.raise_if_failed()
 
@@ -61,7 +61,7 @@ class Committer:
         self.raise_if_failed()
 
     def _ended(self) -> bool:
-        self._thread.join(LOOK_S)
+        self._thread.join(CHECK_EVERY_S)
         return not self._thread.is_alive()
 
     def _wait_for(self, done: Callable[[], bool]) -> None:

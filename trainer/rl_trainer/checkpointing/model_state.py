@@ -18,8 +18,9 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecNormalize
 
+from rl_trainer.checkpointing.chain import StoredChunk
 from rl_trainer.checkpointing.digests import NORMALISATION, POLICY
-from rl_trainer.checkpointing.replay_memory import ReplayMemory, Stored, attach
+from rl_trainer.checkpointing.replay_memory import ReplayMemory, attach
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 #: Counters that learning depends on. Not every algorithm has all of them.
@@ -54,7 +55,9 @@ class ModelState:
         }
 
     @classmethod
-    def from_files(cls, files: Mapping[str, bytes], chunks: Sequence[Stored] = ()) -> "ModelState":
+    def from_files(
+        cls, files: Mapping[str, bytes], chunks: Sequence[StoredChunk] = ()
+    ) -> "ModelState":
         """Read the state from the files of a checkpoint.
 
         :param chunks: the chunks of the replay buffer, oldest first. They are read later.
@@ -96,13 +99,11 @@ def restore(model: Any, state: ModelState) -> None:
             part.load_state_dict(_optimizer_state(name, state))
         else:
             part.load_state_dict(tensors_below(f"{name}/", state.arrays))
-    for key, array in state.arrays.items():
-        if key.startswith("variable/"):
-            recursive_getattr(model, key.removeprefix("variable/")).data.copy_(
-                torch.from_numpy(array.copy())
-            )
+    for name, tensor in tensors_below("variable/", state.arrays).items():
+        recursive_getattr(model, name).data.copy_(tensor)
     for key, value in state.values["counters"].items():
         setattr(model, key, value)
+
     synchronise_weights(model)
     restore_normalisation(model.get_vec_normalize_env(), state.arrays)
     if state.memory is not None:

@@ -16,12 +16,9 @@ import numpy as np
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from rl_lifecycle.storage.pieces import Pieces, PiecesReader, Reader, digest_of
+from rl_trainer.checkpointing.chain import ReadChunk, StoredChunk
 from rl_trainer.checkpointing.chunk_files import Array, decode, encode
 
-#: Reads a stored chunk through the given function, and verifies the bytes.
-ReadChunk = Callable[[Callable[[Reader], None]], None]
-#: The digest of a chunk, and the function that reads it.
-Stored = tuple[str, ReadChunk]
 #: The arrays of SB3's buffers with one row per step. Not every buffer has all of them.
 COLUMNS = (
     "observations",
@@ -101,7 +98,7 @@ class ReplayMemory:
         )
 
     @classmethod
-    def from_values(cls, values: dict[str, Any], stored: Sequence[Stored]) -> "ReplayMemory":
+    def from_values(cls, values: dict[str, Any], stored: Sequence[StoredChunk]) -> "ReplayMemory":
         """Read it from a checkpoint. The chunks are read later, when a buffer is filled.
 
         :param stored: digest and read function of each chunk, oldest first. Equal chunks have equal
@@ -187,7 +184,8 @@ def _forget_cut_episodes(buffer: HerReplayBuffer) -> None:
         start, length = buffer.ep_start[buffer.pos, env], buffer.ep_length[buffer.pos, env]
         rest = length - (buffer.pos - start) % buffer.buffer_size
         if length > 0 and start != buffer.pos:
-            buffer.ep_length[np.arange(buffer.pos, buffer.pos + rest) % buffer.buffer_size, env] = 0
+            rows = np.arange(buffer.pos, buffer.pos + rest) % buffer.buffer_size
+            buffer.ep_length[rows, env] = 0
 
 
 def _cut(buffer: Any, rows: int) -> tuple[Chunk, ...]:

@@ -29,7 +29,7 @@ from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError, Trai
 
 T = TypeVar("T")
 #: Errors of a directory that do not go away by waiting.
-FULL = {
+PERMANENT_ERRNOS = {
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "quota exceeded",
     errno.EROFS: "read-only",
@@ -38,7 +38,7 @@ FULL = {
     errno.EFBIG: "file too large",
 }
 #: Errors of S3 that do not go away by waiting.
-HOPELESS = {
+PERMANENT_CODES = {
     "NoSuchBucket",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -46,7 +46,7 @@ HOPELESS = {
     "EntityTooLarge",
 }
 #: Errors of S3 that a new role may cause for some seconds.
-DENIED = {"AccessDenied", "403", "ExpiredToken", "InvalidToken"}
+DENIED_CODES = {"AccessDenied", "403", "ExpiredToken", "InvalidToken"}
 DENIED_PATIENCE_S = 30.0
 
 
@@ -179,12 +179,12 @@ def _patience(error: StoreUnavailableError, patience_s: float) -> float:
     :raises DiskFullError: if the store is a directory that is full or cannot be written.
     """
     cause: Any = error.__cause__
-    if isinstance(cause, OSError) and cause.errno in FULL:
-        problem = FULL[cause.errno]
+    if isinstance(cause, OSError) and cause.errno in PERMANENT_ERRNOS:
+        problem = PERMANENT_ERRNOS[cause.errno]
         raise DiskFullError(
             f"{error.uri}: {problem}; free space or choose another --store, then start again"
         ) from error
     code = error_code(cause) if isinstance(cause, Exception) else ""
-    if code in HOPELESS:
+    if code in PERMANENT_CODES:
         return 0.0
-    return min(DENIED_PATIENCE_S, patience_s) if code in DENIED else patience_s
+    return min(DENIED_PATIENCE_S, patience_s) if code in DENIED_CODES else patience_s

@@ -94,18 +94,19 @@ def check_replay_fits(
     her = "Her" in str(kwargs.get("replay_buffer_class"))
     row = transition_bytes(env.observation_space, env.action_space, her=her)
     needs = ReplayNeeds(row, INFOS if her else 0, total)
-    there = machine_memory() if memory is None else memory
+
+    available = machine_memory() if memory is None else memory
     longest = (physical_memory() if memory is None else memory) or sys.maxsize
     array = _largest_part(env.observation_space)
-    if there is None or (needs.bytes_of(size) + REST <= there and size * array <= longest):
+    if available is None or (needs.bytes_of(size) + REST <= available and size * array <= longest):
         return
     # Linux refuses to map an array that is larger than the memory, even if no page of it is used.
     needed = needs.bytes_of(size) if size * array <= longest else size * row
     raise ReplayTooLargeError(
         f"hyperparameters.buffer_size: {size} transitions of {row + needs.fixed} bytes need "
-        f"{needed / GIB:.1f} GiB in {total} steps, but this machine has {there / GIB:.1f} GiB of "
-        f"memory, of which everything else needs {REST / GIB:.1f} GiB",
-        min(needs.largest(there - REST), longest // array),
+        f"{needed / GIB:.1f} GiB in {total} steps, but this machine has {available / GIB:.1f} GiB "
+        f"of memory, of which everything else needs {REST / GIB:.1f} GiB",
+        min(needs.largest(available - REST), longest // array),
     )
 
 

@@ -17,7 +17,7 @@ from rl_trainer.errors import DivergedError
 LOSSES = (("train/value_loss", 2), ("train/critic_loss", 2), ("train/loss", 1))
 
 
-def check_sane(model: Any) -> None:
+def check_divergence(model: Any) -> None:
     """Check a model between two segments, where the same training always has the same numbers.
 
     :raises DivergedError: if a number is too large for the model to learn anything.

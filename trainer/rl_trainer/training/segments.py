@@ -18,7 +18,7 @@ from rl_trainer.errors import DivergedError, EnvironmentFailedError, TrainerErro
 from rl_trainer.onnx_export.reference import Observations
 from rl_trainer.onnx_export.visited import visited_observations
 from rl_trainer.reporting.curves import Curves, episode_statistics
-from rl_trainer.training.divergence import check_sane
+from rl_trainer.training.divergence import check_divergence
 from rl_trainer.training.models import ModelBuilder, seed_generators
 from rl_trainer.training.stopping import learn_until
 from rl_trainer.training.warm_start import WarmStart, begin_with
@@ -81,6 +81,7 @@ class SegmentTrainer:
 
         :param state: the state at the end of the segment before; None at the beginning.
         """
+        # Environments and model are built with their own seeds, so neither affects the training's.
         seed_generators(self.plan.trial_seed, segment, purpose="-env")
         env = self.factory.make(self.plan.trial_seed, segment)
         self.builder.choose(env)
@@ -107,6 +108,7 @@ class SegmentTrainer:
         model.set_logger(curves.logger())
         self._learn(model, self.plan.end(segment), callback)
         curves.add(model.num_timesteps, episode_statistics(*ended_episodes(model.env)))
+
         trained = TrainedSegment(
             model, _state_at_end(model, before), curves, visited_observations(model)
         )
@@ -115,7 +117,7 @@ class SegmentTrainer:
                 f"{name} is not finite at step {trained.step}: lower the learning rate, or check "
                 "the rewards"
             )
-        check_sane(model)
+        check_divergence(model)
         return trained
 
     def _learn(self, model: Any, step: int, callback: BaseCallback) -> None:

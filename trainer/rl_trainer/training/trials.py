@@ -168,6 +168,7 @@ class _TrialRun:
         """
         watch = TrainingWatch(self.job.interruption, self._report, self.room)
         trained = self.trainer.train(self.segment, self._take_state(), watch)
+
         self.segment += 1
         self.latest = watch.progress(time.monotonic())
         self._report(self.latest)
@@ -223,6 +224,7 @@ class _TrialRun:
         for key, data in curve_files(trained.curves, self.job.chain.trial, trained.step).items():
             self.job.store.put(key, data)
         self.job.journal.write(self.job.store)
+
         trained.model.env.close()
         release(trained.model)
 
