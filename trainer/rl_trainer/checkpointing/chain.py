@@ -64,7 +64,7 @@ class Contents:
 
 
 class CheckpointChain:
-    """The checkpoints of one trial, as one attempt reads and writes them.
+    """Reads and writes the checkpoints of one trial for one attempt.
 
     Only the attempt that took over the head last may write.
 

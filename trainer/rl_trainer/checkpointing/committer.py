@@ -12,7 +12,7 @@ CHECK_EVERY_S = 0.1
 class Committer:
     """Runs jobs one after another in its own thread.
 
-    At most one job is unfinished, so that little is lost when the machine disappears. A job that
+    No job waits behind another, so that little is lost when the machine disappears. A job that
     raises an error ends the thread. The next call of a method raises this error again.
 
     :param check: called repeatedly while the training thread waits for a job, with the seconds

@@ -18,7 +18,7 @@ from rl_lifecycle.trials.heartbeats import Heartbeat
 #: Shortest and longest time between two heartbeats, in seconds. Every heartbeat is a request that
 #: costs money. They are frequent only at first, while a person may be watching.
 SHORTEST_S, LONGEST_S = 1.0, 15.0
-#: After this many seconds, the interval grows by a second for each such period.
+#: The interval is the trainer's age divided by this number: 5 s after five minutes.
 LONGER_EVERY_S = 60.0
 
 

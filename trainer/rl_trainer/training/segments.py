@@ -81,7 +81,8 @@ class SegmentTrainer:
 
         :param state: the state at the end of the segment before; None at the beginning.
         """
-        # Environments and model are built with their own seeds, so neither affects the training's.
+        # Making the environments and building the model use seeds of their own, so that they
+        # draw no random numbers of the training.
         seed_generators(self.plan.trial_seed, segment, purpose="-env")
         env = self.factory.make(self.plan.trial_seed, segment)
         self.builder.choose(env)
