@@ -25,7 +25,7 @@ from rl_trainer.checkpointing.numeric_class import numeric_class
 from rl_trainer.checkpointing.replay_memory import ReplayMemory, grow
 from rl_trainer.checkpointing.stores import open_store
 from rl_trainer.settings.hyperparameters import LinearDecay, read_settings
-from rl_trainer.training.trials import make_trainer
+from rl_trainer.training.preparation import make_trainer
 
 ROWS = 1_000_000
 CHUNKS = 10

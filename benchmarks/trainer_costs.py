@@ -119,7 +119,7 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
     from rl_trainer.checkpointing.replay_memory import grow
     from rl_trainer.training.interruptions import Interruption
     from rl_trainer.training.policy_files import PolicyWriter
-    from rl_trainer.training.trials import make_trainer
+    from rl_trainer.training.preparation import make_trainer
     from rl_trainer.training.watch import TrainingWatch
 
     spec = case.spec(rounds)

@@ -1,4 +1,4 @@
-"""`python -m rl_trainer`: see :mod:`rl_trainer.commands.cli`."""
+"""Entry point of `python -m rl_trainer`; see :mod:`rl_trainer.commands.cli`."""
 
 import sys
 
@@ -6,7 +6,7 @@ from rl_trainer.commands.cli import run
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its exit code."""
     sys.exit(run(sys.argv[1:]))
 
 

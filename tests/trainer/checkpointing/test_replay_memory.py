@@ -236,7 +236,7 @@ def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(
         "env_id": "CartPole-v1",
         "hyperparameters": DQN | {"buffer_size": size, "n_envs": n_envs},
     }
-    monkeypatch.setattr(trials, "WAITING_IS_SAID_S", 0.1)
+    monkeypatch.setattr(trials, "REPORT_WAITING_EVERY_S", 0.1)
     spec, written, rooms, said = frozen(document), [], list[int](), list[str]()
 
     def room(steps: int, wait: Any) -> Room:

@@ -72,7 +72,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
         (["train", "--store", "x"], "--spec"),
         (["train", "--spec", "nowhere.json", "--store", "{tmp}"], "nowhere.json"),
         (["train", "--spec", "x.json", "--store", "gs://bucket"], "must be a directory or s3://"),
-        (["digest", "--store", "{tmp}"], "holds no trial"),
+        (["digest", "--store", "{tmp}"], "holds no such trial"),
         (["export", "--model", "m.zip", "--out", "p.onnx"], "--trust"),
         (["replay", "--manifest", "m.json"], "m.json"),
     ],

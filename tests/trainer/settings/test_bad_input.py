@@ -13,7 +13,7 @@ from rl_lifecycle.experiment.tuned import TUNED
 from rl_trainer.errors import BadInputError
 from rl_trainer.settings.hyperparameters import read_settings
 from rl_trainer.training.models import ModelBuilder
-from rl_trainer.training.trials import make_trainer
+from rl_trainer.training.preparation import make_trainer
 from tests.trainer.conftest import TINY_PPO, Trainer, frozen, json_of, merged
 from tests.trainer.toy_envs import ToyEnv
 
@@ -82,7 +82,10 @@ def broken(how: str) -> dict[str, Any]:
         (hyper(learning_rate=-1), "learning_rate: must be at"),
         (hyper(clip_range="lin_-1"), "hyperparameters.clip_range: must be at least 0"),
         (hyper(frame_stack=0), "frame_stack: must be at least 1"),
-        (hyper(policy_kwargs="foo("), "hyperparameters.policy_kwargs: 'foo\\(' is no expression"),
+        (
+            hyper(policy_kwargs="foo("),
+            "hyperparameters.policy_kwargs: 'foo\\(' is not an expression",
+        ),
         (hyper(policy_kwargs=3), "policy_kwargs: must"),
         (hyper(policy_kwargs="dict(foo=1)"), "ppo refuses them: .*foo"),
         (hyper(policy_kwargs="dict(net_arch=[-5])"), "ppo refuses them: .*-5"),
@@ -123,8 +126,8 @@ def broken(how: str) -> dict[str, Any]:
         # actions and observations
         (
             PENDULUM | other("dqn"),
-            r"algo: dqn cannot handle the actions of Pendulum-v1, Box.*needs Discrete, .* for Box "
-            r"are: a2c, ars, crossq",
+            r"algo: dqn cannot handle the actions of Pendulum-v1, Box.*needs Discrete; .* for "
+            r"Box: a2c, ars, crossq",
         ),
         *[
             (
@@ -140,7 +143,7 @@ def broken(how: str) -> dict[str, Any]:
             "hyperparameters.noise_type: needs continuous actions",
         ),
         (hyper(use_sde=True), "only be used with continuous actions"),
-        (hyper(policy="CnnPolicy"), "hyperparameters.policy: CnnPolicy needs pic"),
+        (hyper(policy="CnnPolicy"), "hyperparameters.policy: CnnPolicy needs images"),
         (
             hyper(policy="MultiInputPolicy"),
             "policy: MultiInputPolicy does not take .*allowed: CnnPolicy, MlpPolicy",
@@ -163,11 +166,11 @@ def broken(how: str) -> dict[str, Any]:
         (broken(""), "does not pass SB3's checker: no level of that name"),
         (
             broken("tuple"),
-            r"env_id: Broken-v0 has observations that no policy takes, Tuple.*allowed are Box, "
+            r"env_id: no policy takes the observations of Broken-v0, Tuple.*so that they are Box, "
             r"Discrete",
         ),
-        (broken("start"), "start at -1; they must start at 0"),
-        (broken("unbounded"), "are unbounded; give them bounds"),
+        (broken("start"), "start at -1; wrap the environment, so that they start at 0"),
+        (broken("unbounded"), "are unbounded; wrap the environment, so that they have bounds"),
         ({"env_kwargs": {"foo": 1}}, "env_id: CartPole-v1 cannot be made: .*foo"),
         # wrappers
         (
@@ -186,16 +189,16 @@ def broken(how: str) -> dict[str, Any]:
         # rollouts and segments
         (
             hyper(batch_size=4096),
-            "hyperparameters.batch_size: 4096 is more than a rollout of n_steps × n_envs = 128; "
-            "allowed: 2 to 128",
+            "hyperparameters.batch_size: 4096 does not fit a rollout of n_steps × n_envs = 128 "
+            "steps; allowed: 2 to 128",
         ),
-        (hyper(batch_size=1), "batch_size: must be at least 2"),
-        (hyper(batch_size=127), "batch_size: 127 leaves a minibatch of one"),
+        (hyper(batch_size=1), "batch_size: 1 does not fit a rollout .*allowed: 2 to 128"),
+        (hyper(batch_size=127), "batch_size: 127 leaves a last minibatch of one step"),
         (hyper(n_steps=1, n_envs=1, batch_size=1), "batch_size"),
-        (other("trpo", n_steps=64, batch_size=99), "99 is more than a rollout"),
+        (other("trpo", n_steps=64, batch_size=99), "99 does not fit a rollout"),
         ({"checkpoint_every": 500}, "set checkpoint_every to at least 1024"),
         (other("ars", n_delta=64), "checkpoint_every to at least 6400"),
-        (other("dqn", train_freq=[1, "episode"], n_envs=2), "whole episodes need n_envs: 1"),
+        (other("dqn", train_freq=[1, "episode"], n_envs=2), "a number of episodes needs n_envs: 1"),
         (
             other("dqn", buffer_size=10**12),
             "buffer_size: 1000000000000 transitions of 52 bytes need 48428.8 GiB.*; set at most ",

@@ -23,8 +23,8 @@ from rl_trainer.settings.replay_sizes import (
     machine_memory,
     transition_bytes,
 )
-from rl_trainer.training.trials import _check_untrained as check_untrained
-from rl_trainer.training.trials import make_trainer as make_spec_trainer
+from rl_trainer.training.preparation import check_untrained
+from rl_trainer.training.preparation import make_trainer as make_spec_trainer
 from tests.trainer.chains import make_trainer
 from tests.trainer.conftest import TINY_PPO, frozen
 
@@ -162,5 +162,5 @@ def test_a_trial_that_began_on_a_larger_machine_is_not_called_wrong(
     trainer = make_spec_trainer(frozen(document), "seed-0", None)
     with pytest.raises(ReplayTooLargeError, match="or take a larger machine"):
         check_untrained(trainer, begun=False)
-    with pytest.raises(OutOfMemoryError, match="go on on a larger machine"):
+    with pytest.raises(OutOfMemoryError, match="continue on a larger machine"):
         check_untrained(trainer, begun=True)

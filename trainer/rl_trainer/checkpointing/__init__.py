@@ -1,1 +1,1 @@
-"""Checkpoints: the state of a model, replay buffers, the chain in the store, and digests."""
+"""Checkpoints: the state of a model, its replay buffer, and the chain of a trial in the store."""

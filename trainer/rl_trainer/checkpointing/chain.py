@@ -1,6 +1,4 @@
-"""The chain of a trial's checkpoints: taken over, read from its newest good link, and grown by one
-link at a time.
-"""
+"""The chain of a trial's checkpoints: take over the trial, read its newest good one, add to it."""
 
 import functools
 import hashlib
@@ -26,24 +24,27 @@ from rl_lifecycle.trials.checkpoints import MANIFEST, CheckpointManifest, Head, 
 from rl_trainer.checkpointing.retention import DirectoryRetention
 from rl_trainer.errors import FencedError
 
+#: Reads a stored chunk through the given function, and verifies the bytes.
+ReadChunk = Callable[[Callable[[Reader], None]], None]
+#: The digest of a chunk, and the function that reads it.
+StoredChunk = tuple[str, ReadChunk]
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read and verified.
+    """A checkpoint whose files were read and verified.
 
-    :param chunks: the replay buffer's, digest and what lets it be read and verifies it: together
-        they may be most of the memory.
+    :param chunks: for each chunk of the replay buffer, its digest and a function that reads and
+        verifies it. They are not read yet, because together they may fill most of the memory.
     """
 
     key: str
     manifest: CheckpointManifest
     files: dict[str, bytes]
-    chunks: tuple[tuple[str, Callable[[Callable[[Reader], None]], None]], ...] = ()
+    chunks: tuple[StoredChunk, ...] = ()
 
     def take_files(self) -> dict[str, bytes]:
-        """Give the files away: who has understood them needs their bytes no longer, and nobody else
-        holds them.
-        """
+        """Return the files and forget them, so that the caller can free their memory."""
         files = dict(self.files)
         self.files.clear()
         return files
@@ -51,7 +52,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a segment's end hands over to be committed."""
+    """The results of a segment that a commit stores."""
 
     step: int
     segment: int
@@ -63,11 +64,13 @@ class Contents:
 
 
 class CheckpointChain:
-    """One attempt's hold on a trial: whoever took the head over last may write, and nobody else.
+    """Reads and writes the checkpoints of one trial for one attempt.
 
-    :param on_problem: told in a sentence when a checkpoint is damaged and an older one is used.
-    :param retention: deletes what is no longer needed; None: somebody else does, as a bucket's
-        lifecycle rules.
+    Only the attempt that took over the head last may write.
+
+    :param on_problem: called with a sentence when a checkpoint is damaged and an older one is used.
+    :param retention: deletes files that are no longer needed. None means that the trainer deletes
+        nothing, because a bucket has lifecycle rules.
     """
 
     def __init__(
@@ -92,22 +95,20 @@ class CheckpointChain:
 
     @property
     def step(self) -> int:
-        """The step of the newest checkpoint; 0 if there is none, or the head was not taken over
-        yet.
-        """
+        """The step of the newest checkpoint; 0 without a checkpoint, or before the takeover."""
         return self._head.step if self._head is not None else 0
 
     def take_over(self) -> Head:
-        """Write this attempt into the head, before anything is trained.
+        """Write this attempt into the head. Call this before any training.
 
-        :raises FencedError: if a later attempt has it already.
+        :raises FencedError: if a later attempt has already taken over the head.
         """
         while True:
             found = self.store.find(self._key)
             before = Head.from_json(found.data, self._key) if found else None
             if before is not None and before.attempt > self.attempt:
                 raise FencedError(
-                    f"attempt {before.attempt} has taken {self.trial} over from attempt "
+                    f"attempt {before.attempt} has taken over {self.trial} from attempt "
                     f"{self.attempt}"
                 )
             head = (
@@ -129,27 +130,29 @@ class CheckpointChain:
                     if_none_match=found is None,
                 )
             except PreconditionFailedError:
-                continue  # somebody else moved it in between: look again
+                continue  # another attempt wrote the head in between: read it again
             self._head = head
             return head
 
     def read_newest(self) -> Checkpoint | None:
-        """Read the newest checkpoint whose every byte is as recorded; an older one, and a word, if
-        it is damaged.
+        """Read the newest good checkpoint. A damaged one is reported, and the one before is tried.
 
-        :return: None if there is none to go on from: the training starts from its beginning.
+        A checkpoint is good if every byte has its recorded digest.
+
+        :return: None if there is no good checkpoint. The training then starts from its beginning.
         """
         head = self._head or self.take_over()
         return self._read_from(head.manifest_key, head.manifest_sha256)
 
     def read_before(self, damaged: Checkpoint, problem: Exception) -> Checkpoint | None:
-        """Read the newest good checkpoint before one whose replay buffer turned out to be damaged.
+        """Read the newest good checkpoint before one whose replay buffer is damaged.
+
         :return: None if there is none.
         """
         older = damaged.manifest.previous
         self._tip = None
         self._note(
-            f"checkpoint {damaged.key} is damaged ({problem}); going back to "
+            f"checkpoint {damaged.key} is damaged ({problem}); training continues from "
             f"{older or 'the beginning'}"
         )
         return self._read_from(older, None)
@@ -159,13 +162,13 @@ class CheckpointChain:
             manifest: CheckpointManifest | None = None
             try:
                 manifest = CheckpointManifest.from_json(get(self.store, key, sha256).data, key)
-                found = Checkpoint(
-                    key, manifest, self._read_files(key, manifest), self._readers(manifest)
-                )
+                files = self._read_files(key, manifest)
+                chunks = tuple(map(self._stored_chunk, manifest.buffer_chunks))
+                found = Checkpoint(key, manifest, files, chunks)
             except LifecycleError as error:
                 older = manifest.previous if manifest else self._older_manifest(key)
                 self._note(
-                    f"checkpoint {key} is damaged ({error}); going back to "
+                    f"checkpoint {key} is damaged ({error}); training continues from "
                     f"{older or 'the beginning'}"
                 )
                 key, sha256 = older, None
@@ -177,19 +180,21 @@ class CheckpointChain:
         return None
 
     def commit(self, contents: Contents) -> tuple[str, str]:
-        """Write a checkpoint's data, then its manifest, then move the head to it.
+        """Write a checkpoint's files, then its manifest, then move the head to it.
 
         :return: key and SHA-256 of the manifest.
-        :raises FencedError: if the head is no longer this attempt's.
+        :raises FencedError: if another attempt has taken over the head.
         """
         for sha256, pieces in contents.new_chunks.items():
             put_pieces(self.store, buffer_key(self.trial, sha256), pieces, sha256)
         for name, data in contents.files.items():
             self.store.put(checkpoint_key(self.trial, contents.step, self.attempt, name), data)
+
         data = self._manifest(contents).to_json()
         key = checkpoint_key(self.trial, contents.step, self.attempt, MANIFEST)
         self.store.put(key, data)
         self._move_head(contents.step, key, sha256_hex(data))
+
         self._tip = key
         if self.retention is not None:
             self.retention.prune(key)
@@ -224,8 +229,8 @@ class CheckpointChain:
             self._etag = self.store.put(self._key, head.to_json(), if_match=self._etag)
         except PreconditionFailedError as error:
             raise FencedError(
-                f"another attempt has taken {self.trial} over; "
-                f"the checkpoint at step {step} does not count"
+                f"another attempt has taken over {self.trial}; the checkpoint at step {step} does "
+                "not count"
             ) from error
         self._head = head
 
@@ -240,21 +245,12 @@ class CheckpointChain:
             for name, stored in manifest.files.items()
         }
 
-    def _readers(
-        self, manifest: CheckpointManifest
-    ) -> tuple[tuple[str, Callable[[Callable[[Reader], None]], None]], ...]:
-        return tuple(
-            (
-                sha256,
-                functools.partial(
-                    read_verified, self.store, buffer_key(self.trial, sha256), sha256
-                ),
-            )
-            for sha256 in manifest.buffer_chunks
-        )
+    def _stored_chunk(self, sha256: str) -> StoredChunk:
+        key = buffer_key(self.trial, sha256)
+        return sha256, functools.partial(read_verified, self.store, key, sha256)
 
     def _older_manifest(self, damaged: str) -> str | None:
-        """Find the manifest before a damaged one by looking: the chain is broken there."""
+        """Find the manifest before one that cannot be read, by listing the trial's manifests."""
         keys = [
             info.key
             for info in self.store.list(checkpoint_prefix(self.trial))

@@ -1,9 +1,8 @@
-"""Rows of a replay buffer as a safetensors file: written from the buffer's own memory, and read
-back into it.
+"""Write rows of a replay buffer as a safetensors file, and read them back, without copying them.
 
-The library would copy the rows several times on the way, and a buffer may be most of a machine's
-memory. The bytes are the library's (https://github.com/huggingface/safetensors#format), so anything
-that knows the format reads a chunk.
+The safetensors library would copy the rows several times, and a buffer may fill most of the
+memory. The bytes are the same as the library's, so any reader of the format can read a chunk.
+Source: https://github.com/huggingface/safetensors#format
 """
 
 import json
@@ -15,9 +14,10 @@ import numpy as np
 from rl_lifecycle.storage.pieces import BLOCK, Reader
 
 Array = np.ndarray[Any, Any]
-#: Arrays, by column, whose rows follow one another: two where a buffer's end lies between.
+#: The arrays of each column, in the order of their rows. There are two arrays if the rows wrap
+#: around the end of the buffer.
 Columns = Mapping[str, Sequence[Array]]
-#: NumPy's names and the format's, in the order in which the library writes columns.
+#: NumPy's type names and the format's, in the order in which the library writes columns.
 TYPES = {
     "uint64": "U64",
     "int64": "I64",
@@ -33,13 +33,14 @@ TYPES = {
     "bool": "BOOL",
 }
 ORDER = list(TYPES)
-#: No chunk has more columns than a header of this size describes.
+#: Bytes of the longest header that is read. No chunk needs a longer one for its columns.
 LONGEST_HEADER = 1 << 20
 
 
 def encode(columns: Columns) -> tuple[memoryview, ...]:
-    """Describe rows as a file's pieces: a header, and the arrays' own memory, which must not change
-    before it is stored.
+    """Describe rows as the pieces of a file: a header, then the memory of the arrays.
+
+    The arrays must not change until the file is stored.
     """
     header: dict[str, Any] = {}
     pieces: list[memoryview] = []
@@ -61,21 +62,23 @@ def encode(columns: Columns) -> tuple[memoryview, ...]:
 
 
 def decode(reader: Reader, columns: Columns, skipped: int = 0) -> None:
-    """Read a chunk's rows into arrays, in place.
+    """Read the rows of a chunk into existing arrays.
 
-    :param columns: where its rows go. :param skipped: how many of its first rows go nowhere.
-    :raises ValueError: if it is no chunk of such rows; what was read until then is in the arrays.
+    :param columns: the arrays that the rows are written to.
+    :param skipped: how many rows at the start of the chunk are not wanted.
+    :raises ValueError: if the file is not a chunk with such rows. The arrays then hold the rows
+        that were read before the error.
     """
     length = int.from_bytes(_read(reader, 8), "little")
     if length > LONGEST_HEADER:
-        raise ValueError("it has no header")
+        raise ValueError("its header is too long")
     described = json.loads(_read(reader, length))
     if not isinstance(described, dict) or described.keys() != columns.keys():
-        raise ValueError("it has other columns")
+        raise ValueError("it has different columns")
     for name in sorted(described, key=lambda name: _offsets(described[name])):
         parts = columns[name]
         if described[name] != _expected(parts, skipped, described[name]):
-            raise ValueError(f"its column {name} is of another form")
+            raise ValueError(f"its column {name} has another type, shape or place")
         _skip(
             reader, skipped * parts[0].itemsize * int(np.prod(parts[0].shape[1:], dtype=np.int64))
         )
@@ -95,13 +98,16 @@ def _offsets(described: Any) -> tuple[int, int]:
     match described:
         case {"data_offsets": [int(start), int(end)]}:
             return start, end
-    raise ValueError("its header is of another form")
+    raise ValueError("its header names no data_offsets")
 
 
 def _bytes_of(array: Array) -> memoryview:
-    """An array's own memory. :raises ValueError: if its rows do not lie one after another."""
+    """Return the memory of an array.
+
+    :raises ValueError: if the array is not contiguous.
+    """
     if not array.flags.c_contiguous:
-        raise ValueError("the rows do not lie one after another")
+        raise ValueError("the rows of the array are not contiguous in memory")
     return array.reshape(-1).view(np.uint8).data
 
 
@@ -115,7 +121,7 @@ def _fill(reader: Reader, target: memoryview) -> None:
     while target:
         data = reader.read(min(BLOCK, len(target)))
         if not data:
-            raise ValueError("it ends early")
+            raise ValueError("the file ends too early")
         target[: len(data)] = data
         target = target[len(data) :]
 
@@ -124,5 +130,5 @@ def _skip(reader: Reader, size: int) -> None:
     while size:
         data = reader.read(min(BLOCK, size))
         if not data:
-            raise ValueError("it ends early")
+            raise ValueError("the file ends too early")
         size -= len(data)

@@ -12,9 +12,10 @@ NORMALISATION = "normalisation/"
 
 
 def digest_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """Name arrays by their contents: names, types, shapes and bytes, in the order of the names.
+    """Compute a digest over the names, types, shapes and bytes of arrays, sorted by name.
 
-    >>> digest_arrays({"a": np.zeros(2), "b": np.ones(1)}) == digest_arrays({"b": np.ones(1), "a": np.zeros(2)})
+    >>> a, b = np.zeros(2), np.ones(1)
+    >>> digest_arrays({"a": a, "b": b}) == digest_arrays({"b": b, "a": a})
     True
     """
     digest = hashlib.sha256()

@@ -1,9 +1,8 @@
-"""What a model is between two segments: named arrays and numbers, with nothing that executes code
-when it is read.
+"""The state of a model between two segments, as named arrays and numbers.
 
-SB3's own `model.zip` is a pickle, keeps no generator state and no normalisation statistics. A
-segment starts from a new model, so whatever is not captured here cannot leak from one segment into
-the next.
+Reading this state executes no code. SB3's own `model.zip` is a pickle and holds neither generator
+states nor normalisation statistics. A segment starts from a new model, so state that is not
+captured here cannot pass from one segment to the next.
 """
 
 import json
@@ -19,11 +18,12 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecNormalize
 
+from rl_trainer.checkpointing.chain import StoredChunk
 from rl_trainer.checkpointing.digests import NORMALISATION, POLICY
-from rl_trainer.checkpointing.replay_memory import ReplayMemory, Stored, attach
+from rl_trainer.checkpointing.replay_memory import ReplayMemory, attach
 
 Arrays = dict[str, np.ndarray[Any, Any]]
-#: Counters that learning depends on, each where an algorithm has it.
+#: Counters that learning depends on. Not every algorithm has all of them.
 COUNTERS = (
     "num_timesteps",
     "_n_updates",
@@ -36,16 +36,14 @@ COUNTERS = (
 
 @dataclass(frozen=True)
 class ModelState:
-    """Arrays by name, everything else as JSON, and the replay buffer of an algorithm that has
-    one.
-    """
+    """Arrays by name, all other values as JSON, and the replay buffer if the algorithm has one."""
 
     arrays: Arrays
     values: dict[str, Any]
     memory: ReplayMemory | None = None
 
     def to_files(self) -> dict[str, bytes]:
-        """Write it as the files of a checkpoint; the buffer's chunks are stored on their own."""
+        """Convert the state to the files of a checkpoint, without the chunks of the buffer."""
         values = (
             self.values
             if self.memory is None
@@ -57,9 +55,12 @@ class ModelState:
         }
 
     @classmethod
-    def from_files(cls, files: Mapping[str, bytes], chunks: Sequence[Stored] = ()) -> "ModelState":
-        """Read it back.
-        :param chunks: the replay buffer's, oldest first; they are read when it is filled.
+    def from_files(
+        cls, files: Mapping[str, bytes], chunks: Sequence[StoredChunk] = ()
+    ) -> "ModelState":
+        """Read the state from the files of a checkpoint.
+
+        :param chunks: the chunks of the replay buffer, oldest first. They are read later.
         """
         values = json.loads(files["state.json"])
         memory = (
@@ -69,7 +70,7 @@ class ModelState:
 
 
 def capture(model: Any) -> ModelState:
-    """Copy a model's state out of it: parameters, optimizers, statistics, counters."""
+    """Copy the state of a model: parameters, optimizers, statistics and counters."""
     names, variables = model._get_torch_save_params()
     arrays: Arrays = {}
     values: dict[str, Any] = {
@@ -90,7 +91,7 @@ def capture(model: Any) -> ModelState:
 
 
 def restore(model: Any, state: ModelState) -> None:
-    """Put a captured state into a new model of the same spec."""
+    """Write a captured state into a new model of the same spec."""
     names, _ = model._get_torch_save_params()
     for name in names:
         part = recursive_getattr(model, name)
@@ -98,13 +99,11 @@ def restore(model: Any, state: ModelState) -> None:
             part.load_state_dict(_optimizer_state(name, state))
         else:
             part.load_state_dict(tensors_below(f"{name}/", state.arrays))
-    for key, array in state.arrays.items():
-        if key.startswith("variable/"):
-            recursive_getattr(model, key.removeprefix("variable/")).data.copy_(
-                torch.from_numpy(array.copy())
-            )
+    for name, tensor in tensors_below("variable/", state.arrays).items():
+        recursive_getattr(model, name).data.copy_(tensor)
     for key, value in state.values["counters"].items():
         setattr(model, key, value)
+
     synchronise_weights(model)
     restore_normalisation(model.get_vec_normalize_env(), state.arrays)
     if state.memory is not None:
@@ -112,16 +111,15 @@ def restore(model: Any, state: ModelState) -> None:
 
 
 def synchronise_weights(model: Any) -> None:
-    """Give ARS's own copy of its policy's parameters what the policy has; other algorithms have
-    none.
-    """
+    """Update the second copy of the policy's parameters that ARS keeps. No effect on others."""
     if hasattr(model, "weights"):
         model.weights = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
 
 
 def final_parameters(state: ModelState) -> Arrays:
-    """The arrays that the digest is over, and that a warm start begins with: the policy's, and the
-    statistics.
+    """Return the policy's parameters and the normalisation statistics.
+
+    The digest is computed from these arrays, and a warm start begins with them.
     """
     return {
         key: array for key, array in state.arrays.items() if key.startswith((POLICY, NORMALISATION))
@@ -129,7 +127,7 @@ def final_parameters(state: ModelState) -> Arrays:
 
 
 def first_not_finite(arrays: Arrays) -> str | None:
-    """Name an array that holds a NaN or an infinity; None if all are finite."""
+    """Return the name of an array that holds NaN or infinity; None if all values are finite."""
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             return name
@@ -170,7 +168,7 @@ def _optimizer_state(name: str, state: ModelState) -> dict[str, Any]:
 
 
 def tensors_below(prefix: str, arrays: Arrays) -> dict[str, torch.Tensor]:
-    """Copies of the arrays whose names begin with a prefix, by the rest of the name."""
+    """Return copies of the arrays whose names begin with a prefix, by the rest of their names."""
     return {
         key.removeprefix(prefix): torch.from_numpy(array.copy())
         for key, array in arrays.items()
@@ -179,7 +177,7 @@ def tensors_below(prefix: str, arrays: Arrays) -> dict[str, torch.Tensor]:
 
 
 def capture_normalisation(statistics: VecNormalize | None) -> Arrays:
-    """Copy running statistics; none without an environment that normalises."""
+    """Copy the running statistics; empty if the environment does not normalise."""
     if statistics is None:
         return {}
     arrays: Arrays = {}
@@ -191,7 +189,7 @@ def capture_normalisation(statistics: VecNormalize | None) -> Arrays:
 
 
 def restore_normalisation(statistics: VecNormalize | None, arrays: Arrays) -> None:
-    """Put captured statistics into an environment; nothing happens without one that normalises."""
+    """Write captured statistics into an environment. No effect if it does not normalise."""
     if statistics is None:
         return
     for name, moments in _moments(statistics).items():
@@ -201,8 +199,10 @@ def restore_normalisation(statistics: VecNormalize | None, arrays: Arrays) -> No
 
 
 def _scalar_or_array(array: np.ndarray[Any, Any]) -> Any:
-    """Statistics of returns are NumPy scalars after SB3's first update, and must stay so: scalar
-    arithmetic differs.
+    """Return statistics of returns as NumPy scalars, and all others as arrays.
+
+    SB3's first update makes the statistics of returns scalars. They must stay scalars, because
+    scalar arithmetic gives other bits.
     """
     return array.copy() if array.ndim else np.float64(array)
 

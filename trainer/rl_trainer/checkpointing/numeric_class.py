@@ -1,8 +1,8 @@
-"""On what the bits of a training depend beside its seeds: processor, instruction sets, threads,
-library versions.
+"""The numeric class: facts beside the seeds that decide the bits of a training.
 
-Two machines of one numeric class train to identical parameters; between classes, sums are taken in
-another order.
+The facts are the processor, its instruction sets, the threads and the library versions. Two
+machines of one numeric class train to identical parameters. Machines of different classes add
+numbers in a different order.
 """
 
 import importlib.metadata
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-#: Read by BLAS and OpenMP when they are loaded, so it must be set before numpy is imported.
+#: BLAS and OpenMP read these variables when they are loaded, so they must be set before numpy is
+#: imported.
 THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "OMP_NUM_THREADS",
@@ -23,13 +24,13 @@ PACKAGES = ("gymnasium", "numpy", "sb3-contrib", "stable-baselines3", "torch")
 
 
 def pin_threads() -> None:
-    """Set one thread for every numeric library of this process, before it is loaded."""
+    """Set one thread for every numeric library of this process. Call this before loading them."""
     for variable in THREAD_VARIABLES:
         os.environ[variable] = "1"
 
 
 def library_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Installed versions, by distribution name; a package that is not installed is left out."""
+    """Return the versions of the installed packages, by distribution name."""
     versions = {}
     for package in packages:
         try:
@@ -40,7 +41,10 @@ def library_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 
 def numeric_class(device: str, path: str) -> dict[str, JsonValue]:
-    """Describe this process. :param path: `numpy` or `torch`: which implementation trains."""
+    """Return the facts of this process.
+
+    :param path: `numpy` or `torch`: the implementation that trains.
+    """
     import numpy as np
     import torch
 
@@ -62,7 +66,7 @@ def numeric_class(device: str, path: str) -> dict[str, JsonValue]:
 
 
 def device_name(device: str) -> str:
-    """Name the device by model: `cpu`, or the GPU's product name."""
+    """Return `cpu`, or the product name of the GPU."""
     if not device.startswith("cuda"):
         return "cpu"
     import torch
@@ -71,7 +75,7 @@ def device_name(device: str) -> str:
 
 
 def cpu_model() -> str:
-    """Name the processor: vendor, family and model on Linux, what the platform says elsewhere."""
+    """Return the processor's vendor, family and model on Linux, or the platform's name for it."""
     path = Path("/proc/cpuinfo")
     if not path.exists():
         return platform.processor() or platform.machine()
@@ -85,7 +89,7 @@ def cpu_model() -> str:
 
 
 def differences(before: dict[str, JsonValue], now: dict[str, JsonValue]) -> list[str]:
-    """Say in which facts two numeric classes differ, as `fact: before → now`.
+    """List the facts that differ between two numeric classes, as `fact: before → now`.
 
     >>> differences({"cpu": "A", "threads": 1}, {"cpu": "B", "threads": 1})
     ['cpu: A → B']

@@ -1,9 +1,8 @@
-"""Replay buffers in append-only chunks: a checkpoint writes the transitions of its segment, not the
-whole buffer.
+"""Replay buffers in append-only chunks: a checkpoint stores only the transitions of its segment.
 
-A chunk is named by its content; the manifest lists the chunks that together hold the buffer, oldest
-first. At a segment's end every episode is closed, so no later step reaches back into a chunk before
-it overwrites it.
+A chunk is named by its content. The manifest lists the chunks that together hold the buffer, oldest
+first. Every episode is closed at the end of a segment. So a later step changes nothing in a chunk
+until it overwrites the chunk's rows.
 """
 
 import dataclasses
@@ -17,13 +16,10 @@ import numpy as np
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from rl_lifecycle.storage.pieces import Pieces, PiecesReader, Reader, digest_of
+from rl_trainer.checkpointing.chain import ReadChunk, StoredChunk
 from rl_trainer.checkpointing.chunk_files import Array, decode, encode
 
-#: Lets a chunk that is stored be read, and verifies what was read.
-ReadChunk = Callable[[Callable[[Reader], None]], None]
-#: A chunk's digest, and what reads it.
-Stored = tuple[str, ReadChunk]
-#: The arrays of SB3's buffers that have one row a step, each where a buffer has it.
+#: The arrays of SB3's buffers with one row per step. Not every buffer has all of them.
 COLUMNS = (
     "observations",
     "next_observations",
@@ -34,18 +30,18 @@ COLUMNS = (
     "ep_start",
     "ep_length",
 )
-#: A segment's rows are cut into chunks of at most so many bytes: S3 takes 5 GiB at once, and a lost
-#: connection loses one of them.
+#: The largest size of a chunk, in bytes. S3 takes at most 5 GiB in one request, and a lost
+#: connection costs only one chunk.
 CHUNK_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of a buffer.
+    """Some consecutive rows of a buffer.
 
-    :param pieces: its bytes, mostly the buffer's own memory, while they are not known to be stored;
-        empty afterwards.
-    :param read: reads a chunk that is stored; None for one that this process made.
+    :param pieces: the bytes of the chunk, mostly the buffer's own memory, until the chunk is
+        known to be stored. Empty afterwards.
+    :param read: reads a stored chunk; None for a chunk that this process made.
     """
 
     sha256: str
@@ -54,8 +50,9 @@ class Chunk:
     read: ReadChunk | None = None
 
     def load(self, into: Callable[[Reader], None]) -> None:
-        """Let its bytes be read.
-        :raises LifecycleError: if what is stored is not what was recorded.
+        """Pass the bytes to a function that reads them.
+
+        :raises LifecycleError: if the stored bytes do not have the recorded digest.
         """
         if self.read is not None:
             self.read(into)
@@ -65,9 +62,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class ReplayMemory:
-    """A buffer between two segments: the live object, if this process has it, and the chunks that
-    make it up.
-    """
+    """A buffer between two segments: its chunks, and the live buffer if this process has it."""
 
     chunks: tuple[Chunk, ...]
     position: int
@@ -76,8 +71,9 @@ class ReplayMemory:
 
     @property
     def free_rows(self) -> int | None:
-        """How many rows the live buffer takes before it comes round to one that is not known to be
-        stored; None: any number.
+        """How many rows the live buffer can take before it overwrites a row that is not yet stored.
+
+        None means any number.
         """
         unsaved = sum(chunk.rows for chunk in self.chunks if chunk.pieces)
         return (
@@ -85,7 +81,7 @@ class ReplayMemory:
         )
 
     def to_values(self) -> dict[str, Any]:
-        """What the checkpoint's JSON keeps beside the chunks' names."""
+        """Return the values that the checkpoint's JSON holds beside the names of the chunks."""
         return {
             "rows": [chunk.rows for chunk in self.chunks],
             "position": self.position,
@@ -93,19 +89,20 @@ class ReplayMemory:
         }
 
     def without_data(self) -> "ReplayMemory":
-        """The same, without its bytes: whoever stores them has them, and the live buffer has the
-        rows.
+        """Return a copy without bytes, for the next segment.
+
+        The job that stores the chunks holds the bytes, and the live buffer holds the rows.
         """
         return dataclasses.replace(
             self, chunks=tuple(Chunk(chunk.sha256, chunk.rows) for chunk in self.chunks)
         )
 
     @classmethod
-    def from_values(cls, values: dict[str, Any], stored: Sequence[Stored]) -> "ReplayMemory":
-        """Read it back; the chunks themselves are read when a buffer is filled, one after another.
+    def from_values(cls, values: dict[str, Any], stored: Sequence[StoredChunk]) -> "ReplayMemory":
+        """Read it from a checkpoint. The chunks are read later, when a buffer is filled.
 
-        :param stored: the digest of each chunk, and what reads it, oldest first; equal chunks have
-            equal digests.
+        :param stored: digest and read function of each chunk, oldest first. Equal chunks have equal
+            digests.
         """
         chunks = tuple(
             Chunk(sha256, rows, read=read)
@@ -115,14 +112,14 @@ class ReplayMemory:
 
 
 def close_episodes(buffer: Any) -> None:
-    """Mark the last transition of every environment as truncated, its bootstrap kept: the next
-    segment begins with resets.
+    """Mark the last transition of every environment as truncated, but keep its bootstrap value.
 
-    n-step returns end there, and HER gets the unfinished episodes as they are.
+    The next segment begins with resets. n-step returns end at this transition. HER keeps unfinished
+    episodes as they are.
     """
     if isinstance(buffer, HerReplayBuffer):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns that it does what it was asked for
+            warnings.simplefilter("ignore")  # HER warns about the truncation, which is wanted here
             buffer.truncate_last_trajectory()
     elif buffer.full or buffer.pos:
         last = buffer.pos - 1
@@ -132,11 +129,11 @@ def close_episodes(buffer: Any) -> None:
 
 
 def grow(before: ReplayMemory | None, buffer: Any, steps: int) -> ReplayMemory:
-    """Cut the newest rows of a buffer into chunks, and forget chunks that were overwritten.
+    """Cut the newest rows of a buffer into chunks, and drop chunks that were overwritten.
 
-    Their bytes are the buffer's own, and they are stored beside the next segment's training, which
-    must wait before it adds more than :attr:`ReplayMemory.free_rows`. HER forgets no more than an
-    episode whose first row is overwritten, and none reaches over a segment's end.
+    The chunks share the buffer's memory, and they are stored while the next segment trains. That
+    segment must wait before it adds more than :attr:`ReplayMemory.free_rows`. HER drops at most one
+    episode, whose first row is overwritten. No episode crosses the end of a segment.
 
     :param steps: how many rows the segment added.
     """
@@ -153,7 +150,7 @@ def grow(before: ReplayMemory | None, buffer: Any, steps: int) -> ReplayMemory:
 
 
 def attach(model: Any, memory: ReplayMemory) -> None:
-    """Give a new model the buffer: the live one, or an own one filled from the chunks."""
+    """Give a new model its buffer: the live buffer, or a new buffer filled from the chunks."""
     if memory.live is None:
         fill(model.replay_buffer, memory)
         return
@@ -163,7 +160,7 @@ def attach(model: Any, memory: ReplayMemory) -> None:
 
 
 def fill(buffer: Any, memory: ReplayMemory) -> None:
-    """Read the chunks' rows to where they were, in the buffer's own memory."""
+    """Read the chunks into the memory of a buffer, each row to its old position."""
     missing, end = (buffer.buffer_size if memory.full else memory.position), memory.position
     for chunk in reversed(memory.chunks):
         rows = min(chunk.rows, missing)
@@ -179,9 +176,7 @@ def fill(buffer: Any, memory: ReplayMemory) -> None:
 
 
 def _forget_cut_episodes(buffer: HerReplayBuffer) -> None:
-    """Do what HER did when it overwrote an episode's beginning: the rest of it must not be
-    sampled.
-    """
+    """Exclude episodes from sampling whose beginning was overwritten, as HER does."""
     buffer._current_ep_start = np.full(buffer.n_envs, buffer.pos, np.int64)
     if not buffer.full:
         return
@@ -189,7 +184,8 @@ def _forget_cut_episodes(buffer: HerReplayBuffer) -> None:
         start, length = buffer.ep_start[buffer.pos, env], buffer.ep_length[buffer.pos, env]
         rest = length - (buffer.pos - start) % buffer.buffer_size
         if length > 0 and start != buffer.pos:
-            buffer.ep_length[np.arange(buffer.pos, buffer.pos + rest) % buffer.buffer_size, env] = 0
+            rows = np.arange(buffer.pos, buffer.pos + rest) % buffer.buffer_size
+            buffer.ep_length[rows, env] = 0
 
 
 def _cut(buffer: Any, rows: int) -> tuple[Chunk, ...]:
@@ -210,7 +206,7 @@ def _chunk(columns: dict[str, Array], start: int, rows: int, size: int) -> Chunk
 
 
 def _places(start: int, rows: int, size: int) -> tuple[slice, ...]:
-    """Where so many rows lie in a buffer that begins anew at its end.
+    """Return the slices of consecutive rows in a ring buffer.
 
     >>> _places(7, 2, 10), _places(-2, 5, 10)
     ((slice(7, 9, None),), (slice(8, 10, None), slice(0, 3, None)))

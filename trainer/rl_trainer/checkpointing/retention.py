@@ -1,7 +1,7 @@
-"""Deleting what a trial no longer needs, in a store that is a directory.
+"""Delete files that a trial no longer needs, in a store that is a directory.
 
-In a bucket nothing is deleted here: a training machine may delete nothing, and the bucket's
-lifecycle rules let checkpoints and buffers expire.
+The trainer deletes nothing in a bucket. A training machine has no permission to delete, and the
+bucket's lifecycle rules let checkpoints and buffers expire.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from rl_lifecycle.trials.retention import KEPT, plan_retention, plan_sweep
 
 
 class DirectoryRetention:
-    """Keeps the newest checkpoints of one trial whole, and the manifests of all.
+    """Keeps the newest checkpoints of one trial whole, and the manifests of all its checkpoints.
 
-    :param attempt: the machine that deletes; it touches nothing that a later one may be writing.
+    :param attempt: the attempt that deletes. Files that a later attempt may be writing stay.
     """
 
     def __init__(self, store: DirectoryStore, trial: TrialId, attempt: int) -> None:
@@ -25,12 +25,14 @@ class DirectoryRetention:
 
     def prune(self, newest: str) -> None:
         """Delete what the chain up to a checkpoint no longer needs.
-        :param newest: the key of its manifest.
+
+        :param newest: the key of the checkpoint's manifest.
         """
         self._delete(plan_retention(self.trial, list(self._chain(newest))))
 
     def sweep(self, newest: str) -> None:
-        """Delete what earlier attempts wrote and never committed.
+        """Delete files that earlier attempts wrote and never committed.
+
         :param newest: the key of the newest manifest.
         """
         root = self.store.root
@@ -41,9 +43,7 @@ class DirectoryRetention:
         self._delete(plan_sweep(keys, dict(self._chain(newest, whole=False)), self.attempt))
 
     def _delete(self, keys: Iterable[str]) -> None:
-        """Delete keys; a folder that lets nothing be deleted keeps them, and the next write will
-        say so.
-        """
+        """Delete keys. Stop if the directory refuses it: the next write reports the problem."""
         with contextlib.suppress(OSError):
             for key in keys:
                 self.store.delete(key)
@@ -52,8 +52,9 @@ class DirectoryRetention:
         self, newest: str, *, whole: bool = True
     ) -> Iterator[tuple[str, CheckpointManifest]]:
         """Walk back from a checkpoint.
-        :param whole: stop behind the kept ones at the first whose files are gone: those before it
-            were pruned with it.
+
+        :param whole: after the checkpoints that are kept, stop at the first one without files. The
+            files of those before it were deleted together with its files.
         """
         key: str | None = newest
         walked = 0
@@ -61,7 +62,7 @@ class DirectoryRetention:
             try:
                 manifest = CheckpointManifest.from_json(get(self.store, key).data, key)
             except LifecycleError:
-                return  # damaged, or deleted by hand: what lies before it is left alone
+                return  # damaged, or deleted by hand: keep all older files
             if whole and walked >= KEPT and not self._has_files(key, manifest):
                 return
             yield key, manifest

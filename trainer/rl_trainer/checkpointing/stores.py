@@ -1,8 +1,8 @@
-"""Opening a store from its URI, and waiting for one that does not answer.
+"""Open a store from its URI, and wait for a store that does not answer.
 
 botocore's own retries draw from Python's global generator (`random.random()` in
-botocore/retryhandler.py), which an environment may draw from too. So the client here never retries;
-:class:`PatientStore` does, with a generator of its own.
+botocore/retryhandler.py). An environment may draw from the same generator. So the client here never
+retries. :class:`PatientStore` retries, with its own generator.
 """
 
 import errno
@@ -28,8 +28,8 @@ from rl_lifecycle.storage.streams import put_pieces, read_through
 from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError, TrainerError
 
 T = TypeVar("T")
-#: Errors of a directory that waiting does not heal.
-FULL = {
+#: Errors of a directory that do not go away by waiting.
+PERMANENT_ERRNOS = {
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "quota exceeded",
     errno.EROFS: "read-only",
@@ -37,23 +37,25 @@ FULL = {
     errno.EPERM: "not writable",
     errno.EFBIG: "file too large",
 }
-#: Answers of S3 that waiting does not heal, and those that a fresh role may give for a while.
-HOPELESS = {
+#: Errors of S3 that do not go away by waiting.
+PERMANENT_CODES = {
     "NoSuchBucket",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "AllAccessDisabled",
     "EntityTooLarge",
 }
-DENIED = {"AccessDenied", "403", "ExpiredToken", "InvalidToken"}
+#: Errors of S3 that a new role may cause for some seconds.
+DENIED_CODES = {"AccessDenied", "403", "ExpiredToken", "InvalidToken"}
 DENIED_PATIENCE_S = 30.0
 
 
 def open_store(uri: str) -> ObjectStore:
-    """Open a directory or `s3://bucket[/prefix]`, with boto3's default credential chain and
-    `AWS_ENDPOINT_URL`.
+    """Open a directory or `s3://bucket[/prefix]`.
 
-    :raises BadInputError: if the URI is neither, or the directory cannot be made.
+    S3 is called with boto3's default credential chain and `AWS_ENDPOINT_URL`.
+
+    :raises BadInputError: if the URI has another form, or the directory cannot be made.
     """
     if uri.startswith("s3://"):
         return _open_bucket(uri)
@@ -64,7 +66,7 @@ def open_store(uri: str) -> ObjectStore:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInputError(
-            f"--store {uri}: cannot be made a directory: {error.strerror}"
+            f"--store {uri}: the directory cannot be made: {error.strerror}"
         ) from error
     return DirectoryStore(path)
 
@@ -84,8 +86,9 @@ def _open_bucket(uri: str) -> ObjectStore:
 
 
 def keep_global_random_untouched() -> None:
-    """Give botocore a generator of its own, so that refreshing credentials in a thread changes no
-    training.
+    """Give botocore its own random generator.
+
+    Otherwise a thread that refreshes credentials would change the random numbers of the training.
     """
     import botocore.utils
 
@@ -93,11 +96,11 @@ def keep_global_random_untouched() -> None:
 
 
 class PatientStore:
-    """A store that waits for the one behind it, and tells hopeless answers from slow ones.
+    """A store that repeats failed operations on another store, for a limited time.
 
-    :param patience_s: how long a single operation is tried again, from its first failure on.
-    :param on_wait: called with a sentence when waiting begins; the trainer logs it and beats
-        WAITING.
+    :param patience_s: how long one operation is repeated, in seconds after its first failure.
+    :param on_wait: called with a sentence after each failure; the trainer reports WAITING.
+    :param stop: once it is set, a failed operation is not repeated.
     """
 
     def __init__(
@@ -113,7 +116,7 @@ class PatientStore:
 
     @property
     def uri(self) -> str:
-        """Where the store is."""
+        """The URI of the store."""
         return self.store.uri
 
     def find(self, key: str) -> StoredObject | None:
@@ -130,7 +133,8 @@ class PatientStore:
 
     def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
         """Write a key from pieces of memory.
-        :raises TrainerError: if they changed while they were sent, which is nobody's input.
+
+        :raises TrainerError: if the pieces changed while they were sent, which is an error in code.
         """
         try:
             self._patiently(lambda: put_pieces(self.store, key, pieces, sha256))
@@ -138,7 +142,7 @@ class PatientStore:
             raise TrainerError(str(error)) from error
 
     def read_through(self, key: str, consume: Callable[[Reader], T]) -> T:
-        """Let a key be read; from its beginning again, if the store fails in between."""
+        """Read a key through a function. If the store fails in between, reading starts again."""
         return self._patiently(lambda: read_through(self.store, key, consume))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -155,9 +159,8 @@ class PatientStore:
             try:
                 return operation()
             except StoreUnavailableError as error:
-                failing_since = (
-                    failing_since or time.monotonic()
-                )  # not since the transfer began, which may have been long
+                # Count from the first failure: the transfer before it may have been long.
+                failing_since = failing_since or time.monotonic()
                 waited = time.monotonic() - failing_since
                 if waited >= _patience(error, self.patience_s) or self._stop.is_set():
                     raise StoreLostError(f"{error} (waited {waited:.0f} s)") from error
@@ -167,20 +170,21 @@ class PatientStore:
 
 
 def _ignore(_problem: str) -> None:
-    """Say nothing of a problem."""
+    """Ignore a problem."""
 
 
 def _patience(error: StoreUnavailableError, patience_s: float) -> float:
-    """How long to wait after this answer.
-    :raises DiskFullError: if the store is a directory that is full.
+    """Return how many seconds to wait after this error.
+
+    :raises DiskFullError: if the store is a directory that is full or cannot be written.
     """
     cause: Any = error.__cause__
-    if isinstance(cause, OSError) and cause.errno in FULL:
-        problem = FULL[cause.errno]
+    if isinstance(cause, OSError) and cause.errno in PERMANENT_ERRNOS:
+        problem = PERMANENT_ERRNOS[cause.errno]
         raise DiskFullError(
             f"{error.uri}: {problem}; free space or choose another --store, then start again"
         ) from error
     code = error_code(cause) if isinstance(cause, Exception) else ""
-    if code in HOPELESS:
+    if code in PERMANENT_CODES:
         return 0.0
-    return min(DENIED_PATIENCE_S, patience_s) if code in DENIED else patience_s
+    return min(DENIED_PATIENCE_S, patience_s) if code in DENIED_CODES else patience_s

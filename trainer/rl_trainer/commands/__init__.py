@@ -1,1 +1,1 @@
-"""The command line: train, digest, replay and export."""
+"""The command line: `train`, `digest`, `replay` and `export`."""

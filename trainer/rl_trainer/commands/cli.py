@@ -1,8 +1,7 @@
-"""The command line: `train`, `digest`, `replay`, `export`. Importing this module loads neither
-torch nor boto3.
+"""The command line: `train`, `digest`, `replay` and `export`.
 
-Exit codes: 0 done; 2 bad input, one line on stderr; the others are listed in
-:mod:`rl_trainer.errors`.
+Importing this module loads neither torch nor boto3. Exit code 0 means done. Exit code 2 means bad
+input, explained in one line on stderr. The other codes are listed in :mod:`rl_trainer.errors`.
 """
 
 import argparse
@@ -14,20 +13,26 @@ from typing import Any, NoReturn
 from rl_lifecycle.errors import LifecycleError
 from rl_trainer.errors import TrainerError
 
-EPILOG = """exit codes: 0 done · 2 bad input · 70 code failed · 71 out of memory · 72 environment failed · 73 disk full ·
-74 store lost · 75 interrupted, start again · 76 fenced by a later attempt · 77 other hardware · 78 diverged"""
+EPILOG = (
+    "exit codes: 0 done · 2 bad input · 70 code failed · 71 out of memory · 72 environment failed "
+    "· 73 disk full · 74 store lost · 75 interrupted, start again · 76 a later attempt took over "
+    "· 77 other hardware · 78 diverged"
+)
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line, and leaves the usage to `--help`."""
+    """Reports wrong arguments in one line. The usage is shown by `--help` only."""
 
     def error(self, message: str) -> NoReturn:
-        """Leave with exit code 2."""
+        """Print the message, and exit with code 2."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command. :return: the exit code."""
+    """Run a command.
+
+    :return: the exit code.
+    """
     options = _parser().parse_args(arguments)
     try:
         result = COMMANDS[options.command](options)
@@ -115,14 +120,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(
         commands.add_parser(
-            "train", help="train a trial to its end, from wherever it stands", epilog=EPILOG
+            "train", help="train a trial to its end, from its newest checkpoint", epilog=EPILOG
         )
     )
-    _add_digest(commands.add_parser("digest", help="the digest of a trial's newest checkpoint"))
-    _add_replay(
-        commands.add_parser("replay", help="train again from a manifest, and compare digests")
+    _add_digest(
+        commands.add_parser("digest", help="print the digest of a trial's newest checkpoint")
     )
-    _add_export(commands.add_parser("export", help="write any SB3 model as ONNX"))
+    _add_replay(
+        commands.add_parser("replay", help="train again from a manifest, and compare the digests")
+    )
+    _add_export(commands.add_parser("export", help="convert an SB3 model to ONNX"))
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
@@ -132,31 +139,32 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spec",
         required=True,
-        help="frozen spec.json (path, s3://…, or key of the store), or an experiment's YAML",
+        help="a frozen spec.json (path, s3://…, or key in the store), or an experiment's YAML file",
     )
     parser.add_argument("--store", required=True, help="a directory, or s3://bucket/prefix")
-    parser.add_argument("--trial", help="e.g. seed-0; default: the run's first")
+    parser.add_argument("--trial", help="for example seed-0; default: the run's first trial")
     parser.add_argument(
         "--attempt",
         type=_positive,
-        help="number of this machine for the trial; default: one more than the last",
+        help="number of this attempt at the trial; default: the last number plus one",
     )
     parser.add_argument(
         "--watch-interruption",
         action="store_true",
-        help="ask EC2's metadata for spot interruption notices",
+        help="stop when EC2's metadata service announces a spot interruption",
     )
     parser.add_argument(
         "--video",
         action="store_true",
-        help="ignored: the trainer makes no film any more. Machines and launch templates that an "
-        "earlier release made still pass "
-        "it; the release after 0.2.0 refuses it",
+        help="ignored: the trainer no longer makes videos. Machines and launch templates of an "
+        "earlier release still pass this option; the release after 0.2.0 will refuse it",
     )
     parser.add_argument(
-        "--usd-per-hour", type=float, help="what this machine costs, for the progress on stderr"
+        "--usd-per-hour",
+        type=float,
+        help="price of this machine in USD per hour, for the progress messages",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument("--quiet", action="store_true", help="print no progress messages on stderr")
 
 
 def _add_digest(parser: argparse.ArgumentParser) -> None:
@@ -170,37 +178,38 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--manifest",
         required=True,
-        help="a version's manifest.json, a policy's record, or a checkpoint's manifest",
+        help="manifest.json of a version or a checkpoint, or the JSON record of a policy",
     )
     parser.add_argument(
-        "--spec", help="its spec.json; default: spec.json beside the manifest, or in --store"
+        "--spec",
+        help="the spec.json; default: spec.json beside the manifest, or the run's in --store",
     )
-    parser.add_argument("--store", help="where the run's spec and wheels are")
+    parser.add_argument("--store", help="the store that holds the run's spec and wheels")
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="a model.zip of SB3 or sb3-contrib")
+    parser.add_argument("--model", required=True, help="a model.zip from SB3 or sb3-contrib")
     parser.add_argument("--out", required=True, help="the ONNX file to write")
     parser.add_argument(
-        "--vecnormalize", help="the VecNormalize statistics that belong to it (.pkl)"
+        "--vecnormalize", help="the file with the model's VecNormalize statistics (.pkl)"
     )
-    parser.add_argument("--algo", help="ppo, sac, …; default: found out from the file")
+    parser.add_argument("--algo", help="ppo, sac, …; default: detected from the file")
     parser.add_argument(
         "--env-id",
         default="",
-        help="where it was trained, recorded in the metadata; an import needs it",
+        help="the training environment, for the metadata; needed to import the policy later",
     )
     parser.add_argument(
         "--env-kwargs",
         default={},
         type=_mapping,
         metavar="JSON",
-        help="the environment's arguments, such as '{\"gravity\": -9}', recorded likewise",
+        help="the environment's arguments, for the metadata, such as '{\"gravity\": -9}'",
     )
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="required: loading a model.zip executes the code inside it",
+        help="required: confirms that you trust the model.zip, because loading it executes code",
     )
 
 

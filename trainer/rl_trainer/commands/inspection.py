@@ -1,4 +1,4 @@
-"""Looking at what a store holds, without torch."""
+"""Read what a store holds, without loading torch."""
 
 from typing import Any
 
@@ -21,16 +21,17 @@ from rl_trainer.errors import BadInputError
 def read_digest(
     uri: str, experiment: str | None, run: str | None, trial: str | None
 ) -> dict[str, Any]:
-    """Give the digest of a trial's newest checkpoint.
+    """Return the digest of a trial's newest checkpoint.
 
-    :param experiment: None, like `run` and `trial`: the only one that the store has.
-    :raises BadInputError: if there is none, or more than one to choose from.
+    `experiment`, `run` and `trial` may be None if the store holds only one trial that fits.
+
+    :raises BadInputError: if no trial fits, or more than one.
     """
     store = open_store(uri)
     found = choose_trial(store, experiment, run, trial)
     head = Head.from_json(get(store, head_key(found)).data, head_key(found))
     if head.manifest_key is None:
-        raise BadInputError(f"{found} has no checkpoint yet")
+        raise BadInputError(f"{found} has no checkpoint yet; wait for its first segment")
     data = get(store, head.manifest_key, head.manifest_sha256).data
     manifest = CheckpointManifest.from_json(data, head.manifest_key)
     return {
@@ -48,7 +49,10 @@ def read_digest(
 def choose_trial(
     store: ObjectStore, experiment: str | None, run: str | None, trial: str | None
 ) -> TrialId:
-    """Find the one trial of a store that fits what is known of it."""
+    """Find the only trial of a store that fits the given names. None fits any name.
+
+    :raises BadInputError: if no trial fits, or more than one.
+    """
     fitting = [
         found
         for found in list_trials(store)
@@ -59,16 +63,19 @@ def choose_trial(
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
-        raise BadInputError(f"{store.uri} holds no trial that fits; train one first")
+        raise BadInputError(f"{store.uri} holds no such trial; train it first")
     known = ", ".join(str(found) for found in fitting[:5])
     raise BadInputError(
-        f"{store.uri} holds {len(fitting)} trials that fit ({known}); choose with --trial, --run, "
-        "--experiment"
+        f"{store.uri} holds {len(fitting)} such trials ({known}); choose one with --trial, --run "
+        "and --experiment"
     )
 
 
 def list_trials(store: ObjectStore) -> list[TrialId]:
-    """All trials of a store, by their heartbeats: one flat listing."""
+    """List all trials of a store by their heartbeats, with one listing of keys.
+
+    A store without heartbeats is listed by the heads of its checkpoints.
+    """
     keys = [info.key for info in store.list(HEARTBEATS)]
     trials = {trial_of_key(key, HEARTBEATS) for key in keys}
     if not trials:

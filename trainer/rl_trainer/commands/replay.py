@@ -1,4 +1,4 @@
-"""Training a policy again from its manifest alone, to show that it can be rebuilt."""
+"""Train a policy again from its manifest, to show that it can be reproduced."""
 
 import json
 import tempfile
@@ -19,7 +19,7 @@ from rl_trainer.errors import BadInputError
 
 @dataclass(frozen=True)
 class Claim:
-    """What a manifest says: this digest at this step of this trial."""
+    """What a manifest claims: this digest at this step of this trial."""
 
     trial: str | None
     trial_seed: int | None
@@ -30,14 +30,14 @@ class Claim:
 
 
 def replay(manifest: str, spec: str | None, store: str | None) -> dict[str, Any]:
-    """Train again to a manifest's step, and compare digests.
+    """Train again to the step of a manifest, and compare the digests.
 
-    :param manifest: path of a version's manifest, a policy's record or a checkpoint's manifest.
+    :param manifest: path of the manifest of a version or a checkpoint, or of a policy's record.
     :param spec: path of the spec.json; None: beside the manifest, or in the store.
-    :return: both digests, and whether they are equal; also when they are not. A version whose path
-        was removed from the trainer is not trained again: its `digest` is empty, and `differences`
-        says NOT_COMPARABLE and names the release.
-    :raises BadInputError: if the manifest or its spec cannot be found or do not belong together.
+    :return: both digests, and whether they are equal. If this release cannot train the version's
+        path, nothing is trained: `digest` is empty, and `differences` says NOT_COMPARABLE and names
+        the release that removed the path.
+    :raises BadInputError: if the manifest or its spec is missing, or they do not belong together.
     """
     pin_threads()
     document = _read(manifest)
@@ -50,7 +50,9 @@ def replay(manifest: str, spec: str | None, store: str | None) -> dict[str, Any]
         opened = open_store(store) if store is not None else None
         if found.requirements:
             if opened is None:
-                raise BadInputError("--store: is needed, because the spec names wheels")
+                raise BadInputError(
+                    "--store: is missing; give the store that holds the wheels of the spec"
+                )
             make_importable(found.requirements, opened, Path(folder))
         digest, facts = _train_again(found, trial, claim.step, opened)
     other = differences(claim.numeric_class, facts) if claim.numeric_class else []
@@ -76,7 +78,7 @@ def _train_again(
     from rl_trainer.checkpointing.model_state import final_parameters
     from rl_trainer.checkpointing.numeric_class import numeric_class
     from rl_trainer.training.interruptions import Interruption
-    from rl_trainer.training.trials import make_trainer
+    from rl_trainer.training.preparation import make_trainer
     from rl_trainer.training.watch import TrainingWatch
 
     trainer, state, digest = make_trainer(spec, trial, store), None, ""
@@ -85,7 +87,7 @@ def _train_again(
         state, digest = trained.state, digest_arrays(final_parameters(trained.state))
         if trained.step >= step:
             return digest, numeric_class(trainer.builder.device, trainer.builder.path)
-    raise BadInputError(f"--manifest: step {step} lies behind the end of the training")
+    raise BadInputError(f"--manifest: step {step} is after the end of the training; check its spec")
 
 
 def _read(manifest: str) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def _read(manifest: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BadInputError(f"--manifest {manifest}: cannot be read: {error}") from error
     if not isinstance(document, dict):
-        raise BadInputError(f"--manifest {manifest}: is no manifest")
+        raise BadInputError(f"--manifest {manifest}: is not a manifest: it must be a JSON object")
     return document
 
 
@@ -102,8 +104,7 @@ def _claim(manifest: str, document: dict[str, Any]) -> Claim:
     if document.get("kind") == "imported":
         raise BadInputError(
             f"--manifest {manifest}: the version was imported ({document.get('origin')}), so it "
-            "cannot be trained "
-            "again from here"
+            "cannot be trained again"
         )
     try:
         return Claim(
@@ -116,15 +117,17 @@ def _claim(manifest: str, document: dict[str, Any]) -> Claim:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadInputError(
-            f"--manifest {manifest}: is no manifest of a version, a policy or a checkpoint: {error}"
+            f"--manifest {manifest}: is not a manifest of a version, a policy or a checkpoint: "
+            f"{error}"
         ) from error
 
 
 def _find_spec(
     manifest: Path, document: dict[str, Any], claim: Claim, spec: str | None, store: str | None
 ) -> Spec:
-    """Find the spec, and compare its bytes as they were stored: read and written again, an old one
-    would have new keys.
+    """Find the spec, and check the digest of its stored bytes.
+
+    An old spec that is read and written again would gain new keys and so another digest.
     """
     beside = manifest.parent / SPEC_FILE
     if spec is None and beside.is_file():
@@ -136,13 +139,12 @@ def _find_spec(
         data = get(open_store(store), where).data
     else:
         raise BadInputError(
-            "--spec: is needed, the spec.json that the manifest's digest names (or --store, where "
-            "the run's is)"
+            "--spec: is missing; give the spec.json of the run, or give --store, which holds it"
         )
     if (found := sha256_hex(data)) != claim.spec_sha256:
         raise BadInputError(
-            f"--spec: has SHA-256 {found[:12]}…, but the manifest was made from "
-            f"{claim.spec_sha256[:12]}…"
+            f"--spec: {where} has SHA-256 {found[:12]}…, but the manifest was made from "
+            f"{claim.spec_sha256[:12]}…; give that spec.json"
         )
     return Spec.from_json(data, where)
 
@@ -158,4 +160,4 @@ def _trial_of_seed(spec: Spec, seed: int | None) -> str:
     for plan in spec.trials:
         if plan.seed == seed:
             return plan.name
-    raise BadInputError("--manifest: names no trial of the spec")
+    raise BadInputError("--manifest: names no trial of the spec; give the spec of its run")

@@ -1,1 +1,1 @@
-"""The environments of a training: made, wrapped, seeded and stepped."""
+"""Environments for training: make, wrap, seed and step them."""

@@ -1,6 +1,4 @@
-"""The wheels that an experiment names: fetched from `artifacts/`, checked, unpacked beside the
-process, importable.
-"""
+"""Make the wheels of an experiment importable: fetch, check and unpack them."""
 
 import sys
 import zipfile
@@ -18,10 +16,10 @@ def make_importable(
 ) -> list[Path]:
     """Unpack wheels and put them on `sys.path`, so that `package:Env-v0` finds its package.
 
-    They are unpacked, not installed: their dependencies must be among them or already there.
+    The wheels are not installed. Their dependencies must be among the wheels or be installed.
 
-    :param folder: where to unpack; one sub-folder a digest.
-    :raises BadInputError: if a wheel is missing, damaged, or no wheel.
+    :param folder: where to unpack. Each wheel gets a sub-folder named after its digest.
+    :raises BadInputError: if a wheel is missing or damaged, or is not a wheel.
     """
     paths = [_unpack(wheel, store, folder) for wheel in requirements]
     for path in paths:
@@ -36,4 +34,4 @@ def _unpack(wheel: Artifact, store: ObjectStore, folder: Path) -> Path:
     except LifecycleError as error:
         raise BadInputError(f"requirements: {error}") from error
     except zipfile.BadZipFile:
-        raise BadInputError(f"requirements: {wheel.key} is no wheel") from None
+        raise BadInputError(f"requirements: {wheel.key} is not a wheel") from None

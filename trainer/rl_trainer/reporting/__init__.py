@@ -1,1 +1,1 @@
-"""What a training says of itself: heartbeats, the journal, learning curves."""
+"""What a training reports: heartbeats, the journal, learning curves and start-up times."""

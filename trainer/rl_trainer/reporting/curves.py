@@ -1,5 +1,6 @@
-"""Learning curves: what SB3's logger records, as JSON lines and as TensorBoard events, one object
-of each a segment.
+"""Learning curves: the values of SB3's logger, as JSON lines and as TensorBoard events.
+
+Each segment writes one object of each kind.
 """
 
 import json
@@ -16,7 +17,7 @@ from rl_trainer.reporting.event_files import event_file
 
 
 class Curves(KVWriter):
-    """Keeps what one segment recorded."""
+    """Collects the values that one segment logs."""
 
     def __init__(self) -> None:
         self._points: list[tuple[float, int, dict[str, float]]] = []
@@ -24,42 +25,43 @@ class Curves(KVWriter):
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        """Take one dump of SB3's logger."""
-        del key_excluded  # says what is not meant for TensorBoard or a terminal
+        """Add the values of one call of the logger's `dump`."""
+        del key_excluded  # applies only to TensorBoard and terminal output
         self.add(
             step,
             {key: float(value) for key, value in key_values.items() if not isinstance(value, str)},
         )
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Keep some values of one step; what is not finite is left out."""
+        """Add values of one step. Values that are not finite are left out."""
         finite = {key: value for key, value in sorted(values.items()) if math.isfinite(value)}
         self._points.append((time.time(), step, finite))
 
     def close(self) -> None:
-        """Do nothing: there is no file."""
+        """Do nothing, because no file is open."""
 
     def to_json_lines(self) -> bytes:
-        """One JSON object a dump."""
+        """Return one line with a JSON object for each dump."""
         return "".join(
             f"{json.dumps({'step': step, **values})}\n" for _, step, values in self._points
         ).encode()
 
     def to_events(self) -> bytes:
-        """The same as a TensorBoard event file."""
+        """Return the same values as a TensorBoard event file."""
         return event_file(self._points)
 
     def logger(self) -> Logger:
-        """A logger of SB3's that writes here and nowhere else."""
+        """Return an SB3 logger that writes only to this object."""
         return Logger(folder=None, output_formats=[self])
 
 
 def episode_statistics(returns: Sequence[float], lengths: Sequence[int]) -> dict[str, float]:
-    """What the episodes of one segment were like, under names of their own beside SB3's; empty if
-    none has ended.
+    """Summarise the episodes of one segment; empty if no episode has ended.
 
-    :param returns: of every episode that ended, before any normalisation.
-    :param lengths: likewise, in steps.
+    The names begin with `episodes/`, so they do not clash with SB3's.
+
+    :param returns: the return of every episode that ended, before any normalisation.
+    :param lengths: the length of each of these episodes, in steps.
 
     >>> episode_statistics([1.0, 3.0], [10, 30])["episodes/return_mean"]
     2.0
@@ -69,7 +71,7 @@ def episode_statistics(returns: Sequence[float], lengths: Sequence[int]) -> dict
     found = {"episodes/n": float(len(returns))}
     for name, numbers in (("return", returns), ("length", lengths)):
         values = [float(value) for value in numbers if math.isfinite(value)]
-        if not values:  # a training that diverged
+        if not values:  # the training has diverged
             continue
         found |= {
             f"episodes/{name}_mean": statistics.fmean(values),
@@ -82,8 +84,9 @@ def episode_statistics(returns: Sequence[float], lengths: Sequence[int]) -> dict
 
 
 def curve_files(curves: Curves, trial: TrialId, step: int) -> dict[str, bytes]:
-    """The objects of the segment that ended at a step, by key; TensorBoard reads the event files in
-    the order of their names.
+    """Return the curve objects of the segment that ended at a step, by key.
+
+    TensorBoard reads event files in the order of their names.
     """
     return {
         curve_key(trial, step): curves.to_json_lines(),

@@ -1,7 +1,7 @@
-"""Learning curves as a file that TensorBoard reads, written by TensorBoard's own writer.
+"""Write learning curves as a TensorBoard event file, with TensorBoard's own writer.
 
-It is imported when the first file is written, beside the training: its import takes a third of a
-second and 13 MiB, and a start must not wait for that.
+TensorBoard is imported when the first file is written, while the next segment trains. Its import
+takes a third of a second and 13 MiB, and the start of a training must not wait for it.
 """
 
 import io
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 def event_file(points: Sequence[tuple[float, int, Mapping[str, float]]]) -> bytes:
     """Write points as the bytes of one event file.
 
-    :param points: wall time in seconds since 1970, step, and a value for each tag.
+    :param points: wall time in seconds since 1970, step, and the value of each tag.
     """
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary

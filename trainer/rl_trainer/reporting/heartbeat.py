@@ -1,9 +1,8 @@
-"""Heartbeats: the training loop says how far it is, a thread of its own tells the store: each
-second at first, then less often.
+"""Heartbeats: the training loop reports its progress, and a thread writes it to the store.
 
-The step comes from the loop, so a thread that lives on beside a loop that hangs repeats nothing: it
-beats only when the loop has reported. A heartbeat moves by If-Match like the head, so that a zombie
-cannot overwrite its successor's.
+The thread writes every second at first, and less often later. It writes only after a new report of
+the loop, so a loop that hangs sends no heartbeats. A heartbeat is written with If-Match, like the
+head. So an old attempt that still runs cannot overwrite the heartbeat of its successor.
 """
 
 import threading
@@ -16,14 +15,15 @@ from rl_lifecycle.storage.layout import TrialId, heartbeat_key
 from rl_lifecycle.storage.stores import ObjectStore
 from rl_lifecycle.trials.heartbeats import Heartbeat
 
-#: A beat is a request that is paid for: often while a person may be watching, seldom through a long
-#: night.
+#: Shortest and longest time between two heartbeats, in seconds. Every heartbeat is a request that
+#: costs money. They are frequent only at first, while a person may be watching.
 SHORTEST_S, LONGEST_S = 1.0, 15.0
+#: The interval is the trainer's age divided by this number: 5 s after five minutes.
 LONGER_EVERY_S = 60.0
 
 
 def interval_s(age_s: float) -> float:
-    """How long to wait between two beats of a trainer that runs for so long.
+    """Return the seconds between two heartbeats of a trainer of this age.
 
     >>> [interval_s(age) for age in (0, 60, 300, 86_400)]
     [1.0, 1.0, 5.0, 15.0]
@@ -34,9 +34,9 @@ def interval_s(age_s: float) -> float:
 class HeartbeatThread:
     """Writes the newest heartbeat that was reported.
 
-    :param store: not a patient one: a beat that cannot be written is dropped, the next one is
-        newer.
-    :param now: the clock, an aware UTC datetime.
+    :param store: a store that does not wait. A heartbeat that cannot be written is dropped,
+        because the next one is newer.
+    :param now: the clock; returns an aware UTC datetime.
     """
 
     def __init__(
@@ -57,14 +57,17 @@ class HeartbeatThread:
         self._thread.start()
 
     def report(self, beat: Heartbeat) -> None:
-        """Hand over a heartbeat; an older one that was not written yet is dropped."""
+        """Replace the heartbeat that is written next."""
         with self._changed:
             self._newest = beat
             self._changed.notify()
 
     def close(self, last: Heartbeat | None = None, timeout_s: float = 20.0) -> None:
-        """Write the last heartbeat and end the thread. After a fence nothing is written: the key is
-        the successor's.
+        """Write the last heartbeat, and end the thread.
+
+        If a later attempt has taken over, nothing is written, because the key belongs to it.
+
+        :param timeout_s: how long to wait for the thread, in seconds.
         """
         with self._changed:
             self._newest = last or self._newest
@@ -105,7 +108,7 @@ class HeartbeatThread:
                 time.sleep(0.2)
 
     def _belongs_to_successor(self) -> bool:
-        """Read what is there; take its ETag if it is ours, or an earlier attempt's."""
+        """Tell whether a later attempt wrote the stored heartbeat; otherwise remember its ETag."""
         try:
             found = self.store.find(self.key)
         except LifecycleError:

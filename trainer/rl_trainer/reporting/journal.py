@@ -1,4 +1,4 @@
-"""What happened, as JSON lines for later and as sentences on stderr for a person."""
+"""The journal of an attempt: its events as JSON lines in the store and as sentences on stderr."""
 
 import json
 import sys
@@ -11,8 +11,11 @@ from rl_lifecycle.storage.stores import ObjectStore
 
 
 class Journal:
-    """The log of one attempt: every event is a JSON line; a line of text for a person goes to
-    stderr at once.
+    """The log of one attempt.
+
+    Every event is a JSON line. Its message also goes to stderr at once, for a person.
+
+    :param quiet: write nothing to stderr.
     """
 
     def __init__(self, trial: TrialId, attempt: int, *, quiet: bool = False) -> None:
@@ -23,9 +26,11 @@ class Journal:
         self._lock = threading.Lock()
 
     def event(self, name: str, message: str, **facts: Any) -> None:
-        """Note an event.
-        :param name: permanent, in snake case.
+        """Add an event.
+
+        :param name: permanent name in snake case.
         :param message: a sentence for a person.
+        :param facts: further values of the JSON line.
         """
         line = json.dumps(
             {"at": datetime.now(UTC).isoformat(), "event": name, "message": message, **facts},
@@ -37,7 +42,7 @@ class Journal:
             print(message, file=sys.stderr, flush=True)  # noqa: T201  progress for a person
 
     def write(self, store: ObjectStore) -> None:
-        """Write the whole log, if there is anything new: S3 cannot append."""
+        """Write the whole log if it has new events. S3 cannot append to an object."""
         with self._lock:
             lines = list(self._lines)
         if len(lines) > self._written:

@@ -1,3 +1,1 @@
-"""What an experiment asks of the trainer: algorithms, hyper-parameters, spaces, and their
-checks.
-"""
+"""The settings of an experiment: algorithm, hyper-parameters and wrappers, read and checked."""

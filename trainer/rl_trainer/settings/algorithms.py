@@ -1,6 +1,4 @@
-"""SB3's classes of the algorithms in :mod:`rl_lifecycle.experiment.algorithms`. All of them resume
-exactly.
-"""
+"""The SB3 classes of the algorithms in :mod:`rl_lifecycle.experiment.algorithms`."""
 
 import importlib
 import sys
@@ -11,17 +9,18 @@ from rl_trainer.errors import BadInputError
 
 
 def load_class(algorithm: Algorithm) -> Any:
-    """Import the class of an algorithm; this loads torch."""
+    """Import the class of an algorithm. This also loads torch."""
     block_tensorboard()
     module, _, class_name = algorithm.class_path.partition(":")
     return getattr(importlib.import_module(module), class_name)
 
 
 def block_tensorboard() -> None:
-    """Import SB3 without TensorBoard, which costs start-up time: our curves are written elsewhere.
+    """Import SB3 without TensorBoard, because importing TensorBoard makes the start slower.
 
-    Afterwards it can be imported again, by environments that write events of their own. Safe to
-    repeat.
+    The trainer writes its learning curves without SB3's TensorBoard logger. After this call
+    TensorBoard can be imported again, for example by an environment that writes its own events. You
+    can call this function several times.
     """
     name = "torch.utils.tensorboard"
     if name in sys.modules:
@@ -34,7 +33,10 @@ def block_tensorboard() -> None:
 
 
 def get_algorithm(name: str) -> Algorithm:
-    """Find an algorithm. :raises BadInputError: if the table has no such row."""
+    """Look up an algorithm by its name.
+
+    :raises BadInputError: if the table has no algorithm of this name.
+    """
     if name not in ALGORITHMS:
         raise BadInputError(f"algo: {name!r} is unknown; known: {', '.join(algorithm_names())}")
     return ALGORITHMS[name]

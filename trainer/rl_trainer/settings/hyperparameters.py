@@ -1,7 +1,6 @@
-"""Hyper-parameters in rl_zoo3's keys and forms, checked and turned into what SB3's constructors
-take.
+"""Read hyper-parameters in rl_zoo3's form, and convert them to arguments for SB3's constructors.
 
-Source of the forms: https://github.com/DLR-RM/rl-baselines3-zoo/blob/master/rl_zoo3/exp_manager.py
+Source of the form: https://github.com/DLR-RM/rl-baselines3-zoo/blob/master/rl_zoo3/exp_manager.py
 """
 
 from collections.abc import Mapping
@@ -12,9 +11,10 @@ from rl_lifecycle.experiment.algorithms import ALGORITHMS, Algorithm, Family
 from rl_lifecycle.experiment.wrappers import WrapperForm, wrappers_of
 from rl_trainer.errors import BadInputError
 from rl_trainer.settings.algorithms import load_class
-from rl_trainer.settings.checks import SCHEDULED, ZOO_KEYS, check_settings
+from rl_trainer.settings.hyperparameter_checks import SCHEDULED, ZOO_KEYS, check_hyperparameters
 from rl_trainer.settings.literals import parse_expression
 
+#: Keys whose value may be written as a Python expression, such as `dict(net_arch=[64, 64])`.
 EXPRESSIONS = (
     "policy_kwargs",
     "replay_buffer_class",
@@ -37,9 +37,7 @@ NOISES = ("normal", "ornstein-uhlenbeck")
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a spec's hyper-parameters mean: for the environments, and for the algorithm's
-    constructor.
-    """
+    """The settings from a spec's hyper-parameters, for its environments and its algorithm."""
 
     algorithm: Algorithm
     policy: str
@@ -53,13 +51,16 @@ class ModelSettings:
 
 
 class LinearDecay:
-    """rl_zoo3's `lin_x`: falls from x to 0 with the progress of the whole training."""
+    """The schedule `lin_x` of rl_zoo3: falls from x to 0 over the whole training."""
 
     def __init__(self, initial: float) -> None:
         self.initial = initial
 
     def __call__(self, progress_remaining: float) -> float:
-        """Give the value. :param progress_remaining: from 1 at the start to 0 at the end."""
+        """Return the current value.
+
+        :param progress_remaining: from 1 at the start to 0 at the end of the training.
+        """
         return progress_remaining * self.initial
 
     def __repr__(self) -> str:
@@ -67,14 +68,14 @@ class LinearDecay:
 
 
 def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> ModelSettings:
-    """Check hyper-parameters and give them their types.
+    """Check hyper-parameters and convert them to their types.
 
-    :param algo: lower-case name, as in the experiment.
+    :param algo: name of the algorithm in lower case, as in the experiment.
     :raises BadInputError: naming the key that is wrong and what is allowed.
     """
     algorithm = ALGORITHMS[algo]
     values = {key: _expression(key, value) for key, value in hyperparameters.items()}
-    check_settings(algorithm, values)
+    check_hyperparameters(algorithm, values)
     gamma = values.get("gamma")
     kwargs = {key: _model_value(key, value) for key, value in values.items() if key not in ZOO_KEYS}
     return ModelSettings(
@@ -91,9 +92,10 @@ def read_settings(algo: str, hyperparameters: Mapping[str, Any]) -> ModelSetting
 
 
 def _n_envs(algorithm: Algorithm, values: Mapping[str, Any]) -> int:
-    """How many environments are stepped side by side.
+    """Return the number of environments that are stepped side by side.
 
-    For whole episodes, rl_zoo3's `n_envs` counts worker processes; here there is one.
+    For an algorithm that plays whole episodes, rl_zoo3's `n_envs` counts worker processes. The
+    trainer uses one process, so it uses one environment.
     """
     return 1 if algorithm.family is Family.EPISODES else int(values.get("n_envs", 1))
 
@@ -117,7 +119,7 @@ def _model_value(key: str, value: Any) -> Any:
 
 
 def _expression_inside(key: str, value: Any) -> Any:
-    """In a mapping, a class may be written by its name: `activation_fn: nn.ReLU`."""
+    """Read a class name inside a mapping, such as `activation_fn: nn.ReLU`."""
     return (
         parse_expression(value, key)
         if isinstance(value, str) and value.startswith(("nn.", "th.", "torch."))
@@ -155,7 +157,7 @@ def _policy(algorithm: Algorithm, values: Mapping[str, Any]) -> str:
 
 
 def _normalize(value: Any, gamma: float | None) -> dict[str, Any] | None:
-    """VecNormalize's arguments; like rl_zoo3, with the algorithm's discount."""
+    """Return VecNormalize's arguments. As in rl_zoo3, they include the algorithm's discount."""
     if value is False or value is None:
         return None
     if value is not True and not isinstance(value, dict):
@@ -215,5 +217,5 @@ def _noise(values: Mapping[str, Any]) -> tuple[str, float] | None:
             f"hyperparameters.noise_type: {kind!r} is unknown; allowed: {', '.join(NOISES)}"
         )
     if "noise_std" not in values:
-        raise BadInputError("hyperparameters.noise_std: is missing; noise_type needs it")
+        raise BadInputError("hyperparameters.noise_std: is missing; noise_type needs a noise_std")
     return str(kind).strip(), float(values["noise_std"])

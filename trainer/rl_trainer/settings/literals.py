@@ -1,8 +1,8 @@
-"""rl_zoo3 writes some hyper-parameters as Python expressions. Here they are parsed with a
-whitelist, never evaluated.
+"""Parser for the hyper-parameters that rl_zoo3 writes as Python expressions.
 
-Allowed are literals, lists, tuples, dicts, `dict(key=…)`, signs, products and sums of numbers, and
-the names of :data:`NAMES`.
+The text is checked against a whitelist and never executed. The whitelist holds literals, lists,
+tuples, dicts, `dict(key=…)`, signs, the operators + - * / on numbers, and the names in
+:data:`NAMES`.
 """
 
 import ast
@@ -13,7 +13,7 @@ from typing import Any
 
 from rl_trainer.errors import BadInputError
 
-#: What a name in an expression stands for.
+#: The names that an expression may use, and the Python object behind each name.
 NAMES: dict[str, str] = {
     **{
         f"{prefix}.{name}": f"torch.nn.{name}"
@@ -51,18 +51,18 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 def parse_expression(text: str, key: str) -> Any:
     """Read a value such as `dict(net_arch=[256, 256], activation_fn=nn.ReLU)`.
 
-    :param key: the hyper-parameter that it is the value of, for the error.
-    :raises BadInputError: if the text is no expression, or holds anything that is not on the
-        whitelist.
+    :param key: the hyper-parameter that has this value; it appears in the error message.
+    :raises BadInputError: if the text is not an expression, or uses anything outside the whitelist.
 
-    >>> parse_expression("dict(log_std_init=-2, net_arch=dict(pi=[64], vf=[64, 2 * 64]))", "policy_kwargs")
+    >>> text = "dict(log_std_init=-2, net_arch=dict(pi=[64], vf=[64, 2 * 64]))"
+    >>> parse_expression(text, "policy_kwargs")
     {'log_std_init': -2, 'net_arch': {'pi': [64], 'vf': [64, 128]}}
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except SyntaxError:
         raise BadInputError(
-            f"hyperparameters.{key}: {text!r} is no expression such as dict(net_arch=[64, 64])"
+            f"hyperparameters.{key}: {text!r} is not an expression such as dict(net_arch=[64, 64])"
         ) from None
     return _value(tree.body, key)
 
@@ -95,15 +95,14 @@ def _value(node: ast.AST, key: str) -> Any:
             return _named(ast.unparse(node), key)
     raise BadInputError(
         f"hyperparameters.{key}: {ast.unparse(node)!r} is not allowed; allowed are numbers, "
-        "strings, lists, "
-        f"dict(…) and {', '.join(sorted(NAMES)[:6])} …"
+        f"strings, lists, dict(…) and {', '.join(sorted(NAMES)[:6])} …"
     )
 
 
 def _number(node: ast.AST, key: str) -> int | float:
     value = _value(node, key)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadInputError(f"hyperparameters.{key}: {ast.unparse(node)!r} is no number")
+        raise BadInputError(f"hyperparameters.{key}: {ast.unparse(node)!r} is not a number")
     return value
 
 

@@ -1,8 +1,7 @@
-"""How large a replay buffer will be, and whether the machine has that much memory: asked before
-anything is trained.
+"""The memory that a replay buffer needs, compared with the machine's memory before the training.
 
-SB3's buffers are mapped when they are made and take memory row by row, so one that does not fit
-ends a training hours later.
+SB3 maps its buffers when it makes them, and they take memory row by row. Without this check, a
+buffer that does not fit would end the training hours later.
 """
 
 import os
@@ -19,24 +18,27 @@ from stable_baselines3.common.vec_env import VecEnv
 from rl_trainer.errors import BadInputError
 from rl_trainer.settings.hyperparameters import ModelSettings
 
-#: Where Linux says what a container may use, of both of its versions; "max", or a number beyond any
-#: machine: no limit.
+#: Files in which Linux states a container's memory limit, for cgroup versions 2 and 1. "max" or a
+#: number larger than any machine means no limit.
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-#: Reward, done and timeout of a transition, in 32 bits each; HER keeps where its episode begins and
-#: how long it is, in 64.
-FLAGS, HER = 12, 16
-#: And a dictionary that it makes for every transition beforehand, as measured while it does: it
-#: fills lists, and then an array.
+#: Bytes of a transition's reward, done and timeout: 32 bits each.
+FLAGS = 12
+#: Bytes that HER adds for the start and the length of a transition's episode: 64 bits each.
+HER = 16
+#: Bytes of the dictionary that HER makes for every transition when it is built. The number was
+#: measured during construction, because HER first fills lists and then an array.
 INFOS = 210
 GIB = 2**30
-#: What a trainer takes at least beside its buffer: Python, torch, a small model (docs/trainer.md
-#: has it measured).
+#: Bytes that a trainer needs at least beside its buffer, for Python, torch and a small model. The
+#: measurement is in docs/trainer.md.
 REST = 300 * 2**20
 
 
 class ReplayTooLargeError(BadInputError):
     """The machine's memory cannot hold the replay buffer.
-    :param facts: what it needs and what there is, without what to do.
+
+    :param facts: the memory that is needed and the memory that the machine has.
+    :param most: the largest `buffer_size` that fits, in transitions.
     """
 
     def __init__(self, facts: str, most: int) -> None:
@@ -46,10 +48,10 @@ class ReplayTooLargeError(BadInputError):
 
 @dataclass(frozen=True)
 class ReplayNeeds:
-    """What a replay buffer takes of the memory in the course of a training.
+    """The memory that a replay buffer uses during the training.
 
     :param row: bytes of a transition.
-    :param fixed: bytes a transition that are taken at once, however short the training is.
+    :param fixed: bytes of a transition that are used from the start, in a short training, too.
     :param total: environment steps of the training.
     """
 
@@ -58,13 +60,16 @@ class ReplayNeeds:
     total: int
 
     def bytes_of(self, size: int) -> int:
-        """Bytes at most with room for so many transitions: pages that no transition reaches cost
-        nothing.
+        """Return the most bytes that a buffer of this size uses.
+
+        Memory pages that no transition reaches cost nothing.
+
+        :param size: the buffer's size in transitions.
         """
         return min(size, self.total) * self.row + size * self.fixed
 
     def largest(self, memory: int) -> int:
-        """The largest size that fits."""
+        """Return the largest size, in transitions, that fits into this many bytes of memory."""
         tried = (
             sys.maxsize,
             max(memory - self.total * self.row, 0) // self.fixed if self.fixed else 0,
@@ -76,11 +81,10 @@ class ReplayNeeds:
 def check_replay_fits(
     settings: ModelSettings, total: int, env: VecEnv, memory: int | None = None
 ) -> None:
-    """Refuse a replay buffer that the machine's memory cannot hold when it is as full as the
-    training makes it.
+    """Refuse a replay buffer that will not fit into memory once the training has filled it.
 
     :param total: environment steps of the training.
-    :param memory: of the machine, in bytes; None: this one's.
+    :param memory: the machine's memory in bytes. None means: measure this machine.
     :raises ReplayTooLargeError: naming `buffer_size`.
     """
     size = buffer_size(settings)
@@ -90,25 +94,24 @@ def check_replay_fits(
     her = "Her" in str(kwargs.get("replay_buffer_class"))
     row = transition_bytes(env.observation_space, env.action_space, her=her)
     needs = ReplayNeeds(row, INFOS if her else 0, total)
-    there = machine_memory() if memory is None else memory
+
+    available = machine_memory() if memory is None else memory
     longest = (physical_memory() if memory is None else memory) or sys.maxsize
     array = _largest_part(env.observation_space)
-    if there is None or (needs.bytes_of(size) + REST <= there and size * array <= longest):
+    if available is None or (needs.bytes_of(size) + REST <= available and size * array <= longest):
         return
-    needed = (
-        needs.bytes_of(size) if size * array <= longest else size * row
-    )  # no page is taken, but Linux maps no such array
+    # Linux refuses to map an array that is larger than the memory, even if no page of it is used.
+    needed = needs.bytes_of(size) if size * array <= longest else size * row
     raise ReplayTooLargeError(
         f"hyperparameters.buffer_size: {size} transitions of {row + needs.fixed} bytes need "
-        f"{needed / GIB:.1f} GiB in {total} steps, and "
-        f"this machine has {there / GIB:.1f} GiB of memory, {REST / GIB:.1f} of them for "
-        "everything else",
-        min(needs.largest(there - REST), longest // array),
+        f"{needed / GIB:.1f} GiB in {total} steps, but this machine has {available / GIB:.1f} GiB "
+        f"of memory, of which everything else needs {REST / GIB:.1f} GiB",
+        min(needs.largest(available - REST), longest // array),
     )
 
 
 def buffer_size(settings: ModelSettings) -> int | None:
-    """How many transitions the replay buffer holds; None for an algorithm without one."""
+    """Return how many transitions the replay buffer holds; None if the algorithm has no buffer."""
     size = settings.model_kwargs.get("buffer_size", settings.algorithm.settings.get("buffer_size"))
     return None if size is None else int(size)
 
@@ -116,7 +119,7 @@ def buffer_size(settings: ModelSettings) -> int | None:
 def transition_bytes(
     observations: spaces.Space[Any], actions: spaces.Space[Any], *, her: bool = False
 ) -> int:
-    """How many bytes SB3's buffers keep of one transition."""
+    """Return how many bytes SB3's buffers need for one transition."""
     kind = np.dtype(np.float32) if actions.dtype == np.float64 else np.dtype(actions.dtype)
     return (
         2 * _observation_bytes(observations)
@@ -127,21 +130,19 @@ def transition_bytes(
 
 
 def machine_memory() -> int | None:
-    """The machine's memory in bytes, or what its container may use of it; None where the platform
-    does not say.
+    """Return the bytes of memory that the machine, or its container, may use.
+
+    :return: None if the platform does not state its memory.
     """
     physical = physical_memory()
-    return (
-        None
-        if physical is None
-        else min(
-            [physical, *(int(text) for path in LIMITS if (text := _text(Path(path))).isdigit())]
-        )
-    )
+    if physical is None:
+        return None
+    texts = [_text(Path(path)) for path in LIMITS]
+    return min([physical, *(int(text) for text in texts if text.isdigit())])
 
 
 def physical_memory() -> int | None:
-    """The machine's memory in bytes; None where the platform does not say."""
+    """Return the machine's memory in bytes; None if the platform does not state it."""
     return (
         os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if "SC_PHYS_PAGES" in os.sysconf_names
@@ -150,7 +151,7 @@ def physical_memory() -> int | None:
 
 
 def _largest_part(space: spaces.Space[Any]) -> int:
-    """Bytes of an observation in the largest of the arrays that it is kept in."""
+    """Return the bytes that one observation takes in the largest array of the buffer."""
     return (
         max(map(_observation_bytes, space.spaces.values()))
         if isinstance(space, spaces.Dict)

@@ -1,6 +1,4 @@
-"""Where a spec comes from: a frozen spec.json (a path, a URI, a key of the store), or an
-experiment's YAML.
-"""
+"""Read the spec of a training: a frozen spec.json, or an experiment's YAML file."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -14,8 +12,8 @@ from rl_lifecycle.storage.stores import ObjectStore, get, put_once, split_s3_uri
 from rl_trainer.checkpointing.stores import open_store
 from rl_trainer.errors import BadInputError
 
-#: What an experiment file is frozen as when the trainer is given it directly. The time is fixed, so
-#: that the bytes are.
+#: The run id and the time in a spec that the trainer freezes from an experiment file. The time is
+#: constant, so that the same file always gives the same bytes.
 LOCAL_RUN = "local"
 LOCAL_CREATED_AT = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -25,7 +23,7 @@ def load_spec(where: str, store: ObjectStore) -> Spec:
 
     :param where: path of a spec.json or of an experiment's YAML, `s3://…/spec.json`, or a key such
         as `specs/e/r/spec.json`.
-    :raises BadInputError: if there is nothing, or it is not what it should be; in one line.
+    :raises BadInputError: if the spec does not exist or is not valid. The message is one line.
     """
     try:
         if where.endswith(SUFFIXES):
@@ -61,9 +59,8 @@ def _frozen_locally(path: Path, store: ObjectStore) -> Spec:
     if not put_once(store, key, spec.to_json()):
         stored = Spec.from_json(get(store, key).data, f"{store.uri}/{key}")
         raise BadInputError(
-            f"{path}: {_changed_key(stored, spec)} differs from {store.uri}/{key}, which was "
-            "trained from before; "
-            "choose another --store, or undo the change"
+            f"{path}: {_changed_key(stored, spec)} differs from {store.uri}/{key}, the spec of an "
+            "earlier training; choose another --store, or undo the change"
         )
     return spec
 
@@ -83,7 +80,7 @@ def _store_wheel(experiment_file: Path, wheel: str, store: ObjectStore) -> Artif
 
 
 def _changed_key(stored: Spec, now: Spec) -> str:
-    """Name the first key of the experiment that is no longer what it was."""
+    """Return the first key of the experiment whose value has changed."""
     before, after = (
         stored.experiment.model_dump(mode="json"),
         now.experiment.model_dump(mode="json"),

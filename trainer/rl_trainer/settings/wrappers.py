@@ -1,6 +1,4 @@
-"""The wrappers that an experiment may name: looked up on a whitelist of packages, imported when
-they are needed.
-"""
+"""Import the environment wrappers that an experiment names, if their package is on a whitelist."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,19 +9,19 @@ from rl_lifecycle.errors import ForbiddenWrapperError
 from rl_lifecycle.experiment.wrappers import WrapperForm, find_wrapper
 from rl_trainer.errors import BadInputError
 
-#: Packages whose wrappers an experiment may name; the package of its env_id comes on top.
+#: Packages whose wrappers an experiment may name. The package of its env_id is allowed, too.
 PACKAGES = ("gymnasium.wrappers", "stable_baselines3.common", "sb3_contrib.common.wrappers")
-#: rl_zoo3's own wrappers that exist elsewhere too.
+#: Wrappers of rl_zoo3 that another package provides as well.
 RENAMED = {"rl_zoo3.wrappers.TimeFeatureWrapper": "sb3_contrib.common.wrappers.TimeFeatureWrapper"}
 
 
 def wrapper_of(
     wrapper: WrapperForm, env_id: str
 ) -> Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]:
-    """Give what wraps an environment.
+    """Return a function that wraps an environment.
 
     :param env_id: with `package:Env-v0`, wrappers of that package are allowed, too.
-    :raises BadInputError: if it is not on the whitelist, or cannot be imported.
+    :raises BadInputError: if the wrapper is not on the whitelist, or cannot be imported.
     """
     try:
         kind = find_wrapper(RENAMED.get(wrapper.name, wrapper.name), env_id, PACKAGES)
@@ -43,8 +41,7 @@ def wrapper_of(
         except (TypeError, ValueError, AssertionError) as error:
             raise BadInputError(
                 f"hyperparameters.env_wrapper: {wrapper.name} refuses the environment or its "
-                "arguments "
-                f"{wrapper.kwargs}: {' '.join(str(error).split())}"
+                f"arguments {wrapper.kwargs}: {' '.join(str(error).split())}"
             ) from error
         return wrapped
 

@@ -1,1 +1,1 @@
-"""Training a trial: attempts, segments, models, interruptions and warm starts."""
+"""Training of a trial: one attempt trains its segments in order and commits each of them."""

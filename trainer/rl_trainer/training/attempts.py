@@ -1,8 +1,8 @@
-"""One attempt at a trial, from the first request to the exit code: what `python -m rl_trainer
-train` does.
+"""One attempt at a trial: the whole process behind `python -m rl_trainer train`.
 
-torch is imported only after the head is taken over and the first heartbeat is out, because it takes
-seconds.
+This module opens the store, takes over the head, starts heartbeats, and reports how the attempt
+ended. The training between these steps is in :mod:`rl_trainer.training.trials`. torch is imported
+after the first heartbeat, because its import takes seconds.
 """
 
 import contextlib
@@ -35,22 +35,26 @@ from rl_trainer.errors import (
 )
 from rl_trainer.reporting.heartbeat import HeartbeatThread
 from rl_trainer.reporting.journal import Journal
-from rl_trainer.reporting.startups import describe_startup, startup_facts
+from rl_trainer.reporting.startup_times import describe_startup, startup_facts
 from rl_trainer.settings.algorithms import block_tensorboard
 from rl_trainer.settings.spec_files import load_spec
 from rl_trainer.training.interruptions import Interruption
 
 if TYPE_CHECKING:
-    from rl_trainer.training.watch import TrainingProgress
+    from rl_trainer.training.progress import TrainingProgress
 
 
-#: When the process's first line of ours ran, nearly: the interpreter was there before.
+#: When the trainer's code started, in seconds since the epoch. The interpreter started earlier.
 BEGAN = time.time()
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What the command line asks for. :param attempt: None: one more than the last."""
+    """The arguments of the command line.
+
+    :param attempt: None means the last attempt's number plus one.
+    :param usd_per_hour: price of this machine, for the progress messages.
+    """
 
     spec: str
     store: str
@@ -63,8 +67,9 @@ class TrainRequest:
 
 def run_attempt(request: TrainRequest, interruption: Interruption) -> dict[str, Any]:
     """Train a trial to its end.
-    :return: what `--json` prints.
-    :raises TrainerError: for everything that prevents that.
+
+    :return: the object that `--json` prints.
+    :raises TrainerError: if the training cannot reach its end.
     """
     pin_threads()
     near = open_store(request.store)
@@ -159,13 +164,13 @@ def _train(
 
 
 def next_attempt(store: ObjectStore, trial: TrialId) -> int:
-    """One more than the attempt that holds the head; 1 for a fresh trial."""
+    """Return the number of the attempt that holds the head, plus one; 1 for a new trial."""
     found = store.find(head_key(trial))
     return Head.from_json(found.data, head_key(trial)).attempt + 1 if found else 1
 
 
 def _trial_name(spec: Spec, name: str | None) -> str:
-    """The trial that was asked for, or the run's first."""
+    """Return the trial with this name, or the run's first trial for None."""
     if name is None:
         return spec.trials[0].name
     try:
@@ -175,7 +180,7 @@ def _trial_name(spec: Spec, name: str | None) -> str:
 
 
 class _Reporter:
-    """Turns progress into heartbeats, and remembers the last one for the end."""
+    """Turns progress into heartbeats, and remembers the last values for the final heartbeat."""
 
     def __init__(
         self,
@@ -196,17 +201,18 @@ class _Reporter:
         self.return_mean: float | None = None
 
     def progress(self, progress: "TrainingProgress", segment: int, class_name: str) -> None:
-        """Take the loop's progress.
-        :raises FencedError: if the heartbeat was seen to be a successor's.
+        """Report the progress of the training loop.
+
+        :raises FencedError: if the stored heartbeat belongs to a later attempt.
         """
         if self.beats.fenced.is_set():
-            raise FencedError(f"a later attempt than {self.attempt} has taken the trial over")
+            raise FencedError(f"a later attempt than {self.attempt} has taken over the trial")
         self.step, self.segment, self.class_name = progress.step, segment, class_name
         self.steps_per_s, self.return_mean = progress.steps_per_s, progress.episode_return_mean
         self.beat(TrainerState.TRAINING)
 
     def waiting(self, problem: str) -> None:
-        """Say that the store does not answer."""
+        """Report that the store does not answer, or that training waits for it."""
         self.beats.report(self._heartbeat(TrainerState.WAITING, message=problem[:300]))
 
     def beat(self, state: TrainerState) -> None:
@@ -216,14 +222,14 @@ class _Reporter:
     def close(
         self, state: TrainerState, cause: TrainerCause | None = None, message: str = ""
     ) -> None:
-        """Send the last heartbeat, unless a later attempt owns the key."""
+        """Send the last heartbeat, unless the key belongs to a later attempt."""
         if state is TrainerState.FENCED:
             self.beats.fenced.set()
         self.beats.close(self._heartbeat(state, cause, message[:500]))
 
     def give_up(self) -> NoReturn:
-        """End the process although the training loop has not: what was committed is good."""
-        self.close(TrainerState.INTERRUPTED, message="the training loop did not end in time")
+        """End the process while the training loop still runs. Committed checkpoints stay good."""
+        self.close(TrainerState.INTERRUPTED, message="the training loop did not stop in time")
         os._exit(InterruptedTrainingError.exit_code)
 
     def _heartbeat(
@@ -247,10 +253,10 @@ class _Reporter:
 
 @contextlib.contextmanager
 def _reported(reporter: _Reporter, journal: Journal, store: ObjectStore) -> Iterator[None]:
-    """Whatever ends the attempt, say so in the last heartbeat and in the log."""
+    """Report how the attempt ended, in the last heartbeat and in the log."""
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # every end is reported, then the error is raised again
         failure = as_trainer_error(error)
         journal.event(failure.state.value, str(failure))
         reporter.close(failure.state, failure.cause, str(failure))
@@ -266,9 +272,7 @@ def _reported(reporter: _Reporter, journal: Journal, store: ObjectStore) -> Iter
 
 
 def as_trainer_error(error: BaseException) -> TrainerError:
-    """Name what ended the training: the trainer's own errors as they are, the others by their
-    nature.
-    """
+    """Return a trainer error as it is. Convert any other error to the matching trainer error."""
     if isinstance(error, TrainerError):
         return error
     if (exhausted := find_exhaustion(error)) is not None:

@@ -1,5 +1,6 @@
-"""What a model shows of a divergence at a segment's end: its largest parameter, and how wrong its
-values were.
+"""Check at the end of a segment whether the training has diverged.
+
+The check looks at the largest parameter and at the error of the estimated values.
 """
 
 import math
@@ -11,16 +12,15 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from rl_lifecycle.trials.divergence import find_divergence
 from rl_trainer.errors import DivergedError
 
-#: What SB3 logs of a value's error, and the power that it is of: DQN's loss grows with the error
-#: itself, the others with its square.
+#: The losses that SB3 logs, and their power of the value error. DQN's loss grows linearly with the
+#: error, and the others with its square.
 LOSSES = (("train/value_loss", 2), ("train/critic_loss", 2), ("train/loss", 1))
 
 
-def check_sane(model: Any) -> None:
-    """Look at a model between two segments, where the same training always stands at the same
-    numbers.
+def check_divergence(model: Any) -> None:
+    """Check a model between two segments, where the same training always has the same numbers.
 
-    :raises DivergedError: if something has grown beyond what learns anything.
+    :raises DivergedError: if a number is too large for the model to learn anything.
     """
     problem = find_divergence(
         parameter=largest_parameter(model),
@@ -30,13 +30,13 @@ def check_sane(model: Any) -> None:
     )
     if problem is not None:
         raise DivergedError(
-            f"{problem} at step {model.num_timesteps}: lower the learning rate, or look at the "
+            f"{problem} at step {model.num_timesteps}: lower the learning rate, or check the "
             "rewards"
         )
 
 
 def largest_parameter(model: Any) -> float:
-    """The policy's largest parameter by its size."""
+    """Return the largest absolute value of the policy's parameters."""
     return max(
         (
             float(parameter.detach().abs().max())
@@ -48,8 +48,9 @@ def largest_parameter(model: Any) -> float:
 
 
 def value_error(model: Any) -> float | None:
-    """How wrong the values were in the last update, from what SB3 logged of it; None if it logged
-    nothing since it last wrote.
+    """Return the error of the estimated values in the last update, computed from SB3's log.
+
+    :return: None if SB3 has logged no loss since it last wrote its log.
     """
     for name, power in LOSSES:
         loss = model.logger.name_to_value.get(name)
@@ -59,8 +60,9 @@ def value_error(model: Any) -> float | None:
 
 
 def largest_reward(model: Any) -> float:
-    """The largest reward by its size: of this segment, of the replay buffer, or what normalisation
-    leaves of any.
+    """Return the largest absolute reward of this segment and of the replay buffer.
+
+    If VecNormalize scales rewards, its `clip_reward` is the lower limit of the result.
     """
     env: VecEnv = model.env
     largest = float(getattr(env.unwrapped, "largest_reward", 0.0))

@@ -1,10 +1,11 @@
-"""Notices that the machine is being taken back: SIGTERM, and EC2's spot interruption notice; and
-EC2's guess that it may be.
+"""Notices that the machine is being stopped: SIGTERM, SIGINT, or EC2's spot interruption notice.
+
+EC2's rebalance recommendation, which only warns of a possible interruption, is recorded as well.
 
 Sources: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
 (two minutes' notice),
-https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/rebalance-recommendations.html (no promise
-either way)
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/rebalance-recommendations.html (an interruption
+may come with or without a recommendation)
 """
 
 import json
@@ -22,23 +23,23 @@ from rl_trainer.errors import InterruptedTrainingError
 
 POLL_S = 5.0
 TIMEOUT_S = 2.0
-#: How long uploads may go on after a notice: well within EC2's two minutes.
+#: How many seconds uploads may take after a notice; well within EC2's two minutes.
 GRACE_S = 75.0
-#: When the process ends although the training loop has not.
+#: After how many seconds the process ends even if the training loop still runs.
 DEADLINE_S = 90.0
 DEFAULT_ENDPOINT = "http://169.254.169.254"
 
 
 class Interruption:
-    """A flag with a reason; the training loop looks at it at every step.
+    """A flag with a reason. The training loop checks it at every step.
 
-    A rebalance recommendation sets no flag: what could be saved is saved at each segment's end
-    anyway. It is remembered, so that the heartbeat can say it, and a machine that is lost
-    afterwards was taken by AWS.
+    A rebalance recommendation does not set the flag, because every segment is saved anyway. Its
+    time is kept for the heartbeat. If the machine is lost later, the heartbeat shows that AWS took
+    it.
 
-    :param on_deadline: called, in another thread, when the training loop has not ended some time
-        after the notice: a long update, or an environment that hangs, must not keep the trainer
-        from saying INTERRUPTED.
+    :param on_deadline: called in another thread if the training loop still runs some time after
+        the notice. A long update or a hanging environment must not keep the trainer from
+        reporting INTERRUPTED.
     """
 
     def __init__(self, on_deadline: Callable[[], None] | None = None) -> None:
@@ -49,7 +50,7 @@ class Interruption:
         self._stop = threading.Event()
 
     def give_notice(self, notice: str) -> None:
-        """Set the flag; the first reason stays."""
+        """Set the flag. The first reason stays."""
         if not self.notice:
             self._noticed_at = time.monotonic()
             self.notice = notice
@@ -58,25 +59,26 @@ class Interruption:
             timer.start()
 
     def check_grace(self) -> None:
-        """Say when uploads have had long enough.
-        :raises InterruptedTrainingError: some time after the notice.
+        """Stop uploads that take too long after a notice.
+
+        :raises InterruptedTrainingError: if the notice is more than `GRACE_S` seconds old.
         """
         if self.notice and time.monotonic() - self._noticed_at > GRACE_S:
             raise InterruptedTrainingError(
-                f"{self.notice}; an upload did not end within {GRACE_S:.0f} s and is lost"
+                f"{self.notice}; an upload did not finish within {GRACE_S:.0f} s and is lost"
             )
 
     def listen_to_signals(self) -> None:
-        """Take SIGTERM and SIGINT as notices. Only the main thread may call this."""
+        """Treat SIGTERM and SIGINT as notices. Only the main thread may call this method."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
     def watch_ec2(self) -> None:
-        """Start to ask the instance's metadata service every few seconds."""
+        """Start a thread that asks the instance metadata service every few seconds."""
         threading.Thread(target=self._watch, name="interruption-notices", daemon=True).start()
 
     def close(self) -> None:
-        """End the watch."""
+        """Stop the thread."""
         self._stop.set()
 
     def _end(self) -> None:
@@ -96,21 +98,25 @@ class Interruption:
 
 
 def find_spot_action(endpoint: str) -> str | None:
-    """Ask IMDSv2 for the spot notice. :return: its JSON; None if there is none, or no answer."""
+    """Ask IMDSv2 for the spot interruption notice.
+
+    :return: the JSON text; None without a notice or an answer.
+    """
     return _find(endpoint, "spot/instance-action")
 
 
 def find_rebalance(endpoint: str) -> datetime | None:
     """Ask IMDSv2 for the rebalance recommendation.
-    :return: since when there is one; None if there is none, or no answer.
+
+    :return: the time of the recommendation; None without a recommendation or an answer.
     """
-    said = _find(endpoint, "events/recommendations/rebalance")
-    if said is None:
+    document = _find(endpoint, "events/recommendations/rebalance")
+    if document is None:
         return None
     try:
-        return datetime.fromisoformat(json.loads(said)["noticeTime"])
+        return datetime.fromisoformat(json.loads(document)["noticeTime"])
     except (ValueError, KeyError, TypeError):
-        return datetime.now(UTC)  # it is recommended, whatever form the time has
+        return datetime.now(UTC)  # the recommendation counts even if its time cannot be read
 
 
 def _find(endpoint: str, path: str) -> str | None:
@@ -122,7 +128,7 @@ def _find(endpoint: str, path: str) -> str | None:
             f"{endpoint}/latest/meta-data/{path}", "GET", {"X-aws-ec2-metadata-token": token}
         )
     except (urllib.error.URLError, OSError):
-        return None  # 404: no notice
+        return None  # the metadata service answers 404 if there is no notice
 
 
 def _request(url: str, method: str, headers: dict[str, str]) -> str:

@@ -1,25 +1,26 @@
-"""Keep torch's compiler from being imported by who never compiles: it takes longer than all of a
-small model's construction.
+"""Keep torch's optimizers from importing torch's compiler, which the trainer never uses.
 
-torch wraps some methods of its optimizers so that `torch.compile` leaves them alone, and the first
-call of one imports `torch._dynamo` for that: 840 modules, sympy among them, 1.4 s of CPU on each
-start of a machine. The wrapper asks the function itself first, for what an earlier call left there;
-with the plain function there, the same code runs and nothing is imported.
+torch wraps some methods of its optimizers so that `torch.compile` does not compile them. The first
+call of such a method imports `torch._dynamo`: 840 modules, sympy among them, and 1.4 s of CPU time
+on each start of a machine. That is longer than the construction of a small model. The wrapper first
+looks for an attribute on the wrapped function, where an earlier call stored its result. This module
+stores the plain function there. Then the same code runs, and nothing is imported.
 
 Source: https://github.com/pytorch/pytorch/blob/main/torch/_compile.py
 """
 
 from typing import Any
 
-#: Where torch's wrapper looks for what to call, on the wrapped function.
+#: The attribute of the wrapped function in which torch's wrapper looks for the function to call.
 ATTRIBUTE = "__dynamo_disable"
 
 
 def leave_compiler_out() -> int:
-    """Let torch's optimizers run without its compiler. Safe to repeat; where torch does it
-    differently, nothing changes.
+    """Let torch's optimizers run without its compiler. You can call this function several times.
 
-    :return: how many methods run without it.
+    If a release of torch wraps its methods in another way, nothing changes.
+
+    :return: the number of methods that run without the compiler.
     """
     from torch.optim import Optimizer
 
@@ -35,7 +36,7 @@ def leave_compiler_out() -> int:
 
 
 def _wrapped_by_compiler(method: Any) -> Any:
-    """The function inside of torch's wrapper; None for any other method."""
+    """Return the function inside torch's wrapper; None for any other method."""
     code = getattr(method, "__code__", None)
     from_there = (
         code is not None

@@ -1,4 +1,4 @@
-"""Building the model of a segment: SB3's class, or the NumPy path where it covers the spec."""
+"""Build the model of a segment: SB3's class, or the NumPy path if it covers the spec."""
 
 import copy
 import random
@@ -27,9 +27,9 @@ from rl_trainer.settings.replay_sizes import buffer_size
 class ModelBuilder:
     """Builds the same untrained model every time.
 
-    :param fast: take the NumPy path where it covers the model; off to compare with stock SB3.
-    :param why_not_fast: the reason in the log if `fast` is off.
-    :param check: called once with environments, before any model is built on such.
+    :param fast: use the NumPy path if it covers the model. False means stock SB3.
+    :param why_not_fast: the reason that the log gives if `fast` is False.
+    :param check: called once with environments, before the first model is built.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ModelBuilder:
         why_not_fast: str = "switched off",
         check: Callable[[VecEnv], None] | None = None,
     ) -> None:
-        torch.set_num_threads(1)  # sums are taken in another order by another number of threads
+        torch.set_num_threads(1)  # the number of threads changes the order of sums
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.settings, self.device, self.fast = settings, device, fast
         self._class: Any = None
@@ -50,13 +50,15 @@ class ModelBuilder:
 
     @property
     def path(self) -> str:
-        """`numpy` or `torch`: what trains. Known once it was chosen."""
+        """The implementation that trains: `numpy` or `torch`. Valid after :meth:`choose`."""
         return "numpy" if self._class in NUMPY_CLASSES.values() else "torch"
 
     def choose(self, env: VecEnv) -> None:
-        """Choose, once, what trains: building a model to look at draws from the global generators.
+        """Choose once which implementation trains.
 
-        :raises BadInputError: what the check raises.
+        The choice may build a model for inspection, which draws from the global generators.
+
+        :raises BadInputError: if the check raises it.
         """
         if self._class is not None:
             return
@@ -76,8 +78,8 @@ class ModelBuilder:
     def build(self, env: VecEnv, *, with_buffer: bool = True) -> Any:
         """Build a model on an environment.
 
-        :param with_buffer: False: it is given another replay buffer, so its own has room for next
-            to nothing; HER's would take memory at once.
+        :param with_buffer: False if the model gets another replay buffer afterwards. Its own buffer
+            is then very small, because a large HER buffer would take memory at once.
         :raises BadInputError: if SB3 refuses the hyper-parameters.
         """
         self.choose(env)
@@ -89,16 +91,14 @@ class ModelBuilder:
 
     def _construct(self, kind: Any, env: VecEnv, **changes: Any) -> Any:
         settings = self.settings
-        kwargs = copy.deepcopy(settings.model_kwargs) | changes  # SB3 writes into what it is given
+        kwargs = copy.deepcopy(settings.model_kwargs) | changes  # SB3 changes its arguments
         if settings.noise is not None:
             kwargs["action_noise"] = _noise(*settings.noise, env.action_space)
         try:
             return kind(settings.policy, env, device=self.device, **kwargs)
         except MemoryError:
             raise
-        except (
-            Exception
-        ) as error:  # SB3 and torch raise a dozen types for arguments that do not fit
+        except Exception as error:  # SB3 and torch raise many types for arguments they refuse
             reason = " ".join(str(error).split()) or type(error).__name__
             raise BadInputError(
                 f"hyperparameters: {settings.algorithm.name} refuses them: {reason}"
@@ -106,9 +106,10 @@ class ModelBuilder:
 
 
 def release(model: Any) -> None:
-    """Let go of all that a model holds that is not needed any more: it and what it holds point at
-    each other, so that without this its buffers would stay until Python looks for such cycles,
-    beside those of the next ones.
+    """Free everything that a model holds.
+
+    A model and its parts refer to each other. Without this function, its buffers would stay in
+    memory beside those of the next models until Python's garbage collector finds the cycle.
     """
     vars(model).clear()
 
@@ -116,7 +117,7 @@ def release(model: Any) -> None:
 def seed_generators(trial_seed: int, segment: int, purpose: str = "") -> None:
     """Seed every global generator for a segment.
 
-    :param purpose: tells the seeds of building (initial weights) from those of training.
+    :param purpose: separates the seeds for building (initial weights) from those for training.
     """
     random.seed(segment_seed(trial_seed, segment, f"python{purpose}"))
     np.random.seed(segment_seed(trial_seed, segment, f"numpy{purpose}"))

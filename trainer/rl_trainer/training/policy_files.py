@@ -1,5 +1,6 @@
-"""The policy of a checkpoint in `policies/`: ONNX, parameters, and last the record whose arrival
-says that it is whole.
+"""Write the policy of a checkpoint to `policies/`: ONNX, parameters, and last its record.
+
+A policy is complete once its record exists.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,10 @@ from rl_trainer.onnx_export.reference import Observations
 
 
 class PolicyWriter:
-    """Writes the policies of one trial. :param wrappers: what its environments are in."""
+    """Writes the policies of one trial.
+
+    :param wrappers: the wrappers of the trial's environments.
+    """
 
     def __init__(
         self,
@@ -39,7 +43,7 @@ class PolicyWriter:
         self._trial_id = spec.trial_id(trial)
 
     def exists(self, step: int) -> bool:
-        """Tell whether the policy at a step is whole."""
+        """Tell whether the policy at a step is complete."""
         return self.store.find(policy_key(self._trial_id, step, "json")) is not None
 
     def write(
@@ -53,11 +57,13 @@ class PolicyWriter:
         visited: Observations | None = None,
         learning: Arrays | None = None,
     ) -> PolicyRecord:
-        """Export a model and write its three files.
+        """Export a model, and write its three files.
 
-        :param manifest: key and SHA-256 of the checkpoint that the policy is of.
-        :param visited: observations from training, for the equality check; None: sampled ones only.
-        :param learning: kept beside the parameters for a warm start, and no part of the digest.
+        :param manifest: key and SHA-256 of the checkpoint that holds this policy.
+        :param visited: observations from training, for the equality check. None means that only
+            sampled observations are compared.
+        :param learning: arrays that are stored beside the parameters for a warm start. They are not
+            part of the digest.
         """
         experiment = self.spec.experiment
         space, stack = raw_space(model.env)

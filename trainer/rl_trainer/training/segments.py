@@ -1,8 +1,8 @@
 """One segment of a training: a pure function of the state before it, the spec and its index.
 
-Environments and model are new, every generator is seeded from (trial seed, segment), and the
-schedules run on over the whole training: SB3's own `learn` is called as if it were to train to the
-end, and stopped at the segment's.
+Environments and model are new. Every generator is seeded from the trial's seed and the segment's
+index. Schedules run over the whole training: SB3's `learn` is called as if it trained to the end,
+and is stopped at the end of the segment.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from rl_trainer.errors import DivergedError, EnvironmentFailedError, TrainerErro
 from rl_trainer.onnx_export.reference import Observations
 from rl_trainer.onnx_export.visited import visited_observations
 from rl_trainer.reporting.curves import Curves, episode_statistics
-from rl_trainer.training.divergence import check_sane
+from rl_trainer.training.divergence import check_divergence
 from rl_trainer.training.models import ModelBuilder, seed_generators
 from rl_trainer.training.stopping import learn_until
 from rl_trainer.training.warm_start import WarmStart, begin_with
@@ -27,7 +27,7 @@ from rl_trainer.training.watch import check_deviation, check_finite
 
 @dataclass(frozen=True)
 class SegmentPlan:
-    """How a training is cut: the segments' length in environment steps, and the whole."""
+    """How a training is divided into segments. Lengths are environment steps."""
 
     trial_seed: int
     segment_timesteps: int
@@ -35,7 +35,7 @@ class SegmentPlan:
     n_segments: int
 
     def end(self, segment: int) -> int:
-        """The step that a segment trains to; a last rollout may go beyond, as in SB3."""
+        """Return the step at which a segment ends. As in SB3, the last rollout may go beyond it."""
         return (
             self.total_timesteps
             if segment + 1 == self.n_segments
@@ -45,8 +45,9 @@ class SegmentPlan:
 
 @dataclass(frozen=True)
 class TrainedSegment:
-    """A model at the end of a segment; nobody trains it on, so it may be exported beside the next
-    one.
+    """A model at the end of a segment.
+
+    It is not trained further, so another thread may export it while the next segment trains.
     """
 
     model: Any
@@ -61,9 +62,9 @@ class TrainedSegment:
 
 
 class SegmentTrainer:
-    """Trains segments of one trial.
+    """Trains the segments of one trial.
 
-    :param initial: what to begin with, a champion's parameters; None: fresh ones.
+    :param initial: a champion's parameters to begin with; None for new parameters.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class SegmentTrainer:
     def prepare(self, segment: int, state: ModelState | None) -> Any:
         """Build the model as it is at the beginning of a segment.
 
-        :param state: what the segment before left; None: the beginning of the training.
+        :param state: the state at the end of the segment before; None at the beginning.
         """
+        # Making the environments and building the model use seeds of their own, so that they
+        # draw no random numbers of the training.
         seed_generators(self.plan.trial_seed, segment, purpose="-env")
         env = self.factory.make(self.plan.trial_seed, segment)
         self.builder.choose(env)
@@ -97,29 +100,31 @@ class SegmentTrainer:
         self, segment: int, state: ModelState | None, callback: BaseCallback
     ) -> TrainedSegment:
         """Train one segment.
-        :raises DivergedError: if anything in the model is no longer finite, or has grown beyond all
-            bounds.
+
+        :raises DivergedError: if a number in the model is not finite, or is far too large.
         """
         model, curves = self.prepare(segment, state), Curves()
         before = dataclasses.replace(state, arrays={}) if state is not None else None
-        del state  # the model has its arrays, and nobody else needs to hold them while it trains
+        del state  # the model has the arrays now; this frees the copy while it trains
         model.set_logger(curves.logger())
         self._learn(model, self.plan.end(segment), callback)
         curves.add(model.num_timesteps, episode_statistics(*ended_episodes(model.env)))
+
         trained = TrainedSegment(
             model, _state_at_end(model, before), curves, visited_observations(model)
         )
         if (name := first_not_finite(trained.state.arrays)) is not None:
             raise DivergedError(
-                f"{name} is not finite at step {trained.step}: lower the learning rate, or look "
-                "at the rewards"
+                f"{name} is not finite at step {trained.step}: lower the learning rate, or check "
+                "the rewards"
             )
-        check_sane(model)
+        check_divergence(model)
         return trained
 
     def _learn(self, model: Any, step: int, callback: BaseCallback) -> None:
-        """Learn to a step. An error that a model which is no longer finite led to is called by that
-        name.
+        """Train to a step.
+
+        :raises DivergedError: if an error occurs and the model's parameters are not finite.
         """
         try:
             learn_until(
@@ -129,14 +134,14 @@ class SegmentTrainer:
             if isinstance(error, EnvironmentFailedError):
                 check_finite(model)
             raise
-        except Exception:
+        except Exception:  # raised again; torch raises many types for values that are not finite
             check_finite(model)
             check_deviation(model)
             raise
 
 
 def _state_at_end(model: Any, before: ModelState | None) -> ModelState:
-    """Capture a model, its replay buffer closed and grown by the segment's rows."""
+    """Capture the state of a model, including the segment's new rows of the replay buffer."""
     state = capture(model)
     buffer = getattr(model, "replay_buffer", None)
     if buffer is None:

@@ -1,8 +1,7 @@
-"""Stopping SB3's `learn` at a segment's end: between two rollouts, or for ARS between two
-iterations.
+"""Stop SB3's `learn` at the end of a segment: between two rollouts, or two iterations of ARS.
 
-`learn` is called as if it were to train to the end of the whole training, so that its schedules run
-over all of it.
+`learn` is called as if it trained to the end of the whole training, so that its schedules run over
+the whole training.
 """
 
 import types
@@ -17,14 +16,15 @@ from rl_lifecycle.experiment.algorithms import Algorithm, Family
 
 
 class _SegmentEndedError(Exception):
-    """Leaves ARS's loop, which asks nobody whether to go on."""
+    """Ends the loop of ARS, which offers no other way to stop it."""
 
 
 def learn_until(
     model: Any, algorithm: Algorithm, step: int, total_timesteps: int, callback: BaseCallback
 ) -> None:
-    """Train a model to a segment's end.
-    :param step: where that is, counted from the beginning of the training.
+    """Train a model to the end of a segment.
+
+    :param step: the end, counted from the beginning of the training.
     """
     try:
         if algorithm.family is Family.EPISODES:
@@ -37,20 +37,18 @@ def learn_until(
                     reset_num_timesteps=False,
                 )
     finally:
-        callback.locals, callback.globals = (
-            {},
-            {},
-        )  # SB3 leaves the loop's variables there, the rollout's memory among them
+        # SB3 leaves the variables of its loop here, which would keep the rollout in memory.
+        callback.locals = {}
+        callback.globals = {}
 
 
 def _learn_in_iterations(
     model: Any, step: int, total_timesteps: int, callback: BaseCallback
 ) -> None:
-    """ARS: an iteration plays whole episodes with every candidate, so between two of them nothing
-    is unfinished.
+    """Train ARS. Each iteration plays whole episodes, so nothing is unfinished between two of them.
 
-    Its progress is the share of what `learn` was asked for, so it is asked for the whole training
-    in every segment.
+    ARS computes its progress from the steps that `learn` was asked for. So every segment asks for
+    the whole training.
     """
     update = model._do_one_update
 
@@ -70,7 +68,7 @@ def _learn_in_iterations(
 
 @contextmanager
 def _stopping_at(model: Any, step: int, *, on_policy: bool) -> Iterator[None]:
-    """Make `learn` end, between two rollouts, once the model is at a step."""
+    """Make `learn` end between two rollouts once the model has reached a step."""
     collect = model.collect_rollouts
     stopped = False if on_policy else RolloutReturn(0, 0, continue_training=False)
 

@@ -1,9 +1,9 @@
-"""Training a trial from wherever it stands to its end: the segments in order, their commits beside
-them.
+"""The training of a trial: train its segments in order, and commit each one beside the next.
+
+:mod:`rl_trainer.training.attempts` calls this module once per process.
 """
 
 import dataclasses
-import functools
 import hashlib
 import io
 import time
@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
-from rl_lifecycle.errors import CorruptArtifactError, InvalidExperimentError, MissingObjectError
-from rl_lifecycle.experiment.experiment import why_removed
-from rl_lifecycle.experiment.hyperparameters import check_segment
+from rl_lifecycle.errors import CorruptArtifactError, MissingObjectError
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.records.record import canonical_json
 from rl_lifecycle.registry.replays import why_path_removed
@@ -25,29 +23,31 @@ from rl_trainer.checkpointing.committer import Committer
 from rl_trainer.checkpointing.digests import digest_arrays
 from rl_trainer.checkpointing.model_state import ModelState, final_parameters
 from rl_trainer.checkpointing.numeric_class import differences, numeric_class
-from rl_trainer.environments.factory import EnvironmentFactory, check_environment, max_episode_steps
-from rl_trainer.errors import BadInputError, OtherHardwareError, OutOfMemoryError
-from rl_trainer.onnx_export.export import check_exportable
+from rl_trainer.errors import BadInputError, OtherHardwareError
 from rl_trainer.reporting.curves import curve_files
 from rl_trainer.reporting.journal import Journal
-from rl_trainer.settings.algorithms import get_algorithm
-from rl_trainer.settings.hyperparameters import read_settings
-from rl_trainer.settings.replay_sizes import ReplayTooLargeError, check_replay_fits
 from rl_trainer.training.interruptions import Interruption
-from rl_trainer.training.models import ModelBuilder, release
+from rl_trainer.training.models import release
 from rl_trainer.training.policy_files import PolicyWriter
-from rl_trainer.training.segments import SegmentPlan, SegmentTrainer, TrainedSegment
-from rl_trainer.training.warm_start import check_acts_alike, learning_state, read_warm_start
-from rl_trainer.training.watch import Room, TrainingProgress, TrainingWatch
+from rl_trainer.training.preparation import check_untrained, make_trainer
+from rl_trainer.training.progress import TrainingProgress, describe_progress
+from rl_trainer.training.segments import SegmentTrainer, TrainedSegment
+from rl_trainer.training.warm_start import learning_state
+from rl_trainer.training.watch import Room, TrainingWatch
 
-#: How often a person hears how far a segment is.
-SAY_EVERY_S = 30.0
-WAITING_IS_SAID_S = 1.0
+#: Seconds between two progress lines in the log.
+LOG_EVERY_S = 30.0
+#: Seconds between two reports that the training waits for the store.
+REPORT_WAITING_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """One trial to be trained by this process."""
+    """One trial that this process trains, and the objects that it needs.
+
+    :param report: called with the progress, the segment and the name of the numeric class.
+    :param waiting: called with a sentence while the training waits for the store.
+    """
 
     spec: Spec
     trial: str
@@ -62,7 +62,7 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """Where a trial stands now."""
+    """The position and the speed of a trial when its training has ended."""
 
     step: int
     digest: str
@@ -72,56 +72,14 @@ class TrialResult:
     episode_return_mean: float | None
 
 
-def make_trainer(
-    spec: Spec, trial: str, store: ObjectStore | None, *, fast: bool = True
-) -> SegmentTrainer:
-    """Check a spec against its algorithm and its environment, and give what trains its segments.
-
-    A spec of an earlier release may ask for CUDA graphs. SB3's own updates then train on the GPU,
-    as they did in that release on a machine that could not record them.
-
-    :param store: where a champion's parameters are; None: there is none, which is refused if the
-        spec needs one.
-    :raises BadInputError: if it cannot be trained; nothing has been trained then.
-    """
-    get_algorithm(spec.experiment.algo)
-    settings = read_settings(spec.experiment.algo, spec.hyperparameters)
-    factory = EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
-    env = check_environment(factory)
-    try:
-        check_segment(
-            spec.experiment, spec.segment_timesteps, spec.hyperparameters, max_episode_steps(env)
-        )
-    except InvalidExperimentError as error:
-        raise BadInputError(str(error)) from error
-    finally:
-        env.close()
-    plan = SegmentPlan(
-        spec.trial(trial).seed,
-        spec.segment_timesteps,
-        spec.experiment.total_timesteps,
-        spec.n_segments,
-    )
-    fits = functools.partial(check_replay_fits, settings, plan.total_timesteps)
-    removed = why_removed(spec.experiment.compute)
-    builder = ModelBuilder(
-        settings,
-        _device(settings.policy, asked=bool(removed)),
-        fast=fast and not removed,
-        why_not_fast=removed or "switched off",
-        check=fits,
-    )
-    return SegmentTrainer(plan, factory, builder, read_warm_start(spec, store))
-
-
 def train_trial(job: TrialJob) -> TrialResult:
-    """Go on from the newest good checkpoint to the end of the training.
+    """Train from the newest good checkpoint to the end of the training.
 
-    :raises TrainerError: for everything that ends it earlier; what was finished before is committed
-        or being so.
+    :raises TrainerError: if the training ends earlier. Segments that were finished are committed,
+        or were being committed.
     """
     trainer = make_trainer(job.spec, job.trial, job.store)
-    _check_untrained(trainer, begun=job.chain.step > 0)
+    check_untrained(trainer, begun=job.chain.step > 0)
     facts = numeric_class(trainer.builder.device, trainer.builder.path)
     newest = job.chain.read_newest()
     if newest is not None:
@@ -130,35 +88,15 @@ def train_trial(job: TrialJob) -> TrialResult:
     return run.to_the_end(newest)
 
 
-def _check_untrained(trainer: SegmentTrainer, *, begun: bool) -> None:
-    """Build an untrained model: that chooses the path, and finds what SB3 or ONNX refuse before a
-    segment is trained.
-
-    :param begun: whether a checkpoint shows that a machine could train this; then it is the machine
-        that is too small, not the spec that is wrong.
-    """
-    try:
-        model = trainer.prepare(0, None)
-    except ReplayTooLargeError as error:
-        if not begun:
-            raise
-        raise OutOfMemoryError(f"{error.facts}: go on on a larger machine") from error
-    check_exportable(model)
-    if trainer.initial is not None:
-        check_acts_alike(model, trainer.initial)
-    model.env.close()
-    release(model)
-
-
 class _Position(NamedTuple):
-    """Where a training stands, and what its policy is."""
+    """The step of a training, and the digest of its policy there."""
 
     step: int
     digest: str
 
 
 class _TrialRun:
-    """The state of one process's work on a trial."""
+    """The state of this process's work on a trial."""
 
     def __init__(self, job: TrialJob, trainer: SegmentTrainer, facts: dict[str, JsonValue]) -> None:
         self.job, self.trainer, self.facts = job, trainer, facts
@@ -171,14 +109,14 @@ class _TrialRun:
         self.state: ModelState | None = None
         self.latest = TrainingProgress(0, 0.0, None)
         self.room: Room | None = None
-        self.began = self.said_at = time.monotonic()
-        self.beat_at = 0.0
+        self.began = self.logged_at = time.monotonic()
+        self.next_waiting_report_at = 0.0
 
     def to_the_end(self, newest: Checkpoint | None) -> TrialResult:
-        """Train what is missing."""
+        """Train all segments that are missing."""
         self.segment = newest.manifest.segment if newest else 0
         self._announce(newest)
-        position = self._stand(newest)
+        position = self._continue_from(newest)
         started, resumed_from = time.monotonic(), position.step
         try:
             while self.segment < self.trainer.plan.n_segments:
@@ -187,10 +125,9 @@ class _TrialRun:
                 except (CorruptArtifactError, MissingObjectError) as error:
                     if newest is None or position.step != newest.manifest.step:
                         raise
-                    newest = self.job.chain.read_before(
-                        newest, error
-                    )  # its replay buffer cannot be read
-                    position = self._stand(newest)
+                    # The replay buffer of the checkpoint cannot be read.
+                    newest = self.job.chain.read_before(newest, error)
+                    position = self._continue_from(newest)
                     resumed_from = position.step
                 newest = newest if position.step == resumed_from else None
         finally:
@@ -206,9 +143,10 @@ class _TrialRun:
             self.latest.episode_return_mean,
         )
 
-    def _stand(self, newest: Checkpoint | None) -> "_Position":
-        """Take a checkpoint's place: take its state, and say where it is.
-        :param newest: None: at the beginning.
+    def _continue_from(self, newest: Checkpoint | None) -> "_Position":
+        """Continue from a checkpoint: take its state, and return its position.
+
+        :param newest: None means the beginning of the training.
         """
         self.segment = newest.manifest.segment if newest else 0
         if newest is None:
@@ -219,59 +157,59 @@ class _TrialRun:
         return _Position(newest.manifest.step, newest.manifest.digest)
 
     def _take_state(self) -> ModelState | None:
-        """Give the state away: once a model has it, nobody needs to hold it."""
+        """Return the state and forget it, so that only the model holds it."""
         state, self.state = self.state, None
         return state
 
     def _train_one(self) -> "_Position":
-        """Train a segment and have it committed; the state for the next one is left without the
-        bytes that are being stored.
+        """Train a segment, and start its commit.
+
+        The state for the next segment does not hold the bytes that are being stored.
         """
         watch = TrainingWatch(self.job.interruption, self._report, self.room)
         trained = self.trainer.train(self.segment, self._take_state(), watch)
+
         self.segment += 1
         self.latest = watch.progress(time.monotonic())
         self._report(self.latest)
         self._note("segment_finished", self.latest)
         segment, after = self.segment, trained.state
-        self.room, position = (
-            self._room_of(trained),
-            _Position(trained.step, digest_arrays(final_parameters(after))),
-        )
-        self.committer.submit(
-            lambda: self._commit(trained, segment)
-        )  # and then the model is released
+        self.room = self._room_of(trained)
+        position = _Position(trained.step, digest_arrays(final_parameters(after)))
+        self.committer.submit(lambda: self._commit(trained, segment))  # also frees the model
         memory = after.memory.without_data() if after.memory is not None else None
         self.state = dataclasses.replace(after, memory=memory)
         return position
 
     def _while_waiting(self, waited_s: float) -> None:
-        """Look whether there is time to wait for the store, and say each second that the training
-        waits, in the log each half minute.
+        """Report each second, and each half minute in the log, that the training waits.
+
+        :raises InterruptedTrainingError: if too much time has passed since an interruption notice.
         """
         self.job.interruption.check_grace()
         now = time.monotonic()
-        if waited_s < WAITING_IS_SAID_S or now < self.beat_at:
+        if waited_s < REPORT_WAITING_EVERY_S or now < self.next_waiting_report_at:
             return
-        self.beat_at = now + WAITING_IS_SAID_S
+        self.next_waiting_report_at = now + REPORT_WAITING_EVERY_S
         problem = (
             f"step {self.latest.step:,} is being stored, and training waits for it "
             f"({waited_s:.0f} s)"
         )
         self.job.waiting(problem)
-        if now - self.said_at > SAY_EVERY_S:
+        if now - self.logged_at > LOG_EVERY_S:
             self.job.journal.event("waiting", f"{self.job.trial}: {problem}")
-            self.said_at = now
+            self.logged_at = now
 
     def _room_of(self, trained: TrainedSegment) -> Room | None:
-        """How far the next segment may go while this one is being stored: it must not overwrite the
-        replay buffer's newest rows.
+        """Return how far the next segment may train while this one is being stored.
+
+        It must not overwrite the replay buffer's newest rows.
         """
         rows = trained.state.memory.free_rows if trained.state.memory is not None else None
         return None if rows is None else Room(rows * trained.model.n_envs, self.committer.wait)
 
     def _commit(self, trained: TrainedSegment, segment: int) -> None:
-        """Runs beside the next segment: checkpoint, head, policy, curves, log."""
+        """Store a segment while the next one trains: checkpoint, head, policy, curves and log."""
         final = segment == self.trainer.plan.n_segments
         manifest = self.job.chain.commit(self._contents(trained, segment, final=final))
         self.policies.write(
@@ -286,6 +224,7 @@ class _TrialRun:
         for key, data in curve_files(trained.curves, self.job.chain.trial, trained.step).items():
             self.job.store.put(key, data)
         self.job.journal.write(self.job.store)
+
         trained.model.env.close()
         release(trained.model)
 
@@ -303,13 +242,12 @@ class _TrialRun:
         )
 
     def _complete_policy(self, newest: Checkpoint, state: ModelState) -> None:
-        """Write the policy of the newest checkpoint, if the machine vanished between the two."""
+        """Write the policy of the newest checkpoint if the machine disappeared before."""
         manifest = newest.manifest
         if self.policies.exists(manifest.step):
             return
-        model = self.trainer.prepare(
-            manifest.segment, dataclasses.replace(state, memory=None)
-        )  # a policy needs no replay buffer
+        without_buffer = dataclasses.replace(state, memory=None)
+        model = self.trainer.prepare(manifest.segment, without_buffer)
         head = (newest.key, hashlib.sha256(manifest.to_json()).hexdigest())
         final = manifest.segment == self.trainer.plan.n_segments
         self.policies.write(
@@ -325,7 +263,7 @@ class _TrialRun:
 
     def _announce(self, newest: Checkpoint | None) -> None:
         builder, total = self.trainer.builder, self.trainer.plan.total_timesteps
-        begun = f"goes on from step {newest.manifest.step}" if newest else "begins"
+        begun = f"continues from step {newest.manifest.step}" if newest else "starts"
         if newest is None and self.trainer.initial is not None:
             begun += " with the champion's parameters"
         why = f" ({builder.reason})" if builder.reason else ""
@@ -351,51 +289,24 @@ class _TrialRun:
             steps_per_s=progress.steps_per_s,
             segment=self.segment,
         )
-        self.said_at = time.monotonic()
+        self.logged_at = time.monotonic()
 
     def _report(self, progress: TrainingProgress) -> None:
         self.committer.raise_if_failed()
         self.latest = progress
-        if time.monotonic() - self.said_at > SAY_EVERY_S:
+        if time.monotonic() - self.logged_at > LOG_EVERY_S:
             self._note("progress", progress)
         self.job.report(progress, self.segment, self.class_name)
-
-
-def describe_progress(
-    progress: TrainingProgress, total_timesteps: int, seconds: float, usd_per_hour: float | None
-) -> str:
-    """One line for a person: how far, how fast, how long still, for how much.
-
-    :param seconds: since this machine began. :param usd_per_hour: what it costs; None: nobody said.
-
-    >>> describe_progress(TrainingProgress(25_000, 500.0, 20.5), 100_000, 60.0, 0.36)
-    '25,000/100,000 steps (25%), 500 steps/s, mean return 20.5, 150 s left, USD 0.0060 so far, about
-    USD 0.0210 in the end'
-    """
-    left_s = max(total_timesteps - progress.step, 0) / max(progress.steps_per_s, 1e-9)
-    parts = [
-        (
-            f"{progress.step:,}/{total_timesteps:,} steps "
-            f"({min(1.0, progress.step / total_timesteps):.0%})"
-        ),
-        f"{progress.steps_per_s:,.0f} steps/s",
-    ]
-    if progress.episode_return_mean is not None:
-        parts.append(f"mean return {progress.episode_return_mean:.1f}")
-    parts.append(f"{left_s:.0f} s left" if left_s < 600 else f"{left_s / 60:.0f} min left")
-    if usd_per_hour is not None:
-        parts += [
-            f"USD {seconds * usd_per_hour / 3600:.4f} so far",
-            f"about USD {(seconds + left_s) * usd_per_hour / 3600:.4f} in the end",
-        ]
-    return ", ".join(parts)
 
 
 def _checked_class(
     job: TrialJob, newest: Checkpoint, facts: dict[str, JsonValue]
 ) -> dict[str, JsonValue]:
-    """Compare this machine with the one that made the checkpoint.
-    :raises OtherHardwareError: as the spec says.
+    """Compare this machine with the machine that made the checkpoint.
+
+    :return: the facts of this machine, marked as mixed if several classes have trained.
+    :raises OtherHardwareError: if they differ and the spec says `wait`.
+    :raises BadInputError: if the checkpoint belongs to another spec or seed.
     """
     manifest = newest.manifest
     if (
@@ -409,9 +320,9 @@ def _checked_class(
     other = differences(manifest.numeric_class, facts)
     if other and job.spec.experiment.compute.on_other_hardware == "wait":
         raise OtherHardwareError(
-            f"{newest.key} was made on another numeric class ({'; '.join(other)}): go on there, "
-            "or set "
-            "compute.on_other_hardware: continue, and the digest will not be comparable"
+            f"{newest.key} was made on another numeric class ({'; '.join(other)}): continue on "
+            "such a machine, or set compute.on_other_hardware: continue, and the digest will not "
+            "be comparable"
             + (f"; {removed}" if (removed := why_path_removed(manifest.numeric_class)) else "")
         )
     mixed = bool(other) or bool(manifest.numeric_class.get("mixed"))
@@ -419,19 +330,10 @@ def _checked_class(
 
 
 def _sb3_files(model: Any) -> dict[str, bytes]:
-    """The model as SB3 itself saves it, for `PPO.load` and its like; it executes code when
-    loaded.
+    """Return the model as SB3 itself saves it, for `PPO.load` and similar methods.
+
+    Loading this file executes code.
     """
     buffer = io.BytesIO()
     model.save(buffer)
     return {"model.zip": buffer.getvalue()}
-
-
-def _device(policy: str, *, asked: bool) -> str:
-    """Small MLP policies train faster on the CPU, even beside a GPU.
-    :param asked: whether the spec asks for the GPU.
-    """
-    import torch
-
-    wide = "Cnn" in policy or "MultiInput" in policy
-    return "cuda" if (wide or asked) and torch.cuda.is_available() else "cpu"

@@ -1,10 +1,9 @@
-"""A warm start: beginning a training with a champion's parameters, and if wanted with the state of
-its optimizer.
+"""Warm start: begin a training with a champion's parameters, and optionally with its optimizer.
 
-What else of the spec has changed does not matter as long as the new model acts as the champion
-does: that is checked, on observations, before anything is trained. So a new learning rate, batch
-size, number of environments, reward or time limit is fine; another network, activation,
-normalisation or action range is refused.
+Other changes of the spec are allowed if the new model still acts as the champion does. This is
+checked on observations before the training. So a new learning rate, batch size, number of
+environments, reward or time limit is fine. Another network, activation, normalisation or action
+range is refused.
 """
 
 from dataclasses import dataclass
@@ -33,19 +32,19 @@ from rl_trainer.onnx_export.equality import UnequalPolicyError, compare
 from rl_trainer.onnx_export.export import raw_space
 from rl_trainer.onnx_export.reference import Reference
 
-#: Statistics that scale rewards in training and touch no action: they may begin anew.
+#: Statistics that scale rewards in training. They affect no action, so they may start anew.
 RETURNS = f"{NORMALISATION}returns/"
 WHAT_TO_DO = "set init_from: scratch, or undo the change of spaces, networks or normalize"
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a training begins with.
+    """The state that a training begins with.
 
-    :param arrays: a version's safetensors: parameters, statistics, and the optimizer's state where
-        it was kept.
-    :param policy: the same as ONNX, to compare with; empty: nothing is compared.
-    :param optimizer: whether the optimizer goes on from where the champion's was.
+    :param arrays: a version's safetensors: parameters, statistics, and the optimizer's state if it
+        was kept.
+    :param policy: the same policy as ONNX, for the comparison. Empty means no comparison.
+    :param optimizer: whether the training continues with the champion's optimizer.
     """
 
     arrays: Arrays
@@ -54,15 +53,17 @@ class WarmStart:
 
 
 def read_warm_start(spec: Spec, store: ObjectStore | None) -> WarmStart | None:
-    """Read what a spec begins with; None if it says scratch, or there was no champion when it was
-    frozen.
+    """Read the warm start of a spec.
+
+    :return: None if the spec says scratch, or no champion existed when it was frozen.
+    :raises BadInputError: if the champion's parameters cannot be read.
     """
     experiment, champion = spec.experiment, spec.champion
     if experiment.init_from != "champion" or champion is None:
         return None
     if store is None:
         raise BadInputError(
-            "--store: is needed, because the training began with a champion's parameters"
+            "--store: is missing; give the store that holds the champion's parameters"
         )
     try:
         arrays = load_safetensors(
@@ -77,9 +78,9 @@ def read_warm_start(spec: Spec, store: ObjectStore | None) -> WarmStart | None:
 
 
 def begin_with(model: Any, start: WarmStart) -> None:
-    """Put another policy's parameters and statistics into a new model.
+    """Write another policy's parameters and statistics into a new model.
 
-    :raises BadInputError: if they are not of this model's form, naming the first difference.
+    :raises BadInputError: if names or shapes differ, naming the first difference.
     """
     own, theirs = final_parameters(capture(model)), start.arrays
     for name in sorted(
@@ -88,8 +89,8 @@ def begin_with(model: Any, start: WarmStart) -> None:
         if not name.startswith(RETURNS) and _form(own.get(name)) != _form(theirs.get(name)):
             raise BadInputError(
                 f"init_from: the champion's parameters do not fit: {name} is "
-                f"{_form(theirs.get(name))} there, "
-                f"{_form(own.get(name))} here; {WHAT_TO_DO}"
+                f"{_form(theirs.get(name))} in the champion and {_form(own.get(name))} in the new "
+                f"model; {WHAT_TO_DO}"
             )
     model.policy.load_state_dict(tensors_below(POLICY, theirs))
     synchronise_weights(model)
@@ -103,7 +104,7 @@ def begin_with(model: Any, start: WarmStart) -> None:
 def check_acts_alike(model: Any, start: WarmStart) -> None:
     """Compare a model that begins with a champion's parameters with the champion itself.
 
-    :raises BadInputError: if the same parameters act otherwise here.
+    :raises BadInputError: if they act differently on the same observations.
     """
     if not start.policy:
         return
@@ -120,21 +121,21 @@ def check_acts_alike(model: Any, start: WarmStart) -> None:
         )
     except UnequalPolicyError as error:
         raise BadInputError(
-            "init_from: with the champion's parameters the policy acts otherwise than the "
-            f"champion ({error}); "
-            f"{WHAT_TO_DO}"
+            "init_from: with the champion's parameters the policy acts differently from the "
+            f"champion ({error}); {WHAT_TO_DO}"
         ) from error
-    except Exception as error:  # onnxruntime's own types: another input, another shape
+    except Exception as error:  # onnxruntime raises its own types for other inputs or shapes
         reason = " ".join(str(error).split())[:200]
         raise BadInputError(
-            f"init_from: the champion does not take this environment's observations ({reason}); "
-            f"{WHAT_TO_DO}"
+            f"init_from: the champion does not take the observations of this environment "
+            f"({reason}); {WHAT_TO_DO}"
         ) from error
 
 
 def learning_state(state: ModelState) -> Arrays:
-    """What of a model's state is no policy and is worth keeping for a warm start: optimizers, and
-    SAC's entropy coefficient.
+    """Return the state of optimizers and SAC's entropy coefficient, for a later warm start.
+
+    These arrays are not part of the policy.
     """
     numbers = {
         f"{name}/{slot}": np.asarray(value)
@@ -169,8 +170,9 @@ def _go_on_optimizing(model: Any, arrays: Arrays) -> None:
 def _slots(
     name: str, optimizer: torch.optim.Optimizer, arrays: Arrays
 ) -> dict[int, dict[str, Any]]:
-    """The moments of each parameter.
-    :raises BadInputError: if they are missing, or another optimizer's, or of another shape.
+    """Return the moments of each parameter.
+
+    :raises BadInputError: if they are missing, or belong to another optimizer or shape.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, Any]] = {}
@@ -183,17 +185,19 @@ def _slots(
         if found.keys() != wanted or any(
             value.ndim and value.shape != parameter.shape for value in found.values()
         ):
+            stored = ", ".join(sorted(found)) or "nothing"
             raise BadInputError(
-                f"init_optimizer: the champion's {name} does not fit "
-                f"({', '.join(sorted(found)) or 'it was not kept'} for "
-                f"parameter {place}, not {', '.join(sorted(wanted))}); set init_optimizer: fresh"
+                f"init_optimizer: the champion's {name} does not fit: for parameter {place} it "
+                f"holds {stored}, not {', '.join(sorted(wanted))} of this shape; set "
+                "init_optimizer: fresh"
             )
     return slots
 
 
 def _slot_names(optimizer: torch.optim.Optimizer) -> set[str]:
-    """What an optimizer of this kind keeps of a parameter: found by letting one of its kind take a
-    step.
+    """Return the names of an optimizer's values for a parameter.
+
+    They are found by one step of an optimizer of the same class.
     """
     tried = torch.nn.Parameter(torch.zeros(1))
     tried.grad = torch.zeros(1)

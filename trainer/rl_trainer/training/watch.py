@@ -1,6 +1,4 @@
-"""What the training loop does beside training: look for notices, check for NaN, report how far it
-is.
-"""
+"""The callback of the training loop: checks for notices and NaN, and reports progress."""
 
 import time
 from collections.abc import Callable
@@ -12,36 +10,31 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from rl_trainer.errors import DivergedError, InterruptedTrainingError
 from rl_trainer.training.interruptions import Interruption
+from rl_trainer.training.progress import TrainingProgress
 
+#: Seconds between two checks for NaN and two reports.
 INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
 class Room:
-    """How far a segment may train before something else must have happened.
+    """How far a segment may train before it must wait for the commit before it.
 
     :param steps: environment steps of this segment.
-    :param wait: called once before any step beyond them is kept.
+    :param wait: called once, before the first step beyond them.
     """
 
     steps: int
     wait: Callable[[], None]
 
 
-@dataclass(frozen=True)
-class TrainingProgress:
-    """How far the training loop is."""
-
-    step: int
-    steps_per_s: float
-    episode_return_mean: float | None
-
-
 class TrainingWatch(BaseCallback):
-    """Called by SB3 at every step; all but one comparison happens at most once a second.
+    """A callback that SB3 calls at every step.
 
-    :param report: takes the progress; whatever it raises ends the training; None: nobody asks.
-    :param room: None: without end.
+    Everything except the check for a notice happens at most once a second.
+
+    :param report: called with the progress. An error that it raises ends the training.
+    :param room: how far the segment may train before it waits; None means no limit.
     """
 
     def __init__(
@@ -75,7 +68,7 @@ class TrainingWatch(BaseCallback):
         return True
 
     def progress(self, now: float) -> TrainingProgress:
-        """Say how far the model is."""
+        """Return the progress of the model."""
         steps = self.model.num_timesteps - self._first_step
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
         mean = float(np.mean(returns)) if returns else None
@@ -87,20 +80,23 @@ class TrainingWatch(BaseCallback):
 
 
 def check_finite(model: object) -> None:
-    """Look at the policy's parameters. :raises DivergedError: naming the first that is not
-    finite.
+    """Check the policy's parameters.
+
+    :raises DivergedError: naming the first parameter that is not finite.
     """
     for name, parameter in model.policy.named_parameters():  # type: ignore[attr-defined]
         if not bool(parameter.detach().isfinite().all()):
             raise DivergedError(
                 f"the parameter {name} is not finite at step {model.num_timesteps}: "  # type: ignore[attr-defined]
-                "lower the learning rate, or look at the rewards"
+                "lower the learning rate, or check the rewards"
             )
 
 
 def check_deviation(model: object) -> None:
-    """Look at a Gaussian policy's deviations, which torch refuses to draw with when they are 0 or
-    infinite although their logarithms are neither.
+    """Check the standard deviations of a Gaussian policy.
+
+    A deviation can be 0 or infinite although its logarithm is finite. torch then refuses to sample.
+
     :raises DivergedError: naming the step.
     """
     log_std = getattr(model.policy, "log_std", None)  # type: ignore[attr-defined]
@@ -108,7 +104,7 @@ def check_deviation(model: object) -> None:
         deviation = log_std.detach().exp()
         if not bool((deviation.isfinite() & (deviation > 0)).all()):
             raise DivergedError(
-                f"a deviation of the policy is {float(deviation.min()):g} to "
-                f"{float(deviation.max()):g} at step "
-                f"{model.num_timesteps}: lower the learning rate, or look at the rewards"  # type: ignore[attr-defined]
+                "the policy's standard deviations are between "
+                f"{float(deviation.min()):g} and {float(deviation.max()):g} at step "
+                f"{model.num_timesteps}: lower the learning rate, or check the rewards"  # type: ignore[attr-defined]
             )

@@ -1,6 +1,4 @@
-"""What hyper-parameters may be: types, ranges and combinations, refused by key before anything is
-built.
-"""
+"""Checks of hyper-parameters: types, ranges and combinations. They run before a model is built."""
 
 import difflib
 from collections.abc import Mapping
@@ -9,7 +7,7 @@ from typing import Any
 from rl_lifecycle.experiment.algorithms import Algorithm
 from rl_trainer.errors import BadInputError
 
-#: rl_zoo3's keys that are no argument of an algorithm's constructor.
+#: Keys of rl_zoo3 that are not arguments of an algorithm's constructor.
 ZOO_KEYS = (
     "env_wrapper",
     "frame_stack",
@@ -21,11 +19,12 @@ ZOO_KEYS = (
     "normalize",
     "policy",
 )
+#: Keys whose value may change during the training (`lin_0.001`).
 SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
-#: Keys whose default says nothing about their type.
+#: Keys whose type cannot be seen from their default.
 INTEGERS = ("n_envs", "frame_stack", "n_top")
 NUMBERS = ("noise_std", "target_kl", "max_grad_norm", "alive_bonus_offset")
-#: Keys → lowest and highest value, None where there is no limit.
+#: The lowest and the highest value of a key. None means no limit.
 RANGES: dict[str, tuple[float | None, float | None]] = {
     **dict.fromkeys(
         (
@@ -76,8 +75,9 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
 }
 
 
-def check_settings(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
-    """Check hyper-parameters before they get their types.
+def check_hyperparameters(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
+    """Check hyper-parameters before they are converted to their types.
+
     :raises BadInputError: naming the first key that is wrong.
     """
     defaults = algorithm.settings
@@ -98,9 +98,7 @@ def check_settings(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
 
 
 def _check_type(key: str, value: Any, default: Any) -> None:
-    """A key is of its default's type, but for schedules, pairs, and words that stand for a
-    number.
-    """
+    """Require the type of the key's default. Schedules, pairs and `auto` are exceptions."""
     if key in SCHEDULED or (key == "train_freq" and isinstance(value, list | tuple)):
         return
     if isinstance(default, bool):
@@ -131,23 +129,22 @@ def _check_range(key: str, value: Any) -> None:
 
 
 def _check_combinations(values: Mapping[str, Any]) -> None:
-    """Refuse by name what SB3 would stop at later, and what a segment's end would make inexact."""
+    """Refuse combinations that SB3 would refuse later, or that cannot be resumed exactly."""
     frequency = values.get("train_freq")
     if isinstance(frequency, list) and frequency[-1] == "episode" and values.get("n_envs", 1) > 1:
         raise BadInputError(
-            "hyperparameters.train_freq: whole episodes need n_envs: 1; give a number of steps "
-            "instead"
+            "hyperparameters.train_freq: a number of episodes needs n_envs: 1; give a number of "
+            "steps instead"
         )
     if values.get("optimize_memory_usage"):
         raise BadInputError(
-            "hyperparameters.optimize_memory_usage: true cannot be resumed exactly (a segment's "
-            "last "
-            "transition would lose its next observation); leave it out"
+            "hyperparameters.optimize_memory_usage: true cannot be resumed exactly, because the "
+            "last transition of a segment would lose its next observation; remove this key"
         )
     if (values.get("replay_buffer_kwargs") or {}).get("copy_info_dict"):
         raise BadInputError(
-            "hyperparameters.replay_buffer_kwargs: copy_info_dict=True cannot be resumed exactly "
-            "(infos are arbitrary objects); leave it out"
+            "hyperparameters.replay_buffer_kwargs: copy_info_dict=True cannot be resumed exactly, "
+            "because infos may hold any object; remove copy_info_dict"
         )
     if "top_quantiles_to_drop_per_net" in values:
         policy_kwargs = values.get("policy_kwargs")
@@ -155,14 +152,14 @@ def _check_combinations(values: Mapping[str, Any]) -> None:
         if values["top_quantiles_to_drop_per_net"] >= quantiles:
             raise BadInputError(
                 "hyperparameters.top_quantiles_to_drop_per_net: must be less than n_quantiles = "
-                f"{quantiles}, "
-                f"not {values['top_quantiles_to_drop_per_net']!r}"
+                f"{quantiles}, not {values['top_quantiles_to_drop_per_net']!r}"
             )
 
 
 def _check_minibatches(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
-    """Refuse minibatches that a rollout does not fill: SB3 would train on smaller ones after a
-    warning.
+    """Refuse a batch size that does not fit a rollout.
+
+    SB3 would only warn, and would then train on smaller minibatches.
     """
     if algorithm.minibatches is None:
         return
@@ -170,12 +167,9 @@ def _check_minibatches(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
     rollout = values.get("n_envs", 1) * values.get("n_steps", defaults["n_steps"])
     batch = values.get("batch_size", defaults["batch_size"])
     if batch < 2 or batch > rollout:
-        problem = (
-            f"{batch} is more than" if batch > rollout else f"must be at least 2, not {batch}, of"
-        )
         raise BadInputError(
-            f"hyperparameters.batch_size: {problem} a rollout of n_steps × n_envs = {rollout}; "
-            f"allowed: 2 to {rollout}"
+            f"hyperparameters.batch_size: {batch} does not fit a rollout of n_steps × n_envs = "
+            f"{rollout} steps; allowed: 2 to {rollout}"
         )
     if (
         rollout % batch == 1
@@ -183,14 +177,14 @@ def _check_minibatches(algorithm: Algorithm, values: Mapping[str, Any]) -> None:
         and values.get("normalize_advantage", True)
     ):
         raise BadInputError(
-            f"hyperparameters.batch_size: {batch} leaves a minibatch of one of a rollout of "
-            f"n_steps × n_envs = {rollout}, "
-            "whose advantage has no deviation; allowed are others, best one that divides it"
+            f"hyperparameters.batch_size: {batch} leaves a last minibatch of one step from a "
+            f"rollout of n_steps × n_envs = {rollout} steps, and one advantage cannot be "
+            f"normalised; choose another size, best a divisor of {rollout}"
         )
 
 
 def _scheduled_number(value: Any) -> Any:
-    """The number of `0.1` or `lin_0.1`; whatever else is left to the parser of schedules."""
+    """Return the number in `0.1` or `lin_0.1`; None for any other text."""
     try:
         return float(value.removeprefix("lin_")) if isinstance(value, str) else value
     except ValueError:

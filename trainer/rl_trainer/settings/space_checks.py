@@ -1,6 +1,4 @@
-"""Whether an algorithm and its policy can work in an environment: asked before anything is built,
-answered by key.
-"""
+"""Checks that an algorithm and its policy can handle the spaces of an environment."""
 
 from typing import Any
 
@@ -14,11 +12,12 @@ from rl_trainer.settings.algorithms import load_class
 from rl_trainer.settings.hyperparameters import ModelSettings
 
 OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+#: The keys of the observations that HerReplayBuffer needs.
 GOALS = ("observation", "achieved_goal", "desired_goal")
 
 
 def check_spaces(env: gym.Env[Any, Any], settings: ModelSettings, env_id: str) -> None:
-    """Refuse spaces that the algorithm or the policy does not handle.
+    """Refuse spaces that the algorithm or the policy cannot handle, before a model is built.
 
     :raises BadInputError: naming `env_id`, `algo` or the hyper-parameter, and what is allowed.
     """
@@ -32,29 +31,28 @@ def check_spaces(env: gym.Env[Any, Any], settings: ModelSettings, env_id: str) -
         if not set(GOALS) <= set(parts):
             raise BadInputError(
                 "hyperparameters.replay_buffer_class: HerReplayBuffer needs observations that "
-                "are a Dict of "
-                f"{', '.join(GOALS)}, and {env_id} has {env.observation_space}"
+                f"are a Dict of {', '.join(GOALS)}, but {env_id} has {env.observation_space}"
             )
     if settings.algorithm.action_masks and not env.has_wrapper_attr("action_masks"):
         raise BadInputError(
             f"algo: {settings.algorithm.name} needs an environment with action_masks(); "
-            f"{env_id} has none: use ppo"
+            f"{env_id} does not have this method: use ppo"
         )
 
 
 def _check_observations(space: spaces.Space[Any], env_id: str) -> None:
     parts = tuple(space.spaces.values()) if isinstance(space, spaces.Dict) else (space,)
+    allowed = ", ".join(kind.__name__ for kind in OBSERVATIONS)
     for part in parts:
         if not isinstance(part, OBSERVATIONS):
             raise BadInputError(
-                f"env_id: {env_id} has observations that no policy takes, {space}; allowed are "
-                f"{', '.join(kind.__name__ for kind in OBSERVATIONS)} and a Dict of these: wrap "
-                "the environment"
+                f"env_id: no policy takes the observations of {env_id}, {space}; wrap the "
+                f"environment, so that they are {allowed} or a Dict of these"
             )
         if isinstance(part, spaces.Discrete) and part.start != 0:
             raise BadInputError(
-                f"env_id: observations of {env_id} start at {part.start}; they must start at 0, "
-                "so wrap the environment"
+                f"env_id: the observations of {env_id} start at {part.start}; wrap the "
+                "environment, so that they start at 0"
             )
 
 
@@ -67,17 +65,17 @@ def _check_actions(space: spaces.Space[Any], settings: ModelSettings, env_id: st
         )
         raise BadInputError(
             f"algo: {algorithm.name} cannot handle the actions of {env_id}, {space}; it needs "
-            f"{' or '.join(algorithm.actions)}, and algorithms for {kind} are: {fitting}"
+            f"{' or '.join(algorithm.actions)}; algorithms for {kind}: {fitting}"
         )
     if isinstance(space, spaces.Discrete) and space.start != 0:
         raise BadInputError(
-            f"env_id: the actions of {env_id} start at {space.start}; they must start at 0, so "
-            "wrap the environment"
+            f"env_id: the actions of {env_id} start at {space.start}; wrap the environment, so "
+            "that they start at 0"
         )
     if isinstance(space, spaces.Box) and not (space.is_bounded("both") and len(space.shape) > 0):
         raise BadInputError(
-            f"env_id: the actions of {env_id}, {space}, are unbounded; give them bounds, so wrap "
-            "the environment"
+            f"env_id: the actions of {env_id}, {space}, are unbounded; wrap the environment, so "
+            "that they have bounds"
         )
 
 
@@ -89,17 +87,18 @@ def _check_policy(space: spaces.Space[Any], settings: ModelSettings, env_id: str
             for name in sorted(load_class(settings.algorithm).policy_aliases)
             if name.startswith("MultiInput") == several
         ]
+        hint = f"allowed: {', '.join(allowed)}"
+        if not allowed:
+            hint = f"no policy of {settings.algorithm.name} takes them: use another algorithm"
         raise BadInputError(
             f"hyperparameters.policy: {policy} does not take the observations of {env_id}, "
-            f"{space}; "
-            f"allowed: {', '.join(allowed) or f'no policy of {settings.algorithm.name} does'}"
+            f"{space}; {hint}"
         )
     scaled = settings.model_kwargs.get("policy_kwargs", {}).get("normalize_images", True)
     if policy.startswith("Cnn") and not is_image_space(
         space, check_channels=False, normalized_image=not scaled
     ):
         raise BadInputError(
-            f"hyperparameters.policy: {policy} needs pictures (uint8, 0 to 255, three axes), and "
-            f"{env_id} has {space}; "
-            f"use {policy.replace('Cnn', 'Mlp')}"
+            f"hyperparameters.policy: {policy} needs images (uint8, 0 to 255, three axes), but "
+            f"{env_id} has {space}; use {policy.replace('Cnn', 'Mlp')}"
         )

@@ -1,23 +1,24 @@
-"""Where the time of a machine's start went: its boot, its installs, the imports. For the log, and
-for who measures recoveries.
+"""How long the parts of a machine's start took: boot, installation and imports.
+
+The times go to the log, and benchmarks of recovery read them there.
 """
 
 from collections.abc import Mapping
 
-#: Moments that the machine's user data left in the environment, in seconds since the epoch.
+#: Variables in which the machine's user data recorded moments, in seconds since the epoch.
 BOOT, INSTALL, READY = "NIGHTSHIFT_BOOT_AT", "NIGHTSHIFT_INSTALL_AT", "NIGHTSHIFT_READY_AT"
 
 
 def startup_facts(
     environ: Mapping[str, str], *, began: float, importing: float, imported: float
 ) -> dict[str, float]:
-    """Reckon durations from moments, all in seconds since the epoch.
+    """Compute durations from moments. All moments are in seconds since the epoch.
 
     :param began: when the trainer's first line ran.
-    :param importing: when the import of torch and the rest began.
-    :param imported: when it ended.
-    :return: `imports_s`, which on a machine includes the interpreter's own start; on a machine also
-        `boot_s` and `installs_s`.
+    :param importing: when the import of torch and other libraries began.
+    :param imported: when this import ended.
+    :return: `imports_s`, and on a machine also `boot_s` and `installs_s`. On a machine `imports_s`
+        includes the start of the Python interpreter.
 
     >>> marks = {BOOT: "100", INSTALL: "100.5", READY: "103"}
     >>> startup_facts(marks, began=104, importing=105, imported=108)
@@ -37,7 +38,7 @@ def startup_facts(
 
 
 def describe_startup(facts: Mapping[str, float]) -> str:
-    """A sentence for the log.
+    """Return a sentence for the log.
 
     >>> describe_startup({"installs_s": 2.5, "imports_s": 4.0})
     'installs took 2.5 s, imports took 4.0 s'

@@ -1,0 +1,95 @@
+"""Prepare a trial: check its spec, and build the trainer of its segments."""
+
+import functools
+
+from rl_lifecycle.errors import InvalidExperimentError
+from rl_lifecycle.experiment.experiment import why_removed
+from rl_lifecycle.experiment.hyperparameters import check_segment
+from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.storage.stores import ObjectStore
+from rl_trainer.environments.factory import EnvironmentFactory, check_environment, max_episode_steps
+from rl_trainer.errors import BadInputError, OutOfMemoryError
+from rl_trainer.onnx_export.export import check_exportable
+from rl_trainer.settings.algorithms import get_algorithm
+from rl_trainer.settings.hyperparameters import read_settings
+from rl_trainer.settings.replay_sizes import ReplayTooLargeError, check_replay_fits
+from rl_trainer.training.models import ModelBuilder, release
+from rl_trainer.training.segments import SegmentPlan, SegmentTrainer
+from rl_trainer.training.warm_start import check_acts_alike, read_warm_start
+
+
+def make_trainer(
+    spec: Spec, trial: str, store: ObjectStore | None, *, fast: bool = True
+) -> SegmentTrainer:
+    """Check a spec against its algorithm and environment, and make the trainer of its segments.
+
+    A spec of an earlier release may ask for CUDA graphs. SB3's own updates then train on the GPU,
+    as they did in that release on a machine that could not record them.
+
+    :param store: the store with the champion's parameters. If it is None, a spec that needs them
+        is refused.
+    :param fast: use the NumPy path if it covers the spec.
+    :raises BadInputError: if the spec cannot be trained.
+    """
+    get_algorithm(spec.experiment.algo)
+    settings = read_settings(spec.experiment.algo, spec.hyperparameters)
+    factory = EnvironmentFactory(spec.experiment.env_id, spec.experiment.env_kwargs, settings)
+    env = check_environment(factory)
+    try:
+        check_segment(
+            spec.experiment, spec.segment_timesteps, spec.hyperparameters, max_episode_steps(env)
+        )
+    except InvalidExperimentError as error:
+        raise BadInputError(str(error)) from error
+    finally:
+        env.close()
+    plan = SegmentPlan(
+        spec.trial(trial).seed,
+        spec.segment_timesteps,
+        spec.experiment.total_timesteps,
+        spec.n_segments,
+    )
+    fits = functools.partial(check_replay_fits, settings, plan.total_timesteps)
+    removed = why_removed(spec.experiment.compute)
+    builder = ModelBuilder(
+        settings,
+        _device(settings.policy, asked=bool(removed)),
+        fast=fast and not removed,
+        why_not_fast=removed or "switched off",
+        check=fits,
+    )
+    return SegmentTrainer(plan, factory, builder, read_warm_start(spec, store))
+
+
+def check_untrained(trainer: SegmentTrainer, *, begun: bool) -> None:
+    """Build an untrained model, and check it before a segment is trained.
+
+    This chooses the path, and finds settings that SB3 or the ONNX export refuses.
+
+    :param begun: whether a checkpoint exists, which shows that some machine could train the spec.
+        A buffer that does not fit is then a problem of the machine and not of the spec.
+    :raises BadInputError: if the spec cannot be trained.
+    :raises OutOfMemoryError: if the replay buffer needs a larger machine.
+    """
+    try:
+        model = trainer.prepare(0, None)
+    except ReplayTooLargeError as error:
+        if not begun:
+            raise
+        raise OutOfMemoryError(f"{error.facts}: continue on a larger machine") from error
+    check_exportable(model)
+    if trainer.initial is not None:
+        check_acts_alike(model, trainer.initial)
+    model.env.close()
+    release(model)
+
+
+def _device(policy: str, *, asked: bool) -> str:
+    """Choose the device. Small MLP policies train faster on the CPU, even if there is a GPU.
+
+    :param asked: whether the spec asks for the GPU.
+    """
+    import torch
+
+    large = "Cnn" in policy or "MultiInput" in policy
+    return "cuda" if (large or asked) and torch.cuda.is_available() else "cpu"
