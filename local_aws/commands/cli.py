@@ -217,7 +217,6 @@ def run_status(arguments: argparse.Namespace) -> Answer:
         "state": str(state.path),
         "endpoint_url": running.endpoint_url,
         "pid": running.pid,
-        # Fmt: skip
         "account_id": running.account_id,
         "region": running.region,
         **ask(running, "status"),

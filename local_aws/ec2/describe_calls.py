@@ -103,7 +103,7 @@ class DescribeCalls:
                 "InstanceInitiatedShutdownBehavior",
                 {"Value": instance.on_shutdown},
             ),
-            "instanceType": ("OfferedType", {"Value": instance.record["OfferedType"]}),
+            "instanceType": ("InstanceType", {"Value": instance.record["InstanceType"]}),
             "disableApiTermination": ("DisableApiTermination", {"Value": False}),
             "ebsOptimized": ("EbsOptimized", {"Value": instance.record["EbsOptimized"]}),
             "groupSet": ("Groups", instance.record["SecurityGroups"]),
@@ -337,7 +337,7 @@ class DescribeCalls:
             }
         )
         offered = [
-            {"OfferedType": name, "LocationType": kind, "Location": shown}
+            {"InstanceType": name, "LocationType": kind, "Location": shown}
             for name in CATALOG for place, shown in places.items() if kind == "region" or is_offered(name, place)
         ]  # fmt: skip
         page, after = filters.page(
@@ -422,7 +422,7 @@ def _type(entry: OfferedType) -> Response:
             }
         }
     return {
-        "OfferedType": entry.name,
+        "InstanceType": entry.name,
         "CurrentGeneration": not entry.name.startswith("p3"),
         "FreeTierEligible": entry.name == "t3.micro",
         "SupportedUsageClasses": ["on-demand", "spot"],
@@ -451,7 +451,7 @@ def _price(entry: OfferedType, zone: str, hours: int) -> Response:
     price = entry.spot_usd(zone) * (1 + 0.01 * (hours % 7))
     at = now().replace(minute=0, second=0) - dt.timedelta(hours=hours)
     return {
-        "OfferedType": entry.name,
+        "InstanceType": entry.name,
         "AvailabilityZone": zone,
         "SpotPrice": f"{price:.6f}",
         "ProductDescription": "Linux/UNIX",

@@ -23,7 +23,6 @@ METADATA_DEFAULTS = {
     "HttpTokens": "optional",
     "HttpPutResponseHopLimit": 1,
     "HttpEndpoint": "enabled",
-    # Fmt: skip
     "HttpProtocolIpv6": "disabled",
     "InstanceMetadataTags": "disabled",
 }

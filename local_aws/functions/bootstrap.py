@@ -88,7 +88,6 @@ def load(handler: str) -> tuple[Any, dict[str, Any] | None]:
             "errorMessage": (
                 f"Bad handler '{handler}': not enough values to unpack (expected 2, got 1)"
             ),
-            # Fmt: skip
             "errorType": "Runtime.MalformedHandlerName",
             "requestId": "",
             "stackTrace": [],
@@ -102,7 +101,6 @@ def load(handler: str) -> tuple[Any, dict[str, Any] | None]:
     if found is None:
         return None, {
             "errorMessage": f"Handler '{name}' missing on module '{module_name}'",
-            # Fmt: skip
             "errorType": "Runtime.HandlerNotFound",
             "requestId": "",
             "stackTrace": [],

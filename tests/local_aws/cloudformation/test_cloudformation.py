@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import pytest
 
-from .conftest import ACCOUNT, TwinUnderTest, allow, policy, trust, unique, until, zipped
+from tests.local_aws.conftest import ACCOUNT, TwinUnderTest, allow, policy, trust, unique, until, zipped
 
 TEMPLATE = Path(__file__).with_name("everything.yaml")
 Read = Callable[..., Any]

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from .conftest import TwinUnderTest, run_cli
+from tests.local_aws.conftest import TwinUnderTest, run_cli
 
 WHO = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
 

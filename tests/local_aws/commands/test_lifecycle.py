@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError
 from local_aws.processes import find_marked
 from local_aws.state import StateFolder
 
-from .conftest import run_cli, start, trust, until
+from tests.local_aws.conftest import run_cli, start, trust, until
 
 
 def one_line(text: str) -> str:

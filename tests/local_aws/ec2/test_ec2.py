@@ -10,7 +10,7 @@ from botocore.config import Config
 
 from local_aws.processes import find_marked
 
-from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, unique, until
+from tests.local_aws.conftest import ACCOUNT, TwinUnderTest, allow, code_of, unique, until
 
 E = f"arn:aws:ec2:*:{ACCOUNT}:"
 ANY = [

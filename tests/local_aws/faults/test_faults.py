@@ -15,8 +15,8 @@ from local_aws.errors import FaultScriptError
 from local_aws.faults import catalog, script
 from local_aws.faults.engine import FaultEngine
 
-from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, run_cli, start, unique, until
-from .imds import IMDS
+from tests.local_aws.conftest import ACCOUNT, TwinUnderTest, allow, code_of, run_cli, start, unique, until
+from tests.local_aws.imds import IMDS
 
 SLEEPS = "#!/bin/sh\nsleep 300\n"
 

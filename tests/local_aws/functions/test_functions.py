@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, policy, trust, unique, until, zipped
+from tests.local_aws.conftest import ACCOUNT, TwinUnderTest, allow, code_of, policy, trust, unique, until, zipped
 
 WHO = """import boto3, sys
 import numpyish

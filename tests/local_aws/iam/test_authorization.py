@@ -9,7 +9,7 @@ import requests
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
-from .conftest import ACCOUNT, QUICK, TwinUnderTest, allow, code_of, policy, run_cli, trust, unique
+from tests.local_aws.conftest import ACCOUNT, QUICK, TwinUnderTest, allow, code_of, policy, run_cli, trust, unique
 
 E = f"arn:aws:ec2:*:{ACCOUNT}:"
 EVERYTHING_BUT_THE_INSTANCE = [
@@ -131,7 +131,6 @@ def test_chained_roles_need_both_sides(twin: TwinUnderTest) -> None:
         "Effect": "Allow",
         "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
         "Action": "sts:AssumeRole",
-        # Fmt: skip
         "Condition": {"ArnLike": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/{name}"}},
     }
     iam.create_role(RoleName=target, AssumeRolePolicyDocument=policy(statement))
@@ -347,7 +346,6 @@ def test_a_bucket_policy_denies_administrators_too_and_loopback_is_secure(
         "Principal": "*",
         "Action": "s3:PutObject",
         "Resource": f"arn:aws:s3:::{bucket}/*",
-        # Fmt: skip
         "Condition": {"ArnNotEquals": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/{name}"}},
     }
     tls = {

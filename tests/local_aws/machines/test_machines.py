@@ -8,8 +8,8 @@ from pathlib import Path
 from local_aws.machines.bounds import outside
 from local_aws.processes import find_marked
 
-from .conftest import TwinUnderTest, allow, unique, until
-from .imds import IMDS
+from tests.local_aws.conftest import TwinUnderTest, allow, unique, until
+from tests.local_aws.imds import IMDS
 
 
 def test_an_instance_sees_nothing_of_the_hosts_environment(twin: TwinUnderTest) -> None:
