@@ -38,7 +38,7 @@ PACES = {
     "real": Pace(12.0, 35.0, 0.1, 3.0, (60.0, 120.0), 1.0, 300.0),
     "steady": Pace(0.3, 0.2, 0.0, 0.0, (0.5, 1.0), 0.5, 8.0),
 }
-"""By the name that ``up --pace`` takes. ``steady`` is ``fast`` without surprises."""
+"""By the name that `up --pace` takes. `steady` is `fast` without surprises."""
 
 
 class Lateness:

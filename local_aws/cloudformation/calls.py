@@ -76,7 +76,7 @@ def _bucket(properties: Properties, physical_id: str, _account: str, _region: st
 
 
 def _r(*actions: str) -> tuple[Right, ...]:
-    """Return rights from ``action``, ``action if Property`` and ``action on kind Property``."""
+    """Return rights from `action`, `action if Property` and `action on kind Property`."""
     return tuple(_right(action) for action in actions)
 
 

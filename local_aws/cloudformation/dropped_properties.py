@@ -1,7 +1,7 @@
 """Properties that the emulator drops, applied through the services' own APIs after its provisioners
 ran.
 
-What is mended here was found by reading every property of a template back; ``tests/local_aws`` does
+What is mended here was found by reading every property of a template back; `tests/local_aws` does
 that for all of them.
 """
 
@@ -16,7 +16,7 @@ from local_aws.emulator import inproc
 Properties = Mapping[str, Any]
 Attributes = dict[str, Any]
 Mend = Callable[[str, Properties, str], Attributes]
-"""Takes the physical id, the resolved properties and the region; returns attributes to add for ``Fn::GetAtt``."""
+"""Takes the physical id, the resolved properties and the region; returns attributes to add for `Fn::GetAtt`."""
 
 
 def is_true(value: Any) -> bool:
@@ -108,7 +108,7 @@ def _lifecycle(rule: Properties) -> dict[str, Any]:
 
 
 def vpc(_vpc_id: str, properties: Properties, _region: str) -> Attributes:
-    """Give ``Fn::GetAtt`` the address range."""
+    """Give `Fn::GetAtt` the address range."""
     return {
         "CidrBlock": properties.get("CidrBlock"),
         "CidrBlockAssociations": [],
@@ -144,7 +144,7 @@ def function(name: str, properties: Properties, region: str) -> Attributes:
 
 
 def instance_profile(name: str, _properties: Properties, region: str) -> Attributes:
-    """Give ``Fn::GetAtt`` the ARN."""
+    """Give `Fn::GetAtt` the ARN."""
     profile = inproc.client("iam", region).get_instance_profile(InstanceProfileName=name)[
         "InstanceProfile"
     ]
@@ -162,7 +162,7 @@ MENDS: dict[str, Mend] = {
 
 
 def physical_id(kind: str, made: str) -> str:
-    """Return what ``Ref`` gives: an instance profile's is its name, where the emulator gives its
+    """Return what `Ref` gives: an instance profile's is its name, where the emulator gives its
     ARN.
     """
     return made.rsplit("/", 1)[-1] if kind == "AWS::IAM::InstanceProfile" else made

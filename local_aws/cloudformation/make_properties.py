@@ -1,6 +1,6 @@
-"""Make ``properties.json`` from the resource schemas that cfn-lint carries.
+"""Make `properties.json` from the resource schemas that cfn-lint carries.
 
-Run it from the root: ``.venv/bin/python -m local_aws.cloudformation.make_properties``.
+Run it from the root: `.venv/bin/python -m local_aws.cloudformation.make_properties`.
 
 The server has no cfn-lint, and the schemas are large; what is needed here is which properties a
 type has and requires.

@@ -42,7 +42,7 @@ def references(node: Any) -> Iterator[str]:
 
 
 def _in_text(value: Any) -> Iterator[str]:
-    """Yield what a ``Fn::Sub`` refers to, its own variables apart."""
+    """Yield what a `Fn::Sub` refers to, its own variables apart."""
     text, own = (value[0], value[1]) if isinstance(value, list) and len(value) == 2 else (value, {})
     yield from (
         name

@@ -49,7 +49,7 @@ class Type:
 
 
 class FlowLog(Type):
-    """``AWS::EC2::FlowLog``."""
+    """`AWS::EC2::FlowLog`."""
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Make a flow log."""
@@ -84,7 +84,7 @@ class FlowLog(Type):
 
 
 class Address(Type):
-    """``AWS::EC2::EIP``."""
+    """`AWS::EC2::EIP`."""
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Allocate an address."""
@@ -104,7 +104,7 @@ class Address(Type):
 
 
 class NatGateway(Type):
-    """``AWS::EC2::NatGateway``."""
+    """`AWS::EC2::NatGateway`."""
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Make a NAT gateway."""
@@ -127,7 +127,7 @@ class NatGateway(Type):
 
 
 class SecurityGroupRule(Type):
-    """``AWS::EC2::SecurityGroupIngress`` and ``AWS::EC2::SecurityGroupEgress``."""
+    """`AWS::EC2::SecurityGroupIngress` and `AWS::EC2::SecurityGroupEgress`."""
 
     def __init__(self, region: str, direction: str) -> None:
         super().__init__(region)
@@ -167,7 +167,7 @@ class SecurityGroupRule(Type):
 
 
 class Budget(Type):
-    """``AWS::Budgets::Budget``."""
+    """`AWS::Budgets::Budget`."""
 
     def __init__(self, region: str, account_id: str) -> None:
         super().__init__(region)

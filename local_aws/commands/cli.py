@@ -1,6 +1,6 @@
-"""``python -m local_aws up|down|status|env|fault``: an AWS account on this machine.
+"""`python -m local_aws up|down|status|env|fault`: an AWS account on this machine.
 
-Every command takes ``--json`` (one object on stdout, progress on stderr) and ``--state DIR``. Exit
+Every command takes `--json` (one object on stdout, progress on stderr) and `--state DIR`. Exit
 status: 0 done, 2 bad input or nothing to act on, with one line that says what to do.
 """
 
@@ -19,7 +19,7 @@ from local_aws.commands.control import ask
 from local_aws.ec2.catalog import read_types
 from local_aws.errors import LocalAwsError, NotRunningError
 from local_aws.pace import PACES
-from local_aws.state import ROOT, Running, StateFolder
+from local_aws.server.state_folder import ROOT, Running, StateFolder
 
 Answer = dict[str, Any]
 

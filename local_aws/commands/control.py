@@ -10,7 +10,7 @@ import urllib.request
 from typing import Any
 
 from local_aws.errors import LocalAwsError, NotRunningError
-from local_aws.state import Running
+from local_aws.server.state_folder import Running
 
 TOKEN_HEADER = "X-Local-Aws-Token"  # noqa: S105 - a name, no secret
 
@@ -18,7 +18,7 @@ TOKEN_HEADER = "X-Local-Aws-Token"  # noqa: S105 - a name, no secret
 def ask(
     running: Running, path: str, order: dict[str, Any] | None = None, timeout_s: float = 10.0
 ) -> dict[str, Any]:
-    """Send an order to ``/_local/<path>``, or read it when there is none.
+    """Send an order to `/_local/<path>`, or read it when there is none.
 
     :raises LocalAwsError: with the server's own words when it refuses.
     :raises NotRunningError: when it does not answer.

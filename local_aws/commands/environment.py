@@ -8,7 +8,7 @@ import shlex
 from typing import Any
 
 from local_aws.commands.control import ask
-from local_aws.state import Running
+from local_aws.server.state_folder import Running
 
 WORKER_ROLE = "airflow-worker"
 SHORT_NAMES = ("launcher", "promoter", "trainer", "evaluator", "reaper", "deployer")
@@ -51,7 +51,7 @@ def variables(running: Running, role: str) -> dict[str, str]:
 
 
 def as_shell(setting: dict[str, str]) -> str:
-    """Write lines for ``eval "$(python -m local_aws env)"``.
+    """Write lines for `eval "$(python -m local_aws env)"`.
 
     >>> print(as_shell({"A": "b c"}).splitlines()[-1])
     export A='b c'

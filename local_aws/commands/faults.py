@@ -1,4 +1,4 @@
-"""``python -m local_aws fault``: its arguments, and what it prints."""
+"""`python -m local_aws fault`: its arguments, and what it prints."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from local_aws.commands import server_process
 from local_aws.commands.control import ask
 from local_aws.errors import FaultScriptError
 from local_aws.faults import catalog
-from local_aws.state import Running, StateFolder
+from local_aws.server.state_folder import Running, StateFolder
 
 Answer = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``fault kinds|list|add|run|clear|restart``."""
+    """Describe `fault kinds|list|add|run|clear|restart`."""
     parser.add_argument(
         "verb",
         choices=["kinds", "list", "add", "run", "clear", "restart"],
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace, state: StateFolder, running: Running) -> 
 
 
 def read_words(words: list[str]) -> dict[str, str]:
-    """Read ``name=value`` words.
+    """Read `name=value` words.
 
     >>> read_words(["rate=0.5", "tag=a=b"])
     {'rate': '0.5', 'tag': 'a=b'}

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_aws.errors import EnvironmentMissingError, PortTakenError, StartFailedError
-from local_aws.processes import MARK, is_zombie, kill_marked, send
-from local_aws.state import ROOT, Running, StateFolder
+from local_aws.machines.processes import MARK, is_zombie, kill_marked, send
+from local_aws.server.state_folder import ROOT, Running, StateFolder
 
 READY_WITHIN_S = 30.0
 """Twenty times what a start takes on an idle laptop; a machine under load still gets its chance."""
@@ -26,7 +26,7 @@ class Options:
     """How a server is started.
 
     :param port: a fixed loopback port; None takes the last one again, or any free one.
-    :param ami: the environment whose ``bin`` is first on every instance's PATH.
+    :param ami: the environment whose `bin` is first on every instance's PATH.
     :param pace: a name of :data:`local_aws.pace.PACES`.
     :param seed: decides which launches are not found at first.
     :param instance_types: a table of types to have beside the catalogue's, see
@@ -72,7 +72,7 @@ def start(state: StateFolder, options: Options) -> tuple[Running, bool]:
 def _clear_after_crash(state: StateFolder) -> None:
     """End what a killed server may have left, and forget it."""
     if left := state.last_known():
-        kill_marked(MARK, left.twin)
+        kill_marked(MARK, left.process_mark)
 
 
 def _is_taken(port: int) -> bool:
@@ -115,7 +115,7 @@ def _spawn(state: StateFolder, options: Options) -> subprocess.Popen[bytes]:
     state.server_file.unlink(missing_ok=True)
     with state.log_file.open("wb") as log:
         return subprocess.Popen(
-            [str(python), "-m", "local_aws.server.server", *arguments],
+            [str(python), "-m", "local_aws.server", *arguments],
             cwd=state.path,
             env=environ,
             stdin=subprocess.DEVNULL,
@@ -169,7 +169,7 @@ def stop(state: StateFolder) -> Running | None:
                 send([running.pid], signal.SIGKILL)
                 _is_released(state, STOP_WITHIN_S)
         if known:
-            kill_marked(MARK, known.twin)
+            kill_marked(MARK, known.process_mark)
         return running
 
 

@@ -35,8 +35,8 @@ class DescribeCalls:
         self._region = region
         self._images = images
 
-    # -- instances
-    # ----------------------------------------------------------------------------------------------
+    # --- Instances ---
+
     def _selected(self, request: Request) -> list[Instance]:
         """Return the instances that ids and filters choose."""
         chosen = (
@@ -130,8 +130,8 @@ class DescribeCalls:
             "Output": base64.b64encode(text).decode(),
         }
 
-    # -- what hangs on instances
-    # --------------------------------------------------------------------------------
+    # --- Disks, interfaces, tags and networks ---
+
     def describe_volumes(self, request: Request) -> Response:
         """List disks: those of instances, and those that the emulator keeps."""
         ours = [volume for instance in self._store.visible() for volume in instance.volumes]
@@ -281,8 +281,8 @@ class DescribeCalls:
             raise Ec2ApiError("InvalidLaunchTemplateId.VersionNotFound", text)
         return dict(answer)
 
-    # -- what can be launched
-    # -----------------------------------------------------------------------------------
+    # --- Images, types and prices ---
+
     def describe_images(self, request: Request) -> Response:
         """List images by id, owner and filter."""
         known = self._images()

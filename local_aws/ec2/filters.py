@@ -151,7 +151,7 @@ TAGGED: tuple[Mapping[str, Reader], ...] = (ENDPOINT, INSTANCE, VOLUME, INTERFAC
 def select(
     records: Iterable[Item], filters: Sequence[Mapping[str, Any]], known: Mapping[str, Reader]
 ) -> list[Item]:
-    """Keep the records that pass every filter: any of a filter's values, with ``*`` and ``?``.
+    """Keep the records that pass every filter: any of a filter's values, with `*` and `?`.
 
     :raises Ec2ApiError: InvalidParameterValue for a filter that the call does not have,
         FilterLimitExceeded for too many values.

@@ -1,4 +1,4 @@
-"""CreateFleet of type ``instant``: try the overrides in the strategy's order, launch, and report
+"""CreateFleet of type `instant`: try the overrides in the strategy's order, launch, and report
 each refusal.
 
 Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instant-fleet.html
@@ -38,8 +38,8 @@ def in_order(
 ) -> list[Choice]:
     """Sort choices as a strategy prefers them.
 
-    How deep AWS's capacity pools are cannot be known here, so ``capacity-optimized`` keeps the
-    request's order and ``price-capacity-optimized`` takes the cheapest.
+    How deep AWS's capacity pools are cannot be known here, so `capacity-optimized` keeps the
+    request's order and `price-capacity-optimized` takes the cheapest.
 
     :param zone_of: the zone of each subnet, by id.
     """

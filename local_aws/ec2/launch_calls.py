@@ -92,7 +92,7 @@ class Launching:
     def _launch_many(
         self, spec: LaunchSpec, least: int, most: int, tags: dict[str, str], token: str
     ) -> list[Instance]:
-        """Launch as many as there is room for, at least ``least``.
+        """Launch as many as there is room for, at least `least`.
 
         :raises Ec2ApiError: the refusal, if there is room for fewer.
         """

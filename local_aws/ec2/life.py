@@ -72,8 +72,8 @@ class Life:
         """Where the machine image's environment lies."""
         return self._host.ami
 
-    # -- birth
-    # --------------------------------------------------------------------------------------------------
+    # --- Start ---
+
     def launch(
         self,
         spec: LaunchSpec,
@@ -160,8 +160,8 @@ class Life:
             self.end(instance, KILLED)
         self.on_change(instance)
 
-    # -- end
-    # ----------------------------------------------------------------------------------------------------
+    # --- End ---
+
     def _powered_off(self, instance: Instance) -> None:
         """The machine shut itself down: terminate or stop, as the launch said."""
         self.end(instance, SHUT_ITSELF_DOWN, stop=instance.on_shutdown == "stop")
@@ -217,7 +217,7 @@ class Life:
         self.on_change(instance)
 
     def interrupt(self, instance: Instance, notice_s: float) -> None:
-        """Interrupt a spot instance: notice now (none for 0), the end after ``notice_s``."""
+        """Interrupt a spot instance: notice now (none for 0), the end after `notice_s`."""
         if notice_s:
             at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=notice_s)
             instance.notice = {"action": "terminate", "time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}

@@ -83,7 +83,7 @@ def _network(instance: Instance) -> dict[str, Leaf]:
 
 
 def _tags(instance: Instance) -> dict[str, Leaf]:
-    """Show its tags, where the launch allowed that; AWS shows its own ``aws:`` tags nowhere
+    """Show its tags, where the launch allowed that; AWS shows its own `aws:` tags nowhere
     here.
     """
     if instance.record["MetadataOptions"].get("InstanceMetadataTags") != "enabled":

@@ -117,8 +117,8 @@ class Ec2:
                 return self._reads[action](request)
             return self._writes[action](request, dry_run)
 
-    # -- ending
-    # -------------------------------------------------------------------------------------------------
+    # --- Stopping and terminating ---
+
     def terminate_instances(self, request: Request, dry_run: bool) -> Response:
         """Terminate instances: kills their processes and erases their disks."""
         chosen = self._authorized("TerminateInstances", request["InstanceIds"], dry_run)

@@ -40,7 +40,7 @@ def now() -> dt.datetime:
 
 
 def new_id(kind: str) -> str:
-    """Return a fresh id such as ``i-0123456789abcdef0``."""
+    """Return a fresh id such as `i-0123456789abcdef0`."""
     return f"{kind}-0{secrets.token_hex(8)}"
 
 
@@ -51,7 +51,7 @@ class Instance:
     :param record: what DescribeInstances reports.
     :param volumes: what DescribeVolumes reports, while they exist.
     :param interfaces: what DescribeNetworkInterfaces reports, while they exist.
-    :param visible_at: before this time (``time.time``) calls answer that there is no such instance.
+    :param visible_at: before this time (`time.time`) calls answer that there is no such instance.
     """
 
     record: dict[str, Any]
@@ -131,8 +131,8 @@ class Store:
         self._answers: dict[str, Answer] = {}
         self._path = path
 
-    # -- client tokens
-    # ------------------------------------------------------------------------------------------
+    # --- Client tokens ---
+
     def find_answer(
         self, action: str, token: str, request: dict[str, Any]
     ) -> dict[str, Any] | None:
@@ -156,8 +156,8 @@ class Store:
         """Make a token stand for an answer."""
         self._answers[f"{action}/{token}"] = Answer(digest(request), response, time.time())
 
-    # -- instances
-    # ----------------------------------------------------------------------------------------------
+    # --- Instances ---
+
     def find(self, instance_id: str) -> Instance | None:
         """Return an instance that is visible by now, or None."""
         found = self.instances.get(instance_id)
@@ -216,8 +216,8 @@ class Store:
             "There are not enough free addresses in the subnet.",
         )
 
-    # -- persistence
-    # --------------------------------------------------------------------------------------------
+    # --- Persistence ---
+
     def as_json(self) -> dict[str, Any]:
         """Return everything that survives a restart."""
         with self.lock:

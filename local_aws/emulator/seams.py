@@ -68,7 +68,7 @@ class EmulatorChangedError(RuntimeError):
 
 @functools.cache
 def module(name: str) -> Any:
-    """Return a module of the emulator, as ``Any``: it has no types. Kept, because every request
+    """Return a module of the emulator, as `Any`: it has no types. Kept, because every request
     asks several times.
     """
     return importlib.import_module(f"ministack.{name}")
@@ -105,7 +105,7 @@ def seam(name: str, attribute: str) -> Any:
 
 
 def replace(name: str, attribute: str, make: Callable[[Any], Any]) -> None:
-    """Put ``make(original)`` in the place of a declared name, also where other modules imported it
+    """Put `make(original)` in the place of a declared name, also where other modules imported it
     by name.
     """
     original = seam(name, attribute)

@@ -109,7 +109,7 @@ def _decode_structure(
 
 
 def _decode_list(flat: Mapping[str, str], shape: Any, prefix: str, used: set[str]) -> list[Any]:
-    """Decode ``prefix.1``, ``prefix.2``, …"""
+    """Decode `prefix.1`, `prefix.2`, …"""
     out: list[Any] = []
     while (value := decode(flat, shape.member, f"{prefix}.{len(out) + 1}", used)) is not None:
         out.append(value)

@@ -53,7 +53,7 @@ FUNCTION = {"function": Parameter(str, "*", "function name, with * and ?")}
 class FaultKind:
     """A kind of fault.
 
-    :param machine: whether it strikes an instance; then it strikes once unless ``count`` says
+    :param machine: whether it strikes an instance; then it strikes once unless `count` says
         otherwise.
     """
 

@@ -42,7 +42,7 @@ class SetFault:
         self.random = random.Random(f"{self.seed}/{self.salt}/{self.kind}")
 
     def is_on(self, at: float) -> bool:
-        """Say whether it can strike at a time (``time.monotonic``)."""
+        """Say whether it can strike at a time (`time.monotonic`)."""
         begins = self.set_at + self.values["after_s"]
         is_over = self.values["for_s"] is not None and at >= begins + self.values["for_s"]
         is_used_up = self.values["count"] is not None and self.strikes >= self.values["count"]
@@ -56,7 +56,7 @@ class SetFault:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for ``fault list``."""
+        """Return it for `fault list`."""
         shown = {name: value for name, value in self.values.items() if value is not None}
         return {
             "id": self.id,

@@ -1,7 +1,7 @@
 """Runs inside a function's process, under the function's own Python: loads the handler and serves
 invocations.
 
-It is a script of the standard library, started with ``-I -S``, so that the handler sees boto3
+It is a script of the standard library, started with `-I -S`, so that the handler sees boto3
 (which the runtime brings on AWS too), its zip and its layers, and nothing else. Requests and
 responses go through two pipes; what the handler prints is its log.
 """

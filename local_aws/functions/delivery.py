@@ -37,8 +37,8 @@ class Delivery:
         self.pace = pace
         self.copies: Callable[[str], int] = lambda _function_name: 1
 
-    # -- the emulator's seams
-    # -----------------------------------------------------------------------------------
+    # --- Called by the emulator ---
+
     def invoke_async(self, record: Record, event: Any) -> None:
         """Accept an event and see it through in the background; a fault may lose or double it."""
         config = record.get("config") or record
@@ -128,8 +128,8 @@ class Delivery:
             == "Allow"
         )
 
-    # -- an event's way
-    # -----------------------------------------------------------------------------------------
+    # --- The life of an event ---
+
     def _see_through(self, record: Record, config: Record, event: Any) -> None:
         """Invoke until it succeeds or is given up, then tell the destination."""
         settings, began, request_id = (

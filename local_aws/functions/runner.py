@@ -20,8 +20,8 @@ from local_aws.functions.environment import Environment, InvocationOutcome, Laun
 from local_aws.functions.packages import BadPackageError, Packages
 from local_aws.functions.runtimes import Runtimes
 from local_aws.iam.sessions import Credentials, Issuer, RoleMissingError, TrustError
+from local_aws.machines.processes import MARK
 from local_aws.machines.reaper import Reaper
-from local_aws.processes import MARK
 
 log = logging.getLogger("local_aws")
 SERVICE = "lambda.amazonaws.com"
@@ -47,7 +47,7 @@ class Runner:
     """All environments of all functions.
 
     :param endpoint_url: where AWS is.
-    :param twin: the mark that every process carries.
+    :param process_mark: the mark that every process carries.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Runner:
         issuer: Issuer,
         reaper: Reaper,
         endpoint_url: str,
-        twin: str,
+        process_mark: str,
     ) -> None:
         self._packages = Packages(folder / "unpacked")
         self._folder = folder
@@ -65,7 +65,7 @@ class Runner:
         self._issuer = issuer
         self._reaper = reaper
         self._endpoint_url = endpoint_url
-        self._twin = twin
+        self._process_mark = process_mark
         self._gate = ConcurrencyLimit()
         self._lock = threading.Lock()
         self._idle: dict[str, list[Idle]] = {}
@@ -75,8 +75,8 @@ class Runner:
             lambda _function_name, _request_id: None
         )
 
-    # -- the emulator's seam
-    # ------------------------------------------------------------------------------------
+    # --- Called by the emulator ---
+
     def execute(self, record: Record, event: Any, request_id: str) -> dict[str, Any]:
         """Run one invocation, as the emulator's own executor does: starts a process if none is
         idle.
@@ -235,7 +235,7 @@ class Runner:
             "AWS_SESSION_TOKEN": credentials.session_token,
             "PYTHONPATH": str(self._runtimes.packages),
             "LOCAL_AWS_BOUNDS_LOG": str(self._folder / "out-of-bounds" / name),
-            MARK: self._twin,
+            MARK: self._process_mark,
         }
 
     def can_assume(self, role_arn: str) -> bool:

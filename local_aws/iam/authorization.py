@@ -229,7 +229,7 @@ def _substitute_conditions(conditions: Mapping[str, Any], context: Any) -> dict[
 
 
 def substitute(text: str, context: Any) -> str:
-    """Replace each ``${key}`` by the key's value in the request, each ``${key, 'default'}`` by it
+    """Replace each `${key}` by the key's value in the request, each `${key, 'default'}` by it
     or the default.
 
     :raises KeyError: if a key has no value and no default.
@@ -250,7 +250,7 @@ def substitute(text: str, context: Any) -> str:
 
 
 def with_role_arn(original: Any) -> Any:
-    """Make ``aws:PrincipalArn`` the role's ARN for a session of a role, path included.
+    """Make `aws:PrincipalArn` the role's ARN for a session of a role, path included.
 
     Source:
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-principalarn

@@ -71,9 +71,9 @@ class Issuer:
     ) -> Credentials:
         """Return new credentials of a role for a service.
 
-        :param service: for example ``ec2.amazonaws.com``.
+        :param service: for example `ec2.amazonaws.com`.
         :param keys: condition keys that the trust policy may ask for, such as
-            ``aws:SourceAccount``.
+            `aws:SourceAccount`.
         :raises TrustError: if the trust policy does not allow it.
         :raises RoleMissingError: if there is no such role.
         """

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local_aws.machines.bounds import Connection, outside_connections, socket_inodes
-from local_aws.processes import MACHINE_MARK, MARK, find_marked, send
+from local_aws.machines.processes import MACHINE_MARK, MARK, find_marked, send
 
 log = logging.getLogger("local_aws")
 LOOK_EVERY_S = 0.2
@@ -27,13 +27,13 @@ LOOKUP_PORT = ":53"
 class AirGapWatch:
     """Looks for connections of a twin's processes to anywhere but this machine.
 
-    :param twin: the mark that its processes carry.
+    :param process_mark: the mark that its processes carry.
     :param is_needed: whether there is any process to look for; a laptop's own connections are none
         of its business.
     """
 
-    def __init__(self, twin: str, is_needed: Callable[[], bool]) -> None:
-        self._twin = twin
+    def __init__(self, process_mark: str, is_needed: Callable[[], bool]) -> None:
+        self._process_mark = process_mark
         self._is_needed = is_needed
         self._stop = threading.Event()
         self._judged: set[int] = set()
@@ -63,7 +63,7 @@ class AirGapWatch:
         """
         fresh = {c.inode: c for c in connections if c.inode and c.inode not in self._judged}
         self._judged = {c.inode for c in connections if c.inode}
-        for pid in find_marked(MARK, self._twin) if fresh else ():
+        for pid in find_marked(MARK, self._process_mark) if fresh else ():
             held = [fresh[inode] for inode in socket_inodes(pid) & set(fresh)]
             if held:
                 self._catch(pid, held)

@@ -17,7 +17,7 @@ TABLES = ("tcp", "tcp6", "udp", "udp6")
 
 
 def install_guard(folder: Path) -> Path:
-    """Write the ``sitecustomize`` that stops Python programs; return the folder for PYTHONPATH."""
+    """Write the `sitecustomize` that stops Python programs; return the folder for PYTHONPATH."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(TEMPLATE, folder / "sitecustomize.py")
     return folder

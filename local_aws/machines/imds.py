@@ -23,9 +23,9 @@ Leaf = str | Callable[[], str]
 class Metadata:
     """What one metadata service shows.
 
-    :param tree: called at each request; paths below ``/latest/`` to text, or to a function that
+    :param tree: called at each request; paths below `/latest/` to text, or to a function that
         makes it.
-    :param options: the instance's ``MetadataOptions``, read at each request because they can be
+    :param options: the instance's `MetadataOptions`, read at each request because they can be
         modified.
     """
 

@@ -19,8 +19,15 @@ from typing import IO
 from local_aws.machines import bounds
 from local_aws.machines.imds import Metadata, MetadataServer
 from local_aws.machines.power import PowerButton
+from local_aws.machines.processes import (
+    CAN_FIND_MARKED,
+    MACHINE_MARK,
+    MARK,
+    find_marked,
+    kill_marked,
+    send,
+)
 from local_aws.machines.reaper import Reaper
-from local_aws.processes import CAN_FIND_MARKED, MACHINE_MARK, MARK, find_marked, kill_marked, send
 
 BUSY_TRIES = 50
 GRACE_S = 10.0
@@ -32,7 +39,7 @@ class Host:
     """What all machines of a twin share.
 
     :param folder: machines' folders lie below it.
-    :param ami: the environment whose ``bin`` comes first after the power commands.
+    :param ami: the environment whose `bin` comes first after the power commands.
     :param endpoint_url: where AWS is.
     """
 
@@ -40,7 +47,7 @@ class Host:
     ami: Path
     endpoint_url: str
     region: str
-    twin: str
+    process_mark: str
     reaper: Reaper
 
 
@@ -91,7 +98,7 @@ class MachineProcess:
             "AWS_DEFAULT_REGION": self._host.region,
             "LOCAL_AWS_POWER": str(self.power.fifo),
             "LOCAL_AWS_BOUNDS_LOG": str(self.bounds_log),
-            MARK: self._host.twin,
+            MARK: self._host.process_mark,
             MACHINE_MARK: self.instance_id,
         }
 

@@ -1,7 +1,7 @@
-"""``shutdown``, ``poweroff`` and ``halt`` inside an instance: small scripts that tell the server,
+"""`shutdown`, `poweroff` and `halt` inside an instance: small scripts that tell the server,
 without root.
 
-The dead-man timer of the user data is ``shutdown -h +MINUTES``; it must end the instance even when
+The dead-man timer of the user data is `shutdown -h +MINUTES`; it must end the instance even when
 everything in it hangs.
 """
 
@@ -29,7 +29,7 @@ COMMANDS = ("shutdown", "poweroff", "halt", "reboot")
 class PowerRequest:
     """What a power command asks for.
 
-    :param verb: ``off``, ``reboot``, ``cancel``, or ``bad`` for a line that ``shutdown`` would
+    :param verb: `off`, `reboot`, `cancel`, or `bad` for a line that `shutdown` would
         refuse.
     :param delay_s: seconds until it happens.
     """
@@ -64,7 +64,7 @@ def read_order(line: str, at: dt.datetime) -> PowerRequest:
 
 
 def _delay(text: str, at: dt.datetime) -> float | None:
-    """Return the seconds that ``now``, ``+m`` or ``hh:mm`` mean; None for anything else."""
+    """Return the seconds that `now`, `+m` or `hh:mm` mean; None for anything else."""
     if text == "now":
         return 0.0
     minutes = text.removeprefix("+")

@@ -15,10 +15,10 @@ import sys
 import threading
 from typing import IO, cast
 
-from local_aws.processes import MARK, kill_marked
+from local_aws.machines.processes import MARK, kill_marked
 
 
-def main(twin: str) -> None:
+def main(process_mark: str) -> None:
     """Wait for the server's end, then kill its groups and everything that bears its mark."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -29,16 +29,16 @@ def main(twin: str) -> None:
     for group in groups:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
-    kill_marked(MARK, twin)
+    kill_marked(MARK, process_mark)
 
 
 class Reaper:
     """The server's end of the pipe."""
 
-    def __init__(self, twin: str) -> None:
+    def __init__(self, process_mark: str) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "local_aws.machines.reaper", twin],
+            [sys.executable, "-m", "local_aws.machines.reaper", process_mark],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )

@@ -42,7 +42,7 @@ Order = Callable[[dict[str, Any]], dict[str, Any]]
 class Front:
     """The ASGI application.
 
-    :param orders: what ``/_local/<name>`` does, by name; each takes the body and returns the
+    :param orders: what `/_local/<name>` does, by name; each takes the body and returns the
         answer.
     """
 
@@ -155,7 +155,7 @@ def breaking(send: Send, fate: Fate) -> Send:
 def find_writer(send: Any) -> Any:
     """Return the stream writer of the connection that a request came through.
 
-    ASGI hides it; hypercorn's ``send`` leads to it from one bound method to the next: stream,
+    ASGI hides it; hypercorn's `send` leads to it from one bound method to the next: stream,
     protocol, server.
 
     :raises LookupError: if an upgrade of hypercorn has changed that.

@@ -3,7 +3,7 @@ emulator replaces one after the other.
 
 Before an object's data is replaced, links to both old files are made beside them; when the sidecar
 is there, too, the links go. What a crash left in between is undone at the next start: nobody was
-told of that write. Names that end with ``.tmp`` are no object's, and the emulator passes over them.
+told of that write. Names that end with `.tmp` are no object's, and the emulator passes over them.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ QUICK = Config(retries={"total_max_attempts": 1, "mode": "standard"}, max_pool_c
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that takes the server."""
     for item in items:
-        if {"twin", "admin", "own_state"} & set(getattr(item, "fixturenames", ())):
+        if {"aws", "admin", "own_state"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.local_aws)
 
 
@@ -105,7 +105,7 @@ def zipped(files: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-class TwinUnderTest:
+class LocalAwsUnderTest:
     """A running local AWS and what tests ask of it."""
 
     def __init__(self, state: Path, up: dict[str, Any]) -> None:
@@ -275,19 +275,19 @@ def find_ami() -> Path:
     return made if (made / "bin" / "python").exists() else ROOT / ".venv-aws"
 
 
-def start(state: Path, *arguments: str) -> TwinUnderTest:
+def start(state: Path, *arguments: str) -> LocalAwsUnderTest:
     """Start a local AWS for a folder."""
     done = run_cli("up", "--json", "--state", str(state), "--ami", str(find_ami()), *arguments)
     assert done.returncode == 0, done.stderr
-    return TwinUnderTest(state, json.loads(done.stdout))
+    return LocalAwsUnderTest(state, json.loads(done.stdout))
 
 
 @pytest.fixture(scope="session")
-def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwinUnderTest]:
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAwsUnderTest]:
     """A local AWS that the tests of one process share; each makes its own roles, buckets and
     machines. No launch is late.
     """
-    state = tmp_path_factory.mktemp("twin") / "state"
+    state = tmp_path_factory.mktemp("aws") / "state"
     yield start(state, "--pace", "steady")
     run_cli("down", "--state", str(state))
 
@@ -298,8 +298,8 @@ def no_machine_left(request: pytest.FixtureRequest) -> Iterator[None]:
     follow.
     """
     yield
-    if "twin" in request.fixturenames:
-        ec2 = request.getfixturevalue("twin").client("ec2")
+    if "aws" in request.fixturenames:
+        ec2 = request.getfixturevalue("aws").client("ec2")
         living = ec2.describe_instances(
             Filters=[{"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}]
         )

@@ -66,8 +66,8 @@ def account(request: pytest.FixtureRequest) -> Iterator[Account]:
             lambda service: session.client(service, config=QUICK), str(session.region_name)
         )  # type: ignore[call-overload]
     else:
-        twin = request.getfixturevalue("twin")
-        made = Account(twin.client, twin.region)
+        aws = request.getfixturevalue("aws")
+        made = Account(aws.client, aws.region)
     yield made
     made.clean()
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import BotoCoreError
 
-from local_aws.processes import find_marked
-from local_aws.state import StateFolder
-
+from local_aws.machines.processes import find_marked
+from local_aws.server.state_folder import StateFolder
 from tests.local_aws.conftest import run_cli, start, trust, until
 
 
@@ -36,21 +35,21 @@ def test_nothing_is_left_after_down_and_committed_state_comes_back(own_state: Pa
     """``down`` ends machines, functions and server; roles, objects and terminated instances are
     there after the next ``up``.
     """
-    twin = start(own_state)
-    twin.client("iam").create_role(
+    aws = start(own_state)
+    aws.client("iam").create_role(
         RoleName="kept", AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"})
     )
-    bucket = twin.bucket()
-    twin.client("s3").put_object(Bucket=bucket, Key="a/b", Body=b"kept")
-    machine = twin.launch()
-    twin.await_state(machine, "running")
+    bucket = aws.bucket()
+    aws.client("s3").put_object(Bucket=bucket, Key="a/b", Body=b"kept")
+    machine = aws.launch()
+    aws.await_state(machine, "running")
     running = StateFolder(own_state).find_running()
     assert running is not None
     assert run_cli("down", "--state", str(own_state)).returncode == 0
-    assert find_marked("LOCAL_AWS_TWIN", running.twin) == []
+    assert find_marked("LOCAL_AWS_TWIN", running.process_mark) == []
     assert StateFolder(own_state).find_running() is None
     again = start(own_state)
-    assert again.endpoint_url == twin.endpoint_url, "shells that were set up keep working"
+    assert again.endpoint_url == aws.endpoint_url, "shells that were set up keep working"
     assert again.client("iam").get_role(RoleName="kept")["Role"]["RoleName"] == "kept"
     assert again.client("s3").get_object(Bucket=bucket, Key="a/b")["Body"].read() == b"kept"
     assert again.instance(machine)["State"]["Name"] == "terminated"
@@ -61,20 +60,20 @@ def test_a_killed_server_leaves_no_process_and_loses_nothing_committed(own_state
     """SIGKILL of the server kills its machines, daemonised ones too; what was answered before is
     there after ``up``.
     """
-    twin = start(own_state)
-    twin.client("iam").create_role(
+    aws = start(own_state)
+    aws.client("iam").create_role(
         RoleName="kept", AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"})
     )
-    bucket = twin.bucket()
-    machine = twin.launch("#!/bin/sh\n(setsid sleep 4711 &)\necho away\nsleep 4711\n")
-    twin.await_console(machine, "away")
-    twin.client("s3").put_object(Bucket=bucket, Key="last", Body=b"committed")
-    session = twin.session()
+    bucket = aws.bucket()
+    machine = aws.launch("#!/bin/sh\n(setsid sleep 4711 &)\necho away\nsleep 4711\n")
+    aws.await_console(machine, "away")
+    aws.client("s3").put_object(Bucket=bucket, Key="last", Body=b"committed")
+    session = aws.session()
     running = StateFolder(own_state).find_running()
     assert running is not None
     os.kill(running.pid, signal.SIGKILL)
     until(
-        lambda: not find_marked("LOCAL_AWS_TWIN", running.twin),
+        lambda: not find_marked("LOCAL_AWS_TWIN", running.process_mark),
         "every process of the killed server is gone",
         5,
     )
@@ -90,12 +89,12 @@ def test_a_pointer_that_moves_while_the_server_is_killed_is_whole(own_state: Pat
     """What was answered for is there, as the current object and as each of its versions; nothing is
     half.
     """
-    twin = start(own_state)
-    bucket, s3, written = twin.bucket(), twin.client("s3"), []
+    aws = start(own_state)
+    bucket, s3, written = aws.bucket(), aws.client("s3"), []
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
     def write(name: str) -> None:
-        client = twin.client("s3")
+        client = aws.client("s3")
         for n in range(10_000):
             try:
                 answer = client.put_object(Bucket=bucket, Key=name, Body=b"%d" % n * 50)
@@ -108,7 +107,7 @@ def test_a_pointer_that_moves_while_the_server_is_killed_is_whole(own_state: Pat
             pool.submit(write, name) for name in ("a/head.json", "b/head.json", "c/head.json")
         ]
         until(lambda: len(written) > 60, "some writes")
-        os.kill(twin.pid, signal.SIGKILL)
+        os.kill(aws.pid, signal.SIGKILL)
         [writer.result() for writer in writers]
     again = start(own_state).client("s3")
     for name, n, version in written:
@@ -124,7 +123,7 @@ def test_a_pointer_that_moves_while_the_server_is_killed_is_whole(own_state: Pat
         )
 
 
-def test_two_twins_do_not_meet(own_state: Path, tmp_path: Path) -> None:
+def test_two_accounts_do_not_meet(own_state: Path, tmp_path: Path) -> None:
     """Two state folders are two accounts."""
     first = start(own_state)
     bucket = first.bucket()
@@ -140,11 +139,11 @@ def test_a_start_costs_little(own_state: Path) -> None:
     """Under 150 MB before any load, and a start that works for less than two seconds on an idle
     machine; a busy one is slower.
     """
-    twin = start(own_state)
+    aws = start(own_state)
     status = dict(
-        line.split(":", 1) for line in Path(f"/proc/{twin.pid}/status").read_text().splitlines()
+        line.split(":", 1) for line in Path(f"/proc/{aws.pid}/status").read_text().splitlines()
     )
-    ticks = Path(f"/proc/{twin.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    ticks = Path(f"/proc/{aws.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     assert int(status["VmRSS"].split()[0]) < 150_000
     assert sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") < 6, (
         "processor time, three times what an idle machine takes"

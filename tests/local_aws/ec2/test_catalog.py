@@ -15,7 +15,7 @@ from local_aws.errors import InstanceTypesError
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES, InstanceType
 from tests.local_aws.conftest import run_cli
 
-TABLE = Path(catalog.__file__).parents[3] / "lifecycle/rl_lifecycle/machines/instance_types.json"
+TABLE = Path(catalog.__file__).parents[2] / "lifecycle/rl_lifecycle/machines/instance_types.json"
 ROW = {
     "name": "c9x.large",
     "vcpus": 2,

@@ -1,4 +1,4 @@
-"""The server: ``python -m local_aws.server.server``, started by
+"""The server: `python -m local_aws.server.server`, started by
 :mod:`local_aws.commands.server_process`, never by hand.
 
 It binds a loopback port, loads the emulator with our parts in their places, restores the last
@@ -16,13 +16,12 @@ import os
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from local_aws.ec2 import catalog
 from local_aws.server import overwrites
-from local_aws.state import Running, StateFolder
+from local_aws.server.state_folder import Running, StateFolder
 
 ACCOUNT_ID = "123456789012"
 log = logging.getLogger("local_aws")
@@ -30,7 +29,7 @@ log = logging.getLogger("local_aws")
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments."""
-    parser = argparse.ArgumentParser(prog="python -m local_aws.server.server")
+    parser = argparse.ArgumentParser(prog="python -m local_aws.server")
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--region", required=True)
     parser.add_argument("--ami", type=Path, required=True)
@@ -117,18 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         secrets.token_hex(8),
         secrets.token_urlsafe(24),
     )
-    from local_aws.server.twin import (
-        Twin,  # imports the emulator, which reads the environment set above
+    from local_aws.server.local_account import (
+        LocalAccount,  # imports the emulator, which reads the environment set above
     )
 
-    twin = Twin(state, running, arguments.ami, arguments.pace, arguments.seed)
+    account = LocalAccount(state, running, arguments.ami, arguments.pace, arguments.seed)
     try:
-        asyncio.run(serve(listening, twin.app))
+        asyncio.run(serve(listening, account.app))
     finally:
-        twin.close()
+        account.close()
         owned.close()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -36,19 +36,21 @@ from local_aws.machines.air_gap import AirGapWatch
 from local_aws.machines.machine import Host
 from local_aws.machines.reaper import Reaper
 from local_aws.pace import PACES, Lateness
-from local_aws.prices import ROUTES, JsonService, PriceList, Quotas
+from local_aws.pricing.json_service import TARGET_PREFIXES, JsonService
+from local_aws.pricing.price_list import PriceList
+from local_aws.pricing.quotas import Quotas
 from local_aws.s3.endpoints import Endpoints
 from local_aws.s3.front import S3Front
 from local_aws.server import account
 from local_aws.server.front import Committing, Front
 from local_aws.server.persistence import Saver, mend_interrupted_stacks
-from local_aws.state import Running, StateFolder
+from local_aws.server.state_folder import Running, StateFolder
 
 log = logging.getLogger("local_aws")
 COMMIT_EVERY_S = 1.0
 
 
-class Twin:
+class LocalAccount:
     """A local AWS: the emulator with our parts in their places.
 
     :param ami: what the machine image holds.
@@ -68,10 +70,15 @@ class Twin:
         self.saver = Saver(state.emulator, state.path / "sessions.json")
         self.saver.install()
         self.issuer = Issuer(running.account_id, running.region)
-        self.reaper = Reaper(running.twin)
-        self.watch = AirGapWatch(running.twin, self._has_processes)
+        self.reaper = Reaper(running.process_mark)
+        self.watch = AirGapWatch(running.process_mark, self._has_processes)
         self.host = Host(
-            state.machines, ami, running.endpoint_url, running.region, running.twin, self.reaper
+            state.machines,
+            ami,
+            running.endpoint_url,
+            running.region,
+            running.process_mark,
+            self.reaper,
         )
         self.ec2 = self._make_ec2()
         self.runtimes = Runtimes(state.functions / "runtime")
@@ -81,7 +88,7 @@ class Twin:
             self.issuer,
             self.reaper,
             running.endpoint_url,
-            running.twin,
+            running.process_mark,
         )
         self.delivery = Delivery(self.issuer, self.authorizer, PACES[pace])
         self._install_fronts()
@@ -122,7 +129,7 @@ class Twin:
         ec2 = Ec2(original, store, life, reader, Networks(network), launching, permissions)
         life.on_change = lambda _instance: store.save()
         self.authorizer.authorizes_itself = lambda service, action: (
-            service in ROUTES or ec2.authorizes(service, action)
+            service in TARGET_PREFIXES or ec2.authorizes(service, action)
         )
         self.authorizer.endpoint_denies = Endpoints(store, self.running.account_id, region).denies
         seams.seam("app", "SERVICE_HANDLERS")["ec2"] = ec2
@@ -179,7 +186,7 @@ class Twin:
         }
         for name, actions in made.items():
             handlers[name] = JsonService(name, actions, self.authorizer)
-            patterns[name] = {"target_prefixes": [ROUTES[name]], "host_patterns": []}
+            patterns[name] = {"target_prefixes": [TARGET_PREFIXES[name]], "host_patterns": []}
 
     def _commit_changes(self) -> None:
         """Wrap every handler so that a change is on disk before its caller hears of it."""
@@ -194,8 +201,8 @@ class Twin:
         known = images.describe(self.running.region, python_of(self.host.ami))
         return {image["ImageId"]: image for image in known}
 
-    # -- life
-    # ---------------------------------------------------------------------------------------------------
+    # --- Start and end ---
+
     def ready(self) -> None:
         """Finish the start, once the emulator has loaded its state: then announce the server."""
         for stack in mend_interrupted_stacks():
@@ -240,8 +247,8 @@ class Twin:
             instance.state in LIVE for instance in self.ec2.store.visible()
         )
 
-    # -- orders
-    # -------------------------------------------------------------------------------------------------
+    # --- Orders ---
+
     def grant(self, order: dict[str, Any]) -> dict[str, Any]:
         """Return the token that opens a role's credentials."""
         self.issuer.get_role(str(order["role"]))

@@ -14,13 +14,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from local_aws.errors import StateFolderError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+"""The root of the repository."""
 STATE_VERSION = 1
 """Changes whenever a folder written before can no longer be read."""
+_STORED_MARK = "twin"
+"""The key under which `server.json` keeps the process mark; earlier versions read it, too."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Running:
     """The server that owns a state folder.
 
     :param pid: its process, which is also its process group.
-    :param twin: random name of this start; every process it starts carries it in its environment.
+    :param process_mark: a random name of this start. Every process that the server starts carries
+        the name in its environment.
     """
 
     pid: int
@@ -36,8 +40,19 @@ class Running:
     endpoint_url: str
     account_id: str
     region: str
-    twin: str
+    process_mark: str
     control_token: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the form in which the state folder keeps a server."""
+        stored = asdict(self)
+        stored[_STORED_MARK] = stored.pop("process_mark")
+        return stored
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Running:
+        """Read what :meth:`as_json` returned."""
+        return cls(process_mark=stored.pop(_STORED_MARK), **stored)
 
 
 class StateFolder:
@@ -56,7 +71,7 @@ class StateFolder:
 
     @classmethod
     def resolve(cls, given: str | None) -> StateFolder:
-        """Find the folder: what was given, else below ``NIGHTSHIFT_STATE``, else below the
+        """Find the folder: what was given, else below `NIGHTSHIFT_STATE`, else below the
         repository root.
         """
         base = os.environ.get("NIGHTSHIFT_STATE")
@@ -93,7 +108,7 @@ class StateFolder:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
-        """Serialise two ``up`` (or ``up`` and ``down``) on one folder."""
+        """Serialise two `up` (or `up` and `down`) on one folder."""
         with (self.path / "starting.lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -124,7 +139,7 @@ class StateFolder:
         """Publish a ready server, atomically."""
         fresh = self.server_file.with_suffix(".new")
         fresh.touch(mode=0o600)
-        fresh.write_text(json.dumps(asdict(running)))
+        fresh.write_text(json.dumps(running.as_json()))
         fresh.replace(self.server_file)
 
     def find_running(self) -> Running | None:
@@ -134,6 +149,6 @@ class StateFolder:
     def last_known(self) -> Running | None:
         """Return what the last ready server announced, alive or not."""
         try:
-            return Running(**json.loads(self.server_file.read_text()))
-        except (OSError, ValueError, TypeError):
+            return Running.from_json(json.loads(self.server_file.read_text()))
+        except (OSError, ValueError, TypeError, KeyError):
             return None

@@ -18,7 +18,7 @@ CAN_FIND_MARKED = Path("/proc/self/environ").exists()
 
 
 def find_marked(name: str, value: str) -> list[int]:
-    """List live processes whose environment held ``name=value`` when they were started, this one
+    """List live processes whose environment held `name=value` when they were started, this one
     excepted.
     """
     wanted, found = f"{name}={value}".encode(), []
