@@ -1,6 +1,4 @@
-"""The command line's conversation with a running server: JSON over loopback, with the token of the
-state folder.
-"""
+"""Requests from the command line to a running server: JSON over loopback, with a token."""
 
 from __future__ import annotations
 
@@ -18,10 +16,10 @@ TOKEN_HEADER = "X-Local-Aws-Token"  # noqa: S105 - a name, no secret
 def ask(
     running: Running, path: str, order: dict[str, Any] | None = None, timeout_s: float = 10.0
 ) -> dict[str, Any]:
-    """Send an order to `/_local/<path>`, or read it when there is none.
+    """Send data to the order `/_local/<path>`, or read the order's answer if there is no data.
 
-    :raises LocalAwsError: with the server's own words when it refuses.
-    :raises NotRunningError: when it does not answer.
+    :raises LocalAwsError: with the server's message if the server refuses.
+    :raises NotRunningError: if the server does not answer.
     """
     request = urllib.request.Request(  # noqa: S310 - our own http:// endpoint
         f"{running.endpoint_url}/_local/{path}",
@@ -42,7 +40,7 @@ def ask(
 
 
 def _reason(refused: urllib.error.HTTPError) -> str:
-    """Return the server's message, else its status."""
+    """Return the server's error message, or the HTTP status if there is no message."""
     try:
         return str(json.loads(refused.read())["message"])
     except (ValueError, KeyError, TypeError):

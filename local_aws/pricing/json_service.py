@@ -20,9 +20,9 @@ LARGEST_PAGE = 100
 
 
 class RequestError(ValueError):
-    """A request that is refused.
+    """A request that the service refuses.
 
-    :param code: AWS's name for it.
+    :param code: AWS's code for the error.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -31,9 +31,9 @@ class RequestError(ValueError):
 
 
 class JsonService:
-    """A service that speaks AWS's JSON protocol.
+    """The handler of one service.
 
-    :param actions: what each operation does.
+    :param actions: the function that answers each operation, by the operation's name.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class JsonService:
         body: bytes,
         query: Mapping[str, Any],
     ) -> Response:
-        """Serve one request; it was authenticated before."""
+        """Serve one request. The emulator has authenticated it before."""
         del method, path, query
         action = headers.get("x-amz-target", "").rpartition(".")[2]
         if action not in self._actions:
@@ -81,9 +81,9 @@ def answer(status: int, data: Data) -> Response:
 
 
 def page(items: list[Any], data: Data) -> tuple[list[Any], Data]:
-    """Return one page and what leads to the next."""
+    """Return one page of items and the token of the next page, as members of the answer."""
     start = int(base64.b64decode(data["NextToken"])) if data.get("NextToken") else 0
     end = start + min(int(data.get("MaxResults") or LARGEST_PAGE), LARGEST_PAGE)
-    return items[start:end], {
-        "NextToken": base64.b64encode(str(end).encode()).decode()
-    } if end < len(items) else {}
+    if end >= len(items):
+        return items[start:end], {}
+    return items[start:end], {"NextToken": base64.b64encode(str(end).encode()).decode()}

@@ -22,7 +22,7 @@ LOCATIONS = {
 
 
 class PriceList:
-    """`pricing`: the on-demand prices of machines."""
+    """Answers the operations of `pricing`."""
 
     def __init__(self, region: str) -> None:
         self._region = region
@@ -32,7 +32,7 @@ class PriceList:
         }
 
     def get_products(self, data: Data) -> Data:
-        """List products that pass every filter."""
+        """List the products that pass every filter."""
         if data.get("ServiceCode") != "AmazonEC2":
             raise RequestError(
                 "NotFoundException",
@@ -63,7 +63,7 @@ class PriceList:
 def passes(attributes: Mapping[str, str], filters: Iterable[Mapping[str, str]]) -> bool:
     """Say whether a product passes every filter.
 
-    :raises RequestError: for a kind of filter that does not exist.
+    :raises RequestError: for an unknown type of filter.
     """
     for wanted in filters:
         kind = wanted.get("Type", "TERM_MATCH")

@@ -12,14 +12,17 @@ from local_aws.pricing.json_service import Data, RequestError, page
 
 OTHER_QUOTAS: dict[tuple[str, str], Data] = {
     ("vpc", "L-F678F1CE"): {
-        "ServiceCode": "vpc", "ServiceName": "Amazon Virtual Private Cloud (Amazon VPC)", "QuotaName": "VPCs per Region", "Value": 50.0
+        "ServiceCode": "vpc",
+        "ServiceName": "Amazon Virtual Private Cloud (Amazon VPC)",
+        "QuotaName": "VPCs per Region",
+        "Value": 50.0,
     }
-}  # fmt: skip
-"""Quotas of other services than EC2. AWS begins with 5 VPCs; this account has asked for more."""
+}
+"""Quotas of services other than EC2. AWS starts with 5 VPCs; this account has a raised limit."""
 
 
 class Quotas:
-    """``servicequotas``: how many virtual processors of each family may run."""
+    """Answers the operations of `servicequotas`: how many vCPUs of each family may run."""
 
     def __init__(self, account_id: str, region: str) -> None:
         self._account_id = account_id
