@@ -1,4 +1,4 @@
-"""Types that the emulator's CloudFormation lacks, made through the services' own APIs."""
+"""Resource types that the emulator's CloudFormation lacks, made through the services' own APIs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Made = tuple[str, dict[str, Any]]
 
 
 def _tags(properties: Properties, kind: str) -> list[dict[str, Any]]:
-    """Return tags as EC2's create calls take them."""
+    """Return tags in the form of EC2's create calls."""
     tags = [tag for tag in properties.get("Tags") or [] if not str(tag["Key"]).startswith("aws:")]
     return [{"ResourceType": kind, "Tags": tags}] if tags else []
 
@@ -25,7 +25,7 @@ TAGGED = (
     "AWS::S3::Bucket",
     "AWS::Events::Rule",
 )
-"""Types that bear the tags of their stack, besides those that the emulator knows to."""
+"""Types that get the tags of their stack, besides the types for which the emulator does that."""
 
 
 class Type:
@@ -44,7 +44,7 @@ class Type:
         raise NotImplementedError
 
     def handlers(self) -> dict[str, Any]:
-        """Return the emulator's table entry."""
+        """Return the entry of the emulator's table."""
         return {"create": self.create, "delete": self.delete}
 
 
@@ -139,7 +139,7 @@ class SecurityGroupRule(Type):
         self._list = "SourcePrefixListId" if direction == "ingress" else "DestinationPrefixListId"
 
     def _permission(self, properties: Properties) -> dict[str, Any]:
-        """Return the rule as the API takes it."""
+        """Return the rule in the API's form."""
         note = {"Description": properties["Description"]} if properties.get("Description") else {}
         made: dict[str, Any] = {"IpProtocol": str(properties["IpProtocol"])}
         made |= {
@@ -195,7 +195,7 @@ class Budget(Type):
 
 
 def _notification(entry: Properties) -> dict[str, Any]:
-    """Return a notification with the number that a template may write as text."""
+    """Return a notification with a numeric threshold, which a template may write as text."""
     return {
         "Notification": {
             **entry["Notification"],
@@ -206,7 +206,7 @@ def _notification(entry: Properties) -> dict[str, Any]:
 
 
 def all_types(region: str, account_id: str) -> dict[str, Type]:
-    """Return every type that is added to the emulator's."""
+    """Return every type that is added to the emulator's types."""
     return {
         "AWS::EC2::FlowLog": FlowLog(region),
         "AWS::EC2::EIP": Address(region),

@@ -181,9 +181,13 @@ def run_up(arguments: argparse.Namespace) -> Answer:
     )
     running, started = server_process.start(state, options)
     return {
-        "endpoint_url": running.endpoint_url, "pid": running.pid, "state": str(state.path),
-        "account_id": running.account_id, "region": running.region, "started": started,
-    }  # fmt: skip
+        "endpoint_url": running.endpoint_url,
+        "pid": running.pid,
+        "state": str(state.path),
+        "account_id": running.account_id,
+        "region": running.region,
+        "started": started,
+    }
 
 
 def show_up(answer: Answer) -> str:

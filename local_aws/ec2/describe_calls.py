@@ -1,4 +1,4 @@
-"""The Describe calls and other reads."""
+"""The Describe calls and the other calls that read."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ Request = Mapping[str, Any]
 Response = dict[str, Any]
 CONSOLE_LIMIT = 65536
 SPOT_HISTORY_H = (0, 6, 12, 24, 48)
-"""How long ago, in hours, each price of the history began."""
+"""The age of each price of the spot history, in hours."""
 
 
 class DescribeCalls:
-    """Answers what EC2 is asked about instances, types, prices, images, disks and interfaces."""
+    """Answers the calls that read instances, types, prices, images, disks and interfaces.
+
+    :param network: a client of the emulator's EC2.
+    :param images: returns the images of the account, by id.
+    """
 
     def __init__(
         self,
@@ -38,7 +42,7 @@ class DescribeCalls:
     # --- Instances ---
 
     def _selected(self, request: Request) -> list[Instance]:
-        """Return the instances that ids and filters choose."""
+        """Return the instances that ids and filters select."""
         chosen = (
             self._store.get(request["InstanceIds"])
             if request.get("InstanceIds")
@@ -50,7 +54,7 @@ class DescribeCalls:
         return [self._store.instances[record["InstanceId"]] for record in kept]
 
     def describe_instances(self, request: Request) -> Response:
-        """List instances by reservation."""
+        """List instances, grouped by reservation."""
         if request.get("InstanceIds") and request.get("MaxResults"):
             raise Ec2ApiError(
                 "InvalidParameterCombination",
@@ -75,7 +79,7 @@ class DescribeCalls:
         return {"Reservations": list(reservations.values()), "NextToken": after}
 
     def describe_instance_status(self, request: Request) -> Response:
-        """List the status of running instances, or of all that are not gone."""
+        """List the status of running instances, or of all visible instances on request."""
         chosen = (
             list(self._store.get(request["InstanceIds"]))
             if request.get("InstanceIds")
@@ -93,10 +97,8 @@ class DescribeCalls:
 
     def describe_instance_attribute(self, request: Request) -> Response:
         """Return one attribute of an instance."""
-        instance, attribute = (
-            self._store.get([request["InstanceId"]])[0],
-            request.get("Attribute", ""),
-        )
+        instance = self._store.get([request["InstanceId"]])[0]
+        attribute = request.get("Attribute", "")
         values: dict[str, tuple[str, Any]] = {
             "userData": ("UserData", {"Value": instance.user_data}),
             "instanceInitiatedShutdownBehavior": (
@@ -117,7 +119,7 @@ class DescribeCalls:
         return {"InstanceId": instance.id, **dict([values[attribute]])}
 
     def get_console_output(self, request: Request) -> Response:
-        """Return the end of the console, in base64."""
+        """Return the end of an instance's console, in base64."""
         instance = self._store.get([request["InstanceId"]])[0]
         text = (
             instance.machine.console.read_bytes()[-CONSOLE_LIMIT:]
@@ -133,14 +135,14 @@ class DescribeCalls:
     # --- Disks, interfaces, tags and networks ---
 
     def describe_volumes(self, request: Request) -> Response:
-        """List disks: those of instances, and those that the emulator keeps."""
+        """List the disks of instances and those of the emulator."""
         ours = [volume for instance in self._store.visible() for volume in instance.volumes]
         return self._described(
             request, ours, self._network.describe_volumes()["Volumes"], "Volume", filters.VOLUME
         )
 
     def describe_network_interfaces(self, request: Request) -> Response:
-        """List interfaces: those of instances, and those that the emulator keeps."""
+        """List the interfaces of instances and those of the emulator."""
         ours = [
             interface for instance in self._store.visible() for interface in instance.interfaces
         ]
@@ -151,9 +153,7 @@ class DescribeCalls:
         return self._described(request, ours, theirs, "NetworkInterface", filters.INTERFACE)
 
     def all_tags(self) -> list[dict[str, str]]:
-        """Return every tag, as DescribeTags shows it: of instances, disks, interfaces, and of what
-        the emulator keeps.
-        """
+        """Return the tags of instances, disks, interfaces and the emulator's resources."""
         known = self._store.visible()
         ours = [(i.id, "instance", i.record["Tags"]) for i in known]
         ours += [(v["VolumeId"], "volume", v["Tags"]) for i in known for v in i.volumes]
@@ -172,7 +172,7 @@ class DescribeCalls:
     def tagged_resources(
         self, arn: Callable[[str, str], str]
     ) -> Iterator[tuple[str, list[dict[str, str]]]]:
-        """Yield each tagged resource's ARN with its tags, for the tagging service."""
+        """Yield the ARN and the tags of each tagged resource, for the tagging service."""
         found: dict[str, list[dict[str, str]]] = {}
         for tag in self.all_tags():
             found.setdefault(arn(tag["ResourceType"], tag["ResourceId"]), []).append(
@@ -181,7 +181,7 @@ class DescribeCalls:
         yield from found.items()
 
     def describe_tags(self, request: Request) -> Response:
-        """List tags by filter."""
+        """List the tags that match the filters."""
         chosen = filters.select(self.all_tags(), request.get("Filters", []), filters.TAG)
         page, after = filters.page(chosen, request.get("MaxResults"), request.get("NextToken"))
         return {"Tags": page, "NextToken": after}
@@ -194,7 +194,7 @@ class DescribeCalls:
         kind: str,
         known: Mapping[str, filters.Reader],
     ) -> Response:
-        """Choose among resources by id and filter."""
+        """Answer with the resources that ids and filters select."""
         wanted, everything = request.get(f"{kind}Ids"), [*ours, *theirs]
         if wanted:
             missing = set(wanted) - {resource[f"{kind}Id"] for resource in everything}
@@ -217,8 +217,9 @@ class DescribeCalls:
         return {f"{kind}s": page, "NextToken": after}
 
     def describe_vpc_endpoints(self, request: Request) -> Response:
-        """List endpoints with their policies, groups and private names, and by filter: the emulator
-        does none of it.
+        """List VPC endpoints with their policies, groups and private DNS setting.
+
+        The emulator reports none of these, and does not filter.
         """
         answer = self._network.describe_vpc_endpoints(
             **{k: v for k, v in request.items() if k == "VpcEndpointIds"}
@@ -238,12 +239,10 @@ class DescribeCalls:
         }
 
     def describe_flow_logs(self, request: Request) -> Response:
-        """List flow logs with where they go and as whom, which the emulator does not report."""
+        """List flow logs with their destination and role, which the emulator does not report."""
         answer = self._network.describe_flow_logs(**request)
-        records, kept = (
-            seams.module("services.ec2")._flow_logs,
-            ("DeliverLogsPermissionArn", "LogGroupName", "LogFormat", "MaxAggregationInterval"),
-        )
+        records = seams.module("services.ec2")._flow_logs
+        kept = ("DeliverLogsPermissionArn", "LogGroupName", "LogFormat", "MaxAggregationInterval")
         for flow_log in answer["FlowLogs"]:
             record = records.get(flow_log["FlowLogId"]) or {}
             flow_log.update({name: record[name] for name in kept if name in record})
@@ -322,7 +321,7 @@ class DescribeCalls:
         return {"InstanceTypes": page, "NextToken": after}
 
     def describe_instance_type_offerings(self, request: Request) -> Response:
-        """List which place offers which type."""
+        """List the types that each region or zone offers."""
         kind = request.get("LocationType", "region")
         if kind not in ("region", "availability-zone", "availability-zone-id"):
             raise Ec2ApiError(
@@ -338,8 +337,10 @@ class DescribeCalls:
         )
         offered = [
             {"InstanceType": name, "LocationType": kind, "Location": shown}
-            for name in CATALOG for place, shown in places.items() if kind == "region" or is_offered(name, place)
-        ]  # fmt: skip
+            for name in CATALOG
+            for place, shown in places.items()
+            if kind == "region" or is_offered(name, place)
+        ]
         page, after = filters.page(
             filters.select(offered, request.get("Filters", []), filters.OFFERING),
             request.get("MaxResults"),
@@ -382,19 +383,22 @@ class DescribeCalls:
 
 
 def _status(instance: Instance) -> Response:
-    """Return one instance's status."""
+    """Return the status of one instance."""
     ok = {"Status": "ok", "Details": [{"Name": "reachability", "Status": "passed"}]}
     health = ok if instance.state == "running" else {"Status": "not-applicable"}
     return {
-        "InstanceId": instance.id, "AvailabilityZone": instance.record["Placement"]["AvailabilityZone"],
-        "InstanceState": instance.record["State"], "SystemStatus": health, "InstanceStatus": health,
-    }  # fmt: skip
+        "InstanceId": instance.id,
+        "AvailabilityZone": instance.record["Placement"]["AvailabilityZone"],
+        "InstanceState": instance.record["State"],
+        "SystemStatus": health,
+        "InstanceStatus": health,
+    }
 
 
 def _known(names: Sequence[str] | None) -> list[OfferedType]:
-    """Return types by name, all of them for none.
+    """Return the types with the given names, or all types if no name is given.
 
-    :raises Ec2ApiError: InvalidInstanceType.
+    :raises Ec2ApiError: InvalidInstanceType, naming the unknown types.
     """
     unknown = [name for name in names or () if name not in CATALOG]
     if unknown:
@@ -447,7 +451,7 @@ def _type(entry: OfferedType) -> Response:
 
 
 def _price(entry: OfferedType, zone: str, hours: int) -> Response:
-    """Return one price of the history; older ones differ a little."""
+    """Return one price of the spot history. Older prices differ slightly."""
     price = entry.spot_usd(zone) * (1 + 0.01 * (hours % 7))
     at = now().replace(minute=0, second=0) - dt.timedelta(hours=hours)
     return {
@@ -460,8 +464,9 @@ def _price(entry: OfferedType, zone: str, hours: int) -> Response:
 
 
 def _is_within(at: dt.datetime, request: Request) -> bool:
-    """Say whether a price belongs to the asked time; without an end only the newest prices do not
-    reach back.
+    """Say whether a price belongs to the requested period.
+
+    The newest prices always belong to it, because they are valid at its start.
     """
     start, end = (_time(request.get(name)) for name in ("StartTime", "EndTime"))
     return (end is None or at <= end) and (
@@ -470,5 +475,5 @@ def _is_within(at: dt.datetime, request: Request) -> bool:
 
 
 def _time(text: str | None) -> dt.datetime | None:
-    """Read a time of a request."""
+    """Parse a time of a request."""
     return dt.datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None

@@ -80,11 +80,8 @@ class Front:
             if message["type"] == "lifespan.startup.complete":
                 try:
                     self.on_ready()
-                except (
-                    Exception
-                ):  # whatever fails here, the server must not run without its account
+                except Exception:  # hypercorn would swallow any error and serve without an account
                     log.exception("the local AWS cannot start")
-                    # The server would swallow the exception and continue without its account.
                     os._exit(1)
             await send(message)
 

@@ -154,7 +154,7 @@ class Saver:
         self._digests[name] = digest
 
     def save(self) -> None:
-        """Save what has changed since the last call; retry if the state changes while it is read."""
+        """Save what has changed since the last call; retry if the state changes meanwhile."""
         with self._lock:
             for _ in range(TRIES):
                 try:
