@@ -234,9 +234,7 @@ class LocalAccount:
         while not pause.wait(COMMIT_EVERY_S):
             try:
                 self.saver.save_while_busy()
-            except (
-                Exception
-            ):  # one failed round must not end the thread; the next round tries again
+            except Exception:  # one failed round must not end the thread
                 log.exception("saving the changes of background work")
 
     def close(self) -> None:

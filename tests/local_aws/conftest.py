@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def run_cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m local_aws`` as a user does, from another folder."""
+    """Run `python -m local_aws` as a user does, from another folder."""
     environ = (
         {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "NIGHTSHIFT_"))}
         | {"PYTHONPATH": str(ROOT)}
@@ -186,7 +186,8 @@ class LocalAwsUnderTest:
 
     def image(self) -> str:
         """Return the id of the deep-learning image."""
-        name = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+        flavour = "base-oss-nvidia-driver-gpu-ubuntu-24.04"
+        name = f"/aws/service/deeplearning/ami/x86_64/{flavour}/latest/ami-id"
         return str(self.client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
 
     def launch(
@@ -268,7 +269,7 @@ class LocalAwsUnderTest:
 
 
 def find_ami() -> Path:
-    """Return what instances run: the machine image that ``make setup`` made, else the server's own
+    """Return what instances run: the machine image that `make setup` made, else the server's own
     environment.
     """
     made = ROOT / ".venv-ami"

@@ -1,7 +1,7 @@
 """Documented behaviours, each with its source: run against the local AWS here, against a real
 account by whoever has one.
 
-With ``LOCAL_AWS_CONFORMANCE=real`` the rows run with the shell's own credentials and region
+With `LOCAL_AWS_CONFORMANCE=real` the rows run with the shell's own credentials and region
 instead, which makes roles, buckets, queues and dry runs, costs nothing worth naming, and needs
 administrator's rights in an account meant for tests.
 """

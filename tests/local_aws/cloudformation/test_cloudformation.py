@@ -358,8 +358,9 @@ def test_an_update_adds_a_version_to_the_launch_template(
     assert "PermissionsBoundary" in aws.client("iam").get_role(RoleName=everything["Name"])["Role"]
 
 
-# -- what is refused
-# ----------------------------------------------------------------------------------------------------
+# --- What is refused ---
+
+
 def resource(kind: str, **properties: Any) -> str:
     """Return a template with one resource."""
     return json.dumps({"Resources": {"It": {"Type": kind, "Properties": properties}}})

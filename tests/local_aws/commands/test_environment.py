@@ -1,4 +1,4 @@
-"""``env``: credentials that renew, for the role that was asked for and no other."""
+"""`env`: credentials that renew, for the role that was asked for and no other."""
 
 import os
 import subprocess

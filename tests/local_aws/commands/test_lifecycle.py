@@ -23,7 +23,7 @@ def one_line(text: str) -> str:
 
 
 def test_a_second_up_finds_the_first(own_state: Path) -> None:
-    """The second ``up`` answers with the first one's endpoint and starts nothing."""
+    """The second `up` answers with the first one's endpoint and starts nothing."""
     first = start(own_state)
     second = json.loads(run_cli("up", "--json", "--state", str(own_state)).stdout)
     assert second["started"] is False
@@ -32,8 +32,8 @@ def test_a_second_up_finds_the_first(own_state: Path) -> None:
 
 
 def test_nothing_is_left_after_down_and_committed_state_comes_back(own_state: Path) -> None:
-    """``down`` ends machines, functions and server; roles, objects and terminated instances are
-    there after the next ``up``.
+    """`down` ends machines, functions and server; roles, objects and terminated instances are
+    there after the next `up`.
     """
     aws = start(own_state)
     aws.client("iam").create_role(
@@ -58,7 +58,7 @@ def test_nothing_is_left_after_down_and_committed_state_comes_back(own_state: Pa
 
 def test_a_killed_server_leaves_no_process_and_loses_nothing_committed(own_state: Path) -> None:
     """SIGKILL of the server kills its machines, daemonised ones too; what was answered before is
-    there after ``up``.
+    there after `up`.
     """
     aws = start(own_state)
     aws.client("iam").create_role(
@@ -181,7 +181,7 @@ def test_a_folder_of_another_version_is_refused(own_state: Path) -> None:
 
 
 def test_env_without_a_server_names_the_next_command(own_state: Path) -> None:
-    """``env`` without a server: exit 2, and what to run."""
+    """`env` without a server: exit 2, and what to run."""
     done = run_cli("env", "--state", str(own_state))
     assert done.returncode == 2
     assert "python -m local_aws up" in one_line(done.stderr)

@@ -229,15 +229,21 @@ def test_filters_filter_and_unknown_ones_are_refused(aws: LocalAwsUnderTest, tem
     )
 
 
-@pytest.mark.parametrize(("action", "member", "name"), [
-    ("describe_vpcs", "Vpcs", "vpc-id"), ("describe_subnets", "Subnets", "subnet-id"),
-    ("describe_security_groups", "SecurityGroups", "group-id"), ("describe_route_tables", "RouteTables", "route-table-id"),
-    ("describe_internet_gateways", "InternetGateways", "internet-gateway-id"),
-    ("describe_launch_templates", "LaunchTemplates", "launch-template-name"),
-    ("describe_managed_prefix_lists", "PrefixLists", "prefix-list-id"),
-    ("describe_availability_zones", "AvailabilityZones", "zone-name"),
-    ("describe_volumes", "Volumes", "volume-id"), ("describe_network_interfaces", "NetworkInterfaces", "network-interface-id"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("action", "member", "name"),
+    [
+        ("describe_vpcs", "Vpcs", "vpc-id"),
+        ("describe_subnets", "Subnets", "subnet-id"),
+        ("describe_security_groups", "SecurityGroups", "group-id"),
+        ("describe_route_tables", "RouteTables", "route-table-id"),
+        ("describe_internet_gateways", "InternetGateways", "internet-gateway-id"),
+        ("describe_launch_templates", "LaunchTemplates", "launch-template-name"),
+        ("describe_managed_prefix_lists", "PrefixLists", "prefix-list-id"),
+        ("describe_availability_zones", "AvailabilityZones", "zone-name"),
+        ("describe_volumes", "Volumes", "volume-id"),
+        ("describe_network_interfaces", "NetworkInterfaces", "network-interface-id"),
+    ],
+)
 def test_filters_of_networks_filter_too(
     aws: LocalAwsUnderTest, template: str, action: str, member: str, name: str
 ) -> None:

@@ -31,7 +31,7 @@ SLEEPS = "#!/bin/sh\nsleep 300\n"
 
 @pytest.fixture
 def fault(aws: LocalAwsUnderTest) -> Iterator[Any]:
-    """Set a fault for one test: ``fault("throttle", "service=ec2")``."""
+    """Set a fault for one test: `fault("throttle", "service=ec2")`."""
     made: list[str] = []
 
     def add(*words: str) -> dict[str, Any]:
@@ -51,8 +51,9 @@ def strikes(aws: LocalAwsUnderTest, fault: dict[str, Any]) -> int:
     )
 
 
-# -- deciding
-# -----------------------------------------------------------------------------------------------------------
+# --- Deciding ---
+
+
 def decisions(seed: int, rate: float) -> list[bool]:
     """Return what a fault decides at its first fifty chances."""
     engine = FaultEngine()
@@ -167,7 +168,7 @@ def test_the_command_line_explains_bad_faults(aws: LocalAwsUnderTest, tmp_path: 
 
 
 def test_a_script_sets_all_its_faults_with_its_seed(aws: LocalAwsUnderTest, tmp_path: Path) -> None:
-    """``fault run`` sets each entry."""
+    """`fault run` sets each entry."""
     path = tmp_path / "night.yaml"
     path.write_text(
         "seed: 7\nfaults:\n  - capacity: {type: nothing.*, for_s: 30}\n  - lost_event: {function: "
@@ -179,8 +180,9 @@ def test_a_script_sets_all_its_faults_with_its_seed(aws: LocalAwsUnderTest, tmp_
         aws.cli("fault", "clear", entry["id"])
 
 
-# -- machines
-# -----------------------------------------------------------------------------------------------------------
+# --- Machines ---
+
+
 def test_capacity_is_refused_where_the_fault_says(aws: LocalAwsUnderTest, fault: Any) -> None:
     """A type, a zone and a market: others can still be had."""
     ec2, image = aws.client("ec2"), aws.image()
@@ -398,8 +400,9 @@ def test_now_and_then_a_launch_is_late_by_itself(own_state: Path) -> None:
     assert late == [["found"] * 3 + ["InvalidInstanceID.NotFound", "found"]] * 2
 
 
-# -- calls
-# --------------------------------------------------------------------------------------------------------------
+# --- Calls ---
+
+
 @pytest.mark.parametrize(
     ("service", "action", "code"),
     [
@@ -491,8 +494,9 @@ def test_credentials_can_be_short_lived(aws: LocalAwsUnderTest, fault: Any) -> N
     assert 60 < left <= 121
 
 
-# -- functions
-# ----------------------------------------------------------------------------------------------------------
+# --- Functions ---
+
+
 def test_a_function_times_out_crashes_and_recovers(aws: LocalAwsUnderTest, fault: Any) -> None:
     """Each with Lambda's own error, and the third invocation is good."""
     name, client = (
@@ -537,7 +541,7 @@ def test_events_are_doubled_and_lost(aws: LocalAwsUnderTest, fault: Any) -> None
 
 
 def test_killed_and_started_again_it_has_lost_nothing(own_state: Path) -> None:
-    """``fault restart``: same endpoint, same sessions, every object and role that was answered
+    """`fault restart`: same endpoint, same sessions, every object and role that was answered
     for.
     """
     aws = start(own_state)

@@ -24,8 +24,13 @@ WHO = """import boto3, sys
 import numpyish
 def handler(event, context):
     print("hello from", context.function_name)
-    return {"who": boto3.client("sts").get_caller_identity()["Arn"], "python": "python%d.%d" % sys.version_info[:2],
-            "layer": numpyish.N, "left": context.get_remaining_time_in_millis(), "emulator": any("ministack" in name for name in sys.modules)}
+    return {
+        "who": boto3.client("sts").get_caller_identity()["Arn"],
+        "python": "python%d.%d" % sys.version_info[:2],
+        "layer": numpyish.N,
+        "left": context.get_remaining_time_in_millis(),
+        "emulator": any("ministack" in name for name in sys.modules),
+    }
 """
 DOES = """import os, time
 def handler(event, context):
@@ -112,9 +117,15 @@ def test_errors_have_lambdas_own_form(aws: LocalAwsUnderTest, doing: str) -> Non
     assert (payload["errorType"], payload["errorMessage"]) == ("ValueError", "boom")
     assert len(payload["requestId"]) == 36
     assert 'raise ValueError("boom")' in payload["stackTrace"][-1]
-    kinds = {do: call(aws, doing, event)[1]["errorType"] for do, event in {
-        "time": {"do": "sleep", "s": 5}, "memory": {"do": "eat", "mib": 300}, "exit": {"do": "exit"}, "large": {"do": "big"},
-    }.items()}  # fmt: skip
+    kinds = {
+        do: call(aws, doing, event)[1]["errorType"]
+        for do, event in {
+            "time": {"do": "sleep", "s": 5},
+            "memory": {"do": "eat", "mib": 300},
+            "exit": {"do": "exit"},
+            "large": {"do": "big"},
+        }.items()
+    }
     assert kinds == {
         "time": "Sandbox.Timedout",
         "memory": "Runtime.ExitError",

@@ -407,7 +407,7 @@ def test_who_may_not_list_does_not_learn_what_is_missing(aws: LocalAwsUnderTest)
 
 
 def test_usage_tells_what_each_role_did(aws: LocalAwsUnderTest) -> None:
-    """``status`` counts, for each role, which actions were allowed and denied."""
+    """`status` counts, for each role, which actions were allowed and denied."""
     bucket, role = aws.bucket(), aws.role_with(allow("s3:ListBucket"))
     name, s3 = (
         aws.client("sts", role).get_caller_identity()["Arn"].split("/")[1],
@@ -424,7 +424,7 @@ def test_usage_tells_what_each_role_did(aws: LocalAwsUnderTest) -> None:
 
 
 def test_what_a_role_may_and_never_did_is_listed(aws: LocalAwsUnderTest) -> None:
-    """``permissions`` compares a role's policies, its own and attached ones, with what it has
+    """`permissions` compares a role's policies, its own and attached ones, with what it has
     used.
     """
     bucket, iam = aws.bucket(), aws.client("iam")

@@ -49,7 +49,8 @@ def test_the_metadata_service_wants_a_token(aws: LocalAwsUnderTest) -> None:
     script = IMDS + textwrap.dedent(
         """\
         echo "without a token $(get meta-data/instance-id without | grep -o '[0-9]*$')"
-        for path in meta-data/instance-id meta-data/tags/instance/colour meta-data/instance-life-cycle meta-data/spot/instance-action \\
+        for path in meta-data/instance-id meta-data/tags/instance/colour \\
+          meta-data/instance-life-cycle meta-data/spot/instance-action \\
           meta-data/placement/region meta-data/instance-type; do get $path; done
         get dynamic/instance-identity/document
         echo done; sleep 99
@@ -118,7 +119,7 @@ def test_a_role_that_does_not_trust_ec2_gives_no_credentials(aws: LocalAwsUnderT
 
 
 def test_shutting_down_inside_terminates_it(aws: LocalAwsUnderTest) -> None:
-    """``shutdown -h now`` in the user data ends the instance with AWS's reason; what comes after is
+    """`shutdown -h now` in the user data ends the instance with AWS's reason; what comes after is
     not reached for long.
     """
     machine = aws.launch(
@@ -131,7 +132,7 @@ def test_shutting_down_inside_terminates_it(aws: LocalAwsUnderTest) -> None:
 
 
 def test_the_dead_mans_timer_ends_it_and_can_be_cancelled(aws: LocalAwsUnderTest) -> None:
-    """``shutdown -h +0`` fires although the script hangs; ``shutdown -c`` calls a later one off."""
+    """`shutdown -h +0` fires although the script hangs; `shutdown -c` calls a later one off."""
     hangs = aws.launch(
         "#!/bin/sh\nshutdown -h +0\nsleep 4713\n", InstanceInitiatedShutdownBehavior="terminate"
     )
@@ -178,7 +179,7 @@ def test_a_terminated_machine_can_say_goodbye(aws: LocalAwsUnderTest) -> None:
 
 
 def test_a_connection_beyond_this_machine_is_refused_and_reported(aws: LocalAwsUnderTest) -> None:
-    """The air gap: Python in an instance cannot connect to a public address, and ``status`` names
+    """The air gap: Python in an instance cannot connect to a public address, and `status` names
     who tried.
     """
     machine = aws.launch(
@@ -190,15 +191,20 @@ def test_a_connection_beyond_this_machine_is_refused_and_reported(aws: LocalAwsU
     assert tried == ["192.0.2.1:443"]
 
 
-TCP = """\
+_REST = "00000000:00000000 00:00000000 00000000     0        0"
+"""The columns of /proc/net/tcp between the state and the inode."""
+_MAPPED = "0000000000000000FFFF0000"
+"""The prefix of an IPv4 address in a table of IPv6."""
+_LOOPBACK_6 = "00000000000000000000000001000000"
+TCP = f"""\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:9AA7 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 1 0000 100 0 0 10 0
-   1: 0100007F:9AA7 0100007F:D7A2 01 00000000:00000000 00:00000000 00000000     0        0 102 1 0000 20 4 30 10 -1
-   2: 020200C0:A3C2 0A3364C6:01BB 02 00000001:00000000 01:00000064 00000000     0        0 103 2 0000 100 0 0 10 -1
-   3: 020200C0:A3C4 020200C0:1F90 01 00000000:00000000 00:00000000 00000000     0        0 104 1 0000 20 4 30 10 -1
-   4: 0000000000000000FFFF00000100007F:B1F4 0000000000000000FFFF00000100007F:9AA7 01 0:0 00:0 0 0 0 105 1 0 20 4 30 10 -1
-   5: 0000000000000000FFFF0000020200C0:B1F4 0000000000000000FFFF00000A3364C6:01BB 01 0:0 00:0 0 0 0 106 1 0 20 4 30 10 -1
-   6: 00000000000000000000000001000000:B1F4 00000000000000000000000001000000:9AA7 01 0:0 00:0 0 0 0 107 1 0 20 4 30 10 -1
+   0: 0100007F:9AA7 00000000:0000 0A {_REST} 101 1 0000 100 0 0 10 0
+   1: 0100007F:9AA7 0100007F:D7A2 01 {_REST} 102 1 0000 20 4 30 10 -1
+   2: 020200C0:A3C2 0A3364C6:01BB 02 {_REST} 103 2 0000 100 0 0 10 -1
+   3: 020200C0:A3C4 020200C0:1F90 01 {_REST} 104 1 0000 20 4 30 10 -1
+   4: {_MAPPED}0100007F:B1F4 {_MAPPED}0100007F:9AA7 01 {_REST} 105 1 0 20 4 30 10 -1
+   5: {_MAPPED}020200C0:B1F4 {_MAPPED}0A3364C6:01BB 01 {_REST} 106 1 0 20 4 30 10 -1
+   6: {_LOOPBACK_6}:B1F4 {_LOOPBACK_6}:9AA7 01 {_REST} 107 1 0 20 4 30 10 -1
 """
 
 
