@@ -1,6 +1,4 @@
-"""What a machine of a test asks its metadata service with: the Python that every machine image
-has.
-"""
+"""A shell function with which a test's machine reads its metadata service, in Python."""
 
 import textwrap
 

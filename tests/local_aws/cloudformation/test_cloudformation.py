@@ -1,4 +1,4 @@
-"""What a template says is what the services report, and what CloudFormation refuses is refused."""
+"""Services report every property of a template, and CloudFormation's refusals are reproduced."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def deploy(
     session: boto3.Session | None = None,
     **request: Any,
 ) -> tuple[str, str]:
-    """Create or update a stack through a change set; return its name and its last status."""
+    """Create or update a stack through a change set; return its name and its final status."""
     cloudformation, name, change = (
         aws.client("cloudformation", session),
         stack or unique("stack"),
@@ -52,7 +52,7 @@ def deploy(
 
 
 def await_stack(aws: LocalAwsUnderTest, name: str) -> str:
-    """Wait until a stack is at rest; return its status."""
+    """Wait until no operation of a stack is in progress; return its status."""
     cloudformation = aws.client("cloudformation")
 
     def status() -> str:
@@ -63,7 +63,7 @@ def await_stack(aws: LocalAwsUnderTest, name: str) -> str:
 
 
 def why(aws: LocalAwsUnderTest, name: str) -> str:
-    """Return the reasons of everything that failed in a stack."""
+    """Return the reasons of all failures in a stack."""
     events = aws.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
     return " | ".join(
         e.get("ResourceStatusReason", "") for e in events if "FAILED" in e["ResourceStatus"]
@@ -80,7 +80,7 @@ def outputs(aws: LocalAwsUnderTest, name: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def everything(aws: LocalAwsUnderTest) -> dict[str, str]:
-    """A stack with every type and every property that templates here use."""
+    """A stack with every type and every property that the project's templates use."""
     bucket = aws.bucket()
     aws.client("s3").put_object(
         Bucket=bucket, Key="code.zip", Body=zipped({"index.py": "def handler(e, c): return 1\n"})
@@ -102,7 +102,7 @@ def everything(aws: LocalAwsUnderTest) -> dict[str, str]:
 def test_roles_keep_their_boundary_policies_and_tags(
     aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """AWS::IAM::Role, ManagedPolicy and InstanceProfile."""
+    """AWS::IAM::Role, ManagedPolicy and InstanceProfile keep their properties."""
     iam, name = aws.client("iam"), everything["Name"]
     role = iam.get_role(RoleName=name)["Role"]
     assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == everything["BoundaryArn"]
@@ -131,9 +131,7 @@ def test_roles_keep_their_boundary_policies_and_tags(
 def test_the_bucket_has_all_that_was_asked_for(
     aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """Versioning, encryption, lifecycle, public access block, ownership, tags, notification and
-    policy.
-    """
+    """A bucket keeps its versioning, encryption, lifecycle, access block, tags and policy."""
     s3, bucket = aws.client("s3"), everything["Bucket"]
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
     rule = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"][0]
@@ -159,7 +157,7 @@ def test_the_bucket_has_all_that_was_asked_for(
 def test_the_key_encrypts_the_second_bucket(
     aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """KMS encryption with the key's own ARN."""
+    """KMS encryption uses the ARN of the template's key."""
     rule = aws.client("s3").get_bucket_encryption(Bucket=everything["KmsBucket"])[
         "ServerSideEncryptionConfiguration"
     ]["Rules"][0]
@@ -170,9 +168,7 @@ def test_the_key_encrypts_the_second_bucket(
 
 
 def test_the_network_is_as_described(aws: LocalAwsUnderTest, everything: dict[str, str]) -> None:
-    """VPC, subnets, routes, endpoint with its policy, security groups with their rules, flow log,
-    NAT.
-    """
+    """The VPC, its subnets, routes, endpoint, groups, flow log and NAT are as in the template."""
     ec2, vpc = aws.client("ec2"), everything["Vpc"]
     of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
     found = ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"][0]
@@ -220,7 +216,7 @@ def test_the_network_is_as_described(aws: LocalAwsUnderTest, everything: dict[st
 def test_the_launch_template_keeps_every_member(
     aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """Numbers and flags in their types, the key of the disk, tags for three kinds, user data."""
+    """The launch template keeps the types of its values, the disk's key, tags and user data."""
     version = aws.client("ec2").describe_launch_template_versions(
         LaunchTemplateId=everything["Template"], Versions=["$Latest"]
     )["LaunchTemplateVersions"][0]
@@ -250,9 +246,7 @@ def test_the_launch_template_keeps_every_member(
 def test_the_function_keeps_every_setting(
     aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """Layer, memory, time, environment, dead letters, reserved concurrency, alias, asynchronous
-    settings, policy, tags.
-    """
+    """The function keeps its layer, limits, environment, alias, asynchronous settings and tags."""
     client, name = aws.client("lambda"), everything["Function"]
     found = client.get_function(FunctionName=name)
     config = found["Configuration"]
@@ -288,7 +282,7 @@ def test_the_function_keeps_every_setting(
 def test_rules_queues_topics_alarms_and_the_rest(
     aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """Pattern, schedule, targets; retention; policies; thresholds; budget; parameter."""
+    """Rules, queues, topics, alarms, log groups, budgets and parameters keep their properties."""
     name = everything["Name"]
     events = aws.client("events")
     assert json.loads(events.describe_rule(Name=name)["EventPattern"])["detail"]["object"][
@@ -328,8 +322,9 @@ def test_rules_queues_topics_alarms_and_the_rest(
 def test_an_update_adds_a_version_to_the_launch_template(
     aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """The same template again is no change; another type in it is version 2, and the boundary is
-    still there.
+    """An unchanged template is no change; another instance type makes version 2.
+
+    The permissions boundary of the role is still there.
     """
     cloudformation = aws.client("cloudformation")
     parameters = [
@@ -400,7 +395,7 @@ def resource(kind: str, **properties: Any) -> str:
 def test_what_does_not_fit_its_type_fails_the_stack(
     aws: LocalAwsUnderTest, body: str, words: str
 ) -> None:
-    """Unknown and missing properties, code that is not there, a runtime that is not here."""
+    """Unknown or missing properties, missing code and unavailable runtimes fail the stack."""
     name, status = deploy(aws, body)
     assert status in ("ROLLBACK_COMPLETE", "CREATE_FAILED")
     assert words in why(aws, name)
@@ -409,7 +404,7 @@ def test_what_does_not_fit_its_type_fails_the_stack(
 def test_undefined_references_and_missing_capabilities_are_refused_at_once(
     aws: LocalAwsUnderTest,
 ) -> None:
-    """Before anything is made."""
+    """Such a template is refused before anything is created."""
     cloudformation = aws.client("cloudformation")
     role = resource(
         "AWS::IAM::Role",
@@ -430,7 +425,7 @@ def test_undefined_references_and_missing_capabilities_are_refused_at_once(
 
 
 def test_a_full_bucket_is_not_deleted(aws: LocalAwsUnderTest) -> None:
-    """DELETE_FAILED with S3's words; emptied, the stack goes."""
+    """Deleting a full bucket is DELETE_FAILED with S3's message; after emptying, it succeeds."""
     bucket, cloudformation, s3 = unique("bucket"), aws.client("cloudformation"), aws.client("s3")
     name, _ = deploy(aws, resource("AWS::S3::Bucket", BucketName=bucket))
     s3.put_object(Bucket=bucket, Key="x", Body=b"")
@@ -446,8 +441,9 @@ def test_a_full_bucket_is_not_deleted(aws: LocalAwsUnderTest) -> None:
 
 
 def test_the_service_roles_permissions_count(aws: LocalAwsUnderTest) -> None:
-    """A stack that acts as a role makes what the role may make, and fails where it may not; the
-    caller must pass the role.
+    """A stack can create only what its service role may create.
+
+    The caller needs the permission to pass the role.
     """
     queue = unique("queue")
     deployer = aws.service_role(
@@ -470,7 +466,7 @@ def test_the_service_roles_permissions_count(aws: LocalAwsUnderTest) -> None:
 
 
 def test_the_role_can_be_a_condition(aws: LocalAwsUnderTest) -> None:
-    """cloudformation:RoleArn: stacks only with that very role; without it the call is denied."""
+    """With a condition on cloudformation:RoleArn, a call without that role is denied."""
     deployer = aws.service_role("cloudformation.amazonaws.com", allow("sqs:*"))
     arn = f"arn:aws:iam::{ACCOUNT}:role/{deployer}"
     caller = aws.role_with(
@@ -487,7 +483,7 @@ def test_the_role_can_be_a_condition(aws: LocalAwsUnderTest) -> None:
 
 
 def test_a_stack_without_a_role_acts_as_its_caller(aws: LocalAwsUnderTest) -> None:
-    """The caller's own permissions count, not CloudFormation's."""
+    """Without a service role, the caller's own permissions count."""
     client = aws.client("cloudformation", aws.role_with(allow("cloudformation:*")))
     name = unique("stack")
     client.create_stack(StackName=name, TemplateBody=resource("AWS::SQS::Queue"))
@@ -495,7 +491,7 @@ def test_a_stack_without_a_role_acts_as_its_caller(aws: LocalAwsUnderTest) -> No
 
 
 def test_exports_hold_stacks_together(aws: LocalAwsUnderTest) -> None:
-    """ImportValue finds an export, and what is imported cannot be deleted."""
+    """ImportValue finds an export, and an imported export cannot be deleted."""
     export, cloudformation = unique("export"), aws.client("cloudformation")
     first, _ = deploy(
         aws,
@@ -523,7 +519,7 @@ def test_exports_hold_stacks_together(aws: LocalAwsUnderTest) -> None:
 
 
 def test_policies_are_documents(aws: LocalAwsUnderTest) -> None:
-    """A managed policy from a template can be attached and counts."""
+    """A managed policy of a template can be attached, and its permissions count."""
     name = unique("policy")
     body = resource(
         "AWS::IAM::ManagedPolicy",

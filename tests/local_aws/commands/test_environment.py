@@ -1,4 +1,4 @@
-"""`env`: credentials that renew, for the role that was asked for and no other."""
+"""`env`: credentials that renew themselves, for the requested role only."""
 
 import os
 import subprocess
@@ -14,9 +14,7 @@ WHO = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
 
 
 def test_a_shell_becomes_the_airflow_worker(aws: LocalAwsUnderTest) -> None:
-    """The printed lines, evaluated in a shell that holds a real-looking key, give the worker's
-    role.
-    """
+    """The printed lines give a shell the worker's role, even if it holds a real-looking key."""
     lines = run_cli("env", "--state", str(aws.state)).stdout
     environ = {
         **os.environ,
@@ -37,16 +35,14 @@ def test_a_shell_becomes_the_airflow_worker(aws: LocalAwsUnderTest) -> None:
 
 
 def test_a_role_that_does_not_exist_is_named(aws: LocalAwsUnderTest) -> None:
-    """A short name stands for the environment's role; if there is none, the message says which was
-    looked for.
-    """
+    """A short name stands for the environment's role, and the error names the missing role."""
     done = run_cli("env", "--state", str(aws.state), "--as", "launcher", "--environment", "nowhere")
     assert done.returncode == 2
     assert "nightshift-nowhere-launcher" in done.stderr
 
 
 def test_one_roles_token_does_not_open_another_role(aws: LocalAwsUnderTest) -> None:
-    """The credentials' endpoint asks for the token of that very role."""
+    """The credentials of a role need the token of that role."""
     worker = aws.cli("env")["set"]
     uri = worker["AWS_CONTAINER_CREDENTIALS_FULL_URI"].replace("airflow-worker", "administrator")
     request = urllib.request.Request(

@@ -1,4 +1,4 @@
-"""Instances and fleets as EC2 documents them."""
+"""Instances and fleets behave as EC2 documents them."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ PARTS = [*(f"{E}{kind}/*" for kind in ANY), "arn:aws:ec2:*::image/*"]
 
 @pytest.fixture(scope="module")
 def template(aws: LocalAwsUnderTest) -> str:
-    """A launch template that sets all that ours sets."""
+    """A launch template that sets all members that the project's template sets."""
     name, ec2, profile = unique("template"), aws.client("ec2"), aws.instance_profile()
     ec2.create_launch_template(
         LaunchTemplateName=name,
@@ -85,9 +85,7 @@ def fleet(
 def test_a_launch_inherits_all_that_its_template_sets(
     aws: LocalAwsUnderTest, template: str
 ) -> None:
-    """Image, type, profile, shutdown behaviour, metadata options, disks, tags and user data come
-    from the template.
-    """
+    """Image, type, profile, metadata options, disks, tags and user data come from the template."""
     ec2 = aws.client("ec2")
     machine = ec2.run_instances(
         LaunchTemplate={"LaunchTemplateName": template}, MinCount=1, MaxCount=1
@@ -112,9 +110,7 @@ def test_a_launch_inherits_all_that_its_template_sets(
 
 
 def test_an_instance_goes_through_its_states_and_leaves_nothing(aws: LocalAwsUnderTest) -> None:
-    """pending, running, shutting-down, terminated with its reason; its disk and interface are gone
-    at the end.
-    """
+    """An instance is pending, running, shutting-down and terminated; its disk and interface go."""
     ec2, seen = aws.client("ec2"), []
     made = ec2.run_instances(
         ImageId=aws.image(),
@@ -144,9 +140,7 @@ def test_an_instance_goes_through_its_states_and_leaves_nothing(aws: LocalAwsUnd
 
 
 def test_a_client_token_launches_once_however_often_it_is_sent(aws: LocalAwsUnderTest) -> None:
-    """Sixteen racing launches with one token give one instance; another request with it is
-    refused.
-    """
+    """Sixteen launches at once with one token give one instance; another request is refused."""
     ec2, token, image = aws.client("ec2"), unique("token"), aws.image()
 
     def launch(count: int = 1) -> str:
@@ -166,7 +160,7 @@ def test_a_client_token_launches_once_however_often_it_is_sent(aws: LocalAwsUnde
 
 
 def test_a_replayed_token_is_authorized_first(aws: LocalAwsUnderTest, template: str) -> None:
-    """Somebody who may not launch learns nothing from another's token."""
+    """A caller that may not launch learns nothing from another caller's token."""
     token = unique("token")
     answer = aws.client("ec2").create_fleet(**fleet(template, token, ["c7i.large"]))
     assert (
@@ -181,7 +175,7 @@ def test_a_replayed_token_is_authorized_first(aws: LocalAwsUnderTest, template: 
 
 
 def test_a_dry_run_launches_nothing(aws: LocalAwsUnderTest) -> None:
-    """DryRun answers what would have happened, as an error, and makes no instance."""
+    """DryRun answers with an error that says the result, and makes no instance."""
     ec2, mark = aws.client("ec2"), unique("mark")
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
     assert (
@@ -203,9 +197,7 @@ def test_a_dry_run_launches_nothing(aws: LocalAwsUnderTest) -> None:
 
 
 def test_filters_filter_and_unknown_ones_are_refused(aws: LocalAwsUnderTest, template: str) -> None:
-    """Tags with wildcards, state and token; a filter that does not exist is an error, not
-    everything.
-    """
+    """Tags with wildcards, state and token are filters; an unknown filter is an error."""
     ec2, mark = aws.client("ec2"), unique("mark")
     request = fleet(
         template,
@@ -247,9 +239,7 @@ def test_filters_filter_and_unknown_ones_are_refused(aws: LocalAwsUnderTest, tem
 def test_filters_of_networks_filter_too(
     aws: LocalAwsUnderTest, template: str, action: str, member: str, name: str
 ) -> None:
-    """What the filter names is found alone, what nobody has is not found, and a filter that does
-    not exist is refused.
-    """
+    """A filter finds only matching networks, finds none without a match, and unknown ones fail."""
     call = getattr(aws.client("ec2"), action)
     aws.launch()
     key = "".join(word.capitalize() for word in name.split("-"))
@@ -262,7 +252,7 @@ def test_filters_of_networks_filter_too(
 
 
 def test_a_dry_run_makes_no_network(aws: LocalAwsUnderTest) -> None:
-    """Also where the emulator answers: authorized first, then told what would have happened."""
+    """A dry run of the emulator's calls is authorized first and creates nothing."""
     ec2 = aws.client("ec2")
     before = {vpc["VpcId"] for vpc in ec2.describe_vpcs()["Vpcs"]}
     assert code_of(ec2.create_vpc, CidrBlock="10.12.0.0/16", DryRun=True) == "DryRunOperation"
@@ -274,7 +264,7 @@ def test_a_dry_run_makes_no_network(aws: LocalAwsUnderTest) -> None:
 
 
 def test_pages_cover_everything_once(aws: LocalAwsUnderTest) -> None:
-    """Pages of five show each instance once; four at a time is refused, as on AWS."""
+    """Pages of five show each instance once; pages of four are refused, as on AWS."""
     ec2, mark = aws.client("ec2"), unique("mark")
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
     made = ec2.run_instances(
@@ -341,7 +331,7 @@ def test_an_instance_that_does_not_exist_is_not_found(aws: LocalAwsUnderTest) ->
 def test_a_fleet_takes_the_cheapest_that_it_can_get_and_reports_the_rest(
     aws: LocalAwsUnderTest, template: str
 ) -> None:
-    """A type that no machine image fits is an error of its override; the next one is launched."""
+    """A type that the image does not support is an error of its override; the next is launched."""
     ec2 = aws.client("ec2")
     answer = ec2.create_fleet(
         **fleet(template, unique("token"), ["c7i.xlarge", "c7g.large", "c7i.large"])
@@ -357,9 +347,7 @@ def test_a_fleet_takes_the_cheapest_that_it_can_get_and_reports_the_rest(
 def test_a_fleets_refusals_name_their_overrides_and_its_token_stands_for_it(
     aws: LocalAwsUnderTest, template: str
 ) -> None:
-    """No room for one type: its error, and the other is launched; the token gives the same fleet
-    again, and no other request.
-    """
+    """Missing capacity is an error of its override; the token gives the same fleet again."""
     ec2, token = aws.client("ec2"), unique("token")
     made = aws.cli("fault", "add", "capacity", "type=c7i.large", "market=spot")["faults"][-1]
     answer = ec2.create_fleet(**fleet(template, token, ["c7i.large", "m7i.large"]))
@@ -382,9 +370,7 @@ def test_a_fleets_refusals_name_their_overrides_and_its_token_stands_for_it(
 
 
 def test_types_offerings_and_prices_are_those_of_aws(aws: LocalAwsUnderTest) -> None:
-    """Real sizes and accelerators; zones differ in what they offer; spot is cheaper than
-    on-demand.
-    """
+    """Sizes and GPUs are real, zones offer different types, and spot is cheaper than on-demand."""
     ec2 = aws.client("ec2")
     kind = ec2.describe_instance_types(InstanceTypes=["g5.xlarge"])["InstanceTypes"][0]
     assert (
@@ -414,9 +400,7 @@ def test_types_offerings_and_prices_are_those_of_aws(aws: LocalAwsUnderTest) -> 
 
 
 def test_prices_and_quotas_can_be_asked_for(aws: LocalAwsUnderTest) -> None:
-    """The price list answers by filter, in AWS's nested JSON; quotas count processors; both need
-    permission and refuse nonsense.
-    """
+    """Prices and quotas have AWS's form, need permissions and refuse invalid requests."""
     pricing, quotas = aws.client("pricing"), aws.client("service-quotas")
     wanted = {"instanceType": "g5.xlarge", "regionCode": aws.region, "operatingSystem": "Linux"}
     found = pricing.get_products(
@@ -450,9 +434,7 @@ def test_prices_and_quotas_can_be_asked_for(aws: LocalAwsUnderTest) -> None:
 
 
 def test_the_quota_is_enforced(aws: LocalAwsUnderTest) -> None:
-    """More spot machines with accelerators than the account may have are refused with EC2's
-    code.
-    """
+    """More spot GPU machines than the quota allows are refused with EC2's code."""
     ec2 = aws.client("ec2")
     spot = {"MarketType": "spot"}
     assert (
@@ -475,9 +457,7 @@ def test_the_quota_is_enforced(aws: LocalAwsUnderTest) -> None:
 
 
 def test_thirty_two_machines_and_sixty_four_functions_at_once(aws: LocalAwsUnderTest) -> None:
-    """All that an account's quota allows, each with a background process, while functions run: none
-    waits for ever, none fails.
-    """
+    """As many machines as the quota allows and 64 functions run together without an error."""
     ec2, image = aws.client("ec2"), aws.image()
     function = aws.function(
         "import time\ndef handler(event, context):\n    time.sleep(0.5)\n", Timeout=60
@@ -511,9 +491,7 @@ def test_thirty_two_machines_and_sixty_four_functions_at_once(aws: LocalAwsUnder
 
 
 def test_what_is_tagged_is_found_by_its_tag(aws: LocalAwsUnderTest) -> None:
-    """DescribeTags and the tagging service name the instance, its disk and the network around
-    it.
-    """
+    """DescribeTags and the tagging service find an instance, its disk and its network by tag."""
     ec2, mark = aws.client("ec2"), unique("mark")
     tags = [
         {"ResourceType": kind, "Tags": [{"Key": "mark", "Value": mark}]}

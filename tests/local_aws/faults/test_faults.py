@@ -1,6 +1,4 @@
-"""Faults on demand: each strikes what it says, counts its strikes, and repeats itself with the same
-seed.
-"""
+"""Faults on demand: each strikes as described, counts its strikes, and repeats with its seed."""
 
 import json
 import time
@@ -55,16 +53,14 @@ def strikes(aws: LocalAwsUnderTest, fault: dict[str, Any]) -> int:
 
 
 def decisions(seed: int, rate: float) -> list[bool]:
-    """Return what a fault decides at its first fifty chances."""
+    """Return the decisions of a fault at its first fifty chances."""
     engine = FaultEngine()
     engine.add("late_visibility", catalog.read("late_visibility", {"rate": rate}), seed)
     return [engine.strike("late_visibility", "x") is not None for _ in range(50)]
 
 
 def test_the_same_seed_decides_in_the_same_way() -> None:
-    """A rate takes about its share of the chances, the same ones for the same seed, others for
-    another.
-    """
+    """A rate strikes in about its share of the cases; the same seed strikes in the same ones."""
     assert decisions(7, 0.3) == decisions(7, 0.3)
     assert decisions(7, 0.3) != decisions(8, 0.3)
     assert 5 <= sum(decisions(7, 0.3)) <= 25
@@ -74,9 +70,7 @@ def test_the_same_seed_decides_in_the_same_way() -> None:
 def test_a_script_replays_exactly_whatever_else_is_set(
     aws: LocalAwsUnderTest, tmp_path: Path
 ) -> None:
-    """The same calls meet the same failures at the second run of a script, although another fault
-    was set meanwhile.
-    """
+    """A second run of a script fails the same calls, although another fault was set meanwhile."""
     bucket, path = aws.bucket(), tmp_path / "night.yaml"
     path.write_text(
         f"seed: 11\nfaults:\n  - error: {{service: s3, action: PutObject, key: '{bucket}/*', "
@@ -101,7 +95,7 @@ def test_a_script_replays_exactly_whatever_else_is_set(
 
 
 def test_a_count_is_a_limit() -> None:
-    """A fault with a count strikes so often and no more."""
+    """A fault with a count strikes that many times and no more."""
     engine = FaultEngine()
     engine.add("late_visibility", catalog.read("late_visibility", {"count": 2}))
     assert [engine.strike("late_visibility", "x") is not None for _ in range(4)] == [
@@ -113,7 +107,7 @@ def test_a_count_is_a_limit() -> None:
 
 
 def test_a_fault_begins_and_ends_when_it_says() -> None:
-    """after_s and for_s bound the time in which it strikes."""
+    """after_s and for_s limit the time in which a fault strikes."""
     engine = FaultEngine()
     fault = engine.add(
         "late_visibility", catalog.read("late_visibility", {"after_s": 10, "for_s": 5})
@@ -143,7 +137,7 @@ def test_a_fault_begins_and_ends_when_it_says() -> None:
     ],
 )
 def test_a_broken_script_says_where(text: str, names: str) -> None:
-    """Each complaint names what is wrong, in one line."""
+    """Each error message names the wrong part in one line."""
     with pytest.raises(FaultScriptError, match=names) as caught:
         script.read(text)
     assert "\n" not in str(caught.value)
@@ -184,7 +178,7 @@ def test_a_script_sets_all_its_faults_with_its_seed(aws: LocalAwsUnderTest, tmp_
 
 
 def test_capacity_is_refused_where_the_fault_says(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """A type, a zone and a market: others can still be had."""
+    """The fault refuses one type, zone and market; other launches succeed."""
     ec2, image = aws.client("ec2"), aws.image()
     fault("capacity", "type=r7i.*", "zone=*a", "market=spot")
     request = {
@@ -215,9 +209,7 @@ echo; echo seen; sleep 60
 
 
 def test_an_interruption_is_announced_and_then_happens(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """The metadata service shows the notice; after it the instance is terminated with the spot
-    reason.
-    """
+    """The metadata service shows the notice; then the instance ends with the spot reason."""
     machine = aws.launch(
         NOTICE % "spot/instance-action", InstanceMarketOptions={"MarketType": "spot"}
     )
@@ -231,7 +223,7 @@ def test_an_interruption_is_announced_and_then_happens(aws: LocalAwsUnderTest, f
 
 
 def test_a_rebalance_recommendation_is_shown(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """The instance reads it and goes on."""
+    """The instance can read the recommendation and continues."""
     machine = aws.launch(
         NOTICE % "events/recommendations/rebalance", InstanceMarketOptions={"MarketType": "spot"}
     )
@@ -242,9 +234,7 @@ def test_a_rebalance_recommendation_is_shown(aws: LocalAwsUnderTest, fault: Any)
 
 
 def test_a_machine_is_killed_when_it_has_reached_a_step(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """The fault waits until the machine has written a step of at least five, then its host fails
-    without a word.
-    """
+    """The host fails without a notice after the machine has written a step of at least five."""
     bucket, mark = aws.bucket(), unique("mark")
     profile = aws.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
     fault("kill", f"tag=mark={mark}", f"at_key={bucket}/beats/*", "at_field=step", "at_least=5")
@@ -287,9 +277,7 @@ PY
 def test_a_spot_machine_is_interrupted_at_a_step(
     aws: LocalAwsUnderTest, fault: Any, notice_s: int
 ) -> None:
-    """Not before the machine has written that step; with the notice and without one it ends with
-    the spot reason.
-    """
+    """The machine is interrupted after it has written that step, with and without a notice."""
     bucket, mark, s3 = aws.bucket(), unique("mark"), aws.client("s3")
     profile = aws.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
     made = fault(
@@ -317,9 +305,7 @@ def test_a_spot_machine_is_interrupted_at_a_step(
 
 
 def test_credentials_end_and_renew_inside_a_machine(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """A session that was revoked is told ExpiredToken, and the metadata service has another by
-    then, which works.
-    """
+    """A revoked session gets ExpiredToken, and the metadata service has a new one that works."""
     bucket = aws.bucket()
     profile = aws.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
     source = f"""#!/bin/bash
@@ -349,7 +335,7 @@ PY
 
 
 def test_a_hanging_machine_is_alive_and_does_not_move(aws: LocalAwsUnderTest) -> None:
-    """While the fault is set the console stands still; cleared, it goes on."""
+    """The console does not change while the fault is set, and continues afterwards."""
     machine = aws.launch(
         "#!/bin/bash\nn=0; while :; do n=$((n+1)); echo tick $n; sleep 0.1; done\n"
     )
@@ -366,9 +352,7 @@ def test_a_hanging_machine_is_alive_and_does_not_move(aws: LocalAwsUnderTest) ->
 
 
 def test_a_new_instance_may_not_be_found_yet(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """Eventual consistency: right after its launch an instance is unknown, a moment later it is
-    there.
-    """
+    """Eventual consistency: a new instance is unknown right after its launch and found later."""
     fault("late_visibility", "seconds=1", "count=1")
     machine = aws.launch(SLEEPS)
     assert (
@@ -380,9 +364,7 @@ def test_a_new_instance_may_not_be_found_yet(aws: LocalAwsUnderTest, fault: Any)
 
 
 def test_now_and_then_a_launch_is_late_by_itself(own_state: Path) -> None:
-    """Without any fault: the same seed makes the same launches late, and after a restart that is
-    still the seed.
-    """
+    """Without a fault, the same seed makes the same launches late, also after a restart."""
     late = []
     for _ in range(2):
         aws = start(own_state, "--seed", "0")
@@ -415,7 +397,7 @@ def test_now_and_then_a_launch_is_late_by_itself(own_state: Path) -> None:
 def test_throttling_has_each_services_own_code(
     aws: LocalAwsUnderTest, fault: Any, service: str, action: str, code: str
 ) -> None:
-    """What clients see is what botocore knows how to retry."""
+    """Clients see the codes that botocore retries."""
     role = aws.role_with(allow("*"))
     name = aws.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
     fault("throttle", f"service={service}", f"role={name}")
@@ -423,9 +405,7 @@ def test_throttling_has_each_services_own_code(
 
 
 def test_a_response_is_lost_after_the_write_took_effect(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """The connection breaks, the object is there: a conditional write that is sent again meets its
-    own success.
-    """
+    """The connection breaks after the write; a second conditional write finds the object."""
     bucket, s3 = aws.bucket(), aws.client("s3")
     fault("lose_response", "service=s3", "action=PutObject", f"key={bucket}/once", "count=1")
     with pytest.raises(ConnectionClosedError):
@@ -438,7 +418,7 @@ def test_a_response_is_lost_after_the_write_took_effect(aws: LocalAwsUnderTest, 
 
 
 def test_a_conditional_write_meets_a_conflict(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """409 ConditionalRequestConflict for conditional writes; others go through."""
+    """Conditional writes get 409 ConditionalRequestConflict; other writes succeed."""
     bucket, s3 = aws.bucket(), aws.client("s3")
     fault("conflict", f"key={bucket}/*", "count=1")
     s3.put_object(Bucket=bucket, Key="plain", Body=b"")
@@ -450,7 +430,7 @@ def test_a_conditional_write_meets_a_conflict(aws: LocalAwsUnderTest, fault: Any
 
 
 def test_errors_and_slowness(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """503 from S3 without effect; a slow call takes its time."""
+    """A 503 of S3 has no effect; a slow call takes its time."""
     bucket, s3 = aws.bucket(), aws.client("s3")
     fault("error", "service=s3", f"key={bucket}/*", "status=503", "count=1")
     assert code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"") in ("ServiceUnavailable", "503")
@@ -462,7 +442,7 @@ def test_errors_and_slowness(aws: LocalAwsUnderTest, fault: Any) -> None:
 
 
 def test_a_permission_goes_in_the_middle(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """What was allowed a moment ago is denied, and allowed again when the fault is cleared."""
+    """A fault denies what was allowed before; after it is cleared, the call is allowed again."""
     bucket, role = aws.bucket(), aws.role_with(allow("s3:*"))
     name, s3 = (
         aws.client("sts", role).get_caller_identity()["Arn"].split("/")[1],
@@ -475,7 +455,7 @@ def test_a_permission_goes_in_the_middle(aws: LocalAwsUnderTest, fault: Any) -> 
 
 
 def test_credentials_end_early(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """Sessions that are revoked answer ExpiredToken; whoever asks for new credentials gets them."""
+    """Revoked sessions get ExpiredToken; a request for new credentials succeeds."""
     role = aws.role_with(allow("s3:*"))
     name = aws.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
     fault("expire_credentials", f"role={name}")
@@ -484,7 +464,7 @@ def test_credentials_end_early(aws: LocalAwsUnderTest, fault: Any) -> None:
 
 
 def test_credentials_can_be_short_lived(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """New credentials of services say when they end."""
+    """New credentials of services contain the earlier expiration."""
     role = aws.service_role("ecs-tasks.amazonaws.com")
     fault("short_credentials", "seconds=120")
     document = aws.credentials(role)
@@ -498,7 +478,7 @@ def test_credentials_can_be_short_lived(aws: LocalAwsUnderTest, fault: Any) -> N
 
 
 def test_a_function_times_out_crashes_and_recovers(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """Each with Lambda's own error, and the third invocation is good."""
+    """Each failure has Lambda's own error, and the third invocation succeeds."""
     name, client = (
         aws.function("def handler(event, context):\n    return 'fine'\n"),
         aws.client("lambda"),
@@ -516,7 +496,7 @@ def test_a_function_times_out_crashes_and_recovers(aws: LocalAwsUnderTest, fault
 
 
 def test_events_are_doubled_and_lost(aws: LocalAwsUnderTest, fault: Any) -> None:
-    """At least once may mean twice; and what is lost never arrives."""
+    """A duplicated event arrives twice, and a lost event never arrives."""
     bucket = aws.bucket()
     source = (
         "import boto3, uuid\ndef handler(event, context):\n    "
@@ -541,9 +521,7 @@ def test_events_are_doubled_and_lost(aws: LocalAwsUnderTest, fault: Any) -> None
 
 
 def test_killed_and_started_again_it_has_lost_nothing(own_state: Path) -> None:
-    """`fault restart`: same endpoint, same sessions, every object and role that was answered
-    for.
-    """
+    """After `fault restart`, the endpoint, the sessions and every answered change are the same."""
     aws = start(own_state)
     bucket = aws.bucket()
     role = aws.service_role("ecs-tasks.amazonaws.com")

@@ -1,4 +1,4 @@
-"""Functions run what was uploaded, as their own role, within their limits."""
+"""Functions run the uploaded code, as their own role and within their limits."""
 
 import base64
 import json
@@ -58,14 +58,12 @@ def call(
 
 @pytest.fixture(scope="module")
 def doing(aws: LocalAwsUnderTest) -> str:
-    """A function that does what its event says."""
+    """A function that does what its event requests."""
     return aws.function(DOES, Timeout=2, MemorySize=128)
 
 
 def test_zip_and_layer_run_as_the_functions_role_under_its_runtime(aws: LocalAwsUnderTest) -> None:
-    """boto3 and the layer are there, the emulator's packages are not, and AWS sees the function's
-    role.
-    """
+    """The function sees boto3 and its layer, not the emulator's packages, and has its role."""
     client = aws.client("lambda")
     layer = client.publish_layer_version(
         LayerName=unique("layer"), Content={"ZipFile": zipped({"python/numpyish.py": "N = 7"})}
@@ -80,9 +78,7 @@ def test_zip_and_layer_run_as_the_functions_role_under_its_runtime(aws: LocalAws
 
 
 def test_what_a_function_prints_is_its_log(aws: LocalAwsUnderTest) -> None:
-    """In the answer's tail and, if its role may write there, in its log group; without the
-    permission there is silently none.
-    """
+    """The output is in the answer's tail, and in the log group if the role may write there."""
     source, logs = (
         "def handler(event, context):\n    print('hello', event['n'])\n",
         aws.client("logs"),
@@ -109,9 +105,7 @@ def test_what_a_function_prints_is_its_log(aws: LocalAwsUnderTest) -> None:
 
 
 def test_errors_have_lambdas_own_form(aws: LocalAwsUnderTest, doing: str) -> None:
-    """An exception with its stack; time and memory limits that bite; a runtime that exits; an
-    answer too large.
-    """
+    """Exceptions, limits of time, memory and answer size, and exits have Lambda's errors."""
     error, payload = call(aws, doing, {"do": "raise"})
     assert error == "Unhandled"
     assert (payload["errorType"], payload["errorMessage"]) == ("ValueError", "boom")
@@ -136,7 +130,7 @@ def test_errors_have_lambdas_own_form(aws: LocalAwsUnderTest, doing: str) -> Non
 
 
 def test_a_handler_that_cannot_be_loaded_says_so(aws: LocalAwsUnderTest) -> None:
-    """Missing module, missing function, broken source."""
+    """A missing module, a missing function and a syntax error have their own errors."""
     found = [
         call(aws, aws.function(source, Handler=handler))[1]["errorType"]
         for source, handler in (
@@ -155,7 +149,7 @@ def test_a_handler_that_cannot_be_loaded_says_so(aws: LocalAwsUnderTest) -> None
 
 
 def test_an_environment_is_used_again_and_replaced_after_a_change(aws: LocalAwsUnderTest) -> None:
-    """Warm invocations share a process; another configuration begins a new one."""
+    """Warm invocations share a process; a new configuration starts a new process."""
     name, client = aws.function(DOES), aws.client("lambda")
     first, second = call(aws, name)[1], call(aws, name)[1]
     client.update_function_configuration(FunctionName=name, Environment={"Variables": {"A": "B"}})
@@ -171,9 +165,7 @@ def test_an_environment_is_used_again_and_replaced_after_a_change(aws: LocalAwsU
 
 
 def test_a_runtime_that_is_not_here_is_refused_with_those_that_are(aws: LocalAwsUnderTest) -> None:
-    """CreateFunction and UpdateFunctionConfiguration name the runtimes that this machine can
-    run.
-    """
+    """CreateFunction and UpdateFunctionConfiguration name the available runtimes."""
     here = aws.cli("status")["lambda_runtimes"]
     absent = next(
         r for r in ("python3.14", "python3.13", "python3.12", "python3.8") if r not in here
@@ -197,7 +189,7 @@ def test_a_runtime_that_is_not_here_is_refused_with_those_that_are(aws: LocalAws
 
 
 def test_a_role_must_be_passed_and_must_trust_lambda(aws: LocalAwsUnderTest) -> None:
-    """iam:PassRole is asked for, and a role that Lambda cannot assume is refused."""
+    """The caller needs iam:PassRole, and Lambda must be able to assume the role."""
     good, bad = aws.service_role("lambda.amazonaws.com"), aws.service_role("ec2.amazonaws.com")
     maker = aws.client(
         "lambda",
@@ -224,7 +216,7 @@ def test_a_role_must_be_passed_and_must_trust_lambda(aws: LocalAwsUnderTest) -> 
 def test_a_function_that_invokes_a_function_does_not_wait_for_itself(
     aws: LocalAwsUnderTest,
 ) -> None:
-    """More nested calls than there are slots: nobody deadlocks."""
+    """More nested calls than slots do not block each other."""
     inner = aws.function(
         "import time\ndef handler(event, context):\n    time.sleep(0.3)\n    return 1\n"
     )
@@ -240,7 +232,7 @@ def test_a_function_that_invokes_a_function_does_not_wait_for_itself(
 
 
 def test_reserved_concurrency_throttles(aws: LocalAwsUnderTest) -> None:
-    """One at a time: the second is told to come back, for an alias too."""
+    """With a limit of one, the second invocation is throttled, also through an alias."""
     name, client = (
         aws.function("import time\ndef handler(event, context):\n    time.sleep(1.5)\n"),
         aws.client("lambda"),
@@ -259,9 +251,7 @@ def test_reserved_concurrency_throttles(aws: LocalAwsUnderTest) -> None:
 
 
 def test_a_failed_event_is_tried_again_and_then_kept(aws: LocalAwsUnderTest) -> None:
-    """Three tries in all, then the record goes to the destination and the event to the dead-letter
-    queue.
-    """
+    """After three tries, the record goes to the destination and the event to the dead letters."""
     sqs, client, bucket = aws.client("sqs"), aws.client("lambda"), aws.bucket()
     queues = {
         kind: sqs.create_queue(QueueName=unique(kind))["QueueUrl"]
@@ -314,9 +304,7 @@ def test_a_failed_event_is_tried_again_and_then_kept(aws: LocalAwsUnderTest) -> 
 
 
 def test_an_arriving_object_wakes_a_function_if_its_policy_allows(aws: LocalAwsUnderTest) -> None:
-    """S3 to EventBridge to Lambda: a wildcard on the key, and nothing without a permission for that
-    very rule.
-    """
+    """S3 reaches Lambda through EventBridge, if the function's policy allows that rule."""
     bucket, events, client = aws.bucket(), aws.client("events"), aws.client("lambda")
     aws.client("s3").put_bucket_notification_configuration(
         Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
@@ -369,7 +357,7 @@ def test_an_arriving_object_wakes_a_function_if_its_policy_allows(aws: LocalAwsU
 
 
 def test_payload_limits(aws: LocalAwsUnderTest, doing: str) -> None:
-    """More than six megabytes are refused before anything runs; no JSON, too."""
+    """A payload of more than six megabytes or without JSON is refused before anything runs."""
     client = aws.client("lambda")
     assert code_of(
         client.invoke, FunctionName=doing, Payload=b'"' + b"x" * (6 * 1024 * 1024) + b'"'
@@ -384,7 +372,7 @@ def test_payload_limits(aws: LocalAwsUnderTest, doing: str) -> None:
 
 
 def test_a_lambda_role_without_trust_is_found_at_creation(aws: LocalAwsUnderTest) -> None:
-    """A role with another trust policy is no role for a function."""
+    """CreateFunction refuses a role that does not trust Lambda."""
     name, iam = unique("role"), aws.client("iam")
     iam.create_role(
         RoleName=name, AssumeRolePolicyDocument=trust({"AWS": f"arn:aws:iam::{ACCOUNT}:root"})

@@ -1,4 +1,4 @@
-"""IAM is enforced, in the places where the pipeline leans on it."""
+"""IAM is enforced in the cases on which the pipeline relies."""
 
 import json
 from typing import Any
@@ -32,7 +32,7 @@ EVERYTHING_BUT_THE_INSTANCE = [
 
 
 def launch(aws: LocalAwsUnderTest, session: boto3.Session, **request: Any) -> str:
-    """Launch as somebody; return the id."""
+    """Launch with a session and return the instance's id."""
     return aws.launch(session=session, ImageId=aws.image(), **request)
 
 
@@ -50,7 +50,7 @@ def refused(aws: LocalAwsUnderTest, session: boto3.Session, **request: Any) -> s
 
 @pytest.mark.parametrize("key", ["test", "000000000000", ACCOUNT, "AKIAIOSFODNN7EXAMPLE"])
 def test_no_key_is_root(aws: LocalAwsUnderTest, key: str) -> None:
-    """A made-up key, an account id and the emulator's own magic key are all unknown."""
+    """A made-up key, an account id and the emulator's own special key are unknown."""
     nobody = boto3.Session(key, "secret", region_name=aws.region)
     assert (
         code_of(
@@ -71,7 +71,7 @@ def test_no_key_is_root(aws: LocalAwsUnderTest, key: str) -> None:
 
 
 def test_a_wrong_signature_is_refused(aws: LocalAwsUnderTest) -> None:
-    """The right key with the wrong secret."""
+    """A correct key with a wrong secret is refused."""
     found = aws.credentials("administrator")
     forger = boto3.Session(
         found["AccessKeyId"], "x" + found["SecretAccessKey"], found["Token"], aws.region
@@ -102,7 +102,7 @@ def test_a_wrong_signature_is_refused(aws: LocalAwsUnderTest) -> None:
 def test_an_unknown_action_is_refused_in_the_services_own_words(
     aws: LocalAwsUnderTest, service: str, target: str, code: str
 ) -> None:
-    """Query services and JSON services have different codes for it."""
+    """Query services and JSON services have their own codes for an unknown action."""
     kind = "application/x-amz-json-1.1" if target else "application/x-www-form-urlencoded"
     headers = {"Content-Type": kind} | ({"X-Amz-Target": f"{target}FlyToTheMoon"} if target else {})
     url, body = (
@@ -116,7 +116,7 @@ def test_an_unknown_action_is_refused_in_the_services_own_words(
 
 
 def test_the_worker_may_nothing_until_it_is_given_something(aws: LocalAwsUnderTest) -> None:
-    """The seeded role has no policies, and cannot assume a role that does not trust it."""
+    """The worker's role has no policies, and cannot assume a role that does not trust it."""
     worker = aws.session("airflow-worker")
     assert code_of(aws.client("s3", worker).list_buckets) == "AccessDenied"
     assert (
@@ -130,9 +130,7 @@ def test_the_worker_may_nothing_until_it_is_given_something(aws: LocalAwsUnderTe
 
 
 def test_chained_roles_need_both_sides(aws: LocalAwsUnderTest) -> None:
-    """sts:AssumeRole in the caller's policy, and a trust policy whose condition names the caller's
-    role, not its session.
-    """
+    """The caller's policy must allow sts:AssumeRole, and the trust policy must accept its role."""
     target, iam = unique("target"), aws.client("iam")
     caller = aws.role_with(allow("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/{target}"))
     stranger = aws.role_with(allow("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/{target}"))
@@ -154,7 +152,7 @@ def test_chained_roles_need_both_sides(aws: LocalAwsUnderTest) -> None:
 
 
 def test_launching_needs_the_roles_passing_and_the_tags(aws: LocalAwsUnderTest) -> None:
-    """PassRole for the profile's role to EC2 alone, and a request tag that the policy asks for."""
+    """A launch needs PassRole for EC2 only, and the request tag that the policy requires."""
     profile = aws.instance_profile()
     tagged = allow(
         "ec2:RunInstances", f"{E}instance/*", {"StringEquals": {"aws:RequestTag/project": "test"}}
@@ -236,7 +234,7 @@ def test_each_part_of_a_launch_is_asked_for_with_its_own_keys(
     good: dict[str, Any],
     bad: dict[str, Any] | None,
 ) -> None:
-    """A condition on one kind of resource decides, whatever the others allow."""
+    """A condition on one kind of resource decides, whatever the other statements allow."""
     arn = "arn:aws:ec2:*::image/*" if resource == "image" else f"{E}{resource}/*"
     others = [a for a in (*EVERYTHING_BUT_THE_INSTANCE, f"{E}instance/*") if a != arn]
     somebody = aws.role_with(
@@ -248,7 +246,7 @@ def test_each_part_of_a_launch_is_asked_for_with_its_own_keys(
 
 
 def test_only_tagged_instances_can_be_ended(aws: LocalAwsUnderTest) -> None:
-    """aws:ResourceTag on TerminateInstances: yours, not theirs."""
+    """aws:ResourceTag limits TerminateInstances to instances with the tag."""
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "project", "Value": "mine"}]}]
     mine, theirs = aws.launch(TagSpecifications=tags), aws.launch()
     ec2 = aws.client(
@@ -268,7 +266,7 @@ def test_only_tagged_instances_can_be_ended(aws: LocalAwsUnderTest) -> None:
 
 
 def test_policy_variables_and_principal_tags(aws: LocalAwsUnderTest) -> None:
-    """A prefix named after the caller's own tag; without the tag the statement does not hold."""
+    """A policy can use the caller's tag as a prefix; without the tag, it does not match."""
     bucket, iam = aws.bucket(), aws.client("iam")
     statement = allow("s3:PutObject", f"arn:aws:s3:::{bucket}/${{aws:PrincipalTag/team}}/*")
     with_tag, without = aws.role_with(statement), aws.role_with(statement)
@@ -286,7 +284,7 @@ def test_policy_variables_and_principal_tags(aws: LocalAwsUnderTest) -> None:
 
 
 def test_a_boundary_is_a_ceiling(aws: LocalAwsUnderTest) -> None:
-    """What the boundary does not allow, no policy gives."""
+    """No policy gives a permission that the boundary does not allow."""
     bucket, arn = (
         aws.bucket(),
         aws.client("iam").create_policy(
@@ -298,9 +296,7 @@ def test_a_boundary_is_a_ceiling(aws: LocalAwsUnderTest) -> None:
 
 
 def test_a_bucket_policy_can_demand_conditional_writes(aws: LocalAwsUnderTest) -> None:
-    """Deny unless the writer says If-None-Match or If-Match; multipart parts are exempt, their
-    completion is not.
-    """
+    """Writes need If-None-Match or If-Match; parts of an upload are exempt, its completion not."""
     bucket, s3 = aws.bucket(), aws.client("s3")
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject"}
     once = {
@@ -347,7 +343,7 @@ def test_a_bucket_policy_can_demand_conditional_writes(aws: LocalAwsUnderTest) -
 def test_a_bucket_policy_denies_administrators_too_and_loopback_is_secure(
     aws: LocalAwsUnderTest,
 ) -> None:
-    """An explicit denial for all but one role; the TLS-only statement does not hit the loopback."""
+    """An explicit denial holds for all but one role; a TLS-only statement permits loopback."""
     bucket = aws.bucket()
     writer = aws.role_with(allow("s3:PutObject"))
     name = aws.client("sts", writer).get_caller_identity()["Arn"].split("/")[1]
@@ -371,7 +367,7 @@ def test_a_bucket_policy_denies_administrators_too_and_loopback_is_secure(
 
 
 def test_listing_can_be_bound_to_a_prefix(aws: LocalAwsUnderTest) -> None:
-    """s3:prefix decides what may be listed."""
+    """s3:prefix limits what can be listed."""
     bucket = aws.bucket()
     s3 = aws.client(
         "s3",
@@ -386,9 +382,7 @@ def test_listing_can_be_bound_to_a_prefix(aws: LocalAwsUnderTest) -> None:
 
 
 def test_who_may_not_list_does_not_learn_what_is_missing(aws: LocalAwsUnderTest) -> None:
-    """A missing key reads as 404 with s3:ListBucket, as 403 without, and a condition on the prefix
-    is as good as without.
-    """
+    """A missing key is 404 with s3:ListBucket, else 403, also with a condition on the prefix."""
     bucket = aws.bucket()
     reading, listing = allow("s3:GetObject"), allow("s3:ListBucket", f"arn:aws:s3:::{bucket}")
     prefixed = allow(
@@ -407,7 +401,7 @@ def test_who_may_not_list_does_not_learn_what_is_missing(aws: LocalAwsUnderTest)
 
 
 def test_usage_tells_what_each_role_did(aws: LocalAwsUnderTest) -> None:
-    """`status` counts, for each role, which actions were allowed and denied."""
+    """`status` counts the allowed and denied actions of each role."""
     bucket, role = aws.bucket(), aws.role_with(allow("s3:ListBucket"))
     name, s3 = (
         aws.client("sts", role).get_caller_identity()["Arn"].split("/")[1],
@@ -424,9 +418,7 @@ def test_usage_tells_what_each_role_did(aws: LocalAwsUnderTest) -> None:
 
 
 def test_what_a_role_may_and_never_did_is_listed(aws: LocalAwsUnderTest) -> None:
-    """`permissions` compares a role's policies, its own and attached ones, with what it has
-    used.
-    """
+    """`permissions` compares a role's inline and attached policies with its used actions."""
     bucket, iam = aws.bucket(), aws.client("iam")
     role = aws.role_with(allow(["s3:List*", "s3:PutObject"]))
     name = aws.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
@@ -448,9 +440,7 @@ def test_what_a_role_may_and_never_did_is_listed(aws: LocalAwsUnderTest) -> None
 
 
 def test_a_vpc_endpoint_has_a_say(aws: LocalAwsUnderTest) -> None:
-    """What a machine writes passes its subnet's S3 endpoint; a bucket that its policy does not name
-    is out of reach.
-    """
+    """A machine cannot write to a bucket that the policy of its S3 endpoint does not name."""
     ec2, near, far = aws.client("ec2"), aws.bucket(), aws.bucket()
     vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24", AvailabilityZone="eu-west-1a")[
@@ -490,7 +480,7 @@ def test_a_vpc_endpoint_has_a_say(aws: LocalAwsUnderTest) -> None:
 
 
 def test_a_service_is_trusted_only_by_name(aws: LocalAwsUnderTest) -> None:
-    """A trust policy for a service lets no role in."""
+    """A trust policy for a service lets no role assume it."""
     name, iam = unique("role"), aws.client("iam")
     iam.create_role(
         RoleName=name, AssumeRolePolicyDocument=trust({"Service": "lambda.amazonaws.com"})

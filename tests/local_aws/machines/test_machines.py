@@ -1,4 +1,4 @@
-"""What is inside an instance, and how it ends."""
+"""The inside of an instance, and its end."""
 
 import json
 import textwrap
@@ -12,9 +12,7 @@ from tests.local_aws.imds import IMDS
 
 
 def test_an_instance_sees_nothing_of_the_hosts_environment(aws: LocalAwsUnderTest) -> None:
-    """Its environment is its own: home, temporary folder, path, endpoint; python3 is the machine
-    image's.
-    """
+    """The instance has its own environment variables, and python3 is the machine image's."""
     machine = aws.launch("#!/bin/sh\nenv | sort\ncommand -v python3\necho done\nsleep 99\n")
     console = aws.await_console(machine, "done")
     names = {line.partition("=")[0] for line in console.splitlines() if "=" in line}
@@ -41,9 +39,7 @@ def test_an_instance_sees_nothing_of_the_hosts_environment(aws: LocalAwsUnderTes
 
 
 def test_the_metadata_service_wants_a_token(aws: LocalAwsUnderTest) -> None:
-    """With HttpTokens required nothing is readable without a token; with it, identity, tags and
-    lifecycle are.
-    """
+    """With HttpTokens required, metadata can be read only with a token."""
     options = {"HttpTokens": "required", "InstanceMetadataTags": "enabled"}
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "colour", "Value": "green"}]}]
     script = IMDS + textwrap.dedent(
@@ -77,9 +73,7 @@ def test_the_metadata_service_wants_a_token(aws: LocalAwsUnderTest) -> None:
 
 
 def test_its_role_is_its_profiles_and_only_what_that_allows_works(aws: LocalAwsUnderTest) -> None:
-    """boto3's default chain finds the role's credentials; a prefix that the role may not write is
-    refused.
-    """
+    """boto3 finds the role's credentials, and a forbidden prefix is refused."""
     bucket = aws.bucket()
     profile = aws.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/mine/*"))
     script = textwrap.dedent(
@@ -105,7 +99,7 @@ def test_its_role_is_its_profiles_and_only_what_that_allows_works(aws: LocalAwsU
 
 
 def test_a_role_that_does_not_trust_ec2_gives_no_credentials(aws: LocalAwsUnderTest) -> None:
-    """An instance profile alone is not enough: the trust policy must name EC2."""
+    """An instance profile is not enough: the role's trust policy must name EC2."""
     name, iam = aws.service_role("lambda.amazonaws.com"), aws.client("iam")
     iam.create_instance_profile(InstanceProfileName=name)
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
@@ -119,9 +113,7 @@ def test_a_role_that_does_not_trust_ec2_gives_no_credentials(aws: LocalAwsUnderT
 
 
 def test_shutting_down_inside_terminates_it(aws: LocalAwsUnderTest) -> None:
-    """`shutdown -h now` in the user data ends the instance with AWS's reason; what comes after is
-    not reached for long.
-    """
+    """`shutdown -h now` in the user data terminates the instance with AWS's reason."""
     machine = aws.launch(
         "#!/bin/sh\necho hello\nshutdown -h now\nsleep 20\necho NOT REACHED\n",
         InstanceInitiatedShutdownBehavior="terminate",
@@ -132,7 +124,7 @@ def test_shutting_down_inside_terminates_it(aws: LocalAwsUnderTest) -> None:
 
 
 def test_the_dead_mans_timer_ends_it_and_can_be_cancelled(aws: LocalAwsUnderTest) -> None:
-    """`shutdown -h +0` fires although the script hangs; `shutdown -c` calls a later one off."""
+    """`shutdown -h +0` ends a hanging script; `shutdown -c` cancels a later shutdown."""
     hangs = aws.launch(
         "#!/bin/sh\nshutdown -h +0\nsleep 4713\n", InstanceInitiatedShutdownBehavior="terminate"
     )
@@ -146,14 +138,14 @@ def test_the_dead_mans_timer_ends_it_and_can_be_cancelled(aws: LocalAwsUnderTest
 
 
 def test_the_end_of_the_user_data_does_not_end_the_instance(aws: LocalAwsUnderTest) -> None:
-    """As on EC2: the machine goes on, and the console tells the exit status."""
+    """The machine continues as on EC2, and the console shows the exit status."""
     machine = aws.launch("#!/bin/sh\nexit 3\n")
     aws.await_console(machine, "exit status 3")
     assert aws.instance(machine)["State"]["Name"] == "running"
 
 
 def test_terminating_kills_everything_that_ran_in_it(aws: LocalAwsUnderTest) -> None:
-    """Also what left the process group and what ignores SIGTERM."""
+    """Processes that left the process group or ignore SIGTERM are killed, too."""
     machine = aws.launch(
         "#!/bin/bash\ntrap '' TERM\n(setsid bash -c 'trap \"\" TERM; while :; do sleep 1; done' "
         "&)\necho away\nwhile :; do sleep 1; done\n"
@@ -167,7 +159,7 @@ def test_terminating_kills_everything_that_ran_in_it(aws: LocalAwsUnderTest) -> 
 
 
 def test_a_terminated_machine_can_say_goodbye(aws: LocalAwsUnderTest) -> None:
-    """SIGTERM comes first, and a handler that works for a second is not cut off."""
+    """SIGTERM comes first, and a handler has time to work for a second."""
     machine = aws.launch(
         "#!/bin/bash\ntrap 'sleep 1; echo goodbye; exit 0' TERM\necho ready\nwhile :; do sleep "
         "0.1; done\n"
@@ -179,9 +171,7 @@ def test_a_terminated_machine_can_say_goodbye(aws: LocalAwsUnderTest) -> None:
 
 
 def test_a_connection_beyond_this_machine_is_refused_and_reported(aws: LocalAwsUnderTest) -> None:
-    """The air gap: Python in an instance cannot connect to a public address, and `status` names
-    who tried.
-    """
+    """Python in an instance cannot connect to a public address, and `status` names the instance."""
     machine = aws.launch(
         "#!/bin/sh\npython3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 443), 5)' "
         "2>&1 | tail -1\necho done; sleep 99\n"
@@ -209,17 +199,13 @@ TCP = f"""\
 
 
 def test_the_kernels_tables_are_read_as_they_are() -> None:
-    """Listeners, loopback, and a host that talks to its own address stay inside; the rest is
-    outside, mapped addresses too.
-    """
+    """Listeners, loopback and a host's own address are inside; mapped addresses can be outside."""
     found = [(c.address, c.inode) for c in outside(TCP.splitlines()[1:])]
     assert found == [("198.100.51.10:443", 103), ("198.100.51.10:443", 106)]
 
 
 def test_a_program_that_is_not_python_is_caught_and_reported(aws: LocalAwsUnderTest) -> None:
-    """The kernel's own tables name it. No packet leaves: a UDP socket is connected without one, and
-    is killed before it sends.
-    """
+    """The kernel's tables show the program. No packet leaves: it is killed before it sends."""
     machine = aws.launch(
         "#!/bin/sh\nbash -c 'exec 3<>/dev/udp/198.51.100.7/4444 || exit 9; read -t 60 <&3'\necho "
         "ended $?\nsleep 60\n"
@@ -237,7 +223,7 @@ def test_a_program_that_is_not_python_is_caught_and_reported(aws: LocalAwsUnderT
 
 
 def test_credentials_renew_before_they_end(aws: LocalAwsUnderTest) -> None:
-    """Credentials carry an expiration an hour away, and stay the same until they near it."""
+    """Credentials expire in an hour, and stay the same until shortly before."""
     profile = aws.instance_profile()
     script = (
         f"{IMDS}get meta-data/iam/security-credentials/{profile}\nget "
