@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local_aws.cloudformation import dropped_properties, rights, schema, types
+from local_aws.cloudformation import added_types, dropped_properties, rights, schema
 from local_aws.ec2 import refusals
 from local_aws.emulator import seams
 from local_aws.emulator.wire import Ec2ApiError
@@ -55,10 +55,10 @@ class Provisioning:
         """Wrap the emulator's provisioners and add the missing types."""
         name = "services.cloudformation.provisioners"
         table = seams.seam(name, "_RESOURCE_HANDLERS")
-        for kind, added in types.all_types(self._region, self._issuer.account_id).items():
-            table[kind] = added.handlers()
+        for kind, added in added_types.all_types(self._region, self._issuer.account_id).items():
+            table[kind] = {"create": added.create, "delete": added.delete}
         seams.seam(name, "_STACK_TAG_PROPERTY").update(
-            dict.fromkeys(types.TAGGED, ("Tags", "list"))
+            dict.fromkeys(added_types.TAGGED, ("Tags", "list"))
         )
         seams.replace(name, "_provision_resource", self._creating)
         seams.replace(name, "_update_resource", self._updating)

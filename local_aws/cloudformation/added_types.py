@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from local_aws.emulator import inproc, seams
 
@@ -28,28 +28,21 @@ TAGGED = (
 """Types that get the tags of their stack, besides the types for which the emulator does that."""
 
 
-class Type:
-    """One type of resource in one region."""
+class AddedType(Protocol):
+    """Creates and deletes the resources of one type in one region."""
+
+    def create(self, logical_id: str, properties: Properties, stack_name: str, /) -> Made:
+        """Create a resource; return its physical id and its attributes."""
+
+    def delete(self, physical_id: str, properties: Properties, /) -> None:
+        """Delete a resource."""
+
+
+class FlowLog:
+    """Flow logs of networks: `AWS::EC2::FlowLog`."""
 
     def __init__(self, region: str) -> None:
-        self.ec2 = inproc.client("ec2", region)
-        self.budgets = inproc.client("budgets", region)
-
-    def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
-        """Make a resource; return its physical id and its attributes."""
-        raise NotImplementedError
-
-    def delete(self, physical_id: str, properties: Properties) -> None:
-        """Delete a resource."""
-        raise NotImplementedError
-
-    def handlers(self) -> dict[str, Any]:
-        """Return the entry of the emulator's table."""
-        return {"create": self.create, "delete": self.delete}
-
-
-class FlowLog(Type):
-    """`AWS::EC2::FlowLog`."""
+        self._ec2 = inproc.client("ec2", region)
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Make a flow log."""
@@ -64,7 +57,7 @@ class FlowLog(Type):
         given = {name: properties[name] for name in names & set(properties)}
         if "MaxAggregationInterval" in properties:
             given["MaxAggregationInterval"] = int(properties["MaxAggregationInterval"])
-        answer = self.ec2.create_flow_logs(
+        answer = self._ec2.create_flow_logs(
             ResourceIds=[properties["ResourceId"]],
             ResourceType=properties["ResourceType"],
             TagSpecifications=_tags(properties, "vpc-flow-log"),
@@ -75,20 +68,23 @@ class FlowLog(Type):
         made = str(answer["FlowLogIds"][0])
         seams.module("services.ec2")._flow_logs[made].update(given)
         if specified := _tags(properties, "vpc-flow-log"):
-            self.ec2.create_tags(Resources=[made], Tags=specified[0]["Tags"])
+            self._ec2.create_tags(Resources=[made], Tags=specified[0]["Tags"])
         return made, {"Id": made}
 
     def delete(self, physical_id: str, _properties: Properties) -> None:
         """Delete a flow log."""
-        self.ec2.delete_flow_logs(FlowLogIds=[physical_id])
+        self._ec2.delete_flow_logs(FlowLogIds=[physical_id])
 
 
-class Address(Type):
-    """`AWS::EC2::EIP`."""
+class Address:
+    """Public addresses: `AWS::EC2::EIP`."""
+
+    def __init__(self, region: str) -> None:
+        self._ec2 = inproc.client("ec2", region)
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Allocate an address."""
-        answer = self.ec2.allocate_address(
+        answer = self._ec2.allocate_address(
             Domain="vpc", TagSpecifications=_tags(properties, "elastic-ip")
         )
         return str(answer["PublicIp"]), {
@@ -98,13 +94,16 @@ class Address(Type):
 
     def delete(self, physical_id: str, _properties: Properties) -> None:
         """Release an address."""
-        found = self.ec2.describe_addresses(PublicIps=[physical_id])["Addresses"]
+        found = self._ec2.describe_addresses(PublicIps=[physical_id])["Addresses"]
         for address in found:
-            self.ec2.release_address(AllocationId=address["AllocationId"])
+            self._ec2.release_address(AllocationId=address["AllocationId"])
 
 
-class NatGateway(Type):
-    """`AWS::EC2::NatGateway`."""
+class NatGateway:
+    """NAT gateways: `AWS::EC2::NatGateway`."""
+
+    def __init__(self, region: str) -> None:
+        self._ec2 = inproc.client("ec2", region)
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Make a NAT gateway."""
@@ -113,7 +112,7 @@ class NatGateway(Type):
             if "AllocationId" in properties
             else {"ConnectivityType": "private"}
         )
-        answer = self.ec2.create_nat_gateway(
+        answer = self._ec2.create_nat_gateway(
             SubnetId=properties["SubnetId"],
             TagSpecifications=_tags(properties, "natgateway"),
             **given,
@@ -123,16 +122,16 @@ class NatGateway(Type):
 
     def delete(self, physical_id: str, _properties: Properties) -> None:
         """Delete a NAT gateway."""
-        self.ec2.delete_nat_gateway(NatGatewayId=physical_id)
+        self._ec2.delete_nat_gateway(NatGatewayId=physical_id)
 
 
-class SecurityGroupRule(Type):
-    """`AWS::EC2::SecurityGroupIngress` and `AWS::EC2::SecurityGroupEgress`."""
+class SecurityGroupRule:
+    """Rules: `AWS::EC2::SecurityGroupIngress` and `AWS::EC2::SecurityGroupEgress`."""
 
     def __init__(self, region: str, direction: str) -> None:
-        super().__init__(region)
-        self._authorize = getattr(self.ec2, f"authorize_security_group_{direction}")
-        self._revoke = getattr(self.ec2, f"revoke_security_group_{direction}")
+        ec2 = inproc.client("ec2", region)
+        self._authorize = getattr(ec2, f"authorize_security_group_{direction}")
+        self._revoke = getattr(ec2, f"revoke_security_group_{direction}")
         self._peer = (
             "SourceSecurityGroupId" if direction == "ingress" else "DestinationSecurityGroupId"
         )
@@ -166,11 +165,11 @@ class SecurityGroupRule(Type):
         self._revoke(GroupId=properties["GroupId"], IpPermissions=[self._permission(properties)])
 
 
-class Budget(Type):
-    """`AWS::Budgets::Budget`."""
+class Budget:
+    """Budgets: `AWS::Budgets::Budget`."""
 
     def __init__(self, region: str, account_id: str) -> None:
-        super().__init__(region)
+        self._budgets = inproc.client("budgets", region)
         self._account_id = account_id
 
     def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
@@ -184,14 +183,14 @@ class Budget(Type):
         notes = [
             _notification(entry) for entry in properties.get("NotificationsWithSubscribers") or []
         ]
-        self.budgets.create_budget(
+        self._budgets.create_budget(
             AccountId=self._account_id, Budget=budget, NotificationsWithSubscribers=notes
         )
         return str(name), {}
 
     def delete(self, physical_id: str, _properties: Properties) -> None:
         """Delete a budget."""
-        self.budgets.delete_budget(AccountId=self._account_id, BudgetName=physical_id)
+        self._budgets.delete_budget(AccountId=self._account_id, BudgetName=physical_id)
 
 
 def _notification(entry: Properties) -> dict[str, Any]:
@@ -205,7 +204,7 @@ def _notification(entry: Properties) -> dict[str, Any]:
     }
 
 
-def all_types(region: str, account_id: str) -> dict[str, Type]:
+def all_types(region: str, account_id: str) -> dict[str, AddedType]:
     """Return every type that is added to the emulator's types."""
     return {
         "AWS::EC2::FlowLog": FlowLog(region),
