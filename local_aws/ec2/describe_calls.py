@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local_aws.ec2 import filters
 from local_aws.ec2.catalog import CATALOG, OfferedType, is_offered
 from local_aws.ec2.store import Instance, Store, now
 from local_aws.emulator import seams
 from local_aws.emulator.wire import Ec2ApiError, coerce, model
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
 
 Request = Mapping[str, Any]
 Response = dict[str, Any]
@@ -30,7 +33,7 @@ class DescribeCalls:
     def __init__(
         self,
         store: Store,
-        network: Any,
+        network: EC2Client,
         region: str,
         images: Callable[[], Mapping[str, Mapping[str, Any]]],
     ) -> None:
@@ -167,7 +170,8 @@ class DescribeCalls:
             for resource_id, kind, found in ours
             for tag in found
         ]
-        return [*tags, *self._network.describe_tags()["Tags"]]
+        theirs: Any = self._network.describe_tags()["Tags"]
+        return [*tags, *theirs]
 
     def tagged_resources(
         self, arn: Callable[[str, str], str]
@@ -221,7 +225,7 @@ class DescribeCalls:
 
         The emulator reports none of these, and does not filter.
         """
-        answer = self._network.describe_vpc_endpoints(
+        answer: Any = self._network.describe_vpc_endpoints(
             **{k: v for k, v in request.items() if k == "VpcEndpointIds"}
         )
         records = seams.module("services.ec2")._vpc_endpoints
@@ -240,7 +244,7 @@ class DescribeCalls:
 
     def describe_flow_logs(self, request: Request) -> Response:
         """List flow logs with their destination and role, which the emulator does not report."""
-        answer = self._network.describe_flow_logs(**request)
+        answer: Any = self._network.describe_flow_logs(**request)
         records = seams.module("services.ec2")._flow_logs
         kept = ("DeliverLogsPermissionArn", "LogGroupName", "LogFormat", "MaxAggregationInterval")
         for flow_log in answer["FlowLogs"]:
@@ -379,7 +383,8 @@ class DescribeCalls:
 
     def zones(self) -> list[dict[str, str]]:
         """Return the region's availability zones."""
-        return list(self._network.describe_availability_zones()["AvailabilityZones"])
+        found: Any = self._network.describe_availability_zones()["AvailabilityZones"]
+        return list(found)
 
 
 def _status(instance: Instance) -> Response:

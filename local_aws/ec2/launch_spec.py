@@ -9,13 +9,18 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from local_aws.ec2.catalog import CATALOG, is_offered
 from local_aws.ec2.permissions import as_tags
 from local_aws.emulator.wire import Ec2ApiError
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import SubnetTypeDef
+    from mypy_boto3_iam import IAMClient
 
 USER_DATA_LIMIT = 16384
 """The largest user data in bytes before encoding:
@@ -89,7 +94,7 @@ class Resolver:
     :param iam: a client of the emulator's IAM.
     """
 
-    def __init__(self, network: Any, iam: Any) -> None:
+    def __init__(self, network: EC2Client, iam: IAMClient) -> None:
         self._network = network
         self._iam = iam
 
@@ -140,7 +145,7 @@ class Resolver:
             placement=spec.get("Placement") or {},
         )
 
-    def subnets(self) -> list[dict[str, Any]]:
+    def subnets(self) -> list[SubnetTypeDef]:
         """Return all subnets."""
         return list(self._network.describe_subnets()["Subnets"])
 

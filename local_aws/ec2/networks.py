@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local_aws.ec2 import filters
 from local_aws.ec2.filters import Reader, each, path
 from local_aws.emulator import seams
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
 
 Request = Mapping[str, Any]
 Response = dict[str, Any]
@@ -187,7 +190,7 @@ class Networks:
     :param network: a client of the emulator's EC2.
     """
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: EC2Client) -> None:
         self._network = network
 
     def reads(self) -> dict[str, Callable[[Request], Response]]:

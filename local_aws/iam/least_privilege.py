@@ -8,13 +8,18 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
 
 Report = dict[str, Any]
 Statement = Mapping[str, Any]
 
 
-def report(iam: Any, usage: Iterable[Mapping[str, Any]], pattern: str = "*") -> dict[str, Report]:
+def report(
+    iam: IAMClient, usage: Iterable[Mapping[str, Any]], pattern: str = "*"
+) -> dict[str, Report]:
     """Return, for each role, its used, denied and never used actions.
 
     Used and denied actions come with their number of calls.
@@ -37,7 +42,7 @@ def report(iam: Any, usage: Iterable[Mapping[str, Any]], pattern: str = "*") -> 
     }
 
 
-def _of_role(iam: Any, name: str, usage: list[Mapping[str, Any]]) -> Report:
+def _of_role(iam: IAMClient, name: str, usage: list[Mapping[str, Any]]) -> Report:
     """Return the report of one role."""
     own = [entry for entry in usage if entry["role"] == name]
     used, denied = (
@@ -48,7 +53,7 @@ def _of_role(iam: Any, name: str, usage: list[Mapping[str, Any]]) -> Report:
     return {"used": used, "denied": denied, "never_used": sorted(unused(allowed, used))}
 
 
-def documents(iam: Any, name: str) -> Iterator[Any]:
+def documents(iam: IAMClient, name: str) -> Iterator[Any]:
     """Yield every policy document of a role: its inline policies and its attached policies."""
     for policy_name in iam.list_role_policies(RoleName=name)["PolicyNames"]:
         yield iam.get_role_policy(RoleName=name, PolicyName=policy_name)["PolicyDocument"]

@@ -10,10 +10,13 @@ import hmac
 import json
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from local_aws.ec2 import images
 from local_aws.emulator import inproc, seams
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
 
 ADMINISTRATOR = "administrator"
 WORKER = "airflow-worker"
@@ -47,7 +50,7 @@ def seed(region: str) -> None:
     _publish_images(region)
 
 
-def _ensure_role(iam: Any, name: str, description: str) -> None:
+def _ensure_role(iam: IAMClient, name: str, description: str) -> None:
     """Create a role that container tasks may assume, unless the role exists."""
     try:
         iam.create_role(
