@@ -45,7 +45,7 @@ class FlowLog:
         self._ec2 = inproc.client("ec2", region)
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
-        """Make a flow log."""
+        """Create a flow log."""
         names = {
             "DeliverLogsPermissionArn",
             "LogGroupName",
@@ -106,7 +106,7 @@ class NatGateway:
         self._ec2 = inproc.client("ec2", region)
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
-        """Make a NAT gateway."""
+        """Create a NAT gateway."""
         given = (
             {"AllocationId": properties["AllocationId"]}
             if "AllocationId" in properties
@@ -173,7 +173,7 @@ class Budget:
         self._account_id = account_id
 
     def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
-        """Make a budget with its notifications."""
+        """Create a budget with its notifications."""
         budget = dict(properties["Budget"])
         name = budget.setdefault("BudgetName", f"{stack_name}-{logical_id}-{secrets.token_hex(4)}")
         budget["BudgetLimit"] = {

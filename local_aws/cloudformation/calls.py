@@ -93,7 +93,7 @@ def _right(text: str) -> Right:
 
 
 def _endpoint(action: str) -> tuple[str, ...]:
-    """Return the rights of a call on the resources in which a VPC endpoint is placed."""
+    """Return the rights of a call on a VPC endpoint's route tables, subnets and groups."""
     return tuple(
         f"{action} on {kind} {name}"
         for kind, name in (

@@ -1,4 +1,4 @@
-"""The permissions that CloudFormation needs for a resource, which its service role must have.
+"""The permissions that a stack's service role needs for a resource.
 
 They follow from the calls in :mod:`local_aws.cloudformation.calls`.
 """

@@ -16,8 +16,9 @@ TOKEN_HEADER = "X-Local-Aws-Token"  # noqa: S105 - a name, no secret
 def ask(
     running: Running, path: str, order: dict[str, Any] | None = None, timeout_s: float = 10.0
 ) -> dict[str, Any]:
-    """Send data to the order `/_local/<path>`, or read the order's answer if there is no data.
+    """Call the control request `/_local/<path>` and return its answer.
 
+    :param order: the data of a POST request; None for a GET request.
     :raises LocalAwsError: with the server's message if the server refuses.
     :raises NotRunningError: if the server does not answer.
     """

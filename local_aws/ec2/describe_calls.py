@@ -254,7 +254,7 @@ class DescribeCalls:
         return dict(answer)
 
     def describe_launch_template_versions(self, request: Request) -> Response:
-        """List a template's versions with every member of their data, of which the emulator reports
+        """List a template's versions with all members of their data; the emulator reports only
         some.
         """
         answer = self._network.describe_launch_template_versions(**request)

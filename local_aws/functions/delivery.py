@@ -86,7 +86,10 @@ class Delivery:
         return emit
 
     def _may_log(self, role_name: str, group: str) -> bool:
-        """Say whether a role may write to a log group, and create it if it does not exist."""
+        """Say whether a role has the permissions to write to a log group.
+
+        If the group does not exist, the role also needs the permission to create it.
+        """
         try:
             role = self._issuer.get_role(role_name)
         except RoleMissingError:

@@ -221,7 +221,7 @@ class Committing:
 
 
 def as_unknown_operation(headers: dict[str, str], answer: Any) -> Any:
-    """Give an emulator's refusal of an unknown action the code that AWS uses.
+    """Replace the emulator's code for an unknown action of a JSON service by AWS's code.
 
     Other answers are returned as they are.
 

@@ -137,9 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         secrets.token_hex(8),
         secrets.token_urlsafe(24),
     )
-    from local_aws.server.local_account import (
-        LocalAccount,  # imports the emulator, which reads the environment set above
-    )
+    # This imports the emulator, which reads the environment variables that are set above.
+    from local_aws.server.local_account import LocalAccount
 
     account = LocalAccount(state, running, arguments.ami, arguments.pace, arguments.seed)
     try:
