@@ -1,1 +1,1 @@
-"""EC2 instances and fleets. The emulator's EC2 keeps the networks, templates and other resources."""
+"""EC2 instances and fleets. The emulator's EC2 keeps networks and launch templates."""

@@ -254,8 +254,9 @@ class DescribeCalls:
         return dict(answer)
 
     def describe_launch_template_versions(self, request: Request) -> Response:
-        """List a template's versions with all members of their data; the emulator reports only
-        some.
+        """List a template's versions with all members of their data.
+
+        The emulator reports only some of the members.
         """
         answer = self._network.describe_launch_template_versions(**request)
         records = seams.module("services.ec2")._launch_templates

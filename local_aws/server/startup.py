@@ -129,13 +129,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_emulator(state, port, arguments.region)
     endpoint = f"http://127.0.0.1:{port}"
     running = Running(
-        os.getpid(),
-        port,
-        endpoint,
-        ACCOUNT_ID,
-        arguments.region,
-        secrets.token_hex(8),
-        secrets.token_urlsafe(24),
+        pid=os.getpid(),
+        port=port,
+        endpoint_url=endpoint,
+        account_id=ACCOUNT_ID,
+        region=arguments.region,
+        process_mark=secrets.token_hex(8),
+        control_token=secrets.token_urlsafe(24),
     )
     # This imports the emulator, which reads the environment variables that are set above.
     from local_aws.server.local_account import LocalAccount
