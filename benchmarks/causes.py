@@ -25,7 +25,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.twin_runs import INSIDE, local_aws, measure_inside, say
+from benchmarks.local_aws_runs import INSIDE, local_aws, measure_inside, say
 
 #: What breaks → how the trial must end, and words that its log or reason must hold.
 EXPECTED: dict[str, tuple[str, str]] = {

@@ -23,8 +23,8 @@ from typing import Any
 
 from benchmarks import gate_tables
 from benchmarks.gate_speed import ENV_ID, FIRST_SEED, GATE, ratios_to, take_turns, train_policies
+from benchmarks.local_aws_runs import INSIDE, measure_inside, say
 from benchmarks.records import write_record
-from benchmarks.twin_runs import INSIDE, measure_inside, say
 from rl_lifecycle.evaluation.gate import decide
 from rl_lifecycle.evaluation.requests import EvaluateRequest, Shard, merge_shards
 from rl_lifecycle.experiment.spec import Artifact

@@ -27,7 +27,7 @@ import boto3
 from botocore.config import Config
 
 from benchmarks.records import ROOT, write_record
-from local_aws.processes import find_marked
+from local_aws.machines.processes import find_marked
 
 STARTS, ROUNDS, PUTS = 5, 7, 800
 MACHINES, FUNCTIONS = 32, 64

@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.local_aws_runs import as_role, run_command, state_folder
 from benchmarks.records import ROOT, write_record
-from benchmarks.twin_runs import as_role, run_command, state_folder
 
 DAG = "retrain_cartpole_ppo"
 #: Which tasks make up which part of the night, as the record names it.

@@ -235,21 +235,21 @@ def _highest_mib(arguments: list[str]) -> float:
 
 def _resumes(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
     """Resume each case from the local AWS's S3."""
-    from laptop import twin
+    from laptop import local_account
 
     os.environ["NIGHTSHIFT_STATE"] = str(folder / "aws")
     try:
-        twin.call("up")
+        local_account.call("up")
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.resume_time", str(rounds)],
             cwd=ROOT,
             check=True,
             text=True,
             stdout=subprocess.PIPE,
-            env=twin.environment("administrator"),
+            env=local_account.environment("administrator"),
         )
     finally:
-        twin.call("down")
+        local_account.call("down")
     measured: dict[str, list[dict[str, float]]] = json.loads(done.stdout)
     return {
         name: {key: _median([one[key] for one in values]) for key in ("resume_cpu_s", "resume_s")}

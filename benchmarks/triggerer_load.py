@@ -26,8 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.airflow_triggerer import deferred, running_triggerer
+from benchmarks.local_aws_runs import INSIDE, local_aws, measure_inside, say
 from benchmarks.records import FOLDER, write_record
-from benchmarks.twin_runs import INSIDE, local_aws, measure_inside, say
 from benchmarks.waiting_trials import CURVE, Waiting, waiting_trials
 
 COUNTS = (100, 1000)

@@ -13,7 +13,7 @@ import sys
 from infra_bootstrap.artifacts.locks import Target
 from infra_bootstrap.artifacts.sets import build
 from infra_bootstrap.errors import BootstrapError
-from laptop import clean, demo, licences, suite, twin, ui
+from laptop import clean, demo, licences, local_account, suite, ui
 from laptop.errors import LaptopError
 from laptop.places import ROOT
 
@@ -71,7 +71,7 @@ def _print_environment() -> None:
     """Print exports for a shell in which `airflow dags test …` then works, as the Airflow worker on
     the local AWS.
     """
-    twin.call("up")
+    local_account.call("up")
     environment = demo.airflow_environment(None)
     for name in sorted(name for name in os.environ if name not in environment):
         print(f"unset {name}")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from laptop import airflow, twin
+from laptop import airflow, local_account
 from laptop.errors import StepFailedError
 from laptop.places import ROOT
 from laptop.report import render_stacks, stack_outcomes
@@ -33,7 +33,7 @@ def run_demo(
     """
     began = time.monotonic()
     seconds: dict[str, float] = {}
-    answer = _timed(seconds, "local_aws", lambda: twin.call("up"))
+    answer = _timed(seconds, "local_aws", lambda: local_account.call("up"))
     say(
         f"local AWS at {answer['endpoint_url']} "
         f"({'started' if answer['started'] else 'found running'})"
@@ -63,7 +63,7 @@ def bootstrap(say: Callable[[str], None]) -> dict[str, str]:
     The first time an administrator must do it, because the roles do not exist yet, and again when a
     role changed; otherwise the Airflow worker can.
     """
-    before = _report(twin.environment("administrator"), "stacks")
+    before = _report(local_account.environment("administrator"), "stacks")
     try:
         _bootstrap_as(None if before else "administrator", say)
     except StepFailedError as error:
@@ -71,7 +71,7 @@ def bootstrap(say: Callable[[str], None]) -> dict[str, str]:
             raise
         say(f"  {error.reason}")
         _bootstrap_as("administrator", say)
-    outcomes = stack_outcomes(before, _report(twin.environment("administrator"), "stacks"))
+    outcomes = stack_outcomes(before, _report(local_account.environment("administrator"), "stacks"))
     if bad := {
         name: outcome
         for name, outcome in outcomes.items()
@@ -108,7 +108,7 @@ def retrain(experiment: str, conf: str | None, say: Callable[[str], None]) -> di
 
 def read_night(experiment: str) -> dict[str, Any]:
     """Read what the newest run of an experiment left in the account."""
-    night: dict[str, Any] = _report(twin.environment(), "night", experiment)
+    night: dict[str, Any] = _report(local_account.environment(), "night", experiment)
     return night
 
 
@@ -116,7 +116,7 @@ def airflow_environment(role: str | None) -> dict[str, str]:
     """Airflow on this checkout, pointed at the local AWS as a role.
     :param role: None: the Airflow worker's.
     """
-    return twin.environment(role) | airflow.settings()
+    return local_account.environment(role) | airflow.settings()
 
 
 def render(result: Mapping[str, Any]) -> str:

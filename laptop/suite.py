@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 from laptop.errors import RealCredentialsError
+from laptop.local_account import AWS_VARIABLES
 from laptop.places import ROOT
-from laptop.twin import AWS_VARIABLES
 
 
 def refuse_real_credentials(environment: dict[str, str] | None = None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from laptop import airflow, demo, twin
+from laptop import airflow, demo, local_account
 from laptop.errors import StepFailedError
 from laptop.places import ROOT, log_folder, tool
 
@@ -25,7 +25,7 @@ def serve(port: int, say: Callable[[str], None]) -> None:
     :param port: of the UI, on the loopback; 0: a free one.
     :raises StepFailedError: if the port is taken, or Airflow does not come up.
     """
-    twin.call("up")
+    local_account.call("up")
     demo.bootstrap(say)
     with running(port) as (url, user, password, process):
         say(f"Airflow at {url}\n  login: {user}\n  password: {password}\n  stop it with Ctrl-C")

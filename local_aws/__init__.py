@@ -1,7 +1,6 @@
-"""An AWS account on this machine: real templates, real roles, real processes, one loopback
-endpoint.
+"""A local AWS account: an emulator with real templates, roles and processes on one loopback port.
 
 The command line (:mod:`local_aws.commands.cli`) needs only the standard library. The server
-(:mod:`local_aws.server.server`) runs in an environment of its own, because the emulator it is built
-on pins its own botocore.
+(:mod:`local_aws.server`) runs in its own environment, because the emulator pins its own version of
+botocore.
 """

@@ -1,4 +1,4 @@
-"""``python -m local_aws``: see :mod:`local_aws.commands.cli`."""
+"""`python -m local_aws`: see :mod:`local_aws.commands.cli`."""
 
 import sys
 

@@ -1,25 +1,25 @@
-"""What can go wrong on the command line.
+"""The errors that the command line reports.
 
 ::
 
     LocalAwsError                     one line for the user, exit 2
-    ├── PortTakenError                the fixed port has another owner
-    ├── EnvironmentMissingError       .venv-aws was not made
-    ├── StateFolderError              another version's folder, or one that cannot be written
-    ├── NotRunningError               a command that needs the server found none
+    ├── PortTakenError                another process uses the fixed port
+    ├── EnvironmentMissingError       .venv-aws does not exist
+    ├── StateFolderError              another version wrote the folder, or it cannot be written
+    ├── NotRunningError               the command needs a server and found none
     ├── StartFailedError              the server ended, or was not ready in time
-    ├── InstanceTypesError            a table of instance types that cannot be read
+    ├── InstanceTypesError            a table of instance types cannot be read
     ├── RoleNotFoundError             env --as names a role that the account does not have
     └── FaultScriptError              an unknown fault, or a script that cannot be read
 """
 
 
 class LocalAwsError(Exception):
-    """Something that the user can mend; its text is the one line shown."""
+    """An error that the user can fix. Its text is the one line that the command prints."""
 
 
 class PortTakenError(LocalAwsError):
-    """The port asked for belongs to another process."""
+    """Another process uses the requested port."""
 
     def __init__(self, port: int) -> None:
         super().__init__(
@@ -41,7 +41,7 @@ class NotRunningError(LocalAwsError):
 
 
 class StartFailedError(LocalAwsError):
-    """The server did not become ready; the message carries the end of its log."""
+    """The server did not become ready. The message contains the end of its log."""
 
 
 class InstanceTypesError(LocalAwsError):
@@ -53,4 +53,4 @@ class RoleNotFoundError(LocalAwsError):
 
 
 class FaultScriptError(LocalAwsError):
-    """A fault, or a script of faults, that cannot be understood."""
+    """A fault, or a script of faults, that the local AWS does not understand."""

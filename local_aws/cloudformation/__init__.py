@@ -1,3 +1,1 @@
-"""CloudFormation where the emulator's falls short: what a template says is what the service then
-reports.
-"""
+"""CloudFormation where the emulator falls short: services report every property of a template."""

@@ -1,9 +1,9 @@
-"""What CloudFormation calls for each type of resource.
+"""The API calls that CloudFormation makes for each type of resource.
 
-The calls are those of the types' own handlers, as their schemas list them:
-https://docs.aws.amazon.com/cloudformation-cli/latest/userguide/resource-type-schema.html. Only what
-creates, changes and deletes is asked for, with the properties that cause it; what handlers merely
-read is not.
+They are the calls of the types' own handlers, as their schemas list them:
+https://docs.aws.amazon.com/cloudformation-cli/latest/userguide/resource-type-schema.html. The table
+contains the calls that create, change and delete, with the properties that cause them. Calls that
+only read are not in the table.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Properties = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Right:
-    """One call that CloudFormation makes, on one of the resources that it touches.
+    """One call that CloudFormation makes, on one of the resources that it uses.
 
-    :param when: the property that causes the call; None for always.
-    :param on: kind and property of an existing resource that the call touches; None for the
-        resource itself.
+    :param when: the property that causes the call; None if the call is always made.
+    :param on: kind and property of an existing resource that the call uses; None for the resource
+        itself.
     """
 
     action: str
@@ -33,7 +33,8 @@ class Right:
 class Rights:
     """The calls for one type.
 
-    :param arn: of the resource, from its properties and, once it exists, its physical id.
+    :param arn: makes the resource's ARN from its properties, its physical id (empty before it
+        exists), the account and the region.
     """
 
     arn: Callable[[Properties, str, str, str], str]
@@ -43,7 +44,7 @@ class Rights:
 
 
 def _ec2(kind: str) -> Callable[[Properties, str, str, str], str]:
-    """Return how an EC2 resource's ARN is made."""
+    """Return the function that makes the ARN of an EC2 resource."""
     return lambda _properties, physical_id, account, region: (
         f"arn:aws:ec2:{region}:{account}:{kind}/{physical_id or '*'}"
     )
@@ -52,7 +53,7 @@ def _ec2(kind: str) -> Callable[[Properties, str, str, str], str]:
 def _named(
     service: str, prefix: str, name: str, region_free: bool = False
 ) -> Callable[[Properties, str, str, str], str]:
-    """Return how the ARN of a resource with a name of its own is made."""
+    """Return the function that makes the ARN of a resource with a name."""
 
     def arn(properties: Properties, physical_id: str, account: str, region: str) -> str:
         given = str(properties.get(name) or physical_id or "*").rsplit(
@@ -64,24 +65,27 @@ def _named(
 
 
 def _function(properties: Properties, physical_id: str, account: str, region: str) -> str:
-    """Return the ARN of the function that something belongs to."""
+    """Return the ARN of the function to which a resource belongs."""
     given = str(properties.get("FunctionName") or physical_id or "*")
     name = given.split(":function:")[-1].split(":")[0]
     return f"arn:aws:lambda:{region}:{account}:function:{name}"
 
 
 def _bucket(properties: Properties, physical_id: str, _account: str, _region: str) -> str:
-    """Return a bucket's ARN."""
+    """Return the ARN of a bucket."""
     return f"arn:aws:s3:::{properties.get('BucketName') or properties.get('Bucket') or physical_id}"
 
 
 def _r(*actions: str) -> tuple[Right, ...]:
-    """Return rights from ``action``, ``action if Property`` and ``action on kind Property``."""
+    """Return rights from texts.
+
+    Their forms are `action`, `action if Property` and `action on kind Property`.
+    """
     return tuple(_right(action) for action in actions)
 
 
 def _right(text: str) -> Right:
-    """Return one right."""
+    """Return the right that a text describes."""
     action, _, when = text.partition(" if ")
     action, _, on = action.partition(" on ")
     kind, _, name = on.partition(" ")
@@ -89,7 +93,7 @@ def _right(text: str) -> Right:
 
 
 def _endpoint(action: str) -> tuple[str, ...]:
-    """Return a call's rights on what an endpoint is put into."""
+    """Return the rights of a call on a VPC endpoint's route tables, subnets and groups."""
     return tuple(
         f"{action} on {kind} {name}"
         for kind, name in (
@@ -102,12 +106,14 @@ def _endpoint(action: str) -> tuple[str, ...]:
 
 _TAGS = "ec2:CreateTags if Tags"
 _BUCKET_PARTS = (
-    "s3:PutBucketVersioning if VersioningConfiguration", "s3:PutEncryptionConfiguration if BucketEncryption",
-    "s3:PutLifecycleConfiguration if LifecycleConfiguration", "s3:PutBucketPublicAccessBlock if "
-"PublicAccessBlockConfiguration",
-    "s3:PutBucketOwnershipControls if OwnershipControls", "s3:PutBucketNotification if NotificationConfiguration",
+    "s3:PutBucketVersioning if VersioningConfiguration",
+    "s3:PutEncryptionConfiguration if BucketEncryption",
+    "s3:PutLifecycleConfiguration if LifecycleConfiguration",
+    "s3:PutBucketPublicAccessBlock if PublicAccessBlockConfiguration",
+    "s3:PutBucketOwnershipControls if OwnershipControls",
+    "s3:PutBucketNotification if NotificationConfiguration",
     "s3:PutBucketTagging if Tags",
-)  # fmt: skip
+)
 _ROLE_PARTS = (
     "iam:PutRolePolicy if Policies",
     "iam:AttachRolePolicy if ManagedPolicyArns",

@@ -1,8 +1,7 @@
-"""Properties that the emulator drops, applied through the services' own APIs after its provisioners
-ran.
+"""Applies the properties of templates that the emulator's provisioners drop.
 
-What is mended here was found by reading every property of a template back; ``tests/local_aws`` does
-that for all of them.
+They are applied through the services' own APIs, after the provisioner has run. They were found by
+reading back every property of a template; `tests/local_aws` does that for all of them.
 """
 
 from __future__ import annotations
@@ -15,8 +14,11 @@ from local_aws.emulator import inproc
 
 Properties = Mapping[str, Any]
 Attributes = dict[str, Any]
-Mend = Callable[[str, Properties, str], Attributes]
-"""Takes the physical id, the resolved properties and the region; returns attributes to add for ``Fn::GetAtt``."""
+Completion = Callable[[str, Properties, str], Attributes]
+"""Applies properties, given the physical id, the resolved properties and the region.
+
+It returns the attributes to add for `Fn::GetAtt`.
+"""
 
 
 def is_true(value: Any) -> bool:
@@ -25,7 +27,7 @@ def is_true(value: Any) -> bool:
 
 
 def role(name: str, properties: Properties, region: str) -> Attributes:
-    """Set or remove the permissions boundary."""
+    """Set or remove the permissions boundary of a role."""
     iam = inproc.client("iam", region)
     boundary = properties.get("PermissionsBoundary")
     if boundary:
@@ -36,7 +38,7 @@ def role(name: str, properties: Properties, region: str) -> Attributes:
 
 
 def bucket(name: str, properties: Properties, region: str) -> Attributes:
-    """Set encryption, lifecycle, tags and ownership."""
+    """Set the encryption, lifecycle, tags and ownership of a bucket."""
     s3 = inproc.client("s3", region)
     rules = (properties.get("BucketEncryption") or {}).get(
         "ServerSideEncryptionConfiguration"
@@ -72,7 +74,7 @@ def bucket(name: str, properties: Properties, region: str) -> Attributes:
 
 
 def _encryption(rule: Properties) -> dict[str, Any]:
-    """Return an encryption rule as the API takes it."""
+    """Return an encryption rule in the API's form."""
     made: dict[str, Any] = {
         "ApplyServerSideEncryptionByDefault": dict(rule["ServerSideEncryptionByDefault"])
     }
@@ -82,7 +84,7 @@ def _encryption(rule: Properties) -> dict[str, Any]:
 
 
 def _lifecycle(rule: Properties) -> dict[str, Any]:
-    """Return a lifecycle rule as the API takes it; the template's names differ."""
+    """Return a lifecycle rule in the API's form. Templates use other names."""
     made: dict[str, Any] = {"Status": rule["Status"], "Filter": {"Prefix": rule.get("Prefix", "")}}
     if rule.get("Id"):
         made["ID"] = rule["Id"]
@@ -108,7 +110,7 @@ def _lifecycle(rule: Properties) -> dict[str, Any]:
 
 
 def vpc(_vpc_id: str, properties: Properties, _region: str) -> Attributes:
-    """Give ``Fn::GetAtt`` the address range."""
+    """Return the address range of a VPC for `Fn::GetAtt`."""
     return {
         "CidrBlock": properties.get("CidrBlock"),
         "CidrBlockAssociations": [],
@@ -117,13 +119,13 @@ def vpc(_vpc_id: str, properties: Properties, _region: str) -> Attributes:
 
 
 def endpoint(endpoint_id: str, properties: Properties, _region: str) -> Attributes:
-    """Keep the endpoint's policy, groups and private names."""
+    """Keep the policy, groups and private DNS setting of a VPC endpoint."""
     keep_of_endpoint(endpoint_id, properties)
     return {}
 
 
 def function(name: str, properties: Properties, region: str) -> Attributes:
-    """Set the dead-letter queue, reserved concurrency and the other settings that are dropped."""
+    """Set the dead-letter queue, the reserved concurrency and other settings of a function."""
     client = inproc.client("lambda", region)
     kept = ("DeadLetterConfig", "KmsKeyArn", "VpcConfig", "FileSystemConfigs")
     wanted = {
@@ -144,14 +146,14 @@ def function(name: str, properties: Properties, region: str) -> Attributes:
 
 
 def instance_profile(name: str, _properties: Properties, region: str) -> Attributes:
-    """Give ``Fn::GetAtt`` the ARN."""
+    """Return the ARN of an instance profile for `Fn::GetAtt`."""
     profile = inproc.client("iam", region).get_instance_profile(InstanceProfileName=name)[
         "InstanceProfile"
     ]
     return {"Arn": profile["Arn"]}
 
 
-MENDS: dict[str, Mend] = {
+COMPLETIONS: dict[str, Completion] = {
     "AWS::IAM::Role": role,
     "AWS::IAM::InstanceProfile": instance_profile,
     "AWS::S3::Bucket": bucket,
@@ -162,9 +164,7 @@ MENDS: dict[str, Mend] = {
 
 
 def physical_id(kind: str, made: str) -> str:
-    """Return what ``Ref`` gives: an instance profile's is its name, where the emulator gives its
-    ARN.
-    """
+    """Return the value of `Ref`: for an instance profile its name, not the emulator's ARN."""
     return made.rsplit("/", 1)[-1] if kind == "AWS::IAM::InstanceProfile" else made
 
 
@@ -189,9 +189,9 @@ def is_full(name: str, region: str) -> bool:
 
 
 def check_object(bucket_name: str, key: str, region: str) -> None:
-    """Check that the object that code is read from exists.
+    """Check that the object with a function's code exists.
 
-    :raises ValueError: in Lambda's words.
+    :raises ValueError: with Lambda's message.
     """
     s3 = inproc.client("s3", region)
     try:

@@ -1,6 +1,4 @@
-"""What stands before the emulator's CloudFormation: service roles, and the condition keys of stack
-operations.
-"""
+"""Checks in front of the emulator's CloudFormation: service roles, conditions and references."""
 
 from __future__ import annotations
 
@@ -27,12 +25,12 @@ OPERATIONS = (
     "RollbackStack",
 )
 ROLE = "_service_role_arn"
-"""Where a stack's record keeps the role that was given last; CloudFormation goes on using it."""
+"""The key of a stack's record for the role that was given last. CloudFormation uses it again."""
 Response = tuple[int, dict[str, str], bytes]
 
 
 class CloudFormationFront:
-    """The handler in front of the emulator's."""
+    """The handler in front of the emulator's CloudFormation."""
 
     def __init__(self, inner: Any, authorizer: Authorizer, issuer: Issuer) -> None:
         self._inner = inner
@@ -47,7 +45,7 @@ class CloudFormationFront:
         body: bytes,
         query: Mapping[str, Any],
     ) -> Response:
-        """Serve one request, with the rights that it names for what it starts."""
+        """Serve one request. The stack operation acts with the role that the request names."""
         form = {
             name: values[-1]
             for name, values in parse_qs(
@@ -95,14 +93,15 @@ class CloudFormationFront:
 
 
 def refuse_references(body: str | None) -> Response | None:
-    """Refuse a template that refers to what it does not define; one that cannot be parsed is left
-    to the emulator.
+    """Refuse a template that refers to names that it does not define.
+
+    A template that cannot be parsed is left to the emulator.
     """
     if not body:
         return None
     try:
         template = seams.module("services.cloudformation.engine")._parse_template(body)
-    except Exception:  # whatever is wrong with it, the emulator says it better
+    except Exception:  # the parser raises many types; the emulator reports the error itself
         return None
     names = unresolved(template)
     if not names:
@@ -116,9 +115,7 @@ def refuse_references(body: str | None) -> Response | None:
 
 
 def _records(form: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the records of the stack and the change set that a request names; the change set
-    first.
-    """
+    """Return the records of the change set and the stack that a request names, in this order."""
     service = seams.module("services.cloudformation")
     stack_name = form.get("StackName", "").split(":stack/")[-1].split("/")[0]
     change_set = form.get("ChangeSetName", "")
@@ -140,8 +137,9 @@ def remembered_role(form: Mapping[str, str]) -> str | None:
 
 
 def remember_role(form: Mapping[str, str], role_arn: str) -> None:
-    """Keep the role for later requests; a change set's role becomes the stack's when it is
-    executed.
+    """Remember the role for later requests of a stack.
+
+    The role of a change set becomes the stack's role when the change set is executed.
     """
     records = _records(form)
     for record in records[:1] if form.get("Action") == "CreateChangeSet" else records:
@@ -149,7 +147,7 @@ def remember_role(form: Mapping[str, str], role_arn: str) -> None:
 
 
 def with_request_keys(original: Any) -> Any:
-    """Add CloudFormation's condition keys to those that a request carries.
+    """Add CloudFormation's condition keys to the keys of a request.
 
     Source:
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscloudformation.html
@@ -175,7 +173,7 @@ def with_request_keys(original: Any) -> Any:
 
 
 def error(status: int, code: str, message: str) -> Response:
-    """Return an error as CloudFormation does."""
+    """Return an error in CloudFormation's form."""
     body = (
         "<ErrorResponse "
         'xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"><Error><Type>Sender</Type>'

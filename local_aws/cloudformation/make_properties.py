@@ -1,9 +1,9 @@
-"""Make ``properties.json`` from the resource schemas that cfn-lint carries.
+"""Makes `properties.json` from the resource schemas that cfn-lint contains.
 
-Run it from the root: ``.venv/bin/python -m local_aws.cloudformation.make_properties``.
+Run it in the repository's root: `.venv/bin/python -m local_aws.cloudformation.make_properties`.
 
-The server has no cfn-lint, and the schemas are large; what is needed here is which properties a
-type has and requires.
+The server's environment has no cfn-lint, and the schemas are large. The server only needs to know
+which properties a type has and requires.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ DEEPEST = 6
 
 
 def load_schema(kind: str) -> dict[str, Any]:
-    """Return cfn-lint's schema of a resource type."""
+    """Return cfn-lint's schema of a resource type.
+
+    :raises ModuleNotFoundError: if cfn-lint is not installed.
+    """
     spec = importlib.util.find_spec("cfnlint")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("cfn-lint is not installed here: use .venv/bin/python")
@@ -70,7 +73,7 @@ def load_schema(kind: str) -> dict[str, Any]:
 
 
 def resolve(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    """Follow a node's reference."""
+    """Follow the references of a node."""
     while "$ref" in node:
         target: Any = root
         for part in node["$ref"].removeprefix("#/").split("/"):
@@ -80,9 +83,9 @@ def resolve(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
 
 
 def shape(node: dict[str, Any], root: dict[str, Any], depth: int = 0) -> Any:
-    """Return the properties below a node: a dictionary of them, or None where anything goes.
+    """Return the properties below a node as a dictionary, or None if any property is allowed.
 
-    A list is seen through: its items' properties are what matters.
+    For a list, these are the properties of its items.
     """
     node = resolve(node, root)
     if "items" in node:
@@ -94,7 +97,7 @@ def shape(node: dict[str, Any], root: dict[str, Any], depth: int = 0) -> Any:
 
 
 def describe(kind: str) -> dict[str, Any]:
-    """Return what is kept of a type."""
+    """Return the properties and the required properties of a type."""
     schema = load_schema(kind)
     read_only = {
         path.rsplit("/", 1)[-1]
@@ -108,7 +111,7 @@ def describe(kind: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the file."""
+    """Write `properties.json`."""
     made = {kind: describe(kind) for kind in TYPES}
     Path(__file__).with_name("properties.json").write_text(
         json.dumps(made, sort_keys=True, separators=(",", ":")) + "\n"

@@ -1,6 +1,4 @@
-"""Stands around the emulator's provisioners: checks properties, asks for the operator's rights,
-mends what was dropped.
-"""
+"""Wraps the emulator's provisioners: checks each resource and applies what they drop."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local_aws.cloudformation import dropped_properties, rights, schema, types
+from local_aws.cloudformation import added_types, dropped_properties, rights, schema
 from local_aws.ec2 import refusals
 from local_aws.emulator import seams
 from local_aws.emulator.wire import Ec2ApiError
@@ -22,15 +20,15 @@ from local_aws.iam.sessions import Issuer, RoleMissingError
 
 Properties = Mapping[str, Any]
 NETWORKS = {"AWS::EC2::VPC": refusals.check_vpc}
-"""What EC2 refuses of a network, by the type of the resource."""
+"""The checks of EC2 for networks, by type of resource."""
 Made = tuple[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Operator:
-    """With whose rights a stack operation acts.
+    """The principal whose permissions a stack operation uses.
 
-    :param role_arn: the service role; None for the caller's own rights.
+    :param role_arn: the service role; None for the caller's own permissions.
     """
 
     role_arn: str | None
@@ -38,11 +36,11 @@ class Operator:
 
 
 OPERATOR: contextvars.ContextVar[Operator | None] = contextvars.ContextVar("operator", default=None)
-"""Set for each request; the operation's background task inherits it."""
+"""The operator of the request. The background task of its stack operation inherits it."""
 
 
 class Provisioning:
-    """What happens before and after each resource is made, changed and deleted."""
+    """Checks and completes the creation, the change and the deletion of each resource."""
 
     def __init__(
         self, authorizer: Authorizer, issuer: Issuer, runtimes: Runtimes, runner: Runner
@@ -54,13 +52,13 @@ class Provisioning:
         self._region = issuer.region
 
     def install(self) -> None:
-        """Wrap the emulator's provisioners, and add the types that it lacks."""
+        """Wrap the emulator's provisioners and add the missing types."""
         name = "services.cloudformation.provisioners"
         table = seams.seam(name, "_RESOURCE_HANDLERS")
-        for kind, added in types.all_types(self._region, self._issuer.account_id).items():
-            table[kind] = added.handlers()
+        for kind, added in added_types.all_types(self._region, self._issuer.account_id).items():
+            table[kind] = {"create": added.create, "delete": added.delete}
         seams.seam(name, "_STACK_TAG_PROPERTY").update(
-            dict.fromkeys(types.TAGGED, ("Tags", "list"))
+            dict.fromkeys(added_types.TAGGED, ("Tags", "list"))
         )
         seams.replace(name, "_provision_resource", self._creating)
         seams.replace(name, "_update_resource", self._updating)
@@ -74,7 +72,7 @@ class Provisioning:
             self._check(kind, properties)
             self._require(kind, "create", properties, "")
             made, attributes = original(kind, logical_id, properties, stack_name)
-            return self._mended(kind, made, attributes, properties)
+            return self._completed(kind, made, attributes, properties)
 
         return create
 
@@ -98,14 +96,9 @@ class Provisioning:
             made, attributes = original(
                 kind, physical_id, old, new, stack_name, logical_id, old_attributes
             )
-            return self._mended(
-                kind,
-                made,
-                {**(old_attributes or {}), **(attributes or {})}
-                if made == physical_id
-                else attributes,
-                new,
-            )
+            if made == physical_id:
+                attributes = {**(old_attributes or {}), **(attributes or {})}
+            return self._completed(kind, made, attributes, new)
 
         return update
 
@@ -129,7 +122,10 @@ class Provisioning:
         return delete
 
     def _check(self, kind: str, properties: Properties) -> None:
-        """Check what this machine asks of a resource besides its schema."""
+        """Check the conditions that this machine and the services add to a resource's schema.
+
+        :raises ValueError: with the service's message.
+        """
         if kind == "AWS::Lambda::Function":
             check_function(properties, self._runtimes, self._runner)
         if kind in NETWORKS:
@@ -150,19 +146,19 @@ class Provisioning:
                 str(code["S3Bucket"]), str(code.get("S3Key")), self._region
             )
 
-    def _mended(
+    def _completed(
         self, kind: str, made: str, attributes: dict[str, Any] | None, properties: Properties
     ) -> Made:
-        """Apply what the emulator dropped; return the right reference and attributes."""
+        """Apply what the emulator dropped; return the physical id and the attributes."""
         name = dropped_properties.physical_id(kind, made)
-        mend = dropped_properties.MENDS.get(kind)
-        added = mend(name, properties, self._region) if mend else {}
+        complete = dropped_properties.COMPLETIONS.get(kind)
+        added = complete(name, properties, self._region) if complete else {}
         return name, {**(attributes or {}), **added}
 
     def _require(self, kind: str, verb: str, properties: Properties, physical_id: str) -> None:
-        """Ask for every call that CloudFormation makes for a resource.
+        """Authorize every call that CloudFormation makes for a resource.
 
-        :raises ValueError: in CloudFormation's words, at the first that is denied.
+        :raises ValueError: with CloudFormation's message, for the first denied call.
         """
         operator = OPERATOR.get()
         if operator is None:
@@ -173,14 +169,14 @@ class Provisioning:
         ):
             denial = self._ask(operator, action, arn, keys)
             if denial:
-                why = (
+                reason = (
                     "with an explicit deny"
                     if denial.explicit
                     else f"because no identity-based policy allows the {action} action"
                 )
                 text = (
                     f"User: {denial.principal_arn} is not authorized to perform: {action} on "
-                    f"resource: {arn} {why}"
+                    f"resource: {arn} {reason}"
                 )
                 raise ValueError(
                     f'Resource handler returned message: "{text}" (HandlerErrorCode: AccessDenied)'
@@ -189,7 +185,7 @@ class Provisioning:
     def _ask(
         self, operator: Operator, action: str, arn: str, keys: dict[str, Any]
     ) -> Denial | None:
-        """Ask for one call with the operator's rights."""
+        """Authorize one call with the operator's permissions; return the denial or None."""
         if operator.role_arn is None:
             return self._authorizer.check_key(operator.access_key_id, action, arn, keys)
         try:
@@ -200,6 +196,6 @@ class Provisioning:
 
 
 def tags_on(resource_id: str) -> dict[str, str]:
-    """Return the tags that a resource of EC2 bears; none for one that does not exist."""
+    """Return the tags of an EC2 resource; none if it does not exist."""
     found = seams.module("services.ec2")._tags.get(resource_id) or []
     return {tag["Key"]: tag["Value"] for tag in found}

@@ -1,4 +1,7 @@
-"""References that lead nowhere: CloudFormation refuses such a template before it makes anything."""
+"""Finds references to names that a template does not define.
+
+CloudFormation refuses such a template before it creates anything.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ Template = Mapping[str, Any]
 
 
 def unresolved(template: Template) -> list[str]:
-    """List the names that resources, conditions apart, refer to and that the template does not
-    define.
+    """List the names that the template's resources refer to and that the template does not define.
 
-    >>> unresolved({"Resources": {"A": {"Properties": {"B": {"Ref": "C"}, "D": {"Fn::Sub": "${A.Arn} ${AWS::Region} ${E}"}}}}})
+    Names in conditions are not examined.
+
+    >>> properties = {"B": {"Ref": "C"}, "D": {"Fn::Sub": "${A.Arn} ${AWS::Region} ${E}"}}
+    >>> unresolved({"Resources": {"A": {"Properties": properties}}})
     ['C', 'E']
     """
     known = {*template.get("Resources", {}), *template.get("Parameters", {})}
@@ -25,7 +30,7 @@ def unresolved(template: Template) -> list[str]:
 
 
 def references(node: Any) -> Iterator[str]:
-    """Yield every logical name that a part of a template refers to."""
+    """Yield every logical name to which a part of a template refers."""
     if isinstance(node, list):
         for item in node:
             yield from references(item)
@@ -42,7 +47,7 @@ def references(node: Any) -> Iterator[str]:
 
 
 def _in_text(value: Any) -> Iterator[str]:
-    """Yield what a ``Fn::Sub`` refers to, its own variables apart."""
+    """Yield the names in a `Fn::Sub`, except those of its own variables."""
     text, own = (value[0], value[1]) if isinstance(value, list) and len(value) == 2 else (value, {})
     yield from (
         name

@@ -1,5 +1,6 @@
-"""Which permissions CloudFormation needs for a resource, so that its service role's count; the
-calls are those of `calls`.
+"""The permissions that a stack's service role needs for a resource.
+
+They follow from the calls in :mod:`local_aws.cloudformation.calls`.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ PASSED = {
     "AWS::Events::Rule": ("RoleArn", "events.amazonaws.com"),
     "AWS::Scheduler::Schedule": ("RoleArn", "scheduler.amazonaws.com"),
 }
-"""The property that passes a role to a service."""
+"""The property that passes a role to a service, and the service, by type."""
 READ_OBJECTS = {"AWS::Lambda::Function": "Code", "AWS::Lambda::LayerVersion": "Content"}
-"""The property that names an object, which Lambda reads with the caller's rights."""
+"""The property that names an S3 object, by type. Lambda reads the object with the caller's
+permissions."""
 
 
 def tags_of(properties: Properties) -> dict[str, str]:
-    """Return a resource's own tags; those that CloudFormation adds by itself need nobody's
-    permission.
-    """
+    """Return a resource's own tags. CloudFormation's `aws:` tags need no permission."""
     tags = properties.get("Tags") or []
     found = (
         tags if isinstance(tags, Mapping) else {tag["Key"]: tag.get("Value", "") for tag in tags}
@@ -32,20 +32,25 @@ def tags_of(properties: Properties) -> dict[str, str]:
 
 
 def is_caused(right: Right, properties: Properties) -> bool:
-    """Say whether a resource's properties cause a call."""
+    """Say whether the properties of a resource cause a call."""
     if right.when == "Tags":
         return bool(tags_of(properties))
     return right.when is None or properties.get(right.when) not in (None, [], {})
 
 
 def needed(
-    kind: str, verb: str, properties: Properties, physical_id: str, account: str, region: str,
+    kind: str,
+    verb: str,
+    properties: Properties,
+    physical_id: str,
+    account: str,
+    region: str,
     tags_on: Callable[[str], Mapping[str, str]] = lambda _: {},
-) -> Iterator[tuple[str, str, dict[str, Any]]]:  # fmt: skip
-    """Yield each action, its resource and its condition keys for creating, updating or deleting a
-    resource.
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield the action, resource and condition keys of each call that a resource needs.
 
-    :param tags_on: the tags that a resource of EC2 bears now, by its id.
+    :param verb: `create`, `update` or `delete`.
+    :param tags_on: returns the current tags of an EC2 resource by its id.
     """
     rights = TABLE.get(kind)
     if rights:
@@ -74,7 +79,7 @@ def _touched(
     region: str,
     tags_on: Callable[[str], Mapping[str, str]],
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield a call once for each existing resource that it touches."""
+    """Yield a call once for each existing resource that it uses."""
     kind, name = right.on or ("", "")
     found = properties.get(name) or []
     for touched in found if isinstance(found, list) else [found]:
@@ -86,7 +91,7 @@ def _touched(
 
 
 def _resource_keys(tags: Mapping[str, str]) -> dict[str, Any]:
-    """Return the condition keys of tags that a resource bears."""
+    """Return the condition keys of a resource's tags."""
     return {
         f"{prefix}:ResourceTag/{key}": value
         for key, value in tags.items()
@@ -95,7 +100,7 @@ def _resource_keys(tags: Mapping[str, str]) -> dict[str, Any]:
 
 
 TAGGED_LATER = frozenset({"AWS::EC2::SecurityGroup", "AWS::EC2::EIP"})
-"""Kinds that CloudFormation makes without their tags, which it then adds:
+"""Types that CloudFormation creates without tags; it adds their tags afterwards:
 https://github.com/aws-cloudformation/cloudformation-coverage-roadmap/issues/714"""
 
 
@@ -114,14 +119,14 @@ def _keys(kind: str, action: str, verb: str, properties: Properties) -> dict[str
 
 
 def _passed(kind: str, properties: Properties) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield the role that is passed to a service."""
+    """Yield the permission to pass a role to a service, if the resource does that."""
     name, service = PASSED.get(kind, ("", ""))
     if role := properties.get(name):
         yield "iam:PassRole", str(role), {"iam:PassedToService": service}
 
 
 def _objects(kind: str, properties: Properties) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield the object that code is read from."""
+    """Yield the permission to read the object with the code, if there is one."""
     code = properties.get(READ_OBJECTS.get(kind, "")) or {}
     if isinstance(code, Mapping) and code.get("S3Bucket"):
         yield "s3:GetObject", f"arn:aws:s3:::{code['S3Bucket']}/{code.get('S3Key')}", {}

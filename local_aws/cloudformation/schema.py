@@ -1,6 +1,4 @@
-"""Refuses what CloudFormation's schema check refuses: unknown types, unknown properties, missing
-ones.
-"""
+"""Checks properties as CloudFormation's schema check does: unknown and missing ones are refused."""
 
 from __future__ import annotations
 
@@ -19,17 +17,17 @@ class SchemaError(ValueError):
 
 @functools.cache
 def known_types() -> dict[str, Any]:
-    """Return what is known of each type; see :mod:`local_aws.cloudformation.make_properties`."""
+    """Return the properties of each type; see :mod:`local_aws.cloudformation.make_properties`."""
     return dict(json.loads(Path(__file__).with_name("properties.json").read_text()))
 
 
 def check(kind: str, properties: Tree) -> None:
     """Check a resource's properties against its type.
 
-    Types that are not in the table are left to the emulator, which refuses those it cannot make.
+    Types that are not in the table are left to the emulator, which refuses those that it cannot
+    create.
 
-    :raises SchemaError: naming every property that is extraneous or missing, in CloudFormation's
-        words.
+    :raises SchemaError: naming every extraneous or missing property, with CloudFormation's message.
     """
     known = known_types().get(kind)
     if known is None:
@@ -51,7 +49,7 @@ def check(kind: str, properties: Tree) -> None:
 
 
 def extraneous(value: Any, tree: Tree | None, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the place and name of each key that a tree does not have.
+    """Yield the path and the name of each key that a type does not have.
 
     >>> list(extraneous({"A": [{"B": 1, "C": 2}]}, {"A": {"B": None}}, ""))
     [('/A/0', 'C')]

@@ -1,7 +1,8 @@
-"""``python -m local_aws up|down|status|env|fault``: an AWS account on this machine.
+"""`python -m local_aws up|down|status|env|permissions|fault`: a local AWS account.
 
-Every command takes ``--json`` (one object on stdout, progress on stderr) and ``--state DIR``. Exit
-status: 0 done, 2 bad input or nothing to act on, with one line that says what to do.
+Every command takes `--json` (one object on stdout, progress on stderr) and `--state DIR`. The exit
+status is 0 for success and 2 for bad input or a missing server. In the second case one line on
+stderr says what to do.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from local_aws.commands.control import ask
 from local_aws.ec2.catalog import read_types
 from local_aws.errors import LocalAwsError, NotRunningError
 from local_aws.pace import PACES
-from local_aws.state import ROOT, Running, StateFolder
+from local_aws.server.state_folder import ROOT, Running, StateFolder
 
 Answer = dict[str, Any]
 
@@ -39,18 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose complaint is one line, without the usage before it."""
+    """An argument parser whose error message is one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the complaint and exit 2."""
+        """Print the error and exit with status 2."""
         self.exit(2, f"local_aws: {message} (see {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Describe the commands."""
+    """Return the parser of all commands."""
     parser = OneLineParser(prog="python -m local_aws", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    up = _add(commands, "up", run_up, show_up, "start it, or find the one that is running")
+    up = _add(
+        commands, "up", run_up, show_up, "start the server, or find the server that already runs"
+    )
     up.add_argument(
         "--port", type=_port, help="a fixed loopback port (default: the last one, or any free one)"
     )
@@ -61,13 +64,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--ami",
         type=Path,
         default=ROOT / ".venv-ami",
-        help="what the machine image holds (default: .venv-ami)",
+        help="the environment that stands for the machine image (default: .venv-ami)",
     )
     up.add_argument(
         "--pace",
         choices=sorted(PACES),
         default="fast",
-        help="how long things take; steady: fast, and no launch is late (default: fast)",
+        help="how long AWS's work takes; steady is fast without late launches (default: fast)",
     )
     up.add_argument(
         "--seed",
@@ -80,52 +83,60 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         type=Path,
         default=ROOT / "lifecycle/rl_lifecycle/machines/instance_types.json",
-        help="a table of types to have beside the catalogue's (default: the pipeline's own table)",
+        help="a table of instance types to add to the catalogue (default: the pipeline's table)",
     )
     _add(
         commands,
         "down",
         run_down,
         show_down,
-        "stop it and every process it started; committed state stays",
+        "stop the server and every process it started; the saved state stays",
     )
-    _add(commands, "status", run_status, show_status, "what runs, and what went out of bounds")
-    env = _add(commands, "env", run_env, show_env, "shell lines that point any AWS client at it")
+    _add(
+        commands,
+        "status",
+        run_status,
+        show_status,
+        "what runs, and what tried to leave this machine",
+    )
+    env = _add(
+        commands, "env", run_env, show_env, "shell lines that make AWS clients use the local AWS"
+    )
     env.add_argument(
         "--as",
         dest="role",
         metavar="ROLE",
-        help="a role's name, or launcher, promoter, … (default: the Airflow worker's)",
+        help="a role's name, or launcher, promoter, … (default: the Airflow worker's role)",
     )
     env.add_argument(
         "--environment",
         default="dev",
         metavar="NAME",
-        help="what short role names belong to (default: %(default)s)",
+        help="the environment that short role names belong to (default: %(default)s)",
     )
     permissions = _add(
         commands,
         "permissions",
         run_permissions,
         show_permissions,
-        "what each role may do, and has never done since the start",
+        "what each role may do, and what it has never done since the server's start",
     )
     permissions.add_argument(
-        "--role", metavar="PATTERN", help="only roles whose names fit, such as 'nightshift-dev-*'"
+        "--role", metavar="PATTERN", help="only roles whose names match, such as 'nightshift-dev-*'"
     )
     fault = _add(
         commands,
         "fault",
         run_fault,
         faults_cli.show,
-        "break something on purpose, and mend it again",
+        "break something on purpose, and repair it again",
     )
     faults_cli.add_arguments(fault)
     return parser
 
 
 def _add(commands: Any, name: str, run: Any, show: Any, text: str) -> argparse.ArgumentParser:
-    """Add one command with the options that all share."""
+    """Add one command with the options that all commands share."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument(
@@ -143,21 +154,21 @@ def _port(text: str) -> int:
 
 
 def get_running(arguments: argparse.Namespace) -> tuple[StateFolder, Running]:
-    """Return the live server of the folder.
+    """Return the state folder and the server that runs for it.
 
-    :raises NotRunningError: if there is none.
+    :raises NotRunningError: if no server runs.
     """
     state = StateFolder.resolve(arguments.state)
     running = state.find_running()
     if running is None:
         raise NotRunningError(
-            f"no local AWS runs for {state.path}: start it with `python -m local_aws up`"
+            f"no local AWS runs for {state.path}; start it with `python -m local_aws up`"
         )
     return state, running
 
 
 def run_up(arguments: argparse.Namespace) -> Answer:
-    """Start the server unless it runs."""
+    """Start the server, unless it already runs."""
     state = StateFolder.resolve(arguments.state)
     read_types(arguments.instance_types)
     options = server_process.Options(
@@ -170,13 +181,17 @@ def run_up(arguments: argparse.Namespace) -> Answer:
     )
     running, started = server_process.start(state, options)
     return {
-        "endpoint_url": running.endpoint_url, "pid": running.pid, "state": str(state.path),
-        "account_id": running.account_id, "region": running.region, "started": started,
-    }  # fmt: skip
+        "endpoint_url": running.endpoint_url,
+        "pid": running.pid,
+        "state": str(state.path),
+        "account_id": running.account_id,
+        "region": running.region,
+        "started": started,
+    }
 
 
 def show_up(answer: Answer) -> str:
-    """Say where it is, and the next command."""
+    """Report the server's address and the next command."""
     what = "started" if answer["started"] else "already running"
     return (
         f"local AWS {what} at {answer['endpoint_url']} ({answer['region']}); use it: eval "
@@ -185,7 +200,7 @@ def show_up(answer: Answer) -> str:
 
 
 def run_down(arguments: argparse.Namespace) -> Answer:
-    """Stop the server and what it started."""
+    """Stop the server and every process that it started."""
     state = StateFolder.resolve(arguments.state)
     stopped = server_process.stop(state)
     return {
@@ -196,7 +211,7 @@ def run_down(arguments: argparse.Namespace) -> Answer:
 
 
 def show_down(answer: Answer) -> str:
-    """Say whether there was anything to stop."""
+    """Report whether a server was stopped."""
     return (
         f"local AWS stopped (its state stays in {answer['state']})"
         if answer["stopped"]
@@ -205,9 +220,7 @@ def show_down(answer: Answer) -> str:
 
 
 def run_status(arguments: argparse.Namespace) -> Answer:
-    """Report the server, its machines and functions, its faults and what tried to leave the
-    machine.
-    """
+    """Report the server, its machines, functions and faults, and attempts to leave this machine."""
     state = StateFolder.resolve(arguments.state)
     running = state.find_running()
     if running is None:
@@ -217,7 +230,6 @@ def run_status(arguments: argparse.Namespace) -> Answer:
         "state": str(state.path),
         "endpoint_url": running.endpoint_url,
         "pid": running.pid,
-        # Fmt: skip
         "account_id": running.account_id,
         "region": running.region,
         **ask(running, "status"),
@@ -225,7 +237,7 @@ def run_status(arguments: argparse.Namespace) -> Answer:
 
 
 def show_status(answer: Answer) -> str:
-    """Write the report for people."""
+    """Format the status for people."""
     if not answer["running"]:
         return f"no local AWS runs for {answer['state']}"
     lines = [f"local AWS at {answer['endpoint_url']} (pid {answer['pid']}, {answer['region']})"]
@@ -243,25 +255,25 @@ def show_status(answer: Answer) -> str:
 
 
 def run_env(arguments: argparse.Namespace) -> Answer:
-    """Return the variables that act as a role."""
+    """Return the environment variables with which AWS clients act as a role."""
     _, running = get_running(arguments)
     role = environment.role_name(arguments.role, arguments.environment)
     return environment.as_object(environment.variables(running, role))
 
 
 def show_env(answer: Answer) -> str:
-    """Write the lines that a shell evaluates."""
+    """Format the variables as lines that a shell evaluates."""
     return environment.as_shell(answer["set"])
 
 
 def run_permissions(arguments: argparse.Namespace) -> Answer:
-    """Compare what each role's policies allow with what it has used."""
+    """Compare the actions that each role's policies allow with the actions it has used."""
     _, running = get_running(arguments)
     return ask(running, "permissions", {"role": arguments.role})
 
 
 def show_permissions(answer: Answer) -> str:
-    """Write the comparison for people, one role after another."""
+    """Format the comparison for people, role by role."""
     lines = []
     for name, role in answer["roles"].items():
         lines.append(
@@ -269,9 +281,9 @@ def show_permissions(answer: Answer) -> str:
         )
         lines += [f"  never used: {action}" for action in role["never_used"]]
         lines += [f"  denied: {action} ({count} times)" for action, count in role["denied"].items()]
-    return "\n".join(lines) or "no role fits"
+    return "\n".join(lines) or "no role matches"
 
 
 def run_fault(arguments: argparse.Namespace) -> Answer:
-    """Add, list or clear faults."""
+    """Add, list or clear faults, or restart the server."""
     return faults_cli.run(arguments, *get_running(arguments))

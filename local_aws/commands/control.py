@@ -1,6 +1,4 @@
-"""The command line's conversation with a running server: JSON over loopback, with the token of the
-state folder.
-"""
+"""Requests from the command line to a running server: JSON over loopback, with a token."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import urllib.request
 from typing import Any
 
 from local_aws.errors import LocalAwsError, NotRunningError
-from local_aws.state import Running
+from local_aws.server.state_folder import Running
 
 TOKEN_HEADER = "X-Local-Aws-Token"  # noqa: S105 - a name, no secret
 
@@ -18,10 +16,11 @@ TOKEN_HEADER = "X-Local-Aws-Token"  # noqa: S105 - a name, no secret
 def ask(
     running: Running, path: str, order: dict[str, Any] | None = None, timeout_s: float = 10.0
 ) -> dict[str, Any]:
-    """Send an order to ``/_local/<path>``, or read it when there is none.
+    """Call the control request `/_local/<path>` and return its answer.
 
-    :raises LocalAwsError: with the server's own words when it refuses.
-    :raises NotRunningError: when it does not answer.
+    :param order: the data of a POST request; None for a GET request.
+    :raises LocalAwsError: with the server's message if the server refuses.
+    :raises NotRunningError: if the server does not answer.
     """
     request = urllib.request.Request(  # noqa: S310 - our own http:// endpoint
         f"{running.endpoint_url}/_local/{path}",
@@ -42,7 +41,7 @@ def ask(
 
 
 def _reason(refused: urllib.error.HTTPError) -> str:
-    """Return the server's message, else its status."""
+    """Return the server's error message, or the HTTP status if there is no message."""
     try:
         return str(json.loads(refused.read())["message"])
     except (ValueError, KeyError, TypeError):

@@ -1,5 +1,6 @@
-"""What a shell needs to reach the local AWS as a role, and what must leave it so that no real key
-is used.
+"""The environment variables with which a shell uses the local AWS as a role.
+
+Variables that could lead to real AWS keys are removed from the shell.
 """
 
 from __future__ import annotations
@@ -8,21 +9,27 @@ import shlex
 from typing import Any
 
 from local_aws.commands.control import ask
-from local_aws.state import Running
+from local_aws.server.state_folder import Running
 
 WORKER_ROLE = "airflow-worker"
 SHORT_NAMES = ("launcher", "promoter", "trainer", "evaluator", "reaper", "deployer")
 REMOVED = (
-    "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-    "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-)  # fmt: skip
-"""Each would be asked before the container's credentials:
+)
+"""AWS clients look at each of these before they ask for the container's credentials:
 https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html"""
 
 
 def role_name(given: str | None, environment: str) -> str:
-    """Return the role's full name.
+    """Return the full name of a role, given its full or its short name.
 
     >>> role_name("launcher", "dev"), role_name(None, "dev"), role_name("administrator", "dev")
     ('nightshift-dev-launcher', 'airflow-worker', 'administrator')
@@ -33,7 +40,7 @@ def role_name(given: str | None, environment: str) -> str:
 
 
 def variables(running: Running, role: str) -> dict[str, str]:
-    """Return the variables that give any AWS client renewing credentials of a role.
+    """Return the variables that give any AWS client credentials of a role, which renew themselves.
 
     :raises LocalAwsError: if the account has no such role.
     """
@@ -51,7 +58,7 @@ def variables(running: Running, role: str) -> dict[str, str]:
 
 
 def as_shell(setting: dict[str, str]) -> str:
-    """Write lines for ``eval "$(python -m local_aws env)"``.
+    """Format the variables as lines for `eval "$(python -m local_aws env)"`.
 
     >>> print(as_shell({"A": "b c"}).splitlines()[-1])
     export A='b c'
@@ -65,5 +72,5 @@ def as_shell(setting: dict[str, str]) -> str:
 
 
 def as_object(setting: dict[str, str]) -> dict[str, Any]:
-    """Return the same for programs."""
+    """Return the variables to set and to unset, for programs."""
     return {"set": setting, "unset": list(REMOVED)}

@@ -1,4 +1,4 @@
-"""``python -m local_aws fault``: its arguments, and what it prints."""
+"""`python -m local_aws fault`: its arguments and its output."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from local_aws.commands import server_process
 from local_aws.commands.control import ask
 from local_aws.errors import FaultScriptError
 from local_aws.faults import catalog
-from local_aws.state import Running, StateFolder
+from local_aws.server.state_folder import Running, StateFolder
 
 Answer = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``fault kinds|list|add|run|clear|restart``."""
+    """Add the arguments of `fault kinds|list|add|run|clear|restart`."""
     parser.add_argument(
         "verb",
         choices=["kinds", "list", "add", "run", "clear", "restart"],
@@ -28,18 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="WORD",
-        help="add: KIND name=value …; run: SCRIPT.yaml; clear: ID (all without)",
+        help="add: KIND name=value …; run: SCRIPT.yaml; clear: ID (without an ID: all faults)",
     )
     parser.add_argument(
         "--seed",
         type=int,
         default=0,
-        help="add: decides which chances a rate below 1 takes (default: %(default)s)",
+        help="add: decides when a fault with a rate below 1 strikes (default: %(default)s)",
     )
 
 
 def run(arguments: argparse.Namespace, state: StateFolder, running: Running) -> Answer:
-    """Carry out one verb."""
+    """Carry out one of the fault commands."""
     words = list(arguments.words)
     if arguments.verb == "kinds":
         return {"kinds": {name: _describe(kind) for name, kind in catalog.KINDS.items()}}
@@ -64,10 +64,12 @@ def run(arguments: argparse.Namespace, state: StateFolder, running: Running) -> 
 
 
 def read_words(words: list[str]) -> dict[str, str]:
-    """Read ``name=value`` words.
+    """Read words of the form `name=value`.
 
     >>> read_words(["rate=0.5", "tag=a=b"])
     {'rate': '0.5', 'tag': 'a=b'}
+
+    :raises FaultScriptError: for a word without `=`.
     """
     wrong = [word for word in words if "=" not in word]
     if wrong:
@@ -77,7 +79,10 @@ def read_words(words: list[str]) -> dict[str, str]:
 
 
 def read_script(path: str) -> str:
-    """Return a script's text."""
+    """Return the text of a script of faults.
+
+    :raises FaultScriptError: if the file cannot be read.
+    """
     try:
         return Path(path).read_text()
     except OSError as error:
@@ -85,7 +90,7 @@ def read_script(path: str) -> str:
 
 
 def restart(state: StateFolder, running: Running) -> Answer:
-    """Kill the server as a power cut would, and start it again on the same port."""
+    """Kill the server as a power cut would, then start it again on the same port."""
     settings = ask(running, "status")
     os.kill(running.pid, signal.SIGKILL)
     options = server_process.Options(
@@ -97,12 +102,12 @@ def restart(state: StateFolder, running: Running) -> Answer:
 
 
 def _describe(kind: catalog.FaultKind) -> Answer:
-    """Describe a kind."""
+    """Return the text and the parameters of a kind of fault."""
     return {"text": kind.text, "parameters": {name: p.text for name, p in kind.parameters.items()}}
 
 
 def show(answer: Answer) -> str:
-    """Write an answer for people."""
+    """Format an answer for people."""
     if "kinds" in answer:
         lines = []
         for name, kind in answer["kinds"].items():

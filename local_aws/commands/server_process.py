@@ -1,4 +1,4 @@
-"""Starting, finding and stopping the server process."""
+"""Starts, finds and stops the server process."""
 
 from __future__ import annotations
 
@@ -11,27 +11,33 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_aws.errors import EnvironmentMissingError, PortTakenError, StartFailedError
-from local_aws.processes import MARK, is_zombie, kill_marked, send
-from local_aws.state import ROOT, Running, StateFolder
+from local_aws.errors import (
+    EnvironmentMissingError,
+    LocalAwsError,
+    PortTakenError,
+    StartFailedError,
+)
+from local_aws.machines.processes import MARK, is_zombie, kill_marked, send
+from local_aws.server.state_folder import ROOT, Running, StateFolder
 
 READY_WITHIN_S = 30.0
-"""Twenty times what a start takes on an idle laptop; a machine under load still gets its chance."""
+"""Twenty times the duration of a start on an idle laptop, so that a busy machine succeeds, too."""
 STOP_WITHIN_S = 8.0
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a server is started.
+    """The options of a new server.
 
-    :param port: a fixed loopback port; None takes the last one again, or any free one.
-    :param ami: the environment whose ``bin`` is first on every instance's PATH.
-    :param pace: a name of :data:`local_aws.pace.PACES`.
+    :param port: a fixed loopback port. None: the last port again, or any free port.
+    :param ami: the environment whose `bin` is first on every instance's PATH.
+    :param pace: a name in :data:`local_aws.pace.PACES`.
     :param seed: decides which launches are not found at first.
-    :param instance_types: a table of types to have beside the catalogue's, see
-        :func:`local_aws.ec2.catalog.read_types`; it is copied into the state folder. None: the copy
-            of the last start.
+    :param instance_types: a table of types to offer beside those of the catalogue, see
+        :func:`local_aws.ec2.catalog.read_types`. It is copied into the state folder. None: the copy
+        that the last start made.
+    :param environment: the server's own virtual environment.
     """
 
     port: int | None
@@ -44,39 +50,44 @@ class Options:
 
 
 def start(state: StateFolder, options: Options) -> tuple[Running, bool]:
-    """Start the server, or find the one that is running.
+    """Start the server, or find the server that already runs.
 
     :return: the server, and whether this call started it.
-    :raises StartFailedError: with the end of the log, if it is not ready within
-        :data:`READY_WITHIN_S`.
+    :raises PortTakenError: if another process uses the fixed port.
+    :raises StartFailedError: if the server is not ready within :data:`READY_WITHIN_S`, with the end
+        of its log, or if it already runs on another port.
     """
     state.prepare()
     with state.starting():
         if running := state.find_running():
-            if options.port not in (None, running.port):
-                raise (
-                    PortTakenError(options.port or 0)
-                    if _is_taken(options.port or 0)
-                    else StartFailedError(
-                        f"a local AWS of this state folder already runs on port {running.port}: "
-                        "stop it with `python -m local_aws down`, or leave out --port"
-                    )
-                )
+            if options.port is not None and options.port != running.port:
+                raise _refuse_port(options.port, running)
             return running, False
+
         _clear_after_crash(state)
         if options.port and _is_taken(options.port):
             raise PortTakenError(options.port)
         return _wait_until_ready(state, _spawn(state, options)), True
 
 
+def _refuse_port(port: int, running: Running) -> LocalAwsError:
+    """Return why a running server cannot use another fixed port."""
+    if _is_taken(port):
+        return PortTakenError(port)
+    return StartFailedError(
+        f"a local AWS of this state folder already runs on port {running.port}: "
+        "stop it with `python -m local_aws down`, or leave out --port"
+    )
+
+
 def _clear_after_crash(state: StateFolder) -> None:
-    """End what a killed server may have left, and forget it."""
+    """End the processes that a killed server may have left."""
     if left := state.last_known():
-        kill_marked(MARK, left.twin)
+        kill_marked(MARK, left.process_mark)
 
 
 def _is_taken(port: int) -> bool:
-    """Say whether somebody listens on a loopback port."""
+    """Say whether a process listens on a loopback port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -87,8 +98,8 @@ def _is_taken(port: int) -> bool:
 
 
 def _spawn(state: StateFolder, options: Options) -> subprocess.Popen[bytes]:
-    """Start the server in its own session, with nothing of this shell's environment but a few
-    names.
+    """Start the server in its own session; it inherits only :data:`KEPT_VARIABLES` from this
+    process.
     """
     python = options.environment / "bin" / "python"
     if not python.exists():
@@ -103,6 +114,7 @@ def _spawn(state: StateFolder, options: Options) -> subprocess.Popen[bytes]:
         if options.port
         else ["--prefer-port", str(last.port if last else 0)]
     )
+
     environ = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     environ |= {
         "PYTHONPATH": str(ROOT),
@@ -110,12 +122,13 @@ def _spawn(state: StateFolder, options: Options) -> subprocess.Popen[bytes]:
         "TMPDIR": str(state.scratch),
         "PYTHONUNBUFFERED": "1",
     }
+
     if options.instance_types:
         shutil.copyfile(options.instance_types, state.instance_types_file)
     state.server_file.unlink(missing_ok=True)
     with state.log_file.open("wb") as log:
         return subprocess.Popen(
-            [str(python), "-m", "local_aws.server.server", *arguments],
+            [str(python), "-m", "local_aws.server", *arguments],
             cwd=state.path,
             env=environ,
             stdin=subprocess.DEVNULL,
@@ -126,7 +139,10 @@ def _spawn(state: StateFolder, options: Options) -> subprocess.Popen[bytes]:
 
 
 def _wait_until_ready(state: StateFolder, process: subprocess.Popen[bytes]) -> Running:
-    """Wait for the announcement of this very process."""
+    """Wait until this process announces itself as ready.
+
+    :raises StartFailedError: if the process ends, or is not ready in time.
+    """
     end = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < end:
         running = state.last_known()
@@ -144,20 +160,20 @@ def _wait_until_ready(state: StateFolder, process: subprocess.Popen[bytes]) -> R
 
 
 def _last_words(state: StateFolder, lines: int = 3) -> str:
-    """Return the end of the server's log in one line, and where the rest is."""
+    """Return the end of the server's log in one line, with the path of the log."""
     try:
         text = state.log_file.read_text(errors="replace").strip().splitlines()[-lines:]
     except OSError:
         text = []
     return (
-        f"{' | '.join(line.strip() for line in text) or 'it said nothing'} (log: {state.log_file})"
+        f"{' | '.join(line.strip() for line in text) or 'its log is empty'} (log: {state.log_file})"
     )
 
 
 def stop(state: StateFolder) -> Running | None:
-    """Stop the server and every process it started; what was committed stays in the folder.
+    """Stop the server and every process that it started. The saved state stays in the folder.
 
-    :return: the server that was running, or None if there was none.
+    :return: the server that was running, or None if none was running.
     """
     if not state.path.exists():
         return None
@@ -169,12 +185,15 @@ def stop(state: StateFolder) -> Running | None:
                 send([running.pid], signal.SIGKILL)
                 _is_released(state, STOP_WITHIN_S)
         if known:
-            kill_marked(MARK, known.twin)
+            kill_marked(MARK, known.process_mark)
         return running
 
 
 def _is_released(state: StateFolder, within_s: float) -> bool:
-    """Wait until the server has let go of its folder and its process is gone."""
+    """Wait until the server has released its folder and its process has ended.
+
+    :return: whether this happened within the time.
+    """
     known = state.last_known()
     end = time.monotonic() + within_s
     while time.monotonic() < end:
@@ -185,9 +204,9 @@ def _is_released(state: StateFolder, within_s: float) -> bool:
 
 
 def await_release(state: StateFolder) -> None:
-    """Wait until a killed server has let go of its folder.
+    """Wait until a killed server has released its folder.
 
-    :raises StartFailedError: if it does not.
+    :raises StartFailedError: if it does not release the folder in time.
     """
     if not _is_released(state, STOP_WITHIN_S):
         raise StartFailedError(f"the killed local AWS still owns {state.path}")

@@ -1,3 +1,1 @@
-"""EC2 instances and fleets in front of the emulator's EC2, which keeps networks, templates and
-everything else.
-"""
+"""EC2 instances and fleets. The emulator's EC2 keeps networks and launch templates."""

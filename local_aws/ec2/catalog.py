@@ -1,8 +1,8 @@
-"""Instance types with their real sizes, and prices of the right order.
+"""Instance types with their real sizes and approximate prices.
 
 Sizes are those of https://aws.amazon.com/ec2/instance-types/. Prices are rounded on-demand list
-prices for Linux in eu-west-1 and a typical spot share of them: good for choosing and for budgets in
-a test, no quote.
+prices for Linux in eu-west-1, and a typical spot share of them. Tests can use them to compare types
+and to check budgets; they are no quote.
 
 The catalogue stands for AWS, so it does not take its facts from the pipeline. A test compares them
 with the pipeline's table of instance types. Only types that the catalogue lacks are added from that
@@ -23,7 +23,7 @@ from local_aws.errors import InstanceTypesError
 
 @dataclass(frozen=True)
 class OfferedGpu:
-    """The accelerators of a type."""
+    """The GPUs of an instance type."""
 
     name: str
     count: int
@@ -33,10 +33,10 @@ class OfferedGpu:
 
 @dataclass(frozen=True)
 class OfferedType:
-    """One instance type.
+    """An instance type that EC2 offers here.
 
-    :param on_demand_usd: for one hour.
-    :param spot_share: the usual spot price as a share of it.
+    :param on_demand_usd: the price for one hour.
+    :param spot_share: the usual spot price as a share of the on-demand price.
     """
 
     name: str
@@ -50,12 +50,13 @@ class OfferedType:
 
     @property
     def family(self) -> str:
-        """The part before the dot."""
+        """The part of the name before the dot."""
         return self.name.partition(".")[0]
 
     def spot_usd(self, zone: str) -> float:
-        """Return the spot price for one hour; zones differ by up to a fifth, always in the same
-        way.
+        """Return the spot price for one hour.
+
+        Zones differ by up to a fifth, always in the same way.
         """
         spread = int(hashlib.sha256(f"{self.name}/{zone}".encode()).hexdigest()[:4], 16) / 0xFFFF
         return round(self.on_demand_usd * self.spot_share * (0.9 + 0.2 * spread), 6)
@@ -68,11 +69,17 @@ def _sizes(
     usd_per_vcpu: float,
     architecture: str = "x86_64",
 ) -> list[OfferedType]:
-    """Describe a family whose memory and price grow with its cores."""
+    """Return the types of a family whose memory and price grow with the number of vCPUs."""
     return [
-        OfferedType(f"{family}.{size}", n, n * mib_per_vcpu, round(n * usd_per_vcpu, 4), architecture=architecture)
+        OfferedType(
+            f"{family}.{size}",
+            n,
+            n * mib_per_vcpu,
+            round(n * usd_per_vcpu, 4),
+            architecture=architecture,
+        )
         for size, n in cores.items()
-    ]  # fmt: skip
+    ]
 
 
 _COMMON = {
@@ -117,7 +124,7 @@ CATALOG = {entry.name: entry for entry in _ALL}
 
 
 def read_types(path: Path) -> list[OfferedType]:
-    """Read the types of a table that have a price there.
+    """Read the types that have a price in a table of instance types.
 
     The file is a JSON object whose `types` are rows with `name`, `vcpus`, `memory_gib`,
     `architecture`, `on_demand_usd`, `spot_usd` and perhaps `gpu`.
@@ -135,7 +142,7 @@ def read_types(path: Path) -> list[OfferedType]:
 
 
 def add_types(path: Path) -> None:
-    """Add to the catalogue the types of a table that it lacks; its own entries stay as they are.
+    """Add the types of a table that the catalogue lacks. Its own entries stay as they are.
 
     :raises InstanceTypesError: if the file cannot be read or is no such table.
     """
@@ -144,6 +151,7 @@ def add_types(path: Path) -> None:
 
 
 def _read_row(row: Mapping[str, Any]) -> OfferedType:
+    """Return the type that a row of the table describes."""
     gpu = row.get("gpu")
     return OfferedType(
         name=row["name"],
@@ -167,11 +175,11 @@ SCARCE = {
     "g6.xlarge": "ab",
     "g6.2xlarge": "ab",
 }
-"""Types that not every zone offers: the zones' last letters."""
+"""Types that only some zones offer, with the last letters of those zones."""
 
 
 def is_offered(instance_type: str, zone: str) -> bool:
-    """Say whether a zone offers a type at all.
+    """Say whether a zone offers a type.
 
     >>> is_offered("g6.xlarge", "eu-west-1c"), is_offered("c7i.large", "eu-west-1c")
     (False, True)
@@ -197,16 +205,17 @@ QUOTAS = {
     "L-417A185B": ("Running On-Demand P instances", 16.0, "on-demand", "p"),
     "L-7212CCBC": ("All P4, P3 and P2 Spot Instance Requests", 16.0, "spot", "p"),
 }
-"""Code: name, vCPUs, market, first letters of the families.
+"""The name, the vCPUs, the market and the first letters of the families, by quota code:
 https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html"""
 
 
 def quota_of(instance_type: str, market: str) -> str | None:
-    """Return the code of the quota that a launch counts against; None for a family without one
-    here.
+    """Return the code of the quota that limits a launch; None for a family without a quota here.
 
-    >>> quota_of("g5.xlarge", "spot"), quota_of("c7i.large", "on-demand"), quota_of("x2idn.large", "spot")
-    ('L-3819A6DF', 'L-1216C47A', None)
+    >>> quota_of("g5.xlarge", "spot"), quota_of("c7i.large", "on-demand")
+    ('L-3819A6DF', 'L-1216C47A')
+    >>> quota_of("x2idn.large", "spot") is None
+    True
     """
     return next(
         (

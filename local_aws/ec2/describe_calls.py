@@ -1,11 +1,11 @@
-"""The Describe calls and other reads."""
+"""The Describe calls and the other calls that read."""
 
 from __future__ import annotations
 
 import base64
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local_aws.ec2 import filters
 from local_aws.ec2.catalog import CATALOG, OfferedType, is_offered
@@ -13,20 +13,27 @@ from local_aws.ec2.store import Instance, Store, now
 from local_aws.emulator import seams
 from local_aws.emulator.wire import Ec2ApiError, coerce, model
 
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
 Request = Mapping[str, Any]
 Response = dict[str, Any]
 CONSOLE_LIMIT = 65536
 SPOT_HISTORY_H = (0, 6, 12, 24, 48)
-"""How long ago, in hours, each price of the history began."""
+"""The age of each price of the spot history, in hours."""
 
 
 class DescribeCalls:
-    """Answers what EC2 is asked about instances, types, prices, images, disks and interfaces."""
+    """Answers the calls that read instances, types, prices, images, disks and interfaces.
+
+    :param network: a client of the emulator's EC2.
+    :param images: returns the images of the account, by id.
+    """
 
     def __init__(
         self,
         store: Store,
-        network: Any,
+        network: EC2Client,
         region: str,
         images: Callable[[], Mapping[str, Mapping[str, Any]]],
     ) -> None:
@@ -35,10 +42,10 @@ class DescribeCalls:
         self._region = region
         self._images = images
 
-    # -- instances
-    # ----------------------------------------------------------------------------------------------
+    # --- Instances ---
+
     def _selected(self, request: Request) -> list[Instance]:
-        """Return the instances that ids and filters choose."""
+        """Return the instances that ids and filters select."""
         chosen = (
             self._store.get(request["InstanceIds"])
             if request.get("InstanceIds")
@@ -50,7 +57,7 @@ class DescribeCalls:
         return [self._store.instances[record["InstanceId"]] for record in kept]
 
     def describe_instances(self, request: Request) -> Response:
-        """List instances by reservation."""
+        """List instances, grouped by reservation."""
         if request.get("InstanceIds") and request.get("MaxResults"):
             raise Ec2ApiError(
                 "InvalidParameterCombination",
@@ -75,7 +82,7 @@ class DescribeCalls:
         return {"Reservations": list(reservations.values()), "NextToken": after}
 
     def describe_instance_status(self, request: Request) -> Response:
-        """List the status of running instances, or of all that are not gone."""
+        """List the status of running instances, or of all visible instances on request."""
         chosen = (
             list(self._store.get(request["InstanceIds"]))
             if request.get("InstanceIds")
@@ -93,17 +100,15 @@ class DescribeCalls:
 
     def describe_instance_attribute(self, request: Request) -> Response:
         """Return one attribute of an instance."""
-        instance, attribute = (
-            self._store.get([request["InstanceId"]])[0],
-            request.get("Attribute", ""),
-        )
+        instance = self._store.get([request["InstanceId"]])[0]
+        attribute = request.get("Attribute", "")
         values: dict[str, tuple[str, Any]] = {
             "userData": ("UserData", {"Value": instance.user_data}),
             "instanceInitiatedShutdownBehavior": (
                 "InstanceInitiatedShutdownBehavior",
                 {"Value": instance.on_shutdown},
             ),
-            "instanceType": ("OfferedType", {"Value": instance.record["OfferedType"]}),
+            "instanceType": ("InstanceType", {"Value": instance.record["InstanceType"]}),
             "disableApiTermination": ("DisableApiTermination", {"Value": False}),
             "ebsOptimized": ("EbsOptimized", {"Value": instance.record["EbsOptimized"]}),
             "groupSet": ("Groups", instance.record["SecurityGroups"]),
@@ -117,7 +122,7 @@ class DescribeCalls:
         return {"InstanceId": instance.id, **dict([values[attribute]])}
 
     def get_console_output(self, request: Request) -> Response:
-        """Return the end of the console, in base64."""
+        """Return the end of an instance's console, in base64."""
         instance = self._store.get([request["InstanceId"]])[0]
         text = (
             instance.machine.console.read_bytes()[-CONSOLE_LIMIT:]
@@ -130,17 +135,17 @@ class DescribeCalls:
             "Output": base64.b64encode(text).decode(),
         }
 
-    # -- what hangs on instances
-    # --------------------------------------------------------------------------------
+    # --- Disks, interfaces, tags and networks ---
+
     def describe_volumes(self, request: Request) -> Response:
-        """List disks: those of instances, and those that the emulator keeps."""
+        """List the disks of instances and those of the emulator."""
         ours = [volume for instance in self._store.visible() for volume in instance.volumes]
         return self._described(
             request, ours, self._network.describe_volumes()["Volumes"], "Volume", filters.VOLUME
         )
 
     def describe_network_interfaces(self, request: Request) -> Response:
-        """List interfaces: those of instances, and those that the emulator keeps."""
+        """List the interfaces of instances and those of the emulator."""
         ours = [
             interface for instance in self._store.visible() for interface in instance.interfaces
         ]
@@ -151,9 +156,7 @@ class DescribeCalls:
         return self._described(request, ours, theirs, "NetworkInterface", filters.INTERFACE)
 
     def all_tags(self) -> list[dict[str, str]]:
-        """Return every tag, as DescribeTags shows it: of instances, disks, interfaces, and of what
-        the emulator keeps.
-        """
+        """Return the tags of instances, disks, interfaces and the emulator's resources."""
         known = self._store.visible()
         ours = [(i.id, "instance", i.record["Tags"]) for i in known]
         ours += [(v["VolumeId"], "volume", v["Tags"]) for i in known for v in i.volumes]
@@ -167,12 +170,13 @@ class DescribeCalls:
             for resource_id, kind, found in ours
             for tag in found
         ]
-        return [*tags, *self._network.describe_tags()["Tags"]]
+        theirs: Any = self._network.describe_tags()["Tags"]
+        return [*tags, *theirs]
 
     def tagged_resources(
         self, arn: Callable[[str, str], str]
     ) -> Iterator[tuple[str, list[dict[str, str]]]]:
-        """Yield each tagged resource's ARN with its tags, for the tagging service."""
+        """Yield the ARN and the tags of each tagged resource, for the tagging service."""
         found: dict[str, list[dict[str, str]]] = {}
         for tag in self.all_tags():
             found.setdefault(arn(tag["ResourceType"], tag["ResourceId"]), []).append(
@@ -181,7 +185,7 @@ class DescribeCalls:
         yield from found.items()
 
     def describe_tags(self, request: Request) -> Response:
-        """List tags by filter."""
+        """List the tags that match the filters."""
         chosen = filters.select(self.all_tags(), request.get("Filters", []), filters.TAG)
         page, after = filters.page(chosen, request.get("MaxResults"), request.get("NextToken"))
         return {"Tags": page, "NextToken": after}
@@ -194,7 +198,7 @@ class DescribeCalls:
         kind: str,
         known: Mapping[str, filters.Reader],
     ) -> Response:
-        """Choose among resources by id and filter."""
+        """Answer with the resources that ids and filters select."""
         wanted, everything = request.get(f"{kind}Ids"), [*ours, *theirs]
         if wanted:
             missing = set(wanted) - {resource[f"{kind}Id"] for resource in everything}
@@ -217,10 +221,11 @@ class DescribeCalls:
         return {f"{kind}s": page, "NextToken": after}
 
     def describe_vpc_endpoints(self, request: Request) -> Response:
-        """List endpoints with their policies, groups and private names, and by filter: the emulator
-        does none of it.
+        """List VPC endpoints with their policies, groups and private DNS setting.
+
+        The emulator reports none of these, and does not filter.
         """
-        answer = self._network.describe_vpc_endpoints(
+        answer: Any = self._network.describe_vpc_endpoints(
             **{k: v for k, v in request.items() if k == "VpcEndpointIds"}
         )
         records = seams.module("services.ec2")._vpc_endpoints
@@ -238,12 +243,10 @@ class DescribeCalls:
         }
 
     def describe_flow_logs(self, request: Request) -> Response:
-        """List flow logs with where they go and as whom, which the emulator does not report."""
-        answer = self._network.describe_flow_logs(**request)
-        records, kept = (
-            seams.module("services.ec2")._flow_logs,
-            ("DeliverLogsPermissionArn", "LogGroupName", "LogFormat", "MaxAggregationInterval"),
-        )
+        """List flow logs with their destination and role, which the emulator does not report."""
+        answer: Any = self._network.describe_flow_logs(**request)
+        records = seams.module("services.ec2")._flow_logs
+        kept = ("DeliverLogsPermissionArn", "LogGroupName", "LogFormat", "MaxAggregationInterval")
         for flow_log in answer["FlowLogs"]:
             record = records.get(flow_log["FlowLogId"]) or {}
             flow_log.update({name: record[name] for name in kept if name in record})
@@ -251,8 +254,9 @@ class DescribeCalls:
         return dict(answer)
 
     def describe_launch_template_versions(self, request: Request) -> Response:
-        """List a template's versions with every member of their data, of which the emulator reports
-        some.
+        """List a template's versions with all members of their data.
+
+        The emulator reports only some of the members.
         """
         answer = self._network.describe_launch_template_versions(**request)
         records = seams.module("services.ec2")._launch_templates
@@ -281,8 +285,8 @@ class DescribeCalls:
             raise Ec2ApiError("InvalidLaunchTemplateId.VersionNotFound", text)
         return dict(answer)
 
-    # -- what can be launched
-    # -----------------------------------------------------------------------------------
+    # --- Images, types and prices ---
+
     def describe_images(self, request: Request) -> Response:
         """List images by id, owner and filter."""
         known = self._images()
@@ -322,7 +326,7 @@ class DescribeCalls:
         return {"InstanceTypes": page, "NextToken": after}
 
     def describe_instance_type_offerings(self, request: Request) -> Response:
-        """List which place offers which type."""
+        """List the types that each region or zone offers."""
         kind = request.get("LocationType", "region")
         if kind not in ("region", "availability-zone", "availability-zone-id"):
             raise Ec2ApiError(
@@ -337,9 +341,11 @@ class DescribeCalls:
             }
         )
         offered = [
-            {"OfferedType": name, "LocationType": kind, "Location": shown}
-            for name in CATALOG for place, shown in places.items() if kind == "region" or is_offered(name, place)
-        ]  # fmt: skip
+            {"InstanceType": name, "LocationType": kind, "Location": shown}
+            for name in CATALOG
+            for place, shown in places.items()
+            if kind == "region" or is_offered(name, place)
+        ]
         page, after = filters.page(
             filters.select(offered, request.get("Filters", []), filters.OFFERING),
             request.get("MaxResults"),
@@ -378,23 +384,27 @@ class DescribeCalls:
 
     def zones(self) -> list[dict[str, str]]:
         """Return the region's availability zones."""
-        return list(self._network.describe_availability_zones()["AvailabilityZones"])
+        found: Any = self._network.describe_availability_zones()["AvailabilityZones"]
+        return list(found)
 
 
 def _status(instance: Instance) -> Response:
-    """Return one instance's status."""
+    """Return the status of one instance."""
     ok = {"Status": "ok", "Details": [{"Name": "reachability", "Status": "passed"}]}
     health = ok if instance.state == "running" else {"Status": "not-applicable"}
     return {
-        "InstanceId": instance.id, "AvailabilityZone": instance.record["Placement"]["AvailabilityZone"],
-        "InstanceState": instance.record["State"], "SystemStatus": health, "InstanceStatus": health,
-    }  # fmt: skip
+        "InstanceId": instance.id,
+        "AvailabilityZone": instance.record["Placement"]["AvailabilityZone"],
+        "InstanceState": instance.record["State"],
+        "SystemStatus": health,
+        "InstanceStatus": health,
+    }
 
 
 def _known(names: Sequence[str] | None) -> list[OfferedType]:
-    """Return types by name, all of them for none.
+    """Return the types with the given names, or all types if no name is given.
 
-    :raises Ec2ApiError: InvalidInstanceType.
+    :raises Ec2ApiError: InvalidInstanceType, naming the unknown types.
     """
     unknown = [name for name in names or () if name not in CATALOG]
     if unknown:
@@ -422,7 +432,7 @@ def _type(entry: OfferedType) -> Response:
             }
         }
     return {
-        "OfferedType": entry.name,
+        "InstanceType": entry.name,
         "CurrentGeneration": not entry.name.startswith("p3"),
         "FreeTierEligible": entry.name == "t3.micro",
         "SupportedUsageClasses": ["on-demand", "spot"],
@@ -447,11 +457,11 @@ def _type(entry: OfferedType) -> Response:
 
 
 def _price(entry: OfferedType, zone: str, hours: int) -> Response:
-    """Return one price of the history; older ones differ a little."""
+    """Return one price of the spot history. Older prices differ slightly."""
     price = entry.spot_usd(zone) * (1 + 0.01 * (hours % 7))
     at = now().replace(minute=0, second=0) - dt.timedelta(hours=hours)
     return {
-        "OfferedType": entry.name,
+        "InstanceType": entry.name,
         "AvailabilityZone": zone,
         "SpotPrice": f"{price:.6f}",
         "ProductDescription": "Linux/UNIX",
@@ -460,8 +470,9 @@ def _price(entry: OfferedType, zone: str, hours: int) -> Response:
 
 
 def _is_within(at: dt.datetime, request: Request) -> bool:
-    """Say whether a price belongs to the asked time; without an end only the newest prices do not
-    reach back.
+    """Say whether a price belongs to the requested period.
+
+    The newest prices always belong to it, because they are valid at its start.
     """
     start, end = (_time(request.get(name)) for name in ("StartTime", "EndTime"))
     return (end is None or at <= end) and (
@@ -470,5 +481,5 @@ def _is_within(at: dt.datetime, request: Request) -> bool:
 
 
 def _time(text: str | None) -> dt.datetime | None:
-    """Read a time of a request."""
+    """Parse a time of a request."""
     return dt.datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None

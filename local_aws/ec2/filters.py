@@ -1,4 +1,4 @@
-"""Filters and pages of the Describe calls: a known filter filters, an unknown one is refused."""
+"""The filters and pages of the Describe calls. Unknown filters are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 
 def path(*names: str) -> Reader:
-    """Read a value below nested members; None where one is missing.
+    """Return a function that reads a nested member, or None if a member is missing.
 
     >>> path("State", "Name")({"State": {"Name": "running"}})
     'running'
@@ -30,7 +30,7 @@ def path(*names: str) -> Reader:
 
 
 def each(name: str, *below: str) -> Reader:
-    """Read one value from each member of a list."""
+    """Return a function that reads one value from each member of a list."""
     inner = path(*below)
     return lambda record: [inner(item) for item in record.get(name) or []]
 
@@ -142,16 +142,18 @@ TAG: dict[str, Reader] = {
     "resource-type": path("ResourceType"),
 }
 MOST_VALUES = 200
-"""So many values may all filters of a call have together, "FilterLimitExceeded" otherwise:
+"""The largest number of values that all filters of a call may have, else "FilterLimitExceeded":
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"""
 TAGGED: tuple[Mapping[str, Reader], ...] = (ENDPOINT, INSTANCE, VOLUME, INTERFACE, IMAGE)
-"""What has tags; other modules add theirs."""
+"""The tables of filters for resources with tags. Other modules add their own tables."""
 
 
 def select(
     records: Iterable[Item], filters: Sequence[Mapping[str, Any]], known: Mapping[str, Reader]
 ) -> list[Item]:
-    """Keep the records that pass every filter: any of a filter's values, with ``*`` and ``?``.
+    """Return the records that match every filter. A record matches one of a filter's values.
+
+    Values may contain `*` and `?`.
 
     :raises Ec2ApiError: InvalidParameterValue for a filter that the call does not have,
         FilterLimitExceeded for too many values.
@@ -174,7 +176,7 @@ def select(
 
 
 def _reader(name: str, known: Mapping[str, Reader]) -> Reader:
-    """Return how to read what a filter looks at."""
+    """Return the function that reads the value of a filter from a record."""
     is_tagged = any(known is table for table in TAGGED)
     if known is TAG and name.startswith("tag:"):
         return lambda tag: tag["Value"] if tag["Key"] == name[4:] else None
@@ -188,7 +190,7 @@ def _reader(name: str, known: Mapping[str, Reader]) -> Reader:
 
 
 def _texts(value: Any) -> list[str]:
-    """Return a value as filters compare it."""
+    """Return a value as the texts that filters compare."""
     if value is None:
         return []
     if isinstance(value, (list, tuple)):
@@ -199,7 +201,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _pattern(value: str) -> re.Pattern[str]:
-    """Compile a filter's value."""
+    """Compile the value of a filter."""
     parts = [{"*": ".*", "?": "."}.get(character, re.escape(character)) for character in value]
     return re.compile("".join(parts), re.DOTALL)
 
@@ -211,10 +213,11 @@ def page(
     largest: int = 1000,
     smallest: int = 5,
 ) -> tuple[list[Item], str | None]:
-    """Return one page and the token of the next.
+    """Return one page of items, and the token of the next page or None.
 
+    :param size: the requested number of items; None for the largest page.
     :raises Ec2ApiError: InvalidParameterValue for a size out of range, InvalidNextToken for a token
-        that was not ours.
+        that :func:`page` did not make.
     """
     if size is not None and not smallest <= size <= largest:
         raise Ec2ApiError(
@@ -230,7 +233,7 @@ def page(
 
 
 def _offset(token: str | None) -> int:
-    """Read a token of ours."""
+    """Return the position that a token stands for."""
     if not token:
         return 0
     try:

@@ -1,5 +1,4 @@
-"""CreateFleet of type ``instant``: try the overrides in the strategy's order, launch, and report
-each refusal.
+"""CreateFleet of type `instant`: the order of the choices, the targets and the parts of the answer.
 
 Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instant-fleet.html
 """
@@ -13,13 +12,13 @@ from local_aws.ec2.catalog import CATALOG
 from local_aws.emulator.wire import Ec2ApiError
 
 Choice = tuple[Mapping[str, Any], Mapping[str, Any]]
-"""A launch template's reference, and one override."""
+"""The reference of a launch template, and one override."""
 OVERRIDABLE = ("InstanceType", "SubnetId", "ImageId", "Placement", "BlockDeviceMappings")
 UNKNOWN_PRICE = 1e9
 
 
 def choices(configs: Sequence[Mapping[str, Any]]) -> list[Choice]:
-    """List every template with each of its overrides, in the request's order."""
+    """List each template with each of its overrides, in the order of the request."""
     return [
         (config["LaunchTemplateSpecification"], override)
         for config in configs
@@ -28,7 +27,7 @@ def choices(configs: Sequence[Mapping[str, Any]]) -> list[Choice]:
 
 
 def strategy_of(request: Mapping[str, Any], market: str) -> str:
-    """Return the allocation strategy for a market, or AWS's default."""
+    """Return the allocation strategy of a market, or AWS's default."""
     options = request.get("SpotOptions" if market == "spot" else "OnDemandOptions") or {}
     return str(options.get("AllocationStrategy", "lowest-price"))
 
@@ -36,12 +35,12 @@ def strategy_of(request: Mapping[str, Any], market: str) -> str:
 def in_order(
     tries: Sequence[Choice], strategy: str, market: str, zone_of: Mapping[str, str]
 ) -> list[Choice]:
-    """Sort choices as a strategy prefers them.
+    """Sort choices by a strategy.
 
-    How deep AWS's capacity pools are cannot be known here, so ``capacity-optimized`` keeps the
-    request's order and ``price-capacity-optimized`` takes the cheapest.
+    The depth of AWS's capacity pools is unknown here. So `capacity-optimized` keeps the order of
+    the request, and `price-capacity-optimized` takes the cheapest choice first.
 
-    :param zone_of: the zone of each subnet, by id.
+    :param zone_of: the zone of each subnet, by the subnet's id.
     """
     if strategy in ("prioritized", "capacity-optimized-prioritized"):
         return sorted(tries, key=lambda choice: float(choice[1].get("Priority", UNKNOWN_PRICE)))
@@ -51,7 +50,7 @@ def in_order(
 
 
 def _price(override: Mapping[str, Any], market: str, zone_of: Mapping[str, str]) -> float:
-    """Return an override's price for one hour."""
+    """Return the price of an override for one hour in USD."""
     known = CATALOG.get(str(override.get("InstanceType")))
     if known is None:
         return UNKNOWN_PRICE
@@ -63,14 +62,12 @@ def _price(override: Mapping[str, Any], market: str, zone_of: Mapping[str, str])
 
 
 def targets(specification: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many instances of each market are wanted.
+    """Return the requested number of instances by market.
 
     :raises Ec2ApiError: InvalidParameterValue if the parts exceed the total.
     """
-    total, default = (
-        int(specification["TotalTargetCapacity"]),
-        str(specification.get("DefaultTargetCapacityType", "on-demand")),
-    )
+    total = int(specification["TotalTargetCapacity"])
+    default = str(specification.get("DefaultTargetCapacityType", "on-demand"))
     asked = {
         "on-demand": int(specification.get("OnDemandTargetCapacity", 0)),
         "spot": int(specification.get("SpotTargetCapacity", 0)),
@@ -92,7 +89,7 @@ def as_run_request(
     market: str,
     tags: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Return the launch that one choice means."""
+    """Return the RunInstances request of one choice."""
     request = {key: override[key] for key in OVERRIDABLE if override.get(key)}
     market_options = (
         {"InstanceMarketOptions": {"MarketType": "spot"}}
@@ -110,7 +107,7 @@ def as_run_request(
 def described(
     template: Mapping[str, Any], override: Mapping[str, Any], market: str
 ) -> dict[str, Any]:
-    """Return how an answer names a choice."""
+    """Return a choice as CreateFleet's answer names it."""
     return {
         "LaunchTemplateAndOverrides": {
             "LaunchTemplateSpecification": dict(template),

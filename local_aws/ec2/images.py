@@ -1,5 +1,6 @@
-"""The machine images of the account: two that stand for AWS's deep-learning AMIs, and the SSM names
-that lead to them.
+"""The account's machine images: two that stand for AWS's deep-learning AMIs.
+
+SSM parameters lead to them.
 
 Source: https://docs.aws.amazon.com/dlami/latest/devguide/find-dlami-id.html
 """
@@ -13,25 +14,24 @@ OWNER = "898082745236"
 """The account that publishes the deep-learning AMIs."""
 _SSM = "/aws/service/deeplearning/ami/x86_64/{}/latest/ami-id"
 FLAVOURS = {
-    "oss-nvidia-driver-gpu-pytorch-2.13-ubuntu-24.04": "Deep Learning OSS Nvidia Driver AMI GPU PyTorch "
-    "2.13 (Ubuntu 24.04) 20261101",
+    "oss-nvidia-driver-gpu-pytorch-2.13-ubuntu-24.04": (
+        "Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.13 (Ubuntu 24.04) 20261101"
+    ),
     "base-oss-nvidia-driver-gpu-ubuntu-24.04": (
         "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 20261101"
     ),
 }
 PYTHON_TAG = "nightshift:python"
-"""Says which Python an image holds; a team's own image can carry it too."""
+"""The tag with the Python version of an image. The images of a team can have this tag, too."""
 
 
 def image_id(flavour: str, region: str) -> str:
-    """Return an image's id: the same in every twin of a region, as a public image's is in every
-    account.
-    """
+    """Return the id of an image. It is the same in every local account of a region, as on AWS."""
     return f"ami-0{hashlib.sha256(f'{region}/{flavour}'.encode()).hexdigest()[:16]}"
 
 
 def parameters(region: str) -> dict[str, str]:
-    """Map the public SSM parameters to the images."""
+    """Return the ids of the images by the names of their public SSM parameters."""
     return {_SSM.format(flavour): image_id(flavour, region) for flavour in FLAVOURS}
 
 
@@ -53,11 +53,28 @@ def _describe(flavour: str, name: str, region: str, python_version: str) -> dict
     }
     created = "2026-11-01T08:00:00.000Z"
     return {
-        "Architecture": "x86_64", "CreationDate": created, "DeprecationTime": "2028-11-01T08:00:00.000Z",
-        "ImageId": image_id(flavour, region), "ImageLocation": f"amazon/{name}", "ImageType": "machine", "Public": True,
-        "OwnerId": OWNER, "ImageOwnerAlias": "amazon", "PlatformDetails": "Linux/UNIX", "UsageOperation": "RunInstances",
-        "State": "available", "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": ebs}], "Description": name,
-        "EnaSupport": True, "Hypervisor": "xen", "Name": name, "RootDeviceName": "/dev/sda1", "RootDeviceType": "ebs",
-        "SriovNetSupport": "simple", "VirtualizationType": "hvm", "BootMode": "uefi-preferred", "ImdsSupport": "v2.0",
+        "Architecture": "x86_64",
+        "CreationDate": created,
+        "DeprecationTime": "2028-11-01T08:00:00.000Z",
+        "ImageId": image_id(flavour, region),
+        "ImageLocation": f"amazon/{name}",
+        "ImageType": "machine",
+        "Public": True,
+        "OwnerId": OWNER,
+        "ImageOwnerAlias": "amazon",
+        "PlatformDetails": "Linux/UNIX",
+        "UsageOperation": "RunInstances",
+        "State": "available",
+        "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": ebs}],
+        "Description": name,
+        "EnaSupport": True,
+        "Hypervisor": "xen",
+        "Name": name,
+        "RootDeviceName": "/dev/sda1",
+        "RootDeviceType": "ebs",
+        "SriovNetSupport": "simple",
+        "VirtualizationType": "hvm",
+        "BootMode": "uefi-preferred",
+        "ImdsSupport": "v2.0",
         "Tags": [{"Key": PYTHON_TAG, "Value": python_version}],
-    }  # fmt: skip
+    }

@@ -1,5 +1,6 @@
-"""RunInstances and CreateFleet: authorize, repeat what a client token stands for, launch what there
-is room for.
+"""RunInstances and CreateFleet: authorization, client tokens, capacity and quotas.
+
+A client token that was used before gets its earlier answer again.
 """
 
 from __future__ import annotations
@@ -27,15 +28,20 @@ CAPACITY = (
 
 
 class Launching:
-    """Starts machines.
+    """Launches instances.
 
-    :param images: what DescribeImages knows, by id.
+    :param images: returns the images that DescribeImages knows, by id.
+    :ivar refuse: called with type, zone and market before each launch; returns an error or None.
     """
 
     def __init__(
-        self, store: Store, life: Life, resolver: Resolver, permissions: Permissions,
+        self,
+        store: Store,
+        life: Life,
+        resolver: Resolver,
+        permissions: Permissions,
         images: Callable[[], Mapping[str, Mapping[str, Any]]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.store = store
         self.life = life
         self._resolver = resolver
@@ -46,7 +52,7 @@ class Launching:
         )
 
     def run_instances(self, request: Request, dry_run: bool) -> Response:
-        """Launch instances: starts their machines."""
+        """Launch instances: start their machines."""
         least, most = int(request.pop("MinCount", 1)), int(request.pop("MaxCount", 1))
         if not 1 <= least <= most:
             raise Ec2ApiError(
@@ -81,7 +87,7 @@ class Launching:
         return str(instance.interfaces[0]["OwnerId"]) if instance.interfaces else ""
 
     def _replayed(self, known: Response) -> Response:
-        """Return an earlier launch with its instances as they are now."""
+        """Return the answer of an earlier launch, with the current records of its instances."""
         current = [
             self.store.instances[i].described()
             for i in known["instances"]
@@ -92,9 +98,9 @@ class Launching:
     def _launch_many(
         self, spec: LaunchSpec, least: int, most: int, tags: dict[str, str], token: str
     ) -> list[Instance]:
-        """Launch as many as there is room for, at least ``least``.
+        """Launch as many instances as capacity and quotas allow, but at least `least`.
 
-        :raises Ec2ApiError: the refusal, if there is room for fewer.
+        :raises Ec2ApiError: the refusal, if fewer than `least` can be launched.
         """
         self._check_image()
         room, refusal = most, None
@@ -111,9 +117,10 @@ class Launching:
         return made
 
     def _check_image(self) -> None:
-        """Refuse to launch from an image that was never made.
+        """Check that the environment of the machine image exists.
 
-        :raises Ec2ApiError: InvalidAMIID.Unavailable, naming what to run.
+        :raises Ec2ApiError: InvalidAMIID.Unavailable, with the command that creates the
+            environment.
         """
         if not (self.life.ami / "bin" / "python").exists():
             raise Ec2ApiError(
@@ -122,7 +129,7 @@ class Launching:
             )
 
     def _refusal(self, spec: LaunchSpec, already: int) -> Ec2ApiError | None:
-        """Return why one more instance cannot be launched, or None: a set fault, or the quota."""
+        """Return why one more instance cannot be launched (a fault or the quota), or None."""
         if fault := self.refuse(spec.instance_type, spec.zone, spec.market):
             return fault
         code = quota_of(spec.instance_type, spec.market)
@@ -146,9 +153,7 @@ class Launching:
         )
 
     def create_fleet(self, request: Request, dry_run: bool) -> Response:
-        """Launch an instant fleet: starts its machines, and reports each override that was
-        refused.
-        """
+        """Launch an instant fleet: start its machines, and report each refused override."""
         if request.get("Type", "maintain") != "instant":
             raise Ec2ApiError(
                 "InvalidParameterValue",
@@ -178,24 +183,24 @@ class Launching:
         return answer
 
     def _choices(self, request: Request, market: str) -> list[fleet.Choice]:
-        """Return a fleet's choices in the order in which they are tried."""
+        """Return the choices of a fleet in the order in which they are tried."""
         tries = fleet.choices(request["LaunchTemplateConfigs"])
         zones = {s["SubnetId"]: s["AvailabilityZone"] for s in self._resolver.subnets()}
         return fleet.in_order(tries, fleet.strategy_of(request, market), market, zones)
 
     def _instance_tags(self, request: Request) -> Sequence[Mapping[str, Any]]:
-        """Return the fleet's tag specifications that reach its instances."""
+        """Return the tag specifications of a fleet that apply to its instances."""
         return [s for s in request.get("TagSpecifications", []) if s.get("ResourceType") != "fleet"]
 
     def _rehearse_fleet(self, request: Request) -> None:
-        """Authorize every choice of a fleet without launching."""
+        """Authorize every choice of a fleet without a launch."""
         for market in fleet.targets(request["TargetCapacitySpecification"]):
             for template, override in self._choices(request, market):
                 run = fleet.as_run_request(template, override, market, self._instance_tags(request))
                 self._permissions.require_launch(self._resolver.resolve(run, self._images()))
 
     def _fill(self, request: Request, token: str) -> Response:
-        """Launch what each market's target asks for."""
+        """Launch the requested number of instances of each market."""
         fleet_id = f"fleet-{wire.request_id()}"
         made: list[Response] = []
         errors: list[Response] = []
@@ -240,14 +245,14 @@ class Launching:
 
 
 def _quota(instance: Instance) -> str | None:
-    """Return the quota that an instance counts against."""
+    """Return the code of the quota that an instance counts against."""
     return quota_of(
         instance.record["InstanceType"], instance.record.get("InstanceLifecycle", "on-demand")
     )
 
 
 def capacity_refusal(instance_type: str, zone: str) -> Ec2ApiError:
-    """Return EC2's refusal for lack of machines."""
+    """Return EC2's error for missing capacity."""
     return Ec2ApiError(
         "InsufficientInstanceCapacity", CAPACITY.format(type=instance_type, zone=zone), 500
     )

@@ -1,5 +1,6 @@
-"""From a request and its launch template to one resolved specification, refused where EC2 refuses
-it.
+"""Resolves a launch request and its launch template into one specification.
+
+Requests that EC2 refuses are refused.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -16,14 +17,19 @@ from local_aws.ec2.catalog import CATALOG, is_offered
 from local_aws.ec2.permissions import as_tags
 from local_aws.emulator.wire import Ec2ApiError
 
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import SubnetTypeDef
+    from mypy_boto3_iam import IAMClient
+
 USER_DATA_LIMIT = 16384
-"""Bytes before encoding: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html"""
+"""The largest user data in bytes before encoding:
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html"""
 METADATA_DEFAULTS = {
     "State": "applied",
     "HttpTokens": "optional",
     "HttpPutResponseHopLimit": 1,
     "HttpEndpoint": "enabled",
-    # Fmt: skip
     "HttpProtocolIpv6": "disabled",
     "InstanceMetadataTags": "disabled",
 }
@@ -32,9 +38,9 @@ TAGGABLE = ("instance", "volume", "network-interface", "spot-instances-request")
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """Everything that one launch needs, resolved.
+    """Everything that one launch needs.
 
-    :param template_keys: the members that came from the template and were not overridden.
+    :param template_keys: the members that the template set and the request did not override.
     """
 
     instance_type: str
@@ -64,7 +70,7 @@ class LaunchSpec:
         return str(self.subnet["AvailabilityZone"])
 
     def tags(self, kind: str) -> dict[str, str]:
-        """Return the tags that one kind of resource gets."""
+        """Return the tags for one kind of resource."""
         return as_tags(self.tag_specifications, kind)
 
     def tagged_kinds(self) -> list[str]:
@@ -82,11 +88,13 @@ class LaunchSpec:
 
 
 class Resolver:
-    """Looks up what a launch refers to, in the emulator's networks, templates, images and
-    profiles.
+    """Looks up the emulator's networks, templates and profiles to which a launch refers.
+
+    :param network: a client of the emulator's EC2.
+    :param iam: a client of the emulator's IAM.
     """
 
-    def __init__(self, network: Any, iam: Any) -> None:
+    def __init__(self, network: EC2Client, iam: IAMClient) -> None:
         self._network = network
         self._iam = iam
 
@@ -96,8 +104,8 @@ class Resolver:
         """Return the specification of a launch.
 
         :param request: RunInstances' parameters.
-        :param images: what DescribeImages knows, by id.
-        :raises Ec2ApiError: in EC2's words, for whatever does not fit.
+        :param images: the images that DescribeImages knows, by id.
+        :raises Ec2ApiError: with EC2's code and message, for a parameter that EC2 refuses.
         """
         template = self._template(request.get("LaunchTemplate"))
         data = dict(template.get("LaunchTemplateData", {}))
@@ -137,12 +145,12 @@ class Resolver:
             placement=spec.get("Placement") or {},
         )
 
-    def subnets(self) -> list[dict[str, Any]]:
+    def subnets(self) -> list[SubnetTypeDef]:
         """Return all subnets."""
         return list(self._network.describe_subnets()["Subnets"])
 
     def _template(self, reference: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return a launch template's version, or nothing for a launch without one."""
+        """Return a version of a launch template, or an empty dictionary without a template."""
         if not reference:
             return {}
         which = {
@@ -184,7 +192,7 @@ class Resolver:
     def _image(
         spec: Mapping[str, Any], images: Mapping[str, Mapping[str, Any]]
     ) -> Mapping[str, Any]:
-        """Return the image."""
+        """Return the image that a launch names."""
         image_id = spec.get("ImageId")
         if not image_id:
             raise Ec2ApiError("MissingParameter", "The request must contain the parameter ImageId")
@@ -199,7 +207,7 @@ class Resolver:
         return images[image_id]
 
     def _subnet(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the subnet: the one named, else the default VPC's."""
+        """Return the subnet that a launch names, or a default subnet."""
         interface = (spec.get("NetworkInterfaces") or [{}])[0]
         subnet_id = spec.get("SubnetId") or interface.get("SubnetId")
         chosen = (
@@ -223,7 +231,7 @@ class Resolver:
         return dict(next((s for s in found if zone in (None, s["AvailabilityZone"])), found[0]))
 
     def _groups(self, spec: Mapping[str, Any], subnet: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the security groups: those named, else the VPC's default one."""
+        """Return the security groups that a launch names, or the VPC's default group."""
         interface = (spec.get("NetworkInterfaces") or [{}])[0]
         if (
             interface
@@ -268,7 +276,7 @@ class Resolver:
         return found
 
     def _profile(self, reference: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """Return the instance profile with its role."""
+        """Return the instance profile with its role, or None for a launch without profile."""
         if not reference:
             return None
         by_arn = "Name" not in reference
@@ -291,7 +299,7 @@ class Resolver:
 
 
 def _template_fault(which: Mapping[str, Any], error: ClientError) -> Ec2ApiError:
-    """Return the refusal of a template that does not exist, in EC2's words for how it was named."""
+    """Return EC2's error for a template that does not exist, depending on how it was named."""
     fault = as_fault(error)
     if "LaunchTemplateName" in which and fault.code == "InvalidLaunchTemplateId.NotFoundException":
         text = (
@@ -303,17 +311,17 @@ def _template_fault(which: Mapping[str, Any], error: ClientError) -> Ec2ApiError
 
 
 def as_fault(error: ClientError) -> Ec2ApiError:
-    """Return another service's refusal as ours."""
+    """Return the error of another service as an error of EC2."""
     return Ec2ApiError(error.response["Error"]["Code"], error.response["Error"]["Message"])
 
 
 def _is_true(value: Any) -> bool:
-    """Read a flag that may have come through a template as text."""
+    """Read a flag, which a template may hold as text."""
     return str(value).lower() == "true"
 
 
 def _instance_type(spec: Mapping[str, Any], zone: str, image: Mapping[str, Any]) -> str:
-    """Return the type, if the zone offers it and the image runs on it."""
+    """Return the instance type, if the zone offers it and the image runs on it."""
     name = str(spec.get("InstanceType") or "m1.small")
     if name not in CATALOG:
         raise Ec2ApiError("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
@@ -335,7 +343,7 @@ def _instance_type(spec: Mapping[str, Any], zone: str, image: Mapping[str, Any])
 
 
 def _volumes(spec: Mapping[str, Any], image: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the disks: the image's, changed and added to by the request or template."""
+    """Return the image's disks, with the changes and additions of the request or template."""
     disks = {
         m["DeviceName"]: dict(m["Ebs"]) for m in image.get("BlockDeviceMappings", []) if "Ebs" in m
     }
@@ -357,13 +365,18 @@ def _volume(device: str, ebs: Mapping[str, Any]) -> dict[str, Any]:
         else {}
     )
     return {
-        "Device": device, "Size": int(ebs.get("VolumeSize", 8)), "VolumeType": kind, "Encrypted": _is_true(ebs.get("Encrypted")),
-        "DeleteOnTermination": _is_true(ebs.get("DeleteOnTermination", True)), **speed, **kept,
-    }  # fmt: skip
+        "Device": device,
+        "Size": int(ebs.get("VolumeSize", 8)),
+        "VolumeType": kind,
+        "Encrypted": _is_true(ebs.get("Encrypted")),
+        "DeleteOnTermination": _is_true(ebs.get("DeleteOnTermination", True)),
+        **speed,
+        **kept,
+    }
 
 
 def _user_data(encoded: str) -> str:
-    """Check user data and return it as it came, in base64."""
+    """Check the user data and return it unchanged, in base64."""
     try:
         raw = base64.b64decode(encoded, validate=True)
     except binascii.Error:

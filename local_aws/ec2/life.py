@@ -1,4 +1,4 @@
-"""An instance's life: pending, running, its end, and the notices before it."""
+"""The life of an instance: pending, running, notices and its end."""
 
 from __future__ import annotations
 
@@ -41,13 +41,15 @@ KILLED = (
     "Server.InternalError",
 )
 Reason = tuple[str, str, str]
-"""StateReason's code and message, and StateTransitionReason's text."""
+"""The code and message of StateReason, and the text of StateTransitionReason."""
 
 
 class Life:
     """Starts and ends instances.
 
-    :ivar invisible_s: asked at each launch how long the new instance is not found.
+    :ivar invisible_s: called at each launch; returns how long the new instance is not found, in
+        seconds.
+    :ivar on_change: called after each change of an instance's state.
     """
 
     def __init__(
@@ -69,11 +71,11 @@ class Life:
 
     @property
     def ami(self) -> Path:
-        """Where the machine image's environment lies."""
+        """The path of the environment that stands for the machine image."""
         return self._host.ami
 
-    # -- birth
-    # --------------------------------------------------------------------------------------------------
+    # --- Start ---
+
     def launch(
         self,
         spec: LaunchSpec,
@@ -82,7 +84,7 @@ class Life:
         index: int,
         reservation_id: str,
     ) -> Instance:
-        """Create an instance in state pending and let it boot soon: this starts a process group."""
+        """Create an instance in state pending, and boot it soon: this starts a process group."""
         with self._store.lock:
             instance = self._create(spec, extra_tags, client_token, index, reservation_id)
             instance.machine = self._make_machine(instance)
@@ -98,7 +100,7 @@ class Life:
         index: int,
         reservation_id: str,
     ) -> Instance:
-        """Make the record of an instance, with its disks and its interface."""
+        """Create the record of an instance, with its disks and its network interface."""
         address = self._store.free_address(spec.subnet["CidrBlock"])
         record = _record(
             spec, address, {**spec.tags("instance"), **extra_tags}, client_token, index
@@ -120,12 +122,11 @@ class Life:
         return made
 
     def _make_machine(self, instance: Instance) -> MachineProcess:
-        """Prepare the instance's folder and its metadata service."""
+        """Create the instance's folder and start its metadata service."""
         credentials = None
         if instance.role_name:
-            keys = {
-                "aws:SourceArn": f"arn:aws:ec2:{self._host.region}:{self._account_id}:instance/{instance.id}"
-            }
+            place = f"{self._host.region}:{self._account_id}"
+            keys = {"aws:SourceArn": f"arn:aws:ec2:{place}:instance/{instance.id}"}
             credentials = self._issuer.holder(
                 instance.role_name, instance.id, "ec2.amazonaws.com", keys
             )
@@ -139,14 +140,14 @@ class Life:
         )
 
     def _later(self, instance: Instance, delay_s: float, act: Callable[[Instance], None]) -> None:
-        """Do something with an instance after a while."""
+        """Call a function with an instance after a delay."""
         timer = threading.Timer(delay_s, act, [instance])
         timer.daemon = True
         instance.timers.append(timer)
         timer.start()
 
     def _boot(self, instance: Instance) -> None:
-        """Go from pending to running."""
+        """Change an instance from pending to running and start its user data."""
         with self._store.lock:
             if instance.state != "pending" or instance.machine is None:
                 return
@@ -160,17 +161,18 @@ class Life:
             self.end(instance, KILLED)
         self.on_change(instance)
 
-    # -- end
-    # ----------------------------------------------------------------------------------------------------
+    # --- End ---
+
     def _powered_off(self, instance: Instance) -> None:
-        """The machine shut itself down: terminate or stop, as the launch said."""
+        """Terminate or stop an instance that shut itself down, as its launch requested."""
         self.end(instance, SHUT_ITSELF_DOWN, stop=instance.on_shutdown == "stop")
 
     def end(
         self, instance: Instance, reason: Reason, stop: bool = False, grace_s: float | None = None
     ) -> None:
-        """Terminate (or stop) an instance: its processes are killed, its disk is erased. Returns at
-        once.
+        """Terminate or stop an instance: kill its processes and erase its disk. Return at once.
+
+        :param grace_s: seconds between SIGTERM and SIGKILL; None for the default.
         """
         via, last = ("stopping", "stopped") if stop else ("shutting-down", "terminated")
         with self._store.lock:
@@ -197,42 +199,43 @@ class Life:
     def _finish(
         self, instance: Instance, last: str, was_stopped: bool, grace_s: float | None
     ) -> None:
-        """End the processes, then report the last state."""
+        """End the processes of an instance, then set its last state."""
         began = time.monotonic()
         try:
             if instance.machine and not was_stopped:
                 instance.machine.stop(*([] if grace_s is None else [grace_s]))
-        except Exception:  # the instance must not stay in "shutting-down" whatever went wrong
+        except Exception:  # whatever fails, the instance must not stay in "shutting-down"
             log.exception("ending %s", instance.id)
         time.sleep(max(0.0, self._pace.ending_s - (time.monotonic() - began)))
         with self._store.lock:
             instance.enter(last)
             if last == "terminated":
-                instance.ended_at, instance.volumes, instance.interfaces = (
-                    time.time(),
-                    [v for v in instance.volumes if _outlives(v)],
-                    [],
-                )
+                instance.ended_at = time.time()
+                instance.volumes = [v for v in instance.volumes if _outlives(v)]
+                instance.interfaces = []
                 strip_after_end(instance.record)
         self.on_change(instance)
 
     def interrupt(self, instance: Instance, notice_s: float) -> None:
-        """Interrupt a spot instance: notice now (none for 0), the end after ``notice_s``."""
+        """Interrupt a spot instance: show the notice now, and end the instance after `notice_s`.
+
+        :param notice_s: seconds from the notice to the end; 0 for no notice.
+        """
         if notice_s:
             at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=notice_s)
             instance.notice = {"action": "terminate", "time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
         self._later(instance, notice_s, lambda i: self.end(i, INTERRUPTED))
 
     def recommend_rebalance(self, instance: Instance) -> None:
-        """Show a rebalance recommendation."""
+        """Show a rebalance recommendation in the metadata service."""
         instance.rebalance_at = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def kill(self, instance: Instance) -> None:
-        """End an instance as a failing host does: at once, without a word to its processes."""
+        """End an instance as a failing host does: its processes get SIGKILL at once."""
         self.end(instance, KILLED, grace_s=0.0)
 
     def end_all(self) -> None:
-        """End every machine, because the server ends; wait for it."""
+        """End every machine and wait for the ends, because the server ends."""
         ending = [
             i for i in self._store.instances.values() if i.machine and i.state != "terminated"
         ]
@@ -244,7 +247,7 @@ class Life:
 
 
 def _outlives(volume: dict[str, object]) -> bool:
-    """Say whether a disk stays when its instance ends."""
+    """Say whether a disk remains when its instance ends."""
     return volume["_DeleteOnTermination"] is False
 
 

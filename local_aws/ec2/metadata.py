@@ -1,4 +1,4 @@
-"""What an instance's metadata service shows, as a table of paths."""
+"""The contents of an instance's metadata service, as a table of paths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CREDENTIALS = "meta-data/iam/security-credentials/"
 def tree(
     instance: Instance, account_id: str, region: str, credentials: Renewing | None
 ) -> Callable[[], Mapping[str, Leaf]]:
-    """Return the function that shows an instance's metadata as it is at each request."""
+    """Return a function that returns an instance's current metadata."""
 
     def show() -> Mapping[str, Leaf]:
         return {
@@ -33,14 +33,22 @@ def tree(
 
 
 def _identity(instance: Instance, account_id: str, region: str) -> dict[str, Leaf]:
-    """Show what and where the instance is."""
+    """Return the entries about the instance itself and its place."""
     record, zone = instance.record, instance.record["Placement"]["AvailabilityZone"]
     document = {
-        "accountId": account_id, "architecture": record["Architecture"], "availabilityZone": zone, "imageId": record["ImageId"],
-        "instanceId": record["InstanceId"], "instanceType": record["InstanceType"], "kernelId": None,
-        "pendingTime": record["LaunchTime"].strftime("%Y-%m-%dT%H:%M:%SZ"), "privateIp": record.get("PrivateIpAddress"),
-        "ramdiskId": None, "region": region, "version": "2017-09-30",
-    }  # fmt: skip
+        "accountId": account_id,
+        "architecture": record["Architecture"],
+        "availabilityZone": zone,
+        "imageId": record["ImageId"],
+        "instanceId": record["InstanceId"],
+        "instanceType": record["InstanceType"],
+        "kernelId": None,
+        "pendingTime": record["LaunchTime"].strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "privateIp": record.get("PrivateIpAddress"),
+        "ramdiskId": None,
+        "region": region,
+        "version": "2017-09-30",
+    }
     return {
         "meta-data/instance-id": record["InstanceId"],
         "meta-data/instance-type": record["InstanceType"],
@@ -59,7 +67,7 @@ def _identity(instance: Instance, account_id: str, region: str) -> dict[str, Lea
 
 
 def zone_id(zone: str) -> str:
-    """Return a zone's id.
+    """Return the id of an availability zone.
 
     >>> zone_id("eu-west-1b")
     'euw1-az2'
@@ -69,7 +77,7 @@ def zone_id(zone: str) -> str:
 
 
 def _network(instance: Instance) -> dict[str, Leaf]:
-    """Show its interface."""
+    """Return the entries about the instance's network interface."""
     record = instance.record
     return {
         "meta-data/local-ipv4": record.get("PrivateIpAddress", ""),
@@ -83,8 +91,9 @@ def _network(instance: Instance) -> dict[str, Leaf]:
 
 
 def _tags(instance: Instance) -> dict[str, Leaf]:
-    """Show its tags, where the launch allowed that; AWS shows its own ``aws:`` tags nowhere
-    here.
+    """Return the entries of the tags, if the launch enabled them.
+
+    Tags that begin with `aws:` are shown, too.
     """
     if instance.record["MetadataOptions"].get("InstanceMetadataTags") != "enabled":
         return {}
@@ -92,7 +101,7 @@ def _tags(instance: Instance) -> dict[str, Leaf]:
 
 
 def _notices(instance: Instance) -> dict[str, Leaf]:
-    """Show an interruption or a recommendation once there is one.
+    """Return the entries of an interruption notice and a rebalance recommendation.
 
     Source:
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
@@ -109,7 +118,7 @@ def _notices(instance: Instance) -> dict[str, Leaf]:
 
 
 def _user_data(instance: Instance) -> dict[str, Leaf]:
-    """Show the user data as text."""
+    """Return the entry of the user data, as text."""
     return (
         {"user-data": base64.b64decode(instance.user_data).decode(errors="replace")}
         if instance.user_data
@@ -118,7 +127,7 @@ def _user_data(instance: Instance) -> dict[str, Leaf]:
 
 
 def _role(instance: Instance, credentials: Renewing) -> dict[str, Leaf]:
-    """Show the role's credentials, renewed in time."""
+    """Return the entries of the role's credentials, which are renewed in time."""
     profile: dict[str, Any] = instance.record.get("IamInstanceProfile", {})
     info = {
         "Code": "Success",
@@ -132,7 +141,7 @@ def _role(instance: Instance, credentials: Renewing) -> dict[str, Leaf]:
 
 
 def _credentials(credentials: Renewing) -> str:
-    """Write the credentials, or why there are none, as IMDS does."""
+    """Return the credentials, or the reason why there are none, in IMDS's form."""
     try:
         return json.dumps(as_document(credentials.get()), indent=2)
     except (TrustError, RoleMissingError) as error:

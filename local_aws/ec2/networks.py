@@ -1,32 +1,34 @@
-"""Describe calls for what the emulator keeps: networks, templates, addresses. Its answers, our
-filters and pages.
+"""Describe calls for resources of the emulator: networks, templates and addresses.
 
-The emulator passes over filters that it does not know, so that a filter for one thing would answer
-with everything.
+The emulator finds the resources; the filters and pages are ours. The emulator ignores filters that
+it does not know, and would answer them with all resources.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local_aws.ec2 import filters
 from local_aws.ec2.filters import Reader, each, path
 from local_aws.emulator import seams
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
 
 Request = Mapping[str, Any]
 Response = dict[str, Any]
 
 
 def within(outer: str, inner: str, *below: str) -> Reader:
-    """Read values from a list in each member of a list."""
+    """Return a function that reads values from a list in each member of a list."""
     read = each(inner, *below)
     return lambda record: [value for item in record.get(outer) or [] for value in read(item)]
 
 
 def _permissions(member: str) -> dict[str, Reader]:
-    """Return the filters that look at a group's rules."""
+    """Return the filters on the rules of a security group."""
     prefix = "egress." if member.endswith("Egress") else ""
     return {
         f"{prefix}ip-permission.cidr": within(member, "IpRanges", "CidrIp"),
@@ -40,12 +42,12 @@ def _permissions(member: str) -> dict[str, Reader]:
 
 @dataclass(frozen=True)
 class ResourceKind:
-    """One kind of thing.
+    """One kind of resource.
 
     :param method: boto3's name of the call.
-    :param member: where the answer lists them.
+    :param member: the member of the answer that contains the resources.
     :param known: the filters of the call.
-    :param ids: the parameters that choose by name, which the emulator understands.
+    :param ids: the parameters that choose resources by id or name; the emulator understands them.
     """
 
     method: str
@@ -136,22 +138,39 @@ ZONE = {
 KINDS = {
     "DescribeVpcs": ResourceKind("describe_vpcs", "Vpcs", VPC, ("VpcIds",)),
     "DescribeSubnets": ResourceKind("describe_subnets", "Subnets", SUBNET, ("SubnetIds",)),
-    "DescribeSecurityGroups": ResourceKind("describe_security_groups", "SecurityGroups", GROUP, ("GroupIds", "GroupNames")),
-    "DescribeRouteTables": ResourceKind("describe_route_tables", "RouteTables", ROUTE_TABLE, ("RouteTableIds",)),
+    "DescribeSecurityGroups": ResourceKind(
+        "describe_security_groups", "SecurityGroups", GROUP, ("GroupIds", "GroupNames")
+    ),
+    "DescribeRouteTables": ResourceKind(
+        "describe_route_tables", "RouteTables", ROUTE_TABLE, ("RouteTableIds",)
+    ),
     "DescribeInternetGateways": ResourceKind(
         "describe_internet_gateways", "InternetGateways", INTERNET_GATEWAY, ("InternetGatewayIds",)
     ),
-    "DescribeNatGateways": ResourceKind("describe_nat_gateways", "NatGateways", NAT_GATEWAY, ("NatGatewayIds",)),
-    "DescribeAddresses": ResourceKind("describe_addresses", "Addresses", ADDRESS, ("PublicIps", "AllocationIds")),
+    "DescribeNatGateways": ResourceKind(
+        "describe_nat_gateways", "NatGateways", NAT_GATEWAY, ("NatGatewayIds",)
+    ),
+    "DescribeAddresses": ResourceKind(
+        "describe_addresses", "Addresses", ADDRESS, ("PublicIps", "AllocationIds")
+    ),
     "DescribeLaunchTemplates": ResourceKind(
-        "describe_launch_templates", "LaunchTemplates", TEMPLATE, ("LaunchTemplateIds", "LaunchTemplateNames"), 1
+        "describe_launch_templates",
+        "LaunchTemplates",
+        TEMPLATE,
+        ("LaunchTemplateIds", "LaunchTemplateNames"),
+        1,
     ),
-    "DescribeManagedPrefixLists": ResourceKind("describe_managed_prefix_lists", "PrefixLists", PREFIX_LIST, ("PrefixListIds",), 1),
+    "DescribeManagedPrefixLists": ResourceKind(
+        "describe_managed_prefix_lists", "PrefixLists", PREFIX_LIST, ("PrefixListIds",), 1
+    ),
     "DescribeAvailabilityZones": ResourceKind(
-        "describe_availability_zones", "AvailabilityZones", ZONE, ("ZoneNames", "ZoneIds", "AllAvailabilityZones")
+        "describe_availability_zones",
+        "AvailabilityZones",
+        ZONE,
+        ("ZoneNames", "ZoneIds", "AllAvailabilityZones"),
     ),
-}  # fmt: skip
-"""By action."""
+}
+"""The kinds of resource by the action that describes them."""
 filters.TAGGED += (
     VPC,
     SUBNET,
@@ -168,18 +187,18 @@ filters.TAGGED += (
 class Networks:
     """Answers the calls of :data:`KINDS`.
 
-    :param network: a client of the emulator's own EC2.
+    :param network: a client of the emulator's EC2.
     """
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: EC2Client) -> None:
         self._network = network
 
     def reads(self) -> dict[str, Callable[[Request], Response]]:
-        """Return how each action is answered."""
+        """Return the function that answers each action."""
         return {action: self._reading(kind) for action, kind in KINDS.items()}
 
     def _reading(self, kind: ResourceKind) -> Callable[[Request], Response]:
-        """Return how one kind is described."""
+        """Return the function that describes one kind of resource."""
 
         def read(request: Request) -> Response:
             answer = getattr(self._network, kind.method)(
@@ -203,9 +222,7 @@ class Networks:
 
 
 def with_addresses(gateway: Response) -> Response:
-    """Return a NAT gateway with the address that it was made with, which the emulator keeps and
-    does not report.
-    """
+    """Return a NAT gateway with its address, which the emulator keeps but does not report."""
     record = seams.module("services.ec2")._nat_gateways.get(gateway["NatGatewayId"]) or {}
     allocation = record.get("AllocationId")
     return {**gateway, "NatGatewayAddresses": [{"AllocationId": allocation}] if allocation else []}

@@ -1,5 +1,4 @@
-"""EC2's authorization: each resource that a call touches is asked for by itself, with its own
-condition keys.
+"""EC2's authorization: each resource of a call is authorized with its own condition keys.
 
 Source: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
 """
@@ -23,20 +22,20 @@ Keys = dict[str, Any]
 
 
 def as_tags(specifications: Any, kind: str) -> dict[str, str]:
-    """Return the tags that a request puts on one kind of resource."""
+    """Return the tags that a request gives to one kind of resource."""
     chosen = [s for s in specifications or [] if s.get("ResourceType") == kind]
     return {tag["Key"]: tag.get("Value", "") for s in chosen for tag in s.get("Tags", [])}
 
 
 def tag_keys(tags: Mapping[str, str]) -> Keys:
-    """Return the condition keys of tags in a request."""
+    """Return the condition keys of the tags in a request."""
     return {f"aws:RequestTag/{key}": value for key, value in tags.items()} | (
         {"aws:TagKeys": list(tags)} if tags else {}
     )
 
 
 def resource_keys(tags: Mapping[str, str]) -> Keys:
-    """Return the condition keys of tags on a resource."""
+    """Return the condition keys of the tags of a resource."""
     return {
         f"{prefix}:ResourceTag/{key}": value
         for key, value in tags.items()
@@ -45,7 +44,7 @@ def resource_keys(tags: Mapping[str, str]) -> Keys:
 
 
 class Permissions:
-    """Asks for the caller of the request that is being served."""
+    """Checks the permissions of the caller whose request is being served."""
 
     def __init__(self, authorizer: Authorizer, account_id: str, region: str) -> None:
         self._authorizer = authorizer
@@ -58,9 +57,9 @@ class Permissions:
         return f"arn:aws:ec2:{self._region}:{owner}:{kind}/{name}"
 
     def require(self, action: str, arn: str, keys: Keys) -> None:
-        """Ask for one action on one resource.
+        """Authorize one action on one resource.
 
-        :raises Ec2ApiError: UnauthorizedOperation, in EC2's words.
+        :raises Ec2ApiError: UnauthorizedOperation with EC2's message.
         """
         shared = {"ec2:Region": self._region, **keys}
         denial = self._authorizer.check(CALLER.get(), action, arn, shared)
@@ -79,11 +78,11 @@ class Permissions:
             )
 
     def require_read(self, action: str) -> None:
-        """Ask for a Describe action, which has no resource."""
+        """Authorize a Describe action, which has no resource."""
         self.require(f"ec2:{action}", "*", {})
 
     def require_on(self, action: str, instances: list[Instance], keys: Keys | None = None) -> None:
-        """Ask for an action on each of some instances."""
+        """Authorize an action on each of the given instances."""
         for instance in instances:
             self.require(
                 f"ec2:{action}",
@@ -92,7 +91,7 @@ class Permissions:
             )
 
     def require_launch(self, spec: LaunchSpec) -> None:
-        """Ask for everything that one launch touches."""
+        """Authorize every resource that a launch uses or creates."""
         common = self._launch_keys(spec)
         profile = {"ec2:InstanceProfile": spec.profile["Arn"]} if spec.profile else {}
         self.require(
@@ -113,7 +112,7 @@ class Permissions:
             )
 
     def _launch_keys(self, spec: LaunchSpec) -> Keys:
-        """Return the keys that every resource of a launch has."""
+        """Return the condition keys that every resource of a launch has."""
         keys: Keys = {
             "ec2:InstanceType": spec.instance_type,
             "ec2:InstanceMarketType": spec.market,
@@ -133,13 +132,12 @@ class Permissions:
         return keys
 
     def _launch_resources(self, spec: LaunchSpec) -> list[tuple[str, str, Keys]]:
-        """List the resources of a launch besides the instance, each with its keys; what the
-        template set says so.
+        """List the resources of a launch except the instance, as kind, name and condition keys.
+
+        The keys say which resources the launch template specified.
         """
-        vpc, subnet = (
-            self.arn("vpc", spec.subnet["VpcId"]),
-            self.arn("subnet", spec.subnet["SubnetId"]),
-        )
+        vpc = self.arn("vpc", spec.subnet["VpcId"])
+        subnet = self.arn("subnet", spec.subnet["SubnetId"])
         image = {
             "ec2:ImageType": "machine",
             "ec2:Owner": spec.image["OwnerId"],
@@ -224,7 +222,7 @@ def _tags_of(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def volume_keys(volume: Mapping[str, Any]) -> Keys:
-    """Return the condition keys of a volume that a launch makes."""
+    """Return the condition keys of a volume that a launch creates."""
     keys: Keys = {
         "ec2:Encrypted": str(volume["Encrypted"]).lower(),
         "ec2:VolumeSize": str(volume["Size"]),

@@ -1,4 +1,4 @@
-"""What EC2 refuses of networks and launch templates, and the emulator would make.
+"""Requests about networks and launch templates that EC2 refuses and the emulator would accept.
 
 Sources: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html and
 https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html
@@ -15,20 +15,20 @@ from local_aws.emulator.wire import Ec2ApiError
 
 Request = Mapping[str, Any]
 WIDEST, NARROWEST = 16, 28
-"""Prefixes that a VPC and a subnet may have."""
+"""The smallest and largest prefix length of VPCs and subnets."""
 
 
 def check(action: str, request: Request) -> None:
-    """Check a request that the emulator is going to serve.
+    """Check a request before the emulator serves it.
 
-    :raises Ec2ApiError: in EC2's words, for what does not fit.
+    :raises Ec2ApiError: with EC2's code and message.
     """
     if found := CHECKS.get(action):
         found(request)
 
 
 def _network(block: Any, code: str) -> ipaddress.IPv4Network:
-    """Read an address range that is neither too wide nor too narrow."""
+    """Return an address range, if it is neither too wide nor too narrow."""
     try:
         network = ipaddress.IPv4Network(str(block), strict=False)
     except ValueError:
@@ -41,13 +41,13 @@ def _network(block: Any, code: str) -> ipaddress.IPv4Network:
 
 
 def check_vpc(request: Request) -> None:
-    """A VPC is a /16 at most, and a /28 at least."""
+    """Refuse a VPC that is larger than /16 or smaller than /28."""
     if request.get("CidrBlock"):
         _network(request["CidrBlock"], "InvalidVpc.Range")
 
 
 def check_subnet(request: Request) -> None:
-    """A subnet lies within its VPC, and beside the others."""
+    """Refuse a subnet outside its VPC, or one that overlaps another subnet."""
     if not request.get("CidrBlock"):
         return
     ec2, block = seams.module("services.ec2"), request["CidrBlock"]
@@ -62,12 +62,9 @@ def check_subnet(request: Request) -> None:
 
 
 def check_group(request: Request) -> None:
-    """A group's name is taken once in a VPC."""
-    groups, name, vpc = (
-        seams.module("services.ec2")._security_groups,
-        request.get("GroupName"),
-        request.get("VpcId"),
-    )
+    """Refuse a security group whose name is taken in its VPC."""
+    groups = seams.module("services.ec2")._security_groups
+    name, vpc = request.get("GroupName"), request.get("VpcId")
     if vpc and any(
         (group.get("GroupName"), group.get("VpcId")) == (name, vpc) for group in groups.values()
     ):
@@ -77,7 +74,7 @@ def check_group(request: Request) -> None:
 
 
 def _checking_rules(member: str) -> Callable[[Request], None]:
-    """Return the check that a group does not have a rule yet."""
+    """Return the check that a security group does not have a rule yet."""
 
     def check_rules(request: Request) -> None:
         group = seams.module("services.ec2")._security_groups.get(request.get("GroupId")) or {}
@@ -113,11 +110,9 @@ def _rules(permission: Request) -> Iterator[tuple[str, str, str, str]]:
 
 
 def check_template(request: Request) -> None:
-    """A launch template's name is taken once."""
-    templates, name = (
-        seams.module("services.ec2")._launch_templates,
-        request.get("LaunchTemplateName"),
-    )
+    """Refuse a launch template whose name is taken."""
+    templates = seams.module("services.ec2")._launch_templates
+    name = request.get("LaunchTemplateName")
     if any(template.get("LaunchTemplateName") == name for template in templates.values()):
         raise Ec2ApiError(
             "InvalidLaunchTemplateName.AlreadyExistsException",

@@ -1,4 +1,4 @@
-"""EC2's front: reads the wire, answers what is kept here, and passes on what is not ours."""
+"""EC2's handler: decodes requests, answers those about instances, and passes the others on."""
 
 from __future__ import annotations
 
@@ -25,16 +25,25 @@ from local_aws.emulator.wire import DRY_RUN, Ec2ApiError
 Request = dict[str, Any]
 Response = dict[str, Any]
 ENDPOINT_ID = re.compile(rb"<vpcEndpointId>([^<]+)<")
-OPEN_POLICY = '{"Version":"2008-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}]}'
+OPEN_POLICY = (
+    '{"Version":"2008-10-17","Statement":'
+    '[{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}]}'
+)
 
 
 class Ec2:
-    """The handler that takes the place of the emulator's."""
+    """The handler that replaces the emulator's EC2."""
 
     def __init__(
-        self, original: Any, store: Store, life: Life, reader: DescribeCalls, networks: Networks, launching: Launching,
+        self,
+        original: Any,
+        store: Store,
+        life: Life,
+        reader: DescribeCalls,
+        networks: Networks,
+        launching: Launching,
         permissions: Permissions,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._original = original
         self.store = store
         self.life = life
@@ -69,7 +78,7 @@ class Ec2:
         }
 
     def authorizes(self, service: str, iam_action: str) -> bool:
-        """Say whether an action is authorized here, resource by resource."""
+        """Say whether this handler authorizes an action itself, resource by resource."""
         action = iam_action.partition(":")[2]
         return service == "ec2" and (action in self._reads or action in self._writes)
 
@@ -96,7 +105,7 @@ class Ec2:
             elif action in refusals.CHECKS:
                 refusals.check(action, wire.decode_request(action, flat))
             if flat.get("DryRun") == "true":
-                raise DRY_RUN  # the emulator would do it; the caller was authorized before
+                raise DRY_RUN  # the caller is authorized; the emulator would execute the request
         except Ec2ApiError as fault:
             return fault.response()
         except ClientError as error:
@@ -117,15 +126,15 @@ class Ec2:
                 return self._reads[action](request)
             return self._writes[action](request, dry_run)
 
-    # -- ending
-    # -------------------------------------------------------------------------------------------------
+    # --- Stopping and terminating ---
+
     def terminate_instances(self, request: Request, dry_run: bool) -> Response:
-        """Terminate instances: kills their processes and erases their disks."""
+        """Terminate instances: kill their processes and erase their disks."""
         chosen = self._authorized("TerminateInstances", request["InstanceIds"], dry_run)
         return {"TerminatingInstances": [self._ended(i, stop=False) for i in chosen]}
 
     def stop_instances(self, request: Request, dry_run: bool) -> Response:
-        """Stop instances: kills their processes."""
+        """Stop instances: kill their processes."""
         chosen = self._authorized("StopInstances", request["InstanceIds"], dry_run)
         if any("InstanceLifecycle" in i.record for i in chosen):
             raise Ec2ApiError(
@@ -138,9 +147,12 @@ class Ec2:
         return {"StoppingInstances": [self._ended(i, stop=True) for i in chosen]}
 
     def _authorized(self, action: str, instance_ids: list[str], dry_run: bool) -> list[Instance]:
-        """Return instances that the caller may act on.
+        """Return instances on which the caller may act.
 
-        The action is asked for before the ids are looked up, so that nobody learns which exist.
+        The permission is checked before the ids are looked up, so that a caller without it does not
+        learn which instances exist.
+
+        :raises Ec2ApiError: UnauthorizedOperation, an error for an id, or DryRunOperation.
         """
         known = [found for i in instance_ids if (found := self.store.find(i))]
         self._permissions.require_on(action, known)
@@ -154,7 +166,7 @@ class Ec2:
         return chosen
 
     def _ended(self, instance: Instance, stop: bool) -> Response:
-        """End one instance and say what changed."""
+        """End one instance and return its state before and after."""
         before = dict(instance.record["State"])
         self.life.end(instance, USER_INITIATED, stop=stop)
         return {
@@ -164,22 +176,22 @@ class Ec2:
         }
 
     def get_console_output(self, request: Request, dry_run: bool) -> Response:
-        """Return an instance's console, if the caller may read that instance's."""
+        """Return an instance's console, if the caller may read it."""
         self._authorized("GetConsoleOutput", [request["InstanceId"]], dry_run)
         return self._reader.get_console_output(request)
 
 
 def keep_endpoint(answer: bytes, request: Request) -> None:
-    """Keep what the emulator drops of an endpoint that was just made."""
+    """Keep the properties of a new endpoint that the emulator drops."""
     found = ENDPOINT_ID.search(answer if isinstance(answer, bytes) else str(answer).encode())
     if found:
         keep_of_endpoint(found.group(1).decode(), request)
 
 
 def keep_of_endpoint(endpoint_id: str, wanted: Mapping[str, Any]) -> None:
-    """Keep an endpoint's policy, security groups and private names as the API reports them.
+    """Keep an endpoint's policy, security groups and private DNS setting, as the API reports them.
 
-    :param wanted: as CreateVpcEndpoint or a template names them.
+    :param wanted: the properties, with the names of CreateVpcEndpoint or of a template.
     """
     record = seams.module("services.ec2")._vpc_endpoints.get(endpoint_id)
     if record is None:
@@ -189,9 +201,8 @@ def keep_of_endpoint(endpoint_id: str, wanted: Mapping[str, Any]) -> None:
         json.dumps(policy) if isinstance(policy, Mapping) else policy or OPEN_POLICY
     )
     record["_SecurityGroupIds"] = list(wanted.get("SecurityGroupIds") or [])
-    is_interface = (
-        record.get("VpcEndpointType") == "Interface"
-    )  # whose names are private unless a request says otherwise
+    # The DNS names of an interface endpoint are private unless the request says otherwise.
+    is_interface = record.get("VpcEndpointType") == "Interface"
     record["_PrivateDnsEnabled"] = (
         str(wanted.get("PrivateDnsEnabled", is_interface)).lower() == "true"
     )

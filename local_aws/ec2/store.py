@@ -1,6 +1,4 @@
-"""What EC2 remembers: instances with their disks and interfaces, and answers that a client token
-must repeat.
-"""
+"""EC2's state: instances with their disks and interfaces, and the answers to client tokens."""
 
 from __future__ import annotations
 
@@ -40,7 +38,7 @@ def now() -> dt.datetime:
 
 
 def new_id(kind: str) -> str:
-    """Return a fresh id such as ``i-0123456789abcdef0``."""
+    """Return a new id such as `i-0123456789abcdef0`."""
     return f"{kind}-0{secrets.token_hex(8)}"
 
 
@@ -48,10 +46,10 @@ def new_id(kind: str) -> str:
 class Instance:
     """One instance.
 
-    :param record: what DescribeInstances reports.
-    :param volumes: what DescribeVolumes reports, while they exist.
-    :param interfaces: what DescribeNetworkInterfaces reports, while they exist.
-    :param visible_at: before this time (``time.time``) calls answer that there is no such instance.
+    :param record: its record in DescribeInstances.
+    :param volumes: its disks as DescribeVolumes reports them, while they exist.
+    :param interfaces: its interfaces as DescribeNetworkInterfaces reports them, while they exist.
+    :param visible_at: calls do not find the instance before this time (`time.time`).
     """
 
     record: dict[str, Any]
@@ -70,17 +68,17 @@ class Instance:
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """The id of the instance."""
         return str(self.record["InstanceId"])
 
     @property
     def state(self) -> str:
-        """Its state's name."""
+        """The name of its state."""
         return str(self.record["State"]["Name"])
 
     @property
     def tags(self) -> dict[str, str]:
-        """Its tags."""
+        """Its tags, by key."""
         return {tag["Key"]: tag["Value"] for tag in self.record["Tags"]}
 
     def enter(self, state: str) -> None:
@@ -88,7 +86,7 @@ class Instance:
         self.record["State"] = {"Code": STATES[state], "Name": state}
 
     def described(self) -> dict[str, Any]:
-        """Return a copy of its record with what filters look at besides."""
+        """Return a copy of its record, with the values that only filters use."""
         return copy.deepcopy(self.record) | {"_ReservationId": self.reservation_id}
 
     def as_json(self) -> dict[str, Any]:
@@ -108,9 +106,9 @@ class Instance:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client token stands for.
+    """The answer that a client token stands for.
 
-    :param digest: of the request that used it first.
+    :param digest: the digest of the request that used the token first.
     """
 
     digest: str
@@ -119,9 +117,7 @@ class Answer:
 
 
 class Store:
-    """All instances and tokens, with one lock around every change, and a file that survives a
-    crash.
-    """
+    """All instances and client tokens, with a lock for changes and a file that survives a crash."""
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.RLock()
@@ -131,8 +127,8 @@ class Store:
         self._answers: dict[str, Answer] = {}
         self._path = path
 
-    # -- client tokens
-    # ------------------------------------------------------------------------------------------
+    # --- Client tokens ---
+
     def find_answer(
         self, action: str, token: str, request: dict[str, Any]
     ) -> dict[str, Any] | None:
@@ -153,20 +149,20 @@ class Store:
     def remember(
         self, action: str, token: str, request: dict[str, Any], response: dict[str, Any]
     ) -> None:
-        """Make a token stand for an answer."""
+        """Remember the answer of a request for its token."""
         self._answers[f"{action}/{token}"] = Answer(digest(request), response, time.time())
 
-    # -- instances
-    # ----------------------------------------------------------------------------------------------
+    # --- Instances ---
+
     def find(self, instance_id: str) -> Instance | None:
-        """Return an instance that is visible by now, or None."""
+        """Return an instance that calls can see, or None."""
         found = self.instances.get(instance_id)
         return found if found and found.visible_at <= time.time() else None
 
     def get(self, instance_ids: list[str]) -> list[Instance]:
         """Return instances by their ids.
 
-        :raises Ec2ApiError: InvalidInstanceID.Malformed or .NotFound, naming all that are missing.
+        :raises Ec2ApiError: InvalidInstanceID.Malformed or .NotFound, naming all missing ids.
         """
         for given in instance_ids:
             if not (
@@ -185,8 +181,9 @@ class Store:
         return [self.instances[given] for given in instance_ids]
 
     def visible(self) -> list[Instance]:
-        """Return all instances that calls may see, the oldest first; forget those that ended long
-        ago.
+        """Return all instances that calls can see, the oldest first.
+
+        Instances that ended long ago are removed.
         """
         at = time.time()
         for known in [
@@ -198,7 +195,7 @@ class Store:
         return [i for i in self.instances.values() if i.visible_at <= at]
 
     def free_address(self, cidr: str) -> str:
-        """Return an address of a subnet that no live instance has.
+        """Return an address of a subnet that no live instance uses.
 
         :raises Ec2ApiError: InsufficientFreeAddressesInSubnet.
         """
@@ -216,8 +213,8 @@ class Store:
             "There are not enough free addresses in the subnet.",
         )
 
-    # -- persistence
-    # --------------------------------------------------------------------------------------------
+    # --- Persistence ---
+
     def as_json(self) -> dict[str, Any]:
         """Return everything that survives a restart."""
         with self.lock:
@@ -230,9 +227,10 @@ class Store:
             }
 
     def save(self) -> None:
-        """Write the file, atomically; an older state never replaces a newer one.
+        """Write the file atomically. An older state never replaces a newer one.
 
-        The state is read before the file's lock is taken: a caller may hold :attr:`lock` already.
+        The state is read before the file's lock is taken, because a caller may already hold
+        :attr:`lock`.
         """
         with self.lock:
             self._version += 1
@@ -245,7 +243,7 @@ class Store:
                 self._written = version
 
     def load(self) -> None:
-        """Read the file; instances that were alive ended with the server that ran them."""
+        """Read the file. Instances that were alive ended with the server that ran them."""
         if not self._path.exists():
             return
         saved = json.loads(self._path.read_text(), object_hook=_decode)
@@ -258,7 +256,7 @@ class Store:
 
 
 def end_with_server(instance: Instance) -> None:
-    """Report an instance as terminated because the local AWS that ran it has ended."""
+    """Mark an instance as terminated, because the local AWS that ran it has ended."""
     instance.enter("terminated")
     instance.record["StateReason"] = {
         "Code": "Server.InternalError",
@@ -272,24 +270,21 @@ def end_with_server(instance: Instance) -> None:
 
 
 def strip_after_end(record: dict[str, Any]) -> None:
-    """Remove what a terminated instance no longer reports."""
-    record["BlockDeviceMappings"], record["NetworkInterfaces"], record["SecurityGroups"] = (
-        [],
-        [],
-        [],
-    )
+    """Remove the members that a terminated instance no longer reports."""
+    for name in ("BlockDeviceMappings", "NetworkInterfaces", "SecurityGroups"):
+        record[name] = []
     for name in ("PrivateIpAddress", "SubnetId", "VpcId", "IamInstanceProfile"):
         record.pop(name, None)
     record["PrivateDnsName"] = ""
 
 
 def digest(request: dict[str, Any]) -> str:
-    """Return a digest of a request, the same for the same request."""
+    """Return the digest of a request. Equal requests have equal digests."""
     return hashlib.sha256(json.dumps(request, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _encode(value: Any) -> Any:
-    """Write what JSON cannot."""
+    """Encode a value that JSON does not have."""
     if isinstance(value, dt.datetime):
         return {"__at__": value.isoformat()}
     if isinstance(value, bytes):
@@ -298,7 +293,7 @@ def _encode(value: Any) -> Any:
 
 
 def _decode(value: dict[str, Any]) -> Any:
-    """Read what :func:`_encode` wrote."""
+    """Decode the values that :func:`_encode` encoded."""
     if "__at__" in value:
         return dt.datetime.fromisoformat(value["__at__"])
     if "__bytes__" in value:

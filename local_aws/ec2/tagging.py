@@ -1,5 +1,6 @@
-"""CreateTags and DeleteTags: those of instances, disks and interfaces here, those of networks in
-the emulator.
+"""CreateTags and DeleteTags for instances, disks and interfaces.
+
+The emulator sets the tags of networks; this module only authorizes them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ KINDS = {
 
 
 class Tagging:
-    """Changes tags where the caller may."""
+    """Changes tags if the caller may."""
 
     def __init__(self, store: Store, permissions: Permissions) -> None:
         self.store = store
@@ -68,7 +69,7 @@ class Tagging:
         change: Callable[[dict[str, str]], dict[str, str]],
         named: dict[str, str],
     ) -> Response:
-        """Change tags where the caller may."""
+        """Change the tags of resources if the caller may."""
         holders = self._holders(request["Resources"])
         for resource_id, (instance, _) in holders.items():
             kind = {"i": "instance", "vol": "volume", "eni": "network-interface"}[
@@ -89,7 +90,10 @@ class Tagging:
         return {}
 
     def _holders(self, resources: Sequence[str]) -> dict[str, tuple[Instance, Response]]:
-        """Return the records that hold resources' tags."""
+        """Return the instance and the record that hold each resource's tags.
+
+        :raises Ec2ApiError: NotFound, naming the first resource that does not exist.
+        """
         found: dict[str, tuple[Instance, Response]] = {}
         for instance in self.store.visible():
             found[instance.id] = (instance, instance.record)
@@ -110,7 +114,7 @@ class Tagging:
         return {r: found[r] for r in resources}
 
     def authorize_foreign(self, action: str, request: Request) -> None:
-        """Authorize tags on what the emulator keeps; it then sets them."""
+        """Authorize tags of the emulator's resources; the emulator then sets them."""
         named = {tag["Key"]: tag.get("Value", "") for tag in request.get("Tags", [])}
         for resource in request.get("Resources", []):
             self._permissions.require(
@@ -121,7 +125,7 @@ class Tagging:
 
 
 def names_ours(flat: Mapping[str, str]) -> bool:
-    """Say whether a tagging request names something that is kept here."""
+    """Say whether a tagging request names an instance, a disk or an interface."""
     return any(
         value.startswith(OURS) for name, value in flat.items() if name.startswith("ResourceId.")
     )

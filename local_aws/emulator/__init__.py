@@ -1,1 +1,1 @@
-"""The one door to the emulator: its pinned seams, calls in this process, and the wire format."""
+"""The only access to the emulator: its pinned parts, calls in this process, and the wire format."""

@@ -1,7 +1,7 @@
-"""boto3 clients that call the emulator's handlers in this process: no socket, and no IAM check.
+"""boto3 clients that call the emulator's handlers in this process, without socket or IAM check.
 
-They are for what AWS's services do among themselves. A caller's own rights are checked before, by
-whoever uses them.
+AWS's services use them among themselves. The code that uses such a client checks the caller's
+permissions before.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ KEY = "local-aws-internal"
 
 
 class _Body:
-    """What botocore expects of a response's raw stream."""
+    """The raw stream of a response, as far as botocore reads it."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
 
     def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
-        """Yield all of it."""
+        """Yield the whole body."""
         yield self.body
 
     def read(self, *_: Any, **__: Any) -> bytes:
-        """Return all of it, once."""
+        """Return the whole body once, then nothing."""
         body, self.body = self.body, b""
         return body
 
 
 def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a handler that never really suspends.
+    """Run a handler that never suspends, and return its result.
 
-    :raises RuntimeError: if it does, which would be a change of the emulator.
+    :raises RuntimeError: if the handler suspends, because the emulator has changed.
     """
     try:
         coroutine.send(None)
@@ -53,7 +53,7 @@ _HANDLERS: dict[str, Any] = {}
 
 
 def keep_original(service: str) -> Any:
-    """Remember the emulator's own handler of a service before it is replaced; return it."""
+    """Remember the emulator's own handler of a service before it is replaced, and return it."""
     return _HANDLERS.setdefault(service, seams.seam("app", "SERVICE_HANDLERS")[service])
 
 
@@ -62,9 +62,13 @@ def client(service: str, region: str) -> Any:
     """Return a client of a service in one region."""
     handler = _HANDLERS.get(service) or seams.seam("app", "SERVICE_HANDLERS")[service]
     made: Any = boto3.client(  # type: ignore[call-overload]
-        service, region_name=region, endpoint_url="http://127.0.0.1:1", aws_access_key_id=KEY, aws_secret_access_key=KEY,
+        service,
+        region_name=region,
+        endpoint_url="http://127.0.0.1:1",
+        aws_access_key_id=KEY,
+        aws_secret_access_key=KEY,
         config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}),
-    )  # fmt: skip
+    )
     responses = seams.module("core.responses")
 
     def answer(request: Any, **_: Any) -> AWSResponse:

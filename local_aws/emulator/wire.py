@@ -1,5 +1,6 @@
-"""EC2's wire format, generated from botocore's own model: form fields to keyword arguments,
-dictionaries to XML.
+"""EC2's wire format: form fields to keyword arguments, and dictionaries to XML.
+
+The format is generated from botocore's own model of EC2.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ Response = tuple[int, dict[str, str], bytes]
 
 
 class Ec2ApiError(Exception):
-    """An error as EC2 answers it.
+    """An error that EC2 answers.
 
     :param code: as in https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+    :param status: the HTTP status.
     """
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
@@ -32,7 +34,7 @@ class Ec2ApiError(Exception):
         self.status = status
 
     def response(self) -> Response:
-        """Return it as a response."""
+        """Return the error as a response."""
         error = f"<Error><Code>{self.code}</Code><Message>{escape(self.message)}</Message></Error>"
         body = f"<Response><Errors>{error}</Errors><RequestID>{request_id()}</RequestID></Response>"
         return self.status, {"Content-Type": "text/xml;charset=UTF-8"}, body.encode()
@@ -45,18 +47,20 @@ DRY_RUN = Ec2ApiError(
 
 @functools.cache
 def model() -> Any:
-    """Return botocore's model of EC2; loading it takes a tenth of a second, so not at import."""
+    """Return botocore's model of EC2. It takes a tenth of a second to load, so it is loaded on
+    demand.
+    """
     return botocore.session.get_session().get_service_model("ec2")
 
 
 def request_id() -> str:
-    """Return a fresh request id in AWS's form."""
+    """Return a new request id in AWS's form."""
     raw = secrets.token_hex(16)
     return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
 
 
 def flatten(body: bytes, query: Mapping[str, list[str]] | None) -> dict[str, str]:
-    """Merge a request's query string and form."""
+    """Merge the query string and the form of a request."""
     flat = {name: values[-1] for name, values in (query or {}).items()}
     flat.update(
         {
@@ -82,7 +86,7 @@ def decode_request(action: str, flat: Mapping[str, str]) -> dict[str, Any]:
 
 
 def decode(flat: Mapping[str, str], shape: Any, prefix: str, used: set[str]) -> Any:
-    """Decode the fields below a prefix as a shape; None where there are none."""
+    """Decode the fields below a prefix as a shape; return None if there are no such fields."""
     if prefix and not any(name == prefix or name.startswith(prefix + ".") for name in flat):
         return None
     if shape.type_name == "structure":
@@ -96,7 +100,7 @@ def decode(flat: Mapping[str, str], shape: Any, prefix: str, used: set[str]) -> 
 def _decode_structure(
     flat: Mapping[str, str], shape: Any, prefix: str, used: set[str]
 ) -> dict[str, Any]:
-    """Decode each member that is there."""
+    """Decode each member of a structure that the request contains."""
     out = {}
     for name, member in shape.members.items():
         serialization = member.serialization
@@ -109,7 +113,7 @@ def _decode_structure(
 
 
 def _decode_list(flat: Mapping[str, str], shape: Any, prefix: str, used: set[str]) -> list[Any]:
-    """Decode ``prefix.1``, ``prefix.2``, …"""
+    """Decode `prefix.1`, `prefix.2`, …"""
     out: list[Any] = []
     while (value := decode(flat, shape.member, f"{prefix}.{len(out) + 1}", used)) is not None:
         out.append(value)
@@ -119,7 +123,7 @@ def _decode_list(flat: Mapping[str, str], shape: Any, prefix: str, used: set[str
 def _decode_scalar(raw: str, kind: str, name: str) -> Any:
     """Decode one value.
 
-    :raises Ec2ApiError: InvalidParameterValue for a number that is none.
+    :raises Ec2ApiError: InvalidParameterValue for text that is not a number.
     """
     try:
         if kind in ("integer", "long"):
@@ -134,8 +138,9 @@ def _decode_scalar(raw: str, kind: str, name: str) -> Any:
 
 
 def coerce(value: Any, shape: Any) -> Any:
-    """Return a value with the types of a shape: templates may write numbers and flags as text.
-    Unknown members are dropped.
+    """Return a value with the types of a shape. Members that the shape does not have are dropped.
+
+    Templates may write numbers and flags as text.
     """
     if shape.type_name == "structure" and isinstance(value, Mapping):
         return {
@@ -153,7 +158,7 @@ def coerce(value: Any, shape: Any) -> Any:
 
 
 def encode(value: Any, shape: Any, tag: str) -> str:
-    """Write a value of a shape as XML; nothing for None."""
+    """Format a value of a shape as XML; None gives an empty string."""
     if value is None:
         return ""
     kind = shape.type_name
@@ -176,7 +181,7 @@ def encode(value: Any, shape: Any, tag: str) -> str:
 
 
 def _encode_members(value: Mapping[str, Any], shape: Any) -> str:
-    """Write the members that a dictionary has."""
+    """Format the members that a dictionary has."""
     return "".join(
         encode(value.get(name), member, member.serialization.get("name", name))
         for name, member in shape.members.items()
@@ -184,7 +189,7 @@ def _encode_members(value: Mapping[str, Any], shape: Any) -> str:
 
 
 def as_timestamp(at: dt.datetime) -> str:
-    """Write a time as EC2 does.
+    """Format a time as EC2 does.
 
     >>> as_timestamp(dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.timezone.utc))
     '2026-01-02T03:04:05.000Z'
@@ -193,7 +198,7 @@ def as_timestamp(at: dt.datetime) -> str:
 
 
 def encode_response(action: str, value: Mapping[str, Any]) -> Response:
-    """Return an action's success as a response."""
+    """Return a successful answer of an action as a response."""
     shape = model().operation_model(action).output_shape
     inner = _encode_members(value, shape) if shape else "<return>true</return>"
     body = (

@@ -1,1 +1,1 @@
-"""Faults on demand, with a seed, so that a failure can be replayed."""
+"""Faults on demand, with a seed, so that you can repeat a failure."""

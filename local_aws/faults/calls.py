@@ -1,4 +1,4 @@
-"""Faults of API calls: refused, failing, slow, or answered into a broken connection."""
+"""Faults of API calls: throttled, failing or slow calls, and lost answers."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ BROKEN = {
 
 @dataclass
 class Fate:
-    """What becomes of one request.
+    """What a fault does to the answer of one request.
 
-    :param is_lost: its answer must not arrive.
+    :param is_lost: the answer must not arrive.
     """
 
     is_lost: bool = False
 
 
 FATE: contextvars.ContextVar[Fate | None] = contextvars.ContextVar("fate", default=None)
-"""Set for each request by the front, so that a handler's wrapper can decide about the connection."""
+"""The fate of the current request. The front sets it, so that a handler can decide about the
+connection."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,21 @@ class Call:
     is_conditional: bool
 
     def names(self) -> dict[str, str]:
-        """Return what patterns are compared with."""
+        """Return the values that the patterns of faults are compared with, by parameter."""
         return {"service": self.service, "action": self.action, "role": self.role, "key": self.key}
 
     def __str__(self) -> str:
-        return f"{self.service}:{self.action} by {self.role or 'nobody'} {self.key}".strip()
+        caller = self.role or "an anonymous caller"
+        return f"{self.service}:{self.action} by {caller} {self.key}".strip()
 
 
 async def before(engine: FaultEngine, call: Call) -> Response | None:
-    """Delay a call, or return the error that it meets, before it has any effect."""
+    """Apply the faults that strike before a call has an effect.
+
+    A fault may delay the call.
+
+    :return: the error that a fault causes, or None.
+    """
     if slow := engine.strike("slow", str(call), **call.names()):
         await asyncio.sleep(slow.values["seconds"])
     if engine.strike("throttle", str(call), **call.names()):
@@ -88,25 +95,25 @@ async def before(engine: FaultEngine, call: Call) -> Response | None:
 
 
 def after(engine: FaultEngine, call: Call) -> None:
-    """Decide whether the answer of a call that took effect is lost."""
+    """Decide whether a fault loses the answer of a call that has taken effect."""
     fate = FATE.get()
     if fate and engine.strike("lose_response", str(call), **call.names()):
         fate.is_lost = True
 
 
 def error_response(service: str, code: str, message: str, status: int) -> Response:
-    """Return an error in a service's own form."""
+    """Return an error in the form of a service."""
     if service == "ec2":
         return Ec2ApiError(code, message, status).response()
-    told = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
+    detail = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
     if service == "s3":
         body = (
             '<?xml version="1.0" '
-            f'encoding="UTF-8"?>\n<Error>{told}<RequestId>{request_id()}</RequestId></Error>'
+            f'encoding="UTF-8"?>\n<Error>{detail}<RequestId>{request_id()}</RequestId></Error>'
         )
         return status, {"Content-Type": "application/xml"}, body.encode()
     if service in QUERY:
-        error = f"<Error><Type>{'Sender' if status < 500 else 'Receiver'}</Type>{told}</Error>"
+        error = f"<Error><Type>{'Sender' if status < 500 else 'Receiver'}</Type>{detail}</Error>"
         body = f"<ErrorResponse>{error}<RequestId>{request_id()}</RequestId></ErrorResponse>"
         return status, {"Content-Type": "text/xml"}, body.encode()
     headers = {"Content-Type": "application/json", "x-amzn-errortype": code}
@@ -120,7 +127,7 @@ def error_response(service: str, code: str, message: str, status: int) -> Respon
 def call_of(
     service: str, iam_action: str | None, role: str, path: str, headers: Mapping[str, str]
 ) -> Call:
-    """Return what faults look at in a request."""
+    """Return the facts of a request that faults can refer to."""
     key = path.lstrip("/") if service == "s3" else ""
     is_conditional = service == "s3" and bool(
         headers.get("if-match") or headers.get("if-none-match")
@@ -129,7 +136,7 @@ def call_of(
 
 
 def read_field(body: bytes, name: str) -> Any:
-    """Return a field of a JSON document; None if it is none, or has no such field.
+    """Return a field of a JSON document, or None if there is no such field.
 
     >>> read_field(b'{"a": {"step": 3}}', "a.step")
     3

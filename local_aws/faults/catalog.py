@@ -1,5 +1,6 @@
-"""Every kind of fault, its parameters, and what a wrong one is told. The standard library only: the
-command line reads it too.
+"""The kinds of fault and their parameters, with the checks of their values.
+
+The command line reads this module, so it needs only the standard library.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Values = dict[str, Any]
 class Parameter:
     """One parameter of a fault.
 
-    :param default: None where it must be given, or may be left open.
+    :param default: the value if the parameter is not given. None: it has no default.
     """
 
     kind: type
@@ -26,12 +27,12 @@ class Parameter:
 
 
 WHEN = {
-    "rate": Parameter(float, 1.0, "share of the chances that are taken, from 0 to 1"),
-    "count": Parameter(int, None, "how often it strikes at most"),
+    "rate": Parameter(float, 1.0, "share of the cases in which it strikes, from 0 to 1"),
+    "count": Parameter(int, None, "the most times that it strikes"),
     "after_s": Parameter(float, 0.0, "seconds before it begins"),
     "for_s": Parameter(float, None, "seconds after which it ends"),
 }
-"""Every fault has these."""
+"""The parameters that every fault has."""
 CALL = {
     "service": Parameter(str, "*", "service, such as ec2, s3, lambda; * for all"),
     "action": Parameter(str, "*", "API action, with * and ?, such as Describe*"),
@@ -42,7 +43,7 @@ MACHINE = {
     "instance": Parameter(str, "*", "instance id, with * and ?"),
     "tag": Parameter(str, None, "Key=Value that the instance must have; * and ? in the value"),
     "at_key": Parameter(str, None, "wait until the instance writes a matching bucket/key"),
-    "at_field": Parameter(str, None, "… whose JSON has this field (dots reach deeper)"),
+    "at_field": Parameter(str, None, "… whose JSON has this field (dots for nested fields)"),
     "at_least": Parameter(float, None, "… of at least this value"),
     "at_count": Parameter(int, 1, "… for the n-th time"),
 }
@@ -53,8 +54,7 @@ FUNCTION = {"function": Parameter(str, "*", "function name, with * and ?")}
 class FaultKind:
     """A kind of fault.
 
-    :param machine: whether it strikes an instance; then it strikes once unless ``count`` says
-        otherwise.
+    :param machine: whether it strikes an instance. It then strikes once, unless `count` is given.
     """
 
     text: str
@@ -63,51 +63,86 @@ class FaultKind:
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """All parameters."""
+        """Its own parameters and those that every fault has."""
         return {**self.own, **WHEN}
 
 
 KINDS: dict[str, FaultKind] = {
-    "capacity": FaultKind("launches are refused for lack of machines", {
-        "type": Parameter(str, "*", "instance type, with * and ?"),
-        "zone": Parameter(str, "*", "availability zone, with * and ?"),
-        "market": Parameter(str, "*", "spot, on-demand or *"),
-        "code": Parameter(str, "InsufficientInstanceCapacity", "EC2's error code"),
-    }),
-    "interrupt": FaultKind("a spot instance is interrupted", {
-        **MACHINE, "notice_s": Parameter(float, 120.0, "seconds between notice and end; 0 for no notice"),
-    }, machine=True),
+    "capacity": FaultKind(
+        "launches are refused for lack of machines",
+        {
+            "type": Parameter(str, "*", "instance type, with * and ?"),
+            "zone": Parameter(str, "*", "availability zone, with * and ?"),
+            "market": Parameter(str, "*", "spot, on-demand or *"),
+            "code": Parameter(str, "InsufficientInstanceCapacity", "EC2's error code"),
+        },
+    ),
+    "interrupt": FaultKind(
+        "a spot instance is interrupted",
+        {
+            **MACHINE,
+            "notice_s": Parameter(float, 120.0, "seconds between notice and end; 0 for no notice"),
+        },
+        machine=True,
+    ),
     "rebalance": FaultKind("an instance is recommended for rebalancing", MACHINE, machine=True),
-    "kill": FaultKind("an instance's host fails: its processes are gone at once", MACHINE, machine=True),
-    "hang": FaultKind("an instance hangs: alive, but nothing moves, until the fault is cleared", MACHINE, machine=True),
+    "kill": FaultKind(
+        "an instance's host fails: its processes are gone at once", MACHINE, machine=True
+    ),
+    "hang": FaultKind(
+        "an instance hangs: alive, but nothing moves, until the fault is cleared",
+        MACHINE,
+        machine=True,
+    ),
     "throttle": FaultKind("calls are refused for coming too often", CALL),
-    "error": FaultKind("calls fail inside AWS, without effect", {**CALL, "status": Parameter(int, 500, "500 or 503")}),
-    "slow": FaultKind("calls take longer", {**CALL, "seconds": Parameter(float, 2.0, "how much longer")}),
-    "lose_response": FaultKind("calls take effect, but the connection breaks before their answer", CALL),
-    "conflict": FaultKind("conditional writes meet a concurrent one: 409 "
-"ConditionalRequestConflict", {
-        "role": CALL["role"], "key": CALL["key"],
-    }),
-    "deny": FaultKind("a permission is taken away", {
-        "role": CALL["role"], "action": Parameter(str, None, "IAM action, with * and ?, such as s3:PutObject"),
-    }),
-    "expire_credentials": FaultKind("the sessions of a role end now; who asks gets new ones", {"role": CALL["role"]}),
-    "short_credentials": FaultKind("credentials that services hand out live shorter", {
-        "seconds": Parameter(float, 900.0, "how long they live"),
-    }),
+    "error": FaultKind(
+        "calls fail inside AWS, without effect",
+        {**CALL, "status": Parameter(int, 500, "500 or 503")},
+    ),
+    "slow": FaultKind(
+        "calls take longer", {**CALL, "seconds": Parameter(float, 2.0, "how much longer")}
+    ),
+    "lose_response": FaultKind(
+        "calls take effect, but the connection breaks before their answer", CALL
+    ),
+    "conflict": FaultKind(
+        "conditional writes meet a concurrent one: 409 ConditionalRequestConflict",
+        {
+            "role": CALL["role"],
+            "key": CALL["key"],
+        },
+    ),
+    "deny": FaultKind(
+        "a permission is taken away",
+        {
+            "role": CALL["role"],
+            "action": Parameter(str, None, "IAM action, with * and ?, such as s3:PutObject"),
+        },
+    ),
+    "expire_credentials": FaultKind(
+        "the sessions of a role end now; who asks gets new ones", {"role": CALL["role"]}
+    ),
+    "short_credentials": FaultKind(
+        "credentials that services hand out live shorter",
+        {
+            "seconds": Parameter(float, 900.0, "how long they live"),
+        },
+    ),
     "function_timeout": FaultKind("a function runs into its time limit", FUNCTION),
     "function_crash": FaultKind("a function's runtime is killed", FUNCTION),
     "duplicate_event": FaultKind("an asynchronous event is delivered twice", FUNCTION),
     "lost_event": FaultKind("an asynchronous event is never delivered", FUNCTION),
-    "late_visibility": FaultKind("a new instance is not found for a while", {"seconds": Parameter(float, 1.0, "how long")}),
-}  # fmt: skip
+    "late_visibility": FaultKind(
+        "a new instance is not found for a while", {"seconds": Parameter(float, 1.0, "how long")}
+    ),
+}
 
 
 def read(kind: str, given: Mapping[str, Any]) -> Values:
-    """Return a fault's parameters with their defaults.
+    """Return the parameters of a fault, with defaults.
 
-    :raises FaultScriptError: for an unknown kind or parameter, or a value that does not fit, naming
-        what there is.
+    :raises FaultScriptError: for an unknown kind or parameter, or a wrong value; it names the known
+        kinds or parameters.
     """
     if kind not in KINDS:
         raise FaultScriptError(f"there is no fault {kind!r}; there are {', '.join(KINDS)}")
@@ -128,7 +163,7 @@ def read(kind: str, given: Mapping[str, Any]) -> Values:
 
 
 def _value(kind: str, name: str, parameter: Parameter, given: Any) -> Any:
-    """Return one value in its type."""
+    """Return one value, converted to its type."""
     if given is None:
         return parameter.default
     try:

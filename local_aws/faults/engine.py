@@ -1,4 +1,4 @@
-"""Which faults are set, and whether one strikes now."""
+"""The faults that are set, and the decision whether a fault strikes now."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ KEPT_STRIKES = 1000
 
 @dataclass
 class SetFault:
-    """One fault that is set.
+    """A fault that is set.
 
-    :param salt: tells faults of one script apart, whatever else is set.
-    :param chances: how often it could have struck; the n-th chance is always decided in the same
-        way for the same seed.
+    :param salt: distinguishes the faults of one script, independently of other faults.
+    :param chances: how often it could have struck. The same seed decides the n-th chance in the
+        same way.
+    :param strikes: how often it has struck.
+    :param decided: the instances that it has decided about.
+    :param seen: how often each instance has written what the fault waits for.
     """
 
     id: str
@@ -34,7 +37,7 @@ class SetFault:
     salt: str = ""
     chances: int = 0
     strikes: int = 0
-    struck: set[str] = field(default_factory=set)
+    decided: set[str] = field(default_factory=set)
     seen: dict[str, int] = field(default_factory=dict)
     random: random.Random = field(init=False, repr=False)
 
@@ -42,21 +45,21 @@ class SetFault:
         self.random = random.Random(f"{self.seed}/{self.salt}/{self.kind}")
 
     def is_on(self, at: float) -> bool:
-        """Say whether it can strike at a time (``time.monotonic``)."""
+        """Say whether the fault can strike at a time (`time.monotonic`)."""
         begins = self.set_at + self.values["after_s"]
         is_over = self.values["for_s"] is not None and at >= begins + self.values["for_s"]
         is_used_up = self.values["count"] is not None and self.strikes >= self.values["count"]
         return at >= begins and not is_over and not is_used_up
 
     def matches(self, names: Mapping[str, str]) -> bool:
-        """Say whether every pattern that it has fits what is happening."""
+        """Say whether the patterns of the fault match the given values."""
         return all(
             fnmatch.fnmatchcase(text, str(self.values.get(name) or "*"))
             for name, text in names.items()
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for ``fault list``."""
+        """Return the fault in the form of `fault list`."""
         shown = {name: value for name, value in self.values.items() if value is not None}
         return {
             "id": self.id,
@@ -69,7 +72,10 @@ class SetFault:
 
 
 class FaultEngine:
-    """All faults that are set."""
+    """The faults that are set.
+
+    :ivar strikes: a record of the last strikes, at most :data:`KEPT_STRIKES`.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -78,15 +84,16 @@ class FaultEngine:
         self.strikes: list[dict[str, Any]] = []
 
     def add(self, kind: str, values: catalog.Values, seed: int = 0, salt: str = "") -> SetFault:
-        """Set a fault; the same seed and salt decide in the same way, whatever was set before."""
+        """Set a fault. The same seed and salt decide in the same way, whatever else is set."""
         with self._lock:
             fault = SetFault(f"f{next(self._numbers)}", kind, values, seed, time.monotonic(), salt)
             self._faults[fault.id] = fault
         return fault
 
     def clear(self, fault_id: str | None) -> list[SetFault]:
-        """Remove one fault, or all; return what was removed. Numbers begin anew when nothing is
-        left.
+        """Remove one fault or all faults, and return them.
+
+        The numbers start again when no fault is left.
 
         :raises FaultScriptError: if there is no such fault.
         """
@@ -108,10 +115,10 @@ class FaultEngine:
         yield from found
 
     def strike(self, kind: str, what: str, **names: str) -> SetFault | None:
-        """Return the fault of a kind that strikes what is happening, or None.
+        """Return the first fault of a kind that strikes now, or None.
 
-        :param what: for the record.
-        :param names: what patterns are compared with, by parameter.
+        :param what: a description for the record.
+        :param names: the values that patterns are compared with, by parameter.
         """
         for fault in self.on(kind):
             if fault.matches(names) and self.decide(fault, what):
@@ -119,7 +126,7 @@ class FaultEngine:
         return None
 
     def decide(self, fault: SetFault, what: str) -> bool:
-        """Take one chance of a fault; record a strike."""
+        """Use one chance of a fault: return whether it strikes, and record a strike."""
         with self._lock:
             fault.chances += 1
             if fault.random.random() >= fault.values["rate"]:
@@ -134,6 +141,6 @@ class FaultEngine:
         return True
 
     def as_list(self) -> list[dict[str, Any]]:
-        """Return what is set."""
+        """Return the faults that are set."""
         with self._lock:
             return [fault.as_dict() for fault in self._faults.values()]

@@ -1,4 +1,4 @@
-"""Faults of instances: interrupted, killed, hanging; now, or when they have written something."""
+"""Faults of instances: interruption, kill and hang, at once or after a certain write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOOK_EVERY_S = 0.1
 
 
 class MachineFaults:
-    """Looks for instances that a fault is meant for."""
+    """Looks for instances that a fault strikes."""
 
     def __init__(self, engine: FaultEngine, store: Store, life: Life) -> None:
         self._engine = engine
@@ -32,11 +32,11 @@ class MachineFaults:
         self._thread = threading.Thread(target=self._look, daemon=True, name="machine-faults")
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start to look for instances."""
         self._thread.start()
 
     def _look(self) -> None:
-        """Strike running instances with the faults that wait for nothing else."""
+        """Apply the faults that wait for no write to running instances, until closed."""
         while not self._stop.wait(LOOK_EVERY_S):
             for kind in self._strikes:
                 for fault in self._engine.on(kind):
@@ -44,14 +44,14 @@ class MachineFaults:
                         self._strike_running(fault)
 
     def _strike_running(self, fault: SetFault) -> None:
-        """Strike each running instance that a fault is meant for, once."""
+        """Apply a fault once to each running instance that it is meant for."""
         for instance in self._store.visible():
             if instance.state == "running" and self._is_meant(fault, instance):
                 self._strike(fault, instance)
 
     def _is_meant(self, fault: SetFault, instance: Instance) -> bool:
-        """Say whether a fault is meant for an instance that it has not decided about yet."""
-        if instance.id in fault.struck or not fnmatch.fnmatchcase(
+        """Say whether a fault is meant for an instance about which it has not decided yet."""
+        if instance.id in fault.decided or not fnmatch.fnmatchcase(
             instance.id, fault.values["instance"]
         ):
             return False
@@ -61,15 +61,15 @@ class MachineFaults:
         return not key or fnmatch.fnmatchcase(instance.tags.get(key, ""), pattern or "*")
 
     def _strike(self, fault: SetFault, instance: Instance) -> None:
-        """Let a fault decide about an instance."""
-        fault.struck.add(instance.id)
+        """Let a fault decide about an instance, and apply it if it strikes."""
+        fault.decided.add(instance.id)
         if self._engine.decide(fault, instance.id):
             if instance.machine:
                 instance.machine.say(f"fault: {KINDS[fault.kind].text}")
             self._strikes[fault.kind](instance, fault)
 
     def saw_write(self, instance_id: str, key: str, body: bytes) -> None:
-        """Strike an instance that has just written what a fault waits for."""
+        """Apply the faults that wait for this write of an instance."""
         instance = self._store.instances.get(instance_id)
         if instance is None or instance.state != "running":
             return
@@ -84,7 +84,7 @@ class MachineFaults:
                     self._strike(fault, instance)
 
     def _is_time(self, fault: SetFault, instance_id: str, body: bytes) -> bool:
-        """Say whether a write is the one that a fault waits for."""
+        """Say whether a write is the one for which a fault waits."""
         field: Any = fault.values["at_field"]
         if field:
             value = read_field(body, field)
@@ -94,14 +94,14 @@ class MachineFaults:
         fault.seen[instance_id] = fault.seen.get(instance_id, 0) + 1
         return fault.seen[instance_id] >= int(fault.values["at_count"])
 
-    def mend(self, faults: list[SetFault]) -> None:
-        """Let hanging instances go on whose fault was cleared."""
+    def release(self, faults: list[SetFault]) -> None:
+        """Let the instances continue that hang because of one of these cleared faults."""
         for fault in faults:
-            for instance_id in fault.struck if fault.kind == "hang" else ():
+            for instance_id in fault.decided if fault.kind == "hang" else ():
                 instance = self._store.instances.get(instance_id)
                 if instance and instance.machine:
                     instance.machine.thaw()
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop looking for instances."""
         self._stop.set()

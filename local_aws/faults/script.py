@@ -20,30 +20,32 @@ from local_aws.faults import catalog
 
 @dataclass(frozen=True)
 class Script:
-    """What a script says."""
+    """The seed and the faults of a script."""
 
     seed: int
     faults: list[tuple[str, catalog.Values]]
 
 
 def read(text: str) -> Script:
-    """Read a script.
+    """Parse a script.
 
-    :raises FaultScriptError: saying where it is wrong.
+    :raises FaultScriptError: naming the place of the error.
     """
-    import yaml  # only the server has it for sure, and only a script needs it
+    import yaml  # only the server's environment always has it, and only a script needs it
 
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise FaultScriptError(f"the script is no YAML: {' '.join(str(error).split())}") from None
+        raise FaultScriptError(f"the script is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict) or not isinstance(found.get("faults"), list):
         raise FaultScriptError(
-            "a script is a mapping with `faults`, a list, and perhaps `seed`, a number"
+            "a script must be a mapping with the list `faults` and, optionally, the number `seed`"
         )
     unknown = sorted(set(found) - {"seed", "faults"})
     if unknown:
-        raise FaultScriptError(f"a script has `seed` and `faults`, no {unknown[0]!r}")
+        raise FaultScriptError(
+            f"{unknown[0]!r} is not a key of a script: it has only `seed` and `faults`"
+        )
     if not isinstance(found.get("seed", 0), int):
         raise FaultScriptError(f"the seed must be a whole number, not {found['seed']!r}")
     return Script(
@@ -52,7 +54,7 @@ def read(text: str) -> Script:
 
 
 def _fault(n: int, entry: Any) -> tuple[str, catalog.Values]:
-    """Read one entry of the list."""
+    """Parse one entry of the list."""
     if isinstance(entry, str):
         entry = {entry: {}}
     if not isinstance(entry, dict) or len(entry) != 1:

@@ -1,4 +1,4 @@
-"""Connects the faults that are set with the parts that they strike."""
+"""Connects the faults that are set with the parts that they affect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from local_aws.iam.sessions import LIFETIME_S, Issuer
 
 
 class Wiring:
-    """Every place where a fault can strike, and the orders that set faults."""
+    """Every place where a fault can strike, and the control request that sets faults."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Wiring:
         delivery.copies = self._copies
 
     def _refuse(self, instance_type: str, zone: str, market: str) -> Ec2ApiError | None:
-        """Refuse a launch for lack of capacity."""
+        """Return EC2's error if a fault refuses a launch, else None."""
         fault = self._engine.strike(
             "capacity",
             f"{instance_type} {zone} {market}",
@@ -56,23 +56,23 @@ class Wiring:
         return refusal
 
     def _invisible_s(self) -> float:
-        """Return how long a new instance is not found."""
+        """Return for how many seconds a new instance is not found."""
         fault = self._engine.strike("late_visibility", "a new instance")
         return float(fault.values["seconds"]) if fault else self._usual_invisible_s()
 
     def _lifetime_s(self) -> float:
-        """Return how long new credentials live."""
+        """Return the lifetime of new credentials in seconds."""
         fault = self._engine.strike("short_credentials", "new credentials")
         return float(fault.values["seconds"]) if fault else LIFETIME_S
 
     def _is_denied(self, role: str, action: str) -> bool:
-        """Say whether a permission was taken away."""
+        """Say whether a fault denies an action to a role."""
         return (
             self._engine.strike("deny", f"{action} by {role}", role=role, action=action) is not None
         )
 
     def _spoil(self, function_name: str, request_id: str) -> dict[str, Any] | None:
-        """Return the error that a function meets instead of running."""
+        """Return the error with which a fault replaces an invocation, or None."""
         if self._engine.strike("function_timeout", function_name, function=function_name):
             return {
                 "errorType": "Sandbox.Timedout",
@@ -106,11 +106,11 @@ class Wiring:
             for n, (kind, values) in enumerate(found.faults, 1):
                 self._set(kind, values, found.seed, str(n))
         if "clear" in order:
-            self.machines.mend(self._engine.clear(order["clear"]))
+            self.machines.release(self._engine.clear(order["clear"]))
         return {"faults": self._engine.as_list(), "strikes": self._engine.strikes[-50:]}
 
     def _set(self, kind: str, values: catalog.Values, seed: int, salt: str = "") -> SetFault:
-        """Set one fault; ending sessions happens at once."""
+        """Set one fault. A fault that ends sessions takes effect at once."""
         fault = self._engine.add(kind, values, seed, salt)
         if kind == "expire_credentials":
             fault.strikes = self._issuer.expire(values["role"] or "*")

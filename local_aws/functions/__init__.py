@@ -1,3 +1,1 @@
-"""Lambda functions as real processes: the right Python, its own role, the zip and the layers,
-limits that bite.
-"""
+"""Lambda functions as real processes: right Python, the function's role, layers and limits."""

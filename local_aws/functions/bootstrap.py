@@ -1,9 +1,8 @@
-"""Runs inside a function's process, under the function's own Python: loads the handler and serves
-invocations.
+"""Loads a function's handler and serves invocations, in the function's process and Python.
 
-It is a script of the standard library, started with ``-I -S``, so that the handler sees boto3
-(which the runtime brings on AWS too), its zip and its layers, and nothing else. Requests and
-responses go through two pipes; what the handler prints is its log.
+This is a script that needs only the standard library. It is started with `-I -S`, so the handler
+sees boto3 (which AWS's runtime also contains), its zip and its layers, and nothing else. Requests
+and responses pass through two pipes. The handler's output is its log.
 """
 
 import importlib
@@ -18,7 +17,10 @@ from typing import IO, Any
 
 
 class LambdaContext:
-    """The context object: https://docs.aws.amazon.com/lambda/latest/dg/python-context.html"""
+    """The context object that the handler gets.
+
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
+    """
 
     identity = None
     client_context = None
@@ -35,16 +37,16 @@ class LambdaContext:
         self._deadline = time.monotonic() + request["timeout_s"]
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the function is killed."""
+        """Return the milliseconds until the function is killed."""
         return max(0, int((self._deadline - time.monotonic()) * 1000))
 
     def log(self, message: object) -> None:
-        """Write to the log."""
+        """Write a message to the log."""
         sys.stdout.write(str(message))
 
 
 def read_message(source: IO[bytes]) -> Any:
-    """Return the next message, or None at the end."""
+    """Return the next message, or None at the end of the pipe."""
     head = source.read(4)
     if len(head) < 4:
         return None
@@ -52,14 +54,17 @@ def read_message(source: IO[bytes]) -> Any:
 
 
 def write_message(target: IO[bytes], message: dict[str, Any]) -> None:
-    """Send a message."""
+    """Write one message."""
     raw = json.dumps(message).encode()
     target.write(struct.pack(">I", len(raw)) + raw)
     target.flush()
 
 
 def describe(error: BaseException, request_id: str, skip: int) -> dict[str, Any]:
-    """Write an exception as Lambda does, without this file's own frames."""
+    """Return an exception in Lambda's form.
+
+    :param skip: the number of outer stack frames to leave out, which belong to this file.
+    """
     frames = traceback.format_list(traceback.extract_tb(error.__traceback__)[skip:])
     return {
         "errorMessage": str(error),
@@ -70,7 +75,7 @@ def describe(error: BaseException, request_id: str, skip: int) -> dict[str, Any]
 
 
 def import_error(module: str, error: BaseException) -> dict[str, Any]:
-    """Write a failure to load the handler's module as Lambda does."""
+    """Return the error of a handler module that cannot be loaded, in Lambda's form."""
     if isinstance(error, ImportError):
         kind, text = "Runtime.ImportModuleError", f"Unable to import module '{module}': {error}"
     elif isinstance(error, SyntaxError):
@@ -88,21 +93,19 @@ def load(handler: str) -> tuple[Any, dict[str, Any] | None]:
             "errorMessage": (
                 f"Bad handler '{handler}': not enough values to unpack (expected 2, got 1)"
             ),
-            # Fmt: skip
             "errorType": "Runtime.MalformedHandlerName",
             "requestId": "",
             "stackTrace": [],
         }
     try:
         module = importlib.import_module(module_name.replace("/", "."))
-    except BaseException as error:
+    except BaseException as error:  # the module is the user's code and may raise anything
         traceback.print_exc()
         return None, import_error(module_name, error)
     found = getattr(module, name, None)
     if found is None:
         return None, {
             "errorMessage": f"Handler '{name}' missing on module '{module_name}'",
-            # Fmt: skip
             "errorType": "Runtime.HandlerNotFound",
             "requestId": "",
             "stackTrace": [],
@@ -111,10 +114,10 @@ def load(handler: str) -> tuple[Any, dict[str, Any] | None]:
 
 
 def invoke(function: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """Run the handler once; return the answer."""
+    """Run the handler once and return the answer."""
     try:
         result = function(request["event"], LambdaContext(request))
-    except Exception as error:
+    except Exception as error:  # the handler is the user's code and may raise anything
         traceback.print_exc()
         return {"error": describe(error, request["request_id"], 1)}
     try:
@@ -138,7 +141,7 @@ def guard() -> None:
 
 
 def main() -> None:
-    """Serve until the pipe closes."""
+    """Serve invocations until the pipe closes."""
     requests, responses = os.fdopen(int(sys.argv[1]), "rb"), os.fdopen(int(sys.argv[2]), "wb")
     sys.path[:0] = json.loads(os.environ.pop("LOCAL_AWS_PATHS"))
     sys.argv = [""]

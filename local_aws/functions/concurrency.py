@@ -1,8 +1,8 @@
-"""How many functions run at once on few cores.
+"""Limits the number of functions that run at the same time.
 
-On AWS every environment has its own processor. Here a hundred cold starts at once would all run
-into their time limits. So an invocation waits, its clock not yet started, until fewer run than
-there are slots, or the machine has idle time.
+On AWS, every execution environment has its own processor. Here, a hundred simultaneous cold starts
+would all reach their time limits. So an invocation waits until fewer functions run than there are
+slots, or until the machine has idle time. Its time limit starts after the wait.
 """
 
 from __future__ import annotations
@@ -16,20 +16,18 @@ from pathlib import Path
 IDLE_ENOUGH = 0.25
 TICK_S = 0.1
 MORE_AT_ONCE = 8
-"""How many are let in at a tick at which the machine is idle."""
+"""The number of additional invocations that may start when the machine is idle."""
 
 
 class IdleMeter:
-    """Measures the share of time in which the machine's processors had nothing to do. Linux
-    only.
-    """
+    """Measures the share of time in which the processors were idle. It works on Linux only."""
 
     def __init__(self, path: Path = Path("/proc/stat")) -> None:
         self._path = path
         self._last = self._read()
 
     def _read(self) -> tuple[int, int]:
-        """Return idle and total ticks since boot."""
+        """Return the idle and the total ticks since boot."""
         try:
             numbers = [int(n) for n in self._path.read_text().splitlines()[0].split()[1:]]
         except (OSError, IndexError, ValueError):
@@ -37,7 +35,7 @@ class IdleMeter:
         return numbers[3] + numbers[4], sum(numbers[:8])
 
     def idle_share(self) -> float:
-        """Return the share since the last call; 0 where it cannot be known."""
+        """Return the idle share since the last call; 0 if it cannot be measured."""
         idle, total = self._read()
         before_idle, before_total = self._last
         self._last = idle, total
@@ -45,7 +43,7 @@ class IdleMeter:
 
 
 class ConcurrencyLimit:
-    """Lets invocations in, first come first served."""
+    """Lets invocations start in the order of their arrival."""
 
     def __init__(self, slots: int | None = None, meter: IdleMeter | None = None) -> None:
         self._slots = slots or max(4, 2 * (os.cpu_count() or 2))
@@ -59,8 +57,8 @@ class ConcurrencyLimit:
     def slot(self, nested: bool) -> Iterator[None]:
         """Run the body in a slot.
 
-        :param nested: the caller is a function itself and holds a slot: it is let in at once, or
-            both would wait for ever.
+        :param nested: the caller is itself a function in a slot. The invocation starts at once,
+            because otherwise both could wait for ever.
         """
         if not nested:
             self._enter()
@@ -75,7 +73,7 @@ class ConcurrencyLimit:
                 self._condition.notify_all()
 
     def _enter(self) -> None:
-        """Wait for this invocation's turn."""
+        """Wait until this invocation may start."""
         ticket = object()
         with self._condition:
             self._queue.append(ticket)
@@ -91,7 +89,7 @@ class ConcurrencyLimit:
             self._condition.notify_all()
 
     def _has_room(self) -> bool:
-        """Say whether one more may run; uses up what idleness allowed."""
+        """Say whether one more invocation may start, and use up an additional start if needed."""
         if self._running < self._slots:
             return True
         if self._extra > 0:

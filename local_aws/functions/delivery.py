@@ -1,5 +1,4 @@
-"""Asynchronous invocation as on AWS: retries, their end, dead-letter queues and destinations; and
-who may ask for it.
+"""Asynchronous invocations as on AWS: permissions, retries, dead-letter queues and destinations.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
 """
@@ -25,11 +24,14 @@ from local_aws.pace import Pace
 log = logging.getLogger("local_aws")
 Record = Mapping[str, Any]
 RULE: contextvars.ContextVar[str] = contextvars.ContextVar("rule", default="")
-"""ARN of the EventBridge rule that is delivering."""
+"""The ARN of the EventBridge rule that is delivering an event."""
 
 
 class Delivery:
-    """Invokes functions for events."""
+    """Invokes functions for events.
+
+    :ivar copies: called with the function's name; returns how often an event is delivered.
+    """
 
     def __init__(self, issuer: Issuer, authorizer: Authorizer, pace: Pace) -> None:
         self._issuer = issuer
@@ -37,10 +39,10 @@ class Delivery:
         self.pace = pace
         self.copies: Callable[[str], int] = lambda _function_name: 1
 
-    # -- the emulator's seams
-    # -----------------------------------------------------------------------------------
+    # --- Called by the emulator ---
+
     def invoke_async(self, record: Record, event: Any) -> None:
-        """Accept an event and see it through in the background; a fault may lose or double it."""
+        """Accept an event and process it in the background; a fault may lose or duplicate it."""
         config = record.get("config") or record
         for _ in range(self.copies(str(config["FunctionName"]))):
             context = contextvars.copy_context()
@@ -52,7 +54,7 @@ class Delivery:
             ).start()
 
     def deliver_rule(self, arn: str, payload: str) -> None:
-        """Invoke an EventBridge rule's target, if the function's policy lets the rule."""
+        """Invoke the target of an EventBridge rule, if the function's policy allows it."""
         service = seams.module("services.lambda_svc")
         record, config, name = service._get_func_record_for_ref(arn)
         if not record or not config:
@@ -71,9 +73,7 @@ class Delivery:
         )
 
     def logging_as_role(self, original: Any) -> Any:
-        """Write a function's log only where its role may, as on AWS: without the permission there
-        is silently none.
-        """
+        """Write a function's log only if its role may; otherwise there is no log, as on AWS."""
 
         def emit(record: Record, *arguments: Any, **settings: Any) -> None:
             config = record.get("config") or record
@@ -86,8 +86,9 @@ class Delivery:
         return emit
 
     def _may_log(self, role_name: str, group: str) -> bool:
-        """Ask for what writing to a log group takes; the group itself only where it is not there
-        yet.
+        """Say whether a role has the permissions to write to a log group.
+
+        If the group does not exist, the role also needs the permission to create it.
         """
         try:
             role = self._issuer.get_role(role_name)
@@ -106,7 +107,7 @@ class Delivery:
         )
 
     def _may_invoke(self, arn: str, service: str, source_arn: str) -> bool:
-        """Ask the policy of a function, or of the alias that is named."""
+        """Say whether the policy of a function or alias allows a service to invoke it."""
         evaluator = seams.module("core.iam_evaluator")
         found = seams.module("services.lambda_svc").function_policy_for_arn(arn)
         if found is None:
@@ -128,43 +129,39 @@ class Delivery:
             == "Allow"
         )
 
-    # -- an event's way
-    # -----------------------------------------------------------------------------------------
+    # --- The life of an event ---
+
     def _see_through(self, record: Record, config: Record, event: Any) -> None:
-        """Invoke until it succeeds or is given up, then tell the destination."""
-        settings, began, request_id = (
-            invoke_config(base_record(config), config),
-            time.monotonic(),
-            secrets.token_hex(16),
-        )
+        """Invoke the function until it succeeds or is given up, then notify the destination."""
+        settings = invoke_config(base_record(config), config)
+        began = time.monotonic()
+        request_id = secrets.token_hex(16)
         result, tries, condition = self._try(record, config, event, settings, began)
         outcome = Ending(str(config["FunctionArn"]), request_id, condition, tries, event, result)
         try:
-            self._tell(config, settings, outcome)
-        except Exception:
-            log.exception("telling the destination of %s", config["FunctionName"])
+            self._notify(config, settings, outcome)
+        except Exception:  # the event is over; a service of the emulator may fail in any way
+            log.exception("notifying the destination of %s", config["FunctionName"])
 
     def _try(
         self, record: Record, config: Record, event: Any, settings: Record, began: float
     ) -> tuple[dict[str, Any], int, str]:
-        """Invoke with the retries that the settings allow; return the last result, how many tries,
-        and how it ended.
+        """Invoke the function with the retries that the settings allow.
+
+        :return: the last result, the number of invocations, and the condition in which the event
+            ended.
         """
         service = seams.module("services.lambda_svc")
-        retries, oldest_s = (
-            int(settings.get("MaximumRetryAttempts", 2)),
-            float(settings.get("MaximumEventAgeInSeconds", 21600)),
-        )
+        retries = int(settings.get("MaximumRetryAttempts", 2))
+        oldest_s = float(settings.get("MaximumEventAgeInSeconds", 21600))
         tries, throttled_s = 0, self.pace.after_throttle_s
         while True:
             result = dict(
                 service._execute_function_with_config_scope({**record, "config": config}, event)
             )
             if result.get("throttle"):
-                wait_s, throttled_s = (
-                    throttled_s,
-                    min(2 * throttled_s, self.pace.longest_throttle_s),
-                )
+                wait_s = throttled_s
+                throttled_s = min(2 * throttled_s, self.pace.longest_throttle_s)
             else:
                 tries += 1
                 if not result.get("error"):
@@ -176,10 +173,8 @@ class Delivery:
                 return result, tries, "EventAgeExceeded"
             time.sleep(wait_s)
 
-    def _tell(self, config: Record, settings: Record, ending: Ending) -> None:
-        """Send the outcome where the settings say; a failed event goes to the dead-letter queue
-        too.
-        """
+    def _notify(self, config: Record, settings: Record, ending: Ending) -> None:
+        """Send the outcome to its destination, and a failed event to the dead-letter queue, too."""
         kind = "OnSuccess" if ending.condition == "Success" else "OnFailure"
         destination = ((settings.get("DestinationConfig") or {}).get(kind) or {}).get("Destination")
         if destination:
@@ -228,7 +223,7 @@ class Delivery:
 
 
 def remembering_rule(original: Any) -> Any:
-    """Remember which rule is delivering while a target is invoked."""
+    """Remember the rule that is delivering while a target is invoked."""
 
     def invoke_target(target: Any, event: Any, rule: Record, view: Any = None) -> Any:
         token = RULE.set(str(rule.get("Arn", "")))
@@ -242,7 +237,12 @@ def remembering_rule(original: Any) -> Any:
 
 @dataclass(frozen=True)
 class Ending:
-    """How an asynchronous event ended."""
+    """The outcome of an asynchronous event.
+
+    :param condition: `Success`, `RetriesExhausted` or `EventAgeExceeded`.
+    :param tries: the number of invocations.
+    :param result: the emulator's result of the last invocation.
+    """
 
     function_arn: str
     request_id: str
@@ -252,14 +252,14 @@ class Ending:
     result: Mapping[str, Any]
 
     def _payload(self) -> Any:
-        """Return what the function answered."""
+        """Return the function's answer."""
         body = self.result.get("body")
         return (
             json.loads(body) if isinstance(body, str) and self.result.get("raw_payload") else body
         )
 
     def record(self) -> dict[str, Any]:
-        """Return the invocation record that a destination gets."""
+        """Return the invocation record for a destination."""
         return {
             "version": "1.0",
             "timestamp": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
@@ -279,7 +279,7 @@ class Ending:
         }
 
     def attributes(self) -> dict[str, str]:
-        """Return the attributes that a message in a dead-letter queue has."""
+        """Return the attributes of the message in a dead-letter queue."""
         body = self.result.get("body")
         message = body.get("errorMessage", "") if isinstance(body, dict) else ""
         return {
@@ -290,9 +290,7 @@ class Ending:
 
 
 def base_record(config: Record) -> Record:
-    """Return a function's own record: those of its versions lack what is set for the function as a
-    whole.
-    """
+    """Return a function's own record. The records of its versions lack some settings."""
     service = seams.module("services.lambda_svc")
     account, region = service._account_region_from_function_config(config)
     return dict(service._functions.get_scoped(account, region, config["FunctionName"]) or {})

@@ -1,4 +1,4 @@
-"""One execution environment of a function: a process that serves one invocation after another."""
+"""One execution environment of a function: a process that serves its invocations one by one."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Launch:
-    """How an environment's process is started.
+    """The program, paths, variables and limits of an environment's process.
 
-    :param paths: what the handler can import from, besides the standard library, in order.
+    :param code: the folder of the unpacked zip.
+    :param paths: the places from which the handler can import besides the standard library, in
+        order.
     """
 
     interpreter: str
@@ -43,10 +45,14 @@ class Launch:
 
 @dataclass(frozen=True)
 class InvocationOutcome:
-    """How an invocation ended.
+    """The outcome of an invocation.
 
     :param payload: the handler's result as JSON text, or None.
     :param error: Lambda's error object, or None.
+    :param init_s: seconds from the start of the process until the handler was loaded; None if it
+        was loaded before.
+    :param peak_mib: the largest measured memory.
+    :param is_usable: whether the environment can serve another invocation.
     """
 
     payload: str | None
@@ -59,7 +65,7 @@ class InvocationOutcome:
 
 
 class Environment:
-    """A running process, used by one invocation at a time."""
+    """A running process that serves one invocation at a time."""
 
     def __init__(self, launch: Launch, reaper: Reaper) -> None:
         self._launch = launch
@@ -73,7 +79,7 @@ class Environment:
         self._start()
 
     def _start(self) -> None:
-        """Start the process; it loads the handler at once."""
+        """Start the process. It loads the handler at once."""
         request_read, request_write = os.pipe()
         response_read, response_write = os.pipe()
         command = [
@@ -103,10 +109,8 @@ class Environment:
         finally:
             os.close(request_read)
             os.close(response_write)
-        self._requests, self._responses = (
-            os.fdopen(request_write, "wb"),
-            os.fdopen(response_read, "rb", buffering=0),
-        )
+        self._requests = os.fdopen(request_write, "wb")
+        self._responses = os.fdopen(response_read, "rb", buffering=0)
         self._reaper.watch(self._process.pid)
         self._reader = threading.Thread(
             target=self._collect_log, args=[self._process.stdout], daemon=True, name="function-log"
@@ -114,7 +118,7 @@ class Environment:
         self._reader.start()
 
     def _collect_log(self, stream: IO[bytes]) -> None:
-        """Keep what the handler prints, up to a limit."""
+        """Keep the handler's output, up to a limit."""
         kept = 0
         while chunk := os.read(stream.fileno(), 65536):
             if kept < LOG_LIMIT:
@@ -142,7 +146,7 @@ class Environment:
         )
 
     def _await_init(self, request_id: str) -> dict[str, Any] | None:
-        """Wait until the handler is loaded; return the error if it cannot be."""
+        """Wait until the handler is loaded; return the error if it cannot be loaded."""
         answer = self._receive(INIT_LIMIT_S + self._launch.timeout_s)
         if answer is None:
             return self._explain(request_id, INIT_LIMIT_S)
@@ -171,8 +175,10 @@ class Environment:
         return answer.get("result"), answer.get("error")
 
     def _receive(self, within_s: float) -> dict[str, Any] | None:
-        """Return the next message; None if the process ended, used too much memory, or the time is
-        up (then it is killed).
+        """Return the next message.
+
+        :return: None if the process ended, used too much memory or ran out of time. It is then
+            killed.
         """
         head = self._read_exactly(4, end := time.monotonic() + within_s)
         body = self._read_exactly(struct.unpack(">I", head)[0], end) if head else None
@@ -182,7 +188,11 @@ class Environment:
         return dict(json.loads(body))
 
     def _read_exactly(self, count: int, end: float) -> bytes | None:
-        """Read so many bytes before a time, watching the memory meanwhile."""
+        """Read a number of bytes before a time, and watch the memory meanwhile.
+
+        :return: None at the end of the pipe, after the time, or if the process uses too much
+            memory.
+        """
         data = b""
         while len(data) < count:
             ready, _, _ = select.select(
@@ -199,7 +209,7 @@ class Environment:
         return data
 
     def _uses_too_much(self) -> bool:
-        """Measure the resident memory; say whether it exceeds the limit. Linux only."""
+        """Measure the resident memory and say whether it exceeds the limit (on Linux only)."""
         with contextlib.suppress(OSError, IndexError, ValueError):
             pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
             self._peak_mib = max(self._peak_mib, pages * PAGE >> 20)
@@ -226,16 +236,16 @@ class Environment:
         )
 
     def _take_log(self) -> str:
-        """Return what was printed since the last time."""
+        """Return the output since the last call."""
         if self._process.poll() is not None:
             self._reader.join(timeout=1)
         else:
-            time.sleep(0.002)  # what was flushed before the answer is in the pipe, or just read
+            time.sleep(0.002)  # gives the reader time for the output that came before the answer
         chunks, self._log = self._log, []
         return b"".join(chunks).decode(errors="replace")
 
     def kill(self) -> None:
-        """End the process and everything it started."""
+        """End the process and every process that it started."""
         self._timed_out = self._process.poll() is None and not self._ended_by_itself()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -243,7 +253,7 @@ class Environment:
         self._reaper.forget(self._process.pid)
 
     def _ended_by_itself(self) -> bool:
-        """Give a process whose pipe has closed the moment it needs to be gone."""
+        """Say whether the process ended by itself; give one with a closed pipe a moment to end."""
         ready, _, _ = select.select([self._responses], [], [], 0)
         if not ready:
             return False
@@ -256,7 +266,7 @@ class Environment:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End the process and let go of its pipes."""
+        """End the process and close its pipes."""
         self.kill()
         for stream in (self._requests, self._responses):
             with contextlib.suppress(OSError):
@@ -272,5 +282,5 @@ def exit_error(request_id: str, how: str) -> dict[str, Any]:
 
 
 def _is_fatal(error: dict[str, Any] | None) -> bool:
-    """Say whether an error ends the environment."""
+    """Say whether the environment cannot be used after an error."""
     return error is not None and error["errorType"] in ("Runtime.ExitError", "Sandbox.Timedout")

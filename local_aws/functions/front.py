@@ -1,6 +1,4 @@
-"""What stands before the emulator's Lambda: PassRole, the runtimes that this machine has, payload
-limits.
-"""
+"""Checks in front of the emulator's Lambda: PassRole, available runtimes and payload limits."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ Response = tuple[int, dict[str, str], bytes]
 
 
 class LambdaFront:
-    """The handler in front of the emulator's."""
+    """The handler in front of the emulator's Lambda."""
 
     def __init__(
         self, inner: Any, authorizer: Authorizer, runtimes: Runtimes, runner: Runner
@@ -58,8 +56,10 @@ class LambdaFront:
     def _refuse_configuration(
         self, headers: Mapping[str, str], data: Mapping[str, Any]
     ) -> Response | None:
-        """Refuse a role that the caller may not pass, or that Lambda cannot assume, and a runtime
-        that is not here.
+        """Refuse a function configuration that AWS or this machine cannot accept.
+
+        The caller must be allowed to pass the role, Lambda must be able to assume it, and the
+        runtime must be available.
         """
         role = data.get("Role")
         if role:
@@ -81,9 +81,9 @@ class LambdaFront:
 
 
 def check_function(properties: Mapping[str, Any], runtimes: Runtimes, runner: Runner) -> None:
-    """Check what this machine and IAM ask of a function.
+    """Check that this machine has a function's runtime, and that Lambda can assume its role.
 
-    :raises ValueError: naming the runtimes that are here, or the role that Lambda cannot assume.
+    :raises ValueError: naming the available runtimes, or saying that the role cannot be assumed.
     """
     runtime = properties.get("Runtime")
     if runtime and runtimes.interpreter(str(runtime)) is None:
@@ -99,7 +99,7 @@ def check_function(properties: Mapping[str, Any], runtimes: Runtimes, runner: Ru
 
 
 def refuse_payload(headers: Mapping[str, str], body: bytes) -> Response | None:
-    """Refuse an event that is too large, or no JSON."""
+    """Refuse an event that is too large or is not JSON."""
     limit = ASYNC_LIMIT if headers.get("x-amz-invocation-type") == "Event" else SYNC_LIMIT
     if len(body) > limit:
         return error(
@@ -121,7 +121,7 @@ def refuse_payload(headers: Mapping[str, str], body: bytes) -> Response | None:
 
 
 def error(status: int, code: str, message: str) -> Response:
-    """Return an error as Lambda's REST API does."""
+    """Return an error in the form of Lambda's REST API."""
     headers = {"Content-Type": "application/json", "x-amzn-errortype": code}
     return (
         status,

@@ -1,4 +1,4 @@
-"""Zips and layers, unpacked once for each content and shared by every process that needs them."""
+"""Unpacked zips and layers. Each content is unpacked once and shared by all processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BadPackageError(Exception):
 
 
 class Packages:
-    """A folder of unpacked zips, named by content."""
+    """A folder of unpacked zips, each named by the digest of its content."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -24,9 +24,9 @@ class Packages:
         self._lock = threading.Lock()
 
     def unpack(self, content: bytes) -> Path:
-        """Return the folder that holds a zip's files, unpacking it if nobody has yet.
+        """Return the folder with a zip's files. The first call for a content unpacks it.
 
-        :raises BadPackageError: if it is no zip, or reaches outside its folder.
+        :raises BadPackageError: if the content is not a zip, or would write outside its folder.
         """
         digest = hashlib.sha256(content).hexdigest()
         target = self._folder / digest[:32]
@@ -38,7 +38,7 @@ class Packages:
         return target
 
     def _unpack(self, content: bytes, target: Path) -> None:
-        """Unpack beside the target, then rename."""
+        """Unpack into a temporary folder, then rename it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=self._folder, prefix=".new-"))
         try:
@@ -53,7 +53,7 @@ class Packages:
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
-    """Write one member with its permissions."""
+    """Write one member of the zip with its permissions."""
     if not (folder / member.filename).resolve().is_relative_to(folder.resolve()):
         raise BadPackageError(f"the zip reaches outside its folder: {member.filename}")
     path = Path(archive.extract(member, folder))

@@ -1,6 +1,4 @@
-"""Runs functions: picks or starts an environment, waits for a slot, returns what the emulator
-expects.
-"""
+"""Runs functions: reuses or starts an environment, and returns what the emulator expects."""
 
 from __future__ import annotations
 
@@ -20,34 +18,40 @@ from local_aws.functions.environment import Environment, InvocationOutcome, Laun
 from local_aws.functions.packages import BadPackageError, Packages
 from local_aws.functions.runtimes import Runtimes
 from local_aws.iam.sessions import Credentials, Issuer, RoleMissingError, TrustError
+from local_aws.machines.processes import MARK
 from local_aws.machines.reaper import Reaper
-from local_aws.processes import MARK
 
 log = logging.getLogger("local_aws")
 SERVICE = "lambda.amazonaws.com"
 OLDEST_S = 2700.0
-"""An environment is not used beyond this age: its credentials live for an hour."""
+"""The age in seconds after which an environment is not used any more: its credentials live for an
+hour."""
 IDLE_FOR_S = 120.0
 KEPT_IDLE = 8
 RESPONSE_LIMIT = 6 * 1024 * 1024
 NESTED: contextvars.ContextVar[bool] = contextvars.ContextVar("nested", default=False)
-"""Whether the invoker of this request is a function itself."""
+"""Whether the caller of this request is itself a function."""
 Record = Mapping[str, Any]
 
 
 @dataclass
 class Idle:
-    """An environment that waits for its next invocation."""
+    """An environment that waits for its next invocation.
+
+    :param since: when it became idle (`time.monotonic`).
+    """
 
     environment: Environment
     since: float
 
 
 class Runner:
-    """All environments of all functions.
+    """The execution environments of all functions.
 
-    :param endpoint_url: where AWS is.
-    :param twin: the mark that every process carries.
+    :param endpoint_url: the address of the local AWS.
+    :param process_mark: the mark in the environment of each process.
+    :ivar keys: the access keys of the functions.
+    :ivar spoil: called before an invocation; returns the error that a fault causes, or None.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class Runner:
         issuer: Issuer,
         reaper: Reaper,
         endpoint_url: str,
-        twin: str,
+        process_mark: str,
     ) -> None:
         self._packages = Packages(folder / "unpacked")
         self._folder = folder
@@ -65,7 +69,7 @@ class Runner:
         self._issuer = issuer
         self._reaper = reaper
         self._endpoint_url = endpoint_url
-        self._twin = twin
+        self._process_mark = process_mark
         self._gate = ConcurrencyLimit()
         self._lock = threading.Lock()
         self._idle: dict[str, list[Idle]] = {}
@@ -75,12 +79,10 @@ class Runner:
             lambda _function_name, _request_id: None
         )
 
-    # -- the emulator's seam
-    # ------------------------------------------------------------------------------------
+    # --- Called by the emulator ---
+
     def execute(self, record: Record, event: Any, request_id: str) -> dict[str, Any]:
-        """Run one invocation, as the emulator's own executor does: starts a process if none is
-        idle.
-        """
+        """Run one invocation for the emulator. It starts a process if no environment is idle."""
         config = record.get("config") or record
         if spoiled := self.spoil(config["FunctionName"], request_id):
             return as_result(InvocationOutcome(None, spoiled, "", 0.0, None, 0, True))
@@ -94,7 +96,7 @@ class Runner:
     def _run(
         self, record: Record, config: Record, event: Any, request_id: str
     ) -> InvocationOutcome:
-        """Invoke an idle environment, or a new one; keep it for the next if it is still good."""
+        """Invoke an idle or a new environment, and keep it if it is still usable."""
         key = environment_key(config)
         environment = self._take(key) or self._start(record, config)
         outcome = environment.invoke(event, request_id, str(config["FunctionArn"]))
@@ -107,7 +109,10 @@ class Runner:
         return outcome
 
     def _take(self, key: str) -> Environment | None:
-        """Return the environment that was used last, so that the others grow idle and go."""
+        """Return the idle environment that was used last.
+
+        The others stay idle, so that they can be ended.
+        """
         with self._lock:
             idle = self._idle.get(key, [])
             while idle:
@@ -121,9 +126,7 @@ class Runner:
         return None
 
     def _put(self, key: str, environment: Environment) -> None:
-        """Keep an environment; end those that were idle for long, and those of older
-        configurations.
-        """
+        """Keep an environment as idle; end those that are idle for long or outdated."""
         with self._lock:
             self._idle.setdefault(key, []).append(Idle(environment, time.monotonic()))
             surplus = self._surplus(key)
@@ -131,7 +134,7 @@ class Runner:
             self._drop(old)
 
     def _surplus(self, current: str) -> list[Environment]:
-        """Take out of the pool what should not be kept."""
+        """Remove the environments from the pool that should not be kept, and return them."""
         out, before = [], time.monotonic() - IDLE_FOR_S
         name = current.rpartition("@")[0]
         for key, idle in self._idle.items():
@@ -157,7 +160,10 @@ class Runner:
         return environment
 
     def _launch(self, record: Record, config: Record) -> Launch:
-        """Return how a function's process is started."""
+        """Return how a function's process is started.
+
+        :raises OSError: if this machine lacks the function's runtime.
+        """
         runtime = str(config.get("Runtime"))
         interpreter = self._runtimes.interpreter(runtime)
         if interpreter is None:
@@ -172,13 +178,18 @@ class Runner:
         )
         self.keys.add(credentials.access_key_id)
         return Launch(
-            interpreter, code, self._paths(code, config, runtime), self._variables(config, code, credentials, interpreter),
-            float(config.get("Timeout", 3)), int(config.get("MemorySize", 128)),
-        )  # fmt: skip
+            interpreter,
+            code,
+            self._paths(code, config, runtime),
+            self._variables(config, code, credentials, interpreter),
+            float(config.get("Timeout", 3)),
+            int(config.get("MemorySize", 128)),
+        )
 
     def _paths(self, code: Path, config: Record, runtime: str) -> list[str]:
-        """Return what the handler imports from: its zip, its layers (the later ones first), the
-        runtime's packages.
+        """Return the import paths of the handler, in order.
+
+        They are its zip, its layers (the last layer first), and the runtime's packages.
         """
         service = seams.module("services.lambda_svc")
         layers = [
@@ -197,7 +208,7 @@ class Runner:
     def _variables(
         self, config: Record, code: Path, credentials: Credentials, interpreter: str
     ) -> dict[str, str]:
-        """Return a function's environment: its own variables, and those that Lambda reserves.
+        """Return a function's environment: its own variables and those that Lambda reserves.
 
         Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
         """
@@ -205,6 +216,7 @@ class Runner:
         scratch = self._folder / "tmp" / secrets.token_hex(6)
         scratch.mkdir(parents=True)
         group = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{name}"
+        stream = f"{time.strftime('%Y/%m/%d')}/[$LATEST]{secrets.token_hex(16)}"
         own = {
             str(k): str(v)
             for k, v in (config.get("Environment") or {}).get("Variables", {}).items()
@@ -225,7 +237,7 @@ class Runner:
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(config.get("MemorySize", 128)),
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
             "AWS_LAMBDA_LOG_GROUP_NAME": group,
-            "AWS_LAMBDA_LOG_STREAM_NAME": f"{time.strftime('%Y/%m/%d')}/[$LATEST]{secrets.token_hex(16)}",
+            "AWS_LAMBDA_LOG_STREAM_NAME": stream,
             "AWS_REGION": self._issuer.region,
             "AWS_DEFAULT_REGION": self._issuer.region,
             "AWS_ENDPOINT_URL": self._endpoint_url,
@@ -235,7 +247,7 @@ class Runner:
             "AWS_SESSION_TOKEN": credentials.session_token,
             "PYTHONPATH": str(self._runtimes.packages),
             "LOCAL_AWS_BOUNDS_LOG": str(self._folder / "out-of-bounds" / name),
-            MARK: self._twin,
+            MARK: self._process_mark,
         }
 
     def can_assume(self, role_arn: str) -> bool:
@@ -248,7 +260,7 @@ class Runner:
             return False
 
     def running(self) -> int:
-        """Return how many environments there are."""
+        """Return the number of environments."""
         with self._lock:
             return len(self._all)
 
@@ -261,8 +273,9 @@ class Runner:
 
 
 def environment_key(config: Record) -> str:
-    """Return what two invocations must share to use one environment."""
-    return f"{config['FunctionName']}:{config.get('Version')}@{config.get('RevisionId')}/{config.get('CodeSha256')}"
+    """Return a key that is equal for invocations that can share an environment."""
+    content = f"{config.get('RevisionId')}/{config.get('CodeSha256')}"
+    return f"{config['FunctionName']}:{config.get('Version')}@{content}"
 
 
 def is_init_error(error: Mapping[str, Any] | None) -> bool:
@@ -277,12 +290,12 @@ def is_init_error(error: Mapping[str, Any] | None) -> bool:
 
 
 def init_error(error: Exception) -> dict[str, Any]:
-    """Return Lambda's error for a function that cannot even be started."""
+    """Return Lambda's error for a function that cannot be started."""
     return {"errorType": "InvalidRuntimeException", "errorMessage": str(error)}
 
 
 def as_result(outcome: InvocationOutcome) -> dict[str, Any]:
-    """Return an outcome as the emulator's executors do."""
+    """Return an outcome in the form of the emulator's executors."""
     text = report(outcome)
     if outcome.error is None and len(outcome.payload or "") > RESPONSE_LIMIT:
         too_large = (
@@ -300,7 +313,7 @@ def as_result(outcome: InvocationOutcome) -> dict[str, Any]:
 
 
 def report(outcome: InvocationOutcome) -> str:
-    """Return the log with what Lambda's REPORT line adds to the emulator's."""
+    """Return the log with the values of Lambda's REPORT line that the emulator's line lacks."""
     init = f" Init Duration: {outcome.init_s * 1000:.2f} ms" if outcome.init_s is not None else ""
     return (
         f"{outcome.log}[local AWS] Duration: {outcome.duration_s * 1000:.2f} ms Max Memory "

@@ -1,4 +1,4 @@
-"""Which of Lambda's Python runtimes this machine can run, and with which interpreter."""
+"""The Python runtimes of Lambda that this machine can run, and their interpreters."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
 OFFERED_BY_RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
-"""What AWS's runtime brings besides Python: the SDK and its dependencies, pure Python all of them."""
+"""The packages that AWS's runtime contains besides Python: the SDK and its dependencies."""
 
 
 class Runtimes:
-    """Finds interpreters once, in the background of the start, because asking each takes a moment.
+    """Finds the interpreters once, in the background, because starting each one takes a moment.
 
-    :param folder: where the packages that a runtime offers are linked together.
+    :param folder: the folder of links to the packages that a runtime offers.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,7 +27,7 @@ class Runtimes:
         self._search.start()
 
     def _find_all(self) -> None:
-        """Look for every runtime."""
+        """Look for the interpreter of every runtime."""
         link_packages(self.packages)
         for runtime in RUNTIMES:
             if path := find_interpreter(runtime):
@@ -39,14 +39,16 @@ class Runtimes:
         return list(self._found)
 
     def interpreter(self, runtime: str) -> str | None:
-        """Return a runtime's interpreter, or None."""
+        """Return the interpreter of a runtime, or None."""
         self._search.join()
         return self._found.get(runtime)
 
 
 def find_interpreter(runtime: str) -> str | None:
-    """Return an interpreter of a version: this one, or the first on PATH that really starts (a
-    manager's shim may not).
+    """Return an interpreter of a runtime's version, or None.
+
+    This is the server's own interpreter, or the first one on PATH if it really starts. The shim of
+    a version manager may not start.
     """
     if runtime == f"python{sys.version_info.major}.{sys.version_info.minor}":
         return sys.executable
@@ -55,7 +57,7 @@ def find_interpreter(runtime: str) -> str | None:
 
 
 def _starts(path: str, runtime: str) -> bool:
-    """Say whether an interpreter starts and is of the version."""
+    """Say whether an interpreter starts and has the runtime's version."""
     command = [path, "-I", "-S", "-c", "import sys; print('python%d.%d' % sys.version_info[:2])"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
@@ -65,7 +67,7 @@ def _starts(path: str, runtime: str) -> bool:
 
 
 def link_packages(folder: Path) -> None:
-    """Link the packages that a runtime offers into one folder, apart from the emulator's own."""
+    """Link the packages that a runtime offers into one folder, without the emulator's packages."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in OFFERED_BY_RUNTIME:

@@ -1,8 +1,8 @@
-"""IAM where the emulator's own evaluation falls short of AWS's, and the record of who used what.
+"""Authorization where the emulator is less exact than AWS, and counts of the used permissions.
 
-The emulator evaluates policies, boundaries, session and bucket policies. Added here: policy
-variables, the S3 conditional-write keys, VPC endpoint policies, and the checks that EC2 makes on
-each resource of one call.
+The emulator evaluates identity policies, boundaries, session policies and bucket policies. This
+module adds policy variables, the condition keys of conditional S3 writes, VPC endpoint policies,
+and the checks that EC2 makes on each resource of a call.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Denial:
-    """Who was refused, and whether by an explicit denial."""
+    """A refusal: the principal that was refused, and whether a policy denies it explicitly."""
 
     principal_arn: str
     explicit: bool
 
 
 class UsageRecord:
-    """Counts which principal asked for which action, and whether it got it."""
+    """Counts the actions that each role asked for, allowed and denied ones apart."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -66,7 +66,12 @@ def role_of(principal_arn: str) -> str:
 
 
 class Authorizer:
-    """Asks the emulator's evaluator, with everything a call's policies may look at."""
+    """Decides each call with the emulator's evaluator and the facts that policies refer to.
+
+    :ivar authorizes_itself: says whether a service authorizes an action by itself.
+    :ivar endpoint_denies: says whether a VPC endpoint's policy stops a call.
+    :ivar denied_by_fault: says whether a fault denies an action to a role.
+    """
 
     def __init__(self, region: str) -> None:
         self.region = region
@@ -79,7 +84,7 @@ class Authorizer:
         self._enforce: Any = None
 
     def install(self) -> None:
-        """Put this evaluation in the place of the emulator's."""
+        """Replace the emulator's evaluation by this one."""
         seams.replace(
             "core.iam_evaluator", "is_root_access_key", lambda _: lambda _access_key_id: False
         )
@@ -92,15 +97,23 @@ class Authorizer:
         seams.replace("core.iam_evaluator", "enforce", self._keep_and_replace)
 
     def _keep_and_replace(self, original: Any) -> Any:
-        """Keep the emulator's evaluation, and give it ours to call."""
+        """Keep the emulator's evaluation to call it, and return ours."""
         self._enforce = original
         return self.enforce
 
     def enforce(
-        self, access_key: str, iam_action: str, service: str, region: str, resource_arn: str = "*",
+        self,
+        access_key: str,
+        iam_action: str,
+        service: str,
+        region: str,
+        resource_arn: str = "*",
         service_context: dict[str, Any] | None = None,
-    ) -> Any:  # fmt: skip
-        """Decide one call, as the emulator asks for it: None, an AuthError or an EvalResult."""
+    ) -> Any:
+        """Decide one call in the emulator's form.
+
+        :return: None if the call is allowed, else an AuthError or an EvalResult.
+        """
         resource_arn = PUBLIC_PARAMETER.sub(r"\1::parameter/aws/service/", resource_arn)
         if self.authorizes_itself(service, iam_action):
             return self._enforce(access_key, "sts:GetCallerIdentity", service, region)
@@ -123,14 +136,17 @@ class Authorizer:
     def _is_denied_elsewhere(
         self, principal: str, action: str, arn: str, keys: dict[str, Any]
     ) -> bool:
-        """Ask the VPC endpoint's policy, and the fault that denies mid-run."""
+        """Say whether a fault or the policy of a VPC endpoint denies a call."""
         return self.denied_by_fault(role_of(principal), action) or self.endpoint_denies(
             principal, action, arn, keys
         )
 
     def check(self, headers: Headers, action: str, arn: str, keys: dict[str, Any]) -> Denial | None:
-        """Authorize one action on one resource for the caller of a request that was authenticated
-        before.
+        """Authorize one action on one resource for the caller of a request.
+
+        The emulator has authenticated the request before.
+
+        :return: None if the action is allowed.
         """
         access_key = seams.module("core.router").extract_access_key_id(headers)
         return self.check_key(access_key, action, arn, keys)
@@ -138,7 +154,7 @@ class Authorizer:
     def check_key(
         self, access_key: str, action: str, arn: str, keys: dict[str, Any]
     ) -> Denial | None:
-        """Do the same for an access key."""
+        """Authorize one action on one resource for an access key; return None if it is allowed."""
         service = action.split(":")[0]
         result = self._enforce(
             access_key, action, service, self.region, resource_arn=arn, service_context=keys
@@ -154,18 +170,24 @@ class Authorizer:
     def check_role(
         self, role: Mapping[str, Any], account_id: str, action: str, arn: str, keys: dict[str, Any]
     ) -> Denial | None:
-        """Authorize an action that AWS performs with a role's own permissions, such as
-        CloudFormation's service role.
+        """Authorize an action that AWS performs with a role's own permissions.
+
+        An example is the service role of CloudFormation.
+
+        :return: None if the action is allowed.
         """
         evaluator = seams.module("core.iam_evaluator")
-        name, principal = (
-            role["RoleName"],
-            f"arn:aws:sts::{account_id}:assumed-role/{role['RoleName']}/AWSCloudFormation",
-        )
+        name = role["RoleName"]
+        principal = f"arn:aws:sts::{account_id}:assumed-role/{name}/AWSCloudFormation"
         context = evaluator.EvalContext(
-            principal_arn=principal, principal_type="AssumedRole", principal_account=account_id, action=action,
-            resource_arn=arn, region=self.region, service_context={k.lower(): v for k, v in keys.items()},
-        )  # fmt: skip
+            principal_arn=principal,
+            principal_type="AssumedRole",
+            principal_account=account_id,
+            action=action,
+            resource_arn=arn,
+            region=self.region,
+            service_context={k.lower(): v for k, v in keys.items()},
+        )
         limits = evaluator._permissions_boundary(
             seams.module("services.iam")._roles, name, account_id
         )
@@ -177,15 +199,15 @@ class Authorizer:
         return None if allowed else Denial(principal, result.decision == "Deny")
 
     def _principal_arn(self, access_key: str) -> str:
-        """Return a caller's ARN, or "unknown"."""
+        """Return the ARN of a caller, or "unknown"."""
         identity = seams.module("core.iam_evaluator").resolve_caller_identity(access_key or "")
         return str(identity["userArn"]) if identity else "unknown"
 
 
 def with_variables(original: Any) -> Any:
-    """Substitute policy variables in a statement before it is matched.
+    """Substitute the policy variables of a statement before it is matched.
 
-    A variable without a value makes its statement not match, as on AWS:
+    A statement with a variable that has no value does not match, as on AWS:
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html
     """
 
@@ -200,7 +222,7 @@ def with_variables(original: Any) -> Any:
 
 
 def _substituted(statement: Any, context: Any) -> Any | None:
-    """Return a statement without variables, or None if one has no value."""
+    """Return a statement without variables, or None if a variable has no value."""
     if "${" not in repr((statement.resources, statement.not_resources, statement.conditions)):
         return statement
     try:
@@ -215,7 +237,7 @@ def _substituted(statement: Any, context: Any) -> Any | None:
 
 
 def _substitute_conditions(conditions: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """Substitute in every value of every condition."""
+    """Substitute the variables in every value of every condition."""
 
     def value(given: Any) -> Any:
         if isinstance(given, list):
@@ -229,10 +251,11 @@ def _substitute_conditions(conditions: Mapping[str, Any], context: Any) -> dict[
 
 
 def substitute(text: str, context: Any) -> str:
-    """Replace each ``${key}`` by the key's value in the request, each ``${key, 'default'}`` by it
-    or the default.
+    """Replace each `${key}` by the key's value in the request.
 
-    :raises KeyError: if a key has no value and no default.
+    `${key, 'default'}` gives the default if the key has no value.
+
+    :raises KeyError: if a key has neither a value nor a default.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -250,7 +273,7 @@ def substitute(text: str, context: Any) -> str:
 
 
 def with_role_arn(original: Any) -> Any:
-    """Make ``aws:PrincipalArn`` the role's ARN for a session of a role, path included.
+    """Make `aws:PrincipalArn` of a role's session the ARN of the role, including its path.
 
     Source:
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-principalarn
@@ -267,7 +290,7 @@ def with_role_arn(original: Any) -> Any:
 
 
 def with_conditional_writes(original: Any) -> Any:
-    """Add the keys of conditional writes.
+    """Add the condition keys of conditional writes to a request's keys.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
     """

@@ -1,5 +1,6 @@
-"""Which of the actions that a role's policies allow it has used, and which never: what could be
-taken away from it.
+"""Compares the actions that a role's policies allow with the actions that the role has used.
+
+Actions that were never used could be removed from the policies.
 """
 
 from __future__ import annotations
@@ -7,20 +8,26 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
 
 Report = dict[str, Any]
 Statement = Mapping[str, Any]
 
 
-def report(iam: Any, usage: Iterable[Mapping[str, Any]], pattern: str = "*") -> dict[str, Report]:
-    """Return, by role, what was used with how many calls, what was denied, and what its policies
-    allow and nobody used.
+def report(
+    iam: IAMClient, usage: Iterable[Mapping[str, Any]], pattern: str = "*"
+) -> dict[str, Report]:
+    """Return, for each role, its used, denied and never used actions.
+
+    Used and denied actions come with their number of calls.
 
     :param iam: a client of IAM.
     :param usage: the counts since the server's start, as
         :class:`local_aws.iam.authorization.UsageRecord` lists them.
-    :param pattern: of the roles' names.
+    :param pattern: a pattern of role names.
     """
     counted = list(usage)
     names = [
@@ -35,7 +42,7 @@ def report(iam: Any, usage: Iterable[Mapping[str, Any]], pattern: str = "*") -> 
     }
 
 
-def _of_role(iam: Any, name: str, usage: list[Mapping[str, Any]]) -> Report:
+def _of_role(iam: IAMClient, name: str, usage: list[Mapping[str, Any]]) -> Report:
     """Return the report of one role."""
     own = [entry for entry in usage if entry["role"] == name]
     used, denied = (
@@ -46,8 +53,8 @@ def _of_role(iam: Any, name: str, usage: list[Mapping[str, Any]]) -> Report:
     return {"used": used, "denied": denied, "never_used": sorted(unused(allowed, used))}
 
 
-def documents(iam: Any, name: str) -> Iterator[Any]:
-    """Yield every policy of a role, its own and those that are attached."""
+def documents(iam: IAMClient, name: str) -> Iterator[Any]:
+    """Yield every policy document of a role: its inline policies and its attached policies."""
     for policy_name in iam.list_role_policies(RoleName=name)["PolicyNames"]:
         yield iam.get_role_policy(RoleName=name, PolicyName=policy_name)["PolicyDocument"]
     for attached in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
@@ -58,9 +65,10 @@ def documents(iam: Any, name: str) -> Iterator[Any]:
 
 
 def allowed_actions(document: Any) -> set[str]:
-    """Return the actions that a policy allows, patterns as they are written.
+    """Return the actions that a policy allows. Patterns are returned as they are written.
 
-    >>> sorted(allowed_actions({"Statement": [{"Effect": "Allow", "Action": ["s3:Get*", "s3:PutObject"], "Resource": "*"}]}))
+    >>> sorted(allowed_actions({"Statement": [
+    ...     {"Effect": "Allow", "Action": ["s3:Get*", "s3:PutObject"], "Resource": "*"}]}))
     ['s3:Get*', 's3:PutObject']
     """
     policy = json.loads(document) if isinstance(document, str) else document
@@ -76,15 +84,13 @@ def allowed_actions(document: Any) -> set[str]:
 
 
 def _actions(statement: Statement) -> list[str]:
-    """Return a statement's actions; one that names what it does not allow allows everything
-    else.
-    """
+    """Return the actions of a statement. A statement with `NotAction` counts as `*`."""
     found = statement.get("Action", "*")
     return [found] if isinstance(found, str) else list(found)
 
 
 def unused(allowed: Iterable[str], used: Iterable[str]) -> set[str]:
-    """Return the patterns that no used action fits; the case of an action does not matter to IAM.
+    """Return the patterns that match no used action. IAM ignores the case of actions.
 
     >>> sorted(unused({"s3:Get*", "s3:PutObject", "ec2:*"}, ["s3:GetObject"]))
     ['ec2:*', 's3:PutObject']

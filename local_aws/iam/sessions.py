@@ -1,8 +1,7 @@
-"""Temporary credentials that AWS's own services hand out: to instances, functions and container
-tasks.
+"""Temporary credentials that AWS's services give to instances, functions and container tasks.
 
-A service may only assume a role whose trust policy names it; that is checked at every renewal,
-because a trust policy can change while a machine runs.
+A service can assume a role only if the role's trust policy names the service. This is checked at
+every renewal, because the trust policy can change while a machine runs.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class TrustError(PermissionError):
 
 
 class RoleMissingError(LookupError):
-    """There is no such role."""
+    """The account has no such role."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,15 @@ class Credentials:
     expires_at: dt.datetime
 
     def is_fresh(self, at: float) -> bool:
-        """Say whether they need no renewal yet."""
+        """Say whether the credentials need no renewal at a time (`time.time`)."""
         return self.expires_at.timestamp() - at > RENEW_BEFORE_S
 
 
 class Issuer:
-    """Issues sessions of roles to services."""
+    """Issues sessions of roles to services.
+
+    :ivar lifetime_s: called for each new session; returns how long it lives, in seconds.
+    """
 
     def __init__(self, account_id: str, region: str) -> None:
         self.account_id = account_id
@@ -57,9 +59,9 @@ class Issuer:
         self._holders: weakref.WeakSet[Renewing] = weakref.WeakSet()
 
     def get_role(self, name: str) -> dict[str, Any]:
-        """Return a role's record.
+        """Return the record of a role.
 
-        :raises RoleMissingError: if there is none.
+        :raises RoleMissingError: if the account has no such role.
         """
         role = seams.module("services.iam")._roles.get_scoped(self.account_id, None, name)
         if role is None:
@@ -71,9 +73,8 @@ class Issuer:
     ) -> Credentials:
         """Return new credentials of a role for a service.
 
-        :param service: for example ``ec2.amazonaws.com``.
-        :param keys: condition keys that the trust policy may ask for, such as
-            ``aws:SourceAccount``.
+        :param service: for example `ec2.amazonaws.com`.
+        :param keys: condition keys that the trust policy may refer to, such as `aws:SourceAccount`.
         :raises TrustError: if the trust policy does not allow it.
         :raises RoleMissingError: if there is no such role.
         """
@@ -86,7 +87,7 @@ class Issuer:
         return self._register(role, session_name)
 
     def trusts(self, role: dict[str, Any], service: str, keys: dict[str, str]) -> bool:
-        """Evaluate a trust policy for a service; an explicit denial wins."""
+        """Evaluate a role's trust policy for a service. An explicit denial wins."""
         evaluator = seams.module("core.iam_evaluator")
         document = role["AssumeRolePolicyDocument"]
         document = json.loads(document) if isinstance(document, str) else document
@@ -97,10 +98,17 @@ class Issuer:
         )
         named = [s for s in statements if names_service(s.get("Principal"), service)]
         context = evaluator.EvalContext(
-            principal_arn=service, principal_type="Service", principal_account=self.account_id, action="sts:AssumeRole",
-            resource_arn=role["Arn"], region=self.region,
-            service_context={"aws:sourceaccount": self.account_id, **{k.lower(): v for k, v in keys.items()}},
-        )  # fmt: skip
+            principal_arn=service,
+            principal_type="Service",
+            principal_account=self.account_id,
+            action="sts:AssumeRole",
+            resource_arn=role["Arn"],
+            region=self.region,
+            service_context={
+                "aws:sourceaccount": self.account_id,
+                **{k.lower(): v for k, v in keys.items()},
+            },
+        )
         return bool(
             evaluator.evaluate(
                 context, [evaluator.parse_policy_document({"Statement": named})]
@@ -117,8 +125,9 @@ class Issuer:
         return made
 
     def expire(self, role_pattern: str) -> int:
-        """End every session of matching roles now; holders get new credentials when they ask.
-        Return how many ended.
+        """End every session of the matching roles now, and return the number of ended sessions.
+
+        Holders of credentials get new ones when they ask again.
         """
         ended = 0
         for session in seams.module("services.sts")._sessions.values():
@@ -132,23 +141,33 @@ class Issuer:
         return ended
 
     def _register(self, role: dict[str, Any], session_name: str) -> Credentials:
-        """Make a session known to the emulator."""
+        """Create a session and make it known to the emulator."""
         expires = time.time() + self.lifetime_s()
         made = Credentials(
-            "ASIA" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30), "IQoJb3JpZ2lu" + secrets.token_urlsafe(96),
+            "ASIA" + secrets.token_hex(8).upper(),
+            secrets.token_urlsafe(30),
+            "IQoJb3JpZ2lu" + secrets.token_urlsafe(96),
             dt.datetime.fromtimestamp(expires, dt.UTC).replace(microsecond=0),
-        )  # fmt: skip
+        )
         arn = f"arn:aws:sts::{self.account_id}:assumed-role/{role['RoleName']}/{session_name}"
-        seams.module("services.sts").register_session(made.access_key_id, {
-            "Arn": arn, "UserId": f"{role['RoleId']}:{session_name}", "AccountId": self.account_id,
-            "SecretAccessKey": made.secret_access_key, "SessionToken": made.session_token,
-            "Expiration": made.expires_at.timestamp(), "PrincipalType": "AssumedRole", "SessionTags": [],
-        })  # fmt: skip
+        seams.module("services.sts").register_session(
+            made.access_key_id,
+            {
+                "Arn": arn,
+                "UserId": f"{role['RoleId']}:{session_name}",
+                "AccountId": self.account_id,
+                "SecretAccessKey": made.secret_access_key,
+                "SessionToken": made.session_token,
+                "Expiration": made.expires_at.timestamp(),
+                "PrincipalType": "AssumedRole",
+                "SessionTags": [],
+            },
+        )
         return made
 
 
 class Renewing:
-    """The credentials of one holder: the same until they near their end, then new ones."""
+    """Credentials that stay the same until shortly before they expire, and then are replaced."""
 
     def __init__(
         self,
@@ -164,20 +183,21 @@ class Renewing:
         self.role_name = role_name
 
     def get(self) -> Credentials:
-        """Return credentials with more than :data:`RENEW_BEFORE_S` left, if the lifetime allows
-        that at all.
+        """Return credentials that need no renewal yet (see :meth:`Credentials.is_fresh`).
+
+        If new credentials live shorter than :data:`RENEW_BEFORE_S`, each call issues new ones.
         """
         if self._current is None or not self._current.is_fresh(time.time()):
             self._current = self._issuer.issue(*self._arguments)
         return self._current
 
     def forget(self) -> None:
-        """Issue new credentials at the next call."""
+        """Forget the credentials, so that the next call issues new ones."""
         self._current = None
 
 
 def names_service(principal: Any, service: str) -> bool:
-    """Say whether a statement's principal is this service.
+    """Say whether a statement's principal names a service.
 
     >>> names_service({"Service": ["a.amazonaws.com", "b.amazonaws.com"]}, "b.amazonaws.com")
     True
@@ -189,10 +209,14 @@ def names_service(principal: Any, service: str) -> bool:
 
 
 def as_document(credentials: Credentials) -> dict[str, str]:
-    """Write credentials as instance metadata and container endpoints do."""
+    """Return credentials in the form of the instance metadata and container endpoints."""
     stamp = "%Y-%m-%dT%H:%M:%SZ"
     return {
-        "Code": "Success", "Type": "AWS-HMAC", "LastUpdated": dt.datetime.now(dt.UTC).strftime(stamp),
-        "AccessKeyId": credentials.access_key_id, "SecretAccessKey": credentials.secret_access_key,
-        "Token": credentials.session_token, "Expiration": credentials.expires_at.strftime(stamp),
-    }  # fmt: skip
+        "Code": "Success",
+        "Type": "AWS-HMAC",
+        "LastUpdated": dt.datetime.now(dt.UTC).strftime(stamp),
+        "AccessKeyId": credentials.access_key_id,
+        "SecretAccessKey": credentials.secret_access_key,
+        "Token": credentials.session_token,
+        "Expiration": credentials.expires_at.strftime(stamp),
+    }

@@ -1,5 +1,6 @@
-"""What IAM refuses of a trust policy: the emulator takes any text, and nobody could ever assume
-such a role.
+"""Refuses malformed trust policies as IAM does.
+
+The emulator accepts any text, but no service could ever assume such a role.
 
 Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
 """
@@ -16,7 +17,7 @@ from local_aws.emulator.wire import request_id
 
 Response = tuple[int, dict[str, str], bytes]
 DOCUMENTS = {"CreateRole": "AssumeRolePolicyDocument", "UpdateAssumeRolePolicy": "PolicyDocument"}
-"""Which parameter of which action is a trust policy."""
+"""The parameter that contains a trust policy, by action."""
 ELEMENTS = {"Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Condition"}
 PRINCIPALS = {"AWS", "Service", "Federated", "CanonicalUser"}
 
@@ -35,7 +36,7 @@ class IamFront:
         body: bytes,
         query: Mapping[str, Any],
     ) -> Response:
-        """Serve one request; the caller was authorized before."""
+        """Serve one request. The emulator has authorized the caller before."""
         form = {
             name: values[-1]
             for name, values in parse_qs(
@@ -50,7 +51,7 @@ class IamFront:
 
 
 def refusal(message: str) -> Response:
-    """Return MalformedPolicyDocument as IAM does."""
+    """Return the error MalformedPolicyDocument in IAM's form."""
     body = (
         "<ErrorResponse "
         'xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><Error><Type>Sender</Type>'
@@ -61,12 +62,14 @@ def refusal(message: str) -> Response:
 
 
 def find_problem(document: Any) -> str | None:
-    """Say what makes a trust policy malformed, or None.
+    """Return what makes a trust policy malformed, or None.
 
-    :param document: the policy, as text or as a template holds it.
+    :param document: the policy as text, or in the form that a template holds.
 
-    >>> find_problem("{}"), find_problem('{"Statement": {"Effect": "Allow", "Action": "sts:AssumeRole"}}')
-    ('Syntax errors in policy.', 'Missing required field Principal')
+    >>> find_problem("{}")
+    'Syntax errors in policy.'
+    >>> find_problem('{"Statement": {"Effect": "Allow", "Action": "sts:AssumeRole"}}')
+    'Missing required field Principal'
     """
     try:
         policy = json.loads(document) if isinstance(document, str) else document
@@ -87,7 +90,7 @@ def find_problem(document: Any) -> str | None:
 
 
 def _find_in_statement(statement: Any) -> str | None:
-    """Say what is wrong with one statement, or None."""
+    """Return what is wrong with one statement, or None."""
     if not isinstance(statement, Mapping):
         return "Syntax errors in policy."
     if {"Resource", "NotResource"} & set(statement):
@@ -105,7 +108,7 @@ def _find_in_statement(statement: Any) -> str | None:
 
 
 def _find_in_actions(actions: Any) -> str | None:
-    """Say what is wrong with a statement's actions, or None."""
+    """Return what is wrong with the actions of a statement, or None."""
     named = [actions] if isinstance(actions, str) else actions
     if not named:
         return "Missing required field Action"

@@ -1,3 +1,1 @@
-"""An instance as a real process group: its user data, its metadata service, its console, its
-end.
-"""
+"""An instance as a real process group: its user data, metadata service, console and end."""

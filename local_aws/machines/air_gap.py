@@ -1,9 +1,8 @@
-"""The air gap for programs that are not Python: their connections beyond this machine are found,
-reported, and ended.
+"""The air gap for programs other than Python: finds, reports and ends connections to the outside.
 
-A program of a machine or a function cannot be kept from connecting without root. So the kernel's
-tables are read a few times a second, and whoever is found connected to the outside is killed. What
-comes and goes between two looks is missed.
+Without root, the server cannot prevent a connection of a machine or function. So it reads the
+kernel's tables several times a second, and kills each process that is connected beyond this
+machine. It misses connections that begin and end between two looks.
 """
 
 from __future__ import annotations
@@ -15,25 +14,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local_aws.machines.bounds import Connection, outside_connections, socket_inodes
-from local_aws.processes import MACHINE_MARK, MARK, find_marked, send
+from local_aws.machines.processes import MACHINE_MARK, MARK, find_marked, send
 
 log = logging.getLogger("local_aws")
 LOOK_EVERY_S = 0.2
 FUNCTION_NAME = "AWS_LAMBDA_FUNCTION_NAME"
 LOOKUP_PORT = ":53"
-"""Look-ups of names are reported only: a library asks for the host's own name, and on AWS a VPC answers without a way out."""
+"""Name look-ups are only reported. A library may look up the host's own name, and on AWS the
+resolver of a VPC answers without a route to the outside."""
 
 
 class AirGapWatch:
-    """Looks for connections of a twin's processes to anywhere but this machine.
+    """Watches the connections of this account's processes to anywhere beyond this machine.
 
-    :param twin: the mark that its processes carry.
-    :param is_needed: whether there is any process to look for; a laptop's own connections are none
-        of its business.
+    :param process_mark: the mark in the environment of these processes.
+    :param is_needed: says whether there may be such a process. Without one, nothing is read.
     """
 
-    def __init__(self, twin: str, is_needed: Callable[[], bool]) -> None:
-        self._twin = twin
+    def __init__(self, process_mark: str, is_needed: Callable[[], bool]) -> None:
+        self._process_mark = process_mark
         self._is_needed = is_needed
         self._stop = threading.Event()
         self._judged: set[int] = set()
@@ -41,29 +40,30 @@ class AirGapWatch:
         self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start to watch."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop watching."""
         self._stop.set()
 
     def _run(self) -> None:
-        """Look until closed; a process that ends while it is looked at is no error."""
+        """Watch until :meth:`close` is called."""
         while not self._stop.wait(LOOK_EVERY_S):
             try:
                 if self._is_needed():
                     self.look(outside_connections())
-            except Exception:
+            except Exception:  # a process may end during a look; the next look tries again
                 log.exception("looking for connections beyond this machine")
 
     def look(self, connections: list[Connection]) -> None:
-        """Report the twin's among some connections, and end who holds them; others' are looked at
-        once.
+        """Report and end the account's processes that hold one of the connections.
+
+        Connections of other processes are examined once.
         """
         fresh = {c.inode: c for c in connections if c.inode and c.inode not in self._judged}
         self._judged = {c.inode for c in connections if c.inode}
-        for pid in find_marked(MARK, self._twin) if fresh else ():
+        for pid in find_marked(MARK, self._process_mark) if fresh else ():
             held = [fresh[inode] for inode in socket_inodes(pid) & set(fresh)]
             if held:
                 self._catch(pid, held)
@@ -80,7 +80,7 @@ class AirGapWatch:
             send([pid], signal.SIGKILL)
 
     def seen(self) -> list[dict[str, str]]:
-        """Return who was found connected to where, each pair once."""
+        """Return the connections that were found, each pair of owner and address once."""
         return [
             {"who": who, "address": address, "program": program}
             for (who, address), program in list(self._seen.items())
@@ -88,7 +88,7 @@ class AirGapWatch:
 
 
 def describe(pid: int) -> tuple[str, str]:
-    """Return the machine or function that a process belongs to, and the program's name."""
+    """Return the machine or function to which a process belongs, and the name of its program."""
     try:
         entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
         program = Path(f"/proc/{pid}/comm").read_text().strip()

@@ -1,6 +1,4 @@
-"""What tried to leave the machine: read from the audit hook's logs, and from the kernel's tables of
-connections.
-"""
+"""Connections beyond this machine, read from the guard's logs and from the kernel's tables."""
 
 from __future__ import annotations
 
@@ -17,14 +15,14 @@ TABLES = ("tcp", "tcp6", "udp", "udp6")
 
 
 def install_guard(folder: Path) -> Path:
-    """Write the ``sitecustomize`` that stops Python programs; return the folder for PYTHONPATH."""
+    """Write the `sitecustomize` module that guards Python programs; return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(TEMPLATE, folder / "sitecustomize.py")
     return folder
 
 
 def read_log(path: Path) -> list[str]:
-    """Return the addresses that a guard stopped, each once, in order."""
+    """Return the addresses that a guard refused, each once and in order."""
     try:
         return list(dict.fromkeys(path.read_text().split()))
     except OSError:
@@ -33,9 +31,9 @@ def read_log(path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Connection:
-    """A socket that is connected, or tries to connect, beyond this machine.
+    """A socket that is connected, or is being connected, to an address beyond this machine.
 
-    :param inode: of the socket; 0 once no process has it any more.
+    :param inode: the inode of the socket; 0 if no process has the socket any more.
     """
 
     address: str
@@ -58,10 +56,11 @@ def endpoint(hexadecimal: str) -> tuple[str, str]:
 
 
 def outside(rows: Iterable[str]) -> Iterator[Connection]:
-    """Yield the connections of a table that lead beyond this machine; one whose both ends are the
-    same host does not.
+    """Yield the connections of a table that lead beyond this machine.
 
-    :param rows: of /proc/net/tcp and its like, without the heading.
+    A connection between two ports of the same host does not.
+
+    :param rows: the rows of /proc/net/tcp or a similar file, without the heading.
     """
     for row in rows:
         fields = row.split()
@@ -72,9 +71,7 @@ def outside(rows: Iterable[str]) -> Iterator[Connection]:
 
 
 def outside_connections() -> list[Connection]:
-    """Return the connections beyond this machine that the kernel knows now. Linux only; elsewhere
-    none.
-    """
+    """Return the kernel's current connections beyond this machine. It works on Linux only."""
     found: list[Connection] = []
     for table in TABLES:
         try:
@@ -85,9 +82,7 @@ def outside_connections() -> list[Connection]:
 
 
 def socket_inodes(pid: int) -> set[int]:
-    """Return the inodes of a process's sockets; none for a process that is gone or another
-    user's.
-    """
+    """Return the inodes of a process's sockets; none if they cannot be read."""
     found = set()
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():

@@ -1,4 +1,4 @@
-"""The instance metadata service, one for each instance, on a loopback port of its own.
+"""The instance metadata service (IMDS): one for each instance, on its own loopback port.
 
 Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-categories.html
 """
@@ -21,12 +21,13 @@ Leaf = str | Callable[[], str]
 
 @dataclass
 class Metadata:
-    """What one metadata service shows.
+    """The contents and the tokens of one metadata service.
 
-    :param tree: called at each request; paths below ``/latest/`` to text, or to a function that
-        makes it.
-    :param options: the instance's ``MetadataOptions``, read at each request because they can be
-        modified.
+    :param tree: called at each request. Returns, by path below `/latest/`, a text or a function
+        that makes the text.
+    :param options: returns the instance's `MetadataOptions`. They are read at each request, because
+        they can change.
+    :param tokens: the end of each token (`time.monotonic`).
     """
 
     tree: Callable[[], Mapping[str, Leaf]]
@@ -34,21 +35,19 @@ class Metadata:
     tokens: dict[str, float] = field(default_factory=dict)
 
     def accepts(self, token: str | None) -> bool:
-        """Say whether a request may read: with a live token, or without any where tokens are
-        optional.
-        """
+        """Say whether a request may read: it has a live token, or needs none."""
         if token is None:
             return self.options().get("HttpTokens") != "required"
         return self.tokens.get(token, 0.0) > time.monotonic()
 
     def new_token(self, ttl_s: int) -> str:
-        """Open a session of IMDSv2."""
+        """Create a token that is valid for `ttl_s` seconds."""
         token = secrets.token_urlsafe(42)
         self.tokens[token] = time.monotonic() + ttl_s
         return token
 
     def find(self, path: str) -> str | None:
-        """Return what lies at a path: a leaf's text, or the names below a folder."""
+        """Return the text at a path, or the names below a folder; None if there is nothing."""
         tree = self.tree()
         found = tree.get(path.rstrip("/"))
         if found is not None:
@@ -57,7 +56,7 @@ class Metadata:
 
 
 def list_folder(tree: Mapping[str, Leaf], path: str) -> str | None:
-    """Name what is below a path, folders with a slash, as IMDS does; None if nothing is.
+    """List the names below a path as IMDS does, folders with a slash; None for no names.
 
     >>> list_folder({"meta-data/a": "1", "meta-data/b/c": "2"}, "meta-data")
     'a\\nb/'
@@ -72,22 +71,22 @@ def list_folder(tree: Mapping[str, Leaf], path: str) -> str | None:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """HTTP in front of :class:`Metadata`."""
+    """Serves :class:`Metadata` over HTTP."""
 
     protocol_version = "HTTP/1.1"
     server_version = "EC2ws"
     sys_version = ""
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: instances poll every few seconds."""
+        """Log nothing, because instances poll every few seconds."""
 
     @property
     def metadata(self) -> Metadata:
-        """The metadata of this server's instance."""
+        """The metadata of the instance that this server belongs to."""
         return cast(Metadata, self.server.metadata)  # type: ignore[attr-defined]
 
     def _answer(self, status: int, text: str = "") -> None:
-        """Send a plain text response."""
+        """Send a response in plain text."""
         body = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", "text/plain")
@@ -96,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_PUT(self) -> None:
-        """Issue a session token."""
+        """Create a session token."""
         ttl = self.headers.get(TOKEN_TTL_HEADER, "")
         if self.metadata.options().get("HttpEndpoint") == "disabled" or self.headers.get(
             "X-Forwarded-For"
@@ -109,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(200, self.metadata.new_token(int(ttl)))
 
     def do_GET(self) -> None:
-        """Read a path."""
+        """Answer with the metadata at a path."""
         if self.metadata.options().get("HttpEndpoint") == "disabled":
             return self._answer(403)
         if not self.metadata.accepts(self.headers.get(TOKEN_HEADER)):
@@ -138,6 +137,6 @@ class MetadataServer:
         ).start()
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()

@@ -1,4 +1,4 @@
-"""One instance's process group: boot, console, power, end."""
+"""The process group of one instance: boot, console, power and end."""
 
 from __future__ import annotations
 
@@ -19,36 +19,45 @@ from typing import IO
 from local_aws.machines import bounds
 from local_aws.machines.imds import Metadata, MetadataServer
 from local_aws.machines.power import PowerButton
+from local_aws.machines.processes import (
+    CAN_FIND_MARKED,
+    MACHINE_MARK,
+    MARK,
+    find_marked,
+    kill_marked,
+    send,
+)
 from local_aws.machines.reaper import Reaper
-from local_aws.processes import CAN_FIND_MARKED, MACHINE_MARK, MARK, find_marked, kill_marked, send
 
 BUSY_TRIES = 50
 GRACE_S = 10.0
-"""Between SIGTERM and SIGKILL, for processes that do not end by themselves. systemd gives them 90 s."""
+"""Seconds between SIGTERM and SIGKILL for processes that do not end by themselves. systemd waits 90
+s."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """What all machines of a twin share.
+    """What all machines of an account share.
 
-    :param folder: machines' folders lie below it.
-    :param ami: the environment whose ``bin`` comes first after the power commands.
-    :param endpoint_url: where AWS is.
+    :param folder: the folder that contains the machines' folders.
+    :param ami: the environment whose `bin` comes after the power commands on PATH.
+    :param endpoint_url: the address of the local AWS.
+    :param process_mark: the mark in the environment of each process.
     """
 
     folder: Path
     ami: Path
     endpoint_url: str
     region: str
-    twin: str
+    process_mark: str
     reaper: Reaper
 
 
 class MachineProcess:
     """A process group that lives as long as its instance.
 
-    :param user_data: as EC2 decoded it; only a script is run, as by cloud-init.
-    :param on_power_off: called once when the machine shut itself down.
+    :param user_data: the user data as EC2 decoded it. Only a script is run, as by cloud-init.
+    :param on_power_off: called once when the machine shuts itself down.
     """
 
     def __init__(
@@ -77,7 +86,7 @@ class MachineProcess:
         self.power = PowerButton(self.folder, self.say, self._power_off)
 
     def environment(self) -> dict[str, str]:
-        """Return all that the user data's environment holds; nothing of the host's gets in."""
+        """Return the complete environment of the user data, which has nothing of the host's."""
         guard = bounds.install_guard(self.folder / "lib")
         return {
             "PATH": f"{self.folder}/bin:{self._host.ami}/bin:/usr/local/bin:/usr/bin:/bin",
@@ -91,18 +100,16 @@ class MachineProcess:
             "AWS_DEFAULT_REGION": self._host.region,
             "LOCAL_AWS_POWER": str(self.power.fifo),
             "LOCAL_AWS_BOUNDS_LOG": str(self.bounds_log),
-            MARK: self._host.twin,
+            MARK: self._host.process_mark,
             MACHINE_MARK: self.instance_id,
         }
 
     def boot(self) -> None:
-        """Run the user data in a new process group; its end does not end the instance, as on
-        EC2.
-        """
+        """Run the user data in a new process group. The instance outlives it, as on EC2."""
         self.say(f"{self.instance_id} boots")
         if not self._script.startswith(b"#!"):
             if self._script.strip():
-                self.say("the user data is no script (no #! in front): cloud-init would not run it")
+                self.say("the user data is not a script (it lacks #!): cloud-init would not run it")
             return
         path = self.folder / "user-data"
         path.write_bytes(self._script)
@@ -118,25 +125,26 @@ class MachineProcess:
         ).start()
 
     def _await_user_data(self, process: subprocess.Popen[bytes]) -> None:
-        """Write the user data's exit status to the console."""
+        """Wait for the end of the user data and write its exit status to the console."""
         status = process.wait()
         if not self._off.is_set():
             self.say(f"the user data ended with exit status {status}")
 
     def say(self, text: str) -> None:
-        """Write a line of the machine's own to the console."""
+        """Write a message of the local AWS to the console."""
         with contextlib.suppress(OSError), self.console.open("a") as log:
             log.write(f"[local AWS] {text}\n")
 
     def _power_off(self) -> None:
-        """The machine shut itself down."""
+        """Report that the machine shut itself down."""
         if not self._off.is_set():
             self.say("power off")
             self._on_power_off()
 
     def stop(self, grace_s: float = GRACE_S) -> None:
-        """End every process of the machine: SIGTERM, then SIGKILL after the grace; erase its disk,
-        keep its console.
+        """End every process of the machine and erase its disk. The console stays.
+
+        :param grace_s: seconds between SIGTERM and SIGKILL.
         """
         with self._lock:
             self._off.set()
@@ -149,19 +157,19 @@ class MachineProcess:
             kill_marked(MACHINE_MARK, self.instance_id)
             process.wait(timeout=5)
             self._host.reaper.forget(process.pid)
-        # Not earlier: user data that powers off at SIGTERM would wait for a reader
+        # Close these last: user data that powers off at SIGTERM would wait for a reader.
         self.power.close()
         self.imds.close()
         self._erase()
 
     def _erase(self) -> None:
-        """Remove what was on the instance's disk."""
+        """Remove the files of the instance's disk."""
         for part in (self._work, self.folder / "tmp", self.folder / "bin", self.folder / "lib"):
             shutil.rmtree(part, ignore_errors=True)
         self.power.fifo.unlink(missing_ok=True)
 
     def _signal_all(self, group: int, number: signal.Signals) -> None:
-        """Signal the group, and those that have left it."""
+        """Send a signal to the process group and to the processes that have left it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, number)
         send(
@@ -170,7 +178,7 @@ class MachineProcess:
         )
 
     def _await_end(self, process: subprocess.Popen[bytes], within_s: float) -> None:
-        """Wait until nothing of the machine is alive, or the time is up."""
+        """Wait until no process of the machine is alive, or the time is over."""
         end = time.monotonic() + within_s
         while time.monotonic() < end:
             if process.poll() is not None and not self._is_alive(process.pid):
@@ -178,20 +186,18 @@ class MachineProcess:
             time.sleep(0.03)
 
     def _is_alive(self, group: int) -> bool:
-        """Say whether any process of the machine lives; zombies that nobody collects do not
-        count.
-        """
+        """Say whether a process of the machine is alive. Zombies do not count."""
         if CAN_FIND_MARKED:
             return bool(find_marked(MACHINE_MARK, self.instance_id))
         return _has_members(group)
 
     def freeze(self) -> None:
-        """Stop every process without ending it: alive, its step unmoved."""
+        """Suspend every process of the machine without ending it."""
         if self._process:
             self._signal_all(self._process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let them run again."""
+        """Continue every suspended process of the machine."""
         if self._process:
             self._signal_all(self._process.pid, signal.SIGCONT)
 
@@ -199,10 +205,10 @@ class MachineProcess:
 def start_script(
     path: Path, folder: Path, environment: dict[str, str], log: IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    """Start a script that has just been written, in a process group of its own.
+    """Start a script that has just been written, in its own process group.
 
-    While another thread forks, its child holds our descriptor for writing for a moment, and the
-    kernel answers "text file busy": then it is tried again.
+    If another thread forks at the same moment, its child holds our file descriptor for writing, and
+    the kernel answers "text file busy". Then the start is tried again.
     """
     for _ in range(BUSY_TRIES):
         try:
@@ -217,7 +223,7 @@ def start_script(
 def _popen(
     path: Path, folder: Path, environment: dict[str, str], log: IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    """Start the process."""
+    """Start a program in its own session, with its output in the log."""
     return subprocess.Popen(
         [str(path)],
         cwd=folder,
@@ -230,12 +236,12 @@ def _popen(
 
 
 def decompress(user_data: bytes) -> bytes:
-    """Return user data as cloud-init sees it: it accepts gzip."""
+    """Return the user data as cloud-init reads it: gzip is decompressed."""
     return gzip.decompress(user_data) if user_data[:2] == b"\x1f\x8b" else user_data
 
 
 def _group(pid: int) -> int:
-    """Return a process's group, or 0 if it is gone."""
+    """Return the process group of a process, or 0 if the process has ended."""
     try:
         return os.getpgid(pid)
     except OSError:

@@ -1,8 +1,7 @@
-"""``shutdown``, ``poweroff`` and ``halt`` inside an instance: small scripts that tell the server,
-without root.
+"""`shutdown`, `poweroff` and `halt` in an instance: small scripts that need no root.
 
-The dead-man timer of the user data is ``shutdown -h +MINUTES``; it must end the instance even when
-everything in it hangs.
+They call the server. The user data's dead-man timer is `shutdown -h +MINUTES`. It must end the
+instance even if every process in the instance hangs.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHIM = """#!/bin/sh
-# Tells the local AWS, which plays the part of the machine's init system.
+# Sends the command to the local AWS, which acts as the machine's init system.
 printf '%s' "${0##*/}" > "$LOCAL_AWS_POWER.$$"
 for word in "$@"; do printf ' %s' "$word" | tr '\\n' ' ' >> "$LOCAL_AWS_POWER.$$"; done
 printf '\\n' >> "$LOCAL_AWS_POWER.$$"
@@ -27,10 +26,9 @@ COMMANDS = ("shutdown", "poweroff", "halt", "reboot")
 
 @dataclass(frozen=True)
 class PowerRequest:
-    """What a power command asks for.
+    """The request of a power command.
 
-    :param verb: ``off``, ``reboot``, ``cancel``, or ``bad`` for a line that ``shutdown`` would
-        refuse.
+    :param verb: `off`, `reboot`, `cancel`, or `bad` for a line that `shutdown` would refuse.
     :param delay_s: seconds until it happens.
     """
 
@@ -39,11 +37,13 @@ class PowerRequest:
 
 
 def read_order(line: str, at: dt.datetime) -> PowerRequest:
-    """Understand one command line as shutdown(8) does.
+    """Parse a command line as shutdown(8) does.
 
     >>> now = dt.datetime(2026, 1, 1, 12, 0)
-    >>> read_order("shutdown -h +2", now), read_order("shutdown -c", now).verb, read_order("shutdown -h 12:30 bye", now).delay_s
-    (PowerRequest(verb='off', delay_s=120.0), 'cancel', 1800.0)
+    >>> read_order("shutdown -h +2", now)
+    PowerRequest(verb='off', delay_s=120.0)
+    >>> read_order("shutdown -c", now).verb, read_order("shutdown -h 12:30 bye", now).delay_s
+    ('cancel', 1800.0)
     """
     try:
         command, *words = shlex.split(line)
@@ -64,7 +64,7 @@ def read_order(line: str, at: dt.datetime) -> PowerRequest:
 
 
 def _delay(text: str, at: dt.datetime) -> float | None:
-    """Return the seconds that ``now``, ``+m`` or ``hh:mm`` mean; None for anything else."""
+    """Return the delay in seconds for `now`, `+m` or `hh:mm`; None for any other text."""
     if text == "now":
         return 0.0
     minutes = text.removeprefix("+")
@@ -78,7 +78,7 @@ def _delay(text: str, at: dt.datetime) -> float | None:
 
 
 class PowerButton:
-    """Listens to an instance's power commands and keeps its one scheduled shutdown."""
+    """Receives the power commands of an instance and keeps its scheduled shutdown."""
 
     def __init__(self, folder: Path, say: Callable[[str], None], off: Callable[[], None]) -> None:
         self.fifo = folder / "power"
@@ -87,20 +87,19 @@ class PowerButton:
         self._timer: threading.Timer | None = None
         os.mkfifo(self.fifo, 0o600)
         self._write_shims(folder / "bin")
-        self._descriptor = os.open(
-            self.fifo, os.O_RDWR
-        )  # open for both: a reader that never sees the end of file
+        # Opened for reading and writing, so that the reader never sees the end of file.
+        self._descriptor = os.open(self.fifo, os.O_RDWR)
         threading.Thread(target=self._listen, daemon=True, name="power").start()
 
     def _write_shims(self, folder: Path) -> None:
-        """Put the commands where they come first on PATH."""
+        """Write the power commands into the folder that comes first on PATH."""
         folder.mkdir(parents=True)
         for name in COMMANDS:
             (folder / name).write_text(SHIM)
             (folder / name).chmod(0o755)
 
     def _listen(self) -> None:
-        """Obey each line until the closing one."""
+        """Carry out each line until the closing line."""
         with os.fdopen(self._descriptor, "r") as lines:
             for line in lines:
                 if line.strip() == "close":
@@ -108,7 +107,7 @@ class PowerButton:
                 self._obey(line.strip())
 
     def _obey(self, line: str) -> None:
-        """Act on one command line."""
+        """Carry out one command line."""
         order = read_order(line, dt.datetime.now().astimezone())
         if order.verb == "bad":
             return self._say(f"{line}: not understood")
@@ -116,7 +115,7 @@ class PowerButton:
         if order.verb == "cancel":
             return self._say("the scheduled shutdown was cancelled")
         if order.verb == "reboot":
-            return self._say(f"{line}: a reboot is not emulated, the instance goes on")
+            return self._say(f"{line}: a reboot is not emulated, the instance continues")
         if order.delay_s:
             self._say(f"shutdown scheduled in {order.delay_s / 60:g} min")
             self._timer = threading.Timer(order.delay_s, self._off)
@@ -125,13 +124,13 @@ class PowerButton:
         return self._off()
 
     def _cancel(self) -> None:
-        """Forget the scheduled shutdown."""
+        """Cancel the scheduled shutdown."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
 
     def close(self) -> None:
-        """Stop listening, and forget the timer."""
+        """Stop listening, and cancel the scheduled shutdown."""
         self._cancel()
         try:
             descriptor = os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK)

@@ -1,8 +1,8 @@
-"""A process that outlives a killed server just long enough to kill what the server left.
+"""A process that kills what a killed server left behind, and then ends.
 
-It reads from a pipe that only the server can write to. End of file means that the server is gone,
-however it went. Groups are told by number, because a mark in the environment can be looked for on
-Linux only.
+It reads from a pipe to which only the server can write. End of file means that the server has
+ended, for whatever reason. The server sends the numbers of process groups, because marks in the
+environment can be found on Linux only.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import sys
 import threading
 from typing import IO, cast
 
-from local_aws.processes import MARK, kill_marked
+from local_aws.machines.processes import MARK, kill_marked
 
 
-def main(twin: str) -> None:
-    """Wait for the server's end, then kill its groups and everything that bears its mark."""
+def main(process_mark: str) -> None:
+    """Wait for the server's end, then kill its process groups and every process with its mark."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     groups: set[int] = set()
@@ -29,37 +29,37 @@ def main(twin: str) -> None:
     for group in groups:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
-    kill_marked(MARK, twin)
+    kill_marked(MARK, process_mark)
 
 
 class Reaper:
-    """The server's end of the pipe."""
+    """The server's end of the pipe. Its creation starts the reaper's process."""
 
-    def __init__(self, twin: str) -> None:
+    def __init__(self, process_mark: str) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "local_aws.machines.reaper", twin],
+            [sys.executable, "-m", "local_aws.machines.reaper", process_mark],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
         self._pipe = cast(IO[bytes], self._process.stdin)
 
     def watch(self, group: int) -> None:
-        """Kill this process group when the server dies."""
+        """Let the reaper kill this process group when the server dies."""
         self._tell(group)
 
     def forget(self, group: int) -> None:
-        """Stop watching a group that has ended: its number may be reused."""
+        """Let the reaper forget a group that has ended, because its number may be reused."""
         self._tell(-group)
 
     def _tell(self, number: int) -> None:
-        """Write one line; a reaper that is gone is no reason to fail a launch."""
+        """Write one line. A reaper that has ended is ignored, so that no launch fails."""
         with self._lock, contextlib.suppress(BrokenPipeError):
             self._pipe.write(f"{number}\n".encode())
             self._pipe.flush()
 
     def close(self) -> None:
-        """Let it finish its work now, and wait for it."""
+        """Let the reaper finish its work now, and wait for its end."""
         with self._lock:
             self._pipe.close()
         self._process.wait(timeout=5)

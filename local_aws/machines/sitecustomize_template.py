@@ -1,9 +1,8 @@
-"""Loaded by every Python inside an instance or a function: refuses, and reports, connections beyond
-this machine.
+"""Refuses and reports the connections of Python programs beyond this machine.
 
-The air gap on AWS is the network's (private subnets, no NAT). Here it cannot be, so Python programs
-are stopped by an audit hook. Other programs are found connected, and ended, by
-:mod:`local_aws.machines.air_gap`.
+Every Python in an instance or a function loads this module. On AWS, the network is the air gap:
+private subnets without NAT. That is not possible here, so an audit hook stops Python programs. For
+other programs, :mod:`local_aws.machines.air_gap` finds the connections and ends the processes.
 """
 
 import errno
@@ -16,7 +15,7 @@ ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - a listener's address is no way out
 
 
 def _is_local(host: Any) -> bool:
-    """Say whether an address or name is this machine's loopback."""
+    """Say whether an address or a name is this machine's loopback."""
     if isinstance(host, bytes):
         host = host.decode("ascii", "replace")
     if host in (None, "", "localhost") or str(host).endswith(".localhost"):
@@ -28,7 +27,10 @@ def _is_local(host: Any) -> bool:
 
 
 def _guard(event: str, arguments: Any) -> None:
-    """Stop a look-up or connection that leaves the machine."""
+    """Refuse a look-up or a connection that leaves the machine.
+
+    :raises OSError: ENETUNREACH.
+    """
     if event == "socket.getaddrinfo":
         host = arguments[0]
     elif (
@@ -52,5 +54,5 @@ def _guard(event: str, arguments: Any) -> None:
     )
 
 
-if __name__ in ("sitecustomize", "local_aws_guard"):  # a hook cannot be taken out again
+if __name__ in ("sitecustomize", "local_aws_guard"):  # a hook cannot be removed again
     sys.addaudithook(_guard)

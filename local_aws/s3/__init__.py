@@ -1,1 +1,1 @@
-"""S3: what stands before the emulator, and the policies of VPC endpoints."""
+"""S3: the checks in front of the emulator's S3, and the policies of VPC endpoints."""

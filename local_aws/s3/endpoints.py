@@ -1,8 +1,6 @@
-"""Policies of VPC endpoints: what a machine asks of S3 passes through its subnet's endpoint, and
-that has a say.
+"""The policies of VPC endpoints: they decide about the S3 calls of a subnet's machines.
 
-A machine whose subnet has no route to S3 would hang on AWS; here it is refused with a message that
-says so.
+On AWS, the call of a machine without a route to S3 would hang.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from local_aws.emulator import seams
 
 
 class Endpoints:
-    """Decides what an endpoint lets through."""
+    """Decides which calls an endpoint lets through."""
 
     def __init__(self, store: Store, account_id: str, region: str) -> None:
         self._store = store
@@ -25,9 +23,10 @@ class Endpoints:
     def denies(
         self, principal_arn: str, action: str, resource_arn: str, keys: dict[str, Any]
     ) -> bool:
-        """Say whether a call of an instance is stopped on its way to S3.
+        """Say whether an endpoint's policy stops an instance's call to S3.
 
-        :param principal_arn: an instance's session is named after it.
+        :param principal_arn: the ARN of the caller's session; an instance's session has its id as
+            name.
         """
         if not action.startswith("s3:"):
             return False
@@ -40,7 +39,7 @@ class Endpoints:
         )
 
     def _gateways(self, instance: Instance) -> list[dict[str, Any]]:
-        """Return the S3 endpoints of an instance's route table."""
+        """Return the S3 endpoints in the route table of an instance's subnet."""
         ec2 = seams.module("services.ec2")
         tables = self._tables(ec2, instance)
         service = f"com.amazonaws.{self._region}.s3"
@@ -52,7 +51,7 @@ class Endpoints:
 
     @staticmethod
     def _tables(ec2: Any, instance: Instance) -> set[str]:
-        """Return the route table of an instance's subnet: its own, else the VPC's main one."""
+        """Return the ids of the subnet's route tables, or of the VPC's main table."""
         subnet, vpc = instance.record["SubnetId"], instance.record["VpcId"]
         tables = [t for t in ec2._route_tables.values() if t.get("VpcId") == vpc]
         own = {
@@ -74,14 +73,19 @@ class Endpoints:
         resource_arn: str,
         keys: dict[str, Any],
     ) -> bool:
-        """Evaluate an endpoint's policy."""
+        """Say whether an endpoint's policy allows a call."""
         evaluator = seams.module("core.iam_evaluator")
         document = endpoint.get("PolicyDocument")
         document = json.loads(document) if isinstance(document, str) and document else document
         if not document:
             return True
         context = evaluator.EvalContext(
-            principal_arn=principal_arn, principal_type="AssumedRole", principal_account=self._account_id, action=action,
-            resource_arn=resource_arn, region=self._region, service_context={k.lower(): v for k, v in keys.items()},
-        )  # fmt: skip
+            principal_arn=principal_arn,
+            principal_type="AssumedRole",
+            principal_account=self._account_id,
+            action=action,
+            resource_arn=resource_arn,
+            region=self._region,
+            service_context={k.lower(): v for k, v in keys.items()},
+        )
         return bool(evaluator.evaluate_resource_policy(document, context).decision == "Allow")

@@ -1,5 +1,7 @@
-"""What stands before the emulator's S3: who may not list a bucket does not learn which keys are
-missing, and a policy is one.
+"""Checks in front of the emulator's S3: missing keys without the list permission, bucket policies.
+
+A caller that may not list a bucket gets AccessDenied for a missing key, so it does not learn which
+keys exist. Malformed bucket policies are refused.
 
 Sources: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html ("Permissions") and
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-policy-language-overview.html
@@ -19,7 +21,7 @@ Response = tuple[int, dict[str, str], Any]
 
 
 class S3Front:
-    """The handler in front of the emulator's."""
+    """The handler in front of the emulator's S3."""
 
     def __init__(self, inner: Any, authorizer: Authorizer) -> None:
         self._inner = inner
@@ -33,7 +35,7 @@ class S3Front:
         body: bytes,
         query: Mapping[str, Any],
     ) -> Response:
-        """Serve one request; the caller was authorized for it before."""
+        """Serve one request. The emulator has authorized the caller before."""
         if method == "PUT" and "policy" in query and (problem := find_problem(body)):
             return error_response("s3", "MalformedPolicy", problem, 400)
         answer: Response = await self._inner(method, path, headers, body, query)
@@ -53,8 +55,9 @@ class S3Front:
         return answer
 
     def _may_not_list(self, headers: Mapping[str, str], bucket: str) -> Denial | None:
-        """Ask whether the caller may list; who comes without credentials of their own was answered
-        for already.
+        """Return the denial if the caller may not list the bucket, else None.
+
+        Requests without credentials are already answered.
         """
         if not seams.module("core.router").extract_access_key_id(headers):
             return None
@@ -62,10 +65,12 @@ class S3Front:
 
 
 def find_problem(body: bytes) -> str | None:
-    """Say what makes a bucket policy malformed, or None.
+    """Return what makes a bucket policy malformed, or None.
 
-    >>> find_problem(b"{}"), find_problem(b'{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "s3:*"}}')
-    ('Missing required field Statement', 'Missing required field Resource')
+    >>> find_problem(b"{}")
+    'Missing required field Statement'
+    >>> find_problem(b'{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "s3:*"}}')
+    'Missing required field Resource'
     """
     try:
         policy = json.loads(body)

@@ -1,3 +1,1 @@
-"""The server: its parts put together, what stands before the emulator, and what survives a
-crash.
-"""
+"""The server: how it starts, what it puts in front of the emulator, and what survives a crash."""

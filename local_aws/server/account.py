@@ -1,5 +1,6 @@
-"""What a new account holds: an administrator, the Airflow worker's role, and what AWS publishes in
-every region.
+"""The first contents of an account: two roles, and the parameters that AWS publishes everywhere.
+
+The roles are an administrator and the Airflow worker.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ import hmac
 import json
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from local_aws.ec2 import images
 from local_aws.emulator import inproc, seams
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
 
 ADMINISTRATOR = "administrator"
 WORKER = "airflow-worker"
@@ -26,12 +30,12 @@ def trust_policy(service: str) -> str:
 
 
 def seed(region: str) -> None:
-    """Create what is missing; change nothing that is there."""
+    """Create the first roles and parameters where they are missing. Others stay as they are."""
     iam = inproc.client("iam", region)
     _ensure_role(
         iam,
         ADMINISTRATOR,
-        "Everything is allowed to it: for looking around, never for the pipeline.",
+        "May do everything. For exploring the account, never for the pipeline.",
     )
     everything = {
         "Version": "2012-10-17",
@@ -46,8 +50,8 @@ def seed(region: str) -> None:
     _publish_images(region)
 
 
-def _ensure_role(iam: Any, name: str, description: str) -> None:
-    """Create a role that container tasks may assume, unless it exists."""
+def _ensure_role(iam: IAMClient, name: str, description: str) -> None:
+    """Create a role that container tasks may assume, unless the role exists."""
     try:
         iam.create_role(
             RoleName=name, AssumeRolePolicyDocument=trust_policy(TASKS), Description=description
@@ -57,16 +61,18 @@ def _ensure_role(iam: Any, name: str, description: str) -> None:
 
 
 def _publish_images(region: str) -> None:
-    """Publish the machine images' ids as AWS does, in every account and outside of it."""
+    """Publish the ids of the machine images as public parameters, as AWS does in every account."""
     published = seams.seam("services.ssm", "_PUBLIC_AMI_PARAMETERS")
     published.clear()
     published.update(images.parameters(region))
 
 
 class Grants:
-    """Tokens that let a local process ask for a role's credentials; the same after a restart.
+    """Tokens with which a local process can ask for a role's credentials.
 
-    :param path: the secret they are made from, readable by the owner only.
+    A role's token stays the same after a restart.
+
+    :param path: the file of the secret that the tokens are made from. Only the owner can read it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,5 +86,5 @@ class Grants:
         return hmac.new(self._secret, role_name.encode(), hashlib.sha256).hexdigest()
 
     def is_valid(self, role_name: str, token: str) -> bool:
-        """Say whether a token is a role's."""
+        """Say whether a token belongs to a role."""
         return hmac.compare_digest(self.token(role_name), token)

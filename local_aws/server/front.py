@@ -1,6 +1,4 @@
-"""What stands in front of the emulator: the control routes, the container credentials, the faults,
-the commits.
-"""
+"""The application in front of the emulator: control requests, credentials, faults and commits."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ UNKNOWN_ACTION = re.compile(
     rb'"__type": "Invalid(Operation|Action)(Exception)?", "message": "(Unknown action|The action '
     rb"\w+ is not)"
 )
-"""How the emulator's JSON services refuse an action that does not exist."""
+"""The answer with which the emulator's JSON services refuse an action that does not exist."""
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -40,10 +38,11 @@ Order = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Front:
-    """The ASGI application.
+    """The ASGI application that receives every request.
 
-    :param orders: what ``/_local/<name>`` does, by name; each takes the body and returns the
-        answer.
+    :ivar orders: the control requests by name. `/_local/<name>` calls the function with the
+        request's body and answers with its result.
+    :ivar on_ready: called once the emulator has loaded its state.
     """
 
     def __init__(
@@ -59,13 +58,13 @@ class Front:
         self.on_ready: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection's request, or the server's own life."""
+        """Serve one request, or one event of the server's own life."""
         if scope["type"] == "lifespan":
             await self._inner(scope, receive, self._announcing(send))
         elif scope["type"] == "http" and scope["path"].startswith("/_local/"):
             await self._serve_local(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].startswith(("/_ministack", "/_localstack")):
-            await _answer(send, 404, {"message": "the emulator's own routes are closed"})
+            await _answer(send, 404, {"message": "the emulator's own paths are closed"})
         else:
             self._saver.touch()
             fate = Fate()
@@ -81,15 +80,15 @@ class Front:
             if message["type"] == "lifespan.startup.complete":
                 try:
                     self.on_ready()
-                except Exception:
+                except Exception:  # hypercorn would swallow any error and serve without an account
                     log.exception("the local AWS cannot start")
-                    os._exit(1)  # the server would swallow it and go on without its account
+                    os._exit(1)
             await send(message)
 
         return wrapped
 
     async def _serve_local(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve credentials to who has a role's token, and orders to who has the state folder's."""
+        """Serve credentials for a role's token, and control requests for the folder's token."""
         headers = {
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
@@ -98,7 +97,7 @@ class Front:
         if name.startswith("credentials/"):
             answer = self._credentials(name.removeprefix("credentials/"), headers)
         elif headers.get(TOKEN_HEADER.lower()) != self._control_token:
-            answer = 403, {"message": "this needs the token of the state folder"}
+            answer = 403, {"message": "this request needs the token of the state folder"}
         elif name not in self.orders:
             answer = 404, {"message": f"there is no order {name!r}"}
         else:
@@ -106,7 +105,7 @@ class Front:
         await _answer(send, *answer)
 
     async def _obey(self, name: str, body: bytes) -> tuple[int, dict[str, Any]]:
-        """Carry out an order."""
+        """Carry out a control request."""
         try:
             return 200, await asyncio.to_thread(self.orders[name], json.loads(body or b"{}"))
         except (LocalAwsError, RoleMissingError) as error:
@@ -115,7 +114,7 @@ class Front:
             return 400, {"message": f"not understood: {type(error).__name__} {error}"}
 
     def _credentials(self, role_name: str, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        """Return a role's credentials, as a container's endpoint does.
+        """Return a role's credentials, as a container's credentials endpoint does.
 
         Source: https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
         """
@@ -140,7 +139,7 @@ class Front:
 
 
 def breaking(send: Send, fate: Fate) -> Send:
-    """Reset the connection in place of an answer that is lost: the client sees no byte of it."""
+    """Reset the connection if the answer must be lost, so that the client sees no byte of it."""
 
     async def wrapped(message: MutableMapping[str, Any]) -> None:
         if not fate.is_lost:
@@ -155,10 +154,10 @@ def breaking(send: Send, fate: Fate) -> Send:
 def find_writer(send: Any) -> Any:
     """Return the stream writer of the connection that a request came through.
 
-    ASGI hides it; hypercorn's ``send`` leads to it from one bound method to the next: stream,
+    ASGI hides the writer. hypercorn's `send` leads to it from one bound method to the next: stream,
     protocol, server.
 
-    :raises LookupError: if an upgrade of hypercorn has changed that.
+    :raises LookupError: if a new version of hypercorn has changed this.
     """
     for _ in range(STEPS_TO_WRITER):
         owner: Any = getattr(send, "__self__", send)
@@ -171,10 +170,11 @@ def find_writer(send: Any) -> Any:
 
 
 class Committing:
-    """Wraps a service's handler: faults strike it, and a change is on disk before its caller hears
-    of it.
+    """Wraps a service's handler: applies faults, and saves each change before its caller gets an
+    answer.
 
-    :param wrote: called with role session name, bucket/key and body after an object was written.
+    :param wrote: called after an object was written, with the role session's name, bucket/key and
+        body.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Committing:
     async def __call__(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
     ) -> Any:
-        """Let faults strike, serve, commit."""
+        """Apply the faults, serve the request, and save what it changed."""
         actions = seams.module("core.iam_actions")
         action = actions.extract_iam_action(self._service, method, path, headers, body, query)
         principal = caller_arn(headers)
@@ -213,7 +213,7 @@ class Committing:
         return answer
 
     def _commit(self, action: str | None) -> None:
-        """Write what has changed; say so if it took long."""
+        """Save what has changed, and log a warning if that took long."""
         began = time.monotonic()
         self._saver.save()
         if (took := time.monotonic() - began) > SLOW_COMMIT_S:
@@ -221,8 +221,9 @@ class Committing:
 
 
 def as_unknown_operation(headers: dict[str, str], answer: Any) -> Any:
-    """Give a JSON service's refusal of an action that does not exist AWS's code for it; return
-    other answers as they are.
+    """Replace the emulator's code for an unknown action of a JSON service by AWS's code.
+
+    Other answers are returned as they are.
 
     Source: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html
     """
@@ -244,7 +245,7 @@ def as_unknown_operation(headers: dict[str, str], answer: Any) -> Any:
 
 
 def caller_arn(headers: dict[str, str]) -> str:
-    """Return the ARN of a request's caller, or nothing."""
+    """Return the ARN of a request's caller, or an empty string."""
     access_key = seams.module("core.router").extract_access_key_id(headers)
     identity = (
         seams.module("core.iam_evaluator").resolve_caller_identity(access_key)
@@ -255,7 +256,7 @@ def caller_arn(headers: dict[str, str]) -> str:
 
 
 async def _read(receive: Receive) -> bytes:
-    """Read a request's whole body."""
+    """Read the whole body of a request."""
     body = b""
     while True:
         message = await receive()

@@ -1,9 +1,10 @@
-"""A crash leaves an object old or new, never half: its data and its sidecar are two files, and the
-emulator replaces one after the other.
+"""Keeps an object whole when the server crashes while the object is being overwritten.
 
-Before an object's data is replaced, links to both old files are made beside them; when the sidecar
-is there, too, the links go. What a crash left in between is undone at the next start: nobody was
-told of that write. Names that end with ``.tmp`` are no object's, and the emulator passes over them.
+The emulator stores an object's data and its metadata (the sidecar) in two files, and replaces one
+after the other. Before it replaces the data, links to both old files are made beside them. Once the
+new sidecar exists, the links are removed. The next start undoes a write that a crash interrupted,
+because its caller never got an answer. Names that end with `.tmp` belong to no object, and the
+emulator ignores them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Any
 
 SIDECAR = ".meta.json"
 VERSIONS = f"{os.sep}.versions{os.sep}"
-"""Older versions lie below such a folder; each is written once, and has no sidecar."""
+"""Older versions lie below such a folder. Each is written once and has no sidecar."""
 OLD_DATA, OLD_SIDECAR, FRESH = ".old.tmp", ".meta.old.tmp", ".fresh.tmp"
 Step = Callable[[], Any]
 
 
 def surviving(original: Any) -> Any:
-    """Wrap the emulator's writing of one file."""
+    """Wrap the emulator's function that writes one file."""
     begun: set[str] = set()
 
     def write(path: str, data: Any, *, text: bool = False) -> None:
@@ -40,7 +41,7 @@ def surviving(original: Any) -> Any:
 
 
 def beginning(base: str) -> Iterator[Step]:
-    """Yield what is done before an object's data is replaced; the last step makes it count."""
+    """Yield the steps before an object's data is replaced. The last step makes an undo possible."""
     for left in (OLD_DATA, OLD_SIDECAR, FRESH):
         yield lambda left=left: remove(base + left)  # type: ignore[misc]
     if not Path(base + SIDECAR).exists():
@@ -52,18 +53,18 @@ def beginning(base: str) -> Iterator[Step]:
 
 
 def finishing(base: str) -> Iterator[Step]:
-    """Yield what is done when data and sidecar are there; the first step makes it count."""
+    """Yield the steps after data and sidecar are written. The first step makes the write final."""
     for left in (OLD_SIDECAR, FRESH, OLD_DATA):
         yield lambda left=left: remove(base + left)  # type: ignore[misc]
 
 
 def remove(path: str) -> None:
-    """Remove a file, if it is there."""
+    """Remove a file if it exists."""
     Path(path).unlink(missing_ok=True)
 
 
 def recover(folder: Path) -> int:
-    """Undo the writes that a crash cut short; return how many there were."""
+    """Undo the writes that a crash interrupted, and return their number."""
     undone = 0
     for name in (str(path) for path in folder.rglob("*.tmp")):
         if name.endswith(OLD_SIDECAR):
@@ -71,24 +72,25 @@ def recover(folder: Path) -> int:
         elif name.endswith(FRESH):
             undone += _recover_fresh(name.removesuffix(FRESH))
     for path in folder.rglob(f"*{OLD_DATA}"):
-        remove(str(path))  # its sidecar's link was never made, or is gone: that write is whole
+        # The link to the old sidecar was never made, or is gone: that write is complete.
+        remove(str(path))
     return undone
 
 
 def _recover_old(base: str) -> int:
-    """Put an object's old data back, if its old sidecar is still in its place."""
+    """Restore an object's old data if its old sidecar was not replaced; return 1 if so, else 0."""
     is_whole = not Path(base + SIDECAR).samefile(base + OLD_SIDECAR)
     if not is_whole and Path(base + OLD_DATA).exists():
         Path(base + OLD_DATA).replace(base)
     elif not is_whole:
-        remove(base)  # there was a delete marker: a sidecar without data
+        remove(base)  # the old version was a delete marker, which has a sidecar but no data
     for step in finishing(base):
         step()
     return int(not is_whole)
 
 
 def _recover_fresh(base: str) -> int:
-    """Remove an object that has no sidecar yet."""
+    """Remove an object that has no sidecar yet; return 1 if so, else 0."""
     is_whole = Path(base + SIDECAR).exists()
     if not is_whole:
         remove(base)

@@ -1,8 +1,8 @@
-"""Commits survive a crash: a change of the account is on disk before its caller hears of it.
+"""Saves each change of the account before its caller gets an answer, so that it survives a crash.
 
-Objects are written by the emulator as they come. The rest (roles, stacks, functions, rules, …) is
-written here, after each request that may have changed it, and once a second while something goes on
-in the background.
+The emulator writes objects as they arrive. This module writes the rest (roles, stacks, functions,
+rules, …) after each request that may have changed it. While background work may be going on, it
+also writes once a second.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MESSAGES = (
     "Publish",
     "Assume",
 )
-"""Actions that come often and change no configuration: the round in the background writes what they leave."""
+"""Frequent actions that change no configuration. The background round saves their effects."""
 READS = (
     "Get",
     "List",
@@ -48,11 +48,11 @@ READS = (
 )
 TRIES = 5
 BUSY_FOR_S = 10.0
-"""How long after the last request background work is looked for, once a second."""
+"""How long after the last request the background round goes on, once a second."""
 BLOB_BYTES = 256 * 1024
-"""Bytes from this size on lie in files of their own."""
+"""Byte strings of at least this size are stored in their own files."""
 DATA_PLANE = ("s3", "logs", "monitoring", "cloudwatch", "pricing", "servicequotas")
-"""Services whose requests change no account-wide state, or persist by themselves."""
+"""Services whose requests change no account-wide state, or which save it themselves."""
 
 
 class Saver:
@@ -67,26 +67,28 @@ class Saver:
         self._touched_at = time.monotonic()
 
     def touch(self) -> None:
-        """Note that a request was served: what it set going in the background may change things for
-        a while.
+        """Note that a request was served, because its background work may change the account for a
+        while.
         """
         self._touched_at = time.monotonic()
 
     def save_while_busy(self) -> None:
-        """Write what has changed, unless nobody has asked for anything lately."""
+        """Save what has changed, unless the last request was long ago."""
         if time.monotonic() - self._touched_at < BUSY_FOR_S:
             self.save()
 
     def install(self) -> None:
-        """Write only what has changed, large bytes into files of their own, and objects so that a
-        crash leaves none half.
+        """Replace the emulator's functions that write state and objects.
+
+        State is written only if it has changed, large byte strings get their own files, and a crash
+        never leaves half an object.
         """
         seams.replace("services.s3", "_atomic_write", overwrites.surviving)
         seams.replace("core.persistence", "save_state", lambda _original: self.save_state)
         seams.replace("core.persistence", "_json_object_hook", self._reading_blobs)
 
     def save_state(self, service: str, data: dict[str, Any]) -> None:
-        """Write one service's state, atomically, if it differs from what was written last."""
+        """Write one service's state atomically, if it differs from the last written state."""
         persistence = seams.module("core.persistence")
         wrapped = {
             "__ministack_format__": persistence._state_format_version(service),
@@ -96,8 +98,9 @@ class Saver:
         self._write(service, self._folder / f"{service}.json", json.dumps(wrapped, default=default))
 
     def _naming_blobs(self, default: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Encode large bytes (function code, layers) as the name of a file: a state is written
-        often, they never change.
+        """Encode large byte strings (function code, layers) as file names.
+
+        The state is written often, but these byte strings never change.
         """
 
         def encode(value: Any) -> Any:
@@ -108,7 +111,10 @@ class Saver:
         return encode
 
     def _keep_blob(self, data: bytes) -> str:
-        """Write large bytes once, under their digest. Known objects are not even hashed again."""
+        """Write a large byte string once, under its digest, and return the file's name.
+
+        A known byte string is not hashed again.
+        """
         known = self._blobs.get(id(data))
         if known is not None and known[0] is data:
             return known[1]
@@ -148,7 +154,7 @@ class Saver:
         self._digests[name] = digest
 
     def save(self) -> None:
-        """Write what has changed since the last time; what changes meanwhile is read again."""
+        """Save what has changed since the last call; retry if the state changes meanwhile."""
         with self._lock:
             for _ in range(TRIES):
                 try:
@@ -158,7 +164,7 @@ class Saver:
             return self._save_all()
 
     def _save_all(self) -> None:
-        """Write every service's state, and the sessions."""
+        """Write every service's state and the sessions."""
         app = seams.module("app")
         for name, get_state in app._build_persistence_save_dict().items():
             state = get_state()
@@ -172,19 +178,18 @@ class Saver:
         self._write("sessions", self._sessions, json.dumps(live, default=str))
 
     def load_sessions(self) -> None:
-        """Let sessions that were issued before a restart live on, as they do on AWS."""
+        """Restore the sessions that were issued before a restart; they stay valid, as on AWS."""
         if self._sessions.exists():
             seams.module("services.sts")._sessions.update(json.loads(self._sessions.read_text()))
 
 
-def mend_interrupted_stacks() -> list[str]:
-    """Report stack operations that a crash cut short as failed, since nobody will finish them;
-    return their stacks.
+def fail_interrupted_stacks() -> list[str]:
+    """Mark the stacks whose operation a crash interrupted as failed; return their names.
 
-    CloudFormation itself would go on. A stack left in progress here would block its caller for
-    ever.
+    CloudFormation would continue. Here nothing continues the operation, and a stack that stays in
+    progress would block its caller for ever.
     """
-    mended = []
+    failed = []
     stacks = seams.module("services.cloudformation")._stacks
     for stack in list(stacks._data.values()):
         status = str(stack.get("StackStatus", ""))
@@ -192,8 +197,8 @@ def mend_interrupted_stacks() -> list[str]:
             verb = "UPDATE_ROLLBACK" if status.startswith("UPDATE") else status.split("_")[0]
             stack["StackStatus"] = f"{verb}_FAILED"
             stack["StackStatusReason"] = "The local AWS was stopped during this operation."
-            mended.append(str(stack.get("StackName")))
-    return mended
+            failed.append(str(stack.get("StackName")))
+    return failed
 
 
 def may_change(service: str, action: str | None, method: str) -> bool:

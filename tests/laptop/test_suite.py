@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from laptop.errors import RealCredentialsError
+from laptop.local_account import AWS_VARIABLES
 from laptop.suite import refuse_real_credentials
-from laptop.twin import AWS_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 

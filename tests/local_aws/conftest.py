@@ -27,14 +27,14 @@ QUICK = Config(retries={"total_max_attempts": 1, "mode": "standard"}, max_pool_c
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that takes the server."""
+    """Mark every test that needs the server."""
     for item in items:
-        if {"twin", "admin", "own_state"} & set(getattr(item, "fixturenames", ())):
+        if {"aws", "admin", "own_state"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.local_aws)
 
 
 def run_cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m local_aws`` as a user does, from another folder."""
+    """Run `python -m local_aws` as a user does, from another folder."""
     environ = (
         {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "NIGHTSHIFT_"))}
         | {"PYTHONPATH": str(ROOT)}
@@ -51,7 +51,7 @@ def run_cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
 
 
 def until(condition: Callable[[], Any], what: str, within_s: float = DEADLINE_S) -> Any:
-    """Wait for a condition and return its value; fail with what was waited for."""
+    """Wait for a condition and return its value; fail with its description after the deadline."""
     end = time.monotonic() + within_s
     while time.monotonic() < end:
         if value := condition():
@@ -105,8 +105,8 @@ def zipped(files: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-class TwinUnderTest:
-    """A running local AWS and what tests ask of it."""
+class LocalAwsUnderTest:
+    """A running local AWS, with the helpers that tests need."""
 
     def __init__(self, state: Path, up: dict[str, Any]) -> None:
         self.state = state
@@ -116,7 +116,7 @@ class TwinUnderTest:
         self._sessions: dict[str, boto3.Session] = {}
 
     def cli(self, *arguments: str) -> dict[str, Any]:
-        """Run a command that must succeed; return its object."""
+        """Run a command that must succeed, and return its JSON object."""
         done = run_cli(*arguments, "--json", "--state", str(self.state))
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))
@@ -141,7 +141,7 @@ class TwinUnderTest:
         return self._sessions[role]
 
     def client(self, service: str, session: boto3.Session | None = None) -> Any:
-        """Return a client; the administrator's unless a session is given."""
+        """Return a client of a session, or of the administrator."""
         return (session or self.session()).client(
             service, endpoint_url=self.endpoint_url, config=QUICK
         )  # type: ignore[call-overload]
@@ -178,7 +178,7 @@ class TwinUnderTest:
         return name
 
     def instance_profile(self, *statements: dict[str, Any]) -> str:
-        """Make a role for machines in a profile of the same name; return it."""
+        """Create a role for machines and a profile of the same name; return the name."""
         name, iam = self.service_role("ec2.amazonaws.com", *statements), self.client("iam")
         iam.create_instance_profile(InstanceProfileName=name)
         iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
@@ -186,7 +186,8 @@ class TwinUnderTest:
 
     def image(self) -> str:
         """Return the id of the deep-learning image."""
-        name = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+        flavour = "base-oss-nvidia-driver-gpu-ubuntu-24.04"
+        name = f"/aws/service/deeplearning/ami/x86_64/{flavour}/latest/ami-id"
         return str(self.client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
 
     def launch(
@@ -229,7 +230,7 @@ class TwinUnderTest:
         return self.instance(instance_id)
 
     def await_console(self, instance_id: str, text: str) -> str:
-        """Wait until a text is on an instance's console; return all of it."""
+        """Wait until a text is on an instance's console; return the whole console."""
         until(
             lambda: text in self.console(instance_id), f"{text!r} on the console of {instance_id}"
         )
@@ -268,38 +269,35 @@ class TwinUnderTest:
 
 
 def find_ami() -> Path:
-    """Return what instances run: the machine image that ``make setup`` made, else the server's own
-    environment.
-    """
+    """Return the machine image that `make setup` made, else the server's own environment."""
     made = ROOT / ".venv-ami"
     return made if (made / "bin" / "python").exists() else ROOT / ".venv-aws"
 
 
-def start(state: Path, *arguments: str) -> TwinUnderTest:
+def start(state: Path, *arguments: str) -> LocalAwsUnderTest:
     """Start a local AWS for a folder."""
     done = run_cli("up", "--json", "--state", str(state), "--ami", str(find_ami()), *arguments)
     assert done.returncode == 0, done.stderr
-    return TwinUnderTest(state, json.loads(done.stdout))
+    return LocalAwsUnderTest(state, json.loads(done.stdout))
 
 
 @pytest.fixture(scope="session")
-def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwinUnderTest]:
-    """A local AWS that the tests of one process share; each makes its own roles, buckets and
-    machines. No launch is late.
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAwsUnderTest]:
+    """A local AWS that all tests of one process share. No launch is late.
+
+    Each test makes its own roles, buckets and machines.
     """
-    state = tmp_path_factory.mktemp("twin") / "state"
+    state = tmp_path_factory.mktemp("aws") / "state"
     yield start(state, "--pace", "steady")
     run_cli("down", "--state", str(state))
 
 
 @pytest.fixture(autouse=True)
 def no_machine_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """End a test's machines with it: they would count against the account's quota in the tests that
-    follow.
-    """
+    """Terminate a test's machines after it, because they count against the account's quota."""
     yield
-    if "twin" in request.fixturenames:
-        ec2 = request.getfixturevalue("twin").client("ec2")
+    if "aws" in request.fixturenames:
+        ec2 = request.getfixturevalue("aws").client("ec2")
         living = ec2.describe_instances(
             Filters=[{"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}]
         )
@@ -314,7 +312,7 @@ def no_machine_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def own_state(tmp_path: Path) -> Iterator[Path]:
-    """A state folder whose local AWS is stopped after the test, whatever happens."""
+    """A state folder whose local AWS is stopped after the test."""
     state = tmp_path / "state"
     yield state
     run_cli("down", "--state", str(state))

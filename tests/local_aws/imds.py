@@ -1,6 +1,4 @@
-"""What a machine of a test asks its metadata service with: the Python that every machine image
-has.
-"""
+"""A shell function with which a test's machine reads its metadata service, in Python."""
 
 import textwrap
 
@@ -14,7 +12,8 @@ IMDS = textwrap.dedent(
     def ask(path, method="GET", **headers):
         url = os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] + "/latest/" + path
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, method=method, headers=headers)) as answer:
+            request = urllib.request.Request(url, method=method, headers=headers)
+            with urllib.request.urlopen(request) as answer:
                 return answer.read().decode(), answer.status
         except urllib.error.HTTPError as error:
             return error.read().decode(), error.code

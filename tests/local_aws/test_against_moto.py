@@ -1,8 +1,7 @@
-"""The same documented behaviours asked of moto: where the two differ, AWS's documentation says who
-is right, and both are listed.
+"""The same documented behaviours, checked against moto.
 
-A row that moto does and the local AWS does not is something to learn from moto, and is among the
-rows not met.
+Where moto and the local AWS differ, AWS's documentation decides, and docs/local-aws.md lists the
+row. A row that holds only on moto is listed among the rows not met.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ REGION = "eu-west-1"
 
 @pytest.fixture
 def moto_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
-    """An account of moto's in this process: nothing is sent anywhere."""
+    """An account of moto in this process; nothing is sent over the network."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     with mock_aws():
@@ -32,7 +31,7 @@ def moto_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
 
 def listed() -> set[str]:
-    """Return the rows that docs/local-aws.md says moto does not do."""
+    """Return the rows that do not hold on moto, according to docs/local-aws.md."""
     section = (
         (ROOT / "docs" / "local-aws.md")
         .read_text()
@@ -44,9 +43,7 @@ def listed() -> set[str]:
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name.replace(" ", "-"))
 def test_moto_does_what_the_documentation_says_it_does(moto_account: Account, row: Row) -> None:
-    """Each row holds on moto, too, but for those that are listed; so a difference between the two
-    never goes unseen.
-    """
+    """Each row holds on moto except the listed ones, so every difference is seen."""
     try:
         holds = bool(_holds(row, moto_account))
     except Exception:
@@ -55,8 +52,6 @@ def test_moto_does_what_the_documentation_says_it_does(moto_account: Account, ro
 
 
 def test_the_list_names_rows() -> None:
-    """A row that was renamed leaves the list, and none is missed by both: nobody would know what
-    AWS does.
-    """
+    """The list names only existing rows, and no row fails on both."""
     assert listed() <= {row.name for row in TABLE}
     assert not listed() & unmet()

@@ -1,9 +1,8 @@
-"""Documented behaviours, each with its source: run against the local AWS here, against a real
-account by whoever has one.
+"""Documented behaviours with their sources, checked against the local AWS or a real account.
 
-With ``LOCAL_AWS_CONFORMANCE=real`` the rows run with the shell's own credentials and region
-instead, which makes roles, buckets, queues and dry runs, costs nothing worth naming, and needs
-administrator's rights in an account meant for tests.
+With `LOCAL_AWS_CONFORMANCE=real`, the rows use the shell's own credentials and region. They then
+create roles, buckets and queues, make dry runs, cost next to nothing, and need administrator rights
+in an account for tests.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ DOCS = "https://docs.aws.amazon.com/"
 
 
 class Account:
-    """An account under test: clients, and what must be cleaned up."""
+    """An account under test, with its clients and the clean-ups."""
 
     def __init__(self, client: Callable[[str], Any], region: str) -> None:
         self.client = client
@@ -35,16 +34,16 @@ class Account:
         self._clean: list[Callable[[], Any]] = []
 
     def later(self, undo: Callable[[], Any]) -> None:
-        """Register a clean-up in the statement after what it undoes."""
+        """Register a clean-up. Call it in the statement after the creation."""
         self._clean.append(undo)
 
     def clean(self) -> None:
-        """Undo everything, the last first."""
+        """Run the clean-ups, the last one first."""
         for undo in reversed(self._clean):
             undo()
 
     def bucket(self) -> tuple[Any, str]:
-        """Make a versionless bucket; return a client and its name."""
+        """Create a bucket without versioning; return a client and its name."""
         s3, name = self.client("s3"), unique("conformance")
         s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": self.region})
         self.later(lambda: s3.delete_bucket(Bucket=name))
@@ -59,15 +58,15 @@ class Account:
 
 @pytest.fixture
 def account(request: pytest.FixtureRequest) -> Iterator[Account]:
-    """The local AWS, or the real account that was asked for."""
+    """The local AWS, or the real account if the shell requests it."""
     if REAL:
         session = boto3.Session()
         made = Account(
             lambda service: session.client(service, config=QUICK), str(session.region_name)
         )  # type: ignore[call-overload]
     else:
-        twin = request.getfixturevalue("twin")
-        made = Account(twin.client, twin.region)
+        aws = request.getfixturevalue("aws")
+        made = Account(aws.client, aws.region)
     yield made
     made.clean()
 
@@ -77,7 +76,7 @@ class Row:
     """One behaviour.
 
     :param source: where AWS documents it.
-    :param holds: raises, or returns false, where it does not hold.
+    :param holds: raises an error or returns false if the behaviour does not hold.
     """
 
     name: str
@@ -86,7 +85,7 @@ class Row:
 
 
 def if_none_match(account: Account) -> bool:
-    """The second writer of a key loses."""
+    """The second writer of a key is refused."""
     s3, bucket = account.bucket()
     s3.put_object(Bucket=bucket, Key="x", Body=b"1", IfNoneMatch="*")
     return (
@@ -96,9 +95,7 @@ def if_none_match(account: Account) -> bool:
 
 
 def if_match(account: Account) -> bool:
-    """A write against an old ETag loses, one against none that exists is told that there is no
-    key.
-    """
+    """A write with an old ETag is refused; for a missing key, the error says so."""
     s3, bucket = account.bucket()
     tag = s3.put_object(Bucket=bucket, Key="x", Body=b"1")["ETag"]
     s3.put_object(Bucket=bucket, Key="x", Body=b"2", IfMatch=tag)
@@ -110,7 +107,7 @@ def if_match(account: Account) -> bool:
 
 
 def listing_is_sorted(account: Account) -> bool:
-    """Keys come in the order of their bytes, a page at a time, each once."""
+    """Keys are sorted by their bytes; each appears once over all pages."""
     s3, bucket = account.bucket()
     keys = ["b", "a/2", "a/10", "A", "a/1"]
     for key in keys:
@@ -122,7 +119,7 @@ def listing_is_sorted(account: Account) -> bool:
 
 
 def common_prefixes(account: Account) -> bool:
-    """A delimiter folds what lies deeper."""
+    """A delimiter groups the keys below it."""
     s3, bucket = account.bucket()
     for key in ("a/1", "a/2", "b"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"")
@@ -134,14 +131,14 @@ def common_prefixes(account: Account) -> bool:
 
 
 def full_bucket(account: Account) -> bool:
-    """A bucket with an object in it is not deleted."""
+    """A bucket with an object is not deleted."""
     s3, bucket = account.bucket()
     s3.put_object(Bucket=bucket, Key="x", Body=b"")
     return code_of(s3.delete_bucket, Bucket=bucket) == "BucketNotEmpty"
 
 
 def checksum(account: Account) -> bool:
-    """A body that does not have the digest that was promised is refused."""
+    """A body with another digest than announced is refused."""
     s3, bucket = account.bucket()
     return (
         code_of(
@@ -160,7 +157,7 @@ def range_read(account: Account) -> bool:
 
 
 def presigned(account: Account) -> bool:
-    """A presigned URL opens one object to who holds it."""
+    """A presigned URL gives access to one object."""
     s3, bucket = account.bucket()
     s3.put_object(Bucket=bucket, Key="x", Body=b"x")
     url = s3.generate_presigned_url(
@@ -170,7 +167,7 @@ def presigned(account: Account) -> bool:
 
 
 def malformed_policy(account: Account) -> bool:
-    """A role with a trust policy that is no policy is refused."""
+    """A trust policy that is not a policy is refused."""
     return (
         code_of(
             account.client("iam").create_role,
@@ -182,7 +179,7 @@ def malformed_policy(account: Account) -> bool:
 
 
 def malformed_trust(account: Account) -> bool:
-    """A trust policy needs a principal and actions of STS, and names no resource."""
+    """A trust policy needs a principal and STS actions, and must not name a resource."""
     good = {
         "Effect": "Allow",
         "Principal": {"Service": "ec2.amazonaws.com"},
@@ -202,7 +199,7 @@ def malformed_trust(account: Account) -> bool:
 
 
 def malformed_identity_policy(account: Account) -> bool:
-    """A role's own policy must be one, too: no principal, and something to do."""
+    """A role's own policy must not have a principal, and needs an action."""
     iam, name = account.client("iam"), unique("role")
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"}))
     account.later(lambda: iam.delete_role(RoleName=name))
@@ -219,7 +216,7 @@ def malformed_identity_policy(account: Account) -> bool:
 
 
 def role_twice(account: Account) -> bool:
-    """A name is taken once."""
+    """A role's name can be used once."""
     iam, name = account.client("iam"), unique("role")
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"}))
     account.later(lambda: iam.delete_role(RoleName=name))
@@ -234,7 +231,7 @@ def role_twice(account: Account) -> bool:
 
 
 def role_in_use(account: Account) -> bool:
-    """A role with a policy in it is not deleted."""
+    """A role with an inline policy is not deleted."""
     iam, name = account.client("iam"), unique("role")
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"}))
     account.later(lambda: iam.delete_role(RoleName=name))
@@ -248,7 +245,7 @@ def role_in_use(account: Account) -> bool:
 
 
 def dry_run(account: Account) -> bool:
-    """A dry run says what would have happened, as an error."""
+    """A dry run answers with an error that says the result."""
     ec2 = account.client("ec2")
     image = ec2.describe_images(
         Owners=["amazon"],
@@ -268,7 +265,7 @@ def dry_run(account: Account) -> bool:
 
 
 def unknown_instance(account: Account) -> bool:
-    """An id that nobody has, and one that is none."""
+    """An unknown id and a malformed id have different errors."""
     ec2 = account.client("ec2")
     codes = [
         code_of(ec2.describe_instances, InstanceIds=[given])
@@ -278,7 +275,7 @@ def unknown_instance(account: Account) -> bool:
 
 
 def ids_and_pages(account: Account) -> bool:
-    """Ids and a page size exclude one another."""
+    """Ids and a page size cannot be combined."""
     ec2 = account.client("ec2")
     return (
         code_of(ec2.describe_instances, InstanceIds=["i-0123456789abcdef0"], MaxResults=5)
@@ -287,7 +284,7 @@ def ids_and_pages(account: Account) -> bool:
 
 
 def unknown_filter(account: Account) -> bool:
-    """A filter that does not exist is refused."""
+    """An unknown filter is refused."""
     return (
         code_of(
             account.client("ec2").describe_instances,
@@ -298,7 +295,7 @@ def unknown_filter(account: Account) -> bool:
 
 
 def many_values(account: Account) -> bool:
-    """The filters of one call name at most 200 values."""
+    """The filters of one call have at most 200 values."""
     ec2, names = account.client("ec2"), [f"i-{number:017x}" for number in range(201)]
     ec2.describe_instances(Filters=[{"Name": "instance-id", "Values": names[1:]}])
     return (
@@ -308,7 +305,7 @@ def many_values(account: Account) -> bool:
 
 
 def unknown_type(account: Account) -> bool:
-    """An instance type that does not exist."""
+    """An unknown instance type is refused."""
     return (
         code_of(account.client("ec2").describe_instance_types, InstanceTypes=["zz9.large"])
         == "InvalidInstanceType"
@@ -316,7 +313,7 @@ def unknown_type(account: Account) -> bool:
 
 
 def stack_without_capability(account: Account) -> bool:
-    """Identities in a template have to be acknowledged."""
+    """A template with IAM resources needs a capability."""
     body = (
         '{"Resources":{"R":{"Type":"AWS::IAM::Role","Properties":{"AssumeRolePolicyDocument":{}}}}}'
     )
@@ -331,14 +328,14 @@ def stack_without_capability(account: Account) -> bool:
 
 
 def stack_unknown(account: Account) -> bool:
-    """A stack that does not exist is a validation error that says so."""
+    """An unknown stack is a validation error whose message says so."""
     with pytest.raises(ClientError, match="does not exist"):
         account.client("cloudformation").describe_stacks(StackName=unique("stack"))
     return True
 
 
 def unresolved_reference(account: Account) -> bool:
-    """A reference to nothing is refused before anything is made."""
+    """An unresolved reference is refused before anything is created."""
     body = (
         '{"Resources":{"Q":{"Type":"AWS::SQS::Queue","Properties":{"QueueName":{"Ref":"Nobody"}}}}}'
     )
@@ -348,7 +345,7 @@ def unresolved_reference(account: Account) -> bool:
 
 
 def function_unknown(account: Account) -> bool:
-    """A function that does not exist."""
+    """An unknown function is refused."""
     return (
         code_of(account.client("lambda").invoke, FunctionName=unique("function"))
         == "ResourceNotFoundException"
@@ -356,7 +353,7 @@ def function_unknown(account: Account) -> bool:
 
 
 def queue_delivers(account: Account) -> bool:
-    """What is sent is received with its digest."""
+    """A sent message is received with its digest."""
     sqs = account.client("sqs")
     url = sqs.create_queue(QueueName=unique("queue"))["QueueUrl"]
     account.later(lambda: sqs.delete_queue(QueueUrl=url))
@@ -380,7 +377,7 @@ def parameter_of_aws(account: Account) -> bool:
 
 
 def chained_session(account: Account) -> bool:
-    """A session that was assumed from a session lives for an hour at most."""
+    """A session that was assumed from a session lives for at most one hour."""
     sts = account.client("sts")
     assert ":assumed-role/" in sts.get_caller_identity()["Arn"], (
         "run the table as a role: nothing is chained otherwise"
@@ -410,14 +407,14 @@ def bucket_refuses(call: str, code: str, **arguments: Any) -> Callable[[Account]
 
 
 def range_beyond(account: Account) -> bool:
-    """A range that begins after the end."""
+    """A range that begins after the end is refused."""
     s3, bucket = account.bucket()
     s3.put_object(Bucket=bucket, Key="x", Body=b"0123")
     return code_of(s3.get_object, Bucket=bucket, Key="x", Range="bytes=9-") == "InvalidRange"
 
 
 def vpc_of(account: Account) -> tuple[Any, str]:
-    """Make a VPC; return a client and its id."""
+    """Create a VPC; return a client and its id."""
     ec2 = account.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
     account.later(lambda: ec2.delete_vpc(VpcId=vpc))
@@ -425,7 +422,7 @@ def vpc_of(account: Account) -> tuple[Any, str]:
 
 
 def subnets_fit(account: Account) -> bool:
-    """A subnet lies within its VPC, and beside its siblings."""
+    """A subnet lies within its VPC and does not overlap another subnet."""
     ec2, vpc = vpc_of(account)
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.20.1.0/24")["Subnet"]["SubnetId"]
     account.later(lambda: ec2.delete_subnet(SubnetId=subnet))
@@ -437,7 +434,7 @@ def subnets_fit(account: Account) -> bool:
 
 
 def vpc_in_use(account: Account) -> bool:
-    """A VPC with a subnet in it stays."""
+    """A VPC with a subnet is not deleted."""
     ec2, vpc = vpc_of(account)
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.20.1.0/24")["Subnet"]["SubnetId"]
     account.later(lambda: ec2.delete_subnet(SubnetId=subnet))
@@ -445,7 +442,7 @@ def vpc_in_use(account: Account) -> bool:
 
 
 def groups_and_rules_once(account: Account) -> bool:
-    """A group's name is taken once in a VPC, and a rule once in a group."""
+    """A group's name can be used once in a VPC, and a rule once in a group."""
     ec2, vpc = vpc_of(account)
     named = {"GroupName": unique("group"), "Description": "test", "VpcId": vpc}
     group = ec2.create_security_group(**named)["GroupId"]
@@ -462,9 +459,7 @@ def groups_and_rules_once(account: Account) -> bool:
 
 
 def template_versions(account: Account) -> bool:
-    """A template's name is taken once; versions are numbered, $Latest is the last, and one that
-    does not exist is refused.
-    """
+    """A template's name can be used once; its versions are numbered, and $Latest is the last."""
     ec2, name = account.client("ec2"), unique("template")
     ec2.create_launch_template(
         LaunchTemplateName=name, LaunchTemplateData={"InstanceType": "c7i.large"}
@@ -492,7 +487,7 @@ def template_versions(account: Account) -> bool:
 
 
 def spot_prices(account: Account) -> bool:
-    """Prices of one type and system, the newest first, from the zones of the region."""
+    """Prices of one type come newest first, from the region's zones."""
     found = account.client("ec2").describe_spot_price_history(
         InstanceTypes=["c6i.large"], ProductDescriptions=["Linux/UNIX"]
     )
@@ -509,7 +504,7 @@ def spot_prices(account: Account) -> bool:
 
 
 def offered_by_zone(account: Account) -> bool:
-    """Offerings of one type name zones of the region."""
+    """The offerings of a type name zones of the region."""
     found = account.client("ec2").describe_instance_type_offerings(
         LocationType="availability-zone",
         Filters=[{"Name": "instance-type", "Values": ["c6i.large"]}],
@@ -520,7 +515,7 @@ def offered_by_zone(account: Account) -> bool:
 
 
 def sizes(account: Account) -> bool:
-    """Processors, memory and accelerators of a type."""
+    """A type has its number of vCPUs, its memory and its GPUs."""
     found = account.client("ec2").describe_instance_types(InstanceTypes=["g4dn.xlarge"])[
         "InstanceTypes"
     ][0]
@@ -556,7 +551,7 @@ def one_role_a_profile(account: Account) -> bool:
 
 
 def policy_limits(account: Account) -> bool:
-    """A managed policy has five versions at most, and one that is attached stays."""
+    """A managed policy has at most five versions, and an attached policy is not deleted."""
     iam, name = account.client("iam"), unique("policy")
     document = policy({"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"})
     arn = iam.create_policy(PolicyName=name, PolicyDocument=document)["Policy"]["Arn"]
@@ -578,7 +573,7 @@ def policy_limits(account: Account) -> bool:
 
 
 def parameter_once(account: Account) -> bool:
-    """A parameter is not overwritten unless that is said."""
+    """A parameter is overwritten only on request."""
     ssm, name = account.client("ssm"), f"/{unique('parameter')}"
     ssm.put_parameter(Name=name, Value="1", Type="String")
     account.later(lambda: ssm.delete_parameter(Name=name))
@@ -727,15 +722,13 @@ def unmet() -> set[str]:
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name.replace(" ", "-"))
 def test_the_local_aws_does_what_aws_documents(account: Account, row: Row) -> None:
-    """Each row holds, but for those that the documentation lists: these do not, and one that was
-    mended leaves the list.
-    """
+    """Each row holds, except those that docs/local-aws.md lists as not met."""
     expected = REAL or row.name not in unmet()
     assert _holds(row, account) == expected, row.source
 
 
 def _holds(row: Row, account: Account) -> bool:
-    """Say whether a row holds; a call that is answered where it should be refused is a no."""
+    """Say whether a row holds. An answer where an error is documented counts as no."""
     try:
         return row.holds(account)
     except pytest.fail.Exception:
@@ -743,12 +736,12 @@ def _holds(row: Row, account: Account) -> bool:
 
 
 def test_the_documentation_lists_no_row_that_does_not_exist() -> None:
-    """A row that was renamed or mended leaves the list."""
+    """The list of rows not met names only existing rows."""
     assert unmet() <= {row.name for row in TABLE}
 
 
 def test_every_row_has_a_source() -> None:
-    """Nobody's memory is a source."""
+    """Each row names the page of AWS that documents it."""
     assert all(row.source.startswith(DOCS) for row in TABLE)
     assert len({row.name for row in TABLE}) == len(TABLE)
     assert Path(__file__).exists()

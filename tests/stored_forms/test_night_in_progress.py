@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from laptop import airflow, twin, ui
+from laptop import airflow, local_account, ui
 from laptop.clean import clean
 from rl_lifecycle.records.record import canonical_json, sha256_hex
 from tests.conftest import ROOT
@@ -77,7 +77,7 @@ def run_module(*command: str, environment: dict[str, str] | None = None) -> dict
 def deploy() -> dict[str, Any]:
     """Make the stacks as an administrator. :return: their outputs."""
     runtime = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    administrator = twin.environment("administrator")
+    administrator = local_account.environment("administrator")
     environment = ("--environment", "dev")
     run_module(
         *("infra_bootstrap", "deploy", *environment, "--lambda-runtime", runtime),
@@ -114,7 +114,7 @@ def mix_wheel_set(
 
 def fail_host_again(roles: Roles, attempt: dict[str, Any]) -> str:
     """Ask for the machine of an attempt as it was asked for, and fail its host. :return: its id."""
-    twin.call("fault", "add", "kill", "instance=*", "count=1")
+    local_account.call("fault", "add", "kill", "instance=*", "count=1")
     answer = roles.client("launcher", "ec2").create_fleet(
         **attempt["request"], ClientToken=attempt["token"]
     )
@@ -127,7 +127,7 @@ def living_machines() -> set[str]:
     """The machines that may train."""
     return {
         one["instance_id"]
-        for one in twin.call("status")["instances"]
+        for one in local_account.call("status")["instances"]
         if one["state"] in ("pending", "running")
     }
 
@@ -201,7 +201,7 @@ def resumed(state: Path, night: StoredNight) -> Iterator[Resumed]:
     """The stored night on a fresh local AWS and in an Airflow that has just started."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("AWS_ENDPOINT_URL", raising=False)
-        twin.call("up")
+        local_account.call("up")
         outputs = deploy()
         clock, names = restore_bucket(night, outputs)
         project = state / "project"

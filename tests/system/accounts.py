@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 
-from laptop import twin
+from laptop import local_account
 from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
 from rl_lifecycle.machines.ledger import Ledger
 from rl_lifecycle.storage.layout import TrialId, checkpoint_prefix, head_key, heartbeat_key
@@ -26,7 +26,7 @@ class Account:
     """The local AWS, seen by its administrator."""
 
     def __init__(self) -> None:
-        variables = twin.call("env", "--as", "administrator")["set"]
+        variables = local_account.call("env", "--as", "administrator")["set"]
         request = urllib.request.Request(
             variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"],
             headers={"Authorization": variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"]},

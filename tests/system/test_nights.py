@@ -13,7 +13,7 @@ import pytest
 import yaml
 from botocore.config import Config
 
-from laptop import airflow, demo, twin
+from laptop import airflow, demo, local_account
 from laptop.errors import StepFailedError
 from laptop.report import stack_outcomes
 from rl_lifecycle.evaluation.gate import Decision
@@ -60,7 +60,7 @@ def second(first: dict[str, Any], other_experiments: Path) -> dict[str, Any]:
 @pytest.fixture
 def store(first: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> S3Store:
     """The account's bucket, as the Airflow worker sees it."""
-    for name, value in twin.environment().items():
+    for name, value in local_account.environment().items():
         monkeypatch.setenv(name, value)
     bucket = str(first["nights"][demo.EXPERIMENT]["summary"]["champion_uri"]).split("/")[2]
     return S3Store(boto3.session.Session().client("s3"), bucket)
@@ -270,10 +270,12 @@ def test_deliveries_that_are_lost_doubled_late_or_failed_change_no_byte(
     faults = [_add_fault(*storm) for storm in STORMS]
     try:
         stormy = deliveries.gather(store, client, policy, "stormy", monkeypatch)
-        struck = {fault["id"]: fault["strikes"] for fault in twin.call("fault", "list")["faults"]}
+        struck = {
+            fault["id"]: fault["strikes"] for fault in local_account.call("fault", "list")["faults"]
+        }
     finally:
         for fault in faults:
-            twin.call("fault", "clear", fault)
+            local_account.call("fault", "clear", fault)
     assert not [STORMS[number] for number, fault in enumerate(faults) if not struck[fault]]
     assert stormy.model_dump_json(exclude={"seconds"}) == calm.model_dump_json(exclude={"seconds"})
     assert len(calm.returns) == deliveries.EPISODES
@@ -285,7 +287,7 @@ def test_deliveries_that_are_lost_doubled_late_or_failed_change_no_byte(
 def _add_fault(kind: str, *words: str) -> str:
     """Set a fault for the evaluator. :return: its id."""
     whom = () if kind in ("throttle", "slow") else (f"function={deliveries.FUNCTION}",)
-    return str(twin.call("fault", "add", kind, *whom, *words)["faults"][-1]["id"])
+    return str(local_account.call("fault", "add", kind, *whom, *words)["faults"][-1]["id"])
 
 
 def _versions(store: S3Store, keys: list[str]) -> dict[str, int]:
@@ -332,7 +334,7 @@ def test_what_a_role_may_and_no_night_used_has_its_reason(
     """
     never = {
         role: found["never_used"]
-        for role, found in twin.call("permissions")["roles"].items()
+        for role, found in local_account.call("permissions")["roles"].items()
         if role != "administrator"
     }
     table = yaml.safe_load((ROOT / "tests/system/unused_permissions.yaml").read_text())

@@ -20,7 +20,7 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 
-from laptop import airflow, demo, twin, ui
+from laptop import airflow, demo, local_account, ui
 from tests.conftest import ROOT
 from tests.kill_rounds import seeds
 from tests.system.accounts import Account, MachineWatch, check_books
@@ -39,7 +39,7 @@ def living_machines() -> set[str]:
     """The machines that may train."""
     return {
         one["instance_id"]
-        for one in twin.call("status")["instances"]
+        for one in local_account.call("status")["instances"]
         if one["state"] in ("pending", "running")
     }
 
@@ -57,7 +57,7 @@ def api(night_state: Path) -> Iterator[Api]:
     """Airflow up on a bootstrapped local AWS, beside our DAGs a consumer's, and somebody logged
     in.
     """
-    twin.call("up")
+    local_account.call("up")
     demo.bootstrap(lambda line: None)
     consumers = night_state / "consumers"
     consumers.mkdir()
@@ -92,7 +92,7 @@ def run_module(module: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments, "--json"],
         cwd=ROOT,
-        env=twin.environment("administrator"),
+        env=local_account.environment("administrator"),
         capture_output=True,
         text=True,
         check=False,
@@ -192,7 +192,9 @@ def test_lambda_and_laptop_play_the_same_episodes_though_events_come_twice(
     laptop's.
     """
     for _ in range(2):
-        twin.call("fault", "add", "duplicate_event", "function=nightshift-dev-evaluator", "count=2")
+        local_account.call(
+            "fault", "add", "duplicate_event", "function=nightshift-dev-evaluator", "count=2"
+        )
     run = api.trigger(
         "evaluate_policy", {"experiment": EXPERIMENT, "n_episodes": 150, "first_seed": 900_000_000}
     )

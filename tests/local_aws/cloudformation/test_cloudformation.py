@@ -1,4 +1,4 @@
-"""What a template says is what the services report, and what CloudFormation refuses is refused."""
+"""Services report every property of a template, and CloudFormation's refusals are reproduced."""
 
 import json
 from collections.abc import Callable
@@ -8,22 +8,31 @@ from typing import Any
 import boto3
 import pytest
 
-from .conftest import ACCOUNT, TwinUnderTest, allow, policy, trust, unique, until, zipped
+from tests.local_aws.conftest import (
+    ACCOUNT,
+    LocalAwsUnderTest,
+    allow,
+    policy,
+    trust,
+    unique,
+    until,
+    zipped,
+)
 
 TEMPLATE = Path(__file__).with_name("everything.yaml")
 Read = Callable[..., Any]
 
 
 def deploy(
-    twin: TwinUnderTest,
+    aws: LocalAwsUnderTest,
     body: str,
     stack: str | None = None,
     session: boto3.Session | None = None,
     **request: Any,
 ) -> tuple[str, str]:
-    """Create or update a stack through a change set; return its name and its last status."""
+    """Create or update a stack through a change set; return its name and its final status."""
     cloudformation, name, change = (
-        twin.client("cloudformation", session),
+        aws.client("cloudformation", session),
         stack or unique("stack"),
         unique("change"),
     )
@@ -39,12 +48,12 @@ def deploy(
     waiter = cloudformation.get_waiter("change_set_create_complete")
     waiter.wait(StackName=name, ChangeSetName=change, WaiterConfig={"Delay": 1, "MaxAttempts": 20})
     cloudformation.execute_change_set(StackName=name, ChangeSetName=change)
-    return name, await_stack(twin, name)
+    return name, await_stack(aws, name)
 
 
-def await_stack(twin: TwinUnderTest, name: str) -> str:
-    """Wait until a stack is at rest; return its status."""
-    cloudformation = twin.client("cloudformation")
+def await_stack(aws: LocalAwsUnderTest, name: str) -> str:
+    """Wait until no operation of a stack is in progress; return its status."""
+    cloudformation = aws.client("cloudformation")
 
     def status() -> str:
         found = str(cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"])
@@ -53,50 +62,48 @@ def await_stack(twin: TwinUnderTest, name: str) -> str:
     return str(until(status, f"{name} is at rest"))
 
 
-def why(twin: TwinUnderTest, name: str) -> str:
-    """Return the reasons of everything that failed in a stack."""
-    events = twin.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
+def why(aws: LocalAwsUnderTest, name: str) -> str:
+    """Return the reasons of all failures in a stack."""
+    events = aws.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
     return " | ".join(
         e.get("ResourceStatusReason", "") for e in events if "FAILED" in e["ResourceStatus"]
     )
 
 
-def outputs(twin: TwinUnderTest, name: str) -> dict[str, str]:
+def outputs(aws: LocalAwsUnderTest, name: str) -> dict[str, str]:
     """Return a stack's outputs."""
     found = (
-        twin.client("cloudformation")
-        .describe_stacks(StackName=name)["Stacks"][0]
-        .get("Outputs", [])
+        aws.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0].get("Outputs", [])
     )
     return {o["OutputKey"]: o["OutputValue"] for o in found}
 
 
 @pytest.fixture(scope="module")
-def everything(twin: TwinUnderTest) -> dict[str, str]:
-    """A stack with every type and every property that templates here use."""
-    bucket = twin.bucket()
-    twin.client("s3").put_object(
+def everything(aws: LocalAwsUnderTest) -> dict[str, str]:
+    """A stack with every type and every property that the project's templates use."""
+    bucket = aws.bucket()
+    aws.client("s3").put_object(
         Bucket=bucket, Key="code.zip", Body=zipped({"index.py": "def handler(e, c): return 1\n"})
     )
-    twin.client("s3").put_object(
+    aws.client("s3").put_object(
         Bucket=bucket, Key="layer.zip", Body=zipped({"python/a.py": "N = 1\n"})
     )
-    runtime = twin.cli("status")["lambda_runtimes"][0]
+    runtime = aws.cli("status")["lambda_runtimes"][0]
     parameters = {"Name": unique("all"), "CodeBucket": bucket, "Runtime": runtime}
     name, status = deploy(
-        twin,
+        aws,
         TEMPLATE.read_text(),
         Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
     )
-    assert status == "CREATE_COMPLETE", why(twin, name)
-    return {**outputs(twin, name), "Stack": name, "Name": parameters["Name"], "CodeBucket": bucket}
+    assert status == "CREATE_COMPLETE", why(aws, name)
+    return {**outputs(aws, name), "Stack": name, "Name": parameters["Name"], "CodeBucket": bucket}
 
 
 def test_roles_keep_their_boundary_policies_and_tags(
-    twin: TwinUnderTest, everything: dict[str, str]
+    aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """AWS::IAM::Role, ManagedPolicy and InstanceProfile."""
-    iam, name = twin.client("iam"), everything["Name"]
+    """AWS::IAM::Role, ManagedPolicy and InstanceProfile keep their properties."""
+    iam, name = aws.client("iam"), everything["Name"]
     role = iam.get_role(RoleName=name)["Role"]
     assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == everything["BoundaryArn"]
     assert role["Description"] == "does everything"
@@ -122,12 +129,10 @@ def test_roles_keep_their_boundary_policies_and_tags(
 
 
 def test_the_bucket_has_all_that_was_asked_for(
-    twin: TwinUnderTest, everything: dict[str, str]
+    aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """Versioning, encryption, lifecycle, public access block, ownership, tags, notification and
-    policy.
-    """
-    s3, bucket = twin.client("s3"), everything["Bucket"]
+    """A bucket keeps its versioning, encryption, lifecycle, access block, tags and policy."""
+    s3, bucket = aws.client("s3"), everything["Bucket"]
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
     rule = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"][0]
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
@@ -150,10 +155,10 @@ def test_the_bucket_has_all_that_was_asked_for(
 
 
 def test_the_key_encrypts_the_second_bucket(
-    twin: TwinUnderTest, everything: dict[str, str]
+    aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """KMS encryption with the key's own ARN."""
-    rule = twin.client("s3").get_bucket_encryption(Bucket=everything["KmsBucket"])[
+    """KMS encryption uses the ARN of the template's key."""
+    rule = aws.client("s3").get_bucket_encryption(Bucket=everything["KmsBucket"])[
         "ServerSideEncryptionConfiguration"
     ]["Rules"][0]
     assert rule["ApplyServerSideEncryptionByDefault"] == {
@@ -162,11 +167,9 @@ def test_the_key_encrypts_the_second_bucket(
     }
 
 
-def test_the_network_is_as_described(twin: TwinUnderTest, everything: dict[str, str]) -> None:
-    """VPC, subnets, routes, endpoint with its policy, security groups with their rules, flow log,
-    NAT.
-    """
-    ec2, vpc = twin.client("ec2"), everything["Vpc"]
+def test_the_network_is_as_described(aws: LocalAwsUnderTest, everything: dict[str, str]) -> None:
+    """The VPC, its subnets, routes, endpoint, groups, flow log and NAT are as in the template."""
+    ec2, vpc = aws.client("ec2"), everything["Vpc"]
     of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
     found = ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"][0]
     assert (found["CidrBlock"], everything["VpcCidr"]) == ("10.7.0.0/16", "10.7.0.0/16")
@@ -211,10 +214,10 @@ def test_the_network_is_as_described(twin: TwinUnderTest, everything: dict[str, 
 
 
 def test_the_launch_template_keeps_every_member(
-    twin: TwinUnderTest, everything: dict[str, str]
+    aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """Numbers and flags in their types, the key of the disk, tags for three kinds, user data."""
-    version = twin.client("ec2").describe_launch_template_versions(
+    """The launch template keeps the types of its values, the disk's key, tags and user data."""
+    version = aws.client("ec2").describe_launch_template_versions(
         LaunchTemplateId=everything["Template"], Versions=["$Latest"]
     )["LaunchTemplateVersions"][0]
     data = version["LaunchTemplateData"]
@@ -235,16 +238,16 @@ def test_the_launch_template_keeps_every_member(
     assert [t["ResourceType"] for t in data["TagSpecifications"]] == ["instance", "volume"]
     assert data["IamInstanceProfile"] == {"Arn": everything["ProfileArn"]}
     assert data["InstanceInitiatedShutdownBehavior"] == "terminate"
-    assert data["ImageId"] == twin.image()
+    assert data["ImageId"] == aws.image()
     assert data["SecurityGroupIds"] == [everything["Group"]]
     assert version["VersionDescription"] == "first"
 
 
-def test_the_function_keeps_every_setting(twin: TwinUnderTest, everything: dict[str, str]) -> None:
-    """Layer, memory, time, environment, dead letters, reserved concurrency, alias, asynchronous
-    settings, policy, tags.
-    """
-    client, name = twin.client("lambda"), everything["Function"]
+def test_the_function_keeps_every_setting(
+    aws: LocalAwsUnderTest, everything: dict[str, str]
+) -> None:
+    """The function keeps its layer, limits, environment, alias, asynchronous settings and tags."""
+    client, name = aws.client("lambda"), everything["Function"]
     found = client.get_function(FunctionName=name)
     config = found["Configuration"]
     assert (
@@ -277,11 +280,11 @@ def test_the_function_keeps_every_setting(twin: TwinUnderTest, everything: dict[
 
 
 def test_rules_queues_topics_alarms_and_the_rest(
-    twin: TwinUnderTest, everything: dict[str, str]
+    aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """Pattern, schedule, targets; retention; policies; thresholds; budget; parameter."""
+    """Rules, queues, topics, alarms, log groups, budgets and parameters keep their properties."""
     name = everything["Name"]
-    events = twin.client("events")
+    events = aws.client("events")
     assert json.loads(events.describe_rule(Name=name)["EventPattern"])["detail"]["object"][
         "key"
     ] == [{"wildcard": "policies/*.json"}]
@@ -289,7 +292,7 @@ def test_rules_queues_topics_alarms_and_the_rest(
     target = events.list_targets_by_rule(Rule=name)["Targets"][0]
     assert target["Arn"] == everything["Alias"]
     assert target["DeadLetterConfig"] == {"Arn": everything["QueueArn"]}
-    attributes = twin.client("sqs").get_queue_attributes(
+    attributes = aws.client("sqs").get_queue_attributes(
         QueueUrl=everything["Queue"], AttributeNames=["All"]
     )["Attributes"]
     assert (attributes["MessageRetentionPeriod"], attributes["SqsManagedSseEnabled"]) == (
@@ -297,32 +300,33 @@ def test_rules_queues_topics_alarms_and_the_rest(
         "true",
     )
     assert json.loads(attributes["Policy"])["Statement"][0]["Sid"] == "TlsOnly"
-    topic = twin.client("sns").get_topic_attributes(TopicArn=everything["Topic"])["Attributes"]
+    topic = aws.client("sns").get_topic_attributes(TopicArn=everything["Topic"])["Attributes"]
     assert json.loads(topic["Policy"])["Statement"][0]["Sid"] == "Alarms"
-    alarm = twin.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"][0]
+    alarm = aws.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"][0]
     assert (alarm["Threshold"], alarm["TreatMissingData"], alarm["AlarmActions"]) == (
         1.0,
         "notBreaching",
         [everything["Topic"]],
     )
-    group = twin.client("logs").describe_log_groups(logGroupNamePrefix=everything["LogGroup"])[
+    group = aws.client("logs").describe_log_groups(logGroupNamePrefix=everything["LogGroup"])[
         "logGroups"
     ][0]
     assert group["retentionInDays"] == 30
-    budget = twin.client("budgets").describe_budget(AccountId=ACCOUNT, BudgetName=name)["Budget"]
+    budget = aws.client("budgets").describe_budget(AccountId=ACCOUNT, BudgetName=name)["Budget"]
     assert float(budget["BudgetLimit"]["Amount"]) == 10
     assert (
-        twin.client("ssm").get_parameter(Name=f"/{name}/parameter")["Parameter"]["Value"] == "value"
+        aws.client("ssm").get_parameter(Name=f"/{name}/parameter")["Parameter"]["Value"] == "value"
     )
 
 
 def test_an_update_adds_a_version_to_the_launch_template(
-    twin: TwinUnderTest, everything: dict[str, str]
+    aws: LocalAwsUnderTest, everything: dict[str, str]
 ) -> None:
-    """The same template again is no change; another type in it is version 2, and the boundary is
-    still there.
+    """An unchanged template is no change; another instance type makes version 2.
+
+    The permissions boundary of the role is still there.
     """
-    cloudformation = twin.client("cloudformation")
+    cloudformation = aws.client("cloudformation")
     parameters = [
         {"ParameterKey": k, "UsePreviousValue": True} for k in ("Name", "CodeBucket", "Runtime")
     ]
@@ -336,21 +340,22 @@ def test_an_update_adds_a_version_to_the_launch_template(
     ):
         cloudformation.update_stack(TemplateBody=TEMPLATE.read_text(), **request)
     _, status = deploy(
-        twin,
+        aws,
         TEMPLATE.read_text().replace("InstanceType: c7i.large", "InstanceType: m7i.large"),
         everything["Stack"],
         Parameters=parameters,
     )
-    assert status == "UPDATE_COMPLETE", why(twin, everything["Stack"])
-    template = twin.client("ec2").describe_launch_templates(
+    assert status == "UPDATE_COMPLETE", why(aws, everything["Stack"])
+    template = aws.client("ec2").describe_launch_templates(
         LaunchTemplateIds=[everything["Template"]]
     )["LaunchTemplates"][0]
     assert template["LatestVersionNumber"] == 2
-    assert "PermissionsBoundary" in twin.client("iam").get_role(RoleName=everything["Name"])["Role"]
+    assert "PermissionsBoundary" in aws.client("iam").get_role(RoleName=everything["Name"])["Role"]
 
 
-# -- what is refused
-# ----------------------------------------------------------------------------------------------------
+# --- What is refused ---
+
+
 def resource(kind: str, **properties: Any) -> str:
     """Return a template with one resource."""
     return json.dumps({"Resources": {"It": {"Type": kind, "Properties": properties}}})
@@ -388,19 +393,19 @@ def resource(kind: str, **properties: Any) -> str:
     ],
 )
 def test_what_does_not_fit_its_type_fails_the_stack(
-    twin: TwinUnderTest, body: str, words: str
+    aws: LocalAwsUnderTest, body: str, words: str
 ) -> None:
-    """Unknown and missing properties, code that is not there, a runtime that is not here."""
-    name, status = deploy(twin, body)
+    """Unknown or missing properties, missing code and unavailable runtimes fail the stack."""
+    name, status = deploy(aws, body)
     assert status in ("ROLLBACK_COMPLETE", "CREATE_FAILED")
-    assert words in why(twin, name)
+    assert words in why(aws, name)
 
 
 def test_undefined_references_and_missing_capabilities_are_refused_at_once(
-    twin: TwinUnderTest,
+    aws: LocalAwsUnderTest,
 ) -> None:
-    """Before anything is made."""
-    cloudformation = twin.client("cloudformation")
+    """Such a template is refused before anything is created."""
+    cloudformation = aws.client("cloudformation")
     role = resource(
         "AWS::IAM::Role",
         RoleName=unique("role"),
@@ -419,14 +424,14 @@ def test_undefined_references_and_missing_capabilities_are_refused_at_once(
         cloudformation.create_stack(StackName=unique("stack"), TemplateBody=undefined)
 
 
-def test_a_full_bucket_is_not_deleted(twin: TwinUnderTest) -> None:
-    """DELETE_FAILED with S3's words; emptied, the stack goes."""
-    bucket, cloudformation, s3 = unique("bucket"), twin.client("cloudformation"), twin.client("s3")
-    name, _ = deploy(twin, resource("AWS::S3::Bucket", BucketName=bucket))
+def test_a_full_bucket_is_not_deleted(aws: LocalAwsUnderTest) -> None:
+    """Deleting a full bucket is DELETE_FAILED with S3's message; after emptying, it succeeds."""
+    bucket, cloudformation, s3 = unique("bucket"), aws.client("cloudformation"), aws.client("s3")
+    name, _ = deploy(aws, resource("AWS::S3::Bucket", BucketName=bucket))
     s3.put_object(Bucket=bucket, Key="x", Body=b"")
     cloudformation.delete_stack(StackName=name)
-    assert await_stack(twin, name) == "DELETE_FAILED"
-    assert "not empty" in why(twin, name)
+    assert await_stack(aws, name) == "DELETE_FAILED"
+    assert "not empty" in why(aws, name)
     s3.delete_object(Bucket=bucket, Key="x")
     cloudformation.delete_stack(StackName=name)
     until(
@@ -435,60 +440,61 @@ def test_a_full_bucket_is_not_deleted(twin: TwinUnderTest) -> None:
     )
 
 
-def test_the_service_roles_permissions_count(twin: TwinUnderTest) -> None:
-    """A stack that acts as a role makes what the role may make, and fails where it may not; the
-    caller must pass the role.
+def test_the_service_roles_permissions_count(aws: LocalAwsUnderTest) -> None:
+    """A stack can create only what its service role may create.
+
+    The caller needs the permission to pass the role.
     """
     queue = unique("queue")
-    deployer = twin.service_role(
+    deployer = aws.service_role(
         "cloudformation.amazonaws.com",
         allow(["sqs:CreateQueue", "sqs:DeleteQueue"], f"arn:aws:sqs:*:*:{queue}"),
     )
     arn = f"arn:aws:iam::{ACCOUNT}:role/{deployer}"
-    allowed, status = deploy(twin, resource("AWS::SQS::Queue", QueueName=queue), RoleARN=arn)
-    assert status == "CREATE_COMPLETE", why(twin, allowed)
+    allowed, status = deploy(aws, resource("AWS::SQS::Queue", QueueName=queue), RoleARN=arn)
+    assert status == "CREATE_COMPLETE", why(aws, allowed)
     denied, status = deploy(
-        twin, resource("AWS::SQS::Queue", QueueName=unique("other")), RoleARN=arn
+        aws, resource("AWS::SQS::Queue", QueueName=unique("other")), RoleARN=arn
     )
     assert status == "ROLLBACK_COMPLETE"
-    assert "is not authorized to perform: sqs:CreateQueue" in why(twin, denied)
-    caller = twin.role_with(allow("cloudformation:*"))
-    with pytest.raises(twin.client("cloudformation").exceptions.ClientError, match="iam:PassRole"):
-        twin.client("cloudformation", caller).create_stack(
+    assert "is not authorized to perform: sqs:CreateQueue" in why(aws, denied)
+    caller = aws.role_with(allow("cloudformation:*"))
+    with pytest.raises(aws.client("cloudformation").exceptions.ClientError, match="iam:PassRole"):
+        aws.client("cloudformation", caller).create_stack(
             StackName=unique("stack"), TemplateBody=resource("AWS::SQS::Queue"), RoleARN=arn
         )
 
 
-def test_the_role_can_be_a_condition(twin: TwinUnderTest) -> None:
-    """cloudformation:RoleArn: stacks only with that very role; without it the call is denied."""
-    deployer = twin.service_role("cloudformation.amazonaws.com", allow("sqs:*"))
+def test_the_role_can_be_a_condition(aws: LocalAwsUnderTest) -> None:
+    """With a condition on cloudformation:RoleArn, a call without that role is denied."""
+    deployer = aws.service_role("cloudformation.amazonaws.com", allow("sqs:*"))
     arn = f"arn:aws:iam::{ACCOUNT}:role/{deployer}"
-    caller = twin.role_with(
+    caller = aws.role_with(
         allow("cloudformation:CreateStack", "*", {"StringEquals": {"cloudformation:RoleArn": arn}}),
         allow("cloudformation:Describe*"),
         allow("iam:PassRole", arn),
     )
-    client = twin.client("cloudformation", caller)
+    client = aws.client("cloudformation", caller)
     with pytest.raises(client.exceptions.ClientError, match="not authorized"):
         client.create_stack(StackName=unique("stack"), TemplateBody=resource("AWS::SQS::Queue"))
     name = unique("stack")
     client.create_stack(StackName=name, TemplateBody=resource("AWS::SQS::Queue"), RoleARN=arn)
-    assert await_stack(twin, name) == "CREATE_COMPLETE"
+    assert await_stack(aws, name) == "CREATE_COMPLETE"
 
 
-def test_a_stack_without_a_role_acts_as_its_caller(twin: TwinUnderTest) -> None:
-    """The caller's own permissions count, not CloudFormation's."""
-    client = twin.client("cloudformation", twin.role_with(allow("cloudformation:*")))
+def test_a_stack_without_a_role_acts_as_its_caller(aws: LocalAwsUnderTest) -> None:
+    """Without a service role, the caller's own permissions count."""
+    client = aws.client("cloudformation", aws.role_with(allow("cloudformation:*")))
     name = unique("stack")
     client.create_stack(StackName=name, TemplateBody=resource("AWS::SQS::Queue"))
-    assert await_stack(twin, name) == "ROLLBACK_COMPLETE"
+    assert await_stack(aws, name) == "ROLLBACK_COMPLETE"
 
 
-def test_exports_hold_stacks_together(twin: TwinUnderTest) -> None:
-    """ImportValue finds an export, and what is imported cannot be deleted."""
-    export, cloudformation = unique("export"), twin.client("cloudformation")
+def test_exports_hold_stacks_together(aws: LocalAwsUnderTest) -> None:
+    """ImportValue finds an export, and an imported export cannot be deleted."""
+    export, cloudformation = unique("export"), aws.client("cloudformation")
     first, _ = deploy(
-        twin,
+        aws,
         json.dumps(
             {
                 "Resources": {"Q": {"Type": "AWS::SQS::Queue"}},
@@ -499,7 +505,7 @@ def test_exports_hold_stacks_together(twin: TwinUnderTest) -> None:
         ),
     )
     second, status = deploy(
-        twin,
+        aws,
         resource(
             "AWS::SSM::Parameter",
             Type="String",
@@ -507,13 +513,13 @@ def test_exports_hold_stacks_together(twin: TwinUnderTest) -> None:
             Value={"Fn::ImportValue": export},
         ),
     )
-    assert status == "CREATE_COMPLETE", why(twin, second)
+    assert status == "CREATE_COMPLETE", why(aws, second)
     with pytest.raises(cloudformation.exceptions.ClientError, match=export):
         cloudformation.delete_stack(StackName=first)
 
 
-def test_policies_are_documents(twin: TwinUnderTest) -> None:
-    """A managed policy from a template can be attached and counts."""
+def test_policies_are_documents(aws: LocalAwsUnderTest) -> None:
+    """A managed policy of a template can be attached, and its permissions count."""
     name = unique("policy")
     body = resource(
         "AWS::IAM::ManagedPolicy",
@@ -521,7 +527,7 @@ def test_policies_are_documents(twin: TwinUnderTest) -> None:
         Roles=["airflow-worker"],
         PolicyDocument=json.loads(policy(allow("s3:ListAllMyBuckets"))),
     )
-    stack, status = deploy(twin, body)
-    assert status == "CREATE_COMPLETE", why(twin, stack)
-    assert twin.client("s3", twin.session("airflow-worker")).list_buckets()["Buckets"] is not None
-    twin.client("cloudformation").delete_stack(StackName=stack)
+    stack, status = deploy(aws, body)
+    assert status == "CREATE_COMPLETE", why(aws, stack)
+    assert aws.client("s3", aws.session("airflow-worker")).list_buckets()["Buckets"] is not None
+    aws.client("cloudformation").delete_stack(StackName=stack)

@@ -1,4 +1,4 @@
-"""``env``: credentials that renew, for the role that was asked for and no other."""
+"""`env`: credentials that renew themselves, for the requested role only."""
 
 import os
 import subprocess
@@ -8,16 +8,14 @@ import urllib.request
 
 import pytest
 
-from .conftest import TwinUnderTest, run_cli
+from tests.local_aws.conftest import LocalAwsUnderTest, run_cli
 
 WHO = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
 
 
-def test_a_shell_becomes_the_airflow_worker(twin: TwinUnderTest) -> None:
-    """The printed lines, evaluated in a shell that holds a real-looking key, give the worker's
-    role.
-    """
-    lines = run_cli("env", "--state", str(twin.state)).stdout
+def test_a_shell_becomes_the_airflow_worker(aws: LocalAwsUnderTest) -> None:
+    """The printed lines give a shell the worker's role, even if it holds a real-looking key."""
+    lines = run_cli("env", "--state", str(aws.state)).stdout
     environ = {
         **os.environ,
         "AWS_ACCESS_KEY_ID": "AKIAREALLYREALKEY000",
@@ -36,20 +34,16 @@ def test_a_shell_becomes_the_airflow_worker(twin: TwinUnderTest) -> None:
     )
 
 
-def test_a_role_that_does_not_exist_is_named(twin: TwinUnderTest) -> None:
-    """A short name stands for the environment's role; if there is none, the message says which was
-    looked for.
-    """
-    done = run_cli(
-        "env", "--state", str(twin.state), "--as", "launcher", "--environment", "nowhere"
-    )
+def test_a_role_that_does_not_exist_is_named(aws: LocalAwsUnderTest) -> None:
+    """A short name stands for the environment's role, and the error names the missing role."""
+    done = run_cli("env", "--state", str(aws.state), "--as", "launcher", "--environment", "nowhere")
     assert done.returncode == 2
     assert "nightshift-nowhere-launcher" in done.stderr
 
 
-def test_one_roles_token_does_not_open_another_role(twin: TwinUnderTest) -> None:
-    """The credentials' endpoint asks for the token of that very role."""
-    worker = twin.cli("env")["set"]
+def test_one_roles_token_does_not_open_another_role(aws: LocalAwsUnderTest) -> None:
+    """The credentials of a role need the token of that role."""
+    worker = aws.cli("env")["set"]
     uri = worker["AWS_CONTAINER_CREDENTIALS_FULL_URI"].replace("airflow-worker", "administrator")
     request = urllib.request.Request(
         uri, headers={"Authorization": worker["AWS_CONTAINER_AUTHORIZATION_TOKEN"]}
@@ -59,8 +53,8 @@ def test_one_roles_token_does_not_open_another_role(twin: TwinUnderTest) -> None
     assert refused.value.code == 401
 
 
-def test_control_orders_need_the_state_folders_token(twin: TwinUnderTest) -> None:
+def test_control_orders_need_the_state_folders_token(aws: LocalAwsUnderTest) -> None:
     """A process that cannot read the state folder cannot set a fault."""
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(twin.endpoint_url + "/_local/status", timeout=5)
+        urllib.request.urlopen(aws.endpoint_url + "/_local/status", timeout=5)
     assert refused.value.code == 403

@@ -1,6 +1,4 @@
-"""The local AWS's catalogue of instance types: an independent source, and what a table adds to
-it.
-"""
+"""The catalogue of instance types: an independent source, and the types that a table adds."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from local_aws.errors import InstanceTypesError
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES, InstanceType
 from tests.local_aws.conftest import run_cli
 
-TABLE = Path(catalog.__file__).parents[3] / "lifecycle/rl_lifecycle/machines/instance_types.json"
+TABLE = Path(catalog.__file__).parents[2] / "lifecycle/rl_lifecycle/machines/instance_types.json"
 ROW = {
     "name": "c9x.large",
     "vcpus": 2,
@@ -27,7 +25,7 @@ ROW = {
 
 
 def facts_of(row: InstanceType) -> tuple[int, float, str, OfferedGpu | None]:
-    """What a row of the pipeline's table says of the hardware, in the catalogue's form."""
+    """Return the hardware facts of a row of the pipeline's table, in the catalogue's form."""
     gpu = row.gpu and OfferedGpu(
         row.gpu.model, row.gpu.count, row.gpu.memory_gib * 1024, row.gpu.manufacturer
     )
@@ -35,7 +33,7 @@ def facts_of(row: InstanceType) -> tuple[int, float, str, OfferedGpu | None]:
 
 
 def test_the_catalogue_and_the_pipelines_table_agree_about_the_hardware() -> None:
-    """Two sources, one fact; prices may differ, because they are those of two regions."""
+    """Both sources state the same hardware. Prices may differ, because the regions differ."""
     both = set(INSTANCE_TYPES) & set(CATALOG)
     assert {"c7i.large", "g5.xlarge"} <= both
     for name in both:
@@ -45,7 +43,7 @@ def test_the_catalogue_and_the_pipelines_table_agree_about_the_hardware() -> Non
 
 
 def test_a_table_gives_the_types_that_have_a_price() -> None:
-    """As the pipeline reads them."""
+    """The types are those that the pipeline reads."""
     read = {entry.name: entry for entry in read_types(TABLE)}
     priced = {name: row for name, row in INSTANCE_TYPES.items() if row.on_demand_usd is not None}
     assert set(read) == set(priced)
@@ -58,7 +56,7 @@ def test_a_table_gives_the_types_that_have_a_price() -> None:
 def test_a_table_adds_types_and_changes_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The catalogue's own entries stand for AWS."""
+    """The catalogue's own entries stay as they are."""
     monkeypatch.setattr(catalog, "CATALOG", dict(CATALOG))
     table = tmp_path / "types.json"
     table.write_text(json.dumps({"types": [ROW, {**ROW, "name": "c7i.large", "vcpus": 99}]}))
@@ -70,7 +68,7 @@ def test_a_table_adds_types_and_changes_none(
 
 @pytest.mark.parametrize("text", [None, "[]", "{", '{"types": [{"name": "c9x.large"}]}'])
 def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path: Path, text: str | None) -> None:
-    """Before anything is started."""
+    """The file is refused before anything is started."""
     table = tmp_path / "types.json"
     if text is not None:
         table.write_text(text)

@@ -1,4 +1,4 @@
-"""Instances and fleets as EC2 documents them."""
+"""Instances and fleets behave as EC2 documents them."""
 
 import base64
 import json
@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from botocore.config import Config
 
-from local_aws.processes import find_marked
-
-from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, unique, until
+from local_aws.machines.processes import find_marked
+from tests.local_aws.conftest import ACCOUNT, LocalAwsUnderTest, allow, code_of, unique, until
 
 E = f"arn:aws:ec2:*:{ACCOUNT}:"
 ANY = [
@@ -25,13 +24,13 @@ PARTS = [*(f"{E}{kind}/*" for kind in ANY), "arn:aws:ec2:*::image/*"]
 
 
 @pytest.fixture(scope="module")
-def template(twin: TwinUnderTest) -> str:
-    """A launch template that sets all that ours sets."""
-    name, ec2, profile = unique("template"), twin.client("ec2"), twin.instance_profile()
+def template(aws: LocalAwsUnderTest) -> str:
+    """A launch template that sets all members that the project's template sets."""
+    name, ec2, profile = unique("template"), aws.client("ec2"), aws.instance_profile()
     ec2.create_launch_template(
         LaunchTemplateName=name,
         LaunchTemplateData={
-            "ImageId": twin.image(),
+            "ImageId": aws.image(),
             "InstanceType": "c7i.large",
             "IamInstanceProfile": {"Name": profile},
             "InstanceInitiatedShutdownBehavior": "terminate",
@@ -83,16 +82,16 @@ def fleet(
     }
 
 
-def test_a_launch_inherits_all_that_its_template_sets(twin: TwinUnderTest, template: str) -> None:
-    """Image, type, profile, shutdown behaviour, metadata options, disks, tags and user data come
-    from the template.
-    """
-    ec2 = twin.client("ec2")
+def test_a_launch_inherits_all_that_its_template_sets(
+    aws: LocalAwsUnderTest, template: str
+) -> None:
+    """Image, type, profile, metadata options, disks, tags and user data come from the template."""
+    ec2 = aws.client("ec2")
     machine = ec2.run_instances(
         LaunchTemplate={"LaunchTemplateName": template}, MinCount=1, MaxCount=1
     )["Instances"][0]["InstanceId"]
-    twin.await_console(machine, "from the template")
-    found = twin.instance(machine)
+    aws.await_console(machine, "from the template")
+    found = aws.instance(machine)
     volume = ec2.describe_volumes(
         Filters=[{"Name": "attachment.instance-id", "Values": [machine]}]
     )["Volumes"][0]
@@ -110,13 +109,11 @@ def test_a_launch_inherits_all_that_its_template_sets(twin: TwinUnderTest, templ
     assert behaviour["InstanceInitiatedShutdownBehavior"]["Value"] == "terminate"
 
 
-def test_an_instance_goes_through_its_states_and_leaves_nothing(twin: TwinUnderTest) -> None:
-    """pending, running, shutting-down, terminated with its reason; its disk and interface are gone
-    at the end.
-    """
-    ec2, seen = twin.client("ec2"), []
+def test_an_instance_goes_through_its_states_and_leaves_nothing(aws: LocalAwsUnderTest) -> None:
+    """An instance is pending, running, shutting-down and terminated; its disk and interface go."""
+    ec2, seen = aws.client("ec2"), []
     made = ec2.run_instances(
-        ImageId=twin.image(),
+        ImageId=aws.image(),
         InstanceType="c7i.large",
         MinCount=1,
         MaxCount=1,
@@ -124,13 +121,13 @@ def test_an_instance_goes_through_its_states_and_leaves_nothing(twin: TwinUnderT
     )["Instances"][0]
     seen.append(made["State"]["Name"])
     machine = made["InstanceId"]
-    seen.append(twin.await_state(machine, "running")["State"]["Name"])
+    seen.append(aws.await_state(machine, "running")["State"]["Name"])
     seen.append(
         ec2.terminate_instances(InstanceIds=[machine])["TerminatingInstances"][0]["CurrentState"][
             "Name"
         ]
     )
-    ended = twin.await_state(machine, "terminated")
+    ended = aws.await_state(machine, "terminated")
     assert seen == ["pending", "running", "shutting-down"]
     assert ended["StateReason"] == {
         "Code": "Client.UserInitiatedShutdown",
@@ -142,11 +139,9 @@ def test_an_instance_goes_through_its_states_and_leaves_nothing(twin: TwinUnderT
     assert ec2.describe_network_interfaces(Filters=by_instance)["NetworkInterfaces"] == []
 
 
-def test_a_client_token_launches_once_however_often_it_is_sent(twin: TwinUnderTest) -> None:
-    """Sixteen racing launches with one token give one instance; another request with it is
-    refused.
-    """
-    ec2, token, image = twin.client("ec2"), unique("token"), twin.image()
+def test_a_client_token_launches_once_however_often_it_is_sent(aws: LocalAwsUnderTest) -> None:
+    """Sixteen launches at once with one token give one instance; another request is refused."""
+    ec2, token, image = aws.client("ec2"), unique("token"), aws.image()
 
     def launch(count: int = 1) -> str:
         answer = ec2.run_instances(
@@ -164,29 +159,29 @@ def test_a_client_token_launches_once_however_often_it_is_sent(twin: TwinUnderTe
     assert code_of(launch, count=2) == "IdempotentParameterMismatch"
 
 
-def test_a_replayed_token_is_authorized_first(twin: TwinUnderTest, template: str) -> None:
-    """Somebody who may not launch learns nothing from another's token."""
+def test_a_replayed_token_is_authorized_first(aws: LocalAwsUnderTest, template: str) -> None:
+    """A caller that may not launch learns nothing from another caller's token."""
     token = unique("token")
-    answer = twin.client("ec2").create_fleet(**fleet(template, token, ["c7i.large"]))
+    answer = aws.client("ec2").create_fleet(**fleet(template, token, ["c7i.large"]))
     assert (
-        twin.client("ec2").create_fleet(**fleet(template, token, ["c7i.large"]))["Instances"]
+        aws.client("ec2").create_fleet(**fleet(template, token, ["c7i.large"]))["Instances"]
         == answer["Instances"]
     )
-    nobody = twin.client("ec2", twin.role_with(allow("ec2:Describe*")))
+    nobody = aws.client("ec2", aws.role_with(allow("ec2:Describe*")))
     assert (
         code_of(nobody.create_fleet, **fleet(template, token, ["c7i.large"]))
         == "UnauthorizedOperation"
     )
 
 
-def test_a_dry_run_launches_nothing(twin: TwinUnderTest) -> None:
-    """DryRun answers what would have happened, as an error, and makes no instance."""
-    ec2, mark = twin.client("ec2"), unique("mark")
+def test_a_dry_run_launches_nothing(aws: LocalAwsUnderTest) -> None:
+    """DryRun answers with an error that says the result, and makes no instance."""
+    ec2, mark = aws.client("ec2"), unique("mark")
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
     assert (
         code_of(
             ec2.run_instances,
-            ImageId=twin.image(),
+            ImageId=aws.image(),
             InstanceType="c7i.large",
             MinCount=1,
             MaxCount=1,
@@ -201,11 +196,9 @@ def test_a_dry_run_launches_nothing(twin: TwinUnderTest) -> None:
     )
 
 
-def test_filters_filter_and_unknown_ones_are_refused(twin: TwinUnderTest, template: str) -> None:
-    """Tags with wildcards, state and token; a filter that does not exist is an error, not
-    everything.
-    """
-    ec2, mark = twin.client("ec2"), unique("mark")
+def test_filters_filter_and_unknown_ones_are_refused(aws: LocalAwsUnderTest, template: str) -> None:
+    """Tags with wildcards, state and token are filters; an unknown filter is an error."""
+    ec2, mark = aws.client("ec2"), unique("mark")
     request = fleet(
         template,
         mark,
@@ -228,23 +221,27 @@ def test_filters_filter_and_unknown_ones_are_refused(twin: TwinUnderTest, templa
     )
 
 
-@pytest.mark.parametrize(("action", "member", "name"), [
-    ("describe_vpcs", "Vpcs", "vpc-id"), ("describe_subnets", "Subnets", "subnet-id"),
-    ("describe_security_groups", "SecurityGroups", "group-id"), ("describe_route_tables", "RouteTables", "route-table-id"),
-    ("describe_internet_gateways", "InternetGateways", "internet-gateway-id"),
-    ("describe_launch_templates", "LaunchTemplates", "launch-template-name"),
-    ("describe_managed_prefix_lists", "PrefixLists", "prefix-list-id"),
-    ("describe_availability_zones", "AvailabilityZones", "zone-name"),
-    ("describe_volumes", "Volumes", "volume-id"), ("describe_network_interfaces", "NetworkInterfaces", "network-interface-id"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("action", "member", "name"),
+    [
+        ("describe_vpcs", "Vpcs", "vpc-id"),
+        ("describe_subnets", "Subnets", "subnet-id"),
+        ("describe_security_groups", "SecurityGroups", "group-id"),
+        ("describe_route_tables", "RouteTables", "route-table-id"),
+        ("describe_internet_gateways", "InternetGateways", "internet-gateway-id"),
+        ("describe_launch_templates", "LaunchTemplates", "launch-template-name"),
+        ("describe_managed_prefix_lists", "PrefixLists", "prefix-list-id"),
+        ("describe_availability_zones", "AvailabilityZones", "zone-name"),
+        ("describe_volumes", "Volumes", "volume-id"),
+        ("describe_network_interfaces", "NetworkInterfaces", "network-interface-id"),
+    ],
+)
 def test_filters_of_networks_filter_too(
-    twin: TwinUnderTest, template: str, action: str, member: str, name: str
+    aws: LocalAwsUnderTest, template: str, action: str, member: str, name: str
 ) -> None:
-    """What the filter names is found alone, what nobody has is not found, and a filter that does
-    not exist is refused.
-    """
-    call = getattr(twin.client("ec2"), action)
-    twin.launch()
+    """A filter finds only matching networks, finds none without a match, and unknown ones fail."""
+    call = getattr(aws.client("ec2"), action)
+    aws.launch()
     key = "".join(word.capitalize() for word in name.split("-"))
     wanted = call()[member][-1][key]
     assert [one[key] for one in call(Filters=[{"Name": name, "Values": [wanted]}])[member]] == [
@@ -254,24 +251,24 @@ def test_filters_of_networks_filter_too(
     assert code_of(call, Filters=[{"Name": "colour", "Values": ["red"]}]) == "InvalidParameterValue"
 
 
-def test_a_dry_run_makes_no_network(twin: TwinUnderTest) -> None:
-    """Also where the emulator answers: authorized first, then told what would have happened."""
-    ec2 = twin.client("ec2")
+def test_a_dry_run_makes_no_network(aws: LocalAwsUnderTest) -> None:
+    """A dry run of the emulator's calls is authorized first and creates nothing."""
+    ec2 = aws.client("ec2")
     before = {vpc["VpcId"] for vpc in ec2.describe_vpcs()["Vpcs"]}
     assert code_of(ec2.create_vpc, CidrBlock="10.12.0.0/16", DryRun=True) == "DryRunOperation"
-    nobody = twin.client("ec2", twin.role_with(allow("s3:*")))
+    nobody = aws.client("ec2", aws.role_with(allow("s3:*")))
     assert (
         code_of(nobody.create_vpc, CidrBlock="10.12.0.0/16", DryRun=True) == "UnauthorizedOperation"
     )
     assert {vpc["VpcId"] for vpc in ec2.describe_vpcs()["Vpcs"]} == before
 
 
-def test_pages_cover_everything_once(twin: TwinUnderTest) -> None:
-    """Pages of five show each instance once; four at a time is refused, as on AWS."""
-    ec2, mark = twin.client("ec2"), unique("mark")
+def test_pages_cover_everything_once(aws: LocalAwsUnderTest) -> None:
+    """Pages of five show each instance once; pages of four are refused, as on AWS."""
+    ec2, mark = aws.client("ec2"), unique("mark")
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
     made = ec2.run_instances(
-        ImageId=twin.image(),
+        ImageId=aws.image(),
         InstanceType="t3.micro",
         MinCount=7,
         MaxCount=7,
@@ -306,22 +303,22 @@ def test_pages_cover_everything_once(twin: TwinUnderTest) -> None:
     ],
 )
 def test_a_launch_that_does_not_fit_is_refused(
-    twin: TwinUnderTest, change: dict[str, Any], code: str
+    aws: LocalAwsUnderTest, change: dict[str, Any], code: str
 ) -> None:
     """Each wrong reference has AWS's own error code."""
     request = {
-        "ImageId": twin.image(),
+        "ImageId": aws.image(),
         "InstanceType": "c7i.large",
         "MinCount": 1,
         "MaxCount": 1,
         **change,
     }
-    assert code_of(twin.client("ec2").run_instances, **request) == code
+    assert code_of(aws.client("ec2").run_instances, **request) == code
 
 
-def test_an_instance_that_does_not_exist_is_not_found(twin: TwinUnderTest) -> None:
+def test_an_instance_that_does_not_exist_is_not_found(aws: LocalAwsUnderTest) -> None:
     """A malformed id and an unknown one differ."""
-    ec2 = twin.client("ec2")
+    ec2 = aws.client("ec2")
     assert (
         code_of(ec2.describe_instances, InstanceIds=["i-0badbadbadbadbad0"])
         == "InvalidInstanceID.NotFound"
@@ -332,10 +329,10 @@ def test_an_instance_that_does_not_exist_is_not_found(twin: TwinUnderTest) -> No
 
 
 def test_a_fleet_takes_the_cheapest_that_it_can_get_and_reports_the_rest(
-    twin: TwinUnderTest, template: str
+    aws: LocalAwsUnderTest, template: str
 ) -> None:
-    """A type that no machine image fits is an error of its override; the next one is launched."""
-    ec2 = twin.client("ec2")
+    """A type that the image does not support is an error of its override; the next is launched."""
+    ec2 = aws.client("ec2")
     answer = ec2.create_fleet(
         **fleet(template, unique("token"), ["c7i.xlarge", "c7g.large", "c7i.large"])
     )
@@ -348,15 +345,13 @@ def test_a_fleet_takes_the_cheapest_that_it_can_get_and_reports_the_rest(
 
 
 def test_a_fleets_refusals_name_their_overrides_and_its_token_stands_for_it(
-    twin: TwinUnderTest, template: str
+    aws: LocalAwsUnderTest, template: str
 ) -> None:
-    """No room for one type: its error, and the other is launched; the token gives the same fleet
-    again, and no other request.
-    """
-    ec2, token = twin.client("ec2"), unique("token")
-    made = twin.cli("fault", "add", "capacity", "type=c7i.large", "market=spot")["faults"][-1]
+    """Missing capacity is an error of its override; the token gives the same fleet again."""
+    ec2, token = aws.client("ec2"), unique("token")
+    made = aws.cli("fault", "add", "capacity", "type=c7i.large", "market=spot")["faults"][-1]
     answer = ec2.create_fleet(**fleet(template, token, ["c7i.large", "m7i.large"]))
-    twin.cli("fault", "clear", made["id"])
+    aws.cli("fault", "clear", made["id"])
     assert [
         (
             e["ErrorCode"],
@@ -374,11 +369,9 @@ def test_a_fleets_refusals_name_their_overrides_and_its_token_stands_for_it(
     )
 
 
-def test_types_offerings_and_prices_are_those_of_aws(twin: TwinUnderTest) -> None:
-    """Real sizes and accelerators; zones differ in what they offer; spot is cheaper than
-    on-demand.
-    """
-    ec2 = twin.client("ec2")
+def test_types_offerings_and_prices_are_those_of_aws(aws: LocalAwsUnderTest) -> None:
+    """Sizes and GPUs are real, zones offer different types, and spot is cheaper than on-demand."""
+    ec2 = aws.client("ec2")
     kind = ec2.describe_instance_types(InstanceTypes=["g5.xlarge"])["InstanceTypes"][0]
     assert (
         kind["VCpuInfo"]["DefaultVCpus"],
@@ -406,12 +399,10 @@ def test_types_offerings_and_prices_are_those_of_aws(twin: TwinUnderTest) -> Non
     )
 
 
-def test_prices_and_quotas_can_be_asked_for(twin: TwinUnderTest) -> None:
-    """The price list answers by filter, in AWS's nested JSON; quotas count processors; both need
-    permission and refuse nonsense.
-    """
-    pricing, quotas = twin.client("pricing"), twin.client("service-quotas")
-    wanted = {"instanceType": "g5.xlarge", "regionCode": twin.region, "operatingSystem": "Linux"}
+def test_prices_and_quotas_can_be_asked_for(aws: LocalAwsUnderTest) -> None:
+    """Prices and quotas have AWS's form, need permissions and refuse invalid requests."""
+    pricing, quotas = aws.client("pricing"), aws.client("service-quotas")
+    wanted = {"instanceType": "g5.xlarge", "regionCode": aws.region, "operatingSystem": "Linux"}
     found = pricing.get_products(
         ServiceCode="AmazonEC2",
         Filters=[
@@ -435,23 +426,21 @@ def test_prices_and_quotas_can_be_asked_for(twin: TwinUnderTest) -> None:
         == "NoSuchResourceException"
     )
     assert code_of(pricing.get_products, ServiceCode="AmazonNothing") == "NotFoundException"
-    nobody = twin.role_with(allow("s3:*"))
+    nobody = aws.role_with(allow("s3:*"))
     assert (
-        code_of(twin.client("pricing", nobody).get_products, ServiceCode="AmazonEC2")
+        code_of(aws.client("pricing", nobody).get_products, ServiceCode="AmazonEC2")
         == "AccessDeniedException"
     )
 
 
-def test_the_quota_is_enforced(twin: TwinUnderTest) -> None:
-    """More spot machines with accelerators than the account may have are refused with EC2's
-    code.
-    """
-    ec2 = twin.client("ec2")
+def test_the_quota_is_enforced(aws: LocalAwsUnderTest) -> None:
+    """More spot GPU machines than the quota allows are refused with EC2's code."""
+    ec2 = aws.client("ec2")
     spot = {"MarketType": "spot"}
     assert (
         code_of(
             ec2.run_instances,
-            ImageId=twin.image(),
+            ImageId=aws.image(),
             InstanceType="g5.12xlarge",
             MinCount=1,
             MaxCount=1,
@@ -460,29 +449,27 @@ def test_the_quota_is_enforced(twin: TwinUnderTest) -> None:
         == "MaxSpotInstanceCountExceeded"
     )
     assert code_of(
-        ec2.run_instances, ImageId=twin.image(), InstanceType="p3.2xlarge", MinCount=3, MaxCount=3
+        ec2.run_instances, ImageId=aws.image(), InstanceType="p3.2xlarge", MinCount=3, MaxCount=3
     ) in (
         "VcpuLimitExceeded",
         "Unsupported",
     )
 
 
-def test_thirty_two_machines_and_sixty_four_functions_at_once(twin: TwinUnderTest) -> None:
-    """All that an account's quota allows, each with a background process, while functions run: none
-    waits for ever, none fails.
-    """
-    ec2, image = twin.client("ec2"), twin.image()
-    function = twin.function(
+def test_thirty_two_machines_and_sixty_four_functions_at_once(aws: LocalAwsUnderTest) -> None:
+    """As many machines as the quota allows and 64 functions run together without an error."""
+    ec2, image = aws.client("ec2"), aws.image()
+    function = aws.function(
         "import time\ndef handler(event, context):\n    time.sleep(0.5)\n", Timeout=60
     )
-    patient = twin.session().client(
+    patient = aws.session().client(
         "lambda",
-        endpoint_url=twin.endpoint_url,
+        endpoint_url=aws.endpoint_url,
         config=Config(read_timeout=300, max_pool_connections=64),
     )
 
     def launch(_: int) -> str:
-        return twin.launch(
+        return aws.launch(
             "#!/bin/sh\nsleep 4712 & sleep 4712\n", ImageId=image, InstanceType="t3.micro"
         )
 
@@ -503,16 +490,14 @@ def test_thirty_two_machines_and_sixty_four_functions_at_once(twin: TwinUnderTes
     assert [machine for machine in machines if find_marked("LOCAL_AWS_MACHINE", machine)] == []
 
 
-def test_what_is_tagged_is_found_by_its_tag(twin: TwinUnderTest) -> None:
-    """DescribeTags and the tagging service name the instance, its disk and the network around
-    it.
-    """
-    ec2, mark = twin.client("ec2"), unique("mark")
+def test_what_is_tagged_is_found_by_its_tag(aws: LocalAwsUnderTest) -> None:
+    """DescribeTags and the tagging service find an instance, its disk and its network by tag."""
+    ec2, mark = aws.client("ec2"), unique("mark")
     tags = [
         {"ResourceType": kind, "Tags": [{"Key": "mark", "Value": mark}]}
         for kind in ("instance", "volume")
     ]
-    machine = twin.launch(TagSpecifications=tags)
+    machine = aws.launch(TagSpecifications=tags)
     vpc = ec2.create_vpc(
         CidrBlock="10.11.0.0/16",
         TagSpecifications=[{"ResourceType": "vpc", "Tags": tags[0]["Tags"]}],
@@ -521,10 +506,10 @@ def test_what_is_tagged_is_found_by_its_tag(twin: TwinUnderTest) -> None:
         Filters=[{"Name": "key", "Values": ["mark"]}, {"Name": "value", "Values": [mark]}]
     )["Tags"]
     assert {t["ResourceType"] for t in found} == {"instance", "volume", "vpc"}
-    arns = twin.client("resourcegroupstaggingapi").get_resources(
+    arns = aws.client("resourcegroupstaggingapi").get_resources(
         TagFilters=[{"Key": "mark", "Values": [mark]}]
     )["ResourceTagMappingList"]
     assert {
-        f"arn:aws:ec2:{twin.region}:{ACCOUNT}:instance/{machine}",
-        f"arn:aws:ec2:{twin.region}:{ACCOUNT}:vpc/{vpc}",
+        f"arn:aws:ec2:{aws.region}:{ACCOUNT}:instance/{machine}",
+        f"arn:aws:ec2:{aws.region}:{ACCOUNT}:vpc/{vpc}",
     } <= {a["ResourceARN"] for a in arns}

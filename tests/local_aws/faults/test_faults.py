@@ -1,6 +1,4 @@
-"""Faults on demand: each strikes what it says, counts its strikes, and repeats itself with the same
-seed.
-"""
+"""Faults on demand: each strikes as described, counts its strikes, and repeats with its seed."""
 
 import json
 import time
@@ -14,67 +12,74 @@ from botocore.exceptions import ConnectionClosedError
 from local_aws.errors import FaultScriptError
 from local_aws.faults import catalog, script
 from local_aws.faults.engine import FaultEngine
-
-from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, run_cli, start, unique, until
-from .imds import IMDS
+from tests.local_aws.conftest import (
+    ACCOUNT,
+    LocalAwsUnderTest,
+    allow,
+    code_of,
+    run_cli,
+    start,
+    unique,
+    until,
+)
+from tests.local_aws.imds import IMDS
 
 SLEEPS = "#!/bin/sh\nsleep 300\n"
 
 
 @pytest.fixture
-def fault(twin: TwinUnderTest) -> Iterator[Any]:
-    """Set a fault for one test: ``fault("throttle", "service=ec2")``."""
+def fault(aws: LocalAwsUnderTest) -> Iterator[Any]:
+    """Set a fault for one test: `fault("throttle", "service=ec2")`."""
     made: list[str] = []
 
     def add(*words: str) -> dict[str, Any]:
-        answer = twin.cli("fault", "add", *words)["faults"][-1]
+        answer = aws.cli("fault", "add", *words)["faults"][-1]
         made.append(answer["id"])
         return dict(answer)
 
     yield add
     for fault_id in made:
-        twin.cli("fault", "clear", fault_id)
+        aws.cli("fault", "clear", fault_id)
 
 
-def strikes(twin: TwinUnderTest, fault: dict[str, Any]) -> int:
+def strikes(aws: LocalAwsUnderTest, fault: dict[str, Any]) -> int:
     """Return how often a fault has struck."""
     return next(
-        int(f["strikes"]) for f in twin.cli("fault", "list")["faults"] if f["id"] == fault["id"]
+        int(f["strikes"]) for f in aws.cli("fault", "list")["faults"] if f["id"] == fault["id"]
     )
 
 
-# -- deciding
-# -----------------------------------------------------------------------------------------------------------
+# --- Deciding ---
+
+
 def decisions(seed: int, rate: float) -> list[bool]:
-    """Return what a fault decides at its first fifty chances."""
+    """Return the decisions of a fault at its first fifty chances."""
     engine = FaultEngine()
     engine.add("late_visibility", catalog.read("late_visibility", {"rate": rate}), seed)
     return [engine.strike("late_visibility", "x") is not None for _ in range(50)]
 
 
 def test_the_same_seed_decides_in_the_same_way() -> None:
-    """A rate takes about its share of the chances, the same ones for the same seed, others for
-    another.
-    """
+    """A rate strikes in about its share of the cases; the same seed strikes in the same ones."""
     assert decisions(7, 0.3) == decisions(7, 0.3)
     assert decisions(7, 0.3) != decisions(8, 0.3)
     assert 5 <= sum(decisions(7, 0.3)) <= 25
     assert not any(decisions(7, 0.0))
 
 
-def test_a_script_replays_exactly_whatever_else_is_set(twin: TwinUnderTest, tmp_path: Path) -> None:
-    """The same calls meet the same failures at the second run of a script, although another fault
-    was set meanwhile.
-    """
-    bucket, path = twin.bucket(), tmp_path / "night.yaml"
+def test_a_script_replays_exactly_whatever_else_is_set(
+    aws: LocalAwsUnderTest, tmp_path: Path
+) -> None:
+    """A second run of a script fails the same calls, although another fault was set meanwhile."""
+    bucket, path = aws.bucket(), tmp_path / "night.yaml"
     path.write_text(
         f"seed: 11\nfaults:\n  - error: {{service: s3, action: PutObject, key: '{bucket}/*', "
         f"rate: 0.5}}\n"
     )
     outcomes = []
     for _ in range(2):
-        made = twin.cli("fault", "run", str(path))["faults"][-1]
-        s3, met = twin.client("s3"), []
+        made = aws.cli("fault", "run", str(path))["faults"][-1]
+        s3, met = aws.client("s3"), []
         for n in range(12):
             try:
                 s3.put_object(Bucket=bucket, Key=str(n), Body=b"")
@@ -82,15 +87,15 @@ def test_a_script_replays_exactly_whatever_else_is_set(twin: TwinUnderTest, tmp_
             except s3.exceptions.ClientError as error:
                 met.append(error.response["Error"]["Code"])
         outcomes.append(met)
-        twin.cli("fault", "clear", made["id"])
-        other = twin.cli("fault", "add", "slow", "service=nothing")["faults"][-1]
-    twin.cli("fault", "clear", other["id"])
+        aws.cli("fault", "clear", made["id"])
+        other = aws.cli("fault", "add", "slow", "service=nothing")["faults"][-1]
+    aws.cli("fault", "clear", other["id"])
     assert outcomes[0] == outcomes[1]
     assert len(set(outcomes[0])) == 2
 
 
 def test_a_count_is_a_limit() -> None:
-    """A fault with a count strikes so often and no more."""
+    """A fault with a count strikes that many times and no more."""
     engine = FaultEngine()
     engine.add("late_visibility", catalog.read("late_visibility", {"count": 2}))
     assert [engine.strike("late_visibility", "x") is not None for _ in range(4)] == [
@@ -102,7 +107,7 @@ def test_a_count_is_a_limit() -> None:
 
 
 def test_a_fault_begins_and_ends_when_it_says() -> None:
-    """after_s and for_s bound the time in which it strikes."""
+    """after_s and for_s limit the time in which a fault strikes."""
     engine = FaultEngine()
     fault = engine.add(
         "late_visibility", catalog.read("late_visibility", {"after_s": 10, "for_s": 5})
@@ -132,13 +137,13 @@ def test_a_fault_begins_and_ends_when_it_says() -> None:
     ],
 )
 def test_a_broken_script_says_where(text: str, names: str) -> None:
-    """Each complaint names what is wrong, in one line."""
+    """Each error message names the wrong part in one line."""
     with pytest.raises(FaultScriptError, match=names) as caught:
         script.read(text)
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_line_explains_bad_faults(twin: TwinUnderTest, tmp_path: Path) -> None:
+def test_the_command_line_explains_bad_faults(aws: LocalAwsUnderTest, tmp_path: Path) -> None:
     """An unknown kind, parameter, id or file: exit 2, one line, no traceback."""
     broken = tmp_path / "broken.yaml"
     broken.write_text("faults: {")
@@ -151,29 +156,30 @@ def test_the_command_line_explains_bad_faults(twin: TwinUnderTest, tmp_path: Pat
         ["run", "/no/file"],
         ["run", str(broken)],
     ):
-        done = run_cli("fault", *words, "--state", str(twin.state))
+        done = run_cli("fault", *words, "--state", str(aws.state))
         assert done.returncode == 2, words
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-def test_a_script_sets_all_its_faults_with_its_seed(twin: TwinUnderTest, tmp_path: Path) -> None:
-    """``fault run`` sets each entry."""
+def test_a_script_sets_all_its_faults_with_its_seed(aws: LocalAwsUnderTest, tmp_path: Path) -> None:
+    """`fault run` sets each entry."""
     path = tmp_path / "night.yaml"
     path.write_text(
         "seed: 7\nfaults:\n  - capacity: {type: nothing.*, for_s: 30}\n  - lost_event: {function: "
         "nobody, count: 1}\n"
     )
-    made = twin.cli("fault", "run", str(path))["faults"][-2:]
+    made = aws.cli("fault", "run", str(path))["faults"][-2:]
     assert [(f["kind"], f["seed"]) for f in made] == [("capacity", 7), ("lost_event", 7)]
     for entry in made:
-        twin.cli("fault", "clear", entry["id"])
+        aws.cli("fault", "clear", entry["id"])
 
 
-# -- machines
-# -----------------------------------------------------------------------------------------------------------
-def test_capacity_is_refused_where_the_fault_says(twin: TwinUnderTest, fault: Any) -> None:
-    """A type, a zone and a market: others can still be had."""
-    ec2, image = twin.client("ec2"), twin.image()
+# --- Machines ---
+
+
+def test_capacity_is_refused_where_the_fault_says(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """The fault refuses one type, zone and market; other launches succeed."""
+    ec2, image = aws.client("ec2"), aws.image()
     fault("capacity", "type=r7i.*", "zone=*a", "market=spot")
     request = {
         "ImageId": image,
@@ -186,13 +192,13 @@ def test_capacity_is_refused_where_the_fault_says(twin: TwinUnderTest, fault: An
         code_of(ec2.run_instances, InstanceType="r7i.large", **request)
         == "InsufficientInstanceCapacity"
     )
-    twin.launch(
+    aws.launch(
         SLEEPS,
         InstanceType="r7i.large",
         Placement={"AvailabilityZone": "eu-west-1b"},
         InstanceMarketOptions={"MarketType": "spot"},
     )
-    twin.launch(SLEEPS, InstanceType="r7i.large", Placement={"AvailabilityZone": "eu-west-1a"})
+    aws.launch(SLEEPS, InstanceType="r7i.large", Placement={"AvailabilityZone": "eu-west-1a"})
 
 
 NOTICE = f"""{IMDS}
@@ -202,39 +208,35 @@ echo; echo seen; sleep 60
 """
 
 
-def test_an_interruption_is_announced_and_then_happens(twin: TwinUnderTest, fault: Any) -> None:
-    """The metadata service shows the notice; after it the instance is terminated with the spot
-    reason.
-    """
-    machine = twin.launch(
+def test_an_interruption_is_announced_and_then_happens(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """The metadata service shows the notice; then the instance ends with the spot reason."""
+    machine = aws.launch(
         NOTICE % "spot/instance-action", InstanceMarketOptions={"MarketType": "spot"}
     )
-    twin.await_console(machine, "ready")
+    aws.await_console(machine, "ready")
     fault("interrupt", f"instance={machine}", "notice_s=5")
-    assert '"action": "terminate"' in twin.await_console(machine, "seen")
+    assert '"action": "terminate"' in aws.await_console(machine, "seen")
     assert (
-        twin.await_state(machine, "terminated")["StateReason"]["Code"]
+        aws.await_state(machine, "terminated")["StateReason"]["Code"]
         == "Server.SpotInstanceTermination"
     )
 
 
-def test_a_rebalance_recommendation_is_shown(twin: TwinUnderTest, fault: Any) -> None:
-    """The instance reads it and goes on."""
-    machine = twin.launch(
+def test_a_rebalance_recommendation_is_shown(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """The instance can read the recommendation and continues."""
+    machine = aws.launch(
         NOTICE % "events/recommendations/rebalance", InstanceMarketOptions={"MarketType": "spot"}
     )
-    twin.await_console(machine, "ready")
+    aws.await_console(machine, "ready")
     fault("rebalance", f"instance={machine}")
-    assert "noticeTime" in twin.await_console(machine, "seen")
-    assert twin.instance(machine)["State"]["Name"] == "running"
+    assert "noticeTime" in aws.await_console(machine, "seen")
+    assert aws.instance(machine)["State"]["Name"] == "running"
 
 
-def test_a_machine_is_killed_when_it_has_reached_a_step(twin: TwinUnderTest, fault: Any) -> None:
-    """The fault waits until the machine has written a step of at least five, then its host fails
-    without a word.
-    """
-    bucket, mark = twin.bucket(), unique("mark")
-    profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
+def test_a_machine_is_killed_when_it_has_reached_a_step(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """The host fails without a notice after the machine has written a step of at least five."""
+    bucket, mark = aws.bucket(), unique("mark")
+    profile = aws.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
     fault("kill", f"tag=mark={mark}", f"at_key={bucket}/beats/*", "at_field=step", "at_least=5")
     source = f"""#!/bin/bash
 trap 'echo goodbye' TERM
@@ -248,16 +250,16 @@ for step in range(1, 50):
 PY
 """
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
-    machine = twin.launch(source, IamInstanceProfile={"Name": profile}, TagSpecifications=tags)
-    ended = twin.await_state(machine, "terminated")
+    machine = aws.launch(source, IamInstanceProfile={"Name": profile}, TagSpecifications=tags)
+    ended = aws.await_state(machine, "terminated")
     assert ended["StateReason"]["Code"] == "Server.InternalError"
     assert (
-        json.loads(twin.client("s3").get_object(Bucket=bucket, Key="beats/x.json")["Body"].read())[
+        json.loads(aws.client("s3").get_object(Bucket=bucket, Key="beats/x.json")["Body"].read())[
             "step"
         ]
         == 5
     )
-    assert "goodbye" not in twin.console(machine)
+    assert "goodbye" not in aws.console(machine)
 
 
 BEATS = """#!/bin/bash
@@ -273,13 +275,11 @@ PY
 
 @pytest.mark.parametrize("notice_s", [0, 3])
 def test_a_spot_machine_is_interrupted_at_a_step(
-    twin: TwinUnderTest, fault: Any, notice_s: int
+    aws: LocalAwsUnderTest, fault: Any, notice_s: int
 ) -> None:
-    """Not before the machine has written that step; with the notice and without one it ends with
-    the spot reason.
-    """
-    bucket, mark, s3 = twin.bucket(), unique("mark"), twin.client("s3")
-    profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
+    """The machine is interrupted after it has written that step, with and without a notice."""
+    bucket, mark, s3 = aws.bucket(), unique("mark"), aws.client("s3")
+    profile = aws.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
     made = fault(
         "interrupt",
         f"tag=mark={mark}",
@@ -290,26 +290,24 @@ def test_a_spot_machine_is_interrupted_at_a_step(
     )
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "mark", "Value": mark}]}]
     spot = {"MarketType": "spot"}
-    machine = twin.launch(
+    machine = aws.launch(
         BEATS % bucket,
         IamInstanceProfile={"Name": profile},
         TagSpecifications=tags,
         InstanceMarketOptions=spot,
     )
     assert (
-        twin.await_state(machine, "terminated")["StateReason"]["Code"]
+        aws.await_state(machine, "terminated")["StateReason"]["Code"]
         == "Server.SpotInstanceTermination"
     )
     assert json.loads(s3.get_object(Bucket=bucket, Key="beats/x.json")["Body"].read())["step"] >= 3
-    assert strikes(twin, made) == 1
+    assert strikes(aws, made) == 1
 
 
-def test_credentials_end_and_renew_inside_a_machine(twin: TwinUnderTest, fault: Any) -> None:
-    """A session that was revoked is told ExpiredToken, and the metadata service has another by
-    then, which works.
-    """
-    bucket = twin.bucket()
-    profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
+def test_credentials_end_and_renew_inside_a_machine(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """A revoked session gets ExpiredToken, and the metadata service has a new one that works."""
+    bucket = aws.bucket()
+    profile = aws.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*"))
     source = f"""#!/bin/bash
 exec python3 -u - <<'PY'
 import boto3, time
@@ -330,66 +328,63 @@ again, other = fresh()
 print("then", told, write(again), key != other)
 PY
 """
-    machine = twin.launch(source, IamInstanceProfile={"Name": profile})
-    twin.await_console(machine, "first written")
+    machine = aws.launch(source, IamInstanceProfile={"Name": profile})
+    aws.await_console(machine, "first written")
     fault("expire_credentials", f"role={profile}")
-    assert "then ExpiredToken written True" in twin.await_console(machine, "then ")
+    assert "then ExpiredToken written True" in aws.await_console(machine, "then ")
 
 
-def test_a_hanging_machine_is_alive_and_does_not_move(twin: TwinUnderTest) -> None:
-    """While the fault is set the console stands still; cleared, it goes on."""
-    machine = twin.launch(
+def test_a_hanging_machine_is_alive_and_does_not_move(aws: LocalAwsUnderTest) -> None:
+    """The console does not change while the fault is set, and continues afterwards."""
+    machine = aws.launch(
         "#!/bin/bash\nn=0; while :; do n=$((n+1)); echo tick $n; sleep 0.1; done\n"
     )
-    twin.await_console(machine, "tick 3")
-    made = twin.cli("fault", "add", "hang", f"instance={machine}")["faults"][-1]
-    until(lambda: strikes(twin, made) == 1, "the fault strikes")
+    aws.await_console(machine, "tick 3")
+    made = aws.cli("fault", "add", "hang", f"instance={machine}")["faults"][-1]
+    until(lambda: strikes(aws, made) == 1, "the fault strikes")
     time.sleep(0.3)
-    before = twin.console(machine)
+    before = aws.console(machine)
     time.sleep(0.6)
-    assert twin.console(machine) == before
-    assert twin.instance(machine)["State"]["Name"] == "running"
-    twin.cli("fault", "clear", made["id"])
-    until(lambda: twin.console(machine) != before, "it goes on")
+    assert aws.console(machine) == before
+    assert aws.instance(machine)["State"]["Name"] == "running"
+    aws.cli("fault", "clear", made["id"])
+    until(lambda: aws.console(machine) != before, "it goes on")
 
 
-def test_a_new_instance_may_not_be_found_yet(twin: TwinUnderTest, fault: Any) -> None:
-    """Eventual consistency: right after its launch an instance is unknown, a moment later it is
-    there.
-    """
+def test_a_new_instance_may_not_be_found_yet(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """Eventual consistency: a new instance is unknown right after its launch and found later."""
     fault("late_visibility", "seconds=1", "count=1")
-    machine = twin.launch(SLEEPS)
+    machine = aws.launch(SLEEPS)
     assert (
-        code_of(twin.client("ec2").describe_instances, InstanceIds=[machine])
+        code_of(aws.client("ec2").describe_instances, InstanceIds=[machine])
         == "InvalidInstanceID.NotFound"
     )
     time.sleep(1.1)
-    assert twin.instance(machine)["InstanceId"] == machine
+    assert aws.instance(machine)["InstanceId"] == machine
 
 
 def test_now_and_then_a_launch_is_late_by_itself(own_state: Path) -> None:
-    """Without any fault: the same seed makes the same launches late, and after a restart that is
-    still the seed.
-    """
+    """Without a fault, the same seed makes the same launches late, also after a restart."""
     late = []
     for _ in range(2):
-        twin = start(own_state, "--seed", "0")
-        image, answers = twin.image(), []
+        aws = start(own_state, "--seed", "0")
+        image, answers = aws.image(), []
         for _ in range(5):
-            machine = twin.launch(SLEEPS, ImageId=image)
+            machine = aws.launch(SLEEPS, ImageId=image)
             try:
-                twin.instance(machine)
+                aws.instance(machine)
                 answers.append("found")
-            except twin.client("ec2").exceptions.ClientError as error:
+            except aws.client("ec2").exceptions.ClientError as error:
                 answers.append(error.response["Error"]["Code"])
         late.append(answers)
-        assert twin.cli("status")["seed"] == 0
+        assert aws.cli("status")["seed"] == 0
         run_cli("down", "--state", str(own_state))
     assert late == [["found"] * 3 + ["InvalidInstanceID.NotFound", "found"]] * 2
 
 
-# -- calls
-# --------------------------------------------------------------------------------------------------------------
+# --- Calls ---
+
+
 @pytest.mark.parametrize(
     ("service", "action", "code"),
     [
@@ -400,20 +395,18 @@ def test_now_and_then_a_launch_is_late_by_itself(own_state: Path) -> None:
     ],
 )
 def test_throttling_has_each_services_own_code(
-    twin: TwinUnderTest, fault: Any, service: str, action: str, code: str
+    aws: LocalAwsUnderTest, fault: Any, service: str, action: str, code: str
 ) -> None:
-    """What clients see is what botocore knows how to retry."""
-    role = twin.role_with(allow("*"))
-    name = twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
+    """Clients see the codes that botocore retries."""
+    role = aws.role_with(allow("*"))
+    name = aws.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
     fault("throttle", f"service={service}", f"role={name}")
-    assert code_of(getattr(twin.client(service, role), action)) == code
+    assert code_of(getattr(aws.client(service, role), action)) == code
 
 
-def test_a_response_is_lost_after_the_write_took_effect(twin: TwinUnderTest, fault: Any) -> None:
-    """The connection breaks, the object is there: a conditional write that is sent again meets its
-    own success.
-    """
-    bucket, s3 = twin.bucket(), twin.client("s3")
+def test_a_response_is_lost_after_the_write_took_effect(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """The connection breaks after the write; a second conditional write finds the object."""
+    bucket, s3 = aws.bucket(), aws.client("s3")
     fault("lose_response", "service=s3", "action=PutObject", f"key={bucket}/once", "count=1")
     with pytest.raises(ConnectionClosedError):
         s3.put_object(Bucket=bucket, Key="once", Body=b"mine", IfNoneMatch="*")
@@ -424,9 +417,9 @@ def test_a_response_is_lost_after_the_write_took_effect(twin: TwinUnderTest, fau
     )
 
 
-def test_a_conditional_write_meets_a_conflict(twin: TwinUnderTest, fault: Any) -> None:
-    """409 ConditionalRequestConflict for conditional writes; others go through."""
-    bucket, s3 = twin.bucket(), twin.client("s3")
+def test_a_conditional_write_meets_a_conflict(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """Conditional writes get 409 ConditionalRequestConflict; other writes succeed."""
+    bucket, s3 = aws.bucket(), aws.client("s3")
     fault("conflict", f"key={bucket}/*", "count=1")
     s3.put_object(Bucket=bucket, Key="plain", Body=b"")
     assert (
@@ -436,9 +429,9 @@ def test_a_conditional_write_meets_a_conflict(twin: TwinUnderTest, fault: Any) -
     s3.put_object(Bucket=bucket, Key="new", Body=b"", IfNoneMatch="*")
 
 
-def test_errors_and_slowness(twin: TwinUnderTest, fault: Any) -> None:
-    """503 from S3 without effect; a slow call takes its time."""
-    bucket, s3 = twin.bucket(), twin.client("s3")
+def test_errors_and_slowness(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """A 503 of S3 has no effect; a slow call takes its time."""
+    bucket, s3 = aws.bucket(), aws.client("s3")
     fault("error", "service=s3", f"key={bucket}/*", "status=503", "count=1")
     assert code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"") in ("ServiceUnavailable", "503")
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
@@ -448,12 +441,12 @@ def test_errors_and_slowness(twin: TwinUnderTest, fault: Any) -> None:
     assert time.monotonic() - began >= 1
 
 
-def test_a_permission_goes_in_the_middle(twin: TwinUnderTest, fault: Any) -> None:
-    """What was allowed a moment ago is denied, and allowed again when the fault is cleared."""
-    bucket, role = twin.bucket(), twin.role_with(allow("s3:*"))
+def test_a_permission_goes_in_the_middle(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """A fault denies what was allowed before; after it is cleared, the call is allowed again."""
+    bucket, role = aws.bucket(), aws.role_with(allow("s3:*"))
     name, s3 = (
-        twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1],
-        twin.client("s3", role),
+        aws.client("sts", role).get_caller_identity()["Arn"].split("/")[1],
+        aws.client("s3", role),
     )
     s3.put_object(Bucket=bucket, Key="x", Body=b"")
     fault("deny", f"role={name}", "action=s3:PutObject", "count=1")
@@ -461,33 +454,34 @@ def test_a_permission_goes_in_the_middle(twin: TwinUnderTest, fault: Any) -> Non
     s3.put_object(Bucket=bucket, Key="x", Body=b"")
 
 
-def test_credentials_end_early(twin: TwinUnderTest, fault: Any) -> None:
-    """Sessions that are revoked answer ExpiredToken; whoever asks for new credentials gets them."""
-    role = twin.role_with(allow("s3:*"))
-    name = twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
+def test_credentials_end_early(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """Revoked sessions get ExpiredToken; a request for new credentials succeeds."""
+    role = aws.role_with(allow("s3:*"))
+    name = aws.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
     fault("expire_credentials", f"role={name}")
-    assert code_of(twin.client("s3", role).list_buckets) == "ExpiredToken"
-    assert twin.client("s3", twin.assume(name)).list_buckets()["Buckets"] is not None
+    assert code_of(aws.client("s3", role).list_buckets) == "ExpiredToken"
+    assert aws.client("s3", aws.assume(name)).list_buckets()["Buckets"] is not None
 
 
-def test_credentials_can_be_short_lived(twin: TwinUnderTest, fault: Any) -> None:
-    """New credentials of services say when they end."""
-    role = twin.service_role("ecs-tasks.amazonaws.com")
+def test_credentials_can_be_short_lived(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """New credentials of services contain the earlier expiration."""
+    role = aws.service_role("ecs-tasks.amazonaws.com")
     fault("short_credentials", "seconds=120")
-    document = twin.credentials(role)
+    document = aws.credentials(role)
     left = time.mktime(time.strptime(document["Expiration"], "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(
         time.gmtime()
     )
     assert 60 < left <= 121
 
 
-# -- functions
-# ----------------------------------------------------------------------------------------------------------
-def test_a_function_times_out_crashes_and_recovers(twin: TwinUnderTest, fault: Any) -> None:
-    """Each with Lambda's own error, and the third invocation is good."""
+# --- Functions ---
+
+
+def test_a_function_times_out_crashes_and_recovers(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """Each failure has Lambda's own error, and the third invocation succeeds."""
     name, client = (
-        twin.function("def handler(event, context):\n    return 'fine'\n"),
-        twin.client("lambda"),
+        aws.function("def handler(event, context):\n    return 'fine'\n"),
+        aws.client("lambda"),
     )
     fault("function_timeout", f"function={name}", "count=1")
     fault("function_crash", f"function={name}", "count=1")
@@ -501,44 +495,42 @@ def test_a_function_times_out_crashes_and_recovers(twin: TwinUnderTest, fault: A
     ]
 
 
-def test_events_are_doubled_and_lost(twin: TwinUnderTest, fault: Any) -> None:
-    """At least once may mean twice; and what is lost never arrives."""
-    bucket = twin.bucket()
+def test_events_are_doubled_and_lost(aws: LocalAwsUnderTest, fault: Any) -> None:
+    """A duplicated event arrives twice, and a lost event never arrives."""
+    bucket = aws.bucket()
     source = (
         "import boto3, uuid\ndef handler(event, context):\n    "
         f"boto3.client('s3').put_object(Bucket='{bucket}', Key=event + '/' + "
         "uuid.uuid4().hex, Body=b'')\n"
     )
-    name, client = twin.function(source, allow("s3:PutObject")), twin.client("lambda")
+    name, client = aws.function(source, allow("s3:PutObject")), aws.client("lambda")
     fault("duplicate_event", f"function={name}", "count=1")
     client.invoke(FunctionName=name, InvocationType="Event", Payload='"first"')
     until(
-        lambda: twin.client("s3").list_objects_v2(Bucket=bucket, Prefix="first/")["KeyCount"] == 2,
+        lambda: aws.client("s3").list_objects_v2(Bucket=bucket, Prefix="first/")["KeyCount"] == 2,
         "two deliveries",
     )
     fault("lost_event", f"function={name}", "count=1")
     client.invoke(FunctionName=name, InvocationType="Event", Payload='"second"')
     client.invoke(FunctionName=name, InvocationType="Event", Payload='"third"')
     until(
-        lambda: twin.client("s3").list_objects_v2(Bucket=bucket, Prefix="third/")["KeyCount"] == 1,
+        lambda: aws.client("s3").list_objects_v2(Bucket=bucket, Prefix="third/")["KeyCount"] == 1,
         "the third arrives",
     )
-    assert twin.client("s3").list_objects_v2(Bucket=bucket, Prefix="second/")["KeyCount"] == 0
+    assert aws.client("s3").list_objects_v2(Bucket=bucket, Prefix="second/")["KeyCount"] == 0
 
 
 def test_killed_and_started_again_it_has_lost_nothing(own_state: Path) -> None:
-    """``fault restart``: same endpoint, same sessions, every object and role that was answered
-    for.
-    """
-    twin = start(own_state)
-    bucket = twin.bucket()
-    role = twin.service_role("ecs-tasks.amazonaws.com")
-    twin.client("s3").put_object(Bucket=bucket, Key="x", Body=b"kept")
-    answer = twin.cli("fault", "restart")
-    assert answer["restarted"]["endpoint_url"] == twin.endpoint_url
-    assert answer["restarted"]["pid"] != twin.pid
-    assert twin.client("s3").get_object(Bucket=bucket, Key="x")["Body"].read() == b"kept"
+    """After `fault restart`, the endpoint, the sessions and every answered change are the same."""
+    aws = start(own_state)
+    bucket = aws.bucket()
+    role = aws.service_role("ecs-tasks.amazonaws.com")
+    aws.client("s3").put_object(Bucket=bucket, Key="x", Body=b"kept")
+    answer = aws.cli("fault", "restart")
+    assert answer["restarted"]["endpoint_url"] == aws.endpoint_url
+    assert answer["restarted"]["pid"] != aws.pid
+    assert aws.client("s3").get_object(Bucket=bucket, Key="x")["Body"].read() == b"kept"
     assert (
-        twin.client("iam").get_role(RoleName=role)["Role"]["Arn"]
+        aws.client("iam").get_role(RoleName=role)["Role"]["Arn"]
         == f"arn:aws:iam::{ACCOUNT}:role/{role}"
     )

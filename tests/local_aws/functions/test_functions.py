@@ -1,4 +1,4 @@
-"""Functions run what was uploaded, as their own role, within their limits."""
+"""Functions run the uploaded code, as their own role and within their limits."""
 
 import base64
 import json
@@ -8,14 +8,29 @@ from typing import Any
 
 import pytest
 
-from .conftest import ACCOUNT, TwinUnderTest, allow, code_of, policy, trust, unique, until, zipped
+from tests.local_aws.conftest import (
+    ACCOUNT,
+    LocalAwsUnderTest,
+    allow,
+    code_of,
+    policy,
+    trust,
+    unique,
+    until,
+    zipped,
+)
 
 WHO = """import boto3, sys
 import numpyish
 def handler(event, context):
     print("hello from", context.function_name)
-    return {"who": boto3.client("sts").get_caller_identity()["Arn"], "python": "python%d.%d" % sys.version_info[:2],
-            "layer": numpyish.N, "left": context.get_remaining_time_in_millis(), "emulator": any("ministack" in name for name in sys.modules)}
+    return {
+        "who": boto3.client("sts").get_caller_identity()["Arn"],
+        "python": "python%d.%d" % sys.version_info[:2],
+        "layer": numpyish.N,
+        "left": context.get_remaining_time_in_millis(),
+        "emulator": any("ministack" in name for name in sys.modules),
+    }
 """
 DOES = """import os, time
 def handler(event, context):
@@ -32,31 +47,29 @@ def handler(event, context):
 
 
 def call(
-    twin: TwinUnderTest, name: str, event: Any = None, **arguments: Any
+    aws: LocalAwsUnderTest, name: str, event: Any = None, **arguments: Any
 ) -> tuple[str | None, Any]:
     """Invoke a function; return its error and its payload."""
-    answer = twin.client("lambda").invoke(
+    answer = aws.client("lambda").invoke(
         FunctionName=name, Payload=json.dumps(event or {}), **arguments
     )
     return answer.get("FunctionError"), json.loads(answer["Payload"].read() or b"null")
 
 
 @pytest.fixture(scope="module")
-def doing(twin: TwinUnderTest) -> str:
-    """A function that does what its event says."""
-    return twin.function(DOES, Timeout=2, MemorySize=128)
+def doing(aws: LocalAwsUnderTest) -> str:
+    """A function that does what its event requests."""
+    return aws.function(DOES, Timeout=2, MemorySize=128)
 
 
-def test_zip_and_layer_run_as_the_functions_role_under_its_runtime(twin: TwinUnderTest) -> None:
-    """boto3 and the layer are there, the emulator's packages are not, and AWS sees the function's
-    role.
-    """
-    client = twin.client("lambda")
+def test_zip_and_layer_run_as_the_functions_role_under_its_runtime(aws: LocalAwsUnderTest) -> None:
+    """The function sees boto3 and its layer, not the emulator's packages, and has its role."""
+    client = aws.client("lambda")
     layer = client.publish_layer_version(
         LayerName=unique("layer"), Content={"ZipFile": zipped({"python/numpyish.py": "N = 7"})}
     )["LayerVersionArn"]
-    name = twin.function(WHO, Layers=[layer])
-    error, payload = call(twin, name)
+    name = aws.function(WHO, Layers=[layer])
+    error, payload = call(aws, name)
     assert error is None, payload
     assert payload["who"].endswith(f"/{name}")
     assert (payload["layer"], payload["emulator"]) == (7, False)
@@ -64,21 +77,19 @@ def test_zip_and_layer_run_as_the_functions_role_under_its_runtime(twin: TwinUnd
     assert 15_000 < payload["left"] <= 20_000
 
 
-def test_what_a_function_prints_is_its_log(twin: TwinUnderTest) -> None:
-    """In the answer's tail and, if its role may write there, in its log group; without the
-    permission there is silently none.
-    """
+def test_what_a_function_prints_is_its_log(aws: LocalAwsUnderTest) -> None:
+    """The output is in the answer's tail, and in the log group if the role may write there."""
     source, logs = (
         "def handler(event, context):\n    print('hello', event['n'])\n",
-        twin.client("logs"),
+        aws.client("logs"),
     )
-    mute = twin.function(source)
-    assert call(twin, mute, {"n": 1})[0] is None
+    mute = aws.function(source)
+    assert call(aws, mute, {"n": 1})[0] is None
     assert logs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{mute}")["logGroups"] == []
-    name = twin.function(
+    name = aws.function(
         source, allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"])
     )
-    answer = twin.client("lambda").invoke(FunctionName=name, Payload=b'{"n": 1}', LogType="Tail")
+    answer = aws.client("lambda").invoke(FunctionName=name, Payload=b'{"n": 1}', LogType="Tail")
     assert "hello 1" in base64.b64decode(answer["LogResult"]).decode()
     stream = logs.describe_log_streams(logGroupName=f"/aws/lambda/{name}")["logStreams"][0][
         "logStreamName"
@@ -93,31 +104,35 @@ def test_what_a_function_prints_is_its_log(twin: TwinUnderTest) -> None:
     assert any(m.startswith("REPORT RequestId") for m in messages)
 
 
-def test_errors_have_lambdas_own_form(twin: TwinUnderTest, doing: str) -> None:
-    """An exception with its stack; time and memory limits that bite; a runtime that exits; an
-    answer too large.
-    """
-    error, payload = call(twin, doing, {"do": "raise"})
+def test_errors_have_lambdas_own_form(aws: LocalAwsUnderTest, doing: str) -> None:
+    """Exceptions, limits of time, memory and answer size, and exits have Lambda's errors."""
+    error, payload = call(aws, doing, {"do": "raise"})
     assert error == "Unhandled"
     assert (payload["errorType"], payload["errorMessage"]) == ("ValueError", "boom")
     assert len(payload["requestId"]) == 36
     assert 'raise ValueError("boom")' in payload["stackTrace"][-1]
-    kinds = {do: call(twin, doing, event)[1]["errorType"] for do, event in {
-        "time": {"do": "sleep", "s": 5}, "memory": {"do": "eat", "mib": 300}, "exit": {"do": "exit"}, "large": {"do": "big"},
-    }.items()}  # fmt: skip
+    kinds = {
+        do: call(aws, doing, event)[1]["errorType"]
+        for do, event in {
+            "time": {"do": "sleep", "s": 5},
+            "memory": {"do": "eat", "mib": 300},
+            "exit": {"do": "exit"},
+            "large": {"do": "big"},
+        }.items()
+    }
     assert kinds == {
         "time": "Sandbox.Timedout",
         "memory": "Runtime.ExitError",
         "exit": "Runtime.ExitError",
         "large": "Function.ResponseSizeTooLarge",
     }
-    assert call(twin, doing)[0] is None, "the next invocation gets a new environment"
+    assert call(aws, doing)[0] is None, "the next invocation gets a new environment"
 
 
-def test_a_handler_that_cannot_be_loaded_says_so(twin: TwinUnderTest) -> None:
-    """Missing module, missing function, broken source."""
+def test_a_handler_that_cannot_be_loaded_says_so(aws: LocalAwsUnderTest) -> None:
+    """A missing module, a missing function and a syntax error have their own errors."""
     found = [
-        call(twin, twin.function(source, Handler=handler))[1]["errorType"]
+        call(aws, aws.function(source, Handler=handler))[1]["errorType"]
         for source, handler in (
             ("import nothing_like_it\n", "index.handler"),
             ("x = 1\n", "index.handler"),
@@ -133,10 +148,10 @@ def test_a_handler_that_cannot_be_loaded_says_so(twin: TwinUnderTest) -> None:
     ]
 
 
-def test_an_environment_is_used_again_and_replaced_after_a_change(twin: TwinUnderTest) -> None:
-    """Warm invocations share a process; another configuration begins a new one."""
-    name, client = twin.function(DOES), twin.client("lambda")
-    first, second = call(twin, name)[1], call(twin, name)[1]
+def test_an_environment_is_used_again_and_replaced_after_a_change(aws: LocalAwsUnderTest) -> None:
+    """Warm invocations share a process; a new configuration starts a new process."""
+    name, client = aws.function(DOES), aws.client("lambda")
+    first, second = call(aws, name)[1], call(aws, name)[1]
     client.update_function_configuration(FunctionName=name, Environment={"Variables": {"A": "B"}})
     until(
         lambda: (
@@ -145,20 +160,18 @@ def test_an_environment_is_used_again_and_replaced_after_a_change(twin: TwinUnde
         ),
         "updated",
     )
-    third = call(twin, name)[1]
+    third = call(aws, name)[1]
     assert first == second != third
 
 
-def test_a_runtime_that_is_not_here_is_refused_with_those_that_are(twin: TwinUnderTest) -> None:
-    """CreateFunction and UpdateFunctionConfiguration name the runtimes that this machine can
-    run.
-    """
-    here = twin.cli("status")["lambda_runtimes"]
+def test_a_runtime_that_is_not_here_is_refused_with_those_that_are(aws: LocalAwsUnderTest) -> None:
+    """CreateFunction and UpdateFunctionConfiguration name the available runtimes."""
+    here = aws.cli("status")["lambda_runtimes"]
     absent = next(
         r for r in ("python3.14", "python3.13", "python3.12", "python3.8") if r not in here
     )
-    role = f"arn:aws:iam::{ACCOUNT}:role/{twin.service_role('lambda.amazonaws.com')}"
-    client = twin.client("lambda")
+    role = f"arn:aws:iam::{ACCOUNT}:role/{aws.service_role('lambda.amazonaws.com')}"
+    client = aws.client("lambda")
     request = {
         "FunctionName": unique("f"),
         "Runtime": absent,
@@ -168,25 +181,25 @@ def test_a_runtime_that_is_not_here_is_refused_with_those_that_are(twin: TwinUnd
     }
     with pytest.raises(client.exceptions.InvalidParameterValueException, match=here[0]):
         client.create_function(**request)
-    name = twin.function(DOES)
+    name = aws.function(DOES)
     assert (
         code_of(client.update_function_configuration, FunctionName=name, Runtime=absent)
         == "InvalidParameterValueException"
     )
 
 
-def test_a_role_must_be_passed_and_must_trust_lambda(twin: TwinUnderTest) -> None:
-    """iam:PassRole is asked for, and a role that Lambda cannot assume is refused."""
-    good, bad = twin.service_role("lambda.amazonaws.com"), twin.service_role("ec2.amazonaws.com")
-    maker = twin.client(
+def test_a_role_must_be_passed_and_must_trust_lambda(aws: LocalAwsUnderTest) -> None:
+    """The caller needs iam:PassRole, and Lambda must be able to assume the role."""
+    good, bad = aws.service_role("lambda.amazonaws.com"), aws.service_role("ec2.amazonaws.com")
+    maker = aws.client(
         "lambda",
-        twin.role_with(
+        aws.role_with(
             allow("lambda:*"), allow("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/{bad}")
         ),
     )
     request = {
         "FunctionName": unique("f"),
-        "Runtime": twin.cli("status")["lambda_runtimes"][0],
+        "Runtime": aws.cli("status")["lambda_runtimes"][0],
         "Handler": "a.b",
         "Code": {"ZipFile": zipped({"a.py": ""})},
     }
@@ -200,33 +213,35 @@ def test_a_role_must_be_passed_and_must_trust_lambda(twin: TwinUnderTest) -> Non
     )
 
 
-def test_a_function_that_invokes_a_function_does_not_wait_for_itself(twin: TwinUnderTest) -> None:
-    """More nested calls than there are slots: nobody deadlocks."""
-    inner = twin.function(
+def test_a_function_that_invokes_a_function_does_not_wait_for_itself(
+    aws: LocalAwsUnderTest,
+) -> None:
+    """More nested calls than slots do not block each other."""
+    inner = aws.function(
         "import time\ndef handler(event, context):\n    time.sleep(0.3)\n    return 1\n"
     )
     source = (
         "import boto3\ndef handler(event, context):\n    return "
         f"boto3.client('lambda').invoke(FunctionName='{inner}')['StatusCode']\n"
     )
-    outer = twin.function(source, allow("lambda:InvokeFunction"), Timeout=60)
+    outer = aws.function(source, allow("lambda:InvokeFunction"), Timeout=60)
     with ThreadPoolExecutor(16) as pool:
-        assert {call(twin, outer)[1] for _ in pool.map(lambda _: call(twin, outer), range(16))} == {
+        assert {call(aws, outer)[1] for _ in pool.map(lambda _: call(aws, outer), range(16))} == {
             200
         }
 
 
-def test_reserved_concurrency_throttles(twin: TwinUnderTest) -> None:
-    """One at a time: the second is told to come back, for an alias too."""
+def test_reserved_concurrency_throttles(aws: LocalAwsUnderTest) -> None:
+    """With a limit of one, the second invocation is throttled, also through an alias."""
     name, client = (
-        twin.function("import time\ndef handler(event, context):\n    time.sleep(1.5)\n"),
-        twin.client("lambda"),
+        aws.function("import time\ndef handler(event, context):\n    time.sleep(1.5)\n"),
+        aws.client("lambda"),
     )
     version = client.publish_version(FunctionName=name)["Version"]
     client.create_alias(FunctionName=name, Name="live", FunctionVersion=version)
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(call, twin, name, {}, Qualifier="live")
+        running = pool.submit(call, aws, name, {}, Qualifier="live")
         time.sleep(0.6)
         assert (
             code_of(client.invoke, FunctionName=name, Qualifier="live")
@@ -235,11 +250,9 @@ def test_reserved_concurrency_throttles(twin: TwinUnderTest) -> None:
         assert running.result()[0] is None
 
 
-def test_a_failed_event_is_tried_again_and_then_kept(twin: TwinUnderTest) -> None:
-    """Three tries in all, then the record goes to the destination and the event to the dead-letter
-    queue.
-    """
-    sqs, client, bucket = twin.client("sqs"), twin.client("lambda"), twin.bucket()
+def test_a_failed_event_is_tried_again_and_then_kept(aws: LocalAwsUnderTest) -> None:
+    """After three tries, the record goes to the destination and the event to the dead letters."""
+    sqs, client, bucket = aws.client("sqs"), aws.client("lambda"), aws.bucket()
     queues = {
         kind: sqs.create_queue(QueueName=unique(kind))["QueueUrl"]
         for kind in ("letters", "records")
@@ -255,7 +268,7 @@ def test_a_failed_event_is_tried_again_and_then_kept(twin: TwinUnderTest) -> Non
         f"boto3.client('s3').put_object(Bucket='{bucket}', Key=uuid.uuid4().hex, Body=b'')\n "
         "   raise RuntimeError('no')\n"
     )
-    name = twin.function(
+    name = aws.function(
         source,
         allow("s3:PutObject"),
         allow("sqs:SendMessage", list(arns.values())),
@@ -279,7 +292,7 @@ def test_a_failed_event_is_tried_again_and_then_kept(twin: TwinUnderTest) -> Non
 
     record = json.loads(until(lambda: receive("records"), "the record")["Body"])
     letter = until(lambda: receive("letters"), "the dead letter")
-    assert twin.client("s3").list_objects_v2(Bucket=bucket)["KeyCount"] == 3
+    assert aws.client("s3").list_objects_v2(Bucket=bucket)["KeyCount"] == 3
     assert record["requestContext"]["condition"] == "RetriesExhausted"
     assert (record["requestContext"]["approximateInvokeCount"], record["requestPayload"]) == (
         3,
@@ -290,12 +303,10 @@ def test_a_failed_event_is_tried_again_and_then_kept(twin: TwinUnderTest) -> Non
     assert letter["MessageAttributes"]["ErrorMessage"]["StringValue"] == "no"
 
 
-def test_an_arriving_object_wakes_a_function_if_its_policy_allows(twin: TwinUnderTest) -> None:
-    """S3 to EventBridge to Lambda: a wildcard on the key, and nothing without a permission for that
-    very rule.
-    """
-    bucket, events, client = twin.bucket(), twin.client("events"), twin.client("lambda")
-    twin.client("s3").put_bucket_notification_configuration(
+def test_an_arriving_object_wakes_a_function_if_its_policy_allows(aws: LocalAwsUnderTest) -> None:
+    """S3 reaches Lambda through EventBridge, if the function's policy allows that rule."""
+    bucket, events, client = aws.bucket(), aws.client("events"), aws.client("lambda")
+    aws.client("s3").put_bucket_notification_configuration(
         Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
     )
     source = (
@@ -303,7 +314,7 @@ def test_an_arriving_object_wakes_a_function_if_its_policy_allows(twin: TwinUnde
         f"boto3.client('s3').put_object(Bucket='{bucket}', Key='seen/' + "
         "event['detail']['object']['key'], Body=b'')\n"
     )
-    name, rule = twin.function(source, allow("s3:PutObject")), unique("rule")
+    name, rule = aws.function(source, allow("s3:PutObject")), unique("rule")
     pattern = {
         "source": ["aws.s3"],
         "detail-type": ["Object Created"],
@@ -322,7 +333,7 @@ def test_an_arriving_object_wakes_a_function_if_its_policy_allows(twin: TwinUnde
             }
         ],
     )
-    s3 = twin.client("s3")
+    s3 = aws.client("s3")
     s3.put_object(Bucket=bucket, Key="policies/early.json", Body=b"")
     time.sleep(1)
     client.add_permission(
@@ -345,9 +356,9 @@ def test_an_arriving_object_wakes_a_function_if_its_policy_allows(twin: TwinUnde
     assert seen() == ["seen/policies/a.json"]
 
 
-def test_payload_limits(twin: TwinUnderTest, doing: str) -> None:
-    """More than six megabytes are refused before anything runs; no JSON, too."""
-    client = twin.client("lambda")
+def test_payload_limits(aws: LocalAwsUnderTest, doing: str) -> None:
+    """A payload of more than six megabytes or without JSON is refused before anything runs."""
+    client = aws.client("lambda")
     assert code_of(
         client.invoke, FunctionName=doing, Payload=b'"' + b"x" * (6 * 1024 * 1024) + b'"'
     ) in (
@@ -360,14 +371,14 @@ def test_payload_limits(twin: TwinUnderTest, doing: str) -> None:
     )
 
 
-def test_a_lambda_role_without_trust_is_found_at_creation(twin: TwinUnderTest) -> None:
-    """A role with another trust policy is no role for a function."""
-    name, iam = unique("role"), twin.client("iam")
+def test_a_lambda_role_without_trust_is_found_at_creation(aws: LocalAwsUnderTest) -> None:
+    """CreateFunction refuses a role that does not trust Lambda."""
+    name, iam = unique("role"), aws.client("iam")
     iam.create_role(
         RoleName=name, AssumeRolePolicyDocument=trust({"AWS": f"arn:aws:iam::{ACCOUNT}:root"})
     )
     iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=policy(allow("*")))
-    runtime = twin.cli("status")["lambda_runtimes"][0]
+    runtime = aws.cli("status")["lambda_runtimes"][0]
     request = {
         "Runtime": runtime,
         "Handler": "a.b",
@@ -375,6 +386,6 @@ def test_a_lambda_role_without_trust_is_found_at_creation(twin: TwinUnderTest) -
         "Code": {"ZipFile": zipped({"a.py": ""})},
     }
     assert (
-        code_of(twin.client("lambda").create_function, FunctionName=unique("f"), **request)
+        code_of(aws.client("lambda").create_function, FunctionName=unique("f"), **request)
         == "InvalidParameterValueException"
     )

@@ -1,4 +1,4 @@
-"""IAM is enforced, in the places where the pipeline leans on it."""
+"""IAM is enforced in the cases on which the pipeline relies."""
 
 import json
 from typing import Any
@@ -9,7 +9,17 @@ import requests
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
-from .conftest import ACCOUNT, QUICK, TwinUnderTest, allow, code_of, policy, run_cli, trust, unique
+from tests.local_aws.conftest import (
+    ACCOUNT,
+    QUICK,
+    LocalAwsUnderTest,
+    allow,
+    code_of,
+    policy,
+    run_cli,
+    trust,
+    unique,
+)
 
 E = f"arn:aws:ec2:*:{ACCOUNT}:"
 EVERYTHING_BUT_THE_INSTANCE = [
@@ -21,17 +31,17 @@ EVERYTHING_BUT_THE_INSTANCE = [
 ]
 
 
-def launch(twin: TwinUnderTest, session: boto3.Session, **request: Any) -> str:
-    """Launch as somebody; return the id."""
-    return twin.launch(session=session, ImageId=twin.image(), **request)
+def launch(aws: LocalAwsUnderTest, session: boto3.Session, **request: Any) -> str:
+    """Launch with a session and return the instance's id."""
+    return aws.launch(session=session, ImageId=aws.image(), **request)
 
 
-def refused(twin: TwinUnderTest, session: boto3.Session, **request: Any) -> str:
+def refused(aws: LocalAwsUnderTest, session: boto3.Session, **request: Any) -> str:
     """Return the code of a launch that must be refused."""
-    ec2 = twin.client("ec2", session)
+    ec2 = aws.client("ec2", session)
     return code_of(
         ec2.run_instances,
-        ImageId=twin.image(),
+        ImageId=aws.image(),
         MinCount=1,
         MaxCount=1,
         **{"InstanceType": "t3.micro", **request},
@@ -39,39 +49,39 @@ def refused(twin: TwinUnderTest, session: boto3.Session, **request: Any) -> str:
 
 
 @pytest.mark.parametrize("key", ["test", "000000000000", ACCOUNT, "AKIAIOSFODNN7EXAMPLE"])
-def test_no_key_is_root(twin: TwinUnderTest, key: str) -> None:
-    """A made-up key, an account id and the emulator's own magic key are all unknown."""
-    nobody = boto3.Session(key, "secret", region_name=twin.region)
+def test_no_key_is_root(aws: LocalAwsUnderTest, key: str) -> None:
+    """A made-up key, an account id and the emulator's own special key are unknown."""
+    nobody = boto3.Session(key, "secret", region_name=aws.region)
     assert (
         code_of(
-            nobody.client("sts", endpoint_url=twin.endpoint_url, config=QUICK).get_caller_identity
+            nobody.client("sts", endpoint_url=aws.endpoint_url, config=QUICK).get_caller_identity
         )
         == "InvalidClientTokenId"
     )
     assert (
-        code_of(nobody.client("s3", endpoint_url=twin.endpoint_url, config=QUICK).list_buckets)
+        code_of(nobody.client("s3", endpoint_url=aws.endpoint_url, config=QUICK).list_buckets)
         == "InvalidAccessKeyId"
     )
     assert (
         code_of(
-            nobody.client("ec2", endpoint_url=twin.endpoint_url, config=QUICK).describe_instances
+            nobody.client("ec2", endpoint_url=aws.endpoint_url, config=QUICK).describe_instances
         )
         == "AuthFailure"
     )
 
 
-def test_a_wrong_signature_is_refused(twin: TwinUnderTest) -> None:
-    """The right key with the wrong secret."""
-    found = twin.credentials("administrator")
+def test_a_wrong_signature_is_refused(aws: LocalAwsUnderTest) -> None:
+    """A correct key with a wrong secret is refused."""
+    found = aws.credentials("administrator")
     forger = boto3.Session(
-        found["AccessKeyId"], "x" + found["SecretAccessKey"], found["Token"], twin.region
+        found["AccessKeyId"], "x" + found["SecretAccessKey"], found["Token"], aws.region
     )
     assert (
-        code_of(forger.client("s3", endpoint_url=twin.endpoint_url, config=QUICK).list_buckets)
+        code_of(forger.client("s3", endpoint_url=aws.endpoint_url, config=QUICK).list_buckets)
         == "SignatureDoesNotMatch"
     )
     assert (
-        code_of(forger.client("iam", endpoint_url=twin.endpoint_url, config=QUICK).list_roles)
+        code_of(forger.client("iam", endpoint_url=aws.endpoint_url, config=QUICK).list_roles)
         == "SignatureDoesNotMatch"
     )
 
@@ -90,28 +100,28 @@ def test_a_wrong_signature_is_refused(twin: TwinUnderTest) -> None:
     ],
 )
 def test_an_unknown_action_is_refused_in_the_services_own_words(
-    twin: TwinUnderTest, service: str, target: str, code: str
+    aws: LocalAwsUnderTest, service: str, target: str, code: str
 ) -> None:
-    """Query services and JSON services have different codes for it."""
+    """Query services and JSON services have their own codes for an unknown action."""
     kind = "application/x-amz-json-1.1" if target else "application/x-www-form-urlencoded"
     headers = {"Content-Type": kind} | ({"X-Amz-Target": f"{target}FlyToTheMoon"} if target else {})
     url, body = (
-        twin.endpoint_url + "/",
+        aws.endpoint_url + "/",
         "{}" if target else "Action=FlyToTheMoon&Version=2016-11-15",
     )
     request = AWSRequest("POST", url, data=body, headers=headers)
-    SigV4Auth(twin.session().get_credentials(), service, twin.region).add_auth(request)
+    SigV4Auth(aws.session().get_credentials(), service, aws.region).add_auth(request)
     answer = requests.post(url, data=body, headers=dict(request.headers), timeout=20)
     assert (answer.status_code, code in answer.text) == (400, True), answer.text
 
 
-def test_the_worker_may_nothing_until_it_is_given_something(twin: TwinUnderTest) -> None:
-    """The seeded role has no policies, and cannot assume a role that does not trust it."""
-    worker = twin.session("airflow-worker")
-    assert code_of(twin.client("s3", worker).list_buckets) == "AccessDenied"
+def test_the_worker_may_nothing_until_it_is_given_something(aws: LocalAwsUnderTest) -> None:
+    """The worker's role has no policies, and cannot assume a role that does not trust it."""
+    worker = aws.session("airflow-worker")
+    assert code_of(aws.client("s3", worker).list_buckets) == "AccessDenied"
     assert (
         code_of(
-            twin.client("sts", worker).assume_role,
+            aws.client("sts", worker).assume_role,
             RoleArn=f"arn:aws:iam::{ACCOUNT}:role/administrator",
             RoleSessionName="x2",
         )
@@ -119,34 +129,31 @@ def test_the_worker_may_nothing_until_it_is_given_something(twin: TwinUnderTest)
     )
 
 
-def test_chained_roles_need_both_sides(twin: TwinUnderTest) -> None:
-    """sts:AssumeRole in the caller's policy, and a trust policy whose condition names the caller's
-    role, not its session.
-    """
-    target, iam = unique("target"), twin.client("iam")
-    caller = twin.role_with(allow("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/{target}"))
-    stranger = twin.role_with(allow("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/{target}"))
-    name = twin.client("sts", caller).get_caller_identity()["Arn"].split("/")[1]
+def test_chained_roles_need_both_sides(aws: LocalAwsUnderTest) -> None:
+    """The caller's policy must allow sts:AssumeRole, and the trust policy must accept its role."""
+    target, iam = unique("target"), aws.client("iam")
+    caller = aws.role_with(allow("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/{target}"))
+    stranger = aws.role_with(allow("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/{target}"))
+    name = aws.client("sts", caller).get_caller_identity()["Arn"].split("/")[1]
     statement = {
         "Effect": "Allow",
         "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
         "Action": "sts:AssumeRole",
-        # Fmt: skip
         "Condition": {"ArnLike": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/{name}"}},
     }
     iam.create_role(RoleName=target, AssumeRolePolicyDocument=policy(statement))
-    assert twin.assume(target, caller) is not None
+    assert aws.assume(target, caller) is not None
     request = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{target}", "RoleSessionName": "test"}
-    assert code_of(twin.client("sts", stranger).assume_role, **request) == "AccessDenied"
+    assert code_of(aws.client("sts", stranger).assume_role, **request) == "AccessDenied"
     assert (
-        code_of(twin.client("sts", twin.role_with(allow("s3:*"))).assume_role, **request)
+        code_of(aws.client("sts", aws.role_with(allow("s3:*"))).assume_role, **request)
         == "AccessDenied"
     )
 
 
-def test_launching_needs_the_roles_passing_and_the_tags(twin: TwinUnderTest) -> None:
-    """PassRole for the profile's role to EC2 alone, and a request tag that the policy asks for."""
-    profile = twin.instance_profile()
+def test_launching_needs_the_roles_passing_and_the_tags(aws: LocalAwsUnderTest) -> None:
+    """A launch needs PassRole for EC2 only, and the request tag that the policy requires."""
+    profile = aws.instance_profile()
     tagged = allow(
         "ec2:RunInstances", f"{E}instance/*", {"StringEquals": {"aws:RequestTag/project": "test"}}
     )
@@ -169,13 +176,13 @@ def test_launching_needs_the_roles_passing_and_the_tags(twin: TwinUnderTest) -> 
             {"ResourceType": "instance", "Tags": [{"Key": "project", "Value": "test"}]}
         ]
     }
-    without, with_pass = twin.role_with(*base), twin.role_with(*base, passing)
+    without, with_pass = aws.role_with(*base), aws.role_with(*base, passing)
     assert (
-        refused(twin, without, IamInstanceProfile={"Name": profile}, **tags)
+        refused(aws, without, IamInstanceProfile={"Name": profile}, **tags)
         == "UnauthorizedOperation"
     )
-    assert refused(twin, with_pass, IamInstanceProfile={"Name": profile}) == "UnauthorizedOperation"
-    launch(twin, with_pass, IamInstanceProfile={"Name": profile}, **tags)
+    assert refused(aws, with_pass, IamInstanceProfile={"Name": profile}) == "UnauthorizedOperation"
+    launch(aws, with_pass, IamInstanceProfile={"Name": profile}, **tags)
 
 
 @pytest.mark.parametrize(
@@ -221,30 +228,30 @@ def test_launching_needs_the_roles_passing_and_the_tags(twin: TwinUnderTest) -> 
     ],
 )
 def test_each_part_of_a_launch_is_asked_for_with_its_own_keys(
-    twin: TwinUnderTest,
+    aws: LocalAwsUnderTest,
     resource: str,
     condition: dict[str, Any],
     good: dict[str, Any],
     bad: dict[str, Any] | None,
 ) -> None:
-    """A condition on one kind of resource decides, whatever the others allow."""
+    """A condition on one kind of resource decides, whatever the other statements allow."""
     arn = "arn:aws:ec2:*::image/*" if resource == "image" else f"{E}{resource}/*"
     others = [a for a in (*EVERYTHING_BUT_THE_INSTANCE, f"{E}instance/*") if a != arn]
-    somebody = twin.role_with(
+    somebody = aws.role_with(
         allow("ec2:RunInstances", others), allow("ec2:RunInstances", arn, condition)
     )
-    launch(twin, somebody, **good)
+    launch(aws, somebody, **good)
     if bad is not None:
-        assert refused(twin, somebody, **bad) == "UnauthorizedOperation"
+        assert refused(aws, somebody, **bad) == "UnauthorizedOperation"
 
 
-def test_only_tagged_instances_can_be_ended(twin: TwinUnderTest) -> None:
-    """aws:ResourceTag on TerminateInstances: yours, not theirs."""
+def test_only_tagged_instances_can_be_ended(aws: LocalAwsUnderTest) -> None:
+    """aws:ResourceTag limits TerminateInstances to instances with the tag."""
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "project", "Value": "mine"}]}]
-    mine, theirs = twin.launch(TagSpecifications=tags), twin.launch()
-    ec2 = twin.client(
+    mine, theirs = aws.launch(TagSpecifications=tags), aws.launch()
+    ec2 = aws.client(
         "ec2",
-        twin.role_with(
+        aws.role_with(
             allow(
                 "ec2:TerminateInstances",
                 f"{E}instance/*",
@@ -254,45 +261,43 @@ def test_only_tagged_instances_can_be_ended(twin: TwinUnderTest) -> None:
     )
     assert code_of(ec2.terminate_instances, InstanceIds=[theirs]) == "UnauthorizedOperation"
     assert code_of(ec2.terminate_instances, InstanceIds=[mine, theirs]) == "UnauthorizedOperation"
-    assert twin.instance(mine)["State"]["Name"] != "shutting-down", "all or nothing"
+    assert aws.instance(mine)["State"]["Name"] != "shutting-down", "all or nothing"
     ec2.terminate_instances(InstanceIds=[mine])
 
 
-def test_policy_variables_and_principal_tags(twin: TwinUnderTest) -> None:
-    """A prefix named after the caller's own tag; without the tag the statement does not hold."""
-    bucket, iam = twin.bucket(), twin.client("iam")
+def test_policy_variables_and_principal_tags(aws: LocalAwsUnderTest) -> None:
+    """A policy can use the caller's tag as a prefix; without the tag, it does not match."""
+    bucket, iam = aws.bucket(), aws.client("iam")
     statement = allow("s3:PutObject", f"arn:aws:s3:::{bucket}/${{aws:PrincipalTag/team}}/*")
-    with_tag, without = twin.role_with(statement), twin.role_with(statement)
-    name = twin.client("sts", with_tag).get_caller_identity()["Arn"].split("/")[1]
+    with_tag, without = aws.role_with(statement), aws.role_with(statement)
+    name = aws.client("sts", with_tag).get_caller_identity()["Arn"].split("/")[1]
     iam.tag_role(RoleName=name, Tags=[{"Key": "team", "Value": "blue"}])
-    twin.client("s3", with_tag).put_object(Bucket=bucket, Key="blue/x", Body=b"")
+    aws.client("s3", with_tag).put_object(Bucket=bucket, Key="blue/x", Body=b"")
     assert (
-        code_of(twin.client("s3", with_tag).put_object, Bucket=bucket, Key="red/x", Body=b"")
+        code_of(aws.client("s3", with_tag).put_object, Bucket=bucket, Key="red/x", Body=b"")
         == "AccessDenied"
     )
     assert (
-        code_of(twin.client("s3", without).put_object, Bucket=bucket, Key="/x", Body=b"")
+        code_of(aws.client("s3", without).put_object, Bucket=bucket, Key="/x", Body=b"")
         == "AccessDenied"
     )
 
 
-def test_a_boundary_is_a_ceiling(twin: TwinUnderTest) -> None:
-    """What the boundary does not allow, no policy gives."""
+def test_a_boundary_is_a_ceiling(aws: LocalAwsUnderTest) -> None:
+    """No policy gives a permission that the boundary does not allow."""
     bucket, arn = (
-        twin.bucket(),
-        twin.client("iam").create_policy(
+        aws.bucket(),
+        aws.client("iam").create_policy(
             PolicyName=unique("boundary"), PolicyDocument=policy(allow("s3:GetObject"))
         )["Policy"]["Arn"],
     )
-    s3 = twin.client("s3", twin.role_with(allow("s3:*"), boundary=arn))
+    s3 = aws.client("s3", aws.role_with(allow("s3:*"), boundary=arn))
     assert code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"") == "AccessDenied"
 
 
-def test_a_bucket_policy_can_demand_conditional_writes(twin: TwinUnderTest) -> None:
-    """Deny unless the writer says If-None-Match or If-Match; multipart parts are exempt, their
-    completion is not.
-    """
-    bucket, s3 = twin.bucket(), twin.client("s3")
+def test_a_bucket_policy_can_demand_conditional_writes(aws: LocalAwsUnderTest) -> None:
+    """Writes need If-None-Match or If-Match; parts of an upload are exempt, its completion not."""
+    bucket, s3 = aws.bucket(), aws.client("s3")
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject"}
     once = {
         **deny,
@@ -336,18 +341,17 @@ def test_a_bucket_policy_can_demand_conditional_writes(twin: TwinUnderTest) -> N
 
 
 def test_a_bucket_policy_denies_administrators_too_and_loopback_is_secure(
-    twin: TwinUnderTest,
+    aws: LocalAwsUnderTest,
 ) -> None:
-    """An explicit denial for all but one role; the TLS-only statement does not hit the loopback."""
-    bucket = twin.bucket()
-    writer = twin.role_with(allow("s3:PutObject"))
-    name = twin.client("sts", writer).get_caller_identity()["Arn"].split("/")[1]
+    """An explicit denial holds for all but one role; a TLS-only statement permits loopback."""
+    bucket = aws.bucket()
+    writer = aws.role_with(allow("s3:PutObject"))
+    name = aws.client("sts", writer).get_caller_identity()["Arn"].split("/")[1]
     only = {
         "Effect": "Deny",
         "Principal": "*",
         "Action": "s3:PutObject",
         "Resource": f"arn:aws:s3:::{bucket}/*",
-        # Fmt: skip
         "Condition": {"ArnNotEquals": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/{name}"}},
     }
     tls = {
@@ -357,17 +361,17 @@ def test_a_bucket_policy_denies_administrators_too_and_loopback_is_secure(
         "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
         "Condition": {"Bool": {"aws:SecureTransport": "false"}},
     }
-    twin.client("s3").put_bucket_policy(Bucket=bucket, Policy=policy(only, tls))
-    twin.client("s3", writer).put_object(Bucket=bucket, Key="x", Body=b"")
-    assert code_of(twin.client("s3").put_object, Bucket=bucket, Key="x", Body=b"") == "AccessDenied"
+    aws.client("s3").put_bucket_policy(Bucket=bucket, Policy=policy(only, tls))
+    aws.client("s3", writer).put_object(Bucket=bucket, Key="x", Body=b"")
+    assert code_of(aws.client("s3").put_object, Bucket=bucket, Key="x", Body=b"") == "AccessDenied"
 
 
-def test_listing_can_be_bound_to_a_prefix(twin: TwinUnderTest) -> None:
-    """s3:prefix decides what may be listed."""
-    bucket = twin.bucket()
-    s3 = twin.client(
+def test_listing_can_be_bound_to_a_prefix(aws: LocalAwsUnderTest) -> None:
+    """s3:prefix limits what can be listed."""
+    bucket = aws.bucket()
+    s3 = aws.client(
         "s3",
-        twin.role_with(
+        aws.role_with(
             allow(
                 "s3:ListBucket", f"arn:aws:s3:::{bucket}", {"StringLike": {"s3:prefix": "mine/*"}}
             )
@@ -377,18 +381,16 @@ def test_listing_can_be_bound_to_a_prefix(twin: TwinUnderTest) -> None:
     assert code_of(s3.list_objects_v2, Bucket=bucket, Prefix="theirs/") == "AccessDenied"
 
 
-def test_who_may_not_list_does_not_learn_what_is_missing(twin: TwinUnderTest) -> None:
-    """A missing key reads as 404 with s3:ListBucket, as 403 without, and a condition on the prefix
-    is as good as without.
-    """
-    bucket = twin.bucket()
+def test_who_may_not_list_does_not_learn_what_is_missing(aws: LocalAwsUnderTest) -> None:
+    """A missing key is 404 with s3:ListBucket, else 403, also with a condition on the prefix."""
+    bucket = aws.bucket()
     reading, listing = allow("s3:GetObject"), allow("s3:ListBucket", f"arn:aws:s3:::{bucket}")
     prefixed = allow(
         "s3:ListBucket", f"arn:aws:s3:::{bucket}", {"StringLike": {"s3:prefix": "mine/*"}}
     )
     codes = []
     for statements in ([reading, listing], [reading], [reading, prefixed]):
-        s3 = twin.client("s3", twin.role_with(*statements))
+        s3 = aws.client("s3", aws.role_with(*statements))
         codes.append(
             (
                 code_of(s3.get_object, Bucket=bucket, Key="mine/x"),
@@ -398,52 +400,48 @@ def test_who_may_not_list_does_not_learn_what_is_missing(twin: TwinUnderTest) ->
     assert codes == [("NoSuchKey", "404"), ("AccessDenied", "403"), ("AccessDenied", "403")]
 
 
-def test_usage_tells_what_each_role_did(twin: TwinUnderTest) -> None:
-    """``status`` counts, for each role, which actions were allowed and denied."""
-    bucket, role = twin.bucket(), twin.role_with(allow("s3:ListBucket"))
+def test_usage_tells_what_each_role_did(aws: LocalAwsUnderTest) -> None:
+    """`status` counts the allowed and denied actions of each role."""
+    bucket, role = aws.bucket(), aws.role_with(allow("s3:ListBucket"))
     name, s3 = (
-        twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1],
-        twin.client("s3", role),
+        aws.client("sts", role).get_caller_identity()["Arn"].split("/")[1],
+        aws.client("s3", role),
     )
     s3.list_objects_v2(Bucket=bucket)
     code_of(s3.put_object, Bucket=bucket, Key="x", Body=b"")
     used = {
         (u["action"], u["decision"]): u["count"]
-        for u in twin.cli("status")["usage"]
+        for u in aws.cli("status")["usage"]
         if u["role"] == name
     }
     assert (used["s3:ListBucket", "allowed"], used["s3:PutObject", "denied"]) == (1, 1)
 
 
-def test_what_a_role_may_and_never_did_is_listed(twin: TwinUnderTest) -> None:
-    """``permissions`` compares a role's policies, its own and attached ones, with what it has
-    used.
-    """
-    bucket, iam = twin.bucket(), twin.client("iam")
-    role = twin.role_with(allow(["s3:List*", "s3:PutObject"]))
-    name = twin.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
+def test_what_a_role_may_and_never_did_is_listed(aws: LocalAwsUnderTest) -> None:
+    """`permissions` compares a role's inline and attached policies with its used actions."""
+    bucket, iam = aws.bucket(), aws.client("iam")
+    role = aws.role_with(allow(["s3:List*", "s3:PutObject"]))
+    name = aws.client("sts", role).get_caller_identity()["Arn"].split("/")[1]
     arn = iam.create_policy(
         PolicyName=unique("policy"), PolicyDocument=policy(allow("sqs:SendMessage"))
     )["Policy"]["Arn"]
     iam.attach_role_policy(RoleName=name, PolicyArn=arn)
-    twin.client("s3", role).list_objects_v2(Bucket=bucket)
-    code_of(twin.client("sqs", role).list_queues)
-    listed = twin.cli("permissions", "--role", name)["roles"]
+    aws.client("s3", role).list_objects_v2(Bucket=bucket)
+    code_of(aws.client("sqs", role).list_queues)
+    listed = aws.cli("permissions", "--role", name)["roles"]
     assert set(listed) == {name}
     assert listed[name]["never_used"] == ["s3:PutObject", "sqs:SendMessage"]
     assert (listed[name]["used"]["s3:ListBucket"], listed[name]["denied"]) == (
         1,
         {"sqs:ListQueues": 1},
     )
-    shown = run_cli("permissions", "--role", name, "--state", str(twin.state)).stdout
+    shown = run_cli("permissions", "--role", name, "--state", str(aws.state)).stdout
     assert "  never used: s3:PutObject" in shown.splitlines()
 
 
-def test_a_vpc_endpoint_has_a_say(twin: TwinUnderTest) -> None:
-    """What a machine writes passes its subnet's S3 endpoint; a bucket that its policy does not name
-    is out of reach.
-    """
-    ec2, near, far = twin.client("ec2"), twin.bucket(), twin.bucket()
+def test_a_vpc_endpoint_has_a_say(aws: LocalAwsUnderTest) -> None:
+    """A machine cannot write to a bucket that the policy of its S3 endpoint does not name."""
+    ec2, near, far = aws.client("ec2"), aws.bucket(), aws.bucket()
     vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24", AvailabilityZone="eu-west-1a")[
         "Subnet"
@@ -463,33 +461,33 @@ def test_a_vpc_endpoint_has_a_say(twin: TwinUnderTest) -> None:
     }
     ec2.create_vpc_endpoint(
         VpcId=vpc,
-        ServiceName=f"com.amazonaws.{twin.region}.s3",
+        ServiceName=f"com.amazonaws.{aws.region}.s3",
         RouteTableIds=[table],
         PolicyDocument=json.dumps(document),
     )
-    profile = twin.instance_profile(allow("s3:PutObject"))
+    profile = aws.instance_profile(allow("s3:PutObject"))
     script = (
         '#!/bin/sh\nfor b in %s %s; do python3 -c "import boto3; '
         "boto3.client('s3').put_object(Bucket='$b', Key='x', Body=b'')\" 2>/dev/null && echo "
         "wrote $b || echo not $b; done\necho done\n"
     )
-    machine = twin.launch(
+    machine = aws.launch(
         script % (near, far), SubnetId=subnet, IamInstanceProfile={"Name": profile}
     )
-    console = twin.await_console(machine, "done")
+    console = aws.await_console(machine, "done")
     assert f"wrote {near}" in console
     assert f"not {far}" in console
 
 
-def test_a_service_is_trusted_only_by_name(twin: TwinUnderTest) -> None:
-    """A trust policy for a service lets no role in."""
-    name, iam = unique("role"), twin.client("iam")
+def test_a_service_is_trusted_only_by_name(aws: LocalAwsUnderTest) -> None:
+    """A trust policy for a service lets no role assume it."""
+    name, iam = unique("role"), aws.client("iam")
     iam.create_role(
         RoleName=name, AssumeRolePolicyDocument=trust({"Service": "lambda.amazonaws.com"})
     )
     assert (
         code_of(
-            twin.client("sts").assume_role,
+            aws.client("sts").assume_role,
             RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{name}",
             RoleSessionName="test",
         )

@@ -1,4 +1,4 @@
-"""What is inside an instance, and how it ends."""
+"""The inside of an instance, and its end."""
 
 import json
 import textwrap
@@ -6,18 +6,15 @@ import time
 from pathlib import Path
 
 from local_aws.machines.bounds import outside
-from local_aws.processes import find_marked
+from local_aws.machines.processes import find_marked
+from tests.local_aws.conftest import LocalAwsUnderTest, allow, unique, until
+from tests.local_aws.imds import IMDS
 
-from .conftest import TwinUnderTest, allow, unique, until
-from .imds import IMDS
 
-
-def test_an_instance_sees_nothing_of_the_hosts_environment(twin: TwinUnderTest) -> None:
-    """Its environment is its own: home, temporary folder, path, endpoint; python3 is the machine
-    image's.
-    """
-    machine = twin.launch("#!/bin/sh\nenv | sort\ncommand -v python3\necho done\nsleep 99\n")
-    console = twin.await_console(machine, "done")
+def test_an_instance_sees_nothing_of_the_hosts_environment(aws: LocalAwsUnderTest) -> None:
+    """The instance has its own environment variables, and python3 is the machine image's."""
+    machine = aws.launch("#!/bin/sh\nenv | sort\ncommand -v python3\necho done\nsleep 99\n")
+    console = aws.await_console(machine, "done")
     names = {line.partition("=")[0] for line in console.splitlines() if "=" in line}
     assert names <= {
         "AWS_DEFAULT_REGION",
@@ -41,28 +38,27 @@ def test_an_instance_sees_nothing_of_the_hosts_environment(twin: TwinUnderTest) 
     assert ".venv-" in console.splitlines()[-2]
 
 
-def test_the_metadata_service_wants_a_token(twin: TwinUnderTest) -> None:
-    """With HttpTokens required nothing is readable without a token; with it, identity, tags and
-    lifecycle are.
-    """
+def test_the_metadata_service_wants_a_token(aws: LocalAwsUnderTest) -> None:
+    """With HttpTokens required, metadata can be read only with a token."""
     options = {"HttpTokens": "required", "InstanceMetadataTags": "enabled"}
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "colour", "Value": "green"}]}]
     script = IMDS + textwrap.dedent(
         """\
         echo "without a token $(get meta-data/instance-id without | grep -o '[0-9]*$')"
-        for path in meta-data/instance-id meta-data/tags/instance/colour meta-data/instance-life-cycle meta-data/spot/instance-action \\
+        for path in meta-data/instance-id meta-data/tags/instance/colour \\
+          meta-data/instance-life-cycle meta-data/spot/instance-action \\
           meta-data/placement/region meta-data/instance-type; do get $path; done
         get dynamic/instance-identity/document
         echo done; sleep 99
         """
     )
-    machine = twin.launch(
+    machine = aws.launch(
         script,
         MetadataOptions=options,
         TagSpecifications=tags,
         InstanceMarketOptions={"MarketType": "spot"},
     )
-    lines = twin.await_console(machine, "done").splitlines()
+    lines = aws.await_console(machine, "done").splitlines()
     assert "without a token 401" in lines
     for line in (
         f"{machine} 200",
@@ -76,12 +72,10 @@ def test_the_metadata_service_wants_a_token(twin: TwinUnderTest) -> None:
     assert '"accountId": "123456789012"' in "\n".join(lines)
 
 
-def test_its_role_is_its_profiles_and_only_what_that_allows_works(twin: TwinUnderTest) -> None:
-    """boto3's default chain finds the role's credentials; a prefix that the role may not write is
-    refused.
-    """
-    bucket = twin.bucket()
-    profile = twin.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/mine/*"))
+def test_its_role_is_its_profiles_and_only_what_that_allows_works(aws: LocalAwsUnderTest) -> None:
+    """boto3 finds the role's credentials, and a forbidden prefix is refused."""
+    bucket = aws.bucket()
+    profile = aws.instance_profile(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/mine/*"))
     script = textwrap.dedent(
         f"""\
         #!/bin/sh
@@ -98,150 +92,147 @@ def test_its_role_is_its_profiles_and_only_what_that_allows_works(twin: TwinUnde
         PY
         """
     )
-    machine = twin.launch(script, IamInstanceProfile={"Name": profile})
-    console = twin.await_console(machine, "done")
+    machine = aws.launch(script, IamInstanceProfile={"Name": profile})
+    console = aws.await_console(machine, "done")
     assert f"assumed-role/{profile}/{machine}" in console
     assert "AccessDenied True" in console
 
 
-def test_a_role_that_does_not_trust_ec2_gives_no_credentials(twin: TwinUnderTest) -> None:
-    """An instance profile alone is not enough: the trust policy must name EC2."""
-    name, iam = twin.service_role("lambda.amazonaws.com"), twin.client("iam")
+def test_a_role_that_does_not_trust_ec2_gives_no_credentials(aws: LocalAwsUnderTest) -> None:
+    """An instance profile is not enough: the role's trust policy must name EC2."""
+    name, iam = aws.service_role("lambda.amazonaws.com"), aws.client("iam")
     iam.create_instance_profile(InstanceProfileName=name)
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
-    machine = twin.launch(
+    machine = aws.launch(
         f"{IMDS}get meta-data/iam/security-credentials/{name}\necho done; sleep 99\n",
         IamInstanceProfile={"Name": name},
     )
-    console = twin.await_console(machine, "done")
+    console = aws.await_console(machine, "done")
     assert "AssumeRoleUnauthorizedAccess" in console
     assert "SecretAccessKey" not in console
 
 
-def test_shutting_down_inside_terminates_it(twin: TwinUnderTest) -> None:
-    """``shutdown -h now`` in the user data ends the instance with AWS's reason; what comes after is
-    not reached for long.
-    """
-    machine = twin.launch(
+def test_shutting_down_inside_terminates_it(aws: LocalAwsUnderTest) -> None:
+    """`shutdown -h now` in the user data terminates the instance with AWS's reason."""
+    machine = aws.launch(
         "#!/bin/sh\necho hello\nshutdown -h now\nsleep 20\necho NOT REACHED\n",
         InstanceInitiatedShutdownBehavior="terminate",
     )
-    ended = twin.await_state(machine, "terminated")
+    ended = aws.await_state(machine, "terminated")
     assert ended["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
-    assert "NOT REACHED" not in twin.console(machine)
+    assert "NOT REACHED" not in aws.console(machine)
 
 
-def test_the_dead_mans_timer_ends_it_and_can_be_cancelled(twin: TwinUnderTest) -> None:
-    """``shutdown -h +0`` fires although the script hangs; ``shutdown -c`` calls a later one off."""
-    hangs = twin.launch(
+def test_the_dead_mans_timer_ends_it_and_can_be_cancelled(aws: LocalAwsUnderTest) -> None:
+    """`shutdown -h +0` ends a hanging script; `shutdown -c` cancels a later shutdown."""
+    hangs = aws.launch(
         "#!/bin/sh\nshutdown -h +0\nsleep 4713\n", InstanceInitiatedShutdownBehavior="terminate"
     )
-    cancels = twin.launch(
+    cancels = aws.launch(
         "#!/bin/sh\nshutdown -h +1\nshutdown -c\necho alive; sleep 99\n",
         InstanceInitiatedShutdownBehavior="terminate",
     )
-    twin.await_state(hangs, "terminated")
-    assert "scheduled in 1 min" in twin.await_console(cancels, "was cancelled")
-    assert twin.instance(cancels)["State"]["Name"] == "running"
+    aws.await_state(hangs, "terminated")
+    assert "scheduled in 1 min" in aws.await_console(cancels, "was cancelled")
+    assert aws.instance(cancels)["State"]["Name"] == "running"
 
 
-def test_the_end_of_the_user_data_does_not_end_the_instance(twin: TwinUnderTest) -> None:
-    """As on EC2: the machine goes on, and the console tells the exit status."""
-    machine = twin.launch("#!/bin/sh\nexit 3\n")
-    twin.await_console(machine, "exit status 3")
-    assert twin.instance(machine)["State"]["Name"] == "running"
+def test_the_end_of_the_user_data_does_not_end_the_instance(aws: LocalAwsUnderTest) -> None:
+    """The machine continues as on EC2, and the console shows the exit status."""
+    machine = aws.launch("#!/bin/sh\nexit 3\n")
+    aws.await_console(machine, "exit status 3")
+    assert aws.instance(machine)["State"]["Name"] == "running"
 
 
-def test_terminating_kills_everything_that_ran_in_it(twin: TwinUnderTest) -> None:
-    """Also what left the process group and what ignores SIGTERM."""
-    machine = twin.launch(
+def test_terminating_kills_everything_that_ran_in_it(aws: LocalAwsUnderTest) -> None:
+    """Processes that left the process group or ignore SIGTERM are killed, too."""
+    machine = aws.launch(
         "#!/bin/bash\ntrap '' TERM\n(setsid bash -c 'trap \"\" TERM; while :; do sleep 1; done' "
         "&)\necho away\nwhile :; do sleep 1; done\n"
     )
-    twin.await_console(machine, "away")
+    aws.await_console(machine, "away")
     assert len(find_marked("LOCAL_AWS_MACHINE", machine)) >= 2
-    twin.client("ec2").terminate_instances(InstanceIds=[machine])
-    twin.await_state(machine, "terminated")
+    aws.client("ec2").terminate_instances(InstanceIds=[machine])
+    aws.await_state(machine, "terminated")
     assert find_marked("LOCAL_AWS_MACHINE", machine) == []
-    assert not (Path(twin.state) / "machines" / machine / "root").exists()
+    assert not (Path(aws.state) / "machines" / machine / "root").exists()
 
 
-def test_a_terminated_machine_can_say_goodbye(twin: TwinUnderTest) -> None:
-    """SIGTERM comes first, and a handler that works for a second is not cut off."""
-    machine = twin.launch(
+def test_a_terminated_machine_can_say_goodbye(aws: LocalAwsUnderTest) -> None:
+    """SIGTERM comes first, and a handler has time to work for a second."""
+    machine = aws.launch(
         "#!/bin/bash\ntrap 'sleep 1; echo goodbye; exit 0' TERM\necho ready\nwhile :; do sleep "
         "0.1; done\n"
     )
-    twin.await_console(machine, "ready")
-    twin.client("ec2").terminate_instances(InstanceIds=[machine])
-    twin.await_state(machine, "terminated")
-    assert "goodbye" in twin.console(machine)
+    aws.await_console(machine, "ready")
+    aws.client("ec2").terminate_instances(InstanceIds=[machine])
+    aws.await_state(machine, "terminated")
+    assert "goodbye" in aws.console(machine)
 
 
-def test_a_connection_beyond_this_machine_is_refused_and_reported(twin: TwinUnderTest) -> None:
-    """The air gap: Python in an instance cannot connect to a public address, and ``status`` names
-    who tried.
-    """
-    machine = twin.launch(
+def test_a_connection_beyond_this_machine_is_refused_and_reported(aws: LocalAwsUnderTest) -> None:
+    """Python in an instance cannot connect to a public address, and `status` names the instance."""
+    machine = aws.launch(
         "#!/bin/sh\npython3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 443), 5)' "
         "2>&1 | tail -1\necho done; sleep 99\n"
     )
-    assert "Network is unreachable" in twin.await_console(machine, "done")
-    tried = [o["address"] for o in twin.cli("status")["out_of_bounds"] if o["who"] == machine]
+    assert "Network is unreachable" in aws.await_console(machine, "done")
+    tried = [o["address"] for o in aws.cli("status")["out_of_bounds"] if o["who"] == machine]
     assert tried == ["192.0.2.1:443"]
 
 
-TCP = """\
+_REST = "00000000:00000000 00:00000000 00000000     0        0"
+"""The columns of /proc/net/tcp between the state and the inode."""
+_MAPPED = "0000000000000000FFFF0000"
+"""The prefix of an IPv4 address in a table of IPv6."""
+_LOOPBACK_6 = "00000000000000000000000001000000"
+TCP = f"""\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:9AA7 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 1 0000 100 0 0 10 0
-   1: 0100007F:9AA7 0100007F:D7A2 01 00000000:00000000 00:00000000 00000000     0        0 102 1 0000 20 4 30 10 -1
-   2: 020200C0:A3C2 0A3364C6:01BB 02 00000001:00000000 01:00000064 00000000     0        0 103 2 0000 100 0 0 10 -1
-   3: 020200C0:A3C4 020200C0:1F90 01 00000000:00000000 00:00000000 00000000     0        0 104 1 0000 20 4 30 10 -1
-   4: 0000000000000000FFFF00000100007F:B1F4 0000000000000000FFFF00000100007F:9AA7 01 0:0 00:0 0 0 0 105 1 0 20 4 30 10 -1
-   5: 0000000000000000FFFF0000020200C0:B1F4 0000000000000000FFFF00000A3364C6:01BB 01 0:0 00:0 0 0 0 106 1 0 20 4 30 10 -1
-   6: 00000000000000000000000001000000:B1F4 00000000000000000000000001000000:9AA7 01 0:0 00:0 0 0 0 107 1 0 20 4 30 10 -1
+   0: 0100007F:9AA7 00000000:0000 0A {_REST} 101 1 0000 100 0 0 10 0
+   1: 0100007F:9AA7 0100007F:D7A2 01 {_REST} 102 1 0000 20 4 30 10 -1
+   2: 020200C0:A3C2 0A3364C6:01BB 02 {_REST} 103 2 0000 100 0 0 10 -1
+   3: 020200C0:A3C4 020200C0:1F90 01 {_REST} 104 1 0000 20 4 30 10 -1
+   4: {_MAPPED}0100007F:B1F4 {_MAPPED}0100007F:9AA7 01 {_REST} 105 1 0 20 4 30 10 -1
+   5: {_MAPPED}020200C0:B1F4 {_MAPPED}0A3364C6:01BB 01 {_REST} 106 1 0 20 4 30 10 -1
+   6: {_LOOPBACK_6}:B1F4 {_LOOPBACK_6}:9AA7 01 {_REST} 107 1 0 20 4 30 10 -1
 """
 
 
 def test_the_kernels_tables_are_read_as_they_are() -> None:
-    """Listeners, loopback, and a host that talks to its own address stay inside; the rest is
-    outside, mapped addresses too.
-    """
+    """Listeners, loopback and a host's own address are inside; mapped addresses can be outside."""
     found = [(c.address, c.inode) for c in outside(TCP.splitlines()[1:])]
     assert found == [("198.100.51.10:443", 103), ("198.100.51.10:443", 106)]
 
 
-def test_a_program_that_is_not_python_is_caught_and_reported(twin: TwinUnderTest) -> None:
-    """The kernel's own tables name it. No packet leaves: a UDP socket is connected without one, and
-    is killed before it sends.
-    """
-    machine = twin.launch(
+def test_a_program_that_is_not_python_is_caught_and_reported(aws: LocalAwsUnderTest) -> None:
+    """The kernel's tables show the program. No packet leaves: it is killed before it sends."""
+    machine = aws.launch(
         "#!/bin/sh\nbash -c 'exec 3<>/dev/udp/198.51.100.7/4444 || exit 9; read -t 60 <&3'\necho "
         "ended $?\nsleep 60\n"
     )
     routes = [row.split()[1:8:6] for row in Path("/proc/net/route").read_text().splitlines()[1:]]
     has_way_out = ["00000000", "00000000"] in routes
     caught = [{"who": machine, "address": "198.51.100.7:4444", "program": "bash"}]
-    console = twin.await_console(machine, "ended")
+    console = aws.await_console(machine, "ended")
     assert ("ended 137" if has_way_out else "ended 9") in console, (
         "killed, or refused by a kernel that knows no way out"
     )
-    assert [o for o in twin.cli("status")["out_of_bounds"] if o["who"] == machine] == (
+    assert [o for o in aws.cli("status")["out_of_bounds"] if o["who"] == machine] == (
         caught if has_way_out else []
     )
 
 
-def test_credentials_renew_before_they_end(twin: TwinUnderTest) -> None:
-    """Credentials carry an expiration an hour away, and stay the same until they near it."""
-    profile = twin.instance_profile()
+def test_credentials_renew_before_they_end(aws: LocalAwsUnderTest) -> None:
+    """Credentials expire in an hour, and stay the same until shortly before."""
+    profile = aws.instance_profile()
     script = (
         f"{IMDS}get meta-data/iam/security-credentials/{profile}\nget "
         f"meta-data/iam/security-credentials/{profile}\necho done; sleep 99\n"
     )
-    machine = twin.launch(script, IamInstanceProfile={"Name": profile})
+    machine = aws.launch(script, IamInstanceProfile={"Name": profile})
     documents = [
         json.loads(part + "}")
-        for part in twin.await_console(machine, "done").partition("boots\n")[2].split("} 200\n")[:2]
+        for part in aws.await_console(machine, "done").partition("boots\n")[2].split("} 200\n")[:2]
     ]
     assert documents[0]["AccessKeyId"] == documents[1]["AccessKeyId"]
     left = time.mktime(
@@ -250,13 +241,13 @@ def test_credentials_renew_before_they_end(twin: TwinUnderTest) -> None:
     assert 3000 < left <= 3600
 
 
-def test_spot_machines_and_user_data_survive_a_busy_host(twin: TwinUnderTest) -> None:
+def test_spot_machines_and_user_data_survive_a_busy_host(aws: LocalAwsUnderTest) -> None:
     """Tags can be changed while a machine runs, and the machine sees the change."""
     mark = unique("mark")
-    machine = twin.launch(
+    machine = aws.launch(
         f"{IMDS}while :; do get meta-data/tags/instance/mark; sleep 0.3; done\n",
         MetadataOptions={"InstanceMetadataTags": "enabled"},
     )
-    twin.await_state(machine, "running")
-    twin.client("ec2").create_tags(Resources=[machine], Tags=[{"Key": "mark", "Value": mark}])
-    until(lambda: f"{mark} 200" in twin.console(machine), "the machine sees its new tag")
+    aws.await_state(machine, "running")
+    aws.client("ec2").create_tags(Resources=[machine], Tags=[{"Key": "mark", "Value": mark}])
+    until(lambda: f"{mark} 200" in aws.console(machine), "the machine sees its new tag")

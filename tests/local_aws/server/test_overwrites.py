@@ -1,4 +1,4 @@
-"""An object that is overwritten is old or new after a crash, wherever it struck."""
+"""An overwritten object is old or new after a crash at any step."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def replace(path: Path, text: str) -> None:
 
 
 def state(base: Path) -> tuple[str | None, str | None]:
-    """Return what an object's two files hold."""
+    """Return the contents of an object's two files."""
     found = [base, base.with_name(base.name + ".meta.json")]
     return tuple(path.read_text() if path.exists() else None for path in found)  # type: ignore[return-value]
 
@@ -28,9 +28,7 @@ def state(base: Path) -> tuple[str | None, str | None]:
 def test_wherever_a_crash_strikes_both_files_belong_together(
     tmp_path: Path, before: tuple[str | None, str | None], crash_after: int
 ) -> None:
-    """Every prefix of the steps of a write is recovered to the state before it, or after it if its
-    sidecar was there.
-    """
+    """A crash at any step recovers to the old state, or to the new one with its new sidecar."""
     base = tmp_path / "bucket" / "key"
     base.parent.mkdir()
     sidecar = base.with_name("key.meta.json")
@@ -54,7 +52,7 @@ def test_wherever_a_crash_strikes_both_files_belong_together(
 
 
 def test_old_versions_are_written_once_and_leave_no_marks(tmp_path: Path) -> None:
-    """Their folder has no sidecars."""
+    """The folder of old versions has no sidecars."""
     path = tmp_path / ".versions" / "key"
     path.parent.mkdir()
     write = overwrites.surviving(lambda name, data, text=False: Path(name).write_text(data))

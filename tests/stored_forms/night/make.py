@@ -95,7 +95,7 @@ PROJECT, CHECKOUT, HOME = "/stored/project", "/stored/checkout", "/stored/airflo
 
 def main(archive: Path) -> None:
     """Make the archive."""
-    from laptop import twin
+    from laptop import local_account
     from laptop.clean import clean
     from laptop.places import state_folder
 
@@ -104,12 +104,12 @@ def main(archive: Path) -> None:
     try:
         facts: dict[str, Any] = {"commit": _commit(), "experiment": EXPERIMENT}
         facts["store"] = _make_store(folder)
-        twin.call("up")
+        local_account.call("up")
         facts["outputs"] = _deploy()
         _train_nights(state_folder() / "project")
-        _fail_hosts(twin.call)
+        _fail_hosts(local_account.call)
         facts["stopped_at"] = datetime.now(UTC).isoformat()
-        facts |= _read_bucket(facts["outputs"], twin.environment("administrator"), folder)
+        facts |= _read_bucket(facts["outputs"], local_account.environment("administrator"), folder)
         home = state_folder() / "airflow"
         paths = {str(state_folder() / "project"): PROJECT, str(home): HOME, str(ROOT): CHECKOUT}
         (folder / "airflow.sql").write_text(dump_database(home / "airflow.db", paths))
@@ -175,13 +175,13 @@ def _wait(condition: Callable[[], bool], timeout_s: float = 300, pause_s: float 
 
 
 def _deploy() -> dict[str, Any]:
-    from laptop import twin
+    from laptop import local_account
 
     runtime = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for command in (["deploy", "--lambda-runtime", runtime], ["outputs"]):
         done = subprocess.run(
             [sys.executable, "-m", "infra_bootstrap", *command, "--environment", "dev", "--json"],
-            env=twin.environment("administrator"),
+            env=local_account.environment("administrator"),
             capture_output=True,
             text=True,
             check=False,

@@ -6,7 +6,7 @@ from typing import Any
 
 import boto3
 
-from laptop import twin
+from laptop import local_account
 
 
 class Roles:
@@ -17,7 +17,7 @@ class Roles:
 
     def __init__(self, environment: str = "dev") -> None:
         self.prefix = f"nightshift-{environment}-"
-        self.variables = twin.call("env", "--as", "administrator")["set"]
+        self.variables = local_account.call("env", "--as", "administrator")["set"]
         request = urllib.request.Request(
             self.variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"],
             headers={"Authorization": self.variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"]},

@@ -1,4 +1,4 @@
-"""The parts of one local AWS, put together."""
+"""Puts the parts of one local AWS together."""
 
 from __future__ import annotations
 
@@ -36,23 +36,25 @@ from local_aws.machines.air_gap import AirGapWatch
 from local_aws.machines.machine import Host
 from local_aws.machines.reaper import Reaper
 from local_aws.pace import PACES, Lateness
-from local_aws.prices import ROUTES, JsonService, PriceList, Quotas
+from local_aws.pricing.json_service import TARGET_PREFIXES, JsonService
+from local_aws.pricing.price_list import PriceList
+from local_aws.pricing.quotas import Quotas
 from local_aws.s3.endpoints import Endpoints
 from local_aws.s3.front import S3Front
 from local_aws.server import account
 from local_aws.server.front import Committing, Front
-from local_aws.server.persistence import Saver, mend_interrupted_stacks
-from local_aws.state import Running, StateFolder
+from local_aws.server.persistence import Saver, fail_interrupted_stacks
+from local_aws.server.state_folder import Running, StateFolder
 
 log = logging.getLogger("local_aws")
 COMMIT_EVERY_S = 1.0
 
 
-class Twin:
-    """A local AWS: the emulator with our parts in their places.
+class LocalAccount:
+    """A local AWS account: the emulator with its replaced parts.
 
-    :param ami: what the machine image holds.
-    :param pace: a name of :data:`local_aws.pace.PACES`.
+    :param ami: the environment that stands for the machine image.
+    :param pace: a name in :data:`local_aws.pace.PACES`.
     :param seed: decides which launches are not found at first.
     """
 
@@ -68,10 +70,15 @@ class Twin:
         self.saver = Saver(state.emulator, state.path / "sessions.json")
         self.saver.install()
         self.issuer = Issuer(running.account_id, running.region)
-        self.reaper = Reaper(running.twin)
-        self.watch = AirGapWatch(running.twin, self._has_processes)
+        self.reaper = Reaper(running.process_mark)
+        self.watch = AirGapWatch(running.process_mark, self._has_processes)
         self.host = Host(
-            state.machines, ami, running.endpoint_url, running.region, running.twin, self.reaper
+            state.machines,
+            ami,
+            running.endpoint_url,
+            running.region,
+            running.process_mark,
+            self.reaper,
         )
         self.ec2 = self._make_ec2()
         self.runtimes = Runtimes(state.functions / "runtime")
@@ -81,7 +88,7 @@ class Twin:
             self.issuer,
             self.reaper,
             running.endpoint_url,
-            running.twin,
+            running.process_mark,
         )
         self.delivery = Delivery(self.issuer, self.authorizer, PACES[pace])
         self._install_fronts()
@@ -101,13 +108,16 @@ class Twin:
         )
         self.front.on_ready = self.ready
         self.front.orders = {
-            "status": self.status, "grants": self.grant, "faults": self.faults.order, "permissions": self.permissions,
-        }  # fmt: skip
+            "status": self.status,
+            "grants": self.grant,
+            "faults": self.faults.order,
+            "permissions": self.permissions,
+        }
         self.app = self.front
         self._commit_changes()
 
     def _make_ec2(self) -> Ec2:
-        """Put our EC2 in front of the emulator's."""
+        """Create our EC2 and put it in front of the emulator's EC2."""
         region = self.running.region
         original = inproc.keep_original("ec2")
         network, iam = inproc.client("ec2", region), inproc.client("iam", region)
@@ -122,7 +132,7 @@ class Twin:
         ec2 = Ec2(original, store, life, reader, Networks(network), launching, permissions)
         life.on_change = lambda _instance: store.save()
         self.authorizer.authorizes_itself = lambda service, action: (
-            service in ROUTES or ec2.authorizes(service, action)
+            service in TARGET_PREFIXES or ec2.authorizes(service, action)
         )
         self.authorizer.endpoint_denies = Endpoints(store, self.running.account_id, region).denies
         seams.seam("app", "SERVICE_HANDLERS")["ec2"] = ec2
@@ -132,13 +142,13 @@ class Twin:
         return ec2
 
     def _install_fronts(self) -> None:
-        """Stand before IAM and S3, where the emulator is laxer than AWS."""
+        """Put checks in front of IAM and S3 where the emulator is less strict than AWS."""
         handlers = seams.seam("app", "SERVICE_HANDLERS")
         handlers["s3"] = S3Front(inproc.keep_original("s3"), self.authorizer)
         handlers["iam"] = IamFront(inproc.keep_original("iam"))
 
     def _install_functions(self) -> None:
-        """Run functions in our runtime, deliver events by AWS's rules."""
+        """Let the emulator run functions in our runtime and deliver events by AWS's rules."""
         handlers = seams.seam("app", "SERVICE_HANDLERS")
         handlers["lambda"] = LambdaFront(
             inproc.keep_original("lambda"), self.authorizer, self.runtimes, self.runner
@@ -159,7 +169,9 @@ class Twin:
         seams.replace("services.eventbridge", "_invoke_target", remembering_rule)
 
     def _install_cloudformation(self) -> None:
-        """Make stacks act with their operator's rights, and keep what their templates say."""
+        """Let stacks act with their operator's permissions and keep every property of their
+        templates.
+        """
         handlers = seams.seam("app", "SERVICE_HANDLERS")
         handlers["cloudformation"] = CloudFormationFront(
             inproc.keep_original("cloudformation"), self.authorizer, self.issuer
@@ -179,10 +191,10 @@ class Twin:
         }
         for name, actions in made.items():
             handlers[name] = JsonService(name, actions, self.authorizer)
-            patterns[name] = {"target_prefixes": [ROUTES[name]], "host_patterns": []}
+            patterns[name] = {"target_prefixes": [TARGET_PREFIXES[name]], "host_patterns": []}
 
     def _commit_changes(self) -> None:
-        """Wrap every handler so that a change is on disk before its caller hears of it."""
+        """Wrap every handler so that a change is saved before its caller gets an answer."""
         handlers = seams.seam("app", "SERVICE_HANDLERS")
         for service, handler in list(handlers.items()):
             handlers[service] = Committing(
@@ -190,17 +202,17 @@ class Twin:
             )
 
     def images(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return the images of the account, by id."""
+        """Return the images of the account by their ids."""
         known = images.describe(self.running.region, python_of(self.host.ami))
         return {image["ImageId"]: image for image in known}
 
-    # -- life
-    # ---------------------------------------------------------------------------------------------------
+    # --- Start and end ---
+
     def ready(self) -> None:
-        """Finish the start, once the emulator has loaded its state: then announce the server."""
-        for stack in mend_interrupted_stacks():
+        """Finish the start after the emulator has loaded its state, then announce the server."""
+        for stack in fail_interrupted_stacks():
             log.warning(
-                "stack %s was in progress when the local AWS stopped: reported as failed", stack
+                "stack %s was in progress when the local AWS stopped: it is now failed", stack
             )
         self.saver.load_sessions()
         self.ec2.store.load()
@@ -210,20 +222,20 @@ class Twin:
         self.faults.machines.start()
         self.watch.start()
         gc.collect()
-        gc.freeze()  # what a start leaves stays for ever: no collection needs to look at it again
+        gc.freeze()  # the objects of the start live for ever, so no collection needs to visit them
         self.state.announce(self.running)
         log.info("ready at %s", self.running.endpoint_url)
 
     def _commit_in_background(self) -> None:
-        """Commit what background work changed, such as a stack that goes on after its request was
-        answered.
+        """Save the changes of background work, such as a stack that continues after its request's
+        answer.
         """
         pause = threading.Event()
         while not pause.wait(COMMIT_EVERY_S):
             try:
                 self.saver.save_while_busy()
-            except Exception:
-                log.exception("committing")
+            except Exception:  # one failed round must not end the thread
+                log.exception("saving the changes of background work")
 
     def close(self) -> None:
         """End everything that was started."""
@@ -240,15 +252,15 @@ class Twin:
             instance.state in LIVE for instance in self.ec2.store.visible()
         )
 
-    # -- orders
-    # -------------------------------------------------------------------------------------------------
+    # --- Orders ---
+
     def grant(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Return the token that opens a role's credentials."""
+        """Return the token with which a role's credentials can be read."""
         self.issuer.get_role(str(order["role"]))
         return {"token": account.Grants(self.state.path / "secret").token(str(order["role"]))}
 
     def permissions(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Report what each role's policies allow and nobody used since the start."""
+        """Report the actions that each role's policies allow, and which of them it never used."""
         iam = inproc.client("iam", self.running.region)
         return {
             "roles": least_privilege.report(
@@ -257,7 +269,7 @@ class Twin:
         }
 
     def status(self, _order: dict[str, Any]) -> dict[str, Any]:
-        """Report what runs and what went out of bounds."""
+        """Report what runs, and which connections tried to leave this machine."""
         known = self.ec2.store.visible()
         return {
             "instances": [
@@ -280,8 +292,9 @@ class Twin:
         }
 
     def _out_of_bounds(self) -> list[dict[str, str]]:
-        """List who tried to reach beyond this machine: stopped by the guard in Python, else seen in
-        the kernel's tables.
+        """List the processes that tried to reach beyond this machine.
+
+        The guard in Python stopped them, or they were found in the kernel's tables.
         """
         machines = {i.id: i.machine.bounds_log for i in self.ec2.store.visible() if i.machine}
         functions = {path.name: path for path in (self.state.functions / "out-of-bounds").glob("*")}
@@ -294,7 +307,7 @@ class Twin:
 
 
 def python_of(environment: Path) -> str:
-    """Return the X.Y version of an environment's Python, from its own record."""
+    """Return the version X.Y of an environment's Python, read from its `pyvenv.cfg`."""
     try:
         lines = (environment / "pyvenv.cfg").read_text().splitlines()
     except OSError:

@@ -1,8 +1,7 @@
-"""The state folder: everything that the local AWS writes lives under it, and it says who is
-running.
+"""The state folder: it holds everything that the local AWS writes, and says which server runs.
 
-A lock that the server holds for its whole life is the truth about "running": the kernel releases it
-however the server ends, so a file left by a crash never counts.
+The server holds a lock for its whole life, and this lock decides whether a server is running. The
+kernel releases the lock however the server ends, so a file that a crash left behind never counts.
 """
 
 from __future__ import annotations
@@ -14,21 +13,26 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from local_aws.errors import StateFolderError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+"""The root of the repository."""
 STATE_VERSION = 1
-"""Changes whenever a folder written before can no longer be read."""
+"""The version of the folder's form. It changes when older folders can no longer be read."""
+_STORED_MARK = "twin"
+"""The key of the process mark in `server.json`. Folders of earlier versions use it, too."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """The server that owns a state folder.
+    """A server that owns a state folder.
 
-    :param pid: its process, which is also its process group.
-    :param twin: random name of this start; every process it starts carries it in its environment.
+    :param pid: the id of its process, which is also the id of its process group.
+    :param process_mark: a random name of this start. Every process that the server starts has it in
+        its environment.
+    :param control_token: the token that control requests need.
     """
 
     pid: int
@@ -36,12 +40,23 @@ class Running:
     endpoint_url: str
     account_id: str
     region: str
-    twin: str
+    process_mark: str
     control_token: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the form in which the state folder keeps a server."""
+        stored = asdict(self)
+        stored[_STORED_MARK] = stored.pop("process_mark")
+        return stored
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Running:
+        """Read what :meth:`as_json` returned."""
+        return cls(process_mark=stored.pop(_STORED_MARK), **stored)
 
 
 class StateFolder:
-    """Paths and ownership of one local AWS."""
+    """The paths and the ownership of one local AWS."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -56,17 +71,17 @@ class StateFolder:
 
     @classmethod
     def resolve(cls, given: str | None) -> StateFolder:
-        """Find the folder: what was given, else below ``NIGHTSHIFT_STATE``, else below the
-        repository root.
+        """Find the folder: the given path, else below `NIGHTSHIFT_STATE`, else below the
+        repository.
         """
         base = os.environ.get("NIGHTSHIFT_STATE")
         default = (Path(base) if base else ROOT / ".nightshift") / "local_aws"
         return cls(Path(given) if given else default)
 
     def prepare(self) -> None:
-        """Create the folder, readable by its owner only.
+        """Create the folder so that only its owner can read it.
 
-        :raises StateFolderError: if it was written by another version, or cannot be written.
+        :raises StateFolderError: if another version wrote the folder, or it cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -79,7 +94,7 @@ class StateFolder:
             ) from None
 
     def _check_version(self) -> None:
-        """Write the version into a new folder; refuse another one's."""
+        """Write the version into a new folder; refuse a folder of another version."""
         marker = self.path / "version"
         if not marker.exists():
             marker.write_text(f"{STATE_VERSION}\n")
@@ -93,14 +108,15 @@ class StateFolder:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
-        """Serialise two ``up`` (or ``up`` and ``down``) on one folder."""
+        """Let only one `up` or `down` at a time work on the folder."""
         with (self.path / "starting.lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
     def own(self) -> IO[str] | None:
-        """Take the server's lock, for as long as the returned file is open; None if a live server
-        holds it.
+        """Take the server's lock for as long as the returned file is open.
+
+        :return: None if a live server holds the lock.
         """
         handle = (self.path / "server.lock").open("w")
         try:
@@ -121,19 +137,19 @@ class StateFolder:
         return False
 
     def announce(self, running: Running) -> None:
-        """Publish a ready server, atomically."""
+        """Write the record of a server that is ready, atomically."""
         fresh = self.server_file.with_suffix(".new")
         fresh.touch(mode=0o600)
-        fresh.write_text(json.dumps(asdict(running)))
+        fresh.write_text(json.dumps(running.as_json()))
         fresh.replace(self.server_file)
 
     def find_running(self) -> Running | None:
-        """Return the live, ready server of this folder, or None."""
+        """Return the live and ready server of this folder, or None."""
         return self.last_known() if self.is_owned() else None
 
     def last_known(self) -> Running | None:
-        """Return what the last ready server announced, alive or not."""
+        """Return the record of the server that was ready last, whether it lives or not."""
         try:
-            return Running(**json.loads(self.server_file.read_text()))
-        except (OSError, ValueError, TypeError):
+            return Running.from_json(json.loads(self.server_file.read_text()))
+        except (OSError, ValueError, TypeError, KeyError):
             return None

@@ -1,8 +1,8 @@
-"""Finding and ending processes by the mark that the local AWS leaves in their environment.
+"""Finds and ends processes by a mark in their environment.
 
-A process group alone is not enough: user data that daemonises leaves its group. Every process a
-twin starts inherits a variable with the twin's random name, and that is what is looked for here.
-Linux only; elsewhere groups must do.
+A process group is not enough, because user data that becomes a daemon leaves its group. Every
+process that a local AWS starts inherits a variable with a random value, and this module looks for
+the variable. It works on Linux only. Other systems have only the process groups.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ CAN_FIND_MARKED = Path("/proc/self/environ").exists()
 
 
 def find_marked(name: str, value: str) -> list[int]:
-    """List live processes whose environment held ``name=value`` when they were started, this one
-    excepted.
+    """List the live processes that started with `name=value` in their environment.
+
+    This process is left out.
     """
     wanted, found = f"{name}={value}".encode(), []
     for entry in Path("/proc").glob("[0-9]*") if CAN_FIND_MARKED else ():
@@ -37,7 +38,7 @@ def find_marked(name: str, value: str) -> list[int]:
 
 
 def is_zombie(pid: int) -> bool:
-    """Say whether a process has ended and only waits for its parent, or is gone."""
+    """Say whether a process has ended, and at most waits for its parent."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (OSError, IndexError):
@@ -45,7 +46,7 @@ def is_zombie(pid: int) -> bool:
 
 
 def send(pids: list[int], number: signal.Signals) -> None:
-    """Signal each process, forgetting those that are gone."""
+    """Send a signal to each process. Processes that have ended are ignored."""
     for pid in pids:
         try:
             os.kill(pid, number)
@@ -54,9 +55,7 @@ def send(pids: list[int], number: signal.Signals) -> None:
 
 
 def kill_marked(name: str, value: str, deadline_s: float = 3.0) -> int:
-    """Kill every process that carries the mark, also those born meanwhile; return how many were
-    seen.
-    """
+    """Kill every process with the mark, also those that start meanwhile; return their number."""
     seen: set[int] = set()
     end = time.monotonic() + deadline_s
     while (alive := find_marked(name, value)) and time.monotonic() < end:

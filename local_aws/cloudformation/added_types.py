@@ -1,10 +1,10 @@
-"""Types that the emulator's CloudFormation lacks, made through the services' own APIs."""
+"""Resource types that the emulator's CloudFormation lacks, made through the services' own APIs."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from local_aws.emulator import inproc, seams
 
@@ -13,7 +13,7 @@ Made = tuple[str, dict[str, Any]]
 
 
 def _tags(properties: Properties, kind: str) -> list[dict[str, Any]]:
-    """Return tags as EC2's create calls take them."""
+    """Return tags in the form of EC2's create calls."""
     tags = [tag for tag in properties.get("Tags") or [] if not str(tag["Key"]).startswith("aws:")]
     return [{"ResourceType": kind, "Tags": tags}] if tags else []
 
@@ -25,34 +25,27 @@ TAGGED = (
     "AWS::S3::Bucket",
     "AWS::Events::Rule",
 )
-"""Types that bear the tags of their stack, besides those that the emulator knows to."""
+"""Types that get the tags of their stack, besides the types for which the emulator does that."""
 
 
-class Type:
-    """One type of resource in one region."""
+class AddedType(Protocol):
+    """Creates and deletes the resources of one type in one region."""
+
+    def create(self, logical_id: str, properties: Properties, stack_name: str, /) -> Made:
+        """Create a resource; return its physical id and its attributes."""
+
+    def delete(self, physical_id: str, properties: Properties, /) -> None:
+        """Delete a resource."""
+
+
+class FlowLog:
+    """Flow logs of networks: `AWS::EC2::FlowLog`."""
 
     def __init__(self, region: str) -> None:
-        self.ec2 = inproc.client("ec2", region)
-        self.budgets = inproc.client("budgets", region)
-
-    def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
-        """Make a resource; return its physical id and its attributes."""
-        raise NotImplementedError
-
-    def delete(self, physical_id: str, properties: Properties) -> None:
-        """Delete a resource."""
-        raise NotImplementedError
-
-    def handlers(self) -> dict[str, Any]:
-        """Return the emulator's table entry."""
-        return {"create": self.create, "delete": self.delete}
-
-
-class FlowLog(Type):
-    """``AWS::EC2::FlowLog``."""
+        self._ec2 = inproc.client("ec2", region)
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
-        """Make a flow log."""
+        """Create a flow log."""
         names = {
             "DeliverLogsPermissionArn",
             "LogGroupName",
@@ -64,7 +57,7 @@ class FlowLog(Type):
         given = {name: properties[name] for name in names & set(properties)}
         if "MaxAggregationInterval" in properties:
             given["MaxAggregationInterval"] = int(properties["MaxAggregationInterval"])
-        answer = self.ec2.create_flow_logs(
+        answer = self._ec2.create_flow_logs(
             ResourceIds=[properties["ResourceId"]],
             ResourceType=properties["ResourceType"],
             TagSpecifications=_tags(properties, "vpc-flow-log"),
@@ -75,20 +68,23 @@ class FlowLog(Type):
         made = str(answer["FlowLogIds"][0])
         seams.module("services.ec2")._flow_logs[made].update(given)
         if specified := _tags(properties, "vpc-flow-log"):
-            self.ec2.create_tags(Resources=[made], Tags=specified[0]["Tags"])
+            self._ec2.create_tags(Resources=[made], Tags=specified[0]["Tags"])
         return made, {"Id": made}
 
     def delete(self, physical_id: str, _properties: Properties) -> None:
         """Delete a flow log."""
-        self.ec2.delete_flow_logs(FlowLogIds=[physical_id])
+        self._ec2.delete_flow_logs(FlowLogIds=[physical_id])
 
 
-class Address(Type):
-    """``AWS::EC2::EIP``."""
+class Address:
+    """Public addresses: `AWS::EC2::EIP`."""
+
+    def __init__(self, region: str) -> None:
+        self._ec2 = inproc.client("ec2", region)
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
         """Allocate an address."""
-        answer = self.ec2.allocate_address(
+        answer = self._ec2.allocate_address(
             Domain="vpc", TagSpecifications=_tags(properties, "elastic-ip")
         )
         return str(answer["PublicIp"]), {
@@ -98,22 +94,25 @@ class Address(Type):
 
     def delete(self, physical_id: str, _properties: Properties) -> None:
         """Release an address."""
-        found = self.ec2.describe_addresses(PublicIps=[physical_id])["Addresses"]
+        found = self._ec2.describe_addresses(PublicIps=[physical_id])["Addresses"]
         for address in found:
-            self.ec2.release_address(AllocationId=address["AllocationId"])
+            self._ec2.release_address(AllocationId=address["AllocationId"])
 
 
-class NatGateway(Type):
-    """``AWS::EC2::NatGateway``."""
+class NatGateway:
+    """NAT gateways: `AWS::EC2::NatGateway`."""
+
+    def __init__(self, region: str) -> None:
+        self._ec2 = inproc.client("ec2", region)
 
     def create(self, _logical_id: str, properties: Properties, _stack_name: str) -> Made:
-        """Make a NAT gateway."""
+        """Create a NAT gateway."""
         given = (
             {"AllocationId": properties["AllocationId"]}
             if "AllocationId" in properties
             else {"ConnectivityType": "private"}
         )
-        answer = self.ec2.create_nat_gateway(
+        answer = self._ec2.create_nat_gateway(
             SubnetId=properties["SubnetId"],
             TagSpecifications=_tags(properties, "natgateway"),
             **given,
@@ -123,23 +122,23 @@ class NatGateway(Type):
 
     def delete(self, physical_id: str, _properties: Properties) -> None:
         """Delete a NAT gateway."""
-        self.ec2.delete_nat_gateway(NatGatewayId=physical_id)
+        self._ec2.delete_nat_gateway(NatGatewayId=physical_id)
 
 
-class SecurityGroupRule(Type):
-    """``AWS::EC2::SecurityGroupIngress`` and ``AWS::EC2::SecurityGroupEgress``."""
+class SecurityGroupRule:
+    """Rules: `AWS::EC2::SecurityGroupIngress` and `AWS::EC2::SecurityGroupEgress`."""
 
     def __init__(self, region: str, direction: str) -> None:
-        super().__init__(region)
-        self._authorize = getattr(self.ec2, f"authorize_security_group_{direction}")
-        self._revoke = getattr(self.ec2, f"revoke_security_group_{direction}")
+        ec2 = inproc.client("ec2", region)
+        self._authorize = getattr(ec2, f"authorize_security_group_{direction}")
+        self._revoke = getattr(ec2, f"revoke_security_group_{direction}")
         self._peer = (
             "SourceSecurityGroupId" if direction == "ingress" else "DestinationSecurityGroupId"
         )
         self._list = "SourcePrefixListId" if direction == "ingress" else "DestinationPrefixListId"
 
     def _permission(self, properties: Properties) -> dict[str, Any]:
-        """Return the rule as the API takes it."""
+        """Return the rule in the API's form."""
         note = {"Description": properties["Description"]} if properties.get("Description") else {}
         made: dict[str, Any] = {"IpProtocol": str(properties["IpProtocol"])}
         made |= {
@@ -166,15 +165,15 @@ class SecurityGroupRule(Type):
         self._revoke(GroupId=properties["GroupId"], IpPermissions=[self._permission(properties)])
 
 
-class Budget(Type):
-    """``AWS::Budgets::Budget``."""
+class Budget:
+    """Budgets: `AWS::Budgets::Budget`."""
 
     def __init__(self, region: str, account_id: str) -> None:
-        super().__init__(region)
+        self._budgets = inproc.client("budgets", region)
         self._account_id = account_id
 
     def create(self, logical_id: str, properties: Properties, stack_name: str) -> Made:
-        """Make a budget with its notifications."""
+        """Create a budget with its notifications."""
         budget = dict(properties["Budget"])
         name = budget.setdefault("BudgetName", f"{stack_name}-{logical_id}-{secrets.token_hex(4)}")
         budget["BudgetLimit"] = {
@@ -184,18 +183,18 @@ class Budget(Type):
         notes = [
             _notification(entry) for entry in properties.get("NotificationsWithSubscribers") or []
         ]
-        self.budgets.create_budget(
+        self._budgets.create_budget(
             AccountId=self._account_id, Budget=budget, NotificationsWithSubscribers=notes
         )
         return str(name), {}
 
     def delete(self, physical_id: str, _properties: Properties) -> None:
         """Delete a budget."""
-        self.budgets.delete_budget(AccountId=self._account_id, BudgetName=physical_id)
+        self._budgets.delete_budget(AccountId=self._account_id, BudgetName=physical_id)
 
 
 def _notification(entry: Properties) -> dict[str, Any]:
-    """Return a notification with the number that a template may write as text."""
+    """Return a notification with a numeric threshold, which a template may write as text."""
     return {
         "Notification": {
             **entry["Notification"],
@@ -205,8 +204,8 @@ def _notification(entry: Properties) -> dict[str, Any]:
     }
 
 
-def all_types(region: str, account_id: str) -> dict[str, Type]:
-    """Return every type that is added to the emulator's."""
+def all_types(region: str, account_id: str) -> dict[str, AddedType]:
+    """Return every type that is added to the emulator's types."""
     return {
         "AWS::EC2::FlowLog": FlowLog(region),
         "AWS::EC2::EIP": Address(region),

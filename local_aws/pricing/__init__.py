@@ -1,0 +1,1 @@
+"""The Price List and Service Quotas, as far as launching machines needs them."""
