@@ -19,7 +19,7 @@ from rl_lifecycle.evaluation.reports import Report
 from rl_lifecycle.evaluation.requests import RenderReportRequest, Shard
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.layout import report_key, report_page_key
-from rl_lifecycle.storage.stores import ObjectStore, get, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 
 #: How long all films together may take, and what must be left of the invocation to begin one at
 #: all, seconds.

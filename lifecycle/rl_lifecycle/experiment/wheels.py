@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 from rl_lifecycle.experiment.spec import Artifact
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 
 def unpack_wheel(store: ObjectStore, wheel: Artifact, folder: Path) -> Path:

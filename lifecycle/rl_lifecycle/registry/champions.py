@@ -16,7 +16,7 @@ from rl_lifecycle.registry.contents import (
     get_manifest,
 )
 from rl_lifecycle.storage.layout import PARAMETERS_FILE, POLICY_FILE, champion_key, version_prefix
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from rl_lifecycle.storage.layout import (
     version_prefix,
     versions_prefix,
 )
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 
 class Move(StrEnum):

@@ -45,7 +45,7 @@ from rl_lifecycle.registry.versions import (
     write_version,
 )
 from rl_lifecycle.storage.layout import MANIFEST_FILE, champion_key, version_prefix
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 
 class PromotionOutcome(StrEnum):

@@ -30,7 +30,7 @@ from rl_lifecycle.storage.layout import (
     spec_key,
     version_prefix,
 )
-from rl_lifecycle.storage.stores import ObjectStore, get, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 from rl_lifecycle.trials.checkpoints import CheckpointManifest
 
 #: Segments whose digests a version keeps: a partial replay compares at one of the first.

@@ -29,7 +29,7 @@ from rl_lifecycle.storage.layout import (
     spec_prefix,
     version_prefix,
 )
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from rl_lifecycle.trials.heartbeats import Heartbeat
 
 

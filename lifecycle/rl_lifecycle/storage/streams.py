@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar, runtime_checkable
 
 from rl_lifecycle.errors import CorruptArtifactError
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from rl_lifecycle.storage.pieces import BLOCK, Pieces, Reader, copied
-from rl_lifecycle.storage.stores import ObjectStore, get
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from rl_lifecycle.registry.contents import Move
 from rl_lifecycle.registry.parameter_files import digest_parameters
 from rl_lifecycle.registry.versions import ImportBundle, ImportRecord, VersionSource
 from rl_lifecycle.storage.layout import import_key, sha256_of_artifact
-from rl_lifecycle.storage.stores import ObjectStore, get, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from rl_airflow.machines.instances import Granted, Machines
 from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
 from rl_airflow.trials.memories import MachineMemory
+from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, Refusal
 from rl_lifecycle.machines.launches import TOKEN_HOLDS, WAITABLE_CODES, explain_refusals, market_of
-from rl_lifecycle.storage.stores import error_code
 from rl_lifecycle.trials.evidence import Machine
 
 #: AWS says these of itself or of the credentials, not of the request: whether an earlier call made

@@ -40,7 +40,7 @@ from rl_lifecycle.machines.launches import (
 )
 from rl_lifecycle.machines.prices import highest_on_demand_usd
 from rl_lifecycle.storage.layout import head_key, heartbeat_key
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.checkpoints import Head
 from rl_lifecycle.trials.evidence import Evidence, Machine, Patience, StepProgress

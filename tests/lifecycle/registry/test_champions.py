@@ -15,7 +15,7 @@ from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.champions import load_champion, load_parameters, refresh_champion
 from rl_lifecycle.storage import layout
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from tests.lifecycle.registry.test_promotion import Night
 
 NAME = "cartpole_ppo"

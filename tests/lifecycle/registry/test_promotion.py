@@ -40,7 +40,8 @@ from rl_lifecycle.registry.promotion import Promotion, PromotionOutcome, promote
 from rl_lifecycle.registry.versions import ImportRecord, VersionSource
 from rl_lifecycle.reports.run_summary import latest_spec
 from rl_lifecycle.storage import layout
-from rl_lifecycle.storage.stores import DirectoryStore, ObjectStore, get
+from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from rl_lifecycle.trials.checkpoints import CheckpointManifest
 from tests.lifecycle.conftest import NIGHT
 

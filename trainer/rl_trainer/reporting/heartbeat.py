@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from rl_lifecycle.errors import LifecycleError, PreconditionFailedError
 from rl_lifecycle.storage.layout import TrialId, heartbeat_key
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.heartbeats import Heartbeat
 
 #: A beat is a request that is paid for: often while a person may be watching, seldom through a long
