@@ -44,7 +44,7 @@ def answer_check_environment(
         except EnvironmentFailedError as error:
             report = EnvironmentReport(problem=str(error), versions=versions())
     said = dict.fromkeys(str(one.message).splitlines()[0] for one in caught if str(one.message))
-    return report.model_copy(update={"warnings": tuple(said)[:MOST_WARNINGS]})
+    return report.with_warnings(tuple(said)[:MOST_WARNINGS])
 
 
 def check_environment(

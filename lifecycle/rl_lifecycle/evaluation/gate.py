@@ -107,6 +107,10 @@ class Gate(Record):
             merged[n] = merged.get(n, 0.0) + self.alpha * share
         return tuple(merged.items())
 
+    def without_margin(self) -> Self:
+        """The same gate with a margin of 0."""
+        return self.model_copy(update={"margin": 0.0})
+
 
 class Guard(Record):
     """What was seen of crashes in one scenario at one look."""
@@ -135,6 +139,18 @@ class Look(Record):
     crashes_champion: int
     lost: int
     scenarios: dict[str, Guard] = {}
+
+    def against_bar(self, *, p_better: float, p_worse: float) -> Self:
+        """Replace the champion by a bar, which never crashes and whose crash guard always holds."""
+        return self.model_copy(
+            update={
+                "p_better": p_better,
+                "p_worse": p_worse,
+                "p_guard": 0.0,
+                "p_guard_broken": 1.0,
+                "crashes_champion": 0,
+            }
+        )
 
 
 class Verdict(Record):
@@ -235,20 +251,15 @@ def decide_first(candidate: Returns, above: float | None, gate: Gate) -> Verdict
     bar = gate.return_range[0] if above is None else above
     pairs = PairedReturns(candidate, [bar] * len(candidate), gate.return_range)
     crashes = Crashes.of(candidate, [bar] * len(candidate), gate.crash_below)
-    alone = gate.model_copy(update={"margin": 0.0})
+    alone = gate.without_margin()
 
     def judge(n: int, alpha: float) -> tuple[Look, Decision, str]:
         # No return can lie further below the bar than the floor does, so the phantom need not
         # either.
         gains = pairs.differences[:n]
-        look = _look(pairs, crashes, {}, alone, n, alpha).model_copy(
-            update={
-                "p_guard": 0.0,
-                "p_guard_broken": 1.0,
-                "crashes_champion": 0,
-                "p_better": p_mean_at_most_zero(gains, bar - pairs.low),
-                "p_worse": p_mean_at_most_zero([-gain for gain in gains], pairs.high - bar),
-            }
+        look = _look(pairs, crashes, {}, alone, n, alpha).against_bar(
+            p_better=p_mean_at_most_zero(gains, bar - pairs.low),
+            p_worse=p_mean_at_most_zero([-gain for gain in gains], pairs.high - bar),
         )
         if look.p_better <= alpha and (look.p_ceiling is None or look.p_ceiling <= alpha):
             return (

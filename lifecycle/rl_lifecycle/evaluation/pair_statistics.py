@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Self
 
 from pydantic import Field
 
@@ -72,6 +73,10 @@ class PairStatistics(Record):
     seeds_sha256: str = Field(description="of the seeds, as decimal numbers joined by commas")
     warnings: tuple[str, ...] = ()
 
+    def with_warnings(self, warnings: tuple[str, ...]) -> Self:
+        """Replace the warnings."""
+        return self.model_copy(update={"warnings": warnings})
+
 
 def describe_pairs(
     candidate: Shard, champion: Shard | None, gate: Gate, verdict: Verdict, bar: float | None = None
@@ -107,7 +112,7 @@ def describe_pairs(
         worst=_worst(candidate, theirs, pairs, alone=champion is None),
         seeds_sha256=_hash_seeds(candidate.first_seed, n),
     )
-    return described.model_copy(update={"warnings": tuple(_warn(described))})
+    return described.with_warnings(tuple(_warn(described)))
 
 
 def lower_bound(differences: Sequence[float], width: float, alpha: float) -> float:

@@ -9,7 +9,7 @@ episode's beginning. Normalisation, scaling and clipping are inside. No external
 operator, at most :data:`MAX_BYTES`. Metadata is JSON under :data:`METADATA_KEY`.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -67,6 +67,10 @@ class PolicyMetadata(Record):
     equality: dict[str, JsonValue] = Field(
         description="how the export was compared with model.predict, and how far off"
     )
+
+    def with_equality(self, equality: dict[str, JsonValue]) -> Self:
+        """Add the result of the comparison with `model.predict`."""
+        return self.model_copy(update={"equality": equality})
 
 
 class PolicyRecord(Record):

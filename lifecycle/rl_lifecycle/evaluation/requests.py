@@ -4,8 +4,9 @@ A :class:`Shard` is also what `python -m rl_evaluator evaluate` prints, so a lap
 speak one form.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -69,6 +70,10 @@ class EnvironmentReport(Record):
     steps_per_s: float | None = None
     versions: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
+
+    def with_warnings(self, warnings: tuple[str, ...]) -> Self:
+        """Replace the warnings."""
+        return self.model_copy(update={"warnings": warnings})
 
 
 class CheckPolicyRequest(Record):
@@ -156,6 +161,32 @@ class Shard(Record):
     versions: dict[str, str] = {}
     problems: tuple[str, ...] = Field((), description="first lines of what made episodes be lost")
 
+    def with_seconds(self, seconds: float) -> Self:
+        """Replace the time that the evaluation took."""
+        return self.model_copy(update={"seconds": seconds})
+
+    def with_episodes(
+        self,
+        episodes: Sequence[tuple[float | None, int | None, EpisodeEnd]],
+        *,
+        seconds: float,
+        problems: tuple[str, ...],
+    ) -> Self:
+        """Replace the episodes, and count their steps.
+
+        :param episodes: return, length and end of each episode, in the order of the seeds.
+        """
+        return self.model_copy(
+            update={
+                "returns": tuple(value for value, _, _ in episodes),
+                "lengths": tuple(length for _, length, _ in episodes),
+                "ends": tuple(end for _, _, end in episodes),
+                "steps": sum(length or 0 for _, length, _ in episodes),
+                "seconds": seconds,
+                "problems": problems,
+            }
+        )
+
 
 def scenario_evaluation(name: str, scenario: str) -> str:
     """The name of an evaluation in a scenario, beside the one in the experiment's own environment.
@@ -183,15 +214,10 @@ def merge_shards(shards: list[Shard]) -> Shard:
     for shard in ordered:
         _check_one_evaluation(first, shard)
         episodes.extend(_new_episodes(shard, episodes, shard.first_seed - first.first_seed))
-    return first.model_copy(
-        update={
-            "returns": tuple(value for value, _, _ in episodes),
-            "lengths": tuple(length for _, length, _ in episodes),
-            "ends": tuple(end for _, _, end in episodes),
-            "steps": sum(length or 0 for _, length, _ in episodes),
-            "seconds": sum(shard.seconds for shard in ordered),
-            "problems": tuple(dict.fromkeys(line for shard in ordered for line in shard.problems)),
-        }
+    return first.with_episodes(
+        episodes,
+        seconds=sum(shard.seconds for shard in ordered),
+        problems=tuple(dict.fromkeys(line for shard in ordered for line in shard.problems)),
     )
 
 

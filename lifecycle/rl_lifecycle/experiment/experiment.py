@@ -89,6 +89,14 @@ class Compute(Record):
         f"{GRAPHS_REMOVED_IN} removed",
     )
 
+    def without_due_time(self) -> Self:
+        """The same machines, needed by no particular time."""
+        return self.model_copy(update={"needed_by": None})
+
+    def with_instance_types(self, instance_types: tuple[str, ...]) -> Self:
+        """The same settings for machines of other types."""
+        return self.model_copy(update={"instance_types": instance_types})
+
 
 def why_removed(compute: Compute) -> str:
     """Say which release removed what a stored spec asks for; empty: it asks for nothing that was
@@ -323,14 +331,25 @@ class Experiment(Record):
             )
         return self
 
+    def without_due_time(self) -> Self:
+        """The same experiment without `compute.needed_by`, for a run that has no due time."""
+        return self._with_compute(self.compute.without_due_time())
 
-def without_due_time(experiment: Experiment) -> Experiment:
-    """The experiment for a run that nobody waits for and that must not be refused because its
-    moment has passed.
-    """
-    return experiment.model_copy(
-        update={"compute": experiment.compute.model_copy(update={"needed_by": None})}
-    )
+    def with_instance_types(self, instance_types: tuple[str, ...]) -> Self:
+        """The same experiment on machines of these types."""
+        return self._with_compute(self.compute.with_instance_types(instance_types))
+
+    def as_replay(self, name: str) -> Self:
+        """The same training for one trial, without approval and without an early stop.
+
+        :param name: the name of the experiment that replays belong to.
+        """
+        return self.model_copy(
+            update={"name": name, "trials": 1, "approval": False, "early_stop": EarlyStop()}
+        )
+
+    def _with_compute(self, compute: Compute) -> Self:
+        return self.model_copy(update={"compute": compute})
 
 
 def read_experiment(document: object, name: str, source: str | None = None) -> Experiment:

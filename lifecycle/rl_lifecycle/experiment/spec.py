@@ -4,7 +4,7 @@ is asked for.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -118,6 +118,34 @@ class Spec(Record):
     def trial_id(self, name: str) -> TrialId:
         """The place of a trial in the bucket."""
         return TrialId(self.experiment.name, self.run, self.trial(name).name)
+
+    def with_launch_template(self, launch_template: str) -> Self:
+        """The same run on machines of another launch template, `<id>:<version>`."""
+        return self.model_copy(update={"launch_template": launch_template})
+
+    def as_replay(
+        self,
+        replay: Replay,
+        *,
+        run_id: str,
+        created_at: datetime,
+        experiment: Experiment,
+        trial: TrialPlan,
+    ) -> Self:
+        """The run that trains one trial of this run again, for a comparison.
+
+        :param experiment: the experiment that replays belong to.
+        """
+        return self.model_copy(
+            update={
+                "run": slug(f"{replay.experiment}-{run_id}"),
+                "run_id": run_id,
+                "created_at": created_at,
+                "experiment": experiment,
+                "trials": (trial,),
+                "replay": replay,
+            }
+        )
 
     @property
     def n_segments(self) -> int:

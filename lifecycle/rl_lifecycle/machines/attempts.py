@@ -5,7 +5,7 @@ when it ended.
 import hashlib
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -72,6 +72,80 @@ class AttemptOutcome(Record):
     )
     refusals: tuple[Refusal, ...] = ()
 
+    def launched(
+        self,
+        *,
+        instance_id: str,
+        instance_type: str | None,
+        market: Literal["spot", "on-demand"] | None,
+        zone: str | None,
+        at: datetime,
+    ) -> Self:
+        """Record the machine that the attempt got."""
+        return self.model_copy(
+            update={
+                "instance_id": instance_id,
+                "instance_type": instance_type,
+                "market": market,
+                "zone": zone,
+                "launched_at": at,
+            }
+        )
+
+    def refused(
+        self,
+        end: AttemptEnd,
+        reason: str,
+        refusals: tuple[Refusal, ...],
+        *,
+        market: Literal["spot", "on-demand"] | None,
+        at: datetime,
+    ) -> Self:
+        """Record that the attempt got no machine, so that it cost nothing."""
+        return self.model_copy(
+            update={
+                "end": end,
+                "reason": reason,
+                "refusals": refusals,
+                "market": market,
+                "ended_at": at,
+                "seconds": 0.0,
+                "usd": 0.0,
+            }
+        )
+
+    def settled(
+        self,
+        *,
+        end: AttemptEnd | None,
+        reason: str,
+        at: datetime,
+        seconds: float,
+        usd: float,
+        usd_per_hour: float,
+        reached_step: int | None,
+        committed_step: int | None,
+        notice_at: datetime | None,
+        first_step_at: datetime | None,
+        saved_usd: float | None,
+    ) -> Self:
+        """Record how the attempt ended and what its machine cost. The fields say what each is."""
+        return self.model_copy(
+            update={
+                "end": end,
+                "reason": reason,
+                "ended_at": at,
+                "seconds": seconds,
+                "usd": usd,
+                "usd_per_hour": usd_per_hour,
+                "reached_step": reached_step,
+                "committed_step": committed_step,
+                "notice_at": notice_at,
+                "first_step_at": first_step_at,
+                "saved_usd": saved_usd,
+            }
+        )
+
 
 class Attempt(Record):
     """One machine for a trial, with the request that asks for it frozen: the same token means the
@@ -92,6 +166,14 @@ class Attempt(Record):
     deadline_at: datetime
     price_reserved_usd: float = Field(ge=0)
     outcome: AttemptOutcome = AttemptOutcome()
+
+    def with_outcome(self, outcome: AttemptOutcome) -> Self:
+        """Replace the outcome."""
+        return self.model_copy(update={"outcome": outcome})
+
+    def without_request(self) -> Self:
+        """The attempt without the CreateFleet request, which is its largest part."""
+        return self.model_copy(update={"request": {}})
 
     @property
     def reserved_usd_per_hour(self) -> float:

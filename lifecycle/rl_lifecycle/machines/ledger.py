@@ -87,6 +87,13 @@ class Ledger(Record):
         """What machines that are gone have cost."""
         return sum(entry.usd or 0.0 for entry in self.entries)
 
+    def with_champion(self, version: int) -> Self:
+        """Record the version that the run promoted."""
+        return self.model_copy(update={"promoted_version": version})
+
+    def _with_entries(self, entries: tuple[LedgerEntry, ...]) -> Self:
+        return self.model_copy(update={"entries": entries})
+
     def find(self, trial: str, attempt: int) -> LedgerEntry | None:
         """Find the entry of one machine."""
         return next(
@@ -134,7 +141,7 @@ class Ledger(Record):
         if usd > left + EPSILON_USD:
             raise BudgetExceededError(usd, max(0.0, left), self.budget_usd)
         entry = LedgerEntry(trial=trial, attempt=attempt, reserved_usd=usd, deadline_at=deadline_at)
-        return self.model_copy(update={"entries": (*self.entries, entry)})
+        return self._with_entries((*self.entries, entry))
 
     def release(self, trial: str, last_attempt: int) -> Self:
         """Give back what was set aside for machines of a trial that will never be asked for.
@@ -147,7 +154,7 @@ class Ledger(Record):
             for entry in self.entries
             if entry.trial != trial or entry.attempt <= last_attempt or entry.usd is not None
         )
-        return self if kept == self.entries else self.model_copy(update={"entries": kept})
+        return self if kept == self.entries else self._with_entries(kept)
 
     def settle(
         self,
@@ -176,8 +183,8 @@ class Ledger(Record):
             deadline_at=before.deadline_at if before else None,
         )
         others = tuple(other for other in self.entries if other != before)
-        return self.model_copy(
-            update={"entries": tuple(sorted((*others, entry), key=lambda e: (e.trial, e.attempt)))}
+        return self._with_entries(
+            tuple(sorted((*others, entry), key=lambda e: (e.trial, e.attempt)))
         )
 
 

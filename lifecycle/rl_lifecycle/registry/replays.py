@@ -8,9 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from rl_lifecycle.errors import InvalidRecordError
-from rl_lifecycle.experiment.experiment import GRAPHS_REMOVED_IN, EarlyStop, without_due_time
+from rl_lifecycle.experiment.experiment import GRAPHS_REMOVED_IN
 from rl_lifecycle.experiment.spec import Replay, Spec, TrialPlan
-from rl_lifecycle.records.names import slug
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.registry.contents import VersionManifest
 
@@ -70,30 +69,17 @@ def plan_replay(
     steps = sorted(int(step) for step in manifest.digests or {str(manifest.step): manifest.digest})
     step = steps[min(max(1, segments), len(steps)) - 1]
     expected = manifest.digests.get(str(step), manifest.digest)
-    before = without_due_time(spec.experiment)
-    compute = before.compute.model_copy(
-        update={"instance_types": instance_types or before.compute.instance_types}
-    )
-    experiment = before.model_copy(
-        update={
-            "name": EXPERIMENT,
-            "trials": 1,
-            "approval": False,
-            "early_stop": EarlyStop(),
-            "compute": compute,
-        }
-    )
-    return spec.model_copy(
-        update={
-            "run": slug(f"{manifest.experiment}-{run_id}"),
-            "run_id": run_id,
-            "created_at": created_at,
-            "experiment": experiment,
-            "trials": (TrialPlan(name=manifest.trial, seed=manifest.trial_seed),),
-            "replay": Replay(
-                experiment=manifest.experiment, version=manifest.version, step=step, digest=expected
-            ),
-        }
+    experiment = spec.experiment.without_due_time().as_replay(EXPERIMENT)
+    if instance_types:
+        experiment = experiment.with_instance_types(instance_types)
+    return spec.as_replay(
+        Replay(
+            experiment=manifest.experiment, version=manifest.version, step=step, digest=expected
+        ),
+        run_id=run_id,
+        created_at=created_at,
+        experiment=experiment,
+        trial=TrialPlan(name=manifest.trial, seed=manifest.trial_seed),
     )
 
 

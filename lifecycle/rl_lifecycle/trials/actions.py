@@ -7,6 +7,7 @@ nothing.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Self
 
 from rl_lifecycle.errors import DEPLOY
 from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
@@ -38,6 +39,10 @@ class Action(Record):
     kind: ActionKind
     finding: Finding
     at: datetime | None = None
+
+    def failed(self) -> Self:
+        """The same action for a trial that has failed."""
+        return self.model_copy(update={"finding": self.finding.failed()})
 
 
 #: What to do about an end that stops the trial.
@@ -177,4 +182,4 @@ def _advised(finding: Finding) -> Finding:
         )
     if not advice or finding.reason.endswith(DEPLOY):
         return finding
-    return finding.model_copy(update={"reason": f"{finding.reason}; {advice}"})
+    return finding.with_reason(f"{finding.reason}; {advice}")

@@ -5,7 +5,7 @@ until `head.json` names the manifest's digest. The head moves by If-Match only. 
 it over before it trains, so the commit of an attempt that should be dead (a zombie) fails.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -60,3 +60,7 @@ class Head(Record):
         description="makes the bytes of every write unique, so a lost answer can be told from a "
         "lost race"
     )
+
+    def taken_over(self, attempt: int, nonce: str) -> Self:
+        """Let a later attempt go on from the same checkpoint."""
+        return self.model_copy(update={"attempt": attempt, "nonce": nonce})

@@ -4,6 +4,7 @@ and how long silence is borne.
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from pydantic import Field
 
@@ -107,6 +108,40 @@ class Evidence(Record):
         "(rl_lifecycle.evaluation.early_stops); empty: it must",
     )
     patience: Patience = Patience()
+
+    def without_requests(self) -> Self:
+        """The same evidence without the attempts' CreateFleet requests, which are long."""
+        attempts = tuple(attempt.without_request() for attempt in self.attempts)
+        return self.model_copy(update={"attempts": attempts})
+
+    def seen(
+        self,
+        now: datetime,
+        machine: Machine | None,
+        heartbeat: Heartbeat | None,
+        progress: StepProgress | None,
+    ) -> Self:
+        """Replace what is seen of the machine and of its trainer."""
+        return self.model_copy(
+            update={
+                "now": now,
+                "machine": machine,
+                "heartbeat": heartbeat,
+                "progress": progress,
+            }
+        )
+
+    def with_stop(self, stop: str) -> Self:
+        """Replace the reason to stop early."""
+        return self.model_copy(update={"stop": stop})
+
+    def with_no_place(self, no_place: bool) -> Self:
+        """Replace whether the trial must wait for another machine of the run to end."""
+        return self.model_copy(update={"no_place": no_place})
+
+    def without_place(self) -> Self:
+        """Let the trial wait for a place. A person's request for one more attempt is used up."""
+        return self.model_copy(update={"no_place": True, "again": False})
 
     @property
     def left_s(self) -> float:

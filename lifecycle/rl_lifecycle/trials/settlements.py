@@ -13,14 +13,12 @@ def what_is_known(outcome: AttemptOutcome, machine: Machine | None) -> AttemptOu
     """An outcome with the machine as EC2 shows it; as it was written before, if EC2 shows none."""
     if machine is None:
         return outcome
-    return outcome.model_copy(
-        update={
-            "instance_id": machine.instance_id,
-            "instance_type": machine.instance_type,
-            "zone": machine.zone,
-            "market": machine.market,
-            "launched_at": machine.launched_at,
-        }
+    return outcome.launched(
+        instance_id=machine.instance_id,
+        instance_type=machine.instance_type,
+        market="spot" if machine.market == "spot" else "on-demand",
+        zone=machine.zone,
+        at=machine.launched_at,
     )
 
 
@@ -39,22 +37,20 @@ def settle_outcome(
         else 0.0
     )
     usd = cost_usd(seconds, usd_per_hour) if known.launched_at is not None else 0.0
-    return known.model_copy(
-        update={
-            "ended_at": ended,
-            "seconds": seconds,
-            "usd": usd,
-            "usd_per_hour": usd_per_hour,
-            "end": finding.cause,
-            "reason": finding.reason,
-            "reached_step": beat.step if beat is not None else None,
-            "committed_step": evidence.committed_step,
-            "notice_at": beat.at
-            if beat is not None and beat.state is TrainerState.INTERRUPTED
-            else None,
-            "first_step_at": _first_step_at(evidence),
-            "saved_usd": _saved_usd(evidence, finding, usd_per_hour),
-        }
+    interrupted = beat is not None and beat.state is TrainerState.INTERRUPTED
+
+    return known.settled(
+        end=finding.cause,
+        reason=finding.reason,
+        at=ended,
+        seconds=seconds,
+        usd=usd,
+        usd_per_hour=usd_per_hour,
+        reached_step=beat.step if beat is not None else None,
+        committed_step=evidence.committed_step,
+        notice_at=beat.at if beat is not None and interrupted else None,
+        first_step_at=_first_step_at(evidence),
+        saved_usd=_saved_usd(evidence, finding, usd_per_hour),
     )
 
 

@@ -10,6 +10,7 @@ The second arrow is :mod:`rl_lifecycle.trials.actions`.
 
 from datetime import timedelta
 from enum import StrEnum
+from typing import Self
 
 from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
 from rl_lifecycle.machines.launches import TOKEN_HOLDS
@@ -38,6 +39,14 @@ class Finding(Record):
     state: TrialState
     cause: AttemptEnd | None = None
     reason: str = ""
+
+    def with_reason(self, reason: str) -> Self:
+        """Replace the reason."""
+        return self.model_copy(update={"reason": reason})
+
+    def failed(self) -> Self:
+        """The same cause and reason, as a failure."""
+        return self.model_copy(update={"state": TrialState.FAILED})
 
 
 #: What the trainer says of its own failure, and what it means. STORE is trouble outside: another

@@ -18,7 +18,6 @@ from rl_airflow.run.spec_operator import S3FreezeSpecOperator
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.evaluation.gate import Decision
 from rl_lifecycle.evaluation.policies import PolicyMetadata
-from rl_lifecycle.experiment.experiment import without_due_time
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.contents import Move
@@ -53,7 +52,7 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
         file = find_experiment_file(Path(self.folder), context["params"]["experiment"])
         if file.experiment is None:
             raise AirflowFailException(file.problem)
-        self.experiment = without_due_time(file.experiment).model_dump(mode="json")
+        self.experiment = file.experiment.without_due_time().model_dump(mode="json")
         super().execute(context)
         plan = self.plan
         if plan is None:

@@ -107,10 +107,8 @@ class S3FreezeReplayOperator(BaseOperator):
             "launch template %s is of an environment that was destroyed: going by today's",
             frozen_id,
         )
-        return spec.model_copy(
-            update={
-                "launch_template": f"{place.launch_template_id}:{place.launch_template_version}"
-            }
+        return spec.with_launch_template(
+            f"{place.launch_template_id}:{place.launch_template_version}"
         )
 
 

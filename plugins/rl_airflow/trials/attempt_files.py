@@ -45,7 +45,7 @@ class AttemptFiles:
 
         :return: False if somebody else moved it first: look again.
         """
-        moved = stored.attempt.model_copy(update={"outcome": change(stored.attempt.outcome)})
+        moved = stored.attempt.with_outcome(change(stored.attempt.outcome))
         try:
             self.store.put(
                 attempt_key(self.trial, moved.attempt), moved.to_json(), if_match=stored.etag

@@ -170,10 +170,8 @@ class TrialSupervisor:
         self, action: Action, evidence: Evidence, error: NoPlaceError
     ) -> tuple[Action, Evidence]:
         self.log.info("%s: %s", self.trial.trial, error)
-        finding = action.finding.model_copy(update={"reason": str(error)})
-        return Action(kind=ActionKind.WAIT, finding=finding), evidence.model_copy(
-            update={"no_place": True, "again": False}
-        )
+        finding = action.finding.with_reason(str(error))
+        return Action(kind=ActionKind.WAIT, finding=finding), evidence.without_place()
 
     def cancel(self, reason: str) -> None:
         """Terminate whatever works on the trial and close its open attempt. Safe to repeat.

@@ -111,7 +111,7 @@ class CheckpointChain:
                     f"{self.attempt}"
                 )
             head = (
-                before.model_copy(update={"attempt": self.attempt, "nonce": secrets.token_hex(16)})
+                before.taken_over(self.attempt, secrets.token_hex(16))
                 if before
                 else Head(
                     attempt=self.attempt,
