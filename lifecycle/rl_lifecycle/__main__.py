@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rl_lifecycle.command_line import OneLineParser
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError, NewerRecordError
 from rl_lifecycle.evaluation.gate import Gate, Verdict, decide
 from rl_lifecycle.experiment.schema import experiment_schema
@@ -59,7 +60,7 @@ def describe(verdict: Verdict) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rl_lifecycle", description=__doc__)
+    parser = OneLineParser(prog="python -m rl_lifecycle", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     decide_ = commands.add_parser(
         "decide", help="judge a candidate against the champion on the same seeds"

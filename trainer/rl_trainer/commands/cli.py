@@ -9,21 +9,14 @@ import argparse
 import json
 import os
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
+from rl_lifecycle.command_line import OneLineParser
 from rl_lifecycle.errors import LifecycleError
 from rl_trainer.errors import TrainerError
 
 EPILOG = """exit codes: 0 done · 2 bad input · 70 code failed · 71 out of memory · 72 environment failed · 73 disk full ·
 74 store lost · 75 interrupted, start again · 76 fenced by a later attempt · 77 other hardware · 78 diverged"""
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line, and leaves the usage to `--help`."""
-
-    def error(self, message: str) -> NoReturn:
-        """Leave with exit code 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def run(arguments: list[str]) -> int:
