@@ -1,5 +1,6 @@
-"""An attempt is one machine for a trial. It is written before the machine is asked for, and settled
-when it ended.
+"""An attempt: one machine for a trial.
+
+An attempt is written before its machine is requested, and settled after the machine has ended.
 """
 
 import hashlib
@@ -17,10 +18,10 @@ class AttemptEnd(StrEnum):
     """How an attempt ended."""
 
     FINISHED = "finished"
-    STOPPED_EARLY = "stopped_early"  # its target was reached, or it was hopeless
+    STOPPED_EARLY = "stopped_early"  # its target was reached or hopeless
     INTERRUPTED = "interrupted"  # AWS took the machine back
     NO_CAPACITY = "no_capacity"  # every pool refused
-    MACHINE_LOST = "machine_lost"  # it ended, and nobody said why
+    MACHINE_LOST = "machine_lost"  # it ended, and the reason is not known
     STALLED = "stalled"  # alive, but its step did not move
     OTHER_HARDWARE = "other_hardware"  # the machine is of another numeric class than the checkpoint
     CODE_FAILED = "code_failed"  # the trainer, the environment, or the spec
@@ -33,7 +34,7 @@ class AttemptEnd(StrEnum):
 
 
 class Refusal(Record):
-    """A pool that did not give a machine."""
+    """The answer of a pool that gave no machine."""
 
     instance_type: str
     zone: str
@@ -43,7 +44,7 @@ class Refusal(Record):
 
 
 class AttemptOutcome(Record):
-    """What became of an attempt: filled in as it is known, complete when the machine is gone."""
+    """What happened to an attempt. It is filled in step by step, until the machine has ended."""
 
     instance_id: str | None = None
     instance_type: str | None = None
@@ -55,20 +56,20 @@ class AttemptOutcome(Record):
     usd: float | None = None
     end: AttemptEnd | None = None
     reason: str = ""
-    usd_per_hour: float | None = Field(None, description="the price that `usd` is reckoned with")
-    reached_step: int | None = Field(None, description="the last step that the machine told of")
+    usd_per_hour: float | None = Field(None, description="the price from which `usd` was computed")
+    reached_step: int | None = Field(None, description="the last step that the machine reported")
     committed_step: int | None = Field(
         None, description="the step that the next attempt resumes from"
     )
     notice_at: datetime | None = Field(
-        None, description="when the machine said that it was given notice"
+        None, description="when the machine reported its interruption notice"
     )
     first_step_at: datetime | None = Field(
-        None, description="when it trained its first new step, as far as seen"
+        None, description="when the machine trained its first new step, as far as known"
     )
     saved_usd: float | None = Field(
         None,
-        description="about what the rest of the training would have cost, if it was stopped early",
+        description="estimated cost of the steps that an early stop saved",
     )
     refusals: tuple[Refusal, ...] = ()
 
@@ -148,8 +149,9 @@ class AttemptOutcome(Record):
 
 
 class Attempt(Record):
-    """One machine for a trial, with the request that asks for it frozen: the same token means the
-    same request.
+    """One machine for a trial, with the frozen request for it.
+
+    The request is frozen because EC2 accepts a token again only with the same request.
     """
 
     schema_version: Literal[1] = 1
@@ -158,7 +160,7 @@ class Attempt(Record):
     trial: str
     attempt: int = Field(ge=1)
     token: str = Field(max_length=64)
-    nonce: str = Field(description="tells two writers of the same attempt apart")
+    nonce: str = Field(description="distinguishes two writers of the same attempt")
     request: dict[str, JsonValue] = Field(
         description="the CreateFleet request, without its ClientToken"
     )
@@ -177,15 +179,16 @@ class Attempt(Record):
 
     @property
     def reserved_usd_per_hour(self) -> float:
-        """The highest on-demand price among its pools, as it was when the money was set aside: more
-        than it can have cost.
+        """The highest on-demand price among the pools when the money was reserved.
+
+        The machine cannot have cost more than this.
         """
         hours = (self.deadline_at - self.created_at).total_seconds() / 3600
         return self.price_reserved_usd / hours if hours > 0 else 0.0
 
 
 def client_token(trial: TrialId, attempt: int) -> str:
-    """The idempotency token of an attempt: 64 ASCII characters, EC2's limit.
+    """Compute the idempotency token of an attempt: 64 ASCII characters, which is EC2's limit.
 
     Source: https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
 

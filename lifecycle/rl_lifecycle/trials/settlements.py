@@ -1,4 +1,4 @@
-"""How an attempt ended and what it cost: its outcome, from what was seen of its machine."""
+"""The settlement of an attempt: how it ended and what it cost, from its evidence."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from rl_lifecycle.trials.states import Finding
 
 
 def what_is_known(outcome: AttemptOutcome, machine: Machine | None) -> AttemptOutcome:
-    """An outcome with the machine as EC2 shows it; as it was written before, if EC2 shows none."""
+    """Add the machine that EC2 shows to an outcome. Without a machine the outcome is unchanged."""
     if machine is None:
         return outcome
     return outcome.launched(
@@ -25,10 +25,10 @@ def what_is_known(outcome: AttemptOutcome, machine: Machine | None) -> AttemptOu
 def settle_outcome(
     known: AttemptOutcome, evidence: Evidence, finding: Finding, usd_per_hour: float
 ) -> AttemptOutcome:
-    """Complete an outcome whose machine is gone.
+    """Complete the outcome of an attempt whose machine has ended.
 
-    :param known: with the machine, see :func:`what_is_known`.
-    :param usd_per_hour: what its pool cost, US dollars.
+    :param known: the outcome with its machine, see :func:`what_is_known`.
+    :param usd_per_hour: the price of its pool, US dollars.
     """
     beat, ended = evidence.beat, ended_at(evidence)
     seconds = (
@@ -55,9 +55,7 @@ def settle_outcome(
 
 
 def _saved_usd(evidence: Evidence, finding: Finding, usd_per_hour: float) -> float | None:
-    """About what the steps that are left would have cost; None if the trial was not stopped
-    early.
-    """
+    """Estimate the cost of the steps that an early stop saved; None without an early stop."""
     if (
         finding.cause is not AttemptEnd.STOPPED_EARLY
         or evidence.beat is None

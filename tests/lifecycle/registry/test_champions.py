@@ -123,5 +123,5 @@ def test_a_pointer_to_another_version_with_its_own_manifest_is_refused(
         key,
         json.dumps({**document, "version": 1, "manifest_sha256": sha256_hex(manifest)}).encode(),
     )
-    with pytest.raises(InvalidRecordError, match="does not fit version 1"):
+    with pytest.raises(InvalidRecordError, match="does not match version 1"):
         load_champion(store, NAME)
