@@ -1,7 +1,8 @@
 """The table of EC2 instance types: what we know of each type without a request to AWS.
 
 The rows are in `instance_types.json`, one line for each type. They are in a file of their own,
-because the local AWS reads them, too, and may not import this package. To add a type, add one row. Nothing else has to change.
+because the local AWS reads them, too, and may not import this package. To add a type, add one row.
+Nothing else has to change.
 
 ================= ==================================================================================
 `name`            EC2's name of the type, such as `c7i.large`.
