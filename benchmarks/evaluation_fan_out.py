@@ -30,7 +30,8 @@ from rl_lifecycle.evaluation.requests import EvaluateRequest, Shard, merge_shard
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import artifact_key, shard_prefix
-from rl_lifecycle.storage.stores import S3Store, get, put_once
+from rl_lifecycle.storage.object_store import get, put_once
+from rl_lifecycle.storage.s3_store import S3Store
 
 #: Functions at once.
 WIDTHS = (1, 2, 4)

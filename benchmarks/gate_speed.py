@@ -31,7 +31,7 @@ from rl_evaluator.playing.evaluation import Task
 from rl_evaluator.playing.side_by_side import evaluate_side_by_side
 from rl_lifecycle.evaluation.gate import Gate, decide
 from rl_lifecycle.evaluation.requests import Shard
-from rl_lifecycle.storage.stores import DirectoryStore
+from rl_lifecycle.storage.directory_store import DirectoryStore
 
 ENV_ID, FIRST_SEED = "LunarLander-v3", 5000
 GATE = Gate(return_range=(-200, 320), crash_below=100)

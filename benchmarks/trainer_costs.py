@@ -112,7 +112,7 @@ def _checkpoints(case: Any, rounds: int) -> dict[str, float]:
     directory.
     """
     from benchmarks.cost_cases import TRIAL, full_state
-    from rl_lifecycle.storage.stores import DirectoryStore
+    from rl_lifecycle.storage.directory_store import DirectoryStore
     from rl_trainer.checkpointing.chain import CheckpointChain, Contents
     from rl_trainer.checkpointing.digests import digest_arrays
     from rl_trainer.checkpointing.model_state import capture, final_parameters, first_not_finite

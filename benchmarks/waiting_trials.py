@@ -100,7 +100,7 @@ class Waiting:
         from rl_airflow.trials.log_relay import Told
         from rl_airflow.trials.trigger import Ec2TrialTrigger
         from rl_lifecycle.storage.layout import TrialId, heartbeat_key
-        from rl_lifecycle.storage.stores import get
+        from rl_lifecycle.storage.object_store import get
         from rl_lifecycle.trials.heartbeats import Heartbeat
 
         plan, made = self.plan, []

@@ -12,7 +12,8 @@ import boto3
 from rl_lifecycle.machines.attempts import Attempt
 from rl_lifecycle.reports.run_summary import latest_spec, render_summary, summarise_run
 from rl_lifecycle.storage.layout import attempt_prefix
-from rl_lifecycle.storage.stores import S3Store, get
+from rl_lifecycle.storage.object_store import get
+from rl_lifecycle.storage.s3_store import S3Store
 
 CONCERNS = ("identity", "network", "storage", "training", "evaluation")
 ENVIRONMENT = "dev"

@@ -18,7 +18,9 @@ import onnxruntime
 
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.registry.champions import LoadedChampion, load_champion, refresh_champion
-from rl_lifecycle.storage.stores import DirectoryStore, ObjectStore, S3Store, split_s3_uri
+from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.object_store import ObjectStore
+from rl_lifecycle.storage.s3_store import S3Store, split_s3_uri
 
 
 def main() -> int:

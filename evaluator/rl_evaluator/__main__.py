@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from rl_evaluator.errors import EvaluatorError, InvalidRequestError
+from rl_lifecycle.command_line import OneLineParser
 from rl_lifecycle.errors import LifecycleError
 
 
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rl_evaluator", description=__doc__)
+    parser = OneLineParser(prog="python -m rl_evaluator", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     evaluate = commands.add_parser(
         "evaluate", help="run one episode per seed and print the returns as JSON"

@@ -18,7 +18,7 @@ from rl_lifecycle.evaluation.requests import (
     RenderReportRequest,
 )
 from rl_lifecycle.records.record import Record, first_problem
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 
 _KINDS: dict[str, type[Record]] = {
     "evaluate": EvaluateRequest,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rl_evaluator.dispatch import answer
-from rl_lifecycle.storage.stores import S3Store
+from rl_lifecycle.storage.s3_store import S3Store
 
 
 def handle(event: Mapping[str, Any], context: Any = None) -> dict[str, Any]:

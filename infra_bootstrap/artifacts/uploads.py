@@ -11,7 +11,8 @@ from typing import Any
 
 from infra_bootstrap.artifacts.files import ArtifactFile
 from rl_lifecycle.storage.layout import ARTIFACTS
-from rl_lifecycle.storage.stores import S3Store, put_once
+from rl_lifecycle.storage.object_store import put_once
+from rl_lifecycle.storage.s3_store import S3Store
 
 PARALLEL = 8
 

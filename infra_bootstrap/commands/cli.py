@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -30,6 +30,7 @@ from infra_bootstrap.errors import (
 from infra_bootstrap.stacks.concerns import Concern
 from infra_bootstrap.stacks.settings import LAMBDA_RUNTIMES, DeploymentSettings
 from infra_bootstrap.stacks.template_files import check_parameters
+from rl_lifecycle.command_line import OneLineParser
 from rl_lifecycle.errors import LifecycleError
 
 #: How AWS says that it does not know the credentials.
@@ -40,14 +41,6 @@ UNKNOWN_CREDENTIALS = (
     "UnrecognizedClientException",
 )
 BAD_INPUT = (BadInputError, NotConfirmedError, NotDeployedError, PreflightFailedError)
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose complaint is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the complaint and exit 2."""
-        self.exit(2, f"infra_bootstrap: {message} (see {self.prog} --help)\n")
 
 
 def run(argv: Sequence[str]) -> int:

@@ -30,7 +30,8 @@ from rl_lifecycle.machines.launches import build_fleet_request, plan_pools, tria
 from rl_lifecycle.machines.prices import FALL_BACK
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import heartbeat_key, shard_key, spec_key
-from rl_lifecycle.storage.stores import ObjectStore, S3Store
+from rl_lifecycle.storage.object_store import ObjectStore
+from rl_lifecycle.storage.s3_store import S3Store
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 
 #: The environment of `make aws-smoke`.

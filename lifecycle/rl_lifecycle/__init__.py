@@ -1,6 +1,5 @@
-"""The contract between Nightshift's parts and its pure decisions: specs, states, S3 layout, gate,
-champion.
+"""The contract between the parts of Nightshift, and its pure decisions.
 
-Depends on the standard library and pydantic alone, so that every part, on Airflow, EC2, Lambda or a
-laptop, can import it. Clients, clocks and randomness are arguments.
+It depends only on the standard library and pydantic, so that every part can import it: on Airflow,
+EC2, Lambda or a laptop. Clients, clocks and randomness are arguments.
 """

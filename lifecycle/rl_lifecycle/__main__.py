@@ -1,5 +1,7 @@
-"""`python -m rl_lifecycle decide|schema`: the gate on two stored evaluations; the schema of an
-experiment file.
+"""The command line `python -m rl_lifecycle`.
+
+- `decide` applies the gate to two stored evaluations.
+- `schema` prints the JSON schema of an experiment file.
 """
 
 import argparse
@@ -8,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rl_lifecycle.command_line import OneLineParser
 from rl_lifecycle.errors import InvalidRecordError, LifecycleError, NewerRecordError
 from rl_lifecycle.evaluation.gate import Gate, Verdict, decide
 from rl_lifecycle.experiment.schema import experiment_schema
@@ -15,7 +18,7 @@ from rl_lifecycle.records.record import Record
 
 
 class _Evaluation(Record):
-    """What of an evaluation the gate needs; what else an evaluation says is passed over."""
+    """The part of an evaluation that the gate needs. Other keys are ignored."""
 
     model_config = {"extra": "ignore"}
 
@@ -27,7 +30,10 @@ class _Evaluation(Record):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. :return: 0, or 2 on bad input, which is said in one line on stderr."""
+    """Run a command.
+
+    :return: 0, or 2 after bad input, which is reported in one line on stderr.
+    """
     options = _parser().parse_args(arguments)
     if options.command == "schema":
         print(json.dumps(experiment_schema(), indent=2))
@@ -45,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def describe(verdict: Verdict) -> list[str]:
-    """Say a verdict in lines for a terminal: the decision with its reason, then one line a look."""
+    """Describe a verdict in lines for a terminal: the decision, then one line for each look."""
     lines = [f"{verdict.decision}: {verdict.reason}"]
     for look in verdict.looks:
         lines.append(
@@ -59,7 +65,7 @@ def describe(verdict: Verdict) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rl_lifecycle", description=__doc__)
+    parser = OneLineParser(prog="python -m rl_lifecycle", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     decide_ = commands.add_parser(
         "decide", help="judge a candidate against the champion on the same seeds"
@@ -100,7 +106,7 @@ def _decide(options: argparse.Namespace) -> Verdict:
 
 
 def _read_gate(path: Path) -> Gate:
-    """Read the gate's settings. A person wrote them, so a key that is not known is a mistake."""
+    """Read the gate's settings. An unknown key is an error, because a person wrote the file."""
     try:
         return Gate.from_json(_read(path), str(path))
     except NewerRecordError as error:

@@ -1,17 +1,17 @@
-"""Everything that `rl_lifecycle` raises on purpose.
+"""The errors of `rl_lifecycle`.
 
 LifecycleError
-├── InvalidExperimentError      an experiment file, or a frozen spec, says something that is not allowed
+├── InvalidExperimentError      an experiment file or a frozen spec has a forbidden value
 ├── ForbiddenWrapperError       a wrapper comes from a package whose wrappers are not allowed
-├── InvalidRecordError          a stored JSON is not of the form that the contract gives it
-│   └── NewerRecordError        a newer version of Nightshift wrote it: this one must be upgraded
-├── MissingObjectError          a key that must exist does not
-├── PreconditionFailedError     a conditional write lost: somebody else wrote the key
-├── StoreUnavailableError       the store did not answer; nothing is known about the write
+├── InvalidRecordError          a stored JSON does not have the form of its record
+│   └── NewerRecordError        a newer version of Nightshift wrote it: upgrade this one
+├── MissingObjectError          a key that must exist is missing
+├── PreconditionFailedError     another writer changed the key before a conditional write
+├── StoreUnavailableError       the store did not answer; a write may have taken effect
 ├── OverlappingSeedsError       two evaluations would share episode seeds
 ├── BudgetExceededError         a machine would cost more than what is left of the run's budget
-├── NoPlaceError                as many machines of the run are at work as may be at the same time
-├── LaunchRefusedError          a launch that cannot work is refused before it is asked for
+├── NoPlaceError                the run has as many machines at work as it may have
+├── LaunchRefusedError          a launch cannot work, so it is not requested
 ├── CorruptArtifactError        bytes do not have the digest that was recorded for them
 └── ChangedPiecesError          bytes in memory changed while they were being stored
 """
@@ -20,15 +20,15 @@ from collections.abc import Sequence
 
 
 class LifecycleError(Exception):
-    """The base of all errors of this package; its message is one line for a person."""
+    """The base of all errors of this package. Its message is one line for a person."""
 
 
 class InvalidExperimentError(LifecycleError):
-    """An experiment says something that is not allowed.
+    """An experiment has a value that is not allowed.
 
-    :param source: the file (or object) that says it.
-    :param key: dotted path of the offending key, empty when the whole document is wrong.
-    :param problem: what is wrong and what is allowed.
+    :param source: the file or object that holds the value.
+    :param key: dotted path of the key; empty when the whole document is wrong.
+    :param problem: what is wrong, and what is allowed.
     """
 
     def __init__(self, source: str, key: str, problem: str) -> None:
@@ -46,7 +46,7 @@ class ForbiddenWrapperError(LifecycleError):
 
 
 class InvalidRecordError(LifecycleError):
-    """A stored JSON is not of the form that the contract gives it."""
+    """A stored JSON does not have the form of its record."""
 
     def __init__(self, where: str, problem: str) -> None:
         self.where, self.problem = where, problem
@@ -61,8 +61,9 @@ DEPLOY = (
 
 
 class NewerRecordError(InvalidRecordError):
-    """A newer version of Nightshift wrote the JSON: it has a key, or a `schema_version`, that this
-    one does not know.
+    """A newer version of Nightshift wrote the JSON.
+
+    The JSON has a key or a `schema_version` that this version does not know.
     """
 
     def __init__(self, where: str, problem: str) -> None:
@@ -73,7 +74,7 @@ class NewerRecordError(InvalidRecordError):
 
 
 class MissingObjectError(LifecycleError):
-    """A key that must exist does not."""
+    """A key that must exist is missing."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -81,17 +82,15 @@ class MissingObjectError(LifecycleError):
 
 
 class PreconditionFailedError(LifecycleError):
-    """A conditional write lost: the key exists already, or is no longer what the writer had
-    read.
-    """
+    """Another writer created or changed the key before a conditional write."""
 
     def __init__(self, uri: str, condition: str) -> None:
         self.uri, self.condition = uri, condition
-        super().__init__(f"{uri} was written by somebody else ({condition} failed)")
+        super().__init__(f"{uri} was changed by another writer ({condition} failed)")
 
 
 class StoreUnavailableError(LifecycleError):
-    """The store did not answer; whether a write took effect is unknown. Retry it."""
+    """The store did not answer. A write may have taken effect or not, so retry it."""
 
     def __init__(self, uri: str, problem: str) -> None:
         self.uri, self.problem = uri, problem
@@ -99,13 +98,13 @@ class StoreUnavailableError(LifecycleError):
 
 
 class OverlappingSeedsError(LifecycleError):
-    """Two evaluations would share episode seeds, so the later one would be no fresh evidence."""
+    """Two evaluations share episode seeds, so the later one is no independent evidence."""
 
     def __init__(self, first: str, second: str) -> None:
         self.first, self.second = first, second
         super().__init__(
-            f"episode seeds of {first} overlap with those of {second}: trigger again, another run "
-            "draws others"
+            f"episode seeds of {first} overlap with those of {second}: trigger the "
+            "DAG again, because another run draws other seeds"
         )
 
 
@@ -120,9 +119,7 @@ class CorruptArtifactError(LifecycleError):
 
 
 class ChangedPiecesError(LifecycleError):
-    """Bytes in memory are no longer what was to be stored: nothing may name what was written of
-    them.
-    """
+    """Bytes in memory changed while they were being stored. Do not use what was written."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -135,8 +132,8 @@ class ChangedPiecesError(LifecycleError):
 class BudgetExceededError(LifecycleError):
     """A machine may cost more than what is left of the run's budget.
 
-    :param needed_usd: what would have to be reserved.
-    :param left_usd: what is not reserved or spent yet.
+    :param needed_usd: the amount to reserve.
+    :param left_usd: the amount that is neither reserved nor spent.
     """
 
     def __init__(self, needed_usd: float, left_usd: float, budget_usd: float) -> None:
@@ -150,9 +147,7 @@ class BudgetExceededError(LifecycleError):
 
 
 class NoPlaceError(LifecycleError):
-    """As many machines of the run are at work as may be at the same time: wait until one has
-    ended.
-    """
+    """The run has as many machines at work as it may have. Wait until one of them has ended."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -163,4 +158,4 @@ class NoPlaceError(LifecycleError):
 
 
 class LaunchRefusedError(LifecycleError):
-    """A launch that cannot work is refused before it is asked for; the message says what to set."""
+    """A launch cannot work, so it is not requested. The message says what to change."""

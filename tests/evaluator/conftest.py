@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rl_lifecycle.experiment.spec import Artifact
-from rl_lifecycle.storage.stores import DirectoryStore
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_artifact
 

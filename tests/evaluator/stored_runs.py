@@ -10,7 +10,7 @@ from rl_lifecycle.experiment.experiment import read_experiment
 from rl_lifecycle.experiment.spec import Artifact, Champion, Spec, freeze_spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import TrialId, artifact_key, policy_key, shard_key, spec_key
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 
 
 def store_artifact(store: ObjectStore, name: str, data: bytes) -> Artifact:

@@ -15,7 +15,8 @@ from rl_lifecycle.evaluation.policies import PolicyRecord
 from rl_lifecycle.evaluation.reports import Report
 from rl_lifecycle.experiment.wrappers import WrapperForm
 from rl_lifecycle.registry.promotion import promote
-from rl_lifecycle.storage.stores import DirectoryStore, get
+from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.object_store import get
 from rl_lifecycle.trials.checkpoints import CheckpointManifest
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_artifact, store_policy, store_spec

@@ -13,7 +13,7 @@ from moto import mock_aws
 from rl_evaluator import handler
 from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.experiment.spec import Artifact
-from rl_lifecycle.storage.stores import S3Store
+from rl_lifecycle.storage.s3_store import S3Store
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_artifact
 

@@ -15,8 +15,9 @@ from rl_lifecycle.errors import CorruptArtifactError
 from rl_lifecycle.evaluation.requests import Shard, merge_shards
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import shard_key
-from rl_lifecycle.storage.stores import DirectoryStore, get
+from rl_lifecycle.storage.object_store import get
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_policy, store_spec
 

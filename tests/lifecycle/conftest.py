@@ -11,7 +11,9 @@ from moto import mock_aws
 
 from rl_lifecycle.experiment.experiment import Experiment, read_experiment
 from rl_lifecycle.experiment.spec import Spec, freeze_spec
-from rl_lifecycle.storage.stores import DirectoryStore, ObjectStore, S3Store
+from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.object_store import ObjectStore
+from rl_lifecycle.storage.s3_store import S3Store
 
 NIGHT = datetime(2026, 11, 22, 2, tzinfo=UTC)
 

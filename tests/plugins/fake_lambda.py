@@ -24,7 +24,7 @@ from rl_lifecycle.evaluation.requests import (
     Shard,
 )
 from rl_lifecycle.storage.layout import shard_key
-from rl_lifecycle.storage.stores import ObjectStore, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, put_once
 
 
 @dataclass

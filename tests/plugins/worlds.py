@@ -25,7 +25,7 @@ from rl_lifecycle.experiment.experiment import Experiment, read_experiment
 from rl_lifecycle.experiment.spec import Artifact, Spec, freeze_spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import TrialId, head_key, heartbeat_key, ledger_key, spec_key
-from rl_lifecycle.storage.stores import ObjectInfo, StoredObject
+from rl_lifecycle.storage.object_store import ObjectInfo, StoredObject
 from rl_lifecycle.trials.actions import Action, ActionKind
 from rl_lifecycle.trials.checkpoints import Head
 from rl_lifecycle.trials.evidence import Evidence, StepProgress, track_progress

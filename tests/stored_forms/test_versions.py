@@ -25,7 +25,7 @@ from rl_lifecycle.evaluation.requests import DecideRequest
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.machines.attempts import AttemptEnd
 from rl_lifecycle.records.record import canonical_json
-from rl_lifecycle.storage.stores import DirectoryStore
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.trials.actions import ActionKind, decide_action
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
 from tests.evaluator.stored_runs import store_artifact, store_spec

@@ -15,7 +15,7 @@ from rl_airflow.evaluation.trigger import LambdaEvaluationTrigger
 from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.storage.layout import shard_prefix
-from rl_lifecycle.storage.stores import S3Store
+from rl_lifecycle.storage.s3_store import S3Store
 from tests.plugins.worlds import World
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,8 @@ from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.reports.run_summary import RunSummary
 from rl_lifecycle.storage.layout import spec_key, version_prefix
-from rl_lifecycle.storage.stores import S3Store, get
+from rl_lifecycle.storage.object_store import get
+from rl_lifecycle.storage.s3_store import S3Store
 from tests.conftest import ROOT
 from tests.system import deliveries
 from tests.system.accounts import Account

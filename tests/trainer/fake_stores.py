@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from rl_lifecycle.errors import StoreUnavailableError
+from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.object_store import ObjectInfo, ObjectStore, StoredObject
 from rl_lifecycle.storage.pieces import Reader
-from rl_lifecycle.storage.stores import DirectoryStore, ObjectInfo, ObjectStore, StoredObject
 
 
 class FakeFlakyStore:

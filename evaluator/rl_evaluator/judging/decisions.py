@@ -27,7 +27,7 @@ from rl_lifecycle.experiment.experiment import Scenario
 from rl_lifecycle.experiment.spec import Champion, Spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import report_key, shard_prefix
-from rl_lifecycle.storage.stores import ObjectStore, get, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 
 
 def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:

@@ -11,14 +11,15 @@ from typing import Any
 
 from rl_evaluator.errors import EvaluatorError, InvalidRequestError, first_line
 from rl_evaluator.judging.decisions import gather
+from rl_evaluator.pages.report_html import Film, render_report
 from rl_evaluator.playing.evaluation import Task
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.evaluation.pair_statistics import WorstPair
-from rl_lifecycle.evaluation.reports import Film, Report, render_report
+from rl_lifecycle.evaluation.reports import Report
 from rl_lifecycle.evaluation.requests import RenderReportRequest, Shard
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.layout import report_key, report_page_key
-from rl_lifecycle.storage.stores import ObjectStore, get, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 
 #: How long all films together may take, and what must be left of the invocation to begin one at
 #: all, seconds.

@@ -14,7 +14,7 @@ from rl_lifecycle.evaluation.requests import EvaluateRequest
 from rl_lifecycle.evaluation.selection import selection_name
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.layout import POLICIES, policy_key, spec_key, trial_of_key
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 OBJECT_CREATED = "Object Created"
 

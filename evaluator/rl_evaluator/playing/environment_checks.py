@@ -15,7 +15,7 @@ from rl_evaluator.playing.evaluation import versions
 from rl_evaluator.playing.spaces import describe_space
 from rl_evaluator.playing.wheels import use_wheels
 from rl_lifecycle.evaluation.requests import CheckEnvironmentRequest, EnvironmentReport
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 
 #: How long random steps are timed.
 TIMED_S = 0.3
@@ -44,7 +44,7 @@ def answer_check_environment(
         except EnvironmentFailedError as error:
             report = EnvironmentReport(problem=str(error), versions=versions())
     said = dict.fromkeys(str(one.message).splitlines()[0] for one in caught if str(one.message))
-    return report.model_copy(update={"warnings": tuple(said)[:MOST_WARNINGS]})
+    return report.with_warnings(tuple(said)[:MOST_WARNINGS])
 
 
 def check_environment(

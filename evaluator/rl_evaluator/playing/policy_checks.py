@@ -10,7 +10,7 @@ from rl_evaluator.playing.policies import Policy, load_policy
 from rl_evaluator.playing.wheels import use_wheels
 from rl_lifecycle.errors import CorruptArtifactError, MissingObjectError
 from rl_lifecycle.evaluation.requests import CheckPolicyRequest, EpisodeEnd, PolicyReport
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 #: Lock steps of the episode that is tried. It need not end: whether the policy acts at all is what
 #: is asked.

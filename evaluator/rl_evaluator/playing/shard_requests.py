@@ -18,7 +18,7 @@ from rl_evaluator.playing.policies import load_policy
 from rl_evaluator.playing.wheels import use_wheels
 from rl_lifecycle.evaluation.requests import EvaluateRequest, Shard
 from rl_lifecycle.storage.layout import shard_key
-from rl_lifecycle.storage.stores import ObjectStore, get, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 
 #: Seconds that are kept for writing the shard before the Lambda is stopped.
 RESERVE_S = 10.0

@@ -27,9 +27,7 @@ def evaluate_side_by_side(policy: bytes, source: str, task: Task, n_processes: i
     # Fresh processes: onnxruntime's threads do not survive a fork.
     with multiprocessing.get_context("spawn").Pool(len(parts)) as pool:
         shards = pool.starmap(_evaluate_part, [(policy, source, part) for part in parts])
-    return merge_shards(shards).model_copy(
-        update={"seconds": round(time.perf_counter() - started, 6)}
-    )
+    return merge_shards(shards).with_seconds(round(time.perf_counter() - started, 6))
 
 
 def split_task(task: Task, n_parts: int) -> list[Task]:

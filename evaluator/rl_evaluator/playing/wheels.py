@@ -18,7 +18,7 @@ from rl_evaluator.errors import InvalidWheelError
 from rl_lifecycle.experiment.spec import Artifact, WheelSet
 from rl_lifecycle.experiment.wheels import unpack_wheel
 from rl_lifecycle.storage.layout import artifact_key
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 FOLDER = "nightshift-wheels"
 

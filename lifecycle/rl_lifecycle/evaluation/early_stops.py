@@ -1,16 +1,15 @@
-"""When to end a trial before its last step: its target is reached, or it is hopeless. A written
-rule, on selection seeds only.
+"""The rule that ends a trial before its last step. It only uses selection seeds.
 
-Policies are evaluated beside training as they arrive; each gives a point of the curve. With m its
-mean return (clipped to the declared range, lost episodes at the floor) and e its standard error,
-the trial is ended when
+Policies are evaluated while the trial is being trained. Each policy gives one point of the learning
+curve. Let m be its mean return (clipped to the declared range, lost episodes at the floor) and e
+its standard error. The trial ends when
 
-- **target**: `target_above` is set, and some point has m − 2e ≥ target_above;
-- **hopeless**: `hopeless_below` is set, `hopeless_after` of the steps have been trained, at least
-  three points are there, and every one of them has m + 2e < hopeless_below.
+- **target**: `target_above` is set, and a point has m − 2e ≥ target_above;
+- **hopeless**: `hopeless_below` is set, `hopeless_after` of the steps have been trained, there are
+  at least three points, and every point has m + 2e < hopeless_below.
 
-The gate's seeds are never looked at, so stopping spends no alpha; what was trained until then is a
-candidate like any other.
+The rule never uses the gate's seeds, so stopping spends no alpha. The policies that were trained
+until then can become the candidate, as always.
 """
 
 import math
@@ -20,14 +19,14 @@ from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.experiment.experiment import EarlyStop, Evaluation
 from rl_lifecycle.records.record import Record
 
-#: Standard errors by which a mean must clear its line.
+#: How many standard errors must lie between a mean and its limit.
 CLEARANCE = 2.0
-#: A trial is never called hopeless on fewer points.
+#: A trial with fewer points is never hopeless.
 FEWEST_POINTS = 3
 
 
 class CurvePoint(Record):
-    """One policy of a trial on the selection seeds."""
+    """The result of one policy of a trial on the selection seeds."""
 
     step: int
     mean: float
@@ -36,9 +35,9 @@ class CurvePoint(Record):
 
 
 def curve_of(shards: Mapping[int, Shard], evaluation: Evaluation) -> tuple[CurvePoint, ...]:
-    """Make the learning curve of a trial.
+    """Compute the learning curve of a trial.
 
-    :param shards: step → its selection episodes. One that is not complete yet is no point yet.
+    :param shards: step → its selection episodes. An incomplete evaluation is left out.
     """
     return tuple(
         _point(step, shards[step], evaluation)
@@ -48,7 +47,7 @@ def curve_of(shards: Mapping[int, Shard], evaluation: Evaluation) -> tuple[Curve
 
 
 def why_stop(curve: Iterable[CurvePoint], rule: EarlyStop, total_timesteps: int) -> str:
-    """Say why a trial need not be trained any further; empty while it must.
+    """Explain why a trial may end early; empty while it must go on.
 
     >>> point = CurvePoint(step=50, mean=490.0, error=2.0, n_episodes=100)
     >>> why_stop([point], EarlyStop(target_above=480), 100)

@@ -1,9 +1,8 @@
-"""When looking on is hopeless: stop early, and keep the champion.
+"""The rule that ends the looks early when a promotion has become hopeless. The champion stays.
 
-Asked only at a look that neither promotes nor keeps, so it never turns such a decision; and
-stopping never promotes, so it spends no alpha. What it may cost is power: it stops only if even a
-truth two standard errors better than what was seen could not be shown with all the pairs that are
-planned.
+The rule is only applied at a look that neither promotes nor keeps, so it never changes such a
+decision. It never promotes, so it spends no alpha. It may cost power. It only stops if the planned
+pairs would be too few even for a truth that is two standard errors better than what was seen.
 """
 
 import math
@@ -11,18 +10,18 @@ from collections.abc import Sequence
 
 from rl_lifecycle.evaluation.paired_returns import Crashes, PairedReturns, deviation
 
-#: How much better than seen the truth is allowed to be, in standard errors.
+#: How many standard errors the truth may be better than what was seen.
 HOPE = 2.0
 
 
 def pairs_needed(hoped: float, spread: float, width: float) -> float:
-    """Roughly how many pairs show that a mean is positive: 3 R/δ + (1.65 σ/δ)².
+    """Estimate how many pairs show that a mean is positive: 3 R/δ + (1.65 σ/δ)².
 
-    The first part pays for the phantom worst case, the second is the usual one of a test.
+    The first part comes from the phantom worst case. The second part is the usual one of a test.
 
-    :param hoped: δ, the mean that is hoped for.
-    :param spread: σ.
-    :param width: R, how far down one value can lie.
+    :param hoped: δ, the assumed mean.
+    :param spread: σ, the standard deviation.
+    :param width: R, how far below zero one value can lie.
 
     >>> round(pairs_needed(5.67, 25.9, 520))
     332
@@ -33,7 +32,7 @@ def pairs_needed(hoped: float, spread: float, width: float) -> float:
 def why_futile(
     pairs: PairedReturns, crashes: Crashes, n: int, last: int, *, margin: float, crash_margin: float
 ) -> str:
-    """Say why looking on after `n` pairs is hopeless; empty when it is not.
+    """Explain why more pairs after the first `n` are hopeless; empty when they are not.
 
     :param last: pairs at the last look.
     """

@@ -1,7 +1,7 @@
-"""The promotion gate: pure functions from paired returns to a decision, with exact p-values and
-alpha spent by look.
+"""The promotion gate: pure functions from paired returns to a decision.
 
-docs/gate.md explains the rule and publishes how often it promotes falsely.
+It uses exact p-values, and each look spends a part of alpha. docs/gate.md explains the rule and
+publishes how often it promotes falsely.
 """
 
 import math
@@ -47,12 +47,12 @@ __all__ = [
 
 #: Share of max_pairs at which each look is taken.
 LOOK_SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
-#: More lost episodes than this are trouble with the infrastructure, not evidence.
+#: With a larger share of lost episodes, the infrastructure has a problem and nothing is decided.
 MAX_LOST = 0.01
 
 
 class Decision(StrEnum):
-    """What the gate says."""
+    """The answers of the gate."""
 
     PROMOTE = "PROMOTE"
     KEEP = "KEEP"
@@ -62,7 +62,7 @@ class Decision(StrEnum):
 
 
 class Gate(Record):
-    """The rule, declared before any return is seen."""
+    """The rule of the gate, declared before any return is seen."""
 
     return_range: tuple[float, float]
     crash_below: float
@@ -95,7 +95,7 @@ class Gate(Record):
         return self
 
     def schedule(self) -> tuple[tuple[int, float], ...]:
-        """The looks: (pairs, alpha that may be spent there)."""
+        """The looks: (pairs, alpha that may be spent at this look)."""
         if self.looks:
             # Later looks see more, so they may spend more: alpha grows with the look, as in the
             # default schedule.
@@ -107,9 +107,13 @@ class Gate(Record):
             merged[n] = merged.get(n, 0.0) + self.alpha * share
         return tuple(merged.items())
 
+    def without_margin(self) -> Self:
+        """The same gate with a margin of 0."""
+        return self.model_copy(update={"margin": 0.0})
+
 
 class Guard(Record):
-    """What was seen of crashes in one scenario at one look."""
+    """The crashes in one scenario at one look."""
 
     p_guard: float
     p_guard_broken: float
@@ -119,8 +123,9 @@ class Guard(Record):
 
 
 class Look(Record):
-    """What was seen at one look. p values are of the hypotheses that promotion (or keeping) must
-    refute.
+    """The results at one look.
+
+    Each p-value belongs to a hypothesis that must be rejected to promote, or to keep the champion.
     """
 
     n: int
@@ -136,9 +141,21 @@ class Look(Record):
     lost: int
     scenarios: dict[str, Guard] = {}
 
+    def against_bar(self, *, p_better: float, p_worse: float) -> Self:
+        """Replace the champion by a bar, which never crashes and whose crash guard always holds."""
+        return self.model_copy(
+            update={
+                "p_better": p_better,
+                "p_worse": p_worse,
+                "p_guard": 0.0,
+                "p_guard_broken": 1.0,
+                "crashes_champion": 0,
+            }
+        )
+
 
 class Verdict(Record):
-    """The gate's answer, with all that it rests on."""
+    """The decision of the gate, and everything that it was made from."""
 
     schema_version: Literal[1] = 1
     decision: Decision
@@ -157,7 +174,7 @@ class Verdict(Record):
 
 
 def gate_of(experiment: Experiment) -> Gate:
-    """The rule that an experiment declares."""
+    """The gate that an experiment declares."""
     evaluation, gate = experiment.evaluation, experiment.gate
     thresholds = {
         name: evaluation.crash_below if scenario.crash_below is None else scenario.crash_below
@@ -181,15 +198,15 @@ def decide(
     gate: Gate,
     scenarios: Mapping[str, tuple[Returns, Returns]] | None = None,
 ) -> Verdict:
-    """Judge a candidate against a champion on paired episodes, replaying the looks on prefixes.
+    """Judge a candidate against a champion on paired episodes, look by look.
 
     :param candidate: returns on the gate's seeds, in their order; None: the episode was lost.
-    :param champion: the same for the champion; only pairs that both have count.
-    :param scenarios: scenario → (candidate, champion), for each that the gate names. Improvement is
-        asked of the base scenario alone and the crash guard of every one, all of which must hold:
-        so alpha needs no correction.
-    :return: CONTINUE with the pairs that the next look needs, or a decision that stands: further
-        pairs do not change it.
+    :param champion: the same for the champion. Only pairs that both have count.
+    :param scenarios: scenario → (candidate, champion), for each scenario of the gate. Only the base
+        scenario must show an improvement. The crash guard must hold in every scenario, so alpha
+        needs no correction.
+    :return: CONTINUE with the pairs that the next look needs, or a final decision. More pairs do
+        not change a final decision.
     """
     pairs = PairedReturns(candidate, champion, gate.return_range)
     crashes = Crashes.of(candidate, champion, gate.crash_below)
@@ -222,33 +239,26 @@ def decide(
 
 
 def decide_first(candidate: Returns, above: float | None, gate: Gate) -> Verdict:
-    """Judge a first champion: its mean must be shown to lie above an absolute bar, and its crashes
-    below the ceiling.
+    """Judge a first champion: its mean must exceed an absolute bar, its crashes the ceiling not.
 
-    The same rule with a champion that returns exactly the bar in every episode, so the looks, the
-    alpha and the floor are the same; there is nobody to crash less often than, so of the guards
-    only the ceiling is asked.
+    The rule is the same as against a champion that returns exactly the bar in every episode. So the
+    looks, the alpha and the floor are the same. There is no champion to compare crashes with, so of
+    the guards only the ceiling counts.
 
-    :param above: the bar; None: the floor of the return range, which any policy that ever leaves
-        the floor passes.
+    :param above: the bar; None: the floor of the return range, which every policy exceeds that ever
+        leaves the floor.
     """
     bar = gate.return_range[0] if above is None else above
     pairs = PairedReturns(candidate, [bar] * len(candidate), gate.return_range)
     crashes = Crashes.of(candidate, [bar] * len(candidate), gate.crash_below)
-    alone = gate.model_copy(update={"margin": 0.0})
+    alone = gate.without_margin()
 
     def judge(n: int, alpha: float) -> tuple[Look, Decision, str]:
-        # No return can lie further below the bar than the floor does, so the phantom need not
-        # either.
+        # No return lies further below the bar than the floor, so the phantom lies at the floor.
         gains = pairs.differences[:n]
-        look = _look(pairs, crashes, {}, alone, n, alpha).model_copy(
-            update={
-                "p_guard": 0.0,
-                "p_guard_broken": 1.0,
-                "crashes_champion": 0,
-                "p_better": p_mean_at_most_zero(gains, bar - pairs.low),
-                "p_worse": p_mean_at_most_zero([-gain for gain in gains], pairs.high - bar),
-            }
+        look = _look(pairs, crashes, {}, alone, n, alpha).against_bar(
+            p_better=p_mean_at_most_zero(gains, bar - pairs.low),
+            p_worse=p_mean_at_most_zero([-gain for gain in gains], pairs.high - bar),
         )
         if look.p_better <= alpha and (look.p_ceiling is None or look.p_ceiling <= alpha):
             return (
@@ -283,12 +293,11 @@ def decide_first(candidate: Returns, above: float | None, gate: Gate) -> Verdict
 
 
 def decide_unchanged(candidate_digest: str, champion: Champion | None) -> Verdict | None:
-    """Say UNCHANGED, before a single episode is run, if the candidate is the very policy in
-    service.
+    """Decide UNCHANGED, without any episode, if the candidate is the policy in service.
 
     :param candidate_digest: digest of its parameters and normalisation statistics.
-    :return: None if it is another policy, or if the champion is no measure for it (a new lineage):
-        evaluate it.
+    :return: None if it must be evaluated: it is another policy, or the champion is of another
+        lineage.
     """
     if champion is None or champion.new_lineage or champion.digest != candidate_digest:
         return None
@@ -309,7 +318,7 @@ def decide_shards(
 ) -> Verdict:
     """Judge two evaluations.
 
-    :param scenarios: scenario → (candidate, champion), likewise.
+    :param scenarios: scenario → (candidate, champion).
     :raises InvalidRecordError: if they are not of the same environment, settings and seeds.
     """
     for ours, theirs in ((candidate, champion), *(scenarios or {}).values()):
@@ -333,9 +342,9 @@ def _replay(
     unit: str,
     undecided: str,
 ) -> Verdict:
-    """Take the looks in their order until one decides.
+    """Take the looks in their order until one of them decides.
 
-    :param lost: per scenario, the base first, which pairs lack an episode.
+    :param lost: for each scenario, the base first: which pairs lack an episode.
     """
     looks: list[Look] = []
     for n, alpha in gate.schedule():
@@ -370,7 +379,7 @@ def _look(
     n: int,
     alpha: float,
 ) -> Look:
-    """Compute what there is to see at one look."""
+    """Compute the results of one look."""
     width, margin = pairs.high - pairs.low, gate.crash_margin
     gains = [difference - gate.margin for difference in pairs.differences[:n]]
     return Look(
@@ -401,8 +410,9 @@ def _look(
 
 
 def _decide_look(look: Look, gate: Gate) -> tuple[Decision, str]:
-    """Apply the rule to one look: improvement and every guard must be shown, or one of them
-    refuted.
+    """Apply the rule to one look.
+
+    It promotes if improvement and every guard are shown. It keeps the champion if one is refuted.
     """
     shown = {"better": look.p_better, "crashes no more often": look.p_guard}
     if look.p_ceiling is not None:

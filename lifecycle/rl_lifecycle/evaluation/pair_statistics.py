@@ -1,13 +1,13 @@
-"""What a person must see of an evaluation beside the verdict: means, tails, crashes, the worst
-seeds.
+"""Statistics of an evaluation beside the verdict: means, tails, crashes, the worst seeds.
 
-Only the gate's own bound decides; the rest is to understand it by.
+Only the bound of the gate decides. The other numbers help a person to understand the decision.
 """
 
 import hashlib
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Self
 
 from pydantic import Field
 
@@ -17,16 +17,17 @@ from rl_lifecycle.evaluation.paired_returns import PairedReturns, Returns, devia
 from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.records.record import Record
 
-#: Differences more skewed than this are where usual tests promote falsely.
+#: With differences more skewed than this, usual tests promote falsely.
 SKEW_WARNING = -2.0
-#: The tail that CVaR10 is the mean of.
+#: The share of the returns whose mean is CVaR10.
 TAIL = 0.1
 N_WORST = 5
 
 
 class PolicyStatistics(Record):
-    """One policy's episodes, unpaired. Lost episodes are left out of means, and count as crashes of
-    the candidate.
+    """The episodes of one policy, unpaired.
+
+    Means leave out lost episodes. A lost episode counts as a crash of the candidate.
     """
 
     n: int
@@ -50,7 +51,7 @@ class WorstPair(Record):
 
 
 class PairStatistics(Record):
-    """The pairs of the last look, described."""
+    """The statistics of the pairs of the last look."""
 
     n: int
     candidate: PolicyStatistics
@@ -72,15 +73,19 @@ class PairStatistics(Record):
     seeds_sha256: str = Field(description="of the seeds, as decimal numbers joined by commas")
     warnings: tuple[str, ...] = ()
 
+    def with_warnings(self, warnings: tuple[str, ...]) -> Self:
+        """Replace the warnings."""
+        return self.model_copy(update={"warnings": warnings})
+
 
 def describe_pairs(
     candidate: Shard, champion: Shard | None, gate: Gate, verdict: Verdict, bar: float | None = None
 ) -> PairStatistics | None:
-    """Describe the pairs that the verdict's last look saw.
+    """Describe the pairs that the verdict's last look used.
 
     :param champion: None for a first champion, which is compared with the bar.
-    :param bar: mean return that a first champion must prove; None: the floor.
-    :return: None if no look was taken, or nothing was seen.
+    :param bar: the mean return that a first champion must exceed; None: the floor.
+    :return: None if no look was taken or there are no episodes.
     """
     n = verdict.looks[-1].n if verdict.looks else min(verdict.n_pairs, len(candidate.returns))
     if n == 0:
@@ -107,14 +112,14 @@ def describe_pairs(
         worst=_worst(candidate, theirs, pairs, alone=champion is None),
         seeds_sha256=_hash_seeds(candidate.first_seed, n),
     )
-    return described.model_copy(update={"warnings": tuple(_warn(described))})
+    return described.with_warnings(tuple(_warn(described)))
 
 
 def lower_bound(differences: Sequence[float], width: float, alpha: float) -> float:
-    """Find the largest mean that the gate's test still shows: p(differences - m, width + m) <=
-    alpha.
+    """Find the largest mean m that the gate's test still shows.
 
-    p is nearly normal in m, so a secant on normal quantiles finds it in a few steps.
+    It is the largest m with p(differences - m, width + m) <= alpha. p is nearly normal in m, so a
+    secant on normal quantiles finds it in a few steps.
 
     :param width: how far below zero a difference can lie.
     """
@@ -145,11 +150,10 @@ def lower_bound(differences: Sequence[float], width: float, alpha: float) -> flo
 
 
 def analytic_bca(values: Sequence[float], level: float = 0.9) -> tuple[float, float]:
-    """Give the bias-corrected accelerated bootstrap interval of a mean without resampling (the ABC
-    interval).
+    """Compute the bias-corrected accelerated bootstrap interval of a mean without resampling.
 
-    Source: DiCiccio and Efron (1992), https://doi.org/10.1093/biomet/79.2.231; for a mean, bias and
-    curvature vanish.
+    This is the ABC interval of DiCiccio and Efron (1992), https://doi.org/10.1093/biomet/79.2.231.
+    For a mean, bias and curvature vanish.
     """
     n, mean = len(values), math.fsum(values) / len(values)
     error = math.sqrt(math.fsum((value - mean) ** 2 for value in values)) / n
@@ -165,7 +169,7 @@ def analytic_bca(values: Sequence[float], level: float = 0.9) -> tuple[float, fl
 
 
 def skewness(values: Sequence[float]) -> float:
-    """Third standardised moment; 0 when nothing varies."""
+    """The third standardised moment; 0 when all values are equal."""
     mean = math.fsum(values) / len(values)
     second = math.fsum((value - mean) ** 2 for value in values) / len(values)
     third = math.fsum((value - mean) ** 3 for value in values) / len(values)

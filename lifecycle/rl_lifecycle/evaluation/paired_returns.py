@@ -1,5 +1,6 @@
-"""Paired returns as the gate sees them: clipped to the declared range, lost episodes against the
-candidate.
+"""Paired returns for the gate.
+
+Returns are clipped to the declared range. Lost episodes count against the candidate.
 """
 
 import math
@@ -13,8 +14,9 @@ Returns = Sequence[float | None]
 
 @dataclass(frozen=True)
 class Crashes:
-    """Which episodes of two policies on the same seeds failed. A lost episode is a crash of the
-    candidate alone.
+    """The crashes of two policies on the same seeds.
+
+    A lost episode counts as a crash of the candidate only.
     """
 
     candidate: tuple[bool, ...]
@@ -23,7 +25,7 @@ class Crashes:
 
     @classmethod
     def of(cls, candidate: Returns, champion: Returns, crash_below: float) -> "Crashes":
-        """Tell crashes by the threshold; only pairs that both have count."""
+        """Find the crashes by the threshold. Only seeds that both policies have played count."""
         n = min(len(candidate), len(champion))
         return cls(
             tuple(value is None or value < crash_below for value in candidate[:n]),
@@ -35,8 +37,9 @@ class Crashes:
         return len(self.candidate)
 
     def gains(self, n: int, margin: float) -> list[float]:
-        """[champion crashed] - [candidate crashed] + margin: positive on average if the guard
-        holds.
+        """For each pair: [champion crashed] - [candidate crashed] + margin.
+
+        Their mean is positive if the guard holds.
         """
         return [
             float(theirs) - float(ours) + margin
@@ -44,19 +47,17 @@ class Crashes:
         ]
 
     def p_guard(self, n: int, margin: float) -> float:
-        """Give p of the hypothesis that the candidate crashes more often than the champion by the
-        margin or more.
+        """The p-value of: the candidate crashes more often than the champion, by the margin or
+        more.
         """
         return p_mean_at_most_zero(self.gains(n, margin), 1 - margin)
 
     def p_guard_broken(self, n: int, margin: float) -> float:
-        """Give p of the hypothesis that it does not."""
+        """The p-value of: the candidate does not crash more often by the margin or more."""
         return p_mean_at_most_zero([-gain for gain in self.gains(n, margin)], 1 + margin)
 
     def p_ceiling(self, n: int, ceiling: float) -> float:
-        """Give p of the hypothesis that the candidate crashes more often than the ceiling
-        allows.
-        """
+        """The p-value of: the candidate crashes more often than the ceiling allows."""
         return p_mean_at_most_zero(
             [ceiling - float(crashed) for crashed in self.candidate[:n]], 1 - ceiling
         )
@@ -65,8 +66,8 @@ class Crashes:
 class PairedReturns:
     """Returns of two policies on the same seeds, clipped to the declared range.
 
-    :param candidate: None where the episode was lost; it then counts as the lowest return.
-    :param champion: None likewise; it then counts as the highest.
+    :param candidate: None for a lost episode, which then counts as the lowest return.
+    :param champion: None for a lost episode, which then counts as the highest return.
     """
 
     def __init__(
@@ -93,19 +94,19 @@ class PairedReturns:
         return len(self.differences)
 
     def lost(self, n: int) -> int:
-        """How many of the first pairs lack an episode."""
+        """How many of the first n pairs have a lost episode."""
         return sum(self.missing[:n])
 
     def mean_difference(self, n: int) -> float:
-        """Candidate minus champion, over the first pairs."""
+        """The mean of candidate minus champion over the first n pairs."""
         return math.fsum(self.differences[:n]) / n
 
     def deviation(self, n: int) -> float:
-        """Standard deviation of the first differences."""
+        """The standard deviation of the first n differences."""
         return deviation(self.differences[:n])
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Standard deviation of a sample; 0 for a single value."""
+    """The standard deviation of a sample; 0 for a single value."""
     mean = math.fsum(values) / len(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))

@@ -1,15 +1,16 @@
-"""The ONNX policy: what trainer, evaluator and any consumer agree on.
+"""The form of an ONNX policy, for the trainer, the evaluator and any other consumer.
 
-Inputs are named as the observation's keys (`obs` when it is not a dict), batch first, of the
-space's own type. Outputs: `action`, the deterministic action as the environment takes it, then the
-distribution's parameters: `logits` (discrete kinds) or `mean` and `log_std` (Gaussian). A squashed
-Gaussian's draws go through tanh and from [-1, 1] to the action space; a plain one's are clipped to
-it. Policies that remember (an LSTM, stacked frames) add `state_in` and `state_out`, zeros at an
-episode's beginning. Normalisation, scaling and clipping are inside. No external data, no custom
-operator, at most :data:`MAX_BYTES`. Metadata is JSON under :data:`METADATA_KEY`.
+The inputs have the names of the observation's keys (`obs` if it is not a dict), the batch first and
+the types of the space. The outputs are `action`, the deterministic action as the environment
+expects it, and then the parameters of the distribution: `logits` (discrete kinds), or `mean` and
+`log_std` (Gaussian). Samples of a squashed Gaussian go through tanh, and then from [-1, 1] to the
+action space. Samples of a plain Gaussian are clipped to the action space. Policies that remember
+(an LSTM, stacked frames) also have `state_in` and `state_out`, which are zeros at the beginning of
+an episode. Normalisation, scaling and clipping are part of the graph. There is no external data and
+no custom operator, and at most :data:`MAX_BYTES`. The metadata is JSON under :data:`METADATA_KEY`.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -45,7 +46,7 @@ class SpaceForm(Record):
 
 
 class PolicyMetadata(Record):
-    """What a policy says of itself, inside the ONNX file."""
+    """The metadata inside a policy's ONNX file."""
 
     schema_version: Literal[1] = 1
     algo: str
@@ -68,9 +69,16 @@ class PolicyMetadata(Record):
         description="how the export was compared with model.predict, and how far off"
     )
 
+    def with_equality(self, equality: dict[str, JsonValue]) -> Self:
+        """Add the result of the comparison with `model.predict`."""
+        return self.model_copy(update={"equality": equality})
+
 
 class PolicyRecord(Record):
-    """`policies/<t>/<step>.json`: written last, so its arrival says that the policy is complete."""
+    """The record of a complete policy at `policies/<t>/<step>.json`.
+
+    It is written after the policy's files, so its arrival says that the policy is complete.
+    """
 
     schema_version: Literal[1] = 1
     experiment: str

@@ -1,11 +1,13 @@
-"""Evaluations: one episode per seed, in shards that are each written once.
+"""The requests to the evaluator, and its answers.
 
-A :class:`Shard` is also what `python -m rl_evaluator evaluate` prints, so a laptop and a Lambda
-speak one form.
+An evaluation plays one episode for each seed. It is cut into shards, and each shard is written
+once. A :class:`Shard` is also what `python -m rl_evaluator evaluate` prints, so that a laptop and a
+Lambda use the same form.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -26,8 +28,9 @@ class EpisodeEnd(StrEnum):
 
 
 class EvaluateRequest(Record):
-    """Ask the evaluator for one shard. The answer is written to the shard's key and is the same
-    however often asked.
+    """A request for one shard.
+
+    The evaluator writes the shard to its key. Repeating the request gives the same shard.
     """
 
     action: Literal["evaluate"] = "evaluate"
@@ -46,9 +49,7 @@ class EvaluateRequest(Record):
 
 
 class CheckEnvironmentRequest(Record):
-    """Ask the evaluator whether an environment can be made, reset and stepped, and what it is
-    like.
-    """
+    """A request to check that an environment can be made, reset and stepped, and to describe it."""
 
     action: Literal["check_environment"] = "check_environment"
     env_id: str
@@ -58,8 +59,9 @@ class CheckEnvironmentRequest(Record):
 
 
 class EnvironmentReport(Record):
-    """What the evaluator found out about an environment. `problem` is empty when it can be trained
-    on.
+    """The evaluator's description of an environment.
+
+    `problem` is empty if the environment can be used for training.
     """
 
     problem: str = ""
@@ -70,10 +72,15 @@ class EnvironmentReport(Record):
     versions: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
 
+    def with_warnings(self, warnings: tuple[str, ...]) -> Self:
+        """Replace the warnings."""
+        return self.model_copy(update={"warnings": warnings})
+
 
 class CheckPolicyRequest(Record):
-    """Ask the evaluator whether a policy may be put into service: it loads it as it would to play,
-    and compares spaces.
+    """A request to check that a policy may be put into service.
+
+    The evaluator loads the policy as if to play it, and compares its spaces.
     """
 
     action: Literal["check_policy"] = "check_policy"
@@ -84,25 +91,24 @@ class CheckPolicyRequest(Record):
 
 
 class PolicyReport(Record):
-    """What the evaluator found out about a policy. `problem` is empty when it may be put into
-    service.
+    """The evaluator's description of a policy.
+
+    `problem` is empty if the policy may be put into service.
     """
 
     problem: str = ""
     digest: str = ""
     sha256: str = ""
     metadata: PolicyMetadata | None = Field(
-        None, description="what the policy says of itself; None if it could not be read"
+        None, description="the metadata in the policy's file; None if it could not be read"
     )
     versions: dict[str, str] = {}
 
 
 class DecideRequest(Record):
-    """Ask the evaluator to judge from the shards that are there, and to write the report if that
-    ends it.
+    """A request to judge the shards that exist, and to write the report if the decision is final.
 
-    The evaluator decides, so that no role that can promote can also write what a promotion rests
-    on.
+    The evaluator decides, so no role that can promote can also write the evidence for a promotion.
     """
 
     action: Literal["decide"] = "decide"
@@ -116,11 +122,9 @@ class DecideRequest(Record):
 
 
 class RenderReportRequest(Record):
-    """Ask the evaluator to write the page of a decision that was made: plots, and films of the
-    worst episodes.
+    """A request to write the HTML page of a final decision, with plots and films.
 
-    Apart from the decision, so that a picture that takes too long, or cannot be drawn, never costs
-    a verdict.
+    This is not part of the decision, so a film that takes too long or fails never costs a verdict.
     """
 
     action: Literal["render_report"] = "render_report"
@@ -128,7 +132,7 @@ class RenderReportRequest(Record):
     run: str
     candidate: str = Field(description="name of the candidate's evaluation")
     champion: str | None = Field(
-        description="name of the champion's evaluation; None: there is none"
+        description="name of the champion's evaluation; None: there is no champion"
     )
     spec: Artifact
     policy: Artifact = Field(description="the candidate, to play the worst episodes again")
@@ -136,8 +140,9 @@ class RenderReportRequest(Record):
 
 
 class Shard(Record):
-    """Returns of consecutive seeds. `returns[i]` belongs to seed `first_seed + i`; null when the
-    episode was lost.
+    """The returns of consecutive seeds.
+
+    `returns[i]` belongs to seed `first_seed + i`. It is null if the episode was lost.
     """
 
     schema_version: Literal[1] = 1
@@ -154,11 +159,39 @@ class Shard(Record):
     steps: int = Field(description="environment steps taken, all episodes together")
     seconds: float
     versions: dict[str, str] = {}
-    problems: tuple[str, ...] = Field((), description="first lines of what made episodes be lost")
+    problems: tuple[str, ...] = Field(
+        (), description="first lines of the errors that made episodes lost"
+    )
+
+    def with_seconds(self, seconds: float) -> Self:
+        """Replace the time that the evaluation took."""
+        return self.model_copy(update={"seconds": seconds})
+
+    def with_episodes(
+        self,
+        episodes: Sequence[tuple[float | None, int | None, EpisodeEnd]],
+        *,
+        seconds: float,
+        problems: tuple[str, ...],
+    ) -> Self:
+        """Replace the episodes, and count their steps.
+
+        :param episodes: return, length and end of each episode, in the order of the seeds.
+        """
+        return self.model_copy(
+            update={
+                "returns": tuple(value for value, _, _ in episodes),
+                "lengths": tuple(length for _, length, _ in episodes),
+                "ends": tuple(end for _, _, end in episodes),
+                "steps": sum(length or 0 for _, length, _ in episodes),
+                "seconds": seconds,
+                "problems": problems,
+            }
+        )
 
 
 def scenario_evaluation(name: str, scenario: str) -> str:
-    """The name of an evaluation in a scenario, beside the one in the experiment's own environment.
+    """The name of an evaluation in a scenario, from its name in the base environment.
 
     >>> scenario_evaluation("gate-candidate", "windy")
     'gate-candidate--windy'
@@ -167,13 +200,13 @@ def scenario_evaluation(name: str, scenario: str) -> str:
 
 
 def merge_shards(shards: list[Shard]) -> Shard:
-    """Join shards of one evaluation in the order of their seeds.
+    """Join the shards of one evaluation in the order of their seeds.
 
-    Two deliveries may have been cut differently, so that a seed was played twice. An episode is a
-    function of its seed, so both must say the same, and it counts once.
+    Two deliveries may have been cut differently, so a seed may have been played twice. An episode
+    is a function of its seed. So both episodes must be equal, and they count once.
 
-    :raises InvalidRecordError: if there is none, if they are not of one policy and environment, if
-        a seed is missing between them, or if one seed had two different episodes.
+    :raises InvalidRecordError: if there is no shard, if they are not of one policy and environment,
+        if a seed is missing between them, or if one seed has two different episodes.
     """
     if not shards:
         raise InvalidRecordError("evaluation", "has no shard")
@@ -183,15 +216,10 @@ def merge_shards(shards: list[Shard]) -> Shard:
     for shard in ordered:
         _check_one_evaluation(first, shard)
         episodes.extend(_new_episodes(shard, episodes, shard.first_seed - first.first_seed))
-    return first.model_copy(
-        update={
-            "returns": tuple(value for value, _, _ in episodes),
-            "lengths": tuple(length for _, length, _ in episodes),
-            "ends": tuple(end for _, _, end in episodes),
-            "steps": sum(length or 0 for _, length, _ in episodes),
-            "seconds": sum(shard.seconds for shard in ordered),
-            "problems": tuple(dict.fromkeys(line for shard in ordered for line in shard.problems)),
-        }
+    return first.with_episodes(
+        episodes,
+        seconds=sum(shard.seconds for shard in ordered),
+        problems=tuple(dict.fromkeys(line for shard in ordered for line in shard.problems)),
     )
 
 
@@ -221,7 +249,10 @@ def _check_one_evaluation(first: Shard, shard: Shard) -> None:
 def _new_episodes(
     shard: Shard, known: list[tuple[float | None, int | None, EpisodeEnd]], offset: int
 ) -> list[tuple[float | None, int | None, EpisodeEnd]]:
-    """What a shard adds to the episodes known so far. :param offset: where it begins among them."""
+    """The episodes that a shard adds to the known ones.
+
+    :param offset: the index of the shard's first episode.
+    """
     if offset > len(known):
         raise InvalidRecordError(
             "evaluation", f"seed {shard.first_seed - offset + len(known)} is missing"

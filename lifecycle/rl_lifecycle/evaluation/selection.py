@@ -1,7 +1,7 @@
-"""Choose a run's candidate: the (trial, step) with the best mean return on the selection seeds.
+"""The choice of a run's candidate: the policy with the best mean return on the selection seeds.
 
-The gate never sees these seeds, so choosing the best of many costs the gate nothing (on the gate's
-own seeds it would: docs/gate.md says how often the best of five trials is then promoted falsely).
+The gate never uses these seeds. On the gate's own seeds, choosing the best of many policies would
+make false promotions more likely: docs/gate.md shows how much.
 """
 
 import math
@@ -14,12 +14,12 @@ from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.experiment.experiment import Evaluation
 from rl_lifecycle.records.record import Record
 
-#: What the names of such evaluations begin with.
+#: The beginning of the names of selection evaluations.
 SELECTION = "select-"
 
 
 class Contender(Record):
-    """A policy with what it did on the selection seeds."""
+    """A policy and its results on the selection seeds."""
 
     trial: str
     step: int
@@ -31,7 +31,7 @@ class Contender(Record):
 
 
 def selection_name(trial: str, step: int) -> str:
-    """The name of the evaluation that a policy's arrival triggers.
+    """The name of the selection evaluation of a policy.
 
     >>> selection_name("seed-0", 40960)
     'select-seed-0-40960'
@@ -40,7 +40,7 @@ def selection_name(trial: str, step: int) -> str:
 
 
 def read_selection_name(name: str) -> tuple[str, int] | None:
-    """Read trial and step off the name of such an evaluation; None if it is another's.
+    """Read trial and step from the name of a selection evaluation; None for other evaluations.
 
     >>> read_selection_name("select-seed-0-40960"), read_selection_name("gate")
     (('seed-0', 40960), None)
@@ -50,7 +50,7 @@ def read_selection_name(name: str) -> tuple[str, int] | None:
 
 
 def summarise(trial: str, step: int, shard: Shard, evaluation: Evaluation) -> Contender:
-    """Sum up one policy's selection episodes."""
+    """Summarise the selection episodes of one policy."""
     low, high = evaluation.return_range
     returns = [low if value is None else min(max(value, low), high) for value in shard.returns]
     if not returns:
@@ -67,12 +67,13 @@ def summarise(trial: str, step: int, shard: Shard, evaluation: Evaluation) -> Co
 def select(
     shards: Mapping[tuple[str, int], Shard], evaluation: Evaluation
 ) -> tuple[Contender, tuple[Contender, ...]]:
-    """Choose the candidate; ties go to fewer crashes, then to the later step, then to the first
-    trial by name.
+    """Choose the candidate.
+
+    Between equal means, fewer crashes decide, then the later step, then the first trial by name.
 
     :param shards: (trial, step) → its selection episodes, all on the same seeds.
     :return: the candidate, and all contenders from best to worst.
-    :raises InvalidRecordError: if there is none: a run without a policy has no candidate.
+    :raises InvalidRecordError: if there is no policy, and so no candidate.
     """
     if not shards:
         raise InvalidRecordError(

@@ -1,1 +1,1 @@
-"""What an experiment file may say, and the tables behind it."""
+"""Experiment files, the frozen spec of a run, and the tables behind them."""

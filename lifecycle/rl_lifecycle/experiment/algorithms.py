@@ -1,4 +1,4 @@
-"""The table of algorithms: all that the other packages need to know about each of them.
+"""The table of algorithms: everything that the other packages need to know about each of them.
 
 To add an algorithm, add a row to :data:`ALGORITHMS`. Reading an experiment, rounding its segments,
 checking its hyper-parameters, training, resuming and exporting read this table. It imports neither
@@ -15,12 +15,12 @@ MULTI = ("MultiDiscrete", "MultiBinary")
 
 
 class Family(StrEnum):
-    """How an algorithm gathers what it learns from. This decides what a segment is rounded to."""
+    """How an algorithm collects its training data. Segments are rounded accordingly."""
 
     ON_POLICY = "on-policy"
     """It learns from a rollout of `n_steps` steps in each environment, and then discards it."""
     OFF_POLICY = "off-policy"
-    """It learns after `train_freq` steps in each environment, and keeps the transitions in a replay buffer."""
+    """It learns after `train_freq` steps in each environment, and keeps them in a replay buffer."""
     EPISODES = "whole episodes"
     """It plays whole episodes with candidates, so a segment may end after any iteration."""
 
@@ -40,12 +40,12 @@ class Exporter(StrEnum):
 class Algorithm:
     """One algorithm of SB3 or sb3-contrib.
 
-    :param name: what an experiment calls it.
-    :param class_path: `module:Class`; the module's first part is the package that has it.
+    :param name: its name in an experiment.
+    :param class_path: `module:Class`; the first part of the module is its package.
     :param settings: the hyper-parameters that its constructor takes, each with SB3's default.
     :param actions: the kinds of action spaces that it handles.
     :param exporter: how its policy is written as ONNX.
-    :param default_policy: the policy that it takes when an experiment names none.
+    :param default_policy: the policy that it uses if an experiment names none.
     :param minibatches: which networks are trained on minibatches of a rollout: all of them, or the
         critic alone. None: it has no minibatches of a rollout.
     :param remembers: whether its policy carries a state from step to step. A segment's end sets the
@@ -53,8 +53,8 @@ class Algorithm:
     :param action_masks: whether the environment must say which actions are allowed.
     :param policy_module: a part of the module name of its saved policies by which a model.zip is
         recognised; empty: it shares its policies with others.
-    :param saved_attributes: what its model.zip holds, by which it is told from others with the same
-        policies. Where several algorithms fit, the longest list wins.
+    :param saved_attributes: attributes in its model.zip that distinguish it from algorithms with
+        the same policies. If several algorithms match, the longest list wins.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Algorithm:
 
     @property
     def keeps_transitions(self) -> bool:
-        """Whether a checkpoint holds a replay buffer, too."""
+        """Whether a checkpoint includes a replay buffer."""
         return "buffer_size" in self.settings
 
 

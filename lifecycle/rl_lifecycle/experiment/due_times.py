@@ -1,29 +1,29 @@
-"""The time by which a result is needed, and whether spot still leaves enough of it. Pure.
+"""The time by which a result is needed, and whether spot leaves enough time until then. Pure.
 
-Spot is cheaper and may be taken away; on-demand is not. So a trial stays on spot as long as an
-interruption at the worst moment would still leave an on-demand machine the time to end the
-training, and goes on-demand from then on. The worst moment is just before a segment ends: only
-whole segments are committed, so all of it is trained again.
+Spot is cheaper, but AWS may take the machine away. So a trial stays on spot only as long as an
+on-demand machine could still finish the training after an interruption at the worst moment. The
+worst moment is just before a segment ends: only whole segments are committed, so the whole segment
+is trained again.
 """
 
 import re
 from datetime import UTC, date, datetime, timedelta
 
-#: A time of day, as the experiment's file writes it.
+#: A time of day, as it is written in an experiment file.
 TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
-#: What the estimate of a training's rest is raised by: speed varies.
+#: The estimate of the remaining time is raised by this share, because the speed varies.
 SPARE_SHARE = 0.25
-#: And for what comes beside the training: another machine's start, selection and judgement.
+#: Time for the start of another machine, the selection and the gate.
 SPARE_S = 900.0
 
 
 def read_needed_by(value: object) -> str | None:
-    """Check a due time and give it one form.
+    """Check a due time and convert it to its canonical form.
+
+    :raises ValueError: with the forms that are allowed.
 
     >>> read_needed_by("06:30"), read_needed_by("2026-12-01T07:00+01:00")
     ('06:30', '2026-12-01T06:00:00+00:00')
-
-    :raises ValueError: saying which forms there are.
     """
     if value is None:
         return None
@@ -39,8 +39,9 @@ def read_needed_by(value: object) -> str | None:
 
 
 def _read_moment(value: object) -> datetime | None:
-    """Read a moment with its offset; YAML gives a datetime for one that is not quoted, a number for
-    a time of day.
+    """Read a moment with its offset.
+
+    Without quotes, YAML gives a datetime for a moment and a number for a time of day.
     """
     if isinstance(value, str):
         try:
@@ -53,7 +54,9 @@ def _read_moment(value: object) -> datetime | None:
 
 
 def needed_at(needed_by: str | None, created_at: datetime) -> datetime | None:
-    """When the result of a run is needed: a time of day is the next one after the run's start.
+    """The moment at which the result of a run is needed.
+
+    A time of day means the next such time after the start of the run.
 
     :param created_at: when the run was frozen, an aware UTC datetime.
 
@@ -76,16 +79,17 @@ def _at(day: date, hour: int, minute: int) -> datetime:
 def spot_leaves_time(
     due_at: datetime | None, now: datetime, left_s: float, segment_s: float = 0.0
 ) -> bool:
-    """Whether the rest of a training may still be tried on spot.
+    """Whether the rest of a training may be tried on spot.
 
-    :param due_at: when the result is needed; None: whenever it is there.
-    :param left_s: how many seconds of training are left, from what is committed, at the speed that
-        was seen.
-    :param segment_s: how long a segment takes, of which an interruption repeats at most one.
+    :param due_at: when the result is needed; None: at no particular time.
+    :param left_s: seconds of training that are left after the last commit, at the last known speed.
+    :param segment_s: seconds of a segment; an interruption repeats at most one segment.
 
     >>> due = datetime(2026, 11, 22, 6, tzinfo=UTC)
-    >>> [spot_leaves_time(due, datetime(2026, 11, 22, hour, tzinfo=UTC), left_s=3600) for hour in (3, 5)]
-    [True, False]
+    >>> spot_leaves_time(due, datetime(2026, 11, 22, 3, tzinfo=UTC), left_s=3600)
+    True
+    >>> spot_leaves_time(due, datetime(2026, 11, 22, 5, tzinfo=UTC), left_s=3600)
+    False
     """
     needed_s = (1 + SPARE_SHARE) * left_s + min(segment_s, left_s) + SPARE_S
     return due_at is None or now + timedelta(seconds=needed_s) <= due_at

@@ -57,25 +57,27 @@ def _instance_types(
 
 
 class Compute(Record):
-    """The machines that may be rented, and for how much."""
+    """The machines that may be rented, and their cost limits."""
 
     instance_types: Annotated[
         Literal["auto"] | tuple[str, ...], AfterValidator(_instance_types)
     ] = "auto"
     market: Literal["spot", "on-demand"] = "spot"
     on_demand_after: int = Field(
-        3, ge=0, description="attempts on spot before on-demand; 0: never for their number"
+        3, ge=0, description="attempts on spot before on-demand; 0: any number of attempts on spot"
     )
     needed_by: Annotated[str | None, BeforeValidator(read_needed_by)] = Field(
         None,
-        description='"HH:MM" in UTC, or a moment: on-demand as soon as spot no longer leaves '
-        "enough time",
+        description='"HH:MM" in UTC, or a moment: on-demand when spot no longer leaves enough time',
     )
     max_parallel: int | None = Field(
-        None, ge=1, le=100, description="machines of a run at the same time; null: all trials"
+        None,
+        ge=1,
+        le=100,
+        description="machines of a run that work at the same time; null: all trials",
     )
     max_hours: float = Field(
-        4, gt=0, le=168, description="hours that one trial may take, all attempts together"
+        4, gt=0, le=168, description="hours that the attempts of a trial may take together"
     )
     budget_usd: float = Field(10, gt=0, le=100_000, description="US dollars for the whole run")
     on_other_hardware: Literal["wait", "continue"] = Field(
@@ -89,10 +91,17 @@ class Compute(Record):
         f"{GRAPHS_REMOVED_IN} removed",
     )
 
+    def without_due_time(self) -> Self:
+        """The same machines, needed by no particular time."""
+        return self.model_copy(update={"needed_by": None})
+
+    def with_instance_types(self, instance_types: tuple[str, ...]) -> Self:
+        """The same settings for machines of other types."""
+        return self.model_copy(update={"instance_types": instance_types})
+
 
 def why_removed(compute: Compute) -> str:
-    """Say which release removed what a stored spec asks for; empty: it asks for nothing that was
-    removed.
+    """Explain which release removed a setting of a stored spec; empty: nothing was removed.
 
     >>> why_removed(Compute(gpu_updates="cuda_graphs"))
     'release 0.2.0 removed compute.gpu_updates: cuda_graphs'
@@ -103,7 +112,7 @@ def why_removed(compute: Compute) -> str:
 
 
 class Perturbation(Record):
-    """What disturbs an episode, drawn from its own seed."""
+    """The noise that disturbs an episode. It is drawn from a seed of its own."""
 
     observation_noise: float = Field(
         0.0, ge=0, description="standard deviation added to observations that are real numbers"
@@ -112,7 +121,7 @@ class Perturbation(Record):
         0.0, ge=0, description="the same for actions, then clipped to their bounds"
     )
     sticky_actions: float = Field(
-        0.0, ge=0, lt=1, description="probability that the action before is done again"
+        0.0, ge=0, lt=1, description="probability that the previous action is repeated"
     )
 
 
@@ -120,7 +129,7 @@ UNDISTURBED = Perturbation()
 
 
 class Scenario(Record):
-    """A variation of the environment on which a candidate must not crash more often."""
+    """A variation of the environment in which a candidate must not crash more often."""
 
     env_kwargs: dict[str, JsonValue] = {}
     perturbation: Perturbation = Perturbation()
@@ -130,23 +139,28 @@ class Scenario(Record):
 
 
 class Evaluation(Record):
-    """How a policy is judged. The range and the crash threshold have no default: they must be
-    thought about.
+    """How a policy is evaluated.
+
+    The return range and the crash threshold have no default, because only the author of the
+    experiment can choose them.
     """
 
     return_range: tuple[float, float]
     crash_below: float
     first_champion_above: float | None = Field(
-        None, description="mean return that the first champion must prove"
+        None, description="mean return that the first champion must exceed"
     )
     max_pairs: int = Field(
         MAX_PAIRS,
         ge=FEWEST_PAIRS,
         le=MOST_PAIRS,
-        description="most pairs of episodes that the gate may look at",
+        description="the most pairs of episodes that the gate may use",
     )
     selection_episodes: int = Field(
-        100, ge=1, le=2000, description="episodes on which a run's candidate is chosen"
+        100,
+        ge=1,
+        le=2000,
+        description="episodes of each policy, from which a run's candidate is chosen",
     )
     deterministic: bool = True
     scenarios: dict[str, Scenario] = {}
@@ -172,7 +186,7 @@ class Evaluation(Record):
 
 
 class GateSettings(Record):
-    """How sure one must be before a candidate is promoted."""
+    """How sure the gate must be before it promotes a candidate."""
 
     alpha: Alpha = Field(ALPHA, description="probability of a false promotion, all looks together")
     margin: float = Field(
@@ -187,9 +201,7 @@ class GateSettings(Record):
 
 
 class EarlyStop(Record):
-    """When a trial is ended before its last step, by what its policies do on the selection
-    seeds.
-    """
+    """When a trial ends before its last step, judged by its policies on the selection seeds."""
 
     target_above: float | None = Field(
         None, description="end a trial whose policy is shown to have a mean return above it"
@@ -203,20 +215,21 @@ class EarlyStop(Record):
 
     @property
     def active(self) -> bool:
-        """Whether any trial may be ended early."""
+        """Whether a trial may end early."""
         return self.target_above is not None or self.hopeless_below is not None
 
 
 class Experiment(Record):
-    """One experiment: an environment, an algorithm, a budget and a gate. The name is the file's
-    stem.
+    """An experiment: an environment, an algorithm, a budget and a gate.
+
+    Its name is the stem of its file.
     """
 
     name: str
     env_id: str
     env_kwargs: dict[str, JsonValue] = {}
     requirements: tuple[str, ...] = Field(
-        (), description="wheels of the experiment's own, as paths beside its file"
+        (), description="wheels of the environment, as paths relative to the experiment file"
     )
     algo: str
     total_timesteps: int = Field(ge=1, le=10**11)
@@ -227,7 +240,7 @@ class Experiment(Record):
     init_from: Literal["scratch", "champion"] = "scratch"
     init_optimizer: Literal["fresh", "champion"] = Field(
         "fresh",
-        description="champion: with init_from: champion, go on with its optimizer's state, too",
+        description="champion: start with its optimizer's state, too; needs init_from: champion",
     )
     checkpoint_every: int = Field(
         200_000, ge=1, description="env steps of a segment, rounded to whole rollouts"
@@ -245,7 +258,10 @@ class Experiment(Record):
     )
     approval: bool = False
     approval_hours: float = Field(
-        12, gt=0, le=168, description="how long a person has to approve; no answer is a no"
+        12,
+        gt=0,
+        le=168,
+        description="hours that a person has to approve; without an answer nothing is promoted",
     )
 
     @field_validator("name")
@@ -323,23 +339,34 @@ class Experiment(Record):
             )
         return self
 
+    def without_due_time(self) -> Self:
+        """The same experiment without `compute.needed_by`, for a run that has no due time."""
+        return self._with_compute(self.compute.without_due_time())
 
-def without_due_time(experiment: Experiment) -> Experiment:
-    """The experiment for a run that nobody waits for and that must not be refused because its
-    moment has passed.
-    """
-    return experiment.model_copy(
-        update={"compute": experiment.compute.model_copy(update={"needed_by": None})}
-    )
+    def with_instance_types(self, instance_types: tuple[str, ...]) -> Self:
+        """The same experiment on machines of these types."""
+        return self._with_compute(self.compute.with_instance_types(instance_types))
+
+    def as_replay(self, name: str) -> Self:
+        """The same training for one trial, without approval and without an early stop.
+
+        :param name: the name of the experiment that replays belong to.
+        """
+        return self.model_copy(
+            update={"name": name, "trials": 1, "approval": False, "early_stop": EarlyStop()}
+        )
+
+    def _with_compute(self, compute: Compute) -> Self:
+        return self.model_copy(update={"compute": compute})
 
 
 def read_experiment(document: object, name: str, source: str | None = None) -> Experiment:
     """Check a parsed experiment file.
 
-    :param document: what the YAML file holds.
-    :param name: the file's stem.
-    :param source: how errors call the file; None: `experiments/<name>.yaml`.
-    :raises InvalidExperimentError: naming the first key that is wrong, and what is allowed there.
+    :param document: the content of the YAML file.
+    :param name: the stem of the file.
+    :param source: the file's name in error messages; None: `experiments/<name>.yaml`.
+    :raises InvalidExperimentError: with the first key that is wrong, and what is allowed there.
     """
     source = source or f"experiments/{name}.yaml"
     if not isinstance(document, Mapping):
@@ -355,7 +382,8 @@ def read_experiment(document: object, name: str, source: str | None = None) -> E
 
 
 def _refuse_removed(document: Mapping[str, object], source: str) -> None:
-    """Refuse what a stored spec may say and a new experiment may not.
+    """Refuse settings that only stored specs may have.
+
     :raises InvalidExperimentError: with what to do.
     """
     compute = document.get("compute")
@@ -369,7 +397,7 @@ def _refuse_removed(document: Mapping[str, object], source: str) -> None:
 
 
 def _explain(error: ValidationError) -> tuple[str, str]:
-    """Turn pydantic's first complaint into a key and a sentence for the author of the file."""
+    """Convert pydantic's first problem to a key and a sentence for the author of the file."""
     found = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")[0]
     path = [
         str(part)
@@ -409,7 +437,7 @@ _MEANING = {
 
 
 def _meaning(key: str) -> str:
-    """What a missing key must be; empty where its name says it."""
+    """Describe what a missing key must be; empty where its name is enough."""
     if key == "algo":
         return f"; it must be one of {', '.join(algorithm_names())}"
     return _MEANING.get(key, "")

@@ -1,7 +1,7 @@
-"""Read experiment files: the one reader, so that a file means the same wherever it is read.
+"""The one reader of experiment files, so that a file means the same for every package.
 
-This is the only module of the package that imports yaml, and it does so when a file is read: what
-never reads a file works without yaml.
+This is the only module of the package that imports yaml, and it does so only when it reads a file.
+Everything else works without yaml.
 """
 
 from pathlib import Path
@@ -10,16 +10,16 @@ from typing import Any
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.experiment import Experiment, read_experiment
 
-#: How the names of experiment files end.
+#: The endings of experiment files.
 SUFFIXES = (".yaml", ".yml")
 
 
 def read_experiment_file(path: Path, source: str | None = None) -> Experiment:
-    """Read and check an experiment file. The experiment's name is the file's stem.
+    """Read and check an experiment file. The stem of the file is the experiment's name.
 
-    :param source: how errors call the file; None: its path.
-    :raises InvalidExperimentError: if it cannot be read, is not YAML, has a key twice, or says what
-        is not allowed.
+    :param source: the file's name in error messages; None: its path.
+    :raises InvalidExperimentError: if the file cannot be read, is not YAML, has a key twice, or has
+        a value that is not allowed.
     """
     source = source or str(path)
     try:
@@ -33,12 +33,12 @@ def read_experiment_file(path: Path, source: str | None = None) -> Experiment:
 def parse_yaml(text: str, source: str) -> object:
     """Parse YAML, without the tags that could run code.
 
-    YAML lets the last of two equal keys win in silence. A budget that is written twice must not, so
-    it is refused.
+    YAML silently uses the last of two equal keys. A budget that is written twice would be
+    dangerous, so equal keys are refused.
 
-    :param source: how errors call the text.
-    :raises InvalidExperimentError: naming the line, or the key that is written twice and its second
-        line.
+    :param source: the text's name in error messages.
+    :raises InvalidExperimentError: with the line, or with the key that is written twice and its
+        second line.
     """
     import yaml
 
@@ -60,8 +60,9 @@ def parse_yaml(text: str, source: str) -> object:
 
 
 def _refuse_duplicates(node: object, source: str, seen: set[int]) -> None:
-    """Look at a node and all below it.
-    :param seen: the nodes before, because aliases may form a circle.
+    """Check a node and all nodes below it.
+
+    :param seen: the nodes that are checked already, because aliases may form a circle.
     """
     import yaml
 

@@ -1,15 +1,16 @@
-"""The gate's settings: limits, defaults and shares of alpha, each written once.
+"""The settings of the gate: limits, defaults and shares of alpha.
 
-An experiment declares them (:class:`rl_lifecycle.experiment.experiment.GateSettings`), and the gate
-is frozen with them (:class:`rl_lifecycle.evaluation.gate.Gate`). Both are stored in forms of their
-own, so both name the fields; a test compares them.
+An experiment declares them (:class:`rl_lifecycle.experiment.experiment.GateSettings`), and the
+frozen gate holds them (:class:`rl_lifecycle.evaluation.gate.Gate`). The two have different stored
+forms, so both list the fields; a test compares them.
 """
 
 from typing import Annotated
 
 from pydantic import Field
 
-#: Share of alpha that each of four looks may spend; by the union bound they spend all of it.
+#: The share of alpha that each of the four looks may spend. Together they spend all of it (union
+#: bound).
 ALPHA_SHARES = (0.1, 0.2, 0.3, 0.4)
 
 Alpha = Annotated[float, Field(gt=0, lt=0.5)]
@@ -21,5 +22,5 @@ MARGIN: float = 0.0
 CRASH_MARGIN: float = 0.02
 MAX_CRASH_RATE: float | None = None
 MAX_PAIRS: int = 2000
-#: What an experiment may set `max_pairs` to. A gate that is given by hand may look at fewer pairs.
+#: The limits of `max_pairs` in an experiment. A gate from the command line may have fewer pairs.
 FEWEST_PAIRS, MOST_PAIRS = 40, 20_000

@@ -1,9 +1,8 @@
-"""Hyper-parameters in rl_zoo3's keys: tuned values by environment, and how many steps make a
-rollout.
+"""Hyper-parameters with rl_zoo3's keys: tuned values, and the steps of a rollout and a segment.
 
-Values are data: what rl_zoo3 writes as a Python expression (`dict(...)` strings) is parsed by the
-trainer with a whitelist, never evaluated. Source of the tuned values: DLR-RM/rl-baselines3-zoo,
-hyperparams/*.yml (MIT), numbers only.
+Values are data. rl_zoo3 writes some of them as Python expressions (`dict(...)` strings). The
+trainer parses these with a whitelist and never evaluates them. Source of the tuned values:
+DLR-RM/rl-baselines3-zoo, hyperparams/*.yml (MIT), numbers only.
 """
 
 import difflib
@@ -16,17 +15,17 @@ from rl_lifecycle.experiment.algorithms import ALGORITHMS, Family
 from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.tuned import TUNED
 
-#: A segment must be at least this many times the longest episode, on every environment.
+#: On every environment, a segment must be at least this many times as long as the longest episode.
 EPISODES_IN_SEGMENT = 10
 
 
 def resolve_hyperparameters(experiment: Experiment, source: str | None = None) -> dict[str, Any]:
-    """Give the hyper-parameters to train with: the experiment's own, or rl_zoo3's tuned ones.
+    """Choose the hyper-parameters of a training: those of the experiment, or rl_zoo3's.
 
-    `n_timesteps` is left out: the experiment's `total_timesteps` says it.
+    `n_timesteps` is left out, because `total_timesteps` of the experiment replaces it.
 
-    :raises InvalidExperimentError: if `zoo` is asked for and no tuned values are known for the
-        pair.
+    :raises InvalidExperimentError: if the experiment has `zoo`, and no tuned values are known for
+        its algorithm and environment.
     """
     if experiment.hyperparameters != "zoo":
         return dict(experiment.hyperparameters)
@@ -48,8 +47,9 @@ def resolve_hyperparameters(experiment: Experiment, source: str | None = None) -
 
 
 def _with_whole_minibatches(algo: str, tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """Some tuned minibatches are larger than a rollout: SB3 trains on the whole rollout then, which
-    is said here.
+    """Limit the minibatch to the rollout.
+
+    Some tuned minibatches are larger than a rollout. SB3 then trains on the whole rollout.
 
     >>> _with_whole_minibatches("ppo", {"n_steps": 8, "n_envs": 1, "batch_size": 256})["batch_size"]
     8
@@ -60,8 +60,9 @@ def _with_whole_minibatches(algo: str, tuned: Mapping[str, Any]) -> dict[str, An
 
 
 def find_tuned(algo: str, env_id: str) -> dict[str, Any] | None:
-    """Find rl_zoo3's values; MuJoCo's -v5 environments take those of -v4, which differ in rewards
-    and observations only.
+    """Find rl_zoo3's values; None if there are none.
+
+    MuJoCo's -v5 environments use the values of -v4. They differ only in rewards and observations.
 
     >>> find_tuned("ppo", "CartPole-v1")["n_steps"], find_tuned("ppo", "CartPole-v99")
     (32, None)
@@ -75,17 +76,20 @@ def find_tuned(algo: str, env_id: str) -> dict[str, Any] | None:
 def rollout_timesteps(
     algo: str, hyperparameters: Mapping[str, Any], source: str = "experiment"
 ) -> int:
-    """Environment steps between two updates, all environments together: what a segment is a
-    multiple of.
+    """The environment steps between two updates, of all environments together.
 
-    :raises InvalidExperimentError: if a number of steps or environments is none.
+    A segment is a multiple of this number.
 
-    >>> rollout_timesteps("ppo", {"n_envs": 8, "n_steps": 32}), rollout_timesteps("dqn", {"train_freq": [4, "step"]})
-    (256, 4)
+    :raises InvalidExperimentError: if a number of steps or environments is not allowed.
+
+    >>> rollout_timesteps("ppo", {"n_envs": 8, "n_steps": 32})
+    256
+    >>> rollout_timesteps("dqn", {"train_freq": [4, "step"]})
+    4
     """
     row = ALGORITHMS[algo]
     if row.family is Family.EPISODES:
-        return 1  # it ends a segment after any iteration of whole episodes
+        return 1  # a segment may end after any iteration of whole episodes
     n_envs = _count(hyperparameters, "n_envs", 1, source)
     if row.family is Family.ON_POLICY:
         return n_envs * _count(hyperparameters, "n_steps", row.settings["n_steps"], source)
@@ -108,7 +112,7 @@ def rollout_timesteps(
 
 
 def _count(hyperparameters: Mapping[str, Any], key: str, default: int, source: str) -> int:
-    """Read a number of steps or environments: whole, and at least 1."""
+    """Read a number of steps or environments: a whole number of at least 1."""
     value = hyperparameters.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidExperimentError(
@@ -133,11 +137,11 @@ def check_segment(
     max_episode_steps: int | None,
     source: str | None = None,
 ) -> None:
-    """Refuse a segment so short that the resets at its ends would shape what is learned.
+    """Refuse a segment that is so short that the resets at its ends would affect the training.
 
-    :param max_episode_steps: the longest episode of the environment; None when it has no limit,
-        which is accepted but for algorithms that play whole episodes.
-    :raises InvalidExperimentError: naming the value of `checkpoint_every` that would do.
+    :param max_episode_steps: the longest episode of the environment. None: it has no limit, which
+        is refused only for algorithms that play whole episodes.
+    :raises InvalidExperimentError: with a value of `checkpoint_every` that is long enough.
     """
     if ALGORITHMS[experiment.algo].family is Family.EPISODES:
         _check_iteration(
@@ -171,8 +175,9 @@ def _check_iteration(
     max_episode_steps: int | None,
     source: str,
 ) -> None:
-    """Refuse a segment that one iteration could outlast: 2 n_delta candidates play whole episodes
-    each.
+    """Refuse a segment that is shorter than one iteration.
+
+    In an iteration, 2 n_delta candidates play whole episodes.
     """
     if max_episode_steps is None:
         raise InvalidExperimentError(

@@ -1,9 +1,8 @@
-"""The JSON schema of an experiment file, for editors: they complete its keys and mark what is
-wrong.
+"""The JSON schema of an experiment file, with which editors complete and check it.
 
-`python -m rl_lifecycle schema` prints it. The models in :mod:`rl_lifecycle.experiment.experiment`
-decide what is allowed; the schema is made from them, and cannot say what depends on two keys at
-once.
+`python -m rl_lifecycle schema` prints it. It is made from the models in
+:mod:`rl_lifecycle.experiment.experiment`, which decide what is allowed. The schema cannot express
+rules about two keys at once.
 """
 
 from typing import Any
@@ -12,10 +11,10 @@ from rl_lifecycle.experiment.algorithms import algorithm_names
 from rl_lifecycle.experiment.experiment import ENV_ID, Experiment
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-#: An integer with underscores is a number to YAML 1.1, which reads the files, and a text to
-#: editors, which know YAML 1.2.
+#: An integer with underscores. It is a number in YAML 1.1, which our reader uses, and a text in
+#: YAML 1.2, which editors use.
 SPACED_INTEGER = r"^[0-9]{1,3}(_[0-9]{3})+$"
-#: What the models do not describe themselves, by model and key.
+#: Descriptions that the models do not have, by model and key.
 DESCRIPTIONS = {
     "Experiment": {
         "env_id": (
@@ -76,7 +75,10 @@ FORMS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def experiment_schema() -> dict[str, Any]:
-    """Make the schema of an experiment file. The name is not in it: it is the file's stem."""
+    """Make the schema of an experiment file.
+
+    The key `name` is left out, because the name is the stem of the file.
+    """
     made = Experiment.model_json_schema()
     models: dict[str, dict[str, Any]] = {"Experiment": made, **made.pop("$defs")}
     for name, model in models.items():
@@ -101,7 +103,7 @@ def experiment_schema() -> dict[str, Any]:
 
 
 def _with_spaced_integers(form: dict[str, Any]) -> dict[str, Any]:
-    """Allow an integer to be written as 1_000_000."""
+    """Allow to write an integer as 1_000_000."""
     if form.get("type") != "integer":
         return form
     limits = {

@@ -1,8 +1,8 @@
-"""Which seeds a run uses: training, selection and gate never share one.
+"""The seeds of a run: training, selection and gate never share a seed.
 
-Each purpose has its own third of the 31-bit integers, so two purposes cannot meet; two runs of the
-same purpose meet only if their hashes do, which :func:`check_no_overlap` refuses. 31 bits, because
-some simulators take no more.
+Each purpose has its own third of the 31-bit integers. Two runs of one purpose share seeds only if
+their hashes are close, which :func:`check_no_overlap` refuses. Some simulators accept no more than
+31 bits.
 """
 
 import hashlib
@@ -12,13 +12,12 @@ from rl_lifecycle.errors import OverlappingSeedsError
 from rl_lifecycle.records.record import Record
 
 SPAN = 2**31 // 3
-LONGEST = (
-    100_000  # episodes that one evaluation may ask for: a start leaves this much room in its third
-)
+#: The most episodes of one evaluation. Each first seed leaves room for so many in its third.
+LONGEST = 100_000
 
 
 class Purpose(StrEnum):
-    """What seeds are drawn for."""
+    """The purposes of seeds."""
 
     TRAINING = "training"
     SELECTION = "selection"
@@ -32,7 +31,7 @@ class SeedRange(Record):
     n_episodes: int
 
     def overlaps(self, other: "SeedRange") -> bool:
-        """Tell whether the two ranges share a seed."""
+        """Whether the two ranges share a seed."""
         return (
             self.first_seed < other.first_seed + other.n_episodes
             and other.first_seed < self.first_seed + self.n_episodes
@@ -40,7 +39,7 @@ class SeedRange(Record):
 
 
 def hashed_int(*parts: object) -> int:
-    """Make a 64-bit integer from parts, the same on every machine and in every Python.
+    """Compute a 64-bit integer from parts. It is the same on every machine and in every Python.
 
     >>> hashed_int("a", 1) == hashed_int("a", 1) != hashed_int("a1")
     True
@@ -50,9 +49,11 @@ def hashed_int(*parts: object) -> int:
 
 
 def first_seed(purpose: Purpose, experiment: str, run: str) -> int:
-    """Where the episode seeds of a run begin for a purpose.
+    """The first episode seed of a run for a purpose.
 
-    >>> first_seed(Purpose.TRAINING, "cartpole", "r1") < SPAN <= first_seed(Purpose.SELECTION, "cartpole", "r1")
+    >>> training = first_seed(Purpose.TRAINING, "cartpole", "r1")
+    >>> selection = first_seed(Purpose.SELECTION, "cartpole", "r1")
+    >>> training < SPAN <= selection
     True
     """
     offset = list(Purpose).index(purpose) * SPAN
@@ -60,27 +61,29 @@ def first_seed(purpose: Purpose, experiment: str, run: str) -> int:
 
 
 def trial_seed(seed: int, run: str, trial: str, *, reseed: bool) -> int:
-    """The seed of a trial: another one every night, or with `reseed` off the same every night."""
+    """The seed of a trial.
+
+    :param reseed: False: the same seed in every run.
+    """
     parts = (seed, run, trial) if reseed else (seed, trial)
     return hashed_int(Purpose.TRAINING, *parts) % (SPAN - LONGEST)
 
 
 def segment_seed(trial: int, segment: int, stream: str) -> int:
-    """The seed of one random stream within one segment of a trial, in 32 bits as NumPy's and
-    torch's take them.
+    """The seed of one random stream in a segment of a trial: 32 bits, as NumPy and torch expect.
 
     :param trial: the trial's seed.
-    :param segment: its index, from 0.
+    :param segment: the index of the segment, from 0.
     :param stream: `python`, `numpy`, `torch`, `env-3` …
     """
     return hashed_int("segment", trial, segment, stream) % 2**32
 
 
 def check_no_overlap(fresh: SeedRange, name: str, served: dict[str, SeedRange]) -> None:
-    """Refuse seeds that were served before.
+    """Refuse seeds that an earlier evaluation has used.
 
     :param served: name of an earlier evaluation → its seeds.
-    :raises OverlappingSeedsError: if any of them shares a seed with `fresh`.
+    :raises OverlappingSeedsError: if one of them shares a seed with `fresh`.
     """
     for other, seeds in served.items():
         if fresh.overlaps(seeds):

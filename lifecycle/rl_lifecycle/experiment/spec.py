@@ -1,10 +1,11 @@
-"""The frozen spec of a run: everything that decides what is trained, fixed before the first machine
-is asked for.
+"""The frozen spec of a run: everything that decides what is trained.
+
+It is fixed before the first machine is requested.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -29,9 +30,9 @@ from rl_lifecycle.storage.layout import TrialId
 
 
 class WheelSet(Record):
-    """The wheels of one environment: which Python they are for, and each one's digest.
+    """The wheels of one environment: their Python version and their digests.
 
-    A wheel lies at `artifacts/<sha256>/<file_name>`; the set itself, as JSON, at
+    A wheel lies at `artifacts/<sha256>/<file_name>`. The set itself lies as JSON at
     `artifacts/<sha256>/wheels.json`.
     """
 
@@ -55,14 +56,10 @@ class TrialPlan(Record):
 
 
 class Champion(Record):
-    """The champion as it was when the run was frozen: what the candidate is compared with, and the
-    CAS token.
-    """
+    """The champion at the time when the run was frozen. The candidate is compared with it."""
 
     version: int
-    etag: str = Field(
-        description="ETag of champion.json; promotion moves the pointer only if it is still this"
-    )
+    etag: str = Field(description="ETag of champion.json; a promotion needs the same ETag")
     digest: str = Field(description="digest of its parameters and normalisation statistics")
     policy: Artifact
     parameters: Artifact
@@ -72,9 +69,7 @@ class Champion(Record):
 
 
 class Replay(Record):
-    """What a run trains again only to compare: a version's digest at the end of one of its
-    segments.
-    """
+    """The part of a version that a run trains again, to compare the digests."""
 
     experiment: str
     version: int
@@ -83,11 +78,11 @@ class Replay(Record):
 
 
 class Spec(Record):
-    """A run, frozen. The SHA-256 of its bytes names it in every checkpoint and every version."""
+    """A frozen run. The SHA-256 of its bytes names it in every checkpoint and every version."""
 
     schema_version: Literal[1] = 1
     run: str
-    run_id: str = Field(description="Airflow's dag run id, or how a person called it")
+    run_id: str = Field(description="Airflow's dag run id, or the name that a person chose")
     created_at: datetime
     experiment: Experiment
     hyperparameters: dict[str, JsonValue]
@@ -104,11 +99,14 @@ class Spec(Record):
     )
     champion: Champion | None = None
     replay: Replay | None = Field(
-        None, description="only for a replay: it ends as soon as its policy of that step is there"
+        None, description="only for a replay, which ends as soon as its policy of that step exists"
     )
 
     def trial(self, name: str) -> TrialPlan:
-        """Find a trial by name. :raises InvalidRecordError: if the run has none of that name."""
+        """Get a trial by its name.
+
+        :raises InvalidRecordError: if the run has no trial of this name.
+        """
         for plan in self.trials:
             if plan.name == name:
                 return plan
@@ -119,11 +117,37 @@ class Spec(Record):
         """The place of a trial in the bucket."""
         return TrialId(self.experiment.name, self.run, self.trial(name).name)
 
+    def with_launch_template(self, launch_template: str) -> Self:
+        """The same run on machines of another launch template, `<id>:<version>`."""
+        return self.model_copy(update={"launch_template": launch_template})
+
+    def as_replay(
+        self,
+        replay: Replay,
+        *,
+        run_id: str,
+        created_at: datetime,
+        experiment: Experiment,
+        trial: TrialPlan,
+    ) -> Self:
+        """The run that trains one trial of this run again, for a comparison.
+
+        :param experiment: the experiment that replays belong to.
+        """
+        return self.model_copy(
+            update={
+                "run": slug(f"{replay.experiment}-{run_id}"),
+                "run_id": run_id,
+                "created_at": created_at,
+                "experiment": experiment,
+                "trials": (trial,),
+                "replay": replay,
+            }
+        )
+
     @property
     def n_segments(self) -> int:
-        """How many segments the training is a chain of: a remainder of less than half a segment is
-        the last one's.
-        """
+        """The number of segments. A rest of less than half a segment belongs to the last one."""
         return max(
             1,
             (2 * self.experiment.total_timesteps + self.segment_timesteps)
@@ -132,7 +156,7 @@ class Spec(Record):
 
     @property
     def due_at(self) -> datetime | None:
-        """When the result is needed; None: whenever it is there."""
+        """When the result is needed; None: at no particular time."""
         return needed_at(self.experiment.compute.needed_by, self.created_at)
 
     @property
@@ -154,14 +178,14 @@ def freeze_spec(
     commit: str | None = None,
     champion: Champion | None = None,
 ) -> Spec:
-    """Fix a run: resolve hyper-parameters, round the segment, draw the seeds.
+    """Freeze a run: resolve hyper-parameters, round the segment, draw the seeds.
 
-    :param run_id: Airflow's dag run id; it decides the seeds (unless the experiment says `reseed:
-        false`).
+    :param run_id: Airflow's dag run id. It decides the seeds, unless the experiment has `reseed:
+        false`.
     :param created_at: an aware UTC datetime.
-    :param overrides: keys of the experiment that this run changes, e.g. `total_timesteps` from a
-        form; None: none.
-    :raises InvalidExperimentError: if an override, or the hyper-parameters, are not allowed.
+    :param overrides: keys of the experiment that this run changes, for example `total_timesteps`
+        from a form; None: none.
+    :raises InvalidExperimentError: if an override or a hyper-parameter is not allowed.
     """
     if created_at.tzinfo is None:
         raise InvalidExperimentError("freeze_spec", "created_at", "must be an aware UTC datetime")
@@ -208,12 +232,12 @@ def _refuse_past(experiment: Experiment, created_at: datetime) -> None:
 
 
 def check_fresh_seeds(spec: Spec, earlier_runs: Iterable[str]) -> None:
-    """Refuse a run whose selection or gate would play seeds that an earlier run of the experiment
-    has played.
+    """Refuse a run whose selection or gate would use seeds of an earlier run of the experiment.
 
-    :param earlier_runs: their slugs, as the keys under specs/ show them. Seeds follow from the
-        names alone; how many were played is taken to be as many as this run may play.
-    :raises OverlappingSeedsError: another run id draws other seeds, so triggering again helps.
+    :param earlier_runs: the slugs of earlier runs, from the keys under specs/. Their seeds follow
+        from their names. Each earlier run is assumed to have as many episodes as this run may have.
+    :raises OverlappingSeedsError: if seeds overlap. Another run id draws other seeds, so trigger
+        the DAG again.
     """
     evaluation, name = spec.experiment.evaluation, spec.experiment.name
     for purpose, first, n in (

@@ -7,16 +7,15 @@ import zipfile
 from pathlib import Path
 
 from rl_lifecycle.experiment.spec import Artifact
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 
 def unpack_wheel(store: ObjectStore, wheel: Artifact, folder: Path) -> Path:
-    """Fetch a wheel by its digest and unpack it whole or not at all.
+    """Fetch a wheel by its digest, and unpack it whole or not at all.
 
-    :param folder: where to unpack; the wheel gets a sub-folder that is named by its digest.
-    :return: that sub-folder. If it is there already, nothing is fetched.
-    :raises MissingObjectError, CorruptArtifactError: if the wheel is absent, or not what was
-        recorded.
+    :param folder: the folder for all wheels. Each wheel gets a sub-folder with its digest as name.
+    :return: that sub-folder. If it exists, nothing is fetched.
+    :raises MissingObjectError, CorruptArtifactError: if the wheel is missing or has another digest.
     :raises zipfile.BadZipFile: if the file is no wheel.
     """
     target = folder / wheel.sha256

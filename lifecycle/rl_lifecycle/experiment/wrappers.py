@@ -1,4 +1,4 @@
-"""The wrappers that an experiment trains in, and that whoever plays its policies must have, too."""
+"""The wrappers that an experiment trains in. To play its policies, they are needed again."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,9 @@ from rl_lifecycle.records.record import Record
 
 
 class WrapperForm(Record):
-    """A wrapper that the policy was trained in, by its dotted name: whoever plays it needs it,
-    too.
+    """A wrapper that the policy was trained in. The policy needs it wherever it is played.
+
+    `name` is its dotted name.
     """
 
     name: str
@@ -24,17 +25,20 @@ def find_wrapper(name: str, env_id: str, packages: Sequence[str]) -> Callable[..
     """Import a wrapper, if it comes from an allowed package.
 
     :param name: its dotted name.
-    :param packages: those whose wrappers are allowed. With `package:Env-v0` as `env_id`, that
-        package is one more.
+    :param packages: the packages whose wrappers are allowed. With `package:Env-v0` as `env_id`,
+        that package is allowed, too.
     :raises ForbiddenWrapperError: if it comes from another package.
     :raises ImportError, AttributeError: if the package does not have it.
 
     >>> find_wrapper("shop.wrappers.Scale", "shop:Cart-v0", ["gymnasium.wrappers"])
     Traceback (most recent call last):
+        ...
     ModuleNotFoundError: No module named 'shop'
     >>> find_wrapper("os.path.join", "Cart-v0", ["gymnasium.wrappers"])
-    Traceback (most recent call last): rl_lifecycle.errors.ForbiddenWrapperError: os.path.join is
-    not allowed; it must come from gymnasium.wrappers
+    Traceback (most recent call last):
+        ...
+    rl_lifecycle.errors.ForbiddenWrapperError: os.path.join is not allowed; it must come
+    from gymnasium.wrappers
     """
     module, _, class_name = name.rpartition(".")
     package, colon, _ = env_id.partition(":")
@@ -46,11 +50,14 @@ def find_wrapper(name: str, env_id: str, packages: Sequence[str]) -> Callable[..
 
 
 def remembers_episodes(wrapper: str) -> bool:
-    """Tell whether one of Gymnasium's wrappers carries statistics from episode to episode: then
-    none is a function of its seed.
+    """Whether a wrapper of Gymnasium keeps statistics between episodes.
 
-    >>> remembers_episodes("gymnasium.wrappers.NormalizeObservation"), remembers_episodes("gymnasium.wrappers.TimeLimit")
-    (True, False)
+    With such a wrapper no episode is a function of its seed.
+
+    >>> remembers_episodes("gymnasium.wrappers.NormalizeObservation")
+    True
+    >>> remembers_episodes("gymnasium.wrappers.TimeLimit")
+    False
     """
     package, _, name = wrapper.rpartition(".")
     return package.partition(".")[0] == "gymnasium" and name in (
@@ -60,22 +67,23 @@ def remembers_episodes(wrapper: str) -> bool:
 
 
 def check_wrappers(experiment: Experiment, hyperparameters: Mapping[str, Any]) -> None:
-    """Refuse wrappers that the evaluator cannot have: it has neither SB3 nor torch, and must play
-    what was trained.
+    """Refuse wrappers that the evaluator cannot use.
 
-    :raises InvalidExperimentError: naming the wrapper, and what to take instead.
+    The evaluator has neither SB3 nor torch, and must play what was trained.
+
+    :raises InvalidExperimentError: with the wrapper, and what to use instead.
     """
     for wrapper in wrappers_of(hyperparameters):
         problem = ""
         if wrapper.name.startswith(("stable_baselines3.", "sb3_contrib.", "rl_zoo3.")):
             problem = (
-                "cannot be had where policies are judged; take one of gymnasium.wrappers, "
+                "is not available where policies are judged; use one of gymnasium.wrappers, "
                 "or put it into the environment's wheel"
             )
         elif remembers_episodes(wrapper.name):
             problem = (
                 "keeps its statistics outside the policy, so that it cannot be played elsewhere; "
-                "take hyperparameters.normalize instead"
+                "use hyperparameters.normalize instead"
             )
         if problem:
             raise InvalidExperimentError(
@@ -86,8 +94,9 @@ def check_wrappers(experiment: Experiment, hyperparameters: Mapping[str, Any]) -
 
 
 def wrappers_of(hyperparameters: Mapping[str, Any]) -> tuple[WrapperForm, ...]:
-    """The wrappers that are trained in, innermost first; what has no such form is left to the
-    trainer to refuse.
+    """The wrappers of a training, innermost first.
+
+    An entry without the right form is left out, because the trainer refuses it.
 
     >>> [wrapper.name for wrapper in wrappers_of({"env_wrapper": [{"a.B": {"c": 1}}, "d.E"]})]
     ['a.B', 'd.E']

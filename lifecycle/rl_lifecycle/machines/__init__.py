@@ -1,1 +1,1 @@
-"""Machines that can be rented: their types, and what is known of each."""
+"""Machines: their types and prices, the request for one, and the ledger of their cost."""

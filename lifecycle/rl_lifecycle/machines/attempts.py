@@ -1,11 +1,12 @@
-"""An attempt is one machine for a trial. It is written before the machine is asked for, and settled
-when it ended.
+"""An attempt: one machine for a trial.
+
+An attempt is written before its machine is requested, and settled after the machine has ended.
 """
 
 import hashlib
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -17,10 +18,10 @@ class AttemptEnd(StrEnum):
     """How an attempt ended."""
 
     FINISHED = "finished"
-    STOPPED_EARLY = "stopped_early"  # its target was reached, or it was hopeless
+    STOPPED_EARLY = "stopped_early"  # its target was reached or hopeless
     INTERRUPTED = "interrupted"  # AWS took the machine back
     NO_CAPACITY = "no_capacity"  # every pool refused
-    MACHINE_LOST = "machine_lost"  # it ended, and nobody said why
+    MACHINE_LOST = "machine_lost"  # it ended, and the reason is not known
     STALLED = "stalled"  # alive, but its step did not move
     OTHER_HARDWARE = "other_hardware"  # the machine is of another numeric class than the checkpoint
     CODE_FAILED = "code_failed"  # the trainer, the environment, or the spec
@@ -33,7 +34,7 @@ class AttemptEnd(StrEnum):
 
 
 class Refusal(Record):
-    """A pool that did not give a machine."""
+    """The answer of a pool that gave no machine."""
 
     instance_type: str
     zone: str
@@ -43,7 +44,7 @@ class Refusal(Record):
 
 
 class AttemptOutcome(Record):
-    """What became of an attempt: filled in as it is known, complete when the machine is gone."""
+    """What happened to an attempt. It is filled in step by step, until the machine has ended."""
 
     instance_id: str | None = None
     instance_type: str | None = None
@@ -55,27 +56,102 @@ class AttemptOutcome(Record):
     usd: float | None = None
     end: AttemptEnd | None = None
     reason: str = ""
-    usd_per_hour: float | None = Field(None, description="the price that `usd` is reckoned with")
-    reached_step: int | None = Field(None, description="the last step that the machine told of")
+    usd_per_hour: float | None = Field(None, description="the price from which `usd` was computed")
+    reached_step: int | None = Field(None, description="the last step that the machine reported")
     committed_step: int | None = Field(
         None, description="the step that the next attempt resumes from"
     )
     notice_at: datetime | None = Field(
-        None, description="when the machine said that it was given notice"
+        None, description="when the machine reported its interruption notice"
     )
     first_step_at: datetime | None = Field(
-        None, description="when it trained its first new step, as far as seen"
+        None, description="when the machine trained its first new step, as far as known"
     )
     saved_usd: float | None = Field(
         None,
-        description="about what the rest of the training would have cost, if it was stopped early",
+        description="estimated cost of the steps that an early stop saved",
     )
     refusals: tuple[Refusal, ...] = ()
 
+    def launched(
+        self,
+        *,
+        instance_id: str,
+        instance_type: str | None,
+        market: Literal["spot", "on-demand"] | None,
+        zone: str | None,
+        at: datetime,
+    ) -> Self:
+        """Record the machine that the attempt got."""
+        return self.model_copy(
+            update={
+                "instance_id": instance_id,
+                "instance_type": instance_type,
+                "market": market,
+                "zone": zone,
+                "launched_at": at,
+            }
+        )
+
+    def refused(
+        self,
+        end: AttemptEnd,
+        reason: str,
+        refusals: tuple[Refusal, ...],
+        *,
+        market: Literal["spot", "on-demand"] | None,
+        at: datetime,
+    ) -> Self:
+        """Record that the attempt got no machine, so that it cost nothing."""
+        return self.model_copy(
+            update={
+                "end": end,
+                "reason": reason,
+                "refusals": refusals,
+                "market": market,
+                "ended_at": at,
+                "seconds": 0.0,
+                "usd": 0.0,
+            }
+        )
+
+    def settled(
+        self,
+        *,
+        end: AttemptEnd | None,
+        reason: str,
+        at: datetime,
+        seconds: float,
+        usd: float,
+        usd_per_hour: float,
+        reached_step: int | None,
+        committed_step: int | None,
+        notice_at: datetime | None,
+        first_step_at: datetime | None,
+        saved_usd: float | None,
+    ) -> Self:
+        """Record how the attempt ended and what its machine cost. The fields say what each is."""
+        return self.model_copy(
+            update={
+                "end": end,
+                "reason": reason,
+                "ended_at": at,
+                "seconds": seconds,
+                "usd": usd,
+                "usd_per_hour": usd_per_hour,
+                "reached_step": reached_step,
+                "committed_step": committed_step,
+                "notice_at": notice_at,
+                "first_step_at": first_step_at,
+                "saved_usd": saved_usd,
+            }
+        )
+
 
 class Attempt(Record):
-    """One machine for a trial, with the request that asks for it frozen: the same token means the
-    same request.
+    """One machine for a trial, with the frozen request for it.
+
+    The request is frozen because EC2 accepts a token again only with the same request.
     """
 
     schema_version: Literal[1] = 1
@@ -84,7 +160,7 @@ class Attempt(Record):
     trial: str
     attempt: int = Field(ge=1)
     token: str = Field(max_length=64)
-    nonce: str = Field(description="tells two writers of the same attempt apart")
+    nonce: str = Field(description="distinguishes two writers of the same attempt")
     request: dict[str, JsonValue] = Field(
         description="the CreateFleet request, without its ClientToken"
     )
@@ -93,17 +169,26 @@ class Attempt(Record):
     price_reserved_usd: float = Field(ge=0)
     outcome: AttemptOutcome = AttemptOutcome()
 
+    def with_outcome(self, outcome: AttemptOutcome) -> Self:
+        """Replace the outcome."""
+        return self.model_copy(update={"outcome": outcome})
+
+    def without_request(self) -> Self:
+        """The attempt without the CreateFleet request, which is its largest part."""
+        return self.model_copy(update={"request": {}})
+
     @property
     def reserved_usd_per_hour(self) -> float:
-        """The highest on-demand price among its pools, as it was when the money was set aside: more
-        than it can have cost.
+        """The highest on-demand price among the pools when the money was reserved.
+
+        The machine cannot have cost more than this.
         """
         hours = (self.deadline_at - self.created_at).total_seconds() / 3600
         return self.price_reserved_usd / hours if hours > 0 else 0.0
 
 
 def client_token(trial: TrialId, attempt: int) -> str:
-    """The idempotency token of an attempt: 64 ASCII characters, EC2's limit.
+    """Compute the idempotency token of an attempt: 64 ASCII characters, which is EC2's limit.
 
     Source: https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
 

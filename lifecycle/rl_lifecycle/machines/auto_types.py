@@ -1,12 +1,12 @@
-"""What `compute.instance_types: auto` means: the types on which a dollar buys the most steps, as
-far as that is known. Pure.
+"""The types of `compute.instance_types: auto`: those on which a dollar buys the most steps. Pure.
 
-A trainer computes on one thread, so two virtual CPUs (one trains, one writes checkpoints) give all
-the speed there is, and from then on a step costs what the hour costs. Speeds were measured on a
-processor with AVX-512 alone (docs/trainer.md, "Steps per dollar"); families with it are taken as
-equally fast until each is measured, others and GPUs are not measured and never meant. The column
-`auto` of :mod:`rl_lifecycle.machines.instance_types` marks the types that follow from this. Types
-somewhat dearer than the cheapest stay in, because each type in each zone is a spot pool of its own.
+A trainer computes on one thread. Two vCPUs (one trains, one writes checkpoints) are enough for its
+full speed, and more vCPUs only make a step dearer. Speeds were measured on one processor with
+AVX-512 (docs/trainer.md, "Steps per dollar"). Families with AVX-512 count as equally fast until
+each is measured. Other families and GPUs were not measured and are never chosen. The column `auto`
+of :mod:`rl_lifecycle.machines.instance_types` marks the types that follow from this. Types that
+cost a little more than the cheapest are kept, because each type in each zone is a spot pool of its
+own.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 from rl_lifecycle.machines.prices import FALL_BACK, HourlyPrice
 
-#: How much dearer than the cheapest a type may be, on demand.
+#: A type may cost this many times the cheapest on-demand price.
 SPREAD = 1.25
 
 
@@ -28,8 +28,7 @@ def steps_per_usd(steps_per_s: float, usd_per_hour: float) -> float:
 
 
 def plan_auto_types(prices: Mapping[str, HourlyPrice]) -> tuple[str, ...]:
-    """Choose among the types that have a price and are marked `auto` in the table, the cheapest
-    first.
+    """Choose the cheap types among those with a price and `auto` in the table, cheapest first.
 
     >>> plan_auto_types({"c7i.large": HourlyPrice(0.09, 0.04), "c6i.large": HourlyPrice(0.08, 0.03),
     ...                  "c7a.large": HourlyPrice(0.2, 0.1), "g5.xlarge": HourlyPrice(0.01, 0.01)})

@@ -1,7 +1,8 @@
-"""The table of EC2 instance types: what is known of each before AWS is asked.
+"""The table of EC2 instance types: what we know of each type without a request to AWS.
 
-The rows are in `instance_types.json`, one type a line, because the local AWS reads the same file
-and may not import this package. To add a type, add one row. Nothing else has to change.
+The rows are in `instance_types.json`, one line for each type. They are in a file of their own,
+because the local AWS reads them, too, and may not import this package. To add a type, add one row.
+Nothing else has to change.
 
 ================= ==================================================================================
 `name`            EC2's name of the type, such as `c7i.large`.
@@ -10,9 +11,10 @@ and may not import this package. To add a type, add one row. Nothing else has to
 `architecture`    EC2's word for the instruction set: `x86_64` or `arm64`.
 `processor`       The processor generation. Machines of one generation form one numeric class.
                   A family with several processors is a class of its own: write the family's name.
-`quota`           A name in :data:`rl_lifecycle.machines.quotas.QUOTA_CODES`; null: its quota is not read.
+`quota`           A name in :data:`rl_lifecycle.machines.quotas.QUOTA_CODES`.
+                  Null: its quota is not read.
 `on_demand_usd`   List price for one hour in us-east-1, Linux, and what spot usually costs there.
-`spot_usd`        Null: no price is written down, so only a price that AWS gives can be used.
+`spot_usd`        Null: the price is not known here, so only a price from AWS can be used.
 `gpu`             Its GPUs, all of one model; left out where there are none.
 `auto`            True where `compute.instance_types: auto` may choose the type. Such a type has two
                   vCPUs, AVX-512 and no GPU; :mod:`rl_lifecycle.machines.auto_types` says why.
@@ -38,7 +40,7 @@ from typing import Any
 class Gpu:
     """The GPUs of a type, in EC2's words.
 
-    :param memory_gib: of each.
+    :param memory_gib: memory of each GPU.
     """
 
     manufacturer: str
@@ -49,7 +51,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class InstanceType:
-    """One row of the table; the module says what each column means."""
+    """One row of the table. The docstring of the module explains each column."""
 
     name: str
     vcpus: int
@@ -86,7 +88,7 @@ def _read_row(row: Mapping[str, Any]) -> InstanceType:
     return InstanceType(**{**row, "gpu": Gpu(**gpu) if gpu else None})
 
 
-#: When the prices were written down.
+#: The date of the prices.
 AS_OF = date.fromisoformat(_DOCUMENT["as_of"])
 #: Every row by name, in the file's order.
 INSTANCE_TYPES: Mapping[str, InstanceType] = {row.name: row for row in read_rows()}

@@ -1,9 +1,8 @@
-"""How the next machine of a trial is asked for: market, pools, hours, back-off, and the request
-itself. All pure.
+"""The request for the next machine of a trial: market, pools, deadline and back-off. All pure.
 
-One attempt asks EC2 Fleet once, for one machine, over every pool at the same time; AWS chooses
-among them by price and depth. What was refused is asked for again by a new attempt, later: an
-instant fleet's answer is final for its token.
+One attempt sends one request to EC2 Fleet, for one machine in any of its pools. AWS chooses the
+pool by price and depth. If AWS refuses, a later attempt sends a new request, because the answer to
+an instant fleet is final for its token.
 """
 
 import hashlib
@@ -24,16 +23,16 @@ Market = Literal["spot", "on-demand"]
 
 #: EC2 takes at most this many overrides in one request of type instant.
 MOST_OVERRIDES = 300
-#: Which processor a family has, by the table. Machines of one processor generation form one numeric
+#: The processor of each family in the table. Machines of one processor generation form one numeric
 #: class.
 PROCESSORS = {row.family: row.processor for row in INSTANCE_TYPES.values()}
-#: An attempt whose machine is asked for within this time is asked for again with the same token,
-#: which is safe.
+#: Within this time after an attempt was written, its machine may be requested again. This is safe,
+#: because the request has the same token.
 TOKEN_HOLDS = timedelta(minutes=30)
 BACK_OFF_FIRST_S, BACK_OFF_MOST_S = 15.0, 600.0
 TAG_PREFIX = "nightshift:"
 
-#: Refusals that waiting can cure.
+#: Error codes that may go away after a while.
 #: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 WAITABLE_CODES = frozenset(
     {
@@ -54,14 +53,14 @@ WAITABLE_CODES = frozenset(
         "InsufficientFreeAddressesInSubnet",
     }
 )
-#: Refusals that a quota explains, and what to do about them.
+#: Error codes that say that a quota is used up.
 QUOTA_CODES = frozenset(
     {"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "InstanceLimitExceeded"}
 )
 
 
 class Pool(NamedTuple):
-    """One instance type in one subnet: what AWS fills, or refuses."""
+    """One instance type in one subnet."""
 
     instance_type: str
     subnet_id: str
@@ -69,12 +68,14 @@ class Pool(NamedTuple):
 
 
 def instance_types_of(compute: Compute) -> tuple[str, ...]:
-    """The types that an experiment allows, `auto` spelled out."""
+    """The instance types that an experiment allows. `auto` is replaced by a list of types."""
     return AUTO_TYPES if compute.instance_types == "auto" else compute.instance_types
 
 
 def processor_of(instance_type: str) -> str:
-    """The processor generation of a type; a family without a row in the table is one of its own.
+    """The processor generation of an instance type.
+
+    A family that is not in the table counts as a generation of its own.
 
     >>> processor_of("m7i.large") == processor_of("c7i.xlarge"), processor_of("p5.48xlarge")
     (True, 'p5')
@@ -86,13 +87,13 @@ def processor_of(instance_type: str) -> str:
 def plan_market(
     compute: Compute, attempts: Sequence[Attempt], *, spot_in_time: bool = True
 ) -> Market:
-    """Choose the market of the next attempt: on-demand after as many spot attempts as the
-    experiment allows, or when time is short.
+    """Choose the market of the next attempt.
 
-    An attempt counts however it ended, also when every pool refused it.
+    It is on-demand after as many spot attempts as the experiment allows, or when time is short.
+    Every spot attempt counts, also an attempt that every pool refused.
 
-    :param spot_in_time: whether spot still leaves enough time until the result is needed;
-        see :func:`rl_lifecycle.experiment.due_times.spot_leaves_time`.
+    :param spot_in_time: whether spot leaves enough time until the result is needed; see
+        :func:`rl_lifecycle.experiment.due_times.spot_leaves_time`.
     """
     if compute.market == "on-demand" or not spot_in_time:
         return "on-demand"
@@ -101,17 +102,17 @@ def plan_market(
 
 
 def market_of(attempt: Attempt) -> Market:
-    """Read the market off a frozen request."""
+    """Read the market from the frozen request of an attempt."""
     capacity = attempt.request.get("TargetCapacitySpecification")
     kind = capacity.get("DefaultTargetCapacityType") if isinstance(capacity, dict) else None
     return "on-demand" if kind == "on-demand" else "spot"
 
 
 def plan_types(compute: Compute, attempts: Sequence[Attempt]) -> tuple[str, ...]:
-    """Choose the types of the next attempt: once a trial has checkpoints, those of the same
-    processor generation.
+    """Choose the instance types of the next attempt.
 
-    With `on_other_hardware: continue` all types stay allowed, and the digest is marked not
+    Once a trial has a checkpoint, only types of the same processor generation are allowed. With
+    `on_other_hardware: continue` all types stay allowed, and the digest is marked as not
     comparable.
     """
     allowed = instance_types_of(compute)
@@ -132,12 +133,11 @@ def plan_pools(
     subnets: Mapping[str, str],
     offered: Mapping[str, Iterable[str]] | None = None,
 ) -> tuple[Pool, ...]:
-    """Pair types and subnets, the experiment's preferred type first.
+    """Combine instance types and subnets, with the experiment's preferred type first.
 
     :param subnets: zone → subnet id.
-    :param offered: type → zones that offer it, so that no impossible pool is asked for; None: not
-        looked up.
-    :raises LaunchRefusedError: if nothing fits.
+    :param offered: type → zones that offer it; other zones are left out. None: use all zones.
+    :raises LaunchRefusedError: if no pool is left.
     """
     names = tuple(dict.fromkeys(instance_types))
     pools = tuple(
@@ -157,14 +157,14 @@ def plan_pools(
 
 
 def hours_used(attempts: Iterable[Attempt]) -> float:
-    """Machine hours that a trial's settled attempts took."""
+    """The machine hours of a trial's settled attempts."""
     return sum(attempt.outcome.seconds or 0.0 for attempt in attempts) / 3600
 
 
 def plan_deadline(compute: Compute, attempts: Sequence[Attempt], now: datetime) -> datetime:
-    """When the next machine must be gone: what is left of `max_hours`.
+    """The deadline of the next machine, which leaves it the rest of `max_hours`.
 
-    :raises LaunchRefusedError: if nothing is left.
+    :raises LaunchRefusedError: if no time is left.
     """
     left = compute.max_hours - hours_used(attempts)
     if left <= 0:
@@ -176,10 +176,10 @@ def plan_deadline(compute: Compute, attempts: Sequence[Attempt], now: datetime) 
 
 
 def back_off_s(attempts: Sequence[Attempt]) -> float:
-    """Seconds to wait after the last attempt ended before the next: only refused capacity waits.
+    """The seconds to wait between the end of the last attempt and the next one.
 
-    Doubles with each refusal in a row, and is spread by the token so that trials do not ask all at
-    once.
+    Only refused capacity makes a trial wait. The wait doubles with each refusal in a row. The token
+    spreads the waits, so that trials do not all send their requests at once.
     """
     refused = 0
     for attempt in reversed(attempts):
@@ -197,7 +197,7 @@ def back_off_s(attempts: Sequence[Attempt]) -> float:
 def trial_tags(
     environment: str, trial: TrialId, attempt: int, spec_sha256: str, deadline_at: datetime
 ) -> dict[str, str]:
-    """What a machine of ours is known by: to the trainer on it, to adoption, to the reaper."""
+    """The tags of a machine. The trainer on it, its adoption and the reaper read them."""
     return {
         "Name": f"nightshift-{environment}-{trial.experiment}-{trial.trial}"[:255],
         f"{TAG_PREFIX}environment": environment,
@@ -218,10 +218,10 @@ def build_fleet_request(
     market: Market,
     tags: Mapping[str, str],
 ) -> dict[str, JsonValue]:
-    """Write the CreateFleet request for one machine, without its ClientToken.
+    """Build the CreateFleet request for one machine, without its ClientToken.
 
-    No maximum price is set: AWS advises against it, and the on-demand price is the ceiling anyway.
-    Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-request-type.html
+    The request sets no maximum price: AWS advises against it, and the on-demand price is the limit
+    anyway. Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-request-type.html
     """
     overrides: list[JsonValue] = [
         {
@@ -258,9 +258,7 @@ def build_fleet_request(
 
 
 def explain_refusals(codes: Iterable[str]) -> str:
-    """Say what to do about refused pools, in one clause; empty when waiting is all there is to
-    do.
-    """
+    """Describe in one clause what to do about refused pools; empty when only waiting helps."""
     seen = set(codes)
     if quota := seen & QUOTA_CODES:
         return (

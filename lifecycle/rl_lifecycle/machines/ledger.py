@@ -1,9 +1,9 @@
-"""What a run may still spend and what it has spent: one record a run, under the month in which it
-began.
+"""The ledger of a run: what it may still spend, and what it has spent.
 
-Pure: a caller reads the record, changes it here, and writes it back under If-Match, so that
-launches side by side cannot both take the last dollar. An entry is (trial, attempt); reserving or
-settling one twice changes nothing.
+There is one record for each run, under the month in which the run began. The functions are pure: a
+caller reads the record, changes it here and writes it back under If-Match. So two launches at the
+same time cannot both take the last dollar. An entry belongs to (trial, attempt). To reserve or
+settle the same entry twice changes nothing.
 """
 
 from collections.abc import Iterable
@@ -15,10 +15,10 @@ from pydantic import Field
 from rl_lifecycle.errors import BudgetExceededError, NoPlaceError
 from rl_lifecycle.records.record import Record
 
-#: Dollars are sums of floats: what is smaller than this is rounding.
+#: Amounts are sums of floats, so smaller differences than this are rounding errors.
 EPSILON_USD = 1e-9
-#: So long after its deadline a machine takes no place any more: it ends itself at the deadline, and
-#: the reaper looks each 15 minutes.
+#: This long after its deadline a machine no longer counts as at work: it ends itself at the
+#: deadline, and the reaper runs every 15 minutes.
 PLACE_GRACE = timedelta(minutes=30)
 
 
@@ -28,18 +28,20 @@ class LedgerEntry(Record):
     trial: str
     attempt: int = Field(ge=1)
     reserved_usd: float = Field(ge=0)
-    usd: float | None = Field(None, description="what it cost; None while it may still run")
+    usd: float | None = Field(
+        None, description="what the machine cost; None while it may still run"
+    )
     seconds: float | None = None
     instance_type: str | None = None
     market: Literal["spot", "on-demand"] | None = None
     deadline_at: datetime | None = Field(
-        None, description="when the machine is gone in any case; None in older ledgers"
+        None, description="when the machine must have ended; None in older ledgers"
     )
 
     def takes_place(self, now: datetime | None) -> bool:
-        """Whether the machine may be at work: it is not settled, and its deadline is not long past.
+        """Whether the machine may be at work: not settled, and not long after its deadline.
 
-        :param now: None: whatever its deadline.
+        :param now: None: ignore the deadline.
         """
         gone = (
             now is not None
@@ -50,7 +52,7 @@ class LedgerEntry(Record):
 
 
 class MonthTotal(Record):
-    """What the runs of a month have cost."""
+    """The cost of the runs of a month."""
 
     month: str
     n_runs: int
@@ -60,8 +62,9 @@ class MonthTotal(Record):
 
     @property
     def usd_per_champion(self) -> float | None:
-        """All runs' money, also of those that promoted nothing, over the champions; None if there
-        is none.
+        """The money of all runs divided by the number of champions; None without a champion.
+
+        Runs that promoted nothing count, too.
         """
         return self.usd / self.champions if self.champions else None
 
@@ -79,13 +82,20 @@ class Ledger(Record):
 
     @property
     def committed_usd(self) -> float:
-        """What is spent, and what may yet be."""
+        """The money that is spent or reserved."""
         return sum(entry.reserved_usd if entry.usd is None else entry.usd for entry in self.entries)
 
     @property
     def spent_usd(self) -> float:
-        """What machines that are gone have cost."""
+        """The cost of the machines that have ended."""
         return sum(entry.usd or 0.0 for entry in self.entries)
+
+    def with_champion(self, version: int) -> Self:
+        """Record the version that the run promoted."""
+        return self.model_copy(update={"promoted_version": version})
+
+    def _with_entries(self, entries: tuple[LedgerEntry, ...]) -> Self:
+        return self.model_copy(update={"entries": entries})
 
     def find(self, trial: str, attempt: int) -> LedgerEntry | None:
         """Find the entry of one machine."""
@@ -95,12 +105,13 @@ class Ledger(Record):
         )
 
     def has_place(self, trial: str, most: int | None, now: datetime | None = None) -> bool:
-        """Whether another machine may be at work beside those that are: reservations that are not
-        settled count until their deadline.
+        """Whether another machine of the run may work at the same time as the present ones.
 
-        :param trial: whose machine it would be; its own reservation does not stand in its way.
-        :param most: None: any number.
-        :param now: None: deadlines do not count.
+        Reservations that are not settled count until their deadline.
+
+        :param trial: the trial that needs the machine; its own reservation does not count.
+        :param most: how many machines may work at the same time; None: any number.
+        :param now: None: ignore deadlines.
         """
         return (
             most is None
@@ -117,14 +128,14 @@ class Ledger(Record):
         deadline_at: datetime | None = None,
         now: datetime | None = None,
     ) -> Self:
-        """Set money aside for a machine that is about to be asked for.
+        """Set money aside for a machine before it is requested.
 
-        :param most: how many machines of the run may be at work at the same time; None: any number.
-        :param deadline_at: when the machine must be gone.
-        :param now: None: nobody's deadline counts.
-        :return: the ledger itself when that was done before.
-        :raises BudgetExceededError: if it does not fit into what is left.
-        :raises NoPlaceError: if as many as may be are at work.
+        :param most: how many machines of the run may work at the same time; None: any number.
+        :param deadline_at: when the machine must have ended.
+        :param now: None: ignore deadlines.
+        :return: the unchanged ledger if the money is reserved already.
+        :raises BudgetExceededError: if the amount is more than what is left.
+        :raises NoPlaceError: if the run has as many machines at work as it may have.
         """
         if self.find(trial, attempt) is not None:
             return self
@@ -134,20 +145,20 @@ class Ledger(Record):
         if usd > left + EPSILON_USD:
             raise BudgetExceededError(usd, max(0.0, left), self.budget_usd)
         entry = LedgerEntry(trial=trial, attempt=attempt, reserved_usd=usd, deadline_at=deadline_at)
-        return self.model_copy(update={"entries": (*self.entries, entry)})
+        return self._with_entries((*self.entries, entry))
 
     def release(self, trial: str, last_attempt: int) -> Self:
-        """Give back what was set aside for machines of a trial that will never be asked for.
+        """Release reservations for machines of a trial that will never be requested.
 
-        :param last_attempt: the last that was written down; reservations beyond it are a dead
-            worker's.
+        :param last_attempt: the last attempt that was written. Later reservations are those of a
+            worker that died.
         """
         kept = tuple(
             entry
             for entry in self.entries
             if entry.trial != trial or entry.attempt <= last_attempt or entry.usd is not None
         )
-        return self if kept == self.entries else self.model_copy(update={"entries": kept})
+        return self if kept == self.entries else self._with_entries(kept)
 
     def settle(
         self,
@@ -159,8 +170,9 @@ class Ledger(Record):
         instance_type: str | None = None,
         market: Literal["spot", "on-demand"] | None = None,
     ) -> Self:
-        """Replace a reservation by what the machine really cost; a machine that nobody reserved for
-        is added.
+        """Replace a reservation by the real cost of the machine.
+
+        A machine without a reservation is added.
         """
         before = self.find(trial, attempt)
         if before is not None and before.usd is not None:
@@ -176,8 +188,8 @@ class Ledger(Record):
             deadline_at=before.deadline_at if before else None,
         )
         others = tuple(other for other in self.entries if other != before)
-        return self.model_copy(
-            update={"entries": tuple(sorted((*others, entry), key=lambda e: (e.trial, e.attempt)))}
+        return self._with_entries(
+            tuple(sorted((*others, entry), key=lambda e: (e.trial, e.attempt)))
         )
 
 
@@ -199,9 +211,12 @@ def sum_month(month: str, ledgers: Iterable[Ledger]) -> MonthTotal:
 
 
 def describe_month(total: MonthTotal) -> str:
-    """One line for a log.
+    """Describe the total of a month in one line for a log.
 
-    >>> describe_month(MonthTotal(month="2026-11", n_runs=2, usd=0.5, champions=1, by_experiment={"cartpole": 0.5}))
+    >>> total = MonthTotal(
+    ...     month="2026-11", n_runs=2, usd=0.5, champions=1, by_experiment={"cartpole": 0.5}
+    ... )
+    >>> describe_month(total)
     '2026-11: USD 0.5000 in 2 runs (cartpole 0.5000), 1 champion, USD 0.5000 for each'
     """
     parts = ", ".join(f"{name} {usd:.4f}" for name, usd in sorted(total.by_experiment.items()))

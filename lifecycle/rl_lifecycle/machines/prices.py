@@ -1,9 +1,8 @@
-"""What a machine costs: a dated table to fall back on, and sums. Prices of the day are the caller's
-to look up.
+"""The cost of a machine, and a table of prices for the case that AWS gives none.
 
-The table is :mod:`rl_lifecycle.machines.instance_types`, whose prices are approximate. It is only
-used where AWS's own prices could not be read: to reserve (the on-demand one, which spot does not
-exceed) and to settle; records say which price they used.
+The table is :mod:`rl_lifecycle.machines.instance_types`. Its prices are approximate, and are only
+used where AWS's own prices could not be read: the on-demand price for reservations, because spot
+does not cost more, and the price of the market for settlements. Records say which price they used.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,11 +33,10 @@ FALL_BACK: dict[str, HourlyPrice] = {
 def highest_on_demand_usd(
     instance_types: Iterable[str], known: Mapping[str, float] | None = None
 ) -> float:
-    """The dearest of the types by the hour: what must be reserved when any of them may be launched.
+    """The highest hourly price among types, which is reserved when any of them may be launched.
 
-    :param known: on-demand prices of the day by type, used before the table; None: the table alone.
-    :raises LaunchRefusedError: if a type's price is not known, because its cost could not be
-        capped.
+    :param known: today's on-demand prices by type, which go before the table; None: only the table.
+    :raises LaunchRefusedError: if the price of a type is not known, so that its cost has no limit.
 
     >>> highest_on_demand_usd(["c6i.large", "m7i.large"])
     0.1008
@@ -61,7 +59,7 @@ def highest_on_demand_usd(
 
 
 def table_usd(instance_type: str, market: str) -> float | None:
-    """The table's price of an hour; None if the type is not in it."""
+    """The hourly price in the table; None if the table has no price for the type."""
     price = FALL_BACK.get(instance_type)
     if price is None:
         return None
@@ -69,9 +67,9 @@ def table_usd(instance_type: str, market: str) -> float | None:
 
 
 def cost_usd(seconds: float, usd_per_hour: float) -> float:
-    """What a machine that ran for so long is billed.
+    """The amount that EC2 bills for a machine.
 
-    >>> cost_usd(10, 3.6)  # a minute is the least
+    >>> cost_usd(10, 3.6)  # EC2 bills at least one minute
     0.06
     """
     return max(seconds, BILLED_AT_LEAST_S) * usd_per_hour / 3600

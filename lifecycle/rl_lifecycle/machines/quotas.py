@@ -1,8 +1,7 @@
-"""How many virtual CPUs an account may run at the same time, and whether one more machine fits.
-Pure.
+"""The vCPU quotas of an account, and whether one more machine fits into them. Pure.
 
-AWS limits vCPUs by family and market. A launch that can never fit is refused with the fix; one that
-does not fit now waits, as for any other capacity. Source:
+AWS limits vCPUs by family and market. A launch that can never fit is refused, and the message says
+what to do. A launch that does not fit now waits, as for any other lack of capacity. Source:
 https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
 """
 
@@ -15,45 +14,46 @@ from rl_lifecycle.machines.attempts import Refusal
 from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 from rl_lifecycle.machines.launches import Market
 
-#: The quotas that are read: what people call the families → the quota's code by market.
+#: The quotas that are read: name of the families → the quota's code by market.
 QUOTA_CODES: Mapping[str, Mapping[Market, str]] = {
     "standard": {"spot": "L-34B43A08", "on-demand": "L-1216C47A"},
     "G and VT": {"spot": "L-3819A6DF", "on-demand": "L-DB2E81BA"},
     "P": {"spot": "L-7212CCBC", "on-demand": "L-417A185B"},
 }
-#: First letters of the families → their quota, for types that the table does not have. P5 on spot
-#: has one of its own.
+#: First letters of a family → its quota, for types that the table does not have. P5 on spot has a
+#: quota of its own, which is not read.
 FAMILIES: Mapping[str, str] = {
     **dict.fromkeys(("a", "c", "d", "h", "i", "m", "r", "t", "z"), "standard"),
     **dict.fromkeys(("g", "vt"), "G and VT"),
     "p": "P",
 }
-#: Families whose first letters say something else: they have quotas that are not looked up here.
+#: Families whose first letters mislead. They have quotas that are not read here.
 OTHERS = ("dl", "hpc", "inf", "mac", "trn", "u")
 #: What EC2 answers when a quota is used up, by market.
 FULL: Mapping[Market, str] = {
     "spot": "MaxSpotInstanceCountExceeded",
     "on-demand": "VcpuLimitExceeded",
 }
-#: Sizes below `large`, and bare metal without a size, which is at most so large in the families
-#: above.
+#: The vCPUs of sizes below `large`, and the largest bare-metal size of the families above.
 SMALL_VCPUS, METAL_VCPUS = 2, 192
 
 
 class Usage(NamedTuple):
-    """One quota: how many vCPUs may run, and how many do."""
+    """How many vCPUs of a quota may run, and how many do."""
 
     limit: float
     used: float
 
 
 def vcpus_of(instance_type: str) -> int:
-    """Look up the vCPUs of a type, or reckon them from its size if the table does not have it.
+    """The vCPUs of a type, from the table, or else computed from its size.
 
-    What is reckoned is right for x86 families, and never too few for the others.
+    The computed number is right for x86 families, and never too small for other families.
 
-    >>> [vcpus_of(name) for name in ("t3.medium", "c7i.large", "g5.xlarge", "p5.48xlarge", "c7i.metal-24xl")]
-    [2, 2, 4, 192, 96]
+    >>> [vcpus_of(name) for name in ("t3.medium", "c7i.large", "g5.xlarge")]
+    [2, 2, 4]
+    >>> [vcpus_of(name) for name in ("p5.48xlarge", "c7i.metal-24xl")]
+    [192, 96]
     """
     if row := INSTANCE_TYPES.get(instance_type):
         return row.vcpus
@@ -66,10 +66,11 @@ def vcpus_of(instance_type: str) -> int:
 
 
 def quota_code(instance_type: str, market: Market) -> str | None:
-    """The quota that a launch counts against; None if it is not one that we know.
+    """The code of the quota that a launch counts against; None if we do not know the quota.
 
-    >>> quota_code("c7i.large", "spot"), quota_code("g5.xlarge", "on-demand"), quota_code("trn1.2xlarge", "spot")
-    ('L-34B43A08', 'L-DB2E81BA', None)
+    >>> quota_code("c7i.large", "spot"), quota_code("g5.xlarge", "on-demand")
+    ('L-34B43A08', 'L-DB2E81BA')
+    >>> quota_code("trn1.2xlarge", "spot")
     """
     if row := INSTANCE_TYPES.get(instance_type):
         return QUOTA_CODES[row.quota][market] if row.quota else None
@@ -82,10 +83,9 @@ def quota_code(instance_type: str, market: Market) -> str | None:
 
 
 def is_hopeless(instance_types: Iterable[str], market: Market, limits: Mapping[str, float]) -> bool:
-    """Whether no type could ever start on a market, however long one waits.
+    """Whether none of the types can ever start on a market, because the quotas are too small.
 
-    :param limits: quota code → vCPUs; a quota that could not be read is left out, and then EC2
-        decides.
+    :param limits: quota code → vCPUs. A quota that could not be read is left out; EC2 then decides.
     """
     return _shortest(tuple(instance_types), market, limits) is not None
 
@@ -93,11 +93,10 @@ def is_hopeless(instance_types: Iterable[str], market: Market, limits: Mapping[s
 def refuse_hopeless(
     instance_types: Iterable[str], market: Market, limits: Mapping[str, float]
 ) -> None:
-    """Refuse a launch of which no type could ever start, however long one waits.
+    """Refuse a launch if none of its types can ever start, because the quotas are too small.
 
-    :param limits: quota code → vCPUs; a quota that could not be read is left out, and then EC2
-        decides.
-    :raises LaunchRefusedError: naming the quota, and the command that asks for more.
+    :param limits: quota code → vCPUs. A quota that could not be read is left out; EC2 then decides.
+    :raises LaunchRefusedError: with the quota, and the command that requests a larger one.
     """
     names = tuple(instance_types)
     short = _shortest(names, market, limits)
@@ -117,8 +116,9 @@ def refuse_hopeless(
 def _shortest(
     names: tuple[str, ...], market: Market, limits: Mapping[str, float]
 ) -> tuple[str, int] | None:
-    """The quota that stands in the way of the smallest type, and that type's vCPUs; None if one
-    fits, or is not known.
+    """The quota that is too small for the smallest type, and the vCPUs of that type.
+
+    :return: None if a type fits, or if its quota is not known.
     """
     short: dict[str, int] = {}
     for name in names:
@@ -132,11 +132,10 @@ def _shortest(
 def refusals_of_full(
     pools: Iterable[tuple[str, str]], market: Market, usage: Mapping[str, Usage]
 ) -> tuple[Refusal, ...]:
-    """Name the pools for which there is no room now; empty when at least one has room, for then EC2
-    chooses.
+    """List the pools that have no room now; empty when one has room, because EC2 then chooses.
 
     :param pools: (type, zone) of the request.
-    :param usage: by quota code; what could not be read is left out.
+    :param usage: usage by quota code. A quota that could not be read is left out.
     """
     refusals = []
     for name, zone in pools:

@@ -1,1 +1,1 @@
-"""The form of everything that is stored, and the names that are safe in keys, tags and DAG ids."""
+"""The base class of everything that is stored, and names that are safe in keys."""

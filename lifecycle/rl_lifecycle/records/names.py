@@ -7,18 +7,19 @@ SLUG = re.compile(r"[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?")
 
 
 def is_slug(name: str) -> bool:
-    """Tell whether a name can stand in a key as it is: lower case, digits, `-`, `_`, at most 100
-    characters.
+    """Check whether a name can be part of a key as it is.
+
+    A slug has at most 100 characters: lower-case letters, digits, `-` and `_`.
     """
     return SLUG.fullmatch(name) is not None
 
 
 def slug(name: str) -> str:
-    """Make a name that is safe in keys; different run ids give different slugs, but for a chance of
-    1 in 16 million.
+    """Turn a name into a slug.
 
-    Airflow's run ids hold `:`, `+` and `.`. What had to be replaced is told apart by six digits of
-    its SHA-256.
+    Airflow's run ids hold `:`, `+` and `.`. If characters must be replaced, the slug ends with six
+    digits of the name's SHA-256. So two different names get the same slug only by a chance of 1 in
+    16 million.
 
     >>> slug("manual")
     'manual'

@@ -1,4 +1,7 @@
-"""The base of every stored JSON: frozen, closed to unknown keys, written in one canonical form."""
+"""The base class of every stored JSON.
+
+A record cannot be changed, accepts no unknown keys, and is written in one canonical form.
+"""
 
 import hashlib
 import json
@@ -10,25 +13,27 @@ from rl_lifecycle.errors import InvalidRecordError, NewerRecordError
 
 
 class Record(BaseModel):
-    """A value with a fixed form. Equal records have equal bytes, so a digest of the bytes names the
-    value.
+    """A value with a fixed form.
+
+    Equal records have equal bytes, so a digest of the bytes names the value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def to_json(self) -> bytes:
-        """Write the record as canonical UTF-8 JSON: sorted keys, no optional white space, one final
-        newline.
+        """Write the record as canonical UTF-8 JSON.
+
+        The keys are sorted, there is no optional white space, and one newline ends the text.
         """
         return canonical_json(self.model_dump(mode="json"))
 
     @classmethod
     def from_json(cls, data: bytes, where: str = "record") -> Self:
-        """Read a record back.
+        """Read a record from JSON.
 
-        :param where: the URI or path that the bytes came from, for the error.
+        :param where: the URI or path of the bytes, for the error message.
         :raises InvalidRecordError: if the bytes are not JSON of this form.
-        :raises NewerRecordError: if a newer version wrote them.
+        :raises NewerRecordError: if a newer version of Nightshift wrote them.
         """
         try:
             return cls.model_validate_json(data)
@@ -37,9 +42,11 @@ class Record(BaseModel):
 
     @classmethod
     def from_value(cls, value: Any, where: str) -> Self:
-        """Read a record that another process handed over as JSON that is parsed already.
+        """Read a record from JSON that is already parsed.
 
-        :param where: what handed it over, for the error. :raises: as :meth:`from_json` does.
+        :param where: where the value came from, for the error message.
+        :raises InvalidRecordError: if the value does not have this form.
+        :raises NewerRecordError: if a newer version of Nightshift wrote it.
         """
         try:
             return cls.model_validate(value)
@@ -48,7 +55,7 @@ class Record(BaseModel):
 
 
 def _explain(error: ValidationError, where: str) -> InvalidRecordError:
-    """Say what is wrong with a record, and first of all whether a newer version wrote it."""
+    """Turn a validation error into an InvalidRecordError or a NewerRecordError."""
     for found in error.errors(include_url=False):
         is_new_version = (
             found["loc"][-1:] == ("schema_version",) and found["type"] == "literal_error"
@@ -59,7 +66,7 @@ def _explain(error: ValidationError, where: str) -> InvalidRecordError:
 
 
 def canonical_json(value: Any) -> bytes:
-    """Write a JSON value in the one form whose digest names it.
+    """Write a JSON value in its one canonical form, so that a digest names the value.
 
     >>> canonical_json({"b": 1, "a": [1.5]})
     b'{"a":[1.5],"b":1}\\n'
@@ -70,12 +77,12 @@ def canonical_json(value: Any) -> bytes:
 
 
 def sha256_hex(data: bytes) -> str:
-    """Name bytes by their SHA-256, in lower-case hexadecimal."""
+    """Compute the SHA-256 of bytes, in lower-case hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def first_problem(error: ValidationError) -> str:
-    """Say the first problem of a validation as `key: what is wrong`, in one line."""
+    """Describe the first problem of a validation in one line: `key: what is wrong`."""
     return _problem(dict(error.errors(include_url=False)[0]))
 
 

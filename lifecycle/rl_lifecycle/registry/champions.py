@@ -1,7 +1,7 @@
-"""Use the policy in service: find it, verify it, notice when another one takes its place.
+"""Using the policy in service: load it, verify it, and notice when another one replaces it.
 
-For consumers: neither torch nor Airflow is needed, only a store and something that runs ONNX
-(docs/examples/drive_champion.py is a whole consumer).
+This is for consumers. They need neither torch nor Airflow, only a store and an ONNX runtime.
+docs/examples/drive_champion.py is a complete consumer.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,12 @@ from rl_lifecycle.registry.contents import (
     get_manifest,
 )
 from rl_lifecycle.storage.layout import PARAMETERS_FILE, POLICY_FILE, champion_key, version_prefix
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 
 @dataclass(frozen=True)
 class LoadedChampion:
-    """A champion whose bytes are what was recorded when it was promoted. Keep it until a newer one
-    is loaded.
-    """
+    """A champion whose files were verified. Keep it until you have loaded a newer one."""
 
     experiment: str
     version: int
@@ -36,13 +34,11 @@ class LoadedChampion:
 
 
 def load_champion(store: ObjectStore, experiment: str) -> LoadedChampion:
-    """Load the policy in service, with every digest checked on the way from the pointer to its
-    bytes.
+    """Load the policy in service, and check every digest from the pointer to its bytes.
 
-    :raises MissingObjectError: if there is no champion yet, or a file of it is gone.
-    :raises CorruptArtifactError: if a file is not what was recorded.
-    :raises InvalidRecordError: if the pointer does not fit the version that it names (it was edited
-        by hand).
+    :raises MissingObjectError: if there is no champion yet, or one of its files is missing.
+    :raises CorruptArtifactError: if a file has another digest.
+    :raises InvalidRecordError: if the pointer was edited, so that it does not match its version.
     """
     found = find_champion(store, experiment)
     if found is None:
@@ -64,11 +60,12 @@ def load_champion(store: ObjectStore, experiment: str) -> LoadedChampion:
 
 
 def refresh_champion(store: ObjectStore, champion: LoadedChampion) -> LoadedChampion:
-    """Give the policy that is in service now: the same object while the pointer has not moved, at
-    the cost of one read.
+    """Load the policy that is in service now.
 
-    :raises LifecycleError: as :func:`load_champion`; the champion at hand stays usable, so a
-        consumer that must not stop goes on with it and tries again.
+    If the pointer has not moved, this returns the same object after one read.
+
+    :raises LifecycleError: as :func:`load_champion`. The given champion stays usable, so a consumer
+        that must not stop can go on with it and try again.
     """
     found = find_champion(store, champion.experiment)
     if found is not None and found[1] == champion.etag:
@@ -79,7 +76,7 @@ def refresh_champion(store: ObjectStore, champion: LoadedChampion) -> LoadedCham
 def load_parameters(store: ObjectStore, champion: LoadedChampion) -> bytes:
     """Load the champion's parameters (safetensors), for a warm start.
 
-    :raises MissingObjectError, CorruptArtifactError: if the file is gone, or not what was recorded.
+    :raises MissingObjectError, CorruptArtifactError: if the file is missing or has another digest.
     """
     manifest = get_manifest(store, champion.experiment, champion.version)
     key = version_prefix(champion.experiment, champion.version) + PARAMETERS_FILE

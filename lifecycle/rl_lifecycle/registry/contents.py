@@ -1,4 +1,8 @@
-"""What the registry holds: immutable versions, one pointer, and a history that only grows."""
+"""The records of the registry, and how to read them.
+
+The registry holds versions that never change, one pointer, and a history to which entries are only
+added.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -22,7 +26,7 @@ from rl_lifecycle.storage.layout import (
     version_prefix,
     versions_prefix,
 )
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 
 class Move(StrEnum):
@@ -30,12 +34,13 @@ class Move(StrEnum):
 
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
-    IMPORTED = "imported"  # a policy that was trained elsewhere, judged by the same gate
+    IMPORTED = "imported"  # a policy from elsewhere, which passed the same gate
 
 
 class VersionClaim(Record):
-    """Who has a version number: written first and once, so that two promotions never share a
-    folder.
+    """The owner of a version number.
+
+    It is written first and only once, so two promotions never share a folder.
     """
 
     schema_version: Literal[1] = 1
@@ -47,8 +52,9 @@ class VersionClaim(Record):
 
 
 class VersionManifest(Record):
-    """All that is needed to use a version, to check it, and to train it again. Written last: it
-    makes the version whole.
+    """Everything that is needed to use a version, to check it, and to train it again.
+
+    It is written last and makes the version complete.
     """
 
     schema_version: Literal[1] = 1
@@ -59,7 +65,7 @@ class VersionManifest(Record):
     run: str
     trial: str
     trial_seed: int | None = Field(
-        description="None for an import, which nobody can train again from here"
+        description="None for an import, which cannot be trained again here"
     )
     step: int
     digest: str
@@ -98,8 +104,8 @@ class HistoryEntry(Record):
 class ChampionPointer(Record):
     """The version in service, with the history entry of the move that put it there.
 
-    The entry travels inside the pointer, so pointer and history cannot part: whoever reads the
-    pointer can write the entry's own file, should the writer have died between the two.
+    The entry is part of the pointer, so pointer and history always agree. If a writer dies before
+    it writes the entry's own file, every reader of the pointer can write that file.
     """
 
     schema_version: Literal[1] = 1
@@ -112,7 +118,10 @@ class ChampionPointer(Record):
 
 
 def find_champion(store: ObjectStore, experiment: str) -> tuple[ChampionPointer, str] | None:
-    """Read the pointer and its ETag. :return: None if the experiment has no champion yet."""
+    """Read the pointer and its ETag.
+
+    :return: None if the experiment has no champion yet.
+    """
     key = champion_key(experiment)
     found = store.find(key)
     if found is None:
@@ -121,8 +130,9 @@ def find_champion(store: ObjectStore, experiment: str) -> tuple[ChampionPointer,
 
 
 def find_pointer_mark(store: ObjectStore, experiment: str) -> str | None:
-    """Name the state of the pointer in eight digits, edited or not: another write is another mark,
-    of the same version, too.
+    """Compute a mark of eight digits for the present state of the pointer.
+
+    Each write gives another mark, also for the same version or after an edit by hand.
 
     :return: None if the experiment has no champion yet.
     """
@@ -131,7 +141,7 @@ def find_pointer_mark(store: ObjectStore, experiment: str) -> str | None:
 
 
 def mark_of(etag: str) -> str:
-    """Shorten a pointer's ETag to what a person can be shown beside a choice."""
+    """Shorten a pointer's ETag to eight digits, which are shown to a person beside a choice."""
     return sha256_hex(etag.encode())[:8]
 
 
@@ -140,9 +150,9 @@ def get_manifest(
 ) -> VersionManifest:
     """Read the manifest of a version.
 
-    :param sha256: its digest as the pointer records it; None: not checked.
+    :param sha256: its digest, as the pointer records it; None: do not check it.
     :raises MissingObjectError: if the version is not complete.
-    :raises CorruptArtifactError: if it was changed.
+    :raises CorruptArtifactError: if the manifest was changed.
     """
     key = version_prefix(experiment, version) + MANIFEST_FILE
     return VersionManifest.from_json(get(store, key, sha256).data, f"{store.uri}/{key}")
@@ -153,8 +163,8 @@ def check_pointer(
 ) -> None:
     """Compare a pointer with the version that it names.
 
-    :raises InvalidRecordError: if they do not fit, so that nothing is compared with, or served as,
-        what it is not.
+    :raises InvalidRecordError: if they differ. Then no policy is compared with this champion, or
+        served as this champion.
     """
     named = (pointer.experiment, pointer.version, pointer.digest)
     if (
@@ -163,21 +173,20 @@ def check_pointer(
     ):
         raise InvalidRecordError(
             f"{store.uri}/{champion_key(experiment)}",
-            f"does not fit version {pointer.version}, which it "
-            "names: somebody edited it; put a version back with rollback_policy",
+            f"does not match version {pointer.version}, which it "
+            "names: it was edited; put a version back with the DAG rollback_policy",
         )
 
 
 def freeze_champion(store: ObjectStore, experiment: Experiment) -> Champion | None:
-    """Fix the champion that a run's candidate will be compared with, and the ETag that promotion
-    must still find.
+    """Fix the champion that a run's candidate is compared with, and the ETag for the promotion.
 
-    A champion of another environment or another return range is no measure for this one: it stays
-    in service until a candidate proves itself by the absolute bar, and begins a new lineage.
+    A champion of another environment or another return range cannot be compared. It stays in
+    service until a candidate exceeds the absolute bar and begins a new lineage.
 
     :return: None if the experiment has no champion yet.
     :raises MissingObjectError: if the pointer names a version that is not complete.
-    :raises InvalidRecordError: if somebody edited the pointer.
+    :raises InvalidRecordError: if the pointer was edited.
     """
     found = find_champion(store, experiment.name)
     if found is None:
@@ -200,9 +209,10 @@ def freeze_champion(store: ObjectStore, experiment: Experiment) -> Champion | No
 
 
 def explain_new_lineage(before: Experiment, now: Experiment) -> str:
-    """Say why two policies cannot be compared; empty when they can.
+    """Explain why two policies cannot be compared; empty when they can.
 
-    A new wheel of the environment is no reason: both are judged on the candidate's.
+    A new wheel of the environment is no reason, because both are evaluated with the candidate's
+    wheel.
     """
     if (before.env_id, before.env_kwargs) != (now.env_id, now.env_kwargs):
         return (
@@ -218,7 +228,7 @@ def explain_new_lineage(before: Experiment, now: Experiment) -> str:
 
 
 def list_versions(store: ObjectStore, experiment: str) -> tuple[VersionManifest, ...]:
-    """All complete versions, oldest first."""
+    """Read the manifests of all complete versions, oldest first."""
     found = []
     for item in store.list(versions_prefix(experiment)):
         if item.key.endswith(f"/{MANIFEST_FILE}"):
@@ -229,8 +239,9 @@ def list_versions(store: ObjectStore, experiment: str) -> tuple[VersionManifest,
 
 
 def read_history(store: ObjectStore, experiment: str) -> tuple[HistoryEntry, ...]:
-    """Every move of the pointer, oldest first, the newest included even if its own file was not
-    written yet.
+    """Read every move of the pointer, oldest first.
+
+    The newest move is included even if its own file was not written yet.
 
     :raises InvalidRecordError: if an entry in the middle is missing.
     """
@@ -241,8 +252,9 @@ def read_history(store: ObjectStore, experiment: str) -> tuple[HistoryEntry, ...
 def read_entries(
     store: ObjectStore, experiment: str, newest: HistoryEntry | None = None
 ) -> tuple[HistoryEntry, ...]:
-    """Every entry of the history that has a file, and the newest, whatever the pointer says.
+    """Read every entry of the history that has a file, and add the newest one.
 
+    :param newest: the entry of the pointer; None: only the files.
     :raises InvalidRecordError: if an entry in the middle is missing.
     """
     prefix = history_prefix(experiment)
@@ -252,13 +264,17 @@ def read_entries(
         entries.setdefault(entry.sequence, entry)
     if sorted(entries) != list(range(1, len(entries) + 1)):
         raise InvalidRecordError(
-            f"{store.uri}/{prefix}", "an entry is missing: restore it from the bucket's versions"
+            f"{store.uri}/{prefix}",
+            "an entry is missing: restore it from the bucket's object versions",
         )
     return tuple(entries[sequence] for sequence in sorted(entries))
 
 
 def settle_history(store: ObjectStore, pointer: ChampionPointer) -> None:
-    """Write the history entry that the pointer carries, if its own file is not there yet."""
+    """Write the file of the history entry in the pointer, unless it exists.
+
+    :raises InvalidRecordError: if the file holds another entry.
+    """
     key = history_key(pointer.experiment, pointer.entry.sequence)
     data = pointer.entry.to_json()
     there = store.find(key)
@@ -266,5 +282,7 @@ def settle_history(store: ObjectStore, pointer: ChampionPointer) -> None:
         store.put(key, data, if_none_match=True)
     elif there.data != data:
         raise InvalidRecordError(
-            f"{store.uri}/{key}", "is not the entry that the pointer carries: somebody changed it"
+            f"{store.uri}/{key}",
+            "differs from the entry in the pointer: it was edited; "
+            "restore it from the bucket's object versions",
         )

@@ -1,8 +1,7 @@
-"""The model card of a version: all that a person must know before they use it, as Markdown, written
-once beside its files.
+"""The model card of a version: what a person must know to use it, as Markdown.
 
-It holds no clock and no prose that somebody must keep up to date: every line is read off the spec,
-the record and the report that the version rests on.
+It is written once beside the version's files. Every line comes from the spec, the record and the
+report of the version. It holds no time and no text that must be kept up to date.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +22,11 @@ def render_model_card(
     numeric_class: Mapping[str, Any],
     rebuild: str,
 ) -> str:
-    """Write the card.
+    """Write the model card.
 
-    :param origin: how the policy came to be, in a sentence.
-    :param numeric_class: of the machine that trained it; empty: unknown.
-    :param rebuild: how it is trained again, in a sentence or a command.
+    :param origin: where the policy comes from, in a sentence.
+    :param numeric_class: numeric class of the machine that trained it; empty: unknown.
+    :param rebuild: how to train it again, in a sentence or a command.
     """
     experiment = spec.experiment
     sections = [

@@ -1,5 +1,4 @@
-"""A policy's parameters as safetensors, read with the standard library: enough to tell whose they
-are.
+"""The digest of a policy's parameters in safetensors form, with the standard library only.
 
 Source of the format: https://github.com/huggingface/safetensors#format
 """
@@ -9,10 +8,10 @@ import json
 
 from rl_lifecycle.errors import InvalidRecordError
 
-#: The arrays that a policy's digest is over (rl_trainer.checkpointing.digests); an optimizer's
-#: state may lie beside them.
+#: A policy's digest covers the arrays with these names (rl_trainer.checkpointing.digests). The file
+#: may also hold an optimizer's state.
 DIGESTED = ("policy/", "normalisation/")
-#: What NumPy calls safetensors' types.
+#: Type in safetensors → type in NumPy.
 TYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -30,9 +29,9 @@ TYPES = {
 
 
 def digest_parameters(data: bytes, source: str) -> str:
-    """Compute the digest that a policy exported from these parameters bears.
+    """Compute the digest of a policy from the file of its parameters.
 
-    :param source: what the file is called in an error.
+    :param source: the file's name in error messages.
     :raises InvalidRecordError: if it is no safetensors file of a policy.
     """
     try:

@@ -1,9 +1,9 @@
-"""Put a judged policy into service, or an earlier one back: compare-and-swap on one pointer.
+"""Promotion and rollback: the two ways to move the pointer, by compare-and-swap.
 
-Order of writes: claim, files, manifest (the version is whole now), then the pointer by If-Match on
-the ETag that was frozen before the evaluation. A crash between any two of them leaves the old
-champion in service, and a retry goes on where it stopped: what is written once has the same bytes,
-and the claim finds its own folder again.
+A promotion writes in this order: claim, files, manifest (the version is now complete), and then the
+pointer, by If-Match on the ETag that was frozen before the evaluation. A crash between two of these
+writes leaves the old champion in service. A retry goes on where the crash happened: it writes the
+same bytes, and the claim finds the same folder.
 """
 
 from collections.abc import Callable
@@ -45,23 +45,24 @@ from rl_lifecycle.registry.versions import (
     write_version,
 )
 from rl_lifecycle.storage.layout import MANIFEST_FILE, champion_key, version_prefix
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 
 class PromotionOutcome(StrEnum):
-    """What became of a promotion. Only PROMOTED moved the pointer (now, or in an earlier try of the
-    same run).
+    """The outcomes of a promotion.
+
+    Only PROMOTED moved the pointer, now or in an earlier try of the same run.
     """
 
     PROMOTED = "PROMOTED"
     SUPERSEDED = (
         "SUPERSEDED"  # the champion is no longer the one that the candidate was compared with
     )
-    REFUSED = "REFUSED"  # this policy was rolled back before; it comes back only by a person's hand
+    REFUSED = "REFUSED"  # this policy was rolled back before; only a person puts it back
 
 
 class Promotion(Record):
-    """The outcome of a promotion, for the report."""
+    """The result of a promotion or a rollback."""
 
     schema_version: Literal[1] = 1
     outcome: PromotionOutcome
@@ -87,16 +88,16 @@ def promote(
 ) -> Promotion:
     """Put a candidate into service if the champion is still the one that it was compared with.
 
-    :param spec: the run's frozen spec; its `champion` holds the ETag that must still be the
-        pointer's.
+    :param spec: the run's frozen spec. Its `champion` holds the ETag that the pointer must still
+        have.
     :param record: the candidate, trained in the run or imported for it.
-    :param report: the verdict's report, which must exist with this digest.
+    :param report: the report of the verdict, which must exist with this digest.
     :param now: an aware UTC datetime.
     :param new_nonce: makes the pointer's bytes unique to this write.
-    :raises InvalidRecordError: if the report does not say PROMOTE, or says it of another candidate
-        or another spec.
-    :raises MissingObjectError, CorruptArtifactError: if a file of the candidate is absent or is not
-        what was recorded; the champion stays in service.
+    :raises InvalidRecordError: if the report does not decide PROMOTE, or is of another candidate or
+        another spec.
+    :raises MissingObjectError, CorruptArtifactError: if a file of the candidate is missing or has
+        another digest. The champion stays in service.
     """
     experiment = spec.experiment.name
     _check_report(
@@ -160,19 +161,18 @@ def roll_back(
     new_nonce: Callable[[], str],
     pointer_mark: str | None = None,
 ) -> Promotion:
-    """Put an earlier version back into service. A move like any other: it is in the history, with
-    its reason.
+    """Put an earlier version back into service, with a reason in the history.
 
-    Nothing moves unless the history is whole. A pointer that somebody edited is replaced; the
-    history says what was in service.
+    Nothing moves unless the history is complete. A pointer that was edited is replaced; the history
+    then says what was in service.
 
-    :param why: required; a rollback that nobody can explain later helps nobody.
-    :param pointer_mark: what :func:`.registry.find_pointer_mark` said when the version was chosen;
-        of another pointer than that nobody was asked, so the outcome is SUPERSEDED. None: whatever
-        is in service is replaced.
-    :raises InvalidRecordError: if there is no champion, no reason, or the version is in service
-        already.
-    :raises MissingObjectError, CorruptArtifactError: if the version is not whole.
+    :param why: the reason; required.
+    :param pointer_mark: the mark from :func:`rl_lifecycle.registry.contents.find_pointer_mark` when
+        the version was chosen. If the pointer has changed since, the outcome is SUPERSEDED. None:
+        replace any champion.
+    :raises InvalidRecordError: if there is no champion or no reason, or if the version is in
+        service already.
+    :raises MissingObjectError, CorruptArtifactError: if the version is not complete.
     """
     if not why.strip():
         raise InvalidRecordError("rollback", "needs a reason")
@@ -205,10 +205,9 @@ def roll_back(
 
 
 def _standing(store: ObjectStore, experiment: str) -> tuple[HistoryEntry, str, bool]:
-    """Find the last move, the pointer's ETag, and whether the pointer still is what that move made
-    it.
+    """Find the last move, the pointer's ETag, and whether the pointer still matches that move.
 
-    :raises InvalidRecordError: if there is no champion, or the history is not whole.
+    :raises InvalidRecordError: if there is no champion, or the history is not complete.
     """
     found = store.find(champion_key(experiment))
     if found is None:
@@ -231,7 +230,7 @@ def _standing(store: ObjectStore, experiment: str) -> tuple[HistoryEntry, str, b
 
 
 def rolled_back_digests(store: ObjectStore, experiment: str) -> set[str]:
-    """Policies that were rolled back from, and were not put back by hand since."""
+    """The policies that were rolled back, and were not put back by hand since then."""
     bad: set[str] = set()
     for entry in read_history(store, experiment):
         if entry.move is Move.ROLLED_BACK and entry.from_digest:
@@ -241,7 +240,7 @@ def rolled_back_digests(store: ObjectStore, experiment: str) -> set[str]:
 
 
 def _check_report(report: Report, spec: Spec, record: VersionSource) -> None:
-    """Refuse to promote on anything but a PROMOTE of this very candidate."""
+    """Check that the report decides PROMOTE for exactly this candidate."""
     if report.verdict.decision is not Decision.PROMOTE:
         raise InvalidRecordError(
             "promotion", f"the report says {report.verdict.decision}, not PROMOTE"
@@ -265,9 +264,7 @@ def _check_report(report: Report, spec: Spec, record: VersionSource) -> None:
 
 
 def _check_current(store: ObjectStore, pointer: ChampionPointer) -> None:
-    """Compare with the version in service, so that nobody promotes over a pointer that somebody
-    edited.
-    """
+    """Check the version in service, so that no promotion replaces a pointer that was edited."""
     manifest = get_manifest(store, pointer.experiment, pointer.version, pointer.manifest_sha256)
     check_pointer(store, pointer.experiment, pointer, manifest)
 
@@ -275,10 +272,13 @@ def _check_current(store: ObjectStore, pointer: ChampionPointer) -> None:
 def _swing(
     store: ObjectStore, manifest: VersionManifest, entry: HistoryEntry, etag: str | None, nonce: str
 ) -> bool:
-    """Move the pointer. :return: False if somebody else moved it first."""
+    """Move the pointer.
+
+    :return: False if another writer moved it first.
+    """
     verify_version(store, manifest.experiment, manifest.version)
-    # The digest is of the bytes that lie there: an older writer may have spelt the same manifest
-    # otherwise.
+    # The digest is that of the stored bytes, because an older writer may have written the same
+    # manifest in other bytes.
     stored = get(store, version_prefix(manifest.experiment, manifest.version) + MANIFEST_FILE).data
     pointer = ChampionPointer(
         experiment=manifest.experiment,

@@ -1,6 +1,4 @@
-"""Train a version's first segments again, to see that it can still be rebuilt: what is asked, and
-what the answer means.
-"""
+"""Replays: training a version's first segments again, to see that they give the same digest."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,23 +6,22 @@ from enum import StrEnum
 from typing import Any
 
 from rl_lifecycle.errors import InvalidRecordError
-from rl_lifecycle.experiment.experiment import GRAPHS_REMOVED_IN, EarlyStop, without_due_time
+from rl_lifecycle.experiment.experiment import GRAPHS_REMOVED_IN
 from rl_lifecycle.experiment.spec import Replay, Spec, TrialPlan
-from rl_lifecycle.records.names import slug
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.registry.contents import VersionManifest
 
-#: Replays are runs of an experiment of this name, so that they never mix with an experiment's own
-#: runs.
+#: The name of the experiment that all replays are runs of, so that they never mix with the runs of
+#: the version's experiment.
 EXPERIMENT = "replay"
 
 
-#: Paths of the trainer that later releases removed, by the name in the numeric class → the release.
+#: Path of the trainer, by its name in the numeric class → the release that removed it.
 REMOVED_PATHS = {"graphs": GRAPHS_REMOVED_IN}
 
 
 class ReplayOutcome(StrEnum):
-    """What a replay showed."""
+    """The outcomes of a replay."""
 
     SAME = "SAME"  # the digest is the same: the version can be rebuilt
     DRIFTED = "DRIFTED"  # the same kind of machine gives another digest
@@ -32,7 +29,7 @@ class ReplayOutcome(StrEnum):
 
 
 class ReplayAnswer(Record):
-    """The comparison."""
+    """The result of the comparison of a replay with its version."""
 
     outcome: ReplayOutcome
     reason: str
@@ -50,17 +47,16 @@ def plan_replay(
     created_at: datetime,
     instance_types: tuple[str, ...] = (),
 ) -> Spec:
-    """Make the spec of a replay: the version's own, for its one trial, stopped after some segments.
+    """Make the spec of a replay: that of the version, for one trial and some segments.
 
-    Steps, schedules, seeds, wheels and image stay as they were, because they decide the bits.
-    Nobody waits for a replay, so it has no time by which it is needed: the version's own has
-    passed.
+    Steps, schedules, seeds, wheels and image stay the same, because they decide the bits. A replay
+    has no due time, because the version's has passed.
 
-    :param segments: after how many to compare; more than the version has digests of: after the last
-        of these.
-    :param instance_types: of the machine that trained the version; empty: as its experiment says.
-    :raises InvalidRecordError: if the version was imported, so that nobody knows how it was
-        trained.
+    :param segments: after how many segments to compare. If the version has fewer digests, its last
+        digest is compared.
+    :param instance_types: types of the machine that trained the version; empty: as in its
+        experiment.
+    :raises InvalidRecordError: if the version was imported, so that it cannot be trained again.
     """
     if manifest.kind != "trained" or manifest.trial_seed is None:
         raise InvalidRecordError(
@@ -70,35 +66,22 @@ def plan_replay(
     steps = sorted(int(step) for step in manifest.digests or {str(manifest.step): manifest.digest})
     step = steps[min(max(1, segments), len(steps)) - 1]
     expected = manifest.digests.get(str(step), manifest.digest)
-    before = without_due_time(spec.experiment)
-    compute = before.compute.model_copy(
-        update={"instance_types": instance_types or before.compute.instance_types}
-    )
-    experiment = before.model_copy(
-        update={
-            "name": EXPERIMENT,
-            "trials": 1,
-            "approval": False,
-            "early_stop": EarlyStop(),
-            "compute": compute,
-        }
-    )
-    return spec.model_copy(
-        update={
-            "run": slug(f"{manifest.experiment}-{run_id}"),
-            "run_id": run_id,
-            "created_at": created_at,
-            "experiment": experiment,
-            "trials": (TrialPlan(name=manifest.trial, seed=manifest.trial_seed),),
-            "replay": Replay(
-                experiment=manifest.experiment, version=manifest.version, step=step, digest=expected
-            ),
-        }
+    experiment = spec.experiment.without_due_time().as_replay(EXPERIMENT)
+    if instance_types:
+        experiment = experiment.with_instance_types(instance_types)
+    return spec.as_replay(
+        Replay(
+            experiment=manifest.experiment, version=manifest.version, step=step, digest=expected
+        ),
+        run_id=run_id,
+        created_at=created_at,
+        experiment=experiment,
+        trial=TrialPlan(name=manifest.trial, seed=manifest.trial_seed),
     )
 
 
 def why_path_removed(numeric_class: Mapping[str, Any]) -> str:
-    """Say which release removed the path that trained a version; empty: the trainer still has it.
+    """Explain which release removed the path that trained a version; empty: the path exists.
 
     >>> why_path_removed({"path": "graphs"})
     "release 0.2.0 removed the trainer's path graphs, so this training can be repeated only by the
@@ -116,11 +99,11 @@ def why_path_removed(numeric_class: Mapping[str, Any]) -> str:
 def judge_replay(
     replay: Replay, digest: str, numeric_class: Mapping[str, Any], expected_class: Mapping[str, Any]
 ) -> ReplayAnswer:
-    """Compare.
+    """Compare a replay with its version.
 
-    :param digest: of the replay at the step.
-    :param numeric_class: of its machine.
-    :param expected_class: of the version's.
+    :param digest: digest of the replay at the step.
+    :param numeric_class: numeric class of the replay's machine.
+    :param expected_class: numeric class of the version.
     """
     same, removed = digest == replay.digest, why_path_removed(expected_class)
     if same:

@@ -1,7 +1,7 @@
-"""Write a version into the registry, whole or not at all, and check one that is there.
+"""Writing a version into the registry, whole or not at all, and checking one.
 
-Order of writes: claim, files, manifest. The manifest makes the version whole; until then nothing
-can name it.
+The order of writes is claim, files, manifest. The manifest makes the version complete; until then
+nothing can name it.
 """
 
 from collections.abc import Mapping
@@ -30,17 +30,15 @@ from rl_lifecycle.storage.layout import (
     spec_key,
     version_prefix,
 )
-from rl_lifecycle.storage.stores import ObjectStore, get, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 from rl_lifecycle.trials.checkpoints import CheckpointManifest
 
-#: Segments whose digests a version keeps: a partial replay compares at one of the first.
+#: A version keeps the digests of this many first segments. A replay compares one of them.
 MOST_DIGESTS = 32
 
 
 class ImportBundle(Record):
-    """What `infra_bootstrap upload-policy` leaves among the artifacts: one key that names both
-    files.
-    """
+    """The one key that names both files which `infra_bootstrap upload-policy` uploaded."""
 
     schema_version: Literal[1] = 1
     policy: Artifact
@@ -48,8 +46,9 @@ class ImportBundle(Record):
 
 
 class ImportRecord(Record):
-    """A policy that was trained elsewhere, brought in for one run: what :class:`PolicyRecord` is
-    for a trained one.
+    """The record of a policy that was trained elsewhere and imported for one run.
+
+    It corresponds to :class:`PolicyRecord`, the record of a trained policy.
     """
 
     schema_version: Literal[1] = 1
@@ -62,7 +61,7 @@ class ImportRecord(Record):
     policy: Artifact
     parameters: Artifact
     origin: str = Field(
-        min_length=3, description="where it was trained and by whom, in the importer's words"
+        min_length=3, description="where and by whom it was trained, in the importer's words"
     )
     metadata: PolicyMetadata
 
@@ -79,10 +78,11 @@ def write_version(
     now: datetime,
     cost_usd: float | None = None,
 ) -> VersionManifest:
-    """Copy a candidate into the registry under the next free number, whole or (if this dies) not at
-    all.
+    """Copy a candidate into the registry under the next free number, whole or not at all.
 
-    Called again for the same candidate it completes, or returns, the version that it began.
+    A second call for the same candidate completes or returns the version that the first call began.
+
+    :raises InvalidRecordError: if a file of the version holds other bytes.
     """
     version = _claim(store, spec, record)
     prefix, numeric_class = (
@@ -128,14 +128,14 @@ def write_version(
         return manifest
     return get_manifest(
         store, spec.experiment.name, version
-    )  # an earlier try of ours wrote it, with another time
+    )  # an earlier try wrote it, at another time
 
 
 def verify_version(store: ObjectStore, experiment: str, version: int) -> VersionManifest:
-    """Check that a version is whole and unchanged before the pointer may name it.
+    """Check that a version is complete and unchanged, before the pointer may name it.
 
-    :raises MissingObjectError, CorruptArtifactError: naming the file.
-    :raises InvalidRecordError: if its manifest is of another version, or contradicts itself.
+    :raises MissingObjectError, CorruptArtifactError: with the file.
+    :raises InvalidRecordError: if its manifest is of another version or of another policy.
     """
     manifest = get_manifest(store, experiment, version)
     if (manifest.experiment, manifest.version, manifest.metadata.digest) != (
@@ -176,7 +176,7 @@ def _numeric_class(store: ObjectStore, record: VersionSource) -> Mapping[str, An
 
 
 def _first_digests(store: ObjectStore, spec: Spec, record: VersionSource) -> dict[str, str]:
-    """Digests at the ends of the trial's first segments, as its policies' records say."""
+    """The digests at the ends of the trial's first segments, from its policies' records."""
     if isinstance(record, ImportRecord):
         return {}
     keys = (

@@ -1,7 +1,6 @@
-"""One retraining in a screenful: what was trained where and for how much, and what was decided and
-why.
+"""The summary of a run: what was trained, where, for how much, and what was decided.
 
-Read from the bucket alone, so the task log, the demo and a person with read access see the same.
+It only reads the bucket. So the task log, the demo and a person with read access see the same.
 """
 
 from collections.abc import Iterable
@@ -29,12 +28,12 @@ from rl_lifecycle.storage.layout import (
     spec_prefix,
     version_prefix,
 )
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from rl_lifecycle.trials.heartbeats import Heartbeat
 
 
 class TrialSummary(Record):
-    """One trial: how far it came, on which machines, for how much."""
+    """The summary of a trial: how far it came, on which machines, and its cost."""
 
     trial: str
     state: str
@@ -46,12 +45,14 @@ class TrialSummary(Record):
     machine: str = Field(description="instance type and market of the last attempt")
     seconds: float = Field(description="machine time, all attempts together")
     usd: float
-    stopped: str = Field("", description="why it was stopped early; empty: it was not")
-    saved_usd: float = Field(0.0, description="about what the rest of its training would have cost")
+    stopped: str = Field("", description="why the trial was stopped early; empty: it was not")
+    saved_usd: float = Field(
+        0.0, description="estimated cost of the steps that the early stop saved"
+    )
 
 
 class RunSummary(Record):
-    """One retraining."""
+    """The summary of a run."""
 
     schema_version: Literal[1] = 1
     experiment: str
@@ -78,20 +79,20 @@ class RunSummary(Record):
 def latest_spec(store: ObjectStore, experiment: str) -> Spec:
     """The spec of the experiment's newest run.
 
-    :raises MissingObjectError: if it was never run.
+    :raises MissingObjectError: if the experiment has no run.
     """
     specs = [
         Spec.from_json(get(store, item.key).data, item.key)
         for item in store.list(spec_prefix(experiment))
         if is_spec_key(item.key)
-    ]  # an import lies beside its spec
+    ]  # an import may lie beside a spec
     if not specs:
         raise MissingObjectError(f"{store.uri}/{spec_prefix(experiment)}")
     return max(specs, key=lambda spec: spec.created_at)
 
 
 def summarise_run(store: ObjectStore, experiment: str, run: str) -> RunSummary:
-    """Sum up a run, finished or not."""
+    """Summarise a run, finished or not."""
     key = spec_key(experiment, run)
     spec = Spec.from_json(get(store, key).data, f"{store.uri}/{key}")
     found = store.find(ledger_key(f"{spec.created_at:%Y-%m}", experiment, run))
@@ -122,9 +123,9 @@ def summarise_run(store: ObjectStore, experiment: str, run: str) -> RunSummary:
 
 
 def render_summary(summary: RunSummary) -> str:
-    """Lay a summary out for a terminal or a task log, at most 100 characters wide.
+    """Format a summary for a terminal or a task log, at most 100 characters wide.
 
-    The lines on trials, the comparison and the champion always stand there; README shows them.
+    It always has the lines on trials, the comparison and the champion, because README shows them.
     """
     decision = _render_decision(summary.verdict, against_bar=summary.against_bar)
     return "\n".join([*_render_trials(summary), "", *decision, *_render_champion(summary)])
@@ -161,7 +162,7 @@ def _find_heartbeat(store: ObjectStore, trial: TrialId) -> Heartbeat | None:
 
 
 def _find_report(store: ObjectStore, experiment: str, run: str) -> tuple[Report, str] | None:
-    """Find the report of a run; the newest, should a cleared run have chosen another candidate."""
+    """Find the newest report of a run. A run that was cleared may have several."""
     found = [
         item for item in store.list(evaluations_prefix(experiment, run)) if is_report_key(item.key)
     ]

@@ -1,1 +1,1 @@
-"""Where everything lies in the bucket, and the stores that hold it."""
+"""The keys of all objects, and the stores that hold the objects."""

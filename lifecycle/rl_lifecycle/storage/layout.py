@@ -1,9 +1,9 @@
-"""Where everything lies in the bucket: the only Python module that spells a key, and a test looks
-for others.
+"""The keys of all objects in the bucket.
 
-The templates and `user_data.sh` cannot import it, so tests compare them with it. The class comes
-first because lifecycle rules, event filters and policies match literal prefixes, and because one
-flat LIST must show every heartbeat. A key has no leading slash; a prefix ends with one.
+This is the only Python module that spells a key, and a test looks for others. The templates and
+`user_data.sh` cannot import it, so tests compare them with it. A key begins with its class, because
+lifecycle rules, event filters and policies match literal prefixes, and because one LIST must show
+every heartbeat. A key has no leading slash. A prefix ends with a slash.
 """
 
 import re
@@ -46,11 +46,11 @@ FILES = (
     CHAMPION_FILE,
 )
 
-#: What the key of an uploaded policy's bundle looks like, for a form that asks for it.
+#: The pattern of the key of an uploaded policy's bundle, for the form that asks for this key.
 BUNDLE_PATTERN = rf"^{ARTIFACTS}[0-9a-f]{{64}}/{re.escape(IMPORT_FILE)}$"
 
-#: Which role alone may write a class. The bucket policy and the role policies are tested against
-#: this table.
+#: The roles that may write keys of each class. Tests compare the bucket policy and the role
+#: policies with this table.
 WRITERS: dict[str, tuple[str, ...]] = {
     ARTIFACTS: ("deployer", "launcher"),
     SPECS: ("launcher",),
@@ -68,7 +68,7 @@ WRITERS: dict[str, tuple[str, ...]] = {
 
 
 class TrialId(NamedTuple):
-    """One seed of one retraining. Each part is a slug (see :mod:`rl_lifecycle.records.names`)."""
+    """The place of a trial. Each part is a slug (see :mod:`rl_lifecycle.records.names`)."""
 
     experiment: str
     run: str
@@ -79,82 +79,84 @@ class TrialId(NamedTuple):
 
 
 def artifact_key(sha256: str, file_name: str) -> str:
-    """An immutable file, named by the SHA-256 of its bytes."""
+    """The key of an immutable file, named by the SHA-256 of its bytes."""
     return f"{ARTIFACTS}{sha256}/{file_name}"
 
 
 def sha256_of_artifact(key: str) -> str:
-    """The digest that names an artifact."""
+    """Read the SHA-256 from the key of an artifact."""
     return key.split("/")[1]
 
 
 def spec_prefix(experiment: str) -> str:
-    """What is frozen of all runs of an experiment."""
+    """The prefix of the specs of all runs of an experiment."""
     return f"{SPECS}{experiment}/"
 
 
 def run_of_spec_key(key: str) -> str:
-    """The run whose spec, or whose import, a key names."""
+    """Read the run from the key of a spec or of an import."""
     return key.split("/")[2]
 
 
 def is_spec_key(key: str) -> bool:
-    """Tell a spec from the import that may lie beside it."""
+    """Check whether a key below `specs/` is a spec and not an import."""
     return key.endswith(f"/{SPEC_FILE}")
 
 
 def spec_key(experiment: str, run: str) -> str:
-    """The frozen spec of a run."""
+    """The key of the frozen spec of a run."""
     return f"{spec_prefix(experiment)}{run}/{SPEC_FILE}"
 
 
 def import_key(experiment: str, run: str) -> str:
-    """What a run brought in from elsewhere, instead of training it."""
+    """The key of the policy that a run imported instead of training one."""
     return f"{spec_prefix(experiment)}{run}/{IMPORT_FILE}"
 
 
 def attempt_prefix(trial: TrialId) -> str:
-    """All attempts of a trial."""
+    """The prefix of all attempts of a trial."""
     return f"{ATTEMPTS}{trial}/"
 
 
 def attempt_key(trial: TrialId, attempt: int) -> str:
-    """One attempt: one machine for a trial. Numbers start at 1."""
+    """The key of an attempt. Numbers start at 1."""
     return f"{attempt_prefix(trial)}{attempt:04d}.json"
 
 
 def heartbeat_prefix(experiment: str, run: str) -> str:
-    """All heartbeats of a run."""
+    """The prefix of all heartbeats of a run."""
     return f"{HEARTBEATS}{experiment}/{run}/"
 
 
 def heartbeat_key(trial: TrialId) -> str:
-    """What the trial's machine last said of itself."""
+    """The key of the newest heartbeat of a trial."""
     return f"{HEARTBEATS}{trial}.json"
 
 
 def checkpoint_prefix(trial: TrialId) -> str:
-    """All checkpoints of a trial, and its head."""
+    """The prefix of all checkpoints of a trial and of its head."""
     return f"{CHECKPOINTS}{trial}/"
 
 
 def head_key(trial: TrialId) -> str:
-    """The commit and the fence: which checkpoint counts, and which attempt may write the next."""
+    """The key of a trial's head."""
     return f"{checkpoint_prefix(trial)}{HEAD_FILE}"
 
 
 def is_head_key(key: str) -> bool:
-    """Tell the head from the files of checkpoints."""
+    """Check whether a key below a checkpoint prefix is the head."""
     return key.endswith(f"/{HEAD_FILE}")
 
 
 def checkpoint_key(trial: TrialId, step: int, attempt: int, file_name: str) -> str:
-    """One file of one checkpoint. Steps are zero-padded so that a LIST is in order."""
+    """The key of a file of a checkpoint. Steps are zero-padded, so a LIST sorts them."""
     return f"{checkpoint_prefix(trial)}{step:012d}/{attempt:04d}/{file_name}"
 
 
 def step_and_attempt_of(key: str) -> tuple[int, int] | None:
-    """Read off a checkpoint's file which checkpoint it belongs to; None for the head.
+    """Read the step and the attempt from the key of a checkpoint's file.
+
+    :return: None for the head.
 
     >>> step_and_attempt_of("checkpoints/e/r/seed-0/000000002048/0003/state.json")
     (2048, 3)
@@ -167,124 +169,137 @@ def step_and_attempt_of(key: str) -> tuple[int, int] | None:
 
 
 def buffer_key(trial: TrialId, sha256: str) -> str:
-    """One append-only chunk of a replay buffer, named by its content."""
+    """The key of a chunk of a replay buffer, named by its content. Chunks are never changed."""
     return f"{BUFFERS}{trial}/{sha256}"
 
 
 def policy_prefix(trial: TrialId) -> str:
-    """All policies of a trial."""
+    """The prefix of all policies of a trial."""
     return f"{POLICIES}{trial}/"
 
 
 def policy_key(trial: TrialId, step: int, suffix: str) -> str:
-    """A policy to evaluate: `onnx`, `safetensors`, and last `json`, whose arrival says that it is
-    complete.
+    """The key of a file of a policy.
+
+    :param suffix: `onnx`, `safetensors` or `json`. The JSON is written last, so it says that the
+        policy is complete.
     """
     return f"{policy_prefix(trial)}{step:012d}.{suffix}"
 
 
 def log_prefix(trial: TrialId, attempt: int) -> str:
-    """What one machine logged."""
+    """The prefix of the logs of one machine."""
     return f"{LOGS}{trial}/{attempt:04d}/"
 
 
 def trainer_log_key(trial: TrialId, attempt: int) -> str:
-    """What the trainer itself logged on one machine: JSON lines, only ever appended to."""
+    """The key of the trainer's log on one machine: JSON lines, which are only appended."""
     return f"{log_prefix(trial, attempt)}trainer.jsonl"
 
 
 def metrics_prefix(trial: TrialId) -> str:
-    """Learning curves: JSON lines and TensorBoard events."""
+    """The prefix of a trial's metrics: JSON lines and TensorBoard events."""
     return f"{METRICS}{trial}/"
 
 
 def curve_key(trial: TrialId, step: int) -> str:
-    """What SB3 recorded in the segment that ended at a step: JSON lines."""
+    """The key of what SB3 recorded in the segment that ended at a step: JSON lines."""
     return f"{metrics_prefix(trial)}{step:012d}.jsonl"
 
 
 def evaluations_prefix(experiment: str, run: str) -> str:
-    """All evaluations of a run."""
+    """The prefix of all evaluations of a run."""
     return f"{EVALUATIONS}{experiment}/{run}/"
 
 
 def evaluation_prefix(experiment: str, run: str, name: str) -> str:
-    """One evaluation: a policy on a list of seeds."""
+    """The prefix of one evaluation."""
     return f"{evaluations_prefix(experiment, run)}{name}/"
 
 
 def shard_prefix(experiment: str, run: str, name: str) -> str:
-    """The shards of an evaluation."""
+    """The prefix of the shards of an evaluation."""
     return f"{evaluation_prefix(experiment, run, name)}shards/"
 
 
 def shard_key(experiment: str, run: str, name: str, shard: int) -> str:
-    """One shard of an evaluation, written once."""
+    """The key of one shard of an evaluation. It is written once."""
     return f"{shard_prefix(experiment, run, name)}{shard:04d}.json"
 
 
 def report_key(experiment: str, run: str, name: str) -> str:
-    """The decision that an evaluation led to, written once."""
+    """The key of the report of a decision. It is written once."""
     return f"{evaluation_prefix(experiment, run, name)}{REPORT_FILE}"
 
 
 def report_page_key(experiment: str, run: str, name: str) -> str:
-    """The same decision for a person: one self-contained HTML file."""
+    """The key of the HTML page of a report."""
     return page_of_report(report_key(experiment, run, name))
 
 
 def page_of_report(key: str) -> str:
-    """The page beside a report. :param key: of the report."""
+    """The key of the HTML page beside a report.
+
+    :param key: the report's key.
+    """
     return key.removesuffix(".json") + ".html"
 
 
 def is_report_key(key: str) -> bool:
-    """Tell a report from the shards and the page beside it."""
+    """Check whether a key below an evaluation is its report."""
     return key.endswith(f"/{REPORT_FILE}")
 
 
 def ledger_prefix(month: str) -> str:
-    """What all runs cost that began in a month. :param month: `yyyy-mm`, in UTC."""
+    """The prefix of the ledgers of all runs that began in a month.
+
+    :param month: `yyyy-mm`, in UTC.
+    """
     return f"{LEDGER}{month}/"
 
 
 def ledger_key(month: str, experiment: str, run: str) -> str:
-    """What a run cost. :param month: `yyyy-mm` of the run's start, in UTC."""
+    """The key of the ledger of a run.
+
+    :param month: `yyyy-mm` of the run's start, in UTC.
+    """
     return f"{ledger_prefix(month)}{experiment}/{run}.json"
 
 
 def registry_prefix(experiment: str) -> str:
-    """The registry of an experiment."""
+    """The prefix of an experiment's registry."""
     return f"{REGISTRY}{experiment}/"
 
 
 def versions_prefix(experiment: str) -> str:
-    """All versions of an experiment."""
+    """The prefix of all versions of an experiment."""
     return f"{registry_prefix(experiment)}versions/"
 
 
 def version_prefix(experiment: str, version: int) -> str:
-    """One immutable version. Numbers start at 1."""
+    """The prefix of one version. Numbers start at 1."""
     return f"{versions_prefix(experiment)}{version:06d}/"
 
 
 def champion_key(experiment: str) -> str:
-    """The pointer to the version in service."""
+    """The key of the pointer to the version in service."""
     return f"{registry_prefix(experiment)}{CHAMPION_FILE}"
 
 
 def history_prefix(experiment: str) -> str:
-    """The whole append-only history."""
+    """The prefix of the history of an experiment."""
     return f"{registry_prefix(experiment)}history/"
 
 
 def history_key(experiment: str, sequence: int) -> str:
-    """One entry of the append-only history. Numbers start at 1."""
+    """The key of an entry of the history. Numbers start at 1."""
     return f"{history_prefix(experiment)}{sequence:06d}.json"
 
 
 def trial_of_key(key: str, prefix: str) -> TrialId:
-    """Read the trial out of a key below a class prefix.
+    """Read the trial from a key.
+
+    :param prefix: the class of the key, for example :data:`POLICIES`.
 
     >>> trial_of_key("policies/cartpole/r1/seed-0/000000040960.json", POLICIES)
     TrialId(experiment='cartpole', run='r1', trial='seed-0')

@@ -1,4 +1,4 @@
-"""Bytes that lie in several places in memory, as one file: they need not be joined to be sent."""
+"""Bytes in several places of memory that are sent as one file, without joining them first."""
 
 import hashlib
 import io
@@ -7,24 +7,22 @@ from typing import Any, Protocol
 
 from rl_lifecycle.errors import ChangedPiecesError
 
-#: Bytes somewhere in memory, in the order in which they make up an object.
+#: Parts of memory, in the order in which they form an object.
 Pieces = Sequence[memoryview]
-#: What is copied at a time.
+#: How many bytes are copied at a time.
 BLOCK = 1 << 20
 
 
 class Reader(Protocol):
-    """Something that gives its bytes one after another."""
+    """An object whose bytes can be read one after another."""
 
     def read(self, size: int, /) -> bytes:
-        """Give at most so many bytes; none at the end."""
+        """Read at most `size` bytes; empty at the end."""
         ...
 
 
 class PiecesReader(io.RawIOBase):
-    """Pieces of memory as one file that can be read and sought in, as an HTTP client wants a
-    body.
-    """
+    """Pieces of memory as one file with `read` and `seek`, as HTTP clients need for a body."""
 
     def __init__(self, pieces: Pieces) -> None:
         super().__init__()
@@ -35,19 +33,19 @@ class PiecesReader(io.RawIOBase):
         return self._size
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Where it is."""
+        """The position of the next byte."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go somewhere else."""
+        """Set the position of the next byte."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
@@ -65,7 +63,7 @@ class PiecesReader(io.RawIOBase):
 
 
 def digest_of(pieces: Pieces) -> str:
-    """SHA-256 of the bytes that the pieces hold now."""
+    """Compute the SHA-256 of the bytes that the pieces hold now."""
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(piece)
@@ -73,10 +71,11 @@ def digest_of(pieces: Pieces) -> str:
 
 
 def copied(pieces: Pieces, sha256: str, uri: str) -> Iterator[bytes]:
-    """Give the bytes block by block, each copied before it is hashed: what is judged in the end is
-    what was given.
+    """Yield the bytes block by block.
 
-    :raises ChangedPiecesError: after the last block, if they were not the bytes of that digest.
+    Each block is copied before it is hashed, so the digest is that of the bytes that were yielded.
+
+    :raises ChangedPiecesError: after the last block, if the bytes do not have the digest `sha256`.
     """
     digest = hashlib.sha256()
     for piece in (piece.cast("B") for piece in pieces if piece.nbytes):

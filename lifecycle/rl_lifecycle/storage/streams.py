@@ -1,6 +1,4 @@
-"""Large objects, written from memory that is not joined and read piece by piece: nobody holds a
-second copy of them.
-"""
+"""Reading and writing large objects without a second copy in memory."""
 
 import hashlib
 import io
@@ -8,8 +6,8 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar, runtime_checkable
 
 from rl_lifecycle.errors import CorruptArtifactError
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from rl_lifecycle.storage.pieces import BLOCK, Pieces, Reader, copied
-from rl_lifecycle.storage.stores import ObjectStore, get
 
 T = TypeVar("T")
 
@@ -19,28 +17,28 @@ class StreamingStore(Protocol):
     """A store that sends and receives an object piece by piece."""
 
     def put_pieces(self, key: str, pieces: Pieces, sha256: str) -> None:
-        """Write a key whole.
+        """Write a key, whole or not at all.
 
-        :raises ChangedPiecesError: if the bytes are not those of the digest.
+        :raises ChangedPiecesError: if the bytes do not have the digest `sha256`.
         :raises StoreUnavailableError: if the store did not answer.
         """
         ...
 
     def read_through(self, key: str, consume: Callable[[Reader], T]) -> T:
-        """Let a key's bytes be read from the first on.
+        """Call `consume` with a reader of the key's bytes, and return the result.
 
-        :param consume: may be called again from the beginning, when the store failed in between.
-        :raises MissingObjectError: if there is no such key.
+        :param consume: is called again with the first byte if the store failed during the transfer.
+        :raises MissingObjectError: if the key does not exist.
         :raises StoreUnavailableError: if the store did not answer.
         """
         ...
 
 
 def put_pieces(store: ObjectStore, key: str, pieces: Pieces, sha256: str) -> None:
-    """Write a key whole, from pieces where the store can.
+    """Write a key from pieces of memory, whole or not at all.
 
-    :param sha256: what their digest was when they were to be stored.
-    :raises ChangedPiecesError: if what was sent has another.
+    :param sha256: the digest of the pieces when they were ready to be stored.
+    :raises ChangedPiecesError: if the bytes that were sent have another digest.
     """
     if isinstance(store, StreamingStore):
         store.put_pieces(key, pieces, sha256)
@@ -49,13 +47,12 @@ def put_pieces(store: ObjectStore, key: str, pieces: Pieces, sha256: str) -> Non
 
 
 def read_verified(store: ObjectStore, key: str, sha256: str, consume: Callable[[Reader], T]) -> T:
-    """Let a key be read, and compare what was read with its digest afterwards: until then it is not
-    to be relied on.
+    """Call `consume` with a reader of the key's bytes, check their digest, and return the result.
 
-    :param consume: reads; a ValueError of it is taken for what damage looks like, if the digest is
-        another.
-    :raises MissingObjectError: if there is no such key.
-    :raises CorruptArtifactError: if its digest is another.
+    :param consume: reads the bytes. If it raises a ValueError and the digest is wrong, the error is
+        reported as CorruptArtifactError.
+    :raises MissingObjectError: if the key does not exist.
+    :raises CorruptArtifactError: if the bytes have another digest.
     """
 
     def checked(reader: Reader) -> T:
@@ -72,8 +69,9 @@ def read_verified(store: ObjectStore, key: str, sha256: str, consume: Callable[[
 
 
 def read_through(store: ObjectStore, key: str, consume: Callable[[Reader], T]) -> T:
-    """Let a key be read, piece by piece where the store can.
-    :raises MissingObjectError: if there is no such key.
+    """Call `consume` with a reader of the key's bytes, and return the result.
+
+    :raises MissingObjectError: if the key does not exist.
     """
     if isinstance(store, StreamingStore):
         return store.read_through(key, consume)
@@ -86,19 +84,22 @@ def _compare(uri: str, expected: str, actual: str, cause: Exception | None = Non
 
 
 class _HashingReader:
-    """Gives what another reader gives, and knows its digest."""
+    """A reader that computes the digest of everything that another reader reads."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader, self._hash = reader, hashlib.sha256()
 
     def read(self, size: int, /) -> bytes:
-        """Give at most so many bytes."""
+        """Read at most `size` bytes."""
         data = self._reader.read(size)
         self._hash.update(data)
         return data
 
     def finish(self) -> str:
-        """Read what is left. :return: the digest of all."""
+        """Read the rest.
+
+        :return: the digest of all bytes.
+        """
         while self.read(BLOCK):
             pass
         return self._hash.hexdigest()

@@ -1,1 +1,1 @@
-"""The life of a trial: what is seen of it, its state, and the next action. Pure decisions."""
+"""The life of a trial: its evidence, its state and the next action. Pure decisions."""

@@ -1,12 +1,13 @@
-"""From a trial's state to the next thing to do: a pure function, no clock, no network.
+"""The next action for a trial, decided from its evidence. A pure function: no clock, no network.
 
-Whoever acts looks again after each action, so that being killed between any two of them loses
-nothing.
+The caller observes the trial again after each action, so nothing is lost if it dies between two
+actions.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Self
 
 from rl_lifecycle.errors import DEPLOY
 from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
@@ -18,29 +19,31 @@ from rl_lifecycle.trials.states import LAST_WORDS, Finding, TrialState, diagnose
 
 
 class ActionKind(StrEnum):
-    """What there is to do."""
+    """The kinds of action."""
 
     WAIT = "wait"  # until something changes, or until `at`
-    # Adopt the machine of the newest attempt, or, if none is seen, ask for it again with the same
-    # token
+    # Adopt the machine of the newest attempt. If EC2 shows none, request it again with
+    # the same token
     ASK = "ask"
-    SETTLE = (
-        "settle"  # make sure that the newest attempt's machine is gone, and write down how it ended
-    )
-    LAUNCH = "launch"  # write the next attempt and ask for its machine
+    SETTLE = "settle"  # end the machine of the newest attempt, and record how it ended
+    LAUNCH = "launch"  # write the next attempt and request its machine
     FINISH = "finish"  # the trial is trained
     FAIL = "fail"  # the trial is over, untrained
 
 
 class Action(Record):
-    """One thing to do, and the finding it rests on. `at`: not before."""
+    """One action, the finding that led to it, and the time before which it must not be done."""
 
     kind: ActionKind
     finding: Finding
     at: datetime | None = None
 
+    def failed(self) -> Self:
+        """The same action for a trial that has failed."""
+        return self.model_copy(update={"finding": self.finding.failed()})
 
-#: What to do about an end that stops the trial.
+
+#: Advice for a person, for each end that stops the trial.
 ADVICE = {
     AttemptEnd.CODE_FAILED: (
         "read the traceback in the machine's log, correct the experiment or "
@@ -58,13 +61,13 @@ ADVICE = {
     AttemptEnd.CANCELLED: "trigger again when it is wanted",
 }
 
-#: The last word of a machine whose script is of an earlier version, and cannot pass on what its
-#: trainer said.
+#: The last message of a machine whose start script is of an earlier version. Such a script cannot
+#: pass on the message of its trainer.
 REFUSED_ITS_INPUT = "the trainer ended with exit status 2"
 
 
 def decide_action(evidence: Evidence) -> Action:
-    """Choose the next thing to do for a trial."""
+    """Choose the next action for a trial."""
     finding, newest = diagnose(evidence), evidence.newest
     if newest is not None and newest.outcome.end is None:
         return _of_open_attempt(evidence, finding, newest)
@@ -102,9 +105,7 @@ def _of_open_attempt(evidence: Evidence, finding: Finding, newest: Attempt) -> A
 
 
 def _speaks_still(evidence: Evidence) -> bool:
-    """Whether the machine has said its last word and is about to end by itself: its log is still on
-    the way.
-    """
+    """Whether the machine has reported its end and still uploads its log."""
     beat, machine = evidence.beat, evidence.machine
     if (
         beat is None
@@ -128,7 +129,7 @@ def _not_before(attempts: Sequence[Attempt]) -> datetime | None:
 
 
 def why_give_up(evidence: Evidence) -> str:
-    """Say why another machine would be in vain; empty when it would not."""
+    """Explain why another machine would not help; empty when it may help."""
     used, most = hours_used(evidence.attempts), evidence.compute.max_hours
     if used >= most:
         return f"compute.max_hours {most:g} are used up"
@@ -148,8 +149,9 @@ def why_give_up(evidence: Evidence) -> str:
 
 
 def _waiting_since(evidence: Evidence) -> datetime | None:
-    """When the waiting for a machine began: at the end of the last one that was had. None: a person
-    asked for once more.
+    """When the trial began to wait for a machine: when the last machine that it got had ended.
+
+    :return: None if there is no attempt yet, or if a person requested one more attempt.
     """
     if evidence.again or not evidence.attempts:
         return None
@@ -163,7 +165,7 @@ def _waiting_since(evidence: Evidence) -> datetime | None:
 
 
 def _progressed(ran: Sequence[Attempt], limit: int) -> bool:
-    """Whether any of the last machines committed beyond what was there before them."""
+    """Whether one of the last machines committed a later step than the machines before them."""
     before = ran[-limit - 1].outcome.committed_step if len(ran) > limit else 0
     return any((attempt.outcome.committed_step or 0) > (before or 0) for attempt in ran[-limit:])
 
@@ -177,4 +179,4 @@ def _advised(finding: Finding) -> Finding:
         )
     if not advice or finding.reason.endswith(DEPLOY):
         return finding
-    return finding.model_copy(update={"reason": f"{finding.reason}; {advice}"})
+    return finding.with_reason(f"{finding.reason}; {advice}")

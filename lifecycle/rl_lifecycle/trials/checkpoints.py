@@ -1,11 +1,12 @@
-"""Checkpoints: data with checksums, and a head that commits them.
+"""Checkpoints: files with checksums, and a head that commits them.
 
-`checkpoints/<t>/<step>/<attempt>/…` is written first, its `manifest.json` last; nothing counts
-until `head.json` names the manifest's digest. The head moves by If-Match only. A new attempt takes
-it over before it trains, so the commit of an attempt that should be dead (a zombie) fails.
+The files `checkpoints/<t>/<step>/<attempt>/…` are written first and their `manifest.json` last. A
+checkpoint counts only when `head.json` holds the digest of its manifest. The head changes by
+If-Match only. A new attempt writes itself into the head before it trains, so a commit of an earlier
+attempt that still works fails.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -23,7 +24,7 @@ class StoredFile(Record):
 
 
 class CheckpointManifest(Record):
-    """All that is needed to go on from the end of a segment, or to notice that it is damaged."""
+    """Everything that is needed to resume after a segment, or to notice damage."""
 
     schema_version: Literal[1] = 1
     step: int
@@ -49,7 +50,10 @@ class CheckpointManifest(Record):
 
 
 class Head(Record):
-    """The commit and the fence of a trial. A fresh trial's head has no manifest."""
+    """The newest committed checkpoint of a trial, and the attempt that may commit the next one.
+
+    The head of a new trial has no manifest.
+    """
 
     schema_version: Literal[1] = 1
     attempt: int
@@ -60,3 +64,7 @@ class Head(Record):
         description="makes the bytes of every write unique, so a lost answer can be told from a "
         "lost race"
     )
+
+    def taken_over(self, attempt: int, nonce: str) -> Self:
+        """Let a later attempt go on from the same checkpoint."""
+        return self.model_copy(update={"attempt": attempt, "nonce": nonce})

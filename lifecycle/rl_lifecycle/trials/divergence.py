@@ -1,10 +1,9 @@
-"""When a training has diverged although its numbers are still finite: bounds that none reaches
-which learns anything.
+"""Bounds beyond which a training has diverged, although its numbers are still finite.
 
 A value is a discounted sum of rewards, so it is at most the largest reward times the discount's
-horizon, 1 / (1 - gamma). Estimates that are wrong by a thousand times as much are not on their way
-to anything. Adam moves a parameter by about the learning rate a step, so one of a million is
-nothing that a learning rate below 1 leads to within a training.
+horizon, 1 / (1 - gamma). An estimate that is wrong by a thousand times as much does not learn. Adam
+moves a parameter by about the learning rate in each step, so with a learning rate below 1 no
+training reaches a parameter of a million.
 """
 
 LARGEST_PARAMETER = 1e6
@@ -13,10 +12,10 @@ LONGEST_HORIZON = 1e6
 
 
 def largest_error(largest_reward: float, gamma: float) -> float:
-    """How wrong a value may be before it is divergence.
+    """The largest error of a value that is not yet divergence.
 
-    :param largest_reward: by its size, of those that were learned from; 1 more is allowed for those
-        not seen yet, and for an entropy bonus.
+    :param largest_reward: the largest absolute reward so far. 1 is added for rewards that were not
+        seen yet and for an entropy bonus.
 
     >>> largest_error(0.0, 0.5), largest_error(9.0, 1.0)
     (2000.0, 10000000000.0)
@@ -28,11 +27,11 @@ def largest_error(largest_reward: float, gamma: float) -> float:
 def find_divergence(
     *, parameter: float, value_error: float | None, largest_reward: float, gamma: float
 ) -> str | None:
-    """Say what has diverged; None if nothing has.
+    """Describe what has diverged; None if nothing has.
 
-    :param parameter: the largest of the policy's, by its size.
-    :param value_error: how wrong the estimated values were in the last update, on average; None:
-        nothing estimates values.
+    :param parameter: the largest absolute parameter of the policy.
+    :param value_error: the mean error of the estimated values in the last update; None: nothing
+        estimates values.
 
     >>> find_divergence(parameter=3.0, value_error=40.0, largest_reward=1.0, gamma=0.99)
     >>> find_divergence(parameter=3.0, value_error=4e5, largest_reward=1.0, gamma=0.99)

@@ -1,9 +1,8 @@
-"""What is seen of a trial: its attempts, its machine, what the trainer says, how its step moves,
-and how long silence is borne.
-"""
+"""The evidence of a trial: its attempts, its machine, its heartbeat and its progress."""
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from pydantic import Field
 
@@ -16,7 +15,7 @@ from rl_lifecycle.trials.recoveries import first_step_of
 
 
 class InstanceState(StrEnum):
-    """EC2's own words for the state of an instance."""
+    """EC2's names of the states of an instance."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -27,12 +26,12 @@ class InstanceState(StrEnum):
 
     @property
     def alive(self) -> bool:
-        """Whether it may still train, and costs."""
+        """Whether the instance may still train, and costs money."""
         return self in (InstanceState.PENDING, InstanceState.RUNNING)
 
 
 class Machine(Record):
-    """What EC2 says of an instance of ours."""
+    """An instance of ours, as EC2 describes it."""
 
     instance_id: str
     attempt: int
@@ -47,8 +46,9 @@ class Machine(Record):
 
 
 class StepProgress(Record):
-    """The newest step that was seen, and when it was seen first: a step that does not move is a
-    stall.
+    """The newest step, and when it was seen for the first time.
+
+    A step that does not change for too long is a stall.
     """
 
     attempt: int
@@ -58,31 +58,32 @@ class StepProgress(Record):
 
 
 class Patience(Record):
-    """How long silence is borne."""
+    """How long each kind of silence is accepted."""
 
     boot_s: float = 900.0
     stall_s: float = 600.0
     stall_segments: float = 5.0
     waiting_s: float = Field(
         3600.0,
-        description="for a trainer that says that it waits for the store, which gives up by itself",
+        description="for a trainer that waits for the store; it gives up by itself",
     )
     visible_s: float = 300.0
     attempts_without_progress: int = 3
     last_words_s: float = Field(
-        20.0, description="for a machine that failed to upload its log and end by itself"
+        20.0, description="for a machine that failed, to upload its log and to end by itself"
     )
     farewell_s: float = Field(
         40.0,
-        description="the same for one that finished; a trainer of an earlier release may still "
-        "film its policy",
+        description="the same for a machine that finished; a trainer of an earlier release may "
+        "still film its policy",
     )
 
 
 class Evidence(Record):
-    """All that is known of a trial at one moment.
+    """Everything that is known of a trial at one moment.
 
-    `again`: a person asked for one more attempt, so an end that would stop the trial does not.
+    `again`: a person requested one more attempt, so an end that would stop the trial does not stop
+    it.
     """
 
     now: datetime
@@ -96,22 +97,55 @@ class Evidence(Record):
     committed_step: int = 0
     cancelled: bool = False
     again: bool = False
-    no_place: bool = Field(False, description="as many machines of the run are at work as may be")
+    no_place: bool = Field(False, description="the run has as many machines at work as it may have")
     due_at: datetime | None = Field(None, description="when the result is needed")
-    stops_early: bool = Field(
-        False, description="the experiment has a rule by which it may be stopped early"
-    )
+    stops_early: bool = Field(False, description="the experiment has a rule for an early stop")
     stop: str = Field(
         "",
-        description="why it need not be trained any further "
-        "(rl_lifecycle.evaluation.early_stops); empty: it must",
+        description="why the trial is stopped early "
+        "(rl_lifecycle.evaluation.early_stops); empty: it is not",
     )
     patience: Patience = Patience()
 
+    def without_requests(self) -> Self:
+        """The same evidence without the attempts' CreateFleet requests, which are long."""
+        attempts = tuple(attempt.without_request() for attempt in self.attempts)
+        return self.model_copy(update={"attempts": attempts})
+
+    def seen(
+        self,
+        now: datetime,
+        machine: Machine | None,
+        heartbeat: Heartbeat | None,
+        progress: StepProgress | None,
+    ) -> Self:
+        """Replace what is seen of the machine and of its trainer."""
+        return self.model_copy(
+            update={
+                "now": now,
+                "machine": machine,
+                "heartbeat": heartbeat,
+                "progress": progress,
+            }
+        )
+
+    def with_stop(self, stop: str) -> Self:
+        """Replace the reason to stop early."""
+        return self.model_copy(update={"stop": stop})
+
+    def with_no_place(self, no_place: bool) -> Self:
+        """Replace whether the trial must wait for another machine of the run to end."""
+        return self.model_copy(update={"no_place": no_place})
+
+    def without_place(self) -> Self:
+        """Let the trial wait for a place. A person's request for one more attempt is used up."""
+        return self.model_copy(update={"no_place": True, "again": False})
+
     @property
     def left_s(self) -> float:
-        """Seconds of training that are left: at the speed that was seen last, else all the hours
-        that are allowed.
+        """The seconds of training that are left.
+
+        They are computed from the last known speed. Without a speed, all allowed hours are left.
         """
         allowed = max(0.0, self.compute.max_hours - hours_used(self.attempts)) * 3600
         beat = self.heartbeat
@@ -121,8 +155,10 @@ class Evidence(Record):
 
     @property
     def segment_s(self) -> float:
-        """Seconds that a segment takes: at the speed that was seen last, else its share of all the
-        hours that are allowed.
+        """The seconds that a segment takes.
+
+        They are computed from the last known speed. Without a speed, a segment gets its share of
+        the allowed hours.
         """
         beat = self.heartbeat
         if beat is not None and beat.steps_per_s > 0:
@@ -135,12 +171,12 @@ class Evidence(Record):
 
     @property
     def newest(self) -> Attempt | None:
-        """The attempt that counts."""
+        """The newest attempt, which is the one that counts."""
         return self.attempts[-1] if self.attempts else None
 
     @property
     def beat(self) -> Heartbeat | None:
-        """What the newest attempt's own machine said; an older machine's word is history."""
+        """The heartbeat, if the newest attempt's machine wrote it. Older ones do not count."""
         newest, beat = self.newest, self.heartbeat
         return (
             beat
@@ -152,9 +188,9 @@ class Evidence(Record):
 def track_progress(
     before: StepProgress | None, beat: Heartbeat | None, now: datetime, committed_step: int = 0
 ) -> StepProgress | None:
-    """Carry on the stall clock: it starts anew when the step moves, or another attempt speaks.
+    """Update the stall clock. It starts again when the step changes or the attempt is another one.
 
-    :param committed_step: where the attempt resumed, to tell its first new step.
+    :param committed_step: the step from which the attempt resumed, to recognise its first new step.
     """
     if beat is None:
         return before
@@ -171,8 +207,10 @@ def track_progress(
 
 
 def ended_at(evidence: Evidence) -> datetime:
-    """When the newest attempt's machine ended: as EC2 says, else at its last sign of life, else (it
-    still runs) now.
+    """When the newest attempt's machine ended.
+
+    It is the time that EC2 gives, or else the last heartbeat, or else now if the machine still
+    runs.
     """
     machine, beat = evidence.machine, evidence.beat
     if machine is not None and machine.state.alive:

@@ -1,5 +1,6 @@
-"""What a training machine says of itself: small, overwritten, read for hundreds of trials with one
-LIST each poll.
+"""The heartbeat of a training machine.
+
+It is small and is overwritten. One LIST at each look shows the heartbeats of hundreds of trials.
 """
 
 from datetime import datetime
@@ -10,7 +11,7 @@ from rl_lifecycle.records.record import Record
 
 
 class TrainerState(StrEnum):
-    """What the trainer is doing."""
+    """The activity of the trainer."""
 
     STARTING = "starting"
     TRAINING = "training"
@@ -22,7 +23,7 @@ class TrainerState(StrEnum):
 
 
 class TrainerCause(StrEnum):
-    """Why the trainer failed, as far as it knows itself."""
+    """Why the trainer failed, as far as the trainer knows."""
 
     SPEC = "spec"
     ENVIRONMENT = "environment"
@@ -31,14 +32,14 @@ class TrainerCause(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     STORE = "store"
-    # The checkpoint is of another numeric class: wait for a machine of that class
+    # The checkpoint is of another numeric class, so the trial waits for a machine of that class
     OTHER_HARDWARE = "other_hardware"
 
 
 class Heartbeat(Record):
-    """One beat. `step` moving is the evidence of life; a beat from a thread proves nothing.
+    """One heartbeat. A changed `step` is the sign of life: a beat alone may come from a thread.
 
-    `rebalance_at`: since when AWS recommends leaving the machine; None if it does not.
+    `rebalance_at`: since when AWS recommends to leave the machine; None if it does not.
     """
 
     schema_version: Literal[1] = 1

@@ -1,6 +1,4 @@
-"""What an interruption cost: steps trained twice, and seconds from the notice to the first new
-step.
-"""
+"""The cost of interruptions: steps that were trained twice, and time until the first new step."""
 
 import itertools
 import math
@@ -13,7 +11,7 @@ from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 
 
 class Recovery(Record):
-    """One machine that was lost, and the one that went on."""
+    """One machine that was lost, and the time until the next machine went on."""
 
     attempt: int
     end: AttemptEnd
@@ -23,10 +21,11 @@ class Recovery(Record):
 
 
 def find_recoveries(attempts: Sequence[Attempt]) -> tuple[Recovery, ...]:
-    """Pair each machine that was lost with the next that ran; refused capacity in between is part
-    of the wait.
+    """Pair each machine that was lost with the next machine.
 
-    :return: oldest first; what was not seen is None.
+    Refused requests between the two are part of the wait.
+
+    :return: oldest first. A value that was not seen is None.
     """
     ran = [attempt for attempt in attempts if attempt.outcome.instance_id is not None]
     found = []
@@ -53,9 +52,10 @@ def find_recoveries(attempts: Sequence[Attempt]) -> tuple[Recovery, ...]:
 
 
 def first_step_of(beat: Heartbeat, committed_step: int) -> datetime | None:
-    """Reckon when a machine trained its first step, from a heartbeat that came a moment later.
+    """Estimate when a machine trained its first step, from a heartbeat shortly after that.
 
-    :param committed_step: the step that it resumed from. :return: None if it has not trained yet.
+    :param committed_step: the step from which it resumed.
+    :return: None if it has not trained yet.
     """
     if beat.state is not TrainerState.TRAINING or beat.step <= committed_step:
         return None

@@ -1,9 +1,8 @@
 """Which data of older checkpoints a trial no longer needs.
 
-What is kept: the newest checkpoints whole, so that a damaged one has others to fall back to; every
+These are kept: the newest checkpoints, so that the trainer can fall back if one is damaged; every
 manifest, because policies and versions name them; and every replay-buffer chunk that a kept
-checkpoint lists. Deleting is the business of whoever may: in a directory the trainer, in a bucket
-its lifecycle rules.
+checkpoint lists. In a directory the trainer deletes the rest, in a bucket its lifecycle rules do.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,22 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from rl_lifecycle.storage.layout import TrialId, buffer_key, step_and_attempt_of
 from rl_lifecycle.trials.checkpoints import MANIFEST, CheckpointManifest
 
-#: How many of the newest checkpoints stay whole: the newest, and two to fall back to.
+#: How many checkpoints are kept: the newest one, and two to fall back to.
 KEPT = 3
 
 
 def plan_retention(
     trial: TrialId, chain: Sequence[tuple[str, CheckpointManifest]], kept: int = KEPT
 ) -> tuple[str, ...]:
-    """List the keys that a chain of checkpoints no longer needs, in the order in which to delete
-    them.
+    """List the keys that a chain of checkpoints no longer needs, in the order of deletion.
 
-    Chunks come before the files of the checkpoint that listed them, so that whoever dies in between
-    finds them again.
+    Chunks come before the files of the checkpoint that lists them. So a process that dies in
+    between finds the chunks again.
 
-    :param chain: key and manifest of the newest checkpoint, then of the one that it names as its
-        previous, and so on.
-    :param kept: how many stay whole, at least 1.
+    :param chain: key and manifest of the newest checkpoint, then of its previous one, and so on.
+    :param kept: how many checkpoints are kept, at least 1.
     """
     needed = {chunk for _, manifest in chain[:kept] for chunk in manifest.buffer_chunks}
     chunks = {
@@ -46,12 +43,12 @@ def plan_retention(
 def plan_sweep(
     keys: Iterable[str], chain: Mapping[str, CheckpointManifest], attempt: int
 ) -> tuple[str, ...]:
-    """List files of checkpoints that were never committed: a machine vanished while it wrote them.
+    """List the files of checkpoints that were never committed, because the machine vanished.
 
-    :param keys: what lies below the trial's checkpoint prefix.
+    :param keys: the keys below the trial's checkpoint prefix.
     :param chain: the committed checkpoints, by the key of their manifest; not empty.
-    :param attempt: whoever sweeps; what later attempts write is left alone, and what lies beyond
-        the newest step, too.
+    :param attempt: the attempt that sweeps. Files of later attempts and files beyond the newest
+        step are kept.
     """
     newest = max(manifest.step for manifest in chain.values())
     committed = {key.removesuffix(MANIFEST) for key in chain}

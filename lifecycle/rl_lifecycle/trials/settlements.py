@@ -1,4 +1,4 @@
-"""How an attempt ended and what it cost: its outcome, from what was seen of its machine."""
+"""The settlement of an attempt: how it ended and what it cost, from its evidence."""
 
 from datetime import datetime
 
@@ -10,27 +10,25 @@ from rl_lifecycle.trials.states import Finding
 
 
 def what_is_known(outcome: AttemptOutcome, machine: Machine | None) -> AttemptOutcome:
-    """An outcome with the machine as EC2 shows it; as it was written before, if EC2 shows none."""
+    """Add the machine that EC2 shows to an outcome. Without a machine the outcome is unchanged."""
     if machine is None:
         return outcome
-    return outcome.model_copy(
-        update={
-            "instance_id": machine.instance_id,
-            "instance_type": machine.instance_type,
-            "zone": machine.zone,
-            "market": machine.market,
-            "launched_at": machine.launched_at,
-        }
+    return outcome.launched(
+        instance_id=machine.instance_id,
+        instance_type=machine.instance_type,
+        market="spot" if machine.market == "spot" else "on-demand",
+        zone=machine.zone,
+        at=machine.launched_at,
     )
 
 
 def settle_outcome(
     known: AttemptOutcome, evidence: Evidence, finding: Finding, usd_per_hour: float
 ) -> AttemptOutcome:
-    """Complete an outcome whose machine is gone.
+    """Complete the outcome of an attempt whose machine has ended.
 
-    :param known: with the machine, see :func:`what_is_known`.
-    :param usd_per_hour: what its pool cost, US dollars.
+    :param known: the outcome with its machine, see :func:`what_is_known`.
+    :param usd_per_hour: the price of its pool, US dollars.
     """
     beat, ended = evidence.beat, ended_at(evidence)
     seconds = (
@@ -39,29 +37,25 @@ def settle_outcome(
         else 0.0
     )
     usd = cost_usd(seconds, usd_per_hour) if known.launched_at is not None else 0.0
-    return known.model_copy(
-        update={
-            "ended_at": ended,
-            "seconds": seconds,
-            "usd": usd,
-            "usd_per_hour": usd_per_hour,
-            "end": finding.cause,
-            "reason": finding.reason,
-            "reached_step": beat.step if beat is not None else None,
-            "committed_step": evidence.committed_step,
-            "notice_at": beat.at
-            if beat is not None and beat.state is TrainerState.INTERRUPTED
-            else None,
-            "first_step_at": _first_step_at(evidence),
-            "saved_usd": _saved_usd(evidence, finding, usd_per_hour),
-        }
+    interrupted = beat is not None and beat.state is TrainerState.INTERRUPTED
+
+    return known.settled(
+        end=finding.cause,
+        reason=finding.reason,
+        at=ended,
+        seconds=seconds,
+        usd=usd,
+        usd_per_hour=usd_per_hour,
+        reached_step=beat.step if beat is not None else None,
+        committed_step=evidence.committed_step,
+        notice_at=beat.at if beat is not None and interrupted else None,
+        first_step_at=_first_step_at(evidence),
+        saved_usd=_saved_usd(evidence, finding, usd_per_hour),
     )
 
 
 def _saved_usd(evidence: Evidence, finding: Finding, usd_per_hour: float) -> float | None:
-    """About what the steps that are left would have cost; None if the trial was not stopped
-    early.
-    """
+    """Estimate the cost of the steps that an early stop saved; None without an early stop."""
     if (
         finding.cause is not AttemptEnd.STOPPED_EARLY
         or evidence.beat is None

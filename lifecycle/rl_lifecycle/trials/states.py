@@ -1,15 +1,15 @@
-"""From what is seen of a trial to its state and the cause: a pure function, no clock, no network.
+"""The state of a trial, derived from its evidence. A pure function: no clock, no network.
 
-    Evidence (attempts, machine, heartbeat, progress, time) ──diagnose──► Finding(state, cause,
-    reason)
-                                                            ──decide_action──► Action(WAIT | ASK |
-                                                            SETTLE | LAUNCH | …)
+    Evidence (attempts, machine, heartbeat, progress, time)
+        ── diagnose ──► Finding (state, cause, reason)
+        ── decide_action ──► Action (WAIT | ASK | SETTLE | LAUNCH | …)
 
-The second arrow is :mod:`rl_lifecycle.trials.actions`.
+The second step is :mod:`rl_lifecycle.trials.actions`.
 """
 
 from datetime import timedelta
 from enum import StrEnum
+from typing import Self
 
 from rl_lifecycle.machines.attempts import Attempt, AttemptEnd
 from rl_lifecycle.machines.launches import TOKEN_HOLDS
@@ -19,7 +19,7 @@ from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
 
 
 class TrialState(StrEnum):
-    """What a trial is."""
+    """The states of a trial."""
 
     PENDING = "pending"
     WAITING_FOR_CAPACITY = "waiting_for_capacity"
@@ -33,15 +33,23 @@ class TrialState(StrEnum):
 
 
 class Finding(Record):
-    """What a trial is, why, and a sentence for a person."""
+    """The state of a trial, its cause, and a sentence for a person."""
 
     state: TrialState
     cause: AttemptEnd | None = None
     reason: str = ""
 
+    def with_reason(self, reason: str) -> Self:
+        """Replace the reason."""
+        return self.model_copy(update={"reason": reason})
 
-#: What the trainer says of its own failure, and what it means. STORE is trouble outside: another
-#: machine may do.
+    def failed(self) -> Self:
+        """The same cause and reason, as a failure."""
+        return self.model_copy(update={"state": TrialState.FAILED})
+
+
+#: The cause that the trainer reports → the end of the attempt. STORE is a problem outside of the
+#: training, so another machine may help.
 CAUSES: dict[TrainerCause | None, AttemptEnd] = {
     TrainerCause.SPEC: AttemptEnd.CODE_FAILED,
     TrainerCause.ENVIRONMENT: AttemptEnd.CODE_FAILED,
@@ -53,7 +61,7 @@ CAUSES: dict[TrainerCause | None, AttemptEnd] = {
     TrainerCause.OTHER_HARDWARE: AttemptEnd.OTHER_HARDWARE,
     None: AttemptEnd.CODE_FAILED,
 }
-#: EC2's StateReason codes that say more than "it is gone".
+#: EC2's StateReason codes that say why an instance ended.
 #: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
 REASON_CODES = {
     "Server.SpotInstanceTermination": AttemptEnd.INTERRUPTED,
@@ -65,15 +73,15 @@ REASON_CODES = {
     "Client.InvalidSnapshot.NotFound": AttemptEnd.REFUSED,
     "Client.VolumeLimitExceeded": AttemptEnd.REFUSED,
 }
-#: After one of these the trainer says nothing more.
+#: The last states that a trainer reports.
 LAST_WORDS = (
     TrainerState.FINISHED,
     TrainerState.FAILED,
     TrainerState.INTERRUPTED,
     TrainerState.FENCED,
 )
-#: An attempt that ended so is followed by another: the trouble was the machine's, not the
-#: training's.
+#: After one of these ends another attempt follows, because the machine caused the problem and not
+#: the training.
 RELAUNCHED = frozenset(
     {
         AttemptEnd.INTERRUPTED,
@@ -86,7 +94,7 @@ RELAUNCHED = frozenset(
 
 
 def diagnose(evidence: Evidence) -> Finding:
-    """Say what a trial is and why, from the strongest evidence down to silence."""
+    """Find the state of a trial and its cause. The strongest evidence decides."""
     newest = evidence.newest
     if finished := _finished(evidence):
         return finished
@@ -98,7 +106,7 @@ def diagnose(evidence: Evidence) -> Finding:
                 reason="cancelled before it began",
             )
             if evidence.cancelled
-            else Finding(state=TrialState.PENDING, reason="no machine was asked for yet")
+            else Finding(state=TrialState.PENDING, reason="no machine was requested yet")
         )
     if evidence.stop and _may_stop(evidence, newest):
         return Finding(
@@ -117,8 +125,9 @@ def diagnose(evidence: Evidence) -> Finding:
 
 
 def _may_stop(evidence: Evidence, newest: Attempt) -> bool:
-    """Whether an early stop may end the trial well: it must not turn a failure, or somebody's will,
-    into success.
+    """Whether an early stop may end the trial as a success.
+
+    It must not turn a failure or a cancellation into a success.
     """
     beat, end = evidence.beat, newest.outcome.end
     failed = (
@@ -130,8 +139,10 @@ def _may_stop(evidence: Evidence, newest: Attempt) -> bool:
 
 
 def _finished(evidence: Evidence) -> Finding | None:
-    """Only the trainer can say that a trial is finished: its policy is committed then, whichever
-    attempt did it.
+    """Whether the trainer reported the end of the training.
+
+    Only the trainer can report it, because the policy is then committed. Every attempt's report
+    counts.
     """
     beat = evidence.heartbeat
     if (
@@ -148,7 +159,7 @@ def _finished(evidence: Evidence) -> Finding | None:
 
 
 def _of_end(end: AttemptEnd, reason: str) -> Finding:
-    """The state that an attempt's end leaves the trial in."""
+    """The state in which an attempt's end leaves the trial."""
     states = {
         AttemptEnd.FINISHED: TrialState.FINISHED,
         AttemptEnd.STOPPED_EARLY: TrialState.FINISHED,
@@ -171,7 +182,7 @@ def _said_by_trainer(evidence: Evidence) -> Finding | None:
     if beat is None:
         return None
     if beat.state is TrainerState.FAILED:
-        return _of_end(CAUSES[beat.cause], beat.message or "the trainer failed and said no more")
+        return _of_end(CAUSES[beat.cause], beat.message or "the trainer failed and gave no reason")
     if beat.state is TrainerState.INTERRUPTED:
         return _of_end(AttemptEnd.INTERRUPTED, beat.message or "the machine was given notice")
     if beat.state is TrainerState.FENCED:
@@ -208,8 +219,9 @@ def _said_by_ec2(evidence: Evidence, newest: Attempt) -> Finding | None:
 
 
 def _unseen(evidence: Evidence, newest: Attempt) -> Finding | None:
-    """No machine is seen: EC2 shows what it made only after a while, and a request may not have
-    been answered.
+    """The finding when EC2 shows no machine.
+
+    EC2 shows a new machine only after a while, and a request may not have been answered.
     """
     launched = newest.outcome.launched_at
     if newest.outcome.instance_id is None:
@@ -219,7 +231,7 @@ def _unseen(evidence: Evidence, newest: Attempt) -> Finding | None:
             )
         return Finding(
             state=TrialState.LAUNCHING,
-            reason="its machine was asked for, and the answer is not known",
+            reason="its machine was requested, and the answer is not known",
         )
     if launched is not None and evidence.now - launched > timedelta(
         seconds=evidence.patience.visible_s
@@ -243,7 +255,7 @@ def _past_deadline(evidence: Evidence, newest: Attempt) -> Finding | None:
 
 
 def _silent(evidence: Evidence, newest: Attempt) -> Finding:
-    """The machine is up and nobody complains: it boots, it trains, or it hangs."""
+    """The finding when the machine is up and reports no problem: it starts, trains or hangs."""
     beat, machine = evidence.beat, evidence.machine
     up_since = machine.launched_at if machine is not None else newest.created_at
     if beat is None or beat.state is TrainerState.STARTING:
@@ -263,9 +275,7 @@ def _silent(evidence: Evidence, newest: Attempt) -> Finding:
 
 
 def stall_limit_s(evidence: Evidence, beat: Heartbeat) -> float:
-    """How long a step may stand still: several expected segments, and never less than the
-    patience's floor.
-    """
+    """How long a step may stay the same: several segments, at least the floor of the patience."""
     patience = evidence.patience
     segment_s = evidence.segment_timesteps / beat.steps_per_s if beat.steps_per_s > 0 else 0.0
     floor_s = patience.waiting_s if beat.state is TrainerState.WAITING else patience.stall_s

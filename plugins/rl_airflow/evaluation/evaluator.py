@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, JsonValue
 
 from rl_airflow.errors import EvaluationFailedError, OtherVersionError
+from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.evaluation.gate import Verdict
 from rl_lifecycle.evaluation.requests import (
     CheckEnvironmentRequest,
@@ -32,7 +33,7 @@ from rl_lifecycle.experiment.experiment import Perturbation, Scenario
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import shard_prefix
-from rl_lifecycle.storage.stores import ObjectStore, error_code, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 log = logging.getLogger(__name__)
 

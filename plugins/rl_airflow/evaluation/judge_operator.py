@@ -21,7 +21,7 @@ from rl_lifecycle.evaluation.selection import selection_name
 from rl_lifecycle.experiment.experiment import Scenario
 from rl_lifecycle.experiment.spec import Artifact, Champion, Spec
 from rl_lifecycle.storage.layout import page_of_report
-from rl_lifecycle.storage.stores import get
+from rl_lifecycle.storage.object_store import get
 
 log = logging.getLogger(__name__)
 

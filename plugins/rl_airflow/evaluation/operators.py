@@ -37,7 +37,7 @@ from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.experiment.wrappers import check_wrappers, wrappers_of
 from rl_lifecycle.records.record import Record, sha256_hex
 from rl_lifecycle.storage.layout import policy_prefix
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from rl_lifecycle.trials.states import TrialState
 
 log = logging.getLogger(__name__)

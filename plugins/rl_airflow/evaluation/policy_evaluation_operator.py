@@ -18,7 +18,7 @@ from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.records.names import slug
 from rl_lifecycle.registry.contents import find_champion, get_manifest
 from rl_lifecycle.storage.layout import POLICY_FILE, SPEC_FILE, version_prefix
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.machines.attempts import Attempt, Refusal
 from rl_lifecycle.machines.launches import TAG_PREFIX, Market, market_of
 from rl_lifecycle.storage.layout import TrialId
-from rl_lifecycle.storage.stores import error_code
 from rl_lifecycle.trials.evidence import InstanceState, Machine
 
 #: DescribeInstances takes at most this many ids, and the filters of one call this many values.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rl_airflow.errors import first_line
+from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.errors import LaunchRefusedError
 from rl_lifecycle.machines.attempts import Attempt, Refusal
 from rl_lifecycle.machines.launches import Market, market_of
@@ -22,7 +23,6 @@ from rl_lifecycle.machines.quotas import (
     refuse_hopeless,
     vcpus_of,
 )
-from rl_lifecycle.storage.stores import error_code
 
 #: The codes with which EC2 says that something is not there, as it begins them.
 MISSING_TEMPLATE, MISSING_IMAGE = "InvalidLaunchTemplate", "InvalidAMIID"

@@ -37,7 +37,8 @@ from rl_lifecycle.registry.contents import (
 from rl_lifecycle.registry.promotion import Promotion, PromotionOutcome, promote, roll_back
 from rl_lifecycle.registry.versions import VersionSource
 from rl_lifecycle.storage.layout import POLICY_FILE, SPEC_FILE, attempt_prefix, version_prefix
-from rl_lifecycle.storage.stores import ObjectStore, S3Store, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
+from rl_lifecycle.storage.s3_store import S3Store
 
 log = logging.getLogger(__name__)
 

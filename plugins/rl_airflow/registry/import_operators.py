@@ -18,14 +18,13 @@ from rl_airflow.run.spec_operator import S3FreezeSpecOperator
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.evaluation.gate import Decision
 from rl_lifecycle.evaluation.policies import PolicyMetadata
-from rl_lifecycle.experiment.experiment import without_due_time
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.contents import Move
 from rl_lifecycle.registry.parameter_files import digest_parameters
 from rl_lifecycle.registry.versions import ImportBundle, ImportRecord, VersionSource
 from rl_lifecycle.storage.layout import import_key, sha256_of_artifact
-from rl_lifecycle.storage.stores import ObjectStore, get, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class S3FreezeImportOperator(S3FreezeSpecOperator):
         file = find_experiment_file(Path(self.folder), context["params"]["experiment"])
         if file.experiment is None:
             raise AirflowFailException(file.problem)
-        self.experiment = without_due_time(file.experiment).model_dump(mode="json")
+        self.experiment = file.experiment.without_due_time().model_dump(mode="json")
         super().execute(context)
         plan = self.plan
         if plan is None:

@@ -24,7 +24,8 @@ from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.contents import VersionManifest, find_champion, get_manifest
 from rl_lifecycle.registry.replays import ReplayAnswer, ReplayOutcome, judge_replay, plan_replay
 from rl_lifecycle.storage.layout import SPEC_FILE, TrialId, policy_key, spec_key, version_prefix
-from rl_lifecycle.storage.stores import ObjectStore, S3Store, get, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
+from rl_lifecycle.storage.s3_store import S3Store
 from rl_lifecycle.trials.checkpoints import CheckpointManifest
 
 log = logging.getLogger(__name__)
@@ -106,10 +107,8 @@ class S3FreezeReplayOperator(BaseOperator):
             "launch template %s is of an environment that was destroyed: going by today's",
             frozen_id,
         )
-        return spec.model_copy(
-            update={
-                "launch_template": f"{place.launch_template_id}:{place.launch_template_version}"
-            }
+        return spec.with_launch_template(
+            f"{place.launch_template_id}:{place.launch_template_version}"
         )
 
 

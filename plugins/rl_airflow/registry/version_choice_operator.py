@@ -29,7 +29,8 @@ from rl_lifecycle.registry.contents import (
     get_manifest,
     list_versions,
 )
-from rl_lifecycle.storage.stores import ObjectStore, S3Store
+from rl_lifecycle.storage.object_store import ObjectStore
+from rl_lifecycle.storage.s3_store import S3Store
 
 log = logging.getLogger(__name__)
 

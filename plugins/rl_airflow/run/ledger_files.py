@@ -8,7 +8,7 @@ from rl_lifecycle.errors import PreconditionFailedError, StoreUnavailableError
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.machines.ledger import Ledger, MonthTotal, sum_month
 from rl_lifecycle.storage.layout import ledger_key, ledger_prefix
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 
 #: A hundred trials that reserve at the same moment each lose at most so often.
 MOST_TRIES = 200

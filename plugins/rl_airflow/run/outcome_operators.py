@@ -45,7 +45,7 @@ class S3ReportRunOperator(RunOperator):
         version = (self.promotion or {}).get("version")
         if version is not None and self.promotion["outcome"] == PromotionOutcome.PROMOTED:
             ledger = LedgerFile(store, plan.get_spec(store))
-            ledger.change(lambda before: before.model_copy(update={"promoted_version": version}))
+            ledger.change(lambda before: before.with_champion(version))
         summary = summarise_run(store, plan.experiment, plan.run)
         log.info("\n%s", render_summary(summary))
         log.info(

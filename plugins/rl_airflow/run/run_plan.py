@@ -9,7 +9,8 @@ from pydantic import JsonValue
 from rl_airflow.infrastructure.sessions import Role, RoleSession
 from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.records.record import Record
-from rl_lifecycle.storage.stores import ObjectStore, S3Store, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
+from rl_lifecycle.storage.s3_store import S3Store
 
 
 class RunPlan(Record):

@@ -26,7 +26,8 @@ from rl_lifecycle.storage.layout import (
     spec_key,
     spec_prefix,
 )
-from rl_lifecycle.storage.stores import ObjectStore, S3Store, get, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
+from rl_lifecycle.storage.s3_store import S3Store
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rl_lifecycle.errors import PreconditionFailedError
 from rl_lifecycle.machines.attempts import Attempt, AttemptOutcome
 from rl_lifecycle.storage.layout import TrialId, attempt_key, attempt_prefix
-from rl_lifecycle.storage.stores import ObjectStore, put_once
+from rl_lifecycle.storage.object_store import ObjectStore, put_once
 
 
 class StoredAttempt(NamedTuple):
@@ -45,7 +45,7 @@ class AttemptFiles:
 
         :return: False if somebody else moved it first: look again.
         """
-        moved = stored.attempt.model_copy(update={"outcome": change(stored.attempt.outcome)})
+        moved = stored.attempt.with_outcome(change(stored.attempt.outcome))
         try:
             self.store.put(
                 attempt_key(self.trial, moved.attempt), moved.to_json(), if_match=stored.etag

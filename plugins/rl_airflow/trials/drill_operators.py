@@ -15,7 +15,7 @@ from rl_airflow.run.run_operator import RunOperator
 from rl_airflow.run.run_plan import RunPlan
 from rl_airflow.trials.attempt_files import AttemptFiles
 from rl_lifecycle.storage.layout import head_key
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.checkpoints import Head
 from rl_lifecycle.trials.recoveries import find_recoveries
 

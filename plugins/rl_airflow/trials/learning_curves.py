@@ -13,7 +13,7 @@ from rl_lifecycle.evaluation.requests import Shard, merge_shards
 from rl_lifecycle.evaluation.selection import SELECTION, read_selection_name
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.layout import evaluation_prefix, policy_key
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 
 log = logging.getLogger(__name__)
 

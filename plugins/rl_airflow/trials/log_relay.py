@@ -13,7 +13,7 @@ from rl_airflow.trials.progress_reports import read_curve_end, readable_line
 from rl_airflow.trials.watch import SharedWatch
 from rl_lifecycle.records.record import Record
 from rl_lifecycle.storage.layout import TrialId, trainer_log_key
-from rl_lifecycle.storage.stores import ObjectStore, read_from
+from rl_lifecycle.storage.object_store import ObjectStore, read_from
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.heartbeats import Heartbeat
 

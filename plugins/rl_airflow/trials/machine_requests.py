@@ -10,9 +10,9 @@ from rl_airflow.machines.instances import Granted, Machines
 from rl_airflow.machines.launch_checks import LaunchChecks
 from rl_airflow.trials.attempt_files import AttemptFiles, StoredAttempt
 from rl_airflow.trials.memories import MachineMemory
+from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.machines.attempts import Attempt, AttemptEnd, Refusal
 from rl_lifecycle.machines.launches import TOKEN_HOLDS, WAITABLE_CODES, explain_refusals, market_of
-from rl_lifecycle.storage.stores import error_code
 from rl_lifecycle.trials.evidence import Machine
 
 #: AWS says these of itself or of the credentials, not of the request: whether an earlier call made
@@ -110,7 +110,8 @@ class Asker:
             return Granted(None, None, None, refusal.market, (refusal,))
 
     def _record_answer(self, stored: StoredAttempt, granted: Granted, now: datetime) -> bool:
-        if granted.instance_id is not None:
+        instance_id = granted.instance_id
+        if instance_id is not None:
             self.log.info(
                 "%s: %s is %s, %s, in %s",
                 self.trial.trial,
@@ -121,14 +122,12 @@ class Asker:
             )
             return self.attempts.update(
                 stored,
-                lambda outcome: outcome.model_copy(
-                    update={
-                        "instance_id": granted.instance_id,
-                        "instance_type": granted.instance_type,
-                        "market": granted.market,
-                        "zone": granted.zone,
-                        "launched_at": now,
-                    }
+                lambda outcome: outcome.launched(
+                    instance_id=instance_id,
+                    instance_type=granted.instance_type,
+                    market=granted.market,
+                    zone=granted.zone,
+                    at=now,
                 ),
             )
         codes = [refusal.code for refusal in granted.refusals]
@@ -137,16 +136,12 @@ class Asker:
         self.log.warning("%s: no machine: %s", self.trial.trial, reason)
         return self.attempts.update(
             stored,
-            lambda outcome: outcome.model_copy(
-                update={
-                    "end": AttemptEnd.NO_CAPACITY if waitable else AttemptEnd.REFUSED,
-                    "reason": reason,
-                    "ended_at": now,
-                    "refusals": granted.refusals,
-                    "seconds": 0.0,
-                    "usd": 0.0,
-                    "market": granted.market,
-                }
+            lambda outcome: outcome.refused(
+                AttemptEnd.NO_CAPACITY if waitable else AttemptEnd.REFUSED,
+                reason,
+                granted.refusals,
+                market=granted.market,
+                at=now,
             ),
         )
 

@@ -26,7 +26,6 @@ from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.recoveries import find_recoveries
-from rl_lifecycle.trials.states import TrialState
 
 log = logging.getLogger(__name__)
 
@@ -219,9 +218,7 @@ class Ec2AwaitTrialOperator(TrialOperator):
     @staticmethod
     def _stopped(supervisor: TrialSupervisor) -> tuple[Action, Evidence]:
         evidence, _ = supervisor.observe()
-        action = decide_action(evidence)
-        failed = action.finding.model_copy(update={"state": TrialState.FAILED})
-        return action.model_copy(update={"finding": failed}), evidence
+        return decide_action(evidence).failed(), evidence
 
     def on_kill(self) -> None:
         """End the machine that this worker watches or has launched: whoever was started in its

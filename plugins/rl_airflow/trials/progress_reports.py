@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rl_airflow.run.trial_ends import TrialEnd
 from rl_lifecycle.machines.attempts import Attempt
 from rl_lifecycle.storage.layout import TrialId, curve_key, log_prefix
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.heartbeats import Heartbeat
 from rl_lifecycle.trials.states import Finding

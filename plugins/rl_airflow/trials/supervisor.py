@@ -40,7 +40,7 @@ from rl_lifecycle.machines.launches import (
 )
 from rl_lifecycle.machines.prices import highest_on_demand_usd
 from rl_lifecycle.storage.layout import head_key, heartbeat_key
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.actions import Action, ActionKind, decide_action
 from rl_lifecycle.trials.checkpoints import Head
 from rl_lifecycle.trials.evidence import Evidence, Machine, Patience, StepProgress
@@ -170,10 +170,8 @@ class TrialSupervisor:
         self, action: Action, evidence: Evidence, error: NoPlaceError
     ) -> tuple[Action, Evidence]:
         self.log.info("%s: %s", self.trial.trial, error)
-        finding = action.finding.model_copy(update={"reason": str(error)})
-        return Action(kind=ActionKind.WAIT, finding=finding), evidence.model_copy(
-            update={"no_place": True, "again": False}
-        )
+        finding = action.finding.with_reason(str(error))
+        return Action(kind=ActionKind.WAIT, finding=finding), evidence.without_place()
 
     def cancel(self, reason: str) -> None:
         """Terminate whatever works on the trial and close its open attempt. Safe to repeat.

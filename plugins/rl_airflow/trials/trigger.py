@@ -118,10 +118,7 @@ class Ec2TrialTrigger(BaseTrigger):
         own, and they lie there with their arguments: on SQLite a thousand that each named the
         thousand trials of their run made a poll nearly twice as dear.
         """
-        slim = tuple(attempt.model_copy(update={"request": {}}) for attempt in evidence.attempts)
-        known = evidence.model_copy(update={"attempts": slim}).model_dump(
-            mode="json", exclude_none=True
-        )
+        known = evidence.without_requests().model_dump(mode="json", exclude_none=True)
         return cls(
             plan.model_copy(update={"trials": (trial,)}).to_xcom(),
             trial,
@@ -195,9 +192,9 @@ class Ec2TrialTrigger(BaseTrigger):
         seen = see(evidence, look, datetime.now(UTC))
         if evidence.stops_early and self._is_curve_due(seen.beat):
             every_s = SHARE_OF_AGE * age_s(seen.attempts, seen.now)
-            seen = seen.model_copy(update={"stop": await self._why_stop(watch, plan, every_s)})
+            seen = seen.with_stop(await self._why_stop(watch, plan, every_s))
         return (
-            seen.model_copy(update={"no_place": not await self._has_place(watch, plan, seen)})
+            seen.with_no_place(not await self._has_place(watch, plan, seen))
             if seen.no_place
             else seen
         )
@@ -324,11 +321,4 @@ def see(before: Evidence, look: Sighting, now: datetime) -> Evidence:
     progress: StepProgress | None = track_progress(
         before.progress, beat, now, before.committed_step
     )
-    return before.model_copy(
-        update={
-            "now": now,
-            "machine": look.machine or before.machine,
-            "heartbeat": beat,
-            "progress": progress,
-        }
-    )
+    return before.seen(now, look.machine or before.machine, beat, progress)

@@ -21,7 +21,7 @@ from rl_airflow.machines.instances import KnownMachines, Machines
 from rl_lifecycle.errors import InvalidRecordError
 from rl_lifecycle.machines.ledger import Ledger
 from rl_lifecycle.storage.layout import HEARTBEATS, TrialId, heartbeat_key, heartbeat_prefix
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.evidence import Machine
 from rl_lifecycle.trials.heartbeats import Heartbeat
 

@@ -11,8 +11,9 @@ from rl_evaluator.errors import InvalidRequestError
 from rl_lifecycle.evaluation.reports import Report
 from rl_lifecycle.experiment.spec import Artifact, Champion, Spec
 from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import report_key, report_page_key
-from rl_lifecycle.storage.stores import DirectoryStore, get
+from rl_lifecycle.storage.object_store import get
 from tests.evaluator.stored_runs import store_shard, store_spec
 
 CHAMPION = Champion(

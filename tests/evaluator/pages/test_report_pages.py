@@ -18,8 +18,9 @@ from rl_evaluator.errors import InvalidRequestError
 from rl_evaluator.pages import films, report_pages
 from rl_lifecycle.errors import MissingObjectError
 from rl_lifecycle.experiment.spec import Artifact
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import report_page_key
-from rl_lifecycle.storage.stores import DirectoryStore, get
+from rl_lifecycle.storage.object_store import get
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_artifact, store_spec
 

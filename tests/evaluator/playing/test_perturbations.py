@@ -17,7 +17,7 @@ from rl_evaluator.playing.perturbations import PerturbedEnv, perturb
 from rl_evaluator.playing.policies import load_policy
 from rl_lifecycle.experiment.experiment import Perturbation
 from rl_lifecycle.experiment.spec import Artifact
-from rl_lifecycle.storage.stores import DirectoryStore
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from tests.evaluator.policy_files import policy_for_id
 
 NOISY = Perturbation(observation_noise=0.05, sticky_actions=0.2)

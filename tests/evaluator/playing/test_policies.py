@@ -18,7 +18,7 @@ from rl_evaluator.playing.policies import BATCH_SIZES, load_policy
 from rl_evaluator.playing.policy_checks import answer_check_policy
 from rl_lifecycle.evaluation.policies import METADATA_KEY
 from rl_lifecycle.evaluation.requests import CheckPolicyRequest
-from rl_lifecycle.storage.stores import DirectoryStore
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from tests.evaluator.policy_files import policy_for_id
 from tests.evaluator.stored_runs import store_artifact
 

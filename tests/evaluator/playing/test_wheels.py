@@ -15,7 +15,7 @@ from rl_evaluator.playing.wheels import use_wheels
 from rl_lifecycle.errors import CorruptArtifactError
 from rl_lifecycle.experiment.spec import Artifact, WheelSet
 from rl_lifecycle.records.record import sha256_hex
-from rl_lifecycle.storage.stores import DirectoryStore
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from tests.evaluator.stored_runs import store_artifact
 
 CODE = """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.due_times import SPARE_S, SPARE_SHARE, needed_at, spot_leaves_time
-from rl_lifecycle.experiment.experiment import Compute, read_experiment, without_due_time
+from rl_lifecycle.experiment.experiment import Compute, read_experiment
 from rl_lifecycle.experiment.spec import freeze_spec
 from rl_lifecycle.machines.attempts import AttemptEnd
 from rl_lifecycle.machines.launches import plan_market
@@ -70,7 +70,7 @@ def test_a_due_moment_in_the_past_is_refused_before_anything_is_frozen() -> None
 
 def test_a_run_that_nobody_waits_for_is_not_refused_for_a_moment_in_the_past() -> None:
     """An import, a replay."""
-    past = without_due_time(experiment("2026-11-22T01:00Z"))
+    past = experiment("2026-11-22T01:00Z").without_due_time()
     assert freeze_spec(past, run_id="r", created_at=START).due_at is None
 
 

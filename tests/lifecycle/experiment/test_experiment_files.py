@@ -9,7 +9,7 @@ import pytest
 from rl_airflow.run.experiment_files import read_experiment_file as read_for_airflow
 from rl_lifecycle.errors import InvalidExperimentError
 from rl_lifecycle.experiment.files import parse_yaml, read_experiment_file
-from rl_lifecycle.storage.stores import DirectoryStore
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_trainer.errors import BadInputError
 from rl_trainer.settings.spec_files import load_spec
 

@@ -159,7 +159,7 @@ def test_wrappers_that_no_evaluator_has_are_refused(experiment: Experiment, entr
         experiment, {"env_wrapper": ["gymnasium.wrappers.FlattenObservation", {"own.Wrapper": {}}]}
     )
     with pytest.raises(
-        InvalidExperimentError, match=r"env_wrapper: .* cannot be had where policies are judged"
+        InvalidExperimentError, match=r"env_wrapper: .* is not available where policies are judged"
     ):
         check_wrappers(experiment, {"env_wrapper": entry})
 

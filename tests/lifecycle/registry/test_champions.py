@@ -15,7 +15,7 @@ from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.champions import load_champion, load_parameters, refresh_champion
 from rl_lifecycle.storage import layout
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from tests.lifecycle.registry.test_promotion import Night
 
 NAME = "cartpole_ppo"
@@ -123,5 +123,5 @@ def test_a_pointer_to_another_version_with_its_own_manifest_is_refused(
         key,
         json.dumps({**document, "version": 1, "manifest_sha256": sha256_hex(manifest)}).encode(),
     )
-    with pytest.raises(InvalidRecordError, match="does not fit version 1"):
+    with pytest.raises(InvalidRecordError, match="does not match version 1"):
         load_champion(store, NAME)

@@ -40,7 +40,8 @@ from rl_lifecycle.registry.promotion import Promotion, PromotionOutcome, promote
 from rl_lifecycle.registry.versions import ImportRecord, VersionSource
 from rl_lifecycle.reports.run_summary import latest_spec
 from rl_lifecycle.storage import layout
-from rl_lifecycle.storage.stores import DirectoryStore, ObjectStore, get
+from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from rl_lifecycle.trials.checkpoints import CheckpointManifest
 from tests.lifecycle.conftest import NIGHT
 
@@ -380,7 +381,8 @@ def test_nobody_promotes_over_a_pointer_that_was_edited(
     store.put(key, canonical_json(edited | {"digest": "another"}))
     for refused in (third.promote, lambda: night("n4")):
         with pytest.raises(
-            InvalidRecordError, match="somebody edited it; put a version back with rollback_policy"
+            InvalidRecordError,
+            match="it was edited; put a version back with the DAG rollback_policy",
         ):
             refused()
     roll_back(
@@ -569,7 +571,9 @@ def test_a_changed_history_entry_is_noticed(
     night("n1").promote()
     second = night("n2")
     store.put(layout.history_key("cartpole_ppo", 1), b"{}")
-    with pytest.raises(LifecycleError, match="somebody changed it"):
+    with pytest.raises(
+        LifecycleError, match="differs from the entry in the pointer: it was edited"
+    ):
         second.promote()
 
 

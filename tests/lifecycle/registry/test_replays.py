@@ -9,7 +9,7 @@ from rl_lifecycle.experiment.experiment import Experiment
 from rl_lifecycle.experiment.spec import Replay, Spec
 from rl_lifecycle.registry.contents import VersionManifest, get_manifest
 from rl_lifecycle.registry.replays import ReplayOutcome, judge_replay, plan_replay
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from tests.lifecycle.conftest import NIGHT
 from tests.lifecycle.registry.test_promotion import Night, imported
 

@@ -12,14 +12,9 @@ from rl_lifecycle.errors import (
     PreconditionFailedError,
     StoreUnavailableError,
 )
-from rl_lifecycle.storage.stores import (
-    DirectoryStore,
-    ObjectStore,
-    S3Store,
-    get,
-    put_once,
-    split_s3_uri,
-)
+from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
+from rl_lifecycle.storage.s3_store import S3Store, split_s3_uri
 
 
 def test_what_was_put_is_found_and_listed_in_order(store: ObjectStore) -> None:
@@ -122,7 +117,7 @@ def test_a_bucket_that_does_not_answer_is_not_an_absent_key(store: S3Store) -> N
 
 def test_a_key_cannot_leave_a_directory_store(tmp_path: Path) -> None:
     """Keys come from files that people write."""
-    with pytest.raises(StoreUnavailableError, match="leaves the store"):
+    with pytest.raises(StoreUnavailableError, match="points outside the store"):
         DirectoryStore(tmp_path / "store").put("../outside", b"")
 
 

@@ -9,8 +9,10 @@ import pytest
 
 from rl_lifecycle.errors import ChangedPiecesError, CorruptArtifactError, MissingObjectError
 from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from rl_lifecycle.storage.pieces import PiecesReader
-from rl_lifecycle.storage.stores import DirectoryStore, ObjectStore, S3Store, get
+from rl_lifecycle.storage.s3_store import S3Store
 from rl_lifecycle.storage.streams import put_pieces, read_verified
 
 PARTS = [b"one", b"", bytes(3_000_000), b"three"]

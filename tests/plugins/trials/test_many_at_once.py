@@ -21,7 +21,7 @@ from rl_airflow.trials.watch import TrialWatch
 from rl_lifecycle.machines.attempts import Attempt
 from rl_lifecycle.records.record import canonical_json
 from rl_lifecycle.storage.layout import curve_key, trainer_log_key
-from rl_lifecycle.storage.stores import ObjectInfo, StoredObject
+from rl_lifecycle.storage.object_store import ObjectInfo, StoredObject
 from rl_lifecycle.trials.evidence import Evidence
 from tests.plugins.trials.test_early_stops import RULE, evaluated
 from tests.plugins.trials.test_trials import Stage

@@ -21,7 +21,7 @@ from rl_airflow.trials.watch import (
     until_next,
 )
 from rl_lifecycle.storage.layout import TrialId, heartbeat_key
-from rl_lifecycle.storage.stores import ObjectInfo, StoredObject
+from rl_lifecycle.storage.object_store import ObjectInfo, StoredObject
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 from tests.plugins.fake_ec2 import FakeEc2, FakeMachine
 from tests.plugins.worlds import START, MemoryStore

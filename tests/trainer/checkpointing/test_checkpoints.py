@@ -7,8 +7,9 @@ import pytest
 
 from rl_lifecycle.errors import ChangedPiecesError, CorruptArtifactError
 from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import TrialId, buffer_key, head_key
-from rl_lifecycle.storage.stores import DirectoryStore, ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.checkpoints import Head
 from rl_trainer.checkpointing.chain import Checkpoint, CheckpointChain, Contents
 from rl_trainer.checkpointing.retention import DirectoryRetention

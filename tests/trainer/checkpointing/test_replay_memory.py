@@ -19,8 +19,8 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from rl_lifecycle.records.record import sha256_hex
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.pieces import Pieces
-from rl_lifecycle.storage.stores import DirectoryStore
 from rl_trainer.checkpointing import replay_memory
 from rl_trainer.checkpointing.chain import CheckpointChain
 from rl_trainer.checkpointing.replay_memory import (

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from rl_lifecycle.records.record import sha256_hex
-from rl_lifecycle.storage.stores import StoredObject
+from rl_lifecycle.storage.object_store import StoredObject
 from rl_lifecycle.storage.streams import put_pieces, read_verified
 from rl_trainer.checkpointing.stores import PatientStore, open_store
 from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError, TrainerError

@@ -16,8 +16,9 @@ from rl_evaluator.playing.environments import environment_maker
 from rl_evaluator.playing.lanes import run_episodes
 from rl_evaluator.playing.policies import load_policy
 from rl_lifecycle.experiment.algorithms import ALGORITHMS, Algorithm, Exporter, Family
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import TrialId, policy_key
-from rl_lifecycle.storage.stores import DirectoryStore, get
+from rl_lifecycle.storage.object_store import get
 from rl_trainer.errors import InterruptedTrainingError
 from rl_trainer.onnx_export.families import WRITERS, exporter_of
 from rl_trainer.onnx_export.foreign import ExportRequest, detect_algorithm, export_file

@@ -17,8 +17,8 @@ from rl_lifecycle.storage.layout import (
     checkpoint_prefix,
     head_key,
 )
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from rl_lifecycle.storage.pieces import Pieces, Reader
-from rl_lifecycle.storage.stores import ObjectStore, get
 from rl_lifecycle.storage.streams import put_pieces, read_verified
 from rl_lifecycle.trials.checkpoints import MANIFEST, CheckpointManifest, Head, StoredFile
 from rl_trainer.checkpointing.retention import DirectoryRetention
@@ -112,7 +112,7 @@ class CheckpointChain:
                     f"{self.attempt}"
                 )
             head = (
-                before.model_copy(update={"attempt": self.attempt, "nonce": secrets.token_hex(16)})
+                before.taken_over(self.attempt, secrets.token_hex(16))
                 if before
                 else Head(
                     attempt=self.attempt,

@@ -8,8 +8,9 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 from rl_lifecycle.errors import LifecycleError
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import TrialId, checkpoint_prefix
-from rl_lifecycle.storage.stores import DirectoryStore, get
+from rl_lifecycle.storage.object_store import get
 from rl_lifecycle.trials.checkpoints import MANIFEST, CheckpointManifest
 from rl_lifecycle.trials.retention import KEPT, plan_retention, plan_sweep
 

@@ -13,17 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.errors import ChangedPiecesError, StoreUnavailableError
+from rl_lifecycle.storage.directory_store import DirectoryStore
+from rl_lifecycle.storage.object_store import ObjectInfo, ObjectStore, StoredObject
 from rl_lifecycle.storage.pieces import Pieces, Reader
-from rl_lifecycle.storage.stores import (
-    DirectoryStore,
-    ObjectInfo,
-    ObjectStore,
-    S3Store,
-    StoredObject,
-    error_code,
-    split_s3_uri,
-)
+from rl_lifecycle.storage.s3_store import S3Store, split_s3_uri
 from rl_lifecycle.storage.streams import put_pieces, read_through
 from rl_trainer.errors import BadInputError, DiskFullError, StoreLostError, TrainerError
 

@@ -8,8 +8,9 @@ import argparse
 import json
 import os
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
+from rl_lifecycle.command_line import OneLineParser
 from rl_lifecycle.errors import LifecycleError
 from rl_trainer.errors import TrainerError
 
@@ -18,14 +19,6 @@ EPILOG = (
     "· 73 disk full · 74 store lost · 75 interrupted, start again · 76 a later attempt took over "
     "· 77 other hardware · 78 diverged"
 )
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Reports wrong arguments in one line. The usage is shown by `--help` only."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the message, and exit with code 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def run(arguments: list[str]) -> int:

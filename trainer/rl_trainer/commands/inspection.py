@@ -12,7 +12,7 @@ from rl_lifecycle.storage.layout import (
     policy_key,
     trial_of_key,
 )
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from rl_lifecycle.trials.checkpoints import CheckpointManifest, Head
 from rl_trainer.checkpointing.stores import open_store
 from rl_trainer.errors import BadInputError

@@ -10,7 +10,7 @@ from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.registry.replays import ReplayOutcome, why_path_removed
 from rl_lifecycle.storage.layout import SPEC_FILE, spec_key
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from rl_trainer.checkpointing.numeric_class import differences, pin_threads
 from rl_trainer.checkpointing.stores import open_store
 from rl_trainer.environments.wheels import make_importable

@@ -7,7 +7,7 @@ from pathlib import Path
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.experiment.spec import Artifact
 from rl_lifecycle.experiment.wheels import unpack_wheel
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_trainer.errors import BadInputError
 
 

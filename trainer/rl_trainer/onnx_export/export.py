@@ -85,7 +85,7 @@ def export_policy(
         visited=visited,
         recurrent=recurrent,
     )
-    metadata = metadata.model_copy(update={"equality": equality})
+    metadata = metadata.with_equality(equality)
     data = graph.to_bytes(metadata.to_json())
     if len(data) > MAX_BYTES:
         raise BadInputError(

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from rl_lifecycle.errors import LifecycleError, PreconditionFailedError
 from rl_lifecycle.storage.layout import TrialId, heartbeat_key
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.heartbeats import Heartbeat
 
 #: Shortest and longest time between two heartbeats, in seconds. Every heartbeat is a request that

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rl_lifecycle.storage.layout import TrialId, trainer_log_key
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 
 
 class Journal:

@@ -8,7 +8,8 @@ from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.experiment.files import SUFFIXES, read_experiment_file
 from rl_lifecycle.experiment.spec import Artifact, Spec, freeze_spec
 from rl_lifecycle.storage.layout import SPECS, artifact_key, spec_key
-from rl_lifecycle.storage.stores import ObjectStore, get, put_once, split_s3_uri
+from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
+from rl_lifecycle.storage.s3_store import split_s3_uri
 from rl_trainer.checkpointing.stores import open_store
 from rl_trainer.errors import BadInputError
 

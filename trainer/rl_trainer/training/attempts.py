@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.experiment.spec import Spec
+from rl_lifecycle.storage.directory_store import DirectoryStore
 from rl_lifecycle.storage.layout import TrialId, head_key
-from rl_lifecycle.storage.stores import DirectoryStore, ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_lifecycle.trials.checkpoints import Head
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerCause, TrainerState
 from rl_trainer.checkpointing.chain import CheckpointChain

@@ -13,7 +13,7 @@ from rl_lifecycle.experiment.spec import Artifact, Spec
 from rl_lifecycle.experiment.wrappers import WrapperForm
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import policy_key
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_trainer.checkpointing.model_state import Arrays
 from rl_trainer.onnx_export.export import export_policy, raw_space
 from rl_trainer.onnx_export.reference import Observations

@@ -17,7 +17,7 @@ from rl_lifecycle.errors import CorruptArtifactError, MissingObjectError
 from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.records.record import canonical_json
 from rl_lifecycle.registry.replays import why_path_removed
-from rl_lifecycle.storage.stores import ObjectStore
+from rl_lifecycle.storage.object_store import ObjectStore
 from rl_trainer.checkpointing.chain import Checkpoint, CheckpointChain, Contents
 from rl_trainer.checkpointing.committer import Committer
 from rl_trainer.checkpointing.digests import digest_arrays

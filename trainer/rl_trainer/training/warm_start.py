@@ -16,7 +16,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 
 from rl_lifecycle.errors import LifecycleError
 from rl_lifecycle.experiment.spec import Spec
-from rl_lifecycle.storage.stores import ObjectStore, get
+from rl_lifecycle.storage.object_store import ObjectStore, get
 from rl_trainer.checkpointing.digests import NORMALISATION, POLICY
 from rl_trainer.checkpointing.model_state import (
     Arrays,

@@ -1,7 +1,7 @@
-"""The report's two plots, as inline SVG: no library, no script, readable without colour.
+"""The two plots of a report page, as inline SVG.
 
-Colours are Okabe and Ito's, which people with colour-blindness can tell apart
-(https://jfly.uni-koeln.de/color/); lines differ in their dashes too.
+The plots need no library and no script. People with colour-blindness can tell the colours apart
+(Okabe and Ito, https://jfly.uni-koeln.de/color/). The lines also differ in their dashes.
 """
 
 import html
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 WIDTH, HEIGHT = 480, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 14, 48
-#: More points than this would only hide each other; every k-th is drawn then.
+#: More points than this would hide each other, so only every k-th point is drawn then.
 MOST_POINTS = 2000
 
 
 class Axes:
-    """Maps values to places in one plot, and collects what is drawn."""
+    """The two axes of a plot, and the shapes that were drawn between them."""
 
     def __init__(
         self, title: str, x: tuple[str, float, float], y: tuple[str, float, float]
@@ -26,7 +26,7 @@ class Axes:
         self.parts: list[str] = []
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a pair of values lies."""
+        """Convert a pair of values to SVG coordinates."""
         across = (x - self.x_low) / (self.x_high - self.x_low)
         up = (y - self.y_low) / (self.y_high - self.y_low)
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (
@@ -34,28 +34,31 @@ class Axes:
         )
 
     def line(self, start: tuple[float, float], end: tuple[float, float], kind: str) -> None:
-        """Draw a straight line. :param kind: its class in the page's style."""
+        """Draw a straight line.
+
+        :param kind: its CSS class.
+        """
         (x1, y1), (x2, y2) = self.at(*start), self.at(*end)
         self.parts.append(
             f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
         )
 
     def dots(self, points: Sequence[tuple[float, float]]) -> None:
-        """Draw points."""
+        """Draw a dot for each point."""
         every = max(1, -(-len(points) // MOST_POINTS))
         for x, y in points[::every]:
             across, up = self.at(x, y)
             self.parts.append(f'<circle class="dot" cx="{across:.1f}" cy="{up:.1f}" r="2.5"/>')
 
     def steps(self, points: Sequence[tuple[float, float]]) -> None:
-        """Draw a curve through points."""
+        """Draw a line through points."""
         path = " ".join(
             f"{across:.1f},{up:.1f}" for across, up in (self.at(*point) for point in points)
         )
         self.parts.append(f'<polyline class="curve" points="{path}"/>')
 
     def to_svg(self) -> str:
-        """Give the whole plot."""
+        """Write the plot as an `<svg>` element."""
         title = html.escape(self.title)
         return (
             (
@@ -96,8 +99,9 @@ class Axes:
 
 
 def plot_pairs(candidate: Sequence[float], champion: Sequence[float], crash_below: float) -> str:
-    """Each seed a dot: above the diagonal the candidate did better; the dashed lines are the crash
-    threshold.
+    """Plot the candidate's return against the champion's, one dot for each seed.
+
+    The candidate did better above the diagonal. The dashed lines are the crash threshold.
     """
     both = [*candidate, *champion]
     low, high = _widened(min(both), max(both))
@@ -115,10 +119,10 @@ def plot_pairs(candidate: Sequence[float], champion: Sequence[float], crash_belo
 
 
 def plot_share(values: Sequence[float], label: str, mark: float, bound: float | None = None) -> str:
-    """The share of values at or below each value.
+    """Plot the share of values at or below each value.
 
     :param mark: a value to compare with, e.g. 0 for differences.
-    :param bound: the gate's lower bound of the mean.
+    :param bound: the gate's lower bound of the mean; None draws no bound.
     """
     ordered, n = sorted(values), len(values)
     low, high = _widened(min(ordered[0], mark), max(ordered[-1], mark))
@@ -137,5 +141,5 @@ def plot_share(values: Sequence[float], label: str, mark: float, bound: float | 
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """Keep an axis from having no length."""
+    """Give an axis whose ends are equal a length of 1."""
     return (low, high) if high > low else (low - 0.5, high + 0.5)

@@ -1,0 +1,11 @@
+"""Reading botocore's errors without importing botocore."""
+
+
+def error_code(error: Exception) -> str:
+    """Find the error code in AWS's answer.
+
+    :param error: a botocore `ClientError`, or any other error.
+    :return: for example `NoSuchKey`; empty if the error is no answer of AWS.
+    """
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
