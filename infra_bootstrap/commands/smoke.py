@@ -19,7 +19,8 @@ from infra_bootstrap.deployment.destroy import Destruction, destroy
 from infra_bootstrap.errors import BadInputError, BootstrapError
 from infra_bootstrap.preflight.checks import failures, run_checks
 from infra_bootstrap.preflight.traces import find_traces
-from infra_bootstrap.reaper.reaper import find_machines
+from infra_bootstrap.reaper.reaper import PRESENT, find_machines
+from infra_bootstrap.reaper.termination import terminate_until_gone
 from infra_bootstrap.stacks.outputs import Outputs, read_outputs
 from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.evaluation.requests import Shard
@@ -42,6 +43,7 @@ CAP_USD = 1.00
 REST_USD = 0.25
 INSTANCE_TYPES = ("c7i.large", "c6i.large")
 DEADLINE = timedelta(minutes=30)
+TERMINATE_WITHIN_S = 600.0
 EXPERIMENT = {
     "env_id": "CartPole-v1",
     "algo": "ppo",
@@ -279,13 +281,22 @@ def _await_shard(trial: Trial, beat: Heartbeat, say: Say) -> Shard:
 
 
 def _clean_up(clients: Clients, settings: DeploymentSettings, say: Say) -> Destruction:
-    """End the machine if it still runs, then destroy the environment with its bucket."""
-    left = [
-        str(machine["InstanceId"]) for machine in find_machines(clients.ec2, settings.environment)
-    ]
+    """Terminate the machine if it still exists, then destroy the environment with its bucket.
+
+    :raises SmokeFailedError: if the machine does not end; then nothing else is destroyed.
+    """
+    ec2, environment = clients.ec2, settings.environment
+    left = terminate_until_gone(
+        ec2,
+        lambda: find_machines(ec2, environment, states=PRESENT),
+        wait_s=TERMINATE_WITHIN_S,
+    )
     if left:
-        clients.ec2.terminate_instances(InstanceIds=left)
-        clients.ec2.get_waiter("instance_terminated").wait(InstanceIds=left)
+        raise SmokeFailedError(
+            f"{', '.join(left)} did not end within {TERMINATE_WITHIN_S:g} s: terminate it in EC2, "
+            f"then run `python -m infra_bootstrap destroy --environment {environment} "
+            f"--confirm {environment} --delete-bucket`"
+        )
     return destroy(clients, settings, settings.environment, say, delete_bucket=True)
 
 

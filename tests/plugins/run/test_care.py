@@ -13,9 +13,10 @@ import pytest
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowFailException
 
+from infra_bootstrap.reaper.reaper import WITHOUT_DEADLINE
 from rl_airflow.machines.instances import Machines
 from rl_airflow.machines.market_prices import MarketPrices
-from rl_airflow.machines.reap_operator import GRACE, WITHOUT_DEADLINE, find_overdue
+from rl_airflow.machines.reap_operator import GRACE, find_overdue
 from rl_airflow.run import notices
 from rl_airflow.run.notices import SnsRunNotifier, tell
 from rl_airflow.run.outcome_operators import ProveNoneLeftOperator, VerdictOperator
