@@ -1,13 +1,27 @@
-"""AWS clients of one identity, made when first asked for."""
+"""AWS clients of one identity. Each client is made when it is first used."""
+
+from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from infra_bootstrap.errors import AccessRefusedError
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_service_quotas import ServiceQuotasClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
 
 REFUSED = frozenset(
     {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403"}
@@ -29,43 +43,64 @@ class Clients:
         self.session = session
 
     def client(self, service: str) -> Any:
-        """Make a client of a service."""
+        """Make a client of any service, by boto3's name of the service."""
         return self.session.client(service, config=CONFIG)  # type: ignore[call-overload]
 
     @cached_property
-    def cloudformation(self) -> Any:
+    def cloudformation(self) -> CloudFormationClient:
         """CloudFormation."""
-        return self.client("cloudformation")
+        return self.session.client("cloudformation", config=CONFIG)
 
     @cached_property
-    def ec2(self) -> Any:
+    def ec2(self) -> EC2Client:
         """EC2."""
-        return self.client("ec2")
+        return self.session.client("ec2", config=CONFIG)
 
     @cached_property
-    def s3(self) -> Any:
-        """S3."""
-        return self.client("s3")
-
-    @cached_property
-    def iam(self) -> Any:
+    def iam(self) -> IAMClient:
         """IAM."""
-        return self.client("iam")
+        return self.session.client("iam", config=CONFIG)
 
     @cached_property
-    def ssm(self) -> Any:
+    def lambda_(self) -> LambdaClient:
+        """Lambda."""
+        return self.session.client("lambda", config=CONFIG)
+
+    @cached_property
+    def s3(self) -> S3Client:
+        """S3."""
+        return self.session.client("s3", config=CONFIG)
+
+    @cached_property
+    def service_quotas(self) -> ServiceQuotasClient:
+        """Service Quotas."""
+        return self.session.client("service-quotas", config=CONFIG)
+
+    @cached_property
+    def sns(self) -> SNSClient:
+        """SNS."""
+        return self.session.client("sns", config=CONFIG)
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        """SQS."""
+        return self.session.client("sqs", config=CONFIG)
+
+    @cached_property
+    def ssm(self) -> SSMClient:
         """Systems Manager, for its public parameters."""
-        return self.client("ssm")
+        return self.session.client("ssm", config=CONFIG)
 
     @cached_property
-    def sts(self) -> Any:
+    def sts(self) -> STSClient:
         """Security Token Service."""
-        return self.client("sts")
+        return self.session.client("sts", config=CONFIG)
 
     @cached_property
     def identity(self) -> dict[str, str]:
         """Who is calling: `Account`, `Arn`, `UserId`."""
-        return dict(self.sts.get_caller_identity())
+        caller = self.sts.get_caller_identity()
+        return {"Account": caller["Account"], "Arn": caller["Arn"], "UserId": caller["UserId"]}
 
     @property
     def account_id(self) -> str:
@@ -86,7 +121,7 @@ class Clients:
         """The ARN of a role of this account that has no path."""
         return f"arn:{self.partition}:iam::{self.account_id}:role/{name}"
 
-    def assume(self, role_arn: str, session_name: str = "nightshift-bootstrap") -> "Clients":
+    def assume(self, role_arn: str, session_name: str = "nightshift-bootstrap") -> Clients:
         """Become a role, for an hour.
 
         :raises AccessRefusedError: if the role does not trust the caller.
@@ -107,7 +142,7 @@ class Clients:
         )
 
 
-def as_clients(session_or_clients: "boto3.Session | Clients") -> Clients:
+def as_clients(session_or_clients: boto3.Session | Clients) -> Clients:
     """Take a session or clients."""
     return (
         session_or_clients

@@ -7,16 +7,19 @@ bootstrap) may become. What is there cannot be changed: the bucket's policy asks
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING
 
 from infra_bootstrap.artifacts.files import ArtifactFile
 from rl_lifecycle.storage.layout import ARTIFACTS
 from rl_lifecycle.storage.stores import S3Store, put_once
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
 PARALLEL = 8
 
 
-def upload(s3: Any, bucket: str, files: Sequence[ArtifactFile]) -> int:
+def upload(s3: "S3Client", bucket: str, files: Sequence[ArtifactFile]) -> int:
     """Upload what is not there yet.
 
     :param s3: an S3 client that may write `artifacts/`.

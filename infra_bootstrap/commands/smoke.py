@@ -11,7 +11,7 @@ exists. Needs no Airflow.
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.deployment import deploy
@@ -220,7 +220,7 @@ def _train(trial: Trial, say: Say) -> tuple[Heartbeat, float]:
     """
     outputs, name = trial.outputs, trial.spec.trial_id("seed-0")
     deadline = datetime.now(UTC) + DEADLINE
-    request = build_fleet_request(
+    request: dict[str, Any] = build_fleet_request(
         launch_template_id=outputs.launch_template_id,
         launch_template_version=outputs.launch_template_version,
         pools=plan_pools(INSTANCE_TYPES, outputs.subnet_ids),

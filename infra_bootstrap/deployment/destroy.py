@@ -1,7 +1,7 @@
 """Deleting an environment, and proving that nothing of it is left."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -18,6 +18,10 @@ from infra_bootstrap.stacks.concerns import WAVES, Concern, bucket_name, stack_n
 from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.records.record import Record
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import FilterTypeDef
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 Say = Callable[[str], None]
 #: How services say that something does not exist.
@@ -160,10 +164,9 @@ def empty_bucket(clients: Clients, bucket: str) -> int:
     try:
         clients.s3.delete_bucket_policy(Bucket=bucket)
         for page in clients.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-            found = [
+            found: list[ObjectIdentifierTypeDef] = [
                 {"Key": item["Key"], "VersionId": item["VersionId"]}
-                for kind in ("Versions", "DeleteMarkers")
-                for item in page.get(kind, ())
+                for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
             ]
             if found:
                 clients.s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
@@ -214,7 +217,10 @@ def find_leftovers(
 def _tagged_in_ec2(clients: Clients, environment: str) -> Iterator[str]:
     found: dict[str, str] = {}
     for key in (ENVIRONMENT_TAG, DEPLOYMENT_TAG):
-        filters = [{"Name": "key", "Values": [key]}, {"Name": "value", "Values": [environment]}]
+        filters: list[FilterTypeDef] = [
+            {"Name": "key", "Values": [key]},
+            {"Name": "value", "Values": [environment]},
+        ]
         for page in clients.ec2.get_paginator("describe_tags").paginate(Filters=filters):
             found |= {item["ResourceId"]: item["ResourceType"] for item in page["Tags"]}
     running = {str(machine["InstanceId"]) for machine in find_machines(clients.ec2, environment)}
@@ -236,7 +242,7 @@ def _deleted_gateways(clients: Clients, gateways: Sequence[str]) -> set[str]:
     """
     if not gateways:
         return set()
-    wanted = [{"Name": "nat-gateway-id", "Values": list(gateways)}]
+    wanted: list[FilterTypeDef] = [{"Name": "nat-gateway-id", "Values": list(gateways)}]
     living = {
         gateway["NatGatewayId"]
         for page in clients.ec2.get_paginator("describe_nat_gateways").paginate(Filters=wanted)
@@ -274,9 +280,9 @@ def _is_gone(clients: Clients, arn: str) -> bool:
     """Look again at what the tagging service still names: it may answer from before."""
     service, name = arn.split(":")[2], arn.split(":", 5)[5]
     looks: dict[str, Callable[[], Any]] = {
-        "lambda": lambda: clients.client("lambda").get_function(FunctionName=arn),
-        "sqs": lambda: clients.client("sqs").get_queue_url(QueueName=name),
-        "sns": lambda: clients.client("sns").get_topic_attributes(TopicArn=arn),
+        "lambda": lambda: clients.lambda_.get_function(FunctionName=arn),
+        "sqs": lambda: clients.sqs.get_queue_url(QueueName=name),
+        "sns": lambda: clients.sns.get_topic_attributes(TopicArn=arn),
         "s3": lambda: clients.s3.head_bucket(Bucket=name),
     }
     if service == "cloudformation":

@@ -10,7 +10,7 @@ endpoint's policy, the launch template's versions, the function's alias.
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -22,6 +22,9 @@ from infra_bootstrap.stacks.deployed import DeployedStack, find_stack
 from infra_bootstrap.stacks.resolving import Stage, canonical
 from infra_bootstrap.stacks.template_files import resources_made
 from rl_lifecycle.records.record import Record
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import DescribeStackResourceDriftsInputTypeDef
 
 DETECT_WITHIN_S = 300.0
 
@@ -94,15 +97,16 @@ def _detected(clients: Clients, stack: DeployedStack) -> Iterator[Drift]:
 
 
 def _drifted_resources(clients: Clients, name: str) -> Iterator[Mapping[str, Any]]:
-    more: dict[str, str] = {}
+    request: DescribeStackResourceDriftsInputTypeDef = {
+        "StackName": name,
+        "StackResourceDriftStatusFilters": ["MODIFIED", "DELETED"],
+    }
     while True:
-        page = clients.cloudformation.describe_stack_resource_drifts(
-            StackName=name, StackResourceDriftStatusFilters=["MODIFIED", "DELETED"], **more
-        )
+        page = clients.cloudformation.describe_stack_resource_drifts(**request)
         yield from page["StackResourceDrifts"]
         if not page.get("NextToken"):
             return
-        more = {"NextToken": page["NextToken"]}
+        request["NextToken"] = page["NextToken"]
 
 
 def _compared(stage: Stage) -> Iterator[Drift]:
@@ -329,7 +333,7 @@ def _launch_template(stage: Stage, logical_id: str) -> Iterator[str]:
 
 def _alias(stage: Stage, logical_id: str) -> Iterator[str]:
     name = stage.stack.outputs["EvaluatorFunctionName"]
-    found = stage.clients.client("lambda").get_alias(FunctionName=name, Name="live")
+    found = stage.clients.lambda_.get_alias(FunctionName=name, Name="live")
     if found["FunctionVersion"] != stage.stack.outputs["EvaluatorVersion"]:
         yield (
             f"it points to version {found['FunctionVersion']}, not "

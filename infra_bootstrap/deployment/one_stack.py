@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from botocore.exceptions import ClientError
 
@@ -29,6 +29,13 @@ from infra_bootstrap.stacks.images import find_image
 from infra_bootstrap.stacks.parameters import plan_parameters
 from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.records.record import Record
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import (
+        CreateChangeSetInputTypeDef,
+        DescribeChangeSetOutputTypeDef,
+        ParameterTypeDef,
+    )
 
 #: A change set that finds nothing to do fails with one of these.
 #: https://github.com/aws/aws-cli/blob/develop/awscli/customizations/cloudformation/deployer.py
@@ -96,27 +103,29 @@ def prepare(
     values = plan_parameters(
         clients, settings, concern, stack.parameters if stack else None, artifacts
     )
-    idle = Prepared(
+    unchanged = Prepared(
         environment=settings.environment, concern=concern, stack_name=name, command=settings.command
     )
     if stack is not None:
         differences = find_differences(clients, concern, stack, values)
         if not differences:
-            return idle
+            return unchanged
         if concern is Concern.IDENTITY and is_airflow(clients, stack.parameters):
             raise IdentityChangedError(name, differences, settings.command)
     answer = create_change_set(
         clients, settings, concern, values, stack.parameters if stack else None
     )
     if answer is None:
-        return idle
-    return idle.model_copy(
-        update={
-            "change_set": answer["ChangeSetId"],
-            "is_new": stack is None,
-            "changed_at": stack.changed_at if stack else "",
-            "changes": read_changes(answer),
-        }
+        return unchanged
+    return Prepared(
+        environment=settings.environment,
+        concern=concern,
+        stack_name=name,
+        change_set=answer["ChangeSetId"],
+        is_new=stack is None,
+        changed_at=stack.changed_at if stack else "",
+        changes=read_changes(answer),
+        command=settings.command,
     )
 
 
@@ -284,7 +293,7 @@ def create_change_set(
     concern: Concern,
     values: Mapping[str, str],
     deployed: Mapping[str, str] | None,
-) -> dict[str, Any] | None:
+) -> "DescribeChangeSetOutputTypeDef | None":
     """Make a change set and wait for it.
     :return: its description; None when it finds nothing to do.
 
@@ -293,7 +302,7 @@ def create_change_set(
     :raises StackFailedError: if CloudFormation refuses it.
     """
     name = stack_name(settings.environment, concern)
-    request = {
+    request: CreateChangeSetInputTypeDef = {
         "StackName": name,
         "ChangeSetName": f"nightshift-{uuid.uuid4().hex[:12]}",
         "ChangeSetType": "CREATE" if deployed is None else "UPDATE",
@@ -303,8 +312,10 @@ def create_change_set(
         ],
         "Capabilities": ["CAPABILITY_NAMED_IAM"] if concern is Concern.IDENTITY else [],
         "Tags": [{"Key": DEPLOYMENT_TAG, "Value": settings.environment}],
-        **_service_role(clients, settings, concern),
     }
+    role = _service_role(clients, settings, concern)
+    if "RoleARN" in role:
+        request["RoleARN"] = role["RoleARN"]
     try:
         made = clients.cloudformation.create_change_set(**request)["Id"]
     except ClientError as error:
@@ -324,15 +335,17 @@ def create_change_set(
     return answer
 
 
-def _parameter(key: str, value: str, deployed: Mapping[str, str]) -> dict[str, Any]:
+def _parameter(key: str, value: str, deployed: Mapping[str, str]) -> "ParameterTypeDef":
     if deployed.get(key) == value:
         return {"ParameterKey": key, "UsePreviousValue": True}
     return {"ParameterKey": key, "ParameterValue": value}
 
 
-def _await_change_set(clients: Clients, name: str, change_set: str, command: str) -> dict[str, Any]:
+def _await_change_set(
+    clients: Clients, name: str, change_set: str, command: str
+) -> "DescribeChangeSetOutputTypeDef":
     for delay in delays(PREPARE_WITHIN_S):
-        answer: dict[str, Any] = clients.cloudformation.describe_change_set(
+        answer = clients.cloudformation.describe_change_set(
             StackName=name, ChangeSetName=change_set
         )
         if answer["Status"] in ("CREATE_COMPLETE", "FAILED"):
@@ -349,9 +362,13 @@ def delays(within_s: float) -> list[float]:
     return pauses + [5.0] * max(0, round((within_s - sum(pauses)) / 5.0))
 
 
-def _service_role(
-    clients: Clients, settings: DeploymentSettings, concern: Concern
-) -> dict[str, str]:
+class ServiceRole(TypedDict, total=False):
+    """The arguments of a request that name the role which CloudFormation works as."""
+
+    RoleARN: str
+
+
+def _service_role(clients: Clients, settings: DeploymentSettings, concern: Concern) -> ServiceRole:
     """CloudFormation works as the deployer on all stacks but identity, which makes the deployer."""
     if concern is Concern.IDENTITY:
         return {}

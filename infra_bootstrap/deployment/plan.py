@@ -1,6 +1,6 @@
 """A plan: what `deploy` would do, and nothing done."""
 
-from typing import Any
+from typing import Any, Self
 
 from infra_bootstrap.artifacts.sets import ArtifactSet
 from infra_bootstrap.clients import Clients
@@ -31,6 +31,18 @@ class StackPlan(Record):
     costs: tuple[str, ...] = ()
     monthly_usd_now: float = 0.0
 
+    def with_changes(self, changes: tuple[Change, ...]) -> Self:
+        """Return the plan with the changes that a deployment would make."""
+        return self.model_copy(update={"changes": changes})
+
+    def with_note(self, note: str) -> Self:
+        """Return the plan with a note for the person who reads it."""
+        return self.model_copy(update={"note": note})
+
+    def with_cost_now(self, monthly_usd_now: float) -> Self:
+        """Return the plan with what the deployed stack costs a month, US dollars."""
+        return self.model_copy(update={"monthly_usd_now": monthly_usd_now})
+
 
 def plan(
     clients: Clients, settings: DeploymentSettings, concern: Concern, artifacts: ArtifactSet | None
@@ -55,20 +67,20 @@ def plan(
         costs=tuple(explain(made)),
     )
     if living is None:
-        return found.model_copy(update={"changes": additions(made)})
+        return found.with_changes(additions(made))
     differences = find_differences(clients, concern, living, values)
     if not differences:
-        return found.model_copy(update={"monthly_usd_now": found.monthly_usd})
+        return found.with_cost_now(found.monthly_usd)
     before = _deployed_resources(clients, living)
-    found = found.model_copy(update={"monthly_usd_now": monthly_usd(before)})
+    found = found.with_cost_now(monthly_usd(before))
     if concern is Concern.IDENTITY and is_airflow(clients, living.parameters):
         note = f"an administrator must change {', '.join(differences)}: `{settings.command}`"
-        return found.model_copy(update={"note": note})
+        return found.with_note(note)
     answer = create_change_set(clients, settings, concern, values, living.parameters)
     if answer is None:
         return found
     clients.cloudformation.delete_change_set(StackName=name, ChangeSetName=answer["ChangeSetId"])
-    return found.model_copy(update={"changes": completed(read_changes(answer), before, made)})
+    return found.with_changes(completed(read_changes(answer), before, made))
 
 
 def _deployed_resources(clients: Clients, stack: DeployedStack) -> dict[str, dict[str, Any]]:

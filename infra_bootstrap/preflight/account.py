@@ -216,7 +216,7 @@ def _simulate(clients: Clients, settings: DeploymentSettings, source: str) -> li
 def check_quotas(at: Situation) -> Iterator[Check]:
     """How many vCPUs may run at once, by family and market; new accounts have none for GPUs."""
     clients = at.clients
-    quotas = clients.client("service-quotas")
+    quotas = clients.service_quotas
     for family, code, fewest, needed in VCPU_QUOTAS:
         value = float(quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
         bad = CheckResult.FAILED if needed else CheckResult.WARNING
@@ -239,9 +239,7 @@ def check_lambda(at: Situation) -> Iterator[Check]:
     runtime = lambda_runtime(settings, evaluation.parameters if evaluation else None)
     check_runtime(clients, runtime)
     yield Check(name="Lambda's Python", verdict=CheckResult.GOOD, found=runtime)
-    limit = clients.client("lambda").get_account_settings()["AccountLimit"][
-        "UnreservedConcurrentExecutions"
-    ]
+    limit = clients.lambda_.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
     reserved = int(settings.parameters.get("ReservedConcurrency", "-1"))
     if reserved > 0 and limit - reserved < 100:
         yield Check(

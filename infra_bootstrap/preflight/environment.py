@@ -99,9 +99,9 @@ def check_vpcs(at: Situation) -> Iterator[Check]:
     """An account has five networks in a region unless it asked for more."""
     clients, settings = at
     quota = float(
-        clients.client("service-quotas").get_service_quota(ServiceCode="vpc", QuotaCode=VPC_QUOTA)[
-            "Quota"
-        ]["Value"]
+        clients.service_quotas.get_service_quota(ServiceCode="vpc", QuotaCode=VPC_QUOTA)["Quota"][
+            "Value"
+        ]
     )
     used = len(clients.ec2.describe_vpcs()["Vpcs"])
     deployed = find_stack(clients, stack_name(settings.environment, Concern.NETWORK)) is not None

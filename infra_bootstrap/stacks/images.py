@@ -2,7 +2,7 @@
 platform.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -11,6 +11,9 @@ from infra_bootstrap.clients import Clients, code_of, refused_or_same
 from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.stacks.concerns import Concern
 from infra_bootstrap.stacks.template_files import parameters_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import ImageTypeDef
 
 #: A tag that says which Python an image has; the deep-learning AMI has none, and this.
 PYTHON_TAG, DEFAULT_PYTHON = "nightshift:python", "3.12"
@@ -60,7 +63,7 @@ def _resolve(clients: Clients, name: str) -> str:
     )
 
 
-def _read(image: dict[str, Any]) -> Image:
+def _read(image: "ImageTypeDef") -> Image:
     tags = {tag["Key"]: tag["Value"] for tag in image.get("Tags", ())}
     root = image.get("RootDeviceName", "/dev/sda1")
     sizes = [
