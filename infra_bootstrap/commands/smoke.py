@@ -1,11 +1,10 @@
-"""The first real account: bootstrap, one tiny training, one evaluation, destroy, and the proof that
-nothing is left.
+"""The smoke run: deploy a new environment, train and evaluate once, destroy it, prove it is gone.
 
-Costs money, and no more than it says, by the approximate prices of
-:mod:`rl_lifecycle.machines.instance_types`: before anything is made, the dearest that can happen is
-added up and compared with the cap; the machine carries a deadline that its own timer, the reaper
-and this program enforce. Destroys what it made, so it refuses an environment of which anything
-exists. Needs no Airflow.
+The run costs money, but not more than it says. Before it makes anything it adds up the highest
+possible cost by the approximate prices of :mod:`rl_lifecycle.machines.instance_types`, and compares
+the sum with the cap. The machine has a deadline, which its own timer, the reaper and this program
+enforce. The run destroys its environment, so it refuses an environment that already exists. It
+needs no Airflow.
 """
 
 import time
@@ -17,7 +16,7 @@ from infra_bootstrap.clients import Clients
 from infra_bootstrap.deployment import deploy
 from infra_bootstrap.deployment.destroy import Destruction, destroy
 from infra_bootstrap.errors import BadInputError, BootstrapError
-from infra_bootstrap.preflight.checks import failures, run_checks
+from infra_bootstrap.preflight.checklist import failures, run_checks
 from infra_bootstrap.preflight.traces import find_traces
 from infra_bootstrap.reaper.reaper import PRESENT, find_machines
 from infra_bootstrap.reaper.termination import terminate_until_gone
@@ -36,10 +35,10 @@ from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 
 #: The environment of `make aws-smoke`.
 ENVIRONMENT = "smoke"
-#: What the whole of it may cost at most.
+#: The highest cost of the whole run, US dollars.
 CAP_USD = 1.00
-#: Everything but the machine, at most: requests, storage of an hour, two Lambdas, alarms by the
-#: hour. Rounded up a lot.
+#: The highest cost of everything but the machine, US dollars: requests, an hour of storage, two
+#: Lambda functions, an hour of alarms. Rounded up a lot.
 REST_USD = 0.25
 INSTANCE_TYPES = ("c7i.large", "c6i.large")
 DEADLINE = timedelta(minutes=30)
@@ -64,13 +63,14 @@ Answer = TypeVar("Answer")
 
 
 class SmokeFailedError(BootstrapError):
-    """A step of the first run failed; what was made has been destroyed, or the message says what
-    has not.
+    """A step of the smoke run failed.
+
+    The environment has been destroyed, or the message names what is left of it.
     """
 
 
 class SmokeReport(Record):
-    """What happened, and what it cost."""
+    """What a smoke run did, how long each step took (seconds), and what the machine cost."""
 
     account_id: str
     region: str
@@ -84,7 +84,7 @@ class SmokeReport(Record):
 
 
 class Trial(NamedTuple):
-    """The one training: its spec and where it writes."""
+    """The one trial of the run: its spec, and where it writes."""
 
     spec: Spec
     outputs: Outputs
@@ -93,8 +93,9 @@ class Trial(NamedTuple):
 
 
 def confirmation(clients: Clients, environment: str) -> str:
-    """The words that must be said, exactly: for one environment of one account and region, and no
-    other.
+    """Return the words that the user must type.
+
+    They name the account, the region and the environment, so they cannot confirm another run.
     """
     return (
         f"spend up to {CAP_USD:.2f} USD in account {clients.account_id}, region "
@@ -103,8 +104,9 @@ def confirmation(clients: Clients, environment: str) -> str:
 
 
 def highest_usd() -> float:
-    """The dearest that can happen, about: the dearest machine until its deadline and an hour of
-    grace, and the rest.
+    """Add up the highest possible cost of the run, about, US dollars.
+
+    The most expensive machine runs until its deadline and an hour longer.
     """
     hours = DEADLINE.total_seconds() / 3600 + 1
     return round(max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES) * hours + REST_USD, 2)
@@ -113,13 +115,12 @@ def highest_usd() -> float:
 def run_smoke(
     clients: Clients, settings: DeploymentSettings, confirm: str | None, say: Say
 ) -> SmokeReport:
-    """Make an environment of its own, train once, evaluate once, destroy it with its bucket. Costs
-    money.
+    """Deploy a new environment, train and evaluate once, and destroy all of it. Costs money.
 
-    :param confirm: must be :func:`confirmation`, exactly.
-    :raises BadInputError: if it is not, or if anything of the environment exists: nothing was made,
-        and nothing destroyed.
-    :raises SmokeFailedError: if a step fails; the environment is destroyed all the same.
+    :param confirm: must equal :func:`confirmation`.
+    :raises BadInputError: if it does not, or if anything of the environment exists. Then nothing
+        was made, and nothing was destroyed.
+    :raises SmokeFailedError: if a step fails. The environment is destroyed nevertheless.
     """
     _refuse_unless_new(clients, settings.environment)
     _refuse_unless_confirmed(clients, settings.environment, confirm)
@@ -161,17 +162,13 @@ def run_smoke(
 
 
 def _refuse_unless_new(clients: Clients, environment: str) -> None:
-    """Refuse what somebody may need: the end of a first run ends every machine of its environment
-    and deletes its bucket.
-    """
+    """Refuse an environment that exists, because the run destroys its machines and its bucket."""
     found = list(find_traces(clients, environment))
     if found:
         raise BadInputError(
             f"nothing was made and nothing destroyed: {environment} exists ({', '.join(found)}), "
-            "and a first run "
-            "destroys its environment: name one that is free with --environment. If this one is "
-            "what an "
-            "interrupted first run left, see `python -m infra_bootstrap destroy --help`"
+            "and the smoke run destroys its environment. Choose a new name with --environment. If "
+            "an interrupted smoke run left this one, see `python -m infra_bootstrap destroy --help`"
         )
 
 
@@ -184,9 +181,8 @@ def _refuse_unless_confirmed(clients: Clients, environment: str, confirm: str | 
             else f'python -m infra_bootstrap smoke --environment {environment} --confirm "{words}"'
         )
         raise BadInputError(
-            f"nothing was made: this costs real money (at most about {highest_usd():.2f} USD). If "
-            "you mean it: "
-            f"{command}"
+            f"nothing was made: the smoke run costs real money (at most about "
+            f"{highest_usd():.2f} USD). To start it, run: {command}"
         )
     if highest_usd() > CAP_USD:
         raise BadInputError(
@@ -196,7 +192,7 @@ def _refuse_unless_confirmed(clients: Clients, environment: str, confirm: str | 
 
 
 def _prepare(clients: Clients, settings: DeploymentSettings) -> Trial:
-    """Freeze the spec of the one training, as the launcher."""
+    """Freeze the spec of the one trial, as the launcher role."""
     outputs = read_outputs(clients, settings.environment)
     launcher = clients.assume(outputs.launcher_role_arn, "nightshift-smoke")
     now = datetime.now(UTC)
@@ -214,9 +210,9 @@ def _prepare(clients: Clients, settings: DeploymentSettings) -> Trial:
 
 
 def _train(trial: Trial, say: Say) -> tuple[Heartbeat, float]:
-    """Launch one machine, and wait for its end. Starts billing, and ends it.
+    """Launch one machine, and wait until it has ended. Starts billing.
 
-    :return: the last heartbeat, and the machine's seconds.
+    :return: the last heartbeat, and how long the machine ran, seconds.
     """
     outputs, name = trial.outputs, trial.spec.trial_id("seed-0")
     deadline = datetime.now(UTC) + DEADLINE
@@ -233,7 +229,8 @@ def _train(trial: Trial, say: Say) -> tuple[Heartbeat, float]:
             f"{error.get('ErrorCode')}: {error.get('ErrorMessage')}"
             for error in answer.get("Errors", ())
         }
-        raise SmokeFailedError(f"no machine: {'; '.join(sorted(refused)) or 'AWS gave no reason'}")
+        reasons = "; ".join(sorted(refused)) or "AWS gave no reason"
+        raise SmokeFailedError(f"AWS started no machine: {reasons}")
     say(
         f"machine {answer['Instances'][0]['InstanceIds'][0]}, "
         f"{answer['Instances'][0].get('InstanceType')}"
@@ -253,7 +250,7 @@ def _await_training(trial: Trial, deadline: datetime, say: Say) -> Heartbeat:
             break
         if gone:
             raise SmokeFailedError(
-                "the machine ended without a word (last heartbeat: "
+                "the machine ended before the training did (last heartbeat: "
                 f"{beat.state if beat else 'none'})"
             )
         say(f"training: {f'{beat.state}, step {beat.step}' if beat else 'booting'}")
@@ -267,7 +264,7 @@ def _await_training(trial: Trial, deadline: datetime, say: Say) -> Heartbeat:
 
 
 def _await_shard(trial: Trial, beat: Heartbeat, say: Say) -> Shard:
-    """Wait for the evaluation that the policy's arrival triggers."""
+    """Wait for the evaluation, which starts when the policy arrives in the bucket."""
     name = selection_name("seed-0", beat.step)
     key = shard_key("smoke", trial.spec.run, name, 0)
     for _ in range(120):

@@ -1,4 +1,4 @@
-"""Deleting an environment, and proving that nothing of it is left."""
+"""Delete an environment, and prove that nothing of it is left."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 Say = Callable[[str], None]
-#: How services say that something does not exist.
+#: The error codes by which services say that something does not exist.
 MISSING = frozenset(
     {
         "404",
@@ -35,18 +35,18 @@ MISSING = frozenset(
         "QueueDoesNotExist",
     }
 )
-#: Said of what is kept.
+#: The reason why two stacks are kept, as it is printed.
 WHY_KEPT = (
-    "storage holds what was trained, and identity the role that can delete it; `destroy "
-    "--delete-bucket`, by an "
-    "administrator, takes both"
+    "storage holds what was trained, and identity holds the role that can delete storage; an "
+    "administrator deletes both with `destroy --delete-bucket`"
 )
 
 
 class Destruction(Record):
-    """What was deleted, what was kept on purpose, and what is left over: that must be empty.
+    """What was deleted, and what was kept on purpose.
 
-    :param why_kept: for a person; empty when nothing was kept.
+    :param leftovers: what still exists although it should not. It must be empty.
+    :param why_kept: the reason, for a person. Empty: nothing was kept.
     """
 
     deleted: tuple[str, ...]
@@ -63,15 +63,17 @@ def destroy(
     *,
     delete_bucket: bool = False,
 ) -> Destruction:
-    """Delete the stacks of an environment, in the opposite order of their making.
+    """Delete the stacks of an environment, in the reverse order of `deploy`.
 
-    The storage stack and its bucket are kept unless asked for: they hold what was trained, judged
+    The storage stack and its bucket are kept by default, because they hold what was trained, judged
     and promoted. Identity is kept as long as storage is, because CloudFormation deletes the storage
-    stack as identity's deployer. Airflow's role deletes what costs money, and leaves these two to
-    an administrator.
+    stack with identity's deployer role. Airflow's role deletes the stacks that cost money, and
+    leaves these two to an administrator.
 
     :param confirm: must be the environment's exact name.
-    :raises NotConfirmedError: if it is not. :raises InstancesRunningError: if machines run.
+    :param delete_bucket: whether to delete storage with its bucket, and identity, too.
+    :raises NotConfirmedError: if `confirm` is another word.
+    :raises InstancesRunningError: if machines run.
     """
     if confirm != settings.environment:
         raise NotConfirmedError(settings.environment)
@@ -155,8 +157,9 @@ def _delete(
 
 
 def empty_bucket(clients: Clients, bucket: str) -> int:
-    """Delete every version of every object, after taking away the policy that forbids it. There is
-    no way back.
+    """Delete every version of every object. This cannot be undone.
+
+    First it deletes the bucket's policy, which forbids the deletion.
 
     :return: how many versions were deleted.
     """
@@ -179,7 +182,7 @@ def empty_bucket(clients: Clients, bucket: str) -> int:
 
 
 def _delete_bucket(clients: Clients, bucket: str) -> Iterator[str]:
-    """Delete the bucket itself, which its stack retains. :return: its name, if it was there."""
+    """Delete the bucket, which its stack retains. :return: its name, if it existed."""
     try:
         clients.s3.delete_bucket(Bucket=bucket)
     except ClientError as error:
@@ -192,12 +195,12 @@ def _delete_bucket(clients: Clients, bucket: str) -> Iterator[str]:
 def find_leftovers(
     clients: Clients, settings: DeploymentSettings, kept: set[Concern]
 ) -> Iterator[str]:
-    """List what is still there of an environment, but for what was kept: stacks, roles, and all
-    that bears its tags.
+    """List what still exists of an environment, except for what was kept.
 
-    Asked in three ways, because none knows everything: CloudFormation for stacks, EC2 for its own
-    tags (a terminated machine keeps them for an hour and does not count), the tagging service for
-    the rest. It answers late, so what it names is looked at again by name where that is possible.
+    Three services are asked, because no service knows everything: CloudFormation about stacks, EC2
+    about its own tags, and the tagging service about the rest. A terminated machine keeps its tags
+    for an hour and does not count. The tagging service answers late, so its resources are looked up
+    again by name where that is possible.
     """
     for concern in Concern:
         name = stack_name(settings.environment, concern)
@@ -236,7 +239,7 @@ def _tagged_in_ec2(clients: Clients, environment: str) -> Iterator[str]:
 
 
 def _deleted_gateways(clients: Clients, gateways: Sequence[str]) -> set[str]:
-    """NAT gateways that are deleted, which EC2 shows for about an hour more, tags and all.
+    """Find the NAT gateways that are deleted. EC2 shows them, with their tags, for about an hour.
 
     Source: https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html
     """
@@ -263,8 +266,9 @@ def _tagged(clients: Clients, key: str, environment: str) -> Iterator[str]:
 
 
 def _is_kept(arn: str, settings: DeploymentSettings, kept: set[Concern]) -> bool:
-    """Whether a tagged resource belongs to a stack that was kept; what EC2 has, EC2 was asked
-    for.
+    """Tell whether a tagged resource belongs to a stack that was kept.
+
+    Resources of EC2 count as kept here, because :func:`_tagged_in_ec2` asks EC2 about them.
     """
     service = arn.split(":")[2]
     if any(f":stack/{stack_name(settings.environment, concern)}/" in arn for concern in kept):
@@ -277,7 +281,7 @@ def _is_kept(arn: str, settings: DeploymentSettings, kept: set[Concern]) -> bool
 
 
 def _is_gone(clients: Clients, arn: str) -> bool:
-    """Look again at what the tagging service still names: it may answer from before."""
+    """Look up a resource that the tagging service names, because its answer may be old."""
     service, name = arn.split(":")[2], arn.split(":", 5)[5]
     looks: dict[str, Callable[[], Any]] = {
         "lambda": lambda: clients.lambda_.get_function(FunctionName=arn),

@@ -1,13 +1,11 @@
-"""Deploying one stack in three steps, so that an Airflow task can let go of its worker between
-them.
+"""Deploy one stack in three steps. An Airflow task can leave its worker between them.
 
     prepared = prepare(clients, settings, concern, artifacts)     # a change set, or nothing to do
     started = start(clients, prepared)                            # CloudFormation begins
     while (progress := poll(clients, started)).outcome is None: … # wait as you like
 
-Each step can be repeated: a change set that was not executed is replaced, a stack that another try
-has brought to its goal is UNCHANGED. A failed deployment rolls back, and the same command goes on
-from there.
+Each step can be repeated. A change set that was not executed is replaced. A stack that an earlier
+try has finished is UNCHANGED. A failed deployment rolls back, and the same command continues.
 """
 
 import time
@@ -37,18 +35,18 @@ if TYPE_CHECKING:
         ParameterTypeDef,
     )
 
-#: A change set that finds nothing to do fails with one of these.
+#: A change set without changes fails with one of these messages.
 #: https://github.com/aws/aws-cli/blob/develop/awscli/customizations/cloudformation/deployer.py
 NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
 PREPARE_WITHIN_S = 300.0
 DELETE_WITHIN_S = 1800.0
-#: On every resource that can bear it, also on those that the environment's own tag is kept from;
-#: finds what is left over.
+#: The tag of every resource that can have tags, also of those that must not have the environment's
+#: tag. `destroy` finds leftovers by it.
 DEPLOYMENT_TAG = "nightshift:deployment"
 
 
 class StackOutcome(StrEnum):
-    """What became of a stack."""
+    """What an operation did to a stack."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -57,10 +55,11 @@ class StackOutcome(StrEnum):
 
 
 class Prepared(Record):
-    """A stack that is ready to be started, or has nothing to do. JSON, for a task to hand on.
+    """A stack whose deployment can start, or that has nothing to do. A task passes it on as JSON.
 
-    :param change_set: its ARN; None when there is nothing to do.
-    :param changed_at: the stack's time before the operation.
+    :param change_set: the change set's ARN. None: there is nothing to do.
+    :param changed_at: when the stack was last changed, before this operation.
+    :param command: the command that continues the deployment, for messages.
     """
 
     environment: str
@@ -74,7 +73,7 @@ class Prepared(Record):
 
 
 class StackProgress(Record):
-    """Where a stack is. `outcome` is None while CloudFormation works."""
+    """How far a stack is. `outcome` is None while CloudFormation works."""
 
     stack_name: str
     status: str
@@ -87,15 +86,15 @@ def prepare(
     concern: Concern,
     artifacts: ArtifactSet | None = None,
 ) -> Prepared:
-    """Compare a stack with its template, and leave a change set if they differ. Costs nothing.
+    """Compare a stack with its template, and make a change set if they differ. Costs nothing.
 
-    A stack that never came to life (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first. Where
-    the template's text, the parameters and the image are the same no change set is made: it could
-    not find anything.
+    A stack that was never completed (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first. If
+    the template's text, the parameters and the image are the same, no change set is made, because
+    it would be empty.
 
-    :param artifacts: what was built and uploaded; needed for training and evaluation.
+    :param artifacts: what was built and uploaded. Training and evaluation need it.
     :raises IdentityChangedError: if identity differs, and the caller may not change it.
-    :raises StackBusyError: if somebody else is working on the stack.
+    :raises StackBusyError: if another deployment is changing the stack.
     :raises StackFailedError: if CloudFormation refuses the change set.
     """
     name = stack_name(settings.environment, concern)
@@ -130,9 +129,7 @@ def prepare(
 
 
 def start(clients: Clients, prepared: Prepared) -> Prepared:
-    """Execute a change set; CloudFormation begins to change resources, which may begin to cost.
-    Returns at once.
-    """
+    """Start to execute a change set, and return at once. New resources may cost money."""
     if prepared.change_set is not None:
         try:
             clients.cloudformation.execute_change_set(
@@ -146,9 +143,10 @@ def start(clients: Clients, prepared: Prepared) -> Prepared:
 
 
 def poll(clients: Clients, prepared: Prepared) -> StackProgress:
-    """Look at a stack that was started.
+    """Look once at a stack that was started.
 
-    :raises StackFailedError: if it failed, with the resource that failed first and AWS's reason.
+    :raises StackFailedError: if it failed. It names the first resource that failed, and AWS's
+        reason.
     """
     if prepared.change_set is None:
         return StackProgress(
@@ -172,8 +170,9 @@ def poll(clients: Clients, prepared: Prepared) -> StackProgress:
 
 
 def protect(clients: Clients, prepared: Prepared) -> bool:
-    """Turn termination protection on where it belongs.
-    :return: whether it is on; Airflow's role may not turn it on.
+    """Turn termination protection on, for the stacks that need it.
+
+    :return: whether it is on. Airflow's role may not turn it on.
     """
     if prepared.concern not in PROTECTED:
         return False
@@ -192,9 +191,10 @@ def protect(clients: Clients, prepared: Prepared) -> bool:
 def find_living_stack(
     clients: Clients, settings: DeploymentSettings, concern: Concern
 ) -> DeployedStack | None:
-    """Look a stack up, and clear it away if it is dead.
+    """Find a stack that can be updated. A stack that cannot is repaired or deleted first.
 
-    :raises StackBusyError: if somebody else is working on it.
+    :return: None if there is no stack (any more).
+    :raises StackBusyError: if another deployment is changing it.
     """
     name = stack_name(settings.environment, concern)
     stack = find_stack(clients, name)
@@ -223,8 +223,9 @@ def delete_stack(clients: Clients, settings: DeploymentSettings, concern: Concer
 
 
 def poll_deletion(clients: Clients, stack_id: str, command: str) -> StackProgress:
-    """Look at a stack that is being deleted. :raises StackFailedError: if it could not be
-    deleted.
+    """Look once at a stack that is being deleted.
+
+    :raises StackFailedError: if it could not be deleted.
     """
     stack = find_stack(clients, stack_id)
     if stack is None:
@@ -244,7 +245,9 @@ def await_deletion(
     within_s: float = DELETE_WITHIN_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Wait until a stack is gone.
+    """Wait until a stack is deleted.
+
+    :param within_s: the longest wait, seconds.
     :raises StackFailedError: if it could not be deleted, or not in time.
     """
     for delay in delays(within_s):
@@ -252,17 +255,16 @@ def await_deletion(
             return
         sleep(delay)
     raise StackFailedError(
-        stack_id, "DELETE_IN_PROGRESS", "", f"it was not gone after {within_s:g} s.", command
+        stack_id, "DELETE_IN_PROGRESS", "", f"it was not deleted after {within_s:g} s.", command
     )
 
 
 def find_differences(
     clients: Clients, concern: Concern, stack: DeployedStack, values: Mapping[str, str]
 ) -> list[str]:
-    """Compare a deployed stack with the template's text, the planned parameters and the image that
-    "latest" means today.
+    """Compare a deployed stack with its template, its planned parameters and the newest image.
 
-    :return: what differs, in words; empty when a change set could find nothing.
+    :return: what differs, in words. Empty: a change set would be empty.
     """
     deployed = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")[
         "TemplateBody"
@@ -283,7 +285,7 @@ def find_differences(
 
 
 def is_airflow(clients: Clients, identity_parameters: Mapping[str, str]) -> bool:
-    """Whether the caller is the role that Airflow's workers run as."""
+    """Tell whether the caller is the role that Airflow's workers run as."""
     return role_of_arn(clients.identity["Arn"]) == identity_parameters.get("AirflowRoleName")
 
 
@@ -294,11 +296,12 @@ def create_change_set(
     values: Mapping[str, str],
     deployed: Mapping[str, str] | None,
 ) -> "DescribeChangeSetOutputTypeDef | None":
-    """Make a change set and wait for it.
-    :return: its description; None when it finds nothing to do.
+    """Make a change set, and wait until it is ready.
 
-    :param deployed: the stack's parameters now; None: it is new. What stays is said as "the value
-        before", because the value of an SSM parameter's type is not what was given.
+    :param deployed: the stack's parameters now. None: the stack is new. A value that stays is sent
+        as "use the previous value", because CloudFormation shows the resolved value of a parameter
+        that names an SSM parameter, not the name that was given.
+    :return: the change set's description. None: it is empty.
     :raises StackFailedError: if CloudFormation refuses it.
     """
     name = stack_name(settings.environment, concern)
@@ -357,7 +360,7 @@ def _await_change_set(
 
 
 def delays(within_s: float) -> list[float]:
-    """Pauses between polls: short first, 5 s at last, in all about as long as asked for."""
+    """Return the pauses between polls, seconds: short ones first, 5 s later, `within_s` in all."""
     pauses = [0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0]
     return pauses + [5.0] * max(0, round((within_s - sum(pauses)) / 5.0))
 
@@ -369,7 +372,7 @@ class ServiceRole(TypedDict, total=False):
 
 
 def _service_role(clients: Clients, settings: DeploymentSettings, concern: Concern) -> ServiceRole:
-    """CloudFormation works as the deployer on all stacks but identity, which makes the deployer."""
+    """Name the deployer role, except for identity, which is the stack that makes this role."""
     if concern is Concern.IDENTITY:
         return {}
     return {"RoleARN": clients.role_arn(role_name(settings.environment, "deployer"))}
@@ -378,7 +381,7 @@ def _service_role(clients: Clients, settings: DeploymentSettings, concern: Conce
 def _continue_rollback(
     clients: Clients, settings: DeploymentSettings, stack: DeployedStack, concern: Concern
 ) -> DeployedStack | None:
-    """Finish a rollback that stopped half-way, which is what AWS asks for before anything else."""
+    """Finish a rollback that stopped half-way. AWS allows no other operation before."""
     clients.cloudformation.continue_update_rollback(
         StackName=stack.name, **_service_role(clients, settings, concern)
     )

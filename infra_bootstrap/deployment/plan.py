@@ -1,4 +1,4 @@
-"""A plan: what `deploy` would do, and nothing done."""
+"""Plan what `deploy` would do to a stack, without doing it."""
 
 from typing import Any, Self
 
@@ -16,11 +16,14 @@ from rl_lifecycle.records.record import Record
 
 
 class StackPlan(Record):
-    """What would happen to a stack.
+    """What `deploy` would do to a stack.
 
-    :param monthly_usd: what it costs a month afterwards, while nothing runs.
-    :param costs: what of it costs something.
-    :param monthly_usd_now: what it costs a month as it is deployed; 0 for one that is not.
+    :param status: CloudFormation's status of the stack now. Empty: there is no stack.
+    :param note: a remark for a person, such as who must deploy it.
+    :param monthly_usd: what the stack would cost a month while nothing runs, US dollars.
+    :param costs: the resources that cost something, each with its price.
+    :param monthly_usd_now: what the deployed stack costs a month, US dollars. 0: it is not
+        deployed.
     """
 
     stack_name: str
@@ -47,8 +50,10 @@ class StackPlan(Record):
 def plan(
     clients: Clients, settings: DeploymentSettings, concern: Concern, artifacts: ArtifactSet | None
 ) -> StackPlan:
-    """Plan a stack. A new one is read from its template; an existing one from a change set, which
-    is deleted again.
+    """Plan a stack.
+
+    The plan of a new stack comes from its template. The plan of an existing stack comes from a
+    change set, which is deleted again.
 
     :raises BadInputError: if a parameter is not allowed.
     """
@@ -84,7 +89,7 @@ def plan(
 
 
 def _deployed_resources(clients: Clients, stack: DeployedStack) -> dict[str, dict[str, Any]]:
-    """What a stack is made of as it was deployed, whatever its template says today."""
+    """Return the resources of the deployed template, which may differ from today's template."""
     body = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")[
         "TemplateBody"
     ]

@@ -1,6 +1,4 @@
-"""The machine image: which one the SSM parameter names, its root device, its Python and its
-platform.
-"""
+"""The machine image that the SSM parameter names: its root device, its Python, its platform."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,14 +13,14 @@ from infra_bootstrap.stacks.template_files import parameters_of
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import ImageTypeDef
 
-#: A tag that says which Python an image has; the deep-learning AMI has none, and this.
+#: The tag that says which Python an image has. The deep-learning AMI lacks it and has the default.
 PYTHON_TAG, DEFAULT_PYTHON = "nightshift:python", "3.12"
-#: A tag that says what an image runs on, such as `linux-x86_64`.
+#: The tag that says which platform an image runs on, such as `linux-x86_64`.
 PLATFORM_TAG = "nightshift:platform"
 
 
 class Image(NamedTuple):
-    """A machine image, as far as a deployment needs it."""
+    """The facts about a machine image that a deployment needs."""
 
     image_id: str
     root_device_name: str
@@ -31,14 +29,14 @@ class Image(NamedTuple):
 
 
 def default_image_parameter() -> str:
-    """The SSM parameter that names the image when nobody says otherwise."""
+    """Return the SSM parameter that names the default image."""
     return str(parameters_of(Concern.TRAINING)["ImageId"]["Default"])
 
 
 def find_image(clients: Clients, ssm_parameter: str | None = None) -> Image:
-    """Look the image up.
+    """Look up the machine image.
 
-    :param ssm_parameter: its name, or an image's id; None: the template's default.
+    :param ssm_parameter: an SSM parameter's name, or an image's id. None: the template's default.
     :raises BadInputError: if the parameter, or the image, does not exist in this region.
     """
     name = ssm_parameter or default_image_parameter()
