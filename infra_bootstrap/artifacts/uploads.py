@@ -1,8 +1,9 @@
-"""Put artifacts into the bucket, each once, under its digest.
+"""Upload artifacts to the bucket. Each key has the digest of its file, and is written once.
 
-As the launcher: the bucket lets it and the deployer write `artifacts/`, the deployer is
-CloudFormation's alone, and the launcher is what Airflow's role (and the operator named at
-bootstrap) may become. What is there cannot be changed: the bucket's policy asks for If-None-Match.
+The launcher role uploads them. The bucket allows only the launcher and the deployer to write
+`artifacts/`. Only CloudFormation may assume the deployer. Airflow's role may assume the launcher,
+and so may the operator, who is named at the first deployment. An uploaded file cannot be changed,
+because the bucket's policy requires If-None-Match.
 """
 
 from collections.abc import Sequence
@@ -20,10 +21,10 @@ PARALLEL = 8
 
 
 def upload(s3: "S3Client", bucket: str, files: Sequence[ArtifactFile]) -> int:
-    """Upload what is not there yet.
+    """Upload the files that the bucket lacks.
 
     :param s3: an S3 client that may write `artifacts/`.
-    :param files: those that name others come last.
+    :param files: a file that names the others comes last, so that it is uploaded after them.
     :return: how many were uploaded.
     """
     store = S3Store(s3, bucket)

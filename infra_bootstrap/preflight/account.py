@@ -36,14 +36,14 @@ def _vcpu_quotas() -> Iterator[tuple[str, str, int, bool]]:
 
 #: The vCPU quotas that are checked.
 VCPU_QUOTAS = tuple(_vcpu_quotas())
-#: The role that Spot works as. It belongs to AWS, so a stack of ours, which may be deleted, must not
-#: make it. EC2 Fleet's role is not made: an instant fleet does not need it, and a standing fleet
-#: could use it to launch machines that the launcher's conditions forbid.
+#: The role that Spot works as. It belongs to AWS, so a stack of ours, which may be deleted, must
+#: not make it. EC2 Fleet's role is not made: an instant fleet does not need it, and a standing
+#: fleet could use it to launch machines that the launcher's conditions forbid.
 #: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-prerequisites.html
 SERVICE_ROLES = {"spot.amazonaws.com": "AWSServiceRoleForEC2Spot"}
-#: What an administrator must be allowed to do in a first deployment, because identity is made with
-#: the caller's own permissions. The key is the resource of the actions. Without a resource IAM would
-#: simulate them for all resources, which scoped permissions do not allow.
+#: What an administrator must be allowed to do in a first deployment, because identity is made
+#: with the caller's own permissions. The key is the resource of the actions. Without a resource
+#: IAM would simulate them for all resources, which scoped permissions do not allow.
 ADMINISTRATOR_ACTIONS = {
     "arn:{partition}:cloudformation:{region}:{account}:stack/nightshift-{environment}-identity/*": (
         "cloudformation:CreateChangeSet",
