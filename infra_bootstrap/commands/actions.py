@@ -107,7 +107,7 @@ def plan_stacks(command: Command) -> Answer:
 def _plan_lines(plan: planning.StackPlan) -> list[str]:
     note = f" ({plan.note})" if plan.note else ""
     before = f", now {plan.monthly_usd_now:.2f}" if plan.monthly_usd != plan.monthly_usd_now else ""
-    which = ", ".join(plan.costs) or "nothing costs"
+    which = ", ".join(plan.costs) or "no resource costs anything"
     costs = (
         f"; {plan.monthly_usd:.2f} USD a month ({which}){before}"
         if plan.monthly_usd or before

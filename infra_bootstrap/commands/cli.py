@@ -13,8 +13,8 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -67,8 +67,8 @@ def run(argv: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         _say(
-            "infra_bootstrap: stopped; CloudFormation goes on with what it began, and the same "
-            "command looks again"
+            "infra_bootstrap: stopped; CloudFormation continues what it has begun, so run the same "
+            "command again to see the result"
         )
         return 130
     sys.stdout.write((json.dumps(answer) if arguments.json else text) + "\n")
@@ -168,9 +168,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(kinds: Any, name: str, command: Any, text: str) -> argparse.ArgumentParser:
+def _add(
+    kinds: "argparse._SubParsersAction[OneLineParser]",
+    name: str,
+    command: Callable[[actions.Command], actions.Answer],
+    text: str,
+) -> argparse.ArgumentParser:
     """Add a command, with the options that all commands share."""
-    parser: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=text)
+    parser = kinds.add_parser(name, help=text, description=text)
     parser.add_argument("--environment", required=True, metavar="NAME", help="such as dev or prod")
     parser.add_argument(
         "--stack",

@@ -244,8 +244,8 @@ def _security_group(stage: Stage, logical_id: str) -> Iterator[str]:
         "SecurityGroups"
     ][0]
     for words, key, actual in (
-        ("a way in", "SecurityGroupIngress", rules.get("IpPermissions", ())),
-        ("a way out", "SecurityGroupEgress", rules.get("IpPermissionsEgress", ())),
+        ("an inbound rule", "SecurityGroupIngress", rules.get("IpPermissions", ())),
+        ("an outbound rule", "SecurityGroupEgress", rules.get("IpPermissionsEgress", ())),
     ):
         expected = {
             _target(rule)

@@ -107,7 +107,7 @@ def overdue_reason(
     """
     deadline = read_deadline(tags.get(DEADLINE_TAG, ""))
     if deadline is None:
-        return "it bears no deadline" if now - launched_at > WITHOUT_DEADLINE else None
+        return "it has no readable deadline" if now - launched_at > WITHOUT_DEADLINE else None
     if now < deadline + grace:
         return None
     return f"its deadline was {deadline:%Y-%m-%d %H:%M} UTC"
@@ -126,6 +126,6 @@ def _terminate(ec2: EC2Client, instance_id: str) -> str:
     """Terminate a machine. :return: what went wrong; empty if nothing did."""
     try:
         ec2.terminate_instances(InstanceIds=[instance_id])
-    except Exception as error:  # whatever the reason, the other overdue machines must end too
+    except Exception as error:  # of any kind: the other overdue machines must still be terminated
         return f"{instance_id}: {error}"
     return ""

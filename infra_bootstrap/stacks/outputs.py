@@ -3,6 +3,7 @@
 They are read from the stacks, so no file and no environment variable has to name them.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -98,7 +99,7 @@ def _get(clients: Clients, environment: str, concern: Concern) -> DeployedStack:
     return stack
 
 
-def _subnets(network: Any) -> dict[str, str]:
+def _subnets(network: Mapping[str, str]) -> dict[str, str]:
     """Return subnet ids by zone, from outputs such as `eu-west-1a=subnet-1`."""
     return dict(
         value.split("=", 1) for name, value in sorted(network.items()) if name.startswith("Subnet")

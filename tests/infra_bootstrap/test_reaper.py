@@ -62,7 +62,9 @@ def test_grace_counts_from_the_deadline_alone() -> None:
     assert overdue_reason(tags, NOW, NOW) == "its deadline was 2026-11-22 11:55 UTC"
     assert overdue_reason(tags, NOW, NOW, grace) is None
     assert overdue_reason(tags, NOW, NOW + timedelta(minutes=5), grace) is not None
-    assert overdue_reason({}, NOW - timedelta(minutes=61), NOW, grace) == "it bears no deadline"
+    assert (
+        overdue_reason({}, NOW - timedelta(minutes=61), NOW, grace) == "it has no readable deadline"
+    )
 
 
 def test_the_reaper_reads_the_tags_that_a_launch_writes() -> None:

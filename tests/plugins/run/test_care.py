@@ -61,7 +61,7 @@ def test_a_machine_without_a_readable_deadline_gets_an_hour(deadline: str | None
     )
     assert overdue(world) == []
     world.time += WITHOUT_DEADLINE + timedelta(seconds=1)
-    assert overdue(world) == ["it bears no deadline"]
+    assert overdue(world) == ["it has no readable deadline"]
 
 
 def test_another_environments_machines_are_not_seen() -> None:
