@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from infra_bootstrap.clients import code_of
+from rl_lifecycle.storage.stores import error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -21,7 +21,7 @@ def terminate(ec2: EC2Client, instance_ids: Iterable[str]) -> None:
         try:
             ec2.terminate_instances(InstanceIds=[instance_id])
         except ClientError as error:
-            if code_of(error) != "InvalidInstanceID.NotFound":
+            if error_code(error) != "InvalidInstanceID.NotFound":
                 raise
 
 
