@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError
-
 from rl_lifecycle.storage.stores import error_code
 
 if TYPE_CHECKING:
@@ -17,6 +15,9 @@ if TYPE_CHECKING:
 
 def terminate(ec2: EC2Client, instance_ids: Iterable[str]) -> None:
     """Terminate machines. A machine that EC2 no longer knows is not an error."""
+    # Imported here, because Airflow parses DAG files that import this module and need no botocore.
+    from botocore.exceptions import ClientError
+
     for instance_id in dict.fromkeys(instance_ids):
         try:
             ec2.terminate_instances(InstanceIds=[instance_id])
