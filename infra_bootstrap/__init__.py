@@ -1,6 +1,5 @@
-"""Nightshift's infrastructure: five CloudFormation stacks, the artifacts that machines and
-functions run, and their care.
+"""Nightshift's infrastructure: five CloudFormation stacks, and the artifacts that they deploy.
 
-Works from a laptop and inside an Airflow task alike: sessions and clients are arguments, every step
-can be repeated.
+The package works from a laptop and inside an Airflow task. Sessions and clients are arguments, and
+every step can be repeated.
 """

@@ -1,4 +1,4 @@
-"""`python -m infra_bootstrap`: see :mod:`infra_bootstrap.commands.cli`."""
+"""The entry point of `python -m infra_bootstrap`: see :mod:`infra_bootstrap.commands.cli`."""
 
 import sys
 
@@ -6,7 +6,7 @@ from infra_bootstrap.commands.cli import run
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line, and exit with its exit status."""
     sys.exit(run(sys.argv[1:]))
 
 

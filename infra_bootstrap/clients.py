@@ -1,13 +1,27 @@
-"""AWS clients of one identity, made when first asked for."""
+"""AWS clients of one identity. Each client is made when it is first used."""
+
+from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from infra_bootstrap.errors import AccessRefusedError
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_service_quotas import ServiceQuotasClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
 
 REFUSED = frozenset(
     {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403"}
@@ -22,72 +36,93 @@ CONFIG = Config(
 class Clients:
     """The clients of a session.
 
-    :param session: a boto3 session; it brings credentials and region.
+    :param session: a boto3 session, which has the credentials and the region.
     """
 
     def __init__(self, session: boto3.Session) -> None:
         self.session = session
 
     def client(self, service: str) -> Any:
-        """Make a client of a service."""
+        """Make a client of any service, by boto3's name of the service."""
         return self.session.client(service, config=CONFIG)  # type: ignore[call-overload]
 
     @cached_property
-    def cloudformation(self) -> Any:
-        """CloudFormation."""
-        return self.client("cloudformation")
+    def cloudformation(self) -> CloudFormationClient:
+        """The client of CloudFormation."""
+        return cast("CloudFormationClient", self.client("cloudformation"))
 
     @cached_property
-    def ec2(self) -> Any:
-        """EC2."""
-        return self.client("ec2")
+    def ec2(self) -> EC2Client:
+        """The client of EC2."""
+        return cast("EC2Client", self.client("ec2"))
 
     @cached_property
-    def s3(self) -> Any:
-        """S3."""
-        return self.client("s3")
+    def iam(self) -> IAMClient:
+        """The client of IAM."""
+        return cast("IAMClient", self.client("iam"))
 
     @cached_property
-    def iam(self) -> Any:
-        """IAM."""
-        return self.client("iam")
+    def lambda_(self) -> LambdaClient:
+        """The client of Lambda."""
+        return cast("LambdaClient", self.client("lambda"))
 
     @cached_property
-    def ssm(self) -> Any:
-        """Systems Manager, for its public parameters."""
-        return self.client("ssm")
+    def s3(self) -> S3Client:
+        """The client of S3."""
+        return cast("S3Client", self.client("s3"))
 
     @cached_property
-    def sts(self) -> Any:
-        """Security Token Service."""
-        return self.client("sts")
+    def service_quotas(self) -> ServiceQuotasClient:
+        """The client of Service Quotas."""
+        return cast("ServiceQuotasClient", self.client("service-quotas"))
+
+    @cached_property
+    def sns(self) -> SNSClient:
+        """The client of SNS."""
+        return cast("SNSClient", self.client("sns"))
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        """The client of SQS."""
+        return cast("SQSClient", self.client("sqs"))
+
+    @cached_property
+    def ssm(self) -> SSMClient:
+        """The client of Systems Manager, which has public parameters such as image ids."""
+        return cast("SSMClient", self.client("ssm"))
+
+    @cached_property
+    def sts(self) -> STSClient:
+        """The client of the Security Token Service."""
+        return cast("STSClient", self.client("sts"))
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """Who is calling: `Account`, `Arn`, `UserId`."""
-        return dict(self.sts.get_caller_identity())
+        """The caller's identity: `Account`, `Arn` and `UserId`."""
+        caller = self.sts.get_caller_identity()
+        return {"Account": caller["Account"], "Arn": caller["Arn"], "UserId": caller["UserId"]}
 
     @property
     def account_id(self) -> str:
-        """The account's twelve digits."""
+        """The caller's account: twelve digits."""
         return self.identity["Account"]
 
     @property
     def region(self) -> str:
-        """The region that the clients speak to."""
+        """The region of the clients, such as `eu-west-1`."""
         return str(self.sts.meta.region_name)
 
     @property
     def partition(self) -> str:
-        """`aws`, or another partition's name."""
+        """The caller's partition: `aws`, or another one such as `aws-cn`."""
         return self.identity["Arn"].split(":")[1]
 
     def role_arn(self, name: str) -> str:
-        """The ARN of a role of this account that has no path."""
+        """Return the ARN of a role of this account. The role has no path."""
         return f"arn:{self.partition}:iam::{self.account_id}:role/{name}"
 
-    def assume(self, role_arn: str, session_name: str = "nightshift-bootstrap") -> "Clients":
-        """Become a role, for an hour.
+    def assume(self, role_arn: str, session_name: str = "nightshift-bootstrap") -> Clients:
+        """Assume a role for an hour, and return its clients.
 
         :raises AccessRefusedError: if the role does not trust the caller.
         """
@@ -107,8 +142,8 @@ class Clients:
         )
 
 
-def as_clients(session_or_clients: "boto3.Session | Clients") -> Clients:
-    """Take a session or clients."""
+def as_clients(session_or_clients: boto3.Session | Clients) -> Clients:
+    """Return clients as they are, and make clients of a session."""
     return (
         session_or_clients
         if isinstance(session_or_clients, Clients)
@@ -117,27 +152,27 @@ def as_clients(session_or_clients: "boto3.Session | Clients") -> Clients:
 
 
 def code_of(error: ClientError) -> str:
-    """AWS's code of an error."""
+    """Return AWS's code of an error. Empty: it has none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def message_of(error: ClientError) -> str:
-    """AWS's message of an error."""
+    """Return AWS's message of an error."""
     return str(error.response.get("Error", {}).get("Message", error))
 
 
 def is_refusal(error: ClientError) -> bool:
-    """Whether AWS said that the caller may not."""
+    """Tell whether AWS refused the call, because the caller lacks a permission."""
     return code_of(error) in REFUSED
 
 
 def refused_or_same(error: ClientError, action: str) -> Exception:
-    """Turn a refusal into our error, leave any other as it is."""
+    """Return :class:`AccessRefusedError` for a refusal, and any other error as it is."""
     return AccessRefusedError(action, message_of(error)) if is_refusal(error) else error
 
 
 def role_of_arn(arn: str) -> str | None:
-    """Read the role's name off a session's or role's ARN; None for a user.
+    """Read the role's name in the ARN of a role or of its session. None: it is a user's ARN.
 
     >>> role_of_arn("arn:aws:sts::123456789012:assumed-role/airflow-worker/task-1")
     'airflow-worker'

@@ -1,24 +1,25 @@
-"""Everything that `infra_bootstrap` raises on purpose.
+"""The errors that `infra_bootstrap` raises on purpose.
 
 BootstrapError
 ├── BadInputError             an option, a parameter or a name is not allowed
-├── PreflightFailedError      the account is not ready for what would be made; nothing was made
+├── PreflightFailedError      the account is not ready; nothing was made
 ├── BuildFailedError          an artifact could not be built
-├── AccessRefusedError        AWS refused a call, and names what is missing
+├── AccessRefusedError        AWS refused a call; the message names what is missing
 ├── StackFailedError          a stack could not be made, changed or deleted
-├── StackBusyError            somebody else is working on the stack
-├── IdentityChangedError      roles or policies differ from the template, which only an administrator may mend
+├── StackBusyError            another deployment is changing the stack
+├── IdentityChangedError      the template changes roles or policies; only an administrator may
 ├── NotDeployedError          a stack that must exist does not
-├── NotConfirmedError         a deletion was asked for without the environment's exact name
-└── InstancesRunningError     a deletion was asked for while machines run
+├── NotConfirmedError         the environment's exact name did not confirm a deletion
+└── InstancesRunningError     the environment cannot be deleted while machines run
 """
 
 from collections.abc import Sequence
 
 
 class BootstrapError(Exception):
-    """The base of all errors of this package; its message is one line for a person, and ends with
-    what to do.
+    """The base of all errors of this package.
+
+    The message is one line for a person, and ends with what to do next.
     """
 
 
@@ -27,7 +28,10 @@ class BadInputError(BootstrapError):
 
 
 class PreflightFailedError(BootstrapError):
-    """The account is not ready for what would be made. :param problems: each with its fix."""
+    """The account is not ready, so nothing was made.
+
+    :param problems: what is wrong, each with its fix.
+    """
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -36,7 +40,8 @@ class PreflightFailedError(BootstrapError):
 
 class BuildFailedError(BootstrapError):
     """An artifact could not be built.
-    :param artifact: which.
+
+    :param artifact: what was built, such as `evaluator layer`.
     :param problem: what happened, and what to do.
     """
 
@@ -46,7 +51,11 @@ class BuildFailedError(BootstrapError):
 
 
 class AccessRefusedError(BootstrapError):
-    """AWS refused a call. :param action: what was called. :param message: AWS's words."""
+    """AWS refused a call.
+
+    :param action: the call, such as `s3:DeleteBucket NAME`.
+    :param message: AWS's message.
+    """
 
     def __init__(self, action: str, message: str) -> None:
         self.action, self.message = action, message
@@ -58,47 +67,47 @@ class AccessRefusedError(BootstrapError):
 class StackFailedError(BootstrapError):
     """A stack could not be made, changed or deleted.
 
-    :param resource: logical id of what failed first; empty when the stack itself was refused.
-    :param reason: AWS's words.
+    :param resource: logical id of the resource that failed first. Empty: AWS refused the stack
+        itself.
+    :param reason: AWS's message.
+    :param command: the command that continues the deployment.
     """
 
     def __init__(
         self, stack_name: str, status: str, resource: str, reason: str, command: str
     ) -> None:
-        self.stack_name, self.status, self.resource, self.reason = (
-            stack_name,
-            status,
-            resource,
-            reason,
-        )
+        self.stack_name, self.status = stack_name, status
+        self.resource, self.reason = resource, reason
         what = f"{resource}: " if resource else ""
         super().__init__(
-            f"{stack_name} ended in {status}. {what}{reason} Mend that, then run `{command}` "
-            "again: it goes on "
-            "from here"
+            f"{stack_name} ended in {status}. {what}{reason.removesuffix('.')}. Fix that, then run "
+            f"`{command}` again: it continues from here"
         )
 
 
 class StackBusyError(BootstrapError):
-    """Somebody else is working on the stack."""
+    """Another deployment is changing the stack."""
 
     def __init__(self, stack_name: str, status: str) -> None:
         self.stack_name, self.status = stack_name, status
         super().__init__(
-            f"{stack_name} is in {status}: another deployment is at work; try again when it has "
-            "ended"
+            f"{stack_name} is in {status}: another deployment is changing it; try again when that "
+            "has ended"
         )
 
 
 class IdentityChangedError(BootstrapError):
-    """Roles or policies differ from what is deployed, which only an administrator may change."""
+    """The template changes roles or policies, and the caller is not an administrator.
+
+    :param differences: what differs between the template and the deployed stack.
+    :param command: the command that an administrator must run.
+    """
 
     def __init__(self, stack_name: str, differences: Sequence[str], command: str) -> None:
         self.stack_name, self.differences = stack_name, tuple(differences)
         super().__init__(
-            f"{stack_name} must be changed ({', '.join(differences)}), which Airflow's role may "
-            "not do: "
-            f"let an administrator run `{command}`"
+            f"{stack_name} must be changed ({', '.join(differences)}), and Airflow's role may not "
+            f"do that: let an administrator run `{command}`"
         )
 
 
@@ -109,29 +118,27 @@ class NotDeployedError(BootstrapError):
         self.stack_name, self.environment = stack_name, environment
         super().__init__(
             f"there is no stack {stack_name}: run `python -m infra_bootstrap deploy --environment "
-            f"{environment}`, "
-            "or trigger the DAG bootstrap_infrastructure"
+            f"{environment}`, or trigger the DAG bootstrap_infrastructure"
         )
 
 
 class NotConfirmedError(BootstrapError):
-    """A deletion was asked for without the environment's exact name."""
+    """The environment's exact name did not confirm the deletion."""
 
     def __init__(self, environment: str) -> None:
         self.environment = environment
         super().__init__(
-            f"nothing was deleted: say `--confirm {environment}` to delete the environment "
+            f"nothing was deleted: add `--confirm {environment}` to delete the environment "
             f"{environment}"
         )
 
 
 class InstancesRunningError(BootstrapError):
-    """A deletion was asked for while machines run."""
+    """The environment cannot be deleted while its machines run."""
 
     def __init__(self, instance_ids: Sequence[str]) -> None:
         self.instance_ids = tuple(instance_ids)
         super().__init__(
             f"nothing was deleted: {len(instance_ids)} machines run "
-            f"({', '.join(instance_ids[:5])}); end their runs "
-            "first, or terminate them"
+            f"({', '.join(instance_ids[:5])}); end their runs first, or terminate the machines"
         )

@@ -1,6 +1,7 @@
-"""What machines and functions run, built to the same bytes every time and named by their digest.
+"""Build what machines and functions run.
 
-Three kinds: the trainer's wheel set (installed by a machine at boot), the functions' zips, and the
-evaluator's layer. Each is cached under `.cache/` by what it is made from, so a second bootstrap
-builds nothing.
+There are three kinds of artifacts: the trainer's wheel set, which a machine installs at boot, the
+zips of the functions, and the evaluator's layer. A build gives the same bytes each time, and the
+digest of the bytes is a part of the artifact's key. Artifacts are cached under `.cache/` by the
+digest of their sources, so a second deployment builds nothing.
 """

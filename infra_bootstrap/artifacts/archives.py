@@ -1,4 +1,4 @@
-"""Zip files whose bytes depend on their content alone."""
+"""Zip files whose bytes depend only on their content."""
 
 import io
 import zipfile
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-#: The earliest moment that a zip file can express; a real one would change the digest at every
-#: build.
+#: The time of every file in an archive: the earliest one that a zip file can hold. The real time
+#: would change the digest at each build.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -30,7 +30,7 @@ def zip_bytes(entries: Iterable[Entry], level: int = 6) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
         for entry in sorted(entries):
             info = zipfile.ZipInfo(entry.name, EPOCH)
-            info.create_system = 3  # Unix, whatever builds it
+            info.create_system = 3  # Unix, on every system that builds it
             info.external_attr = (0o100755 if entry.executable else 0o100644) << 16
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, entry.data, compresslevel=level)
@@ -38,7 +38,7 @@ def zip_bytes(entries: Iterable[Entry], level: int = 6) -> bytes:
 
 
 def package_entries(package: Path) -> Iterator[Entry]:
-    """Read the files of a Python package, without what only this machine needs."""
+    """Read the files of a Python package, without caches and other local files."""
     for path in sorted(package.rglob("*")):
         parts = path.relative_to(package.parent).parts
         if (

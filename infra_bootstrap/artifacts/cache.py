@@ -1,4 +1,4 @@
-"""What was built before, by what it was made from."""
+"""The cache of builds. The key of a build is the digest of its sources."""
 
 import contextlib
 import fcntl
@@ -12,21 +12,20 @@ from infra_bootstrap.artifacts.locks import ROOT
 
 
 def cache_folder() -> Path:
-    """What NIGHTSHIFT_CACHE names, else `.cache` in the project. Everything in it is named by what
-    it was made from.
-    """
+    """Return the folder that NIGHTSHIFT_CACHE names, else `.cache` in the project."""
     named = os.environ.get("NIGHTSHIFT_CACHE")
     return Path(named) if named else ROOT / ".cache"
 
 
 def cached(kind: str, key: str, build: Callable[[Path], None], root: Path | None = None) -> Path:
-    """Find the folder of something built, or build it: whole or not at all, by one process at a
-    time.
+    """Return the folder of an earlier build, or build it now.
 
-    :param kind: what it is, for people who look into the cache.
-    :param key: digest of all that it is made from.
-    :param build: fills the empty folder that it is given.
-    :param root: the cache; None: :func:`cache_folder`.
+    A failed build leaves no folder. Only one process at a time builds a kind with this key.
+
+    :param kind: what is built, for people who look into the cache.
+    :param key: digest of all sources of the build.
+    :param build: fills the empty folder that it gets.
+    :param root: the cache. None: :func:`cache_folder`.
     """
     base = (root or cache_folder()) / kind
     target = base / key

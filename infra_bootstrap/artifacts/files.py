@@ -1,4 +1,4 @@
-"""A file that is going to the bucket."""
+"""A file that will be uploaded to the bucket."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ArtifactFile:
-    """A file with its place in the bucket; its bytes are in memory or on disk.
+    """A file with its key in the bucket. Its bytes are in memory or on disk.
 
     :param key: `artifacts/<sha256>/<name>`.
+    :param path: the file on disk. None: `data` has the bytes.
     """
 
     key: str
@@ -17,7 +18,7 @@ class ArtifactFile:
     data: bytes | None = None
 
     def read(self) -> bytes:
-        """The bytes."""
+        """Return the bytes."""
         if self.data is not None:
             return self.data
         if self.path is None:

@@ -1,4 +1,4 @@
-"""What Lambda runs: the evaluator's zip and layer, and the reaper's zip."""
+"""Build what Lambda runs: the evaluator's zip and layer, and the reaper's zip."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from rl_lifecycle.storage.layout import artifact_key
 #: Lambda's limit on the unzipped function with all its layers.
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MOST_UNZIPPED_BYTES = 262_144_000
-#: Folders that no policy is evaluated with, relative to the layer's `python/`.
+#: Folders that the evaluation of a policy does not need, relative to the layer's `python/`.
 TRIMMED_FOLDERS = (
     "bin",
     "numpy/f2py",
@@ -38,16 +38,16 @@ TRIMMED_FOLDERS = (
     "pygame/docs",
     "pygame/examples",
 )
-#: Folders of these names go wherever they are.
+#: Folders with these names are left out, too, at any depth.
 TRIMMED_NAMES = frozenset({"tests", "testing_data", "__pycache__"})
 TRIMMED_SUFFIXES = (".pyi", ".pyx", ".pxd", ".h", ".a")
 TRIMMED_FILES = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", ".lock"})
-#: Changes when the trimming does, so that the cache does not answer with the old layer.
+#: The version of the trimming rules. Raise it when they change, so that no old layer is used.
 TRIMMING = "2"
 
 
 class FunctionFiles(NamedTuple):
-    """What the evaluation stack's functions are made of."""
+    """The files that the functions of the evaluation stack are made of."""
 
     evaluator: ArtifactFile
     layer: ArtifactFile
@@ -58,8 +58,8 @@ class FunctionFiles(NamedTuple):
 def build_functions(target: Target, root: Path = ROOT, cache: Path | None = None) -> FunctionFiles:
     """Build the zips and the layer for a Lambda runtime.
 
-    :raises BuildFailedError: if a part is missing, or evaluator and layer together are larger than
-        Lambda takes.
+    :raises BuildFailedError: if a part is missing, or if evaluator and layer together are larger
+        than Lambda allows.
     """
     code = [
         *package_entries(root / "evaluator" / "rl_evaluator"),
@@ -90,15 +90,15 @@ def build_functions(target: Target, root: Path = ROOT, cache: Path | None = None
 
 
 def check_size(unzipped_bytes: int) -> None:
-    """Refuse what Lambda would refuse later.
+    """Check the unzipped size of the evaluator with its layer.
 
-    :raises BuildFailedError: if the evaluator with its layer is larger than Lambda's limit.
+    :raises BuildFailedError: if it is larger than Lambda's limit.
     """
     if unzipped_bytes > MOST_UNZIPPED_BYTES:
         raise BuildFailedError(
             "evaluator layer",
             f"{unzipped_bytes:,} bytes unzipped, and Lambda takes {MOST_UNZIPPED_BYTES:,}: "
-            "take something out of locks/evaluator.in, or trim more in artifacts/functions.py",
+            "remove a package from locks/evaluator.in, or trim more in artifacts/functions.py",
         )
 
 
@@ -123,7 +123,7 @@ def _build_layer(requirements: Requirements, target: Target, folder: Path) -> No
 
 
 def layer_entries(installed: Path) -> Iterator[Entry]:
-    """Read an installed folder as a layer: below `python/`, trimmed."""
+    """Read an installed folder as the entries of a layer: below `python/`, and trimmed."""
     for path in sorted(installed.rglob("*")):
         name = path.relative_to(installed).as_posix()
         if path.is_file() and not is_trimmed(name):

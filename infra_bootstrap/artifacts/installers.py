@@ -1,6 +1,4 @@
-"""pip and uv, as this machine has them: to download locked wheels, and to install them into a
-folder.
-"""
+"""Run this machine's pip and uv, to download locked wheels and to install them into a folder."""
 
 import shutil
 import subprocess
@@ -13,12 +11,12 @@ from infra_bootstrap.errors import BuildFailedError
 
 
 def download_wheels(requirements: Requirements, target: Target, folder: Path) -> None:
-    """Download the wheels of a lock into a folder, each checked against the lock's digests.
+    """Download the wheels of a lock into a folder. pip checks each one against the lock's digests.
 
-    pip, because uv cannot download. Indexes, proxies and `PIP_FIND_LINKS` are those of the user's
-    own configuration.
+    pip does it because uv cannot download. The user's own configuration sets indexes, proxies and
+    `PIP_FIND_LINKS`.
 
-    :raises BuildFailedError: with pip's last line.
+    :raises BuildFailedError: if pip fails. The message has pip's last line.
     """
     listed = folder / "requirements.txt"
     listed.write_text(requirements.text)
@@ -51,9 +49,9 @@ def download_wheels(requirements: Requirements, target: Target, folder: Path) ->
 
 
 def install_wheels(requirements: Requirements, target: Target, folder: Path) -> None:
-    """Install the wheels of a lock into a folder, for another Python and platform than this one.
+    """Install the wheels of a lock into a folder, for a target that may differ from this machine.
 
-    :raises BuildFailedError: with uv's last line.
+    :raises BuildFailedError: if uv fails. The message has uv's last line.
     """
     listed = folder.with_name(folder.name + "-requirements.txt")
     listed.write_text(requirements.text)
@@ -86,8 +84,10 @@ def install_wheels(requirements: Requirements, target: Target, folder: Path) -> 
 
 
 def find_pip() -> list[str]:
-    """The command of the first pip that runs: of `make setup`, of this Python, of the Python below
-    its environment.
+    """Find a pip that runs, and return its command.
+
+    The candidates are the pip of `make setup`, that of this Python, and that of the Python which
+    this virtual environment was made from.
 
     :raises BuildFailedError: if there is none.
     """
@@ -100,7 +100,9 @@ def find_pip() -> list[str]:
 
 
 def find_uv() -> list[str]:
-    """The command of the first uv that runs: of `make setup`, on PATH, of this Python.
+    """Find a uv that runs, and return its command.
+
+    The candidates are the uv of `make setup`, the one on PATH, and that of this Python.
 
     :raises BuildFailedError: if there is none.
     """
@@ -132,5 +134,8 @@ def _run(artifact: str, command: Sequence[str]) -> None:
             if line.strip() and "WARNING" not in line
         ]
         raise BuildFailedError(
-            artifact, (lines[-1] if lines else f"{command[0]} ended with {done.returncode}")[:500]
+            artifact,
+            (lines[-1] if lines else f"{command[0]} ended with exit status {done.returncode}")[
+                :500
+            ],
         )

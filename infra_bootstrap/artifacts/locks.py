@@ -1,6 +1,4 @@
-"""Lock files: which distribution, in which version, with which digests, for one Python on one
-platform.
-"""
+"""Read lock files: the distributions, versions and digests for one Python on one platform."""
 
 import hashlib
 from pathlib import Path
@@ -16,11 +14,13 @@ LOCKS = ROOT / "locks"
 
 
 class Platform(NamedTuple):
-    """Where wheels run.
+    """The platform that wheels are for.
 
-    :param name: how an image's tag and uv call it.
-    :param pip: platform tags, best first.
-    :param machine: as `uname -m`.
+    :param name: our name of it, such as `linux-x86_64`, which is also the value of an image's tag.
+    :param uv: uv's name of it.
+    :param pip: pip's platform tags, best first.
+    :param machine: the processor, as `uname -m` prints it.
+    :param sys_platform: Python's `sys.platform`.
     """
 
     name: str
@@ -45,7 +45,7 @@ def _macos(machine: str, uv: str) -> Platform:
     return Platform(f"macos-{machine}", uv, tags, machine, "darwin")
 
 
-#: Linux x86_64 is what Lambda and the deep-learning AMI are; the others are laptops that play them.
+#: Lambda and the deep-learning AMI run Linux x86_64. The others are for the local AWS on laptops.
 PLATFORMS = {
     platform.name: platform
     for platform in (
@@ -59,28 +59,28 @@ LINUX = PLATFORMS["linux-x86_64"]
 
 
 class Target(NamedTuple):
-    """The interpreter that wheels are for. :param python: such as `3.12`."""
+    """The Python and the platform that wheels are for. :param python: such as `3.12`."""
 
     python: str
     platform: Platform = LINUX
 
 
 class Requirements(NamedTuple):
-    """What a lock says for one target, without markers."""
+    """The entries of a lock that apply to one target, without their markers."""
 
     text: str
 
     @property
     def sha256(self) -> str:
-        """Names the set of distributions."""
+        """The digest of the entries, which identifies the set of distributions."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 def read_lock(name: str, target: Target, without: frozenset[str] = frozenset()) -> Requirements:
     """Read a lock for a target.
 
-    :param name: `trainer` for locks/trainer.txt.
-    :param without: canonical names to leave out.
+    :param name: the file's name without folder and suffix: `trainer` for locks/trainer.txt.
+    :param without: canonical names of distributions to leave out.
     :raises BuildFailedError: if there is no such lock.
     """
     path = LOCKS / f"{name}.txt"
@@ -95,7 +95,7 @@ def read_lock(name: str, target: Target, without: frozenset[str] = frozenset()) 
 
 
 def _entries(text: str) -> list[str]:
-    """Split a lock into entries: a pin and its hashes."""
+    """Split a lock into entries. An entry is a pin with its hashes."""
     entries: list[str] = []
     for line in text.splitlines():
         if line[:1].isalnum():
@@ -110,7 +110,7 @@ def _name(entry: str) -> str:
 
 
 def _head(entry: str) -> tuple[str, str]:
-    """The pin and its marker, of an entry's first line."""
+    """Return the pin and the marker in an entry's first line."""
     pin, _, marker = entry.splitlines()[0].rstrip("\\ ").partition(";")
     return pin.strip(), marker.strip()
 

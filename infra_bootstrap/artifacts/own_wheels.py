@@ -1,5 +1,6 @@
-"""Wheels of our own packages, written here: pure Python, the same bytes every time, in milliseconds
-and without network.
+"""Build the wheels of our own packages, in milliseconds and without network.
+
+They are pure Python, and a build gives the same bytes each time.
 
 Source: https://packaging.python.org/en/latest/specifications/binary-distribution-format/
 """
@@ -22,16 +23,16 @@ class BuiltWheel(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """The digest that names it."""
+        """The digest of its bytes, which is a part of its key."""
         return hashlib.sha256(self.data).hexdigest()
 
 
 def build_wheel(project: Path) -> BuiltWheel:
-    """Build the wheel of a folder that holds a pyproject.toml and one package.
+    """Build the wheel of a folder that has a pyproject.toml and one package.
 
-    The package is what `tool.uv.build-backend.module-name` says, else the project's name.
+    `tool.uv.build-backend.module-name` names the package. The default is the project's name.
 
-    :raises BuildFailedError: if there is no such project.
+    :raises BuildFailedError: if the folder has no such project.
     """
     try:
         document = tomllib.loads((project / "pyproject.toml").read_text())
@@ -46,7 +47,9 @@ def build_wheel(project: Path) -> BuiltWheel:
     )
     entries = list(package_entries(project / module))
     if not entries:
-        raise BuildFailedError(f"wheel of {project.name}", f"{project.name}/{module} is no package")
+        raise BuildFailedError(
+            f"wheel of {project.name}", f"{project.name}/{module} is not a package"
+        )
     folder = f"{name}-{version}.dist-info"
     licenses = _license_files(project, metadata)
     entries += [
@@ -62,7 +65,7 @@ _WHEEL = b"Wheel-Version: 1.0\nGenerator: nightshift\nRoot-Is-Purelib: true\nTag
 
 
 def _license_files(project: Path, metadata: dict[str, object]) -> list[Path]:
-    """The files that `license-files` names, in order. See https://peps.python.org/pep-0639/."""
+    """List the files that `license-files` names, in order. See https://peps.python.org/pep-0639/."""
     patterns = metadata.get("license-files", [])
     if not isinstance(patterns, list):
         return []

@@ -1,4 +1,4 @@
-"""All artifacts of a deployment: built together, uploaded, and handed to the stacks by key."""
+"""The artifacts of a deployment. They are built together, and the stacks get their keys."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from rl_lifecycle.records.record import Record, sha256_hex
 
 
 class ArtifactSet(Record):
-    """Keys and digests of what was built. Small, and JSON: an Airflow task hands it to the next."""
+    """Keys and digests of what was built. An Airflow task passes them to the next task as JSON."""
 
     trainer_wheels: Artifact
     trainer_python: str
@@ -24,19 +24,19 @@ class ArtifactSet(Record):
 
     @property
     def version_label(self) -> str:
-        """Names what a version of the evaluator is made of; another label publishes another
-        version.
+        """The label of the evaluator's code, layer and runtime.
+
+        A changed label makes CloudFormation publish a new version of the function.
         """
         made_of = f"{self.evaluator_code.sha256}{self.evaluator_layer.sha256}{self.lambda_runtime}"
         return (
             f"code {self.evaluator_code.sha256[:12]} layer {self.evaluator_layer.sha256[:12]} "
-            f"{self.lambda_runtime} "
-            f"({sha256_hex(made_of.encode())[:8]})"
+            f"{self.lambda_runtime} ({sha256_hex(made_of.encode())[:8]})"
         )
 
 
 class Built(NamedTuple):
-    """Artifacts on this machine."""
+    """Built artifacts, with their files on this machine."""
 
     artifacts: ArtifactSet
     functions: tuple[ArtifactFile, ...]
@@ -50,10 +50,10 @@ def build(
     root: Path = ROOT,
     cache: Path | None = None,
 ) -> Built:
-    """Build, or find in the cache, everything that machines and functions run.
+    """Build everything that machines and functions run, or find it in the cache.
 
     :param trainer: the machine image's Python and platform.
-    :param lambda_runtime: such as `python3.12`.
+    :param lambda_runtime: Lambda's name of its Python, such as `python3.12`.
     :raises BuildFailedError: if something cannot be built.
     """
     functions = build_functions(

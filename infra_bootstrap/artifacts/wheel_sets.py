@@ -1,6 +1,4 @@
-"""The trainer's wheel set: everything that a machine installs beside its image's Python and
-torch.
-"""
+"""The trainer's wheel set: everything that a machine installs beside what its image has."""
 
 import hashlib
 import json
@@ -15,8 +13,8 @@ from rl_lifecycle.experiment.spec import Artifact, WheelSet
 from rl_lifecycle.records.record import sha256_hex
 from rl_lifecycle.storage.layout import artifact_key
 
-#: What the image has: torch and all that it requires (shadowing that would pair it with versions it
-#: was not tested with), and boto3, which the user data needs before there is anything else.
+#: What the image has: torch with all that it requires, and boto3, which the user data needs first.
+#: Other versions of torch's requirements would meet a torch that was not tested with them.
 IN_IMAGE = frozenset(
     {
         "filelock",
@@ -37,8 +35,8 @@ IN_IMAGE = frozenset(
         "urllib3",
     }
 )
-#: Required by what a trainer imports, but never imported there: a server for curves, rendering, a
-#: viewer. They are half of all files, and a machine's boot waits for each file.
+#: Distributions that the trainer's packages require, but that a trainer never imports: a server
+#: for curves, rendering, a viewer. They are half of all files, and each file delays the boot.
 NOT_NEEDED = frozenset(
     {
         "grpcio",
@@ -56,7 +54,7 @@ INDEX = "digests.json"
 
 
 class TrainerWheels:
-    """A built wheel set: the record, and the files it names."""
+    """A built wheel set: its record, and the files that the record names."""
 
     def __init__(self, record: WheelSet, files: tuple[ArtifactFile, ...]) -> None:
         self.record = record
@@ -64,7 +62,7 @@ class TrainerWheels:
         self.artifact = Artifact(
             key=artifact_key(sha256_hex(data), "wheels.json"), sha256=sha256_hex(data)
         )
-        #: The set's own file comes last: where it lies, everything it names lies, too.
+        #: The record's own file comes last. Where it exists, everything that it names exists, too.
         self.files = (*files, ArtifactFile(self.artifact.key, self.artifact.sha256, data=data))
 
 
@@ -74,7 +72,7 @@ def build_trainer_wheels(
     """Collect the locked wheels and build our own.
 
     :param target: the machine image's Python and platform.
-    :raises BuildFailedError: if a wheel cannot be had, or a package of ours is missing.
+    :raises BuildFailedError: if a wheel cannot be downloaded, or a package of ours is missing.
     """
     requirements = read_lock("trainer", target, without=IN_IMAGE | NOT_NEEDED)
     folder = cached(

@@ -1,1 +1,1 @@
-"""The command line, and what each command answers."""
+"""The command line, and the function that carries out each command."""

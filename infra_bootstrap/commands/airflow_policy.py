@@ -1,4 +1,4 @@
-"""What an Airflow worker needs, as a file: for whoever attaches policies in a way of their own."""
+"""The IAM policy that an Airflow worker needs, for accounts that attach policies themselves."""
 
 from typing import Any
 
@@ -9,13 +9,14 @@ from infra_bootstrap.stacks.parameters import plan_parameters
 from infra_bootstrap.stacks.resolving import Stage
 from infra_bootstrap.stacks.settings import DeploymentSettings
 
-#: The properties that name a resource of identity.
+#: The properties that name a resource of the identity stack.
 NAMES = ("RoleName", "ManagedPolicyName", "InstanceProfileName")
 
 
 def airflow_policy(clients: Clients, settings: DeploymentSettings) -> dict[str, Any]:
-    """Work out the policy that identity attaches to Airflow's role; identity need not be deployed,
-    its names are known.
+    """Work out the policy that the identity stack attaches to Airflow's role.
+
+    The stack need not be deployed, because the names of its resources are known beforehand.
 
     :return: an IAM policy document.
     """

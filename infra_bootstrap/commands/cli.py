@@ -1,9 +1,11 @@
-"""`python -m infra_bootstrap preflight|plan|deploy|outputs|drift|upload-policy|destroy
---environment NAME`.
+"""The command line: `python -m infra_bootstrap COMMAND --environment NAME`.
 
-Every command takes ``--json`` (one object on stdout, progress on stderr). Exit status: 0 done, 2
-bad input with one line that says what to do, 1 when AWS refused or something failed, with its
-reason and the next command.
+The commands are preflight, plan, deploy, build, outputs, airflow-policy, drift, upload-policy,
+destroy and smoke. With ``--json`` a command prints one object to stdout, and its progress to
+stderr.
+
+Exit status 0: done. 1: AWS refused, or something failed; the message has the reason and the next
+command. 2: bad input; one line says what to do. 130: interrupted from the keyboard.
 """
 
 import argparse
@@ -11,14 +13,13 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra_bootstrap.clients import Clients, code_of
-from infra_bootstrap.commands import answers
+from infra_bootstrap.commands import actions
 from infra_bootstrap.commands.smoke import ENVIRONMENT
 from infra_bootstrap.errors import (
     BadInputError,
@@ -33,7 +34,7 @@ from infra_bootstrap.stacks.template_files import check_parameters
 from rl_lifecycle.command_line import OneLineParser
 from rl_lifecycle.errors import LifecycleError
 
-#: How AWS says that it does not know the credentials.
+#: AWS's error codes for credentials that it does not know.
 UNKNOWN_CREDENTIALS = (
     "AuthFailure",
     "ExpiredToken",
@@ -49,7 +50,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         settings, clients = _settings(arguments), Clients(_session(arguments))
         _check_account(clients, arguments.account)
-        answer, text = arguments.command(answers.Command(clients, settings, arguments, _say))
+        answer, text = arguments.command(actions.Command(clients, settings, arguments, _say))
     except BAD_INPUT as error:
         _say(f"infra_bootstrap: {error}")
         return 2
@@ -58,8 +59,8 @@ def run(argv: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         _say(
-            "infra_bootstrap: stopped; CloudFormation goes on with what it began, and the same "
-            "command looks again"
+            "infra_bootstrap: stopped; CloudFormation continues what it has begun, so run the same "
+            "command again to see the result"
         )
         return 130
     sys.stdout.write((json.dumps(answer) if arguments.json else text) + "\n")
@@ -67,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Describe the commands."""
+    """Make the parser of the command line."""
     parser = OneLineParser(
         prog="python -m infra_bootstrap", description="Nightshift's infrastructure on AWS."
     )
@@ -75,17 +76,20 @@ def build_parser() -> argparse.ArgumentParser:
     _add(
         kinds,
         "preflight",
-        answers.check_account,
-        "find out what would go wrong, before anything is made",
+        actions.check_account,
+        "check the account before anything is made",
     )
     _add(
         kinds,
         "plan",
-        answers.plan_stacks,
-        "say what deploy would change, and what it would cost a month",
+        actions.plan_stacks,
+        "show what deploy would change, and what the stacks would cost a month",
     )
     deploy = _add(
-        kinds, "deploy", answers.deploy_stacks, "bring the stacks to what the templates say"
+        kinds,
+        "deploy",
+        actions.deploy_stacks,
+        "make or update the stacks, so that they match the templates",
     )
     deploy.add_argument(
         "--unchecked",
@@ -95,91 +99,100 @@ def build_parser() -> argparse.ArgumentParser:
     _add(
         kinds,
         "build",
-        answers.build_only,
-        "build the artifacts into the cache, and upload nothing",
+        actions.build_only,
+        "build the artifacts into the cache; nothing is uploaded",
     )
-    _add(kinds, "outputs", answers.show_outputs, "say where everything is")
+    _add(
+        kinds,
+        "outputs",
+        actions.show_outputs,
+        "print the outputs of the stacks: the bucket, the roles, the functions",
+    )
     _add(
         kinds,
         "airflow-policy",
-        answers.show_airflow_policy,
-        "print the policy that an Airflow worker needs, as a file to attach",
+        actions.show_airflow_policy,
+        "print the policy that an Airflow worker needs, to attach it yourself",
     )
-    _add(kinds, "drift", answers.show_drift, "say what was changed by hand since it was deployed")
+    _add(kinds, "drift", actions.show_drift, "show what was changed by hand since it was deployed")
     bring = _add(
         kinds,
         "upload-policy",
-        answers.bring_policy,
-        "upload a policy that was trained elsewhere, to import it",
+        actions.send_policy,
+        "upload a policy that was trained elsewhere, so that you can import it",
     )
     bring.add_argument(
         "--policy",
         required=True,
         metavar="P.onnx",
-        help="as `rl_trainer export` wrote it, P.safetensors beside it",
+        help="a file that `rl_trainer export` wrote, with P.safetensors in the same folder",
     )
     destroy = _add(
         kinds,
         "destroy",
-        answers.destroy_stacks,
+        actions.destroy_stacks,
         "delete the environment, and prove that nothing is left",
     )
     destroy.add_argument("--confirm", metavar="NAME", help="the environment's exact name")
     destroy.add_argument(
         "--delete-bucket",
         action="store_true",
-        help="delete the bucket with all that is in it; no way back",
+        help="delete the bucket and everything in it; this cannot be undone",
     )
     smoke = _add(
         kinds,
         "smoke",
-        answers.smoke,
-        "a capped first run on a real account: costs money, at most what it says",
+        actions.smoke,
+        "train and evaluate once on a real account: costs money, up to a limit that it prints",
     )
     smoke.add_argument(
         "--confirm",
         metavar="WORDS",
         default=os.environ.get("CONFIRM"),
-        help="the words that it asks for",
+        help="the exact words that the command asks for",
     )
     for action in smoke._actions:
         if action.dest == "environment":
             action.required, action.default = False, ENVIRONMENT
             action.help = (
-                "an environment of which nothing exists: it is destroyed at the end "
-                f"(default: {ENVIRONMENT})"
+                f"a new environment, which is destroyed at the end (default: {ENVIRONMENT})"
             )
     return parser
 
 
-def _add(kinds: Any, name: str, command: Any, text: str) -> argparse.ArgumentParser:
-    """Add a command with the options that all share."""
-    parser: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=text)
+def _add(
+    kinds: "argparse._SubParsersAction[OneLineParser]",
+    name: str,
+    command: Callable[[actions.Command], actions.Answer],
+    text: str,
+) -> argparse.ArgumentParser:
+    """Add a command, with the options that all commands share."""
+    parser = kinds.add_parser(name, help=text, description=text)
     parser.add_argument("--environment", required=True, metavar="NAME", help="such as dev or prod")
     parser.add_argument(
-        "--stack", choices=[str(concern) for concern in Concern], help="this stack alone"
+        "--stack",
+        choices=[str(concern) for concern in Concern],
+        help="only this stack (default: all)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument(
         "--lambda-runtime",
         choices=LAMBDA_RUNTIMES,
-        help="Lambda's Python (default: deployed, else python3.12)",
+        help="Lambda's Python (default: the deployed one, else python3.12)",
     )
     parser.add_argument(
         "--airflow-role",
         metavar="NAME",
-        help="Airflow's workers' role (default: deployed, else airflow-worker)",
+        help="role of Airflow's workers (default: the deployed one, else airflow-worker)",
     )
     parser.add_argument(
         "--parameter",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a template's parameter",
+        help="a parameter of a template; may be repeated",
     )
-    parser.add_argument(
-        "--account", metavar="ID", help="refuse to work in any other account than this"
-    )
+    parser.add_argument("--account", metavar="ID", help="refuse to work in any other account")
     parser.add_argument("--region", help="AWS region (default: the session's)")
     parser.add_argument("--profile", help="AWS profile (default: the session's)")
     parser.set_defaults(command=command)
@@ -187,20 +200,20 @@ def _add(kinds: Any, name: str, command: Any, text: str) -> argparse.ArgumentPar
 
 
 def _advice(error: Exception) -> str:
-    """What to do about credentials that AWS does not know: that is also how a region answers that
-    was never opted into.
+    """Say what to do about credentials that AWS does not know.
+
+    A region that the account has not enabled gives the same error.
     """
     if isinstance(error, ClientError) and code_of(error) in UNKNOWN_CREDENTIALS:
         return (
-            "; log in again, or choose another region: one that the account has not opted into "
-            "refuses all credentials "
-            "(`aws account enable-region --region-name REGION`)"
+            "; log in again, choose another region, or enable this one: a region that is not "
+            "enabled refuses all credentials (`aws account enable-region --region-name REGION`)"
         )
     return ""
 
 
 def _check_account(clients: Clients, expected: str | None) -> None:
-    """Refuse another account than the one that was meant. :raises BadInputError: naming both."""
+    """Refuse to work in an account other than the expected one. :raises BadInputError: if so."""
     if expected is not None and clients.account_id != expected:
         raise BadInputError(
             f"--account {expected}: these credentials are of account {clients.account_id} "
@@ -214,7 +227,9 @@ def _session(arguments: argparse.Namespace) -> boto3.Session:
     except BotoCoreError as error:
         raise BadInputError(str(error)) from None
     if session.region_name is None:
-        raise BadInputError("no AWS region: say `--region eu-west-1`, or set AWS_REGION")
+        raise BadInputError(
+            "no AWS region: give one, such as `--region eu-west-1`, or set AWS_REGION"
+        )
     known = {
         region
         for partition in session.get_available_partitions()
@@ -223,7 +238,7 @@ def _session(arguments: argparse.Namespace) -> boto3.Session:
     if session.region_name not in known:
         near = difflib.get_close_matches(session.region_name, sorted(known), n=3)
         raise BadInputError(
-            f"AWS region {session.region_name!r}: there is none of that name; did you mean "
+            f"AWS region {session.region_name!r} does not exist; did you mean "
             f"{' or '.join(near) or 'eu-west-1'}?"
         )
     if session.get_credentials() is None:

@@ -1,6 +1,4 @@
-"""Put a policy that was trained elsewhere among the artifacts, so that `import_policy` can judge
-it. As the launcher.
-"""
+"""Upload a policy that was trained elsewhere, so that the DAG `import_policy` can judge it."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +18,10 @@ from rl_lifecycle.storage.layout import IMPORT_FILE, artifact_key
 
 
 class UploadedPolicy(NamedTuple):
-    """Where it is now.
-    :param key: of the bundle, which is what the form of `import_policy` asks for.
+    """An uploaded policy.
+
+    :param key: key of its bundle, which the form of `import_policy` asks for.
+    :param n_new: how many files were uploaded; the others were there already.
     """
 
     key: str
@@ -29,11 +29,12 @@ class UploadedPolicy(NamedTuple):
 
 
 def upload_policy(clients: Clients, environment: str, path: Path) -> UploadedPolicy:
-    """Upload an ONNX policy with the parameters that `rl_trainer export` wrote beside it. Nothing
-    in them is executed.
+    """Upload an ONNX policy with the parameters that `rl_trainer export` wrote beside it.
 
-    :raises BadInputError: if one of the two files is not there, or too big for the evaluator, or
-        the second is not the first's.
+    Works as the launcher role. Nothing in the files is executed.
+
+    :raises BadInputError: if a file is missing, a file is too big for the evaluator, or the two
+        files do not belong together.
     """
     files = [_read(path), _read(path.with_suffix(".safetensors"))]
     _check_belong_together(path)
@@ -53,21 +54,20 @@ def _read(path: Path) -> ArtifactFile:
         data = path.read_bytes()
     except OSError as error:
         raise BadInputError(
-            f"--policy: {path}: {error.strerror}; `python -m rl_trainer export --model M.zip "
-            "--trust --out "
-            f"{path.with_suffix('.onnx')}` writes it"
+            f"--policy: {path}: {error.strerror}; write it with `python -m rl_trainer export "
+            f"--model M.zip --trust --out {path.with_suffix('.onnx')}`"
         ) from None
     if len(data) > MAX_BYTES:
         raise BadInputError(
-            f"--policy: {path} has {len(data):,} bytes, and the evaluator takes at most "
-            f"{MAX_BYTES:,}"
+            f"--policy: {path} has {len(data):,} bytes; the evaluator takes at most {MAX_BYTES:,}"
         )
     return ArtifactFile(artifact_key(sha256_hex(data), path.name), sha256_hex(data), data=data)
 
 
 def _check_belong_together(path: Path) -> None:
-    """Look for the digest of the parameters in the policy, whose metadata name it.
-    :raises BadInputError: if it is not there.
+    """Look for the digest of the parameters in the policy, whose metadata contains it.
+
+    :raises BadInputError: if the digest is not there.
     """
     beside = path.with_suffix(".safetensors")
     try:
@@ -77,7 +77,7 @@ def _check_belong_together(path: Path) -> None:
     if digest.encode() not in path.read_bytes():
         raise BadInputError(
             f"--policy: {beside} holds the parameters of another policy than {path}; export both "
-            "anew"
+            "files again"
         )
 
 

@@ -1,25 +1,25 @@
-"""The first real account: bootstrap, one tiny training, one evaluation, destroy, and the proof that
-nothing is left.
+"""The smoke run: deploy a new environment, train and evaluate once, destroy it, prove it is gone.
 
-Costs money, and no more than it says, by the approximate prices of
-:mod:`rl_lifecycle.machines.instance_types`: before anything is made, the dearest that can happen is
-added up and compared with the cap; the machine carries a deadline that its own timer, the reaper
-and this program enforce. Destroys what it made, so it refuses an environment of which anything
-exists. Needs no Airflow.
+The run costs money, but not more than it says. Before it makes anything it adds up the highest
+possible cost by the approximate prices of :mod:`rl_lifecycle.machines.instance_types`, and compares
+the sum with the cap. The machine has a deadline, which its own timer, the reaper and this program
+enforce. The run destroys its environment, so it refuses an environment that already exists. It
+needs no Airflow.
 """
 
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from infra_bootstrap.clients import Clients
 from infra_bootstrap.deployment import deploy
 from infra_bootstrap.deployment.destroy import Destruction, destroy
 from infra_bootstrap.errors import BadInputError, BootstrapError
-from infra_bootstrap.preflight.checks import failures, run_checks
+from infra_bootstrap.preflight.checklist import failures, run_checks
 from infra_bootstrap.preflight.traces import find_traces
-from infra_bootstrap.reaper.reaper import find_machines
+from infra_bootstrap.reaper.reaper import PRESENT, find_machines
+from infra_bootstrap.reaper.termination import terminate_until_gone
 from infra_bootstrap.stacks.outputs import Outputs, read_outputs
 from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.evaluation.requests import Shard
@@ -36,13 +36,14 @@ from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 
 #: The environment of `make aws-smoke`.
 ENVIRONMENT = "smoke"
-#: What the whole of it may cost at most.
+#: The highest cost of the whole run, US dollars.
 CAP_USD = 1.00
-#: Everything but the machine, at most: requests, storage of an hour, two Lambdas, alarms by the
-#: hour. Rounded up a lot.
+#: The highest cost of everything but the machine, US dollars: requests, an hour of storage, two
+#: Lambda functions, an hour of alarms. Rounded up a lot.
 REST_USD = 0.25
 INSTANCE_TYPES = ("c7i.large", "c6i.large")
 DEADLINE = timedelta(minutes=30)
+TERMINATE_WITHIN_S = 600.0
 EXPERIMENT = {
     "env_id": "CartPole-v1",
     "algo": "ppo",
@@ -63,13 +64,14 @@ Answer = TypeVar("Answer")
 
 
 class SmokeFailedError(BootstrapError):
-    """A step of the first run failed; what was made has been destroyed, or the message says what
-    has not.
+    """A step of the smoke run failed.
+
+    The environment has been destroyed, or the message names what is left of it.
     """
 
 
 class SmokeReport(Record):
-    """What happened, and what it cost."""
+    """What a smoke run did, how long each step took (seconds), and what the machine cost."""
 
     account_id: str
     region: str
@@ -83,7 +85,7 @@ class SmokeReport(Record):
 
 
 class Trial(NamedTuple):
-    """The one training: its spec and where it writes."""
+    """The one trial of the run: its spec, and where it writes."""
 
     spec: Spec
     outputs: Outputs
@@ -92,8 +94,9 @@ class Trial(NamedTuple):
 
 
 def confirmation(clients: Clients, environment: str) -> str:
-    """The words that must be said, exactly: for one environment of one account and region, and no
-    other.
+    """Return the words that the user must type.
+
+    They name the account, the region and the environment, so they cannot confirm another run.
     """
     return (
         f"spend up to {CAP_USD:.2f} USD in account {clients.account_id}, region "
@@ -102,8 +105,9 @@ def confirmation(clients: Clients, environment: str) -> str:
 
 
 def highest_usd() -> float:
-    """The dearest that can happen, about: the dearest machine until its deadline and an hour of
-    grace, and the rest.
+    """Add up the highest possible cost of the run, about, US dollars.
+
+    The most expensive machine runs until its deadline and an hour longer.
     """
     hours = DEADLINE.total_seconds() / 3600 + 1
     return round(max(FALL_BACK[name].on_demand for name in INSTANCE_TYPES) * hours + REST_USD, 2)
@@ -112,13 +116,12 @@ def highest_usd() -> float:
 def run_smoke(
     clients: Clients, settings: DeploymentSettings, confirm: str | None, say: Say
 ) -> SmokeReport:
-    """Make an environment of its own, train once, evaluate once, destroy it with its bucket. Costs
-    money.
+    """Deploy a new environment, train and evaluate once, and destroy all of it. Costs money.
 
-    :param confirm: must be :func:`confirmation`, exactly.
-    :raises BadInputError: if it is not, or if anything of the environment exists: nothing was made,
-        and nothing destroyed.
-    :raises SmokeFailedError: if a step fails; the environment is destroyed all the same.
+    :param confirm: must equal :func:`confirmation`.
+    :raises BadInputError: if it does not, or if anything of the environment exists. Then nothing
+        was made, and nothing was destroyed.
+    :raises SmokeFailedError: if a step fails. The environment is destroyed nevertheless.
     """
     _refuse_unless_new(clients, settings.environment)
     _refuse_unless_confirmed(clients, settings.environment, confirm)
@@ -160,17 +163,13 @@ def run_smoke(
 
 
 def _refuse_unless_new(clients: Clients, environment: str) -> None:
-    """Refuse what somebody may need: the end of a first run ends every machine of its environment
-    and deletes its bucket.
-    """
+    """Refuse an environment that exists, because the run destroys its machines and its bucket."""
     found = list(find_traces(clients, environment))
     if found:
         raise BadInputError(
             f"nothing was made and nothing destroyed: {environment} exists ({', '.join(found)}), "
-            "and a first run "
-            "destroys its environment: name one that is free with --environment. If this one is "
-            "what an "
-            "interrupted first run left, see `python -m infra_bootstrap destroy --help`"
+            "and the smoke run destroys its environment. Choose a new name with --environment. If "
+            "an interrupted smoke run left this one, see `python -m infra_bootstrap destroy --help`"
         )
 
 
@@ -183,9 +182,8 @@ def _refuse_unless_confirmed(clients: Clients, environment: str, confirm: str | 
             else f'python -m infra_bootstrap smoke --environment {environment} --confirm "{words}"'
         )
         raise BadInputError(
-            f"nothing was made: this costs real money (at most about {highest_usd():.2f} USD). If "
-            "you mean it: "
-            f"{command}"
+            f"nothing was made: the smoke run costs real money (at most about "
+            f"{highest_usd():.2f} USD). To start it, run: {command}"
         )
     if highest_usd() > CAP_USD:
         raise BadInputError(
@@ -195,7 +193,7 @@ def _refuse_unless_confirmed(clients: Clients, environment: str, confirm: str | 
 
 
 def _prepare(clients: Clients, settings: DeploymentSettings) -> Trial:
-    """Freeze the spec of the one training, as the launcher."""
+    """Freeze the spec of the one trial, as the launcher role."""
     outputs = read_outputs(clients, settings.environment)
     launcher = clients.assume(outputs.launcher_role_arn, "nightshift-smoke")
     now = datetime.now(UTC)
@@ -213,13 +211,13 @@ def _prepare(clients: Clients, settings: DeploymentSettings) -> Trial:
 
 
 def _train(trial: Trial, say: Say) -> tuple[Heartbeat, float]:
-    """Launch one machine, and wait for its end. Starts billing, and ends it.
+    """Launch one machine, and wait until it has ended. Starts billing.
 
-    :return: the last heartbeat, and the machine's seconds.
+    :return: the last heartbeat, and how long the machine ran, seconds.
     """
     outputs, name = trial.outputs, trial.spec.trial_id("seed-0")
     deadline = datetime.now(UTC) + DEADLINE
-    request = build_fleet_request(
+    request: dict[str, Any] = build_fleet_request(
         launch_template_id=outputs.launch_template_id,
         launch_template_version=outputs.launch_template_version,
         pools=plan_pools(INSTANCE_TYPES, outputs.subnet_ids),
@@ -232,7 +230,8 @@ def _train(trial: Trial, say: Say) -> tuple[Heartbeat, float]:
             f"{error.get('ErrorCode')}: {error.get('ErrorMessage')}"
             for error in answer.get("Errors", ())
         }
-        raise SmokeFailedError(f"no machine: {'; '.join(sorted(refused)) or 'AWS gave no reason'}")
+        reasons = "; ".join(sorted(refused)) or "AWS gave no reason"
+        raise SmokeFailedError(f"AWS started no machine: {reasons}")
     say(
         f"machine {answer['Instances'][0]['InstanceIds'][0]}, "
         f"{answer['Instances'][0].get('InstanceType')}"
@@ -252,7 +251,7 @@ def _await_training(trial: Trial, deadline: datetime, say: Say) -> Heartbeat:
             break
         if gone:
             raise SmokeFailedError(
-                "the machine ended without a word (last heartbeat: "
+                "the machine ended before the training did (last heartbeat: "
                 f"{beat.state if beat else 'none'})"
             )
         say(f"training: {f'{beat.state}, step {beat.step}' if beat else 'booting'}")
@@ -266,7 +265,7 @@ def _await_training(trial: Trial, deadline: datetime, say: Say) -> Heartbeat:
 
 
 def _await_shard(trial: Trial, beat: Heartbeat, say: Say) -> Shard:
-    """Wait for the evaluation that the policy's arrival triggers."""
+    """Wait for the evaluation, which starts when the policy arrives in the bucket."""
     name = selection_name("seed-0", beat.step)
     key = shard_key("smoke", trial.spec.run, name, 0)
     for _ in range(120):
@@ -280,13 +279,22 @@ def _await_shard(trial: Trial, beat: Heartbeat, say: Say) -> Shard:
 
 
 def _clean_up(clients: Clients, settings: DeploymentSettings, say: Say) -> Destruction:
-    """End the machine if it still runs, then destroy the environment with its bucket."""
-    left = [
-        str(machine["InstanceId"]) for machine in find_machines(clients.ec2, settings.environment)
-    ]
+    """Terminate the machine if it still exists, then destroy the environment with its bucket.
+
+    :raises SmokeFailedError: if the machine does not end; then nothing else is destroyed.
+    """
+    ec2, environment = clients.ec2, settings.environment
+    left = terminate_until_gone(
+        ec2,
+        lambda: find_machines(ec2, environment, states=PRESENT),
+        wait_s=TERMINATE_WITHIN_S,
+    )
     if left:
-        clients.ec2.terminate_instances(InstanceIds=left)
-        clients.ec2.get_waiter("instance_terminated").wait(InstanceIds=left)
+        raise SmokeFailedError(
+            f"{', '.join(left)} did not end within {TERMINATE_WITHIN_S:g} s: terminate it in EC2, "
+            f"then run `python -m infra_bootstrap destroy --environment {environment} "
+            f"--confirm {environment} --delete-bucket`"
+        )
     return destroy(clients, settings, settings.environment, say, delete_bucket=True)
 
 

@@ -1,1 +1,1 @@
-"""Deploying, planning, comparing and destroying an environment."""
+"""Deploying, planning, comparing and deleting the stacks."""

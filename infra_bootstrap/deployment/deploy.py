@@ -1,5 +1,7 @@
-"""The whole deployment, in order: identity, then network and storage beside the build, then
-training and evaluation.
+"""Deploy all stacks in order.
+
+Identity comes first. Then come network and storage, while the artifacts are built. Training and
+evaluation come last, because they need the artifacts.
 """
 
 import time
@@ -24,8 +26,8 @@ from infra_bootstrap.deployment.one_stack import (
 )
 from infra_bootstrap.errors import StackFailedError
 from infra_bootstrap.preflight.account import check_runtime, ensure_service_roles
-from infra_bootstrap.preflight.check import CheckResult
-from infra_bootstrap.preflight.checks import refuse_what_would_fail
+from infra_bootstrap.preflight.checklist import refuse_what_would_fail
+from infra_bootstrap.preflight.results import CheckResult
 from infra_bootstrap.stacks.changes import summary
 from infra_bootstrap.stacks.concerns import (
     NEED_ARTIFACTS,
@@ -46,7 +48,7 @@ Say = Callable[[str], None]
 
 
 class StackResult(Record):
-    """What became of a stack."""
+    """What a deployment did to a stack, and how many seconds it took."""
 
     stack_name: str
     outcome: StackOutcome
@@ -62,14 +64,15 @@ def deploy(
     *,
     check: bool = True,
 ) -> list[StackResult]:
-    """Bring stacks to what the templates say. Starts what little it costs to keep them; no machine
-    is started.
+    """Make or update the stacks, so that they match the templates.
 
-    :param only: one stack; None: all.
-    :param check: whether the account is checked before a new stack is made.
-    :raises PreflightFailedError: if the account is not ready; nothing was made.
-    :raises StackFailedError: if a stack fails; those that are done stay, and the same command goes
-        on.
+    Starts no machine. The stacks themselves cost a little each month.
+
+    :param only: the stack to deploy. None: all.
+    :param check: whether to check the account before a new stack is made.
+    :raises PreflightFailedError: if the account is not ready. Then nothing was made.
+    :raises StackFailedError: if a stack fails. The finished stacks stay, and the same command
+        continues.
     """
     if check:
         for found in refuse_what_would_fail(clients, settings, only):
@@ -94,7 +97,7 @@ def deploy(
 
 
 def _ensure_service_roles(clients: Clients, say: Say) -> None:
-    """Make AWS's own role for Spot. Airflow's role may not, and finds it made."""
+    """Make AWS's own role for Spot, unless the caller may not. Airflow's role may not."""
     try:
         made = ensure_service_roles(clients)
     except ClientError as error:
@@ -108,8 +111,9 @@ def _ensure_service_roles(clients: Clients, say: Say) -> None:
 def build_artifacts(
     clients: Clients, settings: DeploymentSettings, say: Say = lambda _: None
 ) -> Built:
-    """Build what machines and functions run, for the image's Python and Lambda's; what was built
-    before is found again.
+    """Build what the machines and functions run, or find it in the cache.
+
+    The wheels are for the Python of the machine image, the functions for Lambda's Python.
 
     :raises BuildFailedError: if something cannot be built.
     """
@@ -123,20 +127,19 @@ def build_artifacts(
     )
     runtime = lambda_runtime(settings, evaluation.parameters if evaluation else None)
     check_runtime(clients, runtime)
-    # Lambda is Linux; only a laptop that plays AWS has an image for macOS, and its functions run
-    # there, too.
+    # Lambda runs Linux. Only the local AWS on a Mac has an image for macOS, and it runs the
+    # functions on that Mac, too.
     platform = image.target.platform if image.target.platform.sys_platform == "darwin" else LINUX
     built = build(image.target, runtime, platform)
     say(
         f"artifacts: {len(built.wheels) - 1} wheels for Python {image.target.python}, functions "
-        "for "
-        f"{built.artifacts.lambda_runtime} ({time.monotonic() - began:.1f} s)"
+        f"for {built.artifacts.lambda_runtime} ({time.monotonic() - began:.1f} s)"
     )
     return built
 
 
 def upload_artifacts(clients: Clients, settings: DeploymentSettings, built: Built) -> int:
-    """Upload what is not there yet, as the launcher. :return: how many files were uploaded."""
+    """Upload the artifacts that the bucket lacks, as the launcher role. :return: how many."""
     bucket = bucket_name(settings.environment, clients.account_id, clients.region)
     launcher = clients.assume(
         clients.role_arn(role_name(settings.environment, "launcher")), "nightshift-upload"
@@ -151,9 +154,9 @@ def deploy_side_by_side(
     artifacts: ArtifactSet | None,
     say: Say,
 ) -> list[StackResult]:
-    """Deploy stacks that do not need each other at the same time.
+    """Deploy several stacks at the same time. They must not need each other.
 
-    :raises StackFailedError: the first failure, after all have ended.
+    :raises StackFailedError: the first failure, after all stacks have ended.
     """
     began = time.monotonic()
     started = [

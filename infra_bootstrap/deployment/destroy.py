@@ -1,7 +1,7 @@
-"""Deleting an environment, and proving that nothing of it is left."""
+"""Delete an environment, and prove that nothing of it is left."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -19,8 +19,12 @@ from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.records.record import Record
 
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import FilterTypeDef
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
 Say = Callable[[str], None]
-#: How services say that something does not exist.
+#: The error codes by which services say that something does not exist.
 MISSING = frozenset(
     {
         "404",
@@ -31,18 +35,18 @@ MISSING = frozenset(
         "QueueDoesNotExist",
     }
 )
-#: Said of what is kept.
+#: The reason why two stacks are kept, as it is printed.
 WHY_KEPT = (
-    "storage holds what was trained, and identity the role that can delete it; `destroy "
-    "--delete-bucket`, by an "
-    "administrator, takes both"
+    "storage holds what was trained, and identity holds the role that can delete storage; an "
+    "administrator deletes both with `destroy --delete-bucket`"
 )
 
 
 class Destruction(Record):
-    """What was deleted, what was kept on purpose, and what is left over: that must be empty.
+    """What was deleted, and what was kept on purpose.
 
-    :param why_kept: for a person; empty when nothing was kept.
+    :param leftovers: what still exists although it should not. It must be empty.
+    :param why_kept: the reason, for a person. Empty: nothing was kept.
     """
 
     deleted: tuple[str, ...]
@@ -59,15 +63,17 @@ def destroy(
     *,
     delete_bucket: bool = False,
 ) -> Destruction:
-    """Delete the stacks of an environment, in the opposite order of their making.
+    """Delete the stacks of an environment, in the reverse order of `deploy`.
 
-    The storage stack and its bucket are kept unless asked for: they hold what was trained, judged
+    The storage stack and its bucket are kept by default, because they hold what was trained, judged
     and promoted. Identity is kept as long as storage is, because CloudFormation deletes the storage
-    stack as identity's deployer. Airflow's role deletes what costs money, and leaves these two to
-    an administrator.
+    stack with identity's deployer role. Airflow's role deletes the stacks that cost money, and
+    leaves these two to an administrator.
 
     :param confirm: must be the environment's exact name.
-    :raises NotConfirmedError: if it is not. :raises InstancesRunningError: if machines run.
+    :param delete_bucket: whether to delete storage with its bucket, and identity, too.
+    :raises NotConfirmedError: if `confirm` is another word.
+    :raises InstancesRunningError: if machines run.
     """
     if confirm != settings.environment:
         raise NotConfirmedError(settings.environment)
@@ -151,8 +157,9 @@ def _delete(
 
 
 def empty_bucket(clients: Clients, bucket: str) -> int:
-    """Delete every version of every object, after taking away the policy that forbids it. There is
-    no way back.
+    """Delete every version of every object. This cannot be undone.
+
+    First it deletes the bucket's policy, which forbids the deletion.
 
     :return: how many versions were deleted.
     """
@@ -160,10 +167,9 @@ def empty_bucket(clients: Clients, bucket: str) -> int:
     try:
         clients.s3.delete_bucket_policy(Bucket=bucket)
         for page in clients.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-            found = [
+            found: list[ObjectIdentifierTypeDef] = [
                 {"Key": item["Key"], "VersionId": item["VersionId"]}
-                for kind in ("Versions", "DeleteMarkers")
-                for item in page.get(kind, ())
+                for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
             ]
             if found:
                 clients.s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
@@ -176,7 +182,7 @@ def empty_bucket(clients: Clients, bucket: str) -> int:
 
 
 def _delete_bucket(clients: Clients, bucket: str) -> Iterator[str]:
-    """Delete the bucket itself, which its stack retains. :return: its name, if it was there."""
+    """Delete the bucket, which its stack retains. :return: its name, if it existed."""
     try:
         clients.s3.delete_bucket(Bucket=bucket)
     except ClientError as error:
@@ -189,12 +195,12 @@ def _delete_bucket(clients: Clients, bucket: str) -> Iterator[str]:
 def find_leftovers(
     clients: Clients, settings: DeploymentSettings, kept: set[Concern]
 ) -> Iterator[str]:
-    """List what is still there of an environment, but for what was kept: stacks, roles, and all
-    that bears its tags.
+    """List what still exists of an environment, except for what was kept.
 
-    Asked in three ways, because none knows everything: CloudFormation for stacks, EC2 for its own
-    tags (a terminated machine keeps them for an hour and does not count), the tagging service for
-    the rest. It answers late, so what it names is looked at again by name where that is possible.
+    Three services are asked, because no service knows everything: CloudFormation about stacks, EC2
+    about its own tags, and the tagging service about the rest. A terminated machine keeps its tags
+    for an hour and does not count. The tagging service answers late, so its resources are looked up
+    again by name where that is possible.
     """
     for concern in Concern:
         name = stack_name(settings.environment, concern)
@@ -214,7 +220,10 @@ def find_leftovers(
 def _tagged_in_ec2(clients: Clients, environment: str) -> Iterator[str]:
     found: dict[str, str] = {}
     for key in (ENVIRONMENT_TAG, DEPLOYMENT_TAG):
-        filters = [{"Name": "key", "Values": [key]}, {"Name": "value", "Values": [environment]}]
+        filters: list[FilterTypeDef] = [
+            {"Name": "key", "Values": [key]},
+            {"Name": "value", "Values": [environment]},
+        ]
         for page in clients.ec2.get_paginator("describe_tags").paginate(Filters=filters):
             found |= {item["ResourceId"]: item["ResourceType"] for item in page["Tags"]}
     running = {str(machine["InstanceId"]) for machine in find_machines(clients.ec2, environment)}
@@ -230,13 +239,13 @@ def _tagged_in_ec2(clients: Clients, environment: str) -> Iterator[str]:
 
 
 def _deleted_gateways(clients: Clients, gateways: Sequence[str]) -> set[str]:
-    """NAT gateways that are deleted, which EC2 shows for about an hour more, tags and all.
+    """Find the NAT gateways that are deleted. EC2 shows them, with their tags, for about an hour.
 
     Source: https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html
     """
     if not gateways:
         return set()
-    wanted = [{"Name": "nat-gateway-id", "Values": list(gateways)}]
+    wanted: list[FilterTypeDef] = [{"Name": "nat-gateway-id", "Values": list(gateways)}]
     living = {
         gateway["NatGatewayId"]
         for page in clients.ec2.get_paginator("describe_nat_gateways").paginate(Filters=wanted)
@@ -257,8 +266,9 @@ def _tagged(clients: Clients, key: str, environment: str) -> Iterator[str]:
 
 
 def _is_kept(arn: str, settings: DeploymentSettings, kept: set[Concern]) -> bool:
-    """Whether a tagged resource belongs to a stack that was kept; what EC2 has, EC2 was asked
-    for.
+    """Tell whether a tagged resource belongs to a stack that was kept.
+
+    Resources of EC2 count as kept here, because :func:`_tagged_in_ec2` asks EC2 about them.
     """
     service = arn.split(":")[2]
     if any(f":stack/{stack_name(settings.environment, concern)}/" in arn for concern in kept):
@@ -271,12 +281,12 @@ def _is_kept(arn: str, settings: DeploymentSettings, kept: set[Concern]) -> bool
 
 
 def _is_gone(clients: Clients, arn: str) -> bool:
-    """Look again at what the tagging service still names: it may answer from before."""
+    """Look up a resource that the tagging service names, because its answer may be old."""
     service, name = arn.split(":")[2], arn.split(":", 5)[5]
     looks: dict[str, Callable[[], Any]] = {
-        "lambda": lambda: clients.client("lambda").get_function(FunctionName=arn),
-        "sqs": lambda: clients.client("sqs").get_queue_url(QueueName=name),
-        "sns": lambda: clients.client("sns").get_topic_attributes(TopicArn=arn),
+        "lambda": lambda: clients.lambda_.get_function(FunctionName=arn),
+        "sqs": lambda: clients.sqs.get_queue_url(QueueName=name),
+        "sns": lambda: clients.sns.get_topic_attributes(TopicArn=arn),
         "s3": lambda: clients.s3.head_bucket(Bucket=name),
     }
     if service == "cloudformation":

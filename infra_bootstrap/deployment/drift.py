@@ -1,16 +1,16 @@
-"""What differs from what was deployed, by name.
+"""Find drift: what was changed by hand since it was deployed.
 
-Twice over. CloudFormation's own detection covers most properties, but not policies that were added
-beside ours, nor a newer version of the launch template. So everything that security rests on is
-also read through its own service and compared with the template, worked out for this account: roles
-with all their policies, the bucket's policy and settings, the security group's rules, the
-endpoint's policy, the launch template's versions, the function's alias.
+Drift is looked for in two ways. CloudFormation's own detection covers most properties. It does not
+see a policy that was added to a role, or a newer version of the launch template. So everything that
+security depends on is also read through its own service, and compared with the template as it
+resolves in this account: roles with all their policies, the bucket's policy and settings, the
+security group's rules, the endpoint's policy, the launch template's versions, the function's alias.
 """
 
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -23,11 +23,14 @@ from infra_bootstrap.stacks.resolving import Stage, canonical
 from infra_bootstrap.stacks.template_files import resources_made
 from rl_lifecycle.records.record import Record
 
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import DescribeStackResourceDriftsInputTypeDef
+
 DETECT_WITHIN_S = 300.0
 
 
 class Drift(Record):
-    """One difference."""
+    """One difference between a deployed resource and its template."""
 
     stack_name: str
     resource: str
@@ -35,7 +38,7 @@ class Drift(Record):
 
 
 def find_drift(clients: Clients, environment: str, only: Concern | None = None) -> list[Drift]:
-    """Compare what is deployed with what the templates made. Changes nothing.
+    """Compare the deployed resources with the templates. Changes nothing.
 
     :raises NotDeployedError: if a stack does not exist.
     """
@@ -70,7 +73,7 @@ def _stage(
 
 
 def _detected(clients: Clients, stack: DeployedStack) -> Iterator[Drift]:
-    """Ask CloudFormation."""
+    """List the differences that CloudFormation's own detection finds."""
     detection = clients.cloudformation.detect_stack_drift(StackName=stack.name)[
         "StackDriftDetectionId"
     ]
@@ -94,19 +97,20 @@ def _detected(clients: Clients, stack: DeployedStack) -> Iterator[Drift]:
 
 
 def _drifted_resources(clients: Clients, name: str) -> Iterator[Mapping[str, Any]]:
-    more: dict[str, str] = {}
+    request: DescribeStackResourceDriftsInputTypeDef = {
+        "StackName": name,
+        "StackResourceDriftStatusFilters": ["MODIFIED", "DELETED"],
+    }
     while True:
-        page = clients.cloudformation.describe_stack_resource_drifts(
-            StackName=name, StackResourceDriftStatusFilters=["MODIFIED", "DELETED"], **more
-        )
+        page = clients.cloudformation.describe_stack_resource_drifts(**request)
         yield from page["StackResourceDrifts"]
         if not page.get("NextToken"):
             return
-        more = {"NextToken": page["NextToken"]}
+        request["NextToken"] = page["NextToken"]
 
 
 def _compared(stage: Stage) -> Iterator[Drift]:
-    """Read what security rests on, and compare it with the template."""
+    """Read what security depends on through its own service, and compare it with the template."""
     for logical_id, resource in resources_made(stage.concern, stage.stack.parameters).items():
         reader = READERS.get(resource["Type"])
         if reader is None:
@@ -123,7 +127,7 @@ def _compared(stage: Stage) -> Iterator[Drift]:
 
 
 def _as_document(document: Any) -> Any:
-    """A policy, which some services answer as text."""
+    """Return a policy as data. Some services return it as text."""
     return json.loads(document) if isinstance(document, str) else document
 
 
@@ -133,7 +137,7 @@ def _different(name: str, expected: Any, actual: Any) -> Iterator[str]:
 
 
 def _role(stage: Stage, logical_id: str) -> Iterator[str]:
-    """Trust, boundary, our policies, and that there is no other."""
+    """Compare a role's trust policy, boundary and policies, and report any other policy."""
     iam, wanted, name = stage.clients.iam, stage.properties(logical_id), stage.physical[logical_id]
     role = iam.get_role(RoleName=name)["Role"]
     yield from _different(
@@ -156,7 +160,7 @@ def _role(stage: Stage, logical_id: str) -> Iterator[str]:
 
 
 def _managed_policy(stage: Stage, logical_id: str) -> Iterator[str]:
-    """Its default version's document, and to whom it is attached."""
+    """Compare the default version's document, and the roles that the policy is attached to."""
     iam, wanted, arn = stage.clients.iam, stage.properties(logical_id), stage.physical[logical_id]
     version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
     document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
@@ -168,7 +172,7 @@ def _managed_policy(stage: Stage, logical_id: str) -> Iterator[str]:
 
 
 def _bucket(stage: Stage, logical_id: str) -> Iterator[str]:
-    """Versioning, public access, ownership, encryption."""
+    """Compare versioning, public access, ownership, encryption, events and lifecycle rules."""
     s3, wanted, name = stage.clients.s3, stage.properties(logical_id), stage.physical[logical_id]
     versioning = s3.get_bucket_versioning(Bucket=name).get("Status")
     yield from _different("its versioning", wanted["VersioningConfiguration"]["Status"], versioning)
@@ -234,14 +238,14 @@ def _bucket_policy(stage: Stage, logical_id: str) -> Iterator[str]:
 
 
 def _security_group(stage: Stage, logical_id: str) -> Iterator[str]:
-    """Its rules, each by itself."""
+    """Compare a security group's rules one by one."""
     wanted = stage.properties(logical_id)
     rules = stage.clients.ec2.describe_security_groups(GroupIds=[stage.physical[logical_id]])[
         "SecurityGroups"
     ][0]
     for words, key, actual in (
-        ("a way in", "SecurityGroupIngress", rules.get("IpPermissions", ())),
-        ("a way out", "SecurityGroupEgress", rules.get("IpPermissionsEgress", ())),
+        ("an inbound rule", "SecurityGroupIngress", rules.get("IpPermissions", ())),
+        ("an outbound rule", "SecurityGroupEgress", rules.get("IpPermissionsEgress", ())),
     ):
         expected = {
             _target(rule)
@@ -262,7 +266,7 @@ def _security_group(stage: Stage, logical_id: str) -> Iterator[str]:
 
 
 def _rules_beside(stage: Stage, group: str, kind: str) -> Iterator[Mapping[str, Any]]:
-    """The rules of a group that are resources of their own."""
+    """Yield the rules of a group that the template declares as resources of their own."""
     for logical_id, resource in resources_made(stage.concern, stage.stack.parameters).items():
         if resource["Type"] == kind and resource["Properties"]["GroupId"] == {"Ref": group}:
             yield stage.properties(logical_id)
@@ -303,7 +307,7 @@ def _endpoint(stage: Stage, logical_id: str) -> Iterator[str]:
 
 
 def _launch_template(stage: Stage, logical_id: str) -> Iterator[str]:
-    """That no version came after the deployed one, and that the deployed one is as it was made."""
+    """Compare the deployed version with the template, and report any newer version."""
     deployed = stage.stack.outputs["LaunchTemplateVersion"]
     found = stage.clients.ec2.describe_launch_templates(
         LaunchTemplateIds=[stage.physical[logical_id]]
@@ -329,7 +333,7 @@ def _launch_template(stage: Stage, logical_id: str) -> Iterator[str]:
 
 def _alias(stage: Stage, logical_id: str) -> Iterator[str]:
     name = stage.stack.outputs["EvaluatorFunctionName"]
-    found = stage.clients.client("lambda").get_alias(FunctionName=name, Name="live")
+    found = stage.clients.lambda_.get_alias(FunctionName=name, Name="live")
     if found["FunctionVersion"] != stage.stack.outputs["EvaluatorVersion"]:
         yield (
             f"it points to version {found['FunctionVersion']}, not "

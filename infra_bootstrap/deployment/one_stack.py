@@ -1,20 +1,18 @@
-"""Deploying one stack in three steps, so that an Airflow task can let go of its worker between
-them.
+"""Deploy one stack in three steps. An Airflow task can leave its worker between them.
 
     prepared = prepare(clients, settings, concern, artifacts)     # a change set, or nothing to do
     started = start(clients, prepared)                            # CloudFormation begins
     while (progress := poll(clients, started)).outcome is None: … # wait as you like
 
-Each step can be repeated: a change set that was not executed is replaced, a stack that another try
-has brought to its goal is UNCHANGED. A failed deployment rolls back, and the same command goes on
-from there.
+Each step can be repeated. A change set that was not executed is replaced. A stack that an earlier
+try has finished is UNCHANGED. A failed deployment rolls back, and the same command continues.
 """
 
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from botocore.exceptions import ClientError
 
@@ -30,18 +28,25 @@ from infra_bootstrap.stacks.parameters import plan_parameters
 from infra_bootstrap.stacks.settings import DeploymentSettings
 from rl_lifecycle.records.record import Record
 
-#: A change set that finds nothing to do fails with one of these.
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import (
+        CreateChangeSetInputTypeDef,
+        DescribeChangeSetOutputTypeDef,
+        ParameterTypeDef,
+    )
+
+#: A change set without changes fails with one of these messages.
 #: https://github.com/aws/aws-cli/blob/develop/awscli/customizations/cloudformation/deployer.py
 NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
 PREPARE_WITHIN_S = 300.0
 DELETE_WITHIN_S = 1800.0
-#: On every resource that can bear it, also on those that the environment's own tag is kept from;
-#: finds what is left over.
+#: The tag of every resource that can have tags, also of those that must not have the environment's
+#: tag. `destroy` finds leftovers by it.
 DEPLOYMENT_TAG = "nightshift:deployment"
 
 
 class StackOutcome(StrEnum):
-    """What became of a stack."""
+    """What an operation did to a stack."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -50,10 +55,11 @@ class StackOutcome(StrEnum):
 
 
 class Prepared(Record):
-    """A stack that is ready to be started, or has nothing to do. JSON, for a task to hand on.
+    """A stack whose deployment can start, or that has nothing to do. A task passes it on as JSON.
 
-    :param change_set: its ARN; None when there is nothing to do.
-    :param changed_at: the stack's time before the operation.
+    :param change_set: the change set's ARN. None: there is nothing to do.
+    :param changed_at: when the stack was last changed, before this operation.
+    :param command: the command that continues the deployment, for messages.
     """
 
     environment: str
@@ -67,7 +73,7 @@ class Prepared(Record):
 
 
 class StackProgress(Record):
-    """Where a stack is. `outcome` is None while CloudFormation works."""
+    """How far a stack is. `outcome` is None while CloudFormation works."""
 
     stack_name: str
     status: str
@@ -80,15 +86,15 @@ def prepare(
     concern: Concern,
     artifacts: ArtifactSet | None = None,
 ) -> Prepared:
-    """Compare a stack with its template, and leave a change set if they differ. Costs nothing.
+    """Compare a stack with its template, and make a change set if they differ. Costs nothing.
 
-    A stack that never came to life (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first. Where
-    the template's text, the parameters and the image are the same no change set is made: it could
-    not find anything.
+    A stack that was never completed (ROLLBACK_COMPLETE, REVIEW_IN_PROGRESS) is deleted first. If
+    the template's text, the parameters and the image are the same, no change set is made, because
+    it would be empty.
 
-    :param artifacts: what was built and uploaded; needed for training and evaluation.
+    :param artifacts: what was built and uploaded. Training and evaluation need it.
     :raises IdentityChangedError: if identity differs, and the caller may not change it.
-    :raises StackBusyError: if somebody else is working on the stack.
+    :raises StackBusyError: if another deployment is changing the stack.
     :raises StackFailedError: if CloudFormation refuses the change set.
     """
     name = stack_name(settings.environment, concern)
@@ -96,34 +102,34 @@ def prepare(
     values = plan_parameters(
         clients, settings, concern, stack.parameters if stack else None, artifacts
     )
-    idle = Prepared(
+    unchanged = Prepared(
         environment=settings.environment, concern=concern, stack_name=name, command=settings.command
     )
     if stack is not None:
         differences = find_differences(clients, concern, stack, values)
         if not differences:
-            return idle
+            return unchanged
         if concern is Concern.IDENTITY and is_airflow(clients, stack.parameters):
             raise IdentityChangedError(name, differences, settings.command)
     answer = create_change_set(
         clients, settings, concern, values, stack.parameters if stack else None
     )
     if answer is None:
-        return idle
-    return idle.model_copy(
-        update={
-            "change_set": answer["ChangeSetId"],
-            "is_new": stack is None,
-            "changed_at": stack.changed_at if stack else "",
-            "changes": read_changes(answer),
-        }
+        return unchanged
+    return Prepared(
+        environment=settings.environment,
+        concern=concern,
+        stack_name=name,
+        change_set=answer["ChangeSetId"],
+        is_new=stack is None,
+        changed_at=stack.changed_at if stack else "",
+        changes=read_changes(answer),
+        command=settings.command,
     )
 
 
 def start(clients: Clients, prepared: Prepared) -> Prepared:
-    """Execute a change set; CloudFormation begins to change resources, which may begin to cost.
-    Returns at once.
-    """
+    """Start to execute a change set, and return at once. New resources may cost money."""
     if prepared.change_set is not None:
         try:
             clients.cloudformation.execute_change_set(
@@ -137,9 +143,10 @@ def start(clients: Clients, prepared: Prepared) -> Prepared:
 
 
 def poll(clients: Clients, prepared: Prepared) -> StackProgress:
-    """Look at a stack that was started.
+    """Look once at a stack that was started.
 
-    :raises StackFailedError: if it failed, with the resource that failed first and AWS's reason.
+    :raises StackFailedError: if it failed. It names the first resource that failed, and AWS's
+        reason.
     """
     if prepared.change_set is None:
         return StackProgress(
@@ -163,8 +170,9 @@ def poll(clients: Clients, prepared: Prepared) -> StackProgress:
 
 
 def protect(clients: Clients, prepared: Prepared) -> bool:
-    """Turn termination protection on where it belongs.
-    :return: whether it is on; Airflow's role may not turn it on.
+    """Turn termination protection on, for the stacks that need it.
+
+    :return: whether it is on. Airflow's role may not turn it on.
     """
     if prepared.concern not in PROTECTED:
         return False
@@ -183,9 +191,10 @@ def protect(clients: Clients, prepared: Prepared) -> bool:
 def find_living_stack(
     clients: Clients, settings: DeploymentSettings, concern: Concern
 ) -> DeployedStack | None:
-    """Look a stack up, and clear it away if it is dead.
+    """Find a stack that can be updated. A stack that cannot is repaired or deleted first.
 
-    :raises StackBusyError: if somebody else is working on it.
+    :return: None if there is no stack (any more).
+    :raises StackBusyError: if another deployment is changing it.
     """
     name = stack_name(settings.environment, concern)
     stack = find_stack(clients, name)
@@ -214,8 +223,9 @@ def delete_stack(clients: Clients, settings: DeploymentSettings, concern: Concer
 
 
 def poll_deletion(clients: Clients, stack_id: str, command: str) -> StackProgress:
-    """Look at a stack that is being deleted. :raises StackFailedError: if it could not be
-    deleted.
+    """Look once at a stack that is being deleted.
+
+    :raises StackFailedError: if it could not be deleted.
     """
     stack = find_stack(clients, stack_id)
     if stack is None:
@@ -235,7 +245,9 @@ def await_deletion(
     within_s: float = DELETE_WITHIN_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Wait until a stack is gone.
+    """Wait until a stack is deleted.
+
+    :param within_s: the longest wait, seconds.
     :raises StackFailedError: if it could not be deleted, or not in time.
     """
     for delay in delays(within_s):
@@ -243,17 +255,16 @@ def await_deletion(
             return
         sleep(delay)
     raise StackFailedError(
-        stack_id, "DELETE_IN_PROGRESS", "", f"it was not gone after {within_s:g} s.", command
+        stack_id, "DELETE_IN_PROGRESS", "", f"it was not deleted after {within_s:g} s.", command
     )
 
 
 def find_differences(
     clients: Clients, concern: Concern, stack: DeployedStack, values: Mapping[str, str]
 ) -> list[str]:
-    """Compare a deployed stack with the template's text, the planned parameters and the image that
-    "latest" means today.
+    """Compare a deployed stack with its template, its planned parameters and the newest image.
 
-    :return: what differs, in words; empty when a change set could find nothing.
+    :return: what differs, in words. Empty: a change set would be empty.
     """
     deployed = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")[
         "TemplateBody"
@@ -274,7 +285,7 @@ def find_differences(
 
 
 def is_airflow(clients: Clients, identity_parameters: Mapping[str, str]) -> bool:
-    """Whether the caller is the role that Airflow's workers run as."""
+    """Tell whether the caller is the role that Airflow's workers run as."""
     return role_of_arn(clients.identity["Arn"]) == identity_parameters.get("AirflowRoleName")
 
 
@@ -284,16 +295,17 @@ def create_change_set(
     concern: Concern,
     values: Mapping[str, str],
     deployed: Mapping[str, str] | None,
-) -> dict[str, Any] | None:
-    """Make a change set and wait for it.
-    :return: its description; None when it finds nothing to do.
+) -> "DescribeChangeSetOutputTypeDef | None":
+    """Make a change set, and wait until it is ready.
 
-    :param deployed: the stack's parameters now; None: it is new. What stays is said as "the value
-        before", because the value of an SSM parameter's type is not what was given.
+    :param deployed: the stack's parameters now. None: the stack is new. A value that stays is sent
+        as "use the previous value", because CloudFormation shows the resolved value of a parameter
+        that names an SSM parameter, not the name that was given.
+    :return: the change set's description. None: it is empty.
     :raises StackFailedError: if CloudFormation refuses it.
     """
     name = stack_name(settings.environment, concern)
-    request = {
+    request: CreateChangeSetInputTypeDef = {
         "StackName": name,
         "ChangeSetName": f"nightshift-{uuid.uuid4().hex[:12]}",
         "ChangeSetType": "CREATE" if deployed is None else "UPDATE",
@@ -303,8 +315,10 @@ def create_change_set(
         ],
         "Capabilities": ["CAPABILITY_NAMED_IAM"] if concern is Concern.IDENTITY else [],
         "Tags": [{"Key": DEPLOYMENT_TAG, "Value": settings.environment}],
-        **_service_role(clients, settings, concern),
     }
+    role = _service_role(clients, settings, concern)
+    if "RoleARN" in role:
+        request["RoleARN"] = role["RoleARN"]
     try:
         made = clients.cloudformation.create_change_set(**request)["Id"]
     except ClientError as error:
@@ -324,15 +338,17 @@ def create_change_set(
     return answer
 
 
-def _parameter(key: str, value: str, deployed: Mapping[str, str]) -> dict[str, Any]:
+def _parameter(key: str, value: str, deployed: Mapping[str, str]) -> "ParameterTypeDef":
     if deployed.get(key) == value:
         return {"ParameterKey": key, "UsePreviousValue": True}
     return {"ParameterKey": key, "ParameterValue": value}
 
 
-def _await_change_set(clients: Clients, name: str, change_set: str, command: str) -> dict[str, Any]:
+def _await_change_set(
+    clients: Clients, name: str, change_set: str, command: str
+) -> "DescribeChangeSetOutputTypeDef":
     for delay in delays(PREPARE_WITHIN_S):
-        answer: dict[str, Any] = clients.cloudformation.describe_change_set(
+        answer = clients.cloudformation.describe_change_set(
             StackName=name, ChangeSetName=change_set
         )
         if answer["Status"] in ("CREATE_COMPLETE", "FAILED"):
@@ -344,15 +360,19 @@ def _await_change_set(clients: Clients, name: str, change_set: str, command: str
 
 
 def delays(within_s: float) -> list[float]:
-    """Pauses between polls: short first, 5 s at last, in all about as long as asked for."""
+    """Return the pauses between polls, seconds: short ones first, 5 s later, `within_s` in all."""
     pauses = [0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0]
     return pauses + [5.0] * max(0, round((within_s - sum(pauses)) / 5.0))
 
 
-def _service_role(
-    clients: Clients, settings: DeploymentSettings, concern: Concern
-) -> dict[str, str]:
-    """CloudFormation works as the deployer on all stacks but identity, which makes the deployer."""
+class ServiceRole(TypedDict, total=False):
+    """The arguments of a request that name the role which CloudFormation works as."""
+
+    RoleARN: str
+
+
+def _service_role(clients: Clients, settings: DeploymentSettings, concern: Concern) -> ServiceRole:
+    """Name the deployer role, except for identity, which is the stack that makes this role."""
     if concern is Concern.IDENTITY:
         return {}
     return {"RoleARN": clients.role_arn(role_name(settings.environment, "deployer"))}
@@ -361,7 +381,7 @@ def _service_role(
 def _continue_rollback(
     clients: Clients, settings: DeploymentSettings, stack: DeployedStack, concern: Concern
 ) -> DeployedStack | None:
-    """Finish a rollback that stopped half-way, which is what AWS asks for before anything else."""
+    """Finish a rollback that stopped half-way. AWS allows no other operation before."""
     clients.cloudformation.continue_update_rollback(
         StackName=stack.name, **_service_role(clients, settings, concern)
     )

@@ -1,6 +1,6 @@
-"""A plan: what `deploy` would do, and nothing done."""
+"""Plan what `deploy` would do to a stack, without doing it."""
 
-from typing import Any
+from typing import Any, Self
 
 from infra_bootstrap.artifacts.sets import ArtifactSet
 from infra_bootstrap.clients import Clients
@@ -16,11 +16,14 @@ from rl_lifecycle.records.record import Record
 
 
 class StackPlan(Record):
-    """What would happen to a stack.
+    """What `deploy` would do to a stack.
 
-    :param monthly_usd: what it costs a month afterwards, while nothing runs.
-    :param costs: what of it costs something.
-    :param monthly_usd_now: what it costs a month as it is deployed; 0 for one that is not.
+    :param status: CloudFormation's status of the stack now. Empty: there is no stack.
+    :param note: a remark for a person, such as who must deploy it.
+    :param monthly_usd: what the stack would cost a month while nothing runs, US dollars.
+    :param costs: the resources that cost something, each with its price.
+    :param monthly_usd_now: what the deployed stack costs a month, US dollars. 0: it is not
+        deployed.
     """
 
     stack_name: str
@@ -31,12 +34,26 @@ class StackPlan(Record):
     costs: tuple[str, ...] = ()
     monthly_usd_now: float = 0.0
 
+    def with_changes(self, changes: tuple[Change, ...]) -> Self:
+        """Return the plan with the changes that a deployment would make."""
+        return self.model_copy(update={"changes": changes})
+
+    def with_note(self, note: str) -> Self:
+        """Return the plan with a note for the person who reads it."""
+        return self.model_copy(update={"note": note})
+
+    def with_cost_now(self, monthly_usd_now: float) -> Self:
+        """Return the plan with what the deployed stack costs a month, US dollars."""
+        return self.model_copy(update={"monthly_usd_now": monthly_usd_now})
+
 
 def plan(
     clients: Clients, settings: DeploymentSettings, concern: Concern, artifacts: ArtifactSet | None
 ) -> StackPlan:
-    """Plan a stack. A new one is read from its template; an existing one from a change set, which
-    is deleted again.
+    """Plan a stack.
+
+    The plan of a new stack comes from its template. The plan of an existing stack comes from a
+    change set, which is deleted again.
 
     :raises BadInputError: if a parameter is not allowed.
     """
@@ -55,24 +72,24 @@ def plan(
         costs=tuple(explain(made)),
     )
     if living is None:
-        return found.model_copy(update={"changes": additions(made)})
+        return found.with_changes(additions(made))
     differences = find_differences(clients, concern, living, values)
     if not differences:
-        return found.model_copy(update={"monthly_usd_now": found.monthly_usd})
+        return found.with_cost_now(found.monthly_usd)
     before = _deployed_resources(clients, living)
-    found = found.model_copy(update={"monthly_usd_now": monthly_usd(before)})
+    found = found.with_cost_now(monthly_usd(before))
     if concern is Concern.IDENTITY and is_airflow(clients, living.parameters):
         note = f"an administrator must change {', '.join(differences)}: `{settings.command}`"
-        return found.model_copy(update={"note": note})
+        return found.with_note(note)
     answer = create_change_set(clients, settings, concern, values, living.parameters)
     if answer is None:
         return found
     clients.cloudformation.delete_change_set(StackName=name, ChangeSetName=answer["ChangeSetId"])
-    return found.model_copy(update={"changes": completed(read_changes(answer), before, made)})
+    return found.with_changes(completed(read_changes(answer), before, made))
 
 
 def _deployed_resources(clients: Clients, stack: DeployedStack) -> dict[str, dict[str, Any]]:
-    """What a stack is made of as it was deployed, whatever its template says today."""
+    """Return the resources of the deployed template, which may differ from today's template."""
     body = clients.cloudformation.get_template(StackName=stack.name, TemplateStage="Original")[
         "TemplateBody"
     ]

@@ -1,1 +1,1 @@
-"""Checks before anything is made: the account, the environment, and what is there already."""
+"""The preflight: checks of the account and the environment, before anything is made."""

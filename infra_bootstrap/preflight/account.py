@@ -1,6 +1,4 @@
-"""Checks of an account: who asks, where, with which permissions and quotas, and whether Lambda and
-Spot are ready.
-"""
+"""Checks of the account: the caller, the region, permissions, quotas, Lambda and Spot."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -9,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from infra_bootstrap.clients import Clients, code_of, role_of_arn
 from infra_bootstrap.errors import BadInputError
-from infra_bootstrap.preflight.check import Check, CheckResult, Situation
+from infra_bootstrap.preflight.results import Check, CheckResult, Situation
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.parameters import lambda_runtime
@@ -19,12 +17,12 @@ from rl_lifecycle.machines.quotas import QUOTA_CODES
 
 
 def _vcpu_quotas() -> Iterator[tuple[str, str, int, bool]]:
-    """Each vCPU quota that the types marked `preflight` count against, by family and market.
+    """Yield each vCPU quota that the instance types marked `preflight` count against.
 
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-quotas.html
 
-    :return: name, Service Quotas' code, the fewest vCPUs with which one machine starts, and whether
-        training with `instance_types: auto` needs it.
+    :return: its name (family and market), Service Quotas' code, the fewest vCPUs with which one
+        machine starts, and whether training with `instance_types: auto` needs it.
     """
     wanted = [row for row in INSTANCE_TYPES.values() if row.preflight]
     for family, codes in QUOTA_CODES.items():
@@ -38,14 +36,14 @@ def _vcpu_quotas() -> Iterator[tuple[str, str, int, bool]]:
 
 #: The vCPU quotas that are checked.
 VCPU_QUOTAS = tuple(_vcpu_quotas())
-#: The role that Spot works as; it belongs to AWS and cannot be made by a stack of ours that may be
-#: deleted. Fleet's role is not made: an instant fleet needs none, and only with it could a standing
-#: fleet launch past the launcher's conditions.
+#: The role that Spot works as. It belongs to AWS, so a stack of ours, which may be deleted, must
+#: not make it. EC2 Fleet's role is not made: an instant fleet does not need it, and a standing
+#: fleet could use it to launch machines that the launcher's conditions forbid.
 #: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-prerequisites.html
 SERVICE_ROLES = {"spot.amazonaws.com": "AWSServiceRoleForEC2Spot"}
-#: What an administrator must be able to do for a first bootstrap: identity is made with the
-#: caller's own rights. Each with the resource that it is for: a simulation without one asks for
-#: everything, which rights that are scoped do not give.
+#: What an administrator must be allowed to do in a first deployment, because identity is made
+#: with the caller's own permissions. The key is the resource of the actions. Without a resource
+#: IAM would simulate them for all resources, which scoped permissions do not allow.
 ADMINISTRATOR_ACTIONS = {
     "arn:{partition}:cloudformation:{region}:{account}:stack/nightshift-{environment}-identity/*": (
         "cloudformation:CreateChangeSet",
@@ -82,9 +80,10 @@ ADMINISTRATOR_ACTIONS = {
         "iam:AddRoleToInstanceProfile",
         "iam:CreateInstanceProfile",
     ),
-    "arn:{partition}:iam::{account}:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot": (
-        "iam:CreateServiceLinkedRole",
-    ),
+    (
+        "arn:{partition}:iam::{account}:role/aws-service-role/spot.amazonaws.com/"
+        "AWSServiceRoleForEC2Spot"
+    ): ("iam:CreateServiceLinkedRole",),
     "*": (
         "ec2:DescribeAvailabilityZones",
         "ec2:DescribeImages",
@@ -96,9 +95,7 @@ ADMINISTRATOR_ACTIONS = {
 
 
 def is_on_this_machine(clients: Clients) -> bool:
-    """Whether the endpoint is on the loopback: then Lambda's Python is this machine's, not
-    AWS's.
-    """
+    """Tell whether the endpoint is on this machine, so that Lambda's Python is this machine's."""
     return urlsplit(clients.sts.meta.endpoint_url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
@@ -110,13 +107,12 @@ def check_runtime(clients: Clients, runtime: str) -> None:
     if runtime in LAPTOP_RUNTIMES and not is_on_this_machine(clients):
         raise BadInputError(
             f"--lambda-runtime {runtime}: onnxruntime's wheels need glibc 2.28, and Lambda's "
-            f"{runtime} has 2.26; "
-            "choose python3.12 or later"
+            f"{runtime} has 2.26; choose python3.12 or later"
         )
 
 
 def check_caller(at: Situation) -> Iterator[Check]:
-    """Root cannot assume roles, and so could upload nothing."""
+    """Check that the caller is not root, which cannot assume the role that uploads artifacts."""
     clients = at.clients
     arn = clients.identity["Arn"]
     if arn.endswith(":root"):
@@ -136,9 +132,7 @@ def check_caller(at: Situation) -> Iterator[Check]:
 
 
 def check_region(at: Situation) -> Iterator[Check]:
-    """A region that was never opted into refuses every call; one that is not has no quotas, zones
-    or images of ours.
-    """
+    """Check that the account has enabled the region. A region that is not enabled refuses calls."""
     clients = at.clients
     found = clients.ec2.describe_regions(RegionNames=[clients.region], AllRegions=True)["Regions"]
     status = str(found[0].get("OptInStatus", "opt-in-not-required")) if found else "unknown"
@@ -154,8 +148,9 @@ def check_region(at: Situation) -> Iterator[Check]:
 
 
 def check_permissions(at: Situation) -> Iterator[Check]:
-    """Ask IAM what the caller may do. Conditions and organisations' policies are beyond the
-    simulation.
+    """Ask IAM whether the caller has an administrator's permissions.
+
+    IAM's simulation leaves out conditions and the policies of organisations.
     """
     clients, settings = at
     role = role_of_arn(clients.identity["Arn"])
@@ -177,7 +172,7 @@ def check_permissions(at: Situation) -> Iterator[Check]:
         fix = (
             f"deploy as {airflow}, or let an administrator do it"
             if airflow
-            else "let an administrator bootstrap the first time: it makes the roles"
+            else "let an administrator deploy the first time, because that makes the roles"
         )
         yield Check(
             name="permissions",
@@ -188,8 +183,9 @@ def check_permissions(at: Situation) -> Iterator[Check]:
 
 
 def _simulate(clients: Clients, settings: DeploymentSettings, source: str) -> list[str]:
-    """The actions of a first bootstrap that a role or user may not do, each asked for the resource
-    it would be done to.
+    """List the actions of a first deployment that a role or user may not perform.
+
+    IAM simulates each action on the resource that the deployment would use.
     """
     names = {
         "partition": clients.identity["Arn"].split(":")[1],
@@ -214,9 +210,9 @@ def _simulate(clients: Clients, settings: DeploymentSettings, source: str) -> li
 
 
 def check_quotas(at: Situation) -> Iterator[Check]:
-    """How many vCPUs may run at once, by family and market; new accounts have none for GPUs."""
+    """Check how many vCPUs may run at once. New accounts have none for GPU machines."""
     clients = at.clients
-    quotas = clients.client("service-quotas")
+    quotas = clients.service_quotas
     for family, code, fewest, needed in VCPU_QUOTAS:
         value = float(quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
         bad = CheckResult.FAILED if needed else CheckResult.WARNING
@@ -233,15 +229,13 @@ def check_quotas(at: Situation) -> Iterator[Check]:
 
 
 def check_lambda(at: Situation) -> Iterator[Check]:
-    """Lambda's Python, and how many evaluations may run at the same time."""
+    """Check Lambda's Python, and how many evaluations may run at the same time."""
     clients, settings = at
     evaluation = find_stack(clients, stack_name(settings.environment, Concern.EVALUATION))
     runtime = lambda_runtime(settings, evaluation.parameters if evaluation else None)
     check_runtime(clients, runtime)
     yield Check(name="Lambda's Python", verdict=CheckResult.GOOD, found=runtime)
-    limit = clients.client("lambda").get_account_settings()["AccountLimit"][
-        "UnreservedConcurrentExecutions"
-    ]
+    limit = clients.lambda_.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
     reserved = int(settings.parameters.get("ReservedConcurrency", "-1"))
     if reserved > 0 and limit - reserved < 100:
         yield Check(
@@ -264,7 +258,7 @@ def check_lambda(at: Situation) -> Iterator[Check]:
 
 
 def check_service_roles(at: Situation) -> Iterator[Check]:
-    """The role of AWS that Spot works as; without it the first spot launch fails."""
+    """Check that AWS's role for Spot exists. Without it the first spot launch fails."""
     clients = at.clients
     for service, name in SERVICE_ROLES.items():
         try:
@@ -282,7 +276,7 @@ def check_service_roles(at: Situation) -> Iterator[Check]:
 
 
 def ensure_service_roles(clients: Clients) -> list[str]:
-    """Make the role that Spot works as, where it is missing. It belongs to AWS and costs nothing.
+    """Make the role that Spot works as, if it is missing. It belongs to AWS and costs nothing.
 
     :return: the services whose role was made.
     """
@@ -294,10 +288,8 @@ def ensure_service_roles(clients: Clients) -> list[str]:
             try:
                 clients.iam.create_service_linked_role(AWSServiceName=service)
             except ClientError as error:
-                if code_of(error) not in (
-                    "InvalidInput",
-                    "EntityAlreadyExists",
-                ):  # else somebody was faster
+                # With these codes another caller has made the role in the meantime.
+                if code_of(error) not in ("InvalidInput", "EntityAlreadyExists"):
                     raise
             else:
                 made.append(service)

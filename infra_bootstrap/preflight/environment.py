@@ -1,6 +1,4 @@
-"""Checks of what an environment is made of: its names, zones, addresses, image, bucket and
-stacks.
-"""
+"""Checks of the environment: its names, zones, addresses, machine image, bucket and stacks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,7 +6,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from infra_bootstrap.clients import code_of, role_of_arn
-from infra_bootstrap.preflight.check import Check, CheckResult, Situation
+from infra_bootstrap.preflight.results import Check, CheckResult, Situation
 from infra_bootstrap.stacks.concerns import Concern, bucket_name, role_name, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.images import find_image
@@ -16,12 +14,12 @@ from infra_bootstrap.stacks.parameters import WANTED_TYPES, zones_by_type
 from infra_bootstrap.stacks.template_files import parameters_of
 
 VPC_QUOTA = "L-F678F1CE"
-#: Below so many free addresses a subnet is as good as full: each machine takes one.
+#: A subnet with fewer free addresses counts as full. Each machine takes one address.
 FEW_ADDRESSES = 16
 
 
 def check_airflow_role(at: Situation) -> Iterator[Check]:
-    """Identity attaches a policy to it, so it must exist."""
+    """Check that Airflow's role exists, because identity attaches a policy to it."""
     clients, settings = at
     identity = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
     default = parameters_of(Concern.IDENTITY)["AirflowRoleName"]["Default"]
@@ -30,7 +28,7 @@ def check_airflow_role(at: Situation) -> Iterator[Check]:
     )
     if role_of_arn(clients.identity["Arn"]) == name:
         yield Check(
-            name="Airflow's role", verdict=CheckResult.GOOD, found=f"{name}, and it is asking"
+            name="Airflow's role", verdict=CheckResult.GOOD, found=f"{name}, and it is the caller"
         )
         return
     try:
@@ -47,7 +45,7 @@ def check_airflow_role(at: Situation) -> Iterator[Check]:
 
 
 def check_names(at: Situation) -> Iterator[Check]:
-    """Role names are global in an account: the same environment cannot live in two regions."""
+    """Check that no other region has the environment, because role names are global in AWS."""
     clients, settings = at
     name = role_name(settings.environment, "launcher")
     stack = find_stack(clients, stack_name(settings.environment, Concern.IDENTITY))
@@ -74,7 +72,7 @@ def check_names(at: Situation) -> Iterator[Check]:
 
 
 def check_zones(at: Situation) -> Iterator[Check]:
-    """Where what is wanted can be rented; the network gets a subnet in each of these zones."""
+    """Check which zones offer the wanted instance types. The network gets a subnet in each zone."""
     clients = at.clients
     offered = zones_by_type(clients)
     for name in WANTED_TYPES:
@@ -90,18 +88,18 @@ def check_zones(at: Situation) -> Iterator[Check]:
         yield Check(
             name="zones",
             verdict=CheckResult.FAILED,
-            found="no zone offers what is wanted",
+            found="no zone offers a wanted instance type",
             fix="choose another region",
         )
 
 
 def check_vpcs(at: Situation) -> Iterator[Check]:
-    """An account has five networks in a region unless it asked for more."""
+    """Check the quota of VPCs. By default an account may have five in a region."""
     clients, settings = at
     quota = float(
-        clients.client("service-quotas").get_service_quota(ServiceCode="vpc", QuotaCode=VPC_QUOTA)[
-            "Quota"
-        ]["Value"]
+        clients.service_quotas.get_service_quota(ServiceCode="vpc", QuotaCode=VPC_QUOTA)["Quota"][
+            "Value"
+        ]
     )
     used = len(clients.ec2.describe_vpcs()["Vpcs"])
     deployed = find_stack(clients, stack_name(settings.environment, Concern.NETWORK)) is not None
@@ -115,9 +113,7 @@ def check_vpcs(at: Situation) -> Iterator[Check]:
 
 
 def check_addresses(at: Situation) -> Iterator[Check]:
-    """A full subnet starts no machine; Fleet would try the others, and find none when all are
-    full.
-    """
+    """Check that the subnets have free addresses. No machine starts in a full subnet."""
     clients, settings = at
     network = find_stack(clients, stack_name(settings.environment, Concern.NETWORK))
     if network is None or not network.outputs:
@@ -131,8 +127,7 @@ def check_addresses(at: Situation) -> Iterator[Check]:
 
 
 def judge_addresses(subnets: Sequence[Mapping[str, Any]]) -> Check:
-    """Judge subnets by their free addresses: a failure if none has room, a warning if some have
-    not.
+    """Check the free addresses of subnets: a failure if all are full, a warning if some are.
 
     >>> judge_addresses([{"AvailabilityZone": "eu-west-1a", "AvailableIpAddressCount": 0}]).verdict
     <CheckResult.FAILED: 'failed'>
@@ -156,7 +151,7 @@ def judge_addresses(subnets: Sequence[Mapping[str, Any]]) -> Check:
 
 
 def check_image(at: Situation) -> Iterator[Check]:
-    """The machine image exists in the region, and fits on the volume."""
+    """Check that the machine image exists in the region, and fits on the volume."""
     clients, settings = at
     training = find_stack(clients, stack_name(settings.environment, Concern.TRAINING))
     name = settings.parameters.get("ImageId") or (
@@ -178,7 +173,7 @@ def check_image(at: Situation) -> Iterator[Check]:
 
 
 def check_bucket(at: Situation) -> Iterator[Check]:
-    """The bucket's name is free, or the bucket is ours."""
+    """Check that the bucket's name is free, or that the bucket is ours."""
     clients, settings = at
     name = bucket_name(settings.environment, clients.account_id, clients.region)
     try:
@@ -190,7 +185,7 @@ def check_bucket(at: Situation) -> Iterator[Check]:
         yield Check(
             name="bucket",
             verdict=CheckResult.FAILED,
-            found=f"{name} is taken by somebody else",
+            found=f"{name} belongs to another account",
             fix="choose another environment's name: bucket names are shared by all of AWS",
         )
         return
@@ -198,17 +193,15 @@ def check_bucket(at: Situation) -> Iterator[Check]:
     yield Check(
         name="bucket",
         verdict=CheckResult.GOOD if ours else CheckResult.FAILED,
-        found=f"{name} is {'ours' if ours else 'there'}",
+        found=f"{name} is ours" if ours else f"{name} already exists",
         fix=""
         if ours
-        else (
-            "it was not made by our storage stack: delete it, or choose another environment's name"
-        ),
+        else ("our storage stack did not make it: delete it, or choose another environment's name"),
     )
 
 
 def check_stacks(at: Situation) -> Iterator[Check]:
-    """What is there of the environment, and whether somebody is at work on it."""
+    """Check the stacks that exist, and that no deployment is changing them."""
     clients, settings = at
     for concern in Concern:
         stack = find_stack(clients, stack_name(settings.environment, concern))
@@ -224,7 +217,7 @@ def check_stacks(at: Situation) -> Iterator[Check]:
         fix = (
             "wait until it has ended"
             if stack.is_busy
-            else "`deploy` clears it away and makes it anew"
+            else "`deploy` deletes it and makes it again"
             if stack.is_dead
             else ""
         )

@@ -1,4 +1,4 @@
-"""What an account already holds under an environment's names, found before anything is made."""
+"""Find what an account already has under the names of an environment."""
 
 from collections.abc import Iterator
 
@@ -12,14 +12,13 @@ from infra_bootstrap.stacks.template_files import template
 
 
 def find_traces(clients: Clients, environment: str) -> Iterator[str]:
-    """Name the stacks, the bucket, the roles and the living machines of an environment; nothing for
-    a new one.
+    """Name the stacks, the bucket, the roles and the machines of an environment that exist.
 
-    Roles are looked for by name, because they are global: they also betray an environment of
-    another region. A bucket that may not be looked at exists.
+    A new environment has none. Roles are found by name, because they are global, so they also show
+    an environment in another region. A bucket that the caller may not look at counts as existing.
 
-    :raises ClientError: if the caller may not look; then nothing is known, and nothing should be
-        made.
+    :raises ClientError: if the caller may not look at stacks, roles or machines. Then nothing is
+        known, so nothing should be made.
     """
     for concern in Concern:
         if find_stack(clients, stack_name(environment, concern)):
@@ -36,7 +35,7 @@ def find_traces(clients: Clients, environment: str) -> Iterator[str]:
 
 
 def roles() -> list[str]:
-    """The roles that an environment has, as its template names them.
+    """List the roles of an environment, as the template names them.
 
     >>> roles()
     ['deployer', 'evaluator', 'flow-logs', 'launcher', 'promoter', 'reaper', 'trainer']

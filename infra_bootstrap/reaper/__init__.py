@@ -1,1 +1,4 @@
-"""The scheduled Lambda that ends machines past their deadline. Its zip holds `reaper.py` alone."""
+"""Terminating machines: the rule for overdue ones, its scheduled Lambda, and the proof of the end.
+
+The zip of the Lambda function holds `reaper.py` alone.
+"""

@@ -1,1 +1,1 @@
-"""The five stacks: names, templates, parameters, outputs, and what is deployed of them."""
+"""The five stacks: names, templates, parameters, outputs, costs, and their deployed state."""

@@ -1,4 +1,4 @@
-"""What a deployment would change, as a person reads it."""
+"""The changes that a deployment would make, in words for a person."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -8,7 +8,7 @@ from rl_lifecycle.records.record import Record
 
 
 class ChangeKind(StrEnum):
-    """What happens to a resource."""
+    """What a deployment does to a resource."""
 
     ADDED = "added"
     CHANGED = "changed"
@@ -18,7 +18,10 @@ class ChangeKind(StrEnum):
 
 
 class Change(Record):
-    """One resource of a plan."""
+    """The change of one resource.
+
+    :param properties: the properties that change.
+    """
 
     kind: ChangeKind
     resource: str
@@ -27,7 +30,7 @@ class Change(Record):
 
 
 def read_changes(change_set: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Read the changes off DescribeChangeSet's answer."""
+    """Read the changes in DescribeChangeSet's answer."""
     return tuple(
         _read(item["ResourceChange"])
         for item in change_set.get("Changes", ())
@@ -50,7 +53,7 @@ def _read(change: Mapping[str, Any]) -> Change:
 
 
 def _kind(action: str, replacement: str) -> ChangeKind:
-    """Translate CloudFormation's two words into one.
+    """Translate CloudFormation's action and replacement into one kind.
 
     >>> _kind("Modify", "Conditional")
     <ChangeKind.MAY_BE_REPLACED: 'may be replaced'>
@@ -65,7 +68,7 @@ def _kind(action: str, replacement: str) -> ChangeKind:
 
 
 def additions(resources: Mapping[str, Mapping[str, Any]]) -> tuple[Change, ...]:
-    """What a new stack would make."""
+    """List the resources of a new stack as changes."""
     return tuple(
         Change(kind=ChangeKind.ADDED, resource=name, type=str(resource["Type"]))
         for name, resource in resources.items()
@@ -77,32 +80,37 @@ def completed(
     before: Mapping[str, Mapping[str, Any]],
     after: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Change, ...]:
-    """Add what comes and goes with a parameter alone, where a change set compared texts and does
-    not say so.
+    """Add the resources that come or go because of a parameter, and that a change set left out.
+
+    A service that compares only the template's texts does not report them.
+
+    :param before: the resources of the deployed stack, by logical id.
+    :param after: the resources that the template makes now, by logical id.
 
     >>> [change.resource for change in completed((), {}, {"Nat": {"Type": "AWS::EC2::NatGateway"}})]
     ['Nat']
     """
-    told = {change.resource for change in changes}
+    reported = {change.resource for change in changes}
     new = additions(
         {
             name: resource
             for name, resource in after.items()
-            if name not in before and name not in told
+            if name not in before and name not in reported
         }
     )
     gone = tuple(
         Change(kind=ChangeKind.DELETED, resource=name, type=str(resource["Type"]))
         for name, resource in before.items()
-        if name not in after and name not in told
+        if name not in after and name not in reported
     )
     return (*changes, *new, *gone)
 
 
 def summary(changes: Iterable[Change]) -> str:
-    """Count a plan's changes.
+    """Count a plan's changes by kind.
 
-    >>> summary([Change(kind=ChangeKind.ADDED, resource="A", type="T"), Change(kind=ChangeKind.ADDED, resource="B", type="T")])
+    >>> added = [Change(kind=ChangeKind.ADDED, resource=name, type="T") for name in "AB"]
+    >>> summary(added)
     '2 added'
     """
     counted: dict[str, int] = {}

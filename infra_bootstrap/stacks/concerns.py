@@ -1,4 +1,4 @@
-"""The five stacks: their names, what each needs, and their templates."""
+"""The five stacks: their names, their order, and their templates."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from infra_bootstrap.errors import BadInputError
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
-#: A line that is a comment and nothing else.
+#: A line that has only a comment.
 COMMENT = re.compile(r"(?m)^[ ]*#.*\n")
 ENVIRONMENT = re.compile(r"[a-z][a-z0-9-]{0,19}")
 #: CloudFormation takes at most this much template in a request.
@@ -19,7 +19,7 @@ MOST_USER_DATA_BYTES = 16_384
 
 
 class Concern(StrEnum):
-    """What a stack is about; also the last part of its name."""
+    """The subject of a stack. It is also the last part of the stack's name."""
 
     IDENTITY = "identity"
     NETWORK = "network"
@@ -28,7 +28,8 @@ class Concern(StrEnum):
     EVALUATION = "evaluation"
 
 
-#: What must be there first. Identity comes before all, because its deployer makes the others.
+#: The stacks that must exist first. Identity comes before all, because its deployer role makes the
+#: others.
 DEPENDENCIES: dict[Concern, tuple[Concern, ...]] = {
     Concern.IDENTITY: (),
     Concern.NETWORK: (Concern.IDENTITY,),
@@ -36,20 +37,21 @@ DEPENDENCIES: dict[Concern, tuple[Concern, ...]] = {
     Concern.TRAINING: (Concern.IDENTITY, Concern.NETWORK, Concern.STORAGE),
     Concern.EVALUATION: (Concern.IDENTITY, Concern.STORAGE),
 }
-#: Stacks that are made at the same time, in order. Deleting goes the other way.
+#: The order of deployment. The stacks of one group are made at the same time. Stacks are deleted in
+#: the reverse order.
 WAVES: tuple[tuple[Concern, ...], ...] = (
     (Concern.IDENTITY,),
     (Concern.NETWORK, Concern.STORAGE),
     (Concern.TRAINING, Concern.EVALUATION),
 )
-#: What these are made of is built and uploaded first.
+#: The stacks that need artifacts, which are built and uploaded first.
 NEED_ARTIFACTS = (Concern.TRAINING, Concern.EVALUATION)
-#: Kept from deletion by CloudFormation's termination protection.
+#: The stacks that CloudFormation's termination protection keeps from deletion.
 PROTECTED = (Concern.IDENTITY, Concern.STORAGE)
 
 
 def stack_name(environment: str, concern: Concern) -> str:
-    """Name a stack.
+    """Return the name of a stack.
 
     >>> stack_name("dev", Concern.NETWORK)
     'nightshift-dev-network'
@@ -58,7 +60,7 @@ def stack_name(environment: str, concern: Concern) -> str:
 
 
 def role_name(environment: str, role: str) -> str:
-    """Name a role.
+    """Return the name of a role.
 
     >>> role_name("dev", "launcher")
     'nightshift-dev-launcher'
@@ -67,14 +69,15 @@ def role_name(environment: str, role: str) -> str:
 
 
 def bucket_name(environment: str, account_id: str, region: str) -> str:
-    """Name the bucket; the name is known before it exists, so that roles can be bound to it."""
+    """Return the bucket's name. Roles refer to it before the bucket exists."""
     return f"nightshift-{environment}-{account_id}-{region}"
 
 
 def check_environment(name: str) -> str:
-    """Refuse a name that could not stand in every resource's name.
+    """Check the name of an environment, which is a part of every resource's name.
 
-    :raises BadInputError: with what is allowed.
+    :return: the name.
+    :raises BadInputError: if it is not allowed. The message says what is.
 
     >>> check_environment("dev")
     'dev'
@@ -82,19 +85,17 @@ def check_environment(name: str) -> str:
     if not ENVIRONMENT.fullmatch(name) or name.endswith("-"):
         raise BadInputError(
             f"--environment {name!r}: lower case, digits and -, at most 20 characters, beginning "
-            "with a letter "
-            "and ending with a letter or digit, for example dev"
+            "with a letter and ending with a letter or digit, for example dev"
         )
     return name
 
 
 def template_body(concern: Concern) -> str:
-    """Read a template, without its comments, and with the user data put into it where it asks for
-    it.
+    """Read a template as it is sent: without comments, and with the user data in its place.
 
-    Comments are for who reads the file; CloudFormation would count them.
+    Comments are removed because they would count towards CloudFormation's limit.
 
-    :raises BadInputError: if the template, or the user data, is larger than AWS takes.
+    :raises BadInputError: if the template or the user data is larger than AWS allows.
     """
     text = COMMENT.sub("", (TEMPLATES / f"{concern}.yaml").read_text())
     if "'@user_data.sh@'" in text:
@@ -108,8 +109,9 @@ def template_body(concern: Concern) -> str:
 
 
 def user_data() -> str:
-    """The script that a machine runs at boot, without the first lines that name region and
-    bucket.
+    """Read the script that a machine runs at boot.
+
+    The template puts the lines that set region and bucket before it.
     """
     script = (TEMPLATES / "user_data.sh").read_text()
     if len(script.encode()) > MOST_USER_DATA_BYTES - 256:

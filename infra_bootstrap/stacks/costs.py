@@ -1,4 +1,4 @@
-"""What the stacks cost a month while nothing runs, about: for orientation, and no quote.
+"""About what the stacks cost a month while nothing runs: for orientation, and no quote.
 
 Approximate list prices of us-east-1, written down from general knowledge and not fetched from AWS;
 other regions differ. Compare with https://aws.amazon.com/vpc/pricing/ and
@@ -9,24 +9,24 @@ extra; docs/aws-account.md says about how much.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-#: US dollars a month for each resource that is there, by type; what is not named costs nothing
-#: while it is idle.
+#: US dollars a month for each resource, by type. A type that is not listed costs nothing while the
+#: resource is idle.
 MONTHLY_USD: dict[str, float] = {
     "AWS::EC2::NatGateway": 32.85,  # 0.045 an hour
-    "AWS::EC2::EIP": 3.65,  # 0.005 an hour, since 2024 for every public address
+    "AWS::EC2::EIP": 3.65,  # 0.005 an hour, for every public address since 2024
     "AWS::CloudWatch::Alarm": 0.10,
-    "AWS::EC2::FlowLog": 0.50,  # per GB of refused traffic, of which there is hardly any
+    "AWS::EC2::FlowLog": 0.50,  # per GB of refused traffic, of which there is very little
 }
 #: An interface endpoint costs 0.01 an hour and zone; a gateway endpoint costs nothing.
 INTERFACE_ENDPOINT_USD = 7.30
 #: A thousand PUT or LIST requests of S3. https://aws.amazon.com/s3/pricing/
 THOUSAND_PUTS_USD = 0.005
-#: The reaper: 2,880 runs a month of less than a second at 256 MiB, most of it within the free tier.
+#: The reaper: 2,880 runs a month of less than a second at 256 MiB, mostly within the free tier.
 SCHEDULED_FUNCTION_USD = 0.02
 
 
 def monthly_usd(resources: Mapping[str, Mapping[str, Any]]) -> float:
-    """Add up what resources cost a month while nothing runs.
+    """Add up what resources cost a month while nothing runs, US dollars.
 
     >>> monthly_usd({"A": {"Type": "AWS::CloudWatch::Alarm"}, "B": {"Type": "AWS::S3::Bucket"}})
     0.1
@@ -35,8 +35,12 @@ def monthly_usd(resources: Mapping[str, Mapping[str, Any]]) -> float:
 
 
 def heartbeats_usd_an_hour(every_s: float) -> float:
-    """What one machine's heartbeats cost an hour: a PUT each. Old versions go after a day and weigh
-    nothing.
+    """Compute what one machine's heartbeats cost an hour, US dollars.
+
+    Each heartbeat is a PUT request. Old versions are deleted after a day, and their storage costs
+    next to nothing.
+
+    :param every_s: seconds between two heartbeats.
 
     >>> heartbeats_usd_an_hour(15.0)
     0.0012
@@ -45,13 +49,13 @@ def heartbeats_usd_an_hour(every_s: float) -> float:
 
 
 def explain(resources: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Name what costs something, most expensive first."""
+    """List the resources that cost something with their price, the most expensive first."""
     costs = sorted(((_usd(resource), name) for name, resource in resources.items()), reverse=True)
     return [f"{name} {usd:.2f}" for usd, name in costs if usd]
 
 
 def total(parts: Iterable[float]) -> float:
-    """Add dollars up."""
+    """Add up US dollars, rounded to cents."""
     return round(sum(parts), 2)
 
 

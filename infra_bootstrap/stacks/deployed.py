@@ -1,4 +1,4 @@
-"""What is deployed now: stacks as CloudFormation describes them."""
+"""The deployed stacks, as CloudFormation describes them."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,17 +7,18 @@ from botocore.exceptions import ClientError
 
 from infra_bootstrap.clients import Clients, message_of, refused_or_same
 
-#: Stacks in these states hold nothing and take no change set: they are deleted and made anew.
+#: A stack in one of these states is empty and takes no change set. It is deleted and made again.
 DEAD = frozenset(
     {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED", "REVIEW_IN_PROGRESS"}
 )
 
 
 class DeployedStack(NamedTuple):
-    """A stack, as far as a deployment needs it.
+    """The facts about a deployed stack that a deployment needs.
 
-    :param changed_at: when it was made or last changed, as CloudFormation says; tells an operation
-        from the one before.
+    :param changed_at: when it was made or last changed, in CloudFormation's words. It shows whether
+        a new operation has begun.
+    :param protected: whether termination protection is on.
     """
 
     name: str
@@ -31,17 +32,17 @@ class DeployedStack(NamedTuple):
 
     @property
     def is_busy(self) -> bool:
-        """Whether somebody is working on it."""
+        """Whether an operation is changing it."""
         return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
     @property
     def is_dead(self) -> bool:
-        """Whether it must be deleted before it can be made."""
+        """Whether it must be deleted before it can be made again."""
         return self.status in DEAD
 
 
 def find_stack(clients: Clients, name: str) -> DeployedStack | None:
-    """Look a stack up. :return: None if there is none."""
+    """Look up a stack by its name or id. None: it does not exist."""
     try:
         found = clients.cloudformation.describe_stacks(StackName=name)["Stacks"]
     except ClientError as error:

@@ -1,4 +1,4 @@
-"""Why a stack failed: the first resource that did, not those that were cancelled because of it."""
+"""Find why a stack failed: the first resource that failed, not those that were cancelled then."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,8 +11,9 @@ CANCELLED = ("cancelled", "The following resource(s) failed")
 
 
 def find_failure(clients: Clients, stack: str) -> tuple[str, str]:
-    """Read a stack's last operation.
-    :return: logical id (empty: the stack itself) and AWS's reason.
+    """Find the first failure of a stack's last operation.
+
+    :return: the resource's logical id (empty: the stack itself), and AWS's reason.
     """
     try:
         events = clients.cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
@@ -22,12 +23,19 @@ def find_failure(clients: Clients, stack: str) -> tuple[str, str]:
 
 
 def first_failure(newest_first: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
-    """Find the first failure of the last operation, in events as CloudFormation lists them.
+    """Find the first failure of the last operation.
 
+    :param newest_first: the stack's events, in the order of DescribeStackEvents.
+
+    >>> def event(name: str, status: str, reason: str = "") -> dict[str, str]:
+    ...     return {
+    ...         "LogicalResourceId": name, "ResourceStatus": status, "ResourceStatusReason": reason
+    ...     }
     >>> first_failure([
-    ...     {"LogicalResourceId": "s", "ResourceType": "AWS::CloudFormation::Stack", "ResourceStatus": "ROLLBACK_IN_PROGRESS"},
-    ...     {"LogicalResourceId": "B", "ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": "Resource creation cancelled"},
-    ...     {"LogicalResourceId": "A", "ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": "no such zone"}])
+    ...     event("s", "ROLLBACK_IN_PROGRESS") | {"ResourceType": "AWS::CloudFormation::Stack"},
+    ...     event("B", "CREATE_FAILED", "Resource creation cancelled"),
+    ...     event("A", "CREATE_FAILED", "no such zone"),
+    ... ])
     ('A', 'no such zone')
     """
     found, stack_reason = ("", ""), ""
@@ -40,7 +48,7 @@ def first_failure(newest_first: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
             "DELETE_IN_PROGRESS",
         )
         if begins and (found[1] or stack_reason):
-            break  # the operation before is another story
+            break  # older events belong to the operation before
         if is_stack:
             stack_reason = stack_reason or (
                 reason if "FAILED" in status or "ROLLBACK" in status else ""

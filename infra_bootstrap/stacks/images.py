@@ -1,8 +1,6 @@
-"""The machine image: which one the SSM parameter names, its root device, its Python and its
-platform.
-"""
+"""The machine image that the SSM parameter names: its root device, its Python, its platform."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -12,14 +10,17 @@ from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.stacks.concerns import Concern
 from infra_bootstrap.stacks.template_files import parameters_of
 
-#: A tag that says which Python an image has; the deep-learning AMI has none, and this.
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import ImageTypeDef
+
+#: The tag that says which Python an image has. The deep-learning AMI lacks it and has the default.
 PYTHON_TAG, DEFAULT_PYTHON = "nightshift:python", "3.12"
-#: A tag that says what an image runs on, such as `linux-x86_64`.
+#: The tag that says which platform an image runs on, such as `linux-x86_64`.
 PLATFORM_TAG = "nightshift:platform"
 
 
 class Image(NamedTuple):
-    """A machine image, as far as a deployment needs it."""
+    """The facts about a machine image that a deployment needs."""
 
     image_id: str
     root_device_name: str
@@ -28,14 +29,14 @@ class Image(NamedTuple):
 
 
 def default_image_parameter() -> str:
-    """The SSM parameter that names the image when nobody says otherwise."""
+    """Return the SSM parameter that names the default image."""
     return str(parameters_of(Concern.TRAINING)["ImageId"]["Default"])
 
 
 def find_image(clients: Clients, ssm_parameter: str | None = None) -> Image:
-    """Look the image up.
+    """Look up the machine image.
 
-    :param ssm_parameter: its name, or an image's id; None: the template's default.
+    :param ssm_parameter: an SSM parameter's name, or an image's id. None: the template's default.
     :raises BadInputError: if the parameter, or the image, does not exist in this region.
     """
     name = ssm_parameter or default_image_parameter()
@@ -60,7 +61,7 @@ def _resolve(clients: Clients, name: str) -> str:
     )
 
 
-def _read(image: dict[str, Any]) -> Image:
+def _read(image: "ImageTypeDef") -> Image:
     tags = {tag["Key"]: tag["Value"] for tag in image.get("Tags", ())}
     root = image.get("RootDeviceName", "/dev/sda1")
     sizes = [

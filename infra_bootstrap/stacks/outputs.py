@@ -1,7 +1,9 @@
-"""Where everything is: read from the stacks, so that no environment variable and no file has to say
-it.
+"""The outputs of the stacks: where the bucket, the roles and the functions of an environment are.
+
+They are read from the stacks, so no file and no environment variable has to name them.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,12 +18,12 @@ from rl_lifecycle.experiment.spec import Artifact
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the pipeline needs to know of a deployed environment.
+    """What the pipeline needs to know about a deployed environment.
 
     :param subnet_ids: zone → subnet id.
     :param launch_template_version: the number to pin in a spec.
     :param trainer_wheels: the trainer's wheel set, to put into a spec.
-    :param trainer_python: the image's Python.
+    :param trainer_python: the machine image's Python, such as `3.12`.
     """
 
     environment: str
@@ -47,14 +49,14 @@ class Outputs:
     lambda_runtime: str
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able mapping."""
+        """Return the outputs as values that JSON can hold."""
         return asdict(self) | {"trainer_wheels": self.trainer_wheels.model_dump()}
 
 
 def read_outputs(session_or_clients: boto3.Session | Clients, environment: str) -> Outputs:
-    """Read the outputs of all five stacks. Needs `cloudformation:DescribeStacks` alone.
+    """Read the outputs of all five stacks. Needs only `cloudformation:DescribeStacks`.
 
-    :raises NotDeployedError: if a stack is missing, or was never finished.
+    :raises NotDeployedError: if a stack is missing, or was never completed.
     """
     clients = as_clients(session_or_clients)
     stacks = {concern: _get(clients, environment, concern) for concern in Concern}
@@ -97,8 +99,8 @@ def _get(clients: Clients, environment: str, concern: Concern) -> DeployedStack:
     return stack
 
 
-def _subnets(network: Any) -> dict[str, str]:
-    """Zone → subnet, from outputs that say `zone=subnet`."""
+def _subnets(network: Mapping[str, str]) -> dict[str, str]:
+    """Return subnet ids by zone, from outputs such as `eu-west-1a=subnet-1`."""
     return dict(
         value.split("=", 1) for name, value in sorted(network.items()) if name.startswith("Subnet")
     )

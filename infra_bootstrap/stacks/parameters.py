@@ -1,9 +1,8 @@
-"""Parameters of the stacks: what is asked for, what was built, what is deployed, and what is looked
-up once.
+"""Plan the parameters of the stacks.
 
-In this order: a value that a person gave; a value that this run computed (artifacts); the deployed
-stack's value; for a new stack, a value looked up (zones, prefix list, image); else the template's
-default.
+The first of these that has a value counts: a value that a person gave, a value that this run
+computed (artifacts, the image's root device), the deployed stack's value, for a new stack a value
+that is looked up (operator, zones, prefix list), and the template's default.
 """
 
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from rl_lifecycle.machines.instance_types import INSTANCE_TYPES
 from rl_lifecycle.machines.prices import FALL_BACK
 
 ZONE_LETTERS = "ABCDEF"
-#: Zones are wanted where these can be rented.
+#: The network uses the zones that offer these instance types.
 WANTED_TYPES = tuple(row.name for row in INSTANCE_TYPES.values() if row.preflight)
 ALLOWED_TYPES = "AllowedInstanceTypes"
 Values = dict[str, str]
@@ -37,8 +36,8 @@ def plan_parameters(
 ) -> Values:
     """Give every parameter of a stack its value.
 
-    :param deployed: the stack's values now; None: there is no stack.
-    :param artifacts: needed for training and evaluation.
+    :param deployed: the stack's values now. None: there is no stack.
+    :param artifacts: what was built. Training and evaluation need it.
     :raises BadInputError: if a value is not allowed.
     """
     declared = parameters_of(concern)
@@ -59,12 +58,11 @@ def plan_parameters(
 
 
 def allow_types_of_the_table(allowed: str, default: str) -> str:
-    """Add to a list of patterns the families that have a price in the table and that no pattern
-    covers.
+    """Add the priced instance families that no pattern of a list covers.
 
-    A list without all patterns of the default was narrowed by a person, and stays as it is.
+    A list that lacks a pattern of the default was narrowed by a person, so it stays as it is.
 
-    :param allowed: patterns of instance types with commas between them, as IAM matches them.
+    :param allowed: patterns of instance types as IAM matches them, separated by commas.
     :param default: the template's own list.
 
     >>> allow_types_of_the_table("m5.*", "m5.*, c5.*")
@@ -91,7 +89,7 @@ def _asked_for(settings: DeploymentSettings) -> Values:
 
 
 def _computed(concern: Concern, artifacts: ArtifactSet | None) -> Values:
-    """What follows from the artifacts."""
+    """Return the values that follow from the artifacts."""
     if concern is Concern.TRAINING and artifacts:
         return {
             "TrainerWheelsKey": artifacts.trainer_wheels.key,
@@ -115,7 +113,7 @@ def _looked_up(
     concern: Concern,
     deployed: Mapping[str, str] | None,
 ) -> Values:
-    """What is found out when a stack is made, and stays."""
+    """Look up the values that are set when a stack is made, and stay."""
     if deployed is not None:
         return {}
     if concern is Concern.IDENTITY:
@@ -131,7 +129,7 @@ def _following_image(
     concern: Concern,
     deployed: Mapping[str, str] | None,
 ) -> Values:
-    """What the image decides, each time: SSM's "latest" moves on."""
+    """Look up the values that depend on the image. SSM's "latest" image changes over time."""
     if concern is not Concern.TRAINING:
         return {}
     name = settings.parameters.get("ImageId") or (deployed or {}).get("ImageId")
@@ -139,8 +137,9 @@ def _following_image(
 
 
 def _operator(clients: Clients, settings: DeploymentSettings) -> Values:
-    """Who bootstraps may upload artifacts; not Airflow's role, which may anyway, and not the root
-    user, who cannot.
+    """Name the caller as the operator, who may upload artifacts.
+
+    Airflow's role is left out, because it may upload anyway. The root user cannot assume roles.
     """
     arn = clients.identity["Arn"]
     role = role_of_arn(arn)
@@ -154,7 +153,7 @@ def _operator(clients: Clients, settings: DeploymentSettings) -> Values:
 
 
 def _zones(clients: Clients, settings: DeploymentSettings) -> Values:
-    """Choose up to six zones: those that offer what is wanted, else all.
+    """Choose up to six zones: those that offer a wanted instance type, else all.
 
     :raises BadInputError: if the region has none.
     """
@@ -181,7 +180,7 @@ def _zones(clients: Clients, settings: DeploymentSettings) -> Values:
 
 
 def zones_by_type(clients: Clients) -> dict[str, set[str]]:
-    """Which of the wanted types are offered in which zones."""
+    """Look up which zones offer each of the wanted instance types."""
     offerings = clients.ec2.get_paginator("describe_instance_type_offerings").paginate(
         LocationType="availability-zone",
         Filters=[{"Name": "instance-type", "Values": list(WANTED_TYPES)}],
@@ -194,8 +193,10 @@ def zones_by_type(clients: Clients) -> dict[str, set[str]]:
 
 
 def _prefix_list(clients: Clients) -> Values:
-    """The prefix list of S3; without it machines may speak TLS to any address, and still have no
-    route but to S3.
+    """Look up the prefix list of S3.
+
+    Without it the security group allows TLS to any address, but machines still have a route to S3
+    only.
     """
     try:
         found = clients.ec2.describe_managed_prefix_lists(
@@ -215,7 +216,7 @@ def _prefix_list(clients: Clients) -> Values:
 def lambda_runtime(
     settings: DeploymentSettings, deployed_evaluation: Mapping[str, str] | None
 ) -> str:
-    """Choose Lambda's Python: asked for, else deployed, else python3.12."""
+    """Choose Lambda's Python: the one in the settings, else the deployed one, else python3.12."""
     return (
         settings.lambda_runtime
         or (deployed_evaluation or {}).get("LambdaRuntime")

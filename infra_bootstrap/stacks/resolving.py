@@ -1,7 +1,6 @@
-"""A template's values as AWS should have them: references, substitutions and conditions worked out.
+"""Resolve a template's references, substitutions and conditions to the values that AWS has.
 
-Enough of CloudFormation's functions for our templates; what they do not use is refused, not
-guessed.
+Only the functions that our templates use are known. Any other function is refused.
 """
 
 import base64
@@ -16,7 +15,7 @@ from infra_bootstrap.stacks.concerns import Concern
 from infra_bootstrap.stacks.deployed import DeployedStack
 from infra_bootstrap.stacks.template_files import condition_holds, template
 
-#: What `AWS::NoValue` leaves behind until it is dropped.
+#: Stands for `AWS::NoValue` until the entry is dropped.
 NOTHING = object()
 SUBSTITUTION = re.compile(r"\$\{([^!}][^}]*)\}")
 
@@ -25,7 +24,9 @@ SUBSTITUTION = re.compile(r"\$\{([^!}][^}]*)\}")
 class Stage:
     """One deployed stack, with everything that its template may refer to.
 
-    :param physical: logical id → physical id.
+    :param physical: physical ids by logical id.
+    :param exports: values that other stacks export, by name.
+    :param pseudo: the values of the pseudo parameters, such as `AWS::Region`.
     """
 
     clients: Clients
@@ -36,7 +37,7 @@ class Stage:
     pseudo: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Work out the pseudo parameters."""
+        """Fill in the pseudo parameters."""
         self.pseudo = {
             "AWS::AccountId": self.clients.account_id,
             "AWS::Region": self.clients.region,
@@ -50,14 +51,14 @@ class Stage:
         return dict(template(self.concern)["Resources"])
 
     def properties(self, logical_id: str) -> dict[str, Any]:
-        """A resource's properties as AWS should have them."""
+        """Resolve the properties of a resource."""
         resolved: dict[str, Any] = self.resolve(self.resources[logical_id]["Properties"])
         return resolved
 
     def resolve(self, value: Any) -> Any:
-        """Work a value out.
+        """Resolve a value of the template.
 
-        :raises BadInputError: if it uses a function that our templates did not use so far.
+        :raises BadInputError: if it uses a function that is not known here.
         """
         if isinstance(value, list):
             return [item for item in map(self.resolve, value) if item is not NOTHING]
@@ -109,7 +110,7 @@ class Stage:
         return SUBSTITUTION.sub(value, text)
 
     def _attribute(self, logical_id: str, attribute: str) -> str:
-        """The attributes that documents name are ARNs."""
+        """Return an attribute of a resource. Our templates use only ARNs."""
         name, kind = self.physical[logical_id], self.resources[logical_id]["Type"]
         account, region, partition = (
             self.clients.account_id,
@@ -136,10 +137,11 @@ class Stage:
 
 
 def canonical(document: Any) -> Any:
-    """Write a policy, or any answer, in one form: AWS keeps neither order nor the difference
-    between `x` and `[x]`.
+    """Bring a policy, or any answer, into one form, so that two of them can be compared.
 
-    >>> canonical({"Action": ["b", "a"], "Effect": "Allow"}) == canonical({"Effect": "Allow", "Action": ["a", "b"]})
+    AWS keeps neither the order nor the difference between `x` and `[x]`.
+
+    >>> canonical({"Action": ["b", "a"]}) == canonical({"Action": ["a", "b"]})
     True
     >>> canonical({"Resource": ["x"]}) == canonical({"Resource": "x"})
     True

@@ -1,6 +1,4 @@
-"""What a person, or a DAG's form, may say about a deployment; all of it optional but the
-environment.
-"""
+"""The settings of a deployment, from the command line or from a DAG's form."""
 
 import re
 from collections.abc import Mapping
@@ -12,21 +10,22 @@ from infra_bootstrap.stacks.concerns import check_environment
 
 LAMBDA_RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
 DEFAULT_LAMBDA_RUNTIME = "python3.12"
-#: onnxruntime's wheels need glibc 2.28; Lambda's python3.11 has 2.26. It is for laptops whose
-#: Python it is. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html
+#: onnxruntime's wheels need glibc 2.28, and Lambda's python3.11 has 2.26. This runtime is for the
+#: local AWS on a laptop that has Python 3.11.
+#: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html
 LAPTOP_RUNTIMES = ("python3.11",)
 ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}")
 
 
 @dataclass(frozen=True)
 class DeploymentSettings:
-    """One deployment.
+    """The settings of one deployment. Only the environment is required.
 
     :param environment: its name, such as `dev`.
-    :param airflow_role: name of the role that Airflow's workers run as; None: what is deployed,
+    :param airflow_role: name of the role that Airflow's workers run as. None: the deployed one,
         else `airflow-worker`.
-    :param lambda_runtime: None: what is deployed, else python3.12.
-    :param parameters: template parameters to set, by name; what is not named stays as it is.
+    :param lambda_runtime: such as `python3.12`. None: the deployed one, else python3.12.
+    :param parameters: template parameters to set, by name. The others stay as they are.
     """
 
     environment: str
@@ -35,7 +34,7 @@ class DeploymentSettings:
     parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
-        """Refuse what AWS would refuse later. :raises BadInputError: with what is allowed."""
+        """Check the names. :raises BadInputError: if AWS would refuse one later."""
         check_environment(self.environment)
         if self.lambda_runtime is not None and self.lambda_runtime not in LAMBDA_RUNTIMES:
             raise BadInputError(
@@ -44,13 +43,13 @@ class DeploymentSettings:
             )
         if self.airflow_role is not None and not ROLE_NAME.fullmatch(self.airflow_role):
             raise BadInputError(
-                f"--airflow-role {self.airflow_role!r}: the name of a role, without path and not "
+                f"--airflow-role {self.airflow_role!r}: give the role's name, without a path, not "
                 "its ARN"
             )
 
     @property
     def command(self) -> str:
-        """The command that deploys with these settings, for messages."""
+        """The command line that deploys with these settings, for messages."""
         words = ["python -m infra_bootstrap deploy --environment", self.environment]
         words += ["--airflow-role", self.airflow_role] if self.airflow_role else []
         words += ["--lambda-runtime", self.lambda_runtime] if self.lambda_runtime else []

@@ -1,4 +1,4 @@
-"""Templates as data: their parameters, conditions and resources, without asking AWS."""
+"""Read the templates as data: parameters, conditions and resources, without calling AWS."""
 
 import ipaddress
 import re
@@ -15,7 +15,7 @@ Template = dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms, read as their long ones."""
+    """A YAML loader that reads CloudFormation's short forms, such as `!Ref`, as the long ones."""
 
 
 def _long_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def _long_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
 
 
 _Loader.add_multi_constructor("!", _long_form)
-# Dates stay text: a template's version is one.
+# Dates stay text, because a template's version is a date.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -41,25 +41,25 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def parse(text: str) -> Template:
-    """Read a template."""
+    """Read a template's text."""
     return dict(yaml.load(text, Loader=_Loader))  # noqa: S506  a SafeLoader with CloudFormation's tags
 
 
 @cache
 def template(concern: Concern) -> Template:
-    """Read a stack's template of this version."""
+    """Read the template of a stack in this version of the project."""
     return parse(template_body(concern))
 
 
 def parameters_of(concern: Concern) -> dict[str, dict[str, Any]]:
-    """The parameters of a stack's template."""
+    """Return the parameters that a stack's template declares."""
     return dict(template(concern)["Parameters"])
 
 
 def check_parameters(given: Mapping[str, str]) -> None:
-    """Refuse parameters that no template has, or whose value their template forbids.
+    """Check that a template declares each parameter, and allows its value.
 
-    :raises BadInputError: with what is allowed.
+    :raises BadInputError: if not. The message says what is allowed.
     """
     for name, value in given.items():
         found = [
@@ -79,7 +79,7 @@ def check_parameters(given: Mapping[str, str]) -> None:
 def check_value(name: str, value: str, declared: Mapping[str, Any]) -> None:
     """Check a value against a parameter's declaration, as CloudFormation would.
 
-    :raises BadInputError: with the parameter's own words.
+    :raises BadInputError: if it is not allowed. The message says what is.
     """
     allowed, pattern = declared.get("AllowedValues"), declared.get("AllowedPattern")
     if allowed and value not in [str(item) for item in allowed]:
@@ -95,9 +95,7 @@ def check_value(name: str, value: str, declared: Mapping[str, Any]) -> None:
 
 
 def _check_cidr(name: str, value: str) -> None:
-    """Refuse what looks like an address range and is none: a pattern knows neither 256 nor where a
-    range may begin.
-    """
+    """Check that a value is an address range. A pattern alone would accept 256 in an address."""
     try:
         ipaddress.ip_network(value)
     except ValueError as error:
@@ -126,15 +124,15 @@ def _check_number(name: str, value: str, declared: Mapping[str, Any]) -> None:
 
 
 def resources_made(concern: Concern, values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The resources that a template makes with these parameters: those whose condition holds.
+    """Return the resources of a stack whose condition holds with these parameters.
 
-    :param values: parameters that differ from their defaults.
+    :param values: parameters by name. A parameter that is missing has its default.
     """
     return resources_of(template(concern), values)
 
 
 def resources_of(document: Template, values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The same of any template, such as the one that is deployed."""
+    """Return the resources of any template, such as the deployed one, whose condition holds."""
     known = {
         name: str(declared.get("Default", "")) for name, declared in document["Parameters"].items()
     } | dict(values)
@@ -148,13 +146,13 @@ def resources_of(document: Template, values: Mapping[str, str]) -> dict[str, dic
 
 
 def condition_holds(concern: Concern, name: str, values: Mapping[str, str]) -> bool:
-    """Whether a condition of a template holds, with these parameters."""
+    """Tell whether a condition of a template holds with these parameters."""
     conditions = template(concern).get("Conditions", {})
     return _holds(conditions[name], conditions, values)
 
 
 def _holds(expression: Any, conditions: Mapping[str, Any], values: Mapping[str, str]) -> bool:
-    """Evaluate a condition; our templates use Not, Equals and Ref."""
+    """Evaluate a condition. Our templates use Not, Equals, Condition and Ref."""
     ((function, operand),) = expression.items()
     if function == "Fn::Not":
         return not _holds(operand[0], conditions, values)

@@ -1,5 +1,5 @@
-# A training machine, from its first second to its last. The launch template puts `region` and `bucket` in front.
-# It works as root on the deep-learning AMI, and as anybody on a machine with Python, torch, boto3 and shutdown.
+# Runs a training machine from boot to shutdown. The launch template sets `region` and `bucket` before the first line.
+# It works as root on the deep-learning AMI, and as any user on a machine with Python, torch, boto3 and shutdown.
 set -uo pipefail
 umask 077
 export HOME="${HOME:-/root}" AWS_DEFAULT_REGION="$region" AWS_REGION="$region" PYTHONUNBUFFERED=1
@@ -8,13 +8,14 @@ imds="${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}"
 work="$(mktemp -d "${TMPDIR:-/var/tmp}/nightshift.XXXXXX")"
 cd "$work"
 exec > >(tee -a boot.log) 2>&1
-# Moments in seconds, for whoever asks where a start's time went: the trainer writes them into its log.
+# Times of the boot's steps, in seconds. The trainer writes them into its log, to show how long a start took.
 moment() { local at="${EPOCHREALTIME:-$(date +%s)}"; printf %s "${at/,/.}"; }
 export NIGHTSHIFT_BOOT_AT="$(moment)"
 say() { printf '%s nightshift: %s\n' "$(date -u +%H:%M:%S)" "$*"; }
 
-# 1. The dead man's timer, before anything that can hang: an hour until the deadline is known. Two ways, for one can fail.
-# `shutdown` is found once: where something plays EC2's part, another one on PATH later would end the host instead.
+# 1. Set a timer that ends the machine, before anything that can hang. It is an hour until the deadline is known.
+# There are two timers, because one can fail. `shutdown` is looked up only once: on the local AWS it is a program of its
+# own, and another one that comes later on PATH would end the host instead.
 off="$(command -v shutdown)"
 arm() {
   echo $(($(date +%s) + $1)) > ends_at
@@ -27,7 +28,7 @@ power_off() {
 arm 3600
 (while [ "$(date +%s)" -lt "$(($(cat ends_at) + 60))" ]; do sleep 15; done; power_off) > /dev/null 2>&1 &
 
-# 2. Whatever happens, say what happened, and end: shutting down terminates the machine, which ends the bill.
+# 2. At every exit, report what happened, and shut down. That terminates the machine, and ends its cost.
 finish() {
   code=$?
   trap - EXIT
@@ -36,18 +37,18 @@ finish() {
   power_off
 }
 trap finish EXIT
-trap : TERM INT  # the trainer hears them, too, and saves its work
+trap : TERM INT  # the trainer gets these signals, too, and saves its work
 
-# 3. The interpreter that has torch.
+# 3. Find a Python that has boto3 and torch.
 for python in /opt/pytorch/bin/python3 python3 ''; do
   [ -n "$python" ] && command -v "$python" > /dev/null &&
     "$python" -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ("boto3", "torch"))))' && break
 done
-[ -n "$python" ] || { say "no Python with torch and boto3 on this image"; exit 3; }
+[ -n "$python" ] || { say "this image has no Python with torch and boto3"; exit 3; }
 say "$("$python" --version) at $(command -v "$python")"
 
-# 4. Who am I: instance metadata, version 2, and the tags that the launch put on this machine.
-# It comes back as assignments, quoted so that no value can be anything but a value.
+# 4. Read the machine's id and the tags that the launch gave it, from the instance metadata, version 2.
+# The program prints assignments. It quotes the values, so that the shell cannot run any of them.
 cat > identity.py <<'PY'
 import shlex
 import sys
@@ -60,7 +61,7 @@ direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def ask(path, method="GET", tries=6, **headers):
-    """Answer, patiently: what throttles or fails is asked again, what is not there is not."""
+    """Read a path of the metadata. Try again after throttling or a failure, but not if the path does not exist."""
     for n in range(tries):
         try:
             with direct.open(urllib.request.Request(imds + path, method=method, headers=headers), timeout=5) as answer:
@@ -87,7 +88,7 @@ say "instance $instance: $NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/$NIGHTSHIFT_TRIA
 left="$("$python" -c 'import datetime as d, sys; print(int((d.datetime.fromisoformat(sys.argv[1].replace("Z", "+00:00")) - d.datetime.now(d.timezone.utc)).total_seconds()))' "$NIGHTSHIFT_DEADLINE")" &&
   arm "$((left > 60 ? left : 60))"
 
-# 5. Fetch spec and wheels by digest, install them beside the image's own packages, and report.
+# 5. Fetch the spec and the wheels, check their digests, and install the wheels beside the image's own packages.
 cat > boot.py <<'PY'
 import concurrent.futures as futures
 import datetime
@@ -116,7 +117,7 @@ FINAL = ("finished", "interrupted", "fenced", "failed")
 
 
 class BootError(Exception):
-    """Cannot start; `cause` is one of the heartbeat's causes."""
+    """The machine cannot start. `cause` is one of the causes of a heartbeat."""
 
     def __init__(self, cause, message):
         super().__init__(message)
@@ -128,17 +129,17 @@ def code_of(error):
 
 
 def fetch(key, sha256=None, tries=8):
-    """Read a key, patiently; what is missing or forbidden stays so."""
+    """Read a key. Try again after a failure, but not if the key is missing or forbidden."""
     for n in range(tries):
         try:
             data = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
             break
-        except Exception as error:
+        except Exception as error:  # of any kind: the network may fail, too
             if code_of(error) in ("NoSuchKey", "404", "AccessDenied", "403"):
                 raise BootError("code", f"{key}: {code_of(error)}") from None
             if n == tries - 1:
                 raise BootError("store", f"{key}: {code_of(error)}") from None
-            print(f"{key}: {code_of(error)}, again", flush=True)
+            print(f"{key}: {code_of(error)}, trying again", flush=True)
             time.sleep(min(2**n, 30))
     if sha256 and hashlib.sha256(data).hexdigest() != sha256:
         raise BootError("code", f"{key} does not have the digest that was recorded for it")
@@ -176,17 +177,17 @@ def install():
 
 
 def report(status):
-    """Upload the log; if the trainer could not speak for itself, say that it failed, and why."""
+    """Upload the log. If the trainer wrote no last heartbeat, write one that says why it failed."""
     signal.alarm(120)
     try:
         s3.put_object(Bucket=bucket, Key=f"logs/{trial}/{attempt:04d}/boot.log", Body=(work / "boot.log").read_bytes())
-    except Exception as error:
+    except Exception as error:  # of any kind: the heartbeat is still to be written
         print(f"boot.log: {code_of(error)}", flush=True)
     if status == 0:
         return
     try:
         there = json.loads(s3.get_object(Bucket=bucket, Key=heartbeat_key)["Body"].read())
-    except Exception:
+    except Exception:  # of any kind: a heartbeat that cannot be read counts as missing
         there = {}
     if there.get("attempt", 0) > attempt or (there.get("attempt") == attempt and there.get("state") in FINAL):
         return
@@ -203,7 +204,7 @@ def report(status):
 
 try:
     install() if sys.argv[1] == "install" else report(int(sys.argv[2]))
-except Exception as error:
+except Exception as error:  # of any kind: each one is reported as the reason
     why = {"cause": getattr(error, "cause", "code"), "message": f"machine could not start: {error}"[:900]}
     if sys.argv[1] == "install":
         (work / "why").write_text(json.dumps(why))
@@ -214,7 +215,7 @@ export NIGHTSHIFT_INSTALL_AT="$(moment)"
 export NIGHTSHIFT_READY_AT="$(moment)"
 say "ready after $SECONDS s"
 
-# 6. Train. What comes of it, the trainer says itself: in its heartbeat, its checkpoints and its policies.
+# 6. Train. The trainer reports its results itself: in its heartbeat, its checkpoints and its policies.
 export PYTHONPATH="$work/site${PYTHONPATH:+:$PYTHONPATH}"
 "$python" -m rl_trainer train --spec "s3://$bucket/specs/$NIGHTSHIFT_EXPERIMENT/$NIGHTSHIFT_RUN/spec.json" --store "s3://$bucket" \
   --trial "$NIGHTSHIFT_TRIAL" --attempt "$NIGHTSHIFT_ATTEMPT" --watch-interruption &

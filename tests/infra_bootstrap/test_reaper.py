@@ -12,11 +12,14 @@ from moto import mock_aws
 from infra_bootstrap.reaper.reaper import (
     DEADLINE_TAG,
     ENVIRONMENT_TAG,
+    TAG_PREFIX,
     find_machines,
-    is_late,
+    is_overdue,
+    overdue_reason,
     read_deadline,
     reap,
 )
+from rl_lifecycle.machines import launches
 from tests.infra_bootstrap.accounts import Deployment
 from tests.infra_bootstrap.stacks.test_least_privilege import fleet
 
@@ -42,15 +45,31 @@ def machine(deadline: str | None, launched: datetime = NOW) -> dict[str, Any]:
 )
 def test_a_deadline_is_a_moment_whatever_its_offset(deadline: str, late: bool) -> None:
     """ISO times with Z, with an offset, and without one, which is UTC."""
-    assert is_late(machine(deadline), NOW) is late
+    assert is_overdue(machine(deadline), NOW) is late
 
 
 @pytest.mark.parametrize("deadline", [None, "", "tomorrow"])
 def test_a_machine_without_a_readable_deadline_gets_an_hour(deadline: str | None) -> None:
     """It was not launched by us, or somebody changed its tag."""
-    assert not is_late(machine(deadline, NOW - timedelta(minutes=59)), NOW)
-    assert is_late(machine(deadline, NOW - timedelta(minutes=61)), NOW)
+    assert not is_overdue(machine(deadline, NOW - timedelta(minutes=59)), NOW)
+    assert is_overdue(machine(deadline, NOW - timedelta(minutes=61)), NOW)
     assert read_deadline(deadline or "") is None
+
+
+def test_grace_counts_from_the_deadline_alone() -> None:
+    """Airflow gives a machine ten minutes to end itself; one without a deadline gets no more."""
+    grace, tags = timedelta(minutes=10), {DEADLINE_TAG: "2026-11-22T11:55:00Z"}
+    assert overdue_reason(tags, NOW, NOW) == "its deadline was 2026-11-22 11:55 UTC"
+    assert overdue_reason(tags, NOW, NOW, grace) is None
+    assert overdue_reason(tags, NOW, NOW + timedelta(minutes=5), grace) is not None
+    assert (
+        overdue_reason({}, NOW - timedelta(minutes=61), NOW, grace) == "it has no readable deadline"
+    )
+
+
+def test_the_reaper_reads_the_tags_that_a_launch_writes() -> None:
+    """The zip has no copy of `rl_lifecycle`, so the reaper spells the prefix itself."""
+    assert TAG_PREFIX == launches.TAG_PREFIX
 
 
 @mock_aws

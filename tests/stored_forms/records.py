@@ -18,7 +18,7 @@ import rl_trainer
 from infra_bootstrap.artifacts import sets
 from infra_bootstrap.commands import smoke
 from infra_bootstrap.deployment import deploy, destroy, drift, one_stack, plan
-from infra_bootstrap.preflight import check
+from infra_bootstrap.preflight import results
 from infra_bootstrap.stacks import changes
 from rl_airflow.evaluation import evaluator as asked
 from rl_airflow.evaluation import operators
@@ -113,7 +113,7 @@ RECORDS: dict[str, type[Record]] = {
     "xcom_trial_end": trial_ends.TrialEnd,
     "xcom_trial_summary": run_summary.TrialSummary,
     # answers of `python -m infra_bootstrap … --json`
-    "cli_check": check.Check,
+    "cli_check": results.Check,
     "cli_destruction": destroy.Destruction,
     "cli_drift": drift.Drift,
     "cli_smoke_report": smoke.SmokeReport,

@@ -104,7 +104,7 @@ class StsCheckAccessOperator(DeploymentOperator):
 
     def _refuse_what_would_fail(self, clients: "Clients", settings: "DeploymentSettings") -> None:
         from infra_bootstrap.errors import PreflightFailedError
-        from infra_bootstrap.preflight.checks import refuse_what_would_fail
+        from infra_bootstrap.preflight.checklist import refuse_what_would_fail
 
         try:
             checks = refuse_what_would_fail(clients, settings)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from infra_bootstrap.reaper.reaper import ALIVE, PRESENT, find_machines
+from infra_bootstrap.reaper.termination import terminate, terminate_until_gone
 from rl_lifecycle.aws_errors import error_code
 from rl_lifecycle.machines.attempts import Attempt, Refusal
 from rl_lifecycle.machines.launches import TAG_PREFIX, Market, market_of
@@ -16,11 +18,8 @@ from rl_lifecycle.trials.evidence import InstanceState, Machine
 #: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html (FilterLimitExceeded)
 DESCRIBED_AT_ONCE, FILTERED_AT_ONCE = 1000, 200
 END_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
-LIVING = ("pending", "running", "stopping", "stopped")
 #: EC2 finds a machine that it has just made within moments; `on_kill` has about five seconds.
 NEW_PAUSES_S = (0.2, 0.4, 0.8, 1.6)
-#: A machine that is shutting down costs nothing any more, but it is not gone.
-PRESENT = (*LIVING, "shutting-down")
 NO_LONGER_ALIVE = tuple(state.value for state in InstanceState if not state.alive)
 
 
@@ -46,17 +45,6 @@ class TaggedMachine(NamedTuple):
         return "/".join(
             self.tags.get(f"{TAG_PREFIX}{name}", "?") for name in ("experiment", "run", "trial")
         )
-
-    @property
-    def deadline_at(self) -> datetime | None:
-        """When it must be gone; None if its tag is missing or unreadable."""
-        try:
-            deadline = datetime.fromisoformat(
-                self.tags.get(f"{TAG_PREFIX}deadline", "").replace("Z", "+00:00")
-            )
-        except ValueError:
-            return None
-        return deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC)
 
 
 class Machines:
@@ -125,21 +113,15 @@ class Machines:
         )
 
     def list(
-        self, tags: Mapping[str, str], states: Sequence[str] | None = LIVING
+        self, tags: Mapping[str, str], states: Sequence[str] | None = ALIVE
     ) -> Iterator[TaggedMachine]:
         """List machines of the environment that bear tags.
 
         :param tags: names without our prefix → values.
         :param states: None: also those that are gone.
         """
-        filters = [
-            {"Name": f"tag:{TAG_PREFIX}{name}", "Values": [value]}
-            for name, value in {"environment": self.environment, **tags}.items()
-        ]
-        if states is not None:
-            filters.append({"Name": "instance-state-name", "Values": list(states)})
-        for page in self.ec2.get_paginator("describe_instances").paginate(Filters=filters):
-            yield from _machines(page)
+        for instance in find_machines(self.ec2, self.environment, tags, states):
+            yield _tagged_machine(instance)
 
     def list_of_trial(self, trial: TrialId) -> Iterator[TaggedMachine]:
         """List the living machines of a trial, whichever attempt they are."""
@@ -152,10 +134,6 @@ class Machines:
             for tagged in self.list_of_trial(trial)
             if tagged.machine.attempt <= last_attempt
         )
-
-    def list_of_run(self, experiment: str, run: str) -> Iterator[TaggedMachine]:
-        """List the machines of a run that are not gone yet."""
-        return self.list({"experiment": experiment, "run": run}, PRESENT)
 
     def describe(self, instance_ids: Iterable[str]) -> dict[str, Machine]:
         """Look at machines with one call for 200; one that EC2 does not show (yet, or any more) is
@@ -192,12 +170,7 @@ class Machines:
 
     def terminate(self, instance_ids: Iterable[str]) -> None:
         """Terminate machines; those that are gone already are no error."""
-        for instance_id in dict.fromkeys(instance_ids):
-            try:
-                self.ec2.terminate_instances(InstanceIds=[instance_id])
-            except Exception as error:
-                if error_code(error) != "InvalidInstanceID.NotFound":
-                    raise
+        terminate(self.ec2, instance_ids)
 
     def terminate_new(self, instance_id: str) -> None:
         """Terminate a machine that EC2 named a moment ago, and that it may not find yet.
@@ -223,18 +196,13 @@ class Machines:
 
         :return: the ids of what is left: empty is the proof.
         """
-        waited = 0.0
-        while found := [tagged.machine for tagged in self.list_of_run(experiment, run)]:
-            self.terminate(
-                one.instance_id for one in found if one.state is not InstanceState.SHUTTING_DOWN
-            )
-            left = tuple(one.instance_id for one in found)
-            if waited >= wait_s:
-                return left
-            pause = min(2.0, max(0.2, waited / 4))
-            sleep(pause)
-            waited += pause
-        return ()
+        tags = {"experiment": experiment, "run": run}
+        return terminate_until_gone(
+            self.ec2,
+            lambda: find_machines(self.ec2, self.environment, tags, PRESENT),
+            wait_s=wait_s,
+            sleep=sleep,
+        )
 
 
 class KnownMachines:
@@ -288,8 +256,12 @@ def _trial_filter(trial: TrialId) -> dict[str, str]:
 def _machines(page: Mapping[str, Any]) -> Iterator[TaggedMachine]:
     for reservation in page.get("Reservations", ()):
         for instance in reservation.get("Instances", ()):
-            tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
-            yield TaggedMachine(_machine(instance, tags), tags)
+            yield _tagged_machine(instance)
+
+
+def _tagged_machine(instance: Mapping[str, Any]) -> TaggedMachine:
+    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
+    return TaggedMachine(_machine(instance, tags), tags)
 
 
 def _machine(instance: Mapping[str, Any], tags: Mapping[str, str]) -> Machine:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from airflow.sdk import BaseOperator, Context
 
+from infra_bootstrap.reaper.reaper import overdue_reason
 from rl_airflow.infrastructure.form_values import environment_of
 from rl_airflow.infrastructure.sessions import RoleSession
 from rl_airflow.machines.instances import Machines, TaggedMachine
@@ -16,9 +17,6 @@ log = logging.getLogger(__name__)
 #: A machine ends itself at its deadline; only one that has not done so this long after is ended
 #: from outside.
 GRACE = timedelta(minutes=10)
-#: The launcher's policy lets no machine start without a deadline, so somebody tagged it by hand, or
-#: changed the tag.
-WITHOUT_DEADLINE = timedelta(hours=1)
 
 
 class Overdue(NamedTuple):
@@ -78,15 +76,11 @@ class Ec2ReapInstancesOperator(BaseOperator):
 
 def find_overdue(living: Sequence[TaggedMachine], now: datetime, grace: timedelta) -> list[Overdue]:
     """Choose the machines that should be gone: past their deadline, or without one and not new."""
-    overdue = []
-    for tagged in living:
-        deadline = tagged.deadline_at
-        if deadline is None:
-            if now - tagged.machine.launched_at > WITHOUT_DEADLINE:
-                overdue.append(Overdue(tagged, "it bears no deadline"))
-        elif now > deadline + grace:
-            overdue.append(Overdue(tagged, f"its deadline was {deadline:%Y-%m-%d %H:%M} UTC"))
-    return overdue
+    return [
+        Overdue(tagged, reason)
+        for tagged in living
+        if (reason := overdue_reason(tagged.tags, tagged.machine.launched_at, now, grace))
+    ]
 
 
 def _is_first_run(context: Context) -> bool:

@@ -57,7 +57,7 @@ KEYS = {
         (
             ["deploy", "--environment", "dev", "--airflow-role", "arn:aws:iam::1:role/x"],
             {},
-            "without path and not its ARN",
+            "without a path, not its ARN",
         ),
         (
             ["deploy", "--environment", "dev", "--parameter", "VpcCidr"],
@@ -104,7 +104,11 @@ KEYS = {
             {},
             "--parameter Colour: no template has it; they have Ai",
         ),
-        (["outputs", "--environment", "dev"], {}, "no AWS region: say `--region eu-west-1`"),
+        (
+            ["outputs", "--environment", "dev"],
+            {},
+            "no AWS region: give one, such as `--region eu-west-1`",
+        ),
         (
             ["outputs", "--environment", "dev", "--region", "eu-west-1"],
             {},
@@ -146,8 +150,8 @@ def test_a_policy_that_is_not_there_says_how_it_is_written() -> None:
     )
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "infra_bootstrap: --policy: no/p.onnx: No such file or directory; `python -m rl_trainer "
-        "export"
+        "infra_bootstrap: --policy: no/p.onnx: No such file or directory; write it with `python -m "
+        "rl_trainer export"
     )
 
 
@@ -240,7 +244,7 @@ def test_destroy_without_confirmation_deletes_nothing(dev: Deployment) -> None:
     """Exit status 2, and the words that would confirm."""
     done = dev.account.cli("destroy", "--environment", "dev", "--confirm", "prod")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "say `--confirm dev`" in done.stderr
+    assert "add `--confirm dev`" in done.stderr
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:

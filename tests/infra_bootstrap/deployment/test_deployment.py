@@ -153,7 +153,7 @@ def test_an_update_that_failed_goes_on_with_the_same_command(fresh: Deployment) 
     )
     with pytest.raises(
         StackFailedError,
-        match=r"ended in UPDATE_ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it goes on from here",
+        match=r"ended in UPDATE_ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it continues from here",
     ):
         deploy_side_by_side(
             administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append
@@ -178,7 +178,7 @@ def test_a_stack_that_rolled_back_is_made_anew_by_the_same_command(fresh: Deploy
     )
     with pytest.raises(
         StackFailedError,
-        match=r"ended in ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it goes on from here",
+        match=r"ended in ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it continues from here",
     ):
         deploy_side_by_side(
             administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append

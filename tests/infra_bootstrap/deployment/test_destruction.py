@@ -17,7 +17,7 @@ from tests.infra_bootstrap.accounts import Deployment
 @pytest.mark.parametrize("confirm", [None, "", "Dev", "prod", "nightshift-dev"])
 def test_nothing_is_deleted_without_the_exact_name(dev: Deployment, confirm: str | None) -> None:
     """Another name than the environment's is no confirmation."""
-    with pytest.raises(NotConfirmedError, match=r"nothing was deleted: say `--confirm dev`"):
+    with pytest.raises(NotConfirmedError, match=r"nothing was deleted: add `--confirm dev`"):
         destroy(dev.as_role("administrator"), dev.settings, confirm, dev.said.append)
     assert find_stack(dev.as_role("administrator"), "nightshift-dev-training") is not None
 

@@ -142,7 +142,7 @@ def an_alias(dev: Deployment) -> Iterator[None]:
         (versioning, "Bucket: its versioning"),
         (an_alias, "EvaluatorAlias: it points to version $LATEST, not 1"),
         (a_bucket_policy, "BucketPolicy: its statement NeverDeleted is gone"),
-        (a_security_group, "TrainerSecurityGroup: a way in was added: tcp 22 22 0.0.0.0/0"),
+        (a_security_group, "TrainerSecurityGroup: an inbound rule was added: tcp 22 22 0.0.0.0/0"),
         (a_role, "TrainerRole: a policy sly was added"),
         (a_boundary, "EvaluatorRole: its boundary"),
         (a_trust, "PromoterRole: its trust policy"),

@@ -16,8 +16,8 @@ from infra_bootstrap.errors import BadInputError
 from infra_bootstrap.preflight import account as account_checks
 from infra_bootstrap.preflight import environment
 from infra_bootstrap.preflight.account import VCPU_QUOTAS, check_runtime
-from infra_bootstrap.preflight.check import Check, CheckResult, Situation
-from infra_bootstrap.preflight.checks import CHECKS, failures, make_check, run_checks
+from infra_bootstrap.preflight.checklist import CHECKS, failures, make_check, run_checks
+from infra_bootstrap.preflight.results import Check, CheckResult, Situation
 from infra_bootstrap.preflight.traces import find_traces
 from infra_bootstrap.stacks.settings import DeploymentSettings
 from tests.infra_bootstrap.accounts import PYTHON, Account, Deployment
@@ -207,7 +207,7 @@ FAILING: dict[str, tuple[Callable[[], FakeClients], dict[str, Any], str, str]] =
         ),
         {},
         "may not iam:CreateRole",
-        "let an administrator bootstrap the first time",
+        "let an administrator deploy the first time",
     ),
     "zones": (
         lambda: FakeClients(
@@ -218,7 +218,7 @@ FAILING: dict[str, tuple[Callable[[], FakeClients], dict[str, Any], str, str]] =
             }
         ),
         {},
-        "no zone offers what is wanted",
+        "no zone offers a wanted instance type",
         "choose another region",
     ),
     "vCPUs": (
@@ -289,7 +289,7 @@ FAILING: dict[str, tuple[Callable[[], FakeClients], dict[str, Any], str, str]] =
     "bucket": (
         lambda: FakeClients({"s3": answering("s3", ("head_bucket", "403"))}),
         {},
-        "nightshift-dev-123456789012-eu-west-1 is taken by somebody else",
+        "nightshift-dev-123456789012-eu-west-1 belongs to another account",
         "choose another environment's name",
     ),
     "Lambda": (

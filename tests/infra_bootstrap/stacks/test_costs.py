@@ -15,7 +15,7 @@ from rl_trainer.reporting.heartbeat import LONGEST_S
 from tests.infra_bootstrap.accounts import ROOT, Deployment
 
 GUIDE = (ROOT / "docs/aws-account.md").read_text().split("## What it costs")[1].split("\n## ")[0]
-COMMANDS = (ROOT / "infra_bootstrap/commands/answers.py").read_text()
+COMMANDS = (ROOT / "infra_bootstrap/commands/actions.py").read_text()
 
 
 @pytest.mark.parametrize(

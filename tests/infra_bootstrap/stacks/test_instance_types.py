@@ -64,8 +64,8 @@ QUESTIONS = """
 import json, sys
 from pathlib import Path
 from botocore.exceptions import ClientError
-from infra_bootstrap.preflight.check import Situation
-from infra_bootstrap.preflight.checks import make_check
+from infra_bootstrap.preflight.results import Situation
+from infra_bootstrap.preflight.checklist import make_check
 from rl_airflow.machines.pools import slots_of
 from rl_lifecycle.machines.auto_types import AUTO_TYPES
 from rl_lifecycle.experiment.experiment import read_experiment

@@ -121,7 +121,7 @@ def test_it_comes_back_and_says_what_became_of_the_stack(
     )
     with pytest.raises(
         StackFailedError,
-        match=r"SubnetA: no such zone Mend that, then run `python -m infra_bootstrap deploy",
+        match=r"SubnetA: no such zone. Fix that, then run `python -m infra_bootstrap deploy",
     ):
         task.execute_complete(CONTEXT, event)
 

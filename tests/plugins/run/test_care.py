@@ -13,9 +13,10 @@ import pytest
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowFailException
 
+from infra_bootstrap.reaper.reaper import WITHOUT_DEADLINE
 from rl_airflow.machines.instances import Machines
 from rl_airflow.machines.market_prices import MarketPrices
-from rl_airflow.machines.reap_operator import GRACE, WITHOUT_DEADLINE, find_overdue
+from rl_airflow.machines.reap_operator import GRACE, find_overdue
 from rl_airflow.run import notices
 from rl_airflow.run.notices import SnsRunNotifier, tell
 from rl_airflow.run.outcome_operators import ProveNoneLeftOperator, VerdictOperator
@@ -60,7 +61,7 @@ def test_a_machine_without_a_readable_deadline_gets_an_hour(deadline: str | None
     )
     assert overdue(world) == []
     world.time += WITHOUT_DEADLINE + timedelta(seconds=1)
-    assert overdue(world) == ["it bears no deadline"]
+    assert overdue(world) == ["it has no readable deadline"]
 
 
 def test_another_environments_machines_are_not_seen() -> None:

@@ -1,4 +1,4 @@
-"""What each command does: an answer for programs, and its text for people."""
+"""The function that carries out each command, and returns its answer as JSON and as text."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from infra_bootstrap.commands.policy_upload import upload_policy
 from infra_bootstrap.commands.smoke import run_smoke
 from infra_bootstrap.deployment import deploy, destroy, drift
 from infra_bootstrap.deployment import plan as planning
-from infra_bootstrap.preflight import checks as preflight
+from infra_bootstrap.preflight import checklist
 from infra_bootstrap.stacks.changes import summary
 from infra_bootstrap.stacks.concerns import NEED_ARTIFACTS, Concern
 from infra_bootstrap.stacks.costs import total
@@ -23,7 +23,10 @@ Answer = tuple[dict[str, Any], str]
 
 
 class Command(NamedTuple):
-    """One command, with everything it needs. :param say: tells a person how it goes on."""
+    """One command, with everything that it needs.
+
+    :param say: prints a line of progress for a person.
+    """
 
     clients: Clients
     settings: DeploymentSettings
@@ -32,14 +35,18 @@ class Command(NamedTuple):
 
     @property
     def only(self) -> Concern | None:
-        """The stack that was named; None: all."""
+        """The stack that the user named. None: all stacks."""
         return Concern(self.arguments.stack) if self.arguments.stack else None
 
 
-def deploy_stacks(order: Command) -> Answer:
-    """Deploy."""
+def deploy_stacks(command: Command) -> Answer:
+    """Deploy the stacks."""
     results = deploy.deploy(
-        order.clients, order.settings, order.say, order.only, check=not order.arguments.unchecked
+        command.clients,
+        command.settings,
+        command.say,
+        command.only,
+        check=not command.arguments.unchecked,
     )
     stacks = {
         result.stack_name: result.model_dump(mode="json", exclude={"stack_name"})
@@ -48,12 +55,13 @@ def deploy_stacks(order: Command) -> Answer:
     text = "\n".join(
         f"{result.stack_name:<34} {result.outcome:<10} {result.changes}" for result in results
     )
-    return {"environment": order.settings.environment, "stacks": stacks}, text
+    return {"environment": command.settings.environment, "stacks": stacks}, text
 
 
-def bring_policy(order: Command) -> Answer:
-    """Upload a policy, and say how it is imported."""
-    done = upload_policy(order.clients, order.settings.environment, Path(order.arguments.policy))
+def send_policy(command: Command) -> Answer:
+    """Upload a policy, and print the command that imports it."""
+    environment = command.settings.environment
+    done = upload_policy(command.clients, environment, Path(command.arguments.policy))
     conf = json.dumps(
         {"experiment": "EXPERIMENT", "bundle": done.key, "origin": "who trained it, where, on what"}
     )
@@ -62,36 +70,33 @@ def bring_policy(order: Command) -> Answer:
         f"import_policy --conf '{conf}'"
     )
     return {
-        "environment": order.settings.environment,
+        "environment": environment,
         "bundle": done.key,
         "uploaded": done.n_new,
     }, text
 
 
-def plan_stacks(order: Command) -> Answer:
-    """Plan."""
-    needed = order.only in (None, *NEED_ARTIFACTS)
-    artifacts = (
-        deploy.build_artifacts(order.clients, order.settings, order.say).artifacts
-        if needed
-        else None
-    )
+def plan_stacks(command: Command) -> Answer:
+    """Plan what `deploy` would change, and what the stacks would cost a month."""
+    artifacts = None
+    if command.only in (None, *NEED_ARTIFACTS):
+        built = deploy.build_artifacts(command.clients, command.settings, command.say)
+        artifacts = built.artifacts
     plans = [
-        planning.plan(order.clients, order.settings, concern, artifacts)
+        planning.plan(command.clients, command.settings, concern, artifacts)
         for concern in Concern
-        if order.only in (None, concern)
+        if command.only in (None, concern)
     ]
-    usd, now = (
-        total(plan.monthly_usd for plan in plans),
-        total(plan.monthly_usd_now for plan in plans),
-    )
+    usd = total(plan.monthly_usd for plan in plans)
+    now = total(plan.monthly_usd_now for plan in plans)
+
     lines = [line for plan in plans for line in _plan_lines(plan)]
     lines.append(
         f"costs about {usd:.2f} USD a month while nothing runs, {now:.2f} as it is deployed now "
         "(approximate list prices of us-east-1); machines, requests and storage are extra"
     )
     answer = {
-        "environment": order.settings.environment,
+        "environment": command.settings.environment,
         "monthly_usd": usd,
         "monthly_usd_now": now,
         "stacks": [plan.model_dump(mode="json") for plan in plans],
@@ -102,7 +107,7 @@ def plan_stacks(order: Command) -> Answer:
 def _plan_lines(plan: planning.StackPlan) -> list[str]:
     note = f" ({plan.note})" if plan.note else ""
     before = f", now {plan.monthly_usd_now:.2f}" if plan.monthly_usd != plan.monthly_usd_now else ""
-    which = ", ".join(plan.costs) or "nothing costs"
+    which = ", ".join(plan.costs) or "no resource costs anything"
     costs = (
         f"; {plan.monthly_usd:.2f} USD a month ({which}){before}"
         if plan.monthly_usd or before
@@ -115,10 +120,10 @@ def _plan_lines(plan: planning.StackPlan) -> list[str]:
     return lines
 
 
-def check_account(order: Command) -> Answer:
-    """Preflight."""
-    checks = preflight.run_checks(order.clients, order.settings)
-    failed = preflight.failures(checks)
+def check_account(command: Command) -> Answer:
+    """Check the account before anything is made."""
+    checks = checklist.run_checks(command.clients, command.settings)
+    failed = checklist.failures(checks)
     lines = [
         f"{check.verdict:<8} {check.name:<36} {check.found}"
         + (f"\n{'':<9}{'':<36} → {check.fix}" if check.fix else "")
@@ -130,66 +135,63 @@ def check_account(order: Command) -> Answer:
         else f"{len(failed)} of {len(checks)} checks failed; nothing was made"
     )
     answer = {
-        "environment": order.settings.environment,
+        "environment": command.settings.environment,
         "checks": [check.model_dump(mode="json") for check in checks],
         "exit_status": 1 if failed else 0,
     }
     return answer, "\n".join(lines)
 
 
-def show_drift(order: Command) -> Answer:
-    """Drift."""
-    found = drift.find_drift(order.clients, order.settings.environment, order.only)
+def show_drift(command: Command) -> Answer:
+    """List what was changed by hand since it was deployed."""
+    found = drift.find_drift(command.clients, command.settings.environment, command.only)
     lines = [f"{item.stack_name} {item.resource}: {item.what}" for item in found] or ["no drift"]
     answer = {
-        "environment": order.settings.environment,
+        "environment": command.settings.environment,
         "drift": [item.model_dump(mode="json") for item in found],
         "exit_status": 1 if found else 0,
     }
     return answer, "\n".join(lines)
 
 
-def build_only(order: Command) -> Answer:
-    """Build the artifacts."""
-    answer = deploy.build_artifacts(order.clients, order.settings, order.say).artifacts.model_dump(
-        mode="json"
-    )
+def build_only(command: Command) -> Answer:
+    """Build the artifacts into the cache."""
+    built = deploy.build_artifacts(command.clients, command.settings, command.say)
+    answer = built.artifacts.model_dump(mode="json")
     return answer, "\n".join(f"{name}: {value}" for name, value in answer.items())
 
 
-def show_outputs(order: Command) -> Answer:
-    """Read the outputs."""
-    answer = read_outputs(order.clients, order.settings.environment).to_dict()
+def show_outputs(command: Command) -> Answer:
+    """Read the outputs of the stacks."""
+    answer = read_outputs(command.clients, command.settings.environment).to_dict()
     return answer, "\n".join(f"{name}: {value}" for name, value in answer.items())
 
 
-def show_airflow_policy(order: Command) -> Answer:
-    """Work out what an Airflow worker needs."""
-    document = airflow_policy(order.clients, order.settings)
+def show_airflow_policy(command: Command) -> Answer:
+    """Work out the policy that an Airflow worker needs."""
+    document = airflow_policy(command.clients, command.settings)
     return document, json.dumps(document, indent=2)
 
 
-def smoke(order: Command) -> Answer:
-    """Run once, for real money."""
-    report = run_smoke(order.clients, order.settings, order.arguments.confirm, order.say)
+def smoke(command: Command) -> Answer:
+    """Train and evaluate once on a real account. Costs money."""
+    report = run_smoke(command.clients, command.settings, command.arguments.confirm, command.say)
     text = (
         f"trained {report.trained_steps} steps on one machine in {report.machine_seconds:g} s "
-        "(about "
-        f"{report.usd:.4f} USD by an approximate price table), evaluated (mean return "
-        f"{report.mean_return}), destroyed, and "
-        "nothing is left"
+        f"(about {report.usd:.4f} USD by an approximate price table), evaluated (mean return "
+        f"{report.mean_return}), destroyed, and nothing is left"
     )
     return report.model_dump(mode="json"), text
 
 
-def destroy_stacks(order: Command) -> Answer:
-    """Destroy."""
-    arguments = order.arguments
+def destroy_stacks(command: Command) -> Answer:
+    """Delete the environment, and prove that nothing is left."""
+    arguments = command.arguments
     done = destroy.destroy(
-        order.clients,
-        order.settings,
+        command.clients,
+        command.settings,
         arguments.confirm,
-        order.say,
+        command.say,
         delete_bucket=arguments.delete_bucket,
     )
     why = f" ({done.why_kept})" if done.why_kept else ""
@@ -198,6 +200,5 @@ def destroy_stacks(order: Command) -> Answer:
         f"kept: {', '.join(done.kept) or 'nothing'}{why}",
         f"left over: {', '.join(done.leftovers) or 'nothing'}",
     ]
-    return done.model_dump(mode="json") | {"exit_status": 1 if done.leftovers else 0}, "\n".join(
-        lines
-    )
+    answer = done.model_dump(mode="json") | {"exit_status": 1 if done.leftovers else 0}
+    return answer, "\n".join(lines)

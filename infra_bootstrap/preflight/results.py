@@ -1,4 +1,4 @@
-"""What a check of the preflight is: one line of its table, or several."""
+"""The result of a preflight check, and what a check is given."""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from rl_lifecycle.records.record import Record
 
 
 class CheckResult(StrEnum):
-    """What a check found."""
+    """How a check ended."""
 
     GOOD = "ok"
     WARNING = "warning"
@@ -17,7 +17,11 @@ class CheckResult(StrEnum):
 
 
 class Check(Record):
-    """One line of the table. :param fix: what to do; empty when nothing has to be done."""
+    """One line of the preflight's table. A check returns one line or several.
+
+    :param found: what the check saw, for a person.
+    :param fix: what to do. Empty: nothing has to be done.
+    """
 
     name: str
     verdict: CheckResult
@@ -26,7 +30,7 @@ class Check(Record):
 
 
 class Situation(NamedTuple):
-    """Who asks, and for what."""
+    """What a check is given: the caller's clients, and the settings of the planned deployment."""
 
     clients: Clients
     settings: DeploymentSettings

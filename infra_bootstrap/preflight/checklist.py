@@ -1,8 +1,7 @@
-"""What would go wrong, found out before anything is made: a table, with the fix for each failure.
-Changes nothing.
+"""The list of all preflight checks, and the functions that run them. They change nothing.
 
-A check that the caller may not make is a warning that says which permission is missing, not a
-failure.
+A check that the caller lacks a permission for is a warning, not a failure. The warning names the
+permission.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from botocore.exceptions import ClientError
 from infra_bootstrap.clients import Clients, code_of, is_refusal
 from infra_bootstrap.errors import BadInputError, PreflightFailedError
 from infra_bootstrap.preflight import account, environment
-from infra_bootstrap.preflight.check import Check, CheckResult, Situation
+from infra_bootstrap.preflight.results import Check, CheckResult, Situation
 from infra_bootstrap.stacks.concerns import Concern, stack_name
 from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.settings import DeploymentSettings
@@ -36,18 +35,19 @@ CHECKS: dict[str, Callable[[Situation], Iterator[Check]]] = {
 
 
 def run_checks(clients: Clients, settings: DeploymentSettings) -> list[Check]:
-    """Make every check, whatever the others found.
+    """Run every check, also after another one has failed.
 
-    :raises ClientError: if AWS does not even say who asks.
+    :raises ClientError: if AWS does not accept the credentials.
     """
-    clients.account_id  # noqa: B018  nothing else can be asked without credentials that work
+    clients.account_id  # noqa: B018  no check can run without credentials that work
     at = Situation(clients, settings)
     return [check for name in CHECKS for check in make_check(name, at)]
 
 
 def make_check(name: str, at: Situation) -> list[Check]:
-    """Make one check. What it may not look at is a warning; bad input that it meets is a
-    failure.
+    """Run one check.
+
+    A call that AWS refuses gives a warning. Bad input that the check finds gives a failure.
     """
     try:
         return list(CHECKS[name](at))
@@ -70,19 +70,20 @@ def make_check(name: str, at: Situation) -> list[Check]:
 
 
 def failures(checks: list[Check]) -> list[Check]:
-    """The checks that failed."""
+    """Return the checks that failed."""
     return [check for check in checks if check.verdict is CheckResult.FAILED]
 
 
 def refuse_what_would_fail(
     clients: Clients, settings: DeploymentSettings, only: Concern | None = None
 ) -> list[Check]:
-    """Check an account before something new is made in it; a deployment whose stacks are all there
-    is not held up.
+    """Check the account before a new stack is made.
 
-    :param only: the stack that is meant; None: all.
-    :return: the checks that were made.
-    :raises PreflightFailedError: if a check failed; nothing was made.
+    If all stacks exist, no check is run, so that an update does not wait.
+
+    :param only: the stack that will be deployed. None: all.
+    :return: the results of the checks.
+    :raises PreflightFailedError: if a check failed. Then nothing was made.
     """
     concerns = [concern for concern in Concern if only in (None, concern)]
     stacks = [

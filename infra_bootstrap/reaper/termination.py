@@ -1,0 +1,52 @@
+"""Terminate machines, and prove that none of them is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from rl_lifecycle.storage.stores import error_code
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+
+
+def terminate(ec2: EC2Client, instance_ids: Iterable[str]) -> None:
+    """Terminate machines. A machine that EC2 no longer knows is not an error."""
+    # Imported here, because Airflow parses DAG files that import this module and need no botocore.
+    from botocore.exceptions import ClientError
+
+    for instance_id in dict.fromkeys(instance_ids):
+        try:
+            ec2.terminate_instances(InstanceIds=[instance_id])
+        except ClientError as error:
+            if error_code(error) != "InvalidInstanceID.NotFound":
+                raise
+
+
+def terminate_until_gone(
+    ec2: EC2Client,
+    list_present: Callable[[], Iterable[InstanceTypeDef]],
+    *,
+    wait_s: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[str, ...]:
+    """Terminate machines and list them again, until none is left or the time is up.
+
+    :param list_present: lists the machines that still exist, those that are shutting down included.
+        It is called again each time, so a machine that appears late is terminated, too.
+    :return: the ids of the machines that are left. An empty tuple is the proof that none is.
+    """
+    waited = 0.0
+    while found := list(list_present()):
+        terminate(
+            ec2, (item["InstanceId"] for item in found if item["State"]["Name"] != "shutting-down")
+        )
+        if waited >= wait_s:
+            return tuple(item["InstanceId"] for item in found)
+        pause = min(2.0, max(0.2, waited / 4))
+        sleep(pause)
+        waited += pause
+    return ()
