@@ -71,12 +71,12 @@ def _forget(root: Path) -> None:
     """Remove the previous set: its paths, its modules, and the environments they registered."""
     sys.path[:] = [path for path in sys.path if Path(path).parent != root]
 
-    gone = {
+    removed = {
         name
         for name, module in list(sys.modules.items())
         if _lies_below(getattr(module, "__file__", None), root)
     }
-    for name in gone:
+    for name in removed:
         del sys.modules[name]
 
     for env_id, spec in list(gymnasium.registry.items()):
@@ -84,7 +84,7 @@ def _forget(root: Path) -> None:
         module = (
             entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
         )
-        if module in gone:
+        if module in removed:
             del gymnasium.registry[env_id]
 
 

@@ -104,7 +104,7 @@ def _nan(model: Any) -> None:
         (_custom, "uses operators of com.microsoft"),
         (_no_metadata, "has no 'nightshift' metadata"),
         (_bad_metadata, "its metadata does not have the contract's form"),
-        (_fixed_batch, "must be a free batch dimension"),
+        (_fixed_batch, "the first dimension of its input obs must be a free batch dimension"),
         (_wrong_width, r"has the shape \[5\], but its metadata says \[4\]"),
         (_renamed_input, r"its inputs are \['observation'\]"),
         (
