@@ -53,6 +53,8 @@ _PARAMETERS = {
     "squashed_gaussian": (MEAN, LOG_STD),
     "none": (),
 }
+#: What to do about a file that is not a policy of the contract.
+_EXPORT = "export it with `python -m rl_trainer export`"
 _FOREIGN = {
     b"PK\x03\x04": "a zip file (SB3's model.zip executes code when loaded)",
     b"\x80": "a pickle",
@@ -140,14 +142,12 @@ def _check_bytes(data: bytes, source: str) -> None:
 
     for magic, what in _FOREIGN.items():
         if data.startswith(magic):
-            raise InvalidPolicyError(
-                source, f"is {what}, not ONNX; export it with `python -m rl_trainer export`"
-            )
+            raise InvalidPolicyError(source, f"is {what}, not ONNX; {_EXPORT}")
 
     try:
         contents = scan(data)
     except NotProtobufError as error:
-        raise InvalidPolicyError(source, f"is not an ONNX file: {error}") from None
+        raise InvalidPolicyError(source, f"is not an ONNX file: {error}; {_EXPORT}") from None
 
     if contents.external_data:
         raise InvalidPolicyError(source, "keeps tensors in other files; export it as one file")
@@ -177,13 +177,13 @@ def _read_metadata(session: ort.InferenceSession, source: str) -> PolicyMetadata
     if text is None:
         raise InvalidPolicyError(
             source,
-            f"has no {METADATA_KEY!r} metadata; export it with `python -m rl_trainer export`",
+            f"has no {METADATA_KEY!r} metadata; {_EXPORT}",
         )
     try:
         return PolicyMetadata.from_json(text.encode(), METADATA_KEY)
     except InvalidRecordError as error:
         raise InvalidPolicyError(
-            source, f"its metadata does not have the contract's form: {error}"
+            source, f"its metadata does not have the contract's form: {error}; {_EXPORT}"
         ) from None
 
 
@@ -199,7 +199,9 @@ def _check_inputs(
     declared = {node.name: node for node in session.get_inputs()}
     if declared.keys() != wanted.keys():
         raise InvalidPolicyError(
-            source, f"its inputs are {sorted(declared)}, but its metadata needs {sorted(wanted)}"
+            source,
+            f"its inputs are {sorted(declared)}, but its metadata needs {sorted(wanted)}; "
+            f"{_EXPORT}",
         )
     return {name: _input_form(declared[name], part, source) for name, part in wanted.items()}
 
@@ -235,7 +237,9 @@ def _check_outputs(session: ort.InferenceSession, policy: Policy, source: str) -
     declared = {node.name for node in session.get_outputs()}
     wanted = {*policy.outputs(deterministic=True), *policy.outputs(deterministic=False)}
     if missing := sorted(wanted - declared):
-        raise InvalidPolicyError(source, f"lacks the outputs {missing}; it has {sorted(declared)}")
+        raise InvalidPolicyError(
+            source, f"lacks the outputs {missing} and has {sorted(declared)}; {_EXPORT}"
+        )
 
 
 def _try_out(policy: Policy, source: str) -> tuple[int, ...]:
