@@ -29,7 +29,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from benchmarks import gate_tables
 from benchmarks.records import write_record
 from rl_evaluator.playing.environments import environment_maker
-from rl_evaluator.playing.lanes import run_episodes
+from rl_evaluator.playing.episodes import run_episodes
 from rl_evaluator.playing.policies import Policy, load_policy
 from rl_trainer.onnx_export.export import export_policy
 
@@ -43,7 +43,7 @@ from rl_evaluator.dispatch import answer
 imported = time.perf_counter() - started
 from pathlib import Path
 from rl_evaluator.playing.environments import make_environment
-from rl_evaluator.playing.lanes import run_episodes
+from rl_evaluator.playing.episodes import run_episodes
 from rl_evaluator.playing.policies import load_policy
 run_episodes(load_policy(Path({path!r}).read_bytes()), lambda: make_environment("CartPole-v1", {{}}), range(1))
 print(imported, time.perf_counter() - started, "torch" in __import__("sys").modules)

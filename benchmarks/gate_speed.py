@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks import gate_tables
 from benchmarks.records import write_record
 from rl_evaluator.playing.evaluation import Task
-from rl_evaluator.playing.side_by_side import evaluate_side_by_side
+from rl_evaluator.playing.parallel_evaluation import evaluate_in_parallel
 from rl_lifecycle.evaluation.gate import Gate, decide
 from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.storage.directory_store import DirectoryStore
@@ -132,7 +132,7 @@ def measure_cores(policies: list[bytes], pairs: int, rounds: int) -> dict[str, A
     cores = os.cpu_count() or 1
 
     def play(policy: bytes, first_seed: int, n_episodes: int, processes: int) -> Shard:
-        return evaluate_side_by_side(
+        return evaluate_in_parallel(
             policy, ENV_ID, Task(ENV_ID, {}, first_seed, n_episodes), processes
         )
 

@@ -1,3 +1,1 @@
-"""Evaluates policies without torch: ONNX in, one episode per seed, returns out. Runs in Lambda and
-on a laptop.
-"""
+"""Evaluates ONNX policies without torch, one episode per seed, in Lambda or on a laptop."""

@@ -1,4 +1,4 @@
-"""`python -m rl_evaluator evaluate`: the Lambda's evaluation on a laptop, with the same returns."""
+"""Evaluate a policy on a laptop, with the same returns as in the Lambda."""
 
 import argparse
 import json
@@ -11,7 +11,10 @@ from rl_lifecycle.errors import LifecycleError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. :return: 0, or 2 on bad input, which is said in one line on stderr."""
+    """Run a command.
+
+    :return: 0, or 2 after bad input; one line on stderr then states the problem.
+    """
     options = _parser().parse_args(arguments)
     try:
         _evaluate(options)
@@ -38,29 +41,34 @@ def _parser() -> argparse.ArgumentParser:
         "--stochastic", action="store_true", help="sample actions instead of taking the best one"
     )
     evaluate.add_argument(
-        "--processes", type=int, default=1, help="play on several cores; the returns are the same"
+        "--processes",
+        type=int,
+        default=1,
+        help="number of processes; more processes give the same returns sooner",
     )
     evaluate.add_argument(
-        "--json", action="store_true", help="one line of JSON instead of indented JSON"
+        "--json", action="store_true", help="print one line of JSON instead of indented JSON"
     )
     return parser
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from rl_evaluator.playing.evaluation import Task
-    from rl_evaluator.playing.side_by_side import evaluate_side_by_side
+    from rl_evaluator.playing.parallel_evaluation import evaluate_in_parallel
 
     if options.n_episodes < 1 or not 0 <= options.first_seed <= 2**31 - options.n_episodes:
         raise InvalidRequestError(
             "--n-episodes must be at least 1, and the seeds must lie between 0 and 2147483647"
         )
+
     kwargs = _read_kwargs(options.env_kwargs)
     task = Task(
         options.env_id, kwargs, options.first_seed, options.n_episodes, not options.stochastic
     )
-    shard = evaluate_side_by_side(
+    shard = evaluate_in_parallel(
         _read_file(options.policy), str(options.policy), task, max(1, options.processes)
     )
+
     print(json.dumps(shard.model_dump(mode="json"), indent=None if options.json else 2))
     for problem in shard.problems:
         print(f"lost: {problem}", file=sys.stderr)

@@ -1,6 +1,4 @@
-"""Tell the kinds of events apart and answer each: pure dispatch, the store and the clock are
-arguments.
-"""
+"""Choose the function that answers an event. The store and the clock are arguments."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rl_evaluator.errors import EvaluatorError, InvalidRequestError
-from rl_evaluator.playing.arrivals import answer_arrival, key_of_event
+from rl_evaluator.playing.arrived_policies import answer_arrival, key_of_event
 from rl_lifecycle.errors import LifecycleError, StoreUnavailableError
 from rl_lifecycle.evaluation.requests import (
     CheckEnvironmentRequest,
@@ -36,11 +34,15 @@ def answer(
 
     :param event: a request of :mod:`rl_lifecycle.evaluation.requests` as a mapping, or an
         EventBridge event.
-    :raises InvalidRequestError: if it is neither.
+    :param remaining_s: returns the seconds until this process is stopped.
+    :raises InvalidRequestError: if the event is neither a request nor an EventBridge event.
     """
     if "detail-type" in event:
         return _answer_event(event, store, remaining_s)
+
     request = _read(event)
+
+    # Each answer is imported when it is needed: a cold Lambda loads one of them, not all.
     if isinstance(request, EvaluateRequest):
         from rl_evaluator.playing.shard_requests import answer_evaluate
 
@@ -61,7 +63,9 @@ def answer(
         from rl_evaluator.pages.report_pages import answer_render_report
 
         return answer_render_report(request, store, remaining_s)
-    raise InvalidRequestError("a kind of request was added without an answer")
+    raise InvalidRequestError(
+        f"{type(request).__name__} has no answer; add its function to rl_evaluator.dispatch.answer"
+    )
 
 
 def _answer_event(
@@ -73,7 +77,7 @@ def _answer_event(
     try:
         return answer_arrival(key, store, remaining_s)
     except StoreUnavailableError:
-        raise  # delivering the event again may help
+        raise  # AWS then delivers the event again, and the store may answer the next time.
     except (EvaluatorError, LifecycleError) as error:
         return {"refused": str(error), "key": key}
 

@@ -1,25 +1,25 @@
-"""Everything that `rl_evaluator` raises on purpose.
+"""Errors that `rl_evaluator` raises on purpose.
 
 EvaluatorError
-├── InvalidRequestError       an event, an argument or a stored shard is not what the contract says
-├── InvalidPolicyError        bytes that are no policy of the contract, or one that must not be run
-├── SpaceMismatchError        the policy was made for other spaces than the environment has
+├── InvalidRequestError       an event, an argument or a stored shard breaks the contract
+├── InvalidPolicyError        a policy file breaks the contract, or must not be run
+├── SpaceMismatchError        the policy was trained for other spaces than the environment has
 ├── EnvironmentFailedError    the environment cannot be made, reset or stepped
 ├── InvalidWheelError         a wheel of the experiment cannot be used
-└── EpisodeTooLongError       not one episode ends within the time that a Lambda has
+└── EpisodeTooLongError       no episode ended within the time that the Lambda has
 """
 
 
 class EvaluatorError(Exception):
-    """The base of all errors of this package; its message is one line for a person."""
+    """The base of all errors of this package. The message is one line for a person."""
 
 
 class InvalidRequestError(EvaluatorError):
-    """An event, an argument or a stored shard is not what the contract says."""
+    """An event, an argument or a stored shard breaks the contract."""
 
 
 class InvalidPolicyError(EvaluatorError):
-    """Bytes that are no policy of the contract, or one that must not be run."""
+    """A policy file breaks the contract, or must not be run."""
 
     def __init__(self, source: str, problem: str) -> None:
         self.source, self.problem = source, problem
@@ -27,7 +27,7 @@ class InvalidPolicyError(EvaluatorError):
 
 
 class SpaceMismatchError(EvaluatorError):
-    """The policy was made for other spaces than the environment has."""
+    """The policy was trained for other spaces than the environment has."""
 
     def __init__(self, env_id: str, which: str, policy: str, environment: str) -> None:
         self.env_id, self.which, self.policy, self.environment = env_id, which, policy, environment
@@ -54,7 +54,7 @@ class InvalidWheelError(EvaluatorError):
 
 
 class EpisodeTooLongError(EvaluatorError):
-    """Not one episode ends within the time that a Lambda has."""
+    """No episode ended within the time that the Lambda has."""
 
     def __init__(self, env_id: str, seconds: float) -> None:
         self.env_id, self.seconds = env_id, seconds
@@ -65,8 +65,10 @@ class EpisodeTooLongError(EvaluatorError):
 
 
 def first_line(error: BaseException) -> str:
-    """Say an error of somebody else's code in one line: its type and the first line of its
-    message.
+    """Describe an error of foreign code in one line.
+
+    >>> first_line(ValueError("bad shape" + chr(10) + "details"))
+    'ValueError: bad shape'
     """
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

@@ -118,7 +118,7 @@ def test_several_processes_give_the_same_returns(policy: Path) -> None:
         ({"--env-kwargs": '{"wind": 1}'}, "cannot be made: TypeError"),
         ({"--n-episodes": "0"}, "--n-episodes must be at least 1"),
         ({"--first-seed": "-1"}, "the seeds must lie between 0 and"),
-        ({"--policy": __file__}, "is no ONNX file"),
+        ({"--policy": __file__}, "is not an ONNX file"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(

@@ -192,7 +192,7 @@ class BrokenCartPole(CartPoleEnv):
         (b"changed", "CartPole-v1", "do not use it"),
         (b"\x80\x04a pickle", "CartPole-v1", "is a pickle, not ONNX"),
         (b"PK\x03\x04zip", "CartPole-v1", "executes code when loaded"),
-        (policy_for_id("CartPole-v1")[:200], "CartPole-v1", "is no ONNX file"),
+        (policy_for_id("CartPole-v1")[:200], "CartPole-v1", "is not an ONNX file"),
         (
             policy_for_id("CartPole-v1"),
             "Acrobot-v1",
@@ -371,7 +371,7 @@ def test_an_arrival_that_cannot_be_evaluated_is_refused_not_repeated(store: Dire
     elsewhere = key.replace("seed-0", "seed-1")
     store.put(elsewhere, get(store, key).data)
     assert (
-        "speaks of cartpole/night-1/seed-0 at step 512"
+        "belongs to cartpole/night-1/seed-0 at step 512"
         in answer(arrival(elsewhere), store, PLENTY)["refused"]
     )
     store_spec(store, total_timesteps=2000)

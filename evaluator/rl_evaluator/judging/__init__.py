@@ -1,1 +1,1 @@
-"""Judging: from the shards that are there to a decision. Loads no wheel and no policy."""
+"""Decides on a candidate from the stored shards. Loads no wheel and no policy."""

@@ -1,5 +1,6 @@
-"""Answer a DecideRequest: read the shards that are there, apply the gate, and write the report if
-that ends it.
+"""Answer a DecideRequest: read the stored shards, apply the gate, write a final report.
+
+The report is written only when the decision is final. This module loads no wheel and no policy.
 """
 
 from typing import Any, NamedTuple
@@ -31,19 +32,20 @@ from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 
 
 def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
-    """Judge, from what is stored alone. A decision that was reported stands: it is read back, not
-    made again.
+    """Decide on the candidate from the stored shards alone.
 
-    The page for a person is written apart (:mod:`rl_evaluator.pages.report_pages`): no picture ever
-    delays a verdict.
+    A reported decision is final: it is read from its report and not made again. Another request
+    writes the page for people (:mod:`rl_evaluator.pages.report_pages`), so that drawing pictures
+    never delays a verdict.
 
-    :return: the verdict, with `report_key` and `report_sha256` (None while the decision is
-        CONTINUE).
-    :raises InvalidRequestError: if the spec is of another run, or shards are not of the policies,
-        the environment or the seeds that the run was frozen with.
+    :return: the verdict, with `report_key` and `report_sha256`; both are None while the decision
+        is CONTINUE.
+    :raises InvalidRequestError: if the spec belongs to another run, or if the shards do not have
+        the policies, environment and seeds that the run was frozen with.
     """
     place = (request.experiment, request.run, request.candidate)
     key = report_key(*place)
+
     stored = store.find(key)
     if stored is None:
         evidence = gather(request, store)
@@ -53,16 +55,17 @@ def answer_decide(request: DecideRequest, store: ObjectStore) -> dict[str, Any]:
         report = _report(request, evidence, verdict)
         put_once(store, key, report.to_json())
         stored = get(store, key)
-    told = Report.from_json(stored.data, f"{store.uri}/{key}").verdict
+
+    reported = Report.from_json(stored.data, f"{store.uri}/{key}").verdict
     return {
-        **told.model_dump(mode="json"),
+        **reported.model_dump(mode="json"),
         "report_key": key,
         "report_sha256": sha256_hex(stored.data),
     }
 
 
 class JudgedEpisodes(NamedTuple):
-    """What a decision rests on; None where nothing was evaluated yet."""
+    """The episodes that a decision rests on. A shard is None while nothing was evaluated."""
 
     spec: Spec
     candidate: Shard | None
@@ -72,13 +75,13 @@ class JudgedEpisodes(NamedTuple):
 def gather(request: DecideRequest | RenderReportRequest, store: ObjectStore) -> JudgedEpisodes:
     """Read the spec and the episodes of both policies.
 
-    :raises InvalidRequestError: if they do not belong together.
+    :raises InvalidRequestError: if the spec and the episodes do not belong to the same run.
     """
     spec = Spec.from_json(get(store, request.spec.key, request.spec.sha256).data, request.spec.key)
     if (spec.experiment.name, spec.run) != (request.experiment, request.run):
         raise InvalidRequestError(
-            f"{request.spec.key}: is the spec of {spec.experiment.name}/{spec.run}, "
-            f"not of {request.experiment}/{request.run}"
+            f"{request.spec.key} is the spec of {spec.experiment.name}/{spec.run}, "
+            f"not of {request.experiment}/{request.run}; name the run's own spec"
         )
     champion = (
         None if request.champion is None else _evaluation(request, store, request.champion, spec)
@@ -111,7 +114,8 @@ def _judge(request: DecideRequest, store: ObjectStore, evidence: JudgedEpisodes)
     if spec.champion is None or spec.champion.new_lineage:
         if request.champion is not None:
             raise InvalidRequestError(
-                "the run froze no champion to compare with, but a champion's evaluation is named"
+                "the run froze no champion, but the request names a champion's evaluation; "
+                "leave `champion` null"
             )
         return decide_first(
             candidate.returns if candidate else (),
@@ -120,7 +124,8 @@ def _judge(request: DecideRequest, store: ObjectStore, evidence: JudgedEpisodes)
         )
     if request.champion is None:
         raise InvalidRequestError(
-            "the run froze a champion: its evaluation on the gate's seeds must be named"
+            "the run froze a champion, but the request names no evaluation of it; "
+            "put its evaluation on the gate's seeds into `champion`"
         )
     if candidate is None or champion is None:
         return decide((), (), gate)
@@ -139,7 +144,8 @@ def _judge(request: DecideRequest, store: ObjectStore, evidence: JudgedEpisodes)
 def _check_champion(shard: Shard, champion: Champion) -> None:
     if shard.policy_sha256 != champion.policy.sha256:
         raise InvalidRequestError(
-            "the champion's shards are of another policy than the champion that the run froze"
+            f"the champion's shards have another policy ({shard.policy_sha256[:12]}) than the "
+            f"champion that the run froze ({champion.policy.sha256[:12]}); evaluate the latter"
         )
 
 
@@ -151,7 +157,10 @@ def _scenario(
     candidate: Shard,
     champion: Shard,
 ) -> tuple[Shard, Shard] | None:
-    """Join what is there of one scenario. :return: None if one of the two is not there yet."""
+    """Join the shards of both policies in one scenario.
+
+    :return: None if one of the policies has no shard yet.
+    """
     scenario = spec.experiment.evaluation.scenarios[name]
     ours = _evaluation(request, store, scenario_evaluation(request.candidate, name), spec, scenario)
     theirs = _evaluation(
@@ -164,8 +173,8 @@ def _scenario(
         champion.policy_sha256,
     ):
         raise InvalidRequestError(
-            f"scenario {name}: was evaluated with other policies than the experiment's own "
-            "environment"
+            f"scenario {name} was evaluated with other policies than the experiment's own "
+            "environment; evaluate both with the same two policies"
         )
     return ours, theirs
 
@@ -177,7 +186,10 @@ def _evaluation(
     spec: Spec,
     scenario: Scenario | None = None,
 ) -> Shard | None:
-    """Join what is there of an evaluation. :return: None if nothing is there yet."""
+    """Join the stored shards of an evaluation.
+
+    :return: None if it has no shard yet.
+    """
     prefix = shard_prefix(request.experiment, request.run, name)
     shards = [
         Shard.from_json(get(store, item.key).data, f"{store.uri}/{item.key}")
@@ -189,12 +201,14 @@ def _evaluation(
         merged = merge_shards(shards)
     except InvalidRecordError as error:
         raise InvalidRequestError(f"{prefix}: {error.problem}") from None
+
     experiment = spec.experiment
     if merged.first_seed != spec.gate_first_seed:
         raise InvalidRequestError(
-            f"{prefix}: begins at seed {merged.first_seed}, but the run's gate at "
-            f"{spec.gate_first_seed}"
+            f"{prefix} begins at seed {merged.first_seed}, but the run's gate begins at seed "
+            f"{spec.gate_first_seed}; evaluate the gate's seeds"
         )
+
     scenario = scenario or Scenario()
     kwargs = {**experiment.env_kwargs, **scenario.env_kwargs}
     if (merged.env_id, merged.env_kwargs, merged.perturbation, merged.deterministic) != (
@@ -204,6 +218,7 @@ def _evaluation(
         experiment.evaluation.deterministic,
     ):
         raise InvalidRequestError(
-            f"{prefix}: was evaluated on another environment than the run's {experiment.env_id}"
+            f"{prefix} was evaluated on another environment or with other settings than the run's "
+            f"{experiment.env_id}; evaluate it as the run's spec says"
         )
     return merged

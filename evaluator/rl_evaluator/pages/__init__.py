@@ -1,1 +1,1 @@
-"""Pages for people: the report of a decision, with plots and films."""
+"""Writes pages for people: the report of a decision, with plots and films."""

@@ -1,6 +1,6 @@
-"""Play an episode again with a camera: an animated WebP, small enough to be embedded in a page.
+"""Play an episode again and film it as an animated WebP, small enough for a page.
 
-Pillow and the environment's own renderer are imported only here, so that no evaluation waits for
+Only this module imports Pillow and the environment's renderer, so that no evaluation waits for
 them.
 """
 
@@ -15,20 +15,20 @@ import gymnasium
 
 from rl_evaluator.errors import EnvironmentFailedError, first_line
 from rl_evaluator.playing.environments import Env, make_environment
+from rl_evaluator.playing.episodes import run_episodes
 from rl_evaluator.playing.evaluation import Task
-from rl_evaluator.playing.lanes import run_episodes
 from rl_evaluator.playing.policies import Policy
 
-#: A film's most frames, its width in pixels, and the most bytes that are embedded.
+#: A film's greatest number of frames, its width in pixels, and its greatest size in bytes.
 MOST_FRAMES, WIDTH, MOST_BYTES = 120, 300, 1_000_000
-#: WebP's lossy quality, and again if the first is too big.
+#: WebP's lossy quality; the second is used when the first gives too many bytes.
 QUALITIES = (45, 15)
-#: Frames in a second where the environment does not say.
+#: Frames per second of an environment that does not define `render_fps`.
 DEFAULT_FPS = 30
 
 
 class FilmedEpisode(NamedTuple):
-    """One episode as it was filmed."""
+    """The film of one episode, and the return that the episode had while it was filmed."""
 
     seed: int
     webp: bytes
@@ -37,7 +37,7 @@ class FilmedEpisode(NamedTuple):
 
 
 class CannotFilmError(Exception):
-    """An episode cannot be shown; the message says why, in a few words."""
+    """An episode cannot be filmed. The message gives the reason in a few words."""
 
 
 def film_episode(
@@ -48,16 +48,18 @@ def film_episode(
     until: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> FilmedEpisode:
-    """Play the task's first seed once more, and film it.
+    """Play the task's first seed once more, and film the episode.
 
-    :param length: steps that the episode is known to have, to spread the frames; None: unknown.
-    :param until: when to stop, on the clock; what was filmed until then is kept.
-    :raises CannotFilmError: if the environment draws no pictures, or fails to, or they are too big.
+    :param length: number of steps of the judged episode, by which the frames are spread; None if
+        unknown.
+    :param until: time on `clock` at which filming stops; the frames until then are kept.
+    :raises CannotFilmError: if the environment draws no pictures, its renderer fails, or the film
+        is too big.
     """
-    os.environ.setdefault(
-        "SDL_VIDEODRIVER", "dummy"
-    )  # pygame must not look for a screen or a loudspeaker
+    # pygame must not look for a screen or a loudspeaker.
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+
     camera = _open(task, max(1, math.ceil((length or 1000) / MOST_FRAMES)))
     try:
         episode = run_episodes(
@@ -78,9 +80,7 @@ def film_episode(
 
 
 class _Camera(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Takes a picture at every n-th step; a renderer that fails stops the camera, not the
-    episode.
-    """
+    """Takes a picture at every n-th step. A failing renderer stops the camera, not the episode."""
 
     def __init__(self, env: Env, every: int) -> None:
         super().__init__(env)
@@ -91,13 +91,13 @@ class _Camera(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.milliseconds = max(20, round(1000 * every / fps))
 
     def reset(self, **arguments: Any) -> Any:
-        """Begin, with the first picture."""
+        """Begin an episode, and take the first picture."""
         answer = self.env.reset(**arguments)
         self._shoot()
         return answer
 
     def step(self, action: Any) -> Any:
-        """Step, with a picture now and then and one of the end."""
+        """Step, and take a picture at every n-th step and at the episode's end."""
         answer = self.env.step(action)
         self.step_count += 1
         if self.step_count % self.every == 0 or answer[2] or answer[3]:
@@ -114,7 +114,7 @@ class _Camera(gymnasium.Wrapper[Any, Any, Any, Any]):
             picture = Image.fromarray(drawn).convert("RGB")
             height = max(1, round(picture.height * WIDTH / picture.width))
             self.frames.append(picture.resize((WIDTH, height)))
-        except Exception as error:  # whatever the renderer raises
+        except Exception as error:  # a renderer is foreign code and may raise any type
             self.problem = f"its renderer failed: {first_line(error)}"
 
 
@@ -122,7 +122,7 @@ def _open(task: Task, every: int) -> _Camera:
     try:
         env = make_environment(task.env_id, {**task.env_kwargs, "render_mode": "rgb_array"})
     except EnvironmentFailedError as error:
-        raise CannotFilmError(f"with a renderer {error}") from None
+        raise CannotFilmError(f"it cannot be made with a renderer: {error}") from None
     if "rgb_array" not in (env.metadata.get("render_modes") or ()):
         env.close()
         raise CannotFilmError("the environment draws no pictures")
@@ -144,4 +144,6 @@ def _encode(frames: list[Any], milliseconds: int) -> bytes:
         )
         if buffer.tell() <= MOST_BYTES:
             return buffer.getvalue()
-    raise CannotFilmError(f"its film has {buffer.tell():,} bytes, more than a page should carry")
+    raise CannotFilmError(
+        f"its film has {buffer.tell():,} bytes; a page may hold at most {MOST_BYTES:,}"
+    )

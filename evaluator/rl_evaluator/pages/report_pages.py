@@ -1,8 +1,7 @@
-"""Answer a RenderReportRequest: the page of a decision, with films of the candidate's worst
-episodes.
+"""Answer a RenderReportRequest: write the page of a decision, with films.
 
-Whatever is wrong with a film is a sentence on the page. The page is written once; asked again, it
-is there.
+The films show the candidate's worst episodes. If a film cannot be made, the page gives the reason.
+The page is written once; a repeated request changes nothing.
 """
 
 import time
@@ -21,29 +20,34 @@ from rl_lifecycle.experiment.spec import Spec
 from rl_lifecycle.storage.layout import report_key, report_page_key
 from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 
-#: How long all films together may take, and what must be left of the invocation to begin one at
-#: all, seconds.
+#: Seconds for all films together, and seconds that are kept to write the page after the films.
 FILMING_S, RESERVE_S = 45.0, 30.0
 
 
 def answer_render_report(
     request: RenderReportRequest, store: ObjectStore, remaining_s: Callable[[], float]
 ) -> dict[str, Any]:
-    """Write the page unless it is there already.
+    """Write the page unless it is stored already.
 
-    :return: `page` (its key), `n_bytes`, `films` (how many it shows; None if it was there before).
-    :raises MissingObjectError: if no decision was made yet.
-    :raises InvalidRequestError: if the policy is not the judged one.
+    :param remaining_s: returns the seconds until this process is stopped.
+    :return: `page` (its key), `n_bytes`, and `films` (the number of films on the page; None if the
+        page was stored before).
+    :raises MissingObjectError: if no decision was reported yet.
+    :raises InvalidRequestError: if the request names another policy than the judged one.
     """
     place = (request.experiment, request.run, request.candidate)
     key = report_page_key(*place)
-    there = store.find(key)
-    if there is not None:
-        return {"page": key, "n_bytes": len(there.data), "films": None}
+    stored = store.find(key)
+    if stored is not None:
+        return {"page": key, "n_bytes": len(stored.data), "films": None}
+
     report = Report.from_json(get(store, report_key(*place)).data, report_key(*place))
     spec, candidate, champion = gather(request, store)
     if candidate is not None and candidate.policy_sha256 != request.policy.sha256:
-        raise InvalidRequestError(f"{request.policy.key}: is not the policy that was judged")
+        raise InvalidRequestError(
+            f"{request.policy.key} is not the policy that was judged; name the candidate's policy"
+        )
+
     films = (
         _film(request, store, spec, report, candidate, remaining_s) if candidate is not None else []
     )
@@ -60,7 +64,7 @@ def _film(
     candidate: Shard,
     remaining_s: Callable[[], float],
 ) -> list[Film]:
-    """Film the worst episodes, as many as there is time for."""
+    """Film as many of the worst episodes as there is time for."""
     worst = report.statistics.worst[: request.films] if report.statistics else ()
     if not worst:
         return []
@@ -98,8 +102,8 @@ def _film_all(
             note = "" if filmed.complete else "the film ends before the episode does"
             if filmed.complete and filmed.total != pair.candidate:
                 note = (
-                    f"filmed, the episode had the return {filmed.total}: drawing changes what "
-                    "this environment does"
+                    f"while it was filmed, the episode had the return {filmed.total}: drawing "
+                    "changes what this environment does"
                 )
             films.append(Film(seed=pair.seed, webp=filmed.webp, note=note))
     return films

@@ -1,1 +1,1 @@
-"""Playing episodes: policies, environments, wheels, and the requests that need them."""
+"""Plays episodes: loads policies, environments and wheels, and answers requests that need them."""

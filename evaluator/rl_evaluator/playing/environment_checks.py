@@ -1,6 +1,4 @@
-"""Answer a CheckEnvironmentRequest: can the environment be made, reset and stepped, and what is it
-like?
-"""
+"""Answer a CheckEnvironmentRequest: make, reset, step and describe an environment."""
 
 import time
 import warnings
@@ -17,10 +15,10 @@ from rl_evaluator.playing.wheels import use_wheels
 from rl_lifecycle.evaluation.requests import CheckEnvironmentRequest, EnvironmentReport
 from rl_lifecycle.storage.object_store import ObjectStore
 
-#: How long random steps are timed.
+#: Seconds for which random steps are timed, and the greatest number of them.
 TIMED_S = 0.3
 MOST_STEPS = 5_000
-#: Longest episode that is played again to see whether it repeats itself.
+#: Steps of an episode that are compared when the episode is played again.
 REPEATED_STEPS = 300
 MOST_WARNINGS = 10
 
@@ -28,10 +26,12 @@ MOST_WARNINGS = 10
 def answer_check_environment(
     request: CheckEnvironmentRequest, store: ObjectStore
 ) -> EnvironmentReport:
-    """Check an environment; what is wrong with it is an answer, not an error.
+    """Check an environment.
 
-    :raises MissingObjectError, CorruptArtifactError: if a wheel of the experiment is absent or
-        damaged.
+    A problem of the environment is part of the answer and does not raise.
+
+    :raises MissingObjectError: if a wheel of the experiment is absent.
+    :raises CorruptArtifactError: if a wheel of the experiment is damaged.
     """
     use_wheels(store, request.requirements)
     with warnings.catch_warnings(record=True) as caught:
@@ -43,8 +43,10 @@ def answer_check_environment(
             )
         except EnvironmentFailedError as error:
             report = EnvironmentReport(problem=str(error), versions=versions())
-    said = dict.fromkeys(str(one.message).splitlines()[0] for one in caught if str(one.message))
-    return report.with_warnings(tuple(said)[:MOST_WARNINGS])
+
+    messages = (str(warning.message) for warning in caught)
+    first_lines = dict.fromkeys(message.splitlines()[0] for message in messages if message)
+    return report.with_warnings(tuple(first_lines)[:MOST_WARNINGS])
 
 
 def check_environment(
@@ -52,15 +54,13 @@ def check_environment(
 ) -> EnvironmentReport:
     """Run Gymnasium's checker and some random steps.
 
-    :raises EnvironmentFailedError: with what is wrong, in one line.
+    :raises EnvironmentFailedError: if a check fails; the message is one line.
     """
     env = make()
     try:
         spec = env.spec
-        observation, action = (
-            describe_space(env.observation_space, env_id),
-            describe_space(env.action_space, env_id),
-        )
+        observation = describe_space(env.observation_space, env_id)
+        action = describe_space(env.action_space, env_id)
         _check_api(env, env_id)
         _warn_unless_repeatable(env, make, env_id)
         return EnvironmentReport(
@@ -77,25 +77,25 @@ def check_environment(
 def _check_api(env: Env, env_id: str) -> None:
     try:
         check_env(env.unwrapped, skip_render_check=True, skip_close_check=True)
-    except Exception as error:  # assertions, and whatever the environment's own code raises
+    except Exception as error:  # the checker asserts; foreign environment code may raise any type
         raise EnvironmentFailedError(
             env_id, f"does not follow Gymnasium's API: {first_line(error)}"
         ) from None
 
 
 def _warn_unless_repeatable(env: Env, make: Callable[[], Env], env_id: str) -> None:
-    """Warn if a seed's episode depends on the episodes before it, or differs between two
-    environments.
+    """Warn if an episode depends on more than its seed.
 
-    Evaluation reuses an environment for many seeds and pairs two policies by seed; both lose their
-    meaning then.
+    It may depend on the episodes before it, or differ between two environments. Evaluation plays
+    many seeds in one environment and compares two policies seed by seed. Both need episodes that
+    depend on the seed alone.
     """
     fresh = make()
     try:
         first = _rewards(fresh, seed=1)
         _rewards(env, seed=2)
         again, after_another = _rewards(fresh, seed=1), _rewards(env, seed=1)
-    except Exception as error:  # the environment's own code may raise anything
+    except Exception as error:  # foreign environment code may raise any type
         raise EnvironmentFailedError(
             env_id, f"fails when it is stepped: {first_line(error)}"
         ) from None
@@ -103,16 +103,15 @@ def _warn_unless_repeatable(env: Env, make: Callable[[], Env], env_id: str) -> N
         fresh.close()
     if first != again or first != after_another:
         warnings.warn(
-            f"{env_id} does not repeat an episode for the same seed: returns will differ from one "
-            "evaluation to the "
-            "next, and pairing by seed helps nothing; draw everything at random from "
-            "self.np_random",
+            f"{env_id} does not repeat an episode for the same seed, so two evaluations give "
+            "different returns and two policies cannot be compared seed by seed; "
+            "draw all random numbers from self.np_random",
             stacklevel=2,
         )
 
 
 def _rewards(env: Env, seed: int) -> list[float]:
-    """Play the same actions from a seed."""
+    """Play the same actions from a seed. :return: the rewards, then the number of steps."""
     env.action_space.seed(0)
     env.reset(seed=seed)
     rewards = []
@@ -125,7 +124,7 @@ def _rewards(env: Env, seed: int) -> list[float]:
 
 
 def _time_steps(env: Env, env_id: str, clock: Callable[[], float]) -> float:
-    """Step at random for a moment. :return: steps per second, resets included."""
+    """Measure the speed of random steps. :return: steps per second, resets included."""
     try:
         env.action_space.seed(0)
         env.reset(seed=0)
@@ -136,8 +135,8 @@ def _time_steps(env: Env, env_id: str, clock: Callable[[], float]) -> float:
                 env.reset()
             if steps >= MOST_STEPS or clock() - started > TIMED_S:
                 return steps / max(clock() - started, 1e-9)
-    except Exception as error:  # the environment's own code may raise anything
+    except Exception as error:  # foreign environment code may raise any type
         raise EnvironmentFailedError(
             env_id, f"fails when it is stepped: {first_line(error)}"
         ) from None
-    raise RuntimeError("the loop above ends by returning")
+    raise RuntimeError("unreachable: the endless loop above only ends with a return")

@@ -1,4 +1,4 @@
-"""Make Gymnasium environments as the evaluator needs them: never rendered, errors in one line."""
+"""Make Gymnasium environments for evaluation: without rendering, with errors of one line."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -15,12 +15,13 @@ Env = gymnasium.Env[Any, Any]
 def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> Env:
     """Make one environment.
 
-    Without a render mode, because some environments simulate particles only for pictures (one that
-    does not know the argument is made without it); and without Gymnasium's passive checker, which
-    :mod:`rl_evaluator.playing.environment_checks` runs once instead of at every step.
+    The environment gets `render_mode=None`, because some environments simulate particles only for
+    pictures. An environment that does not know this argument is made without it. Gymnasium's
+    passive checker is off, because it would check every step;
+    :mod:`rl_evaluator.playing.environment_checks` checks an environment once.
 
-    :raises EnvironmentFailedError: if it is not registered (with the ids that come close), or
-        cannot be made.
+    :raises EnvironmentFailedError: if the id is not registered (the message lists similar ids), or
+        the environment cannot be made.
     """
     try:
         return _make(env_id, env_kwargs)
@@ -29,13 +30,14 @@ def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> Env:
             env_id, f"is not a registered environment{_suggest(env_id)}"
         ) from None
     except ModuleNotFoundError as error:
-        module = error.name or env_id.partition(":")[0]  # Gymnasium's own message has no name
+        # Gymnasium raises this error itself for `package:Env-v0`, and then without a name.
+        module = error.name or env_id.partition(":")[0]
         raise EnvironmentFailedError(
             env_id,
-            f"needs the module {module}, which is not installed here: name its wheel "
-            "under `requirements`",
+            f"needs the module {module}, which is not installed here; add its wheel to "
+            "`requirements`",
         ) from None
-    except Exception as error:  # the environment's own code may raise anything
+    except Exception as error:  # foreign environment code may raise any type
         raise EnvironmentFailedError(env_id, f"cannot be made: {first_line(error)}") from None
 
 
@@ -53,13 +55,14 @@ def _make(env_id: str, env_kwargs: Mapping[str, Any]) -> Env:
 def environment_maker(
     env_id: str, env_kwargs: Mapping[str, Any], perturbation: Perturbation | None = None
 ) -> Callable[[], Env]:
-    """Give a function that makes one more environment of the same kind.
+    """Return a function that makes a new environment at each call.
 
-    :param perturbation: what disturbs its episodes; None: nothing.
+    :param perturbation: the disturbance of its episodes; None for no disturbance.
     """
     if perturbation is None or perturbation == Perturbation():
         return lambda: make_environment(env_id, env_kwargs)
-    from rl_evaluator.playing.perturbations import perturb  # it imports this module
+    # Imported here, because the module perturbations imports this module.
+    from rl_evaluator.playing.perturbations import perturb
 
     return lambda: perturb(make_environment(env_id, env_kwargs), perturbation)
 
@@ -71,7 +74,7 @@ def _suggest(env_id: str) -> str:
         return f"; did you mean {' or '.join(close)}?"
     if ":" not in env_id:
         return (
-            "; an environment of your own is written package:Env-v0, with its wheel under "
+            "; for an environment of your own write package:Env-v0 and add its wheel to "
             "`requirements`"
         )
-    return "; importing the package did not register it"
+    return "; importing the package did not register it, so register it in the package's __init__"

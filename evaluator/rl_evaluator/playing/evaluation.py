@@ -1,4 +1,4 @@
-"""Evaluate a policy on consecutive seeds, and say the result in the contract's form."""
+"""Evaluate a policy on consecutive seeds, and return the result as a shard."""
 
 import platform
 import time
@@ -11,20 +11,20 @@ import numpy as np
 import onnxruntime as ort
 
 from rl_evaluator.playing.environments import environment_maker, make_environment
-from rl_evaluator.playing.lanes import Episode, run_episodes
+from rl_evaluator.playing.episodes import Episode, run_episodes
 from rl_evaluator.playing.policies import Policy
 from rl_evaluator.playing.spaces import check_spaces, describe_space
 from rl_evaluator.playing.wrappers import wrap_environment
 from rl_lifecycle.evaluation.requests import Shard
 from rl_lifecycle.experiment.experiment import UNDISTURBED, Perturbation
 
-#: Only so many different problems of lost episodes are told.
+#: The greatest number of different problems of lost episodes that a shard lists.
 MOST_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
 class Task:
-    """Which episodes to run."""
+    """The environment, the seeds and the kind of actions of the episodes to run."""
 
     env_id: str
     env_kwargs: Mapping[str, Any]
@@ -43,14 +43,15 @@ def evaluate(
 ) -> Shard:
     """Run the task's episodes.
 
-    :param keep_going: asked at every step; False stops. The shard then holds the longest run of
-        seeds from the first whose episodes all ended, possibly none, so that the rest is one range
-        to ask for. No bias comes of it: a seed's return is the same whenever it is run, and the
-        rest is run too.
+    :param keep_going: called at every step; False stops. The shard then holds the consecutive seeds
+        from the first one whose episodes all ended, possibly none. So the missing seeds are one
+        range, which the caller can request. This causes no bias: a seed has the same return at any
+        time, and the missing seeds are run too.
     :raises EnvironmentFailedError: if the environment cannot be made.
-    :raises SpaceMismatchError: if the policy is not made for it.
+    :raises SpaceMismatchError: if the policy was trained for other spaces.
     """
     check_fits(policy, task.env_id, task.env_kwargs)
+
     started = clock()
     episodes = run_episodes(
         policy,
@@ -65,8 +66,8 @@ def evaluate(
 def check_fits(policy: Policy, env_id: str, env_kwargs: Mapping[str, Any]) -> None:
     """Compare a policy's spaces with an environment's.
 
-    :raises EnvironmentFailedError: if it cannot be made.
-    :raises SpaceMismatchError: naming the space that differs.
+    :raises EnvironmentFailedError: if the environment cannot be made.
+    :raises SpaceMismatchError: if a space differs; the message names the space.
     """
     env = wrap_environment(make_environment(env_id, env_kwargs), policy.metadata.wrappers, env_id)
     try:
@@ -109,9 +110,7 @@ def _shard(policy: Policy, task: Task, episodes: list[Episode], seconds: float) 
 
 
 def versions() -> dict[str, str]:
-    """What the returns of an episode may depend on besides policy and seed: libraries, and the
-    machine's kind.
-    """
+    """Return the versions of the libraries and the kind of machine that returns may depend on."""
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -1,8 +1,8 @@
-"""Read what an ONNX file refers to without running it, and without the `onnx` package.
+"""Find what an ONNX file refers to, without running it and without the `onnx` package.
 
-onnxruntime would follow a tensor's external file and run any operator it happens to know. What the
-contract forbids is therefore looked for in the bytes first: protobuf's wire format is simple
-enough.
+onnxruntime opens a tensor's external file and runs every operator that it knows. So this module
+looks for what the contract forbids in the bytes first. Protobuf's wire format is simple enough for
+this.
 
 Sources: https://protobuf.dev/programming-guides/encoding/ and
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (the field numbers).
@@ -20,7 +20,7 @@ class NotProtobufError(ValueError):
 
 @dataclass
 class OnnxContents:
-    """What matters of a file for deciding whether it may be loaded."""
+    """The facts about a file that decide whether it may be loaded."""
 
     domains: set[str] = field(default_factory=set)
     function_domains: set[str] = field(default_factory=set)
@@ -30,11 +30,11 @@ class OnnxContents:
 
     @property
     def custom_domains(self) -> list[str]:
-        """Domains of operators that are neither standard nor defined in the file itself."""
+        """Domains of operators that are neither standard nor defined in the file."""
         return sorted(self.domains - STANDARD_DOMAINS - self.function_domains)
 
 
-#: message → field number → (the message it holds, or what the scanner takes note of)
+#: message → field number → the message that the field holds; other fields hold none of interest
 _SCHEMA: dict[str, dict[int, str]] = {
     "Model": {7: "Graph", 8: "Opset", 20: "Training", 25: "Function"},
     "Training": {1: "Graph", 2: "Graph"},
@@ -65,7 +65,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def scan(data: bytes) -> OnnxContents:
-    """List domains and external references of an ONNX file.
+    """List the operator domains and the external references of an ONNX file.
 
     :raises NotProtobufError: if the bytes cannot be an ONNX file.
     """
@@ -78,7 +78,8 @@ def scan(data: bytes) -> OnnxContents:
 
 def _scan_message(data: memoryview, message: str, contents: OnnxContents, depth: int) -> None:
     if depth > 50:
-        raise NotProtobufError("messages nest too deeply")
+        raise NotProtobufError("its messages are nested more than 50 deep")
+
     contents.n_nodes += message == "Node"
     domain, version = "", 0
     for number, wire, value in _fields(data):
@@ -96,6 +97,7 @@ def _scan_message(data: memoryview, message: str, contents: OnnxContents, depth:
             contents.external_data |= value != 0
         elif message == "Opset" and number == _OPSET_VERSION and wire == _VARINT:
             version = value
+
     if message == "Node":
         contents.domains.add(domain)
     elif message == "Function":
@@ -105,7 +107,7 @@ def _scan_message(data: memoryview, message: str, contents: OnnxContents, depth:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
-    """Yield (field number, wire type, value) of one message."""
+    """Yield (field number, wire type, value) for each field of a message."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)

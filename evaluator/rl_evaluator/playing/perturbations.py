@@ -1,8 +1,7 @@
-"""Play an environment under a scenario's perturbation: noise on what is seen and done, actions that
-stick.
+"""Disturb an environment as a scenario asks: noisy observations and actions, repeated actions.
 
-Everything is drawn from a generator of the episode's own seed, so a seed's episode is the same
-however often and wherever it is played, and both policies meet the same disturbance.
+All random numbers come from a generator with the episode's seed. So a seed has the same episode on
+every machine, and both policies get the same disturbance.
 """
 
 from typing import Any
@@ -15,40 +14,42 @@ from rl_evaluator.errors import EnvironmentFailedError
 from rl_evaluator.playing.environments import Env
 from rl_lifecycle.experiment.experiment import Perturbation
 
-#: Tells this stream of a seed from the environment's and from the policy's.
+#: Separates these random numbers of a seed from the environment's and from the policy's.
 _STREAM = 0x706572
 
 
 class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment with a perturbation; spaces and rewards stay as they are."""
+    """An environment with a perturbation. Its spaces and rewards do not change."""
 
     def __init__(self, env: Env, perturbation: Perturbation) -> None:
         super().__init__(env)
         self.perturbation = perturbation
         self.generator = np.random.default_rng(_STREAM)
-        self.before: Any = None
+        self.last_action: Any = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode, and its disturbances."""
+        """Begin an episode, and seed its disturbance."""
         self.generator = np.random.default_rng([_STREAM, seed or 0])
-        self.before = None
+        self.last_action = None
         observation, info = self.env.reset(seed=seed, options=options)
-        return self._seen(observation), info
+        return self._disturb_observation(observation), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Do what arrives of the action, and show what is seen of the answer."""
-        observation, reward, terminated, truncated, info = self.env.step(self._done(action))
-        return self._seen(observation), reward, terminated, truncated, info
+        """Step with the disturbed action, and return the disturbed observation."""
+        disturbed = self._disturb_action(action)
+        observation, reward, terminated, truncated, info = self.env.step(disturbed)
+        return self._disturb_observation(observation), reward, terminated, truncated, info
 
-    def _done(self, action: Any) -> Any:
+    def _disturb_action(self, action: Any) -> Any:
         sticks = (
             self.perturbation.sticky_actions > 0
             and self.generator.random() < self.perturbation.sticky_actions
         )
-        action = self.before if sticks and self.before is not None else action
-        self.before = action
+        action = self.last_action if sticks and self.last_action is not None else action
+        self.last_action = action
+
         space = self.env.action_space
         if self.perturbation.action_noise > 0 and isinstance(space, spaces.Box):
             noisy = action + self.perturbation.action_noise * self.generator.standard_normal(
@@ -57,7 +58,7 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             return np.clip(noisy, space.low, space.high).astype(space.dtype)
         return action
 
-    def _seen(self, observation: Any) -> Any:
+    def _disturb_observation(self, observation: Any) -> Any:
         if self.perturbation.observation_noise == 0:
             return observation
         if isinstance(observation, dict):
@@ -65,7 +66,7 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._noisy(observation)
 
     def _noisy(self, part: Any) -> Any:
-        """Add noise to real numbers; counts, flags and pixels stay as they are."""
+        """Add noise to floating-point values. Integers, flags and pixels do not change."""
         values = np.asarray(part)
         if not np.issubdtype(values.dtype, np.floating):
             return part
@@ -76,17 +77,17 @@ class PerturbedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def perturb(env: Env, perturbation: Perturbation) -> Env:
-    """Put an environment under a perturbation; without one it is returned as it is.
+    """Wrap an environment in a perturbation. An empty perturbation changes nothing.
 
-    :raises EnvironmentFailedError: if it cannot be perturbed so: noise on actions that are no real
-        numbers.
+    :raises EnvironmentFailedError: if the perturbation has action noise, but the environment's
+        actions are not a Box.
     """
     if perturbation == Perturbation():
         return env
     if perturbation.action_noise > 0 and not isinstance(env.action_space, spaces.Box):
         raise EnvironmentFailedError(
             env.spec.id if env.spec else "environment",
-            "action_noise needs actions that are real "
-            f"numbers, and its are {env.action_space}; use sticky_actions",
+            f"action_noise needs a Box action space, but it has {env.action_space}; "
+            "use sticky_actions",
         )
     return PerturbedEnv(env, perturbation)

@@ -1,9 +1,8 @@
-"""Load an ONNX policy: checked before it runs, tried out before it is trusted, the same bits
-whatever the batch.
+"""Load an ONNX policy: check its bytes, its inputs and outputs, and a first run.
 
-A row of a batch must not depend on the rows beside it, else the return of an episode would depend
-on which episodes ran in the neighbouring lanes. Matrix libraries mostly keep that promise; it is
-tested here on each machine, and a policy (or machine) that breaks it is run one row at a time.
+A row of a batch must not depend on the other rows. Otherwise the return of an episode would depend
+on the episodes in the other lanes. Most matrix libraries compute rows independently, but not all
+do. So each process tests this for each policy and runs the policy row by row if the test fails.
 """
 
 from collections.abc import Mapping
@@ -31,7 +30,7 @@ from rl_lifecycle.evaluation.policies import (
 )
 from rl_lifecycle.records.record import sha256_hex
 
-#: Batch sizes that lanes are run in, smallest first; the last is the number of lanes.
+#: Batch sizes in which a policy runs, smallest first. The last is the greatest number of lanes.
 BATCH_SIZES = (2, 4, 8, 16, 32)
 
 Feeds = dict[str, "np.ndarray[Any, Any]"]
@@ -54,6 +53,8 @@ _PARAMETERS = {
     "squashed_gaussian": (MEAN, LOG_STD),
     "none": (),
 }
+#: What to do about a file that is not a policy of the contract.
+_EXPORT = "export it with `python -m rl_trainer export`"
 _FOREIGN = {
     b"PK\x03\x04": "a zip file (SB3's model.zip executes code when loaded)",
     b"\x80": "a pickle",
@@ -62,7 +63,7 @@ _FOREIGN = {
 
 @dataclass(frozen=True)
 class InputForm:
-    """One input of the ONNX graph without its batch dimension."""
+    """The form of one input of the ONNX graph, without the batch dimension."""
 
     dtype: Any
     shape: tuple[int, ...]
@@ -70,7 +71,7 @@ class InputForm:
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy that was checked and tried out. Make it with :func:`load_policy`."""
+    """A policy that passed all checks. Make it with :func:`load_policy`."""
 
     session: ort.InferenceSession
     metadata: PolicyMetadata
@@ -79,23 +80,25 @@ class Policy:
     batch_sizes: tuple[int, ...]
 
     def outputs(self, deterministic: bool) -> list[str]:
-        """Which outputs one step needs: the action, or the distribution's parameters; and the
-        recurrent state.
+        """Return the names of the outputs that one step needs.
+
+        A deterministic step needs the action, a stochastic step needs the parameters of the
+        distribution. A recurrent policy also needs its next state.
         """
         names = [ACTION] if deterministic else list(_PARAMETERS[self.metadata.distribution])
         return [*names, STATE_OUT] if self.metadata.recurrent else names
 
     def zeros(self, rows: int) -> Feeds:
-        """Make empty inputs for a number of lanes."""
+        """Return inputs of zeros with a number of rows, by name."""
         return {
             name: np.zeros((rows, *form.shape), form.dtype) for name, form in self.inputs.items()
         }
 
     def run(self, names: list[str], feeds: Feeds, rows: int) -> "list[np.ndarray[Any, Any]]":
-        """Compute outputs for the first rows of the inputs, in a batch size that was tried out.
+        """Compute outputs for the first rows of the inputs, in a tested batch size.
 
-        :param feeds: inputs with room for the largest batch; rows beyond `rows` are computed and
-            thrown away.
+        :param feeds: inputs with as many rows as the largest batch. Rows after `rows` are computed
+            and dropped.
         """
         for size in self.batch_sizes:
             if size >= rows:
@@ -113,10 +116,11 @@ class Policy:
 def load_policy(data: bytes, source: str = "policy") -> Policy:
     """Check and load a policy.
 
-    :param source: how errors call it.
-    :raises InvalidPolicyError: if it is too big, no ONNX, refers to other files, uses operators
-        that are not standard, or its inputs and outputs are not those of its own metadata; or if it
-        gives numbers that are not finite.
+    :param data: the bytes of an ONNX file.
+    :param source: the policy's name in errors.
+    :raises InvalidPolicyError: if the file is too big, is not ONNX, refers to other files, uses
+        operators that are not standard, has other inputs or outputs than its metadata says, or
+        computes numbers that are not finite.
     """
     _check_bytes(data, source)
     session = _open(data, source)
@@ -126,31 +130,32 @@ def load_policy(data: bytes, source: str = "policy") -> Policy:
         policy = Policy(session, metadata, sha256_hex(data), inputs, ())
         _check_outputs(session, policy, source)
         return Policy(session, metadata, policy.sha256, inputs, _try_out(policy, source))
-    except (TypeError, ValueError) as error:  # names that are no UTF-8, types that do not exist
+    except (TypeError, ValueError) as error:  # a name that is not UTF-8, an unknown type
         raise InvalidPolicyError(
-            source, f"names something that cannot be: {first_line(error)}"
+            source, f"has a name or a type that is not valid: {first_line(error)}"
         ) from None
 
 
 def _check_bytes(data: bytes, source: str) -> None:
     if len(data) > MAX_BYTES:
         raise InvalidPolicyError(source, f"has {len(data)} bytes; at most {MAX_BYTES} are allowed")
+
     for magic, what in _FOREIGN.items():
         if data.startswith(magic):
-            raise InvalidPolicyError(
-                source, f"is {what}, not ONNX; export it with `python -m rl_trainer export`"
-            )
+            raise InvalidPolicyError(source, f"is {what}, not ONNX; {_EXPORT}")
+
     try:
         contents = scan(data)
     except NotProtobufError as error:
-        raise InvalidPolicyError(source, f"is no ONNX file: {error}") from None
+        raise InvalidPolicyError(source, f"is not an ONNX file: {error}; {_EXPORT}") from None
+
     if contents.external_data:
         raise InvalidPolicyError(source, "keeps tensors in other files; export it as one file")
     if contents.custom_domains:
         raise InvalidPolicyError(
             source,
-            f"uses operators of {', '.join(contents.custom_domains)}; only standard ONNX is "
-            "allowed",
+            f"uses operators of {', '.join(contents.custom_domains)}; only operators of standard "
+            "ONNX are allowed",
         )
 
 
@@ -161,7 +166,7 @@ def _open(data: bytes, source: str) -> ort.InferenceSession:
     options.use_deterministic_compute = True
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a dozen types of its own, all Exception
+    except Exception as error:  # onnxruntime has many error types, with Exception as their base
         raise InvalidPolicyError(
             source, f"onnxruntime cannot load it: {first_line(error)}"
         ) from None
@@ -172,13 +177,13 @@ def _read_metadata(session: ort.InferenceSession, source: str) -> PolicyMetadata
     if text is None:
         raise InvalidPolicyError(
             source,
-            f"has no {METADATA_KEY!r} metadata; export it with `python -m rl_trainer export`",
+            f"has no {METADATA_KEY!r} metadata; {_EXPORT}",
         )
     try:
         return PolicyMetadata.from_json(text.encode(), METADATA_KEY)
     except InvalidRecordError as error:
         raise InvalidPolicyError(
-            source, f"its metadata is not of the contract's form: {error}"
+            source, f"its metadata does not have the contract's form: {error}; {_EXPORT}"
         ) from None
 
 
@@ -194,28 +199,36 @@ def _check_inputs(
     declared = {node.name: node for node in session.get_inputs()}
     if declared.keys() != wanted.keys():
         raise InvalidPolicyError(
-            source, f"its inputs are {sorted(declared)}, but its metadata asks for {sorted(wanted)}"
+            source,
+            f"its inputs are {sorted(declared)}, but its metadata needs {sorted(wanted)}; "
+            f"{_EXPORT}",
         )
     return {name: _input_form(declared[name], part, source) for name, part in wanted.items()}
 
 
 def _input_form(node: Any, space: SpaceForm | None, source: str) -> InputForm:
     if node.type not in _DTYPES:
-        raise InvalidPolicyError(source, f"its input {node.name} is of type {node.type}")
+        raise InvalidPolicyError(
+            source, f"its input {node.name} has the type {node.type}, which is not supported"
+        )
     if not node.shape or isinstance(node.shape[0], int):
         raise InvalidPolicyError(
             source,
-            f"its input {node.name} must have a free batch dimension first, not {node.shape}",
+            f"the first dimension of its input {node.name} must be a free batch dimension, but its "
+            f"shape is {node.shape}",
         )
     shape = tuple(node.shape[1:])
     if not all(isinstance(size, int) and size > 0 for size in shape):
         raise InvalidPolicyError(
-            source, f"its input {node.name} must have fixed sizes after the batch, not {node.shape}"
+            source,
+            f"its input {node.name} must have fixed sizes after the batch dimension, but its shape "
+            f"is {node.shape}",
         )
     if space is not None and shape != space.shape and not (space.shape == () and shape == (1,)):
         raise InvalidPolicyError(
             source,
-            f"its input {node.name} takes {list(shape)}, but its metadata says {list(space.shape)}",
+            f"its input {node.name} has the shape {list(shape)}, but its metadata says "
+            f"{list(space.shape)}",
         )
     return InputForm(_DTYPES[node.type], shape)
 
@@ -224,31 +237,32 @@ def _check_outputs(session: ort.InferenceSession, policy: Policy, source: str) -
     declared = {node.name for node in session.get_outputs()}
     wanted = {*policy.outputs(deterministic=True), *policy.outputs(deterministic=False)}
     if missing := sorted(wanted - declared):
-        raise InvalidPolicyError(source, f"lacks the outputs {missing}; it has {sorted(declared)}")
+        raise InvalidPolicyError(
+            source, f"lacks the outputs {missing} and has {sorted(declared)}; {_EXPORT}"
+        )
 
 
 def _try_out(policy: Policy, source: str) -> tuple[int, ...]:
-    """Run a policy on made-up observations.
+    """Run a policy on random observations.
+
     :return: the batch sizes in which rows do not depend on each other.
     """
     names = sorted({*policy.outputs(deterministic=True), *policy.outputs(deterministic=False)})
-    feeds = _made_up(policy, BATCH_SIZES[-1])
+    feeds = _random_feeds(policy, BATCH_SIZES[-1])
     try:
         whole = policy.session.run(names, feeds)
         _check_answers(policy, dict(zip(names, whole, strict=True)), source)
         return tuple(size for size in BATCH_SIZES if _rows_agree(policy, names, feeds, whole, size))
     except InvalidPolicyError:
         raise
-    except Exception as error:  # onnxruntime's own types again
+    except Exception as error:  # onnxruntime has many error types, with Exception as their base
         raise InvalidPolicyError(source, f"cannot be run: {first_line(error)}") from None
 
 
 def _rows_agree(
     policy: Policy, names: list[str], feeds: Feeds, whole: "list[np.ndarray[Any, Any]]", size: int
 ) -> bool:
-    """Compare a smaller batch, in another order, with the same rows of the largest batch, bit by
-    bit.
-    """
+    """Compare a smaller batch bit by bit with the same rows of the largest batch, reordered."""
     rows = np.random.default_rng(size).permutation(BATCH_SIZES[-1])[:size]
     part = policy.session.run(
         names, {name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()}
@@ -256,22 +270,24 @@ def _rows_agree(
     return all(np.array_equal(few, many[rows]) for few, many in zip(part, whole, strict=True))
 
 
-def _made_up(policy: Policy, rows: int) -> Feeds:
+def _random_feeds(policy: Policy, rows: int) -> Feeds:
     space, rng = policy.metadata.observation_space, np.random.default_rng(0)
     feeds = policy.zeros(rows)
     for name, part in (space.spaces if space.kind == "Dict" else {OBSERVATION: space}).items():
-        feeds[name][...] = _made_up_part(part, feeds[name].shape, rng)
+        feeds[name][...] = _random_values(part, feeds[name].shape, rng)
     return feeds
 
 
-def _made_up_part(
+def _random_values(
     space: SpaceForm, shape: tuple[int, ...], rng: np.random.Generator
 ) -> "np.ndarray[Any, Any]":
     if space.kind == "Box" and np.issubdtype(np.dtype(space.dtype or "float32"), np.integer):
         return rng.integers(0, 100, shape)
     if space.kind == "Box":
         return rng.uniform(
-            _limited(space.low, -1.0, space.shape), _limited(space.high, 1.0, space.shape), shape
+            _finite_bound(space.low, -1.0, space.shape),
+            _finite_bound(space.high, 1.0, space.shape),
+            shape,
         )
     if space.kind == "Discrete":
         return space.start + rng.integers(0, int(np.max(space.n or 1)), shape)
@@ -280,7 +296,7 @@ def _made_up_part(
     )
 
 
-def _limited(
+def _finite_bound(
     bound: float | tuple[float, ...] | None, default: float, shape: tuple[int, ...]
 ) -> "np.ndarray[Any, Any]":
     values = np.clip(default if bound is None else bound, -1e3, 1e3)
@@ -292,16 +308,19 @@ def _check_answers(policy: Policy, answers: "dict[str, np.ndarray[Any, Any]]", s
     if answers[ACTION].shape != (rows, *shape):
         raise InvalidPolicyError(
             source,
-            f"its action is of shape {list(answers[ACTION].shape)}, not [batch, *{list(shape)}]",
+            f"its action has the shape {list(answers[ACTION].shape)}, not [batch, *{list(shape)}]",
         )
+
     if policy.metadata.recurrent and answers[STATE_OUT].shape != (
         rows,
         *policy.inputs[STATE_IN].shape,
     ):
         raise InvalidPolicyError(source, "its state_out has another shape than its state_in")
+
     for name, answer in answers.items():
         if not np.isfinite(answer).all():
             raise InvalidPolicyError(
                 source,
-                f"its output {name} is not finite: the training diverged, or the export is broken",
+                f"its output {name} is not finite, because the training diverged or the export is "
+                "broken; export another checkpoint",
             )

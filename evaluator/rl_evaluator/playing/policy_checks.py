@@ -1,26 +1,29 @@
-"""Answer a CheckPolicyRequest: would this policy play where it is meant to? Asked before a pointer
-names it.
+"""Answer a CheckPolicyRequest: check that a policy can play its environment.
+
+The pipeline asks this before a registry pointer names the policy.
 """
 
 from rl_evaluator.errors import EvaluatorError, InvalidPolicyError, first_line
 from rl_evaluator.playing.environments import environment_maker
+from rl_evaluator.playing.episodes import run_episodes
 from rl_evaluator.playing.evaluation import check_fits, versions
-from rl_evaluator.playing.lanes import run_episodes
 from rl_evaluator.playing.policies import Policy, load_policy
 from rl_evaluator.playing.wheels import use_wheels
 from rl_lifecycle.errors import CorruptArtifactError, MissingObjectError
 from rl_lifecycle.evaluation.requests import CheckPolicyRequest, EpisodeEnd, PolicyReport
 from rl_lifecycle.storage.object_store import ObjectStore, get
 
-#: Lock steps of the episode that is tried. It need not end: whether the policy acts at all is what
-#: is asked.
+#: Steps of the test episode. The episode need not end, because the test is only whether the policy
+#: can act.
 TRIED_STEPS = 200
 
 
 def answer_check_policy(request: CheckPolicyRequest, store: ObjectStore) -> PolicyReport:
-    """Check a policy; what is wrong with it is an answer, not an error.
+    """Check a policy.
 
-    :raises StoreUnavailableError: if the store did not answer, so that nothing is known.
+    A problem of the policy is part of the answer and does not raise.
+
+    :raises StoreUnavailableError: if the store did not answer, so that the policy is unknown.
     """
     try:
         use_wheels(store, request.requirements)
@@ -39,23 +42,25 @@ def answer_check_policy(request: CheckPolicyRequest, store: ObjectStore) -> Poli
 
 
 def _check_form(data: bytes, source: str) -> None:
-    """Ask ONNX's own checker as well: onnxruntime forgives some of what other runtimes, and
-    consumers, need not.
+    """Run ONNX's own checker, because onnxruntime accepts files that other runtimes refuse.
 
-    :raises InvalidPolicyError: with what it says.
+    :raises InvalidPolicyError: if the checker finds a problem; the message quotes it.
     """
-    import onnx  # here: no evaluation waits for it
+    import onnx  # imported here, so that no evaluation waits for it
 
     try:
         onnx.checker.check_model(data)
-    except Exception as error:  # its own, and protobuf's
+    except Exception as error:  # ONNX's checker and protobuf raise types of their own
         raise InvalidPolicyError(
             source, f"ONNX's checker refuses it: {first_line(error)}"
         ) from None
 
 
 def _try_out(policy: Policy, request: CheckPolicyRequest) -> None:
-    """Compare the spaces, then act for a moment. :raises EvaluatorError: with what is wrong."""
+    """Compare the spaces, then play some steps.
+
+    :raises EvaluatorError: if the policy cannot play the environment.
+    """
     check_fits(policy, request.env_id, request.env_kwargs)
     steps = iter(range(TRIED_STEPS))
     played = run_episodes(

@@ -1,7 +1,7 @@
 """Draw a stochastic policy's action for one lane, from the generator of its episode.
 
-Row by row on purpose: vectorised exp and sums may round differently with the number of rows, and
-the action of an episode must not depend on the episodes beside it.
+Actions are drawn row by row on purpose. Vectorised exp and sums may round differently with another
+number of rows, and the actions of an episode must not depend on the episodes in other lanes.
 """
 
 from collections.abc import Callable
@@ -13,20 +13,20 @@ from rl_lifecycle.evaluation.policies import LOG_STD, LOGITS, MEAN, PolicyMetada
 
 Array = np.ndarray[Any, Any]
 Sampler = Callable[[dict[str, Array], Any], Array]
-#: Tells the policy's stream of a seed from the environment's, which is seeded with the seed alone.
+#: Separates the policy's random numbers from the environment's, which uses the seed alone.
 _STREAM = 0x706F6C
 
 
 def episode_generator(seed: int) -> np.random.Generator:
-    """Make the generator that an episode's actions are drawn from."""
+    """Return the generator from which an episode's actions are drawn."""
     return np.random.default_rng([_STREAM, seed])
 
 
 def find_sampler(metadata: PolicyMetadata) -> Sampler | None:
-    """Choose how to draw an action from one row of the policy's outputs.
+    """Return the function that draws an action for a policy.
 
-    :return: a function of that row, by output name, and the episode's generator; None for a policy
-        without a distribution, which always acts in the same way.
+    :return: a function of one row of the policy's outputs (by output name) and the episode's
+        generator; None for a policy without a distribution, whose actions are deterministic.
     """
     space = metadata.action_space
     samplers: dict[str, Sampler] = {
@@ -64,7 +64,7 @@ def _bernoulli(logits: Array, rng: np.random.Generator) -> Array:
 
 
 def _gaussian(mean: Array, log_std: Array, rng: np.random.Generator, space: SpaceForm) -> Array:
-    """Draw, then clip to the space, as SB3 does before it steps the environment."""
+    """Draw an action, then clip it to the space, as SB3 does before it steps the environment."""
     drawn = _drawn(mean, log_std, rng).reshape(space.shape)
     return np.clip(
         drawn, _bound(space.low, -np.inf, space), _bound(space.high, np.inf, space)
@@ -74,8 +74,9 @@ def _gaussian(mean: Array, log_std: Array, rng: np.random.Generator, space: Spac
 def _squashed_gaussian(
     mean: Array, log_std: Array, rng: np.random.Generator, space: SpaceForm
 ) -> Array:
-    """Draw, squash to [-1, 1], then unscale to the space, which is bounded for every policy of this
-    kind.
+    """Draw an action, squash it to [-1, 1], then scale it to the bounds of the space.
+
+    Policies of this kind only exist for bounded spaces.
     """
     squashed = np.tanh(_drawn(mean, log_std, rng)).reshape(space.shape)
     low, high = _bound(space.low, -1.0, space), _bound(space.high, 1.0, space)

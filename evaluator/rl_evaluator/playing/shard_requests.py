@@ -1,11 +1,10 @@
-"""Answer an EvaluateRequest: run its episodes, write the shard once, say what is left.
+"""Answer an EvaluateRequest: run its episodes, write the shard once, name the missing seeds.
 
-A shard that would not finish before the Lambda ends is written with the episodes it has, a run of
-seeds from the first on, and the answer names the rest as one range. The caller asks for it under
-**another shard number**. So each key is written once and never changed, the answer is read off what
-is stored (a duplicate, however late and however slow, gets the same one), and
-:func:`rl_lifecycle.evaluation.requests.merge_shards` refuses gaps and overlaps whatever came in
-which order.
+If the Lambda's time ends first, the shard is written with the episodes that ended, which are
+consecutive seeds from the first one. The answer names the missing seeds as one range, and the
+caller requests them under **another shard number**. So each key is written once and never changes.
+The answer is made from the stored shard, so a repeated request gets the same answer. In any order
+of arrival, :func:`rl_lifecycle.evaluation.requests.merge_shards` refuses gaps and contradictions.
 """
 
 import time
@@ -20,22 +19,22 @@ from rl_lifecycle.evaluation.requests import EvaluateRequest, Shard
 from rl_lifecycle.storage.layout import shard_key
 from rl_lifecycle.storage.object_store import ObjectStore, get, put_once
 
-#: Seconds that are kept for writing the shard before the Lambda is stopped.
+#: Seconds that are kept to write the shard before the Lambda is stopped.
 RESERVE_S = 10.0
 
 
 def answer_evaluate(
     request: EvaluateRequest, store: ObjectStore, remaining_s: Callable[[], float]
 ) -> dict[str, Any]:
-    """Evaluate one shard unless it is there already.
+    """Evaluate one shard unless it is stored already.
 
-    :param remaining_s: seconds until this process is stopped.
-    :return: `key`, `n_episodes` (that are stored there; more than asked for if a longer shard was
-        there already), `steps_per_s`, `complete`, and if not complete `done` and `rest`
-        (`first_seed`, `n_episodes`).
-    :raises EpisodeTooLongError: if time ran out before the first seed's episode ended; then nothing
-        is written.
-    :raises InvalidRequestError: if the key holds a shard of something else.
+    :param remaining_s: returns the seconds until this process is stopped.
+    :return: `key`; `n_episodes` and `done`, the number of stored episodes (more than requested if a
+        longer shard was stored before); `steps_per_s`; `complete`; and if not complete `rest`, the
+        missing seeds as `first_seed` and `n_episodes`.
+    :raises EpisodeTooLongError: if time ran out before the first seed's episode ended. Nothing is
+        written then.
+    :raises InvalidRequestError: if the key holds a shard of another request.
     """
     key = shard_key(request.experiment, request.run, request.name, request.shard)
     stored = _find_shard(store, key)
@@ -43,7 +42,7 @@ def answer_evaluate(
         shard = _run(request, store, remaining_s)
         stored = shard if put_once(store, key, shard.to_json()) else _find_shard(store, key)
     if stored is None:
-        raise InvalidRequestError(f"{key}: was written and is gone again")
+        raise InvalidRequestError(f"{key} was deleted while it was written; request it again")
     _check_same(stored, request, key)
     return _answer(stored, request, key)
 
@@ -92,8 +91,8 @@ def _check_same(shard: Shard, request: EvaluateRequest, key: str) -> None:
     )
     if stored != asked:
         raise InvalidRequestError(
-            f"{key}: holds episodes of another policy, environment or seed range; "
-            "ask under another name or shard number"
+            f"{key} holds episodes of another policy, environment or seed range; "
+            "use another name or shard number"
         )
 
 

@@ -1,6 +1,4 @@
-"""Gymnasium spaces in the contract's form, and whether a policy's spaces are those of an
-environment.
-"""
+"""Describe Gymnasium spaces in the contract's form, and compare a policy's and an environment's."""
 
 from typing import Any
 
@@ -12,9 +10,9 @@ from rl_lifecycle.evaluation.policies import SpaceForm
 
 
 def describe_space(space: spaces.Space[Any], env_id: str = "environment") -> SpaceForm:
-    """Write a space in the contract's form.
+    """Describe a space in the contract's form.
 
-    :raises EnvironmentFailedError: if it is of a kind that no policy of the contract can have.
+    :raises EnvironmentFailedError: if the contract has no such kind of space.
     """
     if isinstance(space, spaces.Box):
         return SpaceForm(
@@ -49,13 +47,13 @@ def describe_space(space: spaces.Space[Any], env_id: str = "environment") -> Spa
         )
     raise EnvironmentFailedError(
         env_id,
-        f"its space {space} is not supported: use Box, Discrete, MultiDiscrete, "
-        "MultiBinary, or for observations a Dict of these",
+        f"its space {space} is not supported; use Box, Discrete, MultiDiscrete or MultiBinary, "
+        "or for observations a Dict of these",
     )
 
 
 def _bound(values: np.ndarray[Any, Any]) -> float | tuple[float, ...] | None:
-    """Give one number when it is the same everywhere; None when any element is unbounded."""
+    """Return one number if all elements are equal, and None if any element is unbounded."""
     if not np.isfinite(values).all():
         return None
     flat = values.ravel().tolist()
@@ -65,10 +63,11 @@ def _bound(values: np.ndarray[Any, Any]) -> float | tuple[float, ...] | None:
 def check_spaces(
     env_id: str, observation: tuple[SpaceForm, SpaceForm], action: tuple[SpaceForm, SpaceForm]
 ) -> None:
-    """Refuse a policy whose spaces are not the environment's.
+    """Refuse a policy whose spaces differ from the environment's.
 
-    :param observation: the policy's and the environment's. :param action: likewise.
-    :raises SpaceMismatchError: naming the first that differs.
+    :param observation: the observation spaces of the policy and of the environment.
+    :param action: the action spaces of the policy and of the environment.
+    :raises SpaceMismatchError: if a space differs; the message names the first one.
     """
     for which, (policy, environment) in (
         ("observation space", observation),
@@ -79,8 +78,10 @@ def check_spaces(
 
 
 def _fits(policy: SpaceForm, environment: SpaceForm, *, bounds: bool) -> bool:
-    """Compare two spaces. Bounds of observations may differ: a policy takes any number of the right
-    form.
+    """Compare two spaces.
+
+    :param bounds: whether to compare bounds. Those of observations may differ, because a policy
+        takes any number of the right shape.
     """
     if policy.kind == "Dict" or environment.kind == "Dict":
         return (
@@ -104,7 +105,7 @@ def _fits(policy: SpaceForm, environment: SpaceForm, *, bounds: bool) -> bool:
 
 
 def _counts(space: SpaceForm) -> tuple[int, ...]:
-    """What `n` says; for MultiBinary the shape says it already, in more than one spelling."""
+    """Return `n` as a tuple; empty for MultiBinary, whose shape already gives the counts."""
     if space.kind == "MultiBinary" or space.n is None:
         return ()
     return space.n if isinstance(space.n, tuple) else (space.n,)

@@ -1,8 +1,8 @@
-"""Make an experiment's own wheels importable: fetched by digest, unpacked, one set at a time.
+"""Make an experiment's own wheels importable: fetch by digest, check, unpack, one set at a time.
 
-A Lambda container outlives an invocation and may serve another experiment next, perhaps with
-another version of the same package. So the modules and registered environments of the set before
-are forgotten first.
+A Lambda container outlives an invocation. The next invocation may be for another experiment, with
+another version of the same package. So the modules and the registered environments of the previous
+set are removed first.
 """
 
 import importlib
@@ -26,14 +26,14 @@ FOLDER = "nightshift-wheels"
 def use_wheels(
     store: ObjectStore, requirements: Sequence[Artifact], folder: Path | None = None
 ) -> None:
-    """Put exactly these wheels on sys.path, behind what the evaluator itself needs.
+    """Put exactly these wheels on sys.path, after the evaluator's own packages.
 
-    :param requirements: wheels, or a wheel set's `wheels.json`.
-    :param folder: where to unpack; None: below the temporary folder, which is all that a Lambda may
-        write.
-    :raises MissingObjectError, CorruptArtifactError: if a wheel is absent, or not what was
-        recorded.
-    :raises InvalidWheelError: if a file is no wheel.
+    :param requirements: wheels, or the `wheels.json` of a wheel set.
+    :param folder: folder to unpack into; None for the temporary folder, the only folder that a
+        Lambda may write.
+    :raises MissingObjectError: if a wheel is absent.
+    :raises CorruptArtifactError: if a wheel does not have the recorded digest.
+    :raises InvalidWheelError: if a file is not a wheel.
     """
     root = (folder or Path(tempfile.gettempdir())) / FOLDER
     wanted = [str(_unpack(store, wheel, root)) for wheel in _expand(store, requirements)]
@@ -60,29 +60,31 @@ def _expand(store: ObjectStore, requirements: Sequence[Artifact]) -> list[Artifa
 
 def _unpack(store: ObjectStore, wheel: Artifact, root: Path) -> Path:
     if not wheel.key.endswith(".whl"):
-        raise InvalidWheelError(wheel.key, "is no wheel; `requirements` takes .whl files")
+        raise InvalidWheelError(wheel.key, "is not a wheel; `requirements` takes .whl files")
     try:
         return unpack_wheel(store, wheel, root)
     except zipfile.BadZipFile as error:
-        raise InvalidWheelError(wheel.key, f"is no wheel: {error}") from None
+        raise InvalidWheelError(wheel.key, f"is not a wheel: {error}") from None
 
 
 def _forget(root: Path) -> None:
-    """Undo the set before: its paths, its modules, and the environments that they registered."""
+    """Remove the previous set: its paths, its modules, and the environments they registered."""
     sys.path[:] = [path for path in sys.path if Path(path).parent != root]
-    gone = {
+
+    removed = {
         name
         for name, module in list(sys.modules.items())
         if _lies_below(getattr(module, "__file__", None), root)
     }
-    for name in gone:
+    for name in removed:
         del sys.modules[name]
+
     for env_id, spec in list(gymnasium.registry.items()):
         entry = spec.entry_point
         module = (
             entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
         )
-        if module in gone:
+        if module in removed:
             del gymnasium.registry[env_id]
 
 

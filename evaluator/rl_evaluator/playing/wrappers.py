@@ -1,9 +1,9 @@
-"""Put an environment into the wrappers that a policy was trained in, and count its rewards as the
-environment gives them.
+"""Wrap an environment as in training, but keep the environment's own rewards and episode ends.
 
-A wrapper that scales or clips rewards, or ends episodes early, helps training; it must not decide
-what a policy is worth. So returns are summed inside all wrappers (one that repeats an action gives
-the sum of what was earned meanwhile), and an episode goes on until the environment itself ends it.
+Wrappers that scale or clip rewards, or end episodes early, help training. They must not change the
+return by which a policy is judged. So rewards are summed inside all wrappers, and an episode goes
+on until the environment itself ends it. If a wrapper repeats an action, its step gives the sum of
+the rewards of all repetitions.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,22 +16,22 @@ from rl_evaluator.playing.environments import Env
 from rl_lifecycle.errors import ForbiddenWrapperError
 from rl_lifecycle.experiment.wrappers import WrapperForm, find_wrapper, remembers_episodes
 
-#: Packages whose wrappers can be had where policies are judged; the package of the env_id is one
-#: more.
+#: Packages whose wrappers are installed in the evaluator. Wrappers may also come from the package
+#: of the env_id.
 PACKAGES = ("gymnasium.wrappers",)
 
 
-class _Till(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Innermost: keeps what was earned since it was last asked, and whether the environment itself
-    has ended the episode.
-    """
+class _RewardMeter(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """The innermost wrapper: sums the environment's own rewards, and records its episode end."""
 
     earned = 0.0
     terminated = truncated = playing = False
 
     def reset(self, **arguments: Any) -> Any:
         """Begin an episode.
-        :raises RuntimeError: if a wrapper asks within one: its return would be of two.
+
+        :raises RuntimeError: if a wrapper resets within an episode, because the return would then
+            be the sum of two episodes.
         """
         if self.playing and not (self.terminated or self.truncated):
             raise RuntimeError("a wrapper reset the environment within an episode")
@@ -41,9 +41,7 @@ class _Till(gymnasium.Wrapper[Any, Any, Any, Any]):
         return answer
 
     def step(self, action: Any) -> Any:
-        """Step, and keep the reward; what a wrapper earns after the episode's end does not
-        count.
-        """
+        """Step, and add the reward. Rewards after the episode's end do not count."""
         answer = self.env.step(action)
         if not (self.terminated or self.truncated):
             self.earned += float(answer[1])
@@ -51,64 +49,63 @@ class _Till(gymnasium.Wrapper[Any, Any, Any, Any]):
         return answer
 
 
-class _Paid(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Outermost: gives what the till has, and ends when the till has seen the end."""
+class _MeteredEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """The outermost wrapper: returns the rewards and the episode end that the meter recorded."""
 
-    def __init__(self, env: Env, till: _Till) -> None:
+    def __init__(self, env: Env, meter: _RewardMeter) -> None:
         super().__init__(env)
-        self.till = till
+        self.meter = meter
 
     def reset(self, **arguments: Any) -> Any:
-        """Begin with an empty till: some wrappers step while they reset."""
-        self.till.playing = False
+        """Begin an episode with the meter at zero, because some wrappers step while they reset."""
+        self.meter.playing = False
         answer = self.env.reset(**arguments)
-        self.till.earned, self.till.playing = 0.0, True
+        self.meter.earned, self.meter.playing = 0.0, True
         return answer
 
     def step(self, action: Any) -> Any:
-        """Step, and empty the till. What the wrappers say of the episode's end is for training
-        alone.
-        """
+        """Step, and set the meter to zero. The wrappers' own reward and episode end are ignored."""
         observation, _, _, _, info = self.env.step(action)
-        reward, self.till.earned = self.till.earned, 0.0
-        return observation, reward, self.till.terminated, self.till.truncated, info
+        reward, self.meter.earned = self.meter.earned, 0.0
+        return observation, reward, self.meter.terminated, self.meter.truncated, info
 
 
 def wrap_environment(env: Env, wrappers: Sequence[WrapperForm], env_id: str) -> Env:
-    """Wrap an environment, the first wrapper innermost; without wrappers it stays as it is.
+    """Wrap an environment, the first wrapper innermost. Without wrappers nothing changes.
 
-    :raises EnvironmentFailedError: if a wrapper cannot be had here, or does not take the
-        environment.
+    :raises EnvironmentFailedError: if a wrapper is not available here, or refuses the environment.
     """
     if not wrappers:
         return env
-    till = _Till(env)
-    wrapped: Env = till
+
+    meter = _RewardMeter(env)
+    wrapped: Env = meter
     for form in wrappers:
         try:
             wrapped = _find(form.name, env_id)(wrapped, **form.kwargs)
         except (TypeError, ValueError, AssertionError) as error:
             raise EnvironmentFailedError(
-                env_id, f"does not fit into {form.name}: {first_line(error)}"
+                env_id,
+                f"the wrapper {form.name} does not accept this environment or these settings: "
+                f"{first_line(error)}",
             ) from None
-    return _Paid(wrapped, till)
+    return _MeteredEnv(wrapped, meter)
 
 
 def _find(name: str, env_id: str) -> Callable[..., Env]:
     if remembers_episodes(name):
         raise EnvironmentFailedError(
             env_id,
-            f"its policy was trained in the wrapper {name}, whose statistics are not in the "
-            "policy and "
-            "change with every episode played: train it with `normalize:` instead",
+            f"its policy was trained in the wrapper {name}, whose statistics change with every "
+            "episode and are not in the policy; train it with `normalize:` instead",
         )
     try:
         return find_wrapper(name, env_id, PACKAGES)
     except ForbiddenWrapperError:
         raise EnvironmentFailedError(
             env_id,
-            f"its policy was trained in the wrapper {name}, which cannot be had here: take one of "
-            "gymnasium.wrappers, or put it into the environment's wheel",
+            f"its policy was trained in the wrapper {name}, which is not available here; use a "
+            "wrapper of gymnasium.wrappers, or put it into the environment's wheel",
         ) from None
     except (ImportError, AttributeError) as error:
         raise EnvironmentFailedError(

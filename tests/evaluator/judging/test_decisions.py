@@ -156,7 +156,7 @@ def test_nothing_evaluated_yet_asks_for_the_first_look(store: DirectoryStore) ->
     [
         (
             lambda *to: store_shard(*to, "gate-champion", [1.0] * 80, sha256="b" * 64),
-            "another policy than the champion",
+            r"another policy \(b{12}\) than the champion that the run froze \(c{12}\)",
         ),
         (lambda *to: store_shard(*to, "gate-candidate", [1.0] * 80, first=1), "begins at seed"),
         (
@@ -236,6 +236,6 @@ def test_a_scenario_of_another_policy_is_refused(store: DirectoryStore) -> None:
     for name in ("gate-candidate--same", "gate-champion--same"):
         store_shard(store, spec, name, [300.0] * 80, sha256="e" * 64)
     with pytest.raises(
-        InvalidRequestError, match="scenario same: was evaluated with other policies"
+        InvalidRequestError, match="scenario same was evaluated with other policies"
     ):
         ask(store, artifact)

@@ -157,7 +157,7 @@ class Shaky(CartPoleEnv):
     [
         (Blind, 0, "the environment draws no pictures"),
         (Jammed, 0, "its renderer failed: RuntimeError: no display"),
-        (Deaf, 0, "with a renderer"),
+        (Deaf, 0, "it cannot be made with a renderer"),
         (Shaky, 3, "drawing changes what this environment does"),
     ],
 )
@@ -195,7 +195,7 @@ def test_a_film_that_is_too_big_is_left_out(
     monkeypatch.setattr(films, "MOST_BYTES", 500)
     decided = Decided(store)
     assert decided.draw()["films"] == 0
-    assert "more than a page should carry" in decided.page
+    assert "bytes; a page may hold at most 500" in decided.page
 
 
 def test_a_policy_that_is_gone_costs_the_films_alone(store: DirectoryStore) -> None:

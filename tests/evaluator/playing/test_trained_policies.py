@@ -15,7 +15,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rl_evaluator.playing.environments import environment_maker
-from rl_evaluator.playing.lanes import run_episodes
+from rl_evaluator.playing.episodes import run_episodes
 from rl_evaluator.playing.policies import Policy, load_policy
 from rl_trainer.onnx_export.export import export_policy
 from tests.evaluator.environments_for_tests import SpacesEnv

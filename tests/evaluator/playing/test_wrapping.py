@@ -11,7 +11,7 @@ import pytest
 
 from rl_evaluator.errors import EnvironmentFailedError
 from rl_evaluator.playing.environments import Env, make_environment
-from rl_evaluator.playing.lanes import LANES, run_episodes
+from rl_evaluator.playing.episodes import LANES, run_episodes
 from rl_evaluator.playing.policies import Policy, load_policy
 from rl_evaluator.playing.wrappers import wrap_environment
 from rl_lifecycle.experiment.wrappers import WrapperForm
@@ -126,11 +126,11 @@ def test_what_a_wrapper_skips_is_earned_all_the_same(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("name", "kwargs", "said"),
     [
-        ("os.path.join", {}, "cannot be had here: take one of gymnasium.wrappers"),
-        ("stable_baselines3.common.monitor.Monitor", {}, "cannot be had here"),
+        ("os.path.join", {}, "is not available here; use a wrapper of gymnasium.wrappers"),
+        ("stable_baselines3.common.monitor.Monitor", {}, "is not available here"),
         ("gymnasium.wrappers.NormalizeObservation", {}, "train it with `normalize:`"),
         ("gymnasium.wrappers.NoSuch", {}, "NoSuch"),
-        ("gymnasium.wrappers.TimeLimit", {"foo": 1}, "does not fit into"),
+        ("gymnasium.wrappers.TimeLimit", {"foo": 1}, "TimeLimit does not accept this environment"),
     ],
 )
 def test_a_wrapper_that_cannot_be_had_is_named(

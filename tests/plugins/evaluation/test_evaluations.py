@@ -326,8 +326,8 @@ def test_the_verdict_says_in_a_few_lines_what_was_seen() -> None:
 def test_an_evaluator_that_cannot_is_heard_with_its_own_words() -> None:
     """It does not wait for ever."""
     judge = Judge(better)
-    judge.aws.broken = "policies/c.onnx: is no ONNX file"
-    with pytest.raises(EvaluationFailedError, match="is no ONNX file"):
+    judge.aws.broken = "policies/c.onnx: is not an ONNX file"
+    with pytest.raises(EvaluationFailedError, match="is not an ONNX file"):
         judge.run()
 
 

@@ -15,11 +15,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
 
-from rl_trainer.numpy_path.algorithms import NumpyA2C, NumpyPPO
 from rl_trainer.numpy_path.layers import FixedMlp
+from rl_trainer.numpy_path.on_policy import NumpyA2C, NumpyPPO
+from rl_trainer.numpy_path.on_policy_update import Coefficients, Rows, StepsTaken, costs
 from rl_trainer.numpy_path.optimizers import flat_optimizer_for
 from rl_trainer.numpy_path.rollout import estimate_advantages
-from rl_trainer.numpy_path.update import Coefficients, Rows, Taken, costs
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.models import seed_generators
 from rl_trainer.training.watch import TrainingWatch
@@ -149,7 +149,7 @@ def test_gradients_equal_autograd(
     batch = rows._replace(
         actions=engine.distribution.columns(rows.actions), costs=costs(rows.costs, 50, by)
     )
-    losses = engine.losses(Taken([engine.gradients(batch, by)], epochs=[0]), by)
+    losses = engine.losses(StepsTaken([engine.gradients(batch, by)], epochs=[0]), by)
     expected = sb3_loss(stock, rows, by)
     expected.backward()
     total = float(losses.policy[0] + by.entropy * losses.entropy[0] + by.value * losses.value[0])

@@ -154,7 +154,7 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(
     )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "is no model.zip" in done.stderr
+    assert "is not a model.zip of SB3" in done.stderr
 
 
 ENV_MODULE = """

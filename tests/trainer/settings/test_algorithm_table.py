@@ -13,7 +13,7 @@ from rl_airflow.dag_builders.forms import retraining_params
 from rl_airflow.infrastructure.form_values import read_overrides
 from rl_airflow.run.experiment_files import read_experiment_file
 from rl_evaluator.playing.environments import environment_maker
-from rl_evaluator.playing.lanes import run_episodes
+from rl_evaluator.playing.episodes import run_episodes
 from rl_evaluator.playing.policies import load_policy
 from rl_lifecycle.experiment.algorithms import ALGORITHMS, Algorithm, Exporter, Family
 from rl_lifecycle.storage.directory_store import DirectoryStore

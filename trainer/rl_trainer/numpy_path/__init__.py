@@ -1,8 +1,7 @@
-"""SB3's PPO, A2C, SAC, TD3, DDPG and DQN on NumPy for small MLP policies on a CPU: faster, and
-still SB3 models.
+"""Trains SB3's PPO, A2C, SAC, TD3, DDPG and DQN faster, for small MLP policies on a CPU.
 
-What is gained is overhead: networks of this size spend most of a PyTorch update in dispatch and
-bookkeeping. Layers are multiplied in NumPy, gradients are written out by hand, the optimizer works
-on one flat array that the model's parameters are views of. So saving, loading and prediction are
-SB3's own.
+Networks of this size spend most of a PyTorch update in dispatch and bookkeeping. Here NumPy
+multiplies the layers, the gradients are written out by hand, and the optimizer works on one flat
+array. The model's parameters are views of this array. So SB3 itself saves, loads and predicts, and
+a trained model is an SB3 model.
 """

@@ -1,4 +1,4 @@
-"""A policy's and a value's networks, forward and backward together."""
+"""The policy network and the value network of PPO and A2C, forward and backward together."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -17,40 +17,43 @@ from rl_trainer.numpy_path.layers import (
 )
 from rl_trainer.numpy_path.optimizers import FlatParameters, Floats
 
-#: With more rows the activations of both networks do not stay in the processor's nearest cache, and
-#: those of one do.
+#: The greatest batch size for paired networks. With more rows the activations of both networks do
+#: not fit into the processor's nearest cache, but the activations of one network do.
 PAIRED_ROWS = 192
 
 
 class TwoMlps:
-    """The networks one after another, of any widths and for any number of rows."""
+    """Runs the two networks one after another, for any widths and any number of rows."""
 
     def __init__(self, policy: Mlp, value: Mlp) -> None:
         self.policy, self.value = policy, value
 
     def forward(self, inputs: Floats) -> tuple[Floats, Floats]:
-        """Run both.
+        """Run both networks.
 
-        :return: the policy's outputs, one row an output and one column an input row, and the
-            values; arrays that the next call with as many rows may write to again.
+        :return: the policy's outputs, of shape (outputs, rows), and the values, of shape (rows,).
+            The next call with as many rows may overwrite both arrays.
         """
         return np.ascontiguousarray(self.policy.forward(inputs).T), self.value.forward(inputs)[:, 0]
 
-    def backward(self, inputs: Floats, by_outputs: Floats, by_values: Floats) -> None:
-        """Write the gradients of both networks' weights, after :meth:`forward` on the same inputs,
-        whose arrays are used up.
+    def backward(self, inputs: Floats, output_gradient: Floats, value_gradient: Floats) -> None:
+        """Write the gradients of both networks' weights, after :meth:`forward` on the same inputs.
 
-        :param by_outputs: the loss's gradient with respect to the policy's outputs, as they were
-            given.
-        :param by_values: the same.
+        The arrays of the forward pass are overwritten.
+
+        :param output_gradient: the loss's gradient by the policy's outputs, of shape (outputs,
+            rows).
+        :param value_gradient: the loss's gradient by the values, of shape (rows,).
         """
-        self.policy.backward(inputs, np.ascontiguousarray(by_outputs.T))
-        self.value.backward(inputs, by_values[:, None])
+        self.policy.backward(inputs, np.ascontiguousarray(output_gradient.T))
+        self.value.backward(inputs, value_gradient[:, None])
 
 
 class _Layer(NamedTuple):
-    """A layer's activations or deltas of one batch size: (rows, both networks' units), and the same
-    as (2, rows, units).
+    """The activations or gradients of one layer, for one batch size.
+
+    `whole` has the shape (rows, units of both networks); `halves` is a view of it with the shape
+    (2, rows, units).
     """
 
     whole: Floats
@@ -58,22 +61,25 @@ class _Layer(NamedTuple):
 
 
 class _Workspace(NamedTuple):
+    """Arrays for one batch size, which each pass overwrites."""
+
     layers: list[_Layer]
     deltas: list[_Layer]
     outputs: Floats
-    by_outputs: Floats
+    output_gradient: Floats
     ones: Floats
 
 
 class PairedMlps:
-    """The networks side by side: where each layer of one is as wide as the other's, one call of
-    NumPy does for both.
+    """Runs the two networks together: one call of NumPy computes a layer of both.
 
-    Forward and backward are as with :class:`TwoMlps`.
+    This needs networks whose layers have equal widths. Forward and backward are those of
+    :class:`TwoMlps`.
 
-    :param hidden: each layer of both as one, the policy's units first; the weights' shape is
-        (both's units, inputs of one).
-    :param bias: of both heads, the policy's first; and where its gradient goes.
+    :param hidden: the hidden layers, each with the units of both networks, the policy's first. The
+        weights have the shape (units of both networks, inputs of one network).
+    :param heads: the last layers of the policy and of the value.
+    :param bias: the bias of both heads, the policy's first, and the array for its gradient.
     """
 
     def __init__(
@@ -85,15 +91,14 @@ class PairedMlps:
     ) -> None:
         self.hidden, self.heads, self.activation = hidden, heads, activation
         self._weights = [_by_network(layer.weight) for layer in hidden]
-        #: BLAS multiplies with a transposed matrix so much slower that a copy pays.
+        #: Copies, because BLAS multiplies by a transposed view more slowly, copying included.
         self._transposed = [
             np.ascontiguousarray(weight.transpose(0, 2, 1)) for weight in self._weights
         ]
         self._gradients = [_by_network(layer.weight_gradient) for layer in hidden]
         self._bias, self._bias_gradient = bias
-        #: The heads' weights, and their gradients, as one layer on the units of both: each is a
-        #: copy of the parameters, and zero where a head has nothing to do with the other network's
-        #: units.
+        #: The weights of both heads as one layer on the units of both networks, and the gradient.
+        #: Both are copies. They are zero where a head meets the units of the other network.
         self._head, self._head_gradient = (
             np.zeros((len(bias[0]), len(hidden[-1].bias)), np.float32) for _ in range(2)
         )
@@ -110,20 +115,22 @@ class PairedMlps:
                 np.dot(inputs, self.hidden[0].weight.T, out=layer.whole)
             np.add(layer.whole, self.hidden[index].bias, out=layer.whole)
             self.activation.apply(layer.whole)
-        for mine, head in zip(self._of_heads(self._head), self.heads, strict=True):
-            mine[...] = head.weight
+
+        for part, head in zip(self._of_heads(self._head), self.heads, strict=True):
+            part[...] = head.weight
         np.dot(self._head, layers[-1].whole.T, out=outputs)
         outputs += self._bias[:, None]
         return outputs[:-1], outputs[-1]
 
-    def backward(self, inputs: Floats, by_outputs: Floats, by_values: Floats) -> None:
+    def backward(self, inputs: Floats, output_gradient: Floats, value_gradient: Floats) -> None:
         """Write the gradients of both networks."""
         layers, deltas, _, delta, ones = self._workspace(len(inputs))
-        delta[:-1], delta[-1] = by_outputs, by_values
+        delta[:-1], delta[-1] = output_gradient, value_gradient
         np.dot(delta, layers[-1].whole, out=self._head_gradient)
-        for mine, head in zip(self._of_heads(self._head_gradient), self.heads, strict=True):
-            head.weight_gradient[...] = mine
+        for part, head in zip(self._of_heads(self._head_gradient), self.heads, strict=True):
+            head.weight_gradient[...] = part
         np.add.reduce(delta, axis=1, out=self._bias_gradient)
+
         np.dot(delta.T, self._head, out=deltas[-1].whole)
         for index in range(len(layers) - 1, -1, -1):
             whole, halves = deltas[index]
@@ -138,7 +145,7 @@ class PairedMlps:
                 np.dot(whole.T, inputs, out=self.hidden[0].weight_gradient)
 
     def _of_heads(self, both: Floats) -> tuple[Floats, Floats]:
-        """What belongs to the policy's head, and to the value's."""
+        """Return the parts of the policy's head and of the value's head."""
         units = both.shape[1] // 2
         return both[:-1, :units], both[-1:, units:]
 
@@ -158,7 +165,7 @@ class PairedMlps:
 
 
 def two_mlps(policy: Any, parameters: FlatParameters, activation: Activation) -> TwoMlps:
-    """The networks of SB3's `ActorCriticPolicy`."""
+    """Build the networks of SB3's `ActorCriticPolicy`."""
     extractor = policy.mlp_extractor
     return TwoMlps(
         Mlp(linear_layers((*extractor.policy_net, policy.action_net), parameters), activation),
@@ -169,9 +176,10 @@ def two_mlps(policy: Any, parameters: FlatParameters, activation: Activation) ->
 def paired_mlps(
     policy: Any, parameters: FlatParameters, activation: Activation
 ) -> PairedMlps | None:
-    """The same networks side by side; None where a layer differs in its width, or there is none.
+    """Build the networks of SB3's `ActorCriticPolicy` as paired networks.
 
-    :param parameters: the policy's, in the order of :func:`in_pairs`.
+    :param parameters: the policy's parameters, in the order of :func:`in_pairs`.
+    :return: None if a layer differs in width, or there is no hidden layer.
     """
     hidden = [joined(pair, parameters) for pair in _pairs(policy)]
     heads = (policy.action_net, policy.value_net)
@@ -181,9 +189,7 @@ def paired_mlps(
 
 
 def in_pairs(policy: Any) -> list[torch.Tensor]:
-    """A policy's parameters, in an order in which each layer of the policy's network is followed by
-    the value's, if they pair.
-    """
+    """Order a policy's parameters so that layers of equal width in both networks are neighbours."""
     heads = (policy.action_net, policy.value_net)
     first = [
         *(
@@ -199,7 +205,7 @@ def in_pairs(policy: Any) -> list[torch.Tensor]:
 
 
 def _pairs(policy: Any) -> list[tuple[torch.nn.Linear, torch.nn.Linear]]:
-    """The hidden layers of both networks; none where one differs in its width."""
+    """Return the hidden layers of both networks in pairs; an empty list if the widths differ."""
     chains = [
         _linear(chain)
         for chain in (policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net)
@@ -213,7 +219,7 @@ def _linear(modules: Iterable[torch.nn.Module]) -> list[torch.nn.Linear]:
 
 
 def _by_network(weight: Floats) -> Floats:
-    """(both's units, inputs) as (2, units, inputs)."""
+    """View weights of shape (units of both networks, inputs) as (2, units, inputs)."""
     return weight.reshape(2, -1, weight.shape[1])
 
 

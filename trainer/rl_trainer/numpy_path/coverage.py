@@ -1,4 +1,4 @@
-"""Which models the NumPy path can train, and why it leaves the others to SB3."""
+"""Decide whether the NumPy path can train a model, and name the reason if it cannot."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,10 +15,11 @@ from stable_baselines3.td3.policies import TD3Policy
 
 from rl_trainer.numpy_path.optimizers import flat_optimizer_for
 
-#: Wider networks spend their time in BLAS anyway, where NumPy and torch are level.
+#: The greatest width of a layer. Wider networks spend their time in BLAS, where NumPy is not faster
+#: than torch.
 WIDEST = 512
-#: SB3's class (DDPG is a TD3) → the one policy that is covered, and its parts with an optimizer of
-#: their own.
+#: SB3's classes (DDPG is a TD3) → the policy class that is covered, and the policy's parts that
+#: have an optimizer. The empty part is the policy itself.
 COVERED: dict[tuple[type[Any], ...], tuple[type[torch.nn.Module], tuple[str, ...]]] = {
     (PPO, A2C): (ActorCriticPolicy, ("",)),
     (SAC,): (SACPolicy, ("actor", "critic")),
@@ -28,7 +29,7 @@ COVERED: dict[tuple[type[Any], ...], tuple[type[torch.nn.Module], tuple[str, ...
 
 
 def why_not_covered(model: Any) -> str:
-    """Say why a model is left to SB3; empty if the NumPy path trains it."""
+    """Return the reason why SB3 must train a model; empty if the NumPy path can train it."""
     for classes, (policy_class, parts) in COVERED.items():
         if isinstance(model, classes) and type(model.policy) is policy_class:
             trained = [getattr(model.policy, part) if part else model.policy for part in parts]
@@ -42,7 +43,7 @@ def _reasons(model: Any, trained: list[Any]) -> Iterator[tuple[str, bool]]:
     yield "state-dependent exploration", bool(model.use_sde)
     yield f"observation space {model.observation_space}", not _flat_floats(model.observation_space)
     yield f"action space {model.action_space}", not _plain_actions(model.action_space)
-    yield "a features extractor of its own", policy.features_extractor_class is not FlattenExtractor
+    yield "a custom features extractor", policy.features_extractor_class is not FlattenExtractor
     yield (
         f"activation {policy.activation_fn.__name__}",
         policy.activation_fn not in (torch.nn.Tanh, torch.nn.ReLU),

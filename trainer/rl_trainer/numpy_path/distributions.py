@@ -1,6 +1,4 @@
-"""The two action distributions: sampling noise, log-probabilities, entropies, and their gradients
-by hand.
-"""
+"""The action distributions of PPO and A2C: noise, log-probabilities, entropies and gradients."""
 
 import math
 from typing import Any, NamedTuple, Protocol
@@ -9,21 +7,22 @@ import numpy as np
 
 from rl_trainer.numpy_path.optimizers import Floats
 
-#: Of float32's normal numbers. An exponential draw may be zero, whose logarithm is infinite.
+#: The smallest normal number of float32. It replaces a draw of zero, whose logarithm is infinite.
 SMALLEST = np.finfo(np.float32).tiny
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 Array = np.ndarray[Any, Any]
 
 
 def mean(values: Array) -> float:
-    """The mean of a row, without what `ndarray.mean` spends on options: it is called several times
-    a minibatch.
+    """Return the mean of an array faster than `ndarray.mean`, which spends time on its options.
+
+    Each minibatch calls this several times.
     """
     return float(np.add.reduce(values)) / len(values)
 
 
 class Evaluated(NamedTuple):
-    """Log-probabilities and mean entropy of a batch, and what the backward pass needs again."""
+    """The log-probabilities and the mean entropy of a batch, and arrays for the backward pass."""
 
     log_prob: Floats
     entropy: float
@@ -31,48 +30,55 @@ class Evaluated(NamedTuple):
 
 
 class ActionDistribution(Protocol):
-    """What rollout and update need of a distribution.
+    """The methods of a distribution that rollouts and updates use.
 
-    An update looks at columns: arrays have a row for each of the policy network's outputs, and a
-    column for each row of the rollout, because sums over few neighbours are slow.
+    Updates use arrays of shape (outputs, rows), because NumPy sums slowly along a short last axis.
     """
 
     def noise(self, rng: np.random.Generator, steps: int, n_envs: int) -> Floats:
-        """Draw the noise of a whole rollout: (steps, environments, outputs)."""
+        """Draw the noise of a whole rollout, of shape (steps, environments, outputs)."""
         ...
 
     def sample(self, outputs: Floats, noise: Floats) -> Array:
-        """Turn one step's outputs and noise, both (environments, outputs), into actions."""
+        """Compute actions from one step's outputs and noise, both of shape (envs, outputs)."""
         ...
 
     def columns(self, actions: Array) -> Floats:
-        """Actions as the buffer holds them, (rows, 1 or more), in the form in which
-        :meth:`evaluate` takes them: (outputs, rows).
+        """Convert the buffer's actions, of shape (rows, 1 or more), to the form of `evaluate`.
+
+        :return: an array of shape (outputs, rows).
         """
         ...
 
     def evaluate(self, outputs: Floats, actions: Floats) -> Evaluated:
-        """Log-probabilities of actions, and the entropy. Both arguments are (outputs, rows)."""
+        """Compute log-probabilities and entropy. Both arguments have the shape (outputs, rows)."""
         ...
 
     def backward(
-        self, evaluated: Evaluated, actions: Floats, by_log_prob: Floats, by_entropy: float
+        self,
+        evaluated: Evaluated,
+        actions: Floats,
+        log_prob_gradient: Floats,
+        entropy_gradient: float,
     ) -> Floats:
-        """Give the loss's gradient with respect to the outputs, from those with respect to
-        log-probabilities and entropy.
+        """Compute the loss's gradient by the outputs, of shape (outputs, rows).
+
+        :param log_prob_gradient: the loss's gradient by the log-probabilities.
+        :param entropy_gradient: the loss's gradient by the mean entropy.
         """
         ...
 
 
 class Categorical:
-    """Discrete actions: the outputs are logits."""
+    """The distribution of discrete actions. The outputs are logits."""
 
     def __init__(self, n: int) -> None:
         self.n = n
 
     def noise(self, rng: np.random.Generator, steps: int, n_envs: int) -> Floats:
-        """Gumbel noise, minus the logarithm of exponential noise: the largest of logits plus noise
-        is a draw from the softmax.
+        """Draw Gumbel noise, which is minus the logarithm of exponential noise.
+
+        The index of the largest sum of logit and noise is a draw from the softmax.
         """
         noise = rng.standard_exponential((steps, n_envs, self.n), dtype=np.float32)
         np.maximum(noise, SMALLEST, out=noise)
@@ -80,67 +86,73 @@ class Categorical:
         return np.negative(noise, out=noise)
 
     def sample(self, outputs: Floats, noise: Floats) -> Array:
-        """Draw actions."""
+        """Return the index of the largest sum of logit and noise."""
         actions: Array = (outputs + noise).argmax(axis=1)
         return actions
 
     def columns(self, actions: Array) -> Floats:
-        """A one for the action that was taken, zeros for the others."""
-        taken: Floats = (np.arange(self.n)[:, None] == actions[:, 0]).astype(np.float32)
-        return taken
+        """Return one-hot vectors: 1 for the action that was taken, 0 for the others."""
+        one_hot: Floats = (np.arange(self.n)[:, None] == actions[:, 0]).astype(np.float32)
+        return one_hot
 
     def evaluate(self, outputs: Floats, actions: Floats) -> Evaluated:
-        """Log-softmax."""
+        """Compute log-softmax and entropy."""
         logs = outputs - np.maximum.reduce(outputs, axis=0)
         probabilities = np.exp(logs)
         sums = np.add.reduce(probabilities, axis=0)
         probabilities /= sums
         logs -= np.log(sums)
+
         entropies = np.add.reduce(probabilities * logs, axis=0)
         np.negative(entropies, out=entropies)
         log_prob: Floats = np.add.reduce(logs * actions, axis=0)
         return Evaluated(log_prob, mean(entropies), (probabilities, logs, entropies))
 
     def backward(
-        self, evaluated: Evaluated, actions: Floats, by_log_prob: Floats, by_entropy: float
+        self,
+        evaluated: Evaluated,
+        actions: Floats,
+        log_prob_gradient: Floats,
+        entropy_gradient: float,
     ) -> Floats:
-        """The gradient of log p(a) is onehot(a) − p; that of the entropy is −p (log p + H)."""
+        """Use the gradients onehot(a) − p of log p(a), and −p (log p + H) of the entropy H."""
         probabilities, logs, entropies = evaluated.kept
         delta: Floats = actions - probabilities
-        delta *= by_log_prob
-        if by_entropy:
+        delta *= log_prob_gradient
+        if entropy_gradient:
             logs += entropies
             logs *= probabilities
-            logs *= by_entropy / len(entropies)
+            logs *= entropy_gradient / len(entropies)
             delta -= logs
         return delta
 
 
 class DiagonalGaussian:
-    """Continuous actions: the outputs are means, the logarithms of the deviations are parameters of
-    their own.
+    """The distribution of continuous actions. The outputs are means.
+
+    The logarithms of the deviations are parameters of the policy, not outputs of the network.
     """
 
     def __init__(self, log_std: Floats, log_std_gradient: Floats) -> None:
         self.log_std, self.log_std_gradient = log_std, log_std_gradient
 
     def noise(self, rng: np.random.Generator, steps: int, n_envs: int) -> Floats:
-        """Gaussian noise, scaled already: the deviations stay as they are during a rollout."""
+        """Draw Gaussian noise times the deviations, which do not change during a rollout."""
         noise = rng.standard_normal((steps, n_envs, len(self.log_std)), dtype=np.float32)
         noise *= np.exp(self.log_std)
         return noise
 
     def sample(self, outputs: Floats, noise: Floats) -> Array:
-        """Draw actions; the environment gets them clipped, the update does not."""
+        """Return mean plus noise. The environment gets clipped actions, the update does not."""
         actions: Array = outputs + noise
         return actions
 
     def columns(self, actions: Array) -> Floats:
-        """The actions, transposed."""
+        """Return the transposed actions."""
         return np.ascontiguousarray(actions.T, np.float32)
 
     def evaluate(self, outputs: Floats, actions: Floats) -> Evaluated:
-        """Gaussian log-density, summed over the action's dimensions."""
+        """Compute the Gaussian log-density, summed over the action's dimensions."""
         inverse = np.exp(-self.log_std)[:, None]
         scaled = actions - outputs
         scaled *= inverse
@@ -154,13 +166,20 @@ class DiagonalGaussian:
         return Evaluated(log_prob, constant + 0.5 * len(self.log_std), (scaled, inverse, squares))
 
     def backward(
-        self, evaluated: Evaluated, _actions: Floats, by_log_prob: Floats, by_entropy: float
+        self,
+        evaluated: Evaluated,
+        _actions: Floats,
+        log_prob_gradient: Floats,
+        entropy_gradient: float,
     ) -> Floats:
-        """Also writes the gradient of the deviations: z² − 1 by log-probability, 1 by entropy."""
+        """Compute the gradient, and write the gradient of the logarithms of the deviations.
+
+        The latter is z² − 1 for the log-probability, and 1 for the entropy.
+        """
         scaled, inverse, squares = evaluated.kept
         squares -= 1
-        np.dot(squares, by_log_prob, out=self.log_std_gradient)
-        self.log_std_gradient += by_entropy
-        scaled *= by_log_prob
+        np.dot(squares, log_prob_gradient, out=self.log_std_gradient)
+        self.log_std_gradient += entropy_gradient
+        scaled *= log_prob_gradient
         scaled *= inverse
         return scaled

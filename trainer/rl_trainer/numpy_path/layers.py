@@ -1,6 +1,4 @@
-"""A chain of linear layers with one activation between them, forward and backward, on arrays that
-are used again.
-"""
+"""A multilayer perceptron in NumPy, forward and backward, on reused arrays."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -11,12 +9,14 @@ import torch
 from rl_trainer.numpy_path.optimizers import FlatParameters, Floats
 
 Array = np.ndarray[Any, Any]
+#: The greatest number of batch sizes whose arrays a network keeps.
 MOST_WORKSPACES = 8
 
 
 class Linear(NamedTuple):
-    """One layer: weights and bias, and where their gradients go. Shapes as in torch: (outputs,
-    inputs).
+    """A layer's weights, bias, and the arrays for their gradients.
+
+    Weights have torch's shape (outputs, inputs).
     """
 
     weight: Floats
@@ -26,7 +26,7 @@ class Linear(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """Arrays for one batch size: a layer's outputs, and the gradients with respect to them."""
+    """Arrays for one batch size: the layers' outputs, and the loss's gradients by these outputs."""
 
     outputs: list[Floats]
     deltas: list[Floats]
@@ -34,16 +34,16 @@ class Workspace(NamedTuple):
 
 
 class Activation:
-    """Tanh or ReLU, in place; the slope of both follows from their own output."""
+    """Tanh or ReLU, in place. The derivative of both can be computed from their outputs."""
 
     def __init__(self, *, relu: bool) -> None:
         self.relu = relu
-        #: One row, as wide as the widest layer so far: NumPy compares arrays several times as fast
-        #: as an array with a number.
+        #: One row of zeros, as wide as the widest layer so far. NumPy compares two arrays several
+        #: times faster than an array with a number.
         self._zeros = np.zeros(0, np.float32)
 
     def apply(self, values: Floats, out: Floats | None = None) -> None:
-        """Put the activation in the values' place, or into another array."""
+        """Apply the activation in place, or write the result into `out`."""
         out = values if out is None else out
         if self.relu:
             np.maximum(values, self._zeros_of(values.shape[1]), out=out)
@@ -51,7 +51,9 @@ class Activation:
             np.tanh(values, out=out)
 
     def through(self, delta: Floats, activated: Floats) -> None:
-        """Multiply by the activation's slope.
+        """Multiply a gradient by the activation's derivative.
+
+        :param delta: the gradient by the activation's outputs, which is overwritten.
         :param activated: the activation's outputs, which may be overwritten.
         """
         if self.relu:
@@ -68,7 +70,7 @@ class Activation:
 
 
 class Mlp:
-    """The network of a policy or a value."""
+    """A network of linear layers with one activation between them."""
 
     def __init__(self, layers: Sequence[Linear], activation: Activation) -> None:
         self.layers, self.activation = list(layers), activation
@@ -76,7 +78,8 @@ class Mlp:
 
     def forward(self, inputs: Floats) -> Floats:
         """Run the network.
-        :return: its outputs, in an array that the next call with as many rows writes to again.
+
+        :return: its outputs, in an array that the next call with as many rows overwrites.
         """
         outputs = self._workspace(len(inputs)).outputs
         last = len(self.layers) - 1
@@ -92,8 +95,9 @@ class Mlp:
     def backward(self, inputs: Floats, delta: Floats) -> None:
         """Write the gradients of the weights, after :meth:`forward` on the same inputs.
 
-        :param delta: the loss's gradient with respect to the outputs; the forward pass's arrays are
-            used up.
+        The arrays of the forward pass are overwritten.
+
+        :param delta: the loss's gradient by the network's outputs.
         """
         outputs, deltas, ones = self._workspace(len(inputs))
         for index in range(len(self.layers) - 1, -1, -1):
@@ -105,23 +109,27 @@ class Mlp:
                 delta = deltas[index - 1]
                 self.activation.through(delta, below)
 
-    def slopes(self, inputs: Floats, delta: Floats, rows: Array | slice, columns: slice) -> Floats:
-        """The gradient with respect to some columns of some rows of the inputs, after
-        :meth:`forward`; weights' ones are kept.
+    def input_gradient(
+        self, inputs: Floats, delta: Floats, rows: Array | slice, columns: slice
+    ) -> Floats:
+        """Compute the gradient by some columns of some rows of the inputs, after :meth:`forward`.
 
-        :param delta: the loss's gradient with respect to the outputs of these rows.
+        The gradients of the weights do not change.
+
+        :param delta: the loss's gradient by the outputs of these rows.
         """
         outputs = self._workspace(len(inputs)).outputs
         for index in range(len(self.layers) - 1, 0, -1):
             delta = delta @ self.layers[index].weight
             self.activation.through(delta, outputs[index - 1][rows])
-        slopes: Floats = delta @ self.layers[0].weight[:, columns]
-        return slopes
+        gradient: Floats = delta @ self.layers[0].weight[:, columns]
+        return gradient
 
     def _workspace(self, rows: int) -> Workspace:
         if rows not in self._workspaces:
             if len(self._workspaces) >= MOST_WORKSPACES:
-                self._workspaces.clear()  # ends of episodes come in batches of any size
+                # Final observations of episodes come in batches of any size.
+                self._workspaces.clear()
             widths = [len(layer.bias) for layer in self.layers]
             self._workspaces[rows] = Workspace(
                 [empty(rows, w) for w in widths],
@@ -132,11 +140,11 @@ class Mlp:
 
 
 class FixedMlp:
-    """A network as it was at the last :meth:`renew`, for batches of a few rows: transposed, and
-    with the biases as the weights of an input that is one.
+    """A copy of a network, as it was at the last :meth:`renew`, for batches of a few rows.
 
-    For few rows most of :meth:`Mlp.forward` is what NumPy's calls cost beside what they compute,
-    and here there are fewer.
+    The weights are transposed, and the biases are the weights of an additional input of one. With
+    few rows, :meth:`Mlp.forward` spends most of its time on the overhead of NumPy's calls. This
+    class needs fewer calls.
     """
 
     def __init__(self, mlp: Mlp, rows: int) -> None:
@@ -148,12 +156,12 @@ class FixedMlp:
         self.renew()
 
     def renew(self) -> None:
-        """Take the weights as they are now."""
+        """Copy the current weights of the network."""
         for weight, layer in zip(self._weights, self._mlp.layers, strict=True):
             weight[:-1], weight[-1] = layer.weight.T, layer.bias
 
     def forward(self, inputs: Floats) -> Floats:
-        """Run the network. :return: its outputs, in an array that the next call writes to again."""
+        """Run the network. :return: its outputs, in an array that the next call overwrites."""
         self._filled[0][...] = inputs
         last = len(self._weights) - 1
         for index, out in enumerate(self._outputs):
@@ -164,13 +172,14 @@ class FixedMlp:
 
 
 def activation_of(policy: Any) -> Activation:
-    """The activation of SB3's policy."""
+    """Return the activation of SB3's policy."""
     return Activation(relu=policy.activation_fn is torch.nn.ReLU)
 
 
 def linear_layers(modules: Iterable[torch.nn.Module], parameters: FlatParameters) -> list[Linear]:
-    """The layers of a network.
-    :param modules: torch's in order; those that are not linear are the activation.
+    """Return the linear layers of a network.
+
+    :param modules: torch's modules in order. Those that are not linear are the activation.
     """
     return [
         joined((module,), parameters) for module in modules if isinstance(module, torch.nn.Linear)
@@ -178,8 +187,9 @@ def linear_layers(modules: Iterable[torch.nn.Module], parameters: FlatParameters
 
 
 def joined(modules: Sequence[torch.nn.Linear], parameters: FlatParameters) -> Linear:
-    """Layers with the same inputs as one; their weights must lie one after another, and their
-    biases, too.
+    """Join layers with the same inputs to one layer.
+
+    Their weights must be neighbours in `parameters`, and so must their biases.
     """
     weight, weight_gradient = parameters.views(*(module.weight for module in modules))
     bias, bias_gradient = parameters.views(*(module.bias for module in modules))
@@ -187,6 +197,6 @@ def joined(modules: Sequence[torch.nn.Linear], parameters: FlatParameters) -> Li
 
 
 def empty(*shape: int) -> Floats:
-    """An array to be written to."""
+    """Return a new float32 array without initial values."""
     array: np.ndarray[Any, np.dtype[np.float32]] = np.empty(shape, np.float32)
     return array

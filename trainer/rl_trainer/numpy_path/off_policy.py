@@ -1,7 +1,7 @@
-"""The SAC, TD3, DDPG and DQN subclasses whose actions and updates run in NumPy.
+"""The subclasses of SB3's SAC, TD3, DDPG and DQN whose actions and updates run in NumPy.
 
-They draw from the same generators in the same order as stock SB3, so that a seed gives the same
-training, but for rounding.
+They draw from the same generators in the same order as stock SB3. So a seed gives the same
+training, except for rounding.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from rl_trainer.numpy_path.critics import Critics
-from rl_trainer.numpy_path.deterministic import DeterministicUpdate, SquashedActor
+from rl_trainer.numpy_path.dqn_update import DqnUpdate
 from rl_trainer.numpy_path.layers import (
     Activation,
     Array,
@@ -29,50 +29,52 @@ from rl_trainer.numpy_path.optimizers import (
     Floats,
     flat_optimizer_for,
 )
-from rl_trainer.numpy_path.q_learning import QUpdate
 from rl_trainer.numpy_path.replay import Transitions, draw
-from rl_trainer.numpy_path.soft import SoftUpdate, SquashedGaussian, Temperature
+from rl_trainer.numpy_path.sac_update import SacUpdate, SquashedGaussian, Temperature
+from rl_trainer.numpy_path.td3_update import SquashedActor, Td3Update
 
 
 class Engine(Protocol):
-    """What takes the steps."""
+    """The part of a model that takes gradient steps."""
 
     @property
     def optimizers(self) -> list[FlatOptimizer]:
-        """All that count steps."""
+        """The optimizers whose steps are counted."""
         ...
 
 
 class NumpyOffPolicy(OffPolicyAlgorithm):
-    """What all have in common. A saved model is a plain one of SB3's class."""
+    """The common part of all four algorithms. A saved model is a plain model of SB3's class."""
 
     _engine: Any = None
 
     def prepared(self) -> Any:
-        """Move the parameters into flat arrays, once, and give the engine that trains them."""
+        """Return the engine that trains the model. The first call builds it."""
         if self._engine is None:
             self._engine = self.build_engine()
-            self.policy.set_training_mode(False)  # covered layers know no modes
+            # The covered layers act the same in both modes, so the mode is set only once.
+            self.policy.set_training_mode(False)
         return self._engine
 
     def build_engine(self) -> Engine:
-        """Build what takes the steps."""
+        """Move the parameters into flat arrays, and build the engine that trains them."""
         raise NotImplementedError
 
     def explore(
         self, observations: Floats, action_noise: ActionNoise | None
     ) -> tuple[Array, Array]:
         """Choose actions after the warm-up.
-        :return: those for the environment, and those for the buffer.
+
+        :return: the actions for the environment, and the actions for the buffer.
         """
         raise NotImplementedError
 
     def draw(self, batch_size: int) -> Transitions:
-        """Draw a minibatch."""
+        """Draw a minibatch from the replay buffer."""
         return draw(self.replay_buffer, batch_size, self._vec_normalize_env, self.gamma)
 
     def begin(self, optimizers: Sequence[torch.optim.Optimizer]) -> float:
-        """Begin a round of gradient steps. :return: its learning rate."""
+        """Begin a round of gradient steps. :return: the learning rate of the round."""
         self._update_learning_rate(list(optimizers))
         for optimizer in self.prepared().optimizers:
             optimizer.begin()
@@ -84,7 +86,7 @@ class NumpyOffPolicy(OffPolicyAlgorithm):
             optimizer.end()
 
     def log(self, **values: Sequence[float]) -> None:
-        """Log the means as SB3 does; nothing of what is empty."""
+        """Log the means as SB3 does. An empty column is not logged."""
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, column in values.items():
             if column:
@@ -105,16 +107,16 @@ class NumpyOffPolicy(OffPolicyAlgorithm):
 
 
 class _Continuous(NumpyOffPolicy):
-    """SAC's and TD3's exploration: actions between -1 and 1, noise on top where it is wanted."""
+    """The exploration of SAC and TD3: actions between -1 and 1, with optional noise."""
 
     def squashed(self, observations: Floats) -> Floats:
-        """Choose actions between -1 and 1."""
+        """Return the actor's actions, between -1 and 1."""
         raise NotImplementedError
 
     def explore(
         self, observations: Floats, action_noise: ActionNoise | None
     ) -> tuple[Array, Array]:
-        """Add noise, and scale to the environment's bounds."""
+        """Add noise to the actor's actions, and scale them to the environment's bounds."""
         actions: Array = self.squashed(observations)
         if action_noise is not None:
             actions = np.clip(actions + action_noise(), -1, 1)
@@ -122,15 +124,14 @@ class _Continuous(NumpyOffPolicy):
 
 
 class NumpySAC(_Continuous, SAC):
-    """SB3's SAC, for models that :func:`rl_trainer.numpy_path.coverage.why_not_covered` finds no
-    reason against.
-    """
+    """SB3's SAC, for models that the NumPy path covers (:mod:`rl_trainer.numpy_path.coverage`)."""
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Take gradient steps on minibatches from the replay buffer."""
-        engine: SoftUpdate = self.prepared()
+        engine: SacUpdate = self.prepared()
         extra = [self.ent_coef_optimizer] if self.ent_coef_optimizer is not None else []
         learning_rate = self.begin([self.actor.optimizer, self.critic.optimizer, *extra])
+
         losses = []
         for gradient_step in range(gradient_steps):
             batch = self.draw(batch_size)
@@ -138,20 +139,19 @@ class NumpySAC(_Continuous, SAC):
             losses.append(engine.step(batch, noise, next_noise, learning_rate))
             if gradient_step % self.target_update_interval == 0:
                 engine.critics.follow(self.tau)
+
         self.end()
         self._n_updates += gradient_steps
         names = ["ent_coef", "actor_loss", "critic_loss", *(["ent_coef_loss"] if extra else [])]
         self.log(**{name: [getattr(loss, name) for loss in losses] for name in names})
 
     def squashed(self, observations: Floats) -> Floats:
-        """Sample from the actor."""
-        engine: SoftUpdate = self.prepared()
+        """Sample actions from the actor."""
+        engine: SacUpdate = self.prepared()
         return engine.actor.sample(observations, self._noise(len(observations))).actions
 
-    def build_engine(self) -> SoftUpdate:
-        """Build the actor with both heads as one layer, the critics, and the entropy
-        coefficient.
-        """
+    def build_engine(self) -> SacUpdate:
+        """Build the actor with both heads as one layer, the critics and the temperature."""
         actor: Any = self.actor
         activation = activation_of(self.policy)
         heads = (actor.mu, actor.log_std)
@@ -167,7 +167,7 @@ class NumpySAC(_Continuous, SAC):
             [*linear_layers(actor.latent_pi, optimizer), joined(heads, optimizer)], activation
         )
         critics = _critics(self, activation, loss_scale=0.5)
-        return SoftUpdate(SquashedGaussian(network), optimizer, critics, self._temperature())
+        return SacUpdate(SquashedGaussian(network), optimizer, critics, self._temperature())
 
     def _temperature(self) -> Temperature:
         target_entropy: Any = self.target_entropy
@@ -181,32 +181,35 @@ class NumpySAC(_Continuous, SAC):
 
 
 class NumpyTD3(_Continuous, TD3):
-    """SB3's TD3, for models that are covered."""
+    """SB3's TD3, for models that the NumPy path covers (:mod:`rl_trainer.numpy_path.coverage`)."""
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Take gradient steps on minibatches from the replay buffer."""
-        engine: DeterministicUpdate = self.prepared()
+        engine: Td3Update = self.prepared()
         learning_rate = self.begin([self.actor.optimizer, self.critic.optimizer])
         actor_losses, critic_losses = [], []
         for _ in range(gradient_steps):
             self._n_updates += 1
             batch = self.draw(batch_size)
+
             noise = torch.empty(batch.actions.shape).normal_(0, self.target_policy_noise).numpy()
             noise = np.clip(noise, -self.target_noise_clip, self.target_noise_clip)
+
             critic_losses.append(engine.learn_values(batch, noise, learning_rate))
             if self._n_updates % self.policy_delay == 0:
                 actor_losses.append(engine.learn_actions(batch.observations, learning_rate))
                 engine.follow(self.tau)
+
         self.end()
         self.log(actor_loss=actor_losses, critic_loss=critic_losses)
 
     def squashed(self, observations: Floats) -> Floats:
-        """Do what the actor says."""
-        engine: DeterministicUpdate = self.prepared()
+        """Return the actor's deterministic actions."""
+        engine: Td3Update = self.prepared()
         return engine.actor.act(observations)
 
-    def build_engine(self) -> DeterministicUpdate:
-        """Build the actor, the critics, and the targets of both."""
+    def build_engine(self) -> Td3Update:
+        """Build the actor, the critics and the target networks of both."""
         activation = activation_of(self.policy)
         optimizer, target = (
             _flat(self.actor.parameters(), self.actor.optimizer),
@@ -218,19 +221,20 @@ class NumpyTD3(_Continuous, TD3):
             optimizer,
             target,
         )
-        return DeterministicUpdate(actor, _critics(self, activation, loss_scale=1.0))
+
+        return Td3Update(actor, _critics(self, activation, loss_scale=1.0))
 
 
 class NumpyDDPG(NumpyTD3, DDPG):
-    """SB3's DDPG, which is TD3 with one critic and without smoothing."""
+    """SB3's DDPG, which is TD3 with one critic and without noise on the target's actions."""
 
 
 class NumpyDQN(NumpyOffPolicy, DQN):
-    """SB3's DQN, for models that are covered."""
+    """SB3's DQN, for models that the NumPy path covers (:mod:`rl_trainer.numpy_path.coverage`)."""
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Take gradient steps on minibatches from the replay buffer."""
-        engine: QUpdate = self.prepared()
+        engine: DqnUpdate = self.prepared()
         learning_rate = self.begin([self.policy.optimizer])
         losses = [
             engine.step(self.draw(batch_size), learning_rate, self.max_grad_norm)
@@ -243,23 +247,23 @@ class NumpyDQN(NumpyOffPolicy, DQN):
     def explore(
         self, observations: Floats, action_noise: ActionNoise | None
     ) -> tuple[Array, Array]:
-        """Be greedy, or draw all actions at random with the exploration rate."""
-        del action_noise  # SB3 gives DQN none
+        """Take the best actions, or with the exploration rate as probability random actions."""
+        del action_noise  # SB3 gives DQN no action noise
         if np.random.rand() < self.exploration_rate:
             actions = np.array([self.action_space.sample() for _ in range(len(observations))])
         else:
-            engine: QUpdate = self.prepared()
+            engine: DqnUpdate = self.prepared()
             actions = engine.act(observations)
         return actions, actions
 
-    def build_engine(self) -> QUpdate:
-        """Build the network and its target."""
+    def build_engine(self) -> DqnUpdate:
+        """Build the network and its target network."""
         activation = activation_of(self.policy)
         optimizer, target = (
             _flat(self.q_net.parameters(), self.policy.optimizer),
             FlatParameters(self.q_net_target.parameters()),
         )
-        return QUpdate(
+        return DqnUpdate(
             Mlp(linear_layers(self.q_net.q_net, optimizer), activation),
             Mlp(linear_layers(self.q_net_target.q_net, target), activation),
             optimizer,

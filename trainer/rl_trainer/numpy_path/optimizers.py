@@ -1,4 +1,4 @@
-"""Adam and RMSprop on one flat array, and the model's parameters and moments as views of it."""
+"""Adam and RMSprop on flat arrays, of which the model's parameters and moments are views."""
 
 import itertools
 import math
@@ -8,23 +8,25 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-#: Below it a gradient is so long that its squares would overflow, and it is scaled before they are
-#: taken, as torch does.
+#: If the clipping scale is smaller, the gradient is so long that its squares would overflow. It is
+#: then scaled before it is squared, as torch does.
 SMALLEST_SCALE = 1e-12
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class FlatParameters:
-    """Moves parameters into one flat array, in the order given. The torch objects stay valid: they
-    become views.
+    """Moves parameters into one flat array, in the given order.
 
-    :param parameters: those that need no gradient are left where they are.
+    The torch objects stay valid, because they become views of the array.
+
+    :param parameters: the parameters to move; those that need no gradient are left out.
     """
 
     def __init__(self, parameters: Iterable[torch.Tensor]) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         size = sum(p.numel() for p in self.parameters)
         self.weights, self.gradient = np.empty(size, np.float32), np.zeros(size, np.float32)
+
         self._places: dict[int, tuple[slice, torch.Size]] = {}
         offset = 0
         for parameter in self.parameters:
@@ -35,20 +37,22 @@ class FlatParameters:
             offset = place.stop
 
     def place(self, parameter: torch.Tensor) -> tuple[slice, torch.Size]:
-        """Where a parameter lies, and its shape."""
+        """Return a parameter's slice of the flat array, and its shape."""
         return self._places[id(parameter)]
 
     def views(self, *parameters: torch.Tensor) -> tuple[Floats, Floats]:
-        """The weights and the gradient of one parameter, to read and to write.
+        """Return writable views of a parameter's weights and gradient.
 
-        :param parameters: several are seen as one, their rows in order; they must lie one after
-            another.
+        :param parameters: one parameter, or several that are neighbours in the flat array. Their
+            rows are joined to one view.
+        :raises ValueError: if the parameters are not neighbours.
         """
         places = [self.place(parameter) for parameter in parameters]
         if any(
             before.stop != after.start for (before, _), (after, _) in itertools.pairwise(places)
         ):
-            raise ValueError("the parameters do not lie one after another")
+            raise ValueError("the parameters are not neighbours in the flat array")
+
         whole = slice(places[0][0].start, places[-1][0].stop)
         shape = (
             (sum(shape[0] for _, shape in places), *places[0][1][1:])
@@ -59,11 +63,12 @@ class FlatParameters:
 
 
 class FlatOptimizer(FlatParameters):
-    """Moves an optimizer's moments into flat arrays too, and takes its steps there; `state_dict()`
-    sees every step at once.
+    """Takes a torch optimizer's steps on flat arrays.
+
+    The optimizer's moments become views of flat arrays too, so its `state_dict()` shows every step.
     """
 
-    #: What torch calls the arrays that it keeps for each parameter.
+    #: torch's names of the arrays that the optimizer keeps for each parameter.
     slots: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -73,10 +78,8 @@ class FlatOptimizer(FlatParameters):
         size = len(self.weights)
         self.moments = {slot: np.zeros(size, np.float32) for slot in self.slots}
         self._scratch, self._root = np.empty(size, np.float32), np.empty(size, np.float32)
-        self._steps, self._count = (
-            torch.zeros(len(self.parameters)),
-            0,
-        )  # one each: torch counts each parameter's steps by itself
+        # torch counts the steps of each parameter separately.
+        self._steps, self._count = torch.zeros(len(self.parameters)), 0
         self.group: dict[str, Any] = optimizer.param_groups[0]
         for parameter, step in zip(self.parameters, self._steps, strict=True):
             self._adopt(parameter, step, optimizer)
@@ -84,7 +87,7 @@ class FlatOptimizer(FlatParameters):
     def step(self, learning_rate: float, max_norm: float) -> float:
         """Clip the gradient to a norm, as torch's `clip_grad_norm_` does, and take one step.
 
-        :return: the gradient's norm before clipping; not finite when the training has diverged.
+        :return: the gradient's norm before clipping. It is not finite if the training diverged.
         """
         norm = math.sqrt(float(self.gradient.dot(self.gradient)))
         scale = min(1.0, max_norm / (norm + 1e-6))
@@ -96,7 +99,8 @@ class FlatOptimizer(FlatParameters):
 
     def step_unclipped(self, learning_rate: float, scale: float = 1.0) -> None:
         """Take one step.
-        :param scale: the gradient is multiplied by it, in whatever is computed of it.
+
+        :param scale: factor of the gradient. The array `gradient` itself does not change.
         """
         self._count += 1
         self._move(learning_rate, scale)
@@ -106,14 +110,14 @@ class FlatOptimizer(FlatParameters):
         self._count = int(self._steps.max())
 
     def end(self) -> None:
-        """Write the step counter back, so that the optimizer's `state_dict()` is whole."""
+        """Write the step counter into the optimizer's state, so that `state_dict()` is complete."""
         self._steps.fill_(self._count)
 
     def _move(self, learning_rate: float, scale: float) -> None:
         raise NotImplementedError
 
     def _second_moment(self, slot: str, decay: float, scale: float) -> Floats:
-        """Update a mean of squared gradients, each multiplied by the scale."""
+        """Update a running mean of squared gradients, where each gradient is scaled."""
         moment, scratch = self.moments[slot], self._scratch
         moment *= decay
         np.multiply(self.gradient, self.gradient, out=scratch)
@@ -146,9 +150,8 @@ class FlatAdam(FlatOptimizer):
         np.multiply(self.gradient, (1 - beta1) * scale, out=scratch)
         first += scratch
         np.sqrt(self._second_moment("exp_avg_sq", beta2, scale), out=root)
-        bias = math.sqrt(
-            1 - beta2**self._count
-        )  # of the root; what torch divides the array by is put into the two numbers
+        # torch divides the root by this correction. Here it is a factor of the two numbers below.
+        bias = math.sqrt(1 - beta2**self._count)
         root += self.group["eps"] * bias
         np.divide(first, root, out=scratch)
         scratch *= learning_rate * bias / (1 - beta1**self._count)
@@ -156,7 +159,7 @@ class FlatAdam(FlatOptimizer):
 
 
 class FlatRmsProp(FlatOptimizer):
-    """torch.optim.RMSprop without momentum, centering or weight decay: A2C's."""
+    """torch.optim.RMSprop without momentum, centering or weight decay, as A2C uses it."""
 
     slots = ("square_avg",)
 
@@ -170,7 +173,7 @@ class FlatRmsProp(FlatOptimizer):
 
 
 def flat_optimizer_for(optimizer: torch.optim.Optimizer) -> type[FlatOptimizer] | None:
-    """Find the class that takes an optimizer's steps; None if it has options that none covers."""
+    """Return the class that takes an optimizer's steps; None if no class covers its options."""
     group = optimizer.param_groups[0]
     kinds: dict[type[torch.optim.Optimizer], tuple[type[FlatOptimizer], tuple[str, ...]]] = {
         torch.optim.Adam: (FlatAdam, ("weight_decay", "amsgrad", "maximize")),

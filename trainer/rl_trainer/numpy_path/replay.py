@@ -1,5 +1,6 @@
-"""Drawing minibatches from SB3's replay buffers: the same transitions for the same seed, without
-tensors in between.
+"""Draw minibatches from SB3's replay buffers without creating tensors.
+
+A seed gives the same transitions as with stock SB3.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +15,8 @@ from rl_trainer.numpy_path.optimizers import Floats
 
 class Transitions(NamedTuple):
     """Rows of a replay buffer, flattened as SB3's extractor does.
-    :param discounts: by row where a buffer has n-step returns.
+
+    `discounts` is one number, or one number per row if the buffer has n-step returns.
     """
 
     observations: Floats
@@ -28,28 +30,31 @@ class Transitions(NamedTuple):
 def draw(
     buffer: Any, batch_size: int, statistics: VecNormalize | None, gamma: float
 ) -> Transitions:
-    """Draw rows with replacement, normalised if the environment is.
+    """Draw rows with replacement.
 
-    Buffers other than SB3's plain one (n-step returns) draw by themselves.
+    Other buffers than SB3's plain one, for example with n-step returns, draw with their own
+    `sample`, and so does a buffer whose observations must be normalized.
+
+    :param statistics: the statistics that normalize observations; None without VecNormalize.
+    :param gamma: the discount of a buffer without n-step returns.
     """
     if type(buffer) is not ReplayBuffer or buffer.optimize_memory_usage or statistics is not None:
         return _from_tensors(buffer.sample(batch_size, env=statistics), gamma)
     rows = np.random.randint(0, buffer.buffer_size if buffer.full else buffer.pos, size=batch_size)
-    envs = np.random.randint(
-        0, high=buffer.n_envs, size=batch_size
-    )  # SB3 draws this also for a single environment
+    # SB3 draws this for a single environment, too.
+    envs = np.random.randint(0, high=buffer.n_envs, size=batch_size)
     places = rows * buffer.n_envs + envs
 
-    def taken(column: Array) -> Array:
+    def take_rows(column: Array) -> Array:
         return column.reshape(buffer.buffer_size * buffer.n_envs, -1).take(places, axis=0)
 
-    dones = taken(buffer.dones)[:, 0] * (1 - taken(buffer.timeouts)[:, 0])
+    dones = take_rows(buffer.dones)[:, 0] * (1 - take_rows(buffer.timeouts)[:, 0])
     return Transitions(
-        _floats(taken(buffer.observations)),
-        taken(buffer.actions),
-        _floats(taken(buffer.next_observations)),
+        _floats(take_rows(buffer.observations)),
+        take_rows(buffer.actions),
+        _floats(take_rows(buffer.next_observations)),
         dones,
-        taken(buffer.rewards)[:, 0],
+        take_rows(buffer.rewards)[:, 0],
         gamma,
     )
 
@@ -67,5 +72,5 @@ def _from_tensors(samples: Any, gamma: float) -> Transitions:
 
 
 def _floats(observations: Array) -> Floats:
-    """One row each, in 32 bits."""
+    """Return one row of 32-bit numbers per observation."""
     return observations.reshape(len(observations), -1).astype(np.float32, copy=False)

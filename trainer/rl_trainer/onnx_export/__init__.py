@@ -1,3 +1,5 @@
-"""From an SB3 model to one ONNX file, written node by node: no tracing, a few milliseconds, the
-same bytes every time.
+"""Exports an SB3 model to one ONNX file.
+
+The graph is written node by node, without tracing. This takes a few milliseconds and gives the same
+bytes every time.
 """

@@ -1,5 +1,6 @@
-"""Whether the exported policy acts as the model does, on observations that were sampled and on some
-that were visited.
+"""Check that an exported policy acts as its model does.
+
+Both act on sampled observations, and on observations from the training if there are any.
 """
 
 import copy
@@ -15,18 +16,20 @@ from rl_trainer.errors import TrainerError
 from rl_trainer.onnx_export.observations import Space
 from rl_trainer.onnx_export.reference import Observations, Reference, rows_of
 
+#: Number of sampled observations.
 SAMPLED = 256
+#: Observations from this size on are replaced, because networks overflow on them.
 LARGEST = 1e6
 STEPS_IF_RECURRENT = 3
-#: Largest difference of a continuous action, as a part of the action's range.
+#: Largest allowed difference of a continuous action, as a part of the action's range.
 TOLERANCE = 1e-4
-#: Discrete actions may differ where two are level to rounding: at most this part of the
-#: observations.
+#: Largest allowed part of the observations with different discrete actions. Rounding can change the
+#: choice when two actions have nearly equal values.
 LEVEL = 0.01
 
 
 class UnequalPolicyError(TrainerError):
-    """The exported policy acts otherwise than the model that it was made from."""
+    """The exported policy does not act as the model that it was made from."""
 
 
 def compare(
@@ -38,15 +41,17 @@ def compare(
     visited: Observations | None = None,
     recurrent: bool = False,
 ) -> dict[str, JsonValue]:
-    """Run both on the same observations, from the beginning of as many episodes.
+    """Run the exported policy and the model on the same observations, and compare the actions.
 
-    :param reference: makes the model's side for so many rows.
-    :param visited: observations from training, as the environment gave them; None: sampled ones
-        only.
-    :param recurrent: take several steps, because the policy remembers.
-    :return: what the metadata records: how many observations, how many actions differ, and by how
-        much at most.
-    :raises UnequalPolicyError: if they differ by more than rounding explains.
+    Each observation is the first of an episode of its own.
+
+    :param reference: makes the model's side for a number of rows.
+    :param visited: observations from the training, as the environment gave them; None to use
+        sampled observations only.
+    :param recurrent: take several steps, because the policy has a state.
+    :return: the record for the metadata: the number of observations, the number of different
+        actions, and their largest difference.
+    :raises UnequalPolicyError: if the actions differ by more than rounding explains.
     """
     found: dict[str, JsonValue] = {"tolerance": TOLERANCE}
     batches = {
@@ -65,10 +70,10 @@ def compare(
 
 
 def sample_observations(space: Space, rows: int) -> Observations:
-    """Draw observations from a copy of the space, always the same ones."""
-    own = copy.deepcopy(space)
-    own.seed(0)
-    drawn = [own.sample() for _ in range(rows)]
+    """Draw observations from a copy of the space. Every call draws the same ones."""
+    seeded = copy.deepcopy(space)
+    seeded.seed(0)
+    drawn = [seeded.sample() for _ in range(rows)]
     if isinstance(space, spaces.Dict):
         return {
             key: _within_reason(np.stack([sample[key] for sample in drawn])) for key in space.spaces
@@ -77,8 +82,10 @@ def sample_observations(space: Space, rows: int) -> Observations:
 
 
 def _within_reason(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Replace numbers that no environment gives: some spaces are bounded by the largest float, and
-    networks overflow.
+    """Replace huge numbers with normal ones.
+
+    Some spaces are bounded by the largest float. No environment gives such numbers, and networks
+    overflow on them.
     """
     if values.dtype.kind != "f":
         return values
@@ -87,9 +94,7 @@ def _within_reason(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 class ExportedSession:
-    """Steps an ONNX policy through observations of several episodes at once, from their
-    beginnings.
-    """
+    """Runs an ONNX policy on several episodes at once, from their first steps on."""
 
     def __init__(self, onnx_policy: bytes, rows: int) -> None:
         import onnxruntime
@@ -107,7 +112,7 @@ class ExportedSession:
         }
 
     def act(self, observations: Observations) -> np.ndarray[Any, Any]:
-        """Give the deterministic actions."""
+        """Return the deterministic actions, one per row."""
         feeds = (
             dict(observations) if isinstance(observations, Mapping) else {OBSERVATION: observations}
         )
@@ -121,14 +126,16 @@ class ExportedSession:
 def _difference(
     exported: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], space: Space
 ) -> tuple[int, float]:
-    """How many actions differ, and by how much of the range at most (0 for actions that are no
-    numbers).
+    """Return the number of different actions, and their largest difference.
+
+    The difference is a part of the action's range. It is 0 unless the space is a Box.
     """
     if exported.shape != expected.shape:
         raise UnequalPolicyError(
-            f"the exported policy gives actions of shape {exported.shape}, the model "
-            f"{expected.shape}"
+            f"the exported policy's actions have the shape {exported.shape}, but the model's "
+            f"actions have the shape {expected.shape}"
         )
+
     rows = len(exported)
     differs = (exported != expected).reshape(rows, -1).any(axis=1)
     if not isinstance(space, spaces.Box):
@@ -142,11 +149,11 @@ def _check(name: str, rows: int, differing: int, largest: float, space: Space) -
     if isinstance(space, spaces.Box):
         if not largest <= TOLERANCE:
             raise UnequalPolicyError(
-                f"on {name} observations the exported policy's actions are off by {largest:.2g} "
-                "of their range"
+                f"on {name} observations the exported policy's actions differ from the model's by "
+                f"{largest:.2g} of their range; at most {TOLERANCE:.2g} is allowed"
             )
     elif differing > LEVEL * rows:
         raise UnequalPolicyError(
-            f"on {differing} of {rows} {name} observations the exported policy acts otherwise "
-            "than the model"
+            f"on {differing} of {rows} {name} observations the exported policy chooses another "
+            f"action than the model; at most {LEVEL:.0%} are allowed"
         )

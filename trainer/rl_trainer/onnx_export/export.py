@@ -1,4 +1,4 @@
-"""A model as the ONNX file that leaves its trial, and what it says of itself."""
+"""Export a model as an ONNX file with metadata that describes it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from rl_trainer.onnx_export.observations import Space
 from rl_trainer.onnx_export.reference import Observations, Reference
 from rl_trainer.onnx_export.spaces import space_form
 
+#: Packages whose versions the metadata records.
 PACKAGES = (
     "gymnasium",
     "numpy",
@@ -34,7 +35,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class ExportedPolicy:
-    """The bytes of a policy, and what it says of itself."""
+    """The bytes of an ONNX policy, and the metadata that they contain."""
 
     onnx: bytes
     metadata: PolicyMetadata
@@ -53,17 +54,21 @@ def export_policy(
     visited: Observations | None = None,
     wrappers: Sequence[WrapperForm] = (),
 ) -> ExportedPolicy:
-    """Write a model as ONNX, check that it acts the same, and add what it is.
+    """Write a model as ONNX, check that it acts as the model does, and add its metadata.
 
-    :param parameters: what the digest is over.
-    :param observation_space: the environment's; None: the model's.
-    :param stack: how frames are stacked; None: not at all.
-    :param wrappers: what the environment was in; whoever plays the policy puts it into the same.
+    :param parameters: the parameters that the digest covers.
+    :param observation_space: the environment's observation space; None for the model's.
+    :param stack: how frames are stacked; None if they are not stacked.
+    :param statistics: the statistics that normalize observations; None without VecNormalize.
+    :param visited: observations from the training, for the check; None to check with sampled ones.
+    :param wrappers: the wrappers of the training's environment. The evaluator uses the same ones.
     :raises BadInputError: if the policy cannot be written as ONNX.
+    :raises UnequalPolicyError: if the written policy does not act as the model does.
     """
     space = observation_space if observation_space is not None else model.observation_space
     graph = Graph()
     distribution, recurrent = add_policy(graph, model.policy, space, statistics, stack)
+
     metadata = PolicyMetadata(
         algo=algo,
         env_id=env_id,
@@ -85,20 +90,22 @@ def export_policy(
         visited=visited,
         recurrent=recurrent,
     )
+
     metadata = metadata.with_equality(equality)
     data = graph.to_bytes(metadata.to_json())
     if len(data) > MAX_BYTES:
         raise BadInputError(
-            f"the policy takes {len(data)} bytes as ONNX; at most {MAX_BYTES} are allowed"
+            f"the policy has {len(data)} bytes as ONNX, but at most {MAX_BYTES} are allowed; "
+            "train a smaller network"
         )
     return ExportedPolicy(data, metadata)
 
 
 def check_exportable(model: Any) -> None:
-    """Write an untrained model's graph, so that what has no translation is refused before anything
-    is trained.
+    """Write an untrained model's graph, so that the training of a model without an export fails.
 
-    :raises BadInputError: naming the layer, space or policy.
+    :raises BadInputError: if the model cannot be exported; the message names the layer, space or
+        policy.
     """
     space, stack = raw_space(model.env)
     space_form(space)
@@ -106,9 +113,7 @@ def check_exportable(model: Any) -> None:
 
 
 def raw_space(env: VecEnv) -> tuple[Space, FrameStack | None]:
-    """The observation space of the environment itself, and how its frames are stacked on the way to
-    the model.
-    """
+    """Return the innermost environment's observation space, and how its frames are stacked."""
     stack = None
     while hasattr(env, "venv"):
         if isinstance(env, VecFrameStack):

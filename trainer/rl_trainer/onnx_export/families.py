@@ -1,4 +1,4 @@
-"""Which of the graph's writers fits an SB3 policy."""
+"""Choose the function that writes an SB3 policy's network into a graph."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,13 +27,13 @@ def add_policy(
     statistics: VecNormalize | None,
     stack: FrameStack | None,
 ) -> tuple[str, bool]:
-    """Add a whole policy: inputs, network, outputs.
+    """Add a whole policy to a graph: inputs, network and outputs.
 
-    :param space: the environment's observation space. :param statistics: None without VecNormalize.
-    :param stack: None if frames are not stacked.
-    :return: the kind of distribution, as the contract names it, and whether the policy remembers
-        anything.
-    :raises BadInputError: for a policy that has no translation.
+    :param space: the environment's observation space.
+    :param statistics: the statistics that normalize observations; None without VecNormalize.
+    :param stack: how frames are stacked; None if they are not stacked.
+    :return: the kind of distribution, by the contract's name, and whether the policy has a state.
+    :raises BadInputError: if the policy cannot be exported.
     """
     register_contrib()
     memory = PolicyMemory(graph, stack, getattr(policy, "lstm_actor", None))
@@ -49,8 +49,9 @@ def add_policy(
 
 
 def exporter_of(policy: Any) -> Exporter:
-    """Find out by its class how a policy is written.
-    :raises BadInputError: if it has no translation.
+    """Return the exporter of a policy's class.
+
+    :raises BadInputError: if the class has no exporter.
     """
     from sb3_contrib.ars.policies import ARSPolicy
     from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
@@ -69,7 +70,10 @@ def exporter_of(policy: Any) -> Exporter:
     for exporter, classes in kinds.items():
         if isinstance(policy, classes):
             return exporter
-    raise BadInputError(f"a policy of type {type(policy).__name__} cannot be exported to ONNX")
+    raise BadInputError(
+        f"a policy of type {type(policy).__name__} cannot be exported to ONNX; use a policy of SB3 "
+        "or sb3-contrib"
+    )
 
 
 def _actor_critic(graph: Graph, policy: Any, features: Callable[[Any], str]) -> str:

@@ -1,4 +1,8 @@
-"""Exporting a model that somebody else trained: any `model.zip` of SB3 or sb3-contrib."""
+"""Export a model that was trained elsewhere: any `model.zip` of SB3 or sb3-contrib.
+
+Such a file contains pickled objects. Loading it can execute any code, so the user must allow this
+with `--trust`.
+"""
 
 import json
 import pickle
@@ -16,7 +20,14 @@ from rl_trainer.settings.algorithms import load_class
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What the command line asks for."""
+    """The options of the command `export`.
+
+    :param model: path of the `model.zip`.
+    :param out: path of the ONNX file to write.
+    :param vecnormalize: path of a pickled VecNormalize; None if observations are not normalized.
+    :param algo: the algorithm's name; None to detect it from the file.
+    :param trust: whether the user allows the code in the files to run.
+    """
 
     model: str
     out: str
@@ -27,7 +38,7 @@ class ExportRequest:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
 
 
-#: What stands in for saved schedules; nothing is trained with them.
+#: Values that replace the saved schedules. An export does not train, so it needs no schedule.
 SCHEDULES: dict[str, Any] = {
     "learning_rate": 0.0,
     "clip_range": 0.0,
@@ -37,20 +48,27 @@ SCHEDULES: dict[str, Any] = {
 
 
 def export_file(request: ExportRequest) -> dict[str, Any]:
-    """Load a model and write it as ONNX, and its parameters beside it, for warm starts and for an
-    import.
+    """Load a model and write it as an ONNX file, with its parameters in a second file.
 
-    :raises BadInputError: without `trust`, or if a file is no such model, or cannot be written as
-        ONNX.
+    The parameters lie next to the ONNX file and end in `.safetensors`. Warm starts and imports need
+    them.
+
+    :return: the facts that the command prints as JSON.
+    :raises BadInputError: if `trust` is False, a file is not a model of SB3, or the model cannot be
+        exported.
     """
     if not request.trust:
         raise BadInputError(
-            f"--trust: is required, because loading {request.model} executes the code inside it"
+            f"loading {request.model} executes the code inside it; add --trust if you trust the "
+            "file's author"
         )
+
     pin_threads()
     algo = request.algo or detect_algorithm(request.model)
     if algo not in ALGORITHMS:
-        raise BadInputError(f"--algo {algo}: is unknown; known: {', '.join(algorithm_names())}")
+        raise BadInputError(f"--algo {algo} is unknown; use one of {', '.join(algorithm_names())}")
+
+    # Imported late, because these modules take seconds to load and wrong options need none.
     from safetensors.numpy import save as save_safetensors
 
     from rl_trainer.checkpointing.digests import digest_arrays
@@ -66,15 +84,16 @@ def export_file(request: ExportRequest) -> dict[str, Any]:
         env_kwargs=request.env_kwargs,
         statistics=statistics,
     )
-    beside = Path(request.out).with_suffix(".safetensors")
+
+    parameters_path = Path(request.out).with_suffix(".safetensors")
     try:
         Path(request.out).write_bytes(exported.onnx)
-        beside.write_bytes(save_safetensors(parameters))
+        parameters_path.write_bytes(save_safetensors(parameters))
     except OSError as error:
         raise BadInputError(f"--out {request.out}: {error.strerror}") from error
     return {
         "out": request.out,
-        "parameters": str(beside),
+        "parameters": str(parameters_path),
         "algo": algo,
         "digest": digest_arrays(parameters),
         "n_bytes": len(exported.onnx),
@@ -83,34 +102,44 @@ def export_file(request: ExportRequest) -> dict[str, Any]:
 
 
 def detect_algorithm(path: str) -> str:
-    """Find out which algorithm saved a file, from its JSON alone: nothing is unpickled."""
+    """Detect which algorithm saved a file. Only its JSON is read; nothing is unpickled.
+
+    :raises BadInputError: if the file is not a `model.zip` of SB3.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             document = json.loads(archive.read("data"))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise BadInputError(f"--model {path}: is no model.zip of SB3: {error}") from error
+        raise BadInputError(f"--model {path} is not a model.zip of SB3: {error}") from error
+
     policy = document.get("policy_class")
     module = str(policy.get("__module__", "")) if isinstance(policy, dict) else ""
     by_module = [row for row in ALGORITHMS.values() if row.policy_module in module]
-    known = max(by_module, key=lambda row: len(row.policy_module))  # qrdqn, not dqn
+    # The longest match counts, because `qrdqn` contains `dqn`.
+    known = max(by_module, key=lambda row: len(row.policy_module))
     if known.policy_module:
         return known.name
+
+    # PPO, A2C and their relatives share a policy, so the attributes that they saved decide.
     marked = [row for row in by_module if set(row.saved_attributes) <= document.keys()]
     return max(marked, key=lambda row: len(row.saved_attributes)).name
 
 
 def load_model(algo: str, path: str) -> Any:
-    """Load a model to predict with. Its schedules are left out: they are code of the Python that
-    saved them.
+    """Load a model to predict with.
+
+    The saved schedules are replaced, because they are bytecode of the Python version that saved
+    them.
+
+    :raises BadInputError: if the file cannot be loaded.
     """
     from rl_trainer.onnx_export.old_gym import gym_stands_for_gymnasium
 
     kind = load_class(ALGORITHMS[algo])
     try:
         with gym_stands_for_gymnasium(), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # about what it cannot deserialise and an export does not need
+            # SB3 warns about attributes that it cannot load. An export does not need them.
+            warnings.simplefilter("ignore")
             return kind.load(
                 path, device="cpu", custom_objects=SCHEDULES | {"lr_schedule": _no_schedule}
             )
@@ -126,7 +155,7 @@ def load_model(algo: str, path: str) -> Any:
         zipfile.BadZipFile,
     ) as error:
         raise BadInputError(
-            f"--model {path}: cannot be loaded as {algo}: {' '.join(str(error).split())[:300]}"
+            f"--model {path} cannot be loaded as {algo}: {' '.join(str(error).split())[:300]}"
         ) from error
 
 
@@ -135,7 +164,11 @@ def _no_schedule(_progress_remaining: float) -> float:
 
 
 def load_statistics(path: str | None) -> Any:
-    """Load a VecNormalize file; None if there is none. It executes code when loaded."""
+    """Load a pickled VecNormalize, which can execute any code.
+
+    :return: the statistics; None if `path` is None.
+    :raises BadInputError: if the file cannot be loaded.
+    """
     if path is None:
         return None
     from rl_trainer.onnx_export.old_gym import gym_stands_for_gymnasium
@@ -144,7 +177,8 @@ def load_statistics(path: str | None) -> Any:
         with Path(path).open("rb") as file, gym_stands_for_gymnasium():
             statistics = pickle.load(file)  # noqa: S301  the caller trusts it: --trust
     except (OSError, pickle.UnpicklingError, ImportError, AttributeError, EOFError) as error:
-        raise BadInputError(f"--vecnormalize {path}: cannot be loaded: {error}") from error
+        raise BadInputError(f"--vecnormalize {path} cannot be loaded: {error}") from error
+
     statistics.training = False
     return statistics
 

@@ -1,4 +1,4 @@
-"""A small writer of ONNX graphs: values are named by strings, constants are NumPy arrays."""
+"""A small writer of ONNX graphs. Values have string names, and constants are NumPy arrays."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rl_lifecycle.evaluation.policies import METADATA_KEY, OPSET
 
-#: The oldest file format that holds opset 17, so that old runtimes read it.
+#: The oldest file format that supports opset 17, so that old runtimes can read the file.
 IR_VERSION = 8
 #: NumPy's types → ONNX's.
 TYPES = {
@@ -26,7 +26,7 @@ TYPES = {
 
 
 class Graph:
-    """Collects nodes; every method that adds one returns the name of its output."""
+    """Collects the nodes of a graph. Methods that add a node return the name of its output."""
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
@@ -36,17 +36,17 @@ class Graph:
         self._count = 0
 
     def input(self, name: str, dtype: str, shape: tuple[int, ...]) -> str:
-        """Declare an input; the batch dimension comes on top and is free."""
+        """Declare an input. A free batch dimension is put before `shape`."""
         self._inputs.append(helper.make_tensor_value_info(name, TYPES[dtype], ["batch", *shape]))
         return name
 
     def output(self, value: str, name: str, dtype: str, shape: tuple[int, ...]) -> None:
-        """Declare an output under its final name."""
+        """Declare a value as an output of the graph. A batch dimension is put before `shape`."""
         self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, TYPES[dtype], ["batch", *shape]))
 
     def constant(self, value: Any, dtype: str = "float32") -> str:
-        """Keep an array in the file."""
+        """Add a constant array."""
         name = self._fresh("c")
         self._constants.append(
             numpy_helper.from_array(np.ascontiguousarray(np.asarray(value, dtype)), name)
@@ -68,17 +68,18 @@ class Graph:
         return self.node("Cast", value, to=TYPES[dtype])
 
     def reshape(self, value: str, shape: tuple[int, ...]) -> str:
-        """Change a value's shape after the batch dimension."""
+        """Change a value's shape. The batch dimension stays."""
         return self.node("Reshape", value, self.constant([0, *shape], "int64"))
 
     def clip(self, value: str, low: Any, high: Any, dtype: str = "float32") -> str:
-        """Clip to bounds that may differ by element: ONNX's own Clip takes one pair of numbers."""
+        """Clip to bounds that may differ by element. ONNX's own Clip takes one pair of numbers."""
         return self.node(
             "Min", self.node("Max", value, self.constant(low, dtype)), self.constant(high, dtype)
         )
 
     def to_bytes(self, metadata: bytes) -> bytes:
-        """Write the file.
+        """Return the bytes of the ONNX file.
+
         :param metadata: JSON for :data:`rl_lifecycle.evaluation.policies.METADATA_KEY`.
         """
         graph = helper.make_graph(

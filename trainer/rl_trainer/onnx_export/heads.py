@@ -1,5 +1,7 @@
-"""From features to actions, for each family of SB3's policies: the deterministic action, and the
-distribution's parameters.
+"""Write the last layers of each family of SB3's policies, from features to actions.
+
+The outputs are the deterministic action and the parameters of the distribution. The functions
+return the kind of distribution, by the contract's name.
 """
 
 from typing import Any
@@ -14,18 +16,18 @@ from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export.graph import Graph
 from rl_trainer.onnx_export.modules import add_chain, add_module
 
-#: torch's numeric guard inside gSDE's deviation.
+#: The number that SB3 adds inside the root of gSDE's deviation, against a root of zero.
 SDE_EPSILON = 1e-6
 
 
 def add_actor_critic(graph: Graph, policy: Any, features: str) -> str:
-    """PPO, A2C, TRPO and their relatives. :return: the kind of distribution."""
+    """Add the actor of PPO, A2C, TRPO and their relatives."""
     latent = add_chain(graph, policy.mlp_extractor.policy_net, features)
     return add_action_net(graph, policy, latent)
 
 
 def add_action_net(graph: Graph, policy: Any, latent: str) -> str:
-    """The last layer of an actor-critic policy and its distribution."""
+    """Add the last layer of an actor-critic policy and its distribution."""
     outputs, space = add_module(graph, policy.action_net, latent), policy.action_space
     if isinstance(space, spaces.Discrete):
         return _categorical(graph, outputs, int(space.n))
@@ -33,6 +35,7 @@ def add_action_net(graph: Graph, policy: Any, latent: str) -> str:
         return _multi_categorical(graph, outputs, [int(n) for n in space.nvec])
     if isinstance(space, spaces.MultiBinary):
         return _bernoulli(graph, outputs, space)
+
     if policy.squash_output:
         _squashed(graph, outputs, space)
     else:
@@ -42,21 +45,22 @@ def add_action_net(graph: Graph, policy: Any, latent: str) -> str:
 
 
 def add_q_values(graph: Graph, outputs: str) -> str:
-    """DQN and QR-DQN: the action of the highest value. Exploring at random is a way to train, no
-    distribution of the policy.
+    """Add the output of DQN and QR-DQN: the action with the highest value.
+
+    Their random exploration belongs to the training, so the policy has no distribution.
     """
     graph.output(graph.node("ArgMax", outputs, axis=1, keepdims=0), ACTION, "int64", ())
     return "none"
 
 
 def add_deterministic_actor(graph: Graph, actor: Any, features: str) -> str:
-    """TD3 and DDPG."""
+    """Add the actor of TD3 and DDPG."""
     _unscaled(graph, add_module(graph, actor.mu, features), actor.action_space)
     return "none"
 
 
 def add_squashed_actor(graph: Graph, actor: Any, features: str) -> str:
-    """SAC, TQC and CrossQ: a Gaussian whose draws go through tanh."""
+    """Add the actor of SAC, TQC and CrossQ: a Gaussian whose draws are squashed by tanh."""
     latent, space = add_module(graph, actor.latent_pi, features), actor.action_space
     mean = add_module(graph, actor.mu, latent)
     _squashed(graph, mean, space)
@@ -69,7 +73,7 @@ def add_squashed_actor(graph: Graph, actor: Any, features: str) -> str:
 
 
 def add_ars(graph: Graph, policy: Any, outputs: str) -> str:
-    """ARS: a network that is deterministic; its last layer squashes already, if it does."""
+    """Add the output of ARS, a deterministic network that contains the squashing layer if any."""
     if isinstance(policy.action_space, spaces.Discrete):
         return add_q_values(graph, outputs)
     (_unscaled if policy.squash_output else _clipped)(graph, outputs, policy.action_space)
@@ -93,8 +97,10 @@ def _multi_categorical(graph: Graph, logits: str, sizes: list[int]) -> str:
 
 
 def _bernoulli(graph: Graph, logits: str, space: spaces.MultiBinary) -> str:
-    """Torch rounds the probability half to even, so 0.5 gives 0: the action is 1 where the logit is
-    above 0.
+    """Add the action 1 where the logit is above 0.
+
+    SB3 rounds the probability, and torch rounds half to even. So a probability of 0.5, which is a
+    logit of 0, gives the action 0.
     """
     chosen = graph.cast(graph.node("Greater", logits, graph.constant(0.0)), "int8")
     graph.output(graph.reshape(chosen, space.shape), ACTION, "int8", space.shape)
@@ -112,7 +118,7 @@ def _squashed(graph: Graph, mean: str, space: spaces.Box) -> None:
 
 
 def _unscaled(graph: Graph, scaled: str, space: spaces.Box) -> None:
-    """From [-1, 1] to the space: low + 0.5 (a + 1) (high - low), in SB3's order of operations."""
+    """Scale from [-1, 1] to the space: low + 0.5 (a + 1) (high - low), in SB3's order."""
     shaped = graph.reshape(scaled, space.shape)
     half = graph.node("Mul", graph.constant(0.5), graph.node("Add", shaped, graph.constant(1.0)))
     spread = graph.node("Mul", half, graph.constant(space.high - space.low))
@@ -122,21 +128,24 @@ def _unscaled(graph: Graph, scaled: str, space: spaces.Box) -> None:
 
 
 def _moments(graph: Graph, mean: str, log_std: str, space: spaces.Box) -> None:
-    """The parameters of a Gaussian, one row an observation, before anything is clipped or
-    squashed.
-    """
+    """Add a Gaussian's parameters as outputs, one row per observation, before clip and tanh."""
     graph.output(mean, MEAN, "float32", (_width(space),))
     graph.output(log_std, LOG_STD, "float32", (_width(space),))
 
 
 def _log_std(graph: Graph, policy: Any, mean: str, latent: str) -> str:
-    """One row per observation: a parameter, or with gSDE a function of the latent features."""
+    """Add the logarithm of the deviation, one row per observation.
+
+    It is a parameter, or with gSDE a function of the latent features.
+    """
     zeros = graph.node("Mul", mean, graph.constant(0.0))
     distribution = policy.action_dist
     if not isinstance(distribution, StateDependentNoiseDistribution):
         return graph.node("Add", zeros, graph.constant(policy.log_std.detach().cpu().numpy()))
     if distribution.latent_sde_dim is None:
-        raise BadInputError("a policy with gSDE that was never used cannot be exported")
+        raise BadInputError(
+            "a policy with gSDE cannot be exported before its first use; train it first"
+        )
     deviation = distribution.get_std(policy.log_std).detach().cpu().numpy()
     variance = graph.node("MatMul", graph.node("Mul", latent, latent), graph.constant(deviation**2))
     return graph.node(

@@ -1,8 +1,7 @@
-"""What a policy remembers between two steps: stacked frames, and the state of an LSTM, as one row
-of numbers.
+"""The state of a policy between two steps, as one row of numbers: stacked frames and LSTM states.
 
-The contract knows one `state_in` and one `state_out`; a consumer starts every episode with zeros,
-which is what SB3's VecFrameStack and sb3-contrib's recurrent policies start with too.
+The contract has one input `state_in` and one output `state_out`. Every episode starts with a state
+of zeros, as in SB3's VecFrameStack and in sb3-contrib's recurrent policies.
 """
 
 from dataclasses import dataclass
@@ -19,7 +18,12 @@ from rl_trainer.onnx_export.graph import Graph
 
 @dataclass(frozen=True)
 class FrameStack:
-    """Frames stacked on an axis of the observation. :param shape: of one frame."""
+    """Describes frames that are stacked on an axis of the observation.
+
+    :param n: number of frames.
+    :param axis: axis of one frame, without the batch dimension.
+    :param shape: shape of one frame.
+    """
 
     n: int
     axis: int
@@ -27,33 +31,37 @@ class FrameStack:
 
     @classmethod
     def of(cls, wrapper: VecFrameStack) -> "FrameStack":
-        """Read it off SB3's wrapper.
-        :raises BadInputError: for dictionaries, which have one stack a key.
+        """Read the stacking from SB3's wrapper.
+
+        :raises BadInputError: if the observations are dictionaries, which have a stack per key.
         """
         stacked = wrapper.stacked_obs
         if isinstance(stacked.stack_dimension, dict):
             raise BadInputError(
-                "hyperparameters.frame_stack: stacked dictionaries cannot be exported to ONNX"
+                "hyperparameters.frame_stack: stacked dictionaries cannot be exported to ONNX; "
+                "remove frame_stack"
             )
         shape = wrapper.venv.observation_space.shape or ()
         return cls(stacked.n_stack, 0 if stacked.channels_first else len(shape) - 1, shape)
 
     @property
     def older_shape(self) -> tuple[int, ...]:
-        """The shape of the frames that are remembered: all but the newest."""
+        """The shape of the remembered frames: all frames except the newest."""
         shape = list(self.shape)
         shape[self.axis] *= self.n - 1
         return tuple(shape)
 
     @property
     def width(self) -> int:
-        """How many numbers that is."""
+        """The number of values in the remembered frames."""
         return int(np.prod(self.older_shape))
 
 
 class PolicyMemory:
-    """The state of a policy in a graph: declared first, split into its parts, put together again at
-    the end.
+    """The state of a policy in a graph.
+
+    The constructor declares `state_in` and splits it into parts. `declare_output` joins the new
+    parts to `state_out`.
     """
 
     def __init__(self, graph: Graph, stack: FrameStack | None, lstm: torch.nn.LSTM | None) -> None:
@@ -61,6 +69,7 @@ class PolicyMemory:
         widths = [stack.width] if stack else []
         if lstm is not None:
             widths += [lstm.num_layers * lstm.hidden_size] * 2
+
         self.width = sum(widths)
         self._parts: list[str] = []
         self._new: dict[int, str] = {}
@@ -71,11 +80,13 @@ class PolicyMemory:
             )
 
     def add_frames(self, newest: str) -> str:
-        """Put the newest frame behind the older ones; give all of them, and remember all but the
-        oldest.
+        """Append the newest frame to the older ones. All except the oldest become the new state.
+
+        :return: the stacked frames; `newest` if frames are not stacked.
         """
         if self.stack is None:
             return newest
+
         axis, size = self.stack.axis + 1, self.stack.shape[self.stack.axis]
         older = self.graph.reshape(self._parts[0], self.stack.older_shape)
         stacked = self.graph.node("Concat", older, newest, axis=axis)
@@ -88,9 +99,13 @@ class PolicyMemory:
         return stacked
 
     def add_lstm(self, features: str) -> str:
-        """Run the LSTM for one step, layer upon layer."""
+        """Run the LSTM for one step, layer by layer.
+
+        :return: the outputs of the last layer; `features` if there is no LSTM.
+        """
         if self.lstm is None:
             return features
+
         first, layers = len(self._parts) - 2, self.lstm.num_layers
         hidden = self.graph.nodes("Split", self._parts[first], n_outputs=layers, axis=1)
         cells = self.graph.nodes("Split", self._parts[first + 1], n_outputs=layers, axis=1)
@@ -104,7 +119,7 @@ class PolicyMemory:
         return features
 
     def declare_output(self) -> bool:
-        """Put the new state together. :return: whether there is any."""
+        """Join the parts of the new state. :return: whether the policy has a state."""
         if not self._parts:
             return False
         whole = self.graph.node(
@@ -116,8 +131,9 @@ class PolicyMemory:
     def _layer(
         self, lstm: torch.nn.LSTM, layer: int, features: str, hidden: str, cell: str
     ) -> tuple[str, str]:
-        """One ONNX LSTM of one step. Sequence and direction are axes of size 1; gates are in the
-        order i, o, f, c.
+        """Add one ONNX LSTM node for one step.
+
+        Sequence and direction are axes of size 1. The gates are in ONNX's order: i, o, f, c.
         """
         weights = [
             _gates(lstm, f"weight_ih_l{layer}"),
@@ -146,6 +162,6 @@ class PolicyMemory:
 
 
 def _gates(lstm: torch.nn.LSTM, name: str) -> "np.ndarray[Any, Any]":
-    """Give weights in ONNX's order of the gates; in torch it is i, f, g, o."""
+    """Return weights in ONNX's order of the gates: i, o, f, c. torch's order is i, f, g, o."""
     inputs, forget, cell, output = np.split(getattr(lstm, name).detach().cpu().numpy(), 4)
     return np.concatenate([inputs, output, forget, cell])

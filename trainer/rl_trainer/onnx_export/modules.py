@@ -1,4 +1,4 @@
-"""torch modules as ONNX nodes."""
+"""Write torch modules as ONNX nodes."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from torch import nn
 from rl_trainer.errors import BadInputError
 from rl_trainer.onnx_export.graph import Graph
 
-#: Activations that are one node each.
+#: torch's activation → the ONNX operator and its attributes.
 ACTIVATIONS: dict[type[nn.Module], tuple[str, dict[str, Any]]] = {
     nn.Tanh: ("Tanh", {}),
     nn.ReLU: ("Relu", {}),
@@ -21,7 +21,7 @@ ACTIVATIONS: dict[type[nn.Module], tuple[str, dict[str, Any]]] = {
 
 
 def add_module(graph: Graph, module: nn.Module, value: str) -> str:
-    """Add a module. :raises BadInputError: if it is of a kind that has no translation."""
+    """Add a module. :raises BadInputError: if the module's type cannot be exported."""
     if isinstance(module, nn.Sequential):
         return add_chain(graph, module, value)
     for kind, writer in WRITERS.items():
@@ -54,7 +54,8 @@ def _convolution(graph: Graph, module: Any, value: str) -> str:
         inputs.append(graph.constant(_numpy(module.bias)))
     if isinstance(module.padding, str) or module.padding_mode != "zeros":
         raise BadInputError(
-            f"a convolution with padding {module.padding!r} cannot be exported to ONNX"
+            f"a convolution with padding {module.padding!r} and padding_mode "
+            f"{module.padding_mode!r} cannot be exported to ONNX; use numbers and zeros"
         )
     return graph.node(
         "Conv",
@@ -95,9 +96,7 @@ def _silu(graph: Graph, _module: Any, value: str) -> str:
 
 
 def _batch_renorm(graph: Graph, module: Any, value: str) -> str:
-    """sb3-contrib's BatchRenorm when it does not train: the running statistics, then scale and
-    shift.
-    """
+    """Add sb3-contrib's BatchRenorm as it predicts: running statistics, then scale and shift."""
     centered = graph.node("Sub", value, graph.constant(_numpy(module.ra_mean)))
     scaled = graph.node(
         "Div", centered, graph.constant(_numpy((module.ra_var + module.eps).sqrt()))
@@ -139,7 +138,7 @@ WRITERS: dict[type[nn.Module], Writer] = {
 
 
 def register_contrib() -> None:
-    """Add the layers of sb3-contrib, when it is there."""
+    """Add the layers of sb3-contrib to WRITERS. The import is late, because it takes time."""
     from sb3_contrib.common.torch_layers import BatchRenorm1d
 
     WRITERS.setdefault(BatchRenorm1d, _batch_renorm)

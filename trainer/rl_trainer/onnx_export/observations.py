@@ -1,5 +1,7 @@
-"""What SB3 does to an observation before the first layer: normalise, transpose, scale, one-hot,
-flatten.
+"""Write what SB3 does to an observation before the first layer.
+
+It normalizes, stacks, transposes and scales observations, and encodes discrete ones as one-hot
+vectors. Then the features extractor flattens or convolves them.
 """
 
 from typing import Any
@@ -28,11 +30,12 @@ def add_features(
     *,
     scale_images: bool,
 ) -> str:
-    """Add the inputs and everything up to the features that the extractor gives.
+    """Add the inputs and all nodes up to the extractor's features.
 
-    :param space: the space of the environment, before SB3 stacked or transposed any picture.
-    :param statistics: None if observations are not normalised.
-    :param memory: stacks frames, if that is asked for.
+    :param space: the environment's space, before SB3 stacks or transposes images.
+    :param statistics: the statistics that normalize observations; None if they are not normalized.
+    :param memory: the policy's state, which stacks frames if the policy needs it.
+    :param scale_images: whether images are divided by 255.
     """
     inputs = add_inputs(graph, space)
     ready = {
@@ -50,12 +53,12 @@ def add_features(
 
 
 def parts_of(space: Space) -> dict[str, Space]:
-    """The named parts of a space; one part, called `obs`, if it is no dictionary."""
+    """Return the parts of a space by name. A space that is not a Dict is one part, named `obs`."""
     return dict(space.spaces) if isinstance(space, spaces.Dict) else {OBSERVATION: space}
 
 
 def add_inputs(graph: Graph, space: Space) -> dict[str, str]:
-    """Declare one input for each part, of the part's own type and shape."""
+    """Declare one input per part of the space, with the part's type and shape."""
     return {
         name: graph.input(name, _dtype(part), part.shape or ())
         for name, part in parts_of(space).items()
@@ -63,7 +66,7 @@ def add_inputs(graph: Graph, space: Space) -> dict[str, str]:
 
 
 def add_extractor(graph: Graph, extractor: Any, ready: dict[str, str]) -> str:
-    """Add a features extractor of SB3's."""
+    """Add SB3's features extractor. :raises BadInputError: if its type cannot be exported."""
     if isinstance(extractor, CombinedExtractor):
         parts = [
             _one_extractor(graph, module, ready[name])
@@ -132,7 +135,7 @@ def _one_hot(graph: Graph, value: str, n: int) -> str:
 
 
 def _normalized(graph: Graph, value: str, moments: dict[str, Any]) -> str:
-    """In 64 bits, as VecNormalize computes, then back to 32."""
+    """Normalize in 64 bits, as VecNormalize does, then convert to 32 bits."""
     centered = graph.node(
         "Sub", graph.cast(value, "float64"), graph.constant(moments["mean"], "float64")
     )

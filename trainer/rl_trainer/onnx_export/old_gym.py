@@ -1,5 +1,7 @@
-"""Reading files that were saved with OpenAI Gym, without Gym: its spaces are Gymnasium's under an
-older name.
+"""Load files that were saved with OpenAI Gym, without Gym installed.
+
+Models saved before Gymnasium existed contain spaces of the package `gym`. Gymnasium has the same
+classes under the same names, so it can replace `gym` while such a file is loaded.
 """
 
 import contextlib
@@ -8,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
-#: Gym's modules that saved spaces refer to → where the same names are now.
+#: Gym's modules that saved spaces refer to → Gymnasium's modules with the same names.
 MODULES = {
     "gym": "gymnasium",
     "gym.spaces": "gymnasium.spaces",
@@ -23,16 +25,20 @@ MODULES = {
 
 @contextlib.contextmanager
 def gym_stands_for_gymnasium() -> Iterator[None]:
-    """Let `gym` mean Gymnasium while a file is unpickled; a Gym that is installed is left alone."""
+    """Make `import gym` give Gymnasium within the `with` block.
+
+    If Gym is installed, nothing changes, because the file can then be loaded with Gym itself.
+    """
     if importlib.util.find_spec("gym") is not None:
         yield
         return
-    stands_in: dict[str, ModuleType] = {
+
+    replacements: dict[str, ModuleType] = {
         old: importlib.import_module(new) for old, new in MODULES.items()
     }
-    sys.modules.update(stands_in)
+    sys.modules.update(replacements)
     try:
         yield
     finally:
-        for name in stands_in:
+        for name in replacements:
             sys.modules.pop(name, None)

@@ -1,4 +1,4 @@
-"""The model as SB3 itself would use it on raw observations: normalised, stacked, recurrent."""
+"""The model's own actions on raw observations, with SB3's normalization, stacking and states."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ Observations = np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]
 
 
 class Reference:
-    """Steps through observations of several episodes at once, from their beginnings."""
+    """Runs a model on several episodes at once, from their first steps on."""
 
     def __init__(
         self, model: Any, statistics: VecNormalize | None, stack: FrameStack | None, rows: int
@@ -23,7 +23,7 @@ class Reference:
         self._older: np.ndarray[Any, Any] | None = None
 
     def act(self, observations: Observations) -> np.ndarray[Any, Any]:
-        """Give SB3's deterministic actions."""
+        """Return SB3's deterministic actions, one per row."""
         ready: Any = (
             self.statistics.normalize_obs(observations)
             if self.statistics is not None
@@ -47,7 +47,7 @@ class Reference:
 
 
 def rows_of(observations: Observations) -> int:
-    """How many observations there are."""
+    """Return the number of observations."""
     return (
         len(next(iter(observations.values())))
         if isinstance(observations, Mapping)

@@ -1,4 +1,4 @@
-"""Gymnasium spaces in the contract's form."""
+"""Describe Gymnasium spaces in the contract's form."""
 
 from typing import Any
 
@@ -10,8 +10,9 @@ from rl_trainer.errors import BadInputError
 
 
 def space_form(space: spaces.Space[Any]) -> SpaceForm:
-    """Describe a space as far as a consumer needs it.
-    :raises BadInputError: for a kind that the contract has not.
+    """Describe a space in the contract's form.
+
+    :raises BadInputError: if the contract has no such kind of space.
     """
     match space:
         case spaces.Box():
@@ -40,11 +41,14 @@ def space_form(space: spaces.Space[Any]) -> SpaceForm:
                 kind="Dict",
                 spaces={str(key): space_form(part) for key, part in space.spaces.items()},
             )
-    raise BadInputError(f"a space of kind {type(space).__name__} cannot be exported to ONNX")
+    raise BadInputError(
+        f"a space of kind {type(space).__name__} cannot be exported to ONNX; use Box, Discrete, "
+        "MultiDiscrete, MultiBinary or Dict"
+    )
 
 
 def _bound(values: Any) -> float | tuple[float, ...] | None:
-    """One number if it is the same everywhere; None if it is unbounded anywhere."""
+    """Return one number if all elements are equal, and None if any element is unbounded."""
     flat = np.asarray(values, np.float64).reshape(-1)
     if not np.isfinite(flat).all():
         return None

@@ -1,6 +1,4 @@
-"""Observations that a training has seen, as the environment gave them, read back out of the model's
-buffer.
-"""
+"""Restore observations of a training from the model's buffer, as the environment gave them."""
 
 from typing import Any
 
@@ -13,18 +11,20 @@ from rl_trainer.onnx_export.memory import FrameStack
 from rl_trainer.onnx_export.observations import Space, parts_of
 from rl_trainer.onnx_export.reference import Observations
 
-#: How many of them the equality check looks at.
+#: The greatest number of steps that are read for the equality check.
 VISITED = 256
 
 
 def visited_observations(model: Any) -> Observations | None:
-    """Give some of the last observations of the training; None if the model keeps none, or not in a
-    form that leads back.
+    """Return some of the training's last observations.
+
+    :return: None if the model keeps no observations, or SB3's changes to them cannot be undone.
     """
     rollout = getattr(model, "rollout_buffer", None)
     buffer = rollout if rollout is not None else getattr(model, "replay_buffer", None)
     if buffer is None or model.env is None:
         return None
+
     space, stack = raw_space(model.env)
     kept = (
         buffer.observations if isinstance(buffer.observations, dict) else {"": buffer.observations}
@@ -41,7 +41,8 @@ def visited_observations(model: Any) -> Observations | None:
     }
     found: Any = rows if isinstance(space, spaces.Dict) else rows[""]
     statistics = unwrap_vec_normalize(model.env)
-    if statistics is not None and rollout is not None:  # a replay buffer keeps them as they were
+    # A replay buffer stores observations before they are normalized, a rollout buffer after.
+    if statistics is not None and rollout is not None:
         found = statistics.unnormalize_obs(found)
     return _typed(found, space)
 
@@ -49,9 +50,7 @@ def visited_observations(model: Any) -> Observations | None:
 def _as_given(
     rows: np.ndarray[Any, Any], env: VecEnv, stack: FrameStack | None
 ) -> np.ndarray[Any, Any]:
-    """Undo what SB3's wrappers did to pictures and frames: channels first, and older frames before
-    the newest.
-    """
+    """Undo SB3's wrappers: move image channels to the end, and keep the newest frame only."""
     if isinstance(env, VecTransposeImage) and rows.ndim == 4:
         rows = np.moveaxis(rows, 1, -1)
     if stack is None or rows.ndim != len(stack.shape) + 1:
@@ -60,7 +59,7 @@ def _as_given(
 
 
 def _typed(found: Any, space: Space) -> Observations | None:
-    """Check shapes and give every part the environment's own type."""
+    """Check the shapes, and convert every part to the environment's type."""
     parts = parts_of(space)
     rows = found if isinstance(found, dict) else dict.fromkeys(parts, found)
     for name, part in parts.items():

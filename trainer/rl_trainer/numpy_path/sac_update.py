@@ -1,5 +1,7 @@
-"""SAC's gradient step. Line by line this is `SAC.train` of SB3, with the derivative of each line
-beside it: https://github.com/DLR-RM/stable-baselines3/blob/master/stable_baselines3/sac/sac.py
+"""The gradient steps of SAC.
+
+Line by line this is `SAC.train` of SB3, with the derivative of each line:
+https://github.com/DLR-RM/stable-baselines3/blob/master/stable_baselines3/sac/sac.py
 """
 
 import math
@@ -15,12 +17,16 @@ from rl_trainer.numpy_path.layers import Mlp
 from rl_trainer.numpy_path.optimizers import FlatOptimizer, Floats
 from rl_trainer.numpy_path.replay import Transitions
 
-#: What SB3 adds before the logarithm of the squashing's slope.
+#: The number that SB3 adds to tanh's derivative before it takes the logarithm.
 EPSILON = np.float32(1e-6)
 
 
 class Sampled(NamedTuple):
-    """Squashed actions with their log-probabilities, and what the backward pass needs again."""
+    """Squashed actions with their log-probabilities, and arrays for the backward pass.
+
+    `spread` is deviation times noise, `slopes` is tanh's derivative, and `inside` is 1 where the
+    logarithm of the deviation was not clipped.
+    """
 
     actions: Floats
     log_prob: Floats
@@ -30,15 +36,16 @@ class Sampled(NamedTuple):
 
 
 class SquashedGaussian:
-    """SAC's actor: a network whose outputs are the means and, beside them, the logarithms of the
-    deviations.
-    """
+    """SAC's actor. The network's outputs are the means, then the logarithms of the deviations."""
 
     def __init__(self, network: Mlp) -> None:
         self.network = network
 
     def sample(self, observations: Floats, noise: Floats) -> Sampled:
-        """Draw actions between -1 and 1. :param noise: standard normal, one row an observation."""
+        """Draw actions between -1 and 1.
+
+        :param noise: standard normal numbers, one row per observation.
+        """
         means, log_std = np.hsplit(self.network.forward(observations), 2)
         clipped = np.minimum(np.maximum(log_std, np.float32(LOG_STD_MIN)), np.float32(LOG_STD_MAX))
         spread = np.exp(clipped) * noise
@@ -51,27 +58,38 @@ class SquashedGaussian:
         return Sampled(actions, log_prob, spread, slopes, (clipped == log_std).astype(np.float32))
 
     def backward(
-        self, observations: Floats, sampled: Sampled, by_action: Floats, by_log_prob: float
+        self,
+        observations: Floats,
+        sampled: Sampled,
+        action_gradient: Floats,
+        log_prob_gradient: float,
     ) -> None:
         """Write the gradients, after :meth:`sample` of the same observations.
 
-        The noise is fixed, so a mean moves the action alone, and a deviation both the action and
-        its log-density.
+        The noise is fixed. So the mean changes the action only, and the deviation changes the
+        action and its log-density.
 
-        :param by_action: the loss's gradient with respect to the actions, but for the
-            log-probabilities' part.
-        :param by_log_prob: with respect to each log-probability.
+        :param action_gradient: the loss's gradient by the actions, without the part that comes
+            from the log-probabilities.
+        :param log_prob_gradient: the loss's gradient by each log-probability.
         """
         actions, slopes = sampled.actions, sampled.slopes
-        by_mean = (by_action + np.float32(2 * by_log_prob) * actions / (slopes + EPSILON)) * slopes
-        by_log_std = (by_mean * sampled.spread - np.float32(by_log_prob)) * sampled.inside
-        self.network.backward(observations, np.concatenate((by_mean, by_log_std), axis=1))
+        mean_gradient = (
+            action_gradient + np.float32(2 * log_prob_gradient) * actions / (slopes + EPSILON)
+        ) * slopes
+        log_std_gradient = (
+            mean_gradient * sampled.spread - np.float32(log_prob_gradient)
+        ) * sampled.inside
+        self.network.backward(
+            observations, np.concatenate((mean_gradient, log_std_gradient), axis=1)
+        )
 
 
 class Temperature:
-    """The entropy coefficient: learned on a logarithm, or given.
+    """The entropy coefficient, which is constant or learned.
 
-    :param optimizer: of the logarithm; None: it stays as it is.
+    :param value: the constant coefficient; ignored if the coefficient is learned.
+    :param optimizer: the optimizer of the coefficient's logarithm; None for a constant coefficient.
     """
 
     def __init__(
@@ -80,12 +98,13 @@ class Temperature:
         self.value, self.target_entropy, self.optimizer = value, target_entropy, optimizer
 
     def current(self) -> float:
-        """The coefficient of this step."""
+        """Return the current coefficient."""
         return self.value if self.optimizer is None else math.exp(self.optimizer.weights[0])
 
     def learn(self, log_prob: Floats, learning_rate: float) -> float:
         """Take one step towards the target entropy.
-        :return: the loss before; 0 if nothing is learned.
+
+        :return: the loss before the step; 0 for a constant coefficient.
         """
         if self.optimizer is None:
             return 0.0
@@ -97,8 +116,8 @@ class Temperature:
 
 
 @dataclass(frozen=True)
-class SoftLosses:
-    """What SB3 logs of a step."""
+class SacLosses:
+    """The numbers of a step that SB3 logs, under SB3's names."""
 
     ent_coef: float
     ent_coef_loss: float
@@ -106,7 +125,7 @@ class SoftLosses:
     actor_loss: float
 
 
-class SoftUpdate:
+class SacUpdate:
     """Takes steps on a SAC policy whose parameters are views of flat arrays."""
 
     def __init__(
@@ -116,16 +135,12 @@ class SoftUpdate:
         critics: Critics,
         temperature: Temperature,
     ) -> None:
-        self.actor, self.optimizer, self.critics, self.temperature = (
-            actor,
-            optimizer,
-            critics,
-            temperature,
-        )
+        self.actor, self.optimizer = actor, optimizer
+        self.critics, self.temperature = critics, temperature
 
     @property
     def optimizers(self) -> list[FlatOptimizer]:
-        """All that count steps."""
+        """The optimizers whose steps are counted."""
         return [
             optimizer
             for optimizer in (self.optimizer, self.critics.optimizer, self.temperature.optimizer)
@@ -134,29 +149,37 @@ class SoftUpdate:
 
     def step(
         self, batch: Transitions, noise: Floats, next_noise: Floats, learning_rate: float
-    ) -> SoftLosses:
-        """Take one step of temperature, critics and actor, in SB3's order; the targets follow when
-        they are told to.
+    ) -> SacLosses:
+        """Take one step of temperature, critics and actor, in SB3's order.
+
+        The target networks do not change; the caller moves them.
         """
-        following = self.actor.sample(batch.next_observations, next_noise)
-        sampled = self.actor.sample(
-            batch.observations, noise
-        )  # last, because the backward pass needs its layers
+        next_sampled = self.actor.sample(batch.next_observations, next_noise)
+        # Sampled last, because the backward pass needs the activations of this forward pass.
+        sampled = self.actor.sample(batch.observations, noise)
+
         coefficient = self.temperature.current()
         ent_coef_loss = self.temperature.learn(sampled.log_prob, learning_rate)
-        values = self.critics.target_values(batch.next_observations, following.actions)
-        values -= np.float32(coefficient) * following.log_prob
-        wanted = batch.rewards + (1 - batch.dones) * batch.discounts * values
-        critic_loss = self.critics.learn(batch.observations, batch.actions, wanted, learning_rate)
+
+        values = self.critics.target_values(batch.next_observations, next_sampled.actions)
+        values -= np.float32(coefficient) * next_sampled.log_prob
+        target_q_values = batch.rewards + (1 - batch.dones) * batch.discounts * values
+        critic_loss = self.critics.learn(
+            batch.observations, batch.actions, target_q_values, learning_rate
+        )
+
         actor_loss = self.actor_gradients(batch.observations, sampled, coefficient)
         self.optimizer.step_unclipped(learning_rate)
-        return SoftLosses(coefficient, ent_coef_loss, critic_loss, actor_loss)
+        return SacLosses(coefficient, ent_coef_loss, critic_loss, actor_loss)
 
     def actor_gradients(self, observations: Floats, sampled: Sampled, coefficient: float) -> float:
-        """Write the gradient of (ent_coef * log_prob - min Q).mean(), and give its value."""
+        """Write the gradient of the loss (ent_coef * log_prob - min Q).mean().
+
+        :return: the loss.
+        """
         rows = len(observations)
-        values, by_action = self.critics.smallest(observations, sampled.actions)
+        values, action_gradient = self.critics.smallest(observations, sampled.actions)
         self.actor.backward(
-            observations, sampled, by_action * np.float32(-1 / rows), coefficient / rows
+            observations, sampled, action_gradient * np.float32(-1 / rows), coefficient / rows
         )
         return coefficient * mean(sampled.log_prob) - mean(values)

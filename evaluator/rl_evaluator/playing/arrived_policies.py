@@ -1,7 +1,7 @@
-"""A policy arrived in the bucket: evaluate it at once on the run's selection seeds.
+"""Evaluate a policy on the run's selection seeds as soon as it arrives in the bucket.
 
-The event is delivered at least once and may be late; the shard is written once, so nothing changes
-the second time.
+S3 delivers each event at least once, and sometimes late. The shard is written only once, so a
+second delivery changes nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,30 +20,33 @@ OBJECT_CREATED = "Object Created"
 
 
 def key_of_event(event: Mapping[str, Any]) -> str | None:
-    """Read the key of a policy record off an EventBridge event of S3.
-    :return: None if the event is of anything else.
+    """Read the key of a policy record from an EventBridge event of S3.
+
+    :return: None if the event does not announce a policy record.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 
-    >>> key_of_event({"detail-type": "Object Created", "detail": {"object": {"key": "policies/a/b/seed-0/000000000008.json"}}})
+    >>> created = {"object": {"key": "policies/a/b/seed-0/000000000008.json"}}
+    >>> key_of_event({"detail-type": "Object Created", "detail": created})
     'policies/a/b/seed-0/000000000008.json'
     """
     if event.get("detail-type") != OBJECT_CREATED:
         return None
     detail = event.get("detail")
     key = str(detail.get("object", {}).get("key", "")) if isinstance(detail, Mapping) else ""
-    return (
-        key if key.startswith(POLICIES) and key.endswith(".json") and key.count("/") == 4 else None
-    )
+    names_a_record = key.startswith(POLICIES) and key.endswith(".json") and key.count("/") == 4
+    return key if names_a_record else None
 
 
 def answer_arrival(
     key: str, store: ObjectStore, remaining_s: Callable[[], float]
 ) -> dict[str, Any]:
-    """Evaluate the policy that a record speaks of.
+    """Evaluate the policy that a record names.
 
-    :raises InvalidRequestError: if the record lies at another trial's place, or is not of the run's
-        frozen spec.
+    :param key: the key of the record.
+    :param remaining_s: returns the seconds until this process is stopped.
+    :raises InvalidRequestError: if the record's key belongs to another trial or step.
+    :raises CorruptArtifactError: if the run's spec is not the spec that the record names.
     """
     record = PolicyRecord.from_json(get(store, key).data, f"{store.uri}/{key}")
     trial = trial_of_key(key, POLICIES)
@@ -51,9 +54,10 @@ def answer_arrival(
         trial, record.step, "json"
     ):
         raise InvalidRequestError(
-            f"{key}: speaks of {record.experiment}/{record.run}/{record.trial} at step "
-            f"{record.step}"
+            f"{key}: the record belongs to {record.experiment}/{record.run}/{record.trial} at step "
+            f"{record.step}; store it under the key of that trial and step"
         )
+
     spec = Spec.from_json(
         get(store, spec_key(record.experiment, record.run), record.spec_sha256).data, "spec"
     )
@@ -61,9 +65,7 @@ def answer_arrival(
 
 
 def selection_request(record: PolicyRecord, spec: Spec) -> EvaluateRequest:
-    """What to evaluate when a policy arrives: the run's environment, on the run's selection
-    seeds.
-    """
+    """Build the request that plays a policy on the run's selection seeds."""
     experiment = spec.experiment
     return EvaluateRequest(
         experiment=record.experiment,

@@ -1,9 +1,8 @@
-"""Run episodes in lock step: many environments, one policy call a step, exactly one episode per
-seed.
+"""Run one episode per seed in lock step: many environments, one policy call per step.
 
-Every seed's episode is finished, however long: stopping when enough episodes have ended would
-favour short ones. A lane takes the next seed when its episode ends, so the result does not depend
-on the number of lanes.
+Each environment is a lane, which takes the next seed when its episode ends. Every episode is played
+to its end: stopping after a number of episodes would favour the short ones. So the result does not
+depend on the number of lanes.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ LANES = BATCH_SIZES[-1]
 
 @dataclass(frozen=True)
 class Episode:
-    """How one episode went; the return is None if it was lost."""
+    """The result of one episode. The return `total` is None if the episode was lost."""
 
     seed: int
     total: float | None
@@ -35,12 +34,12 @@ class Episode:
 
 
 def _no_environment(action: Any) -> Any:
-    raise RuntimeError(f"a lane without an environment was asked to step {action}")
+    raise RuntimeError(f"a lane without an environment cannot step {action}")
 
 
 @dataclass(slots=True)
 class Lane:
-    """One environment and the episode that runs in it."""
+    """An environment, and the episode that runs in it."""
 
     env: Env | None = None
     step: Callable[[Any], Any] = _no_environment
@@ -60,39 +59,39 @@ def run_episodes(
 ) -> dict[int, Episode]:
     """Run one episode per seed.
 
-    :param make: makes one more environment; all must be of the spaces that the policy was checked
-        against.
+    :param make: makes a new environment, with the spaces that the policy was checked against.
     :param deterministic: False draws each action from the policy's distribution, if it has one.
-    :param keep_going: asked at every step of all lanes; False abandons the episodes that have not
-        ended.
-    :return: seed → episode; a seed is missing only if `keep_going` said so.
+    :param keep_going: called before every step of all lanes; False drops the episodes that have
+        not ended.
+    :return: seed → episode; a seed is missing only if `keep_going` returned False.
     """
     return _Run(policy, make, seeds, deterministic).until_done(keep_going)
 
 
 class _Run:
-    """The lanes of one evaluation. Row i of every input belongs to lane i; lanes without work are
-    moved out.
-    """
+    """The lanes of one evaluation. Row i of every input belongs to lane i."""
 
     def __init__(
         self, policy: Policy, make: Callable[[], Env], seeds: range, deterministic: bool
     ) -> None:
         wrappers, env_id = policy.metadata.wrappers, policy.metadata.env_id
-        self.policy, self.make = (
-            policy,
-            make if not wrappers else lambda: wrap_environment(make(), wrappers, env_id),
-        )
+        self.policy = policy
+        self.make = make
+        if wrappers:
+            self.make = lambda: wrap_environment(make(), wrappers, env_id)
         self.wrapped = bool(wrappers)
+
         self.waiting: Iterator[int] = iter(seeds)
         self.done: dict[int, Episode] = {}
         self.feeds: Feeds = policy.zeros(LANES)
         self.sample = None if deterministic else find_sampler(policy.metadata)
         self.names = policy.outputs(deterministic=self.sample is None)
         self.space = policy.metadata.action_space
+
         observation = policy.metadata.observation_space
         self.parts = tuple(observation.spaces) if observation.kind == "Dict" else None
         self.plain_ints = False
+
         self.n_lanes = min(LANES, len(seeds))
         self.lanes: list[Lane] = []
 
@@ -111,10 +110,12 @@ class _Run:
         return self.done
 
     def _begin(self, row: int) -> bool:
-        """Start the next seed in a lane. :return: False if there is none left."""
+        """Start the next seed in a lane. :return: False if there is no seed left."""
         lane = self.lanes[row]
-        if self.wrapped:  # a wrapper may remember the episode before: each gets wrappers of its own
+        if self.wrapped:
+            # A wrapper may remember the episode before, so every episode gets new wrappers.
             _close(lane)
+
         for seed in self.waiting:
             try:
                 if lane.env is None:
@@ -123,9 +124,10 @@ class _Run:
                     self.plain_ints = self.space.kind == "Discrete" and _is_gymnasiums_own(lane.env)
                 observation, _ = lane.env.reset(seed=seed)
                 self._observe(row, observation)
-            except Exception as error:  # the environment's own code may raise anything
+            except Exception as error:  # foreign environment code may raise any type
                 self._lose(lane, seed, f"reset raised {first_line(error)}")
                 continue
+
             lane.seed, lane.total, lane.length = seed, 0.0, 0
             lane.generator = None if self.sample is None else episode_generator(seed)
             if STATE_IN in self.feeds:
@@ -142,7 +144,7 @@ class _Run:
                 self.feeds[name][row] = observation[name]
 
     def _step_all(self) -> None:
-        """One step of every lane; lanes whose episode ended take the next seed, or leave."""
+        """Step every lane once. A lane whose episode ended takes the next seed, or is removed."""
         rows = len(self.lanes)
         outputs = self.policy.run(self.names, self.feeds, rows)
         if STATE_IN in self.feeds:
@@ -153,7 +155,7 @@ class _Run:
                 self._move_out(row)
 
     def _actions(self, outputs: "list[np.ndarray[Any, Any]]") -> Any:
-        """One action per lane, as the environments take it."""
+        """Return one action per lane, in the form that the environments take."""
         if self.sample is not None:
             names = self.names[: len(outputs)]
             rows = (dict(zip(names, parts, strict=True)) for parts in zip(*outputs, strict=True))
@@ -163,8 +165,9 @@ class _Run:
         return outputs[0].tolist() if self.plain_ints else outputs[0]
 
     def _step_rows(self, actions: Any) -> list[int]:
-        """Step each lane once: the inner loop, so everything is at hand.
-        :return: rows whose episode ended, ascending.
+        """Step each lane once. This is the inner loop, so it calls as little as possible.
+
+        :return: the rows whose episode ended, in ascending order.
         """
         ended = []
         refused = self._rows_not_finite(actions)
@@ -178,7 +181,7 @@ class _Run:
                 lane.total += float(reward)
                 lane.length += 1
                 self._observe(row, observation)
-            except Exception as error:  # the environment's own code may raise anything
+            except Exception as error:  # foreign environment code may raise any type
                 self._lose(lane, lane.seed, f"step {lane.length} raised {first_line(error)}")
                 ended.append(row)
             else:
@@ -201,12 +204,12 @@ class _Run:
         self.done[lane.seed] = Episode(lane.seed, lane.total, lane.length, end)
 
     def _lose(self, lane: Lane, seed: int, problem: str) -> None:
-        """Give an episode up, and its environment with it: who raised once may be in any state."""
+        """Record an episode as lost, and close its environment, whose state is now unknown."""
         _close(lane)
         self.done[seed] = Episode(seed, None, None, EpisodeEnd.LOST, problem)
 
     def _move_out(self, row: int) -> None:
-        """Take a lane out; the last lane takes its row."""
+        """Remove a lane. The last lane takes its row."""
         last = len(self.lanes) - 1
         if row != last:
             self.lanes[row] = self.lanes[last]
@@ -216,19 +219,19 @@ class _Run:
 
 
 def _is_gymnasiums_own(env: Env) -> bool:
-    """Tell whether an environment is one of Gymnasium's own: these take plain ints, and check them
-    faster than NumPy's.
+    """Return whether Gymnasium itself contains the environment.
 
-    Others get NumPy's integers, as SB3 gives them: someone's `action.item()` must go on working.
+    Gymnasium's environments take plain ints, and check them faster than NumPy's integers. All other
+    environments get NumPy's integers, as from SB3, because their code may call `action.item()`.
     """
     return type(env.unwrapped).__module__.startswith("gymnasium.envs.")
 
 
 def _close(lane: Lane) -> None:
-    """Close a lane's environment, if it has one; what it says while it dies is of no interest."""
+    """Close a lane's environment, if it has one. Errors while closing are ignored."""
     env, lane.env, lane.step = lane.env, None, _no_environment
     if env is not None:
         try:
             env.close()
-        except Exception:
+        except Exception:  # foreign environment code; its episodes have ended, so nothing is lost
             return

@@ -9,7 +9,7 @@ import pytest
 from gymnasium import spaces
 
 from rl_evaluator.playing.environments import Env, environment_maker
-from rl_evaluator.playing.lanes import LANES, Episode, run_episodes
+from rl_evaluator.playing.episodes import LANES, Episode, run_episodes
 from rl_evaluator.playing.policies import Policy, load_policy
 from rl_lifecycle.evaluation.requests import EpisodeEnd
 from tests.evaluator.environments_for_tests import RaisingEnv, SpacesEnv

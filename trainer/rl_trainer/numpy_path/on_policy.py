@@ -1,4 +1,4 @@
-"""The PPO and A2C subclasses whose rollouts and updates run in NumPy."""
+"""The subclasses of SB3's PPO and A2C whose rollouts and updates run in NumPy."""
 
 import math
 from typing import Any
@@ -20,25 +20,25 @@ from rl_trainer.numpy_path.distributions import (
     mean,
 )
 from rl_trainer.numpy_path.layers import activation_of
-from rl_trainer.numpy_path.optimizers import flat_optimizer_for
-from rl_trainer.numpy_path.rollout import collect
-from rl_trainer.numpy_path.update import (
+from rl_trainer.numpy_path.on_policy_update import (
     A2cUpdate,
     ActorCriticUpdate,
     Coefficients,
     Losses,
     PpoUpdate,
     Rows,
-    Taken,
-    moves,
+    StepsTaken,
+    policy_change,
 )
+from rl_trainer.numpy_path.optimizers import flat_optimizer_for
+from rl_trainer.numpy_path.rollout import collect
 
 
 class NumpyOnPolicy(OnPolicyAlgorithm):
-    """What both have in common. A saved model is a plain one of SB3's class.
+    """The common part of PPO and A2C. A saved model is a plain model of SB3's class.
 
-    Actions are drawn from a generator of its own, so that a seed gives another sequence than stock
-    SB3: the same algorithm, not the same numbers.
+    Actions are drawn from a generator of the model's own. So a seed gives other random numbers than
+    with stock SB3, but the algorithm is the same.
     """
 
     _update_class: type[ActorCriticUpdate]
@@ -58,19 +58,21 @@ class NumpyOnPolicy(OnPolicyAlgorithm):
         return collect(self, engine, self._actions, env, callback, rollout_buffer, n_rollout_steps)
 
     def prepared(self) -> ActorCriticUpdate:
-        """Move the parameters into flat arrays, once, and give the engine that trains them."""
+        """Return the engine that trains the model. The first call builds it."""
         if self._engine is None:
             self._engine = build_update(self, self._update_class)
             self._actions = np.random.default_rng(int(np.random.randint(2**31)))
         return self._engine
 
     def record(self, losses: Losses, rollout: Rows, names: dict[str, str]) -> None:
-        """Log the means as SB3 does. :param names: field of :class:`Losses` → SB3's name."""
+        """Log the means over the minibatches, as SB3 does.
+
+        :param names: field of :class:`Losses` → SB3's name.
+        """
         for field, name in names.items():
             column = getattr(losses, field)
-            self.logger.record(
-                f"train/{name}", mean(column) if len(column) else math.nan
-            )  # `target_kl` stopped the first
+            # The column of gradient norms is empty if `target_kl` stopped the first minibatch.
+            self.logger.record(f"train/{name}", mean(column) if len(column) else math.nan)
         self.logger.record(
             "train/explained_variance", explained_variance(rollout.old_values, rollout.returns)
         )
@@ -85,21 +87,24 @@ class NumpyOnPolicy(OnPolicyAlgorithm):
 
 
 class NumpyPPO(NumpyOnPolicy, PPO):
-    """SB3's PPO, for models that :func:`rl_trainer.numpy_path.coverage.why_not_covered` finds no
-    reason against.
-    """
+    """SB3's PPO, for models that the NumPy path covers (:mod:`rl_trainer.numpy_path.coverage`)."""
 
     _update_class = PpoUpdate
 
     def train(self) -> None:
-        """Take the epochs over the rollout buffer."""
+        """Run all epochs over the rollout buffer."""
         engine = self.prepared()
         self._update_learning_rate(self.policy.optimizer)
-        by, rollout = self._coefficients(), rows_of(self.rollout_buffer, engine.distribution)
+        coefficients, rollout = (
+            self._coefficients(),
+            rows_of(self.rollout_buffer, engine.distribution),
+        )
+
         engine.optimizer.begin()
-        taken = self._epochs(engine, rollout, by)
+        taken = self._epochs(engine, rollout, coefficients)
         engine.optimizer.end()
-        losses = engine.losses(taken, by)
+
+        losses = engine.losses(taken, coefficients)
         self.record(
             losses,
             rollout,
@@ -110,27 +115,29 @@ class NumpyPPO(NumpyOnPolicy, PPO):
                 "gradient_norm": "gradient_norm",
             },
         )
-        approx_kl, clip_fraction = moves(taken, by)
+        approx_kl, clip_fraction = policy_change(taken, coefficients)
         self.logger.record("train/approx_kl", approx_kl)
         self.logger.record("train/clip_fraction", clip_fraction)
-        self.logger.record("train/loss", losses.last(by))
-        self.logger.record("train/clip_range", by.clip_range)
-        if by.clip_range_vf is not None:
-            self.logger.record("train/clip_range_vf", by.clip_range_vf)
+        self.logger.record("train/loss", losses.last(coefficients))
+        self.logger.record("train/clip_range", coefficients.clip_range)
+        if coefficients.clip_range_vf is not None:
+            self.logger.record("train/clip_range_vf", coefficients.clip_range_vf)
 
-    def _epochs(self, engine: ActorCriticUpdate, rollout: Rows, by: Coefficients) -> Taken:
-        taken = Taken()
+    def _epochs(
+        self, engine: ActorCriticUpdate, rollout: Rows, coefficients: Coefficients
+    ) -> StepsTaken:
+        taken = StepsTaken()
         for _ in range(self.n_epochs):
             shuffled = rollout.chosen(np.random.permutation(len(rollout.returns)))
-            going_on = engine.epoch(shuffled, self.batch_size, by, taken)
+            goes_on = engine.epoch(shuffled, self.batch_size, coefficients, taken)
             self._n_updates += 1
-            if not going_on:
+            if not goes_on:
                 break
         return taken
 
     def _coefficients(self) -> Coefficients:
         progress = self._current_progress_remaining
-        clip_range: Any = self.clip_range  # SB3 makes schedules of both
+        clip_range: Any = self.clip_range  # SB3 turns both into schedules
         clip_range_vf: Any = self.clip_range_vf
         return Coefficients(
             learning_rate=self.lr_schedule(progress),
@@ -145,7 +152,7 @@ class NumpyPPO(NumpyOnPolicy, PPO):
 
 
 class NumpyA2C(NumpyOnPolicy, A2C):
-    """SB3's A2C, for models that are covered."""
+    """SB3's A2C, for models that the NumPy path covers (:mod:`rl_trainer.numpy_path.coverage`)."""
 
     _update_class = A2cUpdate
 
@@ -153,7 +160,7 @@ class NumpyA2C(NumpyOnPolicy, A2C):
         """Take one step on the whole rollout buffer."""
         engine = self.prepared()
         self._update_learning_rate(self.policy.optimizer)
-        by = Coefficients(
+        coefficients = Coefficients(
             learning_rate=self.lr_schedule(self._current_progress_remaining),
             clip_range=0.0,
             clip_range_vf=None,
@@ -164,16 +171,15 @@ class NumpyA2C(NumpyOnPolicy, A2C):
             target_kl=None,
         )
         rollout = rows_of(self.rollout_buffer, engine.distribution)
-        order = np.random.permutation(
-            len(rollout.returns)
-        )  # SB3 shuffles here too, and draws from this generator
+        # SB3 also shuffles here, and draws from the same generator.
+        order = np.random.permutation(len(rollout.returns))
         engine.optimizer.begin()
-        taken = Taken()
-        engine.epoch(rollout.chosen(order), len(order), by, taken)
+        taken = StepsTaken()
+        engine.epoch(rollout.chosen(order), len(order), coefficients, taken)
         engine.optimizer.end()
         self._n_updates += 1
         self.record(
-            engine.losses(taken, by),
+            engine.losses(taken, coefficients),
             rollout,
             {
                 "policy": "policy_loss",
@@ -187,9 +193,9 @@ class NumpyA2C(NumpyOnPolicy, A2C):
 def build_update(
     model: OnPolicyAlgorithm, update_class: type[ActorCriticUpdate]
 ) -> ActorCriticUpdate:
-    """Move a covered model's parameters into flat arrays, and give the engine that trains them.
+    """Move a covered model's parameters into flat arrays, and return the engine that trains them.
 
-    :raises TypeError: if the optimizer is not covered.
+    :raises TypeError: if the NumPy path does not cover the optimizer.
     """
     policy = model.policy
     flat = flat_optimizer_for(policy.optimizer)
@@ -210,7 +216,7 @@ def build_update(
 
 
 def rows_of(buffer: RolloutBuffer, distribution: ActionDistribution) -> Rows:
-    """The rollout as rows, in SB3's order: one environment after another."""
+    """Return the rollout as rows in SB3's order: all steps of an environment, then the next."""
 
     def rows(column: np.ndarray[Any, Any]) -> Any:
         return column.swapaxes(0, 1).reshape(-1, *column.shape[2:])
