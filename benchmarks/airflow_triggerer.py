@@ -18,8 +18,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.records import ROOT
 from benchmarks.twin_runs import run_command
+from laptop.places import ROOT
 
 #: One mapped task, as the tasks that await trials are: for each trigger that it takes on, Airflow's
 #: triggerer reads the whole DAG, so a thousand tasks of their own would cost it a thousand times a

@@ -7,10 +7,9 @@ python -m benchmarks.bench [NAME …]     # by the names in MEASUREMENTS; all by
 import subprocess
 import sys
 
-from benchmarks.records import ROOT
+from laptop.places import ROOT
 
 MEASUREMENTS = {
-    "night": "where the time of a retraining goes, on the local AWS",
     "local_aws_speed": (
         "the local AWS: start, memory, small and large objects, machines and functions at once"
     ),

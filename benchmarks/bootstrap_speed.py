@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import ROOT, write_record
+from laptop.figures.records import write_record
+from laptop.places import ROOT
 
 REPEATS = 5
 RUNTIME = f"python{sys.version_info[0]}.{sys.version_info[1]}"

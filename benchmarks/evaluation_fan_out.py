@@ -21,10 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from benchmarks import gate_tables
-from benchmarks.gate_speed import ENV_ID, FIRST_SEED, GATE, ratios_to, take_turns, train_policies
-from benchmarks.records import write_record
+from benchmarks.gate_speed import ENV_ID, FIRST_SEED, ratios_to, take_turns, train_policies
 from benchmarks.twin_runs import INSIDE, measure_inside, say
+from laptop.figures import gate_table
+from laptop.figures.records import write_record
+from laptop.gate_study.judging_speed import GATE
 from rl_lifecycle.evaluation.gate import decide
 from rl_lifecycle.evaluation.requests import EvaluateRequest, Shard, merge_shards
 from rl_lifecycle.experiment.spec import Artifact
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
             str(options.rounds),
         )
         sys.stdout.write(f"{write_record('evaluation-fan-out', found)}\n")
-        gate_tables.main()
+        gate_table.write_table()
     return 0
 
 

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.gate_simulation import Tally, judge_all, simulate
-from benchmarks.records import write_record
-from benchmarks.return_pools import (
+from laptop.figures.records import write_record
+from laptop.gate_study.return_pools import (
     RANGES,
     Array,
     Draw,
@@ -32,6 +31,7 @@ from benchmarks.return_pools import (
     with_equal_means,
     with_rare_crashes,
 )
+from laptop.gate_study.simulation import Tally, judge_all, simulate
 from rl_lifecycle.evaluation.gate import Gate
 
 ENVIRONMENTS = ("LunarLander-v3", "Acrobot-v1", "Pendulum-v1")

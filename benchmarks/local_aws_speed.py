@@ -26,7 +26,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from benchmarks.records import ROOT, write_record
+from laptop.figures.records import write_record
+from laptop.places import ROOT
 from local_aws.processes import find_marked
 
 STARTS, ROUNDS, PUTS = 5, 7, 800

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.records import write_record
 from benchmarks.twin_runs import INSIDE, local_aws, measure_inside, say
+from laptop.figures.records import write_record
 
 #: What is promised beyond installs and imports, seconds.
 FIRST_STEP_S, NEXT_STEP_S = 6.0, 8.0

@@ -26,25 +26,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import FOLDER, ROOT, counted, loads, taken, todays_cases, write_record
+from laptop.figures.records import taken, todays_cases, write_record
+from laptop.figures.tables import newest_table
+from laptop.places import ROOT
 
 PARTS = ("memory", "checkpoints", "resume")
-#: The table's cells, from a case's facts.
-COLUMNS = (
-    "{segment}",
-    "{checkpoint_share:.2%}",
-    "{capture_ms:.1f} + {commit_ms:.1f}",
-    "{export_ms:.0f}",
-    "{resume_cpu_s:.1f} ({resume_s:.1f})",
-    "{trainer_mib:.0f}",
-    "{sb3_mib:.0f}",
-    "{memory_ratio:.2f}",
-)
-#: Starts a process from a small one: what its parent holds when it forks counts as the child's.
+#: Starts the process from a small parent: at a fork, the parent's memory counts for the child.
 LAUNCHER = """
 import os, sys
 null = os.open(os.devnull, os.O_WRONLY)
-child = os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:]], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)])
+child = os.posix_spawn(
+    sys.executable,
+    [sys.executable, *sys.argv[1:]],
+    os.environ,
+    file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)],
+)
 _, status, usage = os.wait4(child, 0)
 print(usage.ru_maxrss)
 sys.exit(os.waitstatus_to_exitcode(status))
@@ -76,7 +72,7 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     if options.table:
-        print(table(json.loads(max(FOLDER.glob("*-trainer-costs.json")).read_text())))
+        print(newest_table("trainer_costs"))
         return 0
     with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as folder:
         cases = todays_cases("trainer-costs", whole=set(options.part) == set(PARTS))
@@ -255,38 +251,6 @@ def _resumes(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
         name: {key: _median([one[key] for one in values]) for key in ("resume_cpu_s", "resume_s")}
         for name, values in measured.items()
     }
-
-
-def table(record: dict[str, Any]) -> str:
-    """A record as Markdown."""
-    lines = [
-        "| buffer of 10⁶ transitions but for PPO | segment, steps | checkpoint, of its time | "
-        "capture + commit, ms | export, ms "
-        "| resume from S3, CPU s (on the clock) | memory, MiB | stock SB3, MiB | ratio |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, case in record["result"]["cases"].items():
-        cells = [_cell(case, form) for form in COLUMNS]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    facts = record["machine"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{record['measured_at'][:10]}, {facts['processor']}, {facts['cores']} shared cores, "
-            "load "
-            f"{loads(record)}, Python {facts['python']}, medians of {counted(record, 'rounds')}; "
-            f"S3 is the local AWS's, which is no claim about AWS.",
-        ]
-    )
-
-
-def _cell(case: dict[str, float], form: str) -> str:
-    """Fill one cell; what a record has not is called so."""
-    try:
-        return form.format(**case)
-    except KeyError:
-        return "not measured"
 
 
 def _median(values: list[float]) -> float:

@@ -26,9 +26,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.airflow_triggerer import deferred, running_triggerer
-from benchmarks.records import FOLDER, write_record
 from benchmarks.twin_runs import INSIDE, local_aws, measure_inside, say
 from benchmarks.waiting_trials import CURVE, Waiting, waiting_trials
+from laptop.figures.records import write_record
+from laptop.figures.tables import newest_table
 
 COUNTS = (100, 1000)
 #: Between looks, seconds: as the tasks have it.
@@ -191,7 +192,7 @@ def main(arguments: list[str]) -> int:
     if options.seconds < 10:
         parser.error(f"seconds must be 10 at least, not {options.seconds}")
     if options.table:
-        print(table(json.loads(max(FOLDER.glob("*-triggerer-load.json")).read_text())))
+        print(newest_table("triggerer_load"))
         return 0
     if options.inside:
         logging.disable(logging.INFO)
@@ -214,36 +215,6 @@ def main(arguments: list[str]) -> int:
         )
         return 1
     return 0
-
-
-def table(record: dict[str, Any]) -> str:
-    """A record as Markdown: a poll's CPU, calls and the memory."""
-    lines = [
-        (
-            "| waiting trials | in | curves | polls | CPU of a poll, ms | of 100 trials, ms | "
-            "DescribeInstances, LIST, GET | MiB |"
-        ),
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for one in record["result"]:
-        calls = ", ".join(f"{one['calls_per_poll'][name]:.1f}" for name in ACTIONS)
-        lines.append(
-            f"| {one['trials']:,} | {one['in']} | {'yes' if one['learning_curves'] else 'no'} | "
-            f"{one['polls']} | "
-            f"{one['cpu_ms_per_poll']:.0f} | {one['cpu_ms_per_poll_of_100']:.0f} | {calls} | "
-            f"{one['memory_mib']} |"
-        )
-    machine = record["machine"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "CPU, calls and trials are those of one poll. "
-            f"Measured on {record['measured_at'][:10]} at commit {machine['commit']} on "
-            f"{machine['cores']} cores of "
-            f"{machine['processor']}, load {machine['load'][0]}, on the local AWS.",
-        ]
-    )
 
 
 if __name__ == "__main__":

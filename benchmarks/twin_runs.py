@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.records import ROOT
+from laptop.places import ROOT
 
 INSIDE = "--inside"
 

@@ -1,6 +1,4 @@
-"""`python -m laptop demo|ui|test|bench|soak|env|licences|clean`: what stands behind the
-Makefile.
-"""
+"""The commands behind the Makefile: `python -m laptop COMMAND`; `--help` lists them."""
 
 import argparse
 import json
@@ -60,6 +58,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             build(Target(laptop_python), f"python{laptop_python}")
         case "licences":
             licences.write_page()
+        case "figures":
+            from laptop.figures import tables
+
+            tables.write_tables()
         case "bench" | "soak":
             return subprocess.run(
                 [sys.executable, "-m", f"benchmarks.{options.target}", *rest], cwd=ROOT, check=False
@@ -102,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         ("env", "print exports for a shell"),
         ("artifacts", "build what machines and functions run"),
         ("licences", "write docs/third-party-licences.md"),
+        ("figures", "write the measured tables of docs/ from the newest records"),
         ("clean", "remove all state"),
     ):
         targets.add_parser(name, help=what)

@@ -11,7 +11,7 @@ from rl_lifecycle.evaluation.gate import Gate
 Array = np.ndarray[Any, Any]
 Draw = Callable[[np.random.Generator, int], tuple[Array, Array]]
 
-POOLS = Path(__file__).resolve().parent.parent / "tests" / "lifecycle" / "data" / "return_pools.npz"
+POOLS = Path(__file__).with_name("return_pools.npz")
 #: Declared before the returns were looked at: (lowest, highest, crash threshold).
 RANGES = {
     "LunarLander-v3": (-200.0, 320.0, 100.0),

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from laptop.places import ROOT
+
 FOLDER = ROOT / "benchmarks" / "records"
 PACKAGES = (
     "apache-airflow",
