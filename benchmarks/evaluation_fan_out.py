@@ -1,15 +1,14 @@
-"""2,000 LunarLander pairs through the evaluator's Lambda on the local AWS: how the fan-out scales,
-and the decision.
+"""How the evaluation of 2,000 LunarLander pairs scales with the number of Lambda functions at once.
 
     python -m benchmarks.evaluation_fan_out [--pairs N] [--rounds N]
 
-Real functions with their zip and layer, asked as the pipeline asks them. How many run side by side
-is set by how many are asked at once. The local AWS runs on this machine's cores, so this is no
-claim about AWS, where each function has its own.
+Real functions with their zip and layer run on the local AWS, and are called as the pipeline calls
+them. The local AWS uses the cores of this machine, so the result says nothing about AWS, where each
+function has its own.
 
-In each round every width plays the same seeds, one width after the other and the next round in the
-other order, so that whatever else the machine does meets all of them alike; a ratio is taken within
-its round.
+In each round, every number of functions plays the same seeds, one number after the other. The next
+round has the other order, so other processes disturb all of them alike. A ratio compares times of
+one round only.
 """
 
 import argparse

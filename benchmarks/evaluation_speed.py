@@ -1,11 +1,11 @@
-"""How fast the evaluator is beside SB3's evaluate_policy, and how long it takes to start.
+"""How fast the evaluator is compared with SB3's evaluate_policy, and how long it takes to start.
 
     python -m benchmarks.evaluation_speed [--rounds N]
 
-The two take turns in one process, one thread each, because machines are shared and only ratios
-taken side by side mean anything. Both play the same seeds, and the returns must be the same.
-Environments are made without a render mode: SB3's own make_vec_env would draw pictures that nobody
-sees, and be slower for it.
+The two take turns in one process with one thread each, because on a shared machine only ratios of
+one run mean something. Both play the same seeds, and the returns must be equal. The environments
+have no render mode: SB3's own make_vec_env would draw pictures that are never shown, and so be
+slower.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""How often the gate errs: nulls, regressions, power, selection, and a year's worth of nights, on
-returns of real agents.
+"""How often the gate errs, on returns of real agents.
 
     python -m benchmarks.gate_characteristics [--repetitions N] [--years N]
 
-Writes a dated record. docs/gate.md quotes it;
+It simulates candidates that are no better, worse or better, selection on the gate's seeds, and a
+year of nights. docs/gate.md quotes the record, and
 tests/lifecycle/evaluation/test_gate_characteristics.py repeats a small part.
 """
 

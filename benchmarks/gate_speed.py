@@ -1,15 +1,10 @@
-"""How long it takes to judge: the decision, 2,000 LunarLander pairs on the cores at hand, and a
-promotion.
+"""How long judging takes: a decision, 2,000 LunarLander pairs on all cores, and a promotion.
 
-    python -m benchmarks.gate_speed [--pairs N]
+    python -m benchmarks.gate_speed [--pairs N] [--rounds N]
 
-What is counted: of the decision, the way from the returns in memory to the verdict; of the
-promotion, from a report in a directory to the moved pointer. Python's start and imports are not:
-each is done once before it is timed. Both are measured in seconds of processor time as well, and
-the quickest round beside the median, because a shared machine gives wall seconds to others. The
-scaling over cores is a ratio within a round: all sides play the same seeds, one after the other,
-and the next round in the other order, so that whatever else the machine does meets all of them
-alike.
+laptop/gate_study/judging_speed.py says what is timed of a decision and a promotion. The scaling
+over cores is a ratio within a round: one process and all cores play the same seeds, one after the other.
+The next round has the other order, so other processes of the machine disturb both alike.
 """
 
 import argparse

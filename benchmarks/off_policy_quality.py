@@ -1,10 +1,10 @@
-"""Whether the fast path costs SAC, TD3, DDPG or DQN final return: many seeds a side, and the test
-of `trainer_quality`.
+"""Whether the fast path lowers the final return of SAC, TD3, DDPG or DQN.
 
     python -m benchmarks.off_policy_quality [--seeds N] [--case NAME …] [--workers N] [--table]
 
-Stock SB3 and the NumPy path train the same experiment with the same seeds. Both draw the same
-numbers from the same generators, so a pair begins alike; rounding then drives it apart.
+Stock SB3 and the NumPy path train the same experiment with the same seeds; `trainer_quality`
+explains the test. Both draw the same numbers from the same generators, so two trainings begin alike
+until rounding separates them.
 """
 
 import sys

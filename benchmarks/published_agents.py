@@ -1,16 +1,18 @@
-"""Do agents that others trained give the returns that others published? They are exported,
-evaluated, and compared.
+"""Whether agents that others trained reach the returns that were published for them.
 
-    git clone https://github.com/DLR-RM/rl-trained-agents python -m benchmarks.published_agents
-    rl-trained-agents [--episodes N] [--only TEXT] [--table] [--explain]
+    git clone https://github.com/DLR-RM/rl-trained-agents
+    python -m benchmarks.published_agents rl-trained-agents [--episodes N] [--only TEXT]
 
-Every model.zip of that repository executes code when it is loaded: clone it from where you trust
-it. What is compared with is rl_zoo3's table (published_returns.json: mean, standard deviation and
-number of episodes, from benchmark.md of https://github.com/DLR-RM/rl-baselines3-zoo at commit
-22e3ff24). Two means count as the same when they are closer than four standard errors of their
-difference: with some sixty comparisons, chance alone then calls one of 250 such records different.
-Where they are not, SB3 itself plays the first of the same seeds with the same model.zip: if it gets
-what the exported policy gets, the environment has changed since, not the policy.
+`--table` and `--explain` measure nothing new. Loading a model.zip of that repository executes code,
+so clone it only where you trust it.
+
+Each agent is exported and evaluated. The published returns are those of rl_zoo3
+(published_returns.json: mean, standard deviation and number of episodes, from benchmark.md of
+https://github.com/DLR-RM/rl-baselines3-zoo at commit 22e3ff24). Two means count as the same if they
+differ by less than four standard errors of their difference. With about sixty comparisons, chance
+alone then makes one of 250 such records different. Where two means differ, SB3 itself plays the
+first of the same seeds with the same model.zip. If its returns are those of the exported policy,
+the environment has changed since, not the policy.
 """
 
 import argparse

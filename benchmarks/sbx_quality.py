@@ -1,11 +1,10 @@
-"""Whether trainings here end at SBX's returns: many seeds a side, and the test of
-`trainer_quality`.
+"""Whether trainings here reach the same final returns as SBX.
 
     python -m benchmarks.sbx_quality [--seeds N] [--case NAME …] [--workers N] [--table]
 
-The NumPy path and SBX train with the hyper-parameters that `trainer_against_sbx` measures speeds
-with. SAC and TD3 have smaller networks here, so that twenty trainings take minutes. Needs
-`.venv-sbx` (`make .venv-sbx/.ready`).
+The NumPy path and SBX train with the hyper-parameters of `trainer_against_sbx`; `trainer_quality`
+explains the test. SAC and TD3 have smaller networks here, so that twenty trainings take minutes.
+Needs `.venv-sbx` (`make .venv-sbx/.ready`).
 """
 
 import sys

@@ -2,9 +2,9 @@
 
     python -m benchmarks.soak [ROUNDS]     # 100 by default
 
-The name of a failing test holds its seed, so you can run that test alone. A round that kills
-a whole Airflow takes minutes, so there is only one such round for every five others. The whole takes more
-than an hour.
+The name of a failing test holds its seed, so you can run that test alone. A round that kills a
+whole Airflow takes minutes, so there is only one such round for every five others. The whole takes
+more than an hour.
 """
 
 import os

@@ -1,11 +1,10 @@
-"""How many steps a dollar buys: the newest measured speeds over the dated prices of
-`rl_lifecycle.machines.instance_types`.
+"""How many steps you get for a dollar: the newest measured speeds over dated prices.
 
     python -m benchmarks.steps_per_dollar [--table]
 
-Nothing is measured here. Speeds are those of one thread of the processor in the record they come
-from; the types that `instance_types: auto` means are taken as equally fast. What was never measured
-is called so.
+This command measures nothing. The speeds are those of one thread of the processor in the record
+that it reads. The types of `instance_types: auto` count as equally fast. Prices are those of
+`rl_lifecycle.machines.instance_types`. A type that was not measured is shown as "not measured".
 """
 
 import argparse

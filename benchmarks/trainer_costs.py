@@ -1,15 +1,16 @@
-"""What the trainer's safety costs: checkpoints beside the training, resuming, exporting, and memory
-beside stock SB3.
+"""What the trainer's safety costs: checkpoints, resuming, exporting, and memory.
 
     python -m benchmarks.trainer_costs [--rounds N] [--part NAME …] [--table]
 
-Replay buffers hold a million transitions, all rows written. *Checkpoint*: CPU time of capturing and
-committing a segment's end, as a share of the CPU time of the whole segment. *Resume*: from the call
-to the first step of the environment, on the local AWS's S3, in a process that has imported
-everything: seconds of CPU, and on the clock (which neighbours slow down).
-*Memory*: the highest resident set of `python -m rl_trainer train`, resumed with the full buffer
-  until it has trained and
-committed a segment, and of a process in which stock SB3 alone trains as long with as full a buffer.
+Replay buffers hold a million transitions, and all rows are written.
+
+*Checkpoint*: CPU time to capture and commit the end of a segment, as a share of the CPU time of the
+whole segment.
+*Resume*: CPU time, and time on the clock, from the call to the first step of the environment, with
+the S3 of the local AWS, in a process that has imported everything.
+*Memory*: the largest resident set of `python -m rl_trainer train`, which resumes with the full
+buffer, trains and commits a segment; compared with a process in which stock SB3 trains as long with
+a buffer that is as full.
 """
 
 import argparse

@@ -1,13 +1,12 @@
-"""Whether the fast path and the forced resets cost final return: many seeds a side, and a test that
-is stated beforehand.
+"""Whether the fast path and the resets between segments lower the final return of PPO.
 
     python -m benchmarks.trainer_quality [--seeds N] [--case NAME …] [--keep ARM …] [--workers N]
     [--table]
 
 Three arms train the same experiment with the same seeds: `sb3` (stock, one segment), `numpy` (the
 fast path, one segment) and `segments` (the fast path, ten segments with their resets). Each final
-policy plays 20 episodes, deterministically; its mean is one number. Two arms are compared by the
-two-sided Mann–Whitney U test, in the normal approximation with ties corrected.
+policy plays 20 episodes deterministically, and their mean is one number. The two-sided Mann–Whitney
+U test, in the normal approximation with a correction for ties, compares two arms.
 """
 
 import argparse

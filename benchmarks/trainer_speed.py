@@ -1,14 +1,16 @@
-"""How fast the trainer is beside stock SB3, and what its checkpoints and exports cost.
+"""How fast the trainer is compared with stock SB3, and what its checkpoints and exports cost.
 
     python -m benchmarks.trainer_speed [--rounds N] [--table]
 
-The two take turns in one process, one thread each, because machines are shared and only ratios
-taken side by side mean anything. Both call `learn`, with rl_zoo3's hyper-parameters; stock SB3 gets
-the environments of its own `make_vec_env`, made without a render mode (by itself it would draw
-pictures that nobody sees, and be slower for it); that keeps Gymnasium's checker around each, about
-1 % of stock SB3's time on CartPole. Times are CPU time of the process: with one thread it is what
-the machine is paid for. Neighbours change them too, and not those of both sides alike, so runs at
-different loads give different ratios; today's earlier runs stay in the record, beside the newest.
+The two take turns in one process with one thread each, because on a shared machine only ratios of
+one run mean something. Both call `learn` with rl_zoo3's hyper-parameters. Stock SB3 gets the
+environments of its own `make_vec_env`, but without a render mode, because it would draw pictures
+that are never shown. Gymnasium's checker stays around each environment and takes about 1 % of stock
+SB3's time on CartPole.
+
+Times are CPU time of the process: with one thread, that is what the machine is paid for. Other
+processes change the CPU time of the two sides differently, so runs at different loads give
+different ratios. The record keeps all runs of its day.
 """
 
 import argparse

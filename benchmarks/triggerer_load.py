@@ -1,16 +1,15 @@
-"""What waiting trials cost one triggerer, on the local AWS: calls, CPU and memory, with 100 and
-with 1,000 of them.
-
-The pipeline's own triggers run in one event loop, as Airflow's triggerer runs them, first without
-and then with a rule by which they look at their learning curves. Then the same triggers lie in
-Airflow's database, of as many deferred tasks, and `airflow triggerer` runs them: its CPU is that of
-both of its processes, less what they take when no task is deferred. Calls are counted by the local
-AWS itself; benchmarks/waiting_trials.py says what stands behind the trials.
+"""What waiting trials cost a triggerer on the local AWS: calls, CPU and memory of 100 and 1,000.
 
     python -m benchmarks.triggerer_load [SECONDS] [--table]
 
-Each of the six measurements takes 60 s by default, in which each heartbeat is due once. What is
-read once only (the spec, what was evaluated before) is read before it begins.
+First the pipeline's own triggers run in one event loop, as in Airflow's triggerer, without and with
+a rule that reads their learning curves. Then Airflow's database holds the same triggers as deferred
+tasks, and `airflow triggerer` runs them. Its CPU time is that of both its processes, minus their
+CPU time without deferred tasks. The local AWS counts the calls. benchmarks/waiting_trials.py makes the
+trials.
+
+Each of the six measurements takes 60 s by default, so each heartbeat is due once. What a trigger
+reads only once (the spec, earlier evaluations) is read before the measurement begins.
 """
 
 import argparse

@@ -37,7 +37,7 @@ EXPERIMENT: dict[str, Any] = {
     "compute": {"market": "spot", "max_hours": 10, "budget_usd": 100},
     "evaluation": {"return_range": [0, 500], "crash_below": 100, "selection_episodes": EPISODES},
 }
-#: User data of the machine that writes the files of all trials. Only a machine may write heartbeats.
+#: User data of the machine that writes the files of all trials; only machines write heartbeats.
 SPEAKER = """#!/bin/sh
 exec python3 - <<'PY'
 import datetime, json, time, boto3

@@ -1,4 +1,4 @@
-"""Records of final returns: what each benchmark of final returns is asked for, and its table."""
+"""Benchmarks of final returns: their options, their records and their tables."""
 
 import argparse
 import os
@@ -61,8 +61,9 @@ def record_cases(
     facts: dict[str, Any],
     measured: Callable[[str], dict[str, Any]],
 ) -> None:
-    """Measure one case after another, and write the record after each; of others, if not all are
-    asked for, what it has stays.
+    """Measure one case after another, and write the record after each.
+
+    If only some cases are measured, the others of today's record stay.
     """
     known = newest_cases(name) if options.keep else {}
     measured_now: dict[str, dict[str, Any]] = {}
@@ -75,7 +76,7 @@ def record_cases(
         ]:
             sys.exit(
                 f"error: the newest record has fewer than {options.seeds} returns of {case} by "
-                f"{' and '.join(lacking)}: keep them not"
+                f"{' and '.join(lacking)}: measure them again, without --keep"
             )
         options.kept = {arm: known[case]["returns"][arm][: options.seeds] for arm in options.keep}
         said |= {

@@ -113,7 +113,7 @@ def _store_candidate(store: ObjectStore, spec: Spec) -> PolicyRecord:
     )
     policy_key = layout.policy_key(trial, 100, "onnx")
     parameters_key = layout.policy_key(trial, 100, "safetensors")
-    manifest_key = layout.checkpoint_key(trial, 100, 1, "manifest.json")
+    manifest_key = layout.checkpoint_key(trial, 100, 1, layout.MANIFEST_FILE)
     return PolicyRecord(
         experiment=trial.experiment,
         run=trial.run,
