@@ -3,8 +3,8 @@
     python -m benchmarks.gate_speed [--pairs N] [--rounds N]
 
 laptop/gate_study/judging_speed.py says what is timed of a decision and a promotion. The scaling
-over cores is a ratio within a round: one process and all cores play the same seeds, one after the other.
-The next round has the other order, so other processes of the machine disturb both alike.
+over cores is a ratio within a round: one process and all cores play the same seeds, one after the
+other. The next round has the other order, so other processes of the machine disturb both alike.
 """
 
 import argparse

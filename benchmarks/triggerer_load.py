@@ -5,8 +5,8 @@
 First the pipeline's own triggers run in one event loop, as in Airflow's triggerer, without and with
 a rule that reads their learning curves. Then Airflow's database holds the same triggers as deferred
 tasks, and `airflow triggerer` runs them. Its CPU time is that of both its processes, minus their
-CPU time without deferred tasks. The local AWS counts the calls. benchmarks/waiting_trials.py makes the
-trials.
+CPU time without deferred tasks. The local AWS counts the calls. benchmarks/waiting_trials.py makes
+the trials.
 
 Each of the six measurements takes 60 s by default, so each heartbeat is due once. What a trigger
 reads only once (the spec, earlier evaluations) is read before the measurement begins.
