@@ -1,8 +1,8 @@
 """The experiments that `trainer_costs` measures, with full replay buffers and their stores.
 
 Buffers hold a million transitions. BipedalWalker's observations have 24 numbers, so its buffer
-takes as much memory as the rest of the process. Its policy is rarely updated here, so its segments are
-short for the size of their checkpoints.
+takes as much memory as the rest of the process. Its policy is rarely updated here, so its segments
+are short for the size of their checkpoints.
 """
 
 import dataclasses

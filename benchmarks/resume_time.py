@@ -1,6 +1,7 @@
 """How long resuming takes, for `trainer_costs`; runs with the variables of the local AWS.
 
-Each measurement is a new attempt that takes over the trial. It gets a notice at its first step. The result is JSON on stdout.
+Each measurement is a new attempt that takes over the trial, and gets a notice at its first step.
+The result is JSON on stdout.
 """
 
 import contextlib
