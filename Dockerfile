@@ -1,4 +1,4 @@
-# A team's Airflow with Nightshift in it: from the hashed lock, without torch, as an ordinary user.
+# The image of a team's Airflow with Nightshift: from the hashed lock, without torch, with a user that is not root.
 FROM python:3.12-slim-bookworm
 
 RUN useradd --uid 50000 --gid 0 --create-home --home-dir /opt/airflow airflow
@@ -12,7 +12,7 @@ COPY plugins plugins
 COPY lifecycle lifecycle
 COPY infra_bootstrap infra_bootstrap
 COPY experiments experiments
-# bootstrap_infrastructure builds the trainer's wheels and the Lambda from these; they are not imported here.
+# bootstrap_infrastructure builds the trainer's wheels and the Lambda from these folders. Airflow does not import them.
 COPY trainer trainer
 COPY evaluator evaluator
 COPY locks locks
@@ -24,7 +24,7 @@ ENV AIRFLOW_HOME=/opt/airflow \
     NIGHTSHIFT_CACHE=/opt/airflow/nightshift-cache \
     PYTHONPATH=/opt/airflow/nightshift:/opt/airflow/nightshift/lifecycle:/opt/airflow/nightshift/plugins \
     PYTHONUNBUFFERED=1
-# The image has no git: which commit it was built from is said here, and stands in every spec and manifest.
+# The image has no git, so this argument names the commit. Every spec and manifest records it.
 ARG NIGHTSHIFT_COMMIT=""
 ENV NIGHTSHIFT_COMMIT=${NIGHTSHIFT_COMMIT}
 RUN mkdir -p /opt/airflow/logs /opt/airflow/secrets /opt/airflow/nightshift-cache \

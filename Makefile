@@ -1,10 +1,10 @@
-# Nightshift's front door. Every target makes what it needs; `make help` lists them.
+# The commands of this repository. Every target makes the environments that it needs; `make help` lists the targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-# A folder with a CPU wheel of torch, if you have one, spares Linux about 1.7 GB of CUDA libraries.
-# pip's own variable is honoured: PIP_FIND_LINKS=/path/to/wheels make setup
+# On Linux, a folder with a CPU wheel of torch saves a download of about 1.7 GB of CUDA libraries.
+# Name it in pip's own variable: PIP_FIND_LINKS=/path/to/wheels make setup
 ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 endif
@@ -19,7 +19,7 @@ STAMPS := .venv/.ready .venv-ami/.ready .venv-aws/.ready .cache/.ready
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
 
-setup: $(STAMPS) ## make the environments from the locks (the other targets do it by themselves)
+setup: $(STAMPS) ## make the environments from the locks (the other targets run this first)
 
 .venv-uv/.ready: locks/uv.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Nightshift needs Python 3.11 to 3.13, and $(PYTHON) is {v[0]}.{v[1]}: run make PYTHON=python3.12")'
@@ -29,7 +29,7 @@ setup: $(STAMPS) ## make the environments from the locks (the other targets do i
 	@.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r locks/uv.txt
 	@touch $@
 
-# $(call environment,DIR,LOCKS…): an empty environment, then exactly what the locks say.
+# $(call install,DIR) -r LOCK …: install exactly the locked packages into the environment DIR.
 install = $(UV) pip install --quiet --python $(1)/bin/python --no-deps --require-hashes --compile-bytecode
 torch = { $(call install,$(1)) --no-index -r locks/torch-cpu.txt 2> .venv-uv/torch.log \
 	|| { echo "setup: no CPU build of torch at hand, taking the one from the package index"; \
@@ -41,7 +41,7 @@ torch = { $(call install,$(1)) --no-index -r locks/torch-cpu.txt 2> .venv-uv/tor
 	@$(call torch,.venv)
 	@$(call install,.venv) -r locks/dev.txt
 	@$(UV) pip check --quiet --python .venv/bin/python
-	@$(UV) pip install --quiet --target .venv/share/compose --no-deps --require-hashes -r locks/compose.txt # for its schema alone
+	@$(UV) pip install --quiet --target .venv/share/compose --no-deps --require-hashes -r locks/compose.txt # only for its schema
 	@$(RUN) -c 'import site, pathlib; pathlib.Path(site.getsitepackages()[0], "nightshift.pth").write_text("\n".join(str(pathlib.Path.cwd() / room) for room in (".", "lifecycle", "trainer", "evaluator", "plugins")) + "\n")'
 	@touch $@
 
@@ -65,7 +65,7 @@ torch = { $(call install,$(1)) --no-index -r locks/torch-cpu.txt 2> .venv-uv/tor
 	@$(call install,.venv-sbx) -r locks/sbx.txt
 	@touch $@
 
-# The policy checker pins versions of its own (boto3, packaging) and is needed by `make check` alone.
+# The policy checker pins its own versions of boto3 and packaging. Only `make check` needs it.
 .venv-checkov/.ready: .venv-uv/.ready locks/checkov.txt
 	@echo "setup: .venv-checkov (the policy checker)"
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-checkov
@@ -96,17 +96,17 @@ check: setup .venv-checkov/.ready ## lint, types, import contracts, templates, p
 	@.venv-checkov/bin/checkov --framework cloudformation --skip-download --compact --quiet --directory infra_bootstrap/templates
 	@$(RUN) -m pytest -q tests/architecture
 
-bench: setup .venv-sbx/.ready ## measure, and write a dated record to benchmarks/records/
+bench: setup .venv-sbx/.ready ## measure the figures that docs/ shows (hours); each gets a dated record
 	@$(RUN) -m laptop bench
 
-soak: setup ## long fault runs: hundreds of kills
+soak: setup ## kill processes and machines many more times than test does (more than an hour)
 	@$(RUN) -m laptop soak
 
-aws-smoke: setup ## a capped first run on a real account; read docs/aws-account.md first
+aws-smoke: setup ## a first run on a real account with a cost cap; read docs/aws-account.md first
 	@$(RUN) -m infra_bootstrap smoke $(ARGS)
 
-lock: .venv-uv/.ready ## write the locks anew
+lock: .venv-uv/.ready ## write the locks again from locks/*.in
 	@bash locks/compile.sh
 
-clean: ## stop what runs, remove all state; the environments stay
+clean: ## stop all processes and remove all state; the environments stay
 	@if [ -x $(RUN) ]; then $(RUN) -m laptop clean; else rm -rf .nightshift; fi

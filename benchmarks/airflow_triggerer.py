@@ -1,9 +1,8 @@
-"""Airflow's own triggerer with as many deferred tasks as one likes, without the hours that a
-thousand workers would take to defer.
+"""Airflow's own triggerer with many deferred tasks.
 
-A DAG of one mapped task is made, a run of it triggered through Airflow's command line, and then
-each of its instances is put into the state that deferring leaves behind in Airflow's database.
-Whatever the triggerer does from there on is Airflow's own code.
+A thousand workers would take hours to defer them. So this module makes a DAG with one mapped task,
+triggers a run through Airflow's command line, and writes the state of a deferred task for each
+instance into Airflow's database. From there on, only Airflow's own code runs.
 """
 
 import json
@@ -19,7 +18,7 @@ from typing import Any
 import psutil
 
 from benchmarks.local_aws_runs import run_command
-from benchmarks.records import ROOT
+from laptop.places import ROOT
 
 #: One mapped task, as the tasks that await trials are: for each trigger that it takes on, Airflow's
 #: triggerer reads the whole DAG, so a thousand tasks of their own would cost it a thousand times a
@@ -64,7 +63,7 @@ def deferred(triggers: list[Any]) -> Iterator[None]:
 
 
 def put_off(dag_id: str, triggers: list[tuple[str, dict[str, Any]]]) -> None:
-    """Put the tasks of a run into the state that deferring leaves behind."""
+    """Write the state of a deferred task for each task of a run."""
     from airflow.models import TaskInstance, Trigger
     from airflow.utils.session import create_session
     from airflow.utils.state import DagRunState, TaskInstanceState
@@ -98,7 +97,7 @@ class Triggerer:
         return float(sum(one.cpu_times().user + one.cpu_times().system for one in self._all()))
 
     def memory_mib(self) -> int:
-        """Resident memory of all its processes; what they share counts twice."""
+        """Resident memory of all its processes; shared memory counts twice."""
         mib: int = round(sum(one.memory_info().rss for one in self._all()) / 2**20)
         return mib
 

@@ -1,24 +1,22 @@
-"""`make bench`: every measurement one after another, each leaving a dated record in
-benchmarks/records/.
+"""`make bench`: run the measurements in turn; each writes a record to benchmarks/records/.
 
-python -m benchmarks.bench [NAME …]     # by the names in MEASUREMENTS; all by default
+python -m benchmarks.bench [NAME …]     # names of MEASUREMENTS; all by default
 """
 
 import subprocess
 import sys
 
-from benchmarks.records import ROOT
+from laptop.places import ROOT
 
 MEASUREMENTS = {
-    "night": "where the time of a retraining goes, on the local AWS",
     "local_aws_speed": (
         "the local AWS: start, memory, small and large objects, machines and functions at once"
     ),
     "recovery": "seconds from launch, notice and kill to the next training step, on the local AWS",
     "triggerer_load": "calls, CPU and memory of 100 and 1,000 waiting trials, on the local AWS",
     "bootstrap_speed": "a first bootstrap and one without a change, on the local AWS",
-    "trainer_speed": "steps per second against stock SB3, interleaved",
-    "trainer_against_sbx": "steps per second against SBX, interleaved",
+    "trainer_speed": "steps per second of the trainer and of stock SB3, in turns",
+    "trainer_against_sbx": "steps per second of the trainer and of SBX, in turns",
     "trainer_quality": (
         "final returns of PPO against stock SB3, with and without resets, ten "
         "seeds a side: half an hour on two idle cores"
@@ -28,8 +26,8 @@ MEASUREMENTS = {
     ),
     "sbx_quality": "final returns against SBX, ten seeds a side: about as long",
     "trainer_costs": "checkpoints, resuming, exporting and memory, with full replay buffers",
-    "steps_per_dollar": "the speeds over dated prices; measures nothing by itself",
-    "evaluation_speed": "episodes against SB3's evaluate_policy, interleaved",
+    "steps_per_dollar": "steps for a dollar, from the newest speeds and dated prices",
+    "evaluation_speed": "steps per second of the evaluator and of SB3's evaluate_policy, in turns",
     "gate_speed": "the decision, a promotion, and 2,000 LunarLander pairs on the cores at hand",
     "evaluation_fan_out": "2,000 LunarLander pairs through the evaluator's Lambda on the local AWS",
     "gate_characteristics": (

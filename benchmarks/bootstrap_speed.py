@@ -1,10 +1,11 @@
-"""How long a bootstrap takes on the local AWS: a first one beyond building artifacts, and one that
-finds nothing to change.
+"""How long a bootstrap takes on the local AWS: a first one, and one with nothing to change.
 
-`python -m benchmarks.bootstrap_speed` builds the artifacts into the cache first and times that
-alone. Then, on a local AWS of its own, `python -m infra_bootstrap deploy` runs as a user runs it:
-once as an administrator, then as Airflow's role. Wall time depends on what else the machine does,
-so the processor time of the command and of the local AWS stand beside it.
+    python -m benchmarks.bootstrap_speed
+
+First it builds the artifacts into the cache and times that. Then, on a separate local AWS, it runs
+`python -m infra_bootstrap deploy` as a user does: once as an administrator, then as Airflow's role.
+Time on the clock depends on the other processes of the machine, so the record also holds the
+processor time of the command and of the local AWS.
 """
 
 import contextlib
@@ -20,7 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import ROOT, write_record
+from laptop.figures.records import write_record
+from laptop.places import ROOT
 
 REPEATS = 5
 RUNTIME = f"python{sys.version_info[0]}.{sys.version_info[1]}"

@@ -1,14 +1,15 @@
-"""Every cause that a machine's end can have, with a real machine on the local AWS: what was seen,
-and what was made of it.
+"""Every cause of a machine's end, with a real machine on the local AWS.
 
-An environment of the user's own, in a wheel, breaks on purpose: it raises, asks for more memory
-than there is, writes to a full disk, hangs, or gives rewards that make the parameters NaN; besides,
-a machine is killed, one is given notice, one is taken without notice after a rebalance
-recommendation, and one hangs while nobody watches, as when Airflow is gone for good, until the
-timer in it ends it at its deadline. Else the pipeline's own supervisor watches, with less patience
-than it has otherwise. Part of `make soak`.
+    python -m benchmarks.causes [HOW …]
 
-python -m benchmarks.causes [HOW …]     # by the names in EXPECTED; exits 1 when an end was taken for another
+HOW is a name in EXPECTED; the default is all of them. The command compares the cause that the
+pipeline records with the expected one, and exits with 1 where they differ. Part of `make soak`.
+
+An environment in a user's wheel breaks on purpose: it raises, asks for too much memory, writes to a
+full disk, hangs, or gives rewards that make the parameters NaN. Other machines are killed, get a
+spot notice, or end without notice after a rebalance recommendation. The last machine hangs while
+nothing supervises it, as when Airflow is gone for good; the timer in the machine must end it at its
+deadline. In all other cases the pipeline's own supervisor watches, but waits for less time.
 """
 
 import base64
@@ -55,7 +56,7 @@ import numpy as np
 
 
 class Breaking(gym.Env):
-    """Breaks in its two thousandth step, in the way that it is told."""
+    """Breaks after 2,000 steps, in the way that `how` names."""
 
     observation_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -82,7 +83,8 @@ class Breaking(gym.Env):
                 time.sleep(10**6)
             if self.how == "nan":
                 reward = float("inf")
-        return self.np_random.uniform(-1, 1, 2).astype(np.float32), reward, False, self.steps % 50 == 0, {}
+        observation = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return observation, reward, False, self.steps % 50 == 0, {}
 
 
 gym.register("Breaking-v0", entry_point="breaking_env:Breaking", max_episode_steps=50)

@@ -1,8 +1,8 @@
-"""What `trainer_costs` measures on: experiments with replay buffers of a million transitions, and
-stores that hold them.
+"""The experiments that `trainer_costs` measures, with full replay buffers and their stores.
 
-BipedalWalker's observations have 24 numbers, so its buffer takes as much memory as all the rest of
-a process. It is updated seldom, which makes its segments short for what a checkpoint of them holds.
+Buffers hold a million transitions. BipedalWalker's observations have 24 numbers, so its buffer
+takes as much memory as the rest of the process. Its policy is rarely updated here, so its segments
+are short for the size of their checkpoints.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """How the table calls it."""
+        """Name of the row in the table."""
         return f"{self.algo} {self.env_id}"
 
     @property
@@ -73,7 +73,7 @@ class Case:
 
     @property
     def seldom_updated(self) -> "Case":
-        """The same with few gradient steps, which take long and no memory."""
+        """The same case with few gradient steps, because they take time but no memory."""
         return (
             dataclasses.replace(self, changes=(("train_freq", 8),)) if self.algo == "sac" else self
         )
@@ -97,7 +97,7 @@ class Case:
         }
 
     def spec(self, segments: int) -> Spec:
-        """Freeze an experiment of so many segments beyond :attr:`step`."""
+        """Freeze an experiment that has the given number of segments after :attr:`step`."""
         document = {
             "env_id": self.env_id,
             "algo": self.algo,

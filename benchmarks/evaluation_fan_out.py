@@ -1,15 +1,14 @@
-"""2,000 LunarLander pairs through the evaluator's Lambda on the local AWS: how the fan-out scales,
-and the decision.
+"""How the evaluation of 2,000 LunarLander pairs scales with the number of Lambda functions at once.
 
     python -m benchmarks.evaluation_fan_out [--pairs N] [--rounds N]
 
-Real functions with their zip and layer, asked as the pipeline asks them. How many run side by side
-is set by how many are asked at once. The local AWS runs on this machine's cores, so this is no
-claim about AWS, where each function has its own.
+Real functions with their zip and layer run on the local AWS, and are called as the pipeline calls
+them. The local AWS uses the cores of this machine, so the result says nothing about AWS, where each
+function has its own.
 
-In each round every width plays the same seeds, one width after the other and the next round in the
-other order, so that whatever else the machine does meets all of them alike; a ratio is taken within
-its round.
+In each round, every number of functions plays the same seeds, one number after the other. The next
+round has the other order, so other processes disturb all of them alike. A ratio compares times of
+one round only.
 """
 
 import argparse
@@ -21,10 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from benchmarks import gate_tables
-from benchmarks.gate_speed import ENV_ID, FIRST_SEED, GATE, ratios_to, take_turns, train_policies
+from benchmarks.gate_speed import ENV_ID, FIRST_SEED, ratios_to, take_turns, train_policies
 from benchmarks.local_aws_runs import INSIDE, measure_inside, say
-from benchmarks.records import write_record
+from laptop.figures import gate_table
+from laptop.figures.records import write_record
+from laptop.gate_study.judging_speed import GATE
 from rl_lifecycle.evaluation.gate import decide
 from rl_lifecycle.evaluation.requests import EvaluateRequest, Shard, merge_shards
 from rl_lifecycle.experiment.spec import Artifact
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
             str(options.rounds),
         )
         sys.stdout.write(f"{write_record('evaluation-fan-out', found)}\n")
-        gate_tables.main()
+        gate_table.write_table()
     return 0
 
 

@@ -1,11 +1,11 @@
-"""How fast the evaluator is beside SB3's evaluate_policy, and how long it takes to start.
+"""How fast the evaluator is compared with SB3's evaluate_policy, and how long it takes to start.
 
     python -m benchmarks.evaluation_speed [--rounds N]
 
-The two take turns in one process, one thread each, because machines are shared and only ratios
-taken side by side mean anything. Both play the same seeds, and the returns must be the same.
-Environments are made without a render mode: SB3's own make_vec_env would draw pictures that nobody
-sees, and be slower for it.
+The two take turns in one process with one thread each, because on a shared machine only ratios of
+one run mean something. Both play the same seeds, and the returns must be equal. The environments
+have no render mode: SB3's own make_vec_env would draw pictures that are never shown, and so be
+slower.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from benchmarks import gate_tables
-from benchmarks.records import write_record
+from laptop.figures import gate_table
+from laptop.figures.records import write_record
 from rl_evaluator.playing.environments import environment_maker
 from rl_evaluator.playing.episodes import run_episodes
 from rl_evaluator.playing.policies import Policy, load_policy
@@ -45,7 +45,8 @@ from pathlib import Path
 from rl_evaluator.playing.environments import make_environment
 from rl_evaluator.playing.episodes import run_episodes
 from rl_evaluator.playing.policies import load_policy
-run_episodes(load_policy(Path({path!r}).read_bytes()), lambda: make_environment("CartPole-v1", {{}}), range(1))
+policy = load_policy(Path({path!r}).read_bytes())
+run_episodes(policy, lambda: make_environment("CartPole-v1", {{}}), range(1))
 print(imported, time.perf_counter() - started, "torch" in __import__("sys").modules)
 """
 
@@ -60,10 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
         env_id: compare(env_id, steps, few, many, options.rounds)
         for env_id, steps, few, many in CASES
     }
-    sys.stdout.write(
-        f"{write_record('evaluation-speed', {**result, 'cold_start': measure_cold_start(options.rounds)})}\n"
-    )
-    gate_tables.main()
+    result["cold_start"] = measure_cold_start(options.rounds)
+    sys.stdout.write(f"{write_record('evaluation-speed', result)}\n")
+    gate_table.write_table()
     return 0
 
 

@@ -1,9 +1,9 @@
-"""How often the gate errs: nulls, regressions, power, selection, and a year's worth of nights, on
-returns of real agents.
+"""How often the gate errs, on returns of real agents.
 
     python -m benchmarks.gate_characteristics [--repetitions N] [--years N]
 
-Writes a dated record. docs/gate.md quotes it;
+It simulates candidates that are no better, worse or better, selection on the gate's seeds, and a
+year of nights. docs/gate.md quotes the record, and
 tests/lifecycle/evaluation/test_gate_characteristics.py repeats a small part.
 """
 
@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.gate_simulation import Tally, judge_all, simulate
-from benchmarks.records import write_record
-from benchmarks.return_pools import (
+from laptop.figures.records import write_record
+from laptop.gate_study.return_pools import (
     RANGES,
     Array,
     Draw,
@@ -32,6 +31,7 @@ from benchmarks.return_pools import (
     with_equal_means,
     with_rare_crashes,
 )
+from laptop.gate_study.simulation import Tally, judge_all, simulate
 from rl_lifecycle.evaluation.gate import Gate
 
 ENVIRONMENTS = ("LunarLander-v3", "Acrobot-v1", "Pendulum-v1")

@@ -1,44 +1,31 @@
-"""How long it takes to judge: the decision, 2,000 LunarLander pairs on the cores at hand, and a
-promotion.
+"""How long judging takes: a decision, 2,000 LunarLander pairs on all cores, and a promotion.
 
-    python -m benchmarks.gate_speed [--pairs N]
+    python -m benchmarks.gate_speed [--pairs N] [--rounds N]
 
-What is counted: of the decision, the way from the returns in memory to the verdict; of the
-promotion, from a report in a directory to the moved pointer. Python's start and imports are not:
-each is done once before it is timed. Both are measured in seconds of processor time as well, and
-the quickest round beside the median, because a shared machine gives wall seconds to others. The
-scaling over cores is a ratio within a round: all sides play the same seeds, one after the other,
-and the next round in the other order, so that whatever else the machine does meets all of them
-alike.
+laptop/gate_study/judging_speed.py says what is timed of a decision and a promotion. The scaling
+over cores is a ratio within a round: one process and all cores play the same seeds, one after the
+other. The next round has the other order, so other processes of the machine disturb both alike.
 """
 
 import argparse
 import functools
 import os
-import random
 import statistics
 import sys
-import tempfile
-import time
-import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from benchmarks import gate_tables
-from benchmarks.records import write_record
+from laptop.figures import gate_table
+from laptop.figures.records import write_record
+from laptop.gate_study.judging_speed import GATE, measure_decision, measure_promotion, timed
 from rl_evaluator.playing.evaluation import Task
 from rl_evaluator.playing.parallel_evaluation import evaluate_in_parallel
-from rl_lifecycle.evaluation.gate import Gate, decide
+from rl_lifecycle.evaluation.gate import decide
 from rl_lifecycle.evaluation.requests import Shard
-from rl_lifecycle.storage.directory_store import DirectoryStore
 
 ENV_ID, FIRST_SEED = "LunarLander-v3", 5000
-GATE = Gate(return_range=(-200, 320), crash_below=100)
 #: Steps of training of the champion and of the candidate, before they are compared.
 STEPS = (8192, 40_960)
-#: So many rounds of what takes less than a second, for each round of what takes longer.
-QUICK = 4
 #: Episodes of one side's turn when the scaling is measured.
 TURN_EPISODES = 240
 
@@ -55,46 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         "cores": measure_cores(train_policies(), options.pairs, options.rounds),
     }
     sys.stdout.write(f"{write_record('gate-speed', result)}\n")
-    gate_tables.main()
+    gate_table.write_table()
     return 0
-
-
-def measure_decision(rounds: int) -> dict[str, Any]:
-    """All four looks of 2,000 pairs that tell nothing apart: the longest way there is."""
-    rng = random.Random(0)
-    pairs = [(rng.gauss(200, 60), rng.gauss(200, 60)) for _ in range(2000)]
-    ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    gate = GATE.model_copy(update={"crash_below": 0})
-    looks = len(decide(ours, theirs, gate).looks)
-    return {
-        **_spread([_timed(lambda: decide(ours, theirs, gate)) for _ in range(QUICK * rounds)]),
-        "looks": looks,
-    }
-
-
-def measure_promotion(rounds: int) -> dict[str, Any]:
-    """From a report to the moved pointer, in a directory: claim, files, manifest, verification,
-    pointer, history.
-    """
-    from rl_lifecycle.experiment.experiment import read_experiment
-    from tests.lifecycle.registry.test_promotion import Night
-
-    experiment = read_experiment(
-        {
-            "env_id": "CartPole-v1",
-            "algo": "ppo",
-            "total_timesteps": 100_000,
-            "evaluation": {"return_range": [0, 500], "crash_below": 100},
-        },
-        "cartpole_ppo",
-    )
-    times = []
-    with tempfile.TemporaryDirectory() as folder:
-        store = DirectoryStore(Path(folder))
-        for number in range(1 + QUICK * rounds):
-            night = Night(store, experiment, f"n{number}", lambda: uuid.uuid4().hex)
-            times.append(_timed(night.promote))
-    return _spread(times[1:])
 
 
 def train_policies() -> list[bytes]:
@@ -143,7 +92,7 @@ def measure_cores(policies: list[bytes], pairs: int, rounds: int) -> dict[str, A
         {processes: functools.partial(turn, processes) for processes in (1, cores)}, rounds
     )
     whole: list[Shard] = []
-    total = _timed(
+    total = timed(
         lambda: whole.extend(play(policy, FIRST_SEED, pairs, cores) for policy in policies)
     )["wall_s"]
     return {
@@ -169,7 +118,7 @@ def take_turns(sides: Mapping[int, Callable[[int], object]], rounds: int) -> dic
     seconds: dict[int, list[float]] = {side: [] for side in sides}
     for number in range(rounds):
         for side in sorted(sides, reverse=number % 2 == 1):
-            seconds[side].append(_timed(functools.partial(sides[side], number))["wall_s"])
+            seconds[side].append(timed(functools.partial(sides[side], number))["wall_s"])
     return seconds
 
 
@@ -179,26 +128,6 @@ def ratios_to(base: list[float], side: list[float]) -> dict[str, Any]:
     return {
         "median": round(statistics.median(ratios), 2),
         "rounds": [round(ratio, 2) for ratio in ratios],
-    }
-
-
-def _timed(work: Callable[[], Any]) -> dict[str, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return {
-        "wall_s": round(time.perf_counter() - wall, 4),
-        "cpu_s": round(time.process_time() - cpu, 4),
-    }
-
-
-def _spread(times: list[dict[str, float]]) -> dict[str, float]:
-    return {
-        **{
-            key: round(statistics.median(one[key] for one in times), 4)
-            for key in ("wall_s", "cpu_s")
-        },
-        "quickest_wall_s": min(one["wall_s"] for one in times),
-        "rounds": len(times),
     }
 
 

@@ -1,10 +1,9 @@
-"""A client that costs almost nothing: requests signed beforehand, sent over open connections by a
-process of its own.
+"""A client that takes hardly any processor time: it signs its requests before it sends them.
 
 `python -m benchmarks.local_aws_client ENDPOINT REQUESTS CONNECTIONS` reads credentials from its
-environment, makes a versioned bucket, as the pipeline's is, and prints one JSON object. boto3 costs
-more processor time for a small PUT than the local AWS does, and on two cores it would be measured
-instead.
+environment, makes a bucket with versions, as the pipeline's bucket has, and prints one JSON object.
+boto3 takes more processor time for a small PUT than the local AWS does, so on two cores a benchmark
+with boto3 would measure boto3.
 """
 
 import json
@@ -56,7 +55,7 @@ class HttpConnection:
     def exchange(self, request: bytes) -> int:
         """Send a request and read its answer.
         :return: how many bytes its body had.
-        :raises SystemExit: if it is no success.
+        :raises SystemExit: if the answer is an error.
         """
         self._socket.sendall(request)
         data = b""

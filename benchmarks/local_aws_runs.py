@@ -1,6 +1,4 @@
-"""A bootstrapped local AWS of a measurement's own, and a process inside of it that acts as the
-Airflow worker.
-"""
+"""A bootstrapped local AWS for a measurement, and a process that acts as Airflow's worker."""
 
 import json
 import os
@@ -11,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.records import ROOT
+from laptop.places import ROOT
 
 INSIDE = "--inside"
 
@@ -61,8 +59,9 @@ def measure_inside(module: str, *arguments: str) -> Any:
 
 @contextmanager
 def state_folder() -> Iterator[dict[str, str]]:
-    """A state folder of its own, so that the developer's stays as it is; stopped and removed
-    afterwards.
+    """Give a separate state folder, so that the developer's stays as it is.
+
+    Afterwards, stop its local AWS and remove it.
     """
     with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as folder:
         environment = dict(os.environ) | {"NIGHTSHIFT_STATE": folder}
@@ -87,8 +86,9 @@ def as_role(role: str | None, environment: dict[str, str]) -> dict[str, str]:
 
 
 def run_command(command: list[str], environment: dict[str, str]) -> str:
-    """Run a command that must succeed, else end the measurement with its last words.
-    :return: what it printed.
+    """Run a command that must succeed; if it fails, exit with the end of its stderr.
+
+    :return: its stdout.
     """
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
@@ -99,7 +99,7 @@ def run_command(command: list[str], environment: dict[str, str]) -> str:
 
 
 def local_aws(*arguments: str) -> dict[str, Any]:
-    """Run a command of the local AWS that this process is inside of."""
+    """Run a command of the local AWS that this process uses, and read its JSON."""
     answered: dict[str, Any] = json.loads(
         run_command([sys.executable, "-m", "local_aws", *arguments, "--json"], dict(os.environ))
     )
@@ -107,5 +107,5 @@ def local_aws(*arguments: str) -> dict[str, Any]:
 
 
 def say(line: str) -> None:
-    """Tell how far it is."""
+    """Print a line of progress."""
     print(line, file=sys.stderr, flush=True)

@@ -1,11 +1,13 @@
-"""How fast the local AWS is: start, memory before load, small and large objects, 32 machines and 64
-functions at once.
+"""How fast the local AWS is.
 
-`python -m benchmarks.local_aws_speed` uses state folders of its own. Small PUTs are measured with a
-client that costs almost nothing (benchmarks/local_aws_client.py), over one connection and over
-four, in several short rounds: the median and the best are recorded, and the server's processor time
-for a round. On a machine where others work, run it with a negative niceness, which the record
-tells, or it measures them.
+    python -m benchmarks.local_aws_speed
+
+It measures the start, the memory before any load, small and large objects, and 32 machines with 64
+functions at once, each with a separate state folder. A client that takes hardly any processor time
+(benchmarks/local_aws_client.py) measures small PUTs, over one connection and over four, in several
+short rounds. The record holds the median, the best, and the server's processor time for a round. On
+a machine with other work, run it with a negative niceness, which the record shows; otherwise the
+other processes change the result.
 """
 
 import io
@@ -26,7 +28,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from benchmarks.records import ROOT, write_record
+from laptop.figures.records import write_record
+from laptop.places import ROOT
 from local_aws.machines.processes import find_marked
 
 STARTS, ROUNDS, PUTS = 5, 7, 800
@@ -36,7 +39,7 @@ SLEEPER = "import time\ndef handler(event, context):\n    time.sleep(0.5)\n    r
 
 
 class Account:
-    """A local AWS of its own, and what is asked of it."""
+    """A separate local AWS, and the measurements of it."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -48,7 +51,7 @@ class Account:
         )
 
     def cli(self, *arguments: str) -> dict[str, Any]:
-        """Run a command of the local AWS. :raises SystemExit: with its own words, if it fails."""
+        """Run a command of the local AWS. :raises SystemExit: with its own message, if it fails."""
         done = subprocess.run(
             [sys.executable, "-m", "local_aws", *arguments, "--json", "--state", str(self.state)],
             cwd=ROOT,
@@ -244,7 +247,7 @@ def _of(values: list[float]) -> dict[str, float]:
 
 
 def measure() -> dict[str, Any]:
-    """Everything, in a fresh account each."""
+    """Take all measurements, each in a new account."""
     result = starts() | {"niceness": os.getpriority(os.PRIO_PROCESS, 0)}
     with tempfile.TemporaryDirectory(prefix="local-aws-bench-") as folder:
         account = Account(Path(folder) / "state")

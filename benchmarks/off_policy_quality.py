@@ -1,19 +1,18 @@
-"""Whether the fast path costs SAC, TD3, DDPG or DQN final return: many seeds a side, and the test
-of `trainer_quality`.
+"""Whether the fast path lowers the final return of SAC, TD3, DDPG or DQN.
 
     python -m benchmarks.off_policy_quality [--seeds N] [--case NAME …] [--workers N] [--table]
 
-Stock SB3 and the NumPy path train the same experiment with the same seeds. Both draw the same
-numbers from the same generators, so a pair begins alike; rounding then drives it apart.
+Stock SB3 and the NumPy path train the same experiment with the same seeds; `trainer_quality`
+explains the test. Both draw the same numbers from the same generators, so two trainings begin alike
+until rounding separates them.
 """
 
-import json
 import sys
-from typing import Any
 
-from benchmarks.records import FOLDER
-from benchmarks.trainer_quality import measure, parse, record_cases, table_of_two
+from benchmarks.trainer_quality import measure
 from benchmarks.trainings import TrainingCase
+from laptop.figures.final_returns import parse, record_cases
+from laptop.figures.tables import newest_table
 
 ARMS = ("sb3", "numpy")
 #: Small networks, whose trainings take a fifth of the time; and few random steps before them.
@@ -32,17 +31,12 @@ def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0."""
     options = parse(__doc__, CASES, ARMS, arguments)
     if options.table:
-        print(table(json.loads(max(FOLDER.glob("*-off-policy-quality.json")).read_text())))
+        print(newest_table("off_policy_quality"))
         return 0
     record_cases(
         "off-policy-quality", options, {}, lambda name: measure(CASES[name], ARMS, options)
     )
     return 0
-
-
-def table(record: dict[str, Any]) -> str:
-    """A record as Markdown."""
-    return table_of_two(record, {"sb3": "stock SB3", "numpy": "NumPy"}, "p_numpy_against_sb3")
 
 
 if __name__ == "__main__":

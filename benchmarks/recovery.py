@@ -1,12 +1,11 @@
-"""How long a machine takes to its first training step, and how long a lost one takes to be
-replaced, on the local AWS.
+"""How long a machine takes to its first training step, and how long its replacement takes.
 
-The pipeline's own operators launch and await trials of CartPole, waiting in this process
-(`deferrable=False`), so that what Airflow's scheduler adds is not in the figures. Half of the
-machines get a real spot notice, half are killed without one. Installs and imports are reported
-beside the total, from what the machine logged: on the local AWS they are the laptop's.
+    python -m benchmarks.recovery [ROUNDS]      # interruptions of each kind; 4 by default
 
-python -m benchmarks.recovery [ROUNDS]      # interruptions of each kind; 4 by default
+On the local AWS, the pipeline's own operators launch and await trials of CartPole. They wait in
+this process (`deferrable=False`), so the figures do not include Airflow's scheduler. Half of the
+machines get a real spot notice, and half are killed without one. Installs and imports are reported
+apart from the total, from the log of the machine: on the local AWS they take the laptop's time.
 """
 
 import json
@@ -19,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.local_aws_runs import INSIDE, local_aws, measure_inside, say
-from benchmarks.records import write_record
+from laptop.figures.records import write_record
 
 #: What is promised beyond installs and imports, seconds.
 FIRST_STEP_S, NEXT_STEP_S = 6.0, 8.0

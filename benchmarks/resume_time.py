@@ -1,8 +1,7 @@
-"""How long resuming takes, for `trainer_costs`: runs with the variables of the local AWS, prints
-JSON.
+"""How long resuming takes, for `trainer_costs`; runs with the variables of the local AWS.
 
-Each time, another attempt takes the trial over, and is told to end when the environment is about to
-take its first step.
+Each measurement is a new attempt that takes over the trial, and gets a notice at its first step.
+The result is JSON on stdout.
 """
 
 import contextlib
@@ -29,7 +28,7 @@ class AtTheFirstStep(Interruption):
 
     @property
     def notice(self) -> str:
-        """Whoever asks has taken a step."""
+        """Give the notice: the loop asks only after a step."""
         self.at = self.at or (time.monotonic(), time.process_time())
         return "measured"
 

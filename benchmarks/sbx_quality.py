@@ -1,28 +1,19 @@
-"""Whether trainings here end at SBX's returns: many seeds a side, and the test of
-`trainer_quality`.
+"""Whether trainings here reach the same final returns as SBX.
 
     python -m benchmarks.sbx_quality [--seeds N] [--case NAME …] [--workers N] [--table]
 
-The NumPy path and SBX train with the hyper-parameters that `trainer_against_sbx` measures speeds
-with. SAC and TD3 have smaller networks here, so that twenty trainings take minutes. Needs
-`.venv-sbx` (`make .venv-sbx/.ready`).
+The NumPy path and SBX train with the hyper-parameters of `trainer_against_sbx`; `trainer_quality`
+explains the test. SAC and TD3 have smaller networks here, so that twenty trainings take minutes.
+Needs `.venv-sbx` (`make .venv-sbx/.ready`).
 """
 
-import json
 import sys
-from typing import Any
 
-from benchmarks.records import FOLDER
 from benchmarks.trainer_against_sbx import PYTHON, sbx_worker
-from benchmarks.trainer_quality import (
-    EPISODES,
-    final_return,
-    measure,
-    parse,
-    record_cases,
-    table_of_two,
-)
+from benchmarks.trainer_quality import final_return, measure
 from benchmarks.trainings import GSDE, TrainingCase
+from laptop.figures.final_returns import EPISODES, parse, record_cases
+from laptop.figures.tables import newest_table
 
 ARMS = ("numpy", "sbx")
 SMALL = (("policy_kwargs", {"net_arch": [64, 64]}),)
@@ -42,7 +33,7 @@ def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0, 2 if SBX is not installed."""
     options = parse(__doc__, CASES, ARMS, arguments)
     if options.table:
-        print(table(json.loads(max(FOLDER.glob("*-sbx-quality.json")).read_text())))
+        print(newest_table("sbx_quality"))
         return 0
     if not PYTHON.exists():
         print("error: .venv-sbx is missing: run make .venv-sbx/.ready", file=sys.stderr)
@@ -60,11 +51,6 @@ def train(case: TrainingCase, arm: str, seed: int) -> float:
     with sbx_worker(case, seed) as (ask, _):
         ask({"steps": case.steps})
         return float(ask({"episodes": EPISODES})["mean_return"])
-
-
-def table(record: dict[str, Any]) -> str:
-    """A record as Markdown."""
-    return table_of_two(record, {"sbx": "SBX", "numpy": "NumPy"}, "p_sbx_against_numpy")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""SBX's side of `trainer_against_sbx` and `sbx_quality`: runs in `.venv-sbx`, takes its turns when
-a line on stdin says so.
+"""SBX's side of `trainer_against_sbx` and `sbx_quality`; it runs in `.venv-sbx`.
 
-The first line builds a model: {"algo", "env_id", "n_envs", "kwargs", "seed", "noise_std"}; each
-further one trains it on: {"steps"}, or lets its policy play: {"episodes"}. Answers are JSON lines
-on stdout. Knows nothing of the rest of the repository, because its environment has none of it.
+It takes a turn for each line on stdin. The first line builds a model: {"algo", "env_id", "n_envs",
+"kwargs", "seed", "noise_std"}. Each further line trains it ({"steps"}) or lets its policy play
+({"episodes"}). Answers are JSON lines on stdout. It imports nothing of this repository, because its
+environment does not have it.
 """
 
 import json

@@ -1,22 +1,23 @@
-"""`make soak`: the tests that kill, with many more seeds than `make test` has, and every cause of a
-machine's end for real.
+"""`make soak`: many more rounds of the tests that kill, then every cause of a machine's end.
 
-The rounds that kill a whole Airflow take minutes each, so there is one of them for every five: the
-whole takes an hour and more.
+    python -m benchmarks.soak [ROUNDS]     # 100 by default
 
-python -m benchmarks.soak [ROUNDS]      # 100 by default; a failing seed is in the test's name and can be run alone
+The name of a failing test holds its seed, so you can run that test alone. A round that kills a
+whole Airflow takes minutes, so there is only one such round for every five others. The whole takes
+more than an hour.
 """
 
 import os
 import subprocess
 import sys
 
-from benchmarks.records import ROOT
+from laptop.places import ROOT
 
 
 def main(arguments: list[str]) -> int:
-    """Run every test marked `kills` with so many seeds, then break machines.
-    :return: pytest's exit code, or that of the causes.
+    """Run every test marked `kills` with that many seeds, then `benchmarks.causes`.
+
+    :return: the first exit code that is not 0, else 0.
     """
     rounds = arguments[0] if arguments else "100"
     if not rounds.isdigit() or int(rounds) < 1:

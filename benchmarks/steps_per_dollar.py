@@ -1,11 +1,10 @@
-"""How many steps a dollar buys: the newest measured speeds over the dated prices of
-`rl_lifecycle.machines.instance_types`.
+"""How many steps you get for a dollar: the newest measured speeds over dated prices.
 
     python -m benchmarks.steps_per_dollar [--table]
 
-Nothing is measured here. Speeds are those of one thread of the processor in the record they come
-from; the types that `instance_types: auto` means are taken as equally fast. What was never measured
-is called so.
+This command measures nothing. The speeds are those of one thread of the processor in the record
+that it reads. The types of `instance_types: auto` count as equally fast. Prices are those of
+`rl_lifecycle.machines.instance_types`. A type that was not measured is shown as "not measured".
 """
 
 import argparse
@@ -13,7 +12,9 @@ import json
 import sys
 from typing import Any
 
-from benchmarks.records import FOLDER, write_record
+from laptop.figures.records import FOLDER, write_record
+from laptop.figures.tables import newest_table
+from laptop.figures.training_costs import NOT_MEASURED
 from rl_lifecycle.machines.auto_types import AUTO_TYPES, steps_per_usd
 from rl_lifecycle.machines.instance_types import AS_OF, INSTANCE_TYPES
 from rl_lifecycle.machines.prices import FALL_BACK
@@ -22,7 +23,6 @@ from rl_lifecycle.machines.prices import FALL_BACK
 GPU_TYPES = tuple(name for name in FALL_BACK if INSTANCE_TYPES[name].gpu)
 #: A larger size, for what more of the same costs.
 LARGER = "c7i.xlarge"
-NOT_MEASURED = "not measured"
 
 
 def main(arguments: list[str]) -> int:
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
         help="print the newest record as Markdown, and reckon nothing",
     )
     if parser.parse_args(arguments).table:
-        print(table(json.loads(max(FOLDER.glob("*-steps-per-dollar.json")).read_text())))
+        print(newest_table("steps_per_dollar"))
         return 0
     source = max(FOLDER.glob("*-trainer-against-sbx.json"))
     print(
@@ -74,39 +74,6 @@ def reckon(name: str, speeds: dict[str, Any]) -> dict[str, Any]:
         "prices_as_of": AS_OF.isoformat(),
         "types": types,
     }
-
-
-def table(record: dict[str, Any]) -> str:
-    """A record as Markdown: millions of steps for a dollar on spot, stock SB3's in brackets."""
-    result = record["result"]
-    cases = next(list(facts["steps_per_spot_usd"]) for facts in result["types"].values())
-    lines = [
-        f"| | on demand, $/h | spot, $/h | {' | '.join(cases)} |",
-        "|---|---|---|" + "---|" * len(cases),
-    ]
-    for kind, facts in sorted(
-        result["types"].items(), key=lambda item: float(item[1]["on_demand_usd"])
-    ):
-        bought = facts["steps_per_spot_usd"]
-        shown = [
-            NOT_MEASURED
-            if bought == NOT_MEASURED
-            else f"{bought[case]['trainer'] / 1e6:.0f} ({bought[case]['sb3'] / 1e6:.0f})"
-            for case in cases
-        ]
-        lines.append(
-            f"| {kind} | {facts['on_demand_usd']:.4f} | {facts['spot_usd']:.4f} | "
-            f"{' | '.join(shown)} |"
-        )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "Millions of steps for a dollar on spot (stock SB3's in brackets): speeds of "
-            f"{result['speeds']} on one "
-            f"thread of {result['processor']}, prices approximate, of {result['prices_as_of']}.",
-        ]
-    )
 
 
 if __name__ == "__main__":

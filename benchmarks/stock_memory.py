@@ -1,7 +1,6 @@
-"""Stock SB3 alone, for `trainer_costs`: trains one of its cases with a full replay buffer, and
-ends.
+"""Stock SB3 alone, for `trainer_costs`: trains one case with a full replay buffer, then ends.
 
-Only SB3 is imported, and not TensorBoard, which it would load if it could: what it needs at least.
+TensorBoard is not imported, although SB3 would load it, so the result is the least that SB3 needs.
 """
 
 import json

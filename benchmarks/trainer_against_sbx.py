@@ -21,17 +21,16 @@ from typing import IO, Any, cast
 
 import torch
 
-from benchmarks.records import (
-    FOLDER,
-    ROOT,
-    counted,
+from benchmarks.trainer_speed import spread, stock_environments
+from benchmarks.trainings import GSDE, TrainingCase
+from laptop.figures.records import (
     earlier_runs,
     taken,
     todays_cases,
     write_record,
 )
-from benchmarks.trainer_speed import spread, stock_environments
-from benchmarks.trainings import GSDE, TrainingCase
+from laptop.figures.tables import newest_table
+from laptop.places import ROOT
 from rl_trainer.environments.factory import EnvironmentFactory
 from rl_trainer.reporting.curves import Curves
 from rl_trainer.settings.hyperparameters import read_settings
@@ -78,7 +77,7 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     if options.table:
-        print(table(json.loads(max(FOLDER.glob("*-trainer-against-sbx.json")).read_text())))
+        print(newest_table("trainer_against_sbx"))
         return 0
     if not PYTHON.exists():
         print("error: .venv-sbx is missing: run make .venv-sbx/.ready", file=sys.stderr)
@@ -130,40 +129,6 @@ def measure(case: TrainingCase, rounds: int) -> dict[str, Any]:
         "trainer_against_sb3": against("trainer", "sb3"),
         "sbx_against_sb3": against("sbx", "sb3"),
     }
-
-
-def table(record: dict[str, Any]) -> str:
-    """A record as Markdown."""
-    lines = [
-        (
-            "| | SB3, steps/s | SBX, steps/s | trainer, steps/s | trainer against SBX "
-            "(lowest–highest) | SBX against SB3 |"
-        ),
-        "|---|---|---|---|---|---|",
-    ]
-    for name, case in record["result"]["cases"].items():
-        speeds = case["steps_per_cpu_s"]
-        lines.append(
-            f"| {name} | {speeds['sb3']['median']:.0f} | {speeds['sbx']['median']:.0f} | "
-            f"{speeds['trainer']['median']:.0f} "
-            f"| {_shown(case['trainer_against_sbx'])} | {_shown(case['sbx_against_sb3'])} |"
-        )
-    facts, versions = record["machine"], next(iter(record["result"]["cases"].values()))["versions"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{record['measured_at'][:10]}, {facts['processor']}, one core each, SBX "
-            f"{versions['sbx-rl']} with "
-            f"JAX {versions['jax']} after its warm-up, {counted(record, 'rounds')} turns each, "
-            "interleaved; medians, per "
-            "second of CPU time.",
-        ]
-    )
-
-
-def _shown(ratio: dict[str, float]) -> str:
-    return f"{ratio['median']:.1f} ({ratio['min']:.1f}–{ratio['max']:.1f})"
 
 
 def _ours(case: TrainingCase, *, fast: bool) -> Callable[[int], float]:

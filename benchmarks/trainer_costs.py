@@ -1,15 +1,16 @@
-"""What the trainer's safety costs: checkpoints beside the training, resuming, exporting, and memory
-beside stock SB3.
+"""What the trainer's safety costs: checkpoints, resuming, exporting, and memory.
 
     python -m benchmarks.trainer_costs [--rounds N] [--part NAME …] [--table]
 
-Replay buffers hold a million transitions, all rows written. *Checkpoint*: CPU time of capturing and
-committing a segment's end, as a share of the CPU time of the whole segment. *Resume*: from the call
-to the first step of the environment, on the local AWS's S3, in a process that has imported
-everything: seconds of CPU, and on the clock (which neighbours slow down).
-*Memory*: the highest resident set of `python -m rl_trainer train`, resumed with the full buffer
-  until it has trained and
-committed a segment, and of a process in which stock SB3 alone trains as long with as full a buffer.
+Replay buffers hold a million transitions, and all rows are written.
+
+*Checkpoint*: CPU time to capture and commit the end of a segment, as a share of the CPU time of the
+whole segment.
+*Resume*: CPU time, and time on the clock, from the call to the first step of the environment, with
+the S3 of the local AWS, in a process that has imported everything.
+*Memory*: the largest resident set of `python -m rl_trainer train`, which resumes with the full
+buffer, trains and commits a segment; compared with a process in which stock SB3 trains as long with
+a buffer that is as full.
 """
 
 import argparse
@@ -26,25 +27,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import FOLDER, ROOT, counted, loads, taken, todays_cases, write_record
+from laptop.figures.records import taken, todays_cases, write_record
+from laptop.figures.tables import newest_table
+from laptop.places import ROOT
 
 PARTS = ("memory", "checkpoints", "resume")
-#: The table's cells, from a case's facts.
-COLUMNS = (
-    "{segment}",
-    "{checkpoint_share:.2%}",
-    "{capture_ms:.1f} + {commit_ms:.1f}",
-    "{export_ms:.0f}",
-    "{resume_cpu_s:.1f} ({resume_s:.1f})",
-    "{trainer_mib:.0f}",
-    "{sb3_mib:.0f}",
-    "{memory_ratio:.2f}",
-)
-#: Starts a process from a small one: what its parent holds when it forks counts as the child's.
+#: Starts the process from a small parent: at a fork, the parent's memory counts for the child.
 LAUNCHER = """
 import os, sys
 null = os.open(os.devnull, os.O_WRONLY)
-child = os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:]], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)])
+child = os.posix_spawn(
+    sys.executable,
+    [sys.executable, *sys.argv[1:]],
+    os.environ,
+    file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)],
+)
 _, status, usage = os.wait4(child, 0)
 print(usage.ru_maxrss)
 sys.exit(os.waitstatus_to_exitcode(status))
@@ -76,7 +73,7 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     if options.table:
-        print(table(json.loads(max(FOLDER.glob("*-trainer-costs.json")).read_text())))
+        print(newest_table("trainer_costs"))
         return 0
     with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as folder:
         cases = todays_cases("trainer-costs", whole=set(options.part) == set(PARTS))
@@ -255,38 +252,6 @@ def _resumes(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
         name: {key: _median([one[key] for one in values]) for key in ("resume_cpu_s", "resume_s")}
         for name, values in measured.items()
     }
-
-
-def table(record: dict[str, Any]) -> str:
-    """A record as Markdown."""
-    lines = [
-        "| buffer of 10⁶ transitions but for PPO | segment, steps | checkpoint, of its time | "
-        "capture + commit, ms | export, ms "
-        "| resume from S3, CPU s (on the clock) | memory, MiB | stock SB3, MiB | ratio |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, case in record["result"]["cases"].items():
-        cells = [_cell(case, form) for form in COLUMNS]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    facts = record["machine"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{record['measured_at'][:10]}, {facts['processor']}, {facts['cores']} shared cores, "
-            "load "
-            f"{loads(record)}, Python {facts['python']}, medians of {counted(record, 'rounds')}; "
-            f"S3 is the local AWS's, which is no claim about AWS.",
-        ]
-    )
-
-
-def _cell(case: dict[str, float], form: str) -> str:
-    """Fill one cell; what a record has not is called so."""
-    try:
-        return form.format(**case)
-    except KeyError:
-        return "not measured"
 
 
 def _median(values: list[float]) -> float:

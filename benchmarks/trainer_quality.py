@@ -1,23 +1,19 @@
-"""Whether the fast path and the forced resets cost final return: many seeds a side, and a test that
-is stated beforehand.
+"""Whether the fast path and the resets between segments lower the final return of PPO.
 
     python -m benchmarks.trainer_quality [--seeds N] [--case NAME …] [--keep ARM …] [--workers N]
     [--table]
 
 Three arms train the same experiment with the same seeds: `sb3` (stock, one segment), `numpy` (the
 fast path, one segment) and `segments` (the fast path, ten segments with their resets). Each final
-policy plays 20 episodes, deterministically; its mean is one number. Two arms are compared by the
-two-sided Mann–Whitney U test, in the normal approximation with ties corrected.
+policy plays 20 episodes deterministically, and their mean is one number. The two-sided Mann–Whitney
+U test, in the normal approximation with a correction for ties, compares two arms.
 """
 
 import argparse
 import itertools
-import json
 import math
-import os
-import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -26,8 +22,9 @@ import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
-from benchmarks.records import FOLDER, counted, newest_cases, taken, todays_cases, write_record
 from benchmarks.trainings import GSDE, TrainingCase
+from laptop.figures.final_returns import EPISODES, parse, record_cases
+from laptop.figures.tables import newest_table
 from rl_lifecycle.experiment.hyperparameters import rollout_timesteps, segment_timesteps
 from rl_trainer.checkpointing.model_state import ModelState
 from rl_trainer.environments.factory import EnvironmentFactory
@@ -37,7 +34,6 @@ from rl_trainer.training.models import ModelBuilder
 from rl_trainer.training.segments import SegmentPlan, SegmentTrainer
 from rl_trainer.training.watch import TrainingWatch
 
-EPISODES = 20
 SEGMENTS = 10
 #: arm → (fast path, segments)
 ARMS = {"sb3": (False, 1), "numpy": (True, 1), "segments": (True, SEGMENTS)}
@@ -55,7 +51,7 @@ def main(arguments: list[str]) -> int:
     """Measure, or print the newest record as a table. :return: 0."""
     options = parse(__doc__, CASES, tuple(ARMS), arguments)
     if options.table:
-        print(table(json.loads(max(FOLDER.glob("*-trainer-quality.json")).read_text())))
+        print(newest_table("trainer_quality"))
         return 0
     record_cases(
         "trainer-quality",
@@ -64,83 +60,6 @@ def main(arguments: list[str]) -> int:
         lambda name: measure(CASES[name], tuple(ARMS), options),
     )
     return 0
-
-
-def parse(
-    description: str | None,
-    cases: Mapping[str, TrainingCase],
-    arms: tuple[str, ...],
-    arguments: list[str],
-) -> argparse.Namespace:
-    """Read the options of a benchmark of final returns."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=10, help="trainings of each arm (default 10)")
-    parser.add_argument(
-        "--case",
-        nargs="*",
-        choices=sorted(cases),
-        default=list(cases),
-        help="train these alone, beside what today's record has already (default: all, anew)",
-    )
-    parser.add_argument(
-        "--keep",
-        nargs="*",
-        choices=sorted(arms),
-        default=[],
-        help="take over the newest record's returns of these arms, if nothing of theirs has "
-        "changed (default: none)",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="trainings at once, one thread each (default: the cores)",
-    )
-    parser.add_argument(
-        "--table",
-        action="store_true",
-        help="print the newest record as Markdown, and train nothing",
-    )
-    options = parser.parse_args(arguments)
-    options.whole = set(options.case) == set(cases)
-    return options
-
-
-def record_cases(
-    name: str,
-    options: argparse.Namespace,
-    facts: dict[str, Any],
-    measured: Callable[[str], dict[str, Any]],
-) -> None:
-    """Measure one case after another, and write the record after each; of others, if not all are
-    asked for, what it has stays.
-    """
-    known = newest_cases(name) if options.keep else {}
-    measured_now: dict[str, dict[str, Any]] = {}
-    for case in options.case:
-        said = {"all": taken(seeds=options.seeds)}
-        if lacking := [
-            arm
-            for arm in options.keep
-            if len(known.get(case, {}).get("returns", {}).get(arm, ())) < options.seeds
-        ]:
-            sys.exit(
-                f"error: the newest record has fewer than {options.seeds} returns of {case} by "
-                f"{' and '.join(lacking)}: keep them not"
-            )
-        options.kept = {arm: known[case]["returns"][arm][: options.seeds] for arm in options.keep}
-        said |= {
-            arm: known[case]["taken"].get(arm, known[case]["taken"]["all"]) for arm in options.keep
-        }
-        measured_now[case] = measured(case) | {"taken": said}
-        cases = todays_cases(name, whole=options.whole) | measured_now
-        print(
-            write_record(name, {"episodes": EPISODES, **facts, "cases": cases}),
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def measure(
@@ -220,72 +139,6 @@ def mann_whitney(ours: list[float], theirs: list[float]) -> float:
         return 1.0
     z = max(0.0, abs(statistic - n * m / 2) - 0.5) / math.sqrt(variance)
     return round(math.erfc(z / math.sqrt(2)), 4)
-
-
-def table_of_two(record: dict[str, Any], heads: Mapping[str, str], p_value: str) -> str:
-    """A record of two sides as Markdown.
-
-    :param heads: how each side is called, by its name in the record.
-    :param p_value: its name there.
-    """
-    lines = [f"| | steps | {' | '.join(heads.values())} | p |", "|---|---|---|---|---|"]
-    for name, case in record["result"]["cases"].items():
-        shown = [
-            f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})"
-            for values in map(case["returns"].get, heads)
-        ]
-        lines.append(f"| {name} | {case['steps']} | {' | '.join(shown)} | {case[p_value]} |")
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of "
-            f"{record['result']['episodes']} episodes of the final policy (lowest…highest seed); "
-            "two-sided Mann–Whitney tests."
-            f"{kept(record)}",
-        ]
-    )
-
-
-def kept(record: dict[str, Any]) -> str:
-    """Say which arms' returns are of another day; nothing if none was kept."""
-    parts = [
-        part
-        for case in record["result"]["cases"].values()
-        for part in case.get("taken", {}).items()
-    ]
-    found = {(arm, said["at"][:10]) for arm, said in parts if arm != "all"}
-    return f" Kept: {', '.join(f'{arm} of {day}' for arm, day in sorted(found))}." if found else ""
-
-
-def table(record: dict[str, Any]) -> str:
-    """A record as Markdown."""
-    lines = [
-        "| PPO | steps | stock SB3 | NumPy | p | NumPy, 10 segments | p |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, case in record["result"]["cases"].items():
-        shown = {
-            arm: f"{statistics.mean(values):.1f} ({min(values):.0f}…{max(values):.0f})"
-            for arm, values in case["returns"].items()
-        }
-        lines.append(
-            f"| {name} | {case['steps']} | {shown['sb3']} | {shown['numpy']} | "
-            f"{case['p_numpy_against_sb3']} "
-            f"| {shown['segments']} | {case['p_segments_against_numpy']} |"
-        )
-    facts = record["result"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{record['measured_at'][:10]}, {counted(record, 'seeds')} seeds a side, mean of "
-            f"{facts['episodes']} "
-            "episodes of the final policy (lowest…highest seed); two-sided Mann–Whitney tests, "
-            "each against the column "
-            f"before.{kept(record)}",
-        ]
-    )
 
 
 if __name__ == "__main__":

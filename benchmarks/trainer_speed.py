@@ -1,18 +1,19 @@
-"""How fast the trainer is beside stock SB3, and what its checkpoints and exports cost.
+"""How fast the trainer is compared with stock SB3, and what its checkpoints and exports cost.
 
     python -m benchmarks.trainer_speed [--rounds N] [--table]
 
-The two take turns in one process, one thread each, because machines are shared and only ratios
-taken side by side mean anything. Both call `learn`, with rl_zoo3's hyper-parameters; stock SB3 gets
-the environments of its own `make_vec_env`, made without a render mode (by itself it would draw
-pictures that nobody sees, and be slower for it); that keeps Gymnasium's checker around each, about
-1 % of stock SB3's time on CartPole. Times are CPU time of the process: with one thread it is what
-the machine is paid for. Neighbours change them too, and not those of both sides alike, so runs at
-different loads give different ratios; today's earlier runs stay in the record, beside the newest.
+The two take turns in one process with one thread each, because on a shared machine only ratios of
+one run mean something. Both call `learn` with rl_zoo3's hyper-parameters. Stock SB3 gets the
+environments of its own `make_vec_env`, but without a render mode, because it would draw pictures
+that are never shown. Gymnasium's checker stays around each environment and takes about 1 % of stock
+SB3's time on CartPole.
+
+Times are CPU time of the process: with one thread, that is what the machine is paid for. Other
+processes change the CPU time of the two sides differently, so runs at different loads give
+different ratios. The record keeps all runs of its day.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -22,8 +23,9 @@ import torch
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from benchmarks.records import FOLDER, earlier_runs, write_record
 from benchmarks.trainings import GSDE, TrainingCase
+from laptop.figures.records import earlier_runs, write_record
+from laptop.figures.tables import newest_table
 from rl_trainer.checkpointing.model_state import capture, final_parameters
 from rl_trainer.environments.factory import EnvironmentFactory
 from rl_trainer.onnx_export.export import export_policy
@@ -58,8 +60,7 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     if options.table:
-        newest = max(FOLDER.glob("*-trainer-speed.json"))
-        print(table(json.loads(newest.read_text())))
+        print(newest_table("trainer_speed"))
         return 0
     torch.set_num_threads(1)
     result = {
@@ -93,38 +94,6 @@ def measure(case: TrainingCase, rounds: int) -> dict[str, Any]:
         "times_faster": spread(ratios),
         **_costs(case, fast),
     }
-
-
-def table(record: dict[str, Any]) -> str:
-    """A record as Markdown."""
-    lines = [
-        (
-            "| | SB3, steps/s | trainer, steps/s | times faster (lowest–highest) | checkpoint, ms "
-            "| "
-            "export, ms |"
-        ),
-        "|---|---|---|---|---|---|",
-    ]
-    for name, case in record["result"]["cases"].items():
-        ratio = case["times_faster"]
-        lines.append(
-            f"| {name} | {case['sb3_steps_per_cpu_s']['median']:.0f} | "
-            f"{case['trainer_steps_per_cpu_s']['median']:.0f} "
-            f"| {ratio['median']:.1f} ({ratio['min']:.1f}–{ratio['max']:.1f}) | "
-            f"{case['checkpoint_ms']:.0f} "
-            f"| {case['export_ms']:.0f} |"
-        )
-    facts = record["machine"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{record['measured_at'][:10]}, {facts['processor']}, one thread, Python "
-            f"{facts['python']}, "
-            f"{record['result']['rounds']} turns each, interleaved; medians, per second of CPU "
-            "time.",
-        ]
-    )
 
 
 def _trainer(case: TrainingCase, *, fast: bool) -> SegmentTrainer:

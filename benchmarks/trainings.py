@@ -1,6 +1,4 @@
-"""What the trainer's benchmarks train: one algorithm on one environment, with rl_zoo3's
-hyper-parameters.
-"""
+"""What the trainer's benchmarks train: one algorithm on one environment, with rl_zoo3's values."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,16 +1,15 @@
-"""What waiting trials cost one triggerer, on the local AWS: calls, CPU and memory, with 100 and
-with 1,000 of them.
-
-The pipeline's own triggers run in one event loop, as Airflow's triggerer runs them, first without
-and then with a rule by which they look at their learning curves. Then the same triggers lie in
-Airflow's database, of as many deferred tasks, and `airflow triggerer` runs them: its CPU is that of
-both of its processes, less what they take when no task is deferred. Calls are counted by the local
-AWS itself; benchmarks/waiting_trials.py says what stands behind the trials.
+"""What waiting trials cost a triggerer on the local AWS: calls, CPU and memory of 100 and 1,000.
 
     python -m benchmarks.triggerer_load [SECONDS] [--table]
 
-Each of the six measurements takes 60 s by default, in which each heartbeat is due once. What is
-read once only (the spec, what was evaluated before) is read before it begins.
+First the pipeline's own triggers run in one event loop, as in Airflow's triggerer, without and with
+a rule that reads their learning curves. Then Airflow's database holds the same triggers as deferred
+tasks, and `airflow triggerer` runs them. Its CPU time is that of both its processes, minus their
+CPU time without deferred tasks. The local AWS counts the calls. benchmarks/waiting_trials.py makes
+the trials.
+
+Each of the six measurements takes 60 s by default, so each heartbeat is due once. What a trigger
+reads only once (the spec, earlier evaluations) is read before the measurement begins.
 """
 
 import argparse
@@ -27,8 +26,9 @@ from typing import Any
 
 from benchmarks.airflow_triggerer import deferred, running_triggerer
 from benchmarks.local_aws_runs import INSIDE, local_aws, measure_inside, say
-from benchmarks.records import FOLDER, write_record
 from benchmarks.waiting_trials import CURVE, Waiting, waiting_trials
+from laptop.figures.records import write_record
+from laptop.figures.tables import newest_table
 
 COUNTS = (100, 1000)
 #: Between looks, seconds: as the tasks have it.
@@ -191,7 +191,7 @@ def main(arguments: list[str]) -> int:
     if options.seconds < 10:
         parser.error(f"seconds must be 10 at least, not {options.seconds}")
     if options.table:
-        print(table(json.loads(max(FOLDER.glob("*-triggerer-load.json")).read_text())))
+        print(newest_table("triggerer_load"))
         return 0
     if options.inside:
         logging.disable(logging.INFO)
@@ -214,36 +214,6 @@ def main(arguments: list[str]) -> int:
         )
         return 1
     return 0
-
-
-def table(record: dict[str, Any]) -> str:
-    """A record as Markdown: a poll's CPU, calls and the memory."""
-    lines = [
-        (
-            "| waiting trials | in | curves | polls | CPU of a poll, ms | of 100 trials, ms | "
-            "DescribeInstances, LIST, GET | MiB |"
-        ),
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for one in record["result"]:
-        calls = ", ".join(f"{one['calls_per_poll'][name]:.1f}" for name in ACTIONS)
-        lines.append(
-            f"| {one['trials']:,} | {one['in']} | {'yes' if one['learning_curves'] else 'no'} | "
-            f"{one['polls']} | "
-            f"{one['cpu_ms_per_poll']:.0f} | {one['cpu_ms_per_poll_of_100']:.0f} | {calls} | "
-            f"{one['memory_mib']} |"
-        )
-    machine = record["machine"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "CPU, calls and trials are those of one poll. "
-            f"Measured on {record['measured_at'][:10]} at commit {machine['commit']} on "
-            f"{machine['cores']} cores of "
-            f"{machine['processor']}, load {machine['load'][0]}, on the local AWS.",
-        ]
-    )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ EXPERIMENT: dict[str, Any] = {
     "compute": {"market": "spot", "max_hours": 10, "budget_usd": 100},
     "evaluation": {"return_range": [0, 500], "crash_below": 100, "selection_episodes": EPISODES},
 }
-#: What the machine runs that speaks for all: nobody but a machine may write a heartbeat.
+#: User data of the machine that writes the files of all trials; only machines write heartbeats.
 SPEAKER = """#!/bin/sh
 exec python3 - <<'PY'
 import datetime, json, time, boto3
@@ -45,19 +45,27 @@ s3 = boto3.client("s3", region_name="eu-west-1")
 step, every = 0, {every}
 
 def put(key, *lines):
-    s3.put_object(Bucket="{bucket}", Key=key, Body="".join(json.dumps(line) + "\\n" for line in lines).encode())
+    body = "".join(json.dumps(line) + "\\n" for line in lines)
+    s3.put_object(Bucket="{bucket}", Key=key, Body=body.encode())
 
-trials = [(f"load/load-{{count}}/seed-{{number}}", {segment} * number // count) for count in {counts} for number in range(count)]
+trials = [
+    (f"load/load-{{count}}/seed-{{number}}", {segment} * number // count)
+    for count in {counts}
+    for number in range(count)
+]
 while True:
     for place, ahead in trials:
         began, segment = time.monotonic(), (step + ahead) // {segment}
-        if segment > max(0, step - {steps} + ahead) // {segment}:  # one has ended since the last time
-            put(f"metrics/{{place}}/{{segment * {segment}:012d}}.jsonl", dict(step=segment * {segment}))
-            put(f"logs/{{place}}/0001/trainer.jsonl", *[dict(message=f"segment {{number}}") for number in range(segment)])
+        if segment > max(0, step - {steps} + ahead) // {segment}:  # a segment has ended
+            end = segment * {segment}
+            put(f"metrics/{{place}}/{{end:012d}}.jsonl", dict(step=end))
+            lines = [dict(message=f"segment {{number}}") for number in range(segment)]
+            put(f"logs/{{place}}/0001/trainer.jsonl", *lines)
         put(f"heartbeats/{{place}}.json", dict(
-            schema_version=1, attempt=1, state="training", step=step + ahead, total_timesteps=10**9, steps_per_s=1000.0,
-            at=datetime.datetime.now(datetime.timezone.utc).isoformat(), segment=segment))
-        if step:  # the first round makes haste
+            schema_version=1, attempt=1, state="training", step=step + ahead,
+            total_timesteps=10**9, steps_per_s=1000.0, segment=segment,
+            at=datetime.datetime.now(datetime.timezone.utc).isoformat()))
+        if step:  # the first round does not wait, so that all files exist soon
             time.sleep(max(0.0, every / len(trials) - (time.monotonic() - began)))
     step += {steps}
 PY
@@ -69,26 +77,29 @@ ec2, profile = boto3.client("ec2"), "nightshift-dev-trainer"
 image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
 made = []
 for count, user_data in ((1, sys.argv[2]), (int(sys.argv[1]) - 1, sys.argv[3])):
-    made += ec2.run_instances(ImageId=image, InstanceType="t3.micro", MinCount=count, MaxCount=count, UserData=user_data,
-                              IamInstanceProfile={"Name": profile})["Instances"]
+    made += ec2.run_instances(
+        ImageId=image, InstanceType="t3.micro", MinCount=count, MaxCount=count,
+        UserData=user_data, IamInstanceProfile={"Name": profile},
+    )["Instances"]
 print(json.dumps([one["InstanceId"] for one in made]))
 """
-#: Writes each of the keys that it reads with what stands in its last argument. The bucket's policy,
-#: by which nobody but the evaluator may write there, is lifted meanwhile.
+#: Writes its last argument to each key that it reads from stdin. It removes the bucket's policy
+#: while it writes, because the policy lets only the evaluator write these keys.
 PUT_ALL = """
 import boto3, sys
 from concurrent.futures import ThreadPoolExecutor
 s3, bucket, keys = boto3.client("s3"), sys.argv[1], sys.stdin.read().split()
 policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
 s3.delete_bucket_policy(Bucket=bucket)
+body = sys.argv[2].encode()
 with ThreadPoolExecutor(4) as pool:
-    list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=sys.argv[2].encode()), keys))
+    list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=body), keys))
 s3.put_bucket_policy(Bucket=bucket, Policy=policy)
 """
 
 
 class Waiting:
-    """So many trials of one run, and the machines that they share."""
+    """The waiting trials of one run, and the machines that they share."""
 
     def __init__(self, plan: Any, machines: list[str]) -> None:
         self.plan, self.machines = plan, machines

@@ -1,5 +1,5 @@
-"""What the Makefile runs on a laptop: the demo night, Airflow's UI, the test suite, the benchmarks.
+"""The commands behind the Makefile: the demo night, Airflow's UI, the tests, the benchmarks.
 
-Beside the tests this is the only code that knows the local AWS. The pipeline does not: it is
-pointed at an endpoint.
+Only this package, the benchmarks and the tests know the local AWS. The pipeline does not: it only
+gets an endpoint.
 """

@@ -1,6 +1,4 @@
-"""`python -m laptop demo|ui|test|bench|soak|env|licences|clean`: what stands behind the
-Makefile.
-"""
+"""The commands behind the Makefile: `python -m laptop COMMAND`; `--help` lists them."""
 
 import argparse
 import json
@@ -19,8 +17,9 @@ from laptop.places import ROOT
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a target.
-    :return: 0, or 1 when a step failed, 2 when something was asked for that cannot be.
+    """Run a command.
+
+    :return: 0; 1 if a step failed; 2 after wrong arguments.
     """
     options, rest = _parser().parse_known_args(arguments)
     if rest and options.target not in ("test", "bench"):
@@ -38,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _interrupt(_number: int, _frame: object) -> None:
-    """End as Ctrl-C does, so that what was started is ended with us."""
+    """End as after Ctrl-C, so that the processes that we started also end."""
     raise KeyboardInterrupt
 
 
@@ -60,6 +59,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             build(Target(laptop_python), f"python{laptop_python}")
         case "licences":
             licences.write_page()
+        case "figures":
+            from laptop.figures import tables
+
+            tables.write_tables()
         case "bench" | "soak":
             return subprocess.run(
                 [sys.executable, "-m", f"benchmarks.{options.target}", *rest], cwd=ROOT, check=False
@@ -68,9 +71,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _print_environment() -> None:
-    """Print exports for a shell in which `airflow dags test …` then works, as the Airflow worker on
-    the local AWS.
-    """
+    """Print exports for a shell in which `airflow dags test …` uses the local AWS."""
     local_account.call("up")
     environment = demo.airflow_environment(None)
     for name in sorted(name for name in os.environ if name not in environment):
@@ -89,20 +90,23 @@ def _parser() -> argparse.ArgumentParser:
     targets = parser.add_subparsers(dest="target", required=True)
     night = targets.add_parser("demo", help="one whole night on the local AWS")
     night.add_argument(
-        "--experiment", action="append", help="which to retrain; more than one in this order"
+        "--experiment", action="append", help="experiment to retrain; may be repeated"
     )
-    night.add_argument("--conf", help="JSON params of the retraining")
+    night.add_argument("--conf", help="params of the retraining, as JSON")
     night.add_argument("--json", action="store_true", help="print the result as JSON")
     screen = targets.add_parser("ui", help="Airflow's UI on the local AWS")
-    screen.add_argument("--port", type=int, default=0, help="on the loopback; 0: a free one")
+    screen.add_argument(
+        "--port", type=int, default=0, help="port on the loopback address; 0: a free port"
+    )
     for name, what in (
-        ("test", "the tests"),
-        ("bench", "measure"),
-        ("soak", "long fault runs"),
+        ("test", "run the tests"),
+        ("bench", "run the benchmarks"),
+        ("soak", "run the long tests that kill"),
         ("env", "print exports for a shell"),
-        ("artifacts", "build what machines and functions run"),
+        ("artifacts", "build the wheels and zips that machines and functions run"),
         ("licences", "write docs/third-party-licences.md"),
-        ("clean", "remove all state"),
+        ("figures", "write the measured tables of docs/ from the newest records"),
+        ("clean", "stop all processes and remove all state"),
     ):
         targets.add_parser(name, help=what)
     return parser

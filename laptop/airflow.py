@@ -1,4 +1,4 @@
-"""Airflow on a laptop: its home in the state folder, one command at a time, output to a log."""
+"""Airflow on a laptop: its home is in the state folder, and the output of each command in a log."""
 
 import os
 import re
@@ -38,7 +38,7 @@ def settings() -> dict[str, str]:
 
 
 def prepare(environment: Mapping[str, str]) -> None:
-    """Make Airflow's database, unless it is there."""
+    """Make Airflow's database, if it does not exist yet."""
     home = Path(environment["AIRFLOW_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     if (home / ".migrated").exists():
@@ -82,10 +82,11 @@ def run(
     on_line: Callable[[str], None] | None = None,
     deadline_s: float = 1800,
 ) -> Path:
-    """Run a command with its output in a log, handing each line on.
+    """Run a command, and write its output to a log.
 
-    :param deadline_s: when it is killed; nothing here may hang for ever.
-    :raises StepFailedError: with the last line that says something, and where the log is.
+    :param on_line: called with each line of the output.
+    :param deadline_s: the command is killed after so many seconds.
+    :raises StepFailedError: if the exit code is not 0, with the reason and the path of the log.
     """
     log = log_folder() / log_name
     with (
@@ -120,8 +121,10 @@ def run(
 
 
 def last_words(log: Path) -> str:
-    """The words of a log that most likely say why: the last exception's message, else the last line
-    that names an error.
+    """Find the line of a log that most likely gives the reason of a failure.
+
+    This is the message of the last exception, else the last line that names an error, else the last
+    line.
     """
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     for line in reversed(lines):
@@ -136,7 +139,7 @@ def last_words(log: Path) -> str:
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float, interval_s: float = 0.5) -> bool:
-    """Poll until a condition holds. :return: False when the time is over."""
+    """Wait until a condition holds. :return: False if `timeout_s` passed before."""
     end = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > end:

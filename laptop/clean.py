@@ -1,4 +1,4 @@
-"""Stop what runs and remove all state."""
+"""Stop all processes and remove all state."""
 
 import shutil
 import subprocess

@@ -1,7 +1,7 @@
-"""One whole night on the local AWS: bootstrap, train, judge, promote, and a short report of it.
+"""One whole night on the local AWS: bootstrap, train, judge, promote, and a short summary.
 
-Nothing here stands in for the pipeline. It starts the local AWS, runs two DAGs as a person would by
-hand, and reads what they left in the account. Run again, it is the next night.
+The demo uses the real pipeline. It starts the local AWS, runs two DAGs as a person would, and reads
+their results from the account. Each further run is the next night.
 """
 
 import json
@@ -26,9 +26,9 @@ def run_demo(
     experiments: list[str], conf: str | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Run a night for each experiment.
-    :return: everything that the final report shows, for scripts.
 
     :param conf: JSON params of the retraining; None: the experiment's own.
+    :return: the data of the summary that `render` shows.
     :raises StepFailedError: naming the step, the reason and the next command.
     """
     began = time.monotonic()
@@ -57,11 +57,12 @@ def run_demo(
 
 
 def bootstrap(say: Callable[[str], None]) -> dict[str, str]:
-    """Make the infrastructure, or find it as it should be.
-    :return: stack → created, updated or unchanged.
+    """Create or update the infrastructure.
 
-    The first time an administrator must do it, because the roles do not exist yet, and again when a
-    role changed; otherwise the Airflow worker can.
+    An administrator does it the first time, because the roles do not exist yet, and when a role has
+    changed. Otherwise the Airflow worker does it.
+
+    :return: stack → created, updated or unchanged.
     """
     before = _report(local_account.environment("administrator"), "stacks")
     try:
@@ -79,7 +80,7 @@ def bootstrap(say: Callable[[str], None]) -> dict[str, str]:
     }:
         raise StepFailedError(
             "bootstrap",
-            f"stacks are not well: {bad}",
+            f"stacks are in a wrong state: {bad}",
             ".venv/bin/python -m infra_bootstrap plan --environment dev",
         )
     return outcomes
@@ -96,7 +97,7 @@ def _bootstrap_as(role: str | None, say: Callable[[str], None]) -> None:
 
 
 def retrain(experiment: str, conf: str | None, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run one retraining as the Airflow worker, and read what it left."""
+    """Run one retraining as the Airflow worker, and read its results."""
     airflow.run_dag(f"retrain_{experiment}", airflow_environment(None), conf, _progress(say))
     night = read_night(experiment)
     if night["instances_left"]:
@@ -107,20 +108,21 @@ def retrain(experiment: str, conf: str | None, say: Callable[[str], None]) -> di
 
 
 def read_night(experiment: str) -> dict[str, Any]:
-    """Read what the newest run of an experiment left in the account."""
+    """Read the results of an experiment's newest run from the account."""
     night: dict[str, Any] = _report(local_account.environment(), "night", experiment)
     return night
 
 
 def airflow_environment(role: str | None) -> dict[str, str]:
-    """Airflow on this checkout, pointed at the local AWS as a role.
-    :param role: None: the Airflow worker's.
+    """Give the variables for Airflow on this checkout, with the local AWS as a role.
+
+    :param role: None: the role of the Airflow worker.
     """
     return local_account.environment(role) | airflow.settings()
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """Lay the night out as README shows it."""
+    """Render the results of the nights as text, in the form that README shows."""
     lines = ["", render_stacks(result["stacks"])]
     for night in result["nights"].values():
         lines += ["", night["text"], f"instances left: {len(night['instances_left'])}"]
@@ -154,7 +156,7 @@ def _timed(seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any
 
 
 def _progress(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Pass our own tasks' lines on, without Airflow's time stamps and places; each once."""
+    """Pass on the log lines of our own tasks, without time stamp, module and repeats."""
     last = ""
 
     def on_line(line: str) -> None:

@@ -1,17 +1,17 @@
-"""What can go wrong on a laptop, said in one line.
+"""The errors of this package.
 
 LaptopError
-├── StepFailedError          a command that a target is made of did not succeed
-└── RealCredentialsError     the environment holds keys to a real account where none may be used
+├── StepFailedError          a command of a Makefile target failed
+└── RealCredentialsError     the environment holds keys of a real account
 """
 
 
 class LaptopError(Exception):
-    """The base; its message says what happened and ends with what to do next."""
+    """The base of these errors. The message says what happened, then what to do next."""
 
 
 class StepFailedError(LaptopError):
-    """A command that a target is made of did not succeed."""
+    """A command of a Makefile target failed."""
 
     def __init__(self, step: str, reason: str, next_command: str) -> None:
         self.step, self.reason, self.next_command = step, reason, next_command
@@ -19,12 +19,12 @@ class StepFailedError(LaptopError):
 
 
 class RealCredentialsError(LaptopError):
-    """The environment holds keys to a real account where none may be used."""
+    """The environment holds keys of a real account, which a test must never use."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
         super().__init__(
-            f"{', '.join(names)} in the environment could reach a real account: unset it, "
-            "tests use the local AWS alone\n  next: env "
+            f"{', '.join(names)} in the environment could reach a real account: unset it, because "
+            "tests use only the local AWS\n  next: env "
             f"{' '.join(f'-u {name}' for name in names)} make test"
         )

@@ -16,9 +16,9 @@ PAGE = ROOT / "docs" / "third-party-licences.md"
 UNKNOWN = "not read: not installed where this page was written"
 _HEAD = """# Licences of the packages that Nightshift installs
 
-`.venv/bin/python -m laptop licences` writes this page from the locks and from what the installed packages say of
-themselves. None of these packages is a part of this repository; our own licence is in [LICENSE](../LICENSE), and
-[NOTICE](../NOTICE) holds the licence of the tuned hyper-parameters.
+`.venv/bin/python -m laptop licences` writes this page from the locks and from the metadata of the
+installed packages. This repository contains none of these packages. Its own licence is in
+[LICENSE](../LICENSE), and [NOTICE](../NOTICE) holds the licence of the tuned hyper-parameters.
 
 | package | licence | in the locks |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""Start, find and leave the local AWS, by its command line alone."""
+"""Start and use the local AWS, only through its command line."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 from laptop.errors import StepFailedError
 from laptop.places import ROOT
 
-#: Everything by which an AWS client could find a real account.
+#: The variables through which an AWS client could find a real account.
 AWS_VARIABLES = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
@@ -26,7 +26,7 @@ AWS_VARIABLES = (
 def call(*arguments: str) -> dict[str, Any]:
     """Run a command of the local AWS and read its JSON.
 
-    :raises StepFailedError: with the command's own line.
+    :raises StepFailedError: if the command fails, with the last line that it printed.
     """
     done = subprocess.run(
         [sys.executable, "-m", "local_aws", *arguments, "--json"],
@@ -45,11 +45,11 @@ def call(*arguments: str) -> dict[str, Any]:
 
 
 def environment(role: str | None = None, base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment that points any AWS client at the local AWS.
+    """Return the variables with which every AWS client uses the local AWS.
 
-    :param role: None: the role of the Airflow worker; else as `local_aws env --as` takes it.
-    :param base: what it is laid over; None: this process's environment, less all that leads to a
-        real account.
+    :param role: None: the role of the Airflow worker; else a role of `local_aws env --as`.
+    :param base: the variables to change; None: those of this process. Variables that lead to a real
+        account are removed.
     """
     answer = call("env", *(("--as", role) if role else ()))
     inherited = dict(os.environ if base is None else base)

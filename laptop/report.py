@@ -1,6 +1,4 @@
-"""What a night left behind, read from the account alone: stacks, the run's summary, instances that
-are still there.
-"""
+"""The result of a night, read from the account: stacks, the run's summary, machines left."""
 
 import json
 import sys
@@ -20,8 +18,9 @@ ENVIRONMENT = "dev"
 
 
 def read_stacks(cloudformation: Any) -> dict[str, str]:
-    """Read what would change when a stack is created or updated.
-    :return: stack name → status and time of last change.
+    """Read the state of each stack of the environment.
+
+    :return: stack name → status and time of the last change.
     """
     found = {}
     for page in cloudformation.get_paginator("describe_stacks").paginate():
@@ -36,9 +35,12 @@ def read_stacks(cloudformation: Any) -> dict[str, str]:
 
 
 def stack_outcomes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
-    """Compare two readings: created, updated, unchanged, or the status of a stack that is not well.
+    """Compare two results of :func:`read_stacks`.
 
-    >>> stack_outcomes({"a": "CREATE_COMPLETE 1"}, {"a": "CREATE_COMPLETE 1", "b": "CREATE_COMPLETE 2"})
+    :return: stack name → `created`, `updated`, `unchanged`, or the status of a stack that failed.
+
+    >>> before = {"a": "CREATE_COMPLETE 1"}
+    >>> stack_outcomes(before, before | {"b": "CREATE_COMPLETE 2"})
     {'a': 'unchanged', 'b': 'created'}
     """
     outcomes = {}
@@ -54,7 +56,7 @@ def stack_outcomes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[
 
 
 def instances_left(ec2: Any) -> list[str]:
-    """Every machine of the environment that is not gone."""
+    """List the ids of all machines of the environment that are not terminated."""
     pages = ec2.get_paginator("describe_instances").paginate(
         Filters=[
             {"Name": "tag:nightshift:environment", "Values": [ENVIRONMENT]},
@@ -93,10 +95,10 @@ def read_night(experiment: str) -> dict[str, Any]:
 
 
 def render_stacks(outcomes: Mapping[str, str]) -> str:
-    """One line: what happened to which stacks.
+    """Say in one line what happened to which stacks.
 
-    >>> render_stacks({"nightshift-dev-identity": "unchanged", "nightshift-dev-training": "updated"})
-    'stacks     unchanged: identity; updated: training'
+    >>> render_stacks({"nightshift-dev-identity": "unchanged", "nightshift-dev-network": "updated"})
+    'stacks     unchanged: identity; updated: network'
     """
     groups: dict[str, list[str]] = {}
     for name, outcome in outcomes.items():
@@ -115,9 +117,7 @@ def _bucket(cloudformation: Any) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m laptop.report stacks | night EXPERIMENT`, run in the environment of the role that
-    may read it.
-    """
+    """Print the stacks (`stacks`) or a night (`night EXPERIMENT`) as JSON."""
     answer = (
         read_stacks(boto3.client("cloudformation"))
         if arguments[0] == "stacks"

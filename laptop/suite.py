@@ -1,4 +1,4 @@
-"""Run the tests, away from every real account."""
+"""Run the tests, without access to a real account."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from laptop.places import ROOT
 
 
 def refuse_real_credentials(environment: dict[str, str] | None = None) -> None:
-    """Refuse to go on where keys to a real account lie about.
+    """Refuse to start tests if the environment holds keys of a real account.
 
     :raises RealCredentialsError: naming the variables, never their values.
     """
@@ -24,7 +24,11 @@ def refuse_real_credentials(environment: dict[str, str] | None = None) -> None:
 
 
 def run_tests(arguments: list[str]) -> int:
-    """Run pytest on two processes; further arguments are handed on. :return: pytest's exit code."""
+    """Run pytest on two to four processes.
+
+    :param arguments: further arguments of pytest.
+    :return: pytest's exit code.
+    """
     refuse_real_credentials()
     workers = ["-n", str(max(2, min(4, os.cpu_count() or 2))), "--dist", "loadfile"]
     environment = dict(os.environ) | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

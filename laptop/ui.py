@@ -1,4 +1,4 @@
-"""Airflow's UI on the local AWS, in the foreground until Ctrl-C."""
+"""Airflow's UI on the local AWS; it runs until you press Ctrl-C."""
 
 import json
 import os
@@ -19,8 +19,7 @@ HEALTHY_WITHIN_S = 300.0
 
 
 def serve(port: int, say: Callable[[str], None]) -> None:
-    """Bootstrap if that was never done, start Airflow, print the URL and the login, and stay until
-    interrupted.
+    """Bootstrap, start Airflow, print the URL and the login, and wait until interrupted.
 
     :param port: of the UI, on the loopback; 0: a free one.
     :raises StepFailedError: if the port is taken, or Airflow does not come up.
@@ -34,7 +33,8 @@ def serve(port: int, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def running(port: int = 0) -> Iterator[tuple[str, str, str, "subprocess.Popen[bytes]"]]:
-    """Run Airflow's processes as the worker's role.
+    """Run Airflow's processes with the worker's role.
+
     :return: URL, user, password and the process to wait for.
     """
     port = port or free_port()
@@ -78,7 +78,7 @@ def running(port: int = 0) -> Iterator[tuple[str, str, str, "subprocess.Popen[by
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """Return a free port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -116,8 +116,9 @@ def _healthy(url: str) -> bool:
 
 
 def _password(home: Path) -> str:
-    """The password of the only user; made here before Airflow would make it, because the tasks need
-    it, too.
+    """Return the password of the only user.
+
+    It is made here, before Airflow would make it, because the tasks also need it.
     """
     file = home / "simple_auth_manager_passwords.json.generated"
     if not file.exists():
@@ -128,7 +129,7 @@ def _password(home: Path) -> str:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End Airflow's whole process group: politely, then for good."""
+    """End Airflow's process group: with SIGINT, then SIGTERM, then SIGKILL."""
     for number, patience_s in ((signal.SIGINT, 15), (signal.SIGTERM, 10), (signal.SIGKILL, 5)):
         if not _signal_group(process, number):
             return
@@ -136,7 +137,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> bool:
-    """Signal the group. :return: whether anybody was there."""
+    """Send a signal to the process group. :return: False if no process is left."""
     process.poll()
     try:
         os.killpg(process.pid, number)

@@ -1,10 +1,11 @@
-"""Drive an environment with the champion: no torch, no Airflow; a newer champion is taken up
-between episodes.
+"""Play an environment with the champion, without torch and Airflow.
+
+Between episodes the script loads a newer champion, if there is one.
 
     python docs/examples/drive_champion.py STORE EXPERIMENT [--episodes N]
 
-STORE is a directory or s3://bucket. Needs rl_lifecycle, onnxruntime and gymnasium. For policies
-without memory and wrappers, on observations that are one array.
+STORE is a directory or s3://bucket. The script needs rl_lifecycle, onnxruntime and gymnasium. It
+plays policies without memory and wrappers, on observations that are one array.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from rl_lifecycle.storage.s3_store import S3Store, split_s3_uri
 
 
 def main() -> int:
-    """Play episodes and say their returns."""
+    """Play episodes and print their returns."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store")
     parser.add_argument("experiment")
@@ -41,7 +42,7 @@ def main() -> int:
         if wrappers := ", ".join(wrapper.name for wrapper in champion.metadata.wrappers):
             sys.stderr.write(
                 f"error: version {champion.version} plays inside {wrappers}: put the environment "
-                "into these first\n"
+                "into these wrappers first\n"
             )
             return 2
         sys.stdout.write(
@@ -60,7 +61,7 @@ def open_store(uri: str) -> ObjectStore:
 
 
 def refreshed(store: ObjectStore, champion: LoadedChampion) -> LoadedChampion:
-    """Take up a newer champion; while the store is in trouble, go on with the one at hand."""
+    """Load a newer champion; if the store fails, keep the present one."""
     try:
         return refresh_champion(store, champion)
     except LifecycleError as error:

@@ -1,9 +1,8 @@
-"""A DAG of your own that runs whenever another policy is in service: after a promotion, an import
-or a rollback.
+"""An example of your own DAG that runs after a promotion, an import or a rollback.
 
-Copy it into the DAGs folder and put what your consumers need into `roll_out`. The event says which
-version; what is loaded is verified by `rl_lifecycle.registry.champions.load_champion`, which also
-finds a still newer one.
+Copy it into the DAGs folder, and put the work for your consumers into `roll_out`. The event names
+the version. `rl_lifecycle.registry.champions.load_champion` loads the policy and verifies it; if
+the champion has moved again since the event, it loads the newest.
 """
 
 from typing import Any
@@ -22,8 +21,9 @@ with DAG(
 
     @task(inlets=[CHAMPION])
     def roll_out(**context: Any) -> dict[str, Any]:
-        """Say what is in service now. A cleared promotion may send its event twice, so this must
-        bear being run again.
+        """Print which version is in service now.
+
+        A cleared promotion may send its event twice, so this task must be safe to repeat.
         """
         asked: Context = context  # type: ignore[assignment]
         event = asked["triggering_asset_events"][CHAMPION][-1]

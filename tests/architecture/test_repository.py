@@ -80,12 +80,9 @@ def test_ci_runs_the_readmes_test_command_and_nothing_hidden() -> None:
 
 
 def test_a_benchmark_has_one_record() -> None:
-    """The newest. docs/gate.md compares two records of the gate's characteristics, so both are
-    kept.
-    """
+    """An older record would show figures that no page quotes."""
     records = [path.stem for path in (ROOT / "benchmarks/records").glob("*.json")]
     names = sorted(stem[len("2026-11-22-") :] for stem in records)
-    names.remove("gate-characteristics")
     assert names == sorted(set(names))
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.gate_simulation import judge_all, p_values, simulate
-from benchmarks.return_pools import (
+from laptop.gate_study.return_pools import (
     RANGES,
     Array,
     Draw,
@@ -22,6 +21,7 @@ from benchmarks.return_pools import (
     with_equal_means,
     with_rare_crashes,
 )
+from laptop.gate_study.simulation import judge_all, p_values, simulate
 from rl_lifecycle.evaluation.bounds import p_mean_at_most_zero
 from rl_lifecycle.evaluation.gate import Decision, Gate, decide
 

@@ -1,23 +1,11 @@
 """docs/trainer.md says what the code does."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from benchmarks import (
-    off_policy_quality,
-    published_agents,
-    sbx_quality,
-    steps_per_dollar,
-    trainer_against_sbx,
-    trainer_costs,
-    trainer_quality,
-    trainer_speed,
-)
-from benchmarks.records import FOLDER
+from laptop.figures.tables import TABLES, find_tables, newest_table
 from rl_lifecycle.experiment.algorithms import ALGORITHMS
 from rl_lifecycle.trials.heartbeats import TrainerCause
 from rl_trainer import errors
@@ -54,24 +42,7 @@ def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
         assert option in refused
 
 
-@pytest.mark.parametrize(
-    ("module", "end"),
-    [
-        (published_agents, "published agents"),
-        (trainer_speed, "measured"),
-        (trainer_quality, "measured quality"),
-        (trainer_against_sbx, "measured against SBX"),
-        (sbx_quality, "measured SBX quality"),
-        (off_policy_quality, "measured off-policy quality"),
-        (trainer_costs, "measured costs"),
-        (steps_per_dollar, "measured steps per dollar"),
-    ],
-)
-def test_the_tables_are_the_newest_records(module: Any, end: str) -> None:
+@pytest.mark.parametrize("benchmark", sorted(set(TABLES) - {"triggerer_load"}))
+def test_the_tables_are_the_newest_records(benchmark: str) -> None:
     """Every figure comes from a record under version control."""
-    name = module.__name__.rpartition(".")[2]
-    shown = PAGE.split(f"<!-- measured: benchmarks.{name} -->\n")[1].split(
-        f"\n<!-- end of {end} -->"
-    )[0]
-    newest = max(FOLDER.glob(f"*-{name.replace('_', '-')}.json"))
-    assert shown == module.table(json.loads(newest.read_text()))
+    assert find_tables(PAGE)[benchmark] == newest_table(benchmark)

@@ -1,29 +1,21 @@
-"""Write the table of docs/gate.md that says how fast evaluating and judging are, from the newest
-records.
-
-    python -m benchmarks.gate_tables
-
-evaluation_speed, gate_speed and evaluation_fan_out do so themselves;
-tests/lifecycle/evaluation/test_gate_docs.py compares page and records.
-"""
+"""The table of docs/gate.md: how fast policies are evaluated and judged."""
 
 import json
-import sys
 from typing import Any
 
-from benchmarks.records import FOLDER, ROOT
+from laptop.figures.records import FOLDER
+from laptop.places import ROOT
 
 PAGE = ROOT / "docs" / "gate.md"
 BEGIN, END = "<!-- speed: begin -->\n", "<!-- speed: end -->\n"
 HEAD = "| what | asked for | measured | record |\n|---|---|---|---|\n"
 
 
-def main() -> int:
-    """Rewrite the table in the page."""
+def write_table() -> None:
+    """Write the table into the page again, from the newest records."""
     text = PAGE.read_text()
     before, _, rest = text.partition(BEGIN)
     PAGE.write_text(before + BEGIN + render_table() + END + rest.partition(END)[2])
-    return 0
 
 
 def render_table() -> str:
@@ -116,7 +108,3 @@ def _rows_of_fan_out(result: dict[str, Any]) -> list[tuple[str, str, str]]:
             f"cores; {times}",
         )
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Returns of real agents, and pairs of policies made from them whose truth is known."""
+"""Returns of real agents, and pairs of policies made from them whose true means are known."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from rl_lifecycle.evaluation.gate import Gate
 Array = np.ndarray[Any, Any]
 Draw = Callable[[np.random.Generator, int], tuple[Array, Array]]
 
-POOLS = Path(__file__).resolve().parent.parent / "tests" / "lifecycle" / "data" / "return_pools.npz"
+POOLS = Path(__file__).with_name("return_pools.npz")
 #: Declared before the returns were looked at: (lowest, highest, crash threshold).
 RANGES = {
     "LunarLander-v3": (-200.0, 320.0, 100.0),
@@ -28,7 +28,7 @@ def load_pool(env_id: str, agent: str) -> Array:
 
 
 def agents_of(env_id: str) -> list[str]:
-    """The agents of which an environment's returns are there, in order."""
+    """List the agents that have returns for an environment, sorted."""
     with np.load(POOLS) as pools:
         return sorted(
             name.removeprefix(f"{env_id}.") for name in pools.files if name.startswith(f"{env_id}.")
@@ -55,7 +55,7 @@ def paired(champion: Array, candidate: Array) -> Draw:
 
 
 def unpaired(champion: Array, candidate: Array) -> Draw:
-    """Draw the two independently: with one pool twice, two policies of exactly the same quality."""
+    """Draw both sides independently. The same pool twice gives two equally good policies."""
 
     def draw(rng: np.random.Generator, n_pairs: int) -> tuple[Array, Array]:
         return rng.choice(champion, n_pairs), rng.choice(candidate, n_pairs)
@@ -64,9 +64,7 @@ def unpaired(champion: Array, candidate: Array) -> Draw:
 
 
 def with_equal_means(champion: Array, candidate: Array, return_range: tuple[float, float]) -> Array:
-    """Shift a candidate until its mean, clipped to the range, is the champion's: it is then no
-    better.
-    """
+    """Shift a candidate so that its mean, clipped to the range, equals the champion's."""
     low, high = return_range
     n = min(len(champion), len(candidate))
     goal, most, least = float(np.clip(champion[:n], low, high).mean()), high - low, low - high
@@ -80,8 +78,9 @@ def with_equal_means(champion: Array, candidate: Array, return_range: tuple[floa
 
 
 def with_rare_crashes(champion: Array, rate: float, crash: float) -> Draw:
-    """A candidate that is a little better in every episode, but crashes now and then, so that the
-    means are equal.
+    """Draw a candidate that is slightly better in most episodes, but crashes at a given rate.
+
+    The means of both sides are equal.
     """
     gain = rate * (champion.mean() - crash) / (1 - rate)
 

@@ -1,4 +1,4 @@
-"""A dated record: what was measured, on which machine, from which commit."""
+"""Dated records of benchmarks: the result, the machine and the commit."""
 
 import importlib.metadata
 import json
@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from laptop.places import ROOT
+
 FOLDER = ROOT / "benchmarks" / "records"
 PACKAGES = (
     "apache-airflow",
@@ -23,7 +24,7 @@ PACKAGES = (
 
 
 def machine_facts() -> dict[str, Any]:
-    """What a reader must know to compare: processor, cores, load, versions, commit."""
+    """Return what a reader needs to compare records: processor, cores, load, versions, commit."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -36,8 +37,9 @@ def machine_facts() -> dict[str, Any]:
 
 
 def taken(**facts: Any) -> dict[str, Any]:
-    """When, from which commit and at which load something is measured, and whatever else is said of
-    it, as of rounds.
+    """Return the time, commit and load of a measurement.
+
+    :param facts: further facts about it, such as `rounds`.
     """
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -48,25 +50,25 @@ def taken(**facts: Any) -> dict[str, Any]:
 
 
 def todays_cases(name: str, *, whole: bool) -> dict[str, dict[str, Any]]:
-    """What today's record of that name holds, so that parts may be measured one after another.
+    """Return the cases of today's record, so that you can measure parts one after another.
 
-    :param whole: everything is measured anew, so nothing is kept.
-    :return: cases by name, each with what was :func:`taken`, by part; a record that says it of the
-        whole alone says it of each.
+    :param whole: all cases are measured again, so none is kept.
+    :return: as :func:`cases_of`.
     """
     record = _todays(name)
     return {} if whole or record is None else cases_of(record)
 
 
 def newest_cases(name: str) -> dict[str, dict[str, Any]]:
-    """The cases of the newest record of that name, of whatever day; none if there is no record."""
+    """Return the cases of the newest record of that name; none if there is no record."""
     found = max(FOLDER.glob(f"*-{name}.json"), default=None)
     return {} if found is None else cases_of(json.loads(found.read_text()))
 
 
 def cases_of(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """A record's cases by name, each with what was :func:`taken`, by part; a record that says it of
-    the whole alone says it of each.
+    """Return a record's cases by name, each with the facts of :func:`taken` by part.
+
+    An older record has these facts only once; then each case gets them.
     """
     counts = {key: record["result"][key] for key in ("rounds", "seeds") if key in record["result"]}
     known = {
@@ -81,9 +83,7 @@ def cases_of(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def earlier_runs(name: str) -> list[dict[str, Any]]:
-    """Today's runs that the record holds, the newest last: a new one stands beside them, and
-    replaces none silently.
-    """
+    """Return the runs in today's record, newest last, so that a new run can keep them."""
     record = _todays(name)
     if record is None:
         return []
@@ -102,7 +102,7 @@ def earlier_runs(name: str) -> list[dict[str, Any]]:
 
 
 def counted(record: dict[str, Any], what: str) -> int:
-    """The smallest number of rounds or seeds that any case of a record was measured with."""
+    """Return the smallest number of rounds or seeds of all cases of a record."""
     result = record["result"]
     counts: list[int] = [
         part[what]
@@ -114,9 +114,7 @@ def counted(record: dict[str, Any], what: str) -> int:
 
 
 def loads(record: dict[str, Any]) -> str:
-    """The machine's load when a record's cases were measured: one number, or the lowest and the
-    highest.
-    """
+    """Return the machine's load during the measurements: one number, or the lowest and highest."""
     found = [
         part["load"][0]
         for case in record["result"]["cases"].values()
@@ -135,9 +133,7 @@ def _todays(name: str) -> Any:
 
 
 def write_record(name: str, result: Any) -> Path:
-    """Write a result with its date and machine. :return: the file, to be put under version
-    control.
-    """
+    """Write a result with its date and machine. :return: the file; commit it."""
     now = datetime.now(UTC)
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{now:%Y-%m-%d}-{name}.json"

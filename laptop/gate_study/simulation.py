@@ -1,8 +1,7 @@
-"""Run the gate many times over: the same rule as `rl_lifecycle.evaluation.gate`, on whole arrays of
-repetitions.
+"""Simulate the rule of `rl_lifecycle.evaluation.gate` on arrays of many repetitions.
 
-The p-value of a whole batch is computed at once along anti-diagonals of the recursion in
-`rl_lifecycle.evaluation.bounds`; that it gives what the rule itself gives is a test.
+The p-values of a batch are computed together, along the anti-diagonals of the recursion in
+`rl_lifecycle.evaluation.bounds`. A test compares them with the rule itself.
 """
 
 from collections.abc import Callable
@@ -21,7 +20,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Tally:
-    """What many repetitions of the gate decided."""
+    """The decisions of many repetitions of the gate, as shares."""
 
     repetitions: int
     promoted: float

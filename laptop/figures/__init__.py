@@ -1,0 +1,1 @@
+"""The records of the benchmarks, and the tables that docs/ shows from them."""
