@@ -67,12 +67,17 @@ def test_no_statement_allows_everything(place: str, statement: Statement) -> Non
 
 def test_every_star_resource_says_why_where_it_stands() -> None:
     """A resource `*` has a comment in its line; a reader of a template should not have to guess."""
-    for path in sorted(TEMPLATES.glob("*.yaml")):
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            if re.search(r"Resource: ?\[?['\"]\*['\"]", line):
-                assert re.search(r"#\s+\w.{15,}", line), (
-                    f"{path.name}:{number}: say in a comment why every resource is meant"
-                )
+    found = [
+        (f"{path.name}:{number}", line)
+        for path in sorted(TEMPLATES.glob("*.yaml"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"Resource: ?\[?['\"]\*['\"]", line)
+    ]
+    assert found
+    for place, line in found:
+        assert re.search(r"#\s+\w.{15,}", line), (
+            f"{place}: say in a comment why every resource is meant"
+        )
 
 
 def test_every_suppression_says_why() -> None:
@@ -241,7 +246,9 @@ def test_templates_name_no_account_no_region_and_no_person() -> None:
     """What is deployed anywhere names no place: accounts, regions and partitions are pseudo
     parameters.
     """
-    for path in sorted(TEMPLATES.glob("*")):
+    paths = sorted(TEMPLATES.glob("*"))
+    assert paths
+    for path in paths:
         text = path.read_text()
         assert not re.search(r"\b\d{12}\b", text), f"{path.name}: an account id"
         assert "arn:aws:" not in text, f"{path.name}: write arn:${{AWS::Partition}}: instead"

@@ -180,8 +180,13 @@ from airflow.dag_processing.dagbag import DagBag
 began = time.process_time()
 bag = DagBag(dag_folder=sys.argv[1] if len(sys.argv) > 1 else {folder!r})
 seconds = time.process_time() - began
-heavy = [name for name in ("boto3", "botocore", "torch", "numpy", "gymnasium", "infra_bootstrap") if name in sys.modules]
-print(json.dumps({{"seconds": seconds, "heavy": heavy, "dags": len(bag.dags), "errors": len(bag.import_errors)}}))
+suspects = ("boto3", "botocore", "torch", "numpy", "gymnasium", "infra_bootstrap")
+print(json.dumps({{
+    "seconds": seconds,
+    "heavy": [name for name in suspects if name in sys.modules],
+    "dags": len(bag.dags),
+    "errors": len(bag.import_errors),
+}}))
 """
 
 

@@ -24,6 +24,8 @@ def test_each_way_to_a_real_account_is_refused_by_name(name: str) -> None:
 
 def test_an_environment_without_keys_is_fine() -> None:
     """An empty variable is no key."""
+    with pytest.raises(RealCredentialsError):
+        refuse_real_credentials({"AWS_PROFILE": "work", "PATH": "/bin"})
     refuse_real_credentials({"AWS_PROFILE": "", "PATH": "/bin"})
 
 

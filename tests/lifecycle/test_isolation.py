@@ -10,7 +10,10 @@ import rl_lifecycle
 
 BLOCKER = """
 import sys
-BLOCKED = {"airflow", "boto3", "botocore", "torch", "numpy", "gymnasium", "yaml", "onnx", "onnxruntime", "stable_baselines3"}
+BLOCKED = {
+    "airflow", "boto3", "botocore", "torch", "numpy", "gymnasium", "yaml", "onnx", "onnxruntime",
+    "stable_baselines3",
+}
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in BLOCKED:

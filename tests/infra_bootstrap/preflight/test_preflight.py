@@ -103,8 +103,7 @@ def test_an_image_that_does_not_exist_or_does_not_fit_is_refused(dev: Deployment
     )
 
 
-# ----------------------------------------------------------------------------------------------------
-# every row can fail
+# ---- every row can fail
 def answering(service: str, *answers: tuple[str, Any]) -> Any:
     """A client of a service whose calls are answered in this order: by a response, or by an error's
     code.

@@ -92,9 +92,10 @@ def test_a_class_is_refused_to_all_but_its_writer(dev: Deployment, role: str, pr
 @pytest.mark.parametrize(("role", "prefix"), sorted(WRITES))
 def test_a_class_is_written_by_its_writer(dev: Deployment, role: str, prefix: str) -> None:
     """The writer of a class can write it, with the condition that the contract asks for."""
-    dev.as_role(role).s3.put_object(
-        Bucket=dev.bucket, Key=key_of(prefix, f".{role}"), Body=b"{}", IfNoneMatch="*"
-    )
+    key = key_of(prefix, f".{role}")
+    s3 = dev.as_role(role).s3
+    answer = s3.put_object(Bucket=dev.bucket, Key=key, Body=b"{}", IfNoneMatch="*")
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
 @pytest.mark.parametrize("role", ROLES)

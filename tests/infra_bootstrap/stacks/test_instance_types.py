@@ -97,7 +97,9 @@ with account.reachable():
 print(json.dumps({
     "auto": AUTO_TYPES,
     "form": [instance_types_of(compute), slots_of(compute)],
-    "form with a GPU": read_experiment(experiment | {"compute": graphs}, "new").compute.instance_types,
+    "form with a GPU": read_experiment(
+        experiment | {"compute": graphs}, "new"
+    ).compute.instance_types,
     "dearest": highest_on_demand_usd(names),
     "types": {
         name: [

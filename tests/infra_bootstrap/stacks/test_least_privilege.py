@@ -142,8 +142,7 @@ def foreign(dev: Deployment, what: str) -> str:
     return str(ec2.describe_security_groups(Filters=wanted)["SecurityGroups"][0]["GroupId"])
 
 
-# ----------------------------------------------------------------------------------------------------
-# launching
+# ---- launching
 LAUNCHES: dict[str, Callable[[Deployment], Request]] = {
     "without the environment's tag": lambda dev: tagged(fleet(dev), environment="prod"),
     "without a deadline": lambda dev: tagged(fleet(dev), deadline=None),
@@ -297,8 +296,7 @@ def test_only_the_launcher_launches(dev: Deployment, role: str) -> None:
     assert dry_run(dev.as_role(role).ec2.run_instances, instance(dev)) == "UnauthorizedOperation"
 
 
-# ----------------------------------------------------------------------------------------------------
-# ending and tagging
+# ---- ending and tagging
 @pytest.fixture
 def stranger(dev: Deployment) -> Any:
     """A machine of somebody else in the same account, and its end."""
@@ -357,8 +355,7 @@ def test_the_reaper_reads_no_object(dev: Deployment) -> None:
     assert_refused(reaper.list_objects_v2, Bucket=dev.bucket)
 
 
-# ----------------------------------------------------------------------------------------------------
-# what the deployer touches
+# ---- what the deployer touches
 Resource = dict[str, Any]
 
 
@@ -541,8 +538,7 @@ def test_the_deployer_touches_nothing_that_is_not_ours(
     assert touched.format(**foreign_network) in reason, reason
 
 
-# ----------------------------------------------------------------------------------------------------
-# becoming and passing
+# ---- becoming and passing
 BECOMING = [
     (role, target)
     for role in ("trainer", "evaluator", "launcher", "promoter", "reaper", "airflow-worker")
@@ -593,8 +589,7 @@ def test_a_bystander_with_every_right_to_assume_is_not_trusted(dev: Deployment) 
         dev.account.clients("bystander").assume(dev.outputs.launcher_role_arn)
 
 
-# ----------------------------------------------------------------------------------------------------
-# asking and deploying
+# ---- asking and deploying
 @pytest.mark.parametrize(
     "role", ["trainer", "evaluator", "launcher", "promoter", "reaper", "deployer"]
 )

@@ -16,7 +16,12 @@ from infra_bootstrap.stacks.deployed import find_stack
 from infra_bootstrap.stacks.settings import DeploymentSettings
 from infra_bootstrap.stacks.template_files import resources_made, template
 from tests.infra_bootstrap.accounts import PYTHON, Account, Deployment
-from tests.infra_bootstrap.reading_back import READERS, Resolver, differences, with_stack_tags
+from tests.infra_bootstrap.stacks.reading_back import (
+    READERS,
+    Resolver,
+    differences,
+    with_stack_tags,
+)
 
 #: Every switch of the templates is on, so that what stands behind a condition is made, too.
 EVERY_SWITCH = {

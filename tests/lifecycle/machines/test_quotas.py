@@ -34,6 +34,8 @@ def test_a_quota_smaller_than_the_smallest_type_is_refused() -> None:
 
 def test_one_type_that_fits_is_enough() -> None:
     """Also one whose quota is not known: then EC2 decides."""
+    with pytest.raises(LaunchRefusedError):
+        refuse_hopeless(["g5.xlarge"], "spot", {G_SPOT: 0.0})
     refuse_hopeless(["g5.xlarge", "c7i.large"], "spot", {G_SPOT: 0.0, SPOT: 5.0})
     refuse_hopeless(["g5.xlarge", "trn1.2xlarge"], "spot", {G_SPOT: 0.0})
     refuse_hopeless(["g5.xlarge"], "spot", {})

@@ -91,7 +91,9 @@ def test_a_file_that_cannot_be_read_is_told_too(tmp_path: Path) -> None:
     """Nothing raises while DAGs are parsed."""
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "folder.yaml").mkdir()
-    assert all(file.experiment is None and file.problem for file in read_experiment_files(tmp_path))
+    files = read_experiment_files(tmp_path)
+    assert len(files) == 2
+    assert all(file.experiment is None and file.problem for file in files)
 
 
 def test_no_folder_is_no_experiment(tmp_path: Path) -> None:
@@ -104,7 +106,9 @@ def test_our_own_experiments_are_good_and_their_segments_long_enough() -> None:
     from rl_lifecycle.experiment.hyperparameters import check_segment
 
     longest = {"CartPole-v1": 500, "LunarLander-v3": 1000}
-    for file in read_experiment_files(ROOT / "experiments"):
+    files = read_experiment_files(ROOT / "experiments")
+    assert files
+    for file in files:
         assert file.experiment is not None, file.problem
         spec = freeze_spec(file.experiment, run_id="r", created_at=START)
         check_segment(

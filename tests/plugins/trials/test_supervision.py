@@ -352,7 +352,7 @@ def test_a_machine_whose_launch_was_never_recorded_is_paid_as_what_it_is(world: 
     assert (outcome.market, outcome.usd_per_hour) == ("spot", 0.036)
 
 
-def test_a_machine_whose_launch_was_never_recorded_is_adopted_after_it_spoke_and_nothing_is_asked_for(
+def test_a_machine_without_launch_record_is_adopted_by_its_heartbeat(
     world: World,
 ) -> None:
     """Its heartbeat came before the worker's retry; the token may have expired by now."""

@@ -25,8 +25,12 @@ from rl_trainer.training.attempts import TrainRequest, run_attempt
 from rl_trainer.training.interruptions import Interruption
 from rl_trainer.training.lean_torch import leave_compiler_out
 result = run_attempt(TrainRequest(sys.argv[1], sys.argv[2], quiet=True), Interruption())
-print(json.dumps({"path": result["path"], "methods": leave_compiler_out(), "compiler": "torch._dynamo" in sys.modules,
-                  "tensorboard": "torch.utils.tensorboard" in sys.modules}))
+print(json.dumps({
+    "path": result["path"],
+    "methods": leave_compiler_out(),
+    "compiler": "torch._dynamo" in sys.modules,
+    "tensorboard": "torch.utils.tensorboard" in sys.modules,
+}))
 from torch.utils.tensorboard import SummaryWriter
 """
 #: An environment's package that could have imported TensorBoard when it was imported.
@@ -37,7 +41,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 if sys.modules.get("torch.utils.tensorboard", "not imported") is None:
     raise RuntimeError("an import of torch.utils.tensorboard would be refused")
 if "stable_baselines3" not in sys.modules or "tensorboard" in sys.modules:
-    raise RuntimeError("the start has imported TensorBoard, or SB3 comes later than this test supposes")
+    raise RuntimeError("TensorBoard is imported before the package, or SB3 after it")
 gymnasium.register("Told-v0", entry_point=CartPoleEnv, max_episode_steps=500)
 """
 SPEC = """

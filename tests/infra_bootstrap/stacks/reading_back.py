@@ -117,8 +117,7 @@ def with_stack_tags(wanted: Properties, environment: str) -> View:
     }
 
 
-# -- identities
-# ---------------------------------------------------------------------------------------------------------
+# ---- identities
 def managed_policy(stage: Stage, arn: str, _: Properties) -> View:
     """AWS::IAM::ManagedPolicy."""
     iam = stage.clients.iam
@@ -170,8 +169,7 @@ def instance_profile(stage: Stage, name: str, _: Properties) -> View:
     }
 
 
-# -- network
-# ------------------------------------------------------------------------------------------------------------
+# ---- network
 def vpc(stage: Stage, vpc_id: str, _: Properties) -> View:
     """AWS::EC2::VPC."""
     ec2 = stage.clients.ec2
@@ -339,8 +337,7 @@ def route(stage: Stage, _: str, wanted: Properties) -> View:
     return {"RouteTableId": found["RouteTableId"], **there}
 
 
-# -- storage
-# ------------------------------------------------------------------------------------------------------------
+# ---- storage
 def bucket(stage: Stage, name: str, _: Properties) -> View:
     """AWS::S3::Bucket."""
     s3 = stage.clients.s3
@@ -407,8 +404,7 @@ def _is_stored(stage: Stage, place: Properties, digest: str) -> bool:
     return base64.b64encode(hashlib.sha256(body).digest()).decode() == digest
 
 
-# -- machines
-# -----------------------------------------------------------------------------------------------------------
+# ---- machines
 def launch_template(stage: Stage, template_id: str, _: Properties) -> View:
     """AWS::EC2::LaunchTemplate."""
     ec2 = stage.clients.ec2
@@ -425,8 +421,7 @@ def launch_template(stage: Stage, template_id: str, _: Properties) -> View:
     }
 
 
-# -- functions
-# ----------------------------------------------------------------------------------------------------------
+# ---- functions
 def layer(stage: Stage, arn: str, wanted: Properties) -> View:
     """AWS::Lambda::LayerVersion."""
     found = stage.clients.client("lambda").get_layer_version_by_arn(Arn=arn)
