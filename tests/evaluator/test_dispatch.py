@@ -1,4 +1,4 @@
-"""Each kind of event, answered from a store."""
+"""The dispatcher answers each kind of event from a store."""
 
 import math
 from typing import Any
@@ -24,7 +24,7 @@ PLENTY = lambda: math.inf  # noqa: E731
 
 
 def evaluate_event(policy: Artifact, **changes: Any) -> dict[str, Any]:
-    """A request as the pipeline sends it."""
+    """Build an evaluate request as the pipeline sends it."""
     return {
         "action": "evaluate",
         "experiment": "cartpole",
@@ -45,7 +45,7 @@ def read_shard(store: DirectoryStore, key: str) -> Shard:
 
 
 def test_a_shard_is_written_and_answered(store: DirectoryStore, cartpole: Artifact) -> None:
-    """The answer names the key; the shard there has one return, length and end per seed."""
+    """The answer names the key of a shard with one return, length and end per seed."""
     said = answer(evaluate_event(cartpole), store, PLENTY)
     assert said["key"] == shard_key("cartpole", "night-1", "gate-candidate", 0)
     assert (said["n_episodes"], said["complete"], said["done"]) == (40, True, 40)
@@ -63,9 +63,7 @@ def test_a_shard_is_written_and_answered(store: DirectoryStore, cartpole: Artifa
 
 
 def test_a_duplicate_delivery_changes_nothing(store: DirectoryStore, cartpole: Artifact) -> None:
-    """The second delivery answers the same and leaves the bytes alone, even if it was at work at
-    the same time.
-    """
+    """A second delivery gives the same answer and keeps the bytes, also when both run together."""
     first = answer(evaluate_event(cartpole), store, PLENTY)
     before = get(store, first["key"]).data
     assert answer(evaluate_event(cartpole), store, PLENTY) == first
@@ -73,7 +71,7 @@ def test_a_duplicate_delivery_changes_nothing(store: DirectoryStore, cartpole: A
 
 
 class _SlowTwin(DirectoryStore):
-    """A store in which another invocation writes a shorter shard just before ours does."""
+    """A store in which another invocation writes a shorter shard just before ours."""
 
     def put(
         self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
@@ -94,8 +92,8 @@ class _SlowTwin(DirectoryStore):
 def test_the_loser_of_two_deliveries_answers_what_is_stored(
     store: DirectoryStore, cartpole: Artifact
 ) -> None:
-    """If a twin wrote less before us, the caller hears of what counts: what is stored, and the rest
-    of that.
+    """If another invocation stored a shorter shard first, the answer describes it and the remaining
+    seeds.
     """
     said = answer(evaluate_event(cartpole), _SlowTwin(store.root), PLENTY)
     assert (said["complete"], said["done"], said["rest"]) == (
@@ -111,9 +109,7 @@ def _clock(n_calls: int) -> Any:
 
 
 def test_a_shard_out_of_time_gives_its_rest_back(store: DirectoryStore, cartpole: Artifact) -> None:
-    """Asked for the rest again and again, the pieces join to the very shard that unlimited time
-    would have given.
-    """
+    """The parts of an interrupted shard join to the shard that unlimited time would give."""
     whole = read_shard(
         store, answer(evaluate_event(cartpole, name="whole", n_episodes=150), store, PLENTY)["key"]
     )
@@ -135,7 +131,9 @@ def test_a_shard_out_of_time_gives_its_rest_back(store: DirectoryStore, cartpole
 
 
 def test_no_episode_within_the_time_is_an_error(store: DirectoryStore, cartpole: Artifact) -> None:
-    """Giving the whole shard back as its rest would go on for ever; nothing is written."""
+    """An invocation that finishes no episode raises and writes nothing, so it cannot repeat for
+    ever.
+    """
     with pytest.raises(EpisodeTooLongError, match="no episode ended within"):
         answer(evaluate_event(cartpole), store, _clock(2))
     assert list(store.list("evaluations/")) == []
@@ -144,7 +142,7 @@ def test_no_episode_within_the_time_is_an_error(store: DirectoryStore, cartpole:
 def test_a_key_that_holds_another_evaluation_is_refused(
     store: DirectoryStore, cartpole: Artifact
 ) -> None:
-    """A shard number used twice for different episodes is a mistake of the caller, and is said."""
+    """Using a shard number for different episodes is refused as the caller's mistake."""
     answer(evaluate_event(cartpole), store, PLENTY)
     with pytest.raises(InvalidRequestError, match="holds episodes of another"):
         answer(evaluate_event(cartpole, first_seed=2000), store, PLENTY)
@@ -153,34 +151,34 @@ def test_a_key_that_holds_another_evaluation_is_refused(
 def test_a_policy_with_another_digest_is_not_evaluated(
     store: DirectoryStore, cartpole: Artifact
 ) -> None:
-    """What is evaluated is what was recorded, or nothing."""
+    """A policy whose digest differs from its record is not evaluated."""
     store.put(cartpole.key, policy_for_id("CartPole-v1", seed=1))
     with pytest.raises(CorruptArtifactError):
         answer(evaluate_event(cartpole), store, PLENTY)
 
 
 def test_a_policy_for_other_spaces_is_refused(store: DirectoryStore, cartpole: Artifact) -> None:
-    """The message names both spaces."""
+    """A policy for other spaces is refused, and the message names both spaces."""
     with pytest.raises(SpaceMismatchError, match=r"Box\(\[4\]\), but Acrobot-v1 has Box\(\[6\]"):
         answer(evaluate_event(cartpole, env_id="Acrobot-v1"), store, PLENTY)
 
 
 def check_event(policy: Artifact, env_id: str = "CartPole-v1", **changes: Any) -> dict[str, Any]:
-    """A request as it is sent before a pointer moves."""
+    """Build a check request as the pipeline sends it before it moves a pointer."""
     return {"action": "check_policy", "policy": policy.model_dump(), "env_id": env_id, **changes}
 
 
 def test_a_policy_that_plays_has_no_problem(store: DirectoryStore, cartpole: Artifact) -> None:
-    """The answer names it by both digests."""
+    """The answer names a good policy by both digests and has no problem."""
     said = answer(check_event(cartpole), store, PLENTY)
     assert (said["problem"], said["sha256"], len(said["digest"])) == ("", cartpole.sha256, 64)
 
 
 class BrokenCartPole(CartPoleEnv):
-    """Raises on its third step."""
+    """A CartPole that raises on its third step."""
 
     def step(self, action: Any) -> Any:
-        """Break."""
+        """Raise on the third step."""
         raise ValueError("the pole fell off the cart")
 
 
@@ -205,12 +203,10 @@ class BrokenCartPole(CartPoleEnv):
         (policy_for_id("CartPole-v1"), "Nowhere-v0", "is not a registered environment"),
     ],
 )
-def test_a_policy_that_must_not_be_put_into_service_is_told_why(
+def test_a_policy_that_cannot_serve_is_refused_with_the_reason(
     store: DirectoryStore, data: bytes | None, env_id: str, said: str
 ) -> None:
-    """Gone, changed, a pickle in disguise, cut short, for other spaces, on an environment that
-    fails: one line each.
-    """
+    """Each defect that keeps a policy out of service has its own one-line message."""
     gymnasium.register("BrokenCartPole-v0", entry_point=BrokenCartPole)
     try:
         sha256 = sha256_hex(data if data is not None and data != b"changed" else b"")
@@ -241,16 +237,16 @@ def test_a_policy_that_must_not_be_put_into_service_is_told_why(
         ),
     ],
 )
-def test_a_request_that_is_none_is_refused(
+def test_an_invalid_request_is_refused(
     store: DirectoryStore, event: dict[str, Any], said: str
 ) -> None:
-    """One line that names the key."""
+    """An invalid request is refused in one line that names the key."""
     with pytest.raises(InvalidRequestError, match=said):
         answer(event, store, PLENTY)
 
 
 def test_an_environment_is_described(store: DirectoryStore) -> None:
-    """Limits, spaces, versions and speed of a good environment, and no problem."""
+    """A good environment's description has limits, spaces, versions and speed, and no problem."""
     report = answer({"action": "check_environment", "env_id": "CartPole-v1"}, store, PLENTY)
     assert report["problem"] == ""
     assert report["max_episode_steps"] == 500
@@ -272,7 +268,7 @@ def test_an_environment_is_described(store: DirectoryStore) -> None:
 def test_an_environment_that_cannot_be_made_is_a_problem(
     store: DirectoryStore, env_id: str, kwargs: dict[str, Any], said: str
 ) -> None:
-    """A wrong id comes with those that come close; the answer is a report, not a stack trace."""
+    """An unknown environment id is answered with similar ids, not with a traceback."""
     report = answer(
         {"action": "check_environment", "env_id": env_id, "env_kwargs": kwargs}, store, PLENTY
     )
@@ -281,9 +277,7 @@ def test_an_environment_that_cannot_be_made_is_a_problem(
 
 
 class ForgetfulEnv(CartPoleEnv):
-    """Gets harder with every episode, a few steps in, where Gymnasium's own checker no longer
-    looks.
-    """
+    """Gets harder with every episode after a few steps, which Gymnasium's checker misses."""
 
     episodes = 0
 
@@ -298,7 +292,7 @@ class ForgetfulEnv(CartPoleEnv):
 
 
 def test_an_environment_that_does_not_repeat_itself_is_warned_of(store: DirectoryStore) -> None:
-    """The report says so before a night is spent on it; a good environment has no such warning."""
+    """The description warns of an environment that does not repeat itself, and only then."""
     gymnasium.register("Forgetful-v0", entry_point=ForgetfulEnv, max_episode_steps=50)
     try:
         report = answer({"action": "check_environment", "env_id": "Forgetful-v0"}, store, PLENTY)
@@ -312,7 +306,7 @@ def test_an_environment_that_does_not_repeat_itself_is_warned_of(store: Director
 
 
 def arrival(key: str) -> dict[str, Any]:
-    """EventBridge's event for a new object."""
+    """Build EventBridge's event for a new object."""
     return {
         "version": "0",
         "detail-type": "Object Created",
@@ -326,9 +320,7 @@ def arrival(key: str) -> dict[str, Any]:
 
 
 def test_a_policy_that_arrives_is_evaluated_on_selection_seeds(store: DirectoryStore) -> None:
-    """The arrival of the record starts it; the name says trial and step; the seeds are the run's
-    own.
-    """
+    """A new policy record starts an evaluation on the run's own selection seeds."""
     spec, _ = store_spec(store)
     key = store_policy(store, spec, policy_for_id("CartPole-v1"))
     said = answer(arrival(key), store, PLENTY)
@@ -348,22 +340,22 @@ def test_a_policy_that_arrives_is_evaluated_on_selection_seeds(store: DirectoryS
     ],
 )
 def test_other_objects_are_ignored(store: DirectoryStore, key: str) -> None:
-    """Whatever else the bus delivers is answered without an error, else it would be delivered
-    again.
+    """Events of other objects are ignored without an error, because an error would repeat the
+    delivery.
     """
     assert answer(arrival(key), store, PLENTY) == {"ignored": True}
 
 
 def test_other_events_are_ignored(store: DirectoryStore) -> None:
-    """Deletions and foreign events are not arrivals."""
+    """Deletions and events of other services are ignored."""
     assert answer({"detail-type": "Object Deleted", "detail": {}}, store, PLENTY) == {
         "ignored": True
     }
 
 
 def test_an_arrival_that_cannot_be_evaluated_is_refused_not_repeated(store: DirectoryStore) -> None:
-    """A record of another spec, or at another trial's place, says why; raising would only deliver
-    it again.
+    """A record of another spec or trial is refused with a reason; raising would repeat the
+    delivery.
     """
     spec, _ = store_spec(store)
     key = store_policy(store, spec, policy_for_id("CartPole-v1"))
@@ -379,7 +371,7 @@ def test_an_arrival_that_cannot_be_evaluated_is_refused_not_repeated(store: Dire
 
 
 def test_made_environments_are_not_rendered() -> None:
-    """Some environments simulate particles only for pictures."""
+    """Environments are made without rendering, which can cost time in every step."""
     env = make_environment("LunarLander-v3", {})
     assert env.render_mode is None
     env.close()

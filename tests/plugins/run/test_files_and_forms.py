@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_read_is_told_too(tmp_path: Path) -> None:
     """Nothing raises while DAGs are parsed."""
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "folder.yaml").mkdir()
-    files = read_experiment_files(tmp_path)
+    files = list(read_experiment_files(tmp_path))
     assert len(files) == 2
     assert all(file.experiment is None and file.problem for file in files)
 
@@ -106,7 +106,7 @@ def test_our_own_experiments_are_good_and_their_segments_long_enough() -> None:
     from rl_lifecycle.experiment.hyperparameters import check_segment
 
     longest = {"CartPole-v1": 500, "LunarLander-v3": 1000}
-    files = read_experiment_files(ROOT / "experiments")
+    files = list(read_experiment_files(ROOT / "experiments"))
     assert files
     for file in files:
         assert file.experiment is not None, file.problem
