@@ -92,7 +92,7 @@ def test_the_example_drives_the_champion(store: DirectoryStore) -> None:
 def test_the_example_refuses_a_policy_that_plays_inside_wrappers(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The example refuses a policy trained inside wrappers, and the model card names the wrappers."""
+    """The example refuses a policy with wrappers, which the model card names."""
     example = runpy.run_path(str(EXAMPLE))
     policy = load_policy(policy_for_id("CartPole-v1"))
     wrappers = (WrapperForm(name="gymnasium.wrappers.FlattenObservation"),)

@@ -1,6 +1,4 @@
-"""An environment goes as it came: after a confirmation, not under running machines, and nothing of
-it is left.
-"""
+"""Destroy needs a confirmation, refuses under running machines, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -16,14 +14,14 @@ from tests.infra_bootstrap.accounts import Deployment
 
 @pytest.mark.parametrize("confirm", [None, "", "Dev", "prod", "nightshift-dev"])
 def test_nothing_is_deleted_without_the_exact_name(dev: Deployment, confirm: str | None) -> None:
-    """Another name than the environment's is no confirmation."""
+    """Another environment's name is no confirmation."""
     with pytest.raises(NotConfirmedError, match=r"nothing was deleted: say `--confirm dev`"):
         destroy(dev.as_role("administrator"), dev.settings, confirm, dev.said.append)
     assert find_stack(dev.as_role("administrator"), "nightshift-dev-training") is not None
 
 
 def test_nothing_is_deleted_under_a_running_machine(dev: Deployment) -> None:
-    """A machine of the environment stops its destruction."""
+    """A running machine of the environment stops its destruction."""
     ec2 = dev.as_role("administrator").ec2
     tags = [
         {"ResourceType": "instance", "Tags": [{"Key": "nightshift:environment", "Value": "dev"}]}
@@ -44,10 +42,10 @@ def test_nothing_is_deleted_under_a_running_machine(dev: Deployment) -> None:
 
 
 def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deployment) -> None:
-    """Airflow deletes what costs money, keeps identity and storage, cannot take the bucket, and
-    nothing else is left.
+    """Airflow's role deletes everything except identity and storage.
 
-    A bootstrap afterwards finds the bucket again, with what was in it, and makes the rest anew.
+    It cannot delete the bucket. A later bootstrap finds the bucket with its content and creates the
+    rest again.
     """
     fresh.deploy()
     bucket = fresh.bucket
@@ -77,8 +75,8 @@ def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deploymen
 
 
 def test_what_was_kept_can_be_destroyed_later(fresh: Deployment) -> None:
-    """A plain destroy keeps the bucket and, with it, the roles that its deletion needs; the second
-    one takes both.
+    """A plain destroy keeps the bucket and the roles that its deletion needs; the second deletes
+    both.
     """
     fresh.deploy((Concern.IDENTITY,), (Concern.NETWORK, Concern.STORAGE))
     administrator, name = fresh.as_role("administrator"), fresh.settings.environment
@@ -95,7 +93,7 @@ def test_what_was_kept_can_be_destroyed_later(fresh: Deployment) -> None:
 
 
 def test_roles_without_a_bucket_are_not_kept(fresh: Deployment) -> None:
-    """A bootstrap that got no further than identity leaves nothing after a plain destroy."""
+    """After a bootstrap that stopped at identity, a plain destroy leaves nothing."""
     fresh.deploy((Concern.IDENTITY,))
     done = destroy(
         fresh.as_role("administrator"),
@@ -108,9 +106,7 @@ def test_roles_without_a_bucket_are_not_kept(fresh: Deployment) -> None:
 
 
 def test_leftovers_are_found_by_their_tag(dev: Deployment) -> None:
-    """A subnet that somebody made and tagged is listed: the proof is not only that the stacks are
-    gone.
-    """
+    """A tagged subnet outside the stacks is listed, so the proof does not rely on stacks alone."""
     ec2 = dev.as_role("administrator").ec2
     vpc = ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
     ec2.create_tags(Resources=[vpc], Tags=[{"Key": "nightshift:environment", "Value": "dev"}])
