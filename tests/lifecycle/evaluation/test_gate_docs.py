@@ -1,4 +1,4 @@
-"""docs/gate.md quotes the record, and nothing else."""
+"""docs/gate.md agrees with the benchmark records."""
 
 import json
 import sys
@@ -15,22 +15,20 @@ RECORD = json.loads(FILE.read_text())["result"]
 
 
 def table_rows() -> list[list[str]]:
-    """The cells of every table row."""
+    """Return the cells of every table row."""
     lines = [line.strip("|") for line in PAGE.splitlines() if line.startswith("|")]
     return [[cell.strip().strip("*") for cell in line.split("|")] for line in lines]
 
 
 def test_the_speed_table_is_the_records() -> None:
-    """What `python -m benchmarks.gate_tables` writes."""
+    """The speed table is the output of `python -m benchmarks.gate_tables`."""
     assert gate_tables.BEGIN + gate_tables.render_table() + gate_tables.END in PAGE
 
 
-def test_what_the_speed_of_a_decision_and_of_a_promotion_counts(
+def test_a_measured_decision_imports_nothing_and_is_repeated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing is imported while the clock runs, and there are several rounds, to show a quickest
-    beside the median.
-    """
+    """No import happens in the measured time, and several rounds give a minimum and a median."""
     assert gate_speed.QUICK > 1
     monkeypatch.setattr(gate_speed, "QUICK", 2)
     gate_speed.measure_decision(1)
@@ -45,7 +43,7 @@ def test_what_the_speed_of_a_decision_and_of_a_promotion_counts(
 
 
 def test_the_false_promotion_rates_are_the_records() -> None:
-    """Mean and maximum over all nulls, for the gate and for what it is compared with."""
+    """Mean and maximum over all null cases agree, for the gate and the other tests."""
     rows = {row[0]: row[1:] for row in table_rows()}
     for name, rule in (
         ("the gate", "gate"),
@@ -63,8 +61,8 @@ def test_the_false_promotion_rates_are_the_records() -> None:
     )
 
 
-def test_all_is_drawn_from_fixed_seeds() -> None:
-    """The figures of the earlier record, to the last digit."""
+def test_the_simulation_is_repeatable() -> None:
+    """The figures equal those of the earlier record to the last digit."""
     earlier = json.loads((FILE.parent / "2026-11-22-gate-characteristics.json").read_text())[
         "result"
     ]
@@ -72,8 +70,8 @@ def test_all_is_drawn_from_fixed_seeds() -> None:
     assert earlier | {"seconds": 0} == RECORD | {"seconds": 0}
 
 
-def test_a_year_at_those_rates_is_worked_out_rightly() -> None:
-    """365 nights at the mean rate, and at the worst cell's."""
+def test_the_figures_for_a_year_follow_from_the_rates() -> None:
+    """365 nights at the mean rate and at the highest rate give the figures of the page."""
     mean, worst = (365 * RECORD["nulls"]["gate"][key] for key in ("mean", "max"))
     assert (
         f"would promote falsely {mean:.1f} times a year, and {worst:.0f} times at the worst "
@@ -82,7 +80,7 @@ def test_a_year_at_those_rates_is_worked_out_rightly() -> None:
 
 
 def test_the_power_table_is_the_records() -> None:
-    """Promoted share and pairs of each comparison."""
+    """Promoted share and number of pairs agree for each comparison."""
     rows = {row[0]: row[1:] for row in table_rows()}
     shown = [case for case in RECORD["power"] if case["name"] in rows]
     assert len(shown) == 4
@@ -100,7 +98,7 @@ def test_the_power_table_is_the_records() -> None:
 
 
 def test_the_year_and_the_selection_are_the_records() -> None:
-    """The sentences' numbers."""
+    """The numbers in the sentences agree with the record."""
     rules = RECORD["year"]["rules"]
     words = " ".join(PAGE.split())
     assert (

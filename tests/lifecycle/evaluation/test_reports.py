@@ -1,4 +1,4 @@
-"""What a person sees of a decision."""
+"""The report of a decision, as a page and as a short text."""
 
 import random
 import re
@@ -18,7 +18,7 @@ GATE = Gate(
 
 
 class PageReader(HTMLParser):
-    """Checks that what was opened is closed, and collects what a page refers to."""
+    """Checks that each opened tag is closed, and collects what the page refers to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class PageReader(HTMLParser):
 
 
 def shard(returns: list[float | None]) -> Shard:
-    """An evaluation of made-up returns."""
+    """Build an evaluation of invented returns."""
     return Shard(
         env_id="E-v0",
         policy_sha256="a",
@@ -58,7 +58,7 @@ def shard(returns: list[float | None]) -> Shard:
 
 
 def noisy(mean: float, n: int, seed: int) -> list[float | None]:
-    """Made-up returns with a long left tail."""
+    """Build invented returns with a long left tail."""
     rng = random.Random(seed)
     return [rng.gauss(mean, 30) if rng.random() > 0.02 else rng.uniform(-250, 0) for _ in range(n)]
 
@@ -66,7 +66,7 @@ def noisy(mean: float, n: int, seed: int) -> list[float | None]:
 def report_on(
     candidate: Shard, champion: Shard | None, gate: Gate = GATE, bar: float | None = None
 ) -> Report:
-    """Judge and report."""
+    """Decide and build the report."""
     verdict = (
         decide_first(candidate.returns, bar, gate)
         if champion is None
@@ -89,7 +89,7 @@ def report_on(
 
 
 def read_page(page: str) -> PageReader:
-    """Parse a page; it must be whole."""
+    """Parse a page and check that it is complete."""
     reader = PageReader()
     reader.feed(page)
     reader.close()
@@ -97,10 +97,8 @@ def read_page(page: str) -> PageReader:
     return reader
 
 
-def test_the_page_tells_all_that_a_person_must_see() -> None:
-    """Decision and its reason, looks, bounds, crashes, tail, worst seeds, clipping, ties, skew,
-    range, seeds.
-    """
+def test_the_page_has_everything_a_person_needs() -> None:
+    """The page has the decision with its reason and all evidence for it."""
     candidate, champion = shard(noisy(250, 400, 1)), shard(noisy(180, 400, 2))
     report = report_on(candidate, champion)
     reader = read_page(render_report(report, candidate, champion))
@@ -128,9 +126,7 @@ def test_the_page_tells_all_that_a_person_must_see() -> None:
 
 
 def test_the_page_is_one_file_and_safe_to_open() -> None:
-    """No script, nothing fetched, names escaped, a viewport for phones, plots that are well-formed
-    and named.
-    """
+    """The page has no script, loads nothing, escapes names, and fits a phone's screen."""
     candidate, champion = shard(noisy(250, 400, 1)), shard(noisy(180, 400, 2))
     page = render_report(report_on(candidate, champion), candidate, champion)
     assert read_page(page).references == []
@@ -151,7 +147,7 @@ def test_the_page_is_one_file_and_safe_to_open() -> None:
 
 
 def test_the_same_decision_gives_the_same_bytes() -> None:
-    """A page that is written twice is written once."""
+    """Writing a page twice gives the same bytes."""
     candidate, champion = shard(noisy(250, 400, 1)), shard(noisy(180, 400, 2))
     assert render_report(report_on(candidate, champion), candidate, champion) == render_report(
         report_on(candidate, champion), candidate, champion
@@ -169,10 +165,10 @@ def test_the_same_decision_gives_the_same_bytes() -> None:
     ],
     ids=["ties", "all lost", "too few", "one", "none"],
 )
-def test_a_page_comes_of_anything(
+def test_a_page_is_written_for_any_evidence(
     candidate: list[float | None], champion: list[float | None]
 ) -> None:
-    """Ties, losses and nothing at all have a page too."""
+    """Ties, lost episodes and no episodes also give a page."""
     ours, theirs = shard(candidate), shard(champion)
     report = report_on(ours, theirs)
     assert str(report.verdict.decision) in read_page(render_report(report, ours, theirs)).text
@@ -181,7 +177,7 @@ def test_a_page_comes_of_anything(
 
 
 def test_a_first_champion_is_shown_against_the_bar() -> None:
-    """One plot, one column, and the bar."""
+    """The page of a first champion has one plot, one column and the bar."""
     candidate = shard(noisy(250, 400, 1))
     report = report_on(candidate, None, bar=150)
     page = render_report(report, candidate, None)
@@ -191,7 +187,7 @@ def test_a_first_champion_is_shown_against_the_bar() -> None:
 
 
 def test_the_short_text_says_what_decided() -> None:
-    """A few lines for a log: the decision, the means, the crashes."""
+    """The short text for a log has the decision, the means and the crashes."""
     candidate, champion = shard(noisy(250, 400, 1)), shard(noisy(180, 400, 2))
     lines = summarise_report(report_on(candidate, champion)).splitlines()
     assert lines[0].startswith("PROMOTE: after")

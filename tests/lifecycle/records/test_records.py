@@ -1,4 +1,4 @@
-"""Stored JSON has one form, and says so when it has not."""
+"""Stored JSON has one form, and another form is refused."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from rl_lifecycle.experiment.seeds import SeedRange
 
 
 def test_bytes_are_canonical() -> None:
-    """Sorted keys, no white space, one newline: a digest of the bytes names the value."""
+    """JSON has sorted keys, no white space and one newline, so a digest identifies the value."""
     assert SeedRange(n_episodes=2, first_seed=1).to_json() == b'{"first_seed":1,"n_episodes":2}\n'
 
 
@@ -21,7 +21,7 @@ def test_bytes_are_canonical() -> None:
     ],
 )
 def test_another_form_is_refused_with_its_place(data: bytes, said: str) -> None:
-    """The error names the object and the first key that is wrong."""
+    """The error names the object and the first wrong key."""
     with pytest.raises(InvalidRecordError, match=said) as caught:
         SeedRange.from_json(data, "s3://lake/x.json")
     assert caught.value.where == "s3://lake/x.json"
