@@ -1,4 +1,4 @@
-"""The pointer moves only to a complete version, from the compared champion, with a history entry."""
+"""The pointer moves only to a complete version, from the compared champion, and is recorded."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""docs/machines.md shows the newest record of what waiting trials cost."""
+"""docs/machines.md agrees with the newest record of waiting trials."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "machines.md").read_text()
 
 
 def test_the_table_of_waiting_trials_is_the_newest_record() -> None:
-    """Every figure comes from a record under version control, and whether it keeps the promise is
-    said by the command itself.
-    """
+    """The table is the newest committed record, and the benchmark checked its promise."""
     shown = PAGE.split("<!-- measured: benchmarks.triggerer_load -->\n")[1].split(
         "\n<!-- end of measured load -->"
     )[0]
