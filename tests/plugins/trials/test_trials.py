@@ -511,7 +511,7 @@ def test_a_lost_worker_ends_no_machine_of_its_replacement(
 def test_a_lost_worker_that_hung_while_it_acted_ends_no_machine_of_its_replacement(
     stage: Stage,
 ) -> None:
-    """The worker hung during its look, and is stopped after the retry relaunched."""
+    """The worker hung during its look and is stopped after the relaunch."""
     stage.launch()
     stage.world.beat(step=100)
     stale, real = stage.awaiting(), stage.world.store.find

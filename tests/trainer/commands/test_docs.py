@@ -1,4 +1,4 @@
-"""docs/trainer.md says what the code does."""
+"""docs/trainer.md agrees with the code."""
 
 import json
 import re
@@ -26,7 +26,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "trainer.md").read_text()
 
 
 def test_every_exit_code_is_in_the_page_with_its_cause() -> None:
-    """A person looks a number up, a launcher decides by it."""
+    """The page lists every exit code for people and launchers."""
     kinds = [
         kind
         for kind in vars(errors).values()
@@ -39,7 +39,7 @@ def test_every_exit_code_is_in_the_page_with_its_cause() -> None:
 
 
 def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
-    """No algorithm is silently inexact, and no option."""
+    """The page names every inexact algorithm and every refused option."""
     exact, refused = (
         PAGE.split("resume exactly")[0],
         PAGE.split("Refused by name")[1].split("Hyper-parameters")[0],
@@ -68,7 +68,7 @@ def test_the_page_names_what_is_exact_and_what_is_refused() -> None:
     ],
 )
 def test_the_tables_are_the_newest_records(module: Any, end: str) -> None:
-    """Every figure comes from a record under version control."""
+    """Every figure comes from a committed record."""
     name = module.__name__.rpartition(".")[2]
     shown = PAGE.split(f"<!-- measured: benchmarks.{name} -->\n")[1].split(
         f"\n<!-- end of {end} -->"
