@@ -132,7 +132,7 @@ def test_the_reaper_looks_at_machines_alone() -> None:
         action.split(":")[0] for statement in statements for action in listed(statement["Action"])
     }
     assert services == {"ec2", "logs"}, (
-        "reaper.py speaks to EC2 and to its log; take the other rights out of ReaperRole"
+        "remove the other rights from ReaperRole: reaper.py only uses EC2 and its log"
     )
 
 

@@ -140,7 +140,7 @@ def test_the_teardown_cannot_hide_a_failure(bag: "DagBag", experiment: str) -> N
     assert not dag.get_task("terminate").on_failure_fail_dagrun
     assert dag.get_task("verdict").trigger_rule == "all_done_setup_success"
     assert not [task for task in dag.get_task("verdict").upstream_list if task.is_setup], (
-        "it must run whatever became of a setup"
+        "the trigger rule must not depend on a setup task"
     )
     assert dag.get_task("terminate").is_teardown
     assert dag.get_task("launch").is_setup

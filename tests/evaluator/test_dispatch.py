@@ -70,7 +70,7 @@ def test_a_duplicate_delivery_changes_nothing(store: DirectoryStore, cartpole: A
     assert get(store, first["key"]).data == before
 
 
-class _SlowTwin(DirectoryStore):
+class FakeRacingStore(DirectoryStore):
     """A store in which another invocation writes a shorter shard just before ours."""
 
     def put(
@@ -95,7 +95,7 @@ def test_the_loser_of_two_deliveries_answers_what_is_stored(
     """If another invocation stored a shorter shard first, the answer describes it and the remaining
     seeds.
     """
-    said = answer(evaluate_event(cartpole), _SlowTwin(store.root), PLENTY)
+    said = answer(evaluate_event(cartpole), FakeRacingStore(store.root), PLENTY)
     assert (said["complete"], said["done"], said["rest"]) == (
         False,
         5,

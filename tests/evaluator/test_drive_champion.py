@@ -106,7 +106,7 @@ def test_the_example_refuses_a_policy_that_plays_inside_wrappers(
     assert "version 3 plays inside gymnasium.wrappers.FlattenObservation" in capsys.readouterr().err
 
 
-def test_the_example_says_when_there_is_no_champion(store: DirectoryStore) -> None:
+def test_the_example_reports_a_missing_champion(store: DirectoryStore) -> None:
     """Without a champion the example prints one line and exits with 2."""
     done = run(str(store.root), "cartpole")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -82,7 +82,7 @@ def test_the_handler_evaluates_from_s3_to_s3(bucket: S3Store) -> None:
     assert handler.handle(event(policy), FakeContext(900_000)) == said
 
 
-def test_the_context_says_how_long_there_is(bucket: S3Store) -> None:
+def test_the_context_limits_the_time(bucket: S3Store) -> None:
     """A context with no time left stops the evaluation before it begins."""
     policy = store_artifact(bucket, "p.onnx", policy_for_id("CartPole-v1"))
     with pytest.raises(Exception, match="no episode ended within"):

@@ -9,7 +9,7 @@ from laptop import airflow, ui
 from laptop.errors import StepFailedError
 
 
-def test_a_failing_command_gives_its_own_last_words() -> None:
+def test_a_failing_command_is_quoted() -> None:
     """The error quotes the line that names the cause, not the last line of the log."""
     code = (
         "print('fine'); print('ValueError: the reason'); print('cleaning up'); raise SystemExit(3)"

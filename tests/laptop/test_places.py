@@ -18,7 +18,7 @@ def test_the_state_folder_is_in_the_checkout_by_default(
     assert state_folder() == tmp_path
 
 
-def test_airflow_keeps_its_state_there_and_loads_this_checkout() -> None:
+def test_airflow_uses_the_state_folder_and_loads_this_checkout() -> None:
     """Airflow's files are in the state folder, not in the home directory."""
     settings = airflow.settings()
     for key in ("AIRFLOW_HOME", "AIRFLOW__LOGGING__BASE_LOG_FOLDER"):

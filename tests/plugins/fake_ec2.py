@@ -294,7 +294,9 @@ class FakeQuotas:
 
     def get_service_quota(self, **request: Any) -> dict[str, Any]:
         """Return one quota."""
+        assert set(request) == {"ServiceCode", "QuotaCode"}
         assert request["ServiceCode"] == "ec2"
+        assert request["QuotaCode"].startswith("L-")
         if self.vcpus is None:
             raise error("AccessDeniedException", "no", "GetServiceQuota")
         return {"Quota": {"Value": self.vcpus}}

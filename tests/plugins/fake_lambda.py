@@ -61,6 +61,7 @@ class FakeLambda:
     def invoke(self, *, FunctionName: str, InvocationType: str, Payload: bytes) -> dict[str, Any]:
         """Validate the request and answer as Lambda does."""
         assert FunctionName == "evaluator:live"
+        assert InvocationType in ("Event", "RequestResponse")
         if self.throttle:
             self.throttle -= 1
             raise ClientError(

@@ -51,11 +51,14 @@ class Killer:
 
     :param at_line: None only counts the lines
 
-    :param told: called before the line, as Airflow's signal handler would be; None kills the worker
+    :param on_line: called before the line, as Airflow's signal handler would be; None kills the
+        worker
     """
 
-    def __init__(self, at_line: int | None = None, told: Callable[[], Any] | None = None) -> None:
-        self.at_line, self.lines, self.told = at_line, 0, told
+    def __init__(
+        self, at_line: int | None = None, on_line: Callable[[], Any] | None = None
+    ) -> None:
+        self.at_line, self.lines, self.on_line = at_line, 0, on_line
 
     def run(self, work: Callable[[], Any]) -> bool:
         """Run the work.
@@ -78,13 +81,13 @@ class Killer:
         if event == "line":
             self.lines += 1
             if self.lines == self.at_line:
-                if self.told is None:
+                if self.on_line is None:
                     raise Killed
-                self.told()
+                self.on_line()
         return self._trace
 
 
-class MemoryStore:
+class FakeStore:
     """A bucket in a dictionary with the promises of S3, for thousands of worlds."""
 
     uri = "s3://memory"
@@ -101,6 +104,8 @@ class MemoryStore:
         self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
     ) -> str:
         """Write a key under a condition."""
+        assert not key.startswith("/")
+        assert isinstance(data, bytes)
         there = self.find(key)
         if there is not None and there.data == data:
             return there.etag
@@ -130,7 +135,7 @@ class World:
         self.time = START
         self.ec2 = FakeEc2(lambda: self.time)
         self.quotas = FakeQuotas()
-        self.store = MemoryStore()
+        self.store = FakeStore()
         self.experiment: Experiment = read_experiment({**EXPERIMENT, **experiment}, "cartpole_ppo")
         self.spec: Spec = freeze_spec(self.experiment, run_id="night-1", created_at=START)
         data = self.spec.to_json()

@@ -43,7 +43,7 @@ WAITING = """
     JOIN trigger ON trigger.id = trigger_id WHERE run_id = ? AND state = 'deferred'
 """
 #: The role that restores each class of objects (`rl_lifecycle.storage.layout.WRITERS`), in the
-#: order of restoring: an arriving policy calls the evaluator, which must find its earlier
+#: order of restoring. An arriving policy calls the evaluator, which must find its earlier
 #: evaluations.
 WRITERS = {
     "specs/": "launcher",

@@ -161,6 +161,6 @@ class MachineWatch(threading.Thread):
         self._over.set()
         self.join(120)
         if kind is None and (self._failures or self.is_alive()):
-            raise RuntimeError("nobody looked at the machines any more") from (
+            raise RuntimeError("the watch of the machines has ended") from (
                 self._failures or [None]
             )[-1]

@@ -34,7 +34,7 @@ class FakeAccount:
 def test_a_watch_whose_looks_keep_failing_raises() -> None:
     """A watch that stopped looking raises, because it could miss two machines."""
     with (
-        pytest.raises(RuntimeError, match="nobody looked") as raised,
+        pytest.raises(RuntimeError, match="watch of the machines has ended") as raised,
         MachineWatch(FakeAccount(2, 10**9)) as watch,
     ):  # type: ignore[arg-type]
         assert airflow.wait_for(lambda: not watch.is_alive(), 60)

@@ -85,11 +85,11 @@ class FakeBreakingStore(DirectoryStore):
         if self.broken:
             return super().read_through(key, consume)
         self.broken = True
-        consume(Breaking())
+        consume(FakeBody())
         raise AssertionError("the reader ignored the failure")
 
 
-class Breaking:
+class FakeBody:
     """A body that ends in an error."""
 
     def __init__(self) -> None:

@@ -104,7 +104,7 @@ def test_a_reported_decision_is_final(store: DirectoryStore) -> None:
     assert ask(store, artifact) == first
 
 
-def test_shards_are_joined_whatever_their_order(store: DirectoryStore) -> None:
+def test_shards_are_joined_in_any_order(store: DirectoryStore) -> None:
     """Shards join in the order of their seeds, not of their numbers."""
     spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
     put_returns(store, spec, 40, 450, 200, first=40, shard=0)

@@ -194,7 +194,7 @@ def test_a_film_that_is_too_big_is_left_out(
     assert "more than a page should carry" in decided.page
 
 
-def test_a_policy_that_is_gone_costs_the_films_alone(store: DirectoryStore) -> None:
+def test_a_missing_policy_leaves_out_the_films_only(store: DirectoryStore) -> None:
     """Without the policy, the page has no films and says so."""
     decided = Decided(store)
     store.delete(decided.policy.key)

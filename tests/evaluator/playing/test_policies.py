@@ -116,7 +116,7 @@ def _nan(model: Any) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_spoilt_policy_is_refused_with_the_reason(edit: Any, said: str) -> None:
+def test_an_invalid_policy_is_refused_with_the_reason(edit: Any, said: str) -> None:
     """Each violation of the policy contract has its own message."""
     with pytest.raises(InvalidPolicyError, match=said):
         load_policy(policy_for_id("CartPole-v1", edit=edit), "p.onnx")

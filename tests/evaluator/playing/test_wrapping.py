@@ -27,9 +27,7 @@ def trained_in(policy: Policy, *wrappers: WrapperForm) -> Policy:
 
 
 def test_wrappers_change_observations_but_not_returns() -> None:
-    """Wrapped observations reach the policy; clipped rewards and a wrapper's time limit do not
-    count.
-    """
+    """Wrapped observations count; clipped rewards and a wrapper's time limit do not."""
     forms = (
         WrapperForm(
             name="gymnasium.wrappers.ClipReward", kwargs={"min_reward": 0.0, "max_reward": 0.1}

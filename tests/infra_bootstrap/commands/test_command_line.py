@@ -130,7 +130,7 @@ def test_bad_input_is_one_clear_line_and_exit_status_2(
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_a_policy_that_is_not_there_says_how_it_is_written() -> None:
+def test_a_missing_policy_file_is_refused_with_the_options_form() -> None:
     """A missing policy file is refused with the option's form, before the first call to AWS."""
     done = alone(
         "upload-policy",

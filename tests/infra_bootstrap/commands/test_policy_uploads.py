@@ -44,7 +44,7 @@ def test_parameters_of_another_policy_are_not_uploaded(tmp_path: Path) -> None:
         struct.pack("<Q", 2) + b"{}",
     ],
 )
-def test_what_are_no_parameters_is_said_in_one_line(tmp_path: Path, data: bytes) -> None:
+def test_bytes_that_are_no_parameters_are_refused(tmp_path: Path, data: bytes) -> None:
     """Bytes that are not parameters are refused in one line."""
     with pytest.raises(InvalidRecordError) as failed:
         digest_parameters(data, "p.safetensors")

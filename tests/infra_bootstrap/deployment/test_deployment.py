@@ -137,7 +137,7 @@ def test_new_code_and_nothing_else_rolls_alias_and_launch_template(fresh: Deploy
     assert wheels == {"1": before.trainer_wheels.sha256, "2": fresh.outputs.trainer_wheels.sha256}
 
 
-def test_an_update_that_failed_goes_on_with_the_same_command(fresh: Deployment) -> None:
+def test_a_failed_update_is_repaired_by_the_same_command(fresh: Deployment) -> None:
     """A failed update names the resource and the reason; the corrected command then succeeds."""
     administrator = fresh.as_role("administrator")
     fresh.deploy((Concern.IDENTITY,), (Concern.STORAGE,), (Concern.EVALUATION,))
@@ -160,7 +160,7 @@ def test_an_update_that_failed_goes_on_with_the_same_command(fresh: Deployment) 
     assert [result.outcome for result in done] == [StackOutcome.UPDATED]
 
 
-def test_a_stack_that_rolled_back_is_made_anew_by_the_same_command(fresh: Deployment) -> None:
+def test_a_stack_that_rolled_back_is_created_by_the_same_command(fresh: Deployment) -> None:
     """A failed creation names resource and reason; the corrected command then succeeds."""
     administrator = fresh.as_role("administrator")
     fresh.deploy((Concern.IDENTITY,), (Concern.STORAGE,))

@@ -87,7 +87,7 @@ def test_both_are_whole_and_as_their_templates_say(both: tuple[Deployment, Deplo
     assert ours["environment"] != theirs["environment"]
 
 
-def test_everything_that_can_be_asked_for_is_there(both: tuple[Deployment, Deployment]) -> None:
+def test_every_option_has_its_resources(both: tuple[Deployment, Deployment]) -> None:
     """`prod` has its NAT, private endpoints, budget, address and kept executions."""
     _, prod = both
     ec2, lambda_ = prod.as_role("administrator").ec2, prod.as_role("administrator").client("lambda")

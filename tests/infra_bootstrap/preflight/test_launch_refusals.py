@@ -55,7 +55,7 @@ def test_a_deleted_template_is_refused(dev: Deployment) -> None:
         checks(dev).check(gone, "1", AUTO_TYPES, "spot")
 
 
-def test_an_image_that_is_gone_is_refused(dev: Deployment) -> None:
+def test_a_missing_image_is_refused(dev: Deployment) -> None:
     """A template whose image EC2 does not know is refused."""
     with pytest.raises(
         LaunchRefusedError, match="is gone, or not available: trigger bootstrap_infrastructure"

@@ -382,7 +382,7 @@ def test_one_full_subnet_is_a_warning() -> None:
     assert (check.verdict, check.found) == (CheckResult.WARNING, "a 3, b 2000")
 
 
-def test_somebody_with_few_rights_is_no_stand_in_for_airflows_role(dev: Deployment) -> None:
+def test_a_role_without_rights_may_not_deploy(dev: Deployment) -> None:
     """A role without rights is refused and referred to Airflow's role, which may deploy."""
     iam = dev.as_role("administrator").iam
     trust = {

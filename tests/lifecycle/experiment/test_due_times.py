@@ -84,7 +84,7 @@ def test_a_time_of_day_is_the_next_one(seconds: int, hour: int, minute: int) -> 
     assert (due.hour, due.minute) == (hour, minute)
 
 
-def test_a_trial_goes_on_demand_from_the_moment_when_spot_no_longer_leaves_enough_time() -> None:
+def test_a_trial_goes_on_demand_when_spot_leaves_too_little_time() -> None:
     """The trial goes on-demand then, whatever `on_demand_after` says."""
     for compute in (Compute(needed_by="06:00"), Compute(needed_by="06:00", on_demand_after=0)):
         tried = [attempt(1, end=AttemptEnd.INTERRUPTED)]
@@ -129,7 +129,7 @@ def test_an_interruption_at_any_moment_leaves_an_on_demand_machine_the_time(
             assert ended <= due + timedelta(milliseconds=1)
 
 
-def test_the_segment_that_an_interruption_repeats_is_part_of_the_reckoning() -> None:
+def test_the_segment_that_an_interruption_repeats_counts() -> None:
     """The repeated segment counts at the seen speed, or by its share of the remaining steps."""
     assert evidence(heartbeat=beat(steps_per_s=10)).segment_s == 4000
     assert evidence(compute=Compute(max_hours=1)).segment_s == pytest.approx(0.4 * 3600)

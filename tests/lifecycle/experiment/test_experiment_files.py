@@ -58,7 +58,7 @@ again: [*base, *base]
     assert parse_yaml("", "f") is None
 
 
-def test_trainer_and_airflow_read_a_file_alike(tmp_path: Path) -> None:
+def test_trainer_and_airflow_read_the_same_files(tmp_path: Path) -> None:
     """Trainer and Airflow refuse the same files with the same message."""
     path = tmp_path / "experiments" / "twice.yaml"
     path.parent.mkdir()

@@ -70,7 +70,7 @@ def test_a_naive_time_is_refused(experiment: Experiment) -> None:
         freeze_spec(experiment, run_id="r", created_at=datetime(2026, 1, 1))  # noqa: DTZ001 (this is the point)
 
 
-def test_an_unknown_trial_is_named_with_those_there_are(spec: Spec) -> None:
+def test_an_unknown_trial_is_refused_with_the_known_trials(spec: Spec) -> None:
     """A mistyped trial is refused with the names of the run's trials."""
     assert spec.trial_id("seed-1") == TrialId("cartpole_ppo", "night-1", "seed-1")
     with pytest.raises(InvalidRecordError, match="seed-0, seed-1, seed-2"):

@@ -74,7 +74,7 @@ def test_a_policy_that_was_changed_is_not_loaded(
 
 
 @pytest.mark.parametrize("file", ["policy.onnx", "manifest.json"])
-def test_a_champion_whose_files_are_gone_is_named(
+def test_a_champion_with_missing_files_is_named(
     night: Callable[[str], Night], store: ObjectStore, file: str
 ) -> None:
     """Missing files are named, and a consumer may continue with the loaded champion."""

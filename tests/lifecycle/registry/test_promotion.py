@@ -383,7 +383,7 @@ def test_an_edited_pointer_stops_promotions_until_a_rollback(
     assert night("n5").promote().outcome is PromotionOutcome.PROMOTED
 
 
-def test_a_champion_whose_files_are_gone_stops_the_night_with_its_name(
+def test_a_champion_with_missing_files_stops_the_night(
     night: Callable[[str], Night], store: ObjectStore
 ) -> None:
     """A champion with missing files stops the night, and the pointer stays."""

@@ -22,7 +22,7 @@ from rl_lifecycle.registry.versions import verify_version
 from rl_lifecycle.storage.layout import champion_key, history_key
 from tests.lifecycle.conftest import NIGHT
 from tests.lifecycle.registry.test_promotion import FakeDyingStore, KilledError, Night, imported
-from tests.plugins.worlds import MemoryStore
+from tests.plugins.worlds import FakeStore
 
 NAME = "cartpole_ppo"
 EXPERIMENT = read_experiment(
@@ -41,7 +41,7 @@ NEVER = 99
 class FakeInterruptingStore:
     """A store in which a rival acts right before the n-th write."""
 
-    def __init__(self, store: MemoryStore, writes_before: int, rival: Callable[[], Any]) -> None:
+    def __init__(self, store: FakeStore, writes_before: int, rival: Callable[[], Any]) -> None:
         self._store, self._left, self._rival = store, writes_before, rival
 
     def put(self, key: str, data: bytes, **condition: Any) -> str:
@@ -60,7 +60,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """An empty registry."""
-        self.store, self.count = MemoryStore(), itertools.count()
+        self.store, self.count = FakeStore(), itertools.count()
         self.nights: list[Night] = []
         self.pointers: list[bytes] = []
 

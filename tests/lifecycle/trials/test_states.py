@@ -532,7 +532,7 @@ def test_three_machines_in_a_row_without_a_new_checkpoint_end_the_trial() -> Non
     assert "3 machines in a row" in action.finding.reason
 
 
-def test_interruptions_with_progress_go_on_for_as_long_as_money_and_hours_last() -> None:
+def test_a_trial_with_progress_survives_any_number_of_interruptions() -> None:
     """Interruptions with progress are no failure."""
     many = [
         attempt(n, end=AttemptEnd.INTERRUPTED, ended_at=NOW, committed_step=1000 * n, seconds=60.0)

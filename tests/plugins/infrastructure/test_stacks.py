@@ -33,7 +33,7 @@ PREPARED = Prepared(
 CONTEXT: Any = {"params": {"environment": "dev"}}
 
 
-class AnsweringClients(Clients):
+class FakeClients(Clients):
     """Clients whose CloudFormation describes the stack with these states in turn."""
 
     def __init__(self, *states: str) -> None:
@@ -69,7 +69,7 @@ def task() -> CloudFormationDeployStackOperator:
 def test_a_task_defers_while_cloudformation_works(task: CloudFormationDeployStackOperator) -> None:
     """After a short wait the task passes the change to the triggerer as JSON."""
     with pytest.raises(TaskDeferred) as caught:
-        task._until_done(CONTEXT, AnsweringClients("UPDATE_IN_PROGRESS"), PREPARED, -1.0)
+        task._until_done(CONTEXT, FakeClients("UPDATE_IN_PROGRESS"), PREPARED, -1.0)
     assert caught.value.method_name == "execute_complete"
     assert isinstance(caught.value.trigger, CloudFormationStackTrigger)
     _, arguments = caught.value.trigger.serialize()
@@ -107,13 +107,13 @@ def test_a_resumed_task_reports_the_stacks_result(
 ) -> None:
     """Success gives the outcome; failure gives AWS's reason and the next command."""
     event = {"prepared": PREPARED.model_dump(mode="json")}
-    monkeypatch.setattr(task, "_clients", lambda _: AnsweringClients("UPDATE_COMPLETE"))
+    monkeypatch.setattr(task, "_clients", lambda _: FakeClients("UPDATE_COMPLETE"))
     assert task.execute_complete(CONTEXT, event) == {
         "stack_name": "nightshift-dev-network",
         "outcome": "UPDATED",
         "changes": "nothing",
     }
-    monkeypatch.setattr(task, "_clients", lambda _: AnsweringClients("UPDATE_ROLLBACK_COMPLETE"))
+    monkeypatch.setattr(task, "_clients", lambda _: FakeClients("UPDATE_ROLLBACK_COMPLETE"))
     monkeypatch.setattr(
         "infra_bootstrap.deployment.one_stack.find_failure", lambda *_: ("SubnetA", "no such zone")
     )

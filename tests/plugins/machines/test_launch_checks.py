@@ -33,7 +33,7 @@ def test_a_deleted_launch_template_is_refused_with_the_fix() -> None:
     )
 
 
-def test_an_image_that_is_gone_is_refused_with_the_fix() -> None:
+def test_a_missing_image_is_refused_with_the_fix() -> None:
     """A missing image is refused with the fix; AWS retires its own images after two years."""
     world = World()
     world.ec2.image_gone = True
@@ -67,7 +67,7 @@ def test_a_full_quota_is_waited_out_without_asking_ec2() -> None:
     assert world.look("seed-1")[0].finding.state is TrialState.LAUNCHING
 
 
-def test_a_quota_that_nobody_may_read_is_left_to_ec2() -> None:
+def test_a_quota_that_may_not_be_read_is_left_to_ec2() -> None:
     """Without the right to read quotas, the launch continues and EC2 decides."""
     world = World()
     world.quotas.vcpus = None
@@ -133,7 +133,7 @@ def test_a_cancelled_trials_place_is_free_at_once() -> None:
     assert world.look("seed-1")[0].finding.state is TrialState.LAUNCHING
 
 
-def test_a_place_whose_worker_and_machine_are_gone_is_free_after_the_deadline() -> None:
+def test_a_place_of_a_dead_worker_and_machine_is_free_after_the_deadline() -> None:
     """The place is free after the deadline, because no retry is left to close the attempt."""
     world = World(compute={"max_parallel": 1, "max_hours": 1})
     world.look("seed-0")

@@ -219,7 +219,7 @@ def test_a_record_that_disagrees_with_its_policy_file_is_refused(
     assert service.promote(night)["outcome"] == "PROMOTED"
 
 
-def test_a_rollback_moves_announces_and_shows_what_there_is(
+def test_a_rollback_moves_announces_and_lists_versions(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The rollback shows versions and history, and its retry moves nothing and says the same."""
@@ -482,7 +482,7 @@ def test_a_form_with_a_version_or_a_list_asks_no_question(
     )
 
 
-def test_a_form_without_a_version_offers_what_there_is(
+def test_a_form_without_a_version_offers_all_versions(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Versions are offered newest first, without the champion, with history and quoted reason."""
@@ -640,7 +640,7 @@ def test_of_two_rollbacks_at_the_same_moment_one_moves(
     ]
 
 
-def test_an_edited_pointer_that_somebody_mends_meanwhile_is_left_alone(
+def test_an_edited_pointer_that_was_repaired_meanwhile_is_not_moved(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The option was offered for an edited pointer, so a repaired pointer is not moved."""

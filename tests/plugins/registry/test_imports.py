@@ -306,9 +306,7 @@ def test_a_policy_that_the_evaluator_refuses_is_not_imported(importing: Importin
         ("parameters", "is no safetensors file"),
     ],
 )
-def test_a_bundle_that_is_gone_or_changed_is_named(
-    importing: Importing, change: str, said: str
-) -> None:
+def test_a_missing_or_changed_bundle_is_named(importing: Importing, change: str, said: str) -> None:
     """The error is one line without a traceback."""
     objects = importing.world.store.objects
     if change == "gone":

@@ -148,7 +148,7 @@ def test_a_scheduled_replay_with_nothing_to_replay_is_skipped(
 
 
 @pytest.mark.parametrize(("version", "said"), [(5, "versions/000005/manifest.json does not exist")])
-def test_a_version_that_is_not_there_is_named(replayed: Replayed, version: int, said: str) -> None:
+def test_a_missing_version_is_named(replayed: Replayed, version: int, said: str) -> None:
     """The error is one line."""
     replayed.params["version"] = version
     with pytest.raises(AirflowFailException, match=said):
@@ -162,7 +162,7 @@ def test_a_changed_spec_is_not_replayed(replayed: Replayed) -> None:
         replayed.freeze()
 
 
-def test_the_machine_ends_as_soon_as_there_is_enough(replayed: Replayed) -> None:
+def test_the_machine_ends_after_the_compared_segment(replayed: Replayed) -> None:
     """The machine trains one segment, not the whole training."""
     spec = replayed.freeze()
     world = World()

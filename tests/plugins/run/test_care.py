@@ -122,7 +122,7 @@ def test_a_notice_that_cannot_be_sent_fails_nothing(monkeypatch: pytest.MonkeyPa
     SnsRunNotifier(event="failed").notify({"ti": FakeTi({})})  # type: ignore[typeddict-item]
 
 
-class KeepingNotifier(BaseNotifier):
+class FakeNotifier(BaseNotifier):
     """A notifier that stores its notices."""
 
     template_fields = ("text",)
@@ -145,7 +145,7 @@ def test_each_notifier_gets_what_sns_gets(
     variable = [
         {"notifier": "os.path.join"},
         {"notifier": "no.such.Notifier"},
-        {"notifier": f"{__name__}.KeepingNotifier", "arguments": {"text": text}},
+        {"notifier": f"{__name__}.FakeNotifier", "arguments": {"text": text}},
     ]
     monkeypatch.setattr(notices.Variable, "get", lambda *_, **__: variable)
     monkeypatch.setattr(
@@ -158,7 +158,7 @@ def test_each_notifier_gets_what_sns_gets(
         ),
     )
     tell(plan_with_topic(None), "interrupted", "seed-0: i-1 was lost")
-    assert KeepingNotifier.kept == ["cartpole_ppo interrupted: seed-0: i-1 was lost"]
+    assert FakeNotifier.kept == ["cartpole_ppo interrupted: seed-0: i-1 was lost"]
     assert "os.path.join is no Airflow notifier" in caplog.text
     assert "No module named 'no'" in caplog.text
 

@@ -23,7 +23,7 @@ from rl_lifecycle.trials.actions import ActionKind
 from rl_lifecycle.trials.evidence import Evidence
 from rl_lifecycle.trials.states import TrialState
 from tests.plugins.trials.test_trials import Stage
-from tests.plugins.trials.test_watching import CountingStore
+from tests.plugins.trials.test_watching import FakeCountingStore
 from tests.plugins.worlds import World
 
 RULE = {"target_above": 400, "hopeless_below": 100}
@@ -63,7 +63,7 @@ def training(world: World, step: int = 40_960) -> World:
         ({10_000: 9.0, 20_000: 9.0, 60_000: 12.0}, "hopeless at step 60,000"),
     ],
 )
-def test_a_trial_that_need_not_go_on_ends_its_machine_and_is_finished(
+def test_a_trial_that_stops_early_ends_its_machine_and_is_finished(
     points: dict[int, float], said: str
 ) -> None:
     """Its policies are candidates, and the report has the reason and the saved cost."""
@@ -145,7 +145,7 @@ def test_a_hundred_trials_look_at_their_curves_with_one_list(
     stage = Stage(monkeypatch, early_stop=RULE, trials=100)
     stage.launch()
     stage.world.beat(step=100)
-    store, names = CountingStore(), stage.world.plan.trials
+    store, names = FakeCountingStore(), stage.world.plan.trials
     store.objects.update(stage.world.store.objects)
     first = stage.defer()
     triggered = [Ec2TrialTrigger(first.plan, name, first.evidence) for name in names]
@@ -161,7 +161,7 @@ def test_a_hundred_trials_look_at_their_curves_with_one_list(
     assert (store.lists, store.gets) == (1, 2)
 
 
-def test_the_list_of_a_run_tells_trials_apart_whose_names_begin_alike() -> None:
+def test_the_list_of_a_run_separates_trials_with_a_common_prefix() -> None:
     """The prefix of `seed-1` also matches keys of `seed-1-0`, which are told apart."""
     world = World(early_stop=RULE)
     for name in ("select-seed-1-512", "select-seed-1-0-512", "gate", "select-seed-1-x"):
@@ -196,7 +196,7 @@ def test_a_reading_that_failed_is_read_again_and_one_that_did_not_is_not(
         return len(begun)
 
     async def ask() -> list[object]:
-        watch = SharedWatch(lambda: TrialWatch(CountingStore(), Machines(None, "dev")))
+        watch = SharedWatch(lambda: TrialWatch(FakeCountingStore(), Machines(None, "dev")))
         return [
             await asyncio.gather(
                 watch.read_once("spec", read, every_s=3600.0), return_exceptions=True
@@ -233,7 +233,7 @@ def test_a_slow_reading_is_shared_by_all_who_wait(monkeypatch: pytest.MonkeyPatc
         return len(begun)
 
     async def ask() -> list[int]:
-        watch = SharedWatch(lambda: TrialWatch(CountingStore(), Machines(None, "dev")))
+        watch = SharedWatch(lambda: TrialWatch(FakeCountingStore(), Machines(None, "dev")))
         asked = []
         for _ in range(4):
             asked.append(asyncio.ensure_future(watch.read_once("curves", read, every_s=0.0)))

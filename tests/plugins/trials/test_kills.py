@@ -167,7 +167,7 @@ def test_a_cancellation_killed_before_any_line_can_be_repeated() -> None:
 
 @pytest.mark.kills
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_trial_ends_whatever_is_killed_and_interrupted(seed: int) -> None:
+def test_a_trial_ends_under_any_kills_and_interruptions(seed: int) -> None:
     """Workers die or stop, machines hang or vanish, capacity changes, and two workers overlap."""
     rng = random.Random(seed)
     world = World(compute={"max_hours": 50, "budget_usd": 1000})

@@ -25,15 +25,15 @@ from rl_lifecycle.storage.stores import ObjectInfo, StoredObject
 from rl_lifecycle.trials.evidence import Evidence
 from tests.plugins.trials.test_early_stops import RULE, evaluated
 from tests.plugins.trials.test_trials import Stage
-from tests.plugins.worlds import MemoryStore
+from tests.plugins.worlds import FakeStore
 
 COUNT = 100
 
 
-class Account(MemoryStore):
+class FakeCountingStore(FakeStore):
     """A bucket that counts its calls by kind and class."""
 
-    def __init__(self, before: MemoryStore) -> None:
+    def __init__(self, before: FakeStore) -> None:
         super().__init__()
         self.objects, self.calls = before.objects, Counter[str]()
 
@@ -59,7 +59,7 @@ class Crowd:
             stage.launch(name)
             self.world.beat(step=100, trial=name)
         first = stage.defer()
-        self.bucket = Account(self.world.store)
+        self.bucket = FakeCountingStore(self.world.store)
         monkeypatch.setattr(
             stage, "watch", lambda: TrialWatch(self.bucket, Machines(self.ec2, "dev"))
         )

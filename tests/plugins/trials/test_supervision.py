@@ -107,7 +107,7 @@ def test_spot_that_stays_refused_becomes_on_demand(world: World) -> None:
         ("IdempotentParameterMismatch", "other parameters"),
     ],
 )
-def test_a_request_that_aws_refuses_ends_the_trial_with_its_words(
+def test_a_request_that_aws_refuses_ends_the_trial_with_its_message(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str, message: str
 ) -> None:
     """A request that EC2 refuses as invalid is not repeated."""
@@ -296,7 +296,7 @@ def test_two_workers_at_once_launch_one_machine(world: World) -> None:
     assert len(world.supervisor().ledger.read().entries) == 1
 
 
-def test_the_last_word_is_waited_for_but_not_for_ever(world: World) -> None:
+def test_a_failed_machine_has_limited_time_to_upload(world: World) -> None:
     """A failed machine may still upload its log; if it hangs, it is ended."""
     world.look()
     world.beat("failed", cause="code", message="boom")
@@ -367,9 +367,7 @@ def test_a_machine_without_launch_record_is_adopted_by_its_heartbeat(
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_a_machine_that_ec2_does_not_find_yet_is_not_taken_for_gone(
-    world: World, answered: bool
-) -> None:
+def test_a_machine_that_ec2_does_not_find_yet_is_not_closed(world: World, answered: bool) -> None:
     """A new machine that EC2 does not find is tried again, and its attempt stays open."""
     world.ec2.hide_new = True
     world.look()
@@ -393,7 +391,7 @@ def test_a_machine_that_ec2_does_not_find_yet_is_not_taken_for_gone(
 def test_an_attempt_is_closed_by_a_refusal_and_not_by_throttling(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str, end: AttemptEnd | None
 ) -> None:
-    """A throttled repetition does not say what the first call did."""
+    """A throttled repetition leaves open whether the first call launched a machine."""
     monkeypatch.setattr(
         world.ec2, "create_fleet", lambda **_: (_ for _ in ()).throw(ConnectionError("lost"))
     )

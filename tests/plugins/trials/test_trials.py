@@ -219,7 +219,7 @@ def test_a_retry_of_the_awaiting_task_launches_nothing(stage: Stage) -> None:
     assert len(stage.world.ec2.machines) == 1
 
 
-def test_the_trigger_survives_looks_that_fail_and_asks_the_worker_when_they_go_on(
+def test_the_trigger_survives_failing_looks_and_wakes_the_worker_if_they_continue(
     stage: Stage,
 ) -> None:
     """Failing looks wake the worker only if they continue, so a throttled call ends no training."""
@@ -331,7 +331,7 @@ def test_killing_a_deferred_task_ends_its_machine_and_no_other(
     assert (stage.world.machines_of("seed-0"), len(stage.world.machines_of("seed-1"))) == ([], 1)
 
 
-def test_killing_a_deferred_task_frees_its_place_and_a_clear_goes_on(
+def test_killing_a_deferred_task_frees_its_place_and_a_clear_continues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The place is free at once, because the teardown waits for the tasks that wait for it."""
@@ -348,7 +348,7 @@ def test_killing_a_deferred_task_frees_its_place_and_a_clear_goes_on(
     assert stage.launch("seed-0")["attempt"] == 2
 
 
-def test_killing_a_running_task_ends_its_machine_and_a_retry_goes_on_with_another(
+def test_killing_a_running_task_ends_its_machine_and_a_retry_gets_another(
     stage: Stage,
 ) -> None:
     """The worker gets a stop signal from a person or its host; only then Airflow retries."""
@@ -511,7 +511,7 @@ def test_a_lost_worker_ends_no_machine_of_its_replacement(
 def test_a_lost_worker_that_hung_while_it_acted_ends_no_machine_of_its_replacement(
     stage: Stage,
 ) -> None:
-    """The worker hung during its look and is stopped after the relaunch."""
+    """The worker hung in its look, and it is stopped after the relaunch."""
     stage.launch()
     stage.world.beat(step=100)
     stale, real = stage.awaiting(), stage.world.store.find
@@ -535,7 +535,7 @@ def test_a_lost_worker_that_hung_while_it_acted_ends_no_machine_of_its_replaceme
 
 
 def test_the_teardown_ends_the_machines_of_all_trials(stage: Stage) -> None:
-    """Trials without an awaiting task are included, and the result proves that no machine is left."""
+    """The worker hung, its task was relaunched, and then it is stopped."""
     stage.launch("seed-0")
     stage.launch("seed-1")
     teardown = Ec2TerminateRunOperator(task_id="terminate", plan=stage.world.plan.to_xcom())

@@ -22,10 +22,10 @@ from rl_lifecycle.storage.layout import TrialId, heartbeat_key
 from rl_lifecycle.storage.stores import ObjectInfo, StoredObject
 from rl_lifecycle.trials.heartbeats import Heartbeat, TrainerState
 from tests.plugins.fake_ec2 import FakeEc2, FakeMachine
-from tests.plugins.worlds import START, MemoryStore
+from tests.plugins.worlds import START, FakeStore
 
 
-class CountingStore(MemoryStore):
+class FakeCountingStore(FakeStore):
     """Counts its calls."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Crowd:
     """Many machines that train."""
 
     def __init__(self, count: int, runs: int = 1) -> None:
-        self.store, self.ec2, self.seconds = CountingStore(), FakeEc2(lambda: START), 0.0
+        self.store, self.ec2, self.seconds = FakeCountingStore(), FakeEc2(lambda: START), 0.0
         self.watch = TrialWatch(self.store, Machines(self.ec2, "dev"), clock=lambda: self.seconds)
         self.trials: dict[TrialId, str] = {}
         for number in range(count):
@@ -174,7 +174,7 @@ def test_many_runs_are_listed_at_once() -> None:
     assert crowd.store.lists == 1
 
 
-def test_young_machines_that_all_speak_are_read_in_turns() -> None:
+def test_new_heartbeats_of_many_machines_are_read_in_turns() -> None:
     """A hundred new heartbeats are read over several looks, the longest unread first."""
     crowd = Crowd(100)
     crowd.look()
@@ -193,7 +193,7 @@ def test_young_machines_that_all_speak_are_read_in_turns() -> None:
     assert all(look.heartbeat is not None for look in looks.values())
 
 
-def test_what_a_list_said_to_be_new_is_read_before_another_list() -> None:
+def test_new_heartbeats_of_a_list_are_read_before_another_list() -> None:
     """A machine that was launched after the LIST waits at most fifteen seconds."""
     crowd = Crowd(100)
     lists = []

@@ -234,7 +234,7 @@ def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(
 
     monkeypatch.setattr(trials, "Room", room)
     for delay in (0.0, 0.6):
-        store = SlowStore(tmp_path / str(delay), delay)
+        store = FakeSlowStore(tmp_path / str(delay), delay)
         chain = CheckpointChain(
             store,
             spec.trial_id("seed-0"),
@@ -253,7 +253,9 @@ def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(
         written.append({info.key for info in store.list("buffers/")})
     assert len(written[0]) == 2
     assert written[0] == written[1]
-    assert rooms == [steps, 0] * 2, "the last segment is longer, and would come round at once"
+    assert rooms == [steps, 0] * 2, (
+        "the last segment is longer and would overwrite the rows at once"
+    )
     assert "is being stored, and training waits for it" in said[0]
 
 
@@ -326,7 +328,7 @@ def test_hers_dictionaries_are_made_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert trained.model.replay_buffer.buffer_size == 295 // 2
 
 
-class SlowStore(DirectoryStore):
+class FakeSlowStore(DirectoryStore):
     """Waits before it reads the bytes of a large object."""
 
     def __init__(self, root: Path, delay_s: float) -> None:

@@ -34,7 +34,7 @@ def test_a_store_that_comes_back_is_waited_for(tmp_path: Path) -> None:
 def test_a_long_transfer_uses_up_no_patience(tmp_path: Path) -> None:
     """Patience begins with the first failure, however long the transfer took before."""
 
-    class Slow(FakeFlakyStore):
+    class FakeSlowStore(FakeFlakyStore):
         """A store that takes longer than the patience and then fails."""
 
         def find(self, key: str) -> StoredObject | None:
@@ -43,7 +43,7 @@ def test_a_long_transfer_uses_up_no_patience(tmp_path: Path) -> None:
                 time.sleep(0.5)
             return super().find(key)
 
-    assert PatientStore(Slow(tmp_path, failures=1), patience_s=0.4).find("a") is None
+    assert PatientStore(FakeSlowStore(tmp_path, failures=1), patience_s=0.4).find("a") is None
 
 
 def test_patience_ends(tmp_path: Path) -> None:

@@ -38,9 +38,9 @@ HER = {
     "gradient_steps": 1,
     "policy_kwargs": "dict(net_arch=[8])",
 }
-#: The trials that are killed and their share of the kills: without a replay buffer, with one that
-#: is overwritten in mid-chunk (HER's in the middle of episodes, of which some wrap around its end),
-#: and with an LSTM.
+#: The trials that are killed, and their share of the kills. They have no replay buffer, one that is
+#: overwritten in mid-chunk, or an LSTM. HER's buffer is overwritten in the middle of episodes, and
+#: some of its episodes wrap around the buffer's end.
 KILLED: dict[str, tuple[dict[str, Any], float]] = {
     "ppo": (merged(TINY_PPO, total_timesteps=2048 * 30, hyperparameters={"n_epochs": 6}), 0.3),
     "dqn": (

@@ -85,7 +85,7 @@ def test_a_spot_notice_is_seen(metadata: FakeMetadata, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("said", ['{"noticeTime": "2026-01-01T00:02:00Z"}', "soon"])
-def test_a_rebalance_recommendation_is_remembered_and_stops_nothing(
+def test_a_rebalance_recommendation_is_stored_and_stops_nothing(
     metadata: FakeMetadata, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     """A recommendation of any form is no notice, and the watch continues."""
@@ -111,7 +111,7 @@ def test_no_metadata_service_is_no_notice() -> None:
     assert find_spot_action("http://127.0.0.1:9") is None
 
 
-def test_uploads_may_go_on_for_a_while_after_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uploads_may_continue_for_a_while_after_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A running commit is waited for, and a hanging one is abandoned before the machine ends."""
     monkeypatch.setattr(interruptions, "GRACE_S", 0.3)
     done, never = threading.Event(), threading.Event()

@@ -41,7 +41,7 @@ def measure(*arguments: str) -> dict[str, Any]:
 
 
 def test_a_part_measured_alone_names_its_rounds() -> None:
-    """A case of three seeds beside cases of ten shows its own number; a full run keeps nothing."""
+    """A case of 3 seeds beside cases of 10 says 3; a full run replaces all cases."""
     assert counted(measure(), "seeds") == 10
     mixed = measure("--case", "two", "--seeds", "3")
     assert [case["taken"]["all"]["seeds"] for case in mixed["result"]["cases"].values()] == [10, 3]

@@ -92,7 +92,7 @@ def test_what_has_left_all_bounds_is_called_diverged_before_it_is_nan(
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_deviation_that_has_gone_to_nothing_is_called_diverged(fast: bool) -> None:
+def test_a_deviation_of_zero_is_called_diverged(fast: bool) -> None:
     """A deviation of zero, which torch's distribution refuses, is DIVERGED."""
     changes = {"n_envs": 2, "n_steps": 32, "learning_rate": 100.0}
     trainer = make_trainer(
