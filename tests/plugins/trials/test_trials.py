@@ -535,7 +535,7 @@ def test_a_lost_worker_that_hung_while_it_acted_ends_no_machine_of_its_replaceme
 
 
 def test_the_teardown_ends_the_machines_of_all_trials(stage: Stage) -> None:
-    """The worker hung, its task was relaunched, and then it is stopped."""
+    """Trials without an awaiting task are included, and no machine is left."""
     stage.launch("seed-0")
     stage.launch("seed-1")
     teardown = Ec2TerminateRunOperator(task_id="terminate", plan=stage.world.plan.to_xcom())
