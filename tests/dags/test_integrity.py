@@ -194,10 +194,10 @@ def test_parsing_is_quick_and_loads_nothing_heavy() -> None:
     """Parsing takes at most 0.3 s of CPU per file beyond importing Airflow, and loads no heavy
     package.
     """
-    told = json.loads(run_python(PARSE.format(folder=str(DAGS))).splitlines()[-1])
-    assert told["heavy"] == []
-    assert told["errors"] == 0
-    assert told["seconds"] < 0.3 * len(list(DAGS.glob("*.py")))
+    result = json.loads(run_python(PARSE.format(folder=str(DAGS))).splitlines()[-1])
+    assert result["heavy"] == []
+    assert result["errors"] == 0
+    assert result["seconds"] < 0.3 * len(list(DAGS.glob("*.py")))
 
 
 def copy_project(folder: Path, files: dict[str, str]) -> Path:

@@ -46,12 +46,12 @@ def read_shard(store: DirectoryStore, key: str) -> Shard:
 
 def test_a_shard_is_written_and_answered(store: DirectoryStore, cartpole: Artifact) -> None:
     """The answer names the key of a shard with one return, length and end per seed."""
-    said = answer(evaluate_event(cartpole), store, PLENTY)
-    assert said["key"] == shard_key("cartpole", "night-1", "gate-candidate", 0)
-    assert (said["n_episodes"], said["complete"], said["done"]) == (40, True, 40)
-    assert said["steps_per_s"] > 0
-    assert "rest" not in said
-    shard = read_shard(store, said["key"])
+    result = answer(evaluate_event(cartpole), store, PLENTY)
+    assert result["key"] == shard_key("cartpole", "night-1", "gate-candidate", 0)
+    assert (result["n_episodes"], result["complete"], result["done"]) == (40, True, 40)
+    assert result["steps_per_s"] > 0
+    assert "rest" not in result
+    shard = read_shard(store, result["key"])
     assert (shard.first_seed, len(shard.returns), len(shard.lengths), len(shard.ends)) == (
         1000,
         40,
@@ -95,8 +95,8 @@ def test_the_loser_of_two_deliveries_answers_what_is_stored(
     """If another invocation stored a shorter shard first, the answer describes it and the remaining
     seeds.
     """
-    said = answer(evaluate_event(cartpole), FakeRacingStore(store.root), PLENTY)
-    assert (said["complete"], said["done"], said["rest"]) == (
+    result = answer(evaluate_event(cartpole), FakeRacingStore(store.root), PLENTY)
+    assert (result["complete"], result["done"], result["rest"]) == (
         False,
         5,
         {"first_seed": 1005, "n_episodes": 35},
@@ -115,12 +115,12 @@ def test_a_shard_out_of_time_gives_its_rest_back(store: DirectoryStore, cartpole
     )
     request, pieces = evaluate_event(cartpole, name="pieces", n_episodes=150), []
     while True:
-        said = answer(request, store, _clock(40))
-        pieces.append(read_shard(store, said["key"]))
-        if said["complete"]:
+        result = answer(request, store, _clock(40))
+        pieces.append(read_shard(store, result["key"]))
+        if result["complete"]:
             break
-        assert said["done"] == len(pieces[-1].returns) > 0
-        request = {**request, **said["rest"], "shard": request["shard"] + 1}
+        assert result["done"] == len(pieces[-1].returns) > 0
+        request = {**request, **result["rest"], "shard": request["shard"] + 1}
     assert len(pieces) > 1
     joined = merge_shards(list(reversed(pieces)))
     assert (joined.returns, joined.lengths, joined.ends) == (
@@ -170,8 +170,8 @@ def check_event(policy: Artifact, env_id: str = "CartPole-v1", **changes: Any) -
 
 def test_a_policy_that_plays_has_no_problem(store: DirectoryStore, cartpole: Artifact) -> None:
     """The answer names a good policy by both digests and has no problem."""
-    said = answer(check_event(cartpole), store, PLENTY)
-    assert (said["problem"], said["sha256"], len(said["digest"])) == ("", cartpole.sha256, 64)
+    result = answer(check_event(cartpole), store, PLENTY)
+    assert (result["problem"], result["sha256"], len(result["digest"])) == ("", cartpole.sha256, 64)
 
 
 class BrokenCartPole(CartPoleEnv):
@@ -183,7 +183,7 @@ class BrokenCartPole(CartPoleEnv):
 
 
 @pytest.mark.parametrize(
-    ("data", "env_id", "said"),
+    ("data", "env_id", "message"),
     [
         (None, "CartPole-v1", "does not exist"),
         (b"changed", "CartPole-v1", "do not use it"),
@@ -204,7 +204,7 @@ class BrokenCartPole(CartPoleEnv):
     ],
 )
 def test_a_policy_that_cannot_serve_is_refused_with_the_reason(
-    store: DirectoryStore, data: bytes | None, env_id: str, said: str
+    store: DirectoryStore, data: bytes | None, env_id: str, message: str
 ) -> None:
     """Each defect that keeps a policy out of service has its own one-line message."""
     gymnasium.register("BrokenCartPole-v0", entry_point=BrokenCartPole)
@@ -217,12 +217,12 @@ def test_a_policy_that_cannot_serve_is_refused_with_the_reason(
         )
     finally:
         del gymnasium.registry["BrokenCartPole-v0"]
-    assert said in found["problem"]
+    assert message in found["problem"]
     assert found["digest"] == ""
 
 
 @pytest.mark.parametrize(
-    ("event", "said"),
+    ("event", "message"),
     [
         (
             {},
@@ -238,10 +238,10 @@ def test_a_policy_that_cannot_serve_is_refused_with_the_reason(
     ],
 )
 def test_an_invalid_request_is_refused(
-    store: DirectoryStore, event: dict[str, Any], said: str
+    store: DirectoryStore, event: dict[str, Any], message: str
 ) -> None:
     """An invalid request is refused in one line that names the key."""
-    with pytest.raises(InvalidRequestError, match=said):
+    with pytest.raises(InvalidRequestError, match=message):
         answer(event, store, PLENTY)
 
 
@@ -257,7 +257,7 @@ def test_an_environment_is_described(store: DirectoryStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("env_id", "kwargs", "said"),
+    ("env_id", "kwargs", "message"),
     [
         ("CartPol-v1", {}, "did you mean CartPole-v1"),
         ("CartPole-v99", {}, "did you mean CartPole-v1"),
@@ -266,13 +266,13 @@ def test_an_environment_is_described(store: DirectoryStore) -> None:
     ],
 )
 def test_an_environment_that_cannot_be_made_is_a_problem(
-    store: DirectoryStore, env_id: str, kwargs: dict[str, Any], said: str
+    store: DirectoryStore, env_id: str, kwargs: dict[str, Any], message: str
 ) -> None:
     """An unknown environment id is answered with similar ids, not with a traceback."""
     report = answer(
         {"action": "check_environment", "env_id": env_id, "env_kwargs": kwargs}, store, PLENTY
     )
-    assert said in report["problem"]
+    assert message in report["problem"]
     assert "\n" not in report["problem"]
 
 
@@ -323,11 +323,11 @@ def test_a_policy_that_arrives_is_evaluated_on_selection_seeds(store: DirectoryS
     """A new policy record starts an evaluation on the run's own selection seeds."""
     spec, _ = store_spec(store)
     key = store_policy(store, spec, policy_for_id("CartPole-v1"))
-    said = answer(arrival(key), store, PLENTY)
-    assert said["key"] == shard_key("cartpole", "night-1", "select-seed-0-512", 0)
-    shard = read_shard(store, said["key"])
+    result = answer(arrival(key), store, PLENTY)
+    assert result["key"] == shard_key("cartpole", "night-1", "select-seed-0-512", 0)
+    shard = read_shard(store, result["key"])
     assert (shard.first_seed, len(shard.returns)) == (spec.selection_first_seed, 6)
-    assert answer(arrival(key), store, PLENTY) == said
+    assert answer(arrival(key), store, PLENTY) == result
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,12 @@ def event(policy: Artifact) -> dict[str, Any]:
 def test_the_handler_evaluates_from_s3_to_s3(bucket: S3Store) -> None:
     """The handler reads the policy from S3, stores the shard, and does not repeat finished work."""
     policy = store_artifact(bucket, "p.onnx", policy_for_id("CartPole-v1"))
-    said = handler.handle(event(policy), FakeContext(900_000))
-    assert json.loads(json.dumps(said)) == said
+    output = handler.handle(event(policy), FakeContext(900_000))
+    assert json.loads(json.dumps(output)) == output
     found = bucket.find("evaluations/cartpole/r1/gate-candidate/shards/0003.json")
     assert found is not None
     assert len(Shard.from_json(found.data).returns) == 4
-    assert handler.handle(event(policy), FakeContext(900_000)) == said
+    assert handler.handle(event(policy), FakeContext(900_000)) == output
 
 
 def test_the_context_limits_the_time(bucket: S3Store) -> None:

@@ -106,7 +106,7 @@ def test_several_processes_give_the_same_returns(policy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"--policy": "nowhere.onnx"}, "nowhere.onnx: No such file or directory"),
         ({"--env-id": "CartPol-v1"}, "did you mean CartPole-v1"),
@@ -120,7 +120,7 @@ def test_several_processes_give_the_same_returns(policy: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(
-    policy: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], said: str
+    policy: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], message: str
 ) -> None:
     """Bad input prints one line on stderr, nothing on stdout, and exits with 2."""
     options = {
@@ -134,4 +134,4 @@ def test_bad_input_is_one_line_and_exit_2(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert said in err
+    assert message in err

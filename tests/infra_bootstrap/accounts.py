@@ -151,7 +151,7 @@ class Deployment:
             account,
             DeploymentSettings(environment, lambda_runtime=f"python{PYTHON}"),
         )
-        self.said: list[str] = []
+        self.printed: list[str] = []
 
     def deploy(
         self,
@@ -176,7 +176,7 @@ class Deployment:
                 if {Concern.TRAINING, Concern.EVALUATION} & set(wave)
                 else None
             )
-            results += deploy_side_by_side(clients, settings, wave, artifacts, self.said.append)
+            results += deploy_side_by_side(clients, settings, wave, artifacts, self.printed.append)
         return results
 
     def upload(self, clients: Clients, code: str) -> ArtifactSet:

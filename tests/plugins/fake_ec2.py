@@ -42,7 +42,7 @@ class FakeMachine:
 
     def describe(self) -> dict[str, Any]:
         """Return the instance as DescribeInstances does."""
-        told: dict[str, Any] = {
+        result: dict[str, Any] = {
             "InstanceId": self.instance_id,
             "InstanceType": self.instance_type,
             "State": {"Name": self.state},
@@ -53,10 +53,10 @@ class FakeMachine:
             "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()],
         }
         if self.reason_code:
-            told["StateReason"] = {"Code": self.reason_code, "Message": self.reason_code}
+            result["StateReason"] = {"Code": self.reason_code, "Message": self.reason_code}
         if self.market == "spot":
-            told["InstanceLifecycle"] = "spot"
-        return told
+            result["InstanceLifecycle"] = "spot"
+        return result
 
 
 @dataclass
@@ -130,9 +130,9 @@ class FakeEc2:
         refusals = []
         for override in request["LaunchTemplateConfigs"][0]["Overrides"]:
             zone = ZONES[override["SubnetId"]]
-            told = {"LaunchTemplateAndOverrides": {"Overrides": override}, "Lifecycle": market}
+            pool = {"LaunchTemplateAndOverrides": {"Overrides": override}, "Lifecycle": market}
             if code := self.refuse(override["InstanceType"], zone, market):
-                refusals.append({**told, "ErrorCode": code, "ErrorMessage": f"{code} in {zone}"})
+                refusals.append({**pool, "ErrorCode": code, "ErrorMessage": f"{code} in {zone}"})
                 continue
             made = FakeMachine(
                 f"i-{next(self._numbers):017x}",
@@ -148,7 +148,11 @@ class FakeEc2:
                 "FleetId": "fleet-1",
                 "Errors": refusals,
                 "Instances": [
-                    {**told, "InstanceIds": [made.instance_id], "InstanceType": made.instance_type}
+                    {
+                        **pool,
+                        "InstanceIds": [made.instance_id],
+                        "InstanceType": made.instance_type,
+                    }
                 ],
             }
         return {"FleetId": "fleet-1", "Errors": refusals, "Instances": []}

@@ -54,8 +54,11 @@ class FakeFunction:
         try:
             found = answer(self.change(json.loads(Payload)), self.store, lambda: math.inf)
         except (EvaluatorError, LifecycleError) as error:
-            said = {"errorType": type(error).__name__, "errorMessage": str(error)}
-            return {"FunctionError": "Unhandled", "Payload": io.BytesIO(json.dumps(said).encode())}
+            output = {"errorType": type(error).__name__, "errorMessage": str(error)}
+            return {
+                "FunctionError": "Unhandled",
+                "Payload": io.BytesIO(json.dumps(output).encode()),
+            }
         return {"Payload": io.BytesIO(json.dumps(found).encode())}
 
 
@@ -82,9 +85,9 @@ def test_a_function_of_another_version_is_one_line_that_says_deploy(
     evaluator = Evaluator(FakeFunction(store, change), "evaluator:live")
     with pytest.raises(OtherVersionError) as caught:
         evaluator.check_environment(SCENE)
-    said = str(caught.value)
-    assert "the evaluator's function is of another version than this Airflow" in said
-    assert_deploy(said)
+    output = str(caught.value)
+    assert "the evaluator's function is of another version than this Airflow" in output
+    assert_deploy(output)
 
 
 def test_a_newer_spec_is_recognised_through_the_function(
@@ -264,8 +267,8 @@ def boot_program() -> str:
     return str(program)
 
 
-def assert_deploy(said: str) -> None:
+def assert_deploy(message: str) -> None:
     """Assert one line that names the command and the DAG."""
-    assert len(said.splitlines()) == 1
-    assert "python -m infra_bootstrap deploy" in said
-    assert "bootstrap_infrastructure" in said
+    assert len(message.splitlines()) == 1
+    assert "python -m infra_bootstrap deploy" in message
+    assert "bootstrap_infrastructure" in message

@@ -167,12 +167,16 @@ def imported(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--env-id",
         "CartPole-v1",
     )
-    told = run_module(
+    result = run_module(
         "infra_bootstrap", "upload-policy", "--environment", "dev", "--policy", str(policy)
     )
     run = api.trigger(
         "import_policy",
-        {"experiment": EXPERIMENT, "bundle": told["bundle"], "origin": "a controller made by hand"},
+        {
+            "experiment": EXPERIMENT,
+            "bundle": result["bundle"],
+            "origin": "a controller made by hand",
+        },
         run_id="import-of-the-ui",
     )
     assert api.wait_for_run("import_policy", run, timeout_s=420) == "success"
@@ -224,8 +228,8 @@ def test_a_retraining_waits_for_approval_and_a_timeout_rejects(api: Api, importe
         run_id="night-of-the-ui",
     )
     assert api.wait_for_run(NIGHT, run, timeout_s=420) == "success"
-    told = api.xcom(NIGHT, run, "judge")
-    assert told["decision"] == "PROMOTE", told["reason"]
+    result = api.xcom(NIGHT, run, "judge")
+    assert result["decision"] == "PROMOTE", result["reason"]
     assert api.call("GET", f"/api/v2/dags/{NIGHT}/dagRuns/{run}")["note"].startswith(
         "PROMOTE: after"
     )
@@ -275,7 +279,7 @@ def test_a_person_rolls_back_and_the_history_shows_it(api: Api) -> None:
     assert api.xcom("rollback_policy", run, "roll_back")["version"] == 1
     assert api.wait_for_event("rolled_back")["version"] == 1
     log = api.log("rollback_policy", run, "roll_back")
-    for said in (
+    for part in (
         "imported: nothing → version 1",
         "promoted: version 1 → version 2",
         "approved by",
@@ -283,7 +287,7 @@ def test_a_person_rolls_back_and_the_history_shows_it(api: Api) -> None:
         "chosen by",
         "the new one shakes",
     ):
-        assert said in log
+        assert part in log
 
 
 def test_the_pool_of_vcpus_exists_from_the_start(api: Api) -> None:

@@ -70,11 +70,11 @@ def test_a_better_candidate_is_promoted_and_the_report_is_written(store: Directo
     """The answer has the verdict, the report's key and digest; the report lists its evidence."""
     spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
     put_returns(store, spec, 80, 450, 200)
-    said = ask(store, artifact)
-    assert said["decision"] == "PROMOTE"
-    assert said["report_key"] == report_key("cartpole", "night-1", "gate-candidate")
-    stored = get(store, said["report_key"])
-    assert said["report_sha256"] == sha256_hex(stored.data)
+    result = ask(store, artifact)
+    assert result["decision"] == "PROMOTE"
+    assert result["report_key"] == report_key("cartpole", "night-1", "gate-candidate")
+    stored = get(store, result["report_key"])
+    assert result["report_sha256"] == sha256_hex(stored.data)
     report = Report.from_json(stored.data)
     assert (report.candidate_sha256, report.champion_sha256) == ("a" * 64, "c" * 64)
     assert report.spec_sha256 == artifact.sha256
@@ -89,8 +89,8 @@ def test_an_undecided_look_writes_no_report(store: DirectoryStore) -> None:
     spec, artifact = store_spec(store, CHAMPION, gate={"crash_margin": 0.2})
     store_shard(store, spec, "gate-candidate", [500.0, 120.0] * 6)
     store_shard(store, spec, "gate-champion", [110.0, 450.0] * 6, sha256="c" * 64)
-    said = ask(store, artifact)
-    assert (said["decision"], said["next_look"], said["report_key"]) == ("CONTINUE", 20, None)
+    result = ask(store, artifact)
+    assert (result["decision"], result["next_look"], result["report_key"]) == ("CONTINUE", 20, None)
     assert store.find(report_key("cartpole", "night-1", "gate-candidate")) is None
 
 
@@ -145,7 +145,7 @@ def test_nothing_evaluated_yet_asks_for_the_first_look(store: DirectoryStore) ->
 
 
 @pytest.mark.parametrize(
-    ("break_it", "said"),
+    ("break_it", "message"),
     [
         (
             lambda *to: store_shard(*to, "gate-champion", [1.0] * 80, sha256="b" * 64),
@@ -174,13 +174,13 @@ def test_nothing_evaluated_yet_asks_for_the_first_look(store: DirectoryStore) ->
     ids=["another champion", "other seeds", "other environment", "gap", "overlap", "two policies"],
 )
 def test_shards_that_are_not_the_runs_are_refused(
-    store: DirectoryStore, break_it: Any, said: str
+    store: DirectoryStore, break_it: Any, message: str
 ) -> None:
     """Shards of other policies, environments or seeds are refused, and the champion stays."""
     spec, artifact = store_spec(store, CHAMPION)
     put_returns(store, spec, 80, 450, 200)
     break_it(store, spec)
-    with pytest.raises(InvalidRequestError, match=said):
+    with pytest.raises(InvalidRequestError, match=message):
         ask(store, artifact)
 
 
@@ -208,16 +208,16 @@ def test_the_crash_guard_is_asked_in_every_scenario(store: DirectoryStore) -> No
         evaluation={"scenarios": {"windy": {"env_kwargs": {"sutton_barto_reward": True}}}},
     )
     put_returns(store, spec, 80, 450, 200)
-    said = ask(store, artifact)
-    assert (said["decision"], said["next_look"]) == ("CONTINUE", 10)
+    result = ask(store, artifact)
+    assert (result["decision"], result["next_look"]) == ("CONTINUE", 10)
     kwargs = {"sutton_barto_reward": True}
     store_shard(store, spec, "gate-candidate--windy", [10.0] * 80, env_kwargs=kwargs)
     store_shard(
         store, spec, "gate-champion--windy", [300.0] * 80, env_kwargs=kwargs, sha256="c" * 64
     )
-    said = ask(store, artifact)
-    assert said["decision"] == "KEEP"
-    assert "crashes more often in windy (" in said["reason"]
+    result = ask(store, artifact)
+    assert result["decision"] == "KEEP"
+    assert "crashes more often in windy (" in result["reason"]
 
 
 def test_a_scenario_of_another_policy_is_refused(store: DirectoryStore) -> None:

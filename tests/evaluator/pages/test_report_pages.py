@@ -99,8 +99,8 @@ def test_the_worst_episodes_are_filmed_and_embedded(store: DirectoryStore) -> No
     repeated.
     """
     decided = Decided(store)
-    said = decided.draw()
-    assert (said["films"], said["page"], said["n_bytes"]) == (
+    result = decided.draw()
+    assert (result["films"], result["page"], result["n_bytes"]) == (
         3,
         report_page_key(*PLACE),
         len(decided.page.encode()),
@@ -149,7 +149,7 @@ class Shaky(CartPoleEnv):
 # Gymnasium warns about the render modes of the environments below.
 @pytest.mark.filterwarnings("ignore:.*render_mode")
 @pytest.mark.parametrize(
-    ("environment", "n_films", "said"),
+    ("environment", "n_films", "message"),
     [
         (Blind, 0, "the environment draws no pictures"),
         (Jammed, 0, "its renderer failed: RuntimeError: no display"),
@@ -158,7 +158,7 @@ class Shaky(CartPoleEnv):
     ],
 )
 def test_an_environment_that_cannot_be_shown_has_a_page_that_says_so(
-    store: DirectoryStore, environment: Any, n_films: int, said: str
+    store: DirectoryStore, environment: Any, n_films: int, message: str
 ) -> None:
     """Without films, the page still has the verdict, the plots and the reason."""
     gymnasium.register("Filmed-v0", entry_point=environment, max_episode_steps=50)
@@ -167,21 +167,21 @@ def test_an_environment_that_cannot_be_shown_has_a_page_that_says_so(
         assert decided.draw()["films"] == n_films
     finally:
         del gymnasium.registry["Filmed-v0"]
-    assert said in decided.page
+    assert message in decided.page
     assert "<svg" in decided.page
 
 
 @pytest.mark.parametrize(
-    ("remaining_s", "said"),
+    ("remaining_s", "message"),
     [(1.0, "no time was left"), (report_pages.RESERVE_S - 1, "no time was left")],
 )
 def test_films_stay_within_the_invocation(
-    store: DirectoryStore, remaining_s: float, said: str
+    store: DirectoryStore, remaining_s: float, message: str
 ) -> None:
     """A Lambda with little time left writes the page without films."""
     decided = Decided(store)
     assert decided.draw(remaining_s)["films"] <= 3
-    assert said in decided.page or "the film ends before the episode does" in decided.page
+    assert message in decided.page or "the film ends before the episode does" in decided.page
 
 
 def test_a_film_that_is_too_big_is_left_out(

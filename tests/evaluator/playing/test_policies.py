@@ -33,7 +33,7 @@ def _zip() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "holds no graph"),
         (b"not a policy at all", "is no ONNX file"),
@@ -43,9 +43,9 @@ def _zip() -> bytes:
     ],
     ids=["empty", "text", "pickle", "zip", "cut off"],
 )
-def test_bytes_that_are_no_onnx_are_refused(data: bytes, said: str) -> None:
+def test_bytes_that_are_no_onnx_are_refused(data: bytes, message: str) -> None:
     """Bytes that are not ONNX are refused by name and are never unpickled or executed."""
-    with pytest.raises(InvalidPolicyError, match=said):
+    with pytest.raises(InvalidPolicyError, match=message):
         load_policy(data, "p.onnx")
 
 
@@ -98,7 +98,7 @@ def _nan(model: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "message"),
     [
         (_external, "keeps tensors in other files"),
         (_custom, "uses operators of com.microsoft"),
@@ -116,9 +116,9 @@ def _nan(model: Any) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_an_invalid_policy_is_refused_with_the_reason(edit: Any, said: str) -> None:
+def test_an_invalid_policy_is_refused_with_the_reason(edit: Any, message: str) -> None:
     """Each violation of the policy contract has its own message."""
-    with pytest.raises(InvalidPolicyError, match=said):
+    with pytest.raises(InvalidPolicyError, match=message):
         load_policy(policy_for_id("CartPole-v1", edit=edit), "p.onnx")
 
 

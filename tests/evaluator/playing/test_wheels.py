@@ -85,14 +85,14 @@ def test_a_changed_wheel_is_refused(store: DirectoryStore, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [("a.tar.gz", b"x", "takes .whl files"), ("a.whl", b"x", "is no wheel")],
 )
 def test_what_is_no_wheel_is_refused(
-    store: DirectoryStore, tmp_path: Path, name: str, data: bytes, said: str
+    store: DirectoryStore, tmp_path: Path, name: str, data: bytes, message: str
 ) -> None:
     """A file that is not a wheel is refused, and the message names the key."""
-    with pytest.raises(InvalidWheelError, match=said):
+    with pytest.raises(InvalidWheelError, match=message):
         use_wheels(store, [store_artifact(store, name, data)], tmp_path)
 
 

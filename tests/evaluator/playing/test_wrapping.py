@@ -118,7 +118,7 @@ def test_what_a_wrapper_skips_is_earned_all_the_same(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("name", "kwargs", "said"),
+    ("name", "kwargs", "message"),
     [
         ("os.path.join", {}, "cannot be had here: take one of gymnasium.wrappers"),
         ("stable_baselines3.common.monitor.Monitor", {}, "cannot be had here"),
@@ -128,10 +128,10 @@ def test_what_a_wrapper_skips_is_earned_all_the_same(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_a_wrapper_that_cannot_be_had_is_named(
-    name: str, kwargs: dict[str, int], said: str
+    name: str, kwargs: dict[str, int], message: str
 ) -> None:
     """A wrapper that cannot be imported is named in a one-line environment error."""
-    with pytest.raises(EnvironmentFailedError, match=said):
+    with pytest.raises(EnvironmentFailedError, match=message):
         wrap_environment(
             make_environment("CartPole-v1", {}),
             (WrapperForm(name=name, kwargs=kwargs),),

@@ -41,7 +41,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize(
-    ("arguments", "variables", "said"),
+    ("arguments", "variables", "message"),
     [
         (["deploy"], {}, "the following arguments are required: --environment"),
         (["deploy", "--environment", "Prod"], {}, "--environment 'Prod': lower case, digits and -"),
@@ -121,12 +121,12 @@ KEYS = {
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_status_2(
-    arguments: list[str], variables: dict[str, str], said: str
+    arguments: list[str], variables: dict[str, str], message: str
 ) -> None:
     """Bad input is refused in one line before the first call to AWS."""
     done = alone(*arguments, **variables)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 

@@ -118,16 +118,16 @@ def half(account: Account, request: pytest.FixtureRequest) -> Iterator[str]:
 
 def test_one_thing_that_exists_is_enough_to_refuse(account: Account, half: str) -> None:
     """A bucket without stacks, or a role of a stack in another region, is refused and kept."""
-    clients, said = account.clients(), list[str]()
+    clients, output = account.clients(), list[str]()
     with pytest.raises(BadInputError, match=f"half exists \\({half}\\)"):
         run_smoke(
             clients,
             DeploymentSettings("half", lambda_runtime=f"python{PYTHON}"),
             confirmation(clients, "half"),
-            said.append,
+            output.append,
         )
     assert list(find_traces(clients, "half")) == [half]
-    assert said == []
+    assert output == []
 
 
 def test_a_new_environment_has_no_traces(account: Account) -> None:
@@ -145,7 +145,7 @@ def test_what_could_cost_more_than_the_cap_is_refused(
 ) -> None:
     """A deadline that could pass the cap is refused even with the exact words."""
     monkeypatch.setattr(smoke, "DEADLINE", timedelta(hours=24))
-    clients, said = account.clients(), list[str]()
+    clients, output = account.clients(), list[str]()
     with pytest.raises(
         BadInputError,
         match=r"it could cost \d+\.\d\d USD, more than the cap of 1\.00: nothing was made",
@@ -154,10 +154,10 @@ def test_what_could_cost_more_than_the_cap_is_refused(
             clients,
             DeploymentSettings("smoke", lambda_runtime=f"python{PYTHON}"),
             confirmation(clients, "smoke"),
-            said.append,
+            output.append,
         )
     assert list(find_traces(clients, "smoke")) == []
-    assert said == []
+    assert output == []
 
 
 def make(account: Account, *words: str) -> subprocess.CompletedProcess[str]:

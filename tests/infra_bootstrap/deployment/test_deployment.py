@@ -152,10 +152,10 @@ def test_a_failed_update_is_repaired_by_the_same_command(fresh: Deployment) -> N
         match=r"ended in UPDATE_ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it goes on from here",
     ):
         deploy_side_by_side(
-            administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append
+            administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.printed.append
         )
     done = deploy_side_by_side(
-        administrator, fresh.settings, (Concern.EVALUATION,), good, fresh.said.append
+        administrator, fresh.settings, (Concern.EVALUATION,), good, fresh.printed.append
     )
     assert [result.outcome for result in done] == [StackOutcome.UPDATED]
 
@@ -175,7 +175,7 @@ def test_a_stack_that_rolled_back_is_created_by_the_same_command(fresh: Deployme
         match=r"ended in ROLLBACK_COMPLETE. EvaluatorLayer: .*again: it goes on from here",
     ):
         deploy_side_by_side(
-            administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.said.append
+            administrator, fresh.settings, (Concern.EVALUATION,), nowhere, fresh.printed.append
         )
     found = find_stack(administrator, stack_name(fresh.settings.environment, Concern.EVALUATION))
     assert found is not None

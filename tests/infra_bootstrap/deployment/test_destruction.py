@@ -16,7 +16,7 @@ from tests.infra_bootstrap.accounts import Deployment
 def test_nothing_is_deleted_without_the_exact_name(dev: Deployment, confirm: str | None) -> None:
     """Another environment's name is no confirmation."""
     with pytest.raises(NotConfirmedError, match=r"nothing was deleted: say `--confirm dev`"):
-        destroy(dev.as_role("administrator"), dev.settings, confirm, dev.said.append)
+        destroy(dev.as_role("administrator"), dev.settings, confirm, dev.printed.append)
     assert find_stack(dev.as_role("administrator"), "nightshift-dev-training") is not None
 
 
@@ -36,7 +36,7 @@ def test_nothing_is_deleted_under_a_running_machine(dev: Deployment) -> None:
     )["Instances"][0]["InstanceId"]
     try:
         with pytest.raises(InstancesRunningError, match=f"1 machines run \\({made}\\)"):
-            destroy(dev.as_role("administrator"), dev.settings, "dev", dev.said.append)
+            destroy(dev.as_role("administrator"), dev.settings, "dev", dev.printed.append)
     finally:
         ec2.terminate_instances(InstanceIds=[made])
 
@@ -58,8 +58,8 @@ def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deploymen
     worker = fresh.as_role("airflow-worker")
     name = fresh.settings.environment
     with pytest.raises(AccessRefusedError, match="let an administrator run"):
-        destroy(worker, fresh.settings, name, fresh.said.append, delete_bucket=True)
-    done = destroy(worker, fresh.settings, name, fresh.said.append)
+        destroy(worker, fresh.settings, name, fresh.printed.append, delete_bucket=True)
+    done = destroy(worker, fresh.settings, name, fresh.printed.append)
     assert set(done.deleted) == {
         stack_name(name, concern)
         for concern in (Concern.NETWORK, Concern.TRAINING, Concern.EVALUATION)
@@ -81,13 +81,13 @@ def test_what_was_kept_can_be_destroyed_later(fresh: Deployment) -> None:
     fresh.deploy((Concern.IDENTITY,), (Concern.NETWORK, Concern.STORAGE))
     administrator, name = fresh.as_role("administrator"), fresh.settings.environment
     administrator.s3.head_bucket(Bucket=fresh.bucket)
-    first = destroy(administrator, fresh.settings, name, fresh.said.append)
+    first = destroy(administrator, fresh.settings, name, fresh.printed.append)
     assert first.deleted == (stack_name(name, Concern.NETWORK),)
     assert first.kept == (stack_name(name, Concern.IDENTITY), stack_name(name, Concern.STORAGE))
     assert "identity the role that can delete it" in first.why_kept
-    assert any(first.why_kept in said for said in fresh.said)
+    assert any(first.why_kept in line for line in fresh.printed)
     assert first.leftovers == ()
-    second = destroy(administrator, fresh.settings, name, fresh.said.append, delete_bucket=True)
+    second = destroy(administrator, fresh.settings, name, fresh.printed.append, delete_bucket=True)
     assert set(second.deleted) == {*first.kept, fresh.bucket}
     assert (second.kept, second.why_kept, second.leftovers) == ((), "", ())
 
@@ -99,7 +99,7 @@ def test_roles_without_a_bucket_are_not_kept(fresh: Deployment) -> None:
         fresh.as_role("administrator"),
         fresh.settings,
         fresh.settings.environment,
-        fresh.said.append,
+        fresh.printed.append,
     )
     assert done.deleted == (stack_name(fresh.settings.environment, Concern.IDENTITY),)
     assert (done.kept, done.why_kept, done.leftovers) == ((), "", ())

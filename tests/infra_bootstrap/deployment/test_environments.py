@@ -238,7 +238,7 @@ def test_an_administrator_takes_one_away_and_leaves_the_other(
     dev, prod = both
     administrator = dev.as_role("administrator")
     before = dev.outputs
-    done = destroy(administrator, prod.settings, "prod", prod.said.append, delete_bucket=True)
+    done = destroy(administrator, prod.settings, "prod", prod.printed.append, delete_bucket=True)
     assert set(done.deleted) == {*(stack_name("prod", concern) for concern in Concern), prod.bucket}
     assert (done.kept, done.leftovers) == ((), ())
     with pytest.raises(ClientError) as caught:

@@ -71,11 +71,11 @@ def test_a_plan_says_what_changes_and_what_that_costs(dev: Deployment) -> None:
     cloudformation = dev.as_role("administrator").cloudformation
     left = cloudformation.list_change_sets(StackName="nightshift-dev-network")["Summaries"]
     assert [change_set for change_set in left if change_set["ExecutionStatus"] == "AVAILABLE"] == []
-    told = dev.account.cli(
+    output = dev.account.cli(
         "plan", "--environment", "dev", "--stack", "network", "--parameter", "EnableNat=true"
     ).stdout
-    assert "added           NatGateway (AWS::EC2::NatGateway)" in told
-    assert "NatGateway 32.85, NatAddress 3.65, FlowLog 0.50), now 0.50" in told
+    assert "added           NatGateway (AWS::EC2::NatGateway)" in output
+    assert "NatGateway 32.85, NatAddress 3.65, FlowLog 0.50), now 0.50" in output
 
 
 def test_what_heartbeats_cost_is_what_the_trainer_writes() -> None:

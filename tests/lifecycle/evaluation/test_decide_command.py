@@ -43,10 +43,10 @@ def test_a_better_candidate_is_promoted(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "rl_lifecycle", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    said = json.loads(done.stdout)
-    assert said["decision"] == "PROMOTE"
-    assert said["next_look"] is None
-    assert [look["n"] for look in said["looks"]] == [50, 100, 200, 400][: len(said["looks"])]
+    result = json.loads(done.stdout)
+    assert result["decision"] == "PROMOTE"
+    assert result["next_look"] is None
+    assert [look["n"] for look in result["looks"]] == [50, 100, 200, 400][: len(result["looks"])]
 
 
 def test_without_json_a_person_can_read_it(
@@ -75,12 +75,12 @@ def test_too_few_pairs_name_the_next_look(
         )
         == 0
     )
-    said = json.loads(capsys.readouterr().out)
-    assert (said["decision"], said["next_look"], said["looks"]) == ("CONTINUE", 50, [])
+    result = json.loads(capsys.readouterr().out)
+    assert (result["decision"], result["next_look"], result["looks"]) == ("CONTINUE", 50, [])
 
 
 @pytest.mark.parametrize(
-    ("documents", "said"),
+    ("documents", "message"),
     [
         ({"candidate": "{"}, "candidate.json: "),
         ({"candidate": []}, "candidate.json: "),
@@ -103,7 +103,7 @@ def test_too_few_pairs_name_the_next_look(
     ids=str,
 )
 def test_bad_input_is_one_line_and_exit_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], documents: dict[str, Any], said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], documents: dict[str, Any], message: str
 ) -> None:
     """The line names the file and the key, without a traceback."""
     assert (
@@ -118,7 +118,7 @@ def test_bad_input_is_one_line_and_exit_2(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert said in err
+    assert message in err
 
 
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ def points(*means: float, error: float = 5.0) -> list[CurvePoint]:
 
 
 @pytest.mark.parametrize(
-    ("means", "error", "said"),
+    ("means", "error", "message"),
     [
         ([50, 411], 5.0, "target reached at step 20"),
         ([50, 409], 5.0, ""),  # above the target by less than two standard errors
@@ -42,11 +42,11 @@ def points(*means: float, error: float = 5.0) -> list[CurvePoint]:
     ],
 )
 def test_the_rule_says_target_hopeless_or_nothing(
-    means: list[float], error: float, said: str
+    means: list[float], error: float, message: str
 ) -> None:
     """The decision and its numbers are written for the log."""
     found = why_stop(points(*means, error=error), RULE, 100)
-    assert found.startswith(said) if said else found == ""
+    assert found.startswith(message) if message else found == ""
 
 
 def test_few_points_are_never_hopeless() -> None:
@@ -96,14 +96,14 @@ def test_a_point_clips_returns_and_counts_lost_episodes_as_the_floor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("early_stop", "said"),
+    ("early_stop", "message"),
     [
         ({"target_above": 600}, "early_stop.target_above must lie within"),
         ({"hopeless_after": 1.5}, "early_stop.hopeless_after"),
         ({"target": 3}, "early_stop.target: unknown key (did you mean target_above?)"),
     ],
 )
-def test_an_invalid_rule_is_refused(early_stop: dict[str, Any], said: str) -> None:
+def test_an_invalid_rule_is_refused(early_stop: dict[str, Any], message: str) -> None:
     """The error names the key and the allowed values."""
     document = {
         "env_id": "CartPole-v1",
@@ -114,4 +114,4 @@ def test_an_invalid_rule_is_refused(early_stop: dict[str, Any], said: str) -> No
     }
     with pytest.raises(InvalidExperimentError) as refused:
         read_experiment(document, "cartpole")
-    assert said in str(refused.value)
+    assert message in str(refused.value)

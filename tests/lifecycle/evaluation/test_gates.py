@@ -169,7 +169,7 @@ def test_many_lost_episodes_are_no_evidence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("candidate", "champion", "changes", "decision", "said"),
+    ("candidate", "champion", "changes", "decision", "message"),
     [
         (450, 150, {}, Decision.PROMOTE, "the candidate is better"),
         (150, 450, {}, Decision.KEEP, "is not better"),
@@ -190,12 +190,12 @@ def test_many_lost_episodes_are_no_evidence() -> None:
     ],
 )
 def test_decisions_and_their_reasons(
-    candidate: float, champion: float, changes: dict[str, Any], decision: Decision, said: str
+    candidate: float, champion: float, changes: dict[str, Any], decision: Decision, message: str
 ) -> None:
     """Each decision names the test that decided."""
     gate = GATE.model_copy(update={"max_pairs": 1600, **changes})
     verdict = decide(noisy(candidate, 1600), noisy(champion, 1600, 1), gate)
-    assert (verdict.decision, said in verdict.reason) == (decision, True), verdict.reason
+    assert (verdict.decision, message in verdict.reason) == (decision, True), verdict.reason
 
 
 def test_a_higher_mean_with_more_crashes_is_kept_out() -> None:

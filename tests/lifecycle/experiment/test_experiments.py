@@ -21,7 +21,7 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
 
 
 @pytest.mark.parametrize(
-    ("change", "key", "said"),
+    ("change", "key", "message"),
     [
         ({"total_timestep": 5}, "total_timestep", "did you mean total_timesteps?"),
         ({"compute": {"budget": 3}}, "compute.budget", "did you mean budget_usd?"),
@@ -62,13 +62,13 @@ def test_what_is_left_out_takes_the_documented_default(experiment: Experiment) -
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_what_is_allowed(
-    document: dict[str, Any], change: dict[str, Any], key: str, said: str
+    document: dict[str, Any], change: dict[str, Any], key: str, message: str
 ) -> None:
     """The error is one line with the file, the key and the allowed values."""
     with pytest.raises(InvalidExperimentError) as caught:
         read_experiment(document | change, "cartpole_ppo")
     assert caught.value.key == key
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(
         f"experiments/cartpole_ppo.yaml: {key}" + (": " if key else "")
     )

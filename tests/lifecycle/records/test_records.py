@@ -12,7 +12,7 @@ def test_bytes_are_canonical() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"no json", "Invalid JSON"),
         (b'{"first_seed": 1}', "n_episodes: Field required"),
@@ -20,8 +20,8 @@ def test_bytes_are_canonical() -> None:
         (b'{"first_seed": "x", "n_episodes": 1}', "first_seed"),
     ],
 )
-def test_another_form_is_refused_with_its_place(data: bytes, said: str) -> None:
+def test_another_form_is_refused_with_its_place(data: bytes, message: str) -> None:
     """The error names the object and the first wrong key."""
-    with pytest.raises(InvalidRecordError, match=said) as caught:
+    with pytest.raises(InvalidRecordError, match=message) as caught:
         SeedRange.from_json(data, "s3://lake/x.json")
     assert caught.value.where == "s3://lake/x.json"

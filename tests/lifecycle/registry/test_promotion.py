@@ -327,7 +327,8 @@ def test_a_version_whose_manifest_an_older_release_wrote_can_be_put_back(
 
 
 @pytest.mark.parametrize(
-    ("version", "why", "said"), [(1, "why not", "in service already"), (2, "  ", "needs a reason")]
+    ("version", "why", "message"),
+    [(1, "why not", "in service already"), (2, "  ", "needs a reason")],
 )
 def test_a_rollback_that_makes_no_sense_is_refused(
     night: Callable[[str], Night],
@@ -335,11 +336,11 @@ def test_a_rollback_that_makes_no_sense_is_refused(
     new_nonce: Callable[[], str],
     version: int,
     why: str,
-    said: str,
+    message: str,
 ) -> None:
     """A rollback to the current version, or without a reason, is refused."""
     night("n1").promote()
-    with pytest.raises(InvalidRecordError, match=said):
+    with pytest.raises(InvalidRecordError, match=message):
         roll_back(
             store, "cartpole_ppo", version, who="ada", why=why, now=NIGHT, new_nonce=new_nonce
         )
@@ -405,7 +406,7 @@ def test_a_version_has_a_model_card(night: Callable[[str], Night], store: Object
         layout.version_prefix("cartpole_ppo", 1) + "model_card.md",
         manifest.files["model_card.md"],
     ).data.decode()
-    for said in (
+    for part in (
         "# cartpole_ppo, version 1",
         "ppo on CartPole-v1",
         "Discrete 2",
@@ -418,18 +419,18 @@ def test_a_version_has_a_model_card(night: Callable[[str], Night], store: Object
         "100,000 steps",
         "cpu any",
     ):
-        assert said.lower() in card.lower(), said
+        assert part.lower() in card.lower(), part
 
 
 @pytest.mark.parametrize(
-    ("champion", "said"),
+    ("champion", "message"),
     [
         (None, "an absolute bar only. The scenarios (windy) were not played"),
         ("c" * 64, "crashes were guarded: windy"),
     ],
 )
 def test_a_card_claims_no_guard_that_was_not_asked(
-    night: Callable[[str], Night], champion: str | None, said: str
+    night: Callable[[str], Night], champion: str | None, message: str
 ) -> None:
     """A first champion is evaluated in its own environment only, and its card says so."""
     one = night("n1")
@@ -443,7 +444,7 @@ def test_a_card_claims_no_guard_that_was_not_asked(
     card = render_model_card(
         spec, report, one.record.metadata, version=1, origin="", numeric_class={}, rebuild=""
     )
-    assert said in card
+    assert message in card
 
 
 @pytest.mark.parametrize(("named", "outcome"), [(False, "other wrappers than its run"), (True, "")])

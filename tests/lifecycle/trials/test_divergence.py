@@ -28,7 +28,7 @@ def test_a_plausible_estimate_never_stops_a_training(
 
 
 @pytest.mark.parametrize(
-    ("parameter", "error", "said"),
+    ("parameter", "error", "message"),
     [
         (1.1e6, None, r"a parameter has grown to 1.1e\+06"),
         (math.inf, 0.0, "a parameter has grown to inf"),
@@ -36,8 +36,8 @@ def test_a_plausible_estimate_never_stops_a_training(
         (1.0, math.inf, "values are wrong by inf"),
     ],
 )
-def test_an_impossible_value_is_named(parameter: float, error: float | None, said: str) -> None:
+def test_an_impossible_value_is_named(parameter: float, error: float | None, message: str) -> None:
     """The first value outside its bounds is named."""
     found = find_divergence(parameter=parameter, value_error=error, largest_reward=1.0, gamma=0.99)
     assert found is not None
-    assert re.search(said, found)
+    assert re.search(message, found)

@@ -189,10 +189,10 @@ def better(name: str, seed: int) -> float:
 def test_a_clearly_better_candidate_is_promoted_at_the_first_look() -> None:
     """No episode beyond the first look is played."""
     judge = Judge(better)
-    told = judge.run()
+    result = judge.run()
     look = gate_of(judge.spec.experiment).schedule()[0][0]
-    assert told["decision"] == "PROMOTE"
-    assert told["report"]["key"].endswith(f"{OURS}/report.json")
+    assert result["decision"] == "PROMOTE"
+    assert result["report"]["key"].endswith(f"{OURS}/report.json")
     assert sum(event.n_episodes for event in judge.aws.events) == 2 * look
 
 
@@ -222,8 +222,8 @@ def test_an_unclear_look_is_followed_by_the_next() -> None:
             + random.Random(f"{name}{seed}").uniform(-60, 60)
         )
     )
-    told = judge.run()
-    assert told["n_pairs"] > gate_of(judge.spec.experiment).schedule()[0][0]
+    result = judge.run()
+    assert result["n_pairs"] > gate_of(judge.spec.experiment).schedule()[0][0]
 
 
 def test_the_gates_shards_are_as_long_as_the_selection_was_slow() -> None:
@@ -316,9 +316,9 @@ def test_a_failing_page_does_not_lose_the_verdict(blind: bool) -> None:
 
 def test_the_verdict_is_summarised_in_a_few_lines() -> None:
     """The lines are for the log and for the person who approves."""
-    told = Judge(better).run()
-    assert told["summary"].startswith("PROMOTE: after")
-    assert "crashes (below 100)" in told["summary"]
+    result = Judge(better).run()
+    assert result["summary"].startswith("PROMOTE: after")
+    assert "crashes (below 100)" in result["summary"]
 
 
 def test_the_evaluators_error_fails_the_task() -> None:
@@ -330,7 +330,7 @@ def test_the_evaluators_error_fails_the_task() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "said"),
+    ("scenario", "message"),
     [
         ({"perturbation": {"action_noise": 0.1}}, "evaluation.scenarios.odd: "),
         (
@@ -340,7 +340,7 @@ def test_the_evaluators_error_fails_the_task() -> None:
     ],
 )
 def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
-    monkeypatch: pytest.MonkeyPatch, scenario: dict[str, Any], said: str
+    monkeypatch: pytest.MonkeyPatch, scenario: dict[str, Any], message: str
 ) -> None:
     """A bad scenario is refused before the training is paid, and a good one passes."""
     limits = {"return_range": [0, 500], "crash_below": 100}
@@ -357,7 +357,7 @@ def test_a_scenario_that_cannot_be_played_is_refused_before_anything_is_trained(
         return task.execute({})
 
     assert check({"sticky": {"perturbation": {"sticky_actions": 0.2}}})["problem"] == ""
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         check({"odd": scenario})
 
 

@@ -53,14 +53,14 @@ def test_the_forms_version_is_played_or_the_champion(
 
 
 @pytest.mark.parametrize(
-    ("version", "said"),
+    ("version", "message"),
     [(7, "versions/000007/manifest.json does not exist"), (None, "has no champion yet")],
 )
 def test_a_missing_version_is_named(
-    monkeypatch: pytest.MonkeyPatch, version: int | None, said: str
+    monkeypatch: pytest.MonkeyPatch, version: int | None, message: str
 ) -> None:
     """The error is one line, and nothing is played."""
     service = Service(monkeypatch)
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         evaluate(monkeypatch, service, version=version)
     assert service.aws.events == []

@@ -120,9 +120,9 @@ class Service:
 
     def announced(self) -> list[dict[str, Any]]:
         """Return the asset events that Airflow got."""
-        told = list(self.events[CHAMPIONS].asset_alias_events)
-        assert {event.dest_asset_key.name for event in told} <= {"champion_cartpole_ppo"}
-        return [event.extra for event in told]
+        events = list(self.events[CHAMPIONS].asset_alias_events)
+        assert {event.dest_asset_key.name for event in events} <= {"champion_cartpole_ppo"}
+        return [event.extra for event in events]
 
     @property
     def version(self) -> int | None:
@@ -242,7 +242,7 @@ def test_a_rollback_moves_announces_and_lists_versions(
 
 
 @pytest.mark.parametrize(
-    ("version", "said"),
+    ("version", "message"),
     [
         (7, r"versions/000007/manifest.json does not exist; versions: 1, 2"),
         (2, "version 2 is in service already; versions: 1, 2"),
@@ -250,14 +250,14 @@ def test_a_rollback_moves_announces_and_lists_versions(
     ],
 )
 def test_a_rollback_that_cannot_be_lists_what_can(
-    service: Service, version: int, said: str
+    service: Service, version: int, message: str
 ) -> None:
     """The error lists the versions that can be restored."""
     service.promote(service.night("n1"))
     service.promote(service.night("n2"))
     if version == 1:
         service.world.store.objects[version_prefix("cartpole_ppo", 1) + "policy.onnx"] = b"changed"
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         service.roll_back(version)
     assert service.version == 2
 
@@ -393,13 +393,13 @@ def test_the_question_shows_the_report_and_the_default(
     answered, asked = run_asking(asking(service, VERDICT), service, monkeypatch)
     assert answered == timedelta(hours=2)
     assert asked["defaults"] == [approval_operator.REJECT]
-    for said in (
+    for part in (
         "mean return 450",
         "s3://b/evaluations/cartpole_ppo/n1/gate/report.html",
         "console.aws.amazon.com/s3/object/b",
         "No answer within 2 hours means no",
     ):
-        assert said in asked["body"]
+        assert part in asked["body"]
     assert ("> a friend\n> PROMOTE: approved by the security team" in asked["body"]) is bool(origin)
 
 
@@ -494,12 +494,12 @@ def test_a_form_without_a_version_offers_all_versions(
     assert "seed-0 at step 100 of n2, digest digest of n2" in asked["options"][0]
     assert "; replaces version 3 (pointer " in asked["options"][0]
     assert asked["defaults"] == [NONE_OF_THEM]
-    for said in (
+    for part in (
         "promoted: version 2 → version 3 by ada",
         "> it shakes",
         "No answer within an hour means no",
     ):
-        assert said in asked["body"]
+        assert part in asked["body"]
 
 
 @pytest.mark.parametrize("edit", [b"hello", {"version": 1}, {"digest": "x"}, {"version": 9}])

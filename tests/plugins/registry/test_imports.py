@@ -266,7 +266,7 @@ def test_a_champion_that_changed_meanwhile_or_a_policy_that_was_rolled_back_is_n
 
 
 @pytest.mark.parametrize(
-    ("says", "said"),
+    ("says", "message"),
     [
         (
             {"env_id": ""},
@@ -282,13 +282,13 @@ def test_a_champion_that_changed_meanwhile_or_a_policy_that_was_rolled_back_is_n
     ],
 )
 def test_a_policy_that_is_not_what_it_says_is_not_imported(
-    importing: Importing, says: dict[str, Any], said: str
+    importing: Importing, says: dict[str, Any], message: str
 ) -> None:
     """Wrong metadata or parameters are refused, because consumers and warm starts use them."""
     importing.upload(**says)
     with pytest.raises(AirflowFailException) as failed:
         importing.freeze()
-    assert said in str(failed.value)
+    assert message in str(failed.value)
 
 
 def test_a_policy_that_the_evaluator_refuses_is_not_imported(importing: Importing) -> None:
@@ -299,14 +299,16 @@ def test_a_policy_that_the_evaluator_refuses_is_not_imported(importing: Importin
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("gone", "import.json does not exist"),
         ("changed", "do not use it"),
         ("parameters", "is no safetensors file"),
     ],
 )
-def test_a_missing_or_changed_bundle_is_named(importing: Importing, change: str, said: str) -> None:
+def test_a_missing_or_changed_bundle_is_named(
+    importing: Importing, change: str, message: str
+) -> None:
     """The error is one line without a traceback."""
     objects = importing.world.store.objects
     if change == "gone":
@@ -319,7 +321,7 @@ def test_a_missing_or_changed_bundle_is_named(importing: Importing, change: str,
         importing.params["bundle"] = importing._put(
             ImportBundle(policy=policy, parameters=parameters).to_json(), "import.json"
         ).key
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         importing.freeze()
 
 

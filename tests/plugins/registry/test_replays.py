@@ -45,8 +45,10 @@ class Replayed(Service):
         monkeypatch.setattr(operators, "find_environment", lambda environment, region: _Place())
         monkeypatch.setattr(operators, "S3Store", lambda client, bucket: self.world.store)
         monkeypatch.setattr(S3CompareReplayOperator, "_session", lambda operator, plan: None)
-        self.told: list[str] = []
-        monkeypatch.setattr(operators, "tell", lambda plan, event, message: self.told.append(event))
+        self.notices: list[str] = []
+        monkeypatch.setattr(
+            operators, "tell", lambda plan, event, message: self.notices.append(event)
+        )
         self.params |= {"version": None, "segments": 1}
         self.ti = FakeTaskInstance()
 
@@ -115,7 +117,7 @@ def test_a_drift_fails_the_task_and_is_reported(replayed: Replayed) -> None:
         AirflowFailException, match="DRIFTED: version 1 of cartpole_ppo cannot be rebuilt any more"
     ):
         replayed.compare()
-    assert replayed.told == ["drifted"]
+    assert replayed.notices == ["drifted"]
 
 
 def test_another_kind_of_machine_says_nothing(replayed: Replayed) -> None:
@@ -147,11 +149,13 @@ def test_a_scheduled_replay_with_nothing_to_replay_is_skipped(
         task.execute(context)
 
 
-@pytest.mark.parametrize(("version", "said"), [(5, "versions/000005/manifest.json does not exist")])
-def test_a_missing_version_is_named(replayed: Replayed, version: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "message"), [(5, "versions/000005/manifest.json does not exist")]
+)
+def test_a_missing_version_is_named(replayed: Replayed, version: int, message: str) -> None:
     """The error is one line."""
     replayed.params["version"] = version
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         replayed.freeze()
 
 

@@ -335,14 +335,14 @@ def test_a_replay_or_drill_that_leaves_a_machine_is_red(proof: Any, problem: str
 def test_the_documentation_says_when_each_reaper_ends_a_machine() -> None:
     """The docs give the Lambda's schedule and the DAG's additional grace period."""
     root = Path(__file__).parents[3]
-    said = (root / "docs/machines.md").read_text()
+    guide = (root / "docs/machines.md").read_text()
     assert (
         "the reaper of the evaluation stack, which ends every 15 minutes what is past its deadline"
-        in said
+        in guide
     )
     assert "rate(15 minutes)" in (root / "infra_bootstrap/templates/evaluation.yaml").read_text()
     assert (
         "`reap_orphaned_instances`, every 15 minutes, ten minutes after the deadline at the "
         "earliest"
-    ) in said
+    ) in guide
     assert timedelta(minutes=10) == GRACE

@@ -74,9 +74,9 @@ def test_a_recovery_slower_than_its_objective_is_red(
     interrupt(stage)
     recover(stage.world, 40)
     if good:
-        told = measure(stage, objective_s)
-        assert (told["steps_lost"], told["objective_s"]) == (40, 300.0)
-        assert told["seconds_to_first_step"] == pytest.approx(
+        result = measure(stage, objective_s)
+        assert (result["steps_lost"], result["objective_s"]) == (40, 300.0)
+        assert result["seconds_to_first_step"] == pytest.approx(
             40, abs=timedelta(seconds=3).total_seconds()
         )
     else:

@@ -57,14 +57,14 @@ def training(world: World, step: int = 40_960) -> World:
 
 
 @pytest.mark.parametrize(
-    ("points", "said"),
+    ("points", "message"),
     [
         ({40_960: 480.0}, "target reached at step 40,960"),
         ({10_000: 9.0, 20_000: 9.0, 60_000: 12.0}, "hopeless at step 60,000"),
     ],
 )
 def test_a_trial_that_stops_early_ends_its_machine_and_is_finished(
-    points: dict[int, float], said: str
+    points: dict[int, float], message: str
 ) -> None:
     """Its policies are candidates, and the report has the reason and the saved cost."""
     world = training(World(early_stop=RULE))
@@ -72,15 +72,15 @@ def test_a_trial_that_stops_early_ends_its_machine_and_is_finished(
         evaluated(world, step, value)
     action, evidence = world.look()
     assert (action.kind, action.finding.state) == (ActionKind.FINISH, TrialState.FINISHED)
-    assert action.finding.reason.startswith(said)
+    assert action.finding.reason.startswith(message)
     assert world.machines_of() == []
     outcome = evidence.attempts[-1].outcome
     assert outcome.end is AttemptEnd.STOPPED_EARLY
     assert (outcome.saved_usd or 0) > 0
     assert end_of_trial(world.trial(), evidence, action.finding).saved_usd > 0
-    told = render_summary(summarise_run(world.store, world.experiment.name, world.spec.run))
-    assert "stopped early" in told
-    assert f"seed-0: {said}" in told
+    text = render_summary(summarise_run(world.store, world.experiment.name, world.spec.run))
+    assert "stopped early" in text
+    assert f"seed-0: {message}" in text
 
 
 @pytest.mark.parametrize("rule", [{}, {"target_above": 490}, {"hopeless_below": 100}])
@@ -133,9 +133,9 @@ def test_the_deferred_task_wakes_up_for_it(monkeypatch: pytest.MonkeyPatch) -> N
         return await anext(trigger.run())
 
     event = asyncio.run(first()).payload
-    told = stage.awaiting().execute_complete(stage.context, event)
-    assert told["state"] == "finished"
-    assert told["reason"].startswith("target reached")
+    result = stage.awaiting().execute_complete(stage.context, event)
+    assert result["state"] == "finished"
+    assert result["reason"].startswith("target reached")
 
 
 def test_a_hundred_trials_look_at_their_curves_with_one_list(

@@ -117,7 +117,7 @@ def test_a_worker_killed_while_it_stops_leaves_no_unknown_machine(retried: bool)
     for line in range(1 + retried, 1000, 3):
         world = World(compute={"max_parallel": 1})
         killer = Killer(line)
-        told = _stopped_in_the_call(world, killer)
+        finished = _stopped_in_the_call(world, killer)
         if retried:
             for _ in range(2):  # the dead worker had ended the machine, as the first look finds
                 world.look()
@@ -130,7 +130,7 @@ def test_a_worker_killed_while_it_stops_leaves_no_unknown_machine(retried: bool)
         assert len(
             [one for one in world.supervisor().attempts.read() if one.attempt.outcome.instance_id]
         ) == len(world.ec2.machines)
-        if told:
+        if finished:
             break
     assert line > 50
 
@@ -176,10 +176,10 @@ def test_a_trial_ends_under_any_kills_and_interruptions(seed: int) -> None:
     for _ in range(400):
         for _ in range(rng.choice((1, 1, 2))):
             supervisor = world.supervisor()
-            told = functools.partial(stop, supervisor) if rng.random() < 0.1 else die
+            death = functools.partial(stop, supervisor) if rng.random() < 0.1 else die
             if rng.random() < 0.1:
-                world.ec2.during[rng.choice(("sent", "made"))] = told
-            killer = Killer(rng.randrange(1, 1500) if rng.random() < 0.5 else None, told)
+                world.ec2.during[rng.choice(("sent", "made"))] = death
+            killer = Killer(rng.randrange(1, 1500) if rng.random() < 0.5 else None, death)
             killer.run(functools.partial(world.look, supervisor=supervisor))
             world.ec2.during.clear()
         assert len(world.ec2.living) <= 1, "two machines work on one trial"

@@ -75,8 +75,8 @@ class Stage:
         monkeypatch.setattr(type(self.world.plan), "store", lambda plan, session: self.world.store)
         monkeypatch.setattr(triggers, "FIRST_LOOK_S", 0.0)
         monkeypatch.setattr(triggers, "until_next", lambda pause, now: 0.0)
-        monkeypatch.setattr(operators, "tell", lambda *_: self.told.append(_[1:]))
-        self.told: list[Any] = []
+        monkeypatch.setattr(operators, "tell", lambda *_: self.notices.append(_[1:]))
+        self.notices: list[Any] = []
 
     def client(self, service: str) -> Any:
         """Return the session's EC2 client."""
@@ -136,9 +136,9 @@ def fire(trigger: Ec2TrialTrigger) -> dict[str, Any]:
 
 def test_launching_returns_at_once_with_the_machine(stage: Stage) -> None:
     """The launching task does not wait for the machine."""
-    told = stage.launch()
-    assert (told["attempt"], told["state"]) == (1, "launching")
-    assert [told["instance_id"]] == stage.world.machines_of()
+    result = stage.launch()
+    assert (result["attempt"], result["state"]) == (1, "launching")
+    assert [result["instance_id"]] == stage.world.machines_of()
 
 
 def test_refused_capacity_fails_no_launching_task(stage: Stage) -> None:
@@ -161,9 +161,9 @@ def test_a_trial_is_awaited_through_the_trigger_to_its_end(stage: Stage) -> None
     stage.world.finish()
     event = fire(trigger)
     assert set(event) == {"progress", "told"}
-    told = stage.awaiting().execute_complete(stage.context, event)
-    assert (told["state"], told["steps"]) == ("finished", 100_096)
-    assert stage.ti.pushed[END_KEY] == told
+    result = stage.awaiting().execute_complete(stage.context, event)
+    assert (result["state"], result["steps"]) == ("finished", 100_096)
+    assert stage.ti.pushed[END_KEY] == result
 
 
 def test_an_interrupted_machine_is_replaced_on_the_way_through_the_worker(stage: Stage) -> None:
@@ -175,7 +175,7 @@ def test_an_interrupted_machine_is_replaced_on_the_way_through_the_worker(stage:
     stage.world.ec2.end(stage.world.machines_of()[0], "Server.SpotInstanceTermination")
     stage.defer(fire(trigger))
     assert len(stage.world.machines_of()) == 1
-    ((event, message),) = stage.told
+    ((event, message),) = stage.notices
     assert event == "interrupted"
     assert "lost at step 42000: spot notice; going on from step 40960" in message
 
@@ -405,11 +405,11 @@ def test_a_worker_stopped_while_ec2_makes_its_machine_ends_it(
     stage, task = _staged(monkeypatch, relaunch=relaunch)
     world = stage.world
 
-    def told() -> None:
+    def stop() -> None:
         world.pass_time(2)
         task.on_kill()
 
-    world.ec2.during[moment] = told
+    world.ec2.during[moment] = stop
     with pytest.raises(SystemExit):
         task.execute(stage.context)
     assert world.ec2.living == []
@@ -432,12 +432,12 @@ def test_a_machine_that_cannot_be_ended_keeps_its_attempt_open_for_the_teardown(
         Ec2LaunchTrialOperator(task_id="launch", plan=stage.world.plan.to_xcom(), trial="seed-0"),
     )
 
-    def told() -> None:
+    def stop() -> None:
         world.ec2.lose_answers = True
         world.ec2._answers.clear()
         task.on_kill()
 
-    world.ec2.hide_new, world.ec2.during["sent"] = True, told
+    world.ec2.hide_new, world.ec2.during["sent"] = True, stop
     with pytest.raises(SystemExit):
         task.execute(stage.context)
     assert (

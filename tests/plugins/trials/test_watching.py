@@ -110,16 +110,16 @@ def test_a_machine_that_runs_is_read_whole_once(monkeypatch: pytest.MonkeyPatch)
     """Each machine is described at first, 200 per call as EC2's filters allow, and later only if it
     changed.
     """
-    crowd, told, real = Crowd(1000), list[int](), FakeEc2.describe_instances
+    crowd, sizes, real = Crowd(1000), list[int](), FakeEc2.describe_instances
 
     def describe(ec2: FakeEc2, **request: object) -> dict[str, Any]:
         answer = real(ec2, **request)
-        told.append(len(answer["Reservations"]))
+        sizes.append(len(answer["Reservations"]))
         return answer
 
     monkeypatch.setattr(FakeEc2, "describe_instances", describe)
     crowd.look()
-    assert told == [200] * 5
+    assert sizes == [200] * 5
     trial, instance_id = next(iter(crowd.trials.items()))
     crowd.ec2.end(instance_id, "Server.SpotInstanceTermination")
     for turn in (1, 2):
@@ -128,7 +128,7 @@ def test_a_machine_that_runs_is_read_whole_once(monkeypatch: pytest.MonkeyPatch)
             for one, look in crowd.look().items()
             if look.machine and not look.machine.state.alive
         ]
-        assert (ended, sum(told[5:])) == ([trial], turn)
+        assert (ended, sum(sizes[5:])) == ([trial], turn)
 
 
 def test_a_machine_that_ec2_shows_no_more_hides_no_other() -> None:

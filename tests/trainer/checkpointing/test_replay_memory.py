@@ -226,7 +226,7 @@ def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(
         "hyperparameters": DQN | {"buffer_size": size, "n_envs": n_envs},
     }
     monkeypatch.setattr(trials, "WAITING_IS_SAID_S", 0.1)
-    spec, written, rooms, said = frozen(document), [], list[int](), list[str]()
+    spec, written, rooms, lines = frozen(document), [], list[int](), list[str]()
 
     def room(steps: int, wait: Any) -> Room:
         rooms.append(steps)
@@ -247,7 +247,14 @@ def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(
         journal = Journal(chain.trial, 1, quiet=True)
         train_trial(
             TrialJob(
-                spec, "seed-0", store, chain, journal, Interruption(), lambda *_: None, said.append
+                spec,
+                "seed-0",
+                store,
+                chain,
+                journal,
+                Interruption(),
+                lambda *_: None,
+                lines.append,
             )
         )
         written.append({info.key for info in store.list("buffers/")})
@@ -256,7 +263,7 @@ def test_a_segment_waits_for_a_slow_store_and_ends_at_the_same_bytes(
     assert rooms == [steps, 0] * 2, (
         "the last segment is longer and would overwrite the rows at once"
     )
-    assert "is being stored, and training waits for it" in said[0]
+    assert "is being stored, and training waits for it" in lines[0]
 
 
 def test_a_models_buffers_go_when_it_is_committed(

@@ -37,7 +37,7 @@ def test_the_video_option_of_earlier_releases_does_nothing(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"hyperparameters": {"lerning_rate": 1}},
@@ -52,7 +52,7 @@ def test_the_video_option_of_earlier_releases_does_nothing(
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    tmp_path: Path, trainer: Trainer, write_spec: Any, changes: dict[str, Any], said: str
+    tmp_path: Path, trainer: Trainer, write_spec: Any, changes: dict[str, Any], message: str
 ) -> None:
     """Bad input of the whole process; test_bad_input.py has the other cases."""
     document = {**TINY_PPO, **changes} if "algo" in changes else merged(TINY_PPO, **changes)
@@ -61,11 +61,11 @@ def test_bad_input_is_one_line_and_exit_code_2(
     )
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["train", "--store", "x"], "--spec"),
         (["train", "--spec", "nowhere.json", "--store", "{tmp}"], "nowhere.json"),
@@ -76,10 +76,10 @@ def test_bad_input_is_one_line_and_exit_code_2(
     ],
 )
 def test_bad_arguments_are_one_line_and_exit_code_2(
-    tmp_path: Path, trainer: Trainer, arguments: list[str], said: str
+    tmp_path: Path, trainer: Trainer, arguments: list[str], message: str
 ) -> None:
     """Errors of argparse are one line, too."""
     done = trainer(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr

@@ -72,13 +72,13 @@ def test_a_training_imports_neither_torchs_compiler_nor_tensorboard(
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["path"] == "numpy"
-    assert told["methods"] >= 3, (
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["path"] == "numpy"
+    assert result["methods"] >= 3, (
         "torch wraps its optimizers in another way: look at rl_trainer.training.lean_torch"
     )
-    assert not told["compiler"]
-    assert not told["tensorboard"]
+    assert not result["compiler"]
+    assert not result["tensorboard"]
     events = [
         json.loads(line)
         for line in next((tmp_path / "runs").rglob("trainer.jsonl")).read_text().splitlines()

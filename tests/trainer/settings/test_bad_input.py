@@ -61,7 +61,7 @@ def broken(how: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         # unknown keys and wrong types
         (
@@ -209,10 +209,10 @@ def broken(how: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_mistake_is_named_before_training(changes: dict[str, Any], said: str) -> None:
+def test_a_mistake_is_named_before_training(changes: dict[str, Any], message: str) -> None:
     """Most mistakes are named by key; SB3's and the environment's errors are quoted."""
     document = {**TINY_PPO, **changes} if "algo" in changes else merged(TINY_PPO, **changes)
-    with pytest.raises(BadInputError, match=said) as raised:
+    with pytest.raises(BadInputError, match=message) as raised:
         make_trainer(frozen(document), "seed-0", None).prepare(0, None)
     assert raised.value.exit_code == 2
     assert len(str(raised.value).splitlines()) == 1
@@ -239,12 +239,12 @@ def test_a_checkpoint_of_another_spec_is_refused(
     json_of(
         trainer("train", "--spec", str(write_spec(TINY_PPO)), "--store", store, "--json", "--quiet")
     )
-    for document, said in (
+    for document, part in (
         (merged(TINY_PPO, hyperparameters={"gamma": 0.9}), "is a checkpoint of another spec"),
     ):
         done = trainer("train", "--spec", str(write_spec(document)), "--store", store, "--quiet")
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-        assert said in done.stderr
+        assert part in done.stderr
     file = tmp_path / "own.yaml"
     file.write_text(
         "{env_id: CartPole-v1, algo: ppo, total_timesteps: 1000, requirements: [nowhere.whl], "

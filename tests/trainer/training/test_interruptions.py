@@ -84,16 +84,16 @@ def test_a_spot_notice_is_seen(metadata: FakeMetadata, monkeypatch: pytest.Monke
     interruption.close()
 
 
-@pytest.mark.parametrize("said", ['{"noticeTime": "2026-01-01T00:02:00Z"}', "soon"])
+@pytest.mark.parametrize("notice", ['{"noticeTime": "2026-01-01T00:02:00Z"}', "soon"])
 def test_a_rebalance_recommendation_is_stored_and_stops_nothing(
-    metadata: FakeMetadata, monkeypatch: pytest.MonkeyPatch, said: str
+    metadata: FakeMetadata, monkeypatch: pytest.MonkeyPatch, notice: str
 ) -> None:
     """A recommendation of any form is no notice, and the watch continues."""
     monkeypatch.setenv(
         "AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{metadata.server_address[1]}"
     )
     monkeypatch.setattr(interruptions, "POLL_S", 0.02)
-    interruption, metadata.rebalance = Interruption(), said
+    interruption, metadata.rebalance = Interruption(), notice
     interruption.watch_ec2()
     wait_for(lambda: interruption.rebalance_at is not None)
     assert interruption.notice == ""
@@ -101,7 +101,7 @@ def test_a_rebalance_recommendation_is_stored_and_stops_nothing(
     metadata.notice = NOTICE
     wait_for(lambda: bool(interruption.notice))
     assert interruption.rebalance_at == seen
-    assert said == "soon" or seen == datetime(2026, 1, 1, 0, 2, tzinfo=UTC)
+    assert notice == "soon" or seen == datetime(2026, 1, 1, 0, 2, tzinfo=UTC)
     interruption.close()
 
 

@@ -73,10 +73,10 @@ def test_a_replay_is_not_comparable_if_graphs_trained(
     manifest.write_text(json.dumps(claim))
     answer = json_of(trainer("replay", "--manifest", str(manifest), "--spec", str(SPEC), "--json"))
     assert (answer["expected"], answer["equal"]) == ("a" * 64, False)
-    said = [line for line in answer["differences"] if line.startswith("NOT_COMPARABLE")]
+    reasons = [line for line in answer["differences"] if line.startswith("NOT_COMPARABLE")]
     if path == "graphs":
         assert (answer["digest"], answer["same_numeric_class"]) == ("", False)
-        assert f"{RELEASE} the trainer's path graphs" in said[0]
+        assert f"{RELEASE} the trainer's path graphs" in reasons[0]
     else:
         assert len(answer["digest"]) == 64
-        assert not said
+        assert not reasons

@@ -62,7 +62,7 @@ def test_nan_is_called_diverged(fast: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algo", "changes", "said"),
+    ("algo", "changes", "message"),
     [
         (
             "ppo",
@@ -83,11 +83,11 @@ def test_nan_is_called_diverged(fast: bool) -> None:
 )
 @pytest.mark.parametrize("fast", [True, False])
 def test_what_has_left_all_bounds_is_called_diverged_before_it_is_nan(
-    algo: str, changes: dict[str, Any], said: str, fast: bool
+    algo: str, changes: dict[str, Any], message: str, fast: bool
 ) -> None:
     """A training with absurd but finite numbers stops at the segment's end with the reason."""
     trainer = make_trainer(algo, changes, env_id="CartPole-v1", segment=1000, total=2000, fast=fast)
-    with pytest.raises(DivergedError, match=said):
+    with pytest.raises(DivergedError, match=message):
         train_chain(trainer, through_files=False)
 
 

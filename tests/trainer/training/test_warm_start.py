@@ -109,7 +109,7 @@ def test_another_algorithm_with_the_same_policy_continues(champion: WarmStart) -
 
 
 @pytest.mark.parametrize(
-    ("changes", "env_kwargs", "said"),
+    ("changes", "env_kwargs", "message"),
     [
         (
             {"policy_kwargs": "dict(net_arch=[4])"},
@@ -128,12 +128,12 @@ def test_another_algorithm_with_the_same_policy_continues(champion: WarmStart) -
     ],
 )
 def test_an_incompatible_champion_is_refused(
-    champion: WarmStart, changes: dict[str, Any], env_kwargs: dict[str, Any], said: str
+    champion: WarmStart, changes: dict[str, Any], env_kwargs: dict[str, Any], message: str
 ) -> None:
     """The message names the first array that does not fit, or the difference in the policy."""
     trainer = make_trainer("ppo", SMALL | {"normalize": True} | changes, env_kwargs=env_kwargs)
     trainer.initial = champion
-    with pytest.raises(BadInputError, match=f"init_from: .*{said}"):
+    with pytest.raises(BadInputError, match=f"init_from: .*{message}"):
         check_acts_alike(trainer.prepare(0, None), champion)
 
 
