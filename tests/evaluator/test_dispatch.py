@@ -291,7 +291,7 @@ class ForgetfulEnv(CartPoleEnv):
         return observation, reward / self.episodes if self.steps > 5 else reward, *rest
 
 
-def test_an_environment_that_does_not_repeat_itself_is_warned_of(store: DirectoryStore) -> None:
+def test_an_environment_that_does_not_repeat_itself_gives_a_warning(store: DirectoryStore) -> None:
     """The description warns of an environment that does not repeat itself, and only then."""
     gymnasium.register("Forgetful-v0", entry_point=ForgetfulEnv, max_episode_steps=50)
     try:

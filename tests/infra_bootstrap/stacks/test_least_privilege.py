@@ -154,7 +154,7 @@ LAUNCHES: dict[str, Callable[[Deployment], Request]] = {
         dev, BlockDeviceMappings=disk(VolumeType="io2", Iops=1000)
     ),
     "on hardware of its own": lambda dev: fleet(dev, Placement={"Tenancy": "dedicated"}),
-    "on a host that somebody pays for": lambda dev: fleet(dev, Placement={"Tenancy": "host"}),
+    "on a dedicated host": lambda dev: fleet(dev, Placement={"Tenancy": "host"}),
     "in a placement group": lambda dev: fleet(dev, Placement={"GroupName": "somebodys"}),
     "in a subnet that is not ours": lambda dev: fleet(dev, SubnetId=foreign(dev, "subnet")),
 }
@@ -194,7 +194,7 @@ REFUSED_ON = {
     "with a huge volume": "volume/*",
     "with an expensive volume": "volume/*",
     "on hardware of its own": "instance/*",
-    "on a host that somebody pays for": "instance/*",
+    "on a dedicated host": "instance/*",
     "in a placement group": "placement-group/somebodys",
     "in a subnet that is not ours": "subnet/",
     "without our template": "instance/*",

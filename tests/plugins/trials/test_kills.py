@@ -50,7 +50,7 @@ def die() -> NoReturn:
 
 def stop(supervisor: TrialSupervisor) -> NoReturn:
     """Act as a worker that gets a stop signal."""
-    supervisor.drop(None, "told to stop")
+    supervisor.drop(None, "stop signal")
     raise SystemExit
 
 
@@ -145,7 +145,7 @@ def _stopped_in_the_call(world: World, killer: Killer) -> bool:
 
     def told() -> NoReturn:
         world.pass_time(2)
-        done.append(killer.run(lambda: supervisor.drop(None, "told to stop")))
+        done.append(killer.run(lambda: supervisor.drop(None, "stop signal")))
         raise Killed
 
     world.ec2.hide_new, world.ec2.during["made"] = True, told

@@ -376,7 +376,7 @@ def test_a_machine_that_ec2_does_not_find_yet_is_not_closed(world: World, answer
         world.supervisor().attempts.update(stored, lambda outcome: type(outcome)())
     world.ec2.unfound = 100
     with pytest.raises(ClientError, match="NotFound"):
-        world.supervisor().drop(None, "told to stop")
+        world.supervisor().drop(None, "stop signal")
     assert world.supervisor().attempts.read()[0].attempt.outcome.end is None
     world.ec2.unfound = 2
     world.supervisor().cancel("the run ended")
@@ -415,7 +415,7 @@ def test_a_reservation_that_a_stopping_worker_gave_back_is_made_again(
     create = worker.attempts.create
 
     def late(attempt: Attempt) -> bool:
-        other.drop(None, "told to stop")
+        other.drop(None, "stop signal")
         assert other.ledger.read().entries == ()
         return create(attempt)
 
