@@ -117,9 +117,7 @@ def test_every_field_of_a_form_has_title_section_and_description(
 
 
 def test_tasks_that_wait_may_be_retried(bag: "DagBag") -> None:
-    """Every waiting task may be retried, because Airflow can fail a deferred task for its own
-    reasons.
-    """
+    """Waiting tasks may be retried, because Airflow can fail a deferred task itself."""
     for dag_id, dag in bag.dags.items():
         for task in dag.tasks:
             if task.task_id not in ("verdict", "check_access", "measure"):
@@ -153,9 +151,7 @@ def test_the_teardown_cannot_hide_a_failure(bag: "DagBag", experiment: str) -> N
 def test_the_teardown_of_a_replay_or_drill_cannot_hide_a_failure(
     bag: "DagBag", dag_id: str, working: str
 ) -> None:
-    """The teardown runs after every launch, because EC2 may have started a machine, and its failure
-    fails the run.
-    """
+    """The teardown runs after every launch, and its failure fails the run."""
     dag = bag.dags[dag_id]
     assert {task.task_id for task in dag.leaves} == {working, "prove_none_left"}
     proof, teardown = dag.get_task("prove_none_left"), dag.get_task("terminate")
@@ -191,9 +187,7 @@ print(json.dumps({{
 
 
 def test_parsing_is_quick_and_loads_nothing_heavy() -> None:
-    """Parsing takes at most 0.3 s of CPU per file beyond importing Airflow, and loads no heavy
-    package.
-    """
+    """Parsing takes at most 0.3 s of CPU per file and loads no heavy package."""
     result = json.loads(run_python(PARSE.format(folder=str(DAGS))).splitlines()[-1])
     assert result["heavy"] == []
     assert result["errors"] == 0

@@ -43,9 +43,7 @@ def test_a_dag_file_imports_only_what_dags_may(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_dag_file_reads_no_environment_and_opens_nothing(path: Path) -> None:
-    """A DAG file reads no environment variable and no file, because every scheduler parses it
-    often.
-    """
+    """A DAG file reads no environment variable and no file, because it is parsed often."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):
             assert node.attr not in ("environ", "getenv", "urlopen", "read_text", "open"), (
@@ -71,9 +69,7 @@ def test_a_dag_file_is_thin_and_documented(path: Path) -> None:
 
 
 def test_no_file_of_ours_shadows_the_standard_library() -> None:
-    """No file has the name of a standard module, because the plugin loader would replace that
-    module.
-    """
+    """The plugin loader would replace a standard module with a file of its name."""
     import sys
 
     for path in [*FILES, *(ROOT / "plugins").rglob("*.py")]:

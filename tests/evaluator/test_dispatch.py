@@ -92,9 +92,7 @@ class FakeRacingStore(DirectoryStore):
 def test_the_loser_of_two_deliveries_answers_what_is_stored(
     store: DirectoryStore, cartpole: Artifact
 ) -> None:
-    """If another invocation stored a shorter shard first, the answer describes it and the remaining
-    seeds.
-    """
+    """The answer describes the shorter shard of the other invocation and the remaining seeds."""
     result = answer(evaluate_event(cartpole), FakeRacingStore(store.root), PLENTY)
     assert (result["complete"], result["done"], result["rest"]) == (
         False,
@@ -131,9 +129,7 @@ def test_a_shard_out_of_time_gives_its_rest_back(store: DirectoryStore, cartpole
 
 
 def test_no_episode_within_the_time_is_an_error(store: DirectoryStore, cartpole: Artifact) -> None:
-    """An invocation that finishes no episode raises and writes nothing, so it cannot repeat for
-    ever.
-    """
+    """An invocation without a finished episode raises, so it is not repeated for ever."""
     with pytest.raises(EpisodeTooLongError, match="no episode ended within"):
         answer(evaluate_event(cartpole), store, _clock(2))
     assert list(store.list("evaluations/")) == []
@@ -340,9 +336,7 @@ def test_a_policy_that_arrives_is_evaluated_on_selection_seeds(store: DirectoryS
     ],
 )
 def test_other_objects_are_ignored(store: DirectoryStore, key: str) -> None:
-    """Events of other objects are ignored without an error, because an error would repeat the
-    delivery.
-    """
+    """Other objects' events give no error, because an error would repeat the delivery."""
     assert answer(arrival(key), store, PLENTY) == {"ignored": True}
 
 
@@ -354,9 +348,7 @@ def test_other_events_are_ignored(store: DirectoryStore) -> None:
 
 
 def test_an_arrival_that_cannot_be_evaluated_is_refused_not_repeated(store: DirectoryStore) -> None:
-    """A record of another spec or trial is refused with a reason; raising would repeat the
-    delivery.
-    """
+    """A record of another spec or trial is refused with a reason and without an error."""
     spec, _ = store_spec(store)
     key = store_policy(store, spec, policy_for_id("CartPole-v1"))
     elsewhere = key.replace("seed-0", "seed-1")

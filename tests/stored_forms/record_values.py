@@ -45,9 +45,7 @@ def make_record(form: type[Record], *, full: bool) -> Record:
 
 
 def _document(form: type[Record], *, full: bool, depth: int = 0) -> dict[str, Any]:
-    """Build the value as JSON; a record that contains itself, such as a space, is three levels
-    deep.
-    """
+    """Build the value as JSON; a record that contains itself is three levels deep."""
     return {
         name: _field(name, field, full=full, depth=depth)
         for name, field in form.model_fields.items()

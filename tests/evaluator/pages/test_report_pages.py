@@ -95,9 +95,7 @@ def pictures(page: str) -> list[Image.Image]:
 
 
 def test_the_worst_episodes_are_filmed_and_embedded(store: DirectoryStore) -> None:
-    """The page embeds films of the three worst episodes, loads nothing, and is the same when
-    repeated.
-    """
+    """The page embeds films of the three worst episodes, loads nothing, and is repeatable."""
     decided = Decided(store)
     result = decided.draw()
     assert (result["films"], result["page"], result["n_bytes"]) == (

@@ -95,9 +95,7 @@ def test_long_episodes_are_not_dropped() -> None:
 
 
 def test_an_episode_that_raises_is_lost_and_says_why() -> None:
-    """An episode whose reset or step raises is null with a problem, and the other returns stay the
-    same.
-    """
+    """An episode that raises is null with a problem, and the other returns stay the same."""
     policy = load_policy(policy_for(RaisingEnv()))
     episodes = run_episodes(policy, RaisingEnv, range(100))
     lost = {seed for seed, episode in episodes.items() if episode.total is None}

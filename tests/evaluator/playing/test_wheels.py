@@ -56,9 +56,7 @@ def test_a_wheel_makes_its_environment_known(store: DirectoryStore, tmp_path: Pa
 def test_a_warm_container_serves_another_version_of_the_same_package(
     store: DirectoryStore, tmp_path: Path
 ) -> None:
-    """A warm container forgets the modules of the previous set, so each experiment gets its own
-    version.
-    """
+    """A warm container forgets the modules of the previous set."""
     for version in (1, 2, 1):
         use_wheels(
             store,

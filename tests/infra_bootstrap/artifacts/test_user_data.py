@@ -38,9 +38,7 @@ EXPERIMENT = {
 
 
 def test_the_script_is_valid_shell() -> None:
-    """Bash can parse the script, its two embedded programs are Python, and a small Debian can run
-    it.
-    """
+    """The script is valid Bash with two Python programs, and runs on a small Debian."""
     script = (TEMPLATES / "user_data.sh").read_text()
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     inside = [part.split("\nPY\n", 1)[0] for part in script.split("<<'PY'\n")[1:]]
@@ -183,9 +181,7 @@ def await_end(dev: Deployment, instance_id: str) -> dict[str, Any]:
 
 
 def read(dev: Deployment, key: str) -> bytes:
-    """Read an object as Airflow's role, and wait for it, because the machine writes it just before
-    its end.
-    """
+    """Read an object as Airflow's role, and wait until the machine has written it."""
     return bytes(
         dev.as_role("airflow-worker").s3.get_object(Bucket=dev.bucket, Key=key)["Body"].read()
     )

@@ -51,9 +51,7 @@ def test_another_environments_words_name_it(account: Account) -> None:
 
 
 def test_an_environment_that_lives_is_not_touched(dev: Deployment) -> None:
-    """An existing environment keeps its stacks, bucket and running machine, even with the exact
-    words.
-    """
+    """An existing environment is left unchanged, even with the exact words."""
     administrator = dev.as_role("administrator")
     tags = [
         {"ResourceType": "instance", "Tags": [{"Key": "nightshift:environment", "Value": "dev"}]}

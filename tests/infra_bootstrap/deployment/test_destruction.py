@@ -75,9 +75,7 @@ def test_airflows_role_leaves_what_an_administrator_must_delete(fresh: Deploymen
 
 
 def test_what_was_kept_can_be_destroyed_later(fresh: Deployment) -> None:
-    """A plain destroy keeps the bucket and the roles that its deletion needs; the second deletes
-    both.
-    """
+    """A plain destroy keeps the bucket and its roles, which a second destroy deletes."""
     fresh.deploy((Concern.IDENTITY,), (Concern.NETWORK, Concern.STORAGE))
     administrator, name = fresh.as_role("administrator"), fresh.settings.environment
     administrator.s3.head_bucket(Bucket=fresh.bucket)

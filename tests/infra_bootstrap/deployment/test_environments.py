@@ -126,9 +126,7 @@ def test_every_option_has_its_resources(both: tuple[Deployment, Deployment]) -> 
 def test_the_users_kms_key_encrypts_the_bucket(
     both: tuple[Deployment, Deployment],
 ) -> None:
-    """The launcher's objects are encrypted with the key, and each bucket role may use it through
-    S3.
-    """
+    """Objects are encrypted with the key, and each bucket role may use it through S3."""
     _, prod = both
     key, body = spec_key("exp", "kms"), b"{}"
     prod.as_role("launcher").s3.put_object(Bucket=prod.bucket, Key=key, Body=body, IfNoneMatch="*")

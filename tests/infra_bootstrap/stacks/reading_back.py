@@ -56,9 +56,7 @@ class Resolver(Stage):
 
 
 def differences(expected: Any, actual: Any, path: str = "") -> Iterator[str]:
-    """List the template's properties that the service reports differently, and ignore additional
-    ones.
-    """
+    """List the template's properties that the service reports differently."""
     yield from _differences(canonical(expected), canonical(actual), path)
 
 

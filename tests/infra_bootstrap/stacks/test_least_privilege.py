@@ -208,9 +208,7 @@ REFUSED_ON = {
 
 @pytest.mark.parametrize("market", ["spot", "on-demand"])
 def test_the_launcher_may_launch_as_it_does(dev: Deployment, market: str) -> None:
-    """The pipeline's own request is allowed in both markets, so the refusals below come from their
-    change.
-    """
+    """The pipeline's own request is allowed in both markets, so the refusals can tell."""
     request = fleet(dev)
     request["TargetCapacitySpecification"]["DefaultTargetCapacityType"] = market
     assert dry_run(dev.as_role("launcher").ec2.create_fleet, request) == "DryRunOperation"

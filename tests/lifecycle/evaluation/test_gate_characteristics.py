@@ -103,8 +103,7 @@ def test_a_rare_crash_that_was_not_seen_yet_does_not_slip_through(rate: float) -
 
 
 def test_calibrating_on_equal_policies_proves_nothing() -> None:
-    """A paired t-test keeps its level in an A/A test and fails with rare crashes; the gate does
-    not.
+    """A paired t-test passes an A/A test and fails with rare crashes; the gate does not.
 
     So a test that was calibrated on equal policies may still promote a policy that sometimes
     crashes.

@@ -140,9 +140,7 @@ def test_only_evidence_at_a_look_promotes(
 
 
 def test_a_lost_episode_counts_against_the_candidate() -> None:
-    """A lost episode is a crash with the lowest return for the candidate, the highest for the
-    champion.
-    """
+    """A lost episode is the candidate's worst return and the champion's best."""
     gate = GATE.model_copy(update={"looks": (200,)})
     whole = decide(noisy(300, 200), noisy(250, 200, 1), gate).looks[0]
     ours = decide([None, *noisy(300, 200)[1:]], noisy(250, 200, 1), gate).looks[0]

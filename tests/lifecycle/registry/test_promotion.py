@@ -396,9 +396,7 @@ def test_a_champion_with_missing_files_stops_the_night(
 
 
 def test_a_version_has_a_model_card(night: Callable[[str], Night], store: ObjectStore) -> None:
-    """The card has task, training, evaluation, limits and rebuild steps, and the manifest has its
-    digest.
-    """
+    """The card has task, training, evaluation and limits, and the manifest has its digest."""
     night("n1").promote()
     manifest = get_manifest(store, "cartpole_ppo", 1)
     card = get(

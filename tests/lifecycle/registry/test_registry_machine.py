@@ -84,9 +84,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @precondition(lambda machine: len(machine.nights) > 1)
     @rule(data=st.data(), writes=st.integers(0, 10))
     def promote_two_at_once(self, data: st.DataObject, writes: int) -> None:
-        """Let a second promotion happen between two writes of the first; at most one moves the
-        pointer.
-        """
+        """Promote two nights at once, of which at most one moves the pointer."""
         one, other = data.draw(st.permutations(self.nights))[:2]
         before, done = len(read_history(self.store, NAME)), []
         rivals = FakeInterruptingStore(self.store, writes, lambda: done.append(other.promote()))

@@ -86,9 +86,7 @@ def test_deleting_is_repeatable(store: ObjectStore) -> None:
 
 
 class FakeLossyClient:
-    """An S3 client that loses the answer of its first conditional write after the write took
-    effect.
-    """
+    """An S3 client that loses the answer of its first conditional write."""
 
     def __init__(self, client: Any) -> None:
         self._client, self.lost = client, 0

@@ -14,9 +14,7 @@ from rl_lifecycle.trials.divergence import LARGEST_PARAMETER, SLACK, find_diverg
 def test_a_plausible_estimate_never_stops_a_training(
     reward: float, gamma: float, share: float, parameter: float
 ) -> None:
-    """Possible values differ by at most twice the largest return; the rule allows hundreds of
-    times.
-    """
+    """The bound is hundreds of times the largest difference that returns can explain."""
     possible = 2 * reward / max(1 - gamma, 1e-6)
     assert (
         find_divergence(

@@ -536,9 +536,7 @@ def test_however_the_cut_changes_every_seed_is_asked_for_once(
 def test_without_an_episode_the_environments_own_speed_bounds_a_shard(
     steps: int | None, steps_per_s: float | None, size: int
 ) -> None:
-    """The environment's speed makes shards smaller, never larger, because the policy's time is
-    unknown.
-    """
+    """The environment's speed makes shards smaller, never larger."""
     assert (
         plan_shard_episodes([], EnvironmentReport(max_episode_steps=steps, steps_per_s=steps_per_s))
         == size

@@ -80,9 +80,7 @@ def test_the_worker_itself_and_who_deploys_assume_nothing(
 def test_lambdas_client_never_calls_twice_and_outwaits_the_function(
     connections: dict[str, Connection],
 ) -> None:
-    """A retried call would run the function again, so the client waits longer than the function
-    runs.
-    """
+    """A retried call would run the function again, so the client waits for it."""
     config = RoleSession(None, "dev", region_name="eu-west-1").client("lambda").meta.config
     assert config.retries["total_max_attempts"] == 1
     assert config.read_timeout > 900

@@ -111,9 +111,7 @@ def test_a_launch_killed_inside_the_call_launches_exactly_once(moment: str) -> N
 
 @pytest.mark.parametrize("retried", [False, True])
 def test_a_worker_killed_while_it_stops_leaves_no_unknown_machine(retried: bool) -> None:
-    """A stop signal during CreateFleet, then SIGKILL, then a retry or the teardown leave no
-    machine.
-    """
+    """A worker is killed during its stop; the retry or the teardown ends the machine."""
     for line in range(1 + retried, 1000, 3):
         world = World(compute={"max_parallel": 1})
         killer = Killer(line)

@@ -116,9 +116,7 @@ def _revived(trigger: Ec2TrialTrigger) -> Ec2TrialTrigger:
 def test_a_triggers_arguments_do_not_grow_with_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A trigger's arguments stay small, because Airflow's triggerer compares all triggers each
-    second.
-    """
+    """Airflow compares all triggers each second, so their arguments stay small."""
     stage = Stage(monkeypatch)
     stage.launch()
     stage.world.beat(step=100)
@@ -175,9 +173,7 @@ def test_trials_that_wait_for_a_place_look_in_the_plans_order(
 def test_a_poll_of_many_trials_asks_once_for_all_and_reads_only_what_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A poll makes one DescribeInstances and one LIST; a segment's end adds three GETs for its
-    trial.
-    """
+    """A poll makes one DescribeInstances and one LIST, and reads only changed objects."""
     crowd = Crowd(monkeypatch)
     world, trial = crowd.world, crowd.world.trial("seed-7")
 

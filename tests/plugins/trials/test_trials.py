@@ -257,9 +257,7 @@ def test_a_retry_continues_stall_clock_and_log(
 def test_a_machine_that_only_the_task_knows_is_adopted(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker died before it wrote the attempt, and EC2 does not show the tags; no second
-    request is made.
-    """
+    """The worker died before it wrote the attempt, and EC2 does not show the tags."""
     monkeypatch.setattr(
         Asker,
         "_record_answer",

@@ -107,9 +107,7 @@ def test_a_thousand_trials_are_one_describe_and_at_most_one_list_a_poll() -> Non
 
 
 def test_a_machine_that_runs_is_read_whole_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each machine is described at first, 200 per call as EC2's filters allow, and later only if it
-    changed.
-    """
+    """Machines are described 200 at a time, EC2's limit, and later only if they stopped."""
     crowd, sizes, real = Crowd(1000), list[int](), FakeEc2.describe_instances
 
     def describe(ec2: FakeEc2, **request: object) -> dict[str, Any]:

@@ -175,9 +175,7 @@ def test_a_chain_through_checkpoints_equals_one_in_memory(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_exported_policy_acts_as_the_model(name: str) -> None:
-    """The ONNX file gives `model.predict`'s deterministic actions on sampled and visited
-    observations.
-    """
+    """The ONNX file gives `model.predict`'s deterministic actions."""
     algo, hyperparameters, env_kwargs = CASES[name]
     trainer = make_trainer(algo, hyperparameters, env_kwargs=env_kwargs, total=200)
     check_exportable(trainer.prepare(0, None))

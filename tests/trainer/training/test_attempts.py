@@ -288,9 +288,7 @@ def test_an_experiment_file_is_frozen_once_and_a_changed_one_is_refused(
 def test_another_numeric_class_waits_or_is_marked(
     tmp_path: Path, trainer: Trainer, start_trainer: Any, write_spec: Any
 ) -> None:
-    """A checkpoint of other hardware is refused, or continued as not comparable if the spec says
-    so.
-    """
+    """A checkpoint of other hardware is refused, or marked as not comparable."""
     other = {"OPENBLAS_CORETYPE": "Haswell"}
     for choice in ("wait", "continue"):
         document = merged(TINY_PPO, total_timesteps=20_480, compute={"on_other_hardware": choice})
